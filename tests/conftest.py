@@ -1,0 +1,65 @@
+"""What every test shares: no hub, one torch thread, and tiny pipelines that are built once per session."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny pipeline by its layout (a name in `tiny.LAYOUTS`), built when first asked for."""
+    root = tmp_path_factory.mktemp("tiny")
+
+    def folder(layout: str) -> Path:
+        if not (root / layout).exists():
+            tiny.LAYOUTS[layout](root / layout)
+        return root / layout
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sd_folder(tiny_folder: Callable[[str], Path]) -> Path:
+    """Stable Diffusion 1.x, epsilon."""
+    return tiny_folder("sd")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd2_folder(tiny_folder: Callable[[str], Path]) -> Path:
+    """Stable Diffusion 2.x, v-prediction."""
+    return tiny_folder("sd2")
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl_folder(tiny_folder: Callable[[str], Path]) -> Path:
+    """Stable Diffusion XL."""
+    return tiny_folder("sdxl")
+
+
+@pytest.fixture(scope="session")
+def tiny_ddpm_folder(tiny_folder: Callable[[str], Path]) -> Path:
+    """Pixel-space DDPM."""
+    return tiny_folder("ddpm")
+
+
+@pytest.fixture(scope="session", params=list(tiny.LAYOUTS))
+def layout(request: pytest.FixtureRequest) -> str:
+    """Each layout's name in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def layout_folder(layout: str, tiny_folder: Callable[[str], Path]) -> Path:
+    """Each layout's folder in turn."""
+    return tiny_folder(layout)
