@@ -1,0 +1,47 @@
+"""Real image files in, real image files out: orientation, profile, alpha, limits, recipe."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sfumato.images.picture import Picture
+from sfumato.images.read import MAX_PIXELS, read_image, read_mask
+from sfumato.images.recipe import read_recipe
+from sfumato.images.write import OUTPUT_FORMATS, check_output, write_image
+
+if TYPE_CHECKING:
+    from sfumato.images.sheet import contact_sheet
+    from sfumato.images.tensors import Padding, crop_back, pad_to_grid, to_tensor, to_uint8
+
+# Loaded when first used: these need torch, or are seldom needed.
+_LAZY = {
+    "Padding": "sfumato.images.tensors",
+    "contact_sheet": "sfumato.images.sheet",
+    "crop_back": "sfumato.images.tensors",
+    "pad_to_grid": "sfumato.images.tensors",
+    "to_tensor": "sfumato.images.tensors",
+    "to_uint8": "sfumato.images.tensors",
+}
+
+__all__ = [
+    "MAX_PIXELS",
+    "OUTPUT_FORMATS",
+    "Padding",
+    "Picture",
+    "check_output",
+    "contact_sheet",
+    "crop_back",
+    "pad_to_grid",
+    "read_image",
+    "read_mask",
+    "read_recipe",
+    "to_tensor",
+    "to_uint8",
+    "write_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the tensor functions when first used, so that reading a recipe does not wait for torch."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'sfumato.images' has no attribute {name!r}")

@@ -1,0 +1,258 @@
+"""Reading images and masks: one door, one clear sentence for every file that cannot be used."""
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.errors import BadInput
+from sfumato.images.colour import to_eight_bits, to_srgb
+from sfumato.images.picture import Picture, composite
+
+Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image
+
+MAX_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP and GIF"
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_pillow_limit = RLock()
+
+
+def read_image(
+    source: Source,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    background: tuple[int, int, int] = (255, 255, 255),
+) -> Picture:
+    """Read an image file (path, bytes or PIL image) as the model needs it: upright, opaque 8-bit sRGB.
+
+    max_pixels: width x height that is still read, at least 1; background: sRGB under transparent pixels.
+    Raises BadInput, naming the file, for whatever cannot be read whole.
+    """
+    if any(not 0 <= level <= 255 for level in background):
+        raise BadInput(f"background must be three levels in 0..255, not {background}.")
+    image, notes, name = _open_upright(source, max_pixels)
+    mode = image.mode
+    icc = image.info.get("icc_profile") or None
+    opaque, alpha = _split_alpha(image, name)
+    try:
+        colours = to_srgb(opaque, icc if isinstance(icc, bytes) else None)
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{name}: pixels of mode {mode} cannot be converted to sRGB: save it as RGB."
+        ) from error
+    rgb = colours.srgb if alpha is None else composite(colours.srgb, alpha, background)
+    note = "; ".join(part for part in (*notes, colours.note) if part)
+    return Picture(rgb, alpha, colours.native, colours.icc, mode, name, note, background)
+
+
+def read_mask(source: Source, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+    """Read a mask -> float32 [h, w]: 1 where it is at least half white, else 0; transparent counts as black.
+
+    size: (width, height) of the upright image that it belongs to. Raises BadInput when the sizes differ.
+    """
+    image, _, name = _open_upright(source, max_pixels)
+    if image.size != tuple(size):
+        raise BadInput(
+            f"mask {name} is {image.width} x {image.height} pixels and the image {size[0]} x {size[1]}: "
+            "make the mask the size of the image."
+        )
+    opaque, alpha = _split_alpha(image, name)
+    # A mask is data, not colour: its profile is not applied.
+    levels = np.asarray(opaque.convert("RGB").convert("L"), dtype=np.float32)
+    coverage = 1.0 if alpha is None else alpha.astype(np.float32) / 255
+    return (levels * coverage >= 127.5).astype(np.float32)
+
+
+def display_name(source: Source) -> str:
+    """A name for messages that any terminal can print: odd bytes and control characters are escaped."""
+    if isinstance(source, bytes):
+        return "the given image"
+    raw = getattr(source, "filename", "") if isinstance(source, Image.Image) else os.fspath(source)
+    if not raw:
+        return "the given image"
+    text = os.fsencode(raw).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@contextmanager
+def opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
+    """An image whose header has been read and whose size is within the limit; pixels not yet loaded."""
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
+        raise BadInput(f"max_pixels must be a whole number of at least 1, not {max_pixels!r}; it has no off.")
+    name = display_name(source)
+    if isinstance(source, Image.Image):
+        _check_size(source, max_pixels, name)
+        yield source
+        return
+    with _file(source, name) as file, _limit(max_pixels):
+        head = file.read(1024)
+        file.seek(0)
+        if not head:
+            raise BadInput(f"{name} is empty (0 bytes): give an image file.")
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except Image.UnidentifiedImageError as error:
+            raise BadInput(f"{name} {_what_it_is(head)}") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise BadInput(
+                f"{name} claims more pixels than the limit of {max_pixels:,}: make it smaller."
+            ) from error
+        except Exception as error:  # Whatever a decoder throws at hostile bytes means the same to the user.
+            raise BadInput(f"{name} is damaged ({_reason(error)}): use another copy.") from error
+        with image:
+            _check_size(image, max_pixels, name)
+            yield image
+
+
+def load_pixels(image: Image.Image, name: str) -> None:
+    """Decode the pixels; raises BadInput when the file is cut short or damaged, which only shows here."""
+    try:
+        image.load()
+    except Exception as error:  # Decoders throw OSError, ValueError, SyntaxError, EOFError, struct.error, ...
+        raise BadInput(f"{name} is cut short or damaged ({_reason(error)}): use another copy.") from error
+
+
+def _open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[str], str]:
+    """-> (the first frame, loaded and turned upright; notes on what was decided; the name for messages)."""
+    name = display_name(source)
+    with opened(source, max_pixels) as image:
+        sixteen = image.mode.startswith("I;16") or any(
+            ";16" in str(tile[3]) for tile in getattr(image, "tile", [])
+        )
+        load_pixels(image, name)
+        orientation, exif_note = _orientation(image)
+        upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image.copy()
+        upright.info = dict(image.info)
+        notes = [_frames(image), "16 bits per channel: read as 8" if sixteen else "", exif_note]
+    return upright, notes, name
+
+
+def _orientation(image: Image.Image) -> tuple[int, str]:
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1)), ""
+    except Exception:  # EXIF is untrusted: a bad block must not cost the picture.
+        return 1, "the EXIF block is unreadable: orientation ignored"
+
+
+def _frames(image: Image.Image) -> str:
+    try:
+        count = int(getattr(image, "n_frames", 1))
+    except Exception:  # Later frames are not used, so their damage is no reason to refuse.
+        return "several frames, the later ones damaged: first one used"
+    if count == 1:
+        return ""
+    if image.format in ("MPO", "TIFF"):
+        return f"{count} pictures in one file: the first is used"
+    return f"animated: first of {count} frames used"
+
+
+def _split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, NDArray[np.uint8] | None]:
+    """-> (8-bit image without alpha, alpha uint8 [h, w] or None)."""
+    key = image.info.get("transparency")
+    if image.mode in _DEEP_MODES:
+        keyed = isinstance(key, int) and not isinstance(key, bool)
+        alpha = np.where(np.asarray(image) == key, 0, 255).astype(np.uint8) if keyed else None
+        return to_eight_bits(image, name), alpha
+    if key is not None or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        try:
+            with_alpha = image.convert("RGBA")
+        except (ValueError, OSError, TypeError, OverflowError) as error:
+            raise BadInput(
+                f"{name} has unreadable transparency ({_reason(error)}): save it as RGBA."
+            ) from error
+        return with_alpha.convert("RGB"), np.asarray(with_alpha.getchannel("A"), dtype=np.uint8)
+    if image.mode in ("L", "RGB", "CMYK", "LAB", "YCbCr"):
+        return image, None
+    return image.convert("L" if image.mode == "1" else "RGB"), None
+
+
+def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
+    pixels = image.width * image.height
+    if pixels == 0:
+        raise BadInput(f"{name} is {image.width} x {image.height} pixels: nothing to edit.")
+    if pixels > max_pixels:
+        raise BadInput(
+            f"{name} has {image.width} x {image.height} = {pixels:,} pixels, more than the limit of "
+            f"{max_pixels:,}: make it smaller or raise max_pixels."
+        )
+
+
+@contextmanager
+def _file(source: str | bytes | os.PathLike[str], name: str) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    path = Path(source)
+    try:
+        # Opening a pipe would wait for ever, so the kind is looked at first.
+        kind = os.stat(path).st_mode
+        if stat.S_ISDIR(kind):
+            raise BadInput(f"{name} is a folder: give an image file.")
+        if not stat.S_ISREG(kind):
+            raise BadInput(f"{name} is not an ordinary file: give an image file.")
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        broken = "is a link to a file that" if os.path.islink(path) else ""
+        raise BadInput(f"{name} {broken} does not exist: check the path.".replace("  ", " ")) from error
+    except PermissionError as error:
+        raise BadInput(f"{name} may not be read: check its permissions.") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{name} cannot be opened ({_reason(error)}): check the path.") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _limit(max_pixels: int) -> Iterator[None]:
+    """Let Pillow, whose own limit is global, read as much as the caller allows, and no more than that."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels <= Image.MAX_IMAGE_PIXELS:
+        yield
+        return
+    with _pillow_limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _what_it_is(head: bytes) -> str:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"%pdf"):
+        return "is a PDF: export the picture as PNG or JPEG."
+    if start.startswith((b"%!ps", b"\xc5\xd0\xd3\xc6")):
+        return "is PostScript: export the picture as PNG or JPEG."
+    if b"<svg" in start:
+        return "is an SVG drawing: export it as PNG."
+    if head[4:8] == b"ftyp":
+        return "is HEIC, AVIF or video: save the picture as PNG or JPEG."
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, not an image: download the picture itself."
+    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
+        return f"is text, not an image: {_READS}."
+    return f"is damaged or not an image: {_READS}."
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().rstrip(".") or type(error).__name__).replace("\n", " ")[:200]

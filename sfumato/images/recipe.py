@@ -1,0 +1,66 @@
+"""The recipe: how a picture was made, as JSON inside the PNG. Read from a file it is untrusted data."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from PIL.PngImagePlugin import PngInfo
+
+from sfumato.errors import BadInput
+from sfumato.images.read import MAX_PIXELS, Source, display_name, load_pixels, opened
+
+KEYWORD = "sfumato"
+MAX_CHARACTERS = 1_000_000
+_OURS = "give a PNG that sfumato wrote with its recipe"
+
+
+def recipe_chunk(recipe: Mapping[str, Any]) -> PngInfo:
+    """One uncompressed iTXt chunk of ASCII JSON; infinite and NaN numbers become strings, which JSON lacks.
+
+    Raises BadInput when the JSON is longer than `read_recipe` accepts.
+    """
+    text = json.dumps(_finite(dict(recipe)), allow_nan=False)
+    if len(text) > MAX_CHARACTERS:
+        raise BadInput(f"the recipe has {len(text):,} characters, more than {MAX_CHARACTERS:,}: shorten it.")
+    chunk = PngInfo()
+    chunk.add_itxt(KEYWORD, text)
+    return chunk
+
+
+def read_recipe(source: Source, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
+    """The recipe inside a PNG that sfumato wrote.
+
+    It comes from the file as it is: check every value before use. Raises BadInput when there is none,
+    when it is over-long, or when it is not one JSON object.
+    """
+    name = display_name(source)
+    with opened(source, max_pixels) as image:
+        # Other programs move text behind the pixels, where only loading them finds it.
+        load_pixels(image, name)
+        text = image.info.get(KEYWORD)
+    if not isinstance(text, str):
+        raise BadInput(f"{name} carries no sfumato recipe: {_OURS}.")
+    if len(text) > MAX_CHARACTERS:
+        raise BadInput(f"{name} carries a recipe of {len(text):,} characters, too long to be one: {_OURS}.")
+    try:
+        recipe = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{name} carries a recipe that is not JSON: {_OURS}.") from error
+    if not isinstance(recipe, dict):
+        raise BadInput(f"{name} carries a recipe that is not a JSON object: {_OURS}.")
+    return recipe
+
+
+def _refuse_constant(token: str) -> float:
+    raise ValueError(f"{token} is not JSON")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,71 @@
+"""The border between pictures and tensors: pixel range, padding to the model's grid, exact crop back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfumato.errors import BadInput, NonFinite
+from sfumato.images.picture import Picture
+
+
+@dataclass(frozen=True)
+class Padding:
+    """The size in pixels that a tensor had before it was padded at the right and the bottom."""
+
+    height: int
+    width: int
+
+
+def to_tensor(picture: Picture) -> Tensor:
+    """Picture -> float32 [1, 3, h, w], x = level / 127.5 - 1 in [-1, 1]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(picture.rgb).copy())
+    return (pixels.permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1).contiguous()
+
+
+def to_uint8(x: Tensor) -> NDArray[np.uint8]:
+    """One image, float [1, 3, h, w] or [3, h, w] in [-1, 1] -> uint8 [h, w, 3]; values beyond are clipped.
+
+    The exact inverse of `to_tensor`. Raises NonFinite for NaN or infinity, BadInput for other shapes.
+    """
+    if x.ndim == 4 and x.shape[0] == 1:
+        x = x[0]
+    if x.ndim != 3 or x.shape[0] != 3:
+        raise BadInput(f"one image of shape [3, h, w] is needed, not {list(x.shape)}.")
+    x = x.detach().to("cpu", torch.float32)
+    if not torch.isfinite(x).all():
+        raise NonFinite("the picture to be written holds NaN or infinity.")
+    levels = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(1, 2, 0).contiguous().numpy()
+
+
+def pad_to_grid(x: Tensor, multiple: int) -> tuple[Tensor, Padding]:
+    """[..., h, w] -> the next multiple in both directions, reflected at the right and the bottom.
+
+    The top left corner stays on the grid. Reflection repeats, so that even 1 x 1 pixels can be padded.
+    """
+    if multiple < 1:
+        raise BadInput(f"multiple must be at least 1, not {multiple}.")
+    height, width = x.shape[-2:]
+    if height < 1 or width < 1:
+        raise BadInput(f"an image of at least 1 x 1 pixels is needed, not {width} x {height}.")
+    for axis, length in ((-2, height), (-1, width)):
+        target = -(-length // multiple) * multiple
+        if target > length:
+            index = torch.as_tensor(_reflected(length, target), device=x.device)
+            x = x.index_select(axis % x.ndim, index)
+    return x, Padding(height, width)
+
+
+def crop_back(x: Tensor, padding: Padding) -> Tensor:
+    """Undo `pad_to_grid`: the original [..., h, w], bit for bit where it was not changed."""
+    return x[..., : padding.height, : padding.width]
+
+
+def _reflected(length: int, target: int) -> Sequence[int]:
+    """0 1 2 3 2 1 0 1 ...: `target` positions in a signal of `length`, mirrored about its end pixels."""
+    period = max(1, 2 * (length - 1))
+    return [min(i % period, period - i % period) for i in range(target)]

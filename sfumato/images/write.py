@@ -1,0 +1,157 @@
+"""Writing pictures: the file's own alpha and profile back, the recipe in, whole or not at all."""
+
+import io
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.errors import BadInput
+from sfumato.images.picture import Picture
+from sfumato.images.read import display_name
+from sfumato.images.recipe import recipe_chunk
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Extension -> Pillow's format and how it is saved; everything but JPEG is lossless.
+OUTPUT_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),
+    ".tif": ("TIFF", {"compression": "tiff_lzw"}),
+    ".tiff": ("TIFF", {"compression": "tiff_lzw"}),
+    ".bmp": ("BMP", {}),
+}
+_HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
+_HOLDS_PROFILE = ("PNG", "WEBP", "TIFF", "JPEG")
+_LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+
+
+def check_output(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Path:
+    """Refuse, before any work, a path that `write_image` could not write; returns it with links resolved.
+
+    size: (width, height) of the picture to be written, where it is known. Raises BadInput.
+    """
+    name = display_name(path)
+    known = ", ".join(OUTPUT_FORMATS)
+    extension = _extension(path)
+    if extension not in OUTPUT_FORMATS:
+        raise BadInput(f"{name}: the output's extension must be one of {known}.")
+    try:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise BadInput(f"{name} is a folder: give the name of an image file.")
+        if target.exists() and not target.is_file():
+            raise BadInput(f"{name} is not an ordinary file: give the name of an image file.")
+        if not target.parent.is_dir():
+            raise BadInput(
+                f"{name}: the folder {display_name(target.parent)} does not exist: create it first."
+            )
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{name} cannot be used as an output path ({error}): choose another.") from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise BadInput(f"{name}: the folder {display_name(target.parent)} may not be written to.")
+    file_format = OUTPUT_FORMATS[extension][0]
+    longest = _LONGEST_SIDE.get(file_format)
+    if size is not None and longest is not None and max(size) > longest:
+        raise BadInput(f"{name}: {file_format} holds at most {longest} pixels a side: write a .png instead.")
+    return target
+
+
+def write_image(
+    path: str | os.PathLike[str],
+    rgb: "NDArray[np.uint8] | Tensor",
+    like: Picture | None = None,
+    recipe: Mapping[str, Any] | None = None,
+) -> str:
+    """Write sRGB pixels in the format of the extension: uint8 [h, w, 3], or float [1, 3, h, w] in [-1, 1].
+
+    like: the picture that was edited, whose alpha and profile are given back; EXIF is never copied.
+    recipe: put into a PNG as one iTXt chunk; None writes no text at all.
+    The file appears whole or not at all. Returns a note on what the format could not hold, "" if nothing.
+    Raises BadInput for a path, size or shape that cannot be written.
+    """
+    pixels = _as_uint8(rgb)
+    height, width = pixels.shape[:2]
+    target = check_output(path, (width, height))
+    if like is not None and like.size != (width, height):
+        raise BadInput(
+            f"the result is {width} x {height} pixels and the source {like.size[0]} x {like.size[1]}."
+        )
+    file_format, options = OUTPUT_FORMATS[_extension(path)]
+    image, icc, notes = _assemble(pixels, like, file_format)
+    if recipe is not None and file_format == "PNG":
+        options = {**options, "pnginfo": recipe_chunk(recipe)}
+    elif recipe is not None:
+        notes.append(f"{file_format} holds no recipe: write a .png to keep it")
+    if icc is not None:
+        options = {**options, "icc_profile": icc}
+    encoded = io.BytesIO()
+    image.save(encoded, format=file_format, **options)
+    replace_atomically(target, encoded.getbuffer())
+    return "; ".join(notes)
+
+
+def replace_atomically(target: Path, content: bytes | memoryview) -> None:
+    """Write beside, fsync, rename: a reader, or a kill at any moment, finds the old file or the new one."""
+    beside = target.with_name(f".sfumato-{secrets.token_hex(8)}.part")
+    try:
+        with open(beside, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _extension(path: str | os.PathLike[str]) -> str:
+    return os.path.splitext(os.fspath(path))[1].lower()
+
+
+def _as_uint8(rgb: "NDArray[np.uint8] | Tensor") -> NDArray[np.uint8]:
+    if not isinstance(rgb, np.ndarray):
+        from sfumato.images.tensors import to_uint8
+
+        return to_uint8(rgb)
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+        raise BadInput(f"uint8 pixels of shape [h, w, 3] are needed, not {rgb.dtype} {list(rgb.shape)}.")
+    return rgb
+
+
+def _assemble(
+    rgb: NDArray[np.uint8], like: Picture | None, file_format: str
+) -> tuple[Image.Image, bytes | None, list[str]]:
+    """The pixels as the file is to hold them, the profile to embed, and notes on what it cannot hold."""
+    if like is None:
+        return Image.fromarray(np.ascontiguousarray(rgb)), None, []
+    notes = []
+    keep_alpha = like.alpha is not None and file_format in _HOLDS_ALPHA
+    if like.alpha is not None and not keep_alpha:
+        notes.append(f"{file_format} holds no transparency: written on the background {like.background}")
+    keep_profile = like.icc is not None and file_format in _HOLDS_PROFILE
+    if like.icc is not None and not keep_profile:
+        notes.append(f"{file_format} holds no colour profile: written as sRGB")
+    colours = like.restore(rgb, alpha=keep_alpha, profile=keep_profile)
+    if like.grey and not keep_profile and (colours == colours[..., :1]).all():
+        colours = colours[..., :1]
+    if keep_alpha and like.alpha is not None:
+        colours = np.concatenate([colours, like.alpha[..., None]], axis=-1)
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[colours.shape[2]]
+    image = Image.frombytes(mode, like.size, np.ascontiguousarray(colours).tobytes())
+    return image, like.icc if keep_profile else None, notes
