@@ -1,0 +1,194 @@
+"""The second stage (Rombach et al., CVPR 2022, section 3.2-3.3): a text-conditioned U-Net in the frozen latent space.
+
+    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,    L = w(t) |target - f(x_t, t, c)|^2
+
+with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022), the min-SNR weight w
+(Hang et al. 2023, gamma = 5), and the caption left out now and then for classifier-free guidance (Ho and Salimans 2021).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from sfumato.errors import BadInput
+from sfumato.train.autoencoder import open_data, save_grid
+from sfumato.train.dual_encoder import tokenise
+from sfumato.train.export import assemble, export_pipeline
+from sfumato.train.latents import cached_latents, normalise_latent_space
+from sfumato.train.recipe import Recipe, fill
+from sfumato.train.seeds import step_generator
+from sfumato.train.task import Batch, Phase
+
+
+@dataclass(frozen=True)
+class DiffusionNetwork:
+    """Shape of the U-Net and the frozen parts it is built on.
+
+    Attributes:
+        autoencoder: folder that `sfumato train autoencoder` exported.
+        dual_encoder: folder that `sfumato train dual-encoder` exported; its text tower gives the condition.
+        channels: widths from the latent grid down.
+        heads: attention heads at each width.
+        layers: residual blocks per resolution.
+        groups: groups of the group normalisation.
+    """
+
+    autoencoder: str
+    dual_encoder: str
+    channels: tuple[int, ...] = (64, 160, 256)
+    heads: tuple[int, ...] = (2, 5, 8)
+    layers: int = 1
+    groups: int = 16
+
+
+@dataclass(frozen=True)
+class DiffusionLoss:
+    """What is predicted, under which noise schedule and weights.
+
+    Attributes:
+        prediction: "epsilon" or "v_prediction".
+        schedule: diffusers' name of the beta schedule.
+        beta_start: first beta.
+        beta_end: last beta.
+        min_snr: gamma of the min-SNR weight; 0 weights all timesteps alike.
+        condition_dropout: share of captions replaced by the empty one.
+    """
+
+    prediction: str = "v_prediction"
+    schedule: str = "linear"
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    min_snr: float = 5.0
+    condition_dropout: float = 0.1
+
+
+def build_unet(shape: DiffusionNetwork, latent_channels: int, side: int, width: int) -> UNet2DConditionModel:
+    """A freshly initialised U-Net with cross-attention at every resolution."""
+    levels = len(shape.channels)
+    if len(shape.heads) != levels or any(c % h for c, h in zip(shape.channels, shape.heads, strict=False)):
+        raise BadInput("network.heads needs one number per width, and each must divide its width.")
+    if side % 2 ** (levels - 1):
+        raise BadInput(
+            f"a latent grid of {side} cannot be halved {levels - 1} times; use fewer network.channels."
+        )
+    return UNet2DConditionModel(
+        sample_size=side, in_channels=latent_channels, out_channels=latent_channels,
+        block_out_channels=shape.channels, attention_head_dim=shape.heads, layers_per_block=shape.layers,
+        down_block_types=("CrossAttnDownBlock2D",) * levels, up_block_types=("CrossAttnUpBlock2D",) * levels,
+        cross_attention_dim=width, norm_num_groups=shape.groups,
+    )  # fmt: skip
+
+
+class Denoising(nn.Module):
+    """The U-Net with its loss; forward(batch) -> (loss, scalars).
+
+    The batch holds x_0 [b,c,h,w], eps [b,c,h,w], t [b] and the condition's tokens [b,n,d].
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler, loss: DiffusionLoss) -> None:
+        super().__init__()
+        if loss.prediction not in ("epsilon", "v_prediction"):
+            raise BadInput(f"loss.prediction must be 'epsilon' or 'v_prediction', not '{loss.prediction}'.")
+        self.unet = unet
+        self.loss = loss
+        self.register_buffer("abar", scheduler.alphas_cumprod.clone(), persistent=False)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean weighted squared error."""
+        x0, eps, t = batch["x0"], batch["eps"], batch["t"]
+        abar = self.abar[t][:, None, None, None]
+        x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
+        target = eps if self.loss.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
+        output = self.unet(x_t, t, encoder_hidden_states=batch["tokens"]).sample
+        error = (output.float() - target).square().mean((1, 2, 3))
+        return (self._weight(abar.flatten()) * error).mean(), {"mse": error.detach().mean()}
+
+    def _weight(self, abar: Tensor) -> Tensor:
+        """min(SNR, gamma) / SNR for eps, min(SNR, gamma) / (SNR + 1) for v."""
+        if self.loss.min_snr == 0:
+            return torch.ones_like(abar)
+        snr = abar / (1 - abar)
+        return snr.clamp(max=self.loss.min_snr) / (snr if self.loss.prediction == "epsilon" else snr + 1)
+
+
+class DiffusionTask:
+    """Trains a text-conditioned latent diffusion model on captioned pictures."""
+
+    def __init__(self, recipe: Recipe, cache: Path) -> None:
+        self.shape = fill(DiffusionNetwork, recipe.network, "network")
+        self.loss = fill(DiffusionLoss, recipe.loss, "loss")
+        self.autoencoder = AutoencoderKL.from_pretrained(
+            _folder(self.shape.autoencoder), local_files_only=True
+        ).eval()
+        towers = _folder(self.shape.dual_encoder)
+        self.tokenizer = CLIPTokenizer.from_pretrained(towers, local_files_only=True)
+        self.text = CLIPTextModel.from_pretrained(towers, local_files_only=True).eval().requires_grad_(False)
+        self.data = open_data(recipe)
+        self.weights = torch.as_tensor(self.data.sampling_weights())
+        self.latents = normalise_latent_space(
+            self.autoencoder, cached_latents(self.autoencoder, self.data.images, cache)
+        )
+        self.scheduler = DDIMScheduler(
+            beta_schedule=self.loss.schedule, beta_start=self.loss.beta_start, beta_end=self.loss.beta_end,
+            prediction_type=self.loss.prediction, clip_sample=False, set_alpha_to_one=True, steps_offset=1,
+            timestep_spacing="leading",
+        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.unet = build_unet(
+                self.shape, self.latents.shape[1], self.latents.shape[2], self.text.config.hidden_size
+            )
+        if not torch.cuda.is_available():
+            # On the CPU the backward pass of fused attention takes longer than plain matrix products.
+            self.unet.set_attn_processor(AttnProcessor())
+        self.phases = (Phase("unet", Denoising(self.unet, self.scheduler, self.loss)),)
+
+    def batch(self, generator: torch.Generator, size: int) -> Batch:
+        """Latents, noise, timesteps and encoded captions."""
+        rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
+        x0 = self.latents[rows]
+        eps = torch.randn(x0.shape, generator=generator)
+        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (size,), generator=generator)
+        dropped = torch.rand(size, generator=generator) < self.loss.condition_dropout
+        captions = [self.data.caption(int(row), generator) for row in rows]
+        texts = ["" if drop else caption for caption, drop in zip(captions, dropped, strict=True)]
+        return {"x0": x0, "eps": eps, "t": t, "tokens": self.encode(texts)}
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> Tensor:
+        """The text tower's last hidden states [b,n,d], as a Stable Diffusion pipeline computes them."""
+        ids = tokenise(self.tokenizer, texts, self.tokenizer.model_max_length)["input_ids"]
+        return self.text(ids.to(next(self.text.parameters()).device)).last_hidden_state
+
+    @torch.no_grad()
+    def sample(self, folder: Path, step: int) -> None:
+        """Sixteen captions of the data, drawn with guidance."""
+        rows = torch.multinomial(self.weights, 16, generator=step_generator(0, 0, 0, tag="sample")).tolist()
+        pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
+        pipe.set_progress_bar_config(disable=True)
+        images = pipe(
+            [self.data.captions[row] for row in rows], num_inference_steps=25, guidance_scale=4.0,
+            generator=[torch.Generator().manual_seed(i) for i in range(16)], output_type="pt",
+        ).images  # fmt: skip
+        real = torch.from_numpy(self.data.images[rows]).float() / 127.5 - 1
+        save_grid(
+            folder / f"step-{step:08d}.png", [real, images.cpu().float() * 2 - 1], f"step {step}: real, drawn"
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write the pipeline folder, in half precision, with the dual encoder beside it."""
+        pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
+        export_pipeline(pipe, _folder(self.shape.dual_encoder), folder)
+
+
+def _folder(path: str) -> Path:
+    if not Path(path, "config.json").is_file():
+        raise BadInput(
+            f"{path} holds no exported model; train it first (see recipes/) or correct the recipe's [network]."
+        )
+    return Path(path)

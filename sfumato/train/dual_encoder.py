@@ -1,0 +1,152 @@
+"""A small CLIP (Radford et al. 2021): an image tower and a text tower that agree on which caption fits which picture.
+
+The text tower conditions the diffusion model, the image tower scores edits. Both are transformers' CLIPModel.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from sfumato.errors import BadInput
+from sfumato.train.autoencoder import open_data
+from sfumato.train.recipe import Recipe, fill
+from sfumato.train.task import Batch, Phase
+from sfumato.train.tokenizer import train_tokenizer
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class DualEncoderNetwork:
+    """Shape of the two towers: `width` channels, one head per 64 of them; `patch` pixels per image token."""
+
+    width: int = 192
+    image_layers: int = 6
+    text_layers: int = 4
+    patch: int = 8
+    projection: int = 128
+    vocabulary: int = 3000
+    context: int = 32
+
+
+@dataclass(frozen=True)
+class DualEncoderLoss:
+    """The contrastive loss and its augmentation.
+
+    Attributes:
+        temperature: initial temperature of the softmax.
+        shift: largest translation of the picture, as a share of its side.
+        zoom: largest relative change of size.
+    """
+
+    temperature: float = 0.07
+    shift: float = 0.08
+    zoom: float = 0.12
+
+
+def build_dual_encoder(shape: DualEncoderNetwork, size: int, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """A freshly initialised CLIPModel for pictures of `size` pixels."""
+    if size % shape.patch:
+        raise BadInput(f"data.size must be a multiple of network.patch = {shape.patch}, not {size}.")
+    if shape.width % 64:
+        raise BadInput(f"network.width must be a multiple of 64, not {shape.width}.")
+    tower = dict(
+        hidden_size=shape.width, intermediate_size=4 * shape.width, num_attention_heads=shape.width // 64,
+        projection_dim=shape.projection, hidden_act="gelu",
+    )  # fmt: skip
+    ids = dict(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    text = (
+        tower
+        | ids
+        | dict(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=shape.context,
+            num_hidden_layers=shape.text_layers,
+        )
+    )
+    vision = tower | dict(image_size=size, patch_size=shape.patch, num_hidden_layers=shape.image_layers)
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=shape.projection))
+
+
+class Contrast(nn.Module):
+    """CLIPModel with the symmetric cross-entropy over the batch's similarity matrix."""
+
+    def __init__(self, clip: CLIPModel, temperature: float) -> None:
+        super().__init__()
+        self.clip = clip
+        with torch.no_grad():
+            clip.logit_scale.fill_(float(torch.tensor(1 / temperature).log()))
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss over a batch; a caption that occurs twice counts as right for both of its pictures."""
+        out = self.clip(input_ids=batch["ids"], attention_mask=batch["mask"], pixel_values=batch["pixels"])
+        logits = out.logits_per_image.float()
+        same = (batch["ids"][:, None] == batch["ids"][None]).all(-1).float()
+        target = same / same.sum(1, keepdim=True)
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        top = logits.argmax(1)
+        right = same[torch.arange(len(top), device=top.device), top].mean()
+        return loss, {"in_batch_precision": right, "scale": self.clip.logit_scale.detach().exp()}
+
+
+class DualEncoderTask:
+    """Trains a dual encoder on captioned pictures."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.shape = fill(DualEncoderNetwork, recipe.network, "network")
+        self.loss = fill(DualEncoderLoss, recipe.loss, "loss")
+        self.size = recipe.data.size
+        self.data = open_data(recipe)
+        self.weights = torch.as_tensor(self.data.sampling_weights())
+        texts = [text for row in range(len(self.data)) for text in self.data.texts(row)]
+        self.tokenizer = train_tokenizer(texts, self.shape.vocabulary, self.shape.context)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.clip = build_dual_encoder(self.shape, self.size, self.tokenizer)
+        self.phases = (Phase("dual_encoder", Contrast(self.clip, self.loss.temperature)),)
+
+    def batch(self, generator: torch.Generator, size: int) -> Batch:
+        """Augmented pixels, normalised as the exported preprocessor does, and token ids."""
+        rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
+        pixels = torch.from_numpy(self.data.images[rows.numpy()]).float() / 127.5 - 1
+        pixels = jitter(pixels, generator, self.loss.shift, self.loss.zoom)
+        captions = [self.data.caption(int(row), generator) for row in rows]
+        tokens = tokenise(self.tokenizer, captions, self.shape.context)
+        return {"pixels": pixels, "ids": tokens["input_ids"], "mask": tokens["attention_mask"]}
+
+    def sample(self, folder: Path, step: int) -> None:
+        """A dual encoder draws nothing; its measure is in the log."""
+
+    def export(self, folder: Path) -> None:
+        """Write the CLIPModel folder with tokenizer and preprocessor."""
+        self.clip.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        side = {"height": self.size, "width": self.size}
+        CLIPImageProcessorPil(
+            size=side, crop_size=side, do_center_crop=False, image_mean=list(MEAN), image_std=list(STD)
+        ).save_pretrained(folder)
+
+
+def tokenise(tokenizer: CLIPTokenizer, captions: list[str], context: int) -> dict[str, Tensor]:
+    """Token ids and mask, padded to `context`; captions that are too long lose their end."""
+    return tokenizer(captions, padding="max_length", max_length=context, truncation=True, return_tensors="pt")
+
+
+def jitter(pixels: Tensor, generator: torch.Generator, shift: float, zoom: float) -> Tensor:
+    """Translate and scale each picture at random; what comes in from outside repeats the border."""
+    n = len(pixels)
+    scale = 1 + zoom * (2 * torch.rand(n, generator=generator) - 1)
+    offset = 2 * shift * (2 * torch.rand(n, 2, generator=generator) - 1)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, :, 2] = offset
+    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)

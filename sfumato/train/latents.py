@@ -1,0 +1,65 @@
+"""The frozen latent space that a diffusion model is trained in: its scale, and the cached latents of a data set."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, VQModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+@torch.no_grad()
+def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batch: int = 64) -> Tensor:
+    """Latents (the posterior's mode for KL, unquantised for VQ) of uint8 pictures [n,3,h,w], before any scaling."""
+    device = next(autoencoder.parameters()).device
+    latents = []
+    for start in range(0, len(images), batch):
+        pixels = torch.from_numpy(images[start : start + batch]).to(device).float() / 127.5 - 1
+        code = autoencoder.encode(pixels)
+        latents.append((code.latents if isinstance(autoencoder, VQModel) else code.latent_dist.mode()).cpu())
+    return torch.cat(latents)
+
+
+def cached_latents(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, cache: Path) -> Tensor:
+    """`encode_images`, kept in the folder `cache` under a name made of the weights and the pictures."""
+    digest = hashlib.sha256()
+    for name, value in sorted(autoencoder.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().float().numpy().tobytes())
+    digest.update(np.ascontiguousarray(images).tobytes())
+    path = cache / f"latents-{digest.hexdigest()[:16]}.safetensors"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}")
+        save_file({"latents": encode_images(autoencoder, images)}, beside)
+        beside.rename(path)
+    return load_file(path)["latents"]
+
+
+def normalise_latent_space(autoencoder: AutoencoderKL | VQModel, latents: Tensor) -> Tensor:
+    """Give the latents zero mean and unit deviation per channel, and return them so scaled.
+
+    Latent diffusion divides by one standard deviation. Here the mean goes as well, channel by channel: pictures on
+    white have latents far from zero, which the noise at t = T, of mean zero, would never reach. For a KL autoencoder
+    the affine map is folded into its 1x1 convolutions `quant_conv` and `post_quant_conv`, so that the scaling factor
+    is 1 and every Stable Diffusion pipeline opens the result; a VQ codebook cannot be moved so, and gets the scaling
+    factor 1/std of the paper.
+
+    Args:
+        latents: float [n,c,h,w] of the training pictures.
+    """
+    if isinstance(autoencoder, VQModel):
+        autoencoder.register_to_config(scaling_factor=float(1 / latents.std()))
+        return latents * autoencoder.config.scaling_factor
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    with torch.no_grad():
+        channels = len(mean)
+        into, out = autoencoder.quant_conv, autoencoder.post_quant_conv
+        into.weight[:channels] /= std[:, None, None, None]
+        into.bias[:channels] = (into.bias[:channels] - mean) / std
+        into.bias[channels:] -= 2 * std.log()
+        out.bias += (out.weight * mean[None, :, None, None]).sum((1, 2, 3))
+        out.weight *= std[None, :, None, None]
+    return (latents - mean[:, None, None]) / std[:, None, None]

@@ -1,0 +1,156 @@
+"""Recipes: the TOML files that say what is trained, on what, and for how long."""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sfumato.errors import BadInput
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataRecipe:
+    """Which pictures are trained on (`sfumato.data.dataset.CaptionedImages`)."""
+
+    folder: str = "data/emoji"
+    size: int = 64
+    styles: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    min_styles: int = 1
+    tones: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimRecipe:
+    """AdamW with linear warm-up and, after `decay_start` steps, a learning rate that falls as 1/sqrt(step)."""
+
+    batch: int = 32
+    accumulate: int = 1
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    warmup: int = 100
+    decay_start: int = 10_000_000
+    clip: float = 1.0
+    ema: float = 0.999
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of step `step` (from 0); a function of the step alone, so that runs of any length agree."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        return self.lr * warm * min(1.0, (self.decay_start / (step + 1)) ** 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecipe:
+    """How long, how often to save and to draw, and in which precision."""
+
+    steps: int = 100_000
+    checkpoint_every: int = 500
+    sample_every: int = 1000
+    log_every: int = 10
+    keep: int = 2
+    precision: str = "bf16"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One training run."""
+
+    kind: str
+    seed: int = 0
+    data: DataRecipe = dataclasses.field(default_factory=DataRecipe)
+    optim: OptimRecipe = dataclasses.field(default_factory=OptimRecipe)
+    run: RunRecipe = dataclasses.field(default_factory=RunRecipe)
+    network: dict[str, Any] = dataclasses.field(default_factory=dict)
+    loss: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def fill(cls: type[T], table: dict[str, Any], where: str) -> T:
+    """An instance of the dataclass `cls` from a TOML table.
+
+    Raises:
+        BadInput: for a key that `cls` does not have or a value of another type; the sentence names both.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    for key in table:
+        if key not in fields:
+            raise BadInput(f"{where} has no setting '{key}'; it knows {', '.join(sorted(fields))}.")
+    values = {k: _convert(v, hints[k], f"{where}.{k}") for k, v in table.items()}
+    missing = [f.name for f in fields.values() if f.name not in values and _required(f)]
+    if missing:
+        raise BadInput(f"{where} lacks '{missing[0]}'.")
+    return cls(**values)
+
+
+def _required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(h for h in typing.get_args(hint) if h is not types.NoneType)
+    origin = typing.get_origin(hint) or hint
+    if dataclasses.is_dataclass(origin) and isinstance(value, dict):
+        return fill(typing.cast(type, origin), value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(value)
+    if origin is float and type(value) is int:
+        return float(value)
+    if (origin is not Any and not isinstance(value, origin)) or (origin is int and isinstance(value, bool)):
+        raise BadInput(f"{where} must be {getattr(origin, '__name__', origin)}, not {value!r}.")
+    return value
+
+
+def load_recipe(path: Path | str, kind: str | None = None) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: a TOML file, see `recipes/`.
+        kind: the kind of training that was asked for; another kind in the file is refused.
+
+    Raises:
+        BadInput: the file is missing, is no TOML, has unknown settings or is of another kind.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(
+            f"cannot read the recipe {path}: {error.strerror}; see recipes/ for examples."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"the recipe {path} is not valid TOML: {error}.") from error
+    recipe = fill(Recipe, table, path.name)
+    if kind is not None and recipe.kind != kind:
+        raise BadInput(
+            f"{path} is a recipe of kind '{recipe.kind}', not '{kind}'; run sfumato train {recipe.kind}."
+        )
+    _check(recipe, path.name)
+    return recipe
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    positive = {
+        "optim.batch": recipe.optim.batch,
+        "optim.accumulate": recipe.optim.accumulate,
+        "optim.lr": recipe.optim.lr,
+        "run.steps": recipe.run.steps,
+        "run.checkpoint_every": recipe.run.checkpoint_every,
+        "run.sample_every": recipe.run.sample_every,
+        "run.log_every": recipe.run.log_every,
+        "data.size": recipe.data.size,
+    }
+    for name, value in positive.items():
+        if value <= 0:
+            raise BadInput(f"{where}: {name} must be above 0, not {value}.")
+    if recipe.run.keep < 2:
+        raise BadInput(
+            f"{where}: run.keep must be at least 2, because the newest checkpoint may be half written."
+        )
+    if recipe.run.precision not in ("fp32", "bf16", "fp16"):
+        raise BadInput(f"{where}: run.precision must be fp32, bf16 or fp16, not '{recipe.run.precision}'.")

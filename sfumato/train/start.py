@@ -1,0 +1,34 @@
+"""From a recipe file to a run: what `sfumato train` calls."""
+
+from pathlib import Path
+
+from sfumato.errors import BadInput
+from sfumato.train.autoencoder import AutoencoderTask
+from sfumato.train.diffusion import DiffusionTask
+from sfumato.train.dual_encoder import DualEncoderTask
+from sfumato.train.loop import Run
+from sfumato.train.recipe import Recipe, load_recipe
+from sfumato.train.task import Task
+
+KINDS = ("autoencoder", "dual-encoder", "diffusion")
+
+
+def build_task(recipe: Recipe, folder: Path) -> Task:
+    """The task that a recipe of one of the `KINDS` describes; `folder` may hold what it caches."""
+    if recipe.kind == "autoencoder":
+        return AutoencoderTask(recipe)
+    if recipe.kind == "dual-encoder":
+        return DualEncoderTask(recipe)
+    if recipe.kind == "diffusion":
+        return DiffusionTask(recipe, folder / "cache")
+    raise BadInput(f"a recipe's kind must be one of {', '.join(KINDS)}, not '{recipe.kind}'.")
+
+
+def start(path: Path | str, folder: Path | str, kind: str | None = None, device: str | None = None) -> Run:
+    """A run, new or resumed, of the recipe at `path` in `folder`.
+
+    Raises:
+        BadInput: the recipe, its data or the models it builds on cannot be used; said before any training.
+    """
+    recipe, folder = load_recipe(path, kind), Path(folder)
+    return Run(build_task(recipe, folder), recipe, folder, device)

@@ -1,0 +1,41 @@
+"""What the training loop asks of a thing to be trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Phase:
+    """One optimizer's turn within a step. Most tasks have one; a patch GAN has two (generator, discriminator).
+
+    Attributes:
+        name: names the log columns and the checkpoint files.
+        module: its forward takes a batch and returns (loss, named scalars); its own parameters are trained.
+        start: first step at which the phase takes its turn.
+    """
+
+    name: str
+    module: nn.Module
+    start: int = 0
+
+
+class Task(Protocol):
+    """A training task: its data, its phases, and what it can show and export."""
+
+    phases: Sequence[Phase]
+
+    def batch(self, generator: torch.Generator, size: int) -> Batch:
+        """A batch of `size` items drawn with `generator` alone."""
+
+    def sample(self, folder: Path, step: int) -> None:
+        """Write a picture of the present state to `folder`."""
+
+    def export(self, folder: Path) -> None:
+        """Write the trained networks to `folder`."""

@@ -1,0 +1,33 @@
+"""A CLIP tokenizer of our own: lower-cased byte-level BPE, learned from the captions of the corpus."""
+
+import json
+from collections.abc import Iterable
+
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPTokenizer
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def train_tokenizer(captions: Iterable[str], vocabulary: int, context: int) -> CLIPTokenizer:
+    """Learn byte-pair merges from captions.
+
+    Every byte has a token, alone and at the end of a word, so no text is ever unknown.
+
+    Args:
+        captions: the texts to learn from.
+        vocabulary: upper bound on the number of tokens, specials included.
+        context: longest sequence of the model, start and end token included.
+    """
+    alphabet = sorted(ByteLevel.alphabet())
+    letters = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+    blank = CLIPTokenizer(vocab=_vocabulary(letters), merges=[], model_max_length=context)
+    learned = blank.train_new_from_iterator(captions, vocabulary - len(alphabet), initial_alphabet=alphabet)
+    model = json.loads(learned.backend_tokenizer.to_str())["model"]
+    merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
+    tokens = [*letters, *("".join(pair) for pair in merges)]
+    return CLIPTokenizer(vocab=_vocabulary(dict.fromkeys(tokens)), merges=merges, model_max_length=context)
+
+
+def _vocabulary(tokens: Iterable[str]) -> dict[str, int]:
+    return {token: i for i, token in enumerate([*tokens, START, END])}
