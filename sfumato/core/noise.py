@@ -1,0 +1,63 @@
+"""Gaussian noise as a function of (tag, seed, image, step), never of global state.
+
+An image edited alone, in a batch, after a resume or on another worker meets the same noise. The numbers are drawn
+on the CPU in float32, so that they do not depend on the device either.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def stream(seed: int, image: int, step: int, tag: str = "") -> torch.Generator:
+    """A fresh CPU generator whose 63-bit state is a hash of (tag, seed, image, step)."""
+    key = f"{tag}|{seed}|{image}|{step}".encode()
+    digest = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+    return torch.Generator().manual_seed(digest & (2**63 - 1))
+
+
+def gaussian(
+    shape: Sequence[int],
+    seed: int,
+    image: int = 0,
+    step: int = 0,
+    *,
+    tag: str = "",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "..."]:
+    """Standard normal noise for one image at one step.
+
+    Args:
+        shape: shape of one image's latent, without the batch dimension.
+        seed: the user's seed.
+        image: index of the picture in the user's list.
+        step: a timestep, or any integer that names the draw.
+        tag: name of the purpose, so that two purposes never share numbers.
+        device: where the result is put.
+        dtype: what the float32 numbers are converted to.
+    """
+    noise = torch.randn(tuple(shape), generator=stream(seed, image, step, tag), dtype=torch.float32)
+    return noise.to(device=device, dtype=dtype)
+
+
+def gaussian_batch(
+    shape: Sequence[int],
+    seeds: Sequence[int],
+    images: Sequence[int] | None = None,
+    step: int = 0,
+    *,
+    tag: str = "",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "b ..."]:
+    """`gaussian` for every (seed, image) pair, stacked; images default to index 0 each."""
+    images = [0] * len(seeds) if images is None else images
+    rows = [
+        gaussian(shape, seed, image, step, tag=tag, device=device, dtype=dtype)
+        for seed, image in zip(seeds, images, strict=True)
+    ]
+    return torch.stack(rows)
