@@ -1,0 +1,197 @@
+"""Captioned images in memory: the emoji corpus, or a user's own folder."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL import Image
+
+from sfumato.data.imagefolder import METADATA, read_metadata
+from sfumato.data.pixels import centre_square, centred_drawing
+from sfumato.data.splits import SPLITS, Split, split_of, split_of_file
+from sfumato.errors import BadInput
+from sfumato.images import read_image
+
+_TABLE, _MARKER = "table.parquet", "build.json"
+_SIZES = range(8, 1025)
+#: How often an emoji is called by its name; else by some of its keywords.
+_NAMED = 0.8
+_KEYWORDS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionedImages:
+    """Pictures of one size with their captions, all decoded.
+
+    Of the emoji corpus a caption is "name, style" and a picture is scaled by its bounding box; of any other
+    folder they are the `text` of its metadata and the picture's centre square.
+    """
+
+    #: The kept rows, in the order of `images`.
+    table: pa.Table
+    #: uint8 [n, 3, size, size], sRGB on white.
+    images: np.ndarray
+    #: The main caption of each picture.
+    captions: list[str]
+    #: Words that may stand in for the name in a caption; empty lists where there are none.
+    alternatives: list[list[str]]
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        size: int = 64,
+        *,
+        styles: Sequence[str] | None = None,
+        split: Split | None = None,
+        tones: bool = True,
+        min_styles: int = 1,
+        groups: Sequence[str] | None = None,
+        drop_duplicates: bool = True,
+    ) -> "CaptionedImages":
+        """Decode a dataset folder at `size` x `size` pixels (8 to 1024).
+
+        Args:
+            folder: what `sfumato.data.emoji.build` made, or pictures with a `metadata.jsonl`.
+            size: pixels along each side.
+            styles: emoji only: keep these styles.
+            split: "train", "test" or "cells"; None for all. The same picture is always in the same split.
+            tones: emoji only: keep the pictures with a skin tone.
+            min_styles: emoji only: keep emoji (not counting skin tones) that so many of the styles draw.
+            groups: emoji only: keep these groups, such as "food-drink".
+            drop_duplicates: emoji only: keep one of several pixel-equal pictures of a style.
+
+        Raises:
+            BadInput: the folder is no dataset, an argument is out of range, or nothing is left.
+        """
+        folder = Path(folder)
+        if size not in _SIZES:
+            raise BadInput(f"The size must lie between {_SIZES[0]} and {_SIZES[-1]} pixels, not {size}.")
+        if split is not None and split not in SPLITS:
+            raise BadInput(f"There is no split {split!r}; choose from: {', '.join(SPLITS)}.")
+        if (folder / _TABLE).is_file():
+            table = _emoji_rows(_read_corpus(folder), styles, tones, min_styles, groups, drop_duplicates)
+            splits = map(split_of, table["base"].to_pylist(), table["style"].to_pylist())
+        elif (folder / METADATA).is_file():
+            if styles or groups or min_styles > 1:
+                raise BadInput(f"{folder} has no styles and groups to choose from; only the emoji corpus has.")
+            table = read_metadata(folder)
+            splits = map(split_of_file, table["file"].to_pylist())
+        else:
+            raise BadInput(
+                f"{folder} is no dataset: build one with `sfumato data emoji`, or name a folder of pictures "
+                f'with a {METADATA} of lines such as {{"file_name": "1.png", "text": "a red apple"}}.'
+            )
+        if split is not None:
+            table = table.filter(pa.array([s == split for s in splits], pa.bool_()))
+        if not len(table):
+            raise BadInput(f"No picture of {folder} is left by this choice of split, styles and groups.")
+        return cls(table, _decode(folder, table, size), *_captions(table))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def caption(self, i: int, generator: np.random.Generator) -> str:
+        """A caption of picture `i`: the main one, or for an emoji now and then some of its keywords."""
+        words = self.alternatives[i]
+        if generator.random() < _NAMED or not words:
+            return self.captions[i]
+        chosen = generator.choice(words, size=min(_KEYWORDS, len(words)), replace=False)
+        return f"{' '.join(chosen)}, {self.table['style'][i].as_py()}"
+
+    def sampling_weights(self) -> np.ndarray:
+        """float64 [n] that sum to 1: each emoji equally likely, whatever its skin tones and styles.
+
+        People are half of all emoji pictures only because each is drawn six times. The pictures of a
+        user's folder are equally likely.
+        """
+        if "untoned" not in self.table.column_names:
+            return np.full(len(self), 1 / len(self))
+        emoji = self.table["untoned"].to_pylist()
+        pictures = Counter(emoji)
+        return np.array([1 / (len(pictures) * pictures[key]) for key in emoji])
+
+
+def _read_corpus(folder: Path) -> pa.Table:
+    if not (folder / _MARKER).is_file():
+        raise BadInput(f"The corpus in {folder} is not complete: run `sfumato data emoji` again, it goes on.")
+    return pq.read_table(folder / _TABLE)
+
+
+def _emoji_rows(
+    table: pa.Table,
+    styles: Sequence[str] | None,
+    tones: bool,
+    min_styles: int,
+    groups: Sequence[str] | None,
+    drop_duplicates: bool,
+) -> pa.Table:
+    """The rows that the choice leaves, before any split."""
+    table = table.filter(pc.greater(pc.list_value_length(table["bbox"]), 0))
+    table = _choose(table, "style", styles)
+    drawn: dict[str, set[str]] = {}
+    for emoji, style in zip(table["untoned"].to_pylist(), table["style"].to_pylist(), strict=True):
+        drawn.setdefault(emoji, set()).add(style)
+    if min_styles < 1 or min_styles > max(map(len, drawn.values()), default=1):
+        most = max(map(len, drawn.values()), default=1)
+        raise BadInput(f"min_styles must lie between 1 and {most} for these styles, not {min_styles}.")
+    common = [emoji for emoji, found in drawn.items() if len(found) >= min_styles]
+    table = table.filter(pc.is_in(table["untoned"], pa.array(common, pa.string())))
+    table = _choose(table, "group", groups)
+    if not tones:
+        table = table.filter(pc.equal(table["skin_tone"], ""))
+    if drop_duplicates:
+        table = table.filter(pc.equal(table["duplicate_of"], ""))
+    return table
+
+
+def _choose(table: pa.Table, column: str, values: Sequence[str] | None) -> pa.Table:
+    if values is None:
+        return table
+    known = sorted(set(table[column].to_pylist()))
+    for value in values:
+        if value not in known:
+            raise BadInput(f"The corpus has no {column} {value!r}; choose from: {', '.join(known)}.")
+    return table.filter(pc.is_in(table[column], pa.array(values, pa.string())))
+
+
+def _decode(folder: Path, table: pa.Table, size: int) -> np.ndarray:
+    """All pictures of the table -> uint8 [n, 3, size, size]."""
+    paths = [folder / file for file in table["file"].to_pylist()]
+    out: np.ndarray = np.empty((len(paths), 3, size, size), np.uint8)
+    if "bbox" in table.column_names:
+        boxes = table["bbox"].to_pylist()
+        read: Callable[[int], np.ndarray] = lambda i: _drawing(paths[i], tuple(boxes[i]), size)  # noqa: E731
+    else:
+        read = lambda i: centre_square(Image.fromarray(read_image(paths[i]).rgb), size)  # noqa: E731
+
+    def fill(i: int) -> None:
+        out[i] = read(i)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(fill, range(len(paths))):
+            pass  # so that an error in a thread is raised here
+    return out
+
+
+def _drawing(path: Path, bbox: tuple[int, int, int, int], size: int) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return centred_drawing(image, bbox, size)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadInput(f"{path} cannot be read: run `sfumato data emoji` again, it makes what is missing.") from error
+
+
+def _captions(table: pa.Table) -> tuple[list[str], list[list[str]]]:
+    """(main captions, words that may stand in for the name)."""
+    if "text" in table.column_names:
+        return table["text"].to_pylist(), [[] for _ in range(len(table))]
+    names, styles = table["name"].to_pylist(), table["style"].to_pylist()
+    return [f"{name}, {style}" for name, style in zip(names, styles, strict=True)], table["keywords"].to_pylist()
