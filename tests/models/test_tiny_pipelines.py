@@ -13,9 +13,10 @@ def test_plain_diffusers_opens_every_layout(layout_folder):
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone(tmp_path):
+    weights = "unet/diffusion_pytorch_model.safetensors"
     before = torch.get_rng_state()
-    files = [tiny.tiny_sd(tmp_path / name, seed=7) / "unet/diffusion_pytorch_model.safetensors" for name in "ab"]
-    other = tiny.tiny_sd(tmp_path / "c", seed=8) / "unet/diffusion_pytorch_model.safetensors"
+    files = [tiny.tiny_sd(tmp_path / name, seed=7) / weights for name in "ab"]
+    other = tiny.tiny_sd(tmp_path / "c", seed=8) / weights
     assert files[0].read_bytes() == files[1].read_bytes() != other.read_bytes()
     assert torch.equal(before, torch.get_rng_state())
 

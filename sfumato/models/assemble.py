@@ -1,0 +1,90 @@
+"""From the parts of a diffusers pipeline to a DiffusionModel, refusing what would be misunderstood."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, UNet2DModel, VQModel
+
+from sfumato.errors import BadInput
+from sfumato.models.codec import Autoencoder, Codec, PixelSpace
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.schedules import schedule_from_config
+from sfumato.models.text import TextTower
+
+UNETS = (UNet2DConditionModel, UNet2DModel)
+AUTOENCODERS = (AutoencoderKL, VQModel, AutoencoderTiny)
+SUPPORTED = "Stable Diffusion 1.x, 2.x and XL, and pixel-space or latent UNet2DModel pipelines"
+
+
+def assemble(
+    parts: Mapping[str, Any],
+    *,
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    empty_prompt_is_zero: bool = False,
+) -> DiffusionModel:
+    """A model of the parts of a pipeline in memory, shared with it and set to evaluation without gradients.
+
+    Args:
+        parts: `pipeline.components`, or loaded parts under the same names.
+        name: what messages call the model.
+        settings: defaults for editing and generating.
+        empty_prompt_is_zero: SDXL's `force_zeros_for_empty_prompt`.
+
+    Raises:
+        BadInput: a layout that sfumato does not support.
+    """
+    unet = parts["unet"]
+    autoencoder = parts.get("vae") or parts.get("vqvae")
+    codec: Codec = PixelSpace(unet.config.in_channels) if autoencoder is None else Autoencoder(autoencoder.float())
+    towers = [
+        TextTower(parts["tokenizer" + suffix], parts["text_encoder" + suffix])
+        for suffix in ("", "_2")
+        if parts.get("text_encoder" + suffix) is not None
+    ]
+    schedule = schedule_from_config(parts["scheduler"].config)
+    for problem in _problems(unet, codec, towers):
+        raise BadInput(f"{name} cannot be used: {problem}; sfumato works with {SUPPORTED}.")
+    return DiffusionModel(
+        unet, codec, towers, schedule, name=name, settings=settings, empty_prompt_is_zero=empty_prompt_is_zero
+    )
+
+
+def _problems(unet: Any, codec: Codec, towers: list[TextTower]) -> list[str]:
+    config: Any = unet.config
+    found = {
+        "its network also predicts the variance": config.out_channels == 2 * codec.channels,
+        f"its network returns {config.out_channels} channels and a latent has {codec.channels}": (
+            config.out_channels != codec.channels
+        ),
+        "its network is conditioned on classes": unet.class_embedding is not None,
+    }
+    if isinstance(unet, UNet2DConditionModel):
+        found |= _conditional_problems(unet, towers)
+    return [problem for problem, present in found.items() if present]
+
+
+def _conditional_problems(unet: Any, towers: list[TextTower]) -> dict[str, bool]:
+    config = unet.config
+    added = config.addition_embed_type
+    width = sum(tower.encoder.config.hidden_size for tower in towers)
+    problems = {
+        "it has no text encoder": not towers,
+        f"its network expects text of width {config.cross_attention_dim} and the encoders give {width}": (
+            bool(towers) and config.cross_attention_dim != width
+        ),
+        f'its network expects "{added}" as an additional condition': added not in (None, "text_time"),
+        "it has another number of text encoders than Stable Diffusion": (
+            bool(towers) and len(towers) != (2 if added else 1)
+        ),
+        "its network is conditioned through a projection": config.encoder_hid_dim_type is not None,
+        "its network expects the guidance strength as input (a consistency model)": (
+            config.time_cond_proj_dim is not None
+        ),
+    }
+    if added == "text_time" and len(towers) == 2:
+        ids = 6 * config.addition_time_embed_dim + towers[-1].encoder.config.projection_dim
+        problems["its network expects other size conditions than SDXL's base model (a refiner)"] = (
+            ids != config.projection_class_embeddings_input_dim
+        )
+    return problems

@@ -1,0 +1,61 @@
+"""The models that are part of the package. Imports nothing heavy."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.errors import BadInput
+
+BUNDLED = Path(__file__).parent.parent / "bundled"
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """A shipped model.
+
+    Attributes:
+        name: what `load_model` takes.
+        folder: a diffusers pipeline folder.
+        summary: one line about it, from its `sfumato.json`.
+    """
+
+    name: str
+    folder: Path
+    summary: str
+
+
+def list_models() -> list[BundledModel]:
+    """The shipped models, by name."""
+    folders = sorted(index.parent for index in BUNDLED.glob("*/model_index.json"))
+    return [BundledModel(each.name, each, str(read_settings(each).get("summary", ""))) for each in folders]
+
+
+def bundled_path(name: str) -> Path:
+    """The folder of a shipped model.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    found = {model.name: model.folder for model in list_models()}
+    if name not in found:
+        raise BadInput(f'There is no bundled model "{name}"; there is {", ".join(found) or "none"}.')
+    return found[name]
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What `sfumato.json` of a model folder says: defaults for editing and generating; empty without the file.
+
+    Raises:
+        BadInput: the file is not a JSON object.
+    """
+    path = folder / "sfumato.json"
+    if not path.exists():
+        return {}
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON ({error}); correct or remove it.") from None
+    if not isinstance(settings, dict):
+        raise BadInput(f"{path} must hold one JSON object; correct or remove it.")
+    return settings

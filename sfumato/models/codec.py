@@ -1,0 +1,82 @@
+"""Between pixels and the space that the network works in."""
+
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Codec(Protocol):
+    """Pixels to latents and back.
+
+    Attributes:
+        channels: channels of a latent.
+        factor: pixels per latent, along each side.
+        module: the network behind it, or None.
+    """
+
+    channels: int
+    factor: int
+    module: nn.Module | None
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels [b,3,h,w] in [-1,1] to latents [b,c,h/factor,w/factor]."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [b,c,h,w] to pixels [b,3,h*factor,w*factor]."""
+
+
+class PixelSpace:
+    """The network works on the pixels themselves."""
+
+    factor = 1
+    module = None
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
+    def encode(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The pixels."""
+        return pixels
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The pixels."""
+        return latents
+
+
+class Autoencoder:
+    """An AutoencoderKL, VQModel or AutoencoderTiny, with the scaling of its latents.
+
+    It computes in float32 whatever the network's precision is: it runs once per image, its rounding would show, and
+    SDXL's overflows in half precision.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        config: Any = module.config
+        self.channels = int(config.latent_channels)
+        # AutoencoderTiny reports its own width wrongly under `block_out_channels`
+        levels = getattr(config, "encoder_block_out_channels", None) or config.block_out_channels
+        self.factor = int(2 ** (len(levels) - 1))
+        self.scale = float(config.scaling_factor)
+        self.shift = float(getattr(config, "shift_factor", None) or 0.0)
+        self.mean = _per_channel(getattr(config, "latents_mean", None), 0.0)
+        self.std = _per_channel(getattr(config, "latents_std", None), 1.0)
+
+    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """The mode of the posterior (or what is quantised, in a VQModel), scaled as the network saw it in training."""
+        encoded: Any = self.module.encode(pixels.float())
+        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        return (latents - self.mean.to(latents) - self.shift) / self.std.to(latents) * self.scale
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
+        """The inverse of the scaling, decoded; a VQModel quantises first. Values may exceed [-1,1] a little."""
+        latents = latents.float()
+        unscaled = latents / self.scale * self.std.to(latents) + self.shift + self.mean.to(latents)
+        decoded: Any = self.module.decode(unscaled)
+        return decoded.sample
+
+
+def _per_channel(values: Any, default: float) -> Float[Tensor, "1 c 1 1"]:
+    return torch.tensor([default] if values is None else list(values)).reshape(1, -1, 1, 1)

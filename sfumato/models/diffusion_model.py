@@ -1,0 +1,323 @@
+"""One contract for every network that sfumato edits with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sfumato.core.schedule import Schedule
+from sfumato.core.step import per_row, to_epsilon
+from sfumato.errors import BadInput
+from sfumato.models.codec import Codec
+from sfumato.models.condition import Condition
+from sfumato.models.evaluations import Count, Evaluations
+from sfumato.models.fingerprint import fingerprint, revision
+from sfumato.models.placement import pick_device, pick_dtype
+from sfumato.models.taps import Tap, tapped
+from sfumato.models.text import TextTower, encode_single, encode_towers
+
+
+class DiffusionModel:
+    """A diffusers U-Net with the autoencoder, the text towers and the schedule that it was trained with.
+
+    Latents and predicted noise are float32 whatever the network's precision is: rounding them would cost more of
+    the picture than computing in half precision does.
+
+    Attributes:
+        unet: UNet2DConditionModel or UNet2DModel.
+        codec: between pixels and latents.
+        towers: none (unconditional), one (Stable Diffusion 1.x, 2.x) or two (XL).
+        schedule: abar of every training timestep, and what the network predicts.
+        name: what the user called it.
+        settings: content of the folder's `sfumato.json`: defaults for editing and generating.
+    """
+
+    def __init__(
+        self,
+        unet: Any,
+        codec: Codec,
+        towers: Sequence[TextTower],
+        schedule: Schedule,
+        *,
+        name: str = "",
+        settings: Mapping[str, Any] | None = None,
+        empty_prompt_is_zero: bool = False,
+    ) -> None:
+        self.unet = unet
+        self.codec = codec
+        self.towers = tuple(towers)
+        self.schedule = schedule
+        self.name = name
+        self.settings = dict(settings or {})
+        self._empty_prompt_is_zero = empty_prompt_is_zero
+        self._evaluations = Evaluations()
+        self._fingerprint: tuple[Any, str] | None = None
+        for network in self._networks().values():
+            network.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's precision."""
+        return next(self.unet.parameters()).dtype
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent."""
+        return self.codec.channels
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent, along each side."""
+        return self.codec.factor
+
+    @property
+    def multiple(self) -> int:
+        """The grid in pixels that height and width must be multiples of: the network halves latents at each level."""
+        return self.factor * self._latent_multiple
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the pictures that the network was trained on."""
+        size = self.unet.config.sample_size or self._latent_multiple
+        height, width = (size, size) if isinstance(size, int) else size
+        return height * self.factor, width * self.factor
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether prompts mean anything to this model."""
+        return bool(self.towers)
+
+    @property
+    def map_channels(self) -> int:
+        """Channels that the network expects beside the latent's (inpainting: 5), to be given as maps."""
+        return int(self.unet.config.in_channels) - self.latent_channels
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Shape (c, h, w) of the latent of a picture of that size in pixels.
+
+        Raises:
+            BadInput: a side is not a multiple of `multiple`.
+        """
+        if height < 1 or width < 1 or height % self.multiple or width % self.multiple:
+            raise BadInput(
+                f"Height and width must be multiples of {self.multiple} pixels for this model, "
+                f"not {height} x {width}; pad the picture."
+            )
+        return self.latent_channels, height // self.factor, width // self.factor
+
+    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """x_0 of pictures in [-1,1], as float32: the mode of the posterior in the network's scale.
+
+        Raises:
+            BadInput: not three channels, or a side that is not a multiple of `multiple`.
+        """
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise BadInput(f"Pictures must have the shape [b,3,h,w], not {list(pixels.shape)}.")
+        self.latent_shape(*pixels.shape[-2:])
+        return self.codec.encode(pixels.to(self.device, torch.float32))
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:
+        """Pictures of latents, nominally in [-1,1] and not clipped, as float32."""
+        return self.codec.decode(latents.to(self.device, torch.float32))
+
+    def condition(
+        self,
+        prompts: str | Sequence[str] = "",
+        *,
+        size: tuple[int, int] | None = None,
+        maps: Float[Tensor, "b c h w"] | None = None,
+    ) -> Condition:
+        """What the network is conditioned on, one row per prompt.
+
+        The empty prompt is the unconditional one. Where the pipeline says so (SDXL's base model) it is all zeros, as
+        diffusers' missing negative prompt is.
+
+        Args:
+            prompts: one prompt or several; only empty ones for a model without text.
+            size: height and width in pixels of the picture, for SDXL; the native size by default.
+            maps: what the network expects concatenated to the latent, in the latent's resolution.
+
+        Raises:
+            BadInput: no prompt, one that is too long, one for a model without text, or maps that do not fit.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+            raise BadInput("Give a prompt, or a list of prompts with one per picture.")
+        self._check_maps(maps, len(prompts))
+        if maps is not None:
+            maps = maps.to(self.device, self.dtype)
+        if not self.towers:
+            if any(prompts):
+                raise BadInput(f"The model {self.name} has no text input: leave the prompt empty.")
+            return Condition(maps=maps, rows=len(prompts))
+        if len(self.towers) == 1:
+            return Condition(tokens=encode_single(self.towers[0], prompts).to(self.dtype), maps=maps)
+        tokens, pooled = encode_towers(self.towers, prompts)
+        if self._empty_prompt_is_zero:
+            empty = torch.tensor([not prompt for prompt in prompts], device=tokens.device)
+            tokens = tokens.masked_fill(empty[:, None, None], 0.0)
+            pooled = pooled.masked_fill(empty[:, None], 0.0)
+        height, width = size or self.native_size
+        ids = torch.tensor([height, width, 0, 0, height, width], device=self.device, dtype=self.dtype)
+        return Condition(
+            tokens=tokens.to(self.dtype), pooled=pooled.to(self.dtype), added=ids.repeat(len(prompts), 1), maps=maps
+        )
+
+    def predict(
+        self,
+        x: Float[Tensor, "b c h w"],
+        t: int | Tensor,
+        cond: Condition | None = None,
+        taps: Sequence[Tap] | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """eps, whatever the network predicts.
+
+        Args:
+            x: latents; converted to the network's precision.
+            t: timestep, one int for all or a tensor [b] with one per row.
+            cond: one row per latent; None for a model without text.
+            taps: what to read or replace inside the network during this evaluation.
+
+        Raises:
+            BadInput: shapes, rows, timestep or taps that do not fit the model.
+        """
+        with tapped(self.unet, taps or ()):
+            output = self._forward(x, t, cond)
+        if isinstance(t, int):
+            level: Any = self.schedule.abar(t)
+        else:
+            level = per_row([self.schedule.abar(each) for each in t.tolist()], x)
+        eps = to_epsilon(output, x, level, self.schedule.prediction_type)
+        return eps.to(torch.promote_types(output.dtype, torch.float32))
+
+    def bottleneck(
+        self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Condition | None = None
+    ) -> Float[Tensor, "b d h2 w2"]:
+        """h: the output of the middle block, at the price of the encoder half and the middle block alone.
+
+        Raises:
+            BadInput: as `predict`, or the network has no middle block.
+        """
+        if self.unet.mid_block is None:
+            raise BadInput("This network has no middle block.")
+
+        def stop(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            raise _BottleneckReached(output)
+
+        handle = self.unet.mid_block.register_forward_hook(stop)
+        try:
+            self._forward(x, t, cond)
+        except _BottleneckReached as reached:
+            return reached.h
+        finally:
+            handle.remove()
+        raise RuntimeError("the network did not run its middle block")
+
+    def tapped(self, *taps: Tap) -> AbstractContextManager[None]:
+        """Taps for every evaluation within a `with` block; see `sfumato.models.taps`."""
+        return tapped(self.unet, taps)
+
+    @property
+    def count(self) -> Count:
+        """Evaluations of the network since the model was loaded; `bottleneck` counts as one."""
+        return self._evaluations.total
+
+    def counting(self) -> AbstractContextManager[Count]:
+        """Count the evaluations within a `with` block, from zero."""
+        return self._evaluations.scope()
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights and the schedule; kept until a weight changes."""
+        now = revision(self._networks())
+        if self._fingerprint is None or self._fingerprint[0] != now:
+            self._fingerprint = (now, fingerprint(self._networks(), self.schedule))
+        return self._fingerprint[1]
+
+    def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "DiffusionModel":
+        """Move this model, and change the precision of the network and the text towers; None leaves either as it is.
+
+        Raises:
+            BadInput: no such device or precision.
+        """
+        place = self.device if device is None else pick_device(device)
+        precision = self.dtype if dtype is None else pick_dtype(dtype)
+        for network in (self.unet, *(tower.encoder for tower in self.towers)):
+            # diffusers' own `to` warns at every change of precision
+            nn.Module.to(network, device=place, dtype=precision)
+        if self.codec.module is not None:
+            self.codec.module.to(place)
+        return self
+
+    @property
+    def _latent_multiple(self) -> int:
+        return int(2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    def _networks(self) -> dict[str, nn.Module]:
+        networks = {f"text_{i}": tower.encoder for i, tower in enumerate(self.towers)} | {"unet": self.unet}
+        return networks if self.codec.module is None else networks | {"autoencoder": self.codec.module}
+
+    def _forward(self, x: Tensor, t: int | Tensor, cond: Condition | None) -> Tensor:
+        """One evaluation of the network: its raw output, in its own precision."""
+        cond = Condition(rows=len(x)) if cond is None else cond
+        self._check(x, t, cond)
+        self._evaluations.add(len(x))
+        sample = x if cond.maps is None else torch.cat([x, cond.maps.to(x.dtype)], dim=1)
+        sample = sample.to(self.device, self.dtype)
+        timestep = t if isinstance(t, int) else t.to(self.device)
+        if not isinstance(self.unet, UNet2DConditionModel):
+            return self.unet(sample, timestep, return_dict=False)[0]
+        added = None if cond.pooled is None else {"text_embeds": cond.pooled, "time_ids": cond.added}
+        return self.unet(
+            sample,
+            timestep,
+            encoder_hidden_states=None if cond.tokens is None else cond.tokens.to(self.dtype),
+            encoder_attention_mask=cond.token_mask,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )[0]
+
+    def _check(self, x: Tensor, t: int | Tensor, cond: Condition) -> None:
+        for problem in self._problems(x, t, cond):
+            raise BadInput(problem)
+
+    def _problems(self, x: Tensor, t: int | Tensor, cond: Condition) -> Iterator[str]:
+        grid, last = self._latent_multiple, len(self.schedule) - 1
+        if x.ndim != 4 or x.shape[1] != self.latent_channels:
+            yield f"Latents must have the shape [b,{self.latent_channels},h,w], not {list(x.shape)}."
+        if x.shape[-2] % grid or x.shape[-1] % grid:
+            yield f"Height and width of latents must be multiples of {grid}, not {list(x.shape[-2:])}."
+        if not isinstance(t, int) and t.shape != x.shape[:1]:
+            yield f"Timesteps must be one int or one per row, {len(x)} of them, not {list(t.shape)}."
+        if isinstance(t, int) and not 0 <= t <= last:
+            yield f"The timestep must be between 0 and {last}, not {t}."
+        if len(cond) != len(x):
+            yield f"There must be one row of the condition per latent: {len(x)}, not {len(cond)}."
+        if self.towers and cond.tokens is None:
+            yield "This model needs a condition: give model.condition(prompts)."
+        if (0 if cond.maps is None else cond.maps.shape[1]) != self.map_channels:
+            yield f"The condition must have {self.map_channels} channels of maps for this model."
+
+    def _check_maps(self, maps: Tensor | None, rows: int) -> None:
+        if self.map_channels and maps is None:
+            raise BadInput(
+                f"This network expects {self.map_channels} more channels than a latent has (inpainting, for example): "
+                f"give them as maps=[{rows},{self.map_channels},h,w], or use a model without them."
+            )
+        if maps is not None and (maps.ndim != 4 or maps.shape[:2] != (rows, self.map_channels)):
+            raise BadInput(f"maps must have the shape [{rows},{self.map_channels},h,w], not {list(maps.shape)}.")
+
+
+class _BottleneckReached(Exception):
+    """Carries h out of the network's forward pass."""
+
+    def __init__(self, h: Tensor) -> None:
+        self.h = h

@@ -1,0 +1,35 @@
+"""One number for all that a model has learned."""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core.schedule import Schedule
+
+
+def fingerprint(networks: Mapping[str, nn.Module], schedule: Schedule) -> str:
+    """SHA-256 over the names, types, shapes and values of all weights, and the schedule, in hexadecimal.
+
+    The same weights in another precision are other weights.
+    """
+    digest = hashlib.sha256()
+    for part in sorted(networks):
+        for name, weight in sorted(networks[part].state_dict().items()):
+            _add(digest, f"{part}.{name}", weight)
+    _add(digest, f"schedule {schedule.prediction_type} {schedule.final_alpha_cumprod}", schedule.alphas_cumprod)
+    return digest.hexdigest()
+
+
+def revision(networks: Mapping[str, nn.Module]) -> tuple[tuple[int, int], ...]:
+    """Changes when a weight is replaced or written in place through autograd: tells when a fingerprint is stale."""
+    weights = (weight for part in sorted(networks) for weight in networks[part].state_dict(keep_vars=True).values())
+    return tuple((id(weight), weight._version) for weight in weights)
+
+
+def _add(digest: "hashlib._Hash", name: str, values: Tensor) -> None:
+    digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+    # viewed as bytes, because numpy knows no bfloat16
+    flat = values.detach().cpu().contiguous().reshape(-1)
+    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")

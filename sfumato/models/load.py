@@ -1,0 +1,85 @@
+"""Finding a model by what the user calls it."""
+
+import re
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+from sfumato.errors import BadInput
+from sfumato.models.bundled import BundledModel, bundled_path, list_models
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.folder import PARTS, load_folder
+from sfumato.models.placement import pick_device, pick_dtype
+from sfumato.models.single_file import PICKLES, load_single_file
+
+__all__ = ["BundledModel", "bundled_path", "list_models", "load_model"]
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def load_model(
+    name_or_path: str | Path,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    *,
+    config: str | Path | None = None,
+) -> DiffusionModel:
+    """Load a model for editing: evaluation mode, no gradients on weights.
+
+    A bundled name comes first ("./emoji" is a folder of that name); then a local pipeline folder or .safetensors
+    file; then, for something like "org/name", the hub, which is the only case in which anything is downloaded.
+
+    Args:
+        name_or_path: bundled name, diffusers folder, single-file checkpoint or hub id.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto" (fp32), "fp32", "bf16", "fp16".
+        config: for a single file, the local diffusers folder of a model of the same architecture.
+
+    Raises:
+        BadInput: no such model, device or precision, or a model that cannot be used; one sentence says what to do.
+    """
+    name, place, precision = str(name_or_path), pick_device(device), pick_dtype(dtype)
+    path = Path(name_or_path).expanduser()
+    if path.suffix in (".safetensors", *PICKLES) and not path.is_dir():
+        folder = None if config is None else Path(config).expanduser()
+        return load_single_file(path, folder, name=name, device=place, dtype=precision)
+    if config is not None:
+        raise BadInput(f"config= belongs to a single .safetensors file, and {name} is none; leave it out.")
+    return load_folder(_folder(name, path), name=name, device=place, dtype=precision)
+
+
+def _folder(name: str, path: Path) -> Path:
+    bundled = {model.name: model.folder for model in list_models()}
+    if name in bundled:
+        return bundled[name]
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise BadInput(f"{path} is neither a pipeline folder nor a .safetensors file; give one of these.")
+    if HUB_ID.fullmatch(name):
+        return _download(name)
+    raise BadInput(
+        f"There is no model {name}: give a bundled name ({', '.join(bundled) or 'none here'}), a diffusers folder, "
+        "a .safetensors file, or a hub id such as org/name."
+    )
+
+
+def _download(hub_id: str) -> Path:
+    """The local copy of a pipeline on the hub: configurations, tokenizers and full-precision safetensors alone."""
+    wanted = [f"{part}/{end}" for part in PARTS for end in ("*.json", "*.txt", "*.safetensors")]
+    try:
+        return Path(
+            snapshot_download(
+                hub_id,
+                allow_patterns=["model_index.json", "sfumato.json", *wanted],
+                ignore_patterns=["*.fp16.*", "*.non_ema.*", "*.ema.*", "*openvino*", "*onnx*"],
+            )
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(
+            f"There is no folder {hub_id}, and the hub did not give a model of that name ({first}); "
+            "check the name, or give a local folder."
+        ) from error

@@ -1,0 +1,52 @@
+"""Where a model lives and in which precision."""
+
+import torch
+
+from sfumato.errors import BadInput
+
+DTYPES = {
+    "auto": torch.float32,
+    "fp32": torch.float32,
+    "float32": torch.float32,
+    "bf16": torch.bfloat16,
+    "bfloat16": torch.bfloat16,
+    "fp16": torch.float16,
+    "float16": torch.float16,
+}
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device of that name; "auto" and None are the CUDA device where there is one, else the CPU.
+
+    Raises:
+        BadInput: no such device on this machine.
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise BadInput(f'There is no device "{device}"; use auto, cpu, cuda, cuda:1 or mps.') from None
+    present = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if (chosen.index or 0) >= present.get(chosen.type, 0):
+        raise BadInput(f'The device "{device}" is not on this machine; use auto or cpu.')
+    return chosen
+
+
+def pick_dtype(dtype: str | torch.dtype | None = None) -> torch.dtype:
+    """The network's precision: "fp32", "bf16" or "fp16"; "auto" and None are fp32, the exact one, on every device.
+
+    Half precision computes on the CPU too, though fp16 is some twenty times slower there than fp32.
+
+    Raises:
+        BadInput: another name.
+    """
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
+        return dtype
+    if dtype is None or dtype in DTYPES:
+        return DTYPES[str(dtype or "auto")]
+    raise BadInput(f"There is no precision {dtype}; use auto, fp32, bf16 or fp16.")

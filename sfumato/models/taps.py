@@ -1,0 +1,128 @@
+"""Reading and replacing what a network computes inside, in a scope that leaves the network as it was.
+
+A tap names modules of the network as `network.named_modules()` does ("mid_block", "up_blocks.1.resnets.0"), or by a
+shell-style pattern ("down_blocks.*.resnets.*"). Where a module returns several tensors the tap is about the first.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from sfumato.errors import BadInput
+
+
+class Tap(Protocol):
+    """Looks at, and perhaps replaces, the output of the modules that it names."""
+
+    module: str
+
+    def __call__(self, name: str, output: Tensor) -> Tensor | None:
+        """Return what takes the output's place, or None to leave it; `name` is the module's full name."""
+
+
+class Record:
+    """Keeps the outputs of the latest evaluation.
+
+    Attributes:
+        module: name or pattern of the modules.
+        outputs: module name to its output, with gradient history if there is any.
+    """
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.outputs: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, output: Tensor) -> None:
+        """Keep the output."""
+        self.outputs[name] = output
+
+    @property
+    def output(self) -> Tensor:
+        """The output of the one module that was recorded.
+
+        Raises:
+            BadInput: none or several were.
+        """
+        if len(self.outputs) != 1:
+            raise BadInput(f'The tap "{self.module}" recorded {len(self.outputs)} modules; ask for `outputs`.')
+        return next(iter(self.outputs.values()))
+
+
+class Replace:
+    """Puts `change(output)` in the place of an output.
+
+    Attributes:
+        module: name or pattern of the modules.
+        change: the output to what replaces it, of the same shape.
+    """
+
+    def __init__(self, module: str, change: Callable[[Tensor], Tensor]) -> None:
+        self.module = module
+        self.change = change
+
+    def __call__(self, name: str, output: Tensor) -> Tensor:
+        """The replacement.
+
+        Raises:
+            BadInput: it has another shape.
+        """
+        replacement = self.change(output)
+        if replacement.shape != output.shape:
+            raise BadInput(
+                f"The replacement for {name} must have the shape {tuple(output.shape)}, not {tuple(replacement.shape)}."
+            )
+        return replacement
+
+
+@contextmanager
+def tapped(network: nn.Module, taps: Sequence[Tap]) -> Iterator[None]:
+    """Put taps into a network for the length of a `with` block.
+
+    Several taps of one module work in the order of the list. The hooks are gone when the block ends, however it ends.
+
+    Raises:
+        BadInput: a tap names no module of the network, or (at the end of an evaluation of the network) a module
+            that the evaluation did not run.
+    """
+    waiting: set[str] = set()
+    with ExitStack() as hooks:
+        for tap in taps:
+            for name, module in _named(network, tap.module):
+                waiting.add(name)
+                handle = module.register_forward_hook(_hook(tap, name, waiting))
+                hooks.callback(handle.remove)
+        hooks.callback(network.register_forward_hook(_all_ran(waiting)).remove)
+        yield
+
+
+def _named(network: nn.Module, pattern: str) -> list[tuple[str, nn.Module]]:
+    modules = dict(network.named_modules())
+    del modules[""]
+    found = [(name, module) for name, module in modules.items() if name == pattern or fnmatchcase(name, pattern)]
+    if not found:
+        near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.4) or list(network._modules)
+        raise BadInput(f'The tap "{pattern}" names no module of the network; there are for example {", ".join(near)}.')
+    return found
+
+
+def _hook(tap: Tap, name: str, waiting: set[str]) -> Callable[[nn.Module, Any, Any], Any]:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+        waiting.discard(name)
+        if isinstance(output, Tensor):
+            return tap(name, output)
+        replacement = tap(name, output[0])
+        return None if replacement is None else (replacement, *output[1:])
+
+    return hook
+
+
+def _all_ran(waiting: set[str]) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        if waiting:
+            raise BadInput(f"The network has the tapped module {min(waiting)}, but never runs it by itself.")
+
+    return hook
