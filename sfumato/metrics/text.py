@@ -1,0 +1,143 @@
+"""Pictures against text, in the common feature space of a dual encoder (CLIP, Radford et al. 2021)."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPModel, CLIPTokenizer
+
+from sfumato.errors import BadInput, NonFinite
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """How pixels in [0, 1] become the image tower's input, as `preprocessor_config.json` says.
+
+    size: (height, width) after resizing, or one number for the shortest side; crop: (height, width) that is
+    then cut from the centre, None if nothing is; mean, std: of each channel.
+    """
+
+    size: tuple[int, int] | int
+    crop: tuple[int, int] | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h2 w2"]:
+        """Antialiased bicubic resize, clipped to [0, 1], centre crop, then (x - mean) / std, in float32."""
+        x = pixels.float()
+        target = self._target(x.shape[-2], x.shape[-1])
+        if target != tuple(x.shape[-2:]):
+            x = F.interpolate(x, target, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        if self.crop is not None:
+            top, left = ((side - cut) // 2 for side, cut in zip(x.shape[-2:], self.crop, strict=True))
+            x = x[..., top : top + self.crop[0], left : left + self.crop[1]]
+        mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (x - mean) / std
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        if isinstance(self.size, tuple):
+            return self.size
+        shortest = min(height, width)
+        return self.size * height // shortest, self.size * width // shortest
+
+
+@dataclass(frozen=True, eq=False)
+class DualEncoder:
+    """An image tower and a text tower whose unit features are close where picture and text agree."""
+
+    model: CLIPModel
+    tokenizer: CLIPTokenizer
+    preprocessor: Preprocessor
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> "DualEncoder":
+        """From a local folder with a transformers CLIPModel, its tokenizer and preprocessor_config.json.
+
+        Nothing is downloaded and no pickle is opened. Raises BadInput, naming the folder, when it holds none.
+        """
+        path = Path(folder)
+        if not path.is_dir():
+            raise BadInput(f"{path} is not a folder: give one with a CLIP model in the transformers layout.")
+        try:
+            preprocessor = _read_preprocessor(path / "preprocessor_config.json")
+            tokenizer = CLIPTokenizer.from_pretrained(path, local_files_only=True)
+            model = CLIPModel.from_pretrained(path, local_files_only=True, use_safetensors=True)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                f"{path} is not a CLIP model that can be opened ({str(error).splitlines()[0]}): it needs config.json, "
+                "model.safetensors, a CLIP tokenizer and preprocessor_config.json."
+            ) from error
+        return cls(model.eval().to(device or "cpu"), tokenizer, preprocessor)
+
+    @torch.no_grad()
+    def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Unit features, float32, of pictures in [0, 1] of any size.
+
+        Raises BadInput for other values or shapes, NonFinite for NaN.
+        """
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.numel() == 0:
+            raise BadInput(f"pictures [b, 3, h, w] are needed, not {list(pixels.shape)}.")
+        if not torch.isfinite(pixels).all():
+            raise NonFinite("the pictures to be encoded hold NaN or infinity.")
+        if pixels.min() < 0 or pixels.max() > 1:
+            raise BadInput(f"pixels must lie in 0..1, not {pixels.min():.3g} to {pixels.max():.3g}.")
+        parts = [
+            self.model.get_image_features(self.preprocessor(part.to(self.model.device)).to(self.model.dtype))
+            for part in pixels.split(BATCH)
+        ]
+        # In transformers 5 the projected feature is the `pooler_output` of what comes back.
+        return F.normalize(torch.cat([part.pooler_output for part in parts]).float(), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+        """Unit features, float32, one for each text.
+
+        Raises BadInput when there is no text, or one is longer than the text tower reads.
+        """
+        if isinstance(texts, str) or not len(texts):
+            raise BadInput("a list of at least one text is needed.")
+        context = self.model.config.text_config.max_position_embeddings
+        self._check_length(texts, context)
+        parts = []
+        for start in range(0, len(texts), BATCH):
+            tokens = self.tokenizer(
+                list(texts[start : start + BATCH]), padding="max_length", max_length=context, return_tensors="pt"
+            ).to(self.model.device)
+            parts.append(self.model.get_text_features(tokens.input_ids, tokens.attention_mask).pooler_output)
+        return F.normalize(torch.cat(parts).float(), dim=-1)
+
+    def score(self, pixels: Float[Tensor, "b 3 h w"], texts: Sequence[str]) -> Float[Tensor, " b"]:
+        """Cosine in [-1, 1] of each picture with its own text. Raises what the two encoders raise."""
+        if len(texts) != len(pixels):
+            raise BadInput(f"one text for each picture is needed, not {len(texts)} for {len(pixels)}.")
+        return (self.image_features(pixels) * self.text_features(texts)).sum(dim=-1)
+
+    def _check_length(self, texts: Sequence[str], context: int) -> None:
+        for text, ids in zip(texts, self.tokenizer(list(texts)).input_ids, strict=True):
+            if len(ids) > context:
+                raise BadInput(f"{text[:40]!r}... has {len(ids)} tokens, the text tower reads {context}: shorten it.")
+
+
+def _read_preprocessor(file: Path) -> Preprocessor:
+    config = json.loads(file.read_text(encoding="utf-8"))
+    size, crop = config["size"], config.get("crop_size")
+    # Old files write one number: for the size the shortest side, for the crop a square.
+    size = {"shortest_edge": size} if isinstance(size, int) else size
+    crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
+    mean, std = (tuple(float(value) for value in config[key]) for key in ("image_mean", "image_std"))
+    if len(mean) != 3 or len(std) != 3:
+        raise ValueError("image_mean and image_std must have three values")
+    return Preprocessor(
+        size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"]),
+        (crop["height"], crop["width"]) if config.get("do_center_crop", True) and crop else None,
+        mean,
+        std,
+    )
