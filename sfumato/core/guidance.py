@@ -33,6 +33,11 @@ class Guided:
         """The schedule of the network."""
         return self.network.schedule
 
+    @property
+    def single(self) -> bool:
+        """Whether one evaluation per row is enough."""
+        return self.negative is None or all(s == 1 for s in self.strengths)
+
     def rows(self, index: Sequence[int]) -> "Guided":
         """The same guidance for other rows: image index[j] becomes row j."""
         negative = None if self.negative is None else self.negative[list(index)]
@@ -46,12 +51,12 @@ class Guided:
         taps: Any = None,
     ) -> Float[Tensor, "b c h w"]:
         """The guided noise, in float32 where the network computes in half precision."""
-        if self.negative is None or all(s == 1 for s in self.strengths):
+        if self.single:
             return _full(self.network.predict(x, t, cond, taps))
         pair = type(cond).cat([self.negative, cond])
         both = t if isinstance(t, int) else t.repeat(2)
         negative, positive = _full(self.network.predict(x.repeat(2, 1, 1, 1), both, pair, taps)).chunk(2)
-        strengths = torch.tensor(self.strengths, dtype=x.dtype, device=x.device).reshape(-1, 1, 1, 1)
+        strengths = torch.tensor(self.strengths, dtype=negative.dtype, device=negative.device).reshape(-1, 1, 1, 1)
         return negative + strengths * (positive - negative)
 
 

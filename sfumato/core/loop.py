@@ -5,7 +5,7 @@ It yields after every step: progress, previews, cancelling and video are the cal
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from sfumato.core.shift import Shift
 from sfumato.core.state import Denoiser, StepState, check_finite
 from sfumato.core.step import combine, direction, predict_x0, sigma, step
 
-NoiseMaps = Callable[[StepState], Tensor | None]
+NoiseMaps: TypeAlias = Callable[[StepState], Tensor | None]
 """Gives the z_t [b,c,h,w] of a step, or None where nothing is added."""
 
 

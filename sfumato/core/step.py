@@ -15,6 +15,7 @@ whenever it is computed, which is what lets a replayed inversion meet bit-identi
 """
 
 import math
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -22,8 +23,11 @@ from torch import Tensor
 
 from sfumato.core.schedule import PredictionType
 
-Level = float | Float[Tensor, "b 1 1 1"]
+Level: TypeAlias = float | Float[Tensor, "b 1 1 1"]
 """abar of one level for the whole batch, or of one level per row."""
+
+NEGLIGIBLE = 1e-9
+"""A standard deviation far below the rounding of a float32 latent of unit variance."""
 
 
 def wide(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -64,9 +68,13 @@ def direction(eps: Float[Tensor, "b c h w"], abar_prev: Level, sigma: float) -> 
 
 
 def sigma(abar: float, abar_prev: float, eta: float) -> float:
-    """sigma_t, the standard deviation of the noise that a step adds; 0 on a step to abar_prev = 1."""
+    """sigma_t, the standard deviation of the noise that a step adds; 0 on a step to abar_prev = 1.
+
+    Less than `NEGLIGIBLE` is 0: dividing by it would leave float32's range in `noise_map`.
+    """
     variance = (1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev)
-    return eta * math.sqrt(max(variance, 0.0))
+    deviation = eta * math.sqrt(max(variance, 0.0))
+    return deviation if deviation > NEGLIGIBLE else 0.0
 
 
 def combine(

@@ -1,0 +1,8 @@
+"""From a real image to the start and the noise maps of a run that ends at it."""
+
+from sfumato.inversion.artifact import Inversion
+from sfumato.inversion.ddim import invert_ddim
+from sfumato.inversion.edit_friendly import invert_edit_friendly
+from sfumato.inversion.native_ddpm import invert_native
+
+__all__ = ["Inversion", "invert_ddim", "invert_edit_friendly", "invert_native"]

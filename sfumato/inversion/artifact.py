@@ -1,0 +1,153 @@
+"""An inversion as a value: everything that a replay needs, and one safetensors file to keep it in."""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from sfumato.errors import BadInput
+
+FORMAT = "sfumato.inversion.1"
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """Images of one size, inverted together.
+
+    Attributes:
+        kind: name of the inversion, e.g. "edit-friendly".
+        x: the latents of the run: x[0] = x_T, x[i] is where step i starts, x[-1] = x_0 as encoded.
+        z: the noise map of every step, z[i] of step i; None for a deterministic inversion.
+        timesteps: the run, largest first.
+        eta: 0 (DDIM) to 1 (DDPM).
+        guidance: guidance strength of the source prompt, per image.
+        seeds: per image.
+        prompts: source prompt, per image.
+        parameters: the method's parameters, as JSON values.
+        model: fingerprint of the network's weights; "" until saved.
+        images: fingerprint of the pixels, per image.
+        pixels: the source pictures, uint8 sRGB.
+    """
+
+    kind: str
+    x: Float[Tensor, "levels b c h w"]
+    z: Float[Tensor, "steps b c h w"] | None
+    timesteps: tuple[int, ...]
+    eta: float
+    guidance: tuple[float, ...]
+    seeds: tuple[int, ...] = ()
+    prompts: tuple[str, ...] = ()
+    parameters: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    images: tuple[str, ...] = ()
+    pixels: UInt8[Tensor, "b height width 3"] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Number of steps of the run."""
+        return len(self.timesteps)
+
+    @property
+    def x0(self) -> Float[Tensor, "b c h w"]:
+        """The encoded images."""
+        return self.x[-1]
+
+    def rows(self, index: list[int]) -> "Inversion":
+        """Some of the images, or one of them several times."""
+
+        def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[j] for j in index) if values else ()
+
+        return replace(
+            self,
+            x=self.x[:, index],
+            z=None if self.z is None else self.z[:, index],
+            guidance=pick(self.guidance),
+            seeds=pick(self.seeds),
+            prompts=pick(self.prompts),
+            images=pick(self.images),
+            pixels=None if self.pixels is None else self.pixels[index],
+        )
+
+    def to(self, device: torch.device | str) -> "Inversion":
+        """The same inversion on another device."""
+        return replace(self, x=self.x.to(device), z=None if self.z is None else self.z.to(device))
+
+    def check_model(self, fingerprint: str) -> None:
+        """Refuse to replay with another model than the one that made this inversion.
+
+        Raises:
+            BadInput: the fingerprints differ.
+        """
+        if self.model and self.model != fingerprint:
+            raise BadInput(
+                f"This inversion was made with another model (weights {self.model[:12]}, not {fingerprint[:12]}): "
+                "load that model, or invert the image again."
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file: beside its place first, then renamed, so that it is there whole or not at all.
+
+        Raises:
+            BadInput: the folder does not exist or cannot be written.
+        """
+        tensors = {"x": self.x, "z": self.z, "pixels": self.pixels}
+        content = to_bytes(
+            {name: t.detach().cpu().contiguous() for name, t in tensors.items() if t is not None},
+            metadata={"format": FORMAT, "sfumato": json.dumps(self._header())},
+        )
+        _write_atomically(Path(path), content)
+
+    def _header(self) -> dict[str, Any]:
+        names = ("kind", "timesteps", "eta", "guidance", "seeds", "prompts", "parameters", "model", "images")
+        return {name: getattr(self, name) for name in names}
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Inversion":
+        """Read what `save` wrote.
+
+        Raises:
+            BadInput: no such file, or not an inversion.
+        """
+        if not Path(path).is_file():
+            raise BadInput(f"There is no file {path}: give an inversion that was saved before.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise BadInput(f"{path} is a safetensors file, but not an inversion of this version.")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return _assemble(json.loads(metadata["sfumato"]), tensors)
+        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise BadInput(f"{path} is not an inversion, or is damaged: invert the image again.") from error
+
+
+def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
+    """Lists of JSON become tuples again."""
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in header.items()}
+    return Inversion(x=tensors["x"], z=tensors.get("z"), pixels=tensors.get("pixels"), **values)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write beside, fsync, rename."""
+    try:
+        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({error.strerror}): choose another place.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,81 @@
+"""DDIM inversion: the deterministic process run backwards (Song et al., arXiv 2010.02502, section 4.3).
+
+    x_t = sqrt(abar_t) P + sqrt(1 - abar_t) eps,   P from x_{t-1} and eps = eps(x_{t-1}, t)
+
+Every step of the run is undone, the last one included, with the timestep at which the replay asks the network. The
+one approximation is eps(x_{t-1}, t) for eps(x_t, t); its error is of first order in the size of a step.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.core.state import StepState, check_finite
+from sfumato.core.step import diffuse, predict_x0, wide
+from sfumato.inversion.artifact import Inversion
+
+
+def invert_ddim(
+    guided: Guided,
+    x0: Float[Tensor, "b c h w"],
+    condition: Any,
+    *,
+    steps: int,
+    seeds: Sequence[int] = (),
+) -> Generator[StepState, None, Inversion]:
+    """Yield every step from x_0 upwards; return the `Inversion`, which has no noise maps.
+
+    Args:
+        guided: the network under the guidance of the source prompt, one row per image.
+        x0: clean latents; the run is kept in float64.
+        condition: the source prompt, one row per image.
+        steps: number of steps of the run.
+        seeds: kept in the artifact; nothing is drawn.
+
+    Raises:
+        NonFinite: the network returned NaN or infinity.
+    """
+    timesteps = guided.schedule.timesteps(steps)
+    below = guided.schedule.previous(timesteps)
+    levels = [wide(x0)]  # at T a float32 rounding counts 1 / sqrt(abar_T) times: 150 for the linear schedule
+    for i in reversed(range(steps)):
+        state = _ascend(guided, levels[0], condition, i, steps, timesteps[i], below[i])
+        levels.insert(0, state.x_t)
+        yield state
+    x = torch.stack(levels)
+    return Inversion("ddim", x, None, tuple(timesteps), 0.0, guided.strengths, tuple(seeds))
+
+
+@torch.no_grad()
+def _ascend(
+    guided: Guided,
+    x_prev: Float[Tensor, "b c h w"],
+    condition: Any,
+    i: int,
+    steps: int,
+    t: int,
+    t_prev: int,
+) -> StepState:
+    """The step from x_{t-1} to x_t."""
+    abar, abar_prev = guided.schedule.abar(t), guided.schedule.abar(t_prev)
+    eps = guided.predict(x_prev, t, condition)
+    check_finite(eps, "the predicted noise", i, steps, t)
+    prediction = predict_x0(x_prev, eps, abar_prev)
+    return StepState(
+        i=i,
+        steps=steps,
+        t=t,
+        t_prev=t_prev,
+        abar=abar,
+        abar_prev=abar_prev,
+        sigma=0.0,
+        x_t=diffuse(prediction, eps, abar).to(x_prev.dtype),
+        condition=condition,
+        eps=eps,
+        x0_prediction=prediction,
+        x_prev=x_prev,
+    )

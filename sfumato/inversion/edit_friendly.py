@@ -1,0 +1,66 @@
+"""The edit-friendly DDPM inversion (Huberman-Spiegelglas, Kulikov and Michaeli, CVPR 2024, arXiv 2304.06140).
+
+    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_t,   e_t ~ N(0, I) independent for every t      (eq. 6)
+    z_t = (x_{t-1} - mu_t(x_t)) / sigma_t                                                        (eq. 5)
+
+In the forward process neighbouring noises are strongly correlated; here they are independent, so neighbouring x_t
+lie farther apart, the z_t have a larger variance than the native ones and carry the structure of the image.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.state import StepState
+from sfumato.core.step import diffuse
+from sfumato.inversion.artifact import Inversion
+from sfumato.inversion.extract import Latents, extract_noise_maps
+
+
+def independent_latents(
+    guided: Guided, x0: Float[Tensor, "b c h w"], timesteps: list[int], seeds: Sequence[int]
+) -> Latents:
+    """Eq. 6 for every timestep of the run, x_0 last; e_t is a function of (seed, t) alone."""
+    levels = [
+        diffuse(
+            x0,
+            gaussian_batch(x0.shape[1:], seeds, step=t, tag="edit-friendly", device=x0.device),
+            guided.schedule.abar(t),
+        ).to(x0.dtype)
+        for t in timesteps
+    ]
+    return torch.stack([*levels, x0])
+
+
+def invert_edit_friendly(
+    guided: Guided,
+    x0: Float[Tensor, "b c h w"],
+    condition: Any,
+    *,
+    steps: int,
+    eta: float = 1.0,
+    seeds: Sequence[int],
+    exact: bool = False,
+    batch: int | None = None,
+) -> Generator[StepState, None, Inversion]:
+    """Yield every step; return the `Inversion` with all noise maps.
+
+    Args:
+        guided: the network under the guidance of the source prompt, one row per image.
+        x0: clean latents, float32.
+        condition: the source prompt, one row per image.
+        steps: number of steps of the run.
+        eta: 0 < eta <= 1.
+        seeds: one per image; another seed gives another, equally exact inversion.
+        exact: see `extract_noise_maps`.
+        batch: see `extract_noise_maps`.
+    """
+    timesteps = guided.schedule.timesteps(steps)
+    latents = independent_latents(guided, x0, timesteps, seeds)
+    x, z = yield from extract_noise_maps(guided, latents, timesteps, condition, eta=eta, exact=exact, batch=batch)
+    return Inversion("edit-friendly", x, z, tuple(timesteps), eta, guided.strengths, tuple(seeds))

@@ -1,0 +1,63 @@
+"""The native DDPM inversion, for comparison: latents that follow the generative process itself (arXiv 2304.06140, 2.1).
+
+x_T is drawn from N(0, I). At each step the noise that leads from x_0 to x_t,
+
+    e_t = (x_t - sqrt(abar_t) x_0) / sqrt(1 - abar_t),
+
+stands in for the network's in mu_t, and a fresh z gives x_{t-1}: with eta = 1 this is the forward process of DDPM
+run from its end. The noise maps extracted from these latents are distributed like those of sampling; they
+reconstruct as well as the edit-friendly ones, but do not hold the structure under another prompt.
+"""
+
+from collections.abc import Generator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.state import StepState
+from sfumato.core.step import mean, sigma, step, wide
+from sfumato.inversion.artifact import Inversion
+from sfumato.inversion.extract import Latents, extract_noise_maps
+
+
+def native_latents(
+    guided: Guided,
+    x0: Float[Tensor, "b c h w"],
+    timesteps: list[int],
+    eta: float,
+    seeds: Sequence[int],
+) -> Latents:
+    """x_T ... x_0 drawn from the process that ends at x_0."""
+    schedule = guided.schedule
+    shape, device = x0.shape[1:], x0.device
+    levels = [gaussian_batch(shape, seeds, step=len(schedule), tag="native", device=device, dtype=x0.dtype)]
+    for t, t_prev in pairwise(timesteps):
+        abar, abar_prev = schedule.abar(t), schedule.abar(t_prev)
+        deviation = sigma(abar, abar_prev, eta)
+        e = (wide(levels[-1]) - abar**0.5 * wide(x0)) / (1 - abar) ** 0.5
+        z = gaussian_batch(shape, seeds, step=t, tag="native", device=device)
+        levels.append(step(mean(levels[-1], e, e, abar, abar_prev, deviation), z, deviation).to(x0.dtype))
+    return torch.stack([*levels, x0])
+
+
+def invert_native(
+    guided: Guided,
+    x0: Float[Tensor, "b c h w"],
+    condition: Any,
+    *,
+    steps: int,
+    eta: float = 1.0,
+    seeds: Sequence[int],
+    exact: bool = False,
+    batch: int | None = None,
+) -> Generator[StepState, None, Inversion]:
+    """Yield every step; return the `Inversion`. Arguments as for `invert_edit_friendly`."""
+    timesteps = guided.schedule.timesteps(steps)
+    latents = native_latents(guided, x0, timesteps, eta, seeds)
+    x, z = yield from extract_noise_maps(guided, latents, timesteps, condition, eta=eta, exact=exact, batch=batch)
+    return Inversion("native", x, z, tuple(timesteps), eta, guided.strengths, tuple(seeds))
