@@ -12,15 +12,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, VQModel
-from PIL import Image
 from torch import Tensor, nn
 
-from sfumato.data.dataset import CaptionedImages
 from sfumato.errors import BadInput
-from sfumato.images.sheet import contact_sheet
+from sfumato.train.dataset import open_data, save_grid
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
@@ -171,21 +168,3 @@ class AutoencoderTask:
     def export(self, folder: Path) -> None:
         """Write diffusers' folder of the autoencoder."""
         self.autoencoder.save_pretrained(folder)
-
-
-def open_data(recipe: Recipe, split: str | None = "train") -> CaptionedImages:
-    """The pictures of a recipe; only the `train` split unless another is asked for."""
-    data = recipe.data
-    return CaptionedImages.open(
-        Path(data.folder), size=data.size, styles=data.styles, split=split, tones=data.tones,
-        min_styles=data.min_styles, groups=data.groups,
-    )  # fmt: skip
-
-
-def save_grid(path: Path, rows: list[Tensor], title: str) -> None:
-    """Write rows of pictures in [-1,1] ([n,3,h,w] each) as one titled PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cells: list[list[np.ndarray]] = [
-        list(((row.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()) for row in rows
-    ]
-    Image.fromarray(contact_sheet(cells, title=title)).save(path)

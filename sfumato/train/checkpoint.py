@@ -43,9 +43,7 @@ def write_checkpoint(
             shutil.rmtree(stale)
     beside.mkdir()
     for name, group in tensors.items():
-        save_file(
-            {k: v.detach().contiguous().cpu() for k, v in group.items()}, beside / f"{name}.safetensors"
-        )
+        save_file({k: v.detach().contiguous().cpu() for k, v in group.items()}, beside / f"{name}.safetensors")
     (beside / "state.json").write_text(json.dumps({"step": step, **state}, indent=1))
     for file in beside.iterdir():
         _flush(file)
@@ -83,11 +81,7 @@ def _sweep(folder: Path, keep: int) -> None:
     """Delete old checkpoints, and what a killed process left half written."""
     kept = set(valid_checkpoints(folder)[-keep:])
     for path in folder.iterdir():
-        if (
-            path.is_dir()
-            and path not in kept
-            and (_NAME.fullmatch(path.name) or path.name.startswith(".writing-"))
-        ):
+        if path.is_dir() and path not in kept and (_NAME.fullmatch(path.name) or path.name.startswith(".writing-")):
             shutil.rmtree(path)
 
 

@@ -3,7 +3,8 @@
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,    L = w(t) |target - f(x_t, t, c)|^2
 
 with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022), the min-SNR weight w
-(Hang et al. 2023, gamma = 5), and the caption left out now and then for classifier-free guidance (Ho and Salimans 2021).
+(Hang et al. 2023, gamma = 5), and the caption left out now and then for classifier-free guidance (Ho and Salimans
+2021).
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
-from sfumato.train.autoencoder import open_data, save_grid
+from sfumato.train.dataset import draw_captions, open_data, save_grid
 from sfumato.train.dual_encoder import tokenise
 from sfumato.train.export import assemble, export_pipeline
 from sfumato.train.latents import cached_latents, normalise_latent_space
@@ -73,9 +74,7 @@ def build_unet(shape: DiffusionNetwork, latent_channels: int, side: int, width: 
     if len(shape.heads) != levels or any(c % h for c, h in zip(shape.channels, shape.heads, strict=False)):
         raise BadInput("network.heads needs one number per width, and each must divide its width.")
     if side % 2 ** (levels - 1):
-        raise BadInput(
-            f"a latent grid of {side} cannot be halved {levels - 1} times; use fewer network.channels."
-        )
+        raise BadInput(f"a latent grid of {side} cannot be halved {levels - 1} times; use fewer network.channels.")
     return UNet2DConditionModel(
         sample_size=side, in_channels=latent_channels, out_channels=latent_channels,
         block_out_channels=shape.channels, attention_head_dim=shape.heads, layers_per_block=shape.layers,
@@ -122,9 +121,7 @@ class DiffusionTask:
     def __init__(self, recipe: Recipe, cache: Path) -> None:
         self.shape = fill(DiffusionNetwork, recipe.network, "network")
         self.loss = fill(DiffusionLoss, recipe.loss, "loss")
-        self.autoencoder = AutoencoderKL.from_pretrained(
-            _folder(self.shape.autoencoder), local_files_only=True
-        ).eval()
+        self.autoencoder = AutoencoderKL.from_pretrained(_folder(self.shape.autoencoder), local_files_only=True).eval()
         towers = _folder(self.shape.dual_encoder)
         self.tokenizer = CLIPTokenizer.from_pretrained(towers, local_files_only=True)
         self.text = CLIPTextModel.from_pretrained(towers, local_files_only=True).eval().requires_grad_(False)
@@ -155,7 +152,7 @@ class DiffusionTask:
         eps = torch.randn(x0.shape, generator=generator)
         t = torch.randint(0, self.scheduler.config.num_train_timesteps, (size,), generator=generator)
         dropped = torch.rand(size, generator=generator) < self.loss.condition_dropout
-        captions = [self.data.caption(int(row), generator) for row in rows]
+        captions = draw_captions(self.data, rows, generator)
         texts = ["" if drop else caption for caption, drop in zip(captions, dropped, strict=True)]
         return {"x0": x0, "eps": eps, "t": t, "tokens": self.encode(texts)}
 
@@ -176,9 +173,7 @@ class DiffusionTask:
             generator=[torch.Generator().manual_seed(i) for i in range(16)], output_type="pt",
         ).images  # fmt: skip
         real = torch.from_numpy(self.data.images[rows]).float() / 127.5 - 1
-        save_grid(
-            folder / f"step-{step:08d}.png", [real, images.cpu().float() * 2 - 1], f"step {step}: real, drawn"
-        )
+        save_grid(folder / f"step-{step:08d}.png", [real, images.cpu().float() * 2 - 1], f"step {step}: real, drawn")
 
     def export(self, folder: Path) -> None:
         """Write the pipeline folder, in half precision, with the dual encoder beside it."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
-from sfumato.train.autoencoder import open_data
+from sfumato.train.dataset import draw_captions, open_data
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import train_tokenizer
@@ -106,7 +106,7 @@ class DualEncoderTask:
         self.size = recipe.data.size
         self.data = open_data(recipe)
         self.weights = torch.as_tensor(self.data.sampling_weights())
-        texts = [text for row in range(len(self.data)) for text in self.data.texts(row)]
+        texts = [*self.data.captions, *(" ".join(words) for words in self.data.alternatives)]
         self.tokenizer = train_tokenizer(texts, self.shape.vocabulary, self.shape.context)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -118,7 +118,7 @@ class DualEncoderTask:
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         pixels = torch.from_numpy(self.data.images[rows.numpy()]).float() / 127.5 - 1
         pixels = jitter(pixels, generator, self.loss.shift, self.loss.zoom)
-        captions = [self.data.caption(int(row), generator) for row in rows]
+        captions = draw_captions(self.data, rows, generator)
         tokens = tokenise(self.tokenizer, captions, self.shape.context)
         return {"pixels": pixels, "ids": tokens["input_ids"], "mask": tokens["attention_mask"]}
 

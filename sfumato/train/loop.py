@@ -112,9 +112,7 @@ class Run:
             if self.step >= phase.start:
                 scalars |= self._turn(phase)
         self.step += 1
-        self.samples += (
-            self.recipe.optim.batch * self.recipe.optim.accumulate * self.accelerator.num_processes
-        )
+        self.samples += self.recipe.optim.batch * self.recipe.optim.accumulate * self.accelerator.num_processes
         return scalars
 
     def _turn(self, phase: Phase) -> dict[str, float]:
@@ -154,9 +152,7 @@ class Run:
         if self.accelerator.num_processes > 1:
             bad = self.accelerator.reduce(bad, "sum")
         if bad.item() > 0:
-            raise NonFinite(
-                f"{what} is not finite at step {self.step}; the weights were not changed by this step."
-            )
+            raise NonFinite(f"{what} is not finite at step {self.step}; the weights were not changed by this step.")
 
     # ------------------------------------------------------------------ what is written
 
@@ -179,9 +175,7 @@ class Run:
             return
         tensors, state = read_checkpoint(path)
         if state["kind"] != self.recipe.kind:
-            raise BadInput(
-                f"{self.folder} holds a run of kind '{state['kind']}'; give this one its own folder."
-            )
+            raise BadInput(f"{self.folder} holds a run of kind '{state['kind']}'; give this one its own folder.")
         for phase in self.task.phases:
             try:
                 phase.module.load_state_dict(tensors[phase.name])
@@ -190,9 +184,7 @@ class Run:
                     f"the checkpoint {path} belongs to another network than the recipe's; give this run its own folder."
                 ) from error
             average = self.averages[phase.name]
-            for shadow, value in zip(
-                average.shadow_params, tensors[f"{phase.name}.average"].values(), strict=True
-            ):
+            for shadow, value in zip(average.shadow_params, tensors[f"{phase.name}.average"].values(), strict=True):
                 shadow.copy_(value)
             average.optimization_step = state["step"] - phase.start if state["step"] > phase.start else 0
             optimizer = self.optimizers[phase.name]

@@ -120,16 +120,12 @@ def load_recipe(path: Path | str, kind: str | None = None) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInput(
-            f"cannot read the recipe {path}: {error.strerror}; see recipes/ for examples."
-        ) from error
+        raise BadInput(f"cannot read the recipe {path}: {error.strerror}; see recipes/ for examples.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"the recipe {path} is not valid TOML: {error}.") from error
     recipe = fill(Recipe, table, path.name)
     if kind is not None and recipe.kind != kind:
-        raise BadInput(
-            f"{path} is a recipe of kind '{recipe.kind}', not '{kind}'; run sfumato train {recipe.kind}."
-        )
+        raise BadInput(f"{path} is a recipe of kind '{recipe.kind}', not '{kind}'; run sfumato train {recipe.kind}.")
     _check(recipe, path.name)
     return recipe
 
@@ -149,8 +145,6 @@ def _check(recipe: Recipe, where: str) -> None:
         if value <= 0:
             raise BadInput(f"{where}: {name} must be above 0, not {value}.")
     if recipe.run.keep < 2:
-        raise BadInput(
-            f"{where}: run.keep must be at least 2, because the newest checkpoint may be half written."
-        )
+        raise BadInput(f"{where}: run.keep must be at least 2, because the newest checkpoint may be half written.")
     if recipe.run.precision not in ("fp32", "bf16", "fp16"):
         raise BadInput(f"{where}: run.precision must be fp32, bf16 or fp16, not '{recipe.run.precision}'.")

@@ -1,0 +1,36 @@
+"""The pictures and captions of a recipe, and the grids that show how a run is doing."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfumato.data.dataset import CaptionedImages
+from sfumato.images.sheet import contact_sheet
+from sfumato.train.recipe import Recipe
+
+
+def draw_captions(data: CaptionedImages, rows: Tensor, generator: torch.Generator) -> list[str]:
+    """One caption for each row, varied by a draw from `generator`."""
+    varied = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+    return [data.caption(row, varied) for row in rows.tolist()]
+
+
+def open_data(recipe: Recipe, split: str | None = "train") -> CaptionedImages:
+    """The pictures of a recipe; only the `train` split unless another is asked for."""
+    data = recipe.data
+    return CaptionedImages.open(
+        Path(data.folder), size=data.size, styles=data.styles, split=split, tones=data.tones,
+        min_styles=data.min_styles, groups=data.groups,
+    )  # fmt: skip
+
+
+def save_grid(path: Path, rows: list[Tensor], title: str) -> None:
+    """Write rows of pictures in [-1,1] ([n,3,h,w] each) as one titled PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells: list[list[np.ndarray]] = [
+        list(((row.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()) for row in rows
+    ]
+    Image.fromarray(contact_sheet(cells, title=title)).save(path)
