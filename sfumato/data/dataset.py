@@ -133,8 +133,8 @@ def _emoji_rows(
     groups: Sequence[str] | None,
     drop_duplicates: bool,
 ) -> pa.Table:
-    """The rows that the choice leaves, before any split."""
-    table = table.filter(pc.greater(pc.list_value_length(table["bbox"]), 0))
+    """The rows that the choice leaves, before any split; a picture that is all white on white never stays."""
+    table = table.filter(pc.greater(table["visible"], 0))
     table = _choose(table, "style", styles)
     drawn: dict[str, set[str]] = {}
     for emoji, style in zip(table["untoned"].to_pylist(), table["style"].to_pylist(), strict=True):

@@ -35,8 +35,8 @@ def centre_square(image: Image.Image, size: int) -> np.ndarray:
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     box = (left, top, left + side, top + side)
-    square = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS, box=box)
-    return _channels_first(square)
+    square = image.convert("RGB").crop(box)  # resize(box=...) would let the outside shine in at the edges
+    return _channels_first(square.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def _channels_first(image: Image.Image) -> np.ndarray:

@@ -58,10 +58,13 @@ def unpack(tarball: Path, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    with tarfile.open(tarball) as archive:
-        for member in archive:
-            member.name = member.name.partition("/")[2]  # every path starts with "package/"
-            if member.name and member.isfile():
-                archive.extract(member, partial, filter="data")
+    try:
+        with tarfile.open(tarball) as archive:
+            for member in archive:
+                member.name = member.name.partition("/")[2]  # every path starts with "package/"
+                if member.name and member.isfile():
+                    archive.extract(member, partial, filter="data")
+    except tarfile.TarError as error:
+        raise BadInput(f"{tarball} is no usable package ({error}); delete it and fetch it again.") from error
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
