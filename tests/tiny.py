@@ -127,9 +127,7 @@ def tiny_unet(**changes: Any) -> UNet2DConditionModel:
     return network
 
 
-def _save_stable_diffusion(
-    folder: Path, unet: Any, vae: Any, text: Any, tokenizer: Any, scheduler: Any
-) -> Path:
+def _save_stable_diffusion(folder: Path, unet: Any, vae: Any, text: Any, tokenizer: Any, scheduler: Any) -> Path:
     StableDiffusionPipeline(
         vae=vae,
         text_encoder=text,
@@ -143,9 +141,7 @@ def _save_stable_diffusion(
     return Path(folder)
 
 
-def tiny_sd(
-    folder: Path, prediction_type: str = "epsilon", *, seed: int = 1, vae: str = "kl", **unet: Any
-) -> Path:
+def tiny_sd(folder: Path, prediction_type: str = "epsilon", *, seed: int = 1, vae: str = "kl", **unet: Any) -> Path:
     """Stable Diffusion 1.x: one CLIP text tower, 8x8 latents, 32x32 pixels. `unet` changes its config."""
     with seeded(seed):
         tokenizer = tiny_tokenizer()
@@ -228,9 +224,7 @@ def tiny_picture(width: int = 32, height: int = 32, seed: int = 0) -> Image.Imag
     """A smooth RGB picture with a disc in it, of any size, for tests that need something to edit."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
-    ground = np.stack(
-        [rng.uniform(60, 160) + 90 * np.sin(rng.uniform(2, 6, 2) @ [x.ravel(), y.ravel()])] * 3, -1
-    )
+    ground = np.stack([rng.uniform(60, 160) + 90 * np.sin(rng.uniform(2, 6, 2) @ [x.ravel(), y.ravel()])] * 3, -1)
     ground = ground.reshape(height, width, 3) * rng.uniform(0.5, 1, 3)
     disc = (x - x.mean()) ** 2 + (y - y.mean()) ** 2 < 0.06
     ground[disc] = rng.uniform(0, 255, 3)

@@ -42,7 +42,8 @@ def assemble(
         for suffix in ("", "_2")
         if parts.get("text_encoder" + suffix) is not None
     ]
-    schedule = schedule_from_config(parts["scheduler"].config)
+    scheduler = parts["scheduler"]
+    schedule = schedule_from_config({**scheduler.config, "_class_name": type(scheduler).__name__})
     for problem in _problems(unet, codec, towers):
         raise BadInput(f"{name} cannot be used: {problem}; sfumato works with {SUPPORTED}.")
     return DiffusionModel(

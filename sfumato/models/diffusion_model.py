@@ -149,7 +149,7 @@ class DiffusionModel:
         Raises:
             BadInput: no prompt, one that is too long, one for a model without text, or maps that do not fit.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts or ())
         if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
             raise BadInput("Give a prompt, or a list of prompts with one per picture.")
         self._check_maps(maps, len(prompts))

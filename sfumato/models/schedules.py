@@ -19,13 +19,13 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
     network learned; they are not part of the schedule. `alphas_cumprod` are diffusers' float32 numbers, widened.
 
     Args:
-        config: content of `scheduler_config.json`, or `scheduler.config`.
+        config: content of `scheduler_config.json`, or a scheduler's `config` with its class as "_class_name".
 
     Raises:
         BadInput: not a variance-preserving schedule of betas, or a learned variance.
     """
     config = _complete(config)
-    name = config.get("_class_name", "the scheduler")
+    name = config["_class_name"]
     if config.get("variance_type") in LEARNED:
         raise BadInput(f"{name} expects a learned variance, which is not supported: use a fixed-variance model.")
     prediction = config.get("prediction_type", "epsilon")
@@ -34,7 +34,7 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
             f"{name} is not a schedule of betas with epsilon-, v- or sample-prediction (a flow or sigma schedule); "
             "use a model of the Stable Diffusion 1.x, 2.x, XL or DDPM kind."
         )
-    ddim = DDIMScheduler.from_config(config)
+    ddim = DDIMScheduler.from_config({name: value for name, value in config.items() if name != "_class_name"})
     return Schedule(
         alphas_cumprod=ddim.alphas_cumprod.double(),
         final_alpha_cumprod=float(ddim.final_alpha_cumprod),
@@ -45,8 +45,12 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the defaults of the class that the config names: old files leave settings out."""
+    """Fill in the defaults of the class that the config names: old files leave settings out.
+
+    diffusers remembers which settings were left out and would give them the defaults of the class that it converts
+    to, which are others.
+    """
     kind = getattr(diffusers, str(config.get("_class_name")), None)
-    if kind is None or not hasattr(kind, "from_config"):
-        return dict(config)
-    return dict(kind.from_config(dict(config)).config)
+    filled = dict(config) if kind is None else dict(kind.from_config(dict(config)).config)
+    filled.pop("_use_default_values", None)
+    return filled | {"_class_name": config.get("_class_name", "The scheduler")}

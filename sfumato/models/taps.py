@@ -1,7 +1,8 @@
 """Reading and replacing what a network computes inside, in a scope that leaves the network as it was.
 
 A tap names modules of the network as `network.named_modules()` does ("mid_block", "up_blocks.1.resnets.0"), or by a
-shell-style pattern ("down_blocks.*.resnets.*"). Where a module returns several tensors the tap is about the first.
+shell-style pattern that is matched part by part: "down_blocks.*.resnets.*" are all residual blocks, and not what is
+inside them. Where a module returns several tensors the tap is about the first.
 """
 
 import difflib
@@ -102,11 +103,16 @@ def tapped(network: nn.Module, taps: Sequence[Tap]) -> Iterator[None]:
 def _named(network: nn.Module, pattern: str) -> list[tuple[str, nn.Module]]:
     modules = dict(network.named_modules())
     del modules[""]
-    found = [(name, module) for name, module in modules.items() if name == pattern or fnmatchcase(name, pattern)]
+    found = [(name, module) for name, module in modules.items() if _matches(name, pattern)]
     if not found:
         near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.4) or list(network._modules)
         raise BadInput(f'The tap "{pattern}" names no module of the network; there are for example {", ".join(near)}.')
     return found
+
+
+def _matches(name: str, pattern: str) -> bool:
+    parts, patterns = name.split("."), pattern.split(".")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 def _hook(tap: Tap, name: str, waiting: set[str]) -> Callable[[nn.Module, Any, Any], Any]:

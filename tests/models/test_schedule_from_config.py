@@ -1,0 +1,70 @@
+"""Every scheduler that a folder may name gives the schedule that its network was trained on."""
+
+import diffusers
+import pytest
+import torch
+
+from sfumato.errors import BadInput
+from sfumato.models.schedules import schedule_from_config
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def config(scheduler):
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
+
+SOLVERS = [
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "PNDMScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+    "LCMScheduler",
+]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_solver_of_the_folder_does_not_matter(solver, prediction):
+    scheduler = getattr(diffusers, solver)(**BETAS, prediction_type=prediction)
+    schedule = schedule_from_config(config(scheduler))
+    assert torch.equal(schedule.alphas_cumprod, scheduler.alphas_cumprod.double())
+    assert schedule.alphas_cumprod.dtype == torch.float64
+    assert schedule.prediction_type == prediction
+    assert schedule.spacing == scheduler.config.timestep_spacing
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("to_one", [True, False])
+def test_spacing_offset_and_last_level(spacing, to_one):
+    ddim = diffusers.DDIMScheduler(timestep_spacing=spacing, set_alpha_to_one=to_one, steps_offset=1)
+    ddim.set_timesteps(20)
+    schedule = schedule_from_config(ddim.config)
+    assert schedule.timesteps(20) == ddim.timesteps.tolist()
+    assert schedule.final_alpha_cumprod == float(ddim.final_alpha_cumprod)
+
+
+def test_settings_that_an_old_file_leaves_out_are_those_of_its_class():
+    schedule = schedule_from_config({"_class_name": "PNDMScheduler", **BETAS})
+    assert schedule.final_alpha_cumprod == float(schedule.alphas_cumprod[0])
+    assert schedule_from_config({"_class_name": "DDIMScheduler", **BETAS}).final_alpha_cumprod == 1
+
+
+def test_zero_terminal_snr_is_kept():
+    rescaled = {"_class_name": "DDIMScheduler", **BETAS, "rescale_betas_zero_snr": True}
+    assert schedule_from_config(rescaled).alphas_cumprod[-1] == 0
+
+
+@pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "ScoreSdeVeScheduler"])
+def test_schedules_of_another_kind_are_refused(name):
+    with pytest.raises(BadInput, match=name):
+        schedule_from_config(config(getattr(diffusers, name)()))
+
+
+def test_flow_prediction_is_refused():
+    scheduler = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    with pytest.raises(BadInput, match="DPMSolverMultistepScheduler"):
+        schedule_from_config(config(scheduler))

@@ -1,0 +1,115 @@
+"""Taps read and replace, leave nothing behind, and never miss silently."""
+
+import pytest
+import torch
+
+from sfumato.errors import BadInput
+from sfumato.models.load import load_model
+from sfumato.models.taps import Record, Replace
+
+
+@pytest.fixture
+def model(tiny_sd_folder):
+    return load_model(tiny_sd_folder, "cpu")
+
+
+@pytest.fixture
+def asked(model):
+    x = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(0))
+    return x, 500, model.condition(["red apple", ""])
+
+
+def hooks(model):
+    return sum(len(module._forward_hooks) for module in model.unet.modules())
+
+
+def test_recording_changes_nothing(model, asked):
+    record = Record("up_blocks.*.resnets.*")
+    plain = model.predict(*asked)
+    assert torch.equal(model.predict(*asked, taps=[record]), plain)
+    assert sorted(record.outputs) == [f"up_blocks.{i}.resnets.{j}" for i in (0, 1) for j in (0, 1)]
+    assert record.outputs["up_blocks.0.resnets.0"].shape == (2, 16, 4, 6)
+    assert hooks(model) == 0
+
+
+def test_replacing_is_seen_by_what_follows(model, asked):
+    plain = model.predict(*asked)
+    assert not torch.equal(model.predict(*asked, taps=[Replace("mid_block", torch.zeros_like)]), plain)
+    assert torch.equal(model.predict(*asked, taps=[Replace("mid_block", torch.clone)]), plain)
+    assert torch.equal(model.predict(*asked), plain)
+
+
+def test_taps_of_one_module_work_in_order(model, asked):
+    before, after = Record("mid_block"), Record("mid_block")
+    model.predict(*asked, taps=[before, Replace("mid_block", lambda h: h + 1), after])
+    assert torch.equal(after.output, before.output + 1)
+
+
+def test_the_first_of_several_outputs_is_tapped(model, asked):
+    block, transformer = Record("down_blocks.0"), Record("up_blocks.1.attentions.0")
+    plain = model.predict(*asked, taps=[block, transformer])
+    assert block.output.shape == (2, 8, 4, 6)
+    assert transformer.output.shape == (2, 8, 8, 12)
+    changed = model.predict(*asked, taps=[Replace("down_blocks.0", lambda h: 2 * h)])
+    assert not torch.equal(changed, plain)
+
+
+def test_a_scope_spans_evaluations(model, asked):
+    record = Record("mid_block")
+    with model.tapped(record):
+        model.predict(*asked)
+        first = record.output
+        model.predict(asked[0], 3, asked[2])
+        assert not torch.equal(record.output, first)
+    assert hooks(model) == 0
+
+
+def test_an_exception_in_the_scope_in_a_tap_or_in_the_network_restores_the_model(model, asked):
+    plain = model.predict(*asked)
+    with pytest.raises(ZeroDivisionError), model.tapped(Replace("mid_block", torch.zeros_like)):
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        model.predict(*asked, taps=[Replace("mid_block", lambda h: h * (1 // 0))])
+    with pytest.raises(BadInput):
+        model.predict(asked[0][:1], *asked[1:], taps=[Record("mid_block")])
+    assert hooks(model) == 0
+    assert torch.equal(model.predict(*asked), plain)
+
+
+def test_an_abandoned_generator_restores_the_model(model, asked):
+    def steps():
+        with model.tapped(Record("mid_block")):
+            while True:
+                yield model.predict(*asked)
+
+    run = steps()
+    next(run)
+    assert hooks(model) == 2
+    run.close()
+    assert hooks(model) == 0
+
+
+@pytest.mark.parametrize("name", ["middle_block", "down_blocks.7", "attn2", "", "mid_block."])
+def test_a_tap_that_matches_nothing_is_refused(model, asked, name):
+    with pytest.raises(BadInput, match="names no module"):
+        model.predict(*asked, taps=[Record("conv_in"), Record(name)])
+    assert hooks(model) == 0
+    assert model.count.calls == 0
+
+
+def test_a_tap_on_a_module_that_never_runs_is_refused(model, asked):
+    with pytest.raises(BadInput, match=r"mid_block\.resnets, but never runs"):
+        model.predict(*asked, taps=[Record("mid_block.resnets")])
+    assert hooks(model) == 0
+
+
+def test_a_replacement_of_another_shape_is_refused(model, asked):
+    with pytest.raises(BadInput, match="must have the shape"):
+        model.predict(*asked, taps=[Replace("mid_block", lambda h: h[:1])])
+
+
+def test_one_output_is_asked_of_one_recorded_module(model, asked):
+    record = Record("up_blocks.*.resnets.*")
+    model.predict(*asked, taps=[record])
+    with pytest.raises(BadInput, match="4 modules"):
+        _ = record.output
