@@ -10,7 +10,7 @@ from sfumato.images.colour import from_srgb
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
-GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +52,7 @@ class Picture:
         profile: give colours in the file's profile; else sRGB.
         """
         straight = alpha and self.alpha is not None
-        colours = (
-            uncomposite(rgb, self.alpha, self.background) if straight and self.alpha is not None else rgb
-        )
+        colours = uncomposite(rgb, self.alpha, self.background) if straight and self.alpha is not None else rgb
         if profile and self.icc is not None:
             colours = from_srgb(colours, self.icc)
         if (self.alpha is None or straight) and (self.icc is None or profile):

@@ -56,9 +56,7 @@ def read_image(
     try:
         colours = to_srgb(opaque, icc if isinstance(icc, bytes) else None)
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{name}: pixels of mode {mode} cannot be converted to sRGB: save it as RGB."
-        ) from error
+        raise BadInput(f"{name}: pixels of mode {mode} cannot be converted to sRGB: save it as RGB.") from error
     rgb = colours.srgb if alpha is None else composite(colours.srgb, alpha, background)
     note = "; ".join(part for part in (*notes, colours.note) if part)
     return Picture(rgb, alpha, colours.native, colours.icc, mode, name, note, background)
@@ -113,9 +111,7 @@ def opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
         except Image.UnidentifiedImageError as error:
             raise BadInput(f"{name} {_what_it_is(head)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise BadInput(
-                f"{name} claims more pixels than the limit of {max_pixels:,}: make it smaller."
-            ) from error
+            raise BadInput(f"{name} claims more pixels than the limit of {max_pixels:,}: make it smaller.") from error
         except Exception as error:  # Whatever a decoder throws at hostile bytes means the same to the user.
             raise BadInput(f"{name} is damaged ({_reason(error)}): use another copy.") from error
         with image:
@@ -135,15 +131,19 @@ def _open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[st
     """-> (the first frame, loaded and turned upright; notes on what was decided; the name for messages)."""
     name = display_name(source)
     with opened(source, max_pixels) as image:
-        sixteen = image.mode.startswith("I;16") or any(
-            ";16" in str(tile[3]) for tile in getattr(image, "tile", [])
-        )
+        sixteen = _sixteen_bits(image)
         load_pixels(image, name)
         orientation, exif_note = _orientation(image)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image.copy()
         upright.info = dict(image.info)
         notes = [_frames(image), "16 bits per channel: read as 8" if sixteen else "", exif_note]
     return upright, notes, name
+
+
+def _sixteen_bits(image: Image.Image) -> bool:
+    """Whether the channels have 16 bits in the file: Pillow's raw modes end in ;16 and a byte order then."""
+    raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
+    return image.mode.startswith("I;16") or any(order in raw for order in (";16B", ";16L", ";16N"))
 
 
 def _orientation(image: Image.Image) -> tuple[int, str]:
@@ -172,17 +172,19 @@ def _split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, NDArray[np
         keyed = isinstance(key, int) and not isinstance(key, bool)
         alpha = np.where(np.asarray(image) == key, 0, 255).astype(np.uint8) if keyed else None
         return to_eight_bits(image, name), alpha
-    if key is not None or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        try:
-            with_alpha = image.convert("RGBA")
-        except (ValueError, OSError, TypeError, OverflowError) as error:
-            raise BadInput(
-                f"{name} has unreadable transparency ({_reason(error)}): save it as RGBA."
-            ) from error
+    if key is not None or image.mode in ("RGBA", "LA", "PA", "RGBa"):
+        with_alpha = _convert(image, "RGBA", name)
         return with_alpha.convert("RGB"), np.asarray(with_alpha.getchannel("A"), dtype=np.uint8)
     if image.mode in ("L", "RGB", "CMYK", "LAB", "YCbCr"):
         return image, None
-    return image.convert("L" if image.mode == "1" else "RGB"), None
+    return _convert(image, "L" if image.mode == "1" else "RGB", name), None
+
+
+def _convert(image: Image.Image, mode: str, name: str) -> Image.Image:
+    try:
+        return image.convert(mode)
+    except (ValueError, OSError, TypeError, OverflowError) as error:
+        raise BadInput(f"{name}: its {image.mode} pixels do not convert to {mode}: save it as {mode}.") from error
 
 
 def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:

@@ -51,9 +51,7 @@ def contact_sheet(
     sheet = Image.new("RGB", (sheet_width, sheet_height), paper)
     draw = ImageDraw.Draw(sheet)
     _write(draw, heading, (gap, gap), font, line_height)
-    for row, row_texts, picture_height, text_height in zip(
-        enlarged, texts, picture_heights, text_heights, strict=True
-    ):
+    for row, row_texts, picture_height, text_height in zip(enlarged, texts, picture_heights, text_heights, strict=True):
         left = gap
         for picture, lines, width in zip(row, row_texts, widths[: len(row)], strict=True):
             sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (left, top))

@@ -51,9 +51,7 @@ def check_output(path: str | os.PathLike[str], size: tuple[int, int] | None = No
         if target.exists() and not target.is_file():
             raise BadInput(f"{name} is not an ordinary file: give the name of an image file.")
         if not target.parent.is_dir():
-            raise BadInput(
-                f"{name}: the folder {display_name(target.parent)} does not exist: create it first."
-            )
+            raise BadInput(f"{name}: the folder {display_name(target.parent)} does not exist: create it first.")
     except (OSError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
@@ -84,9 +82,7 @@ def write_image(
     height, width = pixels.shape[:2]
     target = check_output(path, (width, height))
     if like is not None and like.size != (width, height):
-        raise BadInput(
-            f"the result is {width} x {height} pixels and the source {like.size[0]} x {like.size[1]}."
-        )
+        raise BadInput(f"the result is {width} x {height} pixels and the source {like.size[0]} x {like.size[1]}.")
     file_format, options = OUTPUT_FORMATS[_extension(path)]
     image, icc, notes = _assemble(pixels, like, file_format)
     if recipe is not None and file_format == "PNG":

@@ -1,0 +1,252 @@
+"""Files that cannot be used: each is refused by BadInput with its name in it, quickly, and nothing else escapes."""
+
+import os
+import re
+import socket
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from images import make
+from sfumato.errors import BadInput
+from sfumato.images import read_image, read_mask
+
+SMOOTH = make.smooth()
+WHOLE = {
+    "PNG": make.encoded(SMOOTH, "PNG"),
+    "JPEG": make.encoded(SMOOTH, "JPEG"),
+    "progressive": make.encoded(SMOOTH, "JPEG", progressive=True),
+    "WEBP": make.encoded(SMOOTH, "WEBP", lossless=True),
+    "lossy-webp": make.encoded(SMOOTH, "WEBP"),
+    "TIFF": make.encoded(SMOOTH, "TIFF"),
+    "lzw-tiff": make.encoded(SMOOTH, "TIFF", compression="tiff_lzw"),
+    "BMP": make.encoded(SMOOTH, "BMP"),
+    "GIF": make.encoded(Image.fromarray(SMOOTH).quantize(), "GIF"),
+    "rgba-png": make.encoded(make.noise(channels=4), "PNG", icc_profile=make.wide_profile()),
+    "animated": make.encoded(
+        Image.fromarray(SMOOTH), "WEBP", save_all=True, append_images=[Image.fromarray(255 - SMOOTH)]
+    ),
+}
+
+
+def refused(path, *words, **options):
+    """The sentence that refuses `path`; it names the file and contains the words."""
+    with pytest.raises(BadInput) as caught:
+        read_image(path, **options)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    for word in words:
+        assert word in sentence
+    return sentence
+
+
+def read_or_refused(source, **options):
+    """(the picture, None), or (None, the sentence that refuses it)."""
+    try:
+        return read_image(source, **options), None
+    except BadInput as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("share", range(20))
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_truncated_file_is_refused_by_name_or_was_complete(tmp_path, kind, share):
+    data = WHOLE[kind]
+    whole = read_image(data)
+    path = tmp_path / f"cut-{share}.png"
+    path.write_bytes(data[: len(data) * (2 * share + 1) // 40])
+    picture, sentence = read_or_refused(path)
+    if picture is None:
+        assert path.name in sentence
+    else:
+        np.testing.assert_array_equal(picture.rgb, whole.rgb)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_losing_half_of_the_pixels_is_never_read(tmp_path, kind):
+    data = WHOLE[kind]
+    path = tmp_path / "half.jpg"
+    path.write_bytes(data[: len(data) // 2])
+    if kind != "animated":  # there the first frame may be whole
+        refused(path, "half.jpg", "damaged")
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_flipped_bytes_are_read_or_refused_but_never_crash_or_hang(kind):
+    rng = np.random.default_rng(len(kind))
+    start, slowest = time.monotonic(), 0.0
+    for _ in range(60):
+        data = bytearray(WHOLE[kind])
+        for _ in range(rng.integers(1, 4)):
+            # half of the flips hit the header, where the sizes and types are
+            at = rng.integers(0, 64 if rng.random() < 0.5 else len(data))
+            data[at] ^= 1 << rng.integers(0, 8)
+        began = time.monotonic()
+        picture, _ = read_or_refused(bytes(data), max_pixels=4_000_000)
+        if picture is not None:
+            assert picture.rgb.dtype == np.uint8
+            assert picture.rgb.shape[:2] == picture.size[::-1]
+        slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 5
+    assert time.monotonic() - start < 60
+
+
+def test_random_bytes_behind_every_signature_are_refused():
+    rng = np.random.default_rng(0)
+    for head in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF89a"):
+        for length in (0, 1, 20, 3000):
+            with pytest.raises(BadInput):
+                read_image(head + rng.bytes(length))
+
+
+@pytest.mark.parametrize("side", [15_000, 40_000, 2**31 - 1])
+def test_a_png_that_claims_too_many_pixels_is_refused_unread(tmp_path, side):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(make.png(side, side, 8, 2, [b"\0" * 8]))
+    refused(path, "bomb.png")
+
+
+def bmp_header(side):
+    size = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + size
+
+
+def gif_header(side):
+    return b"GIF89a" + struct.pack("<HHBBB", side, side, 0, 0, 0) + b",\0\0\0\0" + struct.pack("<HHB", side, side, 0)
+
+
+@pytest.mark.parametrize("data", [bmp_header(30_000), gif_header(60_000)], ids=["bmp", "gif"])
+def test_other_headers_that_claim_too_many_pixels_are_refused(tmp_path, data):
+    path = tmp_path / "bomb"
+    path.write_bytes(data)
+    refused(path, "bomb")
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_a_chunk_that_inflates_to_gigabytes_costs_little(tmp_path, kind):
+    squeezer = zlib.compressobj(9)
+    data = b"".join(squeezer.compress(b"\0" * 1_000_000) for _ in range(200)) + squeezer.flush()
+    head = {b"zTXt": b"sfumato\0\0", b"iTXt": b"sfumato\0\1\0\0\0", b"iCCP": b"profile\0\0"}[kind]
+    rows = [bytes(3 * 4)] * 4
+    path = tmp_path / "text.png"
+    path.write_bytes(make.png(4, 4, 8, 2, rows, make.chunk(kind, head + data)))
+    began = time.monotonic()
+    _, sentence = read_or_refused(path)
+    assert "text.png" in (sentence or "text.png")
+    assert time.monotonic() - began < 5
+
+
+NOT_IMAGES = {
+    "empty.png": (b"", "empty"),
+    "text.png": (b"this is a shopping list\n", "text"),
+    "utf8.jpg": ("Äpfel und Birnen".encode(), "image"),
+    "page.jpg": (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+    "drawing.svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+    "bare.svg": (b"<svg viewBox='0 0 1 1'/>", "SVG"),
+    "paper.pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "PDF"),
+    "figure.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
+    "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 99, "HEIC"),
+    "phone.avif": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + b"\0" * 99, "AVIF"),
+    "weights.png": (b"\x80\x02}q\0X\x05\0\0\0stateq\x01", "image"),
+    "archive.jpg": (b"PK\x03\x04" + bytes(60), "image"),
+    "zeros.tiff": (bytes(4096), "image"),
+    "icon.ico": (make.encoded(make.noise(16, 16), "ICO"), "image"),
+    "portable.ppm": (make.encoded(make.noise(), "PPM"), "image"),
+    "photoshop.psd": (b"8BPS\0\1" + bytes(40), "image"),
+    "signature.png": (b"\x89PNG\r\n\x1a\n", "image"),
+    "no-pixels.png": (make.png(0, 0, 8, 2, []), "no-pixels.png"),
+    "flat.png": (make.png(5, 0, 8, 2, []), "flat.png"),
+    "bad-bits.png": (make.png(4, 4, 7, 2, [bytes(12)] * 4), "bad-bits.png"),
+    "no-data.png": (b"".join([make.png(4, 4, 8, 2, [])[:33], make.chunk(b"IEND", b"")]), "no-data.png"),
+    "no-frames.gif": (b"GIF89a\x04\0\x04\0\0\0\0;", "no-frames.gif"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_IMAGES)
+def test_what_is_no_image_is_refused_by_name_and_kind(tmp_path, name):
+    content, word = NOT_IMAGES[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    refused(path, name, word)
+    with pytest.raises(BadInput, match=re.escape(name)):
+        read_mask(path, (4, 4))
+
+
+def test_paths_that_lead_to_no_file(tmp_path):
+    refused(tmp_path / "missing.png", "missing.png", "does not exist")
+    (tmp_path / "folder.png").mkdir()
+    refused(tmp_path / "folder.png", "folder.png", "folder")
+    (tmp_path / "broken.png").symlink_to(tmp_path / "gone.png")
+    refused(tmp_path / "broken.png", "broken.png", "link")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    refused(tmp_path / "loop.png", "loop.png")
+    (tmp_path / "file").write_bytes(b"x")
+    refused(tmp_path / "file" / "under.png", "under.png")
+    refused(tmp_path / ("n" * 300 + ".png"), "nnn")
+    refused("nul\0byte.png", r"nul\x00byte.png")
+    refused("", "give an image file")
+
+
+def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    refused(tmp_path / "pipe.png", "pipe.png", "not an ordinary file")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(tmp_path)  # a socket's path may only be short
+        try:
+            server.bind("s.png")
+        finally:
+            os.chdir(here)
+        refused(tmp_path / "s.png", "s.png", "not an ordinary file")
+    refused("/dev/zero", "not an ordinary file")
+
+
+def test_an_unreadable_file(tmp_path, monkeypatch):
+    path = tmp_path / "secret.png"
+    path.write_bytes(WHOLE["PNG"])
+    path.chmod(0)
+    if os.access(path, os.R_OK):  # root reads everything
+        monkeypatch.setattr(
+            "pathlib.Path.open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+        )
+    refused(path, "secret.png", "permission")
+
+
+def test_a_name_that_no_terminal_prints_is_escaped(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9\x1b[31m\n.png"
+    with open(raw, "wb") as file:
+        file.write(b"text")
+    sentence = refused(os.fsdecode(raw), r"caf\xe9", r"\x1b[31m", r"\n.png")
+    sentence.encode("utf-8")
+    with open(raw, "wb") as file:
+        file.write(WHOLE["PNG"])
+    assert read_image(os.fsdecode(raw)).name.encode("utf-8")
+
+
+def test_the_pixel_limit_is_exact_and_cannot_be_switched_off(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(WHOLE["PNG"])
+    assert read_image(path, max_pixels=48 * 64).size == (64, 48)
+    refused(path, "64 x 48", "3,072", "3,071", "max_pixels", max_pixels=48 * 64 - 1)
+    for limit in (0, -1, None, True, 1.5, float("inf")):
+        with pytest.raises(BadInput, match="max_pixels"):
+            read_image(path, max_pixels=limit)
+    with pytest.raises(BadInput, match="64 x 48"):
+        read_image(Image.open(path), max_pixels=100)
+
+
+def test_a_higher_limit_than_pillows_own_is_honoured_and_put_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    path = tmp_path / "picture.png"
+    path.write_bytes(WHOLE["PNG"])
+    assert read_image(path, max_pixels=4000).size == (64, 48)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    refused(path, "limit", max_pixels=1000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # the host switched Pillow's limit off; ours stays
+    refused(path, "limit", max_pixels=1000)
+    assert Image.MAX_IMAGE_PIXELS is None

@@ -1,0 +1,166 @@
+"""Profiles: the model sees sRGB, the file keeps its own colours and profile where that is possible."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from images import make
+from sfumato.images import read_image, write_image
+
+# D50 -> sRGB linear, and the D50 primaries of the wide profile: the textbook path of matrix profiles.
+TO_LINEAR_SRGB = np.array(
+    [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]
+)
+WIDE_TO_XYZ = np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]])
+
+
+def srgb_curve(linear):
+    linear = np.clip(linear, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def embedded(data):
+    return Image.open(io.BytesIO(data)).info.get("icc_profile")
+
+
+def test_a_wide_profile_is_converted_by_its_matrix_and_curve():
+    pixels = make.smooth()
+    picture = read_image(make.encoded(pixels, "PNG", icc_profile=make.wide_profile()))
+    linear = (pixels / 255.0) ** 2.2 @ WIDE_TO_XYZ.T @ TO_LINEAR_SRGB.T
+    assert np.abs(picture.rgb - 255 * srgb_curve(linear)).max() <= 1.5
+    assert np.abs(picture.rgb.astype(int) - pixels).max() > 8
+    np.testing.assert_array_equal(picture.native, pixels)
+    assert picture.icc == make.wide_profile()
+    assert picture.note == ""
+
+
+def test_an_srgb_profile_changes_at_most_a_level():
+    pixels = make.noise(40, 40)
+    picture = read_image(make.encoded(pixels, "JPEG", icc_profile=make.srgb_profile(), quality=100))
+    assert np.abs(picture.rgb.astype(int) - picture.native).max() <= 1
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("profile", [make.srgb_profile, make.wide_profile])
+def test_the_profile_is_embedded_again_and_untouched_pixels_are_the_files_own(tmp_path, file_format, profile):
+    pixels = make.smooth()
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    source = read_image(make.encoded(pixels, file_format, icc_profile=profile(), **options))
+    path = tmp_path / f"out.{file_format.lower()}"
+    assert write_image(path, source.rgb, source) == ""
+    assert embedded(path.read_bytes()) == profile()
+    if file_format != "JPEG":
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), source.native)
+
+
+def test_edited_pixels_are_converted_to_the_profile_and_look_as_edited(tmp_path):
+    source = read_image(make.encoded(make.smooth(), "PNG", icc_profile=make.wide_profile()))
+    edited = source.rgb.copy()
+    edited[10:20, 10:20] = 255 - edited[10:20, 10:20]
+    write_image(tmp_path / "out.png", edited, source)
+    stored = np.asarray(Image.open(tmp_path / "out.png"))
+    outside = np.ones(stored.shape[:2], dtype=bool)
+    outside[10:20, 10:20] = False
+    np.testing.assert_array_equal(stored[outside], source.native[outside])
+    again = read_image(tmp_path / "out.png")
+    assert np.abs(again.rgb.astype(int) - edited).max() <= 3
+    assert np.abs(stored[10:20, 10:20].astype(int) - edited[10:20, 10:20]).max() > 3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_profile_and_alpha_together_round_trip(tmp_path, mode):
+    pixels = make.noise(channels=len(mode))
+    image = Image.frombytes(mode, (17, 13), pixels.tobytes())
+    source = read_image(make.encoded(image, "PNG", icc_profile=make.wide_profile()))
+    write_image(tmp_path / "out.png", source.rgb, source)
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / "out.png").convert("RGBA")), np.asarray(image.convert("RGBA"))
+    )
+    assert embedded((tmp_path / "out.png").read_bytes()) == make.wide_profile()
+
+
+GARBAGE = {
+    "noise": bytes(range(256)) * 2,
+    "short": b"x",
+    "cut": make.wide_profile()[:200],
+    "header": make.wide_profile()[:128] + b"\xff" * 64,
+    "zeros": bytes(500),
+}
+
+
+@pytest.mark.parametrize("icc", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_a_garbage_profile_is_ignored_and_said_so(tmp_path, icc, file_format):
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    data = make.encoded(make.smooth(), file_format, icc_profile=icc, **options)
+    picture = read_image(data)
+    np.testing.assert_array_equal(picture.rgb, np.asarray(Image.open(io.BytesIO(data))))
+    assert "profile" in picture.note
+    assert "ignored" in picture.note
+    write_image(tmp_path / "out.png", picture.rgb, picture)
+    assert embedded((tmp_path / "out.png").read_bytes()) is None
+
+
+def test_flipped_bytes_in_a_profile_never_crash():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        icc = bytearray(make.wide_profile())
+        for _ in range(rng.integers(1, 4)):
+            icc[rng.integers(0, len(icc))] ^= 1 << rng.integers(0, 8)
+        picture = read_image(make.encoded(make.noise(), "PNG", icc_profile=bytes(icc)))
+        assert picture.rgb.shape == (13, 17, 3)
+        assert picture.restore(255 - picture.rgb).shape == (13, 17, 3)
+
+
+@pytest.mark.parametrize("profile", [make.lab_profile, make.cmyk_profile, make.grey_profile])
+def test_a_profile_for_other_pixels_is_ignored_and_said_so(profile):
+    picture = read_image(make.encoded(make.smooth(), "PNG", icc_profile=profile()))
+    np.testing.assert_array_equal(picture.rgb, make.smooth())
+    assert picture.icc is None
+    assert "ignored" in picture.note
+
+
+def test_a_grey_profile_is_applied_and_not_kept(tmp_path):
+    grey = make.noise(channels=1)
+    picture = read_image(make.encoded(grey, "PNG", icc_profile=make.grey_profile(1.8)))
+    expected = 255 * srgb_curve((grey / 255.0) ** 1.8)
+    assert np.abs(picture.rgb[..., 0] - expected).max() <= 1.5
+    assert "GRAY" in picture.note
+    assert "sRGB" in picture.note
+    write_image(tmp_path / "out.png", picture.rgb, picture)
+    assert embedded((tmp_path / "out.png").read_bytes()) is None
+
+
+def test_a_cmyk_profile_is_applied_and_not_kept(tmp_path):
+    cmyk = Image.fromarray(make.smooth()).convert("CMYK")
+    picture = read_image(make.encoded(cmyk, "TIFF", icc_profile=make.cmyk_profile()))
+    spread = picture.rgb.max(axis=-1).astype(int) - picture.rgb.min(axis=-1)
+    assert spread.max() <= 4  # that profile's inks make greys only
+    assert "CMYK" in picture.note
+    assert picture.icc is None
+    write_image(tmp_path / "out.tiff", picture.rgb, picture)
+    assert Image.open(tmp_path / "out.tiff").mode == "RGB"
+
+
+def test_a_profile_that_converts_one_way_is_read_through_and_not_kept(tmp_path):
+    with pytest.raises(ImageCms.PyCMSError):
+        ImageCms.buildTransform(ImageCms.createProfile("sRGB"), io.BytesIO(make.scanner_profile()), "RGB", "RGB")
+    picture = read_image(make.encoded(make.smooth(), "PNG", icc_profile=make.scanner_profile()))
+    assert picture.rgb.max(axis=-1).astype(int).max() > 0
+    assert "one way" in picture.note
+    assert picture.icc is None
+    write_image(tmp_path / "out.png", picture.rgb, picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), picture.rgb)
+
+
+def test_lab_pixels_become_srgb():
+    lab = ImageCms.profileToProfile(
+        Image.fromarray(make.smooth()),
+        ImageCms.createProfile("sRGB"),
+        ImageCms.createProfile("LAB"),
+        outputMode="LAB",
+    )
+    picture = read_image(make.encoded(lab, "TIFF"))
+    assert np.abs(picture.rgb.astype(int) - make.smooth()).mean() < 1.5

@@ -1,0 +1,130 @@
+"""The recipe inside a PNG: there when asked for, absent when not, and never believed."""
+
+import json
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from images import make
+from sfumato.errors import BadInput
+from sfumato.images import read_recipe, write_image
+
+RECIPE = {"model": "emoji", "prompt": "ein grüner Apfel 🍏", "seed": 7, "strength": 4.5, "mask": None, "steps": [1, 2]}
+
+
+def with_text(text, kind=b"tEXt"):
+    """A PNG that carries `text` under our keyword, as someone else might have written it."""
+    head = {b"tEXt": b"sfumato\0", b"iTXt": b"sfumato\0\0\0\0\0", b"zTXt": b"sfumato\0\0"}[kind]
+    content = text.encode("latin-1" if kind != b"iTXt" else "utf-8")
+    return make.png(
+        2, 2, 8, 2, [bytes(6)] * 2, make.chunk(kind, head + (zlib.compress(content) if kind == b"zTXt" else content))
+    )
+
+
+def test_what_is_written_is_read(tmp_path):
+    write_image(tmp_path / "out.png", make.noise(), recipe=RECIPE)
+    assert read_recipe(tmp_path / "out.png") == RECIPE
+
+
+def test_one_itxt_chunk_with_a_recipe_and_no_text_at_all_without(tmp_path):
+    path = tmp_path / "out.png"
+    write_image(path, make.noise(), recipe=RECIPE)
+    texts = [(kind, data) for kind, data in make.chunks(path.read_bytes()) if b"Xt" in kind or kind == b"eXIf"]
+    assert [kind for kind, _ in texts] == [b"iTXt"]
+    assert texts[0][1].startswith(b"sfumato\0")
+    write_image(path, make.noise())
+    assert {kind for kind, _ in make.chunks(path.read_bytes())} == {b"IHDR", b"IDAT", b"IEND"}
+    with pytest.raises(BadInput, match=r"out\.png carries no sfumato recipe"):
+        read_recipe(path)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.text(), JSON, max_size=5))
+def test_any_json_object_survives(tmp_path_factory, recipe):
+    path = tmp_path_factory.mktemp("recipe") / "out.png"
+    write_image(path, make.noise(2, 2), recipe=recipe)
+    assert read_recipe(path) == recipe
+
+
+def test_numbers_that_json_lacks_are_written_as_words(tmp_path):
+    path = tmp_path / "out.png"
+    write_image(path, make.noise(), recipe={"psnr": [float("inf"), 1.5], "more": {"ssim": float("nan")}})
+    assert read_recipe(path) == {"psnr": ["inf", 1.5], "more": {"ssim": "nan"}}
+
+
+def test_a_recipe_of_undecodable_words_is_still_written(tmp_path):
+    write_image(tmp_path / "out.png", make.noise(), recipe={"prompt": "caf\udce9"})
+    assert read_recipe(tmp_path / "out.png") == {"prompt": "caf\udce9"}
+
+
+def test_other_formats_say_that_they_hold_no_recipe(tmp_path):
+    assert "no recipe" in write_image(tmp_path / "out.jpg", make.noise(), recipe=RECIPE)
+    with pytest.raises(BadInput, match="no sfumato recipe"):
+        read_recipe(tmp_path / "out.jpg")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "no json", "[1, 2]", '"text"', "3", "null", '{"a": NaN}', '{"a": Infinity}', '{"a": 1', "{'a': 1}",
+        "[" * 100_000, '{"a":' * 50_000, '{"n": ' + "9" * 5000 + "}", "\0\0",
+    ],
+)  # fmt: skip
+def test_what_is_no_json_object_is_refused(text):
+    with pytest.raises(BadInput, match=r"recipe"):
+        read_recipe(with_text(text))
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"iTXt", b"zTXt"])
+def test_an_over_long_recipe_is_refused(kind):
+    with pytest.raises(BadInput):
+        read_recipe(with_text(json.dumps({"a": "x" * 1_000_001}), kind))
+    assert read_recipe(with_text(json.dumps({"a": "x" * 1000}), kind)) == {"a": "x" * 1000}
+
+
+def test_an_over_long_recipe_is_not_written(tmp_path):
+    with pytest.raises(BadInput, match="shorten"):
+        write_image(tmp_path / "out.png", make.noise(), recipe={"a": "x" * 1_000_001})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_behind_the_pixels_is_found():
+    data = with_text('{"a": 1}')
+    text = next(make.chunk(*part) for part in make.chunks(data) if part[0] == b"tEXt")
+    end = make.chunk(b"IEND", b"")
+    assert read_recipe(data.replace(text, b"").replace(end, text + end)) == {"a": 1}
+
+
+def test_files_that_cannot_be_read_are_refused_as_images_are(tmp_path):
+    with pytest.raises(BadInput, match="does not exist"):
+        read_recipe(tmp_path / "missing.png")
+    (tmp_path / "text.png").write_text("{}")
+    with pytest.raises(BadInput, match="text"):
+        read_recipe(tmp_path / "text.png")
+    data = with_text('{"a": 1}')
+    with pytest.raises(BadInput):
+        read_recipe(data[: len(data) // 2])
+
+
+def test_pillow_reads_our_recipe_too(tmp_path):
+    write_image(tmp_path / "out.png", make.noise(), recipe=RECIPE)
+    with Image.open(tmp_path / "out.png") as image:
+        assert json.loads(image.text["sfumato"]) == RECIPE
+    info = PngInfo()
+    info.add_text("sfumato", '{"a": 1}')
+    assert read_recipe(make.encoded(make.noise(), "PNG", pnginfo=info)) == {"a": 1}

@@ -1,0 +1,225 @@
+"""Writing: the same pixels, alpha and mode come back, whole or not at all, and nothing private travels along."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from images import make
+from sfumato.errors import BadInput, NonFinite
+from sfumato.images import Picture, check_output, read_image, to_tensor, write_image
+from sfumato.images.picture import composite, uncomposite
+
+LOSSLESS = [".png", ".webp", ".tiff", ".tif", ".bmp"]
+
+
+@pytest.mark.parametrize("extension", LOSSLESS)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_unchanged_pixels_come_back_identical(tmp_path, extension, mode):
+    if extension == ".bmp" and "A" in mode:
+        pytest.skip("BMP holds no alpha")
+    image = Image.frombytes(mode, (17, 13), make.noise(channels=len(mode)).tobytes())
+    source = read_image(make.encoded(image, "PNG"))
+    path = tmp_path / f"out{extension}"
+    for pixels in (source.rgb, to_tensor(source)):
+        assert write_image(path, pixels, source) == ""
+        written = Image.open(path)
+        assert written.mode == mode or extension == ".webp"  # WebP knows no grey
+        np.testing.assert_array_equal(np.asarray(written.convert(mode)), np.asarray(image))
+
+
+def test_a_mode_that_png_cannot_mean_again_still_shows_the_same(tmp_path):
+    for mode in ("1", "P"):
+        image = Image.fromarray(make.smooth()).convert(mode)
+        source = read_image(make.encoded(image, "PNG"))
+        write_image(tmp_path / "out.png", source.rgb, source)
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(tmp_path / "out.png").convert("RGB")), np.asarray(image.convert("RGB"))
+        )
+
+
+def test_jpeg_is_close_and_keeps_full_colour_resolution(tmp_path):
+    for extension in (".jpg", ".JPEG"):
+        write_image(tmp_path / f"out{extension}", make.smooth())
+        written = Image.open(tmp_path / f"out{extension}")
+        assert np.abs(np.asarray(written).astype(int) - make.smooth()).mean() < 2
+        assert [layer[1:3] for layer in written.layer] == [(1, 1)] * 3
+
+
+def test_a_grey_picture_that_got_colour_is_written_in_colour(tmp_path):
+    source = read_image(make.encoded(make.noise(channels=1), "PNG"))
+    edited = source.rgb.copy()
+    edited[0, 0] = (200, 10, 10)
+    write_image(tmp_path / "out.png", edited, source)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), edited)
+
+
+def test_alpha_returns_and_the_edit_shows_through_it_as_it_was_made(tmp_path):
+    pixels = make.noise(40, 40, 4)
+    source = read_image(make.encoded(pixels, "PNG"))
+    edited = source.rgb.copy()
+    # a change that the alpha can express: other colours, seen through the same alpha
+    other = np.asarray(make.noise(40, 40, 3, seed=1))
+    edited[:20] = composite(other, pixels[..., 3], (255, 255, 255))[:20]
+    write_image(tmp_path / "out.png", edited, source)
+    stored = np.asarray(Image.open(tmp_path / "out.png"))
+    np.testing.assert_array_equal(stored[..., 3], pixels[..., 3])
+    np.testing.assert_array_equal(stored[20:], pixels[20:])
+    assert np.abs(read_image(tmp_path / "out.png").rgb.astype(int) - edited).max() <= 1
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
+def test_uncomposite_inverts_composite_as_far_as_eight_bits_allow(level, alpha, under):
+    straight, share = np.full((1, 1, 3), level, np.uint8), np.full((1, 1), alpha, np.uint8)
+    composed = composite(straight, share, (under,) * 3)
+    assert composed[0, 0, 0] == round((alpha * level + (255 - alpha) * under) / 255)
+    back = uncomposite(composed, share, (under,) * 3)
+    np.testing.assert_array_equal(composite(back, share, (under,) * 3), composed)
+    if alpha == 255:
+        assert back[0, 0, 0] == level
+
+
+def test_formats_that_hold_no_alpha_or_profile_say_so(tmp_path):
+    source = read_image(
+        make.encoded(make.noise(channels=4), "PNG", icc_profile=make.wide_profile()), background=(0, 90, 0)
+    )
+    note = write_image(tmp_path / "out.jpg", source.rgb, source)
+    assert "no transparency" in note
+    assert Image.open(tmp_path / "out.jpg").info["icc_profile"] == make.wide_profile()
+    note = write_image(tmp_path / "out.bmp", source.rgb, source)
+    assert "no transparency" in note
+    assert "sRGB" in note
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.bmp")), source.rgb)
+
+
+def test_neither_exif_nor_position_nor_text_is_copied(tmp_path):
+    source_file = tmp_path / "private.png"
+    description = make.chunk(b"tEXt", b"Comment\0my home")
+    data = make.encoded(make.noise(), "PNG", exif=make.exif(6, gps=True))
+    source_file.write_bytes(data[:33] + description + data[33:])
+    source = read_image(source_file)
+    for extension in (".png", ".jpg", ".webp", ".tiff", ".bmp"):
+        path = tmp_path / f"out{extension}"
+        write_image(path, source.rgb, source)
+        content = path.read_bytes()
+        for private in (b"private", b"my home", b"Exif", b"eXIf", b"GPS"):
+            assert private not in content
+        assert not Image.open(path).getexif().get_ifd(0x8825)
+    kinds = {kind for kind, _ in make.chunks((tmp_path / "out.png").read_bytes())}
+    assert kinds == {b"IHDR", b"IDAT", b"IEND"}
+
+
+def test_check_output_refuses_before_any_work(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    refusals = {
+        tmp_path / "out.gif": ".png, .jpg",
+        tmp_path / "out": "extension",
+        tmp_path / "out.png.exe": "extension",
+        tmp_path / "folder.png": "folder",
+        tmp_path / "pipe.png": "ordinary",
+        tmp_path / "missing" / "out.png": "create it first",
+        tmp_path / "nul\0.png": "output path",
+    }
+    for path, word in refusals.items():
+        for refuse in (check_output, lambda p: write_image(p, make.noise())):
+            with pytest.raises(BadInput, match=word):
+                refuse(path)
+    assert sorted(os.listdir(tmp_path)) == ["folder.png", "pipe.png"]
+    assert check_output(tmp_path / "OUT.PNG") == tmp_path / "OUT.PNG"
+    with pytest.raises(BadInput, match="65500"):
+        check_output(tmp_path / "wide.jpg", (70_000, 1))
+    with pytest.raises(BadInput, match="16383"):
+        check_output(tmp_path / "wide.webp", (1, 20_000))
+
+
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(BadInput, match="may not be written"):
+        check_output(tmp_path / "out.png")
+
+
+def test_other_sizes_and_shapes_are_refused(tmp_path):
+    source = read_image(make.encoded(make.noise(), "PNG"))
+    path = tmp_path / "out.png"
+    with pytest.raises(BadInput, match="17 x 13"):
+        write_image(path, make.noise(13, 16), source)
+    for bad in (make.noise(channels=1), make.noise(channels=4), make.noise().astype(float), make.noise()[:0]):
+        with pytest.raises(BadInput, match="uint8"):
+            write_image(path, bad)
+    with pytest.raises(BadInput, match=r"\[3, h, w\]"):
+        write_image(path, torch.zeros(2, 3, 4, 4))
+    with pytest.raises(NonFinite):
+        write_image(path, torch.full((1, 3, 4, 4), torch.nan))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "out.png"
+    write_image(path, make.noise())
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_image(path, make.noise(seed=1))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["out.png"]
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "out.png"
+    writer = (
+        "import sys, numpy as np\nfrom sfumato.images import write_image\n"
+        "pictures = [np.random.default_rng(i).integers(0, 256, (400, 400, 3), dtype=np.uint8) for i in range(2)]\n"
+        "print('ready', flush=True)\n"
+        "while True:\n    for picture in pictures:\n        write_image(sys.argv[1], picture)\n"
+    )
+    for attempt in range(5):
+        with subprocess.Popen([sys.executable, "-c", writer, path], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            time.sleep(0.05 + 0.013 * attempt)
+            process.kill()
+        if path.exists():
+            assert read_image(path).size == (400, 400)
+
+
+def test_links_and_permissions(tmp_path):
+    target = tmp_path / "target.png"
+    write_image(target, make.noise())
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
+    link = tmp_path / "link.png"
+    link.symlink_to(target)
+    write_image(link, make.noise(seed=1))
+    assert link.is_symlink()
+    np.testing.assert_array_equal(read_image(target).rgb, make.noise(seed=1))
+
+
+def test_a_name_of_any_bytes_can_be_written(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    write_image(path, make.noise())
+    assert read_image(path).size == (17, 13)
+    longest = tmp_path / ("n" * 251 + ".png")
+    write_image(longest, make.noise())
+    assert longest.exists()
+
+
+def test_a_picture_is_a_value():
+    source = read_image(make.encoded(make.noise(), "PNG"))
+    with pytest.raises(AttributeError):
+        source.note = "changed"
+    assert isinstance(source, Picture)
