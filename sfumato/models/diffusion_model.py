@@ -1,6 +1,6 @@
 """One contract for every network that sfumato edits with."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from sfumato.core.schedule import Schedule
 from sfumato.core.step import per_row, to_epsilon
 from sfumato.errors import BadInput
+from sfumato.models.checks import check_inputs, check_maps
 from sfumato.models.codec import Codec
 from sfumato.models.condition import Condition
 from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import fingerprint, revision
 from sfumato.models.placement import pick_device, pick_dtype
 from sfumato.models.taps import Tap, tapped
-from sfumato.models.text import TextTower, encode_single, encode_towers
+from sfumato.models.text import TextTower, encode
 
 
 class DiffusionModel:
@@ -80,14 +81,19 @@ class DiffusionModel:
         return self.codec.factor
 
     @property
+    def latent_multiple(self) -> int:
+        """What height and width of a latent must be multiples of: the network halves it at each level but the last."""
+        return int(2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    @property
     def multiple(self) -> int:
-        """The grid in pixels that height and width must be multiples of: the network halves latents at each level."""
-        return self.factor * self._latent_multiple
+        """What height and width of a picture in pixels must be multiples of."""
+        return self.factor * self.latent_multiple
 
     @property
     def native_size(self) -> tuple[int, int]:
         """Height and width in pixels of the pictures that the network was trained on."""
-        size = self.unet.config.sample_size or self._latent_multiple
+        size = self.unet.config.sample_size or self.latent_multiple
         height, width = (size, size) if isinstance(size, int) else size
         return height * self.factor, width * self.factor
 
@@ -152,25 +158,17 @@ class DiffusionModel:
         prompts = [prompts] if isinstance(prompts, str) else list(prompts or ())
         if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
             raise BadInput("Give a prompt, or a list of prompts with one per picture.")
-        self._check_maps(maps, len(prompts))
+        check_maps(self, maps, len(prompts))
         if maps is not None:
             maps = maps.to(self.device, self.dtype)
         if not self.towers:
             if any(prompts):
                 raise BadInput(f"The model {self.name} has no text input: leave the prompt empty.")
             return Condition(maps=maps, rows=len(prompts))
-        if len(self.towers) == 1:
-            return Condition(tokens=encode_single(self.towers[0], prompts).to(self.dtype), maps=maps)
-        tokens, pooled = encode_towers(self.towers, prompts)
-        if self._empty_prompt_is_zero:
-            empty = torch.tensor([not prompt for prompt in prompts], device=tokens.device)
-            tokens = tokens.masked_fill(empty[:, None, None], 0.0)
-            pooled = pooled.masked_fill(empty[:, None], 0.0)
-        height, width = size or self.native_size
-        ids = torch.tensor([height, width, 0, 0, height, width], device=self.device, dtype=self.dtype)
-        return Condition(
-            tokens=tokens.to(self.dtype), pooled=pooled.to(self.dtype), added=ids.repeat(len(prompts), 1), maps=maps
-        )
+        tokens, pooled = encode(self.towers, prompts, empty_is_zero=self._empty_prompt_is_zero)
+        added = None if pooled is None else self._size_ids(*(size or self.native_size)).repeat(len(prompts), 1)
+        pooled = None if pooled is None else pooled.to(self.dtype)
+        return Condition(tokens=tokens.to(self.dtype), pooled=pooled, added=added, maps=maps)
 
     def predict(
         self,
@@ -192,12 +190,14 @@ class DiffusionModel:
         """
         with tapped(self.unet, taps or ()):
             output = self._forward(x, t, cond)
+        precision = torch.promote_types(output.dtype, torch.float32)
+        if self.schedule.prediction_type == "epsilon":
+            return output.to(precision)
         if isinstance(t, int):
             level: Any = self.schedule.abar(t)
         else:
             level = per_row([self.schedule.abar(each) for each in t.tolist()], x)
-        eps = to_epsilon(output, x, level, self.schedule.prediction_type)
-        return eps.to(torch.promote_types(output.dtype, torch.float32))
+        return to_epsilon(output, x, level, self.schedule.prediction_type).to(precision)
 
     def bottleneck(
         self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Condition | None = None
@@ -257,9 +257,9 @@ class DiffusionModel:
             self.codec.module.to(place)
         return self
 
-    @property
-    def _latent_multiple(self) -> int:
-        return int(2 ** (len(self.unet.config.block_out_channels) - 1))
+    def _size_ids(self, height: int, width: int) -> Tensor:
+        """SDXL's original size, crop and target size: the whole of a picture of that size."""
+        return torch.tensor([height, width, 0, 0, height, width], device=self.device, dtype=self.dtype)
 
     def _networks(self) -> dict[str, nn.Module]:
         networks = {f"text_{i}": tower.encoder for i, tower in enumerate(self.towers)} | {"unet": self.unet}
@@ -268,7 +268,7 @@ class DiffusionModel:
     def _forward(self, x: Tensor, t: int | Tensor, cond: Condition | None) -> Tensor:
         """One evaluation of the network: its raw output, in its own precision."""
         cond = Condition(rows=len(x)) if cond is None else cond
-        self._check(x, t, cond)
+        check_inputs(self, x, t, cond)
         self._evaluations.add(len(x))
         sample = x if cond.maps is None else torch.cat([x, cond.maps.to(x.dtype)], dim=1)
         sample = sample.to(self.device, self.dtype)
@@ -284,36 +284,6 @@ class DiffusionModel:
             added_cond_kwargs=added,
             return_dict=False,
         )[0]
-
-    def _check(self, x: Tensor, t: int | Tensor, cond: Condition) -> None:
-        for problem in self._problems(x, t, cond):
-            raise BadInput(problem)
-
-    def _problems(self, x: Tensor, t: int | Tensor, cond: Condition) -> Iterator[str]:
-        grid, last = self._latent_multiple, len(self.schedule) - 1
-        if x.ndim != 4 or x.shape[1] != self.latent_channels:
-            yield f"Latents must have the shape [b,{self.latent_channels},h,w], not {list(x.shape)}."
-        if x.shape[-2] % grid or x.shape[-1] % grid:
-            yield f"Height and width of latents must be multiples of {grid}, not {list(x.shape[-2:])}."
-        if not isinstance(t, int) and t.shape != x.shape[:1]:
-            yield f"Timesteps must be one int or one per row, {len(x)} of them, not {list(t.shape)}."
-        if isinstance(t, int) and not 0 <= t <= last:
-            yield f"The timestep must be between 0 and {last}, not {t}."
-        if len(cond) != len(x):
-            yield f"There must be one row of the condition per latent: {len(x)}, not {len(cond)}."
-        if self.towers and cond.tokens is None:
-            yield "This model needs a condition: give model.condition(prompts)."
-        if (0 if cond.maps is None else cond.maps.shape[1]) != self.map_channels:
-            yield f"The condition must have {self.map_channels} channels of maps for this model."
-
-    def _check_maps(self, maps: Tensor | None, rows: int) -> None:
-        if self.map_channels and maps is None:
-            raise BadInput(
-                f"This network expects {self.map_channels} more channels than a latent has (inpainting, for example): "
-                f"give them as maps=[{rows},{self.map_channels},h,w], or use a model without them."
-            )
-        if maps is not None and (maps.ndim != 4 or maps.shape[:2] != (rows, self.map_channels)):
-            raise BadInput(f"maps must have the shape [{rows},{self.map_channels},h,w], not {list(maps.shape)}.")
 
 
 class _BottleneckReached(Exception):

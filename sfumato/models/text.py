@@ -41,17 +41,26 @@ class TextTower:
         return batch.input_ids.to(device), batch.attention_mask.to(device)
 
 
-def encode_single(tower: TextTower, prompts: Sequence[str]) -> Float[Tensor, "b n d"]:
-    """The last hidden state, normalised: Stable Diffusion 1.x and 2.x."""
-    ids, mask = tower.tokenize(prompts)
-    masked = getattr(tower.encoder.config, "use_attention_mask", False)
-    return tower.encoder(ids, attention_mask=mask if masked else None)[0]
+def encode(
+    towers: Sequence[TextTower], prompts: Sequence[str], *, empty_is_zero: bool
+) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b p"] | None]:
+    """Tokens for cross-attention, and the pooled vector where there are two towers.
 
+    Stable Diffusion 1.x and 2.x: the last hidden state of the one tower, normalised. SDXL: the last but one hidden
+    states of both towers side by side, and the projection of the second.
 
-def encode_towers(
-    towers: Sequence[TextTower], prompts: Sequence[str]
-) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b p"]]:
-    """The last but one hidden states of all towers side by side, and the last tower's projection: SDXL."""
+    Args:
+        towers: one or two.
+        prompts: what to encode.
+        empty_is_zero: with two towers, give zeros for the empty prompt.
+    """
+    if len(towers) == 1:
+        ids, mask = towers[0].tokenize(prompts)
+        masked = getattr(towers[0].encoder.config, "use_attention_mask", False)
+        return towers[0].encoder(ids, attention_mask=mask if masked else None)[0], None
     encoded = [tower.encoder(tower.tokenize(prompts)[0], output_hidden_states=True) for tower in towers]
-    tokens = torch.cat([each.hidden_states[-2] for each in encoded], dim=-1)
-    return tokens, encoded[-1].text_embeds
+    tokens, pooled = torch.cat([each.hidden_states[-2] for each in encoded], dim=-1), encoded[-1].text_embeds
+    if empty_is_zero:
+        empty = torch.tensor([not prompt for prompt in prompts], device=tokens.device)
+        tokens, pooled = tokens.masked_fill(empty[:, None, None], 0.0), pooled.masked_fill(empty[:, None], 0.0)
+    return tokens, pooled
