@@ -2,17 +2,19 @@
 
 A checkpoint is a folder `step-00001000/` of safetensors files. It is written beside its final name, every file is
 flushed to the disk, the folder is renamed, and only then the marker file `COMPLETE` appears in it. A folder without
-the marker is never read. At least two are kept, and old ones are deleted only after the new one is complete.
+the marker is never read. At least two are kept; old ones are deleted, marker first, only after the new one is complete.
 """
 
 import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,6 +22,8 @@ from sfumato.errors import BadInput
 
 MARKER = "COMPLETE"
 _NAME = re.compile(r"step-(\d{8})")
+
+Contents: TypeAlias = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
 
 
 def write_checkpoint(
@@ -38,16 +42,15 @@ def write_checkpoint(
         raise BadInput(f"keep must be at least 2, not {keep}: the newest checkpoint may be half written.")
     folder.mkdir(parents=True, exist_ok=True)
     final, beside = folder / f"step-{step:08d}", folder / f".writing-{step:08d}"
-    for stale in (beside, final):
-        if stale.exists():
-            shutil.rmtree(stale)
+    _delete(beside)
     beside.mkdir()
     for name, group in tensors.items():
         save_file({k: v.detach().contiguous().cpu() for k, v in group.items()}, beside / f"{name}.safetensors")
-    (beside / "state.json").write_text(json.dumps({"step": step, **state}, indent=1))
+    (beside / "state.json").write_text(json.dumps({"step": step, "files": sorted(tensors), **state}, indent=1))
     for file in beside.iterdir():
         _flush(file)
     _flush(beside)
+    _delete(final)
     beside.rename(final)
     _flush(folder)
     (final / MARKER).write_text("")
@@ -55,12 +58,6 @@ def write_checkpoint(
     _flush(final)
     _sweep(folder, keep)
     return final
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The complete checkpoint with the highest step, or None."""
-    valid = valid_checkpoints(folder)
-    return valid[-1] if valid else None
 
 
 def valid_checkpoints(folder: Path) -> list[Path]:
@@ -71,10 +68,36 @@ def valid_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: p.name)
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The complete checkpoint with the highest step, or None."""
+    valid = valid_checkpoints(folder)
+    return valid[-1] if valid else None
+
+
+def read_checkpoint(path: Path) -> Contents:
     """The tensors and the state that `write_checkpoint` was given."""
-    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    return tensors, json.loads((path / "state.json").read_text())
+    state = json.loads((path / "state.json").read_text())
+    names = state.pop("files", None) or [file.stem for file in sorted(path.glob("*.safetensors"))]
+    return {name: load_file(path / f"{name}.safetensors") for name in names}, state
+
+
+def read_newest(folder: Path) -> tuple[Path, Contents] | None:
+    """The newest checkpoint that can be read, with its contents, or None where there is none at all.
+
+    A complete checkpoint that a failing disk has damaged since is passed over with a warning.
+
+    Raises:
+        BadInput: there are checkpoints and none of them can be read.
+    """
+    valid = valid_checkpoints(folder)
+    for path in reversed(valid):
+        try:
+            return path, read_checkpoint(path)
+        except (OSError, ValueError, SafetensorError) as error:
+            warnings.warn(f"the checkpoint {path} is damaged ({error}); looking for the one before it.")
+    if valid:
+        raise BadInput(f"no checkpoint in {folder} can be read; give this run a new folder to start again.")
+    return None
 
 
 def _sweep(folder: Path, keep: int) -> None:
@@ -82,7 +105,14 @@ def _sweep(folder: Path, keep: int) -> None:
     kept = set(valid_checkpoints(folder)[-keep:])
     for path in folder.iterdir():
         if path.is_dir() and path not in kept and (_NAME.fullmatch(path.name) or path.name.startswith(".writing-")):
-            shutil.rmtree(path)
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    """The marker goes first: what is left by a kill during the rest is not taken for a checkpoint."""
+    if path.exists():
+        (path / MARKER).unlink(missing_ok=True)
+        shutil.rmtree(path)
 
 
 def _flush(path: Path) -> None:

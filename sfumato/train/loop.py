@@ -1,9 +1,13 @@
 """The one training loop, on accelerate: one process, several GPUs and several machines run the same code.
 
 The loop is a generator that yields after every step, so that progress bars, plots and early stopping are the
-caller's `for` loop. It always ends with a valid checkpoint, also on an exception of the caller.
+caller's `for` loop. It always ends with a valid checkpoint, also on Ctrl-C, SIGTERM or an exception of the caller.
+
+Several processes (`torchrun`, not `accelerate launch --cpu`, which silently runs one) each draw their own batches;
+the gradient is the mean over all of them, so N processes with batch b train as one with batch N b.
 """
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -17,11 +21,18 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from sfumato.data.atomic import write_text
 from sfumato.errors import BadInput, NonFinite
-from sfumato.train.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
+from sfumato.train.checkpoint import read_newest, write_checkpoint
+from sfumato.train.finite import blame_for_gradient, blame_for_loss, first_not_finite
+from sfumato.train.interrupt import Interrupt
 from sfumato.train.recipe import Recipe
 from sfumato.train.seeds import step_generator
+from sfumato.train.state import Averaged, flatten, numbered, unflatten
 from sfumato.train.task import Batch, Phase, Task
+
+#: fp16 steps in a row that may be skipped for an overflow: each halves the gradient scale, which starts at 2^16.
+PATIENCE = 16
 
 
 @dataclass(frozen=True)
@@ -42,19 +53,30 @@ class Run:
         recipe: how.
         folder: the run's folder; a run that was killed goes on from its newest valid checkpoint.
         device: "cpu", "cuda" or None (what accelerate finds).
+
+    Raises:
+        BadInput: the folder holds another kind of run or another network, or the precision needs a GPU.
     """
 
     def __init__(self, task: Task, recipe: Recipe, folder: Path, device: str | None = None) -> None:
         self.task, self.recipe, self.folder = task, recipe, folder
         precision = {"fp32": "no"}.get(recipe.run.precision, recipe.run.precision)
         self.accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+        if precision == "fp16" and self.accelerator.device.type == "cpu":
+            raise BadInput("run.precision = 'fp16' needs a GPU; on the CPU use 'bf16' or 'fp32'.")
         self.step, self.samples = 0, 0
         self.modules: dict[str, nn.Module] = {}
         self.optimizers: dict[str, Any] = {}
         self.averages: dict[str, EMAModel] = {}
         for phase in task.phases:
             self._prepare(phase)
+        self._saved: int | None = None
+        self._whole = True
+        self._skipped = dict.fromkeys(self.modules, 0)
         self._resume()
+        self._agree()
+        if self.accelerator.is_main_process:
+            self._tidy()
 
     def _prepare(self, phase: Phase) -> None:
         optim = self.recipe.optim
@@ -73,38 +95,51 @@ class Run:
         """Train until the recipe's last step or for `minutes`, whichever comes first.
 
         Raises:
-            NonFinite: a loss or gradient is NaN or infinite; raised before the optimizer step, so the newest
-                checkpoint holds only finite weights.
+            NonFinite: a loss, gradient or weight is NaN or infinite. A loss or gradient is found before the
+                optimizer step; no checkpoint with such weights is ever written.
+            KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step is finished and its checkpoint written.
+            BadInput: the step before was broken off half done.
         """
-        start, saved = time.monotonic(), self.step
-        run = self.recipe.run
-        try:
-            while self.step < run.steps and not self._time_is_up(start, minutes):
-                began = time.monotonic()
-                scalars = self._one_step()
-                report = StepReport(self.step, time.monotonic() - began, self.samples, scalars)
-                if self.step % run.log_every == 0:
-                    self._log(report)
-                if self.step % run.checkpoint_every == 0:
-                    self.save()
-                    saved = self.step
-                if self.step % run.sample_every == 0 and self.accelerator.is_main_process:
-                    self._sample()
-                yield report
-        except NonFinite:
-            saved = self.step
-            raise
-        finally:
-            if saved != self.step:
+        if not self._whole:
+            raise BadInput("this run was broken off within a step; open it again to go on from its checkpoint.")
+        start = time.monotonic()
+        with Interrupt() as interrupt:
+            try:
+                while self.step < self.recipe.run.steps and not self._stop(start, minutes, interrupt):
+                    yield self._reported_step()
+            except BaseException:
+                # No barrier here: the other processes may not have met this exception.
+                if self._whole and self._saved != self.step:
+                    self._write()
+                raise
+            if self._saved != self.step:
                 self.save()
+            if interrupt.requested:
+                raise KeyboardInterrupt
 
-    def _time_is_up(self, start: float, minutes: float | None) -> bool:
-        """Decided by the first process for all, since their clocks differ."""
+    def _stop(self, start: float, minutes: float | None, interrupt: Interrupt) -> bool:
+        """All processes stop together: when the first one's time is up, or a signal has reached any of them."""
         up = minutes is not None and time.monotonic() - start >= 60 * minutes
-        if self.accelerator.num_processes == 1:
-            return up
-        flag = torch.tensor(float(up and self.accelerator.is_main_process), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
+        mine = torch.tensor([float(up and self.accelerator.is_main_process), float(interrupt.requested)])
+        if self.accelerator.num_processes > 1:
+            mine = self.accelerator.reduce(mine.to(self.accelerator.device), "sum").cpu()
+        interrupt.requested |= bool(mine[1])
+        return bool(mine.any())
+
+    def _reported_step(self) -> StepReport:
+        """One step and what is due after it: log line, checkpoint, samples."""
+        run, began = self.recipe.run, time.monotonic()
+        self._whole = False
+        scalars = self._one_step()
+        self._whole = True
+        report = StepReport(self.step, time.monotonic() - began, self.samples, scalars)
+        if self.step % run.log_every == 0:
+            self._log(report)
+        if self.step % run.checkpoint_every == 0:
+            self.save()
+        if self.step % run.sample_every == 0 and self.accelerator.is_main_process:
+            self._sample()
+        return report
 
     def _one_step(self) -> dict[str, float]:
         scalars: dict[str, float] = {}
@@ -127,14 +162,13 @@ class Run:
             with nullcontext() if last else self.accelerator.no_sync(module):
                 with self.accelerator.autocast():
                     loss, named = module(batch)
-                self._stop_if_not_finite(loss, f"the {phase.name} loss")
+                self._stop_on_bad_loss(phase, loss, batch)
                 self.accelerator.backward(loss / optim.accumulate)
             for name, value in {"loss": loss.detach(), **named}.items():
                 key = f"{phase.name}/{name}"
                 scalars[key] = scalars.get(key, 0.0) + float(value) / optim.accumulate
         norm = self.accelerator.clip_grad_norm_(module.parameters(), optim.clip)
-        if self.accelerator.scaler is None:
-            self._stop_if_not_finite(norm, f"the {phase.name} gradient norm")
+        self._stop_on_bad_gradient(phase, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.averages[phase.name].step(phase.module.parameters())
@@ -144,56 +178,122 @@ class Run:
         rank = self.accelerator.process_index
         generator = step_generator(self.recipe.seed, self.step, rank, tag=phase.name, micro=micro)
         batch = self.task.batch(generator, self.recipe.optim.batch)
-        return {name: value.to(self.accelerator.device) for name, value in batch.items()}
+        batch = {name: value.to(self.accelerator.device) for name, value in batch.items()}
+        return batch | {"step": torch.tensor(self.step)}
 
-    def _stop_if_not_finite(self, value: Tensor, what: str) -> None:
-        """Every process stops when one of them meets a non-finite value."""
+    # ------------------------------------------------------------------ stopping on what is not finite
+
+    def _stop_on_bad_loss(self, phase: Phase, loss: Tensor, batch: Batch) -> None:
+        if self._anywhere_not_finite(loss):
+            why = _elsewhere(loss) or blame_for_loss(batch, phase.module)
+            raise self._refusal(f"the {phase.name} loss", why)
+
+    def _stop_on_bad_gradient(self, phase: Phase, norm: Tensor) -> None:
+        """With fp16 an overflow is no fault at first: the scaler skips the step and halves its scale."""
+        if not self._anywhere_not_finite(norm):
+            self._skipped[phase.name] = 0
+            return
+        self._skipped[phase.name] += 1
+        if self.accelerator.scaler is None or self._skipped[phase.name] > PATIENCE:
+            why = _elsewhere(norm) or blame_for_gradient(phase.module)
+            raise self._refusal(f"the {phase.name} gradient", why)
+
+    def _anywhere_not_finite(self, value: Tensor) -> bool:
+        """Whether `value` is NaN or infinite on any of the processes, so that all of them stop."""
         bad = (~torch.isfinite(value.detach())).float().sum()
         if self.accelerator.num_processes > 1:
             bad = self.accelerator.reduce(bad, "sum")
-        if bad.item() > 0:
-            raise NonFinite(f"{what} is not finite at step {self.step}; the weights were not changed by this step.")
+        return bool(bad.item() > 0)
+
+    def _refusal(self, what: str, why: str) -> NonFinite:
+        return NonFinite(
+            f"{what} is not finite at step {self.step}: {why}. The optimizer did not take this step, "
+            f"and the newest checkpoint in {self.folder} is finite."
+        )
 
     # ------------------------------------------------------------------ what is written
 
     def save(self) -> Path:
-        """Write a checkpoint of the weights, their averages and the optimizer state."""
-        tensors: dict[str, dict[str, Tensor]] = {}
-        if self.accelerator.is_main_process:
-            for phase in self.task.phases:
-                tensors[f"{phase.name}"] = {k: v for k, v in phase.module.state_dict().items()}
-                tensors[f"{phase.name}.average"] = _numbered(self.averages[phase.name].shadow_params)
-                tensors[f"{phase.name}.optimizer"] = _flatten(self.optimizers[phase.name].state_dict())
-            state = {"samples": self.samples, "kind": self.recipe.kind}
-            write_checkpoint(self.folder / "checkpoints", self.step, tensors, state, self.recipe.run.keep)
+        """Write a checkpoint of the weights, their averages and the optimizer state, and wait until it is there.
+
+        Raises:
+            NonFinite: one of the tensors is not finite; nothing is written.
+        """
+        path = self._write()
         self.accelerator.wait_for_everyone()
+        return path
+
+    def _write(self) -> Path:
+        self._saved = self.step  # also when the disk is full: the way out must not try again
+        tensors: dict[str, dict[str, Tensor]] = {}
+        for phase in self.task.phases:
+            tensors[phase.name] = dict(phase.module.state_dict())
+            tensors[f"{phase.name}.average"] = numbered(self.averages[phase.name].shadow_params)
+            tensors[f"{phase.name}.optimizer"] = flatten(self.optimizers[phase.name].state_dict())
+        for file, group in tensors.items():
+            if name := first_not_finite(group.items()):
+                raise NonFinite(f"'{name}' of {file} is not finite at step {self.step}; no checkpoint was written.")
+        if self.accelerator.is_main_process:
+            write_checkpoint(self.folder / "checkpoints", self.step, tensors, self._state(), self.recipe.run.keep)
         return self.folder / "checkpoints" / f"step-{self.step:08d}"
 
+    def _state(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
+        return {
+            "samples": self.samples,
+            "kind": self.recipe.kind,
+            "averaged": {name: average.optimization_step for name, average in self.averages.items()},
+        } | ({} if scaler is None else {"scaler": scaler.state_dict()})
+
     def _resume(self) -> None:
-        path = newest_checkpoint(self.folder / "checkpoints")
-        if path is None:
+        """Go on from the newest checkpoint; a phase that is new in the recipe (a GAN, say) starts afresh."""
+        found = read_newest(self.folder / "checkpoints")
+        if found is None:
             return
-        tensors, state = read_checkpoint(path)
+        path, (tensors, state) = found
         if state["kind"] != self.recipe.kind:
             raise BadInput(f"{self.folder} holds a run of kind '{state['kind']}'; give this one its own folder.")
         for phase in self.task.phases:
-            try:
-                phase.module.load_state_dict(tensors[phase.name])
-            except (KeyError, RuntimeError) as error:
-                raise BadInput(
-                    f"the checkpoint {path} belongs to another network than the recipe's; give this run its own folder."
-                ) from error
-            average = self.averages[phase.name]
+            if phase is self.task.phases[0] or phase.name in tensors:
+                self._restore(phase, tensors, state, path)
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step, self.samples, self._saved = state["step"], state["samples"], state["step"]
+
+    def _restore(self, phase: Phase, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], path: Path) -> None:
+        average, optimizer = self.averages[phase.name], self.optimizers[phase.name]
+        try:
+            phase.module.load_state_dict(tensors[phase.name])
             for shadow, value in zip(average.shadow_params, tensors[f"{phase.name}.average"].values(), strict=True):
                 shadow.copy_(value)
-            average.optimization_step = state["step"] - phase.start if state["step"] > phase.start else 0
-            optimizer = self.optimizers[phase.name]
-            optimizer.load_state_dict(_unflatten(tensors[f"{phase.name}.optimizer"], optimizer.state_dict()))
-        self.step, self.samples = state["step"], state["samples"]
+            adam = unflatten(tensors[f"{phase.name}.optimizer"], optimizer.state_dict())
+            optimizer.load_state_dict(adam)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise BadInput(
+                f"the checkpoint {path} belongs to another network than the recipe's; give this run its own folder."
+            ) from error
+        finished = max(0, state["step"] - phase.start)
+        average.optimization_step = state.get("averaged", {}).get(phase.name, finished)
+
+    def _agree(self) -> None:
+        """All processes must have read the same checkpoint."""
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            raise BadInput(
+                f"the processes found checkpoints of different steps ({', '.join(map(str, sorted(set(steps))))}) "
+                f"in {self.folder}; put the run's folder on storage that all machines share."
+            )
+
+    def _tidy(self) -> None:
+        """Keep the recipe beside the run, and forget log lines of steps that a kill has undone."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "recipe.json", json.dumps(dataclasses.asdict(self.recipe), indent=1) + "\n")
+        log = self.folder / "log.jsonl"
+        if log.exists():
+            write_text(log, "".join(line for line in log.open() if _logged_step(line) <= self.step))
 
     def _log(self, report: StepReport) -> None:
         if self.accelerator.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
             row = {"step": report.step, "samples": report.samples, "seconds": round(report.seconds, 4)}
             with (self.folder / "log.jsonl").open("a") as file:
                 file.write(json.dumps(row | {k: round(v, 6) for k, v in report.scalars.items()}) + "\n")
@@ -202,9 +302,9 @@ class Run:
         with self.averaged():
             self.task.sample(self.folder / "samples", self.step)
 
-    def averaged(self) -> "_Averaged":
+    def averaged(self) -> Averaged:
         """A context in which every phase's module holds its averaged (EMA) weights."""
-        return _Averaged(self)
+        return Averaged((phase.module, self.averages[phase.name]) for phase in self.task.phases)
 
     def export(self, folder: Path) -> None:
         """Write the trained networks, with averaged weights, to `folder` (first process only)."""
@@ -214,33 +314,13 @@ class Run:
         self.accelerator.wait_for_everyone()
 
 
-class _Averaged:
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def __enter__(self) -> None:
-        for phase in self.run.task.phases:
-            parameters = list(phase.module.parameters())
-            self.run.averages[phase.name].store(parameters)
-            self.run.averages[phase.name].copy_to(parameters)
-
-    def __exit__(self, *_: object) -> None:
-        for phase in self.run.task.phases:
-            self.run.averages[phase.name].restore(list(phase.module.parameters()))
+def _elsewhere(value: Tensor) -> str:
+    return "another process met it" if torch.isfinite(value.detach()).all() else ""
 
 
-def _numbered(tensors: list[Tensor]) -> dict[str, Tensor]:
-    return {f"{i:05d}": t for i, t in enumerate(tensors)}
-
-
-def _flatten(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Adam's state as named tensors: `00012.exp_avg` and so on (no pickle)."""
-    return {f"{i:05d}.{name}": value for i, entry in state["state"].items() for name, value in entry.items()}
-
-
-def _unflatten(flat: dict[str, Tensor], like: dict[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in flat.items():
-        index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
-    return {"state": state, "param_groups": like["param_groups"]}
+def _logged_step(line: str) -> float:
+    """The step of a log line; a line that a kill has cut off counts as never."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,43 @@
+"""What a training run holds beside its networks, as named tensors that safetensors can keep (no pickle)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+
+def numbered(tensors: list[Tensor]) -> dict[str, Tensor]:
+    """A list of tensors under the names `00000`, `00001`, ..."""
+    return {f"{i:05d}": t for i, t in enumerate(tensors)}
+
+
+def flatten(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Adam's state as named tensors: `00012.exp_avg` and so on."""
+    return {f"{i:05d}.{name}": value for i, entry in state["state"].items() for name, value in entry.items()}
+
+
+def unflatten(flat: dict[str, Tensor], like: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`, with the parameter groups of `like`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": like["param_groups"]}
+
+
+class Averaged:
+    """A context in which modules hold their averaged (EMA) weights; left, they have their own back."""
+
+    def __init__(self, pairs: Iterable[tuple[nn.Module, EMAModel]]) -> None:
+        self.pairs = list(pairs)
+
+    def __enter__(self) -> None:
+        for module, average in self.pairs:
+            parameters = list(module.parameters())
+            average.store(parameters)
+            average.copy_to(parameters)
+
+    def __exit__(self, *_: object) -> None:
+        for module, average in self.pairs:
+            average.restore(list(module.parameters()))

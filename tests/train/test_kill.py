@@ -1,0 +1,35 @@
+"""A run that is killed with SIGKILL at any moment and resumed ends bit for bit where an undisturbed one does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sfumato.train.checkpoint import newest_checkpoint, valid_checkpoints
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_twenty_kills(tmp_path):
+    kills = 20
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.train.killed", str(tmp_path), "0", str(kills)],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["kills"] == kills
+    assert report["resumed"] == sorted(report["resumed"]), "a resumed run went back behind a complete checkpoint"
+    assert len(set(report["resumed"])) > kills // 4, "the kills did not reach different steps"
+    killed, whole = (newest_checkpoint(tmp_path / name / "checkpoints") for name in ("killed", "whole"))
+    assert killed.name == whole.name == "step-00000200"
+    files = sorted(p.name for p in whole.iterdir())
+    assert files == sorted(p.name for p in killed.iterdir())
+    assert {"first.safetensors", "first.average.safetensors", "second.optimizer.safetensors"} <= set(files)
+    for name in files:
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not list((tmp_path / "killed" / "checkpoints").glob(".writing-*"))
+    assert len(valid_checkpoints(tmp_path / "killed" / "checkpoints")) == 2
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").open()]
+    assert steps == list(range(1, 201)), "a resumed run must log every step once"

@@ -1,0 +1,53 @@
+"""A training task of a few hundred weights, with two phases as a patch GAN has, for the tests of the loop."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sfumato.train.recipe import OptimRecipe, Recipe, RunRecipe
+from sfumato.train.task import Batch, Phase
+
+
+class Regression(nn.Module):
+    """A small network that is to reproduce the batch's y."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 4))
+
+    def forward(self, batch: Batch):
+        error = (self.network(batch["x"]) - batch["y"]).square().mean()
+        return error, {"error": error.detach()}
+
+
+class ToyTask:
+    """Learns y = x W from noisy pairs; the second phase starts at `second`."""
+
+    def __init__(self, seed: int = 0, second: int | None = None) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.phases = [Phase("first", Regression())]
+            if second is not None:
+                self.phases.append(Phase("second", Regression(), start=second))
+
+    def batch(self, generator: torch.Generator, size: int) -> Batch:
+        x = torch.randn(size, 4, generator=generator)
+        return {"x": x, "y": x.roll(1, dims=1) + 0.1 * torch.randn(size, 4, generator=generator)}
+
+    def sample(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{step}.txt").write_text("sample")
+
+    def export(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.phases[0].module.state_dict(), folder / "weights.pt")
+
+
+def toy_recipe(steps: int = 10, **changes) -> Recipe:
+    """fp32, no warm-up, a checkpoint every 3 steps; `changes` go to the tables that know them."""
+    run = {"steps": steps, "checkpoint_every": 3, "sample_every": 1000, "log_every": 1, "precision": "fp32"}
+    optim = {"batch": 4, "lr": 1e-2, "warmup": 5, "clip": 1.0, "ema": 0.9}
+    for name, value in changes.items():
+        (optim if name in OptimRecipe.__dataclass_fields__ else run)[name] = value
+    return Recipe(kind="toy", optim=OptimRecipe(**optim), run=RunRecipe(**run))
