@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.schedule import Schedule
@@ -46,7 +46,7 @@ class Guided:
     def predict(
         self,
         x: Float[Tensor, "b c h w"],
-        t: int | Int[Tensor, " b"],
+        t: int | Tensor,
         cond: Any,
         taps: Any = None,
     ) -> Float[Tensor, "b c h w"]:

@@ -15,7 +15,9 @@ from sfumato.errors import NonFinite
 class Denoiser(Protocol):
     """A network, or a network wrapped in guidance: always predicts the noise, whatever the network returns."""
 
-    schedule: Schedule
+    @property
+    def schedule(self) -> Schedule:
+        """What the network was trained on."""
 
     def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
         """eps [b,c,h,w] for latents x [b,c,h,w] at timestep t (one for all, or [b])."""

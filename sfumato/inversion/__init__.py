@@ -4,5 +4,6 @@ from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim
 from sfumato.inversion.edit_friendly import invert_edit_friendly
 from sfumato.inversion.native_ddpm import invert_native
+from sfumato.inversion.replay import replay
 
-__all__ = ["Inversion", "invert_ddim", "invert_edit_friendly", "invert_native"]
+__all__ = ["Inversion", "invert_ddim", "invert_edit_friendly", "invert_native", "replay"]

@@ -132,7 +132,7 @@ class Inversion:
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
     """Lists of JSON become tuples again."""
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in header.items()}
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header.items()}
     return Inversion(x=tensors["x"], z=tensors.get("z"), pixels=tensors.get("pixels"), **values)
 
 

@@ -1,0 +1,126 @@
+"""What callers give, checked and brought into one shape before any work."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from sfumato.errors import BadInput
+from sfumato.methods.params import Params, Stage, check_names, options_of
+from sfumato.models.diffusion_model import DiffusionModel
+
+Chosen = TypeVar("Chosen", bound=Params)
+STRENGTHS = ("strength", "source_strength")
+
+
+def as_list(value: Any) -> list[Any]:
+    """One thing or several, as a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def spread(values: Sequence[Any], count: int, name: str) -> list[Any]:
+    """One value for all, or one for each of `count`.
+
+    Raises:
+        BadInput: another number of them.
+    """
+    if len(values) not in (1, count):
+        raise BadInput(f"Give one {name} for all {count} pictures or one for each, not {len(values)}.")
+    return list(values) * count if len(values) == 1 else list(values)
+
+
+def check_seeds(seeds: Sequence[Any]) -> list[int]:
+    """Whole numbers.
+
+    Raises:
+        BadInput: something else.
+    """
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise BadInput(f"seed must be a whole number, not {seed!r}.")
+    return list(seeds)
+
+
+def check_batch(batch: int | None) -> None:
+    """At least one row, or None.
+
+    Raises:
+        BadInput: something else.
+    """
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise BadInput(f"batch must be a whole number of at least 1, not {batch!r}.")
+
+
+def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *, empty: bool) -> list[str]:
+    """Prompts that the model can read; `empty` allows the empty one.
+
+    Raises:
+        BadInput: not text, empty, or text for a model without text input. Their length is checked when they are
+            encoded, which is before the network is used.
+    """
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise BadInput(f"The {name} must be text, not {prompt!r}.")
+        if network.takes_text and not empty and not prompt.strip():
+            raise BadInput(f"The {name} is empty: say in a few words what the picture shall show.")
+        if not network.takes_text and prompt.strip():
+            raise BadInput(f"{network.name or 'This model'} has no text input: leave the {name} empty.")
+    return [prompt if network.takes_text else "" for prompt in prompts]
+
+
+def resolve(
+    network: DiffusionModel,
+    params: type[Chosen],
+    given: Mapping[str, Any],
+    *,
+    stages: tuple[Stage, ...],
+    section: str,
+    what: str,
+) -> Chosen:
+    """A method's parameters: the caller's, else those of the model's folder, else the method's own.
+
+    Raises:
+        BadInput: an unknown option, a value out of range, or a guidance strength for a model without text.
+    """
+    check_names(given, params, stages, what)
+    defaults = {name: each.default for name, each in options_of(params).items()}
+    tuned = network.settings.get(section, {})
+    defaults |= {name: value for name, value in tuned.items() if name in defaults}
+    if not network.takes_text:
+        defaults |= {name: 1.0 for name in STRENGTHS if name in defaults}
+    values = _scaled_skip(defaults | dict(given), defaults, given)
+    resolved = params(**values)
+    check_params(network, resolved)
+    return resolved
+
+
+def _scaled_skip(values: dict[str, Any], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The default skip is a share of the default steps: another number of steps keeps the share."""
+    steps = values.get("steps")
+    if "skip" in values and "skip" not in given and isinstance(steps, int) and steps >= 1:
+        values["skip"] = min(round(defaults["skip"] * steps / defaults["steps"]), steps - 1)
+    return values
+
+
+def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], what: str) -> Params:
+    """The same parameters with other options of the edit.
+
+    Raises:
+        BadInput: as `resolve`.
+    """
+    check_names(given, type(params), ("edit",), what)
+    revised = dataclasses.replace(params, **given)
+    check_params(network, revised)
+    return revised
+
+
+def check_params(network: DiffusionModel, params: Params) -> None:
+    """Ranges, the schedule's own limit on steps, and strengths that the model has a use for.
+
+    Raises:
+        BadInput: names the option and its range.
+    """
+    params.check()
+    network.schedule.timesteps(params.steps)  # type: ignore[attr-defined]
+    for name in STRENGTHS:
+        if not network.takes_text and getattr(params, name, 1.0) != 1:
+            raise BadInput(f"{name} must be 1 for a model without text input, not {getattr(params, name)}.")

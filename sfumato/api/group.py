@@ -1,0 +1,114 @@
+"""Pictures of one size, which go through the network together."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.images import Padding, Picture, crop_back, pad_to_grid, to_tensor
+from sfumato.inversion import Inversion
+from sfumato.inversion.extract import rows_per_call
+from sfumato.models.condition import Condition
+from sfumato.models.diffusion_model import DiffusionModel
+
+DECODED_TOGETHER = 2**21
+"""Pixels that are decoded at a time: decoders need far more memory per row than the network does."""
+
+
+@dataclass(eq=False)
+class Group:
+    """Some of the pictures, all of one size, and their inversion.
+
+    Attributes:
+        network: the model.
+        indices: their places in the user's list.
+        pictures: as read.
+        inversion: one row per picture.
+        condition: the source prompts' condition, one row per picture.
+    """
+
+    network: DiffusionModel
+    indices: list[int]
+    pictures: list[Picture]
+    inversion: Inversion
+    condition: Condition
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pictures[0].size
+
+    @cached_property
+    def source(self) -> Tensor:
+        """The pictures, float32 [b,3,h,w] in [-1,1], on the CPU."""
+        return torch.cat([to_tensor(picture) for picture in self.pictures])
+
+    @cached_property
+    def autoencoded(self) -> Tensor:
+        """D(E(x)): what the autoencoder makes of the pictures, like `source`."""
+        return decoded(self.network, self.inversion.x0, self.size)
+
+    def guidance(self) -> Guided:
+        """The guidance under which the group was inverted."""
+        return guided(self.network, self.inversion.guidance, padded_size(self.network, self.pictures[0]))
+
+
+def guided(
+    network: DiffusionModel, strengths: Sequence[float], size: tuple[int, int], negative_prompt: str = ""
+) -> Guided:
+    """Guidance away from a negative prompt, one strength per row; `size` is (height, width) in pixels."""
+    negative = None
+    if network.takes_text:
+        negative = network.condition([negative_prompt] * len(strengths), size=size)
+    return Guided(network, negative, tuple(float(each) for each in strengths))
+
+
+def encode(network: DiffusionModel, pictures: Sequence[Picture]) -> Tensor:
+    """x_0 of pictures of one size, padded to the network's grid, float32 [b,c,h,w] on the network's device."""
+    padded = [pad_to_grid(to_tensor(picture), network.multiple)[0] for picture in pictures]
+    with torch.no_grad():
+        return torch.cat([network.encode(each.to(network.device)).float() for each in padded])
+
+
+def decoded(network: DiffusionModel, latents: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures of latents, cropped to (width, height), float32 [b,3,h,w] in about [-1,1], on the CPU."""
+    each = latents.shape[-2] * latents.shape[-1] * network.factor**2
+    rows = max(1, DECODED_TOGETHER // each)
+    with torch.no_grad():
+        pixels = torch.cat([network.decode(part.float()).cpu() for part in latents.split(rows)])
+    width, height = size
+    return crop_back(pixels, Padding(height, width))
+
+
+def padded_size(network: DiffusionModel, picture: Picture) -> tuple[int, int]:
+    """Height and width in pixels after padding to the network's grid."""
+    width, height = picture.size
+    grid = network.multiple
+    return -(-height // grid) * grid, -(-width // grid) * grid
+
+
+def at_once(shape: Sequence[int], batch: int | None) -> int:
+    """How many latents [..., c, h, w] go through the network together: a guidance pair has two rows for each."""
+    return max(1, (batch or rows_per_call(*shape[-3:])) // 2)
+
+
+def of_one_size(network: DiffusionModel, pictures: Sequence[Picture], batch: int | None) -> Iterator[list[int]]:
+    """Indices of pictures of one size, as many as go together, in the order in which the sizes first appear."""
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for index, picture in enumerate(pictures):
+        sizes.setdefault(picture.size, []).append(index)
+    for indices in sizes.values():
+        largest = at_once(network.latent_shape(*padded_size(network, pictures[indices[0]])), batch)
+        for first in range(0, len(indices), largest):
+            yield indices[first : first + largest]
+
+
+def picture_fingerprint(picture: Picture) -> str:
+    """SHA-256 of the pixels that the model sees, and their size."""
+    header = "x".join(map(str, picture.size)).encode()
+    return sha256(header + np.ascontiguousarray(picture.rgb).tobytes()).hexdigest()

@@ -1,0 +1,186 @@
+"""A loaded model: inverts pictures, generates new ones, takes up saved inversions."""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from sfumato.api.arguments import as_list, check_batch, check_params, check_prompts, check_seeds, resolve, spread
+from sfumato.api.generating import generating
+from sfumato.api.group import Group, padded_size, picture_fingerprint
+from sfumato.api.inverted import Inverted
+from sfumato.api.inverting import inverting
+from sfumato.api.result import Result
+from sfumato.api.run import Run
+from sfumato.errors import BadInput
+from sfumato.images import read_image
+from sfumato.inversion import Inversion
+from sfumato.methods.generate import GenerateParams
+from sfumato.methods.params import Stage
+from sfumato.methods.registry import get_method
+from sfumato.metrics import DualEncoder
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.load import list_models, load_model
+
+
+def load(
+    name: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    *,
+    config: str | os.PathLike[str] | None = None,
+) -> "Model":
+    """Load a model by its bundled name, local folder, hub id or single .safetensors file.
+
+    Args:
+        name: e.g. "emoji", "/models/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5".
+        device: "cpu", "cuda", ...; by default CUDA where there is one.
+        dtype: "fp32", "bf16" or "fp16" for the network; latents are float32 whatever it is.
+        config: for a single file, the folder of a model of the same architecture.
+
+    Raises:
+        BadInput: no such model, or one that cannot be used.
+    """
+    network = load_model(os.fspath(name), device, dtype, config=None if config is None else Path(config))
+    bundled = {model.name: model.folder for model in list_models()}
+    return Model(network, bundled.get(os.fspath(name), Path(name).expanduser()))
+
+
+class Model:
+    """A diffusion model that edits and generates pictures.
+
+    Attributes:
+        network: the network, its autoencoder and text towers.
+        folder: where it was loaded from, if that is a folder; a `dual_encoder` in it scores the results.
+    """
+
+    def __init__(self, network: DiffusionModel, folder: Path | None = None) -> None:
+        self.network = network
+        self.folder = folder
+
+    @cached_property
+    def dual_encoder(self) -> DualEncoder | None:
+        """The model's own CLIP, for text similarity in reports; None where the folder has none."""
+        if self.folder is None or not (self.folder / "dual_encoder").is_dir():
+            return None
+        return DualEncoder.load(self.folder / "dual_encoder", self.network.device)
+
+    def invert(self, images: Any, prompts: str | Sequence[str] = "", **options: Any) -> Inverted:
+        """Invert pictures under their source prompts; see `invert_steps`."""
+        return self.invert_steps(images, prompts, **options).result
+
+    def invert_steps(
+        self,
+        images: Any,
+        prompts: str | Sequence[str] = "",
+        *,
+        method: str = "edit-friendly",
+        seed: int | Sequence[int] = 0,
+        batch: int | None = None,
+        **options: Any,
+    ) -> Run[Inverted]:
+        """Invert, yielding after every step; everything is checked before the first.
+
+        Args:
+            images: a path, bytes or Pillow image, or a list of them, of any sizes.
+            prompts: what the pictures show, one for all or one for each; may be empty.
+            method: name of the method.
+            seed: one for all or one for each picture; one picture with several seeds is inverted several times.
+            batch: most rows in one call of the network; by default as many as fit comfortably.
+            options: the method's options, e.g. steps, eta, source_strength, exact.
+
+        Raises:
+            BadInput: anything that cannot be used, with the allowed range.
+        """
+        chosen = get_method(method)
+        check_batch(batch)
+        stages: tuple[Stage, ...] = ("invert", "edit")
+        params = resolve(
+            self.network, chosen.params, options, stages=stages, section=chosen.section, what=f"method {method}"
+        )
+        seeds = check_seeds(as_list(seed))
+        texts = check_prompts(self.network, as_list(prompts), "source prompt", empty=True)
+        pictures = [read_image(each) for each in as_list(images)]
+        if not pictures:
+            raise BadInput("Give at least one picture.")
+        count = max(len(seeds), len(texts)) if len(pictures) == 1 else len(pictures)
+        pictures = pictures * count if len(pictures) == 1 else pictures
+        texts, seeds = spread(texts, count, "source prompt"), spread(seeds, count, "seed")
+        self.network.condition(texts)
+        return Run(self.network, inverting(self, chosen, params, pictures, texts, seeds, batch))
+
+    def open(self, path: str | os.PathLike[str], images: Any = None) -> Inverted:
+        """Take up an inversion that `Inverted.save` wrote.
+
+        Args:
+            path: the file.
+            images: the source pictures, for their alpha and colour profile; without them the stored pixels are used.
+
+        Raises:
+            BadInput: not an inversion, one of another model, or other pictures.
+        """
+        inversion = Inversion.load(path)
+        inversion.check_model(self.network.fingerprint())
+        stored = dict(inversion.parameters)
+        method = get_method(str(stored.pop("method", "")))
+        params = method.params(**stored)
+        check_params(self.network, params)
+        assert inversion.pixels is not None
+        given = [Image.fromarray(each.numpy()) for each in inversion.pixels] if images is None else as_list(images)
+        pictures = [read_image(each) for each in given]
+        if tuple(picture_fingerprint(each) for each in pictures) != inversion.images:
+            raise BadInput("These are not the pictures of this inversion: give those, or none.")
+        inversion = inversion.to(self.network.device)
+        condition = self.network.condition(list(inversion.prompts), size=padded_size(self.network, pictures[0]))
+        group = Group(self.network, list(range(len(pictures))), pictures, inversion, condition)
+        return Inverted(self, method, params, [group], {"parameters": dict(inversion.parameters)}, None)
+
+    def generate(self, prompts: str | Sequence[str] = "", **options: Any) -> Result:
+        """New pictures from prompts; see `generate_steps`."""
+        return self.generate_steps(prompts, **options).result
+
+    def generate_steps(
+        self,
+        prompts: str | Sequence[str] = "",
+        *,
+        seed: int | Sequence[int] = 0,
+        size: int | tuple[int, int] | None = None,
+        negative_prompt: str = "",
+        batch: int | None = None,
+        **options: Any,
+    ) -> Run[Result]:
+        """Generate, yielding after every step; everything is checked before the first.
+
+        Args:
+            prompts: what the pictures shall show.
+            seed: one for all or one for each; a single prompt takes several seeds.
+            size: (width, height) in pixels, or the side of a square; the model's native size by default.
+            negative_prompt: what guidance moves away from.
+            batch: most rows in one call of the network.
+            options: steps, strength, eta.
+
+        Raises:
+            BadInput: anything that cannot be used, with the allowed range.
+        """
+        network = self.network
+        check_batch(batch)
+        params = resolve(network, GenerateParams, options, stages=("generate",), section="generate", what="generate")
+        seeds = check_seeds(as_list(seed))
+        texts = check_prompts(network, as_list(prompts), "prompt", empty=False)
+        check_prompts(network, [negative_prompt], "negative prompt", empty=True)
+        count = max(len(seeds), len(texts))
+        texts, seeds = spread(texts, count, "prompt"), spread(seeds, count, "seed")
+        shape = network.latent_shape(*_height_and_width(network, size))
+        network.condition([*texts, negative_prompt])
+        return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch))
+
+
+def _height_and_width(network: DiffusionModel, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    if size is None:
+        return network.native_size
+    width, height = (size, size) if isinstance(size, int) else size
+    return height, width

@@ -1,0 +1,36 @@
+"""The reverse process along a recorded inversion."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sfumato.core.guidance import Guided
+from sfumato.core.loop import recorded, reverse
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.inversion.artifact import Inversion
+
+
+def replay(
+    guided: Guided, inversion: Inversion, condition: Any, *, skip: int = 0, shifts: Sequence[Shift] = ()
+) -> Iterator[StepState]:
+    """Yield the steps from x_{T-skip} to x_0 with the recorded noise maps.
+
+    Under the source prompt with its guidance this is the reconstruction, under another one the edit.
+
+    Args:
+        guided: the network and its guidance, one row per image.
+        inversion: on the network's device.
+        condition: the prompt to replay under, one row per image.
+        skip: steps at the noisy end that are left out; 0 replays all of them.
+        shifts: what else moves.
+    """
+    maps = None if inversion.z is None else inversion.z[skip:]
+    yield from reverse(
+        guided,
+        inversion.x[skip],
+        inversion.timesteps[skip:],
+        condition,
+        eta=inversion.eta,
+        noise_maps=recorded(maps),
+        shifts=shifts,
+    )

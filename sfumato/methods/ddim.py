@@ -1,0 +1,68 @@
+"""DDIM inversion and deterministic replay under another prompt.
+
+Song, Meng, Ermon: "Denoising Diffusion Implicit Models", ICLR 2021, arXiv 2010.02502, section 4.3. The
+reconstruction is approximate; its error falls with the number of steps and grows with the guidance strength, which is
+why the source strength is 1 by default (Mokady et al., arXiv 2211.09794, section 3). Not implemented: null-text
+optimisation.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.inversion import Inversion, invert_ddim, replay
+from sfumato.methods.params import Params, option
+from sfumato.methods.registry import method
+
+
+@dataclass(frozen=True)
+class DDIMParams(Params):
+    """Usual settings for Stable Diffusion."""
+
+    steps: int = option(50, "number of steps of the run", stage="invert", low=1, high=1000)
+    source_strength: float = option(1.0, "guidance strength of the source prompt", stage="invert", low=0, high=100)
+    skip: int = option(
+        0,
+        "steps at the noisy end that the edit leaves out; more keeps more of the picture",
+        stage="edit",
+        low=0,
+        high=999,
+    )
+    strength: float = option(7.5, "guidance strength of the target prompt", stage="edit", low=0, high=100)
+
+
+def invert(
+    guided: Guided,
+    x0: Tensor,
+    condition: Any,
+    params: DDIMParams,
+    *,
+    seeds: Sequence[int],
+    batch: int | None,
+) -> Generator[StepState, None, Inversion]:
+    """Nothing is drawn, and every evaluation waits for the one before: seeds and batch change nothing."""
+    return (yield from invert_ddim(guided, x0, condition, steps=params.steps, seeds=seeds))
+
+
+@method(
+    "ddim",
+    summary="DDIM inversion (ICLR 2021): deterministic, approximate reconstruction",
+    params=DDIMParams,
+    invert=invert,
+    section="ddim",
+)
+def edit(
+    guided: Guided,
+    inversion: Inversion,
+    condition: Any,
+    params: DDIMParams,
+    *,
+    shifts: Sequence[Shift],
+) -> Iterator[StepState]:
+    """Replay deterministically under the target prompt."""
+    yield from replay(guided, inversion, condition, skip=params.skip, shifts=shifts)

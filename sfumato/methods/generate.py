@@ -1,0 +1,47 @@
+"""Sampling a new picture: the reverse process from noise (DDPM, arXiv 2006.11239; DDIM, arXiv 2010.02502)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sfumato.core.guidance import Guided
+from sfumato.core.loop import fresh_noise, reverse
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.methods.params import Params, option
+
+
+@dataclass(frozen=True)
+class GenerateParams(Params):
+    """Usual settings for Stable Diffusion."""
+
+    steps: int = option(50, "number of steps of the run", stage="generate", low=1, high=1000)
+    strength: float = option(7.5, "guidance strength of the prompt", stage="generate", low=0, high=100)
+    eta: float = option(0.0, "share of the DDPM noise in every step", stage="generate", low=0, high=1)
+
+
+def generate(
+    guided: Guided,
+    shape: tuple[int, int, int],
+    condition: Any,
+    params: GenerateParams,
+    *,
+    seeds: Sequence[int],
+    device: torch.device | str = "cpu",
+    shifts: Sequence[Shift] = (),
+) -> Iterator[StepState]:
+    """Yield the steps from x_T ~ N(0, I) to x_0, one row per seed; all noise is a function of (seed, t)."""
+    schedule = guided.schedule
+    x = gaussian_batch(shape, seeds, step=len(schedule), tag="generate", device=device)
+    yield from reverse(
+        guided,
+        x,
+        schedule.timesteps(params.steps),
+        condition,
+        eta=params.eta,
+        noise_maps=fresh_noise(seeds),
+        shifts=shifts,
+    )

@@ -1,0 +1,96 @@
+"""Parameters of a method: a frozen dataclass whose fields say what they mean and which values they take.
+
+The command line's flags, the checks and the contract tests are derived from these fields.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal
+
+from sfumato.errors import BadInput
+
+Stage = Literal["invert", "edit", "generate"]
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    stage: Stage,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """One field of a `Params`.
+
+    Args:
+        default: its value when neither the caller nor the model's folder says otherwise.
+        help: what it does, for people.
+        stage: which call takes it.
+        low: smallest allowed value.
+        high: largest allowed value.
+        above: the value must be larger than this.
+    """
+    metadata = {"help": help, "stage": stage, "low": low, "high": high, "above": above}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Params:
+    """Base of every method's parameters."""
+
+    def check(self) -> None:
+        """Refuse values of the wrong type or out of range.
+
+        Raises:
+            BadInput: names the parameter and its range.
+        """
+        for each in fields(self):
+            _check_value(each, getattr(self, each.name))
+        steps, skip = getattr(self, "steps", None), getattr(self, "skip", None)
+        if steps is not None and skip is not None and skip >= steps:
+            raise BadInput(f"skip must be between 0 and {steps - 1}, one less than the {steps} steps, not {skip}.")
+
+
+def options_of(params: type[Params], stage: Stage | None = None) -> dict[str, Field[Any]]:
+    """The fields of a method's parameters by name, all or those of one stage."""
+    return {each.name: each for each in fields(params) if stage in (None, each.metadata["stage"])}
+
+
+def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[Stage, ...], what: str) -> None:
+    """Refuse options that a call does not take.
+
+    Raises:
+        BadInput: names the options that there are.
+    """
+    known = {name for name, each in options_of(params).items() if each.metadata["stage"] in stages}
+    for name in given:
+        if name not in known:
+            names = ", ".join(sorted(known)) or "no options"
+            raise BadInput(f"{what} has no option {name!r}; it takes {names}.")
+
+
+def allowed(each: Field[Any]) -> str:
+    """The range of a field in words, e.g. "between 1 and 1000"."""
+    low, high, above = (each.metadata[key] for key in ("low", "high", "above"))
+    if above is not None:
+        return f"above {above:g} and at most {high:g}" if high is not None else f"above {above:g}"
+    if low is not None and high is not None:
+        return f"between {low:g} and {high:g}"
+    return f"at least {low:g}" if low is not None else "any number"
+
+
+def _check_value(each: Field[Any], value: Any) -> None:
+    kind = each.type
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise BadInput(f"{each.name} must be True or False, not {value!r}.")
+        return
+    whole = kind is int
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise BadInput(f"{each.name} must be a {'whole ' if whole else ''}number {allowed(each)}, not {value!r}.")
+    low, high, above = (each.metadata[key] for key in ("low", "high", "above"))
+    inside = math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
+    if not inside or (above is not None and value <= above):
+        raise BadInput(f"{each.name} must be {allowed(each)}, not {value}.")

@@ -1,0 +1,5 @@
+"""What moves the handles of the reverse process."""
+
+from sfumato.shifts.mask import HoldOutside
+
+__all__ = ["HoldOutside"]
