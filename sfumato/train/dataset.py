@@ -8,8 +8,22 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.data.dataset import CaptionedImages
+from sfumato.errors import BadInput
 from sfumato.images.sheet import contact_sheet
 from sfumato.train.recipe import Recipe
+
+
+def exported_folder(path: str) -> Path:
+    """The folder of a model that a recipe builds on.
+
+    Raises:
+        BadInput: nothing was exported there.
+    """
+    if not Path(path, "config.json").is_file():
+        raise BadInput(
+            f"{path} holds no exported model; train it first (see recipes/) or correct the recipe's [network]."
+        )
+    return Path(path)
 
 
 def draw_captions(data: CaptionedImages, rows: Tensor, generator: torch.Generator) -> list[str]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
-from sfumato.train.dataset import draw_captions, open_data, save_grid
+from sfumato.train.dataset import draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.dual_encoder import tokenise
 from sfumato.train.export import assemble, export_pipeline
 from sfumato.train.latents import cached_latents, normalise_latent_space
@@ -121,8 +121,10 @@ class DiffusionTask:
     def __init__(self, recipe: Recipe, cache: Path) -> None:
         self.shape = fill(DiffusionNetwork, recipe.network, "network")
         self.loss = fill(DiffusionLoss, recipe.loss, "loss")
-        self.autoencoder = AutoencoderKL.from_pretrained(_folder(self.shape.autoencoder), local_files_only=True).eval()
-        towers = _folder(self.shape.dual_encoder)
+        self.autoencoder = AutoencoderKL.from_pretrained(
+            exported_folder(self.shape.autoencoder), local_files_only=True
+        ).eval()
+        towers = exported_folder(self.shape.dual_encoder)
         self.tokenizer = CLIPTokenizer.from_pretrained(towers, local_files_only=True)
         self.text = CLIPTextModel.from_pretrained(towers, local_files_only=True).eval().requires_grad_(False)
         self.data = open_data(recipe)
@@ -178,12 +180,4 @@ class DiffusionTask:
     def export(self, folder: Path) -> None:
         """Write the pipeline folder, in half precision, with the dual encoder beside it."""
         pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
-        export_pipeline(pipe, _folder(self.shape.dual_encoder), folder)
-
-
-def _folder(path: str) -> Path:
-    if not Path(path, "config.json").is_file():
-        raise BadInput(
-            f"{path} holds no exported model; train it first (see recipes/) or correct the recipe's [network]."
-        )
-    return Path(path)
+        export_pipeline(pipe, exported_folder(self.shape.dual_encoder), folder)

@@ -3,6 +3,7 @@
 The text tower conditions the diffusion model, the image tower scores edits. Both are transformers' CLIPModel.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
-from sfumato.train.dataset import draw_captions, open_data
+from sfumato.train.dataset import draw_captions, exported_folder, open_data
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import train_tokenizer
@@ -22,7 +23,20 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class DualEncoderNetwork:
-    """Shape of the two towers: `width` channels, one head per 64 of them; `patch` pixels per image token."""
+    """Shape of the two towers.
+
+    Attributes:
+        width: channels of both towers, one attention head per 64 of them.
+        image_layers: blocks of the image tower.
+        text_layers: blocks of the text tower.
+        patch: pixels per image token, along one side.
+        projection: size of the common feature.
+        vocabulary: upper bound on the tokenizer's vocabulary.
+        context: longest caption in tokens.
+        start: exported dual encoder to go on from, instead of random weights; it brings its tokenizer.
+        freeze_text: leave the text tower as it is (with `start`), so that a diffusion model conditioned on it stays
+            valid while the image tower learns on (Zhai et al., LiT, CVPR 2022, with the towers exchanged).
+    """
 
     width: int = 192
     image_layers: int = 6
@@ -31,6 +45,8 @@ class DualEncoderNetwork:
     projection: int = 128
     vocabulary: int = 3000
     context: int = 32
+    start: str = ""
+    freeze_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,9 @@ class DualEncoderLoss:
     zoom: float = 0.12
 
 
-def build_dual_encoder(shape: DualEncoderNetwork, size: int, tokenizer: CLIPTokenizer) -> CLIPModel:
+def build_dual_encoder(
+    shape: DualEncoderNetwork, size: int, tokenizer: CLIPTokenizer, temperature: float = 0.07
+) -> CLIPModel:
     """A freshly initialised CLIPModel for pictures of `size` pixels."""
     if size % shape.patch:
         raise BadInput(f"data.size must be a multiple of network.patch = {shape.patch}, not {size}.")
@@ -73,17 +91,22 @@ def build_dual_encoder(shape: DualEncoderNetwork, size: int, tokenizer: CLIPToke
         )
     )
     vision = tower | dict(image_size=size, patch_size=shape.patch, num_hidden_layers=shape.image_layers)
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=shape.projection))
+    return CLIPModel(
+        CLIPConfig(
+            text_config=text,
+            vision_config=vision,
+            projection_dim=shape.projection,
+            logit_scale_init_value=-math.log(temperature),
+        )
+    )
 
 
 class Contrast(nn.Module):
     """CLIPModel with the symmetric cross-entropy over the batch's similarity matrix."""
 
-    def __init__(self, clip: CLIPModel, temperature: float) -> None:
+    def __init__(self, clip: CLIPModel) -> None:
         super().__init__()
         self.clip = clip
-        with torch.no_grad():
-            clip.logit_scale.fill_(float(torch.tensor(1 / temperature).log()))
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss over a batch; a caption that occurs twice counts as right for both of its pictures."""
@@ -106,12 +129,24 @@ class DualEncoderTask:
         self.size = recipe.data.size
         self.data = open_data(recipe)
         self.weights = torch.as_tensor(self.data.sampling_weights())
+        self.tokenizer, self.clip = self._towers(recipe.seed)
+        if self.shape.freeze_text:
+            self.clip.text_model.requires_grad_(False)
+            self.clip.text_projection.requires_grad_(False)
+        self.phases = (Phase("dual_encoder", Contrast(self.clip)),)
+
+    def _towers(self, seed: int) -> tuple[CLIPTokenizer, CLIPModel]:
+        if self.shape.start:
+            folder = exported_folder(self.shape.start)
+            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            return tokenizer, CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        if self.shape.freeze_text:
+            raise BadInput("network.freeze_text needs network.start: a random text tower is not worth freezing.")
         texts = [*self.data.captions, *(" ".join(words) for words in self.data.alternatives)]
-        self.tokenizer = train_tokenizer(texts, self.shape.vocabulary, self.shape.context)
+        tokenizer = train_tokenizer(texts, self.shape.vocabulary, self.shape.context)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            self.clip = build_dual_encoder(self.shape, self.size, self.tokenizer)
-        self.phases = (Phase("dual_encoder", Contrast(self.clip, self.loss.temperature)),)
+            torch.manual_seed(seed)
+            return tokenizer, build_dual_encoder(self.shape, self.size, tokenizer, self.loss.temperature)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """Augmented pixels, normalised as the exported preprocessor does, and token ids."""
