@@ -1,0 +1,1 @@
+"""One script per paper: its claims as figures and numbers that were measured here."""

@@ -1,0 +1,180 @@
+"""The claims of the paper, each with what was measured and whether it holds; and the page that says so."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sfumato.errors import BadInput
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+EXACT, DEFAULT = 1e-6, 1e-5
+"""Bounds on the largest error of x_0 that this project sets itself."""
+OBTUSE = 90.0
+MOST = 0.9
+"""Share of the steps at which a statement about every step must be true to hold: near x_0 all maps are large."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says, what was measured here, and whether they agree."""
+
+    claim: str
+    measured: str
+    holds: bool
+
+
+def judge(numbers: dict[str, Any]) -> list[Claim]:
+    """All claims that the numbers speak about."""
+    parts: tuple[tuple[str, Callable[[Any], list[Claim]]], ...] = (
+        ("noise_maps", _of_noise_maps),
+        ("gaussian", _of_gaussian),
+        ("reconstruction", _of_reconstruction),
+        ("edits", _of_edits),
+    )
+    return [claim for part, judged in parts for claim in judged(numbers[part])]
+
+
+def as_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
+    """For numbers.json."""
+    return [asdict(claim) for claim in claims]
+
+
+def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
+    """The claims and the reconstruction table."""
+    lines = ["| the paper says | measured | holds |", "| --- | --- | --- |"]
+    lines += [f"| {each.claim} | {each.measured} | {'yes' if each.holds else '**no**'} |" for each in claims]
+    lines += [
+        "",
+        "Largest error of x_0 after a replay under the source prompt, in float32; beside it the rms and the largest error",
+        "of the algorithm in the authors' code on the same image.",
+        "",
+        "| network predicts | size | steps | exact | default | authors' code, rms | authors' code, max |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in numbers["reconstruction"]:
+        errors = " | ".join(f"{row[key]:.1e}" for key in ("exact_max", "default_max", "official_rms", "official_max"))
+        lines.append(f"| {row['prediction']} | {row['width']} x {row['height']} | {row['steps']} | {errors} |")
+    model, where = numbers["model"], numbers["environment"]
+    about = f"Model {model['name']} (weights {model['fingerprint'][:12]}), torch {where['torch']}, {where['device']}, "
+    return "\n".join([*lines, "", f"{about}{where['threads']} threads.", ""])
+
+
+def insert(page: Path, fragment: str) -> None:
+    """Replace what stands between the two marks of a page.
+
+    Raises:
+        BadInput: the page is not there or lacks the marks.
+    """
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if BEGIN not in text or END not in text:
+        raise BadInput(f"{page} must be a page that has the lines {BEGIN} and {END}.")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n{fragment}{END}{after}", encoding="utf-8")
+
+
+def _of_noise_maps(numbers: dict[str, Any]) -> list[Claim]:
+    friendly, native = numbers["edit-friendly"], numbers["native"]
+    pairs = list(zip(friendly["variance"], native["variance"], strict=True))
+    above = sum(a > b for a, b in pairs)
+    negative = sum(value < 0 for value in friendly["correlation"])
+    return [
+        Claim(
+            "edit-friendly z_t have a higher variance than native ones (fig. 4)",
+            f"at {above} of {len(pairs)} steps; median {friendly['median_variance']:.3g} against "
+            f"{native['median_variance']:.3g} (drawn: {numbers['sampling']['median_variance']:.3g})",
+            above >= MOST * len(pairs),
+        ),
+        Claim(
+            "consecutive edit-friendly z_t are negatively correlated (fig. 4)",
+            f"at {negative} of {len(friendly['correlation'])} pairs; mean {friendly['mean_correlation']:+.2f}",
+            negative >= MOST * len(friendly["correlation"]),
+        ),
+        Claim(
+            "native z_t are uncorrelated, as in sampling (fig. 4)",
+            f"mean {native['mean_correlation']:+.3f} (drawn: {numbers['sampling']['mean_correlation']:+.3f})",
+            abs(native["mean_correlation"]) < 0.1,
+        ),
+    ]
+
+
+def _of_gaussian(numbers: dict[str, Any]) -> list[Claim]:
+    friendly, native = numbers["edit-friendly"], numbers["native"]
+    deviation = max(
+        abs(math.log(a / b))
+        for kind in (friendly, native)
+        for a, b in zip(kind["variance"], kind["expected_variance"], strict=True)
+    )
+    angles = f"{friendly['mean_angle_degrees']:.0f}° against {native['mean_angle_degrees']:.0f}°"
+    return [
+        Claim(
+            "2-D Gaussian: angles between consecutive edit-friendly noise vectors tend to be obtuse (fig. 3)",
+            f"mean {angles}; obtuse {friendly['obtuse_share']:.0%} against {native['obtuse_share']:.0%}",
+            friendly["mean_angle_degrees"] > OBTUSE + 5 > native["mean_angle_degrees"],
+        ),
+        Claim(
+            "2-D Gaussian: edit-friendly noise vectors are longer (fig. 3)",
+            f"median variance {median(friendly['variance']):.3g} against {median(native['variance']):.3g}; "
+            f"both follow their closed forms within {math.expm1(deviation):.1%}",
+            all(a > b for a, b in zip(friendly["variance"], native["variance"], strict=True)),
+        ),
+    ]
+
+
+def _of_reconstruction(rows: Sequence[dict[str, Any]]) -> list[Claim]:
+    exact, default, official = (max(row[key] for row in rows) for key in ("exact_max", "default_max", "official_max"))
+    rms = max(row["official_rms"] for row in rows)
+    return [
+        Claim(
+            "the inversion reconstructs to machine precision",
+            f"largest error of x_0 over {len(rows)} settings: {exact:.1e} exact, {default:.1e} default",
+            exact <= EXACT and default <= DEFAULT,
+        ),
+        Claim(
+            "the same of the algorithm in the authors' code (which sets the last noise map to zero)",
+            f"up to {rms:.1e} rms, {official:.1e} at most",
+            official <= DEFAULT,
+        ),
+    ]
+
+
+def _of_edits(edits: Sequence[dict[str, Any]]) -> list[Claim]:
+    friendly, native = [each["edit-friendly"] for each in edits], [each["native"] for each in edits]
+    ssim = [(_mean(a["ssim"]), _mean(b["ssim"])) for a, b in zip(friendly, native, strict=True)]
+    apart = [each["distance_between_seeds"] for each in friendly if each["distance_between_seeds"] is not None]
+    claims = [
+        Claim(
+            "under another prompt edit-friendly maps keep the structure, native ones lose it (fig. 2)",
+            f"SSIM to the source higher for {sum(a > b for a, b in ssim)} of {len(ssim)} images; mean "
+            f"{_mean([a for a, _ in ssim]):.2f} against {_mean([b for _, b in ssim]):.2f}",
+            all(a > b for a, b in ssim),
+        ),
+        Claim(
+            "other draws of e_t give other, equally valid edits",
+            f"edits of two seeds differ by {_mean(apart):.1f} levels of 255 rms (least: {min(apart, default=0):.1f})",
+            bool(apart) and min(apart) > 0.5,
+        ),
+    ]
+    scored = [
+        (each["source_similarity"], _mean(e["similarity"]))
+        for each, e in zip(edits, friendly, strict=True)
+        if e["similarity"]
+    ]
+    if scored:
+        nearer = sum(after > before for before, after in scored)
+        claims.append(
+            Claim(
+                "the edit follows the target prompt",
+                f"similarity to it under the model's own dual encoder rises for {nearer} of {len(scored)} images; mean "
+                f"{_mean([a for a, _ in scored]):.2f} before, {_mean([b for _, b in scored]):.2f} after",
+                nearer == len(scored),
+            )
+        )
+    return claims
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan

@@ -1,0 +1,147 @@
+"""An Edit Friendly DDPM Noise Space (Huberman-Spiegelglas, Kulikov, Michaeli; CVPR 2024, arXiv 2304.06140), measured.
+
+    python papers/edit_friendly.py --model emoji --out out/edit_friendly
+
+writes noise_maps.png, gaussian.png, reconstruction.png, edits.png, numbers.json and claims.md. `--page FILE` puts the
+claims into a page between its marks too, and the figures beside it: no number in the documentation is copied by hand.
+Needs the extra `papers`.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import sfumato
+from papers.ddpm_noise_space import claims, gaussian, noise_maps, reconstruction, text_edits
+from sfumato.errors import BadInput
+from sfumato.examples import examples
+
+FIGURES = ("noise_maps.png", "gaussian.png", "reconstruction.png", "edits.png")
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="emoji", help="bundled name, folder, hub id or .safetensors file")
+    parser.add_argument("--out", type=Path, default=Path("out/edit_friendly"), help="folder of the figures and numbers")
+    parser.add_argument("--images", nargs="+", help="real images; the package's examples by default")
+    parser.add_argument("--from", nargs="+", dest="sources", help="what each image shows")
+    parser.add_argument("--to", nargs="+", dest="targets", help="what each image shall show")
+    parser.add_argument("--steps", type=int, default=100, help="steps of the noise statistics")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each edit")
+    parser.add_argument(
+        "--source-strength", type=float, help="guidance of the source prompt; the model's own by default"
+    )
+    parser.add_argument("--device", help="cpu, cuda, ...")
+    parser.add_argument("--page", type=Path, help="Markdown page to put the claims into")
+    parser.add_argument(
+        "--quick", action="store_true", help="few steps and one image: shows that it runs, nothing more"
+    )
+    return parser.parse_args(words)
+
+
+def chosen_images(given: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
+    """Images with their source and target prompts.
+
+    Raises:
+        BadInput: not one prompt of each kind per image.
+    """
+    if given.images is None:
+        shipped = examples()
+        chosen = [str(e.path) for e in shipped], [e.source for e in shipped], [e.target for e in shipped]
+    else:
+        chosen = given.images, given.sources or [], given.targets or []
+    if len({len(part) for part in chosen}) != 1:
+        raise BadInput(f"Give --from and --to with one prompt each for every one of the {len(chosen[0])} images.")
+    return (chosen[0][:1], chosen[1][:1], chosen[2][:1]) if given.quick else chosen
+
+
+def measure(model: sfumato.Model, given: argparse.Namespace) -> dict[str, Any]:
+    """Every part in turn, each with its figure."""
+    images, sources, targets = chosen_images(given)
+    strength = given.source_strength
+    if strength is None:
+        strength = model.network.settings.get("edit", {}).get("source_strength", 3.5)
+    steps, lengths, points = (10, (5,), 500) if given.quick else (given.steps, (20, 50, 100), 4000)
+
+    say("noise maps of real images")
+    numbers: dict[str, Any] = {"model": about_model(model), "environment": about_machine(model)}
+    numbers["noise_maps"] = noise_maps.measure(model, images, sources, steps=steps, source_strength=strength)
+    noise_maps.draw(given.out / "noise_maps.png", numbers["noise_maps"])
+
+    say("two-dimensional Gaussian")
+    numbers["gaussian"] = gaussian.measure(points, 100)
+    gaussian.draw(given.out / "gaussian.png", numbers["gaussian"], steps=25)
+
+    say("reconstruction")
+    numbers["reconstruction"] = reconstruction.measure(
+        model, images[0], sources[0], steps=lengths, source_strength=strength
+    )
+    reconstruction.draw(given.out / "reconstruction.png", numbers["reconstruction"])
+
+    say("text edits")
+    options = {"steps": steps} if given.quick else {}
+    if given.source_strength is not None:
+        options["source_strength"] = strength
+    numbers["edits"], rows = text_edits.measure(model, images, sources, targets, seeds=given.seeds, **options)
+    text_edits.draw(given.out / "edits.png", numbers["edits"], rows)
+    return numbers
+
+
+def about_model(model: sfumato.Model) -> dict[str, Any]:
+    """Which weights the numbers belong to."""
+    network = model.network
+    name = Path(network.name).name if Path(network.name).is_dir() else network.name
+    return {"name": name, "fingerprint": network.fingerprint(), "prediction": network.schedule.prediction_type}
+
+
+def about_machine(model: sfumato.Model) -> dict[str, Any]:
+    """Where the numbers were measured; rounding depends on it."""
+    device = model.network.device
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.machine()}"
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": kind,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def say(what: str) -> None:
+    """Progress, on stderr."""
+    print(f"{what} ...", file=sys.stderr, flush=True)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure, draw and write. Returns an exit code."""
+    given = arguments(words)
+    try:
+        chosen_images(given)
+        given.out.mkdir(parents=True, exist_ok=True)
+        numbers = measure(sfumato.load(given.model, given.device), given)
+        found = claims.judge(numbers)
+        fragment = claims.as_markdown(numbers, found)
+        (given.out / "numbers.json").write_text(
+            json.dumps(numbers | {"claims": claims.as_json(found)}, indent=1) + "\n"
+        )
+        (given.out / "claims.md").write_text(fragment, encoding="utf-8")
+        if given.page is not None:
+            claims.insert(given.page, fragment)
+            for figure in FIGURES:
+                shutil.copy(given.out / figure, given.page.with_name(f"{given.page.stem}-{figure}"))
+    except BadInput as error:
+        print(f"edit_friendly.py: {error}", file=sys.stderr)
+        return 2
+    print(fragment)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
