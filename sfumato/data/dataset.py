@@ -15,7 +15,7 @@ from PIL import Image
 
 from sfumato.data.imagefolder import METADATA, read_metadata
 from sfumato.data.pixels import centre_square, centred_drawing
-from sfumato.data.splits import SPLITS, Split, split_of, split_of_file
+from sfumato.data.splits import SPLITS, split_of, split_of_file
 from sfumato.errors import BadInput
 from sfumato.images import read_image
 
@@ -50,7 +50,7 @@ class CaptionedImages:
         size: int = 64,
         *,
         styles: Sequence[str] | None = None,
-        split: Split | None = None,
+        split: str | None = None,
         tones: bool = True,
         min_styles: int = 1,
         groups: Sequence[str] | None = None,

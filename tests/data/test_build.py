@@ -297,3 +297,14 @@ def test_renderer_geometry_and_alpha():
     assert (half[half[..., 3] == 0] == 0).all()
     white = measure(render_svg(f'{svg} fill="#fff"/></svg>', 40))
     assert (white.visible, white.coverage) == (0, 0.5)
+
+
+def test_the_marker_is_gone_while_a_build_is_at_work(tmp_path, cache, monkeypatch):
+    def interrupted(job):
+        raise KeyboardInterrupt
+
+    make(tmp_path / "out", cache)
+    monkeypatch.setattr("sfumato.data.emoji.builder.make_picture", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "out", cache)
+    assert not (tmp_path / "out/build.json").exists()

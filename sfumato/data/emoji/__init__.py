@@ -4,7 +4,7 @@
 `licences/` and, last, `build.json`.
 """
 
-from sfumato.data.emoji.build import BuildReport, build
+from sfumato.data.emoji.builder import BuildReport, build
 from sfumato.data.emoji.sources import STYLES
 
 __all__ = ["STYLES", "BuildReport", "build"]
