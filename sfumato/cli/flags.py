@@ -1,0 +1,102 @@
+"""Flags that several commands share, and those that follow from a method's parameters."""
+
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Mapping
+from dataclasses import Field
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.parser import CommandParser, whole
+from sfumato.errors import BadInput
+
+if TYPE_CHECKING:
+    from sfumato.api import Model
+    from sfumato.methods.params import Params
+
+_MOST_SEEDS = 1000
+
+
+def add_model(parser: CommandParser) -> None:
+    """Which model, where and in which precision."""
+    parser.add_argument(
+        "--model", default="emoji", metavar="NAME", help="shipped name, diffusers folder, .safetensors, hub id"
+    )
+    parser.add_argument("--config", metavar="FOLDER", help="for a single .safetensors: a folder of the same layout")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto (default: fp32), fp32, bf16, fp16")
+
+
+def load_model(arguments: Namespace) -> "Model":
+    """The model that the flags of `add_model` name. Raises BadInput."""
+    import sfumato
+    from sfumato.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    return sfumato.load(arguments.model, arguments.device, arguments.dtype, config=arguments.config)
+
+
+def add_seeds(parser: CommandParser) -> None:
+    """Several seeds give several outputs."""
+    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="default 0; one result for each")
+    parser.add_argument("--seeds", type=whole(1, _MOST_SEEDS), metavar="COUNT", help="so many, from --seed upwards")
+
+
+def seeds_of(arguments: Namespace) -> list[int]:
+    """The seeds in order, each once. Raises BadInput when both flags list them."""
+    if arguments.seeds is None:
+        return list(dict.fromkeys(arguments.seed))
+    if len(arguments.seed) > 1:
+        raise BadInput("give either several numbers to --seed or a count to --seeds, not both.")
+    return [arguments.seed[0] + n for n in range(arguments.seeds)]
+
+
+def add_options(parser: CommandParser, title: str, options: Mapping[str, "Field[Any]"]) -> None:
+    """One flag for each parameter of a method; not given, the model's own default holds."""
+    from sfumato.methods.params import allowed
+
+    group = parser.add_argument_group(title)
+    for name, each in options.items():
+        flag, text = flag_of(name), each.metadata["help"].replace("%", "%%")
+        if each.type is bool:
+            group.add_argument(flag, action="store_true", default=None, help=text)
+        else:
+            kind = _whole_number if each.type is int else _number
+            group.add_argument(flag, type=kind, metavar="N", help=f"{text}; {allowed(each)}")
+
+
+def given_options(arguments: Namespace, options: Mapping[str, "Field[Any]"]) -> dict[str, Any]:
+    """Those of the options that the user typed."""
+    return {name: value for name in options if (value := getattr(arguments, name, None)) is not None}
+
+
+def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
+    """Refuse values out of range before a model is loaded; what depends on the model's defaults is checked later.
+
+    Raises:
+        BadInput: names the parameter and its range.
+    """
+    from sfumato.methods.params import options_of
+
+    options = options_of(params)
+    # The limit of one follows from the other, so the one that was not given must not stand in the way.
+    generous = {"steps": options["steps"].metadata["high"]} if "steps" in options else {}
+    generous |= {"skip": 0} if "skip" in options else {}
+    params(**generous | dict(given)).check()
+
+
+def flag_of(name: str) -> str:
+    """A parameter's name as it is typed: "source_strength" -> "--source-strength"."""
+    return "--" + name.replace("_", "-")
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a number") from None

@@ -1,0 +1,73 @@
+"""`sfumato generate`: new images from prompts."""
+
+import re
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfumato.cli.flags import add_model, add_options, add_seeds, check_options, given_options, load_model, seeds_of
+from sfumato.cli.outputs import add_out, output_paths, save_all
+from sfumato.cli.parser import CommandParser
+from sfumato.cli.report import print_json
+from sfumato.cli.work import finish, print_summary, summary
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """Prompts, the output, and the parameters of sampling."""
+    from sfumato.methods.generate import GenerateParams
+    from sfumato.methods.params import options_of
+
+    parser.usage = "sfumato generate TEXT [TEXT ...] -o OUT [options]"
+    parser.add_argument("prompts", nargs="*", default=[], metavar="TEXT", help="what the images shall show")
+    add_out(parser)
+    parser.add_argument("--size", type=_size, metavar="WxH", help="pixels, 64 or 96x64; default the model's own")
+    parser.add_argument("--negative", default="", metavar="TEXT", help="what they shall not show")
+    add_seeds(parser)
+    add_model(parser)
+    parser.add_argument("--no-recipe", action="store_true", help="keep the recipe out of the PNG")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_options(parser, "sampling (defaults: the model's own)", options_of(GenerateParams))
+    parser.example(
+        'sfumato generate "red apple, twemoji" -o apple.png',
+        'sfumato generate "cat face, noto" "dog face, noto" --seeds 4 -o out.png',
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Generate every prompt with every seed, save, report."""
+    from sfumato.methods.generate import GenerateParams
+    from sfumato.methods.params import options_of
+
+    given = given_options(arguments, options_of(GenerateParams))
+    check_options(GenerateParams, given)
+    pairs = [(prompt, seed) for prompt in arguments.prompts or [""] for seed in seeds_of(arguments)]
+    paths = output_paths(arguments.out, len(pairs), size=arguments.size)
+    model = load_model(arguments)
+    result = finish(
+        model.generate_steps(
+            [prompt for prompt, _ in pairs],
+            seed=[seed for _, seed in pairs],
+            size=arguments.size,
+            negative_prompt=arguments.negative,
+            **given,
+        )
+    )
+    save_all(result, paths, recipe=not arguments.no_recipe)
+    found = summary(
+        [result.report],
+        paths,
+        model=arguments.model,
+        device=str(model.network.device),
+        prompts=[prompt for prompt, _ in pairs],
+        negative_prompt=arguments.negative,
+        seeds=[seed for _, seed in pairs],
+    )
+    print_json(found) if arguments.json else print_summary(found)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """ "64" or "96x64" -> (width, height) in pixels."""
+    found = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
+    if found is None or 0 in (size := (int(found[1]), int(found[2] or found[1]))):
+        raise ArgumentTypeError(f"{text!r} is not a size in pixels such as 64 or 96x64")
+    return size

@@ -1,0 +1,89 @@
+"""argparse with our manners: one screen of help with an example, one sentence for a mistake."""
+
+import argparse
+import shutil
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from sfumato.errors import BadInput
+
+_WIDEST = 100
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help in at most 100 columns, options and explanations side by side."""
+
+    def __init__(self, prog: str, **settings: Any) -> None:
+        width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+        super().__init__(prog, max_help_position=28, width=width, **settings)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """ "-o, --out FILE" rather than "-o FILE, --out FILE"."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that raises BadInput instead of printing its usage, and takes no abbreviated options."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=Help, allow_abbrev=False, add_help=False, **settings)
+        self.add_argument("-h", "--help", action="help", help="show this and stop")
+
+    def add_debug(self) -> None:
+        """Add the switch that every command has; `sfumato.cli.main` looks for it."""
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def example(self, *lines: str) -> None:
+        """What a user could type, shown at the end of the help."""
+        self.epilog = "example:\n" + "\n".join(f"  {line}" for line in lines)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the mistake as one sentence."""
+        raise BadInput(f"{message.strip().rstrip('.')}; see {self.prog} --help.")
+
+    def parse_args(self, words: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        """Like argparse's, but an unknown option is answered with the one that may have been meant."""
+        arguments, unknown = self.parse_known_args(words, namespace)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            self.error(f"unknown argument {unknown[0]!r}{suggestion(unknown[0], known)}")
+        return arguments
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" where something known is close, else what there is."""
+    choices = list(known)
+    close = get_close_matches(word, choices, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there is {', '.join(choices)}" if len(choices) <= 12 else ""
+
+
+def whole(lowest: int, highest: int | None = None) -> Any:
+    """An argparse type: a whole number in a range."""
+    return _number(int, "a whole number", lowest, highest)
+
+
+def real(lowest: float, highest: float | None = None) -> Any:
+    """An argparse type: a finite number in a range."""
+    return _number(float, "a number", lowest, highest)
+
+
+def _number(kind: type, what: str, lowest: float, highest: float | None) -> Any:
+    bounds = f"of at least {lowest:g}" if highest is None else f"from {lowest:g} to {highest:g}"
+
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        top = float("inf") if highest is None else highest
+        if value is None or not lowest <= value <= top or value in (float("inf"), float("-inf")):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} {bounds}")
+        return value
+
+    return convert

@@ -1,0 +1,21 @@
+"""`sfumato recipe`: how a picture was made."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+
+from sfumato.cli.parser import CommandParser
+from sfumato.cli.report import print_json
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """One file."""
+    parser.usage = "sfumato recipe IMAGE"
+    parser.add_argument("image", metavar="IMAGE", help="a PNG that sfumato wrote")
+    parser.example("sfumato recipe out.png")
+
+
+def run(arguments: Namespace) -> None:
+    """Print the recipe as one JSON object."""
+    from sfumato.images import read_recipe
+
+    print_json(read_recipe(arguments.image))

@@ -1,0 +1,57 @@
+"""Running a piece of work of the Python API with a progress bar, and adding up what it cost."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.progress import Show, progress
+from sfumato.cli.report import print_table, shown
+
+if TYPE_CHECKING:
+    from sfumato.api import Run
+
+
+def finish(run: "Run[Any]", show: Show | None = None) -> Any:
+    """Run to the end with a bar on stderr (`show`: one that is already there), and give the result."""
+    if show is None:
+        with progress() as bar:
+            return finish(run, bar)
+    with closing(run):
+        for step in run:
+            show(step.done, step.total, f"{step.stage} {step.done}/{step.total}")
+        return run.result
+
+
+def summary(reports: Sequence[dict[str, Any]], outputs: Sequence[Path], **parameters: Any) -> dict[str, Any]:
+    """What `--json` prints: the cost of all parts together, the last part's numbers, and the files.
+
+    network_evaluations counts pictures through the network (a guidance pair is two), network_calls forward passes.
+    """
+    last = reports[-1]
+    return {
+        "seconds": round(sum(report["seconds"] for report in reports), 4),
+        "network_evaluations": sum(report["network_evaluations"]["samples"] for report in reports),
+        "network_calls": sum(report["network_evaluations"]["calls"] for report in reports),
+        "reconstruction_latent_max_error": last.get("reconstruction_latent_max_error"),
+        "parameters": {**last["parameters"], **parameters},
+        "metrics": last.get("metrics", {}),
+        "outputs": [str(path) for path in outputs],
+    }
+
+
+def print_summary(found: dict[str, Any]) -> None:
+    """The same for people: each output with its metrics, and one line of cost."""
+    numbers = {name: values for name, values in found["metrics"].items() if len(values) == len(found["outputs"])}
+    rows = [["output", *(name.replace("_", " ") for name in numbers)]]
+    for n, path in enumerate(found["outputs"]):
+        rows.append([path, *("-" if values[n] is None else shown(values[n]) for values in numbers.values())])
+    print_table(rows)
+    print(cost_line(found))
+
+
+def cost_line(found: dict[str, Any]) -> str:
+    """Seconds, evaluations and, where it was measured, the error of the reconstruction."""
+    line = f"{found['seconds']:.1f} s, {found['network_evaluations']} network evaluations"
+    error = found["reconstruction_latent_max_error"]
+    return line if error is None else f"{line}, largest latent error of the reconstruction {error:.2g}"

@@ -1,0 +1,26 @@
+"""Makes the example pictures from the corpus: `python -m sfumato.examples.make data/emoji`."""
+
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from PIL import Image
+
+from sfumato.data.pixels import centred_drawing
+from sfumato.examples import Example, examples
+from sfumato.images import write_image
+
+SIZE = 64
+
+
+def make(corpus: Path, example: Example, path: Path) -> None:
+    """Write one picture to `path`, scaled by its bounding box on white, as the model was trained."""
+    wanted = [("style", "=", example.style), ("codepoints", "=", example.codepoints), ("variant", "=", 0)]
+    (row,) = pq.read_table(corpus / "table.parquet", columns=["file", "bbox"], filters=wanted).to_pylist()
+    with Image.open(corpus / row["file"]) as image:
+        write_image(path, centred_drawing(image, tuple(row["bbox"]), SIZE).transpose(1, 2, 0))
+
+
+if __name__ == "__main__":
+    for each in examples():
+        make(Path(sys.argv[1]), each, each.path)
