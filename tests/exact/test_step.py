@@ -99,8 +99,10 @@ def _without_last(schedule, z):
     return lambda state: recorded(z)(state) if state.sigma > 0 else None
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-@pytest.mark.parametrize(("spacing", "n"), [(s, n) for s in SPACINGS for n in (7, 10, 50)] + [("leading", 1000)])
+DDPM_RUNS = [(p, s, n) for p in PREDICTIONS for s in SPACINGS for n in (7, 10, 50)]
+
+
+@pytest.mark.parametrize(("prediction", "spacing", "n"), [*DDPM_RUNS, ("epsilon", "leading", 1000)])
 def test_trajectory_equals_ddpm(prediction, spacing, n):
     scheduler = scheduler_of(DDPMScheduler, prediction_type=prediction, timestep_spacing=spacing)
     schedule = schedule_of(scheduler)
