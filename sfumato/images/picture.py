@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sfumato.images.colour import from_srgb
 
@@ -63,17 +64,16 @@ class Picture:
 
 def composite(straight: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> Pixels:
     """C = a F + (1 - a) B, rounded to the nearest level; F [h, w, 3], a [h, w], all uint8."""
-    composed = straight.copy()
-    seen_through = alpha < 255  # Seldom many pixels: the wide integers are made for these only.
-    a = alpha[seen_through][:, None].astype(np.int32)
-    under = np.asarray(background, dtype=np.int32)
-    composed[seen_through] = (a * straight[seen_through] + (255 - a) * under + 127) // 255
-    return composed
+    height, width = alpha.shape
+    under = Image.new("RGB", (width, height), background)
+    composed = Image.composite(Image.fromarray(straight), under, Image.fromarray(alpha))
+    return np.asarray(composed, dtype=np.uint8)
 
 
 def uncomposite(composed: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> Pixels:
     """F = (C - (1 - a) B) / a, clipped to 0..255; C itself where a = 0, which nobody sees."""
     straight = composed.copy()
+    # Seldom many pixels: the wide integers are made for these only.
     seen_through = (alpha > 0) & (alpha < 255)
     a = alpha[seen_through][:, None].astype(np.int32)
     under = np.asarray(background, dtype=np.int32)

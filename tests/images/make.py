@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -51,8 +52,9 @@ def chunks(data):
     return found
 
 
+@cache
 def srgb_profile():
-    """An sRGB profile as Pillow makes it."""
+    """An sRGB profile as Pillow makes it; made once, because the time of day is in it."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
