@@ -2,13 +2,15 @@
 
 Both are diffusers' own classes (AutoencoderKL, VQModel), so what comes out loads anywhere. The loss is
 
-    L = pixel |x - xr| + perceptual d(x, xr) + kl KL(q(z|x) || N(0, I)) + adversarial w_d g(xr)
+    L = pixel |x - xr| + perceptual d(x, xr) + kl KL(q(z|x) || N(0, I)) + adversarial d_w g(xr)
 
-with all terms averaged over pixels (the official KL loss sums over them, the VQ loss averages; here one recipe means
-the same for both). Not used from the official code: `logvar`, which no optimizer there ever updates.
+(d: see `perceptual`; d_w and g: see `adversarial`) with all terms averaged over pixels (the official KL loss sums over
+them, the VQ loss averages; here one recipe means the same for both). Not used from the official code: `logvar`, which
+no optimizer there ever updates.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,10 @@ from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
 from sfumato.errors import BadInput
-from sfumato.train.dataset import open_data, save_grid
+from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adaptive_weight, generator_loss
+from sfumato.train.dataset import exported_folder, open_data, save_grid
+from sfumato.train.export import replacing
+from sfumato.train.perceptual import load_perceptual
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
@@ -36,6 +41,9 @@ class AutoencoderNetwork:
         attention: self-attention in the middle block.
         groups: groups of the group normalisation.
         codebook: number of VQ codes.
+        start: exported autoencoder of this shape to go on from, instead of random weights.
+        freeze_encoder: leave the encoder as it is (with `start`), so that a diffusion model trained on its latents
+            stays valid while the decoder learns on.
     """
 
     regularisation: str = "kl"
@@ -46,6 +54,8 @@ class AutoencoderNetwork:
     attention: bool = False
     groups: int = 16
     codebook: int = 1024
+    start: str = ""
+    freeze_encoder: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,9 +67,11 @@ class AutoencoderLoss:
         kl: weight of the KL divergence, per latent value.
         commitment: weight of the VQ commitment and codebook loss.
         perceptual: weight of the feature distance.
-        perceptual_network: "efficientnet-lite0", or a folder with a dual encoder or a torchvision-free vision model.
+        perceptual_network: "efficientnet-lite0" (ImageNet), or a local folder with a dual encoder.
         adversarial: factor on the adaptive weight of the patch GAN.
         adversarial_start: first step of the GAN.
+        discriminator_channels: width of the discriminator's first layer.
+        discriminator_layers: halvings in the discriminator; with 3 it judges patches of 70 pixels.
     """
 
     pixel: float = 1.0
@@ -69,6 +81,8 @@ class AutoencoderLoss:
     perceptual_network: str = "efficientnet-lite0"
     adversarial: float = 0.0
     adversarial_start: int = 10_000
+    discriminator_channels: int = 64
+    discriminator_layers: int = 3
 
 
 def build_autoencoder(shape: AutoencoderNetwork, size: int) -> AutoencoderKL | VQModel:
@@ -95,40 +109,105 @@ def build_autoencoder(shape: AutoencoderNetwork, size: int) -> AutoencoderKL | V
     if shape.regularisation == "kl":
         return AutoencoderKL(**common)
     if shape.regularisation == "vq":
-        return VQModel(**common, num_vq_embeddings=shape.codebook, vq_embed_dim=shape.latent_channels)
+        vq = VQModel(**common, num_vq_embeddings=shape.codebook, vq_embed_dim=shape.latent_channels)
+        # By default diffusers keeps a fault of the first VQGAN code: beta = 0.25 on the codebook's term instead of on
+        # the encoder's (van den Oord et al., NeurIPS 2017, equation 3).
+        vq.quantize.legacy = False
+        return vq
     raise BadInput(f"network.regularisation must be 'kl' or 'vq', not '{shape.regularisation}'.")
 
 
-class Reconstruction(nn.Module):
-    """The autoencoder with its loss; forward(batch) -> (loss, scalars). Pixels are float [b,3,h,w] in [-1,1]."""
+def check_weights(loss: AutoencoderLoss) -> None:
+    """Refuse weights that would reward what they are to punish.
 
-    def __init__(self, autoencoder: AutoencoderKL | VQModel, loss: AutoencoderLoss) -> None:
+    Raises:
+        BadInput: a weight is negative or not finite, or the GAN starts before the first step.
+    """
+    for name in ("pixel", "kl", "commitment", "perceptual", "adversarial", "adversarial_start"):
+        value = getattr(loss, name)
+        if not 0 <= value < math.inf:
+            raise BadInput(f"loss.{name} must be 0 or above, not {value}.")
+
+
+class Reconstruction(nn.Module):
+    """The autoencoder with its loss; forward(batch) -> (loss, scalars). Pixels are float [b,3,h,w] in [-1,1].
+
+    Args:
+        autoencoder: what is trained.
+        loss: the weights of the terms.
+        perceptual: the feature distance, where its weight is above 0.
+        discriminator: the critic, where the adversarial weight is above 0; trained in a turn of its own.
+    """
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL | VQModel,
+        loss: AutoencoderLoss,
+        perceptual: nn.Module | None = None,
+        discriminator: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.weights = loss
+        # In tuples, so that their weights are neither trained, averaged nor saved with this module's.
+        self._perceptual, self._discriminator = (perceptual,), (discriminator,)
 
-    def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor, str]:
-        """(xr, regularisation loss, its name); the KL latent is sampled with the batch's noise."""
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Reconstruction":
+        """The frozen network goes along to another device; the discriminator is moved as a phase of its own."""
+        if self._perceptual[0] is not None:
+            self._perceptual[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """(xr, regularisation loss, what to log of it); the KL latent is sampled with the batch's noise."""
         x = batch["pixels"]
         if isinstance(self.autoencoder, VQModel):
             latent = self.autoencoder.encode(x).latents
-            quantised, commitment, _ = self.autoencoder.quantize(latent)
-            return self._decode_vq(quantised), self.weights.commitment * commitment, "commitment"
+            quantised, commitment, (_, _, codes) = self.autoencoder.quantize(latent)
+            loss = self.weights.commitment * commitment
+            in_use = torch.tensor(float(codes.unique().numel()))
+            return self._decode_vq(quantised), loss, {"commitment": loss.detach(), "codes": in_use}
         posterior = self.autoencoder.encode(x).latent_dist
         z = posterior.mean + posterior.std * batch["noise"].to(posterior.mean.dtype)
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
-        return self.autoencoder.decode(z).sample, self.weights.kl * kl, "kl"
+        kl = self.weights.kl * (posterior.kl().mean() / posterior.mean[0].numel())
+        return self.autoencoder.decode(z).sample, kl, {"kl": kl.detach()}
 
     def _decode_vq(self, quantised: Tensor) -> Tensor:
         return self.autoencoder.decoder(self.autoencoder.post_quant_conv(quantised))
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the terms."""
-        reconstruction, regularisation, name = self.reconstruct(batch)
-        error = (reconstruction.float() - batch["pixels"]).abs().mean()
-        mse = (reconstruction.detach().float().clamp(-1, 1) - batch["pixels"]).square().mean() / 4
-        loss = self.weights.pixel * error + regularisation.float()
-        return loss, {"pixel": error.detach(), name: regularisation.detach(), "psnr": -10 * torch.log10(mse)}
+        x = batch["pixels"]
+        reconstruction, regularisation, logged = self.reconstruct(batch)
+        error = (reconstruction.float() - x).abs().mean()
+        mse = (reconstruction.detach().float().clamp(-1, 1) - x).square().mean() / 4
+        nll = self.weights.pixel * error
+        scalars = {"pixel": error.detach(), **logged, "psnr": -10 * torch.log10(mse)}
+        if (perceptual := self._perceptual[0]) is not None:
+            distance = perceptual(reconstruction, x).mean()
+            nll = nll + self.weights.perceptual * distance
+            scalars["perceptual"] = distance.detach()
+        loss = nll + regularisation.float()
+        if self._discriminator[0] is not None and int(batch["step"]) >= self.weights.adversarial_start:
+            g = generator_loss(self._discriminator[0], reconstruction)
+            weight = adaptive_weight(nll, g, self.autoencoder.decoder.conv_out.weight, scale=x.numel())
+            loss = loss + self.weights.adversarial * weight * g
+            scalars |= {"adversarial": g.detach(), "adaptive_weight": weight}
+        return loss, scalars
+
+
+def _load_weights(autoencoder: AutoencoderKL | VQModel, folder: Path) -> None:
+    try:
+        autoencoder.load_state_dict(type(autoencoder).from_pretrained(folder, local_files_only=True).state_dict())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BadInput(f"network.start: {folder} holds no autoencoder of the shape that the recipe gives.") from error
+
+
+def _freeze_encoder(autoencoder: AutoencoderKL | VQModel, shape: AutoencoderNetwork) -> None:
+    if not shape.start:
+        raise BadInput("network.freeze_encoder needs network.start: a random encoder is not worth freezing.")
+    autoencoder.encoder.requires_grad_(False)
+    autoencoder.quant_conv.requires_grad_(False)
 
 
 class AutoencoderTask:
@@ -137,13 +216,32 @@ class AutoencoderTask:
     def __init__(self, recipe: Recipe) -> None:
         self.shape = fill(AutoencoderNetwork, recipe.network, "network")
         self.loss = fill(AutoencoderLoss, recipe.loss, "loss")
+        check_weights(self.loss)
         self.size = recipe.data.size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.autoencoder = build_autoencoder(self.shape, self.size)
+        if self.shape.start:
+            _load_weights(self.autoencoder, exported_folder(self.shape.start))
+        if self.shape.freeze_encoder:
+            _freeze_encoder(self.autoencoder, self.shape)
         self.data = open_data(recipe)
         self.weights = torch.as_tensor(self.data.sampling_weights())
-        self.phases = (Phase("autoencoder", Reconstruction(self.autoencoder, self.loss)),)
+        self.phases = self._phases(recipe.seed)
+
+    def _phases(self, seed: int) -> Sequence[Phase]:
+        loss, perceptual = self.loss, None
+        if loss.perceptual > 0:
+            perceptual = load_perceptual(loss.perceptual_network)
+        if loss.adversarial == 0:
+            return (Phase("autoencoder", Reconstruction(self.autoencoder, loss, perceptual)),)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            critic = PatchDiscriminator(loss.discriminator_channels, loss.discriminator_layers)
+        critic.check(self.size)
+        reconstruction = Reconstruction(self.autoencoder, loss, perceptual, critic)
+        judging = Phase("discriminator", Discrimination(critic, reconstruction), loss.adversarial_start)
+        return (Phase("autoencoder", reconstruction), judging)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """Pixels in [-1,1] and the noise of the posterior sample."""
@@ -167,4 +265,5 @@ class AutoencoderTask:
 
     def export(self, folder: Path) -> None:
         """Write diffusers' folder of the autoencoder."""
-        self.autoencoder.save_pretrained(folder)
+        with replacing(folder) as beside:
+            self.autoencoder.save_pretrained(beside)

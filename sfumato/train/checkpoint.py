@@ -6,10 +6,10 @@ the marker is never read. At least two are kept; old ones are deleted, marker fi
 """
 
 import json
+import logging
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +22,7 @@ from sfumato.errors import BadInput
 
 MARKER = "COMPLETE"
 _NAME = re.compile(r"step-(\d{8})")
+_LOG = logging.getLogger(__name__)
 
 Contents: TypeAlias = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
 
@@ -84,7 +85,7 @@ def read_checkpoint(path: Path) -> Contents:
 def read_newest(folder: Path) -> tuple[Path, Contents] | None:
     """The newest checkpoint that can be read, with its contents, or None where there is none at all.
 
-    A complete checkpoint that a failing disk has damaged since is passed over with a warning.
+    A complete checkpoint that a failing disk has damaged since is passed over with a logged warning.
 
     Raises:
         BadInput: there are checkpoints and none of them can be read.
@@ -94,7 +95,7 @@ def read_newest(folder: Path) -> tuple[Path, Contents] | None:
         try:
             return path, read_checkpoint(path)
         except (OSError, ValueError, SafetensorError) as error:
-            warnings.warn(f"the checkpoint {path} is damaged ({error}); looking for the one before it.")
+            _LOG.warning("the checkpoint %s is damaged (%s); looking for the one before it.", path, error)
     if valid:
         raise BadInput(f"no checkpoint in {folder} can be read; give this run a new folder to start again.")
     return None

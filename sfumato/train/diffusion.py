@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -20,6 +20,7 @@ from sfumato.errors import BadInput
 from sfumato.train.dataset import draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.dual_encoder import tokenise
 from sfumato.train.export import assemble, export_pipeline
+from sfumato.train.frozen import load_autoencoder, load_frozen
 from sfumato.train.latents import cached_latents, normalise_latent_space
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
@@ -118,15 +119,13 @@ class Denoising(nn.Module):
 class DiffusionTask:
     """Trains a text-conditioned latent diffusion model on captioned pictures."""
 
-    def __init__(self, recipe: Recipe, cache: Path) -> None:
+    def __init__(self, recipe: Recipe, cache: Path, device: torch.device | str = "cpu") -> None:
         self.shape = fill(DiffusionNetwork, recipe.network, "network")
         self.loss = fill(DiffusionLoss, recipe.loss, "loss")
-        self.autoencoder = AutoencoderKL.from_pretrained(
-            exported_folder(self.shape.autoencoder), local_files_only=True
-        ).eval()
+        self.autoencoder = load_autoencoder(exported_folder(self.shape.autoencoder)).to(device)
         towers = exported_folder(self.shape.dual_encoder)
         self.tokenizer = CLIPTokenizer.from_pretrained(towers, local_files_only=True)
-        self.text = CLIPTextModel.from_pretrained(towers, local_files_only=True).eval().requires_grad_(False)
+        self.text = load_frozen(CLIPTextModel, towers).to(device)
         self.data = open_data(recipe)
         self.weights = torch.as_tensor(self.data.sampling_weights())
         self.latents = normalise_latent_space(
@@ -142,7 +141,7 @@ class DiffusionTask:
             self.unet = build_unet(
                 self.shape, self.latents.shape[1], self.latents.shape[2], self.text.config.hidden_size
             )
-        if not torch.cuda.is_available():
+        if torch.device(device).type == "cpu":
             # On the CPU the backward pass of fused attention takes longer than plain matrix products.
             self.unet.set_attn_processor(AttnProcessor())
         self.phases = (Phase("unet", Denoising(self.unet, self.scheduler, self.loss)),)
@@ -166,16 +165,18 @@ class DiffusionTask:
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
-        """Sixteen captions of the data, drawn with guidance."""
-        rows = torch.multinomial(self.weights, 16, generator=step_generator(0, 0, 0, tag="sample")).tolist()
+        """Up to sixteen captions of the data, drawn with guidance."""
+        count = min(16, int((self.weights > 0).sum()))
+        rows = torch.multinomial(self.weights, count, generator=step_generator(0, 0, 0, tag="sample")).tolist()
         pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
         pipe.set_progress_bar_config(disable=True)
-        images = pipe(
+        latents = pipe(
             [self.data.captions[row] for row in rows], num_inference_steps=25, guidance_scale=4.0,
-            generator=[torch.Generator().manual_seed(i) for i in range(16)], output_type="pt",
+            generator=[torch.Generator().manual_seed(i) for i in range(count)], output_type="latent",
         ).images  # fmt: skip
+        drawn = self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor).sample.float().cpu()
         real = torch.from_numpy(self.data.images[rows]).float() / 127.5 - 1
-        save_grid(folder / f"step-{step:08d}.png", [real, images.cpu().float() * 2 - 1], f"step {step}: real, drawn")
+        save_grid(folder / f"step-{step:08d}.png", [real, drawn], f"step {step}: real, drawn")
 
     def export(self, folder: Path) -> None:
         """Write the pipeline folder, in half precision, with the dual encoder beside it."""

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
+from sfumato.models.folder import quiet
 from sfumato.train.dataset import draw_captions, exported_folder, open_data
+from sfumato.train.export import replacing
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import train_tokenizer
@@ -162,12 +164,13 @@ class DualEncoderTask:
 
     def export(self, folder: Path) -> None:
         """Write the CLIPModel folder with tokenizer and preprocessor."""
-        self.clip.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
         side = {"height": self.size, "width": self.size}
-        CLIPImageProcessorPil(
+        preprocessor = CLIPImageProcessorPil(
             size=side, crop_size=side, do_center_crop=False, image_mean=list(MEAN), image_std=list(STD)
-        ).save_pretrained(folder)
+        )
+        with replacing(folder) as beside, quiet():
+            for part in (self.clip, self.tokenizer, preprocessor):
+                part.save_pretrained(beside)
 
 
 def tokenise(tokenizer: CLIPTokenizer, captions: list[str], context: int) -> dict[str, Tensor]:

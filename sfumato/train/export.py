@@ -1,20 +1,29 @@
-"""From trained networks to an ordinary Stable Diffusion pipeline folder."""
+"""From trained networks to an ordinary Stable Diffusion pipeline folder.
+
+With an AutoencoderKL, plain diffusers' `StableDiffusionPipeline.from_pretrained` opens it and draws. With a VQModel in
+`vae/`, which sfumato loads all the same, plain diffusers opens the folder and samples latents (`output_type="latent"`),
+but cannot decode them itself: its pipeline hands VQModel.decode an argument that it does not take. There,
+`pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample` makes the pictures.
+"""
 
 import copy
 import json
-import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel, VQModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from sfumato.models.folder import quiet
+
 
 def assemble(
-    autoencoder: AutoencoderKL,
+    autoencoder: AutoencoderKL | VQModel,
     text: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     unet: UNet2DConditionModel,
@@ -37,23 +46,41 @@ def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, folder: P
         dual_encoder: folder of the exported dual encoder.
         folder: where the pipeline goes; what is there, apart from `sfumato.json` and `README.md`, is replaced.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     networks = {name: copy.deepcopy(getattr(pipe, name)).half() for name in ("vae", "text_encoder", "unet")}
     networks["unet"].set_attn_processor(AttnProcessor2_0())
-    assemble(
-        networks["vae"], networks["text_encoder"], pipe.tokenizer, networks["unet"], pipe.scheduler
-    ).save_pretrained(beside, safe_serialization=True)
-    towers = beside / "dual_encoder"
-    shutil.copytree(dual_encoder, towers)
-    CLIPModel.from_pretrained(towers, local_files_only=True, dtype=torch.float16).save_pretrained(towers)
-    for part in (beside / "text_encoder", towers):
-        _load_in_full_precision(part / "config.json")
-    for kept in ("sfumato.json", "README.md"):
-        if (folder / kept).exists():
-            shutil.copy2(folder / kept, beside / kept)
-    if folder.exists():
-        shutil.rmtree(folder)
-    beside.rename(folder)
+    half = assemble(networks["vae"], networks["text_encoder"], pipe.tokenizer, networks["unet"], pipe.scheduler)
+    with replacing(folder) as beside, quiet():
+        half.save_pretrained(beside, safe_serialization=True)
+        towers = beside / "dual_encoder"
+        shutil.copytree(dual_encoder, towers)
+        CLIPModel.from_pretrained(towers, local_files_only=True, dtype=torch.float16).save_pretrained(towers)
+        for part in (beside / "text_encoder", towers):
+            _load_in_full_precision(part / "config.json")
+        for kept in ("sfumato.json", "README.md"):
+            if (folder / kept).exists():
+                shutil.copy2(folder / kept, beside / kept)
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of `folder` when all is written.
+
+    After an exception `folder` is as it was. A kill leaves it so too, with a hidden folder beside it that the next
+    export sweeps away (`.NAME.replaced` is the old one, if the kill fell between two renamings).
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = (folder.with_name(f".{folder.name}.{state}") for state in ("writing", "replaced"))
+    for orphan in (beside, old):
+        shutil.rmtree(orphan, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+        if folder.exists():
+            folder.rename(old)
+        beside.rename(folder)
+    finally:
+        for leftover in (beside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _load_in_full_precision(config: Path) -> None:

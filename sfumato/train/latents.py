@@ -10,6 +10,11 @@ from diffusers import AutoencoderKL, VQModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sfumato.errors import BadInput
+
+#: A latent channel that varies less carries nothing, and cannot be brought to unit deviation.
+SMALLEST = 1e-6
+
 
 @torch.no_grad()
 def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batch: int = 64) -> Tensor:
@@ -32,9 +37,12 @@ def cached_latents(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, cac
     path = cache / f"latents-{digest.hexdigest()[:16]}.safetensors"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}")
-        save_file({"latents": encode_images(autoencoder, images)}, beside)
-        beside.rename(path)
+        latents = encode_images(autoencoder, images)
+        for orphan in cache.glob(f"{path.stem}.*.writing"):
+            orphan.unlink(missing_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}.writing")
+        save_file({"latents": latents}, beside)
+        beside.replace(path)
     return load_file(path)["latents"]
 
 
@@ -48,12 +56,30 @@ def normalise_latent_space(autoencoder: AutoencoderKL | VQModel, latents: Tensor
     factor 1/std of the paper.
 
     Args:
+        autoencoder: it is changed in place; decoding what it now encodes gives the pictures it gave before.
         latents: float [n,c,h,w] of the training pictures.
+
+    Raises:
+        BadInput: a channel is the same everywhere, or the KL autoencoder has no 1x1 convolutions.
     """
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    if not (std > SMALLEST).all():
+        raise BadInput(
+            f"channel {int(std.argmin())} of the autoencoder's latents is the same everywhere (deviation "
+            f"{float(std.min()):.1e}): train the autoencoder longer, or give it fewer network.latent_channels."
+        )
     if isinstance(autoencoder, VQModel):
         autoencoder.register_to_config(scaling_factor=float(1 / latents.std()))
         return latents * autoencoder.config.scaling_factor
-    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    if autoencoder.quant_conv is None or autoencoder.post_quant_conv is None:
+        raise BadInput("the autoencoder has no quant_conv and post_quant_conv; use one that sfumato trained.")
+    _fold(autoencoder, *(statistic.to(autoencoder.quant_conv.weight) for statistic in (mean, std)))
+    autoencoder.register_to_config(scaling_factor=1.0)
+    return (latents - mean[:, None, None]) / std[:, None, None]
+
+
+def _fold(autoencoder: AutoencoderKL, mean: Tensor, std: Tensor) -> None:
+    """Encode to (z - mean) / std, and decode from it. The log-variance moves by -2 log std."""
     with torch.no_grad():
         channels = len(mean)
         into, out = autoencoder.quant_conv, autoencoder.post_quant_conv
@@ -62,4 +88,3 @@ def normalise_latent_space(autoencoder: AutoencoderKL | VQModel, latents: Tensor
         into.bias[channels:] -= 2 * std.log()
         out.bias += (out.weight * mean[None, :, None, None]).sum((1, 2, 3))
         out.weight *= std[None, :, None, None]
-    return (latents - mean[:, None, None]) / std[:, None, None]

@@ -1,6 +1,7 @@
 """Recipes: the TOML files that say what is trained, on what, and for how long."""
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -98,12 +99,20 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if dataclasses.is_dataclass(origin) and isinstance(value, dict):
         return fill(typing.cast(type, origin), value, where)
     if origin is tuple and isinstance(value, list):
-        return tuple(value)
+        return _convert_list(value, typing.get_args(hint), where)
     if origin is float and type(value) is int:
         return float(value)
     if (origin is not Any and not isinstance(value, origin)) or (origin is int and isinstance(value, bool)):
         raise BadInput(f"{where} must be {getattr(origin, '__name__', origin)}, not {value!r}.")
     return value
+
+
+def _convert_list(values: list[Any], hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(values)
+    if len(values) != len(hints):
+        raise BadInput(f"{where} must have {len(hints)} entries, not {len(values)}.")
+    return tuple(_convert(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(values, hints, strict=True)))
 
 
 def load_recipe(path: Path | str, kind: str | None = None) -> Recipe:
@@ -131,20 +140,37 @@ def load_recipe(path: Path | str, kind: str | None = None) -> Recipe:
 
 
 def _check(recipe: Recipe, where: str) -> None:
+    optim, run = recipe.optim, recipe.run
     positive = {
-        "optim.batch": recipe.optim.batch,
-        "optim.accumulate": recipe.optim.accumulate,
-        "optim.lr": recipe.optim.lr,
-        "run.steps": recipe.run.steps,
-        "run.checkpoint_every": recipe.run.checkpoint_every,
-        "run.sample_every": recipe.run.sample_every,
-        "run.log_every": recipe.run.log_every,
+        "optim.batch": optim.batch,
+        "optim.accumulate": optim.accumulate,
+        "optim.lr": optim.lr,
+        "optim.clip": optim.clip,
+        "optim.decay_start": optim.decay_start,
+        "run.steps": run.steps,
+        "run.checkpoint_every": run.checkpoint_every,
+        "run.sample_every": run.sample_every,
+        "run.log_every": run.log_every,
         "data.size": recipe.data.size,
     }
     for name, value in positive.items():
-        if value <= 0:
+        if not 0 < value < math.inf:
             raise BadInput(f"{where}: {name} must be above 0, not {value}.")
-    if recipe.run.keep < 2:
+    for name, value in {
+        "seed": recipe.seed,
+        "optim.warmup": optim.warmup,
+        "optim.weight_decay": optim.weight_decay,
+    }.items():
+        if not 0 <= value < math.inf:
+            raise BadInput(f"{where}: {name} must be 0 or above, not {value}.")
+    for name, value in {
+        "optim.ema": optim.ema,
+        "optim.betas[0]": optim.betas[0],
+        "optim.betas[1]": optim.betas[1],
+    }.items():
+        if not 0 <= value < 1:
+            raise BadInput(f"{where}: {name} must be at least 0 and below 1, not {value}.")
+    if run.keep < 2:
         raise BadInput(f"{where}: run.keep must be at least 2, because the newest checkpoint may be half written.")
-    if recipe.run.precision not in ("fp32", "bf16", "fp16"):
-        raise BadInput(f"{where}: run.precision must be fp32, bf16 or fp16, not '{recipe.run.precision}'.")
+    if run.precision not in ("fp32", "bf16", "fp16"):
+        raise BadInput(f"{where}: run.precision must be fp32, bf16 or fp16, not '{run.precision}'.")

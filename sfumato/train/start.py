@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
+
 from sfumato.errors import BadInput
 from sfumato.train.autoencoder import AutoencoderTask
 from sfumato.train.diffusion import DiffusionTask
@@ -13,14 +16,20 @@ from sfumato.train.task import Task
 KINDS = ("autoencoder", "dual-encoder", "diffusion")
 
 
-def build_task(recipe: Recipe, folder: Path) -> Task:
-    """The task that a recipe of one of the `KINDS` describes; `folder` may hold what it caches."""
+def build_task(recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> Task:
+    """The task that a recipe of one of the `KINDS` describes.
+
+    Args:
+        recipe: what is trained.
+        folder: the run's folder, which may hold what the task caches.
+        device: where the frozen networks that it builds on do their work.
+    """
     if recipe.kind == "autoencoder":
         return AutoencoderTask(recipe)
     if recipe.kind == "dual-encoder":
         return DualEncoderTask(recipe)
     if recipe.kind == "diffusion":
-        return DiffusionTask(recipe, folder / "cache")
+        return DiffusionTask(recipe, folder / "cache", device)
     raise BadInput(f"a recipe's kind must be one of {', '.join(KINDS)}, not '{recipe.kind}'.")
 
 
@@ -31,4 +40,5 @@ def start(path: Path | str, folder: Path | str, kind: str | None = None, device:
         BadInput: the recipe, its data or the models it builds on cannot be used; said before any training.
     """
     recipe, folder = load_recipe(path, kind), Path(folder)
-    return Run(build_task(recipe, folder), recipe, folder, device)
+    place = PartialState(cpu=device == "cpu").device
+    return Run(build_task(recipe, folder, place), recipe, folder, device)

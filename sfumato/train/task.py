@@ -29,10 +29,12 @@ class Phase:
 class Task(Protocol):
     """A training task: its data, its phases, and what it can show and export."""
 
-    phases: Sequence[Phase]
+    @property
+    def phases(self) -> Sequence[Phase]:
+        """What is trained, in the order of the turns; the names must differ."""
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """A batch of `size` items drawn with `generator` alone."""
+        """A batch of `size` items drawn with `generator` alone; the loop adds `step`, the number of finished steps."""
 
     def sample(self, folder: Path, step: int) -> None:
         """Write a picture of the present state to `folder`."""
