@@ -77,7 +77,7 @@ def test_alpha_returns_and_the_edit_shows_through_it_as_it_was_made(tmp_path):
     assert np.abs(read_image(tmp_path / "out.png").rgb.astype(int) - edited).max() <= 1
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
 def test_uncomposite_inverts_composite_as_far_as_eight_bits_allow(level, alpha, under):
     straight, share = np.full((1, 1, 3), level, np.uint8), np.full((1, 1), alpha, np.uint8)
