@@ -29,16 +29,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         with terminating():
-            command, arguments = parse(words)
-            code = command.run(arguments)
+            code = _run(words)
             sys.stdout.flush()
-            return code or DONE
-    except SystemExit as stop:  # argparse, after --help and --version
-        return stop.code if isinstance(stop.code, int) else DONE
+            return code
     except BaseException as error:
         if "--debug" in words:
             traceback.print_exc()
         return _explain(error)
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
+        command, arguments = parse(words)
+    except SystemExit:  # argparse, after --help and --version
+        return DONE
+    return command.run(arguments) or DONE
 
 
 def _explain(error: BaseException) -> int:

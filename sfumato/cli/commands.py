@@ -47,7 +47,7 @@ def parse(words: Sequence[str]) -> tuple[Command, Namespace]:
         raise BadInput(f"a command comes first: sfumato {' | '.join(COMMANDS)}.")
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
-        raise BadInput(f"there is no command {name!r}{suggestion(name, COMMANDS)}.")
+        raise BadInput(f"there is no command {name!r}{suggestion(name, COMMANDS)}")
     module, summary = COMMANDS[name]
     command: Command = import_module(f"sfumato.cli.{module}")
     parser = CommandParser(prog=f"sfumato {name}", description=f"{summary[0].upper()}{summary[1:]}.")

@@ -36,7 +36,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 def run(arguments: Namespace) -> None:
     """Build, or go on with a build that was interrupted; say what was made."""
     if arguments.dataset not in DATASETS:
-        raise BadInput(f"there is no dataset {arguments.dataset!r}{suggestion(arguments.dataset, DATASETS)}.")
+        raise BadInput(f"there is no dataset {arguments.dataset!r}{suggestion(arguments.dataset, DATASETS)}")
     from sfumato.data.emoji import build
 
     report = build(

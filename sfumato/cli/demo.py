@@ -66,7 +66,7 @@ def _chosen(names: Sequence[str] | None) -> list[Example]:
     known = {example.name: example for example in examples()}
     for name in names or []:
         if name not in known:
-            raise BadInput(f"there is no example {name!r}{suggestion(name, known)}.")
+            raise BadInput(f"there is no example {name!r}{suggestion(name, known)}")
     return [known[name] for name in dict.fromkeys(names or known)]
 
 

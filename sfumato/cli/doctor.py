@@ -122,7 +122,7 @@ def _print(findings: dict[str, Any]) -> None:
         missing = [name for name, found in members.items() if found is None]
         present = ", ".join(f"{name} {found}" for name, found in members.items() if found)
         hint = f"pip install 'sfumato[{extra}]'  ({', '.join(missing)} missing)"
-        rows.append(["extra", extra, hint if missing else present])
+        rows.append(["extra   ", extra, hint if missing else present])
     print_table(rows)
     check = findings["check"]
     print(f"{'works' if check['works'] else 'FAILS'}     {check['model']}: {check['reason']}")

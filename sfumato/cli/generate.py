@@ -3,7 +3,6 @@
 import re
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
 from sfumato.cli.flags import add_model, add_options, add_seeds, check_options, given_options, load_model, seeds_of
 from sfumato.cli.outputs import add_out, output_paths, save_all

@@ -41,7 +41,7 @@ def find_method(name: str) -> "Method":
 
     known = methods()
     if name not in known:
-        raise BadInput(f"there is no method {name!r}{suggestion(name, known)}.")
+        raise BadInput(f"there is no method {name!r}{suggestion(name, known)}")
     return known[name]
 
 

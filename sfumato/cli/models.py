@@ -1,5 +1,6 @@
 """`sfumato models`: what is shipped, and where it lies."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
@@ -32,4 +33,6 @@ def run(arguments: Namespace) -> None:
         found = [{"name": m.name, "folder": m.folder, "summary": m.summary} for m in models]
         print_json({"models": found})
         return
+    if not models:
+        print("sfumato: no model is part of this installation.", file=sys.stderr)
     print_table([[m.name, m.summary, str(m.folder)] for m in models])

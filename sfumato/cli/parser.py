@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from sfumato.errors import BadInput
 
 _WIDEST = 100
+_MOST_NAMED = 12
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -43,24 +44,24 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake as one sentence."""
-        raise BadInput(f"{message.strip().rstrip('.')}; see {self.prog} --help.")
+        raise BadInput(f"{message.strip()} ({self.prog} --help tells more).")
 
     def parse_args(self, words: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         """Like argparse's, but an unknown option is answered with the one that may have been meant."""
         arguments, unknown = self.parse_known_args(words, namespace)
         if unknown:
             known = [option for action in self._actions for option in action.option_strings]
-            self.error(f"unknown argument {unknown[0]!r}{suggestion(unknown[0], known)}")
+            self.error(f"unknown argument {unknown[0]!r}{suggestion(unknown[0], known).rstrip('.')}")
         return arguments
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" where something known is close, else what there is."""
+    """The end of a sentence: "; did you mean 'x'?" where something known is close, else what there is."""
     choices = list(known)
     close = get_close_matches(word, choices, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; there is {', '.join(choices)}" if len(choices) <= 12 else ""
+    return f"; choose from {', '.join(choices)}." if len(choices) <= _MOST_NAMED else "."
 
 
 def whole(lowest: int, highest: int | None = None) -> Any:

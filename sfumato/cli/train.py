@@ -1,18 +1,16 @@
 """`sfumato train`: run a recipe, go on with an earlier run, export what it learned."""
 
 import math
-import signal
 import time
 from argparse import Namespace
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser, real, suggestion
 from sfumato.cli.progress import duration, progress
 from sfumato.cli.report import print_json
-from sfumato.cli.signals import StopRequest, stop_between_steps
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
 KINDS = ("autoencoder", "dual-encoder", "diffusion")
 _DEVICES = ("auto", "cpu", "cuda")
+_INTERRUPTED = 130
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -41,9 +40,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Train; ends with a checkpoint and an export, also after Ctrl-C and SIGTERM (checkpoint only)."""
+    """Train and export; Ctrl-C and SIGTERM end with a checkpoint and without an export. Returns the exit code."""
     if arguments.kind not in KINDS:
-        raise BadInput(f"{arguments.kind!r} cannot be trained{suggestion(arguments.kind, KINDS)}.")
+        raise BadInput(f"{arguments.kind!r} cannot be trained{suggestion(arguments.kind, KINDS)}")
     if arguments.device not in _DEVICES:
         raise BadInput(f"there is no device {arguments.device!r} to train on: give auto, cpu or cuda.")
     if arguments.out.exists() and not arguments.out.is_dir():
@@ -52,32 +51,29 @@ def run(arguments: Namespace) -> int:
 
     device = None if arguments.device == "auto" else arguments.device
     training = start(arguments.recipe, arguments.out, arguments.kind, device)
-    first = training.accelerator.is_main_process
     if arguments.export_only and training.step == 0:
         raise BadInput(f"{arguments.out} holds no checkpoint to export: train first.")
-    stopped, seconds = (0, 0.0) if arguments.export_only else _train(training, arguments.minutes, first)
-    export = None if stopped else arguments.out / "export"
-    if export is not None:
-        training.export(export)
-    if first:
-        _tell(training, arguments, stopped, export, seconds)
-    return 128 + stopped if stopped else 0
+    began, stopped = time.monotonic(), False
+    if not arguments.export_only:
+        stopped = _train(training, arguments.minutes)
+    seconds = time.monotonic() - began
+    if not stopped:
+        training.export(arguments.out / "export")
+    if training.accelerator.is_main_process:
+        _tell(training, arguments, stopped, seconds)
+    return _INTERRUPTED if stopped else 0
 
 
-def _train(training: "Run", minutes: float | None, first: bool) -> tuple[int, float]:
-    """-> (the signal that stopped it, or 0; seconds)."""
+def _train(training: "Run", minutes: float | None) -> bool:
+    """Returns whether a signal stopped it; the run has then written its checkpoint."""
     began, began_at = time.monotonic(), training.step
-    with (
-        stop_between_steps() as request,
-        progress(wanted=first) as show,
-        closing(cast("Generator[StepReport]", training.steps(minutes))) as steps,  # closing writes the checkpoint
-    ):
-        for report in steps:
-            elapsed = time.monotonic() - began
-            show(*_state(training, report, began_at, elapsed, minutes))
-            if _agreed(training, request):
-                break
-    return request.signal or 0, time.monotonic() - began
+    try:
+        with progress(wanted=training.accelerator.is_main_process) as show:
+            for report in training.steps(minutes):
+                show(*_state(training, report, began_at, time.monotonic() - began, minutes))
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _state(
@@ -93,22 +89,11 @@ def _state(
     return elapsed, elapsed + remaining, text
 
 
-def _agreed(training: "Run", request: StopRequest) -> bool:
-    """Whether any process was asked to stop: they must leave the loop at the same step."""
-    accelerator = training.accelerator
-    if accelerator.num_processes == 1:
-        return bool(request)
-    import torch
+def _tell(training: "Run", arguments: Namespace, stopped: bool, seconds: float) -> None:
+    """What was done on stdout, an early end on stderr."""
+    from sfumato.train.checkpoint import newest_checkpoint
 
-    signals = accelerator.gather(torch.tensor([int(request.signal)], device=accelerator.device))
-    request.signal = int(signals.max())
-    return bool(request)
-
-
-def _tell(training: "Run", arguments: Namespace, stopped: int, export: Path | None, seconds: float) -> None:
-    import sys
-
-    checkpoints = arguments.out / "checkpoints"
+    newest = newest_checkpoint(arguments.out / "checkpoints")
     if arguments.json:
         print_json(
             {
@@ -116,16 +101,12 @@ def _tell(training: "Run", arguments: Namespace, stopped: int, export: Path | No
                 "step": training.step,
                 "samples": training.samples,
                 "seconds": round(seconds, 3),
-                "checkpoints": checkpoints,
-                "export": export,
-                "stopped_by": signal.Signals(stopped).name if stopped else None,
+                "checkpoint": newest,
+                "export": None if stopped else arguments.out / "export",
+                "stopped": stopped,
             }
         )
-    elif export is not None:
-        print(f"step {training.step}, {training.samples} samples: exported to {export}")
+    elif not stopped:
+        print(f"step {training.step}, {training.samples} samples: exported to {arguments.out / 'export'}")
     if stopped:
-        print(
-            f"sfumato: stopped at step {training.step} with a checkpoint in {checkpoints}; "
-            "the same command goes on from there.",
-            file=sys.stderr,
-        )
+        remark(f"stopped; the newest checkpoint is {newest}, and the same command goes on from there.")

@@ -1,0 +1,71 @@
+"""Commands run in this process, in a folder of their own, as a user would type them there."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sfumato.cli import main
+from tests.tiny import tiny_picture
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind: exit code, both streams, and the files that it made or changed."""
+
+    code: int
+    out: str
+    err: str
+    files: set[str]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on stdout."""
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        return found
+
+    def refused(self) -> str:
+        """The one sentence with which bad input is refused; nothing else may have happened."""
+        assert self.code == 2, self.err
+        assert self.out == ""
+        assert self.err.startswith("sfumato: ")
+        assert len(self.err.splitlines()) == 1, self.err
+        assert "Traceback" not in self.err
+        assert self.files == set()
+        return self.err
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the user is: a folder with one small picture, not square and off the model's grid."""
+    monkeypatch.chdir(tmp_path)
+    tiny_picture(30, 22).save(tmp_path / "photo.png")
+    return tmp_path
+
+
+@pytest.fixture
+def sfumato(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`sfumato("edit", "photo.png", ...)` as typed in `folder`."""
+
+    def run(*words: object) -> Outcome:
+        before = _state(folder)
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        after = _state(folder)
+        changed = {name for name in after | before if after.get(name) != before.get(name)}
+        return Outcome(code, out, err, changed)
+
+    return run
+
+
+def _state(folder: Path) -> dict[str, bytes]:
+    files: Sequence[Path] = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -1,0 +1,164 @@
+"""Mistakes: one sentence, exit code 2, nothing written, and said before a model is loaded.
+
+The model named here does not exist: a sentence about anything else shows that the mistake was found first.
+"""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import tiny_picture
+
+EDIT = "edit photo.png --from red --to green --model nosuch"
+MISTAKES = {
+    "edit nosuch.png --to green -o out.png": "does not exist",
+    "edit . --to green -o out.png": "is a folder",
+    "edit text.png --to green -o out.png": "is text, not an image",
+    "edit cut.png --to green -o out.png": "cut short",
+    f"{EDIT} -o": "expected one argument",
+    EDIT: "-o/--out",
+    f"{EDIT} -o out": "extension must be one of",
+    f"{EDIT} -o out.txt": "extension must be one of",
+    f"{EDIT} -o nosuch/out.png": "does not exist: create it",
+    f"{EDIT} -o folder.png": "is a folder",
+    f"{EDIT} -o photo.png": "would be overwritten",
+    f"{EDIT} -o ./link.png": "would be overwritten",
+    f"{EDIT} -o mask.png --mask mask.png": "would be overwritten",
+    f"{EDIT} -o out.png --mask wide.png": "mask wide.png is 31 x 22",
+    f"{EDIT} -o out.png --mask black.png": "black everywhere",
+    f"{EDIT} -o out.png --mask nosuch.png": "does not exist",
+    f"{EDIT} -o out.png --steps 0": "between 1 and 1000",
+    f"{EDIT} -o out.png --steps 1001": "between 1 and 1000",
+    f"{EDIT} -o out.png --steps many": "'many' is not a whole number",
+    f"{EDIT} -o out.png --steps 2.5": "'2.5' is not a whole number",
+    f"{EDIT} -o out.png --steps 10 --skip 10": "between 0 and 9",
+    f"{EDIT} -o out.png --skip -1": "skip must be between 0",
+    f"{EDIT} -o out.png --eta 0": "above 0 and at most 1",
+    f"{EDIT} -o out.png --eta 1.01": "above 0 and at most 1",
+    f"{EDIT} -o out.png --strength nan": "between 0 and 100",
+    f"{EDIT} -o out.png --strength -1": "between 0 and 100",
+    f"{EDIT} -o out.png --source-strength inf": "between 0 and 100",
+    f"{EDIT} -o out.png --seed x": "--seed",
+    f"{EDIT} -o out.png --seeds 0": "from 1 to 1000",
+    f"{EDIT} -o out.png --seed 1 2 --seeds 2": "not both",
+    f"{EDIT} -o out.png --method edit-friendy": "did you mean 'edit-friendly'?",
+    f"{EDIT} -o out.png --stepz 3": "did you mean '--steps'?",
+    f"{EDIT} -o out.png --method ddim --eta 0.5": "--eta",
+    f"{EDIT} -o out.png --device tpu": "no device",
+    f"{EDIT} -o out.png --device cuda:99": "not on this machine",
+    f"{EDIT} -o out.png --dtype int8": "no precision",
+    f"{EDIT} -o out.png": "no model nosuch",
+    "edit nosuch.safetensors --to green -o out.png": "no file nosuch.safetensors",
+    "edit weights.safetensors --to green -o out.png": "not an inversion",
+    "invert photo.png --from red -o out.png --model nosuch": ".safetensors file",
+    "invert photo.png --from red -o nosuch/x.safetensors --model nosuch": "does not exist: create it",
+    "invert photo.png --from red -o folder.safetensors --model nosuch": "not an ordinary file",
+    "invert nosuch.png --from red -o x.safetensors --model nosuch": "does not exist",
+    "invert photo.png --from red -o x.safetensors --strength 3 --model nosuch": "unknown argument '--strength'",
+    "generate red -o out.png --size 0 --model nosuch": "is not a size in pixels",
+    "generate red -o out.png --size 8x --model nosuch": "is not a size in pixels",
+    "generate red -o out.png --steps 0 --model nosuch": "between 1 and 1000",
+    "generate red -o folder.png --model nosuch": "is a folder",
+    "recipe photo.png": "no sfumato recipe",
+    "recipe nosuch.png": "does not exist",
+    "recipe": "IMAGE",
+    "models path": "name the model",
+    "models path nosuch": "no bundled model",
+    "models paht emoji": "paht",
+    "methods edit-frendly": "did you mean 'edit-friendly'?",
+    "methods zzz": "choose from edit-friendly",
+    "data emojis": "did you mean 'emoji'?",
+    "data emoji --size 4": "from 16 to 1024",
+    "data emoji --styles nosuch": "no style 'nosuch'",
+    "data emoji --styles openmoji": "share-alike",
+    "train autoencodre recipe.toml --out run": "did you mean 'autoencoder'?",
+    "train autoencoder nosuch.toml --out run": "cannot read the recipe",
+    "train autoencoder text.png --out run": "not valid TOML",
+    "train autoencoder nosuch.toml": "--out",
+    "train autoencoder nosuch.toml --out photo.png": "is a file",
+    "train autoencoder nosuch.toml --out run --device tpu": "no device 'tpu'",
+    "train autoencoder nosuch.toml --out run --minutes -1": "of at least 0",
+    "demo --only aple": "did you mean 'apple'?",
+    "demo --out out/demo.txt": "extension must be one of",
+    "editt photo.png": "did you mean 'edit'?",
+    "--edit": "unknown argument '--edit'",
+}
+
+
+@pytest.fixture
+def mistakes(folder):
+    """Files to make mistakes with."""
+    (folder / "text.png").write_text("hello")
+    (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:200])
+    (folder / "folder.png").mkdir()
+    (folder / "folder.safetensors").mkdir()
+    (folder / "link.png").symlink_to("photo.png")
+    Image.fromarray(np.zeros((22, 30), np.uint8)).save("black.png")
+    Image.fromarray(np.full((22, 30), 255, np.uint8)).save("mask.png")
+    tiny_picture(31, 22).save("wide.png")
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+@pytest.mark.usefixtures("mistakes")
+def test_a_mistake_is_one_sentence_and_leaves_nothing(sfumato, typed, tiny_sd_folder):
+    if "weights.safetensors" in typed:
+        shutil.copy(tiny_sd_folder / "unet" / "diffusion_pytorch_model.safetensors", "weights.safetensors")
+    before = sorted(os.listdir())
+    assert MISTAKES[typed] in sfumato(*typed.split()).refused()
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--to", "", "--from", "red"), "target prompt is empty"),
+        (("--to", "green", "--skip", 500), "skip must be between 0 and"),
+        (("--to", "green " * 100), "token"),
+    ],
+)
+def test_what_only_the_model_knows_is_refused_before_any_work(sfumato, tiny_sd_folder, words, complaint):
+    run = sfumato(
+        "edit",
+        "photo.png",
+        *words,
+        "-o",
+        "out.png",
+        "--model",
+        tiny_sd_folder,
+        *((), ("--steps", 5))["--skip" not in words],
+    )
+    assert complaint in run.refused()
+
+
+def test_a_model_without_text_refuses_prompts(sfumato, tiny_ddpm_folder):
+    run = sfumato("edit", "photo.png", "--to", "green", "-o", "out.png", "--model", tiny_ddpm_folder)
+    assert "no text input" in run.refused()
+    assert "no text input" in sfumato("demo", "--model", tiny_ddpm_folder, "--out", "demo.png").refused()
+
+
+def test_the_options_of_an_inversion_are_fixed(sfumato, tiny_sd_folder):
+    model = ("--model", tiny_sd_folder)
+    sfumato("invert", "photo.png", "--from", "red", "-o", "x.safetensors", "--steps", 3, *model)
+    for words in (("--from", "red"), ("--steps", 4), ("--seed", 1), ("--seeds", 2), ("--exact",)):
+        refused = sfumato("edit", "x.safetensors", "--to", "green", "-o", "out.png", *words, *model).refused()
+        assert "fixed" in refused
+    assert (
+        "made by edit-friendly"
+        in sfumato("edit", "x.safetensors", "--to", "green", "-o", "out.png", "--method", "ddim", *model).refused()
+    )
+
+
+def test_an_inversion_of_another_model_is_refused(sfumato, tiny_sd_folder, tiny_sd2_folder):
+    sfumato("invert", "photo.png", "--from", "red", "-o", "x.safetensors", "--steps", 3, "--model", tiny_sd_folder)
+    run = sfumato("edit", "x.safetensors", "--to", "green", "-o", "out.png", "--model", tiny_sd2_folder)
+    assert "another model" in run.refused()
+
+
+def test_debug_shows_where(sfumato):
+    run = sfumato("edit", "nosuch.png", "--to", "green", "-o", "out.png", "--debug")
+    assert run.code == 2
+    assert "Traceback" in run.err
+    assert run.err.splitlines()[-1].startswith("sfumato: nosuch.png")

@@ -1,0 +1,163 @@
+"""The other commands: generate, demo, models, methods, doctor, data."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.examples import examples
+from sfumato.models import bundled
+
+
+def test_generate_writes_one_file_for_each_prompt_and_seed(sfumato, tiny_sd_folder):
+    run = sfumato(
+        "generate", "red apple", "green apple", "--seed", 1, 2, "-o", "g.png", "--model", tiny_sd_folder,
+        "--steps", 3, "--size", "32x16", "--json",
+    )  # fmt: skip
+    assert run.code == 0, run.err
+    found = run.json
+    assert found["outputs"] == ["g-0.png", "g-1.png", "g-2.png", "g-3.png"]
+    assert found["parameters"]["prompts"] == ["red apple", "red apple", "green apple", "green apple"]
+    assert found["parameters"]["seeds"] == [1, 2, 1, 2]
+    assert found["network_evaluations"] == 2 * 3 * 4
+    for path in found["outputs"]:
+        with Image.open(path) as image:
+            assert image.size == (32, 16)
+    recipe = sfumato("recipe", "g-2.png").json
+    assert (recipe["prompt"], recipe["seed"], recipe["steps"]) == ("green apple", 1, 3)
+
+
+def test_generate_prints_where(sfumato, tiny_sd_folder):
+    run = sfumato("generate", "red apple", "-o", "g.png", "--model", tiny_sd_folder, "--steps", 2, "--no-recipe")
+    assert "g.png" in run.out
+    assert run.files == {"g.png"}
+    assert "no sfumato recipe" in sfumato("recipe", "g.png").refused()
+
+
+def test_generate_without_text_input(sfumato, tiny_ddpm_folder):
+    run = sfumato("generate", "-o", "g.png", "--model", tiny_ddpm_folder, "--steps", 2)
+    assert run.code == 0, run.err
+
+
+@pytest.fixture
+def quick_model(tiny_sd_folder, tmp_path_factory):
+    """A model whose own defaults are a few steps."""
+    copy = tmp_path_factory.mktemp("model") / "quick"
+    copy.mkdir()
+    for part in tiny_sd_folder.iterdir():
+        (copy / part.name).symlink_to(part)
+    settings = {"edit": {"steps": 4, "skip": 1}, "generate": {"steps": 2}, "summary": "quick"}
+    (copy / "sfumato.json").write_text(json.dumps(settings))
+    return copy
+
+
+def test_demo_makes_its_folder_and_one_sheet(sfumato, quick_model):
+    run = sfumato("demo", "--model", quick_model, "--out", "new/folder/demo.png")
+    assert run.code == 0, run.err
+    assert run.files == {"new/folder/demo.png"}
+    for example in examples():
+        assert f"{example.source} -> {example.target}" in run.out
+    assert "largest latent error of the reconstruction" in run.out
+    with Image.open("new/folder/demo.png") as sheet:
+        assert sheet.width > 3 * 64
+        assert sheet.height > len(examples()) * 64
+
+
+def test_demo_in_json(sfumato, quick_model):
+    found = sfumato("demo", "--model", quick_model, "--out", "demo.png", "--only", "heart", "apple", "--json").json
+    assert found["parameters"]["prompts"] == ["blue heart, noto-blob", "green apple, twemoji"]
+    assert found["parameters"]["steps"] == 4
+    assert found["reconstruction_latent_max_error"] < 1e-3
+    assert len(found["metrics"]["reconstruction_psnr"]) == 2
+
+
+def test_examples_are_small_opaque_pictures_on_white():
+    for example in examples():
+        with Image.open(example.path) as image:
+            assert (image.size, image.mode, image.info) == ((64, 64), "RGB", {})
+            pixels = np.asarray(image)
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        assert (border == 255).all()
+        assert pixels.min() < 128
+
+
+def test_models(sfumato, quick_model, monkeypatch):
+    monkeypatch.setattr(bundled, "BUNDLED", quick_model.parent)
+    assert "quick" in sfumato("models").out
+    assert sfumato("models", "path", "quick").out == f"{quick_model}\n"
+    assert sfumato("models", "--json").json["models"][0]["summary"] == "quick"
+    assert sfumato("models", "path", "quick", "--json").json["folder"] == str(quick_model)
+
+
+def test_models_says_when_there_is_none(sfumato, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundled, "BUNDLED", tmp_path)
+    run = sfumato("models")
+    assert (run.code, run.out) == (0, "")
+    assert "no model" in run.err
+
+
+def test_methods(sfumato):
+    listed = sfumato("methods").out
+    assert listed.splitlines()[0].startswith("edit-friendly")
+    one = sfumato("methods", "edit-friendly").out
+    assert "--source-strength" in one
+    assert "between 1 and 1000" in one
+    names = [parameter["name"] for parameter in sfumato("methods", "edit-friendly", "--json").json["parameters"]]
+    assert {"steps", "skip", "strength", "source_strength", "eta"} <= set(names)
+    assert sfumato("methods", "--json").json["methods"][0]["name"] == "edit-friendly"
+
+
+def test_doctor_reconstructs_a_picture(sfumato, tiny_sd_folder):
+    run = sfumato("doctor", "--model", tiny_sd_folder, "--device", "cpu")
+    assert run.code == 0, run.out
+    assert "torch" in run.out
+    assert "works" in run.out
+    found = sfumato("doctor", "--model", tiny_sd_folder, "--json").json
+    assert found["check"]["reconstruction_latent_max_error"] <= 1e-6
+
+
+def test_doctor_names_a_missing_extra_and_how_to_get_it(sfumato, tiny_sd_folder, monkeypatch):
+    from sfumato.cli import doctor
+
+    monkeypatch.setattr(doctor, "requires", lambda package: ["torch>=2", "nosuch-thing>=1; extra == 'fancy'"])
+    out = sfumato("doctor", "--model", tiny_sd_folder).out
+    assert "pip install 'sfumato[fancy]'" in out
+    assert "nosuch-thing missing" in out
+
+
+def test_doctor_fails_where_a_model_does(sfumato):
+    run = sfumato("doctor", "--model", "nosuch")
+    assert run.code == 1
+    assert "FAILS" in run.out
+    assert run.err == "sfumato: the self-check failed.\n"
+    assert sfumato("doctor", "--model", "nosuch", "--json").json["check"]["works"] is False
+
+
+def test_data_emoji_hands_its_arguments_on(sfumato, monkeypatch, tmp_path):
+    from sfumato.data import emoji
+
+    asked = {}
+
+    def build(out, **options):
+        asked.update(options, out=out)
+        return emoji.BuildReport(7, {"noto": 7}, {}, ["noto/x: broken"], 32, "none", {}, False)
+
+    monkeypatch.setattr(emoji, "build", build)
+    run = sfumato("data", "emoji", "--out", "corpus/here", "--styles", "noto", "--size", 32, "--limit", 7, "--flags")
+    assert run.code == 0
+    assert "7 pictures of 32 pixels in corpus/here" in run.out
+    assert "1 drawings could not be rendered" in run.out
+    assert str(asked.pop("out")) == "corpus/here"
+    assert str(asked.pop("cache")) == "corpus/cache"
+    expected = {
+        "styles": ["noto"],
+        "sharealike": False,
+        "flags": True,
+        "pypi": False,
+        "size": 32,
+        "limit": 7,
+        "workers": 2,
+    }
+    assert asked == expected
+    assert sfumato("data", "emoji", "--json").json["images"] == 7

@@ -1,0 +1,179 @@
+"""`sfumato edit`, `invert` and `recipe`, on tiny models."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FAST = ("--steps", 6, "--skip", 1)
+
+
+@pytest.fixture
+def edit(sfumato, tiny_sd_folder):
+    """An edit of photo.png with a tiny Stable Diffusion."""
+
+    def run(*words, out="out.png", image="photo.png"):
+        prompts = ("--from", "red apple", "--to", "green apple")
+        return sfumato("edit", image, *prompts, "-o", out, "--model", tiny_sd_folder, *FAST, *words)
+
+    return run
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image).copy()
+
+
+def test_edit_writes_a_picture_of_the_same_size_and_prints_where(edit):
+    run = edit()
+    assert run.code == 0, run.err
+    assert run.files == {"out.png"}
+    assert "out.png" in run.out
+    assert "network evaluations" in run.out
+    assert run.err == ""
+    assert pixels("out.png").shape == (22, 30, 3)
+
+
+def test_json_is_one_object_with_the_promised_numbers(edit):
+    found = edit("--json", "--strength", 3, "--source-strength", 2, "--eta", 0.5).json
+    assert found["seconds"] > 0
+    assert 0 <= found["reconstruction_latent_max_error"] < 1e-3
+    assert found["outputs"] == ["out.png"]
+    assert len(found["metrics"]["edit_psnr"]) == 1
+    used = found["parameters"]
+    assert (used["steps"], used["skip"], used["eta"], used["source_strength"]) == (6, 1, 0.5, 2)
+    assert used["strength"] == [3]
+    assert (used["source_prompt"], used["prompts"], used["seeds"]) == ("red apple", ["green apple"], [0])
+    # guidance pairs: 6 steps to invert, 6 to check the reconstruction, 5 to edit
+    assert found["network_evaluations"] == 2 * (6 + 6 + 5)
+
+
+def test_the_reconstruction_is_only_measured_where_it_is_wanted(edit):
+    assert "largest latent error" not in edit().out
+    assert "largest latent error" in edit("--check").out
+
+
+def test_exact_reconstructs_to_float_precision(edit):
+    assert edit("--json", "--exact").json["reconstruction_latent_max_error"] <= 1e-6
+
+
+def test_several_seeds_give_several_outputs(edit):
+    run = edit("--seed", 3, 5, "--json")
+    assert run.json["outputs"] == ["out-0.png", "out-1.png"]
+    assert run.json["parameters"]["seeds"] == [3, 5]
+    assert run.files == {"out-0.png", "out-1.png"}
+    assert (pixels("out-0.png") != pixels("out-1.png")).any()
+    alone = edit("--seed", 5, out="alone.png")
+    assert alone.code == 0
+    # other batch, other rounding: one grey level at most
+    assert np.abs(pixels("alone.png").astype(int) - pixels("out-1.png").astype(int)).max() <= 1
+
+
+def test_a_count_of_seeds_goes_upwards_from_the_seed(edit):
+    assert edit("--seed", 7, "--seeds", 2, "--json").json["parameters"]["seeds"] == [7, 8]
+
+
+def test_outside_the_mask_the_pixels_are_the_inputs(edit, folder):
+    mask = np.zeros((22, 30), np.uint8)
+    mask[4:12, 6:20] = 255
+    Image.fromarray(mask).save("mask.png")
+    assert edit("--mask", "mask.png").code == 0
+    changed = (pixels("out.png") != pixels("photo.png")).any(axis=-1)
+    assert not changed[mask == 0].any()
+    assert changed[mask == 255].any()
+
+
+def test_the_same_command_twice_writes_the_same_file(edit, folder):
+    edit()
+    first = (folder / "out.png").read_bytes()
+    assert edit().files == set()  # overwriting an earlier output is allowed
+    assert (folder / "out.png").read_bytes() == first
+
+
+def test_the_recipe_makes_the_picture_again(edit, sfumato, tiny_sd_folder):
+    edit("--seed", 4, "--strength", 6, "--no-residual")
+    recipe = sfumato("recipe", "out.png").json
+    assert recipe["prompt"] == "green apple"
+    again = sfumato(
+        "edit", "photo.png", "--from", recipe["source_prompt"], "--to", recipe["prompt"], "-o", "again.png",
+        "--model", tiny_sd_folder, "--method", recipe["method"], "--seed", recipe["seed"], "--steps", recipe["steps"],
+        "--skip", recipe["skip"], "--eta", recipe["eta"], "--strength", recipe["strength"],
+        "--source-strength", recipe["source_strength"], *([] if recipe["residual"] else ["--no-residual"]),
+    )  # fmt: skip
+    assert again.code == 0, again.err
+    assert (pixels("out.png") == pixels("again.png")).all()
+
+
+def test_the_recipe_stays_out_when_it_is_switched_off(edit, sfumato):
+    edit("--no-recipe")
+    with Image.open("out.png") as image:
+        assert image.info == {}
+    assert "no sfumato recipe" in sfumato("recipe", "out.png").refused()
+
+
+def test_what_a_format_cannot_hold_is_said_on_stderr(edit):
+    run = edit(out="out.jpg")
+    assert run.code == 0
+    assert "holds no recipe" in run.err
+
+
+def test_what_the_reader_decided_is_said_on_stderr(edit):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
+    run = edit(image="moving.gif")
+    assert run.code == 0
+    assert "first of 2 frames" in run.err
+
+
+def test_an_inversion_is_edited_like_the_picture(edit, sfumato, tiny_sd_folder):
+    edit("--seed", 2)
+    model = ("--model", tiny_sd_folder)
+    inverted = sfumato(
+        "invert", "photo.png", "--from", "red apple", "-o", "photo.safetensors", "--steps", 6, "--seed", 2, *model
+    )
+    assert inverted.code == 0, inverted.err
+    assert inverted.files == {"photo.safetensors"}
+    again = sfumato("edit", "photo.safetensors", "--to", "green apple", "-o", "again.png", "--skip", 1, *model)
+    assert again.code == 0, again.err
+    assert (pixels("out.png") == pixels("again.png")).all()
+
+
+def test_an_inversion_reports_its_reconstruction(sfumato, tiny_sd_folder):
+    words = (
+        "invert",
+        "photo.png",
+        "--from",
+        "red apple",
+        "-o",
+        "x.safetensors",
+        "--steps",
+        5,
+        "--model",
+        tiny_sd_folder,
+    )
+    found = sfumato(*words, "--json", "--exact").json
+    assert found["reconstruction_latent_max_error"] <= 1e-6
+    assert found["outputs"] == ["x.safetensors"]
+    assert found["network_evaluations"] == 2 * (5 + 5)
+    assert "x.safetensors" in sfumato(*words).out
+
+
+def test_an_inversion_by_another_method_brings_its_method(sfumato, tiny_sd_folder):
+    model = ("--model", tiny_sd_folder)
+    sfumato(
+        "invert", "photo.png", "--from", "red apple", "-o", "x.safetensors", "--method", "ddim", "--steps", 4, *model
+    )
+    found = sfumato("edit", "x.safetensors", "--to", "green apple", "-o", "out.png", *model, "--json").json
+    assert found["parameters"]["method"] == "ddim"
+
+
+@pytest.mark.parametrize("method", ["ddim", "native-ddpm"])
+def test_other_methods(edit, method):
+    run = edit("--method", method, "--json")
+    assert run.json["parameters"]["method"] == method
+
+
+def test_every_layout(sfumato, layout, layout_folder):
+    prompts = () if layout == "ddpm" else ("--from", "red apple", "--to", "green apple")
+    run = sfumato("edit", "photo.png", *prompts, "-o", "out.png", "--model", layout_folder, *FAST)
+    assert run.code == 0, run.err
+    assert pixels("out.png").shape == (22, 30, 3)

@@ -1,0 +1,99 @@
+"""Ctrl-C, SIGTERM, kill -9 while writing, a reader that goes away, and failures that are nobody's bad input."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sfumato.cli import main, progress
+from sfumato.errors import NonFinite
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def start(script: str, *words: object) -> "subprocess.Popen[str]":
+    """Another process that runs `script`, with words in sys.argv[1:]."""
+    command = [sys.executable, "-c", script, *map(str, words)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_an_edit_with_a_sentence(sfumato, tiny_sd_folder, monkeypatch, number, code):
+    seen = []
+
+    def show(self, done, total, text):
+        seen.append(text)
+        if text.startswith("edit 3/"):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(progress._Lines, "__call__", show)
+    words = ("--from", "red", "--to", "green", "-o", "out.png", "--steps", 9, "--model", tiny_sd_folder)
+    run = sfumato("edit", "photo.png", *words)
+    assert run.code == code
+    assert seen[-1].startswith("edit 3/")
+    assert (run.out, run.files) == ("", set())
+    assert len(run.err.splitlines()) == 1
+    assert "nothing half written" in run.err
+
+
+def test_a_kill_while_writing_leaves_the_earlier_file_whole(folder, tiny_sd_folder):
+    words = ["edit", "photo.png", "--from", "red", "--to", "green", "-o", "out.png", "--steps", "2"]
+    words += ["--model", str(tiny_sd_folder)]
+    assert main(words) == 0
+    before = (folder / "out.png").read_bytes()
+    script = """if True:
+        import os, signal, sys
+        from sfumato.cli import main
+        os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
+        main(sys.argv[1:])
+    """
+    process = start(script, *words, "--seed", 5)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert (folder / "out.png").read_bytes() == before
+    assert main([*words, "--seed", "5"]) == 0
+    assert (folder / "out.png").read_bytes() != before
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sfumato", "--help"], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    complaint = process.stderr.read()
+    process.wait(timeout=60)
+    assert complaint == b""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (NonFinite("step 3: z holds NaN."), 1, "sfumato: step 3: z holds NaN.\n"),
+        (RuntimeError("something\nlong"), 1, "sfumato: RuntimeError: something (--debug shows where).\n"),
+        (MemoryError(), 1, "sfumato: there is not enough memory"),
+        (KeyboardInterrupt(), 130, "sfumato: stopped"),
+    ],
+)
+def test_failures_are_one_sentence(sfumato, monkeypatch, error, code, sentence):
+    from sfumato.cli import recipe
+
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(recipe, "run", fail)
+    run = sfumato("recipe", "photo.png")
+    assert run.code == code
+    assert run.err.startswith(sentence)
+    assert len(run.err.splitlines()) == 1
+    assert run.out == ""
+
+
+def test_the_handlers_of_signals_are_given_back(sfumato):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    sfumato("recipe", "photo.png")
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
