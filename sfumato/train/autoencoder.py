@@ -22,6 +22,7 @@ from sfumato.errors import BadInput
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adaptive_weight, generator_loss
 from sfumato.train.dataset import exported_folder, open_data, save_grid
 from sfumato.train.export import replacing
+from sfumato.train.frozen import load_autoencoder
 from sfumato.train.perceptual import load_perceptual
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
@@ -198,8 +199,8 @@ class Reconstruction(nn.Module):
 
 def _load_weights(autoencoder: AutoencoderKL | VQModel, folder: Path) -> None:
     try:
-        autoencoder.load_state_dict(type(autoencoder).from_pretrained(folder, local_files_only=True).state_dict())
-    except (OSError, RuntimeError, ValueError) as error:
+        autoencoder.load_state_dict(load_autoencoder(folder).state_dict())
+    except RuntimeError as error:
         raise BadInput(f"network.start: {folder} holds no autoencoder of the shape that the recipe gives.") from error
 
 

@@ -16,6 +16,7 @@ from sfumato.errors import BadInput
 from sfumato.models.folder import quiet
 from sfumato.train.dataset import draw_captions, exported_folder, open_data
 from sfumato.train.export import replacing
+from sfumato.train.frozen import load_frozen
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import train_tokenizer
@@ -141,7 +142,7 @@ class DualEncoderTask:
         if self.shape.start:
             folder = exported_folder(self.shape.start)
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-            return tokenizer, CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+            return tokenizer, load_frozen(CLIPModel, folder).requires_grad_(True).train()
         if self.shape.freeze_text:
             raise BadInput("network.freeze_text needs network.start: a random text tower is not worth freezing.")
         texts = [*self.data.captions, *(" ".join(words) for words in self.data.alternatives)]

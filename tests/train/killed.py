@@ -18,7 +18,7 @@ from sfumato.train.checkpoint import valid_checkpoints
 from sfumato.train.loop import Run
 from tests.train.toy import ToyTask, toy_recipe
 
-STEPS, SECOND = 200, 40
+STEPS, SECOND = 130, 20
 
 
 def train(folder: Path, every: int, report: int | None = None) -> None:

@@ -1,0 +1,137 @@
+"""Checkpoints: what counts as one, what a kill leaves behind, and what happens when a disk fails."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+import sfumato.train.checkpoint as checkpoint
+from sfumato.errors import BadInput
+from sfumato.train.checkpoint import (
+    MARKER,
+    newest_checkpoint,
+    read_checkpoint,
+    read_newest,
+    valid_checkpoints,
+    write_checkpoint,
+)
+
+
+def write(folder, step, keep=2, value=None):
+    tensors = {"network": {"w": torch.full((3,), float(step if value is None else value))}, "empty": {}}
+    return write_checkpoint(folder, step, tensors, {"kind": "toy"}, keep)
+
+
+def test_round_trip_and_at_least_two_are_kept(tmp_path):
+    for step in (1, 2, 3, 10):
+        write(tmp_path, step)
+    assert [p.name for p in valid_checkpoints(tmp_path)] == ["step-00000003", "step-00000010"]
+    tensors, state = read_checkpoint(newest_checkpoint(tmp_path))
+    assert state == {"step": 10, "kind": "toy"}
+    assert tensors["empty"] == {}
+    assert torch.equal(tensors["network"]["w"], torch.full((3,), 10.0))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000010"]
+
+
+@pytest.mark.parametrize("keep", [1, 0, -3])
+def test_fewer_than_two_is_refused(tmp_path, keep):
+    with pytest.raises(BadInput, match="at least 2"):
+        write(tmp_path, 1, keep)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_folder_is_no_checkpoint(tmp_path):
+    assert newest_checkpoint(tmp_path / "none") is None
+    assert read_newest(tmp_path / "none") is None
+
+
+def test_without_its_marker_a_folder_is_not_read_and_later_replaced(tmp_path):
+    write(tmp_path, 1)
+    (write(tmp_path, 2) / MARKER).unlink()
+    (tmp_path / "step-00000002" / "network.safetensors").write_bytes(b"half")
+    assert newest_checkpoint(tmp_path).name == "step-00000001"
+    write(tmp_path, 2)
+    assert torch.equal(read_checkpoint(newest_checkpoint(tmp_path))[0]["network"]["w"], torch.full((3,), 2.0))
+
+
+def test_an_empty_marker_counts_because_all_was_flushed_before_it(tmp_path):
+    path = write(tmp_path, 1)
+    assert (path / MARKER).read_bytes() == b""
+    assert newest_checkpoint(tmp_path) == path
+
+
+@pytest.mark.parametrize("name", [".writing-00000007", "step-00000007"])
+def test_what_a_kill_left_is_swept_by_the_next_checkpoint(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "network.safetensors").write_bytes(b"half")
+    write(tmp_path, 8)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000008"]
+
+
+@pytest.mark.parametrize("moment", ["rename", "mkdir", "write_text"])
+def test_a_kill_within_the_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch, moment):
+    write(tmp_path, 1)
+    original = getattr(checkpoint.Path, moment)
+
+    def killed(self, *args, **kwargs):
+        if moment == "write_text" and self.name != MARKER:
+            return original(self, *args, **kwargs)
+        if moment == "mkdir" and not self.name.startswith(".writing"):
+            return original(self, *args, **kwargs)
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Path, moment, killed)
+        with pytest.raises(SystemExit):
+            write(tmp_path, 2)
+    assert newest_checkpoint(tmp_path).name == "step-00000001"
+    write(tmp_path, 2)
+    assert newest_checkpoint(tmp_path).name == "step-00000002"
+
+
+def test_a_kill_within_the_clearing_up_leaves_no_half_checkpoint_that_counts(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+
+    def killed(path):
+        (path / "network.safetensors").unlink()
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "rmtree", killed)
+        with pytest.raises(SystemExit):
+            write(tmp_path, 3)
+    assert [p.name for p in valid_checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
+
+
+DAMAGE = {
+    "truncated": lambda path: (path / "network.safetensors").write_bytes(
+        (path / "network.safetensors").read_bytes()[:-5]
+    ),
+    "empty": lambda path: (path / "network.safetensors").write_bytes(b""),
+    "missing": lambda path: (path / "network.safetensors").unlink(),
+    "state": lambda path: (path / "state.json").write_text('{"step": '),
+    "no state": lambda path: (path / "state.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(tmp_path, caplog, damage):
+    write(tmp_path, 1)
+    damage(write(tmp_path, 2))
+    with caplog.at_level(logging.WARNING):
+        path, (_, state) = read_newest(tmp_path)
+    assert (path.name, state["step"]) == ("step-00000001", 1)
+    assert "step-00000002 is damaged" in caplog.text
+    damage(tmp_path / "step-00000001")
+    with pytest.raises(BadInput, match="can be read"):
+        read_newest(tmp_path)
+
+
+def test_checkpoints_without_a_list_of_files_are_read(tmp_path):
+    path = write(tmp_path, 4)
+    (path / "state.json").write_text(json.dumps({"step": 4, "kind": "toy"}))
+    tensors, state = read_checkpoint(path)
+    assert set(tensors) == {"network", "empty"}
+    assert state["step"] == 4

@@ -1,0 +1,384 @@
+"""The training loop in one process: what a step does, how a run ends, and what is written."""
+
+import dataclasses
+import json
+import os
+import signal
+from contextlib import nullcontext
+from itertools import pairwise
+
+import pytest
+import torch
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+
+from sfumato.errors import BadInput, NonFinite
+from sfumato.train.checkpoint import newest_checkpoint, read_checkpoint, valid_checkpoints
+from sfumato.train.loop import Run
+from sfumato.train.seeds import step_generator
+from sfumato.train.task import Phase
+from tests.train.toy import ToyTask, toy_recipe
+
+
+def run_of(folder, steps=10, task=None, **changes):
+    return Run(task or ToyTask(), toy_recipe(steps, **changes), folder, "cpu")
+
+
+def contents(folder):
+    return read_checkpoint(newest_checkpoint(folder / "checkpoints"))
+
+
+def equal(one, two):
+    return one.keys() == two.keys() and all(
+        one[file].keys() == two[file].keys() and all(torch.equal(one[file][k], two[file][k]) for k in one[file])
+        for file in one
+    )
+
+
+class Slices(ToyTask):
+    """Hands out the same eight items whatever the size of a batch."""
+
+    def __init__(self):
+        super().__init__()
+        draw = torch.Generator().manual_seed(5)
+        self.x, self.served = torch.randn(8, 4, generator=draw), 0
+
+    def batch(self, generator, size):
+        x = self.x.roll(-self.served, dims=0)[:size]
+        self.served = (self.served + size) % 8
+        return {"x": x, "y": x.roll(1, dims=1)}
+
+
+def test_accumulated_micro_batches_equal_the_big_batch(tmp_path):
+    weights = []
+    for batch, accumulate in ((8, 1), (2, 4), (1, 8)):
+        run = run_of(tmp_path / f"{batch}", 6, Slices(), batch=batch, accumulate=accumulate)
+        reports = list(run.steps())
+        weights.append(torch.cat([p.flatten() for p in run.task.phases[0].module.parameters()]).detach())
+        assert reports[-1].samples == 48
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(weights[2], weights[0], rtol=1e-5, atol=1e-6)
+
+
+def test_one_step_is_adamw_on_the_clipped_gradient_and_the_average_follows(tmp_path):
+    run = run_of(tmp_path, 3, warmup=1, clip=0.01, lr=0.1)
+    twin = ToyTask().phases[0].module
+    optim = run.recipe.optim
+    adam = torch.optim.AdamW(twin.parameters(), lr=0.1, betas=optim.betas, weight_decay=optim.weight_decay)
+    average = [p.detach().clone() for p in twin.parameters()]
+    for number, _ in enumerate(run.steps(), 1):
+        adam.zero_grad()
+        twin(batch_at(run, number - 1))[0].backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 0.01)
+        adam.step()
+        decay = min(optim.ema, number / (9 + number)) if number > 1 else 0.0
+        average = [a * decay + p.detach() * (1 - decay) for a, p in zip(average, twin.parameters(), strict=True)]
+    for mine, theirs in zip(run.task.phases[0].module.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    for mine, theirs in zip(run.averages["first"].shadow_params, average, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def batch_at(run, step):
+    generator = step_generator(run.recipe.seed, step, 0, tag="first")
+    return run.task.batch(generator, run.recipe.optim.batch)
+
+
+@pytest.mark.parametrize("second", [None, 4])
+def test_a_run_in_pieces_equals_the_run_in_one(tmp_path, second):
+    list(run_of(tmp_path / "whole", 11, ToyTask(second=second)).steps())
+    for stop in (2, 5, 6):
+        for report in run_of(tmp_path / "pieces", 11, ToyTask(second=second)).steps():
+            if report.step == stop:
+                break
+    with pytest.raises(ZeroDivisionError):
+        for _ in run_of(tmp_path / "pieces", 11, ToyTask(second=second)).steps():
+            raise ZeroDivisionError
+    run = run_of(tmp_path / "pieces", 11, ToyTask(second=second))
+    assert run.step == 7
+    list(run.steps())
+    (one, state), (two, other) = contents(tmp_path / "whole"), contents(tmp_path / "pieces")
+    assert state == other
+    assert equal(one, two)
+    assert second is None or len(two["second.optimizer"]) > 0
+
+
+def test_the_global_random_state_is_left_alone(tmp_path):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    list(run_of(tmp_path, 3).steps())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_another_seed_gives_other_weights_and_the_same_seed_the_same(tmp_path):
+    runs = [run_of(tmp_path / str(i), 3) for i in range(2)]
+    for run in runs:
+        list(run.steps())
+    assert equal(contents(tmp_path / "0")[0], contents(tmp_path / "1")[0])
+    other = Run(ToyTask(), dataclasses.replace(toy_recipe(3), seed=1), tmp_path / "2", "cpu")
+    list(other.steps())
+    assert not equal(contents(tmp_path / "0")[0], contents(tmp_path / "2")[0])
+
+
+@pytest.mark.parametrize("minutes", [0.0, 1e-4])
+def test_minutes_bound_the_run_and_leave_a_valid_checkpoint(tmp_path, minutes):
+    run = run_of(tmp_path, 1_000_000)
+    done = list(run.steps(minutes))
+    assert len(done) < 1_000_000
+    assert newest_checkpoint(tmp_path / "checkpoints").name == f"step-{len(done):08d}"
+    assert run_of(tmp_path, 1_000_000).step == len(done)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_step_write_a_checkpoint_and_stop(tmp_path, number):
+    before = signal.getsignal(number)
+    run, seen = run_of(tmp_path, 100, checkpoint_every=50), []
+
+    def train():
+        for report in run.steps():
+            seen.append(report.step)
+            if report.step == 4:
+                os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert seen == [1, 2, 3, 4]
+    assert newest_checkpoint(tmp_path / "checkpoints").name == "step-00000004"
+    assert signal.getsignal(number) == before
+
+
+class Broken(ToyTask):
+    """Does `fault(task, step)` when the batch of a step is drawn."""
+
+    def __init__(self, fault, second=None):
+        super().__init__(second=second)
+        self.fault, self.drawn = fault, 0
+
+    def batch(self, generator, size):
+        batch = super().batch(generator, size)
+        replaced = self.fault(self, self.drawn, batch)
+        self.drawn += 1
+        return replaced or batch
+
+
+def nan_in_data(task, step, batch):
+    if step == 5:
+        batch["x"][1, 2] = float("nan")
+
+
+def nan_in_weights(task, step, batch):
+    if step == 5:
+        with torch.no_grad():
+            task.phases[0].module.network[2].weight[0, 0] = float("inf")
+
+
+def overflow(task, step, batch):
+    if step == 5:
+        batch["x"].fill_(1e38)
+        batch["y"].fill_(-3e38)
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [(nan_in_data, "batch's 'x'"), (nan_in_weights, "network.2.weight"), (overflow, "in between")],
+)
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_what(tmp_path, fault, named):
+    run = run_of(tmp_path, 20, Broken(fault))
+    with pytest.raises(NonFinite, match=r"first loss is not finite at step 5") as caught:
+        list(run.steps())
+    assert named in str(caught.value)
+    assert [p.name for p in valid_checkpoints(tmp_path / "checkpoints")] == ["step-00000003"]
+    for tensors in contents(tmp_path)[0].values():
+        assert all(torch.isfinite(value).all() for value in tensors.values())
+    with pytest.raises(BadInput, match="broken off"):
+        list(run.steps())
+
+
+class Root(nn.Module):
+    """Finite loss 0, infinite gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def forward(self, batch):
+        at_zero = self.weight - self.weight.detach()
+        return at_zero.abs().sqrt().sum() if int(batch["step"]) == 4 else self.weight.square().sum(), {}
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(tmp_path):
+    task = ToyTask()
+    task.phases = [Phase("first", Root())]
+    run = run_of(tmp_path, 20, task)
+    weights = []
+    with pytest.raises(NonFinite, match=r"gradient is not finite at step 4: the gradient of 'weight'"):
+        for _ in run.steps():
+            weights.append(task.phases[0].module.weight.detach().clone())
+    assert torch.equal(task.phases[0].module.weight, weights[-1])
+    assert newest_checkpoint(tmp_path / "checkpoints").name == "step-00000003"
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ("weight", "first loss"),
+        ("average", "'00001' of first.average"),
+        ("optimizer", "'network.0.weight' of first is"),
+    ],
+)
+def test_no_checkpoint_is_written_with_a_tensor_that_is_not_finite(tmp_path, where, named):
+    run = run_of(tmp_path, 20)
+    with pytest.raises(NonFinite, match=named):
+        for report in run.steps():
+            if report.step == 2:
+                tensor = {
+                    "weight": next(run.task.phases[0].module.parameters()).data,
+                    "average": run.averages["first"].shadow_params[1],
+                    "optimizer": next(iter(run.optimizers["first"].state.values()))["exp_avg"],
+                }[where]
+                tensor.view(-1)[0] = float("nan")
+    assert run.step == 2 if where == "weight" else run.step == 3
+    assert newest_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_an_exception_within_a_step_leaves_no_checkpoint_of_half_a_step(tmp_path):
+    def fault(task, step, batch):
+        if step == 9:  # the second phase's batch of step 4
+            raise OSError("no such picture")
+
+    with pytest.raises(OSError, match="no such picture"):
+        list(run_of(tmp_path, 20, Broken(fault, second=0)).steps())
+    assert newest_checkpoint(tmp_path / "checkpoints").name == "step-00000003"
+
+
+def test_a_full_disk_is_reported_and_the_checkpoint_before_stays(tmp_path, monkeypatch):
+    run = run_of(tmp_path, 20)
+    steps = run.steps()
+    for _ in range(4):
+        next(steps)
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sfumato.train.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        list(steps)
+    monkeypatch.undo()
+    assert run_of(tmp_path, 20).step == 3
+
+
+def test_another_kind_or_network_in_the_folder_is_refused_with_one_sentence(tmp_path):
+    list(run_of(tmp_path, 2).steps())
+    with pytest.raises(BadInput, match=r"kind 'toy'.*own folder"):
+        Run(ToyTask(), dataclasses.replace(toy_recipe(2), kind="autoencoder"), tmp_path, "cpu")
+    task = ToyTask()
+    task.phases[0].module.network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4))
+    with pytest.raises(BadInput, match="another network"):
+        run_of(tmp_path, 2, task)
+
+
+def test_a_phase_that_is_new_in_the_recipe_starts_afresh(tmp_path):
+    list(run_of(tmp_path, 4).steps())
+    run = run_of(tmp_path, 8, ToyTask(second=4))
+    assert run.step == 4
+    assert {"second/loss"} <= next(run.steps()).scalars.keys()
+    assert run.averages["second"].optimization_step == 1
+
+
+def test_a_damaged_newest_checkpoint_costs_one_interval(tmp_path):
+    list(run_of(tmp_path / "damaged", 6).steps())
+    list(run_of(tmp_path / "whole", 9).steps())
+    weights = newest_checkpoint(tmp_path / "damaged" / "checkpoints") / "first.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    run = run_of(tmp_path / "damaged", 9)
+    assert run.step == 3
+    list(run.steps())
+    assert equal(contents(tmp_path / "damaged")[0], contents(tmp_path / "whole")[0])
+
+
+def test_log_recipe_and_samples(tmp_path):
+    list(run_of(tmp_path, 6, sample_every=4).steps())
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 7, "samples": 28}\n{"step": 8, "sam')
+    run = run_of(tmp_path, 8)
+    list(run.steps())
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert {"samples", "seconds", "first/loss", "first/error", "first/gradient"} <= rows[0].keys()
+    assert [p.name for p in (tmp_path / "samples").iterdir()] == ["4.txt"]
+    assert json.loads((tmp_path / "recipe.json").read_text())["optim"]["lr"] == run.recipe.optim.lr
+
+
+def test_the_averaged_weights_are_shown_and_exported_and_then_put_back(tmp_path):
+    run = run_of(tmp_path, 5)
+    list(run.steps())
+    module = run.task.phases[0].module
+    own = [p.detach().clone() for p in module.parameters()]
+    run.export(tmp_path / "export")
+    exported = torch.load(tmp_path / "export" / "weights.pt", weights_only=True)
+    shadow = dict(zip((n for n, _ in module.named_parameters()), run.averages["first"].shadow_params, strict=True))
+    assert all(torch.equal(exported[name], value) for name, value in shadow.items())
+    assert all(torch.equal(p, q) for p, q in zip(module.parameters(), own, strict=True))
+    assert not torch.equal(own[0], run.averages["first"].shadow_params[0])
+
+
+class Overflowing(ToyTask):
+    """fp16's story in float32: gradients that overflow under the loss scale in the steps of `bad`."""
+
+    def __init__(self, bad):
+        super().__init__()
+        weight = self.phases[0].module.network[0].weight
+        weight.register_hook(lambda gradient: gradient * (float("inf") if self.step in bad else 1.0))
+        self.step = -1
+
+    def batch(self, generator, size):
+        self.step += 1
+        return super().batch(generator, size)
+
+
+@pytest.fixture
+def scaled(tmp_path, monkeypatch):
+    """A run with fp16's gradient scaler, which accelerate makes on accelerators only, put in by hand."""
+
+    def build(task, steps=40):
+        run = run_of(tmp_path, steps, task)
+        accelerator = run.accelerator
+        accelerator.scaler, accelerator.native_amp = torch.amp.GradScaler("cpu"), True
+        monkeypatch.setattr(type(accelerator), "mixed_precision", "fp16")
+        monkeypatch.setattr(accelerator, "autocast", nullcontext)
+        for name, optimizer in run.optimizers.items():
+            run.optimizers[name] = AcceleratedOptimizer(optimizer.optimizer, scaler=accelerator.scaler)
+        accelerator._optimizers = list(run.optimizers.values())
+        return run
+
+    return build
+
+
+def test_fp16_goes_on_after_an_overflow_without_changing_the_weights(scaled, tmp_path):
+    run = scaled(Overflowing({3, 4}), steps=9)
+    weights = [
+        torch.cat([p.detach().flatten().clone() for p in run.task.phases[0].module.parameters()]) for _ in run.steps()
+    ]
+    moved = [not torch.equal(one, two) for one, two in pairwise(weights)]
+    assert moved == [True, True, False, False, True, True, True, True]
+    assert run.accelerator.scaler.get_scale() == 2.0**14
+    state = contents(tmp_path)[1]
+    assert state["scaler"]["scale"] == 2.0**14
+    assert run.step == 9
+
+
+def test_fp16_clips_the_unscaled_gradient(scaled, tmp_path):
+    norms = [report.scalars["first/gradient"] for report in scaled(ToyTask(), 3).steps()]
+    plain = [report.scalars["first/gradient"] for report in run_of(tmp_path / "plain", 3).steps()]
+    assert norms == pytest.approx(plain, rel=1e-4)
+
+
+def test_fp16_stops_when_every_scale_overflows(scaled, tmp_path):
+    with pytest.raises(NonFinite, match=r"gradient is not finite at step 21: the gradient of 'network.0.weight'"):
+        list(scaled(Overflowing(range(5, 1000)), steps=100).steps())
+    assert run_of(tmp_path, 100).step == 21
+
+
+def test_fp16_on_the_cpu_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="needs a GPU"):
+        run_of(tmp_path, precision="fp16")
