@@ -5,7 +5,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Only errors are said by diffusers and transformers, whatever they say twice; a download still shows its bar."""
+    """Only errors are said by diffusers and transformers; a download from the hub still shows its bar."""
     warnings.simplefilter("ignore")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser, real, suggestion
 from sfumato.cli.progress import duration, progress
+from sfumato.cli.quiet import quiet_libraries
 from sfumato.cli.report import print_json
 from sfumato.errors import BadInput
 
@@ -47,6 +48,7 @@ def run(arguments: Namespace) -> int:
         raise BadInput(f"there is no device {arguments.device!r} to train on: give auto, cpu or cuda.")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise BadInput(f"{arguments.out} is a file: name a folder for the run.")
+    quiet_libraries()
     from sfumato.train.start import start
 
     device = None if arguments.device == "auto" else arguments.device
