@@ -20,6 +20,7 @@ import torch
 
 import sfumato
 from papers.ddpm_noise_space import claims, gaussian, noise_maps, reconstruction, text_edits
+from papers.page import insert
 from sfumato.errors import BadInput
 from sfumato.examples import examples
 
@@ -133,7 +134,7 @@ def main(words: Sequence[str] | None = None) -> int:
         )
         (given.out / "claims.md").write_text(fragment, encoding="utf-8")
         if given.page is not None:
-            claims.insert(given.page, fragment)
+            insert(given.page, fragment)
             for figure in FIGURES:
                 shutil.copy(given.out / figure, given.page.with_name(f"{given.page.stem}-{figure}"))
     except BadInput as error:

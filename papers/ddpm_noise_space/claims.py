@@ -3,13 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sfumato.errors import BadInput
-
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 EXACT, DEFAULT = 1e-6, 1e-5
 """Bounds on the largest error of x_0 that this project sets itself."""
 OBTUSE = 90.0
@@ -48,8 +44,8 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     lines += [f"| {each.claim} | {each.measured} | {'yes' if each.holds else '**no**'} |" for each in claims]
     lines += [
         "",
-        "Largest error of x_0 after a replay under the source prompt, in float32; beside it the rms and the largest error",
-        "of the algorithm in the authors' code on the same image.",
+        "Largest error of x_0 after a replay under the source prompt, in float32; beside it the rms and the largest",
+        "error of the algorithm in the authors' code on the same image.",
         "",
         "| network predicts | size | steps | exact | default | authors' code, rms | authors' code, max |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -60,19 +56,6 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     model, where = numbers["model"], numbers["environment"]
     about = f"Model {model['name']} (weights {model['fingerprint'][:12]}), torch {where['torch']}, {where['device']}, "
     return "\n".join([*lines, "", f"{about}{where['threads']} threads.", ""])
-
-
-def insert(page: Path, fragment: str) -> None:
-    """Replace what stands between the two marks of a page.
-
-    Raises:
-        BadInput: the page is not there or lacks the marks.
-    """
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    if BEGIN not in text or END not in text:
-        raise BadInput(f"{page} must be a page that has the lines {BEGIN} and {END}.")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n{fragment}{END}{after}", encoding="utf-8")
 
 
 def _of_noise_maps(numbers: dict[str, Any]) -> list[Claim]:

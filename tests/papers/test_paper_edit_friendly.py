@@ -1,0 +1,83 @@
+"""The script of the paper, from the command line to the page, on a tiny random model."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from papers import edit_friendly, page
+from papers.ddpm_noise_space import claims
+from sfumato.errors import BadInput
+from tests.tiny import tiny_picture
+
+PAGE = f"before\n{page.BEGIN}\noutdated\n{page.END}\nafter\n"
+
+
+@pytest.fixture(scope="module")
+def written(tiny_sd2_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("edit_friendly")
+    target, image = folder / "page.md", folder / "image.png"
+    target.write_text(PAGE)
+    tiny_picture(24, 32).save(image)
+    words = ["--model", str(tiny_sd2_folder), "--out", str(folder / "out"), "--quick", "--seeds", "2"]
+    words += ["--images", str(image), "--from", "red apple", "--to", "green apple"]
+    assert edit_friendly.main([*words, "--source-strength", "1.5", "--page", str(target)]) == 0
+    return folder
+
+
+def test_figures(written):
+    for name in edit_friendly.FIGURES:
+        with Image.open(written / "out" / name) as figure:
+            assert min(figure.size) > 100
+            assert len(figure.convert("L").resize((64, 64)).getcolors(4096)) > 2
+        assert (written / f"page-{name}").read_bytes() == (written / "out" / name).read_bytes()
+
+
+def test_numbers(written):
+    numbers = json.loads((written / "out/numbers.json").read_text())
+    maps = numbers["noise_maps"]
+    assert len(maps["edit-friendly"]["variance"]) == len(maps["timesteps"]) == 10
+    assert maps["edit-friendly"]["median_variance"] > maps["native"]["median_variance"]
+    assert maps["edit-friendly"]["mean_correlation"] < -0.3
+    assert maps["sampling"]["median_variance"] == pytest.approx(1, abs=0.2)
+    rows = numbers["reconstruction"]
+    assert {(row["prediction"], row["width"]) for row in rows} == {
+        (kind, width) for kind in ("epsilon", "v_prediction") for width in (32, 40)
+    }
+    for row in rows:
+        assert row["exact_max"] <= 1e-6
+        assert row["official_max"] >= row["official_rms"] > 1e-3
+    (edit,) = numbers["edits"]
+    assert len(edit["edit-friendly"]["ssim"]) == 2
+    assert edit["reconstruction_latent_max_error"] < 1e-4
+    assert edit["edit-friendly"]["distance_between_seeds"] > 0
+    assert len(numbers["claims"]) == 9
+
+
+def test_page(written):
+    text = (written / "page.md").read_text()
+    fragment = (written / "out/claims.md").read_text()
+    assert text == f"before\n{page.BEGIN}\n{fragment}{page.END}\nafter\n"
+    assert fragment.count("\n| epsilon |") == 2
+    assert "outdated" not in text
+
+
+def test_a_page_without_marks_is_refused(tmp_path):
+    (tmp_path / "page.md").write_text("nothing")
+    with pytest.raises(BadInput, match="measured: begin"):
+        page.insert(tmp_path / "page.md", "x")
+
+
+def test_images_need_prompts(capsys):
+    assert edit_friendly.main(["--images", "a.png", "b.png", "--from", "x", "--to", "y"]) == 2
+    assert "one prompt each for every one of the 2 images" in capsys.readouterr().err
+
+
+def test_a_claim_can_fail():
+    rows = [{"exact_max": 1e-7, "default_max": 2e-5, "official_max": 0.1, "official_rms": 0.04}]
+    ours, theirs = claims._of_reconstruction(rows)
+    assert not ours.holds
+    assert not theirs.holds
+    flat = {"variance": [1.0] * 4, "correlation": [0.0] * 3, "median_variance": 1.0, "mean_correlation": 0.0}
+    judged = claims._of_noise_maps({"edit-friendly": flat, "native": flat, "sampling": flat})
+    assert [claim.holds for claim in judged] == [False, False, True]
