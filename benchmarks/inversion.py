@@ -217,7 +217,10 @@ def as_table(outcomes: dict[str, Outcome]) -> str:
 
 def _cells(outcomes: dict[str, Outcome], outcome: Outcome) -> list[str]:
     ratio, memory = _ratio(outcomes, outcome), outcome.memory
-    known = memory.peak is not None and memory.before is not None
+    if memory.peak is None or memory.before is None:
+        peak = "-"
+    else:
+        peak = f"{memory.peak:.0f} (+{memory.peak - memory.before:.0f})"
     return [
         f"{median(outcome.invert_seconds):.2f}",
         f"{median(outcome.edit_seconds):.2f}",
@@ -227,7 +230,7 @@ def _cells(outcomes: dict[str, Outcome], outcome: Outcome) -> list[str]:
         str(outcome.calls),
         str(outcome.samples),
         *("-" if e is None else f"{e:.1e}" for e in (outcome.error_max, outcome.error_rms)),
-        f"{memory.peak:.0f} (+{memory.peak - memory.before:.0f})" if known else "-",
+        peak,
     ]
 
 

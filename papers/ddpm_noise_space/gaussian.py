@@ -118,12 +118,12 @@ def measure(points: int, steps: int) -> dict[str, Any]:
 def draw(path: Path, numbers: dict[str, Any], steps: int) -> None:
     """One trajectory of each inversion, and the statistics of many beside their closed forms."""
     figure = Figure(figsize=(13, 8.4), layout="constrained")
-    above, below = figure.add_gridspec(2, 1, height_ratios=(1.5, 1))
-    left, right = above.subgridspec(1, 2).subplots(sharex=True, sharey=True)
+    rows = figure.add_gridspec(2, 1, height_ratios=(1.5, 1))
+    left, right = rows[0].subgridspec(1, 2).subplots(sharex=True, sharey=True, squeeze=False)[0]
     for axes, kind in ((left, "native"), (right, "edit-friendly")):
         _draw_trajectory(axes, trajectories(kind, 1, steps))
         axes.set_title(f"{kind} inversion, {steps} steps, mean angle {numbers[kind]['mean_angle_degrees']:.0f}°")
-    variance, correlation = below.subgridspec(1, 2).subplots()
+    variance, correlation = rows[1].subgridspec(1, 2).subplots(squeeze=False)[0]
     for kind, colour in (("native", "tab:green"), ("edit-friendly", "tab:purple")):
         t = numbers["timesteps"]
         variance.plot(t, numbers[kind]["expected_variance"], color=colour, lw=1, label=f"{kind}, closed form")

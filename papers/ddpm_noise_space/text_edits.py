@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sfumato.api import Model, Result
 from sfumato.images import contact_sheet, read_image, write_image
 
-Pixels = NDArray[np.uint8]
+Pixels: TypeAlias = NDArray[np.uint8]
 METHODS = {"edit-friendly": "edit-friendly", "native": "native-ddpm"}
 
 

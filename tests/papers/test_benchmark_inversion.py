@@ -4,9 +4,12 @@ import json
 
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 
 from benchmarks import inversion
+from benchmarks.contenders import LeditsPP, Task
 from benchmarks.memory import peak_memory
+from tests.tiny import tiny_picture
 
 STEPS, SKIP = 6, 2
 KEPT = STEPS - SKIP
@@ -38,6 +41,16 @@ def test_reconstruction(report):
     assert errors["plain sequential loop"] > 1e-3
     assert errors["diffusers LEDITS++"] > 1e-3
     assert errors["diffusers img2img"] is None
+
+
+def test_leditspp_is_replayed_as_it_was_inverted(tiny_sd_folder):
+    """With noise in every step, and 15 steps or more, LEDITS++ reconstructs: what the benchmark reports is its own."""
+    task = Task(tiny_sd_folder, tiny_picture(32, 32), "red apple", "green apple", 20, 2, 1.5, 2.0)
+    contender = LeditsPP(task)
+    config = contender.pipe.scheduler.config
+    contender.pipe.scheduler = DPMSolverMultistepScheduler.from_config(config, final_sigmas_type="sigma_min")
+    contender.invert()
+    assert contender.reconstruction_error().abs().max() < 1e-4
 
 
 def test_all_were_timed(report):
