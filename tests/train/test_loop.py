@@ -24,6 +24,11 @@ def run_of(folder, steps=10, task=None, **changes):
     return Run(task or ToyTask(), toy_recipe(steps, **changes), folder, "cpu")
 
 
+def each_step(run, do):
+    for report in run.steps():
+        do(report)
+
+
 def contents(folder):
     return read_checkpoint(newest_checkpoint(folder / "checkpoints"))
 
@@ -92,8 +97,7 @@ def test_a_run_in_pieces_equals_the_run_in_one(tmp_path, second):
             if report.step == stop:
                 break
     with pytest.raises(ZeroDivisionError):
-        for _ in run_of(tmp_path / "pieces", 11, ToyTask(second=second)).steps():
-            raise ZeroDivisionError
+        each_step(run_of(tmp_path / "pieces", 11, ToyTask(second=second)), lambda report: 1 / 0)
     run = run_of(tmp_path / "pieces", 11, ToyTask(second=second))
     assert run.step == 7
     list(run.steps())
@@ -134,14 +138,13 @@ def test_signals_end_the_step_write_a_checkpoint_and_stop(tmp_path, number):
     before = signal.getsignal(number)
     run, seen = run_of(tmp_path, 100, checkpoint_every=50), []
 
-    def train():
-        for report in run.steps():
-            seen.append(report.step)
-            if report.step == 4:
-                os.kill(os.getpid(), number)
+    def tell(report):
+        seen.append(report.step)
+        if report.step == 4:
+            os.kill(os.getpid(), number)
 
     with pytest.raises(KeyboardInterrupt):
-        train()
+        each_step(run, tell)
     assert seen == [1, 2, 3, 4]
     assert newest_checkpoint(tmp_path / "checkpoints").name == "step-00000004"
     assert signal.getsignal(number) == before
@@ -212,8 +215,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(tmp_path)
     run = run_of(tmp_path, 20, task)
     weights = []
     with pytest.raises(NonFinite, match=r"gradient is not finite at step 4: the gradient of 'weight'"):
-        for _ in run.steps():
-            weights.append(task.phases[0].module.weight.detach().clone())
+        each_step(run, lambda _: weights.append(task.phases[0].module.weight.detach().clone()))
     assert torch.equal(task.phases[0].module.weight, weights[-1])
     assert newest_checkpoint(tmp_path / "checkpoints").name == "step-00000003"
 
@@ -228,16 +230,19 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(tmp_path)
 )
 def test_no_checkpoint_is_written_with_a_tensor_that_is_not_finite(tmp_path, where, named):
     run = run_of(tmp_path, 20)
+
+    def spoil(report):
+        if report.step == 2:
+            tensor = {
+                "weight": next(run.task.phases[0].module.parameters()).data,
+                "average": run.averages["first"].shadow_params[1],
+                "optimizer": next(iter(run.optimizers["first"].state.values()))["exp_avg"],
+            }[where]
+            tensor.view(-1)[0] = float("nan")
+
     with pytest.raises(NonFinite, match=named):
-        for report in run.steps():
-            if report.step == 2:
-                tensor = {
-                    "weight": next(run.task.phases[0].module.parameters()).data,
-                    "average": run.averages["first"].shadow_params[1],
-                    "optimizer": next(iter(run.optimizers["first"].state.values()))["exp_avg"],
-                }[where]
-                tensor.view(-1)[0] = float("nan")
-    assert run.step == 2 if where == "weight" else run.step == 3
+        each_step(run, spoil)
+    assert run.step == (2 if where == "weight" else 3)
     assert newest_checkpoint(tmp_path / "checkpoints") is None
 
 

@@ -1,0 +1,134 @@
+"""The patch GAN: its losses in closed form, its adaptive weight, and who gets which gradient."""
+
+import pytest
+import torch
+from torch import nn
+
+from sfumato.errors import BadInput
+from sfumato.train.adversarial import (
+    Discrimination,
+    PatchDiscriminator,
+    adaptive_weight,
+    generator_loss,
+    hinge_loss,
+)
+from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Reconstruction, build_autoencoder
+
+
+@pytest.fixture
+def parts():
+    """A tiny autoencoder with its critic, and a batch of step 5."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_autoencoder(AutoencoderNetwork(f=2, channels=(8, 8), groups=4, latent_channels=2), 32)
+        critic = PatchDiscriminator(8, 3)
+        batch = {"pixels": torch.rand(2, 3, 32, 32) * 2 - 1, "noise": torch.randn(2, 2, 16, 16)}
+    return network, critic, batch | {"step": torch.tensor(5)}
+
+
+def test_the_discriminator_judges_patches_of_seventy_pixels():
+    critic = PatchDiscriminator(8, 3)
+    x = torch.zeros(1, 3, 256, 256, requires_grad=True)
+    scores = critic.patches[0](x)
+    assert critic(x).shape == (1, 1, 30, 30)
+    # The receptive field is that of the convolutions alone; group normalisation sees the whole picture.
+    field = 1
+    for layer in reversed([m for m in critic.patches if isinstance(m, nn.Conv2d)]):
+        field = (field - 1) * layer.stride[0] + layer.kernel_size[0]
+    assert field == 70
+    assert scores.shape == (1, 8, 128, 128)
+
+
+def test_a_score_does_not_depend_on_the_rest_of_the_batch():
+    critic, x = PatchDiscriminator(8, 2), torch.randn(3, 3, 32, 32)
+    torch.testing.assert_close(critic(x)[1:2], critic(x[1:2]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda: PatchDiscriminator(12), "multiple of 8"),
+        (lambda: PatchDiscriminator(8, 0), "at least 1"),
+        (lambda: PatchDiscriminator(8, 3).check(16), "at least 24"),
+    ],
+)
+def test_impossible_discriminators_are_refused(wrong, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        wrong()
+    PatchDiscriminator(8, 3).check(24)
+    assert PatchDiscriminator(8, 3)(torch.zeros(1, 3, 24, 24)).numel() == 1
+
+
+def test_hinge_loss_in_closed_form():
+    real, made = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.5])
+    assert hinge_loss(real, made).item() == pytest.approx(((0 + 0.5) / 2 + (0 + 1.5) / 2) / 2)
+
+
+def test_generator_loss_gives_the_reconstruction_a_gradient_and_the_critic_none(parts):
+    _, critic, batch = parts
+    x = batch["pixels"].clone().requires_grad_()
+    loss = generator_loss(critic, x)
+    torch.testing.assert_close(loss, -critic(batch["pixels"]).mean())
+    loss.backward()
+    assert x.grad.abs().sum() > 0
+    assert all(p.grad is None and p.requires_grad for p in critic.parameters())
+
+
+@pytest.mark.parametrize("scale", [1.0, 4096.0])
+def test_adaptive_weight_is_the_ratio_of_the_gradients(scale):
+    w = torch.tensor([3.0, 4.0], requires_grad=True)
+    weight = adaptive_weight(2 * w.square().sum(), 0.5 * w.sum(), w, scale)
+    assert weight.item() == pytest.approx(4 * 5 / (0.5 * 2**0.5 + 1e-4), rel=1e-6)
+    assert not weight.requires_grad
+
+
+def test_adaptive_weight_is_clamped_where_the_critic_is_flat():
+    w = torch.tensor([3.0, 4.0], requires_grad=True)
+    assert adaptive_weight(1e3 * w.square().sum(), 0 * w.sum(), w).item() == 1e4
+
+
+def test_the_autoencoder_turn_adds_the_weighted_term_from_its_start_on(parts):
+    network, critic, batch = parts
+    plain = Reconstruction(network, AutoencoderLoss())(batch)[0]
+    late = AutoencoderLoss(adversarial=0.5, adversarial_start=6)
+    torch.testing.assert_close(Reconstruction(network, late, discriminator=critic)(batch)[0], plain)
+    with_gan = Reconstruction(network, AutoencoderLoss(adversarial=0.5, adversarial_start=5), discriminator=critic)
+    loss, scalars = with_gan(batch)
+    torch.testing.assert_close(loss, plain + 0.5 * scalars["adaptive_weight"] * scalars["adversarial"])
+    loss.backward()
+    assert all(p.grad is None for p in critic.parameters())
+    assert all(p.grad is not None for p in network.parameters())
+
+
+def test_the_turns_own_their_weights_alone(parts):
+    network, critic, _ = parts
+    reconstruction = Reconstruction(network, AutoencoderLoss(adversarial=1.0), discriminator=critic)
+    judging = Discrimination(critic, reconstruction)
+    assert {id(p) for p in reconstruction.parameters()} == {id(p) for p in network.parameters()}
+    assert {id(p) for p in judging.parameters()} == {id(p) for p in critic.parameters()}
+
+
+def test_the_discriminator_turn_gives_the_autoencoder_no_gradient(parts):
+    network, critic, batch = parts
+    reconstruction = Reconstruction(network, AutoencoderLoss(adversarial=1.0), discriminator=critic)
+    loss, scalars = Discrimination(critic, reconstruction)(batch)
+    made = reconstruction.reconstruct(batch)[0]
+    torch.testing.assert_close(loss, hinge_loss(critic(batch["pixels"]), critic(made)))
+    loss.backward()
+    assert all(p.grad is None for p in network.parameters())
+    assert all(p.grad is not None for p in critic.parameters())
+    assert scalars.keys() == {"real", "made"}
+
+
+def test_the_critic_learns_to_tell_noise_from_smooth_pictures():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        critic = PatchDiscriminator(8, 2)
+        real, made = torch.randn(8, 3, 1, 1).expand(-1, -1, 32, 32), torch.randn(8, 3, 32, 32)
+    adam = torch.optim.Adam(critic.parameters(), lr=1e-2, betas=(0.5, 0.9))
+    for _ in range(15):
+        adam.zero_grad()
+        loss = hinge_loss(critic(real), critic(made))
+        loss.backward()
+        adam.step()
+    assert loss.item() < 0.3

@@ -1,0 +1,84 @@
+"""Two processes under torchrun on the CPU (gloo) train as one process that sees both batches."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato.train.checkpoint import newest_checkpoint, read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """(folder and reports of two processes, folder and report of one)."""
+    two, one = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("one")
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    for start, folder in ((TORCHRUN, two), ((), one)):
+        done = subprocess.run(
+            [sys.executable, *start, "-m", "tests.train.ranks", str(folder)],
+            cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    reports = [json.loads((two / f"report-{rank}.json").read_text()) for rank in range(2)]
+    return two, reports, one, json.loads((one / "report-0.json").read_text())
+
+
+@pytest.mark.parametrize(("scenario", "samples"), [("toy", 6 * 2 * 2 * 4), ("gan", 6 * 2 * 2)])
+def test_both_processes_hold_the_same_weights_and_one_process_with_both_batches_too(both, scenario, samples):
+    two, reports, one, alone = both
+    for report in reports:
+        assert report[scenario] == {"spread": 0.0, "step": 6, "samples": samples}
+    assert alone[scenario]["step"] == 6
+    mine, theirs = (read_checkpoint(newest_checkpoint(f / scenario / "checkpoints"))[0] for f in (two, one))
+    assert mine.keys() == theirs.keys()
+    for file in mine:
+        for name, value in mine[file].items():
+            if not name.endswith("exp_avg_sq"):  # Adam's mean gradient; its square says nothing more
+                torch.testing.assert_close(value, theirs[file][name], rtol=1e-4, atol=2e-6, msg=f"{file}: {name}")
+
+
+def test_the_adaptive_weight_is_that_of_all_processes(both):
+    two, _, one, _ = both
+    mine, theirs = (
+        [json.loads(line).get("autoencoder/adaptive_weight") for line in (f / "gan" / "log.jsonl").open()]
+        for f in (two, one)
+    )
+    assert mine[:2] == [None, None]
+    assert mine[2:] == pytest.approx(theirs[2:], rel=1e-4)
+
+
+def test_minutes_stop_all_processes_at_the_same_step(both):
+    _, reports, _, _ = both
+    steps = {report["minutes"]["step"] for report in reports}
+    assert len(steps) == 1
+    assert 0 < steps.pop() < 1_000_000
+    for report in reports:
+        assert report["minutes"]["resumed"] == report["minutes"]["step"]
+        assert report["minutes"]["spread"] == 0.0
+
+
+@pytest.mark.parametrize(("scenario", "named"), [("data", "batch's 'x'"), ("weight", "weight 'network.0.weight'")])
+def test_a_nan_on_one_process_stops_both_before_the_step(both, scenario, named):
+    two, reports, _, _ = both
+    assert named in reports[1][scenario]["stopped"]
+    assert "another process" in reports[0][scenario]["stopped"]
+    for report in reports:
+        assert "at step 4" in report[scenario]["stopped"]
+        assert report[scenario]["step"] == 4
+    path = newest_checkpoint(two / scenario / "checkpoints")
+    assert path.name == "step-00000003"
+    assert all(t.isfinite().all() for group in read_checkpoint(path)[0].values() for t in group.values())
+
+
+def test_a_signal_to_one_process_stops_both_with_a_checkpoint(both):
+    two, reports, _, _ = both
+    assert all(report["signal"]["interrupted"] for report in reports)
+    assert reports[0]["signal"]["step"] == reports[1]["signal"]["step"] == 5
+    assert newest_checkpoint(two / "signal" / "checkpoints").name == "step-00000005"
