@@ -28,15 +28,12 @@ def parts():
 
 def test_the_discriminator_judges_patches_of_seventy_pixels():
     critic = PatchDiscriminator(8, 3)
-    x = torch.zeros(1, 3, 256, 256, requires_grad=True)
-    scores = critic.patches[0](x)
-    assert critic(x).shape == (1, 1, 30, 30)
+    assert critic(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
     # The receptive field is that of the convolutions alone; group normalisation sees the whole picture.
     field = 1
     for layer in reversed([m for m in critic.patches if isinstance(m, nn.Conv2d)]):
         field = (field - 1) * layer.stride[0] + layer.kernel_size[0]
     assert field == 70
-    assert scores.shape == (1, 8, 128, 128)
 
 
 def test_a_score_does_not_depend_on_the_rest_of_the_batch():
@@ -126,7 +123,7 @@ def test_the_critic_learns_to_tell_noise_from_smooth_pictures():
         critic = PatchDiscriminator(8, 2)
         real, made = torch.randn(8, 3, 1, 1).expand(-1, -1, 32, 32), torch.randn(8, 3, 32, 32)
     adam = torch.optim.Adam(critic.parameters(), lr=1e-2, betas=(0.5, 0.9))
-    for _ in range(15):
+    for _ in range(40):
         adam.zero_grad()
         loss = hinge_loss(critic(real), critic(made))
         loss.backward()
