@@ -124,3 +124,17 @@ def check_params(network: DiffusionModel, params: Params) -> None:
     for name in STRENGTHS:
         if not network.takes_text and getattr(params, name, 1.0) != 1:
             raise BadInput(f"{name} must be 1 for a model without text input, not {getattr(params, name)}.")
+
+
+def height_and_width(network: DiffusionModel, size: Any) -> tuple[int, int]:
+    """(height, width) of a new picture from what callers give as (width, height), one side, or None for native.
+
+    Raises:
+        BadInput: neither.
+    """
+    if size is None:
+        return network.native_size
+    sides = as_list(size) * (1 if isinstance(size, (list, tuple)) else 2)
+    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
+        raise BadInput(f"size must be (width, height) in pixels, or one side of a square, not {size!r}.")
+    return sides[1], sides[0]

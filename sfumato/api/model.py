@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from PIL import Image
 
-from sfumato.api.arguments import as_list, check_batch, check_params, check_prompts, check_seeds, resolve, spread
+from sfumato.api.arguments import (
+    as_list,
+    check_batch,
+    check_params,
+    check_prompts,
+    check_seeds,
+    height_and_width,
+    resolve,
+    spread,
+)
 from sfumato.api.generating import generating
 from sfumato.api.group import Group, padded_size, picture_fingerprint
 from sfumato.api.inverted import Inverted
@@ -174,13 +183,6 @@ class Model:
         check_prompts(network, [negative_prompt], "negative prompt", empty=True)
         count = max(len(seeds), len(texts))
         texts, seeds = spread(texts, count, "prompt"), spread(seeds, count, "seed")
-        shape = network.latent_shape(*_height_and_width(network, size))
+        shape = network.latent_shape(*height_and_width(network, size))
         network.condition([*texts, negative_prompt])
         return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch))
-
-
-def _height_and_width(network: DiffusionModel, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    if size is None:
-        return network.native_size
-    width, height = (size, size) if isinstance(size, int) else size
-    return height, width

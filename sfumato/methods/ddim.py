@@ -26,6 +26,7 @@ class DDIMParams(Params):
 
     steps: int = option(50, "number of steps of the run", stage="invert", low=1, high=1000)
     source_strength: float = option(1.0, "guidance strength of the source prompt", stage="invert", low=0, high=100)
+    refine: int = option(0, "fixed-point iterations per step: a more exact inversion", stage="invert", low=0, high=100)
     skip: int = option(
         0,
         "steps at the noisy end that the edit leaves out; more keeps more of the picture",
@@ -46,7 +47,7 @@ def invert(
     batch: int | None,
 ) -> Generator[StepState, None, Inversion]:
     """Nothing is drawn, and every evaluation waits for the one before: seeds and batch change nothing."""
-    return (yield from invert_ddim(guided, x0, condition, steps=params.steps, seeds=seeds))
+    return (yield from invert_ddim(guided, x0, condition, steps=params.steps, refine=params.refine, seeds=seeds))
 
 
 @method(

@@ -1,0 +1,35 @@
+"""Every registered method on every tiny layout."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sfumato
+from sfumato.api import Model
+from sfumato.methods.registry import get_method, methods
+
+
+@pytest.fixture(scope="session")
+def models(tiny_folder: Callable[[str], Path]) -> Callable[[str], Model]:
+    """The loaded model of a layout, shared by all tests: that they leave it unchanged is itself tested."""
+    loaded: dict[str, Model] = {}
+
+    def model(layout: str) -> Model:
+        if layout not in loaded:
+            loaded[layout] = sfumato.load(str(tiny_folder(layout)))
+        return loaded[layout]
+
+    return model
+
+
+@pytest.fixture
+def model(models, layout) -> Model:
+    """Each layout's model in turn."""
+    return models(layout)
+
+
+@pytest.fixture(params=list(methods()))
+def method(request):
+    """Each method in turn."""
+    return get_method(request.param)

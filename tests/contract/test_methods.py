@@ -1,0 +1,203 @@
+"""What every method owes its users, whatever the layout of the model."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sfumato
+from sfumato.errors import BadInput, NonFinite
+from sfumato.methods.params import options_of
+from tests.tiny import tiny_picture
+
+STEPS = 6
+PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1), tiny_picture(37, 21, seed=2)]
+
+APPROXIMATE = {"ddim": ({"steps": 40, "refine": 6}, 36)}
+"""Options and skip under which an approximate inversion reconstructs, for as far as random weights let it."""
+
+
+def words(model, source="red cat", target="green dog"):
+    """Prompts, for a model that reads them."""
+    return (source, target) if model.network.takes_text else ("", "")
+
+
+def strength(model, value):
+    """A guidance strength, for a model that takes one."""
+    return {"strength": value} if model.network.takes_text else {}
+
+
+def invert(model, method, pictures=PICTURES[0], **options):
+    options.setdefault("steps", STEPS)
+    if "exact" in options_of(method.params):
+        options.setdefault("exact", True)
+    return model.invert(pictures, words(model)[0], method=method.name, **options)
+
+
+def levels(result):
+    return [pixels.astype(int) for pixels in result.pixels]
+
+
+def state_of(model):
+    """Everything of a model that a method could forget to restore."""
+    networks = model.network._networks().values()
+    hooks = [
+        len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+        for network in networks
+        for module in network.modules()
+    ]
+    modes = [module.training for network in networks for module in network.modules()]
+    processors = [type(p) for p in getattr(model.network.unet, "attn_processors", {}).values()]
+    model.network._fingerprint = None
+    return model.network.fingerprint(), hooks, modes, processors, len(model.network._evaluations.scopes)
+
+
+def test_null_edit_reconstructs(model, method):
+    """Target = source at the same strength: the picture itself, to one grey level."""
+    options, skip = APPROXIMATE.get(method.name, ({}, 0))
+    pictures = PICTURES[:1] if options else PICTURES[::2]
+    inverted = invert(model, method, pictures, **options)
+    edit = inverted.edit(words(model)[0], skip=skip, **strength(model, inverted.params.source_strength))
+    for pixels, picture in zip(levels(edit), pictures, strict=True):
+        assert abs(pixels - np.asarray(picture)).max() <= 1
+
+
+def test_an_edit_changes_the_picture_and_keeps_its_size(model, method):
+    inverted = invert(model, method, PICTURES)
+    edit = inverted.edit(words(model)[1], skip=0)
+    for image, picture in zip(edit.images, PICTURES, strict=True):
+        assert image.size == picture.size
+        if model.network.takes_text:
+            assert np.abs(np.asarray(image).astype(int) - np.asarray(picture)).mean() > 1
+
+
+def test_deterministic(model, method):
+    edits = [invert(model, method, seed=3).edit(words(model)[1], skip=1, **strength(model, 4.0)) for _ in range(2)]
+    assert np.array_equal(*(edit.pixels[0] for edit in edits))
+
+
+def test_the_same_alone_and_in_a_batch(model, method):
+    """The noise is identical; the network rounds a batch of another size differently, which random weights amplify."""
+    together = invert(model, method, PICTURES, seed=[5, 6, 7])
+    alone = invert(model, method, PICTURES[1], seed=6)
+    in_batch, by_itself = together.groups[0].inversion, alone.groups[0].inversion
+    if method.name != "ddim":
+        assert torch.equal(in_batch.x[0, 1], by_itself.x[0, 0])
+    a = together.edit(words(model)[1], skip=2, **strength(model, 3.0))
+    b = alone.edit(words(model)[1], skip=2, **strength(model, 3.0))
+    assert abs(levels(a)[1] - levels(b)[0]).max() <= 2
+
+
+def test_half_precision_stays_finite(model, method, tiny_folder, layout):
+    half = sfumato.load(str(tiny_folder(layout)), dtype="bf16")
+    assert half.network.dtype == torch.bfloat16
+    inverted = invert(half, method)
+    edit = inverted.edit(words(half)[1], skip=1, check=True, **strength(half, 3.0))
+    assert edit.pixels[0].shape == (32, 32, 3)
+    assert math.isfinite(edit.report["reconstruction_latent_max_error"])
+    if method.name != "ddim":
+        assert edit.report["reconstruction_latent_max_error"] <= 1e-6
+
+
+def test_model_unchanged_after_success_error_and_cancel(model, method):
+    before = state_of(model)
+    inverted = invert(model, method)
+    inverted.edit(words(model)[1])
+    assert state_of(model) == before
+
+    with pytest.raises(BadInput):
+        inverted.edit(words(model)[1], skip=STEPS)
+    assert state_of(model) == before
+
+    run = inverted.edit_steps(words(model)[1], skip=1)
+    next(run)
+    run.close()
+    with pytest.raises(RuntimeError, match="cancelled"):
+        _ = run.result
+    run = model.invert_steps(PICTURES[0], words(model)[0], method=method.name, steps=STEPS)
+    next(run)
+    del run
+    assert state_of(model) == before
+
+
+def test_global_randomness_untouched(model, method):
+    torch.manual_seed(11)
+    np.random.seed(11)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    invert(model, method).edit(words(model)[1])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)
+
+
+def test_a_nan_is_named_with_its_step(model, method):
+    def break_late(module, inputs, output):
+        late = inputs[1] if isinstance(inputs[1], int) else int(inputs[1].flatten()[-1])
+        return (output[0] * torch.nan, *output[1:]) if late < 400 else output
+
+    inverted = invert(model, method)
+    before = state_of(model)
+    handle = model.network.unet.register_forward_hook(break_late)
+    try:
+        with pytest.raises(NonFinite, match=rf"Step \d of {STEPS} \(timestep \d+\): the predicted noise"):
+            inverted.edit(words(model)[1], skip=0)
+        with pytest.raises(NonFinite, match=rf"Step \d of {STEPS} \(timestep \d+\): the predicted noise"):
+            invert(model, method)
+    finally:
+        handle.remove()
+    assert state_of(model) == before
+
+
+def bad_values(each):
+    """Values that a field must refuse."""
+    yield "many"
+    if each.type is bool:
+        yield 1
+        return
+    yield from (math.nan, math.inf, None, True)
+    if each.type is int:
+        yield 1.5
+    low, high, above = (each.metadata[key] for key in ("low", "high", "above"))
+    yield from (value for value in (above, low - 1 if low is not None else None) if value is not None)
+    if high is not None:
+        yield high + 1
+
+
+def test_bad_parameters_are_refused_before_any_work(models, method):
+    model = models("sd")
+    inverted = invert(model, method)
+    calls = model.network.count.calls
+    for name, each in options_of(method.params).items():
+        for value in bad_values(each):
+            with pytest.raises(BadInput, match=name):
+                model.invert_steps(PICTURES[0], "red cat", method=method.name, **{name: value})
+            if each.metadata["stage"] == "edit" and value is not None:
+                with pytest.raises(BadInput, match=name):
+                    inverted.edit_steps("green dog", **{name: value})
+    with pytest.raises(BadInput, match=r"it takes .*steps"):
+        model.invert_steps(PICTURES[0], "red cat", method=method.name, stepps=3)
+    with pytest.raises(BadInput, match=f"skip must be between 0 and {STEPS - 1}"):
+        inverted.edit_steps("green dog", skip=STEPS)
+    assert model.network.count.calls == calls
+
+
+def test_parameters_explain_themselves(method):
+    assert len(method.summary) > 10
+    for each in options_of(method.params).values():
+        assert each.metadata["help"]
+        assert each.metadata["stage"] in ("invert", "edit")
+        assert each.type in (bool, int, float), "the command line makes a flag of it"
+    method.params().check()
+
+
+def test_outside_a_mask_nothing_changes(model, method):
+    picture = PICTURES[2]
+    mask = np.zeros((21, 37), np.uint8)
+    mask[4:15, 9:30] = 255
+    inverted = invert(model, method, picture)
+    edit = inverted.edit(words(model)[1], skip=0, mask=Image.fromarray(mask))
+    differs = (edit.pixels[0] != np.asarray(picture)).any(axis=-1)
+    assert not differs[mask == 0].any()
+    if model.network.takes_text:
+        assert differs[mask == 255].any()
