@@ -121,11 +121,12 @@ def test_the_critic_learns_to_tell_noise_from_smooth_pictures():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         critic = PatchDiscriminator(8, 2)
-        real, made = torch.randn(8, 3, 1, 1).expand(-1, -1, 32, 32), torch.randn(8, 3, 32, 32)
-    adam = torch.optim.Adam(critic.parameters(), lr=1e-2, betas=(0.5, 0.9))
-    for _ in range(40):
+        made = torch.rand(8, 3, 32, 32) * 2 - 1
+        real = nn.functional.interpolate(made[..., ::8, ::8], scale_factor=8.0, mode="bilinear")
+    adam = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.5, 0.9))
+    for _ in range(30):
         adam.zero_grad()
         loss = hinge_loss(critic(real), critic(made))
         loss.backward()
         adam.step()
-    assert loss.item() < 0.3
+    assert loss.item() < 0.5  # a critic that cannot tell them has 1

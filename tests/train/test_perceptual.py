@@ -82,7 +82,7 @@ def test_same_padding_is_tensorflow_s(kernel, stride):
     """Of an odd number of padded pixels, one more lies after the picture than before it."""
     convolution, x = SameConv2d(1, 1, kernel, stride, bias=False), torch.randn(7, 8)
     weight = convolution.weight[0, 0].detach()
-    out = convolution(x[None, None])[0, 0]
+    out = convolution(x[None, None])[0, 0].detach()
     assert out.shape == (-(-7 // stride), -(-8 // stride))
     before = [max((n - 1) * stride + kernel - side, 0) // 2 for n, side in zip(out.shape, x.shape, strict=True)]
     for row, column in product(*map(range, out.shape)):
