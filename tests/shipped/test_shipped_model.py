@@ -1,0 +1,121 @@
+"""The model in the package: plain diffusers opens it, it is small, and it does what the README says."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from safetensors import safe_open
+
+import sfumato
+from sfumato.core.guidance import Guided
+from sfumato.inversion import invert_edit_friendly, replay
+from sfumato.metrics import DualEncoder
+from sfumato.models.bundled import bundled_path
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.load import load_model
+
+EXAMPLES = Path(sfumato.__file__).parent / "examples"
+LIMIT = 80_000_000
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return bundled_path("emoji")
+
+
+@pytest.fixture(scope="module")
+def network() -> DiffusionModel:
+    return load_model("emoji")
+
+
+def test_plain_diffusers_opens_and_samples_from_it(folder: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    drawn = pipe("red apple, twemoji", num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images[0]
+    assert drawn.size == (64, 64)
+    assert np.asarray(drawn).std() > 10
+
+
+def test_it_is_small_in_half_precision_and_without_pickles(folder: Path) -> None:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= LIMIT
+    assert not [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+    weights = [file for file in files if file.suffix == ".safetensors"]
+    assert len(weights) == 4
+    for file in weights:
+        with safe_open(file, framework="pt") as tensors:
+            kinds = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+        assert kinds <= {"F16", "I64"}, file
+
+
+def test_the_text_towers_of_pipeline_and_dual_encoder_are_one(folder: Path, network: DiffusionModel) -> None:
+    judge = DualEncoder.load(folder / "dual_encoder")
+    ids = judge.tokenizer(["red apple, twemoji"], padding="max_length", max_length=32, return_tensors="pt").input_ids
+    tokens = judge.model.text_model(ids).last_hidden_state
+    assert torch.equal(tokens, network.condition("red apple, twemoji").tokens)
+
+
+def test_it_knows_an_apple_from_a_dog(folder: Path) -> None:
+    judge = DualEncoder.load(folder / "dual_encoder")
+    pixels = np.asarray(Image.open(EXAMPLES / "apple.png").convert("RGB"))
+    apple = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    texts = ["red apple, twemoji", "dog face, twemoji", "automobile, twemoji", "crying face, twemoji"]
+    similarity = judge.image_features(apple) @ judge.text_features(texts).T
+    assert similarity.argmax() == 0
+
+
+def as_epsilon(network: DiffusionModel) -> DiffusionModel:
+    """The same weights read as an eps-network: another function, for which the guarantee must hold as well."""
+    schedule = dataclasses.replace(network.schedule, prediction_type="epsilon")
+    return DiffusionModel(network.unet, network.codec, network.towers, schedule)
+
+
+def run_to_the_end(steps: Iterator) -> object:
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        return stop.value
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "epsilon"])
+@pytest.mark.parametrize("shape", [(64, 64), (48, 80)])
+@pytest.mark.parametrize(("steps", "exact"), [(20, True), (20, False), (50, False), (100, False), (100, True)])
+def test_reconstruction_is_exact(
+    network: DiffusionModel, kind: str, shape: tuple[int, int], steps: int, exact: bool
+) -> None:
+    """Maximum latent error at most 1e-6 with `exact`, 1e-5 in batches over timesteps."""
+    model = network if kind == "v_prediction" else as_epsilon(network)
+    picture = Image.open(EXAMPLES / "apple.png").convert("RGB").resize(shape[::-1])
+    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    x0 = model.encode(pixels)
+    source = model.condition(["red apple, twemoji"])
+    guided = Guided(model, model.condition([""]), (3.5,))
+    inversion = run_to_the_end(invert_edit_friendly(guided, x0, source, steps=steps, seeds=[0], exact=exact))
+    last = None
+    for state in replay(guided, inversion, source):
+        last = state.x_prev
+    error = float((last - x0).abs().max())
+    assert error <= (1e-6 if exact else 1e-5), error
+
+
+def test_an_edit_comes_closer_to_its_prompt() -> None:
+    model = sfumato.load("emoji")
+    edit = model.invert(EXAMPLES / "apple.png", "red apple, twemoji").edit("green apple, twemoji")
+    metrics = edit.report["metrics"]
+    assert metrics["edit_similarity_to_target"][0] > metrics["source_similarity_to_target"][0]
+    source = np.asarray(Image.open(EXAMPLES / "apple.png").convert("RGB")).astype(int)
+    edited = np.asarray(edit.images[0].convert("RGB")).astype(int)
+    red = source[..., 0] - source[..., 1] > 80
+    assert (edited[..., 1] - edited[..., 0])[red].mean() > 0, "what was red is now more green than red"
+
+
+def test_loading_touches_no_network(folder: Path) -> None:
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert load_model("emoji").fingerprint() == load_model(folder).fingerprint()
