@@ -54,8 +54,7 @@ def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *,
     """Prompts that the model can read; `empty` allows the empty one.
 
     Raises:
-        BadInput: not text, empty, or text for a model without text input. Their length is checked when they are
-            encoded, which is before the network is used.
+        BadInput: not text, empty, longer than the model reads, or text for a model without text input.
     """
     for prompt in prompts:
         if not isinstance(prompt, str):
@@ -64,6 +63,8 @@ def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *,
             raise BadInput(f"The {name} is empty: say in a few words what the picture shall show.")
         if not network.takes_text and prompt.strip():
             raise BadInput(f"{network.name or 'This model'} has no text input: leave the {name} empty.")
+    for tower in network.towers:
+        tower.tokenize(prompts)
     return [prompt if network.takes_text else "" for prompt in prompts]
 
 

@@ -65,9 +65,17 @@ class Model:
     Attributes:
         network: the network, its autoencoder and text towers.
         folder: where it was loaded from, if that is a folder; a `dual_encoder` in it scores the results.
+
+    Raises:
+        BadInput: a network that needs more than latents and prompts.
     """
 
     def __init__(self, network: DiffusionModel, folder: Path | None = None) -> None:
+        if network.map_channels:
+            raise BadInput(
+                f"{network.name or 'This network'} takes {network.map_channels} channels beside the latent "
+                "(inpainting, for example): load the model without them, and give edits a mask."
+            )
         self.network = network
         self.folder = folder
 
@@ -119,7 +127,6 @@ class Model:
         count = max(len(seeds), len(texts)) if len(pictures) == 1 else len(pictures)
         pictures = pictures * count if len(pictures) == 1 else pictures
         texts, seeds = spread(texts, count, "source prompt"), spread(seeds, count, "seed")
-        self.network.condition(texts)
         return Run(self.network, inverting(self, chosen, params, pictures, texts, seeds, batch))
 
     def open(self, path: str | os.PathLike[str], images: Any = None) -> Inverted:
@@ -184,5 +191,4 @@ class Model:
         count = max(len(seeds), len(texts))
         texts, seeds = spread(texts, count, "prompt"), spread(seeds, count, "seed")
         shape = network.latent_shape(*height_and_width(network, size))
-        network.condition([*texts, negative_prompt])
         return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch))

@@ -37,13 +37,12 @@ def test_exact_and_default_reconstruction(models, layout):
     """`exact` is exact on any network; the default is within what batches of another size are rounded to."""
     model = models(layout)
     prompt = "red cat" if model.network.takes_text else ""
-    for steps in (20, 50):
-        exact = model.invert([PICTURE, OTHER], prompt, steps=steps, exact=True)
-        default = model.invert([PICTURE, OTHER], prompt, steps=steps)
-        errors = [each.reconstruct().report["reconstruction_latent_max_error"] for each in (exact, default)]
-        assert errors[0] <= 1e-6
-        # random weights blow rounding up; trained ones stay below 1e-5 (see tests/exact/test_inversion.py)
-        assert errors[1] <= 2e-2
+    exact = model.invert([PICTURE, OTHER], prompt, steps=20, exact=True)
+    default = model.invert([PICTURE, OTHER], prompt, steps=20)
+    errors = [each.reconstruct().report["reconstruction_latent_max_error"] for each in (exact, default)]
+    assert errors[0] <= 1e-6
+    # random weights blow rounding up; trained ones are held to 1e-5 in test_shipped.py
+    assert errors[1] <= 1e-2
 
 
 def test_network_evaluations_are_the_fewest(sd):
@@ -301,6 +300,8 @@ def test_bad_edits_are_refused_before_any_work(sd, inverted, changes, message):
 BAD_GENERATE = [
     ({"prompts": ""}, "empty"),
     ({"prompts": ["a", "b"], "seed": [1, 2, 3]}, "prompt"),
+    ({"prompts": LONG}, "tokens"),
+    ({"negative_prompt": LONG}, "tokens"),
     ({"size": (33, 32)}, "multiples of 8"),
     ({"size": 0}, "multiples of 8"),
     ({"size": "big"}, "size"),
@@ -312,8 +313,10 @@ BAD_GENERATE = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD_GENERATE)
 def test_bad_generations_are_refused_before_any_work(sd, changes, message):
+    calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message):
         sd.generate_steps(**{"prompts": "red cat", **changes})
+    assert sd.network.count.calls == calls
 
 
 def test_a_model_without_text_takes_neither_prompts_nor_strengths(models):
@@ -324,3 +327,71 @@ def test_a_model_without_text_takes_neither_prompts_nor_strengths(models):
         ddpm.invert_steps(PICTURE, source_strength=2.0)
     with pytest.raises(BadInput, match="strength must be 1"):
         ddpm.invert(PICTURE, steps=3).edit(strength=2.0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (9, 8)])
+def test_tiny_and_thin_pictures(models, layout, size):
+    model = models(layout)
+    picture = tiny_picture(64, 64).resize(size)
+    source, target = ("red cat", "green dog") if model.network.takes_text else ("", "")
+    edit = model.invert(picture, source, steps=3).edit(target)
+    assert edit.images[0].size == size
+
+
+def test_a_dual_encoder_in_the_folder_scores_the_results(tiny_sd_folder, tmp_path):
+    import shutil
+
+    from transformers import CLIPConfig, CLIPModel
+
+    from tests.tiny import seeded, text_config, tiny_tokenizer
+
+    folder = tmp_path / "scored"
+    shutil.copytree(tiny_sd_folder, folder)
+    tokenizer = tiny_tokenizer()
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 16, "patch_size": 8}
+    with seeded(0):
+        clip = CLIPModel(
+            CLIPConfig(
+                text_config=text_config(tokenizer).to_dict(),
+                vision_config={**vision, "projection_dim": 16},
+                projection_dim=16,
+            )
+        )
+    clip.save_pretrained(folder / "dual_encoder")
+    tokenizer.save_pretrained(folder / "dual_encoder")
+    preprocessor = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "dual_encoder" / "preprocessor_config.json").write_text(
+        json.dumps({**preprocessor, "do_center_crop": False})
+    )
+    model = sfumato.load(str(folder))
+    metrics = model.invert(PICTURE, "red cat", steps=4).edit(["green dog", "blue tree"]).report["metrics"]
+    for name in ("source_similarity_to_target", "edit_similarity_to_target"):
+        assert len(metrics[name]) == 2
+        assert all(-1 <= value <= 1 for value in metrics[name])
+    assert len(model.generate("red cat", steps=2).report["metrics"]["similarity"]) == 1
+
+
+def test_inpainting_networks_are_refused(tiny_folder, tmp_path):
+    from tests.tiny import tiny_sd
+
+    with pytest.raises(BadInput, match="give edits a mask"):
+        sfumato.load(str(tiny_sd(tmp_path / "inpainting", in_channels=9)))
+
+
+def test_methods_of_other_packages_are_found(monkeypatch, sd):
+    from sfumato.methods import registry
+    from sfumato.methods.edit_friendly import EditFriendlyParams, edit, invert
+
+    class Entry:
+        @staticmethod
+        def load():
+            if "borrowed" not in registry._REGISTERED:
+                registry.method("borrowed", summary="a test", params=EditFriendlyParams, invert=invert)(edit)
+
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry] if group == "sfumato.methods" else [])
+    assert "borrowed" in registry.methods()
+    assert len(sd.invert(PICTURE, "red cat", method="borrowed", steps=3).edit("green dog")) == 1
+    with pytest.raises(BadInput, match="two methods called 'ddim'"):
+        registry.method("ddim", summary="again", params=EditFriendlyParams, invert=invert)(edit)
