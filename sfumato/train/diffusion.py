@@ -7,6 +7,7 @@ with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 
 2021).
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from sfumato.train.dataset import draw_captions, exported_folder, open_data, sav
 from sfumato.train.dual_encoder import tokenise
 from sfumato.train.export import assemble, export_pipeline
 from sfumato.train.frozen import load_autoencoder, load_frozen
-from sfumato.train.latents import cached_latents, normalise_latent_space
+from sfumato.train.latents import cached_latents, kept_statistics, normalise_latent_space
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
@@ -84,6 +85,29 @@ def build_unet(shape: DiffusionNetwork, latent_channels: int, side: int, width: 
     )  # fmt: skip
 
 
+def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
+    """The noise schedule of 1000 timesteps, as the exported pipeline keeps it.
+
+    Raises:
+        BadInput: a setting is out of its range.
+    """
+    if loss.prediction not in ("epsilon", "v_prediction"):
+        raise BadInput(f"loss.prediction must be 'epsilon' or 'v_prediction', not '{loss.prediction}'.")
+    if loss.schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
+        raise BadInput(f"loss.schedule must be linear, scaled_linear or squaredcos_cap_v2, not '{loss.schedule}'.")
+    if not 0 < loss.beta_start <= loss.beta_end < 1:
+        raise BadInput(f"0 < loss.beta_start <= loss.beta_end < 1 must hold, not {loss.beta_start}, {loss.beta_end}.")
+    if not 0 <= loss.min_snr < math.inf:
+        raise BadInput(f"loss.min_snr must be 0 (off) or above, not {loss.min_snr}.")
+    if not 0 <= loss.condition_dropout <= 1:
+        raise BadInput(f"loss.condition_dropout must lie between 0 and 1, not {loss.condition_dropout}.")
+    return DDIMScheduler(
+        beta_schedule=loss.schedule, beta_start=loss.beta_start, beta_end=loss.beta_end,
+        prediction_type=loss.prediction, clip_sample=False, set_alpha_to_one=True, steps_offset=1,
+        timestep_spacing="leading",
+    )  # fmt: skip
+
+
 class Denoising(nn.Module):
     """The U-Net with its loss; forward(batch) -> (loss, scalars).
 
@@ -92,8 +116,6 @@ class Denoising(nn.Module):
 
     def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler, loss: DiffusionLoss) -> None:
         super().__init__()
-        if loss.prediction not in ("epsilon", "v_prediction"):
-            raise BadInput(f"loss.prediction must be 'epsilon' or 'v_prediction', not '{loss.prediction}'.")
         self.unet = unet
         self.loss = loss
         self.register_buffer("abar", scheduler.alphas_cumprod.clone(), persistent=False)
@@ -122,20 +144,15 @@ class DiffusionTask:
     def __init__(self, recipe: Recipe, cache: Path, device: torch.device | str = "cpu") -> None:
         self.shape = fill(DiffusionNetwork, recipe.network, "network")
         self.loss = fill(DiffusionLoss, recipe.loss, "loss")
+        self.scheduler = noise_scheduler(self.loss)
         self.autoencoder = load_autoencoder(exported_folder(self.shape.autoencoder)).to(device)
         towers = exported_folder(self.shape.dual_encoder)
         self.tokenizer = CLIPTokenizer.from_pretrained(towers, local_files_only=True)
         self.text = load_frozen(CLIPTextModel, towers).to(device)
         self.data = open_data(recipe)
         self.weights = torch.as_tensor(self.data.sampling_weights())
-        self.latents = normalise_latent_space(
-            self.autoencoder, cached_latents(self.autoencoder, self.data.images, cache)
-        )
-        self.scheduler = DDIMScheduler(
-            beta_schedule=self.loss.schedule, beta_start=self.loss.beta_start, beta_end=self.loss.beta_end,
-            prediction_type=self.loss.prediction, clip_sample=False, set_alpha_to_one=True, steps_offset=1,
-            timestep_spacing="leading",
-        )  # fmt: skip
+        latents = cached_latents(self.autoencoder, self.data.images, cache)
+        self.latents = normalise_latent_space(self.autoencoder, latents, kept_statistics(latents, cache))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.unet = build_unet(

@@ -46,7 +46,24 @@ def cached_latents(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, cac
     return load_file(path)["latents"]
 
 
-def normalise_latent_space(autoencoder: AutoencoderKL | VQModel, latents: Tensor) -> Tensor:
+def kept_statistics(latents: Tensor, cache: Path) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel of the first latents that a run saw, kept in its folder `cache`.
+
+    A run that goes on with other pictures must not move the space that its U-Net has learned.
+    """
+    path = cache / "latent-statistics.safetensors"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}.writing")
+        save_file({"mean": latents.mean((0, 2, 3)), "std": latents.std((0, 2, 3))}, beside)
+        beside.replace(path)
+    kept = load_file(path)
+    return kept["mean"], kept["std"]
+
+
+def normalise_latent_space(
+    autoencoder: AutoencoderKL | VQModel, latents: Tensor, statistics: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Give the latents zero mean and unit deviation per channel, and return them so scaled.
 
     Latent diffusion divides by one standard deviation. Here the mean goes as well, channel by channel: pictures on
@@ -58,18 +75,21 @@ def normalise_latent_space(autoencoder: AutoencoderKL | VQModel, latents: Tensor
     Args:
         autoencoder: it is changed in place; decoding what it now encodes gives the pictures it gave before.
         latents: float [n,c,h,w] of the training pictures.
+        statistics: mean and deviation per channel, [c] each; those of `latents` by default. A VQ autoencoder takes
+            the root mean square of the deviations.
 
     Raises:
         BadInput: a channel is the same everywhere, or the KL autoencoder has no 1x1 convolutions.
     """
-    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    mean, std = statistics or (latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
     if not (std > SMALLEST).all():
         raise BadInput(
             f"channel {int(std.argmin())} of the autoencoder's latents is the same everywhere (deviation "
             f"{float(std.min()):.1e}): train the autoencoder longer, or give it fewer network.latent_channels."
         )
     if isinstance(autoencoder, VQModel):
-        autoencoder.register_to_config(scaling_factor=float(1 / latents.std()))
+        deviation = latents.std() if statistics is None else std.square().mean().sqrt()
+        autoencoder.register_to_config(scaling_factor=float(1 / deviation))
         return latents * autoencoder.config.scaling_factor
     if autoencoder.quant_conv is None or autoencoder.post_quant_conv is None:
         raise BadInput("the autoencoder has no quant_conv and post_quant_conv; use one that sfumato trained.")
