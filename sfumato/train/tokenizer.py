@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 
+from sfumato.errors import BadInput
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -18,11 +20,20 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int, context: int) -> C
         captions: the texts to learn from.
         vocabulary: upper bound on the number of tokens, specials included.
         context: longest sequence of the model, start and end token included.
+
+    Raises:
+        BadInput: the vocabulary has no room for the bytes, or the context none for a word.
     """
     alphabet = sorted(ByteLevel.alphabet())
     letters = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+    if vocabulary < len(letters) + 2:
+        raise BadInput(f"network.vocabulary must be at least {len(letters) + 2}, not {vocabulary}.")
+    if context < 3:
+        raise BadInput(f"network.context must be at least 3, not {context}.")
     blank = CLIPTokenizer(vocab=_vocabulary(letters), merges=[], model_max_length=context)
-    learned = blank.train_new_from_iterator(captions, vocabulary - len(alphabet), initial_alphabet=alphabet)
+    learned = blank.train_new_from_iterator(
+        captions, vocabulary - len(alphabet), initial_alphabet=alphabet, show_progress=False
+    )
     model = json.loads(learned.backend_tokenizer.to_str())["model"]
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
     tokens = [*letters, *("".join(pair) for pair in merges)]

@@ -1,0 +1,155 @@
+"""KL- and VQ-regularised autoencoders: their shapes, their loss in closed form, and what is refused."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, VQModel
+
+from sfumato.errors import BadInput
+from sfumato.train.autoencoder import (
+    AutoencoderLoss,
+    AutoencoderNetwork,
+    AutoencoderTask,
+    Reconstruction,
+    build_autoencoder,
+)
+from sfumato.train.seeds import step_generator
+from tests.train.small import AUTOENCODER, small_recipe, trained
+
+
+def tiny(regularisation, f, size=32):
+    levels = int(math.log2(f)) + 1
+    shape = AutoencoderNetwork(
+        regularisation=regularisation, f=f, channels=(8,) * levels, groups=4, latent_channels=3, codebook=16
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_autoencoder(shape, size)
+        batch = {
+            "pixels": torch.rand(4, 3, size, size) * 2 - 1,
+            "noise": torch.randn(4, 3, size // f, size // f),
+            "step": torch.tensor(0),
+        }
+    return network, batch
+
+
+@pytest.mark.parametrize("f", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize(("regularisation", "kind"), [("kl", AutoencoderKL), ("vq", VQModel)])
+def test_every_factor_encodes_decodes_and_learns(regularisation, kind, f):
+    network, batch = tiny(regularisation, f)
+    assert isinstance(network, kind)
+    module = Reconstruction(network, AutoencoderLoss())
+    encoded = network.encode(batch["pixels"])
+    latent = encoded.latents if regularisation == "vq" else encoded.latent_dist.mode()
+    assert latent.shape == (4, 3, 32 // f, 32 // f)
+    assert module.reconstruct(batch)[0].shape == batch["pixels"].shape
+    adam = torch.optim.Adam(module.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(6):
+        adam.zero_grad()
+        loss, scalars = module(batch)
+        loss.backward()
+        if not losses:
+            assert all(p.grad is not None for p in module.parameters())
+            assert network.encoder.conv_in.weight.grad.abs().sum() > 0, "nothing reaches the encoder"
+        adam.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert math.isfinite(scalars["psnr"])
+
+
+def test_kl_loss_in_closed_form():
+    network, batch = tiny("kl", 4)
+    loss, scalars = Reconstruction(network, AutoencoderLoss(pixel=2.0, kl=0.1))(batch)
+    posterior = network.encode(batch["pixels"]).latent_dist
+    mean, variance = posterior.mean, posterior.std.square()
+    kl = (mean.square() + variance - 1 - variance.log()).mean() / 2
+    xr = network.decode(mean + posterior.std * batch["noise"]).sample
+    error = (xr - batch["pixels"]).abs().mean()
+    torch.testing.assert_close(loss, 2 * error + 0.1 * kl)
+    torch.testing.assert_close(scalars["kl"], 0.1 * kl)
+    mse = ((xr.clamp(-1, 1) - batch["pixels"]) / 2).square().mean()
+    torch.testing.assert_close(scalars["psnr"], 10 * torch.log10(1 / mse))
+
+
+def test_vq_loss_in_closed_form_with_beta_on_the_encoder():
+    network, batch = tiny("vq", 4)
+    loss, scalars = Reconstruction(network, AutoencoderLoss(commitment=3.0))(batch)
+    z, codes = network.encode(batch["pixels"]).latents, network.quantize.embedding.weight
+    flat = z.permute(0, 2, 3, 1).reshape(-1, 3)
+    nearest = codes[torch.cdist(flat, codes).argmin(1)]
+    distance = (flat - nearest).square().mean()
+    error = (network(batch["pixels"]).sample - batch["pixels"]).abs().mean()
+    torch.testing.assert_close(loss, error + 3 * 1.25 * distance)
+    torch.testing.assert_close(scalars["commitment"], 3 * 1.25 * distance)
+    assert scalars["codes"] == len(nearest.unique(dim=0))
+    gradient = torch.autograd.grad(Reconstruction(network, AutoencoderLoss(pixel=0))(batch)[0], codes)[0]
+    expected = torch.autograd.grad((flat.detach() - nearest).square().mean(), codes, retain_graph=True)[0]
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_terms_of_weight_zero_are_not_computed(pictures):
+    task = AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER))
+    assert len(task.phases) == 1
+    assert task.phases[0].module._perceptual == (None,)
+    batch = task.batch(step_generator(0, 0, 0), 2) | {"step": torch.tensor(0)}
+    assert task.phases[0].module(batch)[1].keys() == {"pixel", "kl", "psnr"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"f": 3}, "2, 4, 8, 16 or 32"),
+        ({"f": 8}, "needs 4 widths"),
+        ({"channels": (15, 16, 32)}, "multiples of network.groups"),
+        ({"regularisation": "none"}, "'kl' or 'vq'"),
+        ({"freeze_encoder": True}, "needs network.start"),
+        ({"start": "/nowhere"}, "no exported model"),
+    ],
+)
+def test_impossible_networks_are_refused(pictures, change, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER | change))
+
+
+@pytest.mark.parametrize("loss", [{"kl": -1.0}, {"pixel": math.nan}, {"adversarial": -0.5}, {"adversarial_start": -1}])
+def test_impossible_weights_are_refused(pictures, loss):
+    with pytest.raises(BadInput, match="must be 0 or above"):
+        AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER, **loss))
+
+
+def test_sizes_that_the_factor_does_not_divide_are_refused(pictures):
+    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
+    with pytest.raises(BadInput, match="multiple of f=4"):
+        AutoencoderTask(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=30)))
+
+
+def test_the_whole_loss_trains_and_the_export_goes_on(pictures, tmp_path):
+    """Pixel, perceptual and adversarial terms together, resumed across the GAN's start, exported, started from."""
+    clip = trained(small_recipe("dual-encoder", pictures, 1, {"width": 64, "image_layers": 1, "text_layers": 1}),
+                   tmp_path / "clip")  # fmt: skip
+    clip.export(tmp_path / "clip" / "export")
+    loss = {
+        "perceptual": 0.5, "perceptual_network": str(tmp_path / "clip" / "export"), "adversarial": 0.5,
+        "adversarial_start": 3, "discriminator_channels": 8,
+    }  # fmt: skip
+    recipe = small_recipe("autoencoder", pictures, 2, AUTOENCODER, batch=2, **loss)
+    trained(recipe, tmp_path / "run")
+    longer = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, steps=5, sample_every=5))
+    run = trained(longer, tmp_path / "run")
+    assert run.averages["discriminator"].optimization_step == 2
+    whole = trained(longer, tmp_path / "whole")
+    for mine, theirs in zip(run.task.phases, whole.task.phases, strict=True):
+        for one, two in zip(mine.module.parameters(), theirs.module.parameters(), strict=True):
+            assert torch.equal(one, two)
+    run.export(tmp_path / "export")
+    opened = AutoencoderKL.from_pretrained(tmp_path / "export", local_files_only=True)
+    for value, average in zip(opened.parameters(), run.averages["autoencoder"].shadow_params, strict=True):
+        assert torch.equal(value, average)
+    on = AUTOENCODER | {"start": str(tmp_path / "export"), "freeze_encoder": True}
+    task = trained(small_recipe("autoencoder", pictures, 2, on, batch=2), tmp_path / "on").task
+    assert torch.equal(task.autoencoder.encoder.conv_in.weight, opened.encoder.conv_in.weight)
+    assert not torch.equal(task.autoencoder.decoder.conv_in.weight, opened.decoder.conv_in.weight)
+    assert (tmp_path / "run" / "samples" / "step-00000005.png").is_file()

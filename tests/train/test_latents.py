@@ -1,0 +1,96 @@
+"""The latent space a diffusion model is trained in: folded scaling, VQ scaling, and the cache."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from sfumato.errors import BadInput
+from sfumato.train.latents import cached_latents, encode_images, normalise_latent_space
+from tests.train.test_autoencoder import tiny
+
+
+@pytest.fixture
+def images():
+    draw = np.random.default_rng(0)
+    return (draw.random((24, 3, 1, 1)) * 200 + draw.random((24, 3, 32, 32)) * 55).astype(np.uint8)
+
+
+def pixels(images):
+    return torch.from_numpy(images).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def test_folding_changes_the_latents_and_nothing_else(images):
+    network, _ = tiny("kl", 4)
+    network.quant_conv.weight *= 3  # a latent space that is far from normal
+    network.quant_conv.bias += torch.tensor([2.0, -1.0, 0.5, 0.1, 0.2, 0.3])
+    x = pixels(images)
+    before = network.encode(x).latent_dist
+    decoded = network.decode(before.mode()).sample
+    raw = encode_images(network, images)
+    mean, std = raw.mean((0, 2, 3), keepdim=True), raw.std((0, 2, 3), keepdim=True)
+    scaled = normalise_latent_space(network, raw)
+    after = network.encode(x).latent_dist
+    torch.testing.assert_close(scaled, (raw - mean) / std, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(after.mode(), scaled, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(after.std, before.std / std, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(network.decode(scaled).sample, decoded, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scaled.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scaled.std((0, 2, 3)), torch.ones(3), atol=1e-5, rtol=0)
+    assert network.config.scaling_factor == 1.0
+
+
+@torch.no_grad()
+def test_a_scaling_factor_that_the_folder_came_with_is_taken_over(images):
+    network = tiny("kl", 4)[0]
+    network.register_to_config(scaling_factor=0.18215)
+    normalise_latent_space(network, encode_images(network, images))
+    assert network.config.scaling_factor == 1.0
+
+
+@torch.no_grad()
+def test_a_codebook_is_scaled_by_one_deviation(images):
+    network, _ = tiny("vq", 4)
+    raw = encode_images(network, images)
+    scaled = normalise_latent_space(network, raw)
+    assert scaled.std().item() == pytest.approx(1, rel=1e-5)
+    torch.testing.assert_close(scaled / network.config.scaling_factor, raw)
+    torch.testing.assert_close(network.encode(pixels(images)).latents, raw)
+
+
+def test_a_channel_without_variation_is_refused(images):
+    network = tiny("kl", 4)[0]
+    with torch.no_grad():
+        network.quant_conv.weight[1] = 0
+    with pytest.raises(BadInput, match=r"channel 1 .* the same everywhere"):
+        normalise_latent_space(network, encode_images(network, images))
+
+
+def test_an_autoencoder_without_the_convolutions_is_refused(images):
+    network = AutoencoderKL(
+        block_out_channels=(8,), norm_num_groups=4, latent_channels=3, use_quant_conv=False, use_post_quant_conv=False
+    )
+    with pytest.raises(BadInput, match="quant_conv"):
+        normalise_latent_space(network, encode_images(network, images))
+
+
+def test_the_cache_knows_its_weights_and_pictures(images, tmp_path, monkeypatch):
+    network = tiny("kl", 4)[0]
+    first = cached_latents(network, images, tmp_path)
+    torch.testing.assert_close(first, encode_images(network, images))
+    (tmp_path / "latents-0.7.writing").write_bytes(b"of another run")
+    with monkeypatch.context() as patch:
+        patch.setattr("sfumato.train.latents.encode_images", lambda *_: pytest.fail("encoded again"))
+        assert torch.equal(cached_latents(network, images, tmp_path), first)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+    cached_latents(network, images[:5], tmp_path)
+    with torch.no_grad():
+        network.quant_conv.bias += 1
+    assert not torch.equal(cached_latents(network, images, tmp_path), first)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+
+
+def test_batches_of_another_size_give_the_same_latents(images):
+    network = tiny("kl", 4)[0]
+    torch.testing.assert_close(encode_images(network, images, 5), encode_images(network, images), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,186 @@
+"""Recipes: what is read, what is refused with one sentence, and that the shipped ones build their networks."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato.errors import BadInput
+from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, build_autoencoder, check_weights
+from sfumato.train.diffusion import Denoising, DiffusionLoss, DiffusionNetwork, build_unet, noise_scheduler
+from sfumato.train.dual_encoder import DualEncoderLoss, DualEncoderNetwork, build_dual_encoder
+from sfumato.train.recipe import OptimRecipe, fill, load_recipe
+from sfumato.train.seeds import step_generator
+from sfumato.train.start import build_task, start
+from sfumato.train.tokenizer import train_tokenizer
+from tests.train.small import AUTOENCODER, small_recipe, trained
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+NETWORKS = {"autoencoder": AutoencoderNetwork, "dual-encoder": DualEncoderNetwork, "diffusion": DiffusionNetwork}
+LOSSES = {"autoencoder": AutoencoderLoss, "dual-encoder": DualEncoderLoss, "diffusion": DiffusionLoss}
+
+
+def written(folder, text):
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_shipped_recipes_build_their_networks(path):
+    recipe = load_recipe(path)
+    shape = fill(NETWORKS[recipe.kind], recipe.network, "network")
+    loss = fill(LOSSES[recipe.kind], recipe.loss, "loss")
+    size = recipe.data.size
+    with torch.device("meta"):
+        if recipe.kind == "autoencoder":
+            check_weights(loss)
+            out = build_autoencoder(shape, size)(torch.empty(1, 3, size, size)).sample
+            assert out.shape == (1, 3, size, size)
+        elif recipe.kind == "diffusion":
+            unet = build_unet(shape, 4, 16, 192)
+            batch = {
+                "x0": torch.empty(2, 4, 16, 16),
+                "eps": torch.empty(2, 4, 16, 16),
+                "tokens": torch.empty(2, 8, 192),
+            }
+            with torch.device("cpu"):
+                module = Denoising(unet, noise_scheduler(loss), loss).to("meta")
+            assert module(batch | {"t": torch.empty(2, dtype=torch.long)})[0].shape == ()
+        else:
+            with torch.device("cpu"):
+                tokenizer = train_tokenizer(["a red disc"], 600, shape.context)
+            clip = build_dual_encoder(shape, size, tokenizer)
+            ids = torch.empty(2, shape.context, dtype=torch.long)
+            assert clip.get_image_features(torch.empty(2, 3, size, size)).pooler_output.shape == (2, shape.projection)
+            assert clip.text_model.embeddings(ids).shape == (2, shape.context, shape.width)
+
+
+def test_own_recipes_are_there_for_every_kind():
+    own = {load_recipe(path).kind for path in RECIPES if path.stem.startswith("own-")}
+    assert own == NETWORKS.keys()
+
+
+def test_values_arrive_as_the_types_they_are(tmp_path):
+    recipe = load_recipe(
+        written(tmp_path, 'kind = "autoencoder"\n[data]\nstyles = ["noto"]\n[optim]\nlr = 1\nbetas = [0, 0.5]\n')
+    )
+    assert recipe.optim.lr == 1.0
+    assert isinstance(recipe.optim.lr, float)
+    assert recipe.optim.betas == (0.0, 0.5)
+    assert recipe.data.styles == ("noto",)
+    assert recipe.run.steps == 100_000
+
+
+BAD = {
+    "unknown table": ("[data2]\nsize = 3", "no setting 'data2'"),
+    "unknown key": ("[optim]\nlearning_rate = 1e-3", "no setting 'learning_rate'.*lr"),
+    "text for a number": ('[optim]\nbatch = "many"', "optim.batch must be int, not 'many'"),
+    "float for an int": ("[run]\nsteps = 1e5", "run.steps must be int"),
+    "bool for an int": ("[optim]\nbatch = true", "optim.batch must be int"),
+    "number for a table": ("optim = 3", "optim must be OptimRecipe"),
+    "text in a list": ('[optim]\nbetas = [0.9, "a"]', r"optim.betas\[1\] must be float"),
+    "list of another length": ("[optim]\nbetas = [0.9]", "optim.betas must have 2 entries"),
+    "number for a list": ("[data]\nstyles = 3", "data.styles must be tuple"),
+    "zero batch": ("[optim]\nbatch = 0", "optim.batch must be above 0"),
+    "negative rate": ("[optim]\nlr = -1e-3", "optim.lr must be above 0"),
+    "rate that is no number": ("[optim]\nlr = nan", "optim.lr must be above 0"),
+    "infinite rate": ("[optim]\nlr = inf", "optim.lr must be above 0"),
+    "no clipping": ("[optim]\nclip = 0.0", "optim.clip must be above 0"),
+    "negative warm-up": ("[optim]\nwarmup = -1", "optim.warmup must be 0 or above"),
+    "average of one": ("[optim]\nema = 1.0", "optim.ema must be at least 0 and below 1"),
+    "beta of one": ("[optim]\nbetas = [0.9, 1.0]", r"optim.betas\[1\] must be at least 0 and below 1"),
+    "one checkpoint": ("[run]\nkeep = 1", "run.keep must be at least 2"),
+    "no such precision": ('[run]\nprecision = "fp8"', "fp32, bf16 or fp16"),
+    "negative seed": ("seed = -1", "seed must be 0 or above"),
+    "no TOML": ("[optim", "not valid TOML"),
+    "twice": ("seed = 1\nseed = 2", "not valid TOML"),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), BAD.values(), ids=BAD.keys())
+def test_bad_recipes_are_refused_with_one_sentence(tmp_path, text, sentence):
+    path = written(tmp_path, text if text.startswith("[optim\n") else f'kind = "autoencoder"\n{text}\n')
+    with pytest.raises(BadInput, match=sentence) as caught:
+        load_recipe(path)
+    assert "\n" not in str(caught.value)
+    assert "recipe.toml" in str(caught.value)
+
+
+def test_files_that_cannot_be_recipes_are_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"cannot read the recipe.*see recipes/"):
+        load_recipe(tmp_path / "none.toml")
+    with pytest.raises(BadInput, match="cannot read the recipe"):
+        load_recipe(tmp_path)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadInput, match="not valid TOML"):
+        load_recipe(tmp_path / "binary.toml")
+    with pytest.raises(BadInput, match="lacks 'kind'"):
+        load_recipe(written(tmp_path, "seed = 1"))
+    with pytest.raises(BadInput, match="run sfumato train autoencoder"):
+        load_recipe(written(tmp_path, 'kind = "autoencoder"'), "diffusion")
+    with pytest.raises(BadInput, match="must be one of autoencoder, dual-encoder, diffusion"):
+        start(written(tmp_path, 'kind = "gan"'), tmp_path / "run", device="cpu")
+
+
+def test_unknown_settings_of_a_network_or_loss_are_refused_before_the_data_is_read(tmp_path):
+    for table, name in (("network", "depth"), ("loss", "lpips")):
+        recipe = load_recipe(written(tmp_path, f'kind = "autoencoder"\n[{table}]\n{name} = 1\n'))
+        with pytest.raises(BadInput, match=f"{table} has no setting '{name}'"):
+            build_task(recipe, tmp_path)
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="is no dataset"):
+        build_task(small_recipe("autoencoder", tmp_path, 1, AUTOENCODER), tmp_path)
+
+
+def test_learning_rate_rises_holds_and_falls():
+    optim = OptimRecipe(lr=0.2, warmup=10, decay_start=100)
+    assert optim.lr_at(0) == pytest.approx(0.02)
+    assert optim.lr_at(4) == pytest.approx(0.1)
+    assert all(optim.lr_at(step) == pytest.approx(0.2) for step in (9, 50, 99))
+    assert optim.lr_at(399) == pytest.approx(0.1)
+    assert OptimRecipe(lr=0.2, warmup=0).lr_at(0) == pytest.approx(0.2)
+
+
+def test_every_draw_has_its_own_stream():
+    keys = [
+        {"seed": s, "step": t, "rank": r, "tag": g, "micro": m}
+        for s in (0, 1) for t in (0, 1, 11) for r in (0, 1) for g in ("", "a") for m in (0, 1)
+    ]  # fmt: skip
+    first = [tuple(torch.randint(2**62, (2,), generator=step_generator(**key)).tolist()) for key in keys]
+    assert len(set(first)) == len(keys)
+    again = [tuple(torch.randint(2**62, (2,), generator=step_generator(**key)).tolist()) for key in keys]
+    assert first == again
+
+
+def test_a_folder_of_one_s_own_trains_from_a_file(pictures, tmp_path):
+    path = written(
+        tmp_path,
+        f'kind = "autoencoder"\n[data]\nfolder = "{pictures}"\nsize = 24\n'
+        '[network]\nf = 2\nchannels = [8, 8]\ngroups = 4\n[loss]\nadversarial = 0.5\nadversarial_start = 1\n'
+        'discriminator_channels = 8\n[optim]\nbatch = 2\n[run]\nsteps = 3\nprecision = "bf16"\n',
+    )  # fmt: skip
+    run = start(path, tmp_path / "run", "autoencoder", "cpu")
+    reports = list(run.steps())
+    assert [r.step for r in reports] == [1, 2, 3]
+    assert "discriminator/loss" not in reports[0].scalars
+    assert {"discriminator/loss", "autoencoder/adaptive_weight"} <= reports[2].scalars.keys()
+    assert start(path, tmp_path / "run", "autoencoder", "cpu").step == 3
+
+
+def test_a_recipe_may_change_between_two_pieces_of_a_run(pictures, tmp_path):
+    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, batch=2)
+    trained(recipe, tmp_path)
+    changed = dataclasses.replace(
+        recipe,
+        optim=dataclasses.replace(recipe.optim, lr=1e-4),
+        run=dataclasses.replace(recipe.run, steps=2),
+        loss={"adversarial": 0.5, "adversarial_start": 0, "discriminator_channels": 8},
+    )
+    run = trained(changed, tmp_path)
+    assert run.step == 2
+    assert run.optimizers["autoencoder"].param_groups[0]["lr"] == pytest.approx(changed.optim.lr_at(1))
+    assert run.averages["discriminator"].optimization_step == 1

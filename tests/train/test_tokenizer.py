@@ -1,0 +1,74 @@
+"""The tokenizer: no text is ever unknown, and captions come back as they went in."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import CLIPTokenizer
+
+from sfumato.errors import BadInput
+from sfumato.train.dual_encoder import tokenise
+from sfumato.train.tokenizer import train_tokenizer
+
+CAPTIONS = [
+    "red apple, twemoji",
+    "green apple, noto",
+    "flag: Côte d’Ivoire, fluent-flat",
+    "face with tears of joy, noto",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(CAPTIONS * 20, 700, 32)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Almost nothing beyond the bytes."""
+    return train_tokenizer(CAPTIONS, 600, 32)
+
+
+@given(text=st.text(max_size=60))
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_is_unknown(small, text):
+    """The unknown token is the end token: it must not stand within a text, and every letter must leave a trace."""
+    first, *inside, last = small(text).input_ids
+    assert (first, last) == (small.bos_token_id, small.eos_token_id)
+    assert "<|" in text or not {small.unk_token_id, small.bos_token_id} & set(inside)
+    assert all(0 <= i < len(small) for i in inside)
+    assert inside or not any(letter.isalnum() for letter in text)
+
+
+@pytest.mark.parametrize("caption", CAPTIONS)
+def test_captions_come_back(tokenizer, caption):
+    ids = tokenizer(caption).input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == caption.lower().replace(" ", "")
+
+
+def test_frequent_words_are_one_token_and_the_vocabulary_keeps_its_bound(tokenizer):
+    assert len(tokenizer("apple").input_ids) == 3
+    assert len(tokenizer) <= 700
+    assert tokenizer("Apple").input_ids == tokenizer("apple").input_ids
+
+
+def test_it_is_the_same_after_saving_and_in_another_order_of_training(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    loaded = CLIPTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    again = train_tokenizer(CAPTIONS * 20, 700, 32)
+    for caption in [*CAPTIONS, "öäü 🍎 \n x"]:
+        assert loaded(caption).input_ids == tokenizer(caption).input_ids == again(caption).input_ids
+    assert loaded.model_max_length == 32
+
+
+def test_padding_is_to_the_context_and_too_long_captions_keep_their_end_token(tokenizer):
+    out = tokenise(tokenizer, ["apple", "apple " * 100], 12)
+    assert out["input_ids"].shape == (2, 12)
+    assert out["attention_mask"].sum(1).tolist() == [3, 12]
+    assert out["input_ids"][1, -1] == tokenizer.eos_token_id
+    assert tokenizer.eos_token_id == len(tokenizer) - 1  # CLIP pools at the highest id or the first end token
+
+
+@pytest.mark.parametrize(("vocabulary", "context", "name"), [(513, 32, "vocabulary"), (600, 2, "context")])
+def test_impossible_sizes_are_refused(vocabulary, context, name):
+    with pytest.raises(BadInput, match=f"network.{name} must be at least"):
+        train_tokenizer(CAPTIONS, vocabulary, context)
