@@ -81,17 +81,15 @@ def measure(model: sfumato.Model, given: argparse.Namespace) -> dict[str, Any]:
     numbers["gaussian"] = gaussian.measure(points, 100)
     gaussian.draw(given.out / "gaussian.png", numbers["gaussian"], steps=25)
 
-    say("reconstruction")
     numbers["reconstruction"] = reconstruction.measure(
-        model, images[0], sources[0], steps=lengths, source_strength=strength
+        model, images[0], sources[0], steps=lengths, source_strength=strength, tell=say
     )
     reconstruction.draw(given.out / "reconstruction.png", numbers["reconstruction"])
 
-    say("text edits")
     options = {"steps": steps} if given.quick else {}
     if given.source_strength is not None:
         options["source_strength"] = strength
-    numbers["edits"], rows = text_edits.measure(model, images, sources, targets, seeds=given.seeds, **options)
+    numbers["edits"], rows = text_edits.measure(model, images, sources, targets, seeds=given.seeds, tell=say, **options)
     text_edits.draw(given.out / "edits.png", numbers["edits"], rows)
     return numbers
 

@@ -1,6 +1,6 @@
 """How far a replay under the source prompt ends from the encoded image: ours, and the authors' code's algorithm."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -63,14 +63,21 @@ def two_shapes(model: Model, image: Any) -> list[Image.Image]:
 
 
 def measure(
-    model: Model, image: Any, prompt: str, *, steps: Sequence[int], source_strength: float
+    model: Model,
+    image: Any,
+    prompt: str,
+    *,
+    steps: Sequence[int],
+    source_strength: float,
+    tell: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """One row for each prediction type, shape and number of steps."""
+    """One row for each prediction type, shape and number of steps; `tell` is told what comes next."""
     rows = []
     for kind in PREDICTIONS:
         with predicting(model.network, kind) as network:
             for picture in two_shapes(model, image):
                 for n in steps:
+                    tell(f"reconstruction: {kind}, {picture.width} x {picture.height}, {n} steps")
                     errors = _errors(Model(network), picture, prompt, n, source_strength)
                     shape = {"prediction": kind, "width": picture.width, "height": picture.height, "steps": n}
                     rows.append(shape | errors)

@@ -1,6 +1,6 @@
 """Text edits of real images: several seeds of the edit-friendly inversion, and the native one beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,11 +16,23 @@ METHODS = {"edit-friendly": "edit-friendly", "native": "native-ddpm"}
 
 
 def measure(
-    model: Model, images: Sequence[Any], sources: Sequence[str], targets: Sequence[str], *, seeds: int, **options: Any
+    model: Model,
+    images: Sequence[Any],
+    sources: Sequence[str],
+    targets: Sequence[str],
+    *,
+    seeds: int,
+    tell: Callable[[str], None],
+    **options: Any,
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
     """Numbers and a row of pictures for each image; `options` go to the inversion (default: the model's own)."""
-    edits = [_edit(model, *each, seeds, options) for each in zip(images, sources, targets, strict=True)]
-    return [numbers for numbers, _ in edits], [row for _, row in edits]
+    numbers, rows = [], []
+    for image, source, target in zip(images, sources, targets, strict=True):
+        tell(f"edit: {source} -> {target}")
+        measured, row = _edit(model, image, source, target, seeds, options)
+        numbers.append(measured)
+        rows.append(row)
+    return numbers, rows
 
 
 def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[Pixels]]) -> None:
