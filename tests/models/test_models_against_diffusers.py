@@ -1,5 +1,8 @@
 """Conditions, predictions and whole runs are those of diffusers' own pipelines."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DiffusionPipeline, VQModel
@@ -42,6 +45,21 @@ def test_the_condition_is_the_pipelines_prompt_embedding(layout, open_both):
         assert model.condition(PROMPTS, size=(48, 64)).added.tolist() == [[48, 64, 0, 0, 48, 64]] * 2
     else:
         assert positive.pooled is None
+
+
+@pytest.mark.parametrize("setting", [True, False, None])
+@torch.no_grad()
+def test_whether_the_empty_prompt_is_zero_is_the_pipelines_setting(setting, tiny_sdxl_folder, tmp_path):
+    folder = shutil.copytree(tiny_sdxl_folder, tmp_path / "m")
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["force_zeros_for_empty_prompt"]
+    index |= {} if setting is None else {"force_zeros_for_empty_prompt": setting}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    _, expected, _, pooled = pipeline.encode_prompt(["red"], device="cpu")
+    negative = load_model(folder, "cpu").condition("")
+    assert torch.equal(negative.tokens, expected)
+    assert torch.equal(negative.pooled, pooled)
 
 
 def test_a_text_encoder_that_masks_its_padding_gets_the_mask(open_both):
