@@ -41,8 +41,8 @@ def extract_noise_maps(
 
     The x_t are given, so no evaluation of the network waits for another: they run in batches over timesteps. A
     batch of another size is rounded differently by the network, which a replay, one step at a time, then meets:
-    about 1e-6 in x_0 with trained weights (random ones, whose process does not contract, reach 1e-3). With `exact` every x_t is evaluated as the replay will, after its correction, and the replay
-    meets bit-identical latents.
+    about 1e-6 in x_0 with trained weights (random ones, whose process does not contract, reach 1e-3). With `exact`
+    every x_t is evaluated as the replay will, after its correction, and the replay meets bit-identical latents.
 
     Args:
         guided: the network under the guidance of the source prompt, one row per image.
