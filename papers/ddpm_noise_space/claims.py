@@ -41,11 +41,12 @@ def as_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
 def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     """The claims and the reconstruction table."""
     lines = ["| the paper says | measured | holds |", "| --- | --- | --- |"]
+    strength = numbers["noise_maps"]["source_strength"]
     lines += [f"| {each.claim} | {each.measured} | {'yes' if each.holds else '**no**'} |" for each in claims]
     lines += [
         "",
         "Largest error of x_0 after a replay under the source prompt, in float32; beside it the rms and the largest",
-        "error of the algorithm in the authors' code on the same image.",
+        f"error of the algorithm in the authors' code on the same image. Source guidance {strength:g}.",
         "",
         "| network predicts | size | steps | exact | default | authors' code, rms | authors' code, max |",
         "| --- | --- | --- | --- | --- | --- | --- |",

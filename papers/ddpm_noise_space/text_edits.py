@@ -64,7 +64,7 @@ def _edit(
             numbers["reconstruction_psnr"] = again.report["metrics"]["reconstruction_psnr"][0]
         edit = inverted.edit(target)
         row += edit.pixels
-        numbers |= {name: _summary(edit), "parameters": edit.report["parameters"]}
+        numbers[name] = _summary(edit)
         numbers["source_similarity"] = (edit.report["metrics"].get("source_similarity_to_target") or [None])[0]
     return numbers, row
 
@@ -72,6 +72,7 @@ def _edit(
 def _summary(edit: Result) -> dict[str, Any]:
     metrics = edit.report["metrics"]
     return {
+        "parameters": edit.report["parameters"],
         "psnr": metrics["edit_psnr"],
         "ssim": metrics["edit_ssim"],
         "similarity": metrics.get("edit_similarity_to_target"),
