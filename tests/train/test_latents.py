@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from sfumato.errors import BadInput
-from sfumato.train.latents import cached_latents, encode_images, normalise_latent_space
+from sfumato.train.latents import cached_latents, encode_images, kept_statistics, normalise_latent_space
 from tests.train.test_autoencoder import tiny
 
 
@@ -94,3 +94,17 @@ def test_the_cache_knows_its_weights_and_pictures(images, tmp_path, monkeypatch)
 def test_batches_of_another_size_give_the_same_latents(images):
     network = tiny("kl", 4)[0]
     torch.testing.assert_close(encode_images(network, images, 5), encode_images(network, images), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("regularisation", ["kl", "vq"])
+def test_a_run_that_goes_on_with_other_pictures_keeps_its_space(images, tmp_path, regularisation):
+    first, second = tiny(regularisation, 4)[0], tiny(regularisation, 4)[0]
+    raw, other = encode_images(first, images), encode_images(first, images[:7] // 2)
+    normalise_latent_space(first, raw, kept_statistics(raw, tmp_path))
+    scaled = normalise_latent_space(second, other, kept_statistics(other, tmp_path))
+    assert first.config.scaling_factor == second.config.scaling_factor
+    for one, two in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, two)
+    torch.testing.assert_close(encode_images(second, images[:7] // 2) * first.config.scaling_factor, scaled)
+    assert [p.name for p in tmp_path.iterdir()] == ["latent-statistics.safetensors"]
