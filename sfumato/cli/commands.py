@@ -22,7 +22,7 @@ COMMANDS = {
     "train": ("train", "train an autoencoder, a dual encoder or a diffusion model"),
     "doctor": ("doctor", "say what is installed, which device is used and what works"),
 }
-EXAMPLE = 'sfumato edit apple.png --from "red apple, twemoji" --to "green apple, twemoji" -o out.png'
+EXAMPLE = 'sfumato edit heart.png --from "red heart, twemoji" --to "blue heart, twemoji" -o out.png'
 
 
 class Command(Protocol):

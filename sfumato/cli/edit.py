@@ -41,7 +41,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
     method = find_method(typed(words, "--method") or _method_in(words))
     add_options(parser, f"{method.name} (defaults: the model's own)", options_of(method.params))
-    parser.example('sfumato edit apple.png --from "red apple, twemoji" --to "green apple, twemoji" -o out.png')
+    parser.example('sfumato edit heart.png --from "red heart, twemoji" --to "blue heart, twemoji" -o out.png')
 
 
 def run(arguments: Namespace) -> None:
