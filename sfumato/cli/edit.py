@@ -85,6 +85,7 @@ def run(arguments: Namespace) -> None:
 
 def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path]]:
     """Everything looked at, the model loaded, the picture inverted."""
+    from sfumato.api.arguments import check_prompts
     from sfumato.images import read_image
 
     seeds = seeds_of(arguments)
@@ -94,6 +95,8 @@ def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", 
     paths = output_paths(arguments.out, len(seeds), size=picture.size, keep=inputs(arguments))
     check_mask(arguments.mask, picture.size)
     model = load_model(arguments)
+    check_prompts(model.network, [arguments.target], "target prompt", empty=False)
+    check_prompts(model.network, [arguments.negative], "negative prompt", empty=True)
     work = model.invert_steps(arguments.image, arguments.source, method=arguments.method, seed=seeds, **given)
     return finish(work), paths
 

@@ -85,8 +85,10 @@ def _load(folder: Path, part: str, kind: str, dtype: torch.dtype) -> Any:
 
 
 def _scheduler(folder: Path, kind: str) -> Any:
-    scheduler = getattr(diffusers, kind, None)
-    if scheduler is None:
+    scheduler: Any = getattr(diffusers, kind, None)
+    # Any other class of diffusers would open whatever weights lie there, pickles too.
+    known = isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)
+    if not known:
         raise BadInput(f"diffusers has no scheduler {kind}; put a DDIMScheduler in {folder / 'scheduler'}.")
     return scheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
 

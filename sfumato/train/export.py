@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel, VQModel
@@ -20,6 +19,9 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from sfumato.models.folder import quiet
+
+#: Files of a model folder that are written by hand and outlive a new export.
+KEPT = ("sfumato.json", "README.md", "samples.png")
 
 
 def assemble(
@@ -44,7 +46,7 @@ def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, folder: P
     Args:
         pipe: the trained parts in full precision; they are left as they are.
         dual_encoder: folder of the exported dual encoder.
-        folder: where the pipeline goes; what is there, apart from `sfumato.json` and `README.md`, is replaced.
+        folder: where the pipeline goes; what is there, apart from the files `KEPT`, is replaced.
     """
     networks = {name: copy.deepcopy(getattr(pipe, name)).half() for name in ("vae", "text_encoder", "unet")}
     networks["unet"].set_attn_processor(AttnProcessor2_0())
@@ -56,7 +58,7 @@ def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, folder: P
         CLIPModel.from_pretrained(towers, local_files_only=True, dtype=torch.float16).save_pretrained(towers)
         for part in (beside / "text_encoder", towers):
             _load_in_full_precision(part / "config.json")
-        for kept in ("sfumato.json", "README.md"):
+        for kept in KEPT:
             if (folder / kept).exists():
                 shutil.copy2(folder / kept, beside / kept)
 
@@ -65,13 +67,13 @@ def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, folder: P
 def replacing(folder: Path) -> Iterator[Path]:
     """A new folder to write to, which takes the place of `folder` when all is written.
 
-    After an exception `folder` is as it was. A kill leaves it so too, with a hidden folder beside it that the next
-    export sweeps away (`.NAME.replaced` is the old one, if the kill fell between two renamings).
+    After an exception `folder` is as it was. A kill leaves it so too, or, if it fell between the two renamings, as
+    `.NAME.replaced`, which the next export puts back before it begins.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside, old = (folder.with_name(f".{folder.name}.{state}") for state in ("writing", "replaced"))
-    for orphan in (beside, old):
-        shutil.rmtree(orphan, ignore_errors=True)
+    _restore(old, folder)
+    shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
         yield beside
@@ -79,8 +81,15 @@ def replacing(folder: Path) -> Iterator[Path]:
             folder.rename(old)
         beside.rename(folder)
     finally:
-        for leftover in (beside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _restore(old, folder)
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _restore(old: Path, folder: Path) -> None:
+    """Put the old folder back where no new one has come; else delete it."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _load_in_full_precision(config: Path) -> None:
@@ -90,8 +99,3 @@ def _load_in_full_precision(config: Path) -> None:
         part.pop("torch_dtype", None)
         part["dtype"] = "float32"
     config.write_text(json.dumps(table, indent=2) + "\n")
-
-
-def write_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the model's own defaults for editing and generating (`sfumato.json`)."""
-    (folder / "sfumato.json").write_text(json.dumps(settings, indent=1) + "\n")

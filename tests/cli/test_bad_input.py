@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato.models.diffusion_model import DiffusionModel
 from tests.tiny import tiny_picture
 
 EDIT = "edit photo.png --from red --to green --model nosuch"
@@ -81,7 +82,7 @@ MISTAKES = {
     "train autoencoder nosuch.toml --out photo.png": "is a file",
     "train autoencoder nosuch.toml --out run --device tpu": "no device 'tpu'",
     "train autoencoder nosuch.toml --out run --minutes -1": "of at least 0",
-    "demo --only aple": "did you mean 'apple'?",
+    "demo --only haert": "did you mean 'heart'?",
     "demo --out out/demo.txt": "extension must be one of",
     "editt photo.png": "did you mean 'edit'?",
     "--edit": "unknown argument '--edit'",
@@ -117,9 +118,11 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(sfumato, typed, tiny_sd_fo
         (("--to", "", "--from", "red"), "target prompt is empty"),
         (("--to", "green", "--skip", 500), "skip must be between 0 and"),
         (("--to", "green " * 100), "token"),
+        (("--to", "green", "--negative", "red " * 100), "token"),
     ],
 )
-def test_what_only_the_model_knows_is_refused_before_any_work(sfumato, tiny_sd_folder, words, complaint):
+def test_what_only_the_model_knows_is_refused_before_any_work(sfumato, tiny_sd_folder, monkeypatch, words, complaint):
+    monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     run = sfumato(
         "edit",
         "photo.png",

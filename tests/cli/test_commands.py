@@ -65,8 +65,8 @@ def test_demo_makes_its_folder_and_one_sheet(sfumato, quick_model):
 
 
 def test_demo_in_json(sfumato, quick_model):
-    found = sfumato("demo", "--model", quick_model, "--out", "demo.png", "--only", "heart", "apple", "--json").json
-    assert found["parameters"]["prompts"] == ["blue heart, noto-blob", "green apple, twemoji"]
+    found = sfumato("demo", "--model", quick_model, "--out", "demo.png", "--only", "heart", "fox", "--json").json
+    assert found["parameters"]["prompts"] == ["blue heart, twemoji", "wolf, noto"]
     assert found["parameters"]["steps"] == 4
     assert found["reconstruction_latent_max_error"] < 1e-3
     assert len(found["metrics"]["reconstruction_psnr"]) == 2

@@ -1,0 +1,32 @@
+"""A model folder is data from somewhere else: nothing in it may make us open a pickle."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sfumato.errors import BadInput
+from sfumato.models.load import load_model
+
+
+class Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("kind", ["UNet2DConditionModel", "DiffusionPipeline", "AutoencoderKL", "logging"])
+def test_the_scheduler_must_be_a_scheduler(tiny_sd_folder, tmp_path, kind):
+    folder, target = tmp_path / "model", tmp_path / "executed"
+    shutil.copytree(tiny_sd_folder, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", kind]}))
+    shutil.copy(folder / "unet" / "config.json", folder / "scheduler" / "config.json")
+    (folder / "scheduler" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Bomb(target)))
+    with pytest.raises(BadInput, match=f"no scheduler {kind}"):
+        load_model(folder)
+    assert not target.exists()

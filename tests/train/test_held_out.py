@@ -1,0 +1,50 @@
+"""Nothing that is trained sees the `test` and `cells` splits of the corpus."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sfumato.data.emoji import build
+from sfumato.data.splits import split_of
+from sfumato.train.autoencoder import AutoencoderTask
+from sfumato.train.dataset import open_data
+from sfumato.train.diffusion import DiffusionTask
+from sfumato.train.dual_encoder import DualEncoderTask
+from sfumato.train.recipe import DataRecipe, Recipe
+from tests.data import fake
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of 76 faces in one style; its splits follow from their code points as those of the real one do."""
+    root = tmp_path_factory.mktemp("held_out")
+    fake.iconify(root / "cache", "noto", fake.many(76))
+    settings = {"sharealike": False, "flags": False, "pypi": False, "size": 32, "limit": None, "workers": 1}
+    build(root / "corpus", cache=root / "cache", styles=["noto"], **settings)
+    return root / "corpus"
+
+
+def tasks(corpus: Path, folder: Path):
+    data = DataRecipe(folder=str(corpus), size=32)
+    autoencoder = AutoencoderTask(
+        Recipe(kind="autoencoder", data=data, network={"channels": (8, 8, 8), "groups": 4, "f": 4})
+    )
+    towers = {"width": 64, "image_layers": 1, "text_layers": 1, "patch": 8, "vocabulary": 700}
+    dual_encoder = DualEncoderTask(Recipe(kind="dual-encoder", data=data, network=towers))
+    autoencoder.export(folder / "autoencoder")
+    dual_encoder.export(folder / "dual")
+    network = {"channels": (8, 8), "heads": (1, 1), "groups": 4}
+    network |= {"autoencoder": str(folder / "autoencoder"), "dual_encoder": str(folder / "dual")}
+    return autoencoder, dual_encoder, DiffusionTask(Recipe("diffusion", data=data, network=network), folder / "cache")
+
+
+def test_the_tasks_hold_rows_of_the_train_split_alone(corpus, tmp_path):
+    recipe = Recipe("autoencoder", data=DataRecipe(folder=str(corpus), size=32))
+    everything = open_data(recipe, split=None)
+    kinds = Counter(map(split_of, everything.table["base"].to_pylist(), everything.table["style"].to_pylist()))
+    assert set(kinds) == {"train", "test", "cells"}, "the test needs all three"
+    for task in tasks(corpus, tmp_path):
+        rows = list(zip(task.data.table["base"].to_pylist(), task.data.table["style"].to_pylist(), strict=True))
+        assert len(rows) == kinds["train"]
+        assert {split_of(*row) for row in rows} == {"train"}
