@@ -1,5 +1,10 @@
 """The tokenizer: no text is ever unknown, and captions come back as they went in."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,6 +14,7 @@ from sfumato.errors import BadInput
 from sfumato.train.dual_encoder import tokenise
 from sfumato.train.tokenizer import train_tokenizer
 
+ROOT = Path(__file__).parents[2]
 CAPTIONS = [
     "red apple, twemoji",
     "green apple, noto",
@@ -58,6 +64,19 @@ def test_it_is_the_same_after_saving_and_in_another_order_of_training(tokenizer,
     for caption in [*CAPTIONS, "öäü 🍎 \n x"]:
         assert loaded(caption).input_ids == tokenizer(caption).input_ids == again(caption).input_ids
     assert loaded.model_max_length == 32
+
+
+def test_another_process_learns_the_same_tokenizer(tokenizer):
+    """Hash tables are ordered at random in every process; merges of equal frequency must not follow that order."""
+    script = (
+        "import json; from sfumato.train.tokenizer import train_tokenizer; from tests.train.test_tokenizer import CAPTIONS;"
+        "print(json.dumps(train_tokenizer(CAPTIONS[::-1] * 20, 700, 32).get_vocab()))"
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=100)
+        assert json.loads(done.stdout.splitlines()[-1]) == train_tokenizer(CAPTIONS * 20, 700, 32).get_vocab(), (
+            done.stderr
+        )
 
 
 def test_padding_is_to_the_context_and_too_long_captions_keep_their_end_token(tokenizer):
