@@ -69,7 +69,8 @@ def test_it_is_the_same_after_saving_and_in_another_order_of_training(tokenizer,
 def test_another_process_learns_the_same_tokenizer(tokenizer):
     """Hash tables are ordered at random in every process; merges of equal frequency must not follow that order."""
     script = (
-        "import json; from sfumato.train.tokenizer import train_tokenizer; from tests.train.test_tokenizer import CAPTIONS;"
+        "import json; from sfumato.train.tokenizer import train_tokenizer\n"
+        "from tests.train.test_tokenizer import CAPTIONS\n"
         "print(json.dumps(train_tokenizer(CAPTIONS[::-1] * 20, 700, 32).get_vocab()))"
     )
     for _ in range(3):
