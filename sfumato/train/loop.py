@@ -80,10 +80,8 @@ class Run:
 
     def _prepare(self, phase: Phase) -> None:
         optim = self.recipe.optim
-        parameters = [p for p in phase.module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
-        )
+        groups = decay_groups(phase.module, optim.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
         module, self.optimizers[phase.name] = self.accelerator.prepare(phase.module, optimizer)
         self.modules[phase.name] = module
         self.averages[phase.name] = EMAModel(phase.module.parameters(), decay=optim.ema, use_ema_warmup=False)
@@ -312,6 +310,17 @@ class Run:
             with self.averaged():
                 self.task.export(folder)
         self.accelerator.wait_for_everyone()
+
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's parameter groups: matrices and kernels decay; biases, norms and single scalars (a temperature) do not."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    if not weight_decay:
+        return [{"params": trained, "weight_decay": 0.0}]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def _elsewhere(value: Tensor) -> str:
