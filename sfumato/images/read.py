@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import BadInput
+from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
 from sfumato.images.picture import Picture, composite
 
@@ -87,8 +88,7 @@ def display_name(source: Source) -> str:
     raw = getattr(source, "filename", "") if isinstance(source, Image.Image) else os.fspath(source)
     if not raw:
         return "the given image"
-    text = os.fsencode(raw).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return printable(raw)
 
 
 @contextmanager

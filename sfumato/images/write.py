@@ -2,7 +2,6 @@
 
 import io
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import BadInput
+from sfumato.files import write_bytes
 from sfumato.images.picture import Picture
 from sfumato.images.read import display_name
 from sfumato.images.recipe import recipe_chunk
@@ -93,27 +93,8 @@ def write_image(
         options = {**options, "icc_profile": icc}
     encoded = io.BytesIO()
     image.save(encoded, format=file_format, **options)
-    replace_atomically(target, encoded.getbuffer())
+    write_bytes(target, encoded.getbuffer())
     return "; ".join(notes)
-
-
-def replace_atomically(target: Path, content: bytes | memoryview) -> None:
-    """Write beside, fsync, rename: a reader, or a kill at any moment, finds the old file or the new one."""
-    beside = target.with_name(f".sfumato-{secrets.token_hex(8)}.part")
-    try:
-        with open(beside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _extension(path: str | os.PathLike[str]) -> str:

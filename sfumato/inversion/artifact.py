@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from sfumato.errors import BadInput
+from sfumato.files import write_tensors
 
 FORMAT = "sfumato.inversion.1"
 
@@ -94,17 +93,17 @@ class Inversion:
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file: beside its place first, then renamed, so that it is there whole or not at all.
+        """Write one safetensors file, which is there whole or not at all.
 
         Raises:
             BadInput: the folder does not exist or cannot be written.
         """
         tensors = {"x": self.x, "z": self.z, "pixels": self.pixels}
-        content = to_bytes(
-            {name: t.detach().cpu().contiguous() for name, t in tensors.items() if t is not None},
-            metadata={"format": FORMAT, "sfumato": json.dumps(self._header())},
+        write_tensors(
+            path,
+            {name: tensor for name, tensor in tensors.items() if tensor is not None},
+            {"format": FORMAT, "sfumato": json.dumps(self._header())},
         )
-        _write_atomically(Path(path), content)
 
     def _header(self) -> dict[str, Any]:
         names = ("kind", "timesteps", "eta", "guidance", "seeds", "prompts", "parameters", "model", "images")
@@ -134,20 +133,3 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
     """Lists of JSON become tuples again."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header.items()}
     return Inversion(x=tensors["x"], z=tensors.get("z"), pixels=tensors.get("pixels"), **values)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, fsync, rename."""
-    try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written ({error.strerror}): choose another place.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise

@@ -19,9 +19,9 @@ from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
 from sfumato.errors import BadInput
+from sfumato.files import replaced_folder
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adaptive_weight, generator_loss
 from sfumato.train.dataset import exported_folder, open_data, save_grid
-from sfumato.train.export import replacing
 from sfumato.train.frozen import load_autoencoder
 from sfumato.train.perceptual import load_perceptual
 from sfumato.train.recipe import Recipe, fill
@@ -266,5 +266,5 @@ class AutoencoderTask:
 
     def export(self, folder: Path) -> None:
         """Write diffusers' folder of the autoencoder."""
-        with replacing(folder) as beside:
+        with replaced_folder(folder) as beside:
             self.autoencoder.save_pretrained(beside)

@@ -7,7 +7,6 @@ the marker is never read. At least two are kept; old ones are deleted, marker fi
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sfumato.errors import BadInput
+from sfumato.files import flush, settle
 
 MARKER = "COMPLETE"
 _NAME = re.compile(r"step-(\d{8})")
@@ -48,15 +48,13 @@ def write_checkpoint(
     for name, group in tensors.items():
         save_file({k: v.detach().contiguous().cpu() for k, v in group.items()}, beside / f"{name}.safetensors")
     (beside / "state.json").write_text(json.dumps({"step": step, "files": sorted(tensors), **state}, indent=1))
-    for file in beside.iterdir():
-        _flush(file)
-    _flush(beside)
+    settle(beside)
     _delete(final)
     beside.rename(final)
-    _flush(folder)
+    flush(folder)
     (final / MARKER).write_text("")
-    _flush(final / MARKER)
-    _flush(final)
+    flush(final / MARKER)
+    flush(final)
     _sweep(folder, keep)
     return final
 
@@ -114,11 +112,3 @@ def _delete(path: Path) -> None:
     if path.exists():
         (path / MARKER).unlink(missing_ok=True)
         shutil.rmtree(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
+from sfumato.files import replaced_folder
 from sfumato.models.folder import quiet
 from sfumato.train.dataset import draw_captions, exported_folder, open_data
-from sfumato.train.export import replacing
 from sfumato.train.frozen import load_frozen
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.task import Batch, Phase
@@ -193,7 +193,7 @@ class DualEncoderTask:
         preprocessor = CLIPImageProcessorPil(
             size=side, crop_size=side, do_center_crop=False, image_mean=list(MEAN), image_std=list(STD)
         )
-        with replacing(folder) as beside, quiet():
+        with replaced_folder(folder) as beside, quiet():
             for part in (self.clip, self.tokenizer, preprocessor):
                 part.save_pretrained(beside)
 

@@ -9,8 +9,6 @@ but cannot decode them itself: its pipeline hands VQModel.decode an argument tha
 import copy
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,6 +16,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from diffusers.models.attention_processor import AttnProcessor2_0
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from sfumato.files import replaced_folder
 from sfumato.models.folder import quiet
 
 #: Files of a model folder that are written by hand and outlive a new export.
@@ -51,7 +50,7 @@ def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, folder: P
     networks = {name: copy.deepcopy(getattr(pipe, name)).half() for name in ("vae", "text_encoder", "unet")}
     networks["unet"].set_attn_processor(AttnProcessor2_0())
     half = assemble(networks["vae"], networks["text_encoder"], pipe.tokenizer, networks["unet"], pipe.scheduler)
-    with replacing(folder) as beside, quiet():
+    with replaced_folder(folder) as beside, quiet():
         half.save_pretrained(beside, safe_serialization=True)
         towers = beside / "dual_encoder"
         shutil.copytree(dual_encoder, towers)
@@ -61,35 +60,6 @@ def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, folder: P
         for kept in KEPT:
             if (folder / kept).exists():
                 shutil.copy2(folder / kept, beside / kept)
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A new folder to write to, which takes the place of `folder` when all is written.
-
-    After an exception `folder` is as it was. A kill leaves it so too, or, if it fell between the two renamings, as
-    `.NAME.replaced`, which the next export puts back before it begins.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside, old = (folder.with_name(f".{folder.name}.{state}") for state in ("writing", "replaced"))
-    _restore(old, folder)
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
-        yield beside
-        if folder.exists():
-            folder.rename(old)
-        beside.rename(folder)
-    finally:
-        _restore(old, folder)
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _restore(old: Path, folder: Path) -> None:
-    """Put the old folder back where no new one has come; else delete it."""
-    if old.exists() and not folder.exists():
-        old.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _load_in_full_precision(config: Path) -> None:

@@ -1,16 +1,16 @@
 """The frozen latent space that a diffusion model is trained in: its scale, and the cached latents of a data set."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, VQModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sfumato.errors import BadInput
+from sfumato.files import remove_partial, write_tensors
 
 #: A latent channel that varies less carries nothing, and cannot be brought to unit deviation.
 SMALLEST = 1e-6
@@ -38,11 +38,8 @@ def cached_latents(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, cac
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         latents = encode_images(autoencoder, images)
-        for orphan in cache.glob(f"{path.stem}.*.writing"):
-            orphan.unlink(missing_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}.writing")
-        save_file({"latents": latents}, beside)
-        beside.replace(path)
+        remove_partial(cache)
+        write_tensors(path, {"latents": latents})
     return load_file(path)["latents"]
 
 
@@ -54,9 +51,7 @@ def kept_statistics(latents: Tensor, cache: Path) -> tuple[Tensor, Tensor]:
     path = cache / "latent-statistics.safetensors"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}.writing")
-        save_file({"mean": latents.mean((0, 2, 3)), "std": latents.std((0, 2, 3))}, beside)
-        beside.replace(path)
+        write_tensors(path, {"mean": latents.mean((0, 2, 3)), "std": latents.std((0, 2, 3))})
     kept = load_file(path)
     return kept["mean"], kept["std"]
 

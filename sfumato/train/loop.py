@@ -21,8 +21,8 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from sfumato.data.atomic import write_text
 from sfumato.errors import BadInput, NonFinite
+from sfumato.files import write_text
 from sfumato.train.checkpoint import read_newest, write_checkpoint
 from sfumato.train.finite import blame_for_gradient, blame_for_loss, first_not_finite
 from sfumato.train.interrupt import Interrupt

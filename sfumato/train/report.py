@@ -20,6 +20,7 @@ from sfumato.core.loop import fresh_noise, reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.data.dataset import CaptionedImages
 from sfumato.errors import BadInput
+from sfumato.files import write_text
 from sfumato.metrics import DualEncoder, feature_distance, psnr, r_precision, ssim
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import bundled_path, load_model
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             show(model, recipe, choice.grid, choice.strength, choice.steps)
     except BadInput as error:
         parser.exit(2, f"{error}\n")
-    choice.out.write_text(json.dumps(figures, indent=1) + "\n")
+    write_text(choice.out, json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
     return 0
 

@@ -107,7 +107,7 @@ def test_damaged_outdated_and_left_over_pictures_are_put_right(tmp_path, cache):
     apple, pizza = out / "images/noto/1f34e.png", out / "images/noto/1f355.png"
     apple.write_bytes(apple.read_bytes()[:90])
     Image.new("RGBA", (32, 32)).save(pizza)
-    (out / "images/noto/.1f34f.png.partial").write_bytes(b"half")
+    (out / "images/noto/.sfumato-1f34f.partial").write_bytes(b"half")
     make(out, cache)
     assert contents(out) == whole
     make(out, cache, limit=3)  # what the table no longer lists is removed

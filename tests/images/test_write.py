@@ -173,7 +173,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(BadInput, match=r"out\.png .*No space.*make room"):
         write_image(path, make.noise(seed=1))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["out.png"]

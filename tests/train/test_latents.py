@@ -79,16 +79,16 @@ def test_the_cache_knows_its_weights_and_pictures(images, tmp_path, monkeypatch)
     network = tiny("kl", 4)[0]
     first = cached_latents(network, images, tmp_path)
     torch.testing.assert_close(first, encode_images(network, images))
-    (tmp_path / "latents-0.7.writing").write_bytes(b"of another run")
     with monkeypatch.context() as patch:
         patch.setattr("sfumato.train.latents.encode_images", lambda *_: pytest.fail("encoded again"))
         assert torch.equal(cached_latents(network, images, tmp_path), first)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
+    (tmp_path / ".sfumato-0.partial").write_bytes(b"of a killed run")
     cached_latents(network, images[:5], tmp_path)
     with torch.no_grad():
         network.quant_conv.bias += 1
     assert not torch.equal(cached_latents(network, images, tmp_path), first)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    assert len(list(tmp_path.iterdir())) == len(list(tmp_path.glob("*.safetensors"))) == 3
 
 
 def test_batches_of_another_size_give_the_same_latents(images):

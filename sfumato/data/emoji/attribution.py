@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from sfumato.data.atomic import write_text
 from sfumato.data.emoji.sources import Credit, Style
+from sfumato.files import write_text
 
 #: SPDX identifier -> (title, link).
 LICENCES = {

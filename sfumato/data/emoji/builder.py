@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import sfumato
-from sfumato.data.atomic import remove_partial, write_bytes, write_text
 from sfumato.data.emoji.artwork import Artwork, Mapping, load_resolver, read_npm, read_wheel
 from sfumato.data.emoji.attributes import is_toned
 from sfumato.data.emoji.attribution import write_attribution
@@ -24,6 +23,7 @@ from sfumato.data.emoji.render import Failed, Job, Measured, make_picture, rende
 from sfumato.data.emoji.sources import NPM, SLUG_ONLY, WHEELS, Style, choose_styles, packages_for
 from sfumato.data.emoji.table import Entry, make_table, table_bytes
 from sfumato.errors import BadInput
+from sfumato.files import remove_partial, write_bytes, write_text
 
 MARKER, TABLE = "build.json", "table.parquet"
 _SIZES = range(16, 1025)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from sfumato.data.atomic import write_bytes
+from sfumato.files import write_bytes
 
 _DIGEST_KEY = "Source-Digest"
 #: A pixel belongs to the drawing if its alpha exceeds this, and is visible if it differs from white by more.

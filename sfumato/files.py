@@ -1,0 +1,168 @@
+"""Files and folders that are there whole or not at all: written beside their place, flushed to the disk, renamed.
+
+A reader, or a kill at any moment, finds the old content or the new one. What cannot be written, for want of room or of
+permission, is one sentence with the path.
+"""
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from sfumato.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Named: TypeAlias = str | os.PathLike[str]
+
+_PARTIAL = ".sfumato-{}.partial"
+_NO_ROOM = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there or choose another place")
+_NO_RIGHT = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions or choose another place")
+_NO_FOLDER = dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "create its folder first")
+
+
+def printable(path: Named) -> str:
+    """A path for messages that any terminal can print: odd bytes and control characters are escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def write_bytes(path: Named, content: bytes | memoryview, *, sync: bool = True) -> None:
+    """Write a file with the permissions that the umask allows; a link is followed, not replaced.
+
+    Args:
+        path: the file; what was there is replaced.
+        content: all of it.
+        sync: wait for the disk (needed against power loss, slow for thousands of small files).
+
+    Raises:
+        BadInput: it cannot be written; what was there is untouched.
+    """
+    with _explained(path, _NO_ROOM | _NO_RIGHT | _NO_FOLDER, otherwise="choose another place"):
+        target = Path(os.path.realpath(path))
+        # Not named after the target, whose name may be as long as names can be.
+        beside = target.with_name(_PARTIAL.format(secrets.token_hex(8)))
+        try:
+            with open(beside, "xb") as file:
+                _hold(file.fileno())
+                file.write(content)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+                os.replace(beside, target)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        if sync:
+            flush(target.parent)
+
+
+def write_text(path: Named, text: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_tensors(path: Named, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
+    """`write_bytes` for a safetensors file; tensors may lie on any device, and take their size in memory once more.
+
+    safetensors' own `save_file` gives its files to their owner alone, whatever the umask is.
+    """
+    from safetensors.torch import save
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(contiguous, None if metadata is None else dict(metadata)))
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete what killed processes left half-written anywhere under `folder`, and nothing that is being written."""
+    for partial in folder.rglob(_PARTIAL.format("*")):
+        with suppress(FileNotFoundError), open(partial, "rb") as file:
+            try:
+                _hold(file.fileno())
+            except BlockingIOError:
+                continue
+            partial.unlink()
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of `folder` when all is written.
+
+    After an exception `folder` is as it was. A kill leaves it so too, or, if it fell between the two renamings, as
+    `.NAME.replaced`, which the next call puts back before it begins.
+
+    Raises:
+        BadInput: no room, or no permission.
+    """
+    with _explained(folder, _NO_ROOM | _NO_RIGHT):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside, old = (folder.with_name(f".{folder.name}.{state}") for state in ("writing", "replaced"))
+        _restore(old, folder)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        try:
+            yield beside
+            settle(beside)
+            if folder.exists():
+                folder.rename(old)
+            beside.rename(folder)
+            flush(folder.parent)
+        finally:
+            _restore(old, folder)
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def settle(folder: Path) -> None:
+    """Flush a folder with all that is in it, and give its files the permissions that the folder got from the umask.
+
+    safetensors gives the files that it writes to their owner alone.
+    """
+    allowed = folder.stat().st_mode & 0o666
+    for path in (*folder.rglob("*"), folder):
+        if path.is_file():
+            path.chmod(allowed | path.stat().st_mode)
+        flush(path)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of names of a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _hold(descriptor: int) -> None:
+    """Mark a file as being written; the mark goes with the process. Raises BlockingIOError where another holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # a file system without locks
+        if isinstance(error, BlockingIOError):
+            raise
+
+
+def _restore(old: Path, folder: Path) -> None:
+    """Put the old folder back where no new one has come; else delete it."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _explained(path: Named, remedies: Mapping[int, str], otherwise: str = "") -> Iterator[None]:
+    """Errors of the system with a known remedy, or all where `otherwise` names one, become BadInput."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        remedy = remedies.get(getattr(error, "errno", None) or 0, otherwise)
+        if isinstance(error, BadInput) or not remedy:
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"{printable(path)} cannot be written ({reason}): {remedy}.") from error
