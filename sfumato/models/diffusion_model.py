@@ -18,7 +18,7 @@ from sfumato.models.condition import Condition
 from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import fingerprint, revision
 from sfumato.models.placement import pick_device, pick_dtype
-from sfumato.models.taps import Tap, tapped
+from sfumato.models.taps import AnyTap, tapped
 from sfumato.models.text import TextTower, encode
 
 
@@ -175,7 +175,7 @@ class DiffusionModel:
         x: Float[Tensor, "b c h w"],
         t: int | Tensor,
         cond: Condition | None = None,
-        taps: Sequence[Tap] | None = None,
+        taps: Sequence[AnyTap] | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """eps, whatever the network predicts.
 
@@ -183,7 +183,7 @@ class DiffusionModel:
             x: latents; converted to the network's precision.
             t: timestep, one int for all or a tensor [b] with one per row.
             cond: one row per latent; None for a model without text.
-            taps: what to read or replace inside the network during this evaluation.
+            taps: what to read or replace inside the network, attention maps too, during this evaluation.
 
         Raises:
             BadInput: shapes, rows, timestep or taps that do not fit the model.
@@ -222,8 +222,8 @@ class DiffusionModel:
             handle.remove()
         raise RuntimeError("the network did not run its middle block")
 
-    def tapped(self, *taps: Tap) -> AbstractContextManager[None]:
-        """Taps for every evaluation within a `with` block; see `sfumato.models.taps`."""
+    def tapped(self, *taps: AnyTap) -> AbstractContextManager[None]:
+        """Taps for every evaluation within a `with` block; see `sfumato.models.taps` and `.attention`."""
         return tapped(self.unet, taps)
 
     @property

@@ -1,19 +1,20 @@
 """Reading and replacing what a network computes inside, in a scope that leaves the network as it was.
 
 A tap names modules of the network as `network.named_modules()` does ("mid_block", "up_blocks.1.resnets.0"), or by a
-shell-style pattern that is matched part by part: "down_blocks.*.resnets.*" are all residual blocks, and not what is
-inside them. Where a module returns several tensors the tap is about the first.
+shell-style pattern that is matched part by part (`sfumato.models.modules`): "down_blocks.*.resnets.*" are all residual
+blocks, and not what is inside them. Where a module returns several tensors the tap is about the first. Taps of
+attention maps are in `sfumato.models.attention`.
 """
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypeGuard, cast
 
 from torch import Tensor, nn
 
 from sfumato.errors import BadInput
+from sfumato.models.attention import AttentionTap, Layers, Waiting, attach
+from sfumato.models.modules import named
 
 
 class Tap(Protocol):
@@ -79,45 +80,40 @@ class Replace:
         return replacement
 
 
+AnyTap: TypeAlias = Tap | AttentionTap
+
+
 @contextmanager
-def tapped(network: nn.Module, taps: Sequence[Tap]) -> Iterator[None]:
+def tapped(network: nn.Module, taps: Sequence[AnyTap]) -> Iterator[None]:
     """Put taps into a network for the length of a `with` block.
 
-    Several taps of one module work in the order of the list. The hooks are gone when the block ends, however it ends.
+    Several taps of one module work in the order of the list; taps of attention maps see what taps of queries and
+    keys left. The hooks are gone when the block ends, however it ends.
 
     Raises:
         BadInput: a tap names no module of the network, or (at the end of an evaluation of the network) a module
             that the evaluation did not run.
     """
-    waiting: set[str] = set()
+    waiting: Waiting = {}
+    plain = [cast(Tap, tap) for tap in taps if not _of_maps(tap)]
     with ExitStack() as hooks:
-        for tap in taps:
-            for name, module in _named(network, tap.module):
-                waiting.add(name)
-                handle = module.register_forward_hook(_hook(tap, name, waiting))
-                hooks.callback(handle.remove)
+        for tap in plain:
+            for name, module in named(network, tap.module):
+                waiting[name] = f"The network has the tapped module {name}, but never runs it by itself."
+                hooks.callback(module.register_forward_hook(_hook(tap, name, waiting)).remove)
+        for handle in attach(network, [tap for tap in taps if _of_maps(tap)], waiting):
+            hooks.callback(handle.remove)
         hooks.callback(network.register_forward_hook(_all_ran(waiting)).remove)
         yield
 
 
-def _named(network: nn.Module, pattern: str) -> list[tuple[str, nn.Module]]:
-    modules = dict(network.named_modules())
-    del modules[""]
-    found = [(name, module) for name, module in modules.items() if _matches(name, pattern)]
-    if not found:
-        near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.4) or list(network._modules)
-        raise BadInput(f'The tap "{pattern}" names no module of the network; there are for example {", ".join(near)}.')
-    return found
+def _of_maps(tap: AnyTap) -> TypeGuard[AttentionTap]:
+    return isinstance(getattr(tap, "layers", None), Layers)
 
 
-def _matches(name: str, pattern: str) -> bool:
-    parts, patterns = name.split("."), pattern.split(".")
-    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
-
-
-def _hook(tap: Tap, name: str, waiting: set[str]) -> Callable[[nn.Module, Any, Any], Any]:
+def _hook(tap: Tap, name: str, waiting: Waiting) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-        waiting.discard(name)
+        waiting.pop(name, None)
         if isinstance(output, Tensor):
             return tap(name, output)
         replacement = tap(name, output[0])
@@ -126,9 +122,9 @@ def _hook(tap: Tap, name: str, waiting: set[str]) -> Callable[[nn.Module, Any, A
     return hook
 
 
-def _all_ran(waiting: set[str]) -> Callable[[nn.Module, Any, Any], None]:
+def _all_ran(waiting: Waiting) -> Callable[[nn.Module, Any, Any], None]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-        if waiting:
-            raise BadInput(f"The network has the tapped module {min(waiting)}, but never runs it by itself.")
+        for sentence in waiting.values():
+            raise BadInput(sentence)
 
     return hook

@@ -1,0 +1,39 @@
+"""Modules of a network by name or pattern."""
+
+import difflib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from sfumato.errors import BadInput
+
+
+def named(network: nn.Module, pattern: str, kind: type[nn.Module] = nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules whose names match, in the order of `network.named_modules()`.
+
+    Args:
+        network: where to look.
+        pattern: a name, or a shell-style pattern that is matched part by part: "down_blocks.*.resnets.*" are all
+            residual blocks, and not what is inside them. "**" stands for any number of parts, none too.
+        kind: only modules of this class.
+
+    Raises:
+        BadInput: there is none; names some that there are.
+    """
+    modules = {name: module for name, module in network.named_modules() if name and isinstance(module, kind)}
+    found = [(name, module) for name, module in modules.items() if _matches(name.split("."), pattern.split("."))]
+    if not found:
+        near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.4) or list(modules)[:3]
+        raise BadInput(
+            f'The tap "{pattern}" names no module of the network; there are for example {", ".join(near) or "none"}.'
+        )
+    return found
+
+
+def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return any(_matches(parts[n:], patterns[1:]) for n in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])

@@ -1,0 +1,259 @@
+"""Attention maps are the layers' own; moving them does what an explicit processor would do, and nothing stays behind."""
+
+import pytest
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor, SlicedAttnProcessor
+from torch.nn import functional as F
+
+from sfumato.errors import BadInput
+from sfumato.models.attention import Layers, RecordMaps, ReplaceMaps
+from sfumato.models.load import load_model
+from sfumato.models.taps import Record, Replace, tapped
+
+EVERY = ReplaceMaps(Layers(), lambda name, maps: maps.clone())
+
+
+@pytest.fixture
+def model(layout_folder):
+    """A fresh model of each layout in turn."""
+    return load_model(layout_folder, "cpu")
+
+
+@pytest.fixture
+def sd(tiny_sd_folder):
+    return load_model(tiny_sd_folder, "cpu")
+
+
+def asked(model, rows=2):
+    channels, grid = model.latent_channels, 2 * model.latent_multiple
+    x = torch.randn(rows, channels, 2 * grid, 3 * grid, generator=torch.Generator().manual_seed(0))
+    prompts = ["red apple", "", "green dog"][:rows] if model.takes_text else [""] * rows
+    return x, 500, model.condition(prompts)
+
+
+def layers(model):
+    return {name: module for name, module in model.unet.named_modules() if isinstance(module, Attention)}
+
+
+def state(model):
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.unet.modules()]
+    return hooks, {name: id(layer.processor) for name, layer in layers(model).items()}
+
+
+def softened(name, maps):
+    """Other maps whose rows still sum to 1, different for every layer."""
+    return (0.7 * maps + 0.3 * maps.roll(len(name) % 3 + 1, dims=-1)).flip(1)
+
+
+class Explicit(AttnProcessor):
+    """diffusers' own explicit processor, with its probabilities recorded and changed."""
+
+    def __init__(self, name, seen, change):
+        self.name, self.seen, self.change = name, seen, change
+
+    def __call__(self, attn, hidden_states, *args, **kwargs):
+        own = attn.get_attention_scores
+
+        def scores(*given):
+            maps = own(*given).unflatten(0, (-1, attn.heads))
+            self.seen[self.name] = maps
+            return self.change(self.name, maps).flatten(0, 1)
+
+        attn.get_attention_scores = scores
+        try:
+            return super().__call__(attn, hidden_states, *args, **kwargs)
+        finally:
+            del attn.get_attention_scores
+
+
+def explicitly(model, change, *given):
+    """The same evaluation under diffusers' explicit processor in every layer: output and maps."""
+    seen = {}
+    for name, layer in layers(model).items():
+        layer.processor = Explicit(name, seen, change)
+    return model.predict(*given), seen
+
+
+def test_the_maps_are_those_of_the_explicit_processor(model):
+    record = RecordMaps(Layers())
+    given = asked(model)
+    plain = model.predict(*given, taps=[record])
+    output, maps = explicitly(model, lambda name, maps: maps, *given)
+    assert set(record.maps) == set(maps) == set(layers(model))
+    for name in maps:
+        assert torch.allclose(record.maps[name], maps[name], atol=1e-6)
+        assert torch.allclose(record.maps[name].sum(-1), torch.ones(()), atol=1e-5)
+    assert torch.allclose(plain, output, atol=1e-5)
+
+
+def test_moving_the_maps_is_what_the_explicit_processor_does_with_other_maps(model):
+    given = asked(model)
+    plain = model.predict(*given)
+    ours = model.predict(*given, taps=[ReplaceMaps(Layers(), softened)])
+    theirs, _ = explicitly(model, softened, *given)
+    assert (ours - plain).abs().max() > 1e-3
+    assert torch.allclose(ours, theirs, atol=1e-6 * float(1 + ours.abs().max()) + 1e-6)
+
+
+def test_looking_and_replacing_by_itself_are_bit_identical_to_no_control(model):
+    given, before = asked(model), state(model)
+    plain = model.predict(*given)
+    for tap in (RecordMaps(Layers()), EVERY):
+        assert torch.equal(model.predict(*given, taps=[tap]), plain)
+        assert state(model) == before
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_one_layer_with_everything_on(mask):
+    """Group norm, 4-d input, residual, rescaling, upcasting, a masked context and its norm."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = Attention(8, cross_attention_dim=6, heads=2, dim_head=4, norm_num_groups=2, residual_connection=True,
+                          rescale_output_factor=1.7, upcast_attention=True, upcast_softmax=True, bias=True,
+                          cross_attention_norm="layer_norm")  # fmt: skip
+        x, context = torch.randn(3, 8, 4, 2), torch.randn(3, 5, 6)
+    network = torch.nn.ModuleDict({"layer": layer})
+    bias = torch.zeros(3, 1, 5)
+    bias[1, :, 3:] = -1e4
+    given = {"encoder_hidden_states": context, "attention_mask": bias if mask else None}
+    network.forward = lambda: layer(x, **given)
+    record, change = RecordMaps(Layers()), ReplaceMaps(Layers(), softened)
+    with torch.no_grad():
+        plain = network()
+        with tapped(network, [record]):
+            assert torch.equal(network(), plain)
+        with tapped(network, [change]):
+            ours = network()
+        seen = {}
+        layer.processor = Explicit("layer", seen, softened)
+        theirs = network()
+    assert torch.allclose(record.maps["layer"], seen["layer"], atol=1e-7)
+    assert bool((record.maps["layer"][1, ..., 3:] == 0).all()) == mask
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    assert (ours - plain).abs().max() > 1e-2
+
+
+def test_layers_by_name_kind_and_size(sd):
+    given = asked(sd)
+    names = set(layers(sd))
+    cross = {name for name in names if name.endswith("attn2")}
+    chosen = {
+        Layers(): names,
+        Layers(cross=True): cross,
+        Layers(cross=False): names - cross,
+        Layers("**.attn2"): cross,
+        Layers("up_blocks.**"): {name for name in names if name.startswith("up_blocks")},
+        Layers("mid_block.attentions.0.transformer_blocks.*.attn1"): {
+            "mid_block.attentions.0.transformer_blocks.0.attn1"
+        },
+        Layers(cross=True, most_queries=24): {name for name in cross if name.startswith("mid_block")},
+    }
+    for which, expected in chosen.items():
+        record = RecordMaps(which)
+        sd.predict(*given, taps=[record])
+        assert set(record.maps) == expected
+    assert record.maps["mid_block.attentions.0.transformer_blocks.0.attn2"].shape == (2, 2, 24, 77)
+
+
+def test_taps_of_a_layer_work_in_order_and_see_replaced_queries(sd):
+    given = asked(sd)
+    before, after, which = RecordMaps(Layers(cross=True)), RecordMaps(Layers(cross=True)), Layers(cross=True)
+    sd.predict(*given, taps=[before, ReplaceMaps(which, lambda name, maps: 2 * maps), after])
+    assert all(torch.equal(after.maps[name], 2 * before.maps[name]) for name in before.maps)
+    uniform = RecordMaps(which)
+    sd.predict(*given, taps=[uniform, Replace("**.attn2.to_q", torch.zeros_like)])
+    assert all(torch.allclose(maps, torch.tensor(1 / 77)) for maps in uniform.maps.values())
+
+
+def test_gradients_reach_the_latent_through_the_maps(sd):
+    """pix2pix-zero and self-guidance differentiate a function of the maps; central differences in float64."""
+    sd.unet.double()
+    x, t, condition = asked(sd)
+    x = x.double()
+    record = RecordMaps(Layers(cross=True))
+
+    def energy(x):
+        with torch.enable_grad():
+            sd.predict(x, t, condition, taps=[record])
+            return sum((maps[..., 1] ** 2).sum() for maps in record.maps.values())
+
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    variable = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(energy(variable), variable)
+    with torch.no_grad():
+        slope = (energy(x + 1e-5 * direction) - energy(x - 1e-5 * direction)) / 2e-5
+    assert abs(float(slope)) > 1e-5
+    assert torch.isclose((gradient * direction).sum(), slope.double(), rtol=1e-5)
+
+
+def test_errors_cancelling_and_generators_leave_nothing(sd):
+    given, before = asked(sd), state(sd)
+    plain = sd.predict(*given)
+    with pytest.raises(ZeroDivisionError):
+        sd.predict(*given, taps=[ReplaceMaps(Layers(), lambda name, maps: maps * (1 // 0))])
+    assert state(sd) == before
+
+    def steps():
+        with sd.tapped(EVERY, Record("mid_block")):
+            while True:
+                yield sd.predict(*given)
+
+    run = steps()
+    next(run)
+    assert state(sd) != before
+    assert state(sd)[1] == before[1], "even meanwhile every layer has its own processor"
+    run.close()
+    assert state(sd) == before
+    assert torch.equal(sd.predict(*given), plain)
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        (Layers("middle_block.**"), "names no module"),
+        (Layers("mid_block.attentions.0"), "names no module"),
+        (Layers("**.attn2", cross=False), "no self-attention"),
+        (Layers("**.attn1", cross=True), "no cross-attention"),
+    ],
+)
+def test_a_tap_that_matches_no_layer_is_refused_before_the_evaluation(sd, which, message):
+    before = state(sd)
+    with pytest.raises(BadInput, match=message):
+        sd.predict(*asked(sd), taps=[RecordMaps(Layers()), RecordMaps(which)])
+    assert state(sd) == before
+    assert sd.count.calls == 0
+
+
+def test_a_limit_that_no_layer_meets_is_refused(sd):
+    with pytest.raises(BadInput, match="as few as 23 queries"):
+        sd.predict(*asked(sd), taps=[RecordMaps(Layers(most_queries=23))])
+
+
+def test_a_layer_that_never_runs_is_refused(sd):
+    sd.unet.mid_block.spare = Attention(8, heads=2, dim_head=4)
+    with pytest.raises(BadInput, match=r"mid_block\.spare, but never runs"):
+        sd.predict(*asked(sd), taps=[RecordMaps(Layers())])
+
+
+def test_maps_of_another_shape_are_refused(sd):
+    with pytest.raises(BadInput, match="must have the shape"):
+        sd.predict(*asked(sd), taps=[ReplaceMaps(Layers(), lambda name, maps: maps[:1])])
+
+
+def test_processors_that_are_not_plain_attention_are_refused(sd):
+    sd.unet.mid_block.attentions[0].transformer_blocks[0].attn1.processor = SlicedAttnProcessor(1)
+    with pytest.raises(BadInput, match="SlicedAttnProcessor"):
+        sd.predict(*asked(sd), taps=[RecordMaps(Layers())])
+    assert sd.count.calls == 0
+
+
+def test_half_precision(sd):
+    sd.to(dtype="bf16")
+    given = asked(sd)
+    plain, record = sd.predict(*given), RecordMaps(Layers())
+    assert torch.equal(sd.predict(*given, taps=[record, EVERY]), plain)
+    moved = sd.predict(*given, taps=[ReplaceMaps(Layers(), softened)])
+    assert torch.isfinite(moved).all()
+    assert all(maps.dtype == torch.bfloat16 for maps in record.maps.values())
+    assert not torch.equal(moved, plain)
+    assert F.mse_loss(moved, plain) < 1
