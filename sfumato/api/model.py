@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from sfumato.api.arguments import (
     as_list,
     check_batch,
-    check_params,
     check_prompts,
     check_seeds,
     height_and_width,
@@ -20,14 +18,13 @@ from sfumato.api.arguments import (
     spread,
 )
 from sfumato.api.generating import generating
-from sfumato.api.group import Group, padded_size, picture_fingerprint
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting
+from sfumato.api.opening import opened
 from sfumato.api.result import Result
 from sfumato.api.run import Run
 from sfumato.errors import BadInput
 from sfumato.images import read_image
-from sfumato.inversion import Inversion
 from sfumato.methods.generate import GenerateParams
 from sfumato.methods.params import Stage
 from sfumato.methods.registry import get_method
@@ -139,21 +136,7 @@ class Model:
         Raises:
             BadInput: not an inversion, one of another model, or other pictures.
         """
-        inversion = Inversion.load(path)
-        inversion.check_model(self.network.fingerprint())
-        stored = dict(inversion.parameters)
-        method = get_method(str(stored.pop("method", "")))
-        params = method.params(**stored)
-        check_params(self.network, params)
-        assert inversion.pixels is not None
-        given = [Image.fromarray(each.numpy()) for each in inversion.pixels] if images is None else as_list(images)
-        pictures = [read_image(each) for each in given]
-        if tuple(picture_fingerprint(each) for each in pictures) != inversion.images:
-            raise BadInput("These are not the pictures of this inversion: give those, or none.")
-        inversion = inversion.to(self.network.device)
-        condition = self.network.condition(list(inversion.prompts), size=padded_size(self.network, pictures[0]))
-        group = Group(self.network, list(range(len(pictures))), pictures, inversion, condition)
-        return Inverted(self, method, params, [group], {"parameters": dict(inversion.parameters)}, None)
+        return opened(self, path, images)
 
     def generate(self, prompts: str | Sequence[str] = "", **options: Any) -> Result:
         """New pictures from prompts; see `generate_steps`."""

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.files import write_tensors
+from sfumato.files import printable, write_tensors
+from sfumato.inversion.stored import problems
 
 FORMAT = "sfumato.inversion.1"
 
@@ -92,6 +93,27 @@ class Inversion:
                 "load that model, or invert the image again."
             )
 
+    def check_fits(self, train_steps: int, latent: tuple[int, ...]) -> None:
+        """Refuse to replay with a network of another schedule, or of other latents for these pictures.
+
+        Args:
+            train_steps: timesteps of the network's schedule.
+            latent: shape (c, h, w) of one of the pictures under the network's autoencoder.
+
+        Raises:
+            BadInput: a timestep outside of the schedule, or other latents.
+        """
+        if self.timesteps[0] >= train_steps:
+            raise BadInput(
+                f"This inversion has the timestep {self.timesteps[0]} and this model's last is {train_steps - 1}: "
+                "load the model that made it, or invert the image again."
+            )
+        if self.x.shape[2:] != latent:
+            raise BadInput(
+                f"This inversion has latents {list(self.x.shape[2:])} and this model {list(latent)} for its pictures: "
+                "load the model that made it, or invert the image again."
+            )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, which is there whole or not at all.
 
@@ -111,25 +133,32 @@ class Inversion:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Inversion":
-        """Read what `save` wrote.
+        """Read what `save` wrote, and look at everything in it: files may come from anywhere.
 
         Raises:
-            BadInput: no such file, or not an inversion.
+            BadInput: no such file, not an inversion, or one whose parts do not belong together.
         """
+        name = printable(path)
         if not Path(path).is_file():
-            raise BadInput(f"There is no file {path}: give an inversion that was saved before.")
+            raise BadInput(f"There is no file {name}: give an inversion that was saved before.")
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
-                    raise BadInput(f"{path} is a safetensors file, but not an inversion of this version.")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return _assemble(json.loads(metadata["sfumato"]), tensors)
-        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise BadInput(f"{path} is not an inversion, or is damaged: invert the image again.") from error
+                    raise BadInput(f"{name} is a safetensors file, but not an inversion of this version.")
+                header = json.loads(metadata.get("sfumato", "null"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, RecursionError, ValueError) as error:
+            if isinstance(error, BadInput):
+                raise
+            raise BadInput(f"{name} is not an inversion, or is damaged: invert the image again.") from error
+        for problem in problems(header, tensors):
+            raise BadInput(f"{name} is damaged: {problem}; invert the image again.")
+        return _assemble(header, tensors)
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
-    """Lists of JSON become tuples again."""
+    """Lists of JSON become tuples again, whole numbers the floats that they stand for."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header.items()}
+    values |= {"eta": float(header["eta"]), "guidance": tuple(map(float, header["guidance"]))}
     return Inversion(x=tensors["x"], z=tensors.get("z"), pixels=tensors.get("pixels"), **values)

@@ -1,0 +1,59 @@
+"""The work behind `Model.open`."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from sfumato.api.arguments import as_list, check_params
+from sfumato.api.group import Group, padded_size, picture_fingerprint
+from sfumato.api.inverted import Inverted
+from sfumato.errors import BadInput
+from sfumato.files import printable
+from sfumato.images import Picture, read_image
+from sfumato.inversion import Inversion
+from sfumato.methods.params import check_names
+from sfumato.methods.registry import Method, get_method
+
+if TYPE_CHECKING:
+    from sfumato.api.model import Model
+
+
+def opened(model: "Model", path: str | os.PathLike[str], images: Any) -> Inverted:
+    """The inversion in a file, checked against the model and the pictures."""
+    inversion = Inversion.load(path)
+    network = model.network
+    inversion.check_model(network.fingerprint())
+    stored = dict(inversion.parameters)
+    method = get_method(str(stored.pop("method", "")))
+    pictures = _pictures(inversion, images, printable(path))
+    size = padded_size(network, pictures[0])
+    inversion.check_fits(len(network.schedule), network.latent_shape(*size))
+    params = _params(model, method, stored, inversion.steps, printable(path))
+    inversion = inversion.to(network.device)
+    condition = network.condition(list(inversion.prompts), size=size)
+    group = Group(network, list(range(len(pictures))), pictures, inversion, condition)
+    return Inverted(model, method, params, [group], {"parameters": dict(inversion.parameters)}, None)
+
+
+def _pictures(inversion: Inversion, images: Any, name: str) -> list[Picture]:
+    """The source pictures: those given, which must be the same, or those in the file."""
+    if inversion.pixels is None or not len(inversion.prompts) == len(inversion.seeds) == len(inversion.images):
+        raise BadInput(f"{name} lacks its pictures, prompts or seeds: invert the image again.")
+    given = [Image.fromarray(each.numpy()) for each in inversion.pixels] if images is None else as_list(images)
+    height, width = inversion.pixels.shape[1:3]
+    # they were read once, under whatever limit the user set then
+    pictures = [read_image(each, max_pixels=height * width) for each in given]
+    if tuple(picture_fingerprint(each) for each in pictures) != inversion.images:
+        raise BadInput("These are not the pictures of this inversion: give those, or none.")
+    return pictures
+
+
+def _params(model: "Model", method: Method, stored: dict[str, Any], steps: int, name: str) -> Any:
+    """The parameters that the inversion was made with, as far as they are the method's."""
+    check_names(stored, method.params, ("invert", "edit"), f"the method {method.name} of {name}")
+    params = method.params(**stored)
+    check_params(model.network, params)
+    if getattr(params, "steps", steps) != steps:
+        raise BadInput(f"{name} is damaged: it has {steps} steps and says otherwise; invert the image again.")
+    return params

@@ -1,0 +1,21 @@
+"""The parts of a saved inversion, to be put together wrongly."""
+
+import json
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+
+def parts(path):
+    """-> (the header, the tensors) as they lie in the file."""
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return json.loads(file.metadata()["sfumato"]), {name: file.get_tensor(name) for name in names}
+
+
+def write(path, header, tensors):
+    """A file of these parts; a header that is text is taken as it is."""
+    text = header if isinstance(header, str) else json.dumps(header)
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, path, {"format": "sfumato.inversion.1", "sfumato": text})
+    return path
