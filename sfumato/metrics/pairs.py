@@ -4,14 +4,13 @@ Everywhere: a, b are pictures [b, c, h, w] in [0, 1]; mask [h, w] or [b, h, w] i
 the result is one float64 number for each picture. Computed in float64.
 """
 
-from typing import TypeAlias
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato.errors import BadInput, NonFinite
+from sfumato.errors import BadInput
+from sfumato.metrics.checks import Mask, check_pair, mask_weights, weighted_mean
 
 # Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
 # similarity", IEEE TIP 2004, section III-C: window, and K1, K2 for the dynamic range L = 1.
@@ -20,16 +19,15 @@ SIGMA = 1.5
 C1 = 0.01**2
 C2 = 0.03**2
 
-Mask: TypeAlias = Float[Tensor, "h w"] | Float[Tensor, "b h w"] | None
-
 
 def mse(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], mask: Mask = None) -> Float[Tensor, " b"]:
     """Mean squared error over channels and pixels, 0 for equal pictures.
 
     Raises BadInput for shapes that differ, values outside [0, 1] and a mask without area; NonFinite for NaN.
     """
-    a, b = _pictures(a, b)
-    return _average(((a - b) ** 2).mean(dim=1), _weights(mask, a))
+    check_pair(a, b)
+    a, b = a.double(), b.double()
+    return weighted_mean(((a - b) ** 2).mean(dim=1), mask_weights(mask, a))
 
 
 def psnr(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], mask: Mask = None) -> Float[Tensor, " b"]:
@@ -46,13 +44,14 @@ def ssim(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], mask: Mask = 
     Windows lie wholly inside the picture, as in the authors' code; a window counts by the mask at its centre.
     Raises what `mse` raises, and BadInput for pictures smaller than one window of 11 x 11.
     """
-    a, b = _pictures(a, b)
+    check_pair(a, b)
+    a, b = a.double(), b.double()
     height, width = a.shape[-2:]
     if min(height, width) < WINDOW:
         raise BadInput(f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, not {width} x {height}.")
     edge = WINDOW // 2
-    centres = _weights(mask, a)[:, edge : height - edge, edge : width - edge]
-    return _average(ssim_map(a, b).mean(dim=1), centres)
+    centres = mask_weights(mask, a)[:, edge : height - edge, edge : width - edge]
+    return weighted_mean(ssim_map(a, b).mean(dim=1), centres)
 
 
 def ssim_map(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
@@ -73,37 +72,3 @@ def _blur(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
     flat = x.flatten(0, 1)[:, None]
     blurred = F.conv2d(F.conv2d(flat, weight[None, None, :, None]), weight[None, None, None, :])
     return blurred.unflatten(0, x.shape[:2])[:, :, 0]
-
-
-def _pictures(
-    a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]
-) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-    """Both in float64, checked."""
-    if a.shape != b.shape or a.ndim != 4 or a.numel() == 0:
-        raise BadInput(f"two batches of pictures of one size are needed, not {list(a.shape)} and {list(b.shape)}.")
-    for name, x in (("first", a), ("second", b)):
-        if not torch.isfinite(x).all():
-            raise NonFinite(f"the {name} pictures to be compared hold NaN or infinity.")
-        if x.min() < 0 or x.max() > 1:
-            raise BadInput(f"pixels must lie in 0..1; the {name} pictures hold {x.min():.3g} to {x.max():.3g}.")
-    return a.double(), b.double()
-
-
-def _weights(mask: Mask, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-    """The mask, checked, for each picture; all ones without a mask."""
-    n, _, height, width = pictures.shape
-    if mask is None:
-        return pictures.new_ones(n, height, width)
-    if mask.shape not in ((height, width), (n, height, width)):
-        raise BadInput(f"the mask has the shape {list(mask.shape)}, the pictures {list(pictures.shape)}.")
-    if not ((mask >= 0) & (mask <= 1)).all():
-        raise BadInput("the mask's values must lie in 0..1.")
-    return mask.to(pictures).expand(n, height, width)
-
-
-def _average(values: Float[Tensor, "b h w"], weight: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
-    """Weighted mean over the pixels of each picture."""
-    area = weight.sum(dim=(-2, -1))
-    if (area == 0).any():
-        raise BadInput("the mask is empty where it is compared: give one with area (for SSIM away from the edge).")
-    return (weight * values).sum(dim=(-2, -1)) / area

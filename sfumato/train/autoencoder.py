@@ -4,9 +4,9 @@ Both are diffusers' own classes (AutoencoderKL, VQModel), so what comes out load
 
     L = pixel |x - xr| + perceptual d(x, xr) + kl KL(q(z|x) || N(0, I)) + adversarial d_w g(xr)
 
-(d: see `perceptual`; d_w and g: see `adversarial`) with all terms averaged over pixels (the official KL loss sums over
-them, the VQ loss averages; here one recipe means the same for both). Not used from the official code: `logvar`, which
-no optimizer there ever updates.
+(d: see `sfumato.metrics.perceptual`; d_w and g: see `adversarial`) with all terms averaged over pixels (the official
+KL loss sums over them, the VQ loss averages; here one recipe means the same for both). Not used from the official code:
+`logvar`, which no optimizer there ever updates.
 """
 
 import math
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
+from sfumato.metrics import load_perceptual
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adaptive_weight, generator_loss
 from sfumato.train.dataset import exported_folder, open_data, save_grid
 from sfumato.train.frozen import load_autoencoder
-from sfumato.train.perceptual import load_perceptual
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase

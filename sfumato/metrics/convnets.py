@@ -1,0 +1,122 @@
+"""The networks that LPIPS was defined on, as feature extractors: VGG16, AlexNet and SqueezeNet 1.1.
+
+Layers are numbered as torchvision numbers those of its `features`, so that its weights, saved as safetensors, load
+strictly; torchvision itself is not needed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from sfumato.errors import BadInput
+from sfumato.metrics.folder import first_line
+
+# ImageNet's mean and deviation for pixels in [0, 1].
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_PREFIX = "features."
+
+
+class ConvNet(nn.Module):
+    """Maps of a chain of layers after some of them; pictures [b,3,h,w] in [-1,1], normalised by ImageNet's statistics.
+
+    Args:
+        layers: the chain.
+        taps: indices of the layers whose output is a map.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], taps: Sequence[int]) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*layers)
+        self.taps = tuple(taps)
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """One map [b,c,h_l,w_l] for every tap."""
+        x = ((x + 1) / 2 - self.mean) / self.std
+        kept = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.taps:
+                kept.append(x)
+        return kept
+
+
+class Fire(nn.Module):
+    """Squeeze to few channels, expand by 1x1 and 3x3 convolutions side by side (Iandola et al. 2016, figure 1)."""
+
+    def __init__(self, channels: int, squeeze: int, expand: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b,channels,h,w] -> [b,2*expand,h,w]."""
+        x = self.squeeze(x).relu()
+        return torch.cat([self.expand1x1(x).relu(), self.expand3x3(x).relu()], 1)
+
+
+def vgg16() -> ConvNet:
+    """Simonyan and Zisserman (2015), configuration D; maps after relu1_2, 2_2, 3_3, 4_3 and 5_3."""
+    layers: list[nn.Module] = []
+    channels, taps = 3, []
+    for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        taps.append(len(layers) - 1)
+        layers.append(nn.MaxPool2d(2))
+    return ConvNet(layers[:-1], taps)
+
+
+def alexnet() -> ConvNet:
+    """Krizhevsky (2014), one column; maps after each of the five convolutions' ReLU."""
+    layers = [nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)]
+    layers += [nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)]
+    for channels, width in ((192, 384), (384, 256), (256, 256)):
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+    return ConvNet(layers, (1, 4, 7, 9, 11))
+
+
+def squeezenet() -> ConvNet:
+    """SqueezeNet 1.1; maps after the first ReLU, before the other two halvings and after the last four fire modules."""
+
+    def halve() -> nn.Module:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    layers = [nn.Conv2d(3, 64, 3, 2), nn.ReLU(), halve(), Fire(64, 16, 64), Fire(128, 16, 64), halve()]
+    layers += [Fire(128, 32, 128), Fire(256, 32, 128), halve()]
+    layers += [Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)]
+    return ConvNet(layers, (1, 4, 7, 9, 10, 11, 12))
+
+
+_BUILDERS = (vgg16, alexnet, squeezenet)
+
+
+def find_convnet(folder: Path) -> ConvNet | None:
+    """The frozen network whose `features.*` weights a safetensors file in the folder holds; None where none does.
+
+    Raises BadInput for a file that cannot be read.
+    """
+    for file in sorted(folder.glob("*.safetensors")):
+        stored = _features(file)
+        shapes = {name: weight.shape for name, weight in stored.items()}
+        for build in _BUILDERS if stored else ():
+            network = build()
+            if {name: weight.shape for name, weight in network.features.state_dict().items()} == shapes:
+                network.features.load_state_dict(stored)
+                return network.eval().requires_grad_(False)
+    return None
+
+
+def _features(file: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(file, "pt") as stored:
+            names = [name for name in stored.keys() if name.startswith(_PREFIX)]  # noqa: SIM118 - no mapping
+            return {name.removeprefix(_PREFIX): stored.get_tensor(name).float() for name in names}
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{file} cannot be read: {first_line(error)}") from error

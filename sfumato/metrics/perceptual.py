@@ -1,0 +1,125 @@
+"""LPIPS: how far apart two pictures are in the features of a frozen network (Zhang et al., CVPR 2018, equation 1).
+
+    d(x, y) = sum over stages l of  mean over places p of  sum over channels c of
+              w_lc (f_l(x)_pc / |f_l(x)_p| - f_l(y)_pc / |f_l(y)_p|)^2
+
+What it is, and what it is not: with the features of VGG, AlexNet or SqueezeNet *and* the authors' learned channel
+weights w_lc this is LPIPS 0.1, and comparable with published numbers. Without learned weights every w_lc is one over
+the number of stages (each stage then lies between 0 and 4, and so does d): the authors' baseline "lpips=False" up to
+that factor. On any other network, an EfficientNet-Lite0 trained on ImageNet or a vision transformer such as the shipped
+dual encoder's image tower, it ranks pictures in the same manner but on a scale of its own: compare within one network.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.errors import BadInput
+from sfumato.metrics.checks import Mask, check_pair, mask_weights, weighted_mean
+from sfumato.metrics.convnets import find_convnet
+from sfumato.metrics.efficientnet_lite import load_efficientnet_lite0
+from sfumato.metrics.folder import first_line, local_folder
+from sfumato.metrics.vision import VisionTower
+
+EFFICIENTNET = "efficientnet-lite0"
+#: Beside a network's own files: the learned weights, named as in the authors' files ("lin0.model.1.weight", ...).
+LEARNED = "lpips.safetensors"
+
+
+class PerceptualDistance(nn.Module):
+    """d(x, y) for pictures [b,3,h,w] in [-1,1]; the network is frozen, the gradient flows into the pictures.
+
+    Args:
+        network: pictures -> feature maps [b,c,h_l,w_l], from fine to coarse.
+        weights: w_l, float [c] of at least 0, for each map; 1 / (number of maps) everywhere by default.
+    """
+
+    def __init__(self, network: nn.Module, weights: Sequence[Tensor] | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.learned = weights is not None
+        for stage, weight in enumerate(weights or ()):
+            self.register_buffer(f"weight_{stage}", weight.float()[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The distance of each pair, float32 [b]; both halves go through the network in one call.
+
+        weight [b,h,w] weighs the places of every map by the share of it that they cover.
+        """
+        maps = self.network(torch.cat([x, y.to(x.dtype)]))
+        terms = []
+        for stage, both in enumerate(maps):
+            f_x, f_y = F.normalize(both.float(), dim=1).chunk(2)
+            w = getattr(self, f"weight_{stage}") if self.learned else 1 / len(maps)
+            squares = (w * (f_x - f_y).square()).sum(1)
+            terms.append(squares.mean((1, 2)) if weight is None else _mean_where(weight, squares))
+        return torch.stack(terms).sum(0)
+
+
+def _mean_where(weight: Tensor, values: Tensor) -> Tensor:
+    """Mean [b] of a map [b,h_l,w_l], each place weighed by what weight [b,h,w] covers of it."""
+    covered = F.adaptive_avg_pool2d(weight[:, None].float(), values.shape[1:])[:, 0]
+    return weighted_mean(values, covered)
+
+
+@torch.no_grad()
+def lpips(distance: PerceptualDistance, a: Tensor, b: Tensor, mask: Mask = None) -> Tensor:
+    """d(a, b), float64 [b], of pictures [b, 3, h, w] in [0, 1]: 0 for equal pictures, less is nearer.
+
+    A mask [h, w] or [b, h, w] in [0, 1] weighs the places whose distance counts; what they see through the network's
+    receptive field may lie beyond it. Raises BadInput and NonFinite as `mse` does.
+    """
+    check_pair(a, b)
+    place = next(distance.network.parameters())
+    weight = None if mask is None else mask_weights(mask, a).to(place)
+    return distance(2 * a.to(place) - 1, 2 * b.to(place) - 1, weight).double().to(a.device)
+
+
+def load_perceptual(network: str) -> PerceptualDistance:
+    """The distance in the features of `network`.
+
+    Args:
+        network: "efficientnet-lite0"; or a local folder (or a hub id that the user named) with a vision transformer in
+            transformers' layout, or with the safetensors of torchvision's VGG16, AlexNet or SqueezeNet 1.1. Learned
+            weights are taken from `lpips.safetensors` in the folder, where there is one.
+
+    Raises:
+        BadInput: the ImageNet weights are not installed, or the folder holds no such network.
+    """
+    if network == EFFICIENTNET:
+        return PerceptualDistance(load_efficientnet_lite0())
+    try:
+        folder = local_folder(network)
+    except BadInput as error:
+        raise BadInput(f"the perceptual network must be '{EFFICIENTNET}' or a folder: {error}") from error
+    found: nn.Module | None = find_convnet(folder)
+    if found is None and not (folder / "config.json").is_file():
+        raise BadInput(
+            f"the perceptual network must be '{EFFICIENTNET}' or a folder with a vision transformer or a convolutional "
+            f"network of torchvision, and {network!r} is neither."
+        )
+    found = found or VisionTower(folder)
+    return PerceptualDistance(found, _learned(folder, found))
+
+
+def _learned(folder: Path, network: nn.Module) -> list[Tensor] | None:
+    """The weights of every stage in `lpips.safetensors`; None without that file. Raises BadInput."""
+    file = folder / LEARNED
+    if not file.is_file():
+        return None
+    with torch.no_grad():
+        channels = [each.shape[1] for each in network(torch.zeros(1, 3, 64, 64))]
+    try:
+        stored = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{file} cannot be read: {first_line(error)}") from error
+    names = [f"lin{stage}.model.1.weight" for stage in range(len(channels))]
+    weights = [stored.get(name, torch.empty(0)).flatten() for name in names]
+    if len(stored) != len(names) or [len(w) for w in weights] != channels or not all((w >= 0).all() for w in weights):
+        raise BadInput(f"{file} must hold {names[0]} ... {names[-1]} with {channels} values of at least 0.")
+    return weights

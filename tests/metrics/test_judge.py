@@ -1,0 +1,144 @@
+"""The judge says of an edit what the single metrics say, and NaN where they have nothing to say."""
+
+import math
+
+import pytest
+import torch
+
+from sfumato.errors import BadInput
+from sfumato.metrics import (
+    METRICS,
+    SHIPPED,
+    Judge,
+    VisionTower,
+    directional_similarity,
+    lpips,
+    mse,
+    psnr,
+    ssim,
+    structure_distance,
+)
+from tests.metrics import towers
+from tests.metrics.test_text import save_clip
+from tests.metrics.towers import pictures
+
+GIVEN, WANTED = ["a red apple", "a cat", "a dog"], ["a green apple", "a dog", "a star"]
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    clip, structure = (tmp_path_factory.mktemp(name) for name in ("clip", "dino"))
+    save_clip(clip)
+    towers.save("dinov2", structure)
+    return Judge.load(clip, structure)
+
+
+def test_every_number_is_that_of_its_metric(judge):
+    a, b = pictures(0, h=20, w=28)
+    target = pictures(1, h=20, w=28)[0]
+    mask = torch.zeros(3, 20, 28)
+    mask[:, 3:9, 12:] = 1
+    found = judge(a, b, target=target, mask=mask, source_texts=GIVEN, target_texts=WANTED)
+    clip, perceptual = judge.clip, judge.perceptual
+    texts = [clip.text_features(each) for each in (GIVEN, WANTED)]
+    expected = {"structure": structure_distance(judge.structure, a, b)}
+    for prefix, of, weight in (("", a, None), ("outside_", a, 1 - mask), ("target_", target, None)):
+        expected |= {f"{prefix}{m.__name__}": m(of, b, weight) for m in (mse, psnr, ssim)}
+        expected[f"{prefix}lpips"] = lpips(perceptual, of, b, weight)
+    expected["clip"] = clip.score(b, WANTED)
+    expected["clip_region"] = clip.score(b * mask[:, None], WANTED)
+    expected["clip_margin"] = clip.score(b, WANTED) - clip.score(b, GIVEN)
+    expected["clip_nearer"] = (expected["clip_margin"] > 0).double()
+    expected["clip_direction"] = directional_similarity(clip.image_features(a), clip.image_features(b), *texts)
+    assert found.keys() == expected.keys() == METRICS.keys()
+    assert list(found) == list(METRICS)
+    for name, values in found.items():
+        assert values.dtype == torch.float64
+        torch.testing.assert_close(values, expected[name].double(), rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_only_what_is_given_is_measured(judge):
+    a, b = pictures(2)
+    whole = {"mse", "psnr", "ssim", "lpips", "structure"}
+    assert judge(a, b).keys() == whole
+    assert judge(a, b, target_texts=WANTED).keys() == whole | {"clip"}
+    assert judge(a, b, target=a).keys() == whole | {f"target_{name}" for name in whole - {"structure"}}
+    with pytest.raises(BadInput, match="target text"):
+        judge(a, b, source_texts=GIVEN)
+
+
+def test_a_row_without_a_value_is_nan_and_leaves_the_others_alone(judge):
+    a, b = pictures(3, h=16, w=16)
+    mask = torch.zeros(3, 16, 16)
+    mask[1] = 1
+    mask[2] = 1
+    mask[2, 0] = 0
+    found = judge(a, b, mask=mask, source_texts=[WANTED[0], *GIVEN[1:]], target_texts=WANTED)
+    assert found["outside_mse"].isnan().tolist() == [False, True, False]
+    assert found["outside_lpips"].isnan().tolist() == [False, True, False]
+    assert found["outside_ssim"].isnan().tolist() == [False, True, True]  # a window must fit
+    assert found["clip_region"].isnan().tolist() == [True, False, False]
+    assert found["clip_direction"].isnan().tolist() == [True, False, False]
+    full = mse(a[2:], b[2:], 1 - mask[2])
+    assert found["outside_mse"][2].item() == pytest.approx(full.item())
+
+
+def test_identical_pictures(judge):
+    a, _ = pictures(4)
+    found = judge(a, a, target=a, source_texts=GIVEN, target_texts=WANTED)
+    for name in ("mse", "lpips", "structure", "target_mse", "target_lpips", "clip_direction"):
+        assert found[name].abs().max() < 1e-9, name
+    assert found["psnr"].tolist() == [math.inf] * 3
+    assert found["ssim"].tolist() == [1] * 3
+
+
+def test_pictures_too_small_for_a_window(judge):
+    a, b = pictures(5, h=8, w=30)
+    found = judge(a, b)
+    assert found["ssim"].isnan().all()
+    assert torch.isfinite(found["lpips"]).all()
+
+
+def test_alone_as_in_company(judge):
+    a, b = pictures(6)
+    together = judge(a, b, source_texts=GIVEN, target_texts=WANTED)
+    alone = judge(a[1:2], b[1:2], source_texts=GIVEN[1:2], target_texts=WANTED[1:2])
+    for name, values in alone.items():
+        assert values.item() == pytest.approx(together[name][1].item(), rel=1e-3, abs=1e-5), name
+
+
+def test_bad_input(judge):
+    a, b = pictures(7)
+    for texts in ("a cat", WANTED[:2]):
+        with pytest.raises(BadInput, match="one text for each"):
+            judge(a, b, target_texts=texts)
+    with pytest.raises(BadInput, match="one size"):
+        judge(a, b, target=a[..., :8])
+    with pytest.raises(BadInput, match=r"mask's values"):
+        judge(a, b, mask=torch.full((16, 16), 2.0))
+
+
+def test_the_shipped_dual_encoder_is_the_default():
+    judge = Judge.load()
+    expected = VisionTower(SHIPPED).state_dict()
+    for tower in (judge.structure, judge.perceptual.network):
+        assert all(torch.equal(value, expected[name]) for name, value in tower.state_dict().items())
+    a, b = pictures(8, b=1, h=64, w=64)
+    assert judge(a, a)["structure"].item() == 0
+    assert judge(a, b, target_texts=["red heart, noto"])["clip"].abs().item() <= 1
+
+
+def test_names_are_complete_and_say_which_way_is_better():
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.better in ("higher", "lower")
+        assert metric.sign == (1 if metric.better == "higher" else -1)
+        assert metric.help
+    assert [name for name in METRICS if METRICS[name].unit == "dB"] == ["psnr", "outside_psnr", "target_psnr"]
+
+
+def test_folders_that_are_nothing_are_refused_with_their_name(tmp_path):
+    with pytest.raises(BadInput, match="nowhere"):
+        Judge.load(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="no/such"):
+        Judge.load("no/such")
