@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": ("demo", "edit the shipped examples with the shipped model"),
     "models": ("models", "list the shipped models; `models path NAME` prints a folder"),
     "methods": ("methods", "list the editing methods, or the parameters of one"),
+    "metrics": ("metrics", "say in numbers what an edit did to a picture"),
     "recipe": ("recipe", "print how a PNG written by sfumato was made"),
     "data": ("data", "build a dataset: `data emoji`"),
     "train": ("train", "train an autoencoder, a dual encoder or a diffusion model"),

@@ -96,11 +96,11 @@ def load_perceptual(network: str) -> PerceptualDistance:
     try:
         folder = local_folder(network)
     except BadInput as error:
-        raise BadInput(f"the perceptual network must be '{EFFICIENTNET}' or a folder: {error}") from error
+        raise BadInput(f"the LPIPS network must be '{EFFICIENTNET}' or a folder: {error}") from error
     found: nn.Module | None = find_convnet(folder)
     if found is None and not (folder / "config.json").is_file():
         raise BadInput(
-            f"the perceptual network must be '{EFFICIENTNET}' or a folder with a vision transformer or a convolutional "
+            f"the LPIPS network must be '{EFFICIENTNET}' or a folder with a vision transformer or a convolutional "
             f"network of torchvision, and {network!r} is neither."
         )
     found = found or VisionTower(folder)

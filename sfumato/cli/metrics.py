@@ -1,0 +1,131 @@
+"""`sfumato metrics`: what an edit did to a picture, in numbers."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.outputs import remark
+from sfumato.cli.parser import CommandParser
+from sfumato.cli.report import print_json, print_table, shown
+from sfumato.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.images import Picture
+    from sfumato.metrics import Judge
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """The pictures, the texts, and the networks that look at them."""
+    parser.usage = "sfumato metrics SOURCE EDIT [options]"
+    parser.add_argument("source", metavar="SOURCE", help="the picture before")
+    parser.add_argument("edit", metavar="EDIT", help="the picture after, of the same size")
+    parser.add_argument("--target", metavar="IMAGE", help="what the edit should have given, where that is known")
+    parser.add_argument("--mask", metavar="IMAGE", help="white where the picture was to change")
+    parser.add_argument("--from", dest="given", metavar="TEXT", help="what the source shows; needs --to")
+    parser.add_argument("--to", dest="wanted", metavar="TEXT", help="what the edit shall show")
+    add_judge(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.example('sfumato metrics heart.png out.png --from "red heart, twemoji" --to "blue heart, twemoji"')
+
+
+def add_judge(parser: CommandParser) -> None:
+    """The networks that the metrics use: local folders, or hub ids, the only case in which anything is downloaded."""
+    group = parser.add_argument_group("networks (local folders, or hub ids)")
+    group.add_argument(
+        "--clip", metavar="FOLDER", help="for texts: a CLIP; default the shipped dual encoder, which knows emoji alone"
+    )
+    group.add_argument("--structure", metavar="FOLDER", help="a DINO or another ViT; default the image tower of --clip")
+    group.add_argument(
+        "--lpips",
+        metavar="FOLDER",
+        help="VGG16, AlexNet, SqueezeNet, a ViT, or efficientnet-lite0; default the image tower of --clip",
+    )
+
+
+def load_judge(arguments: Namespace, device: str | None = None) -> "Judge":
+    """The networks that the flags of `add_judge` name. Raises BadInput."""
+    from sfumato.metrics import Judge
+
+    return Judge.load(arguments.clip, arguments.structure, arguments.lpips, device)
+
+
+def run(arguments: Namespace) -> None:
+    """Read, check, measure, print."""
+    from sfumato.cli.quiet import quiet_libraries
+    from sfumato.images import read_image
+
+    if arguments.given is not None and arguments.wanted is None:
+        raise BadInput("--from alone says nothing about the edit: give --to as well.")
+    source, edit = read_image(arguments.source), read_image(arguments.edit)
+    target = None if arguments.target is None else read_image(arguments.target)
+    for picture in (source, edit, target):
+        if picture is not None:
+            _look(picture, source)
+    mask = _mask(arguments.mask, source)
+    quiet_libraries()
+    found = load_judge(arguments)(
+        _unit(source),
+        _unit(edit),
+        target=None if target is None else _unit(target),
+        mask=mask,
+        source_texts=None if arguments.given is None else [arguments.given],
+        target_texts=None if arguments.wanted is None else [arguments.wanted],
+    )
+    scores = {name: values.item() for name, values in found.items()}
+    print_json(_as_json(arguments, scores)) if arguments.json else _print(scores)
+
+
+def _look(picture: "Picture", source: "Picture") -> None:
+    if picture.size != source.size:
+        raise BadInput(
+            f"{picture.name} is {picture.size[0]} x {picture.size[1]} pixels and {source.name} {source.size[0]} x "
+            f"{source.size[1]}: give pictures of one size."
+        )
+    if picture.note:
+        remark(f"{picture.name}: {picture.note}.")
+
+
+def _mask(path: str | None, source: "Picture") -> "Tensor | None":
+    """float32 [1,h,w]."""
+    if path is None:
+        return None
+    import torch
+
+    from sfumato.images import read_mask
+
+    mask = torch.from_numpy(read_mask(path, source.size))[None]
+    if mask.amin() == mask.amax():
+        remark(f"{path} is all {'white' if mask.amax() else 'black'}: what has no pixels has no value here.")
+    return mask
+
+
+def _unit(picture: "Picture") -> "Tensor":
+    """[1,3,h,w] in [0,1]."""
+    from sfumato.images import to_tensor
+
+    return (to_tensor(picture) + 1) / 2
+
+
+def _as_json(arguments: Namespace, scores: dict[str, float]) -> dict[str, Any]:
+    from sfumato.metrics import METRICS
+
+    given = ("source", "edit", "target", "mask", "clip", "structure", "lpips")
+    return {
+        **{name: getattr(arguments, name) for name in given},
+        "from": arguments.given,
+        "to": arguments.wanted,
+        "metrics": scores,
+        "better": {name: METRICS[name].better for name in scores},
+    }
+
+
+def _print(scores: dict[str, float]) -> None:
+    from sfumato.metrics import METRICS
+
+    rows = [["metric", "value", "", "better", ""]]
+    for name, value in scores.items():
+        metric = METRICS[name]
+        rows.append([name, "-" if value != value else shown(value), metric.unit, metric.better, metric.help])
+    print_table(rows)

@@ -1,0 +1,89 @@
+"""`sfumato metrics` as typed: what it prints is what the judge says, and mistakes cost one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sfumato.metrics import METRICS, Judge
+from tests.metrics.test_text import save_clip
+from tests.tiny import tiny_picture
+
+TEXTS = ("--from", "red apple", "--to", "green apple")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    save_clip(folder)
+    return folder
+
+
+@pytest.fixture
+def pair(folder):
+    """photo.png, another picture of its size, a third one, and a mask of its left half."""
+    for name, seed in (("edit.png", 1), ("target.png", 2)):
+        tiny_picture(30, 22, seed=seed).save(folder / name)
+    mask = np.zeros((22, 30), np.uint8)
+    mask[:, :15] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    return folder
+
+
+def unit(path):
+    return torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)[None] / 255
+
+
+def test_json_holds_what_the_judge_says(sfumato, pair, clip):
+    given = ("--target", "target.png", "--mask", "mask.png", "--clip", clip, "--json")
+    found = sfumato("metrics", "photo.png", "edit.png", *TEXTS, *given).json
+    mask = torch.zeros(22, 30)
+    mask[:, :15] = 1
+    pictures = [unit(pair / name) for name in ("photo.png", "edit.png", "target.png")]
+    judge = Judge.load(clip)
+    expected = judge(
+        *pictures[:2], target=pictures[2], mask=mask, source_texts=["red apple"], target_texts=["green apple"]
+    )
+    assert list(found["metrics"]) == list(METRICS)
+    for name, value in expected.items():
+        assert found["metrics"][name] == pytest.approx(value.item(), rel=1e-4, abs=1e-6), name
+    assert found["better"]["outside_psnr"] == "higher"
+    assert (found["from"], found["to"], found["mask"]) == ("red apple", "green apple", "mask.png")
+
+
+def test_a_table_for_people_says_what_the_numbers_mean(sfumato, pair, clip):
+    run = sfumato("metrics", "photo.png", "photo.png", "--clip", clip)
+    assert run.code == 0
+    lines = run.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["metric", "mse", "psnr", "ssim", "lpips", "structure"]
+    assert lines[2].split()[:4] == ["psnr", "inf", "dB", "higher"]
+    assert all(METRICS[line.split()[0]].help in line for line in lines[1:])
+
+
+def test_identical_pictures_and_a_full_mask_in_json_are_null(sfumato, pair, clip):
+    Image.new("L", (30, 22), 255).save(pair / "full.png")
+    run = sfumato("metrics", "photo.png", "photo.png", "--mask", "full.png", "--clip", clip, "--json")
+    found = json.loads(run.out)["metrics"]
+    assert found["psnr"] is None
+    assert found["outside_mse"] is None
+    assert found["mse"] == 0
+    assert "full.png is all white" in run.err
+
+
+def test_mistakes_are_one_sentence_before_any_network_is_loaded(sfumato, pair, monkeypatch):
+    monkeypatch.setattr(Judge, "load", lambda *_: pytest.fail("a network was loaded"))
+    tiny_picture(30, 20).save(pair / "small.png")
+    assert "30 x 20 pixels and photo.png 30 x 22" in sfumato("metrics", "photo.png", "small.png").refused()
+    assert "small.png" in sfumato("metrics", "photo.png", "edit.png", "--mask", "small.png").refused()
+    assert "small.png" in sfumato("metrics", "photo.png", "edit.png", "--target", "small.png").refused()
+    assert "--to" in sfumato("metrics", "photo.png", "edit.png", "--from", "red apple").refused()
+    assert "nowhere.png" in sfumato("metrics", "photo.png", "nowhere.png").refused()
+
+
+def test_networks_that_cannot_be_used(sfumato, pair, clip):
+    assert "nowhere" in sfumato("metrics", "photo.png", "edit.png", "--clip", "nowhere").refused()
+    assert "lpips" in sfumato("metrics", "photo.png", "edit.png", "--clip", clip, "--lpips", "vgg").refused().lower()
+    long = "a very long story " * 30
+    assert "shorten" in sfumato("metrics", "photo.png", "edit.png", "--clip", clip, "--to", long).refused()
