@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.errors import BadInput
+from sfumato.train.processes import mean_of_all
 from sfumato.train.task import Batch
 
 GROUPS = 8
@@ -90,10 +91,7 @@ def adaptive_weight(nll: Tensor, g: Tensor, last_layer: Tensor, scale: float = 1
     norms = []
     for loss in (nll, g):
         (gradient,) = torch.autograd.grad(loss * scale, last_layer, retain_graph=True)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(gradient)
-            gradient = gradient / torch.distributed.get_world_size()
-        norms.append(gradient.float().norm() / scale)
+        norms.append(mean_of_all(gradient).float().norm() / scale)
     return (norms[0] / (norms[1] + 1e-4)).clamp(max=1e4)
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
@@ -19,6 +17,7 @@ from sfumato.files import replaced_folder
 from sfumato.models.folder import quiet
 from sfumato.train.dataset import draw_captions, exported_folder, open_data
 from sfumato.train.frozen import load_frozen
+from sfumato.train.processes import rows_of_all
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import train_tokenizer
@@ -116,10 +115,10 @@ class Contrast(nn.Module):
         self.clip = clip
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss over a batch; a caption that occurs twice counts as right for both of its pictures."""
+        """Loss over the batches of all processes; a caption that occurs twice is right for both of its pictures."""
         self.clip.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
         out = self.clip(input_ids=batch["ids"], attention_mask=batch["mask"], pixel_values=batch["pixels"])
-        images, texts, ids = everyone(out.image_embeds), everyone(out.text_embeds), everyone(batch["ids"])
+        images, texts, ids = rows_of_all(out.image_embeds), rows_of_all(out.text_embeds), rows_of_all(batch["ids"])
         logits = self.clip.logit_scale.exp() * images.float() @ texts.float().T
         same = (ids[:, None] == ids[None]).all(-1).float()
         target = same / same.sum(1, keepdim=True)
@@ -127,24 +126,6 @@ class Contrast(nn.Module):
         top = logits.argmax(1)
         right = same[torch.arange(len(top), device=top.device), top].mean()
         return loss, {"in_batch_precision": right, "scale": self.clip.logit_scale.detach().exp()}
-
-
-def everyone(mine: Tensor) -> Tensor:
-    """The rows of all processes under each other, so that N processes contrast N times the pictures.
-
-    Gradients flow to every process: each computes the whole loss, the sum of N equal gradients comes back to a row's
-    owner, and the mean over processes that the loop takes makes it the gradient of the one loss.
-    """
-    if not (dist.is_available() and dist.is_initialized()):
-        return mine
-    gather = all_gather if mine.requires_grad else _all_gather_plain
-    return torch.cat(list(gather(mine)))
-
-
-def _all_gather_plain(mine: Tensor) -> list[Tensor]:
-    rows = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, mine)
-    return rows
 
 
 class DualEncoderTask:

@@ -3,8 +3,11 @@
 The loop is a generator that yields after every step, so that progress bars, plots and early stopping are the
 caller's `for` loop. It always ends with a valid checkpoint, also on Ctrl-C, SIGTERM or an exception of the caller.
 
-Several processes (`torchrun`, not `accelerate launch --cpu`, which silently runs one) each draw their own batches;
-the gradient is the mean over all of them, so N processes with batch b train as one with batch N b.
+Several processes (`torchrun`, not `accelerate launch --cpu`, which silently runs one) each draw their own batches, and
+the gradient is the mean over all of them. On the same rows N processes with batch b train as one with batch N b,
+because every loss is a mean over rows, or gathers what it compares (the dual encoder's captions, the norms of the
+patch GAN's adaptive weight). Accumulated micro-batches train so too, but for those two: a caption is told apart from
+those of its own micro-batch alone, and each micro-batch has its own adaptive weight.
 """
 
 import dataclasses
@@ -26,9 +29,10 @@ from sfumato.files import write_text
 from sfumato.train.checkpoint import read_newest, write_checkpoint
 from sfumato.train.finite import blame_for_gradient, blame_for_loss, first_not_finite
 from sfumato.train.interrupt import Interrupt
+from sfumato.train.optimizer import decay_groups, flatten, unflatten
 from sfumato.train.recipe import Recipe
 from sfumato.train.seeds import step_generator
-from sfumato.train.state import Averaged, flatten, numbered, unflatten
+from sfumato.train.state import Averaged, numbered
 from sfumato.train.task import Batch, Phase, Task
 
 #: fp16 steps in a row that may be skipped for an overflow: each halves the gradient scale, which starts at 2^16.
@@ -227,7 +231,7 @@ class Run:
         for phase in self.task.phases:
             tensors[phase.name] = dict(phase.module.state_dict())
             tensors[f"{phase.name}.average"] = numbered(self.averages[phase.name].shadow_params)
-            tensors[f"{phase.name}.optimizer"] = flatten(self.optimizers[phase.name].state_dict())
+            tensors[f"{phase.name}.optimizer"] = flatten(self.optimizers[phase.name], phase.module)
         for file, group in tensors.items():
             if name := first_not_finite(group.items()):
                 raise NonFinite(f"'{name}' of {file} is not finite at step {self.step}; no checkpoint was written.")
@@ -264,8 +268,7 @@ class Run:
             phase.module.load_state_dict(tensors[phase.name])
             for shadow, value in zip(average.shadow_params, tensors[f"{phase.name}.average"].values(), strict=True):
                 shadow.copy_(value)
-            adam = unflatten(tensors[f"{phase.name}.optimizer"], optimizer.state_dict())
-            optimizer.load_state_dict(adam)
+            optimizer.load_state_dict(unflatten(tensors[f"{phase.name}.optimizer"], optimizer, phase.module))
         except (KeyError, RuntimeError, ValueError) as error:
             raise BadInput(
                 f"the checkpoint {path} belongs to another network than the recipe's; give this run its own folder."
@@ -310,17 +313,6 @@ class Run:
             with self.averaged():
                 self.task.export(folder)
         self.accelerator.wait_for_everyone()
-
-
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's parameter groups: matrices and kernels decay; biases, norms and single scalars (a temperature) do not."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    if not weight_decay:
-        return [{"params": trained, "weight_decay": 0.0}]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _elsewhere(value: Tensor) -> str:

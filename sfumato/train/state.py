@@ -1,7 +1,6 @@
 """What a training run holds beside its networks, as named tensors that safetensors can keep (no pickle)."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
@@ -10,20 +9,6 @@ from torch import Tensor, nn
 def numbered(tensors: list[Tensor]) -> dict[str, Tensor]:
     """A list of tensors under the names `00000`, `00001`, ..."""
     return {f"{i:05d}": t for i, t in enumerate(tensors)}
-
-
-def flatten(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Adam's state as named tensors: `00012.exp_avg` and so on."""
-    return {f"{i:05d}.{name}": value for i, entry in state["state"].items() for name, value in entry.items()}
-
-
-def unflatten(flat: dict[str, Tensor], like: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`, with the parameter groups of `like`."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in flat.items():
-        index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
-    return {"state": state, "param_groups": like["param_groups"]}
 
 
 class Averaged:

@@ -1,22 +1,27 @@
-"""What two processes do in test_processes.py; run under torchrun, and once more alone for comparison.
+"""What two processes do in test_processes.py under torchrun, and one process for comparison.
 
-Each scenario gets its own folder. Alone, a batch is what the two processes draw, one after the other.
+Each scenario gets its own folder. For one process a batch is what the two draw, one after the other.
 """
 
+import itertools
 import json
 import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import torch
 
 from sfumato.errors import NonFinite
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator
 from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Reconstruction, build_autoencoder
+from sfumato.train.dual_encoder import Contrast, DualEncoderNetwork, build_dual_encoder
 from sfumato.train.loop import Run
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Phase
+from tests.tiny import tiny_tokenizer
 from tests.train.toy import ToyTask, toy_recipe
 
 SIZE = 24
@@ -42,6 +47,23 @@ class TinyGan(ToyTask):
         return {"pixels": pixels, "noise": torch.randn(size, 2, SIZE // 2, SIZE // 2, generator=generator)}
 
 
+class TinyClip(ToyTask):
+    """A dual encoder on noise; two of the captions of a step are the same, one on each process."""
+
+    def __init__(self) -> None:
+        shape = DualEncoderNetwork(width=64, image_layers=1, text_layers=1, patch=8, projection=16, context=6)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.clip = build_dual_encoder(shape, SIZE, tiny_tokenizer())
+        self.phases = [Phase("dual_encoder", Contrast(self.clip))]
+
+    def batch(self, generator, size):
+        ids = torch.randint(3, self.clip.config.text_config.eos_token_id, (size, 6), generator=generator)
+        ids[0], ids[:, -1] = 7, self.clip.config.text_config.eos_token_id
+        pixels = torch.rand(size, 3, SIZE, SIZE, generator=generator) * 2 - 1
+        return {"pixels": pixels, "ids": ids, "mask": torch.ones_like(ids)}
+
+
 class Together(Run):
     """One process that sees what two would draw."""
 
@@ -64,15 +86,18 @@ def spread(run: Run) -> float:
     return worst
 
 
-def equality(kind: type[Run], task, folder: Path, **changes) -> dict:
-    run = kind(task, toy_recipe(6, **changes), folder, "cpu")
+def equality(kind: type[Run], task, folder: Path, steps: int = 6, **changes) -> dict:
+    run = kind(task, toy_recipe(steps, **changes), folder, "cpu")
     list(run.steps())
     return {"spread": spread(run), "step": run.step, "samples": run.samples}
 
 
-def bounded(folder: Path) -> dict:
+def bounded(folder: Path, rank: int) -> dict:
+    """Process 0's clock advances by a second whenever it is read; that of process 1 stands still."""
     run = Run(ToyTask(), toy_recipe(1_000_000, checkpoint_every=1000), folder, "cpu")
-    list(run.steps(minutes=0.003))
+    seconds = itertools.count(0, 1 - rank)
+    with mock.patch("sfumato.train.loop.time", SimpleNamespace(monotonic=lambda: float(next(seconds)))):
+        list(run.steps(minutes=0.5))
     again = Run(ToyTask(), toy_recipe(1_000_000), folder, "cpu")
     return {"step": run.step, "resumed": again.step, "spread": spread(again)}
 
@@ -111,19 +136,24 @@ def signalled(folder: Path, rank: int) -> dict:
     return {"interrupted": False, "step": run.step}
 
 
-def main(folder: Path) -> None:
-    torch.set_num_threads(1)
-    rank, alone = int(os.environ.get("RANK", 0)), "RANK" not in os.environ
-    kind = Together if alone else Run
-    report = {
+def equalities(kind: type[Run], folder: Path) -> dict:
+    """The scenarios that two processes and one must end alike."""
+    return {
         "toy": equality(kind, ToyTask(second=3), folder / "toy", accumulate=2),
         "gan": equality(kind, TinyGan(), folder / "gan", batch=2, lr=1e-5),
+        "clip": equality(kind, TinyClip(), folder / "clip", steps=1, batch=3, clip=1e9, checkpoint_every=1),
     }
-    if not alone:
-        report["minutes"] = bounded(folder / "minutes")
-        report["data"] = not_finite(folder / "data", "data", rank)
-        report["weight"] = not_finite(folder / "weight", "weight", rank)
-        report["signal"] = signalled(folder / "signal", rank)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    report = equalities(Run, folder) | {
+        "minutes": bounded(folder / "minutes", rank),
+        "data": not_finite(folder / "data", "data", rank),
+        "weight": not_finite(folder / "weight", "weight", rank),
+        "signal": signalled(folder / "signal", rank),
+    }
     (folder / f"report-{rank}.json").write_text(json.dumps(report))
 
 

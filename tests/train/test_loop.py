@@ -79,10 +79,12 @@ def test_every_micro_batch_of_every_step_and_phase_is_another_one(tmp_path):
 
 
 def test_one_step_is_adamw_on_the_clipped_gradient_and_the_average_follows(tmp_path):
-    run = run_of(tmp_path, 3, warmup=1, clip=0.01, lr=0.1)
+    run = run_of(tmp_path, 3, warmup=1, clip=0.01, lr=0.1, weight_decay=0.5)
     twin = ToyTask().phases[0].module
     optim = run.recipe.optim
-    adam = torch.optim.AdamW(twin.parameters(), lr=0.1, betas=optim.betas, weight_decay=optim.weight_decay)
+    kinds = [[p for p in twin.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False)]
+    groups = [{"params": kinds[0], "weight_decay": 0.5}, {"params": kinds[1], "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=0.1, betas=optim.betas)
     average = [p.detach().clone() for p in twin.parameters()]
     for number, _ in enumerate(run.steps(), 1):
         adam.zero_grad()

@@ -1,0 +1,73 @@
+"""AdamW's parameter groups, and its state as named tensors that safetensors can keep (no pickle)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's parameter groups: matrices and kernels decay; biases, norms and single scalars (a temperature) do not."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    if not weight_decay:
+        return [{"params": trained, "weight_decay": 0.0}]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def names_of(optimizer: Any, module: nn.Module) -> list[str]:
+    """The name in `module` of each parameter, in the order in which `optimizer` numbers them."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def flatten(optimizer: Any, module: nn.Module) -> dict[str, Tensor]:
+    """Adam's state of the parameters of `module`: `network.0.weight:exp_avg` and so on."""
+    names = names_of(optimizer, module)
+    state = optimizer.state_dict()["state"]
+    return {f"{names[i]}:{entry}": value for i, entries in state.items() for entry, value in entries.items()}
+
+
+def unflatten(flat: Mapping[str, Tensor], optimizer: Any, module: nn.Module) -> dict[str, Any]:
+    """The inverse of `flatten`, as a state for `optimizer.load_state_dict`, with its present parameter groups.
+
+    Older runs number the parameters (`00012.exp_avg`), in the order of the groups or, still earlier, of the module:
+    the order is the one in which all shapes fit.
+
+    Raises:
+        ValueError: it is the state of other parameters.
+    """
+    names = names_of(optimizer, module)
+    if any(":" not in key for key in flat):
+        flat = _named(flat, names, module)
+    shapes = _shapes(module)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        name, entry = key.rsplit(":", 1)
+        if name not in names or not _fits(entry, value, shapes[name]):
+            raise ValueError(f"the optimizer has no parameter {name} of shape {list(value.shape)}")
+        state.setdefault(names.index(name), {})[entry] = value
+    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def _named(flat: Mapping[str, Tensor], names: Sequence[str], module: nn.Module) -> dict[str, Tensor]:
+    """The state of numbered parameters under their names."""
+    shapes = _shapes(module)
+    in_order_of_module = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    entries = [(int(number), entry, value) for key, value in flat.items() for number, entry in [key.split(".")]]
+    for order in (names, in_order_of_module):
+        if all(n < len(order) and _fits(entry, value, shapes[order[n]]) for n, entry, value in entries):
+            return {f"{order[n]}:{entry}": value for n, entry, value in entries}
+    raise ValueError("the optimizer's state is that of other parameters")
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in module.named_parameters()}
+
+
+def _fits(entry: str, value: Tensor, shape: torch.Size) -> bool:
+    """Adam counts its steps in a scalar; its other entries have the parameter's shape."""
+    return value.ndim == 0 if entry == "step" else value.shape == shape
