@@ -1,12 +1,15 @@
 """What every test shares: no hub, one torch thread, and tiny pipelines that are built once per session."""
 
+import importlib
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +54,26 @@ def tiny_sdxl_folder(tiny_folder: Callable[[str], Path]) -> Path:
 def tiny_ddpm_folder(tiny_folder: Callable[[str], Path]) -> Path:
     """Pixel-space DDPM."""
     return tiny_folder("ddpm")
+
+
+@pytest.fixture
+def strangers(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """Installs another package with a method for the length of a test; see `tests.strangers.install`."""
+    from sfumato.methods import registry
+    from tests.strangers import install
+
+    registry.methods()
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    folder = tmp_path_factory.mktemp("strangers")
+    monkeypatch.syspath_prepend(folder)
+
+    def add(package: str, *words: Any, **more: Any) -> None:
+        install(folder, package, *words, **more)
+        monkeypatch.delitem(sys.modules, package, raising=False)
+        importlib.invalidate_caches()
+
+    return add
 
 
 @pytest.fixture(scope="session", params=list(tiny.LAYOUTS))

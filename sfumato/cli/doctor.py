@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 from sfumato import __version__
+from sfumato.cli.methods import warn_of
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.quiet import quiet_libraries
 from sfumato.cli.report import print_json, print_table
@@ -30,6 +31,8 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the findings; exit code 1 when an edit does not work."""
+    from sfumato.methods.registry import methods, unloaded
+
     quiet_libraries()
     core, extras = _packages()
     check = _check(arguments.model, arguments.device)
@@ -40,12 +43,15 @@ def run(arguments: Namespace) -> int:
         "device": _device(arguments.device),
         "packages": core,
         "extras": extras,
+        "methods": list(methods()),
+        "unloaded": [vars(failure) for failure in unloaded()],
         "check": check,
     }
     if arguments.json:
         print_json(findings)
     else:
         _print(findings)
+    warn_of(unloaded())
     return 0 if check["works"] else 1
 
 
@@ -124,6 +130,7 @@ def _print(findings: dict[str, Any]) -> None:
         hint = f"pip install 'sfumato[{extra}]'  ({', '.join(missing)} missing)"
         rows.append(["extra   ", extra, hint if missing else present])
     print_table(rows)
+    print("methods   " + ", ".join(findings["methods"]))
     check = findings["check"]
     print(f"{'works' if check['works'] else 'FAILS'}     {check['model']}: {check['reason']}")
     if not check["works"]:

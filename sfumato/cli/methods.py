@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import flag_of
+from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, shown
 
 if TYPE_CHECKING:
-    from sfumato.methods.registry import Method
+    from sfumato.methods.registry import Method, Unloaded
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -22,27 +23,39 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """List the methods, or the parameters of one."""
-    from sfumato.methods.registry import methods
+    from sfumato.methods.registry import methods, unloaded
 
-    known = methods()
     if arguments.name is not None:
         _one(find_method(arguments.name), arguments.json)
-    elif arguments.json:
-        print_json({"methods": [{"name": m.name, "summary": m.summary} for m in known.values()]})
+        return
+    known, failures = methods().values(), unloaded()
+    if arguments.json:
+        print_json({"methods": [_described(m) for m in known], "unloaded": [vars(failure) for failure in failures]})
     else:
-        print_table([[m.name, m.summary] for m in known.values()])
+        print_table([[m.name, ", ".join(m.handles), m.summary] for m in known])
+    warn_of(failures)
 
 
 def find_method(name: str) -> "Method":
-    """The method of that name. Raises BadInput with the name that may have been meant."""
+    """The method of that name. Raises BadInput with the name that may have been meant, or why it is not there."""
     from sfumato.cli.parser import suggestion
     from sfumato.errors import BadInput
-    from sfumato.methods.registry import methods
+    from sfumato.methods.registry import get_method, methods, unloaded
 
     known = methods()
-    if name not in known:
+    if name not in known and name not in {failure.name for failure in unloaded()}:
         raise BadInput(f"there is no method {name!r}{suggestion(name, known)}")
-    return known[name]
+    return get_method(name)
+
+
+def warn_of(failures: "Sequence[Unloaded]") -> None:
+    """Say on stderr which methods of other packages are not there."""
+    for failure in failures:
+        remark(f"{failure}: install what it needs, or remove the package.")
+
+
+def _described(method: "Method") -> dict[str, Any]:
+    return {"name": method.name, "summary": method.summary, "handles": method.handles}
 
 
 def _one(method: "Method", as_json: bool) -> None:
@@ -50,14 +63,14 @@ def _one(method: "Method", as_json: bool) -> None:
 
     options = options_of(method.params)
     if as_json:
-        described: list[dict[str, Any]] = [
+        parameters: list[dict[str, Any]] = [
             {"name": name, "default": each.default, "stage": each.metadata["stage"], "help": each.metadata["help"]}
             | {key: each.metadata[key] for key in ("low", "high", "above")}
             for name, each in options.items()
         ]
-        print_json({"name": method.name, "summary": method.summary, "parameters": described})
+        print_json(_described(method) | {"parameters": parameters})
         return
-    print(f"{method.name}: {method.summary}\n")
+    print(f"{method.name}: {method.summary}\nmoves: {', '.join(method.handles) or 'nothing'}\n")
     rows = [["parameter", "default", "allowed", "", ""]]
     for name, each in options.items():
         flag = each.type is bool

@@ -56,6 +56,7 @@ def invert(
     params=DDIMParams,
     invert=invert,
     section="ddim",
+    handles=("condition",),
 )
 def edit(
     guided: Guided,

@@ -1,13 +1,19 @@
-"""How a method is found: by its name, among our own files and the entry points `sfumato.methods` of other packages."""
+"""How a method is found: by its name, among the files of this folder and the entry points `sfumato.methods` of others.
+
+A method is one file: whatever module of `sfumato.methods` holds the decorator `method` is found, and so is a module
+that another package names under that group in its metadata.
+"""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import iter_modules
 from typing import Any, Protocol
 
 from torch import Tensor
 
+import sfumato.methods
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
@@ -15,8 +21,11 @@ from sfumato.errors import BadInput
 from sfumato.inversion import Inversion
 from sfumato.methods.params import Params
 
-_OURS = ("edit_friendly", "ddim", "native_ddpm")
+HANDLES = ("condition", "latent", "features", "attention", "noise", "prediction", "noise map")
+"""What of the reverse process can be moved: docs/design.md, section 1."""
+
 _REGISTERED: dict[str, "Method"] = {}
+_ENTRIES: dict[str, "Unloaded | None"] = {}
 
 
 class Invert(Protocol):
@@ -55,6 +64,7 @@ class Method:
         invert: from x_0 to an inversion.
         edit: from an inversion to an edited x_0.
         section: the section of a model folder's `sfumato.json` that holds the model's own defaults.
+        handles: which of the `HANDLES` it moves, guidance apart, which comes with every method.
     """
 
     name: str
@@ -63,42 +73,90 @@ class Method:
     invert: Invert
     edit: Edit
     section: str = ""
+    handles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unloaded:
+    """A method of another package that could not be imported: the name that it goes by, its package, the error."""
+
+    name: str
+    package: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the method {self.name!r} of the package {self.package} cannot be loaded ({self.reason})"
 
 
 def method(
-    name: str, *, summary: str, params: type[Params], invert: Invert, section: str = ""
+    name: str,
+    *,
+    summary: str,
+    params: type[Params],
+    invert: Invert,
+    section: str = "",
+    handles: tuple[str, ...] = (),
 ) -> Callable[[Edit], Edit]:
-    """Register the decorated function as the `edit` of a method.
+    """Register the decorated function as the `edit` of a method; the arguments are those of `Method`.
 
     Raises:
-        BadInput: another method has the name.
+        BadInput: another method has the name, or a handle is none.
     """
+    unknown = [handle for handle in handles if handle not in HANDLES]
+    if unknown:
+        raise BadInput(f"The method {name!r} moves {unknown[0]!r}, which is none of {', '.join(HANDLES)}.")
 
     def register(edit: Edit) -> Edit:
         if name in _REGISTERED:
             raise BadInput(f"There are two methods called {name!r}: rename one.")
-        _REGISTERED[name] = Method(name, summary, params, invert, edit, section)
+        _REGISTERED[name] = Method(name, summary, params, invert, edit, section, handles)
         return edit
 
     return register
 
 
 def methods() -> dict[str, Method]:
-    """Every method by name: ours first, then those of other packages."""
-    for module in _OURS:
-        import_module(f"sfumato.methods.{module}")
+    """Every method by name, in alphabetical order; those of other packages that fail are passed over: `unloaded`."""
+    for module in iter_modules(sfumato.methods.__path__, "sfumato.methods."):
+        import_module(module.name)
     for entry in entry_points(group="sfumato.methods"):
-        entry.load()
-    return dict(_REGISTERED)
+        key = f"{entry.name} = {entry.value}"
+        if key not in _ENTRIES:
+            _ENTRIES[key] = _load(entry)
+    return dict(sorted(_REGISTERED.items()))
+
+
+def unloaded() -> list[Unloaded]:
+    """The methods of other packages that cannot be loaded, and why."""
+    methods()
+    return [failure for failure in _ENTRIES.values() if failure is not None]
 
 
 def get_method(name: str) -> Method:
     """The method of that name.
 
     Raises:
-        BadInput: there is none; names those that there are.
+        BadInput: there is none, or it cannot be loaded.
     """
     known = methods()
     if name not in known:
+        for failure in unloaded():
+            if failure.name == name:
+                sentence = str(failure)
+                raise BadInput(f"{sentence[0].upper()}{sentence[1:]}: install what it needs, or remove the package.")
         raise BadInput(f"There is no method {name!r}; choose one of {', '.join(known)}.")
     return known[name]
+
+
+def _load(entry: EntryPoint) -> Unloaded | None:
+    """Import another package's method; what it registered before it failed is forgotten."""
+    before = dict(_REGISTERED)
+    try:
+        entry.load()
+    except (Exception, SystemExit) as error:  # code of strangers: whatever it throws must not stop everything else
+        _REGISTERED.clear()
+        _REGISTERED.update(before)
+        package = entry.value.partition(":")[0] if entry.dist is None else entry.dist.name
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        return Unloaded(entry.name, package, f"{type(error).__name__}: {first}")
+    return None

@@ -99,13 +99,37 @@ def test_models_says_when_there_is_none(sfumato, tmp_path, monkeypatch):
 
 def test_methods(sfumato):
     listed = sfumato("methods").out
-    assert listed.splitlines()[0].startswith("edit-friendly")
+    line = next(line for line in listed.splitlines() if line.startswith("edit-friendly "))
+    assert "condition, noise map" in line
     one = sfumato("methods", "edit-friendly").out
     assert "--source-strength" in one
     assert "between 1 and 1000" in one
     names = [parameter["name"] for parameter in sfumato("methods", "edit-friendly", "--json").json["parameters"]]
     assert {"steps", "skip", "strength", "source_strength", "eta"} <= set(names)
-    assert sfumato("methods", "--json").json["methods"][0]["name"] == "edit-friendly"
+    assert "moves: condition, noise map" in one
+    assert sfumato("methods", "ddim", "--json").json["handles"] == ["condition"]
+    found = sfumato("methods", "--json").json
+    assert {"edit-friendly": ["condition", "noise map"]}.items() <= {
+        m["name"]: m["handles"] for m in found["methods"]
+    }.items()
+    assert found["unloaded"] == []
+
+
+def test_a_method_of_another_package_that_fails_ends_no_command(sfumato, strangers, tiny_sd_folder):
+    strangers("lender", "borrowed", before="import nosuchmodule")
+    for words in (("methods",), ("methods", "--json"), ("doctor", "--model", tiny_sd_folder)):
+        run = sfumato(*words)
+        assert run.code == 0
+        assert "edit-friendly" in run.out
+        assert "'borrowed' of the package lender" in run.err
+        assert "No module named 'nosuchmodule'" in run.err
+        assert len(run.err.splitlines()) == 1
+    found = sfumato("methods", "--json").json["unloaded"]
+    assert found[0] | {"reason": ""} == {"name": "borrowed", "package": "lender", "reason": ""}
+    edit = ("edit", "photo.png", "--from", "red", "--to", "green", "-o", "out.png", "--model", tiny_sd_folder)
+    assert "lender cannot be loaded (ModuleNotFoundError" in sfumato(*edit, "--method", "borrowed").refused()
+    run = sfumato(*edit, "--steps", 2)
+    assert (run.code, run.err) == (0, "")
 
 
 def test_doctor_reconstructs_a_picture(sfumato, tiny_sd_folder):
