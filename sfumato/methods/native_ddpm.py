@@ -47,6 +47,7 @@ def invert(
     params=EditFriendlyParams,
     invert=invert,
     section="edit",
+    handles=("condition", "noise map"),
 )
 def edit(
     guided: Guided,
