@@ -23,6 +23,7 @@ from sfumato.api.inverting import inverting
 from sfumato.api.opening import opened
 from sfumato.api.result import Result
 from sfumato.api.run import Run
+from sfumato.api.settings import check_settings
 from sfumato.errors import BadInput
 from sfumato.images import read_image
 from sfumato.methods.generate import GenerateParams
@@ -64,7 +65,7 @@ class Model:
         folder: where it was loaded from, if that is a folder; a `dual_encoder` in it scores the results.
 
     Raises:
-        BadInput: a network that needs more than latents and prompts.
+        BadInput: a network that needs more than latents and prompts, or defaults that no method can take.
     """
 
     def __init__(self, network: DiffusionModel, folder: Path | None = None) -> None:
@@ -73,6 +74,7 @@ class Model:
                 f"{network.name or 'This network'} takes {network.map_channels} channels beside the latent "
                 "(inpainting, for example): load the model without them, and give edits a mask."
             )
+        check_settings(network.settings, network.name)
         self.network = network
         self.folder = folder
 

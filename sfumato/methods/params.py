@@ -47,7 +47,7 @@ class Params:
             BadInput: names the parameter and its range.
         """
         for each in fields(self):
-            _check_value(each, getattr(self, each.name))
+            check_value(each, getattr(self, each.name))
         steps, skip = getattr(self, "steps", None), getattr(self, "skip", None)
         if steps is not None and skip is not None and skip >= steps:
             raise BadInput(f"skip must be between 0 and {steps - 1}, one less than the {steps} steps, not {skip}.")
@@ -81,7 +81,12 @@ def allowed(each: Field[Any]) -> str:
     return f"at least {low:g}" if low is not None else "any number"
 
 
-def _check_value(each: Field[Any], value: Any) -> None:
+def check_value(each: Field[Any], value: Any) -> None:
+    """Refuse a value that a field cannot take.
+
+    Raises:
+        BadInput: names the field and its range.
+    """
     kind = each.type
     if kind is bool:
         if not isinstance(value, bool):
@@ -91,6 +96,7 @@ def _check_value(each: Field[Any], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise BadInput(f"{each.name} must be a {'whole ' if whole else ''}number {allowed(each)}, not {value!r}.")
     low, high, above = (each.metadata[key] for key in ("low", "high", "above"))
-    inside = math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
+    # compared, not converted: a whole number may be larger than any float
+    inside = abs(value) < math.inf and (low is None or value >= low) and (high is None or value <= high)
     if not inside or (above is not None and value <= above):
         raise BadInput(f"{each.name} must be {allowed(each)}, not {value}.")

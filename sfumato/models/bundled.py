@@ -28,7 +28,7 @@ class BundledModel:
 def list_models() -> list[BundledModel]:
     """The shipped models, by name."""
     folders = sorted(index.parent for index in BUNDLED.glob("*/model_index.json"))
-    return [BundledModel(each.name, each, str(read_settings(each).get("summary", ""))) for each in folders]
+    return [BundledModel(each.name, each, read_settings(each).get("summary", "")) for each in folders]
 
 
 def bundled_path(name: str) -> Path:
@@ -47,15 +47,19 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """What `sfumato.json` of a model folder says: defaults for editing and generating; empty without the file.
 
     Raises:
-        BadInput: the file is not a JSON object.
+        BadInput: the file is not a JSON object of sections, or its summary is no text.
     """
     path = folder / "sfumato.json"
     if not path.exists():
         return {}
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path} is not JSON ({error}); correct or remove it.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be read as JSON ({error}); correct or remove it.") from None
     if not isinstance(settings, dict):
         raise BadInput(f"{path} must hold one JSON object; correct or remove it.")
+    for name, value in settings.items():
+        wanted, words = (str, "text") if name == "summary" else (dict, "a JSON object of options")
+        if not isinstance(value, wanted):
+            raise BadInput(f"{path}: {name!r} must be {words}, not {value!r}; correct or remove it.")
     return settings

@@ -1,0 +1,53 @@
+"""The defaults in a model folder's `sfumato.json`, checked against the methods that they are for."""
+
+from collections.abc import Mapping
+from dataclasses import Field
+from typing import Any
+
+from sfumato.errors import BadInput
+from sfumato.methods.generate import GenerateParams
+from sfumato.methods.params import Params, check_value, options_of
+from sfumato.methods.registry import methods
+
+SUMMARY = "summary"
+
+
+def check_settings(settings: Mapping[str, Any], name: str) -> None:
+    """Refuse a section that no method reads, and an option that the section's methods do not have or cannot take.
+
+    Args:
+        settings: sections of defaults, and perhaps a summary.
+        name: what messages call the model.
+
+    Raises:
+        BadInput: names the file, the section and the option.
+    """
+    readers = _readers()
+    for section, options in settings.items():
+        if section == SUMMARY:
+            continue
+        if section not in readers:
+            raise BadInput(f"sfumato.json of {name}: no method reads {section!r}; there are {', '.join(readers)}.")
+        for option, value in options.items():
+            _check_option(readers[section], option, value, f"sfumato.json of {name}, {section}")
+
+
+def _readers() -> dict[str, list[type[Params]]]:
+    """Section -> the parameters that take their defaults from it."""
+    found: dict[str, list[type[Params]]] = {"generate": [GenerateParams]}
+    for method in methods().values():
+        if method.section:
+            found.setdefault(method.section, []).append(method.params)
+    return found
+
+
+def _check_option(readers: list[type[Params]], option: str, value: Any, place: str) -> None:
+    fields: list[Field[Any]] = [options_of(params)[option] for params in readers if option in options_of(params)]
+    if not fields:
+        known = dict.fromkeys(name for params in readers for name in options_of(params))
+        raise BadInput(f"{place}: there is no option {option!r}; there are {', '.join(known)}.")
+    for each in fields:
+        try:
+            check_value(each, value)
+        except BadInput as error:
+            raise BadInput(f"{place}: {error}") from None

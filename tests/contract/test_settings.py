@@ -1,0 +1,68 @@
+"""A model folder's `sfumato.json`: whatever somebody wrote into it is used, or refused by file and key."""
+
+import json
+
+import pytest
+
+import sfumato
+from sfumato.errors import BadInput
+from tests.tiny import tiny_picture
+
+
+@pytest.fixture
+def folder(tiny_sd_folder, tmp_path):
+    """A model folder whose settings can be written."""
+    copy = tmp_path / "mine"
+    copy.mkdir()
+    for part in tiny_sd_folder.iterdir():
+        (copy / part.name).symlink_to(part)
+    return copy
+
+
+def settle(folder, content):
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / "sfumato.json").write_text(text)
+
+
+WRONG = [
+    ("[]", "one JSON object"),
+    ("", "JSON"),
+    ("[" * 100_000, "JSON"),
+    ({"edit": ["steps", 5]}, "'edit' must be a JSON object of options"),
+    ({"edit": None}, "'edit' must be a JSON object of options"),
+    ({"generate": 3}, "'generate' must be a JSON object of options"),
+    ({"summary": ["a", "model"]}, "'summary' must be text"),
+    ({"edit": {"steps": "50"}}, "edit: steps must be a whole number between 1 and 1000, not '50'"),
+    ({"edit": {"steps": 0}}, "edit: steps must be between 1 and 1000, not 0"),
+    ({"edit": {"steps": 2.5}}, "edit: steps must be a whole number"),
+    ({"edit": {"skip": [1]}}, "edit: skip must be a whole number"),
+    ({"edit": {"strength": 10**400}}, "edit: strength must be between 0 and 100"),
+    ('{"edit": {"strength": NaN}}', "edit: strength must be between 0 and 100"),
+    ({"edit": {"exact": 1}}, "edit: exact must be True or False"),
+    ({"edit": {"eta": 0}}, "edit: eta must be above 0"),
+    ({"edit": {"stepps": 5}}, "edit: there is no option 'stepps'; there are steps"),
+    ({"generate": {"strength": True}}, "generate: strength must be a number"),
+    ({"generate": {"skip": 3}}, "generate: there is no option 'skip'"),
+    ({"ddim": {"eta": 1.0}}, "ddim: there is no option 'eta'"),
+    ({"edits": {}}, "no method reads 'edits'; there are generate"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), WRONG, ids=[words for _, words in WRONG])
+def test_a_wrong_entry_is_refused_by_file_and_key(folder, content, words):
+    settle(folder, content)
+    with pytest.raises(BadInput) as caught:
+        sfumato.load(folder)
+    sentence = str(caught.value)
+    assert words in sentence
+    assert "sfumato.json" in sentence
+    assert "mine" in sentence
+    assert len(sentence.splitlines()) == 1
+
+
+def test_right_entries_are_the_defaults(folder):
+    settle(folder, {"summary": "x", "edit": {"steps": 3, "strength": 2}, "generate": {"steps": 2}, "ddim": {}})
+    model = sfumato.load(folder)
+    inverted = model.invert(tiny_picture(), "red cat")
+    assert (inverted.params.steps, inverted.params.strength) == (3, 2)
+    assert model.generate("red cat").report["parameters"]["steps"] == 2
