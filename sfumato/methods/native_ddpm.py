@@ -4,16 +4,15 @@ The noise maps follow the generative process itself. They reconstruct, but anoth
 picture: the method is here to be compared with.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from sfumato.core.guidance import Guided
-from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
-from sfumato.inversion import Inversion, invert_native, replay
-from sfumato.methods.edit_friendly import EditFriendlyParams
+from sfumato.inversion import Inversion, invert_native
+from sfumato.methods.edit_friendly import EditFriendlyParams, edit
 from sfumato.methods.registry import method
 
 
@@ -41,21 +40,11 @@ def invert(
     )
 
 
-@method(
+method(
     "native-ddpm",
     summary="native DDPM noise maps: reconstructs, loses structure when edited; for comparison",
     params=EditFriendlyParams,
     invert=invert,
     section="edit",
     handles=("condition", "noise map"),
-)
-def edit(
-    guided: Guided,
-    inversion: Inversion,
-    condition: Any,
-    params: EditFriendlyParams,
-    *,
-    shifts: Sequence[Shift],
-) -> Iterator[StepState]:
-    """Replay from T - T_skip under the target prompt."""
-    yield from replay(guided, inversion, condition, skip=params.skip, shifts=shifts)
+)(edit)

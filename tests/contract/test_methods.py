@@ -15,8 +15,13 @@ from tests.tiny import tiny_picture
 STEPS = 6
 PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1), tiny_picture(37, 21, seed=2)]
 
-APPROXIMATE = {"ddim": ({"steps": 40, "refine": 6}, 36)}
-"""Options and skip under which an approximate inversion reconstructs, for as far as random weights let it."""
+APPROXIMATE = {"ddim": ({"steps": 40, "refine": 6}, 36), "sdedit": ({"steps": 999}, 998)}
+"""Options and skip under which an approximate inversion reconstructs, for as far as random weights let it.
+
+SDEdit does not reconstruct at all: with all steps but the last left out it must still start near the picture.
+"""
+FREE = ("sdedit",)
+"""Methods whose inversion evaluates nothing, so that it has no step to yield or to fail at."""
 
 
 def words(model, source="red cat", target="green dog"):
@@ -59,9 +64,12 @@ def test_null_edit_reconstructs(model, method):
     options, skip = APPROXIMATE.get(method.name, ({}, 0))
     pictures = PICTURES[:1] if options else PICTURES[::2]
     inverted = invert(model, method, pictures, **options)
-    edit = inverted.edit(words(model)[0], skip=skip, **strength(model, inverted.params.source_strength))
+    edit = inverted.edit(
+        words(model)[0], skip=skip, **strength(model, getattr(inverted.params, "source_strength", 1.0))
+    )
     for pixels, picture in zip(levels(edit), pictures, strict=True):
-        assert abs(pixels - np.asarray(picture)).max() <= 1
+        error = abs(pixels - np.asarray(picture))
+        assert error.mean() <= 10 if method.name in FREE else error.max() <= 1
 
 
 def test_an_edit_changes_the_picture_and_keeps_its_size(model, method):
@@ -97,7 +105,7 @@ def test_half_precision_stays_finite(model, method, tiny_folder, layout):
     edit = inverted.edit(words(half)[1], skip=1, check=True, **strength(half, 3.0))
     assert edit.pixels[0].shape == (32, 32, 3)
     assert math.isfinite(edit.report["reconstruction_latent_max_error"])
-    if method.name != "ddim":
+    if method.name not in APPROXIMATE:
         assert edit.report["reconstruction_latent_max_error"] <= 1e-6
 
 
@@ -117,7 +125,7 @@ def test_model_unchanged_after_success_error_and_cancel(model, method):
     with pytest.raises(RuntimeError, match="cancelled"):
         _ = run.result
     run = model.invert_steps(PICTURES[0], words(model)[0], method=method.name, steps=STEPS)
-    next(run)
+    next(run, None)
     del run
     assert state_of(model) == before
 
@@ -142,8 +150,9 @@ def test_a_nan_is_named_with_its_step(model, method):
     try:
         with pytest.raises(NonFinite, match=rf"Step \d of {STEPS} \(timestep \d+\): the predicted noise"):
             inverted.edit(words(model)[1], skip=0)
-        with pytest.raises(NonFinite, match=rf"Step \d of {STEPS} \(timestep \d+\): the predicted noise"):
-            invert(model, method)
+        if method.name not in FREE:
+            with pytest.raises(NonFinite, match=rf"Step \d of {STEPS} \(timestep \d+\): the predicted noise"):
+                invert(model, method)
     finally:
         handle.remove()
     assert state_of(model) == before

@@ -1,0 +1,50 @@
+"""SDEdit (Meng et al., ICLR 2022, arXiv 2108.01073) as an inversion whose noise maps are drawn, not extracted.
+
+The picture is brought to the level of each timestep by fresh noise, and the run that starts at any of them meets
+standard normal z_t. No evaluation of the network is needed, and nothing of the picture is in the noise maps: how much
+of it survives is decided by the level at which the run starts alone.
+"""
+
+from collections.abc import Generator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.state import StepState
+from sfumato.core.step import diffuse, sigma
+from sfumato.inversion.artifact import Inversion
+
+
+def invert_sdedit(
+    guided: Guided,
+    x0: Float[Tensor, "b c h w"],
+    *,
+    steps: int,
+    eta: float = 0.0,
+    seeds: Sequence[int],
+) -> Generator[StepState, None, Inversion]:
+    """Yield nothing; return the `Inversion`: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e with one e per image.
+
+    Args:
+        guided: only its schedule and strengths are used.
+        x0: clean latents, float32.
+        steps: number of steps of the run.
+        eta: 0 (a deterministic run, no noise maps) to 1.
+        seeds: one per image.
+    """
+    schedule, shape, device = guided.schedule, x0.shape[1:], x0.device
+    timesteps = schedule.timesteps(steps)
+    e = gaussian_batch(shape, seeds, step=len(schedule), tag="sdedit", device=device)
+    levels = [diffuse(x0, e, schedule.abar(t)).to(x0.dtype) for t in timesteps]
+    maps = [
+        gaussian_batch(shape, seeds, step=t, tag="sdedit", device=device)
+        if sigma(schedule.abar(t), schedule.abar(t_prev), eta) > 0
+        else torch.zeros_like(x0)
+        for t, t_prev in zip(timesteps, schedule.previous(timesteps), strict=True)
+    ]
+    z = torch.stack(maps).to(x0.dtype) if eta > 0 else None
+    yield from ()
+    return Inversion("sdedit", torch.stack([*levels, x0]), z, tuple(timesteps), eta, guided.strengths, tuple(seeds))
