@@ -1,6 +1,7 @@
 """The reverse process along a recorded inversion."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sfumato.core.guidance import Guided
@@ -8,6 +9,7 @@ from sfumato.core.loop import recorded, reverse
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.inversion.artifact import Inversion
+from sfumato.models.beside import Beside
 
 
 def replay(
@@ -34,3 +36,27 @@ def replay(
         noise_maps=recorded(maps),
         shifts=shifts,
     )
+
+
+def replay_beside(
+    guided: Guided,
+    inversion: Inversion,
+    source: Any,
+    condition: Any,
+    *,
+    skip: int = 0,
+    shifts: Sequence[Shift] = (),
+) -> Iterator[StepState]:
+    """`replay` for shifts that carry something from the source; they and all others see the target's rows alone.
+
+    Args:
+        guided: the network and the target's guidance, one row per image.
+        inversion: on the network's device; its latents are the source's.
+        source: the prompt of the inversion, one row per image.
+        condition: the prompt to replay under, one row per image.
+        skip: steps at the noisy end that are left out.
+        shifts: what moves.
+    """
+    latents = dict(zip(inversion.timesteps, inversion.x[:-1], strict=True))
+    guided = replace(guided, network=Beside(guided.network, latents, source))
+    yield from replay(guided, inversion, condition, skip=skip, shifts=shifts)

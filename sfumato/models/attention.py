@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from sfumato.errors import BadInput
-from sfumato.models.modules import named
+from sfumato.models.modules import Names, named
 
 Waiting: TypeAlias = dict[Any, str]
 """What an evaluation has not done yet, and the sentence for the user if it never does."""
@@ -32,12 +32,12 @@ class Layers:
     """Which attention layers of a network.
 
     Attributes:
-        module: name or pattern, see `sfumato.models.modules`; "**" are all, "up_blocks.**" those of the decoder.
+        module: names or patterns, see `sfumato.models.modules`; "**" are all, "up_blocks.**" those of the decoder.
         cross: True for cross-attention alone, False for self-attention alone, None for both.
         most_queries: leave layers alone that have more queries (16 x 16 tokens: 256) at the size in hand.
     """
 
-    module: str = "**"
+    module: Names = "**"
     cross: bool | None = None
     most_queries: int | None = None
 
@@ -65,7 +65,9 @@ class Layers:
 class AttentionTap(Protocol):
     """Looks at, and perhaps moves, the maps of the attention layers that it names."""
 
-    layers: Layers
+    @property
+    def layers(self) -> Layers:
+        """Which layers."""
 
     def __call__(self, name: str, cross: bool, maps: Tensor) -> Tensor | None:
         """Return what takes the place of the maps, or None to leave them.

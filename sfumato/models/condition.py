@@ -1,6 +1,6 @@
 """What a network is conditioned on, one row per latent."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sfumato.errors import BadInput
+from sfumato.models.prompt import Prompt
 
 Rows: TypeAlias = int | slice | Sequence[int] | Tensor
 
@@ -23,6 +24,7 @@ class Condition:
         added: original size, crop and target size in pixels as (h, w, top, left, h, w) (SDXL), [rows, 6].
         maps: channels concatenated to the latent, [rows, c, h, w].
         token_mask: True for tokens that cross-attention may see, [rows, n].
+        prompts: the words behind the tokens, one entry per row, for whoever asks where a word is; () if not known.
         rows: number of rows; follows from the tensors where there are any.
 
     Raises:
@@ -34,10 +36,12 @@ class Condition:
     added: Float[Tensor, "rows ids"] | None = None
     maps: Float[Tensor, "rows c h w"] | None = None
     token_mask: Bool[Tensor, "rows n"] | None = None
+    prompts: tuple[Prompt, ...] = ()
     rows: int = 0
 
     def __post_init__(self) -> None:
-        counts = {part.shape[0] for part in self._parts().values()} | ({self.rows} if self.rows else set())
+        stated = {count for count in (len(self.prompts), self.rows) if count}
+        counts = {part.shape[0] for part in self._parts().values()} | stated
         if len(counts) != 1:
             raise BadInput(f"The parts of a condition must have one number of rows, not {sorted(counts)}.")
         object.__setattr__(self, "rows", counts.pop())
@@ -47,16 +51,15 @@ class Condition:
 
     def __getitem__(self, rows: Rows) -> "Condition":
         """The given rows, in the given order; an int gives a condition of one row."""
-        index = torch.arange(self.rows)[rows].reshape(-1)
-        return self._each(lambda part: part[index.to(part.device)], len(index))
+        return self._chosen(torch.arange(self.rows)[rows].reshape(-1))
 
     def repeat(self, times: int) -> "Condition":
         """All rows `times` times, one copy after the other (like `Tensor.repeat` along the batch)."""
-        return self._each(lambda part: part.repeat(times, *(1 for _ in part.shape[1:])), self.rows * times)
+        return self._chosen(torch.arange(self.rows).repeat(times))
 
     def to(self, device: torch.device | str) -> "Condition":
         """The same condition on another device."""
-        return self._each(lambda part: part.to(device), self.rows)
+        return replace(self, **{name: part.to(device) for name, part in self._parts().items()})
 
     @staticmethod
     def cat(conditions: Sequence["Condition"]) -> "Condition":
@@ -70,11 +73,15 @@ class Condition:
         if not parts or any(other != shapes[0] for other in shapes):
             raise BadInput("Only conditions with the same parts, of the same sizes, can be joined.")
         joined = {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
-        return Condition(**joined, rows=sum(len(condition) for condition in conditions))
+        prompts = tuple(prompt for condition in conditions for prompt in condition.prompts)
+        rows = sum(len(condition) for condition in conditions)
+        return Condition(**joined, prompts=prompts if len(prompts) == rows else (), rows=rows)
 
     def _parts(self) -> dict[str, Tensor]:
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "rows"}
-        return {name: value for name, value in values.items() if value is not None}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
-    def _each(self, change: Callable[[Tensor], Tensor], rows: int) -> "Condition":
-        return replace(self, rows=rows, **{name: change(part) for name, part in self._parts().items()})
+    def _chosen(self, index: Tensor) -> "Condition":
+        parts = {name: part[index.to(part.device)] for name, part in self._parts().items()}
+        prompts = tuple(self.prompts[row] for row in index.tolist()) if self.prompts else ()
+        return replace(self, rows=len(index), prompts=prompts, **parts)

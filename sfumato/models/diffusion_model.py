@@ -19,7 +19,7 @@ from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import fingerprint, revision
 from sfumato.models.placement import pick_device, pick_dtype
 from sfumato.models.taps import AnyTap, tapped
-from sfumato.models.text import TextTower, encode
+from sfumato.models.text import TextTower, encode, read
 
 
 class DiffusionModel:
@@ -168,7 +168,8 @@ class DiffusionModel:
         tokens, pooled = encode(self.towers, prompts, empty_is_zero=self._empty_prompt_is_zero)
         added = None if pooled is None else self._size_ids(*(size or self.native_size)).repeat(len(prompts), 1)
         pooled = None if pooled is None else pooled.to(self.dtype)
-        return Condition(tokens=tokens.to(self.dtype), pooled=pooled, added=added, maps=maps)
+        words = read(self.towers, prompts)
+        return Condition(tokens=tokens.to(self.dtype), pooled=pooled, added=added, maps=maps, prompts=words)
 
     def predict(
         self,

@@ -3,32 +3,38 @@
 import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import TypeAlias
 
 from torch import nn
 
 from sfumato.errors import BadInput
 
+Names: TypeAlias = str | tuple[str, ...]
+"""A name or a pattern, or several."""
 
-def named(network: nn.Module, pattern: str, kind: type[nn.Module] = nn.Module) -> list[tuple[str, nn.Module]]:
+
+def named(network: nn.Module, names: Names, kind: type[nn.Module] = nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules whose names match, in the order of `network.named_modules()`.
 
     Args:
         network: where to look.
-        pattern: a name, or a shell-style pattern that is matched part by part: "down_blocks.*.resnets.*" are all
+        names: each a name, or a shell-style pattern that is matched part by part: "down_blocks.*.resnets.*" are all
             residual blocks, and not what is inside them. "**" stands for any number of parts, none too.
         kind: only modules of this class.
 
     Raises:
-        BadInput: there is none; names some that there are.
+        BadInput: there is none for one of them; names some that there are.
     """
     modules = {name: module for name, module in network.named_modules() if name and isinstance(module, kind)}
-    found = [(name, module) for name, module in modules.items() if _matches(name.split("."), pattern.split("."))]
-    if not found:
-        near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.4) or list(modules)[:3]
-        raise BadInput(
-            f'The tap "{pattern}" names no module of the network; there are for example {", ".join(near) or "none"}.'
-        )
-    return found
+    found: set[str] = set()
+    for pattern in (names,) if isinstance(names, str) else names:
+        matching = [name for name in modules if _matches(name.split("."), pattern.split("."))]
+        if not matching:
+            near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.4) or list(modules)[:3]
+            listed = ", ".join(near) or "none"
+            raise BadInput(f'The tap "{pattern}" names no module of the network; there are for example {listed}.')
+        found.update(matching)
+    return [(name, module) for name, module in modules.items() if name in found]
 
 
 def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:

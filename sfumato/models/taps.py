@@ -8,19 +8,22 @@ attention maps are in `sfumato.models.attention`.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeGuard, cast
 
 from torch import Tensor, nn
 
 from sfumato.errors import BadInput
 from sfumato.models.attention import AttentionTap, Layers, Waiting, attach
-from sfumato.models.modules import named
+from sfumato.models.modules import Names, named
 
 
 class Tap(Protocol):
     """Looks at, and perhaps replaces, the output of the modules that it names."""
 
-    module: str
+    @property
+    def module(self) -> Names:
+        """Names or patterns of the modules."""
 
     def __call__(self, name: str, output: Tensor) -> Tensor | None:
         """Return what takes the output's place, or None to leave it; `name` is the module's full name."""
@@ -30,11 +33,11 @@ class Record:
     """Keeps the outputs of the latest evaluation.
 
     Attributes:
-        module: name or pattern of the modules.
+        module: names or patterns of the modules.
         outputs: module name to its output, with gradient history if there is any.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: Names) -> None:
         self.module = module
         self.outputs: dict[str, Tensor] = {}
 
@@ -58,11 +61,11 @@ class Replace:
     """Puts `change(output)` in the place of an output.
 
     Attributes:
-        module: name or pattern of the modules.
+        module: names or patterns of the modules.
         change: the output to what replaces it, of the same shape.
     """
 
-    def __init__(self, module: str, change: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, module: Names, change: Callable[[Tensor], Tensor]) -> None:
         self.module = module
         self.change = change
 
@@ -83,6 +86,19 @@ class Replace:
 AnyTap: TypeAlias = Tap | AttentionTap
 
 
+@dataclass(frozen=True)
+class FromSource:
+    """A pair of taps that carries what the source makes into the target; for a network with the source `Beside`.
+
+    Attributes:
+        source: looks while the source is evaluated.
+        target: acts in the evaluation of the target that follows, on what `source` saw.
+    """
+
+    source: AnyTap
+    target: AnyTap
+
+
 @contextmanager
 def tapped(network: nn.Module, taps: Sequence[AnyTap]) -> Iterator[None]:
     """Put taps into a network for the length of a `with` block.
@@ -91,9 +107,11 @@ def tapped(network: nn.Module, taps: Sequence[AnyTap]) -> Iterator[None]:
     keys left. The hooks are gone when the block ends, however it ends.
 
     Raises:
-        BadInput: a tap names no module of the network, or (at the end of an evaluation of the network) a module
-            that the evaluation did not run.
+        BadInput: a tap names no module of the network or needs the source beside it, or (at the end of an evaluation
+            of the network) names a module that the evaluation did not run.
     """
+    if any(isinstance(tap, FromSource) for tap in taps):
+        raise BadInput("A tap that carries something from the source needs the source: replay with `replay_beside`.")
     waiting: Waiting = {}
     plain = [cast(Tap, tap) for tap in taps if not _of_maps(tap)]
     with ExitStack() as hooks:

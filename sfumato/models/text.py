@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sfumato.errors import BadInput
+from sfumato.models.prompt import Prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,18 @@ class TextTower:
         device = self.encoder.device
         return batch.input_ids.to(device), batch.attention_mask.to(device)
 
+    def read(self, prompt: str) -> Prompt:
+        """The prompt's tokens and words."""
+        encoded = self.tokenizer(prompt, return_offsets_mapping=True, verbose=False)
+        ids, special = encoded.input_ids, set(self.tokenizer.all_special_ids)
+        places: dict[int, list[int]] = {}
+        for position, word in enumerate(encoded.word_ids()):
+            if word is not None and ids[position] not in special:
+                places.setdefault(word, []).append(position)
+        spans = encoded.offset_mapping
+        words = tuple(prompt[spans[each[0]][0] : spans[each[-1]][1]] for each in places.values())
+        return Prompt(prompt, tuple(ids), words, tuple(tuple(each) for each in places.values()))
+
 
 def encode(
     towers: Sequence[TextTower], prompts: Sequence[str], *, empty_is_zero: bool
@@ -64,3 +77,14 @@ def encode(
         empty = torch.tensor([not prompt for prompt in prompts], device=tokens.device)
         tokens, pooled = tokens.masked_fill(empty[:, None, None], 0.0), pooled.masked_fill(empty[:, None], 0.0)
     return tokens, pooled
+
+
+def read(towers: Sequence[TextTower], prompts: Sequence[str]) -> tuple[Prompt, ...]:
+    """The words of the prompts and the places of their tokens.
+
+    Nothing where two towers split a prompt into different tokens (SDXL's CLIP-L and bigG share one vocabulary and
+    agree): cross-attention reads both side by side, and a word would have two places.
+    """
+    first, *others = ([tower.read(prompt) for prompt in prompts] for tower in towers)
+    agree = all([p.ids for p in other] == [p.ids for p in first] for other in others)
+    return tuple(first) if agree else ()

@@ -1,4 +1,4 @@
-"""Attention maps are the layers' own; moving them does what an explicit processor would do, and nothing stays behind."""
+"""Attention maps are the layers' own; moving them does what an explicit processor would, and nothing stays behind."""
 
 import pytest
 import torch

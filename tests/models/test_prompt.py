@@ -1,0 +1,64 @@
+"""Words of a prompt and the places of their tokens, by the tokenizer."""
+
+import pytest
+
+from sfumato.errors import BadInput
+from sfumato.models.condition import Condition
+from sfumato.models.load import load_model
+from sfumato.models.text import read
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sd_folder):
+    return load_model(tiny_sd_folder, "cpu")
+
+
+def prompt(model, text):
+    return model.condition(text).prompts[0]
+
+
+def test_words_and_their_tokens(model):
+    """The tiny tokenizer knows "red" and "cat"; it spells other words."""
+    found = prompt(model, "Red  kitten, cat")
+    assert found.words == ("Red", "kitten", ",", "cat")
+    assert found.places == ((1,), (2, 3, 4, 5, 6, 7), (8,), (9,))
+    assert len(found.ids) == 11
+    assert found.positions("red") == (1,)
+    assert found.positions("KITTEN") == (2, 3, 4, 5, 6, 7)
+    assert found.positions("kitten, cat") == (2, 3, 4, 5, 6, 7, 8, 9)
+
+
+def test_every_occurrence_of_whole_words(model):
+    found = prompt(model, "red cat red dog")
+    assert found.positions("red") == (1, 3)
+    assert found.positions("red dog") == (3, 4)
+    assert not found.has("ca")
+    assert not found.has("dog red")
+    assert not found.has("")
+
+
+def test_a_word_that_is_not_there_is_refused_with_those_that_are(model):
+    with pytest.raises(BadInput, match='"tree" is not in the prompt "red cat": its words are "red", "cat"'):
+        prompt(model, "red cat").positions("tree")
+
+
+@pytest.mark.parametrize("text", ["", "<|endoftext|>"])
+def test_prompts_without_words(model, text):
+    assert prompt(model, text).words == ()
+
+
+def test_rows_keep_their_prompts(model):
+    condition = model.condition(["red cat", "dog"])
+    texts = [[each.text for each in rows.prompts] for rows in (condition[1], condition.repeat(2), condition[[0, 0]])]
+    assert texts == [["dog"], ["red cat", "dog", "red cat", "dog"], ["red cat", "red cat"]]
+    joined = Condition.cat([condition[1], condition])
+    assert [each.text for each in joined.prompts] == ["dog", "red cat", "dog"]
+    assert Condition.cat([condition, Condition(tokens=condition.tokens)]).prompts == ()
+
+
+def test_two_towers_must_agree_on_the_tokens(tiny_sdxl_folder):
+    model = load_model(tiny_sdxl_folder, "cpu")
+    assert model.condition("red kitten").prompts[0].positions("kitten") == (2, 3, 4, 5, 6, 7)
+    model.towers[1].tokenizer.add_tokens("kit")
+    assert read(model.towers, ["red cat"])[0].words == ("red", "cat")
+    assert read(model.towers, ["red kitten"]) == ()
