@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.errors import BadInput
-from sfumato.images import read_mask, to_uint8
+from sfumato.images import MAX_PIXELS, read_mask, to_uint8
 from sfumato.images.read import Source
 
 TOLERATED = 0.08
@@ -47,7 +47,8 @@ def inside(source: Source, size: tuple[int, int]) -> NDArray[np.bool_]:
     Raises:
         BadInput: a mask of another size, one that cannot be read, or one without any white.
     """
-    mask = read_mask(source, size) > 0.5
+    # as large as the picture at least, which was read under a limit that the user may have raised
+    mask = read_mask(source, size, max(MAX_PIXELS, size[0] * size[1])) > 0.5
     if not mask.any():
         raise BadInput("The mask is black everywhere: paint white where the picture may change.")
     return mask

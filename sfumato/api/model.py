@@ -25,7 +25,7 @@ from sfumato.api.result import Result
 from sfumato.api.run import Run
 from sfumato.api.settings import check_settings
 from sfumato.errors import BadInput
-from sfumato.images import read_image
+from sfumato.images import MAX_PIXELS, read_image
 from sfumato.methods.generate import GenerateParams
 from sfumato.methods.params import Stage
 from sfumato.methods.registry import get_method
@@ -97,6 +97,7 @@ class Model:
         method: str = "edit-friendly",
         seed: int | Sequence[int] = 0,
         batch: int | None = None,
+        max_pixels: int = MAX_PIXELS,
         **options: Any,
     ) -> Run[Inverted]:
         """Invert, yielding after every step; everything is checked before the first.
@@ -107,6 +108,7 @@ class Model:
             method: name of the method.
             seed: one for all or one for each picture; one picture with several seeds is inverted several times.
             batch: most rows in one call of the network; by default as many as fit comfortably.
+            max_pixels: width x height of the largest picture that is read.
             options: the method's options, e.g. steps, eta, source_strength, exact.
 
         Raises:
@@ -120,7 +122,7 @@ class Model:
         )
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(self.network, as_list(prompts), "source prompt", empty=True)
-        pictures = [read_image(each) for each in as_list(images)]
+        pictures = [read_image(each, max_pixels) for each in as_list(images)]
         if not pictures:
             raise BadInput("Give at least one picture.")
         count = max(len(seeds), len(texts)) if len(pictures) == 1 else len(pictures)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import add_model, add_options, add_seeds, check_options, given_options, load_model, seeds_of
+from sfumato.cli.inputs import add_max_pixels
 from sfumato.cli.methods import find_method
 from sfumato.cli.outputs import add_out, output_paths, remark, save_all
 from sfumato.cli.parser import CommandParser
@@ -32,6 +33,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--mask", metavar="IMAGE", help="white where the picture may change; elsewhere it stays")
     add_seeds(parser)
     add_model(parser)
+    add_max_pixels(parser)
     parser.add_argument("--no-residual", action="store_true", help="do not give back what the autoencoder loses")
     parser.add_argument("--check", action="store_true", help="measure the reconstruction too (--json always does)")
     parser.add_argument("--no-recipe", action="store_true", help="keep the recipe out of the PNG")
@@ -89,7 +91,7 @@ def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", 
     from sfumato.images import read_image
 
     seeds = seeds_of(arguments)
-    picture = read_image(arguments.image)
+    picture = read_image(arguments.image, arguments.max_pixels)
     if picture.note:
         remark(f"{picture.name}: {picture.note}.")
     paths = output_paths(arguments.out, len(seeds), size=picture.size, keep=inputs(arguments))
@@ -97,7 +99,14 @@ def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", 
     model = load_model(arguments)
     check_prompts(model.network, [arguments.target], "target prompt", empty=False)
     check_prompts(model.network, [arguments.negative], "negative prompt", empty=True)
-    work = model.invert_steps(arguments.image, arguments.source, method=arguments.method, seed=seeds, **given)
+    work = model.invert_steps(
+        arguments.image,
+        arguments.source,
+        method=arguments.method,
+        seed=seeds,
+        max_pixels=arguments.max_pixels,
+        **given,
+    )
     return finish(work), paths
 
 

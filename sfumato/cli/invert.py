@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sfumato.cli.edit import DEFAULT_METHOD, typed
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
+from sfumato.cli.inputs import add_max_pixels
 from sfumato.cli.methods import find_method
 from sfumato.cli.outputs import refuse_inputs, remark
 from sfumato.cli.parser import CommandParser
@@ -24,6 +25,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="a .safetensors file")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0; another gives another edit")
     add_model(parser)
+    add_max_pixels(parser)
     parser.add_argument("--check", action="store_true", help="measure the reconstruction too (--json always does)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
@@ -45,13 +47,20 @@ def run(arguments: Namespace) -> None:
     method = find_method(arguments.method)
     given = given_options(arguments, options_of(method.params, "invert"))
     check_options(method.params, given)
-    picture = read_image(arguments.image)
+    picture = read_image(arguments.image, arguments.max_pixels)
     if picture.note:
         remark(f"{picture.name}: {picture.note}.")
     _check_out(arguments.out, arguments.image)
     model = load_model(arguments)
     inverted = finish(
-        model.invert_steps(arguments.image, arguments.source, method=arguments.method, seed=arguments.seed, **given)
+        model.invert_steps(
+            arguments.image,
+            arguments.source,
+            method=arguments.method,
+            seed=arguments.seed,
+            max_pixels=arguments.max_pixels,
+            **given,
+        )
     )
     reports = [inverted.report]
     if arguments.check or arguments.json:

@@ -32,6 +32,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=Help, allow_abbrev=False, add_help=False, **settings)
+        self._positionals = self._optionals  # one list in the help, which has a screen only
         self.add_argument("-h", "--help", action="help", help="show this and stop")
 
     def add_debug(self) -> None:

@@ -3,14 +3,16 @@
 from argparse import Namespace
 from collections.abc import Sequence
 
+from sfumato.cli.inputs import add_max_pixels
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """One file."""
-    parser.usage = "sfumato recipe IMAGE"
+    parser.usage = "sfumato recipe IMAGE [--max-pixels N]"
     parser.add_argument("image", metavar="IMAGE", help="a PNG that sfumato wrote")
+    add_max_pixels(parser)
     parser.example("sfumato recipe out.png")
 
 
@@ -18,4 +20,4 @@ def run(arguments: Namespace) -> None:
     """Print the recipe as one JSON object."""
     from sfumato.images import read_recipe
 
-    print_json(read_recipe(arguments.image))
+    print_json(read_recipe(arguments.image, arguments.max_pixels))

@@ -194,7 +194,7 @@ def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
     if pixels > max_pixels:
         raise BadInput(
             f"{name} has {image.width} x {image.height} = {pixels:,} pixels, more than the limit of "
-            f"{max_pixels:,}: make it smaller or raise max_pixels."
+            f"{max_pixels:,}: make it smaller or raise max_pixels (--max-pixels)."
         )
 
 

@@ -193,6 +193,15 @@ def test_alpha_comes_back_in_the_file(sd, tmp_path):
         read_recipe(tmp_path / "plain.png")
 
 
+def test_the_largest_picture_is_the_callers_choice(sd):
+    width, height = tiny_picture().size
+    with pytest.raises(BadInput, match=f"limit of {width * height - 1:,}"):
+        sd.invert_steps(tiny_picture(), max_pixels=width * height - 1)
+    assert len(sd.invert(tiny_picture(), max_pixels=width * height, steps=2)) == 1
+    with pytest.raises(BadInput, match="max_pixels must be a whole number"):
+        sd.invert_steps(tiny_picture(), max_pixels=None)
+
+
 def test_save_and_open(sd, tmp_path):
     inverted = sd.invert(PICTURE, "red cat", steps=6, exact=True, seed=4)
     expected = inverted.edit("green dog", strength=5, skip=2)
