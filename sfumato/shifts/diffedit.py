@@ -1,0 +1,71 @@
+"""DiffEdit's mask (Couairon et al., ICLR 2023, arXiv 2210.11427, section 3.2, step 1): where two prompts disagree.
+
+The picture is noised to one level, the network is asked under both prompts, and the absolute difference of the two
+predictions, averaged over channels and over several draws of the noise, says where the prompts want other things.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.state import Denoiser
+from sfumato.core.step import diffuse
+from sfumato.inversion.extract import rows_per_call
+
+
+@torch.no_grad()
+def disagreement(
+    network: Denoiser,
+    x0: Float[Tensor, "b c h w"],
+    source: Any,
+    target: Any,
+    *,
+    t: int,
+    seeds: Sequence[int],
+    draws: int = 10,
+    batch: int | None = None,
+) -> Float[Tensor, "b 1 h w"]:
+    """Mean absolute difference between the predicted noises under the two prompts.
+
+    The network is asked without guidance: under the same negative prompt for both, guidance of strength s multiplies
+    the difference by s, which a threshold relative to its mean does not see, and costs twice the evaluations.
+
+    Args:
+        network: 2 * draws rows per image.
+        x0: clean latents.
+        source: condition of the source prompts, one row per image.
+        target: condition of the target prompts, one row per image.
+        t: timestep of the noise; the paper takes half of the schedule.
+        seeds: one per image.
+        draws: how many noises are averaged; the paper takes 10.
+        batch: most rows in one call of the network.
+    """
+    abar, images = network.schedule.abar(t), len(x0)
+    together = max(1, (batch or rows_per_call(*x0.shape[1:])) // (2 * images))
+    total = torch.zeros_like(x0[:, :1])
+    for first in range(0, draws, together):
+        which = range(first, min(draws, first + together))
+        x = torch.cat([_noised(x0, abar, seeds, draw, t) for draw in which])
+        rows = list(range(images)) * len(which)
+        pair = type(source).cat([source[rows], target[rows]])
+        before, after = network.predict(x.repeat(2, 1, 1, 1), t, pair).chunk(2)
+        difference = (after - before).abs().mean(dim=1, keepdim=True)
+        total += difference.unflatten(0, (len(which), images)).sum(dim=0)
+    return total / draws
+
+
+def _noised(x0: Tensor, abar: float, seeds: Sequence[int], draw: int, t: int) -> Tensor:
+    e = gaussian_batch(x0.shape[1:], seeds, step=t, tag=f"diffedit-{draw}", device=x0.device)
+    return diffuse(x0, e, abar).to(x0.dtype)
+
+
+def above(difference: Float[Tensor, "b 1 h w"], ratio: float = 1.5) -> Float[Tensor, "b 1 h w"]:
+    """1 where the difference is more than `ratio` times its mean over the picture, 0 elsewhere.
+
+    diffusers clamps at `mask_thresholding_ratio` = 3 times the mean (of the whole batch) and cuts at half of that.
+    """
+    return (difference > ratio * difference.mean(dim=(1, 2, 3), keepdim=True)).float()
