@@ -53,4 +53,5 @@ class Result:
             raise BadInput(f"index must be between 0 and {len(self) - 1}, not {index}.")
         source = self.sources[index] if self.sources else None
         written = {"sfumato": __version__, **self.recipes[index]} if recipe else None
-        return write_image(path, self.pixels[index], source, written)
+        masked = bool(self.recipes[index].get("masked"))
+        return write_image(path, self.pixels[index], source, written, masked=masked)

@@ -46,6 +46,7 @@ def run(arguments: Namespace) -> None:
     found = summary(
         [inverted.report, reconstruction.report, edit.report],
         [arguments.out],
+        [],
         model=arguments.model,
         device=str(model.network.device),
         source_prompts=sources,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import add_model, add_options, add_seeds, check_options, given_options, load_model, seeds_of
-from sfumato.cli.inputs import add_max_pixels
+from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.methods import find_method
-from sfumato.cli.outputs import add_out, output_paths, remark, save_all
+from sfumato.cli.outputs import add_out, output_paths, save_all
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json
 from sfumato.cli.work import finish, print_summary, summary
@@ -54,9 +54,9 @@ def run(arguments: Namespace) -> None:
     given = given_options(arguments, options_of(method.params))
     check_options(method.params, given)
     if is_inversion(arguments.image):
-        inverted, paths = _opened(arguments, given)
+        inverted, paths, notes = _opened(arguments, given)
     else:
-        inverted, paths = _inverted(arguments, given)
+        inverted, paths, notes = _inverted(arguments, given)
     edit = {name: given[name] for name in options_of(method.params, "edit") if name in given}
     result = finish(
         inverted.edit_steps(
@@ -68,12 +68,13 @@ def run(arguments: Namespace) -> None:
             **edit,
         )
     )
-    save_all(result, paths, recipe=not arguments.no_recipe)
+    notes += save_all(result, paths, recipe=not arguments.no_recipe)
     reports = [inverted.report, result.report] if "seconds" in inverted.report else [result.report]
     first = result.recipes[0]
     found = summary(
         reports,
         paths,
+        notes,
         model=arguments.model,
         device=str(inverted.model.network.device),
         source_prompt=first["source_prompt"],
@@ -85,15 +86,12 @@ def run(arguments: Namespace) -> None:
     print_json(found) if arguments.json else print_summary(found)
 
 
-def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path]]:
-    """Everything looked at, the model loaded, the picture inverted."""
+def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path], list[str]]:
+    """Everything looked at, the model loaded, the picture inverted; with the outputs, and remarks on the input."""
     from sfumato.api.arguments import check_prompts
-    from sfumato.images import read_image
 
     seeds = seeds_of(arguments)
-    picture = read_image(arguments.image, arguments.max_pixels)
-    if picture.note:
-        remark(f"{picture.name}: {picture.note}.")
+    picture, notes = read_picture(arguments.image, arguments.max_pixels)
     paths = output_paths(arguments.out, len(seeds), size=picture.size, keep=inputs(arguments))
     check_mask(arguments.mask, picture.size)
     model = load_model(arguments)
@@ -107,11 +105,11 @@ def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", 
         max_pixels=arguments.max_pixels,
         **given,
     )
-    return finish(work), paths
+    return finish(work), paths, notes
 
 
-def _opened(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path]]:
-    """A saved inversion taken up; its own prompt, seed and parameters hold."""
+def _opened(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path], list[str]]:
+    """A saved inversion taken up; its own prompt, seed and parameters hold. Otherwise as `_inverted`."""
     from sfumato.inversion import Inversion
     from sfumato.methods.params import options_of
 
@@ -126,7 +124,7 @@ def _opened(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", li
     height, width = inversion.pixels.shape[1:3] if inversion.pixels is not None else (0, 0)
     paths = output_paths(arguments.out, len(inversion.prompts), size=(width, height), keep=inputs(arguments))
     check_mask(arguments.mask, (width, height))
-    return load_model(arguments).open(arguments.image), paths
+    return load_model(arguments).open(arguments.image), paths, []
 
 
 def is_inversion(path: str) -> bool:

@@ -51,10 +51,11 @@ def run(arguments: Namespace) -> None:
             **given,
         )
     )
-    save_all(result, paths, recipe=not arguments.no_recipe)
+    notes = save_all(result, paths, recipe=not arguments.no_recipe)
     found = summary(
         [result.report],
         paths,
+        notes,
         model=arguments.model,
         device=str(model.network.device),
         prompts=[prompt for prompt, _ in pairs],

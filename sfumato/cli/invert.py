@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sfumato.cli.edit import DEFAULT_METHOD, typed
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
-from sfumato.cli.inputs import add_max_pixels
+from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.methods import find_method
-from sfumato.cli.outputs import refuse_inputs, remark
+from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json
 from sfumato.cli.work import cost_line, finish, summary
@@ -41,15 +41,12 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Invert, save, report."""
-    from sfumato.images import read_image
     from sfumato.methods.params import options_of
 
     method = find_method(arguments.method)
     given = given_options(arguments, options_of(method.params, "invert"))
     check_options(method.params, given)
-    picture = read_image(arguments.image, arguments.max_pixels)
-    if picture.note:
-        remark(f"{picture.name}: {picture.note}.")
+    _, notes = read_picture(arguments.image, arguments.max_pixels)
     _check_out(arguments.out, arguments.image)
     model = load_model(arguments)
     inverted = finish(
@@ -69,6 +66,7 @@ def run(arguments: Namespace) -> None:
     found = summary(
         reports,
         [arguments.out],
+        notes,
         model=arguments.model,
         device=str(model.network.device),
         source_prompt=arguments.source,

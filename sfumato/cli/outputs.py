@@ -47,12 +47,13 @@ def refuse_inputs(path: Path, inputs: Sequence[str]) -> None:
             raise BadInput(f"{path} is an input of this command and would be overwritten: choose another output.")
 
 
-def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool) -> None:
-    """Write every picture; what a format cannot hold is said on stderr."""
-    for index, path in enumerate(paths):
-        note = result.save(path, index, recipe=recipe)
-        if note:
-            remark(f"{path}: {note}.")
+def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool) -> list[str]:
+    """Write every picture; what a format cannot hold is said on stderr, and returned."""
+    notes = [(path, result.save(path, index, recipe=recipe)) for index, path in enumerate(paths)]
+    said = [f"{path}: {note}." for path, note in notes if note]
+    for sentence in said:
+        remark(sentence)
+    return said
 
 
 def remark(sentence: str) -> None:

@@ -23,8 +23,10 @@ def finish(run: "Run[Any]", show: Show | None = None) -> Any:
         return run.result
 
 
-def summary(reports: Sequence[dict[str, Any]], outputs: Sequence[Path], **parameters: Any) -> dict[str, Any]:
-    """What `--json` prints: the cost of all parts together, the last part's numbers, and the files.
+def summary(
+    reports: Sequence[dict[str, Any]], outputs: Sequence[Path], notes: Sequence[str], **parameters: Any
+) -> dict[str, Any]:
+    """What `--json` prints: the cost of all parts together, the last part's numbers, the files, remarks on them.
 
     network_evaluations counts pictures through the network (a guidance pair is two), network_calls forward passes.
     """
@@ -37,6 +39,7 @@ def summary(reports: Sequence[dict[str, Any]], outputs: Sequence[Path], **parame
         "parameters": {**last["parameters"], **parameters},
         "metrics": last.get("metrics", {}),
         "outputs": [str(path) for path in outputs],
+        "notes": list(notes),
     }
 
 

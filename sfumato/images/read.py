@@ -136,7 +136,7 @@ def _open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[st
         orientation, exif_note = _orientation(image)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image.copy()
         upright.info = dict(image.info)
-        notes = [_frames(image), "16 bits per channel: read as 8" if sixteen else "", exif_note]
+        notes = [_frames(image), "16 bits per channel: read, edited and written in 8" if sixteen else "", exif_note]
     return upright, notes, name
 
 

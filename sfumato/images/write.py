@@ -19,7 +19,7 @@ from sfumato.images.recipe import recipe_chunk
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Extension -> Pillow's format and how it is saved; everything but JPEG is lossless.
+# Extension -> Pillow's format and how it is saved.
 OUTPUT_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -31,6 +31,7 @@ OUTPUT_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
 _HOLDS_PROFILE = ("PNG", "WEBP", "TIFF", "JPEG")
+_CHANGES_PIXELS = ("JPEG",)
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 
@@ -70,11 +71,14 @@ def write_image(
     rgb: "NDArray[np.uint8] | Tensor",
     like: Picture | None = None,
     recipe: Mapping[str, Any] | None = None,
+    *,
+    masked: bool = False,
 ) -> str:
     """Write sRGB pixels in the format of the extension: uint8 [h, w, 3], or float [1, 3, h, w] in [-1, 1].
 
     like: the picture that was edited, whose alpha and profile are given back; EXIF is never copied.
     recipe: put into a PNG as one iTXt chunk; None writes no text at all.
+    masked: whether some pixels are meant to be the source's, bit for bit.
     The file appears whole or not at all. Returns a note on what the format could not hold, "" if nothing.
     Raises BadInput for a path, size or shape that cannot be written.
     """
@@ -89,6 +93,8 @@ def write_image(
         options = {**options, "pnginfo": recipe_chunk(recipe)}
     elif recipe is not None:
         notes.append(f"{file_format} holds no recipe: write a .png to keep it")
+    if masked and file_format in _CHANGES_PIXELS:
+        notes.append(f"{file_format} changes pixels outside the mask, too: write a .png to keep them as they were")
     if icc is not None:
         options = {**options, "icc_profile": icc}
     encoded = io.BytesIO()

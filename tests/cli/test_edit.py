@@ -82,6 +82,28 @@ def test_outside_the_mask_the_pixels_are_the_inputs(edit, folder):
     assert changed[mask == 255].any()
 
 
+def test_a_format_that_cannot_keep_what_the_mask_keeps_says_so(edit, folder):
+    mask = np.zeros((22, 30), np.uint8)
+    mask[4:12, 6:20] = 255
+    Image.fromarray(mask).save("mask.png")
+    for out, lossy in {"out.jpg": True, "out.webp": False, "out.png": False, "out.bmp": False}.items():
+        run = edit("--mask", "mask.png", "--no-recipe", "--json", out=out)
+        same = (pixels(out) == pixels("photo.png"))[mask == 0].all()
+        assert same == (not lossy)
+        said = [f"{out}: JPEG changes pixels outside the mask, too: write a .png to keep them as they were."]
+        assert run.json["notes"] == (said if lossy else [])
+        assert run.err == "".join(f"sfumato: {sentence}\n" for sentence in run.json["notes"])
+    assert edit("--no-recipe", "--json", out="plain.jpg").json["notes"] == []
+
+
+def test_sixteen_bits_are_edited_in_eight_and_that_is_said(edit, folder):
+    deep = np.random.default_rng(0).integers(0, 2**16, (22, 30)).astype(np.uint16)
+    Image.fromarray(deep).save("deep.png")
+    run = edit("--json", image="deep.png")
+    assert run.json["notes"] == ["deep.png: 16 bits per channel: read, edited and written in 8."]
+    assert run.err == "sfumato: deep.png: 16 bits per channel: read, edited and written in 8.\n"
+
+
 def test_the_same_command_twice_writes_the_same_file(edit, folder):
     edit()
     first = (folder / "out.png").read_bytes()
