@@ -1,63 +1,16 @@
 """Ways to edit one real image by text, each with its own copy of the same weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, LEditsPPPipelineStableDiffusion, StableDiffusionImg2ImgPipeline
 from PIL import Image
 from torch import Tensor
 
 from papers.ddpm_noise_space import official
 from sfumato.api import Model
+from sfumato.bench.contenders import Contender, LeditsPP, SDEdit, Task
 from sfumato.images import pad_to_grid, read_image, to_tensor, to_uint8
 from sfumato.models.load import load_model
-
-
-@dataclass(frozen=True)
-class Task:
-    """The edit that all of them make.
-
-    Attributes:
-        folder: a Stable Diffusion pipeline folder.
-        image: RGB, at the size in pixels at which it is edited.
-        source: the prompt of the image.
-        target: the prompt of the edit.
-        steps: number of steps of a whole run.
-        skip: steps at the noisy end that the edit leaves out.
-        source_strength: guidance of the source prompt.
-        strength: guidance of the target prompt.
-        device: where the networks are.
-        seed: of all noise.
-    """
-
-    folder: Path
-    image: Image.Image
-    source: str
-    target: str
-    steps: int
-    skip: int
-    source_strength: float
-    strength: float
-    device: str = "cpu"
-    seed: int = 0
-
-
-class Contender(Protocol):
-    """Inverts the image, then edits it; both can be repeated."""
-
-    unet: torch.nn.Module
-
-    def invert(self) -> None:
-        """From the image to what the edit needs, encoding included."""
-
-    def edit(self) -> Image.Image:
-        """The edited image, decoding included."""
-
-    def reconstruction_error(self) -> Tensor | None:
-        """x_0 as replayed under the source prompt, minus x_0 as encoded; None where nothing is inverted."""
 
 
 class Sfumato:
@@ -133,88 +86,6 @@ class Sequential:
         condition, negative = self.network.condition(prompt), self.network.condition("")
         return official.Guidance(self.network, condition, negative, strength)
 
-
-class LeditsPP:
-    """diffusers' LEDITS++ with its second-order SDE DPM-Solver++; inverts only the T - skip steps that it will replay.
-
-    Its other path, DDIM, fails in diffusers 0.42; so do its cross-attention masks on latents of 16 x 16.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        pipe: Any = LEditsPPPipelineStableDiffusion.from_pretrained(task.folder, **_BARE)
-        pipe.scheduler = DPMSolverMultistepScheduler.from_config(
-            pipe.scheduler.config, algorithm_type="sde-dpmsolver++", solver_order=2
-        )
-        pipe.set_progress_bar_config(disable=True)
-        self.pipe = pipe.to(task.device)
-        self.unet = self.pipe.unet
-
-    def invert(self) -> None:
-        """The steps that the edit will replay."""
-        task = self.task
-        kept = task.steps - task.skip
-        self.pipe.invert(
-            task.image,
-            source_prompt=task.source,
-            source_guidance_scale=task.source_strength,
-            num_inversion_steps=kept,
-            # diffusers runs int(kept * (1 + skip)) steps in all; the small number guards its rounding down
-            skip=task.steps / kept - 1 + 1e-9,
-            generator=torch.Generator(task.device).manual_seed(task.seed),
-        )
-
-    def edit(self) -> Image.Image:
-        """Edit guidance where it is largest, LEDITS++'s own default share of a tenth of the image."""
-        return self._replay(self.task.target, self.task.strength, edit_threshold=0.9).images[0]
-
-    def reconstruction_error(self) -> Tensor:
-        """From T - skip, guided everywhere as it was inverted.
-
-        `invert` of diffusers 0.42 takes the source prompt for the empty one and the other way round, and so guides away
-        from the source. Both orders are replayed, and the one that ends nearer counts.
-        """
-        x0, _ = self.pipe.encode_image(self.task.image, dtype=self.unet.dtype)
-        source, strength = self.task.source, self.task.source_strength
-        options = {"edit_threshold": 0.0, "output_type": "latent"}
-        swapped = self._replay("", strength, negative_prompt=source, **options).images
-        straight = self._replay(source, strength, **options).images
-        return min((last.double() - x0.double() for last in (swapped, straight)), key=lambda e: float(e.abs().max()))
-
-    def _replay(self, prompt: str, strength: float, **options: Any) -> Any:
-        return self.pipe(editing_prompt=[prompt], edit_guidance_scale=strength, use_intersect_mask=False, **options)
-
-
-class SDEdit:
-    """diffusers' image-to-image pipeline: noise, then denoising under the target; nothing is inverted."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.pipe: Any = StableDiffusionImg2ImgPipeline.from_pretrained(task.folder, **_BARE).to(task.device)
-        self.pipe.set_progress_bar_config(disable=True)
-        self.unet = self.pipe.unet
-
-    def invert(self) -> None:
-        """Nothing to do."""
-
-    def edit(self) -> Image.Image:
-        """From T - skip."""
-        task = self.task
-        return self.pipe(
-            prompt=task.target,
-            image=task.image,
-            num_inference_steps=task.steps,
-            strength=(task.steps - task.skip) / task.steps,
-            guidance_scale=task.strength,
-            eta=1.0,
-            generator=torch.Generator(task.device).manual_seed(task.seed),
-        ).images[0]
-
-    def reconstruction_error(self) -> None:
-        """There is no inversion to replay."""
-
-
-_BARE = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False, "local_files_only": True}
 
 CONTENDERS: dict[str, Callable[[Task], Contender]] = {
     "sfumato": Sfumato,

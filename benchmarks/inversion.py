@@ -15,8 +15,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -30,6 +29,7 @@ import sfumato
 from benchmarks.contenders import CONTENDERS, Contender, Task
 from benchmarks.memory import Peak, memory_of
 from papers.page import insert
+from sfumato.bench.contenders import counted
 from sfumato.errors import BadInput
 from sfumato.examples import examples
 from sfumato.images import read_image
@@ -133,17 +133,6 @@ def native_size(folder: Path) -> tuple[int, int]:
     levels = json.loads((folder / "vae/config.json").read_text())["block_out_channels"]
     side = int(unet["sample_size"]) * 2 ** (len(levels) - 1)
     return side, side
-
-
-@contextmanager
-def counted(network: torch.nn.Module) -> Iterator[list[int]]:
-    """Rows of every call of the network within the block, one number per call."""
-    rows: list[int] = []
-    hook = network.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
-    try:
-        yield rows
-    finally:
-        hook.remove()
 
 
 def run(task: Task, names: Sequence[str], repeats: int) -> dict[str, Outcome]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "models": ("models", "list the shipped models; `models path NAME` prints a folder"),
     "methods": ("methods", "list the editing methods, or the parameters of one"),
     "metrics": ("metrics", "say in numbers what an edit did to a picture"),
+    "bench": ("bench", "run methods over edits whose outcome is known; a table with pictures"),
     "recipe": ("recipe", "print how a PNG written by sfumato was made"),
     "data": ("data", "build a dataset: `data emoji`"),
     "train": ("train", "train an autoencoder, a dual encoder or a diffusion model"),

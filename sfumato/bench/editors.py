@@ -1,0 +1,105 @@
+"""Who makes the edits of a benchmark: a method of sfumato, in batches, or a pipeline of diffusers, one by one."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.api import Model
+from sfumato.bench.contenders import Contender, LeditsPP, SDEdit, Task, counted
+from sfumato.bench.items import Item, Pictures
+from sfumato.bench.settings import Setting
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What one call gave.
+
+    Attributes:
+        pixels: uint8 [h,w,3] for each edit.
+        seconds: of all edits together, inversion included.
+        cpu_seconds: the same as the processor counts them, over all threads: steadier where the machine is shared.
+        evaluations: rows through the network, of all edits together.
+    """
+
+    pixels: list[NDArray[np.uint8]]
+    seconds: float
+    cpu_seconds: float
+    evaluations: int
+
+
+class Editor(Protocol):
+    """Edits pictures of one size under one setting.
+
+    Attributes:
+        together: whether several edits in one call cost less than one by one.
+    """
+
+    together: bool
+
+    def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
+        """All of them, in their order."""
+
+
+class Ours:
+    """A method of sfumato through the Python API: all pictures of a call go through the network together."""
+
+    together = True
+
+    def __init__(self, model: Model, setting: Setting) -> None:
+        self.model, self.setting = model, setting
+
+    def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
+        """Invert under the source texts, edit under the target texts."""
+        setting = self.setting
+        images = [Image.fromarray(each.source) for each in pictures]
+        texts, busy = [item.source_text for item in items], time.process_time()
+        inverted = self.model.invert(images, texts, method=setting.method, seed=setting.seed, **setting.params)
+        result = inverted.edit([item.target_text for item in items], residual=setting.residual)
+        reports = (inverted.report, result.report)
+        return Edited(
+            result.pixels,
+            sum(report["seconds"] for report in reports),
+            time.process_time() - busy,
+            sum(report["network_evaluations"]["samples"] for report in reports),
+        )
+
+
+class Theirs:
+    """A pipeline of diffusers on the same weights, in its own order of work."""
+
+    together = False
+
+    def __init__(self, model: Model, setting: Setting) -> None:
+        assert model.folder is not None
+        given: dict[str, Any] = {"source_strength": 1.0} | dict(setting.params)
+        blank, place = Image.new("RGB", (8, 8)), str(model.network.device)
+        task = Task(model.folder, blank, "", "", **given, device=place, seed=setting.seed)
+        self.contender: Contender = _CONTENDERS[setting.method](task)
+
+    def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
+        """One after the other."""
+        pixels, began, busy = [], time.perf_counter(), time.process_time()
+        with counted(self.contender.unet) as rows:
+            for item, each in zip(items, pictures, strict=True):
+                self.contender.task = replace(
+                    self.contender.task,
+                    image=Image.fromarray(each.source),
+                    source=item.source_text,
+                    target=item.target_text,
+                )
+                self.contender.invert()
+                pixels.append(np.asarray(self.contender.edit().convert("RGB")))
+        return Edited(pixels, time.perf_counter() - began, time.process_time() - busy, sum(rows))
+
+
+_CONTENDERS: dict[str, Callable[[Task], Contender]] = {"diffusers-ledits++": LeditsPP, "diffusers-img2img": SDEdit}
+
+
+def editor(model: Model, setting: Setting) -> Editor:
+    """The editor of a resolved setting; a pipeline of diffusers is loaded here."""
+    return Theirs(model, setting) if setting.method in _CONTENDERS else Ours(model, setting)

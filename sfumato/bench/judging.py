@@ -1,0 +1,38 @@
+"""Edits of one size, judged together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfumato.bench.items import Item, Pictures, Scores
+from sfumato.metrics import Judge
+
+
+def stacked(pixels: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """uint8 pictures [h,w,3] as float32 [b,3,h,w] in [0,1]."""
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+
+
+def stacked_masks(pictures: Sequence[Pictures]) -> Tensor | None:
+    """float32 [b,h,w], or None unless every picture has a mask."""
+    masks = [each.mask for each in pictures if each.mask is not None]
+    return torch.from_numpy(np.stack(masks)).float() if len(masks) == len(pictures) else None
+
+
+def judged(
+    judge: Judge, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
+) -> Scores:
+    """Everything that the judge says of these edits."""
+    targets = [each.target for each in pictures if each.target is not None]
+    found = judge(
+        stacked([each.source for each in pictures]),
+        stacked(edits),
+        target=stacked(targets) if len(targets) == len(pictures) else None,
+        mask=stacked_masks(pictures),
+        source_texts=[item.source_text for item in items],
+        target_texts=[item.target_text for item in items],
+    )
+    return {name: values.tolist() for name, values in found.items()}

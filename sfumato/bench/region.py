@@ -1,0 +1,19 @@
+"""Where two pictures truly differ."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+#: A pixel has changed when one of its channels differs by more grey levels than this: antialiasing differs by less.
+THRESHOLD = 24
+#: The changed pixels are grown by the picture's shorter side divided by this: two pixels of 64.
+GROWTH = 32
+
+
+def changed_region(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """bool [h,w] of two pictures uint8 [h,w,3]: |source - target| > THRESHOLD in a channel, and a square around."""
+    difference = np.abs(source.astype(np.int16) - target.astype(np.int16)).max(axis=2)
+    changed = torch.from_numpy(difference > THRESHOLD)[None, None].float()
+    radius = round(min(source.shape[:2]) / GROWTH)
+    return F.max_pool2d(changed, 2 * radius + 1, stride=1, padding=radius)[0, 0].bool().numpy()

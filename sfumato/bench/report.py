@@ -1,0 +1,213 @@
+"""The results as files: Parquet for programs, one HTML page with pictures for people."""
+
+import json
+import math
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.bench.items import Item, Pictures
+from sfumato.bench.journal import Record
+from sfumato.bench.runner import picture_path
+from sfumato.bench.settings import Setting
+from sfumato.bench.summary import COSTS, IDENTICAL, Line, numbers
+from sfumato.errors import BadInput
+from sfumato.files import write_bytes, write_text
+from sfumato.metrics import Metric
+
+PARQUET, PAGE = "results.parquet", "report.html"
+#: Longest side in pixels of the pictures in the page.
+THUMBNAIL = 128
+ARROW = {"higher": "↑", "lower": "↓"}
+
+
+def write_parquet(
+    folder: Path,
+    settings: Sequence[Setting],
+    items: Sequence[Item],
+    records: Sequence[Record],
+    metrics: Mapping[str, Metric],
+) -> Path:
+    """One row for each setting and edit; a number without a value is null, as are all of a failed edit."""
+    setting_of, item_of = {each.key: each for each in settings}, {each.name: each for each in items}
+    rows = []
+    for record in records:
+        setting, item = setting_of[record["setting"]], item_of[record["item"]]
+        found = {} if "error" in record else numbers(record)
+        rows.append(
+            {
+                "setting": setting.name,
+                "method": setting.method,
+                "params": json.dumps(dict(setting.params)),
+                "seed": setting.seed,
+                "item": item.name,
+                "kind": item.kind,
+                "split": item.split,
+                "source_text": item.source_text,
+                "target_text": item.target_text,
+                "error": record.get("error"),
+                **{name: _known(found.get(name)) for name in (*metrics, *COSTS)},
+            }
+        )
+    fields = [(name, pa.int64() if name == "seed" else pa.string()) for name in list(rows[0])[:10]]
+    schema = pa.schema([*fields, *((name, pa.float64()) for name in (*metrics, *COSTS))])
+    file = BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema), file)
+    write_bytes(folder / PARQUET, file.getvalue())
+    return folder / PARQUET
+
+
+def write_page(
+    folder: Path,
+    title: str,
+    about: str,
+    settings: Sequence[Setting],
+    items: Sequence[Item],
+    records: Sequence[Record],
+    lines: Sequence[Line],
+    metrics: Mapping[str, Metric],
+) -> Path:
+    """The page, with every picture inside: it can be sent as one file.
+
+    Args:
+        folder: of the results.
+        title: of the page.
+        about: a sentence below it.
+        settings: the rows that were compared.
+        items: the edits.
+        records: their results.
+        lines: the means.
+        metrics: what was measured, by name.
+    """
+    measured = {name: each for name, each in {**metrics, **COSTS}.items() if any(name in line.means for line in lines)}
+    place = {item.name: n for n, item in enumerate(items)}
+    found = [_pictures(item) for item in items]
+    page = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        about=f"<p>{escape(about)}</p>",
+        identical=f"{IDENTICAL:g}",
+        pictures="\n".join(_style(n, each) for n, each in enumerate(found) if each is not None),
+        means=_means(lines, measured),
+        edits=_edits(folder, settings, items, records, measured, place, found),
+    )
+    write_text(folder / PAGE, page)
+    return folder / PAGE
+
+
+def _means(lines: Sequence[Line], measured: Mapping[str, Metric]) -> str:
+    head = [_head(name) for name in ("setting", "kind", "edits", "failed")]
+    rows = []
+    for line in lines:
+        title = f"{line.setting.method} {json.dumps(dict(line.setting.params))}"
+        cells = [f'<td title="{escape(title)}">{escape(line.setting.name)}</td>', f"<td>{escape(line.kind)}</td>"]
+        cells += [_number(line.finished), _number(line.failed)]
+        rows.append(cells + [_number(line.means.get(name)) for name in measured])
+    return _table("means", head + [_head(name, each) for name, each in measured.items()], rows)
+
+
+def _edits(
+    folder: Path,
+    settings: Sequence[Setting],
+    items: Sequence[Item],
+    records: Sequence[Record],
+    measured: Mapping[str, Metric],
+    place: Mapping[str, int],
+    found: Sequence[Pictures | None],
+) -> str:
+    named = {setting.key: setting.name for setting in settings}
+    head = [_head(name) for name in ("setting", "kind", "split", "edit")]
+    head += [f"<th>{name}</th>" for name in ("source", "result", "target", "mask")]
+    head += [_head(name, each) for name, each in measured.items()]
+    rows = []
+    for record in records:
+        n = place[record["item"]]
+        item, pictures = items[n], found[n]
+        words = [named[record["setting"]], item.kind, item.split, f"{item.source_text} → {item.target_text}"]
+        cells = [f"<td>{escape(word)}</td>" for word in words]
+        cells.append(_shown(f"s{n}" if pictures else "", item.source_text))
+        if "error" in record:
+            cells.append(f'<td class="error">{escape(record["error"])}</td>')
+        else:
+            cells.append(_result(folder, record, item))
+        cells.append(_shown(f"g{n}" if pictures and pictures.target is not None else "", item.target_text))
+        cells.append(_shown(f"m{n}" if pictures and pictures.mask is not None else "", "the region that changes"))
+        scores = {} if "error" in record else numbers(record)
+        rows.append(cells + [_number(scores.get(name)) for name in measured])
+    return _table("edits", head, rows)
+
+
+def _table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    return f'<table id="{name}"><thead><tr>{"".join(head)}</tr></thead><tbody>\n{body}\n</tbody></table>'
+
+
+def _head(name: str, metric: Metric | None = None) -> str:
+    if metric is None:
+        return f"<th><button>{escape(name)}</button></th>"
+    unit = f" [{metric.unit}]" if metric.unit else ""
+    return f'<th title="{escape(metric.help)}"><button>{name}{unit} {ARROW[metric.better]}</button></th>'
+
+
+def _number(value: float | None) -> str:
+    known = _known(value)
+    if known is None:
+        return '<td class="n" data-v="">–</td>'
+    shown = "∞" if known == math.inf else f"{known:.4g}"
+    return f'<td class="n" data-v="{"Infinity" if known == math.inf else known}">{shown}</td>'
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def _shown(style: str, text: str) -> str:
+    if not style:
+        return "<td></td>"
+    return f'<td><span class="t {style}" role="img" title="{escape(text)}" aria-label="{escape(text)}"></span></td>'
+
+
+def _result(folder: Path, record: Record, item: Item) -> str:
+    try:
+        with Image.open(picture_path(folder, record["setting"], record["item"])) as picture:
+            address = _address(picture.convert("RGB"))
+    except OSError:
+        return '<td class="error">the picture is gone</td>'
+    return f'<td><img class="t" src="{address}" alt="{escape(item.target_text)}" loading="lazy"></td>'
+
+
+def _style(n: int, pictures: Pictures) -> str:
+    """Source, target and mask of an edit once for all settings."""
+    named: dict[str, NDArray[np.uint8] | None] = {"s": pictures.source, "g": pictures.target}
+    named["m"] = None if pictures.mask is None else (pictures.mask * np.uint8(255)).astype(np.uint8)
+    rules = (
+        f'.{letter}{n} {{ background-image: url("{_address(Image.fromarray(pixels).convert("RGB"))}"); }}'
+        for letter, pixels in named.items()
+        if pixels is not None
+    )
+    return "\n".join(rules)
+
+
+def _address(picture: Image.Image) -> str:
+    """A small copy of a picture as a data: address."""
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = BytesIO()
+    picture.save(file, "WEBP", quality=85)
+    return f"data:image/webp;base64,{b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _pictures(item: Item) -> Pictures | None:
+    """None for pictures that cannot be read; their edits have failed and say so."""
+    try:
+        return item.load()
+    except (BadInput, OSError):
+        return None

@@ -1,0 +1,112 @@
+"""How the fixed list of pairs was chosen: by hash, from the pictures that no model was trained on.
+
+    python -m sfumato.bench.select data/emoji
+
+writes `pairs.csv` again; on the same corpus it is the same to the byte. A pair is two drawings of one style that differ
+in one attribute alone (the corpus has a key for each attribute), or one emoji in two styles. Of every group of variants
+of one drawing only a few pairs are taken, turn by turn, so that hearts and hands do not drown the rest. A kind that has
+too few held-out pairs is filled up from the `train` split, and says so: hair styles belong to one emoji, "person", that
+is in training as a whole, and colours nearly so.
+"""
+
+import hashlib
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from sfumato.bench import pairs
+from sfumato.bench.pairs import STYLE, Pair, Row, read_corpus, write_list
+from sfumato.data.splits import split_of
+
+#: How many pairs of each kind.
+QUOTAS = {"tone": 100, "gender": 100, "hair": 40, "colour": 60, STYLE: 100}
+#: At most so many pairs of one group of variants.
+PER_GROUP = 6
+#: The styles with several colours that draw most of the emoji; they differ in more than their outlines.
+STYLES = ("fluent-color", "fluent-flat", "noto", "noto-blob", "twemoji", "emojitwo")
+#: Less than this share of the picture changed is nothing to edit.
+SMALLEST = 0.01
+#: Kind -> (column that variants share, column in which they differ).
+ATTRIBUTES = {
+    "tone": ("tone_key", "skin_tone"),
+    "gender": ("gender_key", "gender"),
+    "hair": ("hair_key", "hair"),
+    "colour": ("colour_key", "colour"),
+}
+
+Candidate = tuple[Row, Row]
+
+
+def select(rows: Sequence[Row], visible: Callable[[Row, Row], bool]) -> list[Pair]:
+    """The list, in the order of kinds and hashes; it does not depend on the order of the rows.
+
+    Args:
+        rows: the corpus.
+        visible: whether two pictures differ enough to be a pair.
+    """
+    usable = [row for row in rows if row["style"] in STYLES and row["visible"] > 0 and not row["duplicate_of"]]
+    usable = [row for row in usable if not row["variant"]]
+    chosen = []
+    for kind, quota in QUOTAS.items():
+        taken = 0
+        for source, target in _in_turns(_groups(kind, usable)):
+            if taken < quota and visible(source, target):
+                chosen.append(Pair(kind, _split(target), source["file"], target["file"]))
+                taken += 1
+    return chosen
+
+
+def _groups(kind: str, rows: Iterable[Row]) -> list[list[Candidate]]:
+    """All ordered pairs of a kind, those of one group of variants together."""
+    variants: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        if kind == STYLE:
+            variants[row["codepoints"]].append(row)
+        elif row[ATTRIBUTES[kind][0]] and "+" not in row["skin_tone"]:
+            variants[row[ATTRIBUTES[kind][0]], row["style"], _split(row)].append(row)
+    differs = STYLE if kind == STYLE else ATTRIBUTES[kind][1]
+    groups: dict[Any, list[Candidate]] = defaultdict(list)
+    for key, some in variants.items():
+        for source, target in permutations(some, 2):
+            if source[differs] == target[differs] or (kind == STYLE and _split(target) == "train"):
+                continue
+            # skin tones of one drawing, and one emoji in many styles, are one group
+            group = source["base"] if kind == STYLE else (key[0].rsplit("/", 1)[0], *key[1:])
+            groups[group].append((source, target))
+    return list(groups.values())
+
+
+def _in_turns(groups: Iterable[Sequence[Candidate]]) -> Iterator[Candidate]:
+    """The first by hash of every group, then the second, ...; held-out pairs before all others."""
+    ranked = []
+    for group in groups:
+        for rank, candidate in enumerate(sorted(group, key=_hash)[:PER_GROUP]):
+            ranked.append((_split(candidate[1]) == "train", rank, _hash(candidate), candidate))
+    for *_, candidate in sorted(ranked, key=lambda each: each[:3]):
+        yield candidate
+
+
+def _hash(candidate: Candidate) -> str:
+    source, target = candidate
+    return hashlib.sha256(f"{source['file']} -> {target['file']}".encode()).hexdigest()
+
+
+def _split(row: Row) -> str:
+    return split_of(row["base"], row["style"])
+
+
+def select_from(corpus: Path) -> list[Pair]:
+    """The list, from the corpus in a folder. Raises BadInput when there is none."""
+
+    def visible(source: Row, target: Row) -> bool:
+        mask = pairs.pictures(corpus, 64, source, target).mask
+        return mask is not None and bool(mask.mean() >= SMALLEST)
+
+    return select(read_corpus(corpus), visible)
+
+
+if __name__ == "__main__":
+    write_list(select_from(Path(sys.argv[1])), Path(__file__).with_name(pairs.LIST))

@@ -1,0 +1,138 @@
+"""`sfumato bench`: settings of methods over edits whose outcome is known."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.metrics import add_judge, load_judge
+from sfumato.cli.parser import CommandParser, suggestion, whole
+from sfumato.cli.report import print_json, print_table, shown
+from sfumato.errors import BadInput
+
+if TYPE_CHECKING:
+    from sfumato.api import Model
+    from sfumato.bench.items import Benchmark, Item
+    from sfumato.bench.runner import Runner
+    from sfumato.bench.settings import Setting
+    from sfumato.bench.summary import Line
+    from sfumato.metrics import Judge
+
+BENCHMARKS = ("pairs", "piebench")
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """Which edits, which settings, where to."""
+    parser.usage = "sfumato bench pairs|piebench --out DIR [options]"
+    parser.add_argument("benchmark", metavar="NAME", help="pairs: emoji whose true edit is known; piebench: PIE-Bench")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="results; a second run goes on there")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the corpus (default data/emoji), or your PIE-Bench")
+    parser.add_argument(
+        "--rows", type=Path, metavar="FILE", help="TOML of [[row]] name, method, parameters; default: every method"
+    )
+    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="only these kinds of edits")
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="the first N edits, all kinds in turn")
+    parser.add_argument("--size", type=whole(16, 1024), default=64, metavar="PIXELS", help="of the pairs; default 64")
+    parser.add_argument("--batch", type=whole(1), default=16, metavar="N", help="edits made together; default 16")
+    add_model(parser)
+    add_judge(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.example("sfumato bench pairs --rows rows.toml --limit 20 --out out/bench")
+
+
+def run(arguments: Namespace) -> int:
+    """Run what is not done yet, write the report, print the means. Returns 1 where an edit failed."""
+    from sfumato.bench.journal import Journal
+    from sfumato.bench.runner import Runner
+    from sfumato.bench.settings import default_settings, read_settings, resolved
+
+    benchmark = _benchmark(arguments)
+    items = _items(benchmark, arguments)
+    rows = None if arguments.rows is None else read_settings(arguments.rows)
+    model = load_model(arguments)
+    settings = [resolved(each, model) for each in rows or default_settings(model)]
+    judge = load_judge(arguments, str(model.network.device))
+    with Journal(arguments.out, _about(benchmark, model, judge)) as journal:
+        return _run(
+            Runner(benchmark, items, model, judge, journal, arguments.out, arguments.batch), settings, arguments
+        )
+
+
+def _benchmark(arguments: Namespace) -> "Benchmark":
+    if arguments.benchmark == "pairs":
+        from sfumato.bench.pairs import PairBenchmark
+
+        return PairBenchmark(arguments.data or Path("data/emoji"), arguments.size)
+    if arguments.benchmark == "piebench":
+        from sfumato.bench.piebench import PieBench
+
+        if arguments.data is None:
+            raise BadInput("give --data with the folder of your copy of PIE-Bench; it is not ours to hand out.")
+        return PieBench(arguments.data)
+    raise BadInput(f"there is no benchmark {arguments.benchmark!r}{suggestion(arguments.benchmark, BENCHMARKS)}")
+
+
+def _items(benchmark: "Benchmark", arguments: Namespace) -> "list[Item]":
+    from sfumato.bench.runner import limited
+
+    kinds = list(dict.fromkeys(item.kind for item in benchmark.items))
+    for kind in arguments.kinds or ():
+        if kind not in kinds:
+            raise BadInput(f"{benchmark.name} has no kind {kind!r}{suggestion(kind, kinds)}")
+    chosen = [item for item in benchmark.items if item.kind in (arguments.kinds or kinds)]
+    if not chosen:
+        raise BadInput(f"{arguments.data} holds no edits.")
+    return limited(chosen, arguments.limit)
+
+
+def _about(benchmark: "Benchmark", model: "Model", judge: "Judge") -> dict[str, str]:
+    """What all results in one folder share."""
+    from sfumato.models.fingerprint import fingerprint
+
+    looks = {"clip": judge.clip.model, "structure": judge.structure, "perceptual": judge.perceptual}
+    return {
+        "benchmark": benchmark.identity,
+        "model": model.network.fingerprint(),
+        "judge": fingerprint(looks, model.network.schedule),
+    }
+
+
+def _run(runner: "Runner", settings: "Sequence[Setting]", arguments: Namespace) -> int:
+    from sfumato.bench.report import write_page, write_parquet
+    from sfumato.bench.summary import as_json, summarise
+    from sfumato.cli.progress import progress
+
+    with progress() as show:
+        records = runner.run(settings, show)
+    benchmark, items, folder = runner.benchmark, runner.items, arguments.out
+    lines = summarise(settings, items, records)
+    title = f"{benchmark.name}, {runner.model.network.name}"
+    about = f"{len(items)} edits ({benchmark.identity}); model {arguments.model}, device {runner.model.network.device}."
+    written = [
+        write_parquet(folder, settings, items, records, benchmark.metrics),
+        write_page(folder, title, about, settings, items, records, lines, benchmark.metrics),
+    ]
+    failed = [record for record in records if "error" in record]
+    if arguments.json:
+        found: dict[str, Any] = {"benchmark": benchmark.name, "edits": len(items), "failed": len(failed)}
+        print_json(found | {"outputs": written, "lines": as_json(lines)})
+    else:
+        _print(lines, benchmark)
+        print("  ".join(str(path) for path in written))
+        for record in failed[:1]:
+            print(f"{len(failed)} edits failed, the first, {record['item']}, with: {record['error']}")
+    return 1 if failed else 0
+
+
+def _print(lines: "Sequence[Line]", benchmark: "Benchmark") -> None:
+    from sfumato.bench.summary import ALL, COSTS
+
+    names = [*benchmark.headline, *COSTS]
+    rows = [["setting", "edits", "failed", *(name.replace("clip_similarity_", "clip_") for name in names)]]
+    for line in lines:
+        if line.kind == ALL:
+            means = [line.means.get(name, float("nan")) for name in names]
+            numbers = ["-" if value != value else shown(value) for value in means]
+            rows.append([line.setting.name, str(line.finished), str(line.failed), *numbers])
+    print_table(rows)
