@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.api.group import at_once, decoded, guided
-from sfumato.api.report import parameters, shareable, similarity
+from sfumato.api.report import made_with, parameters, similarity
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
 from sfumato.images import to_uint8
@@ -52,7 +52,7 @@ def generating(
     recipes = [
         {
             "operation": "generate",
-            "model": shareable(network.name),
+            **made_with(network),
             "prompt": prompt,
             "negative_prompt": negative_prompt,
             "seed": seed,

@@ -11,7 +11,7 @@ from sfumato.api.editing import Order, batches, editing
 from sfumato.api.finish import inside
 from sfumato.api.group import Group
 from sfumato.api.reconstructing import reconstructing
-from sfumato.api.report import parameters, shareable
+from sfumato.api.report import made_with, parameters
 from sfumato.api.result import Result
 from sfumato.api.run import Run
 from sfumato.errors import BadInput
@@ -124,7 +124,7 @@ class Inverted:
         group = next(each for each in self.groups if index in each.indices)
         row = group.indices.index(index)
         return {
-            "model": shareable(self.model.network.name),
+            **made_with(self.model.network),
             "method": self.method.name,
             "source_prompt": group.inversion.prompts[row],
             "seed": group.inversion.seeds[row],

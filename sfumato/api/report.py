@@ -2,17 +2,21 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato import __version__
 from sfumato.methods.params import Params
 from sfumato.metrics import DualEncoder, psnr, ssim
+from sfumato.models.diffusion_model import DiffusionModel
 
 SSIM_WINDOW = 11
 
@@ -54,6 +58,17 @@ def parameters(params: Params) -> dict[str, Any]:
     return dataclasses.asdict(params)
 
 
+def made_with(network: DiffusionModel) -> dict[str, Any]:
+    """What a picture was made with, for its metadata: the model by name alone, precision, kind of device, versions."""
+    return {
+        "model": shareable(network.name),
+        "dtype": str(network.dtype).removeprefix("torch."),
+        "device": network.device.type,
+        "versions": {"sfumato": __version__, "torch": str(torch.__version__), "diffusers": diffusers.__version__},
+    }
+
+
 def shareable(name: str) -> str:
     """A model's name without the folders it lies in, which are nobody's business in a picture's metadata."""
-    return Path(name).name if Path(name).exists() else name
+    path = Path(name).expanduser()
+    return Path(os.path.abspath(path)).name if path.exists() else name

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato import __version__
 from sfumato.errors import BadInput
 from sfumato.images import Picture, write_image
 
@@ -20,7 +19,7 @@ class Result:
     Attributes:
         pixels: uint8 [h,w,3] sRGB per picture.
         sources: the pictures that were edited, one per result; empty for generated ones.
-        recipes: per picture, everything needed to make it again from its source.
+        recipes: per picture, everything needed to make it again from its source, and what it was made with.
         report: seconds, network_evaluations, reconstruction_latent_max_error (None until it was measured),
             parameters, metrics.
     """
@@ -52,6 +51,7 @@ class Result:
         if not 0 <= index < len(self):
             raise BadInput(f"index must be between 0 and {len(self) - 1}, not {index}.")
         source = self.sources[index] if self.sources else None
-        written = {"sfumato": __version__, **self.recipes[index]} if recipe else None
-        masked = bool(self.recipes[index].get("masked"))
-        return write_image(path, self.pixels[index], source, written, masked=masked)
+        about = self.recipes[index]
+        return write_image(
+            path, self.pixels[index], source, about if recipe else None, masked=bool(about.get("masked"))
+        )

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.parser import CommandParser, suggestion
 from sfumato.cli.report import print_json, print_table, shown
-from sfumato.cli.work import cost_line, finish, summary
+from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
 from sfumato.examples import Example, examples
 
 if TYPE_CHECKING:
     from sfumato.api import Result
+    from sfumato.images.picture import Pixels
 
 #: How much the pictures of 64 pixels are enlarged on the sheet.
 _SCALE = 3
@@ -34,6 +35,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Invert, reconstruct and edit the examples; write the sheet; print the numbers."""
+    from sfumato.api.report import made_with
+    from sfumato.images import write_image
+
     chosen = _chosen(arguments.only)
     _prepare(arguments.out)
     model = load_model(arguments)
@@ -47,14 +51,14 @@ def run(arguments: Namespace) -> None:
         [inverted.report, reconstruction.report, edit.report],
         [arguments.out],
         [],
-        model=arguments.model,
-        device=str(model.network.device),
+        **made_by(model, arguments.model),
         source_prompts=sources,
         prompts=targets,
         seeds=[arguments.seed],
     )
     found["metrics"] |= reconstruction.report["metrics"]
-    _write(arguments.out, chosen, reconstruction, edit, found)
+    sheet = _sheet(chosen, reconstruction, edit, found)
+    write_image(arguments.out, sheet, recipe={"operation": "demo", **found["parameters"], **made_with(model.network)})
     if arguments.json:
         print_json(found)
         return
@@ -83,8 +87,9 @@ def _prepare(out: Path) -> None:
     check_output(out)
 
 
-def _write(out: Path, chosen: list[Example], reconstruction: "Result", edit: "Result", found: dict[str, Any]) -> None:
-    from sfumato.images import contact_sheet, write_image
+def _sheet(chosen: list[Example], reconstruction: "Result", edit: "Result", found: dict[str, Any]) -> "Pixels":
+    """Source, reconstruction and edit of every example in a row, with the numbers."""
+    from sfumato.images import contact_sheet
 
     rows, labels = [], []
     for n, example in enumerate(chosen):
@@ -100,8 +105,7 @@ def _write(out: Path, chosen: list[Example], reconstruction: "Result", edit: "Re
     used = found["parameters"]
     settings = ", ".join(f"{k} {shown(used[k])}" for k in ("steps", "skip", "source_strength", "eta") if k in used)
     title = f"sfumato: {used['method']}, {settings}\n{cost_line(found)}"
-    sheet = contact_sheet(rows, labels, title=title, scale=_SCALE)
-    write_image(out, sheet, recipe={"operation": "demo", **found["parameters"]})
+    return contact_sheet(rows, labels, title=title, scale=_SCALE)
 
 
 def _table(chosen: list[Example], metrics: dict[str, Any]) -> list[list[str]]:

@@ -11,7 +11,7 @@ from sfumato.cli.methods import find_method
 from sfumato.cli.outputs import add_out, output_paths, save_all
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json
-from sfumato.cli.work import finish, print_summary, summary
+from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def run(arguments: Namespace) -> None:
         reports,
         paths,
         notes,
-        model=arguments.model,
-        device=str(inverted.model.network.device),
+        **made_by(inverted.model, arguments.model),
         source_prompt=first["source_prompt"],
         negative_prompt=arguments.negative,
         seeds=[recipe["seed"] for recipe in result.recipes],

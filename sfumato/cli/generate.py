@@ -8,7 +8,7 @@ from sfumato.cli.flags import add_model, add_options, add_seeds, check_options, 
 from sfumato.cli.outputs import add_out, output_paths, save_all
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json
-from sfumato.cli.work import finish, print_summary, summary
+from sfumato.cli.work import finish, made_by, print_summary, summary
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -56,8 +56,7 @@ def run(arguments: Namespace) -> None:
         [result.report],
         paths,
         notes,
-        model=arguments.model,
-        device=str(model.network.device),
+        **made_by(model, arguments.model),
         prompts=[prompt for prompt, _ in pairs],
         negative_prompt=arguments.negative,
         seeds=[seed for _, seed in pairs],

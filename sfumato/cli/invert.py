@@ -11,7 +11,7 @@ from sfumato.cli.methods import find_method
 from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json
-from sfumato.cli.work import cost_line, finish, summary
+from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
 
 
@@ -67,8 +67,7 @@ def run(arguments: Namespace) -> None:
         reports,
         [arguments.out],
         notes,
-        model=arguments.model,
-        device=str(model.network.device),
+        **made_by(model, arguments.model),
         source_prompt=arguments.source,
         seeds=[arguments.seed],
     )

@@ -9,7 +9,7 @@ from sfumato.cli.progress import Show, progress
 from sfumato.cli.report import print_table, shown
 
 if TYPE_CHECKING:
-    from sfumato.api import Run
+    from sfumato.api import Model, Run
 
 
 def finish(run: "Run[Any]", show: Show | None = None) -> Any:
@@ -41,6 +41,13 @@ def summary(
         "outputs": [str(path) for path in outputs],
         "notes": list(notes),
     }
+
+
+def made_by(model: "Model", named: str) -> dict[str, Any]:
+    """Model and device as the user named them, precision and versions, for `summary`."""
+    from sfumato.api.report import made_with
+
+    return made_with(model.network) | {"model": named, "device": str(model.network.device)}
 
 
 def print_summary(found: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from sfumato.models import bundled
 def test_generate_writes_one_file_for_each_prompt_and_seed(sfumato, tiny_sd_folder):
     run = sfumato(
         "generate", "red apple", "green apple", "--seed", 1, 2, "-o", "g.png", "--model", tiny_sd_folder,
-        "--steps", 3, "--size", "32x16", "--json",
+        "--steps", 3, "--size", "32x16", "--dtype", "bf16", "--json",
     )  # fmt: skip
     assert run.code == 0, run.err
     found = run.json
@@ -26,6 +26,7 @@ def test_generate_writes_one_file_for_each_prompt_and_seed(sfumato, tiny_sd_fold
             assert image.size == (32, 16)
     recipe = sfumato("recipe", "g-2.png").json
     assert (recipe["prompt"], recipe["seed"], recipe["steps"]) == ("green apple", 1, 3)
+    assert (recipe["dtype"], recipe["device"]) == ("bfloat16", "cpu")
 
 
 def test_generate_prints_where(sfumato, tiny_sd_folder):
@@ -59,6 +60,9 @@ def test_demo_makes_its_folder_and_one_sheet(sfumato, quick_model):
     for example in examples():
         assert f"{example.source} -> {example.target}" in run.out
     assert "largest latent error of the reconstruction" in run.out
+    recipe = sfumato("recipe", "new/folder/demo.png")
+    assert (recipe.json["model"], recipe.json["operation"]) == (quick_model.name, "demo")
+    assert str(quick_model.parent) not in recipe.out
     with Image.open("new/folder/demo.png") as sheet:
         assert sheet.width > 3 * 64
         assert sheet.height > len(examples()) * 64

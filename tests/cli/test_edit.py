@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 FAST = ("--steps", 6, "--skip", 1)
@@ -42,6 +43,7 @@ def test_json_is_one_object_with_the_promised_numbers(edit):
     used = found["parameters"]
     assert (used["steps"], used["skip"], used["eta"], used["source_strength"]) == (6, 1, 0.5, 2)
     assert used["strength"] == [3]
+    assert (used["device"], used["dtype"], used["versions"]["torch"]) == ("cpu", "float32", torch.__version__)
     assert (used["source_prompt"], used["prompts"], used["seeds"]) == ("red apple", ["green apple"], [0])
     # guidance pairs: 6 steps to invert, 6 to check the reconstruction, 5 to edit
     assert found["network_evaluations"] == 2 * (6 + 6 + 5)
@@ -115,6 +117,8 @@ def test_the_recipe_makes_the_picture_again(edit, sfumato, tiny_sd_folder):
     edit("--seed", 4, "--strength", 6, "--no-residual")
     recipe = sfumato("recipe", "out.png").json
     assert recipe["prompt"] == "green apple"
+    assert recipe["dtype"] == "float32"
+    assert set(recipe["versions"]) == {"sfumato", "torch", "diffusers"}
     again = sfumato(
         "edit", "photo.png", "--from", recipe["source_prompt"], "--to", recipe["prompt"], "-o", "again.png",
         "--model", tiny_sd_folder, "--method", recipe["method"], "--seed", recipe["seed"], "--steps", recipe["steps"],

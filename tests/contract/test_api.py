@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -187,7 +188,9 @@ def test_alpha_comes_back_in_the_file(sd, tmp_path):
     assert np.array_equal(np.asarray(written)[..., 3], alpha)
     recipe = read_recipe(tmp_path / "out.png")
     assert (recipe["operation"], recipe["prompt"], recipe["source_prompt"]) == ("edit", "green dog", "red cat")
-    assert str(tmp_path) not in json.dumps(recipe)
+    assert (recipe["dtype"], recipe["device"]) == ("float32", "cpu")
+    assert recipe["versions"] == {name: version(name) for name in ("sfumato", "torch", "diffusers")}
+    assert "/" not in json.dumps(recipe)
     edit.save(tmp_path / "plain.png", recipe=False)
     with pytest.raises(BadInput, match="no sfumato recipe"):
         read_recipe(tmp_path / "plain.png")
