@@ -251,6 +251,8 @@ class DiffusionModel:
         """
         place = self.device if device is None else pick_device(device)
         precision = self.dtype if dtype is None else pick_dtype(dtype)
+        if precision != self.dtype:
+            self._fingerprint = None
         for network in (self.unet, *(tower.encoder for tower in self.towers)):
             # diffusers' own `to` warns at every change of precision
             nn.Module.to(network, device=place, dtype=precision)

@@ -22,10 +22,14 @@ def fingerprint(networks: Mapping[str, nn.Module], schedule: Schedule) -> str:
     return digest.hexdigest()
 
 
-def revision(networks: Mapping[str, nn.Module]) -> tuple[tuple[int, int], ...]:
-    """Changes when a weight is replaced or written in place through autograd: tells when a fingerprint is stale."""
+def revision(networks: Mapping[str, nn.Module]) -> tuple[tuple[int, int, int, torch.dtype], ...]:
+    """Changes when a weight is replaced, moved or written in place through autograd: tells when a fingerprint is stale.
+
+    `Module.to` gives a weight other memory and leaves the object and its version as they were. Memory that was freed
+    may be given again, so whoever converts there and back must forget the fingerprint himself.
+    """
     weights = (weight for part in sorted(networks) for weight in networks[part].state_dict(keep_vars=True).values())
-    return tuple((id(weight), weight._version) for weight in weights)
+    return tuple((id(weight), weight._version, weight.data_ptr(), weight.dtype) for weight in weights)
 
 
 def _add(digest: "hashlib._Hash", name: str, values: Tensor) -> None:

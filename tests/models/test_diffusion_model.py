@@ -104,6 +104,21 @@ def test_a_scope_that_fails_stops_counting(sd):
     assert count.calls == 0
 
 
+def test_the_fingerprint_follows_the_precision(tiny_sd_folder):
+    model, half = load_model(tiny_sd_folder, "cpu"), load_model(tiny_sd_folder, "cpu", "bf16")
+    full = model.fingerprint()
+    assert model.to(dtype="bf16").fingerprint() == half.fingerprint() != full
+    rounded = model.to(dtype="fp32").fingerprint()
+    assert rounded not in (full, half.fingerprint())
+    # there and back while nobody looked, and past the model's own method
+    model = load_model(tiny_sd_folder, "cpu")
+    model.fingerprint()
+    model.to(dtype="bf16").to(dtype="fp32")
+    assert model.fingerprint() == rounded
+    torch.nn.Module.to(model.unet, torch.bfloat16)
+    assert model.fingerprint() not in (rounded, half.fingerprint())
+
+
 def test_the_fingerprint_tells_models_apart(tiny_sd_folder, tmp_path):
     first, again = load_model(tiny_sd_folder, "cpu"), load_model(str(tiny_sd_folder), "cpu")
     before = first.fingerprint()
