@@ -63,6 +63,7 @@ def run(arguments: Namespace) -> int:
         training.export(arguments.out / "export")
     if training.accelerator.is_main_process:
         _tell(training, arguments, stopped, seconds)
+    training.close()
     return _INTERRUPTED if stopped else 0
 
 

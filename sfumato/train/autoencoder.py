@@ -215,6 +215,7 @@ class AutoencoderTask:
     """Trains an autoencoder on pictures, drawn so that each emoji counts equally."""
 
     def __init__(self, recipe: Recipe) -> None:
+        self.bound_to: dict[str, str] = {}
         self.shape = fill(AutoencoderNetwork, recipe.network, "network")
         self.loss = fill(AutoencoderLoss, recipe.loss, "loss")
         check_weights(self.loss)

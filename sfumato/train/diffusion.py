@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
+from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.dual_encoder import tokenise
 from sfumato.train.export import assemble, export_pipeline
 from sfumato.train.frozen import load_autoencoder, load_frozen
-from sfumato.train.latents import cached_latents, kept_statistics, normalise_latent_space
+from sfumato.train.latents import cached_latents, encoder_fingerprint, kept_statistics, normalise_latent_space
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
@@ -139,9 +140,9 @@ class Denoising(nn.Module):
 
 
 class DiffusionTask:
-    """Trains a text-conditioned latent diffusion model on captioned pictures."""
+    """Trains a text-conditioned latent diffusion model on captioned pictures; `folder` is the run's."""
 
-    def __init__(self, recipe: Recipe, cache: Path, device: torch.device | str = "cpu") -> None:
+    def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
         self.shape = fill(DiffusionNetwork, recipe.network, "network")
         self.loss = fill(DiffusionLoss, recipe.loss, "loss")
         self.scheduler = noise_scheduler(self.loss)
@@ -151,8 +152,12 @@ class DiffusionTask:
         self.text = load_frozen(CLIPTextModel, towers).to(device)
         self.data = open_data(recipe)
         self.weights = torch.as_tensor(self.data.sampling_weights())
+        encoder, cache = encoder_fingerprint(self.autoencoder), folder / "cache"
+        self.bound_to = {"encoder": encoder}
         latents = cached_latents(self.autoencoder, self.data.images, cache)
-        self.latents = normalise_latent_space(self.autoencoder, latents, kept_statistics(latents, cache))
+        started = newest_checkpoint(folder / "checkpoints") is not None
+        statistics = kept_statistics(latents, cache, encoder, started)
+        self.latents = normalise_latent_space(self.autoencoder, latents, statistics)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.unet = build_unet(

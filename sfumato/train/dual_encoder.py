@@ -132,6 +132,7 @@ class DualEncoderTask:
     """Trains a dual encoder on captioned pictures."""
 
     def __init__(self, recipe: Recipe) -> None:
+        self.bound_to: dict[str, str] = {}
         self.shape = fill(DualEncoderNetwork, recipe.network, "network")
         self.loss = fill(DualEncoderLoss, recipe.loss, "loss")
         self.size = recipe.data.size

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.files import remove_partial, write_tensors
+from sfumato.train.processes import is_first, wait_for
 
 #: A latent channel that varies less carries nothing, and cannot be brought to unit deviation.
 SMALLEST = 1e-6
@@ -28,30 +29,54 @@ def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batc
     return torch.cat(latents)
 
 
-def cached_latents(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, cache: Path) -> Tensor:
-    """`encode_images`, kept in the folder `cache` under a name made of the weights and the pictures."""
+def encoder_fingerprint(autoencoder: AutoencoderKL | VQModel) -> str:
+    """SHA-256, in hexadecimal, of the weights that make latents of pictures; the decoder is free to learn on."""
     digest = hashlib.sha256()
     for name, value in sorted(autoencoder.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().float().numpy().tobytes())
-    digest.update(np.ascontiguousarray(images).tobytes())
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(f"{name} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cached_latents(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, cache: Path) -> Tensor:
+    """`encode_images`, kept in the folder `cache` under a name made of the encoder's weights and the pictures.
+
+    Of several processes the first one encodes, and the others wait for its file.
+    """
+    digest = hashlib.sha256(encoder_fingerprint(autoencoder).encode())
+    digest.update(f"{images.shape}".encode() + np.ascontiguousarray(images).tobytes())
     path = cache / f"latents-{digest.hexdigest()[:16]}.safetensors"
-    if not path.exists():
+    if is_first() and not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         latents = encode_images(autoencoder, images)
         remove_partial(cache)
         write_tensors(path, {"latents": latents})
+    wait_for(path)
     return load_file(path)["latents"]
 
 
-def kept_statistics(latents: Tensor, cache: Path) -> tuple[Tensor, Tensor]:
-    """Mean and deviation per channel of the first latents that a run saw, kept in its folder `cache`.
+def kept_statistics(latents: Tensor, cache: Path, encoder: str, started: bool) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel of the first latents that a run saw of an encoder, kept in its folder `cache`.
 
-    A run that goes on with other pictures must not move the space that its U-Net has learned.
+    A run that goes on with other pictures must not move the space that its U-Net has learned. Another encoder has
+    another space: its statistics are computed afresh.
+
+    Args:
+        latents: of the pictures at hand, float [n,c,h,w].
+        cache: a folder of the run.
+        encoder: its `encoder_fingerprint`.
+        started: the run has a checkpoint. If it is of before the statistics were kept by encoder, they are this one's.
     """
-    path = cache / "latent-statistics.safetensors"
-    if not path.exists():
+    path = cache / f"latent-statistics-{encoder[:16]}.safetensors"
+    if is_first() and not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        write_tensors(path, {"mean": latents.mean((0, 2, 3)), "std": latents.std((0, 2, 3))})
+        old = cache / "latent-statistics.safetensors"
+        if started and old.exists() and not any(cache.glob("latent-statistics-*.safetensors")):
+            write_tensors(path, load_file(old))
+        else:
+            write_tensors(path, {"mean": latents.mean((0, 2, 3)), "std": latents.std((0, 2, 3))})
+    wait_for(path)
     kept = load_file(path)
     return kept["mean"], kept["std"]
 
@@ -71,7 +96,7 @@ def normalise_latent_space(
         autoencoder: it is changed in place; decoding what it now encodes gives the pictures it gave before.
         latents: float [n,c,h,w] of the training pictures.
         statistics: mean and deviation per channel, [c] each; those of `latents` by default. A VQ autoencoder takes
-            the root mean square of the deviations.
+            the deviation over all channels together, which follows from them.
 
     Raises:
         BadInput: a channel is the same everywhere, or the KL autoencoder has no 1x1 convolutions.
@@ -83,7 +108,7 @@ def normalise_latent_space(
             f"{float(std.min()):.1e}): train the autoencoder longer, or give it fewer network.latent_channels."
         )
     if isinstance(autoencoder, VQModel):
-        deviation = latents.std() if statistics is None else std.square().mean().sqrt()
+        deviation = (std.square() + (mean - mean.mean()).square()).mean().sqrt()
         autoencoder.register_to_config(scaling_factor=float(1 / deviation))
         return latents * autoencoder.config.scaling_factor
     if autoencoder.quant_conv is None or autoencoder.post_quant_conv is None:

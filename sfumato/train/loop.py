@@ -244,6 +244,7 @@ class Run:
         return {
             "samples": self.samples,
             "kind": self.recipe.kind,
+            "bound_to": dict(self.task.bound_to),
             "averaged": {name: average.optimization_step for name, average in self.averages.items()},
         } | ({} if scaler is None else {"scaler": scaler.state_dict()})
 
@@ -255,6 +256,12 @@ class Run:
         path, (tensors, state) = found
         if state["kind"] != self.recipe.kind:
             raise BadInput(f"{self.folder} holds a run of kind '{state['kind']}'; give this one its own folder.")
+        for name, fingerprint in self.task.bound_to.items():
+            if state.get("bound_to", {}).get(name, fingerprint) != fingerprint:
+                raise BadInput(
+                    f"the weights in {self.folder} were trained with another {name}; go on with that one, or give this "
+                    "run its own folder."
+                )
         for phase in self.task.phases:
             if phase is self.task.phases[0] or phase.name in tensors:
                 self._restore(phase, tensors, state, path)
@@ -313,6 +320,11 @@ class Run:
             with self.averaged():
                 self.task.export(folder)
         self.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Leave the group of processes, together; a process that only ends may take the others with it."""
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
 
 
 def _elsewhere(value: Tensor) -> str:

@@ -1,9 +1,12 @@
 """What several processes (`torchrun`) share; alone, each of these is the process's own."""
 
+import time
+from pathlib import Path
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def together() -> bool:
@@ -14,6 +17,12 @@ def together() -> bool:
 def is_first() -> bool:
     """Whether this process is the one that writes files."""
     return not together() or dist.get_rank() == 0
+
+
+def wait_for(path: Path) -> None:
+    """Return once a file of the first process is there. Should that process end, `torchrun` ends this one."""
+    while not path.exists():
+        time.sleep(0.1)
 
 
 def mean_of_all(mine: Tensor) -> Tensor:
@@ -31,10 +40,18 @@ def rows_of_all(mine: Tensor) -> Tensor:
     Gradients flow to every process: each computes the whole loss, the sum of N equal gradients comes back to a row's
     owner, and the mean over processes that the loop takes makes it the gradient of the one loss.
     """
-    if not together():
-        return mine
-    if mine.requires_grad:
-        return torch.cat(list(all_gather(mine)))
-    rows = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, mine.contiguous())
-    return torch.cat(rows)
+    return _RowsOfAll.apply(mine) if together() else mine
+
+
+class _RowsOfAll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        rows = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(rows, mine.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]

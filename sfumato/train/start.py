@@ -29,7 +29,7 @@ def build_task(recipe: Recipe, folder: Path, device: torch.device | str = "cpu")
     if recipe.kind == "dual-encoder":
         return DualEncoderTask(recipe)
     if recipe.kind == "diffusion":
-        return DiffusionTask(recipe, folder / "cache", device)
+        return DiffusionTask(recipe, folder, device)
     raise BadInput(f"a recipe's kind must be one of {', '.join(KINDS)}, not '{recipe.kind}'.")
 
 

@@ -1,6 +1,6 @@
 """What the training loop asks of a thing to be trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,10 @@ class Task(Protocol):
     @property
     def phases(self) -> Sequence[Phase]:
         """What is trained, in the order of the turns; the names must differ."""
+
+    @property
+    def bound_to(self) -> Mapping[str, str]:
+        """What the weights mean nothing without, by name, as fingerprints: a run is refused where one has changed."""
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """A batch of `size` items drawn with `generator` alone; the loop adds `step`, the number of finished steps."""

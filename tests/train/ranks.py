@@ -8,16 +8,19 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import numpy as np
 import torch
 
 from sfumato.errors import NonFinite
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator
 from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Reconstruction, build_autoencoder
 from sfumato.train.dual_encoder import Contrast, DualEncoderNetwork, build_dual_encoder
+from sfumato.train.latents import cached_latents, encode_images, kept_statistics
 from sfumato.train.loop import Run
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Phase
@@ -31,6 +34,7 @@ class TinyGan(ToyTask):
     """An autoencoder with its patch GAN, from the third step on, on noise."""
 
     def __init__(self) -> None:
+        self.bound_to = {}
         loss = AutoencoderLoss(adversarial=0.5, adversarial_start=2, discriminator_channels=8)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -51,6 +55,7 @@ class TinyClip(ToyTask):
     """A dual encoder on noise; two of the captions of a step are the same, one on each process."""
 
     def __init__(self) -> None:
+        self.bound_to = {}
         shape = DualEncoderNetwork(width=64, image_layers=1, text_layers=1, patch=8, projection=16, context=6)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -136,6 +141,25 @@ def signalled(folder: Path, rank: int) -> dict:
     return {"interrupted": False, "step": run.step}
 
 
+def cached(folder: Path, rank: int) -> dict:
+    """Both processes want the latents of the same pictures; the first one needs a while for them."""
+    encoded = 0
+
+    def slowly(*given):
+        nonlocal encoded
+        encoded += 1
+        time.sleep(0.5)
+        return encode_images(*given)
+
+    network = TinyGan().phases[0].module.autoencoder
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, SIZE, SIZE), np.uint8)
+    with mock.patch("sfumato.train.latents.encode_images", slowly):
+        latents = cached_latents(network, images, folder)
+    mean, _ = kept_statistics(latents + rank, folder, "0", False)
+    kept = bool((mean - latents.mean((0, 2, 3))).abs().max() < 1e-6)
+    return {"encoded": encoded, "right": torch.equal(latents, encode_images(network, images)), "kept": kept}
+
+
 def equalities(kind: type[Run], folder: Path) -> dict:
     """The scenarios that two processes and one must end alike."""
     return {
@@ -152,9 +176,11 @@ def main(folder: Path) -> None:
         "minutes": bounded(folder / "minutes", rank),
         "data": not_finite(folder / "data", "data", rank),
         "weight": not_finite(folder / "weight", "weight", rank),
+        "cache": cached(folder / "cache", rank),
         "signal": signalled(folder / "signal", rank),
     }
     (folder / f"report-{rank}.json").write_text(json.dumps(report))
+    Run(ToyTask(), toy_recipe(1), folder / "last", "cpu").close()
 
 
 if __name__ == "__main__":

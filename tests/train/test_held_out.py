@@ -36,7 +36,7 @@ def tasks(corpus: Path, folder: Path):
     dual_encoder.export(folder / "dual")
     network = {"channels": (8, 8), "heads": (1, 1), "groups": 4}
     network |= {"autoencoder": str(folder / "autoencoder"), "dual_encoder": str(folder / "dual")}
-    return autoencoder, dual_encoder, DiffusionTask(Recipe("diffusion", data=data, network=network), folder / "cache")
+    return autoencoder, dual_encoder, DiffusionTask(Recipe("diffusion", data=data, network=network), folder)
 
 
 def test_the_tasks_hold_rows_of_the_train_split_alone(corpus, tmp_path):

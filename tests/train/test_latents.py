@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from safetensors.torch import save_file
 
 from sfumato.errors import BadInput
-from sfumato.train.latents import cached_latents, encode_images, kept_statistics, normalise_latent_space
+from sfumato.train.latents import (
+    cached_latents,
+    encode_images,
+    encoder_fingerprint,
+    kept_statistics,
+    normalise_latent_space,
+)
 from tests.train.test_autoencoder import tiny
 
 
@@ -54,7 +61,7 @@ def test_a_codebook_is_scaled_by_one_deviation(images):
     network, _ = tiny("vq", 4)
     raw = encode_images(network, images)
     scaled = normalise_latent_space(network, raw)
-    assert scaled.std().item() == pytest.approx(1, rel=1e-5)
+    assert scaled.std().item() == pytest.approx(1, rel=1e-4)
     torch.testing.assert_close(scaled / network.config.scaling_factor, raw)
     torch.testing.assert_close(network.encode(pixels(images)).latents, raw)
 
@@ -100,11 +107,55 @@ def test_batches_of_another_size_give_the_same_latents(images):
 @pytest.mark.parametrize("regularisation", ["kl", "vq"])
 def test_a_run_that_goes_on_with_other_pictures_keeps_its_space(images, tmp_path, regularisation):
     first, second = tiny(regularisation, 4)[0], tiny(regularisation, 4)[0]
+    encoder = encoder_fingerprint(first)
     raw, other = encode_images(first, images), encode_images(first, images[:7] // 2)
-    normalise_latent_space(first, raw, kept_statistics(raw, tmp_path))
-    scaled = normalise_latent_space(second, other, kept_statistics(other, tmp_path))
+    normalise_latent_space(first, raw, kept_statistics(raw, tmp_path, encoder, False))
+    scaled = normalise_latent_space(second, other, kept_statistics(other, tmp_path, encoder, True))
     assert first.config.scaling_factor == second.config.scaling_factor
     for one, two in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, two)
     torch.testing.assert_close(encode_images(second, images[:7] // 2) * first.config.scaling_factor, scaled)
-    assert [p.name for p in tmp_path.iterdir()] == ["latent-statistics.safetensors"]
+    assert [p.name for p in tmp_path.iterdir()] == [f"latent-statistics-{encoder[:16]}.safetensors"]
+
+
+@torch.no_grad()
+def test_kept_statistics_scale_a_codebook_as_its_latents_do(images, tmp_path):
+    one, two = tiny("vq", 4)[0], tiny("vq", 4)[0]
+    raw = encode_images(one, images) + torch.tensor([3.0, 0.0, -1.0])[:, None, None]
+    normalise_latent_space(one, raw)
+    normalise_latent_space(two, raw, kept_statistics(raw, tmp_path, "0", False))
+    assert one.config.scaling_factor == two.config.scaling_factor == pytest.approx(1 / raw.std().item(), rel=1e-3)
+
+
+@torch.no_grad()
+def test_the_encoder_is_known_by_its_weights_and_not_by_those_of_its_decoder():
+    network = tiny("kl", 4)[0]
+    before = encoder_fingerprint(network)
+    for part in (network.decoder, network.post_quant_conv):
+        next(part.parameters()).add_(1)
+        assert encoder_fingerprint(network) == before
+    for part in (network.encoder, network.quant_conv):
+        next(part.parameters()).add_(1)
+        assert encoder_fingerprint(network) != before
+        before = encoder_fingerprint(network)
+
+
+def test_another_encoder_never_meets_the_statistics_of_the_first(tmp_path):
+    one, two = torch.randn(9, 3, 4, 4), 5 * torch.randn(9, 3, 4, 4) + 2
+    first = kept_statistics(one, tmp_path, "a" * 64, False)
+    for started in (False, True):
+        mean, std = kept_statistics(two, tmp_path, "b" * 64, started)
+        assert torch.equal(mean, two.mean((0, 2, 3)))
+        assert torch.equal(std, two.std((0, 2, 3)))
+        assert torch.equal(kept_statistics(two, tmp_path, "a" * 64, True)[1], first[1])
+
+
+def test_statistics_of_before_they_were_kept_by_encoder_belong_to_the_run_that_has_begun(tmp_path):
+    one, old = torch.randn(9, 3, 4, 4), {"mean": torch.ones(3), "std": torch.full((3,), 2.0)}
+    for folder in ("going on", "new"):
+        (tmp_path / folder).mkdir()
+        save_file(old, tmp_path / folder / "latent-statistics.safetensors")
+    assert torch.equal(kept_statistics(one, tmp_path / "going on", "a" * 64, True)[1], old["std"])
+    assert torch.equal(kept_statistics(one, tmp_path / "going on", "a" * 64, True)[0], old["mean"])
+    assert torch.equal(kept_statistics(one, tmp_path / "going on", "b" * 64, True)[1], one.std((0, 2, 3)))
+    assert torch.equal(kept_statistics(one, tmp_path / "new", "a" * 64, False)[1], one.std((0, 2, 3)))

@@ -297,6 +297,17 @@ def test_another_kind_or_network_in_the_folder_is_refused_with_one_sentence(tmp_
         run_of(tmp_path, 2, task)
 
 
+def test_weights_go_on_with_what_they_are_bound_to_alone(tmp_path):
+    task = ToyTask()
+    list(run_of(tmp_path, 2, task).steps())  # as a run of before anything was bound
+    task.bound_to = {"encoder": "a"}
+    list(run_of(tmp_path, 4, task).steps())
+    assert run_of(tmp_path, 4, task).step == 4
+    task.bound_to = {"encoder": "b"}
+    with pytest.raises(BadInput, match=r"were trained with another encoder.*own folder"):
+        run_of(tmp_path, 4, task)
+
+
 def test_a_phase_that_is_new_in_the_recipe_starts_afresh(tmp_path):
     list(run_of(tmp_path, 4).steps())
     run = run_of(tmp_path, 5, ToyTask(second=2))

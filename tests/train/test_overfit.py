@@ -10,6 +10,7 @@ from sfumato.errors import BadInput
 from sfumato.metrics.text import DualEncoder
 from sfumato.models.load import load_model
 from sfumato.train.diffusion import DiffusionTask
+from sfumato.train.frozen import load_autoencoder
 from sfumato.train.loop import Run
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
@@ -128,6 +129,22 @@ def test_diffusion_on_a_codebook_exports_what_sfumato_opens(pictures, diffusion_
         pipe("a red disc", num_inference_steps=2)
 
 
+def test_a_run_whose_encoder_was_trained_on_is_refused(diffusion_recipe, autoencoder, tmp_path):
+    trained(diffusion_recipe(2), tmp_path)
+    other = tmp_path / "other"
+    autoencoder.export(other)
+    network = load_autoencoder(other)
+    network.decoder.conv_out.bias.data += 0.1
+    network.save_pretrained(other)
+    run = Run(build_task(diffusion_recipe(2, {"autoencoder": str(other)}), tmp_path), diffusion_recipe(2), tmp_path)
+    assert run.step == 2
+    network.encoder.conv_in.bias.data += 0.1
+    network.save_pretrained(other)
+    with pytest.raises(BadInput, match="trained with another encoder"):
+        Run(build_task(diffusion_recipe(2, {"autoencoder": str(other)}), tmp_path), diffusion_recipe(2), tmp_path)
+    assert len(list((tmp_path / "cache").glob("latent-statistics-*"))) == 2
+
+
 def test_a_batch_is_what_the_paper_trains_on(diffusion_recipe, tmp_path):
     task = build_task(diffusion_recipe(1, condition_dropout=0.25), tmp_path)
     batch = task.batch(step_generator(0, 0, 0), 400)
@@ -186,8 +203,6 @@ def test_training_is_quiet_and_leaves_the_libraries_as_they_were(diffusion_recip
 
 def test_missing_weights_are_an_error_and_not_a_remark(autoencoder, tmp_path):
     from safetensors.torch import load_file, save_file
-
-    from sfumato.train.frozen import load_autoencoder
 
     source = autoencoder.folder / "export"
     (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())

@@ -103,6 +103,13 @@ def test_a_nan_on_one_process_stops_both_before_the_step(both, scenario, named):
     assert all(t.isfinite().all() for group in read_checkpoint(path)[0].values() for t in group.values())
 
 
+def test_one_process_encodes_and_the_other_reads_what_it_wrote(both):
+    two, reports, _, _ = both
+    assert [report["cache"]["encoded"] for report in reports] == [1, 0]
+    assert all(report["cache"]["right"] and report["cache"]["kept"] for report in reports)
+    assert len(list((two / "cache").iterdir())) == 2
+
+
 def test_a_signal_to_one_process_stops_both_with_a_checkpoint(both):
     two, reports, _, _ = both
     assert all(report["signal"]["interrupted"] for report in reports)
