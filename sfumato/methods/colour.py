@@ -1,0 +1,93 @@
+"""Colour manipulation: the picture under its own prompt, its noise maps moved towards a colour.
+
+Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
+CVPR 2024, arXiv 2304.06140, section 2.2, eq. 7. The wanted colour M is one colour everywhere, as the autoencoder
+encodes it; the paper's mask B is the edit's mask, outside which the picture is held. Not implemented: an M of several
+colours.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import ImageColor
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.errors import BadInput
+from sfumato.inversion import Inversion, replay
+from sfumato.methods.edit_friendly import invert
+from sfumato.methods.params import Params, option
+from sfumato.methods.registry import method
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.shifts.colour import TowardsColour
+
+
+@dataclass(frozen=True)
+class ColourParams(Params):
+    """Settings for Stable Diffusion; the prompt is that of the picture, so both strengths are the source's."""
+
+    steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000)
+    eta: float = option(1.0, "share of the DDPM noise in every step", stage="invert", above=0, high=1)
+    source_strength: float = option(3.5, "guidance strength of the source prompt", stage="invert", low=0, high=100)
+    exact: bool = option(False, "evaluate one timestep at a time: reconstructs bit for bit", stage="invert")
+    skip: int = option(0, "steps at the noisy end that the edit leaves out", stage="edit", low=0, high=999)
+    strength: float = option(3.5, "guidance strength of the target prompt", stage="edit", low=0, high=100)
+    colour: str = option("red", 'the wanted colour: "red", "#3366cc", "hsl(120, 60%, 50%)"', stage="edit")
+    amount: float = option(0.1, "s of eq. 7: how far each noise map moves", stage="edit", low=0, high=10)
+    first: int = option(100, "T_1: smallest timestep that is moved", stage="edit", low=0, high=999)
+    last: int = option(700, "T_2: largest timestep that is moved", stage="edit", low=0, high=999)
+
+    def check(self) -> None:
+        """Ranges, the window's order and the colour's name. Raises BadInput."""
+        super().check()
+        if self.first > self.last:
+            raise BadInput(f"first must not be above last = {self.last}, not {self.first}.")
+        rgb(self.colour)
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of a colour as CSS writes it.
+
+    Raises:
+        BadInput: not a colour.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(colour)[:3]
+    except ValueError as error:
+        raise BadInput(f'colour must be a name or a code such as "red" or "#3366cc", not {colour!r}.') from error
+    return red, green, blue
+
+
+def encoded(network: DiffusionModel, colour: tuple[int, int, int], height: int, width: int) -> Tensor:
+    """M: the latent [1,c,height,width] of a picture of one colour."""
+    flat = torch.tensor(colour, dtype=torch.float32).reshape(1, 3, 1, 1) / 127.5 - 1
+    with torch.no_grad():
+        return network.encode(flat.expand(1, 3, height * network.factor, width * network.factor))
+
+
+@method(
+    "colour",
+    summary="colour manipulation in edit-friendly noise maps (CVPR 2024): new colour, same texture",
+    params=ColourParams,
+    invert=invert,
+    section="colour",
+    handles=("noise map",),
+)
+def edit(
+    guided: Guided,
+    inversion: Inversion,
+    condition: Any,
+    params: ColourParams,
+    *,
+    shifts: Sequence[Shift],
+) -> Iterator[StepState]:
+    """Replay with every noise map of the window moved towards the colour."""
+    assert isinstance(guided.network, DiffusionModel)
+    wanted = encoded(guided.network, rgb(params.colour), *inversion.x.shape[-2:])
+    everywhere = torch.ones_like(wanted[:, :1])
+    towards = TowardsColour(wanted, params.amount, everywhere, (params.first, params.last))
+    yield from replay(guided, inversion, condition, skip=params.skip, shifts=[towards, *shifts])
