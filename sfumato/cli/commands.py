@@ -12,6 +12,7 @@ from sfumato.errors import BadInput
 #: Name -> (module, one line), in the order of `sfumato --help`.
 COMMANDS = {
     "edit": ("edit", "edit a real image by text"),
+    "sweep": ("sweep", "try many settings on one picture; a contact sheet and a table"),
     "invert": ("invert", "invert an image once, to edit it many times"),
     "generate": ("generate", "make images from prompts"),
     "demo": ("demo", "edit the shipped examples with the shipped model"),
