@@ -1,0 +1,249 @@
+"""Named global directions of one model at one timestep, in one safetensors file."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sfumato.errors import BadInput
+from sfumato.files import printable, write_tensors
+from sfumato.geometry.basis import check_n, local_basis
+from sfumato.geometry.jacobian import BottleneckMap, Pool
+from sfumato.geometry.matching import mean_directions, principal_directions
+from sfumato.models.diffusion_model import DiffusionModel
+
+FORMAT = "sfumato.directions.1"
+Kind: TypeAlias = Literal["pullback", "pca"]
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Unit vectors of H, and where they belong.
+
+    Attributes:
+        u: [k,d].
+        names: of every direction, all different.
+        kind: "pullback" (means of matched local directions) or "pca" (principal components of h).
+        model: fingerprint of the network.
+        t: timestep.
+        steps: of the run that the timestep belongs to.
+        latent: shape (c, h, w) of the latents.
+        pool: what became of the positions of the bottleneck.
+        values: mean singular value (pullback) or standard deviation of h (pca) of every direction.
+        overlap: mean |cos| between a direction and what it is the mean of; 1 for principal components.
+        samples: how many latents they were found from.
+        prompts: that the latents were drawn under.
+    """
+
+    u: Float[Tensor, "k d"]
+    names: tuple[str, ...]
+    kind: Kind
+    model: str
+    t: int
+    steps: int
+    latent: tuple[int, int, int]
+    pool: Pool
+    values: tuple[float, ...]
+    overlap: tuple[float, ...]
+    samples: int
+    prompts: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def index(self, name: str) -> int:
+        """Where a direction is, by its name or by its number from 1.
+
+        Raises:
+            BadInput: there is none; names those that there are.
+        """
+        if name in self.names:
+            return self.names.index(name)
+        if name.isdecimal() and 1 <= int(name) <= len(self):
+            return int(name) - 1
+        raise BadInput(f'There is no direction "{name}"; there are {", ".join(self.names)} (1 to {len(self)}).')
+
+    def mix(self, weights: Mapping[str, float]) -> Float[Tensor, " d"]:
+        """The unit vector along sum_k w_k u_k.
+
+        Raises:
+            BadInput: an unknown name, or weights whose sum vanishes.
+        """
+        total = torch.zeros_like(self.u[0])
+        for name, weight in weights.items():
+            total = total + weight * self.u[self.index(name)]
+        norm = torch.linalg.vector_norm(total)
+        if not bool(norm > 1e-6):
+            raise BadInput("The directions cancel each other: change a weight.")
+        return total / norm
+
+    def renamed(self, names: Mapping[str, str]) -> "Directions":
+        """Other names for some, by their present name or number.
+
+        Raises:
+            BadInput: no such direction, or a name that is taken, empty, a number, or contains "," or "=".
+        """
+        changed = list(self.names)
+        for old, new in names.items():
+            changed[self.index(old)] = new
+        return replace(self, names=check_names(changed))
+
+    def check_fits(self, network: DiffusionModel, t: int, latent: Sequence[int]) -> None:
+        """Refuse another model, timestep or shape of latents than those that the directions were found with.
+
+        Raises:
+            BadInput: names the difference.
+        """
+        problem = ""
+        if self.model != network.fingerprint():
+            problem = f"with another model (weights {self.model[:12]}, not {network.fingerprint()[:12]})"
+        elif self.t != t:
+            problem = f"at timestep {self.t} of a run of {self.steps} steps, and here they would be used at {t}"
+        elif tuple(self.latent) != tuple(latent):
+            problem = f"on latents of shape {list(self.latent)}, not {list(latent)}"
+        if problem:
+            raise BadInput(f"These directions were found {problem}: use them as they were found, or find new ones.")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file, which is there whole or not at all. Raises BadInput where it cannot be."""
+        header = {name: getattr(self, name) for name in _FIELDS}
+        write_tensors(path, {"u": self.u}, {"format": FORMAT, "sfumato": json.dumps(header)})
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Directions":
+        """Read what `save` wrote.
+
+        Raises:
+            BadInput: no such file, not directions, or damaged.
+        """
+        name = printable(path)
+        if not Path(path).is_file():
+            raise BadInput(f"There is no file {name}: give directions that `sfumato directions find` wrote.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise BadInput(f"{name} is a safetensors file, but holds no directions of this version.")
+                return _assemble(json.loads(metadata["sfumato"]), file.get_tensor("u"))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            if isinstance(error, BadInput):
+                raise
+            raise BadInput(f"{name} holds no directions, or is damaged: find them again.") from error
+
+
+_FIELDS = (
+    *("names", "kind", "model", "t", "steps", "latent"),
+    *("pool", "values", "overlap", "samples", "prompts"),
+)
+
+
+def find_directions(
+    f: BottleneckMap,
+    x: Float[Tensor, "samples c h w"],
+    n: int,
+    *,
+    steps: int,
+    kind: Kind = "pullback",
+    names: Sequence[str] = (),
+    prompts: Sequence[str] = (),
+) -> Directions:
+    """Directions that many samples share.
+
+    Args:
+        f: the map; its condition has one row, or one per sample.
+        x: latents at f.t.
+        n: how many directions.
+        steps: of the run that f.t belongs to.
+        kind: "pullback": the samples' local bases, matched and averaged; "pca": principal components of h.
+        names: of the directions; by default their numbers from 1.
+        prompts: that the samples were drawn under, for the file.
+
+    Raises:
+        BadInput: n beyond the rank, or not enough samples for n components; names that cannot be.
+    """
+    check_n(f, x, n)
+    names = check_names(names or [str(i + 1) for i in range(n)])
+    if len(names) != n:
+        raise BadInput(f"Give {n} names, one for each direction, not {len(names)}.")
+    if kind == "pca" and n >= len(x):
+        raise BadInput(f"{len(x)} samples have at most {len(x) - 1} principal components, not {n}: take more samples.")
+    if kind == "pullback":
+        basis = local_basis(f, x, n)
+        matched = mean_directions(basis.u, basis.values)
+        u, values, overlap = matched.mean, matched.values, matched.overlap.mean(dim=0)
+    else:
+        u, values = principal_directions(f(x), n)
+        overlap = torch.ones_like(values)
+    return Directions(
+        u=u,
+        names=names,
+        kind=kind,
+        model=f.network.fingerprint(),
+        t=f.t,
+        steps=steps,
+        latent=(x.shape[1], x.shape[2], x.shape[3]),
+        pool=f.pool,
+        values=tuple(values.tolist()),
+        overlap=tuple(overlap.tolist()),
+        samples=len(x),
+        prompts=tuple(dict.fromkeys(prompts)),
+    )
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that can be told apart from each other, from numbers of others and from weights.
+
+    Raises:
+        BadInput: with the first problem.
+    """
+    for place, name in enumerate(names, start=1):
+        if not name.strip() or name != name.strip() or set(name) & set(",=") or not name.isprintable():
+            raise BadInput(f'A direction needs a name of printable characters without "," and "=", not {name!r}.')
+        if name.isdecimal() and int(name) != place:
+            raise BadInput(f'The direction {place} cannot be called "{name}", which is the number of another.')
+    if len(set(names)) != len(names):
+        raise BadInput("Two directions have the same name: rename one.")
+    return tuple(names)
+
+
+def parse_weights(text: str) -> dict[str, float]:
+    """ "smile" -> {"smile": 1}, "smile=1,3=-0.5" -> {"smile": 1, "3": -0.5}.
+
+    Raises:
+        BadInput: not of that form, a name twice, or a weight that is zero or not finite.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.rpartition("=") if "=" in part else (part, "", "1")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not name.strip() or name.strip() in weights or not 0 < abs(weight) < float("inf"):
+            raise BadInput(
+                f'direction must be a name or a number, or several with weights like "1=1,3=-0.5", not "{text}".'
+            )
+        weights[name.strip()] = weight
+    return weights
+
+
+def _assemble(header: dict[str, Any], u: Tensor) -> Directions:
+    """Lists of JSON become tuples again. Raises ValueError where the parts do not belong together."""
+    values: dict[str, Any] = {
+        name: tuple(header[name]) if isinstance(header[name], list) else header[name] for name in _FIELDS
+    }
+    found = Directions(u=u, **values)
+    k = len(found.names)
+    shapes = u.ndim == 2 and u.is_floating_point() and len(u) == k == len(found.values) == len(found.overlap)
+    kinds = found.kind in ("pullback", "pca") and found.pool in ("sum", None) and len(found.latent) == 3
+    if not (shapes and kinds and isinstance(found.t, int) and bool(torch.isfinite(u).all())):
+        raise ValueError("parts that do not belong together")
+    check_names(found.names)
+    return found

@@ -1,0 +1,54 @@
+"""Which layer a NaN or an infinity of the bottleneck, or of its Jacobian, comes from."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.autograd.forward_ad as forward_mode
+from torch import Tensor, nn
+
+from sfumato.core.noise import gaussian_batch
+from sfumato.errors import NonFinite
+from sfumato.geometry.forward_mode import differentiable
+
+if TYPE_CHECKING:
+    from sfumato.geometry.jacobian import BottleneckMap
+
+
+def check_product(product: Tensor, name: str, f: "BottleneckMap", x: Tensor) -> Tensor:
+    """The product itself, if all of it is finite.
+
+    Raises:
+        NonFinite: names the timestep and the first layer whose output, or whose derivative, is not.
+    """
+    if bool(torch.isfinite(product).all()):
+        return product
+    where = "the latent x_t is not" if not bool(torch.isfinite(x).all()) else _first_layer(f, x.detach())
+    raise NonFinite(f"Timestep {f.t}: {name} of the bottleneck holds NaN or infinity; {where}.")
+
+
+def _first_layer(f: "BottleneckMap", x: Tensor) -> str:
+    """Follow x and one random tangent through the layers, in the order in which they run."""
+    found: list[str] = []
+    leaves = [(name, module) for name, module in f.network.unet.named_modules() if not list(module.children())]
+    handles = [module.register_forward_hook(_look(name, found)) for name, module in leaves]
+    try:
+        with torch.no_grad(), differentiable(f.network.unet), forward_mode.dual_level():
+            tangent = gaussian_batch(x.shape[1:], [0] * len(x), tag="finite", device=x.device, dtype=x.dtype)
+            f.evaluate(forward_mode.make_dual(x, tangent))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "no layer by itself: the products overflow"
+
+
+def _look(name: str, found: list[str]) -> Any:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return
+        primal, tangent = forward_mode.unpack_dual(output)
+        if not bool(torch.isfinite(primal).all()):
+            found.append(f"the first layer where it appears is {name}")
+        elif tangent is not None and not bool(torch.isfinite(tangent).all()):
+            found.append(f"the first layer whose derivative is not finite is {name}")
+
+    return hook

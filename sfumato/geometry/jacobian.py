@@ -1,0 +1,190 @@
+"""f : X -> H, from x_t to the bottleneck of the U-Net, and the products with its Jacobian J = df/dx.
+
+Park, Kwon, Jo, Uh: "Unsupervised Discovery of Semantic Latent Directions in Diffusion Models", arXiv 2302.12469,
+section 3.1. The pullback norm of a vector v at x is ||v||_pb^2 = v^T J^T J v.
+
+Both products run the encoder half alone and share its evaluation at x among all vectors: J V by forward-mode
+differentiation, J^T U through one graph that is kept. Double backward gives J V too and was measured at 2.4 times the
+time on the layout that we ship. See `forward_mode` for what the products, and nothing else, compute differently.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import jvp, vmap
+
+from sfumato.errors import BadInput
+from sfumato.geometry.finite import check_product
+from sfumato.geometry.forward_mode import differentiable
+from sfumato.models.condition import Condition
+from sfumato.models.diffusion_model import DiffusionModel
+
+Pool: TypeAlias = Literal["sum"] | None
+"""What becomes of the positions of the bottleneck: summed (the paper's H), or kept."""
+
+CHUNK = 64
+"""Rows (samples times vectors) that go through the encoder half together by default."""
+
+
+@dataclass
+class Passes:
+    """Rows that went through the encoder half: a product with one vector is one row, like an evaluation.
+
+    Attributes:
+        forward: evaluations of f, those included that products need.
+        jvp: products J v.
+        vjp: products J^T u.
+    """
+
+    forward: int = 0
+    jvp: int = 0
+    vjp: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.forward + self.jvp + self.vjp
+
+
+@dataclass(frozen=True, eq=False)
+class BottleneckMap:
+    """h = f(x, t, c).
+
+    Attributes:
+        network: its encoder half and middle block are f.
+        t: timestep.
+        condition: one row, or one per sample; None for a network without text.
+        pool: "sum" over the positions of the bottleneck, or None for all of it.
+        chunk: most rows that go through the encoder half together.
+        passes: what has been spent so far.
+
+    Raises:
+        BadInput: a timestep, pooling or chunk that cannot be.
+    """
+
+    network: DiffusionModel
+    t: int
+    condition: Condition | None = None
+    pool: Pool = "sum"
+    chunk: int = CHUNK
+    passes: Passes = field(default_factory=Passes)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.t, bool) or not isinstance(self.t, int) or not 0 <= self.t < len(self.network.schedule):
+            raise BadInput(f"The timestep must be between 0 and {len(self.network.schedule) - 1}, not {self.t!r}.")
+        if isinstance(self.chunk, bool) or not isinstance(self.chunk, int) or self.chunk < 1:
+            raise BadInput(f"chunk must be a whole number of at least 1, not {self.chunk!r}.")
+        if self.pool not in ("sum", None):
+            raise BadInput(f'pool must be "sum" or None, not {self.pool!r}.')
+
+    def h_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Shape of one h for latents of that height and width: (d,) or (d, h, w)."""
+        channels = int(self.network.unet.config.block_out_channels[-1])
+        grid = self.network.latent_multiple
+        return (channels,) if self.pool else (channels, height // grid, width // grid)
+
+    def rows(self, index: list[int]) -> "BottleneckMap":
+        """The same map for other rows of the condition; what is spent is added to the same account."""
+        if self.condition is None or len(self.condition) == 1:
+            return self
+        return BottleneckMap(self.network, self.t, self.condition[index], self.pool, self.chunk, self.passes)
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """h of every sample, flattened, at most `chunk` rows at a time."""
+        index = list(range(len(x)))
+        parts = [index[first : first + self.chunk] for first in range(0, len(x), self.chunk)]
+        h = torch.cat([self.rows(part).evaluate(x[part]) for part in parts])
+        self.passes.forward += len(x)
+        return h
+
+    def at(self, x: Float[Tensor, "b c h w"]) -> "Jacobian":
+        """J at every sample. Raises BadInput for more samples than `chunk`."""
+        if not 1 <= len(x) <= self.chunk:
+            raise BadInput(f"There must be between 1 and chunk = {self.chunk} samples at a time, not {len(x)}.")
+        return Jacobian(self, x)
+
+    def evaluate(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """h with gradients, if they are enabled, and not counted."""
+        condition = self.condition
+        if condition is not None and len(condition) == 1:
+            condition = condition.repeat(len(x))
+        h = self.network.bottleneck(x, self.t, condition)
+        h = h.to(torch.promote_types(h.dtype, torch.float32))
+        return h.sum(dim=(2, 3)) if self.pool else h.flatten(1)
+
+
+class Jacobian:
+    """J at x, one matrix per sample, known by its products.
+
+    Attributes:
+        f: the map.
+        x: the latents, [b,c,h,w].
+        h: f(x), [b,d].
+
+    Raises:
+        NonFinite: f(x) or a product holds NaN or infinity; names the layer.
+    """
+
+    def __init__(self, f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> None:
+        self.f = f
+        self.x = x.detach().contiguous().requires_grad_()
+        with torch.enable_grad(), differentiable(f.network.unet):
+            self._graph = f.evaluate(self.x)
+        f.passes.forward += len(x)
+        self.h = self._graph.detach()
+        check_product(self.h, "h", f, self.x)
+
+    @property
+    def d_x(self) -> int:
+        """Dimension of X."""
+        return self.x[0].numel()
+
+    @property
+    def d_h(self) -> int:
+        """Dimension of H."""
+        return self.h.shape[1]
+
+    def jvp(self, v: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n d"]:
+        """J v for n vectors at every sample."""
+        self._check(v, self.x[0].shape)
+
+        def tangent(part: Tensor) -> Tensor:
+            return jvp(self.f.evaluate, (self.x.detach(),), (part,))[1]
+
+        products = []
+        with torch.no_grad(), differentiable(self.f.network.unet):
+            for part in v.to(self.x.dtype).transpose(0, 1).split(self._together):
+                products.append(vmap(tangent)(part.contiguous()))
+                self.f.passes.forward += len(self.x)
+        self.f.passes.jvp += v.shape[0] * v.shape[1]
+        return check_product(torch.cat(products).transpose(0, 1), "J v", self.f, self.x)
+
+    def vjp(self, u: Float[Tensor, "b n d"]) -> Float[Tensor, "b n c h w"]:
+        """J^T u for n vectors at every sample."""
+        self._check(u, self.h[0].shape)
+        products = []
+        for part in u.to(self.h.dtype).transpose(0, 1).split(self._together):
+            products += torch.autograd.grad(
+                self._graph, self.x, part.contiguous(), retain_graph=True, is_grads_batched=True
+            )
+        self.f.passes.vjp += u.shape[0] * u.shape[1]
+        return check_product(torch.cat(products).transpose(0, 1), "J^T u", self.f, self.x)
+
+    @property
+    def _together(self) -> int:
+        """Vectors per sample that fit into a chunk."""
+        return max(1, self.f.chunk // len(self.x))
+
+    def _check(self, vectors: Tensor, shape: Any) -> None:
+        if vectors.ndim != 2 + len(shape) or len(vectors) != len(self.x) or vectors.shape[2:] != shape:
+            wanted = [len(self.x), "n", *shape]
+            raise BadInput(f"The vectors must have the shape {wanted}, not {list(vectors.shape)}.")
+
+
+def pullback_norm(f: BottleneckMap, x: Float[Tensor, "b c h w"], v: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n"]:
+    """||v||_pb = |J v| of n vectors at every sample (arXiv 2302.12469, eq. 1, the root of it)."""
+    return torch.linalg.vector_norm(f.at(x).jvp(v), dim=-1)

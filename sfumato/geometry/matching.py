@@ -1,0 +1,70 @@
+"""Global directions: what the local bases of many samples have in common (arXiv 2302.12469, section 3.3)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.step import wide
+from sfumato.geometry.assignment import best_assignment
+
+ROUNDS = 20
+"""Matchings to the mean after which no sample changes its order any more, in practice after three to five."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """The directions of several samples brought into one order.
+
+    Attributes:
+        mean: unit vectors of H, [n,d].
+        order: which direction of each sample belongs to each mean, [samples,n].
+        overlap: |cos| between each mean and its direction of each sample, [samples,n].
+        values: singular value of each mean's directions, averaged over the samples, [n].
+    """
+
+    mean: Float[Tensor, "n d"]
+    order: Tensor
+    overlap: Float[Tensor, "samples n"]
+    values: Float[Tensor, " n"]
+
+
+def assign(reference: Float[Tensor, "n d"], u: Float[Tensor, "m d"]) -> tuple[Tensor, Float[Tensor, " n"]]:
+    """The u_j of every reference vector, no two the same, with the largest sum of |cos|; and the signed cosines."""
+    cosines = wide(reference) @ wide(u).mT
+    order = torch.from_numpy(best_assignment(cosines.abs().cpu().numpy())).to(u.device)
+    return order, cosines.gather(1, order[:, None])[:, 0]
+
+
+def mean_directions(u: Float[Tensor, "samples n d"], values: Float[Tensor, "samples n"]) -> Matched:
+    """Match the samples' directions, first to those of the first sample, then to their own mean until nothing changes.
+
+    The sign of a direction is that of its cosine with the mean; the mean's largest entry is positive. The means come
+    in the order of their singular values.
+    """
+    mean, before = wide(u[0]), None
+    for _ in range(ROUNDS):
+        pairs = [assign(mean, each) for each in u]
+        order, cosines = (torch.stack(part) for part in zip(*pairs, strict=True))
+        signed = wide(u).gather(1, order[..., None].expand(-1, -1, u.shape[2])) * cosines.sign()[..., None]
+        mean = torch.nn.functional.normalize(signed.mean(dim=0), dim=1)
+        if before is not None and torch.equal(order, before):
+            break
+        before = order
+    overlap = torch.einsum("nd,snd->sn", mean, signed).abs()
+    matched_values = values.gather(1, order).mean(dim=0)
+    largest = mean.gather(1, mean.abs().argmax(dim=1, keepdim=True))
+    mean = mean * torch.where(largest < 0, -1.0, 1.0).to(mean.dtype)
+    rank = matched_values.argsort(descending=True)
+    return Matched(mean[rank].to(u.dtype), order[:, rank], overlap[:, rank], matched_values[rank])
+
+
+def principal_directions(h: Float[Tensor, "samples d"], n: int) -> tuple[Tensor, Tensor]:
+    """The n principal components of h over samples, [n,d], and their standard deviations (GANSpace, 2004.02546)."""
+    centred = wide(h) - wide(h).mean(dim=0)
+    _, values, components = torch.linalg.svd(centred, full_matrices=False)
+    chosen = components[:n]
+    largest = chosen.gather(1, chosen.abs().argmax(dim=1, keepdim=True))
+    chosen = chosen * torch.where(largest < 0, -1.0, 1.0).to(chosen.dtype)
+    return chosen.to(h.dtype), (values[:n] / max(1, len(h) - 1) ** 0.5).to(h.dtype)

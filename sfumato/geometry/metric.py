@@ -1,0 +1,43 @@
+"""How much tangent spaces differ (Park et al., arXiv 2302.12469, section 4.2)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.step import wide
+from sfumato.errors import BadInput
+
+
+def principal_angles(u1: Float[Tensor, "b n d"], u2: Float[Tensor, "b n d"]) -> Float[Tensor, "b n"]:
+    """theta_k between two spaces of n dimensions, in [0, pi/2], largest first.
+
+    cos theta_k are the singular values of U_1 U_2^T. Their arccos loses half of the digits of small angles, so the
+    sines are taken too, from what of U_2 is outside of U_1 (Bjoerck and Golub, 1973).
+
+    Args:
+        u1: orthonormal rows.
+        u2: the same.
+
+    Raises:
+        BadInput: spaces of different dimensions.
+    """
+    if u1.shape != u2.shape:
+        raise BadInput(f"Tangent spaces must have the same dimensions, not {list(u1.shape)} and {list(u2.shape)}.")
+    u1, u2 = wide(u1), wide(u2)
+    overlap = u2 @ u1.mT
+    cosines = torch.linalg.svdvals(overlap)
+    sines = torch.linalg.svdvals(u2 - overlap @ u1)[..., : cosines.shape[-1]]
+    return torch.atan2(sines, cosines.flip(-1).clamp_min(0))
+
+
+def geodesic_distance(u1: Float[Tensor, "b n d"], u2: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
+    """D_geo = sqrt(sum_k theta_k^2), from 0 (the same space) to sqrt(n) pi / 2 (orthogonal ones)."""
+    return torch.linalg.vector_norm(principal_angles(u1, u2), dim=-1)
+
+
+def segment_lengths(spaces: Sequence[Float[Tensor, "b n d"]]) -> Float[Tensor, "b segments"]:
+    """D_geo of every two consecutive tangent spaces of a path; their sum is the semantic path length (eq. 9)."""
+    return torch.stack([geodesic_distance(a, b) for a, b in pairwise(spaces)], dim=1)

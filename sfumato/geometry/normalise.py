@@ -1,0 +1,67 @@
+"""Keeping an edited latent from being amplified (Park et al., arXiv 2302.12469, section 3.4).
+
+A change of x_t grows on its way to x_0. The prediction of x_0 after the edit is given the mean pixel value and the
+standard deviation that it had before; x_t' is what the DDIM equation then asks for, to first order:
+
+    x_t' = x_t + g_t (x_0' - x_0(x_t)),   g_t = sqrt(abar_t) / (1 - kappa sqrt(1 - abar_t))
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.step import predict_x0, wide
+from sfumato.errors import BadInput
+
+KAPPA = 0.99
+
+
+def gain(abar: float, kappa: float = KAPPA) -> float:
+    """g_t: how far x_t moves when its prediction of x_0 shall move by one.
+
+    kappa stands for the derivative of the noise by x_t. At t = T the gain is 5.5 for Stable Diffusion's schedule and
+    0.63 for the linear one.
+
+    Raises:
+        BadInput: kappa is not in [0, 1).
+    """
+    if not 0 <= kappa < 1:
+        raise BadInput(f"kappa must be at least 0 and below 1, not {kappa}.")
+    return math.sqrt(abar) / (1 - kappa * math.sqrt(1 - abar))
+
+
+def like(edited: Float[Tensor, "b c h w"], original: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """x_0': the edited prediction with the mean and the standard deviation of the original, each over a whole image."""
+    mean, deviation = _moments(original)
+    edited_mean, edited_deviation = _moments(edited)
+    scale = deviation / edited_deviation.clamp_min(torch.finfo(edited.dtype).tiny)
+    return (edited - edited_mean) * scale + mean
+
+
+def normalised(
+    predict: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "b c h w"],
+    edited: Float[Tensor, "b c h w"],
+    abar: float,
+    kappa: float = KAPPA,
+) -> Float[Tensor, "b c h w"]:
+    """x_t' in place of an edited x_t; two evaluations of the network.
+
+    Args:
+        predict: eps of latents at this level, guidance included.
+        x: x_t before the edit.
+        edited: x_t + gamma v.
+        abar: alpha-bar of the level.
+        kappa: see `gain`.
+    """
+    step = gain(abar, kappa)
+    before, after = (predict_x0(each, predict(each), abar) for each in (x, edited))
+    return (wide(x) + step * (like(after, before) - before)).to(x.dtype)
+
+
+def _moments(x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
+    every = (1, 2, 3)
+    return x.mean(dim=every, keepdim=True), x.std(dim=every, keepdim=True, correction=0)

@@ -1,0 +1,138 @@
+"""Iterative editing by geodesic shooting (Park et al., arXiv 2302.12469, section 3.2).
+
+    x -> x' = x + gamma v -> x'' = x' + gamma v' -> ...
+
+X is curved, so v is not tangent at x'. H is nearly flat: u = J v / lambda is carried there instead, by projecting it
+onto the tangent space at h' and giving it back its length (parallel transport), and v' is what J maps onto it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.errors import BadInput
+from sfumato.geometry.basis import Basis, check_n, local_basis
+from sfumato.geometry.jacobian import BottleneckMap
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One step of an edit.
+
+    Attributes:
+        x: where it ends, [b,c,h,w].
+        v: the unit vector of X along which it went, [b,c,h,w].
+        u: the unit vector of H that v is mapped onto, [b,d].
+        angle: by how much u was turned from the step before, radians, [b].
+        length: |f(x') - f(x)|, how far H moved, [b].
+        expected: gamma ||v||_pb, how far it would if f were linear, [b].
+    """
+
+    x: Float[Tensor, "b c h w"]
+    v: Float[Tensor, "b c h w"]
+    u: Float[Tensor, "b d"]
+    angle: Float[Tensor, " b"]
+    length: Float[Tensor, " b"]
+    expected: Float[Tensor, " b"]
+
+
+def transport(basis: Basis, u: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, " b"]]:
+    """A vector of H brought into a tangent space: its unit coefficients there, and the angle it was turned by.
+
+    Raises:
+        BadInput: it is orthogonal to the tangent space, up to rounding.
+    """
+    u = u.to(basis.u.dtype)
+    inside = basis.coefficients(u)
+    outside = torch.linalg.vector_norm(u - basis.combine(inside), dim=1)
+    size = torch.linalg.vector_norm(inside, dim=1)
+    if bool((size <= torch.finfo(u.dtype).eps * torch.linalg.vector_norm(u, dim=1) * u.shape[1]).any()):
+        raise BadInput(f"The direction has no part in the tangent space of {basis.n} directions: take more of them.")
+    return inside / size[:, None], torch.atan2(outside, size)
+
+
+def pull_back(basis: Basis, coefficients: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
+    """The unit vector of X that J maps onto a multiple of sum_i c_i u_i: along sum_i (c_i / lambda_i) v_i."""
+    v = basis.preimage(coefficients)
+    return v / torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)
+
+
+def shoot(
+    f: BottleneckMap,
+    x: Float[Tensor, "b c h w"],
+    u: Float[Tensor, "b d"],
+    *,
+    gamma: float,
+    steps: int,
+    n: int,
+    basis: Basis | None = None,
+) -> Iterator[Shot]:
+    """Yield `steps` steps of length |gamma| from x.
+
+    Args:
+        f: the map.
+        x: latents at f.t.
+        u: where to go in H: a local direction, `basis.u[:, i]`, or a global one, which is projected first.
+        gamma: step length in X; negative goes the other way.
+        steps: at least 1.
+        n: dimensions of the tangent spaces.
+        basis: the tangent space at x, where it is known already.
+
+    Raises:
+        BadInput: a number out of range, before any evaluation.
+    """
+    check_shots(gamma, steps)
+    check_n(f, x, n)
+    return _shots(f, x, u, gamma, steps, n, basis)
+
+
+def shoot_straight(
+    f: BottleneckMap, x: Float[Tensor, "b c h w"], v: Float[Tensor, "b c h w"], *, gamma: float, steps: int
+) -> Iterator[Shot]:
+    """Steps along one direction of X, which is not transported: random directions, and what shooting is compared with.
+
+    Raises:
+        BadInput: a number out of range, before any evaluation.
+    """
+    check_shots(gamma, steps)
+    return _straight(f, x, v / torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True), gamma, steps)
+
+
+def check_shots(gamma: float, steps: int) -> None:
+    """Refuse a step length that is no number, and fewer than one step. Raises BadInput."""
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not abs(gamma) < float("inf"):
+        raise BadInput(f"gamma must be a finite number, not {gamma!r}.")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise BadInput(f"There must be at least 1 step, not {steps!r}.")
+
+
+def _shots(
+    f: BottleneckMap, x: Tensor, u: Tensor, gamma: float, steps: int, n: int, basis: Basis | None
+) -> Iterator[Shot]:
+    for _ in range(steps):
+        basis = local_basis(f, x, n) if basis is None else basis
+        coefficients, angle = transport(basis, u)
+        u, v = basis.combine(coefficients), pull_back(basis, coefficients)
+        stretch = 1 / torch.linalg.vector_norm(basis.preimage(coefficients), dim=(1, 2, 3))
+        x = x + gamma * v
+        yield Shot(x, v, u, angle, _moved(f, x, basis.h), abs(gamma) * stretch)
+        basis = None
+
+
+def _straight(f: BottleneckMap, x: Tensor, v: Tensor, gamma: float, steps: int) -> Iterator[Shot]:
+    u = None
+    for _ in range(steps):
+        jacobian = f.at(x)
+        image = jacobian.jvp(v[:, None])[:, 0]
+        stretch = torch.linalg.vector_norm(image, dim=1)
+        turned = image / stretch[:, None]
+        angle = torch.zeros_like(stretch) if u is None else (turned * u).sum(dim=1).clamp(-1, 1).arccos()
+        x, u = x + gamma * v, turned
+        yield Shot(x, v, u, angle, _moved(f, x, jacobian.h), abs(gamma) * stretch)
+
+
+def _moved(f: BottleneckMap, x: Tensor, h: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(f(x) - h, dim=1)
