@@ -30,6 +30,8 @@ class Schedule:
         prediction_type: what the network returns: the noise, the velocity or the clean sample.
         spacing: how the timesteps of a shorter run are laid out (arXiv 2305.08891, table 2).
         steps_offset: added to every timestep of the "leading" spacing.
+        sample_range: where x_0 lies when it is pixels, [-sample_range, sample_range]; None for latents. Sampling
+            keeps P_t within it; inversions and their replays, which end at a given x_0, do not.
     """
 
     alphas_cumprod: Float64[Tensor, " train_steps"]
@@ -37,6 +39,7 @@ class Schedule:
     prediction_type: PredictionType = "epsilon"
     spacing: Spacing = "leading"
     steps_offset: int = 0
+    sample_range: float | None = None
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)

@@ -54,12 +54,19 @@ def to_epsilon(
         return output
     if prediction_type == "v_prediction":
         return _root(abar) * output + _root(1 - abar) * x
-    return (x - _root(abar) * output) / _root(1 - abar)
+    return noise_that_leads_to(output, x, abar)
 
 
 def predict_x0(x: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], abar: Level) -> Float[Tensor, "b c h w"]:
     """P_t: the clean latent that x_t and its noise imply."""
     return (wide(x) - _root(1 - abar) * wide(eps)) / _root(abar)
+
+
+def noise_that_leads_to(
+    x0: Float[Tensor, "b c h w"], x: Float[Tensor, "b c h w"], abar: Level
+) -> Float[Tensor, "b c h w"]:
+    """eps for which `predict_x0` of x_t is x_0."""
+    return (wide(x) - _root(abar) * wide(x0)) / _root(1 - abar)
 
 
 def direction(eps: Float[Tensor, "b c h w"], abar_prev: Level, sigma: float) -> Float[Tensor, "b c h w"]:

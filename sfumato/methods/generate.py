@@ -12,6 +12,7 @@ from sfumato.core.noise import gaussian_batch
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.methods.params import Params, option
+from sfumato.shifts.sample_range import WithinRange
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def generate(
 ) -> Iterator[StepState]:
     """Yield the steps from x_T ~ N(0, I) to x_0, one row per seed; all noise is a function of (seed, t)."""
     schedule = guided.schedule
+    within = [] if schedule.sample_range is None else [WithinRange(schedule.sample_range)]
     x = gaussian_batch(shape, seeds, step=len(schedule), tag="generate", device=device)
     yield from reverse(
         guided,
@@ -43,5 +45,5 @@ def generate(
         condition,
         eta=params.eta,
         noise_maps=fresh_noise(seeds),
-        shifts=shifts,
+        shifts=[*shifts, *within],
     )

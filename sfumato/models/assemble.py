@@ -43,7 +43,8 @@ def assemble(
         if parts.get("text_encoder" + suffix) is not None
     ]
     scheduler = parts["scheduler"]
-    schedule = schedule_from_config({**scheduler.config, "_class_name": type(scheduler).__name__})
+    config = {**scheduler.config, "_class_name": type(scheduler).__name__}
+    schedule = schedule_from_config(config, pixels=autoencoder is None)
     for problem in _problems(unet, codec, towers):
         raise BadInput(f"{name} cannot be used: {problem}; sfumato works with {SUPPORTED}.")
     return DiffusionModel(

@@ -12,22 +12,28 @@ from sfumato.errors import BadInput
 LEARNED = ("learned", "learned_range")
 
 
-def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
+def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> Schedule:
     """The schedule that a network was trained on, whichever solver its folder names.
 
     A solver's own settings (order, Karras sigmas, Euler's ancestors) say how diffusers would sample, not what the
-    network learned; they are not part of the schedule. `alphas_cumprod` are diffusers' float32 numbers, widened.
+    network learned; they are not part of the schedule. Neither is the large fixed variance beta_t ("fixed_large"):
+    eta = 1 is the small one here, which is the better of the two in fewer steps than were trained (Song et al.,
+    arXiv 2010.02502, table 1). `alphas_cumprod` are diffusers' float32 numbers, widened.
 
     Args:
         config: content of `scheduler_config.json`, or a scheduler's `config` with its class as "_class_name".
+        pixels: whether x_0 is pixels; then "clip_sample" says that sampling keeps to their range. Pipelines with an
+            autoencoder never clip, whatever the file says.
 
     Raises:
-        BadInput: not a variance-preserving schedule of betas, or a learned variance.
+        BadInput: not a variance-preserving schedule of betas, a learned variance, or dynamic thresholding.
     """
     config = _complete(config)
     name = config["_class_name"]
     if config.get("variance_type") in LEARNED:
         raise BadInput(f"{name} expects a learned variance, which is not supported: use a fixed-variance model.")
+    if config.get("thresholding"):
+        raise BadInput(f"{name} expects dynamic thresholding, which is not supported: set thresholding to false in it.")
     prediction = config.get("prediction_type", "epsilon")
     if "beta_schedule" not in config or prediction not in ("epsilon", "v_prediction", "sample"):
         raise BadInput(
@@ -41,6 +47,7 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
         prediction_type=prediction,
         spacing=ddim.config.timestep_spacing,
         steps_offset=ddim.config.steps_offset,
+        sample_range=float(config.get("clip_sample_range", 1.0)) if pixels and config.get("clip_sample") else None,
     )
 
 

@@ -64,6 +64,21 @@ def test_schedules_of_another_kind_are_refused(name):
         schedule_from_config(config(getattr(diffusers, name)()))
 
 
+@pytest.mark.parametrize("solver", ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler"])
+def test_dynamic_thresholding_is_refused(solver):
+    with pytest.raises(BadInput, match=f"{solver} expects dynamic thresholding"):
+        schedule_from_config({"_class_name": solver, **BETAS, "thresholding": True})
+
+
+def test_only_a_scheduler_that_clips_pixels_gives_their_range():
+    for solver, expected in {"DDPMScheduler": 1.0, "DDIMScheduler": 1.0, "PNDMScheduler": None}.items():
+        schedule = schedule_from_config({"_class_name": solver, **BETAS}, pixels=True)
+        assert schedule.sample_range == expected, solver
+    wide = {"_class_name": "DDPMScheduler", **BETAS, "clip_sample_range": 2.5, "variance_type": "fixed_large"}
+    assert schedule_from_config(wide, pixels=True).sample_range == 2.5
+    assert schedule_from_config(wide).sample_range is None
+
+
 def test_flow_prediction_is_refused():
     scheduler = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     with pytest.raises(BadInput, match="DPMSolverMultistepScheduler"):

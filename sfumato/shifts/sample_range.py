@@ -1,0 +1,32 @@
+"""Sampling pixels: P_t is kept where pixels can be."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.core.step import noise_that_leads_to, predict_x0, wide
+
+
+@dataclass(frozen=True)
+class WithinRange(Shift):
+    """Choose the noise so that P_t lies in [-limit, limit], where the network's own would lead outside.
+
+    P_t and D_t both follow the new noise, as in the posterior mean of DDPM (Ho et al., arXiv 2006.11239, eq. 7) with
+    the clipped x_0. Where P_t is inside already, the noise is the network's bit for bit.
+
+    Attributes:
+        limit: largest absolute value of x_0.
+    """
+
+    limit: float
+
+    def noise(self, state: StepState, eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """eps, or (x_t - sqrt(abar_t) P) / sqrt(1 - abar_t) for the clipped P."""
+        prediction = predict_x0(state.x_t, eps, state.abar)
+        clipped = prediction.clamp(-self.limit, self.limit)
+        moved = noise_that_leads_to(clipped, state.x_t, state.abar)
+        return torch.where(clipped == prediction, wide(eps), moved)
