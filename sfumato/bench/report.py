@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.bench.items import Item, Pictures
+from sfumato.bench.items import Benchmark, Item, Pictures
 from sfumato.bench.journal import Record
 from sfumato.bench.runner import picture_path
 from sfumato.bench.settings import Setting
@@ -75,7 +75,7 @@ def write_page(
     items: Sequence[Item],
     records: Sequence[Record],
     lines: Sequence[Line],
-    metrics: Mapping[str, Metric],
+    benchmark: Benchmark,
 ) -> Path:
     """The page, with every picture inside: it can be sent as one file.
 
@@ -87,9 +87,10 @@ def write_page(
         items: the edits.
         records: their results.
         lines: the means.
-        metrics: what was measured, by name.
+        benchmark: says what was measured, and what of it comes first.
     """
-    measured = {name: each for name, each in {**metrics, **COSTS}.items() if any(name in line.means for line in lines)}
+    known = {**{name: benchmark.metrics[name] for name in benchmark.headline}, **COSTS, **benchmark.metrics}
+    measured = {name: each for name, each in known.items() if any(name in line.means for line in lines)}
     place = {item.name: n for n, item in enumerate(items)}
     found = [_pictures(item) for item in items]
     page = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8")).substitute(
@@ -105,11 +106,11 @@ def write_page(
 
 
 def _means(lines: Sequence[Line], measured: Mapping[str, Metric]) -> str:
-    head = [_head(name) for name in ("setting", "kind", "edits", "failed")]
+    head = [_head(name) for name in ("setting", "group", "edits", "failed")]
     rows = []
     for line in lines:
         title = f"{line.setting.method} {json.dumps(dict(line.setting.params))}"
-        cells = [f'<td title="{escape(title)}">{escape(line.setting.name)}</td>', f"<td>{escape(line.kind)}</td>"]
+        cells = [f'<td title="{escape(title)}">{escape(line.setting.name)}</td>', f"<td>{escape(line.group)}</td>"]
         cells += [_number(line.finished), _number(line.failed)]
         rows.append(cells + [_number(line.means.get(name)) for name in measured])
     return _table("means", head + [_head(name, each) for name, each in measured.items()], rows)
@@ -132,8 +133,8 @@ def _edits(
     for record in records:
         n = place[record["item"]]
         item, pictures = items[n], found[n]
-        words = [named[record["setting"]], item.kind, item.split, f"{item.source_text} → {item.target_text}"]
-        cells = [f"<td>{escape(word)}</td>" for word in words]
+        cells = [f"<td>{escape(word)}</td>" for word in (named[record["setting"]], item.kind, item.split)]
+        cells.append(f'<td class="words">{escape(item.source_text)} → {escape(item.target_text)}</td>')
         cells.append(_shown(f"s{n}" if pictures else "", item.source_text))
         if "error" in record:
             cells.append(f'<td class="error">{escape(record["error"])}</td>')

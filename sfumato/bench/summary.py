@@ -23,37 +23,40 @@ COSTS = {
 
 @dataclass(frozen=True)
 class Line:
-    """One setting over the edits of one kind.
+    """One setting over some of the edits.
 
     Attributes:
         setting: which.
-        kind: of the edits, or `ALL`.
+        group: a kind of edits, or a split such as "split test", or `ALL`.
         finished: number of edits that the means are over.
         failed: number of edits that raised.
         means: mean of every metric and cost, by name; NaN where no edit has a value.
     """
 
     setting: Setting
-    kind: str
+    group: str
     finished: int
     failed: int
     means: Mapping[str, float]
 
 
 def summarise(settings: Sequence[Setting], items: Sequence[Item], records: Sequence[Record]) -> list[Line]:
-    """For each setting a line over all edits, and one for each kind."""
-    kind_of = {item.name: item.kind for item in items}
-    kinds = list(dict.fromkeys(kind_of.values()))
+    """For each setting a line over all edits, one for each kind and one for each split, where there are several."""
+    groups = {item.name: (ALL, item.kind, f"split {item.split}") for item in items}
+    kinds, splits = (list(dict.fromkeys(each[n] for each in groups.values())) for n in (1, 2))
+    names = [ALL, *(kinds if len(kinds) > 1 else []), *(splits if len(splits) > 1 else [])]
     lines = []
     for setting in settings:
         own = [record for record in records if record["setting"] == setting.key]
-        for kind in [ALL, *(kinds if len(kinds) > 1 else [])]:
-            some = [record for record in own if kind in (ALL, kind_of[record["item"]])]
-            good = [numbers(record) for record in some if "error" not in record]
-            names = dict.fromkeys(name for each in good for name in each)
-            means = {name: mean(each.get(name, math.nan) for each in good) for name in names}
-            lines.append(Line(setting, kind, len(good), len(some) - len(good), means))
+        lines += [_line(setting, name, [each for each in own if name in groups[each["item"]]]) for name in names]
     return lines
+
+
+def _line(setting: Setting, group: str, records: Sequence[Record]) -> Line:
+    good = [numbers(record) for record in records if "error" not in record]
+    names = dict.fromkeys(name for each in good for name in each)
+    means = {name: mean(each.get(name, math.nan) for each in good) for name in names}
+    return Line(setting, group, len(good), len(records) - len(good), means)
 
 
 def numbers(record: Record) -> dict[str, float]:
@@ -74,7 +77,7 @@ def as_json(lines: Iterable[Line]) -> list[dict[str, Any]]:
             "setting": line.setting.name,
             "method": line.setting.method,
             "params": dict(line.setting.params),
-            "kind": line.kind,
+            "group": line.group,
             "finished": line.finished,
             "failed": line.failed,
             "means": dict(line.means),

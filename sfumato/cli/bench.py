@@ -111,7 +111,7 @@ def _run(runner: "Runner", settings: "Sequence[Setting]", arguments: Namespace) 
     about = f"{len(items)} edits ({benchmark.identity}); model {arguments.model}, device {runner.model.network.device}."
     written = [
         write_parquet(folder, settings, items, records, benchmark.metrics),
-        write_page(folder, title, about, settings, items, records, lines, benchmark.metrics),
+        write_page(folder, title, about, settings, items, records, lines, benchmark),
     ]
     failed = [record for record in records if "error" in record]
     if arguments.json:
@@ -131,7 +131,7 @@ def _print(lines: "Sequence[Line]", benchmark: "Benchmark") -> None:
     names = [*benchmark.headline, *COSTS]
     rows = [["setting", "edits", "failed", *(name.replace("clip_similarity_", "clip_") for name in names)]]
     for line in lines:
-        if line.kind == ALL:
+        if line.group == ALL:
             means = [line.means.get(name, float("nan")) for name in names]
             numbers = ["-" if value != value else shown(value) for value in means]
             rows.append([line.setting.name, str(line.finished), str(line.failed), *numbers])

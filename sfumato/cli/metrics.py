@@ -33,15 +33,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 def add_judge(parser: CommandParser) -> None:
     """The networks that the metrics use: local folders, or hub ids, the only case in which anything is downloaded."""
     group = parser.add_argument_group("networks (local folders, or hub ids)")
-    group.add_argument(
-        "--clip", metavar="FOLDER", help="for texts: a CLIP; default the shipped dual encoder, which knows emoji alone"
-    )
-    group.add_argument("--structure", metavar="FOLDER", help="a DINO or another ViT; default the image tower of --clip")
-    group.add_argument(
-        "--lpips",
-        metavar="FOLDER",
-        help="VGG16, AlexNet, SqueezeNet, a ViT, or efficientnet-lite0; default the image tower of --clip",
-    )
+    group.add_argument("--clip", metavar="FOLDER", help="for texts: a CLIP; default the shipped one, for emoji alone")
+    group.add_argument("--structure", metavar="FOLDER", help="DINO or another ViT; default --clip's image tower")
+    group.add_argument("--lpips", metavar="FOLDER", help="VGG, AlexNet, SqueezeNet or a ViT; default as --structure's")
 
 
 def load_judge(arguments: Namespace, device: str | None = None) -> "Judge":

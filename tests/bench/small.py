@@ -1,0 +1,65 @@
+"""A tiny benchmark in PIE-Bench's layout, a tiny model and a tiny judge, all made here."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from sfumato.bench.piebench import IMAGES, MAPPING
+from sfumato.metrics import Judge
+from tests.metrics.test_text import save_clip
+from tests.tiny import tiny_picture
+
+SIDE = 32
+
+
+def runs(mask):
+    """bool [h,w] -> [start, length, ...] over the pixels row by row."""
+    flat = np.concatenate([[False], mask.ravel(), [False]])
+    starts, ends = np.flatnonzero(flat[1:] & ~flat[:-1]), np.flatnonzero(~flat[1:] & flat[:-1])
+    return [int(x) for start, end in zip(starts, ends, strict=True) for x in (start, end - start)]
+
+
+def square():
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[6:20, 8:25] = True
+    return mask
+
+
+def entry(name, kind, source, target, mask):
+    return {
+        "image_path": f"{kind}_some_edits/{name}.jpg",
+        "original_prompt": source,
+        "editing_prompt": target,
+        "editing_instruction": "change it",
+        "editing_type_id": str(kind),
+        "blended_word": "apple cat",
+        "mask": runs(mask),
+    }
+
+
+def layout(folder, **more):
+    """Three edits of two kinds; `more` entries without pictures."""
+    entries = {
+        "000000000000": entry("000000000000", 0, "a red [apple]", "a red [cat]", square()),
+        "111000000001": entry("111000000001", 1, "a dog", "a [green] dog", square()),
+        "111000000002": entry("111000000002", 1, "a blue star", "a red heart", np.ones((SIDE, SIDE), bool)),
+    }
+    for n, each in enumerate(entries.values()):
+        path = folder / IMAGES / each["image_path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tiny_picture(SIDE, SIDE, seed=n).save(path, quality=95)
+    (folder / MAPPING).write_text(json.dumps(entries | more))
+    return folder
+
+
+def judge(folder):
+    """With a random dual encoder for everything."""
+    save_clip(folder)
+    return Judge.load(folder)
+
+
+def blurred(pixels):
+    """Something that is not the source."""
+    picture = Image.fromarray(pixels)
+    return np.asarray(picture.resize((SIDE // 4, SIDE // 4)).resize((SIDE, SIDE)))

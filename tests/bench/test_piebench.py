@@ -1,0 +1,138 @@
+"""PIE-Bench's layout and rules, on a tiny copy of it that is made here."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.bench.piebench import MAPPING, PUBLISHED, PieBench, decode_mask, published
+from sfumato.errors import BadInput
+from tests.bench import small
+from tests.bench.small import SIDE, square
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    return small.judge(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return PieBench(small.layout(tmp_path))
+
+
+def test_entries_become_edits(bench):
+    assert [item.name for item in bench.items] == ["000000000000", "111000000001", "111000000002"]
+    assert [item.kind for item in bench.items] == ["random", "change object", "change object"]
+    assert bench.items[0].source_text == "a red apple"
+    assert bench.items[1].target_text == "a green dog"
+    found = bench.items[0].load()
+    assert found.source.shape == (SIDE, SIDE, 3)
+    assert found.target is None
+    expected = square()
+    expected[[0, -1]] = expected[:, [0, -1]] = True
+    assert np.array_equal(found.mask, expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 34), st.integers(0, 12)), max_size=5))
+def test_masks_are_runs_over_the_rows_and_a_border(pairs):
+    flat = [False] * 35
+    for start, length in pairs:
+        for place in range(start, min(start + length, 35)):
+            flat[place] = True
+    found = decode_mask([x for pair in pairs for x in pair], 5, 7)
+    for y in range(5):
+        for x in range(7):
+            assert found[y, x] == (flat[7 * y + x] or y in (0, 4) or x in (0, 6))
+
+
+@pytest.mark.parametrize("runs", [[1], [-1, 2], [1.5, 2], [True, 2], ["a", 2], [35, 1]])
+def test_masks_that_cannot_be(runs):
+    with pytest.raises(BadInput, match="its mask"):
+        decode_mask(runs, 5, 7)
+
+
+def test_the_published_numbers_by_their_own_rules(bench, judge):
+    items = bench.items[:2]
+    pictures = [item.load() for item in items]
+    edits = [small.blurred(each.source) for each in pictures]
+    found = published(judge, items, pictures, edits)
+    assert list(found) == list(PUBLISHED)
+    for n, (item, each, edit) in enumerate(zip(items, pictures, edits, strict=True)):
+        mask = np.repeat(each.mask[..., None], 3, 2).astype(float)
+        a, b = each.source / 255 * (1 - mask), edit / 255 * (1 - mask)
+        error = np.mean((a - b) ** 2)
+        assert found["mse_unedit_part"][n] == pytest.approx(error, rel=1e-5)
+        assert found["psnr_unedit_part"][n] == pytest.approx(-10 * np.log10(error), rel=1e-5)
+        shown, inside = (
+            torch.from_numpy(x).permute(2, 0, 1)[None].float() for x in (edit / 255, np.uint8(edit * mask) / 255)
+        )
+        whole = judge.clip.score(shown, [item.target_text]).item()
+        part = judge.clip.score(inside, [item.target_text]).item()
+        assert found["clip_similarity_target_image"][n] == pytest.approx(100 * max(whole, 0), abs=1e-3)
+        assert found["clip_similarity_target_image_edit_part"][n] == pytest.approx(100 * max(part, 0), abs=1e-3)
+
+
+def test_the_whole_picture_is_averaged_over_where_ours_takes_the_area(bench, judge):
+    item = bench.items[0]
+    pictures = item.load()
+    edit = small.blurred(pictures.source)
+    scores = bench.score(judge, [item], [pictures], [edit])
+    share = 1 - pictures.mask.mean()
+    assert scores["mse_unedit_part"][0] == pytest.approx(share * scores["outside_mse"][0], rel=1e-5)
+    assert scores.keys() < bench.metrics.keys()
+
+
+def test_a_full_mask_has_no_unedited_part(bench, judge):
+    item = bench.items[2]
+    pictures = item.load()
+    assert pictures.mask.all()
+    scores = bench.score(judge, [item], [pictures], [small.blurred(pictures.source)])
+    for name in ("psnr", "lpips", "mse", "ssim"):
+        assert np.isnan(scores[f"{name}_unedit_part"]).all()
+    assert np.isnan(scores["outside_mse"]).all()
+    assert np.isfinite(scores["clip_similarity_target_image_edit_part"]).all()
+
+
+def test_another_file_is_another_benchmark(tmp_path):
+    first = PieBench(small.layout(tmp_path)).identity
+    assert PieBench(tmp_path).identity == first
+    assert PieBench(small.layout(tmp_path, more={"original_prompt": "a"})).identity != first
+
+
+@pytest.mark.parametrize("text", [None, "not json", "[1, 2]", '{"a": 1}'])
+def test_folders_in_another_layout_are_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / MAPPING).write_text(text)
+    with pytest.raises(BadInput, match="is not PIE-Bench"):
+        PieBench(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_path": "../../secret.png"}, "inside annotation_images"),
+        ({"image_path": "/etc/passwd"}, "inside annotation_images"),
+        ({"image_path": "0_some_edits/nothing.jpg"}, "does not exist"),
+        ({"mask": "all"}, "a mask"),
+        ({"mask": [0, 1, 2]}, "edit bad: its mask"),
+        ({"mask": [10**9, 1]}, "begins at pixel"),
+    ],
+)
+def test_a_bad_entry_is_that_edit_s_own_failure(tmp_path, change, message):
+    good = small.entry("000000000000", 0, "a", "b", square())
+    items = PieBench(small.layout(tmp_path, bad=good | change)).items
+    assert len(items) == 4
+    with pytest.raises(BadInput, match=message):
+        items[3].load()
+
+
+def test_names_that_are_no_file_names_are_refused(tmp_path):
+    small.layout(tmp_path)
+    table = json.loads((tmp_path / MAPPING).read_text())
+    (tmp_path / MAPPING).write_text(json.dumps({"../x": table["000000000000"]}))
+    with pytest.raises(BadInput, match="names are letters"):
+        PieBench(tmp_path)
