@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from sfumato.errors import BadInput
-from sfumato.methods.params import Params, Stage, check_names, options_of
+from sfumato.methods.params import Params, Stage, check_names, defaults_of
 from sfumato.models.diffusion_model import DiffusionModel
 
 Chosen = TypeVar("Chosen", bound=Params)
@@ -83,9 +83,7 @@ def resolve(
         BadInput: an unknown option, a value out of range, or a guidance strength for a model without text.
     """
     check_names(given, params, stages, what)
-    defaults = {name: each.default for name, each in options_of(params).items()}
-    tuned = network.settings.get(section, {})
-    defaults |= {name: value for name, value in tuned.items() if name in defaults}
+    defaults = defaults_of(params, given, network.settings.get(section, {}))
     if not network.takes_text:
         defaults |= {name: 1.0 for name in STRENGTHS if name in defaults}
     values = _scaled_skip(defaults | dict(given), defaults, given)
@@ -115,12 +113,14 @@ def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], wh
 
 
 def check_params(network: DiffusionModel, params: Params) -> None:
-    """Ranges, the schedule's own limit on steps, and strengths that the model has a use for.
+    """Ranges, the schedule's own limit on steps, and whether the model has a use for the method and its strengths.
 
     Raises:
         BadInput: names the option and its range.
     """
     params.check()
+    if params.needs_text and not network.takes_text:
+        raise BadInput(f"{network.name or 'This model'} has no text input, which the method needs: choose another.")
     network.schedule.timesteps(params.steps)  # type: ignore[attr-defined]
     for name in STRENGTHS:
         if not network.takes_text and getattr(params, name, 1.0) != 1:

@@ -18,6 +18,7 @@ from sfumato.errors import BadInput
 from sfumato.images import Picture
 from sfumato.methods.params import Params
 from sfumato.methods.registry import Method
+from sfumato.models.text import read
 
 if TYPE_CHECKING:
     from sfumato.api.model import Model
@@ -131,6 +132,16 @@ class Inverted:
             **parameters(self.params),
         }
 
+    def _check_pairs(self, params: Params, targets: list[str]) -> None:
+        """Refuse parameters that do not go with a picture's two prompts. Raises BadInput."""
+        sources = spread(
+            [str(self.recipe(index)["source_prompt"]) for index in range(len(self))], len(targets), "picture"
+        )
+        towers = self.model.network.towers
+        pairs = zip(read(towers, sources), read(towers, targets), strict=True) if towers else ()
+        for source, target in pairs:
+            params.check_prompts(source, target)
+
     def _order(
         self,
         wanted: int,
@@ -148,6 +159,7 @@ class Inverted:
             revise(network, params, {"strength": each}, what)
         texts = spread(check_prompts(network, prompts, "target prompt", empty=False), wanted, "target prompt")
         check_prompts(network, [negative_prompt], "negative prompt", empty=True)
+        self._check_pairs(params, texts)
         chosen = spread(strengths or [getattr(params, "strength", 1.0)], wanted, "strength")
         pictures = spread(self.pictures, wanted, "picture")
         given = zip(spread(masks or [None], wanted, "mask"), pictures, strict=True)

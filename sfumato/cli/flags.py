@@ -58,6 +58,8 @@ def add_options(parser: CommandParser, title: str, options: Mapping[str, "Field[
         flag, text = flag_of(name), each.metadata["help"].replace("%", "%%")
         if each.type is bool:
             group.add_argument(flag, action="store_true", default=None, help=text)
+        elif each.type is str:
+            group.add_argument(flag, metavar="TEXT", help=f"{text}; {allowed(each)}")
         else:
             kind = _whole_number if each.type is int else _number
             group.add_argument(flag, type=kind, metavar="N", help=f"{text}; {allowed(each)}")
@@ -74,13 +76,13 @@ def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
     Raises:
         BadInput: names the parameter and its range.
     """
-    from sfumato.methods.params import options_of
+    from sfumato.methods.params import defaults_of, options_of
 
     options = options_of(params)
     # The limit of one follows from the other, so the one that was not given must not stand in the way.
     generous = {"steps": options["steps"].metadata["high"]} if "steps" in options else {}
     generous |= {"skip": 0} if "skip" in options else {}
-    params(**generous | dict(given)).check()
+    params(**defaults_of(params, given, {}) | generous | dict(given)).check()
 
 
 def flag_of(name: str) -> str:

@@ -6,9 +6,10 @@ The command line's flags, the checks and the contract tests are derived from the
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from sfumato.errors import BadInput
+from sfumato.models.prompt import Prompt
 
 Stage = Literal["invert", "edit", "generate"]
 
@@ -21,6 +22,8 @@ def option(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
+    choices: tuple[str, ...] = (),
+    after: Mapping[str, Any] | None = None,
 ) -> Any:
     """One field of a `Params`.
 
@@ -31,14 +34,23 @@ def option(
         low: smallest allowed value.
         high: largest allowed value.
         above: the value must be larger than this.
+        choices: the words that a text option takes; () for any text.
+        after: other defaults, by the value of the option `inversion`, where a method has that.
     """
-    metadata = {"help": help, "stage": stage, "low": low, "high": high, "above": above}
+    metadata: dict[str, Any] = {"help": help, "stage": stage, "low": low, "high": high, "above": above}
+    metadata |= {"choices": choices, "after": dict(after or {})}
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Params:
-    """Base of every method's parameters."""
+    """Base of every method's parameters.
+
+    Attributes:
+        needs_text: whether the method means nothing to a model without text input.
+    """
+
+    needs_text: ClassVar[bool] = False
 
     def check(self) -> None:
         """Refuse values of the wrong type or out of range.
@@ -52,10 +64,33 @@ class Params:
         if steps is not None and skip is not None and skip >= steps:
             raise BadInput(f"skip must be between 0 and {steps - 1}, one less than the {steps} steps, not {skip}.")
 
+    def check_prompts(self, source: Prompt, target: Prompt) -> None:
+        """Refuse prompts of a picture that the parameters do not go with, a named word that is missing, say.
+
+        Raises:
+            BadInput: names the parameter and the words that there are.
+        """
+
 
 def options_of(params: type[Params], stage: Stage | None = None) -> dict[str, Field[Any]]:
     """The fields of a method's parameters by name, all or those of one stage."""
     return {each.name: each for each in fields(params) if stage in (None, each.metadata["stage"])}
+
+
+def defaults_of(params: type[Params], given: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options are that the caller does not give: the model's own, else those of the chosen inversion.
+
+    Args:
+        params: a method's.
+        given: the caller's.
+        tuned: the model's own defaults, which hold for the inversion that they were found with.
+    """
+    options = options_of(params)
+    tuned = {name: value for name, value in tuned.items() if name in options}
+    tuned_with = tuned.get("inversion", options["inversion"].default if "inversion" in options else None)
+    chosen = given.get("inversion", tuned_with)
+    after = {name: each.metadata["after"].get(str(chosen), each.default) for name, each in options.items()}
+    return after | (tuned if chosen == tuned_with else {})
 
 
 def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[Stage, ...], what: str) -> None:
@@ -72,7 +107,9 @@ def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[St
 
 
 def allowed(each: Field[Any]) -> str:
-    """The range of a field in words, e.g. "between 1 and 1000"."""
+    """The values of a field in words, e.g. "between 1 and 1000"."""
+    if each.type is str:
+        return f"one of {', '.join(each.metadata['choices'])}" if each.metadata["choices"] else "any text"
     low, high, above = (each.metadata[key] for key in ("low", "high", "above"))
     if above is not None:
         return f"above {above:g} and at most {high:g}" if high is not None else f"above {above:g}"
@@ -91,6 +128,10 @@ def check_value(each: Field[Any], value: Any) -> None:
     if kind is bool:
         if not isinstance(value, bool):
             raise BadInput(f"{each.name} must be True or False, not {value!r}.")
+        return
+    if kind is str:
+        if not isinstance(value, str) or value not in (each.metadata["choices"] or (value,)):
+            raise BadInput(f"{each.name} must be {allowed(each)}, not {value!r}.")
         return
     whole = kind is int
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):

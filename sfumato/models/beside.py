@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfumato.core.schedule import Schedule
 from sfumato.core.state import Denoiser
+from sfumato.errors import BadInput
 from sfumato.models.taps import FromSource
 
 
@@ -39,8 +40,16 @@ class Beside:
     def predict(
         self, x: Float[Tensor, "rows c h w"], t: int | Tensor, cond: Any, taps: Sequence[Any] | None = None
     ) -> Float[Tensor, "rows c h w"]:
-        """The target's noise."""
+        """The target's noise.
+
+        Raises:
+            BadInput: two taps replace the same thing, so that only the last would be felt; before any evaluation.
+        """
         pairs = [tap for tap in taps or () if isinstance(tap, FromSource)]
+        replaced = [name for pair in pairs for name in pair.replaces]
+        for name in replaced:
+            if replaced.count(name) > 1:
+                raise BadInput(f"Two shifts replace {name} in the same steps: leave one of them out.")
         if not pairs:
             return self.network.predict(x, t, cond, taps)
         self.network.predict(self.latents[int(t)], t, self.condition, [pair.source for pair in pairs])

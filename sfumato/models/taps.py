@@ -93,10 +93,12 @@ class FromSource:
     Attributes:
         source: looks while the source is evaluated.
         target: acts in the evaluation of the target that follows, on what `source` saw.
+        replaces: names of the modules that `target` replaces something of; no other may replace it too.
     """
 
     source: AnyTap
     target: AnyTap
+    replaces: tuple[str, ...] = ()
 
 
 @contextmanager

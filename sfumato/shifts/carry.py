@@ -4,7 +4,8 @@ Prompt-to-Prompt (Hertz et al., arXiv 2208.01626) carries cross- and self-attent
 al., arXiv 2211.12572) features and self-attention. Maps of self-attention follow from the queries and keys, so these
 are carried and the maps are never in memory.
 
-The shifts here are for `replay_beside`. Rows of the target's evaluation: the conditional half comes last.
+The shifts here are for `replay_beside`, which refuses two that replace the same thing in the same step. In the rows of
+the target's evaluation the conditional half comes last.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,6 @@ from torch import Tensor
 
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
-from sfumato.errors import BadInput
 from sfumato.models.attention import Layers, RecordMaps, ReplaceMaps
 from sfumato.models.taps import FromSource, Record
 from sfumato.shifts.alignment import Alignment
@@ -58,9 +58,8 @@ class CarryMaps(Carry):
         if not self.active(state):
             return None
         source = RecordMaps(Layers(self.modules))
-        return FromSource(
-            source, ReplaceMaps(source.layers, lambda name, maps: self._moved(source.maps.pop(name), maps))
-        )
+        target = ReplaceMaps(source.layers, lambda name, maps: self._moved(source.maps.pop(name), maps))
+        return FromSource(source, target, replaces=self.modules)
 
     def _moved(
         self, source: Float[Tensor, "b heads queries n"], maps: Float[Tensor, "rows heads queries n"]
@@ -85,7 +84,7 @@ class CarryFeatures(Carry):
         if not self.active(state):
             return None
         source = Record(self.modules)
-        return FromSource(source, _Put(self.modules, source.outputs, self.put))
+        return FromSource(source, _Put(self.modules, source.outputs, self.put), replaces=self.modules)
 
 
 def into_conditional(source: Tensor, target: Tensor) -> Tensor:
@@ -101,21 +100,6 @@ def into_all(source: Tensor, target: Tensor) -> Tensor:
 def queries_and_keys(layers: Sequence[str]) -> tuple[str, ...]:
     """The modules whose outputs determine the maps of attention layers."""
     return tuple(f"{layer}.{part}" for layer in layers for part in ("to_q", "to_k"))
-
-
-def check_claims(shifts: Sequence[Shift]) -> None:
-    """Refuse shifts of which two would carry something into the same place: only the last would be felt.
-
-    Raises:
-        BadInput: names the place.
-    """
-    claimed: set[str] = set()
-    for shift in shifts:
-        if isinstance(shift, Carry) and shift.share > 0:
-            twice = claimed & set(shift.modules)
-            if twice:
-                raise BadInput(f"Two shifts replace {min(twice)} in the same steps: leave one of them out.")
-            claimed |= set(shift.modules)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""For methods that work along any inversion: the inversion as one of their parameters."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.core.state import StepState
+from sfumato.errors import BadInput
+from sfumato.inversion import Inversion
+from sfumato.methods import ddim, edit_friendly, native_ddpm
+from sfumato.methods.params import Params, option
+from sfumato.methods.registry import Invert
+from sfumato.models.condition import Condition
+from sfumato.models.diffusion_model import DiffusionModel
+
+INVERSIONS: dict[str, Invert] = {
+    "edit-friendly": edit_friendly.invert,
+    "ddim": ddim.invert,
+    "native-ddpm": native_ddpm.invert,
+}
+
+
+@dataclass(frozen=True)
+class InversionParams(Params):
+    """What the inversions need, and where the replay starts, as in the edit-friendly paper; usual settings for DDIM."""
+
+    inversion: str = option("edit-friendly", "how the picture is inverted", stage="invert", choices=tuple(INVERSIONS))
+    steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000, after={"ddim": 50})
+    eta: float = option(
+        1.0,
+        "share of the DDPM noise in every step; 0 for ddim, above 0 for the others",
+        stage="invert",
+        low=0,
+        high=1,
+        after={"ddim": 0.0},
+    )
+    source_strength: float = option(
+        3.5, "guidance strength of the source prompt", stage="invert", low=0, high=100, after={"ddim": 1.0}
+    )
+    exact: bool = option(
+        False,
+        "evaluate one timestep at a time, as the replay does: reconstructs bit for bit, slower; ddim always does",
+        stage="invert",
+    )
+    refine: int = option(
+        0, "fixed-point iterations per step of ddim: a more exact inversion", stage="invert", low=0, high=100
+    )
+    skip: int = option(
+        12,
+        "steps at the noisy end that the edit leaves out; more keeps more of the picture",
+        stage="edit",
+        low=0,
+        high=999,
+        after={"ddim": 0},
+    )
+    strength: float = option(
+        9.0, "guidance strength of the target prompt", stage="edit", low=0, high=100, after={"ddim": 7.5}
+    )
+
+    def check(self) -> None:
+        """Refuse values out of range, and those that the chosen inversion has no use for. Raises BadInput."""
+        super().check()
+        deterministic = self.inversion == "ddim"
+        if deterministic != (self.eta == 0):
+            raise BadInput(f"eta must be 0 for the inversion ddim and above 0 for the others, not {self.eta:g}.")
+        if self.refine and not deterministic:
+            raise BadInput(f"refine must be 0 for the inversion {self.inversion}, which is exact without.")
+
+
+def invert(
+    guided: Guided,
+    x0: Tensor,
+    condition: Any,
+    params: InversionParams,
+    *,
+    seeds: Sequence[int],
+    batch: int | None,
+) -> Generator[StepState, None, Inversion]:
+    """The inversion that the parameters name."""
+    chosen = INVERSIONS[params.inversion]
+    return (yield from chosen(guided, x0, condition, params, seeds=seeds, batch=batch))
+
+
+def network_of(guided: Guided) -> DiffusionModel:
+    """The network under the guidance, for methods that look inside it."""
+    return cast(DiffusionModel, guided.network)
+
+
+def source_of(guided: Guided, inversion: Inversion) -> Condition:
+    """The condition that an inversion was made under, one row per image."""
+    network, (height, width) = network_of(guided), inversion.x.shape[-2:]
+    return network.condition(inversion.prompts, size=(height * network.factor, width * network.factor))

@@ -1,0 +1,180 @@
+"""Prompt-to-Prompt: the attention of the source holds the layout while the prompt changes.
+
+Hertz, Mokady, Tenenbaum, Aberman, Pritch, Cohen-Or: "Prompt-to-Prompt Image Editing with Cross Attention Control",
+ICLR 2023, arXiv 2208.01626, section 3.2. Implemented: word swap and refinement (one alignment of the two prompts'
+words by their token ids), re-weighting of words, self-attention control, local blend; over every inversion, with the
+source on its recorded latents. Fractions count the steps that are really run. Re-weighting acts in all of them, as in
+the paper; the authors' code drops it when the cross-attention control ends. Not implemented: null-text optimisation,
+fractions for single words. SDXL's two towers read the same tokens: that they do is checked.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sfumato.core.guidance import Guided
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.errors import BadInput
+from sfumato.inversion import Inversion, replay_beside
+from sfumato.methods.inversions import InversionParams, invert, network_of, source_of
+from sfumato.methods.params import option
+from sfumato.methods.registry import method
+from sfumato.models.attention import Layers
+from sfumato.models.condition import Condition
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.layout import attention_layers, grid
+from sfumato.models.prompt import Prompt
+from sfumato.shifts.alignment import align, token_weights
+from sfumato.shifts.carry import CarryFeatures, CarryMaps, into_conditional, queries_and_keys
+from sfumato.shifts.local_blend import LocalBlend
+from sfumato.shifts.words import Reweight, WordMaps
+
+
+@dataclass(frozen=True)
+class PromptToPromptParams(InversionParams):
+    """Fractions of the edit-friendly paper; thresholds of the authors' code."""
+
+    needs_text: ClassVar[bool] = True
+
+    cross_steps: float = option(
+        0.6, "share of the steps in which the source's cross-attention is kept", stage="edit", low=0, high=1
+    )
+    self_steps: float = option(
+        0.2, "share of the steps in which the source's self-attention is kept", stage="edit", low=0, high=1
+    )
+    self_tokens: int = option(
+        256, "largest self-attention that is kept, in cells of its grid (16 x 16)", stage="edit", low=1, high=2**20
+    )
+    swap: bool = option(True, "a word that takes another's place takes over its attention, too", stage="edit")
+    reweight: str = option("", 'words of the target made stronger or weaker: "red=2,cat=0.5"', stage="edit")
+    blend: str = option("", 'words of either prompt; elsewhere the picture is held: "cat,dog"', stage="edit")
+    blend_threshold: float = option(
+        0.3, "where a word is: its attention above this share of the largest", stage="edit", low=0, high=1
+    )
+    blend_start: float = option(0.2, "share of the steps before anything is held", stage="edit", low=0, high=1)
+
+    def check(self) -> None:
+        """Refuse values out of range and words that cannot be read. Raises BadInput."""
+        super().check()
+        self.weights()
+        self.blended()
+
+    def weights(self) -> dict[str, float]:
+        """Words and their weights.
+
+        Raises:
+            BadInput: not of the form word=number, or a weight below 0 or not finite.
+        """
+        found = {}
+        for part in _parts(self.reweight):
+            word, _, number = (each.strip() for each in part.rpartition("="))
+            try:
+                weight = float(number)
+            except ValueError:
+                weight = -1.0
+            if not word or not 0 <= weight < float("inf"):
+                raise BadInput(
+                    f'reweight must be words with weights of at least 0, like "red=2,cat=0.5", not "{part}".'
+                )
+            found[word] = weight
+        return found
+
+    def blended(self) -> list[str]:
+        """The words that local blend is about."""
+        return _parts(self.blend)
+
+    def check_prompts(self, source: Prompt, target: Prompt) -> None:
+        """Refuse prompts without words, and words that are not there. Raises BadInput."""
+        for name, prompt in (("source", source), ("target", target)):
+            if not prompt.words:
+                raise BadInput(
+                    f"The {name} prompt has no words, but Prompt-to-Prompt works on them: say what is to be seen."
+                )
+        for word in self.weights():
+            target.positions(word)
+        for word in self.blended():
+            if not source.has(word) and not target.has(word):
+                raise BadInput(
+                    f'The word "{word}" of blend is in neither prompt: the source has {source.listed()}, '
+                    f"the target {target.listed()}."
+                )
+
+
+def control(
+    network: DiffusionModel, inversion: Inversion, source: Condition, target: Condition, params: PromptToPromptParams
+) -> list[Shift]:
+    """The shifts of the method, in order.
+
+    Raises:
+        BadInput: the tokens' words are not known, or no self-attention layer is small enough.
+    """
+    assert target.tokens is not None
+    if not (source.prompts and target.prompts):
+        raise BadInput("The two text encoders of this model split prompts differently, so words have no one place.")
+    size, tokens = (inversion.x.shape[-2], inversion.x.shape[-1]), target.tokens.shape[1]
+    alignment = align(source.prompts, target.prompts, tokens, swap=params.swap)
+    shifts: list[Shift] = []
+    if params.cross_steps:
+        layers = tuple(name for name, _ in Layers(cross=True).of(network.unet))
+        shifts.append(CarryMaps(layers, params.cross_steps, alignment))
+    if params.self_steps:
+        small = attention_layers(network.unet, size, cross=False, most_queries=params.self_tokens)
+        shifts.append(CarryFeatures(queries_and_keys(small), params.self_steps, into_conditional))
+    if weights := params.weights():
+        shifts.append(Reweight(token_weights(target.prompts, list(weights), list(weights.values()), tokens, 1.0)))
+    if words := params.blended():
+        shifts.append(_local_blend(network, inversion, source, target, words, params))
+    return shifts
+
+
+def _local_blend(
+    network: DiffusionModel,
+    inversion: Inversion,
+    source: Condition,
+    target: Condition,
+    words: list[str],
+    params: PromptToPromptParams,
+) -> LocalBlend:
+    """On the finest cross-attention of at most 16 x 16 cells."""
+    assert target.tokens is not None
+    size = (inversion.x.shape[-2], inversion.x.shape[-1])
+    names = attention_layers(network.unet, size, cross=True, most_queries=256)
+    finest = max(grid(network.unet, name, size) for name in names)
+    layers = Layers(tuple(name for name in names if grid(network.unet, name, size) == finest))
+    maps = [
+        WordMaps(
+            layers,
+            token_weights(each.prompts, words, [1.0] * len(words), target.tokens.shape[1], 0.0),
+            finest,
+        )
+        for each in (source, target)
+    ]
+    return LocalBlend(inversion.x, *maps, threshold=params.blend_threshold, start=params.blend_start)
+
+
+@method(
+    "prompt-to-prompt",
+    summary="attention control (ICLR 2023): words swapped, added or re-weighted while the layout holds",
+    params=PromptToPromptParams,
+    invert=invert,
+    section="prompt-to-prompt",
+    handles=("condition", "attention"),
+)
+def edit(
+    guided: Guided,
+    inversion: Inversion,
+    condition: Any,
+    params: PromptToPromptParams,
+    *,
+    shifts: Sequence[Shift],
+) -> Iterator[StepState]:
+    """Replay under the target prompt with the source's attention."""
+    source = source_of(guided, inversion)
+    moves = control(network_of(guided), inversion, source, condition, params)
+    yield from replay_beside(guided, inversion, source, condition, skip=params.skip, shifts=[*moves, *shifts])
+
+
+def _parts(text: str) -> list[str]:
+    """What is between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]

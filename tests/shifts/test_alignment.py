@@ -1,0 +1,85 @@
+"""Prompts are aligned word by word through their token ids."""
+
+import pytest
+import torch
+
+from sfumato.models.text import TextTower
+from sfumato.shifts.alignment import align, token_weights
+from tests.tiny import tiny_tokenizer
+
+TOKENS = 16
+
+
+@pytest.fixture(scope="module")
+def read():
+    """The tiny tokenizer knows colours and animals; it spells other words letter by letter."""
+    return TextTower(tiny_tokenizer(), None).read
+
+
+@pytest.fixture(scope="module")
+def pairs(read):
+    """(source position, target position, weight) of everything that is carried between the words of two prompts."""
+
+    def found(source, target, swap=True):
+        alignment = align([read(source)], [read(target)], TOKENS, swap=swap)
+        mix, own = alignment.mix[0], alignment.own[0]
+        assert torch.equal(own, (mix.sum(0) == 0).float()), "a token has its own map or one from the source"
+        assert mix[0, 0] == 1, "start to start"
+        ends = len(read(source).ids) - 1, len(read(target).ids) - 1
+        assert all(mix[ends[0] + k, ends[1] + k] == 1 for k in range(TOKENS - max(ends))), "end to end, padding too"
+        inner = mix[1 : ends[0], 1 : ends[1]]
+        rest = float(mix.sum() - inner.sum())
+        assert rest == pytest.approx(1 + TOKENS - max(ends)), "words only to words"
+        carried = {(i + 1, j + 1): round(float(inner[i, j]), 4) for i, j in inner.nonzero().tolist()}
+        return carried, own[1 : ends[1]].tolist()
+
+    return found
+
+
+def test_the_same_prompt_is_the_identity(read):
+    alignment = align([read("red cat")], [read("Red  cat")], TOKENS, swap=True)
+    assert torch.equal(alignment.mix[0], torch.eye(TOKENS))
+    assert not alignment.own.any()
+
+
+def test_a_swapped_word_takes_over(pairs):
+    assert pairs("red cat", "red dog") == ({(1, 1): 1, (2, 2): 1}, [0, 0])
+    assert pairs("red cat", "red dog", swap=False) == ({(1, 1): 1}, [0, 1])
+
+
+def test_added_and_dropped_words(pairs):
+    assert pairs("red cat", "blue red star cat") == ({(1, 2): 1, (2, 4): 1}, [1, 0, 1, 0])
+    assert pairs("blue red star cat", "red cat") == ({(2, 1): 1, (4, 2): 1}, [0, 0])
+
+
+def test_words_of_several_tokens(pairs):
+    """ "kitten" has six tokens, "cat" one."""
+    spread, _ = pairs("cat", "kitten")
+    assert spread == {(1, j): round(1 / 6, 4) for j in range(1, 7)}
+    gathered, _ = pairs("kitten", "cat")
+    assert gathered == {(i, 1): 1 for i in range(1, 7)}
+    assert pairs("kitten", "mitten")[0] == {(i, i): 1 for i in range(1, 7)}
+
+
+def test_words_that_share_letters_are_other_words(pairs):
+    assert pairs("red kitten", "red mitten", swap=False) == ({(1, 1): 1}, [0, 1, 1, 1, 1, 1, 1])
+
+
+def test_several_swapped_words_in_a_row(pairs):
+    assert pairs("red cat", "blue dog") == ({(1, 1): 1, (2, 2): 1}, [0, 0])
+    uneven, own = pairs("red", "star blue")
+    assert (uneven, own) == ({(1, 1): 0.5, (1, 2): 0.5}, [0, 0])
+
+
+def test_no_words_at_all(pairs):
+    assert pairs("", "red cat") == ({}, [1, 1])
+    assert pairs("red cat", "") == ({}, [])
+
+
+def test_weights_stand_at_the_words(read):
+    prompts = [read("red cat"), read("cat, red kitten")]
+    weights = token_weights(prompts, ["red", "kitten"], [2.0, 0.5], TOKENS, 1.0)
+    expected = torch.ones(2, TOKENS)
+    expected[0, 1] = expected[1, 3] = 2
+    expected[1, 4:10] = 0.5
+    assert torch.equal(weights, expected)
