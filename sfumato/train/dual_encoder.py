@@ -15,12 +15,13 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
 from sfumato.models.folder import quiet
+from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import draw_captions, exported_folder, open_data
 from sfumato.train.frozen import load_frozen
 from sfumato.train.processes import rows_of_all
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.task import Batch, Phase
-from sfumato.train.tokenizer import train_tokenizer
+from sfumato.train.tokenizer import kept_tokenizer, tokenizer_fingerprint, train_tokenizer
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 #: Logits are scaled by at most 100 (Radford et al. 2021, section 2.5), so that training stays stable.
@@ -129,33 +130,40 @@ class Contrast(nn.Module):
 
 
 class DualEncoderTask:
-    """Trains a dual encoder on captioned pictures."""
+    """Trains a dual encoder on captioned pictures; `folder` is the run's, which keeps the tokenizer."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.bound_to: dict[str, str] = {}
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.shape = fill(DualEncoderNetwork, recipe.network, "network")
         self.loss = fill(DualEncoderLoss, recipe.loss, "loss")
         self.size = recipe.data.size
         self.data = open_data(recipe)
         self.weights = torch.as_tensor(self.data.sampling_weights())
-        self.tokenizer, self.clip = self._towers(recipe.seed)
+        if self.shape.freeze_text and not self.shape.start:
+            raise BadInput("network.freeze_text needs network.start: a random text tower is not worth freezing.")
+        started = newest_checkpoint(folder / "checkpoints") is not None
+        self.tokenizer = kept_tokenizer(folder / "tokenizer", started, self._learn_tokenizer)
+        self.bound_to = {"tokenizer": tokenizer_fingerprint(self.tokenizer)}
+        self.clip = self._towers(recipe.seed)
         if self.shape.freeze_text:
             self.clip.text_model.requires_grad_(False)
             self.clip.text_projection.requires_grad_(False)
         self.phases = (Phase("dual_encoder", Contrast(self.clip)),)
 
-    def _towers(self, seed: int) -> tuple[CLIPTokenizer, CLIPModel]:
+    def _learn_tokenizer(self) -> CLIPTokenizer:
         if self.shape.start:
-            folder = exported_folder(self.shape.start)
-            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-            return tokenizer, load_frozen(CLIPModel, folder).requires_grad_(True).train()
-        if self.shape.freeze_text:
-            raise BadInput("network.freeze_text needs network.start: a random text tower is not worth freezing.")
+            return CLIPTokenizer.from_pretrained(exported_folder(self.shape.start), local_files_only=True)
         texts = [*self.data.captions, *(" ".join(words) for words in self.data.alternatives)]
-        tokenizer = train_tokenizer(texts, self.shape.vocabulary, self.shape.context)
+        return train_tokenizer(texts, self.shape.vocabulary, self.shape.context)
+
+    def _towers(self, seed: int) -> CLIPModel:
+        if self.shape.start:
+            clip = load_frozen(CLIPModel, exported_folder(self.shape.start)).requires_grad_(True).train()
+            if (side := clip.config.vision_config.image_size) != self.size:
+                raise BadInput(f"data.size must be {side}, as that of {self.shape.start}, not {self.size}.")
+            return clip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return tokenizer, build_dual_encoder(self.shape, self.size, tokenizer, self.loss.temperature)
+            return build_dual_encoder(self.shape, self.size, self.tokenizer, self.loss.temperature)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """Augmented pixels, normalised as the exported preprocessor does, and token ids."""
@@ -163,7 +171,7 @@ class DualEncoderTask:
         pixels = torch.from_numpy(self.data.images[rows.numpy()]).float() / 127.5 - 1
         pixels = jitter(pixels, generator, self.loss.shift, self.loss.zoom)
         captions = draw_captions(self.data, rows, generator)
-        tokens = tokenise(self.tokenizer, captions, self.shape.context)
+        tokens = tokenise(self.tokenizer, captions, self.tokenizer.model_max_length)
         return {"pixels": pixels, "ids": tokens["input_ids"], "mask": tokens["attention_mask"]}
 
     def sample(self, folder: Path, step: int) -> None:

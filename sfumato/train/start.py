@@ -27,7 +27,7 @@ def build_task(recipe: Recipe, folder: Path, device: torch.device | str = "cpu")
     if recipe.kind == "autoencoder":
         return AutoencoderTask(recipe)
     if recipe.kind == "dual-encoder":
-        return DualEncoderTask(recipe)
+        return DualEncoderTask(recipe, folder)
     if recipe.kind == "diffusion":
         return DiffusionTask(recipe, folder, device)
     raise BadInput(f"a recipe's kind must be one of {', '.join(KINDS)}, not '{recipe.kind}'.")

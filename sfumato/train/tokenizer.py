@@ -1,13 +1,18 @@
 """A CLIP tokenizer of our own: lower-cased byte-level BPE, learned from the captions of the corpus."""
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizer
 
 from sfumato.errors import BadInput
+from sfumato.files import replaced_folder
+from sfumato.models.folder import readable
+from sfumato.train.processes import is_first
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -43,6 +48,34 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int, context: int) -> C
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
     tokens = [*letters, *("".join(pair) for pair in merges)]
     return CLIPTokenizer(vocab=_vocabulary(dict.fromkeys(tokens)), merges=merges, model_max_length=context)
+
+
+def kept_tokenizer(folder: Path, started: bool, learn: Callable[[], CLIPTokenizer]) -> CLIPTokenizer:
+    """The tokenizer in `folder`, where a run keeps it; a run that has not begun learns one and puts it there.
+
+    Args:
+        folder: it alone lies there.
+        started: the run has a checkpoint. If it is of before tokenizers were kept, the same is learned once more.
+        learn: what makes it.
+
+    Raises:
+        BadInput: the kept one cannot be read.
+    """
+    if started and folder.is_dir():
+        with readable(f"the run's tokenizer in {folder} cannot be read; put it back, or give this run its own folder"):
+            return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = learn()
+    if is_first():
+        with replaced_folder(folder) as beside:
+            tokenizer.save_pretrained(beside)
+    return tokenizer
+
+
+def tokenizer_fingerprint(tokenizer: CLIPTokenizer) -> str:
+    """SHA-256, in hexadecimal, of the vocabulary, the merges and the context."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    known = [sorted(model["vocab"].items()), model["merges"], tokenizer.model_max_length]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 def _vocabulary(tokens: Iterable[str]) -> dict[str, int]:

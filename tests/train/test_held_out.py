@@ -31,7 +31,7 @@ def tasks(corpus: Path, folder: Path):
         Recipe(kind="autoencoder", data=data, network={"channels": (8, 8, 8), "groups": 4, "f": 4})
     )
     towers = {"width": 64, "image_layers": 1, "text_layers": 1, "patch": 8, "vocabulary": 700}
-    dual_encoder = DualEncoderTask(Recipe(kind="dual-encoder", data=data, network=towers))
+    dual_encoder = DualEncoderTask(Recipe(kind="dual-encoder", data=data, network=towers), folder)
     autoencoder.export(folder / "autoencoder")
     dual_encoder.export(folder / "dual")
     network = {"channels": (8, 8), "heads": (1, 1), "groups": 4}

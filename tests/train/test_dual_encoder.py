@@ -1,0 +1,99 @@
+"""A dual encoder's run: its tokenizer stays, and what does not belong together is refused."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+
+from sfumato.errors import BadInput
+from sfumato.train.checkpoint import newest_checkpoint
+from sfumato.train.loop import Run
+from sfumato.train.seeds import step_generator
+from sfumato.train.start import build_task
+from sfumato.train.tokenizer import tokenizer_fingerprint, train_tokenizer
+from tests.train.conftest import write_pictures
+from tests.train.small import DUAL_ENCODER, small_recipe, trained
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """(recipe, run's folder, tokenizer's fingerprint) of a run that has a checkpoint; its captions have changed."""
+    own = write_pictures(tmp_path / "own")
+    recipe = small_recipe("dual-encoder", own, 1, DUAL_ENCODER)
+    run = trained(recipe, tmp_path / "run")
+    lines = (own / "metadata.jsonl").read_text().replace("disc", "circle").replace("square", "box")
+    (own / "metadata.jsonl").write_text(lines)
+    return recipe, tmp_path / "run", tokenizer_fingerprint(run.task.tokenizer)
+
+
+def again(recipe, folder):
+    return Run(build_task(recipe, folder), recipe, folder, "cpu")
+
+
+def test_a_run_keeps_its_tokenizer_when_its_captions_change(begun, tmp_path):
+    recipe, folder, fingerprint = begun
+    run = again(recipe, folder)
+    assert run.step == 1
+    assert tokenizer_fingerprint(run.task.tokenizer) == fingerprint
+    assert run.task.batch(step_generator(0, 0, 0), 4)["ids"].shape == (4, DUAL_ENCODER["context"])
+    other = again(recipe, tmp_path / "new")
+    assert tokenizer_fingerprint(other.task.tokenizer) != fingerprint, "the captions do not matter to this test"
+
+
+def test_a_run_without_a_checkpoint_learns_anew(begun):
+    recipe, folder, fingerprint = begun
+    shutil.rmtree(folder / "checkpoints")
+    assert tokenizer_fingerprint(again(recipe, folder).task.tokenizer) != fingerprint
+    list(again(recipe, folder).steps())
+    assert tokenizer_fingerprint(again(recipe, folder).task.tokenizer) != fingerprint
+
+
+def test_a_tokenizer_of_another_run_is_refused(begun):
+    recipe, folder, _ = begun
+    train_tokenizer(["of another run"], 600, 12).save_pretrained(folder / "tokenizer")
+    with pytest.raises(BadInput, match=r"trained with another tokenizer.*own folder"):
+        again(recipe, folder)
+    (folder / "tokenizer" / "tokenizer.json").write_text("{")
+    with pytest.raises(BadInput, match=r"tokenizer in .* cannot be read") as caught:
+        again(recipe, folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_before_tokenizers_were_kept_goes_on(begun, tmp_path):
+    recipe, folder, fingerprint = begun
+    recipe = small_recipe("dual-encoder", write_pictures(tmp_path / "same as before"), 2, DUAL_ENCODER)
+    shutil.rmtree(folder / "tokenizer")
+    state = newest_checkpoint(folder / "checkpoints") / "state.json"
+    state.write_text(json.dumps({k: v for k, v in json.loads(state.read_text()).items() if k != "bound_to"}))
+    run = again(recipe, folder)
+    list(run.steps())
+    assert run.step == 2
+    assert tokenizer_fingerprint(run.task.tokenizer) == fingerprint
+    assert tokenizer_fingerprint(again(recipe, folder).task.tokenizer) == fingerprint
+
+
+def test_one_tower_goes_on_with_the_other_as_it_was(begun, tmp_path):
+    recipe, folder, fingerprint = begun
+    again(recipe, folder).export(tmp_path / "export")
+    network = {"start": str(tmp_path / "export"), "freeze_text": True}
+    run = trained(small_recipe("dual-encoder", tmp_path / "own", 2, network), tmp_path / "image tower")
+    assert tokenizer_fingerprint(run.task.tokenizer) == fingerprint
+    before = dict(again(recipe, folder).task.clip.named_parameters())
+    moved = {name for name, p in run.task.clip.named_parameters() if not torch.equal(p, before[name])}
+    assert not any(name.startswith(("text_model", "text_projection")) for name in moved)
+    assert any(name.startswith("vision_model") for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "sentence"),
+    [({"freeze_text": True}, 32, "needs network.start"), ({"start": "EXPORT"}, 24, r"data\.size must be 32")],
+)
+def test_impossible_beginnings_are_refused(begun, tmp_path, network, size, sentence):
+    recipe, folder, _ = begun
+    again(recipe, folder).export(tmp_path / "export")
+    network = {key: str(tmp_path / "export") if value == "EXPORT" else value for key, value in network.items()}
+    data = dataclasses.replace(recipe.data, size=size)
+    with pytest.raises(BadInput, match=sentence):
+        build_task(dataclasses.replace(recipe, network=network, data=data), tmp_path / "x")
