@@ -19,6 +19,8 @@ from sfumato.files import write_bytes
 from sfumato.metrics import Judge
 
 BATCH = 16
+#: Most pixels that are judged at once: networks such as VGG keep maps of many channels at full size.
+JUDGED_PIXELS = 2**20
 #: Called with (done, total, what is being done).
 Show = Callable[[int, int, str], None]
 
@@ -96,7 +98,7 @@ class Runner:
                 if before.source.shape != after.shape:
                     height, width = after.shape[:2]
                     raise BadInput(f"{item.name}: the edit has another size, {width} x {height} pixels.")
-            scores = self.benchmark.score(self.judge, items, pictures, edited.pixels)
+            scores = self._scores(items, pictures, edited.pixels)
         except Exception as error:
             if len(items) == 1:
                 self._failed(setting, items[0], error)
@@ -106,7 +108,19 @@ class Runner:
             return
         for n, item in enumerate(items):
             cost = {name: getattr(edited, name) / len(items) for name in COSTS}
-            self._finished(setting, item, edited.pixels[n], cost, {name: all_of[n] for name, all_of in scores.items()})
+            self._finished(setting, item, edited.pixels[n], cost, scores[n])
+
+    def _scores(
+        self, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
+    ) -> list[dict[str, float]]:
+        """The metrics of each edit; a few at a time where they are large."""
+        height, width = edits[0].shape[:2]
+        together, scores = max(1, JUDGED_PIXELS // (height * width)), []
+        for start in range(0, len(items), together):
+            part = slice(start, start + together)
+            found = self.benchmark.score(self.judge, items[part], pictures[part], edits[part])
+            scores += [{name: all_of[n] for name, all_of in found.items()} for n in range(len(items[part]))]
+        return scores
 
     def _finished(
         self, setting: Setting, item: Item, pixels: NDArray[np.uint8], cost: dict[str, float], scores: dict[str, float]

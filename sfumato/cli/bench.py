@@ -99,6 +99,7 @@ def _about(benchmark: "Benchmark", model: "Model", judge: "Judge") -> dict[str, 
 
 
 def _run(runner: "Runner", settings: "Sequence[Setting]", arguments: Namespace) -> int:
+    from sfumato.api.report import shareable
     from sfumato.bench.report import write_page, write_parquet
     from sfumato.bench.summary import as_json, summarise
     from sfumato.cli.progress import progress
@@ -107,8 +108,8 @@ def _run(runner: "Runner", settings: "Sequence[Setting]", arguments: Namespace) 
         records = runner.run(settings, show)
     benchmark, items, folder = runner.benchmark, runner.items, arguments.out
     lines = summarise(settings, items, records)
-    title = f"{benchmark.name}, {runner.model.network.name}"
-    about = f"{len(items)} edits ({benchmark.identity}); model {arguments.model}, device {runner.model.network.device}."
+    title = f"{benchmark.name}, {shareable(arguments.model)}"
+    about = f"{len(items)} edits ({benchmark.identity}); device {runner.model.network.device}."
     written = [
         write_parquet(folder, settings, items, records, benchmark.metrics),
         write_page(folder, title, about, settings, items, records, lines, benchmark),
