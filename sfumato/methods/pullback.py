@@ -1,0 +1,140 @@
+"""Directions without labels and without text: pullback directions and geodesic shooting.
+
+Park, Kwon, Jo, Uh: "Unsupervised Discovery of Semantic Latent Directions in Diffusion Models", arXiv 2302.12469, over
+DDIM inversion. One latent x_t of the run is moved; everything after it is the ordinary reverse process, so a target
+prompt, a mask and other shifts work beside it. Implemented: local directions (section 3.1, 3.2) and global ones that
+were saved before (3.3), geodesic shooting, the normalisation of x_0 (3.4), the quality-boosted tail of Asyrp, random
+directions and principal components for comparison. The prompt of the edit conditions the Jacobian. Not implemented: the
+later version of the paper (x-space guidance, arXiv 2307.12868).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.errors import BadInput
+from sfumato.geometry import BottleneckMap, Directions, MoveLatent, Shot, parse_weights, shoot, shoot_straight
+from sfumato.geometry.basis import check_n, largest_rank, local_basis
+from sfumato.inversion import Inversion, replay
+from sfumato.methods.ddim import DDIMParams, invert
+from sfumato.methods.inversions import network_of
+from sfumato.methods.params import option
+from sfumato.methods.registry import method
+from sfumato.shifts.boost import QualityBoost
+
+RANK = 50
+"""Dimensions of a tangent space that a shot is transported to, as in the paper, where the bottleneck has so many."""
+
+
+@dataclass(frozen=True)
+class PullbackParams(DDIMParams):
+    """The paper's settings: no guidance, kappa = 0.99, tangent spaces of 50 dimensions."""
+
+    strength: float = option(1.0, "guidance strength of the target prompt", stage="edit", low=0, high=100)
+    direction: str = option(
+        "1", 'which: a number (1 moves the bottleneck most) or a name; mixed: "1=1,3=-0.5"', stage="edit"
+    )
+    directions: str = option("", "file of `sfumato directions find`; none: the picture's own directions", stage="edit")
+    kind: str = option(
+        "pullback", "random: a random direction, for comparison", stage="edit", choices=("pullback", "random")
+    )
+    gamma: float = option(
+        4.0, "length of a step in the latent; negative goes the other way", stage="edit", low=-1000, high=1000
+    )
+    shots: int = option(1, "steps of geodesic shooting", stage="edit", low=1, high=1000)
+    time: float = option(
+        1.0, "when: share of the run that is left; 1 changes what is coarse, 0.25 details", stage="edit", low=0, high=1
+    )
+    rank: int = option(
+        0, f"dimensions of a tangent space; 0: {RANK}, or what the bottleneck has", stage="edit", low=0, high=2**20
+    )
+    whole: bool = option(False, "keep the positions of the bottleneck instead of their sum", stage="edit")
+    raw: bool = option(False, "do not keep mean and deviation of the predicted picture", stage="edit")
+    kappa: float = option(0.99, "of that normalisation", stage="edit", low=0, high=0.9999)
+    boost: float = option(
+        0.0, "share of the run, at its end, that adds fresh noise (eta = 1)", stage="edit", low=0, high=1
+    )
+    chunk: int = option(64, "most rows in one pass of the Jacobian: bounds its memory", stage="edit", low=1, high=2**20)
+
+    def check(self) -> None:
+        """Refuse values out of range, and directions that cannot be. Raises BadInput."""
+        super().check()
+        weights = parse_weights(self.direction)
+        if self.directions:
+            Directions.load(self.directions).mix(weights)
+            return
+        for name in weights:
+            if not name.isdecimal() or not 1 <= int(name) <= (self.rank or 2**20):
+                raise BadInput(
+                    f'direction must be a number between 1 and the rank, not "{name}"; names need a file of directions.'
+                )
+
+
+def edited_step(params: PullbackParams) -> int:
+    """Index of the step whose x_t is moved: `time` of the run lies ahead, or the first step that is run at all."""
+    wanted = min(round((1 - params.time) * params.steps), params.steps - 1)
+    return max(wanted, params.skip)
+
+
+@method(
+    "pullback",
+    summary="directions without labels or text (2023): pullback metric of the bottleneck, geodesic shooting",
+    params=PullbackParams,
+    invert=invert,
+    section="pullback",
+    handles=("latent", "noise map"),
+)
+def edit(
+    guided: Guided,
+    inversion: Inversion,
+    condition: Any,
+    params: PullbackParams,
+    *,
+    shifts: Sequence[Shift],
+) -> Iterator[StepState]:
+    """Replay with x_t moved at one step."""
+    moves: list[Shift] = []
+    t = inversion.timesteps[edited_step(params)]
+    if params.gamma:
+        moves.append(_move(guided, inversion, params, t))
+    if params.boost:
+        seeds = inversion.seeds or (0,) * inversion.x.shape[1]
+        moves.append(QualityBoost(params.boost * len(guided.schedule), seeds))
+    yield from replay(guided, inversion, condition, skip=params.skip, shifts=[*moves, *shifts])
+
+
+def _move(guided: Guided, inversion: Inversion, params: PullbackParams, t: int) -> MoveLatent:
+    """What happens at timestep t, checked before anything is evaluated."""
+    network = network_of(guided)
+    x = inversion.x[0]
+    saved = Directions.load(params.directions) if params.directions else None
+    if saved is not None:
+        saved.check_fits(network, t, x.shape[1:])
+    pool = saved.pool if saved is not None else None if params.whole else "sum"
+    weights = parse_weights(params.direction)
+    f = BottleneckMap(network, t, None, pool, params.chunk)
+    numbers = [int(name) for name in weights] if saved is None else [1]
+    rank = params.rank or max(*numbers, min(RANK, largest_rank(f, x)))
+    check_n(f, x, rank)
+
+    def shots(x: Tensor, condition: Any) -> Iterator[Shot]:
+        here = BottleneckMap(network, t, condition, pool, params.chunk)
+        if params.kind == "random":
+            v = gaussian_batch(x.shape[1:], inversion.seeds or [0] * len(x), step=numbers[0], tag="random direction")
+            return shoot_straight(here, x, v.to(x), gamma=params.gamma, steps=params.shots)
+        if saved is not None:
+            u = saved.mix(weights).to(x.device).expand(len(x), -1)
+            return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank)
+        # the tangent space that is transported to matters from the second step on
+        basis = local_basis(here, x, max(numbers) if params.shots == 1 else rank)
+        u = sum((weight * basis.u[:, int(name) - 1] for name, weight in weights.items()), torch.zeros_like(basis.h))
+        return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank, basis=basis)
+
+    return MoveLatent(guided, t, shots, None if params.raw else params.kappa)

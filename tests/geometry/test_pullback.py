@@ -1,0 +1,178 @@
+"""The method: one latent of an ordinary run is moved; it composes with prompt, mask and saved directions."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sfumato
+from sfumato.core.guidance import Guided
+from sfumato.core.loop import reverse
+from sfumato.core.noise import gaussian_batch
+from sfumato.errors import BadInput
+from sfumato.geometry import BottleneckMap, Directions, find_directions, local_basis, normalised, recorded_shots
+from sfumato.methods.pullback import PullbackParams, edited_step
+from sfumato.shifts.boost import QualityBoost
+from tests.tiny import tiny_picture
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sd_folder):
+    return sfumato.load(str(tiny_sd_folder), "cpu")
+
+
+@pytest.fixture(scope="module")
+def inverted(model):
+    return model.invert([tiny_picture(32, 32), tiny_picture(32, 32, seed=1)], "red cat", method="pullback", steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def inversion(inverted):
+    return inverted.groups[0].inversion
+
+
+@pytest.fixture(scope="module")
+def saved(model, inversion, tmp_path_factory):
+    """A file of directions at the timestep of the first step."""
+    path = tmp_path_factory.mktemp("directions") / "found.safetensors"
+    f = BottleneckMap(model.network, inversion.timesteps[0], model.network.condition(["red cat"]))
+    find_directions(f, inversion.x[0], 4, steps=STEPS, names=["a", "b", "c", "d"]).save(path)
+    return path
+
+
+def first_state(inverted, prompt="red cat", **options):
+    return next(inverted.edit_steps(prompt, **options)).state
+
+
+def test_the_latent_is_moved_by_gamma_along_the_direction(model, inverted, inversion):
+    x, t = inversion.x[0], inversion.timesteps[0]
+    f = BottleneckMap(model.network, t, model.network.condition(["red cat"] * 2))
+    basis = local_basis(f, x, 3)
+    for sign in (1, -1):
+        with recorded_shots() as shots:
+            state = first_state(inverted, direction="3", gamma=sign * 0.5, raw=True)
+        torch.testing.assert_close(state.x_t, x + sign * 0.5 * basis.v[:, 2], rtol=0, atol=1e-5)
+        assert len(shots) == 1
+        torch.testing.assert_close(shots[0].expected, 0.5 * basis.values[:, 2], rtol=1e-4, atol=0)
+    network = Guided(model.network, None, (1.0, 1.0))
+
+    def predict(each):
+        return network.predict(each, t, f.condition)
+
+    with torch.no_grad():
+        wanted = normalised(predict, x, x + 0.5 * basis.v[:, 2], model.network.schedule.abar(t), 0.5)
+    found = first_state(inverted, direction="3", gamma=0.5, kappa=0.5).x_t
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+def test_nothing_else_of_the_run_is_touched(inverted, inversion):
+    """Before its step an edit at half time is the reconstruction."""
+    edit = [each.state.x_t for each in inverted.edit_steps("red cat", time=0.5, gamma=1.0)]
+    plain = [each.state.x_t for each in inverted.edit_steps("red cat", gamma=0.0)]
+    same = [torch.equal(a, b) for a, b in zip(edit, plain, strict=True)]
+    assert same == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("time", "skip", "index"), [(1.0, 0, 0), (0.5, 0, 3), (0.0, 0, 5), (1.0, 2, 2), (0.25, 2, 4), (0.9, 5, 5)]
+)
+def test_when(time, skip, index):
+    assert edited_step(PullbackParams(steps=6, time=time, skip=skip)) == index
+
+
+def test_steps_of_shooting_are_recorded_and_lengthen_the_edit(inverted, inversion):
+    with recorded_shots() as shots:
+        far = first_state(inverted, shots=3, gamma=0.2, raw=True)
+    assert len(shots) == 3
+    assert all(torch.isfinite(shot.length).all() and torch.isfinite(shot.angle).all() for shot in shots)
+    assert torch.equal(shots[-1].x, far.x_t)
+    distance = (far.x_t - inversion.x[0]).flatten(1).norm(dim=1)
+    assert bool((distance <= 0.6 + 1e-5).all())
+    assert bool((distance > 0.3).all())
+
+
+def test_saved_directions_and_their_mixtures(model, inverted, inversion, saved):
+    x = inversion.x[0]
+    state = first_state(inverted, directions=str(saved), direction="b=1,d=-1", gamma=0.01, raw=True)
+    f = BottleneckMap(model.network, inversion.timesteps[0], model.network.condition(["red cat"] * 2))
+    moved = f(state.x_t) - f(x)
+    wanted = Directions.load(saved).mix({"b": 1, "d": -1}).expand_as(moved)
+    assert bool((torch.nn.functional.cosine_similarity(moved, wanted, dim=1) > 0.99).all())
+    by_number = first_state(inverted, directions=str(saved), direction="2=1,4=-1", gamma=0.01, raw=True)
+    assert torch.equal(by_number.x_t, state.x_t)
+
+
+def test_a_target_prompt_a_mask_and_the_boost_beside_it(inverted):
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:24, 8:24] = 255
+    edit = inverted.edit("green dog", strength=3.0, gamma=1.0, boost=0.5, mask=Image.fromarray(mask))
+    for pixels, picture in zip(edit.pixels, inverted.pictures, strict=True):
+        differs = (pixels != picture.rgb).any(axis=-1)
+        assert not differs[mask == 0].any()
+        assert differs[mask == 255].any()
+
+
+def test_random_directions_are_a_function_of_seed_and_number(model, inversion, inverted):
+    a, b, c = (
+        first_state(inverted, kind="random", direction=each, gamma=0.5, raw=True).x_t for each in ("1", "1", "2")
+    )
+    assert torch.equal(a, b)
+    assert not torch.allclose(a, c)
+    torch.testing.assert_close((a - inversion.x[0]).flatten(1).norm(dim=1), torch.full((2,), 0.5).double())
+
+
+def test_the_boosted_tail_is_the_stochastic_process(model):
+    """Everywhere boosted, a deterministic run is the one of eta = 1 with the same noise; nowhere, itself."""
+    network = Guided(model.network, None, (1.0,))
+    condition, seeds = model.network.condition(["red cat"]), [4]
+    x = gaussian_batch((4, 8, 8), seeds, dtype=torch.float64)
+    timesteps = model.network.schedule.timesteps(5)
+
+    def noise(state):
+        return gaussian_batch((4, 8, 8), seeds, step=state.t, tag="boost")
+
+    def last(eta, maps, *shifts):
+        return list(reverse(network, x, timesteps, condition, eta=eta, noise_maps=maps, shifts=shifts))[-1].x_prev
+
+    stochastic = last(1.0, noise)
+    torch.testing.assert_close(last(0.0, lambda state: None, QualityBoost(1e9, seeds)), stochastic)
+    deterministic = last(0.0, lambda state: None)
+    assert torch.equal(last(0.0, lambda state: None, QualityBoost(0, seeds)), deterministic)
+    assert not torch.allclose(stochastic, deterministic)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"direction": "smile"}, 'must be a number between 1 and the rank, not "smile"'),
+        ({"direction": "0"}, "must be a number"),
+        ({"direction": "5", "rank": 4}, "must be a number"),
+        ({"direction": "1="}, "direction must be a name or a number"),
+        ({"directions": "nowhere.safetensors"}, "There is no file nowhere.safetensors"),
+        ({"gamma": 1e6}, "gamma must be between -1000 and 1000"),
+        ({"time": 1.5}, "time must be between 0 and 1"),
+        ({"kappa": 1.0}, "kappa must be"),
+        ({"chunk": 0}, "chunk must be"),
+        ({"shots": 0}, "shots must be"),
+        ({"kind": "wild"}, "kind must be one of pullback, random"),
+    ],
+)
+def test_refused_before_any_work(inverted, options, message):
+    calls = inverted.model.network.count.calls
+    with pytest.raises(BadInput, match=message):
+        inverted.edit_steps("red cat", **options)
+    assert inverted.model.network.count.calls == calls
+
+
+def test_refused_before_any_evaluation(model, inverted, saved, tmp_path):
+    calls = inverted.model.network.count.calls
+    for options, message in (
+        ({"rank": 17}, "n must be between 1 and 16"),
+        ({"direction": "17"}, "n must be between 1 and 16"),
+        ({"directions": str(saved), "time": 0.5}, "found at timestep"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            next(inverted.edit_steps("red cat", **options))
+    assert inverted.model.network.count.calls == calls
