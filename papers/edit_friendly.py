@@ -2,7 +2,7 @@
 
     python papers/edit_friendly.py --model emoji --out out/edit_friendly
 
-writes noise_maps.png, gaussian.png, reconstruction.png, edits.png, numbers.json and claims.md. `--page FILE` puts the
+writes one figure for each part (see FIGURES), numbers.json and claims.md. `--page FILE` puts the
 claims into a page between its marks too, and the figures beside it: no number in the documentation is copied by hand.
 Needs the extra `papers`.
 """
@@ -19,12 +19,23 @@ from typing import Any
 import torch
 
 import sfumato
-from papers.ddpm_noise_space import claims, gaussian, noise_maps, reconstruction, text_edits
+from papers.ddpm_noise_space import (
+    claims,
+    comparison,
+    gaussian,
+    noise_maps,
+    recolouring,
+    reconstruction,
+    shifting,
+    text_edits,
+)
 from papers.page import insert
 from sfumato.errors import BadInput
 from sfumato.examples import examples
 
-FIGURES = ("noise_maps.png", "gaussian.png", "reconstruction.png", "edits.png")
+FIGURES = tuple(
+    f"{name}.png" for name in ("noise_maps", "gaussian", "reconstruction", "edits", "shifting", "colour", "comparison")
+)
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -86,11 +97,18 @@ def measure(model: sfumato.Model, given: argparse.Namespace) -> dict[str, Any]:
     )
     reconstruction.draw(given.out / "reconstruction.png", numbers["reconstruction"])
 
-    options = {"steps": steps} if given.quick else {}
+    quick = {"steps": steps} if given.quick else {}
+    options = dict(quick)
     if given.source_strength is not None:
         options["source_strength"] = strength
     numbers["edits"], rows = text_edits.measure(model, images, sources, targets, seeds=given.seeds, tell=say, **options)
     text_edits.draw(given.out / "edits.png", numbers["edits"], rows)
+    numbers["shifting"], rows = shifting.measure(model, images, sources, tell=say, **options)
+    shifting.draw(given.out / "shifting.png", numbers["shifting"], rows)
+    numbers["colour"], rows = recolouring.measure(model, images, sources, tell=say, **quick)
+    recolouring.draw(given.out / "colour.png", numbers["colour"], rows)
+    numbers["comparison"], rows = comparison.measure(model, images, sources, targets, tell=say, **options)
+    comparison.draw(given.out / "comparison.png", numbers["comparison"], rows)
     return numbers
 
 

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from papers import edit_friendly, page
-from papers.ddpm_noise_space import claims
+from papers.ddpm_noise_space import claims, comparison, recolouring
 from sfumato.errors import BadInput
 from tests.tiny import tiny_picture
 
@@ -51,7 +52,13 @@ def test_numbers(written):
     assert len(edit["edit-friendly"]["ssim"]) == 2
     assert edit["reconstruction_latent_max_error"] < 1e-4
     assert edit["edit-friendly"]["distance_between_seeds"] > 0
-    assert len(numbers["claims"]) == 9
+    (shift,), (colour,), compared = numbers["shifting"], numbers["colour"], numbers["comparison"]
+    assert set(shift) == {"source", "edit-friendly", "native"}
+    assert len(colour["sdedit"]) == len(recolouring.LEVELS)
+    assert set(compared) == set(comparison.settings())
+    assert {"edit-friendly", "sdedit", "prompt-to-prompt, ddim", "prompt-to-prompt, edit-friendly"} <= set(compared)
+    over_both = sum(row.endswith(", ddim") for row in compared)
+    assert len(numbers["claims"]) == 12 + over_both
 
 
 def test_page(written):
@@ -81,3 +88,19 @@ def test_a_claim_can_fail():
     flat = {"variance": [1.0] * 4, "correlation": [0.0] * 3, "median_variance": 1.0, "mean_correlation": 0.0}
     judged = claims._of_noise_maps({"edit-friendly": flat, "native": flat, "sampling": flat})
     assert [claim.holds for claim in judged] == [False, False, True]
+
+
+def test_claims_on_shifting_and_colour_can_fail():
+    worse, better = {"psnr": 8.0}, {"psnr": 20.0}
+    (lost,) = claims._of_shifting([{"edit-friendly": worse, "native": better}])
+    assert not lost.holds
+    levels = [{"colour": 80.0, "texture": 0.1}, {"colour": 22.0, "texture": 0.9}]
+    edit = {"before": {"colour": 10.0}, "ours": {"colour": 20.0, "texture": 0.5}, "sdedit": levels}
+    assert recolouring.at_equal_colour(edit) == levels[1]
+    assert [claim.holds for claim in claims._of_colour([edit])] == [False, False]
+
+
+def test_the_subject_is_what_is_not_paper():
+    picture = np.full((4, 6, 3), 255, np.uint8)
+    picture[1:3, 2:5, 0] = 200
+    assert recolouring.subject(picture).sum() == 6

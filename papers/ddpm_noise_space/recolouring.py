@@ -1,0 +1,81 @@
+"""Colour manipulation (eq. 7) beside SDEdit of the picture with the colour painted on: which one keeps the texture?"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from papers.ddpm_noise_space.text_edits import Pixels
+from sfumato.api import Model
+from sfumato.images import contact_sheet, read_image, write_image
+from sfumato.methods.colour import rgb
+
+COLOUR = "#3388ff"
+NEARLY_WHITE = 240
+"""Above this level in all channels a pixel of the examples is paper, not subject."""
+LEVELS = (0.4, 0.55, 0.7, 0.85)
+"""Shares of the run that SDEdit leaves out: from much noise to little."""
+
+
+def measure(
+    model: Model, images: Sequence[Any], sources: Sequence[str], *, tell: Callable[[str], None], **options: Any
+) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
+    """Distance to the colour and likeness of the texture, ours and SDEdit's at several levels; rows of pictures."""
+    numbers, rows = [], []
+    for image, source in zip(images, sources, strict=True):
+        tell(f"colour: {source}")
+        picture = read_image(image).rgb
+        inside = subject(picture)
+        mask = Image.fromarray(np.where(inside, 255, 0).astype(np.uint8))
+        inverted = model.invert(image, source, method="colour", **options)
+        ours = inverted.edit(source, colour=COLOUR, mask=mask, residual=False).pixels[0]
+        painted = np.where(inside[..., None], np.asarray(rgb(COLOUR), np.uint8), picture)
+        beside = model.invert(Image.fromarray(painted), source, method="sdedit", **options)
+        steps = beside.params.steps  # type: ignore[attr-defined]
+        theirs = [
+            beside.edit(source, skip=min(steps - 1, round(share * steps)), mask=mask, residual=False).pixels[0]
+            for share in LEVELS
+        ]
+        measured = [_of(edit, picture, inside) for edit in (picture, ours, *theirs)]
+        numbers.append({"source": source, "before": measured[0], "ours": measured[1], "sdedit": measured[2:]})
+        rows.append([picture, ours, *theirs])
+    return numbers, rows
+
+
+def subject(picture: Pixels) -> NDArray[np.bool_]:
+    """Where the picture is not paper, bool [h,w]."""
+    return np.asarray((picture < NEARLY_WHITE).any(axis=2))
+
+
+def _of(edit: Pixels, source: Pixels, inside: NDArray[np.bool_]) -> dict[str, float]:
+    """colour: distance of the mean inside to the wanted one, levels of 255; texture: correlation of the brightness."""
+    mean = edit[inside].astype(float).mean(axis=0)
+    before, after = (picture[inside].astype(float).mean(axis=1) for picture in (source, edit))
+    flat = before.std() < 1e-6 or after.std() < 1e-6
+    return {
+        "colour": float(np.sqrt(((mean - np.asarray(rgb(COLOUR))) ** 2).mean())),
+        "texture": 0.0 if flat else float(np.corrcoef(before, after)[0, 1]),
+    }
+
+
+def at_equal_colour(numbers: dict[str, Any]) -> dict[str, float]:
+    """SDEdit's level whose colour is nearest to ours: there the textures can be compared."""
+    levels: list[dict[str, float]] = numbers["sdedit"]
+    return min(levels, key=lambda each: abs(each["colour"] - numbers["ours"]["colour"]))
+
+
+def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[Pixels]]) -> None:
+    """source | ours | SDEdit at several levels."""
+    names = ["source", "eq. 7", *(f"SDEdit from {1 - share:.0%}" for share in LEVELS)]
+    labels = [
+        [
+            f"{name}\ncolour {found['colour']:.0f}, texture {found['texture']:.2f}"
+            for name, found in zip(names, [each["before"], each["ours"], *each["sdedit"]], strict=True)
+        ]
+        for each in numbers
+    ]
+    scale = max(1, 128 // max(picture.shape[1] for picture in rows[0]))
+    write_image(path, contact_sheet(rows, labels, scale=scale, font_size=11))
