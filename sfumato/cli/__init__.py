@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from sfumato.cli.commands import parse
+from sfumato.cli.quiet import quiet_warnings
 from sfumato.cli.signals import Terminated, terminating
 from sfumato.errors import BadInput, NonFinite
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not end the command
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    quiet_warnings()
     try:
         with terminating():
             code = _run(words)

@@ -3,10 +3,22 @@
 import os
 import warnings
 
+#: They tell their own developers, and those who call them directly, what will change.
+_ANNOUNCING = r"(torch|diffusers|transformers|accelerate|huggingface_hub|tokenizers)(\.|$)"
+
+
+def quiet_warnings() -> None:
+    """Hide the warnings that no user can do anything about, and no others.
+
+    These are what libraries announce about their own future, and what Pillow remarks on files that it reads all the
+    same: `sfumato.images` says what matters of that.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=_ANNOUNCING)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
 
 def quiet_libraries() -> None:
-    """Only errors are said by diffusers and transformers; a download from the hub still shows its bar."""
-    warnings.simplefilter("ignore")
+    """Only errors are logged by diffusers and transformers; a download from the hub still shows its bar."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     import diffusers.utils.logging

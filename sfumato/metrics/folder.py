@@ -2,8 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,9 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
-from transformers.utils import logging
 
 from sfumato.errors import BadInput
+from sfumato.libraries import quiet
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -60,17 +58,3 @@ def load_network(kind: Any, folder: Path) -> Any:
 def first_line(error: Exception) -> str:
     """What a library says, without its explanations."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bar and remarks; failures raise all the same."""
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
 from sfumato.errors import BadInput, NonFinite
+from sfumato.libraries import quiet
 
 BATCH = 64
 
@@ -68,8 +69,9 @@ class DualEncoder:
             raise BadInput(f"{path} is not a folder: give one with a CLIP model in the transformers layout.")
         try:
             preprocessor = _read_preprocessor(path / "preprocessor_config.json")
-            tokenizer = CLIPTokenizer.from_pretrained(path, local_files_only=True)
-            model = CLIPModel.from_pretrained(path, local_files_only=True, use_safetensors=True)
+            with quiet():
+                tokenizer = CLIPTokenizer.from_pretrained(path, local_files_only=True)
+                model = CLIPModel.from_pretrained(path, local_files_only=True, use_safetensors=True)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(
                 f"{path} is not a CLIP model that can be opened ({str(error).splitlines()[0]}): it needs config.json, "

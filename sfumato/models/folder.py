@@ -10,9 +10,9 @@ import diffusers
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
 
 from sfumato.errors import BadInput
+from sfumato.libraries import quiet
 from sfumato.models.assemble import AUTOENCODERS, SUPPORTED, UNETS, assemble
 from sfumato.models.bundled import read_settings
 from sfumato.models.diffusion_model import DiffusionModel
@@ -131,17 +131,3 @@ def readable(problem: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{problem}: {first}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' own progress bars and remarks, which would cross ours; failures raise all the same."""
-    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if shown:
-            transformers_logging.enable_progress_bar()

@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 
 from sfumato.errors import BadInput
+from sfumato.libraries import quiet
 from sfumato.models.assemble import assemble
 from sfumato.models.bundled import read_settings
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.folder import quiet, read_index, readable
+from sfumato.models.folder import read_index, readable
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 

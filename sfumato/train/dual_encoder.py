@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 
 from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
-from sfumato.models.folder import quiet
+from sfumato.libraries import quiet
 from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import draw_captions, exported_folder, open_data
 from sfumato.train.frozen import load_frozen

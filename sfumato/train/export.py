@@ -17,7 +17,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from sfumato.files import replaced_folder
-from sfumato.models.folder import quiet
+from sfumato.libraries import quiet
 
 #: Files of a model folder that are written by hand and outlive a new export.
 KEPT = ("sfumato.json", "README.md", "samples.png")

@@ -8,7 +8,8 @@ import torch
 from diffusers import AutoencoderKL, VQModel
 
 from sfumato.errors import BadInput
-from sfumato.models.folder import quiet, readable
+from sfumato.libraries import quiet
+from sfumato.models.folder import readable
 
 _AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 

@@ -42,6 +42,15 @@ def encoder(folder):
     return DualEncoder.load(folder)
 
 
+def test_loading_is_silent_and_leaves_the_bars_as_they_were(folder, capfd):
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    DualEncoder.load(folder)
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
+
+
 def encoder_std(folder):
     return json.loads((folder / "preprocessor_config.json").read_text())["image_std"]
 
