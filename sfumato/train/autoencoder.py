@@ -228,6 +228,7 @@ class AutoencoderTask:
         if self.shape.freeze_encoder:
             _freeze_encoder(self.autoencoder, self.shape)
         self.data = open_data(recipe)
+        self.pictures = len(self.data)
         self.weights = torch.as_tensor(self.data.sampling_weights())
         self.phases = self._phases(recipe.seed)
 

@@ -151,6 +151,7 @@ class DiffusionTask:
         self.tokenizer = CLIPTokenizer.from_pretrained(towers, local_files_only=True)
         self.text = load_frozen(CLIPTextModel, towers).to(device)
         self.data = open_data(recipe)
+        self.pictures = len(self.data)
         self.weights = torch.as_tensor(self.data.sampling_weights())
         encoder, cache = encoder_fingerprint(self.autoencoder), folder / "cache"
         self.bound_to = {"encoder": encoder}
@@ -203,4 +204,4 @@ class DiffusionTask:
     def export(self, folder: Path) -> None:
         """Write the pipeline folder, in half precision, with the dual encoder beside it."""
         pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
-        export_pipeline(pipe, exported_folder(self.shape.dual_encoder), folder)
+        export_pipeline(pipe, exported_folder(self.shape.dual_encoder), exported_folder(self.shape.autoencoder), folder)

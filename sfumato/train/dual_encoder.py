@@ -137,6 +137,7 @@ class DualEncoderTask:
         self.loss = fill(DualEncoderLoss, recipe.loss, "loss")
         self.size = recipe.data.size
         self.data = open_data(recipe)
+        self.pictures = len(self.data)
         self.weights = torch.as_tensor(self.data.sampling_weights())
         if self.shape.freeze_text and not self.shape.start:
             raise BadInput("network.freeze_text needs network.start: a random text tower is not worth freezing.")

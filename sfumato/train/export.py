@@ -18,6 +18,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from sfumato.files import replaced_folder
 from sfumato.libraries import quiet
+from sfumato.train.record import SUMMARY
 
 #: Files of a model folder that are written by hand and outlive a new export.
 KEPT = ("sfumato.json", "README.md", "samples.png")
@@ -37,7 +38,7 @@ def assemble(
     )  # fmt: skip
 
 
-def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, folder: Path) -> None:
+def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, autoencoder: Path, folder: Path) -> None:
     """Write `pipe` in half-precision safetensors, and the dual encoder in the subfolder `dual_encoder`.
 
     Written beside and renamed, so that `folder` is either the old model or the new one.
@@ -45,6 +46,7 @@ def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, folder: P
     Args:
         pipe: the trained parts in full precision; they are left as they are.
         dual_encoder: folder of the exported dual encoder.
+        autoencoder: folder of the exported autoencoder, whose `training.json` goes along with its weights.
         folder: where the pipeline goes; what is there, apart from the files `KEPT`, is replaced.
     """
     networks = {name: copy.deepcopy(getattr(pipe, name)).half() for name in ("vae", "text_encoder", "unet")}
@@ -57,6 +59,8 @@ def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, folder: P
         CLIPModel.from_pretrained(towers, local_files_only=True, dtype=torch.float16).save_pretrained(towers)
         for part in (beside / "text_encoder", towers):
             _load_in_full_precision(part / "config.json")
+        if (autoencoder / SUMMARY).exists():
+            shutil.copy2(autoencoder / SUMMARY, beside / "vae" / SUMMARY)
         for kept in KEPT:
             if (folder / kept).exists():
                 shutil.copy2(folder / kept, beside / kept)

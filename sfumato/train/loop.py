@@ -10,7 +10,6 @@ patch GAN's adaptive weight). Accumulated micro-batches train so too, but for th
 those of its own micro-batch alone, and each micro-batch has its own adaptive weight.
 """
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from sfumato.train.finite import blame_for_gradient, blame_for_loss, first_not_f
 from sfumato.train.interrupt import Interrupt
 from sfumato.train.optimizer import decay_groups, flatten, unflatten
 from sfumato.train.recipe import Recipe
+from sfumato.train.record import SUMMARY, Record, name_of
 from sfumato.train.seeds import step_generator
 from sfumato.train.state import Averaged, numbered
 from sfumato.train.task import Batch, Phase, Task
@@ -41,16 +41,20 @@ PATIENCE = 16
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one finished optimizer step measured; `step` counts finished steps, `scalars` are this process's."""
+    """What one finished optimizer step measured; `step` counts finished steps, `scalars` are this process's.
+
+    `seconds` is the time of this step, `elapsed` that of all steps of the run with their checkpoints and samples.
+    """
 
     step: int
     seconds: float
     samples: int
+    elapsed: float
     scalars: dict[str, float] = field(default_factory=dict)
 
 
 class Run:
-    """One training run in one folder: `checkpoints/`, `log.jsonl`, `samples/`, `recipe.json`.
+    """One training run in one folder: `checkpoints/`, `samples/`, and what `record` says of it.
 
     Args:
         task: what is trained.
@@ -75,12 +79,13 @@ class Run:
         for phase in task.phases:
             self._prepare(phase)
         self._saved: int | None = None
+        self._last: StepReport | None = None
         self._whole = True
         self._skipped = dict.fromkeys(self.modules, 0)
         self._resume()
         self._agree()
-        if self.accelerator.is_main_process:
-            self._tidy()
+        self.record = Record(folder, recipe)
+        self.seconds = self.record.seconds(self.step)
 
     def _prepare(self, phase: Phase) -> None:
         optim = self.recipe.optim
@@ -104,6 +109,8 @@ class Run:
         """
         if not self._whole:
             raise BadInput("this run was broken off within a step; open it again to go on from its checkpoint.")
+        if self.step < self.recipe.run.steps and self.accelerator.is_main_process:
+            self.record.begin(self.step, self.samples, self.accelerator.device, self.accelerator.num_processes)
         start = time.monotonic()
         with Interrupt() as interrupt:
             try:
@@ -134,13 +141,15 @@ class Run:
         self._whole = False
         scalars = self._one_step()
         self._whole = True
-        report = StepReport(self.step, time.monotonic() - began, self.samples, scalars)
+        seconds = time.monotonic() - began
+        self._last = report = StepReport(self.step, seconds, self.samples, self.seconds + seconds, scalars)
         if self.step % run.log_every == 0:
-            self._log(report)
+            self._log()
         if self.step % run.checkpoint_every == 0:
             self.save()
         if self.step % run.sample_every == 0 and self.accelerator.is_main_process:
             self._sample()
+        self.seconds += time.monotonic() - began
         return report
 
     def _one_step(self) -> dict[str, float]:
@@ -235,6 +244,7 @@ class Run:
         for file, group in tensors.items():
             if name := first_not_finite(group.items()):
                 raise NonFinite(f"'{name}' of {file} is not finite at step {self.step}; no checkpoint was written.")
+        self._log()
         if self.accelerator.is_main_process:
             write_checkpoint(self.folder / "checkpoints", self.step, tensors, self._state(), self.recipe.run.keep)
         return self.folder / "checkpoints" / f"step-{self.step:08d}"
@@ -292,19 +302,11 @@ class Run:
                 f"in {self.folder}; put the run's folder on storage that all machines share."
             )
 
-    def _tidy(self) -> None:
-        """Keep the recipe beside the run, and forget log lines of steps that a kill has undone."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "recipe.json", json.dumps(dataclasses.asdict(self.recipe), indent=1) + "\n")
-        log = self.folder / "log.jsonl"
-        if log.exists():
-            write_text(log, "".join(line for line in log.open() if _logged_step(line) <= self.step))
-
-    def _log(self, report: StepReport) -> None:
-        if self.accelerator.is_main_process:
-            row = {"step": report.step, "samples": report.samples, "seconds": round(report.seconds, 4)}
-            with (self.folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps(row | {k: round(v, 6) for k, v in report.scalars.items()}) + "\n")
+    def _log(self) -> None:
+        """Log the last step, once."""
+        last, self._last = self._last, None
+        if last and self.accelerator.is_main_process:
+            self.record.log(last.step, last.samples, last.seconds, last.elapsed, last.scalars)
 
     def _sample(self) -> None:
         with self.averaged():
@@ -315,11 +317,19 @@ class Run:
         return Averaged((phase.module, self.averages[phase.name]) for phase in self.task.phases)
 
     def export(self, folder: Path) -> None:
-        """Write the trained networks, with averaged weights, to `folder` (first process only)."""
+        """Write the trained networks, with averaged weights, and `training.json` to `folder` (first process only)."""
         if self.accelerator.is_main_process:
             with self.averaged():
                 self.task.export(folder)
+            write_text(folder / SUMMARY, json.dumps(self._summary(), indent=1) + "\n")
         self.accelerator.wait_for_everyone()
+
+    def _summary(self) -> dict[str, Any]:
+        parameters = {phase.name: sum(p.numel() for p in phase.module.parameters()) for phase in self.task.phases}
+        pictures, device = self.task.pictures, name_of(self.accelerator.device)
+        return self.record.summary(
+            self.step, self.samples, self.seconds, device=device, pictures=pictures, parameters=parameters
+        )
 
     def close(self) -> None:
         """Leave the group of processes, together; a process that only ends may take the others with it."""
@@ -329,11 +339,3 @@ class Run:
 
 def _elsewhere(value: Tensor) -> str:
     return "another process met it" if torch.isfinite(value.detach()).all() else ""
-
-
-def _logged_step(line: str) -> float:
-    """The step of a log line; a line that a kill has cut off counts as never."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")

@@ -34,6 +34,10 @@ class Task(Protocol):
         """What is trained, in the order of the turns; the names must differ."""
 
     @property
+    def pictures(self) -> int:
+        """How many pictures it is trained on."""
+
+    @property
     def bound_to(self) -> Mapping[str, str]:
         """What the weights mean nothing without, by name, as fingerprints: a run is refused where one has changed."""
 

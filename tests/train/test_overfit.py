@@ -1,6 +1,7 @@
 """Eight pictures, learned by heart: each task gets below what a closed form reaches without learning them."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -92,6 +93,9 @@ def test_the_exported_pipeline_opens_in_plain_diffusers(diffusion_recipe, tmp_pa
     run.export(tmp_path / "export")
     run.export(tmp_path / "export")  # over itself
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    for part, kind in ((".", "diffusion"), ("vae", "autoencoder"), ("dual_encoder", "dual-encoder")):
+        training = json.loads((tmp_path / "export" / part / "training.json").read_text())
+        assert (training["kind"], training["pictures"]) == (kind, 8)
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "export", local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     image = pipe("a red disc", num_inference_steps=2, output_type="pt").images

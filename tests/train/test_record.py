@@ -1,0 +1,95 @@
+"""What a run says of itself: its history, its log, and the summary that goes along with its weights."""
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+
+import pytest
+import torch
+
+from sfumato.train.loop import Run
+from sfumato.train.record import Record, changes
+from tests.train.toy import ToyTask, toy_recipe
+
+
+def run_of(folder, steps, **changed):
+    return Run(ToyTask(), toy_recipe(steps, **changed), folder, "cpu")
+
+
+def rows(folder, name):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def test_the_log_forgets_steps_that_a_kill_has_undone(tmp_path):
+    list(run_of(tmp_path, 6).steps())
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 7, "samples": 28}\n{"step": 8, "sam')
+    list(run_of(tmp_path, 8).steps())
+    logged = rows(tmp_path, "log.jsonl")
+    assert [row["step"] for row in logged] == list(range(1, 9))
+    assert {"samples", "seconds", "elapsed", "first/loss", "first/error", "first/gradient"} <= logged[0].keys()
+
+
+def test_each_checkpoint_has_its_line_whenever_lines_are_due(tmp_path):
+    list(run_of(tmp_path, 8, log_every=5, checkpoint_every=3).steps())
+    assert [row["step"] for row in rows(tmp_path, "log.jsonl")] == [3, 5, 6, 8]
+
+
+def test_the_history_says_when_where_and_what_had_changed(tmp_path):
+    before = datetime.now(UTC).replace(microsecond=0)
+    list(run_of(tmp_path, 4).steps())
+    list(run_of(tmp_path, 4, lr=0.5).steps())  # nothing to do: no line
+    run_of(tmp_path, 9, lr=0.5)  # opened, not trained
+    list(run_of(tmp_path, 6, lr=0.25, batch=8).steps())
+    first, second = rows(tmp_path, "history.jsonl")
+    assert (first["step"], first["samples"], first["changed"]) == (0, 0, {})
+    assert (second["step"], second["samples"]) == (4, 16)
+    assert second["changed"] == {"optim.batch": [4, 8], "optim.lr": [0.01, 0.25], "run.steps": [4, 6]}
+    assert before <= datetime.fromisoformat(first["time"]) <= datetime.fromisoformat(second["time"])
+    for entry in (first, second):
+        assert (entry["device"], entry["threads"], entry["processes"]) == ("cpu", torch.get_num_threads(), 1)
+        assert entry["versions"]["torch"] == torch.__version__
+        assert {"sfumato", "diffusers", "transformers", "accelerate"} < entry["versions"].keys()
+    assert json.loads((tmp_path / "recipe.json").read_text())["optim"]["lr"] == 0.25
+
+
+def test_settings_that_come_and_go_are_changes_too():
+    one = dataclasses.asdict(dataclasses.replace(toy_recipe(), network={"f": 4, "channels": (8, 8)}))
+    two = dataclasses.asdict(dataclasses.replace(toy_recipe(), network={"f": 4, "layers": 1}))
+    assert changes(one, two) == {"network.channels": [[8, 8], None], "network.layers": [None, 1]}
+    assert changes(json.loads(json.dumps(one)), one) == {}
+    assert changes({}, one) == {}
+
+
+def test_seconds_add_up_over_all_lives(tmp_path):
+    reports = list(run_of(tmp_path, 3).steps())
+    run = run_of(tmp_path, 6)
+    assert run.seconds == pytest.approx(reports[-1].elapsed, abs=0.01)
+    elapsed = [report.elapsed for report in [*reports, *run.steps()]]
+    assert elapsed == sorted(elapsed)
+    assert elapsed[-1] > sum(report.seconds for report in reports)
+    assert run.seconds >= elapsed[-1]
+
+
+def test_seconds_of_before_they_were_kept_are_those_of_the_steps_between_the_lines(tmp_path):
+    lines = [{"step": 10, "seconds": 2.0}, {"step": 20, "seconds": 1.0}, {"step": 25, "elapsed": 40.0}, {"step": 30}]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    record = Record(tmp_path, toy_recipe())
+    assert [record.seconds(step) for step in (0, 10, 20, 25, 30)] == [0.0, 20.0, 30.0, 40.0, 40.0]
+
+
+def test_the_export_says_how_its_weights_were_trained(tmp_path):
+    list(run_of(tmp_path / "first", 4).steps())
+    run_of(tmp_path / "first", 4).export(tmp_path / "model")
+    found = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert (found["kind"], found["step"], found["samples"], found["pictures"]) == ("toy", 4, 16, 0)
+    assert (found["device"], found["parameters"]) == ("cpu", {"first": 4 * 16 + 16 + 16 * 4 + 4})
+    assert found["seconds"] >= 0
+    assert found["recipe"] == json.loads((tmp_path / "first" / "recipe.json").read_text())
+    assert found["history"] == rows(tmp_path / "first", "history.jsonl")
+    assert "start" not in found
+    recipe = dataclasses.replace(toy_recipe(2), network={"start": str(tmp_path / "model")})
+    run = Run(ToyTask(), recipe, tmp_path / "second", "cpu")
+    list(run.steps())
+    run.export(tmp_path / "model 2")
+    assert json.loads((tmp_path / "model 2" / "training.json").read_text())["start"] == found
