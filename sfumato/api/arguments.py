@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from sfumato.errors import BadInput
 from sfumato.methods.params import Params, Stage, check_names, defaults_of
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.text import read
 
 Chosen = TypeVar("Chosen", bound=Params)
 STRENGTHS = ("strength", "source_strength")
@@ -66,6 +67,17 @@ def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *,
     for tower in network.towers:
         tower.tokenize(prompts)
     return [prompt if network.takes_text else "" for prompt in prompts]
+
+
+def check_pairs(network: DiffusionModel, params: Params, sources: Sequence[str], targets: Sequence[str]) -> None:
+    """Parameters that go with each picture's two prompts: the words that they name are there.
+
+    Raises:
+        BadInput: names the word and those that there are.
+    """
+    if network.towers:
+        for source, target in zip(read(network.towers, sources), read(network.towers, targets), strict=True):
+            params.check_prompts(source, target)
 
 
 def resolve(

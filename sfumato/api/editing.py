@@ -1,7 +1,7 @@
 """The work behind `Inverted.edit`."""
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -13,6 +13,7 @@ from sfumato.api.arguments import spread
 from sfumato.api.finish import add_residual, grey_levels
 from sfumato.api.group import Group, at_once, decoded, guided, padded_size
 from sfumato.api.reconstructing import reconstructing
+from sfumato.api.regions import Region, find
 from sfumato.api.report import pair_metrics, parameters, reconstruction_psnr, similarity
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
@@ -52,6 +53,7 @@ class Order:
     prompts: list[str]
     strengths: list[float]
     masks: list[Mask | None]
+    region: Region | None
     params: Params
     residual: bool
     check: bool
@@ -86,11 +88,25 @@ def editing(inverted: "Inverted", order: Order) -> Generator[Progress, None, Res
     pixels: dict[int, NDArray[np.uint8]] = {}
     for n, batch in enumerate(order.batches):
         group, total = batch.group, len(order.batches)
+        order = _with_regions(order, batch)
         work = _steps(inverted, order, batch)
         x0 = yield from following(work, "edit", n, total, batch.outputs, group.network, group.size)
         pixels |= _finished(order, batch, x0)
     edited = [pixels[j] for j in range(len(order.prompts))]
     return Result(edited, order.pictures, _recipes(inverted, order), _report(inverted, order, edited))
+
+
+def _with_regions(order: Order, batch: Batch) -> Order:
+    """The masks of a batch narrowed to the regions that were asked for."""
+    if order.region is None:
+        return order
+    group, masks = batch.group, list(order.masks)
+    source, inversion = group.condition[batch.rows], group.inversion.rows(batch.rows)
+    regions = find(order.region, group.network, inversion, source, batch.condition, group.size)
+    for j, found in zip(batch.outputs, regions, strict=True):
+        given = masks[j]
+        masks[j] = found if given is None else found & given
+    return replace(order, masks=masks)
 
 
 def _steps(inverted: "Inverted", order: Order, batch: Batch) -> Iterator[StepState]:
@@ -158,6 +174,7 @@ def _recipes(inverted: "Inverted", order: Order) -> list[dict[str, Any]]:
             "prompt": order.prompts[j],
             "negative_prompt": order.negative_prompt,
             "masked": order.masks[j] is not None,
+            **({} if order.region is None else {"region": asdict(order.region)}),
             "residual": order.residual,
         }
         for j, index in enumerate(order.of)

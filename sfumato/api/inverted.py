@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sfumato.api.arguments import as_list, check_prompts, revise, spread
+from sfumato.api.arguments import as_list, check_pairs, check_prompts, revise, spread
 from sfumato.api.editing import Order, batches, editing
 from sfumato.api.finish import inside
 from sfumato.api.group import Group
 from sfumato.api.reconstructing import reconstructing
+from sfumato.api.regions import Region, check_region, region
 from sfumato.api.report import made_with, parameters
 from sfumato.api.result import Result
 from sfumato.api.run import Run
@@ -18,7 +19,6 @@ from sfumato.errors import BadInput
 from sfumato.images import Picture
 from sfumato.methods.params import Params
 from sfumato.methods.registry import Method
-from sfumato.models.text import read
 
 if TYPE_CHECKING:
     from sfumato.api.model import Model
@@ -56,6 +56,12 @@ class Inverted:
         return [placed[i] for i in range(len(self))]
 
     @property
+    def prompts(self) -> list[str]:
+        """The source prompts in the user's order."""
+        placed = {i: p for group in self.groups for i, p in zip(group.indices, group.inversion.prompts, strict=True)}
+        return [placed[i] for i in range(len(self))]
+
+    @property
     def latent_error(self) -> float | None:
         """Largest difference between replayed and encoded x_0 over all pictures; None until `reconstruct` ran."""
         return max(self.errors.values()) if len(self.errors) == len(self) else None
@@ -70,6 +76,9 @@ class Inverted:
         *,
         strength: float | Sequence[float] | None = None,
         mask: Any = None,
+        mask_words: str = "",
+        mask_difference: bool = False,
+        mask_threshold: float | None = None,
         residual: bool = True,
         check: bool = False,
         negative_prompt: str = "",
@@ -82,6 +91,9 @@ class Inverted:
             strength: guidance strength of the prompt, one for all or one for each result.
             mask: image files (or Pillow images) of the pictures' size, white where the picture may change; one for
                 all or one for each result. Outside it the result has the source's own pixels.
+            mask_words: bound the edit by where these words of either prompt are, "cat,dog", by their attention maps.
+            mask_difference: bound the edit by where the two prompts want other things (DiffEdit).
+            mask_threshold: see `sfumato.api.regions`.
             residual: give back what the autoencoder loses where the edit left the picture alone.
             check: replay the source first, unless that has been done, and report
                 `reconstruction_latent_max_error`.
@@ -94,7 +106,8 @@ class Inverted:
         strengths, masks = ([] if each is None else as_list(each) for each in (strength, mask))
         texts = as_list(prompts)
         wanted = max(len(texts), len(strengths), len(masks)) if len(self) == 1 else len(self)
-        order = self._order(wanted, texts, strengths, masks, negative_prompt, options, residual, check)
+        found = region(mask_words, mask_difference, mask_threshold)
+        order = self._order(wanted, texts, strengths, masks, found, negative_prompt, options, residual, check)
         return Run(self.model.network, editing(self, order))
 
     def reconstruct(self, *, residual: bool = False) -> Result:
@@ -132,22 +145,13 @@ class Inverted:
             **parameters(self.params),
         }
 
-    def _check_pairs(self, params: Params, targets: list[str]) -> None:
-        """Refuse parameters that do not go with a picture's two prompts. Raises BadInput."""
-        sources = spread(
-            [str(self.recipe(index)["source_prompt"]) for index in range(len(self))], len(targets), "picture"
-        )
-        towers = self.model.network.towers
-        pairs = zip(read(towers, sources), read(towers, targets), strict=True) if towers else ()
-        for source, target in pairs:
-            params.check_prompts(source, target)
-
     def _order(
         self,
         wanted: int,
         prompts: list[Any],
         strengths: list[Any],
         masks: list[Any],
+        found: Region | None,
         negative_prompt: str,
         options: dict[str, Any],
         residual: bool,
@@ -159,13 +163,17 @@ class Inverted:
             revise(network, params, {"strength": each}, what)
         texts = spread(check_prompts(network, prompts, "target prompt", empty=False), wanted, "target prompt")
         check_prompts(network, [negative_prompt], "negative prompt", empty=True)
-        self._check_pairs(params, texts)
+        sources = spread(self.prompts, wanted, "picture")
+        check_pairs(network, params, sources, texts)
+        if found is not None:
+            check_region(network, found, sources, texts)
         chosen = spread(strengths or [getattr(params, "strength", 1.0)], wanted, "strength")
         pictures = spread(self.pictures, wanted, "picture")
         given = zip(spread(masks or [None], wanted, "mask"), pictures, strict=True)
         encoder = self.model.dual_encoder
         return Order(
             masks=[None if mask is None else inside(mask, picture.size) for mask, picture in given],
+            region=found,
             batches=batches(self, texts, chosen, negative_prompt),
             of=spread(list(range(len(self))), wanted, "picture"),
             pictures=pictures,

@@ -1,7 +1,7 @@
 """A loaded model: inverts pictures, generates new ones, takes up saved inversions."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from sfumato.api.arguments import (
     as_list,
     check_batch,
+    check_pairs,
     check_prompts,
     check_seeds,
     height_and_width,
@@ -27,8 +28,8 @@ from sfumato.api.settings import check_settings
 from sfumato.errors import BadInput
 from sfumato.images import MAX_PIXELS, read_image
 from sfumato.methods.generate import GenerateParams
-from sfumato.methods.params import Stage
-from sfumato.methods.registry import get_method
+from sfumato.methods.params import Params, Stage
+from sfumato.methods.registry import Method, get_method
 from sfumato.metrics import DualEncoder
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import list_models, load_model
@@ -116,12 +117,9 @@ class Model:
         """
         chosen = get_method(method)
         check_batch(batch)
-        stages: tuple[Stage, ...] = ("invert", "edit")
-        params = resolve(
-            self.network, chosen.params, options, stages=stages, section=chosen.section, what=f"method {method}"
-        )
+        params = self._params(chosen, options)
         seeds = check_seeds(as_list(seed))
-        texts = check_prompts(self.network, as_list(prompts), "source prompt", empty=True)
+        texts = check_prompts(self.network, as_list(prompts), "source prompt", empty=not chosen.params.needs_text)
         pictures = [read_image(each, max_pixels) for each in as_list(images)]
         if not pictures:
             raise BadInput("Give at least one picture.")
@@ -129,6 +127,29 @@ class Model:
         pictures = pictures * count if len(pictures) == 1 else pictures
         texts, seeds = spread(texts, count, "source prompt"), spread(seeds, count, "seed")
         return Run(self.network, inverting(self, chosen, params, pictures, texts, seeds, batch))
+
+    def check_edit(self, source: str, target: str, *, method: str = "edit-friendly", **options: Any) -> None:
+        """Refuse an edit that `Inverted.edit` would refuse, before the picture has been inverted for it.
+
+        Args:
+            source: what the picture shows.
+            target: what it shall show.
+            method: name of the method.
+            options: its options, those of the inversion and those of the edit.
+
+        Raises:
+            BadInput: options out of range, prompts that cannot be read, words that are not in them.
+        """
+        chosen = get_method(method)
+        params = self._params(chosen, options)
+        texts = check_prompts(self.network, [source], "source prompt", empty=not chosen.params.needs_text)
+        targets = check_prompts(self.network, [target], "target prompt", empty=False)
+        check_pairs(self.network, params, texts, targets)
+
+    def _params(self, method: Method, options: Mapping[str, Any]) -> Params:
+        stages: tuple[Stage, ...] = ("invert", "edit")
+        what = f"method {method.name}"
+        return resolve(self.network, method.params, options, stages=stages, section=method.section, what=what)
 
     def open(self, path: str | os.PathLike[str], images: Any = None) -> Inverted:
         """Take up an inversion that `Inverted.save` wrote.

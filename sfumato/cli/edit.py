@@ -31,6 +31,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--negative", default="", metavar="TEXT", help="what it shall not show")
     add_out(parser)
     parser.add_argument("--mask", metavar="IMAGE", help="white where the picture may change; elsewhere it stays")
+    parser.add_argument("--mask-words", default="", metavar="TEXT", help='change only where these words are: "cat,dog"')
+    parser.add_argument("--mask-difference", action="store_true", help="change only where the prompts disagree")
+    parser.add_argument("--mask-threshold", type=float, metavar="N", help="of the two above; default 0.3 and 1.5")
     add_seeds(parser)
     add_model(parser)
     add_max_pixels(parser)
@@ -48,11 +51,13 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Edit, save, report."""
+    from sfumato.api.regions import region
     from sfumato.methods.params import options_of
 
     method = find_method(arguments.method)
     given = given_options(arguments, options_of(method.params))
     check_options(method.params, given)
+    region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
     if is_inversion(arguments.image):
         inverted, paths, notes = _opened(arguments, given)
     else:
@@ -62,6 +67,9 @@ def run(arguments: Namespace) -> None:
         inverted.edit_steps(
             arguments.target,
             mask=arguments.mask,
+            mask_words=arguments.mask_words,
+            mask_difference=arguments.mask_difference,
+            mask_threshold=arguments.mask_threshold,
             residual=not arguments.no_residual,
             check=arguments.check or arguments.json,
             negative_prompt=arguments.negative,
@@ -80,6 +88,8 @@ def run(arguments: Namespace) -> None:
         negative_prompt=arguments.negative,
         seeds=[recipe["seed"] for recipe in result.recipes],
         mask=arguments.mask,
+        mask_words=arguments.mask_words,
+        mask_difference=arguments.mask_difference,
         residual=not arguments.no_residual,
     )
     print_json(found) if arguments.json else print_summary(found)

@@ -23,7 +23,7 @@ from sfumato.methods.registry import method
 from sfumato.models.attention import Layers
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.layout import attention_layers, grid
+from sfumato.models.layout import attention_layers, word_layers
 from sfumato.models.prompt import Prompt
 from sfumato.shifts.alignment import align, token_weights
 from sfumato.shifts.carry import CarryFeatures, CarryMaps, into_conditional, queries_and_keys
@@ -50,7 +50,7 @@ class PromptToPromptParams(InversionParams):
     reweight: str = option("", 'words of the target made stronger or weaker: "red=2,cat=0.5"', stage="edit")
     blend: str = option("", 'words of either prompt; elsewhere the picture is held: "cat,dog"', stage="edit")
     blend_threshold: float = option(
-        0.3, "where a word is: its attention above this share of the largest", stage="edit", low=0, high=1
+        0.3, "where a word is: its attention above this share of its range", stage="edit", low=0, high=1
     )
     blend_start: float = option(0.2, "share of the steps before anything is held", stage="edit", low=0, high=1)
 
@@ -136,20 +136,12 @@ def _local_blend(
     words: list[str],
     params: PromptToPromptParams,
 ) -> LocalBlend:
-    """On the finest cross-attention of at most 16 x 16 cells."""
+    """With the words' maps of both branches."""
     assert target.tokens is not None
-    size = (inversion.x.shape[-2], inversion.x.shape[-1])
-    names = attention_layers(network.unet, size, cross=True, most_queries=256)
-    finest = max(grid(network.unet, name, size) for name in names)
-    layers = Layers(tuple(name for name in names if grid(network.unet, name, size) == finest))
-    maps = [
-        WordMaps(
-            layers,
-            token_weights(each.prompts, words, [1.0] * len(words), target.tokens.shape[1], 0.0),
-            finest,
-        )
-        for each in (source, target)
-    ]
+    layers, cells = word_layers(network.unet, (inversion.x.shape[-2], inversion.x.shape[-1]))
+    ones = [1.0] * len(words)
+    weights = [token_weights(each.prompts, words, ones, target.tokens.shape[1], 0.0) for each in (source, target)]
+    maps = [WordMaps(layers, each, cells) for each in weights]
     return LocalBlend(inversion.x, *maps, threshold=params.blend_threshold, start=params.blend_start)
 
 

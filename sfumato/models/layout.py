@@ -43,6 +43,20 @@ def attention_layers(unet: Any, size: tuple[int, int], *, cross: bool, most_quer
     return found
 
 
+def word_layers(unet: Any, size: tuple[int, int]) -> tuple[Layers, tuple[int, int]]:
+    """The cross-attention whose maps tell best where a word is, and the height and width of its grid.
+
+    It is that of the level before the last: 16 x 16 in Stable Diffusion at 512 pixels, as in Prompt-to-Prompt's local
+    blend. Finer levels look at texture, the last is too coarse. Networks without cross-attention there: the next finer.
+    """
+    names: dict[tuple[int, int], list[str]] = {}
+    for name, _ in Layers(cross=True).of(unet):
+        names.setdefault(grid(unet, name, size), []).append(name)
+    levels = sorted(names)
+    chosen = levels[min(1, len(levels) - 1)]
+    return Layers(tuple(names[chosen])), chosen
+
+
 @dataclass(frozen=True)
 class DecoderLayer:
     """One layer of the decoder.

@@ -19,7 +19,7 @@ class LocalBlend(Shift):
         held: the source's latents, x_0 last.
         source: the words' maps in the source.
         target: the words' maps in the target.
-        threshold: 0 to 1, of the largest value of a map.
+        threshold: 0 to 1, see `word_mask`.
         start: share of the run's steps that are left free: in the first ones the maps do not say much yet.
     """
 

@@ -18,7 +18,7 @@ class WordMaps:
     Nothing but the sum is kept. The maps are those of the last rows, which under guidance are the conditional ones.
 
     Attributes:
-        layers: cross-attention layers that all work on one grid; see `sfumato.models.layout.attention_layers`.
+        layers: cross-attention layers that all work on one grid; see `sfumato.models.layout.word_layers`.
         weights: weight of every token, [b, tokens].
         grid: height and width of the grid.
         total: the sum so far, [b,1,*grid]; None before the first evaluation.
@@ -37,21 +37,26 @@ class WordMaps:
         self.total = seen if self.total is None else self.total + seen
 
     def mask(self, size: tuple[int, int], threshold: float) -> Float[Tensor, "b 1 h w"]:
-        """1 where the words are, 0 elsewhere; `size` is (height, width), `threshold` a share of the largest value."""
+        """1 where the words are, 0 elsewhere; `size` is (height, width), see `word_mask`."""
         assert self.total is not None, "no evaluation was looked at"
         return word_mask(self.total, size, threshold)
 
 
 def word_mask(maps: Float[Tensor, "b 1 h w"], size: tuple[int, int], threshold: float) -> Float[Tensor, "b 1 h2 w2"]:
-    """A mask from summed word maps: widened by one cell, enlarged, cut at a share of each image's largest value.
+    """A mask from summed word maps: widened by one cell, enlarged, cut at a share of each image's range.
+
+    The authors of Prompt-to-Prompt cut at a share of the largest value, which is the same where the smallest is
+    nearly 0. In small networks words also attend to what is not theirs, evenly; counting from the smallest value
+    (as Epstein et al., arXiv 2306.00986, do) leaves that out.
 
     Args:
-        maps: not negative; all zeros give an empty mask.
+        maps: any range; a flat map gives an empty mask.
         size: height and width of the mask.
-        threshold: 0 to 1, of the largest value.
+        threshold: 0 to 1.
     """
     wide = F.interpolate(F.max_pool2d(maps, 3, stride=1, padding=1), size, mode="bilinear")
-    return ((wide > threshold * wide.amax(dim=(1, 2, 3), keepdim=True)) & (wide > 0)).float()
+    low, high = wide.amin(dim=(1, 2, 3), keepdim=True), wide.amax(dim=(1, 2, 3), keepdim=True)
+    return (wide - low > threshold * (high - low)).float()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,105 @@
+"""Edits bounded by where words are or where the prompts disagree: outside, the picture's own pixels."""
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato.api.regions import enlarged
+from sfumato.errors import BadInput
+from sfumato.shifts.regions import LEVELS, middle, region_of_words
+from tests.tiny import tiny_picture
+
+PICTURES = [tiny_picture(48, 32), tiny_picture(48, 32, seed=1)]
+TEXT = ("sd", "sd2", "sdxl")
+
+
+@pytest.fixture(params=TEXT)
+def inverted(request, models):
+    model = models(request.param)
+    return model.invert(PICTURES, ["red cat", "red dog"], steps=6)
+
+
+@pytest.mark.parametrize("options", [{"mask_words": "red"}, {"mask_difference": True, "mask_threshold": 1.0}])
+def test_outside_the_region_nothing_changes(inverted, options):
+    free = inverted.edit("green dog", skip=1, residual=False)
+    bounded = inverted.edit("green dog", skip=1, residual=False, **options)
+    for edit, plain, picture in zip(bounded.pixels, free.pixels, PICTURES, strict=True):
+        kept = (edit == np.asarray(picture)).all(axis=2)
+        factor = inverted.model.network.factor
+        cells = kept.reshape(32 // factor, factor, 48 // factor, factor).all(axis=(1, 3))
+        assert 0.02 < cells.mean() < 0.98, "neither everything nor nothing"
+        assert not np.array_equal(edit, plain)
+    assert bounded.recipes[0]["region"]["threshold"] == options.get("mask_threshold", 0.3)
+
+
+def test_a_region_and_a_mask_meet(inverted):
+    from PIL import Image
+
+    left = np.zeros((32, 48), np.uint8)
+    left[:, :16] = 255
+    edit = inverted.edit("green dog", skip=1, mask=Image.fromarray(left), mask_words="red", mask_threshold=0.01)
+    for pixels, picture in zip(edit.pixels, PICTURES, strict=True):
+        assert np.array_equal(pixels[:, 16:], np.asarray(picture)[:, 16:])
+
+
+def test_words_cost_a_few_evaluations_in_batches(inverted):
+    group, network = inverted.groups[0], inverted.model.network
+    with network.counting() as count:
+        together = region_of_words(network, group.inversion, group.condition, ["red"], 0.3, batch=64)
+    looked_at = len(middle(6))
+    assert (count.calls, count.samples) == (1, 2 * looked_at)
+    apart = region_of_words(network, group.inversion, group.condition, ["red"], 0.3, batch=1)
+    alone = region_of_words(network, group.inversion.rows([1]), group.condition[[1]], ["red"], 0.3)
+    assert (together != apart).float().mean() <= 0.02
+    assert (together[1:] != alone).float().mean() <= 0.02
+
+
+def test_the_middle_of_a_run():
+    assert middle(1) == [0]
+    assert middle(100)[0] == 20
+    assert middle(100)[-1] == 79
+    assert len(middle(100)) == LEVELS
+    assert all(0 <= step < 7 for step in middle(7))
+
+
+def test_cells_become_pixels():
+    cells = torch.zeros(1, 1, 2, 3)
+    cells[..., 1, 2] = 1
+    (mask,) = enlarged(cells, 4, (11, 7))
+    assert mask.shape == (7, 11)
+    assert mask.sum() == 3 * 3
+    assert mask[4:, 8:].all()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"mask_words": "cow"}, '"cow" of mask_words is in neither prompt'),
+        ({"mask_words": "red", "mask_difference": True}, "not both"),
+        ({"mask_threshold": 0.5}, "give one of them"),
+        ({"mask_words": " , "}, "must name a word"),
+        ({"mask_words": "red", "mask_threshold": 1.5}, "above 0 and below 1"),
+        ({"mask_difference": True, "mask_threshold": 50}, "lower mask_threshold"),
+    ],
+)
+def test_bad_regions(models, options, sentence):
+    inverted = models("sd").invert(PICTURES[0], "red cat", steps=4)
+    with pytest.raises(BadInput, match=sentence):
+        inverted.edit("green cat", skip=1, **options)
+
+
+def test_models_without_text_have_no_regions(models):
+    inverted = models("ddpm").invert(PICTURES[0], steps=4)
+    with pytest.raises(BadInput, match="needs a model with text"):
+        inverted.edit(skip=1, mask_difference=True)
+
+
+def test_on_the_command_line(tiny_sd_folder, tmp_path, capsys):
+    from sfumato.cli import main
+
+    PICTURES[0].save(tmp_path / "in.png")
+    words = ["edit", str(tmp_path / "in.png"), "--from", "red cat", "--to", "green cat", "--steps", "5", "--skip", "1"]
+    words += ["-o", str(tmp_path / "out.png"), "--model", str(tiny_sd_folder)]
+    assert main([*words, "--mask-words", "cat"]) == 0
+    assert main([*words, "--mask-words", "cow"]) == 2
+    assert "cow" in capsys.readouterr().err
