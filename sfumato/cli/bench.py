@@ -33,7 +33,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="only these kinds of edits")
     parser.add_argument("--limit", type=whole(1), metavar="N", help="the first N edits, all kinds in turn")
-    parser.add_argument("--size", type=whole(16, 1024), default=64, metavar="PIXELS", help="of the pairs; default 64")
+    parser.add_argument("--size", type=whole(16, 1024), metavar="PIXELS", help="of the pairs; default 64")
     parser.add_argument("--batch", type=whole(1), default=16, metavar="N", help="edits made together; default 16")
     add_model(parser)
     add_judge(parser)
@@ -63,12 +63,14 @@ def _benchmark(arguments: Namespace) -> "Benchmark":
     if arguments.benchmark == "pairs":
         from sfumato.bench.pairs import PairBenchmark
 
-        return PairBenchmark(arguments.data or Path("data/emoji"), arguments.size)
+        return PairBenchmark(arguments.data or Path("data/emoji"), arguments.size or 64)
     if arguments.benchmark == "piebench":
         from sfumato.bench.piebench import PieBench
 
         if arguments.data is None:
             raise BadInput("give --data with the folder of your copy of PIE-Bench; it is not ours to hand out.")
+        if arguments.size is not None:
+            raise BadInput("--size is for pairs: PIE-Bench's pictures and masks are edited as they are.")
         return PieBench(arguments.data)
     raise BadInput(f"there is no benchmark {arguments.benchmark!r}{suggestion(arguments.benchmark, BENCHMARKS)}")
 

@@ -76,6 +76,7 @@ def test_another_model_needs_another_folder(typed, tiny_sd2_folder):
 def test_mistakes_cost_one_sentence(sfumato, folder):
     assert "piebench" in sfumato("bench", "piebenhc", "--out", "out").refused()
     assert "--data" in sfumato("bench", "piebench", "--out", "out").refused()
+    assert "--size" in sfumato("bench", "piebench", "--data", ".", "--size", 64, "--out", "out").refused()
     assert "not PIE-Bench" in sfumato("bench", "piebench", "--data", ".", "--out", "out").refused()
     assert "sfumato data emoji" in sfumato("bench", "pairs", "--out", "out").refused()
     assert "--limit" in sfumato("bench", "pairs", "--out", "out", "--limit", 0).refused()
