@@ -4,8 +4,10 @@ import os
 import re
 import socket
 import struct
-import time
+import tracemalloc
 import zlib
+from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import pytest
@@ -53,6 +55,18 @@ def read_or_refused(source, **options):
         return None, str(error)
 
 
+@contextmanager
+def peak_memory():
+    """Within, Python's memory is watched; what this gives tells the largest use in bytes."""
+    tracemalloc.start()
+    peaks = []
+    try:
+        yield lambda: peaks[0]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("share", range(20))
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_truncated_file_is_refused_by_name_or_was_complete(tmp_path, kind, share):
@@ -78,22 +92,19 @@ def test_losing_half_of_the_pixels_is_never_read(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_flipped_bytes_are_read_or_refused_but_never_crash_or_hang(kind):
+    """What hangs is ended by the suite's own time limit; what is read is no larger than it may be."""
     rng = np.random.default_rng(len(kind))
-    start, slowest = time.monotonic(), 0.0
     for _ in range(60):
         data = bytearray(WHOLE[kind])
         for _ in range(rng.integers(1, 4)):
             # half of the flips hit the header, where the sizes and types are
             at = rng.integers(0, 64 if rng.random() < 0.5 else len(data))
             data[at] ^= 1 << rng.integers(0, 8)
-        began = time.monotonic()
         picture, _ = read_or_refused(bytes(data), max_pixels=4_000_000)
         if picture is not None:
             assert picture.rgb.dtype == np.uint8
             assert picture.rgb.shape[:2] == picture.size[::-1]
-        slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 5
-    assert time.monotonic() - start < 60
+            assert picture.rgb.size <= 3 * 4_000_000
 
 
 def test_random_bytes_behind_every_signature_are_refused():
@@ -127,18 +138,29 @@ def test_other_headers_that_claim_too_many_pixels_are_refused(tmp_path, data):
     refused(path, "bomb")
 
 
+INFLATED = 200_000_000
+
+
+@cache
+def squeezed_zeros():
+    squeezer = zlib.compressobj(1)
+    return b"".join(squeezer.compress(bytes(1_000_000)) for _ in range(INFLATED // 1_000_000)) + squeezer.flush()
+
+
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
-def test_a_chunk_that_inflates_to_gigabytes_costs_little(tmp_path, kind):
-    squeezer = zlib.compressobj(9)
-    data = b"".join(squeezer.compress(b"\0" * 1_000_000) for _ in range(200)) + squeezer.flush()
+def test_a_chunk_that_inflates_to_hundreds_of_megabytes_is_not_inflated(tmp_path, kind):
+    data = squeezed_zeros()
     head = {b"zTXt": b"sfumato\0\0", b"iTXt": b"sfumato\0\1\0\0\0", b"iCCP": b"profile\0\0"}[kind]
     rows = [bytes(3 * 4)] * 4
     path = tmp_path / "text.png"
     path.write_bytes(make.png(4, 4, 8, 2, rows, make.chunk(kind, head + data)))
-    began = time.monotonic()
-    _, sentence = read_or_refused(path)
+    with peak_memory() as peak:
+        zlib.decompress(data)
+    assert peak() >= INFLATED  # the measurement sees what would be inflated
+    with peak_memory() as peak:
+        _, sentence = read_or_refused(path)
     assert "text.png" in (sentence or "text.png")
-    assert time.monotonic() - began < 5
+    assert peak() < INFLATED / 10
 
 
 NOT_IMAGES = {
