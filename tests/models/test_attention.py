@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from diffusers.models.attention_processor import Attention, AttnProcessor, SlicedAttnProcessor
+from diffusers.models.attention_processor import Attention, SlicedAttnProcessor
 from torch.nn import functional as F
 
 from sfumato.errors import BadInput
 from sfumato.models.attention import Layers, RecordMaps, ReplaceMaps
 from sfumato.models.load import load_model
 from sfumato.models.taps import Record, Replace, tapped
+from tests.explicit import Explicit, attention_of, explicit
 
 EVERY = ReplaceMaps(Layers(), lambda name, maps: maps.clone())
 
@@ -31,13 +32,9 @@ def asked(model, rows=2):
     return x, 500, model.condition(prompts)
 
 
-def layers(model):
-    return {name: module for name, module in model.unet.named_modules() if isinstance(module, Attention)}
-
-
 def state(model):
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.unet.modules()]
-    return hooks, {name: id(layer.processor) for name, layer in layers(model).items()}
+    return hooks, {name: id(layer.processor) for name, layer in attention_of(model).items()}
 
 
 def softened(name, maps):
@@ -45,41 +42,13 @@ def softened(name, maps):
     return (0.7 * maps + 0.3 * maps.roll(len(name) % 3 + 1, dims=-1)).flip(1)
 
 
-class Explicit(AttnProcessor):
-    """diffusers' own explicit processor, with its probabilities recorded and changed."""
-
-    def __init__(self, name, seen, change):
-        self.name, self.seen, self.change = name, seen, change
-
-    def __call__(self, attn, hidden_states, *args, **kwargs):
-        own = attn.get_attention_scores
-
-        def scores(*given):
-            maps = own(*given).unflatten(0, (-1, attn.heads))
-            self.seen[self.name] = maps
-            return self.change(self.name, maps).flatten(0, 1)
-
-        attn.get_attention_scores = scores
-        try:
-            return super().__call__(attn, hidden_states, *args, **kwargs)
-        finally:
-            del attn.get_attention_scores
-
-
-def explicitly(model, change, *given):
-    """The same evaluation under diffusers' explicit processor in every layer: output and maps."""
-    seen = {}
-    for name, layer in layers(model).items():
-        layer.processor = Explicit(name, seen, change)
-    return model.predict(*given), seen
-
-
 def test_the_maps_are_those_of_the_explicit_processor(model):
     record = RecordMaps(Layers())
     given = asked(model)
     plain = model.predict(*given, taps=[record])
-    output, maps = explicitly(model, lambda name, maps: maps, *given)
-    assert set(record.maps) == set(maps) == set(layers(model))
+    with explicit(model, lambda name, maps: maps) as maps:
+        output = model.predict(*given)
+    assert set(record.maps) == set(maps) == set(attention_of(model))
     for name in maps:
         assert torch.allclose(record.maps[name], maps[name], atol=1e-6)
         assert torch.allclose(record.maps[name].sum(-1), torch.ones(()), atol=1e-5)
@@ -90,7 +59,8 @@ def test_moving_the_maps_is_what_the_explicit_processor_does_with_other_maps(mod
     given = asked(model)
     plain = model.predict(*given)
     ours = model.predict(*given, taps=[ReplaceMaps(Layers(), softened)])
-    theirs, _ = explicitly(model, softened, *given)
+    with explicit(model, softened):
+        theirs = model.predict(*given)
     assert (ours - plain).abs().max() > 1e-3
     assert torch.allclose(ours, theirs, atol=1e-6 * float(1 + ours.abs().max()) + 1e-6)
 
@@ -135,7 +105,7 @@ def test_one_layer_with_everything_on(mask):
 
 def test_layers_by_name_kind_and_size(sd):
     given = asked(sd)
-    names = set(layers(sd))
+    names = set(attention_of(sd))
     cross = {name for name in names if name.endswith("attn2")}
     chosen = {
         Layers(): names,

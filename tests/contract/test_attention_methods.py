@@ -1,0 +1,181 @@
+"""Prompt-to-Prompt and Plug-and-Play: every inversion, words, refusals, cost."""
+
+import numpy as np
+import pytest
+
+from sfumato.api import Model
+from sfumato.errors import BadInput
+from sfumato.methods.inversions import INVERSIONS
+from sfumato.models.text import TextTower
+from tests.tiny import tiny_picture
+
+PICTURES = [tiny_picture(32, 32), tiny_picture(40, 24, seed=3)]
+METHODS = ("prompt-to-prompt", "plug-and-play")
+FREE = {
+    "prompt-to-prompt": {"cross_steps": 0.0, "self_steps": 0.0},
+    "plug-and-play": {"feature_steps": 0.0, "attention_steps": 0.0},
+}
+
+
+@pytest.fixture(scope="module")
+def sd(models) -> Model:
+    return models("sd")
+
+
+@pytest.fixture(params=METHODS)
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("inversion", list(INVERSIONS))
+def test_over_every_inversion(sd, name, inversion):
+    """A null edit is the picture, an edit is something else, and something else than without control."""
+    # DDIM's is approximate: as exact as it can be had, and for as far as random weights let it
+    options, skip = ({"steps": 40, "refine": 6}, 36) if inversion == "ddim" else ({"steps": 6, "exact": True}, 0)
+    inverted = sd.invert(
+        PICTURES, ["red cat", "blue dog"], method=name, inversion=inversion, source_strength=1.0, **options
+    )
+    null = inverted.edit(["red cat", "blue dog"], strength=1.0, skip=skip)
+    for pixels, picture in zip(null.pixels, PICTURES, strict=True):
+        assert abs(pixels.astype(int) - np.asarray(picture)).max() <= 1
+    edited = inverted.edit(["red dog", "blue cat"], strength=5.0, skip=skip)
+    without = inverted.edit(["red dog", "blue cat"], strength=5.0, skip=skip, **FREE[name])
+    for a, b, picture in zip(edited.pixels, without.pixels, PICTURES, strict=True):
+        assert abs(a.astype(int) - b).mean() > 1
+        assert abs(a.astype(int) - np.asarray(picture)).mean() > 1
+
+
+def test_no_control_is_bit_identical_to_the_plain_edit(sd, name):
+    options = {"steps": 6, "source_strength": 2.0, "exact": True}
+    edit = {"skip": 1, "strength": 5.0}
+    free = sd.invert(PICTURES, "red cat", method=name, **options).edit("red dog", **edit, **FREE[name])
+    plain = sd.invert(PICTURES, "red cat", method="edit-friendly", **options).edit("red dog", **edit)
+    assert all(np.array_equal(a, b) for a, b in zip(free.pixels, plain.pixels, strict=True))
+    assert free.report["network_evaluations"] == plain.report["network_evaluations"]
+
+
+def test_the_fewest_evaluations(sd):
+    """Two rows a step, and one more for the source in the share of the steps in which something is carried."""
+    inverted = sd.invert(PICTURES[0], "red cat", steps=20, method="prompt-to-prompt")
+    edit = inverted.edit("red dog", skip=10, cross_steps=0.6, self_steps=0.3)
+    assert edit.report["network_evaluations"] == {"calls": 10 + 6, "samples": 20 + 6}
+    blended = inverted.edit("red dog", skip=10, blend="dog")
+    assert blended.report["network_evaluations"] == {"calls": 20, "samples": 30}
+
+
+def test_defaults_follow_the_inversion(sd, name, monkeypatch):
+    params = sd.invert(PICTURES[0], "red cat", method=name, inversion="ddim", steps=3).params
+    assert (params.eta, params.source_strength, params.skip, params.strength) == (0.0, 1.0, 0, 7.5)
+    params = sd.invert(PICTURES[0], "red cat", method=name, steps=10).params
+    assert (params.inversion, params.eta, params.skip, params.strength) == ("edit-friendly", 1.0, 1, 9.0)
+    monkeypatch.setattr(sd.network, "settings", {name: {"strength": 4.0, "steps": 10}})
+    assert sd.invert(PICTURES[0], "red cat", method=name).params.strength == 4.0
+    tuned_for_another = sd.invert(PICTURES[0], "red cat", method=name, inversion="ddim", steps=3).params
+    assert tuned_for_another.strength == 7.5
+
+
+def test_saved_with_their_words(sd, name, tmp_path):
+    inverted = sd.invert(PICTURES[0], "red cat", method=name, steps=4, inversion="ddim")
+    inverted.save(tmp_path / "cat.safetensors")
+    opened = sd.open(tmp_path / "cat.safetensors")
+    assert opened.params == inverted.params
+    assert np.array_equal(opened.edit("red dog").pixels[0], inverted.edit("red dog").pixels[0])
+
+
+def test_one_picture_takes_several_prompts(sd, name):
+    inverted = sd.invert(PICTURES[0], "red cat", method=name, steps=6)
+    both = inverted.edit(["red dog", "blue star cat"], skip=1)
+    alone = inverted.edit("blue star cat", skip=1)
+    assert abs(both.pixels[1].astype(int) - alone.pixels[0]).max() <= 2
+    assert not np.array_equal(*both.pixels)
+
+
+BAD_INVERSIONS = [
+    ({"inversion": "null-text"}, "inversion must be one of edit-friendly, ddim, native-ddpm"),
+    ({"inversion": 3}, "inversion must be one of"),
+    ({"inversion": ["ddim"]}, "inversion must be one of"),
+    ({"inversion": "ddim", "eta": 0.5}, "eta must be 0 for"),
+    ({"eta": 0}, "above 0 for the others"),
+    ({"refine": 2}, "refine must be 0 for the inversion edit-friendly"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_INVERSIONS)
+def test_bad_inversions_are_refused_before_any_work(sd, name, options, message):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message):
+        sd.invert_steps(PICTURES[0], "red cat", method=name, **options)
+    assert sd.network.count.calls == calls
+
+
+BAD_EDITS = [
+    ({"reweight": "tree=2"}, '"tree" is not in the prompt "red dog": its words are "red", "dog"'),
+    ({"reweight": "cat=2"}, '"cat" is not in the prompt'),
+    ({"reweight": "dog"}, 'like "red=2,cat=0.5", not "dog"'),
+    ({"reweight": "dog=-1"}, "at least 0"),
+    ({"reweight": "dog=nan"}, "at least 0"),
+    ({"reweight": "=2"}, "reweight must be words"),
+    ({"reweight": 2}, "reweight must be any text"),
+    ({"blend": "tree"}, 'blend is in neither prompt: the source has "red", "cat", the target "red", "dog"'),
+    ({"blend": "cat, dog, tree"}, '"tree" of blend'),
+    ({"cross_steps": 1.1}, "cross_steps must be between 0 and 1"),
+    ({"self_steps": -0.1}, "self_steps must be between 0 and 1"),
+    ({"self_tokens": 0}, "self_tokens"),
+    ({"skip": 4}, "skip must be between 0 and 3"),
+    ({"prompts": "<|endoftext|>"}, "target prompt has no words"),
+]
+
+
+@pytest.fixture(scope="module")
+def inverted(sd):
+    return sd.invert(PICTURES[0], "red cat", method="prompt-to-prompt", steps=4)
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_EDITS)
+def test_bad_edits_are_refused_before_any_work(sd, inverted, options, message):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message):
+        inverted.edit_steps(**{"prompts": "red dog", **options})
+    given = {"steps": 4, **options}
+    with pytest.raises(BadInput, match=message):
+        sd.check_edit("red cat", given.pop("prompts", "red dog"), method="prompt-to-prompt", **given)
+    assert sd.network.count.calls == calls
+
+
+def test_words_may_be_phrases_in_any_case(sd, inverted):
+    sd.check_edit("red cat", "Blue dog", method="prompt-to-prompt", reweight="BLUE DOG=2", blend="Red Cat, blue")
+    inverted.edit("Blue dog", reweight="BLUE DOG=2", blend="Red Cat, blue", skip=1)
+
+
+def test_a_source_prompt_without_words_is_refused_before_the_inversion(sd):
+    for prompt in ("", "  "):
+        with pytest.raises(BadInput, match="source prompt is empty"):
+            sd.invert_steps(PICTURES[0], prompt, method="prompt-to-prompt")
+
+
+def test_attention_that_is_too_fine_is_refused_before_any_evaluation(sd, inverted):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match="allow at least 16"):
+        inverted.edit("red dog", self_tokens=3)
+    assert sd.network.count.calls == calls
+
+
+def test_a_model_without_text_is_refused_where_words_are_needed(models):
+    ddpm = models("ddpm")
+    with pytest.raises(BadInput, match="no text input, which the method needs"):
+        ddpm.invert_steps(PICTURES[0], method="prompt-to-prompt")
+    inverted = ddpm.invert(PICTURES[0], method="plug-and-play", steps=4)
+    assert inverted.edit().pixels[0].shape == (32, 32, 3)
+
+
+def test_towers_that_split_prompts_differently_are_refused(models, monkeypatch):
+    sdxl = models("sdxl")
+    inverted = sdxl.invert(PICTURES[0], "red kitten", method="prompt-to-prompt", steps=3)
+    inverted.edit("red dog")
+    second, split = sdxl.network.towers[1], TextTower.read
+    letters = "_".join
+    monkeypatch.setattr(TextTower, "read", lambda tower, text: split(tower, letters(text) if tower is second else text))
+    calls = sdxl.network.count.calls
+    with pytest.raises(BadInput, match="split prompts differently"):
+        inverted.edit("red dog")
+    assert sdxl.network.count.calls == calls

@@ -1,0 +1,198 @@
+"""What is carried from the source is what an explicit joint batch [source; negative; target] would exchange."""
+
+import pytest
+import torch
+
+from sfumato.core.guidance import Guided
+from sfumato.core.shift import Shift
+from sfumato.errors import BadInput
+from sfumato.inversion import Inversion, replay, replay_beside
+from sfumato.methods.plug_and_play import PlugAndPlayParams, injection
+from sfumato.methods.prompt_to_prompt import PromptToPromptParams, control
+from sfumato.models.attention import Layers, RecordMaps
+from sfumato.models.condition import Condition
+from sfumato.models.layout import decoder
+from sfumato.models.load import load_model
+from sfumato.models.taps import Record
+from sfumato.shifts.alignment import align
+from tests.explicit import explicit
+
+STEPS, STRENGTH = 5, 4.0
+SOURCE, TARGET = ["red cat", "blue face star"], ["blue cat", "blue dog face"]
+
+
+@pytest.fixture(scope="module", params=["sd", "sd2", "sdxl"])
+def model(request, tiny_folder):
+    return load_model(tiny_folder(request.param), "cpu")
+
+
+@pytest.fixture(scope="module")
+def sd(tiny_sd_folder):
+    return load_model(tiny_sd_folder, "cpu")
+
+
+def prepared(model):
+    """Guidance of the target, an inversion of random latents that nobody inverted, the two conditions."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(STEPS + 1, 2, model.latent_channels, 8, 12, generator=generator)
+    z = torch.randn(x[1:].shape, generator=generator)
+    timesteps = tuple(model.schedule.timesteps(STEPS))
+    inversion = Inversion("edit-friendly", x, z, timesteps, 1.0, (1.0, 1.0), prompts=tuple(SOURCE))
+    guided = Guided(model, model.condition(["", "tree"]), (STRENGTH, STRENGTH))
+    return guided, inversion, model.condition(SOURCE), model.condition(TARGET)
+
+
+def joint(model, guided, inversion, source, target, change):
+    """The first step's noise of the target from one batch [source; negative; target] with explicit maps."""
+    x, t = inversion.x[0], inversion.timesteps[0]
+    conditions = Condition.cat([source, guided.negative, target])
+    with torch.no_grad(), explicit(model, change):
+        _, negative, positive = model.predict(x.repeat(3, 1, 1, 1), t, conditions).chunk(3)
+    return negative + STRENGTH * (positive - negative)
+
+
+def first(run):
+    """The first step's noise."""
+    return next(iter(run)).eps
+
+
+def close(a, b):
+    """Equal as far as guidance and batches of another size let float32 be."""
+    return torch.allclose(a, b, atol=2e-5 * float(1 + b.abs().max()))
+
+
+def test_prompt_to_prompt_is_the_explicit_exchange_of_maps(model):
+    guided, inversion, source, target = prepared(model)
+    params = PromptToPromptParams(self_tokens=24, reweight="dog=2,blue=0.5", cross_steps=1.0, self_steps=1.0)
+    target = model.condition(["blue dog cat", "blue dog face"])
+    alignment = align(source.prompts, target.prompts, target.tokens.shape[1], swap=True)
+    weights = torch.ones(2, 1, 1, target.tokens.shape[1])
+    for row, prompt in zip(weights, target.prompts, strict=True):
+        row[..., prompt.positions("dog")] = 2
+        row[..., prompt.positions("blue")] = 0.5
+
+    def change(name, maps):
+        maps = maps.clone()
+        if name.endswith("attn2"):
+            maps[4:] = (maps[:2] @ alignment.mix[:, None] + maps[4:] * alignment.own[:, None, None]) * weights
+        elif maps.shape[2] <= 24:
+            maps[4:] = maps[:2]
+        return maps
+
+    shifts = control(model, inversion, source, target, params)
+    eps = first(replay_beside(guided, inversion, source, target, shifts=shifts))
+    assert close(eps, joint(model, guided, inversion, source, target, change))
+    plain = first(replay(guided, inversion, target))
+    assert (eps - plain).abs().max() > 1e-2
+
+
+def test_plug_and_play_is_the_explicit_exchange_of_features_and_maps(model):
+    guided, inversion, source, target = prepared(model)
+    layers = decoder(model.unet)
+    fourth = len(layers) // 3
+    decoders = {name for layer in layers[fourth:] for name in layer.self_attention}
+
+    def change(name, maps):
+        return maps[:2].repeat(3, 1, 1, 1) if name in decoders else maps
+
+    module = model.unet.get_submodule(layers[fourth].residual)
+    handle = module.register_forward_hook(lambda module, inputs, output: output[:2].repeat(3, 1, 1, 1))
+    try:
+        reference = joint(model, guided, inversion, source, target, change)
+    finally:
+        handle.remove()
+    shifts = injection(model, PlugAndPlayParams())
+    eps = first(replay_beside(guided, inversion, source, target, shifts=shifts))
+    assert close(eps, reference)
+    assert (eps - first(replay(guided, inversion, target))).abs().max() > 1e-2
+
+
+def test_without_guidance_too(model):
+    guided, inversion, source, target = prepared(model)
+    alone = Guided(model, guided.negative, (1.0, 1.0))
+    shifts = control(model, inversion, source, target, PromptToPromptParams(self_steps=0.0, cross_steps=1.0))
+    alignment = align(source.prompts, target.prompts, target.tokens.shape[1], swap=True)
+
+    def change(name, maps):
+        if not name.endswith("attn2"):
+            return maps
+        moved = maps[:2] @ alignment.mix[:, None] + maps[2:] * alignment.own[:, None, None]
+        return torch.cat([maps[:2], moved])
+
+    with torch.no_grad(), explicit(model, change):
+        both = Condition.cat([source, target])
+        reference = model.predict(inversion.x[0].repeat(2, 1, 1, 1), inversion.timesteps[0], both)[2:]
+    assert close(first(replay_beside(alone, inversion, source, target, shifts=shifts)), reference)
+
+
+def test_the_source_into_itself_is_bit_identical_to_no_control(model):
+    """Without guidance both evaluations have the same rows, so that nothing is rounded differently."""
+    guided, inversion, source, _ = prepared(model)
+    alone = Guided(model, guided.negative, (1.0, 1.0))
+    plain = first(replay(alone, inversion, source))
+    everything = PromptToPromptParams(cross_steps=1.0, self_steps=1.0, self_tokens=10**4)
+    for shifts in (control(model, inversion, source, source, everything), injection(model, PlugAndPlayParams())):
+        assert torch.equal(first(replay_beside(alone, inversion, source, source, shifts=shifts)), plain)
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.0, 0), (0.09, 0), (0.2, 1), (0.5, 2), (0.7, 3), (1.0, 4)])
+def test_fractions_count_the_steps_that_are_run(sd, share, steps):
+    """Four steps of five: the source is evaluated in the first ones of these only, and then never again."""
+    guided, inversion, source, target = prepared(sd)
+    params = PromptToPromptParams(cross_steps=share, self_steps=0.0)
+    shifts = control(sd, inversion, source, target, params)
+    with sd.counting() as count:
+        states = list(replay_beside(guided, inversion, source, target, skip=1, shifts=shifts))
+    assert (count.calls, count.samples) == (4 + steps, 4 * 4 + 2 * steps)
+    plain = list(replay(guided, inversion, target, skip=1))
+    assert torch.equal(states[-1].x_prev, plain[-1].x_prev) == (steps == 0)
+    assert all(state.x_t.shape == inversion.x[0].shape for state in states)
+
+
+class Watch(Shift):
+    """A user's shift, which sees and taps the target's rows alone."""
+
+    def __init__(self):
+        self.maps, self.features, self.rows = RecordMaps(Layers(cross=True)), Record("mid_block"), set()
+
+    def taps(self, state):
+        self.rows.add(len(state.x_t))
+        return (self.maps, self.features)[state.i % 2]
+
+
+def test_shifts_of_users_see_the_target_alone(sd):
+    guided, inversion, source, target = prepared(sd)
+    watch = Watch()
+    shifts = control(sd, inversion, source, target, PromptToPromptParams(cross_steps=1.0, self_steps=0.0))
+    list(replay_beside(guided, inversion, source, target, shifts=[*shifts, watch]))
+    assert watch.rows == {2}
+    assert {len(maps) for maps in watch.maps.maps.values()} == {4} == {len(watch.features.output)}
+
+
+def test_two_shifts_that_replace_the_same_are_refused_before_any_evaluation(sd):
+    guided, inversion, source, target = prepared(sd)
+    prompt = control(sd, inversion, source, target, PromptToPromptParams())
+    plug = injection(sd, PlugAndPlayParams())
+    for shifts in ([*prompt, *plug], [*plug, *plug], [*prompt, *prompt]):
+        calls = sd.count.calls
+        with pytest.raises(BadInput, match="Two shifts replace"):
+            next(replay_beside(guided, inversion, source, target, shifts=shifts))
+        assert sd.count.calls == calls
+    apart = control(sd, inversion, source, target, PromptToPromptParams(self_steps=0.0))
+    next(replay_beside(guided, inversion, source, target, shifts=[*apart, *plug]))
+
+
+def test_shifts_that_need_the_source_are_refused_without_it(sd):
+    guided, inversion, _, target = prepared(sd)
+    with pytest.raises(BadInput, match="replay_beside"):
+        next(replay(guided, inversion, target, shifts=injection(sd, PlugAndPlayParams())))
+
+
+def test_layers_that_are_not_there_are_refused_before_any_evaluation(sd, tiny_ddpm_folder):
+    _, inversion, source, target = prepared(sd)
+    with pytest.raises(BadInput, match="allow at least 24"):
+        control(sd, inversion, source, target, PromptToPromptParams(self_tokens=23))
+    without = load_model(tiny_ddpm_folder, "cpu")
+    without.unet.up_blocks[0].attentions = torch.nn.ModuleList()
+    with pytest.raises(BadInput, match="set attention_steps to 0"):
+        injection(without, PlugAndPlayParams())

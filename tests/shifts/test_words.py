@@ -1,0 +1,139 @@
+"""Word maps, their masks, and the blend that holds the picture outside of them."""
+
+import pytest
+import torch
+
+from sfumato.core.guidance import Guided
+from sfumato.core.shift import Shift
+from sfumato.inversion import Inversion, replay, replay_beside
+from sfumato.methods.prompt_to_prompt import PromptToPromptParams, control
+from sfumato.models.attention import Layers, RecordMaps
+from sfumato.models.layout import attention_layers, decoder, grid, word_layers
+from sfumato.models.load import load_model
+from sfumato.shifts.alignment import token_weights
+from sfumato.shifts.words import WordMaps, word_mask
+from tests.explicit import attention_of
+
+STEPS = 5
+SIZE = (8, 12)
+
+
+@pytest.fixture(scope="module")
+def sd(tiny_sd_folder):
+    return load_model(tiny_sd_folder, "cpu")
+
+
+def test_the_grid_of_every_attention_layer(layout_folder):
+    """Against the number of queries that the layer really has."""
+    model = load_model(layout_folder, "cpu")
+    size = (4 * model.latent_multiple, 6 * model.latent_multiple)
+    record = RecordMaps(Layers())
+    model.predict(torch.zeros(1, model.latent_channels, *size), 5, model.condition(""), taps=[record])
+    for name, maps in record.maps.items():
+        height, width = grid(model.unet, name, size)
+        assert height * width == maps.shape[2]
+    assert set(record.maps) == set(attention_of(model))
+    assert {
+        n for n, m in record.maps.items() if m.shape[2] <= 96 and not attention_of(model)[n].is_cross_attention
+    } == set(attention_layers(model.unet, size, cross=False, most_queries=96))
+
+
+def test_decoder_layers_of_stable_diffusion():
+    """Layer 4 of 12 and the attention of layers 4 to 11, as the paper counts them."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(block_out_channels=(32, 64, 64, 64), norm_num_groups=8, attention_head_dim=8)
+    layers = decoder(unet)
+    assert len(layers) == 12
+    assert layers[4].residual == "up_blocks.1.resnets.1.conv2"
+    assert [len(layer.self_attention) for layer in layers] == [0] * 3 + [1] * 9
+    assert layers[4].self_attention == ("up_blocks.1.attentions.1.transformer_blocks.0.attn1",)
+    which, cells = word_layers(unet, (64, 64))
+    assert cells == (16, 16)
+    assert set(which.module) == {
+        *(f"down_blocks.2.attentions.{n}.transformer_blocks.0.attn2" for n in (0, 1)),
+        *(f"up_blocks.1.attentions.{n}.transformer_blocks.0.attn2" for n in (0, 1, 2)),
+    }
+
+
+def test_a_mask_is_where_the_word_is():
+    maps = torch.full((2, 1, 8, 8), 0.2)
+    maps[0, 0, 2, 3] = 1.0
+    maps[0, 0, 6, 6] = 0.4
+    mask = word_mask(maps, (16, 16), 0.5)
+    expected = torch.zeros(16, 16)
+    expected[2:8, 4:10] = 1
+    assert torch.equal(mask[0, 0], expected), "the cell and its neighbours"
+    assert not mask[1].any(), "a flat map is nowhere"
+    assert word_mask(maps, (16, 16), 0.1)[0, 0, 12:14, 12:14].all()
+    assert torch.equal(word_mask(3 * maps + 1, (16, 16), 0.5), mask)
+
+
+def test_word_maps_are_summed_over_layers_heads_and_evaluations(sd):
+    condition = sd.condition(["red cat", "cat dog"])
+    which, cells = word_layers(sd.unet, SIZE)
+    weights = token_weights(condition.prompts, ["cat"], [1.0], condition.tokens.shape[1], 0.0)
+    words, record = WordMaps(which, weights, cells), RecordMaps(which)
+    expected = torch.zeros(2, 1, *cells)
+    for t in (500, 100):
+        x = torch.randn(2, 4, *SIZE, generator=torch.Generator().manual_seed(t))
+        sd.predict(x, t, condition, taps=[words, record])
+        for maps in record.maps.values():
+            for row, place in enumerate((2, 1)):
+                expected[row, 0] += maps[row, :, :, place].mean(0).reshape(cells)
+    assert torch.allclose(words.total, expected, atol=1e-6)
+    assert torch.equal(words.mask(SIZE, 0.3), word_mask(expected, SIZE, 0.3))
+
+
+@pytest.fixture
+def prepared(sd):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(STEPS + 1, 2, 4, *SIZE, generator=generator)
+    prompts = ("red cat", "dog heart")
+    timesteps = tuple(sd.schedule.timesteps(STEPS))
+    z = torch.randn(x[1:].shape, generator=generator)
+    inversion = Inversion("edit-friendly", x, z, timesteps, 1.0, (1.0, 1.0), prompts=prompts)
+    guided = Guided(sd, sd.condition(["", ""]), (4.0, 4.0))
+    return guided, inversion, sd.condition(prompts), sd.condition(["red dog", "cat heart"])
+
+
+def test_outside_of_the_words_the_source_is_held(sd, prepared):
+    guided, inversion, source, target = prepared
+    params = PromptToPromptParams(
+        cross_steps=0.0, self_steps=0.0, blend="cat,dog", blend_start=0.4, blend_threshold=0.5
+    )
+    shifts = control(sd, inversion, source, target, params)
+    states = list(replay_beside(guided, inversion, source, target, shifts=shifts))
+    free = list(replay(guided, inversion, target))
+    assert torch.equal(states[1].x_prev, free[1].x_prev), "two of five steps are free"
+    (blend,) = shifts
+    inside = blend.source.mask(SIZE, 0.5).maximum(blend.target.mask(SIZE, 0.5)).bool().expand_as(states[-1].x_prev)
+    assert 0 < inside.float().mean() < 1
+    held = states[-1].x_prev.isclose(inversion.x[-1], atol=1e-6)
+    assert held[~inside].all()
+    assert not held[inside].any()
+
+
+class Look(Shift):
+    def __init__(self, tap):
+        self.tap = tap
+
+    def taps(self, state):
+        return self.tap
+
+
+def test_words_weigh_what_they_are_told(sd, prepared):
+    guided, inversion, source, target = prepared
+    params = PromptToPromptParams(cross_steps=0.0, self_steps=0.0, reweight="dog=3, heart=0.25")
+    shifts = control(sd, inversion, source, target, params)
+    record, plain = RecordMaps(Layers(cross=True)), RecordMaps(Layers(cross=True))
+
+    with sd.counting() as count:
+        list(replay_beside(guided, inversion, source, target, skip=4, shifts=[Look(plain), *shifts, Look(record)]))
+    assert count.calls == 1, "re-weighting needs no source"
+    for name in plain.maps:
+        expected = plain.maps[name].clone()
+        expected[2, ..., 2] *= 3
+        expected[3, ..., 2] *= 0.25
+        assert torch.equal(record.maps[name], expected)
