@@ -76,7 +76,8 @@ def check_pairs(network: DiffusionModel, params: Params, sources: Sequence[str],
         BadInput: names the word and those that there are.
     """
     if network.towers:
-        for source, target in zip(read(network.towers, sources), read(network.towers, targets), strict=True):
+        found = read(network.towers, [*sources, *targets])
+        for source, target in zip(found[: len(sources)], found[len(sources) :], strict=True):
             params.check_prompts(source, target)
 
 
