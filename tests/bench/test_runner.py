@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import sfumato
-from sfumato.bench import editors
+from sfumato.bench import editors, runner
 from sfumato.bench.items import Item
 from sfumato.bench.journal import NAME, Journal
 from sfumato.bench.piebench import PieBench
@@ -92,6 +92,20 @@ def test_in_a_batch_as_alone(start, model, tmp_path):
         assert np.abs(now - np.asarray(Image.open(tmp_path / "before.png"))).max() <= 1
         for name, value in a["scores"].items():
             assert value == pytest.approx(b["scores"][name], rel=0.02, abs=1e-3, nan_ok=True), name
+
+
+def test_large_pictures_are_judged_one_at_a_time(bench, model, judge, tmp_path, monkeypatch):
+    pictures = [item.load() for item in bench.items]
+    edits = [small.blurred(each.source) for each in pictures]
+    with Journal(tmp_path / "out", ABOUT) as journal:
+        runs = Runner(bench, bench.items, model, judge, journal, tmp_path / "out")
+        together = runs._scores(bench.items, pictures, edits)
+        monkeypatch.setattr(runner, "JUDGED_PIXELS", small.SIDE**2)
+        alone = runs._scores(bench.items, pictures, edits)
+    assert len(together) == len(alone) == 3
+    for a, b in zip(together, alone, strict=True):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-4, nan_ok=True)
+    assert together[0]["mse"] != together[1]["mse"]
 
 
 def test_ours_is_what_the_python_api_gives(start, model, bench, tmp_path):
