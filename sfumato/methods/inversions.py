@@ -10,17 +10,34 @@ from sfumato.core.guidance import Guided
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion
+from sfumato.inversion.regularised import invert_regularised
 from sfumato.methods import ddim, edit_friendly, native_ddpm
 from sfumato.methods.params import Params, option
 from sfumato.methods.registry import Invert
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 
+
+def _regularised(
+    guided: Guided, x0: Tensor, condition: Any, params: Any, *, seeds: Sequence[int], batch: int | None
+) -> Generator[StepState, None, Inversion]:
+    """That of pix2pix-zero; every evaluation waits for the one before, so batch changes nothing."""
+    exact = params.exact
+    return (yield from invert_regularised(guided, x0, condition, steps=params.steps, seeds=seeds, exact=exact))
+
+
 INVERSIONS: dict[str, Invert] = {
     "edit-friendly": edit_friendly.invert,
     "ddim": ddim.invert,
     "native-ddpm": native_ddpm.invert,
+    "regularised": _regularised,
 }
+DETERMINISTIC = ("ddim", "regularised")
+
+
+def _deterministic(value: float) -> dict[str, float]:
+    """A default after these."""
+    return dict.fromkeys(DETERMINISTIC, value)
 
 
 @dataclass(frozen=True)
@@ -28,21 +45,22 @@ class InversionParams(Params):
     """What the inversions need, and where the replay starts, as in the edit-friendly paper; usual settings for DDIM."""
 
     inversion: str = option("edit-friendly", "how the picture is inverted", stage="invert", choices=tuple(INVERSIONS))
-    steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000, after={"ddim": 50})
+    steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000, after=_deterministic(50))
     eta: float = option(
         1.0,
-        "share of the DDPM noise in every step; 0 for ddim, above 0 for the others",
+        "share of the DDPM noise in every step; 0 for ddim and regularised, above 0 for the others",
         stage="invert",
         low=0,
         high=1,
-        after={"ddim": 0.0},
+        after=_deterministic(0.0),
     )
     source_strength: float = option(
-        3.5, "guidance strength of the source prompt", stage="invert", low=0, high=100, after={"ddim": 1.0}
+        3.5, "guidance strength of the source prompt", stage="invert", low=0, high=100, after=_deterministic(1.0)
     )
     exact: bool = option(
         False,
-        "evaluate one timestep at a time, as the replay does: reconstructs bit for bit, slower; ddim always does",
+        "evaluate one timestep at a time, as the replay does: reconstructs bit for bit, slower; ddim always does; "
+        "regularised keeps what its replay would miss",
         stage="invert",
     )
     refine: int = option(
@@ -54,20 +72,22 @@ class InversionParams(Params):
         stage="edit",
         low=0,
         high=999,
-        after={"ddim": 0},
+        after=_deterministic(0),
     )
     strength: float = option(
-        9.0, "guidance strength of the target prompt", stage="edit", low=0, high=100, after={"ddim": 7.5}
+        9.0, "guidance strength of the target prompt", stage="edit", low=0, high=100, after=_deterministic(7.5)
     )
 
     def check(self) -> None:
         """Refuse values out of range, and those that the chosen inversion has no use for. Raises BadInput."""
         super().check()
-        deterministic = self.inversion == "ddim"
-        if deterministic != (self.eta == 0):
-            raise BadInput(f"eta must be 0 for the inversion ddim and above 0 for the others, not {self.eta:g}.")
-        if self.refine and not deterministic:
-            raise BadInput(f"refine must be 0 for the inversion {self.inversion}, which is exact without.")
+        if (self.inversion in DETERMINISTIC) != (self.eta == 0):
+            raise BadInput(
+                "eta must be 0 for the inversion ddim, 0 for regularised and above 0 for the others, "
+                f"not {self.eta:g} for {self.inversion}."
+            )
+        if self.refine and self.inversion != "ddim":
+            raise BadInput(f"refine must be 0 for the inversion {self.inversion}: only ddim takes it.")
 
 
 def invert(

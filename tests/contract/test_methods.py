@@ -18,6 +18,7 @@ PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1), tiny_picture(37,
 APPROXIMATE = {
     "ddim": ({"steps": 40, "refine": 6}, 36),
     "pullback": ({"steps": 40, "refine": 6, "gamma": 0.0}, 36),
+    "pix2pix-zero": ({"exact": True}, 0),
 }
 """Options and skip under which an approximate inversion reconstructs, for as far as random weights let it."""
 FREE = ("sdedit",)

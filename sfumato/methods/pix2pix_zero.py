@@ -1,0 +1,205 @@
+"""pix2pix-zero: a direction between two words moves the condition, the source's attention maps guide the latent.
+
+Parmar, Singh, Zhang, Li, Lu, Zhu: "Zero-shot Image-to-Image Translation", SIGGRAPH 2023, arXiv 2302.03027.
+Implemented: directions from banks of sentences (section 3.1), regularised DDIM inversion (3.2), cross-attention
+guidance (3.3, eq. 6) with the gradient through the condition of the edit; over every inversion. The condition of the
+edit is the source prompt's plus the direction. Without words, banks or a saved direction the target prompt says which:
+what the two prompts share at their beginnings and ends is left out, and the built-in sentences
+(`sfumato.shifts.text_direction`) are made of what is left of each. Where nothing is left of one, both keep the shared
+word behind it, or else the one before: from "a cat" to "a red cat" leads "cat" to "red cat". The same prompt twice is
+the direction zero.
+
+With `compat="official"` the noise is rolled by zero too and coarse levels count less, and the guidance follows the maps
+under the negative prompt, as in the public code, which also leaves out the first and the last step of the inversion:
+here none is.
+
+Not implemented: captioning the picture (give the prompt), the source caption as negative prompt (give it as such),
+conditional GAN distillation (3.4).
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.errors import BadInput
+from sfumato.inversion import Inversion, replay
+from sfumato.inversion.regularised import OFFICIAL, invert_regularised
+from sfumato.methods.inversions import INVERSIONS, InversionParams, network_of, source_of
+from sfumato.methods.inversions import invert as invert_as_named
+from sfumato.methods.params import option
+from sfumato.methods.registry import method
+from sfumato.models.condition import Condition
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.prompt import Prompt
+from sfumato.shifts.attention_guidance import FollowAttention
+from sfumato.shifts.text_direction import MoveCondition, TextDirection, read_bank, templated, text_direction
+
+Phrases = tuple[str, str]
+"""What is replaced, and by what."""
+
+
+@dataclass(frozen=True)
+class Pix2PixZeroParams(InversionParams):
+    """The paper's settings; after other inversions theirs."""
+
+    needs_text: ClassVar[bool] = True
+
+    inversion: str = option("regularised", "how the picture is inverted", stage="invert", choices=tuple(INVERSIONS))
+    steps: int = option(
+        50, "number of steps of the run", stage="invert", low=1, high=1000, after={"edit-friendly": 100}
+    )
+    eta: float = option(
+        0.0,
+        "share of the DDPM noise in every step; 0 for ddim and regularised, above 0 for the others",
+        stage="invert",
+        low=0,
+        high=1,
+        after={"edit-friendly": 1.0, "native-ddpm": 1.0},
+    )
+    source_strength: float = option(1.0, "guidance strength of the source prompt", stage="invert", low=0, high=100)
+    skip: int = option(
+        0,
+        "steps at the noisy end that the edit leaves out; more keeps more of the picture",
+        stage="edit",
+        low=0,
+        high=999,
+        after={"edit-friendly": 12},
+    )
+    strength: float = option(5.0, "guidance strength of the edit", stage="edit", low=0, high=100)
+    guidance: float = option(
+        0.1, "cross-attention guidance: how far x_t follows the source's maps; 0: none", stage="edit", low=0, high=1e6
+    )
+    source_word: str = option("", "what is replaced; none: where the prompts differ", stage="edit")
+    target_word: str = option("", "what replaces it", stage="edit")
+    source_bank: str = option("", "file of sentences about what is replaced, one a line", stage="edit")
+    target_bank: str = option("", "file of sentences about what replaces it", stage="edit")
+    direction_file: str = option("", "file of a direction that was saved before", stage="edit")
+    scale: float = option(1.0, "factor of the direction", stage="edit", low=-100, high=100)
+    compat: str = option(
+        "none",
+        "official: the flaws of the public code (rolls by zero, gradient through the negative prompt), for comparison",
+        stage="invert",
+        choices=("none", "official"),
+    )
+
+    def check(self) -> None:
+        """Refuse values out of range, half a pair, two directions, and files that hold none. Raises BadInput."""
+        super().check()
+        for before, after in (("source_word", "target_word"), ("source_bank", "target_bank")):
+            if bool(getattr(self, before).strip()) != bool(getattr(self, after).strip()):
+                raise BadInput(f"Give {before} and {after} together: a direction leads from one to the other.")
+        if sum(map(bool, (self.source_word, self.source_bank, self.direction_file))) > 1:
+            raise BadInput("Give the direction once: by words, by banks or by a file of a direction.")
+        if self.direction_file:
+            TextDirection.load(self.direction_file)
+        if self.source_bank:
+            read_bank(self.source_bank)
+            read_bank(self.target_bank)
+
+    @property
+    def from_prompts(self) -> bool:
+        """Whether the prompts say which direction."""
+        return not (self.source_word or self.source_bank or self.direction_file)
+
+    def check_prompts(self, source: Prompt, target: Prompt) -> None:
+        """Refuse prompts without words where they say which direction. Raises BadInput."""
+        if self.from_prompts and not (source.words and target.words):
+            raise BadInput("A prompt has no words to find a direction from: give words, banks or a direction.")
+
+
+def differing(source: Prompt, target: Prompt) -> Phrases:
+    """What is left of two prompts without their common beginning and end; see the head of this file."""
+    before, after = source.words, target.words
+    equal = [a.casefold() == b.casefold() for a, b in zip(before, after, strict=False)]
+    first = equal.index(False) if False in equal else len(equal)
+    shortest = min(len(before), len(after))
+    last = 0
+    while last < shortest - first and before[-1 - last].casefold() == after[-1 - last].casefold():
+        last += 1
+    if first == len(before) == len(after):
+        return ("", "")
+    if first + last == shortest:
+        first, last = (first, last - 1) if last else (first - 1, 0)
+    return " ".join(before[first : len(before) - last]), " ".join(after[first : len(after) - last])
+
+
+def directions(
+    network: DiffusionModel, source: Condition, target: Condition, params: Pix2PixZeroParams
+) -> list[TextDirection]:
+    """The direction of every row, each computed once.
+
+    Raises:
+        BadInput: a saved one of another model, sentences that are too long, or prompts whose words are not known.
+    """
+    rows = len(source)
+    if params.direction_file:
+        saved = TextDirection.load(params.direction_file)
+        saved.check_model(network.fingerprint())
+        return [saved] * rows
+    if params.source_bank:
+        return [text_direction(network, read_bank(params.source_bank), read_bank(params.target_bank))] * rows
+    if params.source_word:
+        phrases = [(params.source_word, params.target_word)] * rows
+    elif source.prompts and target.prompts:
+        phrases = [differing(a, b) for a, b in zip(source.prompts, target.prompts, strict=True)]
+    else:
+        raise BadInput("The two text encoders of this model split prompts differently: give source and target word.")
+    found = {pair: text_direction(network, *map(templated, pair)) for pair in dict.fromkeys(phrases)}
+    return [found[pair] for pair in phrases]
+
+
+def invert(
+    guided: Guided,
+    x0: Tensor,
+    condition: Any,
+    params: Pix2PixZeroParams,
+    *,
+    seeds: Sequence[int],
+    batch: int | None,
+) -> Generator[StepState, None, Inversion]:
+    """The inversion that the parameters name."""
+    if params.inversion != "regularised" or params.compat != "official":
+        return (yield from invert_as_named(guided, x0, condition, params, seeds=seeds, batch=batch))
+    return (
+        yield from invert_regularised(
+            guided, x0, condition, steps=params.steps, seeds=seeds, exact=params.exact, regulariser=OFFICIAL
+        )
+    )
+
+
+@method(
+    "pix2pix-zero",
+    summary="direction between two words (SIGGRAPH 2023): regularised inversion, cross-attention guidance",
+    params=Pix2PixZeroParams,
+    invert=invert,
+    section="pix2pix-zero",
+    handles=("condition", "latent"),
+)
+def edit(
+    guided: Guided,
+    inversion: Inversion,
+    condition: Any,
+    params: Pix2PixZeroParams,
+    *,
+    shifts: Sequence[Shift],
+) -> Iterator[StepState]:
+    """Replay under the source prompt and the direction, with the latent guided."""
+    network, source = network_of(guided), source_of(guided, inversion)
+    moves: list[Shift] = [MoveCondition(directions(network, source, condition, params), params.scale)]
+    if params.guidance:
+        moves.append(_following(network, inversion, source, guided.negative, params))
+    yield from replay(guided, inversion, source, skip=params.skip, shifts=[*moves, *shifts])
+
+
+def _following(
+    network: DiffusionModel, inversion: Inversion, source: Condition, negative: Condition, params: Pix2PixZeroParams
+) -> FollowAttention:
+    """The paper's guidance, or the public code's: the negative half, whose heads are averaged with the other's."""
+    if params.compat == "official":
+        return FollowAttention(network, inversion, negative, params.guidance / 2, negative)
+    return FollowAttention(network, inversion, source, params.guidance)

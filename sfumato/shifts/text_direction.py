@@ -1,0 +1,192 @@
+"""Edit directions from two banks of sentences (pix2pix-zero, Parmar et al., arXiv 2302.03027, section 3.1).
+
+    dc = mean_j E(target sentence j) - mean_i E(source sentence i)
+
+E are the text encoder's states at all token positions, as the network gets them: for SDXL those of both encoders side
+by side, and the pooled vector. Many sentences per word make a steadier direction than the two words alone.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.errors import BadInput
+from sfumato.files import printable, write_tensors
+from sfumato.models.condition import Condition
+from sfumato.models.diffusion_model import DiffusionModel
+
+FORMAT = "sfumato.text-direction.1"
+TOGETHER = 64
+"""Sentences that are encoded at a time."""
+
+TEMPLATES = (
+    "{}",
+    "the {}",
+    "one {}",
+    "my {}",
+    "a photo of the {}",
+    "a close photo of the {}",
+    "a bright photo of the {}",
+    "a dark photo of the {}",
+    "a photo of the {} outdoors",
+    "a photo of the {} at home",
+    "this is the {}",
+    "here you see the {}",
+    "look at the {}",
+    "a drawing of the {}",
+    "a painting of the {}",
+    "an emoji of the {}",
+    "a small icon of the {}",
+    "the {} on white",
+    "{}, noto",
+    "{}, twemoji",
+    "{}, openmoji",
+    "{}, fluent-flat",
+    "{}, fxemoji",
+    "{}, emojitwo",
+)
+"""Sentences about a thing, for photographs and in the style of emoji captions."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextDirection:
+    """A difference of text conditions.
+
+    Attributes:
+        tokens: [n,d].
+        pooled: [p], for models with a pooled vector.
+        model: fingerprint of the model whose text encoders it comes from.
+        sentences: how many the source's and the target's bank had.
+    """
+
+    tokens: Float[Tensor, "n d"]
+    pooled: Float[Tensor, " p"] | None
+    model: str
+    sentences: tuple[int, int]
+
+    def check_model(self, fingerprint: str) -> None:
+        """Refuse to move the condition of another model.
+
+        Raises:
+            BadInput: the fingerprints differ.
+        """
+        if self.model != fingerprint:
+            raise BadInput(
+                f"This direction was found with another model (weights {self.model[:12]}, not {fingerprint[:12]}): "
+                "load that model, or find the direction again."
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file, which is there whole or not at all. Raises BadInput where it cannot be."""
+        tensors = {"tokens": self.tokens} | ({} if self.pooled is None else {"pooled": self.pooled})
+        header = {"model": self.model, "sentences": self.sentences}
+        write_tensors(path, tensors, {"format": FORMAT, "sfumato": json.dumps(header)})
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "TextDirection":
+        """Read what `save` wrote.
+
+        Raises:
+            BadInput: no such file, no direction, or damaged.
+        """
+        name = printable(path)
+        if not Path(path).is_file():
+            raise BadInput(f"There is no file {name}: give a direction that was saved before.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise BadInput(f"{name} is a safetensors file, but holds no text direction of this version.")
+                header = json.loads(metadata["sfumato"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                before, after = header["sentences"]
+                found = TextDirection(tensors["tokens"], tensors.get("pooled"), str(header["model"]), (before, after))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            if isinstance(error, BadInput):
+                raise
+            raise BadInput(f"{name} holds no text direction, or is damaged: find it again.") from error
+        parts = [(found.tokens, 2)] + ([] if found.pooled is None else [(found.pooled, 1)])
+        if not all(part.ndim == ndim and bool(part.isfinite().all()) for part, ndim in parts):
+            raise BadInput(f"{name} holds no text direction, or is damaged: find it again.")
+        return found
+
+
+@torch.no_grad()
+def text_direction(network: DiffusionModel, source: Sequence[str], target: Sequence[str]) -> TextDirection:
+    """The direction from the sentences of one bank to those of the other.
+
+    Raises:
+        BadInput: a bank of fewer than two sentences, a sentence that is too long, or a model without text.
+    """
+    if not network.takes_text:
+        raise BadInput(f"{network.name or 'This model'} has no text input, so there are no directions of text.")
+    (tokens, pooled), (other, pooled_other) = (_means(network, bank) for bank in (source, target))
+    apart = None if pooled is None or pooled_other is None else pooled_other - pooled
+    return TextDirection(other - tokens, apart, network.fingerprint(), (len(source), len(target)))
+
+
+def templated(word: str) -> list[str]:
+    """The built-in sentences about a word, or several."""
+    return [template.format(word) for template in TEMPLATES]
+
+
+def read_bank(path: str | os.PathLike[str]) -> list[str]:
+    """The sentences of a text file, one a line; empty lines are passed over.
+
+    Raises:
+        BadInput: no such file, not UTF-8, or fewer than two sentences.
+    """
+    name = printable(path)
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"The bank {name} cannot be read: give a text file (UTF-8) with one sentence a line.") from error
+    sentences = [line.strip() for line in lines if line.strip()]
+    _check_bank(sentences, f"The bank {name}")
+    return sentences
+
+
+@dataclass(frozen=True, eq=False)
+class MoveCondition(Shift):
+    """c + scale dc in every step.
+
+    Attributes:
+        directions: dc, one per row of the condition.
+        scale: how far.
+    """
+
+    directions: Sequence[TextDirection]
+    scale: float = 1.0
+
+    def condition(self, state: StepState, condition: Condition) -> Condition:
+        """The moved condition."""
+        assert condition.tokens is not None
+        tokens = torch.stack([each.tokens for each in self.directions]).to(condition.tokens)
+        moved = replace(condition, tokens=condition.tokens + self.scale * tokens)
+        if condition.pooled is None:
+            return moved
+        pooled = torch.stack([each.pooled for each in self.directions if each.pooled is not None])
+        return replace(moved, pooled=condition.pooled + self.scale * pooled.to(condition.pooled))
+
+
+def _means(network: DiffusionModel, bank: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+    """The mean tokens [n,d] and pooled vector [p] of a bank, float32."""
+    _check_bank(bank, "A bank")
+    parts = [network.condition(bank[first : first + TOGETHER]) for first in range(0, len(bank), TOGETHER)]
+    every = Condition.cat(parts)
+    assert every.tokens is not None
+    return every.tokens.float().mean(dim=0), None if every.pooled is None else every.pooled.float().mean(dim=0)
+
+
+def _check_bank(sentences: Sequence[str], name: str) -> None:
+    if len(sentences) < 2:
+        raise BadInput(f"{name} needs at least 2 sentences, one a line, and has {len(sentences)}.")
