@@ -87,7 +87,8 @@ class Inverted:
         """Edit, yielding after every step; everything is checked before the first.
 
         Args:
-            prompts: what the pictures shall show, one for all or one for each; a single picture takes several.
+            prompts: what the pictures shall show, one for all or one for each; a single picture takes several. Empty
+                is their source prompt, where the method does something without another one (pullback).
             strength: guidance strength of the prompt, one for all or one for each result.
             mask: image files (or Pillow images) of the pictures' size, white where the picture may change; one for
                 all or one for each result. Outside it the result has the source's own pixels.
@@ -161,9 +162,10 @@ class Inverted:
         params = revise(network, self.params, options, what)
         for each in strengths:
             revise(network, params, {"strength": each}, what)
-        texts = spread(check_prompts(network, prompts, "target prompt", empty=False), wanted, "target prompt")
+        texts = check_prompts(network, prompts, "target prompt", empty=params.keeps_prompt)
         check_prompts(network, [negative_prompt], "negative prompt", empty=True)
         sources = spread(self.prompts, wanted, "picture")
+        texts = [text or source for text, source in zip(spread(texts, wanted, "target prompt"), sources, strict=True)]
         check_pairs(network, params, sources, texts)
         if found is not None:
             check_region(network, found, sources, texts)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sfumato.cli.flags import add_model, add_options, add_seeds, check_options, given_options, load_model, seeds_of
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.methods import find_method
-from sfumato.cli.outputs import add_out, output_paths, save_all
+from sfumato.cli.outputs import add_out, output_paths, remark, save_all
 from sfumato.cli.parser import CommandParser
-from sfumato.cli.report import print_json
+from sfumato.cli.report import print_json, shown
 from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
 
@@ -34,6 +34,8 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--mask-words", default="", metavar="TEXT", help='change only where these words are: "cat,dog"')
     parser.add_argument("--mask-difference", action="store_true", help="change only where the prompts disagree")
     parser.add_argument("--mask-threshold", type=float, metavar="N", help="of the two above; default 0.3 and 1.5")
+    parser.add_argument("--auto", action="store_true", help="choose skip and strength: least change that follows --to")
+    parser.add_argument("--adherence", type=float, metavar="N", help="for --auto; default the source's to --from")
     add_seeds(parser)
     add_model(parser)
     add_max_pixels(parser)
@@ -57,25 +59,24 @@ def run(arguments: Namespace) -> None:
     method = find_method(arguments.method)
     given = given_options(arguments, options_of(method.params))
     check_options(method.params, given)
+    _check_auto(arguments, given)
     region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
     if is_inversion(arguments.image):
         inverted, paths, notes = _opened(arguments, given)
     else:
         inverted, paths, notes = _inverted(arguments, given)
-    edit = {name: given[name] for name in options_of(method.params, "edit") if name in given}
-    result = finish(
-        inverted.edit_steps(
-            arguments.target,
-            mask=arguments.mask,
-            mask_words=arguments.mask_words,
-            mask_difference=arguments.mask_difference,
-            mask_threshold=arguments.mask_threshold,
-            residual=not arguments.no_residual,
-            check=arguments.check or arguments.json,
-            negative_prompt=arguments.negative,
-            **edit,
-        )
-    )
+    edit: dict[str, Any] = {name: given[name] for name in options_of(method.params, "edit") if name in given}
+    edit |= {
+        "mask": arguments.mask,
+        "mask_words": arguments.mask_words,
+        "mask_difference": arguments.mask_difference,
+        "mask_threshold": arguments.mask_threshold,
+        "residual": not arguments.no_residual,
+        "negative_prompt": arguments.negative,
+    }
+    if arguments.auto:
+        edit |= _chosen(inverted, arguments, edit, notes)
+    result = finish(inverted.edit_steps(arguments.target, check=arguments.check or arguments.json, **edit))
     notes += save_all(result, paths, recipe=not arguments.no_recipe)
     reports = [inverted.report, result.report] if "seconds" in inverted.report else [result.report]
     first = result.recipes[0]
@@ -95,6 +96,29 @@ def run(arguments: Namespace) -> None:
     print_json(found) if arguments.json else print_summary(found)
 
 
+def _chosen(inverted: "Inverted", arguments: Namespace, edit: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The options that `--auto` finds; what was wanted and reached becomes a remark."""
+    from sfumato.api.auto import choose
+    from sfumato.cli.progress import progress
+
+    with progress() as show:
+        choice = choose(
+            inverted,
+            arguments.target,
+            adherence=arguments.adherence,
+            tell=lambda done, total: show(done, total, f"setting {done}/{total}"),
+            **edit,
+        )
+    options = ", ".join(f"{name} {shown(value)}" for name, value in choice.trial.options.items())
+    reached = "reaches" if choice.reached else "comes nearest to"
+    notes.append(
+        f"auto: {options} {reached} the wanted adherence {choice.wanted:.2f} with {choice.trial.scores['clip']:.2f}, "
+        f"LPIPS {choice.trial.scores['lpips']:.2f}; {choice.tried} settings tried."
+    )
+    remark(notes[-1])
+    return choice.trial.options
+
+
 def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path], list[str]]:
     """Everything looked at, the model loaded, the picture inverted; with the outputs, and remarks on the input."""
     from sfumato.api.arguments import check_prompts
@@ -104,7 +128,8 @@ def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", 
     paths = output_paths(arguments.out, len(seeds), size=picture.size, keep=inputs(arguments))
     check_mask(arguments.mask, picture.size)
     model = load_model(arguments)
-    check_prompts(model.network, [arguments.target], "target prompt", empty=False)
+    keeps_prompt = find_method(arguments.method).params.keeps_prompt
+    check_prompts(model.network, [arguments.target], "target prompt", empty=keeps_prompt)
     check_prompts(model.network, [arguments.negative], "negative prompt", empty=True)
     work = model.invert_steps(
         arguments.image,
@@ -134,6 +159,17 @@ def _opened(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", li
     paths = output_paths(arguments.out, len(inversion.prompts), size=(width, height), keep=inputs(arguments))
     check_mask(arguments.mask, (width, height))
     return load_model(arguments).open(arguments.image), paths, []
+
+
+def _check_auto(arguments: Namespace, given: dict[str, Any]) -> None:
+    if arguments.adherence is not None and not arguments.auto:
+        raise BadInput("--adherence belongs to --auto: give that too.")
+    if arguments.adherence is not None and not -1 < arguments.adherence < 1:
+        raise BadInput(f"--adherence must be between -1 and 1, not {arguments.adherence}.")
+    if arguments.auto and len(seeds_of(arguments)) > 1:
+        raise BadInput("--auto chooses for one seed at a time: give one --seed.")
+    if arguments.auto and {"skip", "strength"} <= set(given):
+        raise BadInput("--auto has nothing left to choose: leave --skip or --strength out.")
 
 
 def is_inversion(path: str) -> bool:

@@ -25,8 +25,8 @@ from sfumato.models.diffusion_model import DiffusionModel
 Pool: TypeAlias = Literal["sum"] | None
 """What becomes of the positions of the bottleneck: summed (the paper's H), or kept."""
 
-CHUNK = 64
-"""Rows (samples times vectors) that go through the encoder half together by default."""
+CHUNK = 16
+"""Rows (samples times vectors) that go through the encoder half together by default: the fastest on a CPU."""
 
 
 @dataclass

@@ -48,9 +48,11 @@ class Params:
 
     Attributes:
         needs_text: whether the method means nothing to a model without text input.
+        keeps_prompt: whether an edit without a target prompt is one under the source prompt.
     """
 
     needs_text: ClassVar[bool] = False
+    keeps_prompt: ClassVar[bool] = False
 
     def check(self) -> None:
         """Refuse values of the wrong type or out of range.

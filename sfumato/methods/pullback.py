@@ -10,7 +10,7 @@ later version of the paper (x-space guidance, arXiv 2307.12868).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ RANK = 50
 class PullbackParams(DDIMParams):
     """The paper's settings: no guidance, kappa = 0.99, tangent spaces of 50 dimensions."""
 
+    keeps_prompt: ClassVar[bool] = True
+
     strength: float = option(1.0, "guidance strength of the target prompt", stage="edit", low=0, high=100)
     direction: str = option(
         "1", 'which: a number (1 moves the bottleneck most) or a name; mixed: "1=1,3=-0.5"', stage="edit"
@@ -61,7 +63,7 @@ class PullbackParams(DDIMParams):
     boost: float = option(
         0.0, "share of the run, at its end, that adds fresh noise (eta = 1)", stage="edit", low=0, high=1
     )
-    chunk: int = option(64, "most rows in one pass of the Jacobian: bounds its memory", stage="edit", low=1, high=2**20)
+    chunk: int = option(16, "most rows in one pass of the Jacobian: bounds its memory", stage="edit", low=1, high=2**20)
 
     def check(self) -> None:
         """Refuse values out of range, and directions that cannot be. Raises BadInput."""

@@ -82,6 +82,11 @@ def test_when(time, skip, index):
     assert edited_step(PullbackParams(steps=6, time=time, skip=skip)) == index
 
 
+def test_without_a_target_prompt_the_source_prompt_stays(inverted):
+    with_it, without = (first_state(inverted, prompt, gamma=0.5) for prompt in ("red cat", ""))
+    assert torch.equal(with_it.x_t, without.x_t)
+
+
 def test_steps_of_shooting_are_recorded_and_lengthen_the_edit(inverted, inversion):
     with recorded_shots() as shots:
         far = first_state(inverted, shots=3, gamma=0.2, raw=True)
