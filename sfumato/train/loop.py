@@ -29,6 +29,7 @@ from sfumato.train.checkpoint import read_newest, write_checkpoint
 from sfumato.train.finite import blame_for_gradient, blame_for_loss, first_not_finite
 from sfumato.train.interrupt import Interrupt
 from sfumato.train.optimizer import decay_groups, flatten, unflatten
+from sfumato.train.precision import arithmetic
 from sfumato.train.recipe import Recipe
 from sfumato.train.record import SUMMARY, Record, name_of
 from sfumato.train.seeds import step_generator
@@ -69,7 +70,10 @@ class Run:
     def __init__(self, task: Task, recipe: Recipe, folder: Path, device: str | None = None) -> None:
         self.task, self.recipe, self.folder = task, recipe, folder
         precision = {"fp32": "no"}.get(recipe.run.precision, recipe.run.precision)
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+        try:
+            self.accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+        except ValueError as error:  # a GPU without bf16, or a process that has trained in another precision
+            raise BadInput(f"run.precision = '{recipe.run.precision}' cannot be used here: {error}") from error
         if precision == "fp16" and self.accelerator.device.type == "cpu":
             raise BadInput("run.precision = 'fp16' needs a GPU; on the CPU use 'bf16' or 'fp32'.")
         self.step, self.samples = 0, 0
@@ -115,7 +119,9 @@ class Run:
         with Interrupt() as interrupt:
             try:
                 while self.step < self.recipe.run.steps and not self._stop(start, minutes, interrupt):
-                    yield self._reported_step()
+                    with arithmetic(self.recipe.run.precision):
+                        report = self._reported_step()
+                    yield report
             except BaseException:
                 # No barrier here: the other processes may not have met this exception.
                 if self._whole and self._saved != self.step:

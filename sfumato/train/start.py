@@ -10,6 +10,7 @@ from sfumato.train.autoencoder import AutoencoderTask
 from sfumato.train.diffusion import DiffusionTask
 from sfumato.train.dual_encoder import DualEncoderTask
 from sfumato.train.loop import Run
+from sfumato.train.precision import arithmetic
 from sfumato.train.recipe import Recipe, load_recipe
 from sfumato.train.task import Task
 
@@ -37,8 +38,12 @@ def start(path: Path | str, folder: Path | str, kind: str | None = None, device:
     """A run, new or resumed, of the recipe at `path` in `folder`.
 
     Raises:
-        BadInput: the recipe, its data or the models it builds on cannot be used; said before any training.
+        BadInput: the recipe, its data, the device or the models it builds on cannot be used; said before any training.
     """
     recipe, folder = load_recipe(path, kind), Path(folder)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("torch finds no CUDA device here; train on the CPU, or install a torch built for your GPU.")
     place = PartialState(cpu=device == "cpu").device
-    return Run(build_task(recipe, folder, place), recipe, folder, device)
+    with arithmetic(recipe.run.precision):
+        task = build_task(recipe, folder, place)
+    return Run(task, recipe, folder, device)

@@ -1,0 +1,85 @@
+"""TF32 is off in the steps of an fp32 recipe, and torch's settings are the caller's again after each."""
+
+import pytest
+import torch
+
+from sfumato.errors import BadInput
+from sfumato.train.loop import Run
+from sfumato.train.precision import arithmetic
+from sfumato.train.start import build_task, start
+from tests.train.small import AUTOENCODER, small_recipe
+from tests.train.toy import ToyTask, toy_recipe
+
+
+def settings():
+    return torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+
+
+@pytest.fixture(params=["none", "tf32"])
+def callers(request):
+    """TF32 for convolutions and, perhaps, for matrix products."""
+    before = settings()
+    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = request.param, "tf32"
+    yield settings()
+    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = before
+
+
+class Noting(ToyTask):
+    """Notes torch's settings when a batch is drawn, and may fail."""
+
+    def __init__(self, fail=False):
+        super().__init__()
+        self.met, self.fail = [], fail
+
+    def batch(self, generator, size):
+        self.met.append(settings())
+        if self.fail:
+            raise OSError("no such picture")
+        return super().batch(generator, size)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", ("ieee", "ieee")), ("bf16", None)])
+def test_steps_of_fp32_are_without_tf32(callers, tmp_path, precision, expected):
+    task, between = Noting(), []
+    for _ in Run(task, toy_recipe(2, precision=precision), tmp_path, "cpu").steps():
+        between.append(settings())
+    assert task.met == [expected or callers] * 2
+    assert between == [callers] * 2
+    assert settings() == callers
+
+
+def test_the_settings_are_back_after_an_error(callers, tmp_path):
+    task = Noting(fail=True)
+    with pytest.raises(OSError, match="no such picture"):
+        list(Run(task, toy_recipe(2), tmp_path, "cpu").steps())
+    assert (task.met, settings()) == ([("ieee", "ieee")], callers)
+
+
+def test_the_settings_of_the_older_interface_can_be_read_afterwards():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with arithmetic("fp32"):
+        pass
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+def test_frozen_networks_work_in_the_recipes_precision_too(callers, pictures, tmp_path, monkeypatch):
+    met = []
+    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
+    monkeypatch.setattr("sfumato.train.start.load_recipe", lambda *_: recipe)
+    monkeypatch.setattr("sfumato.train.start.build_task", lambda *given: met.append(settings()) or build_task(*given))
+    start(tmp_path / "recipe.toml", tmp_path / "run", device="cpu")
+    assert met == [("ieee", "ieee")]
+    assert settings() == callers
+
+
+def test_a_precision_that_cannot_be_had_is_refused(tmp_path):
+    Run(ToyTask(), toy_recipe(1), tmp_path / "one", "cpu")
+    with pytest.raises(BadInput, match=r"run\.precision = 'bf16' cannot be used here"):
+        Run(ToyTask(), toy_recipe(1, precision="bf16"), tmp_path / "two", "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_refused(tmp_path):
+    (tmp_path / "recipe.toml").write_text('kind = "autoencoder"\n')
+    with pytest.raises(BadInput, match="finds no CUDA device"):
+        start(tmp_path / "recipe.toml", tmp_path / "run", device="cuda")
