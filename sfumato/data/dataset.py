@@ -10,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 
+from sfumato.data.corpus import TABLE, check_pictures, read_corpus
 from sfumato.data.imagefolder import METADATA, read_metadata
 from sfumato.data.pixels import centre_square, centred_drawing
 from sfumato.data.splits import SPLITS, split_of, split_of_file
 from sfumato.errors import BadInput
 from sfumato.images import read_image
 
-_TABLE, _MARKER = "table.parquet", "build.json"
 _SIZES = range(8, 1025)
 #: How often an emoji is called by its name; else by some of its keywords.
 _NAMED = 0.8
@@ -76,8 +75,8 @@ class CaptionedImages:
             raise BadInput(f"The size must lie between {_SIZES[0]} and {_SIZES[-1]} pixels, not {size}.")
         if split is not None and split not in SPLITS:
             raise BadInput(f"There is no split {split!r}; choose from: {', '.join(SPLITS)}.")
-        if (folder / _TABLE).is_file():
-            table = _emoji_rows(_read_corpus(folder), styles, tones, min_styles, groups, drop_duplicates)
+        if (folder / TABLE).is_file():
+            table = _emoji_rows(read_corpus(folder), styles, tones, min_styles, groups, drop_duplicates)
             splits = map(split_of, table["base"].to_pylist(), table["style"].to_pylist())
         elif (folder / METADATA).is_file():
             if styles or groups or min_styles > 1:
@@ -93,6 +92,8 @@ class CaptionedImages:
             table = table.filter(pa.array([s == split for s in splits], pa.bool_()))
         if not len(table):
             raise BadInput(f"No picture of {folder} is left by this choice of split, styles and groups.")
+        if "bbox" in table.column_names:
+            check_pictures(folder, table)
         return cls(table, _decode(folder, table, size), *_captions(table))
 
     def __len__(self) -> int:
@@ -117,12 +118,6 @@ class CaptionedImages:
         emoji = self.table["untoned"].to_pylist()
         pictures = Counter(emoji)
         return np.array([1 / (len(pictures) * pictures[key]) for key in emoji])
-
-
-def _read_corpus(folder: Path) -> pa.Table:
-    if not (folder / _MARKER).is_file():
-        raise BadInput(f"The corpus in {folder} is not complete: run `sfumato data emoji` again, it goes on.")
-    return pq.read_table(folder / _TABLE)
 
 
 def _emoji_rows(
@@ -185,7 +180,7 @@ def _drawing(path: Path, bbox: tuple[int, int, int, int], size: int) -> np.ndarr
     try:
         with Image.open(path) as image:
             return centred_drawing(image, bbox, size)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path} cannot be read: run `sfumato data emoji` again, it makes what is missing.") from error
 
 

@@ -4,14 +4,19 @@ Each line of the file is one JSON object with at least `file_name`, relative to 
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from sfumato.data.corpus import inside
 from sfumato.errors import BadInput
 
 METADATA = "metadata.jsonl"
+
+#: Halves of a surrogate pair, which JSON can spell and no file can hold.
+_LONE = re.compile("[\ud800-\udfff]")
 
 SCHEMA = pa.schema([("file", pa.string()), ("text", pa.string())])
 
@@ -24,7 +29,8 @@ def read_metadata(folder: Path) -> pa.Table:
     """
     path = folder / METADATA
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines, which would also cut at separators that JSON allows within a text.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text: save it as UTF-8.") from error
     except OSError as error:
@@ -43,16 +49,15 @@ def _row(line: str, where: str, folder: Path) -> dict[str, str]:
     if not isinstance(entry, dict):
         raise BadInput(f"{where} is not a JSON object: write {{...}} with the keys file_name and text.")
     file, text = _text(entry, "file_name", where), _text(entry, "text", where)
-    picture = folder / file
-    if not picture.resolve().is_relative_to(folder.resolve()):
+    if not inside(folder.resolve(), file):
         raise BadInput(f"{where}: file_name {file!r} lies outside the folder; name a picture inside it.")
-    if not picture.is_file():
+    if not (folder / file).is_file():
         raise BadInput(f"{where}: there is no picture {file!r} in {folder}.")
     return {"file": file, "text": text}
 
 
 def _text(entry: dict[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or _LONE.search(value):
         raise BadInput(f"{where}: the key {key!r} is missing, empty or not text.")
     return value.strip()

@@ -1,16 +1,22 @@
 import json
+import re
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sfumato.data.corpus import COLUMNS
 from sfumato.data.dataset import CaptionedImages
 from sfumato.data.emoji import build
 from sfumato.data.emoji.names import emoji_table
+from sfumato.data.emoji.table import SCHEMA
 from sfumato.data.imagefolder import read_metadata
 from sfumato.data.pixels import centre_square, centred_drawing
 from sfumato.data.splits import split_of, split_of_file
@@ -123,13 +129,80 @@ def test_bad_choices_are_refused(corpus, options, words):
         CaptionedImages.open(corpus, **options)
 
 
-def test_an_unfinished_or_damaged_corpus_is_refused(corpus, tmp_path):
-    (tmp_path / "table.parquet").write_bytes((corpus / "table.parquet").read_bytes())
-    with pytest.raises(BadInput, match="not complete"):
-        CaptionedImages.open(tmp_path)
-    (tmp_path / "build.json").write_text("{}")
-    with pytest.raises(BadInput, match="cannot be read"):
-        CaptionedImages.open(tmp_path)
+@pytest.fixture
+def copy(corpus, tmp_path) -> Path:
+    """The corpus once more, to be broken."""
+    shutil.copytree(corpus, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        CaptionedImages.open(folder, 16)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def rewrite(folder: Path, change) -> None:
+    rows = pq.read_table(folder / "table.parquet").to_pylist()
+    for row in rows:
+        change(row)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "table.parquet")
+
+
+def test_an_unfinished_corpus_is_refused(copy):
+    (copy / "build.json").unlink()
+    assert "not complete" in refusal(copy)
+
+
+def test_a_picture_that_is_missing_or_damaged_is_refused(copy):
+    file = column(CaptionedImages.open(copy, 16), "file")[5]
+    (copy / file).write_bytes((copy / file).read_bytes()[:60])
+    assert re.search(f"{file} cannot be read: run `sfumato data emoji` again", refusal(copy))
+    (copy / file).unlink()
+    assert f"there is no picture '{file}'" in refusal(copy)
+    (copy / file).mkdir()
+    assert f"there is no picture '{file}'" in refusal(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no table", None])
+def test_a_broken_table_is_refused(copy, content):
+    path = copy / "table.parquet"
+    path.write_bytes(path.read_bytes()[:-50] if content is None else content)
+    assert re.search(r"table\.parquet cannot be read \(.+\): run `sfumato data emoji` again", refusal(copy))
+
+
+def test_the_columns_that_are_needed_are_those_of_the_corpus(copy):
+    assert all(SCHEMA.field(name).type == kind for name, kind in COLUMNS.items())
+    table = pq.read_table(copy / "table.parquet")
+    pq.write_table(table.drop_columns(["untoned"]), copy / "table.parquet")
+    assert "has no column untoned of string" in refusal(copy)
+    pq.write_table(table.set_column(0, "file", pa.array(range(len(table)))), copy / "table.parquet")
+    assert "has no column file of string" in refusal(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("base", None, "rows without base"),
+        ("bbox", [3, 3, 3, 9], r"the bounding box \[3, 3, 3, 9\]"),
+        ("bbox", [0, 0, 9], "the bounding box"),
+        ("bbox", [-1, 0, 9, 9], "the bounding box"),
+        ("bbox", [0, 0, 900, 900], "cannot be read"),
+        ("file", "/etc/hostname", "'/etc/hostname' lies outside the folder"),
+        ("file", "../secret.png", "'../secret.png' lies outside the folder"),
+        ("file", "images/link/1f34e.png", "lies outside the folder"),
+        ("file", "images/\0", "lies outside the folder"),
+        ("file", "images/nowhere.png", "there is no picture 'images/nowhere.png'"),
+        ("file", ".", "there is no picture '.'"),
+    ],
+)
+def test_rows_that_are_no_pictures_are_refused(copy, name, value, words):
+    (copy.parent / "secret.png").write_bytes((copy / "images/noto/1f34e.png").read_bytes())
+    (copy.parent / "1f34e.png").write_bytes((copy / "images/noto/1f34e.png").read_bytes())
+    (copy / "images/link").symlink_to(copy.parent)
+    rewrite(copy, lambda row: row.update({name: value}) if row["name"] == "red apple" else None)
+    assert re.search(words, refusal(copy))
 
 
 # ---- any folder of captioned images
@@ -158,6 +231,13 @@ def test_imagefolder(folder):
         CaptionedImages.open(folder, styles=["noto"])
 
 
+def test_a_text_may_hold_any_separator(folder):
+    text = "one\u2028two\x85three"
+    entry = json.dumps({"file_name": "0.png", "text": text}, ensure_ascii=False)
+    (folder / "metadata.jsonl").write_bytes(f"{entry}\r\n{entry}".encode())
+    assert CaptionedImages.open(folder, 8).captions == [text, text]
+
+
 def test_transparent_and_turned_pictures(tmp_path):
     Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a.png")
     turned = Image.new("RGB", (30, 10), "blue")
@@ -182,6 +262,9 @@ def test_transparent_and_turned_pictures(tmp_path):
         ('{"file_name": "../0.png", "text": "a"}', "line 2: .*outside the folder"),
         ('{"file_name": "/etc/hostname", "text": "a"}', "line 2: .*outside the folder"),
         ('{"file_name": ".", "text": "a"}', "line 2: there is no picture"),
+        ('{"file_name": "\\u0000", "text": "a"}', "line 2: .*outside the folder"),
+        ('{"file_name": "\\ud800", "text": "a"}', "line 2: the key 'file_name' is missing, empty or not text"),
+        ('{"file_name": "0.png", "text": "a\\ud800"}', "line 2: the key 'text' is missing, empty or not text"),
         ('["0.png", "a"]', "line 2 is not a JSON object"),
         ("0.png a", "line 2 is not JSON"),
     ],
