@@ -8,7 +8,9 @@ noise. After every evaluation eps is moved by gradient steps of two losses, with
 
 The pyramid averages 2 x 2 cells, times 2 to keep the variance, down to a side of 8. The paper sums over all shifts d;
 as in the authors' code every gradient step draws some at random, here from (seed, t). The rolls are circular, where d
-and S - d are one, so 1 to S / 2 are all there are.
+and S - d are one, so 1 to S / 2 are all there are. The losses are of fourth order in the noise, so that steps of a
+fixed weight diverge on what is far from noise; a step is therefore at most a tenth of the noise, which leaves
+predictions near N(0, 1) to the paper's weights.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -29,6 +31,8 @@ from sfumato.inversion.ddim import invert_ddim
 
 COARSEST = 8
 """Side at which the pyramid ends."""
+LONGEST = 0.1
+"""Largest step of the descent, as a share of the norm of a row."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +165,13 @@ def _residual(guided: Guided, state: StepState) -> Float[Tensor, "b c h w"]:
 
 
 def _descended(n: Tensor, loss: Callable[[Tensor], Tensor], rate: float) -> Tensor:
-    """One gradient step; rows do not know each other."""
+    """One gradient step, at most `LONGEST`; rows do not know each other."""
     with torch.enable_grad():
         n = n.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(n).sum(), n)
-    return n.detach() - rate * gradient
+    step, n = rate * gradient, n.detach()
+    length, most = (each.square().sum(dim=(1, 2, 3), keepdim=True).sqrt() for each in (step, LONGEST * n))
+    return n - step * (most / length.clamp_min(1e-12)).clamp_max(1.0)
 
 
 def _pyramid(noise: Tensor, gain: float) -> Iterator[Tensor]:

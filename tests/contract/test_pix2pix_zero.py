@@ -1,0 +1,93 @@
+"""pix2pix-zero through the Python surface: every inversion, every way to a direction, refusals, cost."""
+
+import numpy as np
+import pytest
+
+from sfumato.api import Model
+from sfumato.errors import BadInput
+from sfumato.methods.inversions import INVERSIONS
+from sfumato.shifts.text_direction import templated, text_direction
+from tests.tiny import tiny_picture
+
+PICTURE = tiny_picture(32, 24)
+NAME = "pix2pix-zero"
+
+
+@pytest.fixture(scope="module")
+def sd(models) -> Model:
+    return models("sd")
+
+
+@pytest.fixture(scope="module")
+def inverted(sd):
+    return sd.invert(PICTURE, "red cat", method=NAME, steps=4)
+
+
+@pytest.mark.parametrize("inversion", list(INVERSIONS))
+def test_over_every_inversion(sd, inversion):
+    inverted = sd.invert(PICTURE, "red cat", method=NAME, inversion=inversion, steps=4)
+    assert inverted.params.eta == (0 if inversion in ("ddim", "regularised") else 1)
+    led, free = (inverted.edit("red dog", guidance=amount, skip=0) for amount in (30.0, 0.0))
+    assert not np.array_equal(led.pixels[0], free.pixels[0])
+    assert led.report["network_evaluations"] == {"calls": 12, "samples": 16}
+    assert free.report["network_evaluations"] == {"calls": 4, "samples": 8}
+
+
+def test_every_way_to_the_same_direction(sd, inverted, tmp_path):
+    by_prompts = inverted.edit("red dog")
+    for word in ("cat", "dog"):
+        (tmp_path / f"{word}.txt").write_text("\n".join(templated(word)))
+    found = text_direction(sd.network, templated("cat"), templated("dog"))
+    found.save(tmp_path / "cat2dog.safetensors")
+    for options in (
+        {"source_word": "cat", "target_word": "dog"},
+        {"source_bank": str(tmp_path / "cat.txt"), "target_bank": str(tmp_path / "dog.txt")},
+        {"direction_file": str(tmp_path / "cat2dog.safetensors")},
+    ):
+        assert np.array_equal(inverted.edit("anything", **options).pixels[0], by_prompts.pixels[0])
+    assert not np.array_equal(inverted.edit("red dog", scale=0.0).pixels[0], by_prompts.pixels[0])
+
+
+def test_several_targets_at_once(inverted):
+    both = inverted.edit(["red dog", "blue cat"])
+    alone = inverted.edit("blue cat")
+    assert abs(both.pixels[1].astype(int) - alone.pixels[0]).max() <= 2
+    assert not np.array_equal(*both.pixels)
+
+
+def test_compat_is_something_else(sd, inverted):
+    official = sd.invert(PICTURE, "red cat", method=NAME, steps=4, compat="official")
+    ours = inverted.groups[0].inversion
+    assert not np.array_equal(official.groups[0].inversion.x[0], ours.x[0])
+    plain = official.edit("red dog", guidance=0.0)
+    assert not np.array_equal(official.edit("red dog", guidance=1000.0).pixels[0], plain.pixels[0])
+
+
+def test_a_direction_of_another_model_is_refused(models, inverted, tmp_path):
+    other = text_direction(models("sd2").network, templated("cat"), templated("dog"))
+    other.save(tmp_path / "other.safetensors")
+    with pytest.raises(BadInput, match="another model"):
+        inverted.edit("red dog", direction_file=str(tmp_path / "other.safetensors"))
+
+
+def test_bad_options_are_refused_before_any_work(sd, inverted, tmp_path):
+    (tmp_path / "one.txt").write_text("a cat\n")
+    bank = str(tmp_path / "one.txt")
+    calls = sd.network.count.calls
+    for options, words in (
+        ({"source_word": "cat"}, "source_word and target_word together"),
+        ({"target_bank": bank}, "source_bank and target_bank together"),
+        ({"source_bank": bank, "target_bank": bank}, "needs at least 2 sentences"),
+        ({"source_word": "a", "target_word": "b", "direction_file": bank}, "direction once"),
+        ({"direction_file": str(tmp_path / "none")}, "There is no file"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            inverted.edit_steps("red dog", **options)
+    for options, words in (
+        ({"eta": 0.5}, "eta must be 0"),
+        ({"inversion": "edit-friendly", "eta": 0.0}, "above 0 for the others"),
+        ({"refine": 2}, "refine must be 0 for the inversion regularised"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            sd.invert_steps(PICTURE, "red cat", method=NAME, **options)
+    assert sd.network.count.calls == calls

@@ -1,0 +1,131 @@
+"""Cross-attention guidance: its gradient against finite differences, its loss, what it leaves behind."""
+
+import pytest
+import torch
+
+from sfumato.core.guidance import Guided
+from sfumato.core.shift import Shift
+from sfumato.errors import NonFinite
+from sfumato.inversion import Inversion, replay
+from sfumato.models.load import load_model
+from sfumato.shifts.attention_guidance import FollowAttention, attention_loss, attention_maps
+from tests.explicit import attention_of, explicit
+
+STEPS = 5
+
+
+@pytest.fixture(scope="module", params=["sd", "sd2", "sdxl"])
+def model(request, tiny_folder):
+    return load_model(tiny_folder(request.param), "cpu")
+
+
+@pytest.fixture(scope="module")
+def sd(tiny_sd_folder):
+    return load_model(tiny_sd_folder, "cpu")
+
+
+def prepared(model):
+    """Guidance, an inversion of random latents that nobody inverted, the two conditions."""
+    x = torch.randn(STEPS + 1, 2, model.latent_channels, 8, 12, generator=torch.Generator().manual_seed(0))
+    inversion = Inversion("ddim", x, None, tuple(model.schedule.timesteps(STEPS)), 0.0, (1.0, 1.0))
+    guided = Guided(model, model.condition(["", ""]), (4.0, 4.0))
+    return guided, inversion, model.condition(["red cat", "tree"]), model.condition(["green dog", "blue star"])
+
+
+def loss_of(model, inversion, source, target, i, x):
+    reference = attention_maps(model, inversion.x[i], inversion.timesteps[i], source)
+    return attention_loss(attention_maps(model, x, inversion.timesteps[i], target), reference)
+
+
+def test_the_loss_is_that_of_diffusers_own_maps(model):
+    _, inversion, source, target = prepared(model)
+    x, t = inversion.x[0], inversion.timesteps[0]
+    seen = []
+    for condition in (source, target):
+        with torch.no_grad(), explicit(model, lambda name, maps: maps) as maps:
+            model.predict(x, t, condition)
+        seen.append({name: each.clone() for name, each in maps.items() if name.endswith("attn2")})
+    layers = [(seen[1][name] - seen[0][name]).square().sum(dim=(2, 3)).mean(dim=1) for name in seen[0]]
+    with torch.no_grad():
+        assert torch.allclose(loss_of(model, inversion, source, target, 0, x), sum(layers), rtol=1e-4)
+
+
+def test_the_first_gradient_is_not_zero_and_equals_finite_differences(tiny_folder):
+    model = load_model(tiny_folder("sd"), "cpu")
+    model.unet.double()
+    guided, inversion, source, target = prepared(model)
+    inversion = Inversion("ddim", inversion.x.double(), None, inversion.timesteps, 0.0, (1.0, 1.0))
+    x = inversion.x[0]
+    shift = FollowAttention(model, inversion, source, 2.0)
+    moved = next(iter(replay(guided, inversion, target, shifts=[shift]))).x_t
+    gradient = (x - moved) / 2.0
+    assert (gradient.abs().amax(dim=(1, 2, 3)) > 1e-4).all()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for _ in range(4):
+            v = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+            ahead, behind = (loss_of(model, inversion, source, target, 0, x + h * v) for h in (1e-5, -1e-5))
+            assert torch.allclose((gradient * v).sum(dim=(1, 2, 3)), (ahead - behind) / 2e-5, rtol=1e-5, atol=1e-9)
+
+
+def test_the_public_codes_gradient_is_zero_at_first(sd):
+    guided, inversion, _, target = prepared(sd)
+    public = FollowAttention(sd, inversion, guided.negative, 100.0, guided.negative)
+    states = list(replay(guided, inversion, target, shifts=[public]))
+    assert (states[0].x_t - inversion.x[0]).abs().max() < 1e-5
+    assert (states[1].x_t - states[0].x_prev).abs().max() > 1e-4
+
+
+def test_the_loss_is_lower_than_without(model):
+    guided, inversion, source, target = prepared(model)
+    with model.counting() as count:
+        led = list(replay(guided, inversion, target, shifts=[FollowAttention(model, inversion, source, 3.0)]))
+    assert (count.calls, count.samples) == (3 * STEPS, STEPS * (2 + 2 + 4))
+    free = list(replay(guided, inversion, target))
+    with torch.no_grad():
+        for i in range(STEPS):
+            ours, theirs = (loss_of(model, inversion, source, target, i, run[i].x_t).sum() for run in (led, free))
+            assert ours < theirs
+
+
+def test_images_do_not_know_each_other(sd):
+    guided, inversion, source, target = prepared(sd)
+    shift = FollowAttention(sd, inversion, source, 3.0)
+    together = next(iter(replay(guided, inversion, target, shifts=[shift]))).x_t
+    alone = FollowAttention(sd, inversion.rows([1]), source[1], 3.0)
+    by_itself = next(iter(replay(guided.rows([1]), inversion.rows([1]), target[1], shifts=[alone]))).x_t
+    assert torch.allclose(together[1:], by_itself, atol=1e-5)
+
+
+def test_the_source_follows_itself_without_moving(sd):
+    guided, inversion, source, _ = prepared(sd)
+    state = next(iter(replay(guided, inversion, source, shifts=[FollowAttention(sd, inversion, source, 3.0)])))
+    assert (state.x_t - inversion.x[0]).abs().max() < 1e-6
+
+
+class Stop(Shift):
+    def noise(self, state, eps):
+        if state.i == 1:
+            raise RuntimeError("stopped")
+        return eps
+
+
+def test_the_network_is_left_as_it_was(sd):
+    guided, inversion, source, target = prepared(sd)
+    layers = attention_of(sd)
+    processors = {name: layer.processor for name, layer in layers.items()}
+    with pytest.raises(RuntimeError, match="stopped"):
+        list(replay(guided, inversion, target, shifts=[FollowAttention(sd, inversion, source, 1.0), Stop()]))
+    state = next(iter(replay(guided, inversion, target, shifts=[FollowAttention(sd, inversion, source, 1.0)])))
+    assert not state.x_prev.requires_grad
+    assert all(layer.processor is processors[name] for name, layer in layers.items())
+    assert not any(len(module._forward_hooks) for name, module in sd.unet.named_modules() if "attn" in name)
+    assert all(p.grad is None and not p.requires_grad for p in sd.unet.parameters())
+
+
+def test_a_gradient_that_is_not_finite_is_named(sd):
+    guided, inversion, source, target = prepared(sd)
+    broken = FollowAttention(sd, inversion, source[[0, 1]], 1.0)
+    broken.source.tokens[0, 3] = torch.nan
+    with pytest.raises(NonFinite, match=r"Step 1 of 5 .*gradient of cross-attention guidance"):
+        next(iter(replay(guided, inversion, target, shifts=[broken])))

@@ -1,0 +1,135 @@
+"""Directions between banks of sentences: against the encoders' own states; files; refusals."""
+
+import pytest
+import torch
+
+from sfumato.errors import BadInput
+from sfumato.methods.pix2pix_zero import differing
+from sfumato.models.load import load_model
+from sfumato.models.text import read
+from sfumato.shifts import text_direction as module
+from sfumato.shifts.text_direction import (
+    TEMPLATES,
+    MoveCondition,
+    TextDirection,
+    read_bank,
+    templated,
+    text_direction,
+)
+
+CATS = ["red cat", "blue cat", "cat face", "one cat on a tree"]
+DOGS = ["red dog", "dog star", "dog"]
+
+
+@pytest.fixture(scope="module", params=["sd", "sd2", "sdxl"])
+def model(request, tiny_folder):
+    return load_model(tiny_folder(request.param), "cpu")
+
+
+@pytest.fixture(scope="module")
+def sd(tiny_sd_folder):
+    return load_model(tiny_sd_folder, "cpu")
+
+
+def states(model, sentences):
+    """Mean states and pooled vector, straight from the encoders, one sentence after the other."""
+    tokens, pooled = [], None
+    for tower in model.towers:
+        each = [tower.encoder(tower.tokenize([s])[0], output_hidden_states=True) for s in sentences]
+        two = len(model.towers) == 2
+        tokens.append(torch.cat([e.hidden_states[-2] if two else e.last_hidden_state for e in each]).mean(dim=0))
+        pooled = torch.cat([e.text_embeds for e in each]).mean(dim=0) if two and tower is model.towers[1] else None
+    return torch.cat(tokens, dim=-1), pooled
+
+
+def test_the_difference_of_mean_states(model, monkeypatch):
+    monkeypatch.setattr(module, "TOGETHER", 3)
+    with torch.no_grad():
+        (before, pooled), (after, pooled_after) = states(model, CATS), states(model, DOGS)
+    found = text_direction(model, CATS, DOGS)
+    assert torch.allclose(found.tokens, after - before, atol=1e-5)
+    assert found.tokens.abs().max() > 0.1
+    assert (found.pooled is None) == (pooled is None)
+    if pooled is not None:
+        assert torch.allclose(found.pooled, pooled_after - pooled, atol=1e-5)
+    assert found.sentences == (4, 3)
+    assert not text_direction(model, CATS, CATS).tokens.any()
+
+
+def test_every_row_is_moved_by_its_own(model):
+    there, back = text_direction(model, CATS, DOGS), text_direction(model, DOGS, CATS)
+    condition = model.condition(["red cat", "blue dog"])
+    moved = MoveCondition([there, back], 0.5).condition(None, condition)
+    for row, each in enumerate((there, back)):
+        assert torch.allclose(moved.tokens[row], condition.tokens[row] + 0.5 * each.tokens)
+        if each.pooled is not None:
+            assert torch.allclose(moved.pooled[row], condition.pooled[row] + 0.5 * each.pooled)
+    assert len(moved.prompts) == 2
+
+
+def test_saved_and_read_again(model, sd, tmp_path):
+    found = text_direction(model, CATS, DOGS)
+    found.save(tmp_path / "d.safetensors")
+    again = TextDirection.load(tmp_path / "d.safetensors")
+    assert torch.equal(again.tokens, found.tokens)
+    assert (again.pooled is None) == (found.pooled is None)
+    assert (again.model, again.sentences) == (model.fingerprint(), (4, 3))
+    again.check_model(model.fingerprint())
+    if model.fingerprint() != sd.fingerprint():
+        with pytest.raises(BadInput, match="another model"):
+            again.check_model(sd.fingerprint())
+
+
+def test_files_that_hold_no_direction(sd, tmp_path):
+    path = tmp_path / "d.safetensors"
+    with pytest.raises(BadInput, match="There is no file"):
+        TextDirection.load(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(BadInput, match="damaged"):
+        TextDirection.load(path)
+    TextDirection(torch.full((3, 2), torch.nan), None, "", (2, 2)).save(path)
+    with pytest.raises(BadInput, match="damaged"):
+        TextDirection.load(path)
+    text_direction(sd, CATS, DOGS).save(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadInput, match="damaged"):
+        TextDirection.load(path)
+
+
+def test_banks(sd, tiny_ddpm_folder, tmp_path):
+    path = tmp_path / "cat.txt"
+    path.write_text("\n red cat \n\nblue cat\n")
+    assert read_bank(path) == ["red cat", "blue cat"]
+    path.write_text("red cat\n\n")
+    with pytest.raises(BadInput, match=r"cat\.txt needs at least 2 sentences, one a line, and has 1"):
+        read_bank(path)
+    path.write_bytes(b"\xff\xfe\xfa")
+    for unreadable in (path, tmp_path, tmp_path / "none.txt"):
+        with pytest.raises(BadInput, match="cannot be read"):
+            read_bank(unreadable)
+    with pytest.raises(BadInput, match="at least 2 sentences"):
+        text_direction(sd, CATS, ["dog"])
+    with pytest.raises(BadInput, match="has no text input"):
+        text_direction(load_model(tiny_ddpm_folder, "cpu"), CATS, DOGS)
+
+
+def test_built_in_sentences():
+    assert len(set(templated("red cat"))) == len(TEMPLATES) >= 2
+    assert all("red cat" in sentence for sentence in templated("red cat"))
+
+
+DIFFERING = [
+    ("red cat", "green dog", ("red cat", "green dog")),
+    ("a red cat, twemoji", "a red dog, twemoji", ("cat", "dog")),
+    ("a Cat", "A dog", ("Cat", "dog")),
+    ("a cat", "a red cat", ("cat", "red cat")),
+    ("a red cat", "a cat", ("red cat", "cat")),
+    ("a cat", "a cat in a tree", ("cat", "cat in a tree")),
+    ("cat cat", "cat", ("cat cat", "cat")),
+    ("red cat", "red cat", ("", "")),
+]
+
+
+@pytest.mark.parametrize(("source", "target", "phrases"), DIFFERING)
+def test_where_prompts_differ(sd, source, target, phrases):
+    assert differing(*read(sd.towers, [source, target])) == phrases
