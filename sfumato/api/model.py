@@ -19,6 +19,7 @@ from sfumato.api.arguments import (
     spread,
 )
 from sfumato.api.generating import generating
+from sfumato.api.interpolating import interpolate_steps
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting
 from sfumato.api.opening import opened
@@ -162,6 +163,16 @@ class Model:
             BadInput: not an inversion, one of another model, or other pictures.
         """
         return opened(self, path, images)
+
+    def interpolate(self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any) -> Result:
+        """Pictures on the way from one picture to another; see `interpolate_steps`."""
+        return self.interpolate_steps(first, second, prompts, **options).result
+
+    def interpolate_steps(
+        self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any
+    ) -> Run[Result]:
+        """`sfumato.api.interpolating.interpolate_steps`, which explains the options, with this model."""
+        return interpolate_steps(self, first, second, prompts, **options)
 
     def generate(self, prompts: str | Sequence[str] = "", **options: Any) -> Result:
         """New pictures from prompts; see `generate_steps`."""

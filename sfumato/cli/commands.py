@@ -15,6 +15,8 @@ COMMANDS = {
     "sweep": ("sweep", "try many settings on one picture; a contact sheet and a table"),
     "invert": ("invert", "invert an image once, to edit it many times"),
     "generate": ("generate", "make images from prompts"),
+    "directions": ("directions", "directions without labels: find, list, show, name, apply"),
+    "interpolate": ("interpolate", "a film from one picture to another"),
     "demo": ("demo", "edit the shipped examples with the shipped model"),
     "models": ("models", "list the shipped models; `models path NAME` prints a folder"),
     "methods": ("methods", "list the editing methods, or the parameters of one"),
@@ -60,7 +62,7 @@ def parse(words: Sequence[str]) -> tuple[Command, Namespace]:
 
 
 def _top_level() -> CommandParser:
-    lines = [f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"  {name:<13}{summary}" for name, (_, summary) in COMMANDS.items()]
     parser = CommandParser(
         prog="sfumato",
         usage="sfumato COMMAND [options]",

@@ -1,12 +1,11 @@
 """`sfumato generate`: new images from prompts."""
 
-import re
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 
 from sfumato.cli.flags import add_model, add_options, add_seeds, check_options, given_options, load_model, seeds_of
 from sfumato.cli.outputs import add_out, output_paths, save_all
-from sfumato.cli.parser import CommandParser
+from sfumato.cli.parser import CommandParser, size
 from sfumato.cli.report import print_json
 from sfumato.cli.work import finish, made_by, print_summary, summary
 
@@ -19,7 +18,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.usage = "sfumato generate TEXT [TEXT ...] -o OUT [options]"
     parser.add_argument("prompts", nargs="*", default=[], metavar="TEXT", help="what the images shall show")
     add_out(parser)
-    parser.add_argument("--size", type=_size, metavar="WxH", help="pixels, 64 or 96x64; default the model's own")
+    parser.add_argument("--size", type=size, metavar="WxH", help="pixels, 64 or 96x64; default the model's own")
     parser.add_argument("--negative", default="", metavar="TEXT", help="what they shall not show")
     add_seeds(parser)
     add_model(parser)
@@ -62,11 +61,3 @@ def run(arguments: Namespace) -> None:
         seeds=[seed for _, seed in pairs],
     )
     print_json(found) if arguments.json else print_summary(found)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """ "64" or "96x64" -> (width, height) in pixels."""
-    found = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
-    if found is None or 0 in (size := (int(found[1]), int(found[2] or found[1]))):
-        raise ArgumentTypeError(f"{text!r} is not a size in pixels such as 64 or 96x64")
-    return size

@@ -1,6 +1,7 @@
 """argparse with our manners: one screen of help with an example, one sentence for a mistake."""
 
 import argparse
+import re
 import shutil
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -73,6 +74,14 @@ def whole(lowest: int, highest: int | None = None) -> Any:
 def real(lowest: float, highest: float | None = None) -> Any:
     """An argparse type: a finite number in a range."""
     return _number(float, "a number", lowest, highest)
+
+
+def size(text: str) -> tuple[int, int]:
+    """An argparse type: "64" or "96x64" -> (width, height) in pixels."""
+    found = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
+    if found is None or 0 in (sides := (int(found[1]), int(found[2] or found[1]))):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size in pixels such as 64 or 96x64")
+    return sides
 
 
 def _number(kind: type, what: str, lowest: float, highest: float | None) -> Any:

@@ -34,6 +34,7 @@ class Directions:
         model: fingerprint of the network.
         t: timestep.
         steps: of the run that the timestep belongs to.
+        step: index of the timestep in that run, from 0.
         latent: shape (c, h, w) of the latents.
         pool: what became of the positions of the bottleneck.
         values: mean singular value (pullback) or standard deviation of h (pca) of every direction.
@@ -48,6 +49,7 @@ class Directions:
     model: str
     t: int
     steps: int
+    step: int
     latent: tuple[int, int, int]
     pool: Pool
     values: tuple[float, ...]
@@ -57,6 +59,11 @@ class Directions:
 
     def __len__(self) -> int:
         return len(self.u)
+
+    @property
+    def time(self) -> float:
+        """Share of the run that is left at the timestep."""
+        return 1 - self.step / self.steps
 
     def index(self, name: str) -> int:
         """Where a direction is, by its name or by its number from 1.
@@ -139,9 +146,18 @@ class Directions:
 
 
 _FIELDS = (
-    *("names", "kind", "model", "t", "steps", "latent"),
+    *("names", "kind", "model", "t", "steps", "step", "latent"),
     *("pool", "values", "overlap", "samples", "prompts"),
 )
+
+
+def holds_directions(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it holds directions; its content is not looked at."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
 
 
 def find_directions(
@@ -150,6 +166,7 @@ def find_directions(
     n: int,
     *,
     steps: int,
+    step: int = 0,
     kind: Kind = "pullback",
     names: Sequence[str] = (),
     prompts: Sequence[str] = (),
@@ -161,6 +178,7 @@ def find_directions(
         x: latents at f.t.
         n: how many directions.
         steps: of the run that f.t belongs to.
+        step: index of f.t in that run.
         kind: "pullback": the samples' local bases, matched and averaged; "pca": principal components of h.
         names: of the directions; by default their numbers from 1.
         prompts: that the samples were drawn under, for the file.
@@ -188,6 +206,7 @@ def find_directions(
         model=f.network.fingerprint(),
         t=f.t,
         steps=steps,
+        step=step,
         latent=(x.shape[1], x.shape[2], x.shape[3]),
         pool=f.pool,
         values=tuple(values.tolist()),
@@ -243,7 +262,8 @@ def _assemble(header: dict[str, Any], u: Tensor) -> Directions:
     k = len(found.names)
     shapes = u.ndim == 2 and u.is_floating_point() and len(u) == k == len(found.values) == len(found.overlap)
     kinds = found.kind in ("pullback", "pca") and found.pool in ("sum", None) and len(found.latent) == 3
-    if not (shapes and kinds and isinstance(found.t, int) and bool(torch.isfinite(u).all())):
+    run = all(isinstance(each, int) for each in (found.t, found.steps, found.step)) and 0 <= found.step < found.steps
+    if not (shapes and kinds and run and bool(torch.isfinite(u).all())):
         raise ValueError("parts that do not belong together")
     check_names(found.names)
     return found

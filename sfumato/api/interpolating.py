@@ -1,0 +1,185 @@
+"""From one real picture to another: the path between their latents, drawn frame by frame."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfumato.api.arguments import check_batch, check_prompts, resolve
+from sfumato.api.group import Group, at_once, decoded, guided, padded_size
+from sfumato.api.inverting import inverting
+from sfumato.api.report import made_with, parameters
+from sfumato.api.result import Result
+from sfumato.api.run import Progress, Run, following
+from sfumato.core.loop import reverse
+from sfumato.errors import BadInput
+from sfumato.geometry import BottleneckMap
+from sfumato.geometry.basis import check_n
+from sfumato.geometry.paths import KINDS, SEGMENTS, PathKind, path, path_lengths
+from sfumato.images import Picture, read_image, to_uint8
+from sfumato.methods.ddim import DDIMParams
+from sfumato.methods.registry import get_method
+from sfumato.models.condition import Condition
+
+if TYPE_CHECKING:
+    from sfumato.api.model import Model
+
+RANK = 20
+"""Dimensions of the tangent spaces that a geodesic goes through."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """Which path, and how it is drawn.
+
+    Attributes:
+        kind: "lerp", "slerp" or "geodesic".
+        frames: pictures, both ends included.
+        time: share of the run that is left where the latents are taken; less keeps more of both pictures.
+        rank: dimensions of the tangent spaces of a geodesic, and of those that are measured.
+        measure: report how long the path is.
+
+    Raises:
+        BadInput: a value out of range.
+    """
+
+    kind: PathKind = "slerp"
+    frames: int = SEGMENTS
+    time: float = 1.0
+    rank: int = RANK
+    measure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise BadInput(f"path must be one of {', '.join(KINDS)}, not {self.kind!r}.")
+        if isinstance(self.frames, bool) or not isinstance(self.frames, int) or not 2 <= self.frames <= 1000:
+            raise BadInput(f"frames must be a whole number between 2 and 1000, not {self.frames!r}.")
+        if not isinstance(self.time, int | float) or not 0 < self.time <= 1:
+            raise BadInput(f"time must be above 0 and at most 1, not {self.time!r}.")
+
+
+def interpolate_steps(
+    model: "Model",
+    first: Any,
+    second: Any,
+    prompts: Sequence[str] = ("", ""),
+    *,
+    kind: PathKind = "slerp",
+    frames: int = SEGMENTS,
+    time: float = 1.0,
+    rank: int = RANK,
+    measure: bool = False,
+    batch: int | None = None,
+    **options: Any,
+) -> Run[Result]:
+    """Pictures on the way from one picture to another of its size, yielding after every step.
+
+    Both are inverted by DDIM, the path leads from one latent to the other, and every point of it is a picture under
+    prompts that are mixed in the same proportion.
+
+    Args:
+        model: a loaded model.
+        first: a path, bytes or Pillow image.
+        second: the same.
+        prompts: what the first and the second picture show; may be empty.
+        kind: "lerp", "slerp" (the shortest of the simple ones) or "geodesic".
+        frames: how many pictures, both ends included.
+        time: share of the run that is left where the latents are taken.
+        rank: dimensions of the tangent spaces of a geodesic, and of those that are measured.
+        measure: report the lengths of all segments: semantic, in the bottleneck, in the latent.
+        batch: most rows in one call of the network.
+        options: of the method ddim: steps, refine, strength.
+
+    Raises:
+        BadInput: anything that cannot be used, before any evaluation.
+    """
+    way = Way(kind, frames, time, rank, measure)
+    network, method = model.network, get_method("ddim")
+    check_batch(batch)
+    options = {"strength": 1.0} | options
+    params = resolve(network, DDIMParams, options, stages=("invert", "edit"), section="ddim", what="interpolation")
+    texts = check_prompts(network, list(prompts), "prompt", empty=True)
+    if len(texts) != 2:
+        raise BadInput(f"Give two prompts, one for each picture, not {len(texts)}.")
+    pictures = [read_image(each) for each in (first, second)]
+    sizes = [each.size for each in pictures]
+    if sizes[0] != sizes[1]:
+        a, b = (f"{width} x {height}" for width, height in sizes)
+        raise BadInput(f"A path needs two pictures of one size, not {a} and {b}: crop or scale one.")
+    if kind == "geodesic" or measure:
+        latent = network.latent_shape(*padded_size(network, pictures[0]))
+        check_n(BottleneckMap(network, 0), torch.empty(1, *latent, device="meta"), rank)
+    return Run(network, _interpolating(model, method, params, pictures, texts, way, batch))
+
+
+def _interpolating(
+    model: "Model",
+    method: Any,
+    params: DDIMParams,
+    pictures: list[Picture],
+    prompts: list[str],
+    way: Way,
+    batch: int | None,
+) -> Generator[Progress, None, Result]:
+    inverted = yield from inverting(model, method, params, pictures, prompts, [0, 0], batch)
+    skip = min(round((1 - way.time) * params.steps), params.steps - 1)
+    ends, conditions = _ends(inverted.groups, skip)
+    timesteps = inverted.groups[0].inversion.timesteps[skip:]
+    network, size = model.network, pictures[0].size
+    f = BottleneckMap(network, timesteps[0], _between(*conditions, 0.5))
+    latents = torch.cat(list(path(way.kind, *ends, segments=way.frames - 1, f=f, n=way.rank)))
+    shares = torch.linspace(0, 1, way.frames).tolist()
+    largest = at_once(latents.shape, batch)
+    starts = range(0, way.frames, largest)
+    pixels: list[NDArray[np.uint8]] = []
+    for n, start in enumerate(starts):
+        x = latents[start : start + largest]
+        condition = Condition.cat([_between(*conditions, share) for share in shares[start : start + largest]])
+        guidance = guided(network, [params.strength] * len(x), padded_size(network, pictures[0]))
+        work = reverse(guidance, x, timesteps, condition, eta=0.0, noise_maps=lambda state: None)
+        outputs = range(start, start + len(x))
+        last = yield from following(work, "interpolate", n, len(starts), outputs, network, size)
+        pixels += [to_uint8(each) for each in decoded(network, last, size)]
+    about = {**parameters(params), "path": way.kind, "frames": way.frames, "time": way.time, "rank": way.rank}
+    report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
+    if way.measure:
+        report["metrics"] = _lengths(f, latents, way.rank)
+    recipes = [
+        {"operation": "interpolate", **made_with(network), **about, "prompts": prompts, "share": share}
+        for share in shares
+    ]
+    return Result(pixels, [], recipes, report)
+
+
+def _lengths(f: BottleneckMap, latents: Tensor, rank: int) -> dict[str, list[float]]:
+    """Lengths of every segment, by what they are measured in."""
+    found = path_lengths(f, iter(latents[:, None]), rank)
+    return {f"{each.name}_length": getattr(found, each.name)[0].tolist() for each in fields(found)}
+
+
+def _ends(groups: list[Group], skip: int) -> tuple[tuple[Tensor, Tensor], tuple[Condition, Condition]]:
+    """Latents and conditions of both pictures, which may have been inverted together or one after the other."""
+    latents: dict[int, Tensor] = {}
+    conditions: dict[int, Condition] = {}
+    for group in groups:
+        for row, index in enumerate(group.indices):
+            latents[index] = group.inversion.x[skip, row : row + 1]
+            conditions[index] = group.condition[row]
+    return (latents[0], latents[1]), (conditions[0], conditions[1])
+
+
+def _between(first: Condition, second: Condition, share: float) -> Condition:
+    """The two prompts' vectors mixed; the network sees every token that either shows."""
+
+    def mixed(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+        return None if a is None or b is None else torch.lerp(a, b, share)
+
+    seen = first.token_mask
+    if seen is not None and second.token_mask is not None:
+        seen = seen | second.token_mask
+    tokens, pooled = mixed(first.tokens, second.tokens), mixed(first.pooled, second.pooled)
+    return replace(first, tokens=tokens, pooled=pooled, token_mask=seen, prompts=())

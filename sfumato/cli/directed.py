@@ -1,0 +1,132 @@
+"""`sfumato directions show` and `apply`: pictures moved along saved directions."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.described import print_directions
+from sfumato.cli.edit import check_mask
+from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
+from sfumato.cli.inputs import add_max_pixels, read_picture
+from sfumato.cli.outputs import add_out, output_paths, refuse_inputs, save_all
+from sfumato.cli.parser import CommandParser, real, whole
+from sfumato.cli.report import print_json, print_table, shown
+from sfumato.cli.work import finish, made_by, print_summary, summary
+from sfumato.errors import BadInput
+
+if TYPE_CHECKING:
+    from sfumato.api import Inverted
+    from sfumato.geometry import Directions, Shot
+
+_FIXED = ("directions", "time", "skip", "whole", "kind", "steps")
+"""Parameters of the method that the file decides."""
+_SHOWN = (-1.0, -0.5, 0.0, 0.5, 1.0)
+"""Shares of gamma on a sheet."""
+
+
+def show_flags(parser: CommandParser) -> None:
+    """A file, and perhaps a picture."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="directions")
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture to move along each of them")
+    parser.add_argument("-o", "--out", type=Path, metavar="SHEET", help="an image file, with IMAGE")
+    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
+    parser.add_argument("--gamma", type=real(0, 1000), default=8.0, metavar="N", help="largest length; default 8")
+    parser.add_argument("--scale", type=whole(1, 16), default=1, metavar="N", help="enlarge the pictures; default 1")
+    add_model(parser)
+    add_max_pixels(parser)
+    parser.example("sfumato directions show people.safetensors woman.png -o sheet.png")
+
+
+def show(arguments: Namespace) -> None:
+    """Print the directions; draw what each does to the picture."""
+    from sfumato.geometry import Directions
+    from sfumato.images import check_output, contact_sheet, write_image
+
+    found = Directions.load(arguments.file)
+    if (arguments.image is None) != (arguments.out is None):
+        raise BadInput("a sheet needs both a picture and -o SHEET.")
+    if arguments.image is None:
+        print_directions(arguments.file, found, arguments.json)
+        return
+    read_picture(arguments.image, arguments.max_pixels)
+    check_output(arguments.out)
+    refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
+    inverted = _inverted(arguments, found)
+    rows, labels = [], []
+    for name in found.names:
+        options: dict[str, Any] = {"directions": str(arguments.file), "direction": name, "time": found.time}
+        edits = [finish(inverted.edit_steps("", gamma=share * arguments.gamma, **options)) for share in _SHOWN]
+        rows.append([edit.pixels[0] for edit in edits])
+        labels.append([f"{name}\n{share * arguments.gamma:+g}" for share in _SHOWN])
+    write_image(arguments.out, contact_sheet(rows, labels, scale=arguments.scale))
+    print_directions(arguments.file, found, arguments.json, [arguments.out])
+
+
+def apply_flags(parser: CommandParser) -> None:
+    """A picture, a file, the output, and what of the method is not in the file."""
+    from sfumato.methods.params import options_of
+    from sfumato.methods.pullback import PullbackParams
+
+    parser.add_argument("image", metavar="IMAGE", help="a picture")
+    parser.add_argument("file", type=Path, metavar="FILE", help="directions")
+    add_out(parser)
+    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
+    parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="what it shall show; default the same")
+    parser.add_argument("--mask", metavar="IMAGE", help="white where the picture may change; elsewhere it stays")
+    add_model(parser)
+    add_max_pixels(parser)
+    add_options(parser, "pullback", {name: o for name, o in options_of(PullbackParams).items() if name not in _FIXED})
+    parser.example(
+        "sfumato directions apply woman.png people.safetensors -o out.png --direction age --gamma 6",
+        "sfumato directions apply woman.png people.safetensors -o out.png --direction age=1,smile=-0.5",
+    )
+
+
+def apply(arguments: Namespace) -> None:
+    """Move the picture, save, report every step."""
+    from sfumato.geometry import Directions, recorded_shots
+    from sfumato.methods.params import options_of
+    from sfumato.methods.pullback import PullbackParams
+
+    found = Directions.load(arguments.file)
+    given = given_options(arguments, options_of(PullbackParams))
+    check_options(PullbackParams, given | {"directions": str(arguments.file)})
+    picture, notes = read_picture(arguments.image, arguments.max_pixels)
+    inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
+    paths = output_paths(arguments.out, 1, size=picture.size, keep=inputs)
+    check_mask(arguments.mask, picture.size)
+    before = {name: given.pop(name) for name in ("refine", "source_strength") if name in given}
+    inverted = _inverted(arguments, found, **before)
+    options = {"directions": str(arguments.file), "time": found.time, **given}
+    with recorded_shots() as shots:
+        result = finish(inverted.edit_steps(arguments.target, mask=arguments.mask, **options))
+    notes += save_all(result, paths, recipe=True)
+    reports = [inverted.report, result.report]
+    report = summary(reports, paths, notes, **made_by(inverted.model, arguments.model), source_prompt=arguments.source)
+    report["steps"] = [_step(shot) for shot in shots]
+    if arguments.json:
+        print_json(report)
+        return
+    print_table([["step", "angle", "length", "length if linear"], *(_row(n, shot) for n, shot in enumerate(shots, 1))])
+    print_summary(report)
+
+
+def _inverted(arguments: Namespace, found: "Directions", **options: Any) -> "Inverted":
+    """The picture inverted along the run that the directions belong to. Raises BadInput before, if they do not fit."""
+    from sfumato.api.group import padded_size
+    from sfumato.images import read_image
+
+    model = load_model(arguments)
+    size = padded_size(model.network, read_image(arguments.image, arguments.max_pixels))
+    found.check_fits(model.network, found.t, model.network.latent_shape(*size))
+    return finish(
+        model.invert_steps(arguments.image, arguments.source, method="pullback", steps=found.steps, **options)
+    )
+
+
+def _step(shot: "Shot") -> dict[str, float]:
+    return {"angle": float(shot.angle[0]), "length": float(shot.length[0]), "expected": float(shot.expected[0])}
+
+
+def _row(n: int, shot: "Shot") -> list[str]:
+    return [str(n), *(shown(value) for value in _step(shot).values())]

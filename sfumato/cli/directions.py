@@ -1,0 +1,133 @@
+"""`sfumato directions`: directions without labels, found once and applied to any picture."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfumato.cli.described import described, print_directions
+from sfumato.cli.directed import apply, apply_flags, show, show_flags
+from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.parser import CommandParser, real, size, suggestion, whole
+from sfumato.cli.report import print_json, print_table
+from sfumato.errors import BadInput
+
+#: Action -> its usage and one line.
+ACTIONS = {
+    "find": ("-o FILE [options]", "find directions that many generated pictures share"),
+    "list": ("FILE|FOLDER ... [--json]", "what files hold"),
+    "show": ("FILE [IMAGE -o SHEET] [options]", "a file's directions, and what each does to a picture"),
+    "name": ("FILE OLD=NEW ...", "give directions names"),
+    "apply": ("IMAGE FILE -o OUT [options]", "move a picture along a direction or a mixture"),
+}
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """The arguments of the action that comes first."""
+    action = words[0] if words and words[0] in ACTIONS else ""
+    parser.usage = f"sfumato directions {action} {ACTIONS[action][0]}" if action else "sfumato directions ACTION ..."
+    parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
+    if not action:
+        lines = "\n".join(f"  {name:<7}{summary}" for name, (_, summary) in ACTIONS.items())
+        parser.description = f"{parser.description}\n\nactions:\n{lines}"
+        parser.add_argument("rest", nargs="*", metavar="...", help="see `sfumato directions ACTION --help`")
+        parser.example("sfumato directions find -o d.safetensors", "sfumato directions find --help")
+        return
+    parser.description = f"{ACTIONS[action][1][0].upper()}{ACTIONS[action][1][1:]}."
+    flags = {"find": _find_flags, "list": _list_flags, "show": show_flags, "name": _name_flags, "apply": apply_flags}
+    flags[action](parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: Namespace) -> None:
+    """Do what the action says."""
+    actions = {"find": _find, "list": _list, "show": show, "name": _name, "apply": apply}
+    if arguments.action not in actions:
+        raise BadInput(f"directions has no action {arguments.action!r}{suggestion(arguments.action, actions)}")
+    actions[arguments.action](arguments)
+
+
+def _find_flags(parser: CommandParser) -> None:
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="a .safetensors file")
+    parser.add_argument("--prompt", nargs="+", default=[""], metavar="TEXT", help="samples take them in turn")
+    parser.add_argument("-n", type=whole(1), default=10, metavar="N", help="how many directions; default 10")
+    parser.add_argument("--samples", type=whole(2), default=50, metavar="N", help="how many pictures; default 50")
+    parser.add_argument("--time", type=real(0, 1), default=1.0, metavar="N", help="share of the run left; default 1")
+    parser.add_argument("--steps", type=whole(1, 1000), metavar="N", help="of the run; default the model's own")
+    parser.add_argument("--kind", default="pullback", choices=("pullback", "pca"), help="pca: to compare with")
+    parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="default their numbers")
+    parser.add_argument("--whole", action="store_true", help="keep the positions of the bottleneck")
+    parser.add_argument("--size", type=size, metavar="WxH", help="pixels, 64 or 96x64; default the model's own")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first sample; default 0")
+    parser.add_argument("--chunk", type=whole(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
+    add_model(parser)
+    parser.example('sfumato directions find --prompt "woman, noto" "man, noto" -o people.safetensors')
+
+
+def _find(arguments: Namespace) -> None:
+    from sfumato.api.finding import find
+
+    if arguments.out.suffix.lower() != ".safetensors" or not arguments.out.absolute().parent.is_dir():
+        raise BadInput(f"{arguments.out}: directions are written to a .safetensors file in a folder that exists.")
+    model = load_model(arguments)
+    found = find(
+        model,
+        arguments.prompt,
+        n=arguments.n,
+        samples=arguments.samples,
+        time=arguments.time,
+        steps=arguments.steps,
+        kind=arguments.kind,
+        names=arguments.names,
+        whole=arguments.whole,
+        size=arguments.size,
+        seed=arguments.seed,
+        chunk=arguments.chunk,
+    )
+    found.save(arguments.out)
+    print_directions(arguments.out, found, arguments.json)
+
+
+def _list_flags(parser: CommandParser) -> None:
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="files of directions, or folders of them")
+    parser.example("sfumato directions list .")
+
+
+def _list(arguments: Namespace) -> None:
+    from sfumato.geometry import Directions
+
+    found = [(path, Directions.load(path)) for path in _files(arguments.paths)]
+    if arguments.json:
+        print_json({"files": [described(path, each) for path, each in found]})
+        return
+    rows = [["file", "kind", "timestep", "samples", "directions"]]
+    for path, each in found:
+        rows.append([str(path), each.kind, str(each.t), str(each.samples), ", ".join(each.names)])
+    print_table(rows)
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """The files named, and those in the folders named. Raises BadInput where there are none."""
+    from sfumato.geometry.directions import holds_directions
+
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(each for each in path.glob("*.safetensors") if holds_directions(each)) if path.is_dir() else []
+        if path.is_dir() and not inside:
+            raise BadInput(f"{path} holds no files of directions.")
+        found += inside or [path]
+    return found
+
+
+def _name_flags(parser: CommandParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="directions")
+    parser.add_argument("names", nargs="+", metavar="OLD=NEW", help="present name or number, and the new name")
+    parser.example('sfumato directions name people.safetensors 1=age "3=hair length"')
+
+
+def _name(arguments: Namespace) -> None:
+    from sfumato.geometry import Directions
+
+    names = dict(each.partition("=")[::2] for each in arguments.names)
+    renamed = Directions.load(arguments.file).renamed(names)
+    renamed.save(arguments.file)
+    print_directions(arguments.file, renamed, arguments.json)

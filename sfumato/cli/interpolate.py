@@ -1,0 +1,116 @@
+"""`sfumato interpolate`: a film from one picture to another."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.inputs import add_max_pixels, read_picture
+from sfumato.cli.outputs import refuse_inputs, save_all
+from sfumato.cli.parser import CommandParser, real, whole
+from sfumato.cli.report import print_json
+from sfumato.cli.work import cost_line, finish, made_by, summary
+from sfumato.errors import BadInput
+
+if TYPE_CHECKING:
+    from sfumato.api import Result
+
+_SHEET_COLUMNS = 6
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """Two pictures, their prompts, the path and the folder."""
+    parser.usage = "sfumato interpolate A B [--from TEXT TEXT] -o FOLDER [options]"
+    parser.add_argument("first", metavar="A", help="a picture")
+    parser.add_argument("second", metavar="B", help="another one of the same size")
+    parser.add_argument("--from", dest="prompts", nargs=2, default=["", ""], metavar="TEXT", help="what they show")
+    parser.add_argument(
+        "-o", "--out", required=True, type=Path, metavar="FOLDER", help="for the frames, the sheet and the animation"
+    )
+    parser.add_argument("--path", default="slerp", metavar="KIND", help="lerp, slerp (default) or geodesic")
+    parser.add_argument("--frames", type=whole(2, 1000), default=30, metavar="N", help="both ends included; default 30")
+    parser.add_argument(
+        "--time", type=real(0, 1), default=1.0, metavar="N", help="share of the run that is left; default 1"
+    )
+    parser.add_argument("--steps", type=whole(1, 1000), metavar="N", help="of the inversion; default the model's own")
+    parser.add_argument("--refine", type=whole(0, 100), metavar="N", help="fixed-point iterations per step; default 0")
+    parser.add_argument("--strength", type=real(0, 100), metavar="N", help="guidance strength; default 1")
+    parser.add_argument("--rank", type=whole(1), default=20, metavar="N", help="of a geodesic's tangent spaces")
+    parser.add_argument("--measure", action="store_true", help="measure how long the path is")
+    parser.add_argument("--animation", default="animation.gif", metavar="NAME", help="ending .gif, .png or .webp")
+    parser.add_argument("--fps", type=real(0.1, 50), default=12.0, metavar="N", help="frames per second; default 12")
+    parser.add_argument("--bounce", action="store_true", help="let the animation run back to A")
+    add_model(parser)
+    add_max_pixels(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.example('sfumato interpolate a.png b.png --from "red apple, noto" "green apple, noto" -o apples')
+
+
+def run(arguments: Namespace) -> None:
+    """Interpolate, save, report."""
+    from sfumato.images import contact_sheet, write_image
+    from sfumato.images.animation import write_animation
+
+    pictures, notes = [], []
+    for path in (arguments.first, arguments.second):
+        picture, remarks = read_picture(path, arguments.max_pixels)
+        pictures.append(picture)
+        notes += remarks
+    paths, sheet, animation = _outputs(arguments)
+    model = load_model(arguments)
+    options = {name: getattr(arguments, name) for name in ("steps", "refine", "strength")}
+    result: Result = finish(
+        model.interpolate_steps(
+            arguments.first,
+            arguments.second,
+            arguments.prompts,
+            kind=arguments.path,
+            frames=arguments.frames,
+            time=arguments.time,
+            rank=arguments.rank,
+            measure=arguments.measure,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+    )
+    _make(arguments.out)
+    notes += save_all(result, paths, recipe=True)
+    rows = [result.pixels[first : first + _SHEET_COLUMNS] for first in range(0, len(result), _SHEET_COLUMNS)]
+    write_image(sheet, contact_sheet(rows))
+    write_animation(animation, result.pixels, fps=arguments.fps, bounce=arguments.bounce)
+    outputs = [*paths, sheet, animation]
+    found = summary([result.report], outputs, notes, **made_by(model, arguments.model))
+    if arguments.json:
+        print_json(found)
+        return
+    for name, lengths in found["metrics"].items():
+        print(f"{name.replace('_', ' ')} {sum(lengths):.4g}")
+    print(f"{len(paths)} frames, {sheet.name} and {animation.name} in {arguments.out}")
+    print(cost_line(found))
+
+
+def _outputs(arguments: Namespace) -> tuple[list[Path], Path, Path]:
+    """Frames, sheet and animation, looked at before any work. Raises BadInput."""
+    from sfumato.images.animation import check_animation
+
+    check_animation(arguments.animation, arguments.fps)
+    out: Path = arguments.out
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file: name a folder.")
+    if not out.absolute().parent.is_dir():
+        raise BadInput(f"{out}: the folder {out.absolute().parent} does not exist: create it first.")
+    if Path(arguments.animation).name != arguments.animation or arguments.animation == "sheet.png":
+        raise BadInput(f"--animation is a file name within the folder, not {arguments.animation}.")
+    digits = max(2, len(str(arguments.frames - 1)))
+    paths = [out / f"frame-{n:0{digits}}.png" for n in range(arguments.frames)]
+    sheet, animation = out / "sheet.png", out / arguments.animation
+    for path in (*paths, sheet, animation):
+        refuse_inputs(path, [arguments.first, arguments.second])
+    return paths, sheet, animation
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error

@@ -1,0 +1,136 @@
+"""`sfumato directions` and `sfumato interpolate`, as typed."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.api import load
+from sfumato.geometry import Directions
+from sfumato.images import read_recipe
+from tests.cli.conftest import folder, sfumato  # noqa: F401
+from tests.tiny import tiny_picture
+
+STEPS = ("--steps", 4)
+
+
+@pytest.fixture
+def model(tiny_sd_folder):
+    return ("--model", tiny_sd_folder)
+
+
+@pytest.fixture
+def found(sfumato, model):  # noqa: F811
+    """A file of three directions for pictures of the folder's size, padded to the grid."""
+    run = sfumato(
+        *("directions", "find", "-o", "d.safetensors", "-n", 3, "--samples", 3, *STEPS, *model),
+        *("--prompt", "red cat", "blue dog", "--names", "size", "2", "hue", "--size", "32x24"),
+    )
+    assert run.code == 0, run.err
+    return run
+
+
+def test_find_list_show_name_apply(sfumato, found, model):  # noqa: F811
+    assert found.files == {"d.safetensors"}
+    assert found.out.splitlines()[0].split() == ["direction", "singular", "value", "overlap"]
+    assert "timestep 751 of a run of 4 steps, 3 samples" in found.out
+    listed = sfumato("directions", "list", ".", "--json").json["files"]
+    assert [each["name"] for each in listed[0]["directions"]] == ["size", "2", "hue"]
+    assert listed[0]["prompts"] == ["red cat", "blue dog"]
+    assert "size, 2, hue" in sfumato("directions", "list", "d.safetensors").out
+    assert sfumato("directions", "name", "d.safetensors", "2=age of cat").code == 0
+    assert Directions.load("d.safetensors").names == ("size", "age of cat", "hue")
+
+    sheet = sfumato("directions", "show", "d.safetensors", "photo.png", "-o", "s.png", "--gamma", 2, *model)
+    assert sheet.code == 0, sheet.err
+    assert sheet.files == {"s.png"}
+    moved = sfumato(
+        *("directions", "apply", "photo.png", "d.safetensors", "-o", "out.png", "--direction", "age of cat=1,hue=-0.5"),
+        *("--gamma", 1, "--shots", 2, "--from", "red cat", "--json", *model),
+    )
+    assert moved.code == 0, moved.err
+    assert moved.files == {"out.png"}
+    assert len(moved.json["steps"]) == 2
+    assert all(set(step) == {"angle", "length", "expected"} for step in moved.json["steps"])
+    assert Image.open("out.png").size == (30, 22)
+    recipe = read_recipe("out.png")
+    assert (recipe["direction"], recipe["shots"], recipe["steps"]) == ("age of cat=1,hue=-0.5", 2, 4)
+    assert "angle" in sfumato("directions", "apply", "photo.png", "d.safetensors", "-o", "b.png", *model).out
+
+
+def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # noqa: F811
+    def apply(*words, model=model):
+        return sfumato("directions", "apply", "photo.png", "d.safetensors", "-o", "x.png", *words, *model).refused()
+
+    assert 'no direction "smile"; there are size, 2, hue' in apply("--direction", "smile")
+    assert "gamma must be between -1000 and 1000" in apply("--gamma", 5000)
+    assert "another model" in apply(model=("--model", tiny_sd2_folder))
+    tiny_picture(64, 64).save("photo.png")
+    assert "latents of shape [4, 6, 8], not [4, 16, 16]" in apply()
+    assert (
+        "would be overwritten"
+        in sfumato(*("directions", "apply", "photo.png", "d.safetensors", "-o", "photo.png", *model)).refused()
+    )
+    assert "no files of directions" in sfumato("directions", "list", "/").refused()
+    assert "needs both a picture and -o" in sfumato("directions", "show", "d.safetensors", "photo.png").refused()
+    assert "number of another" in sfumato("directions", "name", "d.safetensors", "1=2").refused()
+    assert "did you mean 'apply'" in sfumato("directions", "aply").refused()
+    assert (
+        "n must be between 1 and 16"
+        in sfumato(*("directions", "find", "-o", "e.safetensors", "-n", 17, *STEPS, *model)).refused()
+    )
+    assert "written to a .safetensors file" in sfumato("directions", "find", "-o", "e.png").refused()
+
+
+@pytest.mark.parametrize("action", ["find", "list", "show", "name", "apply"])
+def test_help(sfumato, action, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = sfumato("directions", action, "--help").out.splitlines()
+    assert f"sfumato directions {action}" in lines[0]
+    assert len(lines) <= 55
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("path", ["slerp", "geodesic"])
+def test_interpolate(sfumato, model, path):  # noqa: F811
+    tiny_picture(30, 22, seed=5).save("other.png")
+    run = sfumato(
+        *("interpolate", "photo.png", "other.png", "--from", "red cat", "blue dog", "-o", "film", "--path", path),
+        *("--frames", 4, *STEPS, "--refine", 2, "--rank", 5, "--measure", "--bounce", "--json", *model),
+    )
+    assert run.code == 0, run.err
+    assert run.files == {
+        f"film/{name}" for name in ("sheet.png", "animation.gif", *(f"frame-0{n}.png" for n in range(4)))
+    }
+    animation = Image.open("film/animation.gif")
+    assert (animation.size, animation.n_frames) == ((30, 22), 6)
+    assert np.asarray(Image.open("film/frame-00.png")).shape == (22, 30, 3)
+    for name in ("semantic", "bottleneck", "latent"):
+        assert len(run.json["metrics"][f"{name}_length"]) == 3
+    assert read_recipe("film/frame-03.png")["share"] == 1
+
+
+def test_the_ends_are_the_reconstructions(tiny_sd_folder):
+    model = load(str(tiny_sd_folder), "cpu")
+    pictures = [tiny_picture(30, 22, seed=seed) for seed in (0, 5)]
+    prompts = ["red cat", "blue dog"]
+    between = model.interpolate(*pictures, prompts, frames=3, steps=4, time=0.75)
+    ends = model.invert(pictures, prompts, method="ddim", steps=4).edit(prompts, skip=1, strength=1.0, residual=False)
+    for frame, end in ((0, 0), (2, 1)):
+        assert abs(between.pixels[frame].astype(int) - ends.pixels[end]).max() <= 1
+    assert (between.pixels[1] != between.pixels[0]).any()
+
+
+def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
+    tiny_picture(30, 24).save("larger.png")
+    tiny_picture(30, 22, seed=5).save("other.png")
+
+    def interpolate(*words, other="other.png"):
+        return sfumato("interpolate", "photo.png", other, "-o", "film", *STEPS, *model, *words).refused()
+
+    assert "two pictures of one size, not 30 x 22 and 30 x 24" in interpolate(other="larger.png")
+    assert "path must be one of lerp, slerp, geodesic" in interpolate("--path", "arc")
+    assert "n must be between 1 and 16" in interpolate("--path", "geodesic", "--rank", 20)
+    assert "frames" in interpolate("--frames", 1)
+    assert "extension must be one of .gif, .png, .webp" in interpolate("--animation", "a.mp4")
+    assert "within the folder" in interpolate("--animation", "../a.gif")
+    assert "time must be above 0" in interpolate("--time", 0)
