@@ -27,7 +27,7 @@ def measure(
         row: list[Pixels] = [picture]
         measured: dict[str, Any] = {"source": source}
         for name, method in METHODS.items():
-            inverted = model.invert(image, source, method=method, **options)
+            inverted = model.invert(image, source, method="shift", inversion=method, **options)
             right = round(SHARE * inverted.groups[0].inversion.x.shape[-1])
             own = getattr(inverted.params, "source_strength", 1.0)
             moved = inverted.edit(source, skip=0, strength=own, right=right, residual=False).pixels[0]

@@ -134,7 +134,7 @@ def _trials(
         for together in _groups(inverting, points, lambda name: name != "strength"):
             settings = [_part({**fixed, **points[index]}, edits.__contains__) for index in together]
             result = _edited(inverted, texts[1], settings, mask)
-            scores = _scores(judge, picture, result, region, texts, model.network.takes_text)
+            scores = measured(judge, picture, result, region, texts, model.network.takes_text)
             for row, index in enumerate(together):
                 yield Trial(index, points[index], result.pixels[row], scores[row], result, row)
 
@@ -160,10 +160,10 @@ def _edited(inverted: Inverted, target: str, settings: list[Point], mask: Any) -
     return inverted.edit(target, mask=mask, **options)
 
 
-def _scores(
+def measured(
     judge: Judge, picture: Picture, result: Result, region: Tensor | None, texts: tuple[str, str], takes_text: bool
 ) -> list[dict[str, float]]:
-    """Every metric of every picture of a result."""
+    """Every metric of every picture of a result; `region` is the mask, float [1,h,w], or None."""
     rows = len(result)
     source = (to_tensor(picture) + 1) / 2
     edits = torch.stack([torch.from_numpy(pixels.copy()) for pixels in result.pixels]).permute(0, 3, 1, 2).float() / 255

@@ -34,8 +34,14 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--mask-words", default="", metavar="TEXT", help='change only where these words are: "cat,dog"')
     parser.add_argument("--mask-difference", action="store_true", help="change only where the prompts disagree")
     parser.add_argument("--mask-threshold", type=float, metavar="N", help="of the two above; default 0.3 and 1.5")
-    parser.add_argument("--auto", action="store_true", help="choose skip and strength: least change that follows --to")
-    parser.add_argument("--adherence", type=float, metavar="N", help="for --auto; default the source's to --from")
+    parser.add_argument(
+        "--auto",
+        nargs="?",
+        const=True,
+        type=float,
+        metavar="N",
+        help="choose skip and strength; N: wanted CLIP of --to",
+    )
     add_seeds(parser)
     add_model(parser)
     add_max_pixels(parser)
@@ -74,7 +80,7 @@ def run(arguments: Namespace) -> None:
         "residual": not arguments.no_residual,
         "negative_prompt": arguments.negative,
     }
-    if arguments.auto:
+    if arguments.auto is not None:
         edit |= _chosen(inverted, arguments, edit, notes)
     result = finish(inverted.edit_steps(arguments.target, check=arguments.check or arguments.json, **edit))
     notes += save_all(result, paths, recipe=not arguments.no_recipe)
@@ -105,7 +111,7 @@ def _chosen(inverted: "Inverted", arguments: Namespace, edit: dict[str, Any], no
         choice = choose(
             inverted,
             arguments.target,
-            adherence=arguments.adherence,
+            adherence=None if arguments.auto is True else arguments.auto,
             tell=lambda done, total: show(done, total, f"setting {done}/{total}"),
             **edit,
         )
@@ -162,13 +168,13 @@ def _opened(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", li
 
 
 def _check_auto(arguments: Namespace, given: dict[str, Any]) -> None:
-    if arguments.adherence is not None and not arguments.auto:
-        raise BadInput("--adherence belongs to --auto: give that too.")
-    if arguments.adherence is not None and not -1 < arguments.adherence < 1:
-        raise BadInput(f"--adherence must be between -1 and 1, not {arguments.adherence}.")
-    if arguments.auto and len(seeds_of(arguments)) > 1:
+    if arguments.auto is None:
+        return
+    if arguments.auto is not True and not -1 < arguments.auto < 1:
+        raise BadInput(f"--auto takes a similarity between -1 and 1, not {arguments.auto:g}.")
+    if len(seeds_of(arguments)) > 1:
         raise BadInput("--auto chooses for one seed at a time: give one --seed.")
-    if arguments.auto and {"skip", "strength"} <= set(given):
+    if {"skip", "strength"} <= set(given):
         raise BadInput("--auto has nothing left to choose: leave --skip or --strength out.")
 
 

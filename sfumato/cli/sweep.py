@@ -37,7 +37,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--grid", action="append", default=[], metavar="NAME=A,B", help="values of a parameter; give it several times"
     )
     parser.add_argument(
-        "--pareto", nargs="+", default=list(FIDELITY_AND_ADHERENCE), metavar="METRIC", help="default: lpips clip"
+        "--pareto", nargs="+", default=list(FIDELITY_AND_ADHERENCE), metavar="M", help="metrics; default: lpips clip"
     )
     parser.add_argument("--mask", metavar="IMAGE", help="white where the picture may change")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")

@@ -29,7 +29,7 @@ class DDIMParams(Params):
     refine: int = option(0, "fixed-point iterations per step: a more exact inversion", stage="invert", low=0, high=100)
     skip: int = option(
         0,
-        "steps at the noisy end that the edit leaves out; more keeps more of the picture",
+        "steps left out at the noisy end; more keeps more",
         stage="edit",
         low=0,
         high=999,

@@ -4,8 +4,8 @@ Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inv
 CVPR 2024, arXiv 2304.06140. Implemented: the inversion (eq. 5 and 6) and the text edit of section 3: x_T and all
 z_t are extracted under the source prompt, then the process is replayed from T - T_skip under the target prompt, each
 with its own guidance strength; another seed gives another inversion and with it another edit. Every z_t is kept,
-the last one too, which the authors' code sets to zero. Image shifting (section 2.2) is `right` and `down`; colour
-manipulation is the method `colour`; the combinations are methods of their own that take the inversion as an option.
+the last one too, which the authors' code sets to zero. Image shifting and colour manipulation (section 2.2) are the
+methods `shift` and `colour`; the methods that it is combined with take the inversion as an option.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -17,7 +17,7 @@ from torch import Tensor
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
-from sfumato.inversion import Inversion, invert_edit_friendly, replay, translate
+from sfumato.inversion import Inversion, invert_edit_friendly, replay
 from sfumato.methods.params import Params, option
 from sfumato.methods.registry import method
 
@@ -31,19 +31,17 @@ class EditFriendlyParams(Params):
     source_strength: float = option(3.5, "guidance strength of the source prompt", stage="invert", low=0, high=100)
     exact: bool = option(
         False,
-        "evaluate one timestep at a time, as the replay does: reconstructs bit for bit, slower",
+        "one timestep at a time: reconstructs to the last bit, slower",
         stage="invert",
     )
     skip: int = option(
         36,
-        "steps at the noisy end that the edit leaves out; more keeps more of the picture",
+        "steps left out at the noisy end; more keeps more",
         stage="edit",
         low=0,
         high=999,
     )
     strength: float = option(15.0, "guidance strength of the target prompt", stage="edit", low=0, high=100)
-    right: int = option(0, "latents by which the picture is moved to the right", stage="edit", low=-999, high=999)
-    down: int = option(0, "latents by which the picture is moved downwards", stage="edit", low=-999, high=999)
 
 
 def invert(
@@ -86,7 +84,5 @@ def edit(
     *,
     shifts: Sequence[Shift],
 ) -> Iterator[StepState]:
-    """Replay from T - T_skip under the target prompt, the noise maps moved where that is asked for."""
-    if params.right or params.down:
-        inversion = translate(inversion, params.right, params.down)
+    """Replay from T - T_skip under the target prompt."""
     yield from replay(guided, inversion, condition, skip=params.skip, shifts=shifts)

@@ -27,7 +27,7 @@ class SDEditParams(Params):
     eta: float = option(0.0, "share of the DDPM noise in every step", stage="invert", low=0, high=1)
     skip: int = option(
         25,
-        "steps at the noisy end that the edit leaves out; more keeps more of the picture",
+        "steps left out at the noisy end; more keeps more",
         stage="edit",
         low=0,
         high=999,

@@ -1,0 +1,108 @@
+"""Choosing the setting of an edit by itself: the least change that follows the target prompt well enough."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sfumato.api.inverted import Inverted
+from sfumato.api.sweep import Trial, least_change, measured
+from sfumato.errors import BadInput
+from sfumato.images import Picture, to_tensor
+from sfumato.methods.params import options_of
+from sfumato.metrics import Judge
+
+SKIPPED = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Shares of the run that are left out, from little change to much."""
+STRENGTHS = (0.6, 1.0, 1.6)
+"""Multiples of the strength that the method would take."""
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        trial: the chosen setting and its edit.
+        wanted: similarity to the target prompt that was to be reached.
+        reached: whether the edit reaches it; if not, it is the one that comes nearest.
+        tried: how many settings were tried.
+    """
+
+    trial: Trial
+    wanted: float
+    reached: bool
+    tried: int
+
+
+def choose(
+    inverted: Inverted,
+    target: str,
+    *,
+    adherence: float | None = None,
+    judge: Judge | None = None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+    **options: Any,
+) -> Choice:
+    """Try settings from little change to much, and stop at the first level that reaches the wanted adherence.
+
+    Among the settings of that level and those before it, the one with the smallest perceptual distance to the source
+    is taken.
+
+    Args:
+        inverted: one picture.
+        target: what it shall show.
+        adherence: cosine of the edit with the target prompt that is wanted; by default as much as the source has
+            with its own prompt.
+        judge: measures; by default with the shipped dual encoder.
+        tell: called with the settings tried and how many there are.
+        options: as for `Inverted.edit`; they stay fixed.
+
+    Raises:
+        BadInput: as `Inverted.edit`; several pictures; a model without text; nothing left to choose; an adherence that
+            is no cosine.
+    """
+    network = inverted.model.network
+    if not network.takes_text:
+        raise BadInput("Choosing by adherence to a prompt needs a model with text input.")
+    if len(inverted) != 1:
+        raise BadInput(f"Choosing is for one picture and one seed at a time, not {len(inverted)}.")
+    if adherence is not None and not -1 < adherence < 1:
+        raise BadInput(f"adherence must be between -1 and 1, not {adherence}.")
+    levels, strengths = _grid(inverted, options)
+    judge = judge or Judge.load(device=network.device)
+    (picture,), (source,) = inverted.pictures, inverted.prompts
+    wanted = _own(judge, picture, source) if adherence is None else adherence
+    tried: list[Trial] = []
+    for level in levels:
+        result = inverted.edit(target, **options, **level, **({"strength": strengths} if strengths else {}))
+        scores = measured(judge, picture, result, None, (source, target), True)
+        for row, found in enumerate(scores):
+            setting = level | ({"strength": strengths[row]} if strengths else {})
+            tried.append(Trial(len(tried), setting, result.pixels[row], found, result, row))
+        tell(len(tried), len(levels) * len(scores))
+        if any(found["clip"] >= wanted for found in scores):
+            break
+    best = least_change(tried, wanted)
+    return Choice(best, wanted, best.scores["clip"] >= wanted, len(tried))
+
+
+def _grid(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
+    """Levels, and strengths whose edits go through the network together."""
+    edits, usual = options_of(type(inverted.params), "edit"), inverted.params
+    levels: list[dict[str, Any]] = [{}]
+    strengths: list[float] = []
+    if "skip" in edits and "skip" not in fixed:
+        steps = usual.steps  # type: ignore[attr-defined]
+        levels = [{"skip": skip} for skip in sorted({min(steps - 1, round(s * steps)) for s in SKIPPED}, reverse=True)]
+    if "strength" in edits and "strength" not in fixed:
+        high = edits["strength"].metadata["high"]
+        strengths = [min(high, share * usual.strength) for share in STRENGTHS]  # type: ignore[attr-defined]
+    if levels == [{}] and not strengths:
+        raise BadInput(f"{inverted.method.name} has nothing left to choose: leave skip or strength out.")
+    return levels, strengths
+
+
+def _own(judge: Judge, picture: Picture, source: str) -> float:
+    """How well the picture fits its own prompt."""
+    pixels = (to_tensor(picture) + 1) / 2
+    return float((judge.clip.image_features(pixels) * judge.clip.text_features([source])).sum())

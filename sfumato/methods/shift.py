@@ -1,0 +1,55 @@
+"""Image shifting: the start and all noise maps of an inversion moved, and replayed.
+
+Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
+CVPR 2024, arXiv 2304.06140, section 2.2. Edit-friendly noise maps carry the structure of the picture, so it moves with
+them; native ones lose it. Under the source prompt and its strength this is the picture moved, under another prompt an
+edit of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sfumato.core.guidance import Guided
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.errors import BadInput
+from sfumato.inversion import Inversion, replay, translate
+from sfumato.methods.inversions import DETERMINISTIC, InversionParams, invert
+from sfumato.methods.params import option
+from sfumato.methods.registry import method
+
+
+@dataclass(frozen=True)
+class ShiftParams(InversionParams):
+    """One latent is `factor` pixels: 8 in Stable Diffusion, 4 in the shipped model."""
+
+    right: int = option(0, "latents by which the picture is moved to the right", stage="edit", low=-999, high=999)
+    down: int = option(0, "latents by which the picture is moved downwards", stage="edit", low=-999, high=999)
+
+    def check(self) -> None:
+        """Ranges, and an inversion that has noise maps. Raises BadInput."""
+        super().check()
+        if self.inversion in DETERMINISTIC:
+            raise BadInput(f"{self.inversion} has no noise maps to shift: use edit-friendly or native-ddpm.")
+
+
+@method(
+    "shift",
+    summary="image shifting (CVPR 2024): all noise maps moved, and the picture with them",
+    params=ShiftParams,
+    invert=invert,
+    section="shift",
+    handles=("latent", "noise map"),
+)
+def edit(
+    guided: Guided,
+    inversion: Inversion,
+    condition: Any,
+    params: ShiftParams,
+    *,
+    shifts: Sequence[Shift],
+) -> Iterator[StepState]:
+    """Replay with all latents and noise maps moved."""
+    moved = translate(inversion, params.right, params.down)
+    yield from replay(guided, moved, condition, skip=params.skip, shifts=shifts)
