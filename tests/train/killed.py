@@ -10,6 +10,8 @@ import random
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,49 +20,58 @@ from sfumato.train.checkpoint import valid_checkpoints
 from sfumato.train.loop import Run
 from tests.train.toy import ToyTask, toy_recipe
 
-STEPS, SECOND = 130, 20
+SECOND, ENDLESS = 20, 1_000_000
 
 
-def train(folder: Path, every: int, report: int | None = None) -> None:
-    run = Run(ToyTask(second=SECOND), toy_recipe(STEPS, checkpoint_every=every), folder, "cpu")
+def train(folder: Path, every: int, steps: int, report: int | None = None) -> None:
+    run = Run(ToyTask(second=SECOND), toy_recipe(steps, checkpoint_every=every), folder, "cpu")
     for _ in run.steps():
         if report is not None:
             os.write(report, b".")
 
 
-def one_life(folder: Path, every: int, steps: int, longer: float) -> bool:
-    """Train until `steps` steps have been reported and `longer` seconds have passed; True if it was killed."""
+def child(work: Callable[[], None]) -> int:
+    """The process id of a fork that does `work` and ends, with 1 after an error."""
+    if (process := os.fork()) == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return process
+
+
+def one_life(folder: Path, every: int, steps: int, longer: float) -> None:
+    """Train until `steps` steps have been reported and `longer` seconds have passed, and die."""
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        train(folder, every, write)
-        os._exit(0)
+    process = child(lambda: train(folder, every, ENDLESS, write))
     os.close(write)
     seen = 0
     while seen < steps and (got := os.read(read, 1)):
         seen += len(got)
     time.sleep(longer)
-    os.kill(child, signal.SIGKILL)
+    os.kill(process, signal.SIGKILL)
     os.close(read)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert os.WIFSIGNALED(os.waitpid(process, 0)[1]), "it ended by itself"
 
 
 def main(folder: Path, seed: int, kills: int) -> None:
     torch.set_num_threads(1)
     draw = random.Random(seed)
-    died, resumed = 0, []
-    while died < kills:
+    resumed = []
+    for _ in range(kills):
         steps, longer = draw.randint(0, 6), draw.uniform(0, 0.03)
-        died += one_life(folder / "killed", draw.randint(1, 3), steps, longer)
+        one_life(folder / "killed", draw.randint(1, 3), steps, longer)
         valid = valid_checkpoints(folder / "killed" / "checkpoints")
         resumed.append(valid[-1].name if valid else "")
     before_the_last_life = sorted(p.name for p in (folder / "killed" / "checkpoints").iterdir())
-    if os.fork() == 0:
-        train(folder / "killed", 3)
-        os._exit(0)
-    assert os.wait()[1] == 0
-    train(folder / "whole", 3)
-    print(json.dumps({"kills": died, "resumed": resumed, "left": before_the_last_life}))
+    target = int(resumed[-1].removeprefix("step-")) + 10
+    assert os.waitpid(child(lambda: train(folder / "killed", 3, target)), 0)[1] == 0
+    train(folder / "whole", 3, target)
+    print(json.dumps({"resumed": resumed, "left": before_the_last_life, "target": target}))
 
 
 if __name__ == "__main__":
