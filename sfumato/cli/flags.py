@@ -1,6 +1,6 @@
 """Flags that several commands share, and those that follow from a method's parameters."""
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Mapping
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
@@ -57,9 +57,10 @@ def add_options(parser: CommandParser, title: str, options: Mapping[str, "Field[
     for name, each in options.items():
         flag, text = flag_of(name), each.metadata["help"].replace("%", "%%")
         if each.type is bool:
-            group.add_argument(flag, action="store_true", default=None, help=text)
+            group.add_argument(flag, action=BooleanOptionalAction, default=None, help=text)
         elif each.type is str:
-            group.add_argument(flag, metavar="TEXT", help=f"{text}; {allowed(each)}")
+            words = f"; {allowed(each)}" if each.metadata["choices"] else ""
+            group.add_argument(flag, metavar="TEXT", help=text + words)
         else:
             kind = _whole_number if each.type is int else _number
             group.add_argument(flag, type=kind, metavar="N", help=f"{text}; {allowed(each)}")

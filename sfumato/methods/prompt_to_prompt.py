@@ -44,7 +44,7 @@ class PromptToPromptParams(InversionParams):
         0.2, "share of the steps in which the source's self-attention is kept", stage="edit", low=0, high=1
     )
     self_tokens: int = option(
-        256, "largest self-attention that is kept, in cells of its grid (16 x 16)", stage="edit", low=1, high=2**20
+        256, "largest self-attention that is kept, in cells of its grid (16 x 16)", stage="edit", low=1, high=2**16
     )
     swap: bool = option(True, "a word that takes another's place takes over its attention, too", stage="edit")
     reweight: str = option("", 'words of the target made stronger or weaker: "red=2,cat=0.5"', stage="edit")
@@ -81,7 +81,7 @@ class PromptToPromptParams(InversionParams):
         return found
 
     def blended(self) -> list[str]:
-        """The words that local blend is about."""
+        """The words that local blend is about. Raises BadInput as `weights`."""
         return _parts(self.blend)
 
     def check_prompts(self, source: Prompt, target: Prompt) -> None:
@@ -168,5 +168,12 @@ def edit(
 
 
 def _parts(text: str) -> list[str]:
-    """What is between commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """What is between commas; nothing in an empty text.
+
+    Raises:
+        BadInput: nothing is between two of them.
+    """
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(parts):
+        raise BadInput(f'Words are given between commas, like "cat,dog", not "{text}": leave out what is empty.')
+    return parts

@@ -116,6 +116,8 @@ BAD_EDITS = [
     ({"reweight": "dog=nan"}, "at least 0"),
     ({"reweight": "=2"}, "reweight must be words"),
     ({"reweight": 2}, "reweight must be any text"),
+    ({"reweight": "dog=2,,red=1"}, "between commas"),
+    ({"blend": ","}, "between commas"),
     ({"blend": "tree"}, 'blend is in neither prompt: the source has "red", "cat", the target "red", "dog"'),
     ({"blend": "cat, dog, tree"}, '"tree" of blend'),
     ({"cross_steps": 1.1}, "cross_steps must be between 0 and 1"),

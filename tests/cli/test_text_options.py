@@ -1,0 +1,51 @@
+"""Text options, choices and switches of a method as flags."""
+
+import pytest
+
+from sfumato.cli.commands import parse
+from sfumato.cli.flags import check_options, given_options
+from sfumato.errors import BadInput
+from sfumato.methods.params import options_of
+from sfumato.methods.prompt_to_prompt import PromptToPromptParams
+
+EDIT = ["edit", "in.png", "--to", "dog", "-o", "out.png", "--method", "prompt-to-prompt"]
+OPTIONS = options_of(PromptToPromptParams)
+
+
+def given(*words):
+    _, arguments = parse([*EDIT, *words])
+    return given_options(arguments, OPTIONS)
+
+
+def test_what_is_typed_arrives():
+    assert given("--inversion", "ddim", "--reweight", "red dog=2,cat=0", "--no-swap", "--exact", "--steps=9") == {
+        "inversion": "ddim",
+        "reweight": "red dog=2,cat=0",
+        "swap": False,
+        "exact": True,
+        "steps": 9,
+    }
+    assert given() == {}
+    assert given("--swap") == {"swap": True}
+
+
+def test_choices_are_in_the_help(capsys):
+    with pytest.raises(SystemExit):
+        parse([*EDIT, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--inversion TEXT how the picture is inverted; one of edit-friendly, ddim, native-ddpm" in shown
+    assert "--swap, --no-swap" in shown
+    assert 'words of either prompt; elsewhere the picture is held: "cat,dog"' in shown
+
+
+def test_values_are_checked_before_a_model_is_loaded():
+    check_options(PromptToPromptParams, given("--inversion", "ddim", "--refine", "3"))
+    for words, message in {
+        ("--inversion", "null"): "inversion must be one of",
+        ("--inversion", "ddim", "--eta", "1"): "eta must be 0",
+        ("--reweight", "dog"): "reweight must be words with weights",
+        ("--blend", ","): "between commas",
+        ("--self-tokens", "0"): "self_tokens must be a whole number|self_tokens must be between",
+    }.items():
+        with pytest.raises(BadInput, match=message):
+            check_options(PromptToPromptParams, given(*words))
