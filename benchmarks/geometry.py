@@ -1,0 +1,247 @@
+"""What a tangent basis costs: sfumato against the dense Jacobian and power iteration, at equal accuracy, in one run.
+
+    python benchmarks/geometry.py --model emoji --out out/benchmark-geometry.json
+
+The unit is a pass of one row through the encoder half: an evaluation of the bottleneck, a tangent carried through it,
+or a gradient carried back. A network evaluation, as a sampler counts them, is worth as many passes as it takes times
+as long. Accuracy is the largest angle between the span of the n vectors and that of the dense SVD: power iteration,
+which does not know how accurate it is, is told the truth by it, and stopped where sfumato's stop would. Contenders run
+in turns; medians are printed. `--quick` shows that it runs, on a tiny random model.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import sfumato
+from benchmarks.inversion import environment
+from benchmarks.memory import Peak, peak_memory
+from benchmarks.power_iteration import Found, dense, power_iteration
+from papers.page import insert
+from sfumato.core.noise import gaussian_batch
+from sfumato.errors import BadInput
+from sfumato.geometry import BottleneckMap, local_basis
+from sfumato.geometry.basis import largest_rank
+
+DIRECTIONS = (1, 5, 20, 50)
+CHUNKS = (1, 4, 16, 64)
+
+
+@dataclass
+class Cost:
+    """One contender's way to n directions.
+
+    Attributes:
+        contender: its name.
+        n: directions.
+        passes: rows through the encoder half.
+        angle: to the span of the dense SVD, radians.
+        error: largest relative error of a singular value.
+        seconds: of every round.
+        note: what else there is to say.
+    """
+
+    contender: str
+    n: int
+    passes: int = 0
+    angle: float = 0.0
+    error: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+    note: str = ""
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="emoji", help="bundled name or folder")
+    parser.add_argument("--prompt", default="", help="that the Jacobian is conditioned on")
+    parser.add_argument("--time", type=float, default=1.0, help="share of the run that is left; 1 is t = T")
+    parser.add_argument("--directions", type=int, nargs="+", default=list(DIRECTIONS), help="numbers of directions")
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="angle in radians that all shall reach")
+    parser.add_argument("--iterations", type=int, default=50, help="most iterations of power iteration")
+    parser.add_argument("--whole", action="store_true", help="all of the bottleneck instead of its sum")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="torch's threads; its own choice by default")
+    parser.add_argument("--repeats", type=int, default=3, help="measured rounds of everything but power iteration")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes processes")
+    parser.add_argument("--out", type=Path, help="write everything as JSON")
+    parser.add_argument("--page", type=Path, help="Markdown page to put the table into")
+    parser.add_argument("--quick", action="store_true", help="a tiny random model")
+    return parser.parse_args(words)
+
+
+def the_map(given: argparse.Namespace) -> tuple[BottleneckMap, Tensor]:
+    """f at the timestep asked for, and a latent of pure noise."""
+    network = sfumato.load(given.model, given.device).network
+    t = min(round(given.time * len(network.schedule)), len(network.schedule)) - 1
+    condition = network.condition([given.prompt]) if network.takes_text else None
+    shape = network.latent_shape(*network.native_size)
+    x = gaussian_batch(shape, [0], step=len(network.schedule), tag="generate", device=network.device)
+    return BottleneckMap(network, max(t, 0), condition, None if given.whole else "sum"), x
+
+
+def measure(f: BottleneckMap, x: Tensor, given: argparse.Namespace) -> list[Cost]:
+    """Every contender for every number of directions that the bottleneck has."""
+    truth = dense(f, x)
+    costs: list[Cost] = []
+    for n in (n for n in given.directions if n <= largest_rank(f, x)):
+        contenders: dict[str, Callable[[], Found]] = {
+            "sfumato": lambda n=n: _ours(f, x, n, None, given.tolerance),
+            "sfumato, krylov": lambda n=n: _ours(f, x, n, "krylov", given.tolerance),
+            "sfumato, exact": lambda n=n: _ours(f, x, n, "exact", given.tolerance),
+            "dense Jacobian": lambda: dense(f, x),
+        }
+        found = {name: Cost(name, n) for name in contenders}
+        for _ in range(given.repeats):
+            for name, work in contenders.items():
+                _time(found[name], work, truth)
+        plain = Cost("power iteration", n)
+        _time(plain, lambda n=n: power_iteration(f, x, n, _judge(truth, n, given.tolerance), given.iterations), truth)
+        plain.note = "" if plain.angle <= given.tolerance else f"not there after {given.iterations} iterations"
+        costs += [*found.values(), plain]
+    return costs
+
+
+def _ours(f: BottleneckMap, x: Tensor, n: int, algorithm: Any, tolerance: float) -> Found:
+    basis = local_basis(f, x, n, algorithm=algorithm, tolerance=tolerance)
+    return Found(basis.v[0].flatten(1).double(), basis.values[0].double(), basis.u[0].double(), basis.passes.total)
+
+
+def _judge(truth: Found, n: int, tolerance: float) -> Callable[[Tensor], bool]:
+    return lambda v: _angle(v, truth.v[:n]) <= tolerance
+
+
+def _angle(v: Tensor, truth: Tensor) -> float:
+    """Largest angle between two spans of orthonormal rows; by its sine, which is accurate where it is small."""
+    outside = v - (v @ truth.mT) @ truth
+    return float(torch.linalg.matrix_norm(outside, ord=2).clamp(max=1).asin())
+
+
+def _time(cost: Cost, work: Callable[[], Found], truth: Found) -> None:
+    began = time.perf_counter()
+    found = work()
+    if found.v.is_cuda:
+        torch.cuda.synchronize()
+    cost.seconds.append(time.perf_counter() - began)
+    cost.passes = found.passes
+    cost.angle = _angle(found.v[: cost.n], truth.v[: cost.n])
+    cost.error = float((found.values[: cost.n] / truth.values[: cost.n] - 1).abs().max())
+
+
+def passes_per_evaluation(f: BottleneckMap, x: Tensor, repeats: int) -> float:
+    """How many passes one evaluation of the whole network takes as long as; by the fastest of several."""
+
+    def fastest(work: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(repeats + 1):
+            began = time.perf_counter()
+            work()
+            if x.is_cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    rows = x.repeat(f.chunk, 1, 1, 1)
+    condition = None if f.condition is None else f.condition.repeat(f.chunk)
+    with torch.no_grad():
+        return fastest(lambda: f.network.predict(rows, f.t, condition)) / fastest(lambda: f(rows))
+
+
+def memory_by_chunk(given: argparse.Namespace) -> dict[int, Peak]:
+    """Peak memory of an exact basis, each chunk in a process of its own."""
+    found = {}
+    for chunk in CHUNKS:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            found[chunk] = pool.submit(_memory, given, chunk).result()
+    return found
+
+
+def _memory(given: argparse.Namespace, chunk: int) -> Peak:
+    torch.set_num_threads(given.threads or torch.get_num_threads())
+    f, x = the_map(given)
+    f = BottleneckMap(f.network, f.t, f.condition, f.pool, chunk)
+    with peak_memory(given.device) as peak:
+        local_basis(f, x, 1, algorithm="exact")
+    return peak
+
+
+def as_table(costs: Sequence[Cost], worth: float, memory: dict[int, Peak]) -> str:
+    """Markdown: passes, what they are worth in network evaluations, seconds, ratios to sfumato, accuracy."""
+    columns = ["passes", "evaluations", "times sfumato", "seconds", "times sfumato", "angle", "singular values"]
+    lines = [f"| directions | | {' | '.join(columns)} | |", "| ---: | --- |" + " ---: |" * len(columns) + " --- |"]
+    for cost in costs:
+        ours = next(each for each in costs if each.n == cost.n)
+        seconds = median(cost.seconds)
+        cells = [cost.n, cost.contender, cost.passes, f"{cost.passes / worth:.0f}", f"{cost.passes / ours.passes:.1f}"]
+        cells += [f"{seconds:.2f}", f"{seconds / median(ours.seconds):.1f}", f"{cost.angle:.0e}", f"{cost.error:.0e}"]
+        lines.append(f"| {' | '.join(map(str, [*cells, cost.note]))} |")
+    if memory:
+        peaks = [f"{peak.peak - peak.before:.0f}" if peak.peak and peak.before else "-" for peak in memory.values()]
+        lines += ["", "| rows per pass (`chunk`) | " + " | ".join(map(str, memory)) + " |"]
+        lines += [
+            "| --- |" + " ---: |" * len(memory),
+            "| peak memory above the loaded model, MiB | " + " | ".join(peaks) + " |",
+        ]
+    return "\n".join(lines)
+
+
+def _headline(f: BottleneckMap, x: Tensor, where: dict[str, Any], worth: float, tolerance: float) -> str:
+    return (
+        f"{Path(f.network.name).name}, latent {list(x.shape[1:])}, bottleneck {list(f.h_shape(*x.shape[-2:]))}, "
+        f"timestep {f.t}; {where['device']}, {where['threads']} threads, {where['cpu']}, load {where['load']:.1f}; "
+        f"torch {where['torch']}; one network evaluation is worth {worth:.2f} passes; all were to reach "
+        f"{tolerance:g} rad."
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run, print, write. Returns an exit code."""
+    given = arguments(words)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    try:
+        with tempfile.TemporaryDirectory() as beside:
+            if given.quick:
+                _quicken(given, Path(beside))
+            f, x = the_map(given)
+            where, worth = environment(given.device), passes_per_evaluation(f, x, given.repeats)
+            costs = measure(f, x, given)
+            memory = {} if given.no_memory else memory_by_chunk(given)
+    except BadInput as error:
+        print(f"geometry.py: {error}", file=sys.stderr)
+        return 2
+    headline = _headline(f, x, where, worth, given.tolerance)
+    fragment = f"{headline}\n\n{as_table(costs, worth, memory)}\n"
+    print(fragment)
+    if given.page is not None:
+        insert(given.page, fragment)
+    if given.out is not None:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        found = {"environment": where, "passes_per_evaluation": worth, "costs": [asdict(cost) for cost in costs]}
+        found |= {"memory": {str(chunk): asdict(peak) for chunk, peak in memory.items()}}
+        given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _quicken(given: argparse.Namespace, folder: Path) -> None:
+    """The smallest settings at which everything still happens."""
+    from tests.tiny import tiny_sd  # the tests' random weights, which nobody else needs
+
+    given.model, given.no_memory = str(tiny_sd(folder / "tiny")), True
+    given.directions, given.repeats, given.iterations = [1, 3], 1, 5
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""What a local basis is compared with: the dense Jacobian, and power iteration as public code does it.
+
+Both are written here, for the comparison, in the plainest way. Every product is a pass forwards through the encoder
+half and one more for the derivative, one vector at a time; power iteration takes exactly n vectors, orthogonalised
+after each pair of products. Public code stops after 50 iterations at the latest and never before, because its test
+compares vectors with their signs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from sfumato.core.noise import gaussian
+from sfumato.geometry import BottleneckMap
+from sfumato.geometry.forward_mode import differentiable
+
+
+@dataclass
+class Found:
+    """v [n,d_x], values [n], u [n,d_h] of one sample, and the rows that went through the encoder half."""
+
+    v: Tensor
+    values: Tensor
+    u: Tensor
+    passes: int
+
+
+def dense(f: BottleneckMap, x: Tensor) -> Found:
+    """All singular triplets of the Jacobian at x [1,c,h,w], one row of it after the other."""
+    jacobian = f.at(x)
+    unit = torch.eye(jacobian.d_h, dtype=x.dtype)
+    rows = torch.cat([jacobian.vjp(row[None, None])[0] for row in unit]).flatten(1)
+    left, values, right = torch.linalg.svd(rows.double(), full_matrices=False)
+    return Found(right, values, left.mT, 1 + jacobian.d_h)
+
+
+def power_iteration(
+    f: BottleneckMap, x: Tensor, n: int, good: Callable[[Tensor], bool], most: int, seed: int = 0
+) -> Found:
+    """n vectors, no oversampling, until `good(v)` or `most` iterations."""
+    v = torch.linalg.qr(gaussian((x[0].numel(), n), seed, dtype=torch.float64))[0].mT
+    u, values, passes = torch.zeros(n, 0), torch.zeros(n), 0
+    for _ in range(most):
+        images = torch.cat([_image(f, x, each.to(x).reshape(x.shape)) for each in v]).double()
+        back = torch.cat([f.at(x).vjp(each.to(x)[None, None])[0] for each in images]).flatten(1).double()
+        passes += 4 * n
+        _, squares, v = torch.linalg.svd(back, full_matrices=False)
+        values, u = squares.sqrt(), images
+        if good(v):
+            break
+    return Found(v, values, u / torch.linalg.vector_norm(u, dim=1, keepdim=True), passes)
+
+
+@torch.no_grad()
+def _image(f: BottleneckMap, x: Tensor, v: Tensor) -> Tensor:
+    """J v, with an evaluation at x of its own."""
+    with differentiable(f.network.unet):
+        return jvp(f.evaluate, (x,), (v,))[1]

@@ -1,0 +1,41 @@
+"""The benchmark runs on a tiny model, and its contenders find the same."""
+
+import json
+
+import torch
+
+from benchmarks.geometry import main
+from benchmarks.power_iteration import dense, power_iteration
+from sfumato.geometry import BottleneckMap, local_basis
+from tests.geometry.conftest import T, condition, latents
+
+
+def test_contenders_find_the_same(networks):
+    network = networks("sd")
+    f = BottleneckMap(network, T, condition(network, 1))
+    x = latents(network, 1)
+    ours, all_of_it = local_basis(f, x, 3), dense(f, x)
+    torch.testing.assert_close(all_of_it.values[:3], ours.values[0], rtol=1e-9, atol=0)
+    plain = power_iteration(f, x, 3, lambda v: False, 60)
+    torch.testing.assert_close(plain.values, ours.values[0], rtol=1e-4, atol=0)
+    overlap = torch.linalg.svdvals(plain.v @ ours.v[0].flatten(1).mT)
+    assert float(overlap.min()) > 1 - 1e-6
+    assert plain.passes == 4 * 3 * 60
+    assert power_iteration(f, x, 3, lambda v: True, 60).passes == 12
+
+
+def test_it_runs(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- measured: begin -->\n<!-- measured: end -->\n")
+    assert main(["--quick", "--out", str(tmp_path / "b.json"), "--page", str(page)]) == 0
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert {cost["contender"] for cost in found["costs"]} >= {"sfumato", "dense Jacobian", "power iteration"}
+    assert all(cost["angle"] < 1e-3 for cost in found["costs"] if cost["contender"].startswith("sfumato"))
+    assert found["passes_per_evaluation"] > 1
+    assert "| 3 | sfumato |" in page.read_text()
+    assert "| 3 | sfumato |" in capsys.readouterr().out
+
+
+def test_bad_input(capsys):
+    assert main(["--model", "nowhere"]) == 2
+    assert "no model nowhere" in capsys.readouterr().err
