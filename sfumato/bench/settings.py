@@ -76,12 +76,14 @@ def read_settings(path: Path) -> list[Setting]:
 
 
 def default_settings(model: Model) -> list[Setting]:
-    """Every method with the model's own defaults, over every inversion that it takes; and diffusers' pipelines.
+    """Every method that follows a prompt, over every inversion that it takes, with the model's own defaults.
 
-    The latter only where they can open the model's folder.
+    And diffusers' pipelines, where they can open the model's folder.
     """
     settings = []
     for name, method in methods().items():
+        if "condition" not in method.handles:
+            continue
         option = options_of(method.params).get("inversion")
         choices = option.metadata.get("choices", ()) if option is not None else ()
         settings += [Setting(f"{name}, {choice}", name, {"inversion": choice}) for choice in choices]

@@ -54,6 +54,7 @@ def invert(
     params=SDEditParams,
     invert=invert,
     section="sdedit",
+    handles=("condition",),
 )
 def edit(
     guided: Guided,

@@ -245,9 +245,12 @@ class TestSettings:
         ]
         assert len({each.key for each in (OURS, *others)}) == 5
 
-    def test_by_default_all_methods_over_all_inversions_and_diffusers(self, model):
+    def test_by_default_all_methods_that_follow_prompts_over_all_inversions_and_diffusers(self, model):
         settings = default_settings(model)
-        assert {each.method for each in settings} == {*methods(), *PIPELINES}
+        by_text = {name for name, method in methods().items() if "condition" in method.handles}
+        assert {"edit-friendly", "sdedit", "prompt-to-prompt"} <= by_text
+        assert not {"colour", "shift"} & by_text
+        assert {each.method for each in settings} == {*by_text, *PIPELINES}
         assert len({each.name for each in settings}) == len(settings)
         assert len({resolved(each, model).key for each in settings}) == len(settings)
 
