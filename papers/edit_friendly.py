@@ -9,16 +9,14 @@ Needs the extra `papers`.
 
 import argparse
 import json
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import sfumato
+from papers.claim import about_machine, about_model, as_json, say
 from papers.ddpm_noise_space import (
     claims,
     comparison,
@@ -112,30 +110,6 @@ def measure(model: sfumato.Model, given: argparse.Namespace) -> dict[str, Any]:
     return numbers
 
 
-def about_model(model: sfumato.Model) -> dict[str, Any]:
-    """Which weights the numbers belong to."""
-    network = model.network
-    name = Path(network.name).name if Path(network.name).is_dir() else network.name
-    return {"name": name, "fingerprint": network.fingerprint(), "prediction": network.schedule.prediction_type}
-
-
-def about_machine(model: sfumato.Model) -> dict[str, Any]:
-    """Where the numbers were measured; rounding depends on it."""
-    device = model.network.device
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.machine()}"
-    return {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": kind,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def say(what: str) -> None:
-    """Progress, on stderr."""
-    print(f"{what} ...", file=sys.stderr, flush=True)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, draw and write. Returns an exit code."""
     given = arguments(words)
@@ -145,9 +119,7 @@ def main(words: Sequence[str] | None = None) -> int:
         numbers = measure(sfumato.load(given.model, given.device), given)
         found = claims.judge(numbers)
         fragment = claims.as_markdown(numbers, found)
-        (given.out / "numbers.json").write_text(
-            json.dumps(numbers | {"claims": claims.as_json(found)}, indent=1) + "\n"
-        )
+        (given.out / "numbers.json").write_text(json.dumps(numbers | {"claims": as_json(found)}, indent=1) + "\n")
         (given.out / "claims.md").write_text(fragment, encoding="utf-8")
         if given.page is not None:
             insert(given.page, fragment)

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any
 
+from papers.claim import Claim, as_sentence, claims_table
 from papers.ddpm_noise_space import comparison, recolouring
 
 EXACT, DEFAULT = 1e-6, 1e-5
@@ -13,15 +13,6 @@ EXACT, DEFAULT = 1e-6, 1e-5
 OBTUSE = 90.0
 MOST = 0.9
 """Share of the steps at which a statement about every step must be true to hold: near x_0 all maps are large."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the paper says, what was measured here, and whether they agree."""
-
-    claim: str
-    measured: str
-    holds: bool
 
 
 def judge(numbers: dict[str, Any]) -> list[Claim]:
@@ -38,17 +29,11 @@ def judge(numbers: dict[str, Any]) -> list[Claim]:
     return [claim for part, judged in parts for claim in judged(numbers[part])]
 
 
-def as_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
-    """For numbers.json."""
-    return [asdict(claim) for claim in claims]
-
-
 def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     """The claims and the reconstruction table."""
-    lines = ["| the paper says | measured | holds |", "| --- | --- | --- |"]
     strength = numbers["noise_maps"]["source_strength"]
-    lines += [f"| {each.claim} | {each.measured} | {'yes' if each.holds else '**no**'} |" for each in claims]
-    lines += [
+    lines = [
+        *claims_table(claims),
         "",
         "Largest error of x_0 after a replay under the source prompt, in float32; beside it the rms and the largest",
         f"error of the algorithm in the authors' code on the same image. Source guidance {strength:g}.",
@@ -65,9 +50,7 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
         "",
     ]
     lines += comparison.table(numbers["comparison"])
-    model, where = numbers["model"], numbers["environment"]
-    about = f"Model {model['name']} (weights {model['fingerprint'][:12]}), torch {where['torch']}, {where['device']}, "
-    return "\n".join([*lines, "", f"{about}{where['threads']} threads.", ""])
+    return "\n".join([*lines, "", as_sentence(numbers), ""])
 
 
 def _of_noise_maps(numbers: dict[str, Any]) -> list[Claim]:
