@@ -55,7 +55,8 @@ def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *,
     """Prompts that the model can read; `empty` allows the empty one.
 
     Raises:
-        BadInput: not text, empty, longer than the model reads, or text for a model without text input.
+        BadInput: not text, empty, longer than the model reads, nothing but the tokenizer's own marks, or text for a
+            model without text input.
     """
     for prompt in prompts:
         if not isinstance(prompt, str):
@@ -66,6 +67,9 @@ def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *,
             raise BadInput(f"{network.name or 'This model'} has no text input: leave the {name} empty.")
     for tower in network.towers:
         tower.tokenize(prompts)
+        for prompt in prompts:
+            if prompt.strip() and not tower.read(prompt).words:
+                raise BadInput(f'The {name} "{prompt}" has no words for this model: say what the picture shall show.')
     return [prompt if network.takes_text else "" for prompt in prompts]
 
 

@@ -85,12 +85,7 @@ class PromptToPromptParams(InversionParams):
         return _parts(self.blend)
 
     def check_prompts(self, source: Prompt, target: Prompt) -> None:
-        """Refuse prompts without words, and words that are not there. Raises BadInput."""
-        for name, prompt in (("source", source), ("target", target)):
-            if not prompt.words:
-                raise BadInput(
-                    f"The {name} prompt has no words, but Prompt-to-Prompt works on them: say what is to be seen."
-                )
+        """Refuse words that are not there. Raises BadInput."""
         for word in self.weights():
             target.positions(word)
         for word in self.blended():

@@ -1,7 +1,7 @@
 """Modules of a network by name or pattern."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
@@ -28,13 +28,18 @@ def named(network: nn.Module, names: Names, kind: type[nn.Module] = nn.Module) -
     modules = {name: module for name, module in network.named_modules() if name and isinstance(module, kind)}
     found: set[str] = set()
     for pattern in (names,) if isinstance(names, str) else names:
-        matching = [name for name in modules if _matches(name.split("."), pattern.split("."))]
+        matching = [pattern] if pattern in modules else _matching(modules, pattern)
         if not matching:
             near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.4) or list(modules)[:3]
             listed = ", ".join(near) or "none"
             raise BadInput(f'The tap "{pattern}" names no module of the network; there are for example {listed}.')
         found.update(matching)
     return [(name, module) for name, module in modules.items() if name in found]
+
+
+def _matching(names: Iterable[str], pattern: str) -> list[str]:
+    patterns = pattern.split(".")
+    return [name for name in names if _matches(name.split("."), patterns)]
 
 
 def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:

@@ -124,7 +124,7 @@ BAD_EDITS = [
     ({"self_steps": -0.1}, "self_steps must be between 0 and 1"),
     ({"self_tokens": 0}, "self_tokens"),
     ({"skip": 4}, "skip must be between 0 and 3"),
-    ({"prompts": "<|endoftext|>"}, "target prompt has no words"),
+    ({"prompts": "<|endoftext|>"}, 'target prompt "<|endoftext|>" has no words'),
 ]
 
 
@@ -150,8 +150,8 @@ def test_words_may_be_phrases_in_any_case(sd, inverted):
 
 
 def test_a_source_prompt_without_words_is_refused_before_the_inversion(sd):
-    for prompt in ("", "  "):
-        with pytest.raises(BadInput, match="source prompt is empty"):
+    for prompt, message in {"": "source prompt is empty", " ": "is empty", "<|startoftext|>": "has no words"}.items():
+        with pytest.raises(BadInput, match=message):
             sd.invert_steps(PICTURES[0], prompt, method="prompt-to-prompt")
 
 
