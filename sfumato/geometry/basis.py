@@ -1,7 +1,7 @@
 """The local tangent basis: the directions of X along which the bottleneck moves most, and where it moves.
 
 With J = U Lambda V^T at x (Park et al., arXiv 2302.12469, section 3.2): v_i are unit vectors of X, lambda_i = |J v_i|
-their pullback norms, and u_i = J v_i / lambda_i (eq. 2) unit vectors of H. The n largest span the tangent space, which
+their pullback norms, and u_i = J v_i / lambda_i unit vectors of H. The n largest span the tangent space, which
 is taken for the whole of it.
 """
 

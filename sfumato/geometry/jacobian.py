@@ -186,5 +186,5 @@ class Jacobian:
 
 
 def pullback_norm(f: BottleneckMap, x: Float[Tensor, "b c h w"], v: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n"]:
-    """||v||_pb = |J v| of n vectors at every sample (arXiv 2302.12469, eq. 1, the root of it)."""
+    """||v||_pb = |J v| of n vectors at every sample (the root of the pullback metric)."""
     return torch.linalg.vector_norm(f.at(x).jvp(v), dim=-1)

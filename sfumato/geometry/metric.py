@@ -39,5 +39,5 @@ def geodesic_distance(u1: Float[Tensor, "b n d"], u2: Float[Tensor, "b n d"]) ->
 
 
 def segment_lengths(spaces: Sequence[Float[Tensor, "b n d"]]) -> Float[Tensor, "b segments"]:
-    """D_geo of every two consecutive tangent spaces of a path; their sum is the semantic path length (eq. 9)."""
+    """D_geo of every two consecutive tangent spaces of a path; their sum is the semantic path length."""
     return torch.stack([geodesic_distance(a, b) for a, b in pairwise(spaces)], dim=1)

@@ -1,4 +1,4 @@
-"""Which frequencies a latent, a direction or a change of x_0 is made of (arXiv 2302.12469, figure 7b).
+"""Which frequencies a latent, a direction or a change of x_0 is made of (arXiv 2302.12469, editing timing).
 
 Frequencies are in cycles per pixel (or per latent position), the same along both axes whatever the shape: 0 to
 sqrt(1/2), of which 0.5 is the finest along an axis.

@@ -1,0 +1,119 @@
+"""Unsupervised Discovery of Semantic Latent Directions (Park, Kwon, Jo, Uh; arXiv 2302.12469), measured.
+
+    python papers/geometry.py --model emoji --out out/geometry
+
+writes a figure for every part, numbers.json and claims.md. What has been measured is kept part by part: the same
+command goes on where it was interrupted. `--page FILE` puts the claims into a page between its marks, and the figures
+beside it. Needs the extra `papers`.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import sfumato
+from papers.claim import about_machine, about_model, as_json, say
+from papers.latent_geometry import claims, distortion, edits, local, timing, walks
+from papers.latent_geometry.study import Size, Study, kept, people
+from papers.page import insert
+from sfumato.errors import BadInput
+from sfumato.metrics import Judge
+
+FIGURES = ("local.png", "edits.png", "timing.png", "distortion.png", "curvature.png", "paths.png", "films.png")
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    usual = Size()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="emoji", help="bundled name, folder, hub id or .safetensors file")
+    parser.add_argument("--out", type=Path, default=Path("out/geometry"), help="folder of the figures and numbers")
+    parser.add_argument("--prompts", nargs="+", help="of the samples; people of the corpus by default")
+    parser.add_argument("--clip", help="dual encoder that judges; the model's own, else the shipped one")
+    parser.add_argument("--samples", type=int, help=f"generated pictures; default {usual.samples}")
+    parser.add_argument("--pairs", type=int, help=f"pairs of latents for paths; default {usual.pairs}")
+    parser.add_argument("--segments", type=int, help=f"of a path; default {usual.segments}")
+    parser.add_argument("--steps", type=int, help=f"of every run; default {usual.steps}")
+    parser.add_argument("--gamma", type=float, help=f"length of an edit; default {usual.gamma:g}")
+    parser.add_argument("--strength", type=float, help=f"guidance of the runs; default {usual.strength:g}")
+    parser.add_argument("--device", help="cpu, cuda, ...")
+    parser.add_argument("--page", type=Path, help="Markdown page to put the claims into")
+    parser.add_argument("--quick", action="store_true", help="few samples and steps: shows that it runs, nothing more")
+    return parser.parse_args(words)
+
+
+def the_size(given: argparse.Namespace) -> Size:
+    """How much is measured.
+
+    Raises:
+        BadInput: fewer than can be compared.
+    """
+    size = Size.quick() if given.quick else Size()
+    names = ("samples", "pairs", "segments", "steps", "gamma", "strength")
+    size = replace(size, **{name: getattr(given, name) for name in names if getattr(given, name) is not None})
+    for name, low in (("samples", 3), ("pairs", 1), ("segments", 3), ("steps", 1)):
+        if getattr(size, name) < low:
+            raise BadInput(f"--{name} must be at least {low}, not {getattr(size, name)}.")
+    return size
+
+
+def judge_of(model: sfumato.Model, clip: str | None) -> Judge:
+    """The networks that pictures are compared with."""
+    own = None if model.folder is None else model.folder / "dual_encoder"
+    return Judge.load(clip or (own if own is not None and own.is_dir() else None), device=model.network.device)
+
+
+def measure(study: Study, judge: Judge, out: Path) -> dict[str, Any]:
+    """Every part in turn, each with its figure."""
+    model = study.model
+    numbers: dict[str, Any] = {"model": about_model(model), "environment": about_machine(model)}
+    numbers |= {"size": asdict(study.size), "prompts": list(study.prompts)}
+    say("local bases over time")
+    numbers["local"] = kept(study, out, "local", lambda: local.measure(study))
+    local.draw(out / "local.png", numbers["local"])
+    say("edits along directions of every kind")
+    numbers["edits"] = kept(study, out, "edits", lambda: edits.measure(study, judge, out / "edits.png"))
+    say("edits at several timesteps")
+    numbers["timing"] = kept(study, out, "timing", lambda: timing.measure(study, out / "timing.png"))
+    say("normalisation")
+    numbers["distortion"] = kept(study, out, "distortion", lambda: distortion.measure(study, out / "distortion.png"))
+    say("shooting")
+    numbers["curvature"] = kept(study, out, "curvature", lambda: distortion.curvature(study, out / "curvature.png"))
+    numbers["paths"] = walks.measure(study, judge, out, say)
+    walks.draw(out / "paths.png", numbers["paths"])
+    kept(study, out, "films", lambda: walks.draw_films(out / "films.png", study))
+    return numbers
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure, draw and write. Returns an exit code."""
+    given = arguments(words)
+    try:
+        size = the_size(given)
+        model = sfumato.load(given.model, given.device)
+        study = Study(model, tuple(given.prompts or people(model)), size)
+        judge = judge_of(model, given.clip)
+        given.out.mkdir(parents=True, exist_ok=True)
+        numbers = measure(study, judge, given.out)
+        found = claims.judge(numbers)
+        fragment = claims.as_markdown(numbers, found)
+        (given.out / "numbers.json").write_text(json.dumps(numbers | {"claims": as_json(found)}, indent=1) + "\n")
+        (given.out / "claims.md").write_text(fragment, encoding="utf-8")
+        if given.page is not None:
+            insert(given.page, fragment)
+            for figure in FIGURES:
+                shutil.copy(given.out / figure, given.page.with_name(f"{given.page.stem}-{figure}"))
+    except BadInput as error:
+        print(f"geometry.py: {error}", file=sys.stderr)
+        return 2
+    print(fragment)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Edits at t = T along pullback, random and principal directions of equal length."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from papers.latent_geometry.study import STYLES, Study
+from sfumato.core.noise import gaussian
+from sfumato.geometry import local_basis, mean_directions, principal_directions, pull_back, transport
+from sfumato.images import contact_sheet, to_uint8, write_image
+from sfumato.metrics import Judge
+
+KINDS = ("pullback", "global", "random", "pca")
+NEIGHBOURS = 5
+AXES = {
+    "skin tone": ("woman: dark skin tone", "woman: light skin tone"),
+    "gender": ("woman", "man"),
+    "hair": ("woman: white hair", "woman: red hair"),
+    "age": ("old man", "boy"),
+    "mood": ("grinning face", "crying face"),
+}
+"""Attributes of the corpus, as two captions that differ in one of them."""
+SHOWN = 4
+"""Samples on the sheet."""
+
+
+def measure(study: Study, judge: Judge, sheet: Path) -> dict[str, Any]:
+    """What every kind of direction does to every sample."""
+    rows = range(study.size.samples)
+    x = study.latents(len(rows), 1.0)
+    found = directions(study, x)
+    plain = study.pictures(x, rows, 1.0)
+    features = {"plain": _features(judge, plain)}
+    pictures: dict[str, list[tuple[Tensor, Tensor]]] = {kind: [] for kind in KINDS}
+    for kind in KINDS:
+        for i in range(study.size.directions):
+            minus, plus = (
+                study.pictures(study.moved(x, found[kind][:, i], sign * study.size.gamma, rows, 1.0), rows, 1.0)
+                for sign in (-1, 1)
+            )
+            features[f"{kind}-{i}-"], features[f"{kind}-{i}+"] = _features(judge, minus), _features(judge, plus)
+            pictures[kind].append((minus[:SHOWN], plus[:SHOWN]))
+    _draw(sheet, plain[:SHOWN], pictures)
+    axes = _axes(judge) if study.model.network.takes_text else None
+    numbers = {kind: _of_kind(features, kind, study.size.directions, axes) for kind in KINDS}
+    return {
+        "kinds": numbers,
+        "samples": len(rows),
+        "gamma": study.size.gamma,
+        "axes": list(AXES) if axes is not None else [],
+    }
+
+
+def directions(study: Study, x: Tensor) -> dict[str, Tensor]:
+    """Unit vectors of X of every kind, [samples,directions,c,h,w]."""
+    rows, count = range(len(x)), study.size.directions
+    f, n = study.map(rows, 1.0, study.size.n)
+    basis = local_basis(f, x, n)
+    count = min(count, n)
+    shared = mean_directions(basis.u, basis.values).mean[:count]
+    components, _ = principal_directions(basis.h, min(count, len(x) - 1))
+
+    def pulled(u: Tensor) -> Tensor:
+        each = [pull_back(basis, transport(basis, one.expand(len(x), -1))[0]) for one in u]
+        return torch.stack(each, dim=1)
+
+    random = [[gaussian(x.shape[1:], row, step=i, tag="random direction") for i in range(count)] for row in rows]
+    drawn = torch.stack([torch.stack(each) for each in random])
+    lengths = torch.linalg.vector_norm(drawn, dim=(2, 3, 4), keepdim=True)
+    pca = pulled(components)
+    padding = pca[:, -1:].expand(-1, count - pca.shape[1], -1, -1, -1)
+    return {
+        "pullback": basis.v[:, :count],
+        "global": pulled(shared),
+        "random": (drawn / lengths).to(x.device),
+        "pca": torch.cat([pca, padding], dim=1),
+    }
+
+
+def _features(judge: Judge, pictures: Tensor) -> Tensor:
+    return F.normalize(judge.clip.image_features((pictures.clamp(-1, 1) + 1) / 2).double().cpu(), dim=1)
+
+
+def _axes(judge: Judge) -> Tensor:
+    """One unit vector of the dual encoder's features per attribute, [axes,d]: the mean over styles."""
+    axes = []
+    for more, less in AXES.values():
+        texts = [[f"{name}, {style}" for style in STYLES] for name in (more, less)]
+        a, b = (judge.clip.text_features(each).double().cpu().mean(dim=0) for each in texts)
+        axes.append(F.normalize(a - b, dim=0))
+    return torch.stack(axes)
+
+
+def _of_kind(features: dict[str, Tensor], kind: str, count: int, axes: Tensor | None) -> dict[str, float]:
+    """Means over samples and directions.
+
+    coherence: cosine between what +gamma and what -gamma changes, the sign turned: 1 for a straight line.
+    agreement: cosine between what one direction changes in two samples.
+    damage: how much farther than before an edit is from its nearest neighbours among the unedited pictures.
+    effect: length of the change in features.
+    concentration: share of the change along the attributes that falls on the strongest.
+    """
+    plain = features["plain"]
+    coherence, agreement, damage, effect, shares = [], [], [], [], []
+    for i in range(count):
+        minus, plus = features[f"{kind}-{i}-"], features[f"{kind}-{i}+"]
+        coherence.append(F.cosine_similarity(plus - plain, plain - minus, dim=1))
+        change = plus - minus
+        effect.append(torch.linalg.vector_norm(change, dim=1))
+        unit = F.normalize(change, dim=1)
+        others = 1 - torch.eye(len(unit), dtype=unit.dtype)
+        agreement.append(((unit @ unit.mT) * others).sum(dim=1) / others.sum(dim=1))
+        damage += [_far(each, plain) - _far(plain, plain) for each in (minus, plus)]
+        if axes is not None:
+            along = (change @ axes.mT).abs()
+            shares.append(along.amax(dim=1) / along.sum(dim=1).clamp_min(1e-12))
+    named = {"coherence": coherence, "agreement": agreement, "damage": damage, "effect": effect}
+    named |= {"concentration": shares} if shares else {}
+    return {name: float(torch.stack(values).mean()) for name, values in named.items()}
+
+
+def _far(features: Tensor, reference: Tensor) -> Tensor:
+    """Mean cosine distance to the nearest of the other samples' pictures, [samples]."""
+    similarity = features @ reference.mT
+    similarity.fill_diagonal_(-1)
+    nearest = similarity.topk(min(NEIGHBOURS, len(reference) - 1), dim=1).values
+    return 1 - nearest.mean(dim=1)
+
+
+def _draw(path: Path, plain: Tensor, pictures: dict[str, list[tuple[Tensor, Tensor]]]) -> None:
+    """One row per sample and kind: -gamma and +gamma of every direction about the unedited picture."""
+    rows, labels = [], []
+    for sample in range(len(plain)):
+        for kind, edits in pictures.items():
+            row, names = [plain[sample]], [kind]
+            for i, (minus, plus) in enumerate(edits, start=1):
+                row += [minus[sample], plus[sample]]
+                names += [f"{i} -", f"{i} +"]
+            rows.append([to_uint8(each) for each in row])
+            labels.append(names)
+    write_image(path, contact_sheet(rows, labels, scale=max(1, 64 // rows[0][0].shape[0]), font_size=11))

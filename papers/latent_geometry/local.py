@@ -1,0 +1,87 @@
+"""Local bases over time: spectra of singular values, directions that samples share, and the frequencies of v_i."""
+
+from collections.abc import Sequence
+from itertools import combinations, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from papers.latent_geometry.study import Study
+from sfumato.core.noise import gaussian_batch
+from sfumato.geometry import local_basis, power_spectrum
+from sfumato.geometry.matching import assign
+
+PAIRS = 100
+"""Pairs of samples whose directions are matched."""
+LEADING = 10
+"""Directions that "large singular values" means."""
+LOW = 0.125
+"""Cycles per latent position, a quarter of the finest along an axis: below is low."""
+
+
+def measure(study: Study) -> dict[str, Any]:
+    """Everything at every time, one entry each."""
+    return {"times": [at(study, time) for time in study.size.times], "chance": _chance(study)}
+
+
+def at(study: Study, time: float) -> dict[str, Any]:
+    """Bases of all samples at one time."""
+    rows = range(study.size.samples)
+    f, n = study.map(rows, time, study.size.n)
+    basis = local_basis(f, study.latents(len(rows), time), n)
+    values = basis.values.double()
+    leading = basis.v[:, :LEADING].flatten(0, 1)
+    spectrum = power_spectrum(leading)
+    return {
+        "time": time,
+        "timestep": f.t,
+        "spectrum": (values / values[:, :1]).mean(dim=0).tolist(),
+        "effective_dimension": float((values.square().sum(1).square() / values.pow(4).sum(1)).mean()),
+        "overlap": _overlap(basis.u),
+        "frequency": spectrum.frequency.tolist(),
+        "density": spectrum.density.mean(dim=0).tolist(),
+        "low_share": float(spectrum.share_below(LOW).mean()),
+    }
+
+
+def _overlap(u: Tensor) -> list[float]:
+    """Mean |cos| of matched directions by the rank of the first of the pair."""
+    pairs = list(islice(combinations(range(len(u)), 2), 0, None, max(1, len(u) * (len(u) - 1) // 2 // PAIRS)))
+    return torch.stack([assign(u[a], u[b])[1].abs() for a, b in pairs]).mean(dim=0).tolist()
+
+
+def _chance(study: Study) -> list[float]:
+    """The same for random bases of the same dimensions."""
+    f, n = study.map([0], 1.0, study.size.n)
+    d = torch.Size(f.h_shape(*study.latent[1:])).numel()
+    random = gaussian_batch((d, n), list(range(8)), tag="chance", dtype=torch.float64)
+    return _overlap(torch.linalg.qr(random)[0].mT)
+
+
+def draw(path: Path, numbers: dict[str, Any]) -> None:
+    """Three panels: spectra, overlap, power spectral density, one line per time."""
+    figure = Figure(figsize=(14, 4), layout="constrained")
+    spectra, overlap, density = figure.subplots(1, 3)
+    for each, colour in zip(numbers["times"], _colours(len(numbers["times"])), strict=True):
+        label = f"t = {each['time']:g} T"
+        rank = range(1, len(each["spectrum"]) + 1)
+        spectra.plot(rank, each["spectrum"], color=colour, label=label)
+        overlap.plot(rank, each["overlap"], color=colour, label=label)
+        power = torch.tensor(each["density"])
+        density.plot(each["frequency"], (power / power.sum()).tolist(), color=colour, label=label)
+    overlap.plot(range(1, len(numbers["chance"]) + 1), numbers["chance"], color="0.6", linestyle=":", label="chance")
+    spectra.set(yscale="log", xlabel="rank i", title="singular values, lambda_i / lambda_1")
+    overlap.set(ylim=(0, 1), xlabel="rank i", title="|cos| of directions matched between samples")
+    density.set(yscale="log", xlabel="cycles per latent position", title="power spectral density of v_i, share")
+    for axes in (spectra, overlap, density):
+        axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _colours(count: int) -> Sequence[Any]:
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.9 * k / max(1, count - 1)) for k in range(count)]

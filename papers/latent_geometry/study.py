@@ -1,0 +1,177 @@
+"""What all parts share: the pictures that are studied, their latents at a timestep, and pictures of moved latents."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.api import Model
+from sfumato.api.finding import sample_latents
+from sfumato.api.group import at_once, decoded, guided
+from sfumato.core.loop import reverse
+from sfumato.errors import BadInput
+from sfumato.files import write_text
+from sfumato.geometry import BottleneckMap, normalised
+from sfumato.geometry.basis import largest_rank
+from sfumato.methods.generate import GenerateParams
+from sfumato.models.condition import Condition
+
+PEOPLE = (
+    *("woman", "man", "person", "girl", "boy", "old woman", "old man", "woman: white hair", "man: beard", "baby"),
+    *("woman: medium skin tone", "man: dark skin tone", "grinning face", "smiling face", "angel"),
+)
+STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured; the paper uses 50 images and 30 segments.
+
+    Attributes:
+        samples: generated pictures.
+        steps: of every run.
+        n: directions of a basis.
+        times: shares of the run that are left, where bases are taken.
+        pairs: of latents, for paths.
+        segments: of a path.
+        films: of the pairs, how many are made into pictures, too.
+        geodesics: of the pairs, how many get a geodesic, too.
+        rank: of the tangent spaces of paths and of shooting.
+        directions: of every picture that are tried.
+        gamma: length of an edit.
+        shots: steps of geodesic shooting.
+        strength: guidance of the runs.
+    """
+
+    samples: int = 50
+    steps: int = 25
+    n: int = 50
+    times: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
+    pairs: int = 50
+    segments: int = 30
+    films: int = 10
+    geodesics: int = 10
+    rank: int = 20
+    directions: int = 5
+    gamma: float = 6.0
+    shots: int = 6
+    strength: float = 3.0
+
+    @classmethod
+    def quick(cls) -> "Size":
+        """The smallest size at which everything still happens."""
+        return cls(3, 4, 6, (1.0, 0.5), 2, 3, 1, 1, 4, 2, 2.0, 2, 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A model, the prompts of its samples and the size of everything."""
+
+    model: Model
+    prompts: tuple[str, ...]
+    size: Size
+
+    @property
+    def params(self) -> GenerateParams:
+        """Of every run."""
+        strength = self.size.strength if self.model.network.takes_text else 1.0
+        return GenerateParams(steps=self.size.steps, strength=strength)
+
+    def step(self, time: float) -> int:
+        """Index of the step with this share of the run left."""
+        return min(round((1 - time) * self.size.steps), self.size.steps - 1)
+
+    def timestep(self, time: float) -> int:
+        """t of that step."""
+        return self.model.network.schedule.timesteps(self.size.steps)[self.step(time)]
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """Shape of one latent, at the model's native size."""
+        return self.model.network.latent_shape(*self.model.network.native_size)
+
+    def texts(self, rows: Sequence[int]) -> list[str]:
+        """Prompts of these samples."""
+        return [self.prompts[row % len(self.prompts)] for row in rows]
+
+    def latents(self, count: int, time: float) -> Tensor:
+        """x_t of the first samples, [count,c,h,w]."""
+        network, rows = self.model.network, range(count)
+        return torch.cat(list(sample_latents(network, self.texts(rows), self.latent, self.params, self.step(time))))
+
+    def condition(self, rows: Sequence[int]) -> Condition:
+        """Of these samples."""
+        return self.model.network.condition(self.texts(rows), size=self.model.network.native_size)
+
+    def map(self, rows: Sequence[int], time: float, count: int) -> tuple[BottleneckMap, int]:
+        """f for these samples, and as many of `count` directions as the bottleneck has."""
+        f = BottleneckMap(self.model.network, self.timestep(time), self.condition(rows))
+        return f, min(count, largest_rank(f, torch.empty(1, *self.latent, device="meta")))
+
+    def guidance(self, rows: Sequence[int]) -> Any:
+        """The guided network for these samples."""
+        network = self.model.network
+        return guided(network, [self.params.strength] * len(rows), network.native_size)
+
+    @torch.no_grad()
+    def moved(
+        self, x: Tensor, v: Tensor, gamma: float, rows: Sequence[int], time: float, *, raw: bool = False
+    ) -> Tensor:
+        """x_t + gamma v, normalised unless `raw`."""
+        edited = x + gamma * v.to(x)
+        if raw:
+            return edited
+        guidance, condition, t = self.guidance(rows), self.condition(rows), self.timestep(time)
+        abar = self.model.network.schedule.abar(t)
+        return normalised(lambda each: guidance.predict(each, t, condition), x, edited, abar)
+
+    def pictures(self, x: Tensor, rows: Sequence[int], time: float) -> Tensor:
+        """What x_t becomes, float [b,3,h,w] in about [-1,1], not clipped."""
+        network = self.model.network
+        timesteps = network.schedule.timesteps(self.size.steps)[self.step(time) :]
+        largest, parts = at_once(self.latent, None), []
+        for first in range(0, len(x), largest):
+            some = list(rows[first : first + largest])
+            run = reverse(
+                self.guidance(some),
+                x[first : first + largest],
+                timesteps,
+                self.condition(some),
+                eta=0.0,
+                noise_maps=lambda state: None,
+            )
+            *_, last = run
+            height, width = network.native_size
+            parts.append(decoded(network, last.x_prev, (width, height)))
+        return torch.cat(parts)
+
+
+def people(model: Model) -> tuple[str, ...]:
+    """Prompts of people in the styles of the shipped model; the empty prompt for a model without text."""
+    if not model.network.takes_text:
+        return ("",)
+    styles = islice(cycle(STYLES), len(PEOPLE))
+    return tuple(f"{name}, {style}" for name, style in zip(PEOPLE, styles, strict=True))
+
+
+def kept(study: Study, out: Path, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The numbers of a part: read, if the same model and size gave them before, else measured and written."""
+    path = out / "parts" / f"{name}.json"
+    belongs = {"model": study.model.network.fingerprint(), "prompts": list(study.prompts), "size": asdict(study.size)}
+    belongs = json.loads(json.dumps(belongs))
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadInput(f"{path} is damaged: delete it.") from error
+        if found["belongs"] == belongs:
+            return dict(found["numbers"])
+    numbers = work()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({"belongs": belongs, "numbers": numbers}, indent=1) + "\n")
+    return dict(json.loads(json.dumps(numbers)))
