@@ -130,7 +130,9 @@ def invert_regularised(
     network = _Regularised(
         guided.network, guided.negative, guided.strengths, tuple(seeds), regulariser or Regulariser()
     )
-    levels, maps, timesteps = [wide(x0)], [], []
+    levels = [wide(x0)]
+    maps: list[Tensor] = []
+    timesteps: list[int] = []
     for state in invert_ddim(network, x0, condition, steps=steps, seeds=seeds):
         levels.insert(0, state.x_t)
         timesteps.insert(0, state.t)
