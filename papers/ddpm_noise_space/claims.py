@@ -11,6 +11,10 @@ from papers.ddpm_noise_space import comparison, recolouring
 EXACT, DEFAULT = 1e-6, 1e-5
 """Bounds on the largest error of x_0 that this project sets itself."""
 OBTUSE = 90.0
+SEEN = 1.0
+"""Difference of PSNR in dB below which the eye sees none."""
+LESS = 0.95
+"""A perceptual distance is smaller when it is at most this share of the other: below that it is chance."""
 MOST = 0.9
 """Share of the steps at which a statement about every step must be true to hold: near x_0 all maps are large."""
 
@@ -160,7 +164,7 @@ def _of_shifting(shifts: Sequence[dict[str, Any]]) -> list[Claim]:
             "noise maps moved: edit-friendly ones move the picture, native ones lose it (fig. 5)",
             f"PSNR to the moved picture {fmean(a for a, _ in pairs):.1f} against {fmean(b for _, b in pairs):.1f} dB;"
             f" higher for {sum(a > b for a, b in pairs)} of {len(pairs)} images",
-            all(a > b for a, b in pairs),
+            fmean(a - b for a, b in pairs) >= SEEN,
         )
     ]
 
@@ -199,7 +203,7 @@ def _of_comparison(numbers: dict[str, dict[str, Any]]) -> list[Claim]:
                 f"{name} is more faithful over edit-friendly than over DDIM inversion (fig. 7)",
                 f"LPIPS to the source {fidelity[0]:.2f} against {fidelity[1]:.2f}, similarity to the target "
                 f"{adherence[0]:.2f} against {adherence[1]:.2f}",
-                fidelity[0] < fidelity[1],
+                fidelity[0] <= LESS * fidelity[1],
             )
         )
     return claims
