@@ -22,7 +22,7 @@ from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
 from sfumato.metrics import load_perceptual
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adaptive_weight, generator_loss
-from sfumato.train.dataset import exported_folder, open_data, save_grid
+from sfumato.train.dataset import draw_pixels, exported_folder, open_data, save_grid
 from sfumato.train.frozen import load_autoencoder
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
@@ -212,9 +212,10 @@ def _freeze_encoder(autoencoder: AutoencoderKL | VQModel, shape: AutoencoderNetw
 
 
 class AutoencoderTask:
-    """Trains an autoencoder on pictures, drawn so that each emoji counts equally."""
+    """Trains an autoencoder on pictures, drawn so that each emoji counts equally; batches are made on `device`."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device | str = "cpu") -> None:
+        self.device = device
         self.bound_to: dict[str, str] = {}
         self.shape = fill(AutoencoderNetwork, recipe.network, "network")
         self.loss = fill(AutoencoderLoss, recipe.loss, "loss")
@@ -237,24 +238,23 @@ class AutoencoderTask:
         if loss.perceptual > 0:
             perceptual = load_perceptual(loss.perceptual_network)
         if loss.adversarial == 0:
-            return (Phase("autoencoder", Reconstruction(self.autoencoder, loss, perceptual)),)
+            module = Reconstruction(self.autoencoder, loss, perceptual)
+            return (Phase("autoencoder", module, compiled=(self.autoencoder.encoder, self.autoencoder.decoder)),)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             critic = PatchDiscriminator(loss.discriminator_channels, loss.discriminator_layers)
         critic.check(self.size)
         reconstruction = Reconstruction(self.autoencoder, loss, perceptual, critic)
         judging = Phase("discriminator", Discrimination(critic, reconstruction), loss.adversarial_start)
-        return (Phase("autoencoder", reconstruction), judging)
+        # Not the decoder: the adaptive weight goes through its backward pass more than once.
+        return (Phase("autoencoder", reconstruction, compiled=(self.autoencoder.encoder,)), judging)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """Pixels in [-1,1] and the noise of the posterior sample."""
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
-        pixels = torch.from_numpy(self.data.images[rows.numpy()]).float() / 127.5 - 1
         side = self.size // self.shape.f
-        return {
-            "pixels": pixels,
-            "noise": torch.randn(size, self.shape.latent_channels, side, side, generator=generator),
-        }
+        noise = torch.randn(size, self.shape.latent_channels, side, side, generator=generator)
+        return {"pixels": draw_pixels(self.data, rows, self.device), "noise": noise}
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
@@ -262,7 +262,7 @@ class AutoencoderTask:
         batch = self.batch(step_generator(0, 0, 0, tag="sample"), 8)
         module = self.phases[0].module
         device = next(module.parameters()).device
-        x = batch["pixels"]
+        x = batch["pixels"].cpu()
         xr = module.reconstruct({k: v.to(device) for k, v in batch.items()})[0].float().cpu()
         save_grid(folder / f"step-{step:08d}.png", [x, xr], f"step {step}: source, reconstruction")
 

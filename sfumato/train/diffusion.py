@@ -20,13 +20,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sfumato.errors import BadInput
 from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import draw_captions, exported_folder, open_data, save_grid
-from sfumato.train.dual_encoder import tokenise
 from sfumato.train.export import assemble, export_pipeline
 from sfumato.train.frozen import load_autoencoder, load_frozen
 from sfumato.train.latents import cached_latents, encoder_fingerprint, kept_statistics, normalise_latent_space
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
+from sfumato.train.tokenizer import Tokens
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ class DiffusionTask:
         self.text = load_frozen(CLIPTextModel, towers).to(device)
         self.data = open_data(recipe)
         self.pictures = len(self.data)
+        self.tokens = Tokens(self.tokenizer, ["", *self.data.captions])
         self.weights = torch.as_tensor(self.data.sampling_weights())
         encoder, cache = encoder_fingerprint(self.autoencoder), folder / "cache"
         self.bound_to = {"encoder": encoder}
@@ -167,7 +168,8 @@ class DiffusionTask:
         if torch.device(device).type == "cpu":
             # On the CPU the backward pass of fused attention takes longer than plain matrix products.
             self.unet.set_attn_processor(AttnProcessor())
-        self.phases = (Phase("unet", Denoising(self.unet, self.scheduler, self.loss)),)
+        module = Denoising(self.unet, self.scheduler, self.loss)
+        self.phases = (Phase("unet", module, compiled=(self.unet,)),)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """Latents, noise, timesteps and encoded captions."""
@@ -183,7 +185,7 @@ class DiffusionTask:
     @torch.no_grad()
     def encode(self, texts: list[str]) -> Tensor:
         """The text tower's last hidden states [b,n,d], as a Stable Diffusion pipeline computes them."""
-        ids = tokenise(self.tokenizer, texts, self.tokenizer.model_max_length)["input_ids"]
+        ids, _ = self.tokens(texts)
         return self.text(ids.to(next(self.text.parameters()).device)).last_hidden_state
 
     @torch.no_grad()

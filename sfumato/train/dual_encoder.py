@@ -16,12 +16,12 @@ from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
 from sfumato.libraries import quiet
 from sfumato.train.checkpoint import newest_checkpoint
-from sfumato.train.dataset import draw_captions, exported_folder, open_data
+from sfumato.train.dataset import draw_captions, draw_pixels, exported_folder, open_data
 from sfumato.train.frozen import load_frozen
 from sfumato.train.processes import rows_of_all
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.task import Batch, Phase
-from sfumato.train.tokenizer import kept_tokenizer, tokenizer_fingerprint, train_tokenizer
+from sfumato.train.tokenizer import Tokens, kept_tokenizer, tokenizer_fingerprint, train_tokenizer
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 #: Logits are scaled by at most 100 (Radford et al. 2021, section 2.5), so that training stays stable.
@@ -130,9 +130,16 @@ class Contrast(nn.Module):
 
 
 class DualEncoderTask:
-    """Trains a dual encoder on captioned pictures; `folder` is the run's, which keeps the tokenizer."""
+    """Trains a dual encoder on captioned pictures.
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    Args:
+        recipe: what is trained.
+        folder: the run's, which keeps the tokenizer.
+        device: where batches are made.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
+        self.device = device
         self.shape = fill(DualEncoderNetwork, recipe.network, "network")
         self.loss = fill(DualEncoderLoss, recipe.loss, "loss")
         self.size = recipe.data.size
@@ -144,11 +151,13 @@ class DualEncoderTask:
         started = newest_checkpoint(folder / "checkpoints") is not None
         self.tokenizer = kept_tokenizer(folder / "tokenizer", started, self._learn_tokenizer)
         self.bound_to = {"tokenizer": tokenizer_fingerprint(self.tokenizer)}
+        self.tokens = Tokens(self.tokenizer, self.data.captions)
         self.clip = self._towers(recipe.seed)
         if self.shape.freeze_text:
             self.clip.text_model.requires_grad_(False)
             self.clip.text_projection.requires_grad_(False)
-        self.phases = (Phase("dual_encoder", Contrast(self.clip)),)
+        towers = (self.clip.vision_model, self.clip.text_model)
+        self.phases = (Phase("dual_encoder", Contrast(self.clip), compiled=towers),)
 
     def _learn_tokenizer(self) -> CLIPTokenizer:
         if self.shape.start:
@@ -169,11 +178,9 @@ class DualEncoderTask:
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """Augmented pixels, normalised as the exported preprocessor does, and token ids."""
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
-        pixels = torch.from_numpy(self.data.images[rows.numpy()]).float() / 127.5 - 1
-        pixels = jitter(pixels, generator, self.loss.shift, self.loss.zoom)
-        captions = draw_captions(self.data, rows, generator)
-        tokens = tokenise(self.tokenizer, captions, self.tokenizer.model_max_length)
-        return {"pixels": pixels, "ids": tokens["input_ids"], "mask": tokens["attention_mask"]}
+        pixels = jitter(draw_pixels(self.data, rows, self.device), generator, self.loss.shift, self.loss.zoom)
+        ids, mask = self.tokens(draw_captions(self.data, rows, generator))
+        return {"pixels": pixels, "ids": ids, "mask": mask}
 
     def sample(self, folder: Path, step: int) -> None:
         """A dual encoder draws nothing; its measure is in the log."""
@@ -189,18 +196,13 @@ class DualEncoderTask:
                 part.save_pretrained(beside)
 
 
-def tokenise(tokenizer: CLIPTokenizer, captions: list[str], context: int) -> dict[str, Tensor]:
-    """Token ids and mask, padded to `context`; captions that are too long lose their end."""
-    return tokenizer(captions, padding="max_length", max_length=context, truncation=True, return_tensors="pt")
-
-
 def jitter(pixels: Tensor, generator: torch.Generator, shift: float, zoom: float) -> Tensor:
-    """Translate and scale each picture at random; what comes in from outside repeats the border."""
+    """Translate and scale each picture at random, on its device; what comes in from outside repeats the border."""
     n = len(pixels)
     scale = 1 + zoom * (2 * torch.rand(n, generator=generator) - 1)
     offset = 2 * shift * (2 * torch.rand(n, 2, generator=generator) - 1)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = scale
     theta[:, :, 2] = offset
-    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+    grid = F.affine_grid(theta.to(pixels.device), list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)

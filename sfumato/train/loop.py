@@ -33,7 +33,7 @@ from sfumato.train.precision import arithmetic
 from sfumato.train.recipe import Recipe
 from sfumato.train.record import SUMMARY, Record, name_of
 from sfumato.train.seeds import step_generator
-from sfumato.train.state import Averaged, numbered
+from sfumato.train.state import Averaged, contiguous, numbered
 from sfumato.train.task import Batch, Phase, Task
 
 #: fp16 steps in a row that may be skipped for an overflow: each halves the gradient scale, which starts at 2^16.
@@ -92,7 +92,11 @@ class Run:
         self.seconds = self.record.seconds(self.step)
 
     def _prepare(self, phase: Phase) -> None:
-        optim = self.recipe.optim
+        optim, run = self.recipe.optim, self.recipe.run
+        if run.channels_last:
+            phase.module.to(memory_format=torch.channels_last)
+        for network in phase.compiled if run.compile else ():
+            network.compile()
         groups = decay_groups(phase.module, optim.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
         module, self.optimizers[phase.name] = self.accelerator.prepare(phase.module, optimizer)
@@ -325,7 +329,7 @@ class Run:
     def export(self, folder: Path) -> None:
         """Write the trained networks, with averaged weights, and `training.json` to `folder` (first process only)."""
         if self.accelerator.is_main_process:
-            with self.averaged():
+            with self.averaged(), contiguous([phase.module for phase in self.task.phases]):
                 self.task.export(folder)
             write_text(folder / SUMMARY, json.dumps(self._summary(), indent=1) + "\n")
         self.accelerator.wait_for_everyone()

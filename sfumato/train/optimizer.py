@@ -43,13 +43,14 @@ def unflatten(flat: Mapping[str, Tensor], optimizer: Any, module: nn.Module) -> 
     names = names_of(optimizer, module)
     if any(":" not in key for key in flat):
         flat = _named(flat, names, module)
-    shapes = _shapes(module)
+    shapes, parameters = _shapes(module), dict(module.named_parameters())
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in flat.items():
         name, entry = key.rsplit(":", 1)
         if name not in names or not _fits(entry, value, shapes[name]):
             raise ValueError(f"the optimizer has no parameter {name} of shape {list(value.shape)}")
-        state.setdefault(names.index(name), {})[entry] = value
+        like = value if entry == "step" else torch.empty_like(parameters[name], dtype=value.dtype).copy_(value)
+        state.setdefault(names.index(name), {})[entry] = like
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
 
 

@@ -47,7 +47,18 @@ class OptimRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class RunRecipe:
-    """How long, how often to save and to draw, and in which precision."""
+    """How long, how often to save and to draw, and in which precision.
+
+    Attributes:
+        steps: optimizer steps of the whole run.
+        checkpoint_every: steps between two checkpoints.
+        sample_every: steps between two pictures of the state.
+        log_every: steps between two lines of the log.
+        keep: checkpoints that stay, at least 2.
+        precision: "fp32", "bf16" or "fp16" (see `precision`).
+        compile: compile the networks with torch.compile: minutes before the first step, then fewer and larger kernels.
+        channels_last: keep images with their channels innermost, as a GPU's 16-bit convolutions want them.
+    """
 
     steps: int = 100_000
     checkpoint_every: int = 500
@@ -55,6 +66,8 @@ class RunRecipe:
     log_every: int = 10
     keep: int = 2
     precision: str = "bf16"
+    compile: bool = False
+    channels_last: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

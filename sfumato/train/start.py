@@ -23,12 +23,12 @@ def build_task(recipe: Recipe, folder: Path, device: torch.device | str = "cpu")
     Args:
         recipe: what is trained.
         folder: the run's folder, which may hold what the task caches.
-        device: where the frozen networks that it builds on do their work.
+        device: where batches are made and the frozen networks that it builds on do their work.
     """
     if recipe.kind == "autoencoder":
-        return AutoencoderTask(recipe)
+        return AutoencoderTask(recipe, device)
     if recipe.kind == "dual-encoder":
-        return DualEncoderTask(recipe, folder)
+        return DualEncoderTask(recipe, folder, device)
     if recipe.kind == "diffusion":
         return DiffusionTask(recipe, folder, device)
     raise BadInput(f"a recipe's kind must be one of {', '.join(KINDS)}, not '{recipe.kind}'.")

@@ -1,6 +1,7 @@
 """What a training run holds beside its networks, as named tensors that safetensors can keep (no pickle)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
@@ -9,6 +10,19 @@ from torch import Tensor, nn
 def numbered(tensors: list[Tensor]) -> dict[str, Tensor]:
     """A list of tensors under the names `00000`, `00001`, ..."""
     return {f"{i:05d}": t for i, t in enumerate(tensors)}
+
+
+@contextmanager
+def contiguous(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """While entered, weights lie in memory in the order of their dimensions, as files want them."""
+    kept = [(p, p.data) for module in modules for p in module.parameters() if not p.is_contiguous()]
+    try:
+        for parameter, values in kept:
+            parameter.data = values.contiguous()
+        yield
+    finally:
+        for parameter, values in kept:
+            parameter.data = values
 
 
 class Averaged:

@@ -19,11 +19,13 @@ class Phase:
         name: names the log columns and the checkpoint files.
         module: its forward takes a batch and returns (loss, named scalars); its own parameters are trained.
         start: first step at which the phase takes its turn.
+        compiled: the networks in it that `run.compile` compiles; they are called, and gone through backwards once.
     """
 
     name: str
     module: nn.Module
     start: int = 0
+    compiled: Sequence[nn.Module] = ()
 
 
 class Task(Protocol):

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from sfumato.errors import BadInput
@@ -48,6 +50,36 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int, context: int) -> C
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
     tokens = [*letters, *("".join(pair) for pair in merges)]
     return CLIPTokenizer(vocab=_vocabulary(dict.fromkeys(tokens)), merges=merges, model_max_length=context)
+
+
+class Tokens:
+    """Token ids and masks of captions, padded to the tokenizer's context; what is too long loses its end.
+
+    Args:
+        tokenizer: as trained here.
+        known: captions that will be asked for often; they are tokenised once.
+    """
+
+    def __init__(self, tokenizer: CLIPTokenizer, known: Sequence[str] = ()) -> None:
+        self.tokenizer = tokenizer
+        self.rows = {caption: row for row, caption in enumerate(dict.fromkeys(known))}
+        self.ids, self.mask = self._tokenise(list(self.rows))
+
+    def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask, int64 [b,context] each."""
+        known = torch.tensor([caption in self.rows for caption in captions], dtype=torch.bool)
+        rows = torch.tensor([self.rows[caption] for caption in captions if caption in self.rows], dtype=torch.long)
+        ids, mask = torch.empty(2, len(captions), self.tokenizer.model_max_length, dtype=torch.long)
+        ids[known], mask[known] = self.ids[rows], self.mask[rows]
+        ids[~known], mask[~known] = self._tokenise([caption for caption in captions if caption not in self.rows])
+        return ids, mask
+
+    def _tokenise(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        context = self.tokenizer.model_max_length
+        if not captions:
+            return (torch.empty(0, context, dtype=torch.long),) * 2
+        out = self.tokenizer(captions, padding="max_length", max_length=context, truncation=True, return_tensors="pt")
+        return out["input_ids"], out["attention_mask"]
 
 
 def kept_tokenizer(folder: Path, started: bool, learn: Callable[[], CLIPTokenizer]) -> CLIPTokenizer:

@@ -62,6 +62,21 @@ def test_the_state_comes_back_to_its_own_parameters(write):
     assert [group["weight_decay"] for group in adam.param_groups] == [0.2, 0.0], "the recipe's, not the state's"
 
 
+def test_the_state_of_kernels_with_their_channels_innermost_comes_back_in_their_order():
+    kernels = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network = nn.Conv2d(5, 7, 3).to(memory_format=layout)
+        network.weight.data.copy_(torch.arange(315.0).reshape(7, 5, 3, 3))
+        state = {"weight:exp_avg": torch.arange(315.0).reshape(7, 5, 3, 3).roll(7, 1), "weight:step": torch.tensor(9.0)}
+        state["weight:exp_avg_sq"] = state["weight:exp_avg"] + 1
+        adam = torch.optim.AdamW(network.parameters(), lr=0.1, fused=True)
+        adam.load_state_dict(unflatten(state, adam, network))
+        network.weight.grad = torch.ones_like(network.weight)
+        adam.step()
+        kernels.append(network.weight.detach())
+    assert torch.equal(kernels[0], kernels[1])
+
+
 def test_the_state_of_other_parameters_is_refused():
     network, adam = stepped(0.1)
     flat = flatten(adam, network)

@@ -14,6 +14,7 @@ from sfumato.train.recipe import OptimRecipe, fill, load_recipe
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task, start
 from sfumato.train.tokenizer import train_tokenizer
+from tests.tiny import tiny_tokenizer
 from tests.train.small import AUTOENCODER, small_recipe, trained
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
@@ -55,6 +56,23 @@ def test_shipped_recipes_build_their_networks(path):
             ids = torch.empty(2, shape.context, dtype=torch.long)
             assert clip.get_image_features(torch.empty(2, 3, size, size)).pooler_output.shape == (2, shape.projection)
             assert clip.text_model.embeddings(ids).shape == (2, shape.context, shape.width)
+
+
+def test_the_recipes_for_a_gpu_make_a_pipeline_that_may_be_shipped():
+    """Half precision and 80 MB at most, with the text tower in the pipeline and in the dual encoder."""
+    recipes = {load_recipe(path).kind: load_recipe(path) for path in RECIPES if path.stem.startswith("emoji-128-")}
+    assert recipes.keys() == NETWORKS.keys()
+    shapes = {kind: fill(NETWORKS[kind], recipe.network, "network") for kind, recipe in recipes.items()}
+    assert len({recipe.data for recipe in recipes.values()}) == 1
+    text = shapes["dual-encoder"]
+    tokenizer = tiny_tokenizer(context=text.context)
+    with torch.device("meta"):
+        autoencoder = build_autoencoder(shapes["autoencoder"], 128)
+        clip = build_dual_encoder(text, 128, tokenizer)
+        unet = build_unet(shapes["diffusion"], 4, 128 // shapes["autoencoder"].f, text.width)
+    missing = (text.vocabulary - len(tokenizer)) * text.width
+    count = sum(p.numel() for net in (autoencoder, clip, clip.text_model, unet) for p in net.parameters()) + 2 * missing
+    assert 70e6 < 2 * count < 79e6, f"{2 * count / 1e6:.1f} MB, and there are tokenizers and a README besides"
 
 
 def test_own_recipes_are_there_for_every_kind():

@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
 from sfumato.errors import BadInput
-from sfumato.train.dual_encoder import tokenise
-from sfumato.train.tokenizer import train_tokenizer
+from sfumato.train.tokenizer import Tokens, train_tokenizer
 
 ROOT = Path(__file__).parents[2]
 CAPTIONS = [
@@ -81,11 +81,20 @@ def test_another_process_learns_the_same_tokenizer():
 
 
 def test_padding_is_to_the_context_and_too_long_captions_keep_their_end_token(tokenizer):
-    out = tokenise(tokenizer, ["apple", "apple " * 100], 12)
-    assert out["input_ids"].shape == (2, 12)
-    assert out["attention_mask"].sum(1).tolist() == [3, 12]
-    assert out["input_ids"][1, -1] == tokenizer.eos_token_id
+    ids, mask = Tokens(tokenizer)(["apple", "apple " * 100])
+    assert ids.shape == (2, 32)
+    assert mask.sum(1).tolist() == [3, 32]
+    assert ids[1, -1] == tokenizer.eos_token_id
     assert tokenizer.eos_token_id == len(tokenizer) - 1  # CLIP pools at the highest id or the first end token
+
+
+@pytest.mark.parametrize("known", [(), CAPTIONS[:2], CAPTIONS[1:] * 2, CAPTIONS])
+def test_captions_that_are_known_have_the_tokens_that_they_would_have(tokenizer, known):
+    asked = [CAPTIONS[0], "an unknown one", CAPTIONS[3], CAPTIONS[0], "", CAPTIONS[1], "another"]
+    one, two = Tokens(tokenizer, known)(asked), Tokens(tokenizer)(asked)
+    assert all(map(torch.equal, one, two))
+    assert one[0][0].tolist()[: one[1][0].sum()] == tokenizer(CAPTIONS[0]).input_ids
+    assert Tokens(tokenizer, known)([])[0].shape == (0, 32)
 
 
 @pytest.mark.parametrize(("vocabulary", "context", "name"), [(513, 32, "vocabulary"), (600, 2, "context")])
