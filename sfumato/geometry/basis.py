@@ -25,6 +25,8 @@ BLOCK = 4
 """Vectors per step of the Krylov method: enough to keep a processor busy, few enough to waste little."""
 JVP_COST = 1.35
 """What a product J v costs, in products J^T u."""
+ZERO = 16.0
+"""Roundings of the largest singular value below which one counts as zero."""
 ANGLE = 1e-4
 """How well the span of the n vectors is known, in radians."""
 
@@ -189,7 +191,7 @@ def _assemble(jacobian: Jacobian, found: Triplets, algorithm: Algorithm) -> Basi
         BadInput: a singular value is zero up to rounding.
     """
     f, x = jacobian.f, jacobian.x.detach()
-    floor = found.values[:, :1] * torch.finfo(f.network.dtype).eps
+    floor = found.values[:, :1] * torch.finfo(jacobian.h.dtype).eps * ZERO
     rank = int((found.values > floor).sum(dim=1).min())
     n = found.values.shape[1]
     if rank < n:
