@@ -48,9 +48,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     add_judge(parser)
     method = find_method(typed(words, "--method") or DEFAULT_METHOD)
     add_options(parser, f"{method.name}, the same in all (defaults: the model's own)", options_of(method.params))
-    parser.example(
-        'sfumato sweep heart.png --from "red heart" --to "blue heart" --grid skip=5,15 --grid strength=3,6 -o s'
-    )
+    parser.example('sfumato sweep heart.png --from "red heart" --to "blue heart" --grid skip=5,15 -o sweep')
 
 
 def run(arguments: Namespace) -> None:

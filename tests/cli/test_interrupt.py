@@ -20,6 +20,15 @@ def start(script: str, *words: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.fixture
+def hears_ctrl_c():
+    """Python's own handler of SIGINT: a shell without job control starts background jobs with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_an_edit_with_a_sentence(sfumato, tiny_sd_folder, monkeypatch, number, code):
     seen = []

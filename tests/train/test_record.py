@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 import torch
@@ -66,7 +67,7 @@ def test_seconds_add_up_over_all_lives(tmp_path):
     run = run_of(tmp_path, 6)
     assert run.seconds == pytest.approx(reports[-1].elapsed, abs=0.01)
     elapsed = [report.elapsed for report in [*reports, *run.steps()]]
-    assert elapsed == sorted(elapsed)
+    assert all(after >= before - 0.01 for before, after in pairwise(elapsed)), "what is kept is rounded"
     assert elapsed[-1] > sum(report.seconds for report in reports)
     assert run.seconds >= elapsed[-1]
 
