@@ -58,7 +58,7 @@ class Size:
     geodesics: int = 10
     rank: int = 20
     directions: int = 5
-    gamma: float = 6.0
+    gamma: float = 10.0
     shots: int = 6
     strength: float = 3.0
 

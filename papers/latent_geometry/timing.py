@@ -12,7 +12,10 @@ SHOWN = 4
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
-    """The first directions at every time, both signs; frequencies of the change of the finished picture."""
+    """The first directions at every time, both signs; frequencies of the change of the finished picture.
+
+    Without the normalisation, whose gain depends on t: what is compared are steps of one length.
+    """
     count = min(study.size.samples, 12)
     rows, by_time, columns = range(count), [], []
     for time in study.size.times:
@@ -23,7 +26,7 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
         shown, low, size = [plain], [], []
         for i in range(n):
             for sign in (-1, 1):
-                moved = study.moved(x, basis.v[:, i], sign * study.size.gamma, rows, time)
+                moved = study.moved(x, basis.v[:, i], sign * study.size.gamma, rows, time, raw=True)
                 edited = study.pictures(moved, rows, time)
                 # LOW is in latent positions, of which a picture has `factor` pixels each
                 change = power_spectrum(edited.clamp(-1, 1) - plain.clamp(-1, 1))

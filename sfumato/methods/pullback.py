@@ -48,7 +48,7 @@ class PullbackParams(DDIMParams):
         "pullback", "random: a random direction, for comparison", stage="edit", choices=("pullback", "random")
     )
     gamma: float = option(
-        4.0, "length of a step in the latent; negative goes the other way", stage="edit", low=-1000, high=1000
+        8.0, "length of a step in the latent; negative goes the other way", stage="edit", low=-1000, high=1000
     )
     shots: int = option(1, "steps of geodesic shooting", stage="edit", low=1, high=1000)
     time: float = option(
