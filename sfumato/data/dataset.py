@@ -25,6 +25,10 @@ _NAMED = 0.8
 _KEYWORDS = 3
 
 
+class NothingLeft(BadInput):
+    """A choice of split, styles and groups that leaves no picture."""
+
+
 @dataclass(frozen=True, eq=False)
 class CaptionedImages:
     """Pictures of one size with their captions, all decoded.
@@ -54,6 +58,7 @@ class CaptionedImages:
         min_styles: int = 1,
         groups: Sequence[str] | None = None,
         drop_duplicates: bool = True,
+        count: int | None = None,
     ) -> "CaptionedImages":
         """Decode a dataset folder at `size` x `size` pixels (8 to 1024).
 
@@ -66,13 +71,16 @@ class CaptionedImages:
             min_styles: emoji only: keep emoji (not counting skin tones) that so many of the styles draw.
             groups: emoji only: keep these groups, such as "food-drink".
             drop_duplicates: emoji only: keep one of several pixel-equal pictures of a style.
+            count: keep at most so many of what is left, by a fixed draw; the others are not decoded.
 
         Raises:
-            BadInput: the folder is no dataset, an argument is out of range, or nothing is left.
+            BadInput: the folder is no dataset, an argument is out of range, or nothing is left (`NothingLeft`).
         """
         folder = Path(folder)
         if size not in _SIZES:
             raise BadInput(f"The size must lie between {_SIZES[0]} and {_SIZES[-1]} pixels, not {size}.")
+        if count is not None and count < 1:
+            raise BadInput(f"count must be 1 or more, not {count}.")
         if split is not None and split not in SPLITS:
             raise BadInput(f"There is no split {split!r}; choose from: {', '.join(SPLITS)}.")
         if (folder / TABLE).is_file():
@@ -91,7 +99,9 @@ class CaptionedImages:
         if split is not None:
             table = table.filter(pa.array([s == split for s in splits], pa.bool_()))
         if not len(table):
-            raise BadInput(f"No picture of {folder} is left by this choice of split, styles and groups.")
+            raise NothingLeft(f"No picture of {folder} is left by this choice of split, styles and groups.")
+        if count is not None:
+            table = table.take(np.random.default_rng(0).permutation(len(table))[:count])
         if "bbox" in table.column_names:
             check_pictures(folder, table)
         return cls(table, _decode(folder, table, size), *_captions(table))

@@ -37,12 +37,12 @@ def draw_pixels(data: CaptionedImages, rows: Tensor, device: torch.device | str)
     return torch.from_numpy(data.images[rows.numpy()]).to(device).float() / 127.5 - 1
 
 
-def open_data(recipe: Recipe, split: str | None = "train") -> CaptionedImages:
-    """The pictures of a recipe; only the `train` split unless another is asked for."""
+def open_data(recipe: Recipe, split: str | None = "train", count: int | None = None) -> CaptionedImages:
+    """The pictures of a recipe; only the `train` split unless another is asked for, and at most `count` of them."""
     data = recipe.data
     return CaptionedImages.open(
         Path(data.folder), size=data.size, styles=data.styles, split=split, tones=data.tones,
-        min_styles=data.min_styles, groups=data.groups,
+        min_styles=data.min_styles, groups=data.groups, count=count,
     )  # fmt: skip
 
 

@@ -1,104 +1,137 @@
-"""What a trained pipeline can do, in numbers: the figures in the shipped model's README.
+"""What a trained pipeline can do, in numbers: everything that the shipped model's README says was measured.
 
-python -m sfumato.train.report FOLDER --recipe recipes/emoji-diffusion.toml --out report.json
+    python -m sfumato.train.report emoji --recipe recipes/emoji-diffusion.toml --out report.json --grid samples.png
+
+For each of the splits train, cells and test: PSNR and SSIM of the autoencoder, R-precision of real pictures and of
+generated ones under the same captions, the Frechet distance between both, seconds per generated picture; and of each
+part its size and how it was trained. The JSON file has it all; what is printed is the README's tables (`card`).
 """
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from sfumato.core.guidance import Guided
 from sfumato.core.loop import fresh_noise, reverse
 from sfumato.core.noise import gaussian_batch
-from sfumato.data.dataset import CaptionedImages
+from sfumato.data.dataset import NothingLeft
 from sfumato.errors import BadInput
 from sfumato.files import write_text
 from sfumato.metrics import DualEncoder, feature_distance, psnr, r_precision, ssim
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.load import bundled_path, load_model
+from sfumato.models.load import list_models, load_model
+from sfumato.train.card import card
 from sfumato.train.dataset import open_data, save_grid
-from sfumato.train.recipe import Recipe, load_recipe
+from sfumato.train.recipe import DataRecipe, Recipe, load_recipe
+from sfumato.train.record import SUMMARY, name_of
 
 SPLITS = ("train", "cells", "test")
+PARTS = ("vae", "text_encoder", "unet", "dual_encoder")
+
+#: Pictures [n,3,h,w] in [0,1] and their captions.
+Captioned = tuple[Tensor, list[str]]
 
 
 def report(
-    model: DiffusionModel, judge: DualEncoder, recipe: Recipe, count: int, strength: float, steps: int
+    model: DiffusionModel, judge: DualEncoder, recipe: Recipe, count: int, real: int, strength: float, steps: int
 ) -> dict[str, Any]:
-    """Figures on the pictures of a recipe, for each split.
+    """Figures on the pictures of a recipe.
 
     Args:
         model: the pipeline.
         judge: the dual encoder that the features come from.
         recipe: its [data] table chooses the pictures; it is what the diffusion model was trained on.
-        count: pictures of each split, at most.
+        count: pictures of each split that are generated, at most.
+        real: pictures of each split that the autoencoder and the dual encoder are measured on, at most.
         strength: guidance of the generated pictures.
         steps: sampling steps of the generated pictures (DDIM, eta 0).
 
     Returns:
-        for each split `autoencoder` (psnr in dB, ssim) and `retrieval` (R-precision at 1 among 100, or among all
-        captions where there are fewer, of real and of generated pictures), `frechet` of each split's generated
-        pictures to its real ones, and `seconds_per_image`.
+        `settings`, and for each split that has pictures `everything` (pictures of the whole data folder: "pictures",
+        "psnr" in dB, "ssim", "r_precision") and `trained` (those that the recipe chooses, with "generated r_precision",
+        "frechet" and "seconds per picture" as well). An R-precision is at 1, among 100 captions or as many different
+        ones as there are: "at 1" and "candidates".
     """
-    everything = recipe_for_everything(recipe)
-    figures: dict[str, Any] = {"strength": strength, "steps": steps}
-    for split in SPLITS:
-        whole = subset(open_data(everything, split), count)
-        figures[split] = {"all styles": real_figures(model, judge, *whole)}
-        images, captions = subset(open_data(recipe, split), count)
-        began = time.perf_counter()
-        drawn = generate(model, captions, recipe.data.size, strength, steps)
-        seconds = (time.perf_counter() - began) / len(captions)
-        features = judge.image_features(drawn)
-        figures[split]["trained styles"] = real_figures(model, judge, images, captions) | {
-            "generated r_precision": retrieval(judge, features, captions),
-            "generated frechet": round(feature_distance(features, judge.image_features(images)), 4),
-            "seconds per image": round(seconds, 3),
+    figures: dict[str, Any] = {
+        "settings": {
+            "strength": strength, "steps": steps, "size": recipe.data.size, "device": name_of(model.device),
+            "threads": torch.get_num_threads(),
         }
+    }  # fmt: skip
+    everything = replace(recipe, data=DataRecipe(folder=recipe.data.folder, size=recipe.data.size))
+    for split in SPLITS:
+        try:
+            figures[split] = {"everything": real_figures(model, judge, *chosen(judge, everything, split, real))}
+            images, captions = chosen(judge, recipe, split, count)
+        except NothingLeft:
+            continue
+        figures[split]["trained"] = real_figures(model, judge, images, captions) | generated_figures(
+            model, judge, images, captions, strength, steps
+        )
     return figures
 
 
-def recipe_for_everything(recipe: Recipe) -> Recipe:
-    """The same data folder and size, with nothing filtered out."""
-    return replace(recipe, data=type(recipe.data)(folder=recipe.data.folder, size=recipe.data.size))
+def chosen(judge: DualEncoder, recipe: Recipe, split: str, count: int) -> Captioned:
+    """At most `count` pictures of a split, by a fixed draw; captions that the text tower cannot read lose their end."""
+    data = open_data(recipe, split, count)
+    return torch.from_numpy(data.images).float() / 255, [readable(judge, caption) for caption in data.captions]
 
 
-def subset(data: CaptionedImages, count: int) -> tuple[Tensor, list[str]]:
-    """`count` pictures, float [n,3,h,w] in [0,1], and their captions, drawn without repetition by a fixed seed."""
-    rows = np.random.default_rng(0).permutation(len(data))[:count]
-    return torch.from_numpy(data.images[rows]).float() / 255, [data.captions[row] for row in rows]
+def readable(judge: DualEncoder, caption: str) -> str:
+    """The caption without the words that do not fit into the text tower, which training cuts off too."""
+    words = caption.split(" ")
+    while len(words) > 1 and len(judge.tokenizer(" ".join(words)).input_ids) > judge.tokenizer.model_max_length:
+        words.pop()
+    return " ".join(words)
 
 
 def real_figures(model: DiffusionModel, judge: DualEncoder, images: Tensor, captions: Sequence[str]) -> dict[str, Any]:
     """How well the autoencoder keeps real pictures, and how well the dual encoder names them."""
-    decoded = torch.cat([model.decode(model.encode(part * 2 - 1)) for part in images.split(32)])
+    decoded = torch.cat([model.decode(model.encode(part * 2 - 1)).cpu() for part in images.split(32)])
     decoded = (decoded.clamp(-1, 1) + 1) / 2
     return {
         "pictures": len(images),
-        "autoencoder psnr": round(float(psnr(images, decoded).mean()), 3),
-        "autoencoder ssim": round(float(ssim(images, decoded).mean()), 4),
+        "psnr": round(float(psnr(images, decoded).mean()), 3),
+        "ssim": round(float(ssim(images, decoded).mean()), 4),
         "r_precision": retrieval(judge, judge.image_features(images), captions),
     }
 
 
-def retrieval(judge: DualEncoder, features: Tensor, captions: Sequence[str]) -> dict[str, Any]:
-    """R-precision at 1 among 100 captions, or among all where there are fewer."""
-    candidates = min(100, len(set(captions)))
+def generated_figures(
+    model: DiffusionModel, judge: DualEncoder, images: Tensor, captions: Sequence[str], strength: float, steps: int
+) -> dict[str, Any]:
+    """How well generated pictures fit the captions that they are made from, and look like the real ones."""
+    began = time.perf_counter()
+    drawn = generate(model, captions, images.shape[-1], strength, steps)
+    seconds = (time.perf_counter() - began) / len(drawn)
+    features = judge.image_features(drawn)
+    return {
+        "generated r_precision": retrieval(judge, features, captions),
+        "frechet": round(feature_distance(features, judge.image_features(images)), 4) if len(drawn) > 1 else None,
+        "seconds per picture": round(seconds, 3),
+    }
+
+
+def retrieval(judge: DualEncoder, features: Tensor, captions: Sequence[str]) -> dict[str, Any] | None:
+    """R-precision at 1 among 100 captions, or among all where there are fewer; None where there is but one."""
+    if (candidates := min(100, len(set(captions)))) < 2:
+        return None
     value = r_precision(features, judge.text_features(captions), captions, candidates)
     return {"at 1": round(value, 4), "candidates": candidates}
 
 
 @torch.no_grad()
 def generate(model: DiffusionModel, captions: Sequence[str], size: int, strength: float, steps: int) -> Tensor:
-    """One picture for each caption, float [n,3,size,size] in [0,1]; picture i has the seed i."""
+    """One picture for each caption, float [n,3,size,size] in [0,1], on the CPU; picture i has the seed i."""
     timesteps, shape = model.schedule.timesteps(steps), model.latent_shape(size, size)
     pictures = []
     for first in range(0, len(captions), 25):
@@ -112,36 +145,79 @@ def generate(model: DiffusionModel, captions: Sequence[str], size: int, strength
     return torch.cat(pictures)
 
 
+def parts(folder: Path) -> dict[str, dict[str, Any]]:
+    """Of a pipeline folder (".") and each of its parts: `megabytes`, `parameters`, and `training.json` or None."""
+    found = {".": folder, **{part: folder / part for part in PARTS if (folder / part).is_dir()}}
+    return {name: _part(each) for name, each in found.items()}
+
+
+def _part(folder: Path) -> dict[str, Any]:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    count = 0
+    for file in files:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as tensors:
+                slices = [tensors.get_slice(name) for name in tensors.keys()]  # noqa: SIM118 (no mapping)
+                count += sum(math.prod(each.get_shape()) for each in slices if each.get_dtype().startswith("F"))
+    megabytes = round(sum(file.stat().st_size for file in files) / 1e6, 1)
+    return {"megabytes": megabytes, "parameters": count, "training": _training(folder)}
+
+
+def _training(folder: Path) -> dict[str, Any] | None:
+    path = folder / SUMMARY
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def show(model: DiffusionModel, recipe: Recipe, path: Path, strength: float, steps: int, count: int = 32) -> None:
-    """Write real pictures above what the model draws for their captions."""
-    images, captions = subset(open_data(recipe, "train"), count)
-    drawn = generate(model, captions, recipe.data.size, strength, steps)
+    """Write real pictures of the train split above what the model draws for their captions, by the same fixed draw."""
+    data = open_data(recipe, "train", count)
+    images = torch.from_numpy(data.images).float() / 255
+    drawn = generate(model, data.captions, recipe.data.size, strength, steps)
     rows = [row for k in range(0, count, 16) for row in (images[k : k + 16] * 2 - 1, drawn[k : k + 16] * 2 - 1)]
     save_grid(path, rows, f"real above drawn, {steps} steps, guidance {strength}")
 
 
+def folder_of(name: str) -> Path:
+    """The folder that `load_model` opens: a bundled name comes first, "./emoji" is a local folder.
+
+    Raises:
+        BadInput: there is neither.
+    """
+    folder = {model.name: model.folder for model in list_models()}.get(name, Path(name))
+    if not (folder / "dual_encoder").is_dir():
+        raise BadInput(
+            f"{folder} holds no pipeline with a dual_encoder/, so there is nothing to judge its pictures by."
+        )
+    return folder
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure a pipeline folder and write the figures as JSON."""
+    """Measure a pipeline folder, write the figures as JSON and print the README's tables."""
     parser = argparse.ArgumentParser(description="Measure a trained pipeline.")
     parser.add_argument("model", help="bundled name or pipeline folder with dual_encoder/")
     parser.add_argument("--recipe", required=True, help="the diffusion recipe; its [data] chooses the pictures")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file")
-    parser.add_argument("--count", type=int, default=200, help="pictures of each split (default 200)")
+    parser.add_argument("--count", type=int, default=200, help="generated pictures of each split (default 200)")
+    parser.add_argument("--real", type=int, default=1000, help="real pictures of each split (default 1000)")
     parser.add_argument("--strength", type=float, default=4.0, help="guidance (default 4)")
     parser.add_argument("--steps", type=int, default=25, help="sampling steps (default 25)")
+    parser.add_argument("--device", default=None, help="auto (default), cpu or cuda")
     parser.add_argument("--grid", type=Path, help="also draw this PNG of real and generated pictures")
     choice = parser.parse_args(argv)
     try:
-        model, recipe = load_model(choice.model), load_recipe(choice.recipe, "diffusion")
-        folder = Path(choice.model) if Path(choice.model).is_dir() else bundled_path(choice.model)
-        judge = DualEncoder.load(folder / "dual_encoder")
-        figures = report(model, judge, recipe, choice.count, choice.strength, choice.steps)
+        if choice.count < 1 or choice.real < 1:
+            raise BadInput("--count and --real must be 1 or more.")
+        folder, recipe = folder_of(choice.model), load_recipe(choice.recipe, "diffusion")
+        model = load_model(choice.model, choice.device)
+        judge = DualEncoder.load(folder / "dual_encoder", model.device)
+        figures = {"parts": parts(folder)}
+        figures |= report(model, judge, recipe, choice.count, choice.real, choice.strength, choice.steps)
         if choice.grid:
             show(model, recipe, choice.grid, choice.strength, choice.steps)
+        write_text(choice.out, json.dumps(figures, indent=1) + "\n")
     except BadInput as error:
         parser.exit(2, f"{error}\n")
-    write_text(choice.out, json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures, indent=1))
+    print(card(figures))
     return 0
 
 

@@ -56,6 +56,16 @@ def test_everything_is_decoded_in_the_tables_order(corpus):
     assert np.array_equal(data.images[i], expected)
 
 
+def test_a_count_is_a_fixed_draw_of_the_whole(corpus):
+    whole, some = CaptionedImages.open(corpus, 16), CaptionedImages.open(corpus, 16, count=9)
+    rows = [column(whole, "file").index(file) for file in column(some, "file")]
+    assert len(set(rows)) == 9
+    assert rows != sorted(rows)
+    assert np.array_equal(some.images, whole.images[rows])
+    assert column(CaptionedImages.open(corpus, 16, count=5), "file") == column(some, "file")[:5]
+    assert len(CaptionedImages.open(corpus, 16, count=10_000)) == len(whole)
+
+
 def test_white_on_white_and_copies_are_left_out(corpus):
     assert "lemon, noto" not in CaptionedImages.open(corpus, 16, drop_duplicates=False).captions
     assert "pizza, noto" not in CaptionedImages.open(corpus, 16).captions
@@ -119,6 +129,7 @@ def test_captions_are_the_name_or_keywords_and_repeat_with_the_generator(corpus)
         ({"split": "validation"}, "train, test, cells"),
         ({"styles": ["oil"]}, "no style 'oil'; choose from: noto, twemoji"),
         ({"groups": ["paintings"]}, "no group 'paintings'"),
+        ({"count": 0}, "count must be 1 or more"),
         ({"min_styles": 3}, "between 1 and 2"),
         ({"min_styles": 0}, "between 1 and 2"),
         ({"styles": []}, "No picture"),

@@ -1,0 +1,70 @@
+"""The tables of a model's README, from the figures of `report`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+#: Where in a pipeline folder each trained model lies, and what it is called.
+_MODELS = {"vae": "autoencoder", "dual_encoder": "dual encoder", ".": "U-Net"}
+_KINDS = {"everything": "all styles", "trained": "the U-Net's styles and groups"}
+
+
+def card(figures: Mapping[str, Any]) -> str:
+    """Two Markdown tables: how each part was trained, and what was measured on each split."""
+    return "\n".join([*_table(list(_training(figures["parts"]))), "", *_table(list(_measured(figures)))])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = rows
+    return [_line(head), _line(["---"] * len(head)), *map(_line, body)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _training(parts: Mapping[str, Any]) -> Iterator[list[str]]:
+    yield ["part", "parameters", "MB", "samples", "pictures", "minutes", "device"]
+    for place, name in _MODELS.items():
+        size, about = parts["unet" if place == "." else place], parts[place]["training"]
+        yield [name, *_size(size), *(_trained(about) if about else ["not recorded"] * 4)]
+    yield ["whole folder", *_size(parts["."]), *[""] * 4]
+
+
+def _size(part: Mapping[str, Any]) -> list[str]:
+    return [f"{part['parameters']:,}", f"{part['megabytes']:.1f}"]
+
+
+def _trained(about: Mapping[str, Any]) -> list[str]:
+    """Samples, pictures, minutes and device, with those of the run that it began with."""
+    before = about.get("start")
+    samples, seconds, device = f"{about['samples']:,}", about["seconds"], about["device"]
+    if before:
+        samples, seconds = f"{samples} after {before['samples']:,}", seconds + before["seconds"]
+    return [samples, f"{about['pictures']:,}", f"{seconds / 60:.0f}", device]
+
+
+def _measured(figures: Mapping[str, Any]) -> Iterator[list[str]]:
+    splits = [name for name in ("train", "cells", "test") if name in figures]
+    yield ["", *splits]
+    for kind, words in _KINDS.items():
+        found = [figures[split].get(kind, {}) for split in splits]
+        yield [f"pictures, {words}", *(str(each.get("pictures", "")) for each in found)]
+        yield [f"autoencoder PSNR, {words}", *(_number(each.get("psnr"), ".1f", " dB") for each in found)]
+        yield [f"autoencoder SSIM, {words}", *(_number(each.get("ssim"), ".3f") for each in found)]
+        yield [f"R-precision of real pictures, {words}", *(_precision(each.get("r_precision")) for each in found)]
+    found = [figures[split].get("trained", {}) for split in splits]
+    yield ["R-precision of generated pictures", *(_precision(each.get("generated r_precision")) for each in found)]
+    yield ["Frechet distance of generated to real", *(_number(each.get("frechet"), ".3f") for each in found)]
+    yield ["seconds per generated picture", *(_number(each.get("seconds per picture"), ".2f") for each in found)]
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return "" if value is None else f"{value:{form}}{unit}"
+
+
+def _precision(value: Mapping[str, Any] | None) -> str:
+    """Such as "56 %", or "44 % of 89" where there are fewer than 100 candidates."""
+    if not value:
+        return ""
+    among = "" if value["candidates"] == 100 else f" of {value['candidates']}"
+    return f"{100 * value['at 1']:.0f} %{among}"

@@ -1,0 +1,178 @@
+"""The figures of a trained pipeline: each against its own computation, for every split, in one command."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from sfumato.data.dataset import CaptionedImages
+from sfumato.errors import BadInput
+from sfumato.metrics import DualEncoder, feature_distance, psnr, r_precision, ssim
+from sfumato.models.bundled import bundled_path
+from sfumato.models.load import load_model
+from sfumato.train import report as module
+from sfumato.train.card import card
+from sfumato.train.loop import Run
+from sfumato.train.recipe import DataRecipe, Recipe, RunRecipe
+from tests.train.test_held_out import corpus, tasks  # noqa: F401 (a fixture)
+
+RECIPE = """
+kind = "diffusion"
+[data]
+folder = "{folder}"
+size = 32
+tones = false
+[network]
+autoencoder = ""
+dual_encoder = ""
+"""
+
+
+@pytest.fixture(scope="module")
+def pipeline(corpus, tmp_path_factory):  # noqa: F811
+    """A pipeline of untrained networks with what a run would say of them, and the recipe that chose its pictures."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    parts = tasks(corpus, folder)
+    for task, kind, name in zip(
+        parts, ("autoencoder", "dual-encoder", "diffusion"), ("autoencoder", "dual", "model"), strict=True
+    ):
+        recipe = Recipe(kind, data=DataRecipe(folder=str(corpus), size=32), run=RunRecipe(precision="fp32"))
+        Run(task, recipe, folder / "runs" / name, "cpu").export(folder / name)
+    (folder / "recipe.toml").write_text(RECIPE.format(folder=corpus))
+    return folder / "model", folder / "recipe.toml"
+
+
+@pytest.fixture(scope="module")
+def measured(pipeline):
+    """(what was printed, figures)"""
+    folder, recipe = pipeline
+    out = folder.parent / "report.json"
+    arguments = [str(folder), "--recipe", str(recipe), "--out", str(out), "--count", "3", "--real", "5", "--steps", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        printed = []
+        patch.setattr("builtins.print", printed.append)
+        assert module.main([*arguments, "--device", "cpu", "--grid", str(folder.parent / "grid.png")]) == 0
+    return printed[0], json.loads(out.read_text())
+
+
+def test_every_figure_is_what_it_is_called(pipeline, measured, corpus):  # noqa: F811
+    folder, _ = pipeline
+    model, judge = load_model(folder, "cpu"), DualEncoder.load(folder / "dual_encoder")
+    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    for split in ("train", "cells", "test"):
+        found = measured[1][split]
+        whole = CaptionedImages.open(corpus, 32, split=split, count=5)
+        images = torch.from_numpy(whole.images).float() / 255
+        with torch.no_grad():
+            decoded = (vae.decode(vae.encode(images * 2 - 1).latent_dist.mode()).sample.clamp(-1, 1) + 1) / 2
+        assert found["everything"]["pictures"] == len(images)
+        assert found["everything"]["psnr"] == pytest.approx(psnr(images, decoded).mean().item(), abs=1e-3)
+        assert found["everything"]["ssim"] == pytest.approx(ssim(images, decoded).mean().item(), abs=1e-4)
+        few = CaptionedImages.open(corpus, 32, split=split, count=3, tones=False)
+        drawn = module.generate(model, few.captions, 32, 4.0, 2)
+        assert drawn.shape == (len(few), 3, 32, 32)
+        real, texts = (
+            judge.image_features(torch.from_numpy(few.images).float() / 255),
+            judge.text_features(few.captions),
+        )
+        made, candidates = judge.image_features(drawn), len(few)
+        assert 1 < candidates <= 3
+        trained = found["trained"]
+        for name, features in (("r_precision", real), ("generated r_precision", made)):
+            expected = r_precision(features, texts, few.captions, candidates)
+            assert trained[name] == {"at 1": pytest.approx(expected, abs=1e-4), "candidates": candidates}
+        assert trained["frechet"] == pytest.approx(feature_distance(made, real), abs=1e-3)
+        assert trained["seconds per picture"] >= 0
+    assert measured[1]["settings"] == {
+        "strength": 4.0, "steps": 2, "size": 32, "device": "cpu", "threads": torch.get_num_threads()}  # fmt: skip
+
+
+def test_each_part_has_its_size_and_its_story(pipeline, measured):
+    folder, _ = pipeline
+    parts = measured[1]["parts"]
+    assert parts["."]["megabytes"] == pytest.approx(
+        sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6, abs=0.1
+    )
+    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    assert parts["vae"]["parameters"] == sum(p.numel() for p in vae.parameters())
+    assert parts["."]["parameters"] == sum(parts[name]["parameters"] for name in parts if name != ".")
+    kinds = {name: part["training"] and part["training"]["kind"] for name, part in parts.items()}
+    assert kinds == {
+        ".": "diffusion", "vae": "autoencoder", "dual_encoder": "dual-encoder", "unet": None, "text_encoder": None
+    }  # fmt: skip
+    assert (folder.parent / "grid.png").stat().st_size > 0
+
+
+def test_the_printed_tables_hold_the_figures(measured):
+    printed, figures = measured
+    rows = {}
+    for line in printed.splitlines():
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        rows[name] = cells
+    vae = figures["parts"]["vae"]
+    sizes = [f"{vae['parameters']:,}", f"{vae['megabytes']:.1f}"]
+    assert rows["autoencoder"] == [*sizes, "0", f"{vae['training']['pictures']:,}", "0", "cpu"]
+    assert rows["autoencoder PSNR, all styles"] == [
+        f"{figures[split]['everything']['psnr']:.1f} dB" for split in ("train", "cells", "test")
+    ]
+    precision = figures["test"]["trained"]["generated r_precision"]
+    assert (
+        rows["R-precision of generated pictures"][2] == f"{100 * precision['at 1']:.0f} % of {precision['candidates']}"
+    )
+    assert {"seconds per generated picture", "Frechet distance of generated to real", "U-Net"} <= rows.keys()
+
+
+def test_the_card_knows_what_a_model_began_with_and_what_was_not_recorded():
+    before = {"samples": 1000, "seconds": 60.0, "pictures": 10, "device": "cpu"}
+    story = {"samples": 500, "seconds": 120.0, "pictures": 10, "device": "cpu", "start": before}
+    parts = {
+        ".": {"megabytes": 2.0, "parameters": 9999, "training": None},
+        "vae": {"megabytes": 1.5, "parameters": 1234, "training": story},
+        "dual_encoder": {"megabytes": 0.25, "parameters": 50, "training": None},
+        "unet": {"megabytes": 0.5, "parameters": 100, "training": None},
+    }
+    text = card({"parts": parts, "settings": {}})
+    assert "| autoencoder | 1,234 | 1.5 | 500 after 1,000 | 10 | 3 | cpu |" in text
+    assert "| U-Net | 100 | 0.5 | not recorded" in text
+    assert "| whole folder | 9,999 | 2.0 |" in text
+
+
+def test_a_split_without_pictures_is_left_out(pipeline, pictures):
+    folder, _ = pipeline
+    recipe = Recipe("diffusion", data=DataRecipe(folder=str(pictures), size=32))
+    figures = module.report(load_model(folder), DualEncoder.load(folder / "dual_encoder"), recipe, 2, 2, 3.0, 1)
+    assert figures.keys() == {"settings", "train"}
+
+
+def test_captions_lose_the_words_that_the_text_tower_cannot_read(pipeline):
+    judge = DualEncoder.load(pipeline[0] / "dual_encoder")
+    assert module.readable(judge, "face 1, noto") == "face 1, noto"
+    short = module.readable(judge, "face " * 200)
+    assert 1 < len(short.split()) < 200
+    judge.text_features([short])
+    with pytest.raises(BadInput, match="shorten it"):
+        judge.text_features([f"{short} face"])
+
+
+def test_a_bundled_name_is_the_bundled_model_whatever_lies_here(pipeline, tmp_path, monkeypatch):
+    shutil.copytree(pipeline[0] / "dual_encoder", tmp_path / "emoji" / "dual_encoder")
+    monkeypatch.chdir(tmp_path)
+    assert module.folder_of("emoji") == bundled_path("emoji")
+    assert module.folder_of("./emoji") == Path("emoji")
+    with pytest.raises(BadInput, match="no pipeline with a dual_encoder"):
+        module.folder_of("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [(["--count", "0"], "1 or more"), (["--recipe", "none.toml"], "cannot read the recipe")]
+)
+def test_bad_arguments_are_one_sentence(pipeline, tmp_path, capsys, change, words):
+    folder, recipe = pipeline
+    with pytest.raises(SystemExit) as caught:
+        module.main([str(folder), "--recipe", str(recipe), "--out", str(tmp_path / "x.json"), *change])
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
