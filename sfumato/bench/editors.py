@@ -1,4 +1,4 @@
-"""Who makes the edits of a benchmark: a method of sfumato, in batches, or a pipeline of diffusers, one by one."""
+"""Who makes the edits of a benchmark: a method of sfumato, in batches; a pipeline of diffusers, one by one; nobody."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from PIL import Image
 from sfumato.api import Model
 from sfumato.bench.contenders import Contender, LeditsPP, SDEdit, Task, counted
 from sfumato.bench.items import Item, Pictures
-from sfumato.bench.settings import Setting
+from sfumato.bench.settings import UNCHANGED, Setting
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,21 @@ class Theirs:
         return Edited(pixels, time.perf_counter() - began, time.process_time() - busy, sum(rows))
 
 
+class Nobody:
+    """Gives the sources back."""
+
+    together = True
+
+    def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
+        """At no cost."""
+        return Edited([each.source for each in pictures], 0.0, 0.0, 0)
+
+
 _CONTENDERS: dict[str, Callable[[Task], Contender]] = {"diffusers-ledits++": LeditsPP, "diffusers-img2img": SDEdit}
 
 
 def editor(model: Model, setting: Setting) -> Editor:
     """The editor of a resolved setting; a pipeline of diffusers is loaded here."""
+    if setting.method == UNCHANGED:
+        return Nobody()
     return Theirs(model, setting) if setting.method in _CONTENDERS else Ours(model, setting)

@@ -2,7 +2,7 @@
 
 [[row]]
 name = "ours, skip 20"
-method = "edit-friendly"      # of `sfumato methods`, or "diffusers-ledits++", "diffusers-img2img"
+method = "edit-friendly"      # of `sfumato methods`, or "diffusers-ledits++", "diffusers-img2img", "unchanged"
 skip = 20                     # parameters of the method; what is left out is the model's own default
 seed = 0
 residual = true               # give back what the autoencoder loses (sfumato's methods alone)
@@ -27,6 +27,8 @@ PIPELINES = {
     "diffusers-ledits++": ("steps", "skip", "source_strength", "strength"),
     "diffusers-img2img": ("steps", "skip", "strength"),
 }
+#: The source as it is: what every edit must be better than, and how far the pictures are apart.
+UNCHANGED = "unchanged"
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -36,7 +38,7 @@ class Setting:
 
     Attributes:
         name: for tables.
-        method: of sfumato, or of `PIPELINES`.
+        method: of sfumato, or of `PIPELINES`, or `UNCHANGED`.
         params: all parameters of the method, the defaults too once it is resolved.
         seed: of all noise.
         residual: whether sfumato's methods give back what the autoencoder loses.
@@ -76,11 +78,11 @@ def read_settings(path: Path) -> list[Setting]:
 
 
 def default_settings(model: Model) -> list[Setting]:
-    """Every method that follows a prompt, over every inversion that it takes, with the model's own defaults.
+    """The sources, and every method that follows a prompt over every inversion that it takes, by the model's defaults.
 
     And diffusers' pipelines, where they can open the model's folder.
     """
-    settings = []
+    settings = [Setting(UNCHANGED, UNCHANGED)]
     for name, method in methods().items():
         if "condition" not in method.handles:
             continue
@@ -98,6 +100,8 @@ def resolved(setting: Setting, model: Model) -> Setting:
         BadInput: names the row, the parameter and its range.
     """
     try:
+        if setting.method == UNCHANGED:
+            return _without_params(setting)
         if setting.method in PIPELINES:
             return replace(setting, params=_pipeline_params(setting, model))
         method = get_method(setting.method)
@@ -127,10 +131,16 @@ def _setting(row: dict[str, Any], path: Path) -> Setting:
         raise BadInput(f"every [[row]] of {path} needs a name and a method, as text.")
     if isinstance(seed, bool) or not isinstance(seed, int) or not isinstance(residual, bool):
         raise BadInput(f"row {name!r}: seed must be a whole number, and residual true or false.")
-    known = [*methods(), *PIPELINES]
+    known = [*methods(), *PIPELINES, UNCHANGED]
     if method not in known:
         raise BadInput(f"row {name!r}: there is no method {method!r}; choose one of {', '.join(known)}.")
     return Setting(name, method, given, seed, residual)
+
+
+def _without_params(setting: Setting) -> Setting:
+    if setting.params:
+        raise BadInput(f"{UNCHANGED} has no options, so no {min(setting.params)!r}.")
+    return setting
 
 
 def _pipeline_params(setting: Setting, model: Model) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--rows", type=Path, metavar="FILE", help="TOML of [[row]] name, method, parameters; default: every method"
     )
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="only these kinds of edits")
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="pairs: only targets in these: test, cells, train")
     parser.add_argument("--limit", type=whole(1), metavar="N", help="the first N edits, all kinds in turn")
     parser.add_argument("--size", type=whole(16, 1024), metavar="PIXELS", help="of the pairs; default 64")
     parser.add_argument("--batch", type=whole(1), default=16, metavar="N", help="edits made together; default 16")
@@ -78,14 +79,23 @@ def _benchmark(arguments: Namespace) -> "Benchmark":
 def _items(benchmark: "Benchmark", arguments: Namespace) -> "list[Item]":
     from sfumato.bench.runner import limited
 
-    kinds = list(dict.fromkeys(item.kind for item in benchmark.items))
-    for kind in arguments.kinds or ():
-        if kind not in kinds:
-            raise BadInput(f"{benchmark.name} has no kind {kind!r}{suggestion(kind, kinds)}")
-    chosen = [item for item in benchmark.items if item.kind in (arguments.kinds or kinds)]
-    if not chosen:
+    if not benchmark.items:
         raise BadInput(f"{arguments.data} holds no edits.")
+    kinds = _chosen(benchmark, "kind", arguments.kinds)
+    splits = _chosen(benchmark, "split", arguments.splits)
+    chosen = [item for item in benchmark.items if item.kind in kinds and item.split in splits]
+    if not chosen:
+        raise BadInput(f"no edit is of the kinds {', '.join(kinds)} and of the splits {', '.join(splits)} together.")
     return limited(chosen, arguments.limit)
+
+
+def _chosen(benchmark: "Benchmark", name: str, wanted: Sequence[str] | None) -> list[str]:
+    """The kinds or splits that are wanted, all of them by default."""
+    known = list(dict.fromkeys(getattr(item, name) for item in benchmark.items))
+    for each in wanted or ():
+        if each not in known:
+            raise BadInput(f"{benchmark.name} has no {name} {each!r}{suggestion(each, known)}")
+    return list(wanted or known)
 
 
 def _about(benchmark: "Benchmark", model: "Model", judge: "Judge") -> dict[str, str]:

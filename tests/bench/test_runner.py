@@ -17,7 +17,7 @@ from sfumato.bench.journal import NAME, Journal
 from sfumato.bench.piebench import PieBench
 from sfumato.bench.report import write_page, write_parquet
 from sfumato.bench.runner import Runner, limited, picture_path
-from sfumato.bench.settings import PIPELINES, Setting, default_settings, read_settings, resolved
+from sfumato.bench.settings import PIPELINES, UNCHANGED, Setting, default_settings, read_settings, resolved
 from sfumato.bench.summary import COSTS, IDENTICAL, mean, summarise
 from sfumato.errors import BadInput
 from sfumato.methods.registry import methods
@@ -54,6 +54,14 @@ def start(tmp_path, bench, model, judge):
             return Runner(bench, items, model, judge, journal, tmp_path / "out", **more).run(settings)
 
     return run
+
+
+def test_unchanged_is_the_source_at_no_cost(start, model, tmp_path, bench):
+    setting = resolved(Setting(UNCHANGED, UNCHANGED), model)
+    for record, item in zip(start(setting), bench.items, strict=True):
+        with Image.open(picture_path(tmp_path / "out", setting.key, item.name)) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), item.load().source)
+        assert [record[name] for name in COSTS] == [0, 0, 0]
 
 
 def broken(name="broken"):
@@ -250,7 +258,7 @@ class TestSettings:
         by_text = {name for name, method in methods().items() if "condition" in method.handles}
         assert {"edit-friendly", "sdedit", "prompt-to-prompt"} <= by_text
         assert not {"colour", "shift"} & by_text
-        assert {each.method for each in settings} == {*by_text, *PIPELINES}
+        assert {each.method for each in settings} == {UNCHANGED, *by_text, *PIPELINES}
         assert len({each.name for each in settings}) == len(settings)
         assert len({resolved(each, model).key for each in settings}) == len(settings)
 
@@ -270,6 +278,10 @@ class TestSettings:
         (tmp_path / "rows.toml").write_text(text)
         with pytest.raises(BadInput, match=message):
             read_settings(tmp_path / "rows.toml")
+
+    def test_the_source_has_no_options(self, model):
+        with pytest.raises(BadInput, match=r"row 'mine': unchanged has no options"):
+            resolved(Setting("mine", UNCHANGED, {"steps": 3}), model)
 
     @pytest.mark.parametrize("method", ["edit-friendly", *PIPELINES])
     def test_parameters_are_checked_with_the_row_s_name(self, model, method):

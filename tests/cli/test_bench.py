@@ -1,9 +1,14 @@
 """`sfumato bench` as typed, on a tiny copy of PIE-Bench's layout and a tiny model."""
 
 import json
+from argparse import Namespace
+from types import SimpleNamespace
 
 import pytest
 
+from sfumato.bench.items import Item, Pictures
+from sfumato.cli.bench import _items
+from sfumato.errors import BadInput
 from tests.bench import small
 from tests.metrics.test_text import save_clip
 
@@ -64,6 +69,23 @@ def test_a_failed_edit_is_said_and_the_code_is_1(typed, folder):
 def test_kinds(typed):
     assert typed("--kinds", "random", "--json").json["edits"] == 1
     assert "'change object'" in typed("--kinds", "change objects").refused()
+
+
+def test_splits(typed):
+    assert "no split 'tests'" in typed("--splits", "tests").refused()
+    edits = [
+        Item(f"{kind}-{split}", kind, split, "", "", Pictures) for kind in ("hair", "tone") for split in ("a", "b")
+    ]
+    pairs = SimpleNamespace(name="pairs", items=edits[:3])
+
+    def chosen(kinds=None, splits=None):
+        return [item.name for item in _items(pairs, Namespace(kinds=kinds, splits=splits, limit=None))]
+
+    assert chosen() == ["hair-a", "tone-a", "hair-b"]
+    assert chosen(splits=["a"]) == ["hair-a", "tone-a"]
+    assert chosen(kinds=["hair"], splits=["b"]) == ["hair-b"]
+    with pytest.raises(BadInput, match="no edit is of the kinds tone and of the splits b together"):
+        chosen(kinds=["tone"], splits=["b"])
 
 
 def test_another_model_needs_another_folder(typed, tiny_sd2_folder):
