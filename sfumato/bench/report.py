@@ -38,7 +38,10 @@ def write_parquet(
     records: Sequence[Record],
     metrics: Mapping[str, Metric],
 ) -> Path:
-    """One row for each setting and edit; a number without a value is null, as are all of a failed edit."""
+    """One row for each setting and edit; a number without a value is null, as are all of a failed edit.
+
+    `picture` is the edit's file, relative to the folder.
+    """
     setting_of, item_of = {each.key: each for each in settings}, {each.name: each for each in items}
     rows = []
     for record in records:
@@ -56,11 +59,13 @@ def write_parquet(
                 "source_text": item.source_text,
                 "target_text": item.target_text,
                 "error": record.get("error"),
+                "picture": None if "error" in record else picture_path(Path(), setting.key, item.name).as_posix(),
                 **{name: _known(found.get(name)) for name in (*metrics, *COSTS)},
             }
         )
-    fields = [(name, pa.int64() if name == "seed" else pa.string()) for name in list(rows[0])[:10]]
-    schema = pa.schema([*fields, *((name, pa.float64()) for name in (*metrics, *COSTS))])
+    measured = [*metrics, *COSTS]
+    said = [(name, pa.int64() if name == "seed" else pa.string()) for name in rows[0] if name not in measured]
+    schema = pa.schema([*said, *((name, pa.float64()) for name in measured)])
     file = BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema), file)
     write_bytes(folder / PARQUET, file.getvalue())

@@ -1,0 +1,1 @@
+"""The results of the paired edits: read, compared at equal adherence, drawn."""

@@ -1,0 +1,81 @@
+"""The comparison as Markdown and as JSON."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from papers.paired.equal import matches, on_front
+from papers.paired.results import ADHERENCE, ERROR, Results
+from sfumato.bench.summary import COSTS
+from sfumato.metrics import METRICS
+
+#: Columns of the table, with their heads and formats.
+COLUMNS = {
+    "target_psnr": ("true picture, PSNR ↑", ".2f"),
+    "target_lpips": ("true picture, LPIPS ↓", ".3f"),
+    "outside_psnr": ("outside, PSNR ↑", ".1f"),
+    "structure": ("structure ↓", ".3f"),
+    "clip": ("CLIP ↑", ".3f"),
+    "clip_nearer": ("nearer ↑", ".0%"),
+    "clip_direction": ("direction ↑", ".3f"),
+    "cpu_seconds": ("CPU s", ".2f"),
+    "evaluations": ("evaluations", ".0f"),
+}
+
+
+def as_markdown(results: Results) -> str:
+    """The means, the comparison at equal adherence, and the error and adherence for each kind."""
+    lost = f" ({results.lost} more were not finished by every setting, and count for none)" if results.lost else ""
+    lines = [
+        f"{len(results.items)} edits{lost}. An asterisk marks what no other row beats in both squared error to the"
+    ]
+    lines += ["true picture and direction.", "", *_means(results), "", *_equal(results), "", *_kinds(results), ""]
+    return "\n".join(lines)
+
+
+def _means(results: Results) -> Iterator[str]:
+    front = on_front(results)
+    yield f"| setting | {' | '.join(head for head, _ in COLUMNS.values())} |"
+    yield "| --- |" + " ---: |" * len(COLUMNS)
+    for setting in results.methods:
+        cells = [f"{results.mean(setting, name):{form}}" for name, (_, form) in COLUMNS.items()]
+        yield f"| {setting}{' *' if setting in front else ''} | {' | '.join(cells)} |"
+
+
+def _equal(results: Results) -> Iterator[str]:
+    yield "| diffusers | ours with the least error at no less direction | squared error, ours less theirs | beaten |"
+    yield "| --- | --- | ---: | --- |"
+    for each in matches(results):
+        if each.ours is None:
+            yield f"| {each.theirs} | none follows the prompts as well | | **no** |"
+            continue
+        percent = 100 * each.difference / results.mean(each.theirs, ERROR)
+        change = f"{each.difference:+.4f} ± {each.deviation:.4f} ({percent:+.0f} %)"
+        yield f"| {each.theirs} | {each.ours} | {change} | {'yes' if each.beaten else '**no**'} |"
+
+
+def _kinds(results: Results) -> Iterator[str]:
+    kinds = list(dict.fromkeys(results.kinds))
+    yield f"| PSNR to the true picture / direction | {' | '.join(f'{k} ({results.kinds.count(k)})' for k in kinds)} |"
+    yield "| --- |" + " ---: |" * len(kinds)
+    for setting, values in results.values.items():
+        cells = []
+        for kind in kinds:
+            some = np.array([each == kind for each in results.kinds])
+            psnr, direction = (float(np.nanmean(values[name][some])) for name in ("target_psnr", ADHERENCE))
+            cells.append(f"{psnr:.1f} / {direction:.2f}")
+        yield f"| {setting} | {' | '.join(cells)} |"
+
+
+def numbers(results: Results) -> dict[str, Any]:
+    """Everything in the tables, the means of all metrics and costs."""
+    return {
+        "edits": len(results.items),
+        "lost": results.lost,
+        "means": {
+            setting: {name: results.mean(setting, name) for name in (*METRICS, *COSTS)} for setting in results.methods
+        },
+        "equal adherence": [each.as_json() for each in matches(results)],
+        "front": on_front(results),
+    }

@@ -1,0 +1,61 @@
+"""Which method comes nearest to the true picture, at what adherence and cost: the paired edits, compared.
+
+    sfumato bench pairs --splits test cells --rows papers/paired_edits.toml --out out/pairs
+    python papers/paired_edits.py --results out/pairs --out out/paired_edits
+
+reads the results of the first command and writes trade.png (adherence against error), edits.png (what the edits look
+like), numbers.json and comparison.md. `--page FILE` puts the last into a page between its marks, and the figures
+beside it. Needs the extra `papers`.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from papers.page import insert
+from papers.paired import figures
+from papers.paired.results import Results
+from papers.paired.tables import as_markdown, numbers
+from sfumato.errors import BadInput
+
+FIGURES = ("trade.png", "edits.png")
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", type=Path, required=True, help="folder that `sfumato bench pairs` wrote")
+    parser.add_argument("--out", type=Path, default=Path("out/paired_edits"), help="folder of the figures and numbers")
+    parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="the corpus")
+    parser.add_argument("--shown", type=int, default=10, help="edits in the contact sheet")
+    parser.add_argument("--page", type=Path, help="Markdown page to put the tables into")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Read, compare, draw and write. Returns an exit code."""
+    given = arguments(words)
+    try:
+        results = Results.read(given.results)
+        given.out.mkdir(parents=True, exist_ok=True)
+        figures.trade(given.out / FIGURES[0], results)
+        figures.edits(given.out / FIGURES[1], results, given.data, given.shown)
+        fragment = as_markdown(results)
+        (given.out / "numbers.json").write_text(json.dumps(numbers(results), indent=1) + "\n", encoding="utf-8")
+        (given.out / "comparison.md").write_text(fragment, encoding="utf-8")
+        if given.page is not None:
+            insert(given.page, fragment)
+            for figure in FIGURES:
+                shutil.copy(given.out / figure, given.page.with_name(f"{given.page.stem}-{figure}"))
+    except BadInput as error:
+        print(f"paired_edits.py: {error}", file=sys.stderr)
+        return 2
+    print(fragment)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

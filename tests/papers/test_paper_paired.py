@@ -1,0 +1,114 @@
+"""The comparison of paired edits: what is matched at equal adherence, what is sure, what is lost."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from papers import paired_edits
+from papers.paired import figures
+from papers.paired.equal import matches, on_front
+from papers.paired.results import ADHERENCE, ERROR, Results
+from sfumato.bench.items import Item, Pictures
+from sfumato.bench.report import PARQUET
+from sfumato.bench.summary import COSTS
+from sfumato.errors import BadInput
+from sfumato.metrics import METRICS
+
+EDITS = 12
+PAGE = "before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n"
+# setting -> (method, direction, squared error)
+SETTINGS = {
+    "nothing": ("unchanged", 0.0, 0.01),
+    "strong": ("edit-friendly", 0.5, 0.04),
+    "weak": ("edit-friendly", 0.3, 0.02),
+    "theirs": ("diffusers-img2img", 0.4, 0.06),
+    "theirs, far": ("diffusers-ledits++", 0.6, 0.09),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Results whose errors vary from edit to edit in the same way for all settings."""
+    return write(tmp_path / "results", SETTINGS)
+
+
+def write(folder, settings, failed=()):
+    rows = []
+    for name, (method, direction, error) in settings.items():
+        for n in range(EDITS):
+            picture = f"pictures/{method}/{n}.png"
+            (folder / picture).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (n, 0, 0)).save(folder / picture)
+            numbers = dict.fromkeys((*METRICS, *COSTS), 0.5) | {ADHERENCE: direction, ERROR: error * (1 + n)}
+            numbers |= {"outside_psnr": math.inf if n else 40.0, "clip_region": None}
+            bad = (name, n) in failed
+            said = {"setting": name, "method": method, "item": f"edit {n}", "kind": "ab"[n % 2]}
+            said |= {"error": "it broke" if bad else None, "picture": None if bad else picture}
+            rows.append(said | (dict.fromkeys(numbers) if bad else numbers))
+    pq.write_table(pa.Table.from_pylist(rows), folder / PARQUET)
+    return folder
+
+
+def test_the_nearest_of_ours_that_adheres_as_well_is_matched(folder):
+    first, second = matches(Results.read(folder))
+    assert (first.theirs, first.ours, first.beaten) == ("theirs", "strong", True)
+    mean = np.mean(1 + np.arange(EDITS))
+    assert first.difference == pytest.approx((0.04 - 0.06) * mean)
+    each = (0.04 - 0.06) * (1 + np.arange(EDITS))
+    assert first.deviation == pytest.approx(each.std(ddof=1) / math.sqrt(EDITS))
+    assert (second.theirs, second.ours, second.beaten) == ("theirs, far", None, False)
+
+
+def test_what_may_be_chance_is_not_beaten(tmp_path):
+    near = dict(SETTINGS) | {"strong": ("edit-friendly", 0.5, 0.06)}
+    first, _ = matches(Results.read(write(tmp_path, near)))
+    assert (first.ours, first.difference, first.beaten) == ("strong", 0, False)
+
+
+def test_the_front_is_what_nothing_beats_in_both(folder):
+    assert on_front(Results.read(folder)) == ["nothing", "strong", "weak", "theirs, far"]
+
+
+def test_an_edit_that_one_setting_lost_counts_for_none(tmp_path):
+    results = Results.read(write(tmp_path, SETTINGS, failed={("weak", 3)}))
+    assert (len(results.items), results.lost) == (EDITS - 1, 1)
+    assert "edit 3" not in results.items
+    assert "(1 more were not finished" in paired_edits.as_markdown(results)
+    assert results.mean("weak", "outside_psnr") == pytest.approx((40 + 100 * (EDITS - 2)) / (EDITS - 1))
+    assert math.isnan(results.mean("weak", "clip_region"))
+
+
+def test_the_whole_way_to_the_page(folder, tmp_path, monkeypatch):
+    def load():
+        return Pictures(np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8))
+
+    class Corpus:
+        def __init__(self, place):
+            assert place == Path("data/emoji")
+            self.items = [Item(f"edit {n}", "a", "test", f"source {n}", f"target {n}", load) for n in range(EDITS)]
+
+    monkeypatch.setattr(figures, "PairBenchmark", Corpus)
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    words = ["--results", folder, "--out", tmp_path / "out", "--page", page, "--shown", "3"]
+    assert paired_edits.main(list(map(str, words))) == 0
+    written = page.read_text()
+    assert "| theirs | strong | -0.1300 ± " in written
+    assert "| theirs, far | none follows the prompts as well | | **no** |" in written
+    assert written.startswith("before")
+    assert written.endswith("after\n")
+    for figure in paired_edits.FIGURES:
+        with Image.open(page.with_name(f"page-{figure}")) as picture:
+            assert min(picture.size) > 100
+
+
+def test_nothing_to_read_is_said(tmp_path):
+    with pytest.raises(BadInput, match="sfumato bench pairs"):
+        Results.read(tmp_path)
+    with pytest.raises(BadInput, match="finished by every setting"):
+        Results.read(write(tmp_path, SETTINGS, failed={("weak", n) for n in range(EDITS)}))
