@@ -115,14 +115,13 @@ def local_basis(
     rank = check_n(f, x, n)
     if algorithm not in ("exact", "krylov", None):
         raise BadInput(f'algorithm must be "exact", "krylov" or None, not {algorithm!r}.')
-    chosen: Algorithm = algorithm or ("exact" if rank <= krylov_cost(n) else "krylov")
+    chosen: Algorithm = algorithm or ("exact" if exact_cost(f, x) <= krylov_cost(n) else "krylov")
     rows = min(rank, f.chunk) if chosen == "exact" else min(BLOCK, f.chunk)
     together = max(1, f.chunk // rows)
     spent = replace(f.passes)
     parts = []
-    for first in range(0, len(x), together):
-        index = list(range(first, min(first + together, len(x))))
-        jacobian = f.rows(index).at(x[index])
+    for index, part in f.split(len(x), together):
+        jacobian = part.at(x[index])
         found = _exact(jacobian, n) if chosen == "exact" else _krylov(jacobian, n, seed, tolerance)
         parts.append(_assemble(jacobian, found, chosen))
     passes = Passes(*(getattr(f.passes, each) - getattr(spent, each) for each in ("forward", "jvp", "vjp")))
@@ -145,6 +144,12 @@ def check_n(f: BottleneckMap, x: Float[Tensor, "b c h w"], n: int) -> int:
 def largest_rank(f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> int:
     """The smaller of the dimensions of X and H."""
     return min(torch.Size(f.h_shape(*x.shape[-2:])).numel(), x[0].numel())
+
+
+def exact_cost(f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> float:
+    """How many products J^T u the whole Jacobian costs as much as: its rows, or its columns where they are fewer."""
+    d_h, d_x = torch.Size(f.h_shape(*x.shape[-2:])).numel(), x[0].numel()
+    return d_h if d_h <= d_x else JVP_COST * d_x
 
 
 def krylov_cost(n: int) -> float:

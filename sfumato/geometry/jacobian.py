@@ -8,6 +8,7 @@ differentiation, J^T U through one graph that is kept. Double backward gives J V
 time on the layout that we ship. See `forward_mode` for what the products, and nothing else, compute differently.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -92,14 +93,25 @@ class BottleneckMap:
             return self
         return BottleneckMap(self.network, self.t, self.condition[index], self.pool, self.chunk, self.passes)
 
+    def split(self, samples: int, together: int | None = None) -> Iterator[tuple[list[int], "BottleneckMap"]]:
+        """Indices of samples that go through the encoder half together (`chunk` by default), each with its map."""
+        size = together or self.chunk
+        for first in range(0, samples, size):
+            index = list(range(first, min(first + size, samples)))
+            yield index, self.rows(index)
+
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """h of every sample, flattened, at most `chunk` rows at a time."""
-        index = list(range(len(x)))
-        parts = [index[first : first + self.chunk] for first in range(0, len(x), self.chunk)]
-        h = torch.cat([self.rows(part).evaluate(x[part]) for part in parts])
+        """h of every sample, flattened, at most `chunk` rows at a time.
+
+        Raises:
+            NonFinite: h holds NaN or infinity; names the layer.
+        """
+        parts = []
+        for index, f in self.split(len(x)):
+            parts.append(check_product(f.evaluate(x[index]), "h", f, x[index]))
         self.passes.forward += len(x)
-        return h
+        return torch.cat(parts)
 
     def at(self, x: Float[Tensor, "b c h w"]) -> "Jacobian":
         """J at every sample. Raises BadInput for more samples than `chunk`."""
@@ -187,4 +199,5 @@ class Jacobian:
 
 def pullback_norm(f: BottleneckMap, x: Float[Tensor, "b c h w"], v: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n"]:
     """||v||_pb = |J v| of n vectors at every sample (the root of the pullback metric)."""
-    return torch.linalg.vector_norm(f.at(x).jvp(v), dim=-1)
+    images = [part.at(x[index]).jvp(v[index]) for index, part in f.split(len(x))]
+    return torch.linalg.vector_norm(torch.cat(images), dim=-1)

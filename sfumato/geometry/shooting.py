@@ -125,13 +125,22 @@ def _shots(
 def _straight(f: BottleneckMap, x: Tensor, v: Tensor, gamma: float, steps: int) -> Iterator[Shot]:
     u = None
     for _ in range(steps):
-        jacobian = f.at(x)
-        image = jacobian.jvp(v[:, None])[:, 0]
+        image, h = _image(f, x, v)
         stretch = torch.linalg.vector_norm(image, dim=1)
         turned = image / stretch[:, None]
         angle = torch.zeros_like(stretch) if u is None else (turned * u).sum(dim=1).clamp(-1, 1).arccos()
         x, u = x + gamma * v, turned
-        yield Shot(x, v, u, angle, _moved(f, x, jacobian.h), abs(gamma) * stretch)
+        yield Shot(x, v, u, angle, _moved(f, x, h), abs(gamma) * stretch)
+
+
+def _image(f: BottleneckMap, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """J v of one vector at every sample, and f(x)."""
+    parts = []
+    for index, part in f.split(len(x)):
+        jacobian = part.at(x[index])
+        parts.append((jacobian.jvp(v[index, None])[:, 0], jacobian.h))
+    images, h = zip(*parts, strict=True)
+    return torch.cat(images), torch.cat(h)
 
 
 def _moved(f: BottleneckMap, x: Tensor, h: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, local_basis
+from sfumato.geometry.basis import exact_cost
 from sfumato.geometry.krylov import largest_triplets
 from tests.geometry.conftest import T, condition, latents
 
@@ -81,6 +82,10 @@ def test_the_cheaper_algorithm_is_chosen_and_what_it_took_is_counted(broad):
     few = local_basis(BottleneckMap(broad, T, condition(broad), pool=None), x, 2)
     many = local_basis(BottleneckMap(broad, T, condition(broad)), x, 40)
     assert (few.algorithm, many.algorithm) == ("krylov", "exact")
+    # with all positions H has 1024 dimensions and X 256, whose columns are of the dearer kind
+    whole = BottleneckMap(broad, T, condition(broad), pool=None)
+    assert exact_cost(whole, x) == pytest.approx(1.35 * 256)
+    assert exact_cost(BottleneckMap(broad, T, condition(broad)), x) == 64
     assert many.passes.vjp == 2 * 64
     assert many.passes.jvp == 0
     assert few.passes.vjp == few.passes.jvp > 0

@@ -50,6 +50,8 @@ def test_chunks_and_batches_change_nothing(networks):
         small = BottleneckMap(network, T, condition(network), chunk=chunk)
         torch.testing.assert_close(small.at(x).jvp(v), whole, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(small(x), f(x), rtol=1e-10, atol=1e-10)
+    one = BottleneckMap(network, T, condition(network), chunk=1)
+    torch.testing.assert_close(pullback_norm(one, x, v), pullback_norm(f, x, v), rtol=1e-10, atol=1e-10)
     alone = f.rows([1]).at(x[1:]).jvp(v[1:])
     torch.testing.assert_close(alone, whole[1:], rtol=1e-10, atol=1e-10)
 
@@ -107,6 +109,9 @@ def test_a_non_finite_jacobian_names_its_layer(networks, what):
         return
     handle = layer.register_forward_hook(spoil)
     try:
+        if what == "output":
+            with pytest.raises(NonFinite, match=rf"Timestep {T}: h of the bottleneck .*down_blocks.1.resnets.0.conv1"):
+                f(x)
         with pytest.raises(NonFinite, match=rf"Timestep {T}: .*down_blocks.1.resnets.0.conv1"):
             f.at(x).jvp(vectors(2, 1, 4, 8, 8))
         if what == "derivative":

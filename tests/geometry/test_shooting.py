@@ -83,6 +83,18 @@ def test_shooting_stays_closer_to_its_direction_than_a_straight_line(f, x):
     assert float(straight[-1].angle.min()) > 1e-3
 
 
+def test_samples_beyond_a_chunk_go_one_after_the_other(f, x):
+    """A chunk of one row for two samples changes nothing but the order of the work."""
+    small = BottleneckMap(f.network, T, f.condition, chunk=1)
+    v = gaussian(x.shape, 2, dtype=torch.float64)
+    ways = [list(shoot_straight(each, x, v, gamma=0.5, steps=2)) for each in (f, small)]
+    ways += [list(shoot(each, x, local_basis(each, x, 3).u[:, 0], gamma=0.5, steps=2, n=3)) for each in (f, small)]
+    for whole, parts in ((ways[0], ways[1]), (ways[2], ways[3])):
+        for one, other in zip(whole, parts, strict=True):
+            for name in ("x", "u", "length", "expected"):
+                torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-6, atol=1e-6)
+
+
 def test_a_known_tangent_space_is_used(f, x):
     basis = local_basis(f, x, 4)
     before = f.passes.total
