@@ -1,7 +1,7 @@
 """What callers give, checked and brought into one shape before any work."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sfumato.errors import BadInput
@@ -73,16 +73,29 @@ def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *,
     return [prompt if network.takes_text else "" for prompt in prompts]
 
 
-def check_pairs(network: DiffusionModel, params: Params, sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Parameters that go with each picture's two prompts: the words that they name are there.
+def check_run(
+    network: DiffusionModel,
+    params: Params,
+    sizes: Iterable[tuple[int, int]],
+    sources: Sequence[str],
+    targets: Sequence[str],
+) -> None:
+    """Parameters that go with the model, the pictures and their prompts: the words that they name are there, say.
+
+    Args:
+        network: the model.
+        params: a method's.
+        sizes: heights and widths of the latents.
+        sources: what the pictures show.
+        targets: what they shall show.
 
     Raises:
-        BadInput: names the word and those that there are.
+        BadInput: as `Params.check_run`.
     """
-    if network.towers:
-        found = read(network.towers, [*sources, *targets])
-        for source, target in zip(found[: len(sources)], found[len(sources) :], strict=True):
-            params.check_prompts(source, target)
+    found = read(network.towers, [*sources, *targets]) if network.towers else ()
+    pairs = list(zip(found[: len(sources)], found[len(sources) :], strict=True))
+    for size in dict.fromkeys(sizes):
+        params.check_run(network, size, pairs)
 
 
 def resolve(

@@ -58,10 +58,12 @@ def choose(
         options: as for `Inverted.edit`; they stay fixed.
 
     Raises:
-        BadInput: as `Inverted.edit`; several pictures; a model without text; nothing left to choose; an adherence that
-            is no cosine.
+        BadInput: as `Inverted.edit`; several pictures; no target prompt; a model without text; nothing left to choose;
+            an adherence that is no cosine.
     """
     network = inverted.model.network
+    if not target.strip():
+        raise BadInput("Choosing by adherence to a prompt needs a target prompt.")
     if not network.takes_text:
         raise BadInput("Choosing by adherence to a prompt needs a model with text input.")
     if len(inverted) != 1:

@@ -72,7 +72,7 @@ def batches(
         row = {index: row for row, index in enumerate(group.indices)}
         outputs = [j for j, index in enumerate(of) if index in row]
         largest = at_once(group.inversion.x0.shape, inverted.batch)
-        size = padded_size(network, group.pictures[0])
+        size = padded_size(network, group.size)
         for first in range(0, len(outputs), largest):
             some = outputs[first : first + largest]
             condition = network.condition([prompts[j] for j in some], size=size)

@@ -55,7 +55,7 @@ class Group:
 
     def guidance(self) -> Guided:
         """The guidance under which the group was inverted."""
-        return guided(self.network, self.inversion.guidance, padded_size(self.network, self.pictures[0]))
+        return guided(self.network, self.inversion.guidance, padded_size(self.network, self.size))
 
 
 def guided(
@@ -85,9 +85,9 @@ def decoded(network: DiffusionModel, latents: Tensor, size: tuple[int, int]) -> 
     return crop_back(pixels, Padding(height, width))
 
 
-def padded_size(network: DiffusionModel, picture: Picture) -> tuple[int, int]:
-    """Height and width in pixels after padding to the network's grid."""
-    width, height = picture.size
+def padded_size(network: DiffusionModel, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a picture of `size` (width, height) in pixels after padding to the network's grid."""
+    width, height = size
     grid = network.multiple
     return -(-height // grid) * grid, -(-width // grid) * grid
 
@@ -103,7 +103,7 @@ def of_one_size(network: DiffusionModel, pictures: Sequence[Picture], batch: int
     for index, picture in enumerate(pictures):
         sizes.setdefault(picture.size, []).append(index)
     for indices in sizes.values():
-        largest = at_once(network.latent_shape(*padded_size(network, pictures[indices[0]])), batch)
+        largest = at_once(network.latent_shape(*padded_size(network, pictures[indices[0]].size)), batch)
         for first in range(0, len(indices), largest):
             yield indices[first : first + largest]
 

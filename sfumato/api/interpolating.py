@@ -111,7 +111,7 @@ def interpolate_steps(
         a, b = (f"{width} x {height}" for width, height in sizes)
         raise BadInput(f"A path needs two pictures of one size, not {a} and {b}: crop or scale one.")
     if kind == "geodesic" or measure:
-        latent = network.latent_shape(*padded_size(network, pictures[0]))
+        latent = network.latent_shape(*padded_size(network, pictures[0].size))
         check_n(BottleneckMap(network, 0), torch.empty(1, *latent, device="meta"), rank)
     return Run(network, _interpolating(model, method, params, pictures, texts, way, batch))
 
@@ -139,7 +139,7 @@ def _interpolating(
     for n, start in enumerate(starts):
         x = latents[start : start + largest]
         condition = Condition.cat([_between(*conditions, share) for share in shares[start : start + largest]])
-        guidance = guided(network, [params.strength] * len(x), padded_size(network, pictures[0]))
+        guidance = guided(network, [params.strength] * len(x), padded_size(network, pictures[0].size))
         work = reverse(guidance, x, timesteps, condition, eta=0.0, noise_maps=lambda state: None)
         outputs = range(start, start + len(x))
         last = yield from following(work, "interpolate", n, len(starts), outputs, network, size)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sfumato.api.arguments import as_list, check_pairs, check_prompts, revise, spread
+from sfumato.api.arguments import as_list, check_prompts, check_run, revise, spread
 from sfumato.api.editing import Order, batches, editing
 from sfumato.api.finish import inside
 from sfumato.api.group import Group
@@ -166,7 +166,8 @@ class Inverted:
         check_prompts(network, [negative_prompt], "negative prompt", empty=True)
         sources = spread(self.prompts, wanted, "picture")
         texts = [text or source for text, source in zip(spread(texts, wanted, "target prompt"), sources, strict=True)]
-        check_pairs(network, params, sources, texts)
+        sizes = ((group.inversion.x.shape[-2], group.inversion.x.shape[-1]) for group in self.groups)
+        check_run(network, params, sizes, sources, texts)
         if found is not None:
             check_region(network, found, sources, texts)
         chosen = spread(strengths or [getattr(params, "strength", 1.0)], wanted, "strength")

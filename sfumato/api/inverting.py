@@ -34,7 +34,7 @@ def inverting(
     groups: list[Group] = []
     for n, indices in enumerate(plan):
         some = [pictures[i] for i in indices]
-        size = padded_size(network, some[0])
+        size = padded_size(network, some[0].size)
         condition = network.condition([prompts[i] for i in indices], size=size)
         strength = getattr(params, "source_strength", 1.0)
         work = method.invert(

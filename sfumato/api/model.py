@@ -11,18 +11,20 @@ import torch
 from sfumato.api.arguments import (
     as_list,
     check_batch,
-    check_pairs,
     check_prompts,
+    check_run,
     check_seeds,
     height_and_width,
     resolve,
     spread,
 )
 from sfumato.api.generating import generating
+from sfumato.api.group import padded_size
 from sfumato.api.interpolating import interpolate_steps
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting
 from sfumato.api.opening import opened
+from sfumato.api.regions import Region, check_region
 from sfumato.api.result import Result
 from sfumato.api.run import Run
 from sfumato.api.settings import check_settings
@@ -129,23 +131,42 @@ class Model:
         texts, seeds = spread(texts, count, "source prompt"), spread(seeds, count, "seed")
         return Run(self.network, inverting(self, chosen, params, pictures, texts, seeds, batch))
 
-    def check_edit(self, source: str, target: str, *, method: str = "edit-friendly", **options: Any) -> None:
+    def check_edit(
+        self,
+        source: str,
+        target: str = "",
+        *,
+        method: str = "edit-friendly",
+        size: tuple[int, int] | None = None,
+        region: Region | None = None,
+        negative_prompt: str = "",
+        **options: Any,
+    ) -> None:
         """Refuse an edit that `Inverted.edit` would refuse, before the picture has been inverted for it.
 
         Args:
             source: what the picture shows.
             target: what it shall show.
             method: name of the method.
-            options: its options, those of the inversion and those of the edit.
+            size: (width, height) of the picture in pixels; the model's native size by default.
+            region: what bounds the edit, see `sfumato.api.regions`.
+            negative_prompt: what guidance moves away from.
+            options: the method's options, those of the inversion and those of the edit.
 
         Raises:
-            BadInput: options out of range, prompts that cannot be read, words that are not in them.
+            BadInput: options out of range, prompts that cannot be read, words that are not in them, files that do not
+                fit the model.
         """
-        chosen = get_method(method)
+        network, chosen = self.network, get_method(method)
         params = self._params(chosen, options)
-        texts = check_prompts(self.network, [source], "source prompt", empty=not chosen.params.needs_text)
-        targets = check_prompts(self.network, [target], "target prompt", empty=False)
-        check_pairs(self.network, params, texts, targets)
+        texts = check_prompts(network, [source], "source prompt", empty=not params.needs_text)
+        targets = check_prompts(network, [target], "target prompt", empty=params.keeps_prompt)
+        check_prompts(network, [negative_prompt], "negative prompt", empty=True)
+        targets = [target or source for source, target in zip(texts, targets, strict=True)]
+        _, height, width = network.latent_shape(*padded_size(network, size or network.native_size[::-1]))
+        check_run(network, params, [(height, width)], texts, targets)
+        if region is not None:
+            check_region(network, region, texts, targets)
 
     def _params(self, method: Method, options: Mapping[str, Any]) -> Params:
         stages: tuple[Stage, ...] = ("invert", "edit")

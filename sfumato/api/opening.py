@@ -27,7 +27,7 @@ def opened(model: "Model", path: str | os.PathLike[str], images: Any) -> Inverte
     stored = dict(inversion.parameters)
     method = get_method(str(stored.pop("method", "")))
     pictures = _pictures(inversion, images, printable(path))
-    size = padded_size(network, pictures[0])
+    size = padded_size(network, pictures[0].size)
     inversion.check_fits(len(network.schedule), network.latent_shape(*size))
     params = _params(model, method, stored, inversion.steps, printable(path))
     inversion = inversion.to(network.device)

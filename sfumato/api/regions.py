@@ -44,9 +44,11 @@ def region(words: str, difference: bool, threshold: float | None) -> Region | No
         if threshold is not None:
             raise BadInput("mask_threshold belongs to mask_words or mask_difference: give one of them.")
         return None
-    named = tuple(part.strip() for part in words.split(",") if part.strip())
-    if words and not named:
-        raise BadInput('mask_words must name a word, like "cat" or "cat,dog".')
+    named = tuple(part.strip() for part in words.split(",")) if words else ()
+    if not all(named):
+        raise BadInput(
+            f'mask_words must be words between commas, like "cat,dog", not "{words}": leave out what is empty.'
+        )
     chosen = (WORDS if words else DIFFERENCE) if threshold is None else threshold
     high = 1.0 if words else 100.0
     if isinstance(chosen, bool) or not isinstance(chosen, int | float) or not 0 < chosen < high:

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.api.arguments import resolve
 from sfumato.api.inverted import Inverted
 from sfumato.api.model import Model
 from sfumato.api.result import Result
@@ -60,11 +59,14 @@ def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
     """Every combination of the values, the last name fastest.
 
     Raises:
-        BadInput: a name without values, or more than `MOST` combinations.
+        BadInput: a name without values or with one twice, or more than `MOST` combinations.
     """
     for name, values in grid.items():
         if not values:
             raise BadInput(f"Give at least one value for {name}.")
+        for value in values:
+            if list(values).count(value) > 1:
+                raise BadInput(f"The grid has {name} = {value} more than once: give each value once.")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if len(points) > MOST:
         raise BadInput(f"The grid has {len(points)} settings: take fewer values, {MOST} at most.")
@@ -90,7 +92,7 @@ def sweep(
         model: what edits.
         image: as for `Model.invert`.
         source: what the picture shows.
-        target: what it shall show.
+        target: what it shall show; empty where the method does something without.
         grid: name of a parameter of the method to the values to try.
         method: see `sfumato.methods`.
         seed: of the inversion.
@@ -99,18 +101,15 @@ def sweep(
         fixed: parameters that all settings share.
 
     Raises:
-        BadInput: an unknown parameter, one both in the grid and fixed, or a value out of range.
+        BadInput: an unknown parameter, one both in the grid and fixed, or whatever `Model.check_edit` refuses.
     """
     points, picture = grid_points(grid), read_image(image)
-    params = get_method(method).params
     for name in set(grid) & set(fixed):
         raise BadInput(f"{name} is in the grid already: do not fix it too.")
-    section = get_method(method).section
     for point in points:
-        given, what = {**fixed, **point}, f"method {method}"
-        resolve(model.network, params, given, stages=("invert", "edit"), section=section, what=what)
+        model.check_edit(source, target, method=method, size=picture.size, **{**fixed, **point})
     region = None if mask is None else torch.from_numpy(read_mask(mask, picture.size))[None]
-    return _trials(model, image, picture, (source, target), points, method, seed, mask, region, judge, fixed)
+    return _trials(model, image, picture, (source, target or source), points, method, seed, mask, region, judge, fixed)
 
 
 def _trials(

@@ -117,7 +117,7 @@ def _inverted(arguments: Namespace, found: "Directions", **options: Any) -> "Inv
     from sfumato.images import read_image
 
     model = load_model(arguments)
-    size = padded_size(model.network, read_image(arguments.image, arguments.max_pixels))
+    size = padded_size(model.network, read_image(arguments.image, arguments.max_pixels).size)
     found.check_fits(model.network, found.t, model.network.latent_shape(*size))
     return finish(
         model.invert_steps(arguments.image, arguments.source, method="pullback", steps=found.steps, **options)

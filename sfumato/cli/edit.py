@@ -16,6 +16,7 @@ from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
     from sfumato.api import Inverted
+    from sfumato.api.regions import Region
 
 DEFAULT_METHOD = "edit-friendly"
 
@@ -59,14 +60,13 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Edit, save, report."""
-    from sfumato.api.regions import region
     from sfumato.methods.params import options_of
 
     method = find_method(arguments.method)
     given = given_options(arguments, options_of(method.params))
     check_options(method.params, given)
     _check_auto(arguments, given)
-    region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
+    _region(arguments)
     if is_inversion(arguments.image):
         inverted, paths, notes = _opened(arguments, given)
     else:
@@ -127,16 +127,20 @@ def _chosen(inverted: "Inverted", arguments: Namespace, edit: dict[str, Any], no
 
 def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path], list[str]]:
     """Everything looked at, the model loaded, the picture inverted; with the outputs, and remarks on the input."""
-    from sfumato.api.arguments import check_prompts
-
     seeds = seeds_of(arguments)
     picture, notes = read_picture(arguments.image, arguments.max_pixels)
     paths = output_paths(arguments.out, len(seeds), size=picture.size, keep=inputs(arguments))
     check_mask(arguments.mask, picture.size)
     model = load_model(arguments)
-    keeps_prompt = find_method(arguments.method).params.keeps_prompt
-    check_prompts(model.network, [arguments.target], "target prompt", empty=keeps_prompt)
-    check_prompts(model.network, [arguments.negative], "negative prompt", empty=True)
+    model.check_edit(
+        arguments.source,
+        arguments.target,
+        method=arguments.method,
+        size=picture.size,
+        region=_region(arguments),
+        negative_prompt=arguments.negative,
+        **given,
+    )
     work = model.invert_steps(
         arguments.image,
         arguments.source,
@@ -146,6 +150,13 @@ def _inverted(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", 
         **given,
     )
     return finish(work), paths, notes
+
+
+def _region(arguments: Namespace) -> "Region | None":
+    """What the flags of masks that nobody painted say. Raises BadInput."""
+    from sfumato.api.regions import region
+
+    return region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
 
 
 def _opened(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", list[Path], list[str]]:
@@ -170,6 +181,8 @@ def _opened(arguments: Namespace, given: dict[str, Any]) -> tuple["Inverted", li
 def _check_auto(arguments: Namespace, given: dict[str, Any]) -> None:
     if arguments.auto is None:
         return
+    if not arguments.target.strip():
+        raise BadInput("--auto chooses by how well the edit fits --to: give it.")
     if arguments.auto is not True and not -1 < arguments.auto < 1:
         raise BadInput(f"--auto takes a similarity between -1 and 1, not {arguments.auto:g}.")
     if len(seeds_of(arguments)) > 1:

@@ -1,7 +1,7 @@
 """`sfumato metrics`: what an edit did to a picture, in numbers."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.outputs import remark
@@ -52,6 +52,10 @@ def run(arguments: Namespace) -> None:
 
     if arguments.given is not None and arguments.wanted is None:
         raise BadInput("--from alone says nothing about the edit: give --to as well.")
+    texts = {"--from": arguments.given, "--to": arguments.wanted}
+    for flag, text in texts.items():
+        if text is not None and not text.strip():
+            raise BadInput(f"{flag} is empty: say what the picture shows, or leave it out.")
     source, edit = read_image(arguments.source), read_image(arguments.edit)
     target = None if arguments.target is None else read_image(arguments.target)
     for picture in (source, edit, target):
@@ -59,7 +63,9 @@ def run(arguments: Namespace) -> None:
             _look(picture, source)
     mask = _mask(arguments.mask, source)
     quiet_libraries()
-    found = load_judge(arguments)(
+    judge = load_judge(arguments)
+    _check_words(judge, texts)
+    found = judge(
         _unit(source),
         _unit(edit),
         target=None if target is None else _unit(target),
@@ -69,6 +75,16 @@ def run(arguments: Namespace) -> None:
     )
     scores = {name: values.item() for name, values in found.items()}
     print_json(_as_json(arguments, scores)) if arguments.json else _print(scores)
+
+
+def _check_words(judge: "Judge", texts: Mapping[str, str | None]) -> None:
+    """Refuse texts that are nothing but the tokenizer's own marks. Raises BadInput."""
+    from sfumato.models.text import TextTower
+
+    tower = TextTower(judge.clip.tokenizer, judge.clip.model.text_model)
+    for flag, text in texts.items():
+        if text is not None and not tower.read(text).words:
+            raise BadInput(f'{flag} "{text}" has no words for the network that compares texts: write some.')
 
 
 def _look(picture: "Picture", source: "Picture") -> None:

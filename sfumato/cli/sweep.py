@@ -1,7 +1,7 @@
 """`sfumato sweep`: one picture, one prompt, many settings; a labelled contact sheet and a table with the metrics."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from sfumato.cli.report import print_json, print_table, shown
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
+    from sfumato.api import Model
     from sfumato.api.sweep import Trial
     from sfumato.images import Picture
     from sfumato.methods.registry import Method
@@ -34,7 +35,11 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="what it shall show")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="sheet.png, table.csv, edits/")
     parser.add_argument(
-        "--grid", action="append", default=[], metavar="NAME=A,B", help="values of a parameter; give it several times"
+        "--grid",
+        action="append",
+        default=[],
+        metavar="NAME=A,B",
+        help="values (A;B: with commas) of a parameter; repeatable",
     )
     parser.add_argument(
         "--pareto", nargs="+", default=list(FIDELITY_AND_ADHERENCE), metavar="M", help="metrics; default: lpips clip"
@@ -53,19 +58,23 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Check, edit, measure; write the sheet, the table and the edits."""
+    from sfumato.api.sweep import grid_points
     from sfumato.methods.params import options_of
 
     method = find_method(arguments.method)
     fixed = given_options(arguments, options_of(method.params))
-    check_options(method.params, fixed)
     grid = parse_grid(arguments.grid, method)
-    _check_metrics(arguments.pareto, masked=arguments.mask is not None)
+    for point in grid_points(grid):
+        check_options(method.params, fixed | point)
+    masked = arguments.mask is not None
+    _check_metrics(arguments.pareto, masked=masked, text=True)
     picture, _ = read_picture(arguments.image, arguments.max_pixels)
     check_mask(arguments.mask, picture.size)
-    folder = _folder(arguments.out)
     model = load_model(arguments)
-    judge = load_judge(arguments, str(model.network.device))
-    trials = _tried(model, arguments, grid, fixed, judge)
+    _check_metrics(arguments.pareto, masked=masked, text=model.network.takes_text)
+    work = _sweep(model, arguments, grid, fixed)
+    folder = _folder(arguments.out)
+    trials = _tried(work, len(grid_points(grid)))
     best = _pareto(trials, arguments.pareto)
     _write(folder, picture, trials, best, arguments)
     rows = [_row(trial, on_front) for trial, on_front in zip(trials, best, strict=True)]
@@ -73,12 +82,13 @@ def run(arguments: Namespace) -> None:
         print_json({"method": arguments.method, "sheet": str(folder / "sheet.png"), "trials": rows})
     else:
         columns = [*grid, *arguments.pareto, "pareto"]
-        print_table([columns, *([_shown(row[name]) for name in columns] for row in rows)])
+        marked = [row | {"pareto": "*" if row["pareto"] else ""} for row in rows]
+        print_table([columns, *([shown(row[name]) for name in columns] for row in marked)])
         print(f"{folder / 'sheet.png'}, {folder / 'table.csv'}")
 
 
 def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
-    """NAME=A,B,... as values of the method's own types.
+    """NAME=A,B,... as values of the method's own types; NAME=A;B;... where the values hold commas.
 
     Raises:
         BadInput: not of that form, no parameter of the method, or a value of another type.
@@ -95,7 +105,8 @@ def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
         if name not in options or name in grid:
             again = "is given twice" if name in grid else f"is no parameter of {method.name}"
             raise BadInput(f"--grid: {name} {again}; there are {', '.join(options)}.")
-        grid[name] = [_value(each.strip(), options[name].type, name) for each in values.split(",")]
+        each = values.split(";" if ";" in values else ",")
+        grid[name] = [_value(text.strip(), options[name].type, name) for text in each]
     if not grid:
         raise BadInput("give at least one --grid, for example --grid skip=5,10,15 --grid strength=3,6,9.")
     return grid
@@ -110,11 +121,13 @@ def _value(text: str, kind: Any, name: str) -> Any:
         raise BadInput(f"--grid: {name} must be {what}, not {text!r}.") from None
 
 
-def _check_metrics(names: Sequence[str], *, masked: bool) -> None:
+def _check_metrics(names: Sequence[str], *, masked: bool, text: bool) -> None:
+    """Refuse metrics that cannot be measured without a mask, or by a model without text. Raises BadInput."""
     from sfumato.metrics import METRICS
 
     with_mask = [name for name in METRICS if name.startswith("outside_") or name == "clip_region"]
     known = [name for name in METRICS if not name.startswith("target_") and (masked or name not in with_mask)]
+    known = [name for name in known if text or not name.startswith("clip")]
     for name in names:
         if name not in known:
             raise BadInput(f"--pareto: there is no metric {name!r} here; choose among {', '.join(known)}.")
@@ -128,12 +141,11 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _tried(model: Any, arguments: Namespace, grid: dict[str, list[Any]], fixed: Any, judge: Any) -> list["Trial"]:
-    """Every trial, in the order of the grid."""
-    from sfumato.api.sweep import grid_points, sweep
+def _sweep(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fixed: Any) -> Iterator["Trial"]:
+    """Everything checked; the work is done where the trials are asked for."""
+    from sfumato.api.sweep import sweep
 
-    total = len(grid_points(grid))
-    work = sweep(
+    return sweep(
         model,
         arguments.image,
         arguments.source,
@@ -142,9 +154,13 @@ def _tried(model: Any, arguments: Namespace, grid: dict[str, list[Any]], fixed: 
         method=arguments.method,
         seed=arguments.seed,
         mask=arguments.mask,
-        judge=judge,
+        judge=load_judge(arguments, str(model.network.device)),
         **fixed,
     )
+
+
+def _tried(work: Iterator["Trial"], total: int) -> list["Trial"]:
+    """Every trial, in the order of the grid."""
     trials: list[Trial] = []
     with progress() as show:
         for trial in work:
@@ -161,10 +177,6 @@ def _pareto(trials: Sequence["Trial"], metrics: Sequence[str]) -> list[bool]:
 
 def _row(trial: "Trial", best: bool) -> dict[str, Any]:
     return {**trial.options, **trial.scores, "pareto": best, "file": f"edits/{trial.index:03d}.png"}
-
-
-def _shown(value: Any) -> str:
-    return ("*" if value else "") if isinstance(value, bool) else shown(value)
 
 
 def _write(

@@ -26,8 +26,13 @@ def translate(inversion: Inversion, right: int, down: int) -> Inversion:
     """
     if inversion.z is None:
         raise BadInput("An inversion without noise maps cannot be shifted: use edit-friendly or native-ddpm.")
-    height, width = inversion.x.shape[-2:]
-    if abs(right) >= width or abs(down) >= height:
-        raise BadInput(f"right and down must stay within the picture's {width} x {height} latents.")
+    check_move(right, down, (inversion.x.shape[-2], inversion.x.shape[-1]))
     x, z = (torch.roll(each, (down, right), (-2, -1)) for each in (inversion.x, inversion.z))
     return replace(inversion, x=x, z=z)
+
+
+def check_move(right: int, down: int, size: tuple[int, int]) -> None:
+    """Refuse a move by the whole picture or more; `size` is its height and width in latents. Raises BadInput."""
+    height, width = size
+    if abs(right) >= width or abs(down) >= height:
+        raise BadInput(f"right and down must stay within the picture's {width} x {height} latents.")

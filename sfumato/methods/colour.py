@@ -15,12 +15,14 @@ from PIL import ImageColor
 from torch import Tensor
 
 from sfumato.core.guidance import Guided
+from sfumato.core.schedule import Schedule
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
+from sfumato.core.step import sigma
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion, replay
 from sfumato.methods.edit_friendly import invert
-from sfumato.methods.params import Params, option
+from sfumato.methods.params import Params, PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.colour import TowardsColour
@@ -47,6 +49,29 @@ class ColourParams(Params):
         if self.first > self.last:
             raise BadInput(f"first must not be above last = {self.last}, not {self.first}.")
         rgb(self.colour)
+
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse a window that none of the run's noise maps lies in. Raises BadInput."""
+        moved = movable(network.schedule, self)
+        if not any(self.first <= t <= self.last for t in moved):
+            there = f"they are {shortened(moved)}" if moved else "skip fewer steps"
+            raise BadInput(
+                f"No timestep of the edit that adds noise lies between first = {self.first} and last = {self.last}: "
+                f"{there}."
+            )
+
+
+def movable(schedule: Schedule, params: ColourParams) -> list[int]:
+    """The timesteps of the edit that add noise, sigma_t > 0, largest first: those whose noise map counts."""
+    timesteps = schedule.timesteps(params.steps)
+    steps = list(zip(timesteps, schedule.previous(timesteps), strict=True))[params.skip :]
+    return [t for t, after in steps if sigma(schedule.abar(t), schedule.abar(after), params.eta) > 0]
+
+
+def shortened(numbers: Sequence[int]) -> str:
+    """At most ten numbers for a message, the middle ones left out."""
+    texts = [str(number) for number in numbers]
+    return ", ".join(texts if len(texts) <= 10 else [*texts[:5], "...", *texts[-4:]])
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

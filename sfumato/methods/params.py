@@ -4,14 +4,19 @@ The command line's flags, the checks and the contract tests are derived from the
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from sfumato.errors import BadInput
 from sfumato.models.prompt import Prompt
 
+if TYPE_CHECKING:
+    from sfumato.models.diffusion_model import DiffusionModel
+
 Stage = Literal["invert", "edit", "generate"]
+PromptPair: TypeAlias = tuple[Prompt, Prompt]
+"""What a picture shows, and what it shall show."""
 
 
 def option(
@@ -48,11 +53,14 @@ class Params:
 
     Attributes:
         needs_text: whether the method means nothing to a model without text input.
-        keeps_prompt: whether an edit without a target prompt is one under the source prompt.
     """
 
     needs_text: ClassVar[bool] = False
-    keeps_prompt: ClassVar[bool] = False
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """Whether an edit without a target prompt is one under the source prompt."""
+        return False
 
     def check(self) -> None:
         """Refuse values of the wrong type or out of range.
@@ -66,11 +74,17 @@ class Params:
         if steps is not None and skip is not None and skip >= steps:
             raise BadInput(f"skip must be between 0 and {steps - 1}, one less than the {steps} steps, not {skip}.")
 
-    def check_prompts(self, source: Prompt, target: Prompt) -> None:
-        """Refuse prompts of a picture that the parameters do not go with, a named word that is missing, say.
+    def check_run(self, network: "DiffusionModel", size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse what does not go with the model, the pictures or their prompts: a named word that is missing, say.
+
+        Args:
+            network: the model; nothing is evaluated.
+            size: height and width of the latents.
+            prompts: source and target of every picture; none for a model without text, or one whose text encoders
+                split prompts differently, so that words have no one place.
 
         Raises:
-            BadInput: names the parameter and the words that there are.
+            BadInput: names the parameter and what would do.
         """
 
 

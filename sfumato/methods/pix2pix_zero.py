@@ -27,17 +27,19 @@ from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
+from sfumato.files import printable
 from sfumato.inversion import Inversion, replay
 from sfumato.inversion.regularised import OFFICIAL, invert_regularised
 from sfumato.methods.inversions import INVERSIONS, InversionParams, network_of, source_of
 from sfumato.methods.inversions import invert as invert_as_named
-from sfumato.methods.params import option
+from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.prompt import Prompt
 from sfumato.shifts.attention_guidance import FollowAttention
-from sfumato.shifts.text_direction import MoveCondition, TextDirection, read_bank, templated, text_direction
+from sfumato.shifts.banks import check_bank, read_bank, templated
+from sfumato.shifts.text_direction import MoveCondition, TextDirection, text_direction
 
 Phrases = tuple[str, str]
 """What is replaced, and by what."""
@@ -93,7 +95,7 @@ class Pix2PixZeroParams(InversionParams):
         for before, after in (("source_word", "target_word"), ("source_bank", "target_bank")):
             if bool(getattr(self, before).strip()) != bool(getattr(self, after).strip()):
                 raise BadInput(f"Give {before} and {after} together: a direction leads from one to the other.")
-        if sum(map(bool, (self.source_word, self.source_bank, self.direction_file))) > 1:
+        if sum(map(bool, (self.source_word.strip(), self.source_bank, self.direction_file))) > 1:
             raise BadInput("Give the direction once: by words, by banks or by a file of a direction.")
         if self.direction_file:
             TextDirection.load(self.direction_file)
@@ -104,12 +106,31 @@ class Pix2PixZeroParams(InversionParams):
     @property
     def from_prompts(self) -> bool:
         """Whether the prompts say which direction."""
-        return not (self.source_word or self.source_bank or self.direction_file)
+        return not (self.source_word.strip() or self.source_bank or self.direction_file)
 
-    def check_prompts(self, source: Prompt, target: Prompt) -> None:
-        """Refuse prompts without words where they say which direction. Raises BadInput."""
-        if self.from_prompts and not (source.words and target.words):
+    @property
+    def keeps_prompt(self) -> bool:
+        """A target prompt is needed only where it says which direction."""
+        return not self.from_prompts
+
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse a direction of another model, and sentences or prompts that it cannot read. Raises BadInput."""
+        if self.direction_file:
+            TextDirection.load(self.direction_file).check_model(network.fingerprint())
+        for path in filter(None, (self.source_bank, self.target_bank)):
+            check_bank(network.towers, read_bank(path), f"The bank {printable(path)}")
+        for word in dict.fromkeys(self._words(prompts)):
+            check_bank(network.towers, templated(word), f'The built-in bank of "{word[:40]}"')
+
+    def _words(self, prompts: Sequence[PromptPair]) -> list[str]:
+        """What the built-in sentences are made of. Raises BadInput where the prompts shall say it and cannot."""
+        if not self.from_prompts:
+            return [word for word in (self.source_word, self.target_word) if word.strip()]
+        if not prompts:
+            raise BadInput("The two text encoders of this model split prompts differently: give words or banks.")
+        if not all(prompt.words for pair in prompts for prompt in pair):
             raise BadInput("A prompt has no words to find a direction from: give words, banks or a direction.")
+        return [word for pair in prompts for word in differing(*pair) if word]
 
 
 def differing(source: Prompt, target: Prompt) -> Phrases:
@@ -131,11 +152,7 @@ def differing(source: Prompt, target: Prompt) -> Phrases:
 def directions(
     network: DiffusionModel, source: Condition, target: Condition, params: Pix2PixZeroParams
 ) -> list[TextDirection]:
-    """The direction of every row, each computed once.
-
-    Raises:
-        BadInput: a saved one of another model, sentences that are too long, or prompts whose words are not known.
-    """
+    """The direction of every row, each computed once. Raises BadInput for a saved one of another model."""
     rows = len(source)
     if params.direction_file:
         saved = TextDirection.load(params.direction_file)
@@ -143,12 +160,10 @@ def directions(
         return [saved] * rows
     if params.source_bank:
         return [text_direction(network, read_bank(params.source_bank), read_bank(params.target_bank))] * rows
-    if params.source_word:
-        phrases = [(params.source_word, params.target_word)] * rows
-    elif source.prompts and target.prompts:
+    if params.from_prompts:
         phrases = [differing(a, b) for a, b in zip(source.prompts, target.prompts, strict=True)]
     else:
-        raise BadInput("The two text encoders of this model split prompts differently: give source and target word.")
+        phrases = [(params.source_word, params.target_word)] * rows
     found = {pair: text_direction(network, *map(templated, pair)) for pair in dict.fromkeys(phrases)}
     return [found[pair] for pair in phrases]
 

@@ -18,7 +18,7 @@ from sfumato.core.state import StepState
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion, replay_beside
 from sfumato.methods.inversions import InversionParams, invert, network_of, source_of
-from sfumato.methods.params import option
+from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.layout import decoder
@@ -39,6 +39,10 @@ class PlugAndPlayParams(InversionParams):
     attention_steps: float = option(
         0.5, "share of the steps in which the source's decoder self-attention is kept", stage="edit", low=0, high=1
     )
+
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse a network without the layers that are injected. Raises BadInput."""
+        injection(network, self)
 
 
 def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]:

@@ -18,7 +18,7 @@ from sfumato.core.state import StepState
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion, replay_beside
 from sfumato.methods.inversions import InversionParams, invert, network_of, source_of
-from sfumato.methods.params import option
+from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.attention import Layers
 from sfumato.models.condition import Condition
@@ -84,8 +84,16 @@ class PromptToPromptParams(InversionParams):
         """The words that local blend is about. Raises BadInput as `weights`."""
         return _parts(self.blend)
 
-    def check_prompts(self, source: Prompt, target: Prompt) -> None:
-        """Refuse words that are not there. Raises BadInput."""
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse words that are not there, and self-attention that is too fine for the picture. Raises BadInput."""
+        if not prompts:
+            raise BadInput("The two text encoders of this model split prompts differently, so words have no one place.")
+        for source, target in prompts:
+            self._check_words(source, target)
+        if self.self_steps:
+            coarse(network, size, self)
+
+    def _check_words(self, source: Prompt, target: Prompt) -> None:
         for word in self.weights():
             target.positions(word)
         for word in self.blended():
@@ -102,11 +110,9 @@ def control(
     """The shifts of the method, in order.
 
     Raises:
-        BadInput: the tokens' words are not known, or no self-attention layer is small enough.
+        BadInput: no self-attention layer is small enough.
     """
     assert target.tokens is not None
-    if not (source.prompts and target.prompts):
-        raise BadInput("The two text encoders of this model split prompts differently, so words have no one place.")
     size, tokens = (inversion.x.shape[-2], inversion.x.shape[-1]), target.tokens.shape[1]
     alignment = align(source.prompts, target.prompts, tokens, swap=params.swap)
     shifts: list[Shift] = []
@@ -114,13 +120,18 @@ def control(
         layers = tuple(name for name, _ in Layers(cross=True).of(network.unet))
         shifts.append(CarryMaps(layers, params.cross_steps, alignment))
     if params.self_steps:
-        small = attention_layers(network.unet, size, cross=False, most_queries=params.self_tokens)
-        shifts.append(CarryFeatures(queries_and_keys(small), params.self_steps, into_conditional))
+        layers = queries_and_keys(coarse(network, size, params))
+        shifts.append(CarryFeatures(layers, params.self_steps, into_conditional))
     if weights := params.weights():
         shifts.append(Reweight(token_weights(target.prompts, list(weights), list(weights.values()), tokens, 1.0)))
     if words := params.blended():
         shifts.append(_local_blend(network, inversion, source, target, words, params))
     return shifts
+
+
+def coarse(network: DiffusionModel, size: tuple[int, int], params: PromptToPromptParams) -> tuple[str, ...]:
+    """The self-attention layers that are carried for latents of that height and width. Raises BadInput for none."""
+    return attention_layers(network.unet, size, cross=False, most_queries=params.self_tokens)
 
 
 def _local_blend(

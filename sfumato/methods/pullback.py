@@ -10,7 +10,7 @@ later version of the paper (x-space guidance, arXiv 2307.12868).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,11 +22,13 @@ from sfumato.core.state import StepState
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, MoveLatent, Shot, parse_weights, shoot, shoot_straight
 from sfumato.geometry.basis import check_n, largest_rank, local_basis
+from sfumato.geometry.jacobian import Pool
 from sfumato.inversion import Inversion, replay
 from sfumato.methods.ddim import DDIMParams, invert
 from sfumato.methods.inversions import network_of
-from sfumato.methods.params import option
+from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
+from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.boost import QualityBoost
 
 RANK = 50
@@ -36,8 +38,6 @@ RANK = 50
 @dataclass(frozen=True)
 class PullbackParams(DDIMParams):
     """The paper's settings: no guidance, kappa = 0.99, tangent spaces of 50 dimensions."""
-
-    keeps_prompt: ClassVar[bool] = True
 
     strength: float = option(1.0, "guidance strength of the target prompt", stage="edit", low=0, high=100)
     direction: str = option(
@@ -65,6 +65,11 @@ class PullbackParams(DDIMParams):
     )
     chunk: int = option(16, "most rows in one pass of the Jacobian: bounds its memory", stage="edit", low=1, high=2**20)
 
+    @property
+    def keeps_prompt(self) -> bool:
+        """The direction is the edit: a target prompt may be beside it."""
+        return True
+
     def check(self) -> None:
         """Refuse values out of range, and directions that cannot be. Raises BadInput."""
         super().check()
@@ -77,6 +82,12 @@ class PullbackParams(DDIMParams):
                 raise BadInput(
                     f'direction must be a number between 1 and the rank, not "{name}"; names need a file of directions.'
                 )
+
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse directions of another model, timestep or size, and more of them than there are. Raises BadInput."""
+        if self.gamma:
+            t = network.schedule.timesteps(self.steps)[edited_step(self)]
+            planned(network, self, t, torch.empty(1, network.latent_channels, *size, device="meta"))
 
 
 def edited_step(params: PullbackParams) -> int:
@@ -112,22 +123,51 @@ def edit(
     yield from replay(guided, inversion, condition, skip=params.skip, shifts=[*moves, *shifts])
 
 
-def _move(guided: Guided, inversion: Inversion, params: PullbackParams, t: int) -> MoveLatent:
-    """What happens at timestep t, checked before anything is evaluated."""
-    network = network_of(guided)
-    x = inversion.x[0]
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which directions, and in which tangent spaces.
+
+    Attributes:
+        saved: those of a file, or None for the picture's own.
+        weights: of the directions by name or number.
+        numbers: of the picture's own.
+        pool: what becomes of the positions of the bottleneck.
+        rank: dimensions of a tangent space.
+    """
+
+    saved: Directions | None
+    weights: dict[str, float]
+    numbers: list[int]
+    pool: Pool
+    rank: int
+
+
+def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) -> Plan:
+    """The plan for timestep t and latents of the shape of x [b,c,h,w]; nothing is evaluated.
+
+    Raises:
+        BadInput: saved directions of another model, timestep or size, or a rank that the bottleneck cannot have.
+    """
     saved = Directions.load(params.directions) if params.directions else None
     if saved is not None:
         saved.check_fits(network, t, x.shape[1:])
-    pool = saved.pool if saved is not None else None if params.whole else "sum"
+    pool: Pool = saved.pool if saved is not None else None if params.whole else "sum"
     weights = parse_weights(params.direction)
-    f = BottleneckMap(network, t, None, pool, params.chunk)
     numbers = [int(name) for name in weights] if saved is None else [1]
+    f = BottleneckMap(network, t, None, pool, params.chunk)
     rank = params.rank or max(*numbers, min(RANK, largest_rank(f, x)))
     check_n(f, x, rank)
+    return Plan(saved, weights, numbers, pool, rank)
+
+
+def _move(guided: Guided, inversion: Inversion, params: PullbackParams, t: int) -> MoveLatent:
+    """What happens at timestep t."""
+    network = network_of(guided)
+    plan = planned(network, params, t, inversion.x[0])
+    saved, weights, numbers, rank = plan.saved, plan.weights, plan.numbers, plan.rank
 
     def shots(x: Tensor, condition: Any) -> Iterator[Shot]:
-        here = BottleneckMap(network, t, condition, pool, params.chunk)
+        here = BottleneckMap(network, t, condition, plan.pool, params.chunk)
         if params.kind == "random":
             v = gaussian_batch(x.shape[1:], inversion.seeds or [0] * len(x), step=numbers[0], tag="random direction")
             return shoot_straight(here, x, v.to(x), gamma=params.gamma, steps=params.shots)

@@ -15,9 +15,11 @@ from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
 from sfumato.inversion import Inversion, replay, translate
+from sfumato.inversion.translate import check_move
 from sfumato.methods.inversions import DETERMINISTIC, InversionParams, invert
-from sfumato.methods.params import option
+from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
+from sfumato.models.diffusion_model import DiffusionModel
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class ShiftParams(InversionParams):
         super().check()
         if self.inversion in DETERMINISTIC:
             raise BadInput(f"{self.inversion} has no noise maps to shift: use edit-friendly or native-ddpm.")
+
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse a move out of the picture. Raises BadInput."""
+        check_move(self.right, self.down, size)
 
 
 @method(

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,38 +24,11 @@ from sfumato.errors import BadInput
 from sfumato.files import printable, write_tensors
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.shifts.banks import check_size
 
-FORMAT = "sfumato.text-direction.1"
+FORMAT = "sfumato.text-direction.2"
 TOGETHER = 64
 """Sentences that are encoded at a time."""
-
-TEMPLATES = (
-    "{}",
-    "the {}",
-    "one {}",
-    "my {}",
-    "a photo of the {}",
-    "a close photo of the {}",
-    "a bright photo of the {}",
-    "a dark photo of the {}",
-    "a photo of the {} outdoors",
-    "a photo of the {} at home",
-    "this is the {}",
-    "here you see the {}",
-    "look at the {}",
-    "a drawing of the {}",
-    "a painting of the {}",
-    "an emoji of the {}",
-    "a small icon of the {}",
-    "the {} on white",
-    "{}, noto",
-    "{}, twemoji",
-    "{}, openmoji",
-    "{}, fluent-flat",
-    "{}, fxemoji",
-    "{}, emojitwo",
-)
-"""Sentences about a thing, for photographs and in the style of emoji captions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +39,15 @@ class TextDirection:
         tokens: [n,d].
         pooled: [p], for models with a pooled vector.
         model: fingerprint of the model whose text encoders it comes from.
-        sentences: how many the source's and the target's bank had.
+        source: the sentences that it leads away from.
+        target: the sentences that it leads to.
     """
 
     tokens: Float[Tensor, "n d"]
     pooled: Float[Tensor, " p"] | None
     model: str
-    sentences: tuple[int, int]
+    source: tuple[str, ...]
+    target: tuple[str, ...]
 
     def check_model(self, fingerprint: str) -> None:
         """Refuse to move the condition of another model.
@@ -88,7 +64,7 @@ class TextDirection:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, which is there whole or not at all. Raises BadInput where it cannot be."""
         tensors = {"tokens": self.tokens} | ({} if self.pooled is None else {"pooled": self.pooled})
-        header = {"model": self.model, "sentences": self.sentences}
+        header = {"model": self.model, "source": self.source, "target": self.target}
         write_tensors(path, tensors, {"format": FORMAT, "sfumato": json.dumps(header)})
 
     @staticmethod
@@ -108,8 +84,8 @@ class TextDirection:
                     raise BadInput(f"{name} is a safetensors file, but holds no text direction of this version.")
                 header = json.loads(metadata["sfumato"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                before, after = header["sentences"]
-                found = TextDirection(tensors["tokens"], tensors.get("pooled"), str(header["model"]), (before, after))
+                source, target = (_sentences(header[name]) for name in ("source", "target"))
+                found = TextDirection(tensors["tokens"], tensors.get("pooled"), str(header["model"]), source, target)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             if isinstance(error, BadInput):
                 raise
@@ -118,6 +94,15 @@ class TextDirection:
         if not all(part.ndim == ndim and bool(part.isfinite().all()) for part, ndim in parts):
             raise BadInput(f"{name} holds no text direction, or is damaged: find it again.")
         return found
+
+
+def holds_text_direction(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it holds a direction of text; its content is not looked at."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
 
 
 @torch.no_grad()
@@ -131,28 +116,7 @@ def text_direction(network: DiffusionModel, source: Sequence[str], target: Seque
         raise BadInput(f"{network.name or 'This model'} has no text input, so there are no directions of text.")
     (tokens, pooled), (other, pooled_other) = (_means(network, bank) for bank in (source, target))
     apart = None if pooled is None or pooled_other is None else pooled_other - pooled
-    return TextDirection(other - tokens, apart, network.fingerprint(), (len(source), len(target)))
-
-
-def templated(word: str) -> list[str]:
-    """The built-in sentences about a word, or several."""
-    return [template.format(word) for template in TEMPLATES]
-
-
-def read_bank(path: str | os.PathLike[str]) -> list[str]:
-    """The sentences of a text file, one a line; empty lines are passed over.
-
-    Raises:
-        BadInput: no such file, not UTF-8, or fewer than two sentences.
-    """
-    name = printable(path)
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise BadInput(f"The bank {name} cannot be read: give a text file (UTF-8) with one sentence a line.") from error
-    sentences = [line.strip() for line in lines if line.strip()]
-    _check_bank(sentences, f"The bank {name}")
-    return sentences
+    return TextDirection(other - tokens, apart, network.fingerprint(), tuple(source), tuple(target))
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,13 +144,15 @@ class MoveCondition(Shift):
 
 def _means(network: DiffusionModel, bank: Sequence[str]) -> tuple[Tensor, Tensor | None]:
     """The mean tokens [n,d] and pooled vector [p] of a bank, float32."""
-    _check_bank(bank, "A bank")
+    check_size(bank, "A bank")
     parts = [network.condition(bank[first : first + TOGETHER]) for first in range(0, len(bank), TOGETHER)]
     every = Condition.cat(parts)
     assert every.tokens is not None
     return every.tokens.float().mean(dim=0), None if every.pooled is None else every.pooled.float().mean(dim=0)
 
 
-def _check_bank(sentences: Sequence[str], name: str) -> None:
-    if len(sentences) < 2:
-        raise BadInput(f"{name} needs at least 2 sentences, one a line, and has {len(sentences)}.")
+def _sentences(saved: Any) -> tuple[str, ...]:
+    """A bank as JSON gives it back. Raises ValueError for anything else."""
+    if not isinstance(saved, list) or not all(isinstance(sentence, str) for sentence in saved):
+        raise ValueError("not a list of sentences")
+    return tuple(saved)

@@ -5,6 +5,7 @@ The model named here does not exist: a sentence about anything else shows that t
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,10 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(sfumato, typed, tiny_sd_fo
     assert sorted(os.listdir()) == before
 
 
+WORDS = ("--method", "pix2pix-zero", "--source-word", "cat")
+BANKS = ("--method", "pix2pix-zero", "--source-bank", "two.txt")
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -124,13 +129,34 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(sfumato, typed, tiny_sd_fo
         (("--to", "green", "--skip", 500), "skip must be between 0 and"),
         (("--to", "green " * 100), "token"),
         (("--to", "green", "--negative", "red " * 100), "token"),
+        (("--to", "green", "--mask-words", "star"), '"star" of mask_words is in neither prompt'),
+        (("--to", "green", "--mask-words", "green,,red"), "leave out what is empty"),
+        (("--to", "green", "--auto", "--mask-words", "star"), '"star" of mask_words is in neither prompt'),
+        (("--to", "green", "--method", "prompt-to-prompt", "--reweight", "star=2"), 'its words are "green"'),
+        (("--to", "green", "--method", "prompt-to-prompt", "--self-tokens", 1), "allow at least 12"),
+        (("--to", "green", "--method", "shift", "--right", 8), "must stay within the picture's 8 x 6 latents"),
+        (("--to", "green", "--method", "colour", "--first", 2, "--last", 9), "they are 801, 601, 401, 201, 1."),
+        (("--method", "pullback", "--rank", 17), "n must be between 1 and 16"),
+        (("--method", "pullback", "--auto"), "--auto chooses by how well the edit fits --to"),
+        (("--to", "<|endoftext|>", "--method", "pix2pix-zero"), "has no words"),
+        ((*WORDS, "--target-word", "<|endoftext|>"), "sentence without words for this model"),
+        ((*WORDS, "--target-word", "dog " * 80), 'built-in bank of "dog dog'),
+        ((*BANKS, "--target-bank", "one.txt"), "one.txt needs at least 2 sentences"),
+        (
+            (*BANKS, "--target-bank", "long.txt"),
+            "long.txt has a sentence of 100 tokens but this model reads at most 75",
+        ),
     ],
 )
 def test_what_only_the_model_knows_is_refused_before_any_work(sfumato, tiny_sd_folder, monkeypatch, words, complaint):
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
+    Path("long.txt").write_text("a dog\n" + "dog " * 100)
+    Path("one.txt").write_text("a dog\n")
+    Path("two.txt").write_text("a cat\nred cat\n")
     run = sfumato(
         "edit",
         "photo.png",
+        *((), ("--from", "red"))["--from" not in words],
         *words,
         "-o",
         "out.png",

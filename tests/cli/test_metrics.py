@@ -80,6 +80,7 @@ def test_mistakes_are_one_sentence_before_any_network_is_loaded(sfumato, pair, m
     assert "small.png" in sfumato("metrics", "photo.png", "edit.png", "--target", "small.png").refused()
     assert "--to" in sfumato("metrics", "photo.png", "edit.png", "--from", "red apple").refused()
     assert "nowhere.png" in sfumato("metrics", "photo.png", "nowhere.png").refused()
+    assert "--to is empty" in sfumato("metrics", "photo.png", "edit.png", "--to", " ").refused()
 
 
 def test_networks_that_cannot_be_used(sfumato, pair, clip):
@@ -87,3 +88,6 @@ def test_networks_that_cannot_be_used(sfumato, pair, clip):
     assert "lpips" in sfumato("metrics", "photo.png", "edit.png", "--clip", clip, "--lpips", "vgg").refused().lower()
     long = "a very long story " * 30
     assert "shorten" in sfumato("metrics", "photo.png", "edit.png", "--clip", clip, "--to", long).refused()
+    for words in (("--to", "<|endoftext|>"), ("--from", "<|endoftext|>", "--to", "apple")):
+        refused = sfumato("metrics", "photo.png", "edit.png", "--clip", clip, *words).refused()
+        assert f'{words[0]} "<|endoftext|>" has no words' in refused

@@ -66,20 +66,43 @@ def test_one_inversion_for_settings_of_the_edit(tiny_sd_folder):
         (("--grid", "skip=1,x"), "whole number"),
         (("--grid", "skip=1,7"), "between 0 and 4"),
         (("--grid", "exact=maybe"), "true or false"),
+        (("--grid", "skip=1,2,1"), "skip = 1 more than once"),
+        (("--grid", "blend=star", "--method", "prompt-to-prompt"), "neither prompt"),
+        (("--grid", "reweight=green=2,apple=1;star=3", "--method", "prompt-to-prompt"), '"star" is not in the prompt'),
+        (("--grid", "first=300,900", "--last", 950, "--method", "colour"), "lies between first = 900 and last = 950"),
+        (("--grid", "target_word=dog,star", "--method", "pix2pix-zero"), "source_word and target_word together"),
         (("--grid", "skip=1", "--skip", 2), "skip is in the grid already"),
         (("--grid", "skip=1", "--pareto", "beauty"), "no metric 'beauty'"),
         (("--grid", "skip=1", "--pareto", "outside_mse"), "no metric 'outside_mse'"),
         (
-            ("--grid", "strength=" + ",".join(map(str, range(40))), "--grid", "eta=" + "0.5," * 39 + "1"),
+            (
+                "--grid",
+                "strength=" + ",".join(map(str, range(40))),
+                "--grid",
+                "eta=" + ",".join(f"0.{n}" for n in range(10, 50)),
+            ),
             "1600 settings",
         ),
     ],
 )
 def test_bad_grids_are_refused_before_any_work(run, words, sentence):
+    assert sentence in run(*words).refused()
+    assert not Path("out").exists()
+
+
+def test_texts_with_commas_and_halves_of_a_pair(run):
+    words = ("--method", "prompt-to-prompt", "--grid", "reweight=;green=2,apple=0.5", "--grid", "swap=yes,no")
     outcome = run(*words)
-    assert outcome.code == 2
-    assert sentence in outcome.err
-    assert len(outcome.err.splitlines()) == 1
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[3].split()[:2] == ["green=2,apple=0.5", "True"]
+    words = ("--method", "pix2pix-zero", "--source-word", "red", "--grid", "target_word=green,blue", "--guidance", 0)
+    assert run(*words).code == 0
+
+
+def test_without_text_there_is_no_adherence(sfumato, tiny_ddpm_folder):
+    words = ("sweep", "photo.png", "-o", "out", "--steps", 3, "--grid", "skip=1,2", "--model", tiny_ddpm_folder)
+    assert "no metric 'clip' here; choose among mse, psnr" in sfumato(*words).refused()
+    assert sfumato(*words, "--pareto", "lpips", "mse").code == 0
 
 
 def test_pareto_against_its_definition():

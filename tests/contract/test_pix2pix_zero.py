@@ -6,7 +6,8 @@ import pytest
 from sfumato.api import Model
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import INVERSIONS
-from sfumato.shifts.text_direction import templated, text_direction
+from sfumato.shifts.banks import templated
+from sfumato.shifts.text_direction import text_direction
 from tests.tiny import tiny_picture
 
 PICTURE = tiny_picture(32, 24)

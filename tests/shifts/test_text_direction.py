@@ -8,14 +8,8 @@ from sfumato.methods.pix2pix_zero import differing
 from sfumato.models.load import load_model
 from sfumato.models.text import read
 from sfumato.shifts import text_direction as module
-from sfumato.shifts.text_direction import (
-    TEMPLATES,
-    MoveCondition,
-    TextDirection,
-    read_bank,
-    templated,
-    text_direction,
-)
+from sfumato.shifts.banks import TEMPLATES, read_bank, templated
+from sfumato.shifts.text_direction import MoveCondition, TextDirection, text_direction
 
 CATS = ["red cat", "blue cat", "cat face", "one cat on a tree"]
 DOGS = ["red dog", "dog star", "dog"]
@@ -52,7 +46,7 @@ def test_the_difference_of_mean_states(model, monkeypatch):
     assert (found.pooled is None) == (pooled is None)
     if pooled is not None:
         assert torch.allclose(found.pooled, pooled_after - pooled, atol=1e-5)
-    assert found.sentences == (4, 3)
+    assert (found.source, found.target) == (tuple(CATS), tuple(DOGS))
     assert not text_direction(model, CATS, CATS).tokens.any()
 
 
@@ -73,7 +67,7 @@ def test_saved_and_read_again(model, sd, tmp_path):
     again = TextDirection.load(tmp_path / "d.safetensors")
     assert torch.equal(again.tokens, found.tokens)
     assert (again.pooled is None) == (found.pooled is None)
-    assert (again.model, again.sentences) == (model.fingerprint(), (4, 3))
+    assert (again.model, again.source, again.target) == (model.fingerprint(), tuple(CATS), tuple(DOGS))
     again.check_model(model.fingerprint())
     if model.fingerprint() != sd.fingerprint():
         with pytest.raises(BadInput, match="another model"):
@@ -87,7 +81,7 @@ def test_files_that_hold_no_direction(sd, tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(BadInput, match="damaged"):
         TextDirection.load(path)
-    TextDirection(torch.full((3, 2), torch.nan), None, "", (2, 2)).save(path)
+    TextDirection(torch.full((3, 2), torch.nan), None, "", ("a", "b"), ("c", "d")).save(path)
     with pytest.raises(BadInput, match="damaged"):
         TextDirection.load(path)
     text_direction(sd, CATS, DOGS).save(path)

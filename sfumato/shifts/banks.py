@@ -1,0 +1,88 @@
+"""Banks of sentences, between which directions of text lead (pix2pix-zero, arXiv 2302.03027, section 3.1)."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfumato.errors import BadInput
+from sfumato.files import printable, write_text
+from sfumato.models.text import TextTower
+
+TEMPLATES = (
+    "{}",
+    "the {}",
+    "one {}",
+    "my {}",
+    "a photo of the {}",
+    "a close photo of the {}",
+    "a bright photo of the {}",
+    "a dark photo of the {}",
+    "a photo of the {} outdoors",
+    "a photo of the {} at home",
+    "this is the {}",
+    "here you see the {}",
+    "look at the {}",
+    "a drawing of the {}",
+    "a painting of the {}",
+    "an emoji of the {}",
+    "a small icon of the {}",
+    "the {} on white",
+    "{}, noto",
+    "{}, twemoji",
+    "{}, openmoji",
+    "{}, fluent-flat",
+    "{}, fxemoji",
+    "{}, emojitwo",
+)
+"""Sentences about a thing, for photographs and in the style of emoji captions."""
+
+
+def templated(word: str) -> list[str]:
+    """The built-in sentences about a word, or several."""
+    return [template.format(word) for template in TEMPLATES]
+
+
+def read_bank(path: str | os.PathLike[str]) -> list[str]:
+    """The sentences of a text file, one a line; empty lines are passed over.
+
+    Raises:
+        BadInput: no such file, not UTF-8, or fewer than two sentences.
+    """
+    name = printable(path)
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"The bank {name} cannot be read: give a text file (UTF-8) with one sentence a line.") from error
+    sentences = [line.strip() for line in lines if line.strip()]
+    check_size(sentences, f"The bank {name}")
+    return sentences
+
+
+def write_bank(path: str | os.PathLike[str], sentences: Sequence[str]) -> None:
+    """What `read_bank` reads. Raises BadInput where it cannot be written."""
+    write_text(path, "".join(f"{sentence}\n" for sentence in sentences))
+
+
+def check_size(sentences: Sequence[str], name: str) -> None:
+    """Refuse a bank of fewer than two sentences. Raises BadInput, which begins with the name."""
+    if len(sentences) < 2:
+        raise BadInput(f"{name} needs at least 2 sentences, one a line, and has {len(sentences)}.")
+
+
+def check_bank(towers: Sequence[TextTower], sentences: Sequence[str], name: str) -> None:
+    """Refuse a bank that a model's text encoders cannot read, before anything is encoded.
+
+    Raises:
+        BadInput: fewer than two sentences; one that is longer than the encoders read, or has no words for them.
+    """
+    check_size(sentences, name)
+    for tower in towers:
+        for sentence in sentences:
+            read = tower.read(sentence)
+            if len(read.ids) > tower.context:
+                raise BadInput(
+                    f"{name} has a sentence of {len(read.ids) - 2} tokens but this model reads at most "
+                    f'{tower.context - 2}: shorten "{sentence[:40]}...".'
+                )
+            if not read.words:
+                raise BadInput(f'{name} has a sentence without words for this model: change or drop "{sentence}".')
