@@ -1,45 +1,55 @@
-"""Ways to edit one real image by text, each with its own copy of the same weights."""
+"""Ways to edit one real image by text."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.loops import EDIT_FRIENDLY, Loop, Scene
 from papers.ddpm_noise_space import official
 from sfumato.api import Model
 from sfumato.bench.contenders import Contender, LeditsPP, SDEdit, Task
 from sfumato.images import pad_to_grid, read_image, to_tensor, to_uint8
+from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
 
 
-class Sfumato:
-    """This package through its Python interface: edit-friendly inversion, all noise maps, batches over timesteps."""
+class Ours:
+    """A method of this package through its Python interface.
 
-    exact = False
+    Args:
+        task: the edit; its steps and its strength are the method's, too.
+        network: what edits.
+        method: the method's name.
+        options: its other options.
+    """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        network = load_model(task.folder, task.device)
+    def __init__(self, task: Task, network: DiffusionModel, method: str, **options: Any) -> None:
+        self.task, self.method, self.options = task, method, options
         self.model, self.unet = Model(network), network.unet
 
     def invert(self) -> None:
         """All steps."""
         task = self.task
         self.inverted = self.model.invert(
-            task.image,
-            task.source,
-            steps=task.steps,
-            skip=task.skip,
-            eta=1.0,
-            source_strength=task.source_strength,
-            seed=task.seed,
-            exact=self.exact,
+            task.image, task.source, method=self.method, steps=task.steps, seed=task.seed, **self.options
         )
 
     def edit(self) -> Image.Image:
         """From T - skip."""
         return self.inverted.edit(self.task.target, strength=self.task.strength, residual=False).images[0]
+
+
+class Sfumato(Ours):
+    """Edit-friendly inversion, all noise maps, batches over timesteps."""
+
+    exact = False
+
+    def __init__(self, task: Task) -> None:
+        options = {"skip": task.skip, "eta": 1.0, "source_strength": task.source_strength, "exact": self.exact}
+        super().__init__(task, load_model(task.folder, task.device), "edit-friendly", **options)
 
     def reconstruction_error(self) -> Tensor:
         """From T."""
@@ -54,37 +64,50 @@ class SfumatoExact(Sfumato):
     exact = True
 
 
-class Sequential:
-    """The authors' algorithm as their code runs it: two calls of one row for each guidance pair."""
+class Official:
+    """An official algorithm as its code runs it, on a network of this package."""
 
-    def __init__(self, task: Task) -> None:
-        self.task, self.network = task, load_model(task.folder, task.device)
-        self.unet = self.network.unet
+    def __init__(self, task: Task, network: DiffusionModel, loop: Loop) -> None:
+        self.task, self.network, self.unet, self.loop = task, network, network.unet, loop
 
     @torch.no_grad()
     def invert(self) -> None:
         """All steps."""
         task = self.task
-        pixels, self.padding = pad_to_grid(to_tensor(read_image(task.image)), self.network.multiple)
+        pixels, _ = pad_to_grid(to_tensor(read_image(task.image)), self.network.multiple)
         self.x0 = self.network.encode(pixels.to(task.device))
-        guidance = self._guidance(task.source, task.source_strength)
-        self.inversion = official.invert(guidance, self.x0, steps=task.steps, seed=task.seed)
+        source, target, empty = (self.network.condition(prompt) for prompt in (task.source, task.target, ""))
+        self.scene = Scene(
+            self.network,
+            source,
+            target,
+            empty,
+            steps=task.steps,
+            skip=task.skip,
+            source_strength=task.source_strength,
+            strength=task.strength,
+            seed=task.seed,
+        )
+        self.inversion = self.loop.invert(self.scene, self.x0)
 
     @torch.no_grad()
     def edit(self) -> Image.Image:
-        """From T - skip."""
-        guidance = self._guidance(self.task.target, self.task.strength)
-        *_, last = official.replay(guidance, self.inversion, skip=self.task.skip)
-        return Image.fromarray(to_uint8(self.network.decode(last)))
+        """From T - skip, or from T; see `Scene`."""
+        return Image.fromarray(to_uint8(self.network.decode(self.loop.edit(self.scene, self.inversion))))
+
+
+class Sequential(Official):
+    """The edit-friendly authors' loop: two calls of one row for each guidance pair."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, load_model(task.folder, task.device), EDIT_FRIENDLY)
 
     def reconstruction_error(self) -> Tensor:
         """From T."""
-        *_, last = official.replay(self._guidance(self.task.source, self.task.source_strength), self.inversion)
+        scene = self.scene
+        guidance = official.Guidance(scene.network, scene.source, scene.empty, scene.source_strength)
+        *_, last = official.replay(guidance, self.inversion)
         return last.double() - self.x0.double()
-
-    def _guidance(self, prompt: str, strength: float) -> official.Guidance:
-        condition, negative = self.network.condition(prompt), self.network.condition("")
-        return official.Guidance(self.network, condition, negative, strength)
 
 
 CONTENDERS: dict[str, Callable[[Task], Contender]] = {
