@@ -1,6 +1,6 @@
-"""Global directions of a model: sampled latents in, named directions out."""
+"""Global directions of a model: sampled latents in, named directions out; or words in, a direction of text out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ from sfumato.api.arguments import check_prompts, check_seeds, height_and_width, 
 from sfumato.api.group import at_once, guided
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, Pool, find_directions
-from sfumato.geometry.basis import check_n
-from sfumato.geometry.directions import Kind, check_names
+from sfumato.geometry.directions import Kind
 from sfumato.geometry.jacobian import CHUNK
-from sfumato.methods.generate import GenerateParams, generate
+from sfumato.geometry.search import check_search
+from sfumato.methods.generate import GenerateParams, first_latent, generate
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.shifts.banks import check_bank, templated
+from sfumato.shifts.text_direction import TextDirection, text_direction
 
 if TYPE_CHECKING:
     from sfumato.api.model import Model
@@ -34,7 +36,9 @@ def find(
     whole: bool = False,
     size: int | tuple[int, int] | None = None,
     seed: int = 0,
+    strength: float | None = None,
     chunk: int = CHUNK,
+    tell: Callable[[str, int, int], None] | None = None,
 ) -> Directions:
     """Directions that latents of many generated pictures share.
 
@@ -50,13 +54,15 @@ def find(
         whole: keep the positions of the bottleneck instead of their sum.
         size: (width, height) of the pictures in pixels; directions belong to one size.
         seed: of the first sample; the others count upwards.
+        strength: guidance of the run that draws the latents, which matters below t = T; the model's own default.
         chunk: most rows in one pass of the Jacobian.
+        tell: called with what is being done, how many samples it is done for, and of how many.
 
     Raises:
         BadInput: anything that cannot be used, before any evaluation.
     """
     network = model.network
-    given = {} if steps is None else {"steps": steps}
+    given = {name: value for name, value in (("steps", steps), ("strength", strength)) if value is not None}
     params = resolve(network, GenerateParams, given, stages=("generate",), section="generate", what="directions")
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise BadInput(f"There must be at least 2 samples, not {samples!r}.")
@@ -68,13 +74,59 @@ def find(
     timesteps = network.schedule.timesteps(params.steps)
     step = min(round((1 - time) * params.steps), params.steps - 1)
     pool: Pool = None if whole else "sum"
-    check_n(BottleneckMap(network, timesteps[step], None, pool, chunk), torch.empty(1, *latent, device="meta"), n)
-    check_names(names)
-    parts = list(sample_latents(network, texts, latent, params, step, seed))
+    shape = torch.empty(samples, *latent, device="meta")
+    check_search(BottleneckMap(network, timesteps[step], None, pool, chunk), shape, n, kind, names)
+
+    def told(what: str, done: int) -> None:
+        if tell is not None:
+            tell(what, done, samples)
+
+    parts: list[Tensor] = []
+    for part in sample_latents(network, texts, latent, params, step, seed):
+        parts.append(part)
+        told("latent", sum(map(len, parts)))
     pixels = latent[1] * network.factor, latent[2] * network.factor
     f = BottleneckMap(network, timesteps[step], network.condition(texts, size=pixels), pool, chunk)
-    x, run = torch.cat(parts), {"steps": params.steps, "step": step}
-    return find_directions(f, x, n, **run, kind=kind, names=names, prompts=prompts)
+    return find_directions(
+        f,
+        torch.cat(parts),
+        n,
+        steps=params.steps,
+        step=step,
+        kind=kind,
+        names=names,
+        prompts=prompts,
+        tell=lambda done: told("basis", done),
+    )
+
+
+def between(model: "Model", source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
+    """The direction of text from one word, or bank of sentences, to another, for pix2pix-zero.
+
+    Save it with `save(path)`, and edit with `direction_file=path`.
+
+    Args:
+        model: a loaded model.
+        source: what is replaced: a word, of which the built-in sentences are made, or at least two sentences.
+        target: what replaces it.
+
+    Raises:
+        BadInput: a model without text; fewer than two sentences, or some that the model cannot read.
+    """
+    network = model.network
+    if not network.takes_text:
+        raise BadInput(f"{network.name or 'This model'} has no text input, so there are no directions of text.")
+    return text_direction(network, _bank(network, source, "source"), _bank(network, target, "target"))
+
+
+def _bank(network: DiffusionModel, given: str | Sequence[str], side: str) -> list[str]:
+    """The sentences. Raises BadInput as `check_bank`."""
+    if isinstance(given, str):
+        bank, name = templated(given), f'The built-in bank of "{given[:40]}"'
+    else:
+        bank, name = list(given), f"The {side} bank"
+    check_bank(network.towers, bank, name)
+    return bank
 
 
 def sample_latents(
@@ -92,7 +144,7 @@ def sample_latents(
         prompts: one per sample.
         latent: shape of one latent.
         params: of the run.
-        step: index, from 0 (x_T, which needs no evaluation if it is the first).
+        step: index, from 0, which is x_T and needs no evaluation.
         seed: of the first sample.
     """
     size = latent[1] * network.factor, latent[2] * network.factor
@@ -101,6 +153,11 @@ def sample_latents(
         texts = list(prompts[first : first + largest])
         seeds = [seed + first + row for row in range(len(texts))]
         guidance = guided(network, [params.strength] * len(texts), size)
+        if step == 0:
+            yield first_latent(guidance, latent, seeds, network.device)
+            continue
         condition = network.condition(texts, size=size)
         states = generate(guidance, latent, condition, params, seeds=seeds, device=network.device)
-        yield next(islice(states, step, None)).x_t
+        last = next(islice(states, step - 1, None)).x_prev
+        assert last is not None
+        yield last

@@ -1,19 +1,26 @@
-"""`sfumato directions`: directions without labels, found once and applied to any picture."""
+"""`sfumato directions`: directions without labels or between words, found once and applied to any picture."""
 
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfumato.cli.described import described, print_directions
+from sfumato.cli.banks import bank, bank_flags, text, text_flags
+from sfumato.cli.described import described, described_text, load_directions, print_directions
 from sfumato.cli.directed import apply, apply_flags, show, show_flags
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.parser import CommandParser, real, size, suggestion, whole
+from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table
 from sfumato.errors import BadInput
 
 #: Action -> its usage and one line.
 ACTIONS = {
     "find": ("-o FILE [options]", "find directions that many generated pictures share"),
+    "text": (
+        "-o FILE --source-word TEXT --target-word TEXT",
+        "find the direction between two words or banks of sentences",
+    ),
+    "bank": ("WORD -o FILE", "write the built-in sentences about a word, to be changed by hand"),
     "list": ("FILE|FOLDER ... [--json]", "what files hold"),
     "show": ("FILE [IMAGE -o SHEET] [options]", "a file's directions, and what each does to a picture"),
     "name": ("FILE OLD=NEW ...", "give directions names"),
@@ -33,14 +40,30 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         parser.example("sfumato directions find -o d.safetensors", "sfumato directions find --help")
         return
     parser.description = f"{ACTIONS[action][1][0].upper()}{ACTIONS[action][1][1:]}."
-    flags = {"find": _find_flags, "list": _list_flags, "show": show_flags, "name": _name_flags, "apply": apply_flags}
+    flags = {
+        "find": _find_flags,
+        "text": text_flags,
+        "bank": bank_flags,
+        "list": _list_flags,
+        "show": show_flags,
+        "name": _name_flags,
+        "apply": apply_flags,
+    }
     flags[action](parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: Namespace) -> None:
     """Do what the action says."""
-    actions = {"find": _find, "list": _list, "show": show, "name": _name, "apply": apply}
+    actions = {
+        "find": _find,
+        "text": text,
+        "bank": bank,
+        "list": _list,
+        "show": show,
+        "name": _name,
+        "apply": apply,
+    }
     if arguments.action not in actions:
         raise BadInput(f"directions has no action {arguments.action!r}{suggestion(arguments.action, actions)}")
     actions[arguments.action](arguments)
@@ -58,6 +81,7 @@ def _find_flags(parser: CommandParser) -> None:
     parser.add_argument("--whole", action="store_true", help="keep the positions of the bottleneck")
     parser.add_argument("--size", type=size, metavar="WxH", help="pixels, 64 or 96x64; default the model's own")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first sample; default 0")
+    parser.add_argument("--strength", type=real(0, 100), metavar="N", help="guidance of the run; default the model's")
     parser.add_argument("--chunk", type=whole(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
     add_model(parser)
     parser.example('sfumato directions find --prompt "woman, noto" "man, noto" -o people.safetensors')
@@ -69,20 +93,23 @@ def _find(arguments: Namespace) -> None:
     if arguments.out.suffix.lower() != ".safetensors" or not arguments.out.absolute().parent.is_dir():
         raise BadInput(f"{arguments.out}: directions are written to a .safetensors file in a folder that exists.")
     model = load_model(arguments)
-    found = find(
-        model,
-        arguments.prompt,
-        n=arguments.n,
-        samples=arguments.samples,
-        time=arguments.time,
-        steps=arguments.steps,
-        kind=arguments.kind,
-        names=arguments.names,
-        whole=arguments.whole,
-        size=arguments.size,
-        seed=arguments.seed,
-        chunk=arguments.chunk,
-    )
+    with progress() as show:
+        found = find(
+            model,
+            arguments.prompt,
+            n=arguments.n,
+            samples=arguments.samples,
+            time=arguments.time,
+            steps=arguments.steps,
+            kind=arguments.kind,
+            names=arguments.names,
+            whole=arguments.whole,
+            size=arguments.size,
+            seed=arguments.seed,
+            strength=arguments.strength,
+            chunk=arguments.chunk,
+            tell=lambda what, done, total: show(done, total, f"{what} {done}/{total}"),
+        )
     found.save(arguments.out)
     print_directions(arguments.out, found, arguments.json)
 
@@ -94,27 +121,37 @@ def _list_flags(parser: CommandParser) -> None:
 
 def _list(arguments: Namespace) -> None:
     from sfumato.geometry import Directions
+    from sfumato.shifts.text_direction import TextDirection, holds_text_direction
 
-    found = [(path, Directions.load(path)) for path in _files(arguments.paths)]
-    if arguments.json:
-        print_json({"files": [described(path, each) for path, each in found]})
-        return
-    rows = [["file", "kind", "timestep", "samples", "directions"]]
-    for path, each in found:
-        rows.append([str(path), each.kind, str(each.t), str(each.samples), ", ".join(each.names)])
-    print_table(rows)
+    rows, files = [["file", "kind", "timestep", "samples", "directions"]], []
+    for path in _files(arguments.paths):
+        if holds_text_direction(path):
+            text = TextDirection.load(path)
+            counts = f"{len(text.source)}, {len(text.target)}"
+            rows.append([str(path), "text", "every", counts, f"{text.source[0]} -> {text.target[0]}"])
+            files.append(described_text(path, text))
+        else:
+            found = Directions.load(path)
+            rows.append([str(path), found.kind, str(found.t), str(found.samples), ", ".join(found.names)])
+            files.append(described(path, found))
+    print_json({"files": files}) if arguments.json else print_table(rows)
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
     """The files named, and those in the folders named. Raises BadInput where there are none."""
     from sfumato.geometry.directions import holds_directions
+    from sfumato.shifts.text_direction import holds_text_direction
 
     found: list[Path] = []
     for path in paths:
-        inside = sorted(each for each in path.glob("*.safetensors") if holds_directions(each)) if path.is_dir() else []
-        if path.is_dir() and not inside:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        every = sorted(path.glob("*.safetensors"))
+        inside = [each for each in every if holds_directions(each) or holds_text_direction(each)]
+        if not inside:
             raise BadInput(f"{path} holds no files of directions.")
-        found += inside or [path]
+        found += inside
     return found
 
 
@@ -125,9 +162,7 @@ def _name_flags(parser: CommandParser) -> None:
 
 
 def _name(arguments: Namespace) -> None:
-    from sfumato.geometry import Directions
-
     names = dict(each.partition("=")[::2] for each in arguments.names)
-    renamed = Directions.load(arguments.file).renamed(names)
+    renamed = load_directions(arguments.file).renamed(names)
     renamed.save(arguments.file)
     print_directions(arguments.file, renamed, arguments.json)

@@ -5,12 +5,14 @@ picture shows. Nothing has to be trained and nothing labelled. docs/geometry.md 
 """
 
 from sfumato.geometry.basis import Basis, local_basis
-from sfumato.geometry.directions import Directions, find_directions, parse_weights
+from sfumato.geometry.directions import Directions, parse_weights
 from sfumato.geometry.edit import MoveLatent, recorded_shots
 from sfumato.geometry.jacobian import BottleneckMap, Jacobian, Passes, Pool, pullback_norm
 from sfumato.geometry.matching import Matched, mean_directions, principal_directions
 from sfumato.geometry.metric import geodesic_distance, principal_angles, segment_lengths
 from sfumato.geometry.normalise import gain, normalised
+from sfumato.geometry.paths import PathLengths, path, path_lengths, perceptual_lengths
+from sfumato.geometry.search import find_directions
 from sfumato.geometry.shooting import Shot, pull_back, shoot, shoot_straight, transport
 from sfumato.geometry.spectrum import Spectrum, power_spectrum
 
@@ -22,6 +24,7 @@ __all__ = [
     "Matched",
     "MoveLatent",
     "Passes",
+    "PathLengths",
     "Pool",
     "Shot",
     "Spectrum",
@@ -32,6 +35,9 @@ __all__ = [
     "mean_directions",
     "normalised",
     "parse_weights",
+    "path",
+    "path_lengths",
+    "perceptual_lengths",
     "power_spectrum",
     "principal_angles",
     "principal_directions",

@@ -5,7 +5,7 @@ their pullback norms, and u_i = J v_i / lambda_i unit vectors of H. The n larges
 is taken for the whole of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -112,20 +112,43 @@ def local_basis(
         BadInput: n below 1, or larger than the rank of J can be (before any evaluation) or is.
         NonFinite: J holds NaN or infinity; names the layer.
     """
+    return joined(local_bases(f, x, n, algorithm=algorithm, seed=seed, tolerance=tolerance))
+
+
+def local_bases(
+    f: BottleneckMap,
+    x: Float[Tensor, "b c h w"],
+    n: int,
+    *,
+    algorithm: Algorithm | None = None,
+    seed: int = 0,
+    tolerance: float = ANGLE,
+) -> Iterator[Basis]:
+    """The parts of `local_basis` as they are found, as many samples as are worked on together; checked at once."""
     rank = check_n(f, x, n)
     if algorithm not in ("exact", "krylov", None):
         raise BadInput(f'algorithm must be "exact", "krylov" or None, not {algorithm!r}.')
     chosen: Algorithm = algorithm or ("exact" if exact_cost(f, x) <= krylov_cost(n) else "krylov")
     rows = min(rank, f.chunk) if chosen == "exact" else min(BLOCK, f.chunk)
-    together = max(1, f.chunk // rows)
-    spent = replace(f.passes)
-    parts = []
+    return _parts(f, x, n, chosen, max(1, f.chunk // rows), seed, tolerance)
+
+
+def _parts(
+    f: BottleneckMap, x: Tensor, n: int, chosen: Algorithm, together: int, seed: int, tolerance: float
+) -> Iterator[Basis]:
     for index, part in f.split(len(x), together):
+        before = replace(f.passes)
         jacobian = part.at(x[index])
         found = _exact(jacobian, n) if chosen == "exact" else _krylov(jacobian, n, seed, tolerance)
-        parts.append(_assemble(jacobian, found, chosen))
-    passes = Passes(*(getattr(f.passes, each) - getattr(spent, each) for each in ("forward", "jvp", "vjp")))
-    return replace(_joined(parts), passes=passes)
+        yield replace(_assemble(jacobian, found, chosen), passes=f.passes - before)
+
+
+def joined(parts: Iterable[Basis]) -> Basis:
+    """The bases of some samples and of others as one."""
+    each = list(parts)
+    names = ("x", "h", "v", "values", "u", "angle")
+    fields = {name: torch.cat([getattr(part, name) for part in each]) for name in names}
+    return replace(each[0], **fields, passes=sum((part.passes for part in each), Passes()))
 
 
 def check_n(f: BottleneckMap, x: Float[Tensor, "b c h w"], n: int) -> int:
@@ -206,8 +229,3 @@ def _assemble(jacobian: Jacobian, found: Triplets, algorithm: Algorithm) -> Basi
     sign = torch.where(largest < 0, -1.0, 1.0).to(u.dtype)
     u, v = (sign * u).to(jacobian.h.dtype), (sign * v).to(x.dtype).unflatten(2, x.shape[1:])
     return Basis(x, jacobian.h, v, found.values.to(x.dtype), u, f.t, found.angle, algorithm, Passes())
-
-
-def _joined(parts: Sequence[Basis]) -> Basis:
-    names = ("x", "h", "v", "values", "u", "angle")
-    return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in names})

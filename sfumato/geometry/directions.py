@@ -14,13 +14,12 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.files import printable, write_tensors
-from sfumato.geometry.basis import check_n, local_basis
-from sfumato.geometry.jacobian import BottleneckMap, Pool
-from sfumato.geometry.matching import mean_directions, principal_directions
+from sfumato.geometry.jacobian import Pool
 from sfumato.models.diffusion_model import DiffusionModel
 
 FORMAT = "sfumato.directions.1"
 Kind: TypeAlias = Literal["pullback", "pca"]
+KINDS: tuple[Kind, ...] = ("pullback", "pca")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +109,7 @@ class Directions:
         """
         problem = ""
         if self.model != network.fingerprint():
-            problem = f"with another model (weights {self.model[:12]}, not {network.fingerprint()[:12]})"
+            problem = f"with another model or precision (weights {self.model[:12]}, not {network.fingerprint()[:12]})"
         elif self.t != t:
             problem = f"at timestep {self.t} of a run of {self.steps} steps, and here they would be used at {t}"
         elif tuple(self.latent) != tuple(latent):
@@ -160,62 +159,6 @@ def holds_directions(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def find_directions(
-    f: BottleneckMap,
-    x: Float[Tensor, "samples c h w"],
-    n: int,
-    *,
-    steps: int,
-    step: int = 0,
-    kind: Kind = "pullback",
-    names: Sequence[str] = (),
-    prompts: Sequence[str] = (),
-) -> Directions:
-    """Directions that many samples share.
-
-    Args:
-        f: the map; its condition has one row, or one per sample.
-        x: latents at f.t.
-        n: how many directions.
-        steps: of the run that f.t belongs to.
-        step: index of f.t in that run.
-        kind: "pullback": the samples' local bases, matched and averaged; "pca": principal components of h.
-        names: of the directions; by default their numbers from 1.
-        prompts: that the samples were drawn under, for the file.
-
-    Raises:
-        BadInput: n beyond the rank, or not enough samples for n components; names that cannot be.
-    """
-    check_n(f, x, n)
-    names = check_names(names or [str(i + 1) for i in range(n)])
-    if len(names) != n:
-        raise BadInput(f"Give {n} names, one for each direction, not {len(names)}.")
-    if kind == "pca" and n >= len(x):
-        raise BadInput(f"{len(x)} samples have at most {len(x) - 1} principal components, not {n}: take more samples.")
-    if kind == "pullback":
-        basis = local_basis(f, x, n)
-        matched = mean_directions(basis.u, basis.values)
-        u, values, overlap = matched.mean, matched.values, matched.overlap.mean(dim=0)
-    else:
-        u, values = principal_directions(f(x), n)
-        overlap = torch.ones_like(values)
-    return Directions(
-        u=u,
-        names=names,
-        kind=kind,
-        model=f.network.fingerprint(),
-        t=f.t,
-        steps=steps,
-        step=step,
-        latent=(x.shape[1], x.shape[2], x.shape[3]),
-        pool=f.pool,
-        values=tuple(values.tolist()),
-        overlap=tuple(overlap.tolist()),
-        samples=len(x),
-        prompts=tuple(dict.fromkeys(prompts)),
-    )
-
-
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names that can be told apart from each other, from numbers of others and from weights.
 
@@ -261,7 +204,7 @@ def _assemble(header: dict[str, Any], u: Tensor) -> Directions:
     found = Directions(u=u, **values)
     k = len(found.names)
     shapes = u.ndim == 2 and u.is_floating_point() and len(u) == k == len(found.values) == len(found.overlap)
-    kinds = found.kind in ("pullback", "pca") and found.pool in ("sum", None) and len(found.latent) == 3
+    kinds = found.kind in KINDS and found.pool in ("sum", None) and len(found.latent) == 3
     run = all(isinstance(each, int) for each in (found.t, found.steps, found.step)) and 0 <= found.step < found.steps
     if not (shapes and kinds and run and bool(torch.isfinite(u).all())):
         raise ValueError("parts that do not belong together")

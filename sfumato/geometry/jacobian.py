@@ -49,6 +49,12 @@ class Passes:
         """All of them."""
         return self.forward + self.jvp + self.vjp
 
+    def __add__(self, other: "Passes") -> "Passes":
+        return Passes(self.forward + other.forward, self.jvp + other.jvp, self.vjp + other.vjp)
+
+    def __sub__(self, other: "Passes") -> "Passes":
+        return Passes(self.forward - other.forward, self.jvp - other.jvp, self.vjp - other.vjp)
+
 
 @dataclass(frozen=True, eq=False)
 class BottleneckMap:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sfumato.core.guidance import Guided
 from sfumato.core.loop import fresh_noise, reverse
@@ -24,6 +25,13 @@ class GenerateParams(Params):
     eta: float = option(0.0, "share of the DDPM noise in every step", stage="generate", low=0, high=1)
 
 
+def first_latent(
+    guided: Guided, shape: tuple[int, int, int], seeds: Sequence[int], device: torch.device | str = "cpu"
+) -> Tensor:
+    """x_T ~ N(0, I) of a run, [b,c,h,w], one row per seed."""
+    return gaussian_batch(shape, seeds, step=len(guided.schedule), tag="generate", device=device)
+
+
 def generate(
     guided: Guided,
     shape: tuple[int, int, int],
@@ -37,10 +45,9 @@ def generate(
     """Yield the steps from x_T ~ N(0, I) to x_0, one row per seed; all noise is a function of (seed, t)."""
     schedule = guided.schedule
     within = [] if schedule.sample_range is None else [WithinRange(schedule.sample_range)]
-    x = gaussian_batch(shape, seeds, step=len(schedule), tag="generate", device=device)
     yield from reverse(
         guided,
-        x,
+        first_latent(guided, shape, seeds, device),
         schedule.timesteps(params.steps),
         condition,
         eta=params.eta,

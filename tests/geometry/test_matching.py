@@ -106,10 +106,20 @@ def test_components_through_the_same_call(networks):
         find_directions(f, x, 3, steps=50, names=["a"])
     with pytest.raises(BadInput, match="n must be between 1 and 16"):
         find_directions(f, x, 17, steps=50)
+    with pytest.raises(BadInput, match="kind must be one of pullback, pca"):
+        find_directions(f, x, 3, steps=50, kind="PCA")
+
+
+def test_samples_are_told_as_they_are_done(networks):
+    network, done = networks("sd"), []
+    f = BottleneckMap(network, T, network.condition(["red cat"]), chunk=2)
+    found = find_directions(f, latents(network, 3), 4, steps=50, tell=done.append)
+    assert done == [1, 2, 3]
+    torch.testing.assert_close(found.u, find_directions(f, latents(network, 3), 4, steps=50).u)
 
 
 def test_another_model_timestep_or_shape_is_refused(found, networks):
-    with pytest.raises(BadInput, match="another model"):
+    with pytest.raises(BadInput, match="another model or precision"):
         found.check_fits(networks("sd2"), T, (4, 8, 8))
     with pytest.raises(BadInput, match=f"timestep {T} of a run of 50 steps, and here they would be used at 5"):
         found.check_fits(networks("sd"), 5, (4, 8, 8))

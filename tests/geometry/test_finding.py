@@ -1,0 +1,66 @@
+"""Directions of a model: sampled latents in, directions out; checked before anything is evaluated."""
+
+from itertools import islice
+
+import pytest
+import torch
+
+import sfumato
+from sfumato.api.finding import find, sample_latents
+from sfumato.api.group import guided
+from sfumato.errors import BadInput
+from sfumato.methods.generate import GenerateParams, generate
+
+PROMPTS = ["red cat", "blue dog", "star"]
+SHAPE = (4, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sd_folder):
+    return sfumato.load(str(tiny_sd_folder), "cpu")
+
+
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_samples_are_the_latents_of_generated_pictures(model, step):
+    network, params = model.network, GenerateParams(steps=4, strength=3.0)
+    with network.counting() as count:
+        found = torch.cat(list(sample_latents(network, PROMPTS, SHAPE, params, step, seed=5)))
+    assert count.samples == 3 * 2 * step  # x_T costs nothing; a guidance pair is two
+    states = generate(guided(network, [3.0] * 3, (32, 32)), SHAPE, network.condition(PROMPTS), params, seeds=[5, 6, 7])
+    torch.testing.assert_close(found, next(islice(states, step, None)).x_t, rtol=1e-4, atol=1e-4)
+
+
+def test_guidance_of_the_run_matters_below_the_first_step(model):
+    settings = {"n": 2, "samples": 2, "steps": 4}
+    early = [find(model, ["red cat"], **settings, strength=strength).u for strength in (1.0, 9.0)]
+    late = [find(model, ["red cat"], **settings, time=0.5, strength=strength).u for strength in (1.0, 9.0)]
+    assert torch.equal(*early)
+    assert not torch.allclose(*late)
+
+
+def test_what_is_being_done_is_told(model):
+    told = []
+    find(model, n=2, samples=3, steps=4, tell=lambda *each: told.append(each))
+    assert told[0] == ("latent", 3, 3)
+    assert told[-1] == ("basis", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 2, "names": ["a"]}, "Give 2 names, one for each direction, not 1"),
+        ({"n": 3, "names": ["a", "a", "b"]}, "same name"),
+        ({"n": 5, "kind": "pca"}, "5 samples have at most 4 principal components"),
+        ({"kind": "wild"}, "kind must be one of pullback, pca"),
+        ({"n": 17}, "n must be between 1 and 16"),
+        ({"samples": 1}, "at least 2 samples"),
+        ({"time": 0}, "time must be above 0"),
+        ({"strength": -1.0}, "strength must be"),
+        ({"chunk": 0}, "chunk must be"),
+    ],
+)
+def test_refused_before_any_evaluation(model, options, message):
+    calls = model.network.count.calls
+    with pytest.raises(BadInput, match=message):
+        find(model, ["red cat"], **{"n": 3, "samples": 5, "time": 0.5, "steps": 4, **options})
+    assert model.network.count.calls == calls
