@@ -120,8 +120,11 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return flags.parse_args(words)
 
 
-def run(task: Task, names: Sequence[str], repeats: int, folder: Path) -> dict[str, Pair]:
-    """Rounds of both sides of every edit in turn, the first to warm up and count; `folder` is for the direction."""
+def run(task: Task, names: Sequence[str], repeats: int, folder: Path) -> tuple[dict[str, Pair], int]:
+    """Rounds of both sides of every edit in turn, after one to warm up and count; returns their number, too.
+
+    A direction for pix2pix-zero is saved in `folder`.
+    """
     network = load_model(task.folder, task.device)
     _save_direction(network, task, folder)
     pairs = {name: Pair(Outcome(), Outcome()) for name in names}
@@ -132,8 +135,8 @@ def run(task: Task, names: Sequence[str], repeats: int, folder: Path) -> dict[st
         makers[name] = partial(Ours, task, network, edit.method, **edit.options(task, folder))
         makers[f"{name}, official"] = partial(Official, task, network, edit.loop)
         outcomes |= {name: pair.ours, f"{name}, official": pair.official}
-    rounds(warm_up(makers, outcomes, count), outcomes, repeats, task.device)
-    return pairs
+    done = rounds(warm_up(makers, outcomes, count), outcomes, repeats, task.device)
+    return pairs, done
 
 
 def _save_direction(network: DiffusionModel, task: Task, folder: Path) -> None:
@@ -178,9 +181,9 @@ def main(words: Sequence[str] | None = None) -> int:
                 quicken(given, Path(beside))
             task = make_task(given, model_folder(given.model))
             where = environment(task.device)
-            pairs = run(task, given.only or list(EDITS), given.repeats, Path(beside))
+            pairs, done = run(task, given.only or list(EDITS), given.repeats, Path(beside))
         fragment = (
-            f"{headline(task, where)}; median of {given.repeats}; sfumato / official loop, and the one in times of the "
+            f"{headline(task, where)}; median of {done}; sfumato / official loop, and the one in times of the "
             f"other.\n\n{as_table(pairs)}\n"
         )
         publish(given, fragment, as_json(task, pairs, where))

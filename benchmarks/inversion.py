@@ -63,12 +63,11 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return flags.parse_args(words)
 
 
-def run(task: Task, names: Sequence[str], repeats: int) -> dict[str, Inverted]:
-    """Rounds of all contenders in turn; the first round warms up, counts, and measures the reconstruction."""
+def run(task: Task, names: Sequence[str], repeats: int) -> tuple[dict[str, Inverted], int]:
+    """Rounds of all contenders in turn, after one to warm up, count and reconstruct; returns their number, too."""
     outcomes = {name: Inverted() for name in names}
     ready = warm_up({name: partial(CONTENDERS[name], task) for name in names}, outcomes, _first)
-    rounds(ready, outcomes, repeats, task.device)
-    return outcomes
+    return outcomes, rounds(ready, outcomes, repeats, task.device)
 
 
 def _first(contender: Contender, outcome: Inverted) -> None:
@@ -136,11 +135,11 @@ def main(words: Sequence[str] | None = None) -> int:
                 quicken(given, Path(beside))
             task = make_task(given, model_folder(given.model))
             where = environment(task.device)
-            outcomes = run(task, given.only or list(CONTENDERS), given.repeats)
+            outcomes, done = run(task, given.only or list(CONTENDERS), given.repeats)
             for name, outcome in outcomes.items():
                 if not (given.no_memory or given.quick or outcome.problem):
                     outcome.memory = memory_of(name, task, where["threads"])
-        fragment = f"{headline(task, where)}; median of {given.repeats}.\n\n{as_table(outcomes)}\n"
+        fragment = f"{headline(task, where)}; median of {done}.\n\n{as_table(outcomes)}\n"
         publish(given, fragment, as_json(task, outcomes, where))
     except BadInput as error:
         print(f"inversion.py: {error}", file=sys.stderr)

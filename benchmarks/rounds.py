@@ -195,15 +195,32 @@ def carried_back(network: torch.nn.Module) -> Iterator[list[int]]:
         hook.remove()
 
 
-def rounds(ready: Mapping[str, Edits], outcomes: Mapping[str, Outcome], repeats: int, device: str) -> None:
-    """All contenders in turn, `repeats` times."""
+def rounds(ready: Mapping[str, Edits], outcomes: Mapping[str, Outcome], repeats: int, device: str) -> int:
+    """All contenders in turn, `repeats` times or until Ctrl-C; returns how many rounds are complete, which count.
+
+    Raises:
+        KeyboardInterrupt: before the first was complete.
+    """
     for n in range(repeats):
         print(f"round {n + 1} of {repeats} ...", file=sys.stderr, flush=True)
-        for name, contender in ready.items():
-            busy = time.process_time()
-            outcomes[name].invert_seconds.append(_seconds(contender.invert, device))
-            outcomes[name].edit_seconds.append(_seconds(contender.edit, device))
-            outcomes[name].cpu_seconds.append(time.process_time() - busy)
+        try:
+            took = {name: _once(contender, device) for name, contender in ready.items()}
+        except KeyboardInterrupt:
+            if n == 0:
+                raise
+            return n
+        for name, (invert, edit, cpu) in took.items():
+            outcomes[name].invert_seconds.append(invert)
+            outcomes[name].edit_seconds.append(edit)
+            outcomes[name].cpu_seconds.append(cpu)
+    return repeats
+
+
+def _once(contender: Edits, device: str) -> tuple[float, float, float]:
+    """Seconds of the inversion, of the edit, and of the CPU."""
+    busy = time.process_time()
+    invert, edit = _seconds(contender.invert, device), _seconds(contender.edit, device)
+    return invert, edit, time.process_time() - busy
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:

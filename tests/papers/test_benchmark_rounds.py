@@ -1,0 +1,56 @@
+"""Rounds of contenders in turn; stubs in the place of networks."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.rounds import Outcome, rounds, table, warm_up
+from sfumato.errors import BadInput
+
+
+def contender(log, name, interrupt_after=99):
+    def invert():
+        log.append(name)
+        if len(log) > interrupt_after:
+            raise KeyboardInterrupt
+
+    return SimpleNamespace(invert=invert, edit=lambda: None)
+
+
+def test_in_turns():
+    log, outcomes = [], {"a": Outcome(), "b": Outcome()}
+    assert rounds({name: contender(log, name) for name in outcomes}, outcomes, 2, "cpu") == 2
+    assert log == ["a", "b", "a", "b"]
+    assert all(len(outcome.edit_seconds) == len(outcome.cpu_seconds) == 2 for outcome in outcomes.values())
+
+
+def test_ctrl_c_leaves_the_complete_rounds():
+    log, outcomes = [], {"a": Outcome(), "b": Outcome()}
+    assert rounds({name: contender(log, name, 5) for name in outcomes}, outcomes, 4, "cpu") == 2
+    assert all(len(outcome.invert_seconds) == len(outcome.edit_seconds) == 2 for outcome in outcomes.values())
+
+
+def test_ctrl_c_before_there_is_anything():
+    outcomes = {"a": Outcome(), "b": Outcome()}
+    with pytest.raises(KeyboardInterrupt):
+        rounds({name: contender([], name, 0) for name in outcomes}, outcomes, 4, "cpu")
+
+
+def test_who_cannot_says_why_and_is_left_out():
+    def refuse():
+        raise BadInput("Sizes must be multiples of 32.\nMore.")
+
+    outcomes = {"a": Outcome(), "b": Outcome()}
+    ready = warm_up({"a": refuse, "b": lambda: "b"}, outcomes, lambda made, outcome: None)
+    assert list(ready) == ["b"]
+    assert (outcomes["a"].problem, outcomes["b"].problem) == ("Sizes must be multiples of 32.", "")
+    assert not outcomes["a"].timed
+
+
+def test_table_fills_its_lines():
+    assert table(["x", "y"], {"a": ["1", "2"], "b": ["no"]}).splitlines() == [
+        "| | x | y |",
+        "| --- | ---: | ---: |",
+        "| a | 1 | 2 |",
+        "| b | no |  |",
+    ]
