@@ -75,13 +75,22 @@ class PullbackParams(DDIMParams):
         super().check()
         weights = parse_weights(self.direction)
         if self.directions:
-            Directions.load(self.directions).mix(weights)
+            self._check_file(weights)
             return
+        most = self.rank if self.rank and self.kind == "pullback" else 2**20
         for name in weights:
-            if not name.isdecimal() or not 1 <= int(name) <= (self.rank or 2**20):
+            if not name.isdecimal() or not 1 <= int(name) <= most:
                 raise BadInput(
                     f'direction must be a number between 1 and the rank, not "{name}"; names need a file of directions.'
                 )
+
+    def _check_file(self, weights: dict[str, float]) -> None:
+        if self.kind == "random":
+            raise BadInput("kind random takes its directions from the seed: leave the file of directions out.")
+        saved = Directions.load(self.directions)
+        saved.mix(weights)
+        if self.whole and saved.pool == "sum":
+            raise BadInput("whole does not go with these directions, which are of the summed bottleneck: leave it out.")
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse directions of another model, timestep or size, and more of them than there are. Raises BadInput."""
@@ -130,9 +139,9 @@ class Plan:
     Attributes:
         saved: those of a file, or None for the picture's own.
         weights: of the directions by name or number.
-        numbers: of the picture's own.
+        numbers: of the picture's own, or of random ones.
         pool: what becomes of the positions of the bottleneck.
-        rank: dimensions of a tangent space.
+        rank: dimensions of a tangent space; of no use to random directions.
     """
 
     saved: Directions | None
@@ -154,9 +163,11 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
     pool: Pool = saved.pool if saved is not None else None if params.whole else "sum"
     weights = parse_weights(params.direction)
     numbers = [int(name) for name in weights] if saved is None else [1]
-    f = BottleneckMap(network, t, None, pool, params.chunk)
-    rank = params.rank or max(*numbers, min(RANK, largest_rank(f, x)))
-    check_n(f, x, rank)
+    rank = 1
+    if params.kind == "pullback":
+        f = BottleneckMap(network, t, None, pool, params.chunk)
+        rank = params.rank or max(*numbers, min(RANK, largest_rank(f, x)))
+        check_n(f, x, rank)
     return Plan(saved, weights, numbers, pool, rank)
 
 
@@ -169,14 +180,26 @@ def _move(guided: Guided, inversion: Inversion, params: PullbackParams, t: int) 
     def shots(x: Tensor, condition: Any) -> Iterator[Shot]:
         here = BottleneckMap(network, t, condition, plan.pool, params.chunk)
         if params.kind == "random":
-            v = gaussian_batch(x.shape[1:], inversion.seeds or [0] * len(x), step=numbers[0], tag="random direction")
-            return shoot_straight(here, x, v.to(x), gamma=params.gamma, steps=params.shots)
+            seeds = inversion.seeds or (0,) * len(x)
+            v = _mixed({n: _random(x, seeds, n) for n in numbers}, weights)
+            return shoot_straight(here, x, v, gamma=params.gamma, steps=params.shots)
         if saved is not None:
             u = saved.mix(weights).to(x.device).expand(len(x), -1)
             return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank)
         # the tangent space that is transported to matters from the second step on
         basis = local_basis(here, x, max(numbers) if params.shots == 1 else rank)
-        u = sum((weight * basis.u[:, int(name) - 1] for name, weight in weights.items()), torch.zeros_like(basis.h))
+        u = _mixed({n: basis.u[:, n - 1] for n in numbers}, weights)
         return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank, basis=basis)
 
     return MoveLatent(guided, t, shots, None if params.raw else params.kappa)
+
+
+def _mixed(directions: dict[int, Tensor], weights: dict[str, float]) -> Tensor:
+    """sum_k w_k d_k."""
+    return torch.stack([weight * directions[int(name)] for name, weight in weights.items()]).sum(dim=0)
+
+
+def _random(x: Tensor, seeds: Sequence[int], number: int) -> Tensor:
+    """A random unit vector for every latent, like x: a function of (seed, number)."""
+    v = gaussian_batch(x.shape[1:], seeds, step=number, tag="random direction")
+    return (v / torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)).to(x)

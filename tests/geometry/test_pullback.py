@@ -128,6 +128,25 @@ def test_random_directions_are_a_function_of_seed_and_number(model, inversion, i
     torch.testing.assert_close((a - inversion.x[0]).flatten(1).norm(dim=1), torch.full((2,), 0.5).double())
 
 
+def test_random_directions_are_mixed_and_have_no_rank(inverted, inversion):
+    """Numbers of random directions are not bounded by the bottleneck; a mixture is one of unit vectors."""
+
+    def moved(direction, **options):
+        state = first_state(inverted, kind="random", direction=direction, gamma=0.5, raw=True, **options)
+        return (state.x_t - inversion.x[0]) / 0.5
+
+    one, other = moved("1"), moved("40", rank=2)
+    wanted = 2 * one - other
+    wanted = wanted / wanted.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(moved("1=2,40=-1"), wanted, rtol=0, atol=1e-5)
+
+
+def test_what_a_file_of_directions_decides_is_not_asked_for_again(inverted, saved):
+    for options, message in (({"kind": "random"}, "leave the file of directions out"), ({"whole": True}, "summed")):
+        with pytest.raises(BadInput, match=message):
+            inverted.edit_steps("red cat", directions=str(saved), **options)
+
+
 def test_the_boosted_tail_is_the_stochastic_process(model):
     """Everywhere boosted, a deterministic run is the one of eta = 1 with the same noise; nowhere, itself."""
     network = Guided(model.network, None, (1.0,))
