@@ -62,10 +62,10 @@ def choose(
             an adherence that is no cosine.
     """
     network = inverted.model.network
-    if not target.strip():
-        raise BadInput("Choosing by adherence to a prompt needs a target prompt.")
     if not network.takes_text:
         raise BadInput("Choosing by adherence to a prompt needs a model with text input.")
+    if not target.strip():
+        raise BadInput("Choosing by adherence to a prompt needs a target prompt.")
     if len(inverted) != 1:
         raise BadInput(f"Choosing is for one picture and one seed at a time, not {len(inverted)}.")
     if adherence is not None and not -1 < adherence < 1:

@@ -14,12 +14,13 @@ from sfumato.api.finish import add_residual, grey_levels
 from sfumato.api.group import Group, at_once, decoded, guided, padded_size
 from sfumato.api.reconstructing import reconstructing
 from sfumato.api.regions import Region, find
-from sfumato.api.report import pair_metrics, parameters, reconstruction_psnr, similarity
+from sfumato.api.report import moves_of, pair_metrics, parameters, reconstruction_psnr, similarity
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
+from sfumato.geometry.edit import Moved, with_moves
 from sfumato.images import Picture, pad_to_grid
 from sfumato.inversion import Inversion
 from sfumato.methods.params import Params
@@ -86,14 +87,21 @@ def editing(inverted: "Inverted", order: Order) -> Generator[Progress, None, Res
     if order.check and inverted.latent_error is None:
         yield from reconstructing(inverted, residual=False)
     pixels: dict[int, NDArray[np.uint8]] = {}
+    moves: dict[int, dict[str, Any]] = {}
     for n, batch in enumerate(order.batches):
         group, total = batch.group, len(order.batches)
         order = _with_regions(order, batch)
-        work = _steps(inverted, order, batch)
+        made: list[Moved] = []
+        work = with_moves(_steps(inverted, order, batch), made)
         x0 = yield from following(work, "edit", n, total, batch.outputs, group.network, group.size)
         pixels |= _finished(order, batch, x0)
+        moves |= {j: moves_of(made, row) for row, j in enumerate(batch.outputs)}
     edited = [pixels[j] for j in range(len(order.prompts))]
-    return Result(edited, order.pictures, _recipes(inverted, order), _report(inverted, order, edited))
+    recipes = [recipe | moves[j] for j, recipe in enumerate(_recipes(inverted, order))]
+    report = _report(inverted, order, edited)
+    if all(moves.values()):
+        report["moves"] = [moves[j]["moves"] for j in range(len(edited))]
+    return Result(edited, order.pictures, recipes, report)
 
 
 def _with_regions(order: Order, batch: Batch) -> Order:

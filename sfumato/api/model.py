@@ -18,6 +18,7 @@ from sfumato.api.arguments import (
     resolve,
     spread,
 )
+from sfumato.api.finding import between
 from sfumato.api.generating import generating
 from sfumato.api.group import padded_size
 from sfumato.api.interpolating import interpolate_steps
@@ -36,6 +37,7 @@ from sfumato.methods.registry import Method, get_method
 from sfumato.metrics import DualEncoder
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import list_models, load_model
+from sfumato.shifts.text_direction import TextDirection
 
 
 def load(
@@ -194,6 +196,10 @@ class Model:
     ) -> Run[Result]:
         """`sfumato.api.interpolating.interpolate_steps`, which explains the options, with this model."""
         return interpolate_steps(self, first, second, prompts, **options)
+
+    def text_direction(self, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
+        """The direction from one word, or bank of sentences, to another; see `sfumato.api.finding.between`."""
+        return between(self, source, target)
 
     def generate(self, prompts: str | Sequence[str] = "", **options: Any) -> Result:
         """New pictures from prompts; see `generate_steps`."""

@@ -57,9 +57,15 @@ def region(words: str, difference: bool, threshold: float | None) -> Region | No
 
 
 def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Refuse a region for a model without text, and words that neither of a picture's prompts has. Raises BadInput."""
+    """Refuse a region for a model without text, words that neither of a picture's prompts has, and equal prompts.
+
+    Raises:
+        BadInput: names the word and those that there are.
+    """
     if not network.towers:
         raise BadInput("A region by words or by the difference of the prompts needs a model with text input.")
+    if not wanted.words and any(source == target for source, target in zip(sources, targets, strict=True)):
+        raise BadInput("Where prompts disagree cannot be asked of the same prompt twice: give another target prompt.")
     for source, target in zip(read(network.towers, sources), read(network.towers, targets), strict=True):
         for word in wanted.words:
             if not source.has(word) and not target.has(word):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato import __version__
+from sfumato.geometry import Moved
 from sfumato.methods.params import Params
 from sfumato.metrics import DualEncoder, psnr, ssim
 from sfumato.models.diffusion_model import DiffusionModel
@@ -51,6 +52,21 @@ def similarity(encoder: DualEncoder, pictures: Sequence[NDArray[np.uint8]], text
     """Cosine of each picture with its text under the model's own dual encoder."""
     features = torch.cat([encoder.image_features(unit(each)) for each in pictures])
     return [round(float(value), 4) for value in (features * text_features).sum(dim=-1)]
+
+
+def moves_of(moves: Sequence[Moved], row: int) -> dict[str, Any]:
+    """What was done to one of the latents of a batch, as JSON values; nothing where nothing was moved.
+
+    `distance` is how far x_t was moved in all, `steps` are those of shooting: the angle in radians by which the
+    direction was turned, how far the bottleneck moved, and how far it would have if it were linear.
+    """
+    steps = [
+        {name: float(f"{float(getattr(shot, name)[row]):.4g}") for name in ("angle", "length", "expected")}
+        for move in moves
+        for shot in move.shots
+    ]
+    distance = sum(float(move.distance[row]) for move in moves)
+    return {"moves": {"distance": float(f"{distance:.4g}"), "steps": steps}} if moves else {}
 
 
 def parameters(params: Params) -> dict[str, Any]:

@@ -1,13 +1,29 @@
 """What a file of directions holds, for people and as JSON."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.report import print_json, print_table, shown
+from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
     from sfumato.geometry import Directions
+    from sfumato.shifts.text_direction import TextDirection
+
+
+def load_directions(path: Path) -> "Directions":
+    """The directions in a file. Raises BadInput for anything else; says what to do with a direction of text."""
+    from sfumato.geometry import Directions
+    from sfumato.shifts.text_direction import holds_text_direction
+
+    if holds_text_direction(path):
+        raise BadInput(
+            f"{path} holds a direction of text: `sfumato directions show {path}` says what it is, "
+            f"`sfumato edit --method pix2pix-zero --direction-file {path}` applies it."
+        )
+    return Directions.load(path)
 
 
 def described(path: Path, found: "Directions") -> dict[str, Any]:
@@ -41,3 +57,26 @@ def print_directions(path: Path, found: "Directions", as_json: bool, outputs: Se
     print(f"{path}: timestep {found.t} of a run of {found.steps} steps, {found.samples} samples")
     for output in outputs:
         print(output)
+
+
+def described_text(path: Path, found: "TextDirection") -> dict[str, Any]:
+    """The sentences of a direction of text and where it belongs, as JSON values."""
+    return {
+        "file": path,
+        "kind": "text",
+        "model": found.model,
+        "tokens": list(found.tokens.shape),
+        "pooled": None if found.pooled is None else len(found.pooled),
+        "source": list(found.source),
+        "target": list(found.target),
+    }
+
+
+def print_text_direction(path: Path, found: "TextDirection", as_json: bool) -> None:
+    """Both banks side by side, or the same as one JSON object."""
+    if as_json:
+        print_json(described_text(path, found))
+        return
+    print_table([["from", "to"], *map(list, zip_longest(found.source, found.target, fillvalue=""))])
+    tokens, width = found.tokens.shape
+    print(f"{path}: a direction of text, {tokens} tokens of {width} numbers, of the model {found.model[:12]}")

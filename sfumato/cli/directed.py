@@ -4,19 +4,19 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.described import print_directions
+from sfumato.cli.described import load_directions, print_directions, print_text_direction
 from sfumato.cli.edit import check_mask
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.outputs import add_out, output_paths, refuse_inputs, save_all
 from sfumato.cli.parser import CommandParser, real, whole
-from sfumato.cli.report import print_json, print_table, shown
+from sfumato.cli.report import print_json
 from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
     from sfumato.api import Inverted
-    from sfumato.geometry import Directions, Shot
+    from sfumato.geometry import Directions
 
 _FIXED = ("directions", "time", "skip", "whole", "kind", "steps")
 """Parameters of the method that the file decides."""
@@ -39,10 +39,13 @@ def show_flags(parser: CommandParser) -> None:
 
 def show(arguments: Namespace) -> None:
     """Print the directions; draw what each does to the picture."""
-    from sfumato.geometry import Directions
     from sfumato.images import check_output, contact_sheet, write_image
+    from sfumato.shifts.text_direction import TextDirection, holds_text_direction
 
-    found = Directions.load(arguments.file)
+    if arguments.image is None and arguments.out is None and holds_text_direction(arguments.file):
+        print_text_direction(arguments.file, TextDirection.load(arguments.file), arguments.json)
+        return
+    found = load_directions(arguments.file)
     if (arguments.image is None) != (arguments.out is None):
         raise BadInput("a sheet needs both a picture and -o SHEET.")
     if arguments.image is None:
@@ -84,11 +87,10 @@ def apply_flags(parser: CommandParser) -> None:
 
 def apply(arguments: Namespace) -> None:
     """Move the picture, save, report every step."""
-    from sfumato.geometry import Directions, recorded_shots
     from sfumato.methods.params import options_of
     from sfumato.methods.pullback import PullbackParams
 
-    found = Directions.load(arguments.file)
+    found = load_directions(arguments.file)
     given = given_options(arguments, options_of(PullbackParams))
     check_options(PullbackParams, given | {"directions": str(arguments.file)})
     picture, notes = read_picture(arguments.image, arguments.max_pixels)
@@ -98,16 +100,13 @@ def apply(arguments: Namespace) -> None:
     before = {name: given.pop(name) for name in ("refine", "source_strength") if name in given}
     inverted = _inverted(arguments, found, **before)
     options = {"directions": str(arguments.file), "time": found.time, **given}
-    with recorded_shots() as shots:
-        result = finish(inverted.edit_steps(arguments.target, mask=arguments.mask, **options))
+    result = finish(inverted.edit_steps(arguments.target, mask=arguments.mask, **options))
     notes += save_all(result, paths, recipe=True)
     reports = [inverted.report, result.report]
     report = summary(reports, paths, notes, **made_by(inverted.model, arguments.model), source_prompt=arguments.source)
-    report["steps"] = [_step(shot) for shot in shots]
     if arguments.json:
         print_json(report)
         return
-    print_table([["step", "angle", "length", "length if linear"], *(_row(n, shot) for n, shot in enumerate(shots, 1))])
     print_summary(report)
 
 
@@ -122,11 +121,3 @@ def _inverted(arguments: Namespace, found: "Directions", **options: Any) -> "Inv
     return finish(
         model.invert_steps(arguments.image, arguments.source, method="pullback", steps=found.steps, **options)
     )
-
-
-def _step(shot: "Shot") -> dict[str, float]:
-    return {"angle": float(shot.angle[0]), "length": float(shot.length[0]), "expected": float(shot.expected[0])}
-
-
-def _row(n: int, shot: "Shot") -> list[str]:
-    return [str(n), *(shown(value) for value in _step(shot).values())]

@@ -18,7 +18,7 @@ ACTIONS = {
     "find": ("-o FILE [options]", "find directions that many generated pictures share"),
     "text": (
         "-o FILE --source-word TEXT --target-word TEXT",
-        "find the direction between two words or banks of sentences",
+        "find the direction between two words or banks",
     ),
     "bank": ("WORD -o FILE", "write the built-in sentences about a word, to be changed by hand"),
     "list": ("FILE|FOLDER ... [--json]", "what files hold"),

@@ -21,7 +21,7 @@ from torch import Tensor
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
-from sfumato.files import printable, write_tensors
+from sfumato.files import format_of, printable, write_tensors
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.banks import check_size
@@ -98,11 +98,7 @@ class TextDirection:
 
 def holds_text_direction(path: str | os.PathLike[str]) -> bool:
     """Whether a file says that it holds a direction of text; its content is not looked at."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
-    except (SafetensorError, OSError):
-        return False
+    return format_of(path) == FORMAT
 
 
 @torch.no_grad()

@@ -80,12 +80,13 @@ def test_cells_become_pixels():
         ({"mask_words": " , "}, "between commas"),
         ({"mask_words": "red", "mask_threshold": 1.5}, "above 0 and below 1"),
         ({"mask_difference": True, "mask_threshold": 50}, "lower mask_threshold"),
+        ({"mask_difference": True, "prompts": "red cat"}, "same prompt twice"),
     ],
 )
 def test_bad_regions(models, options, sentence):
     inverted = models("sd").invert(PICTURES[0], "red cat", steps=4)
     with pytest.raises(BadInput, match=sentence):
-        inverted.edit("green cat", skip=1, **options)
+        inverted.edit(**{"prompts": "green cat", "skip": 1, **options})
 
 
 def test_models_without_text_have_no_regions(models):

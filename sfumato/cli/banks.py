@@ -1,0 +1,72 @@
+"""`sfumato directions text` and `bank`: directions between words, and the sentences that they are found from."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from sfumato.cli.described import print_text_direction
+from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.parser import CommandParser
+from sfumato.cli.report import print_json
+from sfumato.errors import BadInput
+
+
+def text_flags(parser: CommandParser) -> None:
+    """A word or a file of sentences for each side, as `sfumato edit --method pix2pix-zero` has them."""
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="a new .safetensors file")
+    for side, what in {"source": "what is replaced", "target": "what replaces it"}.items():
+        parser.add_argument(f"--{side}-word", metavar="TEXT", help=f"{what}: the built-in sentences about it")
+        parser.add_argument(f"--{side}-bank", type=Path, metavar="FILE", help="or your own sentences, one a line")
+    add_model(parser)
+    parser.example(
+        "sfumato directions text --source-word cat --target-word dog -o cat2dog.safetensors",
+        "sfumato edit a.png --from cat --method pix2pix-zero --direction-file cat2dog.safetensors -o o.png",
+    )
+
+
+def text(arguments: Namespace) -> None:
+    """Find a direction between two words or banks, save it, say what it is."""
+    from sfumato.shifts.banks import read_bank
+
+    sides = []
+    for side in ("source", "target"):
+        word, bank = (getattr(arguments, f"{side}_{kind}") for kind in ("word", "bank"))
+        if (word is None) == (bank is None):
+            raise BadInput(f"give one of --{side}-word and --{side}-bank: a direction leads from one to another.")
+        sides.append(word if bank is None else read_bank(bank))
+    _check_out(arguments.out, ".safetensors", "a direction")
+    found = load_model(arguments).text_direction(*sides)
+    found.save(arguments.out)
+    print_text_direction(arguments.out, found, arguments.json)
+
+
+def bank_flags(parser: CommandParser) -> None:
+    """A word and a file."""
+    parser.add_argument("word", metavar="WORD", help="what the sentences are about, one word or several")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="a new .txt file")
+    parser.example(
+        'sfumato directions bank "red cat" -o cats.txt',
+        "sfumato directions text --source-bank cats.txt --target-word dog -o cat2dog.safetensors",
+    )
+
+
+def bank(arguments: Namespace) -> None:
+    """Write the built-in sentences about a word, to be changed by hand."""
+    from sfumato.shifts.banks import templated, write_bank
+
+    if not arguments.word.strip():
+        raise BadInput("the word is empty: say what the sentences shall be about.")
+    _check_out(arguments.out, ".txt", "a bank")
+    sentences = templated(arguments.word.strip())
+    write_bank(arguments.out, sentences)
+    if arguments.json:
+        print_json({"file": arguments.out, "sentences": sentences})
+    else:
+        print(f"{arguments.out}: {len(sentences)} sentences, one a line")
+
+
+def _check_out(out: Path, ending: str, what: str) -> None:
+    """Refuse a file that is there already, or cannot be: what was written or changed by hand is kept. BadInput."""
+    if out.suffix.lower() != ending or not out.absolute().parent.is_dir():
+        raise BadInput(f"{out}: {what} is written to a {ending} file in a folder that exists.")
+    if out.exists() or out.is_symlink():
+        raise BadInput(f"{out} exists already: choose another name, or delete it first.")
