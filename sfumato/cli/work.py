@@ -38,6 +38,7 @@ def summary(
         "reconstruction_latent_max_error": last.get("reconstruction_latent_max_error"),
         "parameters": {**last["parameters"], **parameters},
         "metrics": last.get("metrics", {}),
+        **({"moves": last["moves"]} if "moves" in last else {}),
         "outputs": [str(path) for path in outputs],
         "notes": list(notes),
     }
@@ -51,13 +52,23 @@ def made_by(model: "Model", named: str) -> dict[str, Any]:
 
 
 def print_summary(found: dict[str, Any]) -> None:
-    """The same for people: each output with its metrics, and one line of cost."""
+    """The same for people: moves of the latent, each output with its metrics, and one line of cost."""
+    for path, move in zip(found["outputs"], found.get("moves", []), strict=False):
+        _print_move(path, move)
     numbers = {name: values for name, values in found["metrics"].items() if len(values) == len(found["outputs"])}
     rows = [["output", *(name.replace("_", " ") for name in numbers)]]
     for n, path in enumerate(found["outputs"]):
         rows.append([path, *("-" if values[n] is None else shown(values[n]) for values in numbers.values())])
     print_table(rows)
     print(cost_line(found))
+
+
+def _print_move(path: str, move: dict[str, Any]) -> None:
+    """The steps of an edit in the latent, and how far it came."""
+    names = ("angle", "length", "expected")
+    rows = [[str(n), *(shown(step[name]) for name in names)] for n, step in enumerate(move["steps"], start=1)]
+    print_table([["step", "angle", "length", "length if linear"], *rows])
+    print(f"{path}: the latent moved by {shown(move['distance'])}")
 
 
 def cost_line(found: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ picture shows. Nothing has to be trained and nothing labelled. docs/geometry.md 
 
 from sfumato.geometry.basis import Basis, local_basis
 from sfumato.geometry.directions import Directions, parse_weights
-from sfumato.geometry.edit import MoveLatent, recorded_shots
+from sfumato.geometry.edit import Moved, MoveLatent, recorded_moves
 from sfumato.geometry.jacobian import BottleneckMap, Jacobian, Passes, Pool, pullback_norm
 from sfumato.geometry.matching import Matched, mean_directions, principal_directions
 from sfumato.geometry.metric import geodesic_distance, principal_angles, segment_lengths
@@ -23,6 +23,7 @@ __all__ = [
     "Jacobian",
     "Matched",
     "MoveLatent",
+    "Moved",
     "Passes",
     "PathLengths",
     "Pool",
@@ -43,7 +44,7 @@ __all__ = [
     "principal_directions",
     "pull_back",
     "pullback_norm",
-    "recorded_shots",
+    "recorded_moves",
     "segment_lengths",
     "shoot",
     "shoot_straight",

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,18 +19,49 @@ from sfumato.geometry.shooting import Shot
 Move: TypeAlias = Callable[[Tensor, Any], Iterator[Shot]]
 """The steps of an edit from x_t under a condition."""
 
-_RECORD: ContextVar[list[Shot] | None] = ContextVar("shots", default=None)
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """What was done to the latents of one batch.
+
+    Attributes:
+        shots: the steps.
+        distance: |x_t' - x_t| after all steps and the normalisation, [b].
+    """
+
+    shots: tuple[Shot, ...]
+    distance: Float[Tensor, " b"]
+
+
+_RECORD: ContextVar[list[Moved] | None] = ContextVar("moves", default=None)
 
 
 @contextmanager
-def recorded_shots() -> Iterator[list[Shot]]:
-    """Every step of every edit within a `with` block, in order, for reports of angles and lengths."""
-    shots: list[Shot] = []
-    token = _RECORD.set(shots)
+def recorded_moves() -> Iterator[list[Moved]]:
+    """Every move of latents within a `with` block, in order, for reports of angles and lengths."""
+    moves: list[Moved] = []
+    around = _RECORD.get()
+    token = _RECORD.set(moves)
     try:
-        yield shots
+        yield moves
     finally:
         _RECORD.reset(token)
+        if around is not None:
+            around += moves
+
+
+def with_moves(work: Iterator[Item], moves: list[Moved]) -> Iterator[Item]:
+    """The items of `work`; the moves that are made on the way are added to `moves`."""
+    while True:
+        with recorded_moves() as found:
+            try:
+                item = next(work)
+            except StopIteration:
+                return
+        moves += found
+        yield item
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +84,18 @@ class MoveLatent(Shift):
         """The moved latent."""
         if state.t != self.t:
             return x
-        shots, moved = _RECORD.get(), x
-        for shot in self.move(x, state.condition):
-            moved = shot.x
-            if shots is not None:
-                shots.append(shot)
+        shots = tuple(self.move(x, state.condition))
+        moved = self._normalised(state, x, shots[-1].x)
+        record = _RECORD.get()
+        if record is not None:
+            record.append(Moved(shots, torch.linalg.vector_norm(moved - x, dim=(1, 2, 3))))
+        return moved
+
+    def _normalised(self, state: StepState, x: Tensor, edited: Tensor) -> Tensor:
         if self.kappa is None:
-            return moved
+            return edited
 
         def predict(each: Tensor) -> Tensor:
             return self.guided.predict(each, state.t, state.condition)
 
-        return normalised(predict, x, moved, state.abar, self.kappa)
+        return normalised(predict, x, edited, state.abar, self.kappa)

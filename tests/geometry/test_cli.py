@@ -49,12 +49,31 @@ def test_find_list_show_name_apply(sfumato, found, model):  # noqa: F811
     )
     assert moved.code == 0, moved.err
     assert moved.files == {"out.png"}
-    assert len(moved.json["steps"]) == 2
-    assert all(set(step) == {"angle", "length", "expected"} for step in moved.json["steps"])
+    (move,) = moved.json["moves"]
+    assert len(move["steps"]) == 2
+    assert all(set(step) == {"angle", "length", "expected"} for step in move["steps"])
+    assert move["distance"] > 0
     assert Image.open("out.png").size == (30, 22)
     recipe = read_recipe("out.png")
     assert (recipe["direction"], recipe["shots"], recipe["steps"]) == ("age of cat=1,hue=-0.5", 2, 4)
+    assert recipe["moves"] == move
     assert "angle" in sfumato("directions", "apply", "photo.png", "d.safetensors", "-o", "b.png", *model).out
+
+
+def test_an_edit_along_the_pictures_own_directions_reports_its_steps(sfumato, model):  # noqa: F811
+    words = ("edit", "photo.png", "--method", "pullback", "--from", "red cat", *STEPS, *model)
+    raw = sfumato(*words, "-o", "a.png", "--shots", 3, "--gamma", -0.25, "--raw", "--json")
+    assert raw.code == 0, raw.err
+    (move,) = raw.json["moves"]
+    assert len(move["steps"]) == 3
+    assert 0.25 < move["distance"] <= 0.75 + 1e-3
+    assert read_recipe("a.png")["moves"] == move
+    printed = sfumato(*words, "-o", "b.png", "--shots", 2, "--gamma", 0.25).out.splitlines()
+    assert printed[0].split()[:3] == ["step", "angle", "length"]
+    assert printed[3].startswith("b.png: the latent moved by ")
+    still = sfumato(*words, "-o", "c.png", "--gamma", 0, "--json")
+    assert "moves" not in still.json
+    assert "moves" not in read_recipe("c.png")
 
 
 def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # noqa: F811

@@ -1,5 +1,7 @@
 """The method: one latent of an ordinary run is moved; it composes with prompt, mask and saved directions."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from sfumato.core.guidance import Guided
 from sfumato.core.loop import reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.errors import BadInput
-from sfumato.geometry import BottleneckMap, Directions, find_directions, local_basis, normalised, recorded_shots
+from sfumato.geometry import BottleneckMap, Directions, find_directions, local_basis, normalised, recorded_moves
 from sfumato.methods.pullback import PullbackParams, edited_step
 from sfumato.shifts.boost import QualityBoost
 from tests.tiny import tiny_picture
@@ -51,11 +53,12 @@ def test_the_latent_is_moved_by_gamma_along_the_direction(model, inverted, inver
     f = BottleneckMap(model.network, t, model.network.condition(["red cat"] * 2))
     basis = local_basis(f, x, 3)
     for sign in (1, -1):
-        with recorded_shots() as shots:
+        with recorded_moves() as moves:
             state = first_state(inverted, direction="3", gamma=sign * 0.5, raw=True)
         torch.testing.assert_close(state.x_t, x + sign * 0.5 * basis.v[:, 2], rtol=0, atol=1e-5)
-        assert len(shots) == 1
-        torch.testing.assert_close(shots[0].expected, 0.5 * basis.values[:, 2], rtol=1e-4, atol=0)
+        assert len(moves) == len(moves[0].shots) == 1
+        torch.testing.assert_close(moves[0].distance, torch.full((2,), 0.5).double(), rtol=1e-5, atol=0)
+        torch.testing.assert_close(moves[0].shots[0].expected, 0.5 * basis.values[:, 2], rtol=1e-4, atol=0)
     network = Guided(model.network, None, (1.0, 1.0))
 
     def predict(each):
@@ -88,14 +91,30 @@ def test_without_a_target_prompt_the_source_prompt_stays(inverted):
 
 
 def test_steps_of_shooting_are_recorded_and_lengthen_the_edit(inverted, inversion):
-    with recorded_shots() as shots:
+    with recorded_moves() as moves:
         far = first_state(inverted, shots=3, gamma=0.2, raw=True)
+    shots = moves[0].shots
     assert len(shots) == 3
     assert all(torch.isfinite(shot.length).all() and torch.isfinite(shot.angle).all() for shot in shots)
     assert torch.equal(shots[-1].x, far.x_t)
     distance = (far.x_t - inversion.x[0]).flatten(1).norm(dim=1)
     assert bool((distance <= 0.6 + 1e-5).all())
     assert bool((distance > 0.3).all())
+
+
+def test_the_result_says_how_every_picture_was_moved(inverted):
+    """Batches of one picture each: the report is in the order of the pictures, and agrees with what was recorded."""
+    small = dataclasses.replace(inverted, batch=1)
+    with recorded_moves() as moves:
+        result = small.edit("red cat", gamma=0.5, shots=2)
+    assert len(moves) == 2
+    assert len(result.report["moves"]) == 2
+    for row, (move, told) in enumerate(zip(moves, result.report["moves"], strict=True)):
+        assert told["distance"] == pytest.approx(float(move.distance[0]), rel=1e-3)
+        assert [step["length"] for step in told["steps"]] == pytest.approx(
+            [float(shot.length[0]) for shot in move.shots], rel=1e-3
+        )
+        assert result.recipes[row]["moves"] == told
 
 
 def test_saved_directions_and_their_mixtures(model, inverted, inversion, saved):
