@@ -1,4 +1,4 @@
-"""The two errors a user of sfumato is meant to see."""
+"""The two errors a user of sfumato is meant to see, and what they tell of others."""
 
 
 class BadInput(ValueError):
@@ -7,3 +7,8 @@ class BadInput(ValueError):
 
 class NonFinite(ArithmeticError):
     """A tensor holds NaN or infinity; the message names the step and the tensor."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library says, without its explanations; the error's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -65,7 +65,7 @@ def _one(method: "Method", as_json: bool) -> None:
     if as_json:
         parameters: list[dict[str, Any]] = [
             {"name": name, "default": each.default, "stage": each.metadata["stage"], "help": each.metadata["help"]}
-            | {key: each.metadata[key] for key in ("low", "high", "above")}
+            | {key: each.metadata[key] for key in ("low", "high", "above", "choices", "after")}
             for name, each in options.items()
         ]
         print_json(_described(method) | {"parameters": parameters})

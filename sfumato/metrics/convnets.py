@@ -11,8 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sfumato.errors import BadInput
-from sfumato.metrics.folder import first_line
+from sfumato.errors import BadInput, first_line
 
 # ImageNet's mean and deviation for pixels in [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

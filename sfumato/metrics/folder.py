@@ -1,19 +1,15 @@
 """Opening the frozen networks that metrics look through: from a local folder, or a hub id that the user named."""
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 
-from sfumato.errors import BadInput
+from sfumato.errors import BadInput, first_line
+from sfumato.hub import from_hub, is_hub_id
 from sfumato.libraries import quiet
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def local_folder(name: str | os.PathLike[str]) -> Path:
@@ -25,15 +21,9 @@ def local_folder(name: str | os.PathLike[str]) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    if not HUB_ID.fullmatch(os.fspath(name)):
+    if not is_hub_id(os.fspath(name)):
         raise BadInput(f"{path} is not a folder: give one with a network in the transformers layout, or a hub id.")
-    try:
-        return Path(snapshot_download(os.fspath(name), allow_patterns=["*.json", "*.txt", "*.safetensors"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise BadInput(
-            f"There is no folder {name}, and the hub did not give a network of that name ({first_line(error)}); check "
-            "the name, or give a local folder."
-        ) from error
+    return from_hub(os.fspath(name), ["*.json", "*.txt", "*.safetensors"], "network")
 
 
 def load_network(kind: Any, folder: Path) -> Any:
@@ -53,8 +43,3 @@ def load_network(kind: Any, folder: Path) -> Any:
     if missing:
         raise BadInput(f"{folder} is no {kind.__name__}: it lacks {len(missing)} weights, among them {missing[0]}.")
     return network.eval().requires_grad_(False)
-
-
-def first_line(error: Exception) -> str:
-    """What a library says, without its explanations."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

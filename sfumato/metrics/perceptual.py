@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.errors import BadInput
+from sfumato.errors import BadInput, first_line
 from sfumato.metrics.checks import Mask, check_pair, mask_weights, weighted_mean
 from sfumato.metrics.convnets import find_convnet
 from sfumato.metrics.efficientnet_lite import load_efficientnet_lite0
-from sfumato.metrics.folder import first_line, local_folder
+from sfumato.metrics.folder import local_folder
 from sfumato.metrics.vision import VisionTower
 
 EFFICIENTNET = "efficientnet-lite0"

@@ -1,13 +1,11 @@
 """Finding a model by what the user calls it."""
 
-import re
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from sfumato.errors import BadInput
+from sfumato.hub import from_hub, is_hub_id
 from sfumato.models.bundled import BundledModel, bundled_path, list_models
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.folder import PARTS, load_folder
@@ -15,8 +13,6 @@ from sfumato.models.placement import pick_device, pick_dtype
 from sfumato.models.single_file import PICKLES, load_single_file
 
 __all__ = ["BundledModel", "bundled_path", "list_models", "load_model"]
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def load_model(
@@ -58,7 +54,7 @@ def _folder(name: str, path: Path) -> Path:
         return path
     if path.exists():
         raise BadInput(f"{path} is neither a pipeline folder nor a .safetensors file; give one of these.")
-    if HUB_ID.fullmatch(name):
+    if is_hub_id(name):
         return _download(name)
     raise BadInput(
         f"There is no model {name}: give a bundled name ({', '.join(bundled) or 'none here'}), a diffusers folder, "
@@ -68,18 +64,6 @@ def _folder(name: str, path: Path) -> Path:
 
 def _download(hub_id: str) -> Path:
     """The local copy of a pipeline on the hub: configurations, tokenizers and full-precision safetensors alone."""
-    wanted = [f"{part}/{end}" for part in PARTS for end in ("*.json", "*.txt", "*.safetensors")]
-    try:
-        return Path(
-            snapshot_download(
-                hub_id,
-                allow_patterns=["model_index.json", "sfumato.json", *wanted],
-                ignore_patterns=["*.fp16.*", "*.non_ema.*", "*.ema.*", "*openvino*", "*onnx*"],
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(
-            f"There is no folder {hub_id}, and the hub did not give a model of that name ({first}); "
-            "check the name, or give a local folder."
-        ) from error
+    weights = [f"{part}/{end}" for part in PARTS for end in ("*.json", "*.txt", "*.safetensors")]
+    unwanted = ["*.fp16.*", "*.non_ema.*", "*.ema.*", "*openvino*", "*onnx*"]
+    return from_hub(hub_id, ["model_index.json", "sfumato.json", *weights], "model", unwanted)

@@ -111,6 +111,10 @@ def test_methods(sfumato):
     names = [parameter["name"] for parameter in sfumato("methods", "edit-friendly", "--json").json["parameters"]]
     assert {"steps", "skip", "strength", "source_strength", "eta"} <= set(names)
     assert "moves: condition, noise map" in one
+    found = {each["name"]: each for each in sfumato("methods", "pix2pix-zero", "--json").json["parameters"]}
+    assert found["inversion"]["choices"] == ["edit-friendly", "ddim", "native-ddpm", "regularised"]
+    assert found["skip"]["after"] == {"edit-friendly": 12}
+    assert (found["scale"]["choices"], found["scale"]["after"]) == ([], {})
     assert sfumato("methods", "ddim", "--json").json["handles"] == ["condition"]
     found = sfumato("methods", "--json").json
     assert {"edit-friendly": ["condition", "noise map"]}.items() <= {

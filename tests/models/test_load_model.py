@@ -8,8 +8,9 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
 from safetensors.torch import load_file, save_file
 
+from sfumato import hub
 from sfumato.errors import BadInput
-from sfumato.models import bundled, load
+from sfumato.models import bundled
 from sfumato.models.load import bundled_path, list_models, load_model
 from sfumato.models.placement import pick_device, pick_dtype
 from tests import tiny
@@ -203,7 +204,7 @@ def test_the_hub_is_asked_for_safetensors_of_what_looks_like_its_name_alone(tiny
         asked.append((hub_id, how["allow_patterns"]))
         return str(tiny_sd_folder)
 
-    monkeypatch.setattr(load, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
     assert load_model("some-org/some-model", "cpu").name == "some-org/some-model"
     assert [hub_id for hub_id, _ in asked] == ["some-org/some-model"]
