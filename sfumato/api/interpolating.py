@@ -1,7 +1,9 @@
 """From one real picture to another: the path between their latents, drawn frame by frame."""
 
+import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +14,20 @@ from torch import Tensor
 from sfumato.api.arguments import check_batch, check_prompts, resolve
 from sfumato.api.group import Group, at_once, decoded, guided, padded_size
 from sfumato.api.inverting import inverting
-from sfumato.api.report import made_with, parameters
+from sfumato.api.report import made_with, parameters, unit
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, Run, following
 from sfumato.core.loop import reverse
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap
-from sfumato.geometry.basis import check_n
-from sfumato.geometry.paths import KINDS, SEGMENTS, PathKind, path, path_lengths
-from sfumato.images import Picture, read_image, to_uint8
+from sfumato.geometry.basis import check_n, largest_rank
+from sfumato.geometry.jacobian import CHUNK
+from sfumato.geometry.paths import KINDS, SEGMENTS, PathKind, path, path_lengths, perceptual_lengths
+from sfumato.images import MAX_PIXELS, Picture, read_image, to_uint8
 from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.registry import get_method
+from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
+from sfumato.metrics import lpips as perceptual_distance
 from sfumato.models.condition import Condition
 
 if TYPE_CHECKING:
@@ -41,7 +46,8 @@ class Way:
         frames: pictures, both ends included.
         time: share of the run that is left where the latents are taken; less keeps more of both pictures.
         rank: dimensions of the tangent spaces of a geodesic, and of those that are measured.
-        measure: report how long the path is.
+        chunk: most rows in one pass of the Jacobian.
+        perceptual: measures how far the pictures are apart; None where nothing is measured.
 
     Raises:
         BadInput: a value out of range.
@@ -51,14 +57,15 @@ class Way:
     frames: int = SEGMENTS
     time: float = 1.0
     rank: int = RANK
-    measure: bool = False
+    chunk: int = CHUNK
+    perceptual: PerceptualDistance | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise BadInput(f"path must be one of {', '.join(KINDS)}, not {self.kind!r}.")
         if isinstance(self.frames, bool) or not isinstance(self.frames, int) or not 2 <= self.frames <= 1000:
             raise BadInput(f"frames must be a whole number between 2 and 1000, not {self.frames!r}.")
-        if not isinstance(self.time, int | float) or not 0 < self.time <= 1:
+        if isinstance(self.time, bool) or not isinstance(self.time, int | float) or not 0 < self.time <= 1:
             raise BadInput(f"time must be above 0 and at most 1, not {self.time!r}.")
 
 
@@ -71,9 +78,12 @@ def interpolate_steps(
     kind: PathKind = "slerp",
     frames: int = SEGMENTS,
     time: float = 1.0,
-    rank: int = RANK,
+    rank: int | None = None,
     measure: bool = False,
+    lpips: str | os.PathLike[str] | None = None,
+    chunk: int = CHUNK,
     batch: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     **options: Any,
 ) -> Run[Result]:
     """Pictures on the way from one picture to another of its size, yielding after every step.
@@ -89,15 +99,19 @@ def interpolate_steps(
         kind: "lerp", "slerp" (the shortest of the simple ones) or "geodesic".
         frames: how many pictures, both ends included.
         time: share of the run that is left where the latents are taken.
-        rank: dimensions of the tangent spaces of a geodesic, and of those that are measured.
-        measure: report the lengths of all segments: semantic, in the bottleneck, in the latent.
+        rank: dimensions of the tangent spaces of a geodesic, and of those that are measured; by default 20, or what
+            the bottleneck has.
+        measure: report the lengths of all segments: semantic, in the bottleneck, in the latent, perceptual.
+        lpips: network of the perceptual length, see `sfumato.metrics.load_perceptual`; the shipped one by default.
+        chunk: most rows in one pass of the Jacobian: bounds its memory.
         batch: most rows in one call of the network.
+        max_pixels: largest picture that is read, width x height.
         options: of the method ddim: steps, refine, strength.
 
     Raises:
         BadInput: anything that cannot be used, before any evaluation.
     """
-    way = Way(kind, frames, time, rank, measure)
+    way = Way(kind, frames, time, chunk=chunk)
     network, method = model.network, get_method("ddim")
     check_batch(batch)
     options = {"strength": 1.0} | options
@@ -105,14 +119,17 @@ def interpolate_steps(
     texts = check_prompts(network, list(prompts), "prompt", empty=True)
     if len(texts) != 2:
         raise BadInput(f"Give two prompts, one for each picture, not {len(texts)}.")
-    pictures = [read_image(each) for each in (first, second)]
+    pictures = [read_image(each, max_pixels) for each in (first, second)]
     sizes = [each.size for each in pictures]
     if sizes[0] != sizes[1]:
         a, b = (f"{width} x {height}" for width, height in sizes)
         raise BadInput(f"A path needs two pictures of one size, not {a} and {b}: crop or scale one.")
-    if kind == "geodesic" or measure:
-        latent = network.latent_shape(*padded_size(network, pictures[0].size))
-        check_n(BottleneckMap(network, 0), torch.empty(1, *latent, device="meta"), rank)
+    f = BottleneckMap(network, 0, chunk=chunk)
+    latent = torch.empty(1, *network.latent_shape(*padded_size(network, pictures[0].size)), device="meta")
+    way = replace(way, rank=min(RANK, largest_rank(f, latent)) if rank is None else rank)
+    check_n(f, latent, way.rank)
+    if measure:
+        way = replace(way, perceptual=load_perceptual(os.fspath(lpips or SHIPPED)).to(network.device))
     return Run(network, _interpolating(model, method, params, pictures, texts, way, batch))
 
 
@@ -130,7 +147,7 @@ def _interpolating(
     ends, conditions = _ends(inverted.groups, skip)
     timesteps = inverted.groups[0].inversion.timesteps[skip:]
     network, size = model.network, pictures[0].size
-    f = BottleneckMap(network, timesteps[0], _between(*conditions, 0.5))
+    f = BottleneckMap(network, timesteps[0], _between(*conditions, 0.5), chunk=way.chunk)
     latents = torch.cat(list(path(way.kind, *ends, segments=way.frames - 1, f=f, n=way.rank)))
     shares = torch.linspace(0, 1, way.frames).tolist()
     largest = at_once(latents.shape, batch)
@@ -146,8 +163,8 @@ def _interpolating(
         pixels += [to_uint8(each) for each in decoded(network, last, size)]
     about = {**parameters(params), "path": way.kind, "frames": way.frames, "time": way.time, "rank": way.rank}
     report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
-    if way.measure:
-        report["metrics"] = _lengths(f, latents, way.rank)
+    if way.perceptual is not None:
+        report["metrics"] = _lengths(f, latents, way.rank) | {"perceptual_length": _perceptual(pixels, way.perceptual)}
     recipes = [
         {"operation": "interpolate", **made_with(network), **about, "prompts": prompts, "share": share}
         for share in shares
@@ -159,6 +176,15 @@ def _lengths(f: BottleneckMap, latents: Tensor, rank: int) -> dict[str, list[flo
     """Lengths of every segment, by what they are measured in."""
     found = path_lengths(f, iter(latents[:, None]), rank)
     return {f"{each.name}_length": getattr(found, each.name)[0].tolist() for each in fields(found)}
+
+
+def _perceptual(pixels: list[NDArray[np.uint8]], network: PerceptualDistance) -> list[float]:
+    """Perceptual length of every segment, pair by pair: frames may be many and large."""
+
+    def distance(one: Tensor, other: Tensor) -> Tensor:
+        return perceptual_distance(network, one, other)
+
+    return [float(perceptual_lengths(torch.cat([unit(a), unit(b)]), distance)) for a, b in pairwise(pixels)]
 
 
 def _ends(groups: list[Group], skip: int) -> tuple[tuple[Tensor, Tensor], tuple[Condition, Condition]]:

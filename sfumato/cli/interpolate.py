@@ -36,8 +36,10 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--steps", type=whole(1, 1000), metavar="N", help="of the inversion; default the model's own")
     parser.add_argument("--refine", type=whole(0, 100), metavar="N", help="fixed-point iterations per step; default 0")
     parser.add_argument("--strength", type=real(0, 100), metavar="N", help="guidance strength; default 1")
-    parser.add_argument("--rank", type=whole(1), default=20, metavar="N", help="of a geodesic's tangent spaces")
+    parser.add_argument("--rank", type=whole(1), metavar="N", help="dimensions of tangent spaces; default 20 at most")
+    parser.add_argument("--chunk", type=whole(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
     parser.add_argument("--measure", action="store_true", help="measure how long the path is")
+    parser.add_argument("--lpips", metavar="FOLDER", help="network of the perceptual length; default the shipped one")
     parser.add_argument("--animation", default="animation.gif", metavar="NAME", help="ending .gif, .png or .webp")
     parser.add_argument("--fps", type=real(0.1, 50), default=12.0, metavar="N", help="frames per second; default 12")
     parser.add_argument("--bounce", action="store_true", help="let the animation run back to A")
@@ -58,6 +60,8 @@ def run(arguments: Namespace) -> None:
         pictures.append(picture)
         notes += remarks
     paths, sheet, animation = _outputs(arguments)
+    if arguments.lpips and not arguments.measure:
+        raise BadInput("--lpips names the network that --measure uses: give both.")
     model = load_model(arguments)
     options = {name: getattr(arguments, name) for name in ("steps", "refine", "strength")}
     result: Result = finish(
@@ -70,6 +74,9 @@ def run(arguments: Namespace) -> None:
             time=arguments.time,
             rank=arguments.rank,
             measure=arguments.measure,
+            lpips=arguments.lpips,
+            chunk=arguments.chunk,
+            max_pixels=arguments.max_pixels,
             **{name: value for name, value in options.items() if value is not None},
         )
     )
@@ -84,7 +91,8 @@ def run(arguments: Namespace) -> None:
         print_json(found)
         return
     for name, lengths in found["metrics"].items():
-        print(f"{name.replace('_', ' ')} {sum(lengths):.4g}")
+        span = f"in segments of {min(lengths):.3g} to {max(lengths):.3g}"
+        print(f"{name.replace('_', ' ')} {sum(lengths):.4g}, {span}")
     print(f"{len(paths)} frames, {sheet.name} and {animation.name} in {arguments.out}")
     print(cost_line(found))
 

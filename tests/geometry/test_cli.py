@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sfumato.api import load
 from sfumato.geometry import Directions
-from sfumato.images import read_recipe
+from sfumato.images import read_image, read_recipe
 from tests.cli.conftest import folder, sfumato  # noqa: F401
 from tests.tiny import tiny_picture
 
@@ -114,7 +115,7 @@ def test_interpolate(sfumato, model, path):  # noqa: F811
     tiny_picture(30, 22, seed=5).save("other.png")
     run = sfumato(
         *("interpolate", "photo.png", "other.png", "--from", "red cat", "blue dog", "-o", "film", "--path", path),
-        *("--frames", 4, *STEPS, "--refine", 2, "--rank", 5, "--measure", "--bounce", "--json", *model),
+        *("--frames", 4, *STEPS, "--refine", 2, "--chunk", 3, "--measure", "--bounce", "--json", *model),
     )
     assert run.code == 0, run.err
     assert run.files == {
@@ -123,9 +124,36 @@ def test_interpolate(sfumato, model, path):  # noqa: F811
     animation = Image.open("film/animation.gif")
     assert (animation.size, animation.n_frames) == ((30, 22), 6)
     assert np.asarray(Image.open("film/frame-00.png")).shape == (22, 30, 3)
-    for name in ("semantic", "bottleneck", "latent"):
+    for name in ("semantic", "bottleneck", "latent", "perceptual"):
         assert len(run.json["metrics"][f"{name}_length"]) == 3
+        assert min(run.json["metrics"][f"{name}_length"]) > 0
+    assert run.json["parameters"]["rank"] == 16  # all that this bottleneck has
     assert read_recipe("film/frame-03.png")["share"] == 1
+
+
+def test_the_perceptual_length_is_that_of_the_frames(tiny_sd_folder):
+    from sfumato.metrics import SHIPPED, load_perceptual, lpips
+
+    model = load(str(tiny_sd_folder), "cpu")
+    film = model.interpolate(*(tiny_picture(32, 32, seed=seed) for seed in (0, 5)), frames=3, steps=2, measure=True)
+    frames = torch.stack([torch.from_numpy(each.copy()) for each in film.pixels]).permute(0, 3, 1, 2) / 255
+    wanted = lpips(load_perceptual(str(SHIPPED)), frames[:-1], frames[1:]).tolist()
+    assert film.report["metrics"]["perceptual_length"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_larger_pictures_are_read_if_the_user_says_so(sfumato, model, monkeypatch):  # noqa: F811
+    """The limit that the user raises is the one that holds in all parts."""
+    tiny_picture(30, 22, seed=5).save("other.png")
+    limits = []
+
+    def read(source, max_pixels=0, **options):
+        limits.append(max_pixels)
+        return read_image(source, max_pixels, **options)
+
+    monkeypatch.setattr("sfumato.api.interpolating.read_image", read)
+    words = ("interpolate", "photo.png", "other.png", "-o", "film", "--frames", 2, "--steps", 1, *model)
+    assert sfumato(*words, "--max-pixels", 700).code == 0
+    assert limits == [700, 700]
 
 
 def test_the_ends_are_the_reconstructions(tiny_sd_folder):
@@ -149,6 +177,7 @@ def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
     assert "two pictures of one size, not 30 x 22 and 30 x 24" in interpolate(other="larger.png")
     assert "path must be one of lerp, slerp, geodesic" in interpolate("--path", "arc")
     assert "n must be between 1 and 16" in interpolate("--path", "geodesic", "--rank", 20)
+    assert "give both" in interpolate("--lpips", "vgg")
     assert "frames" in interpolate("--frames", 1)
     assert "extension must be one of .gif, .png, .webp" in interpolate("--animation", "a.mp4")
     assert "within the folder" in interpolate("--animation", "../a.gif")
