@@ -10,6 +10,7 @@ from sfumato.cli.flags import add_model, add_options, check_options, given_optio
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.outputs import add_out, output_paths, refuse_inputs, save_all
 from sfumato.cli.parser import CommandParser, real, whole
+from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json
 from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
@@ -31,6 +32,8 @@ def show_flags(parser: CommandParser) -> None:
     parser.add_argument("-o", "--out", type=Path, metavar="SHEET", help="an image file, with IMAGE")
     parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
     parser.add_argument("--gamma", type=real(0, 1000), default=8.0, metavar="N", help="largest length; default 8")
+    parser.add_argument("--raw", action="store_true", help="without the normalisation of the predicted picture")
+    parser.add_argument("--chunk", type=whole(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
     parser.add_argument("--scale", type=whole(1, 16), default=1, metavar="N", help="enlarge the pictures; default 1")
     add_model(parser)
     add_max_pixels(parser)
@@ -39,6 +42,7 @@ def show_flags(parser: CommandParser) -> None:
 
 def show(arguments: Namespace) -> None:
     """Print the directions; draw what each does to the picture."""
+    from sfumato.api.variations import variations
     from sfumato.images import check_output, contact_sheet, write_image
     from sfumato.shifts.text_direction import TextDirection, holds_text_direction
 
@@ -54,13 +58,13 @@ def show(arguments: Namespace) -> None:
     read_picture(arguments.image, arguments.max_pixels)
     check_output(arguments.out)
     refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
-    inverted = _inverted(arguments, found)
-    rows, labels = [], []
-    for name in found.names:
-        options: dict[str, Any] = {"directions": str(arguments.file), "direction": name, "time": found.time}
-        edits = [finish(inverted.edit_steps("", gamma=share * arguments.gamma, **options)) for share in _SHOWN]
-        rows.append([edit.pixels[0] for edit in edits])
-        labels.append([f"{name}\n{share * arguments.gamma:+g}" for share in _SHOWN])
+    inverted = _inverted(arguments, found, direction=found.names[0])
+    gammas, rows = [share * arguments.gamma for share in _SHOWN], []
+    with progress() as bar:
+        for row in variations(inverted, found, gammas, raw=arguments.raw, chunk=arguments.chunk):
+            rows.append(row)
+            bar(len(rows), len(found), f"direction {len(rows)}/{len(found)}")
+    labels = [[f"{name}\n{gamma:+g}" for gamma in gammas] for name in found.names]
     write_image(arguments.out, contact_sheet(rows, labels, scale=arguments.scale))
     print_directions(arguments.file, found, arguments.json, [arguments.out])
 
@@ -97,10 +101,8 @@ def apply(arguments: Namespace) -> None:
     inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
     paths = output_paths(arguments.out, 1, size=picture.size, keep=inputs)
     check_mask(arguments.mask, picture.size)
-    before = {name: given.pop(name) for name in ("refine", "source_strength") if name in given}
-    inverted = _inverted(arguments, found, **before)
-    options = {"directions": str(arguments.file), "time": found.time, **given}
-    result = finish(inverted.edit_steps(arguments.target, mask=arguments.mask, **options))
+    inverted = _inverted(arguments, found, arguments.target, **given)
+    result = finish(inverted.edit_steps(arguments.target, mask=arguments.mask))
     notes += save_all(result, paths, recipe=True)
     reports = [inverted.report, result.report]
     report = summary(reports, paths, notes, **made_by(inverted.model, arguments.model), source_prompt=arguments.source)
@@ -110,14 +112,11 @@ def apply(arguments: Namespace) -> None:
     print_summary(report)
 
 
-def _inverted(arguments: Namespace, found: "Directions", **options: Any) -> "Inverted":
+def _inverted(arguments: Namespace, found: "Directions", target: str = "", **options: Any) -> "Inverted":
     """The picture inverted along the run that the directions belong to. Raises BadInput before, if they do not fit."""
-    from sfumato.api.group import padded_size
     from sfumato.images import read_image
 
-    model = load_model(arguments)
-    size = padded_size(model.network, read_image(arguments.image, arguments.max_pixels).size)
-    found.check_fits(model.network, found.t, model.network.latent_shape(*size))
-    return finish(
-        model.invert_steps(arguments.image, arguments.source, method="pullback", steps=found.steps, **options)
-    )
+    model, limit = load_model(arguments), arguments.max_pixels
+    options |= {"directions": str(arguments.file), "time": found.time, "steps": found.steps, "method": "pullback"}
+    model.check_edit(arguments.source, target, size=read_image(arguments.image, limit).size, **options)
+    return finish(model.invert_steps(arguments.image, arguments.source, max_pixels=limit, **options))

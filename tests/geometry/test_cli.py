@@ -77,6 +77,36 @@ def test_an_edit_along_the_pictures_own_directions_reports_its_steps(sfumato, mo
     assert "moves" not in read_recipe("c.png")
 
 
+def test_a_pixel_space_ddpm_all_the_way(sfumato, tiny_ddpm_folder):  # noqa: F811
+    """UNet2DModel from a folder on disk: found, named, shown, applied to a real picture, interpolated; no text."""
+    model = ("--model", tiny_ddpm_folder)
+    tiny_picture(30, 22, seed=5).save("other.png")
+    assert sfumato(
+        *("directions", "find", "-o", "d.safetensors", "-n", 2, "--samples", 3, *STEPS, *model),
+        *("--time", 0.5, "--size", "30x22", "--kind", "pullback"),
+    ).files == {"d.safetensors"}
+    shown = sfumato(
+        *("directions", "show", "d.safetensors", "photo.png", "-o", "s.png", "--gamma", 1, "--scale", 2, *model),
+        *("--raw", "--chunk", 5),
+    )
+    assert shown.code == 0, shown.err
+    applied = ("directions", "apply", "photo.png", "d.safetensors", "-o", "a.png", "--direction", "1=1,2=-1")
+    for words in (("--shots", 2), ("--boost", 0.5), ("--raw", "--gamma", -2)):
+        run = sfumato(*applied, *words, *model)
+        assert run.code == 0, run.err
+        assert Image.open("a.png").size == (30, 22)
+    film = sfumato("interpolate", "photo.png", "other.png", "-o", "film", "--frames", 2, "--steps", 2, *model)
+    assert film.code == 0, film.err
+    assert "no text input" in sfumato(*applied, "--from", "red cat", *model).refused()
+    assert "no text input" in sfumato("directions", "find", "-o", "e.safetensors", "--prompt", "cat", *model).refused()
+
+
+def test_an_edit_is_refused_before_the_inversion(sfumato, found, model, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("sfumato.api.model.inverting", None)
+    words = ("directions", "apply", "photo.png", "d.safetensors", "-o", "x.png", *model)
+    assert "n must be between 1 and 16" in sfumato(*words, "--rank", 17).refused()
+
+
 def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # noqa: F811
     def apply(*words, model=model):
         return sfumato("directions", "apply", "photo.png", "d.safetensors", "-o", "x.png", *words, *model).refused()

@@ -1,0 +1,90 @@
+"""What saved directions do to a picture: every one of them, at several lengths, from one tangent basis."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfumato.api.finish import add_residual
+from sfumato.api.group import decoded, guided, padded_size
+from sfumato.geometry import BottleneckMap, Directions, local_basis, normalised, pull_back, transport
+from sfumato.geometry.basis import largest_rank
+from sfumato.geometry.jacobian import CHUNK
+from sfumato.images import to_uint8
+from sfumato.inversion import replay
+from sfumato.methods.pullback import RANK
+
+if TYPE_CHECKING:
+    from sfumato.api.inverted import Inverted
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+
+def variations(
+    inverted: "Inverted",
+    directions: Directions,
+    gammas: Sequence[float],
+    *,
+    raw: bool = False,
+    chunk: int = CHUNK,
+) -> Iterator[list[Pixels]]:
+    """Yield, for every direction, the picture moved by each gamma along it: what `Inverted.edit` would give.
+
+    The basis is the same for all of them and is computed once; all lengths go through the network together.
+
+    Args:
+        inverted: one picture, inverted by the method pullback along the run that the directions belong to.
+        directions: what `find` found.
+        gammas: lengths in the latent; 0 is the picture as the inversion reproduces it.
+        raw: leave out the normalisation.
+        chunk: most rows in one pass of the Jacobian.
+
+    Raises:
+        BadInput: directions of another model, timestep or size of latents.
+    """
+    group, network, step = inverted.groups[0], inverted.model.network, directions.step
+    inversion = group.inversion.rows([0] * len(gammas))
+    t = inversion.timesteps[step]
+    directions.check_fits(network, t, inversion.x.shape[2:])
+    strength, size = inverted.params.strength, padded_size(network, group.size)  # type: ignore[attr-defined]
+    x = _reproduced(inverted, step)
+    f = BottleneckMap(network, t, group.condition[[0]], directions.pool, chunk)
+    basis = local_basis(f, x, min(RANK, largest_rank(f, x)))
+    guidance, condition = guided(network, [strength] * len(gammas), size), group.condition[[0]].repeat(len(gammas))
+    lengths = torch.tensor(gammas, dtype=x.dtype, device=x.device).reshape(-1, 1, 1, 1)
+    start = x.expand(len(gammas), -1, -1, -1)
+
+    def predict(each: Tensor) -> Tensor:
+        return guidance.predict(each, t, condition)
+
+    for u in directions.u.to(x.device):
+        v = pull_back(basis, transport(basis, u[None])[0])
+        moved = start + lengths * v
+        if not raw:
+            with torch.no_grad():
+                moved = normalised(predict, start, moved, network.schedule.abar(t))
+        latents = inversion.x.clone()
+        latents[step] = moved
+        *_, last = replay(guidance, replace(inversion, x=latents), condition, skip=step)
+        yield _pictures(inverted, last.x_prev)
+
+
+def _reproduced(inverted: "Inverted", step: int) -> Tensor:
+    """x_t where `step` begins, as the replay reproduces it, [1,c,h,w]."""
+    for each in inverted.edit_steps("", gamma=0.0):
+        if each.state.i == step:
+            return each.state.x_t
+    raise AssertionError("a run ends after its last step")
+
+
+def _pictures(inverted: "Inverted", latents: Tensor | None) -> list[Pixels]:
+    assert latents is not None
+    group = inverted.groups[0]
+    edited = decoded(group.network, latents, group.size)
+    same = (len(edited), -1, -1, -1)
+    source, autoencoded = group.source[:1].expand(same), group.autoencoded[:1].expand(same)
+    return [to_uint8(each) for each in add_residual(edited, autoencoded, source, float(max(1, group.network.factor)))]
