@@ -71,6 +71,7 @@ def choose(
     if adherence is not None and not -1 < adherence < 1:
         raise BadInput(f"adherence must be between -1 and 1, not {adherence}.")
     levels, strengths = _grid(inverted, options)
+    levels = _possible(inverted, target, levels, options)
     judge = judge or Judge.load(device=network.device)
     (picture,), (source,) = inverted.pictures, inverted.prompts
     wanted = _own(judge, picture, source) if adherence is None else adherence
@@ -102,6 +103,26 @@ def _grid(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any
     if levels == [{}] and not strengths:
         raise BadInput(f"{inverted.method.name} has nothing left to choose: leave skip or strength out.")
     return levels, strengths
+
+
+def _possible(
+    inverted: Inverted, target: str, levels: list[dict[str, Any]], options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Those levels that the method can run: a window of timesteps may lie in what others skip.
+
+    Raises:
+        BadInput: what `Inverted.edit` says where it refuses all of them.
+    """
+    possible, refusals = [], []
+    for level in levels:
+        try:
+            inverted.edit_steps(target, **options, **level)
+            possible.append(level)
+        except BadInput as refusal:
+            refusals.append(refusal)
+    if not possible:
+        raise refusals[0]
+    return possible
 
 
 def _own(judge: Judge, picture: Picture, source: str) -> float:

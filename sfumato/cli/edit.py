@@ -15,7 +15,7 @@ from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
-    from sfumato.api import Inverted
+    from sfumato.api import Inverted, Result
     from sfumato.api.regions import Region
 
 DEFAULT_METHOD = "edit-friendly"
@@ -83,7 +83,7 @@ def run(arguments: Namespace) -> None:
     if arguments.auto is not None:
         edit |= _chosen(inverted, arguments, edit, notes)
     result = finish(inverted.edit_steps(arguments.target, check=arguments.check or arguments.json, **edit))
-    notes += save_all(result, paths, recipe=not arguments.no_recipe)
+    notes += save_all(result, paths, recipe=not arguments.no_recipe) + _alike(result)
     reports = [inverted.report, result.report] if "seconds" in inverted.report else [result.report]
     first = result.recipes[0]
     found = summary(
@@ -189,6 +189,16 @@ def _check_auto(arguments: Namespace, given: dict[str, Any]) -> None:
         raise BadInput("--auto chooses for one seed at a time: give one --seed.")
     if {"skip", "strength"} <= set(given):
         raise BadInput("--auto has nothing left to choose: leave --skip or --strength out.")
+
+
+def _alike(result: "Result") -> list[str]:
+    """A remark where several seeds gave one and the same picture."""
+    first, *others = (pixels.tobytes() for pixels in result.pixels)
+    if not others or any(other != first for other in others):
+        return []
+    sentence = "all seeds gave the same picture: with these settings nothing is drawn that the edit depends on."
+    remark(sentence)
+    return [sentence]
 
 
 def is_inversion(path: str) -> bool:

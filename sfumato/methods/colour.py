@@ -43,6 +43,11 @@ class ColourParams(Params):
     first: int = option(100, "T_1: smallest timestep that is moved", stage="edit", low=0, high=999)
     last: int = option(700, "T_2: largest timestep that is moved", stage="edit", low=0, high=999)
 
+    @property
+    def keeps_prompt(self) -> bool:
+        """The picture may stay what it is."""
+        return True
+
     def check(self) -> None:
         """Ranges, the window's order and the colour's name. Raises BadInput."""
         super().check()

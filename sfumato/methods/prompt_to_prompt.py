@@ -64,7 +64,7 @@ class PromptToPromptParams(InversionParams):
         """Words and their weights.
 
         Raises:
-            BadInput: not of the form word=number, or a weight below 0 or not finite.
+            BadInput: not of the form word=number, a weight below 0 or not finite, or a word twice.
         """
         found = {}
         for part in _parts(self.reweight):
@@ -77,6 +77,8 @@ class PromptToPromptParams(InversionParams):
                 raise BadInput(
                     f'reweight must be words with weights of at least 0, like "red=2,cat=0.5", not "{part}".'
                 )
+            if word.casefold() in map(str.casefold, found):
+                raise BadInput(f'reweight names "{word}" twice: give it one weight.')
             found[word] = weight
         return found
 
@@ -85,11 +87,14 @@ class PromptToPromptParams(InversionParams):
         return _parts(self.blend)
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse words that are not there, and self-attention that is too fine for the picture. Raises BadInput."""
+        """Refuse words that are not there, a blend that never begins, self-attention too fine. Raises BadInput."""
         if not prompts:
             raise BadInput("The two text encoders of this model split prompts differently, so words have no one place.")
         for source, target in prompts:
             self._check_words(source, target)
+        run = self.steps - self.skip
+        if self.blend and round(self.blend_start * run) >= run:
+            raise BadInput(f"blend_start = {self.blend_start:g} leaves none of the {run} steps of the edit: lower it.")
         if self.self_steps:
             coarse(network, size, self)
 

@@ -29,6 +29,11 @@ class ShiftParams(InversionParams):
     right: int = option(0, "latents by which the picture is moved to the right", stage="edit", low=-999, high=999)
     down: int = option(0, "latents by which the picture is moved downwards", stage="edit", low=-999, high=999)
 
+    @property
+    def keeps_prompt(self) -> bool:
+        """The picture may stay what it is."""
+        return True
+
     def check(self) -> None:
         """Ranges, and an inversion that has noise maps. Raises BadInput."""
         super().check()

@@ -35,11 +35,22 @@ def test_by_default_the_edit_shall_fit_as_well_as_the_source_did(inverted):
 def test_only_what_can_be_chosen(inverted, tiny_ddpm_folder):
     with pytest.raises(BadInput, match="nothing left to choose"):
         choose(inverted, "green dog", skip=2, strength=3.0)
+    with pytest.raises(BadInput, match="target prompt"):
+        choose(inverted, " ")
+    with pytest.raises(BadInput, match='"star" of mask_words'):
+        choose(inverted, "green dog", mask_words="star")
     with pytest.raises(BadInput, match="between -1 and 1"):
         choose(inverted, "green dog", adherence=3.0)
     blind = library.load(str(tiny_ddpm_folder)).invert(tiny_picture(32, 32), steps=4)
     with pytest.raises(BadInput, match="needs a model with text"):
         choose(blind, "")
+
+
+def test_levels_that_skip_a_window_of_the_method_are_left_out(tiny_sd_folder):
+    model = library.load(str(tiny_sd_folder))
+    inverted = model.invert(tiny_picture(32, 32), "red cat", method="colour", steps=10)
+    high = choose(inverted, "red cat", adherence=-0.99, strength=1.0, first=700, last=999)  # 901, 801, 701
+    assert high.trial.options["skip"] == 2
 
 
 def test_on_the_command_line(sfumato, tiny_sd_folder):

@@ -119,6 +119,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(sfumato, typed, tiny_sd_fo
 
 
 WORDS = ("--method", "pix2pix-zero", "--source-word", "cat")
+BLEND = ("--to", "green", "--method", "prompt-to-prompt", "--blend", "red")
 BANKS = ("--method", "pix2pix-zero", "--source-bank", "two.txt")
 
 
@@ -134,6 +135,8 @@ BANKS = ("--method", "pix2pix-zero", "--source-bank", "two.txt")
         (("--to", "green", "--auto", "--mask-words", "star"), '"star" of mask_words is in neither prompt'),
         (("--to", "green", "--method", "prompt-to-prompt", "--reweight", "star=2"), 'its words are "green"'),
         (("--to", "green", "--method", "prompt-to-prompt", "--self-tokens", 1), "allow at least 12"),
+        ((*BLEND, "--blend-start", 1), "blend_start = 1 leaves none of the 4 steps of the edit"),
+        ((*BLEND, "--reweight", "green=2,Green=3"), 'reweight names "Green" twice'),
         (("--to", "green", "--method", "shift", "--right", 8), "must stay within the picture's 8 x 6 latents"),
         (("--to", "green", "--method", "colour", "--first", 2, "--last", 9), "they are 801, 601, 401, 201, 1."),
         (("--method", "pullback", "--rank", 17), "n must be between 1 and 16"),

@@ -70,6 +70,21 @@ def test_several_seeds_give_several_outputs(edit):
     assert np.abs(pixels("alone.png").astype(int) - pixels("out-1.png").astype(int)).max() <= 1
 
 
+@pytest.mark.parametrize(("method", "alike"), [("ddim", True), ("sdedit", False)])
+def test_seeds_that_change_nothing_are_told(edit, method, alike):
+    run = edit("--method", method, "--seeds", 2, "--json")
+    assert any("all seeds gave the same picture" in note for note in run.json["notes"]) == alike
+    assert ("all seeds gave the same picture" in run.err) == alike
+
+
+def test_without_a_target_the_prompt_stays_where_something_else_changes(sfumato, tiny_sd_folder):
+    words = ("edit", "photo.png", "--from", "red apple", "-o", "out.png", "--steps", 4, "--model", tiny_sd_folder)
+    for method in (("colour", "--colour", "blue"), ("shift", "--right", 2)):
+        run = sfumato(*words, "--method", *method, "--json")
+        assert run.json["parameters"]["prompts"] == ["red apple"]
+    assert "target prompt is empty" in sfumato(*words, "--method", "ddim").refused()
+
+
 def test_a_count_of_seeds_goes_upwards_from_the_seed(edit):
     assert edit("--seed", 7, "--seeds", 2, "--json").json["parameters"]["seeds"] == [7, 8]
 
