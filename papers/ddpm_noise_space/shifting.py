@@ -7,47 +7,60 @@ from typing import Any
 import numpy as np
 
 from papers.ddpm_noise_space.text_edits import METHODS, Pixels
-from sfumato.api import Model
+from sfumato.api import Inverted, Model
 from sfumato.api.report import unit
 from sfumato.images import contact_sheet, read_image, write_image
 from sfumato.metrics import psnr, ssim
 
 SHARE = 0.25
 """How far the maps are moved: a share of the picture's width, to the right."""
+STARTS = {"all steps": 0.0, "60 % left out": 0.6}
+"""Shares of the run that the replay leaves out: none as in the paper; where the layout is settled, in the other."""
 
 
 def measure(
     model: Model, images: Sequence[Any], sources: Sequence[str], *, tell: Callable[[str], None], **options: Any
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
-    """How near the result is to the moved picture, for each image and kind of noise maps; and a row of pictures."""
+    """How near the result is to the moved picture, for each image, start and kind of maps; and a row of pictures."""
     numbers, rows = [], []
     for image, source in zip(images, sources, strict=True):
         tell(f"shift: {source}")
         picture = read_image(image).rgb
         row: list[Pixels] = [picture]
-        measured: dict[str, Any] = {"source": source}
+        measured: dict[str, Any] = {"source": source} | {start: {} for start in STARTS}
         for name, method in METHODS.items():
             inverted = model.invert(image, source, method="shift", inversion=method, **options)
             right = round(SHARE * inverted.groups[0].inversion.x.shape[-1])
-            own = getattr(inverted.params, "source_strength", 1.0)
-            moved = inverted.edit(source, skip=0, strength=own, right=right, residual=False).pixels[0]
-            wanted = unit(np.roll(picture, right * model.network.factor, axis=1))
-            measured[name] = {
-                "psnr": float(psnr(unit(moved), wanted)),
-                "ssim": float(ssim(unit(moved), wanted)),
-                "right": right,
-            }
-            row.append(moved)
+            wanted = np.roll(picture, right * model.network.factor, axis=1)
+            for start, share in STARTS.items():
+                moved = _moved(inverted, source, right, share)
+                measured[start][name] = {
+                    "psnr": float(psnr(unit(moved), unit(wanted))),
+                    "ssim": float(ssim(unit(moved), unit(wanted))),
+                    "right": right,
+                }
+                row.append(moved)
         numbers.append(measured)
         rows.append(row)
     return numbers, rows
 
 
+def _moved(inverted: Inverted, source: str, right: int, share: float) -> Pixels:
+    """The replay under the source prompt and its own strength."""
+    params: Any = inverted.params
+    skip = round(share * params.steps)
+    return inverted.edit(source, skip=skip, strength=params.source_strength, right=right, residual=False).pixels[0]
+
+
 def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[Pixels]]) -> None:
-    """source | edit-friendly maps moved | native maps moved."""
+    """source | edit-friendly maps moved, by start | native maps moved, by start."""
     labels = [
-        [each["source"], *(f"{name}\n{each[name]['psnr']:.1f} dB, SSIM {each[name]['ssim']:.2f}" for name in METHODS)]
+        [each["source"], *(_label(name, start, each[start][name]) for name in METHODS for start in STARTS)]
         for each in numbers
     ]
     scale = max(1, 128 // max(picture.shape[1] for picture in rows[0]))
     write_image(path, contact_sheet(rows, labels, scale=scale, font_size=11))
+
+
+def _label(name: str, start: str, found: dict[str, float]) -> str:
+    return f"{name}, {start}\n{found['psnr']:.1f} dB, SSIM {found['ssim']:.2f}"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from papers import edit_friendly, page
-from papers.ddpm_noise_space import claims, comparison, recolouring
+from papers.ddpm_noise_space import claims, comparison, recolouring, shifting
 from sfumato.errors import BadInput
 from tests.tiny import tiny_picture
 
@@ -53,12 +53,13 @@ def test_numbers(written):
     assert edit["reconstruction_latent_max_error"] < 1e-4
     assert edit["edit-friendly"]["distance_between_seeds"] > 0
     (shift,), (colour,), compared = numbers["shifting"], numbers["colour"], numbers["comparison"]
-    assert set(shift) == {"source", "edit-friendly", "native"}
+    assert set(shift) == {"source", *shifting.STARTS}
+    assert all(set(shift[start]) == {"edit-friendly", "native"} for start in shifting.STARTS)
     assert len(colour["sdedit"]) == len(recolouring.LEVELS)
     assert set(compared) == set(comparison.settings())
     assert {"edit-friendly", "sdedit", "prompt-to-prompt, ddim", "prompt-to-prompt, edit-friendly"} <= set(compared)
     over_both = sum(row.endswith(", ddim") for row in compared)
-    assert len(numbers["claims"]) == 12 + over_both
+    assert len(numbers["claims"]) == 13 + over_both
 
 
 def test_page(written):
@@ -92,12 +93,23 @@ def test_a_claim_can_fail():
 
 def test_claims_on_shifting_and_colour_can_fail():
     worse, better = {"psnr": 8.0}, {"psnr": 20.0}
-    (lost,) = claims._of_shifting([{"edit-friendly": worse, "native": better}])
-    assert not lost.holds
+    first, second = shifting.STARTS
+    lost = {"edit-friendly": worse, "native": better}
+    moved = claims._of_shifting([{first: lost, second: {"edit-friendly": better, "native": worse}}])
+    assert [claim.holds for claim in moved] == [False, True]
     levels = [{"colour": 80.0, "texture": 0.1}, {"colour": 22.0, "texture": 0.9}]
     edit = {"before": {"colour": 10.0}, "ours": {"colour": 20.0, "texture": 0.5}, "sdedit": levels}
     assert recolouring.at_equal_colour(edit) == levels[1]
     assert [claim.holds for claim in claims._of_colour([edit])] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("lpips", "clip", "holds"), [(0.5, 0.6, True), (0.5, 0.5, False), (0.7, 0.6, False), (0.5, 0.59, True)]
+)
+def test_more_faithful_is_nearer_and_follows_as_well(lpips, clip, holds):
+    rows = {"p, edit-friendly": {"lpips": [lpips], "clip": [clip]}, "p, ddim": {"lpips": [0.7], "clip": [0.6]}}
+    (claim,) = claims._of_comparison(rows)
+    assert claim.holds is holds
 
 
 def test_the_subject_is_what_is_not_paper():
