@@ -15,7 +15,7 @@ COMMANDS = {
     "sweep": ("sweep", "try many settings on one picture; a contact sheet and a table"),
     "invert": ("invert", "invert an image once, to edit it many times"),
     "generate": ("generate", "make images from prompts"),
-    "directions": ("directions", "directions without labels or between words: find, text, apply, ..."),
+    "directions": ("directions", "directions without labels or between words, kept in files"),
     "interpolate": ("interpolate", "a film from one picture to another"),
     "demo": ("demo", "edit the shipped examples with the shipped model"),
     "models": ("models", "list the shipped models; `models path NAME` prints a folder"),
