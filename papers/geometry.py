@@ -18,13 +18,16 @@ from typing import Any
 
 import sfumato
 from papers.claim import about_machine, about_model, as_json, say
-from papers.latent_geometry import claims, distortion, edits, local, timing, walks
+from papers.latent_geometry import change, claims, distortion, edits, local, timing, walks
 from papers.latent_geometry.study import Size, Study, kept, people
 from papers.page import insert
 from sfumato.errors import BadInput
 from sfumato.metrics import Judge
 
-FIGURES = ("local.png", "edits.png", "timing.png", "distortion.png", "curvature.png", "paths.png", "films.png")
+FIGURES = (
+    *("local.png", "edits.png", "timing.png", "change.png"),
+    *("distortion.png", "curvature.png", "paths.png", "films.png"),
+)
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -80,6 +83,8 @@ def measure(study: Study, judge: Judge, out: Path) -> dict[str, Any]:
     numbers["edits"] = kept(study, out, "edits", lambda: edits.measure(study, judge, out / "edits.png"))
     say("edits at several timesteps")
     numbers["timing"] = kept(study, out, "timing", lambda: timing.measure(study, out / "timing.png"))
+    numbers["change"] = kept(study, out, "change", lambda: change.measure(study))
+    change.draw(out / "change.png", numbers["change"])
     say("normalisation")
     numbers["distortion"] = kept(study, out, "distortion", lambda: distortion.measure(study, out / "distortion.png"))
     say("shooting")

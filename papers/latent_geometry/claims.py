@@ -19,6 +19,7 @@ def judge(numbers: dict[str, Any]) -> list[Claim]:
         ("edits", _of_edits),
         ("local", _of_local),
         ("timing", _of_timing),
+        ("change", _of_change),
         ("paths", _of_paths),
         ("distortion", _of_distortion),
         ("curvature", _of_curvature),
@@ -133,15 +134,18 @@ def _of_local(numbers: dict[str, Any]) -> list[Claim]:
 
 
 def _of_timing(numbers: dict[str, Any]) -> list[Claim]:
+    return [_coarser("edits at T change what is coarse, later ones details", "change of the finished picture", numbers)]
+
+
+def _of_change(numbers: dict[str, Any]) -> list[Claim]:
+    return [_coarser("so do they in the prediction of x_0, at once", "change of x_0(x_t)", numbers)]
+
+
+def _coarser(claim: str, what: str, numbers: dict[str, Any]) -> Claim:
     times = sorted(numbers["times"], key=lambda each: -each["time"])
     shares = ", ".join(f"{each['low_share']:.0%} at {each['time']:g} T" for each in times)
-    return [
-        Claim(
-            "edits at T change what is coarse, later ones details",
-            f"share of low frequencies in the change of the finished picture {shares}",
-            times[0]["low_share"] > times[-1]["low_share"],
-        )
-    ]
+    holds = times[0]["low_share"] > times[-1]["low_share"]
+    return Claim(claim, f"share of low frequencies in the {what} {shares}", holds)
 
 
 def _of_paths(numbers: dict[str, Any]) -> list[Claim]:

@@ -65,7 +65,7 @@ def draw(path: Path, numbers: dict[str, Any]) -> None:
     """Three panels: spectra, overlap, power spectral density, one line per time."""
     figure = Figure(figsize=(14, 4), layout="constrained")
     spectra, overlap, density = figure.subplots(1, 3)
-    for each, colour in zip(numbers["times"], _colours(len(numbers["times"])), strict=True):
+    for each, colour in zip(numbers["times"], colours(len(numbers["times"])), strict=True):
         label = f"t = {each['time']:g} T"
         rank = range(1, len(each["spectrum"]) + 1)
         spectra.plot(rank, each["spectrum"], color=colour, label=label)
@@ -81,7 +81,8 @@ def draw(path: Path, numbers: dict[str, Any]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _colours(count: int) -> Sequence[Any]:
+def colours(count: int) -> Sequence[Any]:
+    """One colour for each time, from late to early."""
     from matplotlib import colormaps
 
     return [colormaps["viridis"](0.9 * k / max(1, count - 1)) for k in range(count)]

@@ -21,10 +21,13 @@ def measured(request, tiny_folder, tmp_path_factory):
 def test_every_claim_is_measured(measured):
     layout, out, _ = measured
     numbers = json.loads((out / "o/numbers.json").read_text())
-    assert len(numbers["claims"]) == (16 if layout == "sd" else 14)
+    assert len(numbers["claims"]) == (17 if layout == "sd" else 15)
     assert all(isinstance(claim["holds"], bool) for claim in numbers["claims"])
     assert numbers["paths"]["pairs"] == 2
     assert len(numbers["paths"]["kinds"]["slerp"]["semantic"]["by_segment"]) == 3
+    for each in numbers["change"]["times"]:
+        assert len(each["density"]) == len(each["frequency"])
+        assert 0 < each["low_share"] < 1
     page = (out / "page.md").read_text()
     assert page.startswith("above")
     assert page.rstrip().endswith("below")
@@ -57,6 +60,7 @@ def test_a_claim_can_fail():
     times.append({"time": 0.25, "low_share": 0.6, "effective_dimension": 3.0, "overlap": [0.5] * 5})
     assert [c.holds for c in claims._of_local({"times": times, "chance": [0.4] * 5})] == [False] * 4
     assert [c.holds for c in claims._of_timing({"times": times})] == [False]
+    assert [c.holds for c in claims._of_change({"times": times})] == [False]
 
 
 def test_bad_input(capsys):
