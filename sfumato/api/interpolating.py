@@ -114,7 +114,9 @@ def interpolate_steps(
     way = Way(kind, frames, time, chunk=chunk)
     network, method = model.network, get_method("ddim")
     check_batch(batch)
-    options = {"strength": 1.0} | options
+    if "skip" in options:
+        raise BadInput("A path has no skip: time says where in the run the latents are taken.")
+    options = {"strength": 1.0} | options | {"skip": 0}
     params = resolve(network, DDIMParams, options, stages=("invert", "edit"), section="ddim", what="interpolation")
     texts = check_prompts(network, list(prompts), "prompt", empty=True)
     if len(texts) != 2:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from sfumato.api import load
+from sfumato.errors import BadInput
 from sfumato.geometry import Directions
 from sfumato.images import read_image, read_recipe
 from tests.cli.conftest import folder, sfumato  # noqa: F401
@@ -195,6 +196,17 @@ def test_the_ends_are_the_reconstructions(tiny_sd_folder):
     for frame, end in ((0, 0), (2, 1)):
         assert abs(between.pixels[frame].astype(int) - ends.pixels[end]).max() <= 1
     assert (between.pixels[1] != between.pixels[0]).any()
+
+
+def test_the_models_own_skip_is_none_of_a_paths(tiny_sd_folder):
+    """Defaults of the method ddim hold, but where the latents are taken is said by `time` alone."""
+    model = load(str(tiny_sd_folder), "cpu")
+    pictures = [tiny_picture(32, 32, seed=seed) for seed in (0, 5)]
+    model.network.settings["ddim"] = {"steps": 4, "skip": 2}
+    film = model.interpolate(*pictures, frames=2)
+    assert (film.recipes[0]["steps"], film.recipes[0]["skip"], film.recipes[0]["time"]) == (4, 0, 1.0)
+    with pytest.raises(BadInput, match="time says where"):
+        model.interpolate(*pictures, frames=2, skip=1)
 
 
 def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
