@@ -9,7 +9,7 @@ official code without its attention control, which costs them alone, so the rati
 it. Inversions without noise maps start at T without guidance on both sides. Plug-and-Play's default inverts with 1000
 steps and reads the latents of its edit's steps from them, which would add 1000 - steps calls of one row to its side;
 here it inverts with the steps of the edit. pix2pix-zero is conditioned on the target prompt in their loop and on a
-direction that was saved before in ours: what either is made of is not timed. A gradient that is carried back through
+direction that was saved before in ours: banks of sentences are not timed. A gradient that is carried back through
 the network is counted by itself, in rows. `--quick` shows that it runs, on a tiny random model.
 """
 
