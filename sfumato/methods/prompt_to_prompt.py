@@ -66,7 +66,7 @@ class PromptToPromptParams(InversionParams):
         Raises:
             BadInput: not of the form word=number, a weight below 0 or not finite, or a word twice.
         """
-        found = {}
+        found: dict[str, float] = {}
         for part in _parts(self.reweight):
             word, _, number = (each.strip() for each in part.rpartition("="))
             try:
