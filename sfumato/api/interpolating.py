@@ -99,8 +99,8 @@ def interpolate_steps(
         kind: "lerp", "slerp" (the shortest of the simple ones) or "geodesic".
         frames: how many pictures, both ends included.
         time: share of the run that is left where the latents are taken.
-        rank: dimensions of the tangent spaces of a geodesic, and of those that are measured; by default 20, or what
-            the bottleneck has.
+        rank: dimensions of the tangent spaces of a geodesic, and of those that are measured; by default 20, or half
+            of what the bottleneck has: the semantic length of all of it is zero.
         measure: report the lengths of all segments: semantic, in the bottleneck, in the latent, perceptual.
         lpips: network of the perceptual length, see `sfumato.metrics.load_perceptual`; the shipped one by default.
         chunk: most rows in one pass of the Jacobian: bounds its memory.
@@ -128,7 +128,7 @@ def interpolate_steps(
         raise BadInput(f"A path needs two pictures of one size, not {a} and {b}: crop or scale one.")
     f = BottleneckMap(network, 0, chunk=chunk)
     latent = torch.empty(1, *network.latent_shape(*padded_size(network, pictures[0].size)), device="meta")
-    way = replace(way, rank=min(RANK, largest_rank(f, latent)) if rank is None else rank)
+    way = replace(way, rank=min(RANK, max(1, largest_rank(f, latent) // 2)) if rank is None else rank)
     check_n(f, latent, way.rank)
     if measure:
         way = replace(way, perceptual=load_perceptual(os.fspath(lpips or SHIPPED)).to(network.device))

@@ -33,6 +33,8 @@ from sfumato.shifts.boost import QualityBoost
 
 RANK = 50
 """Dimensions of a tangent space that a shot is transported to, as in the paper, where the bottleneck has so many."""
+MOST = 100_000
+"""Dimensions and rows beyond which a number is a slip of the keyboard."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class PullbackParams(DDIMParams):
         1.0, "when: share of the run that is left; 1 changes what is coarse, 0.25 details", stage="edit", low=0, high=1
     )
     rank: int = option(
-        0, f"dimensions of a tangent space; 0: {RANK}, or what the bottleneck has", stage="edit", low=0, high=2**20
+        0, f"dimensions of a tangent space; 0: {RANK}, or what the bottleneck has", stage="edit", low=0, high=MOST
     )
     whole: bool = option(False, "keep the positions of the bottleneck instead of their sum", stage="edit")
     raw: bool = option(False, "do not keep mean and deviation of the predicted picture", stage="edit")
@@ -63,7 +65,7 @@ class PullbackParams(DDIMParams):
     boost: float = option(
         0.0, "share of the run, at its end, that adds fresh noise (eta = 1)", stage="edit", low=0, high=1
     )
-    chunk: int = option(16, "most rows in one pass of the Jacobian: bounds its memory", stage="edit", low=1, high=2**20)
+    chunk: int = option(16, "most rows in one pass of the Jacobian: bounds its memory", stage="edit", low=1, high=MOST)
 
     @property
     def keeps_prompt(self) -> bool:
@@ -77,7 +79,7 @@ class PullbackParams(DDIMParams):
         if self.directions:
             self._check_file(weights)
             return
-        most = self.rank if self.rank and self.kind == "pullback" else 2**20
+        most = self.rank if self.rank and self.kind == "pullback" else MOST
         for name in weights:
             if not name.isdecimal() or not 1 <= int(name) <= most:
                 raise BadInput(

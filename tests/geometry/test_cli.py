@@ -157,8 +157,8 @@ def test_interpolate(sfumato, model, path):  # noqa: F811
     assert np.asarray(Image.open("film/frame-00.png")).shape == (22, 30, 3)
     for name in ("semantic", "bottleneck", "latent", "perceptual"):
         assert len(run.json["metrics"][f"{name}_length"]) == 3
-        assert min(run.json["metrics"][f"{name}_length"]) > 0
-    assert run.json["parameters"]["rank"] == 16  # all that this bottleneck has
+        assert min(run.json["metrics"][f"{name}_length"]) > 1e-3
+    assert run.json["parameters"]["rank"] == 8  # half of what this bottleneck has
     assert read_recipe("film/frame-03.png")["share"] == 1
 
 

@@ -197,7 +197,7 @@ def test_the_boosted_tail_is_the_stochastic_process(model):
         ({"gamma": 1e6}, "gamma must be between -1000 and 1000"),
         ({"time": 1.5}, "time must be between 0 and 1"),
         ({"kappa": 1.0}, "kappa must be"),
-        ({"chunk": 0}, "chunk must be"),
+        ({"chunk": 0}, "chunk must be between 1 and 100000"),
         ({"shots": 0}, "shots must be"),
         ({"kind": "wild"}, "kind must be one of pullback, random"),
     ],
