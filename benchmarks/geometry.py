@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import sfumato
-from benchmarks.inversion import environment
+from benchmarks.rounds import environment
 from benchmarks.memory import Peak, peak_memory
 from benchmarks.power_iteration import Found, dense, power_iteration
 from papers.page import insert

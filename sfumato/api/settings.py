@@ -6,7 +6,7 @@ from typing import Any
 
 from sfumato.errors import BadInput
 from sfumato.methods.generate import GenerateParams
-from sfumato.methods.params import Params, check_value, options_of
+from sfumato.methods.params import AFTER, Params, check_value, choices_of, options_of
 from sfumato.methods.registry import methods
 
 SUMMARY = "summary"
@@ -28,8 +28,23 @@ def check_settings(settings: Mapping[str, Any], name: str) -> None:
             continue
         if section not in readers:
             raise BadInput(f"sfumato.json of {name}: no method reads {section!r}; there are {', '.join(readers)}.")
-        for option, value in options.items():
-            _check_option(readers[section], option, value, f"sfumato.json of {name}, {section}")
+        _check_section(readers[section], options, f"sfumato.json of {name}, {section}")
+
+
+def _check_section(readers: list[type[Params]], options: Mapping[str, Any], place: str) -> None:
+    for option, value in options.items():
+        if option != AFTER:
+            _check_option(readers, option, value, place)
+            continue
+        inversions = [name for each in readers for name in choices_of(each, "inversion")]
+        if not isinstance(value, Mapping) or not all(isinstance(each, Mapping) for each in value.values()):
+            raise BadInput(f"{place}: {AFTER!r} must be a JSON object of inversions, each with its options.")
+        for inversion, own in value.items():
+            if inversion not in inversions:
+                known = ", ".join(inversions) or "none here"
+                raise BadInput(f"{place}: {AFTER!r} names no inversion {inversion!r}; there are {known}.")
+            for each, its in own.items():
+                _check_option(readers, each, its, f"{place}, {inversion}")
 
 
 def _readers() -> dict[str, list[type[Params]]]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Stage = Literal["invert", "edit", "generate"]
 PromptPair: TypeAlias = tuple[Prompt, Prompt]
 """What a picture shows, and what it shall show."""
+AFTER = "after"
+"""In a model's own defaults of a method: those for other inversions than the method's own, by the inversion's name."""
 
 
 def option(
@@ -99,14 +101,21 @@ def defaults_of(params: type[Params], given: Mapping[str, Any], tuned: Mapping[s
     Args:
         params: a method's.
         given: the caller's.
-        tuned: the model's own defaults, which hold for the inversion that they were found with.
+        tuned: the model's own defaults, which hold for the inversion that they were found with; those for another
+            inversion are under its name in `AFTER`.
     """
     options = options_of(params)
-    tuned = {name: value for name, value in tuned.items() if name in options}
     tuned_with = tuned.get("inversion", options["inversion"].default if "inversion" in options else None)
     chosen = given.get("inversion", tuned_with)
     after = {name: each.metadata["after"].get(str(chosen), each.default) for name, each in options.items()}
-    return after | (tuned if chosen == tuned_with else {})
+    own = tuned if chosen == tuned_with else tuned.get(AFTER, {}).get(chosen, {})
+    return after | {name: value for name, value in own.items() if name in options}
+
+
+def choices_of(params: type[Params], name: str) -> tuple[str, ...]:
+    """The words that an option takes; () where a method lacks it or it takes any text."""
+    each = options_of(params).get(name)
+    return () if each is None else each.metadata["choices"]
 
 
 def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[Stage, ...], what: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 import sfumato
 from sfumato.errors import BadInput
+from sfumato.methods.registry import get_method
 from tests.tiny import tiny_picture
 
 
@@ -44,6 +45,10 @@ WRONG = [
     ({"generate": {"strength": True}}, "generate: strength must be a number"),
     ({"generate": {"skip": 3}}, "generate: there is no option 'skip'"),
     ({"ddim": {"eta": 1.0}}, "ddim: there is no option 'eta'"),
+    ({"prompt-to-prompt": {"after": {"ddim": 3}}}, "'after' must be a JSON object of inversions"),
+    ({"prompt-to-prompt": {"after": {"dim": {}}}}, "'after' names no inversion 'dim'; there are edit-friendly, ddim"),
+    ({"prompt-to-prompt": {"after": {"ddim": {"skip": -1}}}}, "prompt-to-prompt, ddim: skip must be between 0 and 999"),
+    ({"ddim": {"after": {"ddim": {}}}}, "'after' names no inversion 'ddim'; there are none here"),
     ({"edits": {}}, "no method reads 'edits'; there are generate"),
 ]
 
@@ -66,3 +71,13 @@ def test_right_entries_are_the_defaults(folder):
     inverted = model.invert(tiny_picture(), "red cat")
     assert (inverted.params.steps, inverted.params.strength) == (3, 2)
     assert model.generate("red cat").report["parameters"]["steps"] == 2
+
+
+def test_another_inversion_has_its_own_defaults(folder):
+    own = {"steps": 4, "strength": 2, "after": {"ddim": {"steps": 3, "strength": 5}}}
+    settle(folder, {"prompt-to-prompt": own})
+    model = sfumato.load(folder)
+    for inversion, steps, strength in (("edit-friendly", 4, 2), ("ddim", 3, 5), ("native-ddpm", 100, 9)):
+        options = {} if inversion == "edit-friendly" else {"inversion": inversion}
+        params = model._params(get_method("prompt-to-prompt"), options)
+        assert (params.steps, params.strength) == (steps, strength)
