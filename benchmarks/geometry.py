@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 import sfumato
-from benchmarks.rounds import environment
 from benchmarks.memory import Peak, peak_memory
 from benchmarks.power_iteration import Found, dense, power_iteration
+from benchmarks.rounds import environment
 from papers.page import insert
 from sfumato.core.noise import gaussian_batch
 from sfumato.errors import BadInput
