@@ -108,7 +108,7 @@ def defaults_of(params: type[Params], given: Mapping[str, Any], tuned: Mapping[s
     tuned_with = tuned.get("inversion", options["inversion"].default if "inversion" in options else None)
     chosen = given.get("inversion", tuned_with)
     after = {name: each.metadata["after"].get(str(chosen), each.default) for name, each in options.items()}
-    own = tuned if chosen == tuned_with else tuned.get(AFTER, {}).get(chosen, {})
+    own = tuned if chosen == tuned_with else tuned.get(AFTER, {}).get(str(chosen), {})
     return after | {name: value for name, value in own.items() if name in options}
 
 

@@ -16,19 +16,31 @@ ROOT = Path(__file__).parents[2]
 # The address is given because torchrun's own choice, the machine's name, hangs for minutes where nothing resolves it.
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc_per_node=2")
 
+# A thread of torch's C++ that outlives its owner ends a process so, once in some twenty runs on a busy machine, with no
+# line of Python at fault: what is tested here is what the processes compute.
+ABORTED = "terminate called without an active exception"
+
 # How long it takes is no matter of these tests; the limits only end a hang.
 pytestmark = pytest.mark.timeout(1200)
+
+
+def two_processes(folder):
+    """Both run `tests.train.ranks`, which writes into the folder."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return subprocess.run(
+        [sys.executable, *TORCHRUN, "-m", "tests.train.ranks", str(folder)],
+        cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """(folder and reports of two processes, folder and report of one)."""
     two, one = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("one")
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    done = subprocess.run(
-        [sys.executable, *TORCHRUN, "-m", "tests.train.ranks", str(two)],
-        cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
+    done = two_processes(two)
+    if ABORTED in done.stderr:
+        two = tmp_path_factory.mktemp("two")
+        done = two_processes(two)
     assert done.returncode == 0, done.stderr[-3000:]
     reports = [json.loads((two / f"report-{rank}.json").read_text()) for rank in range(2)]
     return two, reports, one, equalities(Together, one)
