@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from papers.paired.results import ADHERENCE, ERROR, Results
+from papers.paired.results import ADHERENCE, ADHERENCES, ERROR, Results
 
 #: Standard errors that a difference must exceed to be more than chance.
 SURE = 2.0
@@ -15,12 +15,14 @@ class Match:
 
     Attributes:
         theirs: the setting of diffusers.
+        adherence: the metric by which ours follows at least as well.
         ours: ours with the smallest error among those that adhere at least as well; None where none does.
         difference: mean of our error less theirs over the edits; below 0 ours is nearer to the true pictures.
         deviation: standard error of the difference.
     """
 
     theirs: str
+    adherence: str
     ours: str | None
     difference: float = float("nan")
     deviation: float = float("nan")
@@ -36,17 +38,17 @@ class Match:
 
 
 def matches(results: Results) -> list[Match]:
-    """One for every setting of diffusers."""
-    return [_match(results, name) for name in results.theirs]
+    """One for every setting of diffusers and measure of adherence."""
+    return [_match(results, name, adherence) for name in results.theirs for adherence in ADHERENCES]
 
 
-def _match(results: Results, theirs: str) -> Match:
-    wanted = results.mean(theirs, ADHERENCE)
-    enough = [name for name in results.ours if results.mean(name, ADHERENCE) >= wanted]
+def _match(results: Results, theirs: str, adherence: str) -> Match:
+    wanted = results.mean(theirs, adherence)
+    enough = [name for name in results.ours if results.mean(name, adherence) >= wanted]
     if not enough:
-        return Match(theirs, None)
+        return Match(theirs, adherence, None)
     ours = min(enough, key=lambda name: results.mean(name, ERROR))
-    return Match(theirs, ours, *results.difference(ours, theirs, ERROR))
+    return Match(theirs, adherence, ours, *results.difference(ours, theirs, ERROR))
 
 
 def on_front(results: Results) -> list[str]:

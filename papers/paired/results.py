@@ -16,8 +16,9 @@ from sfumato.metrics import METRICS
 
 Values = NDArray[np.float64]
 
-#: How well the edit follows the prompt, and how far it is from the true picture.
-ADHERENCE, ERROR = "clip_direction", "target_mse"
+#: Ways to say how well the edit follows the prompt, the first of them the one of the figure; and the error.
+ADHERENCES = ("clip_direction", "clip", "clip_nearer")
+ADHERENCE, ERROR = ADHERENCES[0], "target_mse"
 
 
 @dataclass(frozen=True, eq=False)

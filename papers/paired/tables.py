@@ -44,15 +44,16 @@ def _means(results: Results) -> Iterator[str]:
 
 
 def _equal(results: Results) -> Iterator[str]:
-    yield "| diffusers | ours with the least error at no less direction | squared error, ours less theirs | beaten |"
-    yield "| --- | --- | ---: | --- |"
+    yield "| diffusers | by | ours of least error that follows as well | squared error, ours less theirs | beaten |"
+    yield "| --- | --- | --- | ---: | --- |"
     for each in matches(results):
+        by = COLUMNS[each.adherence][0].removesuffix(" ↑")
         if each.ours is None:
-            yield f"| {each.theirs} | none follows the prompts as well | | **no** |"
+            yield f"| {each.theirs} | {by} | none | | **no** |"
             continue
         percent = 100 * each.difference / results.mean(each.theirs, ERROR)
         change = f"{each.difference:+.4f} ± {each.deviation:.4f} ({percent:+.0f} %)"
-        yield f"| {each.theirs} | {each.ours} | {change} | {'yes' if each.beaten else '**no**'} |"
+        yield f"| {each.theirs} | {by} | {each.ours} | {change} | {'yes' if each.beaten else '**no**'} |"
 
 
 def _kinds(results: Results) -> Iterator[str]:

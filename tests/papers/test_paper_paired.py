@@ -55,8 +55,9 @@ def write(folder, settings, failed=()):
 
 
 def test_the_nearest_of_ours_that_adheres_as_well_is_matched(folder):
-    first, second = matches(Results.read(folder))
+    first, by_clip, _, second, *_ = matches(Results.read(folder))
     assert (first.theirs, first.ours, first.beaten) == ("theirs", "strong", True)
+    assert (by_clip.adherence, by_clip.ours) == ("clip", "weak"), "both follow as well by this measure"
     mean = np.mean(1 + np.arange(EDITS))
     assert first.difference == pytest.approx((0.04 - 0.06) * mean)
     each = (0.04 - 0.06) * (1 + np.arange(EDITS))
@@ -66,7 +67,7 @@ def test_the_nearest_of_ours_that_adheres_as_well_is_matched(folder):
 
 def test_what_may_be_chance_is_not_beaten(tmp_path):
     near = dict(SETTINGS) | {"strong": ("edit-friendly", 0.5, 0.06)}
-    first, _ = matches(Results.read(write(tmp_path, near)))
+    first, *_ = matches(Results.read(write(tmp_path, near)))
     assert (first.ours, first.difference, first.beaten) == ("strong", 0, False)
 
 
@@ -98,8 +99,8 @@ def test_the_whole_way_to_the_page(folder, tmp_path, monkeypatch):
     words = ["--results", folder, "--out", tmp_path / "out", "--page", page, "--shown", "3"]
     assert paired_edits.main(list(map(str, words))) == 0
     written = page.read_text()
-    assert "| theirs | strong | -0.1300 ± " in written
-    assert "| theirs, far | none follows the prompts as well | | **no** |" in written
+    assert "| theirs | direction | strong | -0.1300 ± " in written
+    assert "| theirs, far | direction | none | | **no** |" in written
     assert written.startswith("before")
     assert written.endswith("after\n")
     for figure in paired_edits.FIGURES:
