@@ -4,7 +4,7 @@ from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim
 from sfumato.inversion.edit_friendly import invert_edit_friendly
 from sfumato.inversion.native_ddpm import invert_native
-from sfumato.inversion.replay import replay, replay_beside
+from sfumato.inversion.replay import replay, replay_beside, source_along
 from sfumato.inversion.sdedit import invert_sdedit
 from sfumato.inversion.translate import translate
 
@@ -16,5 +16,6 @@ __all__ = [
     "invert_sdedit",
     "replay",
     "replay_beside",
+    "source_along",
     "translate",
 ]

@@ -11,20 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.batching import rows_per_call
 from sfumato.core.guidance import Guided
 from sfumato.core.state import StepState, check_finite
 from sfumato.core.step import combine, direction, noise_map, predict_x0, sigma, step
 
 Latents: TypeAlias = Float[Tensor, "levels b c h w"]
 """x_T first, x_0 last: one level more than there are steps."""
-
-ELEMENTS = 2**18
-"""Latent elements in one call of the network by default: 16 latents of Stable Diffusion at 512 pixels."""
-
-
-def rows_per_call(c: int, h: int, w: int) -> int:
-    """How many latents of c x h x w go through the network in one call when the user does not say."""
-    return max(2, min(64, ELEMENTS // (c * h * w)))
 
 
 def extract_noise_maps(

@@ -7,9 +7,10 @@ from typing import Any
 from sfumato.core.guidance import Guided
 from sfumato.core.loop import recorded, reverse
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
+from sfumato.core.state import Denoiser, StepState
 from sfumato.inversion.artifact import Inversion
 from sfumato.models.beside import Beside
+from sfumato.models.source import Source
 
 
 def replay(
@@ -46,6 +47,7 @@ def replay_beside(
     *,
     skip: int = 0,
     shifts: Sequence[Shift] = (),
+    exact: bool = False,
 ) -> Iterator[StepState]:
     """`replay` for shifts that carry something from the source; they and all others see the target's rows alone.
 
@@ -56,7 +58,13 @@ def replay_beside(
         condition: the prompt to replay under, one row per image.
         skip: steps at the noisy end that are left out.
         shifts: what moves.
+        exact: see `Source`; the source carried into itself then leaves every bit as it was.
     """
-    latents = dict(zip(inversion.timesteps, inversion.x[:-1], strict=True))
-    guided = replace(guided, network=Beside(guided.network, latents, source))
+    beside = Beside(guided.network, source_along(guided.network, inversion, source, exact=exact))
+    guided = replace(guided, network=beside)
     yield from replay(guided, inversion, condition, skip=skip, shifts=shifts)
+
+
+def source_along(network: Denoiser, inversion: Inversion, condition: Any, *, exact: bool = False) -> Source:
+    """The source of an inversion, on its recorded latents."""
+    return Source(network, dict(zip(inversion.timesteps, inversion.x[:-1], strict=True)), condition, exact)

@@ -28,7 +28,7 @@ from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.inversion import Inversion, replay
+from sfumato.inversion import Inversion, replay, source_along
 from sfumato.inversion.regularised import OFFICIAL, invert_regularised
 from sfumato.methods.inversions import INVERSIONS, InversionParams, network_of, source_of
 from sfumato.methods.inversions import invert as invert_as_named
@@ -216,5 +216,7 @@ def _following(
 ) -> FollowAttention:
     """The paper's guidance, or the public code's: the negative half, whose heads are averaged with the other's."""
     if params.compat == "official":
-        return FollowAttention(network, inversion, negative, params.guidance / 2, negative)
-    return FollowAttention(network, inversion, source, params.guidance)
+        followed = source_along(network, inversion, negative, exact=params.exact)
+        return FollowAttention(network, followed, params.guidance / 2, negative)
+    followed = source_along(network, inversion, source, exact=params.exact)
+    return FollowAttention(network, followed, params.guidance)

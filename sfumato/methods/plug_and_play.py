@@ -81,4 +81,5 @@ def edit(
     """Replay under the target prompt with the source's features."""
     moves = injection(network_of(guided), params)
     source = source_of(guided, inversion)
-    yield from replay_beside(guided, inversion, source, condition, skip=params.skip, shifts=[*moves, *shifts])
+    moves += shifts
+    yield from replay_beside(guided, inversion, source, condition, skip=params.skip, shifts=moves, exact=params.exact)

@@ -175,7 +175,8 @@ def edit(
     """Replay under the target prompt with the source's attention."""
     source = source_of(guided, inversion)
     moves = control(network_of(guided), inversion, source, condition, params)
-    yield from replay_beside(guided, inversion, source, condition, skip=params.skip, shifts=[*moves, *shifts])
+    moves += shifts
+    yield from replay_beside(guided, inversion, source, condition, skip=params.skip, shifts=moves, exact=params.exact)
 
 
 def _parts(text: str) -> list[str]:

@@ -91,13 +91,15 @@ class FromSource:
     """A pair of taps that carries what the source makes into the target; for a network with the source `Beside`.
 
     Attributes:
-        source: looks while the source is evaluated.
+        source: looks at the source's evaluation, and is shown it at every step.
         target: acts in the evaluation of the target that follows, on what `source` saw.
+        left: steps, this one included, that look at the source in the same way: they may be evaluated together.
         replaces: names of the modules that `target` replaces something of; no other may replace it too.
     """
 
     source: AnyTap
     target: AnyTap
+    left: int = 1
     replaces: tuple[str, ...] = ()
 
 
@@ -115,19 +117,20 @@ def tapped(network: nn.Module, taps: Sequence[AnyTap]) -> Iterator[None]:
     if any(isinstance(tap, FromSource) for tap in taps):
         raise BadInput("A tap that carries something from the source needs the source: replay with `replay_beside`.")
     waiting: Waiting = {}
-    plain = [cast(Tap, tap) for tap in taps if not _of_maps(tap)]
+    plain = [cast(Tap, tap) for tap in taps if not of_maps(tap)]
     with ExitStack() as hooks:
         for tap in plain:
             for name, module in named(network, tap.module):
                 waiting[name] = f"The network has the tapped module {name}, but never runs it by itself."
                 hooks.callback(module.register_forward_hook(_hook(tap, name, waiting)).remove)
-        for handle in attach(network, [tap for tap in taps if _of_maps(tap)], waiting):
+        for handle in attach(network, [tap for tap in taps if of_maps(tap)], waiting):
             hooks.callback(handle.remove)
         hooks.callback(network.register_forward_hook(_all_ran(waiting)).remove)
         yield
 
 
-def _of_maps(tap: AnyTap) -> TypeGuard[AttentionTap]:
+def of_maps(tap: AnyTap) -> TypeGuard[AttentionTap]:
+    """Whether a tap is about attention maps."""
     return isinstance(getattr(tap, "layers", None), Layers)
 
 

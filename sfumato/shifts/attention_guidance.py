@@ -14,10 +14,10 @@ from torch import Tensor
 
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState, check_finite
-from sfumato.inversion import Inversion
 from sfumato.models.attention import Layers, RecordMaps
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.source import Source
 
 CROSS = Layers(cross=True)
 
@@ -26,20 +26,18 @@ CROSS = Layers(cross=True)
 class FollowAttention(Shift):
     """A gradient step on x_t before every evaluation.
 
-    Two evaluations without guidance, one row per image each: the source on its recorded latents, from which it cannot
-    drift, and the edit with gradients. Put it behind the shifts that move the condition.
+    Two evaluations without guidance, one row per image each: the source on its recorded latents, and the edit with
+    gradients. Put it behind the shifts that move the condition.
 
     Attributes:
         network: without guidance.
-        inversion: its latents are the source's.
-        source: the source's condition, one row per image.
+        source: what is followed.
         amount: lambda, 0.1 in the paper.
         edited: whose maps follow the source's; None: those of the run's own condition.
     """
 
     network: DiffusionModel
-    inversion: Inversion
-    source: Condition
+    source: Source
     amount: float
     edited: Condition | None = None
 
@@ -49,12 +47,12 @@ class FollowAttention(Shift):
         Raises:
             NonFinite: the gradient holds NaN or infinity.
         """
-        latents = self.inversion.x[self.inversion.timesteps.index(state.t)]
-        reference = attention_maps(self.network, latents, state.t, self.source)
+        reference = RecordMaps(CROSS)
+        self.source.show(state.t, [(reference, state.steps - state.i)])
         edited = state.condition if self.edited is None else self.edited
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            loss = attention_loss(attention_maps(self.network, x, state.t, edited), reference)
+            loss = attention_loss(attention_maps(self.network, x, state.t, edited), reference.maps)
             (gradient,) = torch.autograd.grad(loss.sum(), x)
         check_finite(gradient, "the gradient of cross-attention guidance", state.i, state.steps, state.t)
         return x.detach() - self.amount * gradient

@@ -38,9 +38,9 @@ class Carry(Shift):
     modules: tuple[str, ...]
     share: float
 
-    def active(self, state: StepState) -> bool:
-        """Whether this step is among the share's."""
-        return state.i < round(self.share * state.steps)
+    def left(self, state: StepState) -> int:
+        """How many steps of the share are left, this one included; 0 behind it."""
+        return max(0, round(self.share * state.steps) - state.i)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +55,12 @@ class CarryMaps(Carry):
 
     def taps(self, state: StepState) -> FromSource | None:
         """Maps looked at in the source, moved in the target."""
-        if not self.active(state):
+        left = self.left(state)
+        if not left:
             return None
         source = RecordMaps(Layers(self.modules))
         target = ReplaceMaps(source.layers, lambda name, maps: self._moved(source.maps.pop(name), maps))
-        return FromSource(source, target, replaces=self.modules)
+        return FromSource(source, target, left, self.modules)
 
     def _moved(
         self, source: Float[Tensor, "b heads queries n"], maps: Float[Tensor, "rows heads queries n"]
@@ -81,10 +82,11 @@ class CarryFeatures(Carry):
 
     def taps(self, state: StepState) -> FromSource | None:
         """Outputs looked at in the source, replaced in the target."""
-        if not self.active(state):
+        left = self.left(state)
+        if not left:
             return None
         source = Record(self.modules)
-        return FromSource(source, _Put(self.modules, source.outputs, self.put), replaces=self.modules)
+        return FromSource(source, _Put(self.modules, source.outputs, self.put), left, self.modules)
 
 
 def into_conditional(source: Tensor, target: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.batching import rows_per_call
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.state import Denoiser
 from sfumato.core.step import diffuse
-from sfumato.inversion.extract import rows_per_call
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ class LocalBlend(Shift):
 
     def taps(self, state: StepState) -> FromSource:
         """Maps looked at in both."""
-        return FromSource(self.source, self.target)
+        return FromSource(self.source, self.target, state.steps - state.i)
 
     def noise_map(self, state: StepState, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
         """z_t as it is inside, the source's outside."""

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.batching import rows_per_call
 from sfumato.inversion import Inversion
-from sfumato.inversion.extract import rows_per_call
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.layout import word_layers

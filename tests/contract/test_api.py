@@ -10,9 +10,9 @@ from PIL import Image
 
 import sfumato
 from sfumato.api import Model
+from sfumato.core.batching import rows_per_call
 from sfumato.errors import BadInput
 from sfumato.images import read_recipe
-from sfumato.inversion.extract import rows_per_call
 from tests.tiny import tiny_picture
 
 PICTURE = tiny_picture(32, 32)

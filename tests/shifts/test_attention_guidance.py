@@ -6,7 +6,7 @@ import torch
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
 from sfumato.errors import NonFinite
-from sfumato.inversion import Inversion, replay
+from sfumato.inversion import Inversion, replay, source_along
 from sfumato.models.load import load_model
 from sfumato.shifts.attention_guidance import FollowAttention, attention_loss, attention_maps
 from tests.explicit import attention_of, explicit
@@ -30,6 +30,10 @@ def prepared(model):
     inversion = Inversion("ddim", x, None, tuple(model.schedule.timesteps(STEPS)), 0.0, (1.0, 1.0))
     guided = Guided(model, model.condition(["", ""]), (4.0, 4.0))
     return guided, inversion, model.condition(["red cat", "tree"]), model.condition(["green dog", "blue star"])
+
+
+def following(model, inversion, source, *rest):
+    return FollowAttention(model, source_along(model, inversion, source), *rest)
 
 
 def loss_of(model, inversion, source, target, i, x):
@@ -56,7 +60,7 @@ def test_the_first_gradient_is_not_zero_and_equals_finite_differences(tiny_folde
     guided, inversion, source, target = prepared(model)
     inversion = Inversion("ddim", inversion.x.double(), None, inversion.timesteps, 0.0, (1.0, 1.0))
     x = inversion.x[0]
-    shift = FollowAttention(model, inversion, source, 2.0)
+    shift = following(model, inversion, source, 2.0)
     moved = next(iter(replay(guided, inversion, target, shifts=[shift]))).x_t
     gradient = (x - moved) / 2.0
     assert (gradient.abs().amax(dim=(1, 2, 3)) > 1e-4).all()
@@ -70,7 +74,7 @@ def test_the_first_gradient_is_not_zero_and_equals_finite_differences(tiny_folde
 
 def test_the_public_codes_gradient_is_zero_at_first(sd):
     guided, inversion, _, target = prepared(sd)
-    public = FollowAttention(sd, inversion, guided.negative, 100.0, guided.negative)
+    public = following(sd, inversion, guided.negative, 100.0, guided.negative)
     states = list(replay(guided, inversion, target, shifts=[public]))
     assert (states[0].x_t - inversion.x[0]).abs().max() < 1e-5
     assert (states[1].x_t - states[0].x_prev).abs().max() > 1e-4
@@ -79,8 +83,9 @@ def test_the_public_codes_gradient_is_zero_at_first(sd):
 def test_the_loss_is_lower_than_without(model):
     guided, inversion, source, target = prepared(model)
     with model.counting() as count:
-        led = list(replay(guided, inversion, target, shifts=[FollowAttention(model, inversion, source, 3.0)]))
-    assert (count.calls, count.samples) == (3 * STEPS, STEPS * (2 + 2 + 4))
+        led = list(replay(guided, inversion, target, shifts=[following(model, inversion, source, 3.0)]))
+    of_source = 3  # two steps of it in one call, two images each
+    assert (count.calls, count.samples) == (of_source + 2 * STEPS, STEPS * (2 + 2 + 4))
     free = list(replay(guided, inversion, target))
     with torch.no_grad():
         for i in range(STEPS):
@@ -90,16 +95,16 @@ def test_the_loss_is_lower_than_without(model):
 
 def test_images_do_not_know_each_other(sd):
     guided, inversion, source, target = prepared(sd)
-    shift = FollowAttention(sd, inversion, source, 3.0)
+    shift = following(sd, inversion, source, 3.0)
     together = next(iter(replay(guided, inversion, target, shifts=[shift]))).x_t
-    alone = FollowAttention(sd, inversion.rows([1]), source[1], 3.0)
+    alone = following(sd, inversion.rows([1]), source[1], 3.0)
     by_itself = next(iter(replay(guided.rows([1]), inversion.rows([1]), target[1], shifts=[alone]))).x_t
     assert torch.allclose(together[1:], by_itself, atol=1e-5)
 
 
 def test_the_source_follows_itself_without_moving(sd):
     guided, inversion, source, _ = prepared(sd)
-    state = next(iter(replay(guided, inversion, source, shifts=[FollowAttention(sd, inversion, source, 3.0)])))
+    state = next(iter(replay(guided, inversion, source, shifts=[following(sd, inversion, source, 3.0)])))
     assert (state.x_t - inversion.x[0]).abs().max() < 1e-6
 
 
@@ -115,8 +120,8 @@ def test_the_network_is_left_as_it_was(sd):
     layers = attention_of(sd)
     processors = {name: layer.processor for name, layer in layers.items()}
     with pytest.raises(RuntimeError, match="stopped"):
-        list(replay(guided, inversion, target, shifts=[FollowAttention(sd, inversion, source, 1.0), Stop()]))
-    state = next(iter(replay(guided, inversion, target, shifts=[FollowAttention(sd, inversion, source, 1.0)])))
+        list(replay(guided, inversion, target, shifts=[following(sd, inversion, source, 1.0), Stop()]))
+    state = next(iter(replay(guided, inversion, target, shifts=[following(sd, inversion, source, 1.0)])))
     assert not state.x_prev.requires_grad
     assert all(layer.processor is processors[name] for name, layer in layers.items())
     assert not any(len(module._forward_hooks) for name, module in sd.unet.named_modules() if "attn" in name)
@@ -125,7 +130,7 @@ def test_the_network_is_left_as_it_was(sd):
 
 def test_a_gradient_that_is_not_finite_is_named(sd):
     guided, inversion, source, target = prepared(sd)
-    broken = FollowAttention(sd, inversion, source[[0, 1]], 1.0)
-    broken.source.tokens[0, 3] = torch.nan
+    broken = following(sd, inversion, source[[0, 1]], 1.0)
+    broken.source.condition.tokens[0, 3] = torch.nan
     with pytest.raises(NonFinite, match=r"Step 1 of 5 .*gradient of cross-attention guidance"):
         next(iter(replay(guided, inversion, target, shifts=[broken])))
