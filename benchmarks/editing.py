@@ -23,29 +23,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 from benchmarks import loops
 from benchmarks.contenders import Official, Ours
 from benchmarks.loops import Loop
-from benchmarks.rounds import (
-    Edits,
-    Outcome,
-    about,
-    count,
-    environment,
-    headline,
-    make_task,
-    model_folder,
-    parser,
-    publish,
-    quicken,
-    rounds,
-    table,
-    warm_up,
-)
+from benchmarks.report import environment, measured, publish, table
+from benchmarks.rounds import Edits, Outcome, count, rounds, warm_up
+from benchmarks.task import about, headline, make_task, model_folder, parser, quicken
 from sfumato.bench.contenders import Task
-from sfumato.errors import BadInput
 from sfumato.methods.inversions import DETERMINISTIC
 from sfumato.methods.pix2pix_zero import Pix2PixZeroParams, directions
 from sfumato.models.diffusion_model import DiffusionModel
@@ -116,7 +100,6 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     flags = parser(__doc__)
     flags.add_argument("--only", nargs="+", choices=list(EDITS), help="these edits alone")
-    flags.add_argument("--quick", action="store_true", help="a tiny random model, few steps, one round")
     return flags.parse_args(words)
 
 
@@ -170,27 +153,25 @@ def as_json(task: Task, pairs: dict[str, Pair], where: dict[str, Any]) -> dict[s
     return {"environment": where, "task": about(task), "edits": edits}
 
 
+def work(given: argparse.Namespace) -> None:
+    """Run, print, write."""
+    with tempfile.TemporaryDirectory() as beside:
+        if given.quick:
+            quicken(given, Path(beside))
+        task = make_task(given, model_folder(given.model))
+        where = environment(task.device)
+        pairs, done = run(task, given.only or list(EDITS), given.repeats, Path(beside))
+    fragment = (
+        f"{headline(task, where)}; median of {done}; sfumato / official loop, and the one in times of the "
+        f"other.\n\n{as_table(pairs)}\n"
+    )
+    publish(given, fragment, as_json(task, pairs, where))
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Run, print, write. Returns an exit code."""
+    """Returns an exit code."""
     given = arguments(words)
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    try:
-        with tempfile.TemporaryDirectory() as beside:
-            if given.quick:
-                quicken(given, Path(beside))
-            task = make_task(given, model_folder(given.model))
-            where = environment(task.device)
-            pairs, done = run(task, given.only or list(EDITS), given.repeats, Path(beside))
-        fragment = (
-            f"{headline(task, where)}; median of {done}; sfumato / official loop, and the one in times of the "
-            f"other.\n\n{as_table(pairs)}\n"
-        )
-        publish(given, fragment, as_json(task, pairs, where))
-    except BadInput as error:
-        print(f"editing.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return measured(__file__, given, lambda: work(given))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ in turns; medians are printed. `--quick` shows that it runs, on a tiny random mo
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -28,10 +27,8 @@ from torch import Tensor
 import sfumato
 from benchmarks.memory import Peak, peak_memory
 from benchmarks.power_iteration import Found, dense, power_iteration
-from benchmarks.rounds import environment
-from papers.page import insert
+from benchmarks.report import add_measuring, environment, measured, publish
 from sfumato.core.noise import gaussian_batch
-from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, local_basis
 from sfumato.geometry.basis import largest_rank
 
@@ -74,13 +71,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tolerance", type=float, default=1e-3, help="angle in radians that all shall reach")
     parser.add_argument("--iterations", type=int, default=50, help="most iterations of power iteration")
     parser.add_argument("--whole", action="store_true", help="all of the bottleneck instead of its sum")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, help="torch's threads; its own choice by default")
-    parser.add_argument("--repeats", type=int, default=3, help="measured rounds of everything but power iteration")
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes processes")
-    parser.add_argument("--out", type=Path, help="write everything as JSON")
-    parser.add_argument("--page", type=Path, help="Markdown page to put the table into")
-    parser.add_argument("--quick", action="store_true", help="a tiny random model")
+    add_measuring(parser, repeats=3)
     return parser.parse_args(words)
 
 
@@ -223,33 +215,25 @@ def _headline(f: BottleneckMap, x: Tensor, where: dict[str, Any], worth: float, 
     )
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run, print, write. Returns an exit code."""
-    given = arguments(words)
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    try:
-        with tempfile.TemporaryDirectory() as beside:
-            if given.quick:
-                _quicken(given, Path(beside))
-            f, x = the_map(given)
-            where, worth = environment(given.device), passes_per_evaluation(f, x, given.repeats)
-            costs = measure(f, x, given)
-            memory = {} if given.no_memory else memory_by_chunk(given)
-    except BadInput as error:
-        print(f"geometry.py: {error}", file=sys.stderr)
-        return 2
+def work(given: argparse.Namespace) -> None:
+    """Run, print, write."""
+    with tempfile.TemporaryDirectory() as beside:
+        if given.quick:
+            _quicken(given, Path(beside))
+        f, x = the_map(given)
+        where, worth = environment(given.device), passes_per_evaluation(f, x, given.repeats)
+        costs = measure(f, x, given)
+        memory = {} if given.no_memory else memory_by_chunk(given)
     headline = _headline(f, x, where, worth, given.tolerance)
-    fragment = f"{headline}\n\n{as_table(costs, worth, memory)}\n"
-    print(fragment)
-    if given.page is not None:
-        insert(given.page, fragment)
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        found = {"environment": where, "passes_per_evaluation": worth, "costs": [asdict(cost) for cost in costs]}
-        found |= {"memory": {str(chunk): asdict(peak) for chunk, peak in memory.items()}}
-        given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return 0
+    found = {"environment": where, "passes_per_evaluation": worth, "costs": [asdict(cost) for cost in costs]}
+    found |= {"memory": {str(chunk): asdict(peak) for chunk, peak in memory.items()}}
+    publish(given, f"{headline}\n\n{as_table(costs, worth, memory)}\n", found)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Returns an exit code."""
+    given = arguments(words)
+    return measured(__file__, given, lambda: work(given))
 
 
 def _quicken(given: argparse.Namespace, folder: Path) -> None:

@@ -17,26 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 from benchmarks.contenders import CONTENDERS, Contender, Task
 from benchmarks.memory import Peak, memory_of
-from benchmarks.rounds import (
-    Outcome,
-    about,
-    count,
-    environment,
-    headline,
-    make_task,
-    model_folder,
-    parser,
-    publish,
-    quicken,
-    rounds,
-    table,
-    warm_up,
-)
-from sfumato.errors import BadInput
+from benchmarks.report import environment, measured, publish, table
+from benchmarks.rounds import Outcome, count, rounds, warm_up
+from benchmarks.task import about, headline, make_task, model_folder, parser, quicken
 
 REFERENCE = "sfumato"
 COLUMNS = (
@@ -59,7 +44,6 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     flags = parser(__doc__)
     flags.add_argument("--only", nargs="+", choices=list(CONTENDERS), help="these contenders alone")
     flags.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes a process each")
-    flags.add_argument("--quick", action="store_true", help="a tiny random model, few steps, one round, no memory")
     return flags.parse_args(words)
 
 
@@ -124,27 +108,25 @@ def as_json(task: Task, outcomes: dict[str, Inverted], where: dict[str, Any]) ->
     }
 
 
+def work(given: argparse.Namespace) -> None:
+    """Run, print, write."""
+    with tempfile.TemporaryDirectory() as beside:
+        if given.quick:
+            quicken(given, Path(beside))
+        task = make_task(given, model_folder(given.model))
+        where = environment(task.device)
+        outcomes, done = run(task, given.only or list(CONTENDERS), given.repeats)
+        for name, outcome in outcomes.items():
+            if not (given.no_memory or given.quick or outcome.problem):
+                outcome.memory = memory_of(name, task, where["threads"])
+    fragment = f"{headline(task, where)}; median of {done}.\n\n{as_table(outcomes)}\n"
+    publish(given, fragment, as_json(task, outcomes, where))
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Run, print, write. Returns an exit code."""
+    """Returns an exit code."""
     given = arguments(words)
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    try:
-        with tempfile.TemporaryDirectory() as beside:
-            if given.quick:
-                quicken(given, Path(beside))
-            task = make_task(given, model_folder(given.model))
-            where = environment(task.device)
-            outcomes, done = run(task, given.only or list(CONTENDERS), given.repeats)
-            for name, outcome in outcomes.items():
-                if not (given.no_memory or given.quick or outcome.problem):
-                    outcome.memory = memory_of(name, task, where["threads"])
-        fragment = f"{headline(task, where)}; median of {done}.\n\n{as_table(outcomes)}\n"
-        publish(given, fragment, as_json(task, outcomes, where))
-    except BadInput as error:
-        print(f"inversion.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return measured(__file__, given, lambda: work(given))
 
 
 if __name__ == "__main__":

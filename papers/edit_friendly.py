@@ -2,14 +2,12 @@
 
     python papers/edit_friendly.py --model emoji --out out/edit_friendly
 
-writes one figure for each part (see FIGURES), numbers.json and claims.md. `--page FILE` puts the
+writes one figure for each part (see FIGURES), numbers.json and fragment.md. `--page FILE` puts the
 claims into a page between its marks too, and the figures beside it: no number in the documentation is copied by hand.
 Needs the extra `papers`.
 """
 
 import argparse
-import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +25,7 @@ from papers.ddpm_noise_space import (
     shifting,
     text_edits,
 )
-from papers.page import insert
+from papers.page import publish, reported
 from sfumato.errors import BadInput
 from sfumato.examples import examples
 
@@ -110,26 +108,19 @@ def measure(model: sfumato.Model, given: argparse.Namespace) -> dict[str, Any]:
     return numbers
 
 
+def work(given: argparse.Namespace) -> None:
+    """Measure, draw and write."""
+    chosen_images(given)
+    given.out.mkdir(parents=True, exist_ok=True)
+    numbers = measure(sfumato.load(given.model, given.device), given)
+    found = claims.judge(numbers)
+    publish(given, claims.as_markdown(numbers, found), numbers | {"claims": as_json(found)}, FIGURES)
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure, draw and write. Returns an exit code."""
+    """Returns an exit code."""
     given = arguments(words)
-    try:
-        chosen_images(given)
-        given.out.mkdir(parents=True, exist_ok=True)
-        numbers = measure(sfumato.load(given.model, given.device), given)
-        found = claims.judge(numbers)
-        fragment = claims.as_markdown(numbers, found)
-        (given.out / "numbers.json").write_text(json.dumps(numbers | {"claims": as_json(found)}, indent=1) + "\n")
-        (given.out / "claims.md").write_text(fragment, encoding="utf-8")
-        if given.page is not None:
-            insert(given.page, fragment)
-            for figure in FIGURES:
-                shutil.copy(given.out / figure, given.page.with_name(f"{given.page.stem}-{figure}"))
-    except BadInput as error:
-        print(f"edit_friendly.py: {error}", file=sys.stderr)
-        return 2
-    print(fragment)
-    return 0
+    return reported(__file__, lambda: work(given))
 
 
 if __name__ == "__main__":

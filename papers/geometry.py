@@ -2,14 +2,12 @@
 
     python papers/geometry.py --model emoji --out out/geometry
 
-writes a figure for every part, numbers.json and claims.md. What has been measured is kept part by part: the same
+writes a figure for every part, numbers.json and fragment.md. What has been measured is kept part by part: the same
 command goes on where it was interrupted. `--page FILE` puts the claims into a page between its marks, and the figures
 beside it. Needs the extra `papers`.
 """
 
 import argparse
-import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -20,7 +18,7 @@ import sfumato
 from papers.claim import about_machine, about_model, as_json, say
 from papers.latent_geometry import change, claims, distortion, edits, local, timing, walks
 from papers.latent_geometry.study import Size, Study, kept, people
-from papers.page import insert
+from papers.page import publish, reported
 from sfumato.errors import BadInput
 from sfumato.metrics import Judge
 
@@ -95,29 +93,22 @@ def measure(study: Study, judge: Judge, out: Path) -> dict[str, Any]:
     return numbers
 
 
+def work(given: argparse.Namespace) -> None:
+    """Measure, draw and write."""
+    size = the_size(given)
+    model = sfumato.load(given.model, given.device)
+    study = Study(model, tuple(given.prompts or people(model)), size)
+    judge = judge_of(model, given.clip)
+    given.out.mkdir(parents=True, exist_ok=True)
+    numbers = measure(study, judge, given.out)
+    found = claims.judge(numbers)
+    publish(given, claims.as_markdown(numbers, found), numbers | {"claims": as_json(found)}, FIGURES)
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure, draw and write. Returns an exit code."""
+    """Returns an exit code."""
     given = arguments(words)
-    try:
-        size = the_size(given)
-        model = sfumato.load(given.model, given.device)
-        study = Study(model, tuple(given.prompts or people(model)), size)
-        judge = judge_of(model, given.clip)
-        given.out.mkdir(parents=True, exist_ok=True)
-        numbers = measure(study, judge, given.out)
-        found = claims.judge(numbers)
-        fragment = claims.as_markdown(numbers, found)
-        (given.out / "numbers.json").write_text(json.dumps(numbers | {"claims": as_json(found)}, indent=1) + "\n")
-        (given.out / "claims.md").write_text(fragment, encoding="utf-8")
-        if given.page is not None:
-            insert(given.page, fragment)
-            for figure in FIGURES:
-                shutil.copy(given.out / figure, given.page.with_name(f"{given.page.stem}-{figure}"))
-    except BadInput as error:
-        print(f"geometry.py: {error}", file=sys.stderr)
-        return 2
-    print(fragment)
-    return 0
+    return reported(__file__, lambda: work(given))
 
 
 if __name__ == "__main__":

@@ -4,22 +4,19 @@
     python papers/paired_edits.py --results out/pairs --out out/paired_edits
 
 reads the results of the first command and writes trade.png (adherence against error), edits.png (what the edits look
-like), numbers.json and comparison.md. `--page FILE` puts the last into a page between its marks, and the figures
+like), numbers.json and fragment.md. `--page FILE` puts the last into a page between its marks, and the figures
 beside it. Needs the extra `papers`.
 """
 
 import argparse
-import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from papers.page import insert
+from papers.page import publish, reported
 from papers.paired import figures
 from papers.paired.results import Results
 from papers.paired.tables import as_markdown, numbers
-from sfumato.errors import BadInput
 
 FIGURES = ("trade.png", "edits.png")
 
@@ -35,26 +32,19 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def work(given: argparse.Namespace) -> None:
+    """Read, compare, draw and write."""
+    results = Results.read(given.results)
+    given.out.mkdir(parents=True, exist_ok=True)
+    figures.trade(given.out / FIGURES[0], results)
+    figures.edits(given.out / FIGURES[1], results, given.data, given.shown)
+    publish(given, as_markdown(results), numbers(results), FIGURES)
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Read, compare, draw and write. Returns an exit code."""
+    """Returns an exit code."""
     given = arguments(words)
-    try:
-        results = Results.read(given.results)
-        given.out.mkdir(parents=True, exist_ok=True)
-        figures.trade(given.out / FIGURES[0], results)
-        figures.edits(given.out / FIGURES[1], results, given.data, given.shown)
-        fragment = as_markdown(results)
-        (given.out / "numbers.json").write_text(json.dumps(numbers(results), indent=1) + "\n", encoding="utf-8")
-        (given.out / "comparison.md").write_text(fragment, encoding="utf-8")
-        if given.page is not None:
-            insert(given.page, fragment)
-            for figure in FIGURES:
-                shutil.copy(given.out / figure, given.page.with_name(f"{given.page.stem}-{figure}"))
-    except BadInput as error:
-        print(f"paired_edits.py: {error}", file=sys.stderr)
-        return 2
-    print(fragment)
-    return 0
+    return reported(__file__, lambda: work(given))
 
 
 if __name__ == "__main__":

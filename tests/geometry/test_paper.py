@@ -42,7 +42,7 @@ def test_what_is_measured_is_kept(measured, monkeypatch, capsys):
     from sfumato.models.diffusion_model import DiffusionModel
 
     _, out, words = measured
-    before = (out / "o/claims.md").read_text()
+    before = (out / "o/fragment.md").read_text()
 
     def refuse(*given):
         raise AssertionError("evaluated again")
@@ -52,7 +52,7 @@ def test_what_is_measured_is_kept(measured, monkeypatch, capsys):
         assert geometry.main(words) == 0
         with pytest.raises(AssertionError, match="evaluated again"):
             geometry.main([*words, "--gamma", "3"])
-    assert (out / "o/claims.md").read_text() == before
+    assert (out / "o/fragment.md").read_text() == before
 
 
 def test_a_claim_can_fail():

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.rounds import Outcome, rounds, table, warm_up
+from benchmarks.report import table
+from benchmarks.rounds import Outcome, rounds, warm_up
 from sfumato.errors import BadInput
 
 

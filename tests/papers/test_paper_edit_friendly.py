@@ -64,7 +64,7 @@ def test_numbers(written):
 
 def test_page(written):
     text = (written / "page.md").read_text()
-    fragment = (written / "out/claims.md").read_text()
+    fragment = (written / "out/fragment.md").read_text()
     assert text == f"before\n{page.BEGIN}\n{fragment}{page.END}\nafter\n"
     assert fragment.count("\n| epsilon |") == 2
     assert "outdated" not in text

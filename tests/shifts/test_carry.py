@@ -139,7 +139,7 @@ def test_the_source_into_itself_is_bit_identical_to_no_control(model):
 
 @pytest.mark.parametrize(("share", "steps"), [(0.0, 0), (0.09, 0), (0.2, 1), (0.5, 2), (0.7, 3), (1.0, 4)])
 def test_fractions_count_the_steps_that_are_run(sd, share, steps):
-    """Four steps of five: the source is evaluated for the first ones of these only, two in a call, and then never again."""
+    """Four steps of five: the source is evaluated in the first ones of these only, two in a call, then never."""
     guided, inversion, source, target = prepared(sd)
     params = PromptToPromptParams(cross_steps=share, self_steps=0.0)
     shifts = control(sd, inversion, source, target, params)

@@ -1,0 +1,112 @@
+"""The one edit that the benchmarks of editing measure: its flags, the defaults of the model, and a line about it."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.report import add_measuring
+from sfumato.bench.contenders import Task
+from sfumato.errors import BadInput
+from sfumato.examples import examples
+from sfumato.images import read_image
+from sfumato.models.bundled import list_models, read_settings
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The flags of every benchmark of editing; the first line of `description` says what this one does."""
+    found = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    found.add_argument("--model", default="emoji", help="bundled name or Stable Diffusion folder")
+    found.add_argument("--image", help="a real image; the first of the package's examples by default")
+    found.add_argument("--from", dest="source", help="what it shows")
+    found.add_argument("--to", dest="target", help="what it shall show")
+    found.add_argument(
+        "--size", type=_size, help="pixels, 64 or 96x64 (width x height); the model's native size by default"
+    )
+    found.add_argument("--steps", type=int, help="steps of a run; the model's own default")
+    found.add_argument("--skip", type=int, help="steps that the edit leaves out; the model's own default")
+    found.add_argument("--source-strength", type=float, help="guidance of the source prompt; the model's own default")
+    found.add_argument("--strength", type=float, help="guidance of the target prompt; the model's own default")
+    add_measuring(found, repeats=5)
+    return found
+
+
+def make_task(given: argparse.Namespace, folder: Path) -> Task:
+    """The edit, from the command line, the model's own defaults and the paper's.
+
+    Raises:
+        BadInput: an image without prompts, or steps that cannot be.
+    """
+    shipped = examples()[0]
+    if given.image and not (given.source and given.target):
+        raise BadInput("Give --from and --to with --image.")
+    own = {"steps": 100, "skip": 36, "source_strength": 3.5, "strength": 15.0} | read_settings(folder).get("edit", {})
+    values = {name: own[name] for name in ("steps", "skip", "source_strength", "strength")}
+    values |= {name: getattr(given, name) for name in values if getattr(given, name) is not None}
+    if not 0 <= values["skip"] < values["steps"]:
+        raise BadInput(f"--skip must be between 0 and {values['steps'] - 1}, not {values['skip']}.")
+    image = Image.fromarray(read_image(given.image or shipped.path).rgb)
+    return Task(
+        folder=folder,
+        image=image.resize(given.size or native_size(folder), Image.Resampling.LANCZOS),
+        source=given.source or shipped.source,
+        target=given.target or shipped.target,
+        device=given.device,
+        **values,
+    )
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a bundled model, or the folder itself.
+
+    Raises:
+        BadInput: it is no Stable Diffusion pipeline, which all contenders need.
+    """
+    bundled = {model.name: model.folder for model in list_models()}
+    folder = bundled.get(name, Path(name))
+    if not all((folder / part).is_dir() for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")):
+        raise BadInput(
+            f"{name} must be a Stable Diffusion pipeline folder, which diffusers opens too, or a bundled model."
+        )
+    return folder
+
+
+def native_size(folder: Path) -> tuple[int, int]:
+    """(width, height) in pixels that the network was trained on."""
+    unet = json.loads((folder / "unet/config.json").read_text())
+    levels = json.loads((folder / "vae/config.json").read_text())["block_out_channels"]
+    side = int(unet["sample_size"]) * 2 ** (len(levels) - 1)
+    return side, side
+
+
+def quicken(given: argparse.Namespace, folder: Path) -> None:
+    """The smallest settings at which everything still happens, on a tiny random model that is written into `folder`."""
+    from tests.tiny import tiny_sd  # the tests' random weights, which nobody else needs
+
+    given.model, given.repeats = str(tiny_sd(folder / "tiny")), 1
+    given.steps, given.skip = given.steps or 6, 2 if given.skip is None else given.skip
+    given.source_strength, given.strength = given.source_strength or 1.5, given.strength or 2.0
+
+
+def about(task: Task) -> dict[str, Any]:
+    """The task as JSON values."""
+    kept = {name: value for name, value in vars(task).items() if name not in ("folder", "image")}
+    return kept | {"model": task.folder.name, "width": task.image.width, "height": task.image.height}
+
+
+def headline(task: Task, where: Mapping[str, Any]) -> str:
+    """The task and the machine, in one line."""
+    return (
+        f"{task.folder.name}, {task.image.width} x {task.image.height} pixels, {task.steps} steps, skip {task.skip}, "
+        f"guidance {task.source_strength:g} and {task.strength:g}; {where['device']}, {where['threads']} threads, "
+        f"{where['cpu']} with {where['cores']} cores, load {where['load']:.1f}; torch {where['torch']}, "
+        f"diffusers {where['diffusers']}"
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height or width)
