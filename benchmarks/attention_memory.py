@@ -18,6 +18,7 @@ import torch
 from benchmarks.memory import Peak, peak_memory
 from sfumato.core.guidance import Guided
 from sfumato.inversion import Inversion
+from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.methods.plug_and_play import PlugAndPlayParams
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams
 from sfumato.methods.registry import get_method
@@ -33,7 +34,7 @@ Work = Callable[[DiffusionModel, Inversion], None]
 
 def plain(model: DiffusionModel, inversion: Inversion) -> None:
     """An edit without control, which is sampling."""
-    _edit(model, inversion, "edit-friendly", get_method("edit-friendly").params(steps=STEPS, skip=0))
+    _edit(model, inversion, "edit-friendly", EditFriendlyParams(steps=STEPS, skip=0))
 
 
 def cross_and_small_self(model: DiffusionModel, inversion: Inversion) -> None:
@@ -98,16 +99,17 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads; default 1")
     given = parser.parse_args(words)
-    first = None
+    first: tuple[float, float] | None = None
     print(f"{'':28}{'before':>8}{'peak':>8}   MiB    {'peak':>6}{'work':>6}   of plain sampling")
     for case in CASES:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             peak = pool.submit(measure, case, given.model, given.size, given.device, given.threads).result()
         if peak.peak is None or peak.before is None:
             raise SystemExit("Memory is measured on CUDA and on Linux only.")
-        first = first or peak
-        work = (peak.peak - peak.before) / (first.peak - first.before)
-        print(f"{case:28}{peak.before:8.0f}{peak.peak:8.0f}          {peak.peak / first.peak:6.2f}{work:6.2f}")
+        work = peak.peak - peak.before
+        plain_peak, plain_work = first = first or (peak.peak, work)
+        ratios = f"{peak.peak / plain_peak:6.2f}{work / plain_work:6.2f}"
+        print(f"{case:28}{peak.before:8.0f}{peak.peak:8.0f}          {ratios}")
 
 
 if __name__ == "__main__":

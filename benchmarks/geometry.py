@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -92,17 +93,18 @@ def measure(f: BottleneckMap, x: Tensor, given: argparse.Namespace) -> list[Cost
     costs: list[Cost] = []
     for n in (n for n in given.directions if n <= largest_rank(f, x)):
         contenders: dict[str, Callable[[], Found]] = {
-            "sfumato": lambda n=n: _ours(f, x, n, None, given.tolerance),
-            "sfumato, krylov": lambda n=n: _ours(f, x, n, "krylov", given.tolerance),
-            "sfumato, exact": lambda n=n: _ours(f, x, n, "exact", given.tolerance),
-            "dense Jacobian": lambda: dense(f, x),
+            "sfumato": partial(_ours, f, x, n, None, given.tolerance),
+            "sfumato, krylov": partial(_ours, f, x, n, "krylov", given.tolerance),
+            "sfumato, exact": partial(_ours, f, x, n, "exact", given.tolerance),
+            "dense Jacobian": partial(dense, f, x),
         }
         found = {name: Cost(name, n) for name in contenders}
         for _ in range(given.repeats):
             for name, work in contenders.items():
                 _time(found[name], work, truth)
         plain = Cost("power iteration", n)
-        _time(plain, lambda n=n: power_iteration(f, x, n, _judge(truth, n, given.tolerance), given.iterations), truth)
+        judge = _judge(truth, n, given.tolerance)
+        _time(plain, partial(power_iteration, f, x, n, judge, given.iterations), truth)
         plain.note = f"{4 * n * given.iterations} passes in all {given.iterations} iterations"
         plain.note += "" if plain.angle <= given.tolerance else ", not there"
         costs += [*found.values(), plain]

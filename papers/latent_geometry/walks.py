@@ -1,6 +1,7 @@
 """Lengths of paths between latents at t = T: lerp, slerp, geodesic (section 4.2 of the paper)."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def measure(study: Study, judge: Judge, out: Path, tell: Callable[[str], None]) 
     pairs = []
     for pair in range(study.size.pairs):
         tell(f"path {pair + 1} of {study.size.pairs}")
-        pairs.append(kept(study, out, f"pair-{pair:03}", lambda pair=pair: _pair(study, judge, pair)))
+        pairs.append(kept(study, out, f"pair-{pair:03}", partial(_pair, study, judge, pair)))
     numbers: dict[str, Any] = {"pairs": len(pairs), "kinds": {}}
     for kind in KINDS:
         walked = [each[kind] for each in pairs if kind in each]

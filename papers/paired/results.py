@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +14,7 @@ from sfumato.bench.summary import COSTS, IDENTICAL
 from sfumato.errors import BadInput
 from sfumato.metrics import METRICS
 
-Values = NDArray[np.float64]
+Values: TypeAlias = NDArray[np.float64]
 
 #: Ways to say how well the edit follows the prompt, the first of them the one of the figure; and the error.
 ADHERENCES = ("clip_direction", "clip", "clip_nearer")

@@ -37,8 +37,8 @@ def attention_layers(unet: Any, size: tuple[int, int], *, cross: bool, most_quer
     found = tuple(name for name, count in cells.items() if count <= most_queries)
     if not found:
         raise BadInput(
-            f"No {'cross' if cross else 'self'}-attention of this model works on {most_queries} cells or fewer for a "
-            f"picture of this size: allow at least {min(cells.values())}."
+            f"No {'cross' if cross else 'self'}-attention of this model has a grid of at most {most_queries} cells for "
+            f"a picture of this size: allow at least {min(cells.values())}."
         )
     return found
 

@@ -20,24 +20,19 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
 
-from sfumato.errors import BadInput, NonFinite
+from sfumato.errors import BadInput
 from sfumato.files import write_text
 from sfumato.train.checkpoint import read_newest, write_checkpoint
-from sfumato.train.finite import blame_for_gradient, blame_for_loss, first_not_finite
+from sfumato.train.guard import Guard
 from sfumato.train.interrupt import Interrupt
-from sfumato.train.optimizer import decay_groups, flatten, unflatten
 from sfumato.train.precision import arithmetic
 from sfumato.train.recipe import Recipe
 from sfumato.train.record import SUMMARY, Record, name_of
 from sfumato.train.seeds import step_generator
-from sfumato.train.state import Averaged, contiguous, numbered
+from sfumato.train.state import contiguous
 from sfumato.train.task import Batch, Phase, Task
-
-#: fp16 steps in a row that may be skipped for an overflow: each halves the gradient scale, which starts at 2^16.
-PATIENCE = 16
+from sfumato.train.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -77,32 +72,15 @@ class Run:
         if precision == "fp16" and self.accelerator.device.type == "cpu":
             raise BadInput("run.precision = 'fp16' needs a GPU; on the CPU use 'bf16' or 'fp32'.")
         self.step, self.samples = 0, 0
-        self.modules: dict[str, nn.Module] = {}
-        self.optimizers: dict[str, Any] = {}
-        self.averages: dict[str, EMAModel] = {}
-        for phase in task.phases:
-            self._prepare(phase)
+        self.trained = Trained(task.phases, recipe, self.accelerator)
         self._saved: int | None = None
         self._last: StepReport | None = None
         self._whole = True
-        self._skipped = dict.fromkeys(self.modules, 0)
+        self._guard = Guard(self.accelerator, folder)
         self._resume()
         self._agree()
         self.record = Record(folder, recipe)
         self.seconds = self.record.seconds(self.step)
-
-    def _prepare(self, phase: Phase) -> None:
-        optim, run = self.recipe.optim, self.recipe.run
-        if run.channels_last:
-            phase.module.to(memory_format=torch.channels_last)
-        for network in phase.compiled if run.compile else ():
-            network.compile()
-        groups = decay_groups(phase.module, optim.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
-        module, self.optimizers[phase.name] = self.accelerator.prepare(phase.module, optimizer)
-        self.modules[phase.name] = module
-        self.averages[phase.name] = EMAModel(phase.module.parameters(), decay=optim.ema, use_ema_warmup=False)
-        self.averages[phase.name].to(self.accelerator.device)
 
     # ------------------------------------------------------------------ stepping
 
@@ -172,8 +150,8 @@ class Run:
         return scalars
 
     def _turn(self, phase: Phase) -> dict[str, float]:
-        optim, optimizer = self.recipe.optim, self.optimizers[phase.name]
-        module = self.modules[phase.name]
+        optim, optimizer = self.recipe.optim, self.trained.optimizers[phase.name]
+        module = self.trained.modules[phase.name]
         for group in optimizer.param_groups:
             group["lr"] = optim.lr_at(self.step)
         scalars: dict[str, float] = {}
@@ -183,16 +161,16 @@ class Run:
             with nullcontext() if last else self.accelerator.no_sync(module):
                 with self.accelerator.autocast():
                     loss, named = module(batch)
-                self._stop_on_bad_loss(phase, loss, batch)
+                self._guard.loss(phase, loss, batch, self.step)
                 self.accelerator.backward(loss / optim.accumulate)
             for name, value in {"loss": loss.detach(), **named}.items():
                 key = f"{phase.name}/{name}"
                 scalars[key] = scalars.get(key, 0.0) + float(value) / optim.accumulate
         norm = self.accelerator.clip_grad_norm_(module.parameters(), optim.clip)
-        self._stop_on_bad_gradient(phase, norm)
+        self._guard.gradient(phase, norm, self.step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self.averages[phase.name].step(phase.module.parameters())
+        self.trained.averages[phase.name].step(phase.module.parameters())
         return scalars | {f"{phase.name}/gradient": float(norm)}
 
     def _batch(self, phase: Phase, micro: int) -> Batch:
@@ -201,36 +179,6 @@ class Run:
         batch = self.task.batch(generator, self.recipe.optim.batch)
         batch = {name: value.to(self.accelerator.device) for name, value in batch.items()}
         return batch | {"step": torch.tensor(self.step)}
-
-    # ------------------------------------------------------------------ stopping on what is not finite
-
-    def _stop_on_bad_loss(self, phase: Phase, loss: Tensor, batch: Batch) -> None:
-        if self._anywhere_not_finite(loss):
-            why = _elsewhere(loss) or blame_for_loss(batch, phase.module)
-            raise self._refusal(f"the {phase.name} loss", why)
-
-    def _stop_on_bad_gradient(self, phase: Phase, norm: Tensor) -> None:
-        """With fp16 an overflow is no fault at first: the scaler skips the step and halves its scale."""
-        if not self._anywhere_not_finite(norm):
-            self._skipped[phase.name] = 0
-            return
-        self._skipped[phase.name] += 1
-        if self.accelerator.scaler is None or self._skipped[phase.name] > PATIENCE:
-            why = _elsewhere(norm) or blame_for_gradient(phase.module)
-            raise self._refusal(f"the {phase.name} gradient", why)
-
-    def _anywhere_not_finite(self, value: Tensor) -> bool:
-        """Whether `value` is NaN or infinite on any of the processes, so that all of them stop."""
-        bad = (~torch.isfinite(value.detach())).float().sum()
-        if self.accelerator.num_processes > 1:
-            bad = self.accelerator.reduce(bad, "sum")
-        return bool(bad.item() > 0)
-
-    def _refusal(self, what: str, why: str) -> NonFinite:
-        return NonFinite(
-            f"{what} is not finite at step {self.step}: {why}. The optimizer did not take this step, "
-            f"and the newest checkpoint in {self.folder} is finite."
-        )
 
     # ------------------------------------------------------------------ what is written
 
@@ -246,30 +194,18 @@ class Run:
 
     def _write(self) -> Path:
         self._saved = self.step  # also when the disk is full: the way out must not try again
-        tensors: dict[str, dict[str, Tensor]] = {}
-        for phase in self.task.phases:
-            tensors[phase.name] = dict(phase.module.state_dict())
-            tensors[f"{phase.name}.average"] = numbered(self.averages[phase.name].shadow_params)
-            tensors[f"{phase.name}.optimizer"] = flatten(self.optimizers[phase.name], phase.module)
-        for file, group in tensors.items():
-            if name := first_not_finite(group.items()):
-                raise NonFinite(f"'{name}' of {file} is not finite at step {self.step}; no checkpoint was written.")
+        tensors = self.trained.tensors(self.step)
         self._log()
         if self.accelerator.is_main_process:
             write_checkpoint(self.folder / "checkpoints", self.step, tensors, self._state(), self.recipe.run.keep)
         return self.folder / "checkpoints" / f"step-{self.step:08d}"
 
     def _state(self) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
-        return {
-            "samples": self.samples,
-            "kind": self.recipe.kind,
-            "bound_to": dict(self.task.bound_to),
-            "averaged": {name: average.optimization_step for name, average in self.averages.items()},
-        } | ({} if scaler is None else {"scaler": scaler.state_dict()})
+        mine = {"samples": self.samples, "kind": self.recipe.kind, "bound_to": dict(self.task.bound_to)}
+        return mine | self.trained.state()
 
     def _resume(self) -> None:
-        """Go on from the newest checkpoint; a phase that is new in the recipe (a GAN, say) starts afresh."""
+        """Go on from the newest checkpoint."""
         found = read_newest(self.folder / "checkpoints")
         if found is None:
             return
@@ -282,26 +218,8 @@ class Run:
                     f"the weights in {self.folder} were trained with another {name}; go on with that one, or give this "
                     "run its own folder."
                 )
-        for phase in self.task.phases:
-            if phase is self.task.phases[0] or phase.name in tensors:
-                self._restore(phase, tensors, state, path)
-        if self.accelerator.scaler is not None and "scaler" in state:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.trained.restore(tensors, state, path)
         self.step, self.samples, self._saved = state["step"], state["samples"], state["step"]
-
-    def _restore(self, phase: Phase, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], path: Path) -> None:
-        average, optimizer = self.averages[phase.name], self.optimizers[phase.name]
-        try:
-            phase.module.load_state_dict(tensors[phase.name])
-            for shadow, value in zip(average.shadow_params, tensors[f"{phase.name}.average"].values(), strict=True):
-                shadow.copy_(value)
-            optimizer.load_state_dict(unflatten(tensors[f"{phase.name}.optimizer"], optimizer, phase.module))
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise BadInput(
-                f"the checkpoint {path} belongs to another network than the recipe's; give this run its own folder."
-            ) from error
-        finished = max(0, state["step"] - phase.start)
-        average.optimization_step = state.get("averaged", {}).get(phase.name, finished)
 
     def _agree(self) -> None:
         """All processes must have read the same checkpoint."""
@@ -319,17 +237,13 @@ class Run:
             self.record.log(last.step, last.samples, last.seconds, last.elapsed, last.scalars)
 
     def _sample(self) -> None:
-        with self.averaged():
+        with self.trained.averaged():
             self.task.sample(self.folder / "samples", self.step)
-
-    def averaged(self) -> Averaged:
-        """A context in which every phase's module holds its averaged (EMA) weights."""
-        return Averaged((phase.module, self.averages[phase.name]) for phase in self.task.phases)
 
     def export(self, folder: Path) -> None:
         """Write the trained networks, with averaged weights, and `training.json` to `folder` (first process only)."""
         if self.accelerator.is_main_process:
-            with self.averaged(), contiguous([phase.module for phase in self.task.phases]):
+            with self.trained.averaged(), contiguous([phase.module for phase in self.task.phases]):
                 self.task.export(folder)
             write_text(folder / SUMMARY, json.dumps(self._summary(), indent=1) + "\n")
         self.accelerator.wait_for_everyone()
@@ -345,7 +259,3 @@ class Run:
         """Leave the group of processes, together; a process that only ends may take the others with it."""
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-
-
-def _elsewhere(value: Tensor) -> str:
-    return "another process met it" if torch.isfinite(value.detach()).all() else ""

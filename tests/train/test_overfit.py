@@ -58,7 +58,7 @@ def psnr(a, b):
 def test_the_autoencoder_beats_each_picture_s_mean_colour_and_the_mean_picture(autoencoder):
     task = autoencoder.task
     x = torch.from_numpy(task.data.images).float() / 127.5 - 1
-    with autoencoder.averaged():
+    with autoencoder.trained.averaged():
         xr = task.autoencoder(x).sample.clamp(-1, 1)
     assert len(x) == 8
     reached = psnr(xr, x).mean()
@@ -83,7 +83,7 @@ def test_diffusion_beats_the_best_gaussian_denoiser(diffusion_recipe, tmp_path, 
     task = run.task
     assert task.latents.square().mean().item() == pytest.approx(1, abs=0.01)
     baseline = 1.0 if prediction == "v_prediction" else task.scheduler.alphas_cumprod.mean().item()
-    with run.averaged(), torch.no_grad():
+    with run.trained.averaged(), torch.no_grad():
         reached = run.task.phases[0].module(task.batch(step_generator(9, 0, 0), 128))[1]["mse"].item()
     assert reached < 0.75 * baseline
 
@@ -107,7 +107,7 @@ def test_the_exported_pipeline_opens_in_plain_diffusers(diffusion_recipe, tmp_pa
     torch.testing.assert_close(
         pipe.text_encoder(tokens).last_hidden_state, judge.model.text_model(tokens).last_hidden_state
     )
-    for value, average in zip(pipe.unet.parameters(), run.averages["unet"].shadow_params, strict=True):
+    for value, average in zip(pipe.unet.parameters(), run.trained.averages["unet"].shadow_params, strict=True):
         torch.testing.assert_close(value, average.half().float())
 
 

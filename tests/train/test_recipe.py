@@ -200,5 +200,5 @@ def test_a_recipe_may_change_between_two_pieces_of_a_run(pictures, tmp_path):
     )
     run = trained(changed, tmp_path)
     assert run.step == 2
-    assert run.optimizers["autoencoder"].param_groups[0]["lr"] == pytest.approx(changed.optim.lr_at(1))
-    assert run.averages["discriminator"].optimization_step == 1
+    assert run.trained.optimizers["autoencoder"].param_groups[0]["lr"] == pytest.approx(changed.optim.lr_at(1))
+    assert run.trained.averages["discriminator"].optimization_step == 1

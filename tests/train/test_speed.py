@@ -99,7 +99,7 @@ def test_channels_innermost_change_nothing(pictures, tmp_path):
     kernel = run.task.autoencoder.decoder.conv_in.weight
     assert kernel.is_contiguous(memory_format=torch.channels_last)
     assert not kernel.is_contiguous()
-    state = run.optimizers["autoencoder"].state[kernel]
+    state = run.trained.optimizers["autoencoder"].state[kernel]
     assert state["exp_avg"].stride() == kernel.stride()
     theirs = weights(plain, "autoencoder.optimizer")
     for name, value in weights(run, "autoencoder.optimizer").items():
