@@ -54,8 +54,13 @@ class Ours:
         self.model, self.setting = model, setting
 
     def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
-        """Invert under the source texts, edit under the target texts."""
+        """Invert under the source texts, edit under the target texts. Raises BadInput before any evaluation."""
         setting = self.setting
+        for item, each in zip(items, pictures, strict=True):
+            height, width, _ = each.source.shape
+            self.model.check_edit(
+                item.source_text, item.target_text, method=setting.method, size=(width, height), **setting.params
+            )
         images = [Image.fromarray(each.source) for each in pictures]
         texts, busy = [item.source_text for item in items], time.process_time()
         inverted = self.model.invert(images, texts, method=setting.method, seed=setting.seed, **setting.params)

@@ -5,12 +5,18 @@ import json
 import numpy as np
 from PIL import Image
 
+from sfumato.bench.items import Item
 from sfumato.bench.piebench import IMAGES, MAPPING
+from sfumato.bench.settings import Setting
 from sfumato.metrics import Judge
 from tests.metrics.test_text import save_clip
 from tests.tiny import tiny_picture
 
 SIDE = 32
+OURS = Setting("ours", "edit-friendly", {"steps": 3, "skip": 1, "source_strength": 1.5, "strength": 2.0})
+LEDITS = Setting("LEDITS++", "diffusers-ledits++", {"steps": 3, "skip": 1, "source_strength": 1.0, "strength": 2.0})
+SDEDIT = Setting("img2img", "diffusers-img2img", {"steps": 3, "skip": 1, "strength": 2.0})
+ABOUT = {"benchmark": "small", "model": "tiny"}
 
 
 def runs(mask):
@@ -63,3 +69,10 @@ def blurred(pixels):
     """Something that is not the source."""
     picture = Image.fromarray(pixels)
     return np.asarray(picture.resize((SIDE // 4, SIDE // 4)).resize((SIDE, SIDE)))
+
+
+def broken(name="broken"):
+    def load():
+        raise OSError("the disk is on fire")
+
+    return Item(name, "random", "", "a", "b", load)

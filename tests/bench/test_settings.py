@@ -1,0 +1,82 @@
+"""Rows of a benchmark: files, defaults, keys, refusals."""
+
+from dataclasses import replace
+
+import pytest
+
+import sfumato
+from sfumato.bench.settings import PIPELINES, UNCHANGED, Setting, default_settings, read_settings, resolved
+from sfumato.errors import BadInput
+from sfumato.methods.registry import methods
+from tests.bench.small import OURS, SDEDIT
+
+
+def test_rows_of_a_file(tmp_path, model):
+    file = tmp_path / "rows.toml"
+    file.write_text(
+        '[[row]]\nname = "a"\nmethod = "edit-friendly"\nskip = 2\nsteps = 4\nseed = 3\n'
+        '[[row]]\nname = "b"\nmethod = "diffusers-img2img"\nresidual = false\n'
+    )
+    first, second = (resolved(each, model) for each in read_settings(file))
+    assert (first.name, first.seed, first.residual) == ("a", 3, True)
+    assert (first.params["skip"], first.params["steps"], first.params["eta"]) == (2, 4, 1.0)
+    assert set(second.params) == set(PIPELINES["diffusers-img2img"])
+
+
+def test_the_key_stands_for_everything_but_the_name():
+    assert OURS.key == replace(OURS, name="other").key
+    others = [
+        replace(OURS, method="ddim"),
+        replace(OURS, seed=1),
+        replace(OURS, residual=False),
+        replace(OURS, params={"steps": 4}),
+    ]
+    assert len({each.key for each in (OURS, *others)}) == 5
+
+
+def test_by_default_all_methods_that_follow_prompts_over_all_inversions_and_diffusers(model):
+    settings = default_settings(model)
+    by_text = {name for name, method in methods().items() if "condition" in method.handles}
+    assert {"edit-friendly", "sdedit", "prompt-to-prompt"} <= by_text
+    assert not {"colour", "shift"} & by_text
+    assert {each.method for each in settings} == {UNCHANGED, *by_text, *PIPELINES}
+    assert len({each.name for each in settings}) == len(settings)
+    assert len({resolved(each, model).key for each in settings}) == len(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("row = 1", r"\[\[row\]\]"),
+        ("[other]\na = 1", r"\[\[row\]\]"),
+        ("[[row]", "TOML"),
+        ('[[row]]\nname = "a"', "a name and a method"),
+        ('[[row]]\nname = "a"\nmethod = "magic"', "no method 'magic'"),
+        ('[[row]]\nname = "a"\nmethod = "ddim"\nseed = "x"', "seed"),
+        ('[[row]]\nname = "a"\nmethod = "ddim"\n[[row]]\nname = "a"\nmethod = "ddim"', "two rows called 'a'"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, text, message):
+    (tmp_path / "rows.toml").write_text(text)
+    with pytest.raises(BadInput, match=message):
+        read_settings(tmp_path / "rows.toml")
+
+
+def test_the_source_has_no_options(model):
+    with pytest.raises(BadInput, match=r"row 'mine': unchanged has no options"):
+        resolved(Setting("mine", UNCHANGED, {"steps": 3}), model)
+
+
+@pytest.mark.parametrize("method", ["edit-friendly", *PIPELINES])
+def test_parameters_are_checked_with_the_row_s_name(model, method):
+    with pytest.raises(BadInput, match=r"row 'mine': .*no option 'colour'"):
+        resolved(Setting("mine", method, {"colour": 3}), model)
+    with pytest.raises(BadInput, match=r"row 'mine': .*steps"):
+        resolved(Setting("mine", method, {"steps": 0}), model)
+
+
+def test_diffusers_needs_a_stable_diffusion_folder(tiny_ddpm_folder):
+    other = sfumato.load(tiny_ddpm_folder)
+    with pytest.raises(BadInput, match="not a Stable Diffusion folder"):
+        resolved(SDEDIT, other)
+    assert not {each.method for each in default_settings(other)} & set(PIPELINES)
