@@ -11,13 +11,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sfumato
 from papers.claim import about_machine, about_model, as_json, say
 from papers.latent_geometry import change, claims, distortion, edits, local, timing, walks
-from papers.latent_geometry.study import Size, Study, kept, people
+from papers.latent_geometry.kept import kept
+from papers.latent_geometry.study import Size, Study, people
 from papers.page import publish, reported
 from sfumato.errors import BadInput
 from sfumato.metrics import Judge
@@ -69,27 +71,27 @@ def judge_of(model: sfumato.Model, clip: str | None) -> Judge:
     return Judge.load(clip or (own if own is not None and own.is_dir() else None), device=model.network.device)
 
 
-def measure(study: Study, judge: Judge, out: Path) -> dict[str, Any]:
+def measure(study: Study, out: Path) -> dict[str, Any]:
     """Every part in turn, each with its figure."""
     model = study.model
     numbers: dict[str, Any] = {"model": about_model(model), "environment": about_machine(model)}
     numbers |= {"size": asdict(study.size), "prompts": list(study.prompts)}
     say("local bases over time")
-    numbers["local"] = kept(study, out, "local", lambda: local.measure(study))
+    numbers["local"] = kept(study, out, "local", local.measure)
     local.draw(out / "local.png", numbers["local"])
     say("edits along directions of every kind")
-    numbers["edits"] = kept(study, out, "edits", lambda: edits.measure(study, judge, out / "edits.png"))
+    numbers["edits"] = kept(study, out, "edits", partial(edits.measure, sheet=out / "edits.png"))
     say("edits at several timesteps")
-    numbers["timing"] = kept(study, out, "timing", lambda: timing.measure(study, out / "timing.png"))
-    numbers["change"] = kept(study, out, "change", lambda: change.measure(study))
+    numbers["timing"] = kept(study, out, "timing", partial(timing.measure, sheet=out / "timing.png"))
+    numbers["change"] = kept(study, out, "change", change.measure)
     change.draw(out / "change.png", numbers["change"])
     say("normalisation")
-    numbers["distortion"] = kept(study, out, "distortion", lambda: distortion.measure(study, out / "distortion.png"))
+    numbers["distortion"] = kept(study, out, "distortion", partial(distortion.measure, sheet=out / "distortion.png"))
     say("shooting")
-    numbers["curvature"] = kept(study, out, "curvature", lambda: distortion.curvature(study, out / "curvature.png"))
-    numbers["paths"] = walks.measure(study, judge, out, say)
+    numbers["curvature"] = kept(study, out, "curvature", partial(distortion.curvature, sheet=out / "curvature.png"))
+    numbers["paths"] = walks.measure(study, out, say)
     walks.draw(out / "paths.png", numbers["paths"])
-    kept(study, out, "films", lambda: walks.draw_films(out / "films.png", study))
+    kept(study, out, "films", partial(walks.draw_films, path_of=out / "films.png"))
     return numbers
 
 
@@ -97,10 +99,9 @@ def work(given: argparse.Namespace) -> None:
     """Measure, draw and write."""
     size = the_size(given)
     model = sfumato.load(given.model, given.device)
-    study = Study(model, tuple(given.prompts or people(model)), size)
-    judge = judge_of(model, given.clip)
+    study = Study(model, tuple(given.prompts or people(model)), size, judge_of(model, given.clip))
     given.out.mkdir(parents=True, exist_ok=True)
-    numbers = measure(study, judge, given.out)
+    numbers = measure(study, given.out)
     found = claims.judge(numbers)
     publish(given, claims.as_markdown(numbers, found), numbers | {"claims": as_json(found)}, FIGURES)
 

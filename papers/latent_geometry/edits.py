@@ -27,13 +27,13 @@ SHOWN = 4
 """Samples on the sheet."""
 
 
-def measure(study: Study, judge: Judge, sheet: Path) -> dict[str, Any]:
+def measure(study: Study, sheet: Path) -> dict[str, Any]:
     """What every kind of direction does to every sample."""
     rows = range(study.size.samples)
     x = study.latents(len(rows), 1.0)
     found = directions(study, x)
     plain = study.pictures(x, rows, 1.0)
-    features = {"plain": _features(judge, plain)}
+    features = {"plain": _features(study.judge, plain)}
     pictures: dict[str, list[tuple[Tensor, Tensor]]] = {kind: [] for kind in KINDS}
     for kind in KINDS:
         for i in range(study.size.directions):
@@ -41,10 +41,13 @@ def measure(study: Study, judge: Judge, sheet: Path) -> dict[str, Any]:
                 study.pictures(study.moved(x, found[kind][:, i], sign * study.size.gamma, rows, 1.0), rows, 1.0)
                 for sign in (-1, 1)
             )
-            features[f"{kind}-{i}-"], features[f"{kind}-{i}+"] = _features(judge, minus), _features(judge, plus)
+            features[f"{kind}-{i}-"], features[f"{kind}-{i}+"] = (
+                _features(study.judge, minus),
+                _features(study.judge, plus),
+            )
             pictures[kind].append((minus[:SHOWN], plus[:SHOWN]))
     _draw(sheet, plain[:SHOWN], pictures)
-    axes = _axes(judge) if study.model.network.takes_text else None
+    axes = _axes(study.judge) if study.model.network.takes_text else None
     numbers = {kind: _of_kind(features, kind, study.size.directions, axes) for kind in KINDS}
     return {
         "kinds": numbers,

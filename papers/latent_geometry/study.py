@@ -1,10 +1,8 @@
 """What all parts share: the pictures that are studied, their latents at a timestep, and pictures of moved latents."""
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +12,10 @@ from sfumato.api import Model
 from sfumato.api.finding import sample_latents
 from sfumato.api.group import at_once, decoded, guided
 from sfumato.core.loop import reverse
-from sfumato.errors import BadInput
-from sfumato.files import write_text
 from sfumato.geometry import BottleneckMap, normalised
 from sfumato.geometry.basis import largest_rank
 from sfumato.methods.generate import GenerateParams
+from sfumato.metrics import Judge
 from sfumato.models.condition import Condition
 
 PEOPLE = (
@@ -54,8 +51,8 @@ class Size:
     times: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
     pairs: int = 50
     segments: int = 30
-    films: int = 10
-    geodesics: int = 10
+    films: int = 5
+    geodesics: int = 5
     rank: int = 20
     directions: int = 5
     gamma: float = 10.0
@@ -70,11 +67,12 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A model, the prompts of its samples and the size of everything."""
+    """A model, the prompts of its samples, the size of everything and the networks that pictures are compared with."""
 
     model: Model
     prompts: tuple[str, ...]
     size: Size
+    judge: Judge
 
     @property
     def params(self) -> GenerateParams:
@@ -157,21 +155,3 @@ def people(model: Model) -> tuple[str, ...]:
         return ("",)
     styles = islice(cycle(STYLES), len(PEOPLE))
     return tuple(f"{name}, {style}" for name, style in zip(PEOPLE, styles, strict=True))
-
-
-def kept(study: Study, out: Path, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The numbers of a part: read, if the same model and size gave them before, else measured and written."""
-    path = out / "parts" / f"{name}.json"
-    belongs = {"model": study.model.network.fingerprint(), "prompts": list(study.prompts), "size": asdict(study.size)}
-    belongs = json.loads(json.dumps(belongs))
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadInput(f"{path} is damaged: delete it.") from error
-        if found["belongs"] == belongs:
-            return dict(found["numbers"])
-    numbers = work()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"belongs": belongs, "numbers": numbers}, indent=1) + "\n")
-    return dict(json.loads(json.dumps(numbers)))

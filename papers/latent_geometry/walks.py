@@ -9,22 +9,23 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from papers.latent_geometry.study import Study, kept
+from papers.latent_geometry.kept import kept
+from papers.latent_geometry.study import Study
 from sfumato.geometry.paths import KINDS, PathKind, path, path_lengths, perceptual_lengths
 from sfumato.images import contact_sheet, to_uint8, write_image
-from sfumato.metrics import Judge, lpips
+from sfumato.metrics import lpips
 
 COLOURS = {"lerp": "tab:red", "slerp": "tab:blue", "geodesic": "tab:green"}
 SHOWN = 7
 """Pictures of a path on the sheet."""
 
 
-def measure(study: Study, judge: Judge, out: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure(study: Study, out: Path, tell: Callable[[str], None]) -> dict[str, Any]:
     """Lengths of every segment, pair by pair; each pair is kept when it is done."""
     pairs = []
     for pair in range(study.size.pairs):
         tell(f"path {pair + 1} of {study.size.pairs}")
-        pairs.append(kept(study, out, f"pair-{pair:03}", partial(_pair, study, judge, pair)))
+        pairs.append(kept(study, out, f"pair-{pair:03}", partial(_pair, pair=pair)))
     numbers: dict[str, Any] = {"pairs": len(pairs), "kinds": {}}
     for kind in KINDS:
         walked = [each[kind] for each in pairs if kind in each]
@@ -35,7 +36,7 @@ def measure(study: Study, judge: Judge, out: Path, tell: Callable[[str], None]) 
     return numbers
 
 
-def _pair(study: Study, judge: Judge, pair: int) -> dict[str, Any]:
+def _pair(study: Study, pair: int) -> dict[str, Any]:
     """All paths of one pair, under the prompt of its first latent."""
     a, b = _ends(study, pair)
     f, rank = study.map([2 * pair], 1.0, study.size.rank)
@@ -48,7 +49,7 @@ def _pair(study: Study, judge: Judge, pair: int) -> dict[str, Any]:
         if pair < study.size.films:
             pictures = ((_film(study, points, pair).clamp(-1, 1)) + 1) / 2
             found[kind]["perceptual"] = perceptual_lengths(
-                pictures, lambda x, y: lpips(judge.perceptual, x, y)
+                pictures, lambda x, y: lpips(study.judge.perceptual, x, y)
             ).tolist()
     return found
 
@@ -87,7 +88,7 @@ def draw(path: Path, numbers: dict[str, Any]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_films(path_of: Path, study: Study) -> dict[str, Any]:
+def draw_films(study: Study, path_of: Path) -> dict[str, Any]:
     """The first pair along every path."""
     a, b = _ends(study, 0)
     f, rank = study.map([0], 1.0, study.size.rank)

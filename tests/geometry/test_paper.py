@@ -38,7 +38,7 @@ def test_every_claim_is_measured(measured):
 
 
 def test_what_is_measured_is_kept(measured, monkeypatch, capsys):
-    """A second run evaluates nothing; one of another size measures again."""
+    """A second run evaluates nothing; one of another size measures again what depends on it."""
     from sfumato.models.diffusion_model import DiffusionModel
 
     _, out, words = measured
@@ -53,6 +53,16 @@ def test_what_is_measured_is_kept(measured, monkeypatch, capsys):
         with pytest.raises(AssertionError, match="evaluated again"):
             geometry.main([*words, "--gamma", "3"])
     assert (out / "o/fragment.md").read_text() == before
+
+
+def test_a_part_depends_on_what_it_asks_for(measured):
+    _, out, _ = measured
+    asked = {
+        name: json.loads((out / f"o/parts/{name}.json").read_text())["belongs"]["asked"] for name in ("local", "edits")
+    }
+    assert {"samples", "n", "times", "steps"} <= set(asked["local"])
+    assert not {"gamma", "pairs", "judge"} & set(asked["local"])
+    assert {"gamma", "directions", "judge"} <= set(asked["edits"])
 
 
 def test_a_claim_can_fail():

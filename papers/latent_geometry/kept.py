@@ -1,0 +1,59 @@
+"""Parts of a long measurement, each kept with what it depends on."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from papers.latent_geometry.study import Size, Study
+from sfumato.errors import BadInput
+from sfumato.files import write_text
+from sfumato.models.fingerprint import fingerprint
+
+JUDGE = "judge"
+"""Name under which it is noted that a part asks for the judge."""
+Numbers: TypeAlias = dict[str, Any]
+
+
+def kept(study: Study, out: Path, name: str, work: Callable[[Study], Numbers]) -> Numbers:
+    """The numbers of a part: read, if the same model and the same values of all that it asks for gave them before.
+
+    What a part asks for is seen while it works: a field of the size or the judge that it does not look at may change.
+    """
+    path = out / "parts" / f"{name}.json"
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadInput(f"{path} is damaged: delete it.") from error
+        if found["belongs"] == _belongs(study, found["belongs"]["asked"]):
+            return dict(found["numbers"])
+    asked: set[str] = set()
+    numbers = work(
+        replace(study, size=cast(Size, _Watched(study.size, asked)), judge=_Watched(study.judge, asked, JUDGE))
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({"belongs": _belongs(study, sorted(asked)), "numbers": numbers}, indent=1) + "\n")
+    return dict(json.loads(json.dumps(numbers)))
+
+
+def _belongs(study: Study, asked: Sequence[str]) -> Numbers:
+    """The model, the prompts and what was asked for, as JSON values."""
+    network, judge = study.model.network, study.judge
+    values = asdict(study.size)
+    if JUDGE in asked:
+        values[JUDGE] = fingerprint({"clip": judge.clip.model, "perceptual": judge.perceptual}, network.schedule)
+    about = {"model": network.fingerprint(), "prompts": study.prompts, "asked": {name: values[name] for name in asked}}
+    return dict(json.loads(json.dumps(about)))
+
+
+class _Watched:
+    """Gives the attributes of something, and notes that they were asked for."""
+
+    def __init__(self, watched: Any, asked: set[str], name: str = "") -> None:
+        self._watched, self._asked, self._name = watched, asked, name
+
+    def __getattr__(self, attribute: str) -> Any:
+        self._asked.add(self._name or attribute)
+        return getattr(self._watched, attribute)
