@@ -30,9 +30,8 @@ def kept(study: Study, out: Path, name: str, work: Callable[[Study], Numbers]) -
         if found["belongs"] == _belongs(study, found["belongs"]["asked"]):
             return dict(found["numbers"])
     asked: set[str] = set()
-    numbers = work(
-        replace(study, size=cast(Size, _Watched(study.size, asked)), judge=_Watched(study.judge, asked, JUDGE))
-    )
+    size, judge = _Watched(study.size, asked), _Watched(study.judge, asked, JUDGE)
+    numbers = work(replace(study, size=cast(Size, size), judge=cast(Judge, judge)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"belongs": _belongs(study, sorted(asked)), "numbers": numbers}, indent=1) + "\n")
     return dict(json.loads(json.dumps(numbers)))
