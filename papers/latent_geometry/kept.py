@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 from papers.latent_geometry.study import Size, Study
 from sfumato.errors import BadInput
 from sfumato.files import write_text
+from sfumato.metrics import Judge
 from sfumato.models.fingerprint import fingerprint
 
 JUDGE = "judge"
