@@ -8,6 +8,7 @@ import pytest
 import sfumato
 from sfumato.api import Model
 from sfumato.methods.registry import get_method, methods
+from tests.contract.pictures import OTHER, PICTURE
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,15 @@ def model(models, layout, request) -> Model:
 def method(request):
     """Each method in turn."""
     return get_method(request.param)
+
+
+@pytest.fixture(scope="module")
+def sd(models) -> Model:
+    """A Stable Diffusion of a few thousand weights."""
+    return models("sd")
+
+
+@pytest.fixture(scope="module")
+def inverted(sd):
+    """Two pictures, inverted together."""
+    return sd.invert([PICTURE, OTHER], ["red cat", "blue dog"], steps=8, exact=True)

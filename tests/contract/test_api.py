@@ -1,4 +1,4 @@
-"""The Python surface: batching, seeds, masks, files, reports, refusals before any work."""
+"""The Python surface: batching, seeds, masks, files, reports."""
 
 import json
 import math
@@ -13,20 +13,8 @@ from sfumato.api import Model
 from sfumato.core.batching import rows_per_call
 from sfumato.errors import BadInput
 from sfumato.images import read_recipe
+from tests.contract.pictures import OTHER, PICTURE
 from tests.tiny import tiny_picture
-
-PICTURE = tiny_picture(32, 32)
-OTHER = tiny_picture(40, 24, seed=3)
-
-
-@pytest.fixture(scope="module")
-def sd(models) -> Model:
-    return models("sd")
-
-
-@pytest.fixture(scope="module")
-def inverted(sd):
-    return sd.invert([PICTURE, OTHER], ["red cat", "blue dog"], steps=8, exact=True)
 
 
 def test_public_names():
@@ -256,91 +244,6 @@ def test_the_folder_of_the_model_sets_defaults(sd, monkeypatch):
     assert sd.generate("red cat").report["parameters"]["steps"] == 3
 
 
-LONG = "red cat " * 60
-
-BAD_INVERT = [
-    ({"images": []}, "at least one picture"),
-    ({"images": "nowhere.png"}, "nowhere.png"),
-    ({"prompts": 3}, "must be text"),
-    ({"prompts": LONG}, "tokens"),
-    ({"prompts": ["a", "b", "c"], "images": [PICTURE, OTHER]}, "source prompt"),
-    ({"seed": "one"}, "seed must be a whole number"),
-    ({"seed": [1, 2, 3], "images": [PICTURE, OTHER]}, "seed"),
-    ({"method": "magic"}, "edit-friendly"),
-    ({"batch": 0}, "batch"),
-    ({"steps": 1000}, "between 1 and 999"),
-    ({"eta": 0}, "above 0 and at most 1"),
-    ({"eta": 1.01}, "above 0 and at most 1"),
-    ({"skip": 100}, "between 0 and 99"),
-    ({"source_strength": -1}, "between 0 and 100"),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), BAD_INVERT)
-def test_bad_inversions_are_refused_before_any_work(sd, changes, message):
-    calls = sd.network.count.calls
-    with pytest.raises(BadInput, match=message):
-        sd.invert_steps(**{"images": PICTURE, "prompts": "red cat", **changes})
-    assert sd.network.count.calls == calls
-
-
-BAD_EDIT = [
-    ({"prompts": "  "}, "empty"),
-    ({"prompts": [None]}, "must be text"),
-    ({"prompts": LONG}, "tokens"),
-    ({"prompts": ["a"] * 3}, "target prompt"),
-    ({"strength": "strong"}, "strength must be a number"),
-    ({"strength": [1, 2, 3]}, "strength"),
-    ({"strength": [1, 101]}, "between 0 and 100"),
-    ({"skip": 8}, "between 0 and 7"),
-    ({"skip": -1}, "skip"),
-    ({"steps": 4}, "no option 'steps'"),
-    ({"mask": Image.new("L", (8, 8), 255)}, "8 x 8"),
-    ({"mask": [Image.new("L", (32, 32), 255), Image.new("L", (40, 24), 0)]}, "black everywhere"),
-    ({"negative_prompt": LONG}, "tokens"),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), BAD_EDIT)
-def test_bad_edits_are_refused_before_any_work(sd, inverted, changes, message):
-    calls = sd.network.count.calls
-    with pytest.raises(BadInput, match=message):
-        inverted.edit_steps(**{"prompts": "green dog", **changes})
-    assert sd.network.count.calls == calls
-
-
-BAD_GENERATE = [
-    ({"prompts": ""}, "empty"),
-    ({"prompts": ["a", "b"], "seed": [1, 2, 3]}, "prompt"),
-    ({"prompts": LONG}, "tokens"),
-    ({"negative_prompt": LONG}, "tokens"),
-    ({"size": (33, 32)}, "multiples of 8"),
-    ({"size": 0}, "multiples of 8"),
-    ({"size": "big"}, "size"),
-    ({"eta": 2}, "between 0 and 1"),
-    ({"skip": 3}, "no option 'skip'"),
-    ({"steps": 0}, "between 1 and 1000"),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), BAD_GENERATE)
-def test_bad_generations_are_refused_before_any_work(sd, changes, message):
-    calls = sd.network.count.calls
-    with pytest.raises(BadInput, match=message):
-        sd.generate_steps(**{"prompts": "red cat", **changes})
-    assert sd.network.count.calls == calls
-
-
-def test_a_model_without_text_takes_neither_prompts_nor_strengths(models):
-    ddpm = models("ddpm")
-    with pytest.raises(BadInput, match="no text input"):
-        ddpm.invert_steps(PICTURE, "red cat")
-    with pytest.raises(BadInput, match="source_strength must be 1"):
-        ddpm.invert_steps(PICTURE, source_strength=2.0)
-    with pytest.raises(BadInput, match="strength must be 1"):
-        ddpm.invert(PICTURE, steps=3).edit(strength=2.0)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (9, 8)])
 def test_tiny_and_thin_pictures(models, layout, size):
     model = models(layout)
@@ -382,13 +285,6 @@ def test_a_dual_encoder_in_the_folder_scores_the_results(tiny_sd_folder, tmp_pat
         assert len(metrics[name]) == 2
         assert all(-1 <= value <= 1 for value in metrics[name])
     assert len(model.generate("red cat", steps=2).report["metrics"]["similarity"]) == 1
-
-
-def test_inpainting_networks_are_refused(tiny_folder, tmp_path):
-    from tests.tiny import tiny_sd
-
-    with pytest.raises(BadInput, match="give edits a mask"):
-        sfumato.load(str(tiny_sd(tmp_path / "inpainting", in_channels=9)))
 
 
 def test_methods_of_other_packages_are_found(strangers, sd):

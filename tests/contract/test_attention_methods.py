@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from sfumato.api import Model
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import INVERSIONS
 from sfumato.models.text import TextTower
@@ -15,11 +14,6 @@ FREE = {
     "prompt-to-prompt": {"cross_steps": 0.0, "self_steps": 0.0},
     "plug-and-play": {"feature_steps": 0.0, "attention_steps": 0.0},
 }
-
-
-@pytest.fixture(scope="module")
-def sd(models) -> Model:
-    return models("sd")
 
 
 @pytest.fixture(params=METHODS)

@@ -3,40 +3,16 @@
 import dataclasses
 import os
 import signal
-from contextlib import nullcontext
-from itertools import pairwise
 
 import pytest
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from sfumato.errors import BadInput, NonFinite
-from sfumato.train.checkpoint import newest_checkpoint, read_checkpoint, valid_checkpoints
+from sfumato.errors import BadInput
+from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.loop import Run
 from sfumato.train.seeds import step_generator
-from sfumato.train.task import Phase
-from tests.train.toy import ToyTask, toy_recipe
-
-
-def run_of(folder, steps=10, task=None, **changes):
-    return Run(task or ToyTask(), toy_recipe(steps, **changes), folder, "cpu")
-
-
-def each_step(run, do):
-    for report in run.steps():
-        do(report)
-
-
-def contents(folder):
-    return read_checkpoint(newest_checkpoint(folder / "checkpoints"))
-
-
-def equal(one, two):
-    return one.keys() == two.keys() and all(
-        one[file].keys() == two[file].keys() and all(torch.equal(one[file][k], two[file][k]) for k in one[file])
-        for file in one
-    )
+from tests.train.toy import Broken, ToyTask, contents, each_step, equal, run_of, toy_recipe
 
 
 class Slices(ToyTask):
@@ -164,102 +140,6 @@ def test_signals_end_the_step_write_a_checkpoint_and_stop(tmp_path, number):
     assert signal.getsignal(number) == before
 
 
-class Broken(ToyTask):
-    """Does `fault(task, step)` when the batch of a step is drawn."""
-
-    def __init__(self, fault, second=None):
-        super().__init__(second=second)
-        self.fault, self.drawn = fault, 0
-
-    def batch(self, generator, size):
-        batch = super().batch(generator, size)
-        replaced = self.fault(self, self.drawn, batch)
-        self.drawn += 1
-        return replaced or batch
-
-
-def nan_in_data(task, step, batch):
-    if step == 5:
-        batch["x"][1, 2] = float("nan")
-
-
-def nan_in_weights(task, step, batch):
-    if step == 5:
-        with torch.no_grad():
-            task.phases[0].module.network[2].weight[0, 0] = float("inf")
-
-
-def overflow(task, step, batch):
-    if step == 5:
-        batch["x"].fill_(1e38)
-        batch["y"].fill_(-3e38)
-
-
-@pytest.mark.parametrize(
-    ("fault", "named"),
-    [(nan_in_data, "batch's 'x'"), (nan_in_weights, "network.2.weight"), (overflow, "in between")],
-)
-def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_what(tmp_path, fault, named):
-    run = run_of(tmp_path, 20, Broken(fault))
-    with pytest.raises(NonFinite, match=r"first loss is not finite at step 5") as caught:
-        list(run.steps())
-    assert named in str(caught.value)
-    assert [p.name for p in valid_checkpoints(tmp_path / "checkpoints")] == ["step-00000003"]
-    for tensors in contents(tmp_path)[0].values():
-        assert all(torch.isfinite(value).all() for value in tensors.values())
-    with pytest.raises(BadInput, match="broken off"):
-        list(run.steps())
-
-
-class Root(nn.Module):
-    """Finite loss 0, infinite gradient."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(2))
-
-    def forward(self, batch):
-        at_zero = self.weight - self.weight.detach()
-        return at_zero.abs().sqrt().sum() if int(batch["step"]) == 4 else self.weight.square().sum(), {}
-
-
-def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(tmp_path):
-    task = ToyTask()
-    task.phases = [Phase("first", Root())]
-    run = run_of(tmp_path, 20, task)
-    weights = []
-    with pytest.raises(NonFinite, match=r"gradient is not finite at step 4: the gradient of 'weight'"):
-        each_step(run, lambda _: weights.append(task.phases[0].module.weight.detach().clone()))
-    assert torch.equal(task.phases[0].module.weight, weights[-1])
-    assert newest_checkpoint(tmp_path / "checkpoints").name == "step-00000003"
-
-
-@pytest.mark.parametrize(
-    ("where", "named"),
-    [
-        ("weight", "first loss"),
-        ("average", "'00001' of first.average"),
-        ("optimizer", "'network.0.weight' of first is"),
-    ],
-)
-def test_no_checkpoint_is_written_with_a_tensor_that_is_not_finite(tmp_path, where, named):
-    run = run_of(tmp_path, 20)
-
-    def spoil(report):
-        if report.step == 2:
-            tensor = {
-                "weight": next(run.task.phases[0].module.parameters()).data,
-                "average": run.trained.averages["first"].shadow_params[1],
-                "optimizer": next(iter(run.trained.optimizers["first"].state.values()))["exp_avg"],
-            }[where]
-            tensor.view(-1)[0] = float("nan")
-
-    with pytest.raises(NonFinite, match=named):
-        each_step(run, spoil)
-    assert run.step == (2 if where == "weight" else 3)
-    assert newest_checkpoint(tmp_path / "checkpoints") is None
-
-
 def test_an_exception_within_a_step_leaves_no_checkpoint_of_half_a_step(tmp_path):
     def fault(task, step, batch):
         if step == 9:  # the second phase's batch of step 4
@@ -345,65 +225,3 @@ def test_the_averaged_weights_are_shown_and_exported_and_then_put_back(tmp_path)
     assert all(torch.equal(exported[name], value) for name, value in shadow.items())
     assert all(torch.equal(p, q) for p, q in zip(module.parameters(), own, strict=True))
     assert not torch.equal(own[0], run.trained.averages["first"].shadow_params[0])
-
-
-class Overflowing(ToyTask):
-    """fp16's story in float32: gradients that overflow under the loss scale in the steps of `bad`."""
-
-    def __init__(self, bad):
-        super().__init__()
-        weight = self.phases[0].module.network[0].weight
-        weight.register_hook(lambda gradient: gradient * (float("inf") if self.step in bad else 1.0))
-        self.step = -1
-
-    def batch(self, generator, size):
-        self.step += 1
-        return super().batch(generator, size)
-
-
-@pytest.fixture
-def scaled(tmp_path, monkeypatch):
-    """A run with fp16's gradient scaler, which accelerate makes on accelerators only, put in by hand."""
-
-    def build(task, steps=40):
-        run = run_of(tmp_path, steps, task)
-        accelerator = run.accelerator
-        accelerator.scaler, accelerator.native_amp = torch.amp.GradScaler("cpu"), True
-        monkeypatch.setattr(type(accelerator), "mixed_precision", "fp16")
-        monkeypatch.setattr(accelerator, "autocast", nullcontext)
-        for name, optimizer in run.trained.optimizers.items():
-            run.trained.optimizers[name] = AcceleratedOptimizer(optimizer.optimizer, scaler=accelerator.scaler)
-        accelerator._optimizers = list(run.trained.optimizers.values())
-        return run
-
-    return build
-
-
-def test_fp16_goes_on_after_an_overflow_without_changing_the_weights(scaled, tmp_path):
-    run = scaled(Overflowing({3, 4}), steps=9)
-    weights = [
-        torch.cat([p.detach().flatten().clone() for p in run.task.phases[0].module.parameters()]) for _ in run.steps()
-    ]
-    moved = [not torch.equal(one, two) for one, two in pairwise(weights)]
-    assert moved == [True, True, False, False, True, True, True, True]
-    assert run.accelerator.scaler.get_scale() == 2.0**14
-    state = contents(tmp_path)[1]
-    assert state["scaler"]["scale"] == 2.0**14
-    assert run.step == 9
-
-
-def test_fp16_clips_the_unscaled_gradient(scaled, tmp_path):
-    norms = [report.scalars["first/gradient"] for report in scaled(ToyTask(), 3).steps()]
-    plain = [report.scalars["first/gradient"] for report in run_of(tmp_path / "plain", 3).steps()]
-    assert norms == pytest.approx(plain, rel=1e-4)
-
-
-def test_fp16_stops_when_every_scale_overflows(scaled, tmp_path):
-    with pytest.raises(NonFinite, match=r"gradient is not finite at step 21: the gradient of 'network.0.weight'"):
-        list(scaled(Overflowing(range(5, 1000)), steps=100).steps())
-    assert run_of(tmp_path, 100).step == 21
-
-
-def test_fp16_on_the_cpu_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="needs a GPU"):
-        run_of(tmp_path, precision="fp16")

@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sfumato.train.checkpoint import newest_checkpoint, read_checkpoint
+from sfumato.train.loop import Run
 from sfumato.train.recipe import OptimRecipe, Recipe, RunRecipe
 from sfumato.train.task import Batch, Phase
 
@@ -45,6 +47,20 @@ class ToyTask:
         torch.save(self.phases[0].module.state_dict(), folder / "weights.pt")
 
 
+class Broken(ToyTask):
+    """Does `fault(task, step)` when the batch of a step is drawn."""
+
+    def __init__(self, fault, second=None):
+        super().__init__(second=second)
+        self.fault, self.drawn = fault, 0
+
+    def batch(self, generator, size):
+        batch = super().batch(generator, size)
+        replaced = self.fault(self, self.drawn, batch)
+        self.drawn += 1
+        return replaced or batch
+
+
 def toy_recipe(steps: int = 10, **changes) -> Recipe:
     """fp32, no warm-up, a checkpoint every 3 steps; `changes` go to the tables that know them."""
     run = {"steps": steps, "checkpoint_every": 3, "sample_every": 1000, "log_every": 1, "precision": "fp32"}
@@ -52,3 +68,23 @@ def toy_recipe(steps: int = 10, **changes) -> Recipe:
     for name, value in changes.items():
         (optim if name in OptimRecipe.__dataclass_fields__ else run)[name] = value
     return Recipe(kind="toy", optim=OptimRecipe(**optim), run=RunRecipe(**run))
+
+
+def run_of(folder, steps=10, task=None, **changes):
+    return Run(task or ToyTask(), toy_recipe(steps, **changes), folder, "cpu")
+
+
+def each_step(run, do):
+    for report in run.steps():
+        do(report)
+
+
+def contents(folder):
+    return read_checkpoint(newest_checkpoint(folder / "checkpoints"))
+
+
+def equal(one, two):
+    return one.keys() == two.keys() and all(
+        one[file].keys() == two[file].keys() and all(torch.equal(one[file][k], two[file][k]) for k in one[file])
+        for file in one
+    )

@@ -1,0 +1,99 @@
+"""Bad input to the Python surface: one sentence, before any work."""
+
+import pytest
+from PIL import Image
+
+import sfumato
+from sfumato.errors import BadInput
+from tests.contract.pictures import OTHER, PICTURE
+
+LONG = "red cat " * 60
+
+BAD_INVERT = [
+    ({"images": []}, "at least one picture"),
+    ({"images": "nowhere.png"}, "nowhere.png"),
+    ({"prompts": 3}, "must be text"),
+    ({"prompts": LONG}, "tokens"),
+    ({"prompts": ["a", "b", "c"], "images": [PICTURE, OTHER]}, "source prompt"),
+    ({"seed": "one"}, "seed must be a whole number"),
+    ({"seed": [1, 2, 3], "images": [PICTURE, OTHER]}, "seed"),
+    ({"method": "magic"}, "edit-friendly"),
+    ({"batch": 0}, "batch"),
+    ({"steps": 1000}, "between 1 and 999"),
+    ({"eta": 0}, "above 0 and at most 1"),
+    ({"eta": 1.01}, "above 0 and at most 1"),
+    ({"skip": 100}, "between 0 and 99"),
+    ({"source_strength": -1}, "between 0 and 100"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_INVERT)
+def test_bad_inversions_are_refused_before_any_work(sd, changes, message):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message):
+        sd.invert_steps(**{"images": PICTURE, "prompts": "red cat", **changes})
+    assert sd.network.count.calls == calls
+
+
+BAD_EDIT = [
+    ({"prompts": "  "}, "empty"),
+    ({"prompts": [None]}, "must be text"),
+    ({"prompts": LONG}, "tokens"),
+    ({"prompts": ["a"] * 3}, "target prompt"),
+    ({"strength": "strong"}, "strength must be a number"),
+    ({"strength": [1, 2, 3]}, "strength"),
+    ({"strength": [1, 101]}, "between 0 and 100"),
+    ({"skip": 8}, "between 0 and 7"),
+    ({"skip": -1}, "skip"),
+    ({"steps": 4}, "no option 'steps'"),
+    ({"mask": Image.new("L", (8, 8), 255)}, "8 x 8"),
+    ({"mask": [Image.new("L", (32, 32), 255), Image.new("L", (40, 24), 0)]}, "black everywhere"),
+    ({"negative_prompt": LONG}, "tokens"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_EDIT)
+def test_bad_edits_are_refused_before_any_work(sd, inverted, changes, message):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message):
+        inverted.edit_steps(**{"prompts": "green dog", **changes})
+    assert sd.network.count.calls == calls
+
+
+BAD_GENERATE = [
+    ({"prompts": ""}, "empty"),
+    ({"prompts": ["a", "b"], "seed": [1, 2, 3]}, "prompt"),
+    ({"prompts": LONG}, "tokens"),
+    ({"negative_prompt": LONG}, "tokens"),
+    ({"size": (33, 32)}, "multiples of 8"),
+    ({"size": 0}, "multiples of 8"),
+    ({"size": "big"}, "size"),
+    ({"eta": 2}, "between 0 and 1"),
+    ({"skip": 3}, "no option 'skip'"),
+    ({"steps": 0}, "between 1 and 1000"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_GENERATE)
+def test_bad_generations_are_refused_before_any_work(sd, changes, message):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message):
+        sd.generate_steps(**{"prompts": "red cat", **changes})
+    assert sd.network.count.calls == calls
+
+
+def test_a_model_without_text_takes_neither_prompts_nor_strengths(models):
+    ddpm = models("ddpm")
+    with pytest.raises(BadInput, match="no text input"):
+        ddpm.invert_steps(PICTURE, "red cat")
+    with pytest.raises(BadInput, match="source_strength must be 1"):
+        ddpm.invert_steps(PICTURE, source_strength=2.0)
+    with pytest.raises(BadInput, match="strength must be 1"):
+        ddpm.invert(PICTURE, steps=3).edit(strength=2.0)
+
+
+def test_inpainting_networks_are_refused(tiny_folder, tmp_path):
+    from tests.tiny import tiny_sd
+
+    with pytest.raises(BadInput, match="give edits a mask"):
+        sfumato.load(str(tiny_sd(tmp_path / "inpainting", in_channels=9)))
