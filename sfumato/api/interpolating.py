@@ -129,7 +129,7 @@ def interpolate_steps(
     f = BottleneckMap(network, 0, chunk=chunk)
     latent = torch.empty(1, *network.latent_shape(*padded_size(network, pictures[0].size)), device="meta")
     way = replace(way, rank=min(RANK, max(1, largest_rank(f, latent) // 2)) if rank is None else rank)
-    check_n(f, latent, way.rank)
+    check_n(f, latent, way.rank, "rank")
     if measure:
         way = replace(way, perceptual=load_perceptual(os.fspath(lpips or SHIPPED)).to(network.device))
     return Run(network, _interpolating(model, method, params, pictures, texts, way, batch))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.inputs import add_max_pixels, read_picture
-from sfumato.cli.outputs import refuse_inputs, save_all
+from sfumato.cli.outputs import refuse_inputs, remark, save_all
 from sfumato.cli.parser import CommandParser, real, whole
 from sfumato.cli.report import print_json
 from sfumato.cli.work import cost_line, finish, made_by, summary
@@ -85,6 +85,9 @@ def run(arguments: Namespace) -> None:
     rows = [result.pixels[first : first + _SHEET_COLUMNS] for first in range(0, len(result), _SHEET_COLUMNS)]
     write_image(sheet, contact_sheet(rows))
     write_animation(animation, result.pixels, fps=arguments.fps, bounce=arguments.bounce)
+    if others := sorted(set(arguments.out.glob("frame-*.png")) - set(paths)):
+        notes.append(f"{len(others)} pictures in {arguments.out} are of an earlier path: {others[0].name} and on.")
+        remark(notes[-1])
     outputs = [*paths, sheet, animation]
     found = summary([result.report], outputs, notes, **made_by(model, arguments.model))
     if arguments.json:

@@ -151,8 +151,8 @@ def joined(parts: Iterable[Basis]) -> Basis:
     return replace(each[0], **fields, passes=sum((part.passes for part in each), Passes()))
 
 
-def check_n(f: BottleneckMap, x: Float[Tensor, "b c h w"], n: int) -> int:
-    """The largest rank that J can have at x, after refusing an n beyond it.
+def check_n(f: BottleneckMap, x: Float[Tensor, "b c h w"], n: int, name: str = "n") -> int:
+    """The largest rank that J can have at x, after refusing an n beyond it; `name` is what the caller calls it.
 
     Raises:
         BadInput: names the range.
@@ -160,7 +160,7 @@ def check_n(f: BottleneckMap, x: Float[Tensor, "b c h w"], n: int) -> int:
     rank = largest_rank(f, x)
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= rank:
         kind = "summed bottleneck" if f.pool else "bottleneck"
-        raise BadInput(f"n must be between 1 and {rank}, the rank that this network's {kind} can have, not {n!r}.")
+        raise BadInput(f"{name} must be between 1 and {rank}, the rank that this network's {kind} can have, not {n!r}.")
     return rank
 
 

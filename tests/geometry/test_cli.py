@@ -105,7 +105,7 @@ def test_a_pixel_space_ddpm_all_the_way(sfumato, tiny_ddpm_folder):  # noqa: F81
 def test_an_edit_is_refused_before_the_inversion(sfumato, found, model, monkeypatch):  # noqa: F811
     monkeypatch.setattr("sfumato.api.model.inverting", None)
     words = ("directions", "apply", "photo.png", "d.safetensors", "-o", "x.png", *model)
-    assert "n must be between 1 and 16" in sfumato(*words, "--rank", 17).refused()
+    assert "rank must be between 1 and 16" in sfumato(*words, "--rank", 17).refused()
 
 
 def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # noqa: F811
@@ -160,6 +160,8 @@ def test_interpolate(sfumato, model, path):  # noqa: F811
         assert min(run.json["metrics"][f"{name}_length"]) > 1e-3
     assert run.json["parameters"]["rank"] == 8  # half of what this bottleneck has
     assert read_recipe("film/frame-03.png")["share"] == 1
+    shorter = sfumato("interpolate", "photo.png", "other.png", "-o", "film", "--frames", 2, *STEPS, *model)
+    assert "2 pictures in film are of an earlier path: frame-02.png and on." in shorter.err
 
 
 def test_the_perceptual_length_is_that_of_the_frames(tiny_sd_folder):
@@ -218,7 +220,7 @@ def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
 
     assert "two pictures of one size, not 30 x 22 and 30 x 24" in interpolate(other="larger.png")
     assert "path must be one of lerp, slerp, geodesic" in interpolate("--path", "arc")
-    assert "n must be between 1 and 16" in interpolate("--path", "geodesic", "--rank", 20)
+    assert "rank must be between 1 and 16" in interpolate("--path", "geodesic", "--rank", 20)
     assert "give both" in interpolate("--lpips", "vgg")
     assert "frames" in interpolate("--frames", 1)
     assert "extension must be one of .gif, .png, .webp" in interpolate("--animation", "a.mp4")
