@@ -169,7 +169,7 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
     if params.kind == "pullback":
         f = BottleneckMap(network, t, None, pool, params.chunk)
         rank = params.rank or max(*numbers, min(RANK, largest_rank(f, x)))
-        check_n(f, x, rank, "rank")
+        check_n(f, x, rank, "rank" if params.rank else "direction")
     return Plan(saved, weights, numbers, pool, rank)
 
 

@@ -213,7 +213,7 @@ def test_refused_before_any_evaluation(model, inverted, saved, tmp_path):
     calls = inverted.model.network.count.calls
     for options, message in (
         ({"rank": 17}, "rank must be between 1 and 16"),
-        ({"direction": "17"}, "n must be between 1 and 16"),
+        ({"direction": "17"}, "direction must be between 1 and 16"),
         ({"directions": str(saved), "time": 0.5}, "found at timestep"),
     ):
         with pytest.raises(BadInput, match=message):
