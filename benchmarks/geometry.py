@@ -100,8 +100,8 @@ def measure(f: BottleneckMap, x: Tensor, given: argparse.Namespace) -> list[Cost
         }
         found = {name: Cost(name, n) for name in contenders}
         for _ in range(given.repeats):
-            for name, work in contenders.items():
-                _time(found[name], work, truth)
+            for name, contender in contenders.items():
+                _time(found[name], contender, truth)
         plain = Cost("power iteration", n)
         judge = _judge(truth, n, given.tolerance)
         _time(plain, partial(power_iteration, f, x, n, judge, given.iterations), truth)

@@ -20,7 +20,7 @@ def add_measuring(parser: argparse.ArgumentParser, *, repeats: int) -> None:
     """The flags of every benchmark."""
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="torch's threads; its own choice by default")
-    parser.add_argument("--repeats", type=int, default=repeats, help="measured rounds, after one that is not")
+    parser.add_argument("--repeats", type=int, default=repeats, help="measured rounds")
     parser.add_argument("--out", type=Path, help="write everything as JSON")
     parser.add_argument("--page", type=Path, help="Markdown page to put the table into")
     parser.add_argument("--quick", action="store_true", help="a tiny random model: shows that it runs, nothing more")

@@ -28,7 +28,7 @@ def kept(study: Study, out: Path, name: str, work: Callable[[Study], Numbers]) -
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise BadInput(f"{path} is damaged: delete it.") from error
-        if found["belongs"] == _belongs(study, found["belongs"]["asked"]):
+        if found["belongs"] == _belongs(study, found["belongs"].get("asked", ())):
             return dict(found["numbers"])
     asked: set[str] = set()
     size, judge = _Watched(study.size, asked), _Watched(study.judge, asked, JUDGE)
@@ -43,8 +43,10 @@ def _belongs(study: Study, asked: Sequence[str]) -> Numbers:
     network, judge = study.model.network, study.judge
     values = asdict(study.size)
     if JUDGE in asked:
-        values[JUDGE] = fingerprint({"clip": judge.clip.model, "perceptual": judge.perceptual}, network.schedule)
-    about = {"model": network.fingerprint(), "prompts": study.prompts, "asked": {name: values[name] for name in asked}}
+        looks = {"clip": judge.clip.model, "structure": judge.structure, "perceptual": judge.perceptual}
+        values[JUDGE] = fingerprint(looks, network.schedule)
+    seen = {name: values.get(name) for name in asked}
+    about = {"model": network.fingerprint(), "prompts": study.prompts, "asked": seen}
     return dict(json.loads(json.dumps(about)))
 
 

@@ -85,8 +85,10 @@ def run(arguments: Namespace) -> None:
     rows = [result.pixels[first : first + _SHEET_COLUMNS] for first in range(0, len(result), _SHEET_COLUMNS)]
     write_image(sheet, contact_sheet(rows))
     write_animation(animation, result.pixels, fps=arguments.fps, bounce=arguments.bounce)
-    if others := sorted(set(arguments.out.glob("frame-*.png")) - set(paths)):
-        notes.append(f"{len(others)} pictures in {arguments.out} are of an earlier path: {others[0].name} and on.")
+    if others := sorted(set(arguments.out.glob("frame-[0-9]*.png")) - {*paths, animation}):
+        notes.append(
+            f"{arguments.out} also holds frames of an earlier path: {', '.join(each.name for each in others)}."
+        )
         remark(notes[-1])
     outputs = [*paths, sheet, animation]
     found = summary([result.report], outputs, notes, **made_by(model, arguments.model))

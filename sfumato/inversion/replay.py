@@ -58,7 +58,7 @@ def replay_beside(
         condition: the prompt to replay under, one row per image.
         skip: steps at the noisy end that are left out.
         shifts: what moves.
-        exact: see `Source`; the source carried into itself then leaves every bit as it was.
+        exact: see `Source`; the source carried into itself then leaves every bit as it was where guidance is off.
     """
     beside = Beside(guided.network, source_along(guided.network, inversion, source, exact=exact))
     guided = replace(guided, network=beside)

@@ -60,7 +60,7 @@ class InversionParams(Params):
     exact: bool = option(
         False,
         "evaluate one timestep at a time, as the replay does: reconstructs bit for bit, slower; ddim always does; "
-        "regularised keeps what its replay would miss",
+        "regularised keeps what its replay would miss; an edit evaluates the source so, too",
         stage="invert",
     )
     refine: int = option(

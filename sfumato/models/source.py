@@ -9,12 +9,12 @@ from torch import Tensor
 
 from sfumato.core.batching import rows_per_call
 from sfumato.core.state import Denoiser
+from sfumato.errors import BadInput
 from sfumato.models.modules import Names
 from sfumato.models.taps import AnyTap, Tap, of_maps
 
-SHARE = 16
-"""Of the rows that go through a network in one call, the part that the source's are: what is seen of them is kept."""
-
+ONE_IN = 16
+"""One in so many of the rows that go together may be the source's: what is seen of them is kept."""
 
 Look: TypeAlias = tuple[AnyTap, int]
 """A tap, and how many steps look in the same way, this one included."""
@@ -27,9 +27,9 @@ class Source:
     The source's latents are those of its inversion, so it never drifts from the picture, needs no guidance of its
     own and no evaluation where nothing is looked at (Ju et al., arXiv 2310.01506, hold the source branch of an edit
     on them; Tumanyan et al., arXiv 2211.12572, read their features from them). As they are known, no evaluation waits
-    for another: small latents, whose rows are much cheaper in one call than one by one, go together (those of Stable
-    Diffusion at 512 pixels do not, whose maps take memory). No more is evaluated than is looked at, as every look
-    says how many steps it still goes on.
+    for another: small latents, whose rows are much cheaper in one call than one by one, go together, up to four rows
+    whatever `batch` the user chose; those of Stable Diffusion at 512 pixels, whose maps take memory, do not. No more
+    is evaluated than is looked at, as every look says how many steps it still goes on.
 
     Attributes:
         network: what is evaluated, without guidance.
@@ -42,13 +42,13 @@ class Source:
     latents: Mapping[int, Tensor]
     condition: Any
     exact: bool = False
-    _seen: dict[int, list["_Seen"]] = field(default_factory=dict, repr=False)
+    _seen: dict[int, list["_Seen"]] = field(default_factory=dict, init=False, repr=False)
 
     def show(self, t: int, looks: Sequence[Look]) -> None:
-        """Let taps see the evaluation at t.
+        """Let taps see the evaluation at t; they look, and cannot change it.
 
         Raises:
-            BadInput: as `tapped`.
+            BadInput: as `tapped`, or a tap returns something to put in the place of what it saw.
         """
         missing = [(tap, left) for tap, left in looks if self._find(t, tap) is None]
         if missing:
@@ -56,8 +56,9 @@ class Source:
         for tap, _ in looks:
             seen = self._find(t, tap)
             assert seen is not None
-            for call in seen.at(t):
-                cast(Any, tap)(*call)
+            for name, *call in seen.at(t):
+                if cast(Any, tap)(name, *call) is not None:
+                    raise BadInput(f"A tap replaces what the source makes in {name}: of the source it can only look.")
         self._seen.pop(t, None)
 
     def _find(self, t: int, tap: AnyTap) -> "_Seen | None":
@@ -66,7 +67,7 @@ class Source:
     def _evaluate(self, t: int, looks: Sequence[Look]) -> None:
         """The source at t and at the steps below it that all looks want, too."""
         x, levels = self.latents[t], list(self.latents)
-        most = 1 if self.exact else max(1, rows_per_call(*x.shape[1:]) // SHARE // len(x))
+        most = 1 if self.exact else max(1, rows_per_call(*x.shape[1:]) // ONE_IN // len(x))
         steps = levels[levels.index(t) :][: min(most, *(left for _, left in looks))]
         seen = [_Seen(tap, steps) for tap, _ in looks]
         rows, times = torch.cat([self.latents[step] for step in steps]), x.new_tensor(steps, dtype=torch.long)

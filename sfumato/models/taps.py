@@ -91,7 +91,7 @@ class FromSource:
     """A pair of taps that carries what the source makes into the target; for a network with the source `Beside`.
 
     Attributes:
-        source: looks at the source's evaluation, and is shown it at every step.
+        source: looks at the source's evaluation at every step, and returns None.
         target: acts in the evaluation of the target that follows, on what `source` saw.
         left: steps, this one included, that look at the source in the same way: they may be evaluated together.
         replaces: names of the modules that `target` replaces something of; no other may replace it too.

@@ -26,8 +26,8 @@ class Guard:
         self.accelerator, self.folder = accelerator, folder
         self._skipped: dict[str, int] = {}
 
-    def loss(self, phase: Phase, loss: Tensor, batch: Batch, step: int) -> None:
-        """Look at a loss.
+    def check_loss(self, phase: Phase, loss: Tensor, batch: Batch, step: int) -> None:
+        """Refuse a loss that is not finite.
 
         Raises:
             NonFinite: it is NaN or infinite on one of the processes; says where that comes from.
@@ -36,8 +36,10 @@ class Guard:
             why = _elsewhere(loss) or blame_for_loss(batch, phase.module)
             raise self._refusal(f"the {phase.name} loss", why, step)
 
-    def gradient(self, phase: Phase, norm: Tensor, step: int) -> None:
-        """Look at the norm of a gradient; with fp16 an overflow is no fault at first: the scaler skips the step.
+    def check_gradient(self, phase: Phase, norm: Tensor, step: int) -> None:
+        """Refuse a gradient whose norm is not finite.
+
+        With fp16 an overflow is no fault at first: the scaler skips the step and halves its scale.
 
         Raises:
             NonFinite: it is NaN or infinite on one of the processes, with fp16 more than `PATIENCE` times in a row.

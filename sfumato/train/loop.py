@@ -161,13 +161,13 @@ class Run:
             with nullcontext() if last else self.accelerator.no_sync(module):
                 with self.accelerator.autocast():
                     loss, named = module(batch)
-                self._guard.loss(phase, loss, batch, self.step)
+                self._guard.check_loss(phase, loss, batch, self.step)
                 self.accelerator.backward(loss / optim.accumulate)
             for name, value in {"loss": loss.detach(), **named}.items():
                 key = f"{phase.name}/{name}"
                 scalars[key] = scalars.get(key, 0.0) + float(value) / optim.accumulate
         norm = self.accelerator.clip_grad_norm_(module.parameters(), optim.clip)
-        self._guard.gradient(phase, norm, self.step)
+        self._guard.check_gradient(phase, norm, self.step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.trained.averages[phase.name].step(phase.module.parameters())

@@ -161,7 +161,7 @@ def test_interpolate(sfumato, model, path):  # noqa: F811
     assert run.json["parameters"]["rank"] == 8  # half of what this bottleneck has
     assert read_recipe("film/frame-03.png")["share"] == 1
     shorter = sfumato("interpolate", "photo.png", "other.png", "-o", "film", "--frames", 2, *STEPS, *model)
-    assert "2 pictures in film are of an earlier path: frame-02.png and on." in shorter.err
+    assert "film also holds frames of an earlier path: frame-02.png to frame-03.png." in shorter.err
 
 
 def test_the_perceptual_length_is_that_of_the_frames(tiny_sd_folder):

@@ -65,6 +65,20 @@ def test_a_part_depends_on_what_it_asks_for(measured):
     assert {"gamma", "directions", "judge"} <= set(asked["edits"])
 
 
+def test_parts_without_what_they_asked_for_are_measured_again(measured, tmp_path, monkeypatch):
+    """As an older version wrote them, or of fields that are no more."""
+    _, out, words = measured
+    part = out / "o/parts/local.json"
+    kept, calls = part.read_text(), []
+    for belongs in ({"size": {}}, json.loads(kept)["belongs"] | {"asked": {"no_such_field": 1}}):
+        part.write_text(json.dumps({"belongs": belongs, "numbers": {}}))
+        with monkeypatch.context() as patch:
+            patch.setattr(geometry.local, "measure", lambda study: calls.append(study) or json.loads(kept)["numbers"])
+            assert geometry.main(words) == 0
+    part.write_text(kept)
+    assert len(calls) == 2
+
+
 def test_a_claim_can_fail():
     times = [{"time": 1.0, "low_share": 0.2, "effective_dimension": 5.0, "overlap": [0.3] * 5}]
     times.append({"time": 0.25, "low_share": 0.6, "effective_dimension": 3.0, "overlap": [0.5] * 5})

@@ -15,7 +15,7 @@ from sfumato.models.attention import Layers, RecordMaps
 from sfumato.models.condition import Condition
 from sfumato.models.layout import decoder
 from sfumato.models.load import load_model
-from sfumato.models.taps import Record
+from sfumato.models.taps import FromSource, Record, Replace
 from sfumato.shifts.alignment import align
 from tests.explicit import explicit
 
@@ -185,6 +185,17 @@ def test_shifts_of_users_see_the_target_alone(sd):
     list(replay_beside(guided, inversion, source, target, shifts=[*shifts, watch]))
     assert watch.rows == {2}
     assert {len(maps) for maps in watch.maps.maps.values()} == {4} == {len(watch.features.output)}
+
+
+class Meddling(Shift):
+    def taps(self, state):
+        return FromSource(Replace("mid_block", lambda output: output + 1), Record("mid_block"))
+
+
+def test_of_the_source_one_can_only_look(sd):
+    guided, inversion, source, target = prepared(sd)
+    with pytest.raises(BadInput, match="source makes in mid_block: of the source it can only look"):
+        first(replay_beside(guided, inversion, source, target, shifts=[Meddling()]))
 
 
 def test_two_shifts_that_replace_the_same_are_refused_before_any_evaluation(sd):
