@@ -86,9 +86,8 @@ def run(arguments: Namespace) -> None:
     write_image(sheet, contact_sheet(rows))
     write_animation(animation, result.pixels, fps=arguments.fps, bounce=arguments.bounce)
     if others := sorted(set(arguments.out.glob("frame-[0-9]*.png")) - {*paths, animation}):
-        notes.append(
-            f"{arguments.out} also holds frames of an earlier path: {', '.join(each.name for each in others)}."
-        )
+        names = " to ".join(dict.fromkeys((others[0].name, others[-1].name)))
+        notes.append(f"{arguments.out} also holds frames of an earlier path: {names}.")
         remark(notes[-1])
     outputs = [*paths, sheet, animation]
     found = summary([result.report], outputs, notes, **made_by(model, arguments.model))
