@@ -18,18 +18,19 @@ def trade(path: Path, results: Results) -> None:
     """Adherence against error to the true picture: up and to the right is better."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(12, 6), layout="constrained")
     axes = figure.subplots()
     front = on_front(results)
-    for setting, method in results.methods.items():
+    for number, (setting, method) in enumerate(results.methods.items(), 1):
         whose = "theirs" if method in PIPELINES else "none" if method == UNCHANGED else "ours"
         point = results.mean(setting, ADHERENCE), results.mean(setting, "target_psnr")
-        axes.scatter(*point, color=COLOURS[whose], marker="*" if setting in front else "o", s=70)
-        axes.annotate(setting, point, xytext=(5, 3), textcoords="offset points", fontsize=7)
+        marker = "*" if setting in front else "o"
+        axes.scatter(*point, color=COLOURS[whose], marker=marker, s=60, label=f"{number}  {setting}")
+        axes.annotate(str(number), point, xytext=(5, 3), textcoords="offset points", fontsize=7)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     axes.set_xlabel("cosine of the change of picture with the change of text (dual encoder)")
     axes.set_ylabel("PSNR to the true picture, dB")
     axes.set_title(f"{len(results.items)} edits; blue: sfumato, red: diffusers; a star: beaten by none in both")
-    axes.margins(x=0.15)
     figure.savefig(path, dpi=120)
 
 
