@@ -28,7 +28,10 @@ def as_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
 
 def claims_table(claims: Sequence[Claim]) -> list[str]:
     """Lines of Markdown."""
-    rows = [f"| {each.claim} | {each.measured} | {'yes' if each.holds else '**no**'} |" for each in claims]
+    rows = []
+    for each in claims:
+        claim, measured = (text.replace("|", "\\|") for text in (each.claim, each.measured))
+        rows.append(f"| {claim} | {measured} | {'yes' if each.holds else '**no**'} |")
     return ["| the paper says | measured | holds |", "| --- | --- | --- |", *rows]
 
 

@@ -12,6 +12,9 @@ from papers.latent_geometry.walks import COLOURS
 ENDS = 0.1
 """Share of the segments at either end of a path that "the ends" means."""
 
+CLEAR = 0.05
+"""Share by which one number must exceed another to be called larger: less is no difference."""
+
 
 def judge(numbers: dict[str, Any]) -> list[Claim]:
     """All claims that the numbers speak about."""
@@ -88,13 +91,13 @@ def _of_edits(numbers: dict[str, Any]) -> list[Claim]:
                 "a direction carries one attribute: its effect falls on it alone",
                 f"{pullback['concentration']:.0%} on the strongest of {attributes} (equal shares: "
                 f"{1 / attributes:.0%}, random directions: {random['concentration']:.0%})",
-                pullback["concentration"] > random["concentration"],
+                _larger(pullback["concentration"], random["concentration"]),
             ),
             Claim(
                 "principal components of h entangle more",
                 f"{pca['concentration']:.0%} on the strongest attribute, pullback {pullback['concentration']:.0%}; "
                 f"damage {pca['damage']:.3f} against {pullback['damage']:.3f}",
-                pca["concentration"] < pullback["concentration"],
+                _larger(pullback["concentration"], pca["concentration"]),
             ),
         ]
     return claims
@@ -113,12 +116,12 @@ def _of_local(numbers: dict[str, Any]) -> list[Claim]:
         Claim(
             "early directions are of lower frequency than late ones",
             f"share of the power in low frequencies {over_time('low_share', '.0%')}",
-            first["low_share"] > last["low_share"],
+            _larger(first["low_share"], last["low_share"]),
         ),
         Claim(
             "the spectrum of singular values becomes flatter as t goes to 0",
             f"effective dimension {over_time('effective_dimension', '.1f')}",
-            last["effective_dimension"] > first["effective_dimension"],
+            _larger(last["effective_dimension"], first["effective_dimension"]),
         ),
         Claim(
             "directions of different pictures overlap at t = T",
@@ -128,7 +131,7 @@ def _of_local(numbers: dict[str, Any]) -> list[Claim]:
         Claim(
             "they overlap less at small t",
             ", ".join(f"{value:.2f} at {each['time']:g} T" for value, each in zip(shared, times, strict=True)),
-            shared[0] > shared[-1],
+            _larger(shared[0], shared[-1]),
         ),
     ]
 
@@ -144,7 +147,7 @@ def _of_change(numbers: dict[str, Any]) -> list[Claim]:
 def _coarser(claim: str, what: str, numbers: dict[str, Any]) -> Claim:
     times = sorted(numbers["times"], key=lambda each: -each["time"])
     shares = ", ".join(f"{each['low_share']:.0%} at {each['time']:g} T" for each in times)
-    holds = times[0]["low_share"] > times[-1]["low_share"]
+    holds = _larger(times[0]["low_share"], times[-1]["low_share"])
     return Claim(claim, f"share of low frequencies in the {what} {shares}", holds)
 
 
@@ -160,17 +163,17 @@ def _of_paths(numbers: dict[str, Any]) -> list[Claim]:
         Claim(
             "slerp paths are shorter than lerp paths",
             f"{slerp['mean']:.3g} against {lerp['mean']:.3g}; in {numbers['slerp_shorter']} of {pairs} pairs",
-            slerp["mean"] < lerp["mean"],
+            _larger(lerp["mean"], slerp["mean"]),
         ),
         Claim(
             "segments of lerp are longest at the ends",
             f"{ends:.3g} at the ends, {middle:.3g} in the middle third",
-            ends > middle,
+            _larger(ends, middle),
         ),
         Claim(
             "geodesic paths are the shortest",
             "on the same pairs " + ", ".join(f"{kind} {value:.3g}" for kind, value in same.items()),
-            same["geodesic"] <= min(same.values()),
+            all(_larger(same[kind], same["geodesic"]) for kind in ("lerp", "slerp")),
         ),
     ]
 
@@ -203,3 +206,8 @@ def _of_curvature(numbers: dict[str, Any]) -> list[Claim]:
             along["shooting"] > along["straight"],
         ),
     ]
+
+
+def _larger(one: float, other: float) -> bool:
+    """Whether a positive number is clearly larger than another, see `CLEAR`."""
+    return one > (1 + CLEAR) * other

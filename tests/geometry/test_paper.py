@@ -90,3 +90,10 @@ def test_a_claim_can_fail():
 def test_bad_input(capsys):
     assert geometry.main(["--samples", "1"]) == 2
     assert "--samples must be at least 3" in capsys.readouterr().err
+
+
+def test_a_small_difference_is_none():
+    times = [{"time": 1.0, "low_share": 0.60, "effective_dimension": 3.0, "overlap": [0.50] * 5}]
+    times.append({"time": 0.25, "low_share": 0.59, "effective_dimension": 3.1, "overlap": [0.49] * 5})
+    assert [c.holds for c in claims._of_local({"times": times, "chance": [0.1] * 5})] == [False, False, True, False]
+    assert [c.holds for c in claims._of_timing({"times": times})] == [False]
