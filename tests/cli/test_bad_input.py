@@ -139,7 +139,7 @@ BANKS = ("--method", "pix2pix-zero", "--source-bank", "two.txt")
         ((*BLEND, "--reweight", "green=2,Green=3"), 'reweight names "Green" twice'),
         (("--to", "green", "--method", "shift", "--right", 8), "must stay within the picture's 8 x 6 latents"),
         (("--to", "green", "--method", "colour", "--first", 2, "--last", 9), "they are 801, 601, 401, 201, 1."),
-        (("--method", "pullback", "--rank", 17), "n must be between 1 and 16"),
+        (("--method", "pullback", "--rank", 17), "rank must be between 1 and 16"),
         (("--method", "pullback", "--auto"), "--auto chooses by how well the edit fits --to"),
         (("--to", "<|endoftext|>", "--method", "pix2pix-zero"), "has no words"),
         ((*WORDS, "--target-word", "<|endoftext|>"), "sentence without words for this model"),
