@@ -42,7 +42,8 @@ def peak_memory(device: str) -> Iterator[Peak]:
         CLEAR.write_text("5")  # the kernel forgets the peak so far, which loading the weights has set
         found.before = _resident("VmRSS")
         yield found
-        found.peak = _resident("VmHWM")
+        # The kernel counts pages in batches, so that its peak can be some of them below what was resident at the start.
+        found.peak = max(found.before, _resident("VmHWM"))
     else:
         yield found
 
