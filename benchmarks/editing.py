@@ -15,7 +15,6 @@ the network is counted by itself, in rows. `--quick` shows that it runs, on a ti
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,7 +27,7 @@ from benchmarks.contenders import Official, Ours
 from benchmarks.loops import Loop
 from benchmarks.report import environment, measured, publish, table
 from benchmarks.rounds import Edits, Outcome, count, rounds, warm_up
-from benchmarks.task import about, headline, make_task, model_folder, parser, quicken
+from benchmarks.task import about, headline, opened, parser
 from sfumato.bench.contenders import Task
 from sfumato.methods.inversions import DETERMINISTIC
 from sfumato.methods.pix2pix_zero import Pix2PixZeroParams, directions
@@ -155,12 +154,9 @@ def as_json(task: Task, pairs: dict[str, Pair], where: dict[str, Any]) -> dict[s
 
 def work(given: argparse.Namespace) -> None:
     """Run, print, write."""
-    with tempfile.TemporaryDirectory() as beside:
-        if given.quick:
-            quicken(given, Path(beside))
-        task = make_task(given, model_folder(given.model))
+    with opened(given) as (task, beside):
         where = environment(task.device)
-        pairs, done = run(task, given.only or list(EDITS), given.repeats, Path(beside))
+        pairs, done = run(task, given.only or list(EDITS), given.repeats, beside)
     fragment = (
         f"{headline(task, where)}; median of {done}; sfumato / official loop, and the one in times of the "
         f"other.\n\n{as_table(pairs)}\n"

@@ -9,11 +9,9 @@ each is measured in a process of its own. `--quick` shows that it runs, on a tin
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,7 +19,7 @@ from benchmarks.contenders import CONTENDERS, Contender, Task
 from benchmarks.memory import Peak, memory_of
 from benchmarks.report import environment, measured, publish, table
 from benchmarks.rounds import Outcome, count, rounds, warm_up
-from benchmarks.task import about, headline, make_task, model_folder, parser, quicken
+from benchmarks.task import about, headline, opened, parser
 
 REFERENCE = "sfumato"
 COLUMNS = (
@@ -110,10 +108,7 @@ def as_json(task: Task, outcomes: dict[str, Inverted], where: dict[str, Any]) ->
 
 def work(given: argparse.Namespace) -> None:
     """Run, print, write."""
-    with tempfile.TemporaryDirectory() as beside:
-        if given.quick:
-            quicken(given, Path(beside))
-        task = make_task(given, model_folder(given.model))
+    with opened(given) as (task, _):
         where = environment(task.device)
         outcomes, done = run(task, given.only or list(CONTENDERS), given.repeats)
         for name, outcome in outcomes.items():

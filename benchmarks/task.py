@@ -2,7 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,19 @@ def make_task(given: argparse.Namespace, folder: Path) -> Task:
         device=given.device,
         **values,
     )
+
+
+@contextmanager
+def opened(given: argparse.Namespace) -> Iterator[tuple[Task, Path]]:
+    """The edit, with `--quick` on a tiny model, and a folder beside it that is gone when the block ends.
+
+    Raises:
+        BadInput: as `make_task` and `model_folder`.
+    """
+    with tempfile.TemporaryDirectory() as beside:
+        if given.quick:
+            quicken(given, Path(beside))
+        yield make_task(given, model_folder(given.model)), Path(beside)
 
 
 def model_folder(name: str) -> Path:
