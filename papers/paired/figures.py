@@ -10,6 +10,10 @@ from papers.paired.results import ADHERENCE, Results
 from sfumato.bench.pairs import PairBenchmark
 from sfumato.bench.settings import PIPELINES, UNCHANGED
 from sfumato.images import contact_sheet, write_image
+from sfumato.images.sheet import Pixels
+
+WIDE = 9
+"""Pictures side by side in the contact sheet: what a page shows without shrinking them."""
 
 COLOURS = {"ours": "tab:blue", "theirs": "tab:red", "none": "tab:gray"}
 
@@ -35,7 +39,7 @@ def trade(path: Path, results: Results) -> None:
 
 
 def edits(path: Path, results: Results, corpus: Path, count: int) -> None:
-    """source | true picture | one column for each setting, the kinds in turn.
+    """Source, true picture and the edit by each setting, in lines of `WIDE`; the kinds of edits in turn.
 
     Raises:
         BadInput: the corpus is not there, or not the one that was edited.
@@ -43,12 +47,15 @@ def edits(path: Path, results: Results, corpus: Path, count: int) -> None:
     pairs = {item.name: item for item in PairBenchmark(corpus).items}
     shown = sorted(range(len(results.items)), key=lambda n: results.kinds[:n].count(results.kinds[n]))[:count]
     settings = [name for name, method in results.methods.items() if method != UNCHANGED]
-    rows, labels = [], []
+    rows: list[list[Pixels]] = []
+    labels: list[list[str]] = []
     for n in shown:
         item = pairs[results.items[n]]
         pictures = item.load()
         edited = [np.asarray(Image.open(results.pictures[name][n]).convert("RGB")) for name in settings]
-        rows.append([pictures.source, pictures.target, *edited])
         psnr = (f"{results.values[name]['target_psnr'][n]:.1f} dB" for name in settings)
-        labels.append([item.source_text, item.target_text, *(f"{a}\n{b}" for a, b in zip(settings, psnr, strict=True))])
+        texts = [item.source_text, item.target_text, *(f"{a}\n{b}" for a, b in zip(settings, psnr, strict=True))]
+        drawn = [pictures.source, pictures.target, *edited]
+        rows += [drawn[first : first + WIDE] for first in range(0, len(drawn), WIDE)]
+        labels += [texts[first : first + WIDE] for first in range(0, len(drawn), WIDE)]
     write_image(path, contact_sheet(rows, labels, scale=2, font_size=11))
