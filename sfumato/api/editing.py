@@ -88,9 +88,10 @@ def editing(inverted: "Inverted", order: Order) -> Generator[Progress, None, Res
         yield from reconstructing(inverted, residual=False)
     pixels: dict[int, NDArray[np.uint8]] = {}
     moves: dict[int, dict[str, Any]] = {}
+    for batch in order.batches:
+        order = _with_region(order, batch, inverted.batch)
     for n, batch in enumerate(order.batches):
         group, total = batch.group, len(order.batches)
-        order = _with_regions(order, batch)
         made: list[Moved] = []
         work = with_moves(_steps(inverted, order, batch), made)
         x0 = yield from following(work, "edit", n, total, batch.outputs, group.network, group.size)
@@ -104,13 +105,12 @@ def editing(inverted: "Inverted", order: Order) -> Generator[Progress, None, Res
     return Result(edited, order.pictures, recipes, report)
 
 
-def _with_regions(order: Order, batch: Batch) -> Order:
-    """The masks of a batch narrowed to the regions that were asked for."""
+def _with_region(order: Order, batch: Batch, most: int | None) -> Order:
+    """The masks of a batch narrowed to the region that was asked for."""
     if order.region is None:
         return order
-    group, masks = batch.group, list(order.masks)
-    source, inversion = group.condition[batch.rows], group.inversion.rows(batch.rows)
-    regions = find(order.region, group.network, inversion, source, batch.condition, group.size)
+    texts, masks = [order.prompts[j] for j in batch.outputs], list(order.masks)
+    regions = find(order.region, batch.group, batch.rows, batch.condition, texts, most)
     for j, found in zip(batch.outputs, regions, strict=True):
         given = masks[j]
         masks[j] = found if given is None else found & given

@@ -1,9 +1,10 @@
 """Pictures of one size, which go through the network together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ class Group:
         pictures: as read.
         inversion: one row per picture.
         condition: the source prompts' condition, one row per picture.
+        maps: what has been looked at to find regions, see `sfumato.api.regions.find`.
     """
 
     network: DiffusionModel
@@ -37,6 +39,7 @@ class Group:
     pictures: list[Picture]
     inversion: Inversion
     condition: Condition
+    maps: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:

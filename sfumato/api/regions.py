@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato.api.group import Group
 from sfumato.errors import BadInput
-from sfumato.inversion import Inversion
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
 from sfumato.shifts.diffedit import above, disagreement
-from sfumato.shifts.regions import region_of_words
+from sfumato.shifts.regions import maps_of_words
+from sfumato.shifts.words import word_mask
 
 WORDS, DIFFERENCE = 0.3, 1.5
 """Thresholds: share of the range of the words' maps (Prompt-to-Prompt), and multiple of the mean (DiffEdit)."""
@@ -66,7 +69,12 @@ def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str]
         raise BadInput("A region by words or by the difference of the prompts needs a model with text input.")
     if not wanted.words and any(source == target for source, target in zip(sources, targets, strict=True)):
         raise BadInput("Where prompts disagree cannot be asked of the same prompt twice: give another target prompt.")
-    for source, target in zip(read(network.towers, sources), read(network.towers, targets), strict=True):
+    if not wanted.words:
+        return
+    before, after = (read(network.towers, texts) for texts in (sources, targets))
+    if not before or not after:
+        raise BadInput("The two text encoders of this model split prompts differently, so words have no one place.")
+    for source, target in zip(before, after, strict=True):
         for word in wanted.words:
             if not source.has(word) and not target.has(word):
                 raise BadInput(
@@ -77,31 +85,69 @@ def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str]
 
 def find(
     wanted: Region,
-    network: DiffusionModel,
-    inversion: Inversion,
-    source: Condition,
+    group: Group,
+    rows: Sequence[int],
     target: Condition,
-    size: tuple[int, int],
+    texts: Sequence[str],
+    batch: int | None,
 ) -> list[NDArray[np.bool_]]:
-    """The region of every row as a mask bool [h,w]; `size` is (width, height) in pixels.
+    """The region of every edit as a mask bool [h,w] in pixels; what was looked at once is not looked at again.
+
+    Args:
+        wanted: what bounds the edits.
+        group: the pictures.
+        rows: of the group, one per edit.
+        target: what the edits shall show, one row each.
+        texts: the same as text.
+        batch: most rows in one call of the network.
 
     Raises:
         BadInput: nothing was found in one of the pictures.
     """
     if wanted.words:
-        regions = [
-            region_of_words(network, inversion, each, wanted.words, wanted.threshold) for each in (source, target)
-        ]
-        cells = regions[0].maximum(regions[1])
+        cells = _of_words(wanted, group, rows, target, batch)
     else:
-        t = inversion.timesteps[len(inversion.timesteps) // 2]
-        seeds = inversion.seeds or (0,) * len(inversion.x0)
-        cells = above(disagreement(network, inversion.x0, source, target, t=t, seeds=seeds), wanted.threshold)
-    masks = enlarged(cells, network.factor, size)
+        cells = _of_difference(wanted, group, rows, target, texts, batch)
+    masks = enlarged(cells, group.network.factor, group.size)
     if not all(mask.any() for mask in masks):
         what = f"the words {', '.join(wanted.words)}" if wanted.words else "the difference of the prompts"
         raise BadInput(f"{what} gave no region at the threshold {wanted.threshold:g}: lower mask_threshold.")
     return masks
+
+
+def _of_words(
+    wanted: Region, group: Group, rows: Sequence[int], target: Condition, batch: int | None
+) -> Float[Tensor, "b 1 h w"]:
+    """Where the words are under the source's prompt or under the target's, of those that have any of them."""
+    condition, pictures = Condition.cat([group.condition[rows], target]), [*rows, *rows]
+    keys = [(row, prompt.text, wanted.words) for row, prompt in zip(pictures, condition.prompts, strict=True)]
+    named = [n for n, prompt in enumerate(condition.prompts) if any(map(prompt.has, wanted.words))]
+    new = list({keys[n]: n for n in named if keys[n] not in group.maps}.values())
+    if new:
+        inversion = group.inversion.rows([pictures[n] for n in new])
+        found = maps_of_words(group.network, inversion, condition[new], wanted.words, batch)
+        group.maps |= zip((keys[n] for n in new), found, strict=True)
+    height, width = group.inversion.x.shape[-2:]
+    cells = torch.zeros(len(rows), 1, height, width)
+    for n in named:
+        region = word_mask(group.maps[keys[n]][None], (height, width), wanted.threshold)[0].cpu()
+        cells[n % len(rows)] = cells[n % len(rows)].maximum(region)
+    return cells
+
+
+def _of_difference(
+    wanted: Region, group: Group, rows: Sequence[int], target: Condition, texts: Sequence[str], batch: int | None
+) -> Float[Tensor, "b 1 h w"]:
+    """Where the predictions under the two prompts differ most."""
+    keys = [(row, text) for row, text in zip(rows, texts, strict=True)]
+    new = list({key: n for n, key in enumerate(keys) if key not in group.maps}.values())
+    if new:
+        inversion = group.inversion.rows([rows[n] for n in new])
+        t, seeds = inversion.timesteps[inversion.steps // 2], inversion.seeds or (0,) * len(new)
+        source = group.condition[[rows[n] for n in new]]
+        found = disagreement(group.network, inversion.x0, source, target[new], t=t, seeds=seeds, batch=batch)
+        group.maps |= zip((keys[n] for n in new), found, strict=True)
+    return above(torch.stack([group.maps[key] for key in keys]), wanted.threshold)
 
 
 def enlarged(cells: Tensor, factor: int, size: tuple[int, int]) -> list[NDArray[np.bool_]]:

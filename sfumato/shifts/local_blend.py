@@ -38,8 +38,10 @@ class LocalBlend(Shift):
         self.threshold = threshold
         self.start = start
 
-    def taps(self, state: StepState) -> FromSource:
-        """Maps looked at in both."""
+    def taps(self, state: StepState) -> FromSource | WordMaps:
+        """Maps looked at in both; in the target alone where no source has one of the words."""
+        if not self.source.weights.any():
+            return self.target
         return FromSource(self.source, self.target, state.steps - state.i)
 
     def noise_map(self, state: StepState, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
@@ -47,5 +49,7 @@ class LocalBlend(Shift):
         if state.i < round(self.start * state.steps):
             return z
         height, width = state.x_t.shape[-2:]
-        regions = [each.mask((height, width), self.threshold) for each in (self.source, self.target)]
-        return HoldOutside(self.held, regions[0].maximum(regions[1])).noise_map(state, z)
+        region = self.target.mask((height, width), self.threshold)
+        if self.source.total is not None:
+            region = region.maximum(self.source.mask((height, width), self.threshold))
+        return HoldOutside(self.held, region).noise_map(state, z)

@@ -12,29 +12,27 @@ from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.layout import word_layers
 from sfumato.shifts.alignment import token_weights
-from sfumato.shifts.words import WordMaps, word_mask
+from sfumato.shifts.words import WordMaps
 
 LEVELS = 10
 """Latents of a run that are looked at: those of its middle, where the maps are clearest."""
 
 
 @torch.no_grad()
-def region_of_words(
+def maps_of_words(
     network: DiffusionModel,
     inversion: Inversion,
     condition: Condition,
     words: Sequence[str],
-    threshold: float,
     batch: int | None = None,
 ) -> Float[Tensor, "b 1 h w"]:
-    """1 where the words are, in the latents' resolution, as in the local blend of Prompt-to-Prompt.
+    """How much every cell attends to the words, summed over the run; `sfumato.shifts.words.word_mask` makes the region.
 
     Args:
         network: asked without guidance, `LEVELS` rows per image.
         inversion: its recorded latents are looked at.
-        condition: the prompts that hold the words, one row per image; pictures without any get an empty region.
+        condition: the prompts that hold the words, one row per image; one without any gets a map of zeros.
         words: what to look for.
-        threshold: 0 to 1, a share of the range of the maps.
         batch: most rows in one call of the network.
     """
     assert condition.tokens is not None
@@ -52,7 +50,7 @@ def region_of_words(
         network.predict(inversion.x[some].flatten(0, 1), t, condition.repeat(len(some)), [maps])
         assert maps.total is not None
         total += maps.total.unflatten(0, (len(some), images)).sum(dim=0)
-    return word_mask(total, size, threshold)
+    return total
 
 
 def middle(steps: int) -> list[int]:

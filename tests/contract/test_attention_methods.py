@@ -57,7 +57,9 @@ def test_the_fewest_evaluations(sd):
     inverted = sd.invert(PICTURES[0], "red cat", steps=20, method="prompt-to-prompt")
     edit = inverted.edit("red dog", skip=10, cross_steps=0.6, self_steps=0.3)
     assert edit.report["network_evaluations"] == {"calls": 10 + 2, "samples": 20 + 6}
-    blended = inverted.edit("red dog", skip=10, blend="dog")
+    added = inverted.edit("red dog", skip=10, blend="dog")
+    assert added.report["network_evaluations"] == {"calls": 10 + 2, "samples": 20 + 6}, "no dog in the source"
+    blended = inverted.edit("red dog", skip=10, blend="cat")
     assert blended.report["network_evaluations"] == {"calls": 10 + 3, "samples": 20 + 10}
 
 

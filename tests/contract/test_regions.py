@@ -6,7 +6,7 @@ import torch
 
 from sfumato.api.regions import enlarged
 from sfumato.errors import BadInput
-from sfumato.shifts.regions import LEVELS, middle, region_of_words
+from sfumato.shifts.regions import LEVELS, maps_of_words, middle
 from tests.tiny import tiny_picture
 
 PICTURES = [tiny_picture(48, 32), tiny_picture(48, 32, seed=1)]
@@ -45,13 +45,52 @@ def test_a_region_and_a_mask_meet(inverted):
 def test_words_cost_a_few_evaluations_in_batches(inverted):
     group, network = inverted.groups[0], inverted.model.network
     with network.counting() as count:
-        together = region_of_words(network, group.inversion, group.condition, ["red"], 0.3, batch=64)
+        together = maps_of_words(network, group.inversion, group.condition, ["red"], batch=64)
     looked_at = len(middle(6))
     assert (count.calls, count.samples) == (1, 2 * looked_at)
-    apart = region_of_words(network, group.inversion, group.condition, ["red"], 0.3, batch=1)
-    alone = region_of_words(network, group.inversion.rows([1]), group.condition[[1]], ["red"], 0.3)
-    assert (together != apart).float().mean() <= 0.02
-    assert (together[1:] != alone).float().mean() <= 0.02
+    apart = maps_of_words(network, group.inversion, group.condition, ["red"], batch=1)
+    alone = maps_of_words(network, group.inversion.rows([1]), group.condition[[1]], ["red"])
+    torch.testing.assert_close(together, apart)
+    torch.testing.assert_close(together[1:], alone)
+
+
+def evaluations(network, work):
+    with network.counting() as count:
+        work()
+    return count.samples
+
+
+def test_what_was_looked_at_is_not_looked_at_again(models):
+    model = models("sd")
+    network, looked_at = model.network, len(middle(6))
+    inverted = model.invert(PICTURES[0], "red cat", steps=6)
+    free = evaluations(network, lambda: inverted.edit("green dog", skip=1))
+
+    def beyond(prompts, times, **options):
+        return evaluations(network, lambda: inverted.edit(prompts, skip=1, **options)) - times * free
+
+    assert beyond("green dog", 1, mask_words="red") == looked_at, "the target has no red: the source alone"
+    assert beyond("green dog", 1, mask_words="red", mask_threshold=0.1) == 0
+    assert beyond(["red dog", "green dog", "red dog"], 3, mask_words="red") == looked_at, "one new prompt with red"
+    assert beyond("green dog", 1, mask_difference=True, mask_threshold=1.0) == 2 * 10, "two prompts, ten draws"
+    assert beyond(["green dog", "dog"], 2, mask_difference=True, mask_threshold=1.0) == 2 * 10
+
+
+def test_regions_keep_to_the_batch(models):
+    model = models("sd")
+    inverted = model.invert(PICTURES[0], "red cat", steps=6, batch=2)
+    for options in ({"mask_words": "red"}, {"mask_difference": True, "mask_threshold": 1.0}):
+        with model.network.counting() as count:
+            inverted.edit("green cat", skip=1, **options)
+        assert count.samples <= 2 * count.calls
+
+
+def test_no_edit_begins_before_every_region_is_found(models):
+    model = models("sd")
+    inverted = model.invert(PICTURES, ["red cat", "red dog"], steps=4, batch=2)
+    run = inverted.edit_steps(["green cat", "green dog"], skip=1, mask_difference=True, mask_threshold=50)
+    with pytest.raises(BadInput, match="gave no region"):
+        next(iter(run))
 
 
 def test_the_middle_of_a_run():
