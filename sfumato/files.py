@@ -79,17 +79,6 @@ def write_tensors(path: Named, tensors: Mapping[str, "Tensor"], metadata: Mappin
     write_bytes(path, save(contiguous, None if metadata is None else dict(metadata)))
 
 
-def format_of(path: Named) -> str | None:
-    """What a safetensors file says that it holds; None for any other file. Its tensors are not looked at."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("format")
-    except (SafetensorError, OSError):
-        return None
-
-
 def remove_partial(folder: Path) -> None:
     """Delete what killed processes left half-written anywhere under `folder`, and nothing that is being written."""
     for partial in folder.rglob(_PARTIAL.format("*")):

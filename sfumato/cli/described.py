@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def load_directions(path: Path) -> "Directions":
     """The directions in a file. Raises BadInput for anything else; says what to do with a direction of text."""
     from sfumato.geometry import Directions
-    from sfumato.shifts.text_direction import holds_text_direction
+    from sfumato.shifts.text_direction import TextDirection
 
-    if holds_text_direction(path):
+    if TextDirection.FORMAT.holds(path):
         raise BadInput(
             f"{path} holds a direction of text: `sfumato directions show {path}` says what it is, "
             f"`sfumato edit --method pix2pix-zero --direction-file {path}` applies it."

@@ -44,9 +44,9 @@ def show(arguments: Namespace) -> None:
     """Print the directions; draw what each does to the picture."""
     from sfumato.api.variations import variations
     from sfumato.images import check_output, contact_sheet, write_image
-    from sfumato.shifts.text_direction import TextDirection, holds_text_direction
+    from sfumato.shifts.text_direction import TextDirection
 
-    if arguments.image is None and arguments.out is None and holds_text_direction(arguments.file):
+    if arguments.image is None and arguments.out is None and TextDirection.FORMAT.holds(arguments.file):
         print_text_direction(arguments.file, TextDirection.load(arguments.file), arguments.json)
         return
     found = load_directions(arguments.file)

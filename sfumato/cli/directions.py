@@ -121,11 +121,11 @@ def _list_flags(parser: CommandParser) -> None:
 
 def _list(arguments: Namespace) -> None:
     from sfumato.geometry import Directions
-    from sfumato.shifts.text_direction import TextDirection, holds_text_direction
+    from sfumato.shifts.text_direction import TextDirection
 
     rows, files = [["file", "kind", "timestep", "samples", "directions"]], []
     for path in _files(arguments.paths):
-        if holds_text_direction(path):
+        if TextDirection.FORMAT.holds(path):
             text = TextDirection.load(path)
             counts = f"{len(text.source)}, {len(text.target)}"
             rows.append([str(path), "text", "every", counts, f"{text.source[0]} -> {text.target[0]}"])
@@ -139,8 +139,8 @@ def _list(arguments: Namespace) -> None:
 
 def _files(paths: Sequence[Path]) -> list[Path]:
     """The files named, and those in the folders named. Raises BadInput where there are none."""
-    from sfumato.geometry.directions import holds_directions
-    from sfumato.shifts.text_direction import holds_text_direction
+    from sfumato.geometry import Directions
+    from sfumato.shifts.text_direction import TextDirection
 
     found: list[Path] = []
     for path in paths:
@@ -148,7 +148,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         every = sorted(path.glob("*.safetensors"))
-        inside = [each for each in every if holds_directions(each) or holds_text_direction(each)]
+        inside = [each for each in every if Directions.FORMAT.holds(each) or TextDirection.FORMAT.holds(each)]
         if not inside:
             raise BadInput(f"{path} holds no files of directions.")
         found += inside

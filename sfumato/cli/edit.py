@@ -231,11 +231,9 @@ def typed(words: Sequence[str], flag: str) -> str | None:
 
 def _method_in(words: Sequence[str]) -> str:
     """The method that made the inversion among the words, else the default; directions and weights are none."""
-    from sfumato.files import format_of
     from sfumato.inversion import Inversion
-    from sfumato.inversion.artifact import FORMAT
 
     for word in words:
-        if is_inversion(word) and format_of(word) == FORMAT:
+        if is_inversion(word) and Inversion.FORMAT.holds(word):
             return str(Inversion.load(word).parameters.get("method", DEFAULT_METHOD))
     return DEFAULT_METHOD

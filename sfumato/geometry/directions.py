@@ -1,23 +1,19 @@
 """Named global directions of one model at one timestep, in one safetensors file."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.files import printable, write_tensors
+from sfumato.formats import Format
 from sfumato.geometry.jacobian import Pool
 from sfumato.models.diffusion_model import DiffusionModel
 
-FORMAT = "sfumato.directions.1"
 Kind: TypeAlias = Literal["pullback", "pca"]
 KINDS: tuple[Kind, ...] = ("pullback", "pca")
 
@@ -41,6 +37,8 @@ class Directions:
         samples: how many latents they were found from.
         prompts: that the latents were drawn under.
     """
+
+    FORMAT: ClassVar[Format] = Format("sfumato.directions.1", "a set of directions", "find them again")
 
     u: Float[Tensor, "k d"]
     names: tuple[str, ...]
@@ -119,8 +117,7 @@ class Directions:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, which is there whole or not at all. Raises BadInput where it cannot be."""
-        header = {name: getattr(self, name) for name in _FIELDS}
-        write_tensors(path, {"u": self.u}, {"format": FORMAT, "sfumato": json.dumps(header)})
+        self.FORMAT.write(path, {name: getattr(self, name) for name in _FIELDS}, {"u": self.u})
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Directions":
@@ -129,34 +126,13 @@ class Directions:
         Raises:
             BadInput: no such file, not directions, or damaged.
         """
-        name = printable(path)
-        if not Path(path).is_file():
-            raise BadInput(f"There is no file {name}: give directions that `sfumato directions find` wrote.")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise BadInput(f"{name} is a safetensors file, but holds no directions of this version.")
-                return _assemble(json.loads(metadata["sfumato"]), file.get_tensor("u"))
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            if isinstance(error, BadInput):
-                raise
-            raise BadInput(f"{name} holds no directions, or is damaged: find them again.") from error
+        return Directions.FORMAT.read(path, _assemble)
 
 
 _FIELDS = (
     *("names", "kind", "model", "t", "steps", "step", "latent"),
     *("pool", "values", "overlap", "samples", "prompts"),
 )
-
-
-def holds_directions(path: str | os.PathLike[str]) -> bool:
-    """Whether a file says that it holds directions; its content is not looked at."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
-    except (SafetensorError, OSError):
-        return False
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -196,8 +172,9 @@ def parse_weights(text: str) -> dict[str, float]:
     return weights
 
 
-def _assemble(header: dict[str, Any], u: Tensor) -> Directions:
-    """Lists of JSON become tuples again. Raises ValueError where the parts do not belong together."""
+def _assemble(header: Any, tensors: dict[str, Tensor]) -> Directions:
+    """Lists of JSON become tuples again. Raises KeyError, TypeError or ValueError where the parts do not fit."""
+    u = tensors["u"]
     values: dict[str, Any] = {
         name: tuple(header[name]) if isinstance(header[name], list) else header[name] for name in _FIELDS
     }

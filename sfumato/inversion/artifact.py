@@ -1,21 +1,17 @@
 """An inversion as a value: everything that a replay needs, and one safetensors file to keep it in."""
 
-import json
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.files import printable, write_tensors
+from sfumato.files import printable
+from sfumato.formats import Format
 from sfumato.inversion.stored import problems
-
-FORMAT = "sfumato.inversion.1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +32,8 @@ class Inversion:
         images: fingerprint of the pixels, per image.
         pixels: the source pictures, uint8 sRGB.
     """
+
+    FORMAT: ClassVar[Format] = Format("sfumato.inversion.1", "an inversion", "invert the image again")
 
     kind: str
     x: Float[Tensor, "levels b c h w"]
@@ -89,8 +87,8 @@ class Inversion:
         """
         if self.model and self.model != fingerprint:
             raise BadInput(
-                f"This inversion was made with another model (weights {self.model[:12]}, not {fingerprint[:12]}): "
-                "load that model, or invert the image again."
+                f"This inversion was made with another model, or in another precision (weights {self.model[:12]}, "
+                f"not {fingerprint[:12]}): load that one, or invert the image again."
             )
 
     def check_fits(self, train_steps: int, latent: tuple[int, ...]) -> None:
@@ -120,16 +118,10 @@ class Inversion:
         Raises:
             BadInput: the folder does not exist or cannot be written.
         """
-        tensors = {"x": self.x, "z": self.z, "pixels": self.pixels}
-        write_tensors(
-            path,
-            {name: tensor for name, tensor in tensors.items() if tensor is not None},
-            {"format": FORMAT, "sfumato": json.dumps(self._header())},
-        )
-
-    def _header(self) -> dict[str, Any]:
         names = ("kind", "timesteps", "eta", "guidance", "seeds", "prompts", "parameters", "model", "images")
-        return {name: getattr(self, name) for name in names}
+        tensors = {"x": self.x, "z": self.z, "pixels": self.pixels}
+        present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        self.FORMAT.write(path, {name: getattr(self, name) for name in names}, present)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Inversion":
@@ -138,23 +130,13 @@ class Inversion:
         Raises:
             BadInput: no such file, not an inversion, or one whose parts do not belong together.
         """
-        name = printable(path)
-        if not Path(path).is_file():
-            raise BadInput(f"There is no file {name}: give an inversion that was saved before.")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise BadInput(f"{name} is a safetensors file, but not an inversion of this version.")
-                header = json.loads(metadata.get("sfumato", "null"))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, RecursionError, ValueError) as error:
-            if isinstance(error, BadInput):
-                raise
-            raise BadInput(f"{name} is not an inversion, or is damaged: invert the image again.") from error
-        for problem in problems(header, tensors):
-            raise BadInput(f"{name} is damaged: {problem}; invert the image again.")
-        return _assemble(header, tensors)
+
+        def assemble(header: Any, tensors: dict[str, Tensor]) -> Inversion:
+            for problem in problems(header, tensors):
+                raise BadInput(f"{printable(path)} is damaged: {problem}; invert the image again.")
+            return _assemble(header, tensors)
+
+        return Inversion.FORMAT.read(path, assemble)
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:

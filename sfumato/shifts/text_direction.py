@@ -6,27 +6,23 @@ E are the text encoder's states at all token positions, as the network gets them
 by side, and the pooled vector. Many sentences per word make a steadier direction than the two words alone.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
-from sfumato.files import format_of, printable, write_tensors
+from sfumato.formats import Format
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.banks import check_size
 
-FORMAT = "sfumato.text-direction.2"
 TOGETHER = 64
 """Sentences that are encoded at a time."""
 
@@ -43,6 +39,8 @@ class TextDirection:
         target: the sentences that it leads to.
     """
 
+    FORMAT: ClassVar[Format] = Format("sfumato.text-direction.2", "a text direction", "find it again")
+
     tokens: Float[Tensor, "n d"]
     pooled: Float[Tensor, " p"] | None
     model: str
@@ -57,15 +55,15 @@ class TextDirection:
         """
         if self.model != fingerprint:
             raise BadInput(
-                f"This direction was found with another model (weights {self.model[:12]}, not {fingerprint[:12]}): "
-                "load that model, or find the direction again."
+                f"This direction was found with another model, or in another precision (weights {self.model[:12]}, "
+                f"not {fingerprint[:12]}): load that one, or find the direction again."
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, which is there whole or not at all. Raises BadInput where it cannot be."""
         tensors = {"tokens": self.tokens} | ({} if self.pooled is None else {"pooled": self.pooled})
         header = {"model": self.model, "source": self.source, "target": self.target}
-        write_tensors(path, tensors, {"format": FORMAT, "sfumato": json.dumps(header)})
+        self.FORMAT.write(path, header, tensors)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "TextDirection":
@@ -74,31 +72,7 @@ class TextDirection:
         Raises:
             BadInput: no such file, no direction, or damaged.
         """
-        name = printable(path)
-        if not Path(path).is_file():
-            raise BadInput(f"There is no file {name}: give a direction that was saved before.")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise BadInput(f"{name} is a safetensors file, but holds no text direction of this version.")
-                header = json.loads(metadata["sfumato"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                source, target = (_sentences(header[name]) for name in ("source", "target"))
-                found = TextDirection(tensors["tokens"], tensors.get("pooled"), str(header["model"]), source, target)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            if isinstance(error, BadInput):
-                raise
-            raise BadInput(f"{name} holds no text direction, or is damaged: find it again.") from error
-        parts = [(found.tokens, 2)] + ([] if found.pooled is None else [(found.pooled, 1)])
-        if not all(part.ndim == ndim and bool(part.isfinite().all()) for part, ndim in parts):
-            raise BadInput(f"{name} holds no text direction, or is damaged: find it again.")
-        return found
-
-
-def holds_text_direction(path: str | os.PathLike[str]) -> bool:
-    """Whether a file says that it holds a direction of text; its content is not looked at."""
-    return format_of(path) == FORMAT
+        return TextDirection.FORMAT.read(path, _assemble)
 
 
 @torch.no_grad()
@@ -145,6 +119,16 @@ def _means(network: DiffusionModel, bank: Sequence[str]) -> tuple[Tensor, Tensor
     every = Condition.cat(parts)
     assert every.tokens is not None
     return every.tokens.float().mean(dim=0), None if every.pooled is None else every.pooled.float().mean(dim=0)
+
+
+def _assemble(header: Any, tensors: dict[str, Tensor]) -> TextDirection:
+    """A direction as a file has it. Raises KeyError, TypeError or ValueError where it holds something else."""
+    source, target = (_sentences(header[name]) for name in ("source", "target"))
+    found = TextDirection(tensors["tokens"], tensors.get("pooled"), str(header["model"]), source, target)
+    parts = [(found.tokens, 2)] + ([] if found.pooled is None else [(found.pooled, 1)])
+    if not all(part.ndim == ndim and bool(part.isfinite().all()) for part, ndim in parts):
+        raise ValueError("no tokens, or not finite")
+    return found
 
 
 def _sentences(saved: Any) -> tuple[str, ...]:
