@@ -119,6 +119,7 @@ def resolve(
     values = _scaled_skip(defaults | dict(given), defaults, given)
     resolved = params(**values)
     check_params(network, resolved)
+    resolved.check_files()
     return resolved
 
 
@@ -139,7 +140,19 @@ def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], wh
     check_names(given, type(params), ("edit",), what)
     revised = dataclasses.replace(params, **given)
     check_params(network, revised)
+    revised.check_files()
     return revised
+
+
+def check_negative(network: DiffusionModel, params: Params, negative_prompt: Any, strengths: Sequence[float]) -> None:
+    """A negative prompt that the model can read, and that guidance at these strengths does not cancel.
+
+    Raises:
+        BadInput: as `check_prompts`, or it would make no difference.
+    """
+    check_prompts(network, [negative_prompt], "negative prompt", empty=True)
+    if negative_prompt.strip() and not any(map(params.uses_negative, strengths)):
+        raise BadInput("A negative prompt makes no difference at strength 1: give another strength, or leave it out.")
 
 
 def check_params(network: DiffusionModel, params: Params) -> None:

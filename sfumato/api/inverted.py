@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sfumato.api.arguments import as_list, check_prompts, check_run, revise, spread
+from sfumato.api.arguments import as_list, check_negative, check_prompts, check_run, revise, spread
 from sfumato.api.editing import Order, batches, editing
 from sfumato.api.finish import inside
 from sfumato.api.group import Group
@@ -17,6 +17,7 @@ from sfumato.api.result import Result
 from sfumato.api.run import Run
 from sfumato.errors import BadInput
 from sfumato.images import Picture
+from sfumato.inversion import Inversion
 from sfumato.methods.params import Params
 from sfumato.methods.registry import Method
 
@@ -129,10 +130,12 @@ class Inverted:
         Raises:
             BadInput: pictures of several sizes, or a path that cannot be written.
         """
-        if len(self.groups) != 1:
-            raise BadInput("One file holds pictures that were inverted together: invert and save them separately.")
-        fingerprint = self.model.network.fingerprint()
-        dataclasses.replace(self.groups[0].inversion, model=fingerprint).save(path)
+        if len({group.size for group in self.groups}) != 1:
+            raise BadInput("One file holds pictures of one size: invert and save those of other sizes separately.")
+        indices = [index for group in self.groups for index in group.indices]
+        inversion = Inversion.cat([group.inversion for group in self.groups])
+        in_order = inversion.rows([indices.index(n) for n in range(len(indices))])
+        dataclasses.replace(in_order, model=self.model.network.fingerprint()).save(path)
 
     def recipe(self, index: int) -> dict[str, Any]:
         """Everything needed to invert one of the pictures again, as JSON values."""
@@ -163,14 +166,17 @@ class Inverted:
         for each in strengths:
             revise(network, params, {"strength": each}, what)
         texts = check_prompts(network, prompts, "target prompt", empty=params.keeps_prompt)
-        check_prompts(network, [negative_prompt], "negative prompt", empty=True)
         sources = spread(self.prompts, wanted, "picture")
-        texts = [text or source for text, source in zip(spread(texts, wanted, "target prompt"), sources, strict=True)]
+        texts = [
+            text if text.strip() else source
+            for text, source in zip(spread(texts, wanted, "target prompt"), sources, strict=True)
+        ]
         sizes = ((group.inversion.x.shape[-2], group.inversion.x.shape[-1]) for group in self.groups)
         check_run(network, params, sizes, sources, texts)
         if found is not None:
             check_region(network, found, sources, texts)
         chosen = spread(strengths or [getattr(params, "strength", 1.0)], wanted, "strength")
+        check_negative(network, params, negative_prompt, chosen)
         pictures = spread(self.pictures, wanted, "picture")
         given = zip(spread(masks or [None], wanted, "mask"), pictures, strict=True)
         encoder = self.model.dual_encoder

@@ -11,6 +11,7 @@ import torch
 from sfumato.api.arguments import (
     as_list,
     check_batch,
+    check_negative,
     check_prompts,
     check_run,
     check_seeds,
@@ -163,8 +164,8 @@ class Model:
         params = self._params(chosen, options)
         texts = check_prompts(network, [source], "source prompt", empty=not params.needs_text)
         targets = check_prompts(network, [target], "target prompt", empty=params.keeps_prompt)
-        check_prompts(network, [negative_prompt], "negative prompt", empty=True)
-        targets = [target or source for source, target in zip(texts, targets, strict=True)]
+        check_negative(network, params, negative_prompt, [getattr(params, "strength", 1.0)])
+        targets = [target if target.strip() else source for source, target in zip(texts, targets, strict=True)]
         _, height, width = network.latent_shape(*padded_size(network, size or network.native_size[::-1]))
         check_run(network, params, [(height, width)], texts, targets)
         if region is not None:
@@ -175,17 +176,19 @@ class Model:
         what = f"method {method.name}"
         return resolve(self.network, method.params, options, stages=stages, section=method.section, what=what)
 
-    def open(self, path: str | os.PathLike[str], images: Any = None) -> Inverted:
+    def open(self, path: str | os.PathLike[str], images: Any = None, *, batch: int | None = None) -> Inverted:
         """Take up an inversion that `Inverted.save` wrote.
 
         Args:
             path: the file.
             images: the source pictures, for their alpha and colour profile; without them the stored pixels are used.
+            batch: most rows in one call of the network; by default as many as fit comfortably.
 
         Raises:
             BadInput: not an inversion, one of another model, or other pictures.
         """
-        return opened(self, path, images)
+        check_batch(batch)
+        return opened(self, path, images, batch)
 
     def interpolate(self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any) -> Result:
         """Pictures on the way from one picture to another; see `interpolate_steps`."""
@@ -233,7 +236,7 @@ class Model:
         params = resolve(network, GenerateParams, options, stages=("generate",), section="generate", what="generate")
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(network, as_list(prompts), "prompt", empty=False)
-        check_prompts(network, [negative_prompt], "negative prompt", empty=True)
+        check_negative(network, params, negative_prompt, [params.strength])
         count = max(len(seeds), len(texts))
         texts, seeds = spread(texts, count, "prompt"), spread(seeds, count, "seed")
         shape = network.latent_shape(*height_and_width(network, size))

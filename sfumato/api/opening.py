@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sfumato.api.model import Model
 
 
-def opened(model: "Model", path: str | os.PathLike[str], images: Any) -> Inverted:
+def opened(model: "Model", path: str | os.PathLike[str], images: Any, batch: int | None) -> Inverted:
     """The inversion in a file, checked against the model and the pictures."""
     inversion = Inversion.load(path)
     network = model.network
@@ -33,7 +33,7 @@ def opened(model: "Model", path: str | os.PathLike[str], images: Any) -> Inverte
     inversion = inversion.to(network.device)
     condition = network.condition(list(inversion.prompts), size=size)
     group = Group(network, list(range(len(pictures))), pictures, inversion, condition)
-    return Inverted(model, method, params, [group], {"parameters": dict(inversion.parameters)}, None)
+    return Inverted(model, method, params, [group], {"parameters": dict(inversion.parameters)}, batch)
 
 
 def _pictures(inversion: Inversion, images: Any, name: str) -> list[Picture]:

@@ -83,7 +83,9 @@ def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
     # The limit of one follows from the other, so the one that was not given must not stand in the way.
     generous = {"steps": options["steps"].metadata["high"]} if "steps" in options else {}
     generous |= {"skip": 0} if "skip" in options else {}
-    params(**defaults_of(params, given, {}) | generous | dict(given)).check()
+    chosen = params(**defaults_of(params, given, {}) | generous | dict(given))
+    chosen.check()
+    chosen.check_files()
 
 
 def flag_of(name: str) -> str:

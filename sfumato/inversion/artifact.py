@@ -1,6 +1,7 @@
 """An inversion as a value: everything that a replay needs, and one safetensors file to keep it in."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -73,6 +74,22 @@ class Inversion:
             prompts=pick(self.prompts),
             images=pick(self.images),
             pixels=None if self.pixels is None else self.pixels[index],
+        )
+
+    @staticmethod
+    def cat(inversions: Sequence["Inversion"]) -> "Inversion":
+        """Inversions of one run, one picture after the other; what is not said of each picture is the first's."""
+        first, z = inversions[0], [each.z for each in inversions if each.z is not None]
+        pixels = [each.pixels for each in inversions if each.pixels is not None]
+        return replace(
+            first,
+            x=torch.cat([each.x for each in inversions], dim=1),
+            z=torch.cat(z, dim=1) if z else None,
+            guidance=sum((each.guidance for each in inversions), ()),
+            seeds=sum((each.seeds for each in inversions), ()),
+            prompts=sum((each.prompts for each in inversions), ()),
+            images=sum((each.images for each in inversions), ()),
+            pixels=torch.cat(pixels) if pixels else None,
         )
 
     def to(self, device: torch.device | str) -> "Inversion":

@@ -60,4 +60,4 @@ def invert_native(
     timesteps = guided.schedule.timesteps(steps)
     latents = native_latents(guided, x0, timesteps, eta, seeds)
     x, z = yield from extract_noise_maps(guided, latents, timesteps, condition, eta=eta, exact=exact, batch=batch)
-    return Inversion("native", x, z, tuple(timesteps), eta, guided.strengths, tuple(seeds))
+    return Inversion("native-ddpm", x, z, tuple(timesteps), eta, guided.strengths, tuple(seeds))

@@ -59,8 +59,8 @@ class InversionParams(Params):
     )
     exact: bool = option(
         False,
-        "evaluate one timestep at a time, as the replay does: reconstructs bit for bit, slower; ddim always does; "
-        "regularised keeps what its replay would miss; an edit evaluates the source so, too",
+        "evaluate one timestep at a time, as the replay does (ddim always does): maps bring x_0 back to one rounding; "
+        "regularised keeps what its replay would miss; an edit evaluates the source so, too; slower",
         stage="invert",
     )
     refine: int = option(

@@ -76,6 +76,13 @@ class Params:
         if steps is not None and skip is not None and skip >= steps:
             raise BadInput(f"skip must be between 0 and {steps - 1}, one less than the {steps} steps, not {skip}.")
 
+    def check_files(self) -> None:
+        """Refuse files that are named and cannot be used. Raises BadInput."""
+
+    def uses_negative(self, strength: float) -> bool:
+        """Whether a negative prompt makes a difference at this guidance strength: at 1 it cancels."""
+        return strength != 1
+
     def check_run(self, network: "DiffusionModel", size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse what does not go with the model, the pictures or their prompts: a named word that is missing, say.
 

@@ -76,7 +76,12 @@ class Pix2PixZeroParams(InversionParams):
     guidance: float = option(
         0.1, "cross-attention guidance: how far x_t follows the source's maps; 0: none", stage="edit", low=0, high=1e6
     )
-    source_word: str = option("", "what is replaced; none: where the prompts differ", stage="edit")
+    source_word: str = option(
+        "",
+        "what is replaced; none: where the prompts differ. Beside words, banks or a file the target prompt moves "
+        "nothing: it says what regions and metrics are about",
+        stage="edit",
+    )
     target_word: str = option("", "what replaces it", stage="edit")
     source_bank: str = option("", "file of sentences about what is replaced, one a line", stage="edit")
     target_bank: str = option("", "file of sentences about what replaces it", stage="edit")
@@ -90,18 +95,25 @@ class Pix2PixZeroParams(InversionParams):
     )
 
     def check(self) -> None:
-        """Refuse values out of range, half a pair, two directions, and files that hold none. Raises BadInput."""
+        """Refuse values out of range, half a pair and two directions. Raises BadInput."""
         super().check()
         for before, after in (("source_word", "target_word"), ("source_bank", "target_bank")):
             if bool(getattr(self, before).strip()) != bool(getattr(self, after).strip()):
                 raise BadInput(f"Give {before} and {after} together: a direction leads from one to the other.")
         if sum(map(bool, (self.source_word.strip(), self.source_bank, self.direction_file))) > 1:
             raise BadInput("Give the direction once: by words, by banks or by a file of a direction.")
+
+    def check_files(self) -> None:
+        """Refuse banks and files of directions that hold none. Raises BadInput."""
         if self.direction_file:
             TextDirection.load(self.direction_file)
         if self.source_bank:
             read_bank(self.source_bank)
             read_bank(self.target_bank)
+
+    def uses_negative(self, strength: float) -> bool:
+        """The public code's guidance follows the maps under the negative prompt."""
+        return super().uses_negative(strength) or (self.compat == "official" and self.guidance > 0)
 
     @property
     def from_prompts(self) -> bool:

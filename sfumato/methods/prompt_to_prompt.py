@@ -44,7 +44,12 @@ class PromptToPromptParams(InversionParams):
         0.2, "share of the steps in which the source's self-attention is kept", stage="edit", low=0, high=1
     )
     self_tokens: int = option(
-        256, "largest self-attention that is kept, in cells of its grid (16 x 16)", stage="edit", low=1, high=2**16
+        0,
+        "largest self-attention that is kept, in cells of its grid; 0: 256 (16 x 16), or a sixteenth of the latent's "
+        "cells where that is more",
+        stage="edit",
+        low=0,
+        high=2**16,
     )
     swap: bool = option(True, "a word that takes another's place takes over its attention, too", stage="edit")
     reweight: str = option("", 'words of the target made stronger or weaker: "red=2,cat=0.5"', stage="edit")
@@ -135,8 +140,12 @@ def control(
 
 
 def coarse(network: DiffusionModel, size: tuple[int, int], params: PromptToPromptParams) -> tuple[str, ...]:
-    """The self-attention layers that are carried for latents of that height and width. Raises BadInput for none."""
-    return attention_layers(network.unet, size, cross=False, most_queries=params.self_tokens)
+    """The self-attention layers that are carried for latents of that height and width. Raises BadInput for none.
+
+    The authors carry up to 16 x 16 cells at 512 pixels: a quarter of the latent's side, which is 32 x 32 at 1024.
+    """
+    most = params.self_tokens or max(16 * 16, size[0] * size[1] // 16)
+    return attention_layers(network.unet, size, cross=False, most_queries=most)
 
 
 def _local_blend(
@@ -162,7 +171,7 @@ def _local_blend(
     params=PromptToPromptParams,
     invert=invert,
     section="prompt-to-prompt",
-    handles=("condition", "attention"),
+    handles=("condition", "attention", "noise map"),
 )
 def edit(
     guided: Guided,

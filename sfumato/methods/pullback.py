@@ -76,8 +76,9 @@ class PullbackParams(DDIMParams):
         """Refuse values out of range, and directions that cannot be. Raises BadInput."""
         super().check()
         weights = parse_weights(self.direction)
+        if self.directions and self.kind == "random":
+            raise BadInput("kind random takes its directions from the seed: leave the file of directions out.")
         if self.directions:
-            self._check_file(weights)
             return
         most = self.rank if self.rank and self.kind == "pullback" else MOST
         for name in weights:
@@ -86,11 +87,12 @@ class PullbackParams(DDIMParams):
                     f'direction must be a number between 1 and the rank, not "{name}"; names need a file of directions.'
                 )
 
-    def _check_file(self, weights: dict[str, float]) -> None:
-        if self.kind == "random":
-            raise BadInput("kind random takes its directions from the seed: leave the file of directions out.")
+    def check_files(self) -> None:
+        """Refuse a file that holds no directions, or not those that are named. Raises BadInput."""
+        if not self.directions:
+            return
         saved = Directions.load(self.directions)
-        saved.mix(weights)
+        saved.mix(parse_weights(self.direction))
         if self.whole and saved.pool == "sum":
             raise BadInput("whole does not go with these directions, which are of the summed bottleneck: leave it out.")
 

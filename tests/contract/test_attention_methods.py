@@ -1,10 +1,15 @@
 """Prompt-to-Prompt and Plug-and-Play: every inversion, words, refusals, cost."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from diffusers import UNet2DConditionModel
 
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import INVERSIONS
+from sfumato.methods.prompt_to_prompt import PromptToPromptParams, coarse
+from sfumato.models.layout import grid
 from sfumato.models.text import TextTower
 from tests.tiny import tiny_picture
 
@@ -122,7 +127,7 @@ BAD_EDITS = [
     ({"blend": "cat, dog, tree"}, '"tree" of blend'),
     ({"cross_steps": 1.1}, "cross_steps must be between 0 and 1"),
     ({"self_steps": -0.1}, "self_steps must be between 0 and 1"),
-    ({"self_tokens": 0}, "self_tokens"),
+    ({"self_tokens": -1}, "self_tokens"),
     ({"skip": 4}, "skip must be between 0 and 3"),
     ({"prompts": "<|endoftext|>"}, 'target prompt "<|endoftext|>" has no words'),
 ]
@@ -160,6 +165,29 @@ def test_attention_that_is_too_fine_is_refused_before_any_evaluation(sd, inverte
     with pytest.raises(BadInput, match="allow at least 16"):
         inverted.edit("red dog", self_tokens=3)
     assert sd.network.count.calls == calls
+
+
+@pytest.mark.parametrize(
+    ("levels", "size", "largest"),
+    [
+        ("+++-", (64, 64), (16, 16)),  # Stable Diffusion at 512 pixels, as the authors do
+        ("+++-", (64, 96), (16, 24)),
+        ("-++", (128, 128), (32, 32)),  # SDXL at 1024 pixels
+        ("+++", (16, 16), (16, 16)),  # 256 cells at least
+    ],
+)
+def test_self_attention_up_to_a_quarter_of_the_side(levels, size, largest):
+    unet = UNet2DConditionModel(
+        block_out_channels=(8,) * len(levels),
+        down_block_types=["CrossAttnDownBlock2D" if level == "+" else "DownBlock2D" for level in levels],
+        up_block_types=["CrossAttnUpBlock2D" if level == "+" else "UpBlock2D" for level in reversed(levels)],
+        layers_per_block=1,
+        norm_num_groups=2,
+        attention_head_dim=2,
+        cross_attention_dim=8,
+    )
+    found = {grid(unet, name, size) for name in coarse(SimpleNamespace(unet=unet), size, PromptToPromptParams())}
+    assert max(found) == largest
 
 
 def test_a_model_without_text_is_refused_where_words_are_needed(models):

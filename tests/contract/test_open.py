@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 
 from sfumato.errors import BadInput
@@ -82,3 +83,44 @@ def test_whatever_is_changed_it_edits_or_is_refused(models, saved, tmp_path):
     assert edited + len(sentences) == 60
     assert sentences
     assert not any("\n" in sentence for sentence in sentences)
+
+
+def test_pictures_that_were_inverted_in_several_batches(models, tmp_path):
+    """Also where another size stood between them in the list; a picture keeps its place, its prompt and its seed."""
+    model, pictures = models("sd"), [tiny_picture(seed=n) for n in range(3)]
+    prompts, seeds = ["red cat", "blue dog", "green cat"], [5, 6, 7]
+    inverted = model.invert(pictures, prompts, seed=seeds, steps=4, skip=1, batch=4)
+    assert len(inverted.groups) == 2
+    inverted.save(tmp_path / "three.safetensors")
+    opened = model.open(tmp_path / "three.safetensors", batch=4)
+    assert opened.prompts == prompts
+    assert [opened.recipe(n)["seed"] for n in range(3)] == seeds
+    for pixels, others in zip(opened.edit("red dog").pixels, inverted.edit("red dog").pixels, strict=True):
+        np.testing.assert_array_equal(pixels, others)
+    mixed = model.invert([pictures[0], tiny_picture(40, 24)], "red cat", steps=2)
+    with pytest.raises(BadInput, match="of one size"):
+        mixed.save(tmp_path / "mixed.safetensors")
+
+
+def test_the_batch_of_a_reopened_inversion(models, tmp_path):
+    model = models("sd")
+    model.invert([tiny_picture(seed=n) for n in range(2)], "red cat", steps=4).save(tmp_path / "two.safetensors")
+    opened = model.open(tmp_path / "two.safetensors", batch=2)
+    with model.network.counting() as count:
+        opened.edit("red dog", skip=1, strength=3.0)
+    assert (count.calls, count.samples) == (2 * 3, 2 * 3 * 2)
+    with pytest.raises(BadInput, match="batch must be"):
+        model.open(tmp_path / "two.safetensors", batch=0)
+
+
+def test_a_file_that_an_edit_needed_is_missed_by_that_edit_alone(models, tmp_path):
+    model, direction = models("sd"), tmp_path / "direction.safetensors"
+    model.text_direction("cat", "dog").save(direction)
+    options = {"method": "pix2pix-zero", "steps": 3, "direction_file": str(direction)}
+    model.invert(tiny_picture(), "red cat", **options).save(tmp_path / "cat.safetensors")
+    direction.unlink()
+    opened = model.open(tmp_path / "cat.safetensors")
+    assert opened.reconstruct().pixels[0].shape == (32, 32, 3)
+    with pytest.raises(BadInput, match=r"There is no file .*direction\.safetensors"):
+        opened.edit_steps("red dog")
+    opened.edit_steps("red dog", direction_file="")

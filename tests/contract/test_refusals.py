@@ -49,6 +49,7 @@ BAD_EDIT = [
     ({"mask": Image.new("L", (8, 8), 255)}, "8 x 8"),
     ({"mask": [Image.new("L", (32, 32), 255), Image.new("L", (40, 24), 0)]}, "black everywhere"),
     ({"negative_prompt": LONG}, "tokens"),
+    ({"negative_prompt": "tree", "strength": [1, 1]}, "makes no difference at strength 1"),
 ]
 
 
@@ -65,6 +66,7 @@ BAD_GENERATE = [
     ({"prompts": ["a", "b"], "seed": [1, 2, 3]}, "prompt"),
     ({"prompts": LONG}, "tokens"),
     ({"negative_prompt": LONG}, "tokens"),
+    ({"negative_prompt": "tree", "strength": 1}, "makes no difference at strength 1"),
     ({"size": (33, 32)}, "multiples of 8"),
     ({"size": 0}, "multiples of 8"),
     ({"size": "big"}, "size"),
@@ -80,6 +82,23 @@ def test_bad_generations_are_refused_before_any_work(sd, changes, message):
     with pytest.raises(BadInput, match=message):
         sd.generate_steps(**{"prompts": "red cat", **changes})
     assert sd.network.count.calls == calls
+
+
+def test_a_negative_prompt_where_it_is_used(sd, inverted):
+    inverted.edit_steps("green dog", negative_prompt="tree", strength=[1, 3])
+    options = {"method": "pix2pix-zero", "strength": 1.0, "negative_prompt": "tree"}
+    sd.check_edit("red cat", "red dog", compat="official", **options)
+    with pytest.raises(BadInput, match="makes no difference"):
+        sd.check_edit("red cat", "red dog", **options)
+    with pytest.raises(BadInput, match="makes no difference"):
+        sd.check_edit("red cat", method="colour", negative_prompt="tree", strength=1.0)
+
+
+def test_spaces_are_no_prompt(sd):
+    inverted = sd.invert(PICTURE, "red cat", method="shift", steps=4)
+    spaces, none = (inverted.edit(prompt, right=2) for prompt in ("  ", ""))
+    assert spaces.report["parameters"]["prompts"] == ["red cat"]
+    assert (spaces.pixels[0] == none.pixels[0]).all()
 
 
 def test_a_model_without_text_takes_neither_prompts_nor_strengths(models):

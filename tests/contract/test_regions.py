@@ -6,6 +6,7 @@ import torch
 
 from sfumato.api.regions import enlarged
 from sfumato.errors import BadInput
+from sfumato.models.text import TextTower
 from sfumato.shifts.regions import LEVELS, maps_of_words, middle
 from tests.tiny import tiny_picture
 
@@ -126,6 +127,17 @@ def test_bad_regions(models, options, sentence):
     inverted = models("sd").invert(PICTURES[0], "red cat", steps=4)
     with pytest.raises(BadInput, match=sentence):
         inverted.edit(**{"prompts": "green cat", "skip": 1, **options})
+
+
+def test_words_without_one_place_are_refused(models, monkeypatch):
+    sdxl = models("sdxl")
+    inverted = sdxl.invert(PICTURES[0], "red kitten", steps=3)
+    second, split = sdxl.network.towers[1], TextTower.read
+    letters = "_".join
+    monkeypatch.setattr(TextTower, "read", lambda tower, text: split(tower, letters(text) if tower is second else text))
+    with pytest.raises(BadInput, match="split prompts differently"):
+        inverted.edit("red dog", mask_words="red")
+    inverted.edit("red dog", skip=1, mask_difference=True, mask_threshold=1.0)
 
 
 def test_models_without_text_have_no_regions(models):

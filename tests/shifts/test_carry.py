@@ -154,7 +154,7 @@ def test_fractions_count_the_steps_that_are_run(sd, share, steps):
 def test_several_steps_of_the_source_in_one_call_are_as_good_as_one_by_one(model):
     """Also where what is carried changes on the way: self-attention for two steps, the maps of words for four."""
     guided, inversion, source, target = prepared(model)
-    params = PromptToPromptParams(cross_steps=0.8, self_steps=0.4, self_tokens=24, blend="dog")
+    params = PromptToPromptParams(cross_steps=0.8, self_steps=0.4, self_tokens=24, blend="cat")
     runs = []
     for exact in (False, True):
         shifts = control(model, inversion, source, target, params)
