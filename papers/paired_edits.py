@@ -15,7 +15,7 @@ from pathlib import Path
 
 from papers.page import publish, reported
 from papers.paired import figures
-from papers.paired.results import Results
+from papers.paired.results import Results, emoji_of
 from papers.paired.tables import as_markdown, numbers
 
 FIGURES = ("trade.png", "edits.png")
@@ -34,7 +34,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def work(given: argparse.Namespace) -> None:
     """Read, compare, draw and write."""
-    results = Results.read(given.results)
+    results = Results.read(given.results, emoji_of(given.data))
     given.out.mkdir(parents=True, exist_ok=True)
     figures.trade(given.out / FIGURES[0], results)
     figures.edits(given.out / FIGURES[1], results, given.data, given.shown)

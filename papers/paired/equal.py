@@ -19,6 +19,8 @@ class Match:
         ours: ours with the smallest error among those that adhere at least as well; None where none does.
         difference: mean of our error less theirs over the edits; below 0 ours is nearer to the true pictures.
         deviation: standard error of the difference.
+        surplus: mean of our adherence less theirs; at least 0.
+        surplus_deviation: its standard error.
     """
 
     theirs: str
@@ -26,6 +28,8 @@ class Match:
     ours: str | None
     difference: float = float("nan")
     deviation: float = float("nan")
+    surplus: float = float("nan")
+    surplus_deviation: float = float("nan")
 
     @property
     def beaten(self) -> bool:
@@ -48,7 +52,8 @@ def _match(results: Results, theirs: str, adherence: str) -> Match:
     if not enough:
         return Match(theirs, adherence, None)
     ours = min(enough, key=lambda name: results.mean(name, ERROR))
-    return Match(theirs, adherence, ours, *results.difference(ours, theirs, ERROR))
+    error, surplus = (results.difference(ours, theirs, name) for name in (ERROR, adherence))
+    return Match(theirs, adherence, ours, *error, *surplus)
 
 
 def on_front(results: Results) -> list[str]:

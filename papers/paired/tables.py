@@ -44,16 +44,18 @@ def _means(results: Results) -> Iterator[str]:
 
 
 def _equal(results: Results) -> Iterator[str]:
-    yield "| diffusers | by | ours of least error that follows as well | squared error, ours less theirs | beaten |"
-    yield "| --- | --- | --- | ---: | --- |"
+    what = "ours of least error that follows as well | follows, ours less theirs | squared error, ours less theirs"
+    yield f"| diffusers | by | {what} | beaten |"
+    yield "| --- | --- | --- | ---: | ---: | --- |"
     for each in matches(results):
         by = COLUMNS[each.adherence][0].removesuffix(" ↑")
         if each.ours is None:
-            yield f"| {each.theirs} | {by} | none | | **no** |"
+            yield f"| {each.theirs} | {by} | none | | | **no** |"
             continue
         percent = 100 * each.difference / results.mean(each.theirs, ERROR)
         change = f"{each.difference:+.4f} ± {each.deviation:.4f} ({percent:+.0f} %)"
-        yield f"| {each.theirs} | {by} | {each.ours} | {change} | {'yes' if each.beaten else '**no**'} |"
+        surplus = f"{each.surplus:+.3f} ± {each.surplus_deviation:.3f}"
+        yield f"| {each.theirs} | {by} | {each.ours} | {surplus} | {change} | {'yes' if each.beaten else '**no**'} |"
 
 
 def _kinds(results: Results) -> Iterator[str]:

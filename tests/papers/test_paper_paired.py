@@ -20,6 +20,7 @@ from sfumato.errors import BadInput
 from sfumato.metrics import METRICS
 
 EDITS = 12
+EMOJI = {f"edit {n}": f"emoji {n}" for n in range(EDITS)}
 PAGE = "before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n"
 # setting -> (method, direction, squared error)
 SETTINGS = {
@@ -55,7 +56,7 @@ def write(folder, settings, failed=()):
 
 
 def test_the_nearest_of_ours_that_adheres_as_well_is_matched(folder):
-    first, by_clip, _, second, *_ = matches(Results.read(folder))
+    first, by_clip, _, second, *_ = matches(Results.read(folder, EMOJI))
     assert (first.theirs, first.ours, first.beaten) == ("theirs", "strong", True)
     assert (by_clip.adherence, by_clip.ours) == ("clip", "weak"), "both follow as well by this measure"
     mean = np.mean(1 + np.arange(EDITS))
@@ -65,18 +66,31 @@ def test_the_nearest_of_ours_that_adheres_as_well_is_matched(folder):
     assert (second.theirs, second.ours, second.beaten) == ("theirs, far", None, False)
 
 
+def test_edits_of_one_emoji_are_no_independent_draws(folder):
+    """What two edits of one emoji share counts once."""
+    alone, *_ = matches(Results.read(folder, EMOJI))
+    paired = {f"edit {n}": f"emoji {n // 2}" for n in range(EDITS)}
+    results = Results.read(folder, paired)
+    each = (0.04 - 0.06) * (1 + np.arange(EDITS))
+    sums = (each - each.mean()).reshape(-1, 2).sum(axis=1)
+    _, deviation = results.difference("strong", "theirs", ERROR)
+    assert deviation == pytest.approx(math.sqrt(6 / 5 * (sums**2).sum()) / EDITS)
+    assert deviation > alone.deviation
+    assert math.isnan(Results.read(folder, dict.fromkeys(EMOJI, "one")).difference("strong", "theirs", ERROR)[1])
+
+
 def test_what_may_be_chance_is_not_beaten(tmp_path):
     near = dict(SETTINGS) | {"strong": ("edit-friendly", 0.5, 0.06)}
-    first, *_ = matches(Results.read(write(tmp_path, near)))
+    first, *_ = matches(Results.read(write(tmp_path, near), EMOJI))
     assert (first.ours, first.difference, first.beaten) == ("strong", 0, False)
 
 
 def test_the_front_is_what_nothing_beats_in_both(folder):
-    assert on_front(Results.read(folder)) == ["nothing", "strong", "weak", "theirs, far"]
+    assert on_front(Results.read(folder, EMOJI)) == ["nothing", "strong", "weak", "theirs, far"]
 
 
 def test_an_edit_that_one_setting_lost_counts_for_none(tmp_path):
-    results = Results.read(write(tmp_path, SETTINGS, failed={("weak", 3)}))
+    results = Results.read(write(tmp_path, SETTINGS, failed={("weak", 3)}), EMOJI)
     assert (len(results.items), results.lost) == (EDITS - 1, 1)
     assert "edit 3" not in results.items
     assert "(1 more were not finished" in paired_edits.as_markdown(results)
@@ -94,13 +108,14 @@ def test_the_whole_way_to_the_page(folder, tmp_path, monkeypatch):
             self.items = [Item(f"edit {n}", "a", "test", f"source {n}", f"target {n}", load) for n in range(EDITS)]
 
     monkeypatch.setattr(figures, "PairBenchmark", Corpus)
+    monkeypatch.setattr(paired_edits, "emoji_of", lambda place: EMOJI)
     page = tmp_path / "page.md"
     page.write_text(PAGE)
     words = ["--results", folder, "--out", tmp_path / "out", "--page", page, "--shown", "3"]
     assert paired_edits.main(list(map(str, words))) == 0
     written = page.read_text()
-    assert "| theirs | direction | strong | -0.1300 ± " in written
-    assert "| theirs, far | direction | none | | **no** |" in written
+    assert "| theirs | direction | strong | +0.100 ± 0.000 | -0.1300 ± " in written
+    assert "| theirs, far | direction | none | | | **no** |" in written
     assert written.startswith("before")
     assert written.endswith("after\n")
     for figure in paired_edits.FIGURES:
@@ -110,6 +125,6 @@ def test_the_whole_way_to_the_page(folder, tmp_path, monkeypatch):
 
 def test_nothing_to_read_is_said(tmp_path):
     with pytest.raises(BadInput, match="sfumato bench pairs"):
-        Results.read(tmp_path)
+        Results.read(tmp_path, EMOJI)
     with pytest.raises(BadInput, match="finished by every setting"):
-        Results.read(write(tmp_path, SETTINGS, failed={("weak", n) for n in range(EDITS)}))
+        Results.read(write(tmp_path, SETTINGS, failed={("weak", n) for n in range(EDITS)}), EMOJI)
