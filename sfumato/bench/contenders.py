@@ -83,8 +83,7 @@ class LeditsPP:
             # at 1 or less diffusers makes no embedding of the empty prompt, and then fails for want of it
             source_guidance_scale=max(task.source_strength, 1 + 1e-6),
             num_inversion_steps=kept,
-            # diffusers runs int(kept * (1 + skip)) steps in all; the small number guards its rounding down
-            skip=task.steps / kept - 1 + 1e-9,
+            skip=_share_before(task.steps, task.skip),
             generator=torch.Generator(task.device).manual_seed(task.seed),
         )
 
@@ -128,7 +127,7 @@ class SDEdit:
             prompt=task.target,
             image=task.image,
             num_inference_steps=task.steps,
-            strength=(task.steps - task.skip) / task.steps,
+            strength=_share_kept(task.steps, task.skip),
             guidance_scale=task.strength,
             eta=1.0,
             generator=torch.Generator(task.device).manual_seed(task.seed),
@@ -136,6 +135,20 @@ class SDEdit:
 
     def reconstruction_error(self) -> None:
         """There is no inversion to replay."""
+
+
+# The small number guards against diffusers' rounding down.
+_GUARD = 1e-9
+
+
+def _share_before(steps: int, skip: int) -> float:
+    """The `skip` with which LEDITS++ runs int(kept * (1 + skip)) = `steps` steps in all, for kept = steps - skip."""
+    return steps / (steps - skip) - 1 + _GUARD
+
+
+def _share_kept(steps: int, skip: int) -> float:
+    """The strength, at most 1, with which image-to-image runs int(steps * strength) = steps - skip steps."""
+    return min(1.0, (steps - skip) / steps + _GUARD)
 
 
 _BARE = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False, "local_files_only": True}
