@@ -24,10 +24,12 @@ class ConvNet(nn.Module):
     Args:
         layers: the chain.
         taps: indices of the layers whose output is a map.
+        smallest: side in pixels of the smallest picture of which every map has a place.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], taps: Sequence[int]) -> None:
+    def __init__(self, layers: Sequence[nn.Module], taps: Sequence[int], smallest: int) -> None:
         super().__init__()
+        self.smallest = smallest
         self.features = nn.Sequential(*layers)
         self.taps = tuple(taps)
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
@@ -69,7 +71,7 @@ def vgg16() -> ConvNet:
             channels = width
         taps.append(len(layers) - 1)
         layers.append(nn.MaxPool2d(2))
-    return ConvNet(layers[:-1], taps)
+    return ConvNet(layers[:-1], taps, smallest=16)
 
 
 def alexnet() -> ConvNet:
@@ -78,7 +80,7 @@ def alexnet() -> ConvNet:
     layers += [nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)]
     for channels, width in ((192, 384), (384, 256), (256, 256)):
         layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-    return ConvNet(layers, (1, 4, 7, 9, 11))
+    return ConvNet(layers, (1, 4, 7, 9, 11), smallest=31)
 
 
 def squeezenet() -> ConvNet:
@@ -90,7 +92,7 @@ def squeezenet() -> ConvNet:
     layers = [nn.Conv2d(3, 64, 3, 2), nn.ReLU(), halve(), Fire(64, 16, 64), Fire(128, 16, 64), halve()]
     layers += [Fire(128, 32, 128), Fire(256, 32, 128), halve()]
     layers += [Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)]
-    return ConvNet(layers, (1, 4, 7, 9, 10, 11, 12))
+    return ConvNet(layers, (1, 4, 7, 9, 10, 11, 12), smallest=17)
 
 
 _BUILDERS = (vgg16, alexnet, squeezenet)

@@ -37,11 +37,12 @@ class PerceptualDistance(nn.Module):
     Args:
         network: pictures -> feature maps [b,c,h_l,w_l], from fine to coarse.
         weights: w_l, float [c] of at least 0, for each map; 1 / (number of maps) everywhere by default.
+        smallest: side in pixels of the smallest picture that the network can look at.
     """
 
-    def __init__(self, network: nn.Module, weights: Sequence[Tensor] | None = None) -> None:
+    def __init__(self, network: nn.Module, weights: Sequence[Tensor] | None = None, smallest: int = 1) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.smallest = network, smallest
         self.learned = weights is not None
         for stage, weight in enumerate(weights or ()):
             self.register_buffer(f"weight_{stage}", weight.float()[:, None, None], persistent=False)
@@ -49,8 +50,12 @@ class PerceptualDistance(nn.Module):
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """The distance of each pair, float32 [b]; both halves go through the network in one call.
 
-        weight [b,h,w] weighs the places of every map by the share of it that they cover.
+        weight [b,h,w] weighs the places of every map by the share of it that they cover. Raises BadInput for pictures
+        of less than `smallest` pixels along a side.
         """
+        if min(x.shape[-2:]) < self.smallest:
+            height, width = x.shape[-2:]
+            raise BadInput(f"this LPIPS network needs at least {self.smallest} pixels a side, not {height} x {width}.")
         maps = self.network(torch.cat([x, y.to(x.dtype)]))
         terms = []
         for stage, both in enumerate(maps):
@@ -72,9 +77,12 @@ def lpips(distance: PerceptualDistance, a: Tensor, b: Tensor, mask: Mask = None)
     """d(a, b), float64 [b], of pictures [b, 3, h, w] in [0, 1]: 0 for equal pictures, less is nearer.
 
     A mask [h, w] or [b, h, w] in [0, 1] weighs the places whose distance counts; what they see through the network's
-    receptive field may lie beyond it. Raises BadInput and NonFinite as `mse` does.
+    receptive field may lie beyond it. NaN for pictures that are too small for the network, which happens below 31
+    pixels a side (AlexNet; 17 SqueezeNet, 16 VGG). Raises BadInput and NonFinite as `mse` does.
     """
     check_pair(a, b)
+    if min(a.shape[-2:]) < distance.smallest:
+        return torch.full((len(a),), torch.nan, dtype=torch.float64, device=a.device)
     place = next(distance.network.parameters())
     weight = None if mask is None else mask_weights(mask, a).to(place)
     return distance(2 * a.to(place) - 1, 2 * b.to(place) - 1, weight).double().to(a.device)
@@ -97,14 +105,16 @@ def load_perceptual(network: str) -> PerceptualDistance:
         folder = local_folder(network)
     except BadInput as error:
         raise BadInput(f"the LPIPS network must be '{EFFICIENTNET}' or a folder: {error}") from error
-    found: nn.Module | None = find_convnet(folder)
-    if found is None and not (folder / "config.json").is_file():
+    found = find_convnet(folder)
+    if found is not None:
+        return PerceptualDistance(found, _learned(folder, found), found.smallest)
+    if not (folder / "config.json").is_file():
         raise BadInput(
             f"the LPIPS network must be '{EFFICIENTNET}' or a folder with a vision transformer or a convolutional "
             f"network of torchvision, and {network!r} is neither."
         )
-    found = found or VisionTower(folder)
-    return PerceptualDistance(found, _learned(folder, found))
+    tower = VisionTower(folder)
+    return PerceptualDistance(tower, _learned(folder, tower))
 
 
 def _learned(folder: Path, network: nn.Module) -> list[Tensor] | None:

@@ -184,6 +184,25 @@ def test_lpips_on_its_own_networks_from_local_files(build, learned, tmp_path):
     torch.testing.assert_close(found, expected.double(), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("build", PLANS)
+def test_pictures_that_are_too_small_for_a_network_have_no_value(build, tmp_path):
+    """The smallest side is that of the layers themselves; the other side does not help."""
+    with tiny.seeded(1):
+        network = build()
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    distance, side = load_perceptual(str(tmp_path)), network.smallest
+    a, b = pictures(2, b=2, h=side, w=side + 9)
+    mask = torch.ones(side, side + 9)
+    assert torch.isfinite(lpips(distance, a, b, mask)).all()
+    for small in ((slice(side - 1), slice(None)), (slice(None), slice(side - 1))):
+        x, y = a[:, :, *small], b[:, :, *small]
+        assert lpips(distance, x, y, mask[small]).isnan().tolist() == [True, True]
+        with pytest.raises(BadInput, match=f"at least {side} pixels a side"):
+            distance(x, y)
+        with pytest.raises(RuntimeError):
+            network(x)
+
+
 def test_learned_weights_that_do_not_fit_are_refused(tmp_path, clip_folder):
     for file in clip_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
