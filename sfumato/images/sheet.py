@@ -61,6 +61,16 @@ def contact_sheet(
     return np.asarray(sheet, dtype=np.uint8)
 
 
+def shrunk(picture: Pixels, longest: int) -> Pixels:
+    """A picture uint8 [h, w, 3] with at most `longest` pixels on its longer side (Lanczos); a smaller one as it is."""
+    height, width = picture.shape[:2]
+    share = longest / max(height, width)
+    if share >= 1:
+        return picture
+    size = (max(1, round(share * width)), max(1, round(share * height)))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS), dtype=np.uint8)
+
+
 def _check(
     rows: Sequence[Sequence[Pixels]], labels: Sequence[Sequence[str]] | None, scale: int, font_size: int
 ) -> None:

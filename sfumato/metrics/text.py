@@ -98,17 +98,26 @@ class DualEncoder:
         # In transformers 5 the projected feature is the `pooler_output` of what comes back.
         return F.normalize(torch.cat([part.pooler_output for part in parts]).float(), dim=-1)
 
-    @torch.no_grad()
-    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
-        """Unit features, float32, one for each text.
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """Look at texts without encoding them, for callers with expensive work before that.
 
         Raises BadInput when there is no text, or one is longer than the text tower reads.
         """
         if isinstance(texts, str) or not len(texts):
             raise BadInput("a list of at least one text is needed.")
         context = self.model.config.text_config.max_position_embeddings
-        self._check_length(texts, context)
-        parts = []
+        for text, ids in zip(texts, self.tokenizer(list(texts), verbose=False).input_ids, strict=True):
+            if len(ids) > context:
+                raise BadInput(
+                    f"{text[:40]!r}... has {len(ids)} tokens and the network that compares texts with pictures reads "
+                    f"{context}: shorten it, or give another CLIP."
+                )
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+        """Unit features, float32, one for each text. Raises what `check_texts` raises."""
+        self.check_texts(texts)
+        context, parts = self.model.config.text_config.max_position_embeddings, []
         for start in range(0, len(texts), BATCH):
             tokens = self.tokenizer(
                 list(texts[start : start + BATCH]), padding="max_length", max_length=context, return_tensors="pt"
@@ -121,11 +130,6 @@ class DualEncoder:
         if len(texts) != len(pixels):
             raise BadInput(f"one text for each picture is needed, not {len(texts)} for {len(pixels)}.")
         return (self.image_features(pixels) * self.text_features(texts)).sum(dim=-1)
-
-    def _check_length(self, texts: Sequence[str], context: int) -> None:
-        for text, ids in zip(texts, self.tokenizer(list(texts)).input_ids, strict=True):
-            if len(ids) > context:
-                raise BadInput(f"{text[:40]!r}... has {len(ids)} tokens, the text tower reads {context}: shorten it.")
 
 
 def _read_preprocessor(file: Path) -> Preprocessor:

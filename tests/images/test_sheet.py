@@ -6,6 +6,7 @@ import pytest
 from images import make
 from sfumato.errors import BadInput
 from sfumato.images import contact_sheet
+from sfumato.images.sheet import shrunk
 
 
 def find(sheet, picture):
@@ -30,6 +31,14 @@ def test_every_picture_is_there_unharmed_in_its_row_and_column():
 def test_enlarging_repeats_pixels():
     picture = make.noise(4, 5)
     assert find(contact_sheet([[picture]], scale=6), np.kron(picture, np.ones((6, 6, 1), np.uint8)))
+
+
+def test_large_pictures_shrink_to_the_longer_side_and_small_ones_stay():
+    flat = np.full((300, 400, 3), (10, 20, 30), np.uint8)
+    assert shrunk(flat, 100).shape == (75, 100, 3)
+    assert (shrunk(flat, 100) == (10, 20, 30)).all()
+    assert shrunk(flat[:2], 100).shape == (1, 100, 3)
+    assert shrunk(flat, 400) is flat
 
 
 def test_rows_of_other_lengths_and_pictures_of_other_sizes():

@@ -132,10 +132,12 @@ def test_bad_input_is_refused(encoder):
         encoder.image_features(x * 255)
     with pytest.raises(NonFinite):
         encoder.image_features(x * torch.nan)
-    with pytest.raises(BadInput, match="48"):
-        encoder.text_features(["a very long story " * 30])
-    with pytest.raises(BadInput, match="at least one"):
-        encoder.text_features([])
+    for reads in (encoder.text_features, encoder.check_texts):
+        with pytest.raises(BadInput, match="48"):
+            reads(["a cat", "a very long story " * 30])
+        with pytest.raises(BadInput, match="at least one"):
+            reads([])
+    encoder.check_texts(TEXTS)
     with pytest.raises(BadInput, match="one text for each"):
         encoder.score(x, TEXTS[:2])
 
