@@ -1,5 +1,6 @@
 """Choosing the setting of an edit by itself: the least change that follows the target prompt well enough."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,14 @@ class Choice:
         wanted: similarity to the target prompt that was to be reached.
         reached: whether the edit reaches it; if not, it is the one that comes nearest.
         tried: how many settings were tried.
+        report: what the choice cost, measuring included: seconds, network_evaluations.
     """
 
     trial: Trial
     wanted: float
     reached: bool
     tried: int
+    report: dict[str, Any]
 
 
 def choose(
@@ -53,13 +56,14 @@ def choose(
         target: what it shall show.
         adherence: cosine of the edit with the target prompt that is wanted; by default as much as the source has
             with its own prompt.
-        judge: measures; by default with the shipped dual encoder.
+        judge: measures; by default with the shipped dual encoder, which knows emoji artwork alone.
         tell: called with the settings tried and how many there are.
         options: as for `Inverted.edit`; they stay fixed.
 
     Raises:
-        BadInput: as `Inverted.edit`; several pictures; no target prompt; a model without text; nothing left to choose;
-            an adherence that is no cosine.
+        BadInput: as `Inverted.edit`; several pictures; no target prompt; neither a source prompt nor an adherence; a
+            prompt that the judge cannot read; a model without text; nothing left to choose; an adherence that is no
+            cosine.
     """
     network = inverted.model.network
     if not network.takes_text:
@@ -70,23 +74,44 @@ def choose(
         raise BadInput(f"Choosing is for one picture and one seed at a time, not {len(inverted)}.")
     if adherence is not None and not -1 < adherence < 1:
         raise BadInput(f"adherence must be between -1 and 1, not {adherence}.")
+    (picture,), (source,) = inverted.pictures, inverted.prompts
+    if adherence is None and not source.strip():
+        raise BadInput("Without a source prompt there is no adherence to aim at: invert under one, or give adherence.")
     levels, strengths = _grid(inverted, options)
     levels = _possible(inverted, target, levels, options)
     judge = judge or Judge.load(device=network.device)
-    (picture,), (source,) = inverted.pictures, inverted.prompts
-    wanted = _own(judge, picture, source) if adherence is None else adherence
+    judge.clip.check_texts([source, target])
     tried: list[Trial] = []
-    for level in levels:
-        result = inverted.edit(target, **options, **level, **({"strength": strengths} if strengths else {}))
-        scores = measured(judge, picture, result, None, (source, target), True)
-        for row, found in enumerate(scores):
-            setting = level | ({"strength": strengths[row]} if strengths else {})
-            tried.append(Trial(len(tried), setting, result.pixels[row], found, result, row))
-        tell(len(tried), len(levels) * len(scores))
-        if any(found["clip"] >= wanted for found in scores):
-            break
+    began = time.perf_counter()
+    with network.counting() as count:
+        wanted = _own(judge, picture, source) if adherence is None else adherence
+        for level in levels:
+            tried += _trials(inverted, target, judge, level, strengths, options, len(tried))
+            tell(len(tried), len(levels) * max(1, len(strengths)))
+            if any(trial.scores["clip"] >= wanted for trial in tried):
+                break
     best = least_change(tried, wanted)
-    return Choice(best, wanted, best.scores["clip"] >= wanted, len(tried))
+    evaluations = {"calls": count.calls, "samples": count.samples}
+    report = {"seconds": round(time.perf_counter() - began, 4), "network_evaluations": evaluations}
+    return Choice(best, wanted, best.scores["clip"] >= wanted, len(tried), report)
+
+
+def _trials(
+    inverted: Inverted,
+    target: str,
+    judge: Judge,
+    level: dict[str, Any],
+    strengths: list[float],
+    options: dict[str, Any],
+    first: int,
+) -> list[Trial]:
+    """One level at every strength, the edits together; `first` is the index of the first of them."""
+    result = inverted.edit(target, **options, **level, **({"strength": strengths} if strengths else {}))
+    scores = measured(judge, inverted.pictures[0], result, None, (inverted.prompts[0], target))
+    settings = [level | {"strength": strength} for strength in strengths] or [level]
+    return [
+        Trial(first + row, settings[row], result.pixels[row], found, result, row) for row, found in enumerate(scores)
+    ]
 
 
 def _grid(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:

@@ -19,17 +19,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato.api.finish import inside
 from sfumato.api.inverted import Inverted
 from sfumato.api.model import Model
+from sfumato.api.regions import region
+from sfumato.api.report import unit
 from sfumato.api.result import Result
 from sfumato.errors import BadInput
-from sfumato.images import Picture, read_image, read_mask, to_tensor
+from sfumato.images import MAX_PIXELS, Picture, read_image, to_tensor
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import get_method
 from sfumato.metrics import METRICS, Judge
 
 MOST = 1000
 """Settings in one sweep: more is a slip of the keyboard."""
+JUDGED_PIXELS = 2**20
+"""Most pixels that are judged at once: networks such as VGG keep maps of many channels at full size."""
 
 Point = dict[str, Any]
 
@@ -73,6 +78,22 @@ def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
     return points
 
 
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A sweep, checked; `bounds` is what bounds every edit, `mask` what of that was painted, float [1,h,w]."""
+
+    model: Model
+    image: Any
+    picture: Picture
+    texts: tuple[str, str]
+    points: list[Point]
+    inverting: Point
+    fixed: Point
+    bounds: Point
+    mask: Tensor | None
+    judge: Judge
+
+
 def sweep(
     model: Model,
     image: Any,
@@ -83,10 +104,14 @@ def sweep(
     method: str = "edit-friendly",
     seed: int = 0,
     mask: Any = None,
+    mask_words: str = "",
+    mask_difference: bool = False,
+    mask_threshold: float | None = None,
     judge: Judge | None = None,
+    max_pixels: int = MAX_PIXELS,
     **fixed: Any,
 ) -> Iterator[Trial]:
-    """Every setting of a grid on one picture; everything is checked before the first evaluation.
+    """Every setting of a grid on one picture; what can be refused is refused before the first evaluation.
 
     Args:
         model: what edits.
@@ -96,44 +121,57 @@ def sweep(
         grid: name of a parameter of the method to the values to try.
         method: see `sfumato.methods`.
         seed: of the inversion.
-        mask: as for `Inverted.edit`.
-        judge: measures; by default with the model's own dual encoder, or the shipped one.
+        mask: as for `Inverted.edit`, and so the next three.
+        mask_words: words that bound the edit.
+        mask_difference: bound the edit by where the two prompts disagree.
+        mask_threshold: of the two above.
+        judge: measures; by default with the shipped dual encoder, which knows emoji artwork alone.
+        max_pixels: as for `Model.invert`.
         fixed: parameters that all settings share.
 
     Raises:
-        BadInput: an unknown parameter, one both in the grid and fixed, or whatever `Model.check_edit` refuses.
+        BadInput: an unknown parameter, one both in the grid and fixed, a prompt that the judge cannot read, or whatever
+            `Model.check_edit` refuses.
     """
-    points, picture = grid_points(grid), read_image(image)
+    points, picture = grid_points(grid), read_image(image, max_pixels)
     for name in set(grid) & set(fixed):
         raise BadInput(f"{name} is in the grid already: do not fix it too.")
+    found = region(mask_words, mask_difference, mask_threshold)
     for point in points:
-        model.check_edit(source, target, method=method, size=picture.size, **{**fixed, **point})
-    region = None if mask is None else torch.from_numpy(read_mask(mask, picture.size))[None]
-    return _trials(model, image, picture, (source, target or source), points, method, seed, mask, region, judge, fixed)
-
-
-def _trials(
-    model: Model,
-    image: Any,
-    picture: Picture,
-    texts: tuple[str, str],
-    points: list[Point],
-    method: str,
-    seed: int,
-    mask: Any,
-    region: Tensor | None,
-    judge: Judge | None,
-    fixed: Point,
-) -> Iterator[Trial]:
-    edits = options_of(get_method(method).params, "edit")
+        model.check_edit(source, target, method=method, size=picture.size, region=found, **{**fixed, **point})
+    painted = None if mask is None else torch.from_numpy(inside(mask, picture.size))[None].float()
+    texts = (source, target if target.strip() else source)
     judge = judge or Judge.load(device=model.network.device)
+    if model.network.takes_text:
+        judge.clip.check_texts(texts)
+    bounds = {"mask": mask, "mask_words": mask_words, "mask_difference": mask_difference}
+    return _trials(
+        _Plan(
+            model,
+            image,
+            picture,
+            texts,
+            points,
+            inverting={"method": method, "seed": seed, "max_pixels": max_pixels},
+            fixed=fixed,
+            bounds=bounds | {"mask_threshold": mask_threshold},
+            mask=painted,
+            judge=judge,
+        )
+    )
+
+
+def _trials(plan: _Plan) -> Iterator[Trial]:
+    points, fixed, texts = plan.points, plan.fixed, plan.texts
+    edits = options_of(get_method(plan.inverting["method"]).params, "edit")
+    judged = texts if plan.model.network.takes_text else None
     for inverting in _groups(range(len(points)), points, lambda name: name not in edits):
         options = _part({**fixed, **points[inverting[0]]}, lambda name: name not in edits)
-        inverted = model.invert(image, texts[0], method=method, seed=seed, **options)
+        inverted = plan.model.invert(plan.image, texts[0], **plan.inverting, **options)
         for together in _groups(inverting, points, lambda name: name != "strength"):
             settings = [_part({**fixed, **points[index]}, edits.__contains__) for index in together]
-            result = _edited(inverted, texts[1], settings, mask)
-            scores = measured(judge, picture, result, region, texts, model.network.takes_text)
+            result = _edited(inverted, texts[1], settings, plan.bounds)
+            scores = measured(plan.judge, plan.picture, result, plan.mask, judged)
             for row, index in enumerate(together):
                 yield Trial(index, points[index], result.pixels[row], scores[row], result, row)
 
@@ -151,36 +189,49 @@ def _part(point: Point, chosen: Any) -> Point:
     return {name: value for name, value in point.items() if chosen(name)}
 
 
-def _edited(inverted: Inverted, target: str, settings: list[Point], mask: Any) -> Result:
+def _edited(inverted: Inverted, target: str, settings: list[Point], bounds: Point) -> Result:
     """Settings that differ in nothing but their strength, as one batch."""
     options = dict(settings[0])
     if "strength" in options:
         options["strength"] = [each["strength"] for each in settings]
-    return inverted.edit(target, mask=mask, **options)
+    return inverted.edit(target, **bounds, **options)
 
 
 def measured(
-    judge: Judge, picture: Picture, result: Result, region: Tensor | None, texts: tuple[str, str], takes_text: bool
+    judge: Judge, picture: Picture, result: Result, mask: Tensor | None, texts: tuple[str, str] | None
 ) -> list[dict[str, float]]:
-    """Every metric of every picture of a result; `region` is the mask, float [1,h,w], or None."""
-    rows = len(result)
+    """Every metric of every picture of a result, at most `JUDGED_PIXELS` at once.
+
+    Args:
+        judge: measures.
+        picture: the source.
+        result: its edits.
+        mask: float [1,h,w], 1 where the picture was to change.
+        texts: what it showed and what it was to show; None for a model without text.
+    """
+    width, height = picture.size
+    together = max(1, JUDGED_PIXELS // (width * height))
     source = (to_tensor(picture) + 1) / 2
-    edits = torch.stack([torch.from_numpy(pixels.copy()) for pixels in result.pixels]).permute(0, 3, 1, 2).float() / 255
-    found = judge(
-        source.expand(rows, -1, -1, -1),
-        edits,
-        mask=None if region is None else region.expand(rows, -1, -1),
-        source_texts=[texts[0]] * rows if takes_text else None,
-        target_texts=[texts[1]] * rows if takes_text else None,
-    )
-    return [{name: float(values[row]) for name, values in found.items()} for row in range(rows)]
+    scores = []
+    for first in range(0, len(result), together):
+        edits = torch.cat([unit(pixels) for pixels in result.pixels[first : first + together]])
+        rows = len(edits)
+        found = judge(
+            source.expand(rows, -1, -1, -1),
+            edits,
+            mask=None if mask is None else mask.expand(rows, -1, -1),
+            source_texts=None if texts is None else [texts[0]] * rows,
+            target_texts=None if texts is None else [texts[1]] * rows,
+        )
+        scores += [{name: float(values[row]) for name, values in found.items()} for row in range(rows)]
+    return scores
 
 
 def pareto(scores: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> list[bool]:
     """Which of the rows no other row beats: at least as good in every metric and better in one.
 
     Args:
-        scores: one mapping per setting; a NaN is never good.
+        scores: one mapping per setting; one with NaN in a metric is not worth having by it.
         metrics: names in `METRICS`, whose direction says what good is.
 
     Raises:
@@ -191,9 +242,8 @@ def pareto(scores: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> lis
             known = ", ".join(scores[0] if scores else METRICS)
             raise BadInput(f"There is no metric {name!r} here; choose among {known}.")
     table = np.array([[METRICS[name].sign * row[name] for name in metrics] for row in scores]).reshape(len(scores), -1)
-    table = np.where(np.isnan(table), -np.inf, table)
     beaten = (table[:, None] <= table[None]).all(axis=2) & (table[:, None] < table[None]).any(axis=2)
-    return [not bool(row.any()) for row in beaten]
+    return [bool(best) for best in ~beaten.any(axis=1) & ~np.isnan(table).any(axis=1)]
 
 
 def least_change(trials: Sequence[Trial], wanted: float, *, adherence: str = "clip", change: str = "lpips") -> Trial:

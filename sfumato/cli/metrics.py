@@ -1,9 +1,11 @@
 """`sfumato metrics`: what an edit did to a picture, in numbers."""
 
-from argparse import Namespace
+import math
+from argparse import SUPPRESS, Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli.inputs import add_max_pixels
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, shown
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
 
     from sfumato.images import Picture
     from sfumato.metrics import Judge
+
+#: What can be named, and how the help tells it.
+NETWORKS = {
+    "clip": "for texts: a CLIP, or its hub id; default the shipped one, for emoji alone",
+    "structure": "DINO or another ViT; default --clip's image tower",
+    "lpips": "VGG, AlexNet, SqueezeNet or a ViT; default as --structure's",
+}
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -26,16 +35,18 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--from", dest="given", metavar="TEXT", help="what the source shows; needs --to")
     parser.add_argument("--to", dest="wanted", metavar="TEXT", help="what the edit shall show")
     add_judge(parser)
+    add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example('sfumato metrics heart.png out.png --from "red heart, twemoji" --to "blue heart, twemoji"')
 
 
-def add_judge(parser: CommandParser) -> None:
-    """The networks that the metrics use: local folders, or hub ids, the only case in which anything is downloaded."""
-    group = parser.add_argument_group("networks (local folders, or hub ids)")
-    group.add_argument("--clip", metavar="FOLDER", help="for texts: a CLIP; default the shipped one, for emoji alone")
-    group.add_argument("--structure", metavar="FOLDER", help="DINO or another ViT; default --clip's image tower")
-    group.add_argument("--lpips", metavar="FOLDER", help="VGG, AlexNet, SqueezeNet or a ViT; default as --structure's")
+def add_judge(parser: CommandParser, *, listed: bool = True) -> None:
+    """The networks that the metrics use: local folders, or hub ids, the only case in which anything is downloaded.
+
+    listed: show them in the help.
+    """
+    for name, text in NETWORKS.items():
+        parser.add_argument(f"--{name}", metavar="FOLDER", help=text if listed else SUPPRESS)
 
 
 def load_judge(arguments: Namespace, device: str | None = None) -> "Judge":
@@ -43,6 +54,11 @@ def load_judge(arguments: Namespace, device: str | None = None) -> "Judge":
     from sfumato.metrics import Judge
 
     return Judge.load(arguments.clip, arguments.structure, arguments.lpips, device)
+
+
+def shown_score(value: float) -> str:
+    """A metric as tables show it, "-" where it has no value."""
+    return "-" if math.isnan(value) else shown(value)
 
 
 def run(arguments: Namespace) -> None:
@@ -56,12 +72,13 @@ def run(arguments: Namespace) -> None:
     for flag, text in texts.items():
         if text is not None and not text.strip():
             raise BadInput(f"{flag} is empty: say what the picture shows, or leave it out.")
-    source, edit = read_image(arguments.source), read_image(arguments.edit)
-    target = None if arguments.target is None else read_image(arguments.target)
+    limit = arguments.max_pixels
+    source, edit = read_image(arguments.source, limit), read_image(arguments.edit, limit)
+    target = None if arguments.target is None else read_image(arguments.target, limit)
     for picture in (source, edit, target):
         if picture is not None:
             _look(picture, source)
-    mask = _mask(arguments.mask, source)
+    mask = _mask(arguments.mask, source, limit)
     quiet_libraries()
     judge = load_judge(arguments)
     _check_words(judge, texts)
@@ -97,7 +114,7 @@ def _look(picture: "Picture", source: "Picture") -> None:
         remark(f"{picture.name}: {picture.note}.")
 
 
-def _mask(path: str | None, source: "Picture") -> "Tensor | None":
+def _mask(path: str | None, source: "Picture", max_pixels: int) -> "Tensor | None":
     """float32 [1,h,w]."""
     if path is None:
         return None
@@ -105,7 +122,7 @@ def _mask(path: str | None, source: "Picture") -> "Tensor | None":
 
     from sfumato.images import read_mask
 
-    mask = torch.from_numpy(read_mask(path, source.size))[None]
+    mask = torch.from_numpy(read_mask(path, source.size, max_pixels))[None]
     if mask.amin() == mask.amax():
         remark(f"{path} is all {'white' if mask.amax() else 'black'}: what has no pixels has no value here.")
     return mask
@@ -137,5 +154,5 @@ def _print(scores: dict[str, float]) -> None:
     rows = [["metric", "value", "", "better", ""]]
     for name, value in scores.items():
         metric = METRICS[name]
-        rows.append([name, "-" if value != value else shown(value), metric.unit, metric.better, metric.help])
+        rows.append([name, shown_score(value), metric.unit, metric.better, metric.help])
     print_table(rows)

@@ -5,14 +5,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.edit import DEFAULT_METHOD, check_mask, typed
+from sfumato.cli.edit import DEFAULT_METHOD, typed
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
-from sfumato.cli.inputs import add_max_pixels, read_picture
+from sfumato.cli.inputs import (
+    add_masks,
+    add_max_pixels,
+    check_mask,
+    inputs,
+    is_inversion,
+    masks_of,
+    read_picture,
+    region_of,
+)
 from sfumato.cli.methods import find_method
-from sfumato.cli.metrics import add_judge, load_judge
+from sfumato.cli.metrics import add_judge, load_judge, shown_score
+from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table, shown
+from sfumato.cli.swept import Saved, SweptFolder
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -44,7 +55,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--pareto", nargs="+", default=list(FIDELITY_AND_ADHERENCE), metavar="M", help="metrics; default: lpips clip"
     )
-    parser.add_argument("--mask", metavar="IMAGE", help="white where the picture may change")
+    add_masks(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     add_model(parser)
     add_max_pixels(parser)
@@ -57,34 +68,35 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Check, edit, measure; write the sheet, the table and the edits."""
+    """Check, edit, measure; write the edits, the table and the sheet."""
     from sfumato.api.sweep import grid_points
     from sfumato.methods.params import options_of
 
+    if is_inversion(arguments.image):
+        raise BadInput(f"{arguments.image}: a sweep inverts anew for its settings: give the picture, not an inversion.")
     method = find_method(arguments.method)
     fixed = given_options(arguments, options_of(method.params))
     grid = parse_grid(arguments.grid, method)
-    for point in grid_points(grid):
+    points = grid_points(grid)
+    for point in points:
         check_options(method.params, fixed | point)
+    region_of(arguments)
     masked = arguments.mask is not None
     _check_metrics(arguments.pareto, masked=masked, text=True)
     picture, _ = read_picture(arguments.image, arguments.max_pixels)
     check_mask(arguments.mask, picture.size)
+    folder = SweptFolder(arguments.out, len(points))
+    folder.check(inputs(arguments))
     model = load_model(arguments)
     _check_metrics(arguments.pareto, masked=masked, text=model.network.takes_text)
-    work = _sweep(model, arguments, grid, fixed)
-    folder = _folder(arguments.out)
-    trials = _tried(work, len(grid_points(grid)))
-    best = _pareto(trials, arguments.pareto)
-    _write(folder, picture, trials, best, arguments)
-    rows = [_row(trial, on_front) for trial, on_front in zip(trials, best, strict=True)]
+    trials = _trials(model, arguments, grid, fixed)
+    folder.make()
+    rows = _written(folder, trials, picture, arguments)
     if arguments.json:
-        print_json({"method": arguments.method, "sheet": str(folder / "sheet.png"), "trials": rows})
+        print_json({"method": arguments.method, "sheet": str(folder.sheet), "trials": rows})
     else:
-        columns = [*grid, *arguments.pareto, "pareto"]
-        marked = [row | {"pareto": "*" if row["pareto"] else ""} for row in rows]
-        print_table([columns, *([shown(row[name]) for name in columns] for row in marked)])
-        print(f"{folder / 'sheet.png'}, {folder / 'table.csv'}")
+        _print(rows, list(grid), arguments.pareto)
+        print(f"{folder.sheet}, {folder.table}")
 
 
 def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
@@ -133,15 +145,7 @@ def _check_metrics(names: Sequence[str], *, masked: bool, text: bool) -> None:
             raise BadInput(f"--pareto: there is no metric {name!r} here; choose among {', '.join(known)}.")
 
 
-def _folder(out: Path) -> Path:
-    try:
-        (out / "edits").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{out} cannot be made ({error.strerror}): choose another folder.") from error
-    return out
-
-
-def _sweep(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fixed: Any) -> Iterator["Trial"]:
+def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fixed: Any) -> Iterator["Trial"]:
     """Everything checked; the work is done where the trials are asked for."""
     from sfumato.api.sweep import sweep
 
@@ -153,69 +157,37 @@ def _sweep(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fix
         grid=grid,
         method=arguments.method,
         seed=arguments.seed,
-        mask=arguments.mask,
         judge=load_judge(arguments, str(model.network.device)),
+        max_pixels=arguments.max_pixels,
+        **masks_of(arguments),
         **fixed,
     )
 
 
-def _tried(work: Iterator["Trial"], total: int) -> list["Trial"]:
-    """Every trial, in the order of the grid."""
-    trials: list[Trial] = []
-    with progress() as show:
-        for trial in work:
-            trials.append(trial)
-            show(len(trials), total, f"setting {len(trials)}/{total}")
-    return sorted(trials, key=lambda trial: trial.index)
+def _written(
+    folder: SweptFolder, trials: Iterator["Trial"], picture: "Picture", arguments: Namespace
+) -> list[dict[str, Any]]:
+    """Every edit as it arrives, then the sheet and the table, whose lines are given; after Ctrl-C of what is there."""
+    saved: list[Saved] = []
+    title = f"{arguments.method}: {arguments.source} -> {arguments.target}"
+    try:
+        with progress() as show:
+            for trial in trials:
+                if not saved:
+                    folder.clear()
+                saved.append(folder.save(trial))
+                show(len(saved), folder.count, f"setting {len(saved)}/{folder.count}")
+    except BaseException:
+        if saved:
+            folder.finish(picture, saved, title, arguments.pareto)
+            remark(f"{len(saved)} of {folder.count} settings are in {folder.table} and {folder.sheet}.")
+        raise
+    return folder.finish(picture, saved, title, arguments.pareto)
 
 
-def _pareto(trials: Sequence["Trial"], metrics: Sequence[str]) -> list[bool]:
-    from sfumato.api.sweep import pareto
-
-    return pareto([trial.scores for trial in trials], metrics)
-
-
-def _row(trial: "Trial", best: bool) -> dict[str, Any]:
-    return {**trial.options, **trial.scores, "pareto": best, "file": f"edits/{trial.index:03d}.png"}
-
-
-def _write(
-    folder: Path, picture: "Picture", trials: Sequence["Trial"], best: Sequence[bool], arguments: Namespace
-) -> None:
-    """The edits first, the table and the sheet last."""
-    import csv
-    import io
-
-    from sfumato.files import write_text
-    from sfumato.images import contact_sheet, write_image
-
-    for trial in trials:
-        trial.result.save(folder / "edits" / f"{trial.index:03d}.png", trial.row)
-    rows = [_row(trial, on_front) for trial, on_front in zip(trials, best, strict=True)]
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]))
-    table.writeheader()
-    table.writerows(rows)
-    write_text(folder / "table.csv", text.getvalue())
-    across = _columns(trials)
-    labels = [_label(trial, on_front, arguments.pareto) for trial, on_front in zip(trials, best, strict=True)]
-    cells = [[trial.pixels for trial in trials[first : first + across]] for first in range(0, len(trials), across)]
-    texts = [labels[first : first + across] for first in range(0, len(labels), across)]
-    title = f"{arguments.method}: {arguments.source} -> {arguments.target}\n* on the Pareto front of " + " and ".join(
-        arguments.pareto
-    )
-    scale = max(1, 128 // max(picture.size))
-    sheet = contact_sheet([[picture.rgb], *cells], [["source"], *texts], title=title, scale=scale)
-    write_image(folder / "sheet.png", sheet)
-
-
-def _columns(trials: Sequence["Trial"]) -> int:
-    """As many as the last name of the grid has values: one row of the sheet for each setting of the others."""
-    last = list(trials[0].options)[-1]
-    return len({str(trial.options[last]) for trial in trials})
-
-
-def _label(trial: "Trial", best: bool, metrics: Sequence[str]) -> str:
-    setting = "  ".join(f"{name} {shown(value)}" for name, value in trial.options.items())
-    numbers = "\n".join(f"{name} {shown(trial.scores[name])}" for name in metrics)
-    return f"{'* ' if best else ''}{setting}\n{numbers}"
+def _print(rows: Sequence[dict[str, Any]], settings: Sequence[str], metrics: Sequence[str]) -> None:
+    lines = [
+        [*(shown(row[name]) for name in settings), *(shown_score(row[name]) for name in metrics), "*" * row["pareto"]]
+        for row in rows
+    ]
+    print_table([[*settings, *metrics, "pareto"], *lines])

@@ -5,9 +5,19 @@ import pytest
 import sfumato as library
 from sfumato.api.auto import SKIPPED, STRENGTHS, choose
 from sfumato.errors import BadInput
+from sfumato.metrics import Judge
+from sfumato.models.diffusion_model import DiffusionModel
+from tests.metrics.test_text import save_clip
 from tests.tiny import tiny_picture
 
 WORDS = ("photo.png", "--from", "red apple", "--to", "green apple", "-o", "out.png", "--steps", 10)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    save_clip(folder)
+    return folder
 
 
 @pytest.fixture
@@ -46,6 +56,28 @@ def test_only_what_can_be_chosen(inverted, tiny_ddpm_folder):
         choose(blind, "")
 
 
+def test_the_cost_is_that_of_all_settings(inverted):
+    with inverted.model.network.counting() as count:
+        choice = choose(inverted, "green dog", adherence=0.99)
+    assert choice.report["network_evaluations"] == {"calls": count.calls, "samples": count.samples}
+    assert count.samples == 2 * len(STRENGTHS) * sum(10 - round(10 * share) for share in SKIPPED)
+    assert choice.report["seconds"] > 0
+
+
+def test_without_a_source_prompt_there_is_nothing_to_aim_at(tiny_sd_folder):
+    """The cosine with the empty text is reached by doing nothing."""
+    inverted = library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), steps=4)
+    with pytest.raises(BadInput, match="Without a source prompt"):
+        choose(inverted, "green dog")
+    assert choose(inverted, "green dog", adherence=-0.99).reached
+
+
+def test_the_judge_must_be_able_to_read_the_prompts(inverted):
+    with inverted.model.network.counting() as count, pytest.raises(BadInput, match="has 42 tokens"):
+        choose(inverted, "red " * 40)
+    assert count.samples == 0
+
+
 def test_levels_that_skip_a_window_of_the_method_are_left_out(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
     inverted = model.invert(tiny_picture(32, 32), "red cat", method="colour", steps=10)
@@ -61,13 +93,50 @@ def test_on_the_command_line(sfumato, tiny_sd_folder):
     assert "reaches the wanted adherence -0.90" in run.err
 
 
+def test_what_is_printed_counts_the_trials(sfumato, tiny_sd_folder):
+    found = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9", "--json").json
+    # guidance pairs: 10 steps to invert, 2 for each strength, 10 to check the reconstruction, 2 to edit
+    assert found["network_evaluations"] == 2 * (10 + 2 * len(STRENGTHS) + 10 + 2)
+
+
+def test_the_judge_is_the_users(sfumato, tiny_sd_folder, clip):
+    words = ("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9")
+    shipped, own = sfumato(*words), sfumato(*words, "--clip", clip)
+    assert own.code == 0, own.err
+    model = library.load(str(tiny_sd_folder))
+    inverted = model.invert("photo.png", "red apple", steps=10)
+    choice = choose(inverted, "green apple", adherence=-0.9, judge=Judge.load(clip))
+    assert f"with {choice.trial.scores['clip']:.2f}, LPIPS {choice.trial.scores['lpips']:.2f}" in own.err
+    assert own.err != shipped.err
+
+
+def test_an_inversion_brings_the_source_prompt_or_is_refused(sfumato, tiny_sd_folder):
+    model = ("--model", tiny_sd_folder)
+    for prompt, code in (("red apple", 0), ("", 2)):
+        sfumato("invert", "photo.png", "--from", prompt, "-o", "x.safetensors", "--steps", 4, *model)
+        run = sfumato("edit", "x.safetensors", "--to", "green apple", "-o", "out.png", "--auto", "--skip", 2, *model)
+        assert run.code == code, run.err
+    assert "--from, which is empty" in run.err
+
+
+def test_what_the_judge_cannot_read_is_refused_before_the_inversion(sfumato, tiny_sd_folder, monkeypatch):
+    monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
+    words = ("edit", "photo.png", "--from", "red", "--to", "red " * 40, "-o", "out.png", "--model", tiny_sd_folder)
+    assert "has 42 tokens and the network that compares" in sfumato(*words, "--auto").refused()
+    assert "--clip" in sfumato("edit", "--auto", "--help").out
+    assert "nowhere is not a folder" in sfumato(*words, "--auto", "--clip", "nowhere").refused()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("--auto", "7"), "between -1 and 1"),
         (("--auto", "--seeds", "2"), "one --seed"),
-        (("--auto", "--skip", "2", "--strength", "3"), "nothing left to choose"),
+        (("--auto", "--skip", "2", "--strength", "3"), "nothing left to choose: leave --skip or --strength out"),
+        (("--auto", "--from", ""), "--from, which is empty"),
+        (("--clip", "."), "--clip names a network that judges for --auto"),
+        (("--lpips", "."), "--lpips names a network that judges for --auto"),
     ],
 )
 def test_refused_before_any_work(sfumato, words, sentence):
-    assert sentence in sfumato("edit", *WORDS, *words).refused()
+    assert sentence in sfumato("edit", *WORDS, "--model", "nosuch", *words).refused()

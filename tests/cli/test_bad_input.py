@@ -65,6 +65,7 @@ MISTAKES = {
     "invert photo.png --from red -o x.safetensors --strength 3 --model nosuch": "unknown argument '--strength'",
     "invert photo.png --from red -o x.safetensors --max-pixels 9 --model nosuch": "--max-pixels",
     "recipe photo.png --max-pixels 659": "limit of 659",
+    "metrics photo.png photo.png --max-pixels 659": "limit of 659",
     "generate red -o out.png --size 0 --model nosuch": "is not a size in pixels",
     "generate red -o out.png --size 8x --model nosuch": "is not a size in pixels",
     "generate red -o out.png --steps 0 --model nosuch": "between 1 and 1000",
@@ -179,13 +180,11 @@ def test_a_model_without_text_refuses_prompts(sfumato, tiny_ddpm_folder):
 def test_the_options_of_an_inversion_are_fixed(sfumato, tiny_sd_folder):
     model = ("--model", tiny_sd_folder)
     sfumato("invert", "photo.png", "--from", "red", "-o", "x.safetensors", "--steps", 3, *model)
+    edit = ("edit", "x.safetensors", "--to", "green", "-o", "out.png", *model)
     for words in (("--from", "red"), ("--steps", 4), ("--seed", 1), ("--seeds", 2), ("--exact",)):
-        refused = sfumato("edit", "x.safetensors", "--to", "green", "-o", "out.png", *words, *model).refused()
-        assert "fixed" in refused
-    assert (
-        "made by edit-friendly"
-        in sfumato("edit", "x.safetensors", "--to", "green", "-o", "out.png", "--method", "ddim", *model).refused()
-    )
+        assert "fixed" in sfumato(*edit, *words).refused()
+    assert "made by edit-friendly" in sfumato(*edit, "--method", "ddim").refused()
+    assert "--max-pixels is for reading pictures" in sfumato(*edit, "--max-pixels", 10).refused()
 
 
 def test_an_inversion_of_another_model_is_refused(sfumato, tiny_sd_folder, tiny_sd2_folder):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sfumato.images import read_image, read_mask
 from sfumato.metrics import METRICS, Judge
 from tests.metrics.test_text import save_clip
 from tests.tiny import tiny_picture
@@ -91,3 +92,11 @@ def test_networks_that_cannot_be_used(sfumato, pair, clip):
     for words in (("--to", "<|endoftext|>"), ("--from", "<|endoftext|>", "--to", "apple")):
         refused = sfumato("metrics", "photo.png", "edit.png", "--clip", clip, *words).refused()
         assert f'{words[0]} "<|endoftext|>" has no words' in refused
+
+
+def test_the_limit_of_pixels_is_the_users(sfumato, pair, clip, monkeypatch):
+    """Defaults smaller than the pictures: a reader that falls back on its own refuses them."""
+    for reader in (read_image, read_mask):
+        monkeypatch.setattr(reader, "__defaults__", (100,))
+    given = ("--target", "target.png", "--mask", "mask.png", "--clip", clip, "--max-pixels", 660)
+    assert sfumato("metrics", "photo.png", "edit.png", *given).code == 0

@@ -2,15 +2,20 @@
 
 import csv
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sfumato as library
-from sfumato.api.sweep import Trial, least_change, pareto, sweep
+from sfumato.api.result import Result
+from sfumato.api.sweep import Trial, least_change, measured, pareto, sweep
 from sfumato.errors import BadInput
+from sfumato.images import read_image
+from sfumato.models.diffusion_model import DiffusionModel
 from tests.tiny import tiny_picture
 
 GRID = ("--grid", "skip=1,3", "--grid", "strength=2,5,8")
@@ -74,6 +79,9 @@ def test_one_inversion_for_settings_of_the_edit(tiny_sd_folder):
         (("--grid", "skip=1", "--skip", 2), "skip is in the grid already"),
         (("--grid", "skip=1", "--pareto", "beauty"), "no metric 'beauty'"),
         (("--grid", "skip=1", "--pareto", "outside_mse"), "no metric 'outside_mse'"),
+        (("--grid", "skip=1", "--mask-words", "star"), '"star" of mask_words is in neither prompt'),
+        (("--grid", "skip=1", "--mask-words", "red", "--mask-difference"), "not both"),
+        (("--grid", "skip=1", "--max-pixels", 659), "limit of 659"),
         (
             (
                 "--grid",
@@ -90,13 +98,132 @@ def test_bad_grids_are_refused_before_any_work(run, words, sentence):
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize("name", ["sheet.png", "table.csv", "edits/001.png"])
+@pytest.mark.parametrize("flag", ["image", "mask"])
+def test_inputs_are_not_overwritten(sfumato, name, flag):
+    Path("out/edits").mkdir(parents=True)
+    Image.new("RGB", (30, 22), "white").save(f"out/{name}", "PNG")
+    image, mask = (f"out/{name}", "photo.png") if flag == "image" else ("photo.png", f"out/{name}")
+    words = ("sweep", image, "--mask", mask, "--to", "x", "-o", "out", *GRID, "--model", "nosuch")
+    assert f"out/{name} is an input of this command" in sfumato(*words).refused()
+
+
+def test_outputs_that_cannot_be_written_are_seen_before_any_work(sfumato):
+    words = ("sweep", "photo.png", "--to", "x", "--grid", "skip=1,3", "--model", "nosuch", "-o")
+    assert "photo.png is no folder" in sfumato(*words, "photo.png").refused()
+    Path("a/edits/001.png").mkdir(parents=True)
+    assert "a/edits/001.png is not an ordinary file" in sfumato(*words, "a").refused()
+    Path("b").mkdir()
+    Path("b/edits").symlink_to("nowhere")
+    assert "b/edits is no folder" in sfumato(*words, "b").refused()
+
+
+def test_edits_of_a_larger_sweep_are_not_left_beside_a_smaller_table(run):
+    assert run("--grid", "strength=2,5,8").code == 0
+    Path("out/edits/notes.png").write_text("mine")
+    assert "holds 002.png beyond the 2 of this sweep" in run("--grid", "strength=2,5").refused()
+    Path("out/edits/002.png").unlink()
+    assert run("--grid", "strength=2,5").files == {"out/table.csv", "out/sheet.png"}
+
+
+def test_a_sweep_inverts_by_itself(sfumato):
+    words = ("sweep", "x.safetensors", "--to", "x", "-o", "out", *GRID, "--model", "nosuch")
+    assert "give the picture, not an inversion" in sfumato(*words).refused()
+
+
+def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
+    """The second of three inversions is interrupted; of an earlier sweep nothing is left beside what is new."""
+    assert run("--grid", "eta=0.2,0.5,1", "--grid", "strength=2,5", "--seed", 1).code == 0
+    invert, calls = library.api.Model.invert, []
+
+    def interrupted(*given, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            assert sorted(os.listdir("out")) == ["edits"]
+            assert sorted(os.listdir("out/edits")) == ["000.png", "001.png"]
+            raise KeyboardInterrupt
+        return invert(*given, **options)
+
+    monkeypatch.setattr(library.api.Model, "invert", interrupted)
+    outcome = run("--grid", "eta=0.2,0.5,1", "--grid", "strength=2,5")
+    assert (outcome.code, outcome.out) == (130, "")
+    assert "2 of 6 settings are in out/table.csv and out/sheet.png" in outcome.err
+    rows = list(csv.DictReader(Path("out/table.csv").read_text().splitlines()))
+    assert (
+        [row["file"] for row in rows]
+        == ["edits/000.png", "edits/001.png"]
+        == [f"edits/{name}" for name in sorted(os.listdir("out/edits"))]
+    )
+    assert Image.open("out/sheet.png").width > 2 * 120
+
+
+def test_a_prompt_that_the_judge_cannot_read_is_refused_before_any_evaluation(sfumato, tiny_sd_folder, monkeypatch):
+    """The model reads 77 tokens, the shipped judge 32."""
+    monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
+    words = ("sweep", "photo.png", "-o", "out", "--grid", "skip=1", "--steps", 3, "--model", tiny_sd_folder)
+    for prompts in (("--from", "red", "--to", "red " * 40), ("--from", "red " * 40, "--to", "red")):
+        assert "has 42 tokens and the network that compares" in sfumato(*words, *prompts).refused()
+    assert not Path("out").exists()
+
+
+def test_the_limit_of_pixels_is_the_users_everywhere(run, monkeypatch):
+    """Defaults smaller than the picture: a reader that falls back on its own refuses it."""
+    monkeypatch.setattr(read_image, "__defaults__", (100,))
+    for function in (library.api.Model.invert_steps, sweep):
+        monkeypatch.setitem(function.__kwdefaults__, "max_pixels", 100)
+    assert run("--grid", "skip=1", "--max-pixels", 660).code == 0
+
+
+def test_a_metric_without_a_value_is_a_dash_and_not_on_the_front(run):
+    Image.new("L", (30, 22), 255).save("white.png")
+    outcome = run("--grid", "strength=2,5", "--mask", "white.png", "--pareto", "clip", "outside_mse")
+    assert outcome.code == 0, outcome.err
+    assert [line.split()[2:] for line in outcome.out.splitlines()[1:3]] == [["-"], ["-"]]
+
+
+def test_masks_that_nobody_painted(run, sfumato, tiny_sd_folder):
+    """As `edit` has them: the swept edit is that edit."""
+    mask = ("--mask-words", "apple", "--mask-threshold", 0.5)
+    assert run("--grid", "skip=1,3", "--strength", 8, *mask).code == 0
+    words = ("--from", "red apple", "--to", "green apple", "-o", "one.png", "--steps", 5, "--skip", 3, "--strength", 8)
+    assert sfumato("edit", "photo.png", *words, "--model", tiny_sd_folder, *mask).code == 0
+    one, swept, photo = (np.asarray(Image.open(name)) for name in ("one.png", "out/edits/001.png", "photo.png"))
+    assert (one == swept).all()
+    assert 0 < (one == photo).all(axis=-1).mean() < 1
+
+
+def test_large_edits_are_judged_a_few_at_once_and_shown_small():
+    picture = read_image(tiny_picture(1024, 500))
+    result = Result([picture.rgb] * 5, [], [], {})
+    sizes = []
+
+    def judge(source, edit, **given):
+        assert source.shape == edit.shape
+        assert given["mask"].shape == (len(edit), 500, 1024)
+        sizes.append(len(edit))
+        return {"mse": (source - edit).square().mean(dim=(1, 2, 3)) + len(sizes)}
+
+    scores = measured(judge, picture, result, torch.ones(1, 500, 1024), ("a", "b"))
+    assert sizes == [2, 2, 1]
+    assert [each["mse"] for each in scores] == [1, 1, 2, 2, 3]
+
+
+def test_the_sheet_shows_large_pictures_small_and_the_edits_are_large(sfumato, tiny_sd_folder, monkeypatch):
+    monkeypatch.setattr("sfumato.cli.swept.LONGEST", 20)
+    words = ("--from", "red", "--to", "green", "-o", "out", "--grid", "skip=1,2", "--steps", 3)
+    assert sfumato("sweep", "photo.png", *words, "--model", tiny_sd_folder).code == 0
+    assert Image.open("out/edits/001.png").size == (30, 22)
+    scale = 128 // 20
+    assert Image.open("out/sheet.png").width == 2 * 20 * scale + 3 * 12
+
+
 def test_texts_with_commas_and_halves_of_a_pair(run):
     words = ("--method", "prompt-to-prompt", "--grid", "reweight=;green=2,apple=0.5", "--grid", "swap=yes,no")
     outcome = run(*words)
     assert outcome.code == 0, outcome.err
     assert outcome.out.splitlines()[3].split()[:2] == ["green=2,apple=0.5", "True"]
     words = ("--method", "pix2pix-zero", "--source-word", "red", "--grid", "target_word=green,blue", "--guidance", 0)
-    assert run(*words).code == 0
+    assert run(*words, "-o", "other").code == 0
 
 
 def test_without_text_there_is_no_adherence(sfumato, tiny_ddpm_folder):
@@ -106,10 +233,11 @@ def test_without_text_there_is_no_adherence(sfumato, tiny_ddpm_folder):
 
 
 def test_pareto_against_its_definition():
-    """More clip is better, more lpips is worse; equal rows do not beat each other, a NaN is never good."""
+    """More clip is better, more lpips is worse; equal rows do not beat each other, a NaN keeps off the front."""
     values = [(0.1, 0.2), (0.2, 0.5), (0.2, 0.4), (0.3, 0.5), (0.1, 0.2), (0.0, math.nan), (math.nan, 0.9)]
     rows = [{"lpips": lpips, "clip": clip} for lpips, clip in values]
-    assert pareto(rows, ["lpips", "clip"]) == [True, True, False, False, True, True, True]
+    assert pareto(rows, ["lpips", "clip"]) == [True, True, False, False, True, False, False]
+    assert pareto(rows[:-1], ["lpips"]) == [False, False, False, False, False, True]
     with pytest.raises(BadInput, match="no metric 'psnr'"):
         pareto(rows, ["psnr"])
 
