@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +40,7 @@ class Item:
         source_text: what the picture shows.
         target_text: what it shall show.
         load: reads the pictures. Raises BadInput for those that cannot be used.
+        origin: reads what the pictures are made from, as it lies on the disk. Raises OSError or ValueError.
     """
 
     name: str
@@ -46,6 +49,20 @@ class Item:
     source_text: str
     target_text: str
     load: Callable[[], Pictures] = field(repr=False)
+    origin: Callable[[], bytes] = field(default=bytes, repr=False)
+
+    @cached_property
+    def stamp(self) -> str:
+        """Sixteen letters for texts and pictures, those of the first look; "" where they cannot be read.
+
+        An edit of another stamp is another edit.
+        """
+        try:
+            content = self.origin()
+        except (OSError, ValueError):
+            return ""
+        texts = f"{self.source_text!r} {self.target_text!r} ".encode()
+        return sha256(texts + content).hexdigest()[:16]
 
 
 class Benchmark(Protocol):

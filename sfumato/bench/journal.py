@@ -22,12 +22,13 @@ class Journal:
     Args:
         folder: where it lies; made where it does not exist.
         about: what all lines share, as JSON values.
+        beside: what the first line says besides, for information: other versions and devices agree to rounding.
 
     Raises:
         BadInput: it belongs to another measurement, is damaged, or is being written by another process.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = open(folder / NAME, "a+b")  # noqa: SIM115 - closed by close()
@@ -35,23 +36,25 @@ class Journal:
             raise BadInput(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
         try:
             fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._file.close()
             raise BadInput(f"another run is writing to {folder}: wait for it, or choose another --out.") from error
+        except OSError:  # a file system without locks
+            pass
         try:
-            self.records = self._read(folder, dict(about))
+            self.records = self._read(folder, dict(about), dict(beside or {}))
         except BaseException:
             self._file.close()
             raise
 
-    def _read(self, folder: Path, about: Record) -> dict[tuple[str, str], Record]:
+    def _read(self, folder: Path, about: Record, beside: Record) -> dict[tuple[str, str], Record]:
         self._file.seek(0)
         whole, _, torn = self._file.read().rpartition(b"\n")
         if torn:
             self._file.truncate(len(whole) + 1 if whole else 0)
         lines = whole.splitlines()
         if not lines:
-            self._write(about)
+            self._write(about | beside)
             return {}
         try:
             first, *records = (json.loads(line) for line in lines)
@@ -63,9 +66,10 @@ class Journal:
                 raise BadInput(f"{folder} holds results of another {name}: choose another --out, or remove it.")
         return found
 
-    def done(self, setting: str, item: str) -> bool:
-        """Whether an edit is finished."""
-        return "error" not in self.records.get((setting, item), {"error": "not tried"})
+    def done(self, setting: str, item: str, stamp: str = "") -> bool:
+        """Whether an edit is finished, and of pictures with this stamp where both are known."""
+        record = self.records.get((setting, item), {"error": "not tried"})
+        return "error" not in record and (not stamp or record.get("stamp", stamp) == stamp)
 
     def add(self, record: Record) -> None:
         """Note a finished edit, or one that failed. NaN and infinity are written as Python's JSON writes them."""

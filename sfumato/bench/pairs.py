@@ -10,6 +10,7 @@ changes is where the two differ.
 """
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -105,8 +106,8 @@ class PairBenchmark:
 
     @staticmethod
     def _item(corpus: Path, size: int, pair: Pair, source: Row, target: Row) -> Item:
-        load = partial(pictures, corpus, size, source, target)
-        return Item(pair.name, pair.kind, pair.split, caption(source), caption(target), load)
+        load, origin = partial(pictures, corpus, size, source, target), partial(_origin, corpus, source, target)
+        return Item(pair.name, pair.kind, pair.split, caption(source), caption(target), load, origin)
 
     def score(
         self, judge: Judge, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
@@ -156,6 +157,12 @@ def pictures(corpus: Path, size: int, source: Row, target: Row) -> Pictures:
         boxes = [_around(*boxes)] * 2
     before, after = (_read(corpus / row["file"], box, size) for row, box in zip((source, target), boxes, strict=True))
     return Pictures(before, after, changed_region(before, after))
+
+
+def _origin(corpus: Path, *rows: Row) -> bytes:
+    """Boxes and files of a pair."""
+    boxes = json.dumps([list(row["bbox"]) for row in rows]).encode()
+    return b"".join([boxes, *((corpus / row["file"]).read_bytes() for row in rows)])
 
 
 def _around(a: Box, b: Box) -> Box:

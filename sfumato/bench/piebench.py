@@ -6,9 +6,10 @@
 Its eight numbers are measured by its own rules and under its own names, so that they stand beside published tables:
 prompts without their square brackets; the mask as (start, length) runs over the pixels row by row, with the picture's
 border added to it; "unedit part" blackens what lies in the mask in both pictures, and averages over the *whole* picture
-(which flatters edits with large masks); "edit part" blackens what lies outside. Published numbers also need its
-networks: CLIP ViT-L/14, DINO ViT-B/8 and LPIPS on SqueezeNet. Beside them stand our own metrics, whose masked means are
-over the mask's area. What has no pixels has no value: NaN, left out of means.
+(which flatters edits with large masks); "edit part" blackens what lies outside; the structure distance shows its
+network grey levels in 0..255 where that expects pixels in 0..1. Published numbers also need its networks: CLIP
+ViT-L/14, DINO ViT-B/8 and LPIPS on SqueezeNet. Beside them stand our own metrics, whose masked means are over the
+mask's area. What has no pixels has no value: NaN, left out of means.
 """
 
 import json
@@ -22,12 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sfumato.bench.items import Item, Pictures, Scores
 from sfumato.bench.judging import judged, stacked, stacked_masks
 from sfumato.errors import BadInput
 from sfumato.images import read_image
-from sfumato.metrics import METRICS, Judge, Metric, lpips, mse, psnr, ssim, structure_distance
+from sfumato.metrics import METRICS, Judge, Metric, VisionTower, lpips, mse, psnr, self_similarity, ssim
 
 MAPPING, IMAGES = "mapping_file.json", "annotation_images"
 #: editing_type_id -> what sort of edit it is.
@@ -56,14 +58,19 @@ PUBLISHED = {
         Metric("clip_similarity_target_image_edit_part", "PIE-Bench: the same, black outside the mask", "higher"),
     )
 }
+_PROMPTS = ("original_prompt", "editing_prompt")
 _SAFE = re.compile(r"[\w-][\w.-]*")
+#: Most bytes of a name, which becomes a file's.
+_LONGEST = 200
+#: What no file's name and no report can hold: zero bytes, and halves of a character.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class PieBench:
     """The edits of a copy of PIE-Bench.
 
     Raises:
-        BadInput: the folder is not in its layout. A single bad entry is that edit's own failure.
+        BadInput: the folder is not in its layout. A single bad entry, or its name, is that edit's own failure.
     """
 
     name = "piebench"
@@ -74,8 +81,8 @@ class PieBench:
         try:
             content = (folder / MAPPING).read_bytes()
             table = json.loads(content)
-            entries = [(name, dict(entry)) for name, entry in table.items()]
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+            entries = table.items()
+        except (OSError, ValueError, AttributeError) as error:
             raise BadInput(
                 f"{folder} is not PIE-Bench: it must hold {MAPPING}, one JSON object of edits, and {IMAGES}/ ({error})."
             ) from error
@@ -101,7 +108,7 @@ def published(
     unedited = {"psnr": psnr(a, b), "lpips": lpips(judge.perceptual, a, b), "mse": mse(a, b), "ssim": ssim(a, b)}
     full, empty = ((mask == value).flatten(1).all(1) for value in (1, 0))
     scores = {f"{name}_unedit_part": values.masked_fill(full, torch.nan) for name, values in unedited.items()}
-    scores["structure_distance"] = structure_distance(judge.structure, source, edit)
+    scores["structure_distance"] = structure_of_levels(judge.structure, source, edit)
     for name, seen, texts in (
         ("source_image", source, given),
         ("target_image", edit, wanted),
@@ -111,6 +118,15 @@ def published(
     part = "clip_similarity_target_image_edit_part"
     scores[part] = scores[part].masked_fill(empty, torch.nan)
     return {name: scores[name].tolist() for name in PUBLISHED}
+
+
+def structure_of_levels(tower: VisionTower, a: Tensor, b: Tensor) -> Tensor:
+    """Structure distance, float64 [b], of pictures [b,3,h,w] in [0,1] as PIE-Bench's code measures it.
+
+    It takes grey levels in 0..255 for pixels in 0..1, and so shows the network (255 x - mean) / std.
+    """
+    S_a, S_b = (self_similarity(tower.keys(2 * 255 * x.to(tower.mean) - 1)) for x in (a, b))
+    return (S_a - S_b).square().mean((1, 2)).to(a.device)
 
 
 def decode_mask(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
@@ -132,21 +148,51 @@ def decode_mask(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool
     return mask
 
 
-def _item(folder: Path, name: str, entry: dict[str, Any]) -> Item:
-    if not _SAFE.fullmatch(name):
-        raise BadInput(f"{folder / MAPPING} has an edit called {name!r}: names are letters, digits, dots and dashes.")
-    texts = [str(entry.get(key, "")).replace("[", "").replace("]", "") for key in ("original_prompt", "editing_prompt")]
-    kind = TYPES.get(str(entry.get("editing_type_id")), "unknown")
-    return Item(name, kind, "", texts[0], texts[1], partial(_load, folder, name, entry))
+def _item(folder: Path, name: str, entry: Any) -> Item:
+    """An edit, whatever the entry is: what is wrong with it is said when it is loaded."""
+    known = entry if isinstance(entry, dict) else {}
+    texts = [_writable(known.get(key, "")).replace("[", "").replace("]", "") for key in _PROMPTS]
+    kind, shown = TYPES.get(str(known.get("editing_type_id")), "unknown"), _writable(name)
+    load, origin = partial(_load, folder, name, entry), partial(_origin, folder, known)
+    return Item(shown, kind, "", texts[0], texts[1], load, origin)
 
 
-def _load(folder: Path, name: str, entry: dict[str, Any]) -> Pictures:
-    root = (folder / IMAGES).resolve()
-    path = (root / str(entry.get("image_path", ""))).resolve()
-    if not path.is_relative_to(root) or not isinstance(entry.get("mask"), list):
-        raise BadInput(f"edit {name} needs an image_path inside {IMAGES} and a mask.")
-    source = read_image(path).rgb
+def _load(folder: Path, name: str, entry: Any) -> Pictures:
     try:
+        _check(name, entry)
+        source = read_image(_place(folder, entry)).rgb
         return Pictures(source, None, decode_mask(entry["mask"], *source.shape[:2]))
     except BadInput as error:
-        raise BadInput(f"edit {name}: {error}") from error
+        raise BadInput(f"edit {_writable(name)}: {error}") from error
+
+
+def _check(name: str, entry: Any) -> None:
+    """Raises BadInput for an entry that is no edit, and for a name that is no file's."""
+    if not _SAFE.fullmatch(name) or len(name.encode()) > _LONGEST:
+        raise BadInput(f"its name must be letters, digits, dots and dashes, at most {_LONGEST} bytes.")
+    if not isinstance(entry, dict):
+        raise BadInput(f"it must be a JSON object with an image_path, {_PROMPTS[0]}, {_PROMPTS[1]} and a mask.")
+    for key in ("image_path", *_PROMPTS):
+        if not isinstance(entry.get(key), str) or _NO_TEXT.search(entry[key]):
+            raise BadInput(f"its {key} must be text.")
+    if not isinstance(entry.get("mask"), list):
+        raise BadInput("its mask must be a list.")
+
+
+def _place(folder: Path, entry: dict[str, Any]) -> Path:
+    """Where its picture lies. Raises BadInput outside the folder of pictures, ValueError for what is no path."""
+    root = (folder / IMAGES).resolve()
+    path = (root / str(entry.get("image_path", ""))).resolve()
+    if not path.is_relative_to(root):
+        raise BadInput(f"its image_path must lie inside {IMAGES}.")
+    return path
+
+
+def _origin(folder: Path, entry: dict[str, Any]) -> bytes:
+    """The picture's file; texts and mask are the mapping's, which all results share."""
+    return _place(folder, entry).read_bytes()
+
+
+def _writable(value: Any) -> str:
+    """As text that a report can hold."""
+    return _NO_TEXT.sub(lambda odd: ascii(odd[0])[1:-1], str(value))

@@ -21,13 +21,13 @@ from sfumato.bench.journal import Record
 from sfumato.bench.runner import picture_path
 from sfumato.bench.settings import Setting
 from sfumato.bench.summary import COSTS, IDENTICAL, Line, numbers
-from sfumato.errors import BadInput
 from sfumato.files import write_bytes, write_text
 from sfumato.metrics import Metric
 
 PARQUET, PAGE = "results.parquet", "report.html"
 #: Longest side in pixels of the pictures in the page.
 THUMBNAIL = 128
+_UNREADABLE = '<td class="error">the picture cannot be read</td>'
 ARROW = {"higher": "↑", "lower": "↓"}
 
 
@@ -111,12 +111,12 @@ def write_page(
 
 
 def _means(lines: Sequence[Line], measured: Mapping[str, Metric]) -> str:
-    head = [_head(name) for name in ("setting", "group", "edits", "failed")]
+    head = [_head(name) for name in ("setting", "group", "edits", "failed", "compared")]
     rows = []
     for line in lines:
         title = f"{line.setting.method} {json.dumps(dict(line.setting.params))}"
         cells = [f'<td title="{escape(title)}">{escape(line.setting.name)}</td>', f"<td>{escape(line.group)}</td>"]
-        cells += [_number(line.finished), _number(line.failed)]
+        cells += [_number(line.finished), _number(line.failed), _number(line.compared)]
         rows.append(cells + [_number(line.means.get(name)) for name in measured])
     return _table("means", head + [_head(name, each) for name, each in measured.items()], rows)
 
@@ -140,7 +140,7 @@ def _edits(
         item, pictures = items[n], found[n]
         cells = [f"<td>{escape(word)}</td>" for word in (named[record["setting"]], item.kind, item.split)]
         cells.append(f'<td class="words">{escape(item.source_text)} → {escape(item.target_text)}</td>')
-        cells.append(_shown(f"s{n}" if pictures else "", item.source_text))
+        cells.append(_shown(f"s{n}", item.source_text) if pictures else _UNREADABLE)
         if "error" in record:
             cells.append(f'<td class="error">{escape(record["error"])}</td>')
         else:
@@ -186,8 +186,8 @@ def _result(folder: Path, record: Record, item: Item) -> str:
     try:
         with Image.open(picture_path(folder, record["setting"], record["item"])) as picture:
             address = _address(picture.convert("RGB"))
-    except OSError:
-        return '<td class="error">the picture is gone</td>'
+    except Exception:  # whatever a decoder throws
+        return _UNREADABLE
     return f'<td><img class="t" src="{address}" alt="{escape(item.target_text)}" loading="lazy"></td>'
 
 
@@ -212,8 +212,8 @@ def _address(picture: Image.Image) -> str:
 
 
 def _pictures(item: Item) -> Pictures | None:
-    """None for pictures that cannot be read; their edits have failed and say so."""
+    """None for pictures that cannot be read, whatever that throws: the runner has told why."""
     try:
         return item.load()
-    except (BadInput, OSError):
+    except Exception:
         return None

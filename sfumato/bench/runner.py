@@ -51,7 +51,7 @@ class Runner:
         """Everything that is not done yet; the records of all settings and items, in their order."""
         total, done = len(settings) * len(self.items), 0
         for setting in settings:
-            todo = [item for item in self.items if not self.journal.done(setting.key, item.name)]
+            todo = [item for item in self.items if not self.journal.done(setting.key, item.name, item.stamp)]
             done += len(self.items) - len(todo)
             for finished in self._row(setting, todo):
                 done += finished
@@ -129,12 +129,15 @@ class Runner:
         path = picture_path(self.folder, setting.key, item.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, as_png(pixels))
-        self.journal.add({"setting": setting.key, "item": item.name, **cost, "scores": scores})
+        stamp = {"stamp": item.stamp} if item.stamp else {}
+        self.journal.add({"setting": setting.key, "item": item.name, **stamp, **cost, "scores": scores})
 
     def _failed(self, setting: Setting, item: Item, error: Exception) -> None:
         said = (str(error).strip().splitlines() or ["no message"])[0]
         sentence = said if isinstance(error, BadInput) else f"{type(error).__name__}: {said}"
-        self.journal.add({"setting": setting.key, "item": item.name, "error": sentence})
+        # a path in it may hold bytes that are no text, which no report can be written with
+        writable = sentence.encode("utf-8", "backslashreplace").decode()
+        self.journal.add({"setting": setting.key, "item": item.name, "error": writable})
 
 
 def limited(items: Sequence[Item], limit: int | None) -> list[Item]:

@@ -71,8 +71,8 @@ def blurred(pixels):
     return np.asarray(picture.resize((SIDE // 4, SIDE // 4)).resize((SIDE, SIDE)))
 
 
-def broken(name="broken"):
+def broken(name="broken", error=None):
     def load():
-        raise OSError("the disk is on fire")
+        raise error or OSError("the disk is on fire")
 
     return Item(name, "random", "", "a", "b", load)

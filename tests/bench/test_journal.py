@@ -1,5 +1,8 @@
 """The journal: what survives a kill, and what is refused."""
 
+import errno
+import json
+
 import pytest
 
 from sfumato.bench.journal import NAME, Journal
@@ -31,6 +34,32 @@ def test_results_of_something_else_are_not_mixed_in(tmp_path):
 def test_two_runs_at_once(tmp_path):
     with Journal(tmp_path, ABOUT), pytest.raises(BadInput, match="another run"):
         Journal(tmp_path, ABOUT)
+
+
+def test_a_file_system_without_locks_is_no_other_run(tmp_path, monkeypatch):
+    def flock(descriptor, how):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with Journal(tmp_path, ABOUT) as journal:
+        journal.add({"setting": "s", "item": "1"})
+    with Journal(tmp_path, ABOUT) as journal:
+        assert journal.done("s", "1")
+
+
+def test_what_is_beside_is_told_and_refuses_nothing(tmp_path):
+    Journal(tmp_path, ABOUT, {"made_with": "one version"}).close()
+    Journal(tmp_path, ABOUT, {"made_with": "another"}).close()
+    first = json.loads((tmp_path / NAME).read_text())
+    assert first == ABOUT | {"made_with": "one version"}
+
+
+def test_a_record_of_other_pictures_is_not_done_and_one_that_does_not_say_is(tmp_path):
+    with Journal(tmp_path, ABOUT) as journal:
+        journal.add({"setting": "s", "item": "1", "stamp": "before"})
+        journal.add({"setting": "s", "item": "2"})
+        assert [journal.done("s", "1", stamp) for stamp in ("before", "after", "")] == [True, False, True]
+        assert journal.done("s", "2", "after")
 
 
 def test_damage_is_said(tmp_path):

@@ -1,6 +1,6 @@
 """PIE-Bench's layout and rules, on a tiny copy of it that is made here."""
 
-import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -8,8 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.bench.piebench import MAPPING, PUBLISHED, PieBench, decode_mask, published
+from sfumato.bench.judging import stacked
+from sfumato.bench.piebench import IMAGES, MAPPING, PUBLISHED, PieBench, decode_mask, published
 from sfumato.errors import BadInput
+from sfumato.metrics import structure_distance
 from tests.bench import small
 from tests.bench.small import SIDE, square
 
@@ -76,6 +78,22 @@ def test_the_published_numbers_by_their_own_rules(bench, judge):
         assert found["clip_similarity_target_image_edit_part"][n] == pytest.approx(100 * max(part, 0), abs=1e-3)
 
 
+def test_the_structure_distance_is_of_grey_levels_where_ours_is_of_pixels_in_0_to_1(bench, judge):
+    """(255 x - mean) / std is what a tower sees whose statistics are divided by 255."""
+    items = bench.items[:2]
+    pictures = [item.load() for item in items]
+    edits = [small.blurred(each.source) for each in pictures]
+    scores = bench.score(judge, items, pictures, edits)
+    a, b = stacked([each.source for each in pictures]), stacked(edits)
+    of_levels = deepcopy(judge.structure)
+    of_levels.mean /= 255
+    of_levels.std /= 255
+    expected = structure_distance(of_levels, a, b)
+    assert scores["structure_distance"] == pytest.approx(expected.tolist(), rel=1e-3)
+    assert scores["structure"] == structure_distance(judge.structure, a, b).tolist()
+    assert scores["structure_distance"] != pytest.approx(scores["structure"], rel=0.05)
+
+
 def test_the_whole_picture_is_averaged_over_where_ours_takes_the_area(bench, judge):
     item = bench.items[0]
     pictures = item.load()
@@ -103,7 +121,7 @@ def test_another_file_is_another_benchmark(tmp_path):
     assert PieBench(small.layout(tmp_path, more={"original_prompt": "a"})).identity != first
 
 
-@pytest.mark.parametrize("text", [None, "not json", "[1, 2]", '{"a": 1}'])
+@pytest.mark.parametrize("text", [None, "not json", "[1, 2]", "3"])
 def test_folders_in_another_layout_are_refused(tmp_path, text):
     if text is not None:
         (tmp_path / MAPPING).write_text(text)
@@ -117,7 +135,11 @@ def test_folders_in_another_layout_are_refused(tmp_path, text):
         ({"image_path": "../../secret.png"}, "inside annotation_images"),
         ({"image_path": "/etc/passwd"}, "inside annotation_images"),
         ({"image_path": "0_some_edits/nothing.jpg"}, "does not exist"),
-        ({"mask": "all"}, "a mask"),
+        ({"image_path": "0_some\0edits.jpg"}, "edit bad: its image_path must be text"),
+        ({"image_path": 3}, "edit bad: its image_path must be text"),
+        ({"editing_prompt": "a \ud800"}, "edit bad: its editing_prompt must be text"),
+        ({"original_prompt": None}, "edit bad: its original_prompt must be text"),
+        ({"mask": "all"}, "its mask must be a list"),
         ({"mask": [0, 1, 2]}, "edit bad: its mask"),
         ({"mask": [10**9, 1]}, "begins at pixel"),
     ],
@@ -130,9 +152,35 @@ def test_a_bad_entry_is_that_edit_s_own_failure(tmp_path, change, message):
         items[3].load()
 
 
-def test_names_that_are_no_file_names_are_refused(tmp_path):
-    small.layout(tmp_path)
-    table = json.loads((tmp_path / MAPPING).read_text())
-    (tmp_path / MAPPING).write_text(json.dumps({"../x": table["000000000000"]}))
-    with pytest.raises(BadInput, match="names are letters"):
-        PieBench(tmp_path)
+@pytest.mark.parametrize("entry", [3, None, "text", [["image_path", "a.jpg"]]])
+def test_an_entry_that_is_no_object_is_that_edit_s_own_failure(tmp_path, entry):
+    items = PieBench(small.layout(tmp_path, bad=entry)).items
+    assert [item.name for item in items][2:] == ["111000000002", "bad"]
+    assert items[3].stamp == ""
+    with pytest.raises(BadInput, match="edit bad: it must be a JSON object"):
+        items[3].load()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "n" * 260, "ü" * 150, "\ud800"])
+def test_a_name_that_is_no_file_s_is_that_edit_s_own_failure(tmp_path, name):
+    good = small.entry("000000000000", 0, "a", "b", square())
+    items = PieBench(small.layout(tmp_path, **{name: good})).items
+    assert len(items) == 4
+    items[3].name.encode()
+    with pytest.raises(BadInput, match="its name must be letters"):
+        items[3].load()
+
+
+def test_a_replaced_picture_has_another_stamp_and_one_that_is_gone_has_none(bench, tmp_path):
+    def stamps():
+        return [item.stamp for item in PieBench(tmp_path).items]
+
+    first = [item.stamp for item in bench.items]
+    assert len(set(first)) == 3
+    assert stamps() == first
+    pictures = sorted((tmp_path / IMAGES).rglob("*.jpg"))
+    pictures[0].write_bytes(pictures[1].read_bytes())
+    second = stamps()
+    assert [a == b for a, b in zip(first, second, strict=True)] == [False, True, True]
+    pictures[2].unlink()
+    assert stamps() == [second[0], first[1], ""]

@@ -1,5 +1,6 @@
 """The runner: resumes, survives bad items, costs and results as of single edits."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from sfumato.bench import editors, runner
 from sfumato.bench.journal import NAME, Journal
+from sfumato.bench.piebench import PieBench
 from sfumato.bench.runner import Runner, limited, picture_path
 from sfumato.bench.settings import UNCHANGED, Setting, resolved
 from sfumato.bench.summary import COSTS, summarise
@@ -94,6 +96,29 @@ def test_a_second_run_does_only_what_is_missing(start, model, bench, monkeypatch
     assert made == ["000000000000", "111000000001", "111000000002"]
     start(resolved(replace(OURS, params={**OURS.params, "strength": 2.5}), model))
     assert len(made) == 6
+
+
+def test_an_edit_of_a_replaced_picture_is_made_again(start, model, tmp_path):
+    """With a record that does not say of which picture it is, nothing is known, and it stays."""
+    setting = resolved(Setting(UNCHANGED, UNCHANGED), model)
+
+    def run():
+        return start(setting, items=PieBench(tmp_path / "pie").items)
+
+    def replaced(seed):
+        small.tiny_picture(small.SIDE, small.SIDE, seed=seed).save(pictures[1], quality=95)
+
+    first, pictures = run(), sorted((tmp_path / "pie").rglob("*.jpg"))
+    replaced(7)
+    second = run()
+    assert [a["stamp"] == b["stamp"] for a, b in zip(first, second, strict=True)] == [True, False, True]
+    shown = picture_path(tmp_path / "out", setting.key, "111000000001")
+    assert np.array_equal(np.asarray(Image.open(shown)), np.asarray(Image.open(pictures[1])))
+    journal = tmp_path / "out" / NAME
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    journal.write_text("".join(json.dumps({k: v for k, v in each.items() if k != "stamp"}) + "\n" for each in lines))
+    replaced(8)
+    assert not any("stamp" in each for each in run())
 
 
 def test_stopped_in_the_middle_it_goes_on(start, model, monkeypatch):
