@@ -1,6 +1,9 @@
-"""Edits of one size, judged together."""
+"""Edits of one size, judged together, and who the judge is."""
 
+import json
 from collections.abc import Sequence
+from hashlib import sha256
+from itertools import chain
 
 import numpy as np
 import torch
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from sfumato.bench.items import Item, Pictures, Scores
 from sfumato.metrics import Judge
+from sfumato.models.fingerprint import add_tensor
 
 
 def stacked(pixels: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -36,3 +40,22 @@ def judged(
         target_texts=[item.target_text for item in items],
     )
     return {name: values.tolist() for name, values in found.items()}
+
+
+def judge_fingerprint(judge: Judge) -> str:
+    """SHA-256 over all that the numbers of a judge depend on, in hexadecimal.
+
+    Weights; buffers too, which hold LPIPS's learned weights and the statistics of pictures; how pictures and texts are
+    made ready for the dual encoder.
+    """
+    digest = sha256()
+    networks = {"clip": judge.clip.model, "perceptual": judge.perceptual, "structure": judge.structure}
+    for part, network in networks.items():
+        for name, values in sorted(chain(network.named_parameters(), network.named_buffers())):
+            if values.is_floating_point():  # the others are positions and counters
+                add_tensor(digest, f"{part}.{name}", values)
+    tokenizer = json.loads(judge.clip.tokenizer.backend_tokenizer.to_str())
+    for state_of_last_call in ("padding", "truncation"):
+        tokenizer.pop(state_of_last_call, None)
+    digest.update(f"{judge.clip.preprocessor} {json.dumps(tokenizer, sort_keys=True)}".encode())
+    return digest.hexdigest()

@@ -10,8 +10,9 @@ residual = true               # give back what the autoencoder loses (sfumato's 
 
 import hashlib
 import json
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from sfumato.api import Model
 from sfumato.api.arguments import resolve
 from sfumato.errors import BadInput
-from sfumato.methods.params import options_of
+from sfumato.methods.params import Params, options_of
 from sfumato.methods.registry import get_method, methods
 
 #: Pipelines of diffusers, and the parameters that each takes.
@@ -42,6 +43,7 @@ class Setting:
         params: all parameters of the method, the defaults too once it is resolved.
         seed: of all noise.
         residual: whether sfumato's methods give back what the autoencoder loses.
+        files: SHA-256 of the file that a parameter names, by the parameter's name; known once it is resolved.
     """
 
     name: str
@@ -49,11 +51,16 @@ class Setting:
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     residual: bool = True
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """Twelve letters for everything but the name: the results of other settings are not taken for its own."""
-        said = json.dumps([self.method, dict(self.params), self.seed, self.residual], sort_keys=True, default=str)
+        """Twelve letters for everything but the name: the results of other settings are not taken for its own.
+
+        Of a file its content counts, and not where it lies.
+        """
+        params = {**self.params, **self.files}
+        said = json.dumps([self.method, params, self.seed, self.residual], sort_keys=True, default=str)
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
@@ -93,6 +100,20 @@ def default_settings(model: Model) -> list[Setting]:
     return settings + [Setting(name, name) for name in (PIPELINES if is_pipeline(model.folder) else ())]
 
 
+def compared(settings: Sequence[Setting], model: Model) -> list[Setting]:
+    """All of them resolved.
+
+    Raises:
+        BadInput: as `resolved`; or two of them are the same but for their names.
+    """
+    named: dict[str, Setting] = {}
+    for setting in (resolved(each, model) for each in settings):
+        other = named.setdefault(setting.key, setting)
+        if other is not setting:
+            raise BadInput(f"rows {other.name!r} and {setting.name!r} are one setting under two names: leave one out.")
+    return list(named.values())
+
+
 def resolved(setting: Setting, model: Model) -> Setting:
     """The same with every parameter filled in and checked.
 
@@ -115,12 +136,20 @@ def resolved(setting: Setting, model: Model) -> Setting:
         )
     except BadInput as error:
         raise BadInput(f"row {setting.name!r}: {error}") from error
-    return replace(setting, params=asdict(params))
+    return replace(setting, params=asdict(params), files=_files(params))
 
 
 def is_pipeline(folder: Path | None) -> bool:
     """Whether diffusers' Stable Diffusion pipelines can open a model's folder."""
     return folder is not None and all((folder / part).is_dir() for part in _PARTS)
+
+
+def _files(params: Params) -> dict[str, str]:
+    """SHA-256 of the files that free text among the parameters names: banks of sentences, saved directions."""
+    options = options_of(type(params)).items()
+    named = {name: getattr(params, name) for name, each in options if each.type is str and not each.metadata["choices"]}
+    there = {name: Path(path) for name, path in named.items() if os.path.isfile(path)}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in there.items()}
 
 
 def _setting(row: dict[str, Any], path: Path) -> Setting:
@@ -131,6 +160,8 @@ def _setting(row: dict[str, Any], path: Path) -> Setting:
         raise BadInput(f"every [[row]] of {path} needs a name and a method, as text.")
     if isinstance(seed, bool) or not isinstance(seed, int) or not isinstance(residual, bool):
         raise BadInput(f"row {name!r}: seed must be a whole number, and residual true or false.")
+    if not -(2**63) <= seed < 2**63:
+        raise BadInput(f"row {name!r}: seed must lie between -2^63 and 2^63 - 1, not {seed}.")
     known = [*methods(), *PIPELINES, UNCHANGED]
     if method not in known:
         raise BadInput(f"row {name!r}: there is no method {method!r}; choose one of {', '.join(known)}.")

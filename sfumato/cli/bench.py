@@ -10,6 +10,7 @@ from sfumato.cli.metrics import add_judge, load_judge
 from sfumato.cli.parser import CommandParser, suggestion, whole
 from sfumato.cli.report import print_json, print_table, shown
 from sfumato.errors import BadInput
+from sfumato.files import printable
 
 if TYPE_CHECKING:
     from sfumato.api import Model
@@ -44,17 +45,22 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> int:
     """Run what is not done yet, write the report, print the means. Returns 1 where an edit failed."""
+    from sfumato.cli.quiet import quiet_libraries
+
+    quiet_libraries()  # before the first of them is imported, which already remarks on what it lacks
+    from sfumato.api.report import made_with
     from sfumato.bench.journal import Journal
     from sfumato.bench.runner import Runner
-    from sfumato.bench.settings import default_settings, read_settings, resolved
+    from sfumato.bench.settings import compared, default_settings, read_settings
 
     benchmark = _benchmark(arguments)
     items = _items(benchmark, arguments)
     rows = None if arguments.rows is None else read_settings(arguments.rows)
     model = load_model(arguments)
-    settings = [resolved(each, model) for each in rows or default_settings(model)]
+    settings = compared(rows or default_settings(model), model)
     judge = load_judge(arguments, str(model.network.device))
-    with Journal(arguments.out, _about(benchmark, model, judge)) as journal:
+    beside = {"made_with": made_with(model.network)}
+    with Journal(arguments.out, _about(benchmark, model, judge), beside) as journal:
         return _run(
             Runner(benchmark, items, model, judge, journal, arguments.out, arguments.batch), settings, arguments
         )
@@ -92,6 +98,8 @@ def _items(benchmark: "Benchmark", arguments: Namespace) -> "list[Item]":
 def _chosen(benchmark: "Benchmark", name: str, wanted: Sequence[str] | None) -> list[str]:
     """The kinds or splits that are wanted, all of them by default."""
     known = list(dict.fromkeys(getattr(item, name) for item in benchmark.items))
+    if wanted and not any(known):
+        raise BadInput(f"{benchmark.name} has no {name}s: leave --{name}s out.")
     for each in wanted or ():
         if each not in known:
             raise BadInput(f"{benchmark.name} has no {name} {each!r}{suggestion(each, known)}")
@@ -100,13 +108,12 @@ def _chosen(benchmark: "Benchmark", name: str, wanted: Sequence[str] | None) -> 
 
 def _about(benchmark: "Benchmark", model: "Model", judge: "Judge") -> dict[str, str]:
     """What all results in one folder share."""
-    from sfumato.models.fingerprint import fingerprint
+    from sfumato.bench.judging import judge_fingerprint
 
-    looks = {"clip": judge.clip.model, "structure": judge.structure, "perceptual": judge.perceptual}
     return {
         "benchmark": benchmark.identity,
         "model": model.network.fingerprint(),
-        "judge": fingerprint(looks, model.network.schedule),
+        "judge": judge_fingerprint(judge),
     }
 
 
@@ -120,7 +127,7 @@ def _run(runner: "Runner", settings: "Sequence[Setting]", arguments: Namespace) 
         records = runner.run(settings, show)
     benchmark, items, folder = runner.benchmark, runner.items, arguments.out
     lines = summarise(settings, items, records)
-    title = f"{benchmark.name}, {shareable(arguments.model)}"
+    title = f"{benchmark.name}, {printable(shareable(arguments.model))}"
     about = f"{len(items)} edits ({benchmark.identity}); device {runner.model.network.device}."
     written = [
         write_parquet(folder, settings, items, records, benchmark.metrics),
@@ -149,3 +156,8 @@ def _print(lines: "Sequence[Line]", benchmark: "Benchmark") -> None:
             numbers = ["-" if value != value else shown(value) for value in means]
             rows.append([line.setting.name, str(line.finished), str(line.failed), *numbers])
     print_table(rows)
+    for line in lines:
+        if line.group == ALL and line.compared < line.finished:
+            edits = line.finished + line.failed
+            print(f"means are over the edits that all settings finished: {line.compared} of {edits}")
+            break

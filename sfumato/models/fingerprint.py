@@ -17,8 +17,8 @@ def fingerprint(networks: Mapping[str, nn.Module], schedule: Schedule) -> str:
     digest = hashlib.sha256()
     for part in sorted(networks):
         for name, weight in sorted(networks[part].state_dict().items()):
-            _add(digest, f"{part}.{name}", weight)
-    _add(digest, f"schedule {schedule.prediction_type} {schedule.final_alpha_cumprod}", schedule.alphas_cumprod)
+            add_tensor(digest, f"{part}.{name}", weight)
+    add_tensor(digest, f"schedule {schedule.prediction_type} {schedule.final_alpha_cumprod}", schedule.alphas_cumprod)
     return digest.hexdigest()
 
 
@@ -32,7 +32,8 @@ def revision(networks: Mapping[str, nn.Module]) -> tuple[tuple[int, int, int, to
     return tuple((id(weight), weight._version, weight.data_ptr(), weight.dtype) for weight in weights)
 
 
-def _add(digest: "hashlib._Hash", name: str, values: Tensor) -> None:
+def add_tensor(digest: "hashlib._Hash", name: str, values: Tensor) -> None:
+    """Name, type, shape and values of a tensor into a digest."""
     digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
     # viewed as bytes, because numpy knows no bfloat16
     flat = values.detach().cpu().contiguous().reshape(-1)

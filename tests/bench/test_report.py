@@ -9,9 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from sfumato.bench.items import Item
+from sfumato.bench.piebench import PieBench
 from sfumato.bench.report import write_page, write_parquet
-from sfumato.bench.settings import resolved
-from sfumato.bench.summary import COSTS, IDENTICAL, mean, summarise
+from sfumato.bench.runner import picture_path
+from sfumato.bench.settings import UNCHANGED, Setting, resolved
+from sfumato.bench.summary import COSTS, IDENTICAL, as_json, mean, summarise
+from tests.bench import small
 from tests.bench.small import OURS, SDEDIT, broken
 
 
@@ -19,6 +23,34 @@ def test_means_leave_out_what_has_no_value():
     assert mean([1.0, float("nan"), 3.0]) == 2
     assert mean([float("inf"), 50.0]) == (IDENTICAL + 50) / 2
     assert np.isnan(mean([float("nan")]))
+
+
+def record(setting, item, value=None):
+    done = {"scores": {"mse": value}, **dict.fromkeys(COSTS, 1.0)}
+    return {"setting": setting.key, "item": item, **({"error": "lost"} if value is None else done)}
+
+
+def test_means_of_all_settings_are_over_the_edits_that_all_of_them_finished():
+    """The hardest edit fails in one row: it must not look better for that. What finished nothing takes nothing."""
+    kinds = {"1": "x", "2": "x", "3": "y"}
+    items = [Item(name, kind, "", "", "", broken().load) for name, kind in kinds.items()]
+    whole, part, none = settings = [Setting(name, name) for name in ("whole", "part", "none")]
+    records = [record(whole, "1", 1.0), record(whole, "2", 3.0), record(whole, "3", 8.0)]
+    records += [record(part, "1", 2.0), record(part, "2"), record(part, "3")]
+    records += [record(none, item) for item in kinds]
+    lines = {(line.setting.name, line.group): line for line in summarise(settings, items, records)}
+
+    def said(setting, group):
+        line = lines[setting, group]
+        return line.finished, line.failed, line.compared, line.means.get("mse")
+
+    assert said("whole", "all") == (3, 0, 1, 1.0)
+    assert said("part", "all") == (1, 2, 1, 2.0)
+    assert said("none", "all") == (0, 3, 0, None)
+    assert said("whole", "x") == (2, 0, 1, 1.0)
+    assert said("whole", "y") == (1, 0, 1, 8.0)
+    assert said("part", "y") == (0, 1, 0, None)
+    assert as_json(lines.values())[0]["compared"] == 1
 
 
 class Page(HTMLParser):
@@ -73,6 +105,33 @@ def test_the_reports(start, model, bench, tmp_path):
     assert "the disk is on fire" in text
     heads = sum(tag == "button" for tag, _ in read.tags)
     measured = {name for line in lines for name in line.means}
-    assert heads == 2 * 4 + 2 * len(measured)
+    assert heads == 5 + 4 + 2 * len(measured)
     values = [attrs["data-v"] for tag, attrs in read.tags if tag == "td" and "data-v" in attrs]
     assert all(value == "" or np.isfinite(float(value)) or value == "Infinity" for value in values)
+
+
+def test_bad_items_are_marks_in_the_reports_and_not_their_end(start, model, bench, tmp_path):
+    """Zero bytes, halves of characters, messages with either, damaged files: all other results are shown."""
+    good, odd = small.entry("000000000000", 0, "a", "b", small.square()), "\ud800"
+    bad = {"zero": good | {"image_path": "a\0b"}, "half": good | {"editing_prompt": odd}, odd: good}
+    items = [*PieBench(small.layout(tmp_path / "pie", **bad)).items, small.broken("told", ValueError(odd))]
+    setting, out = resolved(Setting(UNCHANGED, UNCHANGED), model), tmp_path / "out"
+    records = start(setting, items=items)
+    picture_path(out, setting.key, items[0].name).write_bytes(b"no picture")
+    assert ["error" in each for each in records] == [False] * 3 + [True] * 4
+    write_parquet(out, [setting], items, records, bench.metrics)
+    lines = summarise([setting], items, records)
+    page = write_page(out, "title", "about", [setting], items, records, lines, bench).read_text(encoding="utf-8")
+    assert page.count("the picture cannot be read") == 1 + 4
+    assert page.count("background-image: url(") == 2 * 3
+    assert "its editing_prompt must be text" in page
+
+
+def test_pictures_of_the_page_keep_their_shape(start, model, bench, tmp_path):
+    setting, out = resolved(Setting(UNCHANGED, UNCHANGED), model), tmp_path / "out"
+    records = start(setting, items=bench.items[:1])
+    lines = summarise([setting], bench.items[:1], records)
+    page = write_page(out, "title", "about", [setting], bench.items[:1], records, lines, bench).read_text()
+    (rule,) = re.findall(r"^\.t \{(.*)\}$", page, re.MULTILINE)
+    assert "object-fit: contain;" in rule  # of results, which are <img>
+    assert "center / contain no-repeat" in rule  # of sources, which are backgrounds

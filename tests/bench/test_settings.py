@@ -1,11 +1,21 @@
 """Rows of a benchmark: files, defaults, keys, refusals."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
 
 import sfumato
-from sfumato.bench.settings import PIPELINES, UNCHANGED, Setting, default_settings, read_settings, resolved
+from sfumato.bench.settings import (
+    PIPELINES,
+    UNCHANGED,
+    Setting,
+    compared,
+    default_settings,
+    read_settings,
+    resolved,
+)
 from sfumato.errors import BadInput
 from sfumato.methods.registry import methods
 from tests.bench.small import OURS, SDEDIT
@@ -34,6 +44,38 @@ def test_the_key_stands_for_everything_but_the_name():
     assert len({each.key for each in (OURS, *others)}) == 5
 
 
+def test_keys_of_settings_without_files_stay_what_they_are(model):
+    """Journals hold them: SHA-256 of the JSON of method, all parameters, seed and residual."""
+    setting = resolved(OURS, model)
+    said = json.dumps([setting.method, dict(setting.params), 0, True], sort_keys=True)
+    assert setting.key == hashlib.sha256(said.encode()).hexdigest()[:12]
+    assert Setting(UNCHANGED, UNCHANGED).key == "84296155c773"
+
+
+def test_of_a_file_the_content_counts_and_not_its_place(model, tmp_path):
+    bank, copy, other = (tmp_path / f"{name}.txt" for name in ("bank", "copy", "other"))
+    bank.write_text("a cat\na small cat\n")
+    copy.write_text(bank.read_text())
+    other.write_text("a dog\na small dog\n")
+
+    def key(source):
+        params = {"steps": 3, "source_bank": str(source), "target_bank": str(other)}
+        return resolved(Setting("banks", "pix2pix-zero", params), model).key
+
+    first = key(bank)
+    assert key(copy) == first
+    assert key(other) != first
+    bank.write_text("a cow\na small cow\n")
+    assert key(bank) != first
+
+
+def test_one_setting_under_two_names_is_refused(model):
+    twice = [OURS, SDEDIT, replace(OURS, name="again", params={**OURS.params, "eta": 1.0})]
+    with pytest.raises(BadInput, match="rows 'ours' and 'again' are one setting under two names"):
+        compared(twice, model)
+    assert compared(twice[:2], model) == [resolved(each, model) for each in twice[:2]]
+
+
 def test_by_default_all_methods_that_follow_prompts_over_all_inversions_and_diffusers(model):
     settings = default_settings(model)
     by_text = {name for name, method in methods().items() if "condition" in method.handles}
@@ -53,6 +95,7 @@ def test_by_default_all_methods_that_follow_prompts_over_all_inversions_and_diff
         ('[[row]]\nname = "a"', "a name and a method"),
         ('[[row]]\nname = "a"\nmethod = "magic"', "no method 'magic'"),
         ('[[row]]\nname = "a"\nmethod = "ddim"\nseed = "x"', "seed"),
+        ('[[row]]\nname = "a"\nmethod = "ddim"\nseed = 100000000000000000000', "seed must lie between"),
         ('[[row]]\nname = "a"\nmethod = "ddim"\n[[row]]\nname = "a"\nmethod = "ddim"', "two rows called 'a'"),
     ],
 )

@@ -1,12 +1,16 @@
 """`sfumato bench` as typed, on a tiny copy of PIE-Bench's layout and a tiny model."""
 
 import json
+import subprocess
+import sys
 from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
 
+from sfumato import __version__
 from sfumato.bench.items import Item, Pictures
+from sfumato.bench.piebench import PieBench
 from sfumato.cli.bench import _items
 from sfumato.errors import BadInput
 from tests.bench import small
@@ -64,6 +68,22 @@ def test_a_failed_edit_is_said_and_the_code_is_1(typed, folder):
     assert run.code == 1
     assert "2 edits failed, the first, 000000000000, with: " in run.out
     assert "gone.jpg does not exist" in run.out
+    assert "means are over" not in run.out  # every row lost the same edit
+
+
+def test_where_rows_finished_different_edits_the_means_say_over_which_they_are(typed, folder):
+    table = json.loads((folder / "pie/mapping_file.json").read_text())
+    (folder / "rows.toml").write_text("[[row]]".join(ROWS.split("[[row]]")[:2]))
+    typed("--limit", 2)
+    table["000000000000"]["image_path"] = "gone.jpg"
+    (folder / "pie/mapping_file.json").write_text(json.dumps(table))
+    journal = (folder / "out/journal.jsonl").read_text().splitlines()
+    about = json.loads(journal[0]) | {"benchmark": PieBench(folder / "pie").identity}
+    (folder / "out/journal.jsonl").write_text("\n".join([json.dumps(about), *journal[1:], ""]))
+    (folder / "rows.toml").write_text(ROWS)
+    run = typed("--limit", 2)
+    assert run.code == 1
+    assert "means are over the edits that all settings finished: 1 of 2" in run.out
 
 
 def test_kinds(typed):
@@ -72,7 +92,7 @@ def test_kinds(typed):
 
 
 def test_splits(typed):
-    assert "no split 'tests'" in typed("--splits", "tests").refused()
+    assert "piebench has no splits: leave --splits out" in typed("--splits", "test").refused()
     edits = [
         Item(f"{kind}-{split}", kind, split, "", "", Pictures) for kind in ("hair", "tone") for split in ("a", "b")
     ]
@@ -84,6 +104,8 @@ def test_splits(typed):
     assert chosen() == ["hair-a", "tone-a", "hair-b"]
     assert chosen(splits=["a"]) == ["hair-a", "tone-a"]
     assert chosen(kinds=["hair"], splits=["b"]) == ["hair-b"]
+    with pytest.raises(BadInput, match="pairs has no split 'c'; choose from a, b"):
+        chosen(splits=["c"])
     with pytest.raises(BadInput, match="no edit is of the kinds tone and of the splits b together"):
         chosen(kinds=["tone"], splits=["b"])
 
@@ -93,6 +115,40 @@ def test_another_model_needs_another_folder(typed, tiny_sd2_folder):
     run = typed("--limit", 1, "--model", tiny_sd2_folder)
     assert run.code == 2
     assert "another model" in run.err
+
+
+def test_one_setting_under_two_names(typed, folder):
+    (folder / "rows.toml").write_text(ROWS + ROWS.replace("few steps", "again").replace("img2img", "other", 1))
+    assert "rows 'few steps' and 'again' are one setting" in typed().refused()
+
+
+def test_the_journal_says_what_the_results_were_made_with(typed, folder):
+    typed("--limit", 1)
+    first = json.loads((folder / "out/journal.jsonl").read_text().splitlines()[0])
+    assert first["made_with"]["device"] == "cpu"
+    assert first["made_with"]["versions"]["sfumato"] == __version__
+
+
+def test_another_judge_needs_another_folder(typed, folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    save_clip(other)
+    config = json.loads((other / "preprocessor_config.json").read_text())
+    typed("--limit", 1)
+    typed("--limit", 1, "--structure", other)
+    (other / "preprocessor_config.json").write_text(json.dumps(config | {"image_std": [0.4, 0.4, 0.4]}))
+    run = typed("--limit", 1, "--structure", other)
+    assert run.code == 2
+    assert "another judge" in run.err
+
+
+def test_libraries_say_nothing_of_what_they_lack(tmp_path):
+    """They do when they are imported, so this needs a process of its own."""
+    words = ["bench", "piebench", "--data", ".", "--out", "out"]
+    code = f"import sys; from sfumato.cli import main; sys.exit(main({words}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert run.returncode == 2
+    assert run.stderr.startswith("sfumato: . is not PIE-Bench")
+    assert len(run.stderr.splitlines()) == 1
 
 
 def test_mistakes_cost_one_sentence(sfumato, folder):

@@ -1,0 +1,83 @@
+"""Who the judge is: everything that its numbers depend on, and nothing else."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sfumato.bench.judging import judge_fingerprint
+from sfumato.metrics import Judge
+from sfumato.metrics.convnets import alexnet
+from tests import tiny
+from tests.metrics.test_text import save_clip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A dual encoder, and an AlexNet with learned weights."""
+    clip, alex = tmp_path_factory.mktemp("clip"), tmp_path_factory.mktemp("alex")
+    save_clip(clip)
+    with tiny.seeded(1):
+        save_file(alexnet().state_dict(), alex / "model.safetensors")
+    save_learned(alex, 0.5)
+    return clip, alex
+
+
+def save_learned(folder, value):
+    channels = (64, 192, 384, 256, 256)
+    weights = {f"lin{n}.model.1.weight": torch.full((1, c, 1, 1), value) for n, c in enumerate(channels)}
+    save_file(weights, folder / "lpips.safetensors")
+
+
+def of(folders):
+    clip, alex = folders
+    return judge_fingerprint(Judge.load(clip, perceptual=alex))
+
+
+def test_the_same_however_often_and_after_use(folders):
+    judge = Judge.load(folders[0], perceptual=folders[1])
+    first = judge_fingerprint(judge)
+    judge.clip.text_features(["a cat", "a dog on a mat"])
+    assert judge_fingerprint(judge) == first == of(folders)
+    assert judge_fingerprint(Judge.load(folders[0])) != first
+
+
+def exchanged(config):
+    """Two letters of the vocabulary for one another."""
+    vocabulary = config["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    return config
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("preprocessor_config.json", lambda config: config | {"image_mean": [0.4, 0.5, 0.5]}),
+        ("preprocessor_config.json", lambda config: config | {"size": {"shortest_edge": 20}}),
+        ("tokenizer.json", exchanged),
+    ],
+)
+def test_another_way_to_look_or_to_read_is_another_judge(folders, file, change):
+    path, first = folders[0] / file, of(folders)
+    before = path.read_text()
+    path.write_text(json.dumps(change(json.loads(before))))
+    try:
+        assert of(folders) != first
+    finally:
+        path.write_text(before)
+    assert of(folders) == first
+
+
+def test_other_learned_weights_of_lpips_are_another_judge(folders):
+    first = of(folders)
+    save_learned(folders[1], 0.6)
+    assert of(folders) != first
+
+
+@pytest.mark.parametrize("part", ["mean", "std"])
+def test_other_statistics_of_pictures_are_another_judge(folders, part):
+    judge = Judge.load(*folders[:1])
+    first = judge_fingerprint(judge)
+    getattr(judge.structure, part).mul_(1.1)
+    assert judge_fingerprint(judge) != first
