@@ -188,6 +188,26 @@ def test_pictures_that_are_missing_are_named(corpus, tmp_path):
         PairBenchmark(corpus, 32)
 
 
+def test_another_picture_box_or_name_in_the_corpus_is_another_stamp(corpus):
+    def stamps():
+        return [item.stamp for item in PairBenchmark(corpus, 32).items]
+
+    def changed(**columns):
+        rows = pq.read_table(corpus / "table.parquet").to_pylist()
+        pq.write_table(pa.Table.from_pylist([*rows[:2], rows[2] | columns]), corpus / "table.parquet")
+
+    found = [stamps()]
+    Image.new("RGBA", (128, 128), "green").save(corpus / "images/twemoji/plain.png")
+    found.append(stamps())
+    changed(bbox=[1, 2, 30, 40])
+    found.append(stamps())
+    changed(name="other")
+    found.append(stamps())
+    first, second = zip(*found, strict=True)
+    assert len(set(first)) == 1
+    assert len(set(second)) == 4
+
+
 def test_scores_are_against_the_true_target_and_the_true_region(corpus, tmp_path_factory):
     benchmark = PairBenchmark(corpus, small.SIDE)
     item = benchmark.items[0]

@@ -141,8 +141,10 @@ def test_another_judge_needs_another_folder(typed, folder, tmp_path_factory):
     assert "another judge" in run.err
 
 
-def test_libraries_say_nothing_of_what_they_lack(tmp_path):
+def test_libraries_say_nothing_of_what_they_lack(tmp_path, monkeypatch):
     """They do when they are imported, so this needs a process of its own."""
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):  # which commands leave behind in this one
+        monkeypatch.delenv(name, raising=False)
     words = ["bench", "piebench", "--data", ".", "--out", "out"]
     code = f"import sys; from sfumato.cli import main; sys.exit(main({words}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
