@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfumato.api.inverted import Inverted
-from sfumato.api.sweep import Trial, least_change, measured
+from sfumato.api.trial import Trial, least_change, measured
 from sfumato.errors import BadInput
 from sfumato.images import Picture, to_tensor
 from sfumato.methods.params import options_of

@@ -28,7 +28,7 @@ from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
     from sfumato.api import Model
-    from sfumato.api.sweep import Trial
+    from sfumato.api.trial import Trial
     from sfumato.images import Picture
     from sfumato.methods.registry import Method
 

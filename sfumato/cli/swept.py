@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sfumato.api.sweep import Trial
+    from sfumato.api.trial import Trial
     from sfumato.images import Picture
 
 LONGEST, SHORTEST = 512, 128
@@ -112,7 +112,7 @@ class SweptFolder:
         import csv
         import io
 
-        from sfumato.api.sweep import pareto
+        from sfumato.api.trial import pareto
         from sfumato.files import write_text
         from sfumato.images import write_image
 

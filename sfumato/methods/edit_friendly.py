@@ -31,7 +31,7 @@ class EditFriendlyParams(Params):
     source_strength: float = option(3.5, "guidance strength of the source prompt", stage="invert", low=0, high=100)
     exact: bool = option(
         False,
-        "one timestep at a time, as the replay: brings x_0 back to one rounding; slower",
+        "one timestep at a time, as the replay: x_0 to one rounding; slower",
         stage="invert",
     )
     skip: int = option(

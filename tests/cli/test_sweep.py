@@ -12,7 +12,8 @@ from PIL import Image
 
 import sfumato as library
 from sfumato.api.result import Result
-from sfumato.api.sweep import Trial, least_change, measured, pareto, sweep
+from sfumato.api.sweep import sweep
+from sfumato.api.trial import Trial, least_change, measured, pareto
 from sfumato.errors import BadInput
 from sfumato.images import read_image
 from sfumato.models.diffusion_model import DiffusionModel
