@@ -50,7 +50,7 @@ def write_bytes(path: Named, content: bytes | memoryview, *, sync: bool = True) 
         beside = target.with_name(_PARTIAL.format(secrets.token_hex(8)))
         try:
             with open(beside, "xb") as file:
-                _hold(file.fileno())
+                hold(file.fileno())
                 file.write(content)
                 file.flush()
                 if sync:
@@ -84,7 +84,7 @@ def remove_partial(folder: Path) -> None:
     for partial in folder.rglob(_PARTIAL.format("*")):
         with suppress(FileNotFoundError), open(partial, "rb") as file:
             try:
-                _hold(file.fileno())
+                hold(file.fileno())
             except BlockingIOError:
                 continue
             partial.unlink()
@@ -139,11 +139,15 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _hold(descriptor: int) -> None:
-    """Mark a file as being written; the mark goes with the process. Raises BlockingIOError where another holds it."""
+def hold(descriptor: int) -> None:
+    """Mark a file as being written; the mark goes with the process. On a file system without locks nothing is marked.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:  # a file system without locks
+    except OSError as error:
         if isinstance(error, BlockingIOError):
             raise
 

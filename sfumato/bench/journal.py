@@ -1,6 +1,5 @@
 """What a benchmark has done so far: a file of lines, one for each finished edit, that survives a kill at any moment."""
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import BadInput
+from sfumato.files import hold
 
 NAME = "journal.jsonl"
 Record = dict[str, Any]
@@ -35,12 +35,10 @@ class Journal:
         except OSError as error:
             raise BadInput(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
         try:
-            fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(self._file.fileno())
         except BlockingIOError as error:
             self._file.close()
             raise BadInput(f"another run is writing to {folder}: wait for it, or choose another --out.") from error
-        except OSError:  # a file system without locks
-            pass
         try:
             self.records = self._read(folder, dict(about), dict(beside or {}))
         except BaseException:

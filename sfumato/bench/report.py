@@ -9,14 +9,14 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from string import Template
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.bench.items import Benchmark, Item, Pictures
+from sfumato.bench.items import Benchmark, Item
 from sfumato.bench.journal import Record
 from sfumato.bench.runner import picture_path
 from sfumato.bench.settings import Setting
@@ -28,6 +28,8 @@ PARQUET, PAGE = "results.parquet", "report.html"
 #: Longest side in pixels of the pictures in the page.
 THUMBNAIL = 128
 _UNREADABLE = '<td class="error">the picture cannot be read</td>'
+#: A rule of the page's style for each picture of an edit, by the picture's letter.
+Rules: TypeAlias = dict[str, str]
 ARROW = {"higher": "↑", "lower": "↓"}
 
 
@@ -97,12 +99,12 @@ def write_page(
     known = {**{name: benchmark.metrics[name] for name in benchmark.headline}, **COSTS, **benchmark.metrics}
     measured = {name: each for name, each in known.items() if any(name in line.means for line in lines)}
     place = {item.name: n for n, item in enumerate(items)}
-    found = [_pictures(item) for item in items]
+    found = [_drawn(n, item) for n, item in enumerate(items)]
     page = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
         about=f"<p>{escape(about)}</p>",
         identical=f"{IDENTICAL:g}",
-        pictures="\n".join(_style(n, each) for n, each in enumerate(found) if each is not None),
+        pictures="\n".join(rule for rules in found for rule in rules.values()),
         means=_means(lines, measured),
         edits=_edits(folder, settings, items, records, measured, place, found),
     )
@@ -128,7 +130,7 @@ def _edits(
     records: Sequence[Record],
     measured: Mapping[str, Metric],
     place: Mapping[str, int],
-    found: Sequence[Pictures | None],
+    found: Sequence[Rules],
 ) -> str:
     named = {setting.key: setting.name for setting in settings}
     head = [_head(name) for name in ("setting", "kind", "split", "edit")]
@@ -137,16 +139,16 @@ def _edits(
     rows = []
     for record in records:
         n = place[record["item"]]
-        item, pictures = items[n], found[n]
+        item, rules = items[n], found[n]
         cells = [f"<td>{escape(word)}</td>" for word in (named[record["setting"]], item.kind, item.split)]
         cells.append(f'<td class="words">{escape(item.source_text)} → {escape(item.target_text)}</td>')
-        cells.append(_shown(f"s{n}", item.source_text) if pictures else _UNREADABLE)
+        cells.append(_shown("s", n, rules, item.source_text) if rules else _UNREADABLE)
         if "error" in record:
             cells.append(f'<td class="error">{escape(record["error"])}</td>')
         else:
             cells.append(_result(folder, record, item))
-        cells.append(_shown(f"g{n}" if pictures and pictures.target is not None else "", item.target_text))
-        cells.append(_shown(f"m{n}" if pictures and pictures.mask is not None else "", "the region that changes"))
+        cells.append(_shown("g", n, rules, item.target_text))
+        cells.append(_shown("m", n, rules, "the region that changes"))
         scores = {} if "error" in record else numbers(record)
         rows.append(cells + [_number(scores.get(name)) for name in measured])
     return _table("edits", head, rows)
@@ -176,10 +178,10 @@ def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _shown(style: str, text: str) -> str:
-    if not style:
+def _shown(letter: str, n: int, rules: Rules, text: str) -> str:
+    if letter not in rules:
         return "<td></td>"
-    return f'<td><span class="t {style}" role="img" title="{escape(text)}" aria-label="{escape(text)}"></span></td>'
+    return f'<td><span class="t {letter}{n}" role="img" title="{escape(text)}" aria-label="{escape(text)}"></span></td>'
 
 
 def _result(folder: Path, record: Record, item: Item) -> str:
@@ -191,16 +193,19 @@ def _result(folder: Path, record: Record, item: Item) -> str:
     return f'<td><img class="t" src="{address}" alt="{escape(item.target_text)}" loading="lazy"></td>'
 
 
-def _style(n: int, pictures: Pictures) -> str:
-    """Source, target and mask of an edit once for all settings."""
-    named: dict[str, NDArray[np.uint8] | None] = {"s": pictures.source, "g": pictures.target}
-    named["m"] = None if pictures.mask is None else (pictures.mask * np.uint8(255)).astype(np.uint8)
-    rules = (
-        f'.{letter}{n} {{ background-image: url("{_address(Image.fromarray(pixels).convert("RGB"))}"); }}'
-        for letter, pixels in named.items()
+def _drawn(n: int, item: Item) -> Rules:
+    """Source "s", target "g" and mask "m" of an edit, small, once for all settings; nothing where it cannot be read."""
+    try:
+        pictures = item.load()
+    except Exception:  # whatever that throws: the runner has told why
+        return {}
+    mask = None if pictures.mask is None else (pictures.mask * np.uint8(255)).astype(np.uint8)
+    drawn = {"s": pictures.source, "g": pictures.target, "m": mask}
+    return {
+        letter: f'.{letter}{n} {{ background-image: url("{_address(Image.fromarray(pixels).convert("RGB"))}"); }}'
+        for letter, pixels in drawn.items()
         if pixels is not None
-    )
-    return "\n".join(rules)
+    }
 
 
 def _address(picture: Image.Image) -> str:
@@ -209,11 +214,3 @@ def _address(picture: Image.Image) -> str:
     file = BytesIO()
     picture.save(file, "WEBP", quality=85)
     return f"data:image/webp;base64,{b64encode(file.getvalue()).decode('ascii')}"
-
-
-def _pictures(item: Item) -> Pictures | None:
-    """None for pictures that cannot be read, whatever that throws: the runner has told why."""
-    try:
-        return item.load()
-    except Exception:
-        return None

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.api import Model
+from sfumato.api.trial import JUDGED_PIXELS
 from sfumato.bench.editors import Editor, editor
 from sfumato.bench.items import Benchmark, Item, Pictures
 from sfumato.bench.journal import Journal, Record
@@ -19,8 +20,6 @@ from sfumato.files import write_bytes
 from sfumato.metrics import Judge
 
 BATCH = 16
-#: Most pixels that are judged at once: networks such as VGG keep maps of many channels at full size.
-JUDGED_PIXELS = 2**20
 #: Called with (done, total, what is being done).
 Show = Callable[[int, int, str], None]
 
