@@ -77,21 +77,24 @@ def measure(study: Study, out: Path) -> dict[str, Any]:
     numbers: dict[str, Any] = {"model": about_model(model), "environment": about_machine(model)}
     numbers |= {"size": asdict(study.size), "prompts": list(study.prompts)}
     say("local bases over time")
-    numbers["local"] = kept(study, out, "local", local.measure)
+    numbers["local"] = kept(study, out, "local", local.VERSION, local.measure)
     local.draw(out / "local.png", numbers["local"])
     say("edits along directions of every kind")
-    numbers["edits"] = kept(study, out, "edits", partial(edits.measure, sheet=out / "edits.png"))
+    numbers["edits"] = kept(study, out, "edits", edits.VERSION, partial(edits.measure, sheet=out / "edits.png"))
     say("edits at several timesteps")
-    numbers["timing"] = kept(study, out, "timing", partial(timing.measure, sheet=out / "timing.png"))
-    numbers["change"] = kept(study, out, "change", change.measure)
+    numbers["timing"] = kept(study, out, "timing", timing.VERSION, partial(timing.measure, sheet=out / "timing.png"))
+    numbers["change"] = kept(study, out, "change", change.VERSION, change.measure)
     change.draw(out / "change.png", numbers["change"])
     say("normalisation")
-    numbers["distortion"] = kept(study, out, "distortion", partial(distortion.measure, sheet=out / "distortion.png"))
+    version = distortion.VERSION
+    work = partial(distortion.measure, sheet=out / "distortion.png")
+    numbers["distortion"] = kept(study, out, "distortion", version, work)
     say("shooting")
-    numbers["curvature"] = kept(study, out, "curvature", partial(distortion.curvature, sheet=out / "curvature.png"))
+    work = partial(distortion.curvature, sheet=out / "curvature.png")
+    numbers["curvature"] = kept(study, out, "curvature", version, work)
     numbers["paths"] = walks.measure(study, out, say)
     walks.draw(out / "paths.png", numbers["paths"])
-    kept(study, out, "films", partial(walks.draw_films, path_of=out / "films.png"))
+    kept(study, out, "films", walks.VERSION, partial(walks.draw_films, path_of=out / "films.png"))
     return numbers
 
 

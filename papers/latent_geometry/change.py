@@ -12,6 +12,9 @@ from papers.latent_geometry.study import Study
 from sfumato.core.step import predict_x0
 from sfumato.geometry import local_basis, power_spectrum
 
+VERSION = 2
+"""Of what is measured: what another version has kept is measured again."""
+
 
 def measure(study: Study) -> dict[str, Any]:
     """The first direction at every time, both signs, without the normalisation, whose gain depends on t."""
@@ -34,7 +37,7 @@ def _at(study: Study, count: int, time: float) -> dict[str, Any]:
         "timestep": f.t,
         "frequency": spectrum.frequency.tolist(),
         "density": spectrum.density.mean(dim=0).tolist(),
-        "low_share": float(spectrum.share_below(LOW).mean()),
+        "low_share": spectrum.share_below(LOW).unflatten(0, (2, count)).mean(dim=0).tolist(),
     }
 
 

@@ -1,19 +1,20 @@
-"""The claims of the paper, each with what was measured and whether it holds."""
+"""The claims of the paper, each with what was measured and whether it holds.
+
+What is compared over samples holds where the paired difference, or the trend over t, is sure: see `sure`.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from papers.claim import Claim, as_sentence, claims_table
 from papers.latent_geometry.local import LEADING
+from papers.latent_geometry.sure import SURE, Estimate, Samples, difference, estimate, trend
 from papers.latent_geometry.walks import COLOURS
 
 ENDS = 0.1
 """Share of the segments at either end of a path that "the ends" means."""
-
-CLEAR = 0.05
-"""Share by which one number must exceed another to be called larger: less is no difference."""
 
 
 def judge(numbers: dict[str, Any]) -> list[Claim]:
@@ -34,21 +35,26 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     """The claims, a table of the kinds of directions and one of the paths."""
     edits, paths = numbers["edits"], numbers["paths"]
     names = list(next(iter(edits["kinds"].values())))
+    left = ", ".join(f"{kind} {value:.2g}" for kind, value in edits["left"].items())
     lines = [
         *claims_table(claims),
         "",
-        f"Edits at t = T of {edits['samples']} generated pictures, both signs, length {edits['gamma']:g}; cosines and",
-        "distances of the dual encoder's features.",
+        f"What is compared holds where it is larger by more than {SURE:g} standard errors over the samples.",
+        "",
+        f"Edits at t = T of {edits['samples']} generated pictures, both signs, each by {edits['distance']:g} in the",
+        f"latent without the normalisation (which of a length of {edits['gamma']:g} leaves: {left}); cosines and",
+        "distances of the dual encoder's features, means and standard errors over the pictures.",
         "",
         f"| directions | {' | '.join(names)} |",
         "| --- |" + " ---: |" * len(names),
     ]
     for kind, found in edits["kinds"].items():
-        lines.append(f"| {kind} | {' | '.join(f'{found[name]:.3f}' for name in names)} |")
+        cells = [f"{each.mean:.3f} ± {each.error:.3f}" for each in (estimate(found[name]) for name in names)]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
     lines += [
         "",
         f"Paths at t = T over {paths['pairs']} pairs; mean total length and its deviation between pairs (geodesics and",
-        "pictures are of the first pairs only).",
+        f"pictures are of the first {len(paths['same_pairs']['geodesic'])} and {paths['films']} pairs only).",
         "",
         "| path | semantic | in the bottleneck | in the latent | perceptual |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -67,37 +73,42 @@ def _of_edits(numbers: dict[str, Any]) -> list[Claim]:
     kinds = numbers["kinds"]
     pullback, random, pca, shared = (kinds[name] for name in ("pullback", "random", "pca", "global"))
     claims = [
-        Claim(
+        _more(
             "a direction changes a picture coherently: what - gamma undoes, + gamma does",
-            f"cosine {pullback['coherence']:+.2f}, random directions {random['coherence']:+.2f}",
-            pullback["coherence"] > max(0.0, random["coherence"]),
+            "cosine",
+            pullback["coherence"],
+            {"random directions": random["coherence"]},
         ),
-        Claim(
+        _more(
             "a global direction means the same in every picture",
-            f"cosine between the changes of two pictures {shared['agreement']:+.2f}; the pictures' own directions of "
-            f"the same rank {pullback['agreement']:+.2f}, random ones {random['agreement']:+.2f}",
-            shared["agreement"] > max(pullback["agreement"], random["agreement"]),
+            "cosine between the changes of two pictures",
+            shared["agreement"],
+            {
+                "the pictures' own directions of the same rank": pullback["agreement"],
+                "random ones": random["agreement"],
+            },
         ),
-        Claim(
+        _more(
             "random directions damage the picture more",
-            f"distance to the nearest pictures grows by {random['damage']:.3f}; pullback {pullback['damage']:.3f}",
-            random["damage"] > pullback["damage"],
+            "growth of the distance to the nearest pictures",
+            random["damage"],
+            {"pullback": pullback["damage"]},
         ),
     ]
     if "concentration" in pullback:
-        attributes = len(numbers["axes"])
+        what = f"share of the change on the strongest of {len(numbers['axes'])} attributes"
         claims += [
-            Claim(
+            _more(
                 "a direction carries one attribute: its effect falls on it alone",
-                f"{pullback['concentration']:.0%} on the strongest of {attributes} (equal shares: "
-                f"{1 / attributes:.0%}, random directions: {random['concentration']:.0%})",
-                _larger(pullback["concentration"], random["concentration"]),
+                what,
+                pullback["concentration"],
+                {"random directions": random["concentration"]},
             ),
-            Claim(
+            _more(
                 "principal components of h entangle more",
-                f"{pca['concentration']:.0%} on the strongest attribute, pullback {pullback['concentration']:.0%}; "
-                f"damage {pca['damage']:.3f} against {pullback['damage']:.3f}",
-                _larger(pullback["concentration"], pca["concentration"]),
+                f"{what}: pullback",
+                pullback["concentration"],
+                {"principal components": pca["concentration"]},
             ),
         ]
     return claims
@@ -105,109 +116,130 @@ def _of_edits(numbers: dict[str, Any]) -> list[Claim]:
 
 def _of_local(numbers: dict[str, Any]) -> list[Claim]:
     times = sorted(numbers["times"], key=lambda each: -each["time"])
-    first, last = times[0], times[-1]
-
-    def over_time(name: str, form: str) -> str:
-        return ", ".join(f"{each[name]:{form}} at {each['time']:g} T" for each in times)
-
-    shared = [fmean(each["overlap"][:LEADING]) for each in times]
+    shared = estimate(times[0]["leading_overlap"]).mean
     chance = fmean(numbers["chance"][:LEADING])
     return [
-        Claim(
-            "early directions are of lower frequency than late ones",
-            f"share of the power in low frequencies {over_time('low_share', '.0%')}",
-            _larger(first["low_share"], last["low_share"]),
+        _over_time(
+            "early directions are of lower frequency than late ones", "share of low frequencies", times, "low_share"
         ),
-        Claim(
+        _over_time(
             "the spectrum of singular values becomes flatter as t goes to 0",
-            f"effective dimension {over_time('effective_dimension', '.1f')}",
-            _larger(last["effective_dimension"], first["effective_dimension"]),
+            "effective dimension",
+            times,
+            "effective_dimension",
+            falls=True,
         ),
         Claim(
             "directions of different pictures overlap at t = T",
-            f"mean |cos| of the first {LEADING}, matched: {shared[0]:.2f}; random spaces {chance:.2f}",
-            shared[0] > 1.5 * chance,
+            f"mean |cos| of the first {LEADING}, matched: {shared:.2f}; random spaces {chance:.2f}",
+            shared > 1.5 * chance,
         ),
-        Claim(
-            "they overlap less at small t",
-            ", ".join(f"{value:.2f} at {each['time']:g} T" for value, each in zip(shared, times, strict=True)),
-            _larger(shared[0], shared[-1]),
-        ),
+        _over_time("they overlap less at small t", "mean |cos|, matched", times, "leading_overlap"),
     ]
 
 
 def _of_timing(numbers: dict[str, Any]) -> list[Claim]:
-    return [_coarser("edits at T change what is coarse, later ones details", "change of the finished picture", numbers)]
+    claim = "edits at T change what is coarse, later ones details"
+    what = "share of low frequencies in the change of the finished picture"
+    return [_over_time(claim, what, numbers["times"], "low_share")]
 
 
 def _of_change(numbers: dict[str, Any]) -> list[Claim]:
-    return [_coarser("so do they in the prediction of x_0, at once", "change of x_0(x_t)", numbers)]
-
-
-def _coarser(claim: str, what: str, numbers: dict[str, Any]) -> Claim:
-    times = sorted(numbers["times"], key=lambda each: -each["time"])
-    shares = ", ".join(f"{each['low_share']:.0%} at {each['time']:g} T" for each in times)
-    holds = _larger(times[0]["low_share"], times[-1]["low_share"])
-    return Claim(claim, f"share of low frequencies in the {what} {shares}", holds)
+    claim = "so do they in the prediction of x_0, at once"
+    what = "share of low frequencies in the change of x_0(x_t)"
+    return [_over_time(claim, what, numbers["times"], "low_share")]
 
 
 def _of_paths(numbers: dict[str, Any]) -> list[Claim]:
-    kinds, pairs = numbers["kinds"], numbers["pairs"]
-    lerp, slerp = kinds["lerp"]["semantic"], kinds["slerp"]["semantic"]
-    same = numbers["same_pairs"]
-    segments = lerp["by_segment"]
-    count = max(1, math.ceil(ENDS * len(segments)))
-    ends = fmean([*segments[:count], *segments[-count:]])
-    middle = fmean(segments[len(segments) // 3 : -(len(segments) // 3)] or segments)
+    semantic, same = numbers["semantic"], numbers["same_pairs"]
+    shorter = sum(slerp < lerp for slerp, lerp in zip(semantic["slerp"], semantic["lerp"], strict=True))
+    ends, middle = zip(*map(_ends_and_middle, numbers["lerp_segments"]), strict=True)
     return [
-        Claim(
+        _more(
             "slerp paths are shorter than lerp paths",
-            f"{slerp['mean']:.3g} against {lerp['mean']:.3g}; in {numbers['slerp_shorter']} of {pairs} pairs",
-            _larger(lerp["mean"], slerp["mean"]),
+            f"semantic length, slerp shorter in {shorter} of {numbers['pairs']} pairs: lerp",
+            semantic["lerp"],
+            {"slerp": semantic["slerp"]},
         ),
-        Claim(
-            "segments of lerp are longest at the ends",
-            f"{ends:.3g} at the ends, {middle:.3g} in the middle third",
-            _larger(ends, middle),
-        ),
-        Claim(
+        _more("segments of lerp are longest at the ends", "at the ends", ends, {"middle third": middle}),
+        _less(
             "geodesic paths are the shortest",
-            "on the same pairs " + ", ".join(f"{kind} {value:.3g}" for kind, value in same.items()),
-            all(_larger(same[kind], same["geodesic"]) for kind in ("lerp", "slerp")),
+            f"semantic length on the first {len(same['geodesic'])} pairs: geodesic",
+            same["geodesic"],
+            {kind: same[kind] for kind in ("lerp", "slerp")},
         ),
     ]
 
 
+def _ends_and_middle(segments: Samples) -> tuple[float, float]:
+    """Mean length of the segments at the ends, and of those of the middle third."""
+    count = max(1, math.ceil(ENDS * len(segments)))
+    middle = segments[len(segments) // 3 : -(len(segments) // 3)] or segments
+    return fmean([*segments[:count], *segments[-count:]]), fmean(middle)
+
+
 def _of_distortion(numbers: dict[str, Any]) -> list[Claim]:
-    kinds, own = numbers["kinds"], numbers["plain"]["saturated"]
-    kept, without = (kinds[name][-1] for name in ("normalised", "without"))
+    """There must be saturation to prevent."""
+    own = numbers["plain"]["saturated"]
+    kept, without = (numbers["kinds"][name][-1] for name in ("normalised", "without"))
+    caused, prevented = difference(without["saturated"], own), difference(without["saturated"], kept["saturated"])
     return [
         Claim(
             "the normalisation prevents saturation at large gamma",
-            f"at {kept['length']:g} gamma {kept['saturated']:.0%} of the values are saturated, "
-            f"{without['saturated']:.0%} without it, {own:.0%} before the edit",
-            abs(kept["saturated"] - own) < abs(without["saturated"] - own),
+            f"share of saturated values at {kept['length']:g} gamma less that before the edit, {fmean(own):.0%}: "
+            f"{caused} without it, {difference(kept['saturated'], own)} with it",
+            caused.positive and prevented.positive,
         )
     ]
 
 
 def _of_curvature(numbers: dict[str, Any]) -> list[Claim]:
-    along = numbers["along"]
+    turned, along = numbers["turned"], numbers["along"]
     return [
-        Claim(
+        _more(
             "X is curved and H nearly flat: one step turns the tangent space of X more (section 3.2)",
-            f"mean principal angle {numbers['angle_in_x']:.2f} rad in X, {numbers['angle_in_h']:.2f} rad in H",
-            numbers["angle_in_x"] > numbers["angle_in_h"],
+            f"mean principal angle after a step of {numbers['step']:g}, as a share of that of random spaces: X",
+            turned["x"],
+            {"H": turned["h"]},
         ),
-        Claim(
+        _more(
             "shooting keeps to its direction where a straight line leaves it (section 3.2)",
-            f"cosine between where h went and where it was sent, after {len(numbers['length'])} steps: "
-            f"{along['shooting']:.2f}; straight {along['straight']:.2f}",
-            along["shooting"] > along["straight"],
+            f"cosine between where h went and where it was sent, after {len(numbers['length'])} steps: shooting",
+            along["shooting"],
+            {"straight": along["straight"]},
         ),
     ]
 
 
-def _larger(one: float, other: float) -> bool:
-    """Whether a positive number is clearly larger than another, see `CLEAR`."""
-    return one > (1 + CLEAR) * other
+def _more(claim: str, what: str, values: Samples, others: Mapping[str, Samples]) -> Claim:
+    """That something is surely larger than each of the others."""
+    differences = {name: difference(values, other) for name, other in others.items()}
+    return _compared(claim, what, values, others, differences, all(each.positive for each in differences.values()))
+
+
+def _less(claim: str, what: str, values: Samples, others: Mapping[str, Samples]) -> Claim:
+    """That something is surely smaller than each of the others."""
+    smaller = all(difference(other, values).positive for other in others.values())
+    differences = {name: difference(values, other) for name, other in others.items()}
+    return _compared(claim, what, values, others, differences, smaller)
+
+
+def _compared(
+    claim: str,
+    what: str,
+    values: Samples,
+    others: Mapping[str, Samples],
+    differences: Mapping[str, Estimate],
+    holds: bool,
+) -> Claim:
+    against = ", ".join(f"{name} {fmean(other):.3g} ({differences[name]})" for name, other in others.items())
+    return Claim(claim, f"{what} {fmean(values):.3g}; {against}", holds)
+
+
+def _over_time(claim: str, what: str, times: Sequence[Mapping[str, Any]], name: str, *, falls: bool = False) -> Claim:
+    """That something surely grows with t, or falls with it."""
+    early_first = sorted(times, key=lambda each: -each["time"])
+    values = ", ".join(f"{fmean(each[name]):.2g} at {each['time']:g} T" for each in early_first)
+    slope = trend([each["time"] for each in times], [each[name] for each in times])
+    turned = trend([-each["time"] for each in times], [each[name] for each in times])
+    return Claim(claim, f"{what} {values}; trend {slope} per T", (turned if falls else slope).positive)

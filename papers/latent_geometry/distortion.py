@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from papers.latent_geometry.study import Study
+from sfumato.core.noise import gaussian_batch
 from sfumato.geometry import local_basis, principal_angles, shoot, shoot_straight
 from sfumato.images import contact_sheet, to_uint8, write_image
 
@@ -14,11 +15,13 @@ LENGTHS = (0.5, 1.0, 2.0, 4.0)
 """Multiples of gamma."""
 SHOWN = 4
 SATURATED = 0.99
+VERSION = 2
+"""Of what is measured: what another version has kept is measured again."""
 
 
-def saturated(pictures: Tensor) -> float:
-    """Share of the colour values at or beyond the ends of the range [-1,1]."""
-    return float((pictures.abs() > SATURATED).double().mean())
+def saturated(pictures: Tensor) -> list[float]:
+    """Share of each picture's colour values at or beyond the ends of the range [-1,1]."""
+    return list((pictures.abs() > SATURATED).double().mean(dim=(1, 2, 3)).tolist())
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
@@ -30,7 +33,7 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
     v = local_basis(f, x, n).v[:, 0]
     plain = study.pictures(x, rows, 1.0)
     shown: dict[str, list[Tensor]] = {"normalised": [plain], "without": [plain]}
-    found: dict[str, list[dict[str, float]]] = {"normalised": [], "without": []}
+    found: dict[str, list[dict[str, Any]]] = {"normalised": [], "without": []}
     for length in LENGTHS:
         for name in shown:
             moved = study.moved(x, v, length * study.size.gamma, rows, 1.0, raw=name == "without")
@@ -50,16 +53,20 @@ def _draw(path: Path, shown: dict[str, list[Tensor]], samples: int) -> None:
 
 
 def curvature(study: Study, sheet: Path) -> dict[str, Any]:
-    """How much tangent spaces turn in X and in H by one step, and how far shooting and a straight line get in H."""
-    count = min(study.size.samples, 8)
+    """How much tangent spaces turn in X and in H by a small step, and how far shooting and a straight line get in H.
+
+    Spaces of a few dimensions in a large space are nearly orthogonal whatever they are: the angles are shares of those
+    between random spaces of the same dimensions.
+    """
+    count = min(study.size.samples, 16)
     rows = range(count)
     f, n = study.map(rows, 1.0, study.size.rank)
     x = study.latents(count, 1.0)
     before = local_basis(f, x, n)
     shots = list(shoot(f, x, before.u[:, 0], gamma=study.size.gamma, steps=study.size.shots, n=n, basis=before))
-    after = local_basis(f, shots[0].x, n)
-    in_h = principal_angles(before.u, after.u)
-    in_x = principal_angles(before.v.flatten(2), after.v.flatten(2))
+    (small,) = shoot(f, x, before.u[:, 0], gamma=study.size.step, steps=1, n=n, basis=before)
+    after = local_basis(f, small.x, n)
+    turned = {"h": (before.u, after.u), "x": (before.v.flatten(2), after.v.flatten(2))}
     straight = list(shoot_straight(f, x, before.v[:, 0], gamma=study.size.gamma, steps=study.size.shots))
     pictures = [study.pictures(each.x, rows, 1.0) for each in shots]
     others = [study.pictures(each.x, rows, 1.0) for each in straight]
@@ -76,8 +83,8 @@ def curvature(study: Study, sheet: Path) -> dict[str, Any]:
         name: _forward(f, x, before.u[:, 0], each[-1].x) for name, each in (("shooting", shots), ("straight", straight))
     }
     return {
-        "angle_in_h": float(in_h.mean()),
-        "angle_in_x": float(in_x.mean()),
+        "turned": {name: _turned(*spaces) for name, spaces in turned.items()},
+        "step": study.size.step,
         "transport_angle": [float(each.angle.mean()) for each in shots],
         "straight_angle": [float(each.angle.mean()) for each in straight],
         "length": [float(each.length.mean()) for each in shots],
@@ -87,6 +94,14 @@ def curvature(study: Study, sheet: Path) -> dict[str, Any]:
     }
 
 
-def _forward(f: Any, x: Tensor, u: Tensor, end: Tensor) -> float:
+def _turned(before: Tensor, after: Tensor) -> list[float]:
+    """Mean principal angle between the spaces of each sample, as a share of that of random spaces."""
+    _, n, d = before.shape
+    random = torch.linalg.qr(gaussian_batch((2, d, n), list(range(8)), tag="chance", dtype=torch.float64))[0].mT
+    chance = principal_angles(random[:, 0], random[:, 1]).mean()
+    return list((principal_angles(before, after).mean(dim=1).double() / chance).tolist())
+
+
+def _forward(f: Any, x: Tensor, u: Tensor, end: Tensor) -> list[float]:
     """Cosine between where the bottleneck went and where it was sent."""
-    return float(torch.nn.functional.cosine_similarity(f(end) - f(x), u, dim=1).mean())
+    return list(torch.nn.functional.cosine_similarity(f(end) - f(x), u, dim=1).tolist())

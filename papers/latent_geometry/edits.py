@@ -1,4 +1,8 @@
-"""Edits at t = T along pullback, random and principal directions of equal length."""
+"""Edits at t = T along pullback, global, random and principal directions, all of which move the latent equally far.
+
+Without the normalisation: that leaves each kind another part of its length, and how coherent an edit is, or how much
+it damages, depends on how far it goes.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,8 @@ AXES = {
 """Attributes of the corpus, as two captions that differ in one of them."""
 SHOWN = 4
 """Samples on the sheet."""
+VERSION = 2
+"""Of what is measured: what another version has kept is measured again."""
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
@@ -38,7 +44,9 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
     for kind in KINDS:
         for i in range(study.size.directions):
             minus, plus = (
-                study.pictures(study.moved(x, found[kind][:, i], sign * study.size.gamma, rows, 1.0), rows, 1.0)
+                study.pictures(
+                    study.moved(x, found[kind][:, i], sign * study.size.distance, rows, 1.0, raw=True), rows, 1.0
+                )
                 for sign in (-1, 1)
             )
             features[f"{kind}-{i}-"], features[f"{kind}-{i}+"] = (
@@ -52,7 +60,9 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
     return {
         "kinds": numbers,
         "samples": len(rows),
+        "distance": study.size.distance,
         "gamma": study.size.gamma,
+        "left": {kind: _left(study, x, found[kind][:, 0]) for kind in KINDS},
         "axes": list(AXES) if axes is not None else [],
     }
 
@@ -97,8 +107,14 @@ def _axes(judge: Judge) -> Tensor:
     return torch.stack(axes)
 
 
-def _of_kind(features: dict[str, Tensor], kind: str, count: int, axes: Tensor | None) -> dict[str, float]:
-    """Means over samples and directions.
+def _left(study: Study, x: Tensor, v: Tensor) -> float:
+    """How far the normalisation lets an edit of length gamma go, mean over samples."""
+    moved = study.moved(x, v, study.size.gamma, range(len(x)), 1.0)
+    return float(torch.linalg.vector_norm((moved - x).flatten(1), dim=1).mean())
+
+
+def _of_kind(features: dict[str, Tensor], kind: str, count: int, axes: Tensor | None) -> dict[str, list[float]]:
+    """One number for each sample, means over its directions.
 
     coherence: cosine between what +gamma and what -gamma changes, the sign turned: 1 for a straight line.
     agreement: cosine between what one direction changes in two samples.
@@ -122,7 +138,7 @@ def _of_kind(features: dict[str, Tensor], kind: str, count: int, axes: Tensor | 
             shares.append(along.amax(dim=1) / along.sum(dim=1).clamp_min(1e-12))
     named = {"coherence": coherence, "agreement": agreement, "damage": damage, "effect": effect}
     named |= {"concentration": shares} if shares else {}
-    return {name: float(torch.stack(values).mean()) for name, values in named.items()}
+    return {name: torch.stack(values).mean(dim=0).tolist() for name, values in named.items()}
 
 
 def _far(features: Tensor, reference: Tensor) -> Tensor:

@@ -17,8 +17,15 @@ JUDGE = "judge"
 Numbers: TypeAlias = dict[str, Any]
 
 
-def kept(study: Study, out: Path, name: str, work: Callable[[Study], Numbers]) -> Numbers:
+def kept(study: Study, out: Path, name: str, version: int, work: Callable[[Study], Numbers]) -> Numbers:
     """The numbers of a part: read, if the same model and the same values of all that it asks for gave them before.
+
+    Args:
+        study: what is measured, and how much.
+        out: folder of the parts.
+        name: of the part.
+        version: of what it measures; raised where that changes.
+        work: measures it.
 
     What a part asks for is seen while it works: a field of the size or the judge that it does not look at may change.
     """
@@ -28,25 +35,27 @@ def kept(study: Study, out: Path, name: str, work: Callable[[Study], Numbers]) -
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise BadInput(f"{path} is damaged: delete it.") from error
-        if found["belongs"] == _belongs(study, found["belongs"].get("asked", ())):
+        if found["belongs"] == _belongs(study, version, found["belongs"].get("asked", ())):
             return dict(found["numbers"])
     asked: set[str] = set()
     size, judge = _Watched(study.size, asked), _Watched(study.judge, asked, JUDGE)
     numbers = work(replace(study, size=cast(Size, size), judge=cast(Judge, judge)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"belongs": _belongs(study, sorted(asked)), "numbers": numbers}, indent=1) + "\n")
+    write_text(
+        path, json.dumps({"belongs": _belongs(study, version, sorted(asked)), "numbers": numbers}, indent=1) + "\n"
+    )
     return dict(json.loads(json.dumps(numbers)))
 
 
-def _belongs(study: Study, asked: Sequence[str]) -> Numbers:
-    """The model, the prompts and what was asked for, as JSON values."""
+def _belongs(study: Study, version: int, asked: Sequence[str]) -> Numbers:
+    """The model, the prompts, the version of the part and what was asked for, as JSON values."""
     network, judge = study.model.network, study.judge
     values = asdict(study.size)
     if JUDGE in asked:
         looks = {"clip": judge.clip.model, "structure": judge.structure, "perceptual": judge.perceptual}
         values[JUDGE] = fingerprint(looks, network.schedule)
     seen = {name: values.get(name) for name in asked}
-    about = {"model": network.fingerprint(), "prompts": study.prompts, "asked": seen}
+    about = {"model": network.fingerprint(), "prompts": study.prompts, "version": version, "asked": seen}
     return dict(json.loads(json.dumps(about)))
 
 

@@ -20,6 +20,8 @@ LEADING = 10
 """Directions that "large singular values" means."""
 LOW = 0.125
 """Cycles per latent position, a quarter of the finest along an axis: below is low."""
+VERSION = 2
+"""Of what is measured: what another version has kept is measured again."""
 
 
 def measure(study: Study) -> dict[str, Any]:
@@ -33,24 +35,26 @@ def at(study: Study, time: float) -> dict[str, Any]:
     f, n = study.map(rows, time, study.size.n)
     basis = local_basis(f, study.latents(len(rows), time), n)
     values = basis.values.double()
+    overlap = _overlap(basis.u)
     leading = basis.v[:, :LEADING].flatten(0, 1)
     spectrum = power_spectrum(leading)
     return {
         "time": time,
         "timestep": f.t,
         "spectrum": (values / values[:, :1]).mean(dim=0).tolist(),
-        "effective_dimension": float((values.square().sum(1).square() / values.pow(4).sum(1)).mean()),
-        "overlap": _overlap(basis.u),
+        "effective_dimension": (values.square().sum(1).square() / values.pow(4).sum(1)).tolist(),
+        "overlap": overlap.mean(dim=0).tolist(),
+        "leading_overlap": overlap[:, :LEADING].mean(dim=1).tolist(),
         "frequency": spectrum.frequency.tolist(),
         "density": spectrum.density.mean(dim=0).tolist(),
-        "low_share": float(spectrum.share_below(LOW).mean()),
+        "low_share": spectrum.share_below(LOW).unflatten(0, (len(rows), -1)).mean(dim=1).tolist(),
     }
 
 
-def _overlap(u: Tensor) -> list[float]:
-    """Mean |cos| of matched directions by the rank of the first of the pair."""
+def _overlap(u: Tensor) -> Tensor:
+    """|cos| of matched directions by the rank of the first of the pair, [pairs,n]."""
     pairs = list(islice(combinations(range(len(u)), 2), 0, None, max(1, len(u) * (len(u) - 1) // 2 // PAIRS)))
-    return torch.stack([assign(u[a], u[b])[1].abs() for a, b in pairs]).mean(dim=0).tolist()
+    return torch.stack([assign(u[a], u[b])[1].abs() for a, b in pairs])
 
 
 def _chance(study: Study) -> list[float]:
@@ -58,7 +62,7 @@ def _chance(study: Study) -> list[float]:
     f, n = study.map([0], 1.0, study.size.n)
     d = torch.Size(f.h_shape(*study.latent[1:])).numel()
     random = gaussian_batch((d, n), list(range(8)), tag="chance", dtype=torch.float64)
-    return _overlap(torch.linalg.qr(random)[0].mT)
+    return list(_overlap(torch.linalg.qr(random)[0].mT).mean(dim=0).tolist())
 
 
 def draw(path: Path, numbers: dict[str, Any]) -> None:

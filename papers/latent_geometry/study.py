@@ -40,7 +40,9 @@ class Size:
         geodesics: of the pairs, how many get a geodesic, too.
         rank: of the tangent spaces of paths and of shooting.
         directions: of every picture that are tried.
-        gamma: length of an edit.
+        gamma: length of an edit before the normalisation, and of shooting.
+        distance: by which directions of every kind move the latent.
+        step: length of one step over which tangent spaces turn.
         shots: steps of geodesic shooting.
         strength: guidance of the runs.
     """
@@ -56,13 +58,15 @@ class Size:
     rank: int = 20
     directions: int = 5
     gamma: float = 10.0
+    distance: float = 3.0
+    step: float = 1.0
     shots: int = 6
     strength: float = 3.0
 
     @classmethod
     def quick(cls) -> "Size":
         """The smallest size at which everything still happens."""
-        return cls(3, 4, 6, (1.0, 0.5), 2, 3, 1, 1, 4, 2, 2.0, 2, 2.0)
+        return cls(3, 4, 6, (1.0, 0.5), 2, 3, 1, 1, 4, 2, 2.0, 1.0, 0.5, 2, 2.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from papers.latent_geometry.local import LOW
 from papers.latent_geometry.study import Study
 from sfumato.geometry import local_basis, power_spectrum
 from sfumato.images import contact_sheet, to_uint8, write_image
 
 SHOWN = 4
+VERSION = 2
+"""Of what is measured: what another version has kept is measured again."""
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
@@ -30,10 +34,12 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
                 edited = study.pictures(moved, rows, time)
                 # LOW is in latent positions, of which a picture has `factor` pixels each
                 change = power_spectrum(edited.clamp(-1, 1) - plain.clamp(-1, 1))
-                low.append(float(change.share_below(LOW / study.model.network.factor).mean()))
+                low.append(change.share_below(LOW / study.model.network.factor))
                 size.append(float((edited - plain).square().mean().sqrt()))
                 shown.append(edited)
-        by_time.append({"time": time, "low_share": sum(low) / len(low), "rms_change": sum(size) / len(size)})
+        by_time.append(
+            {"time": time, "low_share": torch.stack(low).mean(dim=0).tolist(), "rms_change": sum(size) / len(size)}
+        )
         columns.append(shown)
     _draw(sheet, columns, [f"t = {time:g} T" for time in study.size.times], min(SHOWN, count))
     return {"times": by_time, "samples": count}

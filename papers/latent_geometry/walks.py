@@ -16,6 +16,8 @@ from sfumato.images import contact_sheet, to_uint8, write_image
 from sfumato.metrics import lpips
 
 COLOURS = {"lerp": "tab:red", "slerp": "tab:blue", "geodesic": "tab:green"}
+VERSION = 1
+"""Of what is measured: what another version has kept is measured again."""
 SHOWN = 7
 """Pictures of a path on the sheet."""
 
@@ -25,23 +27,26 @@ def measure(study: Study, out: Path, tell: Callable[[str], None]) -> dict[str, A
     pairs = []
     for pair in range(study.size.pairs):
         tell(f"path {pair + 1} of {study.size.pairs}")
-        pairs.append(kept(study, out, f"pair-{pair:03}", partial(_pair, pair=pair)))
-    numbers: dict[str, Any] = {"pairs": len(pairs), "kinds": {}}
+        found = kept(study, out, f"pair-{pair:03}", VERSION, partial(_walked, pair=pair, kinds=("lerp", "slerp")))
+        if pair < study.size.geodesics:
+            found |= kept(study, out, f"geodesic-{pair:03}", VERSION, partial(_walked, pair=pair, kinds=("geodesic",)))
+        pairs.append(found)
+    numbers: dict[str, Any] = {"pairs": len(pairs), "films": min(study.size.films, len(pairs)), "kinds": {}}
     for kind in KINDS:
         walked = [each[kind] for each in pairs if kind in each]
         numbers["kinds"][kind] = {name: _summary([w[name] for w in walked if name in w]) for name in walked[0]}
     together = [each for each in pairs if "geodesic" in each]
-    numbers["slerp_shorter"] = sum(sum(e["slerp"]["semantic"]) < sum(e["lerp"]["semantic"]) for e in pairs)
-    numbers["same_pairs"] = {kind: _mean_sum([each[kind]["semantic"] for each in together]) for kind in KINDS}
+    numbers["semantic"] = {kind: [sum(each[kind]["semantic"]) for each in pairs] for kind in ("lerp", "slerp")}
+    numbers["same_pairs"] = {kind: [sum(each[kind]["semantic"]) for each in together] for kind in KINDS}
+    numbers["lerp_segments"] = [each["lerp"]["semantic"] for each in pairs]
     return numbers
 
 
-def _pair(study: Study, pair: int) -> dict[str, Any]:
-    """All paths of one pair, under the prompt of its first latent."""
+def _walked(study: Study, pair: int, kinds: tuple[PathKind, ...]) -> dict[str, Any]:
+    """Paths of one pair, under the prompt of its first latent."""
     a, b = _ends(study, pair)
     f, rank = study.map([2 * pair], 1.0, study.size.rank)
     found: dict[str, Any] = {}
-    kinds = KINDS if pair < study.size.geodesics else KINDS[:2]
     for kind in kinds:
         points = list(path(kind, a, b, segments=study.size.segments, f=f, n=rank))
         lengths = path_lengths(f, iter(points), rank)
@@ -68,10 +73,6 @@ def _summary(segments: list[list[float]]) -> dict[str, Any]:
     values = torch.tensor(segments, dtype=torch.float64)
     spread = float(values.sum(dim=1).std()) if len(values) > 1 else 0.0
     return {"mean": float(values.sum(dim=1).mean()), "deviation": spread, "by_segment": values.mean(dim=0).tolist()}
-
-
-def _mean_sum(segments: list[list[float]]) -> float:
-    return float(torch.tensor(segments, dtype=torch.float64).sum(dim=1).mean())
 
 
 def draw(path: Path, numbers: dict[str, Any]) -> None:

@@ -22,21 +22,24 @@ class Spectrum:
         frequency: centre of each ring, cycles per pixel, [rings].
         density: mean power of the frequencies of a ring, [b,rings].
         count: frequencies in each ring, all channels together, [rings]; 0 where a small image has none.
+        radius: every frequency's distance from 0, cycles per pixel, [cells].
+        power: of every frequency, all channels together, [b,cells].
     """
 
     frequency: Float[Tensor, " rings"]
     density: Float[Tensor, "b rings"]
     count: Float[Tensor, " rings"]
+    radius: Float[Tensor, " cells"]
+    power: Float[Tensor, "b cells"]
 
     @property
     def total(self) -> Float[Tensor, " b"]:
         """The power of all frequencies: sum |x|^2 (Parseval)."""
-        return (self.density * self.count).sum(dim=1)
+        return self.power.sum(dim=1)
 
     def share_below(self, frequency: float) -> Float[Tensor, " b"]:
-        """Share of the power in rings whose centre is below a frequency; 0 to 1."""
-        low = (self.density * self.count)[:, self.frequency < frequency].sum(dim=1)
-        return low / self.total
+        """Share of the power of frequencies below a frequency, whatever ring they are in; 0 to 1."""
+        return self.power[:, self.radius < frequency].sum(dim=1) / self.total
 
 
 def power_spectrum(x: Float[Tensor, "b c h w"], rings: int | None = None) -> Spectrum:
@@ -62,4 +65,5 @@ def power_spectrum(x: Float[Tensor, "b c h w"], rings: int | None = None) -> Spe
     total = torch.zeros(len(x), rings, dtype=power.dtype, device=x.device).index_add(1, ring, power)
     centres = (torch.arange(rings, dtype=power.dtype, device=x.device) + 0.5) * highest / rings
     channels = x.shape[1]
-    return Spectrum(centres, total / (count * channels).clamp_min(1), count * channels)
+    density = total / (count * channels).clamp_min(1)
+    return Spectrum(centres, density, count * channels, radius.to(x.device), power)

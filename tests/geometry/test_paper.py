@@ -6,6 +6,7 @@ import pytest
 
 from papers import geometry
 from papers.latent_geometry import claims
+from papers.latent_geometry.sure import difference, trend
 
 
 @pytest.fixture(scope="module", params=["sd", "ddpm"])
@@ -27,7 +28,7 @@ def test_every_claim_is_measured(measured):
     assert len(numbers["paths"]["kinds"]["slerp"]["semantic"]["by_segment"]) == 3
     for each in numbers["change"]["times"]:
         assert len(each["density"]) == len(each["frequency"])
-        assert 0 < each["low_share"] < 1
+        assert all(0 < share < 1 for share in each["low_share"])
     page = (out / "page.md").read_text()
     assert page.startswith("above")
     assert page.rstrip().endswith("below")
@@ -51,7 +52,7 @@ def test_what_is_measured_is_kept(measured, monkeypatch, capsys):
         patch.setattr(DiffusionModel, "_forward", refuse)
         assert geometry.main(words) == 0
         with pytest.raises(AssertionError, match="evaluated again"):
-            geometry.main([*words, "--gamma", "3"])
+            geometry.main([*words, "--samples", "4"])
     assert (out / "o/fragment.md").read_text() == before
 
 
@@ -62,7 +63,7 @@ def test_a_part_depends_on_what_it_asks_for(measured):
     }
     assert {"samples", "n", "times", "steps"} <= set(asked["local"])
     assert not {"gamma", "pairs", "judge"} & set(asked["local"])
-    assert {"gamma", "directions", "judge"} <= set(asked["edits"])
+    assert {"distance", "directions", "judge"} <= set(asked["edits"])
 
 
 def test_parts_without_what_they_asked_for_are_measured_again(measured, tmp_path, monkeypatch):
@@ -70,30 +71,64 @@ def test_parts_without_what_they_asked_for_are_measured_again(measured, tmp_path
     _, out, words = measured
     part = out / "o/parts/local.json"
     kept, calls = part.read_text(), []
-    for belongs in ({"size": {}}, json.loads(kept)["belongs"] | {"asked": {"no_such_field": 1}}):
+    belonged = json.loads(kept)["belongs"]
+    for belongs in ({"size": {}}, belonged | {"asked": {"no_such_field": 1}}, belonged | {"version": 1}):
         part.write_text(json.dumps({"belongs": belongs, "numbers": {}}))
         with monkeypatch.context() as patch:
             patch.setattr(geometry.local, "measure", lambda study: calls.append(study) or json.loads(kept)["numbers"])
             assert geometry.main(words) == 0
     part.write_text(kept)
-    assert len(calls) == 2
+    assert len(calls) == 3
+
+
+def over_time(low, dimension, overlap):
+    """Three samples at T and at 0.25 T that differ from each other more than from time to time."""
+
+    def at(time, k):
+        spread = [0.0, 0.1, 0.2]
+        values = {"low_share": low[k], "effective_dimension": dimension[k], "leading_overlap": overlap[k]}
+        return {"time": time} | {name: [value + each for each in spread] for name, value in values.items()}
+
+    return [at(1.0, 0), at(0.25, 1)]
 
 
 def test_a_claim_can_fail():
-    times = [{"time": 1.0, "low_share": 0.2, "effective_dimension": 5.0, "overlap": [0.3] * 5}]
-    times.append({"time": 0.25, "low_share": 0.6, "effective_dimension": 3.0, "overlap": [0.5] * 5})
+    times = over_time((0.2, 0.6), (5.0, 3.0), (0.3, 0.5))
     assert [c.holds for c in claims._of_local({"times": times, "chance": [0.4] * 5})] == [False] * 4
     assert [c.holds for c in claims._of_timing({"times": times})] == [False]
     assert [c.holds for c in claims._of_change({"times": times})] == [False]
+    times = over_time((0.6, 0.2), (3.0, 5.0), (0.5, 0.3))
+    assert [c.holds for c in claims._of_local({"times": times, "chance": [0.2] * 5})] == [True] * 4
+
+
+def test_saturation_that_is_not_there_is_not_prevented():
+    own = {"saturated": [0.4, 0.5, 0.45]}
+
+    def judged(kept, without):
+        kinds = {
+            name: [{"length": 4, "saturated": values}] for name, values in (("normalised", kept), ("without", without))
+        }
+        (claim,) = claims._of_distortion({"plain": own, "kinds": kinds})
+        return claim.holds
+
+    assert judged([0.42, 0.5, 0.46], [0.7, 0.8, 0.7])
+    assert not judged([0.42, 0.5, 0.46], [0.2, 0.3, 0.25]), "without it there is less"
+    assert not judged([0.7, 0.8, 0.7], [0.7, 0.8, 0.7]), "with it there is as much"
+
+
+def test_what_is_within_the_error_is_no_difference():
+    assert difference([1.0, 2.0, 3.0], [0.9, 1.9, 2.8]).positive
+    assert not difference([1.0, 2.0, 3.0], [0.0, 3.0, 2.9]).positive
+    assert not difference([1.0], [0.0]).positive, "one sample says nothing"
+    slope = trend([1.0, 0.5, 0.0], [[2.0, 3.0], [1.5, 2.0], [1.0, 1.0]])
+    assert (slope.mean, slope.error) == (pytest.approx(1.5), pytest.approx(0.5))
+    geodesic = {"lerp": [10.0, 12.0, 11.0], "slerp": [9.0, 11.0, 10.5], "geodesic": [8.0, 10.0, 9.2]}
+    paths = {"pairs": 3, "semantic": geodesic, "same_pairs": geodesic, "lerp_segments": [[3.0, 1.0, 1.0, 3.0]] * 3}
+    assert [c.holds for c in claims._of_paths(paths)][::2] == [True, True]
+    paths["same_pairs"] = geodesic | {"geodesic": [8.0, 13.0, 9.2]}
+    assert not claims._of_paths(paths)[2].holds
 
 
 def test_bad_input(capsys):
     assert geometry.main(["--samples", "1"]) == 2
     assert "--samples must be at least 3" in capsys.readouterr().err
-
-
-def test_a_small_difference_is_none():
-    times = [{"time": 1.0, "low_share": 0.60, "effective_dimension": 3.0, "overlap": [0.50] * 5}]
-    times.append({"time": 0.25, "low_share": 0.59, "effective_dimension": 3.1, "overlap": [0.49] * 5})
-    assert [c.holds for c in claims._of_local({"times": times, "chance": [0.1] * 5})] == [False, False, True, False]
-    assert [c.holds for c in claims._of_timing({"times": times})] == [False]
