@@ -7,12 +7,28 @@ import torch
 
 from benchmarks.attention_memory import CASES, measure
 from benchmarks.memory import CLEAR, peak_memory
+from benchmarks.stand_in import build
+from sfumato.models.layout import attention_layers, decoder
+from sfumato.models.load import load_model
 
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_every_case_runs(case, tiny_sd_folder):
     peak = measure(case, str(tiny_sd_folder), 32, "cpu", 1)
     assert peak.peak is None or (math.isfinite(peak.peak) and peak.peak >= peak.before > 0)
+
+
+def test_the_stand_in_is_of_the_architecture_it_stands_for(tmp_path):
+    """Counted in the published configuration of Stable Diffusion 1.5; the widths are others."""
+    build(tmp_path, unet=32, vae=32, text=64, layers=1)
+    network = load_model(str(tmp_path), "cpu")
+    assert network.latent_shape(512, 512) == (4, 64, 64)
+    assert network.towers[0].context == 77
+    assert len(decoder(network.unet)) == 12
+    for cross in (True, False):
+        assert len(attention_layers(network.unet, (64, 64), cross=cross, most_queries=64 * 64)) == 16
+        assert len(attention_layers(network.unet, (64, 64), cross=cross, most_queries=16 * 16)) == 6
+    assert measure("prompt-to-prompt", str(tmp_path), 64, "cpu", 1).peak != 0
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="the peak of a process is measured on Linux")
