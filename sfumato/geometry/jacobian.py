@@ -6,6 +6,7 @@ section 3.1. The pullback norm of a vector v at x is ||v||_pb^2 = v^T J^T J v.
 Both products run the encoder half alone and share its evaluation at x among all vectors: J V by forward-mode
 differentiation, J^T U through one graph that is kept. Double backward gives J V too and was measured at 2.4 times the
 time on the layout that we ship. See `forward_mode` for what the products, and nothing else, compute differently.
+f and its products are in float32 where the weights are in half precision (`single_precision`).
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from torch.func import jvp, vmap
 from sfumato.errors import BadInput
 from sfumato.geometry.finite import check_product
 from sfumato.geometry.forward_mode import differentiable
+from sfumato.geometry.single_precision import single_precision
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 
@@ -126,12 +128,12 @@ class BottleneckMap:
         return Jacobian(self, x)
 
     def evaluate(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """h with gradients, if they are enabled, and not counted."""
+        """h with gradients, if they are enabled, and not counted; in float32 at least."""
         condition = self.condition
         if condition is not None and len(condition) == 1:
             condition = condition.repeat(len(x))
-        h = self.network.bottleneck(x, self.t, condition)
-        h = h.to(torch.promote_types(h.dtype, torch.float32))
+        with single_precision(self.network.dtype):
+            h = self.network.bottleneck(x, self.t, condition)
         return h.sum(dim=(2, 3)) if self.pool else h.flatten(1)
 
 

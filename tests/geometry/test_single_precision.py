@@ -1,0 +1,51 @@
+"""The metric of a network in half precision: that of its weights, computed in float32, without a copy of them."""
+
+import weakref
+
+import pytest
+import torch
+
+from sfumato.geometry import BottleneckMap, local_basis
+from sfumato.geometry import single_precision as scope
+from sfumato.models.load import load_model
+from tests.geometry.conftest import T, latents
+
+
+def metric_of(folder, dtype, whole):
+    """A tangent basis, and f by itself, of weights and prompts in half precision, as they are or as float32 numbers."""
+    network = load_model(folder, "cpu", dtype)
+    condition = network.condition(["red cat", "blue dog"]) if network.takes_text else None
+    if whole:
+        network.unet.float()
+    elif condition is not None:
+        assert condition.tokens.dtype == dtype
+    f, x = BottleneckMap(network, T, condition), latents(network).float()
+    return local_basis(f, x, 4, algorithm="krylov"), f(x), f.at(x).h
+
+
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [(layout, torch.bfloat16) for layout in ("sd", "sdxl", "ddpm")] + [("sd2", torch.float16)],
+)
+def test_it_is_the_metric_of_the_same_weights_in_float32(tiny_folder, layout, dtype):
+    (found, h, graph_h), (wanted, wanted_h, _) = (metric_of(tiny_folder(layout), dtype, whole) for whole in (0, 1))
+    for name in ("h", "values", "u", "v"):
+        assert torch.equal(getattr(found, name), getattr(wanted, name)), name
+    assert torch.equal(h, wanted_h)
+    torch.testing.assert_close(h, graph_h, rtol=1e-4, atol=1e-4)
+
+
+def test_a_graph_keeps_no_copy_of_the_weights(tiny_folder, monkeypatch):
+    network, copies = load_model(tiny_folder("sd"), "cpu", "bf16"), []
+
+    def noted(each, wide=scope._wide):
+        copy = wide(each)
+        if copy is not each and isinstance(copy, torch.Tensor):
+            copies.append(weakref.ref(copy))
+        return copy
+
+    monkeypatch.setattr(scope, "_wide", noted)
+    jacobian = BottleneckMap(network, T, network.condition(["red cat"])).at(latents(network, 1).float())
+    assert len(copies) > 20
+    assert not any(copy() is not None for copy in copies)
+    assert bool(torch.isfinite(jacobian.vjp(torch.ones(1, 1, jacobian.d_h))).all())
