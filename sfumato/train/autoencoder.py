@@ -22,6 +22,7 @@ from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
 from sfumato.metrics import load_perceptual
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adaptive_weight, generator_loss
+from sfumato.train.binding import settings_of
 from sfumato.train.dataset import draw_pixels, exported_folder, open_data, save_grid
 from sfumato.train.frozen import load_autoencoder
 from sfumato.train.recipe import Recipe, fill
@@ -216,8 +217,8 @@ class AutoencoderTask:
 
     def __init__(self, recipe: Recipe, device: torch.device | str = "cpu") -> None:
         self.device = device
-        self.bound_to: dict[str, str] = {}
         self.shape = fill(AutoencoderNetwork, recipe.network, "network")
+        self.bound_to = settings_of(self.shape, "network", "groups")
         self.loss = fill(AutoencoderLoss, recipe.loss, "loss")
         check_weights(self.loss)
         self.size = recipe.data.size

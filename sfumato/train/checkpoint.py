@@ -10,6 +10,7 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -71,6 +72,14 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """The complete checkpoint with the highest step, or None."""
     valid = valid_checkpoints(folder)
     return valid[-1] if valid else None
+
+
+def newest_state(folder: Path) -> dict[str, Any] | None:
+    """The state of the newest checkpoint whose state can be read, without its tensors; None where there is none."""
+    for path in reversed(valid_checkpoints(folder)):
+        with suppress(OSError, ValueError):
+            return json.loads((path / "state.json").read_text())
+    return None
 
 
 def read_checkpoint(path: Path) -> Contents:

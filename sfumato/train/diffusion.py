@@ -18,15 +18,22 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
-from sfumato.train.checkpoint import newest_checkpoint
+from sfumato.train.binding import bound_before, refuse_changes, settings_of
 from sfumato.train.dataset import draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.export import assemble, export_pipeline
-from sfumato.train.frozen import load_autoencoder, load_frozen
-from sfumato.train.latents import cached_latents, encoder_fingerprint, kept_statistics, normalise_latent_space
+from sfumato.train.frozen import load_autoencoder, load_frozen, text_fingerprint
+from sfumato.train.latents import (
+    SCALE,
+    cached_latents,
+    encoder_fingerprint,
+    kept_statistics,
+    normalise_latent_space,
+    scale_written,
+)
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
-from sfumato.train.tokenizer import Tokens
+from sfumato.train.tokenizer import Tokens, tokenizer_fingerprint
 
 
 @dataclass(frozen=True)
@@ -150,16 +157,18 @@ class DiffusionTask:
         towers = exported_folder(self.shape.dual_encoder)
         self.tokenizer = CLIPTokenizer.from_pretrained(towers, local_files_only=True)
         self.text = load_frozen(CLIPTextModel, towers).to(device)
+        self.bound_to = self._meaning()
+        before = bound_before(folder)
+        refuse_changes(folder, before, self.bound_to)
         self.data = open_data(recipe)
         self.pictures = len(self.data)
         self.tokens = Tokens(self.tokenizer, ["", *self.data.captions])
         self.weights = torch.as_tensor(self.data.sampling_weights())
-        encoder, cache = encoder_fingerprint(self.autoencoder), folder / "cache"
-        self.bound_to = {"encoder": encoder}
+        cache = folder / "cache"
         latents = cached_latents(self.autoencoder, self.data.images, cache)
-        started = newest_checkpoint(folder / "checkpoints") is not None
-        statistics = kept_statistics(latents, cache, encoder, started)
-        self.latents = normalise_latent_space(self.autoencoder, latents, statistics)
+        mean, std = kept_statistics(latents, cache, self.bound_to["encoder"], before)
+        self.bound_to[SCALE] = scale_written(mean, std)
+        self.latents = normalise_latent_space(self.autoencoder, latents, (mean, std))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.unet = build_unet(
@@ -170,6 +179,16 @@ class DiffusionTask:
             self.unet.set_attn_processor(AttnProcessor())
         module = Denoising(self.unet, self.scheduler, self.loss)
         self.phases = (Phase("unet", module, compiled=(self.unet,)),)
+
+    def _meaning(self) -> dict[str, str]:
+        """What the U-Net's weights are bound to, but for the scale of the latents."""
+        frozen = {
+            "encoder": encoder_fingerprint(self.autoencoder),
+            "text tower": text_fingerprint(self.text),
+            "tokenizer": tokenizer_fingerprint(self.tokenizer),
+        }
+        noise = settings_of(self.loss, "loss", "prediction", "schedule", "beta_start", "beta_end")
+        return frozen | noise | settings_of(self.shape, "network", "heads", "groups")
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """Latents, noise, timesteps and encoded captions."""

@@ -1,15 +1,18 @@
 """Loading the trained networks that a training run builds on and leaves as they are."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, VQModel
+from transformers import CLIPTextModel
 
 from sfumato.errors import BadInput
 from sfumato.libraries import quiet
 from sfumato.models.folder import readable
+from sfumato.train.binding import weights_fingerprint
 
 _AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 
@@ -28,6 +31,13 @@ def load_frozen(kind: type[Any], folder: Path) -> Any:
     if missing := sorted(found["missing_keys"]):
         raise BadInput(f"{folder} is no {kind.__name__}: it lacks {len(missing)} weights, among them {missing[0]}.")
     return network.eval().requires_grad_(False)
+
+
+def text_fingerprint(text: CLIPTextModel) -> str:
+    """SHA-256, in hexadecimal, of a text tower: its weights, and what of its config changes what they compute."""
+    config = text.config
+    about = [config.num_attention_heads, config.hidden_act, config.layer_norm_eps, config.eos_token_id]
+    return hashlib.sha256(f"{about} {weights_fingerprint(text.state_dict().items())}".encode()).hexdigest()
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL | VQModel:

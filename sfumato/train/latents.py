@@ -1,6 +1,8 @@
 """The frozen latent space that a diffusion model is trained in: its scale, and the cached latents of a data set."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.files import remove_partial, write_tensors
+from sfumato.train.binding import weights_fingerprint
 from sfumato.train.processes import is_first, wait_for
 
 #: A latent channel that varies less carries nothing, and cannot be brought to unit deviation.
 SMALLEST = 1e-6
+#: The name under which a run's checkpoints keep the scale of the latents (`sfumato.train.binding`).
+SCALE = "latent scale"
 
 
 @torch.no_grad()
@@ -31,12 +36,8 @@ def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batc
 
 def encoder_fingerprint(autoencoder: AutoencoderKL | VQModel) -> str:
     """SHA-256, in hexadecimal, of the weights that make latents of pictures; the decoder is free to learn on."""
-    digest = hashlib.sha256()
-    for name, value in sorted(autoencoder.state_dict().items()):
-        if name.startswith(("encoder.", "quant_conv.")):
-            digest.update(f"{name} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    weights = autoencoder.state_dict().items()
+    return weights_fingerprint(pair for pair in weights if pair[0].startswith(("encoder.", "quant_conv.")))
 
 
 def cached_latents(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, cache: Path) -> Tensor:
@@ -56,23 +57,35 @@ def cached_latents(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, cac
     return load_file(path)["latents"]
 
 
-def kept_statistics(latents: Tensor, cache: Path, encoder: str, started: bool) -> tuple[Tensor, Tensor]:
-    """Mean and deviation per channel of the first latents that a run saw of an encoder, kept in its folder `cache`.
+def scale_written(mean: Tensor, std: Tensor) -> str:
+    """Mean and deviation per channel as a run's checkpoints keep them; JSON gives the same float32 numbers back."""
+    return json.dumps([std.tolist(), mean.tolist()])
 
-    A run that goes on with other pictures must not move the space that its U-Net has learned. Another encoder has
-    another space: its statistics are computed afresh.
+
+def kept_statistics(
+    latents: Tensor, cache: Path, encoder: str, before: Mapping[str, str] | None
+) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel of the first latents that a run saw of an encoder.
+
+    A run that goes on with other pictures must not move the space that its U-Net has learned: they are those of its
+    checkpoints, or, before the first one and for checkpoints of before they were kept there, of the folder `cache`.
+    Another encoder has another space: its statistics are computed afresh.
 
     Args:
         latents: of the pictures at hand, float [n,c,h,w].
         cache: a folder of the run.
         encoder: its `encoder_fingerprint`.
-        started: the run has a checkpoint. If it is of before the statistics were kept by encoder, they are this one's.
+        before: what the run's newest checkpoint is bound to, None where there is none. If it is of before the
+            statistics were kept by encoder, they are this one's.
     """
+    if before and before.get("encoder") == encoder and SCALE in before:
+        std, mean = (torch.tensor(values) for values in json.loads(before[SCALE]))
+        return mean, std
     path = cache / f"latent-statistics-{encoder[:16]}.safetensors"
     if is_first() and not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         old = cache / "latent-statistics.safetensors"
-        if started and old.exists() and not any(cache.glob("latent-statistics-*.safetensors")):
+        if before is not None and old.exists() and not any(cache.glob("latent-statistics-*.safetensors")):
             write_tensors(path, load_file(old))
         else:
             write_tensors(path, {"mean": latents.mean((0, 2, 3)), "std": latents.std((0, 2, 3))})

@@ -23,6 +23,7 @@ from accelerate import Accelerator
 
 from sfumato.errors import BadInput
 from sfumato.files import write_text
+from sfumato.train.binding import refuse_another_kind, refuse_changes, warn_of_gaps
 from sfumato.train.checkpoint import read_newest, write_checkpoint
 from sfumato.train.guard import Guard
 from sfumato.train.interrupt import Interrupt
@@ -210,14 +211,11 @@ class Run:
         if found is None:
             return
         path, (tensors, state) = found
-        if state["kind"] != self.recipe.kind:
-            raise BadInput(f"{self.folder} holds a run of kind '{state['kind']}'; give this one its own folder.")
-        for name, fingerprint in self.task.bound_to.items():
-            if state.get("bound_to", {}).get(name, fingerprint) != fingerprint:
-                raise BadInput(
-                    f"the weights in {self.folder} were trained with another {name}; go on with that one, or give this "
-                    "run its own folder."
-                )
+        refuse_another_kind(self.folder, self.recipe.kind, state)
+        before = state.get("bound_to", {})
+        refuse_changes(self.folder, before, self.task.bound_to)
+        if self.accelerator.is_main_process:
+            warn_of_gaps(path, before, self.task.bound_to)
         self.trained.restore(tensors, state, path)
         self.step, self.samples, self._saved = state["step"], state["samples"], state["step"]
 

@@ -7,6 +7,7 @@ from accelerate import PartialState
 
 from sfumato.errors import BadInput
 from sfumato.train.autoencoder import AutoencoderTask
+from sfumato.train.binding import refuse_another_kind
 from sfumato.train.diffusion import DiffusionTask
 from sfumato.train.dual_encoder import DualEncoderTask
 from sfumato.train.loop import Run
@@ -43,6 +44,7 @@ def start(path: Path | str, folder: Path | str, kind: str | None = None, device:
     recipe, folder = load_recipe(path, kind), Path(folder)
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("torch finds no CUDA device here; train on the CPU, or install a torch built for your GPU.")
+    refuse_another_kind(folder, recipe.kind)
     place = PartialState(cpu=device == "cpu").device
     with arithmetic(recipe.run.precision):
         task = build_task(recipe, folder, place)

@@ -155,7 +155,7 @@ def cached(folder: Path, rank: int) -> dict:
     images = np.random.default_rng(0).integers(0, 256, (5, 3, SIZE, SIZE), np.uint8)
     with mock.patch("sfumato.train.latents.encode_images", slowly):
         latents = cached_latents(network, images, folder)
-    mean, _ = kept_statistics(latents + rank, folder, "0", False)
+    mean, _ = kept_statistics(latents + rank, folder, "0", None)
     kept = bool((mean - latents.mean((0, 2, 3))).abs().max() < 1e-6)
     return {"encoded": encoded, "right": torch.equal(latents, encode_images(network, images)), "kept": kept}
 

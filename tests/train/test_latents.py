@@ -8,11 +8,13 @@ from safetensors.torch import save_file
 
 from sfumato.errors import BadInput
 from sfumato.train.latents import (
+    SCALE,
     cached_latents,
     encode_images,
     encoder_fingerprint,
     kept_statistics,
     normalise_latent_space,
+    scale_written,
 )
 from tests.train.test_autoencoder import tiny
 
@@ -109,8 +111,8 @@ def test_a_run_that_goes_on_with_other_pictures_keeps_its_space(images, tmp_path
     first, second = tiny(regularisation, 4)[0], tiny(regularisation, 4)[0]
     encoder = encoder_fingerprint(first)
     raw, other = encode_images(first, images), encode_images(first, images[:7] // 2)
-    normalise_latent_space(first, raw, kept_statistics(raw, tmp_path, encoder, False))
-    scaled = normalise_latent_space(second, other, kept_statistics(other, tmp_path, encoder, True))
+    normalise_latent_space(first, raw, kept_statistics(raw, tmp_path, encoder, None))
+    scaled = normalise_latent_space(second, other, kept_statistics(other, tmp_path, encoder, {}))
     assert first.config.scaling_factor == second.config.scaling_factor
     for one, two in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, two)
@@ -123,7 +125,7 @@ def test_kept_statistics_scale_a_codebook_as_its_latents_do(images, tmp_path):
     one, two = tiny("vq", 4)[0], tiny("vq", 4)[0]
     raw = encode_images(one, images) + torch.tensor([3.0, 0.0, -1.0])[:, None, None]
     normalise_latent_space(one, raw)
-    normalise_latent_space(two, raw, kept_statistics(raw, tmp_path, "0", False))
+    normalise_latent_space(two, raw, kept_statistics(raw, tmp_path, "0", None))
     assert one.config.scaling_factor == two.config.scaling_factor == pytest.approx(1 / raw.std().item(), rel=1e-3)
 
 
@@ -142,12 +144,12 @@ def test_the_encoder_is_known_by_its_weights_and_not_by_those_of_its_decoder():
 
 def test_another_encoder_never_meets_the_statistics_of_the_first(tmp_path):
     one, two = torch.randn(9, 3, 4, 4), 5 * torch.randn(9, 3, 4, 4) + 2
-    first = kept_statistics(one, tmp_path, "a" * 64, False)
-    for started in (False, True):
-        mean, std = kept_statistics(two, tmp_path, "b" * 64, started)
+    first = kept_statistics(one, tmp_path, "a" * 64, None)
+    for before in (None, {}):
+        mean, std = kept_statistics(two, tmp_path, "b" * 64, before)
         assert torch.equal(mean, two.mean((0, 2, 3)))
         assert torch.equal(std, two.std((0, 2, 3)))
-        assert torch.equal(kept_statistics(two, tmp_path, "a" * 64, True)[1], first[1])
+        assert torch.equal(kept_statistics(two, tmp_path, "a" * 64, {})[1], first[1])
 
 
 def test_statistics_of_before_they_were_kept_by_encoder_belong_to_the_run_that_has_begun(tmp_path):
@@ -155,7 +157,18 @@ def test_statistics_of_before_they_were_kept_by_encoder_belong_to_the_run_that_h
     for folder in ("going on", "new"):
         (tmp_path / folder).mkdir()
         save_file(old, tmp_path / folder / "latent-statistics.safetensors")
-    assert torch.equal(kept_statistics(one, tmp_path / "going on", "a" * 64, True)[1], old["std"])
-    assert torch.equal(kept_statistics(one, tmp_path / "going on", "a" * 64, True)[0], old["mean"])
-    assert torch.equal(kept_statistics(one, tmp_path / "going on", "b" * 64, True)[1], one.std((0, 2, 3)))
-    assert torch.equal(kept_statistics(one, tmp_path / "new", "a" * 64, False)[1], one.std((0, 2, 3)))
+    assert torch.equal(kept_statistics(one, tmp_path / "going on", "a" * 64, {})[1], old["std"])
+    assert torch.equal(kept_statistics(one, tmp_path / "going on", "a" * 64, {})[0], old["mean"])
+    assert torch.equal(kept_statistics(one, tmp_path / "going on", "b" * 64, {})[1], one.std((0, 2, 3)))
+    assert torch.equal(kept_statistics(one, tmp_path / "new", "a" * 64, None)[1], one.std((0, 2, 3)))
+
+
+def test_the_scale_of_a_checkpoint_comes_before_that_of_the_cache(tmp_path):
+    latents, other = torch.randn(9, 3, 4, 4), 3 * torch.randn(9, 3, 4, 4) + 1
+    mean, std = kept_statistics(latents, tmp_path, "a" * 64, None)
+    before = {"encoder": "a" * 64, SCALE: scale_written(mean, std)}
+    for cache in (tmp_path, tmp_path / "deleted"):
+        kept = kept_statistics(other, cache, "a" * 64, before)
+        assert torch.equal(kept[0], mean)
+        assert torch.equal(kept[1], std)
+    assert torch.equal(kept_statistics(other, tmp_path, "b" * 64, before)[1], other.std((0, 2, 3)))

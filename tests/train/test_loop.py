@@ -183,7 +183,7 @@ def test_weights_go_on_with_what_they_are_bound_to_alone(tmp_path):
     list(run_of(tmp_path, 4, task).steps())
     assert run_of(tmp_path, 4, task).step == 4
     task.bound_to = {"encoder": "b"}
-    with pytest.raises(BadInput, match=r"were trained with another encoder.*own folder"):
+    with pytest.raises(BadInput, match=r"were trained with another encoder \(a, now b\); .*own folder"):
         run_of(tmp_path, 4, task)
 
 

@@ -1,0 +1,137 @@
+"""A run goes on with what its weights were trained on and with, or is refused in one sentence before any work."""
+
+import dataclasses
+import json
+import logging
+import shutil
+
+import pytest
+import torch
+from transformers import CLIPTextModel
+
+from sfumato.errors import BadInput
+from sfumato.train import diffusion as module
+from sfumato.train.binding import weights_fingerprint
+from sfumato.train.checkpoint import valid_checkpoints
+from sfumato.train.frozen import text_fingerprint
+from sfumato.train.loop import Run
+from sfumato.train.start import build_task, start
+from tests.tiny import text_config, tiny_tokenizer
+from tests.train.conftest import write_pictures
+from tests.train.small import AUTOENCODER, DUAL_ENCODER, UNET, small_recipe, trained
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder of an autoencoder "ae", two dual encoders of one width "d0" and "d1", and a diffusion run "df"."""
+    root = tmp_path_factory.mktemp("runs")
+    own = write_pictures(root / "own")
+    trained(small_recipe("autoencoder", own, 1, AUTOENCODER), root / "ae").export(root / "ae" / "export")
+    for seed in (0, 1):
+        recipe = dataclasses.replace(small_recipe("dual-encoder", own, 1, DUAL_ENCODER), seed=seed)
+        trained(recipe, root / f"d{seed}").export(root / f"d{seed}" / "export")
+    trained(diffusion(root), root / "df")
+    return root
+
+
+@pytest.fixture
+def root(runs, tmp_path):
+    """A copy that a test may change; what the diffusion run was built on stays where it was."""
+    shutil.copytree(runs / "df", tmp_path / "df")
+    shutil.copytree(runs / "ae", tmp_path / "ae")
+    return tmp_path
+
+
+def diffusion(runs, own=None, steps=1, network=None, **loss):
+    built_on = {"autoencoder": str(runs / "ae" / "export"), "dual_encoder": str(runs / "d0" / "export")}
+    return small_recipe("diffusion", own or runs / "own", steps, UNET | built_on | (network or {}), **loss)
+
+
+def again(recipe, folder):
+    return Run(build_task(recipe, folder), recipe, folder, "cpu")
+
+
+CHANGES = {
+    "prediction": ({"prediction": "epsilon"}, {}, r"another loss\.prediction \(v_prediction, now epsilon\)"),
+    "schedule": ({"schedule": "squaredcos_cap_v2"}, {}, r"another loss\.schedule \(linear, now squaredcos_cap_v2\)"),
+    "betas": (
+        {"beta_start": 2e-4, "beta_end": 0.012}, {},
+        r"another loss\.beta_start \(0\.0001, now 0\.0002\) and another loss\.beta_end \(0\.02, now 0\.012\)",
+    ),
+    "heads": ({}, {"heads": (4, 8)}, r"another network\.heads \(\(2, 4\), now \(4, 8\)\)"),
+    "groups": ({}, {"groups": 4}, r"another network\.groups \(8, now 4\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "network", "sentence"), CHANGES.values(), ids=CHANGES.keys())
+def test_settings_that_leave_the_shapes_alone_are_refused(runs, root, loss, network, sentence, monkeypatch):
+    monkeypatch.setattr(module, "open_data", lambda *_: pytest.fail("the pictures were read first"))
+    with pytest.raises(BadInput, match=sentence + r"; go on with .*own folder\.$"):
+        again(diffusion(runs, steps=2, network=network, **loss), root / "df")
+
+
+def test_another_dual_encoder_of_the_same_width_is_refused(runs, root):
+    recipe = diffusion(runs, steps=2, network={"dual_encoder": str(runs / "d1" / "export")})
+    with pytest.raises(BadInput, match=r"another text tower \([0-9a-f]{20}, now [0-9a-f]{20}\);"):
+        again(recipe, root / "df")
+
+
+def test_what_only_weights_the_loss_may_change(runs, root):
+    run = again(diffusion(runs, steps=2, min_snr=0.0, condition_dropout=0.3), root / "df")
+    assert [report.step for report in run.steps()] == [2]
+
+
+def test_other_groups_of_an_autoencoder_are_refused(runs, root):
+    recipe = small_recipe("autoencoder", runs / "own", 2, AUTOENCODER | {"groups": 4})
+    with pytest.raises(BadInput, match=r"another network\.groups \(8, now 4\)"):
+        again(recipe, root / "ae")
+
+
+def test_the_latents_keep_their_scale_when_the_cache_is_gone_and_the_pictures_have_changed(runs, root):
+    before = again(diffusion(runs), root / "df").task.latents[:4]
+    shutil.rmtree(root / "df" / "cache")
+    shutil.copytree(runs / "own", root / "own")
+    lines = (root / "own" / "metadata.jsonl").read_text().splitlines()
+    (root / "own" / "metadata.jsonl").write_text("\n".join(lines[:4]))
+    run = again(diffusion(runs, root / "own", steps=2), root / "df")
+    torch.testing.assert_close(run.task.latents, before, rtol=1e-5, atol=1e-5)
+
+
+def test_a_checkpoint_of_an_older_version_goes_on_and_what_it_lacks_is_said_once(runs, root, caplog):
+    state = valid_checkpoints(root / "df" / "checkpoints")[-1] / "state.json"
+    table = json.loads(state.read_text())
+    table["bound_to"] = {"encoder": table["bound_to"]["encoder"]}
+    state.write_text(json.dumps(table))
+    with caplog.at_level(logging.WARNING):
+        run = again(diffusion(runs, steps=2), root / "df")
+    assert "does not say with which text tower, tokenizer, loss.prediction" in caplog.text
+    list(run.steps())
+    caplog.clear()
+    again(diffusion(runs, steps=2), root / "df")
+    assert "does not say" not in caplog.text
+    with pytest.raises(BadInput, match=r"another loss\.prediction"):
+        again(diffusion(runs, steps=3, prediction="epsilon"), root / "df")
+
+
+@pytest.mark.parametrize("kind", ["dual-encoder", "diffusion"])
+def test_a_recipe_of_another_kind_leaves_the_folder_as_it_was(root, kind):
+    (root / "recipe.toml").write_text(f'kind = "{kind}"\n[data]\nfolder = "nowhere"\n')
+    before = sorted(root.rglob("*"))
+    with pytest.raises(BadInput, match="holds a run of kind 'autoencoder'"):
+        start(root / "recipe.toml", root / "ae", device="cpu")
+    assert sorted(root.rglob("*")) == before
+
+
+@torch.no_grad()
+def test_fingerprints_tell_weights_names_and_shapes_apart():
+    one = {"a": torch.arange(4.0), "b": torch.ones(2)}
+    first = weights_fingerprint(one.items())
+    assert weights_fingerprint(reversed(one.items())) == first
+    assert weights_fingerprint((name, value.bfloat16()) for name, value in one.items()) == first
+    others = [one | {"a": one["a"].view(2, 2)}, one | {"a": one["a"] + 1e-6}, {"a": one["a"], "c": one["b"]}]
+    assert len({first, *(weights_fingerprint(other.items()) for other in others)}) == 4
+    tower = CLIPTextModel(text_config(tiny_tokenizer()))
+    before = text_fingerprint(tower)
+    assert text_fingerprint(tower) == before
+    tower.config.num_attention_heads *= 2
+    assert text_fingerprint(tower) != before
