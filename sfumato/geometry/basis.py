@@ -27,6 +27,8 @@ JVP_COST = 1.35
 """What a product J v costs, in products J^T u."""
 ZERO = 16.0
 """Roundings of the largest singular value below which one counts as zero."""
+UNKNOWN = 0.25
+"""Residual, as a share of the last singular value, at which a direction is not one."""
 ANGLE = 1e-4
 """How well the span of the n vectors is known, in radians."""
 
@@ -44,7 +46,8 @@ class Basis:
         values: lambda_i, [b,n].
         u: unit vectors of H, [b,n,d].
         t: timestep.
-        angle: bound on the angle between the span and the true one, radians, [b]; 0 for the exact algorithm.
+        angle: between the span of all n and the true one, at most, radians, [b]; an estimate, see `krylov.Triplets`;
+            0 for the exact algorithm. It is large where the last singular values hardly differ from the next one.
         algorithm: which one was used.
         passes: what it took; see `Passes`.
     """
@@ -71,10 +74,6 @@ class Basis:
         """Some of the samples."""
         names = ("x", "h", "v", "values", "u", "angle")
         return replace(self, **{name: getattr(self, name)[list(index)] for name in names})
-
-    def first(self, n: int) -> "Basis":
-        """The n largest of the directions."""
-        return replace(self, v=self.v[:, :n], values=self.values[:, :n], u=self.u[:, :n])
 
     def coefficients(self, u: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
         """<u_i, u>: the projection of a vector of H onto the tangent space, in its basis."""
@@ -109,7 +108,7 @@ def local_basis(
         tolerance: angle in radians at which the Krylov method stops.
 
     Raises:
-        BadInput: n below 1, or larger than the rank of J can be (before any evaluation) or is.
+        BadInput: n below 1, or larger than the rank of J can be (before any evaluation) or is, up to rounding.
         NonFinite: J holds NaN or infinity; names the layer.
     """
     return joined(local_bases(f, x, n, algorithm=algorithm, seed=seed, tolerance=tolerance))
@@ -190,7 +189,8 @@ def _exact(jacobian: Jacobian, n: int) -> Triplets:
     else:
         matrix = wide(jacobian.jvp(unit.unflatten(2, shape))).mT
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    return Triplets(left[:, :, :n], values[:, :n], right[:, :n].mT, torch.zeros_like(values[:, 0]))
+    none = torch.zeros_like(values[:, 0])
+    return Triplets(left[:, :, :n], values[:, :n], right[:, :n].mT, angle=none, residual=none)
 
 
 def _krylov(jacobian: Jacobian, n: int, seed: int, tolerance: float) -> Triplets:
@@ -209,14 +209,14 @@ def _krylov(jacobian: Jacobian, n: int, seed: int, tolerance: float) -> Triplets
     if jacobian.d_x <= jacobian.d_h:
         return largest_triplets(to_h, to_x, blocks, n, most=size, tolerance=tolerance)
     found = largest_triplets(to_x, to_h, blocks, n, most=size, tolerance=tolerance)
-    return Triplets(found.right, found.values, found.left, found.angle)
+    return replace(found, left=found.right, right=found.left)
 
 
 def _assemble(jacobian: Jacobian, found: Triplets, algorithm: Algorithm) -> Basis:
     """Triplets as a basis: signs chosen, in the precision of the latents.
 
     Raises:
-        BadInput: a singular value is zero up to rounding.
+        BadInput: a singular value is zero up to rounding, or the vectors are not known.
     """
     f, x = jacobian.f, jacobian.x.detach()
     floor = found.values[:, :1] * torch.finfo(jacobian.h.dtype).eps * ZERO
@@ -224,6 +224,8 @@ def _assemble(jacobian: Jacobian, found: Triplets, algorithm: Algorithm) -> Basi
     n = found.values.shape[1]
     if rank < n:
         raise BadInput(f"The Jacobian has rank {rank} at this latent: n must be between 1 and {rank}, not {n}.")
+    if bool((found.residual > UNKNOWN * found.values[:, -1]).any()):
+        raise BadInput(f"The last of {n} directions cannot be told from the rounding of this network: take fewer.")
     u, v = found.left.mT, found.right.mT
     largest = u.gather(2, u.abs().argmax(dim=2, keepdim=True))
     sign = torch.where(largest < 0, -1.0, 1.0).to(u.dtype)

@@ -21,6 +21,11 @@ from torch import Tensor
 Product: TypeAlias = Callable[[Tensor], Tensor]
 """Columns to columns: [b, columns, m] -> [b, rows, m]."""
 
+SINGULAR = 0.01
+"""Residual, as a share of the smallest singular value wanted, that a pair of singular vectors may have."""
+PATIENCE = 2
+"""Blocks without a smaller residual after which a larger one is taken for all that the products can tell."""
+
 
 @dataclass(frozen=True, eq=False)
 class Triplets:
@@ -30,13 +35,16 @@ class Triplets:
         left: l, [b, rows, n].
         values: s, [b, n].
         right: q, [b, columns, n].
-        angle: bound on the angle between the span of the n vectors and the true one on either side, in radians, [b].
+        angle: between the span of the n vectors and the true one on either side, at most, in radians, [b]; by Wedin's
+            theorem, with s_{n+1} as far as it is known: estimated with its residual from what has been tried.
+        residual: |A^T l - s q| of the n triplets together (largest singular value), [b].
     """
 
     left: Float[Tensor, "b rows n"]
     values: Float[Tensor, "b n"]
     right: Float[Tensor, "b columns n"]
     angle: Float[Tensor, " b"]
+    residual: Float[Tensor, " b"]
 
 
 @dataclass
@@ -60,8 +68,8 @@ def largest_triplets(
 
     It stops when the subspaces of all matrices are known to `tolerance`, when the residuals have sunk into the
     rounding of the products, or when Q has `most` columns. The first test is about subspaces: signs of the vectors,
-    and rotations within the span, do not count. The second needs no threshold: P^T (A Q) and (A^T P)^T Q are equal up
-    to rounding, which is thereby measured.
+    and rotations within the span, do not count. For the second, P^T (A Q) and (A^T P)^T Q are equal up to rounding,
+    which is thereby measured; where it is coarse, residuals below it still fall, and are waited for.
 
     Args:
         product: A.
@@ -72,10 +80,14 @@ def largest_triplets(
         tolerance: angle in radians.
     """
     tried = _try(product, adjoint, start[:, :, :most], None)
+    lowest, waited = torch.full_like(start[:, 0, 0], torch.inf), torch.zeros_like(start[:, 0, 0])
     while True:
         room = most - tried.q.shape[2]
         if room < 1 or tried.q.shape[2] > n:
             found, rounding = _estimates(tried, n)
+            waited = torch.where(found.residual < lowest, 0, waited + 1)
+            lowest = torch.minimum(found.residual, lowest)
+            rounding &= (found.residual <= SINGULAR * found.values[:, -1]) | (waited >= PATIENCE)
             if room < 1 or bool(((found.angle <= tolerance) | rounding).all()):
                 return found
         block = tried.at_p[:, :, -start.shape[2] :][:, :, :room]
@@ -90,7 +102,7 @@ def _try(product: Product, adjoint: Product, block: Tensor, before: _Tried | Non
 
 
 def _estimates(tried: _Tried, n: int) -> tuple[Triplets, Tensor]:
-    """The n largest triplets that the bases hold, and whether their residuals are rounding, [b]."""
+    """The n largest triplets that the bases hold, and whether their residuals are below the rounding, [b]."""
     core = tried.p.mT @ tried.a_q
     left, values, right = torch.linalg.svd(core, full_matrices=False)
     left, right = left[:, :, : n + 1], right[:, : n + 1].mT
@@ -103,8 +115,8 @@ def _estimates(tried: _Tried, n: int) -> tuple[Triplets, Tensor]:
     columns, m = tried.q.shape[1:]
     mismatch = torch.linalg.matrix_norm(core - tried.at_p.mT @ tried.q)
     rounding = distance <= mismatch * (columns / m) ** 0.5
-    found = Triplets(tried.p @ left[:, :, :n], values[:, :n], tried.q @ right[:, :, :n], torch.atan(distance / gap))
-    return found, rounding
+    spans = tried.p @ left[:, :, :n], values[:, :n], tried.q @ right[:, :, :n]
+    return Triplets(*spans, torch.atan(distance / gap), distance), rounding
 
 
 def _orthonormal(
