@@ -11,6 +11,7 @@ f and its products are in float32 where the weights are in half precision (`sing
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -143,7 +144,7 @@ class Jacobian:
     Attributes:
         f: the map.
         x: the latents, [b,c,h,w].
-        h: f(x), [b,d].
+        h: f(x), [b,d]; evaluated, with the graph for J^T u, when it is first asked for: J v does without.
 
     Raises:
         NonFinite: f(x) or a product holds NaN or infinity; names the layer.
@@ -152,11 +153,19 @@ class Jacobian:
     def __init__(self, f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> None:
         self.f = f
         self.x = x.detach().contiguous().requires_grad_()
-        with torch.enable_grad(), differentiable(f.network.unet):
-            self._graph = f.evaluate(self.x)
-        f.passes.forward += len(x)
-        self.h = self._graph.detach()
-        check_product(self.h, "h", f, self.x)
+
+    @cached_property
+    def _graph(self) -> Tensor:
+        with torch.enable_grad(), differentiable(self.f.network.unet):
+            graph = self.f.evaluate(self.x)
+        self.f.passes.forward += len(self.x)
+        check_product(graph.detach(), "h", self.f, self.x)
+        return graph
+
+    @property
+    def h(self) -> Float[Tensor, "b d"]:
+        """f(x)."""
+        return self._graph.detach()
 
     @property
     def d_x(self) -> int:
