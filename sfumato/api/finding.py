@@ -44,7 +44,7 @@ def find(
 
     Args:
         model: a loaded model.
-        prompts: the samples take them in turn; empty for a model without text.
+        prompts: the samples take them in turn, at most one for each; empty for a model without text.
         n: how many directions.
         samples: how many latents.
         time: share of the run that is left where the latents are taken; 1 is t = T, where directions agree most.
@@ -59,7 +59,7 @@ def find(
         tell: called with what is being done, how many samples it is done for, and of how many.
 
     Raises:
-        BadInput: anything that cannot be used, before any evaluation.
+        BadInput: anything that cannot be used, more prompts than samples among it; before any evaluation.
     """
     network = model.network
     given = {name: value for name, value in (("steps", steps), ("strength", strength)) if value is not None}
@@ -69,7 +69,12 @@ def find(
     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 < time <= 1:
         raise BadInput(f"time must be above 0 and at most 1, not {time!r}.")
     check_seeds([seed])
-    texts = list(islice(cycle(check_prompts(network, list(prompts), "prompt", empty=True)), samples))
+    each = check_prompts(network, list(prompts), "prompt", empty=True)
+    if len(each) > samples:
+        raise BadInput(
+            f"{len(each)} prompts need at least as many samples, not {samples}: give fewer, or more samples."
+        )
+    texts = list(islice(cycle(each), samples))
     latent = network.latent_shape(*height_and_width(network, size))
     timesteps = network.schedule.timesteps(params.steps)
     step = min(round((1 - time) * params.steps), params.steps - 1)

@@ -16,6 +16,8 @@ from sfumato.models.diffusion_model import DiffusionModel
 
 Kind: TypeAlias = Literal["pullback", "pca"]
 KINDS: tuple[Kind, ...] = ("pullback", "pca")
+WEIGHTS = (1e-3, 1e3)
+"""Smallest and largest weight in a mixture, of which only the ratios count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,20 +157,24 @@ def parse_weights(text: str) -> dict[str, float]:
     """ "smile" -> {"smile": 1}, "smile=1,3=-0.5" -> {"smile": 1, "3": -0.5}.
 
     Raises:
-        BadInput: not of that form, a name twice, or a weight that is zero or not finite.
+        BadInput: not of that form, a name twice, or a weight out of range.
     """
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, _, number = part.rpartition("=") if "=" in part else (part, "", "1")
+        name = name.strip()
         try:
             weight = float(number)
         except ValueError:
-            weight = 0.0
-        if not name.strip() or name.strip() in weights or not 0 < abs(weight) < float("inf"):
+            name = ""
+        if not name or name in weights:
             raise BadInput(
                 f'direction must be a name or a number, or several with weights like "1=1,3=-0.5", not "{text}".'
             )
-        weights[name.strip()] = weight
+        if not WEIGHTS[0] <= abs(weight) <= WEIGHTS[1]:
+            low, high = WEIGHTS
+            raise BadInput(f'The weight of direction "{name}" must be between {low:g} and {high:g} or minus that.')
+        weights[name] = weight
     return weights
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.geometry.basis import Basis, check_n, joined, local_bases
+from sfumato.geometry.basis import Basis, check_n, local_bases
 from sfumato.geometry.directions import KINDS, Directions, Kind, check_names
 from sfumato.geometry.jacobian import BottleneckMap
 from sfumato.geometry.matching import mean_directions, principal_directions
@@ -43,8 +43,9 @@ def find_directions(
     """
     names = check_search(f, x, n, kind, names)
     if kind == "pullback":
-        basis = joined(_told(local_bases(f, x, n), tell))
-        matched = mean_directions(basis.u, basis.values)
+        # v of all samples would be n times as large as their latents, and is of no use here
+        parts = [(part.u, part.values) for part in _told(local_bases(f, x, n), tell)]
+        matched = mean_directions(*(torch.cat(each) for each in zip(*parts, strict=True)))
         u, values, overlap = matched.mean, matched.values, matched.overlap.mean(dim=0)
     else:
         u, values = principal_directions(f(x), n)

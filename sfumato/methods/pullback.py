@@ -23,6 +23,7 @@ from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, MoveLatent, Shot, parse_weights, shoot, shoot_straight
 from sfumato.geometry.basis import check_n, largest_rank, local_basis
 from sfumato.geometry.jacobian import Pool
+from sfumato.geometry.normalise import KAPPA
 from sfumato.inversion import Inversion, replay
 from sfumato.methods.ddim import DDIMParams, invert
 from sfumato.methods.inversions import network_of
@@ -57,11 +58,15 @@ class PullbackParams(DDIMParams):
         1.0, "when: share of the run that is left; 1 changes what is coarse, 0.25 details", stage="edit", low=0, high=1
     )
     rank: int = option(
-        0, f"dimensions of a tangent space; 0: {RANK}, or what the bottleneck has", stage="edit", low=0, high=MOST
+        0,
+        f"dimensions of a tangent space to shoot through; 0: {RANK}, or what the bottleneck has",
+        stage="edit",
+        low=0,
+        high=MOST,
     )
     whole: bool = option(False, "keep the positions of the bottleneck instead of their sum", stage="edit")
     raw: bool = option(False, "do not keep mean and deviation of the predicted picture", stage="edit")
-    kappa: float = option(0.99, "of that normalisation", stage="edit", low=0, high=0.9999)
+    kappa: float = option(KAPPA, "of that normalisation", stage="edit", low=0, high=0.9999)
     boost: float = option(
         0.0, "share of the run, at its end, that adds fresh noise (eta = 1)", stage="edit", low=0, high=1
     )
@@ -78,14 +83,12 @@ class PullbackParams(DDIMParams):
         weights = parse_weights(self.direction)
         if self.directions and self.kind == "random":
             raise BadInput("kind random takes its directions from the seed: leave the file of directions out.")
-        if self.directions:
-            return
-        most = self.rank if self.rank and self.kind == "pullback" else MOST
-        for name in weights:
-            if not name.isdecimal() or not 1 <= int(name) <= most:
-                raise BadInput(
-                    f'direction must be a number between 1 and the rank, not "{name}"; names need a file of directions.'
-                )
+        if self.rank and self.kind == "random":
+            raise BadInput("rank is of tangent spaces, which random directions do without: leave rank or kind out.")
+        if self.raw and self.kappa != KAPPA:
+            raise BadInput("kappa belongs to the normalisation that raw leaves out: give one of the two.")
+        if not self.directions:
+            _numbered(weights, self.rank or MOST)
 
     def check_files(self) -> None:
         """Refuse a file that holds no directions, or not those that are named. Raises BadInput."""
@@ -98,9 +101,8 @@ class PullbackParams(DDIMParams):
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse directions of another model, timestep or size, and more of them than there are. Raises BadInput."""
-        if self.gamma:
-            t = network.schedule.timesteps(self.steps)[edited_step(self)]
-            planned(network, self, t, torch.empty(1, network.latent_channels, *size, device="meta"))
+        t = network.schedule.timesteps(self.steps)[edited_step(self)]
+        planned(network, self, t, torch.empty(1, network.latent_channels, *size, device="meta"))
 
 
 def edited_step(params: PullbackParams) -> int:
@@ -142,15 +144,15 @@ class Plan:
 
     Attributes:
         saved: those of a file, or None for the picture's own.
-        weights: of the directions by name or number.
-        numbers: of the picture's own, or of random ones.
+        weights: of saved directions by name or number.
+        numbers: weights of the picture's own directions, or of random ones, by number.
         pool: what becomes of the positions of the bottleneck.
         rank: dimensions of a tangent space; of no use to random directions.
     """
 
     saved: Directions | None
     weights: dict[str, float]
-    numbers: list[int]
+    numbers: dict[int, float]
     pool: Pool
     rank: int
 
@@ -166,11 +168,11 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
         saved.check_fits(network, t, x.shape[1:])
     pool: Pool = saved.pool if saved is not None else None if params.whole else "sum"
     weights = parse_weights(params.direction)
-    numbers = [int(name) for name in weights] if saved is None else [1]
+    numbers = _numbered(weights, MOST) if saved is None else {}
     rank = 1
     if params.kind == "pullback":
         f = BottleneckMap(network, t, None, pool, params.chunk)
-        rank = params.rank or max(*numbers, min(RANK, largest_rank(f, x)))
+        rank = params.rank or max([*numbers, min(RANK, largest_rank(f, x))])
         check_n(f, x, rank, "rank" if params.rank else "direction")
     return Plan(saved, weights, numbers, pool, rank)
 
@@ -179,28 +181,42 @@ def _move(guided: Guided, inversion: Inversion, params: PullbackParams, t: int) 
     """What happens at timestep t."""
     network = network_of(guided)
     plan = planned(network, params, t, inversion.x[0])
-    saved, weights, numbers, rank = plan.saved, plan.weights, plan.numbers, plan.rank
+    saved, numbers, rank = plan.saved, plan.numbers, plan.rank
 
     def shots(x: Tensor, condition: Any) -> Iterator[Shot]:
         here = BottleneckMap(network, t, condition, plan.pool, params.chunk)
         if params.kind == "random":
             seeds = inversion.seeds or (0,) * len(x)
-            v = _mixed({n: _random(x, seeds, n) for n in numbers}, weights)
+            v = _mixed([(weight, _random(x, seeds, n)) for n, weight in numbers.items()])
             return shoot_straight(here, x, v, gamma=params.gamma, steps=params.shots)
         if saved is not None:
-            u = saved.mix(weights).to(x.device).expand(len(x), -1)
+            u = saved.mix(plan.weights).to(x.device).expand(len(x), -1)
             return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank)
         # the tangent space that is transported to matters from the second step on
         basis = local_basis(here, x, max(numbers) if params.shots == 1 else rank)
-        u = _mixed({n: basis.u[:, n - 1] for n in numbers}, weights)
+        u = _mixed([(weight, basis.u[:, n - 1]) for n, weight in numbers.items()])
         return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank, basis=basis)
 
     return MoveLatent(guided, t, shots, None if params.raw else params.kappa)
 
 
-def _mixed(directions: dict[int, Tensor], weights: dict[str, float]) -> Tensor:
-    """sum_k w_k d_k."""
-    return torch.stack([weight * directions[int(name)] for name, weight in weights.items()]).sum(dim=0)
+def _numbered(weights: dict[str, float], most: int) -> dict[int, float]:
+    """Weights by number. Raises BadInput for names, numbers beyond `most`, and one number in two spellings."""
+    numbers: dict[int, float] = {}
+    for name, weight in weights.items():
+        if not name.isdecimal() or not 1 <= int(name) <= most:
+            raise BadInput(
+                f'direction must be a number between 1 and the rank, not "{name}"; names need a file of directions.'
+            )
+        if int(name) in numbers:
+            raise BadInput(f"direction names number {int(name)} twice: give it one weight.")
+        numbers[int(name)] = weight
+    return numbers
+
+
+def _mixed(parts: list[tuple[float, Tensor]]) -> Tensor:
+    """sum_k w_k d_k of directions that are independent, so that it never vanishes."""
+    return torch.stack([weight * direction for weight, direction in parts]).sum(dim=0)
 
 
 def _random(x: Tensor, seeds: Sequence[int], number: int) -> Tensor:

@@ -38,6 +38,12 @@ def test_guidance_of_the_run_matters_below_the_first_step(model):
     assert not torch.allclose(*late)
 
 
+def test_prompts_that_no_sample_would_take_are_refused(model):
+    with pytest.raises(BadInput, match="3 prompts need at least as many samples, not 2"):
+        find(model, PROMPTS, n=2, samples=2, steps=4)
+    assert find(model, PROMPTS, n=2, samples=3, steps=4).prompts == tuple(PROMPTS)
+
+
 def test_what_is_being_done_is_told(model):
     told = []
     find(model, n=2, samples=3, steps=4, tell=lambda *each: told.append(each))

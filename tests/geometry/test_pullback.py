@@ -150,11 +150,11 @@ def test_random_directions_are_a_function_of_seed_and_number(model, inversion, i
 def test_random_directions_are_mixed_and_have_no_rank(inverted, inversion):
     """Numbers of random directions are not bounded by the bottleneck; a mixture is one of unit vectors."""
 
-    def moved(direction, **options):
-        state = first_state(inverted, kind="random", direction=direction, gamma=0.5, raw=True, **options)
+    def moved(direction):
+        state = first_state(inverted, kind="random", direction=direction, gamma=0.5, raw=True)
         return (state.x_t - inversion.x[0]) / 0.5
 
-    one, other = moved("1"), moved("40", rank=2)
+    one, other = moved("1"), moved("40")
     wanted = 2 * one - other
     wanted = wanted / wanted.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
     torch.testing.assert_close(moved("1=2,40=-1"), wanted, rtol=0, atol=1e-5)
@@ -193,6 +193,10 @@ def test_the_boosted_tail_is_the_stochastic_process(model):
         ({"direction": "0"}, "must be a number"),
         ({"direction": "5", "rank": 4}, "must be a number"),
         ({"direction": "1="}, "direction must be a name or a number"),
+        ({"direction": "1=1,01=-1"}, "direction names number 1 twice"),
+        ({"direction": "1=1e300"}, 'weight of direction "1" must be between'),
+        ({"kind": "random", "rank": 7}, "rank is of tangent spaces"),
+        ({"raw": True, "kappa": 0.5}, "kappa belongs to the normalisation that raw leaves out"),
         ({"directions": "nowhere.safetensors"}, "There is no file nowhere.safetensors"),
         ({"gamma": 1e6}, "gamma must be between -1000 and 1000"),
         ({"time": 1.5}, "time must be between 0 and 1"),
@@ -214,6 +218,7 @@ def test_refused_before_any_evaluation(model, inverted, saved, tmp_path):
     for options, message in (
         ({"rank": 17}, "rank must be between 1 and 16"),
         ({"direction": "17"}, "direction must be between 1 and 16"),
+        ({"direction": "17", "gamma": 0.0}, "direction must be between 1 and 16"),
         ({"directions": str(saved), "time": 0.5}, "found at timestep"),
     ):
         with pytest.raises(BadInput, match=message):
