@@ -27,6 +27,7 @@ from sfumato.train.binding import refuse_another_kind, refuse_changes, warn_of_g
 from sfumato.train.checkpoint import read_newest, write_checkpoint
 from sfumato.train.guard import Guard
 from sfumato.train.interrupt import Interrupt
+from sfumato.train.lock import lock
 from sfumato.train.precision import arithmetic
 from sfumato.train.recipe import Recipe
 from sfumato.train.record import SUMMARY, Record, name_of
@@ -60,7 +61,8 @@ class Run:
         device: "cpu", "cuda" or None (what accelerate finds).
 
     Raises:
-        BadInput: the folder holds another kind of run or another network, or the precision needs a GPU.
+        BadInput: another program trains in the folder, it holds another kind of run or another network, or the
+            precision needs a GPU.
     """
 
     def __init__(self, task: Task, recipe: Recipe, folder: Path, device: str | None = None) -> None:
@@ -72,6 +74,7 @@ class Run:
             raise BadInput(f"run.precision = '{recipe.run.precision}' cannot be used here: {error}") from error
         if precision == "fp16" and self.accelerator.device.type == "cpu":
             raise BadInput("run.precision = 'fp16' needs a GPU; on the CPU use 'bf16' or 'fp32'.")
+        self._lock = lock(folder)
         self.step, self.samples = 0, 0
         self.trained = Trained(task.phases, recipe, self.accelerator)
         self._saved: int | None = None
@@ -254,6 +257,7 @@ class Run:
         )
 
     def close(self) -> None:
-        """Leave the group of processes, together; a process that only ends may take the others with it."""
+        """Leave the folder and the group, all processes together; one that only ends may take the others with it."""
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
+        self._lock = None

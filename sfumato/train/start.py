@@ -10,6 +10,7 @@ from sfumato.train.autoencoder import AutoencoderTask
 from sfumato.train.binding import refuse_another_kind
 from sfumato.train.diffusion import DiffusionTask
 from sfumato.train.dual_encoder import DualEncoderTask
+from sfumato.train.lock import lock
 from sfumato.train.loop import Run
 from sfumato.train.precision import arithmetic
 from sfumato.train.recipe import Recipe, load_recipe
@@ -46,6 +47,9 @@ def start(path: Path | str, folder: Path | str, kind: str | None = None, device:
         raise BadInput("torch finds no CUDA device here; train on the CPU, or install a torch built for your GPU.")
     refuse_another_kind(folder, recipe.kind)
     place = PartialState(cpu=device == "cpu").device
+    held = lock(folder)  # before the task writes to it, and until the run holds it too
     with arithmetic(recipe.run.precision):
         task = build_task(recipe, folder, place)
-    return Run(task, recipe, folder, device)
+    run = Run(task, recipe, folder, device)
+    del held
+    return run
