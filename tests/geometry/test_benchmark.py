@@ -24,6 +24,15 @@ def test_contenders_find_the_same(networks):
     assert power_iteration(f, x, 3, lambda v: True, 60).passes == 12
 
 
+def test_contenders_work_where_the_latents_are(networks, monkeypatch):
+    """Tensors made without a device would be on another one, as they would beside a GPU."""
+    f, x = BottleneckMap(networks("ddpm"), T), latents(networks("ddpm"), 1)
+    drawn = torch.randn(x[0].numel(), 2, dtype=torch.float64)
+    monkeypatch.setattr("benchmarks.power_iteration.gaussian", lambda *given, device, dtype: drawn.to(device, dtype))
+    with torch.device("meta"):
+        assert dense(f, x).v.device == power_iteration(f, x, 2, lambda v: False, 1).v.device == x.device
+
+
 def test_it_runs(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("<!-- measured: begin -->\n<!-- measured: end -->\n")
