@@ -14,6 +14,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from sfumato.errors import BadInput, NonFinite
 from sfumato.libraries import quiet
+from sfumato.vocabulary import vocabulary_problem
 
 BATCH = 64
 
@@ -77,6 +78,9 @@ class DualEncoder:
                 f"{path} is not a CLIP model that can be opened ({str(error).splitlines()[0]}): it needs config.json, "
                 "model.safetensors, a CLIP tokenizer and preprocessor_config.json."
             ) from error
+        problem = vocabulary_problem(tokenizer, model.text_model.get_input_embeddings().num_embeddings)
+        if problem:
+            raise BadInput(f"{path} cannot be used: {problem}; get the folder again.")
         return cls(model.eval().to(device or "cpu"), tokenizer, preprocessor)
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """From the parts of a diffusers pipeline to a DiffusionModel, refusing what would be misunderstood."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, UNet2DModel, VQModel
 
@@ -36,6 +36,9 @@ def assemble(
     """
     unet = parts["unet"]
     autoencoder = parts.get("vae") or parts.get("vqvae")
+    for part, other in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
+        if parts.get(part) is not None and parts.get(other) is None:
+            raise BadInput(f"{name} has a {part} and no {other}, so it cannot read prompts; get the {other} too.")
     codec: Codec = PixelSpace(unet.config.in_channels) if autoencoder is None else Autoencoder(autoencoder.float())
     towers = [
         TextTower(parts["tokenizer" + suffix], parts["text_encoder" + suffix])
@@ -54,7 +57,9 @@ def assemble(
 
 def _problems(unet: Any, codec: Codec, towers: list[TextTower]) -> list[str]:
     config: Any = unet.config
+    colours = codec.channels if codec.module is None else cast(Any, codec.module).config.in_channels
     found = {
+        f"it works on pictures of {colours} channels, not on RGB": colours != 3,
         "its network also predicts the variance": config.out_channels == 2 * codec.channels,
         f"its network returns {config.out_channels} channels and a latent has {codec.channels}": (
             config.out_channels != codec.channels
@@ -63,6 +68,7 @@ def _problems(unet: Any, codec: Codec, towers: list[TextTower]) -> list[str]:
     }
     if isinstance(unet, UNet2DConditionModel):
         found |= _conditional_problems(unet, towers)
+    found |= {tower.problem: bool(tower.problem) for tower in towers}
     return [problem for problem, present in found.items() if present]
 
 

@@ -1,10 +1,13 @@
 """Between pixels and the space that the network works in."""
 
+import math
 from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from sfumato.errors import BadInput
 
 
 class Codec(Protocol):
@@ -50,6 +53,9 @@ class Autoencoder:
 
     It computes in float32 whatever the network's precision is: it runs once per image, its rounding would show, and
     SDXL's overflows in half precision.
+
+    Raises:
+        BadInput: the configuration does not say how its latents are scaled.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -59,10 +65,10 @@ class Autoencoder:
         # AutoencoderTiny reports its own width wrongly under `block_out_channels`
         levels = getattr(config, "encoder_block_out_channels", None) or config.block_out_channels
         self.factor = int(2 ** (len(levels) - 1))
-        self.scale = float(config.scaling_factor)
+        self.scale = _scaling_factor(config)
         self.shift = float(getattr(config, "shift_factor", None) or 0.0)
-        self.mean = _per_channel(getattr(config, "latents_mean", None), 0.0)
-        self.std = _per_channel(getattr(config, "latents_std", None), 1.0)
+        self.mean = _per_channel(config, "latents_mean", 0.0)
+        self.std = _per_channel(config, "latents_std", 1.0)
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """The mode of the posterior (or what is quantised, in a VQModel), scaled as the network saw it in training."""
@@ -78,5 +84,21 @@ class Autoencoder:
         return decoded.sample
 
 
-def _per_channel(values: Any, default: float) -> Float[Tensor, "1 c 1 1"]:
-    return torch.tensor([default] if values is None else list(values)).reshape(1, -1, 1, 1)
+def _scaling_factor(config: Any) -> float:
+    scale = getattr(config, "scaling_factor", None)
+    if not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+        raise BadInput(
+            f"The autoencoder's scaling_factor must be a number above 0, not {scale!r}: set it in its config.json "
+            "(Stable Diffusion 1.x and 2.x have 0.18215, XL 0.13025)."
+        )
+    return float(scale)
+
+
+def _per_channel(config: Any, name: str, default: float) -> Float[Tensor, "1 c 1 1"]:
+    values = getattr(config, name, None)
+    if values is None:
+        return torch.full((1, 1, 1, 1), default)
+    channels = int(config.latent_channels)
+    if not isinstance(values, (list, tuple)) or len(values) != channels:
+        raise BadInput(f"The autoencoder's {name} must be {channels} numbers or null, not {values!r}.")
+    return torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)

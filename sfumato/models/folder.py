@@ -99,9 +99,11 @@ def _variant(folder: Path, stem: str) -> str | None:
     Raises:
         BadInput: no safetensors.
     """
-    for variant in (None, "fp16"):
-        name = ".".join((stem, variant) if variant else (stem,))
-        if (folder / f"{name}.safetensors").is_file() or (folder / f"{name}.safetensors.index.json").is_file():
+    for variant, whole, shards in (
+        (None, f"{stem}.safetensors", f"{stem}.safetensors.index.json"),
+        ("fp16", f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"),
+    ):
+        if (folder / whole).is_file() or (folder / shards).is_file():
             return variant
     if [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")]:
         raise BadInput(f"{folder} holds pickled weights, which can run code when opened; convert them to safetensors.")

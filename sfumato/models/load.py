@@ -12,6 +12,10 @@ from sfumato.models.folder import PARTS, load_folder
 from sfumato.models.placement import pick_device, pick_dtype
 from sfumato.models.single_file import PICKLES, load_single_file
 
+UNWANTED = ("*.non_ema.*", "*.ema.*", "*openvino*", "*onnx*")
+HALVED = ("*.fp16.*", "*.fp16-*")
+PICKLED = tuple(f"*{suffix}" for suffix in PICKLES)
+
 __all__ = ["BundledModel", "bundled_path", "list_models", "load_model"]
 
 
@@ -63,7 +67,18 @@ def _folder(name: str, path: Path) -> Path:
 
 
 def _download(hub_id: str) -> Path:
-    """The local copy of a pipeline on the hub: configurations, tokenizers and full-precision safetensors alone."""
-    weights = [f"{part}/{end}" for part in PARTS for end in ("*.json", "*.txt", "*.safetensors")]
-    unwanted = ["*.fp16.*", "*.non_ema.*", "*.ema.*", "*openvino*", "*onnx*"]
-    return from_hub(hub_id, ["model_index.json", "sfumato.json", *weights], "model", unwanted)
+    """The local copy of a pipeline on the hub: configurations, tokenizers and safetensors alone.
+
+    Weights in half precision are fetched for those parts alone that have no others.
+    """
+    files = [f"{part}/{end}" for part in PARTS for end in ("*.json", "*.txt", "*.safetensors")]
+    folder = from_hub(hub_id, ["model_index.json", "sfumato.json", *files], "model", [*UNWANTED, *HALVED])
+    bare = [
+        part
+        for part in PARTS
+        if (folder / part / "config.json").is_file() and not any((folder / part).glob("*.safetensors"))
+    ]
+    if bare:
+        halved = [f"{part}/{end}" for part in bare for end in HALVED]
+        folder = from_hub(hub_id, halved, "model", [*UNWANTED, *PICKLED])
+    return folder

@@ -1,15 +1,17 @@
 """From diffusers' scheduler configurations to the schedule of the one loop."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import diffusers
 from diffusers import DDIMScheduler
 
-from sfumato.core.schedule import Schedule
+from sfumato.core.schedule import Schedule, Spacing
 from sfumato.errors import BadInput
 
 LEARNED = ("learned", "learned_range")
+# The beta schedules of DDIMScheduler, which is asked for abar; DDPMScheduler knows others.
+KNOWN = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
 
 def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> Schedule:
@@ -26,7 +28,8 @@ def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> 
             autoencoder never clip, whatever the file says.
 
     Raises:
-        BadInput: not a variance-preserving schedule of betas, a learned variance, or dynamic thresholding.
+        BadInput: not a variance-preserving schedule of betas, a learned variance, dynamic thresholding, or a spacing
+            of timesteps that does not exist.
     """
     config = _complete(config)
     name = config["_class_name"]
@@ -39,6 +42,11 @@ def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> 
         raise BadInput(
             f"{name} is not a schedule of betas with epsilon-, v- or sample-prediction (a flow or sigma schedule); "
             "use a model of the Stable Diffusion 1.x, 2.x, XL or DDPM kind."
+        )
+    if config.get("timestep_spacing", "leading") not in get_args(Spacing):
+        raise BadInput(
+            f"{name} has the timestep_spacing {config['timestep_spacing']!r}, which does not exist: set it to "
+            f"{', '.join(get_args(Spacing))} in scheduler_config.json."
         )
     ddim = DDIMScheduler.from_config({name: value for name, value in config.items() if name != "_class_name"})
     return Schedule(
@@ -57,7 +65,29 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     diffusers remembers which settings were left out and would give them the defaults of the class that it converts
     to, which are others.
     """
-    kind = getattr(diffusers, str(config.get("_class_name")), None)
-    filled = dict(config) if kind is None else dict(kind.from_config(dict(config)).config)
+    name = config.get("_class_name", "The scheduler")
+    kind = getattr(diffusers, str(name), None)
+    filled = dict(config)
+    if kind is not None:
+        scheduler = _opened(kind, config)
+        filled = _with_known_betas(dict(scheduler.config), scheduler)
     filled.pop("_use_default_values", None)
-    return filled | {"_class_name": config.get("_class_name", "The scheduler")}
+    return filled | {"_class_name": name}
+
+
+def _opened(kind: Any, config: Mapping[str, Any]) -> Any:
+    try:
+        return kind.from_config(dict(config))
+    except NotImplementedError:
+        raise BadInput(
+            f"{kind.__name__} has no beta_schedule {config.get('beta_schedule')!r}: set one of {', '.join(KNOWN)} in "
+            "scheduler_config.json."
+        ) from None
+
+
+def _with_known_betas(config: dict[str, Any], scheduler: Any) -> dict[str, Any]:
+    """The betas themselves in place of the name of a schedule ("sigmoid", "laplace") that DDIMScheduler lacks."""
+    if config.get("beta_schedule") in (None, *KNOWN) or config.get("trained_betas") is not None:
+        return config
+    # its betas are rescaled already, where they are to be
+    return config | {"trained_betas": scheduler.betas.tolist(), "rescale_betas_zero_snr": False}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from sfumato.errors import BadInput
 from sfumato.libraries import quiet
@@ -11,6 +12,7 @@ from sfumato.models.bundled import read_settings
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.folder import read_index, readable
 
+TEXT = ("text_encoder", "text_encoder_2")
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
@@ -43,10 +45,33 @@ def load_single_file(
     with readable(f"{path} does not fit {config}"), quiet():
         # importing pipelines takes seconds, and nothing else here needs them
         from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+        from diffusers.loaders.single_file_utils import SingleFileComponentError
 
         pipeline = StableDiffusionXLPipeline if "text_encoder_2" in index else StableDiffusionPipeline
-        parts = pipeline.from_single_file(
-            str(path), config=str(config), local_files_only=True, dtype=torch.float32, **absent
-        ).components
+        try:
+            parts = pipeline.from_single_file(
+                str(path), config=str(config), local_files_only=True, dtype=torch.float32, **absent
+            ).components
+        except (SingleFileComponentError, NotImplementedError) as error:  # no weights of a part; some of them missing
+            raise _incomplete(path, config) from error
+    if any(weight.is_meta for part in TEXT if part in parts for weight in parts[part].parameters()):
+        raise _incomplete(path, config)
     zero = bool(index.get("force_zeros_for_empty_prompt", "text_encoder_2" in index))
     return assemble(parts, name=name, settings=read_settings(config), empty_prompt_is_zero=zero).to(device, dtype)
+
+
+def _incomplete(path: Path, config: Path) -> BadInput:
+    """What to say about a checkpoint in which weights are missing: the first part that cannot be loaded alone."""
+    part = "text encoder"
+    for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
+        try:
+            kind.from_single_file(
+                str(path), config=str(config), subfolder=name, local_files_only=True, dtype=torch.float32
+            )
+        except Exception:  # whatever is wrong with it, this is the part
+            part = {"unet": "U-Net", "vae": "autoencoder"}[name]
+            break
+    return BadInput(
+        f"{path} does not fit {config}: its {part} is missing or incomplete; give a checkpoint that holds the U-Net, "
+        "the autoencoder and every text encoder, or make a diffusers folder of the parts."
+    )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.models.prompt import Prompt
+from sfumato.vocabulary import vocabulary_problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,11 @@ class TextTower:
     def context(self) -> int:
         """The number of tokens of every prompt, start and end included."""
         return min(int(self.tokenizer.model_max_length), int(self.encoder.config.max_position_embeddings))
+
+    @property
+    def problem(self) -> str:
+        """Why the tokenizer cannot be the encoder's, as a clause; "" where it can."""
+        return vocabulary_problem(self.tokenizer, self.encoder.get_input_embeddings().num_embeddings)
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b n"]]:
         """Token ids and attention mask, padded to the context.

@@ -166,3 +166,10 @@ def test_an_old_preprocessor_file_with_single_numbers(tmp_path):
     old = json.loads(file.read_text()) | {"size": 36, "crop_size": 32, "do_center_crop": True}
     file.write_text(json.dumps(old))
     assert DualEncoder.load(tmp_path).preprocessor(pixels(5, h=72, w=100)).shape == (3, 3, 32, 32)
+
+
+def test_a_clip_without_its_vocabulary_is_refused(tmp_path):
+    save_clip(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(BadInput, match=r"knows 2 tokens and its text encoder 553, so vocab\.json"):
+        DualEncoder.load(tmp_path)
