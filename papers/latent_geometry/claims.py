@@ -237,9 +237,11 @@ def _compared(
 
 
 def _over_time(claim: str, what: str, times: Sequence[Mapping[str, Any]], name: str, *, falls: bool = False) -> Claim:
-    """That something surely grows with t, or falls with it."""
-    early_first = sorted(times, key=lambda each: -each["time"])
-    values = ", ".join(f"{fmean(each[name]):.2g} at {each['time']:g} T" for each in early_first)
+    """That something surely grows with t, or falls with it, and at no later time surely lies beyond where it began."""
+    first, *later = sorted(times, key=lambda each: -each["time"])
+    values = ", ".join(f"{fmean(each[name]):.2g} at {each['time']:g} T" for each in (first, *later))
     slope = trend([each["time"] for each in times], [each[name] for each in times])
-    turned = trend([-each["time"] for each in times], [each[name] for each in times])
-    return Claim(claim, f"{what} {values}; trend {slope} per T", (turned if falls else slope).positive)
+    towards_0 = trend([-each["time"] for each in times], [each[name] for each in times])
+    beyond = [difference(first[name], each[name]) if falls else difference(each[name], first[name]) for each in later]
+    holds = (towards_0 if falls else slope).positive and not any(each.positive for each in beyond)
+    return Claim(claim, f"{what} {values}; trend {slope} per T", holds)

@@ -101,6 +101,19 @@ def test_a_claim_can_fail():
     assert [c.holds for c in claims._of_local({"times": times, "chance": [0.2] * 5})] == [True] * 4
 
 
+def test_what_is_largest_in_between_does_not_begin_at_t():
+    """A line through the values rises, but the first time is not the one that it says."""
+
+    def at(time, share):
+        return {"time": time, "low_share": [share, share + 0.01, share + 0.02]}
+
+    rising = {"times": [at(1.0, 0.4), at(0.75, 0.3), at(0.25, 0.1)]}
+    assert [c.holds for c in claims._of_timing(rising)] == [True]
+    between = {"times": [at(1.0, 0.2), at(0.75, 0.5), at(0.5, 0.3), at(0.25, 0.1)]}
+    assert "trend +0.2" in claims._of_timing(between)[0].measured
+    assert [c.holds for c in claims._of_timing(between)] == [False]
+
+
 def test_saturation_that_is_not_there_is_not_prevented():
     own = {"saturated": [0.4, 0.5, 0.45]}
 
