@@ -24,6 +24,7 @@ from sfumato.geometry.basis import check_n, largest_rank
 from sfumato.geometry.jacobian import CHUNK
 from sfumato.geometry.paths import KINDS, SEGMENTS, PathKind, path, path_lengths, perceptual_lengths
 from sfumato.images import MAX_PIXELS, Picture, read_image, to_uint8
+from sfumato.images.picture import uncomposite
 from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.registry import get_method
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
@@ -89,7 +90,9 @@ def interpolate_steps(
     """Pictures on the way from one picture to another of its size, yielding after every step.
 
     Both are inverted by DDIM, the path leads from one latent to the other, and every point of it is a picture under
-    prompts that are mixed in the same proportion.
+    prompts that are mixed in the same proportion. What a geodesic and all lengths are measured in is one metric for the
+    whole path: that under both prompts in equal parts, so that lengths do not change by the prompt. Opacity is mixed as
+    the pictures are; where both are opaque, so are the frames.
 
     Args:
         model: a loaded model.
@@ -112,6 +115,12 @@ def interpolate_steps(
         BadInput: anything that cannot be used, before any evaluation.
     """
     way = Way(kind, frames, time, chunk=chunk)
+    if rank is not None and kind != "geodesic" and not measure:
+        raise BadInput(
+            "rank is of tangent spaces, which a geodesic and measure need and this path does not: leave it out."
+        )
+    if lpips is not None and not measure:
+        raise BadInput("lpips names the network that measure uses: give both.")
     network, method = model.network, get_method("ddim")
     check_batch(batch)
     if "skip" in options:
@@ -163,15 +172,34 @@ def _interpolating(
         outputs = range(start, start + len(x))
         last = yield from following(work, "interpolate", n, len(starts), outputs, network, size)
         pixels += [to_uint8(each) for each in decoded(network, last, size)]
+    sources = _seen_through(pictures, pixels, shares)
     about = {**parameters(params), "path": way.kind, "frames": way.frames, "time": way.time, "rank": way.rank}
     report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
     if way.perceptual is not None:
         report["metrics"] = _lengths(f, latents, way.rank) | {"perceptual_length": _perceptual(pixels, way.perceptual)}
+    report["jacobian_passes"] = f.passes.products
     recipes = [
         {"operation": "interpolate", **made_with(network), **about, "prompts": prompts, "share": share}
         for share in shares
     ]
-    return Result(pixels, [], recipes, report)
+    return Result(pixels, sources, recipes, report)
+
+
+def _seen_through(
+    pictures: Sequence[Picture], pixels: Sequence[NDArray[np.uint8]], shares: Sequence[float]
+) -> list[Picture]:
+    """What the frames are saved like: with the opacity of both pictures, mixed; nothing where both are opaque."""
+    if all(picture.alpha is None for picture in pictures):
+        return []
+    background = pictures[0].background
+    opaque: NDArray[np.uint8] = np.full(pictures[0].rgb.shape[:2], 255, np.uint8)
+    first, second = (opaque if picture.alpha is None else picture.alpha for picture in pictures)
+    frames = []
+    for rgb, share in zip(pixels, shares, strict=True):
+        alpha: NDArray[np.uint8] = np.rint((1 - share) * first + share * second).astype(np.uint8)
+        native = uncomposite(rgb, alpha, background)
+        frames.append(Picture(rgb, alpha, native, None, "RGBA", "a frame", "", background))
+    return frames
 
 
 def _lengths(f: BottleneckMap, latents: Tensor, rank: int) -> dict[str, list[float]]:

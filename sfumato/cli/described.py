@@ -1,4 +1,4 @@
-"""What a file of directions holds, for people and as JSON."""
+"""What a file of directions holds and what the metric cost, for people and as JSON."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -57,6 +57,13 @@ def print_directions(path: Path, found: "Directions", as_json: bool, outputs: Se
     print(f"{path}: timestep {found.t} of a run of {found.steps} steps, {found.samples} samples")
     for output in outputs:
         print(output)
+
+
+def jacobian_line(report: dict[str, Any]) -> str:
+    """What the metric cost beside the evaluations of the network."""
+    passes = report["jacobian_passes"]
+    each = ", ".join(f"{count} in {mode.replace('_', ' ')}" for mode, count in passes.items())
+    return f"{sum(passes.values())} Jacobian passes: {each}"
 
 
 def described_text(path: Path, found: "TextDirection") -> dict[str, Any]:

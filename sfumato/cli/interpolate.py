@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sfumato.cli.described import jacobian_line
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.outputs import refuse_inputs, remark, save_all
@@ -60,8 +61,6 @@ def run(arguments: Namespace) -> None:
         pictures.append(picture)
         notes += remarks
     paths, sheet, animation = _outputs(arguments)
-    if arguments.lpips and not arguments.measure:
-        raise BadInput("--lpips names the network that --measure uses: give both.")
     model = load_model(arguments)
     options = {name: getattr(arguments, name) for name in ("steps", "refine", "strength")}
     result: Result = finish(
@@ -85,12 +84,16 @@ def run(arguments: Namespace) -> None:
     rows = [result.pixels[first : first + _SHEET_COLUMNS] for first in range(0, len(result), _SHEET_COLUMNS)]
     write_image(sheet, contact_sheet(rows))
     write_animation(animation, result.pixels, fps=arguments.fps, bounce=arguments.bounce)
+    if result.sources:
+        notes.append(f"{sheet} and {animation} are drawn on white; the frames hold the transparency.")
+        remark(notes[-1])
     if others := sorted(set(arguments.out.glob("frame-[0-9]*.png")) - {*paths, animation}):
         names = " to ".join(dict.fromkeys((others[0].name, others[-1].name)))
         notes.append(f"{arguments.out} also holds frames of an earlier path: {names}.")
         remark(notes[-1])
     outputs = [*paths, sheet, animation]
     found = summary([result.report], outputs, notes, **made_by(model, arguments.model))
+    found["jacobian_passes"] = result.report["jacobian_passes"]
     if arguments.json:
         print_json(found)
         return
@@ -99,6 +102,7 @@ def run(arguments: Namespace) -> None:
         print(f"{name.replace('_', ' ')} {sum(lengths):.4g}, {span}")
     print(f"{len(paths)} frames, {sheet.name} and {animation.name} in {arguments.out}")
     print(cost_line(found))
+    print(jacobian_line(found))
 
 
 def _outputs(arguments: Namespace) -> tuple[list[Path], Path, Path]:

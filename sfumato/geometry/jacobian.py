@@ -10,6 +10,8 @@ f and its products are in float32 where the weights are in half precision (`sing
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -52,11 +54,30 @@ class Passes:
         """All of them."""
         return self.forward + self.jvp + self.vjp
 
+    @property
+    def products(self) -> dict[str, int]:
+        """The products by the mode of differentiation, for reports, which count evaluations already."""
+        return {"forward_mode": self.jvp, "reverse_mode": self.vjp}
+
     def __add__(self, other: "Passes") -> "Passes":
         return Passes(self.forward + other.forward, self.jvp + other.jvp, self.vjp + other.vjp)
 
     def __sub__(self, other: "Passes") -> "Passes":
         return Passes(self.forward - other.forward, self.jvp - other.jvp, self.vjp - other.vjp)
+
+
+_OPEN: ContextVar[tuple[Passes, ...]] = ContextVar("passes", default=())
+
+
+@contextmanager
+def counting_passes() -> Iterator[Passes]:
+    """Count, from zero, what all maps spend within a `with` block."""
+    passes = Passes()
+    token = _OPEN.set((*_OPEN.get(), passes))
+    try:
+        yield passes
+    finally:
+        _OPEN.reset(token)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +130,13 @@ class BottleneckMap:
             index = list(range(first, min(first + size, samples)))
             yield index, self.rows(index)
 
+    def spend(self, *, forward: int = 0, jvp: int = 0, vjp: int = 0) -> None:
+        """Put passes on the account of the map and of every open count."""
+        for account in (self.passes, *_OPEN.get()):
+            account.forward += forward
+            account.jvp += jvp
+            account.vjp += vjp
+
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """h of every sample, flattened, at most `chunk` rows at a time.
@@ -119,7 +147,7 @@ class BottleneckMap:
         parts = []
         for index, f in self.split(len(x)):
             parts.append(check_product(f.evaluate(x[index]), "h", f, x[index]))
-        self.passes.forward += len(x)
+        self.spend(forward=len(x))
         return torch.cat(parts)
 
     def at(self, x: Float[Tensor, "b c h w"]) -> "Jacobian":
@@ -158,7 +186,7 @@ class Jacobian:
     def _graph(self) -> Tensor:
         with torch.enable_grad(), differentiable(self.f.network.unet):
             graph = self.f.evaluate(self.x)
-        self.f.passes.forward += len(self.x)
+        self.f.spend(forward=len(self.x))
         check_product(graph.detach(), "h", self.f, self.x)
         return graph
 
@@ -188,8 +216,8 @@ class Jacobian:
         with torch.no_grad(), differentiable(self.f.network.unet):
             for part in v.to(self.x.dtype).transpose(0, 1).split(self._together):
                 products.append(vmap(tangent)(part.contiguous()))
-                self.f.passes.forward += len(self.x)
-        self.f.passes.jvp += v.shape[0] * v.shape[1]
+                self.f.spend(forward=len(self.x))
+        self.f.spend(jvp=v.shape[0] * v.shape[1])
         return check_product(torch.cat(products).transpose(0, 1), "J v", self.f, self.x)
 
     def vjp(self, u: Float[Tensor, "b n d"]) -> Float[Tensor, "b n c h w"]:
@@ -200,7 +228,7 @@ class Jacobian:
             products += torch.autograd.grad(
                 self._graph, self.x, part.contiguous(), retain_graph=True, is_grads_batched=True
             )
-        self.f.passes.vjp += u.shape[0] * u.shape[1]
+        self.f.spend(vjp=u.shape[0] * u.shape[1])
         return check_product(torch.cat(products).transpose(0, 1), "J^T u", self.f, self.x)
 
     @property

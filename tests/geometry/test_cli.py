@@ -59,7 +59,11 @@ def test_find_list_show_name_apply(sfumato, found, model):  # noqa: F811
     recipe = read_recipe("out.png")
     assert (recipe["direction"], recipe["shots"], recipe["steps"]) == ("age of cat=1,hue=-0.5", 2, 4)
     assert recipe["moves"] == move
-    assert "angle" in sfumato("directions", "apply", "photo.png", "d.safetensors", "-o", "b.png", *model).out
+    passes = moved.json["jacobian_passes"]
+    assert passes == {"forward_mode": 0, "reverse_mode": 2 * 16}  # all of J, for two shots
+    told = sfumato("directions", "apply", "photo.png", "d.safetensors", "-o", "b.png", *model).out
+    assert "angle" in told
+    assert "Jacobian passes: 0 in forward mode, 16 in reverse mode" in told
 
 
 def test_an_edit_along_the_pictures_own_directions_reports_its_steps(sfumato, model):  # noqa: F811
@@ -159,8 +163,11 @@ def test_interpolate(sfumato, model, path):  # noqa: F811
         assert len(run.json["metrics"][f"{name}_length"]) == 3
         assert min(run.json["metrics"][f"{name}_length"]) > 1e-3
     assert run.json["parameters"]["rank"] == 8  # half of what this bottleneck has
+    points = 4 if path == "slerp" else 4 + 2  # measured, and walked through
+    assert run.json["jacobian_passes"] == {"forward_mode": 0, "reverse_mode": 16 * points}
     assert read_recipe("film/frame-03.png")["share"] == 1
     shorter = sfumato("interpolate", "photo.png", "other.png", "-o", "film", "--frames", 2, *STEPS, *model)
+    assert "0 Jacobian passes" in shorter.out
     assert "film also holds frames of an earlier path: frame-02.png to frame-03.png." in shorter.err
 
 
@@ -200,6 +207,31 @@ def test_the_ends_are_the_reconstructions(tiny_sd_folder):
     assert (between.pixels[1] != between.pixels[0]).any()
 
 
+def test_opacity_is_mixed_as_the_pictures_are(sfumato, model):  # noqa: F811
+    """The ends have the alpha of the files, an opaque picture 255; the colours are those of the opaque path."""
+    clear = tiny_picture(30, 22, seed=5).convert("RGBA")
+    alpha = np.arange(22 * 30, dtype=np.uint16).reshape(22, 30).astype(np.uint8)
+    clear.putalpha(Image.fromarray(alpha))
+    clear.save("clear.png")
+    run = sfumato("interpolate", "photo.png", "clear.png", "-o", "film", "--frames", 3, *STEPS, *model)
+    assert run.code == 0, run.err
+    assert "drawn on white; the frames hold the transparency" in run.err
+    frames = [Image.open(f"film/frame-0{n}.png") for n in range(3)]
+    assert {frame.mode for frame in frames} == {"RGBA"}
+    found = [np.asarray(frame.getchannel("A")) for frame in frames]
+    assert (found[0] == 255).all()
+    assert (found[2] == alpha).all()
+    assert (found[1] == np.rint((255.0 + alpha) / 2)).all()
+    film = load(str(model[1]), "cpu").interpolate("photo.png", "clear.png", frames=3, steps=4)
+    for frame, pixels in zip(frames, film.pixels, strict=True):
+        white = Image.new("RGBA", frame.size, "white")
+        white.alpha_composite(frame)
+        opacity = np.asarray(frame.getchannel("A")).astype(int)[..., None]
+        possible = (pixels >= 255 - opacity) & (opacity > 63)  # no darker than white seen through the picture
+        assert possible.mean() > 0.3
+        assert abs(np.asarray(white.convert("RGB")).astype(int) - pixels)[possible].max() <= 2
+
+
 def test_the_models_own_skip_is_none_of_a_paths(tiny_sd_folder):
     """Defaults of the method ddim hold, but where the latents are taken is said by `time` alone."""
     model = load(str(tiny_sd_folder), "cpu")
@@ -222,6 +254,7 @@ def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
     assert "path must be one of lerp, slerp, geodesic" in interpolate("--path", "arc")
     assert "rank must be between 1 and 16" in interpolate("--path", "geodesic", "--rank", 20)
     assert "give both" in interpolate("--lpips", "vgg")
+    assert "rank is of tangent spaces" in interpolate("--rank", 7)
     assert "frames" in interpolate("--frames", 1)
     assert "extension must be one of .gif, .png, .webp" in interpolate("--animation", "a.mp4")
     assert "within the folder" in interpolate("--animation", "../a.gif")

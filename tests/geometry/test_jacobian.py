@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sfumato.errors import BadInput, NonFinite
-from sfumato.geometry import BottleneckMap, pullback_norm
+from sfumato.geometry import BottleneckMap, Passes, counting_passes, pullback_norm
 from sfumato.models.load import load_model
 from tests.geometry.conftest import T, condition, latents
 
@@ -66,6 +66,20 @@ def test_chunk_bounds_the_rows_of_every_call(networks):
     assert count.calls == 4  # f(x) is not evaluated by itself where nothing asks for it
     assert f.passes.forward == 4 * 2
     assert f.passes.jvp == f.passes.total - f.passes.forward == 14
+
+
+def test_passes_of_all_maps_are_counted_while_it_is_asked_for(networks):
+    network = networks("sd")
+    f, other = (BottleneckMap(network, t, condition(network)) for t in (T, T - 100))
+    f(latents(network))
+    with counting_passes() as outer:
+        f.at(latents(network)).vjp(vectors(2, 3, 16))
+        with counting_passes() as inner:
+            other.at(latents(network)).jvp(vectors(2, 2, 4, 8, 8))
+    f(latents(network))
+    assert inner == other.passes == Passes(forward=2, jvp=4)
+    assert outer == Passes(forward=4, jvp=4, vjp=6)
+    assert outer.products == {"forward_mode": 4, "reverse_mode": 6}
 
 
 def test_the_network_is_left_as_it_was(network):
