@@ -7,6 +7,7 @@ permission, is one sentence with the path.
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -44,7 +45,7 @@ def write_bytes(path: Named, content: bytes | memoryview, *, sync: bool = True) 
     Raises:
         BadInput: it cannot be written; what was there is untouched.
     """
-    with _explained(path, _NO_ROOM | _NO_RIGHT | _NO_FOLDER, otherwise="choose another place"):
+    with explained(path, _NO_ROOM | _NO_RIGHT | _NO_FOLDER, otherwise="choose another place"):
         target = Path(os.path.realpath(path))
         # Not named after the target, whose name may be as long as names can be.
         beside = target.with_name(_PARTIAL.format(secrets.token_hex(8)))
@@ -100,7 +101,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     Raises:
         BadInput: no room, or no permission.
     """
-    with _explained(folder, _NO_ROOM | _NO_RIGHT):
+    with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside, old = (folder.with_name(f".{folder.name}.{state}") for state in ("writing", "replaced"))
         _restore(old, folder)
@@ -160,13 +161,32 @@ def _restore(old: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Named, remedies: Mapping[int, str], otherwise: str = "") -> Iterator[None]:
-    """Errors of the system with a known remedy, or all where `otherwise` names one, become BadInput."""
+def explained(path: Named, remedies: Mapping[int, str] = _NO_ROOM | _NO_RIGHT, otherwise: str = "") -> Iterator[None]:
+    """Errors of the system with a known remedy, or all where `otherwise` names one, become BadInput.
+
+    Args:
+        path: what is written meanwhile.
+        remedies: by number of the error, what to do; by default where room or permission is missing.
+        otherwise: what to do in all other cases; without it they stay as they are.
+    """
     try:
         yield
-    except (OSError, ValueError) as error:
-        remedy = remedies.get(getattr(error, "errno", None) or 0, otherwise)
-        if isinstance(error, BadInput) or not remedy:
+    except Exception as error:
+        number, reason = _of_system(error)
+        remedy = remedies.get(number or 0, otherwise)
+        if number is None or not remedy:
             raise
-        reason = getattr(error, "strerror", None) or error
         raise BadInput(f"{printable(path)} cannot be written ({reason}): {remedy}.") from error
+
+
+def _of_system(error: Exception) -> tuple[int | None, str]:
+    """Number and words of an error of the system, 0 for a name that it does not take; None for all other errors.
+
+    safetensors has the number in its message alone: "I/O error: No space left on device (os error 28)".
+    """
+    if isinstance(error, OSError):
+        return error.errno or 0, error.strerror or str(error)
+    if isinstance(error, ValueError) and not isinstance(error, BadInput):
+        return 0, str(error)
+    wrapped = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return (int(wrapped[1]), os.strerror(int(wrapped[1]))) if wrapped else (None, "")

@@ -2,7 +2,8 @@
 
 A checkpoint is a folder `step-00001000/` of safetensors files. It is written beside its final name, every file is
 flushed to the disk, the folder is renamed, and only then the marker file `COMPLETE` appears in it. A folder without
-the marker is never read. At least two are kept; old ones are deleted, marker first, only after the new one is complete.
+the marker is never read. At least two that can be read are kept; older ones are deleted, marker first, only after the
+new one is complete.
 """
 
 import json
@@ -14,15 +15,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.files import flush, settle
+from sfumato.files import explained, flush, write_tensors, write_text
 
 MARKER = "COMPLETE"
 _NAME = re.compile(r"step-(\d{8})")
+_DAMAGED = (OSError, ValueError, SafetensorError)
 _LOG = logging.getLogger(__name__)
 
 Contents: TypeAlias = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
@@ -38,26 +40,34 @@ def write_checkpoint(
         step: number of finished optimizer steps.
         tensors: file name (without suffix) -> named tensors.
         state: small JSON-able values.
-        keep: how many valid checkpoints stay, at least 2.
+        keep: how many checkpoints that can be read stay, at least 2.
+
+    Raises:
+        BadInput: no room, or no permission; the checkpoints before stay.
     """
     if keep < 2:
         raise BadInput(f"keep must be at least 2, not {keep}: the newest checkpoint may be half written.")
-    folder.mkdir(parents=True, exist_ok=True)
     final, beside = folder / f"step-{step:08d}", folder / f".writing-{step:08d}"
+    with explained(final):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(beside, {"step": step, "files": sorted(tensors), **state}, tensors)
+        _delete(final)
+        beside.rename(final)
+        flush(folder)
+        (final / MARKER).write_text("")
+        flush(final / MARKER)
+        flush(final)
+        _sweep(folder, keep, step)
+    return final
+
+
+def _write(beside: Path, state: dict[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
     _delete(beside)
     beside.mkdir()
     for name, group in tensors.items():
-        save_file({k: v.detach().contiguous().cpu() for k, v in group.items()}, beside / f"{name}.safetensors")
-    (beside / "state.json").write_text(json.dumps({"step": step, "files": sorted(tensors), **state}, indent=1))
-    settle(beside)
-    _delete(final)
-    beside.rename(final)
-    flush(folder)
-    (final / MARKER).write_text("")
-    flush(final / MARKER)
-    flush(final)
-    _sweep(folder, keep)
-    return final
+        write_tensors(beside / f"{name}.safetensors", group)
+    write_text(beside / "state.json", json.dumps(state, indent=1))
+    flush(beside)
 
 
 def valid_checkpoints(folder: Path) -> list[Path]:
@@ -84,9 +94,26 @@ def newest_state(folder: Path) -> dict[str, Any] | None:
 
 def read_checkpoint(path: Path) -> Contents:
     """The tensors and the state that `write_checkpoint` was given."""
+    state, files = _parts(path)
+    return {file.stem: load_file(file) for file in files}, state
+
+
+def _parts(path: Path) -> tuple[dict[str, Any], list[Path]]:
+    """A checkpoint's state and the files of its tensors; those of an older one do not stand in its state."""
     state = json.loads((path / "state.json").read_text())
-    names = state.pop("files", None) or [file.stem for file in sorted(path.glob("*.safetensors"))]
-    return {name: load_file(path / f"{name}.safetensors") for name in names}, state
+    names = state.pop("files", None)
+    return state, [path / f"{name}.safetensors" for name in names] if names else sorted(path.glob("*.safetensors"))
+
+
+def _can_be_read(path: Path) -> bool:
+    """Whether the files are all there and as long as they say, found without reading the tensors."""
+    try:
+        for file in _parts(path)[1]:
+            with safe_open(file, "pt"):
+                pass
+    except _DAMAGED:
+        return False
+    return True
 
 
 def read_newest(folder: Path) -> tuple[Path, Contents] | None:
@@ -101,16 +128,26 @@ def read_newest(folder: Path) -> tuple[Path, Contents] | None:
     for path in reversed(valid):
         try:
             return path, read_checkpoint(path)
-        except (OSError, ValueError, SafetensorError) as error:
+        except _DAMAGED as error:
             _LOG.warning("the checkpoint %s is damaged (%s); looking for the one before it.", path, error)
     if valid:
         raise BadInput(f"no checkpoint in {folder} can be read; give this run a new folder to start again.")
     return None
 
 
-def _sweep(folder: Path, keep: int) -> None:
-    """Delete old checkpoints, and what a killed process left half written."""
-    kept = set(valid_checkpoints(folder)[-keep:])
+def _sweep(folder: Path, keep: int, step: int) -> None:
+    """Delete old checkpoints, and what a killed process left half written.
+
+    Of those up to `step` the newest `keep` that can be read stay, with all that are newer than the oldest of these:
+    a damaged one, or one of steps that a run has gone back before, takes the place of none.
+    """
+    valid, readable = valid_checkpoints(folder), 0
+    kept = set(valid)
+    for path in reversed(valid):
+        if readable == keep:
+            kept.remove(path)
+        elif path.name <= f"step-{step:08d}" and _can_be_read(path):
+            readable += 1
     for path in folder.iterdir():
         if path.is_dir() and path not in kept and (_NAME.fullmatch(path.name) or path.name.startswith(".writing-")):
             _delete(path)

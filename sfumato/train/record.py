@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import sfumato
-from sfumato.files import write_text
+from sfumato.files import explained, write_text
 from sfumato.train.recipe import Recipe
 
 SUMMARY = "training.json"
@@ -81,7 +81,8 @@ class Record:
         return found | ({"start": before} if before else {})
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
-        with (self.folder / name).open("a", encoding="utf-8") as file:
+        path = self.folder / name
+        with explained(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 
 from sfumato.errors import BadInput
 from sfumato.files import remove_partial, write_bytes, write_tensors, write_text
+from tests.files.disk import largest_file
 from tests.files.permissions import mode, umask
 
 
@@ -57,17 +57,13 @@ def test_any_name_that_the_disk_takes(tmp_path):
 
 def test_a_disk_without_room_is_one_sentence_and_the_old_file_stays(tmp_path):
     write_bytes(tmp_path / "out", b"old")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
+    with largest_file(100_000):
         for write in (
             lambda path: write_bytes(path, bytes(200_000)),
             lambda path: write_tensors(path, {"x": torch.zeros(50_000)}),
         ):
             with pytest.raises(BadInput, match=r"/out cannot be written \(File too large\): make room there or choose"):
                 write(tmp_path / "out")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "out").read_bytes() == b"old"
     assert names(tmp_path) == ["out"]
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
+from tests.files.disk import largest_file
 from tests.files.permissions import mode, umask
 
 
@@ -79,4 +81,15 @@ def test_a_full_disk_is_one_sentence_and_other_errors_are_themselves(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(FileNotFoundError), replaced_folder(folder):
         (tmp_path / "nothing here").read_bytes()
+    assert (folder / "weights").read_text() == "old"
+
+
+def test_a_full_disk_within_safetensors_is_one_sentence_and_its_other_errors_are_themselves(tmp_path):
+    folder = old_model(tmp_path / "model")
+    match = r"model cannot be written \(File too large\): make room"
+    with largest_file(1000), pytest.raises(BadInput, match=match), replaced_folder(folder) as beside:
+        save_file({"w": torch.zeros(1000)}, beside / "weights")
+    (tmp_path / "broken").write_bytes(b"no header")
+    with pytest.raises(SafetensorError, match="header"), replaced_folder(folder):
+        load_file(tmp_path / "broken")
     assert (folder / "weights").read_text() == "old"

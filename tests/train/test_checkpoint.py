@@ -16,6 +16,7 @@ from sfumato.train.checkpoint import (
     valid_checkpoints,
     write_checkpoint,
 )
+from tests.files.disk import largest_file
 
 
 def write(folder, step, keep=2, value=None):
@@ -32,6 +33,10 @@ def test_round_trip_and_at_least_two_are_kept(tmp_path):
     assert tensors["empty"] == {}
     assert torch.equal(tensors["network"]["w"], torch.full((3,), 10.0))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000010"]
+
+
+def steps(folder):
+    return [int(path.name.removeprefix("step-")) for path in valid_checkpoints(folder)]
 
 
 @pytest.mark.parametrize("keep", [1, 0, -3])
@@ -127,6 +132,52 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(tmp_path, caplog, damag
     damage(tmp_path / "step-00000001")
     with pytest.raises(BadInput, match="can be read"):
         read_newest(tmp_path)
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_checkpoint_takes_the_place_of_none_that_can_be_read(tmp_path, damage):
+    for step in (1, 2, 4, 6):
+        write(tmp_path, step, keep=4)
+    for step in (4, 6):
+        damage(tmp_path / f"step-{step:08d}")
+    assert read_newest(tmp_path)[0].name == "step-00000002"
+    write(tmp_path, 3)
+    assert steps(tmp_path) == [2, 3, 4, 6]
+    write(tmp_path, 5)
+    assert steps(tmp_path) == [3, 4, 5, 6]
+    write(tmp_path, 6)
+    assert steps(tmp_path) == [5, 6]
+
+
+def test_checkpoints_ahead_of_the_run_do_not_count(tmp_path):
+    for step in (1, 2, 8, 9):
+        write(tmp_path, step, keep=4)
+    write(tmp_path, 3)
+    assert steps(tmp_path) == [2, 3, 8, 9]
+
+
+def test_a_disk_without_room_is_one_sentence_and_what_was_there_stays(tmp_path):
+    write(tmp_path, 1)
+    big = {"network": {"w": torch.zeros(50_000)}}
+    with (
+        largest_file(100_000),
+        pytest.raises(BadInput, match=r"network.safetensors cannot .*File too large\): make room"),
+    ):
+        write_checkpoint(tmp_path, 2, big, {"kind": "toy"})
+    assert steps(tmp_path) == [1]
+    write_checkpoint(tmp_path, 2, big, {"kind": "toy"})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+
+
+@pytest.mark.parametrize("moment", ["mkdir", "rename"])
+def test_a_disk_that_takes_no_more_names_is_one_sentence(tmp_path, monkeypatch, moment):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Path, moment, full)
+        with pytest.raises(BadInput, match=r"step-00000001 cannot be written \(No space left on device\): make room"):
+            write(tmp_path, 1)
 
 
 def test_checkpoints_without_a_list_of_files_are_read(tmp_path):

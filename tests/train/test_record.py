@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from sfumato.errors import BadInput
 from sfumato.train.loop import Run
 from sfumato.train.record import Record, changes
+from tests.files.disk import largest_file
 from tests.train.toy import ToyTask, toy_recipe
 
 
@@ -97,3 +100,9 @@ def test_the_export_says_how_its_weights_were_trained(tmp_path):
     list(run.steps())
     run.export(tmp_path / "model 2")
     assert json.loads((tmp_path / "model 2" / "training.json").read_text())["start"] == found
+
+
+def test_a_log_that_finds_no_room_is_one_sentence(tmp_path):
+    record = Record(tmp_path, toy_recipe())
+    with largest_file(10), pytest.raises(BadInput, match=r"log\.jsonl cannot be written \(File too large\): make room"):
+        record.log(1, 4, 0.1, 0.1, {"loss": 1.0})
