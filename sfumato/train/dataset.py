@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sfumato.data.dataset import CaptionedImages
+from sfumato.data.corpus import TABLE
+from sfumato.data.dataset import CaptionedImages, NothingLeft
+from sfumato.data.splits import HOLDOUT
 from sfumato.errors import BadInput
 from sfumato.images.sheet import contact_sheet
 from sfumato.train.recipe import Recipe
@@ -38,12 +40,24 @@ def draw_pixels(data: CaptionedImages, rows: Tensor, device: torch.device | str)
 
 
 def open_data(recipe: Recipe, split: str | None = "train", count: int | None = None) -> CaptionedImages:
-    """The pictures of a recipe; only the `train` split unless another is asked for, and at most `count` of them."""
+    """The pictures of a recipe; only the `train` split unless another is asked for, and at most `count` of them.
+
+    Raises:
+        BadInput: as `CaptionedImages.open`; where nothing is left, `NothingLeft`.
+    """
     data = recipe.data
-    return CaptionedImages.open(
-        Path(data.folder), size=data.size, styles=data.styles, split=split, tones=data.tones,
-        min_styles=data.min_styles, groups=data.groups, count=count,
-    )  # fmt: skip
+    try:
+        return CaptionedImages.open(
+            Path(data.folder), size=data.size, styles=data.styles, split=split, tones=data.tones,
+            min_styles=data.min_styles, groups=data.groups, count=count,
+        )  # fmt: skip
+    except NothingLeft as error:
+        if split is None or Path(data.folder, TABLE).is_file():
+            raise
+        raise NothingLeft(
+            f"no picture of {data.folder} is in the split '{split}': one file in {HOLDOUT}, chosen by its name, is "
+            "held out as 'test', all others are 'train'; add pictures, or give one another name."
+        ) from error
 
 
 def save_grid(path: Path, rows: list[Tensor], title: str) -> None:

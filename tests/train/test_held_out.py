@@ -1,18 +1,21 @@
 """Nothing that is trained sees the `test` and `cells` splits of the corpus."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from sfumato.data.dataset import NothingLeft
 from sfumato.data.emoji import build
-from sfumato.data.splits import split_of
+from sfumato.data.splits import split_of, split_of_file
 from sfumato.train.autoencoder import AutoencoderTask
 from sfumato.train.dataset import open_data
 from sfumato.train.diffusion import DiffusionTask
 from sfumato.train.dual_encoder import DualEncoderTask
 from sfumato.train.recipe import DataRecipe, Recipe
 from tests.data import fake
+from tests.train.conftest import write_pictures
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +51,17 @@ def test_the_tasks_hold_rows_of_the_train_split_alone(corpus, tmp_path):
         rows = list(zip(task.data.table["base"].to_pylist(), task.data.table["style"].to_pylist(), strict=True))
         assert len(rows) == kinds["train"]
         assert {split_of(*row) for row in rows} == {"train"}
+
+
+def test_of_a_folder_of_one_s_own_one_file_in_twenty_is_held_out_and_a_sentence_says_when_that_is_all(tmp_path):
+    own = write_pictures(tmp_path / "own")
+    names = [f"{n}.png" for n in range(200)]
+    held_out = next(name for name in names if split_of_file(name) == "test")
+    for path in own.glob("*.png"):
+        path.rename(own / held_out)
+    (own / "metadata.jsonl").write_text(json.dumps({"file_name": held_out, "text": "a red disc"}))
+    recipe = Recipe("autoencoder", data=DataRecipe(folder=str(own), size=32))
+    with pytest.raises(NothingLeft, match=r"split 'train': one file in 20, chosen by its name, is held out") as caught:
+        open_data(recipe)
+    assert "\n" not in str(caught.value)
+    assert len(open_data(recipe, split="test")) == 1
