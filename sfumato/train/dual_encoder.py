@@ -120,13 +120,27 @@ class Contrast(nn.Module):
         self.clip.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
         out = self.clip(input_ids=batch["ids"], attention_mask=batch["mask"], pixel_values=batch["pixels"])
         images, texts, ids = rows_of_all(out.image_embeds), rows_of_all(out.text_embeds), rows_of_all(batch["ids"])
-        logits = self.clip.logit_scale.exp() * images.float() @ texts.float().T
-        same = (ids[:, None] == ids[None]).all(-1).float()
-        target = same / same.sum(1, keepdim=True)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        top = logits.argmax(1)
-        right = same[torch.arange(len(top), device=top.device), top].mean()
+        # Autocast would compute the logits, up to 100, to 8 bits: neighbouring captions would fall together.
+        with torch.autocast(images.device.type, enabled=False):
+            loss, right = contrastive_loss(images.float(), texts.float(), ids, self.clip.logit_scale.exp())
         return loss, {"in_batch_precision": right, "scale": self.clip.logit_scale.detach().exp()}
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, ids: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """(symmetric cross-entropy, share of pictures whose own caption is the nearest), in the precision of the features.
+
+    Args:
+        images: features of unit length [n,d].
+        texts: theirs [n,d].
+        ids: tokens of the captions [n,context]; equal captions are right for each other's pictures.
+        scale: of the logits, 1 / temperature.
+    """
+    logits = scale * images @ texts.T
+    same = (ids[:, None] == ids[None]).all(-1).to(logits.dtype)
+    target = same / same.sum(1, keepdim=True)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    top = logits.argmax(1)
+    return loss, same[torch.arange(len(top), device=top.device), top].mean()
 
 
 class DualEncoderTask:

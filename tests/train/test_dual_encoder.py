@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from sfumato.errors import BadInput
 from sfumato.train.checkpoint import newest_checkpoint
+from sfumato.train.dual_encoder import Contrast, contrastive_loss
 from sfumato.train.loop import Run
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
@@ -97,3 +100,28 @@ def test_impossible_beginnings_are_refused(begun, tmp_path, network, size, sente
     data = dataclasses.replace(recipe.data, size=size)
     with pytest.raises(BadInput, match=sentence):
         build_task(dataclasses.replace(recipe, network=network, data=data), tmp_path / "x")
+
+
+class Fixed(nn.Module):
+    """A dual encoder whose features are given, with logits scaled by 100."""
+
+    def __init__(self, images, texts):
+        super().__init__()
+        self.out = SimpleNamespace(image_embeds=images, text_embeds=texts)
+        self.logit_scale = nn.Parameter(torch.tensor(100.0).log())
+
+    def forward(self, **_):
+        return self.out
+
+
+def test_logits_and_loss_are_fp32_under_autocast():
+    """Of features that lie close together: 8 bits of a logit near 100 do not tell them apart."""
+    angles = torch.linspace(0, 0.3, 24)
+    images, texts = (torch.stack([a.cos(), a.sin()], 1) for a in (angles, angles + 1e-3))
+    ids = torch.arange(24)[:, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, scalars = Contrast(Fixed(images, texts))({"ids": ids, "mask": ids, "pixels": ids})
+    expected, right = contrastive_loss(images.double(), texts.double(), ids, torch.tensor(100.0, dtype=torch.double))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert scalars["in_batch_precision"].item() == right.item() == 1
