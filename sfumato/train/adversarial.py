@@ -85,8 +85,8 @@ def adaptive_weight(nll: Tensor, g: Tensor, last_layer: Tensor, scale: float = 1
         nll: the reconstruction terms, a mean over pixels.
         g: the generator's loss.
         last_layer: weight of the decoder's last convolution.
-        scale: factor on both losses before they are differentiated; the number of pixels keeps the gradients of
-            means within the range of half precision. It cancels.
+        scale: factor on both losses before they are differentiated. It cancels; the number of pixels of one picture
+            keeps the gradients of means within the range of half precision, whatever the batch.
     """
     norms = []
     for loss in (nll, g):

@@ -192,7 +192,7 @@ class Reconstruction(nn.Module):
         loss = nll + regularisation.float()
         if self._discriminator[0] is not None and int(batch["step"]) >= self.weights.adversarial_start:
             g = generator_loss(self._discriminator[0], reconstruction)
-            weight = adaptive_weight(nll, g, self.autoencoder.decoder.conv_out.weight, scale=x.numel())
+            weight = adaptive_weight(nll, g, self.autoencoder.decoder.conv_out.weight, scale=x[0].numel())
             loss = loss + self.weights.adversarial * weight * g
             scalars |= {"adversarial": g.detach(), "adaptive_weight": weight}
         return loss, scalars

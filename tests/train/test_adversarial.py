@@ -97,6 +97,29 @@ def test_the_autoencoder_turn_adds_the_weighted_term_from_its_start_on(parts):
     assert all(p.grad is not None for p in network.parameters())
 
 
+@torch.no_grad()
+def white(batch_size):
+    """A tiny autoencoder's loss with its critic on white pictures: all residuals have one sign; features are large."""
+    torch.manual_seed(0)
+    network = build_autoencoder(AutoencoderNetwork(f=2, channels=(8, 8), groups=4, latent_channels=2), 32)
+    network.decoder.conv_norm_out.weight *= 20
+    loss = AutoencoderLoss(adversarial=0.5, adversarial_start=0)
+    batch = {"pixels": torch.ones(1, 3, 32, 32), "noise": torch.randn(1, 2, 16, 16)}
+    batch = {name: value.repeat(batch_size, 1, 1, 1) for name, value in batch.items()}
+    return Reconstruction(network, loss, discriminator=PatchDiscriminator(8, 3)), batch | {"step": torch.tensor(0)}
+
+
+def test_the_adaptive_weight_does_not_overflow_in_half_precision_whatever_the_batch():
+    weights = []
+    for precision, size in ((None, 1), (None, 16), (torch.float16, 16)):
+        with torch.random.fork_rng(devices=[]):
+            module, batch = white(size)
+        with torch.autocast("cpu", precision, enabled=precision is not None):
+            weights.append(module(batch)[1]["adaptive_weight"].item())
+    assert weights[1] == pytest.approx(weights[0], rel=1e-4)
+    assert weights[2] == pytest.approx(weights[0], rel=0.05)
+
+
 def test_the_turns_own_their_weights_alone(parts):
     network, critic, _ = parts
     reconstruction = Reconstruction(network, AutoencoderLoss(adversarial=1.0), discriminator=critic)
