@@ -169,11 +169,11 @@ def _training(folder: Path) -> dict[str, Any] | None:
 
 
 def show(model: DiffusionModel, recipe: Recipe, path: Path, strength: float, steps: int, count: int = 32) -> None:
-    """Write real pictures of the train split above what the model draws for their captions, by the same fixed draw."""
+    """Write at most `count` real pictures of the train split above what the model draws for their captions."""
     data = open_data(recipe, "train", count)
     images = torch.from_numpy(data.images).float() / 255
     drawn = generate(model, data.captions, recipe.data.size, strength, steps)
-    rows = [row for k in range(0, count, 16) for row in (images[k : k + 16] * 2 - 1, drawn[k : k + 16] * 2 - 1)]
+    rows = [row for k in range(0, len(drawn), 16) for row in (images[k : k + 16] * 2 - 1, drawn[k : k + 16] * 2 - 1)]
     save_grid(path, rows, f"real above drawn, {steps} steps, guidance {strength}")
 
 
@@ -212,9 +212,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         judge = DualEncoder.load(folder / "dual_encoder", model.device)
         figures = {"parts": parts(folder)}
         figures |= report(model, judge, recipe, choice.count, choice.real, choice.strength, choice.steps)
+        write_text(choice.out, json.dumps(figures, indent=1) + "\n")
         if choice.grid:
             show(model, recipe, choice.grid, choice.strength, choice.steps)
-        write_text(choice.out, json.dumps(figures, indent=1) + "\n")
     except BadInput as error:
         parser.exit(2, f"{error}\n")
     print(card(figures))

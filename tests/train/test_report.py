@@ -147,6 +147,24 @@ def test_a_split_without_pictures_is_left_out(pipeline, pictures):
     assert figures.keys() == {"settings", "train"}
 
 
+def test_a_grid_of_fewer_pictures_than_a_row_has_no_empty_row(pipeline, pictures, tmp_path):
+    recipe = Recipe("diffusion", data=DataRecipe(folder=str(pictures), size=32))
+    module.show(load_model(pipeline[0]), recipe, tmp_path / "grid.png", 3.0, 1)
+    assert (tmp_path / "grid.png").stat().st_size > 0
+
+
+def test_what_was_measured_is_written_before_the_grid_is_drawn(pipeline, tmp_path, monkeypatch):
+    def fail(*_):
+        raise BadInput("no grid")
+
+    monkeypatch.setattr(module, "report", lambda *_: {"measured": 1})
+    monkeypatch.setattr(module, "show", fail)
+    out = tmp_path / "report.json"
+    with pytest.raises(SystemExit):
+        module.main([str(pipeline[0]), "--recipe", str(pipeline[1]), "--out", str(out), "--grid", "grid.png"])
+    assert json.loads(out.read_text())["measured"] == 1
+
+
 def test_captions_lose_the_words_that_the_text_tower_cannot_read(pipeline):
     judge = DualEncoder.load(pipeline[0] / "dual_encoder")
     assert module.readable(judge, "face 1, noto") == "face 1, noto"
