@@ -10,6 +10,7 @@ from sfumato.api.group import decoded
 from sfumato.api.report import parameters, reconstruction_psnr
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
+from sfumato.core.step import wide
 from sfumato.images import to_uint8
 from sfumato.inversion import replay
 
@@ -26,7 +27,7 @@ def reconstructing(inverted: "Inverted", residual: bool) -> Generator[Progress, 
         x0 = yield from following(
             work, "reconstruct", n, len(inverted.groups), group.indices, group.network, group.size
         )
-        errors = (x0.double() - group.inversion.x0.double()).abs().flatten(1).amax(dim=1)
+        errors = (wide(x0) - wide(group.inversion.x0)).abs().flatten(1).amax(dim=1)
         inverted.errors.update(zip(group.indices, errors.tolist(), strict=True))
         pictures = decoded(group.network, x0, group.size)
         quality |= dict(zip(group.indices, reconstruction_psnr(pictures, group.source), strict=True))

@@ -69,7 +69,7 @@ class Schedule:
         if self.abar(visited[0]) <= 0:
             raise BadInput(
                 f"This model's schedule has no signal left at timestep {visited[0]} (zero terminal SNR), "
-                f'which is not supported: use "leading" spacing or fewer steps.'
+                f"which is not supported: {self._without_last()}."
             )
         return visited
 
@@ -85,6 +85,12 @@ class Schedule:
     def abar(self, t: int) -> float:
         """abar_t; `final_alpha_cumprod` for negative t."""
         return float(self.alphas_cumprod[t]) if t >= 0 else self.final_alpha_cumprod
+
+    def _without_last(self) -> str:
+        """What keeps a run from the last timestep, with which "trailing" and "linspace" begin always."""
+        if self.spacing == "leading":
+            return "take fewer steps"
+        return f'set timestep_spacing from "{self.spacing}" to "leading" in the model\'s scheduler_config.json'
 
     def _leading(self, steps: int) -> list[int]:
         stride = len(self) // steps

@@ -18,16 +18,17 @@ def directional_similarity(
 ) -> Float[Tensor, " b"]:
     """cos(dI, dT) in [-1, 1], float64, with dI = E_I(edit) - E_I(source) and dT = E_T(target) - E_T(source).
 
+    It is on the CPU, as MPS has no float64.
     Features are those of one dual encoder, of unit length. A picture that did not change has no direction: 0.
     Raises BadInput where source and target text are the same to the encoder.
     """
     if not differ(source_text, target_text).all():
         raise BadInput("source and target text must differ, or there is no direction between them.")
-    dI = edited_image.double() - source_image.double()
-    dT = target_text.double() - source_text.double()
+    dI = edited_image.cpu().double() - source_image.cpu().double()
+    dT = target_text.cpu().double() - source_text.cpu().double()
     return F.cosine_similarity(dI, dT, dim=-1) * differ(source_image, edited_image)
 
 
 def differ(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"]) -> Bool[Tensor, " b"]:
-    """Which rows are not one and the same feature, up to rounding."""
-    return (a.double() - b.double()).norm(dim=-1) >= _NOTHING
+    """Which rows are not one and the same feature, up to rounding; on the CPU."""
+    return (a.cpu().double() - b.cpu().double()).norm(dim=-1) >= _NOTHING

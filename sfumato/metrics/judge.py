@@ -93,7 +93,7 @@ class Judge:
             scores |= self._texts(source, edit, mask, source_texts, target_texts)
         elif source_texts is not None:
             raise BadInput("a source text alone says nothing about the edit: give the target text too.")
-        return {name: scores[name].double().cpu() for name in METRICS if name in scores}
+        return {name: scores[name].cpu().double() for name in METRICS if name in scores}
 
     def _distances(self, a: Tensor, b: Tensor, weight: Tensor, prefix: str) -> Scores:
         """What needs no text, over the pixels that the weight [b,h,w] leaves."""
@@ -121,7 +121,7 @@ class Judge:
         if mask is not None:
             inside = mask_weights(mask, edit)
             black = encoder.image_features(edit * inside[:, None])
-            some = (inside.flatten(1).sum(1) > 0).to(black.device)
+            some = (inside.flatten(1).sum(1) > 0).cpu()
             scores["clip_region"] = _over(some, _cosine, black, wanted)
         if source_texts is not None:
             given, before = encoder.text_features(source_texts), encoder.image_features(source)
@@ -134,7 +134,8 @@ class Judge:
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    return (a.double() * b.double()).sum(-1)
+    """Of unit features; float64, so on the CPU: MPS has none."""
+    return (a.cpu().double() * b.cpu().double()).sum(-1)
 
 
 def _over(rows: Tensor, metric: Callable[..., Tensor], *of: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from sfumato.metrics.vision import VisionTower
 def structure_distance(
     tower: VisionTower, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Mask = None
 ) -> Float[Tensor, " b"]:
-    """Mean of (S_ij(a) - S_ij(b))^2 over all pairs of tokens, from 0 to 4, float64; 0 for equal pictures.
+    """Mean of (S_ij(a) - S_ij(b))^2 over all pairs of tokens, from 0 to 4, float64 on the CPU; 0 for equal pictures.
 
     A mask [h, w] or [b, h, w] in [0, 1] weighs a pair by the product of what it covers of the two tokens' patches; a
     token without a place counts by the least covered patch, that is, only where the mask is full everywhere.
@@ -28,13 +28,13 @@ def structure_distance(
     check_pair(a, b)
     place = tower.mean
     S_a, S_b = (self_similarity(tower.keys(2 * x.to(place) - 1)) for x in (a, b))
-    patches = F.adaptive_avg_pool2d(mask_weights(mask, a)[:, None].double(), tower.grid).flatten(1)
+    patches = F.adaptive_avg_pool2d(mask_weights(mask, a)[:, None].cpu().double(), tower.grid).flatten(1)
     without_place = S_a.shape[1] - patches.shape[1]
-    weight = torch.cat([patches.amin(1, keepdim=True).expand(-1, without_place), patches], 1).to(S_a.device)
-    return weighted_mean((S_a - S_b).square(), weight[:, :, None] * weight[:, None, :]).to(a.device)
+    weight = torch.cat([patches.amin(1, keepdim=True).expand(-1, without_place), patches], 1)
+    return weighted_mean((S_a - S_b).square(), weight[:, :, None] * weight[:, None, :])
 
 
 def self_similarity(keys: Float[Tensor, "b t d"]) -> Float[Tensor, "b t t"]:
-    """S_ij = cos(k_i, k_j), float64."""
-    k = F.normalize(keys.double(), dim=-1)
+    """S_ij = cos(k_i, k_j), float64, so on the CPU: MPS has none."""
+    k = F.normalize(keys.cpu().double(), dim=-1)
     return k @ k.mT

@@ -114,9 +114,10 @@ class DiffusionModel:
             BadInput: a side is not a multiple of `multiple`.
         """
         if height < 1 or width < 1 or height % self.multiple or width % self.multiple:
+            near = " x ".join(str(max(1, -(-side // self.multiple)) * self.multiple) for side in (width, height))
             raise BadInput(
-                f"Height and width must be multiples of {self.multiple} pixels for this model, "
-                f"not {height} x {width}; pad the picture."
+                f"Width and height must be multiples of {self.multiple} pixels for this model, "
+                f"not {width} x {height}; the next size is {near}."
             )
         return self.latent_channels, height // self.factor, width // self.factor
 

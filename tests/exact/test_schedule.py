@@ -61,12 +61,21 @@ def test_offset_beyond_the_table_is_refused():
         schedule.timesteps(1000)
 
 
-def test_zero_terminal_snr_is_refused_where_it_is_visited():
-    scheduler = DDIMScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing")
-    with pytest.raises(BadInput, match="zero terminal SNR"):
-        schedule_of(scheduler).timesteps(50)
-    leading = schedule_of(DDIMScheduler(rescale_betas_zero_snr=True))
-    assert leading.timesteps(50)[0] == 980
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+@pytest.mark.parametrize("steps", [2, 50, 1000])
+def test_zero_terminal_snr_is_refused_where_it_is_visited(spacing, steps):
+    """The advice helps: what it names is a schedule that runs."""
+    zero = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    with pytest.raises(BadInput, match=f'zero terminal SNR.*timestep_spacing from "{spacing}" to "leading"'):
+        schedule_of(DDIMScheduler(timestep_spacing=spacing, **zero)).timesteps(steps)
+    assert schedule_of(DDIMScheduler(timestep_spacing="leading", **zero)).timesteps(50)[0] == 980
+
+
+def test_zero_terminal_snr_with_leading_spacing_asks_for_fewer_steps():
+    schedule = schedule_of(DDIMScheduler(rescale_betas_zero_snr=True, steps_offset=1))
+    with pytest.raises(BadInput, match=r"at timestep 999.*take fewer steps\."):
+        schedule.timesteps(999)
+    assert schedule.timesteps(499)[0] < 999
 
 
 def test_final_level():

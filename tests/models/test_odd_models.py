@@ -168,3 +168,11 @@ def test_the_hub_gives_half_precision_only_where_there_is_no_other(copy, tmp_pat
     assert load_model("some-org/some-model", "cpu").name == "some-org/some-model"
     assert [path.name for path in (local / "vae").glob("*.safetensors")] == ["diffusion_pytorch_model.safetensors"]
     assert not [*local.rglob("*.bin")]
+
+
+@pytest.mark.parametrize(("height", "width", "near"), [(32, 33, "40 x 32"), (0, 32, "32 x 8"), (7, 17, "24 x 8")])
+def test_a_size_off_the_grid_is_told_as_it_was_given_with_the_next_that_fits(tiny_sd_folder, height, width, near):
+    model = load_model(tiny_sd_folder, "cpu")
+    with pytest.raises(BadInput, match=f"multiples of 8 .* not {width} x {height}; the next size is {near}"):
+        model.latent_shape(height, width)
+    assert model.latent_shape(*(int(side) for side in reversed(near.split(" x "))))
