@@ -110,7 +110,7 @@ class Model:
         """Invert, yielding after every step; everything is checked before the first.
 
         Args:
-            images: a path, bytes or Pillow image, or a list of them, of any sizes.
+            images: a path, bytes, Pillow image or uint8 array [h,w,3], or a list of them, of any sizes.
             prompts: what the pictures show, one for all or one for each; may be empty.
             method: name of the method.
             seed: one for all or one for each picture; one picture with several seeds is inverted several times.

@@ -17,8 +17,9 @@ from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
 from sfumato.images.picture import Picture, composite
+from sfumato.images.samples import depth_note, from_array, transparent_colour
 
-Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image
+Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
@@ -43,8 +44,9 @@ def read_image(
     *,
     background: tuple[int, int, int] = (255, 255, 255),
 ) -> Picture:
-    """Read an image file (path, bytes or PIL image) as the model needs it: upright, opaque 8-bit sRGB.
+    """Read an image file (path, bytes), PIL image or array as the model needs it: upright, opaque 8-bit sRGB.
 
+    source: an array is uint8, grey [h, w], sRGB [h, w, 3] or with straight alpha [h, w, 4].
     max_pixels: width x height that is still read, at least 1; background: sRGB under transparent pixels.
     Raises BadInput, naming the file, for whatever cannot be read whole.
     """
@@ -82,9 +84,17 @@ def read_mask(source: Source, size: tuple[int, int], max_pixels: int = MAX_PIXEL
 
 
 def display_name(source: Source) -> str:
-    """A name for messages that any terminal can print: odd bytes and control characters are escaped."""
-    if isinstance(source, bytes):
+    """A name for messages that any terminal can print: odd bytes and control characters are escaped.
+
+    Raises BadInput for what is no source of a picture.
+    """
+    if isinstance(source, (bytes, np.ndarray)):
         return "the given image"
+    if not isinstance(source, (str, os.PathLike, Image.Image)):
+        raise BadInput(
+            "A picture must be a path, the bytes of a file, a Pillow image or a uint8 array, "
+            f"not {type(source).__name__}."
+        )
     raw = getattr(source, "filename", "") if isinstance(source, Image.Image) else os.fspath(source)
     if not raw:
         return "the given image"
@@ -97,6 +107,7 @@ def opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
         raise BadInput(f"max_pixels must be a whole number of at least 1, not {max_pixels!r}; it has no off.")
     name = display_name(source)
+    source = from_array(source) if isinstance(source, np.ndarray) else source
     if isinstance(source, Image.Image):
         _check_size(source, max_pixels, name)
         yield source
@@ -131,19 +142,14 @@ def _open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[st
     """-> (the first frame, loaded and turned upright; notes on what was decided; the name for messages)."""
     name = display_name(source)
     with opened(source, max_pixels) as image:
-        sixteen = _sixteen_bits(image)
+        depth, (key, key_note) = depth_note(image), transparent_colour(image)
         load_pixels(image, name)
         orientation, exif_note = _orientation(image)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image.copy()
-        upright.info = dict(image.info)
-        notes = [_frames(image), "16 bits per channel: read, edited and written in 8" if sixteen else "", exif_note]
+        info = {name: value for name, value in image.info.items() if name != "transparency"}
+        upright.info = info if key is None else info | {"transparency": key}
+        notes = [_frames(image), depth, key_note, exif_note]
     return upright, notes, name
-
-
-def _sixteen_bits(image: Image.Image) -> bool:
-    """Whether the channels have 16 bits in the file: Pillow's raw modes end in ;16 and a byte order then."""
-    raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
-    return image.mode.startswith("I;16") or any(order in raw for order in (";16B", ";16L", ";16N"))
 
 
 def _orientation(image: Image.Image) -> tuple[int, str]:

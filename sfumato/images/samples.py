@@ -1,0 +1,57 @@
+"""Samples of other depths than 8 bits, and pictures given as arrays: what is kept of them, and what is said."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.errors import BadInput
+
+_IN_EIGHT = "read, edited and written in 8"
+
+
+def from_array(pixels: NDArray[Any]) -> Image.Image:
+    """uint8 [h, w] (grey), [h, w, 3] (sRGB) or [h, w, 4] (with straight alpha) -> the same picture.
+
+    Raises BadInput for other arrays.
+    """
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and channels not in (3, 4)):
+        raise BadInput(
+            "A picture given as an array must be uint8 of shape [h, w], [h, w, 3] or [h, w, 4], "
+            f"not {pixels.dtype} {list(pixels.shape)}."
+        )
+    if pixels.size == 0:
+        raise BadInput(f"the given image is {pixels.shape[1]} x {pixels.shape[0]} pixels: nothing to edit.")
+    return Image.fromarray(pixels)
+
+
+def depth_note(image: Image.Image) -> str:
+    """What to say about more than 8 bits per channel; of a file before its pixels are loaded."""
+    if image.mode == "F":
+        return f"32-bit floating-point samples: {_IN_EIGHT} bits"
+    if image.mode.startswith("I;16") or any(order in _raw_modes(image) for order in (";16B", ";16L", ";16N")):
+        return f"16 bits per channel: {_IN_EIGHT}"
+    return f"more than 8 bits per channel: {_IN_EIGHT}" if image.mode == "I" else ""
+
+
+def transparent_colour(image: Image.Image) -> tuple[Any, str]:
+    """-> (what `info` calls "transparency", in the levels that the loaded pixels will have; a note).
+
+    A PNG names one colour in its own depth (section 11.3.2.1 of the standard): 2- and 4-bit greys are scaled to 8 bits
+    when they are loaded, and Pillow leaves the named one as it is. Of 16-bit colours it keeps the upper halves, in
+    which the named one looks like its neighbours. Before the pixels are loaded.
+    """
+    key, raw = image.info.get("transparency"), _raw_modes(image)
+    if image.mode == "L" and isinstance(key, int) and raw in ("L;2", "L;4"):
+        levels = 2 ** int(raw[-1])
+        return key % levels * 255 // (levels - 1), ""
+    if image.mode == "RGB" and isinstance(key, tuple) and raw == "RGB;16B":
+        return None, "the one transparent colour, of 16 bits per channel, cannot be told from others: read as opaque"
+    return key, ""
+
+
+def _raw_modes(image: Image.Image) -> str:
+    """How the samples lie in the file, in Pillow's names: these end in ;16 and a byte order for 16 bits."""
+    return " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
