@@ -7,10 +7,11 @@ picture shows. Nothing has to be trained and nothing labelled. docs/geometry.md 
 from sfumato.geometry.basis import Basis, local_basis
 from sfumato.geometry.directions import Directions, parse_weights
 from sfumato.geometry.edit import Moved, MoveLatent, recorded_moves
-from sfumato.geometry.jacobian import BottleneckMap, Jacobian, Passes, Pool, counting_passes, pullback_norm
+from sfumato.geometry.jacobian import BottleneckMap, Jacobian, Pool, pullback_norm
 from sfumato.geometry.matching import Matched, mean_directions, principal_directions
 from sfumato.geometry.metric import geodesic_distance, principal_angles, segment_lengths
 from sfumato.geometry.normalise import gain, normalised
+from sfumato.geometry.passes import Passes, counting_passes
 from sfumato.geometry.paths import PathLengths, path, path_lengths, perceptual_lengths
 from sfumato.geometry.search import find_directions
 from sfumato.geometry.shooting import Shot, pull_back, shoot, shoot_straight, transport

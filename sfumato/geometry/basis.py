@@ -16,8 +16,9 @@ from torch import Tensor
 from sfumato.core.noise import gaussian
 from sfumato.core.step import wide
 from sfumato.errors import BadInput
-from sfumato.geometry.jacobian import BottleneckMap, Jacobian, Passes
+from sfumato.geometry.jacobian import BottleneckMap, Jacobian
 from sfumato.geometry.krylov import Triplets, largest_triplets
+from sfumato.geometry.passes import Passes
 
 Algorithm: TypeAlias = Literal["exact", "krylov"]
 

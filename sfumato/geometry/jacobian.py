@@ -10,8 +10,6 @@ f and its products are in float32 where the weights are in half precision (`sing
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -24,6 +22,7 @@ from torch.func import jvp, vmap
 from sfumato.errors import BadInput
 from sfumato.geometry.finite import check_product
 from sfumato.geometry.forward_mode import differentiable
+from sfumato.geometry.passes import Passes
 from sfumato.geometry.single_precision import single_precision
 from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
@@ -33,51 +32,6 @@ Pool: TypeAlias = Literal["sum"] | None
 
 CHUNK = 16
 """Rows (samples times vectors) that go through the encoder half together by default: the fastest on a CPU."""
-
-
-@dataclass
-class Passes:
-    """Rows that went through the encoder half: a product with one vector is one row, like an evaluation.
-
-    Attributes:
-        forward: evaluations of f, those included that products need.
-        jvp: products J v.
-        vjp: products J^T u.
-    """
-
-    forward: int = 0
-    jvp: int = 0
-    vjp: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.forward + self.jvp + self.vjp
-
-    @property
-    def products(self) -> dict[str, int]:
-        """The products by the mode of differentiation, for reports, which count evaluations already."""
-        return {"forward_mode": self.jvp, "reverse_mode": self.vjp}
-
-    def __add__(self, other: "Passes") -> "Passes":
-        return Passes(self.forward + other.forward, self.jvp + other.jvp, self.vjp + other.vjp)
-
-    def __sub__(self, other: "Passes") -> "Passes":
-        return Passes(self.forward - other.forward, self.jvp - other.jvp, self.vjp - other.vjp)
-
-
-_OPEN: ContextVar[tuple[Passes, ...]] = ContextVar("passes", default=())
-
-
-@contextmanager
-def counting_passes() -> Iterator[Passes]:
-    """Count, from zero, what all maps spend within a `with` block."""
-    passes = Passes()
-    token = _OPEN.set((*_OPEN.get(), passes))
-    try:
-        yield passes
-    finally:
-        _OPEN.reset(token)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +84,6 @@ class BottleneckMap:
             index = list(range(first, min(first + size, samples)))
             yield index, self.rows(index)
 
-    def spend(self, *, forward: int = 0, jvp: int = 0, vjp: int = 0) -> None:
-        """Put passes on the account of the map and of every open count."""
-        for account in (self.passes, *_OPEN.get()):
-            account.forward += forward
-            account.jvp += jvp
-            account.vjp += vjp
-
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """h of every sample, flattened, at most `chunk` rows at a time.
@@ -147,7 +94,7 @@ class BottleneckMap:
         parts = []
         for index, f in self.split(len(x)):
             parts.append(check_product(f.evaluate(x[index]), "h", f, x[index]))
-        self.spend(forward=len(x))
+        self.passes.spend(forward=len(x))
         return torch.cat(parts)
 
     def at(self, x: Float[Tensor, "b c h w"]) -> "Jacobian":
@@ -186,7 +133,7 @@ class Jacobian:
     def _graph(self) -> Tensor:
         with torch.enable_grad(), differentiable(self.f.network.unet):
             graph = self.f.evaluate(self.x)
-        self.f.spend(forward=len(self.x))
+        self.f.passes.spend(forward=len(self.x))
         check_product(graph.detach(), "h", self.f, self.x)
         return graph
 
@@ -216,8 +163,8 @@ class Jacobian:
         with torch.no_grad(), differentiable(self.f.network.unet):
             for part in v.to(self.x.dtype).transpose(0, 1).split(self._together):
                 products.append(vmap(tangent)(part.contiguous()))
-                self.f.spend(forward=len(self.x))
-        self.f.spend(jvp=v.shape[0] * v.shape[1])
+                self.f.passes.spend(forward=len(self.x))
+        self.f.passes.spend(jvp=v.shape[0] * v.shape[1])
         return check_product(torch.cat(products).transpose(0, 1), "J v", self.f, self.x)
 
     def vjp(self, u: Float[Tensor, "b n d"]) -> Float[Tensor, "b n c h w"]:
@@ -228,7 +175,7 @@ class Jacobian:
             products += torch.autograd.grad(
                 self._graph, self.x, part.contiguous(), retain_graph=True, is_grads_batched=True
             )
-        self.f.spend(vjp=u.shape[0] * u.shape[1])
+        self.f.passes.spend(vjp=u.shape[0] * u.shape[1])
         return check_product(torch.cat(products).transpose(0, 1), "J^T u", self.f, self.x)
 
     @property
