@@ -25,6 +25,7 @@ from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adapti
 from sfumato.train.binding import settings_of
 from sfumato.train.dataset import draw_pixels, exported_folder, open_data, save_grid
 from sfumato.train.frozen import load_autoencoder
+from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
@@ -50,19 +51,19 @@ class AutoencoderNetwork:
 
     regularisation: str = "kl"
     f: int = 4
-    latent_channels: int = 4
-    channels: tuple[int, ...] = (32, 64, 128)
-    layers: int = 1
+    latent_channels: int = ranged(4, low=1)
+    channels: tuple[int, ...] = ranged((32, 64, 128), low=1)
+    layers: int = ranged(1, low=1)
     attention: bool = False
-    groups: int = 16
-    codebook: int = 1024
+    groups: int = ranged(16, low=1)
+    codebook: int = ranged(1024, low=1)
     start: str = ""
     freeze_encoder: bool = False
 
 
 @dataclass(frozen=True)
 class AutoencoderLoss:
-    """Weights of the terms; a term of weight 0 is not computed.
+    """Weights of the terms, none of which may be rewarded; a term of weight 0 is not computed.
 
     Attributes:
         pixel: weight of |x - xr|.
@@ -76,15 +77,15 @@ class AutoencoderLoss:
         discriminator_layers: halvings in the discriminator; with 3 it judges patches of 70 pixels.
     """
 
-    pixel: float = 1.0
-    kl: float = 1e-4
-    commitment: float = 1.0
-    perceptual: float = 0.0
+    pixel: float = ranged(1.0, low=0)
+    kl: float = ranged(1e-4, low=0)
+    commitment: float = ranged(1.0, low=0)
+    perceptual: float = ranged(0.0, low=0)
     perceptual_network: str = "efficientnet-lite0"
-    adversarial: float = 0.0
-    adversarial_start: int = 10_000
-    discriminator_channels: int = 64
-    discriminator_layers: int = 3
+    adversarial: float = ranged(0.0, low=0)
+    adversarial_start: int = ranged(10_000, low=0)
+    discriminator_channels: int = ranged(64, low=8)
+    discriminator_layers: int = ranged(3, low=1)
 
 
 def build_autoencoder(shape: AutoencoderNetwork, size: int) -> AutoencoderKL | VQModel:
@@ -117,18 +118,6 @@ def build_autoencoder(shape: AutoencoderNetwork, size: int) -> AutoencoderKL | V
         vq.quantize.legacy = False
         return vq
     raise BadInput(f"network.regularisation must be 'kl' or 'vq', not '{shape.regularisation}'.")
-
-
-def check_weights(loss: AutoencoderLoss) -> None:
-    """Refuse weights that would reward what they are to punish.
-
-    Raises:
-        BadInput: a weight is negative or not finite, or the GAN starts before the first step.
-    """
-    for name in ("pixel", "kl", "commitment", "perceptual", "adversarial", "adversarial_start"):
-        value = getattr(loss, name)
-        if not 0 <= value < math.inf:
-            raise BadInput(f"loss.{name} must be 0 or above, not {value}.")
 
 
 class Reconstruction(nn.Module):
@@ -220,7 +209,6 @@ class AutoencoderTask:
         self.shape = fill(AutoencoderNetwork, recipe.network, "network")
         self.bound_to = settings_of(self.shape, "network", "groups")
         self.loss = fill(AutoencoderLoss, recipe.loss, "loss")
-        check_weights(self.loss)
         self.size = recipe.data.size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -229,10 +217,10 @@ class AutoencoderTask:
             _load_weights(self.autoencoder, exported_folder(self.shape.start))
         if self.shape.freeze_encoder:
             _freeze_encoder(self.autoencoder, self.shape)
+        self.phases = self._phases(recipe.seed)
         self.data = open_data(recipe)
         self.pictures = len(self.data)
         self.weights = torch.as_tensor(self.data.sampling_weights())
-        self.phases = self._phases(recipe.seed)
 
     def _phases(self, seed: int) -> Sequence[Phase]:
         loss, perceptual = self.loss, None

@@ -7,7 +7,6 @@ with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 
 2021).
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from sfumato.train.latents import (
     normalise_latent_space,
     scale_written,
 )
+from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
@@ -51,10 +51,10 @@ class DiffusionNetwork:
 
     autoencoder: str
     dual_encoder: str
-    channels: tuple[int, ...] = (64, 160, 256)
-    heads: tuple[int, ...] = (2, 5, 8)
-    layers: int = 1
-    groups: int = 16
+    channels: tuple[int, ...] = ranged((64, 160, 256), low=1)
+    heads: tuple[int, ...] = ranged((2, 5, 8), low=1)
+    layers: int = ranged(1, low=1)
+    groups: int = ranged(16, low=1)
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,23 @@ class DiffusionLoss:
 
     prediction: str = "v_prediction"
     schedule: str = "linear"
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
-    min_snr: float = 5.0
-    condition_dropout: float = 0.1
+    beta_start: float = ranged(1e-4, above=0, below=1)
+    beta_end: float = ranged(0.02, above=0, below=1)
+    min_snr: float = ranged(5.0, low=0)
+    condition_dropout: float = ranged(0.1, low=0, high=1)
 
 
 def build_unet(shape: DiffusionNetwork, latent_channels: int, side: int, width: int) -> UNet2DConditionModel:
-    """A freshly initialised U-Net with cross-attention at every resolution."""
+    """A freshly initialised U-Net with cross-attention at every resolution.
+
+    Raises:
+        BadInput: heads, groups or the latent grid do not go with the widths.
+    """
     levels = len(shape.channels)
-    if len(shape.heads) != levels or any(c % h for c, h in zip(shape.channels, shape.heads, strict=False)):
-        raise BadInput("network.heads needs one number per width, and each must divide its width.")
+    if not levels or len(shape.heads) != levels or any(c % h for c, h in zip(shape.channels, shape.heads, strict=True)):
+        raise BadInput("network.channels needs a width, network.heads one number per width, which must divide it.")
+    if any(c % shape.groups for c in shape.channels):
+        raise BadInput(f"network.channels must be multiples of network.groups = {shape.groups}.")
     if side % 2 ** (levels - 1):
         raise BadInput(f"a latent grid of {side} cannot be halved {levels - 1} times; use fewer network.channels.")
     return UNet2DConditionModel(
@@ -105,10 +111,6 @@ def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
         raise BadInput(f"loss.schedule must be linear, scaled_linear or squaredcos_cap_v2, not '{loss.schedule}'.")
     if not 0 < loss.beta_start <= loss.beta_end < 1:
         raise BadInput(f"0 < loss.beta_start <= loss.beta_end < 1 must hold, not {loss.beta_start}, {loss.beta_end}.")
-    if not 0 <= loss.min_snr < math.inf:
-        raise BadInput(f"loss.min_snr must be 0 (off) or above, not {loss.min_snr}.")
-    if not 0 <= loss.condition_dropout <= 1:
-        raise BadInput(f"loss.condition_dropout must lie between 0 and 1, not {loss.condition_dropout}.")
     return DDIMScheduler(
         beta_schedule=loss.schedule, beta_start=loss.beta_start, beta_end=loss.beta_end,
         prediction_type=loss.prediction, clip_sample=False, set_alpha_to_one=True, steps_offset=1,
@@ -157,6 +159,7 @@ class DiffusionTask:
         towers = exported_folder(self.shape.dual_encoder)
         self.tokenizer = CLIPTokenizer.from_pretrained(towers, local_files_only=True)
         self.text = load_frozen(CLIPTextModel, towers).to(device)
+        self.unet = self._build(recipe)
         self.bound_to = self._meaning()
         before = bound_before(folder)
         refuse_changes(folder, before, self.bound_to)
@@ -169,16 +172,20 @@ class DiffusionTask:
         mean, std = kept_statistics(latents, cache, self.bound_to["encoder"], before)
         self.bound_to[SCALE] = scale_written(mean, std)
         self.latents = normalise_latent_space(self.autoencoder, latents, (mean, std))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            self.unet = build_unet(
-                self.shape, self.latents.shape[1], self.latents.shape[2], self.text.config.hidden_size
-            )
         if torch.device(device).type == "cpu":
             # On the CPU the backward pass of fused attention takes longer than plain matrix products.
             self.unet.set_attn_processor(AttnProcessor())
         module = Denoising(self.unet, self.scheduler, self.loss)
         self.phases = (Phase("unet", module, compiled=(self.unet,)),)
+
+    def _build(self, recipe: Recipe) -> UNet2DConditionModel:
+        f = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+        if recipe.data.size % f:
+            raise BadInput(f"data.size must be a multiple of the autoencoder's f = {f}, not {recipe.data.size}.")
+        channels, width = self.autoencoder.config.latent_channels, self.text.config.hidden_size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            return build_unet(self.shape, channels, recipe.data.size // f, width)
 
     def _meaning(self) -> dict[str, str]:
         """What the U-Net's weights are bound to, but for the scale of the latents."""

@@ -19,9 +19,17 @@ from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import draw_captions, draw_pixels, exported_folder, open_data
 from sfumato.train.frozen import load_frozen
 from sfumato.train.processes import rows_of_all
+from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.task import Batch, Phase
-from sfumato.train.tokenizer import Tokens, kept_tokenizer, tokenizer_fingerprint, train_tokenizer
+from sfumato.train.tokenizer import (
+    LEAST_CONTEXT,
+    LEAST_VOCABULARY,
+    Tokens,
+    kept_tokenizer,
+    tokenizer_fingerprint,
+    train_tokenizer,
+)
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 #: Logits are scaled by at most 100 (Radford et al. 2021, section 2.5), so that training stays stable.
@@ -45,13 +53,13 @@ class DualEncoderNetwork:
             valid while the image tower learns on (Zhai et al., LiT, CVPR 2022, with the towers exchanged).
     """
 
-    width: int = 192
-    image_layers: int = 6
-    text_layers: int = 4
-    patch: int = 8
-    projection: int = 128
-    vocabulary: int = 3000
-    context: int = 32
+    width: int = ranged(192, low=64)
+    image_layers: int = ranged(6, low=1)
+    text_layers: int = ranged(4, low=1)
+    patch: int = ranged(8, low=1)
+    projection: int = ranged(128, low=1)
+    vocabulary: int = ranged(3000, low=LEAST_VOCABULARY)
+    context: int = ranged(32, low=LEAST_CONTEXT)
     start: str = ""
     freeze_text: bool = False
 
@@ -66,19 +74,32 @@ class DualEncoderLoss:
         zoom: largest relative change of size.
     """
 
-    temperature: float = 0.07
-    shift: float = 0.08
-    zoom: float = 0.12
+    temperature: float = ranged(0.07, above=0)
+    shift: float = ranged(0.08, low=0, high=1)
+    zoom: float = ranged(0.12, low=0, below=1)
+
+
+def check_towers(shape: DualEncoderNetwork, size: int) -> None:
+    """Refuse what cannot be built.
+
+    Raises:
+        BadInput: the patches do not fill pictures of `size` pixels, or the heads not the width.
+    """
+    if size % shape.patch:
+        raise BadInput(f"data.size must be a multiple of network.patch = {shape.patch}, not {size}.")
+    if shape.width % 64:
+        raise BadInput(f"network.width must be a multiple of 64, not {shape.width}.")
 
 
 def build_dual_encoder(
     shape: DualEncoderNetwork, size: int, tokenizer: CLIPTokenizer, temperature: float = 0.07
 ) -> CLIPModel:
-    """A freshly initialised CLIPModel for pictures of `size` pixels."""
-    if size % shape.patch:
-        raise BadInput(f"data.size must be a multiple of network.patch = {shape.patch}, not {size}.")
-    if shape.width % 64:
-        raise BadInput(f"network.width must be a multiple of 64, not {shape.width}.")
+    """A freshly initialised CLIPModel for pictures of `size` pixels.
+
+    Raises:
+        BadInput: as `check_towers`.
+    """
+    check_towers(shape, size)
     tower = dict(
         hidden_size=shape.width, intermediate_size=4 * shape.width, num_attention_heads=shape.width // 64,
         projection_dim=shape.projection, hidden_act="gelu",
@@ -157,11 +178,15 @@ class DualEncoderTask:
         self.shape = fill(DualEncoderNetwork, recipe.network, "network")
         self.loss = fill(DualEncoderLoss, recipe.loss, "loss")
         self.size = recipe.data.size
+        if self.shape.start:
+            exported_folder(self.shape.start)
+        elif self.shape.freeze_text:
+            raise BadInput("network.freeze_text needs network.start: a random text tower is not worth freezing.")
+        else:
+            check_towers(self.shape, self.size)
         self.data = open_data(recipe)
         self.pictures = len(self.data)
         self.weights = torch.as_tensor(self.data.sampling_weights())
-        if self.shape.freeze_text and not self.shape.start:
-            raise BadInput("network.freeze_text needs network.start: a random text tower is not worth freezing.")
         started = newest_checkpoint(folder / "checkpoints") is not None
         self.tokenizer = kept_tokenizer(folder / "tokenizer", started, self._learn_tokenizer)
         self.bound_to = {"tokenizer": tokenizer_fingerprint(self.tokenizer)}

@@ -1,7 +1,6 @@
 """Recipes: the TOML files that say what is trained, on what, and for how long."""
 
 import dataclasses
-import math
 import tomllib
 import types
 import typing
@@ -9,8 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sfumato.errors import BadInput
+from sfumato.train.ranges import check_ranges, ranged
 
 T = TypeVar("T")
+
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +20,7 @@ class DataRecipe:
     """Which pictures are trained on (`sfumato.data.dataset.CaptionedImages`)."""
 
     folder: str = "data/emoji"
-    size: int = 64
+    size: int = ranged(64, low=1)
     styles: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     min_styles: int = 1
@@ -29,15 +31,15 @@ class DataRecipe:
 class OptimRecipe:
     """AdamW with linear warm-up and, after `decay_start` steps, a learning rate that falls as 1/sqrt(step)."""
 
-    batch: int = 32
-    accumulate: int = 1
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    warmup: int = 100
-    decay_start: int = 10_000_000
-    clip: float = 1.0
-    ema: float = 0.999
+    batch: int = ranged(32, low=1)
+    accumulate: int = ranged(1, low=1)
+    lr: float = ranged(1e-3, above=0)
+    betas: tuple[float, float] = ranged((0.9, 0.99), low=0, below=1)
+    weight_decay: float = ranged(0.01, low=0)
+    warmup: int = ranged(100, low=0)
+    decay_start: int = ranged(10_000_000, low=1)
+    clip: float = ranged(1.0, above=0)
+    ema: float = ranged(0.999, low=0, below=1)
 
     def lr_at(self, step: int) -> float:
         """Learning rate of step `step` (from 0); a function of the step alone, so that runs of any length agree."""
@@ -60,11 +62,11 @@ class RunRecipe:
         channels_last: keep images with their channels innermost, as a GPU's 16-bit convolutions want them.
     """
 
-    steps: int = 100_000
-    checkpoint_every: int = 500
-    sample_every: int = 1000
-    log_every: int = 10
-    keep: int = 2
+    steps: int = ranged(100_000, low=1)
+    checkpoint_every: int = ranged(500, low=1)
+    sample_every: int = ranged(1000, low=1)
+    log_every: int = ranged(10, low=1)
+    keep: int = ranged(2, low=2)  # the newest may be half written
     precision: str = "bf16"
     compile: bool = False
     channels_last: bool = False
@@ -75,7 +77,7 @@ class Recipe:
     """One training run."""
 
     kind: str
-    seed: int = 0
+    seed: int = ranged(0, low=0)
     data: DataRecipe = dataclasses.field(default_factory=DataRecipe)
     optim: OptimRecipe = dataclasses.field(default_factory=OptimRecipe)
     run: RunRecipe = dataclasses.field(default_factory=RunRecipe)
@@ -87,7 +89,7 @@ def fill(cls: type[T], table: dict[str, Any], where: str) -> T:
     """An instance of the dataclass `cls` from a TOML table.
 
     Raises:
-        BadInput: for a key that `cls` does not have or a value of another type; the sentence names both.
+        BadInput: for a key that `cls` does not have, a value of another type or one out of its range.
     """
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
@@ -98,7 +100,9 @@ def fill(cls: type[T], table: dict[str, Any], where: str) -> T:
     missing = [f.name for f in fields.values() if f.name not in values and _required(f)]
     if missing:
         raise BadInput(f"{where} lacks '{missing[0]}'.")
-    return cls(**values)
+    filled = cls(**values)
+    check_ranges(filled, where)
+    return filled
 
 
 def _required(field: "dataclasses.Field[Any]") -> bool:
@@ -136,7 +140,8 @@ def load_recipe(path: Path | str, kind: str | None = None) -> Recipe:
         kind: the kind of training that was asked for; another kind in the file is refused.
 
     Raises:
-        BadInput: the file is missing, is no TOML, has unknown settings or is of another kind.
+        BadInput: the file is missing, is no TOML, has unknown settings or values out of their ranges, or is of another
+            kind.
     """
     path = Path(path)
     try:
@@ -148,42 +153,6 @@ def load_recipe(path: Path | str, kind: str | None = None) -> Recipe:
     recipe = fill(Recipe, table, path.name)
     if kind is not None and recipe.kind != kind:
         raise BadInput(f"{path} is a recipe of kind '{recipe.kind}', not '{kind}'; run sfumato train {recipe.kind}.")
-    _check(recipe, path.name)
+    if recipe.run.precision not in PRECISIONS:
+        raise BadInput(f"{path.name}.run.precision must be fp32, bf16 or fp16, not '{recipe.run.precision}'.")
     return recipe
-
-
-def _check(recipe: Recipe, where: str) -> None:
-    optim, run = recipe.optim, recipe.run
-    positive = {
-        "optim.batch": optim.batch,
-        "optim.accumulate": optim.accumulate,
-        "optim.lr": optim.lr,
-        "optim.clip": optim.clip,
-        "optim.decay_start": optim.decay_start,
-        "run.steps": run.steps,
-        "run.checkpoint_every": run.checkpoint_every,
-        "run.sample_every": run.sample_every,
-        "run.log_every": run.log_every,
-        "data.size": recipe.data.size,
-    }
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise BadInput(f"{where}: {name} must be above 0, not {value}.")
-    for name, value in {
-        "seed": recipe.seed,
-        "optim.warmup": optim.warmup,
-        "optim.weight_decay": optim.weight_decay,
-    }.items():
-        if not 0 <= value < math.inf:
-            raise BadInput(f"{where}: {name} must be 0 or above, not {value}.")
-    for name, value in {
-        "optim.ema": optim.ema,
-        "optim.betas[0]": optim.betas[0],
-        "optim.betas[1]": optim.betas[1],
-    }.items():
-        if not 0 <= value < 1:
-            raise BadInput(f"{where}: {name} must be at least 0 and below 1, not {value}.")
-    if run.keep < 2:
-        raise BadInput(f"{where}: run.keep must be at least 2, because the newest checkpoint may be half written.")
-    if run.precision not in ("fp32", "bf16", "fp16"):
-        raise BadInput(f"{where}: run.precision must be fp32, bf16 or fp16, not '{run.precision}'.")

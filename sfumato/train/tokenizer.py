@@ -17,6 +17,8 @@ from sfumato.models.folder import readable
 from sfumato.train.processes import is_first
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+#: Every byte, alone and at the end of a word, and the two specials; the two specials and a word.
+LEAST_VOCABULARY, LEAST_CONTEXT = 2 * 256 + 2, 3
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int, context: int) -> CLIPTokenizer:
@@ -36,10 +38,10 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int, context: int) -> C
     """
     alphabet = sorted(ByteLevel.alphabet())
     letters = [*alphabet, *(letter + "</w>" for letter in alphabet)]
-    if vocabulary < len(letters) + 2:
-        raise BadInput(f"network.vocabulary must be at least {len(letters) + 2}, not {vocabulary}.")
-    if context < 3:
-        raise BadInput(f"network.context must be at least 3, not {context}.")
+    if vocabulary < LEAST_VOCABULARY:
+        raise BadInput(f"network.vocabulary must be at least {LEAST_VOCABULARY}, not {vocabulary}.")
+    if context < LEAST_CONTEXT:
+        raise BadInput(f"network.context must be at least {LEAST_CONTEXT}, not {context}.")
     blank = CLIPTokenizer(vocab=_vocabulary(letters), merges=[], model_max_length=context)
     backend = blank.backend_tokenizer
     trainer = BpeTrainer(

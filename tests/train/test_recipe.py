@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfumato.errors import BadInput
-from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, build_autoencoder, check_weights
+from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, build_autoencoder
 from sfumato.train.diffusion import Denoising, DiffusionLoss, DiffusionNetwork, build_unet, noise_scheduler
 from sfumato.train.dual_encoder import DualEncoderLoss, DualEncoderNetwork, build_dual_encoder
 from sfumato.train.recipe import OptimRecipe, fill, load_recipe
@@ -36,7 +36,6 @@ def test_shipped_recipes_build_their_networks(path):
     size = recipe.data.size
     with torch.device("meta"):
         if recipe.kind == "autoencoder":
-            check_weights(loss)
             out = build_autoencoder(shape, size)(torch.empty(1, 3, size, size)).sample
             assert out.shape == (1, 3, size, size)
         elif recipe.kind == "diffusion":
@@ -101,17 +100,18 @@ BAD = {
     "text in a list": ('[optim]\nbetas = [0.9, "a"]', r"optim.betas\[1\] must be float"),
     "list of another length": ("[optim]\nbetas = [0.9]", "optim.betas must have 2 entries"),
     "number for a list": ("[data]\nstyles = 3", "data.styles must be tuple"),
-    "zero batch": ("[optim]\nbatch = 0", "optim.batch must be above 0"),
+    "zero batch": ("[optim]\nbatch = 0", "optim.batch must be at least 1, not 0"),
     "negative rate": ("[optim]\nlr = -1e-3", "optim.lr must be above 0"),
-    "rate that is no number": ("[optim]\nlr = nan", "optim.lr must be above 0"),
-    "infinite rate": ("[optim]\nlr = inf", "optim.lr must be above 0"),
+    "rate that is no number": ("[optim]\nlr = nan", "optim.lr must be finite and above 0, not nan"),
+    "infinite rate": ("[optim]\nlr = inf", "optim.lr must be finite and above 0"),
     "no clipping": ("[optim]\nclip = 0.0", "optim.clip must be above 0"),
-    "negative warm-up": ("[optim]\nwarmup = -1", "optim.warmup must be 0 or above"),
+    "negative warm-up": ("[optim]\nwarmup = -1", "optim.warmup must be at least 0"),
     "average of one": ("[optim]\nema = 1.0", "optim.ema must be at least 0 and below 1"),
     "beta of one": ("[optim]\nbetas = [0.9, 1.0]", r"optim.betas\[1\] must be at least 0 and below 1"),
     "one checkpoint": ("[run]\nkeep = 1", "run.keep must be at least 2"),
     "no such precision": ('[run]\nprecision = "fp8"', "fp32, bf16 or fp16"),
-    "negative seed": ("seed = -1", "seed must be 0 or above"),
+    "negative seed": ("seed = -1", "seed must be at least 0"),
+    "no steps": ("[run]\nsteps = 0", "run.steps must be at least 1"),
     "no TOML": ("[optim", "not valid TOML"),
     "twice": ("seed = 1\nseed = 2", "not valid TOML"),
 }
@@ -147,6 +147,60 @@ def test_unknown_settings_of_a_network_or_loss_are_refused_before_the_data_is_re
         recipe = load_recipe(written(tmp_path, f'kind = "autoencoder"\n[{table}]\n{name} = 1\n'))
         with pytest.raises(BadInput, match=f"{table} has no setting '{name}'"):
             build_task(recipe, tmp_path)
+
+
+OUT_OF_RANGE = [
+    ("autoencoder", "network", "layers", 0, "at least 1"),
+    ("autoencoder", "network", "groups", 0, "at least 1"),
+    ("autoencoder", "network", "latent_channels", 0, "at least 1"),
+    ("autoencoder", "network", "codebook", 0, "at least 1"),
+    ("autoencoder", "network", "channels", [], "needs 3 widths"),
+    ("autoencoder", "network", "channels", [8, 0, 8], r"channels\[1\] must be at least 1"),
+    ("autoencoder", "loss", "discriminator_channels", 0, "at least 8"),
+    ("autoencoder", "loss", "discriminator_layers", 0, "at least 1"),
+    ("dual-encoder", "network", "width", 0, "at least 64"),
+    ("dual-encoder", "network", "width", 96, "multiple of 64"),
+    ("dual-encoder", "network", "patch", 0, "at least 1"),
+    ("dual-encoder", "network", "patch", 7, "multiple of network.patch = 7"),
+    ("dual-encoder", "network", "projection", 0, "at least 1"),
+    ("dual-encoder", "network", "image_layers", 0, "at least 1"),
+    ("dual-encoder", "network", "text_layers", -1, "at least 1"),
+    ("dual-encoder", "network", "vocabulary", 513, "at least 514"),
+    ("dual-encoder", "network", "context", 2, "at least 3"),
+    ("dual-encoder", "loss", "temperature", 0.0, "above 0"),
+    ("dual-encoder", "loss", "temperature", -0.1, "above 0"),
+    ("dual-encoder", "loss", "shift", -0.1, "at least 0 and at most 1"),
+    ("dual-encoder", "loss", "zoom", 1.0, "at least 0 and below 1"),
+    ("diffusion", "network", "heads", [0, 2, 2], r"heads\[0\] must be at least 1"),
+    ("diffusion", "network", "channels", [0, 16, 16], r"channels\[0\] must be at least 1"),
+    ("diffusion", "network", "layers", 0, "at least 1"),
+    ("diffusion", "network", "groups", 0, "at least 1"),
+    ("diffusion", "loss", "beta_start", 0.0, "above 0 and below 1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "table", "name", "value", "words"), OUT_OF_RANGE)
+def test_values_out_of_their_range_are_refused_before_anything_is_read(tmp_path, kind, table, name, value, words):
+    places = 'autoencoder = "nowhere"\ndual_encoder = "nowhere"\n' if kind == "diffusion" else ""
+    tables = {"network": places, "loss": ""}
+    tables[table] += f"{name} = {value}\n"
+    text = f'kind = "{kind}"\n[data]\nfolder = "nowhere"\n[network]\n{tables["network"]}[loss]\n{tables["loss"]}'
+    with pytest.raises(BadInput, match=words) as caught:
+        build_task(load_recipe(written(tmp_path, text)), tmp_path)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"channels": (), "heads": ()}, "needs a width"),
+        ({"channels": (16, 20), "heads": (2, 2)}, "multiples of network.groups = 16"),
+    ],
+)
+def test_u_nets_that_cannot_be_built_are_refused(change, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        build_unet(DiffusionNetwork("", "", **change), 4, 16, 32)
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
