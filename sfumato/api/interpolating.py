@@ -177,7 +177,6 @@ def _interpolating(
     report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
     if way.perceptual is not None:
         report["metrics"] = _lengths(f, latents, way.rank) | {"perceptual_length": _perceptual(pixels, way.perceptual)}
-    report["jacobian_passes"] = f.passes.products
     recipes = [
         {"operation": "interpolate", **made_with(network), **about, "prompts": prompts, "share": share}
         for share in shares

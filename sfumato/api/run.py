@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfumato.api.group import decoded
 from sfumato.core.state import StepState
+from sfumato.geometry import Passes, counting_passes
 from sfumato.images import to_uint8
 from sfumato.models.diffusion_model import DiffusionModel
 
@@ -50,7 +51,8 @@ Outcome = TypeVar("Outcome", "Result", "Inverted")
 class Run(Iterator[Progress], Generic[Outcome]):
     """Iterate for progress, then read `result`; reading it runs what is left. Closing or dropping it cancels.
 
-    Only the time and the network evaluations spent inside the run are counted, not the caller's between steps.
+    Only the time, the network evaluations and the products with the Jacobian spent inside the run are counted, not
+    the caller's between steps.
     """
 
     def __init__(self, network: DiffusionModel, steps: Generator[Progress, None, Outcome]) -> None:
@@ -60,11 +62,12 @@ class Run(Iterator[Progress], Generic[Outcome]):
         self.seconds = 0.0
         self.calls = 0
         self.samples = 0
+        self.passes = Passes()
 
     def __next__(self) -> Progress:
         began = time.perf_counter()
         try:
-            with self._network.counting() as count:
+            with self._network.counting() as count, counting_passes() as passes:
                 return next(self._steps)
         except StopIteration as end:
             if self._outcome is None:
@@ -74,6 +77,7 @@ class Run(Iterator[Progress], Generic[Outcome]):
             self.seconds += time.perf_counter() - began
             self.calls += count.calls
             self.samples += count.samples
+            self.passes += passes
 
     @property
     def result(self) -> Outcome:
@@ -88,6 +92,8 @@ class Run(Iterator[Progress], Generic[Outcome]):
             raise RuntimeError("This run was cancelled or failed, so it has no result.")
         self._outcome.report["seconds"] = round(self.seconds, 4)
         self._outcome.report["network_evaluations"] = {"calls": self.calls, "samples": self.samples}
+        if any(self.passes.products.values()):
+            self._outcome.report["jacobian_passes"] = self.passes.products
         return self._outcome
 
     def close(self) -> None:

@@ -59,13 +59,6 @@ def print_directions(path: Path, found: "Directions", as_json: bool, outputs: Se
         print(output)
 
 
-def jacobian_line(report: dict[str, Any]) -> str:
-    """What the metric cost beside the evaluations of the network."""
-    passes = report["jacobian_passes"]
-    each = ", ".join(f"{count} in {mode.replace('_', ' ')}" for mode, count in passes.items())
-    return f"{sum(passes.values())} Jacobian passes: {each}"
-
-
 def described_text(path: Path, found: "TextDirection") -> dict[str, Any]:
     """The sentences of a direction of text and where it belongs, as JSON values."""
     return {

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.described import jacobian_line, load_directions, print_directions, print_text_direction
+from sfumato.cli.described import load_directions, print_directions, print_text_direction
 from sfumato.cli.edit import check_mask
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
 from sfumato.cli.inputs import add_max_pixels, read_picture
@@ -91,7 +91,6 @@ def apply_flags(parser: CommandParser) -> None:
 
 def apply(arguments: Namespace) -> None:
     """Move the picture, save, report every step."""
-    from sfumato.geometry import counting_passes
     from sfumato.methods.params import options_of
     from sfumato.methods.pullback import PullbackParams
 
@@ -103,17 +102,11 @@ def apply(arguments: Namespace) -> None:
     paths = output_paths(arguments.out, 1, size=picture.size, keep=inputs)
     check_mask(arguments.mask, picture.size)
     inverted = _inverted(arguments, found, arguments.target, **given)
-    with counting_passes() as passes:
-        result = finish(inverted.edit_steps(arguments.target, mask=arguments.mask))
+    result = finish(inverted.edit_steps(arguments.target, mask=arguments.mask))
     notes += save_all(result, paths, recipe=True)
     reports = [inverted.report, result.report]
     report = summary(reports, paths, notes, **made_by(inverted.model, arguments.model), source_prompt=arguments.source)
-    report["jacobian_passes"] = passes.products
-    if arguments.json:
-        print_json(report)
-        return
-    print_summary(report)
-    print(jacobian_line(report))
+    print_json(report) if arguments.json else print_summary(report)
 
 
 def _inverted(arguments: Namespace, found: "Directions", target: str = "", **options: Any) -> "Inverted":

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli.described import jacobian_line
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.outputs import refuse_inputs, remark, save_all
@@ -93,7 +92,6 @@ def run(arguments: Namespace) -> None:
         remark(notes[-1])
     outputs = [*paths, sheet, animation]
     found = summary([result.report], outputs, notes, **made_by(model, arguments.model))
-    found["jacobian_passes"] = result.report["jacobian_passes"]
     if arguments.json:
         print_json(found)
         return
@@ -102,7 +100,6 @@ def run(arguments: Namespace) -> None:
         print(f"{name.replace('_', ' ')} {sum(lengths):.4g}, {span}")
     print(f"{len(paths)} frames, {sheet.name} and {animation.name} in {arguments.out}")
     print(cost_line(found))
-    print(jacobian_line(found))
 
 
 def _outputs(arguments: Namespace) -> tuple[list[Path], Path, Path]:

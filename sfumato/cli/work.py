@@ -28,13 +28,15 @@ def summary(
 ) -> dict[str, Any]:
     """What `--json` prints: the cost of all parts together, the last part's numbers, the files, remarks on them.
 
-    network_evaluations counts pictures through the network (a guidance pair is two), network_calls forward passes.
+    network_evaluations counts pictures through the network (a guidance pair is two), network_calls forward passes;
+    jacobian_passes, where there are any, products with the Jacobian by the mode of differentiation.
     """
     last = reports[-1]
     return {
         "seconds": round(sum(report["seconds"] for report in reports), 4),
         "network_evaluations": sum(report["network_evaluations"]["samples"] for report in reports),
         "network_calls": sum(report["network_evaluations"]["calls"] for report in reports),
+        **_passes(reports),
         "reconstruction_latent_max_error": last.get("reconstruction_latent_max_error"),
         "parameters": {**last["parameters"], **parameters},
         "metrics": last.get("metrics", {}),
@@ -42,6 +44,11 @@ def summary(
         "outputs": [str(path) for path in outputs],
         "notes": list(notes),
     }
+
+
+def _passes(reports: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    spent = [report["jacobian_passes"] for report in reports if "jacobian_passes" in report]
+    return {"jacobian_passes": {mode: sum(each[mode] for each in spent) for mode in spent[0]}} if spent else {}
 
 
 def made_by(model: "Model", named: str) -> dict[str, Any]:
@@ -72,7 +79,9 @@ def _print_move(path: str, move: dict[str, Any]) -> None:
 
 
 def cost_line(found: dict[str, Any]) -> str:
-    """Seconds, evaluations and, where it was measured, the error of the reconstruction."""
+    """Seconds, evaluations, products with the Jacobian and, where it was measured, the error of the reconstruction."""
     line = f"{found['seconds']:.1f} s, {found['network_evaluations']} network evaluations"
+    for mode, count in found.get("jacobian_passes", {}).items():
+        line += f", {count} {mode.replace('_', '-')} products" if count else ""
     error = found["reconstruction_latent_max_error"]
     return line if error is None else f"{line}, largest latent error of the reconstruction {error:.2g}"
