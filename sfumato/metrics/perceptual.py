@@ -85,7 +85,7 @@ def lpips(distance: PerceptualDistance, a: Tensor, b: Tensor, mask: Mask = None)
         return torch.full((len(a),), torch.nan, dtype=torch.float64, device=a.device)
     place = next(distance.network.parameters())
     weight = None if mask is None else mask_weights(mask, a).to(place)
-    return distance(2 * a.to(place) - 1, 2 * b.to(place) - 1, weight).double().to(a.device)
+    return distance(2 * a.to(place) - 1, 2 * b.to(place) - 1, weight).to(a.device).double()
 
 
 def load_perceptual(network: str) -> PerceptualDistance:
