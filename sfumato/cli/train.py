@@ -49,12 +49,13 @@ def run(arguments: Namespace) -> int:
     if arguments.out.exists() and not arguments.out.is_dir():
         raise BadInput(f"{arguments.out} is a file: name a folder for the run.")
     quiet_libraries()
+    from sfumato.train.checkpoint import newest_checkpoint
     from sfumato.train.start import start
 
+    if arguments.export_only and newest_checkpoint(arguments.out / "checkpoints") is None:
+        raise BadInput(f"{arguments.out} holds no checkpoint to export: train first.")
     device = None if arguments.device == "auto" else arguments.device
     training = start(arguments.recipe, arguments.out, arguments.kind, device)
-    if arguments.export_only and training.step == 0:
-        raise BadInput(f"{arguments.out} holds no checkpoint to export: train first.")
     began, stopped = time.monotonic(), False
     if not arguments.export_only:
         stopped = _train(training, arguments.minutes)
