@@ -29,6 +29,7 @@ from sfumato.train.guard import Guard
 from sfumato.train.interrupt import Interrupt
 from sfumato.train.lock import lock
 from sfumato.train.precision import arithmetic
+from sfumato.train.processes import refuse_different_steps
 from sfumato.train.recipe import Recipe
 from sfumato.train.record import SUMMARY, Record, name_of
 from sfumato.train.seeds import step_generator
@@ -82,7 +83,7 @@ class Run:
         self._whole = True
         self._guard = Guard(self.accelerator, folder)
         self._resume()
-        self._agree()
+        refuse_different_steps(self.accelerator, self.step, folder)
         self.record = Record(folder, recipe)
         self.seconds = self.record.seconds(self.step)
 
@@ -221,15 +222,6 @@ class Run:
             warn_of_gaps(path, before, self.task.bound_to)
         self.trained.restore(tensors, state, path)
         self.step, self.samples, self._saved = state["step"], state["samples"], state["step"]
-
-    def _agree(self) -> None:
-        """All processes must have read the same checkpoint."""
-        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
-        if len(set(steps)) > 1:
-            raise BadInput(
-                f"the processes found checkpoints of different steps ({', '.join(map(str, sorted(set(steps))))}) "
-                f"in {self.folder}; put the run's folder on storage that all machines share."
-            )
 
     def _log(self) -> None:
         """Log the last step, once."""

@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor
+
+from sfumato.errors import BadInput
 
 
 def together() -> bool:
@@ -23,6 +26,20 @@ def wait_for(path: Path) -> None:
     """Return once a file of the first process is there. Should that process end, `torchrun` ends this one."""
     while not path.exists():
         time.sleep(0.1)
+
+
+def refuse_different_steps(accelerator: Accelerator, step: int, folder: Path) -> None:
+    """All processes must have read the same checkpoint of the run in `folder`, this one that of `step`.
+
+    Raises:
+        BadInput: they have not.
+    """
+    steps = sorted(set(accelerator.gather(torch.tensor([step], device=accelerator.device)).tolist()))
+    if len(steps) > 1:
+        raise BadInput(
+            f"the processes found checkpoints of different steps ({', '.join(map(str, steps))}) "
+            f"in {folder}; put the run's folder on storage that all machines share."
+        )
 
 
 def mean_of_all(mine: Tensor) -> Tensor:

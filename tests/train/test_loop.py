@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from sfumato.errors import BadInput
 from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.loop import Run
+from sfumato.train.processes import refuse_different_steps
 from sfumato.train.seeds import step_generator
 from tests.files.disk import largest_file
 from tests.train.toy import Broken, ToyTask, contents, each_step, equal, run_of, toy_recipe
@@ -221,3 +223,9 @@ def test_the_averaged_weights_are_shown_and_exported_and_then_put_back(tmp_path)
     assert all(torch.equal(exported[name], value) for name, value in shadow.items())
     assert all(torch.equal(p, q) for p, q in zip(module.parameters(), own, strict=True))
     assert not torch.equal(own[0], run.trained.averages["first"].shadow_params[0])
+
+
+def test_processes_that_read_different_checkpoints_are_refused(tmp_path):
+    accelerator = SimpleNamespace(device="cpu", gather=lambda mine: torch.cat([mine, torch.tensor([8, 3])]))
+    with pytest.raises(BadInput, match=r"different steps \(3, 8\) in .*that all machines share"):
+        refuse_different_steps(accelerator, 3, tmp_path)
