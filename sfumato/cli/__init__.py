@@ -1,7 +1,7 @@
 """The command line: results on stdout, progress and complaints on stderr, one sentence for every mistake.
 
-Exit codes: 0 done, 1 something failed, 2 the input cannot be used, 130 stopped by Ctrl-C, 143 by SIGTERM;
-training ends with 130 on either, after a last checkpoint from which the same command goes on.
+Exit codes: 0 done, 1 something failed, 2 the input cannot be used, 130 stopped by Ctrl-C, 143 by SIGTERM; training
+writes a last checkpoint first, from which the same command goes on.
 """
 
 import io

@@ -1,6 +1,7 @@
 """`sfumato train`: run a recipe, go on with an earlier run, export what it learned."""
 
 import math
+import signal
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 KINDS = ("autoencoder", "dual-encoder", "diffusion")
 _DEVICES = ("auto", "cpu", "cuda")
-_INTERRUPTED = 130
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -56,28 +56,30 @@ def run(arguments: Namespace) -> int:
         raise BadInput(f"{arguments.out} holds no checkpoint to export: train first.")
     device = None if arguments.device == "auto" else arguments.device
     training = start(arguments.recipe, arguments.out, arguments.kind, device)
-    began, stopped = time.monotonic(), False
+    began, code = time.monotonic(), 0
     if not arguments.export_only:
-        stopped = _train(training, arguments.minutes)
+        code = _train(training, arguments.minutes)
     seconds = time.monotonic() - began
-    if not stopped:
+    if not code:
         training.export(arguments.out / "export")
     if training.accelerator.is_main_process:
-        _tell(training, arguments, stopped, seconds)
+        _tell(training, arguments, bool(code), seconds)
     training.close()
-    return _INTERRUPTED if stopped else 0
+    return code
 
 
-def _train(training: "Run", minutes: float | None) -> bool:
-    """Returns whether a signal stopped it; the run has then written its checkpoint."""
+def _train(training: "Run", minutes: float | None) -> int:
+    """Returns 0, or 128 and the number of the signal that stopped it; the run has then written its checkpoint."""
+    from sfumato.train.interrupt import Stopped
+
     began, began_at = time.monotonic(), training.step
     try:
         with progress(wanted=training.accelerator.is_main_process) as show:
             for report in training.steps(minutes):
                 show(*_state(training, report, began_at, time.monotonic() - began, minutes))
-    except KeyboardInterrupt:
-        return True
-    return False
+    except KeyboardInterrupt as stopped:
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
+    return 0
 
 
 def _state(

@@ -7,16 +7,25 @@ from types import FrameType
 from typing import Any
 
 
-class Interrupt:
-    """While entered, SIGINT and SIGTERM only set `requested`; Ctrl-C again, a second later, interrupts at once.
+class Stopped(KeyboardInterrupt):
+    """A run has stopped, with its checkpoint written, for the signal `number`."""
 
-    (`torchrun` passes a Ctrl-C on that its processes have met already: the same one must not count twice.)
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
+
+
+class Interrupt:
+    """While entered, SIGINT and SIGTERM only set `requested` and `number`; Ctrl-C again interrupts at once.
+
+    Again means a second later or more: `torchrun` passes a Ctrl-C on that its processes have met already.
     Handlers belong to the main thread: entered in another one, it changes nothing. What handled the signals before
     does so again on exit.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self.number = signal.SIGINT
         self._since = 0.0
         self._before: dict[int, Any] = {}
 
@@ -33,6 +42,6 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
-            self.requested, self._since = True, time.monotonic()
+            self.requested, self.number, self._since = True, signal.Signals(number), time.monotonic()
         elif number == signal.SIGINT and time.monotonic() - self._since > 1:
             raise KeyboardInterrupt

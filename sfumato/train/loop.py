@@ -26,7 +26,7 @@ from sfumato.files import write_text
 from sfumato.train.binding import refuse_another_kind, refuse_changes, warn_of_gaps
 from sfumato.train.checkpoint import read_newest, write_checkpoint
 from sfumato.train.guard import Guard
-from sfumato.train.interrupt import Interrupt
+from sfumato.train.interrupt import Interrupt, Stopped
 from sfumato.train.lock import lock
 from sfumato.train.precision import arithmetic
 from sfumato.train.processes import refuse_different_steps
@@ -95,7 +95,7 @@ class Run:
         Raises:
             NonFinite: a loss, gradient or weight is NaN or infinite. A loss or gradient is found before the
                 optimizer step; no checkpoint with such weights is ever written.
-            KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step is finished and its checkpoint written.
+            Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, when the step is finished and its checkpoint written.
             BadInput: the step before was broken off half done.
         """
         if not self._whole:
@@ -117,7 +117,7 @@ class Run:
             if self._saved != self.step:
                 self.save()
             if interrupt.requested:
-                raise KeyboardInterrupt
+                raise Stopped(interrupt.number)
 
     def _stop(self, start: float, minutes: float | None, interrupt: Interrupt) -> bool:
         """All processes stop together: when the first one's time is up, or a signal has reached any of them."""
