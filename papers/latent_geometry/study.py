@@ -54,7 +54,7 @@ class Size:
     pairs: int = 50
     segments: int = 30
     films: int = 5
-    geodesics: int = 5
+    geodesics: int = 15
     rank: int = 20
     directions: int = 5
     gamma: float = 10.0
