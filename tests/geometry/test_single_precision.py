@@ -46,6 +46,7 @@ def test_a_graph_keeps_no_copy_of_the_weights(tiny_folder, monkeypatch):
 
     monkeypatch.setattr(scope, "_wide", noted)
     jacobian = BottleneckMap(network, T, network.condition(["red cat"])).at(latents(network, 1).float())
+    assert bool(torch.isfinite(jacobian.h).all())  # evaluated, with its graph
     assert len(copies) > 20
     assert not any(copy() is not None for copy in copies)
     assert bool(torch.isfinite(jacobian.vjp(torch.ones(1, 1, jacobian.d_h))).all())
