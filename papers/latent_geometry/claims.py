@@ -152,7 +152,8 @@ def _of_change(numbers: dict[str, Any]) -> list[Claim]:
 
 def _of_paths(numbers: dict[str, Any]) -> list[Claim]:
     semantic, same = numbers["semantic"], numbers["same_pairs"]
-    shorter = sum(slerp < lerp for slerp, lerp in zip(semantic["slerp"], semantic["lerp"], strict=True))
+    shorter = _wins(semantic["slerp"], semantic["lerp"])
+    wins = ", ".join(f"than {kind} in {_wins(same['geodesic'], same[kind])}" for kind in ("lerp", "slerp"))
     ends, middle = zip(*map(_ends_and_middle, numbers["lerp_segments"]), strict=True)
     return [
         _more(
@@ -164,11 +165,16 @@ def _of_paths(numbers: dict[str, Any]) -> list[Claim]:
         _more("segments of lerp are longest at the ends", "at the ends", ends, {"middle third": middle}),
         _less(
             "geodesic paths are the shortest",
-            f"semantic length on the first {len(same['geodesic'])} pairs: geodesic",
+            f"semantic length, of {len(same['geodesic'])} pairs shorter {wins}: geodesic",
             same["geodesic"],
             {kind: same[kind] for kind in ("lerp", "slerp")},
         ),
     ]
+
+
+def _wins(one: Samples, other: Samples) -> int:
+    """In how many pairs the one is smaller."""
+    return sum(a < b for a, b in zip(one, other, strict=True))
 
 
 def _ends_and_middle(segments: Samples) -> tuple[float, float]:

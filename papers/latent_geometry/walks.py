@@ -72,7 +72,8 @@ def _summary(segments: list[list[float]]) -> dict[str, Any]:
     """Total length over paths, and the mean length of each segment."""
     values = torch.tensor(segments, dtype=torch.float64)
     spread = float(values.sum(dim=1).std()) if len(values) > 1 else 0.0
-    return {"mean": float(values.sum(dim=1).mean()), "deviation": spread, "by_segment": values.mean(dim=0).tolist()}
+    total = {"paths": len(values), "mean": float(values.sum(dim=1).mean()), "deviation": spread}
+    return total | {"by_segment": values.mean(dim=0).tolist()}
 
 
 def draw(path: Path, numbers: dict[str, Any]) -> None:
@@ -82,7 +83,7 @@ def draw(path: Path, numbers: dict[str, Any]) -> None:
         for kind, colour in COLOURS.items():
             found = numbers["kinds"][kind].get(name)
             if found:
-                label = f"{kind}: {found['mean']:.3g}"
+                label = f"{kind}: {found['mean']:.3g} ({found['paths']} pairs)"
                 axes.plot(range(1, len(found["by_segment"]) + 1), found["by_segment"], color=colour, label=label)
         axes.set(xlabel="segment", title=f"{name} length of a segment; total", ylim=(0, None))
         axes.legend()
