@@ -5,7 +5,7 @@ Hertz et al., "Prompt-to-Prompt", arXiv 2208.01626, section 3.2: words that both
 ids, not by spaces. Where one word takes the place of several, or several of one, all of them share the maps in equal
 parts; the authors' code refuses such prompts. Over the 61 pairs of `sfumato bench` whose prompts are of that kind,
 edits come nearer to the true pictures so than with the last words paired, the first words, or none (by 1 to 4 % of
-the squared error, which is little more than its standard error).
+the squared error, one to two standard errors).
 """
 
 from collections.abc import Sequence
