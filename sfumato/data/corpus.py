@@ -13,8 +13,9 @@ TABLE, MARKER = "table.parquet", "build.json"
 _TEXT = pa.string()
 #: What of the table (`sfumato.data.emoji.table`) a dataset is made from.
 COLUMNS = {
-    "file": _TEXT, "style": _TEXT, "name": _TEXT, "keywords": pa.list_(_TEXT), "group": _TEXT, "untoned": _TEXT,
-    "base": _TEXT, "skin_tone": _TEXT, "bbox": pa.list_(pa.int32()), "visible": pa.float64(), "duplicate_of": _TEXT,
+    "file": _TEXT, "style": _TEXT, "name": _TEXT, "keywords": pa.list_(_TEXT), "group": _TEXT, "subgroup": _TEXT,
+    "untoned": _TEXT, "base": _TEXT, "skin_tone": _TEXT, "bbox": pa.list_(pa.int32()), "visible": pa.float64(),
+    "duplicate_of": _TEXT,
 }  # fmt: skip
 _AGAIN = "run `sfumato data emoji` again, it goes on and makes what is missing"
 

@@ -57,6 +57,7 @@ class CaptionedImages:
         tones: bool = True,
         min_styles: int = 1,
         groups: Sequence[str] | None = None,
+        subgroups: Sequence[str] | None = None,
         drop_duplicates: bool = True,
         count: int | None = None,
     ) -> "CaptionedImages":
@@ -70,6 +71,7 @@ class CaptionedImages:
             tones: emoji only: keep the pictures with a skin tone.
             min_styles: emoji only: keep emoji (not counting skin tones) that so many of the styles draw.
             groups: emoji only: keep these groups, such as "food-drink".
+            subgroups: emoji only: keep these subgroups, such as "food-fruit".
             drop_duplicates: emoji only: keep one of several pixel-equal pictures of a style.
             count: keep at most so many of what is left, by a fixed draw; the others are not decoded.
 
@@ -84,10 +86,10 @@ class CaptionedImages:
         if split is not None and split not in SPLITS:
             raise BadInput(f"There is no split {split!r}; choose from: {', '.join(SPLITS)}.")
         if (folder / TABLE).is_file():
-            table = _emoji_rows(read_corpus(folder), styles, tones, min_styles, groups, drop_duplicates)
+            table = _emoji_rows(read_corpus(folder), styles, tones, min_styles, groups, subgroups, drop_duplicates)
             splits = map(split_of, table["base"].to_pylist(), table["style"].to_pylist())
         elif (folder / METADATA).is_file():
-            if styles or groups or min_styles > 1:
+            if styles or groups or subgroups or min_styles > 1:
                 raise BadInput(f"{folder} has no styles and groups to choose from; only the emoji corpus has.")
             table = read_metadata(folder)
             splits = map(split_of_file, table["file"].to_pylist())
@@ -109,13 +111,21 @@ class CaptionedImages:
     def __len__(self) -> int:
         return len(self.table)
 
-    def caption(self, i: int, generator: np.random.Generator) -> str:
-        """A caption of picture `i`: the main one, or for an emoji now and then some of its keywords."""
+    def caption(self, i: int, generator: np.random.Generator | None = None) -> str:
+        """The main caption of picture `i`; with a generator, for an emoji now and then some of its keywords."""
         words = self.alternatives[i]
-        if generator.random() < _NAMED or not words:
+        if generator is None or generator.random() < _NAMED or not words:
             return self.captions[i]
         chosen = generator.choice(words, size=min(_KEYWORDS, len(words)), replace=False)
         return f"{' '.join(chosen)}, {self.table['style'][i].as_py()}"
+
+    def texts(self) -> list[str]:
+        """The texts that a tokenizer learns its words from: captions, and all keywords of each emoji."""
+        return [*self.captions, *(" ".join(words) for words in self.alternatives)]
+
+    def pixels(self, items: Sequence[int]) -> np.ndarray:
+        """Some pictures: uint8 [n,3,size,size], sRGB on white."""
+        return self.images[np.asarray(items)]
 
     def sampling_weights(self) -> np.ndarray:
         """float64 [n] that sum to 1: each emoji equally likely, whatever its skin tones and styles.
@@ -136,6 +146,7 @@ def _emoji_rows(
     tones: bool,
     min_styles: int,
     groups: Sequence[str] | None,
+    subgroups: Sequence[str] | None,
     drop_duplicates: bool,
 ) -> pa.Table:
     """The rows that the choice leaves, before any split; a picture that is all white on white never stays."""
@@ -149,7 +160,7 @@ def _emoji_rows(
         raise BadInput(f"min_styles must lie between 1 and {most} for these styles, not {min_styles}.")
     common = [emoji for emoji, found in drawn.items() if len(found) >= min_styles]
     table = table.filter(pc.is_in(table["untoned"], pa.array(common, pa.string())))
-    table = _choose(table, "group", groups)
+    table = _choose(_choose(table, "group", groups), "subgroup", subgroups)
     if not tones:
         table = table.filter(pc.equal(table["skin_tone"], ""))
     if drop_duplicates:

@@ -23,8 +23,10 @@ from sfumato.files import replaced_folder
 from sfumato.metrics import load_perceptual
 from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adaptive_weight, generator_loss
 from sfumato.train.binding import settings_of
+from sfumato.train.crops import crops_with_edges
 from sfumato.train.dataset import draw_pixels, exported_folder, open_data, save_grid
 from sfumato.train.frozen import load_autoencoder
+from sfumato.train.growing import grow
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
@@ -44,7 +46,8 @@ class AutoencoderNetwork:
         attention: self-attention in the middle block.
         groups: groups of the group normalisation.
         codebook: number of VQ codes.
-        start: exported autoencoder of this shape to go on from, instead of random weights.
+        start: exported autoencoder to go on from, instead of random weights: of this shape, or a KL autoencoder for
+            half the side with the same latents, which is grown by one level (`sfumato.train.growing`).
         freeze_encoder: leave the encoder as it is (with `start`), so that a diffusion model trained on its latents
             stays valid while the decoder learns on.
     """
@@ -188,8 +191,13 @@ class Reconstruction(nn.Module):
 
 
 def _load_weights(autoencoder: AutoencoderKL | VQModel, folder: Path) -> None:
+    start = load_autoencoder(folder)
+    both_kl = isinstance(autoencoder, AutoencoderKL) and isinstance(start, AutoencoderKL)
+    if both_kl and len(start.config.block_out_channels) + 1 == len(autoencoder.config.block_out_channels):
+        grow(autoencoder, start)
+        return
     try:
-        autoencoder.load_state_dict(load_autoencoder(folder).state_dict())
+        autoencoder.load_state_dict(start.state_dict())
     except RuntimeError as error:
         raise BadInput(f"network.start: {folder} holds no autoencoder of the shape that the recipe gives.") from error
 
@@ -209,7 +217,9 @@ class AutoencoderTask:
         self.shape = fill(AutoencoderNetwork, recipe.network, "network")
         self.bound_to = settings_of(self.shape, "network", "groups")
         self.loss = fill(AutoencoderLoss, recipe.loss, "loss")
-        self.size = recipe.data.size
+        self.size, self.crop = recipe.data.size, recipe.data.crop
+        if self.crop > self.size or self.crop % self.shape.f:
+            raise BadInput(f"data.crop must be a multiple of f={self.shape.f} up to {self.size}, not {self.crop}.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.autoencoder = build_autoencoder(self.shape, self.size)
@@ -239,16 +249,23 @@ class AutoencoderTask:
         return (Phase("autoencoder", reconstruction, compiled=(self.autoencoder.encoder,)), judging)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """Pixels in [-1,1] and the noise of the posterior sample."""
+        """Pixels in [-1,1], whole pictures or crops that hold edges, and the noise of the posterior sample."""
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
-        side = self.size // self.shape.f
+        pixels = draw_pixels(self.data, rows, self.device)
+        if self.crop:
+            pixels = crops_with_edges(pixels, self.crop, generator)
+        side = pixels.shape[-1] // self.shape.f
         noise = torch.randn(size, self.shape.latent_channels, side, side, generator=generator)
-        return {"pixels": draw_pixels(self.data, rows, self.device), "noise": noise}
+        return {"pixels": pixels, "noise": noise}
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
         """Eight pictures above their reconstructions."""
-        batch = self.batch(step_generator(0, 0, 0, tag="sample"), 8)
+        generator = step_generator(0, 0, 0, tag="sample")
+        rows = torch.multinomial(self.weights, 8, replacement=True, generator=generator)
+        side = self.size // self.shape.f
+        noise = torch.randn(8, self.shape.latent_channels, side, side, generator=generator)
+        batch = {"pixels": draw_pixels(self.data, rows, self.device), "noise": noise}
         module = self.phases[0].module
         device = next(module.parameters()).device
         x = batch["pixels"].cpu()

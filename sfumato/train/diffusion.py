@@ -7,20 +7,28 @@ with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 
 2021).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
 from sfumato.errors import BadInput
 from sfumato.train.binding import bound_before, refuse_changes, settings_of
-from sfumato.train.dataset import draw_captions, exported_folder, open_data, save_grid
+from sfumato.train.conditioning import (
+    TextEncoderRecipe,
+    bound_text,
+    build_text_encoder,
+    load_tokenizer,
+    refuse_partial_judge,
+)
+from sfumato.train.dataset import TrainingData, draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.export import assemble, export_pipeline
-from sfumato.train.frozen import load_autoencoder, load_frozen, text_fingerprint
+from sfumato.train.frozen import load_autoencoder
 from sfumato.train.latents import (
     SCALE,
     cached_latents,
@@ -33,7 +41,7 @@ from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
-from sfumato.train.tokenizer import Tokens, tokenizer_fingerprint
+from sfumato.train.tokenizer import Tokens
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,9 @@ class DiffusionNetwork:
 
     Attributes:
         autoencoder: folder that `sfumato train autoencoder` exported.
-        dual_encoder: folder that `sfumato train dual-encoder` exported; its text tower gives the condition.
+        text: the text encoder whose last hidden states are the condition.
+        judge: folder that `sfumato train dual-encoder` exported; it goes with the exported pipeline, to score what the
+            model makes, and must not be what conditions it. "" for none.
         channels: widths from the latent grid down.
         heads: attention heads at each width.
         layers: residual blocks per resolution.
@@ -50,7 +60,8 @@ class DiffusionNetwork:
     """
 
     autoencoder: str
-    dual_encoder: str
+    text: TextEncoderRecipe = field(default_factory=TextEncoderRecipe)
+    judge: str = ""
     channels: tuple[int, ...] = ranged((64, 160, 256), low=1)
     heads: tuple[int, ...] = ranged((2, 5, 8), low=1)
     layers: int = ranged(1, low=1)
@@ -119,14 +130,21 @@ def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
 
 
 class Denoising(nn.Module):
-    """The U-Net with its loss; forward(batch) -> (loss, scalars).
+    """The U-Net, and a text encoder that is trained with it, with the loss; forward(batch) -> (loss, scalars).
 
-    The batch holds x_0 [b,c,h,w], eps [b,c,h,w], t [b] and the condition's tokens [b,n,d].
+    The batch holds x_0 [b,c,h,w], eps [b,c,h,w], t [b] and the condition: as token ids [b,n] where the text encoder is
+    trained, else as its last hidden states [b,n,d] under "tokens".
     """
 
-    def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler, loss: DiffusionLoss) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        scheduler: DDIMScheduler,
+        loss: DiffusionLoss,
+        text: CLIPTextModel | None = None,
+    ) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet, self.text = unet, text
         self.loss = loss
         self.register_buffer("abar", scheduler.alphas_cumprod.clone(), persistent=False)
 
@@ -136,7 +154,8 @@ class Denoising(nn.Module):
         abar = self.abar[t][:, None, None, None]
         x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
         target = eps if self.loss.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
-        output = self.unet(x_t, t, encoder_hidden_states=batch["tokens"]).sample
+        tokens = batch["tokens"] if self.text is None else self.text(batch["ids"]).last_hidden_state
+        output = self.unet(x_t, t, encoder_hidden_states=tokens).sample
         error = (output.float() - target).square().mean((1, 2, 3))
         return (self._weight(abar.flatten()) * error).mean(), {"mse": error.detach().mean()}
 
@@ -152,31 +171,38 @@ class DiffusionTask:
     """Trains a text-conditioned latent diffusion model on captioned pictures; `folder` is the run's."""
 
     def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
+        self.recipe = recipe
         self.shape = fill(DiffusionNetwork, recipe.network, "network")
         self.loss = fill(DiffusionLoss, recipe.loss, "loss")
         self.scheduler = noise_scheduler(self.loss)
+        self.shape.text.check()
         self.autoencoder = load_autoencoder(exported_folder(self.shape.autoencoder)).to(device)
-        towers = exported_folder(self.shape.dual_encoder)
-        self.tokenizer = CLIPTokenizer.from_pretrained(towers, local_files_only=True)
-        self.text = load_frozen(CLIPTextModel, towers).to(device)
+        self.tokenizer = load_tokenizer(self.shape.text, folder, lambda: self.data.texts())
+        self.text = build_text_encoder(self.shape.text, self.tokenizer, recipe.seed).to(device)
+        refuse_partial_judge(self.shape.judge, self.text)
         self.unet = self._build(recipe)
         self.bound_to = self._meaning()
         before = bound_before(folder)
         refuse_changes(folder, before, self.bound_to)
-        self.data = open_data(recipe)
         self.pictures = len(self.data)
-        self.tokens = Tokens(self.tokenizer, ["", *self.data.captions])
+        self.tokens = Tokens(self.tokenizer, ["", *self.data.texts()])
         self.weights = torch.as_tensor(self.data.sampling_weights())
         cache = folder / "cache"
-        latents = cached_latents(self.autoencoder, self.data.images, cache)
+        latents = cached_latents(self.autoencoder, self.data, cache)
         mean, std = kept_statistics(latents, cache, self.bound_to["encoder"], before)
         self.bound_to[SCALE] = scale_written(mean, std)
         self.latents = normalise_latent_space(self.autoencoder, latents, (mean, std))
         if torch.device(device).type == "cpu":
             # On the CPU the backward pass of fused attention takes longer than plain matrix products.
             self.unet.set_attn_processor(AttnProcessor())
-        module = Denoising(self.unet, self.scheduler, self.loss)
+        trained_text = None if self.shape.text.frozen else self.text
+        module = Denoising(self.unet, self.scheduler, self.loss, trained_text)
         self.phases = (Phase("unet", module, compiled=(self.unet,)),)
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """What is trained on; read once everything else has been checked, unless a tokenizer is learned from it."""
+        return open_data(self.recipe)
 
     def _build(self, recipe: Recipe) -> UNet2DConditionModel:
         f = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
@@ -189,16 +215,13 @@ class DiffusionTask:
 
     def _meaning(self) -> dict[str, str]:
         """What the U-Net's weights are bound to, but for the scale of the latents."""
-        frozen = {
-            "encoder": encoder_fingerprint(self.autoencoder),
-            "text tower": text_fingerprint(self.text),
-            "tokenizer": tokenizer_fingerprint(self.tokenizer),
-        }
+        frozen = {"encoder": encoder_fingerprint(self.autoencoder)}
+        frozen |= bound_text(self.shape.text, self.text, self.tokenizer)
         noise = settings_of(self.loss, "loss", "prediction", "schedule", "beta_start", "beta_end")
         return frozen | noise | settings_of(self.shape, "network", "heads", "groups")
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """Latents, noise, timesteps and encoded captions."""
+        """Latents, noise, timesteps and captions: as token ids, or encoded where the text encoder is frozen."""
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         x0 = self.latents[rows]
         eps = torch.randn(x0.shape, generator=generator)
@@ -206,12 +229,15 @@ class DiffusionTask:
         dropped = torch.rand(size, generator=generator) < self.loss.condition_dropout
         captions = draw_captions(self.data, rows, generator)
         texts = ["" if drop else caption for caption, drop in zip(captions, dropped, strict=True)]
-        return {"x0": x0, "eps": eps, "t": t, "tokens": self.encode(texts)}
+        return {"x0": x0, "eps": eps, "t": t} | self._condition(texts)
+
+    def _condition(self, texts: list[str]) -> Batch:
+        ids, _ = self.tokens(texts)
+        return {"tokens": self.encode(ids)} if self.shape.text.frozen else {"ids": ids}
 
     @torch.no_grad()
-    def encode(self, texts: list[str]) -> Tensor:
-        """The text tower's last hidden states [b,n,d], as a Stable Diffusion pipeline computes them."""
-        ids, _ = self.tokens(texts)
+    def encode(self, ids: Tensor) -> Tensor:
+        """The text encoder's last hidden states [b,n,d], as a Stable Diffusion pipeline computes them."""
         return self.text(ids.to(next(self.text.parameters()).device)).last_hidden_state
 
     @torch.no_grad()
@@ -222,14 +248,15 @@ class DiffusionTask:
         pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
         pipe.set_progress_bar_config(disable=True)
         latents = pipe(
-            [self.data.captions[row] for row in rows], num_inference_steps=25, guidance_scale=4.0,
+            [self.data.caption(row) for row in rows], num_inference_steps=25, guidance_scale=4.0,
             generator=[torch.Generator().manual_seed(i) for i in range(count)], output_type="latent",
         ).images  # fmt: skip
         drawn = self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor).sample.float().cpu()
-        real = torch.from_numpy(self.data.images[rows]).float() / 127.5 - 1
+        real = torch.from_numpy(self.data.pixels(rows)).float() / 127.5 - 1
         save_grid(folder / f"step-{step:08d}.png", [real, drawn], f"step {step}: real, drawn")
 
     def export(self, folder: Path) -> None:
-        """Write the pipeline folder, in half precision, with the dual encoder beside it."""
+        """Write the pipeline folder, in half precision, with the judge beside it."""
         pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
-        export_pipeline(pipe, exported_folder(self.shape.dual_encoder), exported_folder(self.shape.autoencoder), folder)
+        judge = exported_folder(self.shape.judge) if self.shape.judge else None
+        export_pipeline(pipe, judge, exported_folder(self.shape.autoencoder), folder)

@@ -190,7 +190,7 @@ class DualEncoderTask:
         started = newest_checkpoint(folder / "checkpoints") is not None
         self.tokenizer = kept_tokenizer(folder / "tokenizer", started, self._learn_tokenizer)
         self.bound_to = {"tokenizer": tokenizer_fingerprint(self.tokenizer)}
-        self.tokens = Tokens(self.tokenizer, self.data.captions)
+        self.tokens = Tokens(self.tokenizer, self.data.texts())
         self.clip = self._towers(recipe.seed)
         if self.shape.freeze_text:
             self.clip.text_model.requires_grad_(False)
@@ -201,8 +201,7 @@ class DualEncoderTask:
     def _learn_tokenizer(self) -> CLIPTokenizer:
         if self.shape.start:
             return CLIPTokenizer.from_pretrained(exported_folder(self.shape.start), local_files_only=True)
-        texts = [*self.data.captions, *(" ".join(words) for words in self.data.alternatives)]
-        return train_tokenizer(texts, self.shape.vocabulary, self.shape.context)
+        return train_tokenizer(self.data.texts(), self.shape.vocabulary, self.shape.context)
 
     def _towers(self, seed: int) -> CLIPModel:
         if self.shape.start:

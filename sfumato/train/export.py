@@ -38,14 +38,14 @@ def assemble(
     )  # fmt: skip
 
 
-def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, autoencoder: Path, folder: Path) -> None:
-    """Write `pipe` in half-precision safetensors, and the dual encoder in the subfolder `dual_encoder`.
+def export_pipeline(pipe: StableDiffusionPipeline, judge: Path | None, autoencoder: Path, folder: Path) -> None:
+    """Write `pipe` in half-precision safetensors, and the judge in the subfolder `dual_encoder`.
 
     Written beside and renamed, so that `folder` is either the old model or the new one.
 
     Args:
         pipe: the trained parts in full precision; they are left as they are.
-        dual_encoder: folder of the exported dual encoder.
+        judge: folder of the exported dual encoder that scores what the model makes; None for none.
         autoencoder: folder of the exported autoencoder, whose `training.json` goes along with its weights.
         folder: where the pipeline goes; what is there, apart from the files `KEPT`, is replaced.
     """
@@ -54,16 +54,20 @@ def export_pipeline(pipe: StableDiffusionPipeline, dual_encoder: Path, autoencod
     half = assemble(networks["vae"], networks["text_encoder"], pipe.tokenizer, networks["unet"], pipe.scheduler)
     with replaced_folder(folder) as beside, quiet():
         half.save_pretrained(beside, safe_serialization=True)
-        towers = beside / "dual_encoder"
-        shutil.copytree(dual_encoder, towers)
-        CLIPModel.from_pretrained(towers, local_files_only=True, dtype=torch.float16).save_pretrained(towers)
-        for part in (beside / "text_encoder", towers):
-            _load_in_full_precision(part / "config.json")
+        _load_in_full_precision(beside / "text_encoder" / "config.json")
+        if judge is not None:
+            _export_judge(judge, beside / "dual_encoder")
         if (autoencoder / SUMMARY).exists():
             shutil.copy2(autoencoder / SUMMARY, beside / "vae" / SUMMARY)
         for kept in KEPT:
             if (folder / kept).exists():
                 shutil.copy2(folder / kept, beside / kept)
+
+
+def _export_judge(judge: Path, folder: Path) -> None:
+    shutil.copytree(judge, folder)
+    CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float16).save_pretrained(folder)
+    _load_in_full_precision(folder / "config.json")
 
 
 def _load_in_full_precision(config: Path) -> None:

@@ -34,7 +34,7 @@ def load_frozen(kind: type[Any], folder: Path) -> Any:
 
 
 def text_fingerprint(text: CLIPTextModel) -> str:
-    """SHA-256, in hexadecimal, of a text tower: its weights, and what of its config changes what they compute."""
+    """SHA-256, in hexadecimal, of a text encoder: its weights, and what of its config changes what they compute."""
     config = text.config
     about = [config.num_attention_heads, config.hidden_act, config.layer_norm_eps, config.eos_token_id]
     return hashlib.sha256(f"{about} {weights_fingerprint(text.state_dict().items())}".encode()).hexdigest()

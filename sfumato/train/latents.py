@@ -14,8 +14,11 @@ from torch import Tensor
 from sfumato.errors import BadInput
 from sfumato.files import remove_partial, write_tensors
 from sfumato.train.binding import weights_fingerprint
+from sfumato.train.dataset import TrainingData
 from sfumato.train.processes import is_first, wait_for
 
+#: Pictures whose latents go into one file.
+_SHARD = 1024
 #: A latent channel that varies less carries nothing, and cannot be brought to unit deviation.
 SMALLEST = 1e-6
 #: The name under which a run's checkpoints keep the scale of the latents (`sfumato.train.binding`).
@@ -40,21 +43,26 @@ def encoder_fingerprint(autoencoder: AutoencoderKL | VQModel) -> str:
     return weights_fingerprint(pair for pair in weights if pair[0].startswith(("encoder.", "quant_conv.")))
 
 
-def cached_latents(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, cache: Path) -> Tensor:
-    """`encode_images`, kept in the folder `cache` under a name made of the encoder's weights and the pictures.
+def cached_latents(autoencoder: AutoencoderKL | VQModel, data: TrainingData, cache: Path) -> Tensor:
+    """`encode_images` of all pictures, kept in the folder `cache` in files of `_SHARD` pictures each.
 
-    Of several processes the first one encodes, and the others wait for its file.
+    A file is named by the encoder's weights and its pictures, so that a run that was stopped here goes on with the
+    next file. Of several processes the first one encodes, and the others wait for its files.
     """
-    digest = hashlib.sha256(encoder_fingerprint(autoencoder).encode())
-    digest.update(f"{images.shape}".encode() + np.ascontiguousarray(images).tobytes())
-    path = cache / f"latents-{digest.hexdigest()[:16]}.safetensors"
-    if is_first() and not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        latents = encode_images(autoencoder, images)
-        remove_partial(cache)
-        write_tensors(path, {"latents": latents})
-    wait_for(path)
-    return load_file(path)["latents"]
+    encoder, parts = encoder_fingerprint(autoencoder), []
+    for first in range(0, len(data), _SHARD):
+        images = data.pixels(range(first, min(first + _SHARD, len(data))))
+        digest = hashlib.sha256(encoder.encode())
+        digest.update(f"{images.shape}".encode() + np.ascontiguousarray(images).tobytes())
+        path = cache / f"latents-{digest.hexdigest()[:16]}.safetensors"
+        if is_first() and not path.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            latents = encode_images(autoencoder, images)
+            remove_partial(cache)
+            write_tensors(path, {"latents": latents})
+        wait_for(path)
+        parts.append(load_file(path)["latents"])
+    return torch.cat(parts)
 
 
 def scale_written(mean: Tensor, std: Tensor) -> str:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from sfumato.errors import BadInput
 from sfumato.files import write_text
 from sfumato.train.binding import refuse_another_kind, refuse_changes, warn_of_gaps
 from sfumato.train.checkpoint import read_newest, write_checkpoint
+from sfumato.train.fastest import with_fastest_precision
 from sfumato.train.guard import Guard
 from sfumato.train.interrupt import Interrupt, Stopped
 from sfumato.train.lock import lock
@@ -67,6 +68,7 @@ class Run:
     """
 
     def __init__(self, task: Task, recipe: Recipe, folder: Path, device: str | None = None) -> None:
+        recipe = with_fastest_precision(recipe, task, PartialState(cpu=device == "cpu").device)
         self.task, self.recipe, self.folder = task, recipe, folder
         precision = {"fp32": "no"}.get(recipe.run.precision, recipe.run.precision)
         try:

@@ -14,8 +14,11 @@ import torch
 
 @contextmanager
 def arithmetic(precision: str) -> Iterator[None]:
-    """While entered, fp32 is not rounded to TF32 where `precision` is "fp32"; torch's settings are put back on exit."""
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv) if precision == "fp32" else ()
+    """While entered, fp32 is not rounded to TF32 where `precision` is "fp32", or "auto", which is not yet decided.
+
+    Torch's settings are put back on exit.
+    """
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv) if precision in ("fp32", "auto") else ()
     before = [place.fp32_precision for place in places]
     try:
         for place in places:

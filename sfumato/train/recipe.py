@@ -12,19 +12,35 @@ from sfumato.train.ranges import check_ranges, ranged
 
 T = TypeVar("T")
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataRecipe:
-    """Which pictures are trained on (`sfumato.data.dataset.CaptionedImages`)."""
+    """Which pictures are trained on.
+
+    Attributes:
+        folder: dataset folder; it and the next six are arguments of `sfumato.data.dataset.CaptionedImages.open`.
+        size: pixels along each side.
+        styles: drawing styles; all by default.
+        groups: groups of emoji; all by default.
+        subgroups: subgroups of emoji; all by default.
+        min_styles: keep emoji that so many of the styles draw.
+        tones: keep the pictures with a skin tone.
+        scenes: scenes of several objects that are composed of the cut-outs (`sfumato.data.scenes.Scenes`) and make up
+            half of what is drawn; 0 for single pictures only.
+        crop: autoencoders only: train on square crops of so many pixels that hold edges; 0 for whole pictures.
+    """
 
     folder: str = "data/emoji"
     size: int = ranged(64, low=1)
     styles: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
+    subgroups: tuple[str, ...] | None = None
     min_styles: int = 1
     tones: bool = True
+    scenes: int = ranged(0, low=0)
+    crop: int = ranged(0, low=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +73,7 @@ class RunRecipe:
         sample_every: steps between two pictures of the state.
         log_every: steps between two lines of the log.
         keep: checkpoints that stay, at least 2.
-        precision: "fp32", "bf16" or "fp16" (see `precision`).
+        precision: "fp32", "bf16" or "fp16" (see `precision`); "auto" for the fastest here (see `fastest`).
         compile: compile the networks with torch.compile: minutes before the first step, then fewer and larger kernels.
         channels_last: keep images with their channels innermost, as a GPU's 16-bit convolutions want them.
     """
@@ -67,7 +83,7 @@ class RunRecipe:
     sample_every: int = ranged(1000, low=1)
     log_every: int = ranged(10, low=1)
     keep: int = ranged(2, low=2)  # the newest may be half written
-    precision: str = "bf16"
+    precision: str = "auto"
     compile: bool = False
     channels_last: bool = False
 
@@ -154,5 +170,5 @@ def load_recipe(path: Path | str, kind: str | None = None) -> Recipe:
     if kind is not None and recipe.kind != kind:
         raise BadInput(f"{path} is a recipe of kind '{recipe.kind}', not '{kind}'; run sfumato train {recipe.kind}.")
     if recipe.run.precision not in PRECISIONS:
-        raise BadInput(f"{path.name}.run.precision must be fp32, bf16 or fp16, not '{recipe.run.precision}'.")
+        raise BadInput(f"{path.name}.run.precision must be auto, fp32, bf16 or fp16, not '{recipe.run.precision}'.")
     return recipe

@@ -30,7 +30,7 @@ from sfumato.metrics import DualEncoder, feature_distance, psnr, r_precision, ss
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import list_models, load_model
 from sfumato.train.card import card
-from sfumato.train.dataset import open_data, save_grid
+from sfumato.train.dataset import open_pictures, save_grid
 from sfumato.train.recipe import DataRecipe, Recipe, load_recipe
 from sfumato.train.record import SUMMARY, name_of
 
@@ -81,13 +81,13 @@ def report(
 
 
 def chosen(judge: DualEncoder, recipe: Recipe, split: str, count: int) -> Captioned:
-    """At most `count` pictures of a split, by a fixed draw; captions that the text tower cannot read lose their end."""
-    data = open_data(recipe, split, count)
+    """At most `count` pictures of a split, by a fixed draw; captions that are too long for the judge lose their end."""
+    data = open_pictures(recipe, split, count)
     return torch.from_numpy(data.images).float() / 255, [readable(judge, caption) for caption in data.captions]
 
 
 def readable(judge: DualEncoder, caption: str) -> str:
-    """The caption without the words that do not fit into the text tower, which training cuts off too."""
+    """The caption without the words that do not fit into the text encoder, which training cuts off too."""
     words = caption.split(" ")
     while len(words) > 1 and len(judge.tokenizer(" ".join(words)).input_ids) > judge.tokenizer.model_max_length:
         words.pop()
@@ -170,7 +170,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
 
 def show(model: DiffusionModel, recipe: Recipe, path: Path, strength: float, steps: int, count: int = 32) -> None:
     """Write at most `count` real pictures of the train split above what the model draws for their captions."""
-    data = open_data(recipe, "train", count)
+    data = open_pictures(recipe, "train", count)
     images = torch.from_numpy(data.images).float() / 255
     drawn = generate(model, data.captions, recipe.data.size, strength, steps)
     rows = [row for k in range(0, len(drawn), 16) for row in (images[k : k + 16] * 2 - 1, drawn[k : k + 16] * 2 - 1)]

@@ -25,6 +25,7 @@ from sfumato.train.loop import Run
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Phase
 from tests.tiny import tiny_tokenizer
+from tests.train.small import Stored
 from tests.train.toy import ToyTask, toy_recipe
 
 SIZE = 24
@@ -154,7 +155,7 @@ def cached(folder: Path, rank: int) -> dict:
     network = TinyGan().phases[0].module.autoencoder
     images = np.random.default_rng(0).integers(0, 256, (5, 3, SIZE, SIZE), np.uint8)
     with mock.patch("sfumato.train.latents.encode_images", slowly):
-        latents = cached_latents(network, images, folder)
+        latents = cached_latents(network, Stored(images), folder)
     mean, _ = kept_statistics(latents + rank, folder, "0", None)
     kept = bool((mean - latents.mean((0, 2, 3))).abs().max() < 1e-6)
     return {"encoded": encoded, "right": torch.equal(latents, encode_images(network, images)), "kept": kept}

@@ -3,9 +3,25 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sfumato.train.loop import Run
 from sfumato.train.recipe import DataRecipe, OptimRecipe, Recipe, RunRecipe
 from sfumato.train.start import build_task
+
+
+class Stored:
+    """Pictures uint8 [n,3,h,w] as the part of a data set that is encoded."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pixels(self, items) -> np.ndarray:
+        return self.images[list(items)]
+
 
 AUTOENCODER: dict[str, Any] = {"f": 4, "channels": (16, 16, 32), "groups": 8}
 DUAL_ENCODER: dict[str, Any] = {"text_layers": 1, "image_layers": 2, "width": 64, "vocabulary": 600, "context": 12}

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from diffusers import AutoencoderKL, VQModel
+from PIL import Image
 
 from sfumato.errors import BadInput
 from sfumato.train.autoencoder import (
@@ -15,6 +16,7 @@ from sfumato.train.autoencoder import (
     Reconstruction,
     build_autoencoder,
 )
+from sfumato.train.growing import grow
 from sfumato.train.seeds import step_generator
 from tests.train.small import AUTOENCODER, small_recipe, trained
 
@@ -153,3 +155,79 @@ def test_the_whole_loss_trains_and_the_export_goes_on(pictures, tmp_path):
     assert torch.equal(task.autoencoder.encoder.conv_in.weight, opened.encoder.conv_in.weight)
     assert not torch.equal(task.autoencoder.decoder.conv_in.weight, opened.decoder.conv_in.weight)
     assert (tmp_path / "run" / "samples" / "step-00000005.png").is_file()
+
+
+def grown_pair():
+    """An autoencoder for 16 px with f = 2, and one grown of it for 32 px with f = 4."""
+    shape = dict(latent_channels=3, groups=4, layers=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        start = build_autoencoder(AutoencoderNetwork(f=2, channels=(8, 16), **shape), 16)
+        grown = build_autoencoder(AutoencoderNetwork(f=4, channels=(8, 8, 16), **shape), 32)
+    grow(grown, start)
+    return start, grown
+
+
+@torch.no_grad()
+def test_a_grown_autoencoder_begins_as_the_smaller_one_on_pictures_half_the_side():
+    start, grown = grown_pair()
+    x = torch.rand(2, 8, 12, 12, generator=torch.Generator().manual_seed(0))
+    for block in (grown.encoder.down_blocks[0].resnets[0], *grown.decoder.up_blocks[-1].resnets):
+        assert torch.equal(block(x, None), x), "the new residual blocks are the identity"
+    upsampled = grown.decoder.up_blocks[-2].upsamplers[0](x)
+    assert torch.equal(upsampled, x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    flat = torch.full((1, 3, 32, 32), 0.3)
+    features = grown.encoder.down_blocks[0](grown.encoder.conv_in(flat))
+    expected = start.encoder.conv_in(flat[..., :16, :16])
+    torch.testing.assert_close(features[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2])
+    latent = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    inner = grown.decoder.mid_block(grown.decoder.conv_in(grown.post_quant_conv(latent)))
+    torch.testing.assert_close(inner, start.decoder.mid_block(start.decoder.conv_in(start.post_quant_conv(latent))))
+    same = grown.encoder.down_blocks[1:].state_dict()
+    assert all(torch.equal(same[name], value) for name, value in start.encoder.down_blocks.state_dict().items())
+
+
+def test_every_weight_of_a_grown_autoencoder_learns():
+    _, grown = grown_pair()
+    adam = torch.optim.SGD(grown.parameters(), lr=0.1)
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    before = {name: value.clone() for name, value in grown.state_dict().items()}
+    for _ in range(2):  # behind a convolution of zeros nothing learns in the first step
+        adam.zero_grad()
+        (grown(x, sample_posterior=True, generator=torch.Generator().manual_seed(0)).sample - x).abs().mean().backward()
+        adam.step()
+    assert [name for name, value in grown.state_dict().items() if torch.equal(value, before[name])] == []
+
+
+def test_only_an_autoencoder_of_the_right_widths_is_grown(pictures, tmp_path):
+    small = AUTOENCODER | {"f": 2, "channels": (16, 32)}
+    trained(small_recipe("autoencoder", pictures, 1, small), tmp_path).export(tmp_path / "export")
+    right = AUTOENCODER | {"channels": (16, 16, 32), "start": str(tmp_path / "export")}
+    assert AutoencoderTask(small_recipe("autoencoder", pictures, 1, right)).autoencoder is not None
+    for wrong, sentence in [
+        ({"channels": (8, 16, 32)}, r"network\.channels must be \[16, 16, 32\] to grow"),
+        ({"latent_channels": 5}, "cannot be grown to the recipe's shape: "),
+        ({"layers": 2}, "cannot be grown to the recipe's shape: "),
+    ]:
+        with pytest.raises(BadInput, match=sentence):
+            AutoencoderTask(small_recipe("autoencoder", pictures, 1, right | wrong))
+
+
+def test_crops_must_fit(pictures):
+    for crop in (30, 64):
+        recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
+        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, crop=crop))
+        with pytest.raises(BadInput, match=rf"data\.crop must be a multiple of f=4 up to 32, not {crop}"):
+            AutoencoderTask(recipe)
+
+
+def test_a_run_on_crops_trains_on_them_and_shows_whole_pictures(pictures, tmp_path):
+    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, crop=16))
+    task = AutoencoderTask(recipe)
+    batch = task.batch(step_generator(0, 0, 0), 3)
+    assert batch["pixels"].shape == (3, 3, 16, 16)
+    assert batch["noise"].shape == (3, 4, 4, 4)
+    task.sample(tmp_path, 1)
+    with Image.open(tmp_path / "step-00000001.png") as grid:
+        assert grid.width > 8 * 32

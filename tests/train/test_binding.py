@@ -42,8 +42,12 @@ def root(runs, tmp_path):
     return tmp_path
 
 
+def frozen(run):
+    return {"start": str(run / "export"), "frozen": True}
+
+
 def diffusion(runs, own=None, steps=1, network=None, **loss):
-    built_on = {"autoencoder": str(runs / "ae" / "export"), "dual_encoder": str(runs / "d0" / "export")}
+    built_on = {"autoencoder": str(runs / "ae" / "export"), "text": frozen(runs / "d0")}
     return small_recipe("diffusion", own or runs / "own", steps, UNET | built_on | (network or {}), **loss)
 
 
@@ -71,8 +75,8 @@ def test_settings_that_leave_the_shapes_alone_are_refused(runs, root, loss, netw
 
 
 def test_another_dual_encoder_of_the_same_width_is_refused(runs, root):
-    recipe = diffusion(runs, steps=2, network={"dual_encoder": str(runs / "d1" / "export")})
-    with pytest.raises(BadInput, match=r"another text tower \([0-9a-f]{20}, now [0-9a-f]{20}\);"):
+    recipe = diffusion(runs, steps=2, network={"text": frozen(runs / "d1")})
+    with pytest.raises(BadInput, match=r"another text encoder \([0-9a-f]{20}, now [0-9a-f]{20}\);"):
         again(recipe, root / "df")
 
 
@@ -104,7 +108,7 @@ def test_a_checkpoint_of_an_older_version_goes_on_and_what_it_lacks_is_said_once
     state.write_text(json.dumps(table))
     with caplog.at_level(logging.WARNING):
         run = again(diffusion(runs, steps=2), root / "df")
-    assert "does not say with which text tower, tokenizer, loss.prediction" in caplog.text
+    assert "does not say with which text encoder, tokenizer, loss.prediction" in caplog.text
     list(run.steps())
     caplog.clear()
     again(diffusion(runs, steps=2), root / "df")

@@ -10,10 +10,11 @@ from sfumato.data.dataset import NothingLeft
 from sfumato.data.emoji import build
 from sfumato.data.splits import split_of, split_of_file
 from sfumato.train.autoencoder import AutoencoderTask
-from sfumato.train.dataset import open_data
+from sfumato.train.dataset import open_pictures
 from sfumato.train.diffusion import DiffusionTask
 from sfumato.train.dual_encoder import DualEncoderTask
-from sfumato.train.recipe import DataRecipe, Recipe
+from sfumato.train.loop import Run
+from sfumato.train.recipe import DataRecipe, Recipe, RunRecipe
 from tests.data import fake
 from tests.train.conftest import write_pictures
 
@@ -37,14 +38,20 @@ def tasks(corpus: Path, folder: Path):
     dual_encoder = DualEncoderTask(Recipe(kind="dual-encoder", data=data, network=towers), folder)
     autoencoder.export(folder / "autoencoder")
     dual_encoder.export(folder / "dual")
+    judge = Recipe(kind="dual-encoder", seed=1, data=data, network=towers, run=RunRecipe(precision="fp32"))
+    Run(DualEncoderTask(judge, folder), judge, folder / "runs" / "judge", "cpu").export(folder / "judge")
     network = {"channels": (8, 8), "heads": (1, 1), "groups": 4}
-    network |= {"autoencoder": str(folder / "autoencoder"), "dual_encoder": str(folder / "dual")}
+    network |= {
+        "autoencoder": str(folder / "autoencoder"),
+        "text": {"start": str(folder / "dual")},
+        "judge": str(folder / "judge"),
+    }
     return autoencoder, dual_encoder, DiffusionTask(Recipe("diffusion", data=data, network=network), folder)
 
 
 def test_the_tasks_hold_rows_of_the_train_split_alone(corpus, tmp_path):
     recipe = Recipe("autoencoder", data=DataRecipe(folder=str(corpus), size=32))
-    everything = open_data(recipe, split=None)
+    everything = open_pictures(recipe, split=None)
     kinds = Counter(map(split_of, everything.table["base"].to_pylist(), everything.table["style"].to_pylist()))
     assert set(kinds) == {"train", "test", "cells"}, "the test needs all three"
     for task in tasks(corpus, tmp_path):
@@ -62,6 +69,6 @@ def test_of_a_folder_of_one_s_own_one_file_in_twenty_is_held_out_and_a_sentence_
     (own / "metadata.jsonl").write_text(json.dumps({"file_name": held_out, "text": "a red disc"}))
     recipe = Recipe("autoencoder", data=DataRecipe(folder=str(own), size=32))
     with pytest.raises(NothingLeft, match=r"split 'train': one file in 20, chosen by its name, is held out") as caught:
-        open_data(recipe)
+        open_pictures(recipe)
     assert "\n" not in str(caught.value)
-    assert len(open_data(recipe, split="test")) == 1
+    assert len(open_pictures(recipe, split="test")) == 1

@@ -16,6 +16,7 @@ from sfumato.train.latents import (
     normalise_latent_space,
     scale_written,
 )
+from tests.train.small import Stored
 from tests.train.test_autoencoder import tiny
 
 
@@ -86,18 +87,36 @@ def test_an_autoencoder_without_the_convolutions_is_refused(images):
 
 def test_the_cache_knows_its_weights_and_pictures(images, tmp_path, monkeypatch):
     network = tiny("kl", 4)[0]
-    first = cached_latents(network, images, tmp_path)
+    first = cached_latents(network, Stored(images), tmp_path)
     torch.testing.assert_close(first, encode_images(network, images))
     with monkeypatch.context() as patch:
         patch.setattr("sfumato.train.latents.encode_images", lambda *_: pytest.fail("encoded again"))
-        assert torch.equal(cached_latents(network, images, tmp_path), first)
+        assert torch.equal(cached_latents(network, Stored(images), tmp_path), first)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
     (tmp_path / ".sfumato-0.partial").write_bytes(b"of a killed run")
-    cached_latents(network, images[:5], tmp_path)
+    cached_latents(network, Stored(images[:5]), tmp_path)
     with torch.no_grad():
         network.quant_conv.bias += 1
-    assert not torch.equal(cached_latents(network, images, tmp_path), first)
+    assert not torch.equal(cached_latents(network, Stored(images), tmp_path), first)
     assert len(list(tmp_path.iterdir())) == len(list(tmp_path.glob("*.safetensors"))) == 3
+
+
+def test_latents_are_kept_in_files_of_a_bounded_number_of_pictures_and_a_stopped_run_goes_on(
+    images, tmp_path, monkeypatch
+):
+    network = tiny("kl", 4)[0]
+    monkeypatch.setattr("sfumato.train.latents._SHARD", 10)
+    first = cached_latents(network, Stored(images), tmp_path)
+    torch.testing.assert_close(first, encode_images(network, images), rtol=1e-5, atol=1e-5)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert len(files) == 3
+    files[1].unlink()
+    encoded = []
+    monkeypatch.setattr(
+        "sfumato.train.latents.encode_images", lambda *given: encoded.append(len(given[1])) or encode_images(*given)
+    )
+    assert torch.equal(cached_latents(network, Stored(images), tmp_path), first)
+    assert len(encoded) == 1, "only the missing file is made again"
 
 
 def test_batches_of_another_size_give_the_same_latents(images):

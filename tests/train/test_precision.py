@@ -1,5 +1,9 @@
 """TF32 is off in the steps of an fp32 recipe, and torch's settings are the caller's again after each."""
 
+import json
+import logging
+import time
+
 import pytest
 import torch
 
@@ -7,8 +11,9 @@ from sfumato.errors import BadInput
 from sfumato.train.loop import Run
 from sfumato.train.precision import arithmetic
 from sfumato.train.start import build_task, start
+from sfumato.train.task import Phase
 from tests.train.small import AUTOENCODER, small_recipe
-from tests.train.toy import ToyTask, toy_recipe
+from tests.train.toy import Regression, ToyTask, toy_recipe
 
 
 def settings():
@@ -83,3 +88,58 @@ def test_a_device_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "recipe.toml").write_text('kind = "autoencoder"\n')
     with pytest.raises(BadInput, match="finds no CUDA device"):
         start(tmp_path / "recipe.toml", tmp_path / "run", device="cuda")
+
+
+class Slow(torch.autograd.Function):
+    """Takes its time in the backward pass of one precision."""
+
+    @staticmethod
+    def forward(ctx, x, slow):
+        ctx.slow = slow
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        time.sleep(0.05 if ctx.slow else 0)
+        return gradient, None
+
+
+class Slowed(Regression):
+    """Slow in all precisions but one."""
+
+    def __init__(self, fast):
+        super().__init__()
+        self.fast = fast
+
+    def forward(self, batch):
+        loss, scalars = super().forward(batch)
+        now = "bf16" if torch.is_autocast_enabled("cpu") else "fp32"
+        return Slow.apply(loss, now != self.fast), scalars
+
+
+class Preferring(ToyTask):
+    """A task that is faster in one precision."""
+
+    def __init__(self, fast):
+        super().__init__()
+        self.phases = [Phase("first", Slowed(fast))]
+
+
+@pytest.mark.parametrize("fast", ["fp32", "bf16"])
+def test_auto_takes_the_faster_precision_says_so_and_leaves_the_networks_alone(tmp_path, caplog, fast):
+    task = Preferring(fast)
+    before = {name: value.clone() for name, value in task.phases[0].module.state_dict().items()}
+    with caplog.at_level(logging.WARNING):
+        run = Run(task, toy_recipe(2, precision="auto"), tmp_path, "cpu")
+    assert run.recipe.run.precision == fast
+    assert f"run.precision = 'auto': {fast} is taken (seconds per step: fp32 " in caplog.text
+    assert all(torch.equal(value, before[name]) for name, value in task.phases[0].module.state_dict().items())
+    assert all(parameter.grad is None for parameter in task.phases[0].module.parameters())
+    list(run.steps())
+    assert json.loads((tmp_path / "recipe.json").read_text())["run"]["precision"] == fast
+    assert all(value.dtype == torch.float32 for value in task.phases[0].module.state_dict().values())
+
+
+def test_a_precision_that_is_named_is_not_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr("sfumato.train.fastest._time", lambda *_: pytest.fail("measured"))
+    assert Run(ToyTask(), toy_recipe(1, precision="bf16"), tmp_path, "cpu").recipe.run.precision == "bf16"

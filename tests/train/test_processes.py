@@ -91,7 +91,7 @@ def test_a_dual_encoder_tells_the_captions_of_both_processes_apart(both):
         if key.endswith(":exp_avg"):
             # The mean gradient after one step is (1 - beta_1) times the gradient.
             gradient, expected = value / 0.1, theirs["dual_encoder.optimizer"][key] / 0.1
-            rounding = 1e-6 * max(1.0, expected.abs().max().item())
+            rounding = 3e-6 * max(1.0, expected.abs().max().item())
             torch.testing.assert_close(gradient, expected, rtol=0, atol=rounding, msg=key)
             # Adam's first step is the sign of the gradient: of one that is all rounding it says nothing.
             sure, name = expected.abs() > 1e-4, key.removesuffix(":exp_avg")

@@ -27,7 +27,6 @@ size = 32
 tones = false
 [network]
 autoencoder = ""
-dual_encoder = ""
 """
 
 

@@ -80,8 +80,9 @@ def test_the_networks_of_every_task_can_be_compiled_and_exported(pictures, tmp_p
     run = trained(with_run(recipe, compile=True), tmp_path / "autoencoder")
     run.export(tmp_path / "autoencoder" / "export")
     expected += [run.task.autoencoder.encoder, run.task.autoencoder.decoder]
-    folders = {"autoencoder": "autoencoder", "dual_encoder": "dual"}
-    network = UNET | {name: str(tmp_path / folder / "export") for name, folder in folders.items()}
+    network = UNET | {
+        "autoencoder": str(tmp_path / "autoencoder" / "export"), "text": {"start": str(tmp_path / "dual" / "export")}
+    }  # fmt: skip
     run = trained(with_run(small_recipe("diffusion", pictures, 1, network, batch=2), compile=True), tmp_path / "unet")
     assert compiled == [*expected, run.task.unet]
     run.export(tmp_path / "export")
