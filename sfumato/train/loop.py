@@ -12,7 +12,7 @@ those of its own micro-batch alone, and each micro-batch has its own adaptive we
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +91,7 @@ class Run:
 
     # ------------------------------------------------------------------ stepping
 
-    def steps(self, minutes: float | None = None) -> Iterator[StepReport]:
+    def steps(self, minutes: float | None = None) -> Generator[StepReport]:
         """Train until the recipe's last step or for `minutes`, whichever comes first.
 
         Raises:

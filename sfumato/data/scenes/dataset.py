@@ -93,6 +93,11 @@ class Scenes:
             return caption(names, plan.ground, plan.style)
         return varied(names, keywords, plan.boxes, plan.ground, plan.style, generator)
 
+    @property
+    def names(self) -> list[str]:
+        """The name of each picture's content."""
+        return self._names
+
     def texts(self) -> list[str]:
         """The texts that a tokenizer learns its words from."""
         return [*self.pictures.texts(), *GROUNDS, "left of", "right of", "above", "below", "and", "on"]

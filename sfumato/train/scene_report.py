@@ -1,0 +1,192 @@
+"""How well a model draws and reads scenes of two objects, in numbers, on scenes that it was not trained on.
+
+    python -m sfumato.train.scene_report emoji --recipe recipes/emoji-128-diffusion.toml --out scenes.json
+
+From the held-out scenes of the split "cells" (`sfumato.data.scenes.Scenes.held_out`):
+
+- objects: pictures drawn for "A and B, STYLE"; an object is found where the judge puts its own caption first among 100
+  for one of the picture's connected parts (`sfumato.metrics.objects`). Real scenes, measured in the same way, show what
+  the judge can tell at best.
+- relations: pictures drawn for "A left of B, STYLE" and so on; right where both are found and lie as the caption says.
+- words: intersection over union of the objects' true masks and their words' cross-attention in real scenes, summed over
+  latents x_t of the middle of the schedule and cut at a share of its range (`sfumato.shifts.words`).
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.core.guidance import Guided
+from sfumato.data.scenes import Scene, Scenes
+from sfumato.data.scenes.captions import related, relation
+from sfumato.errors import BadInput
+from sfumato.files import write_text
+from sfumato.inversion.edit_friendly import independent_latents
+from sfumato.metrics import DualEncoder
+from sfumato.metrics.objects import found_boxes
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.layout import word_layers
+from sfumato.models.load import load_model
+from sfumato.shifts.alignment import token_weights
+from sfumato.shifts.regions import LEVELS
+from sfumato.shifts.words import WordMaps, word_mask
+from sfumato.train.dataset import save_grid
+from sfumato.train.recipe import load_recipe
+from sfumato.train.report import folder_of, generate
+
+#: Captions that the named ones are told apart from.
+_OTHERS = 98
+_CELLS_THRESHOLD = 0.3
+
+
+def scene_report(
+    model: DiffusionModel, judge: DualEncoder, scenes: Scenes, count: int, guidance: float, steps: int
+) -> dict[str, Any]:
+    """Figures of the first `count` scenes of two objects; see the module.
+
+    Returns:
+        `scenes`: how many; `real` and `drawn`: shares of pictures with "one" and "both" objects found; `relations`:
+        share that is "right", and "right of found" among the pictures with both objects; `word iou`: the mean.
+    """
+    chosen = two_objects(scenes, count)
+    listed = [scene.caption for scene in chosen]
+    placed = [_related_caption(scene) for scene in chosen]
+    drawn = generate(model, [*listed, *placed], scenes.size, guidance, steps)
+    real = torch.stack([_pixels(scene) for scene in chosen])
+    pictures = {"real": real, "drawn": drawn[: len(chosen)], "placed": drawn[len(chosen) :]}
+    boxes = {
+        name: [_found(judge, some[i], scene, scenes, i) for i, scene in enumerate(chosen)]
+        for name, some in pictures.items()
+    }
+    right = [_right(scene, found) for scene, found in zip(chosen, boxes["placed"], strict=True)]
+    both = [None not in found for found in boxes["placed"]]
+    return {
+        "scenes": len(chosen), "real": _shares(boxes["real"]), "drawn": _shares(boxes["drawn"]),
+        "relations": {
+            "right": _mean(right),
+            "right of found": _mean([r for r, b in zip(right, both, strict=True) if b]) if any(both) else None,
+        },
+        "word iou": _mean(word_ious(model, chosen)),
+    }  # fmt: skip
+
+
+def two_objects(scenes: Scenes, count: int) -> list[Scene]:
+    """The first `count` scenes of two objects.
+
+    Raises:
+        BadInput: there are fewer.
+    """
+    found = [scene for scene in map(scenes.scene, range(scenes.count)) if len(scene.objects) == 2]
+    if len(found) < count:
+        raise BadInput(f"the held-out scenes have {len(found)} of two objects, not {count}: lower --count.")
+    return found[:count]
+
+
+@torch.no_grad()
+def word_ious(model: DiffusionModel, scenes: Sequence[Scene], threshold: float = _CELLS_THRESHOLD) -> list[float]:
+    """Intersection over union of each object's mask and the cross-attention of its name, scene by scene."""
+    ious = []
+    total = len(model.schedule)
+    timesteps = [round(total * (0.2 + 0.6 * k / (LEVELS - 1))) for k in range(LEVELS)]
+    for i, scene in enumerate(scenes):
+        x0 = model.encode(_pixels(scene)[None].to(model.device) * 2 - 1)
+        condition = model.condition([scene.caption]).repeat(LEVELS)
+        x_t = independent_latents(Guided(model, None, (1.0,)), x0, timesteps, [i])[:-1, 0]
+        layers, cells = word_layers(model.unet, (x0.shape[-2], x0.shape[-1]))
+        assert condition.tokens is not None
+        tokens = condition.tokens.shape[1]
+        weights = [token_weights(condition.prompts, [each.name], [1.0], tokens, 0.0) for each in scene.objects]
+        taps = [WordMaps(layers, each, cells) for each in weights]
+        model.predict(x_t, torch.tensor(timesteps, device=x0.device), condition, taps)
+        for each, tap in zip(scene.objects, taps, strict=True):
+            assert tap.total is not None
+            ious.append(_iou(word_mask(tap.total.sum(0, keepdim=True), each.mask.shape, threshold)[0, 0], each.mask))
+    return ious
+
+
+def _iou(found: Tensor, mask: np.ndarray) -> float:
+    a, b = found.cpu().bool(), torch.from_numpy(mask)
+    return float((a & b).sum() / (a | b).sum())
+
+
+def _found(judge: DualEncoder, picture: Tensor, scene: Scene, scenes: Scenes, seed: int) -> list[Any]:
+    """The box of each object of the scene in a picture; see `found_boxes`."""
+    names = [each.name for each in scene.objects]
+    known = sorted({row for row in scenes.names if row not in names})
+    others = np.random.default_rng(seed).permutation(known)[:_OTHERS].tolist()
+    captions, rest = ([f"{name}, {scene.style}" for name in some] for some in (names, others))
+    return found_boxes(judge, picture, captions, rest)
+
+
+def _related_caption(scene: Scene) -> str:
+    names, boxes = zip(*((each.name, each.box) for each in scene.objects), strict=True)
+    return related(names, boxes, scene.ground, scene.style)
+
+
+def _right(scene: Scene, found: Sequence[Any]) -> bool:
+    if None in found:
+        return False
+    return relation(*found) == relation(*(each.box for each in scene.objects))
+
+
+def _pixels(scene: Scene) -> Tensor:
+    return torch.from_numpy(scene.image).float() / 255
+
+
+def _shares(found: Sequence[Sequence[Any]]) -> dict[str, float]:
+    counts = [sum(box is not None for box in boxes) for boxes in found]
+    return {"one": _mean([n >= 1 for n in counts]), "both": _mean([n == 2 for n in counts])}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 4)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure a pipeline folder and write the figures as JSON."""
+    parser = argparse.ArgumentParser(description="Measure how a pipeline draws and reads scenes of two objects.")
+    parser.add_argument("model", help="bundled name or pipeline folder with dual_encoder/")
+    parser.add_argument("--recipe", required=True, help="the diffusion recipe; its [data] chooses contents and styles")
+    parser.add_argument("--judge", type=Path, help="another dual encoder than the model's own")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file")
+    parser.add_argument("--count", type=int, default=200, help="scenes (default 200)")
+    parser.add_argument("--guidance", type=float, default=4.0, help="guidance scale (default 4)")
+    parser.add_argument("--steps", type=int, default=25, help="sampling steps (default 25)")
+    parser.add_argument("--device", default=None, help="auto (default), cpu or cuda")
+    parser.add_argument("--grid", type=Path, help="also draw this PNG of real and drawn scenes")
+    choice = parser.parse_args(argv)
+    try:
+        recipe = load_recipe(choice.recipe, "diffusion")
+        data = recipe.data
+        scenes = Scenes.held_out(
+            data.folder, "cells", data.size, styles=data.styles, groups=data.groups, subgroups=data.subgroups,
+            min_styles=data.min_styles, tones=data.tones,
+        )  # fmt: skip
+        model = load_model(choice.model, choice.device)
+        judge = DualEncoder.load(choice.judge or folder_of(choice.model) / "dual_encoder", model.device)
+        figures = scene_report(model, judge, scenes, choice.count, choice.guidance, choice.steps)
+        write_text(choice.out, json.dumps(figures, indent=1) + "\n")
+        if choice.grid:
+            show(model, scenes, choice.grid, choice.guidance, choice.steps)
+    except BadInput as error:
+        parser.exit(2, f"{error}\n")
+    print(json.dumps(figures, indent=1))
+    return 0
+
+
+def show(model: DiffusionModel, scenes: Scenes, path: Path, guidance: float, steps: int, count: int = 16) -> None:
+    """Write the first real scenes of two objects above what the model draws for their captions."""
+    chosen = two_objects(scenes, count)
+    real = torch.stack([_pixels(scene) for scene in chosen]) * 2 - 1
+    drawn = generate(model, [scene.caption for scene in chosen], scenes.size, guidance, steps) * 2 - 1
+    save_grid(path, [real, drawn], f"real above drawn, {steps} steps, guidance scale {guidance}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
