@@ -6,6 +6,7 @@ CPUs that only emulate it. Whatever is chosen, weights, averages and optimizer s
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from sfumato.train.task import Phase, Task
 
 _LOG = logging.getLogger(__name__)
 _STEPS = 3
+#: A precision whose first pass takes so many times as long as another one's steps will not turn out faster.
+_HOPELESS = 3.0
 
 
 def with_fastest_precision(recipe: Recipe, task: Task, device: torch.device) -> Recipe:
@@ -30,7 +33,11 @@ def with_fastest_precision(recipe: Recipe, task: Task, device: torch.device) -> 
     """
     if recipe.run.precision != "auto":
         return recipe
-    seconds = {precision: _time(task.phases, task, recipe, precision, device) for precision in _candidates(device)}
+    seconds: dict[str, float] = {}
+    for precision in _candidates(device):
+        # Several processes gather rows in their passes, so all must make equally many.
+        longest = math.inf if together() else _HOPELESS * min(seconds.values(), default=math.inf)
+        seconds[precision] = _time(task.phases, task, recipe, precision, device, longest)
     chosen = [min(seconds, key=seconds.__getitem__)]
     if together():
         dist.broadcast_object_list(chosen)
@@ -45,8 +52,13 @@ def _candidates(device: torch.device) -> Sequence[str]:
     return ("fp32", "bf16")
 
 
-def _time(phases: Sequence[Phase], task: Task, recipe: Recipe, precision: str, device: torch.device) -> float:
-    """Seconds of the fastest of `_STEPS` forward and backward passes, over all phases that train from the start."""
+def _time(
+    phases: Sequence[Phase], task: Task, recipe: Recipe, precision: str, device: torch.device, longest: float
+) -> float:
+    """Seconds of the fastest of `_STEPS` passes, over all phases that train from the start.
+
+    A precision whose first pass takes more than `longest` seconds is not timed again.
+    """
     total = 0.0
     for phase in phases:
         if phase.start == 0:
@@ -56,7 +68,9 @@ def _time(phases: Sequence[Phase], task: Task, recipe: Recipe, precision: str, d
             batch = task.batch(step_generator(recipe.seed, 0, 0, tag="precision"), recipe.optim.batch)
             batch = {name: value.to(device) for name, value in batch.items()} | {"step": torch.tensor(0)}
             with arithmetic(precision):
-                total += min(_pass(module, batch, precision, device) for _ in range(_STEPS))
+                first = _pass(module, batch, precision, device)
+                rest = () if first > longest else (_pass(module, batch, precision, device) for _ in range(_STEPS - 1))
+                total += min([first, *rest])
     return total
 
 

@@ -1,7 +1,6 @@
 """Loading the trained networks that a training run builds on and leaves as they are."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ from diffusers import AutoencoderKL, VQModel
 from transformers import CLIPTextModel
 
 from sfumato.errors import BadInput
-from sfumato.libraries import quiet
-from sfumato.models.folder import readable
+from sfumato.networks.configs import read_table
+from sfumato.networks.load import load_network
 from sfumato.train.binding import weights_fingerprint
 
 _AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
@@ -23,14 +22,7 @@ def load_frozen(kind: type[Any], folder: Path) -> Any:
     Raises:
         BadInput: it cannot be read, is pickled, or lacks weights (the libraries would fill the gaps at random).
     """
-    dtype = "torch_dtype" if kind in _AUTOENCODERS.values() else "dtype"
-    with readable(f"{folder} cannot be read as a {kind.__name__}"), quiet():
-        network, found = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **{dtype: torch.float32}
-        )
-    if missing := sorted(found["missing_keys"]):
-        raise BadInput(f"{folder} is no {kind.__name__}: it lacks {len(missing)} weights, among them {missing[0]}.")
-    return network.eval().requires_grad_(False)
+    return load_network(kind, folder, dtype=torch.float32).eval().requires_grad_(False)
 
 
 def text_fingerprint(text: CLIPTextModel) -> str:
@@ -46,10 +38,7 @@ def load_autoencoder(folder: Path) -> AutoencoderKL | VQModel:
     Raises:
         BadInput: the folder holds another kind of network.
     """
-    try:
-        name = json.loads((folder / "config.json").read_text()).get("_class_name")
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{folder}/config.json cannot be read: {error}.") from error
-    if name not in _AUTOENCODERS:
+    name = read_table(folder / "config.json", folder).get("_class_name")
+    if not isinstance(name, str) or name not in _AUTOENCODERS:
         raise BadInput(f"{folder} holds a {name}; a diffusion model is trained on an AutoencoderKL or a VQModel.")
     return load_frozen(_AUTOENCODERS[name], folder)

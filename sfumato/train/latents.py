@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.files import remove_partial, write_tensors
+from sfumato.files import write_tensors
+from sfumato.partial_files import remove_partial
 from sfumato.train.binding import weights_fingerprint
 from sfumato.train.dataset import TrainingData
-from sfumato.train.processes import is_first, wait_for
+from sfumato.train.processes import is_first, my_turn, wait_for
 
 #: Pictures whose latents go into one file.
 _SHARD = 1024
@@ -26,12 +27,17 @@ SCALE = "latent scale"
 
 
 @torch.no_grad()
-def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batch: int = 64) -> Tensor:
-    """Latents (the posterior's mode for KL, unquantised for VQ) of uint8 pictures [n,3,h,w], before any scaling."""
+def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batch: int | None = None) -> Tensor:
+    """Latents (the posterior's mode for KL, unquantised for VQ) of uint8 pictures [n,3,h,w], before any scaling.
+
+    `batch` pictures go through the encoder together: by default 64, and 4 on a CPU, whose caches hold no more.
+    """
     device = next(autoencoder.parameters()).device
+    batch = batch or (4 if device.type == "cpu" else 64)
     latents = []
     for start in range(0, len(images), batch):
         pixels = torch.from_numpy(images[start : start + batch]).to(device).float() / 127.5 - 1
+        pixels = pixels.to(memory_format=torch.channels_last)
         code = autoencoder.encode(pixels)
         latents.append((code.latents if isinstance(autoencoder, VQModel) else code.latent_dist.mode()).cpu())
     return torch.cat(latents)
@@ -47,22 +53,22 @@ def cached_latents(autoencoder: AutoencoderKL | VQModel, data: TrainingData, cac
     """`encode_images` of all pictures, kept in the folder `cache` in files of `_SHARD` pictures each.
 
     A file is named by the encoder's weights and its pictures, so that a run that was stopped here goes on with the
-    next file. Of several processes the first one encodes, and the others wait for its files.
+    next file. Several processes encode in turns: the k-th file is the work of the k-th process.
     """
-    encoder, parts = encoder_fingerprint(autoencoder), []
-    for first in range(0, len(data), _SHARD):
+    encoder, paths = encoder_fingerprint(autoencoder), []
+    if is_first():
+        cache.mkdir(parents=True, exist_ok=True)
+        remove_partial(cache)
+    for k, first in enumerate(range(0, len(data), _SHARD)):
         images = data.pixels(range(first, min(first + _SHARD, len(data))))
         digest = hashlib.sha256(encoder.encode())
         digest.update(f"{images.shape}".encode() + np.ascontiguousarray(images).tobytes())
-        path = cache / f"latents-{digest.hexdigest()[:16]}.safetensors"
-        if is_first() and not path.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            latents = encode_images(autoencoder, images)
-            remove_partial(cache)
-            write_tensors(path, {"latents": latents})
+        paths.append(cache / f"latents-{digest.hexdigest()[:16]}.safetensors")
+        if my_turn(k) and not paths[-1].exists():
+            write_tensors(paths[-1], {"latents": encode_images(autoencoder, images)})
+    for path in paths:
         wait_for(path)
-        parts.append(load_file(path)["latents"])
-    return torch.cat(parts)
+    return torch.cat([load_file(path)["latents"] for path in paths])
 
 
 def scale_written(mean: Tensor, std: Tensor) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from sfumato.errors import BadInput
-from sfumato.files import hold, printable
+from sfumato.files import printable
+from sfumato.partial_files import hold
 from sfumato.train.processes import is_first
 
 NAME = ".lock"

@@ -22,6 +22,11 @@ def is_first() -> bool:
     return not together() or dist.get_rank() == 0
 
 
+def my_turn(k: int) -> bool:
+    """Whether the k-th piece of work is this process's, where all share it in turns."""
+    return not together() or k % dist.get_world_size() == dist.get_rank()
+
+
 def wait_for(path: Path) -> None:
     """Return once a file of the first process is there. Should that process end, `torchrun` ends this one."""
     while not path.exists():

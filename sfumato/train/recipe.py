@@ -1,13 +1,13 @@
 """Recipes: the TOML files that say what is trained, on what, and for how long."""
 
 import dataclasses
-import tomllib
 import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sfumato.errors import BadInput
+from sfumato.text_files import read_toml
 from sfumato.train.ranges import check_ranges, ranged
 
 T = TypeVar("T")
@@ -161,11 +161,9 @@ def load_recipe(path: Path | str, kind: str | None = None) -> Recipe:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"cannot read the recipe {path}: {error.strerror}; see recipes/ for examples.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"the recipe {path} is not valid TOML: {error}.") from error
+        table = read_toml(path, "give a recipe, a TOML file")
+    except BadInput as error:
+        raise BadInput(f"cannot read the recipe, see recipes/ for examples: {error}") from error
     recipe = fill(Recipe, table, path.name)
     if kind is not None and recipe.kind != kind:
         raise BadInput(f"{path} is a recipe of kind '{recipe.kind}', not '{kind}'; run sfumato train {recipe.kind}.")

@@ -43,9 +43,9 @@ def test_folding_changes_the_latents_and_nothing_else(images):
     scaled = normalise_latent_space(network, raw)
     after = network.encode(x).latent_dist
     torch.testing.assert_close(scaled, (raw - mean) / std, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(after.mode(), scaled, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(after.mode(), scaled, rtol=1e-4, atol=1e-4)  # kernels of another batch and layout
     torch.testing.assert_close(after.std, before.std / std, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(network.decode(scaled).sample, decoded, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(network.decode(scaled).sample, decoded, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(scaled.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(scaled.std((0, 2, 3)), torch.ones(3), atol=1e-5, rtol=0)
     assert network.config.scaling_factor == 1.0

@@ -16,7 +16,7 @@ from tests.train.toy import run_of
 
 HOLDER = """if True:
     import sys, time
-    from sfumato.files import hold
+    from sfumato.partial_files import hold
     with open(sys.argv[1], "ab") as file:
         try:
             hold(file.fileno())

@@ -143,3 +143,13 @@ def test_auto_takes_the_faster_precision_says_so_and_leaves_the_networks_alone(t
 def test_a_precision_that_is_named_is_not_measured(tmp_path, monkeypatch):
     monkeypatch.setattr("sfumato.train.fastest._time", lambda *_: pytest.fail("measured"))
     assert Run(ToyTask(), toy_recipe(1, precision="bf16"), tmp_path, "cpu").recipe.run.precision == "bf16"
+
+
+def test_a_precision_that_is_far_slower_is_tried_once(tmp_path, monkeypatch):
+    passes = []
+    slow = {"fp32": 1.0, "bf16": 4.0}
+    monkeypatch.setattr(
+        "sfumato.train.fastest._pass", lambda m, b, precision, d: passes.append(precision) or slow[precision]
+    )
+    assert Run(ToyTask(), toy_recipe(1, precision="auto"), tmp_path, "cpu").recipe.run.precision == "fp32"
+    assert passes == ["fp32", "fp32", "fp32", "bf16"]
