@@ -16,7 +16,7 @@ from torch.func import jvp
 
 from sfumato.core.noise import gaussian
 from sfumato.geometry import BottleneckMap
-from sfumato.geometry.forward_mode import differentiable
+from sfumato.geometry.forward_mode import differentiable, one_at_a_time
 
 
 @dataclass
@@ -58,5 +58,5 @@ def power_iteration(
 @torch.no_grad()
 def _image(f: BottleneckMap, x: Tensor, v: Tensor) -> Tensor:
     """J v, with an evaluation at x of its own."""
-    with differentiable(f.network.unet):
+    with differentiable(), one_at_a_time():
         return jvp(f.evaluate, (x,), (v,))[1]

@@ -5,24 +5,22 @@ permission, is one sentence with the path.
 """
 
 import errno
-import fcntl
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from sfumato.errors import BadInput
+from sfumato.partial_files import partial_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Named: TypeAlias = str | os.PathLike[str]
 
-_PARTIAL = ".sfumato-{}.partial"
 _NO_ROOM = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there or choose another place")
 _NO_RIGHT = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions or choose another place")
 _NO_FOLDER = dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "create its folder first")
@@ -30,7 +28,10 @@ _NO_FOLDER = dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "create its folder fir
 
 def printable(path: Named) -> str:
     """A path for messages that any terminal can print: odd bytes and control characters are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character that stands for no byte, as JSON can spell it: no file's name
+        text = str(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -47,26 +48,25 @@ def write_bytes(path: Named, content: bytes | memoryview, *, sync: bool = True) 
     """
     with explained(path, _NO_ROOM | _NO_RIGHT | _NO_FOLDER, otherwise="choose another place"):
         target = Path(os.path.realpath(path))
-        # Not named after the target, whose name may be as long as names can be.
-        beside = target.with_name(_PARTIAL.format(secrets.token_hex(8)))
-        try:
-            with open(beside, "xb") as file:
-                hold(file.fileno())
-                file.write(content)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-                os.replace(beside, target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+        with partial_file(target.parent) as (beside, file):
+            file.write(content)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+            os.replace(beside, target)
         if sync:
             flush(target.parent)
 
 
 def write_text(path: Named, text: str) -> None:
-    """`write_bytes` for UTF-8 text."""
-    write_bytes(path, text.encode("utf-8"))
+    """`write_bytes` for UTF-8 text; half a character (a lone surrogate) cannot be written, either."""
+    try:
+        content = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"{printable(path)} cannot be written: its text has half a character in it, remove it."
+        ) from error
+    write_bytes(path, content)
 
 
 def write_tensors(path: Named, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
@@ -78,17 +78,6 @@ def write_tensors(path: Named, tensors: Mapping[str, "Tensor"], metadata: Mappin
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(contiguous, None if metadata is None else dict(metadata)))
-
-
-def remove_partial(folder: Path) -> None:
-    """Delete what killed processes left half-written anywhere under `folder`, and nothing that is being written."""
-    for partial in folder.rglob(_PARTIAL.format("*")):
-        with suppress(FileNotFoundError), open(partial, "rb") as file:
-            try:
-                hold(file.fileno())
-            except BlockingIOError:
-                continue
-            partial.unlink()
 
 
 @contextmanager
@@ -138,19 +127,6 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def hold(descriptor: int) -> None:
-    """Mark a file as being written; the mark goes with the process. On a file system without locks nothing is marked.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if isinstance(error, BlockingIOError):
-            raise
 
 
 def _restore(old: Path, folder: Path) -> None:

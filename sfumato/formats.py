@@ -1,18 +1,23 @@
 """What is kept for later in one safetensors file: tensors, and in JSON what they are."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sfumato.errors import BadInput
 from sfumato.files import Named, printable, write_tensors
+from sfumato.safetensors_files import check_header
+from sfumato.text_files import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Kept = TypeVar("Kept")
+
+#: Every opening brace of the header counts, also those of texts in it.
+_MOST_TENSORS = 10_000
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ class Format:
     what: str
     remedy: str
 
+    @property
+    def _give(self) -> str:
+        return f"give {self.what} that was saved before"
+
     def write(self, path: Named, header: Mapping[str, Any], tensors: Mapping[str, "Tensor"]) -> None:
         """Write a file, which is there whole or not at all; the header is anything that JSON holds.
 
@@ -42,9 +51,10 @@ class Format:
         from safetensors import SafetensorError, safe_open
 
         try:
+            check_header(path, self._give, _MOST_TENSORS)
             with safe_open(path, framework="pt") as file:
                 return (file.metadata() or {}).get("format") == self.name
-        except (SafetensorError, OSError):
+        except (SafetensorError, OSError, BadInput):
             return False
 
     def read(self, path: Named, assemble: Callable[[Any, dict[str, "Tensor"]], Kept]) -> Kept:
@@ -60,16 +70,18 @@ class Format:
         from safetensors import SafetensorError, safe_open
 
         name = printable(path)
-        if not Path(path).is_file():
-            raise BadInput(f"There is no file {name}: give {self.what} that was saved before.")
+        if not os.path.exists(path):
+            raise BadInput(f"There is no file {name}: {self._give}.")
+        check_header(path, self._give, _MOST_TENSORS)
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != self.name:
                     raise BadInput(f"{name} is a safetensors file, but not {self.what} of this version.")
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return assemble(json.loads(metadata["sfumato"]), tensors)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            header = parse_json(metadata["sfumato"], f"{name} is damaged: its header", self.remedy)
+            return assemble(header, tensors)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, ArithmeticError) as error:
             if isinstance(error, BadInput):
                 raise
             raise BadInput(f"{name} is not {self.what}, or is damaged: {self.remedy}.") from error

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from sfumato.errors import BadInput, first_line
 
@@ -31,7 +31,7 @@ def from_hub(hub_id: str, wanted: Sequence[str], what: str, unwanted: Sequence[s
     """
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(wanted), ignore_patterns=list(unwanted)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise BadInput(
             f"There is no folder {hub_id}, and the hub did not give a {what} of that name ({first_line(error)}); "
             "check the name, or give a local folder."

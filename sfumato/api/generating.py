@@ -65,7 +65,7 @@ def generating(
 
 
 def _metrics(model: "Model", pixels: list[NDArray[np.uint8]], prompts: list[str]) -> dict[str, Any]:
-    encoder = model.dual_encoder
-    if encoder is None or not model.network.takes_text:
+    encoder, features = model.dual_encoder, model.text_features(prompts)
+    if encoder is None or features is None:
         return {}
-    return {"similarity": similarity(encoder, pixels, encoder.text_features(prompts))}
+    return {"similarity": similarity(encoder, pixels, features)}

@@ -179,7 +179,6 @@ class Inverted:
         check_negative(network, params, negative_prompt, chosen)
         pictures = spread(self.pictures, wanted, "picture")
         given = zip(spread(masks or [None], wanted, "mask"), pictures, strict=True)
-        encoder = self.model.dual_encoder
         return Order(
             masks=[None if mask is None else inside(mask, picture.size) for mask, picture in given],
             region=found,
@@ -192,5 +191,5 @@ class Inverted:
             residual=residual,
             check=check,
             negative_prompt=negative_prompt,
-            text_features=encoder.text_features(texts) if encoder and network.takes_text else None,
+            text_features=self.model.text_features(texts),
         )

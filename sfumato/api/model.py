@@ -1,12 +1,14 @@
 """A loaded model: inverts pictures, generates new ones, takes up saved inversions."""
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sfumato.api.arguments import (
     as_list,
@@ -84,10 +86,30 @@ class Model:
         check_settings(network.settings, network.name)
         self.network = network
         self.folder = folder
+        self._with_dual_encoder = threading.RLock()
 
-    @cached_property
+    @property
     def dual_encoder(self) -> DualEncoder | None:
         """The model's own CLIP, for text similarity in reports; None where the folder has none."""
+        with self._with_dual_encoder:
+            return self._dual_encoder
+
+    def text_features(self, texts: Sequence[str]) -> Tensor | None:
+        """Features of texts under the dual encoder, whose tokenizer takes one call at a time.
+
+        None where there is no dual encoder, or the network takes no text.
+
+        Raises:
+            BadInput: as `DualEncoder.text_features`.
+        """
+        encoder = self.dual_encoder
+        if encoder is None or not self.network.takes_text:
+            return None
+        with self._with_dual_encoder:
+            return encoder.text_features(texts)
+
+    @cached_property
+    def _dual_encoder(self) -> DualEncoder | None:
         if self.folder is None or not (self.folder / "dual_encoder").is_dir():
             return None
         return DualEncoder.load(self.folder / "dual_encoder", self.network.device)

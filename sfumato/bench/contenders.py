@@ -11,6 +11,8 @@ from diffusers import DPMSolverMultistepScheduler, LEditsPPPipelineStableDiffusi
 from PIL import Image
 from torch import Tensor
 
+from sfumato.models.folder import load_parts, read_index
+
 
 @dataclass(frozen=True)
 class Task:
@@ -65,7 +67,7 @@ class LeditsPP:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        pipe: Any = LEditsPPPipelineStableDiffusion.from_pretrained(task.folder, **_BARE)
+        pipe: Any = LEditsPPPipelineStableDiffusion(**_parts(task.folder))
         pipe.scheduler = DPMSolverMultistepScheduler.from_config(
             pipe.scheduler.config, algorithm_type="sde-dpmsolver++", solver_order=2
         )
@@ -113,7 +115,7 @@ class SDEdit:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.pipe: Any = StableDiffusionImg2ImgPipeline.from_pretrained(task.folder, **_BARE).to(task.device)
+        self.pipe: Any = StableDiffusionImg2ImgPipeline(**_parts(task.folder)).to(task.device)
         self.pipe.set_progress_bar_config(disable=True)
         self.unet = self.pipe.unet
 
@@ -151,7 +153,10 @@ def _share_kept(steps: int, skip: int) -> float:
     return min(1.0, (steps - skip) / steps + _GUARD)
 
 
-_BARE = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False, "local_files_only": True}
+def _parts(folder: Path) -> dict[str, Any]:
+    """What a pipeline of diffusers is made of; the folder is read by sfumato, which opens no foreign code."""
+    bare = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return load_parts(folder, read_index(folder)) | bare
 
 
 @contextmanager

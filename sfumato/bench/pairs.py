@@ -20,21 +20,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from sfumato.bench.items import Item, Pictures, Scores
 from sfumato.bench.judging import judged
 from sfumato.bench.region import changed_region
-from sfumato.data.pixels import centred_drawing
+from sfumato.data.corpus import TABLE, read_table
+from sfumato.data.pixels import centred_drawing, open_drawing
 from sfumato.errors import BadInput
 from sfumato.metrics import METRICS, Judge
+from sfumato.paths import check_inside
+from sfumato.regular_files import read_bytes
 
 LIST = "pairs.csv"
-TABLE = "table.parquet"
 STYLE = "style"
 KINDS = ("tone", "gender", "hair", "colour", STYLE)
+
+#: Of the file of a picture.
+_MOST_BYTES = 64 << 20
+_AGAIN = "run `sfumato data emoji` again, it makes what is missing"
 
 Box = tuple[int, int, int, int]
 Row = dict[str, Any]
@@ -99,6 +103,7 @@ class PairBenchmark:
                 f"{corpus} lacks {len(missing)} pictures of the pairs, among them {missing[0]}: build the whole corpus "
                 "with `sfumato data emoji`."
             )
+        check_inside(corpus, *(file for pair in pairs for file in (pair.source, pair.target)))
         self.identity = f"{self.name}, {size} px, list {sha256(_list_text().encode()).hexdigest()[:12]}"
         self.items: Sequence[Item] = [
             self._item(corpus, size, pair, rows[pair.source], rows[pair.target]) for pair in pairs
@@ -117,10 +122,11 @@ class PairBenchmark:
 
 
 def read_corpus(corpus: Path) -> list[Row]:
-    """The rows of the corpus. Raises BadInput when there is none."""
+    """The rows of the corpus, finished or not. Raises BadInput when there is none, or one that is damaged."""
     if not (corpus / TABLE).is_file():
         raise BadInput(f"{corpus} is not the emoji corpus: build it with `sfumato data emoji`, or name its folder.")
-    return pq.read_table(corpus / TABLE).to_pylist()
+    rows: list[Row] = read_table(corpus, ("file", "style", "name", "bbox")).to_pylist()
+    return rows
 
 
 def read_list() -> list[Pair]:
@@ -162,7 +168,11 @@ def pictures(corpus: Path, size: int, source: Row, target: Row) -> Pictures:
 def _origin(corpus: Path, *rows: Row) -> bytes:
     """Boxes and files of a pair."""
     boxes = json.dumps([list(row["bbox"]) for row in rows]).encode()
-    return b"".join([boxes, *((corpus / row["file"]).read_bytes() for row in rows)])
+    return b"".join([boxes, *(_content(corpus / row["file"]) for row in rows)])
+
+
+def _content(path: Path) -> bytes:
+    return read_bytes(path, _AGAIN, _MOST_BYTES)
 
 
 def _around(a: Box, b: Box) -> Box:
@@ -172,7 +182,7 @@ def _around(a: Box, b: Box) -> Box:
 
 def _read(path: Path, box: Box, size: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
+        with open_drawing(path) as image:
             return np.ascontiguousarray(centred_drawing(image, box, size).transpose(1, 2, 0))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadInput(f"{path} cannot be read: run `sfumato data emoji` again, it makes what is missing.") from error
+    except Exception as error:  # decoders throw OSError, ValueError, SyntaxError, EOFError, struct.error, ...
+        raise BadInput(f"{path} cannot be read: {_AGAIN}.") from error

@@ -12,7 +12,6 @@ ViT-L/14, DINO ViT-B/8 and LPIPS on SqueezeNet. Beside them stand our own metric
 mask's area. What has no pixels has no value: NaN, left out of means.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -30,6 +29,9 @@ from sfumato.bench.judging import judged, stacked, stacked_masks
 from sfumato.errors import BadInput
 from sfumato.images import read_image
 from sfumato.metrics import METRICS, Judge, Metric, VisionTower, lpips, mse, psnr, self_similarity, ssim
+from sfumato.paths import inside
+from sfumato.regular_files import read_bytes
+from sfumato.text_files import decoded, parse_json
 
 MAPPING, IMAGES = "mapping_file.json", "annotation_images"
 #: editing_type_id -> what sort of edit it is.
@@ -62,6 +64,8 @@ _PROMPTS = ("original_prompt", "editing_prompt")
 _SAFE = re.compile(r"[\w-][\w.-]*")
 #: Most bytes of a name, which becomes a file's.
 _LONGEST = 200
+#: Of the mapping, and of the file of a picture.
+_MOST_BYTES = 64 << 20
 #: What no file's name and no report can hold: zero bytes, and halves of a character.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -78,22 +82,28 @@ class PieBench:
     headline = tuple(name for name in PUBLISHED if name != "clip_similarity_source_image")
 
     def __init__(self, folder: Path) -> None:
-        try:
-            content = (folder / MAPPING).read_bytes()
-            table = json.loads(content)
-            entries = table.items()
-        except (OSError, ValueError, AttributeError) as error:
-            raise BadInput(
-                f"{folder} is not PIE-Bench: it must hold {MAPPING}, one JSON object of edits, and {IMAGES}/ ({error})."
-            ) from error
+        content, table = _mapping(folder)
         self.identity = f"{self.name}, {MAPPING} {sha256(content).hexdigest()[:12]}"
-        self.items: Sequence[Item] = [_item(folder, name, entry) for name, entry in entries]
+        self.items: Sequence[Item] = [_item(folder, name, entry) for name, entry in table.items()]
 
     def score(
         self, judge: Judge, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
     ) -> Scores:
         """The published numbers, and everything that the judge says."""
         return published(judge, items, pictures, edits) | judged(judge, items, pictures, edits)
+
+
+def _mapping(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of the mapping, and what they say. Halves of characters are one entry's fault, and not the file's."""
+    layout = f"give a folder in PIE-Bench's layout, with {MAPPING}, one JSON object of edits, and {IMAGES}/"
+    try:
+        content = read_bytes(folder / MAPPING, layout, _MOST_BYTES)
+        table = parse_json(decoded(content, MAPPING, layout), MAPPING, layout, lone_surrogates=True)
+    except BadInput as error:
+        raise BadInput(f"{folder} is not PIE-Bench: {error}") from error
+    if not isinstance(table, dict):
+        raise BadInput(f"{folder} is not PIE-Bench: {MAPPING} is not a JSON object: {layout}.")
+    return content, table
 
 
 def published(
@@ -180,17 +190,16 @@ def _check(name: str, entry: Any) -> None:
 
 
 def _place(folder: Path, entry: dict[str, Any]) -> Path:
-    """Where its picture lies. Raises BadInput outside the folder of pictures, ValueError for what is no path."""
-    root = (folder / IMAGES).resolve()
-    path = (root / str(entry.get("image_path", ""))).resolve()
-    if not path.is_relative_to(root):
+    """Where its picture lies. Raises BadInput outside the folder of pictures, and for what is no path."""
+    name = entry.get("image_path", "")
+    if not inside(folder / IMAGES, name):
         raise BadInput(f"its image_path must lie inside {IMAGES}.")
-    return path
+    return folder / IMAGES / str(name)
 
 
 def _origin(folder: Path, entry: dict[str, Any]) -> bytes:
     """The picture's file; texts and mask are the mapping's, which all results share."""
-    return _place(folder, entry).read_bytes()
+    return read_bytes(_place(folder, entry), "give an image file", _MOST_BYTES)
 
 
 def _writable(value: Any) -> str:

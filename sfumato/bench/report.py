@@ -18,10 +18,11 @@ from PIL import Image
 
 from sfumato.bench.items import Benchmark, Item
 from sfumato.bench.journal import Record
-from sfumato.bench.runner import picture_path
+from sfumato.bench.runner import picture_name, picture_path
 from sfumato.bench.settings import Setting
 from sfumato.bench.summary import COSTS, IDENTICAL, Line, numbers
 from sfumato.files import write_bytes, write_text
+from sfumato.images.read import MAX_PIXELS, opened
 from sfumato.metrics import Metric
 
 PARQUET, PAGE = "results.parquet", "report.html"
@@ -61,7 +62,7 @@ def write_parquet(
                 "source_text": item.source_text,
                 "target_text": item.target_text,
                 "error": record.get("error"),
-                "picture": None if "error" in record else picture_path(Path(), setting.key, item.name).as_posix(),
+                "picture": None if "error" in record else picture_name(setting.key, item.name),
                 **{name: _known(found.get(name)) for name in (*metrics, *COSTS)},
             }
         )
@@ -186,7 +187,7 @@ def _shown(letter: str, n: int, rules: Rules, text: str) -> str:
 
 def _result(folder: Path, record: Record, item: Item) -> str:
     try:
-        with Image.open(picture_path(folder, record["setting"], record["item"])) as picture:
+        with opened(picture_path(folder, record["setting"], record["item"]), MAX_PIXELS, ("PNG",)) as picture:
             address = _address(picture.convert("RGB"))
     except Exception:  # whatever a decoder throws
         return _UNREADABLE

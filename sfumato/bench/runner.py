@@ -18,8 +18,10 @@ from sfumato.bench.summary import COSTS
 from sfumato.errors import BadInput
 from sfumato.files import write_bytes
 from sfumato.metrics import Judge
+from sfumato.paths import check_inside
 
 BATCH = 16
+PICTURES = "pictures"
 #: Called with (done, total, what is being done).
 Show = Callable[[int, int, str], None]
 
@@ -149,8 +151,14 @@ def limited(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 
 def picture_path(folder: Path, setting: str, item: str) -> Path:
-    """Where an edited picture lies."""
-    return folder / "pictures" / setting / f"{item}.png"
+    """Where an edited picture lies. Raises BadInput where the item's name, or a link, leads out of the folder."""
+    check_inside(folder, picture_name(setting, item))
+    return folder / picture_name(setting, item)
+
+
+def picture_name(setting: str, item: str) -> str:
+    """The same, relative to the folder."""
+    return f"{PICTURES}/{setting}/{item}.png"
 
 
 def as_png(pixels: NDArray[np.uint8]) -> bytes:

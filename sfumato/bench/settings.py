@@ -11,7 +11,6 @@ residual = true               # give back what the autoencoder loses (sfumato's 
 import hashlib
 import json
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,8 @@ from sfumato.api.arguments import resolve
 from sfumato.errors import BadInput
 from sfumato.methods.params import Params, options_of
 from sfumato.methods.registry import get_method, methods
+from sfumato.regular_files import open_regular
+from sfumato.text_files import read_toml
 
 #: Pipelines of diffusers, and the parameters that each takes.
 PIPELINES = {
@@ -70,10 +71,7 @@ def read_settings(path: Path) -> list[Setting]:
     Raises:
         BadInput: a file that cannot be read, no rows, two of one name, or an unknown method.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read as TOML: {error}") from error
+    table = read_toml(path, "give a TOML file of tables [[row]]")
     rows = table.get("row")
     if set(table) != {"row"} or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BadInput(f"{path} must hold tables [[row]], each with a name and a method, and nothing else.")
@@ -149,7 +147,12 @@ def _files(params: Params) -> dict[str, str]:
     options = options_of(type(params)).items()
     named = {name: getattr(params, name) for name, each in options if each.type is str and not each.metadata["choices"]}
     there = {name: Path(path) for name, path in named.items() if os.path.isfile(path)}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in there.items()}
+    return {name: _digest(path) for name, path in there.items()}
+
+
+def _digest(path: Path) -> str:
+    with open_regular(path, "give a file") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _setting(row: dict[str, Any], path: Path) -> Setting:

@@ -75,8 +75,9 @@ def _line(setting: Setting, group: str, records: Sequence[Record], common: set[s
 
 
 def numbers(record: Record) -> dict[str, float]:
-    """The metrics and costs of a finished edit."""
-    return {**record["scores"], **{name: record[name] for name in COSTS}}
+    """The metrics and costs of a finished edit, those that its record has."""
+    known = {**record.get("scores", {}), **{name: record[name] for name in COSTS if name in record}}
+    return {name: float(value) for name, value in known.items()}
 
 
 def mean(values: Iterable[float]) -> float:

@@ -13,7 +13,8 @@ from contextlib import suppress
 
 from sfumato.cli.commands import parse
 from sfumato.cli.quiet import quiet_warnings
-from sfumato.cli.signals import Terminated, terminating
+from sfumato.cli.report import say
+from sfumato.cli.signals import Ending, Terminated
 from sfumato.errors import BadInput, NonFinite
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -21,6 +22,9 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` is what follows the program's name, by default what the user typed.
+
+    By default the process ends with the command: signals that arrive after it do nothing more, and after one that
+    stopped the command this does not return.
 
     Returns:
         the exit code; nothing is raised.
@@ -30,15 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     quiet_warnings()
-    try:
-        with terminating():
+    with Ending(of_process=argv is None) as ending:
+        try:
             code = _run(words)
             sys.stdout.flush()
-            return code
-    except BaseException as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        return _explain(error)
+        except BaseException as error:
+            ending.begun = True
+            if "--debug" in words:
+                for line in traceback.format_exc().splitlines():
+                    say(line, error=True)
+            code = _explain(error)
+    if argv is None and code in (INTERRUPTED, TERMINATED):
+        os._exit(code)  # at once: what the interpreter clears up takes long, and hears no signals
+    return code
 
 
 def _run(words: Sequence[str]) -> int:
@@ -70,5 +78,5 @@ def _explain(error: BaseException) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(f"sfumato: {sentence}", file=sys.stderr)
+    say(f"sfumato: {sentence}", error=True)
     return code

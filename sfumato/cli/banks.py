@@ -6,7 +6,7 @@ from pathlib import Path
 from sfumato.cli.described import print_text_direction
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.parser import CommandParser
-from sfumato.cli.report import print_json
+from sfumato.cli.report import print_json, say
 from sfumato.errors import BadInput
 
 
@@ -61,7 +61,7 @@ def bank(arguments: Namespace) -> None:
     if arguments.json:
         print_json({"file": arguments.out, "sentences": sentences})
     else:
-        print(f"{arguments.out}: {len(sentences)} sentences, one a line")
+        say(f"{arguments.out}: {len(sentences)} sentences, one a line")
 
 
 def _check_out(out: Path, ending: str, what: str) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.metrics import add_judge, load_judge
+from sfumato.cli.outputs import refuse_links_out
 from sfumato.cli.parser import CommandParser, suggestion, whole
-from sfumato.cli.report import print_json, print_table, shown
+from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.errors import BadInput
 from sfumato.files import printable
 
@@ -50,9 +51,11 @@ def run(arguments: Namespace) -> int:
     quiet_libraries()  # before the first of them is imported, which already remarks on what it lacks
     from sfumato.api.report import made_with
     from sfumato.bench.journal import Journal
+    from sfumato.bench.report import PAGE, PARQUET
     from sfumato.bench.runner import Runner
     from sfumato.bench.settings import compared, default_settings, read_settings
 
+    refuse_links_out(arguments.out, [arguments.out / name for name in (PARQUET, PAGE)])
     benchmark = _benchmark(arguments)
     items = _items(benchmark, arguments)
     rows = None if arguments.rows is None else read_settings(arguments.rows)
@@ -139,9 +142,9 @@ def _run(runner: "Runner", settings: "Sequence[Setting]", arguments: Namespace) 
         print_json(found | {"outputs": written, "lines": as_json(lines)})
     else:
         _print(lines, benchmark)
-        print("  ".join(str(path) for path in written))
+        say("  ".join(str(path) for path in written))
         for record in failed[:1]:
-            print(f"{len(failed)} edits failed, the first, {record['item']}, with: {record['error']}")
+            say(f"{len(failed)} edits failed, the first, {record['item']}, with: {record['error']}")
     return 1 if failed else 0
 
 
@@ -159,5 +162,5 @@ def _print(lines: "Sequence[Line]", benchmark: "Benchmark") -> None:
     for line in lines:
         if line.group == ALL and line.compared < line.finished:
             edits = line.finished + line.failed
-            print(f"means are over the edits that all settings finished: {line.compared} of {edits}")
+            say(f"means are over the edits that all settings finished: {line.compared} of {edits}")
             break

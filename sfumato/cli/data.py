@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.cli.parser import CommandParser, suggestion, whole
-from sfumato.cli.report import print_json, print_table
+from sfumato.cli.report import print_json, print_table, say
 from sfumato.errors import BadInput
 
 DATASETS = ("emoji",)
@@ -54,6 +54,6 @@ def run(arguments: Namespace) -> None:
         print_json({"folder": arguments.out} | vars(report))
         return
     print_table([[style, str(count)] for style, count in report.styles.items()])
-    print(f"{report.images} pictures of {report.size} pixels in {arguments.out}")
+    say(f"{report.images} pictures of {report.size} pixels in {arguments.out}")
     if report.failed:
-        print(f"{len(report.failed)} drawings could not be rendered; build.json names them")
+        say(f"{len(report.failed)} drawings could not be rendered; build.json names them")

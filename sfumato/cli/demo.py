@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.parser import CommandParser, suggestion
-from sfumato.cli.report import print_json, print_table, shown
+from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
 from sfumato.examples import Example, examples
@@ -63,8 +63,8 @@ def run(arguments: Namespace) -> None:
         print_json(found)
         return
     print_table(_table(chosen, found["metrics"]))
-    print(cost_line(found))
-    print(arguments.out)
+    say(cost_line(found))
+    say(str(arguments.out))
 
 
 def _chosen(names: Sequence[str] | None) -> list[Example]:

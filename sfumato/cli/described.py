@@ -5,7 +5,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.report import print_json, print_table, shown
+from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def print_directions(path: Path, found: "Directions", as_json: bool, outputs: Se
     for name, size, overlap in zip(found.names, found.values, found.overlap, strict=True):
         rows.append([name, shown(size), shown(overlap)])
     print_table(rows)
-    print(f"{path}: timestep {found.t} of a run of {found.steps} steps, {found.samples} samples")
+    say(f"{path}: timestep {found.t} of a run of {found.steps} steps, {found.samples} samples")
     for output in outputs:
-        print(output)
+        say(str(output))
 
 
 def described_text(path: Path, found: "TextDirection") -> dict[str, Any]:
@@ -79,4 +79,4 @@ def print_text_direction(path: Path, found: "TextDirection", as_json: bool) -> N
         return
     print_table([["from", "to"], *map(list, zip_longest(found.source, found.target, fillvalue=""))])
     tokens, width = found.tokens.shape
-    print(f"{path}: a direction of text, {tokens} tokens of {width} numbers, of the model {found.model[:12]}")
+    say(f"{path}: a direction of text, {tokens} tokens of {width} numbers, of the model {found.model[:12]}")

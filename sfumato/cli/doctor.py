@@ -2,7 +2,6 @@
 
 import platform
 import re
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -12,7 +11,7 @@ from sfumato import __version__
 from sfumato.cli.methods import warn_of
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.quiet import quiet_libraries
-from sfumato.cli.report import print_json, print_table
+from sfumato.cli.report import print_json, print_table, say
 
 #: Steps of the self-check: enough to go through every part, few enough to wait for.
 _STEPS = 10
@@ -119,10 +118,10 @@ def _check(model: str, device: str) -> dict[str, Any]:
 
 
 def _print(findings: dict[str, Any]) -> None:
-    print(f"sfumato {findings['sfumato']}, Python {findings['python']} on {findings['platform']}")
-    print(f"device    {findings['device']}")
+    say(f"sfumato {findings['sfumato']}, Python {findings['python']} on {findings['platform']}")
+    say(f"device    {findings['device']}")
     packages = findings["packages"]
-    print("packages  " + (", ".join(f"{n} {v or 'MISSING'}" for n, v in packages.items()) or "not installed with pip"))
+    say("packages  " + (", ".join(f"{n} {v or 'MISSING'}" for n, v in packages.items()) or "not installed with pip"))
     rows = []
     for extra, members in findings["extras"].items():
         missing = [name for name, found in members.items() if found is None]
@@ -130,8 +129,8 @@ def _print(findings: dict[str, Any]) -> None:
         hint = f"pip install 'sfumato[{extra}]'  ({', '.join(missing)} missing)"
         rows.append(["extra   ", extra, hint if missing else present])
     print_table(rows)
-    print("methods   " + ", ".join(findings["methods"]))
+    say("methods   " + ", ".join(findings["methods"]))
     check = findings["check"]
-    print(f"{'works' if check['works'] else 'FAILS'}     {check['model']}: {check['reason']}")
+    say(f"{'works' if check['works'] else 'FAILS'}     {check['model']}: {check['reason']}")
     if not check["works"]:
-        print("sfumato: the self-check failed.", file=sys.stderr)
+        say("sfumato: the self-check failed.", error=True)

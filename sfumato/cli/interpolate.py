@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.inputs import add_max_pixels, read_picture
-from sfumato.cli.outputs import refuse_inputs, remark, save_all
+from sfumato.cli.outputs import refuse_inputs, refuse_links_out, remark, save_all
 from sfumato.cli.parser import CommandParser, real, whole
-from sfumato.cli.report import print_json
+from sfumato.cli.report import print_json, say
 from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
 
@@ -97,9 +97,9 @@ def run(arguments: Namespace) -> None:
         return
     for name, lengths in found["metrics"].items():
         span = f"in segments of {min(lengths):.3g} to {max(lengths):.3g}"
-        print(f"{name.replace('_', ' ')} {sum(lengths):.4g}, {span}")
-    print(f"{len(paths)} frames, {sheet.name} and {animation.name} in {arguments.out}")
-    print(cost_line(found))
+        say(f"{name.replace('_', ' ')} {sum(lengths):.4g}, {span}")
+    say(f"{len(paths)} frames, {sheet.name} and {animation.name} in {arguments.out}")
+    say(cost_line(found))
 
 
 def _outputs(arguments: Namespace) -> tuple[list[Path], Path, Path]:
@@ -117,6 +117,7 @@ def _outputs(arguments: Namespace) -> tuple[list[Path], Path, Path]:
     digits = max(2, len(str(arguments.frames - 1)))
     paths = [out / f"frame-{n:0{digits}}.png" for n in range(arguments.frames)]
     sheet, animation = out / "sheet.png", out / arguments.animation
+    refuse_links_out(out, [*paths, sheet, animation])
     for path in (*paths, sheet, animation):
         refuse_inputs(path, [arguments.first, arguments.second])
     return paths, sheet, animation

@@ -10,7 +10,7 @@ from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.methods import find_method
 from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser
-from sfumato.cli.report import print_json
+from sfumato.cli.report import print_json, say
 from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
 
@@ -74,8 +74,8 @@ def run(arguments: Namespace) -> None:
     if arguments.json:
         print_json(found)
     else:
-        print(arguments.out)
-        print(cost_line(found))
+        say(str(arguments.out))
+        say(cost_line(found))
 
 
 def _check_out(out: Path, image: str) -> None:

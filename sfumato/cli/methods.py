@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.cli.flags import flag_of
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
-from sfumato.cli.report import print_json, print_table, shown
+from sfumato.cli.report import print_json, print_table, say, shown
 
 if TYPE_CHECKING:
     from sfumato.methods.registry import Method, Unloaded
@@ -70,7 +70,8 @@ def _one(method: "Method", as_json: bool) -> None:
         ]
         print_json(_described(method) | {"parameters": parameters})
         return
-    print(f"{method.name}: {method.summary}\nmoves: {', '.join(method.handles) or 'nothing'}\n")
+    for line in (f"{method.name}: {method.summary}", f"moves: {', '.join(method.handles) or 'nothing'}", ""):
+        say(line)
     rows = [["parameter", "default", "allowed", "", ""]]
     for name, each in options.items():
         flag = each.type is bool

@@ -1,11 +1,10 @@
 """`sfumato models`: what is shipped, and where it lies."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
 from sfumato.cli.parser import CommandParser
-from sfumato.cli.report import print_json, print_table
+from sfumato.cli.report import print_json, print_table, say
 from sfumato.errors import BadInput
 
 
@@ -26,7 +25,7 @@ def run(arguments: Namespace) -> None:
         if arguments.name is None:
             raise BadInput("name the model whose folder is wanted: sfumato models path NAME.")
         folder = bundled_path(arguments.name)
-        print_json({"name": arguments.name, "folder": folder}) if arguments.json else print(folder)
+        print_json({"name": arguments.name, "folder": folder}) if arguments.json else say(str(folder))
         return
     models = list_models()
     if arguments.json:
@@ -34,5 +33,5 @@ def run(arguments: Namespace) -> None:
         print_json({"models": found})
         return
     if not models:
-        print("sfumato: no model is part of this installation.", file=sys.stderr)
+        say("sfumato: no model is part of this installation.", error=True)
     print_table([[m.name, m.summary, str(m.folder)] for m in models])

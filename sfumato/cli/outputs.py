@@ -1,13 +1,14 @@
 """Where results go: names for several of them, looked at before any work."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.cli.parser import CommandParser
+from sfumato.cli.report import say
 from sfumato.errors import BadInput
+from sfumato.paths import check_inside
 
 if TYPE_CHECKING:
     from sfumato.api import Result
@@ -47,6 +48,16 @@ def refuse_inputs(path: Path, inputs: Sequence[str]) -> None:
             raise BadInput(f"{path} is an input of this command and would be overwritten: choose another output.")
 
 
+def refuse_links_out(folder: Path, paths: Sequence[Path]) -> None:
+    """Refuse what is to be written to a folder, which may come from elsewhere, where a link leads it out of there.
+
+    Raises:
+        BadInput: names the first such path.
+    """
+    if folder.is_dir():
+        check_inside(folder, *(str(path.relative_to(folder)) for path in paths))
+
+
 def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool) -> list[str]:
     """Write every picture; what a format cannot hold is said on stderr, and returned."""
     notes = [(path, result.save(path, index, recipe=recipe)) for index, path in enumerate(paths)]
@@ -58,4 +69,4 @@ def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool) -> list[s
 
 def remark(sentence: str) -> None:
     """Something the user should know, on stderr."""
-    print(f"sfumato: {sentence}", file=sys.stderr)
+    say(f"sfumato: {sentence}", error=True)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from sfumato.cli.report import say
+from sfumato.printing import one_line
+
 #: Seconds between two lines where stderr is no terminal.
 _EVERY = 10.0
 
@@ -32,12 +35,18 @@ def _bar() -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.description}")
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    said = TextColumn("{task.description}", markup=False)  # texts of users may hold brackets
+    with Progress(
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        said,
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
         bar = bars.add_task("", total=None)
 
         def show(done: float, total: float | None, text: str) -> None:
-            bars.update(bar, completed=done, total=total, description=text)
+            bars.update(bar, completed=done, total=total, description=one_line(text))
 
         yield show
 
@@ -53,7 +62,7 @@ class _Lines:
         if now - self.last >= _EVERY:
             self.last = now
             share = f"{100 * done / total:3.0f} %  " if total else ""
-            print(f"{share}{text}", file=sys.stderr, flush=True)
+            say(f"{share}{text}", error=True)
 
 
 def duration(seconds: float) -> str:

@@ -22,7 +22,7 @@ from sfumato.cli.metrics import add_judge, load_judge, shown_score
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.progress import progress
-from sfumato.cli.report import print_json, print_table, shown
+from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.cli.swept import Saved, SweptFolder
 from sfumato.errors import BadInput
 
@@ -96,7 +96,7 @@ def run(arguments: Namespace) -> None:
         print_json({"method": arguments.method, "sheet": str(folder.sheet), "trials": rows})
     else:
         _print(rows, list(grid), arguments.pareto)
-        print(f"{folder.sheet}, {folder.table}")
+        say(f"{folder.sheet}, {folder.table}")
 
 
 def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:

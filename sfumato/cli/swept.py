@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.metrics import shown_score
-from sfumato.cli.outputs import refuse_inputs
+from sfumato.cli.outputs import refuse_inputs, refuse_links_out
 from sfumato.cli.report import shown
 from sfumato.errors import BadInput
 
@@ -67,6 +67,7 @@ class SweptFolder:
         for folder in (self.path, self.path / "edits"):
             if os.path.lexists(folder) and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
                 raise BadInput(f"{folder} is no folder that may be written to: choose another with -o.")
+        refuse_links_out(self.path, self.outputs())
         for path in self.outputs():
             if path.exists() and not path.is_file():
                 raise BadInput(f"{path} is not an ordinary file: choose another folder with -o.")

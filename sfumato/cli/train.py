@@ -12,7 +12,7 @@ from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser, real, suggestion
 from sfumato.cli.progress import duration, progress
 from sfumato.cli.quiet import quiet_libraries
-from sfumato.cli.report import print_json
+from sfumato.cli.report import print_json, say
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -113,6 +113,6 @@ def _tell(training: "Run", arguments: Namespace, stopped: bool, seconds: float) 
             }
         )
     elif not stopped:
-        print(f"step {training.step}, {training.samples} samples: exported to {arguments.out / 'export'}")
+        say(f"step {training.step}, {training.samples} samples: exported to {arguments.out / 'export'}")
     if stopped:
         remark(f"stopped; the newest checkpoint is {newest}, and the same command goes on from there.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.progress import Show, progress
-from sfumato.cli.report import print_table, shown
+from sfumato.cli.report import print_table, say, shown
 
 if TYPE_CHECKING:
     from sfumato.api import Model, Run
@@ -67,7 +67,7 @@ def print_summary(found: dict[str, Any]) -> None:
     for n, path in enumerate(found["outputs"]):
         rows.append([path, *("-" if values[n] is None else shown(values[n]) for values in numbers.values())])
     print_table(rows)
-    print(cost_line(found))
+    say(cost_line(found))
 
 
 def _print_move(path: str, move: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def _print_move(path: str, move: dict[str, Any]) -> None:
     names = ("angle", "length", "expected")
     rows = [[str(n), *(shown(step[name]) for name in names)] for n, step in enumerate(move["steps"], start=1)]
     print_table([["step", "angle", "length", "length if linear"], *rows])
-    print(f"{path}: the latent moved by {shown(move['distance'])}")
+    say(f"{path}: the latent moved by {shown(move['distance'])}")
 
 
 def cost_line(found: dict[str, Any]) -> str:

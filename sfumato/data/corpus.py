@@ -1,5 +1,7 @@
 """Reading the table of a built emoji corpus, and refusing one that is broken before a picture is opened."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,6 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sfumato.errors import BadInput
+from sfumato.files import printable
+from sfumato.paths import inside
+from sfumato.regular_files import open_regular, reason
 
 TABLE, MARKER = "table.parquet", "build.json"
 
@@ -18,6 +23,8 @@ COLUMNS = {
     "duplicate_of": _TEXT,
 }  # fmt: skip
 _AGAIN = "run `sfumato data emoji` again, it goes on and makes what is missing"
+#: A file of a few bytes can claim any number of rows, all equal.
+_MOST_ROWS, _MOST_COLUMNS = 5_000_000, 1000
 
 
 def read_corpus(folder: Path) -> pa.Table:
@@ -28,19 +35,43 @@ def read_corpus(folder: Path) -> pa.Table:
     """
     if not (folder / MARKER).is_file():
         raise BadInput(f"The corpus in {folder} is not complete: run `sfumato data emoji` again, it goes on.")
-    path = folder / TABLE
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise BadInput(f"{path} cannot be read ({reason}): {_AGAIN}.") from error
-    for name, kind in COLUMNS.items():
-        if name not in table.column_names or table.schema.field(name).type != kind:
-            raise BadInput(f"{path} has no column {name} of {kind}, so another version made it: {_AGAIN}.")
-        if table[name].null_count:
-            raise BadInput(f"{path} has rows without {name}: {_AGAIN}.")
-    _check_boxes(table, path)
+    table = read_table(folder, COLUMNS)
+    _check_boxes(table, folder / TABLE)
     return table
+
+
+def read_table(folder: Path, columns: Iterable[str]) -> pa.Table:
+    """The table of a corpus, whose build may be unfinished and whose pictures are not looked at.
+
+    Args:
+        folder: of the corpus.
+        columns: those of `COLUMNS` that must be there, with a value in every row.
+
+    Raises:
+        BadInput: no table, a damaged one, or one of other columns.
+    """
+    path = folder / TABLE
+    with open_regular(path, _AGAIN) as opened:
+        try:
+            file = pq.ParquetFile(opened)
+            if file.metadata.num_rows > _MOST_ROWS or file.metadata.num_columns > _MOST_COLUMNS:
+                raise ValueError(f"more than {_MOST_ROWS:,} rows or {_MOST_COLUMNS:,} columns")
+            table = file.read()
+            table.validate(full=True)  # texts that are no UTF-8, which only show when they are used
+        except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+            raise BadInput(f"{printable(path)} cannot be read ({reason(error)}): {_AGAIN}.") from error
+    for name in columns:
+        _check_column(table, name, path)
+    return table
+
+
+def _check_column(table: pa.Table, name: str, path: Path) -> None:
+    kind = COLUMNS[name]
+    if table.column_names.count(name) != 1 or table.schema.field(name).type != kind:
+        raise BadInput(f"{path} has no column {name} of {kind}, so another version made it: {_AGAIN}.")
+    column = table[name]
+    if column.null_count or (pa.types.is_list(kind) and pc.list_flatten(column).null_count):
+        raise BadInput(f"{path} has rows without {name}: {_AGAIN}.")
 
 
 def _check_boxes(table: pa.Table, path: Path) -> None:
@@ -57,17 +88,8 @@ def check_pictures(folder: Path, table: pa.Table) -> None:
     Raises:
         BadInput: a file of the column `file` lies outside the folder or is missing.
     """
-    root = folder.resolve()
     for file in table["file"].to_pylist():
-        if not inside(root, file):
+        if not inside(folder, file):
             raise BadInput(f"{folder / TABLE}: the file {file!r} lies outside the folder; {_AGAIN}.")
-        if not (folder / file).is_file():
+        if not os.path.isfile(folder / file):
             raise BadInput(f"{folder / TABLE}: there is no picture {file!r} in {folder}; {_AGAIN}.")
-
-
-def inside(root: Path, file: str) -> bool:
-    """Whether `file` names a place inside the resolved folder `root`, links followed."""
-    try:
-        return (root / file).resolve().is_relative_to(root)
-    except (OSError, ValueError):  # a null byte, or a name that the system cannot have
-        return False

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sfumato.data.corpus import TABLE, check_pictures, read_corpus
 from sfumato.data.imagefolder import METADATA, read_metadata
-from sfumato.data.pixels import centre_square, centred_drawing
+from sfumato.data.pixels import centre_square, centred_drawing, open_drawing
 from sfumato.data.splits import SPLITS, split_of, split_of_file
 from sfumato.errors import BadInput
 from sfumato.images import read_image
@@ -199,9 +199,9 @@ def _decode(folder: Path, table: pa.Table, size: int) -> np.ndarray:
 
 def _drawing(path: Path, bbox: tuple[int, int, int, int], size: int) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with open_drawing(path) as image:
             return centred_drawing(image, bbox, size)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders throw OSError, ValueError, SyntaxError, EOFError, struct.error, ...
         raise BadInput(f"{path} cannot be read: run `sfumato data emoji` again, it makes what is missing.") from error
 
 

@@ -1,10 +1,24 @@
 """Pictures brought to one size: uint8 [3, size, size], sRGB on white."""
 
+from contextlib import AbstractContextManager
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
+from sfumato.images.read import opened
+
 #: The longest side of a drawing's bounding box, as a share of the picture: 112 of 128 pixels.
 CONTENT = (112, 128)
+
+
+#: What the corpus consists of: PNG files, of at most 1024 x 1024 pixels where sfumato made them.
+FORMATS, _MOST_PIXELS = ("PNG",), 4096**2
+
+
+def open_drawing(path: Path) -> AbstractContextManager[Image.Image]:
+    """A picture of the corpus, its pixels not yet loaded. Raises BadInput for what is no PNG file, or a large one."""
+    return opened(path, _MOST_PIXELS, FORMATS)
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
-from PIL import Image
+import pyarrow.compute as pc
 
-from sfumato.data.pixels import centred_drawing
+from sfumato.data.corpus import read_corpus
+from sfumato.data.pixels import centred_drawing, open_drawing
 from sfumato.examples import Example, examples
 from sfumato.images import write_image
 
@@ -15,9 +15,9 @@ SIZE = 64
 
 def make(corpus: Path, example: Example, path: Path) -> None:
     """Write one picture to `path`, scaled by its bounding box on white, as the model was trained."""
-    wanted = [("style", "=", example.style), ("codepoints", "=", example.codepoints), ("variant", "=", 0)]
-    (row,) = pq.read_table(corpus / "table.parquet", columns=["file", "bbox"], filters=wanted).to_pylist()
-    with Image.open(corpus / row["file"]) as image:
+    wanted = (pc.field("style") == example.style) & (pc.field("codepoints") == example.codepoints)
+    (row,) = read_corpus(corpus).filter(wanted & (pc.field("variant") == 0)).to_pylist()
+    with open_drawing(corpus / row["file"]) as image:
         write_image(path, centred_drawing(image, tuple(row["bbox"]), SIZE).transpose(1, 2, 0))
 
 

@@ -72,7 +72,7 @@ class Directions:
         """
         if name in self.names:
             return self.names.index(name)
-        if name.isdecimal() and 1 <= int(name) <= len(self):
+        if _is_number(name) and 1 <= int(name) <= len(self):
             return int(name) - 1
         raise BadInput(f'There is no direction "{name}"; there are {", ".join(self.names)} (1 to {len(self)}).')
 
@@ -137,6 +137,11 @@ _FIELDS = (
 )
 
 
+def _is_number(name: str) -> bool:
+    """Whether a name may be the number of a direction; longer ones Python does not convert."""
+    return name.isdecimal() and len(name) < 10
+
+
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names that can be told apart from each other, from numbers of others and from weights.
 
@@ -146,7 +151,7 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     for place, name in enumerate(names, start=1):
         if not name.strip() or name != name.strip() or set(name) & set(",=") or not name.isprintable():
             raise BadInput(f'A direction needs a name of printable characters without "," and "=", not {name!r}.')
-        if name.isdecimal() and int(name) != place:
+        if _is_number(name) and int(name) != place:
             raise BadInput(f'The direction {place} cannot be called "{name}", which is the number of another.')
     if len(set(names)) != len(names):
         raise BadInput("Two directions have the same name: rename one.")
@@ -189,7 +194,12 @@ def _assemble(header: Any, tensors: dict[str, Tensor]) -> Directions:
     shapes = u.ndim == 2 and u.is_floating_point() and len(u) == k == len(found.values) == len(found.overlap)
     kinds = found.kind in KINDS and found.pool in ("sum", None) and len(found.latent) == 3
     run = all(isinstance(each, int) for each in (found.t, found.steps, found.step)) and 0 <= found.step < found.steps
-    if not (shapes and kinds and run and bool(torch.isfinite(u).all())):
+    lists = isinstance(found.names, tuple) and isinstance(found.prompts, tuple)
+    texts = lists and all(isinstance(each, str) for each in (*found.names, *found.prompts, found.model))
+    numbers = all(
+        isinstance(each, int | float) for each in (*found.values, *found.overlap, *found.latent, found.samples)
+    )
+    if not (shapes and kinds and run and texts and numbers and bool(torch.isfinite(u).all())):
         raise ValueError("parts that do not belong together")
     check_names(found.names)
     return found

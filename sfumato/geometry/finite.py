@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sfumato.core.noise import gaussian_batch
 from sfumato.errors import NonFinite
-from sfumato.geometry.forward_mode import differentiable
+from sfumato.geometry.forward_mode import differentiable, one_at_a_time
+from sfumato.models.hooks import attach_hook
 
 if TYPE_CHECKING:
     from sfumato.geometry.jacobian import BottleneckMap
@@ -30,9 +31,9 @@ def _first_layer(f: "BottleneckMap", x: Tensor) -> str:
     """Follow x and one random tangent through the layers, in the order in which they run."""
     found: list[str] = []
     leaves = [(name, module) for name, module in f.network.unet.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(_look(name, found)) for name, module in leaves]
+    handles = [attach_hook(module, _look(name, found)) for name, module in leaves]
     try:
-        with torch.no_grad(), differentiable(f.network.unet), forward_mode.dual_level():
+        with torch.no_grad(), differentiable(), one_at_a_time(), forward_mode.dual_level():
             tangent = gaussian_batch(x.shape[1:], [0] * len(x), tag="finite", device=x.device, dtype=x.dtype)
             f.evaluate(forward_mode.make_dual(x, tangent))
     finally:

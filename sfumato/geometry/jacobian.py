@@ -21,7 +21,7 @@ from torch.func import jvp, vmap
 
 from sfumato.errors import BadInput
 from sfumato.geometry.finite import check_product
-from sfumato.geometry.forward_mode import differentiable
+from sfumato.geometry.forward_mode import differentiable, one_at_a_time
 from sfumato.geometry.passes import Passes
 from sfumato.geometry.single_precision import single_precision
 from sfumato.models.condition import Condition
@@ -131,7 +131,7 @@ class Jacobian:
 
     @cached_property
     def _graph(self) -> Tensor:
-        with torch.enable_grad(), differentiable(self.f.network.unet):
+        with torch.enable_grad(), differentiable():
             graph = self.f.evaluate(self.x)
         self.f.passes.spend(forward=len(self.x))
         check_product(graph.detach(), "h", self.f, self.x)
@@ -160,9 +160,10 @@ class Jacobian:
             return jvp(self.f.evaluate, (self.x.detach(),), (part,))[1]
 
         products = []
-        with torch.no_grad(), differentiable(self.f.network.unet):
+        with torch.no_grad(), differentiable():
             for part in v.to(self.x.dtype).transpose(0, 1).split(self._together):
-                products.append(vmap(tangent)(part.contiguous()))
+                with one_at_a_time():
+                    products.append(vmap(tangent)(part.contiguous()))
                 self.f.passes.spend(forward=len(self.x))
         self.f.passes.spend(jvp=v.shape[0] * v.shape[1])
         return check_product(torch.cat(products).transpose(0, 1), "J v", self.f, self.x)

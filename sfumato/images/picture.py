@@ -11,6 +11,8 @@ from sfumato.images.colour import from_srgb
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
+#: Pixels that are composed at a time.
+_BAND = 1 << 22
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
@@ -64,10 +66,12 @@ class Picture:
 
 def composite(straight: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> Pixels:
     """C = a F + (1 - a) B, rounded to the nearest level; F [h, w, 3], a [h, w], all uint8."""
-    height, width = alpha.shape
-    under = Image.new("RGB", (width, height), background)
-    composed = Image.composite(Image.fromarray(straight), under, Image.fromarray(alpha))
-    return np.asarray(composed, dtype=np.uint8)
+    composed, (height, width) = np.empty_like(straight), alpha.shape
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):  # in bands: Pillow's copies of a large picture fill the memory
+        F, a = (Image.fromarray(each[top : top + rows]) for each in (straight, alpha))
+        composed[top : top + rows] = Image.composite(F, Image.new("RGB", F.size, background), a)
+    return composed
 
 
 def uncomposite(composed: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> Pixels:

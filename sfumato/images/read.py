@@ -2,10 +2,8 @@
 
 import io
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import RLock
 from typing import BinaryIO, TypeAlias
 
@@ -18,10 +16,13 @@ from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
 from sfumato.images.picture import Picture, composite
 from sfumato.images.samples import depth_note, from_array, transparent_colour
+from sfumato.images.structure import MOST_FRAMES, count_frames, problem
+from sfumato.regular_files import open_regular, reason
 
 Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
+#: What pictures of users may be. Pillow is never left to choose: some of its formats run other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP and GIF"
 _EXIF_ORIENTATION = 0x0112
@@ -56,6 +57,7 @@ def read_image(
     mode = image.mode
     icc = image.info.get("icc_profile") or None
     opaque, alpha = _split_alpha(image, name)
+    del image  # a large picture is in memory as few times as can be
     try:
         colours = to_srgb(opaque, icc if isinstance(icc, bytes) else None)
     except (OSError, ValueError) as error:
@@ -102,7 +104,7 @@ def display_name(source: Source) -> str:
 
 
 @contextmanager
-def opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
+def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
     """An image whose header has been read and whose size is within the limit; pixels not yet loaded."""
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
         raise BadInput(f"max_pixels must be a whole number of at least 1, not {max_pixels!r}; it has no off.")
@@ -112,19 +114,25 @@ def opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
         _check_size(source, max_pixels, name)
         yield source
         return
-    with _file(source, name) as file, _limit(max_pixels):
-        head = file.read(1024)
-        file.seek(0)
+    with _file(source) as file, _limit(max_pixels):
+        try:
+            head = file.read(1024)
+            file.seek(0)
+        except OSError as error:  # such as the files of /proc that are the memory of a process
+            raise BadInput(f"{name} cannot be read ({reason(error)}): give an image file.") from error
         if not head:
             raise BadInput(f"{name} is empty (0 bytes): give an image file.")
+        if wrong := problem(file):
+            raise BadInput(f"{name} {wrong}, which no decoder is asked to read: save the picture again.")
+        file.seek(0)
         try:
-            image = Image.open(file, formats=FORMATS)
+            image = Image.open(file, formats=formats)
         except Image.UnidentifiedImageError as error:
             raise BadInput(f"{name} {_what_it_is(head)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise BadInput(f"{name} claims more pixels than the limit of {max_pixels:,}: make it smaller.") from error
         except Exception as error:  # Whatever a decoder throws at hostile bytes means the same to the user.
-            raise BadInput(f"{name} is damaged ({_reason(error)}): use another copy.") from error
+            raise BadInput(f"{name} is damaged ({reason(error)}): use another copy.") from error
         with image:
             _check_size(image, max_pixels, name)
             yield image
@@ -135,20 +143,20 @@ def load_pixels(image: Image.Image, name: str) -> None:
     try:
         image.load()
     except Exception as error:  # Decoders throw OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        raise BadInput(f"{name} is cut short or damaged ({_reason(error)}): use another copy.") from error
+        raise BadInput(f"{name} is cut short or damaged ({reason(error)}): use another copy.") from error
 
 
 def _open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[str], str]:
     """-> (the first frame, loaded and turned upright; notes on what was decided; the name for messages)."""
     name = display_name(source)
     with opened(source, max_pixels) as image:
-        depth, (key, key_note) = depth_note(image), transparent_colour(image)
+        depth, (key, key_note), frames = depth_note(image), transparent_colour(image), _frames(image)
         load_pixels(image, name)
         orientation, exif_note = _orientation(image)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image.copy()
         info = {name: value for name, value in image.info.items() if name != "transparency"}
         upright.info = info if key is None else info | {"transparency": key}
-        notes = [_frames(image), depth, key_note, exif_note]
+        notes = [frames, depth, key_note, exif_note]
     return upright, notes, name
 
 
@@ -161,14 +169,17 @@ def _orientation(image: Image.Image) -> tuple[int, str]:
 
 def _frames(image: Image.Image) -> str:
     try:
-        count = int(getattr(image, "n_frames", 1))
+        file = getattr(image, "fp", None)
+        counted = None if file is None else count_frames(file, image.format or "")
+        count = int(getattr(image, "n_frames", 1)) if counted is None else counted
     except Exception:  # Later frames are not used, so their damage is no reason to refuse.
         return "several frames, the later ones damaged: first one used"
-    if count == 1:
+    if count <= 1:
         return ""
+    more = f"{count} or more" if count == MOST_FRAMES else str(count)
     if image.format in ("MPO", "TIFF"):
-        return f"{count} pictures in one file: the first is used"
-    return f"animated: first of {count} frames used"
+        return f"{more} pictures in one file: the first is used"
+    return f"animated: first of {more} frames used"
 
 
 def _split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, NDArray[np.uint8] | None]:
@@ -179,7 +190,7 @@ def _split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, NDArray[np
         alpha = np.where(np.asarray(image) == key, 0, 255).astype(np.uint8) if keyed else None
         return to_eight_bits(image, name), alpha
     if key is not None or image.mode in ("RGBA", "LA", "PA", "RGBa"):
-        with_alpha = _convert(image, "RGBA", name)
+        with_alpha = image if key is None and image.mode == "RGBA" else _convert(image, "RGBA", name)
         return with_alpha.convert("RGB"), np.asarray(with_alpha.getchannel("A"), dtype=np.uint8)
     if image.mode in ("L", "RGB", "CMYK", "LAB", "YCbCr"):
         return image, None
@@ -204,31 +215,8 @@ def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
         )
 
 
-@contextmanager
-def _file(source: str | bytes | os.PathLike[str], name: str) -> Iterator[BinaryIO]:
-    if isinstance(source, bytes):
-        yield io.BytesIO(source)
-        return
-    path = Path(source)
-    try:
-        # Opening a pipe would wait for ever, so the kind is looked at first.
-        kind = os.stat(path).st_mode
-        if stat.S_ISDIR(kind):
-            raise BadInput(f"{name} is a folder: give an image file.")
-        if not stat.S_ISREG(kind):
-            raise BadInput(f"{name} is not an ordinary file: give an image file.")
-        file = path.open("rb")
-    except FileNotFoundError as error:
-        broken = "is a link to a file that" if os.path.islink(path) else ""
-        raise BadInput(f"{name} {broken} does not exist: check the path.".replace("  ", " ")) from error
-    except PermissionError as error:
-        raise BadInput(f"{name} may not be read: check its permissions.") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{name} cannot be opened ({_reason(error)}): check the path.") from error
-    with file:
-        yield file
+def _file(source: str | bytes | os.PathLike[str]) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(io.BytesIO(source)) if isinstance(source, bytes) else open_regular(source, "give an image file")
 
 
 @contextmanager
@@ -260,7 +248,3 @@ def _what_it_is(head: bytes) -> str:
     if all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
         return f"is text, not an image: {_READS}."
     return f"is damaged or not an image: {_READS}."
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().rstrip(".") or type(error).__name__).replace("\n", " ")[:200]

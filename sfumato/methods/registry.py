@@ -4,6 +4,7 @@ A method is one file: whatever module of `sfumato.methods` holds the decorator `
 that another package names under that group in its metadata.
 """
 
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,6 +27,7 @@ HANDLES = ("condition", "latent", "features", "attention", "noise", "prediction"
 
 _REGISTERED: dict[str, "Method"] = {}
 _ENTRIES: dict[str, "Unloaded | None"] = {}
+_FINDING = threading.RLock()
 
 
 class Invert(Protocol):
@@ -117,13 +119,14 @@ def method(
 
 def methods() -> dict[str, Method]:
     """Every method by name, in alphabetical order; those of other packages that fail are passed over: `unloaded`."""
-    for module in iter_modules(sfumato.methods.__path__, "sfumato.methods."):
-        import_module(module.name)
-    for entry in entry_points(group="sfumato.methods"):
-        key = f"{entry.name} = {entry.value}"
-        if key not in _ENTRIES:
-            _ENTRIES[key] = _load(entry)
-    return dict(sorted(_REGISTERED.items()))
+    with _FINDING:
+        for module in iter_modules(sfumato.methods.__path__, "sfumato.methods."):
+            import_module(module.name)
+        for entry in entry_points(group="sfumato.methods"):
+            key = f"{entry.name} = {entry.value}"
+            if key not in _ENTRIES:
+                _ENTRIES[key] = _load(entry)
+        return dict(sorted(_REGISTERED.items()))
 
 
 def unloaded() -> list[Unloaded]:

@@ -4,18 +4,20 @@ Layers are numbered as torchvision numbers those of its `features`, so that its 
 strictly; torchvision itself is not needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sfumato.errors import BadInput, first_line
+from sfumato.networks.weights import read_shapes
 
 # ImageNet's mean and deviation for pixels in [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PREFIX = "features."
+Stored = TypeVar("Stored")
 
 
 class ConvNet(nn.Module):
@@ -104,20 +106,14 @@ def find_convnet(folder: Path) -> ConvNet | None:
     Raises BadInput for a file that cannot be read.
     """
     for file in sorted(folder.glob("*.safetensors")):
-        stored = _features(file)
-        shapes = {name: weight.shape for name, weight in stored.items()}
-        for build in _BUILDERS if stored else ():
+        shapes = _of_features(read_shapes(file, folder))
+        for build in _BUILDERS if shapes else ():
             network = build()
-            if {name: weight.shape for name, weight in network.features.state_dict().items()} == shapes:
-                network.features.load_state_dict(stored)
+            if {name: tuple(weight.shape) for name, weight in network.features.state_dict().items()} == shapes:
+                network.features.load_state_dict(_of_features(load_file(file)))
                 return network.eval().requires_grad_(False)
     return None
 
 
-def _features(file: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(file, "pt") as stored:
-            names = [name for name in stored.keys() if name.startswith(_PREFIX)]  # noqa: SIM118 - no mapping
-            return {name.removeprefix(_PREFIX): stored.get_tensor(name).float() for name in names}
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"{file} cannot be read: {first_line(error)}") from error
+def _of_features(stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    return {name.removeprefix(_PREFIX): each for name, each in stored.items() if name.startswith(_PREFIX)}

@@ -10,21 +10,23 @@ that factor. On any other network, an EfficientNet-Lite0 trained on ImageNet or 
 dual encoder's image tower, it ranks pictures in the same manner but on a scale of its own: compare within one network.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.errors import BadInput, first_line
+from sfumato.errors import BadInput
 from sfumato.metrics.checks import Mask, check_pair, mask_weights, weighted_mean
 from sfumato.metrics.convnets import find_convnet
 from sfumato.metrics.efficientnet_lite import load_efficientnet_lite0
 from sfumato.metrics.folder import local_folder
 from sfumato.metrics.vision import VisionTower
+from sfumato.networks.places import has
+from sfumato.networks.weights import read_shapes
 
 EFFICIENTNET = "efficientnet-lite0"
 #: Beside a network's own files: the learned weights, named as in the authors' files ("lin0.model.1.weight", ...).
@@ -120,16 +122,15 @@ def load_perceptual(network: str) -> PerceptualDistance:
 def _learned(folder: Path, network: nn.Module) -> list[Tensor] | None:
     """The weights of every stage in `lpips.safetensors`; None without that file. Raises BadInput."""
     file = folder / LEARNED
-    if not file.is_file():
+    if not has(file):
         return None
     with torch.no_grad():
         channels = [each.shape[1] for each in network(torch.zeros(1, 3, 64, 64))]
-    try:
-        stored = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"{file} cannot be read: {first_line(error)}") from error
     names = [f"lin{stage}.model.1.weight" for stage in range(len(channels))]
-    weights = [stored.get(name, torch.empty(0)).flatten() for name in names]
-    if len(stored) != len(names) or [len(w) for w in weights] != channels or not all((w >= 0).all() for w in weights):
-        raise BadInput(f"{file} must hold {names[0]} ... {names[-1]} with {channels} values of at least 0.")
-    return weights
+    shapes = read_shapes(file, folder)
+    if {name: math.prod(shape) for name, shape in shapes.items()} == dict(zip(names, channels, strict=True)):
+        stored = load_file(file)
+        weights = [stored[name].flatten() for name in names]
+        if all((each >= 0).all() for each in weights):
+            return weights
+    raise BadInput(f"{file} must hold {names[0]} ... {names[-1]} with {channels} values of at least 0.")

@@ -1,6 +1,5 @@
 """Pictures against text, in the common feature space of a dual encoder (CLIP, Radford et al. 2021)."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,42 +12,13 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
 from sfumato.errors import BadInput, NonFinite
-from sfumato.libraries import quiet
+from sfumato.metrics.preprocessor import Preprocessor, read_preprocessor
+from sfumato.networks.clip_tokenizer import read_tokenizer
+from sfumato.networks.load import load_network
+from sfumato.text_files import check_text
 from sfumato.vocabulary import vocabulary_problem
 
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class Preprocessor:
-    """How pixels in [0, 1] become the image tower's input, as `preprocessor_config.json` says.
-
-    size: (height, width) after resizing, or one number for the shortest side; crop: (height, width) that is
-    then cut from the centre, None if nothing is; mean, std: of each channel.
-    """
-
-    size: tuple[int, int] | int
-    crop: tuple[int, int] | None
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h2 w2"]:
-        """Antialiased bicubic resize, clipped to [0, 1], centre crop, then (x - mean) / std, in float32."""
-        x = pixels.float()
-        target = self._target(x.shape[-2], x.shape[-1])
-        if target != tuple(x.shape[-2:]):
-            x = F.interpolate(x, target, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-        if self.crop is not None:
-            top, left = ((side - cut) // 2 for side, cut in zip(x.shape[-2:], self.crop, strict=True))
-            x = x[..., top : top + self.crop[0], left : left + self.crop[1]]
-        mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return (x - mean) / std
-
-    def _target(self, height: int, width: int) -> tuple[int, int]:
-        if isinstance(self.size, tuple):
-            return self.size
-        shortest = min(height, width)
-        return self.size * height // shortest, self.size * width // shortest
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,21 +33,14 @@ class DualEncoder:
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> "DualEncoder":
         """From a local folder with a transformers CLIPModel, its tokenizer and preprocessor_config.json.
 
-        Nothing is downloaded and no pickle is opened. Raises BadInput, naming the folder, when it holds none.
+        Nothing is downloaded and no pickle is opened. Raises BadInput, naming the folder or the file in it, when it
+        holds none.
         """
         path = Path(folder)
         if not path.is_dir():
             raise BadInput(f"{path} is not a folder: give one with a CLIP model in the transformers layout.")
-        try:
-            preprocessor = _read_preprocessor(path / "preprocessor_config.json")
-            with quiet():
-                tokenizer = CLIPTokenizer.from_pretrained(path, local_files_only=True)
-                model = CLIPModel.from_pretrained(path, local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(
-                f"{path} is not a CLIP model that can be opened ({str(error).splitlines()[0]}): it needs config.json, "
-                "model.safetensors, a CLIP tokenizer and preprocessor_config.json."
-            ) from error
+        preprocessor, tokenizer = read_preprocessor(path), read_tokenizer(path)
+        model = load_network(CLIPModel, path)
         problem = vocabulary_problem(tokenizer, model.text_model.get_input_embeddings().num_embeddings)
         if problem:
             raise BadInput(f"{path} cannot be used: {problem}; get the folder again.")
@@ -109,6 +72,8 @@ class DualEncoder:
         """
         if isinstance(texts, str) or not len(texts):
             raise BadInput("a list of at least one text is needed.")
+        for text in texts:
+            check_text(text, "The text")
         context = self.model.config.text_config.max_position_embeddings
         for text, ids in zip(texts, self.tokenizer(list(texts), verbose=False).input_ids, strict=True):
             if len(ids) > context:
@@ -134,20 +99,3 @@ class DualEncoder:
         if len(texts) != len(pixels):
             raise BadInput(f"one text for each picture is needed, not {len(texts)} for {len(pixels)}.")
         return (self.image_features(pixels) * self.text_features(texts)).sum(dim=-1)
-
-
-def _read_preprocessor(file: Path) -> Preprocessor:
-    config = json.loads(file.read_text(encoding="utf-8"))
-    size, crop = config["size"], config.get("crop_size")
-    # Old files write one number: for the size the shortest side, for the crop a square.
-    size = {"shortest_edge": size} if isinstance(size, int) else size
-    crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
-    mean, std = (tuple(float(value) for value in config[key]) for key in ("image_mean", "image_std"))
-    if len(mean) != 3 or len(std) != 3:
-        raise ValueError("image_mean and image_std must have three values")
-    return Preprocessor(
-        size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"]),
-        (crop["height"], crop["width"]) if config.get("do_center_crop", True) and crop else None,
-        mean,
-        std,
-    )

@@ -1,19 +1,39 @@
 """Vision transformers as feature extractors: hidden states for perceptual distances, keys for structure distances."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModel, CLIPVisionModel, SiglipVisionModel
 
 from sfumato.errors import BadInput
-from sfumato.metrics.folder import load_network
+from sfumato.metrics.preprocessor import MOST_SIDE, read_statistics
+from sfumato.networks.configs import read_table
+from sfumato.networks.load import load_network
 
-#: Models of two towers, of which the image tower is wanted; every other type opens as it is.
-_TOWERS = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
+#: By the model_type of config.json. Of models of two towers the image tower is wanted.
+TOWERS: dict[str, type[Any]] = {
+    "clip": transformers.CLIPVisionModel,
+    "clip_vision_model": transformers.CLIPVisionModel,
+    "siglip": transformers.SiglipVisionModel,
+    "siglip_vision_model": transformers.SiglipVisionModel,
+    "vit": transformers.ViTModel,
+    "vit_msn": transformers.ViTMSNModel,
+    "deit": transformers.DeiTModel,
+    "beit": transformers.BeitModel,
+    "data2vec-vision": transformers.Data2VecVisionModel,
+    "ijepa": transformers.IJepaModel,
+    "dinov2": transformers.Dinov2Model,
+    "dinov2_with_registers": transformers.Dinov2WithRegistersModel,
+    "dinov3_vit": transformers.DINOv3ViTModel,
+}
+#: Patches of the finest grid; published networks have 4096 at most.
+MOST_PATCHES = 1 << 14
+#: Self-supervised models are published without the pooler, which nothing here looks at.
+_UNUSED = "pooler."
 
 
 class VisionTower(nn.Module):
@@ -28,20 +48,11 @@ class VisionTower(nn.Module):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        try:
-            table = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-            mean, std = torch.tensor(table["image_mean"]), torch.tensor(table["image_std"])
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(
-                f"{folder} has no preprocessor_config.json with image_mean and image_std: it must be the folder of a "
-                "vision transformer in transformers' layout."
-            ) from error
-        self.tower = load_network(_kind(folder), folder)
+        mean, std = (torch.tensor(values) for values in read_statistics(folder))
+        kind = _kind(folder)
+        self.tower = load_network(kind, folder, dtype=torch.float32, optional=_UNUSED).requires_grad_(False)
         config = self.tower.config
-        if not hasattr(config, "image_size") or not hasattr(config, "patch_size"):
-            raise BadInput(f"{folder} holds a {config.model_type}, which is no vision transformer with patches.")
-        self.size, patch = _pair(config.image_size), _pair(config.patch_size)
-        self.grid = (self.size[0] // patch[0], self.size[1] // patch[1])
+        self.size, self.grid = _sizes(folder, _pair(config.image_size), _pair(config.patch_size))
         keys = [module for name, module in self.tower.named_modules() if name.endswith((".k_proj", ".key"))]
         if not keys:
             raise BadInput(f"the {config.model_type} in {folder} has no layer that makes keys alone.")
@@ -73,15 +84,27 @@ class VisionTower(nn.Module):
         return tokens[:, tokens.shape[1] - self.grid[0] * self.grid[1] :]
 
 
-def _kind(folder: Path) -> type:
-    try:
-        name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
+def _kind(folder: Path) -> type[Any]:
+    name = read_table(folder / "config.json", folder).get("model_type")
+    if not isinstance(name, str) or name not in TOWERS:
         raise BadInput(
-            f"{folder}/config.json cannot be read: it must say which model_type the folder holds."
-        ) from error
-    return _TOWERS.get(name, AutoModel)
+            f"{folder}/config.json has {name!r:.100}, which is no model_type that can be looked through: give the "
+            f"folder of one of {', '.join(TOWERS)}."
+        )
+    return TOWERS[name]
+
+
+def _sizes(folder: Path, size: tuple[int, int], patch: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of the pictures in pixels, and of the grid in patches."""
+    if min(patch) > 0 and max(size) <= MOST_SIDE:
+        grid = size[0] // patch[0], size[1] // patch[1]
+        if 0 < grid[0] * grid[1] <= MOST_PATCHES:
+            return size, grid
+    raise BadInput(
+        f"{folder} looks at pictures of {size} pixels in patches of {patch}, and no vision transformer has more than "
+        f"{MOST_SIDE} pixels a side or {MOST_PATCHES:,} patches, or none: get the folder again."
+    )
 
 
 def _pair(side: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
-    return (side, side) if isinstance(side, int) else (side[0], side[1])
+    return (side, side) if isinstance(side, int) else (side[0], side[-1])

@@ -10,9 +10,12 @@ from sfumato.models.codec import Autoencoder, Codec, PixelSpace
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.schedules import schedule_from_config
 from sfumato.models.text import TextTower
+from sfumato.networks.load import readable
 
 UNETS = (UNet2DConditionModel, UNet2DModel)
 AUTOENCODERS = (AutoencoderKL, VQModel, AutoencoderTiny)
+#: Of a latent: published networks have 256 at most.
+MOST_SIDE = 1024
 SUPPORTED = "Stable Diffusion 1.x, 2.x and XL, and pixel-space or latent UNet2DModel pipelines"
 
 
@@ -39,7 +42,8 @@ def assemble(
     for part, other in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
         if parts.get(part) is not None and parts.get(other) is None:
             raise BadInput(f"{name} has a {part} and no {other}, so it cannot read prompts; get the {other} too.")
-    codec: Codec = PixelSpace(unet.config.in_channels) if autoencoder is None else Autoencoder(autoencoder.float())
+    with readable(f"The autoencoder of {name} cannot be used"):
+        codec: Codec = PixelSpace(unet.config.in_channels) if autoencoder is None else Autoencoder(autoencoder.float())
     towers = [
         TextTower(parts["tokenizer" + suffix], parts["text_encoder" + suffix])
         for suffix in ("", "_2")
@@ -47,7 +51,8 @@ def assemble(
     ]
     scheduler = parts["scheduler"]
     config = {**scheduler.config, "_class_name": type(scheduler).__name__}
-    schedule = schedule_from_config(config, pixels=autoencoder is None)
+    with readable(f"The scheduler of {name} cannot be used"):
+        schedule = schedule_from_config(config, pixels=autoencoder is None)
     for problem in _problems(unet, codec, towers):
         raise BadInput(f"{name} cannot be used: {problem}; sfumato works with {SUPPORTED}.")
     return DiffusionModel(
@@ -65,11 +70,22 @@ def _problems(unet: Any, codec: Codec, towers: list[TextTower]) -> list[str]:
             config.out_channels != codec.channels
         ),
         "its network is conditioned on classes": unet.class_embedding is not None,
+        f"its network is made for latents of {config.sample_size!s:.100} a side": not _sides(config.sample_size),
     }
     if isinstance(unet, UNet2DConditionModel):
         found |= _conditional_problems(unet, towers)
     found |= {tower.problem: bool(tower.problem) for tower in towers}
     return [problem for problem, present in found.items() if present]
+
+
+def _sides(size: Any) -> bool:
+    """Whether the side of a latent, or height and width, or None, is one that a picture may have unasked."""
+    sides = [size, size] if isinstance(size, int) else size
+    return size is None or (
+        isinstance(sides, list | tuple)
+        and len(sides) == 2
+        and all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in sides)
+    )
 
 
 def _conditional_problems(unet: Any, towers: list[TextTower]) -> dict[str, bool]:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from sfumato.errors import BadInput
+from sfumato.models.hooks import attach_hook
 from sfumato.models.modules import Names, named
 
 Waiting: TypeAlias = dict[Any, str]
@@ -151,8 +152,8 @@ class _Tapped:
 
     def hooks(self) -> Iterator[RemovableHandle]:
         for part in ("to_q", "to_k", "to_v"):
-            yield getattr(self.layer, part).register_forward_hook(partial(self._keep, part))
-        yield self.layer.register_forward_hook(self._attended, with_kwargs=True)
+            yield attach_hook(getattr(self.layer, part), partial(self._keep, part))
+        yield attach_hook(self.layer, self._attended, with_kwargs=True)
 
     def _keep(self, part: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self.parts[part] = output

@@ -1,11 +1,12 @@
 """The models that are part of the package. Imports nothing heavy."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sfumato.errors import BadInput
+from sfumato.networks.places import has, model_file
+from sfumato.text_files import read_json
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 
@@ -50,16 +51,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
         BadInput: the file is not a JSON object of sections, or its summary is no text.
     """
     path = folder / "sfumato.json"
-    if not path.exists():
+    if not has(path):
         return {}
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read as JSON ({error}); correct or remove it.") from None
+    model_file(path, folder)
+    settings = read_json(path, "correct or remove it")
     if not isinstance(settings, dict):
         raise BadInput(f"{path} must hold one JSON object; correct or remove it.")
     for name, value in settings.items():
         wanted, words = (str, "text") if name == "summary" else (dict, "a JSON object of options")
         if not isinstance(value, wanted):
-            raise BadInput(f"{path}: {name!r} must be {words}, not {value!r}; correct or remove it.")
+            raise BadInput(f"{path}: {name!r:.100} must be {words}, not {value!r:.100}; correct or remove it.")
     return settings

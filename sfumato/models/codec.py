@@ -88,7 +88,7 @@ def _scaling_factor(config: Any) -> float:
     scale = getattr(config, "scaling_factor", None)
     if not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
         raise BadInput(
-            f"The autoencoder's scaling_factor must be a number above 0, not {scale!r}: set it in its config.json "
+            f"The autoencoder's scaling_factor must be a number above 0, not {scale!r:.100}: set it in its config.json "
             "(Stable Diffusion 1.x and 2.x have 0.18215, XL 0.13025)."
         )
     return float(scale)
@@ -100,5 +100,5 @@ def _per_channel(config: Any, name: str, default: float) -> Float[Tensor, "1 c 1
         return torch.full((1, 1, 1, 1), default)
     channels = int(config.latent_channels)
     if not isinstance(values, (list, tuple)) or len(values) != channels:
-        raise BadInput(f"The autoencoder's {name} must be {channels} numbers or null, not {values!r}.")
+        raise BadInput(f"The autoencoder's {name} must be {channels} numbers or null, not {values!r:.100}.")
     return torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)

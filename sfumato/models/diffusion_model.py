@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,9 +18,11 @@ from sfumato.models.codec import Codec
 from sfumato.models.condition import Condition
 from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import fingerprint, revision
+from sfumato.models.hooks import attach_hook
 from sfumato.models.placement import pick_device, pick_dtype
 from sfumato.models.taps import AnyTap, tapped
 from sfumato.models.text import TextTower, encode, read
+from sfumato.models.tokenizer import SharedTokenizer
 
 
 class DiffusionModel:
@@ -27,6 +30,8 @@ class DiffusionModel:
 
     Latents and predicted noise are float32 whatever the network's precision is: rounding them would cost more of
     the picture than computing in half precision does.
+
+    Several threads may use one model at once: what a call sees does not depend on the calls beside it.
 
     Attributes:
         unet: UNet2DConditionModel or UNet2DModel.
@@ -50,7 +55,7 @@ class DiffusionModel:
     ) -> None:
         self.unet = unet
         self.codec = codec
-        self.towers = tuple(towers)
+        self.towers = tuple(replace(tower, tokenizer=SharedTokenizer(tower.tokenizer)) for tower in towers)
         self.schedule = schedule
         self.name = name
         self.settings = dict(settings or {})
@@ -215,7 +220,7 @@ class DiffusionModel:
         def stop(module: nn.Module, inputs: Any, output: Tensor) -> None:
             raise _BottleneckReached(output)
 
-        handle = self.unet.mid_block.register_forward_hook(stop)
+        handle = attach_hook(self.unet.mid_block, stop)
         try:
             self._forward(x, t, cond)
         except _BottleneckReached as reached:

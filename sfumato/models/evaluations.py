@@ -1,8 +1,9 @@
 """How often a network was asked, the honest cost of a method."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass
@@ -17,27 +18,53 @@ class Count:
     calls: int = 0
     samples: int = 0
 
+    def add(self, samples: int) -> None:
+        """Note one forward pass of `samples` rows."""
+        self.calls += 1
+        self.samples += samples
 
-@dataclass
+
+class _Open(threading.local):
+    """The open scopes of each thread."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Count] = []
+
+
 class Evaluations:
-    """All evaluations since the model was loaded, and those of every open scope."""
+    """All evaluations since the model was loaded, and those of every open scope of the thread that opened it.
 
-    total: Count = field(default_factory=Count)
-    scopes: list[Count] = field(default_factory=list)
+    Attributes:
+        total: of all threads.
+    """
+
+    def __init__(self) -> None:
+        self.total = Count()
+        self._adding = threading.Lock()
+        self._open = _Open()
+
+    @property
+    def scopes(self) -> list[Count]:
+        """The open scopes of this thread."""
+        return self._open.scopes
 
     def add(self, samples: int) -> None:
         """Note one forward pass of `samples` rows."""
-        for count in (self.total, *self.scopes):
-            count.calls += 1
-            count.samples += samples
+        with self._adding:
+            self.total.add(samples)
+        for count in self.scopes:
+            count.add(samples)
 
     @contextmanager
     def scope(self) -> Iterator[Count]:
-        """Count from zero within a `with` block; the count stays readable afterwards. Scopes may be nested."""
-        count = Count()
-        self.scopes.append(count)
+        """Count from zero what this thread evaluates within a `with` block.
+
+        The count stays readable afterwards. Scopes may be nested.
+        """
+        count, scopes = Count(), self.scopes
+        scopes.append(count)
         try:
             yield count
         finally:
             # by identity: two counts with equal numbers are equal dataclasses
-            self.scopes[:] = [other for other in self.scopes if other is not count]
+            scopes[:] = [other for other in scopes if other is not count]

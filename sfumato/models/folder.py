@@ -1,29 +1,53 @@
 """Reading a diffusers pipeline folder part by part: safetensors only, nothing from the network."""
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from sfumato.errors import BadInput
-from sfumato.libraries import quiet
+from sfumato.files import printable
 from sfumato.models.assemble import AUTOENCODERS, SUPPORTED, UNETS, assemble
 from sfumato.models.bundled import read_settings
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.schedules import SCHEDULERS, read_scheduler
+from sfumato.networks.clip_tokenizer import read_tokenizer
+from sfumato.networks.configs import read_table
+from sfumato.networks.load import load_network, readable
 
-NETWORKS = {kind.__name__: kind for kind in (*UNETS, *AUTOENCODERS)}
-ENCODERS = {"CLIPTextModel": transformers.CLIPTextModel}
-ENCODERS["CLIPTextModelWithProjection"] = transformers.CLIPTextModelWithProjection
+ENCODERS = (transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection)
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+#: The classes that a part may have, by name: what a folder names is looked up here and nowhere else.
+NETWORKS: dict[str, dict[str, type[Any]]] = {
+    part: {kind.__name__: kind for kind in kinds}
+    for part, kinds in (
+        ("unet", UNETS),
+        ("vae", AUTOENCODERS),
+        ("vqvae", AUTOENCODERS),
+        ("text_encoder", ENCODERS),
+        ("text_encoder_2", ENCODERS),
+    )
+}
 # Parts that change nothing about the network's prediction.
 WITHOUT_EFFECT = ("safety_checker", "feature_extractor", "image_encoder")
-PARTS = ("unet", "vae", "vqvae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+PARTS = (*NETWORKS, "tokenizer", "tokenizer_2", "scheduler")
+# Characters of a name that a message shows: in a file it may be of any length.
+_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Index:
+    """What `model_index.json` says.
+
+    Attributes:
+        kinds: the class of every part that is there, by name.
+        empty_prompt_is_zero: SDXL's `force_zeros_for_empty_prompt`.
+    """
+
+    kinds: dict[str, str]
+    empty_prompt_is_zero: bool
 
 
 def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
@@ -33,14 +57,22 @@ def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.d
         BadInput: not such a folder, a part that is missing, broken, pickled or not supported.
     """
     index = read_index(folder)
-    parts = {part: _load(folder, part, str(index[part][1]), dtype) for part in PARTS if part in index}
-    zero = bool(index.get("force_zeros_for_empty_prompt", "text_encoder_2" in index))
-    model = assemble(parts, name=name, settings=read_settings(folder), empty_prompt_is_zero=zero)
-    return model.to(device)
+    parts = load_parts(folder, index, dtype)
+    settings = read_settings(folder)
+    return assemble(parts, name=name, settings=settings, empty_prompt_is_zero=index.empty_prompt_is_zero).to(device)
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """`model_index.json` without its empty entries.
+def load_parts(folder: Path, index: Index, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """The parts of a pipeline folder by name, as the pipelines of diffusers take them: so they need not see the folder.
+
+    Raises:
+        BadInput: as `load_folder`.
+    """
+    return {part: load_part(folder, part, kind, dtype) for part, kind in index.kinds.items()}
+
+
+def read_index(folder: Path) -> Index:
+    """`model_index.json`, without its empty entries and those without effect.
 
     Raises:
         BadInput: the folder is no pipeline, or one of another kind.
@@ -51,85 +83,51 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"{folder} has no model_index.json, so it is not a diffusers pipeline folder; give the folder that "
             "save_pretrained wrote, or a single .safetensors file."
         )
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        named = {part: value for part, value in index.items() if isinstance(value, list) and value[1] is not None}
-    except (ValueError, AttributeError, IndexError) as error:
-        raise BadInput(f"{path} cannot be read ({error}); get it again.") from None
-    unknown = [f"{part} ({value[1]})" for part, value in named.items() if part not in (*PARTS, *WITHOUT_EFFECT)]
-    if unknown or "unet" not in named or "scheduler" not in named:
+    table = read_table(path, folder)
+    entries = {part: each for part, each in table.items() if isinstance(each, list) and part[:1] != "_"}
+    entries |= {part: table[part] for part in PARTS if table.get(part) is not None}
+    if wrong := next((part for part, each in entries.items() if not isinstance(each, list) or len(each) != 2), None):
+        raise BadInput(
+            f"{printable(path)} cannot be read: {wrong[:_SHOWN]} must be a library and a class; get it again."
+        )
+    kinds = {part[:_SHOWN]: str(value[1])[:_SHOWN] for part, value in entries.items() if value[1] is not None}
+    unknown = [f"{part} ({kind})" for part, kind in kinds.items() if part not in (*PARTS, *WITHOUT_EFFECT)]
+    if unknown or "unet" not in kinds or "scheduler" not in kinds:
         reason = f"it has {unknown[0]}" if unknown else "it has no U-Net or no scheduler"
         raise BadInput(
-            f"{folder} is a {index.get('_class_name', 'pipeline')}, which cannot be used: {reason}; "
+            f"{folder} is a {str(table.get('_class_name', 'pipeline'))[:_SHOWN]}, which cannot be used: {reason}; "
             f"sfumato works with {SUPPORTED}."
         )
-    return named | {key: value for key, value in index.items() if not isinstance(value, list)}
+    kinds = {part: kinds[part] for part in PARTS if part in kinds}
+    for part, kind in kinds.items():
+        _check_kind(folder, part, kind)
+    return Index(kinds, bool(table.get("force_zeros_for_empty_prompt", "text_encoder_2" in kinds)))
 
 
-def _load(folder: Path, part: str, kind: str, dtype: torch.dtype) -> Any:
-    if not (folder / part).is_dir():
+def _check_kind(folder: Path, part: str, kind: str) -> None:
+    """Raises BadInput for a class that is not in our tables; nothing is loaded before that."""
+    if part == "scheduler":
+        if kind not in SCHEDULERS:
+            raise BadInput(f"diffusers has no scheduler {kind}; put a DDIMScheduler in {folder / part}.")
+    elif kind not in NETWORKS.get(part, TOKENIZERS):
+        raise BadInput(
+            f"The part {part} of {folder} is a {kind}, which cannot be used; sfumato works with {SUPPORTED}."
+        )
+
+
+def load_part(folder: Path, part: str, kind: str, dtype: torch.dtype) -> Any:
+    """One part of a pipeline folder, of the class of that name in `NETWORKS`, `TOKENIZERS` or `SCHEDULERS`.
+
+    Raises:
+        BadInput: as `load_folder`.
+    """
+    place = folder / part
+    if not place.is_dir():
         raise BadInput(f"{folder} lacks its part {part}; get the folder again.")
-    with readable(f"{folder / part} cannot be read"), quiet():
-        if part == "scheduler":
-            return _scheduler(folder, kind)
-        if kind in TOKENIZERS:
-            return transformers.CLIPTokenizer.from_pretrained(folder / part, local_files_only=True)
-        if kind in NETWORKS:
-            precision = dtype if part == "unet" else torch.float32
-            variant = _variant(folder / part, "diffusion_pytorch_model")
-            return _complete(NETWORKS[kind].from_pretrained, folder / part, dtype=precision, variant=variant)
-        if kind in ENCODERS:
-            variant = _variant(folder / part, "model")
-            return _complete(ENCODERS[kind].from_pretrained, folder / part, dtype=dtype, variant=variant)
-    raise BadInput(f"The part {part} of {folder} is a {kind}, which cannot be used; sfumato works with {SUPPORTED}.")
-
-
-def _scheduler(folder: Path, kind: str) -> Any:
-    scheduler: Any = getattr(diffusers, kind, None)
-    # Any other class of diffusers would open whatever weights lie there, pickles too.
-    known = isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)
-    if not known:
-        raise BadInput(f"diffusers has no scheduler {kind}; put a DDIMScheduler in {folder / 'scheduler'}.")
-    return scheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
-
-
-def _variant(folder: Path, stem: str) -> str | None:
-    """None where the plain weights are there, "fp16" where only those are.
-
-    Raises:
-        BadInput: no safetensors.
-    """
-    for variant, whole, shards in (
-        (None, f"{stem}.safetensors", f"{stem}.safetensors.index.json"),
-        ("fp16", f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"),
-    ):
-        if (folder / whole).is_file() or (folder / shards).is_file():
-            return variant
-    if [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")]:
-        raise BadInput(f"{folder} holds pickled weights, which can run code when opened; convert them to safetensors.")
-    raise BadInput(f"{folder} has no {stem}.safetensors; get the folder again.")
-
-
-def _complete(load: Callable[..., Any], folder: Path, **how: Any) -> Any:
-    """Load, and refuse weights with gaps, which would otherwise be filled with random numbers."""
-    network, found = load(folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **how)
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise BadInput(f"{folder} lacks {len(missing)} weights, among them {missing[0]}; get the folder again.")
-    return network
-
-
-@contextmanager
-def readable(problem: str) -> Iterator[None]:
-    """Turn what the libraries raise about a broken file into one sentence.
-
-    Raises:
-        BadInput: instead of what was raised, with its first line.
-    """
-    try:
-        yield
-    except BadInput:
-        raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{problem}: {first}") from error
+    if part == "scheduler":
+        with readable(f"{printable(place)} cannot be read"):
+            return read_scheduler(folder, kind)
+    if part not in NETWORKS:
+        return read_tokenizer(place, folder)
+    network = NETWORKS[part][kind]
+    return load_network(network, place, dtype=torch.float32 if network in AUTOENCODERS else dtype, root=folder)

@@ -1,6 +1,7 @@
 """From diffusers' scheduler configurations to the schedule of the one loop."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import diffusers
@@ -8,10 +9,40 @@ from diffusers import DDIMScheduler
 
 from sfumato.core.schedule import Schedule, Spacing
 from sfumato.errors import BadInput
+from sfumato.networks.configs import scheduler_settings
 
 LEARNED = ("learned", "learned_range")
 # The beta schedules of DDIMScheduler, which is asked for abar; DDPMScheduler knows others.
 KNOWN = ("linear", "scaled_linear", "squaredcos_cap_v2")
+#: The classes that a folder may name; the last line's have other schedules, and are refused with the reason.
+SCHEDULERS = frozenset(
+    f"{name}Scheduler"
+    for name in (
+        "DDIM", "DDIMInverse", "DDIMParallel", "DDPM", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep",
+        "DPMSolverMultistepInverse", "DPMSolverSDE", "DPMSolverSinglestep", "EulerAncestralDiscrete", "EulerDiscrete",
+        "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LCM", "LMSDiscrete", "PNDM", "RePaint", "SASolver",
+        "TCD", "UnCLIP", "UniPCMultistep",
+        "CMStochasticIterative", "CosineDPMSolverMultistep", "EDMDPMSolverMultistep", "EDMEuler",
+        "FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "IPNDM", "KarrasVe", "ScoreSdeVe", "ScoreSdeVp",
+    )
+)  # fmt: skip
+#: Timesteps that a network was trained on: a thousand nearly everywhere.
+MOST_TIMESTEPS = 100_000
+
+
+def read_scheduler(folder: Path, kind: str) -> Any:
+    """The scheduler of a pipeline folder, of the class of that name in `SCHEDULERS`.
+
+    Raises:
+        BadInput: a file that cannot be read, or says what no scheduler has.
+    """
+    path = folder / "scheduler" / "scheduler_config.json"
+    scheduler = getattr(diffusers, kind)
+    settings = scheduler_settings(scheduler, path, folder)
+    timesteps = settings.get("num_train_timesteps", 1000)
+    if not isinstance(timesteps, int) or not 1 <= timesteps <= MOST_TIMESTEPS:
+        raise BadInput(f"{path}: num_train_timesteps must be from 1 to {MOST_TIMESTEPS:,}, not {timesteps!r:.100}.")
+    return _opened(scheduler, settings)
 
 
 def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> Schedule:
@@ -45,7 +76,7 @@ def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> 
         )
     if config.get("timestep_spacing", "leading") not in get_args(Spacing):
         raise BadInput(
-            f"{name} has the timestep_spacing {config['timestep_spacing']!r}, which does not exist: set it to "
+            f"{name} has the timestep_spacing {config['timestep_spacing']!r:.100}, which does not exist: set it to "
             f"{', '.join(get_args(Spacing))} in scheduler_config.json."
         )
     ddim = DDIMScheduler.from_config({name: value for name, value in config.items() if name != "_class_name"})
@@ -66,10 +97,9 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     to, which are others.
     """
     name = config.get("_class_name", "The scheduler")
-    kind = getattr(diffusers, str(name), None)
     filled = dict(config)
-    if kind is not None:
-        scheduler = _opened(kind, config)
+    if name in SCHEDULERS:
+        scheduler = _opened(getattr(diffusers, name), config)
         filled = _with_known_betas(dict(scheduler.config), scheduler)
     filled.pop("_use_default_values", None)
     return filled | {"_class_name": name}
@@ -80,8 +110,8 @@ def _opened(kind: Any, config: Mapping[str, Any]) -> Any:
         return kind.from_config(dict(config))
     except NotImplementedError:
         raise BadInput(
-            f"{kind.__name__} has no beta_schedule {config.get('beta_schedule')!r}: set one of {', '.join(KNOWN)} in "
-            "scheduler_config.json."
+            f"{kind.__name__} has no beta_schedule {config.get('beta_schedule')!r:.100}: set one of "
+            f"{', '.join(KNOWN)} in scheduler_config.json."
         ) from None
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sfumato.errors import BadInput
 from sfumato.models.attention import AttentionTap, Layers, Waiting, attach
+from sfumato.models.hooks import attach_hook
 from sfumato.models.modules import Names, named
 
 
@@ -108,7 +109,8 @@ def tapped(network: nn.Module, taps: Sequence[AnyTap]) -> Iterator[None]:
     """Put taps into a network for the length of a `with` block.
 
     Several taps of one module work in the order of the list; taps of attention maps see what taps of queries and
-    keys left. The hooks are gone when the block ends, however it ends.
+    keys left. The hooks are gone when the block ends, however it ends. They act in the thread that entered the
+    block alone: others may evaluate the network meanwhile.
 
     Raises:
         BadInput: a tap names no module of the network or needs the source beside it, or (at the end of an evaluation
@@ -122,10 +124,10 @@ def tapped(network: nn.Module, taps: Sequence[AnyTap]) -> Iterator[None]:
         for tap in plain:
             for name, module in named(network, tap.module):
                 waiting[name] = f"The network has the tapped module {name}, but never runs it by itself."
-                hooks.callback(module.register_forward_hook(_hook(tap, name, waiting)).remove)
+                hooks.callback(attach_hook(module, _hook(tap, name, waiting)).remove)
         for handle in attach(network, [tap for tap in taps if of_maps(tap)], waiting):
             hooks.callback(handle.remove)
-        hooks.callback(network.register_forward_hook(_all_ran(waiting)).remove)
+        hooks.callback(attach_hook(network, _all_ran(waiting)).remove)
         yield
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.models.prompt import Prompt
+from sfumato.text_files import check_text
 from sfumato.vocabulary import vocabulary_problem
 
 
@@ -37,6 +38,7 @@ class TextTower:
             BadInput: a prompt has more tokens than the context; nothing is cut off silently.
         """
         for prompt in prompts:
+            check_text(prompt, "The prompt")
             length = len(self.tokenizer(prompt, verbose=False).input_ids)
             if length > self.context:
                 raise BadInput(
@@ -48,7 +50,8 @@ class TextTower:
         return batch.input_ids.to(device), batch.attention_mask.to(device)
 
     def read(self, prompt: str) -> Prompt:
-        """The prompt's tokens and words."""
+        """The prompt's tokens and words. Raises BadInput for a text with half a character."""
+        check_text(prompt, "The prompt")
         encoded = self.tokenizer(prompt, return_offsets_mapping=True, verbose=False)
         ids, special = encoded.input_ids, set(self.tokenizer.all_special_ids)
         places: dict[int, list[int]] = {}

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from sfumato.errors import BadInput
 from sfumato.files import printable, write_text
 from sfumato.models.text import TextTower
+from sfumato.text_files import read_text
 
 TEMPLATES = (
     "{}",
@@ -46,15 +46,11 @@ def read_bank(path: str | os.PathLike[str]) -> list[str]:
     """The sentences of a text file, one a line; empty lines are passed over.
 
     Raises:
-        BadInput: no such file, not UTF-8, or fewer than two sentences.
+        BadInput: no such file, not UTF-8, too long, or fewer than two sentences.
     """
-    name = printable(path)
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise BadInput(f"The bank {name} cannot be read: give a text file (UTF-8) with one sentence a line.") from error
+    lines = read_text(path, "give a bank, a text file (UTF-8) with one sentence a line").splitlines()
     sentences = [line.strip() for line in lines if line.strip()]
-    check_size(sentences, f"The bank {name}")
+    check_size(sentences, f"The bank {printable(path)}")
     return sentences
 
 

@@ -12,6 +12,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
+from sfumato.networks.clip_tokenizer import read_tokenizer
 from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import exported_folder
 from sfumato.train.frozen import load_frozen, text_fingerprint
@@ -69,7 +70,7 @@ def load_tokenizer(recipe: TextEncoderRecipe, folder: Path, texts: Callable[[], 
         texts: gives the captions; called only where one is learned.
     """
     if recipe.start:
-        return CLIPTokenizer.from_pretrained(exported_folder(recipe.start), local_files_only=True)
+        return read_tokenizer(exported_folder(recipe.start))
     started = newest_checkpoint(folder / "checkpoints") is not None
     return kept_tokenizer(
         folder / "tokenizer", started, lambda: train_tokenizer(texts(), recipe.vocabulary, recipe.context)

@@ -15,6 +15,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
 from sfumato.libraries import quiet
+from sfumato.networks.clip_tokenizer import read_tokenizer
 from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import draw_captions, draw_pixels, exported_folder, open_data
 from sfumato.train.frozen import load_frozen
@@ -200,7 +201,7 @@ class DualEncoderTask:
 
     def _learn_tokenizer(self) -> CLIPTokenizer:
         if self.shape.start:
-            return CLIPTokenizer.from_pretrained(exported_folder(self.shape.start), local_files_only=True)
+            return read_tokenizer(exported_folder(self.shape.start))
         return train_tokenizer(self.data.texts(), self.shape.vocabulary, self.shape.context)
 
     def _towers(self, seed: int) -> CLIPModel:

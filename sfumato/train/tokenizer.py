@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 
 from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
-from sfumato.models.folder import readable
+from sfumato.networks.clip_tokenizer import read_tokenizer
 from sfumato.train.processes import is_first
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -96,8 +96,13 @@ def kept_tokenizer(folder: Path, started: bool, learn: Callable[[], CLIPTokenize
         BadInput: the kept one cannot be read.
     """
     if started and folder.is_dir():
-        with readable(f"the run's tokenizer in {folder} cannot be read; put it back, or give this run its own folder"):
-            return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        try:
+            return read_tokenizer(folder)
+        except BadInput as error:
+            raise BadInput(
+                f"the run's tokenizer in {folder} cannot be read ({str(error).rstrip('.')}): put it back, or give this "
+                "run its own folder."
+            ) from error
     tokenizer = learn()
     if is_first():
         with replaced_folder(folder) as beside:

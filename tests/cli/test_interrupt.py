@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sfumato import cli
 from sfumato.cli import main, progress
 from sfumato.errors import NonFinite
 
@@ -106,3 +107,20 @@ def test_the_handlers_of_signals_are_given_back(sfumato):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     sfumato("recipe", "photo.png")
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_signal_after_the_end_has_begun_does_nothing(sfumato, monkeypatch):
+    from sfumato.cli import recipe
+
+    def fail(arguments):
+        raise NonFinite("step 3: z holds NaN.")
+
+    def explain(error):
+        signal.raise_signal(signal.SIGTERM)
+        return explained(error)
+
+    explained = cli._explain
+    monkeypatch.setattr(recipe, "run", fail)
+    monkeypatch.setattr(cli, "_explain", explain)
+    run = sfumato("recipe", "photo.png")
+    assert (run.code, run.err) == (1, "sfumato: step 3: z holds NaN.\n")

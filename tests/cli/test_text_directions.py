@@ -112,7 +112,7 @@ MISTAKES = {
     "text --target-word dog -o d.safetensors --model nosuch": "one of --source-word and --source-bank",
     f"text {WORDS} --target-bank two.txt -o d.safetensors --model nosuch": "one of --target-word and --target-bank",
     "text --source-bank one.txt --target-word dog -o d.safetensors --model nosuch": "one.txt needs at least 2",
-    "text --source-bank none.txt --target-word dog -o d.safetensors --model nosuch": "none.txt cannot be read",
+    "text --source-bank none.txt --target-word dog -o d.safetensors --model nosuch": "none.txt does not exist",
     "text --source-bank long.txt --target-word dog -o d.safetensors --model tiny": "at most 75: shorten",
     "text --source-word cat --target-word <|endoftext|> -o d.safetensors --model tiny": "without words for this model",
     f"text {WORDS} -o d.safetensors --model pixels": "no text input",

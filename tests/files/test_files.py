@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from sfumato.errors import BadInput
-from sfumato.files import remove_partial, write_bytes, write_tensors, write_text
+from sfumato.files import write_bytes, write_tensors, write_text
+from sfumato.partial_files import remove_partial
 from tests.files.disk import largest_file
 from tests.files.permissions import mode, umask
 

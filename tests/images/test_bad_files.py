@@ -233,9 +233,11 @@ def test_an_unreadable_file(tmp_path, monkeypatch):
     path.write_bytes(WHOLE["PNG"])
     path.chmod(0)
     if os.access(path, os.R_OK):  # root reads everything
-        monkeypatch.setattr(
-            "pathlib.Path.open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
-        )
+
+        def fail(*_):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("sfumato.regular_files.os.open", fail)
     refused(path, "secret.png", "permission")
 
 

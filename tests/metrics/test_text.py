@@ -148,7 +148,7 @@ def test_folders_that_are_no_clip_are_refused_with_their_name(tmp_path, folder):
     with pytest.raises(BadInput, match="preprocessor_config"):
         DualEncoder.load(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text("[]")
-    with pytest.raises(BadInput, match="not a CLIP model"):
+    with pytest.raises(BadInput, match="one JSON object"):
         DualEncoder.load(tmp_path)
 
 

@@ -42,7 +42,7 @@ def test_a_single_file_needs_a_config_that_fits(tiny_sd_folder, tiny_folder, tmp
     with pytest.raises(BadInput, match=r"model_index\.json"):
         load_model(path, config=tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(BadInput, match="does not fit"):
+    with pytest.raises(BadInput, match="no whole safetensors file"):
         load_model(path, config=tiny_sd_folder)
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_folder_says_which_part(copy):
     with pytest.raises(BadInput, match="lacks its part tokenizer"):
         load_model(folder, "cpu")
     (folder / "model_index.json").write_text("{")
-    with pytest.raises(BadInput, match=r"model_index\.json cannot be read"):
+    with pytest.raises(BadInput, match=r"model_index\.json is not .*JSON"):
         load_model(folder, "cpu")
 
 

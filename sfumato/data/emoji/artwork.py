@@ -1,13 +1,12 @@
 """From the packages of a style to drawings with code points."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from sfumato.data.emoji.iconify import IconSet
+from sfumato.data.emoji.iconify import IconSet, read_package_json
 from sfumato.data.emoji.names import (
     NameResolver,
     cldr_slugs,
@@ -20,6 +19,9 @@ from sfumato.data.emoji.names import (
 )
 from sfumato.data.emoji.sources import NAME_TABLES, WHEELS, Style
 from sfumato.errors import BadInput
+from sfumato.text_files import read_text
+
+_AGAIN = "delete the package and fetch it again"
 
 Resolver = Callable[[Sequence[str]], str | None]
 
@@ -50,7 +52,7 @@ def load_resolver(npm: Path) -> NameResolver:
     sets = [IconSet.open(npm / package).names for package in NAME_TABLES]
     known = [{name: key for name, key in names.items() if key in table} for names in sets]
     shortcodes = sorted((npm / "emojibase-data/en/shortcodes").glob("*.json"))
-    codes = [shortcode_slugs(json.loads(path.read_text(encoding="utf-8")), table) for path in shortcodes]
+    codes = [shortcode_slugs(read_package_json(path), table) for path in shortcodes]
     return NameResolver([cldr_slugs(table), *known, *codes, unicode_slugs(table)])
 
 
@@ -81,13 +83,13 @@ def read_svg_folder(folder: Path, report: Mapping) -> Iterator[Artwork]:
     """Drawings of a folder whose SVG files are named by code points."""
     files = sorted(folder.glob("*.svg"))
     if not files:
-        raise BadInput(f"No SVG files were found in {folder}; delete the package and fetch it again.")
+        raise BadInput(f"No SVG files were found in {folder}; {_AGAIN}.")
     seen = set()
     for file in files:
         key = codepoint_key(file.stem)
         if key in emoji_table() and key not in seen:
             seen.add(key)
-            yield Artwork(key, 0, file.name, file.read_text(encoding="utf-8"))
+            yield Artwork(key, 0, file.name, read_text(file, _AGAIN))
         else:
             report.unmapped.append(file.stem)
 

@@ -23,6 +23,8 @@ LICENCES = {
 
 #: Licences of the names and keywords, which every corpus uses.
 _NAMES = ("Unicode-3.0", "emojibase-data")
+_LICENCES = (*LICENCES, *_NAMES)
+_PAGE, _FOLDER = "ATTRIBUTION.md", "licences"
 
 
 def attribution(styles: Sequence[Style], size: int) -> str:
@@ -60,16 +62,20 @@ def _paragraph(credit: Credit, styles: Sequence[str]) -> list[str]:
 
 def write_attribution(out: Path, styles: Sequence[Style], size: int) -> None:
     """Write ATTRIBUTION.md and exactly the licence texts that it names."""
-    write_text(out / "ATTRIBUTION.md", attribution(styles, size))
-    folder = out / "licences"
-    folder.mkdir(exist_ok=True)
+    write_text(out / _PAGE, attribution(styles, size))
+    (out / _FOLDER).mkdir(exist_ok=True)
     wanted = {style.licence for style in styles}.union(_NAMES)
-    for licence in (*LICENCES, *_NAMES):
-        path = folder / f"{licence}.txt"
+    for licence in _LICENCES:
+        path = out / _FOLDER / f"{licence}.txt"
         if licence in wanted:
             write_text(path, licence_text(licence))
         else:
             path.unlink(missing_ok=True)
+
+
+def attributed() -> list[str]:
+    """Every file that `write_attribution` writes or removes, relative to the corpus."""
+    return [_PAGE, *(f"{_FOLDER}/{licence}.txt" for licence in _LICENCES)]
 
 
 def licence_text(licence: str) -> str:

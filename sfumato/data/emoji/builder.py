@@ -1,34 +1,32 @@
 """Builds the corpus: packages -> pictures, table, attribution; `build.json` comes last and marks it whole."""
 
 import json
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import sfumato
+from sfumato.data.corpus import MARKER, TABLE, read_table
 from sfumato.data.emoji.artwork import Artwork, Mapping, load_resolver, read_npm, read_wheel
 from sfumato.data.emoji.attributes import is_toned
-from sfumato.data.emoji.attribution import write_attribution
+from sfumato.data.emoji.attribution import attributed, write_attribution
 from sfumato.data.emoji.fetch import fetch
 from sfumato.data.emoji.names import NameResolver, emoji_table
-from sfumato.data.emoji.render import Failed, Job, Measured, make_picture, renderer
+from sfumato.data.emoji.pool import shared
+from sfumato.data.emoji.render import Failed, Job, Measured, is_rendered, make_picture, renderer
 from sfumato.data.emoji.sources import NPM, SLUG_ONLY, WHEELS, Style, choose_styles, packages_for
 from sfumato.data.emoji.table import Entry, make_table, table_bytes
 from sfumato.errors import BadInput
-from sfumato.files import remove_partial, write_bytes, write_text
+from sfumato.files import write_bytes, write_text
+from sfumato.partial_files import remove_partial
+from sfumato.paths import check_inside, inside
 
-MARKER, TABLE = "build.json", "table.parquet"
 _SIZES = range(16, 1025)
-#: Small enough to share the work evenly, large enough to hide the cost of passing it on.
-_CHUNK = 16
 
 
 @dataclass
@@ -155,13 +153,29 @@ def _wanted(artwork: Artwork, style: Style, flags: bool) -> bool:
 
 
 def _open_folder(out: Path, files: set[str]) -> None:
-    """Take the marker away until the build is whole again, and pictures that it will no longer list."""
+    """Take the marker away until the build is whole again, and pictures that it will no longer list.
+
+    The table may come from anywhere: what it names is removed only where it lies in the folder, and is a picture that a
+    build wrote. A table that cannot be read names nothing; it is replaced.
+
+    Raises:
+        BadInput: a link leads what the build would write out of the folder.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    check_inside(out, TABLE, MARKER, *attributed(), *files)
     (out / MARKER).unlink(missing_ok=True)
     remove_partial(out)
-    if (out / TABLE).exists():
-        for file in set(pq.read_table(out / TABLE, columns=["file"])["file"].to_pylist()) - files:
-            (out / file).unlink(missing_ok=True)
+    for file in _listed(out) - files:
+        if inside(out, file) and is_rendered(out / file):
+            (out / file).unlink()
+
+
+def _listed(out: Path) -> set[str]:
+    """The pictures that the table of an earlier build names."""
+    try:
+        return set(read_table(out, ["file"])["file"].to_pylist())
+    except BadInput:
+        return set()
 
 
 def _render(
@@ -171,14 +185,12 @@ def _render(
     jobs = [Job(out / entry.file, entry.artwork.svg, size) for entry in entries]
     task = progress.add_task("pictures", total=len(jobs))
     results: list[Measured | Failed] = []
-    if workers == 1:
-        for job in jobs:
-            results.append(make_picture(job))
-            progress.advance(task)
-        return results
-    # "spawn": a forked child would inherit the locks of the progress bar's thread
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        for result in pool.map(make_picture, jobs, chunksize=_CHUNK):
-            results.append(result)
-            progress.advance(task)
+    try:
+        with nullcontext(map(make_picture, jobs)) if workers == 1 else shared(make_picture, jobs, workers) as made:
+            for result in made:
+                results.append(result)
+                progress.advance(task)
+    except BaseException:
+        remove_partial(out)  # of workers that were ended
+        raise
     return results

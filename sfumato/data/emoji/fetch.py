@@ -1,16 +1,19 @@
 """Fetches pinned npm packages with npm itself, and unpacks them."""
 
-import json
 import shutil
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sfumato.data.emoji.sources import NPM, Package
 from sfumato.errors import BadInput
+from sfumato.text_files import read_json
 
 _TIMEOUT_S = 600
+#: Of what a package may hold; the largest has 0.1 GB.
+_MOST_BYTES = 2 << 30
 
 
 def fetch(keys: Sequence[str], cache: Path, progress: Callable[[str], None]) -> Path:
@@ -34,9 +37,10 @@ def fetch(keys: Sequence[str], cache: Path, progress: Callable[[str], None]) -> 
 def unpacked_version(folder: Path) -> str | None:
     """The version in a folder's package.json, or None if there is no readable one."""
     try:
-        return json.loads((folder / "package.json").read_text(encoding="utf-8"))["version"]
-    except (OSError, ValueError, KeyError):
+        found = read_json(folder / "package.json", "fetch the package again")
+    except BadInput:
         return None
+    return found.get("version") if isinstance(found, dict) else None
 
 
 def _pack(package: Package, folder: Path) -> Path:
@@ -60,11 +64,15 @@ def unpack(tarball: Path, folder: Path) -> None:
     partial.mkdir(parents=True)
     try:
         with tarfile.open(tarball) as archive:
+            left = _MOST_BYTES
             for member in archive:
+                left -= member.size
+                if left < 0:
+                    raise tarfile.TarError(f"more than {_MOST_BYTES:,} bytes")
                 member.name = member.name.partition("/")[2]  # every path starts with "package/"
                 if member.name and member.isfile():
                     archive.extract(member, partial, filter="data")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise BadInput(f"{tarball} is no usable package ({error}); delete it and fetch it again.") from error
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

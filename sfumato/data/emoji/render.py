@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from sfumato.data.pixels import FORMATS, open_drawing
+from sfumato.errors import BadInput
 from sfumato.files import write_bytes
 
 _DIGEST_KEY = "Source-Digest"
@@ -56,7 +58,7 @@ def render_svg(svg: str, size: int) -> np.ndarray:
     import resvg_py
 
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
-    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    image = Image.open(io.BytesIO(png), formats=FORMATS).convert("RGBA")
     if image.size != (size, size):
         image = _letterbox(image, size)
     pixels = np.array(image)
@@ -106,11 +108,19 @@ def make_picture(job: Job) -> Measured | Failed:
 
 def _read_if_current(path: Path, stamp: str) -> np.ndarray | None:
     try:
-        with Image.open(path) as image:
-            current = image.format == "PNG" and image.info.get(_DIGEST_KEY) == stamp
-            return np.array(image) if current else None
-    except (OSError, ValueError, SyntaxError):
+        with open_drawing(path) as image:
+            return np.array(image) if image.info.get(_DIGEST_KEY) == stamp else None
+    except Exception:  # whatever a decoder throws: the picture is made again
         return None
+
+
+def is_rendered(path: Path) -> bool:
+    """Whether a file is a picture that `make_picture` wrote, of whatever drawing."""
+    try:
+        with open_drawing(path) as image:
+            return _DIGEST_KEY in image.info
+    except BadInput:
+        return False
 
 
 def _write_png(path: Path, pixels: np.ndarray, stamp: str) -> None:

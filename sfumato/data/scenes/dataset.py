@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sfumato.data.corpus import TABLE
 from sfumato.data.dataset import CaptionedImages
+from sfumato.data.pixels import open_drawing
 from sfumato.data.scenes.captions import caption, varied
 from sfumato.data.scenes.grounds import GROUNDS, lost_share
 from sfumato.data.scenes.layout import Box, arrange, check_count
@@ -152,7 +152,7 @@ class Scenes:
 
 
 def _cutout(path: Path, bbox: Sequence[int]) -> NDArray[np.uint8]:
-    with Image.open(path, formats=["PNG"]) as image:
+    with open_drawing(path) as image:
         return np.asarray(image.convert("RGBA").crop(tuple(bbox)))
 
 

@@ -1,0 +1,114 @@
+"""How pixels become the input of a network: preprocessor_config.json, as transformers writes it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato.errors import BadInput
+from sfumato.files import printable
+from sfumato.networks.configs import read_table
+from sfumato.networks.places import has
+
+FILE = "preprocessor_config.json"
+#: Side in pixels of the largest input: published networks look at 1024 at most.
+MOST_SIDE = 4096
+
+Channels: TypeAlias = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """How pixels in [0, 1] become the image tower's input, as `preprocessor_config.json` says.
+
+    size: (height, width) after resizing, or one number for the shortest side; crop: (height, width) that is
+    then cut from the centre, None if nothing is; mean, std: of each channel.
+    """
+
+    size: tuple[int, int] | int
+    crop: tuple[int, int] | None
+    mean: Channels
+    std: Channels
+
+    def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h2 w2"]:
+        """Antialiased bicubic resize, clipped to [0, 1], centre crop, then (x - mean) / std, in float32."""
+        x = pixels.float()
+        target = self._target(x.shape[-2], x.shape[-1])
+        if target != tuple(x.shape[-2:]):
+            x = F.interpolate(x, target, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        if self.crop is not None:
+            top, left = ((side - cut) // 2 for side, cut in zip(x.shape[-2:], self.crop, strict=True))
+            x = x[..., top : top + self.crop[0], left : left + self.crop[1]]
+        mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (x - mean) / std
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        if isinstance(self.size, tuple):
+            return self.size
+        shortest = min(height, width)
+        return self.size * height // shortest, self.size * width // shortest
+
+
+def read_preprocessor(folder: Path) -> Preprocessor:
+    """The preprocessor of a network's folder.
+
+    Raises:
+        BadInput: there is none, or sizes and statistics that no network has.
+    """
+    table = _table(folder)
+    size, crop = table.get("size"), table.get("crop_size")
+    # Old files write one number: for the size the shortest side, for the crop a square.
+    if isinstance(size, dict) and "shortest_edge" not in size:
+        resized: tuple[int, int] | int = _sides(folder, "size", size)
+    else:
+        resized = _side(folder, "size", size["shortest_edge"] if isinstance(size, dict) else size)
+    cut = None
+    if table.get("do_center_crop", True) and crop:
+        cut = _sides(folder, "crop_size", crop if isinstance(crop, dict) else {"height": crop, "width": crop})
+    return Preprocessor(resized, cut, *_statistics(folder, table))
+
+
+def read_statistics(folder: Path) -> tuple[Channels, Channels]:
+    """Mean and deviation of every channel. Raises BadInput as `read_preprocessor`."""
+    return _statistics(folder, _table(folder))
+
+
+def _table(folder: Path) -> dict[str, Any]:
+    if not has(folder / FILE):
+        raise BadInput(
+            f"{printable(folder)} has no {FILE} with image_mean and image_std: it must be the folder of a network for "
+            "pictures in transformers' layout."
+        )
+    return read_table(folder / FILE, folder)
+
+
+def _statistics(folder: Path, table: dict[str, Any]) -> tuple[Channels, Channels]:
+    mean, std = (_channels(folder, name, table.get(name)) for name in ("image_mean", "image_std"))
+    if min(std) <= 0:
+        raise _wrong(folder, "image_std", "three numbers above 0")
+    return mean, std
+
+
+def _channels(folder: Path, name: str, values: Any) -> Channels:
+    numbers = values if isinstance(values, list) and len(values) == 3 else []
+    if not numbers or not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
+        raise _wrong(folder, name, "three numbers")
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def _sides(folder: Path, name: str, sides: dict[str, Any]) -> tuple[int, int]:
+    return _side(folder, name, sides.get("height")), _side(folder, name, sides.get("width"))
+
+
+def _side(folder: Path, name: str, side: Any) -> int:
+    if isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= MOST_SIDE:
+        return side
+    raise _wrong(folder, name, f"sides of 1 to {MOST_SIDE} pixels")
+
+
+def _wrong(folder: Path, name: str, wanted: str) -> BadInput:
+    return BadInput(f"{printable(folder / FILE)}: {name} must be {wanted}; get the folder again.")

@@ -1,0 +1,37 @@
+"""A look at the header of a safetensors file before the library parses it, which takes minutes for hostile ones."""
+
+from sfumato.errors import BadInput
+from sfumato.files import Named, printable
+from sfumato.regular_files import open_regular, reason
+
+MAX_TENSORS = 20_000
+MAX_HEADER_BYTES = 16 << 20
+_LENGTH_BYTES = 8
+
+
+def check_header(path: Named, give: str, tensors: int = MAX_TENSORS) -> None:
+    """Refuse a header that is over-long, or has more tensors than any file that is meant.
+
+    Args:
+        path: the file.
+        give: what to give instead, as the end of a sentence.
+        tensors: most tensors. Every opening brace counts as one, as none can do without.
+
+    Raises:
+        BadInput: no regular file, or such a header. What else may be wrong with it the library says itself.
+    """
+    name = printable(path)
+    with open_regular(path, give) as file:
+        try:
+            start = file.read(_LENGTH_BYTES)
+            length = int.from_bytes(start, "little") if len(start) == _LENGTH_BYTES else 0
+            header = file.read(length) if length <= MAX_HEADER_BYTES else b""
+        except OSError as error:
+            raise BadInput(f"{name} cannot be read ({reason(error)}): {give}.") from error
+    if length > MAX_HEADER_BYTES:
+        raise BadInput(
+            f"{name} is damaged or not a safetensors file (it claims a header of {length:,} bytes, and "
+            f"{MAX_HEADER_BYTES:,} is the limit): {give}."
+        )
+    if header.count(b"{") > tensors:
+        raise BadInput(f"{name} has a header of more than {tensors:,} tensors: {give}.")

@@ -1,0 +1,40 @@
+"""Sound model folders to spoil, and watch over what is done with them."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from sfumato.metrics.convnets import squeezenet
+from tests.attacks.guard import Guard
+from tests.metrics import towers
+from tests.metrics.test_text import save_clip
+from tests.models.original_layout import write_checkpoint
+
+
+@pytest.fixture(scope="session")
+def bases(tiny_folder, tmp_path_factory) -> dict[str, Path]:
+    """A sound folder of every kind."""
+    root = tmp_path_factory.mktemp("bases")
+    save_clip(root / "clip")
+    for kind in ("dinov2", "vit"):
+        (root / kind).mkdir()
+        towers.save(kind, root / kind)
+    (root / "single").mkdir()
+    write_checkpoint(tiny_folder("sd"), root / "single" / "model.safetensors")
+    (root / "squeezenet").mkdir()
+    save_file(squeezenet().state_dict(), root / "squeezenet" / "model.safetensors")
+    return {each.name: each for each in root.iterdir()} | {each: tiny_folder(each) for each in ("sd", "ddpm")}
+
+
+@pytest.fixture
+def copy(bases, tmp_path) -> Callable[[str], Path]:
+    """A copy of one of them, to be spoiled."""
+    return lambda base: shutil.copytree(bases[base], tmp_path / "model" / base)
+
+
+@pytest.fixture
+def guard(tmp_path, monkeypatch) -> Guard:
+    return Guard(tmp_path, monkeypatch)

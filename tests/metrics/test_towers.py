@@ -1,0 +1,62 @@
+"""Every kind of vision transformer that may be looked through opens, and gives maps and keys."""
+
+import json
+from dataclasses import fields
+
+import pytest
+import torch
+from transformers import SiglipConfig, SiglipModel
+
+from sfumato.errors import BadInput
+from sfumato.metrics import VisionTower
+from sfumato.metrics.vision import TOWERS
+from tests import tiny
+from tests.metrics.towers import MEAN, STD
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "mlp_ratio": 2}
+SMALL |= {"image_size": 16, "patch_size": 4}
+#: The image tower of a model of two, which is stored as a whole.
+PAIRS = ("clip", "siglip")
+
+
+def save(network, folder):
+    network.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": STD}))
+
+
+def check(folder, like):
+    tower = VisionTower(folder)
+    x = torch.rand(1, 3, 20, 24) * 2 - 1
+    assert [tuple(each.shape) for each in tower(x)] == [(1, 16, 4, 4)] * 2
+    assert tower.keys(x).shape[-1] == 16
+    ours, theirs = tower.tower.state_dict(), like.state_dict()
+    assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+@pytest.mark.parametrize("name", [name for name in TOWERS if name not in PAIRS])
+def test_it_opens_with_the_weights_of_its_folder(name, tmp_path):
+    kind = TOWERS[name]
+    known = {each.name for each in fields(kind.config_class)}
+    with tiny.seeded(0):
+        network = kind(kind.config_class(**{key: value for key, value in SMALL.items() if key in known}))
+    assert network.config.model_type == name
+    save(network, tmp_path)
+    check(tmp_path, network)
+
+
+def test_of_siglip_the_image_tower_opens(tmp_path):
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {key: value for key, value in SMALL.items() if key != "mlp_ratio"}
+    with tiny.seeded(0):
+        network = SiglipModel(SiglipConfig(text_config=text | {"vocab_size": 20}, vision_config=vision))
+    save(network, tmp_path)
+    check(tmp_path, network.vision_model)
+
+
+def test_a_tower_without_layers_is_refused(tmp_path):
+    kind = TOWERS["dinov2"]
+    known = {each.name for each in fields(kind.config_class)}
+    small = {key: value for key, value in SMALL.items() if key in known}
+    save(kind(kind.config_class(**small | {"num_hidden_layers": 0})), tmp_path)
+    with pytest.raises(BadInput, match="no layer that makes keys"):
+        VisionTower(tmp_path)
