@@ -21,6 +21,9 @@ from sfumato.data.splits import split_of
 from sfumato.errors import BadInput
 from tests.bench import small
 
+TEXT = pa.string()
+SCHEMA = pa.schema({"file": TEXT, "style": TEXT, "name": TEXT, "bbox": pa.list_(pa.int32())})
+
 CORPUS = Path("data/emoji")
 needs_corpus = pytest.mark.skipif(not (CORPUS / "table.parquet").is_file(), reason="the corpus has not been built")
 
@@ -146,7 +149,7 @@ def corpus(tmp_path, monkeypatch):
         {"file": file, "style": file.split("/")[1], "name": Path(file).stem, "bbox": list(box)}
         for file, box in drawings.items()
     ]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "table.parquet")
     files = list(drawings)
     fixed = [Pair("hair", "test", files[0], files[1]), Pair("style", "cells", files[0], files[2])]
     monkeypatch.setattr(pairs, "read_list", lambda: fixed)
@@ -194,7 +197,8 @@ def test_another_picture_box_or_name_in_the_corpus_is_another_stamp(corpus):
 
     def changed(**columns):
         rows = pq.read_table(corpus / "table.parquet").to_pylist()
-        pq.write_table(pa.Table.from_pylist([*rows[:2], rows[2] | columns]), corpus / "table.parquet")
+        table = pa.Table.from_pylist([*rows[:2], rows[2] | columns], schema=SCHEMA)
+        pq.write_table(table, corpus / "table.parquet")
 
     found = [stamps()]
     Image.new("RGBA", (128, 128), "green").save(corpus / "images/twemoji/plain.png")

@@ -1,6 +1,8 @@
 """The other commands: generate, demo, models, methods, doctor, data."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -45,9 +47,7 @@ def test_generate_without_text_input(sfumato, tiny_ddpm_folder):
 def quick_model(tiny_sd_folder, tmp_path_factory):
     """A model whose own defaults are a few steps."""
     copy = tmp_path_factory.mktemp("model") / "quick"
-    copy.mkdir()
-    for part in tiny_sd_folder.iterdir():
-        (copy / part.name).symlink_to(part)
+    shutil.copytree(tiny_sd_folder, copy, copy_function=os.link)
     settings = {"edit": {"steps": 4, "skip": 1}, "generate": {"steps": 2}, "summary": "quick"}
     (copy / "sfumato.json").write_text(json.dumps(settings))
     return copy

@@ -1,6 +1,9 @@
 """A model folder's `sfumato.json`: whatever somebody wrote into it is used, or refused by file and key."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +16,7 @@ from tests.tiny import tiny_picture
 @pytest.fixture
 def folder(tiny_sd_folder, tmp_path):
     """A model folder whose settings can be written."""
-    copy = tmp_path / "mine"
-    copy.mkdir()
-    for part in tiny_sd_folder.iterdir():
-        (copy / part.name).symlink_to(part)
-    return copy
+    return Path(shutil.copytree(tiny_sd_folder, tmp_path / "mine", copy_function=os.link))
 
 
 def settle(folder, content):
@@ -37,7 +36,7 @@ WRONG = [
     ({"edit": {"steps": 0}}, "edit: steps must be between 1 and 1000, not 0"),
     ({"edit": {"steps": 2.5}}, "edit: steps must be a whole number"),
     ({"edit": {"skip": [1]}}, "edit: skip must be a whole number"),
-    ({"edit": {"strength": 10**400}}, "edit: strength must be between 0 and 100"),
+    ({"edit": {"strength": 10**400}}, "more than 100 digits"),
     ('{"edit": {"strength": NaN}}', "edit: strength must be between 0 and 100"),
     ({"edit": {"exact": 1}}, "edit: exact must be True or False"),
     ({"edit": {"eta": 0}}, "edit: eta must be above 0"),

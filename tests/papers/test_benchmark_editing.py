@@ -130,7 +130,7 @@ def test_same_edit_as_ours_without_control(scene, x0, name, monkeypatch):
     loop = EDITS[name].loop
     recorded = loop.invert(scene, x0)
     theirs = loop.edit(scene, recorded)
-    assert (theirs - replayed(scene, recorded, scene.target, scene.strength, x0)).abs().max() < 1e-5
+    assert (theirs - replayed(scene, recorded, scene.target, scene.strength, x0)).abs().max() < 3e-5
     assert (theirs - x0).abs().max() > 0.1
 
 

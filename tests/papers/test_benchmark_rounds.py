@@ -6,7 +6,6 @@ import pytest
 
 from benchmarks.report import table
 from benchmarks.rounds import Outcome, rounds, warm_up
-from sfumato.errors import BadInput
 
 
 def contender(log, name, interrupt_after=99):
@@ -39,7 +38,7 @@ def test_ctrl_c_before_there_is_anything():
 
 def test_who_cannot_says_why_and_is_left_out():
     def refuse():
-        raise BadInput("Sizes must be multiples of 32.\nMore.")
+        raise RuntimeError("Sizes must be multiples of 32.\nMore.")
 
     outcomes = {"a": Outcome(), "b": Outcome()}
     ready = warm_up({"a": refuse, "b": lambda: "b"}, outcomes, lambda made, outcome: None)
