@@ -128,11 +128,12 @@ def rounds(ready: Mapping[str, Edits], outcomes: Mapping[str, Outcome], repeats:
 def _once(contender: Edits, device: str) -> tuple[float, float, float]:
     """Seconds of the inversion, of the edit, and of the CPU."""
     busy = time.process_time()
-    invert, edit = _seconds(contender.invert, device), _seconds(contender.edit, device)
+    invert, edit = seconds_of(contender.invert, device), seconds_of(contender.edit, device)
     return invert, edit, time.process_time() - busy
 
 
-def _seconds(work: Callable[[], object], device: str) -> float:
+def seconds_of(work: Callable[[], object], device: str) -> float:
+    """Wall-clock seconds of some work."""
     began = time.perf_counter()
     work()
     if device.startswith("cuda"):

@@ -12,8 +12,7 @@ are of the median step. `--quick` shows that it runs, on a tiny network.
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.report import add_measuring, environment, measured, publish, table
+from benchmarks.rounds import seconds_of
 from sfumato.train.conditioning import build_text_encoder
 from sfumato.train.diffusion import Denoising, DiffusionLoss, DiffusionNetwork, build_unet, noise_scheduler
 from sfumato.train.loop import Run
@@ -98,15 +98,6 @@ def plain_loop(task: Synthetic, recipe: Recipe, device: str) -> Iterator[None]:
         optimizer.zero_grad()
         average.step(trained.parameters())
         yield
-
-
-def seconds_of(step: Callable[[], object], device: str) -> float:
-    """Wall-clock seconds of one step."""
-    began = time.perf_counter()
-    step()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
 
 
 def as_table(seconds: dict[str, list[float]], batch: int, precision: str) -> str:
