@@ -86,9 +86,10 @@ def read_index(folder: Path) -> Index:
     table = read_table(path, folder)
     entries = {part: each for part, each in table.items() if isinstance(each, list) and part[:1] != "_"}
     entries |= {part: table[part] for part in PARTS if table.get(part) is not None}
-    if wrong := next((part for part, each in entries.items() if not isinstance(each, list) or len(each) != 2), None):
+    wrong = [part for part, each in entries.items() if not isinstance(each, list) or len(each) != 2]
+    if wrong:
         raise BadInput(
-            f"{printable(path)} cannot be read: {wrong[:_SHOWN]} must be a library and a class; get it again."
+            f"{printable(path)} cannot be read: {wrong[0][:_SHOWN]!r} must be a library and a class; get it again."
         )
     kinds = {part[:_SHOWN]: str(value[1])[:_SHOWN] for part, value in entries.items() if value[1] is not None}
     unknown = [f"{part} ({kind})" for part, kind in kinds.items() if part not in (*PARTS, *WITHOUT_EFFECT)]

@@ -95,8 +95,8 @@ def _looked_at(paths: list[Path], root: Path) -> Weights:
     places: dict[str, int] = {}
     for number, path in enumerate(paths):
         found = read_shapes(path, root)
-        if twice := next((name for name in found if name in shapes), None):
-            raise BadInput(f"{printable(path)} holds the weight {twice!r:.100} of another file once more: {GIVE}.")
+        if twice := [name for name in found if name in shapes]:
+            raise BadInput(f"{printable(path)} holds the weight {twice[0]!r:.100} of another file once more: {GIVE}.")
         shapes |= found
         places |= dict.fromkeys(found, number)
     return Weights(tuple(model_file(path, root) for path in paths), shapes, places)
@@ -110,9 +110,9 @@ def _shards(index: Path, root: Path) -> list[str]:
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise BadInput(f'{printable(index)} must have a "weight_map" of the names of files: {GIVE}.')
     files = sorted(set(names.values()))
-    if wrong := next((name for name in files if not _SHARD.fullmatch(name)), None):
+    if wrong := [name for name in files if not _SHARD.fullmatch(name)]:
         raise BadInput(
-            f"{printable(index)} names {wrong!r:.100}, and weights must be .safetensors files beside it: "
+            f"{printable(index)} names {wrong[0]!r:.100}, and weights must be .safetensors files beside it: "
             "convert them to safetensors."
         )
     if len(files) > MAX_FILES:
