@@ -38,7 +38,7 @@ def open_regular(path: Named, give: str) -> Iterator[BufferedReader]:
     except (OSError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{name} cannot be open_regular ({reason(error)}): check the path.") from error
+        raise BadInput(f"{name} cannot be opened ({reason(error)}): check the path.") from error
     with file:
         _check_kind(os.fstat(file.fileno()).st_mode, name, give)
         if _is_generated(file.fileno()):
