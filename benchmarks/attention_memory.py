@@ -16,6 +16,7 @@ from multiprocessing import get_context
 import torch
 
 from benchmarks.memory import Peak, peak_memory
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.inversion import Inversion
 from sfumato.methods.edit_friendly import EditFriendlyParams
@@ -23,7 +24,6 @@ from sfumato.methods.plug_and_play import PlugAndPlayParams
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams
 from sfumato.methods.registry import get_method
 from sfumato.models.attention import Layers, RecordMaps
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from papers.ddpm_noise_space import official
 from papers.ddpm_noise_space.official import SequentialInversion
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.step import diffuse, mean, predict_x0, sigma, step
 from sfumato.inversion import regularised
 from sfumato.models.attention import RecordMaps
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.attention_guidance import CROSS, attention_loss
 

@@ -25,13 +25,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from papers.ddpm_noise_space.noise_maps import correlations, variances
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import gaussian
 from sfumato.core.schedule import Schedule
 from sfumato.core.state import StepState
 from sfumato.core.step import per_row, sigma
 from sfumato.inversion import invert_edit_friendly, invert_native
-from sfumato.models.condition import Condition
 
 CENTRE = 10.0
 INVERSIONS = {"native": invert_native, "edit-friendly": invert_edit_friendly}

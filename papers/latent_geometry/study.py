@@ -11,12 +11,12 @@ from torch import Tensor
 from sfumato.api import Model
 from sfumato.api.finding import sample_latents
 from sfumato.api.group import at_once, decoded, guided
+from sfumato.core.condition import Condition
 from sfumato.core.loop import reverse
 from sfumato.geometry import BottleneckMap, normalised
 from sfumato.geometry.basis import largest_rank
 from sfumato.methods.generate import GenerateParams
 from sfumato.metrics import Judge
-from sfumato.models.condition import Condition
 
 PEOPLE = (
     *("woman", "man", "person", "girl", "boy", "old woman", "old man", "woman: white hair", "man: beard", "baby"),

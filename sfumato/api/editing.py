@@ -17,6 +17,7 @@ from sfumato.api.regions import Region, find
 from sfumato.api.report import moves_of, pair_metrics, parameters, reconstruction_psnr, similarity
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
@@ -24,7 +25,6 @@ from sfumato.geometry.edit import Moved, with_moves
 from sfumato.images import Picture, pad_to_grid
 from sfumato.inversion import Inversion
 from sfumato.methods.params import Params
-from sfumato.models.condition import Condition
 from sfumato.shifts.mask import HoldOutside, to_latent_grid
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sfumato.core.batching import rows_per_call
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.images import Padding, Picture, crop_back, pad_to_grid, to_tensor
 from sfumato.inversion import Inversion
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 
 DECODED_TOGETHER = 2**21

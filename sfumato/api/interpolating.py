@@ -17,6 +17,7 @@ from sfumato.api.inverting import inverting
 from sfumato.api.report import made_with, parameters, unit
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, Run, following
+from sfumato.core.condition import Condition
 from sfumato.core.loop import reverse
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap
@@ -29,7 +30,6 @@ from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.registry import get_method
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
 from sfumato.metrics import lpips as perceptual_distance
-from sfumato.models.condition import Condition
 
 if TYPE_CHECKING:
     from sfumato.api.model import Model

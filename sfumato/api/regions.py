@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.api.group import Group
+from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
 from sfumato.shifts.diffedit import above, disagreement

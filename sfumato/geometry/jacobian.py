@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jvp, vmap
 
+from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.geometry.finite import check_product
 from sfumato.geometry.forward_mode import differentiable, one_at_a_time
 from sfumato.geometry.passes import Passes
 from sfumato.geometry.single_precision import single_precision
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 
 Pool: TypeAlias = Literal["sum"] | None

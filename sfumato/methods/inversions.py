@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
@@ -14,7 +15,6 @@ from sfumato.inversion.regularised import invert_regularised
 from sfumato.methods import ddim, edit_friendly, native_ddpm
 from sfumato.methods.params import Params, option
 from sfumato.methods.registry import Invert
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
-from sfumato.models.prompt import Prompt
 
 if TYPE_CHECKING:
     from sfumato.models.diffusion_model import DiffusionModel

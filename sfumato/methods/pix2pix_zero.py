@@ -23,7 +23,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
+from sfumato.core.prompt import Prompt
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
@@ -34,9 +36,7 @@ from sfumato.methods.inversions import INVERSIONS, InversionParams, network_of, 
 from sfumato.methods.inversions import invert as invert_as_named
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.prompt import Prompt
 from sfumato.shifts.attention_guidance import FollowAttention
 from sfumato.shifts.banks import check_bank, read_bank, templated
 from sfumato.shifts.text_direction import MoveCondition, TextDirection, text_direction

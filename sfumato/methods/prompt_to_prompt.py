@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
+from sfumato.core.prompt import Prompt
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.errors import BadInput
@@ -21,10 +23,8 @@ from sfumato.methods.inversions import InversionParams, invert, network_of, sour
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.attention import Layers
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.layout import attention_layers, word_layers
-from sfumato.models.prompt import Prompt
 from sfumato.shifts.alignment import align, token_weights
 from sfumato.shifts.carry import CarryFeatures, CarryMaps, into_conditional, queries_and_keys
 from sfumato.shifts.local_blend import LocalBlend

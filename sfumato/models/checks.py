@@ -5,9 +5,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.schedule import Schedule
 from sfumato.errors import BadInput
-from sfumato.models.condition import Condition
 
 
 class Expectations(Protocol):

@@ -10,12 +10,12 @@ from diffusers import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sfumato.core.condition import Condition
 from sfumato.core.schedule import Schedule
 from sfumato.core.step import per_row, to_epsilon
 from sfumato.errors import BadInput
 from sfumato.models.checks import check_inputs, check_maps
 from sfumato.models.codec import Codec
-from sfumato.models.condition import Condition
 from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import fingerprint, revision
 from sfumato.models.hooks import attach_hook

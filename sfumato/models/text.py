@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
-from sfumato.models.prompt import Prompt
 from sfumato.text_files import check_text
 from sfumato.vocabulary import vocabulary_problem
 

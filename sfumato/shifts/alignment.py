@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.models.prompt import Prompt
+from sfumato.core.prompt import Prompt
 
 
 @dataclass(frozen=True, eq=False)

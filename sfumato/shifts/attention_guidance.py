@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState, check_finite
 from sfumato.models.attention import Layers, RecordMaps
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.source import Source
 

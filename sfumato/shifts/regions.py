@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.batching import rows_per_call
+from sfumato.core.condition import Condition
 from sfumato.inversion import Inversion
-from sfumato.models.condition import Condition
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.layout import word_layers
 from sfumato.shifts.alignment import token_weights

@@ -31,8 +31,8 @@ class TextEncoderRecipe:
     """The text encoder of a diffusion model.
 
     Attributes:
-        start: folder that `sfumato train dual-encoder` exported, whose text encoder is taken with its tokenizer; ""
-            for a new transformer and a tokenizer learned from the captions.
+        start: folder that `sfumato train dual-encoder` exported, or of a Stable Diffusion pipeline, whose text encoder
+            is taken with its tokenizer; "" for a new transformer and a tokenizer learned from the captions.
         frozen: leave it as it is (with `start`), instead of training it with the U-Net.
         width: channels of a new transformer, one attention head per 64 of them.
         layers: blocks of a new transformer.
@@ -54,11 +54,23 @@ class TextEncoderRecipe:
             BadInput: frozen without `start`, a folder without an exported model, a width that the heads do not divide.
         """
         if self.start:
-            exported_folder(self.start)
+            started_from(self.start)
         elif self.frozen:
             raise BadInput("network.text.frozen needs network.text.start: a random text encoder conditions nothing.")
         if self.width % 64:
             raise BadInput(f"network.text.width must be a multiple of 64, not {self.width}.")
+
+
+def started_from(start: str) -> tuple[Path, Path]:
+    """The folders of the text encoder and of the tokenizer in a dual encoder's folder or a pipeline's.
+
+    Raises:
+        BadInput: nothing was exported there.
+    """
+    parts = Path(start, "text_encoder"), Path(start, "tokenizer")
+    if all(part.is_dir() for part in parts):
+        return parts
+    return exported_folder(start), Path(start)
 
 
 def load_tokenizer(recipe: TextEncoderRecipe, folder: Path, texts: Callable[[], Sequence[str]]) -> CLIPTokenizer:
@@ -70,7 +82,7 @@ def load_tokenizer(recipe: TextEncoderRecipe, folder: Path, texts: Callable[[], 
         texts: gives the captions; called only where one is learned.
     """
     if recipe.start:
-        return read_tokenizer(exported_folder(recipe.start))
+        return read_tokenizer(started_from(recipe.start)[1])
     started = newest_checkpoint(folder / "checkpoints") is not None
     return kept_tokenizer(
         folder / "tokenizer", started, lambda: train_tokenizer(texts(), recipe.vocabulary, recipe.context)
@@ -80,7 +92,7 @@ def load_tokenizer(recipe: TextEncoderRecipe, folder: Path, texts: Callable[[], 
 def build_text_encoder(recipe: TextEncoderRecipe, tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
     """The text encoder before training, with gradients unless it is frozen."""
     if recipe.start:
-        text = load_frozen(CLIPTextModel, exported_folder(recipe.start))
+        text = load_frozen(CLIPTextModel, started_from(recipe.start)[0])
         return text if recipe.frozen else text.requires_grad_(True).train()
     config = CLIPTextConfig(
         vocab_size=len(tokenizer), max_position_embeddings=recipe.context, hidden_size=recipe.width,

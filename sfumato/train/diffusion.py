@@ -28,7 +28,7 @@ from sfumato.train.conditioning import (
 )
 from sfumato.train.dataset import TrainingData, draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.export import assemble, export_pipeline
-from sfumato.train.frozen import load_autoencoder
+from sfumato.train.frozen import load_autoencoder, load_frozen
 from sfumato.train.latents import (
     SCALE,
     cached_latents,
@@ -51,6 +51,8 @@ class DiffusionNetwork:
     Attributes:
         autoencoder: folder that `sfumato train autoencoder` exported.
         text: the text encoder whose last hidden states are the condition.
+        start: folder of a U-Net of the same shape (the unet/ of a pipeline, for example) whose weights training begins
+            with; "" for random weights.
         judge: folder that `sfumato train dual-encoder` exported; it goes with the exported pipeline, to score what the
             model makes, and must not be what conditions it. "" for none.
         channels: widths from the latent grid down.
@@ -61,6 +63,7 @@ class DiffusionNetwork:
 
     autoencoder: str
     text: TextEncoderRecipe = field(default_factory=TextEncoderRecipe)
+    start: str = ""
     judge: str = ""
     channels: tuple[int, ...] = ranged((64, 160, 256), low=1)
     heads: tuple[int, ...] = ranged((2, 5, 8), low=1)
@@ -108,6 +111,24 @@ def build_unet(shape: DiffusionNetwork, latent_channels: int, side: int, width: 
         down_block_types=("CrossAttnDownBlock2D",) * levels, up_block_types=("CrossAttnUpBlock2D",) * levels,
         cross_attention_dim=width, norm_num_groups=shape.groups,
     )  # fmt: skip
+
+
+def take_weights(unet: UNet2DConditionModel, start: str) -> None:
+    """Give `unet` the weights of the U-Net in the folder `start`.
+
+    Raises:
+        BadInput: it cannot be read, or its weights have other names or shapes.
+    """
+    weights = load_frozen(UNet2DConditionModel, exported_folder(start)).state_dict()
+    shapes = {name: value.shape for name, value in weights.items()}
+    for name in {**shapes, **unet.state_dict()}:
+        own = unet.state_dict().get(name)
+        if own is None or name not in shapes or own.shape != shapes[name]:
+            raise BadInput(
+                f"network.start = '{start}' is a U-Net of another shape ({name} differs): give [network] and "
+                "[network.text] the widths that it was trained with, or leave network.start out."
+            )
+    unet.load_state_dict(weights)
 
 
 def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
@@ -211,7 +232,10 @@ class DiffusionTask:
         channels, width = self.autoencoder.config.latent_channels, self.text.config.hidden_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            return build_unet(self.shape, channels, recipe.data.size // f, width)
+            unet = build_unet(self.shape, channels, recipe.data.size // f, width)
+        if self.shape.start:
+            take_weights(unet, self.shape.start)
+        return unet
 
     def _meaning(self) -> dict[str, str]:
         """What the U-Net's weights are bound to, but for the scale of the latents."""

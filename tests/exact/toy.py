@@ -3,8 +3,8 @@
 import torch
 
 from sfumato.core import step as steps_of
+from sfumato.core.condition import Condition
 from sfumato.core.schedule import Schedule
-from sfumato.models.condition import Condition
 
 
 def stable_diffusion_schedule(prediction_type="epsilon", **changes) -> Schedule:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
-from sfumato.models.condition import Condition
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 
+from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
-from sfumato.models.condition import Condition
 from sfumato.models.load import load_model
 from sfumato.models.taps import Record
 from tests import tiny

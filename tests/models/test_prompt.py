@@ -2,8 +2,8 @@
 
 import pytest
 
+from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
-from sfumato.models.condition import Condition
 from sfumato.models.load import load_model
 from sfumato.models.text import read
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from papers.ddpm_noise_space import gaussian
+from sfumato.core.condition import Condition
 from sfumato.core.step import mean, sigma
-from sfumato.models.condition import Condition
 
 POINTS, STEPS = 4000, 50
 

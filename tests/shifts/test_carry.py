@@ -5,6 +5,7 @@ from math import ceil
 import pytest
 import torch
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
@@ -12,7 +13,6 @@ from sfumato.inversion import Inversion, replay, replay_beside
 from sfumato.methods.plug_and_play import PlugAndPlayParams, injection
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams, control
 from sfumato.models.attention import Layers, RecordMaps
-from sfumato.models.condition import Condition
 from sfumato.models.layout import decoder
 from sfumato.models.load import load_model
 from sfumato.models.taps import FromSource, Record, Replace

@@ -158,6 +158,21 @@ def test_a_text_encoder_that_is_trained_with_the_unet_learns_and_is_exported_wit
         assert torch.equal(value, run.task.text.state_dict()[name]), name
 
 
+def test_an_exported_pipeline_is_trained_on(diffusion_recipe, tmp_path):
+    text = {"width": 64, "layers": 1, "vocabulary": 600}
+    trained(diffusion_recipe(2, {"text": text}), tmp_path / "first").export(tmp_path / "export")
+    network = {"start": str(tmp_path / "export" / "unet"), "text": {"start": str(tmp_path / "export")}}
+    task = build_task(diffusion_recipe(1, network), tmp_path / "second")
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "export", local_files_only=True)
+    for own, exported in ((task.unet, pipe.unet), (task.text, pipe.text_encoder)):
+        for name, value in exported.state_dict().items():
+            assert torch.equal(own.state_dict()[name], value), name
+    assert task.tokenizer.get_vocab() == pipe.tokenizer.get_vocab()
+    for shape in ({"channels": (16, 48)}, {"layers": 2}):
+        with pytest.raises(BadInput, match=r"is a U-Net of another shape \(.* differs\)"):
+            build_task(diffusion_recipe(1, network | shape), tmp_path / "third")
+
+
 def test_diffusion_on_a_codebook_exports_what_sfumato_opens(pictures, diffusion_recipe, tmp_path):
     vq = trained(small_recipe("autoencoder", pictures, 10, AUTOENCODER | {"regularisation": "vq"}), tmp_path / "vq")
     vq.export(tmp_path / "vq" / "export")

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
-from sfumato.models.prompt import Prompt
 
 Rows: TypeAlias = int | slice | Sequence[int] | Tensor
 
