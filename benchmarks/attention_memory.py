@@ -17,9 +17,10 @@ import torch
 
 from benchmarks.memory import Peak, peak_memory
 from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.inversion import Inversion
 from sfumato.methods.edit_friendly import EditFriendlyParams
+from sfumato.methods.job import Job
 from sfumato.methods.plug_and_play import PlugAndPlayParams
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams
 from sfumato.methods.registry import get_method
@@ -72,8 +73,10 @@ CASES: dict[str, Work] = {
 
 
 def _edit(model: DiffusionModel, inversion: Inversion, method: str, params: object) -> None:
-    guided = Guided(model, model.condition(""), (5.0,))
-    for _ in get_method(method).edit(guided, inversion, model.condition(TARGET), params, shifts=[]):
+    guided = classifier_free(model, model.condition(""), (5.0,))
+    target = model.condition(TARGET)
+    job = Job(guided, inversion, model.condition(SOURCE), target, target)
+    for _ in job.run(get_method(method).shifts(job, params)):
         pass
 
 

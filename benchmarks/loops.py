@@ -15,7 +15,7 @@ from torch import Tensor
 from papers.ddpm_noise_space import official
 from papers.ddpm_noise_space.official import SequentialInversion
 from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.core.step import diffuse, mean, predict_x0, sigma, step
 from sfumato.inversion import regularised
 from sfumato.models.attention import RecordMaps
@@ -85,7 +85,7 @@ def invert_ddim(scene: Scene, x0: Tensor) -> SequentialInversion:
 
 def invert_regularised(scene: Scene, x0: Tensor) -> SequentialInversion:
     """pix2pix-zero's inversion: one row per step, whose noise is then moved by 25 and 5 gradient steps."""
-    guided = Guided(scene.network, scene.empty, (1.0,))
+    guided = classifier_free(scene.network, scene.empty, (1.0,))
     run = regularised.invert_regularised(
         guided, x0, scene.source, steps=scene.steps, seeds=[scene.seed], regulariser=regularised.OFFICIAL
     )

@@ -1,10 +1,18 @@
 """Packages of other people that bring methods, as pip would have installed them."""
 
 METHOD = """
-from sfumato.methods.edit_friendly import EditFriendlyParams, edit, invert
+from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.methods.registry import method
 {before}
-method({name!r}, summary="a test of strangers", params=EditFriendlyParams, invert=invert, handles={handles!r})(edit)
+@method(
+    {name!r},
+    summary="a test of strangers",
+    params=EditFriendlyParams,
+    inversion="edit-friendly",
+    handles={handles!r},
+)
+def shifts(job, params):
+    return []
 {after}
 """
 

@@ -17,7 +17,12 @@ from diffusers import (
     DDIMScheduler,
     DDPMPipeline,
     DDPMScheduler,
+    LDMPipeline,
+    LDMSuperResolutionPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
+    StableDiffusionUpscalePipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
     UNet2DModel,
@@ -209,6 +214,88 @@ def tiny_ddpm(folder: Path, *, seed: int = 4, **unet: Any) -> Path:
         network = UNet2DModel(**settings | unet)
     scheduler = DDPMScheduler(beta_schedule="linear", variance_type="fixed_small", clip_sample=False)
     DDPMPipeline(unet=network, scheduler=scheduler).save_pretrained(folder)
+    return Path(folder)
+
+
+def _text_parts(**unet: Any) -> dict[str, Any]:
+    """U-Net, autoencoder and text tower of a Stable Diffusion 1.x; `unet` changes its config."""
+    tokenizer = tiny_tokenizer()
+    text = CLIPTextModel(text_config(tokenizer))
+    return {"vae": tiny_vae(), "text_encoder": text, "tokenizer": tokenizer, "unet": tiny_unet(**unet)}
+
+
+def tiny_inpainting(folder: Path, *, seed: int = 5, channels: int = 9) -> Path:
+    """Stable Diffusion 1.x for inpainting: mask and masked_image_latents beside the latent."""
+    with seeded(seed):
+        parts = _text_parts(in_channels=channels)
+    scheduler = DDIMScheduler(**STABLE_DIFFUSION_BETAS)
+    checker = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    StableDiffusionInpaintPipeline(**parts, scheduler=scheduler, **checker).save_pretrained(folder)
+    return Path(folder)
+
+
+def tiny_instruct_pix2pix(folder: Path, *, seed: int = 6) -> Path:
+    """InstructPix2Pix: the encoded picture beside the latent."""
+    with seeded(seed):
+        parts = _text_parts(in_channels=8)
+    scheduler = DDIMScheduler(**STABLE_DIFFUSION_BETAS)
+    checker = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    StableDiffusionInstructPix2PixPipeline(**parts, scheduler=scheduler, **checker).save_pretrained(folder)
+    return Path(folder)
+
+
+def tiny_upscaler(folder: Path, *, seed: int = 7) -> Path:
+    """Stable Diffusion's 4x upscaler: RGB beside the latent, noise level as class label, v-prediction."""
+    with seeded(seed):
+        parts = _text_parts(in_channels=7, num_class_embeds=50)
+    parts["vae"].register_to_config(scaling_factor=0.08333)
+    schedulers = {
+        "low_res_scheduler": DDPMScheduler(num_train_timesteps=50),
+        "scheduler": DDIMScheduler(prediction_type="v_prediction", **STABLE_DIFFUSION_BETAS),
+    }
+    StableDiffusionUpscalePipeline(**parts, **schedulers).save_pretrained(folder)
+    return Path(folder)
+
+
+def tiny_class_latent(folder: Path, *, seed: int = 8, cross_attention: bool = False, **unet: Any) -> Path:
+    """A class-conditional UNet2DConditionModel on the latents of a VQModel, without text. `unet` changes its config."""
+    settings: dict[str, Any] = {"num_class_embeds": 11}
+    if not cross_attention:
+        settings |= {
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+            "mid_block_type": "UNetMidBlock2D",
+            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        }
+    with seeded(seed):
+        parts = {"vqvae": tiny_vae("vq"), "unet": tiny_unet(**settings | unet)}
+    LDMPipeline(**parts, scheduler=DDIMScheduler(**STABLE_DIFFUSION_BETAS)).save_pretrained(folder)
+    return Path(folder)
+
+
+def tiny_super_resolution(folder: Path, *, seed: int = 9) -> Path:
+    """Latent diffusion's super-resolution: UNet2DModel with the small picture beside a latent of three channels."""
+    with seeded(seed):
+        vqvae = VQModel(
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(8, 8, 16),
+            latent_channels=3,
+            norm_num_groups=4,
+            num_vq_embeddings=32,
+        )
+        vqvae.quantize.embedding.weight.data.normal_()  # as large as latents: which is nearest depends on their scale
+        unet = UNet2DModel(
+            sample_size=8,
+            in_channels=6,
+            out_channels=3,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            norm_num_groups=4,
+        )
+    scheduler = DDIMScheduler(**STABLE_DIFFUSION_BETAS)
+    LDMSuperResolutionPipeline(vqvae=vqvae, unet=unet, scheduler=scheduler).save_pretrained(folder)
     return Path(folder)
 
 

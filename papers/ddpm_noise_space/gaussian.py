@@ -26,10 +26,10 @@ from torch import Tensor
 
 from papers.ddpm_noise_space.noise_maps import correlations, variances
 from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.core.noise import gaussian
 from sfumato.core.schedule import Schedule
-from sfumato.core.state import StepState
+from sfumato.core.state import StepEnd
 from sfumato.core.step import per_row, sigma
 from sfumato.inversion import invert_edit_friendly, invert_native
 
@@ -56,10 +56,10 @@ def linear_schedule() -> Schedule:
     return Schedule(torch.cumprod(1 - betas, 0))
 
 
-def trajectories(kind: str, points: int, steps: int, seed: int = 0) -> list[StepState]:
+def trajectories(kind: str, points: int, steps: int, seed: int = 0) -> list[StepEnd]:
     """Every step of the inversion of `points` points drawn from the data, x_T first."""
     x0 = CENTRE + gaussian((2, points, 1), seed, tag="points")[None]
-    guided = Guided(GaussianDenoiser(linear_schedule()), None, (1.0,))
+    guided = classifier_free(GaussianDenoiser(linear_schedule()), None, (1.0,))
     return list(INVERSIONS[kind](guided, x0, Condition(rows=1), steps=steps, seeds=[seed]))
 
 
@@ -88,7 +88,7 @@ def expected_correlations(kind: str, schedule: Schedule, timesteps: list[int]) -
     return values
 
 
-def angles(states: list[StepState]) -> Tensor:
+def angles(states: list[StepEnd]) -> Tensor:
     """Degrees between the noise vectors of neighbouring steps, [pairs, points]; 90 on average without correlation."""
     vectors = torch.stack([_displacement(state) for state in states if state.sigma > 0])
     a, b = vectors[:-1], vectors[1:]
@@ -140,10 +140,10 @@ def draw(path: Path, numbers: dict[str, Any], steps: int) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _draw_trajectory(axes: Axes, states: list[StepState]) -> None:
+def _draw_trajectory(axes: Axes, states: list[StepEnd]) -> None:
     style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004, "zorder": 2}
     starts = torch.stack([state.x_t[0, :, 0, 0].double() for state in states])
-    means = torch.stack([state.mean[0, :, 0, 0] for state in states if state.mean is not None])
+    means = torch.stack([state.mean[0, :, 0, 0] for state in states])
     towards, noise = means - starts, torch.stack([_displacement(state)[0] for state in states])
     axes.quiver(*starts.T, *towards.T, color="tab:blue", label=r"to the mean $\mu_t(x_t)$", **style)
     axes.quiver(*means.T, *noise.T, color="tab:red", label=r"noise $\sigma_t z_t$", **style)
@@ -164,8 +164,6 @@ def _levels(schedule: Schedule, timesteps: list[int]) -> list[tuple[float, float
     return [(abar, abar_prev) for abar, abar_prev in levels if sigma(abar, abar_prev, 1.0) > 0]
 
 
-def _displacement(state: StepState) -> Tensor:
+def _displacement(state: StepEnd) -> Tensor:
     """What the noise adds to the mean, x_{t-1} - mu_t, [points, 2]."""
-    assert state.x_prev is not None
-    assert state.mean is not None
     return (state.x_prev.double() - state.mean)[0, :, :, 0].T

@@ -1,9 +1,10 @@
 """What callers give, checked and brought into one shape before any work."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.params import Params, Stage, check_names, defaults_of
 from sfumato.models.diffusion_model import DiffusionModel
@@ -49,6 +50,19 @@ def check_batch(batch: int | None) -> None:
     """
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise BadInput(f"batch must be a whole number of at least 1, not {batch!r}.")
+
+
+def check_shifts(shifts: Any) -> None:
+    """Objects of `sfumato.core.shift.Shift`.
+
+    Raises:
+        BadInput: something else.
+    """
+    if not isinstance(shifts, Sequence):
+        raise BadInput(f"shifts must be a list of sfumato.core.shift.Shift, not {shifts!r}.")
+    for shift in shifts:
+        if not isinstance(shift, Shift):
+            raise BadInput(f"shifts must be objects of sfumato.core.shift.Shift, not {shift!r}.")
 
 
 def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *, empty: bool) -> list[str]:
@@ -140,18 +154,22 @@ def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], wh
     check_names(given, type(params), ("edit",), what)
     revised = dataclasses.replace(params, **given)
     check_params(network, revised)
+    if revised == params:
+        return params  # with the files that it has read
     revised.check_files()
     return revised
 
 
-def check_negative(network: DiffusionModel, params: Params, negative_prompt: Any, strengths: Sequence[float]) -> None:
+def check_negative(
+    network: DiffusionModel, uses_negative: Callable[[float], bool], negative_prompt: Any, strengths: Sequence[float]
+) -> None:
     """A negative prompt that the model can read, and that guidance at these strengths does not cancel.
 
     Raises:
         BadInput: as `check_prompts`, or it would make no difference.
     """
     check_prompts(network, [negative_prompt], "negative prompt", empty=True)
-    if negative_prompt.strip() and not any(map(params.uses_negative, strengths)):
+    if negative_prompt.strip() and not any(map(uses_negative, strengths)):
         raise BadInput("A negative prompt makes no difference at strength 1: give another strength, or leave it out.")
 
 

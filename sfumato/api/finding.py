@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sfumato.api.arguments import check_prompts, check_seeds, height_and_width, resolve
 from sfumato.api.group import at_once, guided
+from sfumato.api.loaded import Loaded
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, Pool, find_directions
 from sfumato.geometry.directions import Kind
@@ -19,12 +19,9 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.banks import check_bank, templated
 from sfumato.shifts.text_direction import TextDirection, text_direction
 
-if TYPE_CHECKING:
-    from sfumato.api.model import Model
-
 
 def find(
-    model: "Model",
+    model: Loaded,
     prompts: Sequence[str] = ("",),
     *,
     n: int = 10,
@@ -105,7 +102,7 @@ def find(
     )
 
 
-def between(model: "Model", source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
+def between(model: Loaded, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
     """The direction of text from one word, or bank of sentences, to another, for pix2pix-zero.
 
     Save it with `save(path)`, and edit with `direction_file=path`.

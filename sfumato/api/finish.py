@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,6 +53,11 @@ def inside(source: Source, size: tuple[int, int]) -> NDArray[np.bool_]:
     if not mask.any():
         raise BadInput("The mask is black everywhere: paint white where the picture may change.")
     return mask
+
+
+def as_image(mask: NDArray[np.bool_]) -> Image.Image:
+    """A mask as a picture, white where it is True."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
 def grey_levels(pixels: Tensor, source: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.core.batching import rows_per_call
 from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import Guided, classifier_free
 from sfumato.images import Padding, Picture, crop_back, pad_to_grid, to_tensor
 from sfumato.inversion import Inversion
 from sfumato.models.diffusion_model import DiffusionModel
@@ -68,7 +68,7 @@ def guided(
     negative = None
     if network.takes_text:
         negative = network.condition([negative_prompt] * len(strengths), size=size)
-    return Guided(network, negative, tuple(float(each) for each in strengths))
+    return classifier_free(network, negative, [float(scale) for scale in strengths])
 
 
 def encode(network: DiffusionModel, pictures: Sequence[Picture]) -> Tensor:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor
 
 from sfumato.api.arguments import check_batch, check_prompts, resolve
 from sfumato.api.group import Group, at_once, decoded, guided, padded_size
-from sfumato.api.inverting import inverting
+from sfumato.api.inverting import inverting, outlines
+from sfumato.api.loaded import Loaded
 from sfumato.api.report import made_with, parameters, unit
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, Run, following
+from sfumato.api.sources import Sources
 from sfumato.core.condition import Condition
 from sfumato.core.loop import reverse
 from sfumato.errors import BadInput
@@ -30,9 +32,6 @@ from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.registry import get_method
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
 from sfumato.metrics import lpips as perceptual_distance
-
-if TYPE_CHECKING:
-    from sfumato.api.model import Model
 
 RANK = 20
 """Dimensions of the tangent spaces that a geodesic goes through."""
@@ -71,7 +70,7 @@ class Way:
 
 
 def interpolate_steps(
-    model: "Model",
+    model: Loaded,
     first: Any,
     second: Any,
     prompts: Sequence[str] = ("", ""),
@@ -145,7 +144,7 @@ def interpolate_steps(
 
 
 def _interpolating(
-    model: "Model",
+    model: Loaded,
     method: Any,
     params: DDIMParams,
     pictures: list[Picture],
@@ -153,7 +152,8 @@ def _interpolating(
     way: Way,
     batch: int | None,
 ) -> Generator[Progress, None, Result]:
-    inverted = yield from inverting(model, method, params, pictures, prompts, [0, 0], batch)
+    groups = outlines(model, method, params, pictures, prompts, [0, 0], batch)
+    inverted = yield from inverting(Sources(model, method, params, groups, {}, batch))
     skip = min(round((1 - way.time) * params.steps), params.steps - 1)
     ends, conditions = _ends(inverted.groups, skip)
     timesteps = inverted.groups[0].inversion.timesteps[skip:]

@@ -1,68 +1,95 @@
-"""The work behind `Model.invert`."""
+"""Inversions: planned, with everything known but the latents, and run."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 
-from sfumato.api.group import Group, encode, guided, of_one_size, padded_size, picture_fingerprint
-from sfumato.api.inverted import Inverted
+from sfumato.api.group import Group, encode, of_one_size, padded_size, picture_fingerprint
+from sfumato.api.loaded import Loaded
 from sfumato.api.report import parameters
 from sfumato.api.run import Progress, following
+from sfumato.api.sources import Sources
 from sfumato.images import Picture
 from sfumato.inversion import Inversion
+from sfumato.inversion.registry import INVERSIONS, InversionKind
 from sfumato.methods.params import Params
 from sfumato.methods.registry import Method
 
-if TYPE_CHECKING:
-    from sfumato.api.model import Model
+Planned = TypeVar("Planned", bound=Sources)
 
 
-def inverting(
-    model: "Model",
+def kind_of(method: Method, params: Params) -> InversionKind:
+    """The inversion that a method's parameters name, or that it prefers."""
+    return INVERSIONS.find(getattr(params, "inversion", method.inversion))
+
+
+def outlines(
+    model: Loaded,
     method: Method,
     params: Params,
-    pictures: list[Picture],
-    prompts: list[str],
-    seeds: list[int],
+    pictures: Sequence[Picture],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
     batch: int | None,
-) -> Generator[Progress, None, Inverted]:
-    """Invert group after group, yielding after every step. Everything has been checked."""
-    network = model.network
-    plan = list(of_one_size(network, pictures, batch))
-    groups: list[Group] = []
-    for n, indices in enumerate(plan):
-        some = [pictures[i] for i in indices]
+) -> list[Group]:
+    """The pictures by size, with inversions that have no latents yet: these are on the device "meta".
+
+    Everything has been checked; the prompts are encoded.
+    """
+    network, kind = model.network, kind_of(method, params)
+    groups = []
+    for indices in of_one_size(network, pictures, batch):
+        some, texts = [pictures[i] for i in indices], [prompts[i] for i in indices]
         size = padded_size(network, some[0].size)
-        condition = network.condition([prompts[i] for i in indices], size=size)
-        strength = getattr(params, "source_strength", 1.0)
-        work = method.invert(
-            guided(network, [strength] * len(indices), size),
-            encode(network, some),
-            condition,
-            params,
-            seeds=[seeds[i] for i in indices],
-            batch=batch,
+        timesteps = network.schedule.timesteps(params.steps)  # type: ignore[attr-defined]
+        inversion = Inversion(
+            kind.name,
+            torch.empty(len(timesteps) + 1, len(some), *network.latent_shape(*size), device="meta"),
+            None,
+            tuple(timesteps),
+            getattr(params, "eta", 0.0),
+            (float(getattr(params, "source_strength", 1.0)),) * len(some),
+            tuple(seeds[i] for i in indices),
+            tuple(texts),
+            {"method": method.name, **parameters(params)},
         )
-        inversion = yield from following(work, "invert", n, len(plan), indices, network, some[0].size)
-        inversion = _described(inversion, method, params, some, [prompts[i] for i in indices])
-        groups.append(Group(network, indices, some, inversion, condition))
+        groups.append(Group(network, indices, some, inversion, model.condition(texts, size)))
+    return groups
+
+
+def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
+    """Invert group after group, yielding after every step. Everything has been checked."""
+    network, kind = sources.model.network, kind_of(sources.method, sources.params)
+    groups: list[Group] = []
+    for n, group in enumerate(sources.groups):
+        outline = group.inversion
+        work = kind.invert(
+            sources.model.guided(outline.guidance, padded_size(network, group.size)),
+            encode(network, group.pictures),
+            group.condition,
+            sources.params,
+            seeds=outline.seeds,
+            batch=sources.batch,
+        )
+        found = yield from following(work, "invert", n, len(sources.groups), group.indices, network, group.size)
+        described = replace(
+            found,
+            prompts=outline.prompts,
+            parameters=outline.parameters,
+            images=tuple(picture_fingerprint(picture) for picture in group.pictures),
+            pixels=torch.stack([torch.from_numpy(picture.rgb.copy()) for picture in group.pictures]),
+        )
+        groups.append(replace(group, inversion=described))
+    seeds = {i: seed for group in groups for i, seed in zip(group.indices, group.inversion.seeds, strict=True)}
     report = {
-        "parameters": {"method": method.name, **parameters(params), "seeds": seeds, "source_prompts": prompts},
-        "pictures": [{"name": p.name, "size": list(p.size), "note": p.note} for p in pictures],
+        "parameters": {
+            "method": sources.method.name,
+            **parameters(sources.params),
+            "seeds": [seeds[i] for i in range(len(sources))],
+            "source_prompts": sources.prompts,
+        },
+        "pictures": [{"name": p.name, "size": list(p.size), "note": p.note} for p in sources.pictures],
     }
-    return Inverted(model, method, params, groups, report, batch)
-
-
-def _described(
-    inversion: Inversion, method: Method, params: Params, pictures: list[Picture], prompts: list[str]
-) -> Inversion:
-    """What the latents alone do not say, for the file."""
-    return replace(
-        inversion,
-        prompts=tuple(prompts),
-        parameters={"method": method.name, **parameters(params)},
-        images=tuple(picture_fingerprint(picture) for picture in pictures),
-        pixels=torch.stack([torch.from_numpy(picture.rgb.copy()) for picture in pictures]),
-    )
+    return replace(sources, groups=groups, report=report)

@@ -1,9 +1,7 @@
 """A loaded model: inverts pictures, generates new ones, takes up saved inversions."""
 
 import os
-import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +13,36 @@ from sfumato.api.arguments import (
     check_batch,
     check_negative,
     check_prompts,
-    check_run,
     check_seeds,
+    check_shifts,
     height_and_width,
     resolve,
     spread,
 )
+from sfumato.api.composition import Named, as_named, name_of
+from sfumato.api.edit_plan import plan_edit
 from sfumato.api.finding import between
-from sfumato.api.generating import generating
-from sfumato.api.group import padded_size
+from sfumato.api.generating import extra_condition, generating, read_extra
 from sfumato.api.interpolating import interpolate_steps
 from sfumato.api.inverted import Inverted
-from sfumato.api.inverting import inverting
+from sfumato.api.inverting import inverting, outlines
+from sfumato.api.loaded import Loaded
 from sfumato.api.opening import opened
-from sfumato.api.regions import Region, check_region
+from sfumato.api.plan import Plan, with_masks
 from sfumato.api.result import Result
 from sfumato.api.run import Run
-from sfumato.api.settings import check_settings
+from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
-from sfumato.images import MAX_PIXELS, read_image
+from sfumato.images import MAX_PIXELS, Picture, read_image
 from sfumato.methods.generate import GenerateParams
-from sfumato.methods.params import Params, Stage
+from sfumato.methods.params import Params, Stage, options_of
 from sfumato.methods.registry import Method, get_method
-from sfumato.metrics import DualEncoder
-from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.load import list_models, load_model
 from sfumato.shifts.text_direction import TextDirection
+
+DEFAULT_METHOD = "edit-friendly"
+"""The method where the caller names none."""
 
 
 def load(
@@ -66,53 +68,8 @@ def load(
     return Model(network, bundled.get(os.fspath(name), Path(name).expanduser()))
 
 
-class Model:
-    """A diffusion model that edits and generates pictures.
-
-    Attributes:
-        network: the network, its autoencoder and text towers.
-        folder: where it was loaded from, if that is a folder; a `dual_encoder` in it scores the results.
-
-    Raises:
-        BadInput: a network that needs more than latents and prompts, or defaults that no method can take.
-    """
-
-    def __init__(self, network: DiffusionModel, folder: Path | None = None) -> None:
-        if network.map_channels:
-            raise BadInput(
-                f"{network.name or 'This network'} takes {network.map_channels} channels beside the latent "
-                "(inpainting, for example): load the model without them, and give edits a mask."
-            )
-        check_settings(network.settings, network.name)
-        self.network = network
-        self.folder = folder
-        self._with_dual_encoder = threading.RLock()
-
-    @property
-    def dual_encoder(self) -> DualEncoder | None:
-        """The model's own CLIP, for text similarity in reports; None where the folder has none."""
-        with self._with_dual_encoder:
-            return self._dual_encoder
-
-    def text_features(self, texts: Sequence[str]) -> Tensor | None:
-        """Features of texts under the dual encoder, whose tokenizer takes one call at a time.
-
-        None where there is no dual encoder, or the network takes no text.
-
-        Raises:
-            BadInput: as `DualEncoder.text_features`.
-        """
-        encoder = self.dual_encoder
-        if encoder is None or not self.network.takes_text:
-            return None
-        with self._with_dual_encoder:
-            return encoder.text_features(texts)
-
-    @cached_property
-    def _dual_encoder(self) -> DualEncoder | None:
-        if self.folder is None or not (self.folder / "dual_encoder").is_dir():
-            return None
-        return DualEncoder.load(self.folder / "dual_encoder", self.network.device)
+class Model(Loaded):
+    """A diffusion model that edits and generates pictures; the attributes are those of `Loaded`."""
 
     def invert(self, images: Any, prompts: str | Sequence[str] = "", **options: Any) -> Inverted:
         """Invert pictures under their source prompts; see `invert_steps`."""
@@ -123,7 +80,7 @@ class Model:
         images: Any,
         prompts: str | Sequence[str] = "",
         *,
-        method: str = "edit-friendly",
+        method: str = DEFAULT_METHOD,
         seed: int | Sequence[int] = 0,
         batch: int | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -133,8 +90,8 @@ class Model:
 
         Args:
             images: a path, bytes, Pillow image or uint8 array [h,w,3], or a list of them, of any sizes.
-            prompts: what the pictures show, one for all or one for each; may be empty.
-            method: name of the method.
+            prompts: prompts of the pictures, one for all or one for each; may be empty.
+            method: the method that they are inverted for: it chooses the inversion and the defaults of the edit.
             seed: one for all or one for each picture; one picture with several seeds is inverted several times.
             batch: most rows in one call of the network; by default as many as fit comfortably.
             max_pixels: width x height of the largest picture that is read.
@@ -143,55 +100,83 @@ class Model:
         Raises:
             BadInput: anything that cannot be used, with the allowed range.
         """
+        return Run(self.network, inverting(self._sources(images, prompts, method, seed, batch, max_pixels, options)))
+
+    def plan(
+        self,
+        images: Any,
+        source: str | Sequence[str] = "",
+        target: str | Sequence[str] = "",
+        *,
+        methods: str | Sequence[Named] = DEFAULT_METHOD,
+        shifts: Sequence[Shift] = (),
+        seed: int | Sequence[int] = 0,
+        batch: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        strength: float | Sequence[float] | None = None,
+        mask: Any = None,
+        mask_words: str = "",
+        mask_difference: bool = False,
+        mask_threshold: float | None = None,
+        residual: bool = True,
+        check: bool = False,
+        negative_prompt: str = "",
+        **options: Any,
+    ) -> Plan:
+        """An edit of pictures in which everything has been read and checked, once: `plan.run()` runs it.
+
+        Args:
+            images: as for `invert_steps`; so are seed, batch and max_pixels.
+            source: prompts of the pictures, one for all or one for each; may be empty.
+            target: prompts of the edited pictures; this and all arguments that are not named here as for
+                `Inverted.edit_steps`.
+            methods: name of a method, or several as for `Inverted.edit_steps`: the first one chooses the inversion.
+            options: of the inversion and of the run; with the name of one method those of its edit, too.
+
+        Raises:
+            BadInput: anything that cannot be used, with the allowed range.
+        """
+        several = [] if isinstance(methods, str) else as_named(methods)
+        first = methods if isinstance(methods, str) else name_of(several[0]) if several else DEFAULT_METHOD
+        known = get_method(first).params
+        later = {name: options[name] for name in options if several and name not in options_of(known, "invert")}
+        inverting_with = {name: value for name, value in options.items() if name not in later}
+        sources = self._sources(images, source, first, seed, batch, max_pixels, inverting_with)
+        edit: dict[str, Any] = {
+            "shifts": shifts,
+            "strength": strength,
+            "mask": mask,
+            "mask_words": mask_words,
+            "mask_difference": mask_difference,
+            "mask_threshold": mask_threshold,
+            "residual": residual,
+            "check": check,
+            "negative_prompt": negative_prompt,
+        }
+        chosen = None if isinstance(methods, str) else several
+        planned = plan_edit(sources, target, methods=chosen, options=later, **edit)
+        request: dict[str, Any] = {"source": source, "target": target, "methods": methods, "seed": seed, "batch": batch}
+        request |= {"images": sources.pictures if len(as_list(images)) > 1 else sources.pictures[0]}
+        return with_masks(Plan(sources, planned, request | edit | options))
+
+    def _sources(
+        self, images: Any, prompts: Any, method: str, seed: Any, batch: int | None, max_pixels: int, options: Any
+    ) -> Inverted:
+        """Pictures read and everything about their inversion checked. Raises BadInput."""
+        check_prompts_suffice(self.network, "invert")
         chosen = get_method(method)
         check_batch(batch)
         params = self._params(chosen, options)
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(self.network, as_list(prompts), "source prompt", empty=not chosen.params.needs_text)
-        pictures = [read_image(each, max_pixels) for each in as_list(images)]
+        pictures = [each if isinstance(each, Picture) else read_image(each, max_pixels) for each in as_list(images)]
         if not pictures:
             raise BadInput("Give at least one picture.")
         count = max(len(seeds), len(texts)) if len(pictures) == 1 else len(pictures)
         pictures = pictures * count if len(pictures) == 1 else pictures
         texts, seeds = spread(texts, count, "source prompt"), spread(seeds, count, "seed")
-        return Run(self.network, inverting(self, chosen, params, pictures, texts, seeds, batch))
-
-    def check_edit(
-        self,
-        source: str,
-        target: str = "",
-        *,
-        method: str = "edit-friendly",
-        size: tuple[int, int] | None = None,
-        region: Region | None = None,
-        negative_prompt: str = "",
-        **options: Any,
-    ) -> None:
-        """Refuse an edit that `Inverted.edit` would refuse, before the picture has been inverted for it.
-
-        Args:
-            source: what the picture shows.
-            target: what it shall show.
-            method: name of the method.
-            size: (width, height) of the picture in pixels; the model's native size by default.
-            region: what bounds the edit, see `sfumato.api.regions`.
-            negative_prompt: what guidance moves away from.
-            options: the method's options, those of the inversion and those of the edit.
-
-        Raises:
-            BadInput: options out of range, prompts that cannot be read, words that are not in them, files that do not
-                fit the model.
-        """
-        network, chosen = self.network, get_method(method)
-        params = self._params(chosen, options)
-        texts = check_prompts(network, [source], "source prompt", empty=not params.needs_text)
-        targets = check_prompts(network, [target], "target prompt", empty=params.keeps_prompt)
-        check_negative(network, params, negative_prompt, [getattr(params, "strength", 1.0)])
-        targets = [target if target.strip() else source for source, target in zip(texts, targets, strict=True)]
-        _, height, width = network.latent_shape(*padded_size(network, size or network.native_size[::-1]))
-        check_run(network, params, [(height, width)], texts, targets)
-        if region is not None:
-            check_region(network, region, texts, targets)
+        groups = outlines(self, chosen, params, pictures, texts, seeds, batch)
+        return Inverted(self, chosen, params, groups, {}, batch)
 
     def _params(self, method: Method, options: Mapping[str, Any]) -> Params:
         stages: tuple[Stage, ...] = ("invert", "edit")
@@ -209,6 +194,7 @@ class Model:
         Raises:
             BadInput: not an inversion, one of another model, or other pictures.
         """
+        check_prompts_suffice(self.network, "open")
         check_batch(batch)
         return opened(self, path, images, batch)
 
@@ -220,6 +206,7 @@ class Model:
         self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any
     ) -> Run[Result]:
         """`sfumato.api.interpolating.interpolate_steps`, which explains the options, with this model."""
+        check_prompts_suffice(self.network, "interpolate")
         return interpolate_steps(self, first, second, prompts, **options)
 
     def text_direction(self, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
@@ -237,6 +224,10 @@ class Model:
         seed: int | Sequence[int] = 0,
         size: int | tuple[int, int] | None = None,
         negative_prompt: str = "",
+        maps: Tensor | None = None,
+        labels: int | Sequence[Any] | Tensor | None = None,
+        tokens: Tensor | None = None,
+        shifts: Sequence[Shift] = (),
         batch: int | None = None,
         **options: Any,
     ) -> Run[Result]:
@@ -245,8 +236,15 @@ class Model:
         Args:
             prompts: what the pictures shall show.
             seed: one for all or one for each; a single prompt takes several seeds.
-            size: (width, height) in pixels, or the side of a square; the model's native size by default.
+            size: (width, height) in pixels, or the side of a square; by default that of the maps, or the model's
+                native size.
             negative_prompt: what guidance moves away from.
+            maps: [n,c,h,w] for a network that takes channels beside the latent's (inpainting, InstructPix2Pix), one
+                for all pictures or one for each; see `sfumato.models.maps`.
+            labels: class labels for a network that takes them, one for all or one for each; see
+                `sfumato.models.class_labels`.
+            tokens: [n,k,d] for a network with cross-attention and no text encoder, one for all or one for each.
+            shifts: what moves the reverse process (`sfumato.core.shift.Shift`), in order.
             batch: most rows in one call of the network.
             options: steps, strength, eta.
 
@@ -255,11 +253,16 @@ class Model:
         """
         network = self.network
         check_batch(batch)
+        check_shifts(shifts)
         params = resolve(network, GenerateParams, options, stages=("generate",), section="generate", what="generate")
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(network, as_list(prompts), "prompt", empty=False)
-        check_negative(network, params, negative_prompt, [params.strength])
-        count = max(len(seeds), len(texts))
+        check_negative(network, params.uses_negative, negative_prompt, [params.strength])
+        parts = read_extra(network, maps, labels, tokens)
+        count = max(len(seeds), len(texts), *(len(part) for part in parts.values()))
         texts, seeds = spread(texts, count, "prompt"), spread(seeds, count, "seed")
+        if size is None and maps is not None:
+            size = maps.shape[3] * network.factor, maps.shape[2] * network.factor
         shape = network.latent_shape(*height_and_width(network, size))
-        return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch))
+        extra = extra_condition(parts, count, shape)
+        return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, shifts))

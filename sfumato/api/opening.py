@@ -1,13 +1,14 @@
 """The work behind `Model.open`."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from sfumato.api.arguments import as_list, check_params
 from sfumato.api.group import Group, padded_size, picture_fingerprint
 from sfumato.api.inverted import Inverted
+from sfumato.api.loaded import Loaded
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images import Picture, read_image
@@ -15,11 +16,8 @@ from sfumato.inversion import Inversion
 from sfumato.methods.params import check_names
 from sfumato.methods.registry import Method, get_method
 
-if TYPE_CHECKING:
-    from sfumato.api.model import Model
 
-
-def opened(model: "Model", path: str | os.PathLike[str], images: Any, batch: int | None) -> Inverted:
+def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int | None) -> Inverted:
     """The inversion in a file, checked against the model and the pictures."""
     inversion = Inversion.load(path)
     network = model.network
@@ -31,7 +29,7 @@ def opened(model: "Model", path: str | os.PathLike[str], images: Any, batch: int
     inversion.check_fits(len(network.schedule), network.latent_shape(*size))
     params = _params(model, method, stored, inversion.steps, printable(path))
     inversion = inversion.to(network.device)
-    condition = network.condition(list(inversion.prompts), size=size)
+    condition = model.condition(inversion.prompts, size)
     group = Group(network, list(range(len(pictures))), pictures, inversion, condition)
     return Inverted(model, method, params, [group], {"parameters": dict(inversion.parameters)}, batch)
 
@@ -49,7 +47,7 @@ def _pictures(inversion: Inversion, images: Any, name: str) -> list[Picture]:
     return pictures
 
 
-def _params(model: "Model", method: Method, stored: dict[str, Any], steps: int, name: str) -> Any:
+def _params(model: Loaded, method: Method, stored: dict[str, Any], steps: int, name: str) -> Any:
     """The parameters that the inversion was made with, as far as they are the method's."""
     check_names(stored, method.params, ("invert", "edit"), f"the method {method.name} of {name}")
     params = method.params(**stored)

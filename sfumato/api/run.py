@@ -3,20 +3,16 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from PIL import Image
 from torch import Tensor
 
 from sfumato.api.group import decoded
-from sfumato.core.state import StepState
+from sfumato.core.state import StepEnd
 from sfumato.geometry import Passes, counting_passes
 from sfumato.images import to_uint8
 from sfumato.models.diffusion_model import DiffusionModel
-
-if TYPE_CHECKING:
-    from sfumato.api.inverted import Inverted
-    from sfumato.api.result import Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +32,23 @@ class Progress:
     done: int
     total: int
     outputs: tuple[int, ...]
-    state: StepState
+    state: StepEnd
     show: Callable[[Tensor], list[Image.Image]] = field(repr=False)
 
     def preview(self) -> list[Image.Image]:
         """What the model takes the finished pictures to be at this step: P_t, decoded."""
-        assert self.state.x0_prediction is not None
         return self.show(self.state.x0_prediction)
 
 
-Outcome = TypeVar("Outcome", "Result", "Inverted")
+class Reported(Protocol):
+    """An outcome with a report, to which its run adds what it cost."""
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Numbers beside the outcome."""
+
+
+Outcome = TypeVar("Outcome", bound=Reported)
 
 
 class Run(Iterator[Progress], Generic[Outcome]):
@@ -102,7 +105,7 @@ class Run(Iterator[Progress], Generic[Outcome]):
 
 
 def following(
-    work: Iterator[StepState],
+    work: Iterator[StepEnd],
     stage: str,
     part: int,
     parts: int,

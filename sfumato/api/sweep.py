@@ -10,16 +10,14 @@ the network together.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from sfumato.api.finish import inside
-from sfumato.api.inverted import Inverted
+from sfumato.api.finish import as_image, inside
 from sfumato.api.model import Model
+from sfumato.api.plan import Plan
 from sfumato.api.regions import region
 from sfumato.api.result import Result
 from sfumato.api.trial import Trial, measured
@@ -51,22 +49,6 @@ def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
     if len(points) > MOST:
         raise BadInput(f"The grid has {len(points)} settings: take fewer values, {MOST} at most.")
     return points
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """A sweep, checked; `bounds` is what bounds every edit, `mask` what of that was painted, float [1,h,w]."""
-
-    model: Model
-    image: Any
-    picture: Picture
-    texts: tuple[str, str]
-    points: list[Point]
-    inverting: Point
-    fixed: Point
-    bounds: Point
-    mask: Tensor | None
-    judge: Judge
 
 
 def sweep(
@@ -106,67 +88,58 @@ def sweep(
 
     Raises:
         BadInput: an unknown parameter, one both in the grid and fixed, a prompt that the judge cannot read, or whatever
-            `Model.check_edit` refuses.
+            `Model.plan` refuses.
     """
     points, picture = grid_points(grid), read_image(image, max_pixels)
     for name in set(grid) & set(fixed):
         raise BadInput(f"{name} is in the grid already: do not fix it too.")
-    found = region(mask_words, mask_difference, mask_threshold)
-    for point in points:
-        model.check_edit(source, target, method=method, size=picture.size, region=found, **{**fixed, **point})
-    painted = None if mask is None else torch.from_numpy(inside(mask, picture.size))[None].float()
+    region(mask_words, mask_difference, mask_threshold)
+    painted = None if mask is None else inside(mask, picture.size)
+    bounds = {"mask": None if painted is None else as_image(painted), "mask_words": mask_words}
+    bounds |= {"mask_difference": mask_difference, "mask_threshold": mask_threshold}
+    edits = options_of(get_method(method).params, "edit")
+    plans = [
+        [
+            (together, _plan(model, picture, (source, target), [{**fixed, **points[i]} for i in together], about))
+            for together in _groups(inverting, points, lambda name: name != "strength")
+        ]
+        for about in [{"methods": method, "seed": seed, **bounds}]
+        for inverting in _groups(range(len(points)), points, lambda name: name not in edits)
+    ]
     texts = (source, target if target.strip() else source)
     judge = judge or Judge.load(device=model.network.device)
     if model.network.takes_text:
         judge.clip.check_texts(texts)
-    bounds = {"mask": mask, "mask_words": mask_words, "mask_difference": mask_difference}
-    return _trials(
-        _Plan(
-            model,
-            image,
-            picture,
-            texts,
-            points,
-            inverting={"method": method, "seed": seed, "max_pixels": max_pixels},
-            fixed=fixed,
-            bounds=bounds | {"mask_threshold": mask_threshold},
-            mask=painted,
-            judge=judge,
-        )
-    )
+    judged = texts if model.network.takes_text else None
+    inside_of = None if painted is None else torch.from_numpy(painted)[None].float()
+    return _trials(plans, points, lambda result: measured(judge, picture, result, inside_of, judged))
 
 
-def _trials(plan: _Plan) -> Iterator[Trial]:
-    points, fixed, texts = plan.points, plan.fixed, plan.texts
-    edits = options_of(get_method(plan.inverting["method"]).params, "edit")
-    judged = texts if plan.model.network.takes_text else None
-    for inverting in _groups(range(len(points)), points, lambda name: name not in edits):
-        options = _part({**fixed, **points[inverting[0]]}, lambda name: name not in edits)
-        inverted = plan.model.invert(plan.image, texts[0], **plan.inverting, **options)
-        for together in _groups(inverting, points, lambda name: name != "strength"):
-            settings = [_part({**fixed, **points[index]}, edits.__contains__) for index in together]
-            result = _edited(inverted, texts[1], settings, plan.bounds)
-            scores = measured(plan.judge, plan.picture, result, plan.mask, judged)
-            for row, index in enumerate(together):
-                yield Trial(index, points[index], result.pixels[row], scores[row], result, row)
+def _plan(model: Model, picture: Picture, texts: tuple[str, str], settings: list[Point], about: Point) -> Plan:
+    """Settings that differ in nothing but their strength, as one edit."""
+    options = dict(settings[0])
+    if "strength" in options:
+        options["strength"] = [each["strength"] for each in settings]
+    return model.plan(picture, texts[0], texts[1], **about, **options)
 
 
-def _groups(indices: Sequence[int], points: list[Point], counts: Any) -> list[list[int]]:
+def _trials(
+    plans: list[list[tuple[list[int], Plan]]],
+    points: list[Point],
+    measure: Callable[[Result], list[dict[str, float]]],
+) -> Iterator[Trial]:
+    for of_one_inversion in plans:
+        inverted = of_one_inversion[0][1].invert().result
+        for together, plan in of_one_inversion:
+            result = plan.apply(inverted).result
+            for row, (index, scores) in enumerate(zip(together, measure(result), strict=True)):
+                yield Trial(index, points[index], result.pixels[row], scores, result, row)
+
+
+def _groups(indices: Sequence[int], points: list[Point], counts: Callable[[str], bool]) -> list[list[int]]:
     """Indices whose points agree in the names that count, in the order in which they first appear."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index in indices:
         key = tuple(value for name, value in points[index].items() if counts(name))
         groups.setdefault(key, []).append(index)
     return list(groups.values())
-
-
-def _part(point: Point, chosen: Any) -> Point:
-    return {name: value for name, value in point.items() if chosen(name)}
-
-
-def _edited(inverted: Inverted, target: str, settings: list[Point], bounds: Point) -> Result:
-    """Settings that differ in nothing but their strength, as one batch."""
-    options = dict(settings[0])
-    if "strength" in options:
-        options["strength"] = [each["strength"] for each in settings]
-    return inverted.edit(target, **bounds, **options)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sfumato.api.finish import add_residual
 from sfumato.api.group import decoded, guided, padded_size
+from sfumato.api.inverted import Inverted
 from sfumato.geometry import BottleneckMap, Directions, local_basis, normalised, pull_back, transport
 from sfumato.geometry.basis import largest_rank
 from sfumato.geometry.jacobian import CHUNK
@@ -18,14 +19,11 @@ from sfumato.images import to_uint8
 from sfumato.inversion import replay
 from sfumato.methods.pullback import RANK
 
-if TYPE_CHECKING:
-    from sfumato.api.inverted import Inverted
-
 Pixels: TypeAlias = NDArray[np.uint8]
 
 
 def variations(
-    inverted: "Inverted",
+    inverted: Inverted,
     directions: Directions,
     gammas: Sequence[float],
     *,
@@ -73,7 +71,7 @@ def variations(
         yield _pictures(inverted, last.x_prev)
 
 
-def _reproduced(inverted: "Inverted", step: int) -> Tensor:
+def _reproduced(inverted: Inverted, step: int) -> Tensor:
     """x_t where `step` begins, as the replay reproduces it, [1,c,h,w]."""
     for each in inverted.edit_steps("", gamma=0.0):
         if each.state.i == step:
@@ -81,7 +79,7 @@ def _reproduced(inverted: "Inverted", step: int) -> Tensor:
     raise AssertionError("a run ends after its last step")
 
 
-def _pictures(inverted: "Inverted", latents: Tensor | None) -> list[Pixels]:
+def _pictures(inverted: Inverted, latents: Tensor | None) -> list[Pixels]:
     assert latents is not None
     group = inverted.groups[0]
     edited = decoded(group.network, latents, group.size)

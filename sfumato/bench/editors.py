@@ -55,22 +55,22 @@ class Ours:
 
     def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
         """Invert under the source texts, edit under the target texts. Raises BadInput before any evaluation."""
-        setting = self.setting
-        for item, each in zip(items, pictures, strict=True):
-            height, width, _ = each.source.shape
-            self.model.check_edit(
-                item.source_text, item.target_text, method=setting.method, size=(width, height), **setting.params
-            )
-        images = [Image.fromarray(each.source) for each in pictures]
-        texts, busy = [item.source_text for item in items], time.process_time()
-        inverted = self.model.invert(images, texts, method=setting.method, seed=setting.seed, **setting.params)
-        result = inverted.edit([item.target_text for item in items], residual=setting.residual)
-        reports = (inverted.report, result.report)
+        setting, busy = self.setting, time.process_time()
+        plan = self.model.plan(
+            [Image.fromarray(each.source) for each in pictures],
+            [item.source_text for item in items],
+            [item.target_text for item in items],
+            methods=setting.method,
+            seed=setting.seed,
+            residual=setting.residual,
+            **setting.params,
+        )
+        result = plan.run().result
         return Edited(
             result.pixels,
-            sum(report["seconds"] for report in reports),
+            result.report["seconds"],
             time.process_time() - busy,
-            sum(report["network_evaluations"]["samples"] for report in reports),
+            result.report["network_evaluations"]["samples"],
         )
 
 

@@ -1,6 +1,6 @@
 """What a benchmark consists of: edits to be made, whose pictures are read when they are needed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.metrics import Judge, Metric
+from sfumato.metrics import Metric
 
 Scores = dict[str, list[float]]
 
@@ -66,23 +66,18 @@ class Item:
 
 
 class Benchmark(Protocol):
-    """A fixed list of edits, and how they are judged.
+    """A fixed list of edits, and what is measured of them.
 
     Attributes:
         name: of the benchmark.
         identity: differs where results may not be put together.
         items: the edits.
-        metrics: what `score` measures, by name.
+        metrics: of every edit, by name.
         headline: names of those that a short table shows.
     """
 
     name: str
     identity: str
     items: Sequence[Item]
-    metrics: dict[str, Metric]
+    metrics: Mapping[str, Metric]
     headline: tuple[str, ...]
-
-    def score(
-        self, judge: Judge, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
-    ) -> Scores:
-        """The metrics of some edits of one size, one number for each; NaN where one has no value."""

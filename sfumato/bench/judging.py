@@ -1,7 +1,7 @@
-"""Edits of one size, judged together, and who the judge is."""
+"""The metrics of edits of one size, computed together, and the identity of the judge."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.bench.items import Item, Pictures, Scores
-from sfumato.metrics import Judge
+from sfumato.metrics import Judge, Metric, measure
 from sfumato.models.fingerprint import add_tensor
 
 
@@ -27,11 +27,15 @@ def stacked_masks(pictures: Sequence[Pictures]) -> Tensor | None:
 
 
 def judged(
-    judge: Judge, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
+    judge: Judge,
+    metrics: Mapping[str, Metric],
+    items: Sequence[Item],
+    pictures: Sequence[Pictures],
+    edits: Sequence[NDArray[np.uint8]],
 ) -> Scores:
-    """Everything that the judge says of these edits."""
+    """Those of the metrics that can be computed of all these edits, one number for each edit; NaN where it has none."""
     targets = [each.target for each in pictures if each.target is not None]
-    found = judge(
+    batch = judge.batch(
         stacked([each.source for each in pictures]),
         stacked(edits),
         target=stacked(targets) if len(targets) == len(pictures) else None,
@@ -39,7 +43,7 @@ def judged(
         source_texts=[item.source_text for item in items],
         target_texts=[item.target_text for item in items],
     )
-    return {name: values.tolist() for name, values in found.items()}
+    return {name: values.tolist() for name, values in measure(metrics, batch).items()}
 
 
 def judge_fingerprint(judge: Judge) -> str:

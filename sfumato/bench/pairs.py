@@ -11,7 +11,7 @@ changes is where the two differ.
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from hashlib import sha256
@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.bench.items import Item, Pictures, Scores
-from sfumato.bench.judging import judged
+from sfumato.bench.items import Item, Pictures
 from sfumato.bench.region import changed_region
 from sfumato.data.corpus import TABLE, read_table
 from sfumato.data.pixels import centred_drawing, open_drawing
 from sfumato.errors import BadInput
-from sfumato.metrics import METRICS, Judge
+from sfumato.metrics import METRICS, Metric
 from sfumato.paths import check_inside
 from sfumato.regular_files import read_bytes
 
@@ -83,7 +82,7 @@ class PairBenchmark:
     """
 
     name = "pairs"
-    metrics = METRICS
+    metrics: Mapping[str, Metric] = METRICS
     headline: tuple[str, ...] = (
         "target_psnr",
         "target_lpips",
@@ -113,12 +112,6 @@ class PairBenchmark:
     def _item(corpus: Path, size: int, pair: Pair, source: Row, target: Row) -> Item:
         load, origin = partial(pictures, corpus, size, source, target), partial(_origin, corpus, source, target)
         return Item(pair.name, pair.kind, pair.split, caption(source), caption(target), load, origin)
-
-    def score(
-        self, judge: Judge, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
-    ) -> Scores:
-        """Everything that the judge says, with the true target and the truly changed region."""
-        return judged(judge, items, pictures, edits)
 
 
 def read_corpus(corpus: Path) -> list[Row]:

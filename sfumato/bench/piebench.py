@@ -3,32 +3,26 @@
     FOLDER/mapping_file.json          id -> image_path, original_prompt, editing_prompt, editing_type_id, mask, ...
     FOLDER/annotation_images/...      the pictures, 512 x 512 pixels
 
-Its eight numbers are measured by its own rules and under its own names, so that they stand beside published tables:
-prompts without their square brackets; the mask as (start, length) runs over the pixels row by row, with the picture's
-border added to it; "unedit part" blackens what lies in the mask in both pictures, and averages over the *whole* picture
-(which flatters edits with large masks); "edit part" blackens what lies outside; the structure distance shows its
-network grey levels in 0..255 where that expects pixels in 0..1. Published numbers also need its networks: CLIP
-ViT-L/14, DINO ViT-B/8 and LPIPS on SqueezeNet. Beside them stand our own metrics, whose masked means are over the
-mask's area. What has no pixels has no value: NaN, left out of means.
+Prompts are read without their square brackets; the mask as (start, length) runs over the pixels row by row, with the
+image's border added to it. Its eight numbers (`sfumato.bench.piebench_metrics`) stand beside our own metrics, whose
+masked means are over the mask's area. What has no pixels has no value: NaN, left out of means.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from sfumato.bench.items import Item, Pictures, Scores
-from sfumato.bench.judging import judged, stacked, stacked_masks
+from sfumato.bench.items import Item, Pictures
+from sfumato.bench.piebench_metrics import PUBLISHED
 from sfumato.errors import BadInput
 from sfumato.images import read_image
-from sfumato.metrics import METRICS, Judge, Metric, VisionTower, lpips, mse, psnr, self_similarity, ssim
+from sfumato.metrics import METRICS, Metric
 from sfumato.paths import inside
 from sfumato.regular_files import read_bytes
 from sfumato.text_files import decoded, parse_json
@@ -46,19 +40,6 @@ TYPES = {
     "7": "change material",
     "8": "change background",
     "9": "change style",
-}
-PUBLISHED = {
-    each.name: each
-    for each in (
-        Metric("structure_distance", "PIE-Bench: structure distance to the source", "lower"),
-        Metric("psnr_unedit_part", "PIE-Bench: PSNR with the mask black", "higher", "dB"),
-        Metric("lpips_unedit_part", "PIE-Bench: LPIPS with the mask black", "lower"),
-        Metric("mse_unedit_part", "PIE-Bench: mean squared error with the mask black", "lower"),
-        Metric("ssim_unedit_part", "PIE-Bench: SSIM with the mask black", "higher"),
-        Metric("clip_similarity_source_image", "PIE-Bench: 100 cos of source and its prompt", "higher"),
-        Metric("clip_similarity_target_image", "PIE-Bench: 100 cos of edit and target prompt", "higher"),
-        Metric("clip_similarity_target_image_edit_part", "PIE-Bench: the same, black outside the mask", "higher"),
-    )
 }
 _PROMPTS = ("original_prompt", "editing_prompt")
 _SAFE = re.compile(r"[\w-][\w.-]*")
@@ -78,19 +59,13 @@ class PieBench:
     """
 
     name = "piebench"
-    metrics = PUBLISHED | METRICS
     headline = tuple(name for name in PUBLISHED if name != "clip_similarity_source_image")
 
     def __init__(self, folder: Path) -> None:
         content, table = _mapping(folder)
+        self.metrics: Mapping[str, Metric] = {**PUBLISHED, **METRICS}
         self.identity = f"{self.name}, {MAPPING} {sha256(content).hexdigest()[:12]}"
         self.items: Sequence[Item] = [_item(folder, name, entry) for name, entry in table.items()]
-
-    def score(
-        self, judge: Judge, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
-    ) -> Scores:
-        """The published numbers, and everything that the judge says."""
-        return published(judge, items, pictures, edits) | judged(judge, items, pictures, edits)
 
 
 def _mapping(folder: Path) -> tuple[bytes, dict[str, Any]]:
@@ -104,39 +79,6 @@ def _mapping(folder: Path) -> tuple[bytes, dict[str, Any]]:
     if not isinstance(table, dict):
         raise BadInput(f"{folder} is not PIE-Bench: {MAPPING} is not a JSON object: {layout}.")
     return content, table
-
-
-def published(
-    judge: Judge, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
-) -> Scores:
-    """PIE-Bench's eight numbers by its own rules, with the judge's networks."""
-    source, edit, mask = stacked([each.source for each in pictures]), stacked(edits), stacked_masks(pictures)
-    assert mask is not None
-    inside = mask[:, None]
-    a, b = source * (1 - inside), edit * (1 - inside)
-    given, wanted = [item.source_text for item in items], [item.target_text for item in items]
-    unedited = {"psnr": psnr(a, b), "lpips": lpips(judge.perceptual, a, b), "mse": mse(a, b), "ssim": ssim(a, b)}
-    full, empty = ((mask == value).flatten(1).all(1) for value in (1, 0))
-    scores = {f"{name}_unedit_part": values.masked_fill(full, torch.nan) for name, values in unedited.items()}
-    scores["structure_distance"] = structure_of_levels(judge.structure, source, edit)
-    for name, seen, texts in (
-        ("source_image", source, given),
-        ("target_image", edit, wanted),
-        ("target_image_edit_part", edit * inside, wanted),
-    ):
-        scores[f"clip_similarity_{name}"] = 100 * judge.clip.score(seen, texts).cpu().double().clamp(min=0)
-    part = "clip_similarity_target_image_edit_part"
-    scores[part] = scores[part].masked_fill(empty, torch.nan)
-    return {name: scores[name].tolist() for name in PUBLISHED}
-
-
-def structure_of_levels(tower: VisionTower, a: Tensor, b: Tensor) -> Tensor:
-    """Structure distance, float64 [b], of pictures [b,3,h,w] in [0,1] as PIE-Bench's code measures it.
-
-    It takes grey levels in 0..255 for pixels in 0..1, and so shows the network (255 x - mean) / std.
-    """
-    S_a, S_b = (self_similarity(tower.keys(2 * 255 * x.to(tower.mean) - 1)) for x in (a, b))
-    return (S_a - S_b).square().mean((1, 2)).to(a.device)
 
 
 def decode_mask(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:

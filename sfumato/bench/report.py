@@ -23,7 +23,7 @@ from sfumato.bench.settings import Setting
 from sfumato.bench.summary import COSTS, IDENTICAL, Line, numbers
 from sfumato.files import write_bytes, write_text
 from sfumato.images.read import MAX_PIXELS, opened
-from sfumato.metrics import Metric
+from sfumato.metrics import Quantity
 
 PARQUET, PAGE = "results.parquet", "report.html"
 #: Longest side in pixels of the pictures in the page.
@@ -39,7 +39,7 @@ def write_parquet(
     settings: Sequence[Setting],
     items: Sequence[Item],
     records: Sequence[Record],
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, Quantity],
 ) -> Path:
     """One row for each setting and edit; a number without a value is null, as are all of a failed edit.
 
@@ -113,7 +113,7 @@ def write_page(
     return folder / PAGE
 
 
-def _means(lines: Sequence[Line], measured: Mapping[str, Metric]) -> str:
+def _means(lines: Sequence[Line], measured: Mapping[str, Quantity]) -> str:
     head = [_head(name) for name in ("setting", "group", "edits", "failed", "compared")]
     rows = []
     for line in lines:
@@ -129,7 +129,7 @@ def _edits(
     settings: Sequence[Setting],
     items: Sequence[Item],
     records: Sequence[Record],
-    measured: Mapping[str, Metric],
+    measured: Mapping[str, Quantity],
     place: Mapping[str, int],
     found: Sequence[Rules],
 ) -> str:
@@ -160,7 +160,7 @@ def _table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     return f'<table id="{name}"><thead><tr>{"".join(head)}</tr></thead><tbody>\n{body}\n</tbody></table>'
 
 
-def _head(name: str, metric: Metric | None = None) -> str:
+def _head(name: str, metric: Quantity | None = None) -> str:
     if metric is None:
         return f"<th><button>{escape(name)}</button></th>"
     unit = f" [{metric.unit}]" if metric.unit else ""

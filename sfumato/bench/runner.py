@@ -13,6 +13,7 @@ from sfumato.api.trial import JUDGED_PIXELS
 from sfumato.bench.editors import Editor, editor
 from sfumato.bench.items import Benchmark, Item, Pictures
 from sfumato.bench.journal import Journal, Record
+from sfumato.bench.judging import judged
 from sfumato.bench.settings import Setting
 from sfumato.bench.summary import COSTS
 from sfumato.errors import BadInput
@@ -31,7 +32,7 @@ class Runner:
     """One benchmark, one model, one judge.
 
     Attributes:
-        benchmark: judges the edits.
+        benchmark: names the metrics.
         items: those of its edits that are made.
         model: edits.
         judge: looks at the edits.
@@ -119,7 +120,7 @@ class Runner:
         together, scores = max(1, JUDGED_PIXELS // (height * width)), []
         for start in range(0, len(items), together):
             part = slice(start, start + together)
-            found = self.benchmark.score(self.judge, items[part], pictures[part], edits[part])
+            found = judged(self.judge, self.benchmark.metrics, items[part], pictures[part], edits[part])
             scores += [{name: all_of[n] for name, all_of in found.items()} for n in range(len(items[part]))]
         return scores
 

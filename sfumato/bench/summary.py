@@ -8,16 +8,16 @@ from typing import Any
 from sfumato.bench.items import Item
 from sfumato.bench.journal import Record
 from sfumato.bench.settings import Setting
-from sfumato.metrics import Metric
+from sfumato.metrics import Quantity
 
 #: PSNR in dB that stands for infinity, that is, for identical pictures, in a mean.
 IDENTICAL = 100.0
 ALL = "all"
 #: What every edit costs.
 COSTS = {
-    "seconds": Metric("seconds", "time of inversion and edit", "lower", "s"),
-    "cpu_seconds": Metric("cpu_seconds", "the same as the processor counts it, over all threads", "lower", "s"),
-    "evaluations": Metric("evaluations", "rows through the network, inversion included", "lower"),
+    "seconds": Quantity("seconds", "time of inversion and edit", "lower", "s"),
+    "cpu_seconds": Quantity("cpu_seconds", "the same as the processor counts it, over all threads", "lower", "s"),
+    "evaluations": Quantity("evaluations", "rows through the network, inversion included", "lower"),
 }
 
 

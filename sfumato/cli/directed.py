@@ -16,7 +16,7 @@ from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
-    from sfumato.api import Inverted
+    from sfumato.api.plan import Plan
     from sfumato.geometry import Directions
 
 _FIXED = ("directions", "time", "skip", "whole", "kind", "steps")
@@ -58,7 +58,7 @@ def show(arguments: Namespace) -> None:
     read_picture(arguments.image, arguments.max_pixels)
     check_output(arguments.out)
     refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
-    inverted = _inverted(arguments, found, direction=found.names[0])
+    inverted = finish(_plan(arguments, found, direction=found.names[0]).invert())
     gammas, rows = [share * arguments.gamma for share in _SHOWN], []
     with progress() as bar:
         for row in variations(inverted, found, gammas, raw=arguments.raw, chunk=arguments.chunk):
@@ -101,19 +101,16 @@ def apply(arguments: Namespace) -> None:
     inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
     paths = output_paths(arguments.out, 1, size=picture.size, keep=inputs)
     check_mask(arguments.mask, picture.size)
-    inverted = _inverted(arguments, found, arguments.target, **given)
-    result = finish(inverted.edit_steps(arguments.target, mask=arguments.mask))
+    plan = _plan(arguments, found, arguments.target, mask=arguments.mask, **given)
+    result = finish(plan.run())
     notes += save_all(result, paths, recipe=True)
-    reports = [inverted.report, result.report]
-    report = summary(reports, paths, notes, **made_by(inverted.model, arguments.model), source_prompt=arguments.source)
+    made = made_by(plan.sources.model, arguments.model)
+    report = summary([result.report], paths, notes, **made, source_prompt=arguments.source)
     print_json(report) if arguments.json else print_summary(report)
 
 
-def _inverted(arguments: Namespace, found: "Directions", target: str = "", **options: Any) -> "Inverted":
-    """The picture inverted along the run that the directions belong to. Raises BadInput before, if they do not fit."""
-    from sfumato.images import read_image
-
-    model, limit = load_model(arguments), arguments.max_pixels
-    options |= {"directions": str(arguments.file), "time": found.time, "steps": found.steps, "method": "pullback"}
-    model.check_edit(arguments.source, target, size=read_image(arguments.image, limit).size, **options)
-    return finish(model.invert_steps(arguments.image, arguments.source, max_pixels=limit, **options))
+def _plan(arguments: Namespace, found: "Directions", target: str = "", **options: Any) -> "Plan":
+    """An edit along the run that the directions belong to. Raises BadInput if they do not fit."""
+    model = load_model(arguments)
+    options |= {"directions": str(arguments.file), "time": found.time, "steps": found.steps, "methods": "pullback"}
+    return model.plan(arguments.image, arguments.source, target, max_pixels=arguments.max_pixels, **options)

@@ -1,7 +1,7 @@
 """Flags that several commands share, and those that follow from a method's parameters."""
 
 from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
 
@@ -51,19 +51,24 @@ def seeds_of(arguments: Namespace) -> list[int]:
 
 def add_options(parser: CommandParser, title: str, options: Mapping[str, "Field[Any]"]) -> None:
     """One flag for each parameter of a method; not given, the model's own default holds."""
-    from sfumato.methods.params import allowed
-
     group = parser.add_argument_group(title)
     for name, each in options.items():
-        flag, text = flag_of(name), each.metadata["help"].replace("%", "%%")
-        if each.type is bool:
-            group.add_argument(flag, action=BooleanOptionalAction, default=None, help=text)
-        elif each.type is str:
-            words = f"; {allowed(each)}" if each.metadata["choices"] else ""
-            group.add_argument(flag, metavar="TEXT", help=text + words)
-        else:
-            kind = _whole_number if each.type is int else _number
-            group.add_argument(flag, type=kind, metavar="N", help=f"{text}; {allowed(each)}")
+        add_option(group, [flag_of(name)], each, dest=name)
+
+
+def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str) -> None:
+    """The flags of one parameter."""
+    from sfumato.methods.params import allowed
+
+    text = option.metadata["help"].replace("%", "%%")
+    if option.type is bool:
+        group.add_argument(*flags, dest=dest, action=BooleanOptionalAction, default=None, help=text)
+    elif option.type is str:
+        words = f"; {allowed(option)}" if option.metadata["choices"] else ""
+        group.add_argument(*flags, dest=dest, metavar="TEXT", help=text + words)
+    else:
+        kind = _whole_number if option.type is int else _number
+        group.add_argument(*flags, dest=dest, type=kind, metavar="N", help=f"{text}; {allowed(option)}")
 
 
 def given_options(arguments: Namespace, options: Mapping[str, "Field[Any]"]) -> dict[str, Any]:
@@ -83,9 +88,7 @@ def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
     # The limit of one follows from the other, so the one that was not given must not stand in the way.
     generous = {"steps": options["steps"].metadata["high"]} if "steps" in options else {}
     generous |= {"skip": 0} if "skip" in options else {}
-    chosen = params(**defaults_of(params, given, {}) | generous | dict(given))
-    chosen.check()
-    chosen.check_files()
+    params(**defaults_of(params, given, {}) | generous | dict(given)).check()
 
 
 def flag_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""`sfumato metrics`: what an edit did to a picture, in numbers."""
+"""`sfumato metrics`: the metrics that there are, and those of an edit."""
 
 import math
 from argparse import SUPPRESS, Namespace
@@ -26,18 +26,20 @@ NETWORKS = {
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """The pictures, the texts, and the networks that look at them."""
-    parser.usage = "sfumato metrics SOURCE EDIT [options]"
-    parser.add_argument("source", metavar="SOURCE", help="the picture before")
-    parser.add_argument("edit", metavar="EDIT", help="the picture after, of the same size")
+    """The images, the texts, and the networks that compare them."""
+    parser.usage = "sfumato metrics [SOURCE EDIT] [options]"
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help="image before the edit; without: list the metrics")
+    parser.add_argument("edit", nargs="?", metavar="EDIT", help="image after the edit, of the same size")
     parser.add_argument("--target", metavar="IMAGE", help="what the edit should have given, where that is known")
-    parser.add_argument("--mask", metavar="IMAGE", help="white where the picture was to change")
-    parser.add_argument("--from", dest="given", metavar="TEXT", help="what the source shows; needs --to")
-    parser.add_argument("--to", dest="wanted", metavar="TEXT", help="what the edit shall show")
+    parser.add_argument("--mask", metavar="IMAGE", help="white where the image was to change")
+    parser.add_argument("--from", dest="given", metavar="TEXT", help="prompt of the source image; needs --to")
+    parser.add_argument("--to", dest="wanted", metavar="TEXT", help="prompt of the edited image")
     add_judge(parser)
     add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.example('sfumato metrics heart.png out.png --from "red heart, twemoji" --to "blue heart, twemoji"')
+    parser.example(
+        "sfumato metrics", 'sfumato metrics heart.png out.png --from "red heart, twemoji" --to "blue heart, twemoji"'
+    )
 
 
 def add_judge(parser: CommandParser, *, listed: bool = True) -> None:
@@ -62,6 +64,34 @@ def shown_score(value: float) -> str:
 
 
 def run(arguments: Namespace) -> None:
+    """List the metrics, or print those of an edit."""
+    inputs = (arguments.source, arguments.target, arguments.mask, arguments.given, arguments.wanted)
+    if arguments.edit is not None:
+        _measure(arguments)
+    elif any(each is not None for each in inputs):
+        raise BadInput("give SOURCE and EDIT, the images before and after the edit; neither lists the metrics.")
+    else:
+        _list(arguments.json)
+
+
+def _list(as_json: bool) -> None:
+    from sfumato.cli.quiet import quiet_libraries
+
+    quiet_libraries()  # before the first of them is imported
+    from sfumato.metrics import METRICS
+
+    known, failures = METRICS.values(), METRICS.unloaded
+    if as_json:
+        metrics = [{name: getattr(m, name) for name in ("name", "better", "unit", "needs", "help")} for m in known]
+        print_json({"metrics": metrics, "unloaded": [vars(failure) for failure in failures]})
+    else:
+        rows = [[m.name, m.unit, m.better, ", ".join(m.needs), m.help] for m in known]
+        print_table([["metric", "unit", "better", "needs", ""], *rows])
+    for failure in failures:
+        remark(str(failure))
+
+
+def _measure(arguments: Namespace) -> None:
     """Read, check, measure, print."""
     from sfumato.cli.quiet import quiet_libraries
     from sfumato.images import read_image

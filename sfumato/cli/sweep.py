@@ -135,11 +135,9 @@ def _value(text: str, kind: Any, name: str) -> Any:
 
 def _check_metrics(names: Sequence[str], *, masked: bool, text: bool) -> None:
     """Refuse metrics that cannot be measured without a mask, or by a model without text. Raises BadInput."""
-    from sfumato.metrics import METRICS
+    from sfumato.metrics import measurable
 
-    with_mask = [name for name in METRICS if name.startswith("outside_") or name == "clip_region"]
-    known = [name for name in METRICS if not name.startswith("target_") and (masked or name not in with_mask)]
-    known = [name for name in known if text or not name.startswith("clip")]
+    known = measurable([*(["mask"] if masked else []), *(["target text", "source text"] if text else [])])
     for name in names:
         if name not in known:
             raise BadInput(f"--pareto: there is no metric {name!r} here; choose among {', '.join(known)}.")

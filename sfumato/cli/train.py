@@ -16,16 +16,18 @@ from sfumato.cli.report import print_json, say
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
+    from sfumato.plugins import Registry
     from sfumato.train.loop import Run, StepReport
+    from sfumato.train.registry import BuildTask
 
-KINDS = ("autoencoder", "dual-encoder", "diffusion")
 _DEVICES = ("auto", "cpu", "cuda")
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """What is trained, its recipe, its folder and for how long."""
-    parser.usage = f"sfumato train {'|'.join(KINDS)} RECIPE --out FOLDER [options]"
-    parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
+    kinds = _tasks()
+    parser.usage = f"sfumato train {'|'.join(kinds)} RECIPE --out FOLDER [options]"
+    parser.add_argument("kind", metavar="KIND", help=", ".join(kinds))
     parser.add_argument("recipe", metavar="RECIPE", help="a TOML file; recipes/ holds those of the shipped model")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FOLDER", help="the run's folder; a run found there goes on"
@@ -42,13 +44,13 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train and export; Ctrl-C and SIGTERM end with a checkpoint and without an export. Returns the exit code."""
-    if arguments.kind not in KINDS:
-        raise BadInput(f"{arguments.kind!r} cannot be trained{suggestion(arguments.kind, KINDS)}")
+    tasks = _tasks()
+    if arguments.kind not in (*tasks, *(failure.name for failure in tasks.unloaded)):
+        raise BadInput(f"{arguments.kind!r} cannot be trained{suggestion(arguments.kind, tasks)}")
     if arguments.device not in _DEVICES:
         raise BadInput(f"there is no device {arguments.device!r} to train on: give auto, cpu or cuda.")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise BadInput(f"{arguments.out} is a file: name a folder for the run.")
-    quiet_libraries()
     from sfumato.train.checkpoint import newest_checkpoint
     from sfumato.train.start import start
 
@@ -66,6 +68,13 @@ def run(arguments: Namespace) -> int:
         _tell(training, arguments, bool(code), seconds)
     training.close()
     return code
+
+
+def _tasks() -> "Registry[BuildTask]":
+    quiet_libraries()  # before the first of them is imported
+    from sfumato.train.registry import TASKS
+
+    return TASKS
 
 
 def _train(training: "Run", minutes: float | None) -> int:

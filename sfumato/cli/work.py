@@ -9,7 +9,8 @@ from sfumato.cli.progress import Show, progress
 from sfumato.cli.report import print_table, say, shown
 
 if TYPE_CHECKING:
-    from sfumato.api import Model, Run
+    from sfumato.api import Run
+    from sfumato.api.loaded import Loaded
 
 
 def finish(run: "Run[Any]", show: Show | None = None) -> Any:
@@ -51,7 +52,7 @@ def _passes(reports: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
     return {"jacobian_passes": {mode: sum(each[mode] for each in spent) for mode in spent[0]}} if spent else {}
 
 
-def made_by(model: "Model", named: str) -> dict[str, Any]:
+def made_by(model: "Loaded", named: str) -> dict[str, Any]:
     """Model and device as the user named them, precision and versions, for `summary`."""
     from sfumato.api.report import made_with
 

@@ -1,17 +1,18 @@
 """What a network is conditioned on, one row per latent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 
-Rows: TypeAlias = int | slice | Sequence[int] | Tensor
+Labels: TypeAlias = Int64[Tensor, " rows"] | Float[Tensor, " rows"] | Float[Tensor, "rows d"]
+RowIndex: TypeAlias = int | slice | Sequence[int] | Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +23,11 @@ class Condition:
         tokens: text tokens for cross-attention, [rows, n, d].
         pooled: one text vector per row (SDXL), [rows, p].
         added: original size, crop and target size in pixels as (h, w, top, left, h, w) (SDXL), [rows, 6].
-        maps: channels concatenated to the latent, [rows, c, h, w].
+        maps: channels concatenated to the latent (inpainting: mask and masked_image_latents), [rows, c, h, w].
+        labels: diffusers' class_labels: indices or numbers, [rows], or vectors, [rows, d].
         token_mask: True for tokens that cross-attention may see, [rows, n].
-        prompts: the words behind the tokens, one entry per row, for whoever asks where a word is; () if not known.
+        prompts: the words behind the tokens, one entry per row, to find the tokens of a word; () if not known.
+        names: of the conditions that were joined, in order, each with rows / len(names) rows; () for one condition.
         rows: number of rows; follows from the tensors where there are any.
 
     Raises:
@@ -35,8 +38,10 @@ class Condition:
     pooled: Float[Tensor, "rows p"] | None = None
     added: Float[Tensor, "rows ids"] | None = None
     maps: Float[Tensor, "rows c h w"] | None = None
+    labels: Labels | None = None
     token_mask: Bool[Tensor, "rows n"] | None = None
     prompts: tuple[Prompt, ...] = ()
+    names: tuple[str, ...] = ()
     rows: int = 0
 
     def __post_init__(self) -> None:
@@ -49,7 +54,7 @@ class Condition:
     def __len__(self) -> int:
         return self.rows
 
-    def __getitem__(self, rows: Rows) -> "Condition":
+    def __getitem__(self, rows: RowIndex) -> "Condition":
         """The given rows, in the given order; an int gives a condition of one row."""
         return self._chosen(torch.arange(self.rows)[rows].reshape(-1))
 
@@ -77,6 +82,11 @@ class Condition:
         rows = sum(len(condition) for condition in conditions)
         return Condition(**joined, prompts=prompts if len(prompts) == rows else (), rows=rows)
 
+    @staticmethod
+    def join(conditions: Mapping[str, "Condition"]) -> "Condition":
+        """Conditions with as many rows each one below the other, as `cat`, with their names: see `rows.Rows`."""
+        return replace(Condition.cat(list(conditions.values())), names=tuple(conditions))
+
     def _parts(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
@@ -84,4 +94,4 @@ class Condition:
     def _chosen(self, index: Tensor) -> "Condition":
         parts = {name: part[index.to(part.device)] for name, part in self._parts().items()}
         prompts = tuple(self.prompts[row] for row in index.tolist()) if self.prompts else ()
-        return replace(self, rows=len(index), prompts=prompts, **parts)
+        return replace(self, rows=len(index), prompts=prompts, names=(), **parts)

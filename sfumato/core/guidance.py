@@ -1,32 +1,62 @@
-"""Classifier-free guidance (Ho and Salimans, arXiv 2207.12598, eq. 6) as a network around a network."""
+"""Guidance: a weighted sum of predictions under several conditions, which go through the network in one call.
 
-from collections.abc import Sequence
+    eps = e_0 + sum_k w_k (e_k - e_0)
+
+Classifier-free guidance (Ho and Salimans, arXiv 2207.12598, eq. 6) has e_0 under the negative prompt and one term with
+the guidance scale as weight. Two-modality guidance (PARASOL, arXiv 2303.06464) has e_0 without any condition and one
+term for the style and one for the content; InstructPix2Pix (arXiv 2211.09800, eq. 3) has terms with the weights
+s_I - s_T and s_T.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.rows import NEGATIVE, TARGET
 from sfumato.core.schedule import Schedule
 from sfumato.core.state import Denoiser
+
+Weights: TypeAlias = tuple[float, ...] | Callable[[int], tuple[float, ...]]
+"""One weight per image, for the whole run or as a function of the timestep."""
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One prediction of the sum.
+
+    Attributes:
+        name: of its rows, see `sfumato.core.rows`.
+        condition: what it is predicted under, one row per image; None for the condition of the run.
+        weights: w_k; those of the first term follow from the others.
+    """
+
+    name: str
+    condition: Any
+    weights: Weights = ()
+
+    def at(self, t: int) -> tuple[float, ...]:
+        """The weights at timestep t."""
+        return self.weights(t) if callable(self.weights) else self.weights
 
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """eps = eps(x, negative) + s (eps(x, condition) - eps(x, negative)), the pair in one call of the network.
+    """A network and the terms of its guidance; itself a network whose predictions are the guided ones.
 
-    Where every strength is 1 the negative half cancels and is not evaluated.
+    A term whose weight is 0 for every image at a timestep is not evaluated there, unless it is that of the run's own
+    condition, which shifts may look into.
 
     Attributes:
         network: what is guided.
-        negative: the condition to move away from, one row per image; None for a network without conditions.
-        strengths: s, one per image.
+        terms: the first is e_0; a single term is a network without guidance. One has the condition None.
     """
 
     network: Denoiser
-    negative: Any
-    strengths: tuple[float, ...]
+    terms: tuple[Term, ...]
 
     @property
     def schedule(self) -> Schedule:
@@ -34,14 +64,21 @@ class Guided:
         return self.network.schedule
 
     @property
-    def single(self) -> bool:
-        """Whether one evaluation per row is enough."""
-        return self.negative is None or all(s == 1 for s in self.strengths)
+    def guidance_scale(self) -> tuple[float, ...]:
+        """Weight of the run's own condition, one per image, at the noisy end of the schedule."""
+        return self._own().at(len(self.schedule) - 1)
+
+    def condition_of(self, name: str) -> Any:
+        """The condition of a term. Raises KeyError where there is none of that name."""
+        return next(term.condition for term in self.terms if term.name == name)
+
+    def calls(self, t: int) -> int:
+        """Rows per image of one evaluation at timestep t."""
+        return len(self._evaluated(t))
 
     def rows(self, index: Sequence[int]) -> "Guided":
         """The same guidance for other rows: image index[j] becomes row j."""
-        negative = None if self.negative is None else self.negative[list(index)]
-        return replace(self, negative=negative, strengths=tuple(self.strengths[j] for j in index))
+        return replace(self, terms=tuple(_rows(term, list(index)) for term in self.terms))
 
     def predict(
         self,
@@ -49,17 +86,91 @@ class Guided:
         t: int | Tensor,
         cond: Any,
         taps: Any = None,
+        known: Mapping[str, Float[Tensor, "b c h w"]] | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """The guided noise, in float32 where the network computes in half precision."""
-        if self.single:
-            return _full(self.network.predict(x, t, cond, taps))
-        pair = type(cond).cat([self.negative, cond])
-        both = t if isinstance(t, int) else t.repeat(2)
-        negative, positive = _full(self.network.predict(x.repeat(2, 1, 1, 1), both, pair, taps)).chunk(2)
-        strengths = torch.tensor(self.strengths, dtype=negative.dtype, device=negative.device).reshape(-1, 1, 1, 1)
-        return negative + strengths * (positive - negative)
+        """The guided noise, in float32 where the network computes in half precision.
+
+        Args:
+            x: latents, one row per image.
+            t: timestep, one for all or one per row.
+            cond: the condition of the run, one row per image.
+            taps: what to read or replace inside the network.
+            known: predictions by the name of their term that need no evaluation any more.
+        """
+        levels = [t] if isinstance(t, int) else t.tolist()
+        terms, known = self._evaluated(*levels), known or {}
+        wanted = {term.name: term.condition if term.condition is not None else cond for term in terms}
+        wanted = {name: condition for name, condition in wanted.items() if name not in known}
+        found = {name: _full(eps) for name, eps in known.items()} | _predict(self.network, x, t, wanted, taps)
+        if len(terms) == 1:
+            return found[terms[0].name]
+        like = found[terms[0].name]
+        if terms[0] is not self.terms[0]:
+            return torch.stack([_column(term, levels, like) * found[term.name] for term in terms]).sum(dim=0)
+        eps = like
+        for term in terms[1:]:
+            eps = eps + _column(term, levels, like) * (found[term.name] - like)
+        return eps
+
+    def _own(self) -> Term:
+        return next(term for term in self.terms if term.condition is None)
+
+    def _evaluated(self, *levels: int) -> list[Term]:
+        """The terms that count at one of the timesteps, in order."""
+        base, *others = self.terms
+        if not others:
+            return [base]
+        sums = [sum(weights) for t in levels for weights in zip(*(term.at(t) for term in others), strict=True)]
+        first = [base] if any(total != 1 for total in sums) or base.condition is None else []
+        return first + [term for term in others if any(map(any, map(term.at, levels))) or term.condition is None]
+
+
+def classifier_free(network: Denoiser, negative: Any, guidance_scale: Sequence[float]) -> Guided:
+    """eps = eps(x, negative) + s (eps(x, condition) - eps(x, negative)).
+
+    Where every s is 1 the negative half cancels and is not evaluated.
+
+    Args:
+        network: what is guided.
+        negative: the condition to move away from, one row per image; None for a network without conditions.
+        guidance_scale: s, one per image.
+    """
+    own = Term(TARGET, None, tuple(float(scale) for scale in guidance_scale))
+    return Guided(network, (own,) if negative is None else (Term(NEGATIVE, negative), own))
+
+
+def _predict(
+    network: Denoiser, x: Tensor, t: int | Tensor, conditions: Mapping[str, Any], taps: Any
+) -> dict[str, Float[Tensor, "b c h w"]]:
+    """The predictions under all conditions, in one call of the network."""
+    if not conditions:
+        return {}
+    if len(conditions) == 1:
+        ((name, condition),) = conditions.items()
+        named = condition if name == TARGET else type(condition).join(conditions)
+        return {name: _full(network.predict(x, t, named, taps))}
+    count = len(conditions)
+    joined = type(next(iter(conditions.values()))).join(conditions)
+    every = t if isinstance(t, int) else t.repeat(count)
+    eps = _full(network.predict(x.repeat(count, 1, 1, 1), every, joined, taps))
+    return dict(zip(conditions, eps.chunk(count), strict=True))
+
+
+def _rows(term: Term, index: list[int]) -> Term:
+    weights = term.weights
+    if callable(weights):
+        chosen: Weights = lambda t: tuple(weights(t)[j] for j in index)  # noqa: E731
+    else:
+        chosen = tuple(weights[j] for j in index) if weights else ()
+    return replace(term, condition=None if term.condition is None else term.condition[index], weights=chosen)
+
+
+def _column(term: Term, levels: Sequence[int], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
+    """The weight of every row; `levels` are the timesteps, one for all or one per row."""
+    weights = term.at(levels[0]) if len(levels) == 1 else [term.at(t)[row] for row, t in enumerate(levels)]
+    return torch.tensor(weights, dtype=like.dtype, device=like.device).reshape(-1, 1, 1, 1)
 
 
 def _full(eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Half precision would lose the small difference of the pair's sum; float32 and float64 stay."""
+    """Half precision would lose the small differences of the sum; float32 and float64 stay."""
     return eps.float() if eps.dtype in (torch.float16, torch.bfloat16) else eps

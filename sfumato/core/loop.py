@@ -3,18 +3,24 @@
 It yields after every step: progress, previews, cancelling and video are the caller's `for` loop.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.energy import gradients
+from sfumato.core.guidance import Guided, Term
 from sfumato.core.noise import gaussian_batch
+from sfumato.core.path import check_path, downwards
+from sfumato.core.rows import TARGET
 from sfumato.core.shift import Shift
-from sfumato.core.state import Denoiser, StepState, check_finite
-from sfumato.core.step import combine, direction, predict_x0, sigma, step
+from sfumato.core.state import Denoiser, StepEnd, StepMean, StepNoise, StepState, check_finite, extend
+from sfumato.core.step import ascend, combine, direction, predict_x0, sigma, step
+from sfumato.errors import BadInput
 
 NoiseMaps: TypeAlias = Callable[[StepState], Tensor | None]
 """Gives the z_t [b,c,h,w] of a step, or None where nothing is added."""
@@ -24,76 +30,142 @@ def reverse(
     network: Denoiser,
     x: Float[Tensor, "b c h w"],
     timesteps: Sequence[int],
-    condition: Any,
+    condition: object,
     *,
     eta: float,
     noise_maps: NoiseMaps,
     shifts: Sequence[Shift] = (),
-) -> Iterator[StepState]:
+    path: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    source: Mapping[int, Float[Tensor, "b c h w"]] | None = None,
+) -> Iterator[StepEnd]:
     """Run the reverse process from x at timesteps[0] to x_0, yielding every finished step.
 
     Args:
-        network: predicts the noise; guidance is a network around a network.
+        network: predicts the noise; a `Guided` one, or one without guidance.
         x: the latent at the level of timesteps[0]; its dtype is the dtype of every x_{t-1}.
         timesteps: largest first, a run of `Schedule.timesteps` or the end of one.
-        condition: handed to the network at every step.
+        condition: of the run, handed to the network at every step.
         eta: 0 (DDIM) to 1 (DDPM).
         noise_maps: gives z_t; `fresh_noise` to sample, `recorded` to replay.
         shifts: what moves the handles, in order.
+        path: the levels in the order in which they are visited (`sfumato.core.path`); each once by default.
+        seeds: one per image, for the noise of moves back up.
+        source: latents of the inverted picture by timestep, x_0 under -1, for shifts that hold to them.
 
     Raises:
-        NonFinite: the predicted noise or the new latent holds NaN or infinity.
+        BadInput: two shifts replace the same in the same step, or a path that is none; before any evaluation.
+        NonFinite: the predicted noise, a gradient or the new latent holds NaN or infinity.
     """
-    schedule = network.schedule
-    below = schedule.previous(timesteps)
-    for i, (t, t_prev) in enumerate(zip(timesteps, below, strict=True)):
-        abar, abar_prev = schedule.abar(t), schedule.abar(t_prev)
-        state = StepState(i, len(timesteps), t, t_prev, abar, abar_prev, sigma(abar, abar_prev, eta), x, condition)
-        state = _advance(network, state, noise_maps, shifts)
-        yield state
-        assert state.x_prev is not None
-        x = state.x_prev
+    guided = network if isinstance(network, Guided) else Guided(network, (Term(TARGET, None),))
+    steps = len(timesteps)
+    levels = [*timesteps, *guided.schedule.previous(timesteps)[-1:]]
+    path = list(path) or downwards(steps)
+    check_path(path, steps)
+    if found := conflict(shifts, steps):
+        one, other, name = found
+        raise BadInput(f"{type(one).__name__} and {type(other).__name__} both replace {name} in the same steps.")
+    abars, visits = [guided.schedule.abar(t) for t in levels], [0] * steps
+    for i, after in pairwise(path):
+        if after <= i:
+            x = _back_up(x, seeds, levels[after], abars[i], abars[after], visits[after])
+            continue
+        state = StepState(
+            i=i, steps=steps, t=levels[i], t_prev=levels[i + 1], abar=abars[i], abar_prev=abars[i + 1],
+            sigma=sigma(abars[i], abars[i + 1], eta), network=guided, x_t=x, condition=condition, visit=visits[i],
+            source=source or {},
+        )  # fmt: skip
+        finished = _advance(guided, state, noise_maps, shifts)
+        yield finished
+        x, visits[i] = finished.x_prev, visits[i] + 1
 
 
 @torch.no_grad()
-def _advance(network: Denoiser, state: StepState, noise_maps: NoiseMaps, shifts: Sequence[Shift]) -> StepState:
+def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Sequence[Shift]) -> StepEnd:
     """One step: every quantity of the step in turn, each followed by the shifts of its handle."""
-    state = _moved(state, shifts, "condition", "condition", state.condition)
-    state = _moved(state, shifts, "latent", "x_t", state.x_t)
-    state = replace(state, taps=tuple(tap for s in shifts if (tap := s.taps(state)) is not None))
-
-    eps = network.predict(state.x_t, state.t, state.condition, state.taps or None)
-    check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
-    state = _moved(state, shifts, "noise", "eps", eps)
-    assert state.eps is not None
-    state = _moved(state, shifts, "prediction", "x0_prediction", predict_x0(state.x_t, state.eps, state.abar))
-    assert state.x0_prediction is not None
-    towards = direction(state.eps, state.abar_prev, state.sigma)
-    state = replace(state, mean=combine(state.x0_prediction, towards, state.abar_prev))
-    state = _moved(state, shifts, "noise_map", "z", noise_maps(state))
-
-    assert state.mean is not None
-    x_prev = step(state.mean, state.z, state.sigma).to(state.x_t.dtype)
-    check_finite(x_prev, "the latent x_{t-1}", state.i, state.steps, state.t)
-    return replace(state, x_prev=x_prev)
-
-
-def _moved(state: StepState, shifts: Sequence[Shift], handle: str, field: str, value: Any) -> StepState:
-    """Set a field of the state and let every shift move it in turn."""
-    state = replace(state, **{field: value})
     for shift in shifts:
-        state = replace(state, **{field: getattr(shift, handle)(state, getattr(state, field))})
-    return state
+        state = replace(state, condition=shift.condition(state, state.condition))
+    state = replace(state, taps=tuple(tap for shift in shifts if (tap := shift.taps(state)) is not None))
+    state, known = _with_gradients(guided, state, shifts)
+    start = state.x_t
+    for shift in shifts:
+        state = replace(state, x_t=shift.latent(state, state.x_t))
+
+    known = known if state.x_t is start else {}
+    eps = guided.predict(state.x_t, state.t, state.condition, state.taps or None, known)
+    check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
+    noise = extend(state, StepNoise, eps=eps)
+    for shift in shifts:
+        noise = replace(noise, eps=shift.noise(noise, noise.eps))
+
+    prediction = predict_x0(noise.x_t, _noise_of_prediction(guided, noise, shifts), noise.abar)
+    for shift in shifts:
+        prediction = shift.prediction(noise, prediction)
+    towards = direction(noise.eps, noise.abar_prev, noise.sigma)
+    mean = combine(prediction, towards, noise.abar_prev)
+    landed = extend(noise, StepMean, x0_prediction=prediction, mean=mean)
+
+    z = noise_maps(landed)
+    for shift in shifts:
+        z = shift.noise_map(landed, z)
+    x_prev = step(landed.mean, z, landed.sigma).to(landed.x_t.dtype)
+    check_finite(x_prev, "the latent x_{t-1}", landed.i, landed.steps, landed.t)
+    return extend(landed, StepEnd, z=z, x_prev=x_prev)
+
+
+def _with_gradients(
+    guided: Guided, state: StepState, shifts: Sequence[Shift]
+) -> tuple[StepState, dict[str, Float[Tensor, "b c h w"]]]:
+    """The gradients of all energies of the step, and the predictions at x_t that they were computed from."""
+    energies = {id(shift): energy for shift in shifts if (energy := shift.energy(state)) is not None}
+    if not energies:
+        return state, {}
+    names = dict.fromkeys(energy.under for energy in energies.values())
+    conditions = {name: state.condition if name == TARGET else guided.condition_of(name) for name in names}
+    found, predictions = gradients(guided.network, state, energies, conditions)
+    return replace(state, gradients=found), predictions
+
+
+def _noise_of_prediction(guided: Guided, noise: StepNoise, shifts: Sequence[Shift]) -> Float[Tensor, "b c h w"]:
+    """The noise that P_t follows from: that of the step, or another one where shifts look into its evaluation again."""
+    taps = [tap for shift in shifts if (tap := shift.prediction_taps(noise)) is not None]
+    if not taps:
+        return noise.eps
+    eps = guided.predict(noise.x_t, noise.t, noise.condition, [*noise.taps, *taps])
+    check_finite(eps, "the noise of the prediction", noise.i, noise.steps, noise.t)
+    for shift in shifts:
+        eps = shift.noise(replace(noise, eps=eps), eps)
+    return eps
+
+
+def _back_up(
+    x: Float[Tensor, "b c h w"], seeds: Sequence[int], t: int, abar: float, abar_above: float, visit: int
+) -> Float[Tensor, "b c h w"]:
+    """The latent diffused from its level to the one above it at timestep t; the noise is a function of (seed, t)."""
+    noise = gaussian_batch(x.shape[1:], seeds or [0] * len(x), step=t, tag=f"back up {visit}", device=x.device)
+    return ascend(x, noise, abar, abar_above).to(x.dtype)
+
+
+def conflict(shifts: Sequence[Shift], steps: int) -> tuple[Shift, Shift, str] | None:
+    """Two shifts that replace the same thing in the same step, so that only the last would count, and its name."""
+    for i in range(steps):
+        owners: dict[str, Shift] = {}
+        for shift in shifts:
+            for name in shift.replaces(i, steps):
+                if name in owners:
+                    return owners[name], shift, name
+                owners[name] = shift
+    return None
 
 
 def fresh_noise(seeds: Sequence[int], images: Sequence[int] | None = None) -> NoiseMaps:
-    """Standard normal z_t, a function of (seed, image, t); nothing on a step without noise."""
+    """Standard normal z_t, a function of (seed, image, t, visit); nothing on a step without noise."""
 
     def draw(state: StepState) -> Tensor | None:
         if state.sigma == 0:
             return None
-        shape = state.x_t.shape[1:]
-        return gaussian_batch(shape, seeds, images, state.t, tag="reverse", device=state.x_t.device)
+        tag = f"reverse {state.visit}" if state.visit else "reverse"
+        return gaussian_batch(state.x_t.shape[1:], seeds, images, state.t, tag=tag, device=state.x_t.device)
 
     return draw
 

@@ -129,6 +129,13 @@ def diffuse(x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], abar:
     return _root(abar) * wide(x0) + _root(1 - abar) * wide(noise)
 
 
+def ascend(
+    x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], abar: Level, abar_above: Level
+) -> Float[Tensor, "b c h w"]:
+    """q(x_s | x_t) for a level s above t: a latent diffused further, sqrt(abar_s / abar_t) x_t + sqrt(1 - ...) e."""
+    return diffuse(x, noise, abar_above / abar)
+
+
 def per_row(levels: list[float], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
     """One abar per row, as a tensor that the functions above take for `abar`."""
     rows = torch.tensor(levels, dtype=torch.float64).reshape(-1, 1, 1, 1)

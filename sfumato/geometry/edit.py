@@ -4,20 +4,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.geometry.normalise import normalised
 from sfumato.geometry.shooting import Shot
 
-Move: TypeAlias = Callable[[Tensor, Any], Iterator[Shot]]
-"""The steps of an edit from x_t under a condition."""
+Move: TypeAlias = Callable[[StepState, Tensor], Iterator[Shot]]
+"""The steps of an edit from x_t, under the condition and with the network of the step."""
 
 Item = TypeVar("Item")
 
@@ -69,13 +68,11 @@ class MoveLatent(Shift):
     """x_t <- the end of `move`, normalised, at one timestep; nothing at the others.
 
     Attributes:
-        guided: predicts the noise for the normalisation.
         t: the timestep.
         move: the steps of the edit.
         kappa: of the normalisation; None for none.
     """
 
-    guided: Guided
     t: int
     move: Move
     kappa: float | None
@@ -84,7 +81,7 @@ class MoveLatent(Shift):
         """The moved latent."""
         if state.t != self.t:
             return x
-        shots = tuple(self.move(x, state.condition))
+        shots = tuple(self.move(state, x))
         moved = self._normalised(state, x, shots[-1].x)
         record = _RECORD.get()
         if record is not None:
@@ -96,6 +93,6 @@ class MoveLatent(Shift):
             return edited
 
         def predict(each: Tensor) -> Tensor:
-            return self.guided.predict(each, state.t, state.condition)
+            return state.network.predict(each, state.t, state.condition)
 
         return normalised(predict, x, edited, state.abar, self.kappa)

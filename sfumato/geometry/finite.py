@@ -1,6 +1,6 @@
 """Which layer a NaN or an infinity of the bottleneck, or of its Jacobian, comes from."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.autograd.forward_ad as forward_mode
@@ -9,13 +9,27 @@ from torch import Tensor, nn
 from sfumato.core.noise import gaussian_batch
 from sfumato.errors import NonFinite
 from sfumato.geometry.forward_mode import differentiable, one_at_a_time
-from sfumato.models.hooks import attach_hook
-
-if TYPE_CHECKING:
-    from sfumato.geometry.jacobian import BottleneckMap
+from sfumato.hooks import attach_hook
+from sfumato.models.diffusion_model import DiffusionModel
 
 
-def check_product(product: Tensor, name: str, f: "BottleneckMap", x: Tensor) -> Tensor:
+@runtime_checkable
+class Evaluated(Protocol):
+    """A function of the latents that a network computes: `BottleneckMap`."""
+
+    @property
+    def network(self) -> DiffusionModel:
+        """Its encoder half and middle block are evaluated."""
+
+    @property
+    def t(self) -> int:
+        """Timestep."""
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """The function at x, with whatever history x has."""
+
+
+def check_product(product: Tensor, name: str, f: Evaluated, x: Tensor) -> Tensor:
     """The product itself, if all of it is finite.
 
     Raises:
@@ -27,7 +41,7 @@ def check_product(product: Tensor, name: str, f: "BottleneckMap", x: Tensor) -> 
     raise NonFinite(f"Timestep {f.t}: {name} of the bottleneck holds NaN or infinity; {where}.")
 
 
-def _first_layer(f: "BottleneckMap", x: Tensor) -> str:
+def _first_layer(f: Evaluated, x: Tensor) -> str:
     """Follow x and one random tangent through the layers, in the order in which they run."""
     found: list[str] = []
     leaves = [(name, module) for name, module in f.network.unet.named_modules() if not list(module.children())]

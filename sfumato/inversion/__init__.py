@@ -4,18 +4,15 @@ from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim
 from sfumato.inversion.edit_friendly import invert_edit_friendly
 from sfumato.inversion.native_ddpm import invert_native
-from sfumato.inversion.replay import replay, replay_beside, source_along
+from sfumato.inversion.replay import beside, replay
 from sfumato.inversion.sdedit import invert_sdedit
-from sfumato.inversion.translate import translate
 
 __all__ = [
     "Inversion",
+    "beside",
     "invert_ddim",
     "invert_edit_friendly",
     "invert_native",
     "invert_sdedit",
     "replay",
-    "replay_beside",
-    "source_along",
-    "translate",
 ]

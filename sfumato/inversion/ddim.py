@@ -15,10 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
-from sfumato.core.state import StepState, check_finite
+from sfumato.core.state import StepEnd, check_finite
 from sfumato.core.step import diffuse, predict_x0, wide
 from sfumato.inversion.artifact import Inversion
+from sfumato.inversion.registry import inversion
 
 
 def invert_ddim(
@@ -29,7 +31,7 @@ def invert_ddim(
     steps: int,
     refine: int = 0,
     seeds: Sequence[int] = (),
-) -> Generator[StepState, None, Inversion]:
+) -> Generator[StepEnd, None, Inversion]:
     """Yield every step from x_0 upwards; return the `Inversion`, which has no noise maps.
 
     Args:
@@ -51,7 +53,7 @@ def invert_ddim(
         levels.insert(0, state.x_t)
         yield state
     x = torch.stack(levels)
-    return Inversion("ddim", x, None, tuple(timesteps), 0.0, guided.strengths, tuple(seeds))
+    return Inversion("ddim", x, None, tuple(timesteps), 0.0, guided.guidance_scale, tuple(seeds))
 
 
 @torch.no_grad()
@@ -64,7 +66,7 @@ def _ascend(
     t: int,
     t_prev: int,
     refine: int,
-) -> StepState:
+) -> StepEnd:
     """The step from x_{t-1} to x_t."""
     abar, abar_prev = guided.schedule.abar(t), guided.schedule.abar(t_prev)
     x = x_prev
@@ -73,7 +75,7 @@ def _ascend(
         check_finite(eps, "the predicted noise", i, steps, t)
         prediction = predict_x0(x_prev, eps, abar_prev)
         x = diffuse(prediction, eps, abar).to(x_prev.dtype)
-    return StepState(
+    return StepEnd(
         i=i,
         steps=steps,
         t=t,
@@ -82,8 +84,18 @@ def _ascend(
         abar_prev=abar_prev,
         sigma=0.0,
         x_t=x,
+        network=guided,
         condition=condition,
         eps=eps,
         x0_prediction=prediction,
+        mean=x_prev,
+        z=None,
         x_prev=x_prev,
     )
+
+
+@inversion("ddim", summary="DDIM inversion: deterministic, approximate", deterministic=True)
+def _by_name(
+    guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
+) -> Generator[StepEnd, None, Inversion]:
+    return (yield from invert_ddim(guided, x0, condition, steps=params.steps, refine=params.refine, seeds=seeds))

@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import gaussian_batch
-from sfumato.core.state import StepState
+from sfumato.core.state import StepEnd
 from sfumato.core.step import diffuse
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.extract import Latents, extract_noise_maps
+from sfumato.inversion.registry import inversion
 
 
 def independent_latents(
@@ -47,7 +49,7 @@ def invert_edit_friendly(
     seeds: Sequence[int],
     exact: bool = False,
     batch: int | None = None,
-) -> Generator[StepState, None, Inversion]:
+) -> Generator[StepEnd, None, Inversion]:
     """Yield every step; return the `Inversion` with all noise maps.
 
     Args:
@@ -63,4 +65,12 @@ def invert_edit_friendly(
     timesteps = guided.schedule.timesteps(steps)
     latents = independent_latents(guided, x0, timesteps, seeds)
     x, z = yield from extract_noise_maps(guided, latents, timesteps, condition, eta=eta, exact=exact, batch=batch)
-    return Inversion("edit-friendly", x, z, tuple(timesteps), eta, guided.strengths, tuple(seeds))
+    return Inversion("edit-friendly", x, z, tuple(timesteps), eta, guided.guidance_scale, tuple(seeds))
+
+
+@inversion("edit-friendly", summary="independent noise maps that keep the structure of the picture")
+def _by_name(
+    guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
+) -> Generator[StepEnd, None, Inversion]:
+    options = {"steps": params.steps, "eta": params.eta, "exact": params.exact}
+    return (yield from invert_edit_friendly(guided, x0, condition, **options, seeds=seeds, batch=batch))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfumato.core.batching import rows_per_call
 from sfumato.core.guidance import Guided
-from sfumato.core.state import StepState, check_finite
+from sfumato.core.state import StepEnd, check_finite
 from sfumato.core.step import combine, direction, noise_map, predict_x0, sigma, step
 
 Latents: TypeAlias = Float[Tensor, "levels b c h w"]
@@ -29,7 +29,7 @@ def extract_noise_maps(
     eta: float,
     exact: bool = False,
     batch: int | None = None,
-) -> Generator[StepState, None, tuple[Latents, Float[Tensor, "steps b c h w"]]]:
+) -> Generator[StepEnd, None, tuple[Latents, Float[Tensor, "steps b c h w"]]]:
     """Yield every step as its z_t becomes known; return the corrected latents and all z_t.
 
     The x_t are given, so no evaluation of the network waits for another: they run in batches over timesteps. A
@@ -68,8 +68,7 @@ def _one_by_one(guided: Guided, x: Latents, timesteps: list[int], condition: Any
 def _batched(guided: Guided, x: Latents, timesteps: list[int], condition: Any, batch: int) -> Iterator[Tensor]:
     """eps of each step, several timesteps in one call: row i * b + j is image j at step i."""
     images = x.shape[1]
-    width = 1 if guided.single else 2
-    together = max(1, batch // (width * images))
+    together = max(1, batch // (guided.calls(timesteps[0]) * images))
     for first in range(0, len(timesteps), together):
         steps = timesteps[first : first + together]
         rows = list(range(images)) * len(steps)
@@ -94,7 +93,7 @@ def _extract(
     eps: Float[Tensor, "b c h w"],
     eta: float,
     condition: Any,
-) -> StepState:
+) -> StepEnd:
     """z_t of step i into z[i], and what a replay will make of it into x[i + 1]; x_0 is left as it was given."""
     t, t_prev = timesteps[i], guided.schedule.previous(timesteps)[i]
     check_finite(eps, "the predicted noise", i, len(timesteps), t)
@@ -107,7 +106,7 @@ def _extract(
     x_prev = step(mean, z[i], deviation).to(x.dtype)
     if i + 1 < len(timesteps):
         x[i + 1] = x_prev
-    return StepState(
+    return StepEnd(
         i=i,
         steps=len(timesteps),
         t=t,
@@ -116,6 +115,7 @@ def _extract(
         abar_prev=abar_prev,
         sigma=deviation,
         x_t=x[i],
+        network=guided,
         condition=condition,
         eps=eps,
         x0_prediction=prediction,

@@ -17,12 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import gaussian_batch
-from sfumato.core.state import StepState
+from sfumato.core.state import StepEnd
 from sfumato.core.step import mean, sigma, step, wide
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.extract import Latents, extract_noise_maps
+from sfumato.inversion.registry import inversion
 
 
 def native_latents(
@@ -55,9 +57,17 @@ def invert_native(
     seeds: Sequence[int],
     exact: bool = False,
     batch: int | None = None,
-) -> Generator[StepState, None, Inversion]:
+) -> Generator[StepEnd, None, Inversion]:
     """Yield every step; return the `Inversion`. Arguments as for `invert_edit_friendly`."""
     timesteps = guided.schedule.timesteps(steps)
     latents = native_latents(guided, x0, timesteps, eta, seeds)
     x, z = yield from extract_noise_maps(guided, latents, timesteps, condition, eta=eta, exact=exact, batch=batch)
-    return Inversion("native-ddpm", x, z, tuple(timesteps), eta, guided.strengths, tuple(seeds))
+    return Inversion("native-ddpm", x, z, tuple(timesteps), eta, guided.guidance_scale, tuple(seeds))
+
+
+@inversion("native-ddpm", summary="noise maps of the generative process itself; lose the structure")
+def _by_name(
+    guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
+) -> Generator[StepEnd, None, Inversion]:
+    options = {"steps": params.steps, "eta": params.eta, "exact": params.exact}
+    return (yield from invert_native(guided, x0, condition, **options, seeds=seeds, batch=batch))

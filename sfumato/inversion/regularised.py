@@ -22,12 +22,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import stream
-from sfumato.core.state import StepState, check_finite
+from sfumato.core.state import StepEnd, check_finite
 from sfumato.core.step import mean, noise_map, wide
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim
+from sfumato.inversion.registry import inversion
 
 COARSEST = 8
 """Side at which the pyramid ends."""
@@ -111,7 +113,7 @@ def invert_regularised(
     seeds: Sequence[int],
     exact: bool = False,
     regulariser: Regulariser | None = None,
-) -> Generator[StepState, None, Inversion]:
+) -> Generator[StepEnd, None, Inversion]:
     """Yield every step from x_0 upwards; return the `Inversion`.
 
     Args:
@@ -127,9 +129,7 @@ def invert_regularised(
     Raises:
         NonFinite: the network returned NaN or infinity.
     """
-    network = _Regularised(
-        guided.network, guided.negative, guided.strengths, tuple(seeds), regulariser or Regulariser()
-    )
+    network = _Regularised(guided.network, guided.terms, tuple(seeds), regulariser or Regulariser())
     levels = [wide(x0)]
     maps: list[Tensor] = []
     timesteps: list[int] = []
@@ -140,7 +140,7 @@ def invert_regularised(
             maps.insert(0, _residual(guided, state))
         yield state
     z = torch.stack(maps) if exact else None
-    return Inversion("regularised", torch.stack(levels), z, tuple(timesteps), 0.0, guided.strengths, tuple(seeds))
+    return Inversion("regularised", torch.stack(levels), z, tuple(timesteps), 0.0, guided.guidance_scale, tuple(seeds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,16 +151,15 @@ class _Regularised(Guided):
     regulariser: Regulariser
 
     def predict(
-        self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Any, taps: Any = None
+        self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Any, taps: Any = None, known: Any = None
     ) -> Float[Tensor, "b c h w"]:
         """The moved noise."""
-        return self.regulariser(super().predict(x, t, cond, taps), self.seeds, int(t))
+        return self.regulariser(super().predict(x, t, cond, taps, known), self.seeds, int(t))
 
 
 @torch.no_grad()
-def _residual(guided: Guided, state: StepState) -> Float[Tensor, "b c h w"]:
+def _residual(guided: Guided, state: StepEnd) -> Float[Tensor, "b c h w"]:
     """z_t of the deterministic step from x_t to x_{t-1}."""
-    assert state.x_prev is not None
     eps = guided.predict(state.x_t, state.t, state.condition)
     check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
     return noise_map(state.x_prev, mean(state.x_t, eps, eps, state.abar, state.abar_prev, 0.0), 0.0)
@@ -190,3 +189,12 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
     while min(sizes[-1]) > COARSEST:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
     return sizes
+
+
+@inversion("regularised", summary="DDIM inversion with the noise kept white (pix2pix-zero)", deterministic=True)
+def _by_name(
+    guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
+) -> Generator[StepEnd, None, Inversion]:
+    regulariser = OFFICIAL if getattr(params, "compat", "") == "official" else Regulariser()
+    options = {"steps": params.steps, "exact": params.exact, "regulariser": regulariser}
+    return (yield from invert_regularised(guided, x0, condition, **options, seeds=seeds))

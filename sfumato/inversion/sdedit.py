@@ -6,16 +6,19 @@ of it survives is decided by the level at which the run starts alone.
 """
 
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import gaussian_batch
-from sfumato.core.state import StepState
+from sfumato.core.state import StepEnd
 from sfumato.core.step import diffuse, sigma
 from sfumato.inversion.artifact import Inversion
+from sfumato.inversion.registry import inversion
 
 
 def invert_sdedit(
@@ -25,7 +28,7 @@ def invert_sdedit(
     steps: int,
     eta: float = 0.0,
     seeds: Sequence[int],
-) -> Generator[StepState, None, Inversion]:
+) -> Generator[StepEnd, None, Inversion]:
     """Yield nothing; return the `Inversion`: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e with one e per image.
 
     Args:
@@ -47,4 +50,13 @@ def invert_sdedit(
     ]
     z = torch.stack(maps).to(x0.dtype) if eta > 0 else None
     yield from ()
-    return Inversion("sdedit", torch.stack([*levels, x0]), z, tuple(timesteps), eta, guided.strengths, tuple(seeds))
+    return Inversion(
+        "sdedit", torch.stack([*levels, x0]), z, tuple(timesteps), eta, guided.guidance_scale, tuple(seeds)
+    )
+
+
+@inversion("sdedit", summary="the picture under fresh noise; does not reconstruct")
+def _by_name(
+    guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
+) -> Generator[StepEnd, None, Inversion]:
+    return (yield from invert_sdedit(guided, x0, steps=params.steps, eta=params.eta, seeds=seeds))

@@ -6,22 +6,18 @@ encodes it; the paper's mask B is the edit's mask, outside which the picture is 
 colours.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from PIL import ImageColor
 from torch import Tensor
 
-from sfumato.core.guidance import Guided
 from sfumato.core.schedule import Schedule
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
 from sfumato.core.step import sigma
 from sfumato.errors import BadInput
-from sfumato.inversion import Inversion, replay
-from sfumato.methods.edit_friendly import invert
+from sfumato.methods.job import Job
 from sfumato.methods.params import Params, PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.diffusion_model import DiffusionModel
@@ -103,21 +99,13 @@ def encoded(network: DiffusionModel, colour: tuple[int, int, int], height: int, 
     "colour",
     summary="colour manipulation in edit-friendly noise maps (CVPR 2024): new colour, same texture",
     params=ColourParams,
-    invert=invert,
+    inversion="edit-friendly",
+    accepts=("edit-friendly", "native-ddpm"),
     section="colour",
     handles=("noise map",),
 )
-def edit(
-    guided: Guided,
-    inversion: Inversion,
-    condition: Any,
-    params: ColourParams,
-    *,
-    shifts: Sequence[Shift],
-) -> Iterator[StepState]:
-    """Replay with every noise map of the window moved towards the colour."""
-    assert isinstance(guided.network, DiffusionModel)
-    wanted = encoded(guided.network, rgb(params.colour), *inversion.x.shape[-2:])
+def shifts(job: Job, params: ColourParams) -> list[Shift]:
+    """Every noise map of the window moved towards the colour."""
+    wanted = encoded(job.network, rgb(params.colour), *job.size)
     everywhere = torch.ones_like(wanted[:, :1])
-    towards = TowardsColour(wanted, params.amount, everywhere, (params.first, params.last))
-    yield from replay(guided, inversion, condition, skip=params.skip, shifts=[towards, *shifts])
+    return [TowardsColour(wanted, params.amount, everywhere, (params.first, params.last))]

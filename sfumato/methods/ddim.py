@@ -6,16 +6,10 @@ why the source strength is 1 by default (Mokady et al., arXiv 2211.09794, sectio
 optimisation.
 """
 
-from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor
-
-from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
-from sfumato.inversion import Inversion, invert_ddim, replay
+from sfumato.methods.job import Job
 from sfumato.methods.params import Params, option
 from sfumato.methods.registry import method
 
@@ -37,34 +31,14 @@ class DDIMParams(Params):
     strength: float = option(7.5, "guidance strength of the target prompt", stage="edit", low=0, high=100)
 
 
-def invert(
-    guided: Guided,
-    x0: Tensor,
-    condition: Any,
-    params: DDIMParams,
-    *,
-    seeds: Sequence[int],
-    batch: int | None,
-) -> Generator[StepState, None, Inversion]:
-    """Nothing is drawn, and every evaluation waits for the one before: seeds and batch change nothing."""
-    return (yield from invert_ddim(guided, x0, condition, steps=params.steps, refine=params.refine, seeds=seeds))
-
-
 @method(
     "ddim",
     summary="DDIM inversion (ICLR 2021): deterministic, approximate reconstruction",
     params=DDIMParams,
-    invert=invert,
+    inversion="ddim",
     section="ddim",
     handles=("condition",),
 )
-def edit(
-    guided: Guided,
-    inversion: Inversion,
-    condition: Any,
-    params: DDIMParams,
-    *,
-    shifts: Sequence[Shift],
-) -> Iterator[StepState]:
-    """Replay deterministically under the target prompt."""
-    yield from replay(guided, inversion, condition, skip=params.skip, shifts=shifts)
+def shifts(job: Job, params: DDIMParams) -> list[Shift]:
+    """None: the replay under the target prompt is the edit."""
+    return []

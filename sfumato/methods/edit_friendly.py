@@ -8,16 +8,10 @@ the last one too, which the authors' code sets to zero. Image shifting and colou
 methods `shift` and `colour`; the methods that it is combined with take the inversion as an option.
 """
 
-from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor
-
-from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
-from sfumato.inversion import Inversion, invert_edit_friendly, replay
+from sfumato.methods.job import Job
 from sfumato.methods.params import Params, option
 from sfumato.methods.registry import method
 
@@ -44,45 +38,14 @@ class EditFriendlyParams(Params):
     strength: float = option(15.0, "guidance strength of the target prompt", stage="edit", low=0, high=100)
 
 
-def invert(
-    guided: Guided,
-    x0: Tensor,
-    condition: Any,
-    params: EditFriendlyParams,
-    *,
-    seeds: Sequence[int],
-    batch: int | None,
-) -> Generator[StepState, None, Inversion]:
-    """Eq. 5 and 6."""
-    return (
-        yield from invert_edit_friendly(
-            guided,
-            x0,
-            condition,
-            steps=params.steps,
-            eta=params.eta,
-            seeds=seeds,
-            exact=params.exact,
-            batch=batch,
-        )
-    )
-
-
 @method(
     "edit-friendly",
     summary="edit-friendly DDPM noise maps (CVPR 2024): keeps the structure, reconstructs exactly",
     params=EditFriendlyParams,
-    invert=invert,
+    inversion="edit-friendly",
     section="edit",
     handles=("condition", "noise map"),
 )
-def edit(
-    guided: Guided,
-    inversion: Inversion,
-    condition: Any,
-    params: EditFriendlyParams,
-    *,
-    shifts: Sequence[Shift],
-) -> Iterator[StepState]:
-    """Replay from T - T_skip under the target prompt."""
-    yield from replay(guided, inversion, condition, skip=params.skip, shifts=shifts)
+def shifts(job: Job, params: EditFriendlyParams) -> list[Shift]:
+    """None: the replay under the target prompt is the edit."""
+    return []

@@ -11,7 +11,7 @@ from sfumato.core.guidance import Guided
 from sfumato.core.loop import fresh_noise, reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
+from sfumato.core.state import StepEnd
 from sfumato.methods.params import Params, option
 from sfumato.shifts.sample_range import WithinRange
 
@@ -41,7 +41,7 @@ def generate(
     seeds: Sequence[int],
     device: torch.device | str = "cpu",
     shifts: Sequence[Shift] = (),
-) -> Iterator[StepState]:
+) -> Iterator[StepEnd]:
     """Yield the steps from x_T ~ N(0, I) to x_0, one row per seed; all noise is a function of (seed, t)."""
     schedule = guided.schedule
     within = [] if schedule.sample_range is None else [WithinRange(schedule.sample_range)]

@@ -1,37 +1,12 @@
 """For methods that work along any inversion: the inversion as one of their parameters."""
 
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
-from torch import Tensor
-
-from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
-from sfumato.core.state import StepState
 from sfumato.errors import BadInput
-from sfumato.inversion import Inversion
-from sfumato.inversion.regularised import invert_regularised
-from sfumato.methods import ddim, edit_friendly, native_ddpm
 from sfumato.methods.params import Params, option
-from sfumato.methods.registry import Invert
-from sfumato.models.diffusion_model import DiffusionModel
 
-
-def _regularised(
-    guided: Guided, x0: Tensor, condition: Any, params: Any, *, seeds: Sequence[int], batch: int | None
-) -> Generator[StepState, None, Inversion]:
-    """That of pix2pix-zero; every evaluation waits for the one before, so batch changes nothing."""
-    exact = params.exact
-    return (yield from invert_regularised(guided, x0, condition, steps=params.steps, seeds=seeds, exact=exact))
-
-
-INVERSIONS: dict[str, Invert] = {
-    "edit-friendly": edit_friendly.invert,
-    "ddim": ddim.invert,
-    "native-ddpm": native_ddpm.invert,
-    "regularised": _regularised,
-}
+EVERY = ("edit-friendly", "ddim", "native-ddpm", "regularised")
+"""Inversions with latents of the picture at every step."""
 DETERMINISTIC = ("ddim", "regularised")
 
 
@@ -44,7 +19,7 @@ def _deterministic(value: float) -> dict[str, float]:
 class InversionParams(Params):
     """What the inversions need, and where the replay starts, as in the edit-friendly paper; usual settings for DDIM."""
 
-    inversion: str = option("edit-friendly", "how the picture is inverted", stage="invert", choices=tuple(INVERSIONS))
+    inversion: str = option("edit-friendly", "how the picture is inverted", stage="invert", choices=EVERY)
     steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000, after=_deterministic(50))
     eta: float = option(
         1.0,
@@ -88,28 +63,3 @@ class InversionParams(Params):
             )
         if self.refine and self.inversion != "ddim":
             raise BadInput(f"refine must be 0 for the inversion {self.inversion}: only ddim takes it.")
-
-
-def invert(
-    guided: Guided,
-    x0: Tensor,
-    condition: Any,
-    params: InversionParams,
-    *,
-    seeds: Sequence[int],
-    batch: int | None,
-) -> Generator[StepState, None, Inversion]:
-    """The inversion that the parameters name."""
-    chosen = INVERSIONS[params.inversion]
-    return (yield from chosen(guided, x0, condition, params, seeds=seeds, batch=batch))
-
-
-def network_of(guided: Guided) -> DiffusionModel:
-    """The network under the guidance, for methods that look inside it."""
-    return cast(DiffusionModel, guided.network)
-
-
-def source_of(guided: Guided, inversion: Inversion) -> Condition:
-    """The condition that an inversion was made under, one row per image."""
-    network, (height, width) = network_of(guided), inversion.x.shape[-2:]
-    return network.condition(inversion.prompts, size=(height * network.factor, width * network.factor))

@@ -17,23 +17,19 @@ Not implemented: captioning the picture (give the prompt), the source caption as
 conditional GAN distillation (3.4).
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from torch import Tensor
+from functools import cached_property
+from typing import ClassVar
 
 from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
 from sfumato.core.prompt import Prompt
+from sfumato.core.rows import NEGATIVE
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.inversion import Inversion, replay, source_along
-from sfumato.inversion.regularised import OFFICIAL, invert_regularised
-from sfumato.methods.inversions import INVERSIONS, InversionParams, network_of, source_of
-from sfumato.methods.inversions import invert as invert_as_named
+from sfumato.methods.inversions import EVERY, InversionParams
+from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.diffusion_model import DiffusionModel
@@ -51,7 +47,7 @@ class Pix2PixZeroParams(InversionParams):
 
     needs_text: ClassVar[bool] = True
 
-    inversion: str = option("regularised", "how the picture is inverted", stage="invert", choices=tuple(INVERSIONS))
+    inversion: str = option("regularised", "how the picture is inverted", stage="invert", choices=EVERY)
     steps: int = option(
         50, "number of steps of the run", stage="invert", low=1, high=1000, after={"edit-friendly": 100}
     )
@@ -103,13 +99,19 @@ class Pix2PixZeroParams(InversionParams):
         if sum(map(bool, (self.source_word.strip(), self.source_bank, self.direction_file))) > 1:
             raise BadInput("Give the direction once: by words, by banks or by a file of a direction.")
 
+    @cached_property
+    def saved(self) -> TextDirection | None:
+        """The direction of the file, which is read once. Raises BadInput."""
+        return TextDirection.load(self.direction_file) if self.direction_file else None
+
+    @cached_property
+    def banks(self) -> tuple[list[str], ...]:
+        """The sentences of the source bank and of the target bank, which are read once. Raises BadInput."""
+        return tuple(read_bank(path) for path in (self.source_bank, self.target_bank) if path)
+
     def check_files(self) -> None:
         """Refuse banks and files of directions that hold none. Raises BadInput."""
-        if self.direction_file:
-            TextDirection.load(self.direction_file)
-        if self.source_bank:
-            read_bank(self.source_bank)
-            read_bank(self.target_bank)
+        _ = self.saved, self.banks
 
     def uses_negative(self, strength: float) -> bool:
         """The public code's guidance follows the maps under the negative prompt."""
@@ -127,10 +129,10 @@ class Pix2PixZeroParams(InversionParams):
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse a direction of another model, and sentences or prompts that it cannot read. Raises BadInput."""
-        if self.direction_file:
-            TextDirection.load(self.direction_file).check_model(network.fingerprint())
-        for path in filter(None, (self.source_bank, self.target_bank)):
-            check_bank(network.towers, read_bank(path), f"The bank {printable(path)}")
+        if self.saved is not None:
+            self.saved.check_model(network.fingerprint())
+        for path, bank in zip((self.source_bank, self.target_bank), self.banks, strict=False):
+            check_bank(network.towers, bank, f"The bank {printable(path)}")
         for word in dict.fromkeys(self._words(prompts)):
             check_bank(network.towers, templated(word), f'The built-in bank of "{word[:40]}"')
 
@@ -166,12 +168,11 @@ def directions(
 ) -> list[TextDirection]:
     """The direction of every row, each computed once. Raises BadInput for a saved one of another model."""
     rows = len(source)
-    if params.direction_file:
-        saved = TextDirection.load(params.direction_file)
-        saved.check_model(network.fingerprint())
-        return [saved] * rows
-    if params.source_bank:
-        return [text_direction(network, read_bank(params.source_bank), read_bank(params.target_bank))] * rows
+    if params.saved is not None:
+        params.saved.check_model(network.fingerprint())
+        return [params.saved] * rows
+    if params.banks:
+        return [text_direction(network, *params.banks)] * rows
     if params.from_prompts:
         phrases = [differing(a, b) for a, b in zip(source.prompts, target.prompts, strict=True)]
     else:
@@ -180,55 +181,22 @@ def directions(
     return [found[pair] for pair in phrases]
 
 
-def invert(
-    guided: Guided,
-    x0: Tensor,
-    condition: Any,
-    params: Pix2PixZeroParams,
-    *,
-    seeds: Sequence[int],
-    batch: int | None,
-) -> Generator[StepState, None, Inversion]:
-    """The inversion that the parameters name."""
-    if params.inversion != "regularised" or params.compat != "official":
-        return (yield from invert_as_named(guided, x0, condition, params, seeds=seeds, batch=batch))
-    return (
-        yield from invert_regularised(
-            guided, x0, condition, steps=params.steps, seeds=seeds, exact=params.exact, regulariser=OFFICIAL
-        )
-    )
-
-
 @method(
     "pix2pix-zero",
     summary="direction between two words (SIGGRAPH 2023): regularised inversion, cross-attention guidance",
     params=Pix2PixZeroParams,
-    invert=invert,
+    inversion="regularised",
+    accepts=EVERY,
+    under_source=True,
     section="pix2pix-zero",
     handles=("condition", "latent"),
 )
-def edit(
-    guided: Guided,
-    inversion: Inversion,
-    condition: Any,
-    params: Pix2PixZeroParams,
-    *,
-    shifts: Sequence[Shift],
-) -> Iterator[StepState]:
-    """Replay under the source prompt and the direction, with the latent guided."""
-    network, source = network_of(guided), source_of(guided, inversion)
-    moves: list[Shift] = [MoveCondition(directions(network, source, condition, params), params.scale)]
-    if params.guidance:
-        moves.append(_following(network, inversion, source, guided.negative, params))
-    yield from replay(guided, inversion, source, skip=params.skip, shifts=[*moves, *shifts])
-
-
-def _following(
-    network: DiffusionModel, inversion: Inversion, source: Condition, negative: Condition, params: Pix2PixZeroParams
-) -> FollowAttention:
-    """The paper's guidance, or the public code's: the negative half, whose heads are averaged with the other's."""
-    if params.compat == "official":
-        followed = source_along(network, inversion, negative, exact=params.exact)
-        return FollowAttention(network, followed, params.guidance / 2, negative)
-    followed = source_along(network, inversion, source, exact=params.exact)
-    return FollowAttention(network, followed, params.guidance)
+def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
+    """The source prompt's condition moved by the direction, and the latent guided."""
+    moved = MoveCondition(directions(job.network, job.source, job.target, params), params.scale)
+    if not params.guidance:
+        return [moved]
+    if params.compat != "official":
+        return [moved, FollowAttention(params.guidance)]
+    # the public code follows the negative half, whose heads are averaged with the other half's
+    return [moved, FollowAttention(params.guidance / 2, NEGATIVE, job.guidance.condition_of(NEGATIVE))]

@@ -8,16 +8,13 @@ counted from 0: layer 4 is up_blocks.1.resnets.1. Other networks take the layer 
 Not implemented: the authors' negative prompting; give the source prompt as negative prompt.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
 from sfumato.errors import BadInput
-from sfumato.inversion import Inversion, replay_beside
-from sfumato.methods.inversions import InversionParams, invert, network_of, source_of
+from sfumato.methods.inversions import EVERY, InversionParams
+from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.diffusion_model import DiffusionModel
@@ -66,20 +63,11 @@ def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]
     "plug-and-play",
     summary="feature injection (CVPR 2023): the source's decoder features and self-attention hold the structure",
     params=PlugAndPlayParams,
-    invert=invert,
+    inversion="edit-friendly",
+    accepts=EVERY,
     section="plug-and-play",
     handles=("condition", "features", "attention"),
 )
-def edit(
-    guided: Guided,
-    inversion: Inversion,
-    condition: Any,
-    params: PlugAndPlayParams,
-    *,
-    shifts: Sequence[Shift],
-) -> Iterator[StepState]:
-    """Replay under the target prompt with the source's features."""
-    moves = injection(network_of(guided), params)
-    source = source_of(guided, inversion)
-    moves += shifts
-    yield from replay_beside(guided, inversion, source, condition, skip=params.skip, shifts=moves, exact=params.exact)
+def shifts(job: Job, params: PlugAndPlayParams) -> list[Shift]:
+    """The source's features and self-attention in the target."""
+    return injection(job.network, params)

@@ -8,25 +8,23 @@ the paper; the authors' code drops it when the cross-attention control ends. Not
 fractions for single words. SDXL's two towers read the same tokens: that they do is checked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
 from sfumato.core.prompt import Prompt
+from sfumato.core.rows import SOURCE, TARGET
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
 from sfumato.errors import BadInput
-from sfumato.inversion import Inversion, replay_beside
-from sfumato.methods.inversions import InversionParams, invert, network_of, source_of
+from sfumato.methods.inversions import EVERY, InversionParams
+from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.attention import Layers
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.layout import attention_layers, word_layers
 from sfumato.shifts.alignment import align, token_weights
-from sfumato.shifts.carry import CarryFeatures, CarryMaps, into_conditional, queries_and_keys
+from sfumato.shifts.carry import CarryFeatures, CarryMaps, into_target, queries_and_keys
 from sfumato.shifts.local_blend import LocalBlend
 from sfumato.shifts.words import Reweight, WordMaps
 
@@ -114,29 +112,37 @@ class PromptToPromptParams(InversionParams):
                 )
 
 
-def control(
-    network: DiffusionModel, inversion: Inversion, source: Condition, target: Condition, params: PromptToPromptParams
-) -> list[Shift]:
-    """The shifts of the method, in order.
+@method(
+    "prompt-to-prompt",
+    summary="attention control (ICLR 2023): words swapped, added or re-weighted while the layout holds",
+    params=PromptToPromptParams,
+    inversion="edit-friendly",
+    accepts=EVERY,
+    section="prompt-to-prompt",
+    handles=("condition", "attention", "noise map"),
+)
+def shifts(job: Job, params: PromptToPromptParams) -> list[Shift]:
+    """The source's attention in the target.
 
     Raises:
         BadInput: no self-attention layer is small enough.
     """
+    source, target = job.source, job.condition
     assert target.tokens is not None
-    size, tokens = (inversion.x.shape[-2], inversion.x.shape[-1]), target.tokens.shape[1]
-    alignment = align(source.prompts, target.prompts, tokens, swap=params.swap)
-    shifts: list[Shift] = []
+    tokens = target.tokens.shape[1]
+    found: list[Shift] = []
     if params.cross_steps:
-        layers = tuple(name for name, _ in Layers(cross=True).of(network.unet))
-        shifts.append(CarryMaps(layers, params.cross_steps, alignment))
+        layers = tuple(name for name, _ in Layers(cross=True).of(job.network.unet))
+        alignment = align(source.prompts, target.prompts, tokens, swap=params.swap)
+        found.append(CarryMaps(layers, params.cross_steps, alignment))
     if params.self_steps:
-        layers = queries_and_keys(coarse(network, size, params))
-        shifts.append(CarryFeatures(layers, params.self_steps, into_conditional))
+        layers = queries_and_keys(coarse(job.network, job.size, params))
+        found.append(CarryFeatures(layers, params.self_steps, into_target))
     if weights := params.weights():
-        shifts.append(Reweight(token_weights(target.prompts, list(weights), list(weights.values()), tokens, 1.0)))
+        found.append(Reweight(token_weights(target.prompts, list(weights), list(weights.values()), tokens, 1.0)))
     if words := params.blended():
-        shifts.append(_local_blend(network, inversion, source, target, words, params))
-    return shifts
+        found.append(_local_blend(job, words, params))
+    return found
 
 
 def coarse(network: DiffusionModel, size: tuple[int, int], params: PromptToPromptParams) -> tuple[str, ...]:
@@ -148,44 +154,16 @@ def coarse(network: DiffusionModel, size: tuple[int, int], params: PromptToPromp
     return attention_layers(network.unet, size, cross=False, most_queries=most)
 
 
-def _local_blend(
-    network: DiffusionModel,
-    inversion: Inversion,
-    source: Condition,
-    target: Condition,
-    words: list[str],
-    params: PromptToPromptParams,
-) -> LocalBlend:
-    """With the words' maps of both branches."""
-    assert target.tokens is not None
-    layers, cells = word_layers(network.unet, (inversion.x.shape[-2], inversion.x.shape[-1]))
-    ones = [1.0] * len(words)
-    weights = [token_weights(each.prompts, words, ones, target.tokens.shape[1], 0.0) for each in (source, target)]
-    maps = [WordMaps(layers, each, cells) for each in weights]
-    return LocalBlend(inversion.x, *maps, threshold=params.blend_threshold, start=params.blend_start)
-
-
-@method(
-    "prompt-to-prompt",
-    summary="attention control (ICLR 2023): words swapped, added or re-weighted while the layout holds",
-    params=PromptToPromptParams,
-    invert=invert,
-    section="prompt-to-prompt",
-    handles=("condition", "attention", "noise map"),
-)
-def edit(
-    guided: Guided,
-    inversion: Inversion,
-    condition: Any,
-    params: PromptToPromptParams,
-    *,
-    shifts: Sequence[Shift],
-) -> Iterator[StepState]:
-    """Replay under the target prompt with the source's attention."""
-    source = source_of(guided, inversion)
-    moves = control(network_of(guided), inversion, source, condition, params)
-    moves += shifts
-    yield from replay_beside(guided, inversion, source, condition, skip=params.skip, shifts=moves, exact=params.exact)
+def _local_blend(job: Job, words: list[str], params: PromptToPromptParams) -> LocalBlend:
+    """With the words' maps of the source and of the target."""
+    assert job.source.tokens is not None
+    layers, cells = word_layers(job.network.unet, job.size)
+    ones, tokens = [1.0] * len(words), job.source.tokens.shape[1]
+    source, target = (
+        WordMaps(layers, token_weights(each.prompts, words, ones, tokens, 0.0), cells, of)
+        for each, of in ((job.source, SOURCE), (job.condition, TARGET))
+    )
+    return LocalBlend(source, target, threshold=params.blend_threshold, start=params.blend_start)
 
 
 def _parts(text: str) -> list[str]:

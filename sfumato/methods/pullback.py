@@ -10,12 +10,11 @@ later version of the paper (x-space guidance, arXiv 2307.12868).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from sfumato.core.guidance import Guided
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
@@ -24,9 +23,9 @@ from sfumato.geometry import BottleneckMap, Directions, MoveLatent, Shot, parse_
 from sfumato.geometry.basis import check_n, largest_rank, local_basis
 from sfumato.geometry.jacobian import Pool
 from sfumato.geometry.normalise import KAPPA
-from sfumato.inversion import Inversion, replay
-from sfumato.methods.ddim import DDIMParams, invert
-from sfumato.methods.inversions import network_of
+from sfumato.methods.ddim import DDIMParams
+from sfumato.methods.inversions import EVERY
+from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.diffusion_model import DiffusionModel
@@ -90,13 +89,17 @@ class PullbackParams(DDIMParams):
         if not self.directions:
             _numbered(weights, self.rank or MOST)
 
+    @cached_property
+    def saved(self) -> Directions | None:
+        """The directions of the file, which is read once; None for the picture's own. Raises BadInput."""
+        return Directions.load(self.directions) if self.directions else None
+
     def check_files(self) -> None:
         """Refuse a file that holds no directions, or not those that are named. Raises BadInput."""
-        if not self.directions:
+        if self.saved is None:
             return
-        saved = Directions.load(self.directions)
-        saved.mix(parse_weights(self.direction))
-        if self.whole and saved.pool == "sum":
+        self.saved.mix(parse_weights(self.direction))
+        if self.whole and self.saved.pool == "sum":
             raise BadInput("whole does not go with these directions, which are of the summed bottleneck: leave it out.")
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
@@ -115,27 +118,19 @@ def edited_step(params: PullbackParams) -> int:
     "pullback",
     summary="directions without labels or text (2023): pullback metric of the bottleneck, geodesic shooting",
     params=PullbackParams,
-    invert=invert,
+    inversion="ddim",
+    accepts=EVERY,
     section="pullback",
     handles=("latent", "noise map"),
 )
-def edit(
-    guided: Guided,
-    inversion: Inversion,
-    condition: Any,
-    params: PullbackParams,
-    *,
-    shifts: Sequence[Shift],
-) -> Iterator[StepState]:
-    """Replay with x_t moved at one step."""
+def shifts(job: Job, params: PullbackParams) -> list[Shift]:
+    """x_t moved at one step."""
     moves: list[Shift] = []
-    t = inversion.timesteps[edited_step(params)]
     if params.gamma:
-        moves.append(_move(guided, inversion, params, t))
+        moves.append(_move(job, params))
     if params.boost:
-        seeds = inversion.seeds or (0,) * inversion.x.shape[1]
-        moves.append(QualityBoost(params.boost * len(guided.schedule), seeds))
-    yield from replay(guided, inversion, condition, skip=params.skip, shifts=[*moves, *shifts])
+        moves.append(QualityBoost(params.boost * len(job.schedule), job.seeds))
+    return moves
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +158,7 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
     Raises:
         BadInput: saved directions of another model, timestep or size, or a rank that the bottleneck cannot have.
     """
-    saved = Directions.load(params.directions) if params.directions else None
+    saved = params.saved
     if saved is not None:
         saved.check_fits(network, t, x.shape[1:])
     pool: Pool = saved.pool if saved is not None else None if params.whole else "sum"
@@ -177,17 +172,16 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
     return Plan(saved, weights, numbers, pool, rank)
 
 
-def _move(guided: Guided, inversion: Inversion, params: PullbackParams, t: int) -> MoveLatent:
-    """What happens at timestep t."""
-    network = network_of(guided)
-    plan = planned(network, params, t, inversion.x[0])
+def _move(job: Job, params: PullbackParams) -> MoveLatent:
+    """What happens at the edited timestep."""
+    t = job.inversion.timesteps[edited_step(params)]
+    plan = planned(job.network, params, t, job.inversion.x[0])
     saved, numbers, rank = plan.saved, plan.numbers, plan.rank
 
-    def shots(x: Tensor, condition: Any) -> Iterator[Shot]:
-        here = BottleneckMap(network, t, condition, plan.pool, params.chunk)
+    def shots(state: StepState, x: Tensor) -> Iterator[Shot]:
+        here = BottleneckMap(job.network, t, state.condition, plan.pool, params.chunk)
         if params.kind == "random":
-            seeds = inversion.seeds or (0,) * len(x)
-            v = _mixed([(weight, _random(x, seeds, n)) for n, weight in numbers.items()])
+            v = _mixed([(weight, _random(x, job.seeds, n)) for n, weight in numbers.items()])
             return shoot_straight(here, x, v, gamma=params.gamma, steps=params.shots)
         if saved is not None:
             u = saved.mix(plan.weights).to(x.device).expand(len(x), -1)
@@ -197,7 +191,7 @@ def _move(guided: Guided, inversion: Inversion, params: PullbackParams, t: int) 
         u = _mixed([(weight, basis.u[:, n - 1]) for n, weight in numbers.items()])
         return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank, basis=basis)
 
-    return MoveLatent(guided, t, shots, None if params.raw else params.kappa)
+    return MoveLatent(t, shots, None if params.raw else params.kappa)
 
 
 def _numbered(weights: dict[str, float], most: int) -> dict[int, float]:

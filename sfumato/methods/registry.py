@@ -5,21 +5,17 @@ that another package names under that group in its metadata.
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import Any, Protocol, runtime_checkable
 
 import sfumato.methods
-from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
 from sfumato.errors import BadInput
-from sfumato.inversion import Inversion
+from sfumato.methods.job import Job
 from sfumato.methods.params import Params
 
 HANDLES = ("condition", "latent", "features", "attention", "noise", "prediction", "noise map")
@@ -30,41 +26,26 @@ _ENTRIES: dict[str, "Unloaded | None"] = {}
 _FINDING = threading.RLock()
 
 
-class Invert(Protocol):
-    """Yields every step, returns the `Inversion`."""
+@runtime_checkable
+class Shifts(Protocol):
+    """From a job and a method's parameters to the shifts of the method, in order."""
 
-    def __call__(
-        self,
-        guided: Guided,
-        x0: Tensor,
-        condition: Any,
-        params: Any,
-        *,
-        seeds: Sequence[int],
-        batch: int | None,
-    ) -> Generator[StepState, None, Inversion]:
-        """x0 [b,c,h,w] float32; condition, guidance and seeds have one row per image."""
-
-
-class Edit(Protocol):
-    """Yields every step; x_prev of the last one is the edited x_0."""
-
-    def __call__(
-        self, guided: Guided, inversion: Inversion, condition: Any, params: Any, *, shifts: Sequence[Shift]
-    ) -> Iterator[StepState]:
-        """Guidance and condition are the target's, one row per image of the inversion."""
+    def __call__(self, job: Job, params: Any) -> list[Shift]:
+        """Nothing is evaluated but text encoders and the autoencoder."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A published method.
+    """A published method: an inversion that it prefers, and shifts.
 
     Attributes:
         name: what users call it.
         summary: one line about it.
         params: its parameters.
-        invert: from x_0 to an inversion.
-        edit: from an inversion to an edited x_0.
+        shifts: what it moves; see `sfumato.methods.job`.
+        inversion: name of the inversion that it prefers.
+        accepts: names of the inversions that it edits.
+        under_source: the run is conditioned on the source prompt, which the method moves, instead of the target prompt.
         section: the section of a model folder's `sfumato.json` that holds the model's own defaults.
         handles: which of the `HANDLES` it moves, guidance apart, which comes with every method.
     """
@@ -72,10 +53,21 @@ class Method:
     name: str
     summary: str
     params: type[Params]
-    invert: Invert
-    edit: Edit
+    shifts: Shifts
+    inversion: str
+    accepts: tuple[str, ...]
+    under_source: bool = False
     section: str = ""
     handles: tuple[str, ...] = ()
+
+    def check_accepts(self, inversion: str) -> None:
+        """Refuse an inversion that the method cannot edit.
+
+        Raises:
+            BadInput: names those that it can.
+        """
+        if inversion not in self.accepts:
+            raise BadInput(f"{self.name} edits inversions by {' or '.join(self.accepts)}, not by {inversion}.")
 
 
 @dataclass(frozen=True)
@@ -95,11 +87,15 @@ def method(
     *,
     summary: str,
     params: type[Params],
-    invert: Invert,
+    inversion: str,
+    accepts: tuple[str, ...] = (),
+    under_source: bool = False,
     section: str = "",
     handles: tuple[str, ...] = (),
-) -> Callable[[Edit], Edit]:
-    """Register the decorated function as the `edit` of a method; the arguments are those of `Method`.
+) -> Callable[[Shifts], Shifts]:
+    """Register the decorated function as the `shifts` of a method; the arguments are those of `Method`.
+
+    `accepts` is the preferred inversion alone by default.
 
     Raises:
         BadInput: another method has the name, or a handle is none.
@@ -108,11 +104,13 @@ def method(
     if unknown:
         raise BadInput(f"The method {name!r} moves {unknown[0]!r}, which is none of {', '.join(HANDLES)}.")
 
-    def register(edit: Edit) -> Edit:
+    def register(shifts: Shifts) -> Shifts:
         if name in _REGISTERED:
             raise BadInput(f"There are two methods called {name!r}: rename one.")
-        _REGISTERED[name] = Method(name, summary, params, invert, edit, section, handles)
-        return edit
+        _REGISTERED[name] = Method(
+            name, summary, params, shifts, inversion, accepts or (inversion,), under_source, section, handles
+        )
+        return shifts
 
     return register
 

@@ -6,20 +6,17 @@ them; native ones lose it. Under the source prompt and its strength this is the 
 edit of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sfumato.core.guidance import Guided
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
 from sfumato.errors import BadInput
-from sfumato.inversion import Inversion, replay, translate
-from sfumato.inversion.translate import check_move
-from sfumato.methods.inversions import DETERMINISTIC, InversionParams, invert
+from sfumato.methods.inversions import DETERMINISTIC, InversionParams
+from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.shifts.translate import Translate, check_move
 
 
 @dataclass(frozen=True)
@@ -49,18 +46,11 @@ class ShiftParams(InversionParams):
     "shift",
     summary="image shifting (CVPR 2024): all noise maps moved, and the picture with them",
     params=ShiftParams,
-    invert=invert,
+    inversion="edit-friendly",
+    accepts=("edit-friendly", "native-ddpm"),
     section="shift",
     handles=("latent", "noise map"),
 )
-def edit(
-    guided: Guided,
-    inversion: Inversion,
-    condition: Any,
-    params: ShiftParams,
-    *,
-    shifts: Sequence[Shift],
-) -> Iterator[StepState]:
-    """Replay with all latents and noise maps moved."""
-    moved = translate(inversion, params.right, params.down)
-    yield from replay(guided, moved, condition, skip=params.skip, shifts=shifts)
+def shifts(job: Job, params: ShiftParams) -> list[Shift]:
+    """The first latent and every noise map moved."""
+    return [Translate(params.right, params.down)]

@@ -1,14 +1,15 @@
 """What an edit did, in numbers: pairs of pictures, pictures against text, sets of pictures.
 
-`Judge` measures everything about an edit at once; `METRICS` names what it measures.
+`METRICS` holds every metric of an edit, `Judge` computes all of them at once, and `metric` adds one.
 """
 
 from sfumato.metrics.direction import directional_similarity
+from sfumato.metrics.edit_batch import NEEDS, EditBatch
 from sfumato.metrics.frechet import feature_distance, frechet_distance, gaussian_statistics
 from sfumato.metrics.judge import SHIPPED, Judge
-from sfumato.metrics.names import METRICS, Metric
 from sfumato.metrics.pairs import mse, psnr, ssim
 from sfumato.metrics.perceptual import PerceptualDistance, load_perceptual, lpips
+from sfumato.metrics.registry import METRICS, Metric, Quantity, measurable, measure, metric
 from sfumato.metrics.retrieval import r_precision, retrieved
 from sfumato.metrics.structure import self_similarity, structure_distance
 from sfumato.metrics.text import DualEncoder
@@ -16,11 +17,14 @@ from sfumato.metrics.vision import VisionTower
 
 __all__ = [
     "METRICS",
+    "NEEDS",
     "SHIPPED",
     "DualEncoder",
+    "EditBatch",
     "Judge",
     "Metric",
     "PerceptualDistance",
+    "Quantity",
     "VisionTower",
     "directional_similarity",
     "feature_distance",
@@ -28,6 +32,9 @@ __all__ = [
     "gaussian_statistics",
     "load_perceptual",
     "lpips",
+    "measurable",
+    "measure",
+    "metric",
     "mse",
     "psnr",
     "r_precision",

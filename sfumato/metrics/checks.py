@@ -1,12 +1,13 @@
-"""What every metric of pictures checks first, and how it averages over a mask.
+"""What every metric of pictures checks first, how it averages over a mask, and NaN where it has no value.
 
 Everywhere: pictures are [b, c, h, w] in [0, 1]; a mask [h, w] or [b, h, w] in [0, 1] weighs the pixels.
 """
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sfumato.errors import BadInput, NonFinite
@@ -55,3 +56,11 @@ def weighted_mean(values: Float[Tensor, "b ..."], weight: Float[Tensor, "b ..."]
     if (area == 0).any():
         raise BadInput("the mask is empty where it is compared: give one with area (for SSIM away from the edge).")
     return (weight * values).sum(dim=1) / area
+
+
+def where_defined(rows: Bool[Tensor, " b"], metric: Callable[..., Tensor], *arguments: Tensor) -> Float[Tensor, " b"]:
+    """The metric of those rows of its arguments for which it has a value, float64; NaN for the others."""
+    scores = torch.full(rows.shape, torch.nan, dtype=torch.float64, device=rows.device)
+    if rows.any():
+        scores[rows] = metric(*(each[rows] for each in arguments))
+    return scores

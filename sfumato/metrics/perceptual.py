@@ -23,7 +23,7 @@ from sfumato.errors import BadInput
 from sfumato.metrics.checks import Mask, check_pair, mask_weights, weighted_mean
 from sfumato.metrics.convnets import find_convnet
 from sfumato.metrics.efficientnet_lite import load_efficientnet_lite0
-from sfumato.metrics.folder import local_folder
+from sfumato.metrics.frozen import local_folder
 from sfumato.metrics.vision import VisionTower
 from sfumato.networks.places import has
 from sfumato.networks.weights import read_shapes

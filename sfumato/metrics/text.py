@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
 from sfumato.errors import BadInput, NonFinite
+from sfumato.metrics.frozen import load_frozen
 from sfumato.metrics.preprocessor import Preprocessor, read_preprocessor
 from sfumato.networks.clip_tokenizer import read_tokenizer
-from sfumato.networks.load import load_network
 from sfumato.text_files import check_text
 from sfumato.vocabulary import vocabulary_problem
 
@@ -40,11 +40,11 @@ class DualEncoder:
         if not path.is_dir():
             raise BadInput(f"{path} is not a folder: give one with a CLIP model in the transformers layout.")
         preprocessor, tokenizer = read_preprocessor(path), read_tokenizer(path)
-        model = load_network(CLIPModel, path)
+        model = load_frozen(CLIPModel, path, dtype=None)
         problem = vocabulary_problem(tokenizer, model.text_model.get_input_embeddings().num_embeddings)
         if problem:
             raise BadInput(f"{path} cannot be used: {problem}; get the folder again.")
-        return cls(model.eval().to(device or "cpu"), tokenizer, preprocessor)
+        return cls(model.to(device or "cpu"), tokenizer, preprocessor)
 
     @torch.no_grad()
     def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:

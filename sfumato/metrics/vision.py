@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.errors import BadInput
+from sfumato.hooks import attach_hook
+from sfumato.metrics.frozen import load_frozen
 from sfumato.metrics.preprocessor import MOST_SIDE, read_statistics
 from sfumato.networks.configs import read_table
-from sfumato.networks.load import load_network
 
 #: By the model_type of config.json. Of models of two towers the image tower is wanted.
 TOWERS: dict[str, type[Any]] = {
@@ -50,7 +51,7 @@ class VisionTower(nn.Module):
         super().__init__()
         mean, std = (torch.tensor(values) for values in read_statistics(folder))
         kind = _kind(folder)
-        self.tower = load_network(kind, folder, dtype=torch.float32, optional=_UNUSED).requires_grad_(False)
+        self.tower = load_frozen(kind, folder, optional=_UNUSED)
         config = self.tower.config
         self.size, self.grid = _sizes(folder, _pair(config.image_size), _pair(config.patch_size))
         keys = [module for name, module in self.tower.named_modules() if name.endswith((".k_proj", ".key"))]
@@ -68,7 +69,7 @@ class VisionTower(nn.Module):
     def keys(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
         """The keys of the last layer's self-attention, heads side by side, for all tokens."""
         found: list[Tensor] = []
-        hook = self._last_keys[0].register_forward_hook(lambda module, inputs, out: found.append(out))
+        hook = attach_hook(self._last_keys[0], lambda module, inputs, out: found.append(out))
         try:
             self.tower(self._input(x))
         finally:

@@ -7,6 +7,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, UNet
 
 from sfumato.errors import BadInput
 from sfumato.models.codec import Autoencoder, Codec, PixelSpace
+from sfumato.models.conditioning import token_widths
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.schedules import schedule_from_config
 from sfumato.models.text import TextTower
@@ -16,7 +17,10 @@ UNETS = (UNet2DConditionModel, UNet2DModel)
 AUTOENCODERS = (AutoencoderKL, VQModel, AutoencoderTiny)
 #: Of a latent: published networks have 256 at most.
 MOST_SIDE = 1024
-SUPPORTED = "Stable Diffusion 1.x, 2.x and XL, and pixel-space or latent UNet2DModel pipelines"
+SUPPORTED = (
+    "Stable Diffusion 1.x, 2.x and XL, their inpainting and InstructPix2Pix variants, and pixel-space or latent "
+    "UNet2DModel and UNet2DConditionModel pipelines"
+)
 
 
 def assemble(
@@ -42,8 +46,11 @@ def assemble(
     for part, other in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
         if parts.get(part) is not None and parts.get(other) is None:
             raise BadInput(f"{name} has a {part} and no {other}, so it cannot read prompts; get the {other} too.")
+        if parts.get(part) is None and parts.get(other) is not None:
+            missing = part.replace("_", " ")
+            raise BadInput(f"{name} has a {other} and no {missing}, so it cannot read prompts; get the {missing} too.")
     with readable(f"The autoencoder of {name} cannot be used"):
-        codec: Codec = PixelSpace(unet.config.in_channels) if autoencoder is None else Autoencoder(autoencoder.float())
+        codec: Codec = PixelSpace(_pixel_channels(unet)) if autoencoder is None else Autoencoder(autoencoder.float())
     towers = [
         TextTower(parts["tokenizer" + suffix], parts["text_encoder" + suffix])
         for suffix in ("", "_2")
@@ -69,13 +76,20 @@ def _problems(unet: Any, codec: Codec, towers: list[TextTower]) -> list[str]:
         f"its network returns {config.out_channels} channels and a latent has {codec.channels}": (
             config.out_channels != codec.channels
         ),
-        "its network is conditioned on classes": unet.class_embedding is not None,
+        f"its network takes {config.in_channels} channels and a latent has {codec.channels}": (
+            config.in_channels < codec.channels
+        ),
         f"its network is made for latents of {config.sample_size!s:.100} a side": not _sides(config.sample_size),
     }
     if isinstance(unet, UNet2DConditionModel):
         found |= _conditional_problems(unet, towers)
     found |= {tower.problem: bool(tower.problem) for tower in towers}
     return [problem for problem, present in found.items() if present]
+
+
+def _pixel_channels(unet: Any) -> int:
+    """Channels of a picture that a network without an autoencoder works on; it may take maps beside it."""
+    return int(min(unet.config.in_channels, unet.config.out_channels))
 
 
 def _sides(size: Any) -> bool:
@@ -93,7 +107,8 @@ def _conditional_problems(unet: Any, towers: list[TextTower]) -> dict[str, bool]
     added = config.addition_embed_type
     width = sum(tower.encoder.config.hidden_size for tower in towers)
     problems = {
-        "it has no text encoder": not towers,
+        "its cross-attention layers read tokens of different widths": not towers and len(token_widths(unet)) > 1,
+        "it has no text encoder": not towers and added is not None,
         f"its network expects text of width {config.cross_attention_dim} and the encoders give {width}": (
             bool(towers) and config.cross_attention_dim != width
         ),

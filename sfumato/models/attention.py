@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
+import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0, XFormersAttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from sfumato.core.rows import TARGET, Rows
 from sfumato.errors import BadInput
-from sfumato.models.hooks import attach_hook
+from sfumato.hooks import attach_hook
 from sfumato.models.modules import Names, named
 
 Waiting: TypeAlias = dict[Any, str]
@@ -70,7 +72,7 @@ class AttentionTap(Protocol):
     def layers(self) -> Layers:
         """Which layers."""
 
-    def __call__(self, name: str, cross: bool, maps: Tensor) -> Tensor | None:
+    def __call__(self, name: str, cross: bool, maps: Tensor, rows: Rows) -> Tensor | None:
         """Return what takes the place of the maps, or None to leave them.
 
         Args:
@@ -78,6 +80,7 @@ class AttentionTap(Protocol):
             cross: whether it is cross-attention.
             maps: A, [rows, heads, queries, keys]; the queries are the grid's cells row by row, the keys are cells
                 too or, in cross-attention, the tokens of the prompt. With gradient history if there is any.
+            rows: which conditions and images the rows are.
         """
 
 
@@ -86,36 +89,52 @@ class RecordMaps:
 
     Attributes:
         layers: which.
+        of: name of the condition whose rows are kept; "" for all rows.
         maps: layer name to [rows, heads, queries, keys], with gradient history if there is any.
     """
 
-    def __init__(self, layers: Layers) -> None:
+    def __init__(self, layers: Layers, of: str = "") -> None:
         self.layers = layers
+        self.of = of
         self.maps: dict[str, Tensor] = {}
 
-    def __call__(self, name: str, cross: bool, maps: Tensor) -> None:
+    def __call__(self, name: str, cross: bool, maps: Tensor, rows: Rows) -> None:
         """Keep the maps."""
-        self.maps[name] = maps
+        self.maps[name] = maps[rows.of(self.of)] if self.of else maps
 
 
 class ReplaceMaps:
-    """Puts `change(name, maps)` in the place of the maps.
+    """Puts `change(name, maps)` in the place of the maps of one condition.
 
     Attributes:
         layers: which.
-        change: from a layer's name and its maps to what replaces them, of the same shape; None leaves them.
+        change: from a layer's name and its maps to what replaces them, of the same shape.
+        of: name of the condition whose rows are replaced; where it is not evaluated nothing is. "" for all rows.
     """
 
-    def __init__(self, layers: Layers, change: Callable[[str, Tensor], Tensor | None]) -> None:
+    def __init__(self, layers: Layers, change: Callable[[str, Tensor], Tensor], of: str = "") -> None:
         self.layers = layers
         self.change = change
+        self.of = of
 
-    def __call__(self, name: str, cross: bool, maps: Tensor) -> Tensor | None:
+    def __call__(self, name: str, cross: bool, maps: Tensor, rows: Rows) -> Tensor | None:
         """The replacement."""
-        return self.change(name, maps)
+        if not self.of:
+            return self.change(name, maps)
+        return replaced_rows(maps, rows, self.of, lambda own: self.change(name, own))
 
 
-def attach(network: nn.Module, taps: Sequence[AttentionTap], waiting: Waiting) -> Iterator[RemovableHandle]:
+def replaced_rows(values: Tensor, rows: Rows, of: str, change: Callable[[Tensor], Tensor]) -> Tensor | None:
+    """Values with the rows of one condition changed, the others as they are; None where it is not evaluated."""
+    if of not in rows:
+        return None
+    where = rows.of(of)
+    return torch.cat([values[: where.start], change(values[where]), values[where.stop :]])
+
+
+def attach(
+    network: nn.Module, taps: Sequence[AttentionTap], rows: Rows | None, waiting: Waiting
+) -> Iterator[RemovableHandle]:
     """Hook the taps into a network; every handle that is yielded must be removed.
 
     Taps of one layer work in the order of the list, each on the maps that the one before it left. In scopes within
@@ -137,16 +156,19 @@ def attach(network: nn.Module, taps: Sequence[AttentionTap], waiting: Waiting) -
                 "at this size: allow more of them."
             )
     for name, layer in layers.items():
-        yield from _Tapped(name, layer, of[name], waiting).hooks()
+        yield from _Tapped(name, layer, of[name], rows, waiting).hooks()
 
 
 class _Tapped:
     """One layer, and the taps that look at its maps."""
 
-    def __init__(self, name: str, layer: Attention, taps: Sequence[AttentionTap], waiting: Waiting) -> None:
+    def __init__(
+        self, name: str, layer: Attention, taps: Sequence[AttentionTap], rows: Rows | None, waiting: Waiting
+    ) -> None:
         self.name = name
         self.layer = layer
         self.taps = taps
+        self.rows = rows
         self.waiting = waiting
         self.parts: dict[str, Tensor] = {}
 
@@ -167,7 +189,7 @@ class _Tapped:
         own = maps = self._maps(q, k, kwargs.get("attention_mask", args[2] if len(args) > 2 else None))
         for tap in taps:
             self.waiting.pop(id(tap), None)
-            changed = tap(self.name, self.layer.is_cross_attention, maps)
+            changed = tap(self.name, self.layer.is_cross_attention, maps, self.rows or Rows((TARGET,), len(maps)))
             maps = maps if changed is None else self._checked(changed, own)
         return None if maps is own else output + self._made(maps - own, v, output)
 

@@ -1,19 +1,26 @@
 """What is refused before a network runs."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from sfumato.core.condition import Condition
 from sfumato.core.schedule import Schedule
 from sfumato.errors import BadInput
+from sfumato.models.class_labels import ClassLabels
 
 
 class Expectations(Protocol):
     """What a model says about its inputs."""
 
+    name: str
     schedule: Schedule
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's precision."""
 
     @property
     def latent_channels(self) -> int:
@@ -26,6 +33,14 @@ class Expectations(Protocol):
     @property
     def map_channels(self) -> int:
         """Channels that are expected beside the latent's."""
+
+    @property
+    def class_labels(self) -> ClassLabels | None:
+        """The class labels that are expected, if any."""
+
+    @property
+    def token_width(self) -> int:
+        """Width of the tokens that cross-attention reads; 0 without cross-attention."""
 
     @property
     def takes_text(self) -> bool:
@@ -42,20 +57,111 @@ def check_inputs(model: Expectations, x: Tensor, t: int | Tensor, cond: Conditio
         raise BadInput(problem)
 
 
-def check_maps(model: Expectations, maps: Tensor | None, rows: int) -> None:
-    """Refuse maps that are missing, not wanted or of another shape.
+def check_prompts_suffice(model: Expectations, call: str) -> None:
+    """Refuse a network that takes more than latents, timesteps and prompts, in a call that gives nothing else.
+
+    Args:
+        model: the network.
+        call: what the message names, e.g. "invert".
+
+    Raises:
+        BadInput: names what the network takes.
+    """
+    for what, argument in _beyond_prompts(model):
+        raise BadInput(
+            f"{model.name or 'This network'} takes {what}, which {call} does not give: use generate with "
+            f"{argument}=, or load a model without them."
+        )
+
+
+def check_maps(model: Expectations, maps: Tensor | None, rows: int | None = None) -> None:
+    """Refuse maps that are missing, not wanted or of another shape; without `rows` there may be any number of them.
 
     Raises:
         BadInput: with the shape that is wanted.
     """
-    channels = model.map_channels
-    if channels and maps is None:
+    channels, name = model.map_channels, model.name or "This network"
+    wanted = f"[{'rows' if rows is None else rows},{channels},h,w]"
+    if maps is None:
+        if channels:
+            raise BadInput(
+                f"{name} takes {_maps_in_words(model)}: give them as maps={wanted}, or load a model without them."
+            )
+        return
+    if not channels:
+        raise BadInput(f"{name} takes no channels beside the latent's: leave maps out.")
+    if not _has_shape(maps, rows, channels, None, None):
+        raise BadInput(f"maps must have the shape {wanted}, not {_shape(maps)}.")
+
+
+def check_labels(model: Expectations, labels: Any, rows: int | None = None) -> Tensor | None:
+    """Class labels as a tensor; refuse labels that are missing, not wanted, of another shape or out of range.
+
+    Raises:
+        BadInput: with what is wanted.
+    """
+    expected = model.class_labels
+    if expected is None:
+        if labels is not None:
+            raise BadInput(f"{model.name or 'This network'} takes no class labels: leave labels out.")
+        return None
+    if labels is None:
         raise BadInput(
-            f"This network expects {channels} more channels than a latent has (inpainting, for example): "
-            f"give them as maps=[{rows},{channels},h,w], or use a model without them."
+            f"{model.name or 'This network'} takes class labels: give labels, {expected}, or load a model without them."
         )
-    if maps is not None and (maps.ndim != 4 or maps.shape[:2] != (rows, channels)):
-        raise BadInput(f"maps must have the shape [{rows},{channels},h,w], not {list(maps.shape)}.")
+    read = expected.read(labels)
+    if rows not in (None, len(read)):
+        raise BadInput(f"There must be one class label per row of the condition: {rows}, not {len(read)}.")
+    return read
+
+
+def check_tokens(model: Expectations, tokens: Tensor | None, rows: int | None = None) -> None:
+    """Refuse tokens that are missing in a network without a text encoder, not wanted or of another shape.
+
+    Raises:
+        BadInput: with the shape that is wanted.
+    """
+    width, name = 0 if model.takes_text else model.token_width, model.name or "This network"
+    wanted = f"[{'rows' if rows is None else rows},n,{width}]"
+    if tokens is None:
+        if width:
+            raise BadInput(f"{name} has cross-attention and no text encoder: give tokens={wanted}.")
+        return
+    if not width:
+        raise BadInput(f"{name} takes no tokens but those of its prompts: leave tokens out.")
+    if not _has_shape(tokens, rows, None, width):
+        raise BadInput(f"tokens must have the shape {wanted}, not {_shape(tokens)}.")
+
+
+def _has_shape(values: Any, *sides: int | None) -> bool:
+    """Whether these are a tensor with such sides; None for any."""
+    if not isinstance(values, Tensor) or values.ndim != len(sides):
+        return False
+    return all(side in (None, found) for side, found in zip(sides, values.shape, strict=True))
+
+
+def _shape(values: Any) -> str:
+    return str(list(values.shape)) if isinstance(values, Tensor) else f"a {type(values).__name__}"
+
+
+def _maps_in_words(model: Expectations) -> str:
+    channels, latent = model.map_channels, model.latent_channels
+    known = {
+        1 + latent: " (mask and masked_image_latents of an inpainting network: sfumato.models.maps.inpainting_maps)",
+        latent: " (image_latents of InstructPix2Pix: sfumato.models.maps.instruct_maps)",
+    }
+    kind = known.get(channels, "") if model.takes_text else ""
+    return f"{channels} channels concatenated to the latent's {latent}{kind}"
+
+
+def _beyond_prompts(model: Expectations) -> Iterator[tuple[str, str]]:
+    """What the network takes beside latents, timesteps and prompts, in words, and the argument that gives it."""
+    if model.map_channels:
+        yield _maps_in_words(model), "maps"
+    if model.class_labels is not None:
+        yield f"class labels, {model.class_labels}", "labels"
+    if model.token_width and not model.takes_text:
+        yield f"tokens for its cross-attention, [rows,n,{model.token_width}]", "tokens"
 
 
 def _problems(model: Expectations, x: Tensor, t: int | Tensor, cond: Condition) -> Iterator[str]:
@@ -70,7 +176,27 @@ def _problems(model: Expectations, x: Tensor, t: int | Tensor, cond: Condition) 
         yield f"The timestep must be between 0 and {last}, not {t}."
     if len(cond) != len(x):
         yield f"There must be one row of the condition per latent: {len(x)}, not {len(cond)}."
-    if model.takes_text and cond.tokens is None:
-        yield "This model needs a condition: give model.condition(prompts)."
+    yield from _problems_of_condition(model, x, cond)
+
+
+def _problems_of_condition(model: Expectations, x: Tensor, cond: Condition) -> Iterator[str]:
+    """What is missing in a condition, or does not fit. Labels are not looked at: on a GPU that would wait for it."""
+    expected, width = model.class_labels, model.token_width
+    if (model.takes_text or width) and cond.tokens is None:
+        given = "prompts" if model.takes_text else f"tokens=[{len(x)},n,{width}]"
+        yield f"This model needs a condition: give model.condition({given})."
+    if width and cond.tokens is not None and cond.tokens.shape[-1] != width:
+        yield f"The condition must have tokens of width {width} for this model, not {cond.tokens.shape[-1]}."
     if (0 if cond.maps is None else cond.maps.shape[1]) != model.map_channels:
         yield f"The condition must have {model.map_channels} channels of maps for this model."
+    if cond.maps is not None and cond.maps.shape[-2:] != x.shape[-2:]:
+        yield (
+            f"maps must have the height and width of the latents, {list(x.shape[-2:])}, not "
+            f"{list(cond.maps.shape[-2:])}."
+        )
+    if expected is None and cond.labels is not None:
+        yield "This model takes no class labels: give a condition without labels."
+    if expected is not None and (cond.labels is None or not expected.fit(cond.labels)):
+        yield f"The condition must have class labels for this model: give labels to model.condition, {expected}."
+    if expected is not None and expected.float32_only and model.dtype != torch.float32:
+        yield 'diffusers embeds class labels of the type "timestep" in float32 alone: load the model with dtype fp32.'

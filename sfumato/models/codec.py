@@ -26,6 +26,9 @@ class Codec(Protocol):
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels [b,3,h,w] in [-1,1] to latents [b,c,h/factor,w/factor]."""
 
+    def encode_unscaled(self, pixels: Tensor) -> Tensor:
+        """As `encode`, without the scaling of the latents."""
+
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [b,c,h,w] to pixels [b,3,h*factor,w*factor]."""
 
@@ -40,6 +43,10 @@ class PixelSpace:
         self.channels = channels
 
     def encode(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The pixels."""
+        return pixels
+
+    def encode_unscaled(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The pixels."""
         return pixels
 
@@ -72,9 +79,13 @@ class Autoencoder:
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """The mode of the posterior (or what is quantised, in a VQModel), scaled as the network saw it in training."""
-        encoded: Any = self.module.encode(pixels.float())
-        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        latents = self.encode_unscaled(pixels)
         return (latents - self.mean.to(latents) - self.shift) / self.std.to(latents) * self.scale
+
+    def encode_unscaled(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """The mode of the posterior (or what is quantised) as the autoencoder itself gives it."""
+        encoded: Any = self.module.encode(pixels.float())
+        return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
         """The inverse of the scaling, decoded; a VQModel quantises first. Values may exceed [-1,1] a little."""

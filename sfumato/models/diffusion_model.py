@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,17 +12,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato.core.condition import Condition
+from sfumato.core.rows import Rows
 from sfumato.core.schedule import Schedule
 from sfumato.core.step import per_row, to_epsilon
 from sfumato.errors import BadInput
-from sfumato.models.checks import check_inputs, check_maps
+from sfumato.hooks import attach_hook
+from sfumato.models.checks import check_inputs
+from sfumato.models.class_labels import ClassLabels, class_labels
 from sfumato.models.codec import Codec
+from sfumato.models.conditioning import build_condition, token_widths
 from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import fingerprint, revision
-from sfumato.models.hooks import attach_hook
 from sfumato.models.placement import pick_device, pick_dtype
 from sfumato.models.taps import AnyTap, tapped
-from sfumato.models.text import TextTower, encode, read
+from sfumato.models.text import TextTower
 from sfumato.models.tokenizer import SharedTokenizer
 
 
@@ -40,6 +44,7 @@ class DiffusionModel:
         schedule: abar of every training timestep, and what the network predicts.
         name: what the user called it.
         settings: content of the folder's `sfumato.json`: defaults for editing and generating.
+        empty_prompt_is_zero: whether the tokens of the empty prompt are zeros (SDXL's force_zeros_for_empty_prompt).
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class DiffusionModel:
         self.schedule = schedule
         self.name = name
         self.settings = dict(settings or {})
-        self._empty_prompt_is_zero = empty_prompt_is_zero
+        self.empty_prompt_is_zero = empty_prompt_is_zero
         self._evaluations = Evaluations()
         self._fingerprint: tuple[Any, str] | None = None
         for network in self._networks().values():
@@ -112,6 +117,16 @@ class DiffusionModel:
         """Channels that the network expects beside the latent's (inpainting: 5), to be given as maps."""
         return int(self.unet.config.in_channels) - self.latent_channels
 
+    @cached_property
+    def class_labels(self) -> ClassLabels | None:
+        """The class labels that the network expects; None where it has no class embedding."""
+        return class_labels(self.unet)
+
+    @cached_property
+    def token_width(self) -> int:
+        """Width of the tokens that cross-attention reads; 0 for a network without cross-attention."""
+        return max(token_widths(self.unet), default=0)
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Shape (c, h, w) of the latent of a picture of that size in pixels.
 
@@ -132,10 +147,14 @@ class DiffusionModel:
         Raises:
             BadInput: not three channels, or a side that is not a multiple of `multiple`.
         """
+        self.check_pixels(pixels)
+        return self.codec.encode(pixels.to(self.device, torch.float32))
+
+    def check_pixels(self, pixels: Float[Tensor, "b 3 h w"]) -> None:
+        """Refuse pictures that cannot be encoded. Raises BadInput as `encode`."""
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise BadInput(f"Pictures must have the shape [b,3,h,w], not {list(pixels.shape)}.")
         self.latent_shape(*pixels.shape[-2:])
-        return self.codec.encode(pixels.to(self.device, torch.float32))
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:
         """Pictures of latents, nominally in [-1,1] and not clipped, as float32."""
@@ -147,35 +166,28 @@ class DiffusionModel:
         *,
         size: tuple[int, int] | None = None,
         maps: Float[Tensor, "b c h w"] | None = None,
+        labels: int | Sequence[Any] | Tensor | None = None,
+        tokens: Float[Tensor, "b n d"] | None = None,
     ) -> Condition:
         """What the network is conditioned on, one row per prompt.
 
         The empty prompt is the unconditional one. Where the pipeline says so (SDXL's base model) it is all zeros, as
-        diffusers' missing negative prompt is.
+        diffusers' missing negative prompt is. There is no unconditional label by default: see `ClassLabels`.
 
         Args:
-            prompts: one prompt or several; only empty ones for a model without text.
+            prompts: a list with one prompt per row, only empty ones for a model without text; or one prompt for as
+                many rows as maps, labels or tokens have.
             size: height and width in pixels of the picture, for SDXL; the native size by default.
-            maps: what the network expects concatenated to the latent, in the latent's resolution.
+            maps: what the network expects concatenated to the latent, in the latent's resolution; for inpainting and
+                InstructPix2Pix see `sfumato.models.maps`.
+            labels: diffusers' class_labels, one per row; see `sfumato.models.class_labels`.
+            tokens: what cross-attention reads, for a network without a text encoder.
 
         Raises:
-            BadInput: no prompt, one that is too long, one for a model without text, or maps that do not fit.
+            BadInput: no prompt, one that is too long, one for a model without text; maps, labels or tokens that the
+                network takes and that are missing, that it does not take, or that do not fit.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts or ())
-        if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-            raise BadInput("Give a prompt, or a list of prompts with one per picture.")
-        check_maps(self, maps, len(prompts))
-        if maps is not None:
-            maps = maps.to(self.device, self.dtype)
-        if not self.towers:
-            if any(prompts):
-                raise BadInput(f"The model {self.name} has no text input: leave the prompt empty.")
-            return Condition(maps=maps, rows=len(prompts))
-        tokens, pooled = encode(self.towers, prompts, empty_is_zero=self._empty_prompt_is_zero)
-        added = None if pooled is None else self._size_ids(*(size or self.native_size)).repeat(len(prompts), 1)
-        pooled = None if pooled is None else pooled.to(self.dtype)
-        words = read(self.towers, prompts)
-        return Condition(tokens=tokens.to(self.dtype), pooled=pooled, added=added, maps=maps, prompts=words)
+        return build_condition(self, prompts, size=size, maps=maps, labels=labels, tokens=tokens)
 
     def predict(
         self,
@@ -195,7 +207,7 @@ class DiffusionModel:
         Raises:
             BadInput: shapes, rows, timestep or taps that do not fit the model.
         """
-        with tapped(self.unet, taps or ()):
+        with tapped(self.unet, taps or (), Rows.of_evaluation(cond, len(x))):
             output = self._forward(x, t, cond)
         precision = torch.promote_types(output.dtype, torch.float32)
         if self.schedule.prediction_type == "epsilon":
@@ -244,10 +256,14 @@ class DiffusionModel:
 
     def fingerprint(self) -> str:
         """SHA-256 of all weights and the schedule; kept until a weight changes."""
-        now = revision(self._networks())
+        now = self.revision()
         if self._fingerprint is None or self._fingerprint[0] != now:
             self._fingerprint = (now, fingerprint(self._networks(), self.schedule))
         return self._fingerprint[1]
+
+    def revision(self) -> Any:
+        """Something that changes whenever a weight does, at no cost."""
+        return revision(self._networks())
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "DiffusionModel":
         """Move this model, and change the precision of the network and the text towers; None leaves either as it is.
@@ -266,10 +282,6 @@ class DiffusionModel:
             self.codec.module.to(place)
         return self
 
-    def _size_ids(self, height: int, width: int) -> Tensor:
-        """SDXL's original size, crop and target size: the whole of a picture of that size."""
-        return torch.tensor([height, width, 0, 0, height, width], device=self.device, dtype=self.dtype)
-
     def _networks(self) -> dict[str, nn.Module]:
         networks = {f"text_{i}": tower.encoder for i, tower in enumerate(self.towers)} | {"unet": self.unet}
         return networks if self.codec.module is None else networks | {"autoencoder": self.codec.module}
@@ -282,13 +294,18 @@ class DiffusionModel:
         sample = x if cond.maps is None else torch.cat([x, cond.maps.to(x.dtype)], dim=1)
         sample = sample.to(self.device, self.dtype)
         timestep = t if isinstance(t, int) else t.to(self.device)
+        labels = cond.labels
+        if labels is not None:
+            # indices and timesteps keep their precision, vectors go through weights of the network's
+            labels = labels.to(self.device, self.dtype if labels.ndim > 1 else labels.dtype)
         if not isinstance(self.unet, UNet2DConditionModel):
-            return self.unet(sample, timestep, return_dict=False)[0]
+            return self.unet(sample, timestep, class_labels=labels, return_dict=False)[0]
         added = None if cond.pooled is None else {"text_embeds": cond.pooled, "time_ids": cond.added}
         return self.unet(
             sample,
             timestep,
             encoder_hidden_states=None if cond.tokens is None else cond.tokens.to(self.dtype),
+            class_labels=labels,
             encoder_attention_mask=cond.token_mask,
             added_cond_kwargs=added,
             return_dict=False,

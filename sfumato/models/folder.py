@@ -30,8 +30,10 @@ NETWORKS: dict[str, dict[str, type[Any]]] = {
         ("text_encoder_2", ENCODERS),
     )
 }
-# Parts that change nothing about the network's prediction.
-WITHOUT_EFFECT = ("safety_checker", "feature_extractor", "image_encoder")
+# Parts that change nothing about the network's prediction; low_res_scheduler adds noise to what is given as maps.
+WITHOUT_EFFECT = ("safety_checker", "feature_extractor", "image_encoder", "low_res_scheduler", "watermarker")
+# Pipelines that do not scale latents, whatever the autoencoder's config.json says.
+_UNSCALED = ("LDMSuperResolutionPipeline",)
 PARTS = (*NETWORKS, "tokenizer", "tokenizer_2", "scheduler")
 # Characters of a name that a message shows: in a file it may be of any length.
 _SHOWN = 100
@@ -44,10 +46,12 @@ class Index:
     Attributes:
         kinds: the class of every part that is there, by name.
         empty_prompt_is_zero: SDXL's `force_zeros_for_empty_prompt`.
+        unscaled: whether the pipeline leaves out the autoencoder's scaling_factor.
     """
 
     kinds: dict[str, str]
     empty_prompt_is_zero: bool
+    unscaled: bool = False
 
 
 def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
@@ -58,6 +62,8 @@ def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.d
     """
     index = read_index(folder)
     parts = load_parts(folder, index, dtype)
+    for autoencoder in (parts[part] for part in ("vae", "vqvae") if index.unscaled and part in parts):
+        autoencoder.register_to_config(scaling_factor=1.0)
     settings = read_settings(folder)
     return assemble(parts, name=name, settings=settings, empty_prompt_is_zero=index.empty_prompt_is_zero).to(device)
 
@@ -102,7 +108,8 @@ def read_index(folder: Path) -> Index:
     kinds = {part: kinds[part] for part in PARTS if part in kinds}
     for part, kind in kinds.items():
         _check_kind(folder, part, kind)
-    return Index(kinds, bool(table.get("force_zeros_for_empty_prompt", "text_encoder_2" in kinds)))
+    zero = bool(table.get("force_zeros_for_empty_prompt", "text_encoder_2" in kinds))
+    return Index(kinds, zero, unscaled=table.get("_class_name") in _UNSCALED)
 
 
 def _check_kind(folder: Path, part: str, kind: str) -> None:

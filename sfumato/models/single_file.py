@@ -5,9 +5,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import safe_open
 
 from sfumato.errors import BadInput
 from sfumato.libraries import quiet
@@ -15,11 +17,15 @@ from sfumato.models.assemble import assemble
 from sfumato.models.bundled import read_settings
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.folder import NETWORKS, Index, load_part, read_index
-from sfumato.networks.load import readable, write_settings
+from sfumato.networks.load import CONFIG, readable, write_settings
 from sfumato.networks.weights import Weights, single_file_weights
 
 TEXT = ("text_encoder", "text_encoder_2")
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
+_FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
+# Where files keep the weights of CLIP's text encoder, in Stable Diffusion 1.x and XL, and one of them.
+_CLIP = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
+_POSITIONS = "embeddings.position_embedding.weight"
 
 
 def load_single_file(
@@ -30,7 +36,7 @@ def load_single_file(
     Args:
         path: the checkpoint.
         config: a local diffusers folder of the same architecture; its configurations and tokenizers are used, its
-            weights are not.
+            weights are not. How many channels the network takes is read from the checkpoint.
         name: what messages call the model.
         device: where it goes.
         dtype: the network's precision.
@@ -50,6 +56,7 @@ def load_single_file(
     ready = {part: load_part(config, part, kind, dtype) for part, kind in index.kinds.items() if part not in NETWORKS}
     absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
     with readable(f"{path} does not fit {config}"), quiet(), _staged(config, index, weights) as clean:
+        ready |= _text_encoder_of_other_names(path, index, weights, clean)
         # importing pipelines takes seconds, and nothing else here needs them
         from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
         from diffusers.loaders.single_file_utils import SingleFileComponentError
@@ -67,6 +74,27 @@ def load_single_file(
     return assemble(parts, name=name, settings=settings, empty_prompt_is_zero=zero).to(device, dtype)
 
 
+def _text_encoder_of_other_names(path: Path, index: Index, weights: Weights, clean: Path) -> dict[str, Any]:
+    """The first text encoder of a file whose names lack its level "text_model", which diffusers looks for.
+
+    They do, for example, where the CLIPTextModel of transformers 5.6 or later was saved under the original prefix.
+    Returns it as a part by its name; nothing where the names are the original ones.
+    """
+    prefix = next((each for each in _CLIP if f"{each}{_POSITIONS}" in weights.shapes), None)
+    if prefix is None or "text_encoder" not in index.kinds:
+        return {}
+    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+
+    with safe_open(path, "pt") as stored:
+        names = [name for name in weights.shapes if name.startswith(prefix)]
+        renamed = {name.replace(prefix, f"{prefix}text_model.", 1): stored.get_tensor(name) for name in names}
+    kind, settings = NETWORKS["text_encoder"][index.kinds["text_encoder"]], str(clean)
+    encoder = create_diffusers_clip_model_from_ldm(
+        kind, renamed, subfolder="text_encoder", config=settings, torch_dtype=torch.float32, local_files_only=True
+    )
+    return {"text_encoder": encoder}
+
+
 @contextmanager
 def _staged(config: Path, index: Index, weights: Weights) -> Iterator[Path]:
     """A folder of our own with the settings of the networks, looked at, and an index that names our classes alone."""
@@ -76,9 +104,18 @@ def _staged(config: Path, index: Index, weights: Weights) -> Iterator[Path]:
             if part in NETWORKS:
                 network = NETWORKS[part][kind]
                 write_settings(network, config / part, config, weights, Path(name) / part)
+                if part == "unet":
+                    _set_in_channels(Path(name) / part / CONFIG, weights)
                 entries[part] = [network.__module__.split(".")[0], kind]
         (Path(name) / "model_index.json").write_text(json.dumps(entries), encoding="utf-8")
         yield Path(name)
+
+
+def _set_in_channels(settings: Path, weights: Weights) -> None:
+    """Take in_channels from the weights: in it alone inpainting and InstructPix2Pix models differ from plain ones."""
+    if len(shape := weights.shapes.get(_FIRST_CONVOLUTION, ())) == 4:
+        table = json.loads(settings.read_text(encoding="utf-8"))
+        settings.write_text(json.dumps(table | {"in_channels": shape[1]}), encoding="utf-8")
 
 
 def _incomplete(path: Path, config: Path, clean: Path) -> BadInput:

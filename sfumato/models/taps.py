@@ -13,9 +13,11 @@ from typing import Any, Protocol, TypeAlias, TypeGuard, cast
 
 from torch import Tensor, nn
 
+from sfumato.core.condition import Condition
+from sfumato.core.rows import TARGET, Rows
 from sfumato.errors import BadInput
+from sfumato.hooks import attach_hook
 from sfumato.models.attention import AttentionTap, Layers, Waiting, attach
-from sfumato.models.hooks import attach_hook
 from sfumato.models.modules import Names, named
 
 
@@ -26,8 +28,14 @@ class Tap(Protocol):
     def module(self) -> Names:
         """Names or patterns of the modules."""
 
-    def __call__(self, name: str, output: Tensor) -> Tensor | None:
-        """Return what takes the output's place, or None to leave it; `name` is the module's full name."""
+    def __call__(self, name: str, output: Tensor, rows: Rows) -> Tensor | None:
+        """Return what takes the output's place, or None to leave it.
+
+        Args:
+            name: the module's full name.
+            output: what it returns, with one row for every row of the evaluation.
+            rows: which conditions and images the rows of the evaluation are.
+        """
 
 
 class Record:
@@ -35,16 +43,18 @@ class Record:
 
     Attributes:
         module: names or patterns of the modules.
+        of: name of the condition whose rows are kept; "" for all rows.
         outputs: module name to its output, with gradient history if there is any.
     """
 
-    def __init__(self, module: Names) -> None:
+    def __init__(self, module: Names, of: str = "") -> None:
         self.module = module
+        self.of = of
         self.outputs: dict[str, Tensor] = {}
 
-    def __call__(self, name: str, output: Tensor) -> None:
+    def __call__(self, name: str, output: Tensor, rows: Rows) -> None:
         """Keep the output."""
-        self.outputs[name] = output
+        self.outputs[name] = output[rows.of(self.of)] if self.of else output
 
     @property
     def output(self) -> Tensor:
@@ -70,7 +80,7 @@ class Replace:
         self.module = module
         self.change = change
 
-    def __call__(self, name: str, output: Tensor) -> Tensor:
+    def __call__(self, name: str, output: Tensor, rows: Rows) -> Tensor:
         """The replacement.
 
         Raises:
@@ -89,24 +99,26 @@ AnyTap: TypeAlias = Tap | AttentionTap
 
 @dataclass(frozen=True)
 class FromSource:
-    """A pair of taps that carries what the source makes into the target; for a network with the source `Beside`.
+    """A pair of taps that carries what the source computes into the target; for a network `Beside` its source.
 
     Attributes:
-        source: looks at the source's evaluation at every step, and returns None.
-        target: acts in the evaluation of the target that follows, on what `source` saw.
-        left: steps, this one included, that look at the source in the same way: they may be evaluated together.
-        replaces: names of the modules that `target` replaces something of; no other may replace it too.
+        source: reads the source's evaluation of the same step, and returns None.
+        target: acts in the evaluation of the target that follows, on what `source` read.
+        left: steps, this one included, in which the same is read: the source may be evaluated for several together.
+        under: condition of the source's evaluation, one row per image; None for the prompt of the inversion.
     """
 
     source: AnyTap
     target: AnyTap
     left: int = 1
-    replaces: tuple[str, ...] = ()
+    under: Condition | None = None
 
 
 @contextmanager
-def tapped(network: nn.Module, taps: Sequence[AnyTap]) -> Iterator[None]:
+def tapped(network: nn.Module, taps: Sequence[AnyTap], rows: Rows | None = None) -> Iterator[None]:
     """Put taps into a network for the length of a `with` block.
+
+    `rows` says which conditions and images the rows of the evaluations are; the condition of one run by default.
 
     Several taps of one module work in the order of the list; taps of attention maps see what taps of queries and
     keys left. The hooks are gone when the block ends, however it ends. They act in the thread that entered the
@@ -117,15 +129,15 @@ def tapped(network: nn.Module, taps: Sequence[AnyTap]) -> Iterator[None]:
             of the network) names a module that the evaluation did not run.
     """
     if any(isinstance(tap, FromSource) for tap in taps):
-        raise BadInput("A tap that carries something from the source needs the source: replay with `replay_beside`.")
+        raise BadInput("A tap that carries something from the source needs an inverted picture as the source.")
     waiting: Waiting = {}
     plain = [cast(Tap, tap) for tap in taps if not of_maps(tap)]
     with ExitStack() as hooks:
         for tap in plain:
             for name, module in named(network, tap.module):
                 waiting[name] = f"The network has the tapped module {name}, but never runs it by itself."
-                hooks.callback(attach_hook(module, _hook(tap, name, waiting)).remove)
-        for handle in attach(network, [tap for tap in taps if of_maps(tap)], waiting):
+                hooks.callback(attach_hook(module, _hook(tap, name, rows, waiting)).remove)
+        for handle in attach(network, [tap for tap in taps if of_maps(tap)], rows, waiting):
             hooks.callback(handle.remove)
         hooks.callback(attach_hook(network, _all_ran(waiting)).remove)
         yield
@@ -136,12 +148,13 @@ def of_maps(tap: AnyTap) -> TypeGuard[AttentionTap]:
     return isinstance(getattr(tap, "layers", None), Layers)
 
 
-def _hook(tap: Tap, name: str, waiting: Waiting) -> Callable[[nn.Module, Any, Any], Any]:
+def _hook(tap: Tap, name: str, rows: Rows | None, waiting: Waiting) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
         waiting.pop(name, None)
+        first = output if isinstance(output, Tensor) else output[0]
+        replacement = tap(name, first, rows or Rows((TARGET,), len(first)))
         if isinstance(output, Tensor):
-            return tap(name, output)
-        replacement = tap(name, output[0])
+            return replacement
         return None if replacement is None else (replacement, *output[1:])
 
     return hook

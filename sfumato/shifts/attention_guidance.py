@@ -6,6 +6,7 @@ A_ref are the maps of the source at the same step. The gradient goes through the
 edit; the public code takes it through the one under the negative prompt, whose maps are the source's in the first step.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,66 +14,47 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.condition import Condition
+from sfumato.core.energy import Energy
+from sfumato.core.rows import TARGET
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState, check_finite
+from sfumato.core.state import StepState
 from sfumato.models.attention import Layers, RecordMaps
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.source import Source
+from sfumato.models.taps import FromSource
 
 CROSS = Layers(cross=True)
 
 
 @dataclass(frozen=True, eq=False)
 class FollowAttention(Shift):
-    """A gradient step on x_t before every evaluation.
-
-    Two evaluations without guidance, one row per image each: the source on its recorded latents, and the edit with
-    gradients. Put it behind the shifts that move the condition.
+    """A gradient step on x_t before every prediction; at the price of two evaluations of one row per image.
 
     Attributes:
-        network: without guidance.
-        source: what is followed.
         amount: lambda, 0.1 in the paper.
-        edited: whose maps follow the source's; None: those of the run's own condition.
+        under: name of the condition whose maps follow the source's.
+        source: condition of the source's maps, one row per image; None for the prompt of the inversion.
     """
 
-    network: DiffusionModel
-    source: Source
     amount: float
-    edited: Condition | None = None
+    under: str = TARGET
+    source: Condition | None = None
+
+    def energy(self, state: StepState) -> Energy:
+        """||A - A_ref||^2 of every image."""
+        own, reference = RecordMaps(CROSS, self.under), RecordMaps(CROSS)
+
+        def value(x: Tensor, eps: Tensor) -> Tensor:
+            return attention_loss(own.maps, reference.maps)
+
+        reading = FromSource(reference, own, state.steps - state.i, self.source)
+        return Energy(value, (reading,), self.under, "cross-attention guidance")
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x_t, moved.
-
-        Raises:
-            NonFinite: the gradient holds NaN or infinity.
-        """
-        reference = RecordMaps(CROSS)
-        self.source.show(state.t, [(reference, state.steps - state.i)])
-        edited = state.condition if self.edited is None else self.edited
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            loss = attention_loss(attention_maps(self.network, x, state.t, edited), reference.maps)
-            (gradient,) = torch.autograd.grad(loss.sum(), x)
-        check_finite(gradient, "the gradient of cross-attention guidance", state.i, state.steps, state.t)
-        return x.detach() - self.amount * gradient
-
-
-def attention_maps(
-    network: DiffusionModel, x: Float[Tensor, "b c h w"], t: int, condition: Condition
-) -> dict[str, Float[Tensor, "b heads queries n"]]:
-    """The maps of every cross-attention layer by its name, with gradient history if gradients are enabled.
-
-    Raises:
-        BadInput: the network has no cross-attention.
-    """
-    record = RecordMaps(CROSS)
-    network.predict(x, t, condition, [record])
-    return record.maps
+        """x_t, moved."""
+        return x - self.amount * state.gradient(self)
 
 
 def attention_loss(
-    maps: dict[str, Float[Tensor, "b heads queries n"]], reference: dict[str, Float[Tensor, "b heads queries n"]]
+    maps: Mapping[str, Float[Tensor, "b heads queries n"]], reference: Mapping[str, Float[Tensor, "b heads queries n"]]
 ) -> Float[Tensor, " b"]:
     """||A - A_ref||^2 of every image: summed over layers, queries and tokens, averaged over heads."""
     each = []

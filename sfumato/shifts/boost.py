@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
+from sfumato.core.state import StepMean
 from sfumato.core.step import combine, direction, noise_scale, sigma, wide
 
 
@@ -30,13 +30,10 @@ class QualityBoost(Shift):
     seeds: Sequence[int]
     eta: float = 1.0
 
-    def noise_map(self, state: StepState, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
+    def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
         """The z_t with which mu_t + sigma_t z_t is the step of `eta`, fresh noise included."""
         if state.t >= self.below:
             return z
-        assert state.eps is not None
-        assert state.x0_prediction is not None
-        assert state.mean is not None
         deviation = sigma(state.abar, state.abar_prev, self.eta)
         towards = direction(state.eps, state.abar_prev, deviation)
         mean = combine(state.x0_prediction, towards, state.abar_prev)

@@ -3,27 +3,24 @@
 Prompt-to-Prompt (Hertz et al., arXiv 2208.01626) carries cross- and self-attention maps, Plug-and-Play (Tumanyan et
 al., arXiv 2211.12572) features and self-attention. Maps of self-attention follow from the queries and keys, so these
 are carried and the maps are never in memory.
-
-The shifts here are for `replay_beside`, which refuses two that replace the same thing in the same step. In the rows of
-the target's evaluation the conditional half comes last.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.rows import TARGET, Rows
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
-from sfumato.models.attention import Layers, RecordMaps, ReplaceMaps
+from sfumato.models.attention import Layers, RecordMaps, ReplaceMaps, replaced_rows
 from sfumato.models.taps import FromSource, Record
 from sfumato.shifts.alignment import Alignment
 
-Put: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From the source's output [b,...] and the target's [rows,...], rows a multiple of b, to the target's new one."""
+Put: TypeAlias = Callable[[Tensor, Tensor, Rows], Tensor | None]
+"""From the source's output [b,...] and the target's [rows,...] to the target's new one; None leaves it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +35,10 @@ class Carry(Shift):
     modules: tuple[str, ...]
     share: float
 
+    def replaces(self, i: int, steps: int) -> tuple[str, ...]:
+        """The modules, within the share."""
+        return self.modules if i < round(self.share * steps) else ()
+
     def left(self, state: StepState) -> int:
         """How many steps of the share are left, this one included; 0 behind it."""
         return max(0, round(self.share * state.steps) - state.i)
@@ -45,7 +46,7 @@ class Carry(Shift):
 
 @dataclass(frozen=True, eq=False)
 class CarryMaps(Carry):
-    """The cross-attention maps of the conditional half are mixed from the source's: A' = A_source mix + A own.
+    """The cross-attention maps under the target prompt are mixed from the source's: A' = A_source mix + A own.
 
     Attributes:
         alignment: which tokens take whose maps.
@@ -54,20 +55,19 @@ class CarryMaps(Carry):
     alignment: Alignment
 
     def taps(self, state: StepState) -> FromSource | None:
-        """Maps looked at in the source, moved in the target."""
+        """Maps read in the source, replaced in the target."""
         left = self.left(state)
         if not left:
             return None
         source = RecordMaps(Layers(self.modules))
-        target = ReplaceMaps(source.layers, lambda name, maps: self._moved(source.maps.pop(name), maps))
-        return FromSource(source, target, left, self.modules)
+        target = ReplaceMaps(source.layers, lambda name, maps: self._mixed(source.maps.pop(name), maps), TARGET)
+        return FromSource(source, target, left)
 
-    def _moved(
-        self, source: Float[Tensor, "b heads queries n"], maps: Float[Tensor, "rows heads queries n"]
-    ) -> Float[Tensor, "rows heads queries n"]:
-        rest, target = maps[: -len(source)], maps[-len(source) :]
+    def _mixed(
+        self, source: Float[Tensor, "b heads queries n"], maps: Float[Tensor, "b heads queries n"]
+    ) -> Float[Tensor, "b heads queries n"]:
         mix, own = self.alignment.mix.to(maps)[:, None], self.alignment.own.to(maps)[:, None, None]
-        return torch.cat([rest, source @ mix + target * own])
+        return source @ mix + maps * own
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,28 +75,28 @@ class CarryFeatures(Carry):
     """The outputs of modules in the target are replaced by the source's.
 
     Attributes:
-        put: how; `into_conditional` or `into_all`.
+        put: how; `into_target` or `into_all`.
     """
 
     put: Put
 
     def taps(self, state: StepState) -> FromSource | None:
-        """Outputs looked at in the source, replaced in the target."""
+        """Outputs read in the source, replaced in the target."""
         left = self.left(state)
         if not left:
             return None
         source = Record(self.modules)
-        return FromSource(source, _Put(self.modules, source.outputs, self.put), left, self.modules)
+        return FromSource(source, _Put(self.modules, source.outputs, self.put), left)
 
 
-def into_conditional(source: Tensor, target: Tensor) -> Tensor:
-    """The conditional half becomes the source's; guidance's other half stays (Prompt-to-Prompt)."""
-    return torch.cat([target[: -len(source)], source])
+def into_target(source: Tensor, target: Tensor, rows: Rows) -> Tensor | None:
+    """The rows under the target prompt become the source's; the others stay (Prompt-to-Prompt)."""
+    return replaced_rows(target, rows, TARGET, lambda own: source)
 
 
-def into_all(source: Tensor, target: Tensor) -> Tensor:
-    """Both halves of a guidance pair become the source's (Plug-and-Play)."""
-    return source.repeat(len(target) // len(source), *(1 for _ in source.shape[1:]))
+def into_all(source: Tensor, target: Tensor, rows: Rows) -> Tensor:
+    """The rows under every condition become the source's (Plug-and-Play)."""
+    return source.repeat(len(rows.names), *(1 for _ in source.shape[1:]))
 
 
 def queries_and_keys(layers: Sequence[str]) -> tuple[str, ...]:
@@ -112,5 +112,5 @@ class _Put:
     kept: dict[str, Tensor]
     put: Put
 
-    def __call__(self, name: str, output: Tensor) -> Tensor:
-        return self.put(self.kept.pop(name), output)
+    def __call__(self, name: str, output: Tensor, rows: Rows) -> Tensor | None:
+        return self.put(self.kept.pop(name), output, rows)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
+from sfumato.core.state import StepMean
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +31,10 @@ class TowardsColour(Shift):
     inside: Float[Tensor, "#b 1 h w"]
     window: tuple[int, int]
 
-    def noise_map(self, state: StepState, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
+    def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
         """Eq. 7; steps that add no noise (sigma_t = 0) have no z_t to move."""
         first, last = self.window
         if state.sigma == 0 or not first <= state.t <= last:
             return z
-        assert state.x0_prediction is not None
         missing = self.strength * self.inside * (self.colour - state.x0_prediction)
         return missing if z is None else z + missing

@@ -1,22 +1,22 @@
 """Local blend: the edit is held to where the words are that it is about (arXiv 2208.01626, section 3.2)."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
+from sfumato.core.state import StepMean, StepState
 from sfumato.models.taps import FromSource
 from sfumato.shifts.mask import HoldOutside
-from sfumato.shifts.words import WordMaps
+from sfumato.shifts.words import WordMaps, word_mask
 
 
 class LocalBlend(Shift):
     """Outside the regions of some words, in the source or in the target, the run is held on the source's latents.
 
-    The regions follow from the maps of all steps so far. One object serves one run, through `replay_beside`.
+    The regions follow from the maps of all steps of the run so far.
 
     Attributes:
-        held: the source's latents, x_0 last.
         source: the words' maps in the source.
         target: the words' maps in the target.
         threshold: 0 to 1, see `word_mask`.
@@ -25,31 +25,34 @@ class LocalBlend(Shift):
 
     def __init__(
         self,
-        held: Float[Tensor, "levels b c h w"],
         source: WordMaps,
         target: WordMaps,
         *,
         threshold: float,
         start: float,
     ) -> None:
-        self.held = held
         self.source = source
         self.target = target
         self.threshold = threshold
         self.start = start
+        self._totals: dict[WordMaps, Tensor] = {}
 
     def taps(self, state: StepState) -> FromSource | WordMaps:
-        """Maps looked at in both; in the target alone where no source has one of the words."""
+        """Maps read in both; in the target alone where no source has one of the words."""
+        if state.i == 0 and state.visit == 0:
+            self._totals.clear()
         if not self.source.weights.any():
             return self.target
         return FromSource(self.source, self.target, state.steps - state.i)
 
-    def noise_map(self, state: StepState, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
+    def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
         """z_t as it is inside, the source's outside."""
+        for words in (self.source, self.target):
+            for maps in words.maps.values():
+                self._totals[words] = self._totals[words] + maps if words in self._totals else maps
+            words.maps.clear()
         if state.i < round(self.start * state.steps):
             return z
         height, width = state.x_t.shape[-2:]
-        region = self.target.mask((height, width), self.threshold)
-        if self.source.total is not None:
-            region = region.maximum(self.source.mask((height, width), self.threshold))
-        return HoldOutside(self.held, region).noise_map(state, z)
+        regions = [word_mask(total, (height, width), self.threshold) for total in self._totals.values()]
+        return HoldOutside(torch.stack(regions).amax(dim=0)).noise_map(state, z)

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
+from sfumato.core.state import StepMean
 from sfumato.core.step import noise_map
+from sfumato.errors import BadInput
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,17 +21,20 @@ class HoldOutside(Shift):
     leaves x_{t-1} to the one loop, and holds at the last step too.
 
     Attributes:
-        source: the latents of the inversion, x_0 last; a run that skips its first steps uses the last of them.
         inside: 1 where the edit may act, 0 where the source is held, in the latents' resolution.
     """
 
-    source: Float[Tensor, "levels b c h w"]
     inside: Float[Tensor, "b 1 h w"]
 
-    def noise_map(self, state: StepState, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """z_t inside, the source's outside."""
-        assert state.mean is not None
-        held = noise_map(self.source[state.i - state.steps], state.mean, state.sigma)
+    def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
+        """z_t inside, the source's outside.
+
+        Raises:
+            BadInput: a generated picture, which has no source.
+        """
+        if not state.source:
+            raise BadInput("A mask that holds the source outside needs an inverted picture.")
+        held = noise_map(state.source[state.t_prev], state.mean, state.sigma)
         free = torch.zeros_like(held) if z is None else z.to(held.dtype)
         return torch.where(self.inside > 0, free, held)
 

@@ -48,8 +48,7 @@ def maps_of_words(
         maps = WordMaps(layers, weights.repeat(len(some), 1), cells)
         t = torch.tensor([inversion.timesteps[i] for i in some], device=total.device).repeat_interleave(images)
         network.predict(inversion.x[some].flatten(0, 1), t, condition.repeat(len(some)), [maps])
-        assert maps.total is not None
-        total += maps.total.unflatten(0, (len(some), images)).sum(dim=0)
+        total += sum(maps.maps.values()).unflatten(0, (len(some), images)).sum(dim=0)
     return total
 
 

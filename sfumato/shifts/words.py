@@ -1,45 +1,40 @@
-"""Where in a picture a word is: cross-attention maps of its tokens, averaged and thresholded; and how strong it is."""
+"""Where in a picture a word is: cross-attention maps of its tokens, averaged and thresholded; and re-weighting them."""
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.core.rows import TARGET, Rows
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
 from sfumato.models.attention import Layers, ReplaceMaps
 
 
 class WordMaps:
-    """An attention tap that adds up the maps of some tokens, over heads, layers and evaluations.
-
-    Nothing but the sum is kept. The maps are those of the last rows, which under guidance are the conditional ones.
+    """An attention tap that reads the maps of some tokens under one condition, averaged over heads.
 
     Attributes:
         layers: cross-attention layers that all work on one grid; see `sfumato.models.layout.word_layers`.
         weights: weight of every token, [b, tokens].
         grid: height and width of the grid.
-        total: the sum so far, [b,1,*grid]; None before the first evaluation.
+        of: name of the condition whose rows are read.
+        maps: of the latest evaluation, layer name to [b,1,*grid].
     """
 
-    def __init__(self, layers: Layers, weights: Float[Tensor, "b n"], grid: tuple[int, int]) -> None:
+    def __init__(self, layers: Layers, weights: Float[Tensor, "b n"], grid: tuple[int, int], of: str = TARGET) -> None:
         self.layers = layers
         self.weights = weights
         self.grid = grid
-        self.total: Tensor | None = None
+        self.of = of
+        self.maps: dict[str, Float[Tensor, "b 1 h w"]] = {}
 
-    def __call__(self, name: str, cross: bool, maps: Float[Tensor, "rows heads queries n"]) -> None:
-        """Add a layer's maps."""
-        seen = maps[-len(self.weights) :].float().mean(dim=1) @ self.weights.to(maps.device)[:, :, None]
-        seen = seen.transpose(1, 2).unflatten(2, self.grid)
-        self.total = seen if self.total is None else self.total + seen
-
-    def mask(self, size: tuple[int, int], threshold: float) -> Float[Tensor, "b 1 h w"]:
-        """1 where the words are, 0 elsewhere; `size` is (height, width), see `word_mask`."""
-        assert self.total is not None, "no evaluation was looked at"
-        return word_mask(self.total, size, threshold)
+    def __call__(self, name: str, cross: bool, maps: Float[Tensor, "rows heads queries n"], rows: Rows) -> None:
+        """Keep a layer's maps."""
+        if self.of in rows:
+            seen = maps[rows.of(self.of)].float().mean(dim=1) @ self.weights.to(maps.device)[:, :, None]
+            self.maps[name] = seen.transpose(1, 2).unflatten(2, self.grid)
 
 
 def word_mask(maps: Float[Tensor, "b 1 h w"], size: tuple[int, int], threshold: float) -> Float[Tensor, "b 1 h2 w2"]:
@@ -70,9 +65,5 @@ class Reweight(Shift):
     weights: Float[Tensor, "b n"]
 
     def taps(self, state: StepState) -> ReplaceMaps:
-        """Every cross-attention layer, the conditional half."""
-        return ReplaceMaps(Layers(cross=True), self._moved)
-
-    def _moved(self, name: str, maps: Float[Tensor, "rows heads queries n"]) -> Float[Tensor, "rows heads queries n"]:
-        rows = len(self.weights)
-        return torch.cat([maps[:-rows], maps[-rows:] * self.weights.to(maps)[:, None, None]])
+        """Every cross-attention layer, under the target prompt."""
+        return ReplaceMaps(Layers(cross=True), lambda name, maps: maps * self.weights.to(maps)[:, None, None], TARGET)

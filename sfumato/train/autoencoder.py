@@ -29,6 +29,7 @@ from sfumato.train.frozen import load_autoencoder
 from sfumato.train.growing import grow
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
+from sfumato.train.registry import task
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
 
@@ -209,10 +210,17 @@ def _freeze_encoder(autoencoder: AutoencoderKL | VQModel, shape: AutoencoderNetw
     autoencoder.quant_conv.requires_grad_(False)
 
 
+@task("autoencoder")
 class AutoencoderTask:
-    """Trains an autoencoder on pictures, drawn so that each emoji counts equally; batches are made on `device`."""
+    """Trains an autoencoder on images, drawn so that each emoji counts equally.
 
-    def __init__(self, recipe: Recipe, device: torch.device | str = "cpu") -> None:
+    Args:
+        recipe: what is trained.
+        folder: the run's; nothing is kept there.
+        device: where batches are made.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path | None = None, device: torch.device | str = "cpu") -> None:
         self.device = device
         self.shape = fill(AutoencoderNetwork, recipe.network, "network")
         self.bound_to = settings_of(self.shape, "network", "groups")

@@ -3,7 +3,7 @@
 A checkpoint is a folder `step-00001000/` of safetensors files. It is written beside its final name, every file is
 flushed to the disk, the folder is renamed, and only then the marker file `COMPLETE` appears in it. A folder without
 the marker is never read. At least two that can be read are kept; older ones are deleted, marker first, only after the
-new one is complete.
+new one is complete. A run's folder may come from anywhere (SECURITY.md): what is in it is looked at before it is used.
 """
 
 import json
@@ -15,16 +15,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.files import explained, flush, write_tensors, write_text
+from sfumato.files import explained, flush, printable, write_tensors, write_text
+from sfumato.networks.configs import read_table
+from sfumato.networks.weights import read_shapes
 
 MARKER = "COMPLETE"
 _NAME = re.compile(r"step-(\d{8})")
 _DAMAGED = (OSError, ValueError, SafetensorError)
+#: What a state says, and what it may say: a list or a table, and of what.
+_SAID = {"step": int, "samples": int, "kind": str}
+_MAY_SAY = {"files": (list, str), "bound_to": (dict, str), "averaged": (dict, int), "scaler": (dict, int | float)}
 _LOG = logging.getLogger(__name__)
 
 Contents: TypeAlias = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
@@ -87,30 +92,56 @@ def newest_checkpoint(folder: Path) -> Path | None:
 def newest_state(folder: Path) -> dict[str, Any] | None:
     """The state of the newest checkpoint whose state can be read, without its tensors; None where there is none."""
     for path in reversed(valid_checkpoints(folder)):
-        with suppress(OSError, ValueError):
-            return json.loads((path / "state.json").read_text())
+        with suppress(BadInput):
+            return _state(path)
     return None
 
 
 def read_checkpoint(path: Path) -> Contents:
-    """The tensors and the state that `write_checkpoint` was given."""
+    """The tensors and the state that `write_checkpoint` was given.
+
+    Raises:
+        BadInput: the state or a file of tensors is not what that writes; names it.
+        SafetensorError: a file has changed since it was looked at.
+    """
     state, files = _parts(path)
     return {file.stem: load_file(file) for file in files}, state
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], list[Path]]:
-    """A checkpoint's state and the files of its tensors; those of an older one do not stand in its state."""
-    state = json.loads((path / "state.json").read_text())
+    """A checkpoint's state and the files of its tensors, which are whole and lie in it; none is read. Raises BadInput.
+
+    Those of an older one do not stand in its state.
+    """
+    state = _state(path)
     names = state.pop("files", None)
-    return state, [path / f"{name}.safetensors" for name in names] if names else sorted(path.glob("*.safetensors"))
+    files = [path / f"{name}.safetensors" for name in names] if names else sorted(path.glob("*.safetensors"))
+    for file in files:
+        read_shapes(file, path)
+    return state, files
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """A checkpoint's state, of the types that are written. Raises BadInput."""
+    state = read_table(path / "state.json", path)
+    if (
+        not all(isinstance(state.get(name), kind) for name, kind in _SAID.items())
+        or not all(_holds(state[name], *kinds) for name, kinds in _MAY_SAY.items() if name in state)
+        or path.name != f"step-{state['step']:08d}"
+    ):
+        raise BadInput(f"the state in {printable(path)} is not what a run writes: remove this checkpoint.")
+    return state
+
+
+def _holds(value: Any, outer: type, inner: Any) -> bool:
+    each = value.values() if isinstance(value, dict) else value
+    return isinstance(value, outer) and all(isinstance(one, inner) for one in each)
 
 
 def _can_be_read(path: Path) -> bool:
     """Whether the files are all there and as long as they say, found without reading the tensors."""
     try:
-        for file in _parts(path)[1]:
-            with safe_open(file, "pt"):
-                pass
+        _parts(path)
     except _DAMAGED:
         return False
     return True
@@ -154,7 +185,12 @@ def _sweep(folder: Path, keep: int, step: int) -> None:
 
 
 def _delete(path: Path) -> None:
-    """The marker goes first: what is left by a kill during the rest is not taken for a checkpoint."""
-    if path.exists():
+    """The marker goes first: what is left by a kill during the rest is not taken for a checkpoint.
+
+    Of a link the link alone goes.
+    """
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
         (path / MARKER).unlink(missing_ok=True)
         shutil.rmtree(path)

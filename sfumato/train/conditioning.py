@@ -12,10 +12,11 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfumato.errors import BadInput
+from sfumato.metrics.frozen import load_frozen
 from sfumato.networks.clip_tokenizer import read_tokenizer
 from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import exported_folder
-from sfumato.train.frozen import load_frozen, text_fingerprint
+from sfumato.train.frozen import text_fingerprint
 from sfumato.train.ranges import ranged
 from sfumato.train.tokenizer import (
     LEAST_CONTEXT,

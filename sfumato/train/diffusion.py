@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from sfumato.errors import BadInput
+from sfumato.metrics.frozen import load_frozen
 from sfumato.train.binding import bound_before, refuse_changes, settings_of
 from sfumato.train.conditioning import (
     TextEncoderRecipe,
@@ -28,7 +29,7 @@ from sfumato.train.conditioning import (
 )
 from sfumato.train.dataset import TrainingData, draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.export import assemble, export_pipeline
-from sfumato.train.frozen import load_autoencoder, load_frozen
+from sfumato.train.frozen import load_autoencoder
 from sfumato.train.latents import (
     SCALE,
     cached_latents,
@@ -39,6 +40,7 @@ from sfumato.train.latents import (
 )
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
+from sfumato.train.registry import task
 from sfumato.train.seeds import step_generator
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import Tokens
@@ -188,8 +190,15 @@ class Denoising(nn.Module):
         return snr.clamp(max=self.loss.min_snr) / (snr if self.loss.prediction == "epsilon" else snr + 1)
 
 
+@task("diffusion")
 class DiffusionTask:
-    """Trains a text-conditioned latent diffusion model on captioned pictures; `folder` is the run's."""
+    """Trains a text-conditioned latent diffusion model on captioned images.
+
+    Args:
+        recipe: what is trained.
+        folder: the run's, which keeps latents and a learned tokenizer.
+        device: of the frozen networks.
+    """
 
     def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
         self.recipe = recipe

@@ -15,13 +15,14 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 from sfumato.errors import BadInput
 from sfumato.files import replaced_folder
 from sfumato.libraries import quiet
+from sfumato.metrics.frozen import load_frozen
 from sfumato.networks.clip_tokenizer import read_tokenizer
 from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import draw_captions, draw_pixels, exported_folder, open_data
-from sfumato.train.frozen import load_frozen
 from sfumato.train.processes import rows_of_all
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
+from sfumato.train.registry import task
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import (
     LEAST_CONTEXT,
@@ -165,6 +166,7 @@ def contrastive_loss(images: Tensor, texts: Tensor, ids: Tensor, scale: Tensor) 
     return loss, same[torch.arange(len(top), device=top.device), top].mean()
 
 
+@task("dual-encoder")
 class DualEncoderTask:
     """Trains a dual encoder on captioned pictures.
 

@@ -18,7 +18,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from sfumato.files import replaced_folder
 from sfumato.libraries import quiet
-from sfumato.networks.load import load_network
+from sfumato.metrics.frozen import load_frozen
 from sfumato.train.record import SUMMARY
 
 #: Files of a model folder that are written by hand and outlive a new export.
@@ -67,7 +67,7 @@ def export_pipeline(pipe: StableDiffusionPipeline, judge: Path | None, autoencod
 
 def _export_judge(judge: Path, folder: Path) -> None:
     shutil.copytree(judge, folder)
-    load_network(CLIPModel, folder, dtype=torch.float16).save_pretrained(folder)
+    load_frozen(CLIPModel, folder, dtype=torch.float16).save_pretrained(folder)
     _load_in_full_precision(folder / "config.json")
 
 

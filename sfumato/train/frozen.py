@@ -1,28 +1,17 @@
-"""Loading the trained networks that a training run builds on and leaves as they are."""
+"""The trained networks that a training run builds on and leaves as they are."""
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, VQModel
 from transformers import CLIPTextModel
 
 from sfumato.errors import BadInput
+from sfumato.metrics.frozen import load_frozen
 from sfumato.networks.configs import read_table
-from sfumato.networks.load import load_network
 from sfumato.train.binding import weights_fingerprint
 
 _AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
-
-
-def load_frozen(kind: type[Any], folder: Path) -> Any:
-    """A network of diffusers or transformers from its local folder, float32, in evaluation mode, without gradients.
-
-    Raises:
-        BadInput: it cannot be read, is pickled, or lacks weights (the libraries would fill the gaps at random).
-    """
-    return load_network(kind, folder, dtype=torch.float32).eval().requires_grad_(False)
 
 
 def text_fingerprint(text: CLIPTextModel) -> str:

@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import fresh_noise, reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.data.dataset import NothingLeft
@@ -29,10 +29,11 @@ from sfumato.files import write_text
 from sfumato.metrics import DualEncoder, feature_distance, psnr, r_precision, ssim
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import list_models, load_model
+from sfumato.networks.weights import read_shapes
 from sfumato.train.card import card
 from sfumato.train.dataset import open_pictures, save_grid
 from sfumato.train.recipe import DataRecipe, Recipe, load_recipe
-from sfumato.train.record import SUMMARY, name_of
+from sfumato.train.record import name_of, read_summary
 
 SPLITS = ("train", "cells", "test")
 PARTS = ("vae", "text_encoder", "unet", "dual_encoder")
@@ -137,7 +138,7 @@ def generate(model: DiffusionModel, captions: Sequence[str], size: int, strength
     for first in range(0, len(captions), 25):
         texts = list(captions[first : first + 25])
         seeds = list(range(first, first + len(texts)))
-        guided = Guided(model, model.condition([""] * len(texts)), (strength,) * len(texts))
+        guided = classifier_free(model, model.condition([""] * len(texts)), (strength,) * len(texts))
         x = gaussian_batch(shape, seeds, step=len(model.schedule), tag="report", device=model.device)
         for state in reverse(guided, x, timesteps, model.condition(texts), eta=0.0, noise_maps=fresh_noise(seeds)):
             x = state.x_prev
@@ -146,26 +147,26 @@ def generate(model: DiffusionModel, captions: Sequence[str], size: int, strength
 
 
 def parts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Of a pipeline folder (".") and each of its parts: `megabytes`, `parameters`, and `training.json` or None."""
+    """Of a pipeline folder (".") and each of its parts: `megabytes`, `parameters`, and `training.json` or None.
+
+    Raises:
+        BadInput: a safetensors file or a `training.json` that cannot be read.
+    """
     found = {".": folder, **{part: folder / part for part in PARTS if (folder / part).is_dir()}}
-    return {name: _part(each) for name, each in found.items()}
+    return {name: _part(each, folder) for name, each in found.items()}
 
 
-def _part(folder: Path) -> dict[str, Any]:
+def _part(folder: Path, root: Path) -> dict[str, Any]:
     files = [file for file in folder.rglob("*") if file.is_file()]
     count = 0
     for file in files:
         if file.suffix == ".safetensors":
+            read_shapes(file, root)
             with safe_open(file, "pt") as tensors:
                 slices = [tensors.get_slice(name) for name in tensors.keys()]  # noqa: SIM118 (no mapping)
                 count += sum(math.prod(each.get_shape()) for each in slices if each.get_dtype().startswith("F"))
     megabytes = round(sum(file.stat().st_size for file in files) / 1e6, 1)
-    return {"megabytes": megabytes, "parameters": count, "training": _training(folder)}
-
-
-def _training(folder: Path) -> dict[str, Any] | None:
-    path = folder / SUMMARY
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return {"megabytes": megabytes, "parameters": count, "training": read_summary(folder) or None}
 
 
 def show(model: DiffusionModel, recipe: Recipe, path: Path, strength: float, steps: int, count: int = 32) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.data.scenes import Scene, Scenes
 from sfumato.data.scenes.captions import related, relation
 from sfumato.errors import BadInput
@@ -97,7 +97,7 @@ def word_ious(model: DiffusionModel, scenes: Sequence[Scene], threshold: float =
     for i, scene in enumerate(scenes):
         x0 = model.encode(_pixels(scene)[None].to(model.device) * 2 - 1)
         condition = model.condition([scene.caption]).repeat(LEVELS)
-        x_t = independent_latents(Guided(model, None, (1.0,)), x0, timesteps, [i])[:-1, 0]
+        x_t = independent_latents(classifier_free(model, None, (1.0,)), x0, timesteps, [i])[:-1, 0]
         layers, cells = word_layers(model.unet, (x0.shape[-2], x0.shape[-1]))
         assert condition.tokens is not None
         tokens = condition.tokens.shape[1]
@@ -105,8 +105,8 @@ def word_ious(model: DiffusionModel, scenes: Sequence[Scene], threshold: float =
         taps = [WordMaps(layers, each, cells) for each in weights]
         model.predict(x_t, torch.tensor(timesteps, device=x0.device), condition, taps)
         for each, tap in zip(scene.objects, taps, strict=True):
-            assert tap.total is not None
-            ious.append(_iou(word_mask(tap.total.sum(0, keepdim=True), each.mask.shape, threshold)[0, 0], each.mask))
+            seen = torch.stack(list(tap.maps.values())).sum(dim=(0, 1), keepdim=True)[0]
+            ious.append(_iou(word_mask(seen, each.mask.shape, threshold)[0, 0], each.mask))
     return ious
 
 

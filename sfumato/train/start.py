@@ -6,34 +6,18 @@ import torch
 from accelerate import PartialState
 
 from sfumato.errors import BadInput
-from sfumato.train.autoencoder import AutoencoderTask
 from sfumato.train.binding import refuse_another_kind
-from sfumato.train.diffusion import DiffusionTask
-from sfumato.train.dual_encoder import DualEncoderTask
 from sfumato.train.lock import lock
 from sfumato.train.loop import Run
 from sfumato.train.precision import arithmetic
 from sfumato.train.recipe import Recipe, load_recipe
+from sfumato.train.registry import TASKS
 from sfumato.train.task import Task
-
-KINDS = ("autoencoder", "dual-encoder", "diffusion")
 
 
 def build_task(recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> Task:
-    """The task that a recipe of one of the `KINDS` describes.
-
-    Args:
-        recipe: what is trained.
-        folder: the run's folder, which may hold what the task caches.
-        device: where batches are made and the frozen networks that it builds on do their work.
-    """
-    if recipe.kind == "autoencoder":
-        return AutoencoderTask(recipe, device)
-    if recipe.kind == "dual-encoder":
-        return DualEncoderTask(recipe, folder, device)
-    if recipe.kind == "diffusion":
-        return DiffusionTask(recipe, folder, device)
-    raise BadInput(f"a recipe's kind must be one of {', '.join(KINDS)}, not '{recipe.kind}'.")
+    """The task that a recipe describes; see `sfumato.train.registry.BuildTask`. Raises BadInput for an unknown kind."""
+    return TASKS.find(recipe.kind)(recipe, folder, device)
 
 
 def start(path: Path | str, folder: Path | str, kind: str | None = None, device: str | None = None) -> Run:

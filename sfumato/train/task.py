@@ -1,4 +1,4 @@
-"""What the training loop asks of a thing to be trained."""
+"""The contract between the training loop and what it trains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,10 @@ class Phase:
 
 
 class Task(Protocol):
-    """A training task: its data, its phases, and what it can show and export."""
+    """What is trained: the networks with their losses, what a batch is, what is exported.
+
+    A class with these members is a task once it is registered: see `sfumato.train.registry`.
+    """
 
     @property
     def phases(self) -> Sequence[Phase]:
@@ -44,7 +47,10 @@ class Task(Protocol):
         """What the weights mean nothing without, by name, as fingerprints: a run is refused where one has changed."""
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """A batch of `size` items drawn with `generator` alone; the loop adds `step`, the number of finished steps."""
+        """A batch of `size` items, and what the network is conditioned on, drawn with `generator` alone.
+
+        The loop adds `step`, the number of finished steps.
+        """
 
     def sample(self, folder: Path, step: int) -> None:
         """Write a picture of the present state to `folder`."""

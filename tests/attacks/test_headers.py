@@ -1,6 +1,5 @@
 """Headers of safetensors files that take a parser minutes: refused before the library sees them."""
 
-import json
 import time
 
 import pytest
@@ -10,18 +9,8 @@ from sfumato.geometry import Directions
 from sfumato.inversion import Inversion
 from sfumato.safetensors_files import MAX_HEADER_BYTES, check_header
 from sfumato.shifts.text_direction import TextDirection
+from tests.attacks.headers import many, with_header
 from tests.attacks.limits import peak, refused
-
-
-def with_header(path, header, length=None):
-    path.write_bytes((len(header) if length is None else length).to_bytes(8, "little") + header)
-    return path
-
-
-def many(count, metadata=None):
-    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
-    named = {f"t{n}": entry for n in range(count)}
-    return json.dumps(({"__metadata__": metadata} if metadata else {}) | named).encode()
 
 
 @pytest.mark.parametrize("load", [Inversion.load, Directions.load, TextDirection.load])

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.bench.judging import stacked
-from sfumato.bench.piebench import IMAGES, MAPPING, PUBLISHED, PieBench, decode_mask, published
+from sfumato.bench.judging import judged, stacked
+from sfumato.bench.piebench import IMAGES, MAPPING, PieBench, decode_mask
+from sfumato.bench.piebench_metrics import PUBLISHED
 from sfumato.errors import BadInput
 from sfumato.metrics import structure_distance
 from tests.bench import small
@@ -61,7 +62,7 @@ def test_the_published_numbers_by_their_own_rules(bench, judge):
     items = bench.items[:2]
     pictures = [item.load() for item in items]
     edits = [small.blurred(each.source) for each in pictures]
-    found = published(judge, items, pictures, edits)
+    found = judged(judge, PUBLISHED, items, pictures, edits)
     assert list(found) == list(PUBLISHED)
     for n, (item, each, edit) in enumerate(zip(items, pictures, edits, strict=True)):
         mask = np.repeat(each.mask[..., None], 3, 2).astype(float)
@@ -83,7 +84,7 @@ def test_the_structure_distance_is_of_grey_levels_where_ours_is_of_pixels_in_0_t
     items = bench.items[:2]
     pictures = [item.load() for item in items]
     edits = [small.blurred(each.source) for each in pictures]
-    scores = bench.score(judge, items, pictures, edits)
+    scores = judged(judge, bench.metrics, items, pictures, edits)
     a, b = stacked([each.source for each in pictures]), stacked(edits)
     of_levels = deepcopy(judge.structure)
     of_levels.mean /= 255
@@ -98,7 +99,7 @@ def test_the_whole_picture_is_averaged_over_where_ours_takes_the_area(bench, jud
     item = bench.items[0]
     pictures = item.load()
     edit = small.blurred(pictures.source)
-    scores = bench.score(judge, [item], [pictures], [edit])
+    scores = judged(judge, bench.metrics, [item], [pictures], [edit])
     share = 1 - pictures.mask.mean()
     assert scores["mse_unedit_part"][0] == pytest.approx(share * scores["outside_mse"][0], rel=1e-5)
     assert scores.keys() < bench.metrics.keys()
@@ -108,7 +109,7 @@ def test_a_full_mask_has_no_unedited_part(bench, judge):
     item = bench.items[2]
     pictures = item.load()
     assert pictures.mask.all()
-    scores = bench.score(judge, [item], [pictures], [small.blurred(pictures.source)])
+    scores = judged(judge, bench.metrics, [item], [pictures], [small.blurred(pictures.source)])
     for name in ("psnr", "lpips", "mse", "ssim"):
         assert np.isnan(scores[f"{name}_unedit_part"]).all()
     assert np.isnan(scores["outside_mse"]).all()

@@ -183,7 +183,7 @@ def test_the_options_of_an_inversion_are_fixed(sfumato, tiny_sd_folder):
     edit = ("edit", "x.safetensors", "--to", "green", "-o", "out.png", *model)
     for words in (("--from", "red"), ("--steps", 4), ("--seed", 1), ("--seeds", 2), ("--exact",)):
         assert "fixed" in sfumato(*edit, *words).refused()
-    assert "made by edit-friendly" in sfumato(*edit, "--method", "ddim").refused()
+    assert "ddim edits inversions by ddim, not by edit-friendly" in sfumato(*edit, "--method", "ddim").refused()
     assert "--max-pixels is for reading pictures" in sfumato(*edit, "--max-pixels", 10).refused()
 
 

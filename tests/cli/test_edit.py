@@ -5,6 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sfumato.images.recipe import read_recipe
+
 FAST = ("--steps", 6, "--skip", 1)
 
 
@@ -218,3 +220,36 @@ def test_every_layout(sfumato, layout, layout_folder):
     run = sfumato("edit", "photo.png", *prompts, "-o", "out.png", "--model", layout_folder, *FAST)
     assert run.code == 0, run.err
     assert pixels("out.png").shape == (22, 30, 3)
+
+
+def test_several_methods_edit_together_and_are_in_the_recipe(sfumato, tiny_sd_folder):
+    """Flags of one method alone are plain, those of both carry its name; the inversion may be read from a file."""
+    model = ("--model", tiny_sd_folder)
+    words = (
+        "--to",
+        "green cat",
+        "-o",
+        "out.png",
+        "--skip",
+        1,
+        *model,
+        "--method",
+        "prompt-to-prompt",
+        "--self-steps",
+        0.5,
+    )
+    both = (*words, "--method", "pix2pix-zero", "--pix2pix-zero.scale", 0.5)
+    assert sfumato("edit", "photo.png", "--from", "red cat", "--steps", 3, *both).code == 0
+    methods = read_recipe("out.png")["methods"]
+    assert [each["method"] for each in methods] == ["prompt-to-prompt", "pix2pix-zero"]
+    assert (methods[0]["self_steps"], methods[1]["scale"]) == (0.5, 0.5)
+    assert sfumato("invert", "photo.png", "--from", "red cat", "-o", "x.safetensors", "--steps", 3, *model).code == 0
+    assert sfumato("edit", "x.safetensors", *both).code == 0
+
+
+def test_methods_that_do_not_go_together_are_refused_in_one_sentence(sfumato, tiny_sd_folder):
+    words = ("edit", "photo.png", "--from", "red cat", "--to", "green cat", "-o", "out.png", "--model", tiny_sd_folder)
+    two = ("--method", "prompt-to-prompt", "--method", "plug-and-play", "--steps", 3)
+    assert "prompt-to-prompt and plug-and-play both replace" in sfumato(*words, *two).refused()
+    same = ("--method", "colour", "--method", "native-ddpm")
+    assert "native-ddpm edits inversions by native-ddpm, not by edit-friendly" in sfumato(*words, *same).refused()

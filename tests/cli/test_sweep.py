@@ -135,7 +135,7 @@ def test_a_sweep_inverts_by_itself(sfumato):
 def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
     """The second of three inversions is interrupted; of an earlier sweep nothing is left beside what is new."""
     assert run("--grid", "eta=0.2,0.5,1", "--grid", "strength=2,5", "--seed", 1).code == 0
-    invert, calls = library.api.Model.invert, []
+    invert, calls = library.api.plan.Plan.invert, []
 
     def interrupted(*given, **options):
         calls.append(1)
@@ -145,7 +145,7 @@ def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
             raise KeyboardInterrupt
         return invert(*given, **options)
 
-    monkeypatch.setattr(library.api.Model, "invert", interrupted)
+    monkeypatch.setattr(library.api.plan.Plan, "invert", interrupted)
     outcome = run("--grid", "eta=0.2,0.5,1", "--grid", "strength=2,5")
     assert (outcome.code, outcome.out) == (130, "")
     assert "2 of 6 settings are in out/table.csv and out/sheet.png" in outcome.err

@@ -7,7 +7,7 @@ import pytest
 from diffusers import UNet2DConditionModel
 
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import INVERSIONS
+from sfumato.methods.inversions import EVERY
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams, coarse
 from sfumato.models.layout import grid
 from sfumato.models.text import TextTower
@@ -26,7 +26,7 @@ def name(request):
     return request.param
 
 
-@pytest.mark.parametrize("inversion", list(INVERSIONS))
+@pytest.mark.parametrize("inversion", EVERY)
 def test_over_every_inversion(sd, name, inversion):
     """A null edit is the picture, an edit is something else, and something else than without control."""
     # DDIM's is approximate: as exact as it can be had, and for as far as random weights let it
@@ -145,12 +145,13 @@ def test_bad_edits_are_refused_before_any_work(sd, inverted, options, message):
         inverted.edit_steps(**{"prompts": "red dog", **options})
     given = {"steps": 4, **options}
     with pytest.raises(BadInput, match=message):
-        sd.check_edit("red cat", given.pop("prompts", "red dog"), method="prompt-to-prompt", **given)
+        sd.plan(PICTURES[0], "red cat", given.pop("prompts", "red dog"), methods="prompt-to-prompt", **given)
     assert sd.network.count.calls == calls
 
 
 def test_words_may_be_phrases_in_any_case(sd, inverted):
-    sd.check_edit("red cat", "Blue dog", method="prompt-to-prompt", reweight="BLUE DOG=2", blend="Red Cat, blue")
+    options = {"reweight": "BLUE DOG=2", "blend": "Red Cat, blue"}
+    sd.plan(PICTURES[0], "red cat", "Blue dog", methods="prompt-to-prompt", **options)
     inverted.edit("Blue dog", reweight="BLUE DOG=2", blend="Red Cat, blue", skip=1)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import INVERSIONS
+from sfumato.methods.inversions import EVERY
 from sfumato.shifts.banks import templated
 from sfumato.shifts.text_direction import text_direction
 from tests.tiny import tiny_picture
@@ -18,7 +18,7 @@ def inverted(sd):
     return sd.invert(PICTURE, "red cat", method=NAME, steps=4)
 
 
-@pytest.mark.parametrize("inversion", list(INVERSIONS))
+@pytest.mark.parametrize("inversion", EVERY)
 def test_over_every_inversion(sd, inversion):
     inverted = sd.invert(PICTURE, "red cat", method=NAME, inversion=inversion, steps=4)
     assert inverted.params.eta == (0 if inversion in ("ddim", "regularised") else 1)

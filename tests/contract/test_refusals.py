@@ -6,6 +6,7 @@ from PIL import Image
 import sfumato
 from sfumato.errors import BadInput
 from tests.contract.pictures import OTHER, PICTURE
+from tests.tiny import tiny_inpainting
 
 LONG = "red cat " * 60
 
@@ -86,12 +87,12 @@ def test_bad_generations_are_refused_before_any_work(sd, changes, message):
 
 def test_a_negative_prompt_where_it_is_used(sd, inverted):
     inverted.edit_steps("green dog", negative_prompt="tree", strength=[1, 3])
-    options = {"method": "pix2pix-zero", "strength": 1.0, "negative_prompt": "tree"}
-    sd.check_edit("red cat", "red dog", compat="official", **options)
+    options = {"methods": "pix2pix-zero", "strength": 1.0, "negative_prompt": "tree"}
+    sd.plan(PICTURE, "red cat", "red dog", compat="official", **options)
     with pytest.raises(BadInput, match="makes no difference"):
-        sd.check_edit("red cat", "red dog", **options)
+        sd.plan(PICTURE, "red cat", "red dog", **options)
     with pytest.raises(BadInput, match="makes no difference"):
-        sd.check_edit("red cat", method="colour", negative_prompt="tree", strength=1.0)
+        sd.plan(PICTURE, "red cat", methods="colour", negative_prompt="tree", strength=1.0)
 
 
 def test_spaces_are_no_prompt(sd):
@@ -111,8 +112,13 @@ def test_a_model_without_text_takes_neither_prompts_nor_strengths(models):
         ddpm.invert(PICTURE, steps=3).edit(strength=2.0)
 
 
-def test_inpainting_networks_are_refused(tiny_folder, tmp_path):
-    from tests.tiny import tiny_sd
-
-    with pytest.raises(BadInput, match="give edits a mask"):
-        sfumato.load(str(tiny_sd(tmp_path / "inpainting", in_channels=9)))
+def test_inpainting_networks_are_refused_where_the_call_lacks_their_channels(tmp_path):
+    model = sfumato.load(str(tiny_inpainting(tmp_path / "inpainting")))
+    for call in (
+        lambda: model.invert_steps(PICTURE, "red cat"),
+        lambda: model.plan(PICTURE, "red cat", "red dog"),
+        lambda: model.generate_steps("red cat"),
+    ):
+        with pytest.raises(BadInput, match="takes 5 channels"):
+            call()
+    assert model.network.count.calls == 0

@@ -1,12 +1,25 @@
 """How methods are found: each is one file, ours or another package's, and a broken one harms nobody else."""
 
+import dataclasses
+from typing import get_type_hints
+
 import pytest
+import torch
 
 import sfumato.methods
+from sfumato.core.guidance import classifier_free
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
 from sfumato.errors import BadInput
+from sfumato.inversion import Inversion
+from sfumato.inversion.registry import INVERSIONS, inversion
 from sfumato.methods import registry
-from sfumato.methods.edit_friendly import EditFriendlyParams, edit, invert
-from sfumato.methods.registry import HANDLES, get_method, methods, unloaded
+from sfumato.methods.edit_friendly import EditFriendlyParams, shifts
+from sfumato.methods.job import Job
+from sfumato.methods.params import options_of
+from sfumato.methods.registry import get_method, methods, unloaded
+from sfumato.models.attention import Layers
+from sfumato.models.taps import FromSource
 from tests.strangers import METHOD
 
 
@@ -57,8 +70,98 @@ def test_a_package_that_fails_is_named_and_harms_nobody_else(strangers, reason):
 
 def test_a_name_is_taken_once():
     with pytest.raises(BadInput, match="two methods called 'ddim'"):
-        registry.method("ddim", summary="again", params=EditFriendlyParams, invert=invert)(edit)
+        registry.method("ddim", summary="again", params=EditFriendlyParams, inversion="ddim")(shifts)
+    with pytest.raises(BadInput, match="the inversion 'ddim' is registered twice"):
+        inversion("ddim", summary="again")(INVERSIONS.find("ddim").invert)
 
 
-def test_every_method_says_what_it_moves(method):
-    assert set(method.handles) <= set(HANDLES)
+def test_methods_prefer_and_accept_inversions_that_there_are(method):
+    assert method.inversion in method.accepts
+    assert set(method.accepts) <= set(INVERSIONS)
+    for name in INVERSIONS:
+        if name in method.accepts:
+            method.check_accepts(name)
+        else:
+            with pytest.raises(BadInput, match=f"{method.name} edits inversions by .*, not by {name}"):
+                method.check_accepts(name)
+    with pytest.raises(BadInput, match="the inversion must be one of ddim, edit-friendly.* not 'null-text'"):
+        INVERSIONS.find("null-text")
+
+
+HOOKS = {
+    "condition": "condition",
+    "energy": "latent",
+    "latent": "latent",
+    "noise": "noise",
+    "prediction_taps": "prediction",
+    "prediction": "prediction",
+    "noise_map": "noise map",
+}
+"""The handle that a hook moves; what taps move is up to the tap."""
+STEPS, SOURCE, TARGET = 6, "red cat", "blue cat"
+
+
+def moved_by_tap(tap):
+    """The handle that a tap moves: none where it only reads, which its annotation says."""
+    tap = tap.target if isinstance(tap, FromSource) else tap
+    if get_type_hints(type(tap).__call__)["return"] is type(None):
+        return set()
+    if isinstance(getattr(tap, "layers", None), Layers):
+        return {"attention"}
+    names = [tap.module] if isinstance(tap.module, str) else tap.module
+    return {"attention" if name.endswith((".to_q", ".to_k")) else "features" for name in names}
+
+
+def moved_by(shift, state):
+    """The handles that a shift moves: those whose hooks it overrides."""
+    hooks = {hook for hook in (*HOOKS, "taps") if getattr(type(shift), hook) is not getattr(Shift, hook)}
+    tap = shift.taps(state)
+    return {HOOKS[hook] for hook in hooks & set(HOOKS)} | (set() if tap is None else moved_by_tap(tap))
+
+
+def candidates(method):
+    """Parameters of an edit: the defaults, and every option of the edit by itself at other values."""
+    plain = method.params(steps=STEPS, skip=0)
+    yield plain
+    for name, each in options_of(method.params, "edit").items():
+        low, high = each.metadata["low"] or 0, each.metadata["high"]
+        values = {bool: (True, False), str: (*each.metadata["choices"], "cat", "cat=2")}.get(each.type)
+        for value in values or [each.type(share * (high - low) + low) for share in (0, 0.5, 1)]:
+            yield dataclasses.replace(plain, **{name: value})
+
+
+def allowed(params, network, job):
+    try:
+        params.check()
+        params.check_files()
+        params.check_run(network, job.size, list(zip(job.source.prompts, job.target.prompts, strict=True)))
+    except BadInput:
+        return False
+    return True
+
+
+def test_every_method_says_what_it_moves(method, sd):
+    """What its shifts override, whatever is asked of it; the condition where the target prompt is the run's own.
+
+    A method without any shifts is its inversion, whose noise maps it has.
+    """
+    network, generator = sd.network, torch.Generator().manual_seed(0)
+    x, z = (torch.randn(n, 1, 4, 8, 8, generator=generator) for n in (STEPS + 1, STEPS))
+    deterministic = INVERSIONS.find(method.inversion).deterministic or method.params().eta == 0
+    timesteps = tuple(network.schedule.timesteps(STEPS))
+    made = Inversion(method.inversion, x, None if deterministic else z, timesteps, 0.0, (1.0,), seeds=(0,))
+    source, target = network.condition([SOURCE]), network.condition([TARGET])
+    own = source if method.under_source else target
+    job = Job(classifier_free(network, network.condition([""]), (3.0,)), made, source, target, own)
+    state = StepState(
+        i=0, steps=STEPS, t=timesteps[0], t_prev=timesteps[1], abar=0.1, abar_prev=0.2, sigma=0.0,
+        network=job.guidance, x_t=x[0], condition=own,
+    )  # fmt: skip
+    calls = network.count.calls
+    tried = [params for params in candidates(method) if allowed(params, network, job)]
+    found = [shift for params in tried for shift in method.shifts(job, params)]
+    moved = set().union(*(moved_by(shift, state) for shift in found))
+    moved |= set() if method.under_source or method.params().keeps_prompt else {"condition"}
+    moved |= {"noise map"} if not found and made.z is not None else set()
+    assert set(method.handles) == moved
+    assert network.count.calls == calls, "shifts are made without an evaluation of the network"

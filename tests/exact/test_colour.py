@@ -2,7 +2,7 @@
 
 import torch
 
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.inversion import invert_edit_friendly, replay
 from sfumato.shifts.colour import TowardsColour
 from tests.exact.toy import Constant, Convolution, finished, prompt, stable_diffusion_schedule
@@ -11,7 +11,7 @@ SHAPE = (2, 4, 12, 20)
 
 
 def inverted(network):
-    guided = Guided(network, prompt(2, 0.0), (1.0, 1.0))
+    guided = classifier_free(network, prompt(2, 0.0), (1.0, 1.0))
     x0 = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
     inversion, _ = finished(invert_edit_friendly(guided, x0, prompt(2), steps=20, seeds=[0, 1], exact=True))
     return guided, inversion

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import recorded, reverse
 from sfumato.errors import BadInput, NonFinite
 from sfumato.inversion import Inversion, invert_ddim, invert_edit_friendly, invert_native
@@ -25,7 +25,7 @@ def clean(shape, seed=7):
 
 
 def guided(network, rows=2, strength=3.5):
-    return Guided(network, prompt(rows, 0.0), (strength,) * rows)
+    return classifier_free(network, prompt(rows, 0.0), (strength,) * rows)
 
 
 def replay(inversion, network, cond, skip=0):

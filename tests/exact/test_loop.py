@@ -1,12 +1,16 @@
-"""The loop: shifts meet their handle in order, guidance is its formula, a held mask holds, a NaN is named."""
+"""The loop: shifts meet their handle in order, a prediction has its own taps, a mask holds, a NaN is named."""
+
+import math
 
 import pytest
 import torch
 
-from sfumato.core.guidance import Guided
+from sfumato.core.energy import Energy
+from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import fresh_noise, reverse
 from sfumato.core.shift import Shift
-from sfumato.core.step import noise_scale, predict_x0
+from sfumato.core.state import StepEnd, StepMean, StepNoise, StepState
+from sfumato.core.step import combine, direction, mean, noise_scale, predict_x0, step
 from sfumato.errors import NonFinite
 from sfumato.inversion import invert_edit_friendly, replay
 from sfumato.shifts import HoldOutside
@@ -51,37 +55,66 @@ def test_shifts_compose_in_order():
     assert torch.allclose(first_noise([Add(), Scale()]), 2 * (plain + 1))
 
 
+HOOKS = {
+    "condition": StepState,
+    "taps": StepState,
+    "energy": StepState,
+    "latent": StepState,
+    "noise": StepNoise,
+    "prediction_taps": StepNoise,
+    "prediction": StepNoise,
+    "noise_map": StepMean,
+}
+"""The hooks in their order, and what is known of the step by then."""
+
+
 def test_every_handle_is_reached_with_what_is_known_by_then():
     seen = []
 
     class All(Shift):
         def condition(self, state, condition):
-            seen.append(("condition", state.eps is None))
+            seen.append(("condition", state, condition is state.condition))
             return prompt(2, 0.9)
 
+        def taps(self, state):
+            seen.append(("taps", state, state.taps == () and torch.equal(state.x_t, X)))
+            return "tap"
+
+        def energy(self, state):
+            seen.append(("energy", state, state.taps == ("tap",) and state.condition.tokens.mean() > 0.8))
+            return Energy(lambda x, eps: x.square().sum(dim=(1, 2, 3)) / 2)
+
         def latent(self, state, x):
-            seen.append(("latent", state.condition.tokens.mean() > 0.8))
+            seen.append(("latent", state, x is state.x_t and torch.equal(state.gradient(self), x)))
             return x + 0.1
 
-        def taps(self, state):
-            seen.append(("taps", torch.allclose(state.x_t, X + 0.1) or state.i > 0))
-            return None
-
         def noise(self, state, eps):
-            seen.append(("noise", state.x0_prediction is None))
-            return eps
+            seen.append(("noise", state, eps is state.eps and torch.equal(state.x_t, X + 0.1)))
+            return eps + 0.2
+
+        def prediction_taps(self, state):
+            seen.append(("prediction_taps", state, torch.equal(state.eps, predicted(state) + 0.2)))
 
         def prediction(self, state, prediction):
-            seen.append(("prediction", torch.equal(prediction, predict_x0(state.x_t, state.eps, state.abar))))
+            seen.append(("prediction", state, torch.equal(prediction, predict_x0(state.x_t, state.eps, state.abar))))
             return torch.zeros_like(prediction)
 
         def noise_map(self, state, z):
-            seen.append(("noise_map", state.mean is not None and not state.x0_prediction.any()))
-            return z
+            mean = combine(torch.zeros_like(state.mean), direction(state.eps, state.abar_prev, state.sigma), 1.0)
+            seen.append(("noise_map", state, not state.x0_prediction.any() and torch.equal(state.mean, mean)))
+            return None
 
-    run([All()], steps=1)
-    assert [name for name, _ in seen] == ["condition", "latent", "taps", "noise", "prediction", "noise_map"]
-    assert all(ok for _, ok in seen)
+    def predicted(state):
+        return network.predict(state.x_t, state.t, state.condition)
+
+    network = Convolution(linear_schedule())
+    (end,) = run([All()], network, steps=1)
+    assert {name: type(state) for name, state, _ in seen} == HOOKS
+    assert [name for name, _, _ in seen] == list(HOOKS), "in this order, once each"
+    assert [name for name, _, right in seen if not right] == []
+    assert type(end) is StepEnd
+    assert (end.z, end.network.network) == (None, network)
+    assert torch.equal(end.x_prev, step(end.mean, None, end.sigma).to(X.dtype))
 
 
 def test_taps_reach_the_network():
@@ -101,6 +134,65 @@ def test_taps_reach_the_network():
     assert network.taps is None
 
 
+class Tapped(Convolution):
+    """Multiplies its answer by every tap, and notes the taps of every evaluation."""
+
+    def __init__(self, schedule):
+        super().__init__(schedule)
+        self.taps = []
+
+    def predict(self, x, t, cond, taps=None):
+        self.taps.append(list(taps or ()))
+        return super().predict(x, t, cond) * math.prod(taps or ())
+
+
+class Taps(Shift):
+    """A tap of the step, and one of the prediction alone."""
+
+    def __init__(self, whole=None, prediction=None):
+        self.whole, self.of_prediction = whole, prediction
+
+    def taps(self, state):
+        return self.whole
+
+    def prediction_taps(self, state):
+        return self.of_prediction
+
+
+def test_the_prediction_takes_its_noise_under_taps_of_its_own():
+    """P_t of another noise than D_t (Asyrp): the taps of the step act in both evaluations."""
+    network = Tapped(linear_schedule())
+    for state in run([Taps(0.5, 3.0), Taps(prediction=2.0)], network, eta=0.7):
+        plain = network.predict(state.x_t, state.t, state.condition)
+        assert torch.equal(state.eps, 0.5 * plain)
+        moved = mean(state.x_t, 3.0 * plain, 0.5 * plain, state.abar, state.abar_prev, state.sigma)
+        torch.testing.assert_close(state.mean, moved, rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(state.x0_prediction, predict_x0(state.x_t, state.eps, state.abar))
+    assert network.taps[:2] == [[0.5], [0.5, 3.0, 2.0]]
+
+
+def test_without_taps_of_the_prediction_a_step_is_one_evaluation():
+    network = Tapped(linear_schedule())
+    plain, tapped = run([Taps(0.5)], network), run([Taps(0.5), Taps(prediction=1.0)], network)
+    assert [len(taps) for taps in network.taps] == [1] * 5 + [1, 2] * 5
+    assert all(torch.equal(a.x_prev, b.x_prev) for a, b in zip(plain, tapped, strict=True))
+
+
+def test_shifts_of_the_noise_move_a_prediction_with_taps_of_its_own_too():
+    class Add(Shift):
+        def noise(self, state, eps):
+            return eps + 1
+
+    network = Tapped(linear_schedule())
+    plain, tapped = run([Add()], network), run([Add(), Taps(prediction=1.0)], network)
+    assert all(torch.equal(a.x_prev, b.x_prev) for a, b in zip(plain, tapped, strict=True))
+
+
+def test_a_noise_of_the_prediction_that_is_not_finite_is_named():
+    with pytest.raises(NonFinite, match=r"Step 1 of 5 \(timestep 800\): the noise of the prediction"):
+        run([Taps(prediction=float("inf"))], Tapped(linear_schedule()))
+
+
 def test_a_moved_prediction_leaves_the_direction():
     class Move(Shift):
         def prediction(self, state, prediction):
@@ -113,7 +205,7 @@ def test_a_moved_prediction_leaves_the_direction():
 def test_guidance_is_its_formula():
     network, x = Convolution(linear_schedule()), X
     strengths = (3.0, 0.5)
-    guided = Guided(network, prompt(2, 0.0), strengths).predict(x, 500, prompt(2, 0.7))
+    guided = classifier_free(network, prompt(2, 0.0), strengths).predict(x, 500, prompt(2, 0.7))
     assert (network.calls, network.samples) == (1, 4)
     positive, negative = network.predict(x, 500, prompt(2, 0.7)), network.predict(x, 500, prompt(2, 0.0))
     for row, s in enumerate(strengths):
@@ -126,7 +218,7 @@ def test_guidance_of_half_precision_is_added_in_float32():
         def predict(self, x, t, cond, taps=None):
             return super().predict(x, t, cond).bfloat16()
 
-    eps = Guided(Half(linear_schedule()), prompt(2, 0.0), (7.0, 7.0)).predict(X, 500, prompt(2, 0.7))
+    eps = classifier_free(Half(linear_schedule()), prompt(2, 0.0), (7.0, 7.0)).predict(X, 500, prompt(2, 0.7))
     assert eps.dtype == torch.float32
 
 
@@ -140,13 +232,13 @@ def test_noise_is_fresh_at_every_step_and_absent_without_sigma():
 
 
 def test_a_held_region_never_leaves_the_source():
-    network = Guided(Convolution(linear_schedule()), prompt(2, 0.0), (3.5, 3.5))
+    network = classifier_free(Convolution(linear_schedule()), prompt(2, 0.0), (3.5, 3.5))
     inversion, _ = finished(invert_edit_friendly(network, X, prompt(2), steps=12, seeds=[0, 1], exact=True))
     inside = torch.zeros(2, 1, 8, 8)
     inside[:, :, 2:5, 3:6] = 1
     outside = (inside == 0).expand_as(X)
     for skip in (0, 4):
-        held = [HoldOutside(inversion.x, inside)]
+        held = [HoldOutside(inside)]
         for state in replay(network, inversion, prompt(2, 0.9), skip=skip, shifts=held):
             source = inversion.x[skip + state.i + 1]
             assert torch.equal(state.x_prev[outside], source[outside])

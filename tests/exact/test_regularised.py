@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.inversion import invert_ddim, replay
 from sfumato.inversion.regularised import OFFICIAL, Regulariser, divergence, invert_regularised, pairwise, rolled
 from tests.exact.toy import Convolution, finished, prompt, stable_diffusion_schedule
@@ -117,7 +117,7 @@ def test_constant_noise_stays_finite():
 
 
 def inverted(network, x0, **options):
-    guided = Guided(network, prompt(len(x0), 0.0), (1.0,) * len(x0))
+    guided = classifier_free(network, prompt(len(x0), 0.0), (1.0,) * len(x0))
     inversion, states = finished(invert_regularised(guided, x0, prompt(len(x0)), steps=12, seeds=[5, 6, 7], **options))
     return guided, inversion, states
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import recorded, reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.inversion import invert_edit_friendly, replay
@@ -96,7 +96,9 @@ def test_generate_gives_what_diffusers_does_with_the_folder(clipped):
     scheduler = DDIMScheduler.from_config(DDPMScheduler(beta_schedule="linear", clip_sample=True).config)
     scheduler.set_timesteps(8)
     x = gaussian_batch((3, 16, 16), [5], step=1000, tag="generate")
-    *_, last = generate(Guided(clipped, None, (1.0,)), (3, 16, 16), clipped.condition(""), GenerateParams(8), seeds=[5])
+    *_, last = generate(
+        classifier_free(clipped, None, (1.0,)), (3, 16, 16), clipped.condition(""), GenerateParams(8), seeds=[5]
+    )
     for t in scheduler.timesteps:
         x = scheduler.step(clipped.unet(x, t).sample, t, x, use_clipped_model_output=True).prev_sample
     torch.testing.assert_close(last.x_prev, x, atol=1e-4, rtol=0)
@@ -105,7 +107,7 @@ def test_generate_gives_what_diffusers_does_with_the_folder(clipped):
 
 @torch.no_grad()
 def test_an_inversion_of_such_a_network_stays_exact(clipped):
-    guided, condition = Guided(clipped, None, (1.0,)), clipped.condition("")
+    guided, condition = classifier_free(clipped, None, (1.0,)), clipped.condition("")
     x0 = torch.sign(randn(1, 3, 16, 16))  # black and white: as near to the range's ends as pixels get
     inversion, _ = finished(invert_edit_friendly(guided, x0, condition, steps=10, seeds=[0], exact=True))
     *_, last = replay(guided, inversion, condition)

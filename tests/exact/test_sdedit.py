@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
 
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.core.noise import gaussian_batch
 from sfumato.inversion import invert_sdedit, replay
 from sfumato.models.load import load_model
@@ -19,7 +19,7 @@ def test_equals_img2img(tiny_folder, monkeypatch, steps, skip):
     height, width = model.native_size
     shape = model.latent_shape(height, width)
     x0 = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1))
-    guided = Guided(model, model.condition([""]), (4.0,))
+    guided = classifier_free(model, model.condition([""]), (4.0,))
     inversion, _ = finished(invert_sdedit(guided, x0, steps=steps, seeds=[9]))
     ours = list(replay(guided, inversion, model.condition(["red cat"]), skip=skip))[-1].x_prev
 
@@ -38,7 +38,7 @@ def test_equals_img2img(tiny_folder, monkeypatch, steps, skip):
 def test_the_noise_maps_are_those_of_sampling_and_reconstruction_starts_where_the_picture_is(tiny_folder):
     model = load_model(str(tiny_folder("sd")))
     x0 = torch.zeros(2, *model.latent_shape(*model.native_size))
-    guided = Guided(model, model.condition(["", ""]), (1.0, 1.0))
+    guided = classifier_free(model, model.condition(["", ""]), (1.0, 1.0))
     with model.counting() as count:
         inversion, states = finished(invert_sdedit(guided, x0, steps=50, eta=1.0, seeds=[0, 1]))
     assert count.calls == 0

@@ -5,9 +5,12 @@ import torch
 from torch.nn import functional as F
 
 from sfumato.core import step as steps_of
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.errors import BadInput
-from sfumato.inversion import invert_ddim, invert_edit_friendly, invert_native, replay, translate
+from sfumato.inversion import invert_edit_friendly, invert_native, replay
+from sfumato.methods.registry import get_method
+from sfumato.methods.shift import ShiftParams
+from sfumato.shifts.translate import Translate, check_move
 from tests.exact.toy import Convolution, finished, prompt, stable_diffusion_schedule
 
 
@@ -24,7 +27,7 @@ class Circular(Convolution):
 
 
 def inverted(invert, shape=(2, 4, 12, 20)):
-    guided = Guided(Circular(stable_diffusion_schedule()), prompt(2, 0.0), (1.0, 1.0))
+    guided = classifier_free(Circular(stable_diffusion_schedule()), prompt(2, 0.0), (1.0, 1.0))
     x0 = torch.randn(shape, generator=torch.Generator().manual_seed(3))
     inversion, _ = finished(invert(guided, x0, prompt(2), steps=20, seeds=[0, 1], exact=True))
     return guided, x0, inversion
@@ -34,16 +37,34 @@ def inverted(invert, shape=(2, 4, 12, 20)):
 @pytest.mark.parametrize(("right", "down", "skip"), [(3, 0, 0), (-5, 2, 0), (19, -11, 7)])
 def test_moved_maps_reproduce_the_moved_picture(invert, right, down, skip):
     guided, x0, inversion = inverted(invert)
-    moved = translate(inversion, right, down)
-    last = list(replay(guided, moved, prompt(2), skip=skip))[-1].x_prev
+    last = list(replay(guided, inversion, prompt(2), skip=skip, shifts=[Translate(right, down)]))[-1].x_prev
     assert (last - torch.roll(x0, (down, right), (2, 3))).abs().max() <= 1e-5
     assert torch.equal(inversion.x0, x0)
 
 
+def test_the_latents_of_every_step_are_those_of_the_inversion_moved():
+    guided, _, inversion = inverted(invert_edit_friendly)
+    for state in replay(guided, inversion, prompt(2), shifts=[Translate(3, -2)]):
+        for value, recorded in ((state.x_t, inversion.x), (state.z, inversion.z)):
+            assert (value - torch.roll(recorded[state.i], (-2, 3), (2, 3))).abs().max() <= 1e-5
+
+
+def test_moves_add_up():
+    guided, _, inversion = inverted(invert_edit_friendly)
+    runs = [
+        torch.stack([state.x_prev for state in replay(guided, inversion, prompt(2), shifts=shifts)])
+        for shifts in ([Translate(3, 0), Translate(-1, 4)], [Translate(2, 4)])
+    ]
+    assert torch.equal(*runs)
+
+
 def test_what_cannot_be_moved_is_refused():
-    guided, x0, inversion = inverted(invert_edit_friendly)
-    with pytest.raises(BadInput, match="20 x 12 latents"):
-        translate(inversion, 0, 12)
-    flat, _ = finished(invert_ddim(guided, x0, prompt(2), steps=5))
-    with pytest.raises(BadInput, match="without noise maps"):
-        translate(flat, 1, 0)
+    check_move(19, -11, (12, 20))
+    for right, down in ((0, 12), (20, 0), (-20, 0)):
+        with pytest.raises(BadInput, match="20 x 12 latents"):
+            check_move(right, down, (12, 20))
+    for name in ("ddim", "regularised"):
+        with pytest.raises(BadInput, match="no noise maps to shift"):
+            ShiftParams(inversion=name, eta=0.0).check()
+        with pytest.raises(BadInput, match=f"by edit-friendly or native-ddpm, not by {name}"):
+            get_method("shift").check_accepts(name)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import sfumato
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.errors import BadInput
@@ -59,7 +59,7 @@ def test_the_latent_is_moved_by_gamma_along_the_direction(model, inverted, inver
         assert len(moves) == len(moves[0].shots) == 1
         torch.testing.assert_close(moves[0].distance, torch.full((2,), 0.5).double(), rtol=1e-5, atol=0)
         torch.testing.assert_close(moves[0].shots[0].expected, 0.5 * basis.values[:, 2], rtol=1e-4, atol=0)
-    network = Guided(model.network, None, (1.0, 1.0))
+    network = classifier_free(model.network, None, (1.0, 1.0))
 
     def predict(each):
         return network.predict(each, t, f.condition)
@@ -168,7 +168,7 @@ def test_what_a_file_of_directions_decides_is_not_asked_for_again(inverted, save
 
 def test_the_boosted_tail_is_the_stochastic_process(model):
     """Everywhere boosted, a deterministic run is the one of eta = 1 with the same noise; nowhere, itself."""
-    network = Guided(model.network, None, (1.0,))
+    network = classifier_free(model.network, None, (1.0,))
     condition, seeds = model.network.condition(["red cat"]), [4]
     x = gaussian_batch((4, 8, 8), seeds, dtype=torch.float64)
     timesteps = model.network.schedule.timesteps(5)

@@ -1,5 +1,6 @@
 """Conditions: rows are chosen, repeated and joined together in all their parts."""
 
+import jaxtyping
 import pytest
 import torch
 
@@ -14,13 +15,14 @@ def condition():
         pooled=torch.arange(3.0)[:, None],
         added=torch.arange(3.0)[:, None].repeat(1, 6),
         maps=torch.arange(3.0)[:, None, None, None].repeat(1, 1, 4, 4),
+        labels=torch.arange(3),
         token_mask=torch.ones(3, 5, dtype=torch.bool),
     )
 
 
 def rows(condition):
-    parts = [condition.tokens, condition.pooled, condition.added, condition.maps]
-    found = {tuple(part.flatten(1)[:, 0].tolist()) for part in parts}
+    parts = [condition.tokens, condition.pooled, condition.added, condition.maps, condition.labels]
+    found = {tuple(part.reshape(len(part), -1)[:, 0].tolist()) for part in parts}
     assert len(condition) == condition.token_mask.shape[0] == len(next(iter(found)))
     assert len(found) == 1
     return list(found.pop())
@@ -51,8 +53,15 @@ def test_a_row_that_is_not_there_is_an_error(condition):
 
 
 def test_parts_that_do_not_belong_together_are_refused(condition):
+    for parts in (
+        {"pooled": torch.zeros(3, 2)},
+        {"labels": torch.zeros(3, dtype=torch.int64)},
+        {"labels": torch.zeros(2, dtype=torch.bool)},
+    ):
+        with pytest.raises((BadInput, jaxtyping.TypeCheckError)):
+            Condition(tokens=torch.zeros(2, 5, 2), **parts)
     with pytest.raises(BadInput, match="one number of rows"):
-        Condition(tokens=torch.zeros(2, 5, 2), pooled=torch.zeros(3, 2))
+        Condition(tokens=torch.zeros(2, 5, 2), rows=3)
     with pytest.raises(BadInput, match="one number of rows"):
         Condition()
     for other in (Condition(tokens=torch.zeros(1, 5, 2)), Condition(rows=1)):

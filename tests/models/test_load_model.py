@@ -33,6 +33,43 @@ def test_a_single_file_is_the_same_model_as_its_folder(tiny_sd_folder, tmp_path)
     assert load_model(path, "cpu", "bf16", config=tiny_sd_folder).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("channels", [9, 8])
+def test_a_single_file_says_itself_how_many_channels_its_network_takes(tiny_sd_folder, tmp_path, channels):
+    folder = tiny.tiny_inpainting(tmp_path / "folder", channels=channels)
+    path = write_checkpoint(folder, tmp_path / "model.safetensors")
+    single = load_model(path, "cpu", config=tiny_sd_folder)
+    assert single.map_channels == channels - 4
+    assert single.fingerprint() == load_model(folder, "cpu").fingerprint()
+
+
+def test_a_single_file_whose_text_encoder_lacks_a_level_of_its_names_is_the_same_model(tiny_sd_folder, tmp_path):
+    path = write_checkpoint(tiny_sd_folder, tmp_path / "model.safetensors")
+    weights = {name.replace("transformer.text_model.", "transformer."): w for name, w in load_file(path).items()}
+    save_file(weights, path)
+    assert not any("text_model" in name for name in weights)
+    whole = load_model(tiny_sd_folder, "cpu").fingerprint()
+    assert load_model(path, "cpu", config=tiny_sd_folder).fingerprint() == whole
+    del weights["cond_stage_model.transformer.final_layer_norm.weight"]
+    save_file(weights, path)
+    with pytest.raises(BadInput, match="its text encoder is missing or incomplete"):
+        load_model(path, "cpu", config=tiny_sd_folder)
+
+
+def test_pixel_networks_may_take_maps_beside_the_picture(tmp_path):
+    folder = tiny.tiny_ddpm(tmp_path / "m", in_channels=6, out_channels=3)
+    model = load_model(folder, "cpu")
+    assert (model.latent_channels, model.map_channels) == (3, 3)
+    x = torch.zeros(1, 3, 16, 16)
+    expected = model.unet(torch.cat([x, x + 1], 1), 3).sample
+    assert torch.equal(model.predict(x, 3, model.condition(maps=x + 1)), expected)
+
+
+def test_cross_attention_without_a_text_encoder_must_read_tokens_of_one_width(tmp_path):
+    folder = tiny.tiny_class_latent(tmp_path / "m", cross_attention=True, cross_attention_dim=(16, 24))
+    with pytest.raises(BadInput, match="tokens of different widths"):
+        load_model(folder, "cpu")
+
+
 def test_a_single_file_needs_a_config_that_fits(tiny_sd_folder, tiny_folder, tmp_path):
     path = write_checkpoint(tiny_sd_folder, tmp_path / "model.safetensors")
     with pytest.raises(BadInput, match="give config="):
@@ -118,7 +155,7 @@ def test_an_unconditional_latent_pipeline_loads(copy):
     [
         ({"out_channels": 8}, "predicts the variance"),
         ({"out_channels": 3}, "returns 3 channels"),
-        ({"num_class_embeds": 5}, "conditioned on classes"),
+        ({"in_channels": 3}, "takes 3 channels and a latent has 4"),
         ({"time_cond_proj_dim": 8}, "guidance strength as input"),
         ({"cross_attention_dim": 24}, "text of width 24"),
         ({"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 16}, "through a projection"),
@@ -150,7 +187,7 @@ def test_learned_variance_and_flow_schedules_are_refused(copy):
         ({"text_encoder": ["transformers", "T5EncoderModel"]}, "T5EncoderModel"),
         ({"unet": [None, None]}, "no U-Net"),
         ({"scheduler": ["diffusers", "NoScheduler"]}, "no scheduler NoScheduler"),
-        ({"text_encoder": [None, None]}, "no text encoder"),
+        ({"text_encoder": [None, None]}, "has a tokenizer and no text encoder"),
     ],
 )  # fmt: skip
 def test_other_pipelines_are_refused_by_name(copy, index, message):

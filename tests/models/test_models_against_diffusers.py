@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DiffusionPipeline, VQModel
 
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import recorded, reverse
 from sfumato.models.load import load_model
 from tests import tiny
@@ -110,7 +110,7 @@ def test_a_guided_run_of_the_loop_gives_the_pipelines_picture(layout, open_both)
         output_type="pt",
     ).images
     positive = model.condition(PROMPTS, size=(height, width))
-    guided = Guided(model, model.condition(["", ""], size=(height, width)), (5.0, 5.0))
+    guided = classifier_free(model, model.condition(["", ""], size=(height, width)), (5.0, 5.0))
     *_, last = reverse(guided, x, model.schedule.timesteps(10), positive, eta=0.0, noise_maps=recorded(None))
     pixels = (model.decode(last.x_prev) / 2 + 0.5).clamp(0, 1)
     torch.testing.assert_close(pixels, expected, atol=1e-4, rtol=0)

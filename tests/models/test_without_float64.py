@@ -7,7 +7,7 @@ import sfumato
 from sfumato.api import reconstructing
 from sfumato.core.step import wide
 from sfumato.metrics import directional_similarity, self_similarity
-from sfumato.metrics.judge import _cosine
+from sfumato.metrics.clip import cosine
 from tests import tiny
 from tests.models.without_float64 import WithoutFloat64, moved
 
@@ -30,7 +30,7 @@ def test_metrics_of_features():
     a, b, c, d = (randn(3, 5, seed=seed) for seed in range(4))
     there = [moved(each) for each in (a, b, c, d)]
     assert torch.equal(directional_similarity(*there), directional_similarity(a, b, c, d))
-    assert torch.equal(_cosine(there[0], there[1]), _cosine(a, b))
+    assert torch.equal(cosine(there[0], there[1]), cosine(a, b))
     keys = randn(2, 7, 4)
     assert torch.equal(self_similarity(moved(keys)), self_similarity(keys))
     assert self_similarity(keys).dtype == torch.float64

@@ -13,8 +13,8 @@ from benchmarks.contenders import Official, Ours
 from benchmarks.editing import EDITS
 from benchmarks.rounds import carried_back
 from sfumato.bench.contenders import Task
-from sfumato.core.guidance import Guided
-from sfumato.inversion import Inversion, invert_ddim, replay, source_along
+from sfumato.core.guidance import classifier_free
+from sfumato.inversion import Inversion, beside, invert_ddim, replay
 from sfumato.inversion.regularised import OFFICIAL, invert_regularised
 from sfumato.models.load import load_model
 from sfumato.shifts.attention_guidance import FollowAttention
@@ -147,21 +147,21 @@ def replayed(scene, recorded, condition, strength, x0):
     x = torch.cat([recorded.x, x0[None]])
     maps = recorded.z if recorded.eta else None
     inversion = Inversion("any", x, maps, tuple(recorded.timesteps), recorded.eta, (strength,))
-    guided = Guided(scene.network, scene.empty, (strength,))
+    guided = classifier_free(scene.network, scene.empty, (strength,))
     *_, last = replay(guided, inversion, condition, skip=SKIP if recorded.eta else 0)
     return last.x_prev
 
 
 def test_same_ddim_inversion_as_ours(scene, x0):
     theirs = loops.invert_ddim(scene, x0)
-    ours = finished(invert_ddim(Guided(scene.network, scene.empty, (1.0,)), x0, scene.source, steps=STEPS))[0]
+    ours = finished(invert_ddim(classifier_free(scene.network, scene.empty, (1.0,)), x0, scene.source, steps=STEPS))[0]
     assert theirs.timesteps == list(ours.timesteps)
     assert (theirs.x - ours.x[:-1]).abs().max() < 1e-9
 
 
 def test_same_regularised_inversion_as_ours(scene, x0):
     theirs = loops.invert_regularised(scene, x0)
-    guided, options = Guided(scene.network, scene.empty, (1.0,)), {"seeds": [0], "regulariser": OFFICIAL}
+    guided, options = classifier_free(scene.network, scene.empty, (1.0,)), {"seeds": [0], "regulariser": OFFICIAL}
     ours = finished(invert_regularised(guided, x0, scene.source, steps=STEPS, **options))[0]
     assert theirs.timesteps == list(ours.timesteps)
     assert torch.equal(theirs.x, ours.x[:-1])
@@ -176,14 +176,13 @@ def test_guidance_is_ours_where_both_start(scene, x0):
     with carried_back(scene.network.unet) as rows:
         moved = loops.followed(scene.network, x.repeat(2, 1, 1, 1), t, target, reference)
     inversion = Inversion("ddim", torch.cat([recorded.x, x0[None]]), None, tuple(recorded.timesteps), 0.0, (1.0,))
+    guided = beside(classifier_free(scene.network, scene.empty, (1.0,)), inversion, scene.source)
     # the mean over two rows is half of ours
-    followed = source_along(scene.network, inversion, scene.source)
-    ours = FollowAttention(scene.network, followed, loops.FOLLOW / 2, scene.target)
-    state = next(iter(replay(Guided(scene.network, scene.empty, (1.0,)), inversion, scene.source)))
+    ours = next(replay(guided, inversion, scene.target, shifts=[FollowAttention(loops.FOLLOW / 2)])).x_t
     assert rows == [2]
     assert (moved[:1] - x).abs().max() < 1e-9
     assert (moved[1:] - x).abs().max() > 1e-7
-    assert torch.allclose(moved[1:] - x, ours.latent(state, x) - x, rtol=1e-3, atol=1e-9)
+    assert torch.allclose(moved[1:] - x, ours - x, rtol=1e-3, atol=1e-9)
 
 
 def test_evaluations_without_gradient_carry_nothing_back(scene, x0):

@@ -5,7 +5,7 @@ import torch
 
 from papers.ddpm_noise_space import official
 from papers.ddpm_noise_space.reconstruction import predicting, two_shapes
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.inversion import invert_edit_friendly
 from sfumato.models.load import load_model
 from tests.exact.toy import Convolution, finished, prompt, stable_diffusion_schedule
@@ -23,7 +23,7 @@ def inverted_by_both(x0, eta=1.0, final=1.0):
     network = Convolution(stable_diffusion_schedule(final_alpha_cumprod=final))
     guidance = official.Guidance(network, prompt(1), prompt(1, 0.0), 3.5)
     theirs = official.invert(guidance, x0, steps=STEPS, eta=eta)
-    guided = Guided(network, prompt(1, 0.0), (3.5,))
+    guided = classifier_free(network, prompt(1, 0.0), (3.5,))
     ours, _ = finished(invert_edit_friendly(guided, x0, prompt(1), steps=STEPS, eta=eta, seeds=[0], exact=True))
     return guidance, theirs, ours
 

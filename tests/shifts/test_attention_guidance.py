@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
+from sfumato.core.rows import NEGATIVE
 from sfumato.core.shift import Shift
-from sfumato.errors import NonFinite
-from sfumato.inversion import Inversion, replay, source_along
+from sfumato.errors import BadInput, NonFinite
+from sfumato.inversion import Inversion, beside, replay
+from sfumato.models.attention import RecordMaps
 from sfumato.models.load import load_model
-from sfumato.shifts.attention_guidance import FollowAttention, attention_loss, attention_maps
+from sfumato.shifts.attention_guidance import CROSS, FollowAttention, attention_loss
 from tests.explicit import attention_of, explicit
 
 STEPS = 5
@@ -28,12 +30,20 @@ def prepared(model):
     """Guidance, an inversion of random latents that nobody inverted, the two conditions."""
     x = torch.randn(STEPS + 1, 2, model.latent_channels, 8, 12, generator=torch.Generator().manual_seed(0))
     inversion = Inversion("ddim", x, None, tuple(model.schedule.timesteps(STEPS)), 0.0, (1.0, 1.0))
-    guided = Guided(model, model.condition(["", ""]), (4.0, 4.0))
+    guided = classifier_free(model, model.condition(["", ""]), (4.0, 4.0))
     return guided, inversion, model.condition(["red cat", "tree"]), model.condition(["green dog", "blue star"])
 
 
-def following(model, inversion, source, *rest):
-    return FollowAttention(model, source_along(model, inversion, source), *rest)
+def run(guided, inversion, source, target, *shifts):
+    """The steps of a replay under the target's prompt with the source beside it."""
+    return replay(beside(guided, inversion, source), inversion, target, shifts=shifts)
+
+
+def attention_maps(model, x, t, condition):
+    """The maps of every cross-attention layer."""
+    record = RecordMaps(CROSS)
+    model.predict(x, t, condition, [record])
+    return record.maps
 
 
 def loss_of(model, inversion, source, target, i, x):
@@ -60,8 +70,7 @@ def test_the_first_gradient_is_not_zero_and_equals_finite_differences(tiny_folde
     guided, inversion, source, target = prepared(model)
     inversion = Inversion("ddim", inversion.x.double(), None, inversion.timesteps, 0.0, (1.0, 1.0))
     x = inversion.x[0]
-    shift = following(model, inversion, source, 2.0)
-    moved = next(iter(replay(guided, inversion, target, shifts=[shift]))).x_t
+    moved = next(run(guided, inversion, source, target, FollowAttention(2.0))).x_t
     gradient = (x - moved) / 2.0
     assert (gradient.abs().amax(dim=(1, 2, 3)) > 1e-4).all()
     generator = torch.Generator().manual_seed(3)
@@ -73,9 +82,9 @@ def test_the_first_gradient_is_not_zero_and_equals_finite_differences(tiny_folde
 
 
 def test_the_public_codes_gradient_is_zero_at_first(sd):
-    guided, inversion, _, target = prepared(sd)
-    public = following(sd, inversion, guided.negative, 100.0, guided.negative)
-    states = list(replay(guided, inversion, target, shifts=[public]))
+    guided, inversion, source, target = prepared(sd)
+    public = FollowAttention(100.0, NEGATIVE, guided.condition_of(NEGATIVE))
+    states = list(run(guided, inversion, source, target, public))
     assert (states[0].x_t - inversion.x[0]).abs().max() < 1e-5
     assert (states[1].x_t - states[0].x_prev).abs().max() > 1e-4
 
@@ -83,28 +92,26 @@ def test_the_public_codes_gradient_is_zero_at_first(sd):
 def test_the_loss_is_lower_than_without(model):
     guided, inversion, source, target = prepared(model)
     with model.counting() as count:
-        led = list(replay(guided, inversion, target, shifts=[following(model, inversion, source, 3.0)]))
+        led = list(run(guided, inversion, source, target, FollowAttention(3.0)))
     of_source = 3  # two steps of it in one call, two images each
     assert (count.calls, count.samples) == (of_source + 2 * STEPS, STEPS * (2 + 2 + 4))
     free = list(replay(guided, inversion, target))
     with torch.no_grad():
         for i in range(STEPS):
-            ours, theirs = (loss_of(model, inversion, source, target, i, run[i].x_t).sum() for run in (led, free))
+            ours, theirs = (loss_of(model, inversion, source, target, i, each[i].x_t).sum() for each in (led, free))
             assert ours < theirs
 
 
 def test_images_do_not_know_each_other(sd):
     guided, inversion, source, target = prepared(sd)
-    shift = following(sd, inversion, source, 3.0)
-    together = next(iter(replay(guided, inversion, target, shifts=[shift]))).x_t
-    alone = following(sd, inversion.rows([1]), source[1], 3.0)
-    by_itself = next(iter(replay(guided.rows([1]), inversion.rows([1]), target[1], shifts=[alone]))).x_t
+    together = next(run(guided, inversion, source, target, FollowAttention(3.0))).x_t
+    by_itself = next(run(guided.rows([1]), inversion.rows([1]), source[1], target[1], FollowAttention(3.0))).x_t
     assert torch.allclose(together[1:], by_itself, atol=1e-5)
 
 
 def test_the_source_follows_itself_without_moving(sd):
     guided, inversion, source, _ = prepared(sd)
-    state = next(iter(replay(guided, inversion, source, shifts=[following(sd, inversion, source, 3.0)])))
+    state = next(run(guided, inversion, source, source, FollowAttention(3.0)))
     assert (state.x_t - inversion.x[0]).abs().max() < 1e-6
 
 
@@ -120,8 +127,8 @@ def test_the_network_is_left_as_it_was(sd):
     layers = attention_of(sd)
     processors = {name: layer.processor for name, layer in layers.items()}
     with pytest.raises(RuntimeError, match="stopped"):
-        list(replay(guided, inversion, target, shifts=[following(sd, inversion, source, 1.0), Stop()]))
-    state = next(iter(replay(guided, inversion, target, shifts=[following(sd, inversion, source, 1.0)])))
+        list(run(guided, inversion, source, target, FollowAttention(1.0), Stop()))
+    state = next(run(guided, inversion, source, target, FollowAttention(1.0)))
     assert not state.x_prev.requires_grad
     assert all(layer.processor is processors[name] for name, layer in layers.items())
     assert not any(len(module._forward_hooks) for name, module in sd.unet.named_modules() if "attn" in name)
@@ -130,7 +137,13 @@ def test_the_network_is_left_as_it_was(sd):
 
 def test_a_gradient_that_is_not_finite_is_named(sd):
     guided, inversion, source, target = prepared(sd)
-    broken = following(sd, inversion, source[[0, 1]], 1.0)
-    broken.source.condition.tokens[0, 3] = torch.nan
+    broken = source[[0, 1]]
+    broken.tokens[0, 3] = torch.nan
     with pytest.raises(NonFinite, match=r"Step 1 of 5 .*gradient of cross-attention guidance"):
-        next(iter(replay(guided, inversion, target, shifts=[broken])))
+        next(run(guided, inversion, broken, target, FollowAttention(1.0)))
+
+
+def test_guidance_that_needs_the_source_is_refused_without_it(sd):
+    guided, inversion, _, target = prepared(sd)
+    with pytest.raises(BadInput, match="needs an inverted picture as the source"):
+        next(replay(guided, inversion, target, shifts=[FollowAttention(1.0)]))

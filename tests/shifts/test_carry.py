@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
+from sfumato.core.rows import NEGATIVE
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
-from sfumato.inversion import Inversion, replay, replay_beside
+from sfumato.inversion import Inversion, replay
+from sfumato.methods.job import Job
 from sfumato.methods.plug_and_play import PlugAndPlayParams, injection
-from sfumato.methods.prompt_to_prompt import PromptToPromptParams, control
+from sfumato.methods.prompt_to_prompt import PromptToPromptParams
+from sfumato.methods.prompt_to_prompt import shifts as prompt_to_prompt
 from sfumato.models.attention import Layers, RecordMaps
 from sfumato.models.layout import decoder
 from sfumato.models.load import load_model
@@ -40,17 +43,27 @@ def prepared(model):
     z = torch.randn(x[1:].shape, generator=generator)
     timesteps = tuple(model.schedule.timesteps(STEPS))
     inversion = Inversion("edit-friendly", x, z, timesteps, 1.0, (1.0, 1.0), prompts=tuple(SOURCE))
-    guided = Guided(model, model.condition(["", "tree"]), (STRENGTH, STRENGTH))
+    guided = classifier_free(model, model.condition(["", "tree"]), (STRENGTH, STRENGTH))
     return guided, inversion, model.condition(SOURCE), model.condition(TARGET)
+
+
+def edit(guided, inversion, source, target, **options):
+    """From one condition to another."""
+    return Job(guided, inversion, source, target, target, **options)
 
 
 def joint(model, guided, inversion, source, target, change):
     """The first step's noise of the target from one batch [source; negative; target] with explicit maps."""
     x, t = inversion.x[0], inversion.timesteps[0]
-    conditions = Condition.cat([source, guided.negative, target])
+    conditions = Condition.cat([source, guided.condition_of(NEGATIVE), target])
     with torch.no_grad(), explicit(model, change):
         _, negative, positive = model.predict(x.repeat(3, 1, 1, 1), t, conditions).chunk(3)
     return negative + STRENGTH * (positive - negative)
+
+
+def unguided(guided):
+    """The same at the scale 1, where the negative half cancels."""
+    return classifier_free(guided.network, guided.condition_of(NEGATIVE), (1.0, 1.0))
 
 
 def first(run):
@@ -81,8 +94,8 @@ def test_prompt_to_prompt_is_the_explicit_exchange_of_maps(model):
             maps[4:] = maps[:2]
         return maps
 
-    shifts = control(model, inversion, source, target, params)
-    eps = first(replay_beside(guided, inversion, source, target, shifts=shifts))
+    job = edit(guided, inversion, source, target)
+    eps = first(job.run(prompt_to_prompt(job, params)))
     assert close(eps, joint(model, guided, inversion, source, target, change))
     plain = first(replay(guided, inversion, target))
     assert (eps - plain).abs().max() > 1e-2
@@ -103,16 +116,15 @@ def test_plug_and_play_is_the_explicit_exchange_of_features_and_maps(model):
         reference = joint(model, guided, inversion, source, target, change)
     finally:
         handle.remove()
-    shifts = injection(model, PlugAndPlayParams())
-    eps = first(replay_beside(guided, inversion, source, target, shifts=shifts))
+    eps = first(edit(guided, inversion, source, target).run(injection(model, PlugAndPlayParams())))
     assert close(eps, reference)
     assert (eps - first(replay(guided, inversion, target))).abs().max() > 1e-2
 
 
 def test_without_guidance_too(model):
     guided, inversion, source, target = prepared(model)
-    alone = Guided(model, guided.negative, (1.0, 1.0))
-    shifts = control(model, inversion, source, target, PromptToPromptParams(self_steps=0.0, cross_steps=1.0))
+    job = edit(unguided(guided), inversion, source, target)
+    shifts = prompt_to_prompt(job, PromptToPromptParams(self_steps=0.0, cross_steps=1.0))
     alignment = align(source.prompts, target.prompts, target.tokens.shape[1], swap=True)
 
     def change(name, maps):
@@ -124,17 +136,17 @@ def test_without_guidance_too(model):
     with torch.no_grad(), explicit(model, change):
         both = Condition.cat([source, target])
         reference = model.predict(inversion.x[0].repeat(2, 1, 1, 1), inversion.timesteps[0], both)[2:]
-    assert close(first(replay_beside(alone, inversion, source, target, shifts=shifts)), reference)
+    assert close(first(job.run(shifts)), reference)
 
 
 def test_the_source_into_itself_is_bit_identical_to_no_control(model):
     """Without guidance both evaluations have the same rows, so that nothing is rounded differently."""
     guided, inversion, source, _ = prepared(model)
-    alone = Guided(model, guided.negative, (1.0, 1.0))
-    plain = first(replay(alone, inversion, source))
+    job = edit(unguided(guided), inversion, source, source, exact=True)
+    plain = first(replay(job.guidance, inversion, source))
     everything = PromptToPromptParams(cross_steps=1.0, self_steps=1.0, self_tokens=10**4)
-    for shifts in (control(model, inversion, source, source, everything), injection(model, PlugAndPlayParams())):
-        assert torch.equal(first(replay_beside(alone, inversion, source, source, shifts=shifts, exact=True)), plain)
+    for shifts in (prompt_to_prompt(job, everything), injection(model, PlugAndPlayParams())):
+        assert torch.equal(first(job.run(shifts)), plain)
 
 
 @pytest.mark.parametrize(("share", "steps"), [(0.0, 0), (0.09, 0), (0.2, 1), (0.5, 2), (0.7, 3), (1.0, 4)])
@@ -142,9 +154,9 @@ def test_fractions_count_the_steps_that_are_run(sd, share, steps):
     """Four steps of five: the source is evaluated in the first ones of these only, two in a call, then never."""
     guided, inversion, source, target = prepared(sd)
     params = PromptToPromptParams(cross_steps=share, self_steps=0.0)
-    shifts = control(sd, inversion, source, target, params)
+    job = edit(guided, inversion, source, target, skip=1)
     with sd.counting() as count:
-        states = list(replay_beside(guided, inversion, source, target, skip=1, shifts=shifts))
+        states = list(job.run(prompt_to_prompt(job, params)))
     assert (count.calls, count.samples) == (4 + ceil(steps / 2), 4 * 4 + 2 * steps)
     plain = list(replay(guided, inversion, target, skip=1))
     assert torch.equal(states[-1].x_prev, plain[-1].x_prev) == (steps == 0)
@@ -157,9 +169,9 @@ def test_several_steps_of_the_source_in_one_call_are_as_good_as_one_by_one(model
     params = PromptToPromptParams(cross_steps=0.8, self_steps=0.4, self_tokens=24, blend="cat")
     runs = []
     for exact in (False, True):
-        shifts = control(model, inversion, source, target, params)
+        job = edit(guided, inversion, source, target, exact=exact)
         with model.counting() as count:
-            states = list(replay_beside(guided, inversion, source, target, shifts=shifts, exact=exact))
+            states = list(job.run(prompt_to_prompt(job, params)))
         runs.append((torch.stack([state.eps for state in states]), count.samples))
     (together, rows), (alone, rows_alone) = runs
     assert rows == rows_alone == STEPS * (4 + 2)
@@ -181,8 +193,8 @@ class Watch(Shift):
 def test_shifts_of_users_see_the_target_alone(sd):
     guided, inversion, source, target = prepared(sd)
     watch = Watch()
-    shifts = control(sd, inversion, source, target, PromptToPromptParams(cross_steps=1.0, self_steps=0.0))
-    list(replay_beside(guided, inversion, source, target, shifts=[*shifts, watch]))
+    job = edit(guided, inversion, source, target)
+    list(job.run([*prompt_to_prompt(job, PromptToPromptParams(cross_steps=1.0, self_steps=0.0)), watch]))
     assert watch.rows == {2}
     assert {len(maps) for maps in watch.maps.maps.values()} == {4} == {len(watch.features.output)}
 
@@ -193,34 +205,32 @@ class Meddling(Shift):
 
 
 def test_of_the_source_one_can_only_look(sd):
-    guided, inversion, source, target = prepared(sd)
-    with pytest.raises(BadInput, match="source makes in mid_block: of the source it can only look"):
-        first(replay_beside(guided, inversion, source, target, shifts=[Meddling()]))
+    with pytest.raises(BadInput, match="replaces the source's mid_block: taps of the source can only read"):
+        first(edit(*prepared(sd)).run([Meddling()]))
 
 
 def test_two_shifts_that_replace_the_same_are_refused_before_any_evaluation(sd):
-    guided, inversion, source, target = prepared(sd)
-    prompt = control(sd, inversion, source, target, PromptToPromptParams())
+    job = edit(*prepared(sd))
+    prompt = prompt_to_prompt(job, PromptToPromptParams())
     plug = injection(sd, PlugAndPlayParams())
     for shifts in ([*prompt, *plug], [*plug, *plug], [*prompt, *prompt]):
         calls = sd.count.calls
-        with pytest.raises(BadInput, match="Two shifts replace"):
-            next(replay_beside(guided, inversion, source, target, shifts=shifts))
+        with pytest.raises(BadInput, match=r"Carry(Maps|Features) both replace"):
+            next(job.run(shifts))
         assert sd.count.calls == calls
-    apart = control(sd, inversion, source, target, PromptToPromptParams(self_steps=0.0))
-    next(replay_beside(guided, inversion, source, target, shifts=[*apart, *plug]))
+    apart = prompt_to_prompt(job, PromptToPromptParams(self_steps=0.0))
+    next(job.run([*apart, *plug]))
 
 
 def test_shifts_that_need_the_source_are_refused_without_it(sd):
     guided, inversion, _, target = prepared(sd)
-    with pytest.raises(BadInput, match="replay_beside"):
+    with pytest.raises(BadInput, match="needs an inverted picture as the source"):
         next(replay(guided, inversion, target, shifts=injection(sd, PlugAndPlayParams())))
 
 
 def test_layers_that_are_not_there_are_refused_before_any_evaluation(sd, tiny_ddpm_folder):
-    _, inversion, source, target = prepared(sd)
     with pytest.raises(BadInput, match="allow at least 24"):
-        control(sd, inversion, source, target, PromptToPromptParams(self_tokens=23))
+        prompt_to_prompt(edit(*prepared(sd)), PromptToPromptParams(self_tokens=23))
     without = load_model(tiny_ddpm_folder, "cpu")
     without.unet.up_blocks[0].attentions = torch.nn.ModuleList()
     with pytest.raises(BadInput, match="set attention_steps to 0"):

@@ -3,13 +3,18 @@
 import pytest
 import torch
 
-from sfumato.core.guidance import Guided
+from sfumato.core.condition import Condition
+from sfumato.core.guidance import classifier_free
+from sfumato.core.rows import NEGATIVE, SOURCE, TARGET
 from sfumato.core.shift import Shift
-from sfumato.inversion import Inversion, replay, replay_beside
-from sfumato.methods.prompt_to_prompt import PromptToPromptParams, control
+from sfumato.inversion import Inversion, replay
+from sfumato.methods.job import Job
+from sfumato.methods.prompt_to_prompt import PromptToPromptParams
+from sfumato.methods.prompt_to_prompt import shifts as prompt_to_prompt
 from sfumato.models.attention import Layers, RecordMaps
 from sfumato.models.layout import attention_layers, decoder, grid, word_layers
 from sfumato.models.load import load_model
+from sfumato.models.taps import FromSource
 from sfumato.shifts.alignment import token_weights
 from sfumato.shifts.words import WordMaps, word_mask
 from tests.explicit import attention_of
@@ -70,20 +75,22 @@ def test_a_mask_is_where_the_word_is():
     assert torch.equal(word_mask(3 * maps + 1, (16, 16), 0.5), mask)
 
 
-def test_word_maps_are_summed_over_layers_heads_and_evaluations(sd):
-    condition = sd.condition(["red cat", "cat dog"])
+def test_word_maps_are_those_of_the_latest_evaluation_by_layer(sd):
+    """Averaged over heads, under the one condition that they are about."""
+    condition, negative = sd.condition(["red cat", "cat dog"]), sd.condition(["cat", "cat"])
     which, cells = word_layers(sd.unet, SIZE)
     weights = token_weights(condition.prompts, ["cat"], [1.0], condition.tokens.shape[1], 0.0)
-    words, record = WordMaps(which, weights, cells), RecordMaps(which)
-    expected = torch.zeros(2, 1, *cells)
+    words, record, others = WordMaps(which, weights, cells), RecordMaps(which), WordMaps(which, weights, cells, SOURCE)
+    joined = Condition.join({TARGET: condition, NEGATIVE: negative})
     for t in (500, 100):
-        x = torch.randn(2, 4, *SIZE, generator=torch.Generator().manual_seed(t))
-        sd.predict(x, t, condition, taps=[words, record])
-        for maps in record.maps.values():
+        x = torch.randn(4, 4, *SIZE, generator=torch.Generator().manual_seed(t))
+        sd.predict(x, t, joined, taps=[words, record, others])
+        assert set(words.maps) == set(record.maps)
+        for name, maps in record.maps.items():
             for row, place in enumerate((2, 1)):
-                expected[row, 0] += maps[row, :, :, place].mean(0).reshape(cells)
-    assert torch.allclose(words.total, expected, atol=1e-6)
-    assert torch.equal(words.mask(SIZE, 0.3), word_mask(expected, SIZE, 0.3))
+                expected = maps[row, :, :, place].mean(0).reshape(cells)
+                torch.testing.assert_close(words.maps[name][row, 0], expected, rtol=0, atol=1e-6)
+    assert others.maps == {}, "that condition was not evaluated"
 
 
 @pytest.fixture
@@ -94,25 +101,49 @@ def prepared(sd):
     timesteps = tuple(sd.schedule.timesteps(STEPS))
     z = torch.randn(x[1:].shape, generator=generator)
     inversion = Inversion("edit-friendly", x, z, timesteps, 1.0, (1.0, 1.0), prompts=prompts)
-    guided = Guided(sd, sd.condition(["", ""]), (4.0, 4.0))
+    guided = classifier_free(sd, sd.condition(["", ""]), (4.0, 4.0))
     return guided, inversion, sd.condition(prompts), sd.condition(["red dog", "cat heart"])
 
 
-def test_outside_of_the_words_the_source_is_held(sd, prepared):
+class Summed(Shift):
+    """Adds up the words' maps of all layers and steps, in the source and in the target."""
+
+    def __init__(self, blend):
+        self.totals = [0.0, 0.0]
+        self.words = [WordMaps(each.layers, each.weights, each.grid, each.of) for each in (blend.source, blend.target)]
+
+    def taps(self, state):
+        return FromSource(*self.words, state.steps - state.i)
+
+    def noise_map(self, state, z):
+        for n, words in enumerate(self.words):
+            self.totals[n] = self.totals[n] + sum(words.maps.values())
+        return z
+
+    def inside(self, threshold):
+        return word_mask(self.totals[0], SIZE, threshold).maximum(word_mask(self.totals[1], SIZE, threshold)).bool()
+
+
+def test_outside_of_the_words_the_source_is_held(prepared):
     guided, inversion, source, target = prepared
     params = PromptToPromptParams(
         cross_steps=0.0, self_steps=0.0, blend="cat,dog", blend_start=0.4, blend_threshold=0.5
     )
-    shifts = control(sd, inversion, source, target, params)
-    states = list(replay_beside(guided, inversion, source, target, shifts=shifts))
+    job = Job(guided, inversion, source, target, target)
+    (blend,) = prompt_to_prompt(job, params)
+    summed, states = Summed(blend), []
+    for state in job.run([summed, blend]):
+        states.append(state)
+        inside = summed.inside(0.5).expand_as(state.x_prev)
+        held = state.x_prev.isclose(inversion.x[state.i + 1], atol=1e-6)
+        if state.i >= 2:
+            assert 0 < inside.float().mean() < 1
+            assert held[~inside].all()
+            assert not held[inside].any()
     free = list(replay(guided, inversion, target))
     assert torch.equal(states[1].x_prev, free[1].x_prev), "two of five steps are free"
-    (blend,) = shifts
-    inside = blend.source.mask(SIZE, 0.5).maximum(blend.target.mask(SIZE, 0.5)).bool().expand_as(states[-1].x_prev)
-    assert 0 < inside.float().mean() < 1
-    held = states[-1].x_prev.isclose(inversion.x[-1], atol=1e-6)
-    assert held[~inside].all()
-    assert not held[inside].any()
+    (again,) = prompt_to_prompt(job, params)
+    assert torch.equal(list(job.run([again]))[-1].x_prev, states[-1].x_prev)
 
 
 class Look(Shift):
@@ -126,11 +157,11 @@ class Look(Shift):
 def test_words_weigh_what_they_are_told(sd, prepared):
     guided, inversion, source, target = prepared
     params = PromptToPromptParams(cross_steps=0.0, self_steps=0.0, reweight="dog=3, heart=0.25")
-    shifts = control(sd, inversion, source, target, params)
+    job = Job(guided, inversion, source, target, target, skip=4)
     record, plain = RecordMaps(Layers(cross=True)), RecordMaps(Layers(cross=True))
 
     with sd.counting() as count:
-        list(replay_beside(guided, inversion, source, target, skip=4, shifts=[Look(plain), *shifts, Look(record)]))
+        list(job.run([Look(plain), *prompt_to_prompt(job, params), Look(record)]))
     assert count.calls == 1, "re-weighting needs no source"
     for name in plain.maps:
         expected = plain.maps[name].clone()

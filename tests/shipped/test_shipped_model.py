@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import sfumato
-from sfumato.core.guidance import Guided
+from sfumato.core.guidance import classifier_free
 from sfumato.examples import examples
 from sfumato.inversion import invert_edit_friendly, replay
 from sfumato.metrics import DualEncoder
@@ -105,7 +105,7 @@ def test_reconstruction_is_exact(
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     x0 = model.encode(pixels)
     source = model.condition(["fox, noto"])
-    guided = Guided(model, model.condition([""]), (3.5,))
+    guided = classifier_free(model, model.condition([""]), (3.5,))
     inversion = run_to_the_end(invert_edit_friendly(guided, x0, source, steps=steps, seeds=[0], exact=exact))
     last = None
     for state in replay(guided, inversion, source):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import pytest
 import torch
@@ -11,17 +12,22 @@ from sfumato.errors import BadInput
 from sfumato.train.checkpoint import (
     MARKER,
     newest_checkpoint,
+    newest_state,
     read_checkpoint,
     read_newest,
     valid_checkpoints,
     write_checkpoint,
 )
+from tests.attacks.headers import many, with_header
+from tests.attacks.limits import at_once
 from tests.files.disk import largest_file
+
+STATE = {"kind": "toy", "samples": 4}
 
 
 def write(folder, step, keep=2, value=None):
     tensors = {"network": {"w": torch.full((3,), float(step if value is None else value))}, "empty": {}}
-    return write_checkpoint(folder, step, tensors, {"kind": "toy"}, keep)
+    return write_checkpoint(folder, step, tensors, STATE, keep)
 
 
 def test_round_trip_and_at_least_two_are_kept(tmp_path):
@@ -29,7 +35,7 @@ def test_round_trip_and_at_least_two_are_kept(tmp_path):
         write(tmp_path, step)
     assert [p.name for p in valid_checkpoints(tmp_path)] == ["step-00000003", "step-00000010"]
     tensors, state = read_checkpoint(newest_checkpoint(tmp_path))
-    assert state == {"step": 10, "kind": "toy"}
+    assert state == {"step": 10, **STATE}
     assert tensors["empty"] == {}
     assert torch.equal(tensors["network"]["w"], torch.full((3,), 10.0))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000010"]
@@ -163,9 +169,9 @@ def test_a_disk_without_room_is_one_sentence_and_what_was_there_stays(tmp_path):
         largest_file(100_000),
         pytest.raises(BadInput, match=r"network.safetensors cannot .*File too large\): make room"),
     ):
-        write_checkpoint(tmp_path, 2, big, {"kind": "toy"})
+        write_checkpoint(tmp_path, 2, big, STATE)
     assert steps(tmp_path) == [1]
-    write_checkpoint(tmp_path, 2, big, {"kind": "toy"})
+    write_checkpoint(tmp_path, 2, big, STATE)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
 
 
@@ -182,7 +188,70 @@ def test_a_disk_that_takes_no_more_names_is_one_sentence(tmp_path, monkeypatch, 
 
 def test_checkpoints_without_a_list_of_files_are_read(tmp_path):
     path = write(tmp_path, 4)
-    (path / "state.json").write_text(json.dumps({"step": 4, "kind": "toy"}))
+    (path / "state.json").write_text(json.dumps({"step": 4, **STATE}))
     tensors, state = read_checkpoint(path)
     assert set(tensors) == {"network", "empty"}
     assert state["step"] == 4
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def says(**changes):
+    """A state that says something else."""
+    return lambda path: (path / "state.json").write_text(json.dumps({"step": 2, **STATE} | changes))
+
+
+def out_of_the_folder(path):
+    """Its tensors are those of another folder, by a link."""
+    outside = path.parent.parent / "outside.safetensors"
+    (path / "network.safetensors").rename(outside)
+    (path / "network.safetensors").symlink_to(outside)
+
+
+HOSTILE = {
+    "pipe": lambda path: pipe(path / "network.safetensors"),
+    "pipe as state": lambda path: pipe(path / "state.json"),
+    "deep state": lambda path: (path / "state.json").write_text("[" * 100_000 + "]" * 100_000),
+    "5000 digits": lambda path: (path / "state.json").write_text(f'{{"step": 2, "samples": {"1" * 5000}}}'),
+    "4000 digits": lambda path: (path / "state.json").write_text(f'{{"step": 2, "samples": {"1" * 4000}}}'),
+    "tensors without end": lambda path: with_header(path / "network.safetensors", many(20_001)),
+    "header without end": lambda path: with_header(path / "network.safetensors", b"{}", 1 << 40),
+    "out by a link": out_of_the_folder,
+    "out by a name": says(files=["network", "../../outside"]),
+    "no name": says(files=["net\0work"]),
+    "no list": says(files=3),
+    "no samples": says(samples=None),
+    "another step": says(step=7),
+    "no table": lambda path: (path / "state.json").write_text("[]"),
+    "bound to a list": says(bound_to=[]),
+    "averaged to a text": says(averaged={"network": "x"}),
+}
+
+
+@pytest.mark.parametrize("spoil", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_checkpoint_that_was_made_to_do_harm_is_a_damaged_one(tmp_path, caplog, spoil):
+    folder = tmp_path / "checkpoints"
+    write(folder, 1)
+    spoil(write(folder, 2))
+    (tmp_path / "outside.safetensors").touch()
+    with at_once():
+        assert newest_state(folder)["step"] in (1, 2)
+        assert read_newest(folder)[0].name == "step-00000001"
+        assert "step-00000002 is damaged" in caplog.text
+        write(folder, 3)
+        assert steps(folder) == [1, 2, 3], "it takes the place of none"
+
+
+def test_links_among_checkpoints_go_without_what_they_lead_to(tmp_path):
+    outside = write(tmp_path / "other", 1)
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("step-00000001", ".writing-00000002", "step-00000003"):
+        (tmp_path / "checkpoints" / name).symlink_to(outside)
+    for step in (2, 3, 4):
+        write(tmp_path / "checkpoints", step)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000003", "step-00000004"]
+    assert steps(tmp_path / "other") == [1]
+    assert read_checkpoint(outside)

@@ -12,7 +12,9 @@ import torch
 
 from sfumato.errors import BadInput
 from sfumato.train.loop import Run
-from sfumato.train.record import Record, changes
+from sfumato.train.record import Record, changes, read_summary
+from sfumato.train.report import parts
+from tests.attacks.limits import at_once, refused
 from tests.files.disk import largest_file
 from tests.train.toy import ToyTask, toy_recipe
 
@@ -106,3 +108,71 @@ def test_a_log_that_finds_no_room_is_one_sentence(tmp_path):
     record = Record(tmp_path, toy_recipe())
     with largest_file(10), pytest.raises(BadInput, match=r"log\.jsonl cannot be written \(File too large\): make room"):
         record.log(1, 4, 0.1, 0.1, {"loss": 1.0})
+
+
+FLOODS = {
+    "deep": "[" * 100_000 + "]" * 100_000,
+    "deep object": '{"step": 1, "a": ' + '{"a":' * 500 + "1" + "}" * 501,
+    "5000 digits": f'{{"step": {"1" * 5000}}}',
+    "4000 digits": f'{{"step": {"1" * 4000}}}',
+    "step of another type": '{"step": "1"}',
+    "seconds of another type": '{"step": 1, "seconds": "1"}',
+    "elapsed of another type": '{"step": 1, "elapsed": [1]}',
+    "no object": "3",
+    "no UTF-8": "\udcff",
+}
+
+
+@pytest.mark.parametrize("line", FLOODS.values(), ids=FLOODS.keys())
+def test_lines_that_no_run_writes_are_left_out(tmp_path, line):
+    for name in ("log.jsonl", "history.jsonl"):
+        content = f'{{"step": 1, "elapsed": 2.0}}\n{line}\n{{"step": 2, "elapsed": 3.0}}\n'
+        (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with at_once():
+        record = Record(tmp_path, toy_recipe())
+        assert record.seconds(9) == 3.0
+        assert [row["step"] for row in record.summary(2, 8, 3.0)["history"]] == [1, 2]
+        record.begin(9, 36, torch.device("cpu"), 1)
+    assert [row["step"] for row in rows(tmp_path, "log.jsonl")] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "history.jsonl"])
+def test_a_line_without_an_end_is_refused(tmp_path, name):
+    with open(tmp_path / name, "wb") as file:
+        file.truncate(1 << 40)
+    record = Record(tmp_path, toy_recipe())
+    with refused(f"{name} has a line of more than"):
+        record.summary(1, 4, record.seconds(1))
+
+
+TABLES = FLOODS | {"no JSON": '{"a":', "empty": ""}
+
+
+@pytest.mark.parametrize("text", [TABLES[name] for name in TABLES if "another type" not in name])
+def test_a_recipe_of_before_that_cannot_be_read_is_refused(tmp_path, text):
+    (tmp_path / "recipe.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with refused("recipe.json"):
+        Record(tmp_path, toy_recipe()).begin(0, 0, torch.device("cpu"), 1)
+
+
+SUMMARY = {"kind": "toy", "step": 4, "samples": 16, "seconds": 1.5, "pictures": 3, "device": "cpu"}
+SUMMARIES = [
+    *TABLES.values(),
+    *(json.dumps(SUMMARY | {name: None}) for name in SUMMARY if name not in ("kind", "step")),
+]
+SUMMARIES += [json.dumps(SUMMARY | {"start": start}) for start in (3, {}, SUMMARY | {"seconds": "1"})]
+
+
+@pytest.mark.parametrize("text", SUMMARIES)
+def test_what_a_model_says_of_its_training_is_refused_before_training_on(tmp_path, text):
+    assert read_summary(tmp_path) == {}
+    (tmp_path / "training.json").write_text(json.dumps(SUMMARY))
+    assert read_summary(tmp_path) == SUMMARY
+    (tmp_path / "training.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    for read in (
+        lambda: read_summary(tmp_path),
+        lambda: Record(tmp_path / "run", dataclasses.replace(toy_recipe(), network={"start": str(tmp_path)})),
+        lambda: parts(tmp_path),
+    ):
+        with refused("training.json"):
+            read()

@@ -1,0 +1,186 @@
+"""The methods of one edit, with their parameters: checked against the inversion, and brought to one run."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sfumato.api.arguments import check_run, check_shifts, resolve, revise
+from sfumato.core.loop import conflict
+from sfumato.core.shift import Shift
+from sfumato.errors import BadInput
+from sfumato.methods.job import Job
+from sfumato.methods.params import Params, Stage, check_names, options_of
+from sfumato.methods.registry import Method, get_method
+from sfumato.models.diffusion_model import DiffusionModel
+
+Named: TypeAlias = str | tuple[str, Mapping[str, Any]]
+"""A method by its name, alone or with its options of the edit."""
+SHARED = ("skip", "strength")
+"""Options that belong to the run: one value for all of its methods."""
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """What one edit does along its inversion.
+
+    Attributes:
+        methods: in the order of their shifts, each with its parameters.
+        shifts: of the caller, behind those of the methods.
+        run: parameters that the run has where there is no method.
+    """
+
+    methods: tuple[tuple[Method, Params], ...]
+    shifts: tuple[Shift, ...]
+    run: Params
+
+    @property
+    def params(self) -> Params:
+        """The parameters whose `SHARED` options hold for the run: those of the first method."""
+        return self.methods[0][1] if self.methods else self.run
+
+    @property
+    def skip(self) -> int:
+        """Steps at the noisy end that are left out."""
+        return int(getattr(self.params, "skip", 0))
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """Whether an edit without a target prompt is one under the source prompt."""
+        return bool(self.shifts) or any(params.keeps_prompt for _, params in self.methods)
+
+    @property
+    def under_source(self) -> bool:
+        """Whether the run is conditioned on the source prompt."""
+        return any(method.under_source for method, _ in self.methods)
+
+    def uses_negative(self, strength: float) -> bool:
+        """Whether a negative prompt makes a difference at this guidance strength."""
+        return strength != 1 or any(params.uses_negative(strength) for _, params in self.methods)
+
+    def check_run(
+        self, network: DiffusionModel, sizes: Sequence[tuple[int, int]], sources: Sequence[str], targets: Sequence[str]
+    ) -> None:
+        """Refuse methods that do not go with the model, the pictures or the prompts; `sizes` are of the latents.
+
+        Raises:
+            BadInput: as `Params.check_run`.
+        """
+        for method, params in self.methods:
+            sees_target = method.under_source or not self.under_source
+            check_run(network, params, sizes, sources, targets if sees_target else sources)
+
+    def of(self, job: Job) -> list[Shift]:
+        """All shifts of the edit of one batch.
+
+        Raises:
+            BadInput: two of them replace the same in the same step.
+        """
+        made = [(method.name, shift) for method, params in self.methods for shift in method.shifts(job, params)]
+        made += [(type(shift).__name__, shift) for shift in self.shifts]
+        shifts = [shift for _, shift in made]
+        if found := conflict(shifts, len(job.timesteps)):
+            one, other = (next(name for name, shift in made if shift is each) for each in found[:2])
+            raise BadInput(
+                f"{one} and {other} both replace {found[2]} in the same steps: leave one of them out, or set the share "
+                "of the steps in which it does so to 0."
+            )
+        return shifts
+
+    def described(self) -> list[dict[str, Any]]:
+        """Methods and shifts as JSON values, for recipes."""
+        methods = [
+            {"method": method.name} | {name: getattr(params, name) for name in options_of(type(params), "edit")}
+            for method, params in self.methods
+        ]
+        return methods + [{"shift": type(shift).__qualname__} for shift in self.shifts]
+
+
+def compose(
+    network: DiffusionModel,
+    kind: str,
+    method: Method,
+    params: Params,
+    wanted: Sequence[Named] | None,
+    shifts: Sequence[Shift],
+    options: Mapping[str, Any],
+) -> Composition:
+    """The methods that a caller names for an edit, or that of the inversion.
+
+    Args:
+        network: the model.
+        kind: name of the inversion.
+        method: that the inversion was made for.
+        params: its parameters.
+        wanted: names of methods, with their options or without; None for `method`.
+        shifts: of the caller.
+        options: of the edit: those of `method`, or with `wanted` those of the run alone.
+
+    Raises:
+        BadInput: an unknown method or option, one that does not edit such an inversion, or a value out of range.
+    """
+    check_shifts(shifts)
+    if wanted is None:
+        revised = revise(network, params, options, f"edit by {method.name}")
+        return Composition(((method, revised),), tuple(shifts), revised)
+    shared = {name: value for name, value in options.items() if name in SHARED}
+    for name in options:
+        if name not in SHARED:
+            raise BadInput(
+                f"{name!r} belongs to a method: give it with the method's name, as (name, {{option: value}})."
+            )
+    found = [_with_params(network, kind, method, params, each, shared) for each in as_named(wanted)]
+    names = [each.name for each, _ in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"The method {name} is named twice: name it once.")
+    run = revise(network, params, {n: v for n, v in shared.items() if n in options_of(type(params))}, "edit")
+    first = found[0][1] if found else run
+    common = {name: getattr(first, name) for name in SHARED if hasattr(first, name)}
+    return Composition(tuple((each, _shared(own, common)) for each, own in found), tuple(shifts), run)
+
+
+def as_named(wanted: Any) -> list[Named]:
+    """Names of methods, and pairs of a name and options. Raises BadInput for anything else."""
+    if isinstance(wanted, str) or not isinstance(wanted, Sequence):
+        raise BadInput(f"methods must be a list of names, or of (name, {{option: value}}), not {wanted!r}.")
+    for each in wanted:
+        pair = isinstance(each, Sequence) and len(each) == 2 and isinstance(each[0], str)
+        if not isinstance(each, str) and not (pair and isinstance(each[1], Mapping)):
+            raise BadInput(f"A method must be a name, or (name, {{option: value}}), not {each!r}.")
+    return list(wanted)
+
+
+def name_of(named: Named) -> str:
+    """The name of a method that may be given with options."""
+    return named if isinstance(named, str) else named[0]
+
+
+def _with_params(
+    network: DiffusionModel, kind: str, bound: Method, params: Params, named: Named, shared: Mapping[str, Any]
+) -> tuple[Method, Params]:
+    """A method and its parameters along an inversion that may have been made for another one."""
+    name, own = (named, {}) if isinstance(named, str) else named
+    method = get_method(name)
+    method.check_accepts(kind)
+    what = f"edit by {method.name}"
+    for shared_name in set(own) & set(SHARED):
+        raise BadInput(f"{shared_name} belongs to the run: give it beside the methods, not with {name}.")
+    check_names(own, method.params, ("edit",), what)
+    given = {n: v for n, v in shared.items() if n in options_of(method.params)} | dict(own)
+    if method is bound:
+        return method, revise(network, params, given, what)
+    known = options_of(method.params, "invert")
+    run = {n: getattr(params, n) for n in options_of(type(params), "invert") if n in known}
+    run |= {"inversion": kind} if "inversion" in known else {}
+    stages: tuple[Stage, ...] = ("invert", "edit")
+    return method, resolve(network, method.params, run | given, stages=stages, section=method.section, what=what)
+
+
+def _shared(params: Params, common: Mapping[str, Any]) -> Params:
+    other = {name: value for name, value in common.items() if getattr(params, name, value) != value}
+    if not other:
+        return params
+    revised = dataclasses.replace(params, **other)
+    revised.check()
+    return revised

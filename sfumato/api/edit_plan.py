@@ -1,0 +1,180 @@
+"""What one edit is to do, checked: the batches that go through the network together, with all of their shifts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfumato.api.arguments import as_list, check_negative, check_prompts, spread
+from sfumato.api.composition import Composition, Named, compose
+from sfumato.api.finish import inside
+from sfumato.api.group import at_once, padded_size
+from sfumato.api.regions import Region, check_region, region
+from sfumato.api.sources import Sources
+from sfumato.core.shift import Shift
+from sfumato.images import Picture, pad_to_grid
+from sfumato.methods.job import Job
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.shifts.mask import HoldOutside, to_latent_grid
+
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Edits that go through the network together.
+
+    Attributes:
+        group: index of the group of pictures.
+        rows: of the group.
+        outputs: the results that they become.
+        job: what the methods edit; its inversion may be an outline.
+        shifts: of the methods and of the caller; those of masks are made from the masks.
+    """
+
+    group: int
+    rows: list[int]
+    outputs: list[int]
+    job: Job
+    shifts: list[Shift]
+
+
+@dataclass(frozen=True, eq=False)
+class EditPlan:
+    """One edit of pictures, checked.
+
+    Attributes:
+        composition: the methods with their parameters.
+        batches: what is run.
+        of: index of the source picture, per result.
+        pictures: source picture, per result.
+        prompts: target prompt, per result; the source's where none was given.
+        strengths: guidance scale, per result.
+        masks: bool [h,w], True where the picture may change, or None; per result.
+        region: what else bounds the edit.
+        residual: whether to give back what the autoencoder loses.
+        check: whether to replay the source first.
+        negative_prompt: what guidance moves away from.
+        text_features: of the prompts under the model's dual encoder, for the report.
+    """
+
+    composition: Composition
+    batches: list[Batch]
+    of: list[int]
+    pictures: list[Picture]
+    prompts: list[str]
+    strengths: list[float]
+    masks: list[Mask | None]
+    region: Region | None
+    residual: bool
+    check: bool
+    negative_prompt: str
+    text_features: Tensor | None
+
+
+def plan_edit(
+    sources: Sources,
+    prompts: Any,
+    *,
+    methods: Sequence[Named] | None = None,
+    shifts: Sequence[Shift] = (),
+    strength: float | Sequence[float] | None = None,
+    mask: Any = None,
+    mask_words: str = "",
+    mask_difference: bool = False,
+    mask_threshold: float | None = None,
+    residual: bool = True,
+    check: bool = False,
+    negative_prompt: str = "",
+    options: Mapping[str, Any],
+) -> EditPlan:
+    """Check an edit of pictures that are inverted, or planned to be; the arguments are those of `Inverted.edit_steps`.
+
+    Raises:
+        BadInput: anything that cannot be used, with the allowed range.
+    """
+    network = sources.model.network
+    strengths, masks, texts = (([] if each is None else as_list(each)) for each in (strength, mask, prompts))
+    wanted = max(len(texts), len(strengths), len(masks)) if len(sources) == 1 else len(sources)
+    found = region(mask_words, mask_difference, mask_threshold)
+    composition, *_ = [
+        compose(network, sources.kind, sources.method, sources.params, methods, shifts, {**options, **each})
+        for each in [{"strength": each} for each in strengths] or [{}]
+    ]
+    texts = check_prompts(network, texts, "target prompt", empty=composition.keeps_prompt)
+    befores = spread(sources.prompts, wanted, "picture")
+    pairs = zip(spread(texts, wanted, "target prompt"), befores, strict=True)
+    texts = [text if text.strip() else before for text, before in pairs]
+    sizes = [(group.inversion.x.shape[-2], group.inversion.x.shape[-1]) for group in sources.groups]
+    composition.check_run(network, sizes, befores, texts)
+    if found is not None:
+        check_region(network, found, befores, texts)
+    scales = spread(strengths or [getattr(composition.params, "strength", 1.0)], wanted, "strength")
+    check_negative(network, composition.uses_negative, negative_prompt, scales)
+    pictures = spread(sources.pictures, wanted, "picture")
+    bounds = zip(spread(masks or [None], wanted, "mask"), pictures, strict=True)
+    return EditPlan(
+        masks=[None if each is None else inside(each, picture.size) for each, picture in bounds],
+        region=found,
+        batches=_batches(sources, composition, texts, scales, negative_prompt),
+        of=spread(list(range(len(sources))), wanted, "picture"),
+        pictures=pictures,
+        prompts=texts,
+        strengths=scales,
+        composition=composition,
+        residual=residual,
+        check=check,
+        negative_prompt=negative_prompt,
+        text_features=sources.model.text_features(texts),
+    )
+
+
+def _batches(
+    sources: Sources,
+    composition: Composition,
+    prompts: Sequence[str],
+    scales: Sequence[float],
+    negative_prompt: str,
+) -> list[Batch]:
+    """The edits by group, as many together as go through the network; encodes the prompts.
+
+    Raises:
+        BadInput: two shifts replace the same in the same step.
+    """
+    network = sources.model.network
+    of = spread(list(range(len(sources))), len(prompts), "picture")
+    found = []
+    for n, group in enumerate(sources.groups):
+        row = {index: row for row, index in enumerate(group.indices)}
+        outputs = [j for j, index in enumerate(of) if index in row]
+        largest = at_once(group.inversion.x0.shape, sources.batch)
+        size = padded_size(network, group.size)
+        for first in range(0, len(outputs), largest):
+            some = outputs[first : first + largest]
+            rows = [row[of[j]] for j in some]
+            source, target = group.condition[rows], sources.model.condition([prompts[j] for j in some], size)
+            job = Job(
+                sources.model.guided([scales[j] for j in some], size, negative_prompt),
+                group.inversion.rows(rows),
+                source,
+                target,
+                source if composition.under_source else target,
+                composition.skip,
+                bool(getattr(sources.params, "exact", False)),
+            )
+            found.append(Batch(n, rows, some, job, composition.of(job)))
+    return found
+
+
+def held(network: DiffusionModel, masks: Sequence[Mask | None], size: tuple[int, int]) -> list[Shift]:
+    """What keeps the latents outside the masks of a batch on the source's; `size` is (width, height) in pixels."""
+    if all(mask is None for mask in masks):
+        return []
+    everywhere: Mask = np.ones(size[::-1], dtype=bool)
+    stacked = torch.from_numpy(np.stack([everywhere if mask is None else mask for mask in masks]))
+    padded, _ = pad_to_grid(stacked[:, None].float(), network.multiple)
+    return [HoldOutside(to_latent_grid(padded, network.factor).to(network.device))]

@@ -1,0 +1,82 @@
+"""A loaded model and what scores its results: what every part of the Python API works with."""
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sfumato.api.settings import check_settings
+from sfumato.core.condition import Condition
+from sfumato.core.guidance import Guided, classifier_free
+from sfumato.metrics import DualEncoder
+from sfumato.models.diffusion_model import DiffusionModel
+
+KEPT = 16
+"""Encoded lists of prompts that are kept."""
+
+
+class Loaded:
+    """A diffusion model with its dual encoder.
+
+    Attributes:
+        network: the network, its autoencoder and text towers.
+        folder: where it was loaded from, if that is a folder; a `dual_encoder` in it scores the results.
+
+    Raises:
+        BadInput: defaults that no method can take.
+    """
+
+    def __init__(self, network: DiffusionModel, folder: Path | None = None) -> None:
+        check_settings(network.settings, network.name)
+        self.network = network
+        self.folder = folder
+        self._with_dual_encoder = threading.RLock()
+        self._with_conditions = threading.RLock()
+        self._conditions: dict[Any, Condition] = {}
+
+    @property
+    def dual_encoder(self) -> DualEncoder | None:
+        """The model's own CLIP, for text similarity in reports; None where the folder has none."""
+        with self._with_dual_encoder:
+            return self._dual_encoder
+
+    def text_features(self, texts: Sequence[str]) -> Tensor | None:
+        """Features of texts under the dual encoder, whose tokenizer takes one call at a time.
+
+        None where there is no dual encoder, or the network takes no text.
+
+        Raises:
+            BadInput: as `DualEncoder.text_features`.
+        """
+        encoder = self.dual_encoder
+        if encoder is None or not self.network.takes_text:
+            return None
+        with self._with_dual_encoder:
+            return encoder.text_features(texts)
+
+    def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
+        """The network's condition of prompts, one row each, for pictures of `size` (height, width) in pixels.
+
+        The latest ones are kept, so that plans of the same prompts encode them once.
+        """
+        key = (tuple(prompts), size, self.network.revision())
+        with self._with_conditions:
+            if key not in self._conditions:
+                self._conditions[key] = self.network.condition(list(prompts), size=size)
+                while len(self._conditions) > KEPT:
+                    self._conditions.pop(next(iter(self._conditions)))
+            return self._conditions[key]
+
+    def guided(self, scales: Sequence[float], size: tuple[int, int], negative_prompt: str = "") -> Guided:
+        """Guidance away from a negative prompt, one scale per row; `size` is (height, width) in pixels."""
+        negative = self.condition([negative_prompt] * len(scales), size) if self.network.takes_text else None
+        return classifier_free(self.network, negative, [float(scale) for scale in scales])
+
+    @cached_property
+    def _dual_encoder(self) -> DualEncoder | None:
+        if self.folder is None or not (self.folder / "dual_encoder").is_dir():
+            return None
+        return DualEncoder.load(self.folder / "dual_encoder", self.network.device)

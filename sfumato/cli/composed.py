@@ -1,0 +1,151 @@
+"""Flags of one method or of several that edit together: `--method A --method B`, `--OPTION`, `--METHOD.OPTION`."""
+
+import argparse
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.flags import add_option, add_options, check_options, flag_of, given_options
+from sfumato.cli.methods import find_method
+from sfumato.cli.parser import CommandParser
+from sfumato.errors import BadInput
+
+if TYPE_CHECKING:
+    from sfumato.methods.registry import Method
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The methods that a command line names, with the options that it gives them.
+
+    Attributes:
+        methods: in order.
+        run: options of the inversion and of the run; of a single method all of its options.
+        own: options of the edit of each of several methods.
+    """
+
+    methods: "tuple[Method, ...]"
+    run: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def first(self) -> "Method":
+        """The method that chooses the inversion."""
+        return self.methods[0]
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one method is named."""
+        return len(self.methods) > 1
+
+    def named(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Names and options, as `Inverted.edit_steps` takes them."""
+        from sfumato.api.composition import SHARED
+        from sfumato.methods.params import options_of
+
+        if self.several:
+            return [(method.name, self.own[method.name]) for method in self.methods]
+        edits = options_of(self.first.params, "edit")
+        return [(self.first.name, {n: v for n, v in self.run.items() if n in edits and n not in SHARED})]
+
+    def shared(self) -> dict[str, Any]:
+        """Options that one value of holds for all methods."""
+        from sfumato.api.composition import SHARED
+
+        return {name: value for name, value in self.run.items() if name in SHARED}
+
+    def check(self) -> None:
+        """Refuse values out of range before a model is loaded. Raises BadInput."""
+        from sfumato.methods.params import options_of
+
+        for method in self.methods:
+            known = options_of(method.params)
+            run = {name: value for name, value in self.run.items() if name in known}
+            check_options(method.params, {**run, **self.own.get(method.name, {})})
+
+    def check_unnamed(self, words: Sequence[str]) -> None:
+        """Refuse options of the inversion where that was read from a file. Raises BadInput."""
+        from sfumato.methods.params import options_of
+
+        fixed = [name for name in options_of(self.first.params, "invert") if name in self.run]
+        if fixed or any(words):
+            raise BadInput(
+                "--from, --seed and what else belongs to the inversion are fixed in it: leave them out, or give the "
+                "image."
+            )
+
+
+def add_methods(parser: CommandParser, names: Sequence[str]) -> None:
+    """The parameters of the methods of these names."""
+    from sfumato.methods.params import options_of
+
+    found = [find_method(name) for name in names]
+    first, *others = found
+    if not others:
+        add_options(parser, f"{first.name} (defaults: the model's own)", options_of(first.params))
+        return
+    add_options(parser, f"the run, by {first.name} (defaults: the model's own)", _of_run(first))
+    edits = {method.name: _edits(method) for method in found}
+    for method in found:
+        group = parser.add_argument_group(method.name)
+        for name, option in edits[method.name].items():
+            owners = [each for each, own in edits.items() if name in own]
+            flags = [f"--{method.name}.{flag_of(name)[2:]}"]
+            flags += [flag_of(name)] if len(owners) == 1 else []
+            add_option(group, flags, option, dest=_dest(method.name, name))
+            if owners[0] == method.name and len(owners) > 1:
+                parser.add_argument(flag_of(name), action=_Ambiguous, owners=owners, help=argparse.SUPPRESS)
+
+
+def composed(arguments: Namespace, names: Sequence[str]) -> Composed:
+    """What the command line says of these methods."""
+    from sfumato.methods.params import options_of
+
+    methods = tuple(find_method(name) for name in names)
+    if len(methods) == 1:
+        return Composed(methods, given_options(arguments, options_of(methods[0].params)), {})
+    own = {
+        method.name: {
+            name: value
+            for name in _edits(method)
+            if (value := getattr(arguments, _dest(method.name, name), None)) is not None
+        }
+        for method in methods
+    }
+    return Composed(methods, given_options(arguments, _of_run(methods[0])), own)
+
+
+def _of_run(method: "Method") -> "dict[str, Field[Any]]":
+    """The options of the inversion that a method chooses, and of the run along it."""
+    from sfumato.api.composition import SHARED
+    from sfumato.methods.params import options_of
+
+    return {
+        n: each for n, each in options_of(method.params).items() if n in SHARED or each.metadata["stage"] == "invert"
+    }
+
+
+def _edits(method: "Method") -> "dict[str, Field[Any]]":
+    """The options of a method's edit that are not the run's."""
+    from sfumato.api.composition import SHARED
+    from sfumato.methods.params import options_of
+
+    return {name: each for name, each in options_of(method.params, "edit").items() if name not in SHARED}
+
+
+def _dest(method: str, name: str) -> str:
+    return f"{method}.{name}"
+
+
+class _Ambiguous(argparse.Action):
+    """A flag that several of the methods have."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, owners: Sequence[str], **settings: Any) -> None:
+        super().__init__(option_strings, dest, nargs="?", **settings)
+        self.owners = owners
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        flag = str(option_string)
+        choices = " or ".join(f"--{owner}.{flag[2:]}" for owner in self.owners)
+        raise BadInput(f"{flag} is an option of {' and '.join(self.owners)}: give {choices}.")

@@ -1,0 +1,58 @@
+"""The order in which a run visits its noise levels: downwards, or back up and down again.
+
+Level k is where step k starts; level n of a run of n steps is x_0. A path is a sequence of levels in which each is one
+below the one before it (a step of the reverse process) or above it (the latent is diffused again).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from sfumato.errors import BadInput
+
+
+def downwards(steps: int) -> list[int]:
+    """Every level once, from x_T to x_0."""
+    return list(range(steps + 1))
+
+
+def repeat_first(steps: int, times: int) -> list[int]:
+    """The first step run `times` times, each from the latent before it diffused again, then every other step once.
+
+    DiffuseIT (Kwon and Ye, arXiv 2209.15264) resamples its first step in this way.
+    """
+    return [0, 1] * (times - 1) + downwards(steps)
+
+
+def resample(steps: int, jump: int, times: int) -> list[int]:
+    """RePaint's path (Lugmayr et al., arXiv 2201.09865, appendix B), with every jump up as one move.
+
+    From the last noisy level, and from every `jump` levels above it but the uppermost, the path jumps up by `jump`
+    levels `times - 1` times before it goes on.
+
+    Args:
+        steps: of the run.
+        jump: levels of a jump, RePaint's j.
+        times: how often each stretch is run, RePaint's r; 1 is `downwards`.
+    """
+    left = dict.fromkeys(range(steps - 1, jump - 1, -jump), times - 1)
+    path = [0]
+    while path[-1] < steps:
+        level = path[-1]
+        if left.get(level, 0) > 0:
+            left[level] -= 1
+            path.append(level - jump)
+        path.append(path[-1] + 1)
+    return path
+
+
+def check_path(path: Sequence[int], steps: int) -> None:
+    """Refuse a path that does not lead from the first level to x_0 by single steps down or by jumps up.
+
+    Raises:
+        BadInput: says which move is none.
+    """
+    if not path or path[0] != 0 or path[-1] != steps:
+        raise BadInput(f"A path must lead from level 0 to level {steps}, which is x_0.")
+    for level, after in pairwise(path):
+        if not 0 <= after < level and (after != level + 1 or after > steps):
+            raise BadInput(f"A path goes down by one level or back up, not from level {level} to {after}.")

@@ -1,0 +1,110 @@
+"""The metrics: each registers itself under a name, and is found in any module of `sfumato.metrics`.
+
+A metric is one function in one file:
+
+    from sfumato.metrics import EditBatch, metric
+
+    @metric("brightness", help="change of the mean pixel value", better="lower")
+    def brightness(batch: EditBatch) -> Tensor:
+        return (batch.edit - batch.source).mean((1, 2, 3)).abs()
+
+A package of others names that file in the entry point group `sfumato.metrics`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor
+
+from sfumato.errors import BadInput
+from sfumato.metrics.edit_batch import NEEDS, NETWORKS, EditBatch
+from sfumato.plugins import Registry
+
+Compute: TypeAlias = Callable[[EditBatch], Tensor]
+BETTER = ("higher", "lower")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column of numbers in a table.
+
+    Attributes:
+        name: as it is written in files.
+        help: one line about it.
+        better: "higher" or "lower".
+        unit: "dB", "s", ...; empty for a pure number.
+    """
+
+    name: str
+    help: str
+    better: str
+    unit: str = ""
+
+    @property
+    def sign(self) -> int:
+        """+1 where higher is better, -1 where lower is."""
+        return 1 if self.better == "higher" else -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Quantity):
+    """A number that can be computed of an edit.
+
+    Attributes:
+        needs: those of `NEEDS` without which it cannot be computed.
+        compute: the metric of each edit of a batch, [b]; NaN where it has no value.
+    """
+
+    needs: tuple[str, ...] = ()
+    compute: Compute
+
+
+def _last_need(item: tuple[str, Metric]) -> int:
+    return max((NEEDS.index(need) for need in item[1].needs), default=-1)
+
+
+METRICS: Registry[Metric] = Registry("metric", "sfumato.metrics", "sfumato.metrics", order=_last_need)
+"""All metrics by name, in the order of tables: those that need least come first."""
+
+
+def metric(
+    name: str, *, help: str, better: str, unit: str = "", needs: Sequence[str] = ()
+) -> Callable[[Compute], Compute]:
+    """Register the decorated function as the `compute` of a metric; the arguments are those of `Metric`.
+
+    Raises:
+        BadInput: another metric has the name, or `better` or one of the needs is none that there is.
+    """
+    if better not in BETTER:
+        raise BadInput(f"better of the metric {name!r} must be one of {', '.join(BETTER)}, not {better!r}.")
+    if unknown := [need for need in needs if need not in NEEDS]:
+        raise BadInput(f"the metric {name!r} needs {unknown[0]!r}, which is none of {', '.join(NEEDS)}.")
+
+    def register(compute: Compute) -> Compute:
+        METRICS.register(name, Metric(name, help, better, unit, needs=tuple(needs), compute=compute))
+        return compute
+
+    return register
+
+
+def measurable(inputs: Iterable[str]) -> list[str]:
+    """Names of the metrics that a judge, which has all networks, computes of edits with these of the `INPUTS`."""
+    known = {*NETWORKS, *inputs}
+    return [name for name, each in METRICS.items() if known.issuperset(each.needs)]
+
+
+def measure(metrics: Mapping[str, Metric], batch: EditBatch) -> dict[str, Tensor]:
+    """Those of the metrics whose needs the batch has, by name: float64 [b] each, on the CPU.
+
+    Raises:
+        BadInput: a metric does not give one number for each edit.
+    """
+    scores = {}
+    for name, each in metrics.items():
+        if batch.known.keys() >= set(each.needs):
+            values = each.compute(batch)
+            if values.shape != (len(batch.edit),):
+                raise BadInput(f"the metric {name!r} gave {list(values.shape)} numbers for {len(batch.edit)} edits.")
+            scores[name] = values.cpu().double()
+    return scores

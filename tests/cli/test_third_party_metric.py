@@ -1,0 +1,76 @@
+"""A metric of another package is listed, measured and compared by, wherever metrics are."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from sfumato.metrics import METRICS
+from tests import third_party
+from tests.bench import small
+from tests.metrics.test_text import save_clip
+from tests.tiny import tiny_picture
+
+
+@pytest.fixture
+def clip(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    save_clip(folder)
+    return folder
+
+
+@pytest.fixture
+def brightness(monkeypatch, tmp_path_factory):
+    """The metric of another package, installed."""
+    third_party.install(monkeypatch, tmp_path_factory.mktemp("lender"), METRICS, "brightness", third_party.METRIC)
+
+
+@pytest.mark.usefixtures("brightness")
+def test_metrics_lists_and_measures_it(sfumato, folder, clip):
+    tiny_picture(30, 22, seed=1).save(folder / "edit.png")
+    assert "change of the mean pixel value" in sfumato("metrics").out
+    found = sfumato("metrics", "photo.png", "edit.png", "--clip", clip, "--json").json
+    assert found["metrics"]["brightness"] > 0
+    assert found["better"]["brightness"] == "lower"
+
+
+@pytest.mark.usefixtures("brightness")
+def test_a_sweep_scores_and_chooses_by_it(sfumato, tiny_sd_folder, clip):
+    words = ("--from", "red", "--to", "green", "-o", "out", "--grid", "skip=1,2", "--steps", 3, "--clip", clip)
+    run = sfumato("sweep", "photo.png", *words, "--model", tiny_sd_folder, "--pareto", "brightness")
+    assert run.code == 0, run.err
+    rows = list(csv.DictReader(Path("out/table.csv").read_text().splitlines()))
+    best = min(float(row["brightness"]) for row in rows)
+    assert [row["pareto"] == "True" for row in rows] == [float(row["brightness"]) == best for row in rows]
+
+
+@pytest.mark.usefixtures("brightness")
+def test_a_benchmark_reports_it(sfumato, folder, tiny_sd_folder, clip):
+    small.layout(folder / "pie")
+    (folder / "rows.toml").write_text('[[row]]\nname = "unchanged"\nmethod = "unchanged"\n')
+    words = ("--data", "pie", "--rows", "rows.toml", "--model", tiny_sd_folder, "--clip", clip, "--out", "out")
+    assert sfumato("bench", "piebench", *words, "--json").json["lines"][0]["means"]["brightness"] == 0
+    assert 'title="change of the mean pixel value"' in Path("out/report.html").read_text()
+
+
+def test_the_listing_says_what_each_metric_needs(sfumato):
+    found = {each["name"]: each for each in sfumato("metrics", "--json").json["metrics"]}
+    assert list(found) == list(METRICS)
+    assert found["clip_region"]["needs"] == ["dual encoder", "target text", "mask"]
+    assert (found["psnr"]["unit"], found["psnr"]["better"]) == ("dB", "higher")
+    lines = sfumato("metrics").out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(METRICS)
+
+
+def test_a_package_that_fails_is_named_by_the_listing(sfumato, monkeypatch, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("careless")
+    third_party.install(monkeypatch, folder, METRICS, "brightness", "import nosuch", package="careless")
+    run = sfumato("metrics", "--json")
+    assert json.loads(run.out)["unloaded"][0]["package"] == "careless"
+    assert "the metric 'brightness' of the package careless cannot be loaded" in run.err
+
+
+@pytest.mark.parametrize("words", [("photo.png",), ("--mask", "photo.png"), ("--to", "red"), ("photo.png", "--json")])
+def test_one_image_is_not_enough(sfumato, words):
+    assert "give SOURCE and EDIT" in sfumato("metrics", *words).refused()

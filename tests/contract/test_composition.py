@@ -1,0 +1,312 @@
+"""Methods together: any pair along any inversion is composed, or refused in one sentence before any evaluation."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato.core.guidance import classifier_free
+from sfumato.core.shift import Shift
+from sfumato.errors import BadInput
+from sfumato.inversion import replay
+from sfumato.inversion.registry import INVERSIONS
+from sfumato.methods.job import Job
+from sfumato.methods.params import options_of
+from sfumato.methods.registry import get_method, methods
+from tests.tiny import tiny_picture
+
+PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1)]
+SOURCE, TARGET = ["red cat", "green cat"], ["blue cat", "red dog"]
+STEPS = 4
+RUN = {"skip": 1, "strength": 3.0}
+OPTIONS = {
+    "colour": {"amount": 0.3},
+    "pix2pix-zero": {"guidance": 1.0},
+    "prompt-to-prompt": {"blend": "cat"},
+    "pullback": {"gamma": 0.5, "boost": 0.5},
+    "shift": {"right": 1},
+}
+"""Options with which an edit of so few steps and so small a network shows what the method does."""
+EXCLUSIVE = [{"prompt-to-prompt", "plug-and-play"}]
+"""Both replace queries and keys of the same self-attention."""
+PAIRS = list(combinations(methods(), 2))
+KINDS = [name for name in INVERSIONS if any(name in method.accepts for method in methods().values())]
+TRIPLES = [
+    ("edit-friendly", "edit-friendly", "prompt-to-prompt", "pix2pix-zero"),
+    ("edit-friendly", "prompt-to-prompt", "pix2pix-zero", "pullback"),
+    ("edit-friendly", "shift", "colour", "prompt-to-prompt"),
+    ("edit-friendly", "plug-and-play", "pix2pix-zero", "pullback"),
+    ("edit-friendly", "colour", "pix2pix-zero", "pullback"),
+    ("native-ddpm", "native-ddpm", "shift", "plug-and-play"),
+    ("native-ddpm", "colour", "shift", "pullback"),
+    ("ddim", "ddim", "prompt-to-prompt", "pullback"),
+    ("ddim", "plug-and-play", "pix2pix-zero", "pullback"),
+    ("regularised", "prompt-to-prompt", "pix2pix-zero", "pullback"),
+]
+"""An inversion, and three methods."""
+
+
+def maker(kind):
+    """A method whose own inversion it is."""
+    return methods().get(kind) or next(method for method in methods().values() if method.inversion == kind)
+
+
+@pytest.fixture(scope="module")
+def inverted_by(sd):
+    """Both pictures, or the second alone, by the name of an inversion; made once."""
+    made = {}
+
+    def inverted(kind, pictures=(0, 1)):
+        if (kind, pictures) not in made:
+            images, prompts = [PICTURES[n] for n in pictures], [SOURCE[n] for n in pictures]
+            made[kind, pictures] = sd.invert(images, prompts, method=maker(kind).name, steps=STEPS, seed=list(pictures))
+        return made[kind, pictures]
+
+    return inverted
+
+
+def named(names):
+    """Methods with options that show."""
+    return [(name, OPTIONS.get(name, {})) for name in names]
+
+
+def edited(inverted, names, pictures=(0, 1)):
+    """The result and the latents that it was decoded from."""
+    run = inverted.edit_steps([TARGET[n] for n in pictures], methods=named(names), **RUN)
+    *_, last = run
+    return run.result, last.state.x_prev
+
+
+def check_composed(inverted_by, kind, names):
+    """Finite, another edit than without the methods, the same again and, but for rounding, alone."""
+    result, together = edited(inverted_by(kind), names)
+    assert torch.isfinite(together).all()
+    assert [each["method"] for each in result.recipes[0]["methods"]] == list(names)
+    alone, by_itself = edited(inverted_by(kind, (1,)), names, (1,))
+    again, _ = edited(inverted_by(kind, (1,)), names, (1,))
+    assert np.array_equal(alone.pixels[0], again.pixels[0])
+    assert (together[1:] - by_itself).abs().max() <= 1e-2 * by_itself.abs().max()
+    assert abs(result.pixels[1].astype(int) - alone.pixels[0]).max() <= 2
+
+
+def refused(sd, message, work):
+    """One sentence, and nothing was evaluated."""
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message) as caught:
+        work()
+    assert "\n" not in str(caught.value)
+    assert sd.network.count.calls == calls
+
+
+@pytest.mark.parametrize("names", PAIRS, ids="+".join)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pair_is_composed_or_refused(sd, inverted_by, kind, names):
+    strangers = [name for name in names if kind not in get_method(name).accepts]
+    if strangers:
+        message = f"{strangers[0]} edits inversions by .*, not by {kind}"
+    elif set(names) in EXCLUSIVE:
+        message = "replace"
+    else:
+        check_composed(inverted_by, kind, names)
+        return
+    inverted = inverted_by(kind)
+    refused(sd, message, lambda: inverted.edit_steps(TARGET, methods=named(names), **RUN))
+
+
+@pytest.mark.parametrize(("kind", *"abc"), TRIPLES, ids=["+".join(each) for each in TRIPLES])
+def test_triples_are_composed(inverted_by, kind, a, b, c):
+    check_composed(inverted_by, kind, (a, b, c))
+
+
+def bindings():
+    """Methods along the inversions that a picture can be inverted by for them, and another method of the same."""
+    for name, method in methods().items():
+        for kind in bound_to(method):
+            others = [other.name for other in methods().values() if other is not method and kind in bound_to(other)]
+            if others:
+                yield name, others[0], kind
+
+
+def bound_to(method):
+    """The inversions that a picture can be inverted by for a method."""
+    return method.accepts if "inversion" in options_of(method.params) else (method.inversion,)
+
+
+@pytest.mark.parametrize(("name", "other", "kind"), bindings())
+def test_one_method_by_name_is_the_method_bound_at_the_inversion(sd, name, other, kind):
+    """With its defaults, over an inversion that was made for another method."""
+    made = []
+    for own in (name, other):
+        options, known = {"inversion": kind, "source_strength": 2.0}, options_of(get_method(own).params)
+        some = {option: value for option, value in options.items() if option in known}
+        made.append(sd.invert(PICTURES[0], SOURCE[0], method=own, steps=STEPS, **some))
+    assert torch.equal(made[0].groups[0].inversion.x, made[1].groups[0].inversion.x)
+    bound, by_name = made[0].edit(TARGET[0]), made[1].edit(TARGET[0], methods=[name])
+    assert np.array_equal(bound.pixels[0], by_name.pixels[0])
+    assert bound.recipes[0]["methods"] == by_name.recipes[0]["methods"]
+
+
+def test_an_inversion_made_for_one_method_is_edited_by_another_from_its_file(sd, tmp_path):
+    made = sd.invert(PICTURES[0], SOURCE[0], method="edit-friendly", steps=STEPS)
+    made.save(tmp_path / "cat.safetensors")
+    opened = sd.open(tmp_path / "cat.safetensors")
+    options = {"methods": ["prompt-to-prompt", ("pix2pix-zero", {"guidance": 1.0})], "mask_words": "cat"}
+    from_file, at_once = (each.edit(TARGET[0], **options) for each in (opened, made))
+    assert np.array_equal(from_file.pixels[0], at_once.pixels[0])
+    plain = opened.edit(TARGET[0])
+    assert not np.array_equal(from_file.pixels[0], plain.pixels[0])
+
+
+def job_of(sd, inverted, prompt, skip=RUN["skip"]):
+    """What an edit of the first picture runs."""
+    network, group = sd.network, inverted.groups[0]
+    guided = classifier_free(network, network.condition([""]), (RUN["strength"],))
+    target = network.condition([prompt])
+    return Job(guided, group.inversion.rows([0]), group.condition[[0]], target, target, skip)
+
+
+@pytest.mark.parametrize("kind", ["edit-friendly", "ddim", "regularised"])
+def test_no_method_is_the_plain_replay(sd, inverted_by, kind):
+    inverted = inverted_by(kind, (0,))
+    *_, last = inverted.edit_steps(TARGET[0], methods=[], **RUN)
+    job = job_of(sd, inverted, TARGET[0])
+    *_, plain = replay(job.guidance, job.inversion, job.condition, skip=job.skip)
+    assert torch.equal(last.state.x_prev, plain.x_prev)
+
+
+class Own(Shift):
+    """A shift of a user's own: brightens P_t, and notes the noise map that it gets."""
+
+    def __init__(self, amount=0.3):
+        self.amount, self.seen = amount, []
+
+    def prediction(self, state, prediction):
+        return prediction + self.amount
+
+    def noise_map(self, state, z):
+        self.seen.append(z)
+        return z
+
+
+def test_shifts_of_users_come_behind_those_of_the_methods(sd, inverted_by):
+    inverted, own, reference = inverted_by("edit-friendly", (0,)), Own(), Own()
+    *_, last = inverted.edit_steps(TARGET[0], methods=[("shift", {"right": 1}), "plug-and-play"], shifts=[own], **RUN)
+    job = job_of(sd, inverted, TARGET[0])
+    expected = []
+    for name, options in (("shift", {"right": 1}), ("plug-and-play", {})):
+        method = get_method(name)
+        expected += method.shifts(job, method.params(steps=STEPS, **options, **RUN))
+    *_, state = job.run([*expected, reference])
+    assert torch.equal(last.state.x_prev, state.x_prev)
+    assert all(torch.equal(z, torch.roll(job.inversion.z[i + 1], 1, -1)) for i, z in enumerate(own.seen))
+
+
+@pytest.mark.parametrize("methods", [None, []])
+def test_shifts_of_users_need_no_method(sd, inverted_by, methods):
+    inverted, own = inverted_by("edit-friendly", (0,)), Own()
+    *_, last = inverted.edit_steps(TARGET[0], methods=methods, shifts=[own], **RUN)
+    job = job_of(sd, inverted, TARGET[0])
+    *_, state = job.run([Own()])
+    assert torch.equal(last.state.x_prev, state.x_prev)
+    assert len(own.seen) == STEPS - 1
+    under_source = inverted.edit(methods=methods, shifts=[Own()], **RUN)
+    assert under_source.report["parameters"]["prompts"] == [SOURCE[0]], "a shift needs no target prompt"
+
+
+STILL = [
+    ("colour", {"amount": 0.0}),
+    ("shift", {}),
+    ("pullback", {"gamma": 0.0}),
+    ("plug-and-play", {"feature_steps": 0.0, "attention_steps": 0.0}),
+    ("edit-friendly", {}),
+]
+
+
+@pytest.mark.parametrize("still", STILL, ids=[name for name, _ in STILL])
+def test_a_method_that_moves_nothing_changes_nothing_of_another(inverted_by, still):
+    inverted = inverted_by("edit-friendly", (0,))
+    alone = inverted.edit(TARGET[0], methods=["prompt-to-prompt"], **RUN)
+    for together in (["prompt-to-prompt", still], [still, "prompt-to-prompt"]):
+        assert np.array_equal(inverted.edit(TARGET[0], methods=together, **RUN).pixels[0], alone.pixels[0])
+
+
+@pytest.mark.parametrize("pair", [("plug-and-play", "colour"), ("plug-and-play", "shift"), ("pix2pix-zero", "colour")])
+def test_methods_that_move_different_handles_come_in_any_order(inverted_by, pair):
+    inverted = inverted_by("edit-friendly", (0,))
+    runs = [inverted.edit(TARGET[0], methods=named(names), **RUN).pixels[0] for names in (pair, pair[::-1])]
+    assert np.array_equal(*runs)
+    for name in pair:
+        assert not np.array_equal(runs[0], inverted.edit(TARGET[0], methods=named([name]), **RUN).pixels[0])
+
+
+def test_the_first_method_says_what_belongs_to_the_run(inverted_by):
+    inverted = inverted_by("edit-friendly", (0,))
+    run = inverted.edit(TARGET[0], methods=["pullback", "plug-and-play"])
+    assert run.report["parameters"]["strength"] == [1.0]
+    assert {(each["skip"], each["strength"]) for each in run.recipes[0]["methods"]} == {(0, 1.0)}
+    given = inverted.edit(TARGET[0], methods=["pullback", "plug-and-play"], **RUN)
+    assert {(each["skip"], each["strength"]) for each in given.recipes[0]["methods"]} == {(1, 3.0)}
+
+
+def test_a_plan_gives_the_same_every_time_it_is_run(sd):
+    options = {"methods": "prompt-to-prompt", "steps": STEPS, "blend": "cat", **RUN}
+    plan = sd.plan(PICTURES[0], SOURCE[0], TARGET[0], **options)
+    first, second = (plan.run().result.pixels[0] for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+class Meddling(Shift):
+    """Replaces what a method replaces too."""
+
+    def __init__(self, shift):
+        self.shift = shift
+
+    def replaces(self, i, steps):
+        return self.shift.replaces(i, steps)
+
+
+def test_a_users_shift_that_replaces_what_a_method_does_is_refused(sd, inverted_by):
+    inverted = inverted_by("edit-friendly", (0,))
+    job, method = job_of(sd, inverted, TARGET[0]), get_method("plug-and-play")
+    shift = Meddling(method.shifts(job, method.params(steps=STEPS))[0])
+    work = {"methods": ["plug-and-play"], "shifts": [shift], **RUN}
+    refused(sd, "replace", lambda: inverted.edit_steps(TARGET[0], **work))
+    inverted.edit_steps(TARGET[0], **work | {"methods": ["colour"]})
+
+
+REFUSALS = [
+    ({"methods": ["magic"]}, "no method 'magic'; choose one of colour, ddim"),
+    ({"methods": ["ddim"]}, "ddim edits inversions by ddim, not by edit-friendly"),
+    ({"methods": ["prompt-to-prompt", "sdedit"]}, "sdedit edits inversions by sdedit, not by edit-friendly"),
+    ({"methods": ["colour", "colour"]}, "colour is named twice"),
+    ({"methods": ["colour", ("colour", {"amount": 0.2})]}, "colour is named twice"),
+    ({"methods": [("prompt-to-prompt", {"amount": 0.2})]}, "edit by prompt-to-prompt has no option 'amount'"),
+    ({"methods": [("prompt-to-prompt", {"steps": 3})]}, "no option 'steps'"),
+    ({"methods": ["prompt-to-prompt"], "cross_steps": 0.5}, "'cross_steps' belongs to a method"),
+    ({"methods": [], "amount": 0.5}, "'amount' belongs to a method"),
+    ({"methods": [("colour", {"amount": 11})]}, "amount must be between 0 and 10"),
+    ({"methods": ["colour"], "skip": STEPS}, "skip must be between 0 and 3"),
+    ({"methods": [], "skip": STEPS}, "skip must be between 0 and 3"),
+    ({"methods": ["colour"], "strength": 101}, "strength must be between 0 and 100"),
+    ({"methods": ["colour", ("prompt-to-prompt", {"blend": "tree"})]}, '"tree" of blend'),
+    ({"methods": ["prompt-to-prompt"], "prompts": ""}, "target prompt is empty"),
+    ({"shifts": [Own]}, "shifts must be objects of sfumato.core.shift.Shift"),
+    ({"shifts": ["colour"]}, "shifts must be objects of sfumato.core.shift.Shift"),
+]
+ODD = [
+    ({"methods": ["pullback", ("plug-and-play", {"strength": 5.0})]}, "strength"),
+    ({"methods": [3]}, "3"),
+    ({"methods": 3}, "3"),
+    ({"methods": [("prompt-to-prompt",)]}, "prompt-to-prompt"),
+    ({"methods": [("prompt-to-prompt", 3)]}, "prompt-to-prompt"),
+    ({"methods": [("prompt-to-prompt", {"blend": "cat"}, 3)]}, "prompt-to-prompt"),
+    ({"shifts": Own()}, "shifts"),
+    ({"shifts": 3}, "shifts"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSALS + ODD)
+def test_what_cannot_be_composed_is_one_sentence(sd, inverted_by, changes, message):
+    inverted = inverted_by("edit-friendly", (0,))
+    refused(sd, message, lambda: inverted.edit_steps(**{"prompts": TARGET[0], **changes}))

@@ -1,0 +1,145 @@
+"""A plan reads every file and encodes every prompt once, is checked before any evaluation, and survives pickling."""
+
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sfumato
+from sfumato.api import loaded
+from sfumato.api.finding import find
+from sfumato.api.plan import PickledPlan
+from sfumato.core.shift import Shift
+from sfumato.errors import BadInput
+from sfumato.geometry import Directions
+from sfumato.images import read
+from sfumato.models.diffusion_model import DiffusionModel
+
+PROMPTS = ("red cat", "blue cat")
+RUN = {"steps": 4, "skip": 1}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sd_folder):
+    return sfumato.load(tiny_sd_folder, "cpu")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "cat.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def mask(tmp_path):
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.tile(np.arange(64) < 32, (64, 1)).astype(np.uint8) * 255).save(path)
+    return path
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often files are opened and prompts encoded."""
+    counts = Counter()
+    condition, open_image = DiffusionModel.condition, Image.open
+
+    def count_condition(self, prompts="", **options):
+        counts.update([prompts] if isinstance(prompts, str) else prompts)
+        return condition(self, prompts, **options)
+
+    def count_open(file, *arguments, **options):
+        counts["files"] += 1
+        return open_image(file, *arguments, **options)
+
+    monkeypatch.setattr(DiffusionModel, "condition", count_condition)
+    monkeypatch.setattr(read.Image, "open", count_open)
+    return counts
+
+
+def test_every_file_is_read_and_every_prompt_encoded_once(model, picture, mask, counted):
+    model._conditions.clear()
+    plan = model.plan(picture, *PROMPTS, methods=["prompt-to-prompt", "pullback"], mask=mask, **RUN)
+    plan.run().result  # noqa: B018
+    assert counted == {"files": 2, "red cat": 1, "blue cat": 1, "": 1}
+
+
+def test_a_file_of_directions_is_parsed_once(model, picture, tmp_path, monkeypatch):
+    path = tmp_path / "directions.safetensors"
+    find(model, ["cat"], n=1, samples=2, steps=4, size=64).save(path)
+    loads, load = [], Directions.load
+    monkeypatch.setattr(Directions, "load", staticmethod(lambda file: loads.append(file) or load(file)))
+    model.plan(picture, *PROMPTS, methods="pullback", directions=str(path), steps=4).run().result  # noqa: B018
+    assert loads == [str(path)]
+
+
+def test_a_plan_gives_what_invert_and_edit_give(model, picture):
+    plan = model.plan(picture, *PROMPTS, methods="prompt-to-prompt", cross_steps=0.5, **RUN)
+    inverted = model.invert(picture, "red cat", method="prompt-to-prompt", steps=4)
+    edited = inverted.edit("blue cat", cross_steps=0.5, skip=1)
+    result = plan.run().result
+    assert np.array_equal(result.pixels[0], edited.pixels[0])
+    again = plan.apply(plan.invert().result).result
+    assert np.array_equal(again.pixels[0], edited.pixels[0])
+    assert result.recipes == edited.recipes
+    both = inverted.report["network_evaluations"]["samples"] + edited.report["network_evaluations"]["samples"]
+    assert result.report["network_evaluations"]["samples"] == both
+
+
+def test_nothing_is_evaluated_before_a_plan_is_run(model, picture):
+    calls = model.network.count.calls
+    model.plan(picture, *PROMPTS, methods=["prompt-to-prompt", ("pix2pix-zero", {"guidance": 0.5})], **RUN)
+    with pytest.raises(BadInput, match="prompt-to-prompt and plug-and-play both replace"):
+        model.plan(picture, *PROMPTS, methods=["prompt-to-prompt", "plug-and-play"], **RUN)
+    assert model.network.count.calls == calls
+
+
+def test_a_pickled_plan_runs_on_a_model_that_was_loaded_elsewhere(model, picture, mask, tiny_sd_folder):
+    plan = model.plan(picture, *PROMPTS, methods=[("prompt-to-prompt", {"self_steps": 0.5})], mask=mask, seed=3, **RUN)
+    pickled = pickle.dumps(plan)
+    for file in (picture, mask):
+        file.unlink()
+    back = pickle.loads(pickled)
+    assert isinstance(back, PickledPlan)
+    result = back.on(sfumato.load(tiny_sd_folder, "cpu")).run().result
+    assert np.array_equal(result.pixels[0], plan.run().result.pixels[0])
+
+
+def test_a_pickled_plan_of_another_version_or_model_is_refused(model, picture, monkeypatch, tiny_folder):
+    pickled = pickle.dumps(model.plan(picture, *PROMPTS, **RUN))
+    other = sfumato.load(tiny_folder("sd2"), "cpu")
+    with pytest.raises(BadInput, match="made for another model"):
+        pickle.loads(pickled).on(other)
+    monkeypatch.setattr("sfumato.api.plan.__version__", "99.0")
+    with pytest.raises(BadInput, match=r"pickled by sfumato .* and this is 99\.0: plan the edit again"):
+        pickle.loads(pickled)
+
+
+def test_a_prompt_is_encoded_again_when_a_weight_changes(tiny_sd_folder):
+    model = sfumato.load(tiny_sd_folder, "cpu")
+    before = model.condition(["red cat"], (64, 64)).tokens
+    assert model.condition(["red cat"], (64, 64)).tokens is before
+    with torch.no_grad():
+        next(model.network.towers[0].encoder.parameters()).mul_(2)
+    assert not torch.equal(model.condition(["red cat"], (64, 64)).tokens, before)
+    for n in range(loaded.KEPT + 3):
+        model.condition([f"cat {n}"], (64, 64))
+    assert len(model._conditions) == loaded.KEPT
+
+
+class Brighter(Shift):
+    def prediction(self, state, prediction):
+        return prediction + 0.1
+
+
+def test_a_generated_picture_takes_shifts(model):
+    plain = model.generate("red cat", steps=2, size=64).pixels[0]
+    moved = model.generate("red cat", steps=2, size=64, shifts=[Brighter()])
+    assert not np.array_equal(moved.pixels[0], plain)
+    assert moved.recipes[0]["shifts"] == ["Brighter"]
+    with pytest.raises(BadInput, match=r"shifts must be objects of sfumato\.core\.shift\.Shift, not 'brighter'"):
+        model.generate("red cat", steps=2, size=64, shifts=["brighter"])

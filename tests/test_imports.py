@@ -1,0 +1,87 @@
+"""The architecture's promises about imports: no circles, and downwards only (docs/design.md, section 2)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "sfumato"
+LAYERS = {
+    "core": 0,
+    "networks": 0,
+    "models": 1,
+    "inversion": 2,
+    "geometry": 2,
+    "shifts": 2,
+    "methods": 3,
+    "api": 4,
+    "bench": 5,
+    "cli": 6,
+}
+"""A part imports parts with a number that is not larger than its own."""
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(tree: ast.AST, name: str) -> set[str]:
+    """The modules of the package that a file imports when it is loaded: not in functions, not for type checkers."""
+    found: set[str] = set()
+    for node in tree.body if isinstance(tree, ast.Module) else []:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= members & set(MODULES) or {node.module}
+    return {each for each in found if each in MODULES and each != name}
+
+
+GRAPH = {name: imports(ast.parse(path.read_text()), name) for name, path in MODULES.items()}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A circle of imports, or nothing; a package's own file may import what lies in it."""
+    done: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(graph[name]):
+            if found := visit(other, [*trail, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in graph if (found := visit(name, []))), [])
+
+
+def test_no_imports_go_in_circles():
+    assert circle(GRAPH) == []
+
+
+def test_a_circle_would_be_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
+
+
+def test_types_are_imported_without_hiding_circles_from_the_interpreter():
+    """In `api` and `geometry` nothing is imported for type checkers alone, which would hide a circle."""
+    hidden = [
+        name
+        for name, path in MODULES.items()
+        if name.startswith(("sfumato.api", "sfumato.geometry")) and "TYPE_CHECKING" in path.read_text()
+    ]
+    assert hidden == []
+
+
+@pytest.mark.parametrize("name", [each for each in MODULES if each.split(".")[1:2] and each.split(".")[1] in LAYERS])
+def test_imports_point_downwards(name):
+    own = LAYERS[name.split(".")[1]]
+    upward = [each for each in GRAPH[name] if each.count(".") and LAYERS.get(each.split(".")[1], 0) > own]
+    assert upward == []

@@ -1,0 +1,58 @@
+"""How training tasks are found: each is one file, of this package or of another one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import sfumato.train
+from sfumato.cli import main
+from sfumato.errors import BadInput
+from sfumato.train.diffusion import DiffusionTask
+from sfumato.train.registry import TASKS, task
+from sfumato.train.start import start
+from tests import third_party
+
+RECIPE = 'kind = "identity"\n[run]\nsteps = 2\nprecision = "fp32"\n'
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path / "recipe.toml"
+
+
+def test_the_tasks_of_this_package():
+    assert list(TASKS) == ["autoencoder", "diffusion", "dual-encoder"]
+    assert TASKS["diffusion"] is DiffusionTask
+    with pytest.raises(BadInput, match="the kind of training 'diffusion' is registered twice"):
+        task("diffusion")(DiffusionTask)
+
+
+def test_a_task_is_one_file(monkeypatch, tmp_path, recipe):
+    (tmp_path / "identity.py").write_text(third_party.TASK)
+    third_party.read_again(monkeypatch, TASKS)
+    monkeypatch.setattr(sfumato.train, "__path__", [*sfumato.train.__path__, str(tmp_path)])
+    run = start(recipe, tmp_path / "run", device="cpu")
+    assert [report.step for report in run.steps()] == [1, 2]
+
+
+def test_the_command_trains_a_task_of_another_package(monkeypatch, tmp_path, recipe, capsys):
+    third_party.install(monkeypatch, tmp_path, TASKS, "identity", third_party.TASK)
+    assert main(["train", "--help"]) == 0
+    assert "autoencoder|diffusion|dual-encoder|identity RECIPE" in capsys.readouterr().out
+    words = ["identity", str(recipe), "--out", str(tmp_path / "run"), "--device", "cpu", "--json"]
+    assert main(["train", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["step"]) == ("identity", 2)
+    assert (tmp_path / "run" / "export" / "weights.pt").is_file()
+
+
+def test_a_package_that_fails_is_named_where_its_task_is_wanted(monkeypatch, tmp_path, recipe, capsys):
+    third_party.install(monkeypatch, tmp_path, TASKS, "identity", "import nosuch", package="careless")
+    assert main(["train", "identity", str(recipe), "--out", str(tmp_path / "run")]) == 2
+    assert "the kind of training 'identity' of the package careless cannot be loaded" in capsys.readouterr().err
+    with pytest.raises(
+        BadInput, match="kind of training must be one of autoencoder, diffusion, dual-encoder, not 'gan'"
+    ):
+        TASKS.find("gan")
