@@ -84,7 +84,7 @@ def test_methods_prefer_and_accept_inversions_that_there_are(method):
         else:
             with pytest.raises(BadInput, match=f"{method.name} edits inversions by .*, not by {name}"):
                 method.check_accepts(name)
-    with pytest.raises(BadInput, match="the inversion must be one of ddim, edit-friendly.* not 'null-text'"):
+    with pytest.raises(BadInput, match=r"the inversion must be one of ddim, edit-friendly.* not 'null-text'"):
         INVERSIONS.find("null-text")
 
 

@@ -199,6 +199,23 @@ def test_shifts_of_users_see_the_target_alone(sd):
     assert {len(maps) for maps in watch.maps.maps.values()} == {4} == {len(watch.features.output)}
 
 
+class LookAgain(Shift):
+    """P_t has taps of its own, which change nothing."""
+
+    def prediction_taps(self, state):
+        return Record("mid_block")
+
+
+@pytest.mark.xfail(strict=True, reason="the source is evaluated again for the second evaluation of a step")
+def test_a_prediction_with_taps_of_its_own_needs_no_further_evaluation_of_the_source(sd):
+    job, params = edit(*prepared(sd)), PromptToPromptParams(cross_steps=1.0, self_steps=0.0)
+    with sd.counting() as count:
+        looked = list(job.run([*prompt_to_prompt(job, params), LookAgain()]))
+    plain = list(job.run(prompt_to_prompt(job, params)))
+    assert torch.equal(looked[-1].x_prev, plain[-1].x_prev)
+    assert count.samples == STEPS * (2 + 2 * 4)
+
+
 class Meddling(Shift):
     def taps(self, state):
         return FromSource(Replace("mid_block", lambda output: output + 1), Record("mid_block"))
