@@ -70,7 +70,7 @@ class Guided:
 
     def condition_of(self, name: str) -> Any:
         """The condition of a term. Raises KeyError where there is none of that name."""
-        return next(term.condition for term in self.terms if term.name == name)
+        return {term.name: term.condition for term in self.terms}[name]
 
     def calls(self, t: int) -> int:
         """Rows per image of one evaluation at timestep t."""

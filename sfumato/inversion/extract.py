@@ -68,7 +68,7 @@ def _one_by_one(guided: Guided, x: Latents, timesteps: list[int], condition: Any
 def _batched(guided: Guided, x: Latents, timesteps: list[int], condition: Any, batch: int) -> Iterator[Tensor]:
     """eps of each step, several timesteps in one call: row i * b + j is image j at step i."""
     images = x.shape[1]
-    together = max(1, batch // (guided.calls(timesteps[0]) * images))
+    together = max(1, batch // (max(map(guided.calls, timesteps)) * images))
     for first in range(0, len(timesteps), together):
         steps = timesteps[first : first + together]
         rows = list(range(images)) * len(steps)

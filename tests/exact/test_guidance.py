@@ -164,14 +164,12 @@ def test_weights_follow_the_timestep_in_inversions_of_several_timesteps_per_call
     torch.testing.assert_close(runs[0].z, runs[1].z, rtol=0, atol=1e-2)
 
 
-@pytest.mark.xfail(strict=True, reason="rows are counted by the terms that count at the first timestep of the run")
 def test_inversions_keep_to_the_batch_where_the_terms_follow_the_timestep(network):
     guided = three(network, style=lambda t: (float(t < 500),) * 2)
     finished(invert_edit_friendly(guided, X, CONTENT, steps=6, seeds=[0, 1], batch=8))
     assert max(len(rows.names) * rows.images for rows in network.rows) <= 8
 
 
-@pytest.mark.xfail(strict=True, reason="raises StopIteration, which is a RuntimeError inside the loop")
 def test_a_condition_that_there_is_none_of_is_named(network):
     with pytest.raises(KeyError, match="style"):
         classifier_free(network, NOTHING, (3.0, 3.0)).condition_of("style")
