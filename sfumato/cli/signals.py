@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: an orderly end, and an end in any case."""
 
+import atexit
 import signal
 import threading
 from contextlib import ExitStack
@@ -39,6 +40,8 @@ class Ending:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._heard.add(number)
                     self._restored.callback(signal.signal, number, signal.signal(number, self._raise))
+                    if self._of_process:  # Python takes the handlers away before it clears up
+                        atexit.register(signal.signal, number, signal.SIG_IGN)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM, once and twice, end every command within three seconds, and leave nothing behind."""
 
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -87,6 +88,27 @@ def test_signals_end_a_command(commands, tiny_sd_folder, name, numbers):
     left = results(commands) - before
     assert not any(path.name.endswith(".partial") for path in left)
     assert name in ("bench", "sweep") or not any(path.is_file() for path in left), left
+
+
+#: What Python clears up takes long: a command that has ended is still a process for a while.
+CLEARING = """
+import os, sys, time
+from sfumato.cli import main
+class Slow:
+    def __del__(self, write=os.write, sleep=time.sleep):
+        write(2, b"clearing"); sleep(1)
+kept = Slow()
+sys.argv = ["sfumato", "methods"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_after_the_end_of_a_command_do_nothing(number):
+    run = subprocess.Popen([sys.executable, "-c", CLEARING], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert run.stderr.read(8) == b"clearing"
+    run.send_signal(number)
+    assert (run.wait(), run.stderr.read()) == (0, b"")
 
 
 def long_call():
