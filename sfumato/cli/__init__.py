@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if "--debug" in words:
                 for line in traceback.format_exc().splitlines():
                     say(line, error=True)
-            code = _explain(error)
+            code = _explain(ending.raised or error)
     if argv is None and code in (INTERRUPTED, TERMINATED):
         os._exit(code)  # at once: what the interpreter clears up takes long, and hears no signals
     return code

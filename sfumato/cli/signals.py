@@ -25,10 +25,13 @@ class Ending:
 
     Attributes:
         begun: the end has begun; set it where a command ends for another reason, and signals do nothing more.
+        raised: what the first signal raised, or None. A library that was interrupted may have raised another error in
+            its place.
     """
 
     def __init__(self, of_process: bool = False) -> None:
         self.begun = False
+        self.raised: BaseException | None = None
         self._of_process = of_process
         self._heard: set[int] = set()
         self._restored = ExitStack()
@@ -53,4 +56,5 @@ class Ending:
         if self.begun:
             return
         self.begun = True
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        self.raised = KeyboardInterrupt() if number == signal.SIGINT else Terminated()
+        raise self.raised

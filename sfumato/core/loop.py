@@ -65,6 +65,7 @@ def reverse(
     if found := conflict(shifts, steps):
         one, other, name = found
         raise BadInput(f"{type(one).__name__} and {type(other).__name__} both replace {name} in the same steps.")
+    shifts = [shift.for_run() for shift in shifts]
     abars, visits = [guided.schedule.abar(t) for t in levels], [0] * steps
     for i, after in pairwise(path):
         if after <= i:

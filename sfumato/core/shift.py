@@ -21,6 +21,14 @@ class Shift:
     gradient declares an energy. `state` holds everything that is known by then.
     """
 
+    def for_run(self) -> "Shift":
+        """The shift that acts in one run; called when the run begins.
+
+        A shift that keeps something from step to step returns a fresh copy of itself, so that runs of the same list of
+        shifts, one after the other or at the same time, are independent of one another.
+        """
+        return self
+
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
         """Names of what the shift puts something else in the place of, at step i of a run of so many steps.
 

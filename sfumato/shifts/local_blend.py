@@ -37,10 +37,13 @@ class LocalBlend(Shift):
         self.start = start
         self._totals: dict[WordMaps, Tensor] = {}
 
+    def for_run(self) -> "LocalBlend":
+        """The same without maps."""
+        source, target = self.source.emptied(), self.target.emptied()
+        return LocalBlend(source, target, threshold=self.threshold, start=self.start)
+
     def taps(self, state: StepState) -> FromSource | WordMaps:
         """Maps read in both; in the target alone where no source has one of the words."""
-        if state.i == 0 and state.visit == 0:
-            self._totals.clear()
         if not self.source.weights.any():
             return self.target
         return FromSource(self.source, self.target, state.steps - state.i)

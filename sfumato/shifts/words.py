@@ -30,6 +30,10 @@ class WordMaps:
         self.of = of
         self.maps: dict[str, Float[Tensor, "b 1 h w"]] = {}
 
+    def emptied(self) -> "WordMaps":
+        """A tap of the same tokens and layers that has read nothing yet."""
+        return WordMaps(self.layers, self.weights, self.grid, self.of)
+
     def __call__(self, name: str, cross: bool, maps: Float[Tensor, "rows heads queries n"], rows: Rows) -> None:
         """Keep a layer's maps."""
         if self.of in rows:

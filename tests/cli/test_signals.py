@@ -11,6 +11,7 @@ import torch
 
 from sfumato import watchdog
 from sfumato.cli import main
+from sfumato.errors import BadInput
 from sfumato.metrics import Judge
 from sfumato.train import checkpoint
 from tests.bench import small
@@ -94,11 +95,12 @@ def test_signals_end_a_command(commands, tiny_sd_folder, name, numbers):
 CLEARING = """
 import os, sys, time
 from sfumato.cli import main
+from sfumato.errors import BadInput
 class Slow:
     def __del__(self, write=os.write, sleep=time.sleep):
         write(2, b"clearing"); sleep(1)
 kept = Slow()
-sys.argv = ["sfumato", "methods"]
+sys.argv = ["sfumato", "--version"]
 sys.exit(main())
 """
 
@@ -220,3 +222,17 @@ def test_a_second_signal_while_a_checkpoint_is_written_leaves_one_that_is_whole(
     assert (len(found) == 2) == (second == signal.SIGTERM), "Ctrl-C again does not wait, SIGTERM does"
     recipe(steps=int(found[-1].removeprefix("step-")) + 1)
     assert main([*map(str, TRAIN)]) == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_a_library_turns_into_its_own_error_is_answered_as_a_signal(monkeypatch, capsys, number, code):
+    class Reading:
+        def run(self, arguments):
+            try:
+                signal.raise_signal(number)
+            except BaseException as error:
+                raise BadInput("model/unet cannot be read.") from error
+
+    monkeypatch.setattr("sfumato.cli.parse", lambda words: (Reading(), None))
+    assert main(["edit"]) == code
+    assert "cannot be read" not in capsys.readouterr().err

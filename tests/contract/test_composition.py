@@ -133,7 +133,7 @@ def bound_to(method):
     return method.accepts if "inversion" in options_of(method.params) else (method.inversion,)
 
 
-@pytest.mark.parametrize(("name", "other", "kind"), bindings())
+@pytest.mark.parametrize(("name", "other", "kind"), list(bindings()))
 def test_one_method_by_name_is_the_method_bound_at_the_inversion(sd, name, other, kind):
     """With its defaults, over an inversion that was made for another method."""
     made = []
@@ -254,6 +254,15 @@ def test_a_plan_gives_the_same_every_time_it_is_run(sd):
     plan = sd.plan(PICTURES[0], SOURCE[0], TARGET[0], **options)
     first, second = (plan.run().result.pixels[0] for _ in range(2))
     assert np.array_equal(first, second)
+
+
+def test_runs_of_a_plan_are_independent_of_one_another(sd):
+    options = {"methods": "prompt-to-prompt", "steps": STEPS, "blend": "cat", **RUN}
+    plan = sd.plan(PICTURES[0], SOURCE[0], TARGET[0], **options)
+    alone = plan.run().result.pixels[0]
+    runs = plan.run(), plan.run()
+    assert len(list(zip(*runs, strict=True))) == STEPS + STEPS - 1, "a step of one, then a step of the other"
+    assert all(np.array_equal(run.result.pixels[0], alone) for run in runs)
 
 
 class Meddling(Shift):
