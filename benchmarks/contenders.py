@@ -20,7 +20,7 @@ class Ours:
     """A method of this package through its Python interface.
 
     Args:
-        task: the edit; its steps and its strength are the method's, too.
+        task: the edit; its steps and its guidance scale are the method's, too.
         network: what edits.
         method: the method's name.
         options: its other options.
@@ -39,7 +39,7 @@ class Ours:
 
     def edit(self) -> Image.Image:
         """From T - skip."""
-        return self.inverted.edit(self.task.target, strength=self.task.strength, residual=False).images[0]
+        return self.inverted.edit(self.task.target, guidance_scale=self.task.guidance_scale, residual=False).images[0]
 
 
 class Sfumato(Ours):
@@ -48,7 +48,12 @@ class Sfumato(Ours):
     exact = False
 
     def __init__(self, task: Task) -> None:
-        options = {"skip": task.skip, "eta": 1.0, "source_strength": task.source_strength, "exact": self.exact}
+        options = {
+            "skip": task.skip,
+            "eta": 1.0,
+            "source_guidance_scale": task.source_guidance_scale,
+            "exact": self.exact,
+        }
         super().__init__(task, load_model(task.folder, task.device), "edit-friendly", **options)
 
     def reconstruction_error(self) -> Tensor:
@@ -84,8 +89,8 @@ class Official:
             empty,
             steps=task.steps,
             skip=task.skip,
-            source_strength=task.source_strength,
-            strength=task.strength,
+            source_guidance_scale=task.source_guidance_scale,
+            guidance_scale=task.guidance_scale,
             seed=task.seed,
         )
         self.inversion = self.loop.invert(self.scene, self.x0)
@@ -105,7 +110,7 @@ class Sequential(Official):
     def reconstruction_error(self) -> Tensor:
         """From T."""
         scene = self.scene
-        guidance = official.Guidance(scene.network, scene.source, scene.empty, scene.source_strength)
+        guidance = official.Guidance(scene.network, scene.source, scene.empty, scene.source_guidance_scale)
         *_, last = official.replay(guidance, self.inversion)
         return last.double() - self.x0.double()
 

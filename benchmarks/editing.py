@@ -2,15 +2,15 @@
 
     python benchmarks/editing.py --model emoji --threads 1 --out out/benchmark-editing.json
 
-Both sides run on the same network with the same image, prompts, steps, skip and strengths, in turns (ours, theirs, the
-next edit's ...), so that a busy machine slows both; medians and ratios of medians are printed. Ours goes through the
-Python interface with the methods' own defaults. Theirs are the loops in `benchmarks/loops.py`: calls and rows of the
-official code without its attention control, which costs them alone, so the ratios are smaller than they would be with
-it. Inversions without noise maps start at T without guidance on both sides. Plug-and-Play's default inverts with 1000
-steps and reads the latents of its edit's steps from them, which would add 1000 - steps calls of one row to its side;
-here it inverts with the steps of the edit. pix2pix-zero is conditioned on the target prompt in their loop and on a
-direction that was saved before in ours: banks of sentences are not timed. A gradient that is carried back through
-the network is counted by itself, in rows. `--quick` shows that it runs, on a tiny random model.
+Both sides run on the same network with the same image, prompts, steps, skip and guidance scales, in turns (ours,
+theirs, the next edit's ...), so that a busy machine slows both; medians and ratios of medians are printed. Ours goes
+through the Python interface with the methods' own defaults. Theirs are the loops in `benchmarks/loops.py`: calls and
+rows of the official code without its attention control, which costs them alone, so the ratios are smaller than they
+would be with it. Inversions without noise maps start at T without guidance on both sides. Plug-and-Play's default
+inverts with 1000 steps and reads the latents of its edit's steps from them, which would add 1000 - steps calls of one
+row to its side; here it inverts with the steps of the edit. pix2pix-zero is conditioned on the target prompt in their
+loop and on a direction that was saved before in ours: banks of sentences are not timed. A gradient that is carried back
+through the network is counted by itself, in rows. `--quick` shows that it runs, on a tiny random model.
 """
 
 import argparse
@@ -53,9 +53,9 @@ class Edit:
 
     def options(self, task: Task, folder: Path) -> dict[str, Any]:
         """Of our method: the task's where the inversion has noise maps, else from T and without guidance."""
-        given: dict[str, Any] = {"skip": task.skip, "eta": 1.0, "source_strength": task.source_strength}
+        given: dict[str, Any] = {"skip": task.skip, "eta": 1.0, "source_guidance_scale": task.source_guidance_scale}
         if self.inversion in DETERMINISTIC:
-            given = {"skip": 0, "eta": 0.0, "source_strength": 1.0}
+            given = {"skip": 0, "eta": 0.0, "source_guidance_scale": 1.0}
         if self.method != self.inversion:
             given["inversion"] = self.inversion
         if self.method == "pix2pix-zero":

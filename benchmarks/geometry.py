@@ -71,7 +71,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--directions", type=int, nargs="+", default=list(DIRECTIONS), help="numbers of directions")
     parser.add_argument("--tolerance", type=float, default=1e-3, help="angle in radians that all shall reach")
     parser.add_argument("--iterations", type=int, default=50, help="most iterations of power iteration")
-    parser.add_argument("--whole", action="store_true", help="all of the bottleneck instead of its sum")
+    parser.add_argument("--keep-positions", action="store_true", help="all of the bottleneck instead of its sum")
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes processes")
     add_measuring(parser, repeats=3)
     return parser.parse_args(words)
@@ -84,7 +84,7 @@ def the_map(given: argparse.Namespace) -> tuple[BottleneckMap, Tensor]:
     condition = network.condition([given.prompt]) if network.takes_text else None
     shape = network.latent_shape(*network.native_size)
     x = gaussian_batch(shape, [0], step=len(network.schedule), tag="generate", device=network.device)
-    return BottleneckMap(network, max(t, 0), condition, None if given.whole else "sum"), x
+    return BottleneckMap(network, max(t, 0), condition, None if given.keep_positions else "sum"), x
 
 
 def measure(f: BottleneckMap, x: Tensor, given: argparse.Namespace) -> list[Cost]:

@@ -37,8 +37,8 @@ class Scene:
         empty: the other half of guidance.
         steps: of a whole run.
         skip: steps at the noisy end that are left out after inversions with noise maps; the others start at T.
-        source_strength: guidance of the source prompt.
-        strength: guidance of the target.
+        source_guidance_scale: guidance of the source prompt.
+        guidance_scale: guidance of the target.
         seed: of all noise.
     """
 
@@ -48,8 +48,8 @@ class Scene:
     empty: Condition
     steps: int
     skip: int
-    source_strength: float
-    strength: float
+    source_guidance_scale: float
+    guidance_scale: float
     seed: int = 0
 
     def start(self, inversion: SequentialInversion) -> int:
@@ -67,7 +67,7 @@ class Loop:
 
 def invert_edit_friendly(scene: Scene, x0: Tensor) -> SequentialInversion:
     """The authors' edit-friendly inversion: two calls of one row per step."""
-    guidance = official.Guidance(scene.network, scene.source, scene.empty, scene.source_strength)
+    guidance = official.Guidance(scene.network, scene.source, scene.empty, scene.source_guidance_scale)
     return official.invert(guidance, x0, steps=scene.steps, seed=scene.seed)
 
 
@@ -96,7 +96,7 @@ def invert_regularised(scene: Scene, x0: Tensor) -> SequentialInversion:
 
 def edit_friendly(scene: Scene, inversion: SequentialInversion) -> Tensor:
     """Two calls of one row per step."""
-    guidance = official.Guidance(scene.network, scene.target, scene.empty, scene.strength)
+    guidance = official.Guidance(scene.network, scene.target, scene.empty, scene.guidance_scale)
     *_, last = official.replay(guidance, inversion, skip=scene.skip)
     return last
 
@@ -105,8 +105,8 @@ def edit_friendly(scene: Scene, inversion: SequentialInversion) -> Tensor:
 def prompt_to_prompt_in_two_calls(scene: Scene, inversion: SequentialInversion) -> Tensor:
     """Prompt-to-Prompt over edit-friendly: [source, target] without a prompt, then with theirs, two rows a call."""
     both, empty = Condition.cat([scene.source, scene.target]), scene.empty.repeat(2)
-    strengths = inversion.x.new_tensor([scene.source_strength, scene.strength]).reshape(-1, 1, 1, 1)
-    guidance = official.Guidance(scene.network, both, empty, strengths)
+    guidance_scales = inversion.x.new_tensor([scene.source_guidance_scale, scene.guidance_scale]).reshape(-1, 1, 1, 1)
+    guidance = official.Guidance(scene.network, both, empty, guidance_scales)
     x = inversion.x[scene.start(inversion)].repeat(2, 1, 1, 1)
     for i, t in _steps(scene, inversion):
         x = _stepped(scene, inversion, i, x, guidance.predict(x, t))
@@ -119,7 +119,7 @@ def prompt_to_prompt(scene: Scene, inversion: SequentialInversion) -> Tensor:
     rows = Condition.cat([scene.empty.repeat(2), scene.source, scene.target])
     x = inversion.x[scene.start(inversion)].repeat(2, 1, 1, 1)
     for i, t in _steps(scene, inversion):
-        eps = _guided(scene.network.predict(x.repeat(2, 1, 1, 1), t, rows), scene.strength)
+        eps = _guided(scene.network.predict(x.repeat(2, 1, 1, 1), t, rows), scene.guidance_scale)
         x = _stepped(scene, inversion, i, x, eps)
     return x[1:]
 
@@ -131,7 +131,7 @@ def plug_and_play(scene: Scene, inversion: SequentialInversion) -> Tensor:
     x = inversion.x[scene.start(inversion)]
     for i, t in _steps(scene, inversion):
         eps = scene.network.predict(torch.cat([inversion.x[i], x, x]), t, rows)
-        x = _stepped(scene, inversion, i, x, _guided(eps[1:], scene.strength))
+        x = _stepped(scene, inversion, i, x, _guided(eps[1:], scene.guidance_scale))
     return x
 
 
@@ -146,7 +146,7 @@ def pix2pix_zero(scene: Scene, inversion: SequentialInversion) -> Tensor:
     for (i, t), reference in zip(_steps(scene, inversion), references, strict=True):
         pair = followed(scene.network, x.repeat(2, 1, 1, 1), t, target, reference)
         with torch.no_grad():
-            eps = _guided(scene.network.predict(pair, t, target), scene.strength)
+            eps = _guided(scene.network.predict(pair, t, target), scene.guidance_scale)
         x = _stepped(scene, inversion, i, pair[:1], eps)
     return x
 
@@ -169,7 +169,7 @@ def _reference_maps(scene: Scene, inversion: SequentialInversion, pair: Conditio
         record = RecordMaps(CROSS)
         eps = scene.network.predict(x.repeat(2, 1, 1, 1), t, pair, [record])
         references.append(record.maps)
-        x = _stepped(scene, inversion, i, x, _guided(eps, scene.strength))
+        x = _stepped(scene, inversion, i, x, _guided(eps, scene.guidance_scale))
     return references
 
 
@@ -187,10 +187,10 @@ def _stepped(scene: Scene, inversion: SequentialInversion, i: int, x: Tensor, ep
     return step(mean(x, eps, eps, *levels, deviation), inversion.z[i].expand_as(x), deviation).to(x.dtype)
 
 
-def _guided(eps: Tensor, strength: float) -> Tensor:
+def _guided(eps: Tensor, guidance_scale: float) -> Tensor:
     """Guidance of rows whose first half is without a prompt."""
     negative, positive = eps.chunk(2)
-    return negative + strength * (positive - negative)
+    return negative + guidance_scale * (positive - negative)
 
 
 def _deterministic(levels: Tensor, timesteps: list[int]) -> SequentialInversion:

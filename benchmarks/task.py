@@ -30,8 +30,15 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     found.add_argument("--steps", type=int, help="steps of a run; the model's own default")
     found.add_argument("--skip", type=int, help="steps that the edit leaves out; the model's own default")
-    found.add_argument("--source-strength", type=float, help="guidance of the source prompt; the model's own default")
-    found.add_argument("--strength", type=float, help="guidance of the target prompt; the model's own default")
+    found.add_argument(
+        "--source-guidance",
+        dest="source_guidance_scale",
+        type=float,
+        help="guidance of the source prompt; the model's own default",
+    )
+    found.add_argument(
+        "--guidance", dest="guidance_scale", type=float, help="guidance of the target prompt; the model's own default"
+    )
     add_measuring(found, repeats=5)
     return found
 
@@ -45,8 +52,10 @@ def make_task(given: argparse.Namespace, folder: Path) -> Task:
     shipped = examples()[0]
     if given.image and not (given.source and given.target):
         raise BadInput("Give --from and --to with --image.")
-    own = {"steps": 100, "skip": 36, "source_strength": 3.5, "strength": 15.0} | read_settings(folder).get("edit", {})
-    values = {name: own[name] for name in ("steps", "skip", "source_strength", "strength")}
+    own = {"steps": 100, "skip": 36, "source_guidance_scale": 3.5, "guidance_scale": 15.0} | read_settings(folder).get(
+        "edit", {}
+    )
+    values = {name: own[name] for name in ("steps", "skip", "source_guidance_scale", "guidance_scale")}
     values |= {name: getattr(given, name) for name in values if getattr(given, name) is not None}
     if not 0 <= values["skip"] < values["steps"]:
         raise BadInput(f"--skip must be between 0 and {values['steps'] - 1}, not {values['skip']}.")
@@ -103,7 +112,7 @@ def quicken(given: argparse.Namespace, folder: Path) -> None:
 
     given.model, given.repeats = str(tiny_sd(folder / "tiny")), 1
     given.steps, given.skip = given.steps or 6, 2 if given.skip is None else given.skip
-    given.source_strength, given.strength = given.source_strength or 1.5, given.strength or 2.0
+    given.source_guidance_scale, given.guidance_scale = given.source_guidance_scale or 1.5, given.guidance_scale or 2.0
 
 
 def about(task: Task) -> dict[str, Any]:
@@ -116,9 +125,9 @@ def headline(task: Task, where: Mapping[str, Any]) -> str:
     """The task and the machine, in one line."""
     return (
         f"{task.folder.name}, {task.image.width} x {task.image.height} pixels, {task.steps} steps, skip {task.skip}, "
-        f"guidance {task.source_strength:g} and {task.strength:g}; {where['device']}, {where['threads']} threads, "
-        f"{where['cpu']} with {where['cores']} cores, load {where['load']:.1f}; torch {where['torch']}, "
-        f"diffusers {where['diffusers']}"
+        f"guidance {task.source_guidance_scale:g} and {task.guidance_scale:g}; {where['device']}, "
+        f"{where['threads']} threads, {where['cpu']} with {where['cores']} cores, load {where['load']:.1f}; "
+        f"torch {where['torch']}, diffusers {where['diffusers']}"
     )
 
 

@@ -127,7 +127,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 def settled(given: argparse.Namespace) -> Recipe:
     """The recipe as it is measured: nothing saved, drawn or logged on the way."""
     recipe = load_recipe(given.recipe, "diffusion")
-    network = dict(recipe.network) | (QUICK if given.quick else {}) | {"autoencoder": "", "judge": ""}
+    network = dict(recipe.network) | (QUICK if given.quick else {}) | {"autoencoder": "", "evaluator": ""}
     optim = replace(recipe.optim, batch=given.batch or (2 if given.quick else recipe.optim.batch))
     never = RunRecipe(
         steps=1 << 40, checkpoint_every=1 << 40, sample_every=1 << 40, log_every=1 << 40,

@@ -45,7 +45,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=100, help="steps of the noise statistics")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each edit")
     parser.add_argument(
-        "--source-strength", type=float, help="guidance of the source prompt; the model's own by default"
+        "--source-guidance",
+        dest="source_guidance_scale",
+        type=float,
+        help="guidance scale of the source prompt; the model's own by default",
     )
     parser.add_argument("--device", help="cpu, cuda, ...")
     parser.add_argument("--page", type=Path, help="Markdown page to put the claims into")
@@ -74,14 +77,16 @@ def chosen_images(given: argparse.Namespace) -> tuple[list[str], list[str], list
 def measure(model: sfumato.Model, given: argparse.Namespace) -> dict[str, Any]:
     """Every part in turn, each with its figure."""
     images, sources, targets = chosen_images(given)
-    strength = given.source_strength
-    if strength is None:
-        strength = model.network.settings.get("edit", {}).get("source_strength", 3.5)
+    guidance_scale = given.source_guidance_scale
+    if guidance_scale is None:
+        guidance_scale = model.network.settings.get("edit", {}).get("source_guidance_scale", 3.5)
     steps, lengths, points = (10, (5,), 500) if given.quick else (given.steps, (20, 50, 100), 4000)
 
     say("noise maps of real images")
     numbers: dict[str, Any] = {"model": about_model(model), "environment": about_machine(model)}
-    numbers["noise_maps"] = noise_maps.measure(model, images, sources, steps=steps, source_strength=strength)
+    numbers["noise_maps"] = noise_maps.measure(
+        model, images, sources, steps=steps, source_guidance_scale=guidance_scale
+    )
     noise_maps.draw(given.out / "noise_maps.png", numbers["noise_maps"])
 
     say("two-dimensional Gaussian")
@@ -89,21 +94,23 @@ def measure(model: sfumato.Model, given: argparse.Namespace) -> dict[str, Any]:
     gaussian.draw(given.out / "gaussian.png", numbers["gaussian"], steps=25)
 
     numbers["reconstruction"] = reconstruction.measure(
-        model, images[0], sources[0], steps=lengths, source_strength=strength, tell=say
+        model, images[0], sources[0], steps=lengths, source_guidance_scale=guidance_scale, callback=say
     )
     reconstruction.draw(given.out / "reconstruction.png", numbers["reconstruction"])
 
     quick = {"steps": steps} if given.quick else {}
     options = dict(quick)
-    if given.source_strength is not None:
-        options["source_strength"] = strength
-    numbers["edits"], rows = text_edits.measure(model, images, sources, targets, seeds=given.seeds, tell=say, **options)
+    if given.source_guidance_scale is not None:
+        options["source_guidance_scale"] = guidance_scale
+    numbers["edits"], rows = text_edits.measure(
+        model, images, sources, targets, seeds=given.seeds, callback=say, **options
+    )
     text_edits.draw(given.out / "edits.png", numbers["edits"], rows)
-    numbers["shifting"], rows = shifting.measure(model, images, sources, tell=say, **options)
+    numbers["shifting"], rows = shifting.measure(model, images, sources, callback=say, **options)
     shifting.draw(given.out / "shifting.png", numbers["shifting"], rows)
-    numbers["colour"], rows = recolouring.measure(model, images, sources, tell=say, **quick)
+    numbers["colour"], rows = recolouring.measure(model, images, sources, callback=say, **quick)
     recolouring.draw(given.out / "colour.png", numbers["colour"], rows)
-    numbers["comparison"], rows = comparison.measure(model, images, sources, targets, tell=say, **options)
+    numbers["comparison"], rows = comparison.measure(model, images, sources, targets, callback=say, **options)
     comparison.draw(given.out / "comparison.png", numbers["comparison"], rows)
     return numbers
 
@@ -113,7 +120,7 @@ def work(given: argparse.Namespace) -> None:
     chosen_images(given)
     given.out.mkdir(parents=True, exist_ok=True)
     numbers = measure(sfumato.load(given.model, given.device), given)
-    found = claims.judge(numbers)
+    found = claims.check(numbers)
     publish(given, claims.as_markdown(numbers, found), numbers | {"claims": as_json(found)}, FIGURES)
 
 

@@ -22,11 +22,11 @@ from papers.latent_geometry.kept import kept
 from papers.latent_geometry.study import Size, Study, people
 from papers.page import publish, reported
 from sfumato.errors import BadInput
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 
 FIGURES = (
     *("local.png", "edits.png", "timing.png", "change.png"),
-    *("distortion.png", "curvature.png", "paths.png", "films.png"),
+    *("distortion.png", "curvature.png", "paths.png", "animations.png"),
 )
 
 
@@ -37,13 +37,15 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default="emoji", help="bundled name, folder, hub id or .safetensors file")
     parser.add_argument("--out", type=Path, default=Path("out/geometry"), help="folder of the figures and numbers")
     parser.add_argument("--prompts", nargs="+", help="of the samples; people of the corpus by default")
-    parser.add_argument("--clip", help="dual encoder that judges; the model's own, else the shipped one")
+    parser.add_argument("--clip", help="dual encoder that scores the edits; the model's own, else the shipped one")
     parser.add_argument("--samples", type=int, help=f"generated pictures; default {usual.samples}")
     parser.add_argument("--pairs", type=int, help=f"pairs of latents for paths; default {usual.pairs}")
     parser.add_argument("--segments", type=int, help=f"of a path; default {usual.segments}")
     parser.add_argument("--steps", type=int, help=f"of every run; default {usual.steps}")
     parser.add_argument("--gamma", type=float, help=f"length of an edit; default {usual.gamma:g}")
-    parser.add_argument("--strength", type=float, help=f"guidance of the runs; default {usual.strength:g}")
+    parser.add_argument(
+        "--guidance", dest="guidance_scale", type=float, help=f"guidance of the runs; default {usual.guidance_scale:g}"
+    )
     parser.add_argument("--device", help="cpu, cuda, ...")
     parser.add_argument("--page", type=Path, help="Markdown page to put the claims into")
     parser.add_argument("--quick", action="store_true", help="few samples and steps: shows that it runs, nothing more")
@@ -57,7 +59,7 @@ def the_size(given: argparse.Namespace) -> Size:
         BadInput: fewer than can be compared.
     """
     size = Size.quick() if given.quick else Size()
-    names = ("samples", "pairs", "segments", "steps", "gamma", "strength")
+    names = ("samples", "pairs", "segments", "steps", "gamma", "guidance_scale")
     size = replace(size, **{name: getattr(given, name) for name in names if getattr(given, name) is not None})
     for name, low in (("samples", 3), ("pairs", 1), ("segments", 3), ("steps", 1)):
         if getattr(size, name) < low:
@@ -65,10 +67,10 @@ def the_size(given: argparse.Namespace) -> Size:
     return size
 
 
-def judge_of(model: sfumato.Model, clip: str | None) -> Judge:
+def evaluator_of(model: sfumato.Model, clip: str | None) -> Evaluator:
     """The networks that pictures are compared with."""
     own = None if model.folder is None else model.folder / "dual_encoder"
-    return Judge.load(clip or (own if own is not None and own.is_dir() else None), device=model.network.device)
+    return Evaluator.load(clip or (own if own is not None and own.is_dir() else None), device=model.network.device)
 
 
 def measure(study: Study, out: Path) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def measure(study: Study, out: Path) -> dict[str, Any]:
     numbers["curvature"] = kept(study, out, "curvature", version, work)
     numbers["paths"] = walks.measure(study, out, say)
     walks.draw(out / "paths.png", numbers["paths"])
-    kept(study, out, "films", walks.VERSION, partial(walks.draw_films, path_of=out / "films.png"))
+    kept(study, out, "animations", walks.VERSION, partial(walks.draw_animations, path_of=out / "animations.png"))
     return numbers
 
 
@@ -102,10 +104,10 @@ def work(given: argparse.Namespace) -> None:
     """Measure, draw and write."""
     size = the_size(given)
     model = sfumato.load(given.model, given.device)
-    study = Study(model, tuple(given.prompts or people(model)), size, judge_of(model, given.clip))
+    study = Study(model, tuple(given.prompts or people(model)), size, evaluator_of(model, given.clip))
     given.out.mkdir(parents=True, exist_ok=True)
     numbers = measure(study, given.out)
-    found = claims.judge(numbers)
+    found = claims.check(numbers)
     publish(given, claims.as_markdown(numbers, found), numbers | {"claims": as_json(found)}, FIGURES)
 
 

@@ -148,7 +148,7 @@ def _parts(value: Any, lone_surrogates: bool) -> Iterable[Any]:
             raise ValueError("half a character, a lone surrogate, in a text")
     elif isinstance(value, int):
         if value.bit_length() > _MAX_BITS:
-            raise ValueError("a whole number of more than 100 digits")
+            raise ValueError("an integer of more than 100 digits")
     elif isinstance(value, dict):
         return [*value, *value.values()]
     elif isinstance(value, list):

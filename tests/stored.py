@@ -5,6 +5,8 @@ import json
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from sfumato.inversion import Inversion
+
 
 def parts(path):
     """-> (the header, the tensors) as they lie in the file."""
@@ -17,5 +19,5 @@ def write(path, header, tensors):
     """A file of these parts; a header that is text is taken as it is."""
     text = header if isinstance(header, str) else json.dumps(header)
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, path, {"format": "sfumato.inversion.1", "sfumato": text})
+    save_file(contiguous, path, {"format": Inversion.FORMAT.name, "sfumato": text})
     return path

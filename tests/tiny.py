@@ -70,7 +70,7 @@ def tiny_tokenizer(pad: str = END, context: int = CONTEXT) -> CLIPTokenizer:
 
 
 def text_config(tokenizer: CLIPTokenizer, **changes: Any) -> CLIPTextConfig:
-    """A two-layer CLIP text tower of width 16."""
+    """A two-layer CLIP text encoder of width 16."""
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": WIDTH,
@@ -82,7 +82,7 @@ def text_config(tokenizer: CLIPTokenizer, **changes: Any) -> CLIPTextConfig:
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        # with 1 all tokens are nearly the same vector in so narrow a tower
+        # with 1 all tokens are nearly the same vector in so narrow a encoder
         "initializer_factor": 3.0,
     }
     return CLIPTextConfig(**settings | changes)
@@ -147,7 +147,7 @@ def _save_stable_diffusion(folder: Path, unet: Any, vae: Any, text: Any, tokeniz
 
 
 def tiny_sd(folder: Path, prediction_type: str = "epsilon", *, seed: int = 1, vae: str = "kl", **unet: Any) -> Path:
-    """Stable Diffusion 1.x: one CLIP text tower, 8x8 latents, 32x32 pixels. `unet` changes its config."""
+    """Stable Diffusion 1.x: one CLIP text encoder, 8x8 latents, 32x32 pixels. `unet` changes its config."""
     with seeded(seed):
         tokenizer = tiny_tokenizer()
         return _save_stable_diffusion(
@@ -161,7 +161,7 @@ def tiny_sd(folder: Path, prediction_type: str = "epsilon", *, seed: int = 1, va
 
 
 def tiny_sd2(folder: Path, *, seed: int = 2) -> Path:
-    """Stable Diffusion 2.x: v-prediction, gelu text tower, linear projections, "!" as padding."""
+    """Stable Diffusion 2.x: v-prediction, gelu text encoder, linear projections, "!" as padding."""
     with seeded(seed):
         tokenizer = tiny_tokenizer(pad="!")
         return _save_stable_diffusion(
@@ -175,7 +175,7 @@ def tiny_sd2(folder: Path, *, seed: int = 2) -> Path:
 
 
 def tiny_sdxl(folder: Path, *, seed: int = 3) -> Path:
-    """Stable Diffusion XL: two text towers side by side, pooled vector and time ids."""
+    """Stable Diffusion XL: two text encoders side by side, pooled vector and time ids."""
     with seeded(seed):
         tokenizer, tokenizer_2 = tiny_tokenizer(), tiny_tokenizer(pad="!")
         StableDiffusionXLPipeline(
@@ -218,7 +218,7 @@ def tiny_ddpm(folder: Path, *, seed: int = 4, **unet: Any) -> Path:
 
 
 def _text_parts(**unet: Any) -> dict[str, Any]:
-    """U-Net, autoencoder and text tower of a Stable Diffusion 1.x; `unet` changes its config."""
+    """U-Net, autoencoder and text encoder of a Stable Diffusion 1.x; `unet` changes its config."""
     tokenizer = tiny_tokenizer()
     text = CLIPTextModel(text_config(tokenizer))
     return {"vae": tiny_vae(), "text_encoder": text, "tokenizer": tokenizer, "unet": tiny_unet(**unet)}

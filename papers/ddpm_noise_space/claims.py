@@ -21,7 +21,7 @@ MOST = 0.9
 """Share of the steps at which a statement about every step must be true to hold: near x_0 all maps are large."""
 
 
-def judge(numbers: dict[str, Any]) -> list[Claim]:
+def check(numbers: dict[str, Any]) -> list[Claim]:
     """All claims that the numbers speak about."""
     parts: tuple[tuple[str, Callable[[Any], list[Claim]]], ...] = (
         ("noise_maps", _of_noise_maps),
@@ -32,17 +32,17 @@ def judge(numbers: dict[str, Any]) -> list[Claim]:
         ("colour", _of_colour),
         ("comparison", _of_comparison),
     )
-    return [claim for part, judged in parts for claim in judged(numbers[part])]
+    return [claim for part, claims_of in parts for claim in claims_of(numbers[part])]
 
 
 def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     """The claims and the reconstruction table."""
-    strength = numbers["noise_maps"]["source_strength"]
+    guidance_scale = numbers["noise_maps"]["source_guidance_scale"]
     lines = [
         *claims_table(claims),
         "",
         "Largest error of x_0 after a replay under the source prompt, in float32; beside it the rms and the largest",
-        f"error of the algorithm in the authors' code on the same image. Source guidance {strength:g}.",
+        f"error of the algorithm in the authors' code on the same image. Source guidance {guidance_scale:g}.",
         "",
         "| network predicts | size | steps | exact | default | authors' code, rms | authors' code, max |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -13,7 +13,7 @@ from sfumato.api.report import unit
 from sfumato.images import contact_sheet, read_image, write_image
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import methods
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 
 INVERSIONS = ("edit-friendly", "ddim")
 BY_TEXT = ("edit-friendly", "native-ddpm", "ddim", "sdedit", "prompt-to-prompt", "plug-and-play", "pix2pix-zero")
@@ -36,22 +36,22 @@ def measure(
     sources: Sequence[str],
     targets: Sequence[str],
     *,
-    tell: Callable[[str], None],
+    callback: Callable[[str], None],
     **options: Any,
 ) -> tuple[dict[str, dict[str, Any]], list[list[Pixels]]]:
     """Scores of every setting, one value for each image; and a row of pictures for each image."""
-    judge = Judge.load(device=model.network.device)
+    evaluator = Evaluator.load(device=model.network.device)
     pictures = [read_image(image).rgb for image in images]
     rows: list[list[Pixels]] = [[picture] for picture in pictures]
     found: dict[str, dict[str, Any]] = {}
     for name, (method, own) in settings().items():
-        tell(f"compare: {name}")
+        callback(f"compare: {name}")
         known = options_of(methods()[method].params)
         chosen = own | {key: value for key, value in options.items() if key in known}
         inverted = model.invert(list(images), list(sources), method=method, **chosen)
         edit = inverted.edit(list(targets), residual=False)
         scores = [
-            judge(unit(before), unit(after), source_texts=[source], target_texts=[target])
+            evaluator(unit(before), unit(after), source_texts=[source], target_texts=[target])
             for before, after, source, target in zip(pictures, edit.pixels, sources, targets, strict=True)
         ]
         numbers = {key: torch.cat([each[key] for each in scores]).tolist() for key in ("lpips", "structure", "clip")}

@@ -35,10 +35,10 @@ def noisy_timesteps(schedule: Schedule, timesteps: Sequence[int], eta: float) ->
 
 
 def measure(
-    model: Model, images: Sequence[Any], prompts: Sequence[str], *, steps: int, source_strength: float
+    model: Model, images: Sequence[Any], prompts: Sequence[str], *, steps: int, source_guidance_scale: float
 ) -> dict[str, Any]:
     """Both inversions of the same images, and the noise that sampling draws, as numbers per step."""
-    options = {"steps": steps, "eta": 1.0, "source_strength": source_strength}
+    options = {"steps": steps, "eta": 1.0, "source_guidance_scale": source_guidance_scale}
     seeds = list(range(len(images)))
     numbers: dict[str, Any] = {"images": len(images), **options}
     for name, method in (("edit-friendly", "edit-friendly"), ("native", "native-ddpm")):
@@ -65,7 +65,7 @@ def draw(path: Path, numbers: dict[str, Any]) -> None:
     for axes in (variance, correlation):
         axes.invert_xaxis()
         axes.legend()
-    what = f"{numbers['images']} images, {numbers['steps']} steps, source guidance {numbers['source_strength']:g}"
+    what = f"{numbers['images']} images, {numbers['steps']} steps, source guidance {numbers['source_guidance_scale']:g}"
     figure.suptitle(f"Noise maps of real images: {what}", fontsize=11)
     figure.savefig(path, dpi=110)
 

@@ -25,12 +25,12 @@ class Guidance:
     network: Denoiser
     condition: Any
     negative: Any
-    strength: float
+    guidance_scale: float
 
     def predict(self, x: Tensor, t: int) -> Tensor:
         """The guided noise for x [1,c,h,w]."""
         negative = self.network.predict(x, t, self.negative)
-        return negative + self.strength * (self.network.predict(x, t, self.condition) - negative)
+        return negative + self.guidance_scale * (self.network.predict(x, t, self.condition) - negative)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,12 +21,12 @@ LEVELS = (0.4, 0.55, 0.7, 0.85)
 
 
 def measure(
-    model: Model, images: Sequence[Any], sources: Sequence[str], *, tell: Callable[[str], None], **options: Any
+    model: Model, images: Sequence[Any], sources: Sequence[str], *, callback: Callable[[str], None], **options: Any
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
     """Distance to the colour and likeness of the texture, ours and SDEdit's at several levels; rows of pictures."""
     numbers, rows = [], []
     for image, source in zip(images, sources, strict=True):
-        tell(f"colour: {source}")
+        callback(f"colour: {source}")
         picture = read_image(image).rgb
         inside = subject(picture)
         mask = Image.fromarray(np.where(inside, 255, 0).astype(np.uint8))

@@ -40,7 +40,7 @@ def predicting(network: DiffusionModel, kind: PredictionType) -> Iterator[Diffus
     other = DiffusionModel(
         network.unet,
         network.codec,
-        network.towers,
+        network.text_encoders,
         replace(network.schedule, prediction_type=kind),
         name=network.name,
         settings=network.settings,
@@ -68,17 +68,17 @@ def measure(
     prompt: str,
     *,
     steps: Sequence[int],
-    source_strength: float,
-    tell: Callable[[str], None],
+    source_guidance_scale: float,
+    callback: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """One row for each prediction type, shape and number of steps; `tell` is told what comes next."""
+    """One row for each prediction type, shape and number of steps; `callback` is called with what comes next."""
     rows = []
     for kind in PREDICTIONS:
         with predicting(model.network, kind) as network:
             for picture in two_shapes(model, image):
                 for n in steps:
-                    tell(f"reconstruction: {kind}, {picture.width} x {picture.height}, {n} steps")
-                    errors = _errors(Model(network), picture, prompt, n, source_strength)
+                    callback(f"reconstruction: {kind}, {picture.width} x {picture.height}, {n} steps")
+                    errors = _errors(Model(network), picture, prompt, n, source_guidance_scale)
                     shape = {"prediction": kind, "width": picture.width, "height": picture.height, "steps": n}
                     rows.append(shape | errors)
     return rows
@@ -108,23 +108,27 @@ def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _errors(model: Model, picture: Image.Image, prompt: str, steps: int, strength: float) -> dict[str, float]:
+def _errors(model: Model, picture: Image.Image, prompt: str, steps: int, guidance_scale: float) -> dict[str, float]:
     errors = {}
     for name, exact in (("default", False), ("exact", True)):
-        inverted = model.invert(picture, prompt, steps=steps, eta=1.0, source_strength=strength, exact=exact)
+        inverted = model.invert(
+            picture, prompt, steps=steps, eta=1.0, source_guidance_scale=guidance_scale, exact=exact
+        )
         errors[f"{name}_max"] = inverted.reconstruct().report["reconstruction_latent_max_error"]
-    error = official_error(model.network, picture, prompt, steps, strength)
+    error = official_error(model.network, picture, prompt, steps, guidance_scale)
     return errors | {"official_rms": float(error.square().mean().sqrt()), "official_max": float(error.abs().max())}
 
 
 @torch.no_grad()
-def official_error(network: DiffusionModel, picture: Image.Image, prompt: str, steps: int, strength: float) -> Tensor:
+def official_error(
+    network: DiffusionModel, picture: Image.Image, prompt: str, steps: int, guidance_scale: float
+) -> Tensor:
     """x_0 as the authors' algorithm replays it, minus x_0 as it was encoded."""
     pixels, _ = pad_to_grid(to_tensor(read_image(picture)), network.multiple)
     x0 = network.encode(pixels.to(network.device))
     size = tuple(pixels.shape[-2:])
     guidance = official.Guidance(
-        network, network.condition(prompt, size=size), network.condition("", size=size), strength
+        network, network.condition(prompt, size=size), network.condition("", size=size), guidance_scale
     )
     *_, last = official.replay(guidance, official.invert(guidance, x0, steps=steps))
     return last.double() - x0.double()

@@ -19,12 +19,12 @@ STARTS = {"all steps": 0.0, "60 % left out": 0.6}
 
 
 def measure(
-    model: Model, images: Sequence[Any], sources: Sequence[str], *, tell: Callable[[str], None], **options: Any
+    model: Model, images: Sequence[Any], sources: Sequence[str], *, callback: Callable[[str], None], **options: Any
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
     """How near the result is to the moved picture, for each image, start and kind of maps; and a row of pictures."""
     numbers, rows = [], []
     for image, source in zip(images, sources, strict=True):
-        tell(f"shift: {source}")
+        callback(f"shift: {source}")
         picture = read_image(image).rgb
         row: list[Pixels] = [picture]
         measured: dict[str, Any] = {"source": source} | {start: {} for start in STARTS}
@@ -46,10 +46,12 @@ def measure(
 
 
 def _moved(inverted: Inverted, source: str, right: int, share: float) -> Pixels:
-    """The replay under the source prompt and its own strength."""
+    """The replay under the source prompt and its own guidance scale."""
     params: Any = inverted.params
     skip = round(share * params.steps)
-    return inverted.edit(source, skip=skip, strength=params.source_strength, right=right, residual=False).pixels[0]
+    return inverted.edit(
+        source, skip=skip, guidance_scale=params.source_guidance_scale, right=right, residual=False
+    ).pixels[0]
 
 
 def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[Pixels]]) -> None:

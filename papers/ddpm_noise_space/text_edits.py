@@ -22,13 +22,13 @@ def measure(
     targets: Sequence[str],
     *,
     seeds: int,
-    tell: Callable[[str], None],
+    callback: Callable[[str], None],
     **options: Any,
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
     """Numbers and a row of pictures for each image; `options` go to the inversion (default: the model's own)."""
     numbers, rows = [], []
     for image, source, target in zip(images, sources, targets, strict=True):
-        tell(f"edit: {source} -> {target}")
+        callback(f"edit: {source} -> {target}")
         measured, row = _edit(model, image, source, target, seeds, options)
         numbers.append(measured)
         rows.append(row)

@@ -17,7 +17,7 @@ ENDS = 0.1
 """Share of the segments at either end of a path that "the ends" means."""
 
 
-def judge(numbers: dict[str, Any]) -> list[Claim]:
+def check(numbers: dict[str, Any]) -> list[Claim]:
     """All claims that the numbers speak about."""
     parts: tuple[tuple[str, Callable[[Any], list[Claim]]], ...] = (
         ("edits", _of_edits),
@@ -28,7 +28,7 @@ def judge(numbers: dict[str, Any]) -> list[Claim]:
         ("distortion", _of_distortion),
         ("curvature", _of_curvature),
     )
-    return [claim for part, judged in parts for claim in judged(numbers[part])]
+    return [claim for part, claims_of in parts for claim in claims_of(numbers[part])]
 
 
 def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
@@ -54,7 +54,7 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     lines += [
         "",
         f"Paths at t = T over {paths['pairs']} pairs; mean total length and its deviation between pairs (geodesics and",
-        f"pictures are of the first {len(paths['same_pairs']['geodesic'])} and {paths['films']} pairs only).",
+        f"pictures are of the first {len(paths['same_pairs']['geodesic'])} and {paths['animations']} pairs only).",
         "",
         "| path | semantic | in the bottleneck | in the latent | perceptual |",
         "| --- | ---: | ---: | ---: | ---: |",

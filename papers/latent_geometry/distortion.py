@@ -36,7 +36,7 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
     found: dict[str, list[dict[str, Any]]] = {"normalised": [], "without": []}
     for length in LENGTHS:
         for name in shown:
-            moved = study.moved(x, v, length * study.size.gamma, rows, 1.0, raw=name == "without")
+            moved = study.moved(x, v, length * study.size.gamma, rows, 1.0, normalise=name != "without")
             edited = study.pictures(moved, rows, 1.0)
             shown[name].append(edited)
             deviation = float(edited.std(dim=(1, 2, 3)).mean())

@@ -15,7 +15,7 @@ from papers.latent_geometry.study import STYLES, Study
 from sfumato.core.noise import gaussian
 from sfumato.geometry import local_basis, mean_directions, principal_directions, pull_back, transport
 from sfumato.images import contact_sheet, to_uint8, write_image
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 
 KINDS = ("pullback", "global", "random", "pca")
 NEIGHBOURS = 5
@@ -39,23 +39,23 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
     x = study.latents(len(rows), 1.0)
     found = directions(study, x)
     plain = study.pictures(x, rows, 1.0)
-    features = {"plain": _features(study.judge, plain)}
+    features = {"plain": _features(study.evaluator, plain)}
     pictures: dict[str, list[tuple[Tensor, Tensor]]] = {kind: [] for kind in KINDS}
     for kind in KINDS:
         for i in range(study.size.directions):
             minus, plus = (
                 study.pictures(
-                    study.moved(x, found[kind][:, i], sign * study.size.distance, rows, 1.0, raw=True), rows, 1.0
+                    study.moved(x, found[kind][:, i], sign * study.size.distance, rows, 1.0, normalise=False), rows, 1.0
                 )
                 for sign in (-1, 1)
             )
             features[f"{kind}-{i}-"], features[f"{kind}-{i}+"] = (
-                _features(study.judge, minus),
-                _features(study.judge, plus),
+                _features(study.evaluator, minus),
+                _features(study.evaluator, plus),
             )
             pictures[kind].append((minus[:SHOWN], plus[:SHOWN]))
     _draw(sheet, plain[:SHOWN], pictures)
-    axes = _axes(study.judge) if study.model.network.takes_text else None
+    axes = _axes(study.evaluator) if study.model.network.takes_text else None
     numbers = {kind: _of_kind(features, kind, study.size.directions, axes) for kind in KINDS}
     return {
         "kinds": numbers,
@@ -93,16 +93,16 @@ def directions(study: Study, x: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _features(judge: Judge, pictures: Tensor) -> Tensor:
-    return F.normalize(judge.clip.image_features((pictures.clamp(-1, 1) + 1) / 2).double().cpu(), dim=1)
+def _features(evaluator: Evaluator, pictures: Tensor) -> Tensor:
+    return F.normalize(evaluator.clip.image_features((pictures.clamp(-1, 1) + 1) / 2).double().cpu(), dim=1)
 
 
-def _axes(judge: Judge) -> Tensor:
+def _axes(evaluator: Evaluator) -> Tensor:
     """One unit vector of the dual encoder's features per attribute, [axes,d]: the mean over styles."""
     axes = []
     for more, less in AXES.values():
         texts = [[f"{name}, {style}" for style in STYLES] for name in (more, less)]
-        a, b = (judge.clip.text_features(each).double().cpu().mean(dim=0) for each in texts)
+        a, b = (evaluator.clip.text_features(each).double().cpu().mean(dim=0) for each in texts)
         axes.append(F.normalize(a - b, dim=0))
     return torch.stack(axes)
 

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias, cast
 from papers.latent_geometry.study import Size, Study
 from sfumato.errors import BadInput
 from sfumato.files import write_text
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 from sfumato.models.fingerprint import fingerprint
 
-JUDGE = "judge"
-"""Name under which it is noted that a part asks for the judge."""
+EVALUATOR = "evaluator"
+"""Name under which it is noted that a part asks for the evaluator."""
 Numbers: TypeAlias = dict[str, Any]
 
 
@@ -27,7 +27,8 @@ def kept(study: Study, out: Path, name: str, version: int, work: Callable[[Study
         version: of what it measures; raised where that changes.
         work: measures it.
 
-    What a part asks for is seen while it works: a field of the size or the judge that it does not look at may change.
+    What a part asks for is seen while it works: a field of the size or the evaluator that it does not look at may
+    change.
     """
     path = out / "parts" / f"{name}.json"
     if path.is_file():
@@ -38,8 +39,8 @@ def kept(study: Study, out: Path, name: str, version: int, work: Callable[[Study
         if found["belongs"] == _belongs(study, version, found["belongs"].get("asked", ())):
             return dict(found["numbers"])
     asked: set[str] = set()
-    size, judge = _Watched(study.size, asked), _Watched(study.judge, asked, JUDGE)
-    numbers = work(replace(study, size=cast(Size, size), judge=cast(Judge, judge)))
+    size, evaluator = _Watched(study.size, asked), _Watched(study.evaluator, asked, EVALUATOR)
+    numbers = work(replace(study, size=cast(Size, size), evaluator=cast(Evaluator, evaluator)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(
         path, json.dumps({"belongs": _belongs(study, version, sorted(asked)), "numbers": numbers}, indent=1) + "\n"
@@ -49,11 +50,11 @@ def kept(study: Study, out: Path, name: str, version: int, work: Callable[[Study
 
 def _belongs(study: Study, version: int, asked: Sequence[str]) -> Numbers:
     """The model, the prompts, the version of the part and what was asked for, as JSON values."""
-    network, judge = study.model.network, study.judge
+    network, evaluator = study.model.network, study.evaluator
     values = asdict(study.size)
-    if JUDGE in asked:
-        looks = {"clip": judge.clip.model, "structure": judge.structure, "perceptual": judge.perceptual}
-        values[JUDGE] = fingerprint(looks, network.schedule)
+    if EVALUATOR in asked:
+        looks = {"clip": evaluator.clip.model, "structure": evaluator.structure, "perceptual": evaluator.perceptual}
+        values[EVALUATOR] = fingerprint(looks, network.schedule)
     seen = {name: values.get(name) for name in asked}
     about = {"model": network.fingerprint(), "prompts": study.prompts, "version": version, "asked": seen}
     return dict(json.loads(json.dumps(about)))

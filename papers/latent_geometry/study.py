@@ -16,7 +16,7 @@ from sfumato.core.loop import reverse
 from sfumato.geometry import BottleneckMap, normalised
 from sfumato.geometry.basis import largest_rank
 from sfumato.methods.generate import GenerateParams
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 
 PEOPLE = (
     *("woman", "man", "person", "girl", "boy", "old woman", "old man", "woman: white hair", "man: beard", "baby"),
@@ -36,7 +36,7 @@ class Size:
         times: shares of the run that are left, where bases are taken.
         pairs: of latents, for paths.
         segments: of a path.
-        films: of the pairs, how many are made into pictures, too.
+        animations: of the pairs, how many are made into pictures, too.
         geodesics: of the pairs, how many get a geodesic, too.
         rank: of the tangent spaces of paths and of shooting.
         directions: of every picture that are tried.
@@ -44,7 +44,7 @@ class Size:
         distance: by which directions of every kind move the latent.
         step: length of one step over which tangent spaces turn.
         shots: steps of geodesic shooting.
-        strength: guidance of the runs.
+        guidance_scale: guidance of the runs.
     """
 
     samples: int = 50
@@ -53,7 +53,7 @@ class Size:
     times: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
     pairs: int = 50
     segments: int = 30
-    films: int = 5
+    animations: int = 5
     geodesics: int = 15
     rank: int = 20
     directions: int = 5
@@ -61,7 +61,7 @@ class Size:
     distance: float = 3.0
     step: float = 1.0
     shots: int = 6
-    strength: float = 3.0
+    guidance_scale: float = 3.0
 
     @classmethod
     def quick(cls) -> "Size":
@@ -76,13 +76,13 @@ class Study:
     model: Model
     prompts: tuple[str, ...]
     size: Size
-    judge: Judge
+    evaluator: Evaluator
 
     @property
     def params(self) -> GenerateParams:
         """Of every run."""
-        strength = self.size.strength if self.model.network.takes_text else 1.0
-        return GenerateParams(steps=self.size.steps, strength=strength)
+        guidance_scale = self.size.guidance_scale if self.model.network.takes_text else 1.0
+        return GenerateParams(steps=self.size.steps, guidance_scale=guidance_scale)
 
     def step(self, time: float) -> int:
         """Index of the step with this share of the run left."""
@@ -118,15 +118,15 @@ class Study:
     def guidance(self, rows: Sequence[int]) -> Any:
         """The guided network for these samples."""
         network = self.model.network
-        return guided(network, [self.params.strength] * len(rows), network.native_size)
+        return guided(network, [self.params.guidance_scale] * len(rows), network.native_size)
 
     @torch.no_grad()
     def moved(
-        self, x: Tensor, v: Tensor, gamma: float, rows: Sequence[int], time: float, *, raw: bool = False
+        self, x: Tensor, v: Tensor, gamma: float, rows: Sequence[int], time: float, *, normalise: bool = True
     ) -> Tensor:
-        """x_t + gamma v, normalised unless `raw`."""
+        """x_t + gamma v, normalised or not."""
         edited = x + gamma * v.to(x)
-        if raw:
+        if not normalise:
             return edited
         guidance, condition, t = self.guidance(rows), self.condition(rows), self.timestep(time)
         abar = self.model.network.schedule.abar(t)

@@ -30,7 +30,7 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
         shown, low, size = [plain], [], []
         for i in range(n):
             for sign in (-1, 1):
-                moved = study.moved(x, basis.v[:, i], sign * study.size.gamma, rows, time, raw=True)
+                moved = study.moved(x, basis.v[:, i], sign * study.size.gamma, rows, time, normalise=False)
                 edited = study.pictures(moved, rows, time)
                 # LOW is in latent positions, of which a picture has `factor` pixels each
                 change = power_spectrum(edited.clamp(-1, 1) - plain.clamp(-1, 1))

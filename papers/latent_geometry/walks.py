@@ -22,16 +22,16 @@ SHOWN = 7
 """Pictures of a path on the sheet."""
 
 
-def measure(study: Study, out: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure(study: Study, out: Path, callback: Callable[[str], None]) -> dict[str, Any]:
     """Lengths of every segment, pair by pair; each pair is kept when it is done."""
     pairs = []
     for pair in range(study.size.pairs):
-        tell(f"path {pair + 1} of {study.size.pairs}")
+        callback(f"path {pair + 1} of {study.size.pairs}")
         found = kept(study, out, f"pair-{pair:03}", VERSION, partial(_walked, pair=pair, kinds=("lerp", "slerp")))
         if pair < study.size.geodesics:
             found |= kept(study, out, f"geodesic-{pair:03}", VERSION, partial(_walked, pair=pair, kinds=("geodesic",)))
         pairs.append(found)
-    numbers: dict[str, Any] = {"pairs": len(pairs), "films": min(study.size.films, len(pairs)), "kinds": {}}
+    numbers: dict[str, Any] = {"pairs": len(pairs), "animations": min(study.size.animations, len(pairs)), "kinds": {}}
     for kind in KINDS:
         walked = [each[kind] for each in pairs if kind in each]
         numbers["kinds"][kind] = {name: _summary([w[name] for w in walked if name in w]) for name in walked[0]}
@@ -51,10 +51,10 @@ def _walked(study: Study, pair: int, kinds: tuple[PathKind, ...]) -> dict[str, A
         points = list(path(kind, a, b, segments=study.size.segments, f=f, n=rank))
         lengths = path_lengths(f, iter(points), rank)
         found[kind] = {name: getattr(lengths, name)[0].tolist() for name in ("semantic", "bottleneck", "latent")}
-        if pair < study.size.films:
+        if pair < study.size.animations:
             pictures = ((_film(study, points, pair).clamp(-1, 1)) + 1) / 2
             found[kind]["perceptual"] = perceptual_lengths(
-                pictures, lambda x, y: lpips(study.judge.perceptual, x, y)
+                pictures, lambda x, y: lpips(study.evaluator.perceptual, x, y)
             ).tolist()
     return found
 
@@ -90,7 +90,7 @@ def draw(path: Path, numbers: dict[str, Any]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_films(study: Study, path_of: Path) -> dict[str, Any]:
+def draw_animations(study: Study, path_of: Path) -> dict[str, Any]:
     """The first pair along every path."""
     a, b = _ends(study, 0)
     f, rank = study.map([0], 1.0, study.size.rank)

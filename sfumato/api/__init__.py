@@ -13,7 +13,7 @@ Everything takes one picture or a list of pictures of any sizes, one prompt or o
 picture; a single picture with several seeds or several target prompts gives several results. Beside each call there
 is an iterator that yields after every step and holds the result at the end:
 
-    run = inverted.edit_steps("green apple, twemoji", strength=9)
+    run = inverted.edit_steps("green apple, twemoji", guidance_scale=9)
     for progress in run:
         print(progress.done, "of", progress.total)       # progress.preview() shows where the edit is going
     run.result.save("out.png")

@@ -11,7 +11,7 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
 
 Chosen = TypeVar("Chosen", bound=Params)
-STRENGTHS = ("strength", "source_strength")
+GUIDANCE_SCALES = ("guidance_scale", "source_guidance_scale")
 
 
 def as_list(value: Any) -> list[Any]:
@@ -38,7 +38,7 @@ def check_seeds(seeds: Sequence[Any]) -> list[int]:
     """
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int):
-            raise BadInput(f"seed must be a whole number, not {seed!r}.")
+            raise BadInput(f"seed must be an integer, not {seed!r}.")
     return list(seeds)
 
 
@@ -49,7 +49,7 @@ def check_batch(batch: int | None) -> None:
         BadInput: something else.
     """
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
-        raise BadInput(f"batch must be a whole number of at least 1, not {batch!r}.")
+        raise BadInput(f"batch must be an integer of at least 1, not {batch!r}.")
 
 
 def check_shifts(shifts: Any) -> None:
@@ -79,10 +79,10 @@ def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *,
             raise BadInput(f"The {name} is empty: say in a few words what the picture shall show.")
         if not network.takes_text and prompt.strip():
             raise BadInput(f"{network.name or 'This model'} has no text input: leave the {name} empty.")
-    for tower in network.towers:
-        tower.tokenize(prompts)
+    for text_encoder in network.text_encoders:
+        text_encoder.tokenize(prompts)
         for prompt in prompts:
-            if prompt.strip() and not tower.read(prompt).words:
+            if prompt.strip() and not text_encoder.read(prompt).words:
                 raise BadInput(f'The {name} "{prompt}" has no words for this model: say what the picture shall show.')
     return [prompt if network.takes_text else "" for prompt in prompts]
 
@@ -106,7 +106,7 @@ def check_run(
     Raises:
         BadInput: as `Params.check_run`.
     """
-    found = read(network.towers, [*sources, *targets]) if network.towers else ()
+    found = read(network.text_encoders, [*sources, *targets]) if network.text_encoders else ()
     pairs = list(zip(found[: len(sources)], found[len(sources) :], strict=True))
     for size in dict.fromkeys(sizes):
         params.check_run(network, size, pairs)
@@ -124,12 +124,12 @@ def resolve(
     """A method's parameters: the caller's, else those of the model's folder, else the method's own.
 
     Raises:
-        BadInput: an unknown option, a value out of range, or a guidance strength for a model without text.
+        BadInput: an unknown option, a value out of range, or a guidance scale for a model without text.
     """
     check_names(given, params, stages, what)
     defaults = defaults_of(params, given, network.settings.get(section, {}))
     if not network.takes_text:
-        defaults |= {name: 1.0 for name in STRENGTHS if name in defaults}
+        defaults |= {name: 1.0 for name in GUIDANCE_SCALES if name in defaults}
     values = _scaled_skip(defaults | dict(given), defaults, given)
     resolved = params(**values)
     check_params(network, resolved)
@@ -161,20 +161,23 @@ def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], wh
 
 
 def check_negative(
-    network: DiffusionModel, uses_negative: Callable[[float], bool], negative_prompt: Any, strengths: Sequence[float]
+    network: DiffusionModel,
+    uses_negative: Callable[[float], bool],
+    negative_prompt: Any,
+    guidance_scales: Sequence[float],
 ) -> None:
-    """A negative prompt that the model can read, and that guidance at these strengths does not cancel.
+    """A negative prompt that the model can read, and that guidance at these scales does not cancel.
 
     Raises:
         BadInput: as `check_prompts`, or it would make no difference.
     """
     check_prompts(network, [negative_prompt], "negative prompt", empty=True)
-    if negative_prompt.strip() and not any(map(uses_negative, strengths)):
-        raise BadInput("A negative prompt makes no difference at strength 1: give another strength, or leave it out.")
+    if negative_prompt.strip() and not any(map(uses_negative, guidance_scales)):
+        raise BadInput("A negative prompt makes no difference at guidance scale 1: give another one, or leave it out.")
 
 
 def check_params(network: DiffusionModel, params: Params) -> None:
-    """Ranges, the schedule's own limit on steps, and whether the model has a use for the method and its strengths.
+    """Check ranges, the schedule's limit on steps, and whether the method and its guidance scales suit the model.
 
     Raises:
         BadInput: names the option and its range.
@@ -183,7 +186,7 @@ def check_params(network: DiffusionModel, params: Params) -> None:
     if params.needs_text and not network.takes_text:
         raise BadInput(f"{network.name or 'This model'} has no text input, which the method needs: choose another.")
     network.schedule.timesteps(params.steps)  # type: ignore[attr-defined]
-    for name in STRENGTHS:
+    for name in GUIDANCE_SCALES:
         if not network.takes_text and getattr(params, name, 1.0) != 1:
             raise BadInput(f"{name} must be 1 for a model without text input, not {getattr(params, name)}.")
 

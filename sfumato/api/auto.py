@@ -10,12 +10,12 @@ from sfumato.api.trial import Trial, least_change, measured
 from sfumato.errors import BadInput
 from sfumato.images import Picture, to_tensor
 from sfumato.methods.params import options_of
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 
 SKIPPED = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Shares of the run that are left out, from little change to much."""
-STRENGTHS = (0.6, 1.0, 1.6)
-"""Multiples of the strength that the method would take."""
+GUIDANCE_SCALES = (0.6, 1.0, 1.6)
+"""Multiples of the guidance scale that the method would take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,8 @@ def choose(
     target: str,
     *,
     adherence: float | None = None,
-    judge: Judge | None = None,
-    tell: Callable[[int, int], None] = lambda done, total: None,
+    evaluator: Evaluator | None = None,
+    callback: Callable[[int, int], None] = lambda done, total: None,
     **options: Any,
 ) -> Choice:
     """Try settings from little change to much, and stop at the first level that reaches the wanted adherence.
@@ -56,13 +56,13 @@ def choose(
         target: what it shall show.
         adherence: cosine of the edit with the target prompt that is wanted; by default as much as the source has
             with its own prompt.
-        judge: measures; by default with the shipped dual encoder, which knows emoji artwork alone.
-        tell: called with the settings tried and how many there are.
+        evaluator: measures; by default with the shipped dual encoder, which knows emoji artwork alone.
+        callback: called with the settings tried and how many there are.
         options: as for `Inverted.edit`; they stay fixed.
 
     Raises:
         BadInput: as `Inverted.edit`; several pictures; no target prompt; neither a source prompt nor an adherence; a
-            prompt that the judge cannot read; a model without text; nothing left to choose; an adherence that is no
+            prompt that the evaluator cannot read; a model without text; nothing left to choose; an adherence that is no
             cosine.
     """
     network = inverted.model.network
@@ -77,17 +77,17 @@ def choose(
     (picture,), (source,) = inverted.pictures, inverted.prompts
     if adherence is None and not source.strip():
         raise BadInput("Without a source prompt there is no adherence to aim at: invert under one, or give adherence.")
-    levels, strengths = _grid(inverted, options)
+    levels, guidance_scales = _grid(inverted, options)
     levels = _possible(inverted, target, levels, options)
-    judge = judge or Judge.load(device=network.device)
-    judge.clip.check_texts([source, target])
+    evaluator = evaluator or Evaluator.load(device=network.device)
+    evaluator.clip.check_texts([source, target])
     tried: list[Trial] = []
     began = time.perf_counter()
     with network.counting() as count:
-        wanted = _own(judge, picture, source) if adherence is None else adherence
+        wanted = _own(evaluator, picture, source) if adherence is None else adherence
         for level in levels:
-            tried += _trials(inverted, target, judge, level, strengths, options, len(tried))
-            tell(len(tried), len(levels) * max(1, len(strengths)))
+            tried += _trials(inverted, target, evaluator, level, guidance_scales, options, len(tried))
+            callback(len(tried), len(levels) * max(1, len(guidance_scales)))
             if any(trial.scores["clip"] >= wanted for trial in tried):
                 break
     best = least_change(tried, wanted)
@@ -99,35 +99,37 @@ def choose(
 def _trials(
     inverted: Inverted,
     target: str,
-    judge: Judge,
+    evaluator: Evaluator,
     level: dict[str, Any],
-    strengths: list[float],
+    guidance_scales: list[float],
     options: dict[str, Any],
     first: int,
 ) -> list[Trial]:
-    """One level at every strength, the edits together; `first` is the index of the first of them."""
-    result = inverted.edit(target, **options, **level, **({"strength": strengths} if strengths else {}))
-    scores = measured(judge, inverted.pictures[0], result, None, (inverted.prompts[0], target))
-    settings = [level | {"strength": strength} for strength in strengths] or [level]
+    """One level at every guidance scale, the edits together; `first` is the index of the first of them."""
+    result = inverted.edit(
+        target, **options, **level, **({"guidance_scale": guidance_scales} if guidance_scales else {})
+    )
+    scores = measured(evaluator, inverted.pictures[0], result, None, (inverted.prompts[0], target))
+    settings = [level | {"guidance_scale": guidance_scale} for guidance_scale in guidance_scales] or [level]
     return [
         Trial(first + row, settings[row], result.pixels[row], found, result, row) for row, found in enumerate(scores)
     ]
 
 
 def _grid(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
-    """Levels, and strengths whose edits go through the network together."""
+    """Levels, and guidance scales whose edits go through the network together."""
     edits, usual = options_of(type(inverted.params), "edit"), inverted.params
     levels: list[dict[str, Any]] = [{}]
-    strengths: list[float] = []
+    guidance_scales: list[float] = []
     if "skip" in edits and "skip" not in fixed:
         steps = usual.steps  # type: ignore[attr-defined]
         levels = [{"skip": skip} for skip in sorted({min(steps - 1, round(s * steps)) for s in SKIPPED}, reverse=True)]
-    if "strength" in edits and "strength" not in fixed:
-        high = edits["strength"].metadata["high"]
-        strengths = [min(high, share * usual.strength) for share in STRENGTHS]  # type: ignore[attr-defined]
-    if levels == [{}] and not strengths:
-        raise BadInput(f"{inverted.method.name} has nothing left to choose: leave skip or strength out.")
-    return levels, strengths
+    if "guidance_scale" in edits and "guidance_scale" not in fixed:
+        high = edits["guidance_scale"].metadata["high"]
+        guidance_scales = [min(high, share * usual.guidance_scale) for share in GUIDANCE_SCALES]  # type: ignore[attr-defined]
+    if levels == [{}] and not guidance_scales:
+        raise BadInput(f"{inverted.method.name} has nothing left to choose: leave skip or guidance_scale out.")
+    return levels, guidance_scales
 
 
 def _possible(
@@ -150,7 +152,7 @@ def _possible(
     return possible
 
 
-def _own(judge: Judge, picture: Picture, source: str) -> float:
+def _own(evaluator: Evaluator, picture: Picture, source: str) -> float:
     """How well the picture fits its own prompt."""
     pixels = (to_tensor(picture) + 1) / 2
-    return float((judge.clip.image_features(pixels) * judge.clip.text_features([source])).sum())
+    return float((evaluator.clip.image_features(pixels) * evaluator.clip.text_features([source])).sum())

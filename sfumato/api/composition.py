@@ -16,7 +16,7 @@ from sfumato.models.diffusion_model import DiffusionModel
 
 Named: TypeAlias = str | tuple[str, Mapping[str, Any]]
 """A method by its name, alone or with its options of the edit."""
-SHARED = ("skip", "strength")
+SHARED = ("skip", "guidance_scale")
 """Options that belong to the run: one value for all of its methods."""
 
 
@@ -54,9 +54,9 @@ class Composition:
         """Whether the run is conditioned on the source prompt."""
         return any(method.under_source for method, _ in self.methods)
 
-    def uses_negative(self, strength: float) -> bool:
-        """Whether a negative prompt makes a difference at this guidance strength."""
-        return strength != 1 or any(params.uses_negative(strength) for _, params in self.methods)
+    def uses_negative(self, guidance_scale: float) -> bool:
+        """Whether a negative prompt makes a difference at this guidance scale."""
+        return guidance_scale != 1 or any(params.uses_negative(guidance_scale) for _, params in self.methods)
 
     def check_run(
         self, network: DiffusionModel, sizes: Sequence[tuple[int, int]], sources: Sequence[str], targets: Sequence[str]

@@ -53,7 +53,7 @@ class EditPlan:
         of: index of the source picture, per result.
         pictures: source picture, per result.
         prompts: target prompt, per result; the source's where none was given.
-        strengths: guidance scale, per result.
+        guidance_scales: guidance scale, per result.
         masks: bool [h,w], True where the picture may change, or None; per result.
         region: what else bounds the edit.
         residual: whether to give back what the autoencoder loses.
@@ -67,7 +67,7 @@ class EditPlan:
     of: list[int]
     pictures: list[Picture]
     prompts: list[str]
-    strengths: list[float]
+    guidance_scales: list[float]
     masks: list[Mask | None]
     region: Region | None
     residual: bool
@@ -82,7 +82,7 @@ def plan_edit(
     *,
     methods: Sequence[Named] | None = None,
     shifts: Sequence[Shift] = (),
-    strength: float | Sequence[float] | None = None,
+    guidance_scale: float | Sequence[float] | None = None,
     mask: Any = None,
     mask_words: str = "",
     mask_difference: bool = False,
@@ -98,12 +98,14 @@ def plan_edit(
         BadInput: anything that cannot be used, with the allowed range.
     """
     network = sources.model.network
-    strengths, masks, texts = (([] if each is None else as_list(each)) for each in (strength, mask, prompts))
-    wanted = max(len(texts), len(strengths), len(masks)) if len(sources) == 1 else len(sources)
+    guidance_scales, masks, texts = (
+        ([] if each is None else as_list(each)) for each in (guidance_scale, mask, prompts)
+    )
+    wanted = max(len(texts), len(guidance_scales), len(masks)) if len(sources) == 1 else len(sources)
     found = region(mask_words, mask_difference, mask_threshold)
     composition, *_ = [
         compose(network, sources.kind, sources.method, sources.params, methods, shifts, {**options, **each})
-        for each in [{"strength": each} for each in strengths] or [{}]
+        for each in [{"guidance_scale": each} for each in guidance_scales] or [{}]
     ]
     texts = check_prompts(network, texts, "target prompt", empty=composition.keeps_prompt)
     befores = spread(sources.prompts, wanted, "picture")
@@ -113,7 +115,7 @@ def plan_edit(
     composition.check_run(network, sizes, befores, texts)
     if found is not None:
         check_region(network, found, befores, texts)
-    scales = spread(strengths or [getattr(composition.params, "strength", 1.0)], wanted, "strength")
+    scales = spread(guidance_scales or [getattr(composition.params, "guidance_scale", 1.0)], wanted, "guidance_scale")
     check_negative(network, composition.uses_negative, negative_prompt, scales)
     pictures = spread(sources.pictures, wanted, "picture")
     bounds = zip(spread(masks or [None], wanted, "mask"), pictures, strict=True)
@@ -124,7 +126,7 @@ def plan_edit(
         of=spread(list(range(len(sources))), wanted, "picture"),
         pictures=pictures,
         prompts=texts,
-        strengths=scales,
+        guidance_scales=scales,
         composition=composition,
         residual=residual,
         check=check,

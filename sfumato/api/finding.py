@@ -30,12 +30,12 @@ def find(
     steps: int | None = None,
     kind: Kind = "pullback",
     names: Sequence[str] = (),
-    whole: bool = False,
+    keep_positions: bool = False,
     size: int | tuple[int, int] | None = None,
     seed: int = 0,
-    strength: float | None = None,
+    guidance_scale: float | None = None,
     chunk: int = CHUNK,
-    tell: Callable[[str, int, int], None] | None = None,
+    callback: Callable[[str, int, int], None] | None = None,
 ) -> Directions:
     """Directions that latents of many generated pictures share.
 
@@ -48,18 +48,18 @@ def find(
         steps: of the run; the model's own default.
         kind: "pullback" or "pca".
         names: of the directions; their numbers by default.
-        whole: keep the positions of the bottleneck instead of their sum.
+        keep_positions: keep the positions of the bottleneck instead of their sum.
         size: (width, height) of the pictures in pixels; directions belong to one size.
         seed: of the first sample; the others count upwards.
-        strength: guidance of the run that draws the latents, which matters below t = T; the model's own default.
+        guidance_scale: guidance of the run that draws the latents, which matters below t = T; the model's own default.
         chunk: most rows in one pass of the Jacobian.
-        tell: called with what is being done, how many samples it is done for, and of how many.
+        callback: called with what is being done, how many samples it is done for, and of how many.
 
     Raises:
         BadInput: anything that cannot be used, more prompts than samples among it; before any evaluation.
     """
     network = model.network
-    given = {name: value for name, value in (("steps", steps), ("strength", strength)) if value is not None}
+    given = {name: value for name, value in (("steps", steps), ("guidance_scale", guidance_scale)) if value is not None}
     params = resolve(network, GenerateParams, given, stages=("generate",), section="generate", what="directions")
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
         raise BadInput(f"There must be at least 2 samples, not {samples!r}.")
@@ -75,18 +75,18 @@ def find(
     latent = network.latent_shape(*height_and_width(network, size))
     timesteps = network.schedule.timesteps(params.steps)
     step = min(round((1 - time) * params.steps), params.steps - 1)
-    pool: Pool = None if whole else "sum"
+    pool: Pool = None if keep_positions else "sum"
     shape = torch.empty(samples, *latent, device="meta")
     check_search(BottleneckMap(network, timesteps[step], None, pool, chunk), shape, n, kind, names)
 
-    def told(what: str, done: int) -> None:
-        if tell is not None:
-            tell(what, done, samples)
+    def report(what: str, done: int) -> None:
+        if callback is not None:
+            callback(what, done, samples)
 
     parts: list[Tensor] = []
     for part in sample_latents(network, texts, latent, params, step, seed):
         parts.append(part)
-        told("latent", sum(map(len, parts)))
+        report("latent", sum(map(len, parts)))
     pixels = latent[1] * network.factor, latent[2] * network.factor
     f = BottleneckMap(network, timesteps[step], network.condition(texts, size=pixels), pool, chunk)
     return find_directions(
@@ -98,7 +98,7 @@ def find(
         kind=kind,
         names=names,
         prompts=prompts,
-        tell=lambda done: told("basis", done),
+        callback=lambda done: report("basis", done),
     )
 
 
@@ -127,7 +127,7 @@ def _bank(network: DiffusionModel, given: str | Sequence[str], side: str) -> lis
         bank, name = templated(given), f'The built-in bank of "{given[:40]}"'
     else:
         bank, name = list(given), f"The {side} bank"
-    check_bank(network.towers, bank, name)
+    check_bank(network.text_encoders, bank, name)
     return bank
 
 
@@ -154,7 +154,7 @@ def sample_latents(
     for first in range(0, len(prompts), largest):
         texts = list(prompts[first : first + largest])
         seeds = [seed + first + row for row in range(len(texts))]
-        guidance = guided(network, [params.strength] * len(texts), size)
+        guidance = guided(network, [params.guidance_scale] * len(texts), size)
         if step == 0:
             yield first_latent(guidance, latent, seeds, network.device)
             continue

@@ -53,7 +53,7 @@ def generating(
         parts: dict[str, Any] = {"size": size, "maps": some.maps, "labels": some.labels, "tokens": some.tokens}
         negative = network.condition([negative_prompt] * len(texts), **parts) if network.takes_text else None
         work = generate(
-            classifier_free(network, negative, [float(params.strength)] * len(texts)),
+            classifier_free(network, negative, [float(params.guidance_scale)] * len(texts)),
             shape,
             network.condition(texts, **parts),
             params,

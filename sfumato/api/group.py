@@ -58,17 +58,17 @@ class Group:
 
     def guidance(self) -> Guided:
         """The guidance under which the group was inverted."""
-        return guided(self.network, self.inversion.guidance, padded_size(self.network, self.size))
+        return guided(self.network, self.inversion.guidance_scales, padded_size(self.network, self.size))
 
 
 def guided(
-    network: DiffusionModel, strengths: Sequence[float], size: tuple[int, int], negative_prompt: str = ""
+    network: DiffusionModel, guidance_scales: Sequence[float], size: tuple[int, int], negative_prompt: str = ""
 ) -> Guided:
-    """Guidance away from a negative prompt, one strength per row; `size` is (height, width) in pixels."""
+    """Guidance away from a negative prompt, one scale per row; `size` is (height, width) in pixels."""
     negative = None
     if network.takes_text:
-        negative = network.condition([negative_prompt] * len(strengths), size=size)
-    return classifier_free(network, negative, [float(scale) for scale in strengths])
+        negative = network.condition([negative_prompt] * len(guidance_scales), size=size)
+    return classifier_free(network, negative, [float(scale) for scale in guidance_scales])
 
 
 def encode(network: DiffusionModel, pictures: Sequence[Picture]) -> Tensor:

@@ -64,7 +64,7 @@ class Way:
         if self.kind not in KINDS:
             raise BadInput(f"path must be one of {', '.join(KINDS)}, not {self.kind!r}.")
         if isinstance(self.frames, bool) or not isinstance(self.frames, int) or not 2 <= self.frames <= 1000:
-            raise BadInput(f"frames must be a whole number between 2 and 1000, not {self.frames!r}.")
+            raise BadInput(f"frames must be an integer between 2 and 1000, not {self.frames!r}.")
         if isinstance(self.time, bool) or not isinstance(self.time, int | float) or not 0 < self.time <= 1:
             raise BadInput(f"time must be above 0 and at most 1, not {self.time!r}.")
 
@@ -108,7 +108,7 @@ def interpolate_steps(
         chunk: most rows in one pass of the Jacobian: bounds its memory.
         batch: most rows in one call of the network.
         max_pixels: largest picture that is read, width x height.
-        options: of the method ddim: steps, refine, strength.
+        options: of the method ddim: steps, refine, guidance_scale.
 
     Raises:
         BadInput: anything that cannot be used, before any evaluation.
@@ -124,7 +124,7 @@ def interpolate_steps(
     check_batch(batch)
     if "skip" in options:
         raise BadInput("A path has no skip: time says where in the run the latents are taken.")
-    options = {"strength": 1.0} | options | {"skip": 0}
+    options = {"guidance_scale": 1.0} | options | {"skip": 0}
     params = resolve(network, DDIMParams, options, stages=("invert", "edit"), section="ddim", what="interpolation")
     texts = check_prompts(network, list(prompts), "prompt", empty=True)
     if len(texts) != 2:
@@ -167,7 +167,7 @@ def _interpolating(
     for n, start in enumerate(starts):
         x = latents[start : start + largest]
         condition = Condition.cat([_between(*conditions, share) for share in shares[start : start + largest]])
-        guidance = guided(network, [params.strength] * len(x), padded_size(network, pictures[0].size))
+        guidance = guided(network, [params.guidance_scale] * len(x), padded_size(network, pictures[0].size))
         work = reverse(guidance, x, timesteps, condition, eta=0.0, noise_maps=lambda state: None)
         outputs = range(start, start + len(x))
         last = yield from following(work, "interpolate", n, len(starts), outputs, network, size)

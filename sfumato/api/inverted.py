@@ -32,7 +32,7 @@ class Inverted(Sources):
         *,
         methods: Sequence[Named] | None = None,
         shifts: Sequence[Shift] = (),
-        strength: float | Sequence[float] | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
         mask: Any = None,
         mask_words: str = "",
         mask_difference: bool = False,
@@ -51,7 +51,7 @@ class Inverted(Sources):
                 order; () for the replay under the prompt alone. By default the method that the pictures were inverted
                 for. Every method edits any inversion that it accepts, whatever it was made for.
             shifts: further shifts of your own (`sfumato.core.shift.Shift`), behind those of the methods.
-            strength: guidance scale of the prompt, one for all or one for each result.
+            guidance_scale: guidance scale of the prompt, one for all or one for each result.
             mask: image files (or Pillow images) of the pictures' size, white where the picture may change; one for
                 all or one for each result. Outside it the result has the source's own pixels.
             mask_words: bound the edit by where these words of either prompt are, "cat,dog", by their attention maps.
@@ -71,7 +71,7 @@ class Inverted(Sources):
             prompts,
             methods=methods,
             shifts=shifts,
-            strength=strength,
+            guidance_scale=guidance_scale,
             mask=mask,
             mask_words=mask_words,
             mask_difference=mask_difference,

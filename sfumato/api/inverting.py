@@ -50,7 +50,7 @@ def outlines(
             None,
             tuple(timesteps),
             getattr(params, "eta", 0.0),
-            (float(getattr(params, "source_strength", 1.0)),) * len(some),
+            (float(getattr(params, "source_guidance_scale", 1.0)),) * len(some),
             tuple(seeds[i] for i in indices),
             tuple(texts),
             {"method": method.name, **parameters(params)},
@@ -66,7 +66,7 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
     for n, group in enumerate(sources.groups):
         outline = group.inversion
         work = kind.invert(
-            sources.model.guided(outline.guidance, padded_size(network, group.size)),
+            sources.model.guided(outline.guidance_scales, padded_size(network, group.size)),
             encode(network, group.pictures),
             group.condition,
             sources.params,

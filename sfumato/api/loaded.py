@@ -22,7 +22,7 @@ class Loaded:
     """A diffusion model with its dual encoder.
 
     Attributes:
-        network: the network, its autoencoder and text towers.
+        network: the network, its autoencoder and text encoders.
         folder: where it was loaded from, if that is a folder; a `dual_encoder` in it scores the results.
 
     Raises:

@@ -95,7 +95,7 @@ class Model(Loaded):
             seed: one for all or one for each picture; one picture with several seeds is inverted several times.
             batch: most rows in one call of the network; by default as many as fit comfortably.
             max_pixels: width x height of the largest picture that is read.
-            options: the method's options, e.g. steps, eta, source_strength, exact.
+            options: the method's options, e.g. steps, eta, source_guidance_scale, exact.
 
         Raises:
             BadInput: anything that cannot be used, with the allowed range.
@@ -113,7 +113,7 @@ class Model(Loaded):
         seed: int | Sequence[int] = 0,
         batch: int | None = None,
         max_pixels: int = MAX_PIXELS,
-        strength: float | Sequence[float] | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
         mask: Any = None,
         mask_words: str = "",
         mask_difference: bool = False,
@@ -144,7 +144,7 @@ class Model(Loaded):
         sources = self._sources(images, source, first, seed, batch, max_pixels, inverting_with)
         edit: dict[str, Any] = {
             "shifts": shifts,
-            "strength": strength,
+            "guidance_scale": guidance_scale,
             "mask": mask,
             "mask_words": mask_words,
             "mask_difference": mask_difference,
@@ -246,7 +246,7 @@ class Model(Loaded):
             tokens: [n,k,d] for a network with cross-attention and no text encoder, one for all or one for each.
             shifts: what moves the reverse process (`sfumato.core.shift.Shift`), in order.
             batch: most rows in one call of the network.
-            options: steps, strength, eta.
+            options: steps, guidance_scale, eta.
 
         Raises:
             BadInput: anything that cannot be used, with the allowed range.
@@ -257,7 +257,7 @@ class Model(Loaded):
         params = resolve(network, GenerateParams, options, stages=("generate",), section="generate", what="generate")
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(network, as_list(prompts), "prompt", empty=False)
-        check_negative(network, params.uses_negative, negative_prompt, [params.strength])
+        check_negative(network, params.uses_negative, negative_prompt, [params.guidance_scale])
         parts = read_extra(network, maps, labels, tokens)
         count = max(len(seeds), len(texts), *(len(part) for part in parts.values()))
         texts, seeds = spread(texts, count, "prompt"), spread(seeds, count, "seed")

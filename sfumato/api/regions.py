@@ -65,13 +65,13 @@ def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str]
     Raises:
         BadInput: names the word and those that there are.
     """
-    if not network.towers:
+    if not network.text_encoders:
         raise BadInput("A region by words or by the difference of the prompts needs a model with text input.")
     if not wanted.words and any(source == target for source, target in zip(sources, targets, strict=True)):
         raise BadInput("Where prompts disagree cannot be asked of the same prompt twice: give another target prompt.")
     if not wanted.words:
         return
-    before, after = (read(network.towers, texts) for texts in (sources, targets))
+    before, after = (read(network.text_encoders, texts) for texts in (sources, targets))
     if not before or not after:
         raise BadInput("The two text encoders of this model split prompts differently, so words have no one place.")
     for source, target in zip(before, after, strict=True):

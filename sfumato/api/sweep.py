@@ -1,12 +1,12 @@
-"""Choosing strengths: many settings of a method on one picture, measured, and which of them are worth having.
+"""Choosing settings: many settings of a method on one picture, measured, and which of them are worth having.
 
     from sfumato.api.sweep import sweep
 
-    for trial in sweep(model, "photo.png", "red heart", "blue heart", grid={"skip": [5, 10], "strength": [3, 6, 9]}):
+    for trial in sweep(model, "photo.png", "red heart", "blue heart", grid={"skip": [5, 10], "guidance_scale": [3, 6]}):
         print(trial.options, trial.scores["lpips"], trial.scores["clip"])
 
-The picture is inverted once for every setting of the inversion, and edits that differ in `strength` alone go through
-the network together.
+The picture is inverted once for every setting of the inversion, and edits that differ in `guidance_scale` alone go
+through the network together.
 """
 
 import itertools
@@ -25,7 +25,7 @@ from sfumato.errors import BadInput
 from sfumato.images import MAX_PIXELS, Picture, read_image
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import get_method
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 
 MOST = 1000
 """Settings in one sweep: more is a slip of the keyboard."""
@@ -64,7 +64,7 @@ def sweep(
     mask_words: str = "",
     mask_difference: bool = False,
     mask_threshold: float | None = None,
-    judge: Judge | None = None,
+    evaluator: Evaluator | None = None,
     max_pixels: int = MAX_PIXELS,
     **fixed: Any,
 ) -> Iterator[Trial]:
@@ -82,12 +82,13 @@ def sweep(
         mask_words: words that bound the edit.
         mask_difference: bound the edit by where the two prompts disagree.
         mask_threshold: of the two above.
-        judge: measures; by default with the shipped dual encoder, which knows emoji artwork alone.
+        evaluator: measures; by default with the shipped dual encoder, which knows emoji artwork alone.
         max_pixels: as for `Model.invert`.
         fixed: parameters that all settings share.
 
     Raises:
-        BadInput: an unknown parameter, one both in the grid and fixed, a prompt that the judge cannot read, or whatever
+        BadInput: an unknown parameter, one both in the grid and fixed, a prompt that the evaluator cannot read, or
+            whatever
             `Model.plan` refuses.
     """
     points, picture = grid_points(grid), read_image(image, max_pixels)
@@ -101,25 +102,25 @@ def sweep(
     plans = [
         [
             (together, _plan(model, picture, (source, target), [{**fixed, **points[i]} for i in together], about))
-            for together in _groups(inverting, points, lambda name: name != "strength")
+            for together in _groups(inverting, points, lambda name: name != "guidance_scale")
         ]
         for about in [{"methods": method, "seed": seed, **bounds}]
         for inverting in _groups(range(len(points)), points, lambda name: name not in edits)
     ]
     texts = (source, target if target.strip() else source)
-    judge = judge or Judge.load(device=model.network.device)
+    evaluator = evaluator or Evaluator.load(device=model.network.device)
     if model.network.takes_text:
-        judge.clip.check_texts(texts)
-    judged = texts if model.network.takes_text else None
+        evaluator.clip.check_texts(texts)
+    named = texts if model.network.takes_text else None
     inside_of = None if painted is None else torch.from_numpy(painted)[None].float()
-    return _trials(plans, points, lambda result: measured(judge, picture, result, inside_of, judged))
+    return _trials(plans, points, lambda result: measured(evaluator, picture, result, inside_of, named))
 
 
 def _plan(model: Model, picture: Picture, texts: tuple[str, str], settings: list[Point], about: Point) -> Plan:
-    """Settings that differ in nothing but their strength, as one edit."""
+    """Settings that differ in nothing but their guidance scale, as one edit."""
     options = dict(settings[0])
-    if "strength" in options:
-        options["strength"] = [each["strength"] for each in settings]
+    if "guidance_scale" in options:
+        options["guidance_scale"] = [each["guidance_scale"] for each in settings]
     return model.plan(picture, texts[0], texts[1], **about, **options)
 
 

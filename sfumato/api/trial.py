@@ -13,10 +13,10 @@ from sfumato.api.report import unit
 from sfumato.api.result import Result
 from sfumato.errors import BadInput
 from sfumato.images import Picture, to_tensor
-from sfumato.metrics import METRICS, Judge
+from sfumato.metrics import METRICS, Evaluator
 
 JUDGED_PIXELS = 2**20
-"""Most pixels that are judged at once: networks such as VGG keep maps of many channels at full size."""
+"""Most pixels that are evaluated at once: networks such as VGG keep maps of many channels at full size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Trial:
         index: its place in the grid; the last name of the grid varies fastest.
         options: the setting, one value for each name of the grid.
         pixels: the edit, uint8 [h,w,3].
-        scores: every metric of `sfumato.metrics.Judge`, NaN where a metric has no value.
+        scores: every metric of `sfumato.metrics.Evaluator`, NaN where a metric has no value.
         result: the edit as `Inverted.edit` gave it, with its recipe.
         row: which of the result's pictures it is.
     """
@@ -41,12 +41,12 @@ class Trial:
 
 
 def measured(
-    judge: Judge, picture: Picture, result: Result, mask: Tensor | None, texts: tuple[str, str] | None
+    evaluator: Evaluator, picture: Picture, result: Result, mask: Tensor | None, texts: tuple[str, str] | None
 ) -> list[dict[str, float]]:
     """Every metric of every picture of a result, at most `JUDGED_PIXELS` at once.
 
     Args:
-        judge: measures.
+        evaluator: measures.
         picture: the source.
         result: its edits.
         mask: float [1,h,w], 1 where the picture was to change.
@@ -59,7 +59,7 @@ def measured(
     for first in range(0, len(result), together):
         edits = torch.cat([unit(pixels) for pixels in result.pixels[first : first + together]])
         rows = len(edits)
-        found = judge(
+        found = evaluator(
             source.expand(rows, -1, -1, -1),
             edits,
             mask=None if mask is None else mask.expand(rows, -1, -1),

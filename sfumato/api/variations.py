@@ -27,7 +27,7 @@ def variations(
     directions: Directions,
     gammas: Sequence[float],
     *,
-    raw: bool = False,
+    normalise: bool = True,
     chunk: int = CHUNK,
 ) -> Iterator[list[Pixels]]:
     """Yield, for every direction, the picture moved by each gamma along it: what `Inverted.edit` would give.
@@ -38,7 +38,7 @@ def variations(
         inverted: one picture, inverted by the method pullback along the run that the directions belong to.
         directions: what `find` found.
         gammas: lengths in the latent; 0 is the picture as the inversion reproduces it.
-        raw: leave out the normalisation.
+        normalise: keep mean and standard deviation of the predicted x_0.
         chunk: most rows in one pass of the Jacobian.
 
     Raises:
@@ -48,11 +48,14 @@ def variations(
     inversion = group.inversion.rows([0] * len(gammas))
     t = inversion.timesteps[step]
     directions.check_fits(network, t, inversion.x.shape[2:])
-    strength, size = inverted.params.strength, padded_size(network, group.size)  # type: ignore[attr-defined]
+    guidance_scale, size = inverted.params.guidance_scale, padded_size(network, group.size)  # type: ignore[attr-defined]
     x = _reproduced(inverted, step)
     f = BottleneckMap(network, t, group.condition[[0]], directions.pool, chunk)
     basis = local_basis(f, x, min(RANK, largest_rank(f, x)))
-    guidance, condition = guided(network, [strength] * len(gammas), size), group.condition[[0]].repeat(len(gammas))
+    guidance, condition = (
+        guided(network, [guidance_scale] * len(gammas), size),
+        group.condition[[0]].repeat(len(gammas)),
+    )
     lengths = torch.tensor(gammas, dtype=x.dtype, device=x.device).reshape(-1, 1, 1, 1)
     start = x.expand(len(gammas), -1, -1, -1)
 
@@ -62,7 +65,7 @@ def variations(
     for u in directions.u.to(x.device):
         v = pull_back(basis, transport(basis, u[None])[0])
         moved = start + lengths * v
-        if not raw:
+        if normalise:
             with torch.no_grad():
                 moved = normalised(predict, start, moved, network.schedule.abar(t))
         latents = inversion.x.clone()

@@ -25,8 +25,8 @@ class Task:
         target: the prompt of the edit.
         steps: number of steps of a whole run.
         skip: steps at the noisy end that the edit leaves out.
-        source_strength: guidance of the source prompt.
-        strength: guidance of the target prompt.
+        source_guidance_scale: of the source prompt.
+        guidance_scale: of the target prompt.
         device: where the networks are.
         seed: of all noise.
     """
@@ -37,8 +37,8 @@ class Task:
     target: str
     steps: int
     skip: int
-    source_strength: float
-    strength: float
+    source_guidance_scale: float
+    guidance_scale: float
     device: str = "cpu"
     seed: int = 0
 
@@ -83,7 +83,7 @@ class LeditsPP:
             task.image,
             source_prompt=task.source,
             # at 1 or less diffusers makes no embedding of the empty prompt, and then fails for want of it
-            source_guidance_scale=max(task.source_strength, 1 + 1e-6),
+            source_guidance_scale=max(task.source_guidance_scale, 1 + 1e-6),
             num_inversion_steps=kept,
             skip=_share_before(task.steps, task.skip),
             generator=torch.Generator(task.device).manual_seed(task.seed),
@@ -91,7 +91,7 @@ class LeditsPP:
 
     def edit(self) -> Image.Image:
         """Edit guidance where it is largest, LEDITS++'s own default share of a tenth of the image."""
-        return self._replay(self.task.target, self.task.strength, edit_threshold=0.9).images[0]
+        return self._replay(self.task.target, self.task.guidance_scale, edit_threshold=0.9).images[0]
 
     def reconstruction_error(self) -> Tensor:
         """From T - skip, guided everywhere as it was inverted.
@@ -100,14 +100,16 @@ class LeditsPP:
         from the source. Both orders are replayed, and the one that ends nearer counts.
         """
         x0, _ = self.pipe.encode_image(self.task.image, dtype=self.unet.dtype)
-        source, strength = self.task.source, self.task.source_strength
+        source, scale = self.task.source, self.task.source_guidance_scale
         options = {"edit_threshold": 0.0, "output_type": "latent"}
-        swapped = self._replay("", strength, negative_prompt=source, **options).images
-        straight = self._replay(source, strength, **options).images
+        swapped = self._replay("", scale, negative_prompt=source, **options).images
+        straight = self._replay(source, scale, **options).images
         return min((last.double() - x0.double() for last in (swapped, straight)), key=lambda e: float(e.abs().max()))
 
-    def _replay(self, prompt: str, strength: float, **options: Any) -> Any:
-        return self.pipe(editing_prompt=[prompt], edit_guidance_scale=strength, use_intersect_mask=False, **options)
+    def _replay(self, prompt: str, guidance_scale: float, **options: Any) -> Any:
+        return self.pipe(
+            editing_prompt=[prompt], edit_guidance_scale=guidance_scale, use_intersect_mask=False, **options
+        )
 
 
 class SDEdit:
@@ -130,7 +132,7 @@ class SDEdit:
             image=task.image,
             num_inference_steps=task.steps,
             strength=_share_kept(task.steps, task.skip),
-            guidance_scale=task.strength,
+            guidance_scale=task.guidance_scale,
             eta=1.0,
             generator=torch.Generator(task.device).manual_seed(task.seed),
         ).images[0]

@@ -81,7 +81,7 @@ class Theirs:
 
     def __init__(self, model: Model, setting: Setting) -> None:
         assert model.folder is not None
-        given: dict[str, Any] = {"source_strength": 1.0} | dict(setting.params)
+        given: dict[str, Any] = {"source_guidance_scale": 1.0} | dict(setting.params)
         blank, place = Image.new("RGB", (8, 8)), str(model.network.device)
         task = Task(model.folder, blank, "", "", **given, device=place, seed=setting.seed)
         self.contender: Contender = _CONTENDERS[setting.method](task)

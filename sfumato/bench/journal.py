@@ -20,8 +20,8 @@ _OTHER = "choose another --out, or remove it"
 class Journal:
     """Opened for one run; a line is on the disk before `add` returns.
 
-    The first line says what is measured with what: results of another model or judge are never mixed in. A line that a
-    kill cut short is dropped. A record with an "error" counts as not done, so that the next run tries it again.
+    The first line says what is measured with what: results of another model or evaluator are never mixed in. A line
+    that a kill cut short is dropped. A record with an "error" counts as not done, so that the next run tries it again.
 
     Args:
         folder: where it lies; made where it does not exist.

@@ -85,11 +85,11 @@ def decode_mask(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool
     """bool [height,width] from (start, length, start, length, ...) over the pixels row by row; the border is added.
 
     Raises:
-        BadInput: not pairs of whole numbers, or a run that begins outside the picture.
+        BadInput: not pairs of integers, or a run that begins outside the picture.
     """
     whole = all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in runs)
     if not whole or len(runs) % 2:
-        raise BadInput("its mask must be pairs of whole numbers, start and length.")
+        raise BadInput("its mask must be pairs of integers, start and length.")
     mask: NDArray[np.bool_] = np.zeros((height, width), bool)
     flat = mask.reshape(-1)
     for start, length in zip(runs[::2], runs[1::2], strict=True):

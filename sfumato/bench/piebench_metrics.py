@@ -12,18 +12,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sfumato.metrics import EditBatch, Metric, VisionTower, lpips, mse, psnr, self_similarity, ssim
+from sfumato.metrics import EditBatch, Metric, VisionEncoder, lpips, mse, psnr, self_similarity, ssim
 
 #: Batch -> the distance of two batches of images [b,3,h,w] in [0,1], float64 [b].
 Distance = Callable[[EditBatch], Callable[[Tensor, Tensor], Tensor]]
 
 
-def structure_of_levels(tower: VisionTower, a: Tensor, b: Tensor) -> Tensor:
+def structure_of_levels(encoder: VisionEncoder, a: Tensor, b: Tensor) -> Tensor:
     """Structure distance, float64 [b], of images [b,3,h,w] in [0,1] as PIE-Bench's code measures it.
 
     It takes grey levels in 0..255 for pixels in 0..1, and so gives the network (255 x - mean) / std.
     """
-    S_a, S_b = (self_similarity(tower.keys(2 * 255 * x.to(tower.mean) - 1)) for x in (a, b))
+    S_a, S_b = (self_similarity(encoder.keys(2 * 255 * x.to(encoder.mean) - 1)) for x in (a, b))
     return (S_a - S_b).square().mean((1, 2)).to(a.device)
 
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from sfumato.api import Model
 from sfumato.api.trial import JUDGED_PIXELS
 from sfumato.bench.editors import Editor, editor
+from sfumato.bench.evaluating import evaluate
 from sfumato.bench.items import Benchmark, Item, Pictures
 from sfumato.bench.journal import Journal, Record
-from sfumato.bench.judging import judged
 from sfumato.bench.settings import Setting
 from sfumato.bench.summary import COSTS
 from sfumato.errors import BadInput
 from sfumato.files import write_bytes
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 from sfumato.paths import check_inside
 
 BATCH = 16
@@ -29,13 +29,13 @@ Show = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, eq=False)
 class Runner:
-    """One benchmark, one model, one judge.
+    """One benchmark, one model, one evaluator.
 
     Attributes:
         benchmark: names the metrics.
         items: those of its edits that are made.
         model: edits.
-        judge: looks at the edits.
+        evaluator: looks at the edits.
         journal: what has been done.
         folder: where the edited pictures go, as PICTURES/SETTING/ITEM.png.
         batch: most edits of one size that are made together.
@@ -44,7 +44,7 @@ class Runner:
     benchmark: Benchmark
     items: Sequence[Item]
     model: Model
-    judge: Judge
+    evaluator: Evaluator
     journal: Journal
     folder: Path
     batch: int = BATCH
@@ -93,7 +93,7 @@ class Runner:
         return list(sizes.values())
 
     def _edit(self, edits: Editor, setting: Setting, items: list[Item], pictures: list[Pictures]) -> None:
-        """Edit and judge all together; where that fails, one by one, so that only the bad one is lost."""
+        """Edit and score all together; where that fails, one by one, so that only the bad one is lost."""
         try:
             edited = edits.edit(items, pictures)
             for item, before, after in zip(items, pictures, edited.pixels, strict=True):
@@ -120,7 +120,7 @@ class Runner:
         together, scores = max(1, JUDGED_PIXELS // (height * width)), []
         for start in range(0, len(items), together):
             part = slice(start, start + together)
-            found = judged(self.judge, self.benchmark.metrics, items[part], pictures[part], edits[part])
+            found = evaluate(self.evaluator, self.benchmark.metrics, items[part], pictures[part], edits[part])
             scores += [{name: all_of[n] for name, all_of in found.items()} for n in range(len(items[part]))]
         return scores
 

@@ -26,8 +26,8 @@ from sfumato.text_files import read_toml
 
 #: Pipelines of diffusers, and the parameters that each takes.
 PIPELINES = {
-    "diffusers-ledits++": ("steps", "skip", "source_strength", "strength"),
-    "diffusers-img2img": ("steps", "skip", "strength"),
+    "diffusers-ledits++": ("steps", "skip", "source_guidance_scale", "guidance_scale"),
+    "diffusers-img2img": ("steps", "skip", "guidance_scale"),
 }
 #: The source as it is: what every edit must be better than, and how far the pictures are apart.
 UNCHANGED = "unchanged"
@@ -162,7 +162,7 @@ def _setting(row: dict[str, Any], path: Path) -> Setting:
     if not isinstance(name, str) or not name.strip() or not isinstance(method, str):
         raise BadInput(f"every [[row]] of {path} needs a name and a method, as text.")
     if isinstance(seed, bool) or not isinstance(seed, int) or not isinstance(residual, bool):
-        raise BadInput(f"row {name!r}: seed must be a whole number, and residual true or false.")
+        raise BadInput(f"row {name!r}: seed must be an integer, and residual true or false.")
     if not -(2**63) <= seed < 2**63:
         raise BadInput(f"row {name!r}: seed must lie between -2^63 and 2^63 - 1, not {seed}.")
     known = [*methods(), *PIPELINES, UNCHANGED]

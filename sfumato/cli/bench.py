@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import add_model, load_model
-from sfumato.cli.metrics import add_judge, load_judge
+from sfumato.cli.metrics import add_evaluator, load_evaluator
 from sfumato.cli.outputs import refuse_links_out
-from sfumato.cli.parser import CommandParser, suggestion, whole
+from sfumato.cli.parser import CommandParser, integer, suggestion
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.errors import BadInput
 from sfumato.files import printable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sfumato.bench.runner import Runner
     from sfumato.bench.settings import Setting
     from sfumato.bench.summary import Line
-    from sfumato.metrics import Judge
+    from sfumato.metrics import Evaluator
 
 BENCHMARKS = ("pairs", "piebench")
 
@@ -35,11 +35,11 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="only these kinds of edits")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="pairs: only targets in these: test, cells, train")
-    parser.add_argument("--limit", type=whole(1), metavar="N", help="the first N edits, all kinds in turn")
-    parser.add_argument("--size", type=whole(16, 1024), metavar="PIXELS", help="of the pairs; default 64")
-    parser.add_argument("--batch", type=whole(1), default=16, metavar="N", help="edits made together; default 16")
+    parser.add_argument("--limit", type=integer(1), metavar="N", help="the first N edits, all kinds in turn")
+    parser.add_argument("--size", type=integer(16, 1024), metavar="PIXELS", help="of the pairs; default 64")
+    parser.add_argument("--batch", type=integer(1), default=16, metavar="N", help="edits made together; default 16")
     add_model(parser)
-    add_judge(parser)
+    add_evaluator(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato bench pairs --rows rows.toml --limit 20 --out out/bench")
 
@@ -61,11 +61,11 @@ def run(arguments: Namespace) -> int:
     rows = None if arguments.rows is None else read_settings(arguments.rows)
     model = load_model(arguments)
     settings = compared(rows or default_settings(model), model)
-    judge = load_judge(arguments, str(model.network.device))
+    evaluator = load_evaluator(arguments, str(model.network.device))
     beside = {"made_with": made_with(model.network)}
-    with Journal(arguments.out, _about(benchmark, model, judge), beside) as journal:
+    with Journal(arguments.out, _about(benchmark, model, evaluator), beside) as journal:
         return _run(
-            Runner(benchmark, items, model, judge, journal, arguments.out, arguments.batch), settings, arguments
+            Runner(benchmark, items, model, evaluator, journal, arguments.out, arguments.batch), settings, arguments
         )
 
 
@@ -109,14 +109,14 @@ def _chosen(benchmark: "Benchmark", name: str, wanted: Sequence[str] | None) -> 
     return list(wanted or known)
 
 
-def _about(benchmark: "Benchmark", model: "Model", judge: "Judge") -> dict[str, str]:
+def _about(benchmark: "Benchmark", model: "Model", evaluator: "Evaluator") -> dict[str, str]:
     """What all results in one folder share."""
-    from sfumato.bench.judging import judge_fingerprint
+    from sfumato.bench.evaluating import evaluator_fingerprint
 
     return {
         "benchmark": benchmark.identity,
         "model": model.network.fingerprint(),
-        "judge": judge_fingerprint(judge),
+        "evaluator": evaluator_fingerprint(evaluator),
     }
 
 

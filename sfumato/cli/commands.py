@@ -16,7 +16,7 @@ COMMANDS = {
     "invert": ("invert", "invert an image once, to edit it many times"),
     "generate": ("generate", "make images from prompts"),
     "directions": ("directions", "directions without labels or between words, kept in files"),
-    "interpolate": ("interpolate", "a film from one picture to another"),
+    "interpolate": ("interpolate", "an animation from one picture to another"),
     "demo": ("demo", "edit the shipped examples with the shipped model"),
     "models": ("models", "list the shipped models; `models path NAME` prints a folder"),
     "methods": ("methods", "list the editing methods, or the parameters of one"),

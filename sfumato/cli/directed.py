@@ -9,7 +9,7 @@ from sfumato.cli.edit import check_mask
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.outputs import add_out, output_paths, refuse_inputs, save_all
-from sfumato.cli.parser import CommandParser, real, whole
+from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json
 from sfumato.cli.work import finish, made_by, print_summary, summary
@@ -32,9 +32,14 @@ def show_flags(parser: CommandParser) -> None:
     parser.add_argument("-o", "--out", type=Path, metavar="SHEET", help="an image file, with IMAGE")
     parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
     parser.add_argument("--gamma", type=real(0, 1000), default=8.0, metavar="N", help="largest length; default 8")
-    parser.add_argument("--raw", action="store_true", help="without the normalisation of the predicted picture")
-    parser.add_argument("--chunk", type=whole(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
-    parser.add_argument("--scale", type=whole(1, 16), default=1, metavar="N", help="enlarge the pictures; default 1")
+    parser.add_argument(
+        "--no-normalise",
+        dest="normalise",
+        action="store_false",
+        help="do not keep mean and deviation of the predicted x_0",
+    )
+    parser.add_argument("--chunk", type=integer(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
+    parser.add_argument("--scale", type=integer(1, 16), default=1, metavar="N", help="enlarge the pictures; default 1")
     add_model(parser)
     add_max_pixels(parser)
     parser.example("sfumato directions show people.safetensors woman.png -o sheet.png")
@@ -61,7 +66,7 @@ def show(arguments: Namespace) -> None:
     inverted = finish(_plan(arguments, found, direction=found.names[0]).invert())
     gammas, rows = [share * arguments.gamma for share in _SHOWN], []
     with progress() as bar:
-        for row in variations(inverted, found, gammas, raw=arguments.raw, chunk=arguments.chunk):
+        for row in variations(inverted, found, gammas, normalise=arguments.normalise, chunk=arguments.chunk):
             rows.append(row)
             bar(len(rows), len(found), f"direction {len(rows)}/{len(found)}")
     labels = [[f"{name}\n{gamma:+g}" for gamma in gammas] for name in found.names]

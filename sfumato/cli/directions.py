@@ -8,7 +8,7 @@ from sfumato.cli.banks import bank, bank_flags, text, text_flags
 from sfumato.cli.described import described, described_text, load_directions, print_directions
 from sfumato.cli.directed import apply, apply_flags, show, show_flags
 from sfumato.cli.flags import add_model, load_model
-from sfumato.cli.parser import CommandParser, real, size, suggestion, whole
+from sfumato.cli.parser import CommandParser, integer, real, size, suggestion
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table
 from sfumato.errors import BadInput
@@ -72,17 +72,23 @@ def run(arguments: Namespace) -> None:
 def _find_flags(parser: CommandParser) -> None:
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="a .safetensors file")
     parser.add_argument("--prompt", nargs="+", default=[""], metavar="TEXT", help="samples take them in turn")
-    parser.add_argument("-n", type=whole(1), default=10, metavar="N", help="how many directions; default 10")
-    parser.add_argument("--samples", type=whole(2), default=50, metavar="N", help="how many pictures; default 50")
+    parser.add_argument("-n", type=integer(1), default=10, metavar="N", help="how many directions; default 10")
+    parser.add_argument("--samples", type=integer(2), default=50, metavar="N", help="how many pictures; default 50")
     parser.add_argument("--time", type=real(0, 1), default=1.0, metavar="N", help="share of the run left; default 1")
-    parser.add_argument("--steps", type=whole(1, 1000), metavar="N", help="of the run; default the model's own")
+    parser.add_argument("--steps", type=integer(1, 1000), metavar="N", help="of the run; default the model's own")
     parser.add_argument("--kind", default="pullback", choices=("pullback", "pca"), help="pca: to compare with")
     parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="default their numbers")
-    parser.add_argument("--whole", action="store_true", help="keep the positions of the bottleneck")
+    parser.add_argument("--keep-positions", action="store_true", help="keep the positions of the bottleneck")
     parser.add_argument("--size", type=size, metavar="WxH", help="pixels, 64 or 96x64; default the model's own")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first sample; default 0")
-    parser.add_argument("--strength", type=real(0, 100), metavar="N", help="guidance of the run; default the model's")
-    parser.add_argument("--chunk", type=whole(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
+    parser.add_argument(
+        "--guidance",
+        dest="guidance_scale",
+        type=real(0, 100),
+        metavar="N",
+        help="guidance of the run; default the model's",
+    )
+    parser.add_argument("--chunk", type=integer(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
     add_model(parser)
     parser.example('sfumato directions find --prompt "woman, noto" "man, noto" -o people.safetensors')
 
@@ -103,12 +109,12 @@ def _find(arguments: Namespace) -> None:
             steps=arguments.steps,
             kind=arguments.kind,
             names=arguments.names,
-            whole=arguments.whole,
+            keep_positions=arguments.keep_positions,
             size=arguments.size,
             seed=arguments.seed,
-            strength=arguments.strength,
+            guidance_scale=arguments.guidance_scale,
             chunk=arguments.chunk,
-            tell=lambda what, done, total: show(done, total, f"{what} {done}/{total}"),
+            callback=lambda what, done, total: show(done, total, f"{what} {done}/{total}"),
         )
     found.save(arguments.out)
     print_directions(arguments.out, found, arguments.json)

@@ -37,7 +37,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("image", metavar="IMAGE", help="a picture, or an inversion that `sfumato invert` wrote")
     parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
     parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="what it shall show")
-    parser.add_argument("--negative", default="", metavar="TEXT", help="what it shall not show")
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what it shall not show")
     add_out(parser)
     add_masks(parser)
     add_auto(parser, words)
@@ -69,23 +69,23 @@ def run(arguments: Namespace) -> None:
     check_mask(arguments.mask, found.size)
     check_source(arguments, found.source)
     model = load_model(arguments)
-    edit = masks_of(arguments) | {"residual": not arguments.no_residual, "negative_prompt": arguments.negative}
+    edit = masks_of(arguments) | {"residual": not arguments.no_residual, "negative_prompt": arguments.negative_prompt}
     check = {"check": arguments.check or arguments.json}
     texts = (found.source, arguments.target)
     if found.picture is None:
-        inverted, judge = model.open(arguments.image), load_auto(arguments, model, texts)
+        inverted, evaluator = model.open(arguments.image), load_auto(arguments, model, texts)
         edit |= methods.shared() | {"methods": methods.named()}
         work = inverted.edit_steps(arguments.target, **edit, **check)
     else:
         options = {**_planned(arguments, methods), **edit, **check}
         plan = model.plan(found.picture, found.source, arguments.target, **options)
-        judge = load_auto(arguments, model, texts)
+        evaluator = load_auto(arguments, model, texts)
         inverted = finish(plan.invert())
         edit |= methods.shared() | {"methods": methods.named()}
         work = plan.apply(inverted)
     reports, notes = [inverted.report] if "seconds" in inverted.report else [], found.notes
-    if judge is not None:
-        choice = chosen(inverted, arguments, judge, edit)
+    if evaluator is not None:
+        choice = chosen(inverted, arguments, evaluator, edit)
         edit |= choice.trial.options
         reports.append(choice.report)
         notes.append(about(choice))
@@ -101,7 +101,7 @@ def run(arguments: Namespace) -> None:
         **made_by(model, arguments.model),
         **masks_of(arguments),
         source_prompt=first["source_prompt"],
-        negative_prompt=arguments.negative,
+        negative_prompt=arguments.negative_prompt,
         seeds=[recipe["seed"] for recipe in result.recipes],
         residual=not arguments.no_residual,
     )

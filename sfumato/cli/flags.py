@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.parser import CommandParser, whole
+from sfumato.cli.parser import CommandParser, integer
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def load_model(arguments: Namespace) -> "Model":
 def add_seeds(parser: CommandParser) -> None:
     """Several seeds give several outputs."""
     parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="default 0; one result for each")
-    parser.add_argument("--seeds", type=whole(1, _MOST_SEEDS), metavar="COUNT", help="so many, from --seed upwards")
+    parser.add_argument("--seeds", type=integer(1, _MOST_SEEDS), metavar="COUNT", help="so many, from --seed upwards")
 
 
 def seeds_of(arguments: Namespace) -> list[int]:
@@ -92,15 +92,15 @@ def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
 
 
 def flag_of(name: str) -> str:
-    """A parameter's name as it is typed: "source_strength" -> "--source-strength"."""
-    return "--" + name.replace("_", "-")
+    """A parameter's name as it is typed: "source_guidance_scale" -> "--source-guidance"."""
+    return "--" + name.replace("guidance_scale", "guidance").replace("_", "-")
 
 
 def _whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a whole number") from None
+        raise ArgumentTypeError(f"{text!r} is not an integer") from None
 
 
 def _number(text: str) -> float:

@@ -19,7 +19,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("prompts", nargs="*", default=[], metavar="TEXT", help="what the images shall show")
     add_out(parser)
     parser.add_argument("--size", type=size, metavar="WxH", help="pixels, 64 or 96x64; default the model's own")
-    parser.add_argument("--negative", default="", metavar="TEXT", help="what they shall not show")
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what they shall not show")
     add_seeds(parser)
     add_model(parser)
     parser.add_argument("--no-recipe", action="store_true", help="keep the recipe out of the PNG")
@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> None:
             [prompt for prompt, _ in pairs],
             seed=[seed for _, seed in pairs],
             size=arguments.size,
-            negative_prompt=arguments.negative,
+            negative_prompt=arguments.negative_prompt,
             **given,
         )
     )
@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> None:
         notes,
         **made_by(model, arguments.model),
         prompts=[prompt for prompt, _ in pairs],
-        negative_prompt=arguments.negative,
+        negative_prompt=arguments.negative_prompt,
         seeds=[seed for _, seed in pairs],
     )
     print_json(found) if arguments.json else print_summary(found)

@@ -4,7 +4,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.outputs import remark
-from sfumato.cli.parser import CommandParser, whole
+from sfumato.cli.parser import CommandParser, integer
 
 if TYPE_CHECKING:
     from sfumato.api.regions import Region
@@ -16,7 +16,7 @@ def add_max_pixels(parser: CommandParser) -> None:
     from sfumato.images import MAX_PIXELS
 
     text = f"largest picture that is read, width x height; default {MAX_PIXELS}"
-    parser.add_argument("--max-pixels", type=whole(1), default=MAX_PIXELS, metavar="N", help=text)
+    parser.add_argument("--max-pixels", type=integer(1), default=MAX_PIXELS, metavar="N", help=text)
 
 
 def add_masks(parser: CommandParser) -> None:

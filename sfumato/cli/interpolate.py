@@ -1,4 +1,4 @@
-"""`sfumato interpolate`: a film from one picture to another."""
+"""`sfumato interpolate`: an animation from one picture to another."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.outputs import refuse_inputs, refuse_links_out, remark, save_all
-from sfumato.cli.parser import CommandParser, real, whole
+from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.report import print_json, say
 from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
@@ -29,15 +29,21 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "-o", "--out", required=True, type=Path, metavar="FOLDER", help="for the frames, the sheet and the animation"
     )
     parser.add_argument("--path", default="slerp", metavar="KIND", help="lerp, slerp (default) or geodesic")
-    parser.add_argument("--frames", type=whole(2, 1000), default=30, metavar="N", help="both ends included; default 30")
+    parser.add_argument(
+        "--frames", type=integer(2, 1000), default=30, metavar="N", help="both ends included; default 30"
+    )
     parser.add_argument(
         "--time", type=real(0, 1), default=1.0, metavar="N", help="share of the run that is left; default 1"
     )
-    parser.add_argument("--steps", type=whole(1, 1000), metavar="N", help="of the inversion; default the model's own")
-    parser.add_argument("--refine", type=whole(0, 100), metavar="N", help="fixed-point iterations per step; default 0")
-    parser.add_argument("--strength", type=real(0, 100), metavar="N", help="guidance strength; default 1")
-    parser.add_argument("--rank", type=whole(1), metavar="N", help="dimensions of tangent spaces; default 20 at most")
-    parser.add_argument("--chunk", type=whole(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
+    parser.add_argument("--steps", type=integer(1, 1000), metavar="N", help="of the inversion; default the model's own")
+    parser.add_argument(
+        "--refine", type=integer(0, 100), metavar="N", help="fixed-point iterations per step; default 0"
+    )
+    parser.add_argument(
+        "--guidance", dest="guidance_scale", type=real(0, 100), metavar="N", help="guidance scale; default 1"
+    )
+    parser.add_argument("--rank", type=integer(1), metavar="N", help="dimensions of tangent spaces; default 20 at most")
+    parser.add_argument("--chunk", type=integer(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
     parser.add_argument("--measure", action="store_true", help="measure how long the path is")
     parser.add_argument("--lpips", metavar="FOLDER", help="network of the perceptual length; default the shipped one")
     parser.add_argument("--animation", default="animation.gif", metavar="NAME", help="ending .gif, .png or .webp")
@@ -61,7 +67,7 @@ def run(arguments: Namespace) -> None:
         notes += remarks
     paths, sheet, animation = _outputs(arguments)
     model = load_model(arguments)
-    options = {name: getattr(arguments, name) for name in ("steps", "refine", "strength")}
+    options = {name: getattr(arguments, name) for name in ("steps", "refine", "guidance_scale")}
     result: Result = finish(
         model.interpolate_steps(
             arguments.first,

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.images import Picture
-    from sfumato.metrics import Judge
+    from sfumato.metrics import Evaluator
 
 #: What can be named, and how the help tells it.
 NETWORKS = {
     "clip": "for texts: a CLIP, or its hub id; default the shipped one, for emoji alone",
-    "structure": "DINO or another ViT; default --clip's image tower",
+    "structure": "DINO or another ViT; default --clip's image encoder",
     "lpips": "VGG, AlexNet, SqueezeNet or a ViT; default as --structure's",
 }
 
@@ -34,7 +34,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--mask", metavar="IMAGE", help="white where the image was to change")
     parser.add_argument("--from", dest="given", metavar="TEXT", help="prompt of the source image; needs --to")
     parser.add_argument("--to", dest="wanted", metavar="TEXT", help="prompt of the edited image")
-    add_judge(parser)
+    add_evaluator(parser)
     add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example(
@@ -42,7 +42,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
 
 
-def add_judge(parser: CommandParser, *, listed: bool = True) -> None:
+def add_evaluator(parser: CommandParser, *, listed: bool = True) -> None:
     """The networks that the metrics use: local folders, or hub ids, the only case in which anything is downloaded.
 
     listed: show them in the help.
@@ -51,11 +51,11 @@ def add_judge(parser: CommandParser, *, listed: bool = True) -> None:
         parser.add_argument(f"--{name}", metavar="FOLDER", help=text if listed else SUPPRESS)
 
 
-def load_judge(arguments: Namespace, device: str | None = None) -> "Judge":
-    """The networks that the flags of `add_judge` name. Raises BadInput."""
-    from sfumato.metrics import Judge
+def load_evaluator(arguments: Namespace, device: str | None = None) -> "Evaluator":
+    """The networks that the flags of `add_evaluator` name. Raises BadInput."""
+    from sfumato.metrics import Evaluator
 
-    return Judge.load(arguments.clip, arguments.structure, arguments.lpips, device)
+    return Evaluator.load(arguments.clip, arguments.structure, arguments.lpips, device)
 
 
 def shown_score(value: float) -> str:
@@ -110,9 +110,9 @@ def _measure(arguments: Namespace) -> None:
             _look(picture, source)
     mask = _mask(arguments.mask, source, limit)
     quiet_libraries()
-    judge = load_judge(arguments)
-    _check_words(judge, texts)
-    found = judge(
+    evaluator = load_evaluator(arguments)
+    _check_words(evaluator, texts)
+    found = evaluator(
         _unit(source),
         _unit(edit),
         target=None if target is None else _unit(target),
@@ -124,13 +124,13 @@ def _measure(arguments: Namespace) -> None:
     print_json(_as_json(arguments, scores)) if arguments.json else _print(scores)
 
 
-def _check_words(judge: "Judge", texts: Mapping[str, str | None]) -> None:
+def _check_words(evaluator: "Evaluator", texts: Mapping[str, str | None]) -> None:
     """Refuse texts that are nothing but the tokenizer's own marks. Raises BadInput."""
-    from sfumato.models.text import TextTower
+    from sfumato.models.text import TextEncoder
 
-    tower = TextTower(judge.clip.tokenizer, judge.clip.model.text_model)
+    text_encoder = TextEncoder(evaluator.clip.tokenizer, evaluator.clip.model.text_model)
     for flag, text in texts.items():
-        if text is not None and not tower.read(text).words:
+        if text is not None and not text_encoder.read(text).words:
             raise BadInput(f'{flag} "{text}" has no words for the network that compares texts: write some.')
 
 

@@ -66,9 +66,9 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; choose from {', '.join(choices)}." if len(choices) <= _MOST_NAMED else "."
 
 
-def whole(lowest: int, highest: int | None = None) -> Any:
-    """An argparse type: a whole number in a range."""
-    return _number(int, "a whole number", lowest, highest)
+def integer(lowest: int, highest: int | None = None) -> Any:
+    """An argparse type: an integer in a range."""
+    return _number(int, "an integer", lowest, highest)
 
 
 def real(lowest: float, highest: float | None = None) -> Any:

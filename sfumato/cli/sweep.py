@@ -18,7 +18,7 @@ from sfumato.cli.inputs import (
     region_of,
 )
 from sfumato.cli.methods import find_method
-from sfumato.cli.metrics import add_judge, load_judge, shown_score
+from sfumato.cli.metrics import add_evaluator, load_evaluator, shown_score
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.progress import progress
@@ -61,7 +61,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--method", default=DEFAULT_METHOD, metavar="NAME", help=f"default {DEFAULT_METHOD}")
-    add_judge(parser)
+    add_evaluator(parser)
     method = find_method(typed(words, "--method") or DEFAULT_METHOD)
     add_options(parser, f"{method.name}, the same in all (defaults: the model's own)", options_of(method.params))
     parser.example('sfumato sweep heart.png --from "red heart" --to "blue heart" --grid skip=5,15 -o sweep')
@@ -120,7 +120,7 @@ def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
         each = values.split(";" if ";" in values else ",")
         grid[name] = [_value(text.strip(), options[name].type, name) for text in each]
     if not grid:
-        raise BadInput("give at least one --grid, for example --grid skip=5,10,15 --grid strength=3,6,9.")
+        raise BadInput("give at least one --grid, for example --grid skip=5,10,15 --grid guidance_scale=3,6,9.")
     return grid
 
 
@@ -129,7 +129,7 @@ def _value(text: str, kind: Any, name: str) -> Any:
     try:
         return words[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
-        what = "true or false" if kind is bool else "a whole number" if kind is int else "a number"
+        what = "true or false" if kind is bool else "an integer" if kind is int else "a number"
         raise BadInput(f"--grid: {name} must be {what}, not {text!r}.") from None
 
 
@@ -155,7 +155,7 @@ def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fi
         grid=grid,
         method=arguments.method,
         seed=arguments.seed,
-        judge=load_judge(arguments, str(model.network.device)),
+        evaluator=load_evaluator(arguments, str(model.network.device)),
         max_pixels=arguments.max_pixels,
         **masks_of(arguments),
         **fixed,

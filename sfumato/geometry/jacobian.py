@@ -61,7 +61,7 @@ class BottleneckMap:
         if isinstance(self.t, bool) or not isinstance(self.t, int) or not 0 <= self.t < len(self.network.schedule):
             raise BadInput(f"The timestep must be between 0 and {len(self.network.schedule) - 1}, not {self.t!r}.")
         if isinstance(self.chunk, bool) or not isinstance(self.chunk, int) or self.chunk < 1:
-            raise BadInput(f"chunk must be a whole number of at least 1, not {self.chunk!r}.")
+            raise BadInput(f"chunk must be an integer of at least 1, not {self.chunk!r}.")
         if self.pool not in ("sum", None):
             raise BadInput(f'pool must be "sum" or None, not {self.pool!r}.')
 

@@ -23,7 +23,7 @@ def find_directions(
     kind: Kind = "pullback",
     names: Sequence[str] = (),
     prompts: Sequence[str] = (),
-    tell: Callable[[int], None] | None = None,
+    callback: Callable[[int], None] | None = None,
 ) -> Directions:
     """Directions that many samples share.
 
@@ -36,7 +36,7 @@ def find_directions(
         kind: "pullback": the samples' local bases, matched and averaged; "pca": principal components of h.
         names: of the directions; by default their numbers from 1.
         prompts: that the samples were drawn under, for the file.
-        tell: called with the number of samples whose basis is known.
+        callback: called with the number of samples whose basis is known.
 
     Raises:
         BadInput: as `check_search`.
@@ -44,7 +44,7 @@ def find_directions(
     names = check_search(f, x, n, kind, names)
     if kind == "pullback":
         # v of all samples would be n times as large as their latents, and is of no use here
-        parts = [(part.u, part.values) for part in _told(local_bases(f, x, n), tell)]
+        parts = [(part.u, part.values) for part in _reported(local_bases(f, x, n), callback)]
         matched = mean_directions(*(torch.cat(each) for each in zip(*parts, strict=True)))
         u, values, overlap = matched.mean, matched.values, matched.overlap.mean(dim=0)
     else:
@@ -86,10 +86,10 @@ def check_search(
     return names
 
 
-def _told(parts: Iterable[Basis], tell: Callable[[int], None] | None) -> Iterator[Basis]:
+def _reported(parts: Iterable[Basis], callback: Callable[[int], None] | None) -> Iterator[Basis]:
     done = 0
     for part in parts:
         done += len(part)
-        if tell is not None:
-            tell(done)
+        if callback is not None:
+            callback(done)
         yield part

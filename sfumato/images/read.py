@@ -107,7 +107,7 @@ def display_name(source: Source) -> str:
 def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
     """An image whose header has been read and whose size is within the limit; pixels not yet loaded."""
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
-        raise BadInput(f"max_pixels must be a whole number of at least 1, not {max_pixels!r}; it has no off.")
+        raise BadInput(f"max_pixels must be an integer of at least 1, not {max_pixels!r}; it has no off.")
     name = display_name(source)
     source = from_array(source) if isinstance(source, np.ndarray) else source
     if isinstance(source, Image.Image):

@@ -25,7 +25,7 @@ class Inversion:
         z: the noise map of every step, z[i] of step i; None for a deterministic inversion.
         timesteps: the run, largest first.
         eta: 0 (DDIM) to 1 (DDPM).
-        guidance: guidance strength of the source prompt, per image.
+        guidance_scales: of the source prompt, per image.
         seeds: per image.
         prompts: source prompt, per image.
         parameters: the method's parameters, as JSON values.
@@ -34,14 +34,14 @@ class Inversion:
         pixels: the source pictures, uint8 sRGB.
     """
 
-    FORMAT: ClassVar[Format] = Format("sfumato.inversion.1", "an inversion", "invert the image again")
+    FORMAT: ClassVar[Format] = Format("sfumato.inversion.2", "an inversion", "invert the image again")
 
     kind: str
     x: Float[Tensor, "levels b c h w"]
     z: Float[Tensor, "steps b c h w"] | None
     timesteps: tuple[int, ...]
     eta: float
-    guidance: tuple[float, ...]
+    guidance_scales: tuple[float, ...]
     seeds: tuple[int, ...] = ()
     prompts: tuple[str, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Inversion:
             self,
             x=self.x[:, index],
             z=None if self.z is None else self.z[:, index],
-            guidance=pick(self.guidance),
+            guidance_scales=pick(self.guidance_scales),
             seeds=pick(self.seeds),
             prompts=pick(self.prompts),
             images=pick(self.images),
@@ -85,7 +85,7 @@ class Inversion:
             first,
             x=torch.cat([each.x for each in inversions], dim=1),
             z=torch.cat(z, dim=1) if z else None,
-            guidance=sum((each.guidance for each in inversions), ()),
+            guidance_scales=sum((each.guidance_scales for each in inversions), ()),
             seeds=sum((each.seeds for each in inversions), ()),
             prompts=sum((each.prompts for each in inversions), ()),
             images=sum((each.images for each in inversions), ()),
@@ -135,7 +135,7 @@ class Inversion:
         Raises:
             BadInput: the folder does not exist or cannot be written.
         """
-        names = ("kind", "timesteps", "eta", "guidance", "seeds", "prompts", "parameters", "model", "images")
+        names = ("kind", "timesteps", "eta", "guidance_scales", "seeds", "prompts", "parameters", "model", "images")
         tensors = {"x": self.x, "z": self.z, "pixels": self.pixels}
         present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         self.FORMAT.write(path, {name: getattr(self, name) for name in names}, present)
@@ -157,7 +157,7 @@ class Inversion:
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
-    """Lists of JSON become tuples again, whole numbers the floats that they stand for."""
+    """Lists of JSON become tuples again, integers the floats that they stand for."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header.items()}
-    values |= {"eta": float(header["eta"]), "guidance": tuple(map(float, header["guidance"]))}
+    values |= {"eta": float(header["eta"]), "guidance_scales": tuple(map(float, header["guidance_scales"]))}
     return Inversion(x=tensors["x"], z=tensors.get("z"), pixels=tensors.get("pixels"), **values)

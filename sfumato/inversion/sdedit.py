@@ -32,7 +32,7 @@ def invert_sdedit(
     """Yield nothing; return the `Inversion`: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e with one e per image.
 
     Args:
-        guided: only its schedule and strengths are used.
+        guided: only its schedule and guidance scales are used.
         x0: clean latents, float32.
         steps: number of steps of the run.
         eta: 0 (a deterministic run, no noise maps) to 1.

@@ -27,7 +27,7 @@ def problems(header: Any, tensors: Mapping[str, Tensor]) -> Iterator[str]:
             yield f"{name} must be {words}"
     yield from _shapes(len(header["timesteps"]), tensors)
     images = tensors["x"].shape[1]
-    for name, fewest in {"guidance": images, "seeds": 0, "prompts": 0, "images": 0}.items():
+    for name, fewest in {"guidance_scales": images, "seeds": 0, "prompts": 0, "images": 0}.items():
         if len(header[name]) not in (fewest, images):
             yield f"{name} must have {images} entries, one for each picture"
     if "z" not in tensors and header["eta"] != 0:
@@ -63,7 +63,7 @@ def _is_whole(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     kind = isinstance(value, int | float) and not isinstance(value, bool)
-    return kind and abs(value) <= sys.float_info.max  # false for NaN, and for whole numbers that no float can be
+    return kind and abs(value) <= sys.float_info.max  # false for NaN, and for integers that no float can be
 
 
 def _every(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -78,10 +78,10 @@ def _is_run(values: Any) -> bool:
 
 _RULES: dict[str, Rule] = {
     "kind": (_is_text, "text"),
-    "timesteps": (_is_run, "a list of whole numbers of at least 0, largest first"),
+    "timesteps": (_is_run, "a list of integers of at least 0, largest first"),
     "eta": (lambda value: _is_number(value) and 0 <= value <= 1, "a number between 0 and 1"),
-    "guidance": (_every(_is_number), "a list of finite numbers"),
-    "seeds": (_every(_is_whole), "a list of whole numbers"),
+    "guidance_scales": (_every(_is_number), "a list of finite numbers"),
+    "seeds": (_every(_is_whole), "a list of integers"),
     "prompts": (_every(_is_text), "a list of texts"),
     "parameters": (lambda value: isinstance(value, dict), "a JSON object"),
     "model": (_is_text, "text"),

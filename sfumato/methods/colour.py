@@ -26,14 +26,14 @@ from sfumato.shifts.colour import TowardsColour
 
 @dataclass(frozen=True)
 class ColourParams(Params):
-    """Settings for Stable Diffusion; the prompt is that of the picture, so both strengths are the source's."""
+    """Settings for Stable Diffusion; the prompt is that of the picture, so both guidance scales are the source's."""
 
     steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000)
     eta: float = option(1.0, "share of the DDPM noise in every step", stage="invert", above=0, high=1)
-    source_strength: float = option(3.5, "guidance strength of the source prompt", stage="invert", low=0, high=100)
+    source_guidance_scale: float = option(3.5, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     exact: bool = option(False, "one timestep at a time, as the replay: x_0 to one rounding; slower", stage="invert")
     skip: int = option(0, "steps at the noisy end that the edit leaves out", stage="edit", low=0, high=999)
-    strength: float = option(3.5, "guidance strength of the target prompt", stage="edit", low=0, high=100)
+    guidance_scale: float = option(3.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     colour: str = option("red", 'the wanted colour: "red", "#3366cc", "hsl(120, 60%, 50%)"', stage="edit")
     amount: float = option(0.1, "s of eq. 7: how far each noise map moves", stage="edit", low=0, high=10)
     first: int = option(100, "T_1: smallest timestep that is moved", stage="edit", low=0, high=999)

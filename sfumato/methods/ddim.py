@@ -1,8 +1,8 @@
 """DDIM inversion and deterministic replay under another prompt.
 
 Song, Meng, Ermon: "Denoising Diffusion Implicit Models", ICLR 2021, arXiv 2010.02502, section 4.3. The
-reconstruction is approximate; its error falls with the number of steps and grows with the guidance strength, which is
-why the source strength is 1 by default (Mokady et al., arXiv 2211.09794, section 3). Not implemented: null-text
+reconstruction is approximate; its error falls with the number of steps and grows with the guidance scale, which is
+why the source guidance scale is 1 by default (Mokady et al., arXiv 2211.09794, section 3). Not implemented: null-text
 optimisation.
 """
 
@@ -19,7 +19,7 @@ class DDIMParams(Params):
     """Usual settings for Stable Diffusion."""
 
     steps: int = option(50, "number of steps of the run", stage="invert", low=1, high=1000)
-    source_strength: float = option(1.0, "guidance strength of the source prompt", stage="invert", low=0, high=100)
+    source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     refine: int = option(0, "fixed-point iterations per step: a more exact inversion", stage="invert", low=0, high=100)
     skip: int = option(
         0,
@@ -28,7 +28,7 @@ class DDIMParams(Params):
         low=0,
         high=999,
     )
-    strength: float = option(7.5, "guidance strength of the target prompt", stage="edit", low=0, high=100)
+    guidance_scale: float = option(7.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
 
 
 @method(

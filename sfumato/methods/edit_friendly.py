@@ -3,7 +3,7 @@
 Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
 CVPR 2024, arXiv 2304.06140. Implemented: the inversion (eq. 5 and 6) and the text edit of section 3: x_T and all
 z_t are extracted under the source prompt, then the process is replayed from T - T_skip under the target prompt, each
-with its own guidance strength; another seed gives another inversion and with it another edit. Every z_t is kept,
+with its own guidance scale; another seed gives another inversion and with it another edit. Every z_t is kept,
 the last one too, which the authors' code sets to zero. Image shifting and colour manipulation (section 2.2) are the
 methods `shift` and `colour`; the methods that it is combined with take the inversion as an option.
 """
@@ -22,7 +22,7 @@ class EditFriendlyParams(Params):
 
     steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000)
     eta: float = option(1.0, "share of the DDPM noise in every step", stage="invert", above=0, high=1)
-    source_strength: float = option(3.5, "guidance strength of the source prompt", stage="invert", low=0, high=100)
+    source_guidance_scale: float = option(3.5, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     exact: bool = option(
         False,
         "one timestep at a time, as the replay: x_0 to one rounding; slower",
@@ -35,7 +35,7 @@ class EditFriendlyParams(Params):
         low=0,
         high=999,
     )
-    strength: float = option(15.0, "guidance strength of the target prompt", stage="edit", low=0, high=100)
+    guidance_scale: float = option(15.0, "guidance scale of the target prompt", stage="edit", low=0, high=100)
 
 
 @method(

@@ -21,7 +21,7 @@ class GenerateParams(Params):
     """Usual settings for Stable Diffusion."""
 
     steps: int = option(50, "number of steps of the run", stage="generate", low=1, high=1000)
-    strength: float = option(7.5, "guidance strength of the prompt", stage="generate", low=0, high=100)
+    guidance_scale: float = option(7.5, "guidance scale of the prompt", stage="generate", low=0, high=100)
     eta: float = option(0.0, "share of the DDPM noise in every step", stage="generate", low=0, high=1)
 
 

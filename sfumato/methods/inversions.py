@@ -29,8 +29,8 @@ class InversionParams(Params):
         high=1,
         after=_deterministic(0.0),
     )
-    source_strength: float = option(
-        3.5, "guidance strength of the source prompt", stage="invert", low=0, high=100, after=_deterministic(1.0)
+    source_guidance_scale: float = option(
+        3.5, "guidance scale of the source prompt", stage="invert", low=0, high=100, after=_deterministic(1.0)
     )
     exact: bool = option(
         False,
@@ -49,8 +49,8 @@ class InversionParams(Params):
         high=999,
         after=_deterministic(0),
     )
-    strength: float = option(
-        9.0, "guidance strength of the target prompt", stage="edit", low=0, high=100, after=_deterministic(7.5)
+    guidance_scale: float = option(
+        9.0, "guidance scale of the target prompt", stage="edit", low=0, high=100, after=_deterministic(7.5)
     )
 
     def check(self) -> None:

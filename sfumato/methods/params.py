@@ -79,9 +79,9 @@ class Params:
     def check_files(self) -> None:
         """Refuse files that are named and cannot be used. Raises BadInput."""
 
-    def uses_negative(self, strength: float) -> bool:
-        """Whether a negative prompt makes a difference at this guidance strength: at 1 it cancels."""
-        return strength != 1
+    def uses_negative(self, guidance_scale: float) -> bool:
+        """Whether a negative prompt makes a difference at this guidance scale: at 1 it cancels."""
+        return guidance_scale != 1
 
     def check_run(self, network: "DiffusionModel", size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse what does not go with the model, the pictures or their prompts: a named word that is missing, say.
@@ -165,11 +165,12 @@ def check_value(each: Field[Any], value: Any) -> None:
         if not isinstance(value, str) or value not in (each.metadata["choices"] or (value,)):
             raise BadInput(f"{each.name} must be {allowed(each)}, not {value!r}.")
         return
-    whole = kind is int
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise BadInput(f"{each.name} must be a {'whole ' if whole else ''}number {allowed(each)}, not {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
+        raise BadInput(
+            f"{each.name} must be {'an integer' if kind is int else 'a number'} {allowed(each)}, not {value!r}."
+        )
     low, high, above = (each.metadata[key] for key in ("low", "high", "above"))
-    # compared, not converted: a whole number may be larger than any float
+    # compared, not converted: an integer may be larger than any float
     inside = abs(value) < math.inf and (low is None or value >= low) and (high is None or value <= high)
     if not inside or (above is not None and value <= above):
         raise BadInput(f"{each.name} must be {allowed(each)}, not {value}.")

@@ -59,7 +59,7 @@ class Pix2PixZeroParams(InversionParams):
         high=1,
         after={"edit-friendly": 1.0, "native-ddpm": 1.0},
     )
-    source_strength: float = option(1.0, "guidance strength of the source prompt", stage="invert", low=0, high=100)
+    source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     skip: int = option(
         0,
         "steps at the noisy end that the edit leaves out; more keeps more of the picture",
@@ -68,9 +68,13 @@ class Pix2PixZeroParams(InversionParams):
         high=999,
         after={"edit-friendly": 12},
     )
-    strength: float = option(5.0, "guidance strength of the edit", stage="edit", low=0, high=100)
-    guidance: float = option(
-        0.1, "cross-attention guidance: how far x_t follows the source's maps; 0: none", stage="edit", low=0, high=1e6
+    guidance_scale: float = option(5.0, "guidance scale of the edit", stage="edit", low=0, high=100)
+    cross_attention_guidance_amount: float = option(
+        0.1,
+        "step size of the gradient that pulls the cross-attention maps to the source's; 0: none",
+        stage="edit",
+        low=0,
+        high=1e6,
     )
     source_word: str = option(
         "",
@@ -113,9 +117,11 @@ class Pix2PixZeroParams(InversionParams):
         """Refuse banks and files of directions that hold none. Raises BadInput."""
         _ = self.saved, self.banks
 
-    def uses_negative(self, strength: float) -> bool:
+    def uses_negative(self, guidance_scale: float) -> bool:
         """The public code's guidance follows the maps under the negative prompt."""
-        return super().uses_negative(strength) or (self.compat == "official" and self.guidance > 0)
+        return super().uses_negative(guidance_scale) or (
+            self.compat == "official" and self.cross_attention_guidance_amount > 0
+        )
 
     @property
     def from_prompts(self) -> bool:
@@ -132,9 +138,9 @@ class Pix2PixZeroParams(InversionParams):
         if self.saved is not None:
             self.saved.check_model(network.fingerprint())
         for path, bank in zip((self.source_bank, self.target_bank), self.banks, strict=False):
-            check_bank(network.towers, bank, f"The bank {printable(path)}")
+            check_bank(network.text_encoders, bank, f"The bank {printable(path)}")
         for word in dict.fromkeys(self._words(prompts)):
-            check_bank(network.towers, templated(word), f'The built-in bank of "{word[:40]}"')
+            check_bank(network.text_encoders, templated(word), f'The built-in bank of "{word[:40]}"')
 
     def _words(self, prompts: Sequence[PromptPair]) -> list[str]:
         """What the built-in sentences are made of. Raises BadInput where the prompts shall say it and cannot."""
@@ -194,9 +200,12 @@ def directions(
 def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
     """The source prompt's condition moved by the direction, and the latent guided."""
     moved = MoveCondition(directions(job.network, job.source, job.target, params), params.scale)
-    if not params.guidance:
+    if not params.cross_attention_guidance_amount:
         return [moved]
     if params.compat != "official":
-        return [moved, FollowAttention(params.guidance)]
+        return [moved, FollowAttention(params.cross_attention_guidance_amount)]
     # the public code follows the negative half, whose heads are averaged with the other half's
-    return [moved, FollowAttention(params.guidance / 2, NEGATIVE, job.guidance.condition_of(NEGATIVE))]
+    return [
+        moved,
+        FollowAttention(params.cross_attention_guidance_amount / 2, NEGATIVE, job.guidance.condition_of(NEGATIVE)),
+    ]

@@ -26,10 +26,10 @@ from sfumato.shifts.carry import CarryFeatures, into_all, queries_and_keys
 class PlugAndPlayParams(InversionParams):
     """Fractions of the authors' code (tau_f = 40 and tau_A = 25 of 50 steps), which inverts without guidance.
 
-    The features of the one source go into both halves of guidance: a null edit is the picture where the strength is 1.
+    The features of the one source go into both halves of guidance: at guidance scale 1 a null edit is the picture.
     """
 
-    source_strength: float = option(1.0, "guidance strength of the source prompt", stage="invert", low=0, high=100)
+    source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     feature_steps: float = option(
         0.8, "share of the steps in which the source's decoder features are kept", stage="edit", low=0, high=1
     )

@@ -5,7 +5,7 @@ ICLR 2023, arXiv 2208.01626, section 3.2. Implemented: word swap and refinement 
 words by their token ids), re-weighting of words, self-attention control, local blend; over every inversion, with the
 source on its recorded latents. Fractions count the steps that are really run. Re-weighting acts in all of them, as in
 the paper; the authors' code drops it when the cross-attention control ends. Not implemented: null-text optimisation,
-fractions for single words. SDXL's two towers read the same tokens: that they do is checked.
+fractions for single words. SDXL's two text encoders read the same tokens: that they do is checked.
 """
 
 from collections.abc import Sequence

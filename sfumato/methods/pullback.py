@@ -41,7 +41,7 @@ MOST = 100_000
 class PullbackParams(DDIMParams):
     """The paper's settings: no guidance, kappa = 0.99, tangent spaces of 50 dimensions."""
 
-    strength: float = option(1.0, "guidance strength of the target prompt", stage="edit", low=0, high=100)
+    guidance_scale: float = option(1.0, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     direction: str = option(
         "1", 'which: a number (1 moves the bottleneck most) or a name; mixed: "1=1,3=-0.5"', stage="edit"
     )
@@ -63,8 +63,8 @@ class PullbackParams(DDIMParams):
         low=0,
         high=MOST,
     )
-    whole: bool = option(False, "keep the positions of the bottleneck instead of their sum", stage="edit")
-    raw: bool = option(False, "do not keep mean and deviation of the predicted picture", stage="edit")
+    keep_positions: bool = option(False, "keep the positions of the bottleneck instead of their sum", stage="edit")
+    normalise: bool = option(True, "keep mean and standard deviation of the predicted x_0", stage="edit")
     kappa: float = option(KAPPA, "of that normalisation", stage="edit", low=0, high=0.9999)
     boost: float = option(
         0.0, "share of the run, at its end, that adds fresh noise (eta = 1)", stage="edit", low=0, high=1
@@ -84,8 +84,8 @@ class PullbackParams(DDIMParams):
             raise BadInput("kind random takes its directions from the seed: leave the file of directions out.")
         if self.rank and self.kind == "random":
             raise BadInput("rank is of tangent spaces, which random directions do without: leave rank or kind out.")
-        if self.raw and self.kappa != KAPPA:
-            raise BadInput("kappa belongs to the normalisation that raw leaves out: give one of the two.")
+        if not self.normalise and self.kappa != KAPPA:
+            raise BadInput("kappa belongs to the normalisation, which is off: leave kappa out.")
         if not self.directions:
             _numbered(weights, self.rank or MOST)
 
@@ -99,8 +99,10 @@ class PullbackParams(DDIMParams):
         if self.saved is None:
             return
         self.saved.mix(parse_weights(self.direction))
-        if self.whole and self.saved.pool == "sum":
-            raise BadInput("whole does not go with these directions, which are of the summed bottleneck: leave it out.")
+        if self.keep_positions and self.saved.pool == "sum":
+            raise BadInput(
+                "keep_positions does not go with these directions, which are of the summed bottleneck: leave it out."
+            )
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse directions of another model, timestep or size, and more of them than there are. Raises BadInput."""
@@ -161,7 +163,7 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
     saved = params.saved
     if saved is not None:
         saved.check_fits(network, t, x.shape[1:])
-    pool: Pool = saved.pool if saved is not None else None if params.whole else "sum"
+    pool: Pool = saved.pool if saved is not None else None if params.keep_positions else "sum"
     weights = parse_weights(params.direction)
     numbers = _numbered(weights, MOST) if saved is None else {}
     rank = 1
@@ -191,7 +193,7 @@ def _move(job: Job, params: PullbackParams) -> MoveLatent:
         u = _mixed([(weight, basis.u[:, n - 1]) for n, weight in numbers.items()])
         return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank, basis=basis)
 
-    return MoveLatent(t, shots, None if params.raw else params.kappa)
+    return MoveLatent(t, shots, params.kappa if params.normalise else None)
 
 
 def _numbered(weights: dict[str, float], most: int) -> dict[int, float]:

@@ -26,7 +26,7 @@ class SDEditParams(Params):
         low=0,
         high=999,
     )
-    strength: float = option(7.5, "guidance strength of the target prompt", stage="edit", low=0, high=100)
+    guidance_scale: float = option(7.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
 
 
 @method(

@@ -2,8 +2,8 @@
 
 Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
 CVPR 2024, arXiv 2304.06140, section 2.2. Edit-friendly noise maps carry the structure of the picture, so it moves with
-them; native ones lose it. Under the source prompt and its strength this is the picture moved, under another prompt an
-edit of it.
+them; native ones lose it. Under the source prompt and its guidance scale this is the picture moved, under another
+prompt an edit of it.
 """
 
 from collections.abc import Sequence

@@ -1,19 +1,19 @@
 """What an edit did, in numbers: pairs of pictures, pictures against text, sets of pictures.
 
-`METRICS` holds every metric of an edit, `Judge` computes all of them at once, and `metric` adds one.
+`METRICS` holds every metric of an edit, `Evaluator` computes all of them at once, and `metric` adds one.
 """
 
 from sfumato.metrics.direction import directional_similarity
 from sfumato.metrics.edit_batch import NEEDS, EditBatch
+from sfumato.metrics.evaluator import SHIPPED, Evaluator
 from sfumato.metrics.frechet import feature_distance, frechet_distance, gaussian_statistics
-from sfumato.metrics.judge import SHIPPED, Judge
 from sfumato.metrics.pairs import mse, psnr, ssim
 from sfumato.metrics.perceptual import PerceptualDistance, load_perceptual, lpips
 from sfumato.metrics.registry import METRICS, Metric, Quantity, measurable, measure, metric
 from sfumato.metrics.retrieval import r_precision, retrieved
 from sfumato.metrics.structure import self_similarity, structure_distance
 from sfumato.metrics.text import DualEncoder
-from sfumato.metrics.vision import VisionTower
+from sfumato.metrics.vision import VisionEncoder
 
 __all__ = [
     "METRICS",
@@ -21,11 +21,11 @@ __all__ = [
     "SHIPPED",
     "DualEncoder",
     "EditBatch",
-    "Judge",
+    "Evaluator",
     "Metric",
     "PerceptualDistance",
     "Quantity",
-    "VisionTower",
+    "VisionEncoder",
     "directional_similarity",
     "feature_distance",
     "frechet_distance",

@@ -11,10 +11,10 @@ from torch import Tensor
 from sfumato.errors import BadInput
 from sfumato.metrics.perceptual import PerceptualDistance
 from sfumato.metrics.text import DualEncoder
-from sfumato.metrics.vision import VisionTower
+from sfumato.metrics.vision import VisionEncoder
 
 NETWORKS = ("perceptual network", "structure network", "dual encoder")
-"""The networks of a judge."""
+"""The networks of an evaluator."""
 INPUTS = ("mask", "target image", "target text", "source text")
 """What a caller may know about an edit beside the source image."""
 NEEDS = (*NETWORKS, *INPUTS)
@@ -64,7 +64,7 @@ class EditBatch:
         return self._get("perceptual network")
 
     @property
-    def structure_network(self) -> VisionTower:
+    def structure_network(self) -> VisionEncoder:
         """The vision transformer whose keys the structure distance compares."""
         return self._get("structure network")
 

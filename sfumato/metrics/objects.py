@@ -58,12 +58,12 @@ def alone(picture: Float[Tensor, "3 h w"], box: Box) -> Float[Tensor, "3 h w"]:
 
 
 def found_boxes(
-    judge: DualEncoder, picture: Float[Tensor, "3 h w"], captions: Sequence[str], others: Sequence[str]
+    evaluator: DualEncoder, picture: Float[Tensor, "3 h w"], captions: Sequence[str], others: Sequence[str]
 ) -> list[Box | None]:
     """For each caption the box of the object that it names; None where no object of the picture has it first.
 
     Args:
-        judge: compares pictures with texts.
+        evaluator: compares pictures with texts.
         picture: in [0, 1].
         captions: of the objects that should be there, such as "cat face, noto".
         others: captions of what is not there; a caption is found where its similarity exceeds that of all others.
@@ -76,7 +76,7 @@ def found_boxes(
     if not boxes:
         return [None] * len(captions)
     pictures = torch.stack([alone(picture, box) for box in boxes])
-    similarity = judge.image_features(pictures) @ judge.text_features([*captions, *others]).T
+    similarity = evaluator.image_features(pictures) @ evaluator.text_features([*captions, *others]).T
     named = similarity[:, : len(captions)]
     fits = named >= similarity.amax(1, keepdim=True)
     scores = torch.where(fits, named, -torch.inf)

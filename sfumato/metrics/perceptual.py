@@ -7,7 +7,8 @@ What it is, and what it is not: with the features of VGG, AlexNet or SqueezeNet 
 weights w_lc this is LPIPS 0.1, and comparable with published numbers. Without learned weights every w_lc is one over
 the number of stages (each stage then lies between 0 and 4, and so does d): the authors' baseline "lpips=False" up to
 that factor. On any other network, an EfficientNet-Lite0 trained on ImageNet or a vision transformer such as the shipped
-dual encoder's image tower, it ranks pictures in the same manner but on a scale of its own: compare within one network.
+dual encoder's image encoder, it ranks pictures in the same manner but on a scale of its own: compare within one
+network.
 """
 
 import math
@@ -24,7 +25,7 @@ from sfumato.metrics.checks import Mask, check_pair, mask_weights, weighted_mean
 from sfumato.metrics.convnets import find_convnet
 from sfumato.metrics.efficientnet_lite import load_efficientnet_lite0
 from sfumato.metrics.frozen import local_folder
-from sfumato.metrics.vision import VisionTower
+from sfumato.metrics.vision import VisionEncoder
 from sfumato.networks.places import has
 from sfumato.networks.weights import read_shapes
 
@@ -115,8 +116,8 @@ def load_perceptual(network: str) -> PerceptualDistance:
             f"the LPIPS network must be '{EFFICIENTNET}' or a folder with a vision transformer or a convolutional "
             f"network of torchvision, and {network!r} is neither."
         )
-    tower = VisionTower(folder)
-    return PerceptualDistance(tower, _learned(folder, tower))
+    encoder = VisionEncoder(folder)
+    return PerceptualDistance(encoder, _learned(folder, encoder))
 
 
 def _learned(folder: Path, network: nn.Module) -> list[Tensor] | None:

@@ -23,7 +23,7 @@ Channels: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """How pixels in [0, 1] become the image tower's input, as `preprocessor_config.json` says.
+    """How pixels in [0, 1] become the image encoder's input, as `preprocessor_config.json` says.
 
     size: (height, width) after resizing, or one number for the shortest side; crop: (height, width) that is
     then cut from the centre, None if nothing is; mean, std: of each channel.

@@ -89,7 +89,7 @@ def metric(
 
 
 def measurable(inputs: Iterable[str]) -> list[str]:
-    """Names of the metrics that a judge, which has all networks, computes of edits with these of the `INPUTS`."""
+    """Names of the metrics that an evaluator, which has all networks, computes of edits with these of the `INPUTS`."""
     known = {*NETWORKS, *inputs}
     return [name for name, each in METRICS.items() if known.issuperset(each.needs)]
 

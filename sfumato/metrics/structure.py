@@ -3,7 +3,7 @@
 Tumanyan, Bar-Tal, Bagon and Dekel, "Splicing ViT Features for Semantic Appearance Transfer", CVPR 2022, section 3.1 and
 equation 5: S_ij is the cosine of the keys of tokens i and j in the last layer of a DINO ViT. The paper's loss is the
 Frobenius norm of the difference of two such matrices; as in the authors' code and in PIE-Bench this is its mean square.
-Published numbers use DINO ViT-B/8 at 224 pixels: another tower gives another scale.
+Published numbers use DINO ViT-B/8 at 224 pixels: another encoder gives another scale.
 """
 
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.metrics.checks import Mask, check_pair, mask_weights, weighted_mean
-from sfumato.metrics.vision import VisionTower
+from sfumato.metrics.vision import VisionEncoder
 
 
 @torch.no_grad()
 def structure_distance(
-    tower: VisionTower, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Mask = None
+    encoder: VisionEncoder, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Mask = None
 ) -> Float[Tensor, " b"]:
     """Mean of (S_ij(a) - S_ij(b))^2 over all pairs of tokens, from 0 to 4, float64 on the CPU; 0 for equal pictures.
 
@@ -26,9 +26,9 @@ def structure_distance(
     Raises BadInput and NonFinite as `mse` does.
     """
     check_pair(a, b)
-    place = tower.mean
-    S_a, S_b = (self_similarity(tower.keys(2 * x.to(place) - 1)) for x in (a, b))
-    patches = F.adaptive_avg_pool2d(mask_weights(mask, a)[:, None].cpu().double(), tower.grid).flatten(1)
+    place = encoder.mean
+    S_a, S_b = (self_similarity(encoder.keys(2 * x.to(place) - 1)) for x in (a, b))
+    patches = F.adaptive_avg_pool2d(mask_weights(mask, a)[:, None].cpu().double(), encoder.grid).flatten(1)
     without_place = S_a.shape[1] - patches.shape[1]
     weight = torch.cat([patches.amin(1, keepdim=True).expand(-1, without_place), patches], 1)
     return weighted_mean((S_a - S_b).square(), weight[:, :, None] * weight[:, None, :])

@@ -23,7 +23,7 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class DualEncoder:
-    """An image tower and a text tower whose unit features are close where picture and text agree."""
+    """An image encoder and a text encoder whose unit features are close where picture and text agree."""
 
     model: CLIPModel
     tokenizer: CLIPTokenizer
@@ -68,7 +68,7 @@ class DualEncoder:
     def check_texts(self, texts: Sequence[str]) -> None:
         """Look at texts without encoding them, for callers with expensive work before that.
 
-        Raises BadInput when there is no text, or one is longer than the text tower reads.
+        Raises BadInput when there is no text, or one is longer than the text encoder reads.
         """
         if isinstance(texts, str) or not len(texts):
             raise BadInput("a list of at least one text is needed.")

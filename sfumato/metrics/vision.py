@@ -15,8 +15,8 @@ from sfumato.metrics.frozen import load_frozen
 from sfumato.metrics.preprocessor import MOST_SIDE, read_statistics
 from sfumato.networks.configs import read_table
 
-#: By the model_type of config.json. Of models of two towers the image tower is wanted.
-TOWERS: dict[str, type[Any]] = {
+#: By the model_type of config.json. Of models of two encoders the image encoder is wanted.
+CLASSES: dict[str, type[Any]] = {
     "clip": transformers.CLIPVisionModel,
     "clip_vision_model": transformers.CLIPVisionModel,
     "siglip": transformers.SiglipVisionModel,
@@ -37,24 +37,24 @@ MOST_PATCHES = 1 << 14
 _UNUSED = "pooler."
 
 
-class VisionTower(nn.Module):
-    """A frozen ViT in transformers' layout: the image tower of a CLIP or SigLIP, a ViT, DINO, DINOv2 and the like.
+class VisionEncoder(nn.Module):
+    """A frozen ViT in transformers' layout: the image encoder of a CLIP or SigLIP, a ViT, DINO, DINOv2 and the like.
 
-    Pictures are [b, 3, h, w] in [-1, 1], of any size: they are resized to the (height, width) in pixels that the tower
-    was trained at, so that what it cannot see is not judged. Of its tokens the last fill the `grid` of patches, row by
-    row; those before (class token, registers) have no place.
+    Pictures are [b, 3, h, w] in [-1, 1], of any size: they are resized to the (height, width) in pixels that the
+    encoder was trained at, so that what it cannot see is not evaluated. Of its tokens the last fill the `grid` of
+    patches, row by row; those before (class token, registers) have no place.
 
-    Raises BadInput when the folder holds no such tower.
+    Raises BadInput when the folder holds no such encoder.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         mean, std = (torch.tensor(values) for values in read_statistics(folder))
         kind = _kind(folder)
-        self.tower = load_frozen(kind, folder, optional=_UNUSED)
-        config = self.tower.config
+        self.model = load_frozen(kind, folder, optional=_UNUSED)
+        config = self.model.config
         self.size, self.grid = _sizes(folder, _pair(config.image_size), _pair(config.patch_size))
-        keys = [module for name, module in self.tower.named_modules() if name.endswith((".k_proj", ".key"))]
+        keys = [module for name, module in self.model.named_modules() if name.endswith((".k_proj", ".key"))]
         if not keys:
             raise BadInput(f"the {config.model_type} in {folder} has no layer that makes keys alone.")
         self._last_keys = (keys[-1],)  # in a tuple, so that it is not registered twice
@@ -63,7 +63,7 @@ class VisionTower(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """The hidden states of every block, without the tokens that have no place: one map [b, d, *grid] for each."""
-        states = self.tower(self._input(x), output_hidden_states=True).hidden_states
+        states = self.model(self._input(x), output_hidden_states=True).hidden_states
         return [self._places(state).mT.unflatten(2, self.grid) for state in states[1:]]
 
     def keys(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
@@ -71,7 +71,7 @@ class VisionTower(nn.Module):
         found: list[Tensor] = []
         hook = attach_hook(self._last_keys[0], lambda module, inputs, out: found.append(out))
         try:
-            self.tower(self._input(x))
+            self.model(self._input(x))
         finally:
             hook.remove()
         return found[0]
@@ -87,12 +87,12 @@ class VisionTower(nn.Module):
 
 def _kind(folder: Path) -> type[Any]:
     name = read_table(folder / "config.json", folder).get("model_type")
-    if not isinstance(name, str) or name not in TOWERS:
+    if not isinstance(name, str) or name not in CLASSES:
         raise BadInput(
             f"{folder}/config.json has {name!r:.100}, which is no model_type that can be looked through: give the "
-            f"folder of one of {', '.join(TOWERS)}."
+            f"folder of one of {', '.join(CLASSES)}."
         )
-    return TOWERS[name]
+    return CLASSES[name]
 
 
 def _sizes(folder: Path, size: tuple[int, int], patch: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -10,7 +10,7 @@ from sfumato.models.codec import Autoencoder, Codec, PixelSpace
 from sfumato.models.conditioning import token_widths
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.schedules import schedule_from_config
-from sfumato.models.text import TextTower
+from sfumato.models.text import TextEncoder
 from sfumato.networks.load import readable
 
 UNETS = (UNet2DConditionModel, UNet2DModel)
@@ -51,8 +51,8 @@ def assemble(
             raise BadInput(f"{name} has a {other} and no {missing}, so it cannot read prompts; get the {missing} too.")
     with readable(f"The autoencoder of {name} cannot be used"):
         codec: Codec = PixelSpace(_pixel_channels(unet)) if autoencoder is None else Autoencoder(autoencoder.float())
-    towers = [
-        TextTower(parts["tokenizer" + suffix], parts["text_encoder" + suffix])
+    text_encoders = [
+        TextEncoder(parts["tokenizer" + suffix], parts["text_encoder" + suffix])
         for suffix in ("", "_2")
         if parts.get("text_encoder" + suffix) is not None
     ]
@@ -60,14 +60,14 @@ def assemble(
     config = {**scheduler.config, "_class_name": type(scheduler).__name__}
     with readable(f"The scheduler of {name} cannot be used"):
         schedule = schedule_from_config(config, pixels=autoencoder is None)
-    for problem in _problems(unet, codec, towers):
+    for problem in _problems(unet, codec, text_encoders):
         raise BadInput(f"{name} cannot be used: {problem}; sfumato works with {SUPPORTED}.")
     return DiffusionModel(
-        unet, codec, towers, schedule, name=name, settings=settings, empty_prompt_is_zero=empty_prompt_is_zero
+        unet, codec, text_encoders, schedule, name=name, settings=settings, empty_prompt_is_zero=empty_prompt_is_zero
     )
 
 
-def _problems(unet: Any, codec: Codec, towers: list[TextTower]) -> list[str]:
+def _problems(unet: Any, codec: Codec, text_encoders: list[TextEncoder]) -> list[str]:
     config: Any = unet.config
     colours = codec.channels if codec.module is None else cast(Any, codec.module).config.in_channels
     found = {
@@ -82,8 +82,8 @@ def _problems(unet: Any, codec: Codec, towers: list[TextTower]) -> list[str]:
         f"its network is made for latents of {config.sample_size!s:.100} a side": not _sides(config.sample_size),
     }
     if isinstance(unet, UNet2DConditionModel):
-        found |= _conditional_problems(unet, towers)
-    found |= {tower.problem: bool(tower.problem) for tower in towers}
+        found |= _conditional_problems(unet, text_encoders)
+    found |= {each.problem: bool(each.problem) for each in text_encoders}
     return [problem for problem, present in found.items() if present]
 
 
@@ -102,27 +102,27 @@ def _sides(size: Any) -> bool:
     )
 
 
-def _conditional_problems(unet: Any, towers: list[TextTower]) -> dict[str, bool]:
+def _conditional_problems(unet: Any, text_encoders: list[TextEncoder]) -> dict[str, bool]:
     config = unet.config
     added = config.addition_embed_type
-    width = sum(tower.encoder.config.hidden_size for tower in towers)
+    width = sum(each.encoder.config.hidden_size for each in text_encoders)
     problems = {
-        "its cross-attention layers read tokens of different widths": not towers and len(token_widths(unet)) > 1,
-        "it has no text encoder": not towers and added is not None,
+        "its cross-attention layers read tokens of different widths": not text_encoders and len(token_widths(unet)) > 1,
+        "it has no text encoder": not text_encoders and added is not None,
         f"its network expects text of width {config.cross_attention_dim} and the encoders give {width}": (
-            bool(towers) and config.cross_attention_dim != width
+            bool(text_encoders) and config.cross_attention_dim != width
         ),
         f'its network expects "{added}" as an additional condition': added not in (None, "text_time"),
         "it has another number of text encoders than Stable Diffusion": (
-            bool(towers) and len(towers) != (2 if added else 1)
+            bool(text_encoders) and len(text_encoders) != (2 if added else 1)
         ),
         "its network is conditioned through a projection": config.encoder_hid_dim_type is not None,
-        "its network expects the guidance strength as input (a consistency model)": (
+        "its network expects the guidance scale as input (a consistency model)": (
             config.time_cond_proj_dim is not None
         ),
     }
-    if added == "text_time" and len(towers) == 2:
-        ids = 6 * config.addition_time_embed_dim + towers[-1].encoder.config.projection_dim
+    if added == "text_time" and len(text_encoders) == 2:
+        ids = 6 * config.addition_time_embed_dim + text_encoders[-1].encoder.config.projection_dim
         problems["its network expects other size conditions than SDXL's base model (a refiner)"] = (
             ids != config.projection_class_embeddings_input_dim
         )

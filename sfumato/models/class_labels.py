@@ -33,7 +33,7 @@ class ClassLabels:
 
     def __str__(self) -> str:
         if self.count is not None:
-            return f"whole numbers [rows] from 0 to {self.count - 1}"
+            return f"integers [rows] from 0 to {self.count - 1}"
         return "numbers [rows] of at least 0" if self.width is None else f"vectors [rows,{self.width}]"
 
     def read(self, labels: int | float | Sequence[Any] | Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.models.checks import Expectations, check_labels, check_maps, check_tokens
-from sfumato.models.text import TextTower, encode, read
+from sfumato.models.text import TextEncoder, encode, read
 
 
 class Conditioned(Expectations, Protocol):
@@ -19,7 +19,7 @@ class Conditioned(Expectations, Protocol):
     empty_prompt_is_zero: bool
 
     @property
-    def towers(self) -> tuple[TextTower, ...]:
+    def text_encoders(self) -> tuple[TextEncoder, ...]:
         """Its text encoders with their tokenizers."""
 
     @property
@@ -60,10 +60,10 @@ def build_condition(
         if any(texts):
             raise BadInput(f"The model {network.name} has no text input: leave the prompt empty.")
         return Condition(tokens=None if tokens is None else tokens.to(place, precision), rows=rows, **parts)
-    encoded, pooled = encode(network.towers, texts, empty_is_zero=network.empty_prompt_is_zero)
+    encoded, pooled = encode(network.text_encoders, texts, empty_is_zero=network.empty_prompt_is_zero)
     if pooled is not None:
         parts |= {"pooled": pooled.to(precision), "added": _size_ids(network, size or network.native_size, rows)}
-    return Condition(tokens=encoded.to(precision), prompts=read(network.towers, texts), **parts)
+    return Condition(tokens=encoded.to(precision), prompts=read(network.text_encoders, texts), **parts)
 
 
 def _texts(prompts: str | Sequence[str], parts: Sequence[Any]) -> list[str]:

@@ -25,12 +25,12 @@ from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import fingerprint, revision
 from sfumato.models.placement import pick_device, pick_dtype
 from sfumato.models.taps import AnyTap, tapped
-from sfumato.models.text import TextTower
+from sfumato.models.text import TextEncoder
 from sfumato.models.tokenizer import SharedTokenizer
 
 
 class DiffusionModel:
-    """A diffusers U-Net with the autoencoder, the text towers and the schedule that it was trained with.
+    """A diffusers U-Net with the autoencoder, the text encoders and the schedule that it was trained with.
 
     Latents and predicted noise are float32 whatever the network's precision is: rounding them would cost more of
     the picture than computing in half precision does.
@@ -40,7 +40,7 @@ class DiffusionModel:
     Attributes:
         unet: UNet2DConditionModel or UNet2DModel.
         codec: between pixels and latents.
-        towers: none (unconditional), one (Stable Diffusion 1.x, 2.x) or two (XL).
+        text_encoders: none (unconditional), one (Stable Diffusion 1.x, 2.x) or two (XL).
         schedule: abar of every training timestep, and what the network predicts.
         name: what the user called it.
         settings: content of the folder's `sfumato.json`: defaults for editing and generating.
@@ -51,7 +51,7 @@ class DiffusionModel:
         self,
         unet: Any,
         codec: Codec,
-        towers: Sequence[TextTower],
+        text_encoders: Sequence[TextEncoder],
         schedule: Schedule,
         *,
         name: str = "",
@@ -60,7 +60,7 @@ class DiffusionModel:
     ) -> None:
         self.unet = unet
         self.codec = codec
-        self.towers = tuple(replace(tower, tokenizer=SharedTokenizer(tower.tokenizer)) for tower in towers)
+        self.text_encoders = tuple(replace(each, tokenizer=SharedTokenizer(each.tokenizer)) for each in text_encoders)
         self.schedule = schedule
         self.name = name
         self.settings = dict(settings or {})
@@ -110,7 +110,7 @@ class DiffusionModel:
     @property
     def takes_text(self) -> bool:
         """Whether prompts mean anything to this model."""
-        return bool(self.towers)
+        return bool(self.text_encoders)
 
     @property
     def map_channels(self) -> int:
@@ -266,7 +266,7 @@ class DiffusionModel:
         return revision(self._networks())
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "DiffusionModel":
-        """Move this model, and change the precision of the network and the text towers; None leaves either as it is.
+        """Move this model, and change the precision of the network and the text encoders; None leaves either as it is.
 
         Raises:
             BadInput: no such device or precision.
@@ -275,7 +275,7 @@ class DiffusionModel:
         precision = self.dtype if dtype is None else pick_dtype(dtype)
         if precision != self.dtype:
             self._fingerprint = None
-        for network in (self.unet, *(tower.encoder for tower in self.towers)):
+        for network in (self.unet, *(each.encoder for each in self.text_encoders)):
             # diffusers' own `to` warns at every change of precision
             nn.Module.to(network, device=place, dtype=precision)
         if self.codec.module is not None:
@@ -283,7 +283,7 @@ class DiffusionModel:
         return self
 
     def _networks(self) -> dict[str, nn.Module]:
-        networks = {f"text_{i}": tower.encoder for i, tower in enumerate(self.towers)} | {"unet": self.unet}
+        networks = {f"text_{i}": each.encoder for i, each in enumerate(self.text_encoders)} | {"unet": self.unet}
         return networks if self.codec.module is None else networks | {"autoencoder": self.codec.module}
 
     def _forward(self, x: Tensor, t: int | Tensor, cond: Condition | None) -> Tensor:

@@ -15,7 +15,7 @@ from sfumato.vocabulary import vocabulary_problem
 
 
 @dataclass(frozen=True, eq=False)
-class TextTower:
+class TextEncoder:
     """A tokenizer and the CLIP text encoder that it belongs to."""
 
     tokenizer: Any
@@ -64,23 +64,23 @@ class TextTower:
 
 
 def encode(
-    towers: Sequence[TextTower], prompts: Sequence[str], *, empty_is_zero: bool
+    text_encoders: Sequence[TextEncoder], prompts: Sequence[str], *, empty_is_zero: bool
 ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b p"] | None]:
-    """Tokens for cross-attention, and the pooled vector where there are two towers.
+    """Tokens for cross-attention, and the pooled vector where there are two text encoders.
 
-    Stable Diffusion 1.x and 2.x: the last hidden state of the one tower, normalised. SDXL: the last but one hidden
-    states of both towers side by side, and the projection of the second.
+    Stable Diffusion 1.x and 2.x: the last hidden state of the one text encoder, normalised. SDXL: the last but one
+    hidden states of both text encoders side by side, and the projection of the second.
 
     Args:
-        towers: one or two.
+        text_encoders: one or two.
         prompts: what to encode.
-        empty_is_zero: with two towers, give zeros for the empty prompt.
+        empty_is_zero: with two text encoders, give zeros for the empty prompt.
     """
-    if len(towers) == 1:
-        ids, mask = towers[0].tokenize(prompts)
-        masked = getattr(towers[0].encoder.config, "use_attention_mask", False)
-        return towers[0].encoder(ids, attention_mask=mask if masked else None)[0], None
-    encoded = [tower.encoder(tower.tokenize(prompts)[0], output_hidden_states=True) for tower in towers]
+    if len(text_encoders) == 1:
+        ids, mask = text_encoders[0].tokenize(prompts)
+        masked = getattr(text_encoders[0].encoder.config, "use_attention_mask", False)
+        return text_encoders[0].encoder(ids, attention_mask=mask if masked else None)[0], None
+    encoded = [each.encoder(each.tokenize(prompts)[0], output_hidden_states=True) for each in text_encoders]
     tokens, pooled = torch.cat([each.hidden_states[-2] for each in encoded], dim=-1), encoded[-1].text_embeds
     if empty_is_zero:
         empty = torch.tensor([not prompt for prompt in prompts], device=tokens.device)
@@ -88,12 +88,12 @@ def encode(
     return tokens, pooled
 
 
-def read(towers: Sequence[TextTower], prompts: Sequence[str]) -> tuple[Prompt, ...]:
+def read(text_encoders: Sequence[TextEncoder], prompts: Sequence[str]) -> tuple[Prompt, ...]:
     """The words of the prompts and the places of their tokens.
 
-    Nothing where two towers split a prompt into different tokens (SDXL's CLIP-L and bigG share one vocabulary and
-    agree): cross-attention reads both side by side, and a word would have two places.
+    Nothing where two text encoders split a prompt into different tokens (SDXL's CLIP-L and bigG share one vocabulary
+    and agree): cross-attention reads both side by side, and a word would have two places.
     """
-    first, *others = ([tower.read(prompt) for prompt in prompts] for tower in towers)
+    first, *others = ([each.read(prompt) for prompt in prompts] for each in text_encoders)
     agree = all([p.ids for p in other] == [p.ids for p in first] for other in others)
     return tuple(first) if agree else ()

@@ -73,7 +73,7 @@ def scheduler_settings(kind: type[Any], path: Path, root: Path) -> dict[str, Any
 def transformers_settings(kind: type[Any], path: Path, root: Path, tensors: int) -> Any:
     """The configuration of a class of transformers that its config.json gives; as `diffusers_settings`.
 
-    Where the file is that of a model of two towers and the class is one of them, its part is taken.
+    Where the file is that of a model of two encoders and the class is one of them, its part is taken.
     """
     table, config = read_table(path, root), kind.config_class
     part = config.base_config_key

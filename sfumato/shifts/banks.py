@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sfumato.errors import BadInput
 from sfumato.files import printable, write_text
-from sfumato.models.text import TextTower
+from sfumato.models.text import TextEncoder
 from sfumato.text_files import read_text
 
 TEMPLATES = (
@@ -65,20 +65,20 @@ def check_size(sentences: Sequence[str], name: str) -> None:
         raise BadInput(f"{name} needs at least 2 sentences, one a line, and has {len(sentences)}.")
 
 
-def check_bank(towers: Sequence[TextTower], sentences: Sequence[str], name: str) -> None:
+def check_bank(text_encoders: Sequence[TextEncoder], sentences: Sequence[str], name: str) -> None:
     """Refuse a bank that a model's text encoders cannot read, before anything is encoded.
 
     Raises:
         BadInput: fewer than two sentences; one that is longer than the encoders read, or has no words for them.
     """
     check_size(sentences, name)
-    for tower in towers:
+    for text_encoder in text_encoders:
         for sentence in sentences:
-            read = tower.read(sentence)
-            if len(read.ids) > tower.context:
+            read = text_encoder.read(sentence)
+            if len(read.ids) > text_encoder.context:
                 raise BadInput(
                     f"{name} has a sentence of {len(read.ids) - 2} tokens but this model reads at most "
-                    f'{tower.context - 2}: shorten "{sentence[:40]}...".'
+                    f'{text_encoder.context - 2}: shorten "{sentence[:40]}...".'
                 )
             if not read.words:
                 raise BadInput(f'{name} has a sentence without words for this model: change or drop "{sentence}".')

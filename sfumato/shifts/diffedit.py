@@ -31,7 +31,7 @@ def disagreement(
 ) -> Float[Tensor, "b 1 h w"]:
     """Mean absolute difference between the predicted noises under the two prompts.
 
-    The network is asked without guidance: under the same negative prompt for both, guidance of strength s multiplies
+    The network is asked without guidance: under the same negative prompt for both, guidance of scale s multiplies
     the difference by s, which a threshold relative to its mean does not see, and costs twice the evaluations.
 
     Args:

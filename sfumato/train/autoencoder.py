@@ -78,7 +78,7 @@ class AutoencoderLoss:
         adversarial: factor on the adaptive weight of the patch GAN.
         adversarial_start: first step of the GAN.
         discriminator_channels: width of the discriminator's first layer.
-        discriminator_layers: halvings in the discriminator; with 3 it judges patches of 70 pixels.
+        discriminator_layers: halvings in the discriminator; with 3 it scores patches of 70 pixels.
     """
 
     pixel: float = ranged(1.0, low=0)

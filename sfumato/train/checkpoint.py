@@ -29,7 +29,7 @@ _NAME = re.compile(r"step-(\d{8})")
 _DAMAGED = (OSError, ValueError, SafetensorError)
 #: What a state says, and what it may say: a list or a table, and of what.
 _SAID = {"step": int, "samples": int, "kind": str}
-_MAY_SAY = {"files": (list, str), "bound_to": (dict, str), "averaged": (dict, int), "scaler": (dict, int | float)}
+_MAY_SAY = {"files": (list, str), "bound_to": (dict, str), "ema_steps": (dict, int), "scaler": (dict, int | float)}
 _LOG = logging.getLogger(__name__)
 
 Contents: TypeAlias = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]

@@ -112,18 +112,18 @@ def bound_text(recipe: TextEncoderRecipe, text: CLIPTextModel, tokenizer: CLIPTo
     return weights | {"tokenizer": tokenizer_fingerprint(tokenizer)}
 
 
-def refuse_partial_judge(judge: str, text: CLIPTextModel) -> None:
-    """Refuse a judge that shares its text encoder with the model that it is to judge.
+def refuse_partial_evaluator(evaluator: str, text: CLIPTextModel) -> None:
+    """Refuse an evaluator that shares its text encoder with the model that it is to score.
 
     Args:
-        judge: folder of the dual encoder that is exported beside the pipeline; "" for none.
+        evaluator: folder of the dual encoder that is exported beside the pipeline; "" for none.
         text: the text encoder that conditions the diffusion model, before training.
 
     Raises:
-        BadInput: `judge` has the same text encoder, or holds no dual encoder.
+        BadInput: `evaluator` has the same text encoder, or holds no dual encoder.
     """
-    if judge and text_fingerprint(load_frozen(CLIPTextModel, exported_folder(judge))) == text_fingerprint(text):
+    if evaluator and text_fingerprint(load_frozen(CLIPTextModel, exported_folder(evaluator))) == text_fingerprint(text):
         raise BadInput(
-            f"network.judge = '{judge}' is the dual encoder whose text encoder conditions the U-Net, so its scores "
-            "would flatter the model; train another one with another seed, or leave network.judge out."
+            f"network.evaluator = '{evaluator}' is the dual encoder whose text encoder conditions the U-Net, so "
+            "its scores would flatter the model; train another one with another seed, or leave network.evaluator out."
         )

@@ -25,7 +25,7 @@ from sfumato.train.conditioning import (
     bound_text,
     build_text_encoder,
     load_tokenizer,
-    refuse_partial_judge,
+    refuse_partial_evaluator,
 )
 from sfumato.train.dataset import TrainingData, draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.export import assemble, export_pipeline
@@ -55,7 +55,8 @@ class DiffusionNetwork:
         text: the text encoder whose last hidden states are the condition.
         start: folder of a U-Net of the same shape (the unet/ of a pipeline, for example) whose weights training begins
             with; "" for random weights.
-        judge: folder that `sfumato train dual-encoder` exported; it goes with the exported pipeline, to score what the
+        evaluator: folder that `sfumato train dual-encoder` exported; it goes with the exported pipeline, to score what
+            the
             model makes, and must not be what conditions it. "" for none.
         channels: widths from the latent grid down.
         heads: attention heads at each width.
@@ -66,7 +67,7 @@ class DiffusionNetwork:
     autoencoder: str
     text: TextEncoderRecipe = field(default_factory=TextEncoderRecipe)
     start: str = ""
-    judge: str = ""
+    evaluator: str = ""
     channels: tuple[int, ...] = ranged((64, 160, 256), low=1)
     heads: tuple[int, ...] = ranged((2, 5, 8), low=1)
     layers: int = ranged(1, low=1)
@@ -209,7 +210,7 @@ class DiffusionTask:
         self.autoencoder = load_autoencoder(exported_folder(self.shape.autoencoder)).to(device)
         self.tokenizer = load_tokenizer(self.shape.text, folder, lambda: self.data.texts())
         self.text = build_text_encoder(self.shape.text, self.tokenizer, recipe.seed).to(device)
-        refuse_partial_judge(self.shape.judge, self.text)
+        refuse_partial_evaluator(self.shape.evaluator, self.text)
         self.unet = self._build(recipe)
         self.bound_to = self._meaning()
         before = bound_before(folder)
@@ -289,7 +290,7 @@ class DiffusionTask:
         save_grid(folder / f"step-{step:08d}.png", [real, drawn], f"step {step}: real, drawn")
 
     def export(self, folder: Path) -> None:
-        """Write the pipeline folder, in half precision, with the judge beside it."""
+        """Write the pipeline folder, in half precision, with the evaluator beside it."""
         pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
-        judge = exported_folder(self.shape.judge) if self.shape.judge else None
-        export_pipeline(pipe, judge, exported_folder(self.shape.autoencoder), folder)
+        evaluator = exported_folder(self.shape.evaluator) if self.shape.evaluator else None
+        export_pipeline(pipe, evaluator, exported_folder(self.shape.autoencoder), folder)

@@ -1,6 +1,7 @@
-"""A small CLIP (Radford et al. 2021): an image tower and a text tower that agree on which caption fits which picture.
+"""A small CLIP (Radford et al. 2021): an image encoder and a text encoder that agree on which caption fits which
+picture.
 
-The text tower conditions the diffusion model, the image tower scores edits. Both are transformers' CLIPModel.
+The text encoder conditions the diffusion model, the image encoder scores edits. Both are transformers' CLIPModel.
 """
 
 import math
@@ -40,19 +41,19 @@ MAX_LOGIT_SCALE = math.log(100)
 
 @dataclass(frozen=True)
 class DualEncoderNetwork:
-    """Shape of the two towers.
+    """Shape of the two encoders.
 
     Attributes:
-        width: channels of both towers, one attention head per 64 of them.
-        image_layers: blocks of the image tower.
-        text_layers: blocks of the text tower.
+        width: channels of both encoders, one attention head per 64 of them.
+        image_layers: blocks of the image encoder.
+        text_layers: blocks of the text encoder.
         patch: pixels per image token, along one side.
         projection: size of the common feature.
         vocabulary: upper bound on the tokenizer's vocabulary.
         context: longest caption in tokens.
         start: exported dual encoder to go on from, instead of random weights; it brings its tokenizer.
-        freeze_text: leave the text tower as it is (with `start`), so that a diffusion model conditioned on it stays
-            valid while the image tower learns on (Zhai et al., LiT, CVPR 2022, with the towers exchanged).
+        freeze_text: leave the text encoder as it is (with `start`), so that a diffusion model conditioned on it stays
+            valid while the image encoder learns on (Zhai et al., LiT, CVPR 2022, with the encoders exchanged).
     """
 
     width: int = ranged(192, low=64)
@@ -102,7 +103,7 @@ def build_dual_encoder(
         BadInput: as `check_towers`.
     """
     check_towers(shape, size)
-    tower = dict(
+    transformer = dict(
         hidden_size=shape.width, intermediate_size=4 * shape.width, num_attention_heads=shape.width // 64,
         projection_dim=shape.projection, hidden_act="gelu",
     )  # fmt: skip
@@ -112,7 +113,7 @@ def build_dual_encoder(
         pad_token_id=tokenizer.pad_token_id,
     )
     text = (
-        tower
+        transformer
         | ids
         | dict(
             vocab_size=len(tokenizer),
@@ -120,7 +121,7 @@ def build_dual_encoder(
             num_hidden_layers=shape.text_layers,
         )
     )
-    vision = tower | dict(image_size=size, patch_size=shape.patch, num_hidden_layers=shape.image_layers)
+    vision = transformer | dict(image_size=size, patch_size=shape.patch, num_hidden_layers=shape.image_layers)
     return CLIPModel(
         CLIPConfig(
             text_config=text,
@@ -184,7 +185,7 @@ class DualEncoderTask:
         if self.shape.start:
             exported_folder(self.shape.start)
         elif self.shape.freeze_text:
-            raise BadInput("network.freeze_text needs network.start: a random text tower is not worth freezing.")
+            raise BadInput("network.freeze_text needs network.start: a random text encoder is not worth freezing.")
         else:
             check_towers(self.shape, self.size)
         self.data = open_data(recipe)
@@ -198,8 +199,8 @@ class DualEncoderTask:
         if self.shape.freeze_text:
             self.clip.text_model.requires_grad_(False)
             self.clip.text_projection.requires_grad_(False)
-        towers = (self.clip.vision_model, self.clip.text_model)
-        self.phases = (Phase("dual_encoder", Contrast(self.clip), compiled=towers),)
+        encoders = (self.clip.vision_model, self.clip.text_model)
+        self.phases = (Phase("dual_encoder", Contrast(self.clip), compiled=encoders),)
 
     def _learn_tokenizer(self) -> CLIPTokenizer:
         if self.shape.start:

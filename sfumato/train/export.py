@@ -39,14 +39,14 @@ def assemble(
     )  # fmt: skip
 
 
-def export_pipeline(pipe: StableDiffusionPipeline, judge: Path | None, autoencoder: Path, folder: Path) -> None:
-    """Write `pipe` in half-precision safetensors, and the judge in the subfolder `dual_encoder`.
+def export_pipeline(pipe: StableDiffusionPipeline, evaluator: Path | None, autoencoder: Path, folder: Path) -> None:
+    """Write `pipe` in half-precision safetensors, and the evaluator in the subfolder `dual_encoder`.
 
     Written beside and renamed, so that `folder` is either the old model or the new one.
 
     Args:
         pipe: the trained parts in full precision; they are left as they are.
-        judge: folder of the exported dual encoder that scores what the model makes; None for none.
+        evaluator: folder of the exported dual encoder that scores what the model makes; None for none.
         autoencoder: folder of the exported autoencoder, whose `training.json` goes along with its weights.
         folder: where the pipeline goes; what is there, apart from the files `KEPT`, is replaced.
     """
@@ -56,8 +56,8 @@ def export_pipeline(pipe: StableDiffusionPipeline, judge: Path | None, autoencod
     with replaced_folder(folder) as beside, quiet():
         half.save_pretrained(beside, safe_serialization=True)
         _load_in_full_precision(beside / "text_encoder" / "config.json")
-        if judge is not None:
-            _export_judge(judge, beside / "dual_encoder")
+        if evaluator is not None:
+            _export_evaluator(evaluator, beside / "dual_encoder")
         if (autoencoder / SUMMARY).exists():
             shutil.copy2(autoencoder / SUMMARY, beside / "vae" / SUMMARY)
         for kept in KEPT:
@@ -65,8 +65,8 @@ def export_pipeline(pipe: StableDiffusionPipeline, judge: Path | None, autoencod
                 shutil.copy2(folder / kept, beside / kept)
 
 
-def _export_judge(judge: Path, folder: Path) -> None:
-    shutil.copytree(judge, folder)
+def _export_evaluator(evaluator: Path, folder: Path) -> None:
+    shutil.copytree(evaluator, folder)
     load_frozen(CLIPModel, folder, dtype=torch.float16).save_pretrained(folder)
     _load_in_full_precision(folder / "config.json")
 

@@ -1,7 +1,7 @@
 """`run.precision = "auto"`: the fastest precision on this machine, measured before the first step.
 
 Which one that is depends on the processor: bf16 is two to five times as fast as fp32 on CPUs with AMX, and slower on
-CPUs that only emulate it. Whatever is chosen, weights, averages and optimizer states stay in fp32.
+CPUs that only emulate it. Whatever is chosen, weights, moving averages and optimizer states stay in fp32.
 """
 
 import copy

@@ -177,7 +177,7 @@ class Run:
         self._guard.check_gradient(phase, norm, self.step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self.trained.averages[phase.name].step(phase.module.parameters())
+        self.trained.ema[phase.name].step(phase.module.parameters())
         return scalars | {f"{phase.name}/gradient": float(norm)}
 
     def _batch(self, phase: Phase, micro: int) -> Batch:
@@ -190,7 +190,8 @@ class Run:
     # ------------------------------------------------------------------ what is written
 
     def save(self) -> Path:
-        """Write a checkpoint of the weights, their averages and the optimizer state, and wait until it is there.
+        """Write a checkpoint of the weights, their moving averages (EMA) and the optimizer state, and wait until it is
+        there.
 
         Raises:
             NonFinite: one of the tensors is not finite; nothing is written.
@@ -232,13 +233,13 @@ class Run:
             self.record.log(last.step, last.samples, last.seconds, last.elapsed, last.scalars)
 
     def _sample(self) -> None:
-        with self.trained.averaged():
+        with self.trained.ema_weights():
             self.task.sample(self.folder / "samples", self.step)
 
     def export(self, folder: Path) -> None:
-        """Write the trained networks, with averaged weights, and `training.json` to `folder` (first process only)."""
+        """Write the trained networks, with the EMA weights, and `training.json` to `folder` (first process only)."""
         if self.accelerator.is_main_process:
-            with self.trained.averaged(), contiguous([phase.module for phase in self.task.phases]):
+            with self.trained.ema_weights(), contiguous([phase.module for phase in self.task.phases]):
                 self.task.export(folder)
             write_text(folder / SUMMARY, json.dumps(self._summary(), indent=1) + "\n")
         self.accelerator.wait_for_everyone()

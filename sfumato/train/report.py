@@ -43,17 +43,23 @@ Captioned = tuple[Tensor, list[str]]
 
 
 def report(
-    model: DiffusionModel, judge: DualEncoder, recipe: Recipe, count: int, real: int, strength: float, steps: int
+    model: DiffusionModel,
+    evaluator: DualEncoder,
+    recipe: Recipe,
+    count: int,
+    real: int,
+    guidance_scale: float,
+    steps: int,
 ) -> dict[str, Any]:
     """Figures on the pictures of a recipe.
 
     Args:
         model: the pipeline.
-        judge: the dual encoder that the features come from.
+        evaluator: the dual encoder that the features come from.
         recipe: its [data] table chooses the pictures; it is what the diffusion model was trained on.
         count: pictures of each split that are generated, at most.
         real: pictures of each split that the autoencoder and the dual encoder are measured on, at most.
-        strength: guidance of the generated pictures.
+        guidance_scale: guidance of the generated pictures.
         steps: sampling steps of the generated pictures (DDIM, eta 0).
 
     Returns:
@@ -64,38 +70,41 @@ def report(
     """
     figures: dict[str, Any] = {
         "settings": {
-            "strength": strength, "steps": steps, "size": recipe.data.size, "device": name_of(model.device),
+            "guidance_scale": guidance_scale, "steps": steps, "size": recipe.data.size, "device": name_of(model.device),
             "threads": torch.get_num_threads(),
         }
     }  # fmt: skip
     everything = replace(recipe, data=DataRecipe(folder=recipe.data.folder, size=recipe.data.size))
     for split in SPLITS:
         try:
-            figures[split] = {"everything": real_figures(model, judge, *chosen(judge, everything, split, real))}
-            images, captions = chosen(judge, recipe, split, count)
+            figures[split] = {"everything": real_figures(model, evaluator, *chosen(evaluator, everything, split, real))}
+            images, captions = chosen(evaluator, recipe, split, count)
         except NothingLeft:
             continue
-        figures[split]["trained"] = real_figures(model, judge, images, captions) | generated_figures(
-            model, judge, images, captions, strength, steps
+        figures[split]["trained"] = real_figures(model, evaluator, images, captions) | generated_figures(
+            model, evaluator, images, captions, guidance_scale, steps
         )
     return figures
 
 
-def chosen(judge: DualEncoder, recipe: Recipe, split: str, count: int) -> Captioned:
-    """At most `count` pictures of a split, by a fixed draw; captions that are too long for the judge lose their end."""
+def chosen(evaluator: DualEncoder, recipe: Recipe, split: str, count: int) -> Captioned:
+    """At most `count` pictures of a split, by a fixed draw; captions that are too long for the evaluator lose their
+    end."""
     data = open_pictures(recipe, split, count)
-    return torch.from_numpy(data.images).float() / 255, [readable(judge, caption) for caption in data.captions]
+    return torch.from_numpy(data.images).float() / 255, [readable(evaluator, caption) for caption in data.captions]
 
 
-def readable(judge: DualEncoder, caption: str) -> str:
+def readable(evaluator: DualEncoder, caption: str) -> str:
     """The caption without the words that do not fit into the text encoder, which training cuts off too."""
     words = caption.split(" ")
-    while len(words) > 1 and len(judge.tokenizer(" ".join(words)).input_ids) > judge.tokenizer.model_max_length:
+    while len(words) > 1 and len(evaluator.tokenizer(" ".join(words)).input_ids) > evaluator.tokenizer.model_max_length:
         words.pop()
     return " ".join(words)
 
 
-def real_figures(model: DiffusionModel, judge: DualEncoder, images: Tensor, captions: Sequence[str]) -> dict[str, Any]:
+def real_figures(
+    model: DiffusionModel, evaluator: DualEncoder, images: Tensor, captions: Sequence[str]
+) -> dict[str, Any]:
     """How well the autoencoder keeps real pictures, and how well the dual encoder names them."""
     decoded = torch.cat([model.decode(model.encode(part * 2 - 1)).cpu() for part in images.split(32)])
     decoded = (decoded.clamp(-1, 1) + 1) / 2
@@ -103,42 +112,47 @@ def real_figures(model: DiffusionModel, judge: DualEncoder, images: Tensor, capt
         "pictures": len(images),
         "psnr": round(float(psnr(images, decoded).mean()), 3),
         "ssim": round(float(ssim(images, decoded).mean()), 4),
-        "r_precision": retrieval(judge, judge.image_features(images), captions),
+        "r_precision": retrieval(evaluator, evaluator.image_features(images), captions),
     }
 
 
 def generated_figures(
-    model: DiffusionModel, judge: DualEncoder, images: Tensor, captions: Sequence[str], strength: float, steps: int
+    model: DiffusionModel,
+    evaluator: DualEncoder,
+    images: Tensor,
+    captions: Sequence[str],
+    guidance_scale: float,
+    steps: int,
 ) -> dict[str, Any]:
     """How well generated pictures fit the captions that they are made from, and look like the real ones."""
     began = time.perf_counter()
-    drawn = generate(model, captions, images.shape[-1], strength, steps)
+    drawn = generate(model, captions, images.shape[-1], guidance_scale, steps)
     seconds = (time.perf_counter() - began) / len(drawn)
-    features = judge.image_features(drawn)
+    features = evaluator.image_features(drawn)
     return {
-        "generated r_precision": retrieval(judge, features, captions),
-        "frechet": round(feature_distance(features, judge.image_features(images)), 4) if len(drawn) > 1 else None,
+        "generated r_precision": retrieval(evaluator, features, captions),
+        "frechet": round(feature_distance(features, evaluator.image_features(images)), 4) if len(drawn) > 1 else None,
         "seconds per picture": round(seconds, 3),
     }
 
 
-def retrieval(judge: DualEncoder, features: Tensor, captions: Sequence[str]) -> dict[str, Any] | None:
+def retrieval(evaluator: DualEncoder, features: Tensor, captions: Sequence[str]) -> dict[str, Any] | None:
     """R-precision at 1 among 100 captions, or among all where there are fewer; None where there is but one."""
     if (candidates := min(100, len(set(captions)))) < 2:
         return None
-    value = r_precision(features, judge.text_features(captions), captions, candidates)
+    value = r_precision(features, evaluator.text_features(captions), captions, candidates)
     return {"at 1": round(value, 4), "candidates": candidates}
 
 
 @torch.no_grad()
-def generate(model: DiffusionModel, captions: Sequence[str], size: int, strength: float, steps: int) -> Tensor:
+def generate(model: DiffusionModel, captions: Sequence[str], size: int, guidance_scale: float, steps: int) -> Tensor:
     """One picture for each caption, float [n,3,size,size] in [0,1], on the CPU; picture i has the seed i."""
     timesteps, shape = model.schedule.timesteps(steps), model.latent_shape(size, size)
     pictures = []
     for first in range(0, len(captions), 25):
         texts = list(captions[first : first + 25])
         seeds = list(range(first, first + len(texts)))
-        guided = classifier_free(model, model.condition([""] * len(texts)), (strength,) * len(texts))
+        guided = classifier_free(model, model.condition([""] * len(texts)), (guidance_scale,) * len(texts))
         x = gaussian_batch(shape, seeds, step=len(model.schedule), tag="report", device=model.device)
         for state in reverse(guided, x, timesteps, model.condition(texts), eta=0.0, noise_maps=fresh_noise(seeds)):
             x = state.x_prev
@@ -169,13 +183,13 @@ def _part(folder: Path, root: Path) -> dict[str, Any]:
     return {"megabytes": megabytes, "parameters": count, "training": read_summary(folder) or None}
 
 
-def show(model: DiffusionModel, recipe: Recipe, path: Path, strength: float, steps: int, count: int = 32) -> None:
+def show(model: DiffusionModel, recipe: Recipe, path: Path, guidance_scale: float, steps: int, count: int = 32) -> None:
     """Write at most `count` real pictures of the train split above what the model draws for their captions."""
     data = open_pictures(recipe, "train", count)
     images = torch.from_numpy(data.images).float() / 255
-    drawn = generate(model, data.captions, recipe.data.size, strength, steps)
+    drawn = generate(model, data.captions, recipe.data.size, guidance_scale, steps)
     rows = [row for k in range(0, len(drawn), 16) for row in (images[k : k + 16] * 2 - 1, drawn[k : k + 16] * 2 - 1)]
-    save_grid(path, rows, f"real above drawn, {steps} steps, guidance {strength}")
+    save_grid(path, rows, f"real above drawn, {steps} steps, guidance {guidance_scale}")
 
 
 def folder_of(name: str) -> Path:
@@ -187,7 +201,7 @@ def folder_of(name: str) -> Path:
     folder = {model.name: model.folder for model in list_models()}.get(name, Path(name))
     if not (folder / "dual_encoder").is_dir():
         raise BadInput(
-            f"{folder} holds no pipeline with a dual_encoder/, so there is nothing to judge its pictures by."
+            f"{folder} holds no pipeline with a dual_encoder/, so there is nothing to score its pictures with."
         )
     return folder
 
@@ -200,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the JSON file")
     parser.add_argument("--count", type=int, default=200, help="generated pictures of each split (default 200)")
     parser.add_argument("--real", type=int, default=1000, help="real pictures of each split (default 1000)")
-    parser.add_argument("--strength", type=float, default=4.0, help="guidance (default 4)")
+    parser.add_argument("--guidance", dest="guidance_scale", type=float, default=4.0, help="guidance (default 4)")
     parser.add_argument("--steps", type=int, default=25, help="sampling steps (default 25)")
     parser.add_argument("--device", default=None, help="auto (default), cpu or cuda")
     parser.add_argument("--grid", type=Path, help="also draw this PNG of real and generated pictures")
@@ -210,12 +224,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise BadInput("--count and --real must be 1 or more.")
         folder, recipe = folder_of(choice.model), load_recipe(choice.recipe, "diffusion")
         model = load_model(choice.model, choice.device)
-        judge = DualEncoder.load(folder / "dual_encoder", model.device)
+        evaluator = DualEncoder.load(folder / "dual_encoder", model.device)
         figures = {"parts": parts(folder)}
-        figures |= report(model, judge, recipe, choice.count, choice.real, choice.strength, choice.steps)
+        figures |= report(model, evaluator, recipe, choice.count, choice.real, choice.guidance_scale, choice.steps)
         write_text(choice.out, json.dumps(figures, indent=1) + "\n")
         if choice.grid:
-            show(model, recipe, choice.grid, choice.strength, choice.steps)
+            show(model, recipe, choice.grid, choice.guidance_scale, choice.steps)
     except BadInput as error:
         parser.exit(2, f"{error}\n")
     print(card(figures))

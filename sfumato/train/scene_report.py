@@ -4,9 +4,10 @@
 
 From the held-out scenes of the split "cells" (`sfumato.data.scenes.Scenes.held_out`):
 
-- objects: pictures drawn for "A and B, STYLE"; an object is found where the judge puts its own caption first among 100
+- objects: pictures drawn for "A and B, STYLE"; an object is found where the evaluator puts its own caption first among
+100
   for one of the picture's connected parts (`sfumato.metrics.objects`). Real scenes, measured in the same way, show what
-  the judge can tell at best.
+  the evaluator can tell at best.
 - relations: pictures drawn for "A left of B, STYLE" and so on; right where both are found and lie as the caption says.
 - words: intersection over union of the objects' true masks and their words' cross-attention in real scenes, summed over
   latents x_t of the middle of the schedule and cut at a share of its range (`sfumato.shifts.words`).
@@ -46,7 +47,7 @@ _CELLS_THRESHOLD = 0.3
 
 
 def scene_report(
-    model: DiffusionModel, judge: DualEncoder, scenes: Scenes, count: int, guidance: float, steps: int
+    model: DiffusionModel, evaluator: DualEncoder, scenes: Scenes, count: int, guidance: float, steps: int
 ) -> dict[str, Any]:
     """Figures of the first `count` scenes of two objects; see the module.
 
@@ -61,7 +62,7 @@ def scene_report(
     real = torch.stack([_pixels(scene) for scene in chosen])
     pictures = {"real": real, "drawn": drawn[: len(chosen)], "placed": drawn[len(chosen) :]}
     boxes = {
-        name: [_found(judge, some[i], scene, scenes, i) for i, scene in enumerate(chosen)]
+        name: [_found(evaluator, some[i], scene, scenes, i) for i, scene in enumerate(chosen)]
         for name, some in pictures.items()
     }
     right = [_right(scene, found) for scene, found in zip(chosen, boxes["placed"], strict=True)]
@@ -115,13 +116,13 @@ def _iou(found: Tensor, mask: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def _found(judge: DualEncoder, picture: Tensor, scene: Scene, scenes: Scenes, seed: int) -> list[Any]:
+def _found(evaluator: DualEncoder, picture: Tensor, scene: Scene, scenes: Scenes, seed: int) -> list[Any]:
     """The box of each object of the scene in a picture; see `found_boxes`."""
     names = [each.name for each in scene.objects]
     known = sorted({row for row in scenes.names if row not in names})
     others = np.random.default_rng(seed).permutation(known)[:_OTHERS].tolist()
     captions, rest = ([f"{name}, {scene.style}" for name in some] for some in (names, others))
-    return found_boxes(judge, picture, captions, rest)
+    return found_boxes(evaluator, picture, captions, rest)
 
 
 def _related_caption(scene: Scene) -> str:
@@ -153,10 +154,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure how a pipeline draws and reads scenes of two objects.")
     parser.add_argument("model", help="bundled name or pipeline folder with dual_encoder/")
     parser.add_argument("--recipe", required=True, help="the diffusion recipe; its [data] chooses contents and styles")
-    parser.add_argument("--judge", type=Path, help="another dual encoder than the model's own")
+    parser.add_argument("--evaluator", type=Path, help="another dual encoder than the model's own")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file")
     parser.add_argument("--count", type=int, default=200, help="scenes (default 200)")
-    parser.add_argument("--guidance", type=float, default=4.0, help="guidance scale (default 4)")
+    parser.add_argument("--guidance", dest="guidance_scale", type=float, default=4.0, help="guidance scale (default 4)")
     parser.add_argument("--steps", type=int, default=25, help="sampling steps (default 25)")
     parser.add_argument("--device", default=None, help="auto (default), cpu or cuda")
     parser.add_argument("--grid", type=Path, help="also draw this PNG of real and drawn scenes")
@@ -169,11 +170,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             min_styles=data.min_styles, tones=data.tones,
         )  # fmt: skip
         model = load_model(choice.model, choice.device)
-        judge = DualEncoder.load(choice.judge or folder_of(choice.model) / "dual_encoder", model.device)
-        figures = scene_report(model, judge, scenes, choice.count, choice.guidance, choice.steps)
+        evaluator = DualEncoder.load(choice.evaluator or folder_of(choice.model) / "dual_encoder", model.device)
+        figures = scene_report(model, evaluator, scenes, choice.count, choice.guidance_scale, choice.steps)
         write_text(choice.out, json.dumps(figures, indent=1) + "\n")
         if choice.grid:
-            show(model, scenes, choice.grid, choice.guidance, choice.steps)
+            show(model, scenes, choice.grid, choice.guidance_scale, choice.steps)
     except BadInput as error:
         parser.exit(2, f"{error}\n")
     print(json.dumps(figures, indent=1))

@@ -25,18 +25,18 @@ def contiguous(modules: Sequence[nn.Module]) -> Iterator[None]:
             parameter.data = values
 
 
-class Averaged:
-    """A context in which modules hold their averaged (EMA) weights; left, they have their own back."""
+class EMAWeights:
+    """A context in which modules hold their EMA weights; left, they have their own back."""
 
     def __init__(self, pairs: Iterable[tuple[nn.Module, EMAModel]]) -> None:
         self.pairs = list(pairs)
 
     def __enter__(self) -> None:
-        for module, average in self.pairs:
+        for module, ema in self.pairs:
             parameters = list(module.parameters())
-            average.store(parameters)
-            average.copy_to(parameters)
+            ema.store(parameters)
+            ema.copy_to(parameters)
 
     def __exit__(self, *_: object) -> None:
-        for module, average in self.pairs:
-            average.restore(list(module.parameters()))
+        for module, ema in self.pairs:
+            ema.restore(list(module.parameters()))

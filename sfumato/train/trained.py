@@ -1,4 +1,4 @@
-"""What a run trains: networks, their optimizers and averages, from a checkpoint and into one."""
+"""What a run trains: networks, their optimizers and moving averages (EMA), from a checkpoint and into one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from sfumato.errors import BadInput, NonFinite
 from sfumato.train.finite import first_not_finite
 from sfumato.train.optimizer import decay_groups, flatten, unflatten
 from sfumato.train.recipe import Recipe
-from sfumato.train.state import Averaged, numbered
+from sfumato.train.state import EMAWeights, numbered
 from sfumato.train.task import Phase
 
 
@@ -23,14 +23,14 @@ class Trained:
     Attributes:
         modules: the networks as accelerate wraps them.
         optimizers: one for each.
-        averages: their weights averaged over the steps (EMA).
+        ema: the exponential moving averages of their weights.
     """
 
     def __init__(self, phases: Sequence[Phase], recipe: Recipe, accelerator: Accelerator) -> None:
         self.phases, self.accelerator = phases, accelerator
         self.modules: dict[str, nn.Module] = {}
         self.optimizers: dict[str, Any] = {}
-        self.averages: dict[str, EMAModel] = {}
+        self.ema: dict[str, EMAModel] = {}
         for phase in phases:
             self._prepare(phase, recipe)
 
@@ -43,15 +43,15 @@ class Trained:
         groups = decay_groups(phase.module, optim.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
         self.modules[phase.name], self.optimizers[phase.name] = self.accelerator.prepare(phase.module, optimizer)
-        self.averages[phase.name] = EMAModel(phase.module.parameters(), decay=optim.ema, use_ema_warmup=False)
-        self.averages[phase.name].to(self.accelerator.device)
+        self.ema[phase.name] = EMAModel(phase.module.parameters(), decay=optim.ema, use_ema_warmup=False)
+        self.ema[phase.name].to(self.accelerator.device)
 
-    def averaged(self) -> Averaged:
-        """A context in which every phase's module holds its averaged (EMA) weights."""
-        return Averaged((phase.module, self.averages[phase.name]) for phase in self.phases)
+    def ema_weights(self) -> EMAWeights:
+        """A context in which every phase's module holds its EMA weights."""
+        return EMAWeights((phase.module, self.ema[phase.name]) for phase in self.phases)
 
     def tensors(self, step: int) -> dict[str, dict[str, Tensor]]:
-        """Weights, averages and optimizer states, by the files that they go into.
+        """Weights, moving averages and optimizer states, by the files that they go into.
 
         Raises:
             NonFinite: one of them is not finite.
@@ -59,7 +59,7 @@ class Trained:
         tensors: dict[str, dict[str, Tensor]] = {}
         for phase in self.phases:
             tensors[phase.name] = dict(phase.module.state_dict())
-            tensors[f"{phase.name}.average"] = numbered(self.averages[phase.name].shadow_params)
+            tensors[rf"{phase.name}.ema"] = numbered(self.ema[phase.name].shadow_params)
             tensors[f"{phase.name}.optimizer"] = flatten(self.optimizers[phase.name], phase.module)
         for file, group in tensors.items():
             if name := first_not_finite(group.items()):
@@ -67,8 +67,8 @@ class Trained:
         return tensors
 
     def state(self) -> dict[str, Any]:
-        """What is no tensor: how many steps each average has seen, the gradient scale of fp16."""
-        found: dict[str, Any] = {"averaged": {name: each.optimization_step for name, each in self.averages.items()}}
+        """What is no tensor: how many steps each moving average has seen, the gradient scale of fp16."""
+        found: dict[str, Any] = {"ema_steps": {name: each.optimization_step for name, each in self.ema.items()}}
         scaler = self.accelerator.scaler
         return found if scaler is None else found | {"scaler": scaler.state_dict()}
 
@@ -85,10 +85,10 @@ class Trained:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def _restore(self, phase: Phase, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], path: Path) -> None:
-        average, optimizer = self.averages[phase.name], self.optimizers[phase.name]
+        ema, optimizer = self.ema[phase.name], self.optimizers[phase.name]
         try:
             phase.module.load_state_dict(tensors[phase.name])
-            for shadow, value in zip(average.shadow_params, tensors[f"{phase.name}.average"].values(), strict=True):
+            for shadow, value in zip(ema.shadow_params, tensors[rf"{phase.name}.ema"].values(), strict=True):
                 shadow.copy_(value)
             optimizer.load_state_dict(unflatten(tensors[f"{phase.name}.optimizer"], optimizer, phase.module))
         except (KeyError, RuntimeError, ValueError) as error:
@@ -96,4 +96,4 @@ class Trained:
                 f"the checkpoint {path} belongs to another network than the recipe's; give this run its own folder."
             ) from error
         finished = max(0, state["step"] - phase.start)
-        average.optimization_step = state.get("averaged", {}).get(phase.name, finished)
+        ema.optimization_step = state.get("ema_steps", {}).get(phase.name, finished)

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
-from sfumato.metrics import DualEncoder, VisionTower
+from sfumato.metrics import DualEncoder, VisionEncoder
 from sfumato.models.load import load_model
 from sfumato.train.frozen import load_autoencoder, load_frozen
 from tests.attacks.guard import Guard
@@ -42,14 +42,14 @@ PIPELINE = {
     "VAE": Component("sd", "vae", DIFFUSERS, OPEN),
     "text encoder": Component("sd", "text_encoder", TRANSFORMERS, OPEN),
 }
-#: Networks as training and the judges open them.
+#: Networks as training and the evaluators open them.
 ALONE = {
     "autoencoder": Component("sd", "vae", DIFFUSERS, lambda root: load_autoencoder(root / "vae")),
     "text": Component(
         "sd", "text_encoder", TRANSFORMERS, lambda root: load_frozen(CLIPTextModel, root / "text_encoder")
     ),
     "dual encoder": Component("clip", "", TRANSFORMERS, DualEncoder.load),
-    "vision": Component("dinov2", "", TRANSFORMERS, VisionTower),
+    "vision": Component("dinov2", "", TRANSFORMERS, VisionEncoder),
 }
 COMPONENTS = PIPELINE | ALONE
 #: One for each way of opening.

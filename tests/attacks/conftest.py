@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from sfumato.metrics.convnets import squeezenet
 from tests.attacks.guard import Guard
-from tests.metrics import towers
+from tests.metrics import encoders
 from tests.metrics.test_text import save_clip
 from tests.models.original_layout import write_checkpoint
 
@@ -21,7 +21,7 @@ def bases(tiny_folder, tmp_path_factory) -> dict[str, Path]:
     save_clip(root / "clip")
     for kind in ("dinov2", "vit"):
         (root / kind).mkdir()
-        towers.save(kind, root / kind)
+        encoders.save(kind, root / kind)
     (root / "single").mkdir()
     write_checkpoint(tiny_folder("sd"), root / "single" / "model.safetensors")
     (root / "squeezenet").mkdir()

@@ -195,7 +195,7 @@ def kept(folder: Path, draw: random.Random) -> None:
 
 def toml(folder: Path, draw: random.Random) -> None:
     lines = (Path("recipes") / "emoji-autoencoder.toml").read_text(encoding="utf-8").splitlines()
-    rows = ["[[row]]", 'name = "a"', 'method = "edit-friendly"', "steps = 10", "strength = 3.0"]
+    rows = ["[[row]]", 'name = "a"', 'method = "edit-friendly"', "steps = 10", "guidance_scale = 3.0"]
     read, lines = draw.choice(((load_recipe, lines), (read_settings, rows)))
     values = (
         "nan",
@@ -277,7 +277,7 @@ KEPT: list[tuple[Any, dict[str, Any], dict[str, torch.Tensor]]] = [
     (
         Inversion,
         {
-            "kind": "edit-friendly", "timesteps": [500, 0], "eta": 1.0, "guidance": [3.5, 3.5], "seeds": [0, 1],
+            "kind": "edit-friendly", "timesteps": [500, 0], "eta": 1.0, "guidance_scales": [3.5, 3.5], "seeds": [0, 1],
             "prompts": ["a", "b"], "parameters": {"steps": 2}, "model": "", "images": ["h", "h"],
         },
         {"x": torch.zeros(3, 2, 4, 8, 8), "z": torch.zeros(2, 2, 4, 8, 8)},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sfumato.metrics import DualEncoder, VisionTower
+from sfumato.metrics import DualEncoder, VisionEncoder
 from sfumato.train.frozen import load_autoencoder
 from tests.attacks import malicious as bad
 from tests.attacks.components import COMPONENTS, OPEN
@@ -60,7 +60,7 @@ FILES = {
     "special tokens": ("clip", "special_tokens_map.json", DualEncoder.load),
     "preprocessor": ("clip", "preprocessor_config.json", DualEncoder.load),
     "dual encoder": ("clip", "config.json", DualEncoder.load),
-    "vision": ("dinov2", "config.json", VisionTower),
+    "vision": ("dinov2", "config.json", VisionEncoder),
     "autoencoder": ("sd", "vae/config.json", lambda root: load_autoencoder(root / "vae")),
 }
 
@@ -158,7 +158,7 @@ def test_a_preprocessor_of_impossible_numbers_is_refused(changes, copy, guard):
 def test_the_class_of_a_preprocessor_is_not_looked_at(base, changes, copy, guard):
     folder = copy(base)
     bad.change_json(folder / "preprocessor_config.json", **changes)
-    assert not guard(lambda: {"clip": DualEncoder.load, "dinov2": VisionTower}[base](folder))
+    assert not guard(lambda: {"clip": DualEncoder.load, "dinov2": VisionEncoder}[base](folder))
 
 
 @pytest.mark.parametrize(

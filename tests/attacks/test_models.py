@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sfumato.errors import BadInput
-from sfumato.metrics import DualEncoder, VisionTower
+from sfumato.metrics import DualEncoder, VisionEncoder
 from tests.attacks import malicious as bad
 from tests.attacks.components import ALONE, COMPONENTS, OPEN
 
@@ -113,7 +113,7 @@ def test_a_vision_tower_is_of_a_known_type(model_type, code, copy, guard):
     folder = copy("dinov2")
     (folder / f"{bad.MODULE}.py").write_text(f"open({str(guard.mark)!r}, 'w')\n")
     bad.change_json(folder / "config.json", model_type=model_type, **code)
-    assert "model_type" in guard(lambda: VisionTower(folder))
+    assert "model_type" in guard(lambda: VisionEncoder(folder))
 
 
 @pytest.mark.parametrize("demand", bad.DEMANDS)
@@ -126,8 +126,8 @@ def test_what_is_no_setting_is_not_read(name, demand, copy, guard):
     changes = bad.DEMANDS[demand]
     bad.change_json(component.config(folder), **changes)
     if name == "dual encoder":
-        for tower in ("text_config", "vision_config"):
-            bad.change_json(component.config(folder), tower, **changes)
+        for encoder in ("text_config", "vision_config"):
+            bad.change_json(component.config(folder), encoder, **changes)
     said = guard(lambda: component.opens(folder))
     assert bool(said) == (name == "autoencoder" and "_class_name" in changes)
 
@@ -154,7 +154,7 @@ def test_an_adapter_in_the_folder_loads_no_other_model(base, part, copy, guard):
     }
     (place / "adapter_config.json").write_text(json.dumps(table))
     (place / "adapter_model.bin").write_bytes((guard.outside / "pickle.bin").read_bytes())
-    opens = {"sd": OPEN, "clip": DualEncoder.load, "dinov2": VisionTower}[base]
+    opens = {"sd": OPEN, "clip": DualEncoder.load, "dinov2": VisionEncoder}[base]
     assert not guard(lambda: opens(folder))
 
 

@@ -1,4 +1,4 @@
-"""A small PIE-Bench, a tiny model and judge, and a run of settings over it."""
+"""A small PIE-Bench, a tiny model and evaluator, and a run of settings over it."""
 
 import pytest
 
@@ -16,8 +16,8 @@ def model(tiny_sd_folder):
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    return small.judge(tmp_path_factory.mktemp("clip"))
+def evaluator(tmp_path_factory):
+    return small.evaluator(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def bench(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path, bench, model, judge):
+def start(tmp_path, bench, model, evaluator):
     """Run settings over the benchmark's items, in the folder "out"; gives the records."""
 
     def run(*settings, items=None, **more):
         with Journal(tmp_path / "out", ABOUT) as journal:
             items = bench.items if items is None else items
-            return Runner(bench, items, model, judge, journal, tmp_path / "out", **more).run(settings)
+            return Runner(bench, items, model, evaluator, journal, tmp_path / "out", **more).run(settings)
 
     return run

@@ -1,4 +1,4 @@
-"""A tiny benchmark in PIE-Bench's layout, a tiny model and a tiny judge, all made here."""
+"""A tiny benchmark in PIE-Bench's layout, a tiny model and a tiny evaluator, all made here."""
 
 import json
 
@@ -8,14 +8,16 @@ from PIL import Image
 from sfumato.bench.items import Item
 from sfumato.bench.piebench import IMAGES, MAPPING
 from sfumato.bench.settings import Setting
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 from tests.metrics.test_text import save_clip
 from tests.tiny import tiny_picture
 
 SIDE = 32
-OURS = Setting("ours", "edit-friendly", {"steps": 3, "skip": 1, "source_strength": 1.5, "strength": 2.0})
-LEDITS = Setting("LEDITS++", "diffusers-ledits++", {"steps": 3, "skip": 1, "source_strength": 1.0, "strength": 2.0})
-SDEDIT = Setting("img2img", "diffusers-img2img", {"steps": 3, "skip": 1, "strength": 2.0})
+OURS = Setting("ours", "edit-friendly", {"steps": 3, "skip": 1, "source_guidance_scale": 1.5, "guidance_scale": 2.0})
+LEDITS = Setting(
+    "LEDITS++", "diffusers-ledits++", {"steps": 3, "skip": 1, "source_guidance_scale": 1.0, "guidance_scale": 2.0}
+)
+SDEDIT = Setting("img2img", "diffusers-img2img", {"steps": 3, "skip": 1, "guidance_scale": 2.0})
 ABOUT = {"benchmark": "small", "model": "tiny"}
 
 
@@ -59,10 +61,10 @@ def layout(folder, **more):
     return folder
 
 
-def judge(folder):
+def evaluator(folder):
     """With a random dual encoder for everything."""
     save_clip(folder)
-    return Judge.load(folder)
+    return Evaluator.load(folder)
 
 
 def blurred(pixels):

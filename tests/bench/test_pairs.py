@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from sfumato.bench import pairs
-from sfumato.bench.judging import judged
+from sfumato.bench.evaluating import evaluate
 from sfumato.bench.pairs import KINDS, Pair, PairBenchmark, read_list, write_list
 from sfumato.bench.region import THRESHOLD, changed_region
 from sfumato.bench.select import PER_GROUP, QUOTAS, STYLES, select, select_from
@@ -217,11 +217,11 @@ def test_scores_are_against_the_true_target_and_the_true_region(corpus, tmp_path
     benchmark = PairBenchmark(corpus, small.SIDE)
     item = benchmark.items[0]
     found = item.load()
-    judge = small.judge(tmp_path_factory.mktemp("clip"))
-    perfect = judged(judge, benchmark.metrics, [item], [found], [found.target])
+    evaluator = small.evaluator(tmp_path_factory.mktemp("clip"))
+    perfect = evaluate(evaluator, benchmark.metrics, [item], [found], [found.target])
     assert perfect.keys() == benchmark.metrics.keys()
     assert perfect["target_mse"] == [0]
-    lazy = judged(judge, benchmark.metrics, [item], [found], [found.source])
+    lazy = evaluate(evaluator, benchmark.metrics, [item], [found], [found.source])
     assert lazy["outside_mse"] == [0]
     assert lazy["mse"] == [0]
     assert lazy["target_mse"][0] == pytest.approx(perfect["mse"][0])

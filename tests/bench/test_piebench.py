@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.bench.judging import judged, stacked
+from sfumato.bench.evaluating import evaluate, stacked
 from sfumato.bench.piebench import IMAGES, MAPPING, PieBench, decode_mask
 from sfumato.bench.piebench_metrics import PUBLISHED
 from sfumato.errors import BadInput
@@ -18,8 +18,8 @@ from tests.bench.small import SIDE, square
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    return small.judge(tmp_path_factory.mktemp("clip"))
+def evaluator(tmp_path_factory):
+    return small.evaluator(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_masks_that_cannot_be(runs):
         decode_mask(runs, 5, 7)
 
 
-def test_the_published_numbers_by_their_own_rules(bench, judge):
+def test_the_published_numbers_by_their_own_rules(bench, evaluator):
     items = bench.items[:2]
     pictures = [item.load() for item in items]
     edits = [small.blurred(each.source) for each in pictures]
-    found = judged(judge, PUBLISHED, items, pictures, edits)
+    found = evaluate(evaluator, PUBLISHED, items, pictures, edits)
     assert list(found) == list(PUBLISHED)
     for n, (item, each, edit) in enumerate(zip(items, pictures, edits, strict=True)):
         mask = np.repeat(each.mask[..., None], 3, 2).astype(float)
@@ -73,43 +73,43 @@ def test_the_published_numbers_by_their_own_rules(bench, judge):
         shown, inside = (
             torch.from_numpy(x).permute(2, 0, 1)[None].float() for x in (edit / 255, np.uint8(edit * mask) / 255)
         )
-        whole = judge.clip.score(shown, [item.target_text]).item()
-        part = judge.clip.score(inside, [item.target_text]).item()
+        whole = evaluator.clip.score(shown, [item.target_text]).item()
+        part = evaluator.clip.score(inside, [item.target_text]).item()
         assert found["clip_similarity_target_image"][n] == pytest.approx(100 * max(whole, 0), abs=1e-3)
         assert found["clip_similarity_target_image_edit_part"][n] == pytest.approx(100 * max(part, 0), abs=1e-3)
 
 
-def test_the_structure_distance_is_of_grey_levels_where_ours_is_of_pixels_in_0_to_1(bench, judge):
-    """(255 x - mean) / std is what a tower sees whose statistics are divided by 255."""
+def test_the_structure_distance_is_of_grey_levels_where_ours_is_of_pixels_in_0_to_1(bench, evaluator):
+    """(255 x - mean) / std is what a encoder sees whose statistics are divided by 255."""
     items = bench.items[:2]
     pictures = [item.load() for item in items]
     edits = [small.blurred(each.source) for each in pictures]
-    scores = judged(judge, bench.metrics, items, pictures, edits)
+    scores = evaluate(evaluator, bench.metrics, items, pictures, edits)
     a, b = stacked([each.source for each in pictures]), stacked(edits)
-    of_levels = deepcopy(judge.structure)
+    of_levels = deepcopy(evaluator.structure)
     of_levels.mean /= 255
     of_levels.std /= 255
     expected = structure_distance(of_levels, a, b)
     assert scores["structure_distance"] == pytest.approx(expected.tolist(), rel=1e-3)
-    assert scores["structure"] == structure_distance(judge.structure, a, b).tolist()
+    assert scores["structure"] == structure_distance(evaluator.structure, a, b).tolist()
     assert scores["structure_distance"] != pytest.approx(scores["structure"], rel=0.05)
 
 
-def test_the_whole_picture_is_averaged_over_where_ours_takes_the_area(bench, judge):
+def test_the_whole_picture_is_averaged_over_where_ours_takes_the_area(bench, evaluator):
     item = bench.items[0]
     pictures = item.load()
     edit = small.blurred(pictures.source)
-    scores = judged(judge, bench.metrics, [item], [pictures], [edit])
+    scores = evaluate(evaluator, bench.metrics, [item], [pictures], [edit])
     share = 1 - pictures.mask.mean()
     assert scores["mse_unedit_part"][0] == pytest.approx(share * scores["outside_mse"][0], rel=1e-5)
     assert scores.keys() < bench.metrics.keys()
 
 
-def test_a_full_mask_has_no_unedited_part(bench, judge):
+def test_a_full_mask_has_no_unedited_part(bench, evaluator):
     item = bench.items[2]
     pictures = item.load()
     assert pictures.mask.all()
-    scores = judged(judge, bench.metrics, [item], [pictures], [small.blurred(pictures.source)])
+    scores = evaluate(evaluator, bench.metrics, [item], [pictures], [small.blurred(pictures.source)])
     for name in ("psnr", "lpips", "mse", "ssim"):
         assert np.isnan(scores[f"{name}_unedit_part"]).all()
     assert np.isnan(scores["outside_mse"]).all()

@@ -56,11 +56,11 @@ def test_in_a_batch_as_alone(start, model, tmp_path):
             assert value == pytest.approx(b["scores"][name], rel=0.02, abs=1e-3, nan_ok=True), name
 
 
-def test_large_pictures_are_judged_one_at_a_time(bench, model, judge, tmp_path, monkeypatch):
+def test_large_pictures_are_judged_one_at_a_time(bench, model, evaluator, tmp_path, monkeypatch):
     pictures = [item.load() for item in bench.items]
     edits = [small.blurred(each.source) for each in pictures]
     with Journal(tmp_path / "out", ABOUT) as journal:
-        runs = Runner(bench, bench.items, model, judge, journal, tmp_path / "out")
+        runs = Runner(bench, bench.items, model, evaluator, journal, tmp_path / "out")
         together = runs._scores(bench.items, pictures, edits)
         monkeypatch.setattr(runner, "JUDGED_PIXELS", small.SIDE**2)
         alone = runs._scores(bench.items, pictures, edits)
@@ -94,7 +94,7 @@ def test_a_second_run_does_only_what_is_missing(start, model, bench, monkeypatch
     assert made == ["000000000000"]
     start(setting)
     assert made == ["000000000000", "111000000001", "111000000002"]
-    start(resolved(replace(OURS, params={**OURS.params, "strength": 2.5}), model))
+    start(resolved(replace(OURS, params={**OURS.params, "guidance_scale": 2.5}), model))
     assert len(made) == 6
 
 
@@ -139,7 +139,7 @@ def test_stopped_in_the_middle_it_goes_on(start, model, monkeypatch):
     assert all("error" not in record for record in records)
 
 
-def test_a_bad_item_is_recorded_and_never_stops_the_run(start, model, bench, judge):
+def test_a_bad_item_is_recorded_and_never_stops_the_run(start, model, bench, evaluator):
     setting = resolved(OURS, model)
     long = replace(bench.items[1], name="long", target_text="word " * 200)
     records = start(setting, items=[bench.items[0], broken(), long, bench.items[2]])
@@ -151,7 +151,7 @@ def test_a_bad_item_is_recorded_and_never_stops_the_run(start, model, bench, jud
 
 
 def test_a_word_that_is_in_neither_prompt_is_found_before_the_inversion(start, model):
-    params = {"steps": 3, "skip": 1, "source_strength": 1.0, "strength": 2.0, "blend": "zebra"}
+    params = {"steps": 3, "skip": 1, "source_guidance_scale": 1.0, "guidance_scale": 2.0, "blend": "zebra"}
     with model.network.counting() as count:
         records = start(resolved(Setting("blend", "prompt-to-prompt", params), model))
     assert all('"zebra" of blend' in record["error"] for record in records)

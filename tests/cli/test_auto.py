@@ -3,9 +3,9 @@
 import pytest
 
 import sfumato as library
-from sfumato.api.auto import SKIPPED, STRENGTHS, choose
+from sfumato.api.auto import GUIDANCE_SCALES, SKIPPED, choose
 from sfumato.errors import BadInput
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 from sfumato.models.diffusion_model import DiffusionModel
 from tests.metrics.test_text import save_clip
 from tests.tiny import tiny_picture
@@ -28,23 +28,23 @@ def inverted(tiny_sd_folder):
 def test_the_first_level_that_is_good_enough_ends_the_search(inverted):
     easy, hard = (choose(inverted, "green dog", adherence=wanted) for wanted in (-0.99, 0.99))
     assert easy.reached
-    assert easy.tried == len(STRENGTHS)
+    assert easy.tried == len(GUIDANCE_SCALES)
     assert easy.trial.options["skip"] == round(SKIPPED[0] * 10)
     assert not hard.reached
-    assert hard.tried == len(STRENGTHS) * len(SKIPPED)
+    assert hard.tried == len(GUIDANCE_SCALES) * len(SKIPPED)
     smallest = choose(inverted, "green dog", adherence=-0.99, skip=3)
-    assert set(smallest.trial.options) == {"strength"}
+    assert set(smallest.trial.options) == {"guidance_scale"}
 
 
 def test_by_default_the_edit_shall_fit_as_well_as_the_source_did(inverted):
     choice = choose(inverted, "green dog", skip=2)
-    assert choice.tried == len(STRENGTHS)
+    assert choice.tried == len(GUIDANCE_SCALES)
     assert choice.reached == (choice.trial.scores["clip"] >= choice.wanted)
 
 
 def test_only_what_can_be_chosen(inverted, tiny_ddpm_folder):
     with pytest.raises(BadInput, match="nothing left to choose"):
-        choose(inverted, "green dog", skip=2, strength=3.0)
+        choose(inverted, "green dog", skip=2, guidance_scale=3.0)
     with pytest.raises(BadInput, match="target prompt"):
         choose(inverted, " ")
     with pytest.raises(BadInput, match='"star" of mask_words'):
@@ -60,7 +60,7 @@ def test_the_cost_is_that_of_all_settings(inverted):
     with inverted.model.network.counting() as count:
         choice = choose(inverted, "green dog", adherence=0.99)
     assert choice.report["network_evaluations"] == {"calls": count.calls, "samples": count.samples}
-    assert count.samples == 2 * len(STRENGTHS) * sum(10 - round(10 * share) for share in SKIPPED)
+    assert count.samples == 2 * len(GUIDANCE_SCALES) * sum(10 - round(10 * share) for share in SKIPPED)
     assert choice.report["seconds"] > 0
 
 
@@ -81,7 +81,7 @@ def test_the_judge_must_be_able_to_read_the_prompts(inverted):
 def test_levels_that_skip_a_window_of_the_method_are_left_out(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
     inverted = model.invert(tiny_picture(32, 32), "red cat", method="colour", steps=10)
-    high = choose(inverted, "red cat", adherence=-0.99, strength=1.0, first=700, last=999)  # 901, 801, 701
+    high = choose(inverted, "red cat", adherence=-0.99, guidance_scale=1.0, first=700, last=999)  # 901, 801, 701
     assert high.trial.options["skip"] == 2
 
 
@@ -95,8 +95,8 @@ def test_on_the_command_line(sfumato, tiny_sd_folder):
 
 def test_what_is_printed_counts_the_trials(sfumato, tiny_sd_folder):
     found = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9", "--json").json
-    # guidance pairs: 10 steps to invert, 2 for each strength, 10 to check the reconstruction, 2 to edit
-    assert found["network_evaluations"] == 2 * (10 + 2 * len(STRENGTHS) + 10 + 2)
+    # guidance pairs: 10 steps to invert, 2 for each guidance scale, 10 to check the reconstruction, 2 to edit
+    assert found["network_evaluations"] == 2 * (10 + 2 * len(GUIDANCE_SCALES) + 10 + 2)
 
 
 def test_the_judge_is_the_users(sfumato, tiny_sd_folder, clip):
@@ -105,7 +105,7 @@ def test_the_judge_is_the_users(sfumato, tiny_sd_folder, clip):
     assert own.code == 0, own.err
     model = library.load(str(tiny_sd_folder))
     inverted = model.invert("photo.png", "red apple", steps=10)
-    choice = choose(inverted, "green apple", adherence=-0.9, judge=Judge.load(clip))
+    choice = choose(inverted, "green apple", adherence=-0.9, evaluator=Evaluator.load(clip))
     assert f"with {choice.trial.scores['clip']:.2f}, LPIPS {choice.trial.scores['lpips']:.2f}" in own.err
     assert own.err != shipped.err
 
@@ -132,10 +132,10 @@ def test_what_the_judge_cannot_read_is_refused_before_the_inversion(sfumato, tin
     [
         (("--auto", "7"), "between -1 and 1"),
         (("--auto", "--seeds", "2"), "one --seed"),
-        (("--auto", "--skip", "2", "--strength", "3"), "nothing left to choose: leave --skip or --strength out"),
+        (("--auto", "--skip", "2", "--guidance", "3"), "nothing left to choose: leave --skip or --guidance out"),
         (("--auto", "--from", ""), "--from, which is empty"),
-        (("--clip", "."), "--clip names a network that judges for --auto"),
-        (("--lpips", "."), "--lpips names a network that judges for --auto"),
+        (("--clip", "."), "--clip names a network that scores edits for --auto"),
+        (("--lpips", "."), "--lpips names a network that scores edits for --auto"),
     ],
 )
 def test_refused_before_any_work(sfumato, words, sentence):

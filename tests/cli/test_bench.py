@@ -138,7 +138,7 @@ def test_another_judge_needs_another_folder(typed, folder, tmp_path_factory):
     (other / "preprocessor_config.json").write_text(json.dumps(config | {"image_std": [0.4, 0.4, 0.4]}))
     run = typed("--limit", 1, "--structure", other)
     assert run.code == 2
-    assert "another judge" in run.err
+    assert "another evaluator" in run.err
 
 
 def test_libraries_say_nothing_of_what_they_lack(tmp_path, monkeypatch):

@@ -106,10 +106,10 @@ def test_methods(sfumato):
     line = next(line for line in listed.splitlines() if line.startswith("edit-friendly "))
     assert "condition, noise map" in line
     one = sfumato("methods", "edit-friendly").out
-    assert "--source-strength" in one
+    assert "--source-guidance" in one
     assert "between 1 and 1000" in one
     names = [parameter["name"] for parameter in sfumato("methods", "edit-friendly", "--json").json["parameters"]]
-    assert {"steps", "skip", "strength", "source_strength", "eta"} <= set(names)
+    assert {"steps", "skip", "guidance_scale", "source_guidance_scale", "eta"} <= set(names)
     assert "moves: condition, noise map" in one
     found = {each["name"]: each for each in sfumato("methods", "pix2pix-zero", "--json").json["parameters"]}
     assert found["inversion"]["choices"] == ["edit-friendly", "ddim", "native-ddpm", "regularised"]

@@ -37,14 +37,14 @@ def test_edit_writes_a_picture_of_the_same_size_and_prints_where(edit):
 
 
 def test_json_is_one_object_with_the_promised_numbers(edit):
-    found = edit("--json", "--strength", 3, "--source-strength", 2, "--eta", 0.5).json
+    found = edit("--json", "--guidance", 3, "--source-guidance", 2, "--eta", 0.5).json
     assert found["seconds"] > 0
     assert 0 <= found["reconstruction_latent_max_error"] < 1e-3
     assert found["outputs"] == ["out.png"]
     assert len(found["metrics"]["edit_psnr"]) == 1
     used = found["parameters"]
-    assert (used["steps"], used["skip"], used["eta"], used["source_strength"]) == (6, 1, 0.5, 2)
-    assert used["strength"] == [3]
+    assert (used["steps"], used["skip"], used["eta"], used["source_guidance_scale"]) == (6, 1, 0.5, 2)
+    assert used["guidance_scale"] == [3]
     assert (used["device"], used["dtype"], used["versions"]["torch"]) == ("cpu", "float32", torch.__version__)
     assert (used["source_prompt"], used["prompts"], used["seeds"]) == ("red apple", ["green apple"], [0])
     # guidance pairs: 6 steps to invert, 6 to check the reconstruction, 5 to edit
@@ -131,7 +131,7 @@ def test_the_same_command_twice_writes_the_same_file(edit, folder):
 
 
 def test_the_recipe_makes_the_picture_again(edit, sfumato, tiny_sd_folder):
-    edit("--seed", 4, "--strength", 6, "--no-residual")
+    edit("--seed", 4, "--guidance", 6, "--no-residual")
     recipe = sfumato("recipe", "out.png").json
     assert recipe["prompt"] == "green apple"
     assert recipe["dtype"] == "float32"
@@ -139,8 +139,8 @@ def test_the_recipe_makes_the_picture_again(edit, sfumato, tiny_sd_folder):
     again = sfumato(
         "edit", "photo.png", "--from", recipe["source_prompt"], "--to", recipe["prompt"], "-o", "again.png",
         "--model", tiny_sd_folder, "--method", recipe["method"], "--seed", recipe["seed"], "--steps", recipe["steps"],
-        "--skip", recipe["skip"], "--eta", recipe["eta"], "--strength", recipe["strength"],
-        "--source-strength", recipe["source_strength"], *([] if recipe["residual"] else ["--no-residual"]),
+        "--skip", recipe["skip"], "--eta", recipe["eta"], "--guidance", recipe["guidance_scale"],
+        "--source-guidance", recipe["source_guidance_scale"], *([] if recipe["residual"] else ["--no-residual"]),
     )  # fmt: skip
     assert again.code == 0, again.err
     assert (pixels("out.png") == pixels("again.png")).all()

@@ -1,4 +1,4 @@
-"""`sfumato metrics` as typed: what it prints is what the judge says, and mistakes cost one sentence."""
+"""`sfumato metrics` as typed: what it prints is what the evaluator says, and mistakes cost one sentence."""
 
 import json
 
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sfumato.images import read_image, read_mask
-from sfumato.metrics import METRICS, Judge
+from sfumato.metrics import METRICS, Evaluator
 from tests.metrics.test_text import save_clip
 from tests.tiny import tiny_picture
 
@@ -43,8 +43,8 @@ def test_json_holds_what_the_judge_says(sfumato, pair, clip):
     mask = torch.zeros(22, 30)
     mask[:, :15] = 1
     pictures = [unit(pair / name) for name in ("photo.png", "edit.png", "target.png")]
-    judge = Judge.load(clip)
-    expected = judge(
+    evaluator = Evaluator.load(clip)
+    expected = evaluator(
         *pictures[:2], target=pictures[2], mask=mask, source_texts=["red apple"], target_texts=["green apple"]
     )
     assert list(found["metrics"]) == list(METRICS)
@@ -74,7 +74,7 @@ def test_identical_pictures_and_a_full_mask_in_json_are_null(sfumato, pair, clip
 
 
 def test_mistakes_are_one_sentence_before_any_network_is_loaded(sfumato, pair, monkeypatch):
-    monkeypatch.setattr(Judge, "load", lambda *_: pytest.fail("a network was loaded"))
+    monkeypatch.setattr(Evaluator, "load", lambda *_: pytest.fail("a network was loaded"))
     tiny_picture(30, 20).save(pair / "small.png")
     assert "30 x 20 pixels and photo.png 30 x 22" in sfumato("metrics", "photo.png", "small.png").refused()
     assert "small.png" in sfumato("metrics", "photo.png", "edit.png", "--mask", "small.png").refused()

@@ -12,7 +12,7 @@ import torch
 from sfumato import watchdog
 from sfumato.cli import main
 from sfumato.errors import BadInput
-from sfumato.metrics import Judge
+from sfumato.metrics import Evaluator
 from sfumato.train import checkpoint
 from tests.bench import small
 from tests.cli.forked import Forked
@@ -114,14 +114,14 @@ def test_signals_after_the_end_of_a_command_do_nothing(number):
 
 
 def long_call():
-    """A judge that is asked begins one call of torch of many seconds."""
+    """A evaluator that is asked begins one call of torch of many seconds."""
 
     def multiply(*given, **options):
         wide = torch.ones(6000, 6000, dtype=torch.float64)
         print("begun", file=sys.stderr)
         wide @ wide
 
-    Judge.load = multiply
+    Evaluator.load = multiply
 
 
 @pytest.mark.parametrize("numbers", SIGNALS.values(), ids=SIGNALS)

@@ -19,7 +19,7 @@ from sfumato.images import read_image
 from sfumato.models.diffusion_model import DiffusionModel
 from tests.tiny import tiny_picture
 
-GRID = ("--grid", "skip=1,3", "--grid", "strength=2,5,8")
+GRID = ("--grid", "skip=1,3", "--grid", "guidance_scale=2,5,8")
 WORDS = ("photo.png", "--from", "red apple", "--to", "green apple", "-o", "out", "--steps", 5)
 
 
@@ -32,8 +32,8 @@ def test_a_sheet_a_table_and_the_edits(run):
     outcome = run(*GRID)
     assert outcome.code == 0, outcome.err
     rows = list(csv.DictReader(Path("out/table.csv").read_text().splitlines()))
-    settings = [(int(row["skip"]), float(row["strength"])) for row in rows]
-    assert settings == [(skip, strength) for skip in (1, 3) for strength in (2, 5, 8)]
+    settings = [(int(row["skip"]), float(row["guidance_scale"])) for row in rows]
+    assert settings == [(skip, guidance_scale) for skip in (1, 3) for guidance_scale in (2, 5, 8)]
     front = pareto([{name: float(row[name]) for name in ("lpips", "clip")} for row in rows], ["lpips", "clip"])
     assert [row["pareto"] == "True" for row in rows] == front
     assert any(front)
@@ -43,9 +43,9 @@ def test_a_sheet_a_table_and_the_edits(run):
 
 
 def test_the_same_as_one_edit_after_the_other(run, sfumato, tiny_sd_folder):
-    """One inversion and batches of strengths change the rounding of the network, nothing else."""
+    """One inversion and batches of guidance scales change the rounding of the network, nothing else."""
     assert run(*GRID).code == 0
-    words = ("--from", "red apple", "--to", "green apple", "-o", "one.png", "--steps", 5, "--skip", 3, "--strength", 8)
+    words = ("--from", "red apple", "--to", "green apple", "-o", "one.png", "--steps", 5, "--skip", 3, "--guidance", 8)
     assert sfumato("edit", "photo.png", *words, "--model", tiny_sd_folder).code == 0
     one, swept = (np.asarray(Image.open(name)).astype(int) for name in ("one.png", "out/edits/005.png"))
     assert abs(one - swept).max() <= 2
@@ -53,7 +53,7 @@ def test_the_same_as_one_edit_after_the_other(run, sfumato, tiny_sd_folder):
 
 def test_one_inversion_for_settings_of_the_edit(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
-    grid = {"steps": [3, 4], "skip": [0, 1], "strength": [2.0, 4.0]}
+    grid = {"steps": [3, 4], "skip": [0, 1], "guidance_scale": [2.0, 4.0]}
     with model.network.counting() as count:
         trials = list(sweep(model, tiny_picture(32, 32), "red cat", "green dog", grid=grid))
     assert sorted(trial.index for trial in trials) == list(range(8))
@@ -69,7 +69,7 @@ def test_one_inversion_for_settings_of_the_edit(tiny_sd_folder):
         (("--grid", "skip"), "NAME=A,B"),
         (("--grid", "skop=1"), "skop is no parameter of edit-friendly"),
         (("--grid", "skip=1", "--grid", "skip=2"), "given twice"),
-        (("--grid", "skip=1,x"), "whole number"),
+        (("--grid", "skip=1,x"), "integer"),
         (("--grid", "skip=1,7"), "between 0 and 4"),
         (("--grid", "exact=maybe"), "true or false"),
         (("--grid", "skip=1,2,1"), "skip = 1 more than once"),
@@ -86,7 +86,7 @@ def test_one_inversion_for_settings_of_the_edit(tiny_sd_folder):
         (
             (
                 "--grid",
-                "strength=" + ",".join(map(str, range(40))),
+                "guidance_scale=" + ",".join(map(str, range(40))),
                 "--grid",
                 "eta=" + ",".join(f"0.{n}" for n in range(10, 50)),
             ),
@@ -120,11 +120,11 @@ def test_outputs_that_cannot_be_written_are_seen_before_any_work(sfumato):
 
 
 def test_edits_of_a_larger_sweep_are_not_left_beside_a_smaller_table(run):
-    assert run("--grid", "strength=2,5,8").code == 0
+    assert run("--grid", "guidance_scale=2,5,8").code == 0
     Path("out/edits/notes.png").write_text("mine")
-    assert "holds 002.png beyond the 2 of this sweep" in run("--grid", "strength=2,5").refused()
+    assert "holds 002.png beyond the 2 of this sweep" in run("--grid", "guidance_scale=2,5").refused()
     Path("out/edits/002.png").unlink()
-    assert run("--grid", "strength=2,5").files == {"out/table.csv", "out/sheet.png"}
+    assert run("--grid", "guidance_scale=2,5").files == {"out/table.csv", "out/sheet.png"}
 
 
 def test_a_sweep_inverts_by_itself(sfumato):
@@ -134,7 +134,7 @@ def test_a_sweep_inverts_by_itself(sfumato):
 
 def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
     """The second of three inversions is interrupted; of an earlier sweep nothing is left beside what is new."""
-    assert run("--grid", "eta=0.2,0.5,1", "--grid", "strength=2,5", "--seed", 1).code == 0
+    assert run("--grid", "eta=0.2,0.5,1", "--grid", "guidance_scale=2,5", "--seed", 1).code == 0
     invert, calls = library.api.plan.Plan.invert, []
 
     def interrupted(*given, **options):
@@ -146,7 +146,7 @@ def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
         return invert(*given, **options)
 
     monkeypatch.setattr(library.api.plan.Plan, "invert", interrupted)
-    outcome = run("--grid", "eta=0.2,0.5,1", "--grid", "strength=2,5")
+    outcome = run("--grid", "eta=0.2,0.5,1", "--grid", "guidance_scale=2,5")
     assert (outcome.code, outcome.out) == (130, "")
     assert "2 of 6 settings are in out/table.csv and out/sheet.png" in outcome.err
     rows = list(csv.DictReader(Path("out/table.csv").read_text().splitlines()))
@@ -159,7 +159,7 @@ def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
 
 
 def test_a_prompt_that_the_judge_cannot_read_is_refused_before_any_evaluation(sfumato, tiny_sd_folder, monkeypatch):
-    """The model reads 77 tokens, the shipped judge 32."""
+    """The model reads 77 tokens, the shipped evaluator 32."""
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     words = ("sweep", "photo.png", "-o", "out", "--grid", "skip=1", "--steps", 3, "--model", tiny_sd_folder)
     for prompts in (("--from", "red", "--to", "red " * 40), ("--from", "red " * 40, "--to", "red")):
@@ -177,7 +177,7 @@ def test_the_limit_of_pixels_is_the_users_everywhere(run, monkeypatch):
 
 def test_a_metric_without_a_value_is_a_dash_and_not_on_the_front(run):
     Image.new("L", (30, 22), 255).save("white.png")
-    outcome = run("--grid", "strength=2,5", "--mask", "white.png", "--pareto", "clip", "outside_mse")
+    outcome = run("--grid", "guidance_scale=2,5", "--mask", "white.png", "--pareto", "clip", "outside_mse")
     assert outcome.code == 0, outcome.err
     assert [line.split()[2:] for line in outcome.out.splitlines()[1:3]] == [["-"], ["-"]]
 
@@ -185,8 +185,8 @@ def test_a_metric_without_a_value_is_a_dash_and_not_on_the_front(run):
 def test_masks_that_nobody_painted(run, sfumato, tiny_sd_folder):
     """As `edit` has them: the swept edit is that edit."""
     mask = ("--mask-words", "apple", "--mask-threshold", 0.5)
-    assert run("--grid", "skip=1,3", "--strength", 8, *mask).code == 0
-    words = ("--from", "red apple", "--to", "green apple", "-o", "one.png", "--steps", 5, "--skip", 3, "--strength", 8)
+    assert run("--grid", "skip=1,3", "--guidance", 8, *mask).code == 0
+    words = ("--from", "red apple", "--to", "green apple", "-o", "one.png", "--steps", 5, "--skip", 3, "--guidance", 8)
     assert sfumato("edit", "photo.png", *words, "--model", tiny_sd_folder, *mask).code == 0
     one, swept, photo = (np.asarray(Image.open(name)) for name in ("one.png", "out/edits/001.png", "photo.png"))
     assert (one == swept).all()
@@ -198,13 +198,13 @@ def test_large_edits_are_judged_a_few_at_once_and_shown_small():
     result = Result([picture.rgb] * 5, [], [], {})
     sizes = []
 
-    def judge(source, edit, **given):
+    def evaluator(source, edit, **given):
         assert source.shape == edit.shape
         assert given["mask"].shape == (len(edit), 500, 1024)
         sizes.append(len(edit))
         return {"mse": (source - edit).square().mean(dim=(1, 2, 3)) + len(sizes)}
 
-    scores = measured(judge, picture, result, torch.ones(1, 500, 1024), ("a", "b"))
+    scores = measured(evaluator, picture, result, torch.ones(1, 500, 1024), ("a", "b"))
     assert sizes == [2, 2, 1]
     assert [each["mse"] for each in scores] == [1, 1, 2, 2, 3]
 

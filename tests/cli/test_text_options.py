@@ -45,7 +45,7 @@ def test_values_are_checked_before_a_model_is_loaded():
         ("--inversion", "ddim", "--eta", "1"): "eta must be 0",
         ("--reweight", "dog"): "reweight must be words with weights",
         ("--blend", ","): "between commas",
-        ("--self-tokens", "99999"): "self_tokens must be a whole number|self_tokens must be between",
+        ("--self-tokens", "99999"): "self_tokens must be an integer|self_tokens must be between",
     }.items():
         with pytest.raises(BadInput, match=message):
             check_options(PromptToPromptParams, given(*words))

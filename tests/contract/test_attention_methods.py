@@ -10,7 +10,7 @@ from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams, coarse
 from sfumato.models.layout import grid
-from sfumato.models.text import TextTower
+from sfumato.models.text import TextEncoder
 from tests.tiny import tiny_picture
 
 PICTURES = [tiny_picture(32, 32), tiny_picture(40, 24, seed=3)]
@@ -32,21 +32,21 @@ def test_over_every_inversion(sd, name, inversion):
     # DDIM's is approximate: as exact as it can be had, and for as far as random weights let it
     options, skip = ({"steps": 40, "refine": 6}, 36) if inversion == "ddim" else ({"steps": 6, "exact": True}, 0)
     inverted = sd.invert(
-        PICTURES, ["red cat", "blue dog"], method=name, inversion=inversion, source_strength=1.0, **options
+        PICTURES, ["red cat", "blue dog"], method=name, inversion=inversion, source_guidance_scale=1.0, **options
     )
-    null = inverted.edit(["red cat", "blue dog"], strength=1.0, skip=skip)
+    null = inverted.edit(["red cat", "blue dog"], guidance_scale=1.0, skip=skip)
     for pixels, picture in zip(null.pixels, PICTURES, strict=True):
         assert abs(pixels.astype(int) - np.asarray(picture)).max() <= 1
-    edited = inverted.edit(["red dog", "blue cat"], strength=5.0, skip=skip)
-    without = inverted.edit(["red dog", "blue cat"], strength=5.0, skip=skip, **FREE[name])
+    edited = inverted.edit(["red dog", "blue cat"], guidance_scale=5.0, skip=skip)
+    without = inverted.edit(["red dog", "blue cat"], guidance_scale=5.0, skip=skip, **FREE[name])
     for a, b, picture in zip(edited.pixels, without.pixels, PICTURES, strict=True):
         assert abs(a.astype(int) - b).mean() > 1
         assert abs(a.astype(int) - np.asarray(picture)).mean() > 1
 
 
 def test_no_control_is_bit_identical_to_the_plain_edit(sd, name):
-    options = {"steps": 6, "source_strength": 2.0, "exact": True}
-    edit = {"skip": 1, "strength": 5.0}
+    options = {"steps": 6, "source_guidance_scale": 2.0, "exact": True}
+    edit = {"skip": 1, "guidance_scale": 5.0}
     free = sd.invert(PICTURES, "red cat", method=name, **options).edit("red dog", **edit, **FREE[name])
     plain = sd.invert(PICTURES, "red cat", method="edit-friendly", **options).edit("red dog", **edit)
     assert all(np.array_equal(a, b) for a, b in zip(free.pixels, plain.pixels, strict=True))
@@ -70,13 +70,13 @@ def test_the_fewest_evaluations(sd):
 
 def test_defaults_follow_the_inversion(sd, name, monkeypatch):
     params = sd.invert(PICTURES[0], "red cat", method=name, inversion="ddim", steps=3).params
-    assert (params.eta, params.source_strength, params.skip, params.strength) == (0.0, 1.0, 0, 7.5)
+    assert (params.eta, params.source_guidance_scale, params.skip, params.guidance_scale) == (0.0, 1.0, 0, 7.5)
     params = sd.invert(PICTURES[0], "red cat", method=name, steps=10).params
-    assert (params.inversion, params.eta, params.skip, params.strength) == ("edit-friendly", 1.0, 1, 9.0)
-    monkeypatch.setattr(sd.network, "settings", {name: {"strength": 4.0, "steps": 10}})
-    assert sd.invert(PICTURES[0], "red cat", method=name).params.strength == 4.0
+    assert (params.inversion, params.eta, params.skip, params.guidance_scale) == ("edit-friendly", 1.0, 1, 9.0)
+    monkeypatch.setattr(sd.network, "settings", {name: {"guidance_scale": 4.0, "steps": 10}})
+    assert sd.invert(PICTURES[0], "red cat", method=name).params.guidance_scale == 4.0
     tuned_for_another = sd.invert(PICTURES[0], "red cat", method=name, inversion="ddim", steps=3).params
-    assert tuned_for_another.strength == 7.5
+    assert tuned_for_another.guidance_scale == 7.5
 
 
 def test_saved_with_their_words(sd, name, tmp_path):
@@ -203,9 +203,11 @@ def test_towers_that_split_prompts_differently_are_refused(models, monkeypatch):
     sdxl = models("sdxl")
     inverted = sdxl.invert(PICTURES[0], "red kitten", method="prompt-to-prompt", steps=3)
     inverted.edit("red dog")
-    second, split = sdxl.network.towers[1], TextTower.read
+    second, split = sdxl.network.text_encoders[1], TextEncoder.read
     letters = "_".join
-    monkeypatch.setattr(TextTower, "read", lambda tower, text: split(tower, letters(text) if tower is second else text))
+    monkeypatch.setattr(
+        TextEncoder, "read", lambda encoder, text: split(encoder, letters(text) if encoder is second else text)
+    )
     calls = sdxl.network.count.calls
     with pytest.raises(BadInput, match="split prompts differently"):
         inverted.edit("red dog")

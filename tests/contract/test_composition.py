@@ -19,10 +19,10 @@ from tests.tiny import tiny_picture
 PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1)]
 SOURCE, TARGET = ["red cat", "green cat"], ["blue cat", "red dog"]
 STEPS = 4
-RUN = {"skip": 1, "strength": 3.0}
+RUN = {"skip": 1, "guidance_scale": 3.0}
 OPTIONS = {
     "colour": {"amount": 0.3},
-    "pix2pix-zero": {"guidance": 1.0},
+    "pix2pix-zero": {"cross_attention_guidance_amount": 1.0},
     "prompt-to-prompt": {"blend": "cat"},
     "pullback": {"gamma": 0.5, "boost": 0.5},
     "shift": {"right": 1},
@@ -138,7 +138,7 @@ def test_one_method_by_name_is_the_method_bound_at_the_inversion(sd, name, other
     """With its defaults, over an inversion that was made for another method."""
     made = []
     for own in (name, other):
-        options, known = {"inversion": kind, "source_strength": 2.0}, options_of(get_method(own).params)
+        options, known = {"inversion": kind, "source_guidance_scale": 2.0}, options_of(get_method(own).params)
         some = {option: value for option, value in options.items() if option in known}
         made.append(sd.invert(PICTURES[0], SOURCE[0], method=own, steps=STEPS, **some))
     assert torch.equal(made[0].groups[0].inversion.x, made[1].groups[0].inversion.x)
@@ -151,7 +151,10 @@ def test_an_inversion_made_for_one_method_is_edited_by_another_from_its_file(sd,
     made = sd.invert(PICTURES[0], SOURCE[0], method="edit-friendly", steps=STEPS)
     made.save(tmp_path / "cat.safetensors")
     opened = sd.open(tmp_path / "cat.safetensors")
-    options = {"methods": ["prompt-to-prompt", ("pix2pix-zero", {"guidance": 1.0})], "mask_words": "cat"}
+    options = {
+        "methods": ["prompt-to-prompt", ("pix2pix-zero", {"cross_attention_guidance_amount": 1.0})],
+        "mask_words": "cat",
+    }
     from_file, at_once = (each.edit(TARGET[0], **options) for each in (opened, made))
     assert np.array_equal(from_file.pixels[0], at_once.pixels[0])
     plain = opened.edit(TARGET[0])
@@ -161,7 +164,7 @@ def test_an_inversion_made_for_one_method_is_edited_by_another_from_its_file(sd,
 def job_of(sd, inverted, prompt, skip=RUN["skip"]):
     """What an edit of the first picture runs."""
     network, group = sd.network, inverted.groups[0]
-    guided = classifier_free(network, network.condition([""]), (RUN["strength"],))
+    guided = classifier_free(network, network.condition([""]), (RUN["guidance_scale"],))
     target = network.condition([prompt])
     return Job(guided, group.inversion.rows([0]), group.condition[[0]], target, target, skip)
 
@@ -243,10 +246,10 @@ def test_methods_that_move_different_handles_come_in_any_order(inverted_by, pair
 def test_the_first_method_says_what_belongs_to_the_run(inverted_by):
     inverted = inverted_by("edit-friendly", (0,))
     run = inverted.edit(TARGET[0], methods=["pullback", "plug-and-play"])
-    assert run.report["parameters"]["strength"] == [1.0]
-    assert {(each["skip"], each["strength"]) for each in run.recipes[0]["methods"]} == {(0, 1.0)}
+    assert run.report["parameters"]["guidance_scale"] == [1.0]
+    assert {(each["skip"], each["guidance_scale"]) for each in run.recipes[0]["methods"]} == {(0, 1.0)}
     given = inverted.edit(TARGET[0], methods=["pullback", "plug-and-play"], **RUN)
-    assert {(each["skip"], each["strength"]) for each in given.recipes[0]["methods"]} == {(1, 3.0)}
+    assert {(each["skip"], each["guidance_scale"]) for each in given.recipes[0]["methods"]} == {(1, 3.0)}
 
 
 def test_a_plan_gives_the_same_every_time_it_is_run(sd):
@@ -297,14 +300,14 @@ REFUSALS = [
     ({"methods": [("colour", {"amount": 11})]}, "amount must be between 0 and 10"),
     ({"methods": ["colour"], "skip": STEPS}, "skip must be between 0 and 3"),
     ({"methods": [], "skip": STEPS}, "skip must be between 0 and 3"),
-    ({"methods": ["colour"], "strength": 101}, "strength must be between 0 and 100"),
+    ({"methods": ["colour"], "guidance_scale": 101}, "guidance_scale must be between 0 and 100"),
     ({"methods": ["colour", ("prompt-to-prompt", {"blend": "tree"})]}, '"tree" of blend'),
     ({"methods": ["prompt-to-prompt"], "prompts": ""}, "target prompt is empty"),
     ({"shifts": [Own]}, "shifts must be objects of sfumato.core.shift.Shift"),
     ({"shifts": ["colour"]}, "shifts must be objects of sfumato.core.shift.Shift"),
 ]
 ODD = [
-    ({"methods": ["pullback", ("plug-and-play", {"strength": 5.0})]}, "strength"),
+    ({"methods": ["pullback", ("plug-and-play", {"guidance_scale": 5.0})]}, "guidance_scale"),
     ({"methods": [3]}, "3"),
     ({"methods": 3}, "3"),
     ({"methods": [("prompt-to-prompt",)]}, "prompt-to-prompt"),

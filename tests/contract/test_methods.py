@@ -32,9 +32,9 @@ def words(model, source="red cat", target="green dog"):
     return (source, target) if model.network.takes_text else ("", "")
 
 
-def strength(model, value):
-    """A guidance strength, for a model that takes one."""
-    return {"strength": value} if model.network.takes_text else {}
+def guidance_scale(model, value):
+    """A guidance scale, for a model that takes one."""
+    return {"guidance_scale": value} if model.network.takes_text else {}
 
 
 def invert(model, method, pictures=PICTURES[0], **options):
@@ -63,13 +63,13 @@ def state_of(model):
 
 
 def test_null_edit_reconstructs(model, method):
-    """Target = source at the same strength: the picture itself, to one grey level."""
+    """Target = source at the same guidance scale: the picture itself, to one grey level."""
     if method.name in FREE:
         pytest.skip("does not reconstruct")
     options, skip = APPROXIMATE.get(method.name, ({}, 0))
     pictures = PICTURES[:1] if options else PICTURES[::2]
     inverted = invert(model, method, pictures, **options)
-    still = STILL.get(method.name, {}) | strength(model, inverted.params.source_strength)
+    still = STILL.get(method.name, {}) | guidance_scale(model, inverted.params.source_guidance_scale)
     edit = inverted.edit(words(model)[0], skip=skip, **still)
     for pixels, picture in zip(levels(edit), pictures, strict=True):
         assert abs(pixels - np.asarray(picture)).max() <= 1
@@ -85,7 +85,9 @@ def test_an_edit_changes_the_picture_and_keeps_its_size(model, method):
 
 
 def test_deterministic(model, method):
-    edits = [invert(model, method, seed=3).edit(words(model)[1], skip=1, **strength(model, 4.0)) for _ in range(2)]
+    edits = [
+        invert(model, method, seed=3).edit(words(model)[1], skip=1, **guidance_scale(model, 4.0)) for _ in range(2)
+    ]
     assert np.array_equal(*(edit.pixels[0] for edit in edits))
 
 
@@ -96,8 +98,8 @@ def test_the_same_alone_and_in_a_batch(model, method):
     in_batch, by_itself = together.groups[0].inversion, alone.groups[0].inversion
     if method.name not in APPROXIMATE:
         assert torch.equal(in_batch.x[0, 1], by_itself.x[0, 0])
-    a = together.edit(words(model)[1], skip=2, **strength(model, 3.0))
-    b = alone.edit(words(model)[1], skip=2, **strength(model, 3.0))
+    a = together.edit(words(model)[1], skip=2, **guidance_scale(model, 3.0))
+    b = alone.edit(words(model)[1], skip=2, **guidance_scale(model, 3.0))
     assert abs(levels(a)[1] - levels(b)[0]).max() <= 2
 
 
@@ -105,7 +107,7 @@ def test_half_precision_stays_finite(model, method, tiny_folder, layout):
     half = sfumato.load(str(tiny_folder(layout)), dtype="bf16")
     assert half.network.dtype == torch.bfloat16
     inverted = invert(half, method)
-    edit = inverted.edit(words(half)[1], skip=1, check=True, **strength(half, 3.0))
+    edit = inverted.edit(words(half)[1], skip=1, check=True, **guidance_scale(half, 3.0))
     assert edit.pixels[0].shape == (32, 32, 3)
     assert math.isfinite(edit.report["reconstruction_latent_max_error"])
     if method.name not in (*APPROXIMATE, *FREE):

@@ -26,7 +26,7 @@ CHANGES = {
     "no method ''": lambda header: parameters(header, method="left out"),
     'no method "\\[': lambda header: parameters(header, method=["edit-friendly"]),
     "no option 'stepps'": lambda header: parameters(header, stepps=4),
-    "steps must be a whole number": lambda header: parameters(header, steps="4"),
+    "steps must be an integer": lambda header: parameters(header, steps="4"),
     "skip must be": lambda header: parameters(header, skip=4),
     "it has 4 steps and says otherwise": lambda header: parameters(header, steps=5),
     "lacks its pictures, prompts": lambda header: {"prompts": []},
@@ -107,7 +107,7 @@ def test_the_batch_of_a_reopened_inversion(models, tmp_path):
     model.invert([tiny_picture(seed=n) for n in range(2)], "red cat", steps=4).save(tmp_path / "two.safetensors")
     opened = model.open(tmp_path / "two.safetensors", batch=2)
     with model.network.counting() as count:
-        opened.edit("red dog", skip=1, strength=3.0)
+        opened.edit("red dog", skip=1, guidance_scale=3.0)
     assert (count.calls, count.samples) == (2 * 3, 2 * 3 * 2)
     with pytest.raises(BadInput, match="batch must be"):
         model.open(tmp_path / "two.safetensors", batch=0)

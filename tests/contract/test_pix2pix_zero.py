@@ -22,7 +22,7 @@ def inverted(sd):
 def test_over_every_inversion(sd, inversion):
     inverted = sd.invert(PICTURE, "red cat", method=NAME, inversion=inversion, steps=4)
     assert inverted.params.eta == (0 if inversion in ("ddim", "regularised") else 1)
-    led, free = (inverted.edit("red dog", guidance=amount, skip=0) for amount in (30.0, 0.0))
+    led, free = (inverted.edit("red dog", cross_attention_guidance_amount=amount, skip=0) for amount in (30.0, 0.0))
     assert not np.array_equal(led.pixels[0], free.pixels[0])
     # the source at all four steps in one call of four rows; a row with gradient and a pair at every step
     assert led.report["network_evaluations"] == {"calls": 1 + 4 + 4, "samples": 4 + 4 + 8}
@@ -55,8 +55,10 @@ def test_compat_is_something_else(sd, inverted):
     official = sd.invert(PICTURE, "red cat", method=NAME, steps=4, compat="official")
     ours = inverted.groups[0].inversion
     assert not np.array_equal(official.groups[0].inversion.x[0], ours.x[0])
-    plain = official.edit("red dog", guidance=0.0)
-    assert not np.array_equal(official.edit("red dog", guidance=1000.0).pixels[0], plain.pixels[0])
+    plain = official.edit("red dog", cross_attention_guidance_amount=0.0)
+    assert not np.array_equal(
+        official.edit("red dog", cross_attention_guidance_amount=1000.0).pixels[0], plain.pixels[0]
+    )
 
 
 def test_a_direction_of_another_model_is_refused(models, inverted, tmp_path):

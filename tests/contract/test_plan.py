@@ -92,7 +92,12 @@ def test_a_plan_gives_what_invert_and_edit_give(model, picture):
 
 def test_nothing_is_evaluated_before_a_plan_is_run(model, picture):
     calls = model.network.count.calls
-    model.plan(picture, *PROMPTS, methods=["prompt-to-prompt", ("pix2pix-zero", {"guidance": 0.5})], **RUN)
+    model.plan(
+        picture,
+        *PROMPTS,
+        methods=["prompt-to-prompt", ("pix2pix-zero", {"cross_attention_guidance_amount": 0.5})],
+        **RUN,
+    )
     with pytest.raises(BadInput, match="prompt-to-prompt and plug-and-play both replace"):
         model.plan(picture, *PROMPTS, methods=["prompt-to-prompt", "plug-and-play"], **RUN)
     assert model.network.count.calls == calls
@@ -124,7 +129,7 @@ def test_a_prompt_is_encoded_again_when_a_weight_changes(tiny_sd_folder):
     before = model.condition(["red cat"], (64, 64)).tokens
     assert model.condition(["red cat"], (64, 64)).tokens is before
     with torch.no_grad():
-        next(model.network.towers[0].encoder.parameters()).mul_(2)
+        next(model.network.text_encoders[0].encoder.parameters()).mul_(2)
     assert not torch.equal(model.condition(["red cat"], (64, 64)).tokens, before)
     for n in range(loaded.KEPT + 3):
         model.condition([f"cat {n}"], (64, 64))

@@ -16,7 +16,7 @@ BAD_INVERT = [
     ({"prompts": 3}, "must be text"),
     ({"prompts": LONG}, "tokens"),
     ({"prompts": ["a", "b", "c"], "images": [PICTURE, OTHER]}, "source prompt"),
-    ({"seed": "one"}, "seed must be a whole number"),
+    ({"seed": "one"}, "seed must be an integer"),
     ({"seed": [1, 2, 3], "images": [PICTURE, OTHER]}, "seed"),
     ({"method": "magic"}, "edit-friendly"),
     ({"batch": 0}, "batch"),
@@ -24,7 +24,7 @@ BAD_INVERT = [
     ({"eta": 0}, "above 0 and at most 1"),
     ({"eta": 1.01}, "above 0 and at most 1"),
     ({"skip": 100}, "between 0 and 99"),
-    ({"source_strength": -1}, "between 0 and 100"),
+    ({"source_guidance_scale": -1}, "between 0 and 100"),
 ]
 
 
@@ -41,16 +41,16 @@ BAD_EDIT = [
     ({"prompts": [None]}, "must be text"),
     ({"prompts": LONG}, "tokens"),
     ({"prompts": ["a"] * 3}, "target prompt"),
-    ({"strength": "strong"}, "strength must be a number"),
-    ({"strength": [1, 2, 3]}, "strength"),
-    ({"strength": [1, 101]}, "between 0 and 100"),
+    ({"guidance_scale": "strong"}, "guidance_scale must be a number"),
+    ({"guidance_scale": [1, 2, 3]}, "guidance_scale"),
+    ({"guidance_scale": [1, 101]}, "between 0 and 100"),
     ({"skip": 8}, "between 0 and 7"),
     ({"skip": -1}, "skip"),
     ({"steps": 4}, "no option 'steps'"),
     ({"mask": Image.new("L", (8, 8), 255)}, "8 x 8"),
     ({"mask": [Image.new("L", (32, 32), 255), Image.new("L", (40, 24), 0)]}, "black everywhere"),
     ({"negative_prompt": LONG}, "tokens"),
-    ({"negative_prompt": "tree", "strength": [1, 1]}, "makes no difference at strength 1"),
+    ({"negative_prompt": "tree", "guidance_scale": [1, 1]}, "makes no difference at guidance scale 1"),
 ]
 
 
@@ -67,7 +67,7 @@ BAD_GENERATE = [
     ({"prompts": ["a", "b"], "seed": [1, 2, 3]}, "prompt"),
     ({"prompts": LONG}, "tokens"),
     ({"negative_prompt": LONG}, "tokens"),
-    ({"negative_prompt": "tree", "strength": 1}, "makes no difference at strength 1"),
+    ({"negative_prompt": "tree", "guidance_scale": 1}, "makes no difference at guidance scale 1"),
     ({"size": (33, 32)}, "multiples of 8"),
     ({"size": 0}, "multiples of 8"),
     ({"size": "big"}, "size"),
@@ -86,13 +86,13 @@ def test_bad_generations_are_refused_before_any_work(sd, changes, message):
 
 
 def test_a_negative_prompt_where_it_is_used(sd, inverted):
-    inverted.edit_steps("green dog", negative_prompt="tree", strength=[1, 3])
-    options = {"methods": "pix2pix-zero", "strength": 1.0, "negative_prompt": "tree"}
+    inverted.edit_steps("green dog", negative_prompt="tree", guidance_scale=[1, 3])
+    options = {"methods": "pix2pix-zero", "guidance_scale": 1.0, "negative_prompt": "tree"}
     sd.plan(PICTURE, "red cat", "red dog", compat="official", **options)
     with pytest.raises(BadInput, match="makes no difference"):
         sd.plan(PICTURE, "red cat", "red dog", **options)
     with pytest.raises(BadInput, match="makes no difference"):
-        sd.plan(PICTURE, "red cat", methods="colour", negative_prompt="tree", strength=1.0)
+        sd.plan(PICTURE, "red cat", methods="colour", negative_prompt="tree", guidance_scale=1.0)
 
 
 def test_spaces_are_no_prompt(sd):
@@ -106,10 +106,10 @@ def test_a_model_without_text_takes_neither_prompts_nor_strengths(models):
     ddpm = models("ddpm")
     with pytest.raises(BadInput, match="no text input"):
         ddpm.invert_steps(PICTURE, "red cat")
-    with pytest.raises(BadInput, match="source_strength must be 1"):
-        ddpm.invert_steps(PICTURE, source_strength=2.0)
-    with pytest.raises(BadInput, match="strength must be 1"):
-        ddpm.invert(PICTURE, steps=3).edit(strength=2.0)
+    with pytest.raises(BadInput, match="source_guidance_scale must be 1"):
+        ddpm.invert_steps(PICTURE, source_guidance_scale=2.0)
+    with pytest.raises(BadInput, match="guidance_scale must be 1"):
+        ddpm.invert(PICTURE, steps=3).edit(guidance_scale=2.0)
 
 
 def test_inpainting_networks_are_refused_where_the_call_lacks_their_channels(tmp_path):

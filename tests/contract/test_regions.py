@@ -6,7 +6,7 @@ import torch
 
 from sfumato.api.regions import enlarged
 from sfumato.errors import BadInput
-from sfumato.models.text import TextTower
+from sfumato.models.text import TextEncoder
 from sfumato.shifts.regions import LEVELS, maps_of_words, middle
 from tests.tiny import tiny_picture
 
@@ -132,9 +132,11 @@ def test_bad_regions(models, options, sentence):
 def test_words_without_one_place_are_refused(models, monkeypatch):
     sdxl = models("sdxl")
     inverted = sdxl.invert(PICTURES[0], "red kitten", steps=3)
-    second, split = sdxl.network.towers[1], TextTower.read
+    second, split = sdxl.network.text_encoders[1], TextEncoder.read
     letters = "_".join
-    monkeypatch.setattr(TextTower, "read", lambda tower, text: split(tower, letters(text) if tower is second else text))
+    monkeypatch.setattr(
+        TextEncoder, "read", lambda encoder, text: split(encoder, letters(text) if encoder is second else text)
+    )
     with pytest.raises(BadInput, match="split prompts differently"):
         inverted.edit("red dog", mask_words="red")
     inverted.edit("red dog", skip=1, mask_difference=True, mask_threshold=1.0)

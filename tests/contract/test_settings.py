@@ -32,16 +32,16 @@ WRONG = [
     ({"edit": None}, "'edit' must be a JSON object of options"),
     ({"generate": 3}, "'generate' must be a JSON object of options"),
     ({"summary": ["a", "model"]}, "'summary' must be text"),
-    ({"edit": {"steps": "50"}}, "edit: steps must be a whole number between 1 and 1000, not '50'"),
+    ({"edit": {"steps": "50"}}, "edit: steps must be an integer between 1 and 1000, not '50'"),
     ({"edit": {"steps": 0}}, "edit: steps must be between 1 and 1000, not 0"),
-    ({"edit": {"steps": 2.5}}, "edit: steps must be a whole number"),
-    ({"edit": {"skip": [1]}}, "edit: skip must be a whole number"),
-    ({"edit": {"strength": 10**400}}, "more than 100 digits"),
-    ('{"edit": {"strength": NaN}}', "edit: strength must be between 0 and 100"),
+    ({"edit": {"steps": 2.5}}, "edit: steps must be an integer"),
+    ({"edit": {"skip": [1]}}, "edit: skip must be an integer"),
+    ({"edit": {"guidance_scale": 10**400}}, "more than 100 digits"),
+    ('{"edit": {"guidance_scale": NaN}}', "edit: guidance_scale must be between 0 and 100"),
     ({"edit": {"exact": 1}}, "edit: exact must be True or False"),
     ({"edit": {"eta": 0}}, "edit: eta must be above 0"),
     ({"edit": {"stepps": 5}}, "edit: there is no option 'stepps'; there are steps"),
-    ({"generate": {"strength": True}}, "generate: strength must be a number"),
+    ({"generate": {"guidance_scale": True}}, "generate: guidance_scale must be a number"),
     ({"generate": {"skip": 3}}, "generate: there is no option 'skip'"),
     ({"ddim": {"eta": 1.0}}, "ddim: there is no option 'eta'"),
     ({"prompt-to-prompt": {"after": {"ddim": 3}}}, "'after' must be a JSON object of inversions"),
@@ -65,18 +65,18 @@ def test_a_wrong_entry_is_refused_by_file_and_key(folder, content, words):
 
 
 def test_right_entries_are_the_defaults(folder):
-    settle(folder, {"summary": "x", "edit": {"steps": 3, "strength": 2}, "generate": {"steps": 2}, "ddim": {}})
+    settle(folder, {"summary": "x", "edit": {"steps": 3, "guidance_scale": 2}, "generate": {"steps": 2}, "ddim": {}})
     model = sfumato.load(folder)
     inverted = model.invert(tiny_picture(), "red cat")
-    assert (inverted.params.steps, inverted.params.strength) == (3, 2)
+    assert (inverted.params.steps, inverted.params.guidance_scale) == (3, 2)
     assert model.generate("red cat").report["parameters"]["steps"] == 2
 
 
 def test_another_inversion_has_its_own_defaults(folder):
-    own = {"steps": 4, "strength": 2, "after": {"ddim": {"steps": 3, "strength": 5}}}
+    own = {"steps": 4, "guidance_scale": 2, "after": {"ddim": {"steps": 3, "guidance_scale": 5}}}
     settle(folder, {"prompt-to-prompt": own})
     model = sfumato.load(folder)
-    for inversion, steps, strength in (("edit-friendly", 4, 2), ("ddim", 3, 5), ("native-ddpm", 100, 9)):
+    for inversion, steps, guidance_scale in (("edit-friendly", 4, 2), ("ddim", 3, 5), ("native-ddpm", 100, 9)):
         options = {} if inversion == "edit-friendly" else {"inversion": inversion}
         params = model._params(get_method("prompt-to-prompt"), options)
-        assert (params.steps, params.strength) == (steps, strength)
+        assert (params.steps, params.guidance_scale) == (steps, guidance_scale)

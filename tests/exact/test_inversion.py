@@ -24,8 +24,8 @@ def clean(shape, seed=7):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def guided(network, rows=2, strength=3.5):
-    return classifier_free(network, prompt(rows, 0.0), (strength,) * rows)
+def guided(network, rows=2, guidance_scale=3.5):
+    return classifier_free(network, prompt(rows, 0.0), (guidance_scale,) * rows)
 
 
 def replay(inversion, network, cond, skip=0):
@@ -92,7 +92,7 @@ def test_from_any_step():
 
 def test_guidance_one_needs_no_pair():
     network, x0, cond = Convolution(linear_schedule()), clean(SQUARE), prompt(2)
-    finished(invert_edit_friendly(guided(network, strength=1.0), x0, cond, steps=10, seeds=[0, 1], exact=True))
+    finished(invert_edit_friendly(guided(network, guidance_scale=1.0), x0, cond, steps=10, seeds=[0, 1], exact=True))
     assert (network.calls, network.samples) == (10, 20)
 
 
@@ -163,7 +163,7 @@ def test_save_and_load(inversion, tmp_path):
     loaded = Inversion.load(tmp_path / "a.safetensors")
     assert torch.equal(loaded.x, inversion.x)
     assert torch.equal(loaded.z, inversion.z)
-    for name in ("kind", "timesteps", "eta", "guidance", "seeds", "prompts", "parameters", "model", "images"):
+    for name in ("kind", "timesteps", "eta", "guidance_scales", "seeds", "prompts", "parameters", "model", "images"):
         assert getattr(loaded, name) == getattr(inversion, name)
     assert [f.name for f in tmp_path.iterdir()] == ["a.safetensors"]
 

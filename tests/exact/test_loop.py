@@ -150,10 +150,10 @@ class Taps(Shift):
     """A tap of the step, and one of the prediction alone."""
 
     def __init__(self, whole=None, prediction=None):
-        self.whole, self.of_prediction = whole, prediction
+        self.keep_positions, self.of_prediction = whole, prediction
 
     def taps(self, state):
-        return self.whole
+        return self.keep_positions
 
     def prediction_taps(self, state):
         return self.of_prediction
@@ -204,11 +204,11 @@ def test_a_moved_prediction_leaves_the_direction():
 
 def test_guidance_is_its_formula():
     network, x = Convolution(linear_schedule()), X
-    strengths = (3.0, 0.5)
-    guided = classifier_free(network, prompt(2, 0.0), strengths).predict(x, 500, prompt(2, 0.7))
+    guidance_scales = (3.0, 0.5)
+    guided = classifier_free(network, prompt(2, 0.0), guidance_scales).predict(x, 500, prompt(2, 0.7))
     assert (network.calls, network.samples) == (1, 4)
     positive, negative = network.predict(x, 500, prompt(2, 0.7)), network.predict(x, 500, prompt(2, 0.0))
-    for row, s in enumerate(strengths):
+    for row, s in enumerate(guidance_scales):
         expected = negative[row] + s * (positive[row] - negative[row])
         assert torch.allclose(guided[row], expected, atol=1e-5)
 

@@ -84,7 +84,7 @@ WRONG = {
         7,
     ],
     "eta": [-0.1, 1.1, "1", None, True, float("nan"), 10**400],
-    "guidance": [[], [1.0], [1.0, "x"], [1.0, float("inf")], [1.0, 10**400], 3.5, [1.0, 2.0, 3.0]],
+    "guidance_scales": [[], [1.0], [1.0, "x"], [1.0, float("inf")], [1.0, 10**400], 3.5, [1.0, 2.0, 3.0]],
     "seeds": [[0], [0, 1.5], [0, None], "01", [0, True]],
     "prompts": [["x"], [1, 2], "xy", ["a", "b", "c"]],
     "parameters": [[], None, "steps"],
@@ -207,7 +207,7 @@ def test_anything_at_all_is_loaded_or_refused(stored, tmp_path, seed):
         else:
             read += 1
             assert len(made.x) == made.steps + 1
-            assert len(made.guidance) == made.x.shape[1]
+            assert len(made.guidance_scales) == made.x.shape[1]
             assert made.z is None or made.z.shape == made.x[1:].shape
             assert made.x.isfinite().all()
     assert read + len(sentences) == 60

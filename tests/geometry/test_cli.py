@@ -68,7 +68,7 @@ def test_find_list_show_name_apply(sfumato, found, model):  # noqa: F811
 
 def test_an_edit_along_the_pictures_own_directions_reports_its_steps(sfumato, model):  # noqa: F811
     words = ("edit", "photo.png", "--method", "pullback", "--from", "red cat", *STEPS, *model)
-    raw = sfumato(*words, "-o", "a.png", "--shots", 3, "--gamma", -0.25, "--raw", "--json")
+    raw = sfumato(*words, "-o", "a.png", "--shots", 3, "--gamma", -0.25, "--no-normalise", "--json")
     assert raw.code == 0, raw.err
     (move,) = raw.json["moves"]
     assert len(move["steps"]) == 3
@@ -93,11 +93,11 @@ def test_a_pixel_space_ddpm_all_the_way(sfumato, tiny_ddpm_folder):  # noqa: F81
     ).files == {"d.safetensors"}
     shown = sfumato(
         *("directions", "show", "d.safetensors", "photo.png", "-o", "s.png", "--gamma", 1, "--scale", 2, *model),
-        *("--raw", "--chunk", 5),
+        *("--no-normalise", "--chunk", 5),
     )
     assert shown.code == 0, shown.err
     applied = ("directions", "apply", "photo.png", "d.safetensors", "-o", "a.png", "--direction", "1=1,2=-1")
-    for words in (("--shots", 2), ("--boost", 0.5), ("--raw", "--gamma", -2)):
+    for words in (("--shots", 2), ("--boost", 0.5), ("--no-normalise", "--gamma", -2)):
         run = sfumato(*applied, *words, *model)
         assert run.code == 0, run.err
         assert Image.open("a.png").size == (30, 22)
@@ -202,7 +202,9 @@ def test_the_ends_are_the_reconstructions(tiny_sd_folder):
     pictures = [tiny_picture(30, 22, seed=seed) for seed in (0, 5)]
     prompts = ["red cat", "blue dog"]
     between = model.interpolate(*pictures, prompts, frames=3, steps=4, time=0.75)
-    ends = model.invert(pictures, prompts, method="ddim", steps=4).edit(prompts, skip=1, strength=1.0, residual=False)
+    ends = model.invert(pictures, prompts, method="ddim", steps=4).edit(
+        prompts, skip=1, guidance_scale=1.0, residual=False
+    )
     for frame, end in ((0, 0), (2, 1)):
         assert abs(between.pixels[frame].astype(int) - ends.pixels[end]).max() <= 1
     assert (between.pixels[1] != between.pixels[0]).any()

@@ -22,7 +22,7 @@ def model(tiny_sd_folder):
 
 @pytest.mark.parametrize("step", [0, 1, 3])
 def test_samples_are_the_latents_of_generated_pictures(model, step):
-    network, params = model.network, GenerateParams(steps=4, strength=3.0)
+    network, params = model.network, GenerateParams(steps=4, guidance_scale=3.0)
     with network.counting() as count:
         found = torch.cat(list(sample_latents(network, PROMPTS, SHAPE, params, step, seed=5)))
     assert count.samples == 3 * 2 * step  # x_T costs nothing; a guidance pair is two
@@ -32,8 +32,10 @@ def test_samples_are_the_latents_of_generated_pictures(model, step):
 
 def test_guidance_of_the_run_matters_below_the_first_step(model):
     settings = {"n": 2, "samples": 2, "steps": 4}
-    early = [find(model, ["red cat"], **settings, strength=strength).u for strength in (1.0, 9.0)]
-    late = [find(model, ["red cat"], **settings, time=0.5, strength=strength).u for strength in (1.0, 9.0)]
+    early = [find(model, ["red cat"], **settings, guidance_scale=guidance_scale).u for guidance_scale in (1.0, 9.0)]
+    late = [
+        find(model, ["red cat"], **settings, time=0.5, guidance_scale=guidance_scale).u for guidance_scale in (1.0, 9.0)
+    ]
     assert torch.equal(*early)
     assert not torch.allclose(*late)
 
@@ -46,7 +48,7 @@ def test_prompts_that_no_sample_would_take_are_refused(model):
 
 def test_what_is_being_done_is_told(model):
     told = []
-    find(model, n=2, samples=3, steps=4, tell=lambda *each: told.append(each))
+    find(model, n=2, samples=3, steps=4, callback=lambda *each: told.append(each))
     assert told[0] == ("latent", 3, 3)
     assert told[-1] == ("basis", 3, 3)
 
@@ -61,7 +63,7 @@ def test_what_is_being_done_is_told(model):
         ({"n": 17}, "n must be between 1 and 16"),
         ({"samples": 1}, "at least 2 samples"),
         ({"time": 0}, "time must be above 0"),
-        ({"strength": -1.0}, "strength must be"),
+        ({"guidance_scale": -1.0}, "guidance_scale must be"),
         ({"chunk": 0}, "chunk must be"),
     ],
 )

@@ -115,7 +115,7 @@ def test_components_through_the_same_call(networks):
 def test_samples_are_told_as_they_are_done(networks):
     network, done = networks("sd"), []
     f = BottleneckMap(network, T, network.condition(["red cat"]), chunk=2)
-    found = find_directions(f, latents(network, 3), 4, steps=50, tell=done.append)
+    found = find_directions(f, latents(network, 3), 4, steps=50, callback=done.append)
     assert done == [1, 2, 3]
     torch.testing.assert_close(found.u, find_directions(f, latents(network, 3), 4, steps=50).u)
 
@@ -133,7 +133,7 @@ def test_the_vectors_of_x_are_not_kept(networks, monkeypatch):
     monkeypatch.setattr("sfumato.geometry.search.local_bases", noted)
     left = []
     find_directions(
-        f, latents(network, 4), 3, steps=50, tell=lambda done: left.append(sum(r() is not None for r in alive))
+        f, latents(network, 4), 3, steps=50, callback=lambda done: left.append(sum(r() is not None for r in alive))
     )
     assert max(left) <= 2  # the one that is done, and the one before it
 

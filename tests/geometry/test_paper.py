@@ -1,4 +1,4 @@
-"""`papers/geometry.py` on a tiny random model: it runs, goes on, and judges what it measured."""
+"""`papers/geometry.py` on a tiny random model: it runs, goes on, and checks the claims."""
 
 import json
 
@@ -62,8 +62,8 @@ def test_a_part_depends_on_what_it_asks_for(measured):
         name: json.loads((out / f"o/parts/{name}.json").read_text())["belongs"]["asked"] for name in ("local", "edits")
     }
     assert {"samples", "n", "times", "steps"} <= set(asked["local"])
-    assert not {"gamma", "pairs", "judge"} & set(asked["local"])
-    assert {"distance", "directions", "judge"} <= set(asked["edits"])
+    assert not {"gamma", "pairs", "evaluator"} & set(asked["local"])
+    assert {"distance", "directions", "evaluator"} <= set(asked["edits"])
 
 
 def test_parts_without_what_they_asked_for_are_measured_again(measured, tmp_path, monkeypatch):
@@ -117,16 +117,16 @@ def test_what_is_largest_in_between_does_not_begin_at_t():
 def test_saturation_that_is_not_there_is_not_prevented():
     own = {"saturated": [0.4, 0.5, 0.45]}
 
-    def judged(kept, without):
+    def evaluated(kept, without):
         kinds = {
             name: [{"length": 4, "saturated": values}] for name, values in (("normalised", kept), ("without", without))
         }
         (claim,) = claims._of_distortion({"plain": own, "kinds": kinds})
         return claim.holds
 
-    assert judged([0.42, 0.5, 0.46], [0.7, 0.8, 0.7])
-    assert not judged([0.42, 0.5, 0.46], [0.2, 0.3, 0.25]), "without it there is less"
-    assert not judged([0.7, 0.8, 0.7], [0.7, 0.8, 0.7]), "with it there is as much"
+    assert evaluated([0.42, 0.5, 0.46], [0.7, 0.8, 0.7])
+    assert not evaluated([0.42, 0.5, 0.46], [0.2, 0.3, 0.25]), "without it there is less"
+    assert not evaluated([0.7, 0.8, 0.7], [0.7, 0.8, 0.7]), "with it there is as much"
 
 
 def test_what_is_within_the_error_is_no_difference():

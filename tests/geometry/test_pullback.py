@@ -54,7 +54,7 @@ def test_the_latent_is_moved_by_gamma_along_the_direction(model, inverted, inver
     basis = local_basis(f, x, 3)
     for sign in (1, -1):
         with recorded_moves() as moves:
-            state = first_state(inverted, direction="3", gamma=sign * 0.5, raw=True)
+            state = first_state(inverted, direction="3", gamma=sign * 0.5, normalise=False)
         torch.testing.assert_close(state.x_t, x + sign * 0.5 * basis.v[:, 2], rtol=0, atol=1e-5)
         assert len(moves) == len(moves[0].shots) == 1
         torch.testing.assert_close(moves[0].distance, torch.full((2,), 0.5).double(), rtol=1e-5, atol=0)
@@ -92,7 +92,7 @@ def test_without_a_target_prompt_the_source_prompt_stays(inverted):
 
 def test_steps_of_shooting_are_recorded_and_lengthen_the_edit(inverted, inversion):
     with recorded_moves() as moves:
-        far = first_state(inverted, shots=3, gamma=0.2, raw=True)
+        far = first_state(inverted, shots=3, gamma=0.2, normalise=False)
     shots = moves[0].shots
     assert len(shots) == 3
     assert all(torch.isfinite(shot.length).all() and torch.isfinite(shot.angle).all() for shot in shots)
@@ -119,19 +119,19 @@ def test_the_result_says_how_every_picture_was_moved(inverted):
 
 def test_saved_directions_and_their_mixtures(model, inverted, inversion, saved):
     x = inversion.x[0]
-    state = first_state(inverted, directions=str(saved), direction="b=1,d=-1", gamma=0.01, raw=True)
+    state = first_state(inverted, directions=str(saved), direction="b=1,d=-1", gamma=0.01, normalise=False)
     f = BottleneckMap(model.network, inversion.timesteps[0], model.network.condition(["red cat"] * 2))
     moved = f(state.x_t) - f(x)
     wanted = Directions.load(saved).mix({"b": 1, "d": -1}).expand_as(moved)
     assert bool((torch.nn.functional.cosine_similarity(moved, wanted, dim=1) > 0.99).all())
-    by_number = first_state(inverted, directions=str(saved), direction="2=1,4=-1", gamma=0.01, raw=True)
+    by_number = first_state(inverted, directions=str(saved), direction="2=1,4=-1", gamma=0.01, normalise=False)
     assert torch.equal(by_number.x_t, state.x_t)
 
 
 def test_a_target_prompt_a_mask_and_the_boost_beside_it(inverted):
     mask = np.zeros((32, 32), np.uint8)
     mask[8:24, 8:24] = 255
-    edit = inverted.edit("green dog", strength=3.0, gamma=1.0, boost=0.5, mask=Image.fromarray(mask))
+    edit = inverted.edit("green dog", guidance_scale=3.0, gamma=1.0, boost=0.5, mask=Image.fromarray(mask))
     for pixels, picture in zip(edit.pixels, inverted.pictures, strict=True):
         differs = (pixels != picture.rgb).any(axis=-1)
         assert not differs[mask == 0].any()
@@ -140,7 +140,7 @@ def test_a_target_prompt_a_mask_and_the_boost_beside_it(inverted):
 
 def test_random_directions_are_a_function_of_seed_and_number(model, inversion, inverted):
     a, b, c = (
-        first_state(inverted, kind="random", direction=each, gamma=0.5, raw=True).x_t for each in ("1", "1", "2")
+        first_state(inverted, kind="random", direction=each, gamma=0.5, normalise=False).x_t for each in ("1", "1", "2")
     )
     assert torch.equal(a, b)
     assert not torch.allclose(a, c)
@@ -151,7 +151,7 @@ def test_random_directions_are_mixed_and_have_no_rank(inverted, inversion):
     """Numbers of random directions are not bounded by the bottleneck; a mixture is one of unit vectors."""
 
     def moved(direction):
-        state = first_state(inverted, kind="random", direction=direction, gamma=0.5, raw=True)
+        state = first_state(inverted, kind="random", direction=direction, gamma=0.5, normalise=False)
         return (state.x_t - inversion.x[0]) / 0.5
 
     one, other = moved("1"), moved("40")
@@ -196,7 +196,7 @@ def test_the_boosted_tail_is_the_stochastic_process(model):
         ({"direction": "1=1,01=-1"}, "direction names number 1 twice"),
         ({"direction": "1=1e300"}, 'weight of direction "1" must be between'),
         ({"kind": "random", "rank": 7}, "rank is of tangent spaces"),
-        ({"raw": True, "kappa": 0.5}, "kappa belongs to the normalisation that raw leaves out"),
+        ({"normalise": False, "kappa": 0.5}, "kappa belongs to the normalisation, which is off"),
         ({"directions": "nowhere.safetensors"}, "There is no file nowhere.safetensors"),
         ({"gamma": 1e6}, "gamma must be between -1000 and 1000"),
         ({"time": 1.5}, "time must be between 0 and 1"),

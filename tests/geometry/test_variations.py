@@ -11,17 +11,17 @@ from tests.tiny import tiny_picture
 GAMMAS = (-1.0, 0.0, 2.0)
 
 
-@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("time", [1.0, 0.5])
 @pytest.mark.parametrize("layout", ["sd", "ddpm"])
-def test_they_are_the_edits(tiny_folder, tmp_path, layout, time, raw):
+def test_they_are_the_edits(tiny_folder, tmp_path, layout, time, normalise):
     model = sfumato.load(str(tiny_folder(layout)), "cpu")
     found = find(model, n=2, samples=2, steps=4, time=time, size={"sd": (32, 24), "ddpm": (30, 22)}[layout])
     found.save(tmp_path / "d.safetensors")
     inverted = model.invert(tiny_picture(30, 22), method="pullback", steps=4)
-    rows = list(variations(inverted, found, GAMMAS, raw=raw))
+    rows = list(variations(inverted, found, GAMMAS, normalise=normalise))
     assert len(rows) == 2
-    options = {"directions": str(tmp_path / "d.safetensors"), "time": time, "raw": raw}
+    options = {"directions": str(tmp_path / "d.safetensors"), "time": time, "normalise": normalise}
     for name, row in zip(found.names, rows, strict=True):
         for gamma, pixels in zip(GAMMAS, row, strict=True):
             edit = inverted.edit(direction=name, gamma=gamma, **options).pixels[0].astype(int)

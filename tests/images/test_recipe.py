@@ -13,7 +13,14 @@ from images import make
 from sfumato.errors import BadInput
 from sfumato.images import read_recipe, write_image
 
-RECIPE = {"model": "emoji", "prompt": "ein grüner Apfel 🍏", "seed": 7, "strength": 4.5, "mask": None, "steps": [1, 2]}
+RECIPE = {
+    "model": "emoji",
+    "prompt": "ein grüner Apfel 🍏",
+    "seed": 7,
+    "guidance_scale": 4.5,
+    "mask": None,
+    "steps": [1, 2],
+}
 
 
 def with_text(text, kind=b"tEXt"):

@@ -14,8 +14,8 @@ from sfumato.metrics import PerceptualDistance, load_perceptual, lpips
 from sfumato.metrics.convnets import alexnet, squeezenet, vgg16
 from sfumato.metrics.efficientnet_lite import SameConv2d, load_efficientnet_lite0
 from tests import tiny
-from tests.metrics import towers
-from tests.metrics.towers import pictures
+from tests.metrics import encoders
+from tests.metrics.encoders import pictures
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def efficientnet():
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
-    towers.save("clip", folder)
+    encoders.save("clip", folder)
     return folder
 
 

@@ -7,7 +7,7 @@ import sfumato.metrics
 from sfumato.errors import BadInput
 from sfumato.metrics import METRICS, EditBatch, Metric, measurable, measure, metric
 from tests import third_party
-from tests.metrics.towers import pictures
+from tests.metrics.encoders import pictures
 
 PAIR = ["mse", "psnr", "ssim", "lpips", "structure"]
 

@@ -1,4 +1,4 @@
-"""The structure distance against its definition, for every kind of tower that is opened."""
+"""The structure distance against its definition, for every kind of encoder that is opened."""
 
 import math
 
@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from sfumato.errors import BadInput, NonFinite
-from sfumato.metrics import VisionTower, self_similarity, structure_distance
-from tests.metrics import towers
-from tests.metrics.towers import MEAN, STD, pictures
+from sfumato.metrics import VisionEncoder, self_similarity, structure_distance
+from tests.metrics import encoders
+from tests.metrics.encoders import MEAN, STD, pictures
 
 
-@pytest.fixture(scope="module", params=list(towers.KINDS))
+@pytest.fixture(scope="module", params=list(encoders.KINDS))
 def kind(request):
     return request.param
 
@@ -19,20 +19,20 @@ def kind(request):
 @pytest.fixture(scope="module")
 def folder(kind, tmp_path_factory):
     folder = tmp_path_factory.mktemp(kind)
-    towers.save(kind, folder)
+    encoders.save(kind, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def tower(folder):
-    return VisionTower(folder)
+def encoder(folder):
+    return VisionEncoder(folder)
 
 
 def direct_keys(kind, x):
     """The keys of the last layer from the model's own hidden state, norm and projection."""
     with torch.no_grad():
-        model = towers.KINDS[kind]
-        with towers.tiny.seeded(0):
+        model = encoders.KINDS[kind]
+        with encoders.tiny.seeded(0):
             model = model().eval()
         model = model.vision_model if kind == "clip" else model
         normal = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
@@ -61,40 +61,40 @@ def direct(keys_a, keys_b, weight=None):
     return total / area
 
 
-def test_equals_the_definition_on_the_last_layer_s_keys(kind, tower):
+def test_equals_the_definition_on_the_last_layer_s_keys(kind, encoder):
     a, b = pictures(1)
     keys_a, keys_b = direct_keys(kind, a), direct_keys(kind, b)
-    torch.testing.assert_close(tower.keys(2 * a - 1), keys_a, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(encoder.keys(2 * a - 1), keys_a, atol=1e-5, rtol=1e-4)
     expected = [direct(x, y) for x, y in zip(keys_a, keys_b, strict=True)]
-    found = structure_distance(tower, a, b)
+    found = structure_distance(encoder, a, b)
     assert found.numpy() == pytest.approx(expected, rel=1e-4)
     assert min(expected) > 1e-5
 
 
-def test_a_mask_weighs_pairs_of_patches(kind, tower):
+def test_a_mask_weighs_pairs_of_patches(kind, encoder):
     a, b = pictures(2, b=1)
     mask = torch.zeros(16, 16)
     mask[:8, :6] = 1
     patches = [1, 0.5, 0, 0] * 2 + [0] * 8
     keys_a, keys_b = direct_keys(kind, a)[0], direct_keys(kind, b)[0]
     weight = [0.0] * (len(keys_a) - 16) + patches
-    assert structure_distance(tower, a, b, mask).item() == pytest.approx(direct(keys_a, keys_b, weight), rel=1e-4)
+    assert structure_distance(encoder, a, b, mask).item() == pytest.approx(direct(keys_a, keys_b, weight), rel=1e-4)
 
 
-def test_a_full_mask_is_no_mask_and_an_empty_one_is_refused(tower):
+def test_a_full_mask_is_no_mask_and_an_empty_one_is_refused(encoder):
     a, b = pictures(3)
-    full = structure_distance(tower, a, b, torch.ones(16, 16))
-    torch.testing.assert_close(full, structure_distance(tower, a, b))
+    full = structure_distance(encoder, a, b, torch.ones(16, 16))
+    torch.testing.assert_close(full, structure_distance(encoder, a, b))
     with pytest.raises(BadInput, match="empty"):
-        structure_distance(tower, a, b, torch.zeros(16, 16))
+        structure_distance(encoder, a, b, torch.zeros(16, 16))
 
 
-def test_invariances(tower):
+def test_invariances(encoder):
     a, b = pictures(4)
-    assert structure_distance(tower, a, a).tolist() == [0, 0, 0]
-    found = structure_distance(tower, a, b)
-    torch.testing.assert_close(found, structure_distance(tower, b, a))
-    alone = [structure_distance(tower, a[i : i + 1], b[i : i + 1]).item() for i in range(3)]
+    assert structure_distance(encoder, a, a).tolist() == [0, 0, 0]
+    found = structure_distance(encoder, a, b)
+    torch.testing.assert_close(found, structure_distance(encoder, b, a))
+    alone = [structure_distance(encoder, a[i : i + 1], b[i : i + 1]).item() for i in range(3)]
     assert found.numpy() == pytest.approx(alone, rel=1e-3)
     assert found.dtype == torch.float64
     keys = torch.randn(2, 5, 7)
@@ -102,42 +102,42 @@ def test_invariances(tower):
     torch.testing.assert_close(self_similarity(keys), scaled, rtol=1e-5, atol=1e-6)
 
 
-def test_any_size_and_half_precision(tower):
+def test_any_size_and_half_precision(encoder):
     a, b = pictures(5, h=40, w=23)
-    assert structure_distance(tower, a, b).shape == (3,)
+    assert structure_distance(encoder, a, b).shape == (3,)
     mask = torch.ones(40, 23)
     mask[20:] = 0
-    assert torch.isfinite(structure_distance(tower, a, b, mask)).all()
-    half = structure_distance(tower, a.half(), b.half())
-    torch.testing.assert_close(half, structure_distance(tower, a.half().float(), b.half().float()))
+    assert torch.isfinite(structure_distance(encoder, a, b, mask)).all()
+    half = structure_distance(encoder, a.half(), b.half())
+    torch.testing.assert_close(half, structure_distance(encoder, a.half().float(), b.half().float()))
 
 
-def test_hidden_states_keep_their_places(kind, folder, tower):
+def test_hidden_states_keep_their_places(kind, folder, encoder):
     """A patch that alone is different is where the first map differs most."""
     a, _ = pictures(6, b=1)
     b = a.clone()
     b[:, :, 4:8, 8:12] = 1 - b[:, :, 4:8, 8:12]
-    first = (tower(2 * a - 1)[0] - tower(2 * b - 1)[0]).square().sum(1)[0]
+    first = (encoder(2 * a - 1)[0] - encoder(2 * b - 1)[0]).square().sum(1)[0]
     assert first.shape == (4, 4)
     assert first.argmax() == 1 * 4 + 2
 
 
-def test_nothing_of_the_tower_is_left_hooked(tower):
+def test_nothing_of_the_tower_is_left_hooked(encoder):
     a, b = pictures(7)
-    structure_distance(tower, a, b)
+    structure_distance(encoder, a, b)
     with pytest.raises(NonFinite):
-        structure_distance(tower, a * math.nan, b)
+        structure_distance(encoder, a * math.nan, b)
     with pytest.raises(RuntimeError):
-        tower.keys(a.to("meta"))
-    assert not tower._last_keys[0]._forward_hooks
+        encoder.keys(a.to("meta"))
+    assert not encoder._last_keys[0]._forward_hooks
 
 
 def test_folders_without_a_tower_are_refused(tmp_path):
     with pytest.raises(BadInput, match="preprocessor_config"):
-        VisionTower(tmp_path)
+        VisionEncoder(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0,0,0], "image_std": [1,1,1]}')
     with pytest.raises(BadInput, match=r"config\.json"):
-        VisionTower(tmp_path)
+        VisionEncoder(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(BadInput, match="cannot be read"):
-        VisionTower(tmp_path)
+        VisionEncoder(tmp_path)

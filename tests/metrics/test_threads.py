@@ -1,4 +1,4 @@
-"""Threads that share one judge measure pictures as each does alone, bit for bit."""
+"""Threads that share one evaluator measure pictures as each does alone, bit for bit."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from sfumato.metrics import Judge, VisionTower
-from tests.metrics import towers
+from sfumato.metrics import Evaluator, VisionEncoder
+from tests.metrics import encoders
+from tests.metrics.encoders import pictures
 from tests.metrics.test_text import save_clip
-from tests.metrics.towers import pictures
 
 THREADS, TIMES, WAIT = 2, 40, 120
 
@@ -22,29 +22,29 @@ def together(work: Sequence[Callable[[], Any]]) -> list[Any]:
         return [each.result(WAIT) for each in [pool.submit(one) for one in work]]
 
 
-@pytest.mark.parametrize("kind", list(towers.KINDS))
+@pytest.mark.parametrize("kind", list(encoders.KINDS))
 def test_keys_are_those_of_the_thread_s_own_pictures(kind, tmp_path):
-    towers.save(kind, tmp_path)
-    tower, given = VisionTower(tmp_path), [2 * each - 1 for each in pictures(0)]
-    alone = [tower.keys(x) for x in given]
+    encoders.save(kind, tmp_path)
+    encoder, given = VisionEncoder(tmp_path), [2 * each - 1 for each in pictures(0)]
+    alone = [encoder.keys(x) for x in given]
     begun = Barrier(len(given))
 
     def wait_for_the_other(*_: Any) -> None:
         begun.wait(WAIT)
 
-    tower.tower.register_forward_pre_hook(wait_for_the_other)  # both have attached their hooks before one evaluates
-    for found, keys in zip(together([lambda x=x: tower.keys(x) for x in given]), alone, strict=True):
+    encoder.model.register_forward_pre_hook(wait_for_the_other)  # both have attached their hooks before one evaluates
+    for found, keys in zip(together([lambda x=x: encoder.keys(x) for x in given]), alone, strict=True):
         assert torch.equal(found, keys)
-    assert not tower._last_keys[0]._forward_hooks
+    assert not encoder._last_keys[0]._forward_hooks
 
 
 def test_a_judge_says_of_pictures_what_it_says_to_one_thread(tmp_path):
     save_clip(tmp_path)
-    judge = Judge.load(tmp_path)
+    evaluator = Evaluator.load(tmp_path)
 
     def say(n):
         a, b = pictures(n)
-        return judge(a, b, target=a.flip(3))
+        return evaluator(a, b, target=a.flip(3))
 
     alone = [say(n) for n in range(THREADS)]
     begun = Barrier(THREADS)

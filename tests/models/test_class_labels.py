@@ -156,7 +156,7 @@ def test_the_label_for_no_class_is_the_last_and_guides_where_it_is_given(pixels)
     ],
 )
 def test_other_labels_are_refused_with_those_that_the_network_takes(expected, labels):
-    with pytest.raises(BadInput, match=r"labels must be (whole numbers|numbers|vectors) \[rows"):
+    with pytest.raises(BadInput, match=r"labels must be (integers|numbers|vectors) \[rows"):
         expected.read(labels)
 
 
@@ -179,7 +179,7 @@ def test_networks_without_a_class_embedding_take_no_labels(tiny_sd_folder):
 
 def test_labels_that_are_missing_or_too_many_are_refused_before_the_network_runs(pixels, tmp_path):
     x, before = noise(2, 3, 16, 16), pixels.count.calls
-    with pytest.raises(BadInput, match=r"takes class labels: give labels, whole numbers \[rows\] from 0 to 10"):
+    with pytest.raises(BadInput, match=r"takes class labels: give labels, integers \[rows\] from 0 to 10"):
         pixels.condition(["", ""])
     with pytest.raises(BadInput, match="one class label per row of the condition: 2, not 3"):
         pixels.condition(["", ""], labels=[1, 2, 3])

@@ -63,7 +63,7 @@ def test_inpainting_maps_give_the_pipelines_picture(model, pipeline, monkeypatch
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
     ours = model("inpainting")
     maps = inpainting_maps(ours.network, PIXELS, MASK)
-    options = {"maps": maps, "negative_prompt": "green", "steps": STEPS, "strength": 5.0}
+    options = {"maps": maps, "negative_prompt": "green", "steps": STEPS, "guidance_scale": 5.0}
     result = ours.generate(PROMPTS, seed=[3, 4], **options)
     latents = pipeline("inpainting")(
         PROMPTS,
@@ -92,7 +92,7 @@ def test_inpainting_maps_give_the_pipelines_picture(model, pipeline, monkeypatch
 def test_instruct_maps_give_the_pipelines_picture_at_image_guidance_scale_1(model, pipeline):
     ours = model("instruct")
     maps = instruct_maps(ours.network, PIXELS[:1])
-    result = ours.generate("red apple", seed=[3, 4], maps=maps, steps=STEPS, strength=6.0)
+    result = ours.generate("red apple", seed=[3, 4], maps=maps, steps=STEPS, guidance_scale=6.0)
     latents = pipeline("instruct")(
         ["red apple", "red apple"],
         image=PIXELS[:1].repeat(2, 1, 1, 1) / 2 + 0.5,
@@ -143,7 +143,7 @@ def test_tokens_are_given_to_a_network_without_a_text_encoder(model):
 TAKES = {
     "inpainting": "takes 5 channels concatenated to the latent's 4 .mask and masked_image_latents of an inpainting",
     "instruct": "takes 4 channels concatenated to the latent's 4 .image_latents of InstructPix2Pix",
-    "classes": r"takes class labels, whole numbers \[rows\] from 0 to 10",
+    "classes": r"takes class labels, integers \[rows\] from 0 to 10",
     "super-resolution": "takes 3 channels concatenated to the latent's 3, which",
     "tokens": r"takes tokens for its cross-attention, \[rows,n,16\]",
 }

@@ -156,7 +156,7 @@ def test_an_unconditional_latent_pipeline_loads(copy):
         ({"out_channels": 8}, "predicts the variance"),
         ({"out_channels": 3}, "returns 3 channels"),
         ({"in_channels": 3}, "takes 3 channels and a latent has 4"),
-        ({"time_cond_proj_dim": 8}, "guidance strength as input"),
+        ({"time_cond_proj_dim": 8}, "guidance scale as input"),
         ({"cross_attention_dim": 24}, "text of width 24"),
         ({"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 16}, "through a projection"),
     ],

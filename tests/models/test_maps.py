@@ -63,7 +63,7 @@ def test_an_inpainting_network_sees_and_predicts_what_the_pipelines_does(inpaint
         height=HEIGHT,
         width=WIDTH,
         latents=x.clone(),
-        strength=1.0,
+        guidance_scale=1.0,
         num_inference_steps=STEPS,
         output_type="latent",
     )

@@ -65,7 +65,7 @@ def test_whether_the_empty_prompt_is_zero_is_the_pipelines_setting(setting, tiny
 def test_a_text_encoder_that_masks_its_padding_gets_the_mask(open_both):
     model, pipeline = open_both("sd")
     plain = model.condition(PROMPTS).tokens
-    model.towers[0].encoder.config.use_attention_mask = True
+    model.text_encoders[0].encoder.config.use_attention_mask = True
     pipeline.text_encoder.config.use_attention_mask = True
     expected = pipeline.encode_prompt(PROMPTS, "cpu", 1, False)[0]
     assert torch.equal(model.condition(PROMPTS).tokens, expected.detach())

@@ -142,7 +142,7 @@ def test_half_precision_in_several_files_is_found(copy, shards, files):
     assert len(list((folder / "text_encoder").glob("*.safetensors"))) >= min(files, 2)
     model = load_model(folder, "cpu")
     assert torch.equal(model.unet.conv_in.weight, whole.unet.conv_in.weight.half().float())
-    ours, theirs = (each.towers[0].encoder.state_dict() for each in (model, whole))
+    ours, theirs = (each.text_encoders[0].encoder.state_dict() for each in (model, whole))
     assert all(torch.equal(ours[name], theirs[name].half().float()) for name in ours)
 
 

@@ -59,6 +59,6 @@ def test_rows_keep_their_prompts(model):
 def test_two_towers_must_agree_on_the_tokens(tiny_sdxl_folder):
     model = load_model(tiny_sdxl_folder, "cpu")
     assert model.condition("red kitten").prompts[0].positions("kitten") == (2, 3, 4, 5, 6, 7)
-    model.towers[1].tokenizer.add_tokens("kit")
-    assert read(model.towers, ["red cat"])[0].words == ("red", "cat")
-    assert read(model.towers, ["red kitten"]) == ()
+    model.text_encoders[1].tokenizer.add_tokens("kit")
+    assert read(model.text_encoders, ["red cat"])[0].words == ("red", "cat")
+    assert read(model.text_encoders, ["red kitten"]) == ()

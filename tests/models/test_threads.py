@@ -74,7 +74,7 @@ def edit(model: sfumato.Model, job: tuple[str, dict[str, Any], int]) -> dict[str
     picture = OTHER if seed else PICTURE
     invert = {"steps": 3, "seed": seed} | options.get("invert", {})
     inverted = model.invert(picture, "red cat", method=name, **invert)
-    edited = inverted.edit("red dog", **{"strength": 3.0} | options.get("edit", {}))
+    edited = inverted.edit("red dog", **{"guidance_scale": 3.0} | options.get("edit", {}))
     counts = [each.report["network_evaluations"] for each in (inverted, edited)]
     return {"x": inverted.groups[0].inversion.x, "pixels": edited.pixels[0], "counts": counts}
 

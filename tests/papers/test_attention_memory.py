@@ -25,7 +25,7 @@ def test_the_stand_in_is_of_the_architecture_it_stands_for(tmp_path):
     build(tmp_path, unet=32, vae=32, text=64, layers=1)
     network = load_model(str(tmp_path), "cpu")
     assert network.latent_shape(512, 512) == (4, 64, 64)
-    assert network.towers[0].context == 77
+    assert network.text_encoders[0].context == 77
     assert len(decoder(network.unet)) == 12
     for cross in (True, False):
         assert len(attention_layers(network.unet, (64, 64), cross=cross, most_queries=64 * 64)) == 16

@@ -43,7 +43,7 @@ def network(tiny_sd_folder):
 @pytest.fixture
 def scene(network):
     source, target, empty = (network.condition(prompt) for prompt in ("red cat", "blue dog", ""))
-    return loops.Scene(network, source, target, empty, STEPS, SKIP, source_strength=1.5, strength=3.0)
+    return loops.Scene(network, source, target, empty, STEPS, SKIP, source_guidance_scale=1.5, guidance_scale=3.0)
 
 
 @pytest.fixture
@@ -130,24 +130,24 @@ def test_same_edit_as_ours_without_control(scene, x0, name, monkeypatch):
     loop = EDITS[name].loop
     recorded = loop.invert(scene, x0)
     theirs = loop.edit(scene, recorded)
-    assert (theirs - replayed(scene, recorded, scene.target, scene.strength, x0)).abs().max() < 3e-5
+    assert (theirs - replayed(scene, recorded, scene.target, scene.guidance_scale, x0)).abs().max() < 3e-5
     assert (theirs - x0).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("name", list(EDITS))
 def test_a_null_edit_is_the_reconstruction(scene, x0, name):
     loop = EDITS[name].loop
-    scene = replace(scene, target=scene.source, source_strength=1.0, strength=1.0)
+    scene = replace(scene, target=scene.source, source_guidance_scale=1.0, guidance_scale=1.0)
     recorded = loop.invert(scene, x0)
     theirs = loop.edit(scene, recorded)
     assert (theirs - replayed(scene, recorded, scene.source, 1.0, x0)).abs().max() < 1e-5
 
 
-def replayed(scene, recorded, condition, strength, x0):
+def replayed(scene, recorded, condition, guidance_scale, x0):
     x = torch.cat([recorded.x, x0[None]])
     maps = recorded.z if recorded.eta else None
-    inversion = Inversion("any", x, maps, tuple(recorded.timesteps), recorded.eta, (strength,))
-    guided = classifier_free(scene.network, scene.empty, (strength,))
+    inversion = Inversion("any", x, maps, tuple(recorded.timesteps), recorded.eta, (guidance_scale,))
+    guided = classifier_free(scene.network, scene.empty, (guidance_scale,))
     *_, last = replay(guided, inversion, condition, skip=SKIP if recorded.eta else 0)
     return last.x_prev
 
@@ -192,8 +192,8 @@ def test_evaluations_without_gradient_carry_nothing_back(scene, x0):
 
 
 def test_an_edit_that_cannot_run_says_why(capsys):
-    assert editing.main([*ROUND, "--only", "edit-friendly", "--strength", "1000"]) == 0
-    assert "| edit-friendly | strength must be" in capsys.readouterr().out
+    assert editing.main([*ROUND, "--only", "edit-friendly", "--guidance", "1000"]) == 0
+    assert "| edit-friendly | guidance_scale must be" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

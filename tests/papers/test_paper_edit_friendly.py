@@ -22,7 +22,7 @@ def written(tiny_sd2_folder, tmp_path_factory):
     tiny_picture(24, 32).save(image)
     words = ["--model", str(tiny_sd2_folder), "--out", str(folder / "out"), "--quick", "--seeds", "2"]
     words += ["--images", str(image), "--from", "red apple", "--to", "green apple"]
-    assert edit_friendly.main([*words, "--source-strength", "1.5", "--page", str(target)]) == 0
+    assert edit_friendly.main([*words, "--source-guidance", "1.5", "--page", str(target)]) == 0
     return folder
 
 
@@ -87,8 +87,8 @@ def test_a_claim_can_fail():
     assert not ours.holds
     assert not theirs.holds
     flat = {"variance": [1.0] * 4, "correlation": [0.0] * 3, "median_variance": 1.0, "mean_correlation": 0.0}
-    judged = claims._of_noise_maps({"edit-friendly": flat, "native": flat, "sampling": flat})
-    assert [claim.holds for claim in judged] == [False, False, True]
+    evaluated = claims._of_noise_maps({"edit-friendly": flat, "native": flat, "sampling": flat})
+    assert [claim.holds for claim in evaluated] == [False, False, True]
 
 
 def test_claims_on_shifting_and_colour_can_fail():

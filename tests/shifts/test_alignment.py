@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfumato.models.text import TextTower
+from sfumato.models.text import TextEncoder
 from sfumato.shifts.alignment import align, token_weights
 from tests.tiny import tiny_tokenizer
 
@@ -13,7 +13,7 @@ TOKENS = 16
 @pytest.fixture(scope="module")
 def read():
     """The tiny tokenizer knows colours and animals; it spells other words letter by letter."""
-    return TextTower(tiny_tokenizer(), None).read
+    return TextEncoder(tiny_tokenizer(), None).read
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,13 @@ def sd(tiny_sd_folder):
 def states(model, sentences):
     """Mean states and pooled vector, straight from the encoders, one sentence after the other."""
     tokens, pooled = [], None
-    for tower in model.towers:
-        each = [tower.encoder(tower.tokenize([s])[0], output_hidden_states=True) for s in sentences]
-        two = len(model.towers) == 2
+    for encoder in model.text_encoders:
+        each = [encoder.encoder(encoder.tokenize([s])[0], output_hidden_states=True) for s in sentences]
+        two = len(model.text_encoders) == 2
         tokens.append(torch.cat([e.hidden_states[-2] if two else e.last_hidden_state for e in each]).mean(dim=0))
-        pooled = torch.cat([e.text_embeds for e in each]).mean(dim=0) if two and tower is model.towers[1] else None
+        pooled = (
+            torch.cat([e.text_embeds for e in each]).mean(dim=0) if two and encoder is model.text_encoders[1] else None
+        )
     return torch.cat(tokens, dim=-1), pooled
 
 
@@ -126,4 +128,4 @@ DIFFERING = [
 
 @pytest.mark.parametrize(("source", "target", "phrases"), DIFFERING)
 def test_where_prompts_differ(sd, source, target, phrases):
-    assert differing(*read(sd.towers, [source, target])) == phrases
+    assert differing(*read(sd.text_encoders, [source, target])) == phrases

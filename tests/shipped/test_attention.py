@@ -46,8 +46,8 @@ def test_its_layers(model):
 @pytest.mark.parametrize("method", ["prompt-to-prompt", "plug-and-play"])
 def test_a_null_edit_is_the_picture_and_an_edit_is_none(model, method):
     example = examples()[0]
-    inverted = model.invert(example.path, example.source, method=method, steps=6, source_strength=1.0)
-    null = inverted.edit(example.source, strength=1.0, skip=0)
+    inverted = model.invert(example.path, example.source, method=method, steps=6, source_guidance_scale=1.0)
+    null = inverted.edit(example.source, guidance_scale=1.0, skip=0)
     source = np.asarray(Image.open(example.path).convert("RGB")).astype(int)
     assert abs(null.pixels[0] - source).max() <= 1
-    assert abs(inverted.edit(example.target, strength=5.0, skip=0).pixels[0] - source).mean() > 1
+    assert abs(inverted.edit(example.target, guidance_scale=5.0, skip=0).pixels[0] - source).mean() > 1

@@ -57,17 +57,19 @@ def test_it_is_small_in_half_precision_and_without_pickles(folder: Path) -> None
 
 
 def test_the_text_towers_of_pipeline_and_dual_encoder_are_one(folder: Path, network: DiffusionModel) -> None:
-    judge = DualEncoder.load(folder / "dual_encoder")
-    ids = judge.tokenizer(["red apple, twemoji"], padding="max_length", max_length=32, return_tensors="pt").input_ids
-    tokens = judge.model.text_model(ids).last_hidden_state
+    evaluator = DualEncoder.load(folder / "dual_encoder")
+    ids = evaluator.tokenizer(
+        ["red apple, twemoji"], padding="max_length", max_length=32, return_tensors="pt"
+    ).input_ids
+    tokens = evaluator.model.text_model(ids).last_hidden_state
     assert torch.equal(tokens, network.condition("red apple, twemoji").tokens)
 
 
 def test_it_knows_its_examples_from_one_another(folder: Path) -> None:
-    judge = DualEncoder.load(folder / "dual_encoder")
+    evaluator = DualEncoder.load(folder / "dual_encoder")
     pictures = np.stack([np.asarray(Image.open(each.path).convert("RGB")) for each in examples()])
-    features = judge.image_features(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
-    similarity = features @ judge.text_features([each.source for each in examples()]).T
+    features = evaluator.image_features(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
+    similarity = features @ evaluator.text_features([each.source for each in examples()]).T
     assert similarity.argmax(dim=1).tolist() == list(range(len(pictures)))
 
 
@@ -82,7 +84,7 @@ def as_epsilon(network: DiffusionModel) -> DiffusionModel:
 
     unet.forward = predict_eps
     schedule = dataclasses.replace(network.schedule, prediction_type="epsilon")
-    return DiffusionModel(unet, network.codec, network.towers, schedule)
+    return DiffusionModel(unet, network.codec, network.text_encoders, schedule)
 
 
 def run_to_the_end(steps: Iterator) -> object:

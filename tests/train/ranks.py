@@ -86,7 +86,7 @@ def spread(run: Run) -> float:
     """Largest difference of any weight or average between the processes."""
     worst = 0.0
     for phase in run.task.phases:
-        for tensor in [*phase.module.parameters(), *run.trained.averages[phase.name].shadow_params]:
+        for tensor in [*phase.module.parameters(), *run.trained.ema[phase.name].shadow_params]:
             both = run.accelerator.gather(tensor.detach()[None])
             worst = max(worst, float((both - both[:1]).abs().max()))
     return worst

@@ -141,14 +141,14 @@ def test_the_whole_loss_trains_and_the_export_goes_on(pictures, tmp_path):
     trained(recipe, tmp_path / "run")
     longer = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, steps=5, sample_every=5))
     run = trained(longer, tmp_path / "run")
-    assert run.trained.averages["discriminator"].optimization_step == 2
+    assert run.trained.ema["discriminator"].optimization_step == 2
     whole = trained(longer, tmp_path / "whole")
     for mine, theirs in zip(run.task.phases, whole.task.phases, strict=True):
         for one, two in zip(mine.module.parameters(), theirs.module.parameters(), strict=True):
             assert torch.equal(one, two)
     run.export(tmp_path / "export")
     opened = AutoencoderKL.from_pretrained(tmp_path / "export", local_files_only=True)
-    for value, average in zip(opened.parameters(), run.trained.averages["autoencoder"].shadow_params, strict=True):
+    for value, average in zip(opened.parameters(), run.trained.ema["autoencoder"].shadow_params, strict=True):
         assert torch.equal(value, average)
     on = AUTOENCODER | {"start": str(tmp_path / "export"), "freeze_encoder": True}
     task = trained(small_recipe("autoencoder", pictures, 2, on, batch=2), tmp_path / "on").task

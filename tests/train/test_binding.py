@@ -134,8 +134,8 @@ def test_fingerprints_tell_weights_names_and_shapes_apart():
     assert weights_fingerprint((name, value.bfloat16()) for name, value in one.items()) == first
     others = [one | {"a": one["a"].view(2, 2)}, one | {"a": one["a"] + 1e-6}, {"a": one["a"], "c": one["b"]}]
     assert len({first, *(weights_fingerprint(other.items()) for other in others)}) == 4
-    tower = CLIPTextModel(text_config(tiny_tokenizer()))
-    before = text_fingerprint(tower)
-    assert text_fingerprint(tower) == before
-    tower.config.num_attention_heads *= 2
-    assert text_fingerprint(tower) != before
+    encoder = CLIPTextModel(text_config(tiny_tokenizer()))
+    before = text_fingerprint(encoder)
+    assert text_fingerprint(encoder) == before
+    encoder.config.num_attention_heads *= 2
+    assert text_fingerprint(encoder) != before

@@ -227,7 +227,7 @@ HOSTILE = {
     "another step": says(step=7),
     "no table": lambda path: (path / "state.json").write_text("[]"),
     "bound to a list": says(bound_to=[]),
-    "averaged to a text": says(averaged={"network": "x"}),
+    "ema steps to a text": says(ema_steps={"network": "x"}),
 }
 
 

@@ -81,7 +81,7 @@ def test_one_tower_goes_on_with_the_other_as_it_was(begun, tmp_path):
     recipe, folder, fingerprint = begun
     again(recipe, folder).export(tmp_path / "export")
     network = {"start": str(tmp_path / "export"), "freeze_text": True}
-    run = trained(small_recipe("dual-encoder", tmp_path / "own", 2, network), tmp_path / "image tower")
+    run = trained(small_recipe("dual-encoder", tmp_path / "own", 2, network), tmp_path / "image encoder")
     assert tokenizer_fingerprint(run.task.tokenizer) == fingerprint
     before = dict(again(recipe, folder).task.clip.named_parameters())
     moved = {name for name, p in run.task.clip.named_parameters() if not torch.equal(p, before[name])}

@@ -74,7 +74,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(tmp_path)
     ("where", "named"),
     [
         ("weight", "first loss"),
-        ("average", "'00001' of first.average"),
+        ("ema", "'00001' of first.ema"),
         ("optimizer", "'network.0.weight' of first is"),
     ],
 )
@@ -85,7 +85,7 @@ def test_no_checkpoint_is_written_with_a_tensor_that_is_not_finite(tmp_path, whe
         if report.step == 2:
             tensor = {
                 "weight": next(run.task.phases[0].module.parameters()).data,
-                "average": run.trained.averages["first"].shadow_params[1],
+                "ema": run.trained.ema["first"].shadow_params[1],
                 "optimizer": next(iter(run.trained.optimizers["first"].state.values()))["exp_avg"],
             }[where]
             tensor.view(-1)[0] = float("nan")

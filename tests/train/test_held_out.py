@@ -34,17 +34,19 @@ def tasks(corpus: Path, folder: Path):
     autoencoder = AutoencoderTask(
         Recipe(kind="autoencoder", data=data, network={"channels": (8, 8, 8), "groups": 4, "f": 4})
     )
-    towers = {"width": 64, "image_layers": 1, "text_layers": 1, "patch": 8, "vocabulary": 700}
-    dual_encoder = DualEncoderTask(Recipe(kind="dual-encoder", data=data, network=towers), folder)
+    shape = {"width": 64, "image_layers": 1, "text_layers": 1, "patch": 8, "vocabulary": 700}
+    dual_encoder = DualEncoderTask(Recipe(kind="dual-encoder", data=data, network=shape), folder)
     autoencoder.export(folder / "autoencoder")
     dual_encoder.export(folder / "dual")
-    judge = Recipe(kind="dual-encoder", seed=1, data=data, network=towers, run=RunRecipe(precision="fp32"))
-    Run(DualEncoderTask(judge, folder), judge, folder / "runs" / "judge", "cpu").export(folder / "judge")
+    evaluator = Recipe(kind="dual-encoder", seed=1, data=data, network=shape, run=RunRecipe(precision="fp32"))
+    Run(DualEncoderTask(evaluator, folder), evaluator, folder / "runs" / "evaluator", "cpu").export(
+        folder / "evaluator"
+    )
     network = {"channels": (8, 8), "heads": (1, 1), "groups": 4}
     network |= {
         "autoencoder": str(folder / "autoencoder"),
         "text": {"start": str(folder / "dual")},
-        "judge": str(folder / "judge"),
+        "evaluator": str(folder / "evaluator"),
     }
     return autoencoder, dual_encoder, DiffusionTask(Recipe("diffusion", data=data, network=network), folder)
 

@@ -30,7 +30,7 @@ def test_twenty_kills(tmp_path):
     assert report["target"] > 40, "the kills did not reach the second phase"
     files = sorted(p.name for p in whole.iterdir())
     assert files == sorted(p.name for p in killed.iterdir())
-    assert {"first.safetensors", "first.average.safetensors", "second.optimizer.safetensors"} <= set(files)
+    assert {"first.safetensors", "first.ema.safetensors", "second.optimizer.safetensors"} <= set(files)
     for name in files:
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     assert not list((tmp_path / "killed" / "checkpoints").glob(".writing-*"))

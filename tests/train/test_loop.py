@@ -73,7 +73,7 @@ def test_one_step_is_adamw_on_the_clipped_gradient_and_the_average_follows(tmp_p
         average = [a * decay + p.detach() * (1 - decay) for a, p in zip(average, twin.parameters(), strict=True)]
     for mine, theirs in zip(run.task.phases[0].module.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
-    for mine, theirs in zip(run.trained.averages["first"].shadow_params, average, strict=True):
+    for mine, theirs in zip(run.trained.ema["first"].shadow_params, average, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
@@ -191,7 +191,7 @@ def test_a_phase_that_is_new_in_the_recipe_starts_afresh(tmp_path):
     assert run.step == 4
     assert "second/loss" in next(iter(list(run.steps()))).scalars
     again = run_of(tmp_path, 8, ToyTask(second=2))
-    assert (again.step, again.trained.averages["second"].optimization_step) == (5, 1)
+    assert (again.step, again.trained.ema["second"].optimization_step) == (5, 1)
 
 
 def test_a_damaged_newest_checkpoint_costs_one_interval(tmp_path):
@@ -217,12 +217,10 @@ def test_the_averaged_weights_are_shown_and_exported_and_then_put_back(tmp_path)
     own = [p.detach().clone() for p in module.parameters()]
     run.export(tmp_path / "export")
     exported = torch.load(tmp_path / "export" / "weights.pt", weights_only=True)
-    shadow = dict(
-        zip((n for n, _ in module.named_parameters()), run.trained.averages["first"].shadow_params, strict=True)
-    )
+    shadow = dict(zip((n for n, _ in module.named_parameters()), run.trained.ema["first"].shadow_params, strict=True))
     assert all(torch.equal(exported[name], value) for name, value in shadow.items())
     assert all(torch.equal(p, q) for p, q in zip(module.parameters(), own, strict=True))
-    assert not torch.equal(own[0], run.trained.averages["first"].shadow_params[0])
+    assert not torch.equal(own[0], run.trained.ema["first"].shadow_params[0])
 
 
 def test_processes_that_read_different_checkpoints_are_refused(tmp_path):

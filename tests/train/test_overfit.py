@@ -37,9 +37,9 @@ def dual_encoder(pictures, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def judge(pictures, tmp_path_factory):
+def evaluator(pictures, tmp_path_factory):
     """Another dual encoder, exported."""
-    folder = tmp_path_factory.mktemp("judge")
+    folder = tmp_path_factory.mktemp("evaluator")
     recipe = small_recipe("dual-encoder", pictures, 2, DUAL_ENCODER)
     run = trained(dataclasses.replace(recipe, seed=1), folder)
     run.export(folder / "export")
@@ -68,7 +68,7 @@ def psnr(a, b):
 def test_the_autoencoder_beats_each_picture_s_mean_colour_and_the_mean_picture(autoencoder):
     task = autoencoder.task
     x = torch.from_numpy(task.data.images).float() / 127.5 - 1
-    with autoencoder.trained.averaged():
+    with autoencoder.trained.ema_weights():
         xr = task.autoencoder(x).sample.clamp(-1, 1)
     assert len(x) == 8
     reached = psnr(xr, x).mean()
@@ -78,9 +78,9 @@ def test_the_autoencoder_beats_each_picture_s_mean_colour_and_the_mean_picture(a
 
 @torch.no_grad()
 def test_the_dual_encoder_finds_every_caption_and_every_picture(dual_encoder):
-    judge, data = DualEncoder.load(dual_encoder.folder / "export"), dual_encoder.task.data
+    evaluator, data = DualEncoder.load(dual_encoder.folder / "export"), dual_encoder.task.data
     pixels = torch.from_numpy(data.images).float() / 255
-    similarity = judge.image_features(pixels) @ judge.text_features(data.captions).T
+    similarity = evaluator.image_features(pixels) @ evaluator.text_features(data.captions).T
     assert torch.equal(similarity.argmax(0), torch.arange(8))
     assert torch.equal(similarity.argmax(1), torch.arange(8))
 
@@ -93,13 +93,13 @@ def test_diffusion_beats_the_best_gaussian_denoiser(diffusion_recipe, tmp_path, 
     task = run.task
     assert task.latents.square().mean().item() == pytest.approx(1, abs=0.01)
     baseline = 1.0 if prediction == "v_prediction" else task.scheduler.alphas_cumprod.mean().item()
-    with run.trained.averaged(), torch.no_grad():
+    with run.trained.ema_weights(), torch.no_grad():
         reached = run.task.phases[0].module(task.batch(step_generator(9, 0, 0), 128))[1]["mse"].item()
     assert reached < 0.75 * baseline
 
 
-def test_the_exported_pipeline_opens_in_plain_diffusers(diffusion_recipe, dual_encoder, judge, tmp_path):
-    run = trained(diffusion_recipe(2, {"judge": str(judge.folder / "export")}), tmp_path)
+def test_the_exported_pipeline_opens_in_plain_diffusers(diffusion_recipe, dual_encoder, evaluator, tmp_path):
+    run = trained(diffusion_recipe(2, {"evaluator": str(evaluator.folder / "export")}), tmp_path)
     run.export(tmp_path / "export")
     run.export(tmp_path / "export")  # over itself
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [".lock"]
@@ -121,16 +121,16 @@ def test_the_exported_pipeline_opens_in_plain_diffusers(diffusion_recipe, dual_e
     pixels = torch.from_numpy(run.task.data.images).float() / 255
     torch.testing.assert_close(
         DualEncoder.load(tmp_path / "export" / "dual_encoder").image_features(pixels),
-        DualEncoder.load(judge.folder / "export").image_features(pixels), rtol=2e-2, atol=2e-2,
+        DualEncoder.load(evaluator.folder / "export").image_features(pixels), rtol=2e-2, atol=2e-2,
     )  # fmt: skip
-    for value, average in zip(pipe.unet.parameters(), run.trained.averages["unet"].shadow_params, strict=True):
+    for value, average in zip(pipe.unet.parameters(), run.trained.ema["unet"].shadow_params, strict=True):
         torch.testing.assert_close(value, average.half().float())
 
 
 def test_a_judge_that_conditions_the_model_is_refused(diffusion_recipe, dual_encoder, tmp_path):
     partial = str(dual_encoder.folder / "export")
     for frozen in (True, False):
-        network = {"text": {"start": partial, "frozen": frozen}, "judge": partial}
+        network = {"text": {"start": partial, "frozen": frozen}, "evaluator": partial}
         with pytest.raises(BadInput, match="whose text encoder conditions the U-Net, so its scores would flatter"):
             DiffusionTask(diffusion_recipe(1, network), tmp_path)
 
@@ -147,8 +147,8 @@ def test_a_text_encoder_that_is_trained_with_the_unet_learns_and_is_exported_wit
     assert len(moved) > len(before) - 3, "position ids and unused rows alone may stay"
     run.export(tmp_path / "export")
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "export", local_files_only=True)
-    assert not (tmp_path / "export" / "dual_encoder").exists(), "no judge was named"
-    with run.trained.averaged():
+    assert not (tmp_path / "export" / "dual_encoder").exists(), "no evaluator was named"
+    with run.trained.ema_weights():
         expected = {name: value.half().float() for name, value in run.task.text.state_dict().items()}
     for name, value in pipe.text_encoder.state_dict().items():
         torch.testing.assert_close(value.float(), expected[name].float(), msg=name)
@@ -232,7 +232,7 @@ def test_a_batch_is_what_the_paper_trains_on(diffusion_recipe, tmp_path):
         ({"text": {"start": "/nowhere"}}, "no exported model"),
         ({"text": {"frozen": True}}, "a random text encoder conditions nothing"),
         ({"text": {"width": 100}}, "multiple of 64"),
-        ({"judge": "/nowhere"}, "no exported model"),
+        ({"evaluator": "/nowhere"}, "no exported model"),
         ({"heads": (3, 4)}, "divide"),
         ({"heads": (2,)}, "one number per width"),
         ({"channels": (8, 8, 8, 8, 8), "heads": (1, 1, 1, 1, 1)}, "halved"),

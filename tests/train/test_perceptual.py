@@ -4,7 +4,7 @@ import torch
 
 from sfumato.metrics import load_perceptual
 from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Reconstruction, build_autoencoder
-from tests.metrics import towers
+from tests.metrics import encoders
 
 
 def test_the_gradient_reaches_the_reconstruction_and_not_the_network(tmp_path):
@@ -12,7 +12,7 @@ def test_the_gradient_reaches_the_reconstruction_and_not_the_network(tmp_path):
         torch.manual_seed(0)
         network = build_autoencoder(AutoencoderNetwork(f=2, channels=(8, 8), groups=4, latent_channels=2), 16)
         batch = {"pixels": torch.rand(2, 3, 16, 16) * 2 - 1, "noise": torch.randn(2, 2, 8, 8)}
-    towers.save("clip", tmp_path)
+    encoders.save("clip", tmp_path)
     distance = load_perceptual(str(tmp_path))
     module = Reconstruction(network, AutoencoderLoss(pixel=0.0, kl=0.0, perceptual=1.0), distance)
     loss, scalars = module(batch)
@@ -20,7 +20,7 @@ def test_the_gradient_reaches_the_reconstruction_and_not_the_network(tmp_path):
     loss.backward()
     assert network.decoder.conv_out.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in distance.parameters())
-    assert not any("tower" in name for name in module.state_dict())
+    assert not any("encoder" in name for name in module.state_dict())
     assert {id(p) for p in module.parameters()} == {id(p) for p in network.parameters()}
     moved = Reconstruction(network, AutoencoderLoss(perceptual=1.0), distance).to(torch.float64)
     assert distance.network.mean.dtype == torch.float64

@@ -61,19 +61,19 @@ def test_shipped_recipes_build_their_networks(path):
 
 
 def test_the_recipes_at_128_pixels_make_a_pipeline_that_may_be_shipped():
-    """Half precision and 80 MB at most, with the judge beside the pipeline."""
-    names = ("emoji-128-autoencoder", "emoji-judge", "emoji-128-diffusion")
-    autoencoder, judge, diffusion = (load_recipe(path) for n in names for path in RECIPES if path.stem == n)
-    assert {recipe.data.size for recipe in (autoencoder, judge, diffusion)} == {128}
-    clip, shape = (fill(NETWORKS[r.kind], r.network, "network") for r in (judge, diffusion))
+    """Half precision and 80 MB at most, with the evaluator beside the pipeline."""
+    names = ("emoji-128-autoencoder", "emoji-evaluator", "emoji-128-diffusion")
+    autoencoder, evaluator, diffusion = (load_recipe(path) for n in names for path in RECIPES if path.stem == n)
+    assert {recipe.data.size for recipe in (autoencoder, evaluator, diffusion)} == {128}
+    clip, shape = (fill(NETWORKS[r.kind], r.network, "network") for r in (evaluator, diffusion))
     # the text encoder goes on from that of the 64 px model
     text = load_network(CLIPTextModel, list_models()[0].folder / "text_encoder")
     with torch.device("meta"):
         vae = build_autoencoder(fill(AutoencoderNetwork, autoencoder.network, "network"), 128)
-        towers = build_dual_encoder(clip, 128, tiny_tokenizer(context=clip.context))
+        dual_encoder = build_dual_encoder(clip, 128, tiny_tokenizer(context=clip.context))
         unet = build_unet(shape, vae.config.latent_channels, 16, text.config.hidden_size)
     missing = (clip.vocabulary - len(tiny_tokenizer(context=clip.context))) * clip.width
-    count = sum(p.numel() for net in (vae, towers, unet, text) for p in net.parameters()) + missing
+    count = sum(p.numel() for net in (vae, dual_encoder, unet, text) for p in net.parameters()) + missing
     assert 50e6 < 2 * count < 79e6, f"{2 * count / 1e6:.1f} MB, and there are tokenizers and a README besides"
 
 
@@ -258,4 +258,4 @@ def test_a_recipe_may_change_between_two_pieces_of_a_run(pictures, tmp_path):
     run = trained(changed, tmp_path)
     assert run.step == 2
     assert run.trained.optimizers["autoencoder"].param_groups[0]["lr"] == pytest.approx(changed.optim.lr_at(1))
-    assert run.trained.averages["discriminator"].optimization_step == 1
+    assert run.trained.ema["discriminator"].optimization_step == 1

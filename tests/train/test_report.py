@@ -59,7 +59,7 @@ def measured(pipeline):
 
 def test_every_figure_is_what_it_is_called(pipeline, measured, corpus):  # noqa: F811
     folder, _ = pipeline
-    model, judge = load_model(folder, "cpu"), DualEncoder.load(folder / "dual_encoder")
+    model, evaluator = load_model(folder, "cpu"), DualEncoder.load(folder / "dual_encoder")
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     for split in ("train", "cells", "test"):
         found = measured[1][split]
@@ -74,10 +74,10 @@ def test_every_figure_is_what_it_is_called(pipeline, measured, corpus):  # noqa:
         drawn = module.generate(model, few.captions, 32, 4.0, 2)
         assert drawn.shape == (len(few), 3, 32, 32)
         real, texts = (
-            judge.image_features(torch.from_numpy(few.images).float() / 255),
-            judge.text_features(few.captions),
+            evaluator.image_features(torch.from_numpy(few.images).float() / 255),
+            evaluator.text_features(few.captions),
         )
-        made, candidates = judge.image_features(drawn), len(few)
+        made, candidates = evaluator.image_features(drawn), len(few)
         assert 1 < candidates <= 3
         trained = found["trained"]
         for name, features in (("r_precision", real), ("generated r_precision", made)):
@@ -86,7 +86,7 @@ def test_every_figure_is_what_it_is_called(pipeline, measured, corpus):  # noqa:
         assert trained["frechet"] == pytest.approx(feature_distance(made, real), abs=1e-3)
         assert trained["seconds per picture"] >= 0
     assert measured[1]["settings"] == {
-        "strength": 4.0, "steps": 2, "size": 32, "device": "cpu", "threads": torch.get_num_threads()}  # fmt: skip
+        "guidance_scale": 4.0, "steps": 2, "size": 32, "device": "cpu", "threads": torch.get_num_threads()}  # fmt: skip
 
 
 def test_each_part_has_its_size_and_its_story(pipeline, measured):
@@ -165,13 +165,13 @@ def test_what_was_measured_is_written_before_the_grid_is_drawn(pipeline, tmp_pat
 
 
 def test_captions_lose_the_words_that_the_text_tower_cannot_read(pipeline):
-    judge = DualEncoder.load(pipeline[0] / "dual_encoder")
-    assert module.readable(judge, "face 1, noto") == "face 1, noto"
-    short = module.readable(judge, "face " * 200)
+    evaluator = DualEncoder.load(pipeline[0] / "dual_encoder")
+    assert module.readable(evaluator, "face 1, noto") == "face 1, noto"
+    short = module.readable(evaluator, "face " * 200)
     assert 1 < len(short.split()) < 200
-    judge.text_features([short])
+    evaluator.text_features([short])
     with pytest.raises(BadInput, match="shorten it"):
-        judge.text_features([f"{short} face"])
+        evaluator.text_features([f"{short} face"])
 
 
 def test_a_bundled_name_is_the_bundled_model_whatever_lies_here(pipeline, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def model(pipeline):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def judge(pipeline):  # noqa: F811
+def evaluator(pipeline):  # noqa: F811
     return DualEncoder.load(pipeline[0] / "dual_encoder")
 
 
@@ -36,7 +36,7 @@ def pixels(scenes, count):
     return chosen, torch.stack([torch.from_numpy(scene.image).float() / 255 for scene in chosen])
 
 
-def test_a_model_that_draws_the_real_scenes_is_as_good_as_they_are(model, judge, scenes, monkeypatch):
+def test_a_model_that_draws_the_real_scenes_is_as_good_as_they_are(model, evaluator, scenes, monkeypatch):
     chosen, real = pixels(scenes, 4)
     prompts = []
     monkeypatch.setattr(
@@ -44,7 +44,7 @@ def test_a_model_that_draws_the_real_scenes_is_as_good_as_they_are(model, judge,
     )
     monkeypatch.setattr(module, "found_boxes", lambda *_: [each.box for each in next(turn).objects])
     turn = iter([*chosen, *chosen, *chosen])
-    figures = module.scene_report(model, judge, scenes, 4, 3.0, 2)
+    figures = module.scene_report(model, evaluator, scenes, 4, 3.0, 2)
     assert figures["real"] == figures["drawn"] == {"one": 1, "both": 1}
     assert figures["relations"] == {"right": 1, "right of found": 1}
     assert 0 <= figures["word iou"] <= 1
@@ -52,19 +52,19 @@ def test_a_model_that_draws_the_real_scenes_is_as_good_as_they_are(model, judge,
     assert all(any(f" {word} " in prompt for word in RELATIONS) for prompt in prompts[4:])
 
 
-def test_objects_in_the_wrong_places_are_found_but_not_right(model, judge, scenes, monkeypatch):
+def test_objects_in_the_wrong_places_are_found_but_not_right(model, evaluator, scenes, monkeypatch):
     chosen, real = pixels(scenes, 4)
     monkeypatch.setattr(module, "generate", lambda *_: torch.cat([real, real]))
     monkeypatch.setattr(module, "found_boxes", lambda *_: [each.box for each in next(turn).objects][::-1])
     turn = iter([*chosen, *chosen, *chosen])
-    figures = module.scene_report(model, judge, scenes, 4, 3.0, 2)
+    figures = module.scene_report(model, evaluator, scenes, 4, 3.0, 2)
     assert figures["drawn"] == {"one": 1, "both": 1}
     assert figures["relations"] == {"right": 0, "right of found": 0}
 
 
-def test_blank_pictures_hold_nothing(model, judge, scenes, monkeypatch):
+def test_blank_pictures_hold_nothing(model, evaluator, scenes, monkeypatch):
     monkeypatch.setattr(module, "generate", lambda *_: torch.ones(6, 3, 32, 32))
-    figures = module.scene_report(model, judge, scenes, 3, 3.0, 2)
+    figures = module.scene_report(model, evaluator, scenes, 3, 3.0, 2)
     assert figures["drawn"] == {"one": 0, "both": 0}
     assert figures["relations"] == {"right": 0, "right of found": None}
 

@@ -102,7 +102,7 @@ def build(
 
 def _check(out: Path, size: int, limit: int | None, workers: int) -> None:
     """Refuse what cannot work before anything is fetched or rendered."""
-    if size not in _SIZES:  # a range: whole numbers only
+    if size not in _SIZES:  # a range: integers only
         raise BadInput(f"The size must lie between {_SIZES[0]} and {_SIZES[-1]} pixels, not {size}.")
     if workers < 1 or (limit is not None and limit < 1):
         raise BadInput("The number of workers and the limit must be 1 or more.")

@@ -17,7 +17,7 @@ from sfumato.metrics.frozen import local_folder
 from sfumato.metrics.perceptual import PerceptualDistance, load_perceptual
 from sfumato.metrics.registry import METRICS, measure
 from sfumato.metrics.text import DualEncoder
-from sfumato.metrics.vision import VisionTower
+from sfumato.metrics.vision import VisionEncoder
 
 #: The dual encoder that comes with the package. It knows emoji artwork: for photographs name a CLIP.
 SHIPPED = Path(__file__).parent.parent / "bundled" / "emoji" / "dual_encoder"
@@ -26,7 +26,7 @@ Named = str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class Evaluator:
     """The networks that an edit is measured with.
 
     Attributes:
@@ -36,7 +36,7 @@ class Judge:
     """
 
     clip: DualEncoder
-    structure: VisionTower
+    structure: VisionEncoder
     perceptual: PerceptualDistance
 
     @classmethod
@@ -46,18 +46,18 @@ class Judge:
         structure: Named = None,
         perceptual: Named = None,
         device: str | torch.device | None = None,
-    ) -> "Judge":
+    ) -> "Evaluator":
         """Load each network from a local folder, or from a hub id that the user named.
 
         clip: a CLIPModel of transformers; the shipped dual encoder by default. structure: a vision transformer (DINO,
-        DINOv2, ViT, CLIP); by default the image tower of `clip`. perceptual: see `load_perceptual`; by default the
-        image tower of `clip` too. Raises BadInput for what cannot be opened.
+        DINOv2, ViT, CLIP); by default the image encoder of `clip`. perceptual: see `load_perceptual`; by default the
+        image encoder of `clip` too. Raises BadInput for what cannot be opened.
         """
         folder = local_folder(SHIPPED if clip is None else clip)
         place = torch.device(device or "cpu")
         return cls(
             DualEncoder.load(folder, place),
-            VisionTower(folder if structure is None else local_folder(structure)).to(place),
+            VisionEncoder(folder if structure is None else local_folder(structure)).to(place),
             load_perceptual(os.fspath(folder if perceptual is None else perceptual)).to(place),
         )
 

@@ -1,4 +1,4 @@
-"""Who the judge is: everything that its numbers depend on, and nothing else."""
+"""Who the evaluator is: everything that its numbers depend on, and nothing else."""
 
 import json
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sfumato.bench.judging import judge_fingerprint
-from sfumato.metrics import Judge
+from sfumato.bench.evaluating import evaluator_fingerprint
+from sfumato.metrics import Evaluator
 from sfumato.metrics.convnets import alexnet
 from tests import tiny
 from tests.metrics.test_text import save_clip
@@ -32,15 +32,15 @@ def save_learned(folder, value):
 
 def of(folders):
     clip, alex = folders
-    return judge_fingerprint(Judge.load(clip, perceptual=alex))
+    return evaluator_fingerprint(Evaluator.load(clip, perceptual=alex))
 
 
 def test_the_same_however_often_and_after_use(folders):
-    judge = Judge.load(folders[0], perceptual=folders[1])
-    first = judge_fingerprint(judge)
-    judge.clip.text_features(["a cat", "a dog on a mat"])
-    assert judge_fingerprint(judge) == first == of(folders)
-    assert judge_fingerprint(Judge.load(folders[0])) != first
+    evaluator = Evaluator.load(folders[0], perceptual=folders[1])
+    first = evaluator_fingerprint(evaluator)
+    evaluator.clip.text_features(["a cat", "a dog on a mat"])
+    assert evaluator_fingerprint(evaluator) == first == of(folders)
+    assert evaluator_fingerprint(Evaluator.load(folders[0])) != first
 
 
 def exchanged(config):
@@ -77,7 +77,7 @@ def test_other_learned_weights_of_lpips_are_another_judge(folders):
 
 @pytest.mark.parametrize("part", ["mean", "std"])
 def test_other_statistics_of_pictures_are_another_judge(folders, part):
-    judge = Judge.load(*folders[:1])
-    first = judge_fingerprint(judge)
-    getattr(judge.structure, part).mul_(1.1)
-    assert judge_fingerprint(judge) != first
+    evaluator = Evaluator.load(*folders[:1])
+    first = evaluator_fingerprint(evaluator)
+    getattr(evaluator.structure, part).mul_(1.1)
+    assert evaluator_fingerprint(evaluator) != first

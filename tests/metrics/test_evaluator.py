@@ -1,4 +1,4 @@
-"""The judge says of an edit what the single metrics say, and NaN where they have nothing to say."""
+"""The evaluator says of an edit what the single metrics say, and NaN where they have nothing to say."""
 
 import math
 
@@ -9,8 +9,8 @@ from sfumato.errors import BadInput
 from sfumato.metrics import (
     METRICS,
     SHIPPED,
-    Judge,
-    VisionTower,
+    Evaluator,
+    VisionEncoder,
     directional_similarity,
     lpips,
     mse,
@@ -18,30 +18,30 @@ from sfumato.metrics import (
     ssim,
     structure_distance,
 )
-from tests.metrics import towers
+from tests.metrics import encoders
+from tests.metrics.encoders import pictures
 from tests.metrics.test_text import save_clip
-from tests.metrics.towers import pictures
 
 GIVEN, WANTED = ["a red apple", "a cat", "a dog"], ["a green apple", "a dog", "a star"]
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
+def evaluator(tmp_path_factory):
     clip, structure = (tmp_path_factory.mktemp(name) for name in ("clip", "dino"))
     save_clip(clip)
-    towers.save("dinov2", structure)
-    return Judge.load(clip, structure)
+    encoders.save("dinov2", structure)
+    return Evaluator.load(clip, structure)
 
 
-def test_every_number_is_that_of_its_metric(judge):
+def test_every_number_is_that_of_its_metric(evaluator):
     a, b = pictures(0, h=20, w=28)
     target = pictures(1, h=20, w=28)[0]
     mask = torch.zeros(3, 20, 28)
     mask[:, 3:9, 12:] = 1
-    found = judge(a, b, target=target, mask=mask, source_texts=GIVEN, target_texts=WANTED)
-    clip, perceptual = judge.clip, judge.perceptual
+    found = evaluator(a, b, target=target, mask=mask, source_texts=GIVEN, target_texts=WANTED)
+    clip, perceptual = evaluator.clip, evaluator.perceptual
     texts = [clip.text_features(each) for each in (GIVEN, WANTED)]
-    expected = {"structure": structure_distance(judge.structure, a, b)}
+    expected = {"structure": structure_distance(evaluator.structure, a, b)}
     for prefix, of, weight in (("", a, None), ("outside_", a, 1 - mask), ("target_", target, None)):
         expected |= {f"{prefix}{m.__name__}": m(of, b, weight) for m in (mse, psnr, ssim)}
         expected[f"{prefix}lpips"] = lpips(perceptual, of, b, weight)
@@ -57,23 +57,23 @@ def test_every_number_is_that_of_its_metric(judge):
         torch.testing.assert_close(values, expected[name].double(), rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_only_what_is_given_is_measured(judge):
+def test_only_what_is_given_is_measured(evaluator):
     a, b = pictures(2)
     whole = {"mse", "psnr", "ssim", "lpips", "structure"}
-    assert judge(a, b).keys() == whole
-    assert judge(a, b, target_texts=WANTED).keys() == whole | {"clip"}
-    assert judge(a, b, target=a).keys() == whole | {f"target_{name}" for name in whole - {"structure"}}
+    assert evaluator(a, b).keys() == whole
+    assert evaluator(a, b, target_texts=WANTED).keys() == whole | {"clip"}
+    assert evaluator(a, b, target=a).keys() == whole | {f"target_{name}" for name in whole - {"structure"}}
     with pytest.raises(BadInput, match="target text"):
-        judge(a, b, source_texts=GIVEN)
+        evaluator(a, b, source_texts=GIVEN)
 
 
-def test_a_row_without_a_value_is_nan_and_leaves_the_others_alone(judge):
+def test_a_row_without_a_value_is_nan_and_leaves_the_others_alone(evaluator):
     a, b = pictures(3, h=16, w=16)
     mask = torch.zeros(3, 16, 16)
     mask[1] = 1
     mask[2] = 1
     mask[2, 0] = 0
-    found = judge(a, b, mask=mask, source_texts=[WANTED[0], *GIVEN[1:]], target_texts=WANTED)
+    found = evaluator(a, b, mask=mask, source_texts=[WANTED[0], *GIVEN[1:]], target_texts=WANTED)
     assert found["outside_mse"].isnan().tolist() == [False, True, False]
     assert found["outside_lpips"].isnan().tolist() == [False, True, False]
     assert found["outside_ssim"].isnan().tolist() == [False, True, True]  # a window must fit
@@ -83,49 +83,49 @@ def test_a_row_without_a_value_is_nan_and_leaves_the_others_alone(judge):
     assert found["outside_mse"][2].item() == pytest.approx(full.item())
 
 
-def test_identical_pictures(judge):
+def test_identical_pictures(evaluator):
     a, _ = pictures(4)
-    found = judge(a, a, target=a, source_texts=GIVEN, target_texts=WANTED)
+    found = evaluator(a, a, target=a, source_texts=GIVEN, target_texts=WANTED)
     for name in ("mse", "lpips", "structure", "target_mse", "target_lpips", "clip_direction"):
         assert found[name].abs().max() < 1e-9, name
     assert found["psnr"].tolist() == [math.inf] * 3
     assert found["ssim"].tolist() == [1] * 3
 
 
-def test_pictures_too_small_for_a_window(judge):
+def test_pictures_too_small_for_a_window(evaluator):
     a, b = pictures(5, h=8, w=30)
-    found = judge(a, b)
+    found = evaluator(a, b)
     assert found["ssim"].isnan().all()
     assert torch.isfinite(found["lpips"]).all()
 
 
-def test_alone_as_in_company(judge):
+def test_alone_as_in_company(evaluator):
     a, b = pictures(6)
-    together = judge(a, b, source_texts=GIVEN, target_texts=WANTED)
-    alone = judge(a[1:2], b[1:2], source_texts=GIVEN[1:2], target_texts=WANTED[1:2])
+    together = evaluator(a, b, source_texts=GIVEN, target_texts=WANTED)
+    alone = evaluator(a[1:2], b[1:2], source_texts=GIVEN[1:2], target_texts=WANTED[1:2])
     for name, values in alone.items():
         assert values.item() == pytest.approx(together[name][1].item(), rel=1e-3, abs=1e-5), name
 
 
-def test_bad_input(judge):
+def test_bad_input(evaluator):
     a, b = pictures(7)
     for texts in ("a cat", WANTED[:2]):
         with pytest.raises(BadInput, match="one text for each"):
-            judge(a, b, target_texts=texts)
+            evaluator(a, b, target_texts=texts)
     with pytest.raises(BadInput, match="one size"):
-        judge(a, b, target=a[..., :8])
+        evaluator(a, b, target=a[..., :8])
     with pytest.raises(BadInput, match=r"mask's values"):
-        judge(a, b, mask=torch.full((16, 16), 2.0))
+        evaluator(a, b, mask=torch.full((16, 16), 2.0))
 
 
 def test_the_shipped_dual_encoder_is_the_default():
-    judge = Judge.load()
-    expected = VisionTower(SHIPPED).state_dict()
-    for tower in (judge.structure, judge.perceptual.network):
-        assert all(torch.equal(value, expected[name]) for name, value in tower.state_dict().items())
+    evaluator = Evaluator.load()
+    expected = VisionEncoder(SHIPPED).state_dict()
+    for encoder in (evaluator.structure, evaluator.perceptual.network):
+        assert all(torch.equal(value, expected[name]) for name, value in encoder.state_dict().items())
     a, b = pictures(8, b=1, h=64, w=64)
-    assert judge(a, a)["structure"].item() == 0
-    assert judge(a, b, target_texts=["red heart, noto"])["clip"].abs().item() <= 1
+    assert evaluator(a, a)["structure"].item() == 0
+    assert evaluator(a, b, target_texts=["red heart, noto"])["clip"].abs().item() <= 1
 
 
 def test_names_are_complete_and_say_which_way_is_better():
@@ -139,6 +139,6 @@ def test_names_are_complete_and_say_which_way_is_better():
 
 def test_folders_that_are_nothing_are_refused_with_their_name(tmp_path):
     with pytest.raises(BadInput, match="nowhere"):
-        Judge.load(tmp_path / "nowhere")
+        Evaluator.load(tmp_path / "nowhere")
     with pytest.raises(BadInput, match="no/such"):
-        Judge.load("no/such")
+        Evaluator.load("no/such")

@@ -8,14 +8,14 @@ import torch
 from transformers import SiglipConfig, SiglipModel
 
 from sfumato.errors import BadInput
-from sfumato.metrics import VisionTower
-from sfumato.metrics.vision import TOWERS
+from sfumato.metrics import VisionEncoder
+from sfumato.metrics.vision import CLASSES
 from tests import tiny
-from tests.metrics.towers import MEAN, STD
+from tests.metrics.encoders import MEAN, STD
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "mlp_ratio": 2}
 SMALL |= {"image_size": 16, "patch_size": 4}
-#: The image tower of a model of two, which is stored as a whole.
+#: The image encoder of a model of two, which is stored as a whole.
 PAIRS = ("clip", "siglip")
 
 
@@ -25,17 +25,17 @@ def save(network, folder):
 
 
 def check(folder, like):
-    tower = VisionTower(folder)
+    encoder = VisionEncoder(folder)
     x = torch.rand(1, 3, 20, 24) * 2 - 1
-    assert [tuple(each.shape) for each in tower(x)] == [(1, 16, 4, 4)] * 2
-    assert tower.keys(x).shape[-1] == 16
-    ours, theirs = tower.tower.state_dict(), like.state_dict()
+    assert [tuple(each.shape) for each in encoder(x)] == [(1, 16, 4, 4)] * 2
+    assert encoder.keys(x).shape[-1] == 16
+    ours, theirs = encoder.model.state_dict(), like.state_dict()
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
-@pytest.mark.parametrize("name", [name for name in TOWERS if name not in PAIRS])
+@pytest.mark.parametrize("name", [name for name in CLASSES if name not in PAIRS])
 def test_it_opens_with_the_weights_of_its_folder(name, tmp_path):
-    kind = TOWERS[name]
+    kind = CLASSES[name]
     known = {each.name for each in fields(kind.config_class)}
     with tiny.seeded(0):
         network = kind(kind.config_class(**{key: value for key, value in SMALL.items() if key in known}))
@@ -54,9 +54,9 @@ def test_of_siglip_the_image_tower_opens(tmp_path):
 
 
 def test_a_tower_without_layers_is_refused(tmp_path):
-    kind = TOWERS["dinov2"]
+    kind = CLASSES["dinov2"]
     known = {each.name for each in fields(kind.config_class)}
     small = {key: value for key, value in SMALL.items() if key in known}
     save(kind(kind.config_class(**small | {"num_hidden_layers": 0})), tmp_path)
     with pytest.raises(BadInput, match="no layer that makes keys"):
-        VisionTower(tmp_path)
+        VisionEncoder(tmp_path)

@@ -1,4 +1,4 @@
-"""The metrics of edits of one size, computed together, and the identity of the judge."""
+"""The metrics of edits of one size, computed together, and the identity of the evaluator."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.bench.items import Item, Pictures, Scores
-from sfumato.metrics import Judge, Metric, measure
+from sfumato.metrics import Evaluator, Metric, measure
 from sfumato.models.fingerprint import add_tensor
 
 
@@ -26,8 +26,8 @@ def stacked_masks(pictures: Sequence[Pictures]) -> Tensor | None:
     return torch.from_numpy(np.stack(masks)).float() if len(masks) == len(pictures) else None
 
 
-def judged(
-    judge: Judge,
+def evaluate(
+    evaluator: Evaluator,
     metrics: Mapping[str, Metric],
     items: Sequence[Item],
     pictures: Sequence[Pictures],
@@ -35,7 +35,7 @@ def judged(
 ) -> Scores:
     """Those of the metrics that can be computed of all these edits, one number for each edit; NaN where it has none."""
     targets = [each.target for each in pictures if each.target is not None]
-    batch = judge.batch(
+    batch = evaluator.batch(
         stacked([each.source for each in pictures]),
         stacked(edits),
         target=stacked(targets) if len(targets) == len(pictures) else None,
@@ -46,20 +46,20 @@ def judged(
     return {name: values.tolist() for name, values in measure(metrics, batch).items()}
 
 
-def judge_fingerprint(judge: Judge) -> str:
-    """SHA-256 over all that the numbers of a judge depend on, in hexadecimal.
+def evaluator_fingerprint(evaluator: Evaluator) -> str:
+    """SHA-256 over all that the numbers of an evaluator depend on, in hexadecimal.
 
     Weights; buffers too, which hold LPIPS's learned weights and the statistics of pictures; how pictures and texts are
     made ready for the dual encoder.
     """
     digest = sha256()
-    networks = {"clip": judge.clip.model, "perceptual": judge.perceptual, "structure": judge.structure}
+    networks = {"clip": evaluator.clip.model, "perceptual": evaluator.perceptual, "structure": evaluator.structure}
     for part, network in networks.items():
         for name, values in sorted(chain(network.named_parameters(), network.named_buffers())):
             if values.is_floating_point():  # the others are positions and counters
                 add_tensor(digest, f"{part}.{name}", values)
-    tokenizer = json.loads(judge.clip.tokenizer.backend_tokenizer.to_str())
+    tokenizer = json.loads(evaluator.clip.tokenizer.backend_tokenizer.to_str())
     for state_of_last_call in ("padding", "truncation"):
         tokenizer.pop(state_of_last_call, None)
-    digest.update(f"{judge.clip.preprocessor} {json.dumps(tokenizer, sort_keys=True)}".encode())
+    digest.update(f"{evaluator.clip.preprocessor} {json.dumps(tokenizer, sort_keys=True)}".encode())
     return digest.hexdigest()

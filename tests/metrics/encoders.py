@@ -21,10 +21,12 @@ MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.3, 0.2]
 
 
 def clip():
-    tower = SMALL | {"intermediate_size": 32}
+    transformer = SMALL | {"intermediate_size": 32}
     text = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
     text |= {"vocab_size": 20, "max_position_embeddings": 8}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=tower | {"initializer_factor": 5.0}, projection_dim=8))
+    return CLIPModel(
+        CLIPConfig(text_config=text, vision_config=transformer | {"initializer_factor": 5.0}, projection_dim=8)
+    )
 
 
 def vit():
