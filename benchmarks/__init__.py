@@ -1,1 +1,1 @@
-"""Speed and cost, side by side with what a user would pick instead."""
+"""Benchmarks of speed and cost, compared with the alternatives that a user has."""

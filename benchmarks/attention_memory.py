@@ -1,11 +1,12 @@
-"""Peak memory of attention control against plain sampling of the same picture, every case in a process of its own.
+"""Peak memory of attention control compared with plain sampling of the same picture, each case in its own process.
 
     python benchmarks/attention_memory.py --model emoji --size 256
 
-One picture under guidance: two rows of the network. Prompt-to-Prompt and Plug-and-Play evaluate the source before them,
-one row, and keep what they carry; the last case is what public implementations do, one batch of source and target, both
-guided, with the maps of every layer in memory. At 256 pixels the shipped model has latents of 64 x 64 like Stable
-Diffusion at 512: three levels, the last of 16 x 16 cells, whose self-attention is controlled.
+One picture with guidance: two rows of the network. Prompt-to-Prompt and Plug-and-Play first evaluate the source, one
+row, and store the attention or features that they carry over. The last case is that of public implementations: one
+batch of source and target, both with guidance, with the maps of every layer in memory. At 256 pixels the bundled model
+has latents of 64 x 64 like Stable Diffusion at 512: three levels, the last of 16 x 16 cells, whose self-attention is
+controlled.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.methods.job import Job
 from sfumato.methods.plug_and_play import PlugAndPlayParams
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams
-from sfumato.methods.registry import get_method
+from sfumato.methods.registry import METHODS
 from sfumato.models.attention import Layers, RecordMaps
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
@@ -34,7 +35,7 @@ Work = Callable[[DiffusionModel, Inversion], None]
 
 
 def plain(model: DiffusionModel, inversion: Inversion) -> None:
-    """An edit without control, which is sampling."""
+    """An edit without attention control, which costs the same as sampling."""
     _edit(model, inversion, "edit-friendly", EditFriendlyParams(steps=STEPS, skip=0))
 
 
@@ -45,13 +46,13 @@ def cross_and_small_self(model: DiffusionModel, inversion: Inversion) -> None:
 
 
 def small_maps(model: DiffusionModel, inversion: Inversion) -> None:
-    """Self-attention of at most 16 x 16 cells alone."""
+    """Prompt-to-Prompt: self-attention of at most 16 x 16 cells only."""
     params = PromptToPromptParams(steps=STEPS, skip=0, cross_steps=0.0, self_steps=1.0)
     _edit(model, inversion, "prompt-to-prompt", params)
 
 
 def features(model: DiffusionModel, inversion: Inversion) -> None:
-    """Plug-and-Play: one residual feature, and the decoder's self-attention of every size."""
+    """Plug-and-Play: one residual feature, and the decoder's self-attention at every resolution."""
     params = PlugAndPlayParams(steps=STEPS, skip=0, feature_steps=1.0, attention_steps=1.0)
     _edit(model, inversion, "plug-and-play", params)
 
@@ -76,12 +77,12 @@ def _edit(model: DiffusionModel, inversion: Inversion, method: str, params: obje
     guided = classifier_free(model, model.condition(""), (5.0,))
     target = model.condition(TARGET)
     job = Job(guided, inversion, model.condition(SOURCE), target, target)
-    for _ in job.run(get_method(method).shifts(job, params)):
+    for _ in job.run(METHODS.find(method).shifts(job, params)):
         pass
 
 
 def measure(case: str, name: str, size: int, device: str, threads: int) -> Peak:
-    """Peak memory of one case: two steps on random latents."""
+    """Peak memory of one case over two steps on random latents."""
     torch.set_num_threads(threads)
     model = load_model(name, device)
     generator = torch.Generator().manual_seed(0)
@@ -98,12 +99,12 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure every case and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name or Stable Diffusion folder")
-    parser.add_argument("--size", type=int, default=256, help="pixels of a side; default 256")
+    parser.add_argument("--size", type=int, default=256, help="side of the picture in pixels; default 256")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads; default 1")
     given = parser.parse_args(words)
     first: tuple[float, float] | None = None
-    print(f"{'':28}{'before':>8}{'peak':>8}   MiB    {'peak':>6}{'work':>6}   of plain sampling")
+    print(f"{'':28}{'before':>8}{'peak':>8}   MiB    {'peak':>6}{'work':>6}   relative to plain sampling")
     for case in CASES:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             peak = pool.submit(measure, case, given.model, given.size, given.device, given.threads).result()

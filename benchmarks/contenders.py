@@ -1,4 +1,4 @@
-"""Ways to edit one real image by text."""
+"""The programs that the benchmarks compare: ways to edit one real image by text."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +20,10 @@ class Ours:
     """A method of this package through its Python interface.
 
     Args:
-        task: the edit; its steps and its guidance scale are the method's, too.
-        network: what edits.
-        method: the method's name.
-        options: its other options.
+        task: the edit; the method uses its steps and guidance scale.
+        network: the model.
+        method: name of the method.
+        options: other options of the method.
     """
 
     def __init__(self, task: Task, network: DiffusionModel, method: str, **options: Any) -> None:
@@ -31,19 +31,19 @@ class Ours:
         self.model, self.unet = Model(network), network.unet
 
     def invert(self) -> None:
-        """All steps."""
+        """Invert all steps."""
         task = self.task
         self.inverted = self.model.invert(
             task.image, task.source, method=self.method, steps=task.steps, seed=task.seed, **self.options
         )
 
     def edit(self) -> Image.Image:
-        """From T - skip."""
+        """Edit from T - skip on."""
         return self.inverted.edit(self.task.target, guidance_scale=self.task.guidance_scale, residual=False).images[0]
 
 
 class Sfumato(Ours):
-    """Edit-friendly inversion, all noise maps, batches over timesteps."""
+    """Edit-friendly inversion with all noise maps, in batches over timesteps."""
 
     exact = False
 
@@ -57,27 +57,27 @@ class Sfumato(Ours):
         super().__init__(task, load_model(task.folder, task.device), "edit-friendly", **options)
 
     def reconstruction_error(self) -> Tensor:
-        """From T."""
+        """x_0 replayed from T minus x_0 as encoded, float64 [1,c,h,w]."""
         *_, last = self.inverted.reconstruct_steps()
         assert last.state.x_prev is not None
         return last.state.x_prev.double() - self.inverted.groups[0].inversion.x0.double()
 
 
 class SfumatoExact(Sfumato):
-    """The same, one timestep at a time: a guidance pair in one call, reconstruction to the last bit."""
+    """The same with `exact`: one timestep at a time, a guidance pair per call, reconstruction to one rounding."""
 
     exact = True
 
 
 class Official:
-    """An official algorithm as its code runs it, on a network of this package."""
+    """The loop of an official implementation, on a network of this package."""
 
     def __init__(self, task: Task, network: DiffusionModel, loop: Loop) -> None:
         self.task, self.network, self.unet, self.loop = task, network, network.unet, loop
 
     @torch.no_grad()
     def invert(self) -> None:
-        """All steps."""
+        """Encode the image and invert all steps."""
         task = self.task
         pixels, _ = pad_to_grid(to_tensor(read_image(task.image)), self.network.multiple)
         self.x0 = self.network.encode(pixels.to(task.device))
@@ -97,7 +97,7 @@ class Official:
 
     @torch.no_grad()
     def edit(self) -> Image.Image:
-        """From T - skip, or from T; see `Scene`."""
+        """Edit from T - skip or from T on, see `Scene`, and decode."""
         return Image.fromarray(to_uint8(self.network.decode(self.loop.edit(self.scene, self.inversion))))
 
 
@@ -108,7 +108,7 @@ class Sequential(Official):
         super().__init__(task, load_model(task.folder, task.device), EDIT_FRIENDLY)
 
     def reconstruction_error(self) -> Tensor:
-        """From T."""
+        """x_0 replayed from T minus x_0 as encoded, float64 [1,c,h,w]."""
         scene = self.scene
         guidance = official.Guidance(scene.network, scene.source, scene.empty, scene.source_guidance_scale)
         *_, last = official.replay(guidance, self.inversion)

@@ -1,16 +1,16 @@
-"""What one edit of one real image costs, inversion included: sfumato against the loop of a method's official code.
+"""Cost of one edit of one real image, including the inversion: sfumato and the loop of each method's official code.
 
     python benchmarks/editing.py --model emoji --threads 1 --out out/benchmark-editing.json
 
-Both sides run on the same network with the same image, prompts, steps, skip and guidance scales, in turns (ours,
-theirs, the next edit's ...), so that a busy machine slows both; medians and ratios of medians are printed. Ours goes
-through the Python interface with the methods' own defaults. Theirs are the loops in `benchmarks/loops.py`: calls and
-rows of the official code without its attention control, which costs them alone, so the ratios are smaller than they
-would be with it. Inversions without noise maps start at T without guidance on both sides. Plug-and-Play's default
-inverts with 1000 steps and reads the latents of its edit's steps from them, which would add 1000 - steps calls of one
-row to its side; here it inverts with the steps of the edit. pix2pix-zero is conditioned on the target prompt in their
-loop and on a direction that was saved before in ours: banks of sentences are not timed. A gradient that is carried back
-through the network is counted by itself, in rows. `--quick` shows that it runs, on a tiny random model.
+Both sides run on the same network with the same image, prompts, steps, skip and guidance scales. They alternate (ours,
+theirs, ours of the next edit, ...), so that load on the machine slows both; medians and ratios of medians are printed.
+sfumato is measured through its Python interface with the default options of the methods. The official side is the loops
+in `benchmarks/loops.py`: the calls and rows of the official code without its attention control, so the ratios are
+smaller than with it. Edits over inversions without noise maps start at T, and invert without guidance, on both sides.
+Plug-and-Play's code inverts with 1000 steps by default and reads the latents of the edit's steps from them, which would
+add 1000 - steps calls of one row to its side; here it inverts with the steps of the edit. pix2pix-zero is conditioned
+on the target prompt in the official loop and on a saved direction in sfumato: encoding banks of sentences is not timed.
+Rows of backward passes through the network are counted separately. `--quick` is a smoke test on a tiny random model.
 """
 
 import argparse
@@ -39,12 +39,12 @@ COLUMNS = ("seconds", "times", "CPU seconds", "times", "calls", "rows", "times",
 
 @dataclass(frozen=True)
 class Edit:
-    """One method over one inversion, and what it is measured against.
+    """One method over one inversion, and the official loop that it is compared with.
 
     Attributes:
-        method: of this package.
-        inversion: of this package.
-        loop: of the official code.
+        method: name of the method in sfumato.
+        inversion: name of the inversion in sfumato.
+        loop: loop of the official code.
     """
 
     method: str
@@ -52,7 +52,7 @@ class Edit:
     loop: Loop
 
     def options(self, task: Task, folder: Path) -> dict[str, Any]:
-        """Of our method: the task's where the inversion has noise maps, else from T and without guidance."""
+        """Options of the method in sfumato; skip 0 and no source guidance over deterministic inversions."""
         given: dict[str, Any] = {"skip": task.skip, "eta": 1.0, "source_guidance_scale": task.source_guidance_scale}
         if self.inversion in DETERMINISTIC:
             given = {"skip": 0, "eta": 0.0, "source_guidance_scale": 1.0}
@@ -76,18 +76,18 @@ DIRECTION = "direction.safetensors"
 
 @dataclass(frozen=True)
 class Pair:
-    """What one edit took us and them."""
+    """The cost of one edit in sfumato and in the official loop."""
 
     ours: Outcome
     official: Outcome
 
     @property
     def problem(self) -> str:
-        """Why one of them could not run."""
+        """Why one of them could not run, or ""."""
         return self.ours.problem or self.official.problem
 
     def times(self) -> dict[str, float]:
-        """How many times as much the official loop takes: medians of seconds and of CPU seconds, rows."""
+        """Cost of the official loop divided by that of sfumato: median seconds, median CPU seconds, rows."""
         return {
             "seconds": self.official.seconds / self.ours.seconds,
             "cpu_seconds": median(self.official.cpu_seconds) / median(self.ours.cpu_seconds),
@@ -96,16 +96,19 @@ class Pair:
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     flags = parser(__doc__)
-    flags.add_argument("--only", nargs="+", choices=list(EDITS), help="these edits alone")
+    flags.add_argument("--only", nargs="+", choices=list(EDITS), help="only these edits")
     return flags.parse_args(words)
 
 
 def run(task: Task, names: Sequence[str], repeats: int, folder: Path) -> tuple[dict[str, Pair], int]:
-    """Rounds of both sides of every edit in turn, after one to warm up and count; returns their number, too.
+    """Measure both sides of every edit alternately, after a round to warm up and to count evaluations.
 
-    A direction for pix2pix-zero is saved in `folder`.
+    The direction for pix2pix-zero is saved in `folder`.
+
+    Returns:
+        The costs of every edit, and the number of complete rounds.
     """
     network = load_model(task.folder, task.device)
     _save_direction(network, task, folder)
@@ -122,13 +125,13 @@ def run(task: Task, names: Sequence[str], repeats: int, folder: Path) -> tuple[d
 
 
 def _save_direction(network: DiffusionModel, task: Task, folder: Path) -> None:
-    """pix2pix-zero's, from the two prompts."""
+    """Save the direction of pix2pix-zero, computed from the two prompts."""
     found = directions(network, network.condition(task.source), network.condition(task.target), Pix2PixZeroParams())
     found[0].save(folder / DIRECTION)
 
 
 def as_table(pairs: dict[str, Pair]) -> str:
-    """Markdown: "ours / theirs" of everything, and theirs over ours."""
+    """The costs as a Markdown table: "sfumato / official loop", and their ratio."""
     return table(COLUMNS, {name: [pair.problem] if pair.problem else _cells(pair) for name, pair in pairs.items()})
 
 
@@ -147,25 +150,24 @@ def _cells(pair: Pair) -> list[str]:
 
 
 def as_json(task: Task, pairs: dict[str, Pair], where: dict[str, Any]) -> dict[str, Any]:
-    """Everything, the single measurements too."""
+    """All results as JSON values, including the single measurements."""
     edits = {name: asdict(pair) | {"times": None if pair.problem else pair.times()} for name, pair in pairs.items()}
     return {"environment": where, "task": about(task), "edits": edits}
 
 
 def work(given: argparse.Namespace) -> None:
-    """Run, print, write."""
+    """Measure, print and write the results."""
     with opened(given) as (task, beside):
         where = environment(task.device)
         pairs, done = run(task, given.only or list(EDITS), given.repeats, beside)
     fragment = (
-        f"{headline(task, where)}; median of {done}; sfumato / official loop, and the one in times of the "
-        f"other.\n\n{as_table(pairs)}\n"
+        f"{headline(task, where)}; median of {done}; sfumato / official loop, and their ratio.\n\n{as_table(pairs)}\n"
     )
     publish(given, fragment, as_json(task, pairs, where))
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Returns an exit code."""
+    """Run the benchmark. Returns an exit code."""
     given = arguments(words)
     return measured(__file__, given, lambda: work(given))
 

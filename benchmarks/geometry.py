@@ -1,12 +1,12 @@
-"""What a tangent basis costs: sfumato against the dense Jacobian and power iteration, at equal accuracy, in one run.
+"""Cost of a tangent basis: sfumato, the dense Jacobian and power iteration at equal accuracy, in one run.
 
     python benchmarks/geometry.py --model emoji --out out/benchmark-geometry.json
 
-The unit is a pass of one row through the encoder half: an evaluation of the bottleneck, a tangent carried through it,
-or a gradient carried back. A network evaluation, as a sampler counts them, is worth as many passes as it takes times
-as long. Accuracy is the largest angle between the span of the n vectors and that of the dense SVD: power iteration,
-which does not know how accurate it is, is told the truth by it, and stopped where sfumato's stop would. Contenders run
-in turns; medians are printed. `--quick` shows that it runs, on a tiny random model.
+The unit is a pass of one row through the encoder half: an evaluation of the bottleneck, a forward-mode tangent, or a
+reverse-mode gradient. A complete network evaluation, as counted for samplers, is converted to passes by its measured
+time. Accuracy is the largest angle between the span of the n vectors and that of the dense SVD. Power iteration has no
+estimate of its accuracy: it is stopped when its angle to the dense SVD reaches the tolerance of sfumato. The algorithms
+run alternately; medians are printed. `--quick` is a smoke test on a tiny random model.
 """
 
 import argparse
@@ -39,17 +39,17 @@ CHUNKS = (1, 4, 16, 64)
 
 @dataclass
 class Cost:
-    """One contender's way to n directions.
+    """The cost and accuracy of n directions by one algorithm.
 
     Attributes:
-        contender: its name.
-        n: directions.
+        contender: name of the algorithm.
+        n: number of directions.
         passes: rows through the encoder half.
-        angle: to the span of the dense SVD, radians.
+        angle: largest angle to the span of the dense SVD, in radians.
         error: largest relative error of a singular value.
-        seconds: of every round.
-        cpu_seconds: the same in seconds of all threads together, which a busy machine does not lengthen.
-        note: what else there is to say.
+        seconds: wall-clock seconds of every round.
+        cpu_seconds: seconds of all threads together, which do not depend on other load.
+        note: a remark for the table.
     """
 
     contender: str
@@ -63,22 +63,24 @@ class Cost:
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name or folder")
-    parser.add_argument("--prompt", default="", help="that the Jacobian is conditioned on")
-    parser.add_argument("--time", type=float, default=1.0, help="share of the run that is left; 1 is t = T")
+    parser.add_argument("--prompt", default="", help="prompt that the Jacobian is conditioned on")
+    parser.add_argument("--time", type=float, default=1.0, help="fraction of the run that remains; 1 is t = T")
     parser.add_argument("--directions", type=int, nargs="+", default=list(DIRECTIONS), help="numbers of directions")
-    parser.add_argument("--tolerance", type=float, default=1e-3, help="angle in radians that all shall reach")
-    parser.add_argument("--iterations", type=int, default=50, help="most iterations of power iteration")
-    parser.add_argument("--keep-positions", action="store_true", help="all of the bottleneck instead of its sum")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes processes")
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="angle in radians to reach")
+    parser.add_argument("--iterations", type=int, default=50, help="maximum iterations of power iteration")
+    parser.add_argument(
+        "--keep-positions", action="store_true", help="use all positions of the bottleneck instead of their sum"
+    )
+    parser.add_argument("--no-memory", action="store_true", help="do not measure memory, which starts processes")
     add_measuring(parser, repeats=3)
     return parser.parse_args(words)
 
 
 def the_map(given: argparse.Namespace) -> tuple[BottleneckMap, Tensor]:
-    """f at the timestep asked for, and a latent of pure noise."""
+    """f at the requested timestep, and a latent of pure noise [1,c,h,w]."""
     network = sfumato.load(given.model, given.device).network
     t = min(round(given.time * len(network.schedule)), len(network.schedule)) - 1
     condition = network.condition([given.prompt]) if network.takes_text else None
@@ -88,7 +90,7 @@ def the_map(given: argparse.Namespace) -> tuple[BottleneckMap, Tensor]:
 
 
 def measure(f: BottleneckMap, x: Tensor, given: argparse.Namespace) -> list[Cost]:
-    """Every contender for every number of directions that the bottleneck has."""
+    """Measure every algorithm for every number of directions up to the dimension of the bottleneck."""
     truth = dense(f, x)
     costs: list[Cost] = []
     for n in (n for n in given.directions if n <= largest_rank(f, x)):
@@ -106,7 +108,7 @@ def measure(f: BottleneckMap, x: Tensor, given: argparse.Namespace) -> list[Cost
         judge = _judge(truth, n, given.tolerance)
         _time(plain, partial(power_iteration, f, x, n, judge, given.iterations), truth)
         plain.note = f"{4 * n * given.iterations} passes in all {given.iterations} iterations"
-        plain.note += "" if plain.angle <= given.tolerance else ", not there"
+        plain.note += "" if plain.angle <= given.tolerance else ", not reached"
         costs += [*found.values(), plain]
     return costs
 
@@ -121,7 +123,7 @@ def _judge(truth: Found, n: int, tolerance: float) -> Callable[[Tensor], bool]:
 
 
 def _angle(v: Tensor, truth: Tensor) -> float:
-    """Largest angle between two spans of orthonormal rows; by its sine, which is accurate where it is small."""
+    """Largest angle between two spans of orthonormal rows, from its sine, which is accurate for small angles."""
     outside = v - (v @ truth.mT) @ truth
     return float(torch.linalg.matrix_norm(outside, ord=2).clamp(max=1).asin())
 
@@ -139,7 +141,7 @@ def _time(cost: Cost, work: Callable[[], Found], truth: Found) -> None:
 
 
 def passes_per_evaluation(f: BottleneckMap, x: Tensor, repeats: int) -> float:
-    """How many passes one evaluation of the whole network takes as long as; by the fastest of several."""
+    """Time of one evaluation of the complete network in units of a pass, from the fastest of several measurements."""
 
     def fastest(work: Callable[[], Any]) -> float:
         times = []
@@ -158,7 +160,7 @@ def passes_per_evaluation(f: BottleneckMap, x: Tensor, repeats: int) -> float:
 
 
 def memory_by_chunk(given: argparse.Namespace) -> dict[int, Peak]:
-    """Peak memory of an exact basis, each chunk in a process of its own."""
+    """Peak memory of an exact basis by chunk size, each measured in a separate process."""
     found = {}
     for chunk in CHUNKS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -176,9 +178,9 @@ def _memory(given: argparse.Namespace, chunk: int) -> Peak:
 
 
 def as_table(costs: Sequence[Cost], worth: float, memory: dict[int, Peak]) -> str:
-    """Markdown: passes, what they are worth in network evaluations, seconds, ratios to sfumato, accuracy.
+    """Markdown table: passes, equivalent network evaluations, seconds, ratios to sfumato, accuracy.
 
-    The second ratio is of the CPU's seconds.
+    The first ratio is of passes, the second of CPU seconds.
     """
     columns = [
         "passes",
@@ -212,13 +214,13 @@ def _headline(f: BottleneckMap, x: Tensor, where: dict[str, Any], worth: float, 
     return (
         f"{Path(f.network.name).name}, latent {list(x.shape[1:])}, bottleneck {list(f.h_shape(*x.shape[-2:]))}, "
         f"timestep {f.t}; {where['device']}, {where['threads']} threads, {where['cpu']}, load {where['load']:.1f}; "
-        f"torch {where['torch']}; one network evaluation is worth {worth:.2f} passes; all were to reach "
-        f"{tolerance:g} rad."
+        f"torch {where['torch']}; one network evaluation takes as long as {worth:.2f} passes; "
+        f"target accuracy {tolerance:g} rad."
     )
 
 
 def work(given: argparse.Namespace) -> None:
-    """Run, print, write."""
+    """Measure, print and write the results."""
     with tempfile.TemporaryDirectory() as beside:
         if given.quick:
             _quicken(given, Path(beside))
@@ -233,14 +235,14 @@ def work(given: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Returns an exit code."""
+    """Run the benchmark. Returns an exit code."""
     given = arguments(words)
     return measured(__file__, given, lambda: work(given))
 
 
 def _quicken(given: argparse.Namespace, folder: Path) -> None:
-    """The smallest settings at which everything still happens."""
-    from tests.tiny import tiny_sd  # the tests' random weights, which nobody else needs
+    """Set the smallest settings that run every part, and write a tiny random model into `folder`."""
+    from tests.tiny import tiny_sd  # random weights of the tests
 
     given.model, given.no_memory = str(tiny_sd(folder / "tiny")), True
     given.directions, given.repeats, given.iterations = [1, 3], 1, 5

@@ -1,10 +1,10 @@
-"""Inverting and editing one real image: sfumato against what one would pick instead, in one run, on the same weights.
+"""Cost of inverting and editing one real image: sfumato and its alternatives in one run, with the same weights.
 
     python benchmarks/inversion.py --model emoji --out out/benchmark-inversion.json
 
-Contenders run in turns (A B C A B C ...), so that a busy machine slows all of them; medians and ratios of medians are
-printed. Network evaluations are counted by a hook on the U-Net: calls, and rows of all calls together. The memory of
-each is measured in a process of its own. `--quick` shows that it runs, on a tiny random model.
+The contenders alternate (A B C A B C ...), so that load on the machine slows all of them; medians and ratios of medians
+are printed. Network evaluations are counted by a hook on the U-Net: calls, and total number of rows. The memory of each
+is measured in a separate process. `--quick` is a smoke test on a tiny random model.
 """
 
 import argparse
@@ -30,7 +30,7 @@ COLUMNS = (
 
 @dataclass
 class Inverted(Outcome):
-    """What one contender took, and how far it brings x_0 back."""
+    """The cost of one contender, and the error of its reconstruction of x_0."""
 
     error_max: float | None = None
     error_rms: float | None = None
@@ -38,15 +38,21 @@ class Inverted(Outcome):
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     flags = parser(__doc__)
-    flags.add_argument("--only", nargs="+", choices=list(CONTENDERS), help="these contenders alone")
-    flags.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes a process each")
+    flags.add_argument("--only", nargs="+", choices=list(CONTENDERS), help="only these contenders")
+    flags.add_argument(
+        "--no-memory", action="store_true", help="do not measure memory, which starts a process for each"
+    )
     return flags.parse_args(words)
 
 
 def run(task: Task, names: Sequence[str], repeats: int) -> tuple[dict[str, Inverted], int]:
-    """Rounds of all contenders in turn, after one to warm up, count and reconstruct; returns their number, too."""
+    """Measure all contenders alternately, after a round to warm up, count evaluations and reconstruct.
+
+    Returns:
+        The outcome of every contender, and the number of complete rounds.
+    """
     outcomes = {name: Inverted() for name in names}
     ready = warm_up({name: partial(CONTENDERS[name], task) for name in names}, outcomes, _first)
     return outcomes, rounds(ready, outcomes, repeats, task.device)
@@ -60,7 +66,7 @@ def _first(contender: Contender, outcome: Inverted) -> None:
 
 
 def as_table(outcomes: dict[str, Inverted]) -> str:
-    """Markdown: median seconds, how many times as long as sfumato, evaluations, error, memory (the work's)."""
+    """Markdown table: median seconds, ratio to sfumato, evaluations, error, peak memory (increase in brackets)."""
     cells = {
         name: _cells(outcomes, outcome) if outcome.timed else [outcome.problem or "not timed"]
         for name, outcome in outcomes.items()
@@ -93,7 +99,7 @@ def _ratio(outcomes: dict[str, Inverted], outcome: Inverted) -> float | None:
 
 
 def as_json(task: Task, outcomes: dict[str, Inverted], where: dict[str, Any]) -> dict[str, Any]:
-    """Everything, the single measurements too."""
+    """All results as JSON values, including the single measurements."""
     summary = {
         name: {"median_seconds": outcome.seconds, "times_sfumato": _ratio(outcomes, outcome)}
         for name, outcome in outcomes.items()
@@ -107,7 +113,7 @@ def as_json(task: Task, outcomes: dict[str, Inverted], where: dict[str, Any]) ->
 
 
 def work(given: argparse.Namespace) -> None:
-    """Run, print, write."""
+    """Measure, print and write the results."""
     with opened(given) as (task, _):
         where = environment(task.device)
         outcomes, done = run(task, given.only or list(CONTENDERS), given.repeats)
@@ -119,7 +125,7 @@ def work(given: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Returns an exit code."""
+    """Run the benchmark. Returns an exit code."""
     given = arguments(words)
     return measured(__file__, given, lambda: work(given))
 

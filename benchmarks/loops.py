@@ -1,9 +1,10 @@
-"""The loops of the official editing code, written anew: which rows go through the network, in which calls, when.
+"""Reimplementations of the loops of the official editing code: which rows are evaluated in which calls of the network.
 
-They run on this package's networks, schedules and step arithmetic, so that nothing but the loop differs. The attention
-control itself, swapping maps and features, is left out: it costs only them, and evaluates nothing. Left out, too, is
-what would change the number of steps: Plug-and-Play's default inverts in 1000 steps, however many its edit has;
-pix2pix-zero's inversion leaves out the first and the last step. What is not left out is pix2pix-zero's backward pass.
+They use the networks, schedules and step arithmetic of this package, so that only the loop differs. The attention
+control itself (replacing maps and features) is omitted: it evaluates nothing and only adds time to the official code.
+Differences in the number of steps are removed, too: Plug-and-Play's code inverts with 1000 steps by default, whatever
+the number of steps of the edit, and pix2pix-zero's inversion omits the first and the last step. pix2pix-zero's backward
+pass is included.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,23 +24,23 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.attention_guidance import CROSS, attention_loss
 
 FOLLOW = 0.1
-"""Weight of pix2pix-zero's cross-attention guidance for real images."""
+"""Step size of pix2pix-zero's cross-attention guidance for real images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What is edited into what; every condition has one row.
+    """The settings of one edit; every condition has one row.
 
     Attributes:
-        network: without guidance.
-        source: the prompt of the picture.
-        target: what the edit is conditioned on.
-        empty: the other half of guidance.
-        steps: of a whole run.
-        skip: steps at the noisy end that are left out after inversions with noise maps; the others start at T.
-        source_guidance_scale: guidance of the source prompt.
-        guidance_scale: guidance of the target.
-        seed: of all noise.
+        network: the network, without guidance.
+        source: condition of the source prompt.
+        target: condition of the target prompt.
+        empty: condition of the empty prompt, for guidance.
+        steps: number of steps of a complete run.
+        skip: first (noisiest) steps that edits over inversions with noise maps skip; other edits start at T.
+        source_guidance_scale: guidance scale of the source prompt.
+        guidance_scale: guidance scale of the target prompt.
+        seed: seed of all noise.
     """
 
     network: DiffusionModel
@@ -53,13 +54,13 @@ class Scene:
     seed: int = 0
 
     def start(self, inversion: SequentialInversion) -> int:
-        """The first step that the edit runs."""
+        """Index of the first step that the edit runs."""
         return self.skip if inversion.eta else 0
 
 
 @dataclass(frozen=True)
 class Loop:
-    """An official edit: from x_0 [1,c,h,w] to a recorded run, from there to the edited x_0."""
+    """An official method: `invert` maps x_0 [1,c,h,w] to a recorded run, `edit` maps that to the edited x_0."""
 
     invert: Callable[[Scene, Tensor], SequentialInversion]
     edit: Callable[[Scene, SequentialInversion], Tensor]
@@ -84,7 +85,7 @@ def invert_ddim(scene: Scene, x0: Tensor) -> SequentialInversion:
 
 
 def invert_regularised(scene: Scene, x0: Tensor) -> SequentialInversion:
-    """pix2pix-zero's inversion: one row per step, whose noise is then moved by 25 and 5 gradient steps."""
+    """pix2pix-zero's inversion: one row per step, then 25 and 5 gradient steps on the predicted noise."""
     guided = classifier_free(scene.network, scene.empty, (1.0,))
     run = regularised.invert_regularised(
         guided, x0, scene.source, steps=scene.steps, seeds=[scene.seed], regulariser=regularised.OFFICIAL
@@ -95,7 +96,7 @@ def invert_regularised(scene: Scene, x0: Tensor) -> SequentialInversion:
 
 
 def edit_friendly(scene: Scene, inversion: SequentialInversion) -> Tensor:
-    """Two calls of one row per step."""
+    """Edit-friendly edit: two calls of one row per step."""
     guidance = official.Guidance(scene.network, scene.target, scene.empty, scene.guidance_scale)
     *_, last = official.replay(guidance, inversion, skip=scene.skip)
     return last
@@ -103,7 +104,7 @@ def edit_friendly(scene: Scene, inversion: SequentialInversion) -> Tensor:
 
 @torch.no_grad()
 def prompt_to_prompt_in_two_calls(scene: Scene, inversion: SequentialInversion) -> Tensor:
-    """Prompt-to-Prompt over edit-friendly: [source, target] without a prompt, then with theirs, two rows a call."""
+    """Prompt-to-Prompt over edit-friendly: [source, target] in one call with empty prompts and one with their own."""
     both, empty = Condition.cat([scene.source, scene.target]), scene.empty.repeat(2)
     guidance_scales = inversion.x.new_tensor([scene.source_guidance_scale, scene.guidance_scale]).reshape(-1, 1, 1, 1)
     guidance = official.Guidance(scene.network, both, empty, guidance_scales)
@@ -115,7 +116,7 @@ def prompt_to_prompt_in_two_calls(scene: Scene, inversion: SequentialInversion) 
 
 @torch.no_grad()
 def prompt_to_prompt(scene: Scene, inversion: SequentialInversion) -> Tensor:
-    """Prompt-to-Prompt: one call of four rows per step, [source, target] without a prompt and with theirs."""
+    """Prompt-to-Prompt: one call of four rows per step, [source, target] with empty and with their prompts."""
     rows = Condition.cat([scene.empty.repeat(2), scene.source, scene.target])
     x = inversion.x[scene.start(inversion)].repeat(2, 1, 1, 1)
     for i, t in _steps(scene, inversion):
@@ -126,7 +127,7 @@ def prompt_to_prompt(scene: Scene, inversion: SequentialInversion) -> Tensor:
 
 @torch.no_grad()
 def plug_and_play(scene: Scene, inversion: SequentialInversion) -> Tensor:
-    """Plug-and-Play: one call of three rows per step, the source on its recorded latent and the pair of the target."""
+    """Plug-and-Play: one call of three rows per step, the source on its recorded latent and the guidance pair."""
     rows = Condition.cat([scene.source, scene.empty, scene.target])
     x = inversion.x[scene.start(inversion)]
     for i, t in _steps(scene, inversion):
@@ -136,9 +137,9 @@ def plug_and_play(scene: Scene, inversion: SequentialInversion) -> Tensor:
 
 
 def pix2pix_zero(scene: Scene, inversion: SequentialInversion) -> Tensor:
-    """pix2pix-zero: a pass of two rows that keeps all maps, then in every step two rows with gradient and two without.
+    """pix2pix-zero: a run of two rows that records all maps, then in every step two rows with gradient and two without.
 
-    Both halves of guidance are moved towards their maps of the first pass; x_t goes on as the half without a prompt.
+    Both rows of the guidance pair move towards their maps of the first run; x_t continues from the unconditional row.
     """
     source, target = (Condition.cat([scene.empty, each]) for each in (scene.source, scene.target))
     references = _reference_maps(scene, inversion, source)
@@ -152,7 +153,7 @@ def pix2pix_zero(scene: Scene, inversion: SequentialInversion) -> Tensor:
 
 
 def followed(network: DiffusionModel, x: Tensor, t: int, condition: Condition, reference: dict[str, Tensor]) -> Tensor:
-    """Every row of x after one gradient step towards the reference's maps; the loss is the mean over rows."""
+    """x after one gradient step of every row towards the reference maps; the loss is the mean over rows."""
     record = RecordMaps(CROSS)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -163,7 +164,7 @@ def followed(network: DiffusionModel, x: Tensor, t: int, condition: Condition, r
 
 @torch.no_grad()
 def _reference_maps(scene: Scene, inversion: SequentialInversion, pair: Condition) -> list[dict[str, Tensor]]:
-    """The maps of both halves at every step of the reconstruction."""
+    """The maps of both rows of the guidance pair at every step of the reconstruction."""
     x, references = inversion.x[scene.start(inversion)], []
     for i, t in _steps(scene, inversion):
         record = RecordMaps(CROSS)
@@ -180,7 +181,7 @@ def _steps(scene: Scene, inversion: SequentialInversion) -> Iterator[tuple[int, 
 
 
 def _stepped(scene: Scene, inversion: SequentialInversion, i: int, x: Tensor, eps: Tensor) -> Tensor:
-    """x_{t-1}."""
+    """x_{t-1} of step i."""
     schedule, timesteps = scene.network.schedule, inversion.timesteps
     levels = schedule.abar(timesteps[i]), schedule.abar(schedule.previous(timesteps)[i])
     deviation = sigma(*levels, inversion.eta)
@@ -188,13 +189,13 @@ def _stepped(scene: Scene, inversion: SequentialInversion, i: int, x: Tensor, ep
 
 
 def _guided(eps: Tensor, guidance_scale: float) -> Tensor:
-    """Guidance of rows whose first half is without a prompt."""
+    """Classifier-free guidance of rows whose first half is unconditional."""
     negative, positive = eps.chunk(2)
     return negative + guidance_scale * (positive - negative)
 
 
 def _deterministic(levels: Tensor, timesteps: list[int]) -> SequentialInversion:
-    """A run without noise, from x_T ... x_0."""
+    """A recorded run with noise maps of zero and eta = 0, from the latents x_T, ..., x_0."""
     return SequentialInversion(levels[:-1], torch.zeros_like(levels[:-1]), timesteps, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work."""
+"""Peak memory of a block of code."""
 
 import re
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ MIB = 2**20
 
 @dataclass
 class Peak:
-    """In MiB; None where it cannot be measured (no CUDA and no Linux).
+    """Memory in MiB; None if it cannot be measured (neither CUDA nor Linux).
 
     Attributes:
-        before: in use when the work began, weights included.
-        peak: most in use during the work.
+        before: in use at the start, including weights.
+        peak: maximum in use.
     """
 
     before: float | None = None
@@ -31,7 +31,7 @@ class Peak:
 
 @contextmanager
 def peak_memory(device: str) -> Iterator[Peak]:
-    """What the block needs at most: torch's own allocations on CUDA, the resident pages of the process on Linux."""
+    """Measure the peak memory of the block: torch's allocations on CUDA, resident pages of the process on Linux."""
     found = Peak()
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
@@ -39,17 +39,17 @@ def peak_memory(device: str) -> Iterator[Peak]:
         yield found
         found.peak = torch.cuda.max_memory_allocated(device) / MIB
     elif CLEAR.exists():
-        CLEAR.write_text("5")  # the kernel forgets the peak so far, which loading the weights has set
+        CLEAR.write_text("5")  # resets the peak, which was set by loading the weights
         found.before = _resident("VmRSS")
         yield found
-        # The kernel counts pages in batches, so that its peak can be some of them below what was resident at the start.
+        # The kernel counts pages in batches, so its peak can be slightly below the resident memory at the start.
         found.peak = max(found.before, _resident("VmHWM"))
     else:
         yield found
 
 
 def memory_of(name: str, task: Task, threads: int) -> Peak:
-    """Peak memory of one inversion and edit in a process of its own, where nothing else has left its pages."""
+    """Peak memory of one inversion and edit by the contender `name`, in a new process without pages of other work."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_work, name, task, threads).result()
 

@@ -1,10 +1,10 @@
-"""What a local basis is compared with: the dense Jacobian, and power iteration, the algorithm of public code.
+"""References for a local basis: the dense Jacobian, and power iteration, the algorithm of the public code.
 
-Both are written here, for the comparison, in the plainest way. Every product is a pass forwards through the encoder
-half and one more for the derivative, one vector at a time; power iteration takes exactly n vectors, orthogonalised
-after each pair of products. Public code shares one evaluation among the gradients of an iteration: n + 1 evaluations, n
-of which carry a tangent along, and n gradients, where this takes 2 n, n and n. It stops after 50 iterations at the
-latest and never before, because its test compares vectors with their signs.
+Both are implemented in the simplest way. Every product is a forward pass through the encoder half and a pass for the
+derivative, one vector at a time; power iteration uses exactly n vectors, orthogonalised after each pair of products.
+The public code shares one evaluation among the gradients of an iteration: n + 1 evaluations, n of which carry a
+tangent, and n gradients; this implementation takes 2 n, n and n. The public code always runs its maximum of 50
+iterations, because its convergence test compares vectors including their signs.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from sfumato.geometry.forward_mode import differentiable, one_at_a_time
 
 @dataclass
 class Found:
-    """v [n,d_x], values [n], u [n,d_h] of one sample, and the rows that went through the encoder half."""
+    """Singular triplets v [n,d_x], values [n], u [n,d_h] of one sample, and the rows through the encoder half."""
 
     v: Tensor
     values: Tensor
@@ -30,7 +30,7 @@ class Found:
 
 
 def dense(f: BottleneckMap, x: Tensor) -> Found:
-    """All singular triplets of the Jacobian at x [1,c,h,w], one row of it after the other."""
+    """All singular triplets of the Jacobian at x [1,c,h,w], computed row by row."""
     jacobian = f.at(x)
     unit = torch.eye(jacobian.d_h, dtype=x.dtype, device=x.device)
     rows = torch.cat([jacobian.vjp(row[None, None])[0] for row in unit]).flatten(1)
@@ -41,7 +41,7 @@ def dense(f: BottleneckMap, x: Tensor) -> Found:
 def power_iteration(
     f: BottleneckMap, x: Tensor, n: int, good: Callable[[Tensor], bool], most: int, seed: int = 0
 ) -> Found:
-    """n vectors, no oversampling, until `good(v)` or `most` iterations."""
+    """Power iteration of n vectors without oversampling, until `good(v)` is true or for `most` iterations."""
     v = torch.linalg.qr(gaussian((x[0].numel(), n), seed, device=x.device, dtype=torch.float64))[0].mT
     u, values, passes = v.new_zeros(n, 0), v.new_zeros(n), 0
     for _ in range(most):
@@ -57,6 +57,6 @@ def power_iteration(
 
 @torch.no_grad()
 def _image(f: BottleneckMap, x: Tensor, v: Tensor) -> Tensor:
-    """J v, with an evaluation at x of its own."""
+    """J v, with its own evaluation at x."""
     with differentiable(), one_at_a_time():
         return jvp(f.evaluate, (x,), (v,))[1]

@@ -1,4 +1,4 @@
-"""What all benchmarks have in common: how and how often is measured, on which machine, and where the figures go."""
+"""Shared by all benchmarks: flags, description of the machine, tables and output."""
 
 import argparse
 import json
@@ -17,24 +17,24 @@ from papers.page import insert, reported
 
 
 def add_measuring(parser: argparse.ArgumentParser, *, repeats: int) -> None:
-    """The flags of every benchmark."""
+    """Add the flags of every benchmark; `repeats` is the default of --repeats."""
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, help="torch's threads; its own choice by default")
-    parser.add_argument("--repeats", type=int, default=repeats, help="measured rounds")
-    parser.add_argument("--out", type=Path, help="write everything as JSON")
-    parser.add_argument("--page", type=Path, help="Markdown page to put the table into")
-    parser.add_argument("--quick", action="store_true", help="a tiny random model: shows that it runs, nothing more")
+    parser.add_argument("--threads", type=int, help="threads of torch; default torch's own choice")
+    parser.add_argument("--repeats", type=int, default=repeats, help="number of measured rounds")
+    parser.add_argument("--out", type=Path, help="JSON file for all results")
+    parser.add_argument("--page", type=Path, help="Markdown page to insert the table into")
+    parser.add_argument("--quick", action="store_true", help="a tiny random model: a smoke test")
 
 
 def measured(script: str, given: argparse.Namespace, work: Callable[[], None]) -> int:
-    """Do the work with the threads of the command line; returns the exit code, see `reported`."""
+    """Run `work` with the threads of the command line. Returns an exit code, see `reported`."""
     if given.threads:
         torch.set_num_threads(given.threads)
     return reported(script, work)
 
 
 def environment(device: str) -> dict[str, Any]:
-    """The machine, and how busy it is."""
+    """CPU, device, versions, threads and load of the machine."""
     names = [line for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     return {
         "cpu": names[0].partition(": ")[2] if names else platform.processor() or platform.machine(),
@@ -54,7 +54,7 @@ def _lines(path: str) -> list[str]:
 
 
 def table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    """Markdown: a name and its cells in every line; missing cells stay empty."""
+    """A Markdown table with a name and its cells in every row; missing cells are empty."""
     lines = [f"| | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
     for name, cells in rows.items():
         lines.append(f"| {name} | {' | '.join([*cells, *[''] * (len(columns) - len(cells))])} |")
@@ -62,10 +62,10 @@ def table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
 
 
 def publish(given: argparse.Namespace, fragment: str, everything: Mapping[str, Any]) -> None:
-    """Print what stands on the page; put it there and write the JSON where the command line says so.
+    """Print the fragment; write the JSON to --out and insert the fragment into --page, if they are given.
 
     Raises:
-        BadInput: the page is not there or lacks its marks.
+        BadInput: the page does not exist or lacks the marks.
     """
     print(fragment)
     if given.out is not None:

@@ -1,7 +1,7 @@
-"""Rounds of all contenders in turn, for the benchmarks of editing.
+"""Measurement rounds for the benchmarks of editing.
 
-Contenders run in turns (A B C A B C ...), so that a busy machine slows all of them. Network evaluations are counted by
-hooks on the U-Net: calls, rows of all calls together, and rows that a gradient was carried back through.
+The contenders alternate (A B C A B C ...), so that load on the machine slows all of them. Network evaluations are
+counted by hooks on the U-Net: calls, total number of rows, and rows of backward passes.
 """
 
 import sys
@@ -21,23 +21,22 @@ from sfumato.errors import BadInput
 
 
 class Edits(Protocol):
-    """Inverts the image, then edits it; both can be repeated."""
+    """A contender: inverts the image, then edits it; both can be repeated."""
 
     unet: torch.nn.Module
 
     def invert(self) -> None:
-        """From the image to what the edit needs, encoding included."""
+        """Invert the image, including its encoding."""
 
     def edit(self) -> Image.Image:
-        """The edited image, decoding included."""
+        """Return the edited image, including its decoding."""
 
 
 @dataclass
 class Outcome:
-    """What one contender took; `problem` says why it could not run.
+    """The cost of one contender; `problem` is the reason why it could not run, or "".
 
-    The CPU's seconds are those of all threads, inversion and edit together: they count the work where others keep the
-    machine busy.
+    `cpu_seconds` are those of all threads for inversion and edit together, which do not depend on other load.
     """
 
     invert_seconds: list[float] = field(default_factory=list)
@@ -50,12 +49,12 @@ class Outcome:
 
     @property
     def timed(self) -> bool:
-        """Whether there is a median."""
+        """Whether at least one round was measured."""
         return bool(self.edit_seconds)
 
     @property
     def seconds(self) -> float:
-        """Median of inversion and edit together."""
+        """Median of the wall-clock seconds of inversion and edit together."""
         return median(a + b for a, b in zip(self.invert_seconds, self.edit_seconds, strict=True))
 
 
@@ -68,7 +67,7 @@ def warm_up(
     outcomes: Mapping[str, Told],
     first: Callable[[Ready, Told], None],
 ) -> dict[str, Ready]:
-    """Make the contenders and let each do its work once, by `first`; those that cannot are left out, and say why."""
+    """Create the contenders and run each once with `first`; those that fail are omitted and get a `problem`."""
     ready = {}
     for name, make in makers.items():
         try:
@@ -81,7 +80,7 @@ def warm_up(
 
 
 def count(contender: Edits, outcome: Outcome) -> None:
-    """One inversion and edit, its evaluations counted."""
+    """Run one inversion and edit, and count its evaluations into `outcome`."""
     with counted(contender.unet) as rows, carried_back(contender.unet) as backward:
         contender.invert()
         contender.edit()
@@ -90,7 +89,7 @@ def count(contender: Edits, outcome: Outcome) -> None:
 
 @contextmanager
 def carried_back(network: torch.nn.Module) -> Iterator[list[int]]:
-    """Rows of every gradient that reaches the network's input within the block, one number per backward pass."""
+    """Rows of every backward pass that reaches the network's input within the block, one number per pass."""
     rows: list[int] = []
 
     def watch(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -105,10 +104,13 @@ def carried_back(network: torch.nn.Module) -> Iterator[list[int]]:
 
 
 def rounds(ready: Mapping[str, Edits], outcomes: Mapping[str, Outcome], repeats: int, device: str) -> int:
-    """All contenders in turn, `repeats` times or until Ctrl-C; returns how many rounds are complete, which count.
+    """Measure all contenders alternately, `repeats` times or until Ctrl-C.
+
+    Returns:
+        The number of complete rounds; only these count.
 
     Raises:
-        KeyboardInterrupt: before the first was complete.
+        KeyboardInterrupt: the first round was not complete.
     """
     for n in range(repeats):
         print(f"round {n + 1} of {repeats} ...", file=sys.stderr, flush=True)
@@ -126,14 +128,14 @@ def rounds(ready: Mapping[str, Edits], outcomes: Mapping[str, Outcome], repeats:
 
 
 def _once(contender: Edits, device: str) -> tuple[float, float, float]:
-    """Seconds of the inversion, of the edit, and of the CPU."""
+    """Wall-clock seconds of the inversion and of the edit, and CPU seconds of both together."""
     busy = time.process_time()
     invert, edit = seconds_of(contender.invert, device), seconds_of(contender.edit, device)
     return invert, edit, time.process_time() - busy
 
 
 def seconds_of(work: Callable[[], object], device: str) -> float:
-    """Wall-clock seconds of some work."""
+    """Wall-clock seconds of `work`."""
     began = time.perf_counter()
     work()
     if device.startswith("cuda"):

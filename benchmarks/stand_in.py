@@ -1,9 +1,9 @@
-"""Stable Diffusion 1.5 in its architecture with random weights: to measure what it costs without having it.
+"""A model with the architecture of Stable Diffusion 1.5 and random weights, to measure cost without the real weights.
 
     python benchmarks/stand_in.py out/stand-in                # 3.9 GB, fp32
     python benchmarks/attention_memory.py --model out/stand-in --size 512
 
-What it draws is noise. Its tokenizer is the shipped model's, with the 77 tokens of CLIP.
+Its output is noise. Its tokenizer is that of the bundled model, with the 77 tokens of CLIP.
 """
 
 import argparse
@@ -24,11 +24,11 @@ def build(folder: Path, *, unet: int = 320, vae: int = 128, text: int = 768, lay
     """Save the pipeline.
 
     Args:
-        folder: where to.
-        unet: channels of the U-Net's first level; the others have 2, 4 and 4 times as many.
-        vae: the same of the autoencoder, whose levels have 1, 2, 4 and 4 times as many.
+        folder: output folder.
+        unet: channels of the first level of the U-Net; the others have 2, 4 and 4 times that number.
+        vae: channels of the first level of the autoencoder; the others have 2, 4 and 4 times that number.
         text: width of the text encoder, a multiple of 64.
-        layers: of the text encoder.
+        layers: layers of the text encoder.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -101,9 +101,9 @@ def _scheduler() -> DDIMScheduler:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Build the folder."""
+    """Write the pipeline to the folder of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="where to")
+    parser.add_argument("folder", type=Path, help="output folder")
     build(parser.parse_args(words).folder)
 
 

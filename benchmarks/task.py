@@ -1,4 +1,4 @@
-"""The one edit that the benchmarks of editing measure: its flags, the defaults of the model, and a line about it."""
+"""The edit that the benchmarks of editing measure: its flags, the model's defaults, and a headline."""
 
 import argparse
 import json
@@ -19,35 +19,35 @@ from sfumato.models.bundled import list_models, read_settings
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The flags of every benchmark of editing; the first line of `description` says what this one does."""
+    """A parser with the flags of all benchmarks of editing, described by the first line of `description`."""
     found = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     found.add_argument("--model", default="emoji", help="bundled name or Stable Diffusion folder")
     found.add_argument("--image", help="a real image; the first of the package's examples by default")
-    found.add_argument("--from", dest="source", help="what it shows")
-    found.add_argument("--to", dest="target", help="what it shall show")
+    found.add_argument("--from", dest="source", help="prompt of the image")
+    found.add_argument("--to", dest="target", help="prompt describing the edited image")
     found.add_argument(
         "--size", type=_size, help="pixels, 64 or 96x64 (width x height); the model's native size by default"
     )
-    found.add_argument("--steps", type=int, help="steps of a run; the model's own default")
-    found.add_argument("--skip", type=int, help="steps that the edit leaves out; the model's own default")
+    found.add_argument("--steps", type=int, help="steps of a run; default the model's")
+    found.add_argument("--skip", type=int, help="first steps that the edit skips; default the model's")
     found.add_argument(
         "--source-guidance",
         dest="source_guidance_scale",
         type=float,
-        help="guidance of the source prompt; the model's own default",
+        help="guidance scale of the source prompt; default the model's",
     )
     found.add_argument(
-        "--guidance", dest="guidance_scale", type=float, help="guidance of the target prompt; the model's own default"
+        "--guidance", dest="guidance_scale", type=float, help="guidance scale of the target prompt; default the model's"
     )
     add_measuring(found, repeats=5)
     return found
 
 
 def make_task(given: argparse.Namespace, folder: Path) -> Task:
-    """The edit, from the command line, the model's own defaults and the paper's.
+    """The edit: options of the command line, else the model's defaults, else those of the paper.
 
     Raises:
-        BadInput: an image without prompts, or steps that cannot be.
+        BadInput: an image without prompts, or skip out of range.
     """
     shipped = examples()[0]
     if given.image and not (given.source and given.target):
@@ -72,7 +72,7 @@ def make_task(given: argparse.Namespace, folder: Path) -> Task:
 
 @contextmanager
 def opened(given: argparse.Namespace) -> Iterator[tuple[Task, Path]]:
-    """The edit, with `--quick` on a tiny model, and a folder beside it that is gone when the block ends.
+    """The edit, on a tiny model with `--quick`, and a temporary folder.
 
     Raises:
         BadInput: as `make_task` and `model_folder`.
@@ -87,13 +87,13 @@ def model_folder(name: str) -> Path:
     """The folder of a bundled model, or the folder itself.
 
     Raises:
-        BadInput: it is no Stable Diffusion pipeline, which all contenders need.
+        BadInput: it is not a Stable Diffusion pipeline, which all contenders require.
     """
     bundled = {model.name: model.folder for model in list_models()}
     folder = bundled.get(name, Path(name))
     if not all((folder / part).is_dir() for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")):
         raise BadInput(
-            f"{name} must be a Stable Diffusion pipeline folder, which diffusers opens too, or a bundled model."
+            f"{name} must be a Stable Diffusion pipeline folder in the diffusers layout, or a bundled model."
         )
     return folder
 
@@ -107,8 +107,8 @@ def native_size(folder: Path) -> tuple[int, int]:
 
 
 def quicken(given: argparse.Namespace, folder: Path) -> None:
-    """The smallest settings at which everything still happens, on a tiny random model that is written into `folder`."""
-    from tests.tiny import tiny_sd  # the tests' random weights, which nobody else needs
+    """Set the smallest settings that run every part, and write a tiny random model into `folder`."""
+    from tests.tiny import tiny_sd  # random weights of the tests
 
     given.model, given.repeats = str(tiny_sd(folder / "tiny")), 1
     given.steps, given.skip = given.steps or 6, 2 if given.skip is None else given.skip
@@ -116,7 +116,7 @@ def quicken(given: argparse.Namespace, folder: Path) -> None:
 
 
 def about(task: Task) -> dict[str, Any]:
-    """The task as JSON values."""
+    """The task as JSON values, without the image."""
     kept = {name: value for name, value in vars(task).items() if name not in ("folder", "image")}
     return kept | {"model": task.folder.name, "width": task.image.width, "height": task.image.height}
 
@@ -125,9 +125,9 @@ def headline(task: Task, where: Mapping[str, Any]) -> str:
     """The task and the machine, in one line."""
     return (
         f"{task.folder.name}, {task.image.width} x {task.image.height} pixels, {task.steps} steps, skip {task.skip}, "
-        f"guidance {task.source_guidance_scale:g} and {task.guidance_scale:g}; {where['device']}, "
-        f"{where['threads']} threads, {where['cpu']} with {where['cores']} cores, load {where['load']:.1f}; "
-        f"torch {where['torch']}, diffusers {where['diffusers']}"
+        f"guidance scale {task.source_guidance_scale:g} (source) and {task.guidance_scale:g} (target); "
+        f"{where['device']}, {where['threads']} threads, {where['cpu']} with {where['cores']} cores, "
+        f"load {where['load']:.1f}; torch {where['torch']}, diffusers {where['diffusers']}"
     )
 
 

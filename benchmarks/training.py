@@ -1,12 +1,12 @@
-"""Training a latent diffusion model: sfumato's loop against a plain one, on the same network, in one run.
+"""Training speed of a latent diffusion model: sfumato's loop and a plain loop on the same network, in one run.
 
     python benchmarks/training.py --recipe recipes/emoji-128-diffusion.toml  --threads 1 --out out/training.json
 
-The plain loop takes the steps of diffusers' text-to-image training script (examples/text_to_image): fp32, fused
-attention, AdamW as torch makes it, gradient clipping and an average of the weights. Both train the U-Net and the text
-encoder of the recipe on the same random latents and captions, so what is compared is the step alone: precision, memory
-layout, attention, optimizer. Contenders take turns (A B A B ...), so that a busy machine slows both; samples per second
-are of the median step. `--quick` shows that it runs, on a tiny network.
+The plain loop runs the steps of diffusers' text-to-image training script (examples/text_to_image): fp32, fused
+attention, torch's AdamW, gradient clipping and EMA. Both train the U-Net and the text encoder of the
+recipe on the same random latents and captions, so that only the training step is compared: precision, memory layout,
+attention, optimizer. The loops alternate (A B A B ...), so that load on the machine slows both; samples per second are
+those of the median step. `--quick` is a smoke test on a tiny network.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Synthetic:
         self.phases = (Phase("unet", Denoising(self.unet, self.scheduler, self.loss, self.text)),)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """Latents, noise, timesteps and token ids, all random."""
+        """A batch of random latents, noise, timesteps and token ids."""
         x0, eps = torch.randn(2, size, *self.shape, generator=generator)
         context, words = self.network.text.context, len(self.tokenizer)
         return {
@@ -62,10 +62,10 @@ class Synthetic:
         }  # fmt: skip
 
     def sample(self, folder: Path, step: int) -> None:
-        """Nothing is drawn."""
+        """Do nothing: no samples are drawn."""
 
     def export(self, folder: Path) -> None:
-        """Nothing is exported."""
+        """Do nothing: nothing is exported."""
 
 
 def build(
@@ -79,7 +79,7 @@ def build(
 
 
 def plain_loop(task: Synthetic, recipe: Recipe, device: str) -> Iterator[None]:
-    """One step of diffusers' script after the other."""
+    """Run the steps of diffusers' script, yielding after each."""
     unet, text = build(task.network, task.tokenizer, task.shape[1], task.shape[0], recipe.seed)
     trained = torch.nn.ModuleList([unet, text]).to(device).train()
     optimizer = torch.optim.AdamW(trained.parameters(), lr=recipe.optim.lr, weight_decay=recipe.optim.weight_decay)
@@ -101,7 +101,7 @@ def plain_loop(task: Synthetic, recipe: Recipe, device: str) -> Iterator[None]:
 
 
 def as_table(seconds: dict[str, list[float]], batch: int, precision: str) -> str:
-    """Markdown: samples per second of the median step, and how many times as fast as the plain loop."""
+    """Markdown table: samples per second of the median step, and speed relative to the plain loop."""
     steps = {name: median(each) for name, each in seconds.items()}
     used = {"sfumato": precision, "plain loop": "fp32"}
     return table(
@@ -114,18 +114,18 @@ def as_table(seconds: dict[str, list[float]], batch: int, precision: str) -> str
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--recipe", default="recipes/emoji-128-diffusion.toml", help="a diffusion recipe")
-    flags.add_argument("--side", type=int, default=16, help="latents along each side")
+    flags.add_argument("--side", type=int, default=16, help="side of the latents")
     flags.add_argument("--channels", type=int, default=4, help="latent channels")
-    flags.add_argument("--batch", type=int, help="samples per step; the recipe's by default")
+    flags.add_argument("--batch", type=int, help="samples per step; default the recipe's")
     add_measuring(flags, repeats=10)
     return flags.parse_args(words)
 
 
 def settled(given: argparse.Namespace) -> Recipe:
-    """The recipe as it is measured: nothing saved, drawn or logged on the way."""
+    """The recipe without checkpoints, samples and logs."""
     recipe = load_recipe(given.recipe, "diffusion")
     network = dict(recipe.network) | (QUICK if given.quick else {}) | {"autoencoder": "", "evaluator": ""}
     optim = replace(recipe.optim, batch=given.batch or (2 if given.quick else recipe.optim.batch))
@@ -137,7 +137,11 @@ def settled(given: argparse.Namespace) -> Recipe:
 
 
 def compare(given: argparse.Namespace) -> tuple[dict[str, list[float]], OptimRecipe, str]:
-    """Seconds of each contender's steps, after one to warm up; the optimizer's settings; the precision of sfumato."""
+    """Measure both loops alternately, after one step to warm up.
+
+    Returns:
+        Seconds of the steps of each loop, the optimizer's settings, and the precision of sfumato.
+    """
     recipe = settled(given)
     task = Synthetic(recipe, given.side, given.channels)
     plain = plain_loop(task, recipe, given.device)
@@ -156,7 +160,7 @@ def compare(given: argparse.Namespace) -> tuple[dict[str, list[float]], OptimRec
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure and publish."""
+    """Measure, print and write the results. Returns an exit code."""
     given = arguments(words)
 
     def work() -> None:

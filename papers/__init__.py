@@ -1,1 +1,1 @@
-"""One script per paper: its claims as figures and numbers that were measured here."""
+"""One script per paper: figures and measurements for the claims of the paper."""

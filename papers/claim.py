@@ -1,4 +1,4 @@
-"""A claim of a paper beside what was measured, and what the measurements belong to."""
+"""A claim of a paper with its measurement, and the model and machine of the measurements."""
 
 import platform
 import sys
@@ -14,7 +14,7 @@ import sfumato
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says, what was measured here, and whether they agree."""
+    """A claim of the paper, the measurement, and whether the claim holds in it."""
 
     claim: str
     measured: str
@@ -22,28 +22,28 @@ class Claim:
 
 
 def as_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
-    """For numbers.json."""
+    """The claims as JSON values, for numbers.json."""
     return [asdict(claim) for claim in claims]
 
 
 def claims_table(claims: Sequence[Claim]) -> list[str]:
-    """Lines of Markdown."""
+    """The claims as lines of a Markdown table."""
     rows = []
     for each in claims:
         claim, measured = (text.replace("|", "\\|") for text in (each.claim, each.measured))
         rows.append(f"| {claim} | {measured} | {'yes' if each.holds else '**no**'} |")
-    return ["| the paper says | measured | holds |", "| --- | --- | --- |", *rows]
+    return ["| claim of the paper | measured | holds |", "| --- | --- | --- |", *rows]
 
 
 def about_model(model: sfumato.Model) -> dict[str, Any]:
-    """Which weights the numbers belong to."""
+    """Name, weight fingerprint and prediction type of the measured model."""
     network = model.network
     name = Path(network.name).name if Path(network.name).is_dir() else network.name
     return {"name": name, "fingerprint": network.fingerprint(), "prediction": network.schedule.prediction_type}
 
 
 def about_machine(model: sfumato.Model) -> dict[str, Any]:
-    """Where the numbers were measured; rounding depends on it."""
+    """Versions, device and threads of the measurement, on which rounding depends."""
     device = model.network.device
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.machine()}"
     return {
@@ -55,12 +55,12 @@ def about_machine(model: sfumato.Model) -> dict[str, Any]:
 
 
 def as_sentence(numbers: dict[str, Any]) -> str:
-    """Model and machine in one line beneath a table."""
+    """Model and machine in one line, for the end of a table."""
     model, where = numbers["model"], numbers["environment"]
     about = f"Model {model['name']} (weights {model['fingerprint'][:12]}), torch {where['torch']}, {where['device']}, "
     return f"{about}{where['threads']} threads."
 
 
 def say(what: str) -> None:
-    """Progress, on stderr."""
+    """Print progress on stderr."""
     print(f"{what} ...", file=sys.stderr, flush=True)

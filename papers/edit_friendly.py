@@ -2,9 +2,9 @@
 
     python papers/edit_friendly.py --model emoji --out out/edit_friendly
 
-writes one figure for each part (see FIGURES), numbers.json and fragment.md. `--page FILE` puts the
-claims into a page between its marks too, and the figures beside it: no number in the documentation is copied by hand.
-Needs the extra `papers`.
+writes one figure for each part (see FIGURES), numbers.json and fragment.md. `--page FILE` also inserts the claims into
+a page between its marks, and copies the figures next to it: no number in the documentation is copied by hand. Requires
+the extra `papers`.
 """
 
 import argparse
@@ -35,13 +35,13 @@ FIGURES = tuple(
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name, folder, hub id or .safetensors file")
     parser.add_argument("--out", type=Path, default=Path("out/edit_friendly"), help="folder of the figures and numbers")
     parser.add_argument("--images", nargs="+", help="real images; the package's examples by default")
-    parser.add_argument("--from", nargs="+", dest="sources", help="what each image shows")
-    parser.add_argument("--to", nargs="+", dest="targets", help="what each image shall show")
+    parser.add_argument("--from", nargs="+", dest="sources", help="prompt of each image")
+    parser.add_argument("--to", nargs="+", dest="targets", help="prompt describing each edited image")
     parser.add_argument("--steps", type=int, default=100, help="steps of the noise statistics")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each edit")
     parser.add_argument(
@@ -51,10 +51,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="guidance scale of the source prompt; the model's own by default",
     )
     parser.add_argument("--device", help="cpu, cuda, ...")
-    parser.add_argument("--page", type=Path, help="Markdown page to put the claims into")
-    parser.add_argument(
-        "--quick", action="store_true", help="few steps and one image: shows that it runs, nothing more"
-    )
+    parser.add_argument("--page", type=Path, help="Markdown page to insert the claims into")
+    parser.add_argument("--quick", action="store_true", help="few steps and one image: a smoke test")
     return parser.parse_args(words)
 
 
@@ -75,7 +73,7 @@ def chosen_images(given: argparse.Namespace) -> tuple[list[str], list[str], list
 
 
 def measure(model: sfumato.Model, given: argparse.Namespace) -> dict[str, Any]:
-    """Every part in turn, each with its figure."""
+    """Measure every part and draw its figure. Returns all numbers as JSON values."""
     images, sources, targets = chosen_images(given)
     guidance_scale = given.source_guidance_scale
     if guidance_scale is None:
@@ -116,7 +114,7 @@ def measure(model: sfumato.Model, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def work(given: argparse.Namespace) -> None:
-    """Measure, draw and write."""
+    """Measure, draw and write the results."""
     chosen_images(given)
     given.out.mkdir(parents=True, exist_ok=True)
     numbers = measure(sfumato.load(given.model, given.device), given)
@@ -125,7 +123,7 @@ def work(given: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Returns an exit code."""
+    """Run the script. Returns an exit code."""
     given = arguments(words)
     return reported(__file__, lambda: work(given))
 

@@ -2,9 +2,9 @@
 
     python papers/geometry.py --model emoji --out out/geometry
 
-writes a figure for every part, numbers.json and fragment.md. What has been measured is kept part by part: the same
-command goes on where it was interrupted. `--page FILE` puts the claims into a page between its marks, and the figures
-beside it. Needs the extra `papers`.
+writes a figure for every part, numbers.json and fragment.md. The results of each part are stored, so that the same
+command resumes after an interruption. `--page FILE` inserts the claims into a page between its marks, and copies the
+figures next to it. Requires the extra `papers`.
 """
 
 import argparse
@@ -31,32 +31,37 @@ FIGURES = (
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     usual = Size()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name, folder, hub id or .safetensors file")
     parser.add_argument("--out", type=Path, default=Path("out/geometry"), help="folder of the figures and numbers")
-    parser.add_argument("--prompts", nargs="+", help="of the samples; people of the corpus by default")
-    parser.add_argument("--clip", help="dual encoder that scores the edits; the model's own, else the shipped one")
-    parser.add_argument("--samples", type=int, help=f"generated pictures; default {usual.samples}")
-    parser.add_argument("--pairs", type=int, help=f"pairs of latents for paths; default {usual.pairs}")
-    parser.add_argument("--segments", type=int, help=f"of a path; default {usual.segments}")
-    parser.add_argument("--steps", type=int, help=f"of every run; default {usual.steps}")
+    parser.add_argument("--prompts", nargs="+", help="prompts of the samples; people of the corpus by default")
+    parser.add_argument(
+        "--clip", help="dual encoder that scores the edits; default the model's own, or the bundled one"
+    )
+    parser.add_argument("--samples", type=int, help=f"number of generated pictures; default {usual.samples}")
+    parser.add_argument("--pairs", type=int, help=f"number of pairs of latents for paths; default {usual.pairs}")
+    parser.add_argument("--segments", type=int, help=f"segments of a path; default {usual.segments}")
+    parser.add_argument("--steps", type=int, help=f"steps of every run; default {usual.steps}")
     parser.add_argument("--gamma", type=float, help=f"length of an edit; default {usual.gamma:g}")
     parser.add_argument(
-        "--guidance", dest="guidance_scale", type=float, help=f"guidance of the runs; default {usual.guidance_scale:g}"
+        "--guidance",
+        dest="guidance_scale",
+        type=float,
+        help=f"guidance scale of the runs; default {usual.guidance_scale:g}",
     )
     parser.add_argument("--device", help="cpu, cuda, ...")
-    parser.add_argument("--page", type=Path, help="Markdown page to put the claims into")
-    parser.add_argument("--quick", action="store_true", help="few samples and steps: shows that it runs, nothing more")
+    parser.add_argument("--page", type=Path, help="Markdown page to insert the claims into")
+    parser.add_argument("--quick", action="store_true", help="few samples and steps: a smoke test")
     return parser.parse_args(words)
 
 
 def the_size(given: argparse.Namespace) -> Size:
-    """How much is measured.
+    """The size of the measurement, from the command line.
 
     Raises:
-        BadInput: fewer than can be compared.
+        BadInput: a number is too small for a comparison.
     """
     size = Size.quick() if given.quick else Size()
     names = ("samples", "pairs", "segments", "steps", "gamma", "guidance_scale")
@@ -68,13 +73,13 @@ def the_size(given: argparse.Namespace) -> Size:
 
 
 def evaluator_of(model: sfumato.Model, clip: str | None) -> Evaluator:
-    """The networks that pictures are compared with."""
+    """The evaluator of the edits: `clip`, or the model's own dual encoder, or the bundled one."""
     own = None if model.folder is None else model.folder / "dual_encoder"
     return Evaluator.load(clip or (own if own is not None and own.is_dir() else None), device=model.network.device)
 
 
 def measure(study: Study, out: Path) -> dict[str, Any]:
-    """Every part in turn, each with its figure."""
+    """Measure every part and draw its figure. Returns all numbers as JSON values."""
     model = study.model
     numbers: dict[str, Any] = {"model": about_model(model), "environment": about_machine(model)}
     numbers |= {"size": asdict(study.size), "prompts": list(study.prompts)}
@@ -101,7 +106,7 @@ def measure(study: Study, out: Path) -> dict[str, Any]:
 
 
 def work(given: argparse.Namespace) -> None:
-    """Measure, draw and write."""
+    """Measure, draw and write the results."""
     size = the_size(given)
     model = sfumato.load(given.model, given.device)
     study = Study(model, tuple(given.prompts or people(model)), size, evaluator_of(model, given.clip))
@@ -112,7 +117,7 @@ def work(given: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Returns an exit code."""
+    """Run the script. Returns an exit code."""
     given = arguments(words)
     return reported(__file__, lambda: work(given))
 

@@ -1,4 +1,4 @@
-"""Pages of the documentation whose numbers are written by the script that measured them."""
+"""Writing measured numbers into pages of the documentation."""
 
 import json
 import shutil
@@ -14,10 +14,10 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def insert(page: Path, fragment: str) -> None:
-    """Replace what stands between the two marks of a page.
+    """Replace the text between the two marks of a page.
 
     Raises:
-        BadInput: the page is not there or lacks the marks.
+        BadInput: the page does not exist or lacks the marks.
     """
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     if BEGIN not in text or END not in text:
@@ -27,16 +27,16 @@ def insert(page: Path, fragment: str) -> None:
 
 
 def publish(given: Namespace, fragment: str, numbers: Mapping[str, Any], figures: Sequence[str]) -> None:
-    """Write numbers.json and fragment.md beside the figures in `given.out`, put them into `given.page`, print.
+    """Write numbers.json and fragment.md to `given.out`, insert the fragment into `given.page`, and print it.
 
     Args:
-        given: the command line: `out` is a folder, `page` a Markdown page or None; its figures are copied beside it.
-        fragment: Markdown, what the page says about the numbers.
-        numbers: everything, as JSON values.
-        figures: names of the files in `out` that the page shows.
+        given: the command line: `out` is a folder, `page` a Markdown page or None.
+        fragment: the tables as Markdown.
+        numbers: all numbers, as JSON values.
+        figures: names of files in `out`, which are copied to the folder of the page.
 
     Raises:
-        BadInput: the page is not there or lacks its marks.
+        BadInput: the page does not exist or lacks the marks.
     """
     (given.out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     (given.out / "fragment.md").write_text(fragment, encoding="utf-8")
@@ -48,7 +48,7 @@ def publish(given: Namespace, fragment: str, numbers: Mapping[str, Any], figures
 
 
 def reported(script: str, work: Callable[[], None]) -> int:
-    """Do the work of a script; a bad input becomes one sentence on stderr and the exit code 2."""
+    """Run `work`. Returns an exit code: 0, or 2 after BadInput, whose message is printed to stderr."""
     try:
         work()
     except BadInput as error:

@@ -1,11 +1,11 @@
-"""Which method comes nearest to the true picture, at what adherence and cost: the paired edits, compared.
+"""Comparison of editing methods on paired edits: error to the ground truth, adherence to the prompt and cost.
 
     sfumato bench pairs --splits test cells --rows papers/paired_edits.toml --out out/pairs
     python papers/paired_edits.py --results out/pairs --out out/paired_edits
 
-reads the results of the first command and writes trade.png (adherence against error), edits.png (what the edits look
-like), numbers.json and fragment.md. `--page FILE` puts the last into a page between its marks, and the figures
-beside it. Needs the extra `papers`.
+reads the results of the first command and writes trade.png (adherence against error), edits.png (a contact sheet of
+edits), numbers.json and fragment.md. `--page FILE` inserts the last into a page between its marks, and copies the
+figures next to it. Requires the extra `papers`.
 """
 
 import argparse
@@ -22,18 +22,18 @@ FIGURES = ("trade.png", "edits.png")
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--results", type=Path, required=True, help="folder that `sfumato bench pairs` wrote")
     parser.add_argument("--out", type=Path, default=Path("out/paired_edits"), help="folder of the figures and numbers")
-    parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="the corpus")
-    parser.add_argument("--shown", type=int, default=10, help="edits in the contact sheet")
-    parser.add_argument("--page", type=Path, help="Markdown page to put the tables into")
+    parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="folder of the corpus")
+    parser.add_argument("--shown", type=int, default=10, help="number of edits in the contact sheet")
+    parser.add_argument("--page", type=Path, help="Markdown page to insert the tables into")
     return parser.parse_args(words)
 
 
 def work(given: argparse.Namespace) -> None:
-    """Read, compare, draw and write."""
+    """Read the results, compare, draw and write."""
     results = Results.read(given.results, emoji_of(given.data))
     given.out.mkdir(parents=True, exist_ok=True)
     figures.trade(given.out / FIGURES[0], results)
@@ -42,7 +42,7 @@ def work(given: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Returns an exit code."""
+    """Run the script. Returns an exit code."""
     given = arguments(words)
     return reported(__file__, lambda: work(given))
 

@@ -1,4 +1,4 @@
-"""sfumato: edits real images inside diffusion models, measures the edit, trains the models it edits with."""
+"""sfumato: edit real images with diffusion models, measure the edits, and train the models."""
 
 from importlib import import_module
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when they are first used, so that `sfumato --help` does not wait for torch."""
+    """Import the public names on first use, so that `sfumato --help` does not import torch."""
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'sfumato' has no attribute {name!r}")

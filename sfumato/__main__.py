@@ -1,4 +1,4 @@
-"""`python -m sfumato` is the command `sfumato`."""
+"""Entry point of `python -m sfumato`, the same as the command `sfumato`."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Files and folders that are there whole or not at all: written beside their place, flushed to the disk, renamed.
+"""Atomic writes of files and folders: written under a temporary name, flushed to the disk, then renamed.
 
-A reader, or a kill at any moment, finds the old content or the new one. What cannot be written, for want of room or of
-permission, is one sentence with the path.
+A reader finds either the complete old content or the complete new content, even if the writer is killed at any moment.
+A full disk or a missing permission raises BadInput: one sentence with the path.
 """
 
 import errno
@@ -27,52 +27,52 @@ _NO_FOLDER = dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "create its folder fir
 
 
 def printable(path: Named) -> str:
-    """A path for messages that any terminal can print: odd bytes and control characters are escaped."""
+    """A path for messages, printable on any terminal: undecodable bytes and control characters are escaped."""
     try:
         text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a character that stands for no byte, as JSON can spell it: no file's name
+    except UnicodeEncodeError:  # a lone surrogate that encodes no byte, as JSON can spell it: never the name of a file
         text = str(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def write_bytes(path: Named, content: bytes | memoryview, *, sync: bool = True) -> None:
-    """Write a file with the permissions that the umask allows; a link is followed, not replaced.
+    """Write a file atomically, with the permissions that the umask allows; a symbolic link is followed, not replaced.
 
     Args:
-        path: the file; what was there is replaced.
-        content: all of it.
-        sync: wait for the disk (needed against power loss, slow for thousands of small files).
+        path: the file; existing content is replaced.
+        content: the complete content.
+        sync: wait until the disk has the content (protects against power loss, slow for thousands of small files).
 
     Raises:
-        BadInput: it cannot be written; what was there is untouched.
+        BadInput: the file cannot be written; existing content is unchanged.
     """
     with explained(path, _NO_ROOM | _NO_RIGHT | _NO_FOLDER, otherwise="choose another place"):
         target = Path(os.path.realpath(path))
-        with partial_file(target.parent) as (beside, file):
+        with partial_file(target.parent) as (temporary, file):
             file.write(content)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-            os.replace(beside, target)
+            os.replace(temporary, target)
         if sync:
             flush(target.parent)
 
 
 def write_text(path: Named, text: str) -> None:
-    """`write_bytes` for UTF-8 text; half a character (a lone surrogate) cannot be written, either."""
+    """`write_bytes` for UTF-8 text. Raises BadInput also for a lone surrogate, which UTF-8 cannot encode."""
     try:
         content = text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise BadInput(
-            f"{printable(path)} cannot be written: its text has half a character in it, remove it."
+            f"{printable(path)} cannot be written: its text has half a character (a lone surrogate) in it, remove it."
         ) from error
     write_bytes(path, content)
 
 
 def write_tensors(path: Named, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
-    """`write_bytes` for a safetensors file; tensors may lie on any device, and take their size in memory once more.
+    """`write_bytes` for a safetensors file; the tensors may be on any device and are copied once in CPU memory.
 
-    safetensors' own `save_file` gives its files to their owner alone, whatever the umask is.
+    `safetensors.torch.save_file` is not used because its files are readable by their owner only, whatever the umask is.
     """
     from safetensors.torch import save
 
@@ -82,36 +82,36 @@ def write_tensors(path: Named, tensors: Mapping[str, "Tensor"], metadata: Mappin
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to write to, which takes the place of `folder` when all is written.
+    """Yield a new folder to write to, which replaces `folder` when the block ends.
 
-    After an exception `folder` is as it was. A kill leaves it so too, or, if it fell between the two renamings, as
-    `.NAME.replaced`, which the next call puts back before it begins.
+    After an exception `folder` is unchanged. If the process is killed, `folder` is unchanged too, unless that happens
+    between the two renames: the old content is then in `.NAME.replaced`, and the next call restores it first.
 
     Raises:
-        BadInput: no room, or no permission.
+        BadInput: the disk is full, or a permission is missing.
     """
     with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside, old = (folder.with_name(f".{folder.name}.{state}") for state in ("writing", "replaced"))
+        temporary, old = (folder.with_name(f".{folder.name}.{state}") for state in ("writing", "replaced"))
         _restore(old, folder)
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         try:
-            yield beside
-            settle(beside)
+            yield temporary
+            settle(temporary)
             if folder.exists():
                 folder.rename(old)
-            beside.rename(folder)
+            temporary.rename(folder)
             flush(folder.parent)
         finally:
             _restore(old, folder)
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def settle(folder: Path) -> None:
-    """Flush a folder with all that is in it, and give its files the permissions that the folder got from the umask.
+    """Flush a folder and its content to the disk, and give its files the permissions that the umask gave the folder.
 
-    safetensors gives the files that it writes to their owner alone.
+    Files that safetensors writes are otherwise readable by their owner only.
     """
     allowed = folder.stat().st_mode & 0o666
     for path in (*folder.rglob("*"), folder):
@@ -121,7 +121,7 @@ def settle(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or the list of names of a folder, is on the disk."""
+    """Wait until a file, or the list of entries of a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -130,7 +130,7 @@ def flush(path: Path) -> None:
 
 
 def _restore(old: Path, folder: Path) -> None:
-    """Put the old folder back where no new one has come; else delete it."""
+    """Rename the old folder back if no new one exists; otherwise delete it."""
     if old.exists() and not folder.exists():
         old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -138,27 +138,27 @@ def _restore(old: Path, folder: Path) -> None:
 
 @contextmanager
 def explained(path: Named, remedies: Mapping[int, str] = _NO_ROOM | _NO_RIGHT, otherwise: str = "") -> Iterator[None]:
-    """Errors of the system with a known remedy, or all where `otherwise` names one, become BadInput.
+    """Convert operating system errors with a known remedy to BadInput; with `otherwise`, all of them.
 
     Args:
-        path: what is written meanwhile.
-        remedies: by number of the error, what to do; by default where room or permission is missing.
-        otherwise: what to do in all other cases; without it they stay as they are.
+        path: the file or folder that the block writes.
+        remedies: what to do, by errno; by default for a full disk and for missing permissions.
+        otherwise: what to do about all other errors; without it they are raised unchanged.
     """
     try:
         yield
     except Exception as error:
-        number, reason = _of_system(error)
+        number, reason = _system_error(error)
         remedy = remedies.get(number or 0, otherwise)
         if number is None or not remedy:
             raise
         raise BadInput(f"{printable(path)} cannot be written ({reason}): {remedy}.") from error
 
 
-def _of_system(error: Exception) -> tuple[int | None, str]:
-    """Number and words of an error of the system, 0 for a name that it does not take; None for all other errors.
+def _system_error(error: Exception) -> tuple[int | None, str]:
+    """errno and message of an operating system error, errno 0 for an invalid file name; (None, "") for other errors.
 
-    safetensors has the number in its message alone: "I/O error: No space left on device (os error 28)".
+    safetensors reports the errno only in its message: "I/O error: No space left on device (os error 28)".
     """
     if isinstance(error, OSError):
         return error.errno or 0, error.strerror or str(error)

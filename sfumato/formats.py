@@ -1,4 +1,4 @@
-"""What is kept for later in one safetensors file: tensors, and in JSON what they are."""
+"""File formats based on safetensors: tensors, and a JSON header that describes them."""
 
 import json
 import os
@@ -14,20 +14,20 @@ from sfumato.text_files import parse_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kept = TypeVar("Kept")
+Content = TypeVar("Content")
 
-#: Every opening brace of the header counts, also those of texts in it.
+#: Compared with the number of opening braces in the header, which includes those inside JSON strings.
 _MOST_TENSORS = 10_000
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        name: as the file says it, with a version.
-        what: as messages say it, "an inversion".
-        remedy: what to do about a file that cannot be used.
+        name: identifier in the metadata of a file, with a version.
+        what: name in error messages, such as "an inversion".
+        remedy: what to do about a file that cannot be used, as the end of an error message.
     """
 
     name: str
@@ -39,15 +39,15 @@ class Format:
         return f"give {self.what} that was saved before"
 
     def write(self, path: Named, header: Mapping[str, Any], tensors: Mapping[str, "Tensor"]) -> None:
-        """Write a file, which is there whole or not at all; the header is anything that JSON holds.
+        """Write a file atomically; the header may contain any JSON values.
 
         Raises:
-            BadInput: the folder does not exist or cannot be written.
+            BadInput: the folder does not exist or is not writable.
         """
         write_tensors(path, tensors, {"format": self.name, "sfumato": json.dumps(header)})
 
     def holds(self, path: Named) -> bool:
-        """Whether a file says that it is one of these; its tensors are not looked at."""
+        """Whether the metadata of a file name this format; its tensors are not read."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -57,15 +57,16 @@ class Format:
         except (SafetensorError, OSError, BadInput):
             return False
 
-    def read(self, path: Named, assemble: Callable[[Any, dict[str, "Tensor"]], Kept]) -> Kept:
-        """What `assemble` makes of the header, of any type, and the tensors: files may come from anywhere.
+    def read(self, path: Named, assemble: Callable[[Any, dict[str, "Tensor"]], Content]) -> Content:
+        """Read a file of unknown origin and return the result of `assemble`.
 
         Args:
             path: the file.
-            assemble: raises KeyError, TypeError or ValueError where the parts do not belong together.
+            assemble: called with the header, a JSON value of any type, and the tensors by name; raises KeyError,
+                TypeError or ValueError if they are inconsistent.
 
         Raises:
-            BadInput: no such file, one of another kind, or a damaged one.
+            BadInput: the file does not exist, has another format or is damaged.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -77,7 +78,7 @@ class Format:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != self.name:
-                    raise BadInput(f"{name} is a safetensors file, but not {self.what} of this version.")
+                    raise BadInput(f"{name} is a safetensors file, but not {self.what} of this version: {self.remedy}.")
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             header = parse_json(metadata["sfumato"], f"{name} is damaged: its header", self.remedy)
             return assemble(header, tensors)

@@ -1,4 +1,4 @@
-"""Hooks on modules that several threads evaluate at once: each acts in the thread that attached it, and in no other."""
+"""Forward hooks on modules that several threads share: a hook runs only in the thread that registered it."""
 
 import threading
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 _ATTACHING = threading.Lock()
-"""torch numbers its hooks without a lock: two threads could get one number, and a module keep one hook of the two."""
+"""torch numbers hooks without a lock: two threads could get the same number, and one of the two hooks would be lost."""
 
 
 def attach_hook(module: nn.Module, hook: Callable[..., Any], *, with_kwargs: bool = False) -> RemovableHandle:
-    """`module.register_forward_hook(hook)` for the evaluations of this thread alone.
+    """`module.register_forward_hook(hook)`, but only for forward passes of the current thread.
 
-    What another thread evaluates meanwhile is left as it is, so neither waits for the other. The handle that is
-    returned must be removed.
+    Forward passes of other threads are unaffected, and no thread waits for another. The caller must remove the
+    returned handle.
     """
     thread = threading.current_thread()
 

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: asked only for what the user named, and never for pickles."""
+"""Downloads from the Hugging Face Hub: only repositories that the user names, and never pickle files."""
 
 import re
 from collections.abc import Sequence
@@ -13,26 +13,29 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether it looks like "org/name"."""
+    """Whether `name` has the form "org/name"."""
     return _HUB_ID.fullmatch(name) is not None
 
 
 def from_hub(hub_id: str, wanted: Sequence[str], what: str, unwanted: Sequence[str] = ()) -> Path:
-    """The local copy of a repository of the hub.
+    """Download a repository of the Hugging Face Hub, or reuse its cached copy.
 
     Args:
-        hub_id: that is no folder here.
-        wanted: patterns of the files to fetch.
-        what: what messages call it, "model" or "network".
-        unwanted: patterns of those of them to leave out.
+        hub_id: "org/name", which is not a local folder.
+        wanted: patterns of the files to download.
+        what: kind of repository in error messages, "model" or "network".
+        unwanted: patterns of the files to exclude from these.
+
+    Returns:
+        the local folder.
 
     Raises:
-        BadInput: there is none, or it cannot be reached.
+        BadInput: the repository does not exist, or the Hub cannot be reached.
     """
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(wanted), ignore_patterns=list(unwanted)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise BadInput(
-            f"There is no folder {hub_id}, and the hub did not give a {what} of that name ({first_line(error)}); "
-            "check the name, or give a local folder."
+            f"There is no folder {hub_id}, and no {what} of that name could be loaded from the Hugging Face Hub "
+            f"({first_line(error)}); check the name, or give a local folder."
         ) from error

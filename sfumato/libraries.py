@@ -1,4 +1,4 @@
-"""The libraries' own bars and remarks, which would cross ours."""
+"""Silencing the progress bars and log messages of libraries, which would mix with those of sfumato."""
 
 import threading
 from collections.abc import Iterator
@@ -9,9 +9,10 @@ _LOADING = threading.RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within, transformers shows no progress bar and says errors alone; failures raise all the same.
+    """Context manager: transformers shows no progress bar and logs errors only; exceptions are raised as usual.
 
-    Threads wait for one another: what the libraries change while they load holds for the whole process, as this does.
+    Only one thread at a time can enter it, because these settings are global to the process, as are those that the
+    libraries change while they load a model.
     """
     from transformers.utils import logging
 

@@ -1,7 +1,7 @@
-"""Files while they are being written, beside their place: marked by a lock that goes with the process.
+"""Temporary files of atomic writes, next to their destination and marked by a lock that ends with the process.
 
-What a killed process left is removed by the next one that writes to the folder, and nothing that a living one writes,
-on this machine or on another one that shares the folder.
+The next process that writes to a folder removes the temporary files that killed processes left there. Those of running
+processes stay, on this machine and on other machines that share the folder.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-#: .sfumato-MACHINE.KERNEL-TOKEN.partial; without the part in the middle in files of earlier versions.
+#: Names are .sfumato-MACHINE.KERNEL-TOKEN.partial; earlier versions wrote .sfumato-TOKEN.partial.
 _PREFIX, _SUFFIX = ".sfumato-", ".partial"
 _FLAGS = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _swept: set[str] = set()
@@ -24,34 +24,34 @@ _swept: set[str] = set()
 
 @contextmanager
 def partial_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new file in a folder, open for writing, and removed at the end where it has not been renamed.
+    """Yield the path of a new file in a folder and the file, open for writing; an exception removes it.
 
-    The first one that a process makes in a folder is preceded by `remove_partial` for it.
+    The first call of a process for a folder begins by removing what killed processes left in that folder.
     """
     _sweep_once(folder)
-    beside, file = _new(folder)
+    temporary, file = _new(folder)
     try:
         with file:
-            yield beside, file
+            yield temporary, file
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def remove_partial(folder: Path) -> None:
-    """Delete what killed processes left half-written anywhere under `folder`, and nothing that is being written."""
+    """Delete the temporary files of killed processes anywhere under `folder`, except files that are being written."""
     for partial in folder.rglob(f"{_PREFIX}*{_SUFFIX}"):
         _remove_left(partial)
 
 
 def hold(descriptor: int) -> bool:
-    """Mark a file as being written; the mark goes with the process.
+    """Lock a file to mark it as being written; the lock ends with the process.
 
     Returns:
-        whether it is marked: on a file system without locks nothing is.
+        whether the file is locked: False on a file system without locks.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds the lock.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,15 +63,15 @@ def hold(descriptor: int) -> bool:
 
 
 def _new(folder: Path) -> tuple[Path, BinaryIO]:
-    """Not named after what it becomes, whose name may be as long as names can be."""
+    """Create and lock a temporary file; its name is short, since the destination may have the longest possible name."""
     while True:
-        beside = folder / f"{_PREFIX}{_writer()}-{secrets.token_hex(8)}{_SUFFIX}"
-        file = open(beside, "xb")  # noqa: SIM115 - closed by the caller
+        temporary = folder / f"{_PREFIX}{_writer()}-{secrets.token_hex(8)}{_SUFFIX}"
+        file = open(temporary, "xb")  # noqa: SIM115 - closed by the caller
         with suppress(BlockingIOError):
             hold(file.fileno())
-            if beside.exists():
-                return beside, file
-        file.close()  # between the two lines above another process took it for one that was left
+            if temporary.exists():
+                return temporary, file
+        file.close()  # another process removed the file before it was locked
 
 
 def _sweep_once(folder: Path) -> None:
@@ -84,10 +84,10 @@ def _sweep_once(folder: Path) -> None:
 
 
 def _remove_left(partial: Path) -> None:
-    """Remove a file whose writer is gone: it was one of this machine or kernel, and nobody holds its lock."""
+    """Remove a file whose writer has ended: one of this machine or kernel, with a lock that nobody holds."""
     writer = partial.name.removeprefix(_PREFIX).rpartition("-")[0]
     if writer and not set(writer.split(".")) & set(_writer().split(".")):
-        return  # another machine's: its locks may not be seen here
+        return  # written on another machine, whose locks may be invisible here
     with suppress(OSError):
         descriptor = os.open(partial, _FLAGS)
         try:
@@ -99,7 +99,7 @@ def _remove_left(partial: Path) -> None:
 
 @cache
 def _writer() -> str:
-    """MACHINE.KERNEL: eight letters for this machine and eight for this run of its kernel, which containers share."""
+    """MACHINE.KERNEL: eight hex digits for the machine and eight for the boot of its kernel, which containers share."""
     machine = f"{socket.gethostname()} {_content('/etc/machine-id')}"
     kernel = f"kernel {_content('/proc/sys/kernel/random/boot_id') or machine}"
     return ".".join(sha256(text.encode()).hexdigest()[:8] for text in (machine, kernel))

@@ -1,4 +1,4 @@
-"""Names that come out of files, such as tables, manifests, mappings and archives: they stay inside their folder."""
+"""Checks that names read from files (tables, manifests, mappings, archives) stay inside their folder."""
 
 from pathlib import Path
 
@@ -7,26 +7,26 @@ from sfumato.files import printable
 
 
 def inside(folder: Path, name: object) -> bool:
-    """Whether `name`, as a file says it, leads to a place inside `folder` or to itself, links followed."""
+    """Whether `name`, as read from a file, is `folder` or a path inside it once symbolic links are resolved."""
     if not isinstance(name, str):
         return False
     try:
         root = folder.resolve()
         place = (root / name).resolve()
-    except (OSError, ValueError, RuntimeError):  # a null byte, a loop of links, a name that the system cannot have
+    except (OSError, ValueError, RuntimeError):  # a null byte, a loop of links, or an invalid name
         return False
     return place.is_relative_to(root)
 
 
 def check_inside(folder: Path, *names: str) -> None:
-    """Refuse names that lead out of a folder, by themselves or by a link.
+    """Refuse names that lead out of a folder, directly or through a symbolic link.
 
     Raises:
-        BadInput: with the first of them.
+        BadInput: names the first of them.
     """
     for name in names:
         if not inside(folder, name):
             raise BadInput(
-                f"{printable(folder / name)} leads out of {printable(folder)}, by its name or by a link: remove what "
-                "leads there."
+                f"{printable(folder / name)} leads out of {printable(folder)}, by its name or through a symbolic "
+                "link: remove it."
             )

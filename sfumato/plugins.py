@@ -14,6 +14,7 @@ from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from sfumato.errors import BadInput
+from sfumato.suggestions import suggestion
 
 T = TypeVar("T")
 
@@ -26,6 +27,12 @@ class Unloaded:
     name: str
     package: str
     reason: str
+
+    @classmethod
+    def from_error(cls, what: str, entry: EntryPoint, error: BaseException) -> "Unloaded":
+        """What an entry point of that kind of object raised while it was imported."""
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        return cls(what, entry.name, package_of(entry), f"{type(error).__name__}: {first}")
 
     def __str__(self) -> str:
         return (
@@ -68,7 +75,7 @@ class Registry(Mapping[str, T]):
         for failure in self._unloaded:
             if failure.name == name:
                 raise BadInput(str(failure))
-        raise BadInput(f"the {self.what} must be one of {', '.join(known)}, not {name!r}.")
+        raise BadInput(f"there is no {self.what} {name!r}{suggestion(name, known)}")
 
     @property
     def unloaded(self) -> list[Unloaded]:
@@ -105,6 +112,9 @@ class Registry(Mapping[str, T]):
             entry.load()
         except (Exception, SystemExit) as error:  # code of others: whatever it raises must not stop everything else
             self._registered = before
-            package = entry.value.partition(":")[0] if entry.dist is None else entry.dist.name
-            first = (str(error).strip().splitlines() or ["no message"])[0]
-            self._unloaded.append(Unloaded(self.what, entry.name, package, f"{type(error).__name__}: {first}"))
+            self._unloaded.append(Unloaded.from_error(self.what, entry, error))
+
+
+def package_of(entry: EntryPoint) -> str:
+    """Name of the package that an entry point belongs to."""
+    return entry.value.partition(":")[0] if entry.dist is None else entry.dist.name

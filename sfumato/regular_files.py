@@ -1,4 +1,4 @@
-"""Opening files that may come from anywhere: regular files alone, so that no pipe is waited for and no device read."""
+"""Opening files of unknown origin: regular files only, so that no pipe blocks and no device is read."""
 
 import os
 import stat
@@ -9,26 +9,27 @@ from io import BufferedReader
 from sfumato.errors import BadInput
 from sfumato.files import Named, printable
 
-#: A pipe that takes the place of the file meanwhile is not waited for, nor does a terminal become the process' own.
+#: O_NONBLOCK: do not wait for a pipe that replaced the file after the check. O_NOCTTY: do not adopt a terminal as the
+#: controlling terminal of the process.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @contextmanager
 def open_regular(path: Named, give: str) -> Iterator[BufferedReader]:
-    """A regular file, open for reading; links to regular files are followed.
+    """Yield a regular file, open for reading; symbolic links to regular files are followed.
 
     Args:
-        path: may be a name of any form, from anywhere.
-        give: what to give instead, as the end of a sentence: "give an image file".
+        path: a path of any form and origin.
+        give: what to give instead, as the end of the error message: "give an image file".
 
     Raises:
-        BadInput: a folder, a pipe, a device, a socket, nothing at all, or what may not be read.
+        BadInput: a folder, a pipe, a device, a socket, a missing file, or one without read permission.
     """
     name = printable(path)
     if not name:
         raise BadInput(f"The name of the file is empty: {give}.")
     try:
-        _check_kind(os.stat(path).st_mode, name, give)  # before opening: for some devices that has effects of its own
+        _check_kind(os.stat(path).st_mode, name, give)  # before opening, which has side effects on some devices
         file = open(os.open(path, _FLAGS), "rb")  # noqa: SIM115 - closed below
     except FileNotFoundError as error:
         broken = "is a link to a file that" if os.path.islink(path) else ""
@@ -47,7 +48,7 @@ def open_regular(path: Named, give: str) -> Iterator[BufferedReader]:
 
 
 def _is_generated(descriptor: int) -> bool:
-    """Whether the kernel makes the content as it is read, as in /proc: such files claim to be empty, and are not."""
+    """Whether the kernel generates the content on reading, as in /proc: such files report size 0 but have content."""
     try:
         return os.fstat(descriptor).st_size == 0 and os.pread(descriptor, 1, 0) != b""
     except OSError:
@@ -58,26 +59,26 @@ def read_bytes(path: Named, give: str, limit: int) -> bytes:
     """All bytes of a regular file of at most `limit` bytes.
 
     Raises:
-        BadInput: as `open_regular`; or the file is longer, or cannot be read.
+        BadInput: as `open_regular`; or the file is larger than `limit`, or reading fails.
     """
     with open_regular(path, give) as file:
         try:
             content = file.read(limit + 1)
-        except OSError as error:  # such as the files of /proc that are the memory of a process
+        except OSError as error:  # for example /proc/PID/mem, the memory of a process
             raise BadInput(f"{printable(path)} cannot be read ({reason(error)}): {give}.") from error
     if len(content) > limit:
-        raise BadInput(f"{printable(path)} has more than {limit:,} bytes, which is the limit: {give}.")
+        raise BadInput(f"{printable(path)} is larger than the limit of {limit:,} bytes: {give}.")
     return content
 
 
 def check_regular(path: Named, give: str) -> None:
-    """Refuse what is no regular file that may be read, before a library opens it by its name. Raises BadInput."""
+    """Refuse all but readable regular files, before a library opens the path. Raises BadInput."""
     with open_regular(path, give):
         pass
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line of at most 200 characters; its name where it says nothing."""
+    """Message of an exception on one line of at most 200 characters, or the name of its class if it is empty."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return printable(" ".join(said.split()).rstrip(".")[:200] or type(error).__name__)
 

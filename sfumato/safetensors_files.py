@@ -1,4 +1,4 @@
-"""A look at the header of a safetensors file before the library parses it, which takes minutes for hostile ones."""
+"""Check of the header of a safetensors file before the library parses it, which takes minutes for malicious headers."""
 
 from sfumato.errors import BadInput
 from sfumato.files import Named, printable
@@ -10,15 +10,15 @@ _LENGTH_BYTES = 8
 
 
 def check_header(path: Named, give: str, tensors: int = MAX_TENSORS) -> None:
-    """Refuse a header that is over-long, or has more tensors than any file that is meant.
+    """Refuse a header that is too long or lists more tensors than any genuine file.
 
     Args:
         path: the file.
-        give: what to give instead, as the end of a sentence.
-        tensors: most tensors. Every opening brace counts as one, as none can do without.
+        give: what to give instead, as the end of the error message.
+        tensors: largest number of tensors. Opening braces are counted, since the entry of every tensor has one.
 
     Raises:
-        BadInput: no regular file, or such a header. What else may be wrong with it the library says itself.
+        BadInput: not a regular file, or such a header. The library itself reports all other defects of a header.
     """
     name = printable(path)
     with open_regular(path, give) as file:
@@ -30,8 +30,8 @@ def check_header(path: Named, give: str, tensors: int = MAX_TENSORS) -> None:
             raise BadInput(f"{name} cannot be read ({reason(error)}): {give}.") from error
     if length > MAX_HEADER_BYTES:
         raise BadInput(
-            f"{name} is damaged or not a safetensors file (it claims a header of {length:,} bytes, and "
-            f"{MAX_HEADER_BYTES:,} is the limit): {give}."
+            f"{name} is damaged or not a safetensors file (it claims a header of {length:,} bytes; the "
+            f"limit is {MAX_HEADER_BYTES:,}): {give}."
         )
     if header.count(b"{") > tensors:
         raise BadInput(f"{name} has a header of more than {tensors:,} tensors: {give}.")

@@ -1,8 +1,9 @@
-"""Reading small text files that may come from anywhere: JSON, JSON lines, TOML and plain text.
+"""Reading small text files of unknown origin: JSON, JSON lines, TOML and plain text.
 
-Every file has a limit of size. What is read from JSON and TOML is not nested deeply, has no whole number of more than
-100 digits and, where the caller does not ask for them, no halves of characters (lone surrogates, which JSON can spell
-and no file or terminal can hold): it can be hashed, written again and converted to floats without a look at it.
+The size of every file is limited. Values from JSON and TOML have a limited nesting depth and no integers of more than
+100 digits. Unless the caller allows them, their strings have no lone surrogates (halves of characters, which JSON can
+spell but no file or terminal can represent). The values can therefore be hashed, written again and converted to floats
+without further checks.
 """
 
 import json
@@ -23,29 +24,29 @@ _MAX_BITS = 332  # 100 decimal digits
 
 _LONE = re.compile("[\ud800-\udfff]")
 _PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
-#: A dotted key of TOML with many parts, whose time to parse grows with their square.
+#: A dotted TOML key with many parts: the time to parse it grows with the square of their number.
 _DEEP_KEY = re.compile(rf"(?:^|[{{,\[])[ \t]*(?:{_PART}){{{MAX_DEPTH}}}", re.MULTILINE)
 
 
 def read_text(path: Named, give: str, limit: int = MAX_BYTES) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark.
+    """Read a UTF-8 file, with or without a byte order mark.
 
     Args:
         path: the file.
-        give: what to give instead, as the end of a sentence: "give a text file (UTF-8)".
-        limit: most bytes.
+        give: what to give instead, as the end of the error message: "give a text file (UTF-8)".
+        limit: largest size in bytes.
 
     Raises:
-        BadInput: no regular file, more bytes, or not UTF-8.
+        BadInput: not a regular file, too large, or not UTF-8.
     """
     return decoded(read_bytes(path, give, limit), printable(path), give)
 
 
 def read_json(path: Named, give: str, limit: int = MAX_BYTES, *, lone_surrogates: bool = False) -> Any:
-    """The value of a JSON file; NaN and Infinity are read as Python writes them.
+    """Read a JSON file; NaN and Infinity, which Python writes, are accepted.
 
     Raises:
-        BadInput: as `read_text`; or what is not JSON, or a value that the module's first lines exclude.
+        BadInput: as `read_text`; or not JSON, or a value outside the limits in the docstring of this module.
     """
     return parse_json(read_text(path, give, limit), printable(path), give, lone_surrogates=lone_surrogates)
 
@@ -53,29 +54,29 @@ def read_json(path: Named, give: str, limit: int = MAX_BYTES, *, lone_surrogates
 def read_json_lines(
     path: Named, give: str, limit: int = MAX_LINE_BYTES, *, lone_surrogates: bool = False
 ) -> Iterator[tuple[int, Any]]:
-    """The number, from 1, and the JSON value of every line that is not blank, as they are read from the disk.
+    """Yield the line number, from 1, and the JSON value of every line that is not blank, one line at a time.
 
     Args:
         path: the file, of any length.
-        give: what to give instead.
-        limit: most bytes of a line.
-        lone_surrogates: whether texts may have halves of characters, which the caller then looks for.
+        give: what to give instead, as the end of the error message.
+        limit: largest size of a line in bytes.
+        lone_surrogates: whether strings may contain lone surrogates, which the caller then has to check.
 
     Raises:
-        BadInput: as `read_json`, with the number of the line.
+        BadInput: as `read_json`, with the line number.
     """
     with open_regular(path, give) as file:
         for number, line in enumerate(iter(lambda: file.readline(limit + 1), b""), start=1):
             where = f"{printable(path)} line {number}"
             if len(line) > limit:
-                raise BadInput(f"{where} has more than {limit:,} bytes, which is the limit: {give}.")
+                raise BadInput(f"{where} is larger than the limit of {limit:,} bytes: {give}.")
             text = decoded(line, where, give)
             if text.strip():
                 yield number, parse_json(text, where, give, lone_surrogates=lone_surrogates)
 
 
 def read_toml(path: Named, give: str, limit: int = MAX_TOML_BYTES) -> dict[str, Any]:
-    """The table of a TOML file. Raises BadInput as `read_json`."""
+    """Read the top-level table of a TOML file. Raises BadInput as `read_json`."""
     content, name = read_bytes(path, give, limit), printable(path)
     try:
         text = content.decode("utf-8-sig")
@@ -89,14 +90,14 @@ def read_toml(path: Named, give: str, limit: int = MAX_TOML_BYTES) -> dict[str, 
 
 
 def parse_json(text: str, name: str, give: str, *, constants: bool = True, lone_surrogates: bool = False) -> Any:
-    """The value of a JSON text.
+    """Parse JSON.
 
     Args:
-        text: all of it.
-        name: begins the sentence of an error.
-        give: what to give instead.
-        constants: whether numbers may be NaN and Infinity, which JSON lacks and Python writes.
-        lone_surrogates: whether texts may have halves of characters, which the caller then looks for.
+        text: the complete text.
+        name: what is parsed, as the beginning of the error message.
+        give: what to give instead, as the end of the error message.
+        constants: whether NaN and Infinity are accepted; they are not part of JSON, but Python writes them.
+        lone_surrogates: whether strings may contain lone surrogates, which the caller then has to check.
 
     Raises:
         BadInput: as `read_json`.
@@ -114,18 +115,18 @@ def _refuse(constant: str) -> float:
 
 
 def has_lone_surrogate(text: str) -> bool:
-    """Whether a text has halves of characters, which no file, tokenizer or terminal can hold."""
+    """Whether a text contains lone surrogates, which no file, tokenizer or terminal can represent."""
     return not text.isascii() and _LONE.search(text) is not None
 
 
 def check_text(text: str, name: str) -> None:
-    """Refuse a text that no tokenizer reads. `name` begins the sentence. Raises BadInput."""
+    """Refuse a text that no tokenizer can read. Raises BadInput, whose message begins with `name`."""
     if has_lone_surrogate(text):
-        raise BadInput(f'{name} "{text[:40]}" has half a character in it (a lone surrogate): leave it out.')
+        raise BadInput(f'{name} "{text[:40]}" has half a character (a lone surrogate) in it: remove it.')
 
 
 def decoded(content: bytes, name: str, give: str) -> str:
-    """The text of a UTF-8 file's bytes, without its byte order mark. Raises BadInput, which begins with `name`."""
+    """Decode UTF-8 and remove a byte order mark. Raises BadInput, whose message begins with `name`."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -133,7 +134,7 @@ def decoded(content: bytes, name: str, give: str) -> str:
 
 
 def _checked(value: Any, lone_surrogates: bool = False) -> Any:
-    """The same value. Raises ValueError for what the module's first lines exclude; walks level by level."""
+    """Return `value`; raise ValueError outside the limits in the docstring of this module. Not recursive."""
     level: Iterable[Any] = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for each in level for inner in _parts(each, lone_surrogates)]
@@ -145,7 +146,7 @@ def _checked(value: Any, lone_surrogates: bool = False) -> Any:
 def _parts(value: Any, lone_surrogates: bool) -> Iterable[Any]:
     if isinstance(value, str):
         if not lone_surrogates and has_lone_surrogate(value):
-            raise ValueError("half a character, a lone surrogate, in a text")
+            raise ValueError("half a character, a lone surrogate, in a string")
     elif isinstance(value, int):
         if value.bit_length() > _MAX_BITS:
             raise ValueError("an integer of more than 100 digits")

@@ -1,24 +1,28 @@
-"""Whether a tokenizer belongs to its text encoder: a wrong one is silent, every prompt is then read as another."""
+"""Check that a tokenizer belongs to its text encoder: a wrong one raises no error, but changes every prompt."""
 
 from typing import Any
 
-#: Embeddings are padded at most to a multiple of this; what a tokenizer lacks beyond that are words.
+#: Embedding tables are padded to multiples of at most this; if more tokens are missing, the vocabulary is incomplete.
 PADDING = 128
 
 
 def vocabulary_problem(tokenizer: Any, embeddings: int) -> str:
-    """What is wrong between a tokenizer and a text encoder with so many embeddings, as a clause; "" if nothing is.
+    """Describe a mismatch between a tokenizer and its text encoder, as a clause of an error message; "" if they match.
 
-    Tokens that were added to both (textual inversion) are right, and so is a table padded to a round number of rows.
-    A folder without vocab.json and merges.txt gives a tokenizer of two tokens, for which all words are one.
+    Tokens added to both (textual inversion) are accepted, and so is an embedding table padded to a round number of
+    rows. A folder without vocab.json and merges.txt gives a tokenizer of two tokens, which maps all words to one token.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        embeddings: number of rows of the token embedding of the text encoder.
     """
     numbers = tokenizer.get_vocab()
     if embeddings - len(numbers) >= PADDING:
         return (
-            f"its tokenizer knows {len(numbers)} tokens and its text encoder {embeddings}, "
-            "so vocab.json and merges.txt are missing or another model's"
+            f"its tokenizer has {len(numbers)} tokens and its text encoder {embeddings}, "
+            "so vocab.json and merges.txt are missing or belong to another model"
         )
     word, last = max(numbers.items(), key=lambda item: item[1])
     if last >= embeddings:
-        return f'its tokenizer gives "{word}" the number {last} and its text encoder knows 0 to {embeddings - 1} alone'
+        return f'its tokenizer gives "{word}" the id {last}, but the ids of its text encoder are 0 to {embeddings - 1}'
     return ""

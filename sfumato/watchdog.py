@@ -1,8 +1,8 @@
-"""Ends a process that has been asked to stop and does not.
+"""Ending a process that does not stop soon after a signal.
 
-Python runs the handlers of signals in the main thread, between two bytecodes: one long call of a library, such as a
-convolution of a large picture, keeps them waiting. The number of a signal is written to a file descriptor at once
-(`signal.set_wakeup_fd`), and a thread of its own reads it there.
+Python runs signal handlers in the main thread, between two bytecodes, so one long call of a library, such as a
+convolution of a large image, delays them. `signal.set_wakeup_fd` makes Python write the number of a signal to a file
+descriptor immediately; a separate thread reads it there.
 """
 
 import os
@@ -16,44 +16,44 @@ from collections.abc import Callable
 from contextlib import suppress
 
 GRACE = 1.5
-"""Seconds between the signal and the end: time for an orderly one."""
-_SENTENCE = "sfumato: {} in the middle of something long; nothing half written has the name of a result.\n"
+"""Seconds between the signal and the forced exit: time for an orderly end."""
+_SENTENCE = "sfumato: {} during a long operation; no file with the name of a result is incomplete.\n"
 _SHOW_CURSOR = "\n\x1b[?25h"
 
 
 class Watchdog:
-    """While entered, the process ends `GRACE` seconds after a signal that `ends` it, whatever it is doing.
+    """Context manager: the process ends `GRACE` seconds after a signal that `ends` it, whatever it is doing.
 
-    The exit code is 128 and the number of the signal. Files are written beside their place and renamed, so the end
-    leaves at most a partial file, which the next run in the folder removes. Only the main thread can enter it.
+    The exit code is 128 plus the number of the signal. Files are written under a temporary name and renamed, so at most
+    a temporary file is left, which the next run that writes to the folder removes. Only the main thread can enter it.
 
     Args:
-        ends: whether this signal ends the process; asked in another thread, for every signal that has a handler.
+        ends: whether a signal ends the process; called in the watchdog thread, for every signal that has a handler.
     """
 
     def __init__(self, ends: Callable[[int], bool]) -> None:
         self._ends = ends
-        self._heard, self._told = socket.socketpair()
-        self._told.setblocking(False)
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
         self._thread = threading.Thread(target=self._listen, name="watchdog", daemon=True)
         self._before = -1
 
     def __enter__(self) -> "Watchdog":
         self._thread.start()
-        self._before = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
+        self._before = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(self._before)
-        self._told.close()
+        self._sender.close()
         self._thread.join()
-        self._heard.close()
+        self._receiver.close()
 
     def _listen(self) -> None:
-        """Return when the other end is closed."""
+        """Wait for signals, and for the deadline after one that ends the process; return when the sender is closed."""
         ending, deadline = 0, 0.0
-        while select.select([self._heard], [], [], max(0.0, deadline - time.monotonic()) if ending else None)[0]:
-            numbers = self._heard.recv(64)
+        while select.select([self._receiver], [], [], max(0.0, deadline - time.monotonic()) if ending else None)[0]:
+            numbers = self._receiver.recv(64)
             if not numbers:
                 return
             for number in numbers:
@@ -63,7 +63,7 @@ class Watchdog:
 
 
 def _end(number: int) -> None:
-    """End now. The sentence is left out where nobody reads it, which would keep the process waiting."""
+    """Exit immediately. The message is omitted if writing it would block, as on a full pipe that nobody reads."""
     verb = "stopped" if number == signal.SIGINT else "terminated"
     text = (_SHOW_CURSOR if sys.stderr.isatty() else "") + _SENTENCE.format(verb)
     with suppress(OSError, ValueError):

@@ -1,8 +1,6 @@
 """What every test shares: no hub, one torch thread, and tiny pipelines that are built once per session."""
 
-import importlib
 import os
-import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
@@ -58,20 +56,15 @@ def tiny_ddpm_folder(tiny_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def strangers(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
-    """Installs another package with a method for the length of a test; see `tests.strangers.install`."""
-    from sfumato.methods import registry
-    from tests.strangers import install
+    """Installs another package with a method for the length of a test; see `tests.third_party.method`."""
+    from sfumato.methods.registry import METHODS
+    from tests import third_party
 
-    registry.methods()
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
     folder = tmp_path_factory.mktemp("strangers")
-    monkeypatch.syspath_prepend(folder)
+    third_party.read_again(monkeypatch, METHODS)
 
-    def add(package: str, *words: Any, **more: Any) -> None:
-        install(folder, package, *words, **more)
-        monkeypatch.delitem(sys.modules, package, raising=False)
-        importlib.invalidate_caches()
+    def add(package: str, name: str, **code: Any) -> None:
+        third_party.install(monkeypatch, folder, METHODS, name, third_party.method(name, **code), package)
 
     return add
 

@@ -1,7 +1,23 @@
-"""Modules of other packages that register a metric or a training task, as pip would have installed them."""
+"""Modules of other packages that register a method, a metric or a task, as pip would have installed them."""
 
 import importlib
 import sys
+
+METHOD = """
+from sfumato.methods.edit_friendly import EditFriendlyParams
+from sfumato.methods.registry import method
+{before}
+@method(
+    {name!r},
+    summary="a test of strangers",
+    params=EditFriendlyParams,
+    inversion="edit-friendly",
+    handles={handles!r},
+)
+def shifts(job, params):
+    return []
+{after}
+"""
 
 METRIC = """
 from sfumato.metrics import metric
@@ -44,17 +60,33 @@ class IdentityTask:
 """
 
 
+def method(name, before="", after="", handles=()):
+    """The code of a module with a method."""
+    return METHOD.format(name=name, before=before, after=after, handles=handles)
+
+
 def install(monkeypatch, folder, registry, name, code, package="lender"):
     """Put a package with one module and one entry point into a folder, for the length of a test."""
-    (folder / f"{package}.py").write_text(code)
+    install_package(monkeypatch, folder, package, {"module": code}, {registry.group: {name: f"{package}.module"}})
+    read_again(monkeypatch, registry)
+
+
+def install_package(monkeypatch, folder, package, modules, entries):
+    """Put a package of modules (name to code) with entry points (group to name to module) into a folder on the path."""
+    (folder / package).mkdir(parents=True)
+    (folder / package / "__init__.py").touch()
+    for name, code in modules.items():
+        (folder / package / f"{name}.py").write_text(code)
+        monkeypatch.delitem(sys.modules, f"{package}.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, package, raising=False)
     info = folder / f"{package}-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{registry.group}]\n{name} = {package}\n")
+    name = package.replace("_", "-")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    groups = [[f"[{group}]", *(f"{key} = {value}" for key, value in each.items())] for group, each in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join(line for group in groups for line in group) + "\n")
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, package, raising=False)
     importlib.invalidate_caches()
-    read_again(monkeypatch, registry)
 
 
 def read_again(monkeypatch, registry):

@@ -1,4 +1,4 @@
-"""The claims of the paper, each with what was measured and whether it holds; and the page that says so."""
+"""The claims of the edit-friendly paper with the measurement and the verdict, and the page as Markdown."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,20 +9,20 @@ from papers.claim import Claim, as_sentence, claims_table
 from papers.ddpm_noise_space import comparison, recolouring, shifting
 
 EXACT, DEFAULT = 1e-6, 1e-5
-"""Bounds on the largest error of x_0 that this project sets itself."""
+"""Bounds on the largest error of x_0 that this project aims at."""
 OBTUSE = 90.0
 SEEN = 1.0
-"""Difference of PSNR in dB below which the eye sees none."""
+"""Smallest difference of PSNR in dB that counts as visible."""
 LESS = 0.95
-"""A perceptual distance is smaller when it is at most this share of the other: below that it is chance."""
+"""A perceptual distance counts as smaller if it is at most this fraction of the other one."""
 AS_WELL = 0.02
-"""Difference of two similarities to a prompt below which one follows it as well as the other."""
+"""Largest difference of two similarities to a prompt at which both count as equal."""
 MOST = 0.9
-"""Share of the steps at which a statement about every step must be true to hold: near x_0 all maps are large."""
+"""Fraction of the steps at which a claim about every step must be true to hold: near x_0 all maps are large."""
 
 
 def check(numbers: dict[str, Any]) -> list[Claim]:
-    """All claims that the numbers speak about."""
+    """All claims, checked against the numbers."""
     parts: tuple[tuple[str, Callable[[Any], list[Claim]]], ...] = (
         ("noise_maps", _of_noise_maps),
         ("gaussian", _of_gaussian),
@@ -36,13 +36,13 @@ def check(numbers: dict[str, Any]) -> list[Claim]:
 
 
 def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
-    """The claims and the reconstruction table."""
+    """Markdown tables: the claims, the reconstruction errors and the comparison of methods."""
     guidance_scale = numbers["noise_maps"]["source_guidance_scale"]
     lines = [
         *claims_table(claims),
         "",
-        "Largest error of x_0 after a replay under the source prompt, in float32; beside it the rms and the largest",
-        f"error of the algorithm in the authors' code on the same image. Source guidance {guidance_scale:g}.",
+        "Largest error of x_0 after a replay under the source prompt, in float32, and the rms and largest",
+        f"error of the algorithm in the authors' code on the same image. Source guidance scale {guidance_scale:g}.",
         "",
         "| network predicts | size | steps | exact | default | authors' code, rms | authors' code, max |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -50,9 +50,9 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     for row in numbers["reconstruction"]:
         errors = " | ".join(f"{row[key]:.1e}" for key in ("exact_max", "default_max", "official_rms", "official_max"))
         lines.append(f"| {row['prediction']} | {row['width']} x {row['height']} | {row['steps']} | {errors} |")
-    lines += ["", "Every method on the same edits, at the model's or the method's own settings; means over the images."]
+    lines += ["", "All methods on the same edits, with the defaults of the model or the method; means over the images."]
     lines += [
-        "LPIPS and structure are distances to the source (less is nearer), CLIP the similarity to the target.",
+        "LPIPS and structure are distances to the source (lower is closer), CLIP is the similarity to the target.",
         "",
     ]
     lines += comparison.table(numbers["comparison"])
@@ -68,7 +68,7 @@ def _of_noise_maps(numbers: dict[str, Any]) -> list[Claim]:
         Claim(
             "edit-friendly z_t have a higher variance than native ones (fig. 4)",
             f"at {above} of {len(pairs)} steps; median {friendly['median_variance']:.3g} against "
-            f"{native['median_variance']:.3g} (drawn: {numbers['sampling']['median_variance']:.3g})",
+            f"{native['median_variance']:.3g} (sampling: {numbers['sampling']['median_variance']:.3g})",
             above >= MOST * len(pairs),
         ),
         Claim(
@@ -78,7 +78,7 @@ def _of_noise_maps(numbers: dict[str, Any]) -> list[Claim]:
         ),
         Claim(
             "native z_t are uncorrelated, as in sampling (fig. 4)",
-            f"mean {native['mean_correlation']:+.3f} (drawn: {numbers['sampling']['mean_correlation']:+.3f})",
+            f"mean {native['mean_correlation']:+.3f} (sampling: {numbers['sampling']['mean_correlation']:+.3f})",
             abs(native["mean_correlation"]) < 0.1,
         ),
     ]
@@ -117,8 +117,8 @@ def _of_reconstruction(rows: Sequence[dict[str, Any]]) -> list[Claim]:
             exact <= EXACT and default <= DEFAULT,
         ),
         Claim(
-            "the same of the algorithm in the authors' code (which sets the last noise map to zero)",
-            f"up to {rms:.1e} rms, {official:.1e} at most",
+            "the algorithm in the authors' code, which sets the last noise map to zero, reconstructs equally well",
+            f"error of x_0 up to {rms:.1e} rms, largest {official:.1e}",
             official <= DEFAULT,
         ),
     ]
@@ -130,14 +130,14 @@ def _of_edits(edits: Sequence[dict[str, Any]]) -> list[Claim]:
     apart = [each["distance_between_seeds"] for each in friendly if each["distance_between_seeds"] is not None]
     claims = [
         Claim(
-            "under another prompt edit-friendly maps keep the structure, native ones lose it (fig. 2)",
+            "under a different prompt edit-friendly maps preserve the structure, native ones lose it (fig. 2)",
             f"SSIM to the source higher for {sum(a > b for a, b in ssim)} of {len(ssim)} images; mean "
             f"{_mean([a for a, _ in ssim]):.2f} against {_mean([b for _, b in ssim]):.2f}",
             all(a > b for a, b in ssim),
         ),
         Claim(
-            "other draws of e_t give other, equally valid edits",
-            f"edits of two seeds differ by {_mean(apart):.1f} levels of 255 rms (least: {min(apart, default=0):.1f})",
+            "different random e_t give different, equally valid edits",
+            f"rms difference of two seeds {_mean(apart):.1f} levels of 255 (smallest: {min(apart, default=0):.1f})",
             bool(apart) and min(apart) > 0.5,
         ),
     ]
@@ -151,7 +151,7 @@ def _of_edits(edits: Sequence[dict[str, Any]]) -> list[Claim]:
         claims.append(
             Claim(
                 "the edit follows the target prompt",
-                f"similarity to it under the model's own dual encoder rises for {nearer} of {len(scored)} images; mean "
+                f"similarity to it by the model's dual encoder increases for {nearer} of {len(scored)} images; mean "
                 f"{_mean([a for a, _ in scored]):.2f} before, {_mean([b for _, b in scored]):.2f} after",
                 nearer == len(scored),
             )
@@ -165,8 +165,8 @@ def _of_shifting(shifts: Sequence[dict[str, Any]]) -> list[Claim]:
         pairs = [(each[start]["edit-friendly"]["psnr"], each[start]["native"]["psnr"]) for each in shifts]
         claims.append(
             Claim(
-                f"noise maps moved, {start}: edit-friendly ones move the picture, native ones lose it (fig. 5)",
-                f"PSNR to the moved picture {fmean(a for a, _ in pairs):.1f} against {fmean(b for _, b in pairs):.1f}"
+                f"shifted noise maps, {start}: edit-friendly maps shift the image, native ones lose it (fig. 5)",
+                f"PSNR to the shifted image {fmean(a for a, _ in pairs):.1f} against {fmean(b for _, b in pairs):.1f}"
                 f" dB; higher for {sum(a > b for a, b in pairs)} of {len(pairs)} images",
                 fmean(a - b for a, b in pairs) >= SEEN,
             )
@@ -182,22 +182,22 @@ def _of_colour(edits: Sequence[dict[str, Any]]) -> list[Claim]:
     texture = [(a["texture"], b["texture"]) for a, b in zip(ours, theirs, strict=True)]
     return [
         Claim(
-            "moving z_t by eq. 7 brings the wanted colour",
-            f"mean colour nearer to it for {nearer} of {len(edits)} images: {fmean(before):.0f}"
-            f" levels of 255 away before, {fmean(e['colour'] for e in ours):.0f} after",
+            "moving z_t by eq. 7 gives the target colour",
+            f"mean colour closer to it for {nearer} of {len(edits)} images: distance {fmean(before):.0f}"
+            f" levels of 255 before, {fmean(e['colour'] for e in ours):.0f} after",
             nearer == len(edits),
         ),
         Claim(
-            "it keeps the texture, which SDEdit loses (fig. 6)",
-            f"correlation of the brightness with the source's {fmean(a for a, _ in texture):.2f} against "
-            f"{fmean(b for _, b in texture):.2f} of SDEdit at the level of the most similar colour",
+            "it preserves the texture, which SDEdit loses (fig. 6)",
+            f"correlation of the brightness with the source {fmean(a for a, _ in texture):.2f} against "
+            f"{fmean(b for _, b in texture):.2f} for SDEdit at the noise level with the most similar colour",
             fmean(a for a, _ in texture) > fmean(b for _, b in texture),
         ),
     ]
 
 
 def _of_comparison(numbers: dict[str, dict[str, Any]]) -> list[Claim]:
-    """Methods that were published with DDIM inversion, over both."""
+    """Methods that were published with DDIM inversion, over edit-friendly and over DDIM inversion."""
     claims = []
     for name in dict.fromkeys(row.partition(", ")[0] for row in numbers if ", " in row):
         ours, ddim = (numbers[f"{name}, {inversion}"] for inversion in comparison.INVERSIONS)
@@ -205,7 +205,7 @@ def _of_comparison(numbers: dict[str, dict[str, Any]]) -> list[Claim]:
         adherence = fmean(ours["clip"]), fmean(ddim["clip"])
         claims.append(
             Claim(
-                f"{name} is more faithful over edit-friendly than over DDIM inversion, and follows as well (fig. 7)",
+                f"{name} is more faithful over edit-friendly than over DDIM inversion, at equal adherence (fig. 7)",
                 f"LPIPS to the source {fidelity[0]:.2f} against {fidelity[1]:.2f}, similarity to the target "
                 f"{adherence[0]:.2f} against {adherence[1]:.2f}",
                 fidelity[0] <= LESS * fidelity[1] and adherence[0] >= adherence[1] - AS_WELL,

@@ -1,4 +1,4 @@
-"""Every method of the package on the same edits, over the inversions that it takes: fidelity and adherence."""
+"""Fidelity and adherence of every method that follows a prompt, over edit-friendly and DDIM inversion."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from sfumato.api import Model
 from sfumato.api.report import unit
 from sfumato.images import contact_sheet, read_image, write_image
 from sfumato.methods.params import options_of
-from sfumato.methods.registry import methods
+from sfumato.methods.registry import METHODS
 from sfumato.metrics import Evaluator
 
 INVERSIONS = ("edit-friendly", "ddim")
@@ -20,10 +20,10 @@ BY_TEXT = ("edit-friendly", "native-ddpm", "ddim", "sdedit", "prompt-to-prompt",
 
 
 def settings() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name of a row to its method and options: methods that take an inversion have one row for each."""
+    """Row name -> (method, options); a method that takes an inversion has one row for each of `INVERSIONS`."""
     rows: dict[str, tuple[str, dict[str, Any]]] = {}
-    for name in (name for name in BY_TEXT if name in methods()):
-        if "inversion" in options_of(methods()[name].params):
+    for name in (name for name in BY_TEXT if name in METHODS):
+        if "inversion" in options_of(METHODS[name].params):
             rows |= {f"{name}, {inversion}": (name, {"inversion": inversion}) for inversion in INVERSIONS}
         else:
             rows[name] = (name, {})
@@ -39,14 +39,14 @@ def measure(
     callback: Callable[[str], None],
     **options: Any,
 ) -> tuple[dict[str, dict[str, Any]], list[list[Pixels]]]:
-    """Scores of every setting, one value for each image; and a row of pictures for each image."""
+    """Scores of every setting, with one value for each image, and a row of pictures for each image."""
     evaluator = Evaluator.load(device=model.network.device)
     pictures = [read_image(image).rgb for image in images]
     rows: list[list[Pixels]] = [[picture] for picture in pictures]
     found: dict[str, dict[str, Any]] = {}
     for name, (method, own) in settings().items():
         callback(f"compare: {name}")
-        known = options_of(methods()[method].params)
+        known = options_of(METHODS[method].params)
         chosen = own | {key: value for key, value in options.items() if key in known}
         inverted = model.invert(list(images), list(sources), method=method, **chosen)
         edit = inverted.edit(list(targets), residual=False)
@@ -65,7 +65,7 @@ def measure(
 
 
 def draw(path: Path, numbers: dict[str, dict[str, Any]], rows: Sequence[Sequence[Pixels]]) -> None:
-    """source | one column for each setting."""
+    """Write a contact sheet with the columns: source, then one for each setting."""
     labels = [
         ["source", *(f"{name}\nLPIPS {of['lpips'][i]:.2f}\nCLIP {of['clip'][i]:.2f}" for name, of in numbers.items())]
         for i in range(len(rows))
@@ -75,7 +75,7 @@ def draw(path: Path, numbers: dict[str, dict[str, Any]], rows: Sequence[Sequence
 
 
 def table(numbers: dict[str, dict[str, Any]]) -> list[str]:
-    """Markdown: the means over the images."""
+    """The means over the images as lines of a Markdown table."""
     lines = [
         "| method, inversion | LPIPS | structure | CLIP | seconds | evaluations |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -1,4 +1,4 @@
-"""The paper's two-dimensional illustration: data N((10, 10), I), whose best denoiser is known in closed form.
+"""The paper's two-dimensional illustration: data N((10, 10), I), whose optimal denoiser has a closed form.
 
 With unit covariance x_t is distributed as N(sqrt(abar_t) m, I) at every level, so y_t = x_t - sqrt(abar_t) m is a
 stationary process. For eta = 1 the step's mean is y_{t-1} = sqrt(alpha_t) y_t, where alpha_t = abar_t / abar_{t-1},
@@ -9,8 +9,8 @@ and r_t = y_{t-1} - sqrt(alpha_t) y_t = sigma_t z_t. From this follow the varian
                     cov(r_t, r_{t-1}) = sqrt(abar_{t-1} abar_{t-2}) (1 - alpha_t) (1 - alpha_{t-1})
                                         - sqrt(alpha_{t-1}) (1 - abar_{t-1})
 
-per coordinate, over points x_0 drawn from the data. sigma_t is DDPM's small one, so the native variance of z_t is
-(1 - abar_t) / (1 - abar_{t-1}): 1 but for the last few steps.
+per coordinate, over points x_0 drawn from the data. sigma_t is the smaller of DDPM's two choices, so the native
+variance of z_t is (1 - abar_t) / (1 - abar_{t-1}), which is 1 except for the last few steps.
 """
 
 import math
@@ -44,20 +44,20 @@ class GaussianDenoiser:
     schedule: Schedule
 
     def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
-        """The best prediction of the noise; nothing is conditioned on."""
+        """The optimal prediction of the noise; `cond` and `taps` are ignored."""
         rows = [t] * len(x) if isinstance(t, int) else t.tolist()
         abar = per_row([self.schedule.abar(each) for each in rows], x).to(x.dtype)
         return (1 - abar).sqrt() * (x - abar.sqrt() * CENTRE)
 
 
 def linear_schedule() -> Schedule:
-    """DDPM's betas (Ho et al., arXiv 2006.11239, section 4), to abar = 1 at the end."""
+    """DDPM's linear betas (Ho et al., arXiv 2006.11239, section 4); the last step goes to abar = 1."""
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
     return Schedule(torch.cumprod(1 - betas, 0))
 
 
 def trajectories(kind: str, points: int, steps: int, seed: int = 0) -> list[StepEnd]:
-    """Every step of the inversion of `points` points drawn from the data, x_T first."""
+    """All steps of the inversion of `points` points drawn from the data, from x_T on."""
     x0 = CENTRE + gaussian((2, points, 1), seed, tag="points")[None]
     guided = classifier_free(GaussianDenoiser(linear_schedule()), None, (1.0,))
     return list(INVERSIONS[kind](guided, x0, Condition(rows=1), steps=steps, seeds=[seed]))
@@ -89,7 +89,7 @@ def expected_correlations(kind: str, schedule: Schedule, timesteps: list[int]) -
 
 
 def angles(states: list[StepEnd]) -> Tensor:
-    """Degrees between the noise vectors of neighbouring steps, [pairs, points]; 90 on average without correlation."""
+    """Angles in degrees between noise vectors of consecutive steps, [pairs, points]; 90 on average if uncorrelated."""
     vectors = torch.stack([_displacement(state) for state in states if state.sigma > 0])
     a, b = vectors[:-1], vectors[1:]
     cross = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
@@ -97,7 +97,7 @@ def angles(states: list[StepEnd]) -> Tensor:
 
 
 def measure(points: int, steps: int) -> dict[str, Any]:
-    """Variance, correlation and angles of both inversions beside the closed forms."""
+    """Variance, correlation and angles of both inversions, with their closed forms."""
     schedule = linear_schedule()
     timesteps = schedule.timesteps(steps)
     numbers: dict[str, Any] = {"points": points, "steps": steps, "timesteps": timesteps[:-1]}
@@ -116,7 +116,7 @@ def measure(points: int, steps: int) -> dict[str, Any]:
 
 
 def draw(path: Path, numbers: dict[str, Any], steps: int) -> None:
-    """One trajectory of each inversion, and the statistics of many beside their closed forms."""
+    """Draw one trajectory of each inversion, and the statistics of many with their closed forms."""
     figure = Figure(figsize=(13, 8.4), layout="constrained")
     rows = figure.add_gridspec(2, 1, height_ratios=(1.5, 1))
     left, right = rows[0].subgridspec(1, 2).subplots(sharex=True, sharey=True, squeeze=False)[0]
@@ -133,7 +133,7 @@ def draw(path: Path, numbers: dict[str, Any], steps: int) -> None:
         correlation.plot(t[:-1], numbers[kind]["expected_correlation"], color=colour, lw=1)
         correlation.plot(t[:-1], numbers[kind]["correlation"], ".", color=colour, ms=4)
     variance.set(yscale="log", xlabel="t", ylabel="variance of $z_t$", title=f"{numbers['steps']} steps")
-    correlation.set(xlabel="t", ylabel="correlation of $z_t$ with the next one", ylim=(-1, 1))
+    correlation.set(xlabel="t", ylabel="correlation of consecutive $z_t$", ylim=(-1, 1))
     variance.legend(fontsize=8)
     for axes in (variance, correlation):
         axes.invert_xaxis()
@@ -165,5 +165,5 @@ def _levels(schedule: Schedule, timesteps: list[int]) -> list[tuple[float, float
 
 
 def _displacement(state: StepEnd) -> Tensor:
-    """What the noise adds to the mean, x_{t-1} - mu_t, [points, 2]."""
+    """The noise of the step, x_{t-1} - mu_t, [points, 2]."""
     return (state.x_prev.double() - state.mean)[0, :, :, 0].T

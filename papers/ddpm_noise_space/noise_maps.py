@@ -1,4 +1,4 @@
-"""Variance of the noise maps and correlation of neighbouring ones (figure 4 of the paper), on real images."""
+"""Variance of the noise maps and correlation of consecutive ones (figure 4 of the paper), on real images."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,17 +18,17 @@ COLOURS = {"edit-friendly": "tab:purple", "native": "tab:green", "sampling": "0.
 
 
 def variances(z: Sequence[Tensor]) -> list[float]:
-    """Variance of each step's numbers about their mean."""
+    """Variance of the values of each step's noise map."""
     return [float(each.double().var(correction=0)) for each in z]
 
 
 def correlations(z: Sequence[Tensor]) -> list[float]:
-    """Pearson's correlation of each step's numbers with those of the step after it."""
+    """Pearson correlation of the values of each step's noise map with those of the next step."""
     return [float(torch.corrcoef(torch.stack([a.double(), b.double()]))[0, 1]) for a, b in pairwise(z)]
 
 
 def noisy_timesteps(schedule: Schedule, timesteps: Sequence[int], eta: float) -> list[int]:
-    """The timesteps of a run whose step adds noise: the last one may not, and its map is a residual then."""
+    """The timesteps whose step adds noise; the last step may add none, and its map is then a residual."""
     below = schedule.previous(timesteps)
     pairs = zip(timesteps, below, strict=True)
     return [t for t, t_prev in pairs if sigma(schedule.abar(t), schedule.abar(t_prev), eta) > 0]
@@ -37,7 +37,7 @@ def noisy_timesteps(schedule: Schedule, timesteps: Sequence[int], eta: float) ->
 def measure(
     model: Model, images: Sequence[Any], prompts: Sequence[str], *, steps: int, source_guidance_scale: float
 ) -> dict[str, Any]:
-    """Both inversions of the same images, and the noise that sampling draws, as numbers per step."""
+    """Statistics per step of both inversions of the same images, and of the noise that sampling draws."""
     options = {"steps": steps, "eta": 1.0, "source_guidance_scale": source_guidance_scale}
     seeds = list(range(len(images)))
     numbers: dict[str, Any] = {"images": len(images), **options}
@@ -53,14 +53,14 @@ def measure(
 
 
 def draw(path: Path, numbers: dict[str, Any]) -> None:
-    """Variance and correlation of every step for the three kinds of noise maps."""
+    """Draw variance and correlation of every step for the three kinds of noise maps."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     variance, correlation = figure.subplots(1, 2)
     for name, colour in COLOURS.items():
         variance.plot(numbers["timesteps"], numbers[name]["variance"], color=colour, label=name)
         correlation.plot(numbers["timesteps"][:-1], numbers[name]["correlation"], color=colour, label=name)
     variance.set(yscale="log", xlabel="t", ylabel="variance of $z_t$")
-    correlation.set(xlabel="t", ylabel="correlation of $z_t$ with the next one", ylim=(-1, 1))
+    correlation.set(xlabel="t", ylabel="correlation of consecutive $z_t$", ylim=(-1, 1))
     correlation.axhline(0, color="0.8", lw=0.8, zorder=0)
     for axes in (variance, correlation):
         axes.invert_xaxis()
@@ -71,7 +71,7 @@ def draw(path: Path, numbers: dict[str, Any]) -> None:
 
 
 def _pooled(inverted: Inverted, steps: int) -> list[Tensor]:
-    """z_t of all images as one row of numbers per step; images may have several sizes."""
+    """z_t of all images, flattened into one row per step; images may have different sizes."""
     maps = [group.inversion.z for group in inverted.groups if group.inversion.z is not None]
     return [torch.cat([z[i].flatten().cpu() for z in maps]) for i in range(steps)]
 

@@ -1,10 +1,10 @@
-"""The algorithm of the authors' published code, for comparison: what it does, written anew.
+"""A reimplementation of the algorithm in the authors' published code, for comparison.
 
 It differs from the paper and from `sfumato.inversion` in these points: the arithmetic is the network's (float32); the
 noise of the direction term is eta * variance, not eta^2 * variance; the guidance pair is two calls of the network with
 one row each, one timestep after the other; and the noise map of the last step is set to zero, so that the last step of
-a replay ends at its mean and x_0 is not reproduced. The code itself knows eps-prediction alone; here the network's
-output is converted first, whatever it is.
+a replay ends at its mean and x_0 is not reproduced. The authors' code supports eps-prediction only; here the output of
+the network is converted to eps first.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from sfumato.core.state import Denoiser
 
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """eps = eps(negative) + s (eps(condition) - eps(negative)), one call of one row for each."""
+    """eps = eps(negative) + s (eps(condition) - eps(negative)), with one call of one row for each prediction."""
 
     network: Denoiser
     condition: Any
@@ -35,7 +35,7 @@ class Guidance:
 
 @dataclass(frozen=True, eq=False)
 class SequentialInversion:
-    """x[0] = x_T, x[i] is where step i starts, [steps, 1, c, h, w]; z[i] is the noise map of step i."""
+    """Latents x and noise maps z, both [steps, 1, c, h, w]: step i starts at x[i] and adds z[i]; x[0] = x_T."""
 
     x: Tensor
     z: Tensor
@@ -45,7 +45,7 @@ class SequentialInversion:
 
 @torch.no_grad()
 def invert(guidance: Guidance, x0: Tensor, *, steps: int, eta: float = 1.0, seed: int = 0) -> SequentialInversion:
-    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_t with independent e_t, then z_t from T down, for x0 [1,c,h,w]."""
+    """Draw x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_t with independent e_t, then compute z_t; x0 is [1,c,h,w]."""
     schedule = guidance.network.schedule
     timesteps = schedule.timesteps(steps)
     x = torch.stack([*(_noised(x0, schedule.abar(t), seed, t) for t in timesteps), x0])

@@ -1,4 +1,4 @@
-"""Colour manipulation (eq. 7) beside SDEdit of the picture with the colour painted on: which one keeps the texture?"""
+"""Preservation of the texture by colour manipulation (eq. 7) and by SDEdit of the picture painted in that colour."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ from sfumato.methods.colour import rgb
 
 COLOUR = "#3388ff"
 NEARLY_WHITE = 240
-"""Above this level in all channels a pixel of the examples is paper, not subject."""
+"""Pixels of the examples above this level in all channels are background."""
 LEVELS = (0.4, 0.55, 0.7, 0.85)
-"""Shares of the run that SDEdit leaves out: from much noise to little."""
+"""Fractions of the steps that SDEdit skips, from high to low noise."""
 
 
 def measure(
     model: Model, images: Sequence[Any], sources: Sequence[str], *, callback: Callable[[str], None], **options: Any
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
-    """Distance to the colour and likeness of the texture, ours and SDEdit's at several levels; rows of pictures."""
+    """Colour distance and texture correlation of eq. 7 and of SDEdit at several noise levels; rows of pictures."""
     numbers, rows = [], []
     for image, source in zip(images, sources, strict=True):
         callback(f"colour: {source}")
@@ -46,12 +46,16 @@ def measure(
 
 
 def subject(picture: Pixels) -> NDArray[np.bool_]:
-    """Where the picture is not paper, bool [h,w]."""
+    """Mask of the pixels that are not background, bool [h,w]."""
     return np.asarray((picture < NEARLY_WHITE).any(axis=2))
 
 
 def _of(edit: Pixels, source: Pixels, inside: NDArray[np.bool_]) -> dict[str, float]:
-    """colour: distance of the mean inside to the wanted one, levels of 255; texture: correlation of the brightness."""
+    """The scores of one edit inside the subject.
+
+    colour: distance of the mean colour to the target colour, in levels of 255.
+    texture: correlation of the brightness with that of the source.
+    """
     mean = edit[inside].astype(float).mean(axis=0)
     before, after = (picture[inside].astype(float).mean(axis=1) for picture in (source, edit))
     flat = before.std() < 1e-6 or after.std() < 1e-6
@@ -62,13 +66,13 @@ def _of(edit: Pixels, source: Pixels, inside: NDArray[np.bool_]) -> dict[str, fl
 
 
 def at_equal_colour(numbers: dict[str, Any]) -> dict[str, float]:
-    """SDEdit's level whose colour is nearest to ours: there the textures can be compared."""
+    """SDEdit at the noise level whose colour distance is closest to ours, where textures are comparable."""
     levels: list[dict[str, float]] = numbers["sdedit"]
     return min(levels, key=lambda each: abs(each["colour"] - numbers["ours"]["colour"]))
 
 
 def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[Pixels]]) -> None:
-    """source | ours | SDEdit at several levels."""
+    """Write a contact sheet with the columns: source, eq. 7, SDEdit at several noise levels."""
     names = ["source", "eq. 7", *(f"SDEdit from {1 - share:.0%}" for share in LEVELS)]
     labels = [
         [

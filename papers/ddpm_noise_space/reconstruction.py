@@ -1,4 +1,4 @@
-"""How far a replay under the source prompt ends from the encoded image: ours, and the authors' code's algorithm."""
+"""Error of x_0 after a replay under the source prompt: sfumato, and the algorithm of the authors' code."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,9 +23,9 @@ PREDICTIONS: tuple[PredictionType, ...] = ("epsilon", "v_prediction")
 
 @contextmanager
 def predicting(network: DiffusionModel, kind: PredictionType) -> Iterator[DiffusionModel]:
-    """The same weights as a network that predicts `kind`: a last layer converts the output, in the output's dtype.
+    """The network with its output converted to the prediction type `kind`, in the dtype of the output.
 
-    With its own kind it is the network as it is.
+    Without conversion if the network already predicts `kind`.
     """
     native = network.schedule.prediction_type
 
@@ -54,7 +54,7 @@ def predicting(network: DiffusionModel, kind: PredictionType) -> Iterator[Diffus
 
 
 def two_shapes(model: Model, image: Any) -> list[Image.Image]:
-    """The image at the model's native size, and as a landscape: three quarters as high and wider by a quarter."""
+    """The image at the model's native size, and as a landscape: 3/4 of the height and 5/4 of the width."""
     height, width = model.network.native_size
     grid = model.network.multiple
     landscape = (max(grid, width * 5 // 4 // grid * grid), max(grid, height * 3 // 4 // grid * grid))
@@ -71,7 +71,7 @@ def measure(
     source_guidance_scale: float,
     callback: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """One row for each prediction type, shape and number of steps; `callback` is called with what comes next."""
+    """Errors for each prediction type, shape and number of steps; `callback` receives a description of the next one."""
     rows = []
     for kind in PREDICTIONS:
         with predicting(model.network, kind) as network:
@@ -85,7 +85,7 @@ def measure(
 
 
 def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """The largest error against the number of steps."""
+    """Plot the largest error against the number of steps."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, kind in zip(figure.subplots(1, 2, sharey=True), PREDICTIONS, strict=True):
         for key, colour, label in (
@@ -104,7 +104,7 @@ def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.set(yscale="log", xlabel="steps", xticks=sorted({row["steps"] for row in rows}), title=kind)
         axes.legend(fontsize=7)
     figure.supylabel("largest error of $x_0$", fontsize=10)
-    figure.suptitle("Reconstruction (solid: square, dashed: landscape; dotted: our bounds)", fontsize=10)
+    figure.suptitle("Reconstruction (solid: square, dashed: landscape; dotted: target bounds)", fontsize=10)
     figure.savefig(path, dpi=110)
 
 
@@ -123,7 +123,7 @@ def _errors(model: Model, picture: Image.Image, prompt: str, steps: int, guidanc
 def official_error(
     network: DiffusionModel, picture: Image.Image, prompt: str, steps: int, guidance_scale: float
 ) -> Tensor:
-    """x_0 as the authors' algorithm replays it, minus x_0 as it was encoded."""
+    """x_0 replayed by the authors' algorithm minus x_0 as encoded, float64 [1,c,h,w]."""
     pixels, _ = pad_to_grid(to_tensor(read_image(picture)), network.multiple)
     x0 = network.encode(pixels.to(network.device))
     size = tuple(pixels.shape[-2:])

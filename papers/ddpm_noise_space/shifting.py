@@ -1,4 +1,4 @@
-"""Image shifting: all noise maps moved under the picture's own prompt; edit-friendly maps carry the picture along."""
+"""Image shifting: all noise maps are shifted and replayed under the source prompt (section 2.2 of the paper)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,15 +13,15 @@ from sfumato.images import contact_sheet, read_image, write_image
 from sfumato.metrics import psnr, ssim
 
 SHARE = 0.25
-"""How far the maps are moved: a share of the picture's width, to the right."""
-STARTS = {"all steps": 0.0, "60 % left out": 0.6}
-"""Shares of the run that the replay leaves out: none as in the paper; where the layout is settled, in the other."""
+"""Shift of the maps to the right, as a fraction of the width."""
+STARTS = {"all steps": 0.0, "60 % skipped": 0.6}
+"""Fractions of the steps that the replay skips: none, as in the paper, or those that determine the layout."""
 
 
 def measure(
     model: Model, images: Sequence[Any], sources: Sequence[str], *, callback: Callable[[str], None], **options: Any
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
-    """How near the result is to the moved picture, for each image, start and kind of maps; and a row of pictures."""
+    """PSNR and SSIM to the shifted picture, for each image, start and kind of maps; and a row of pictures."""
     numbers, rows = [], []
     for image, source in zip(images, sources, strict=True):
         callback(f"shift: {source}")
@@ -46,7 +46,7 @@ def measure(
 
 
 def _moved(inverted: Inverted, source: str, right: int, share: float) -> Pixels:
-    """The replay under the source prompt and its own guidance scale."""
+    """The result of replaying shifted maps under the source prompt, at the source guidance scale."""
     params: Any = inverted.params
     skip = round(share * params.steps)
     return inverted.edit(
@@ -55,7 +55,7 @@ def _moved(inverted: Inverted, source: str, right: int, share: float) -> Pixels:
 
 
 def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[Pixels]]) -> None:
-    """source | edit-friendly maps moved, by start | native maps moved, by start."""
+    """Write a contact sheet with the columns: source, shifted edit-friendly maps, shifted native maps, by start."""
     labels = [
         [each["source"], *(_label(name, start, each[start][name]) for name in METHODS for start in STARTS)]
         for each in numbers

@@ -1,4 +1,4 @@
-"""Text edits of real images: several seeds of the edit-friendly inversion, and the native one beside them."""
+"""Text edits of real images with several seeds of the edit-friendly and of the native inversion."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -25,7 +25,7 @@ def measure(
     callback: Callable[[str], None],
     **options: Any,
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
-    """Numbers and a row of pictures for each image; `options` go to the inversion (default: the model's own)."""
+    """Scores and a row of pictures for each image; `options` are those of the inversion (default: the model's)."""
     numbers, rows = [], []
     for image, source, target in zip(images, sources, targets, strict=True):
         callback(f"edit: {source} -> {target}")
@@ -36,7 +36,7 @@ def measure(
 
 
 def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[Pixels]]) -> None:
-    """source | reconstruction | edit-friendly, one per seed | native, one per seed."""
+    """Write a contact sheet with the columns: source, reconstruction, edits by edit-friendly and by native maps."""
     labels = []
     for each in numbers:
         captions = [each["source"], f"reconstruction\n{each['reconstruction_psnr']:.1f} dB"]
@@ -81,6 +81,6 @@ def _summary(edit: Result) -> dict[str, Any]:
 
 
 def _distance_between(pictures: Sequence[Pixels]) -> float | None:
-    """Root mean square difference in levels of 255, averaged over all pairs; None for one picture."""
+    """Root mean square difference in levels of 255, averaged over all pairs; None for a single picture."""
     pairs = [(a.astype(float), b.astype(float)) for a, b in combinations(pictures, 2)]
     return float(np.mean([np.sqrt(np.mean((a - b) ** 2)) for a, b in pairs])) if pairs else None

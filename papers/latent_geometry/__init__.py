@@ -1,1 +1,1 @@
-"""The parts of `papers/geometry.py`: what is measured, how it is drawn, and what the paper says about it."""
+"""The parts of `papers/geometry.py`: measurements, figures and the claims of the paper."""

@@ -1,4 +1,4 @@
-"""Which frequencies of x_0 a direction changes, by t: the power spectral density of x_0(x_t + gamma v) - x_0(x_t)."""
+"""Frequencies of x_0 that a direction changes, by t: power spectral density of x_0(x_t + gamma v) - x_0(x_t)."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from sfumato.core.step import predict_x0
 from sfumato.geometry import local_basis, power_spectrum
 
 VERSION = 2
-"""Of what is measured: what another version has kept is measured again."""
+"""Version of the measurement: stored results of another version are measured again."""
 
 
 def measure(study: Study) -> dict[str, Any]:
-    """The first direction at every time, both signs, without the normalisation, whose gain depends on t."""
+    """Measure the first direction at every time, both signs, without the normalisation, whose gain depends on t."""
     count = min(study.size.samples, 12)
     times = [_at(study, count, time) for time in study.size.times]
     return {"times": times, "samples": count}
@@ -42,13 +42,13 @@ def _at(study: Study, count: int, time: float) -> dict[str, Any]:
 
 
 def _x0(study: Study, x: Tensor, rows: range, t: int) -> Tensor:
-    """The prediction of x_0 at t, guidance included."""
+    """The prediction of x_0 at t, with guidance."""
     eps = study.guidance(rows).predict(x, t, study.condition(rows))
     return predict_x0(x, eps, study.model.network.schedule.abar(t))
 
 
 def draw(path: Path, numbers: dict[str, Any]) -> None:
-    """One line per time, each with its share of the power."""
+    """Draw the power spectral density, normalised to a sum of 1, with one line per time."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for each, colour in zip(numbers["times"], colours(len(numbers["times"])), strict=True):

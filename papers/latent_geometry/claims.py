@@ -1,6 +1,6 @@
-"""The claims of the paper, each with what was measured and whether it holds.
+"""The claims of the geometry paper with the measurement and the verdict.
 
-What is compared over samples holds where the paired difference, or the trend over t, is sure: see `sure`.
+A comparison over samples holds if the paired difference, or the trend over t, is significant: see `sure`.
 """
 
 import math
@@ -14,11 +14,11 @@ from papers.latent_geometry.sure import SURE, Estimate, Samples, difference, est
 from papers.latent_geometry.walks import COLOURS
 
 ENDS = 0.1
-"""Share of the segments at either end of a path that "the ends" means."""
+"""Fraction of the segments of a path that counts as its ends, on each side."""
 
 
 def check(numbers: dict[str, Any]) -> list[Claim]:
-    """All claims that the numbers speak about."""
+    """All claims, checked against the numbers."""
     parts: tuple[tuple[str, Callable[[Any], list[Claim]]], ...] = (
         ("edits", _of_edits),
         ("local", _of_local),
@@ -32,18 +32,18 @@ def check(numbers: dict[str, Any]) -> list[Claim]:
 
 
 def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
-    """The claims, a table of the kinds of directions and one of the paths."""
+    """Markdown tables: the claims, the kinds of directions and the paths."""
     edits, paths = numbers["edits"], numbers["paths"]
     names = list(next(iter(edits["kinds"].values())))
     left = ", ".join(f"{kind} {value:.2g}" for kind, value in edits["left"].items())
     lines = [
         *claims_table(claims),
         "",
-        f"What is compared holds where it is larger by more than {SURE:g} standard errors over the samples.",
+        f"A comparison holds if the difference exceeds {SURE:g} standard errors over the samples.",
         "",
-        f"Edits at t = T of {edits['samples']} generated pictures, both signs, each by {edits['distance']:g} in the",
-        f"latent without the normalisation (which of a length of {edits['gamma']:g} leaves: {left}); cosines and",
-        "distances of the dual encoder's features, means and standard errors over the pictures.",
+        f"Edits at t = T of {edits['samples']} generated images, both signs; each moves the latent by",
+        f"{edits['distance']:g}, without the normalisation (which reduces a length of {edits['gamma']:g} to: {left}).",
+        "Cosines and distances of the dual encoder's features, means and standard errors over the images.",
         "",
         f"| directions | {' | '.join(names)} |",
         "| --- |" + " ---: |" * len(names),
@@ -53,8 +53,9 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     lines += [
         "",
-        f"Paths at t = T over {paths['pairs']} pairs; mean total length and its deviation between pairs (geodesics and",
-        f"pictures are of the first {len(paths['same_pairs']['geodesic'])} and {paths['animations']} pairs only).",
+        f"Paths at t = T over {paths['pairs']} pairs; mean total length and its standard deviation between pairs",
+        f"(geodesics for the first {len(paths['same_pairs']['geodesic'])} pairs only, perceptual lengths for the first"
+        f" {paths['animations']}).",
         "",
         "| path | semantic | in the bottleneck | in the latent | perceptual |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -74,23 +75,23 @@ def _of_edits(numbers: dict[str, Any]) -> list[Claim]:
     pullback, random, pca, shared = (kinds[name] for name in ("pullback", "random", "pca", "global"))
     claims = [
         _more(
-            "a direction changes a picture coherently: what - gamma undoes, + gamma does",
+            "a direction changes an image coherently: +gamma and -gamma have opposite effects",
             "cosine",
             pullback["coherence"],
             {"random directions": random["coherence"]},
         ),
         _more(
-            "a global direction means the same in every picture",
-            "cosine between the changes of two pictures",
+            "a global direction has the same effect in every image",
+            "cosine between the changes of two images",
             shared["agreement"],
             {
-                "the pictures' own directions of the same rank": pullback["agreement"],
+                "each image's own directions of the same rank": pullback["agreement"],
                 "random ones": random["agreement"],
             },
         ),
         _more(
-            "random directions damage the picture more",
-            "growth of the distance to the nearest pictures",
+            "random directions damage the image more",
+            "increase of the distance to the nearest images",
             random["damage"],
             {"pullback": pullback["damage"]},
         ),
@@ -99,13 +100,13 @@ def _of_edits(numbers: dict[str, Any]) -> list[Claim]:
         what = f"share of the change on the strongest of {len(numbers['axes'])} attributes"
         claims += [
             _more(
-                "a direction carries one attribute: its effect falls on it alone",
+                "a direction changes one attribute only",
                 what,
                 pullback["concentration"],
                 {"random directions": random["concentration"]},
             ),
             _more(
-                "principal components of h entangle more",
+                "principal components of h are more entangled",
                 f"{what}: pullback",
                 pullback["concentration"],
                 {"principal components": pca["concentration"]},
@@ -120,7 +121,7 @@ def _of_local(numbers: dict[str, Any]) -> list[Claim]:
     chance = fmean(numbers["chance"][:LEADING])
     return [
         _over_time(
-            "early directions are of lower frequency than late ones", "share of low frequencies", times, "low_share"
+            "early directions have lower frequencies than late ones", "share of low frequencies", times, "low_share"
         ),
         _over_time(
             "the spectrum of singular values becomes flatter as t goes to 0",
@@ -130,7 +131,7 @@ def _of_local(numbers: dict[str, Any]) -> list[Claim]:
             falls=True,
         ),
         Claim(
-            "directions of different pictures overlap at t = T",
+            "directions of different images overlap at t = T",
             f"mean |cos| of the first {LEADING}, matched: {shared:.2f}; random spaces {chance:.2f}",
             shared > 1.5 * chance,
         ),
@@ -139,13 +140,13 @@ def _of_local(numbers: dict[str, Any]) -> list[Claim]:
 
 
 def _of_timing(numbers: dict[str, Any]) -> list[Claim]:
-    claim = "edits at T change what is coarse, later ones details"
-    what = "share of low frequencies in the change of the finished picture"
+    claim = "edits at T change coarse structure, later ones details"
+    what = "share of low frequencies in the change of the final image"
     return [_over_time(claim, what, numbers["times"], "low_share")]
 
 
 def _of_change(numbers: dict[str, Any]) -> list[Claim]:
-    claim = "so do they in the prediction of x_0, at once"
+    claim = "the same holds for the prediction of x_0 at the edited step"
     what = "share of low frequencies in the change of x_0(x_t)"
     return [_over_time(claim, what, numbers["times"], "low_share")]
 
@@ -153,7 +154,7 @@ def _of_change(numbers: dict[str, Any]) -> list[Claim]:
 def _of_paths(numbers: dict[str, Any]) -> list[Claim]:
     semantic, same = numbers["semantic"], numbers["same_pairs"]
     shorter = _wins(semantic["slerp"], semantic["lerp"])
-    wins = ", ".join(f"than {kind} in {_wins(same['geodesic'], same[kind])}" for kind in ("lerp", "slerp"))
+    wins = " and ".join(f"than {kind} in {_wins(same['geodesic'], same[kind])}" for kind in ("lerp", "slerp"))
     ends, middle = zip(*map(_ends_and_middle, numbers["lerp_segments"]), strict=True)
     return [
         _more(
@@ -165,7 +166,7 @@ def _of_paths(numbers: dict[str, Any]) -> list[Claim]:
         _more("segments of lerp are longest at the ends", "at the ends", ends, {"middle third": middle}),
         _less(
             "geodesic paths are the shortest",
-            f"semantic length, of {len(same['geodesic'])} pairs shorter {wins}: geodesic",
+            f"semantic length, shorter {wins} of {len(same['geodesic'])} pairs: geodesic",
             same["geodesic"],
             {kind: same[kind] for kind in ("lerp", "slerp")},
         ),
@@ -173,7 +174,7 @@ def _of_paths(numbers: dict[str, Any]) -> list[Claim]:
 
 
 def _wins(one: Samples, other: Samples) -> int:
-    """In how many pairs the one is smaller."""
+    """Number of pairs in which `one` is smaller."""
     return sum(a < b for a, b in zip(one, other, strict=True))
 
 
@@ -185,14 +186,14 @@ def _ends_and_middle(segments: Samples) -> tuple[float, float]:
 
 
 def _of_distortion(numbers: dict[str, Any]) -> list[Claim]:
-    """There must be saturation to prevent."""
+    """Holds only if edits without the normalisation cause saturation."""
     own = numbers["plain"]["saturated"]
     kept, without = (numbers["kinds"][name][-1] for name in ("normalised", "without"))
     caused, prevented = difference(without["saturated"], own), difference(without["saturated"], kept["saturated"])
     return [
         Claim(
             "the normalisation prevents saturation at large gamma",
-            f"share of saturated values at {kept['length']:g} gamma less that before the edit, {fmean(own):.0%}: "
+            f"share of saturated values at {kept['length']:g} gamma minus that before the edit ({fmean(own):.0%}): "
             f"{caused} without it, {difference(kept['saturated'], own)} with it",
             caused.positive and prevented.positive,
         )
@@ -203,14 +204,14 @@ def _of_curvature(numbers: dict[str, Any]) -> list[Claim]:
     turned, along = numbers["turned"], numbers["along"]
     return [
         _more(
-            "X is curved and H nearly flat: one step turns the tangent space of X more (section 3.2)",
-            f"mean principal angle after a step of {numbers['step']:g}, as a share of that of random spaces: X",
+            "X is curved and H nearly flat: one step rotates the tangent space of X more (section 3.2)",
+            f"mean principal angle after a step of {numbers['step']:g}, relative to that of random spaces: X",
             turned["x"],
             {"H": turned["h"]},
         ),
         _more(
-            "shooting keeps to its direction where a straight line leaves it (section 3.2)",
-            f"cosine between where h went and where it was sent, after {len(numbers['length'])} steps: shooting",
+            "shooting keeps its direction, a straight line does not (section 3.2)",
+            f"cosine of the actual and the intended change of h, after {len(numbers['length'])} steps: shooting",
             along["shooting"],
             {"straight": along["straight"]},
         ),
@@ -218,13 +219,13 @@ def _of_curvature(numbers: dict[str, Any]) -> list[Claim]:
 
 
 def _more(claim: str, what: str, values: Samples, others: Mapping[str, Samples]) -> Claim:
-    """That something is surely larger than each of the others."""
+    """The claim that `values` are significantly larger than each of the others."""
     differences = {name: difference(values, other) for name, other in others.items()}
     return _compared(claim, what, values, others, differences, all(each.positive for each in differences.values()))
 
 
 def _less(claim: str, what: str, values: Samples, others: Mapping[str, Samples]) -> Claim:
-    """That something is surely smaller than each of the others."""
+    """The claim that `values` are significantly smaller than each of the others."""
     smaller = all(difference(other, values).positive for other in others.values())
     differences = {name: difference(values, other) for name, other in others.items()}
     return _compared(claim, what, values, others, differences, smaller)
@@ -243,7 +244,10 @@ def _compared(
 
 
 def _over_time(claim: str, what: str, times: Sequence[Mapping[str, Any]], name: str, *, falls: bool = False) -> Claim:
-    """That something surely grows with t, or falls with it, and at no later time surely lies beyond where it began."""
+    """The claim that a quantity significantly increases with t (decreases with `falls`).
+
+    It does not hold if the value at a later time is significantly beyond that at the first time.
+    """
     first, *later = sorted(times, key=lambda each: -each["time"])
     values = ", ".join(f"{fmean(each[name]):.2g} at {each['time']:g} T" for each in (first, *later))
     slope = trend([each["time"] for each in times], [each[name] for each in times])

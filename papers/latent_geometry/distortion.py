@@ -1,4 +1,4 @@
-"""Normalisation against none, at growing length (the ablation of the paper); shooting against a straight line."""
+"""Edits with and without the normalisation by length (the paper's ablation); shooting and a straight line."""
 
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,16 @@ LENGTHS = (0.5, 1.0, 2.0, 4.0)
 SHOWN = 4
 SATURATED = 0.99
 VERSION = 2
-"""Of what is measured: what another version has kept is measured again."""
+"""Version of the measurement: stored results of another version are measured again."""
 
 
 def saturated(pictures: Tensor) -> list[float]:
-    """Share of each picture's colour values at or beyond the ends of the range [-1,1]."""
+    """Fraction of the colour values of each picture that are at or beyond the ends of the range [-1,1]."""
     return list((pictures.abs() > SATURATED).double().mean(dim=(1, 2, 3)).tolist())
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
-    """Saturated values and deviation of edited pictures by length, with and without the normalisation."""
+    """Saturation and standard deviation of edited pictures by length, with and without the normalisation."""
     count = min(study.size.samples, 12)
     rows = range(count)
     f, n = study.map(rows, 1.0, 1)
@@ -53,9 +53,9 @@ def _draw(path: Path, shown: dict[str, list[Tensor]], samples: int) -> None:
 
 
 def curvature(study: Study, sheet: Path) -> dict[str, Any]:
-    """How much tangent spaces turn in X and in H by a small step, and how far shooting and a straight line get in H.
+    """Rotation of the tangent spaces of X and H by a small step; movement in H by shooting and by a straight line.
 
-    Spaces of a few dimensions in a large space are nearly orthogonal whatever they are: the angles are shares of those
+    Low-dimensional spaces in a high-dimensional one are always nearly orthogonal: the angles are relative to those
     between random spaces of the same dimensions.
     """
     count = min(study.size.samples, 16)
@@ -95,7 +95,7 @@ def curvature(study: Study, sheet: Path) -> dict[str, Any]:
 
 
 def _turned(before: Tensor, after: Tensor) -> list[float]:
-    """Mean principal angle between the spaces of each sample, as a share of that of random spaces."""
+    """Mean principal angle between the spaces of each sample, relative to that of random spaces."""
     _, n, d = before.shape
     random = torch.linalg.qr(gaussian_batch((2, d, n), list(range(8)), tag="chance", dtype=torch.float64))[0].mT
     chance = principal_angles(random[:, 0], random[:, 1]).mean()
@@ -103,5 +103,5 @@ def _turned(before: Tensor, after: Tensor) -> list[float]:
 
 
 def _forward(f: Any, x: Tensor, u: Tensor, end: Tensor) -> list[float]:
-    """Cosine between where the bottleneck went and where it was sent."""
+    """Cosine between the actual and the intended change of the bottleneck, for each sample."""
     return list(torch.nn.functional.cosine_similarity(f(end) - f(x), u, dim=1).tolist())

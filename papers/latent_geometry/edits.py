@@ -1,7 +1,7 @@
-"""Edits at t = T along pullback, global, random and principal directions, all of which move the latent equally far.
+"""Edits at t = T along pullback, global, random and principal directions, which all move the latent by one distance.
 
-Without the normalisation: that leaves each kind another part of its length, and how coherent an edit is, or how much
-it damages, depends on how far it goes.
+The normalisation is off: it would shorten each kind of direction by a different factor, and coherence and damage of an
+edit depend on its distance.
 """
 
 from pathlib import Path
@@ -30,11 +30,11 @@ AXES = {
 SHOWN = 4
 """Samples on the sheet."""
 VERSION = 2
-"""Of what is measured: what another version has kept is measured again."""
+"""Version of the measurement: stored results of another version are measured again."""
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
-    """What every kind of direction does to every sample."""
+    """Scores of the edits of all samples along every kind of direction."""
     rows = range(study.size.samples)
     x = study.latents(len(rows), 1.0)
     found = directions(study, x)
@@ -68,7 +68,7 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
 
 
 def directions(study: Study, x: Tensor) -> dict[str, Tensor]:
-    """Unit vectors of X of every kind, [samples,directions,c,h,w]."""
+    """Unit vectors of X by kind of direction, [samples,directions,c,h,w]."""
     rows, count = range(len(x)), study.size.directions
     f, n = study.map(rows, 1.0, study.size.n)
     basis = local_basis(f, x, n)
@@ -98,7 +98,7 @@ def _features(evaluator: Evaluator, pictures: Tensor) -> Tensor:
 
 
 def _axes(evaluator: Evaluator) -> Tensor:
-    """One unit vector of the dual encoder's features per attribute, [axes,d]: the mean over styles."""
+    """One unit vector in the dual encoder's feature space per attribute, [axes,d]: the mean over styles."""
     axes = []
     for more, less in AXES.values():
         texts = [[f"{name}, {style}" for style in STYLES] for name in (more, less)]
@@ -108,19 +108,19 @@ def _axes(evaluator: Evaluator) -> Tensor:
 
 
 def _left(study: Study, x: Tensor, v: Tensor) -> float:
-    """How far the normalisation lets an edit of length gamma go, mean over samples."""
+    """Distance of an edit of length gamma with the normalisation, mean over samples."""
     moved = study.moved(x, v, study.size.gamma, range(len(x)), 1.0)
     return float(torch.linalg.vector_norm((moved - x).flatten(1), dim=1).mean())
 
 
 def _of_kind(features: dict[str, Tensor], kind: str, count: int, axes: Tensor | None) -> dict[str, list[float]]:
-    """One number for each sample, means over its directions.
+    """Scores with one value for each sample, means over its directions.
 
-    coherence: cosine between what +gamma and what -gamma changes, the sign turned: 1 for a straight line.
-    agreement: cosine between what one direction changes in two samples.
-    damage: how much farther than before an edit is from its nearest neighbours among the unedited pictures.
-    effect: length of the change in features.
-    concentration: share of the change along the attributes that falls on the strongest.
+    coherence: cosine between the change by +gamma and the reversed change by -gamma: 1 for a straight line.
+    agreement: cosine between the changes that one direction causes in two samples.
+    damage: increase of the distance to the nearest neighbours among the unedited pictures of other samples.
+    effect: norm of the change in features.
+    concentration: share of the strongest attribute in the change along all attributes.
     """
     plain = features["plain"]
     coherence, agreement, damage, effect, shares = [], [], [], [], []
@@ -142,7 +142,7 @@ def _of_kind(features: dict[str, Tensor], kind: str, count: int, axes: Tensor | 
 
 
 def _far(features: Tensor, reference: Tensor) -> Tensor:
-    """Mean cosine distance to the nearest of the other samples' pictures, [samples]."""
+    """Mean cosine distance to the nearest pictures of the other samples, [samples]."""
     similarity = features @ reference.mT
     similarity.fill_diagonal_(-1)
     nearest = similarity.topk(min(NEIGHBOURS, len(reference) - 1), dim=1).values
@@ -150,7 +150,7 @@ def _far(features: Tensor, reference: Tensor) -> Tensor:
 
 
 def _draw(path: Path, plain: Tensor, pictures: dict[str, list[tuple[Tensor, Tensor]]]) -> None:
-    """One row per sample and kind: -gamma and +gamma of every direction about the unedited picture."""
+    """Write a contact sheet: per sample and kind the unedited picture, then -gamma and +gamma of every direction."""
     rows, labels = [], []
     for sample in range(len(plain)):
         for kind, edits in pictures.items():

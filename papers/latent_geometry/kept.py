@@ -1,4 +1,4 @@
-"""Parts of a long measurement, each kept with what it depends on."""
+"""Cache of the parts of a long measurement, each stored with the settings that it depends on."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,22 +13,25 @@ from sfumato.metrics import Evaluator
 from sfumato.models.fingerprint import fingerprint
 
 EVALUATOR = "evaluator"
-"""Name under which it is noted that a part asks for the evaluator."""
+"""Name under which the use of the evaluator is recorded."""
 Numbers: TypeAlias = dict[str, Any]
 
 
 def kept(study: Study, out: Path, name: str, version: int, work: Callable[[Study], Numbers]) -> Numbers:
-    """The numbers of a part: read, if the same model and the same values of all that it asks for gave them before.
+    """The numbers of a part: read from the cache if the model and all settings that it depends on are unchanged.
+
+    The settings that a part depends on are recorded while it runs: a field of the size, or the evaluator, that it does
+    not read may change.
 
     Args:
-        study: what is measured, and how much.
-        out: folder of the parts.
-        name: of the part.
-        version: of what it measures; raised where that changes.
-        work: measures it.
+        study: the model, the prompts and the size of the measurement.
+        out: folder that contains the cache, as `parts/NAME.json`.
+        name: name of the part.
+        version: version of the measurement; increase it when the measurement changes.
+        work: measures the part.
 
-    What a part asks for is seen while it works: a field of the size or the evaluator that it does not look at may
-    change.
+    Raises:
+        BadInput: the file in the cache is damaged.
     """
     path = out / "parts" / f"{name}.json"
     if path.is_file():
@@ -49,7 +52,7 @@ def kept(study: Study, out: Path, name: str, version: int, work: Callable[[Study
 
 
 def _belongs(study: Study, version: int, asked: Sequence[str]) -> Numbers:
-    """The model, the prompts, the version of the part and what was asked for, as JSON values."""
+    """Model, prompts, version of the part and the values of the settings that it read, as JSON values."""
     network, evaluator = study.model.network, study.evaluator
     values = asdict(study.size)
     if EVALUATOR in asked:
@@ -61,7 +64,7 @@ def _belongs(study: Study, version: int, asked: Sequence[str]) -> Numbers:
 
 
 class _Watched:
-    """Gives the attributes of something, and notes that they were asked for."""
+    """Proxy that returns the attributes of an object and records which ones were read."""
 
     def __init__(self, watched: Any, asked: set[str], name: str = "") -> None:
         self._watched, self._asked, self._name = watched, asked, name

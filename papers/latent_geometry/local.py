@@ -1,4 +1,4 @@
-"""Local bases over time: spectra of singular values, directions that samples share, and the frequencies of v_i."""
+"""Local bases over time: singular values, overlap of directions between samples, and frequencies of v_i."""
 
 from collections.abc import Sequence
 from itertools import combinations, islice
@@ -17,20 +17,20 @@ from sfumato.geometry.matching import assign
 PAIRS = 100
 """Pairs of samples whose directions are matched."""
 LEADING = 10
-"""Directions that "large singular values" means."""
+"""Number of directions that count as having large singular values."""
 LOW = 0.125
-"""Cycles per latent position, a quarter of the finest along an axis: below is low."""
+"""Bound of low frequencies in cycles per latent position: a quarter of the highest along an axis."""
 VERSION = 2
-"""Of what is measured: what another version has kept is measured again."""
+"""Version of the measurement: stored results of another version are measured again."""
 
 
 def measure(study: Study) -> dict[str, Any]:
-    """Everything at every time, one entry each."""
+    """Statistics of the local bases at every time, and the overlap of random bases."""
     return {"times": [at(study, time) for time in study.size.times], "chance": _chance(study)}
 
 
 def at(study: Study, time: float) -> dict[str, Any]:
-    """Bases of all samples at one time."""
+    """Statistics of the bases of all samples at one time."""
     rows = range(study.size.samples)
     f, n = study.map(rows, time, study.size.n)
     basis = local_basis(f, study.latents(len(rows), time), n)
@@ -52,13 +52,13 @@ def at(study: Study, time: float) -> dict[str, Any]:
 
 
 def _overlap(u: Tensor) -> Tensor:
-    """|cos| of matched directions by the rank of the first of the pair, [pairs,n]."""
+    """|cos| of matched directions, by rank in the first sample of the pair, [pairs,n]."""
     pairs = list(islice(combinations(range(len(u)), 2), 0, None, max(1, len(u) * (len(u) - 1) // 2 // PAIRS)))
     return torch.stack([assign(u[a], u[b])[1].abs() for a, b in pairs])
 
 
 def _chance(study: Study) -> list[float]:
-    """The same for random bases of the same dimensions."""
+    """Mean overlap by rank of random bases of the same dimensions."""
     f, n = study.map([0], 1.0, study.size.n)
     d = torch.Size(f.h_shape(*study.latent[1:])).numel()
     random = gaussian_batch((d, n), list(range(8)), tag="chance", dtype=torch.float64)
@@ -66,7 +66,7 @@ def _chance(study: Study) -> list[float]:
 
 
 def draw(path: Path, numbers: dict[str, Any]) -> None:
-    """Three panels: spectra, overlap, power spectral density, one line per time."""
+    """Draw singular values, overlap and power spectral density in three panels, with one line per time."""
     figure = Figure(figsize=(14, 4), layout="constrained")
     spectra, overlap, density = figure.subplots(1, 3)
     for each, colour in zip(numbers["times"], colours(len(numbers["times"])), strict=True):
@@ -86,7 +86,7 @@ def draw(path: Path, numbers: dict[str, Any]) -> None:
 
 
 def colours(count: int) -> Sequence[Any]:
-    """One colour for each time, from late to early."""
+    """One colour for each of `count` times."""
     from matplotlib import colormaps
 
     return [colormaps["viridis"](0.9 * k / max(1, count - 1)) for k in range(count)]

@@ -1,4 +1,4 @@
-"""What all parts share: the pictures that are studied, their latents at a timestep, and pictures of moved latents."""
+"""Shared by all parts: the generated samples, their latents at a timestep, and pictures decoded from moved latents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,24 +27,24 @@ STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo")
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured; the paper uses 50 images and 30 segments.
+    """The size of the measurement; the paper uses 50 images and 30 segments.
 
     Attributes:
-        samples: generated pictures.
-        steps: of every run.
-        n: directions of a basis.
-        times: shares of the run that are left, where bases are taken.
-        pairs: of latents, for paths.
-        segments: of a path.
-        animations: of the pairs, how many are made into pictures, too.
-        geodesics: of the pairs, how many get a geodesic, too.
-        rank: of the tangent spaces of paths and of shooting.
-        directions: of every picture that are tried.
+        samples: number of generated pictures.
+        steps: number of steps of every run.
+        n: number of directions of a basis.
+        times: fractions of the run that remain where bases are computed; 1 is t = T.
+        pairs: number of pairs of latents for paths.
+        segments: number of segments of a path.
+        animations: number of pairs whose paths are also decoded into pictures.
+        geodesics: number of pairs for which a geodesic is also computed.
+        rank: dimension of the tangent spaces of paths and of shooting.
+        directions: number of directions along which every picture is edited.
         gamma: length of an edit before the normalisation, and of shooting.
-        distance: by which directions of every kind move the latent.
-        step: length of one step over which tangent spaces turn.
-        shots: steps of geodesic shooting.
-        guidance_scale: guidance of the runs.
+        distance: distance by which edits of every kind move the latent.
+        step: length of the step over which the rotation of tangent spaces is measured.
+        shots: number of steps of geodesic shooting.
+        guidance_scale: guidance scale of the runs.
     """
 
     samples: int = 50
@@ -65,13 +65,13 @@ class Size:
 
     @classmethod
     def quick(cls) -> "Size":
-        """The smallest size at which everything still happens."""
+        """The smallest size that runs every part."""
         return cls(3, 4, 6, (1.0, 0.5), 2, 3, 1, 1, 4, 2, 2.0, 1.0, 0.5, 2, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A model, the prompts of its samples, the size of everything and the networks that pictures are compared with."""
+    """A model, the prompts of its samples, the size of the measurement and the evaluator."""
 
     model: Model
     prompts: tuple[str, ...]
@@ -80,16 +80,16 @@ class Study:
 
     @property
     def params(self) -> GenerateParams:
-        """Of every run."""
+        """The sampling parameters of every run."""
         guidance_scale = self.size.guidance_scale if self.model.network.takes_text else 1.0
         return GenerateParams(steps=self.size.steps, guidance_scale=guidance_scale)
 
     def step(self, time: float) -> int:
-        """Index of the step with this share of the run left."""
+        """Index of the step at which the fraction `time` of the run remains."""
         return min(round((1 - time) * self.size.steps), self.size.steps - 1)
 
     def timestep(self, time: float) -> int:
-        """t of that step."""
+        """Timestep t at which the fraction `time` of the run remains."""
         return self.model.network.schedule.timesteps(self.size.steps)[self.step(time)]
 
     @property
@@ -107,16 +107,16 @@ class Study:
         return torch.cat(list(sample_latents(network, self.texts(rows), self.latent, self.params, self.step(time))))
 
     def condition(self, rows: Sequence[int]) -> Condition:
-        """Of these samples."""
+        """The prompt conditions of these samples."""
         return self.model.network.condition(self.texts(rows), size=self.model.network.native_size)
 
     def map(self, rows: Sequence[int], time: float, count: int) -> tuple[BottleneckMap, int]:
-        """f for these samples, and as many of `count` directions as the bottleneck has."""
+        """f for these samples, and `count` limited to the number of directions that the bottleneck has."""
         f = BottleneckMap(self.model.network, self.timestep(time), self.condition(rows))
         return f, min(count, largest_rank(f, torch.empty(1, *self.latent, device="meta")))
 
     def guidance(self, rows: Sequence[int]) -> Any:
-        """The guided network for these samples."""
+        """The network with guidance for these samples."""
         network = self.model.network
         return guided(network, [self.params.guidance_scale] * len(rows), network.native_size)
 
@@ -124,7 +124,7 @@ class Study:
     def moved(
         self, x: Tensor, v: Tensor, gamma: float, rows: Sequence[int], time: float, *, normalise: bool = True
     ) -> Tensor:
-        """x_t + gamma v, normalised or not."""
+        """x_t + gamma v, with or without the normalisation of the prediction of x_0."""
         edited = x + gamma * v.to(x)
         if not normalise:
             return edited
@@ -133,7 +133,7 @@ class Study:
         return normalised(lambda each: guidance.predict(each, t, condition), x, edited, abar)
 
     def pictures(self, x: Tensor, rows: Sequence[int], time: float) -> Tensor:
-        """What x_t becomes, float [b,3,h,w] in about [-1,1], not clipped."""
+        """Decoded pictures after the rest of the run from x_t, float [b,3,h,w] in about [-1,1], not clipped."""
         network = self.model.network
         timesteps = network.schedule.timesteps(self.size.steps)[self.step(time) :]
         largest, parts = at_once(self.latent, None), []
@@ -154,7 +154,7 @@ class Study:
 
 
 def people(model: Model) -> tuple[str, ...]:
-    """Prompts of people in the styles of the shipped model; the empty prompt for a model without text."""
+    """Prompts of people in the styles of the bundled model; the empty prompt for a model without text."""
     if not model.network.takes_text:
         return ("",)
     styles = islice(cycle(STYLES), len(PEOPLE))

@@ -1,4 +1,4 @@
-"""What a difference over samples is worth: paired by sample, with its standard error."""
+"""Significance of a difference over samples, paired by sample, with its standard error."""
 
 import math
 from collections.abc import Sequence
@@ -7,22 +7,22 @@ from statistics import fmean, stdev
 from typing import TypeAlias
 
 Samples: TypeAlias = Sequence[float]
-"""One number for each sample."""
+"""One value for each sample."""
 
 SURE = 2.0
-"""Standard errors that a mean must exceed to be more than chance."""
+"""Standard errors that a mean must exceed to be significant."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over samples and its standard error; the error of one sample is not known."""
+    """A mean over samples and its standard error, NaN for a single sample."""
 
     mean: float
     error: float
 
     @property
     def positive(self) -> bool:
-        """Whether it is above 0, and not by chance."""
+        """Whether the mean is significantly above 0."""
         return self.mean > SURE * self.error
 
     def __str__(self) -> str:
@@ -30,20 +30,22 @@ class Estimate:
 
 
 def estimate(values: Samples) -> Estimate:
-    """The mean."""
+    """The mean of the values and its standard error."""
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Estimate(fmean(values), error)
 
 
 def difference(one: Samples, other: Samples) -> Estimate:
-    """one - other, sample by sample."""
+    """The mean of one - other, paired by sample, and its standard error."""
     return estimate([a - b for a, b in zip(one, other, strict=True)])
 
 
 def trend(times: Sequence[float], values: Sequence[Samples]) -> Estimate:
-    """By how much the values grow per unit of time: the least-squares slope of each sample's values, one for each time.
+    """Change of the values per unit of time: the least-squares slope for each sample, averaged over samples.
 
-    Of samples that are the same ones at every time.
+    Args:
+        times: the times.
+        values: for each time, one value per sample; the samples are the same at every time.
     """
     middle = fmean(times)
     spread = sum((time - middle) ** 2 for time in times)

@@ -1,4 +1,4 @@
-"""The same pictures edited at several t: what changes, and at which frequencies."""
+"""The same pictures edited at several t: size and frequencies of the change."""
 
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from sfumato.images import contact_sheet, to_uint8, write_image
 
 SHOWN = 4
 VERSION = 2
-"""Of what is measured: what another version has kept is measured again."""
+"""Version of the measurement: stored results of another version are measured again."""
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
-    """The first directions at every time, both signs; frequencies of the change of the finished picture.
+    """Frequencies of the change of the final picture along the first directions at every time, both signs.
 
-    Without the normalisation, whose gain depends on t: what is compared are steps of one length.
+    Without the normalisation, whose gain depends on t, so that all steps have the same length.
     """
     count = min(study.size.samples, 12)
     rows, by_time, columns = range(count), [], []
@@ -32,7 +32,7 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
             for sign in (-1, 1):
                 moved = study.moved(x, basis.v[:, i], sign * study.size.gamma, rows, time, normalise=False)
                 edited = study.pictures(moved, rows, time)
-                # LOW is in latent positions, of which a picture has `factor` pixels each
+                # LOW is in cycles per latent position; one position is `factor` pixels
                 change = power_spectrum(edited.clamp(-1, 1) - plain.clamp(-1, 1))
                 low.append(change.share_below(LOW / study.model.network.factor))
                 size.append(float((edited - plain).square().mean().sqrt()))

@@ -17,13 +17,13 @@ from sfumato.metrics import lpips
 
 COLOURS = {"lerp": "tab:red", "slerp": "tab:blue", "geodesic": "tab:green"}
 VERSION = 1
-"""Of what is measured: what another version has kept is measured again."""
+"""Version of the measurement: stored results of another version are measured again."""
 SHOWN = 7
-"""Pictures of a path on the sheet."""
+"""Number of pictures per path in the contact sheet."""
 
 
 def measure(study: Study, out: Path, callback: Callable[[str], None]) -> dict[str, Any]:
-    """Lengths of every segment, pair by pair; each pair is kept when it is done."""
+    """Lengths of all segments of all pairs; the results of each pair are stored when it is finished."""
     pairs = []
     for pair in range(study.size.pairs):
         callback(f"path {pair + 1} of {study.size.pairs}")
@@ -43,7 +43,7 @@ def measure(study: Study, out: Path, callback: Callable[[str], None]) -> dict[st
 
 
 def _walked(study: Study, pair: int, kinds: tuple[PathKind, ...]) -> dict[str, Any]:
-    """Paths of one pair, under the prompt of its first latent."""
+    """Lengths of the paths of one pair, under the prompt of its first latent."""
     a, b = _ends(study, pair)
     f, rank = study.map([2 * pair], 1.0, study.size.rank)
     found: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def _film(study: Study, points: list[Tensor], pair: int) -> Tensor:
 
 
 def _summary(segments: list[list[float]]) -> dict[str, Any]:
-    """Total length over paths, and the mean length of each segment."""
+    """Mean and standard deviation of the total length over paths, and the mean length of each segment."""
     values = torch.tensor(segments, dtype=torch.float64)
     spread = float(values.sum(dim=1).std()) if len(values) > 1 else 0.0
     total = {"paths": len(values), "mean": float(values.sum(dim=1).mean()), "deviation": spread}
@@ -77,7 +77,7 @@ def _summary(segments: list[list[float]]) -> dict[str, Any]:
 
 
 def draw(path: Path, numbers: dict[str, Any]) -> None:
-    """Mean length by segment: semantic, in the bottleneck, perceptual."""
+    """Draw the mean length by segment: semantic, in the bottleneck, perceptual."""
     figure = Figure(figsize=(14, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 3), ("semantic", "bottleneck", "perceptual"), strict=True):
         for kind, colour in COLOURS.items():
@@ -91,7 +91,7 @@ def draw(path: Path, numbers: dict[str, Any]) -> None:
 
 
 def draw_animations(study: Study, path_of: Path) -> dict[str, Any]:
-    """The first pair along every path."""
+    """Write a contact sheet of the first pair along every kind of path."""
     a, b = _ends(study, 0)
     f, rank = study.map([0], 1.0, study.size.rank)
     rows, labels = [], []

@@ -1,1 +1,1 @@
-"""The results of the paired edits: read, compared at equal adherence, drawn."""
+"""Reading, comparison at equal adherence, and figures of the paired edits."""

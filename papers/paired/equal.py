@@ -1,26 +1,26 @@
-"""Error to the true picture at equal adherence."""
+"""Error to the ground truth at equal adherence to the prompt."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from papers.paired.results import ADHERENCE, ADHERENCES, ERROR, Results
 
-#: Standard errors that a difference must exceed to be more than chance.
+#: Standard errors that a difference must exceed to be significant.
 SURE = 2.0
 
 
 @dataclass(frozen=True)
 class Match:
-    """A setting of diffusers beside the best of ours that follows the prompts at least as well.
+    """A setting of diffusers and the best setting of sfumato with at least the same adherence.
 
     Attributes:
         theirs: the setting of diffusers.
-        adherence: the metric by which ours follows at least as well.
-        ours: ours with the smallest error among those that adhere at least as well; None where none does.
-        difference: mean of our error less theirs over the edits; below 0 ours is nearer to the true pictures.
-        deviation: standard error of the difference.
-        surplus: mean of our adherence less theirs; at least 0.
-        surplus_deviation: its standard error.
+        adherence: the metric of adherence.
+        ours: the setting with the smallest error among those with at least the same adherence; None if there is none.
+        difference: mean over the edits of our error minus theirs; negative if ours is closer to the ground truth.
+        deviation: standard error of `difference`.
+        surplus: mean over the edits of our adherence minus theirs; at least 0.
+        surplus_deviation: standard error of `surplus`.
     """
 
     theirs: str
@@ -33,16 +33,16 @@ class Match:
 
     @property
     def beaten(self) -> bool:
-        """Whether ours is nearer, and not by chance."""
+        """Whether ours is significantly closer to the ground truth."""
         return self.difference < -SURE * self.deviation
 
     def as_json(self) -> dict[str, Any]:
-        """For numbers.json."""
+        """The match as JSON values, for numbers.json."""
         return asdict(self) | {"beaten": self.beaten}
 
 
 def matches(results: Results) -> list[Match]:
-    """One for every setting of diffusers and measure of adherence."""
+    """One match for every setting of diffusers and metric of adherence."""
     return [_match(results, name, adherence) for name in results.theirs for adherence in ADHERENCES]
 
 
@@ -57,7 +57,7 @@ def _match(results: Results, theirs: str, adherence: str) -> Match:
 
 
 def on_front(results: Results) -> list[str]:
-    """The settings that no other beats in both error and adherence."""
+    """The settings that no other setting beats in both error and adherence (the Pareto front)."""
     points = {name: (results.mean(name, ERROR), -results.mean(name, ADHERENCE)) for name in results.methods}
     return [
         name

@@ -1,4 +1,4 @@
-"""The comparison as pictures."""
+"""Figures of the comparison."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from sfumato.images import contact_sheet, write_image
 from sfumato.images.sheet import Pixels
 
 WIDE = 9
-"""Pictures side by side in the contact sheet: what a page shows without shrinking them."""
+"""Pictures per row of the contact sheet, which fit a page at full size."""
 
 COLOURS = {"ours": "tab:blue", "theirs": "tab:red", "none": "tab:gray"}
 
 
 def trade(path: Path, results: Results) -> None:
-    """Adherence against error to the true picture: up and to the right is better."""
+    """Plot adherence against PSNR to the ground truth; higher is better on both axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6), layout="constrained")
@@ -32,17 +32,19 @@ def trade(path: Path, results: Results) -> None:
         axes.scatter(*point, color=COLOURS[whose], marker=marker, s=60, label=f"{number}  {setting}")
         axes.annotate(str(number), point, xytext=(5, 3), textcoords="offset points", fontsize=7)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    axes.set_xlabel("cosine of the change of picture with the change of text (dual encoder)")
-    axes.set_ylabel("PSNR to the true picture, dB")
-    axes.set_title(f"{len(results.items)} edits; blue: sfumato, red: diffusers; a star: beaten by none in both")
+    axes.set_xlabel("cosine of the change of the image and the change of the text (dual encoder)")
+    axes.set_ylabel("PSNR to the ground truth, dB")
+    axes.set_title(f"{len(results.items)} edits; blue: sfumato, red: diffusers; star: Pareto front")
     figure.savefig(path, dpi=120)
 
 
 def edits(path: Path, results: Results, corpus: Path, count: int) -> None:
-    """Source, true picture and the edit by each setting, in lines of `WIDE`; the kinds of edits in turn.
+    """Write a contact sheet with source, ground truth and the edit by each setting, in rows of `WIDE` pictures.
+
+    The shown edits alternate between the kinds of edits.
 
     Raises:
-        BadInput: the corpus is not there, or not the one that was edited.
+        BadInput: the corpus does not exist, or is not the one that was edited.
     """
     pairs = {item.name: item for item in PairBenchmark(corpus).items}
     shown = sorted(range(len(results.items)), key=lambda n: results.kinds[:n].count(results.kinds[n]))[:count]

@@ -18,23 +18,23 @@ from sfumato.metrics import METRICS
 
 Values: TypeAlias = NDArray[np.float64]
 
-#: Ways to say how well the edit follows the prompt, the first of them the one of the figure; and the error.
+#: Metrics of adherence to the prompt, of which the figure shows the first, and the metric of the error.
 ADHERENCES = ("clip_direction", "clip", "clip_nearer")
 ADHERENCE, ERROR = ADHERENCES[0], "target_mse"
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """All settings over the edits that every one of them finished.
+    """The results of all settings over the edits that every setting finished.
 
     Attributes:
         methods: method of each setting, by the setting's name, in the order of the file.
         kinds: kind of each edit, [edits].
         items: name of each edit, [edits].
-        emoji: which emoji each edit is about, [edits]: edits of variants of one emoji fare alike.
-        values: setting -> metric or cost -> a number for each edit, [edits]; NaN where it has no value.
-        pictures: setting -> file of each edit, [edits].
-        lost: edits that some setting did not finish, and that count for none.
+        emoji: emoji of each edit, [edits]: results for variants of one emoji are correlated.
+        values: setting -> metric or cost -> one value for each edit, [edits]; NaN if it has none.
+        pictures: setting -> image file of each edit, [edits].
+        lost: number of edits that are excluded because some setting did not finish them.
     """
 
     methods: dict[str, str]
@@ -47,7 +47,15 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path, emoji: Mapping[str, str]) -> "Results":
-        """What `sfumato bench pairs` wrote, and the emoji of every edit. Raises BadInput for nothing to compare."""
+        """Read the results that `sfumato bench pairs` wrote.
+
+        Args:
+            folder: the `--out` folder of the benchmark.
+            emoji: emoji of each edit, by the name of the edit.
+
+        Raises:
+            BadInput: there are no results, or no edit that every setting finished.
+        """
         if not (folder / PARQUET).is_file():
             raise BadInput(f"{folder} has no {PARQUET}: run `sfumato bench pairs --out {folder}` first.")
         rows = pq.read_table(folder / PARQUET).to_pylist()
@@ -72,24 +80,24 @@ class Results:
 
     @property
     def ours(self) -> list[str]:
-        """Settings of this package's methods."""
+        """Names of the settings of sfumato's methods."""
         return [name for name, method in self.methods.items() if method not in (*PIPELINES, UNCHANGED)]
 
     @property
     def theirs(self) -> list[str]:
-        """Settings of diffusers' pipelines."""
+        """Names of the settings of diffusers' pipelines."""
         return [name for name, method in self.methods.items() if method in PIPELINES]
 
     def mean(self, setting: str, name: str) -> float:
-        """Over the edits that have a value; an infinite PSNR counts as `IDENTICAL`."""
+        """Mean of a metric or cost over the edits that have a value; an infinite PSNR counts as `IDENTICAL`."""
         values = np.minimum(self.values[setting][name], IDENTICAL if "psnr" in name else np.inf)
         return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
     def difference(self, setting: str, other: str, name: str) -> tuple[float, float]:
         """Mean over the edits of setting - other (paired), and its standard error (clustered by emoji).
 
-        Edits of one emoji are no independent draws: the deviations from the mean are summed within each of the G
-        emoji before they are squared, times G / (G - 1). With one edit each it is the usual standard error.
+        Edits of one emoji are not independent: the deviations from the mean are summed within each of the G emoji
+        before they are squared, with the correction G / (G - 1). With one edit per emoji it is the usual formula.
         """
         each = self.values[setting][name] - self.values[other][name]
         known = ~np.isnan(each)
@@ -102,7 +110,7 @@ class Results:
 
 
 def emoji_of(corpus: Path) -> dict[str, str]:
-    """The emoji that every edit of the benchmark is about, by the edit's name. Raises BadInput for no corpus."""
+    """The emoji of every edit of the benchmark, by the name of the edit. Raises BadInput if there is no corpus."""
     base = {row["file"]: row["base"] for row in read_corpus(corpus)}
     return {pair.name: base[pair.source] for pair in read_list()}
 

@@ -1,4 +1,4 @@
-"""The comparison as Markdown and as JSON."""
+"""The comparison of settings as Markdown and as JSON."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +10,10 @@ from papers.paired.results import ADHERENCE, ERROR, Results
 from sfumato.bench.summary import COSTS
 from sfumato.metrics import METRICS
 
-#: Columns of the table, with their heads and formats.
+#: Metric or cost -> head and number format of its column.
 COLUMNS = {
-    "target_psnr": ("true picture, PSNR ↑", ".2f"),
-    "target_lpips": ("true picture, LPIPS ↓", ".3f"),
+    "target_psnr": ("ground truth, PSNR ↑", ".2f"),
+    "target_lpips": ("ground truth, LPIPS ↓", ".3f"),
     "outside_psnr": ("outside, PSNR ↑", ".1f"),
     "structure": ("structure ↓", ".3f"),
     "clip": ("CLIP ↑", ".3f"),
@@ -25,12 +25,21 @@ COLUMNS = {
 
 
 def as_markdown(results: Results) -> str:
-    """The means, the comparison at equal adherence, and the error and adherence for each kind."""
-    lost = f" ({results.lost} more were not finished by every setting, and count for none)" if results.lost else ""
+    """Markdown tables: means, comparison at equal adherence, error and adherence for each kind of edit."""
+    lost = f" ({results.lost} more were not finished by every setting and are excluded)" if results.lost else ""
     lines = [
-        f"{len(results.items)} edits{lost}. An asterisk marks what no other row beats in both squared error to the"
+        f"{len(results.items)} edits{lost}. An asterisk marks settings that no other row beats in both squared error"
     ]
-    lines += ["true picture and direction.", "", *_means(results), "", *_equal(results), "", *_kinds(results), ""]
+    lines += [
+        "to the ground truth and direction.",
+        "",
+        *_means(results),
+        "",
+        *_equal(results),
+        "",
+        *_kinds(results),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -44,8 +53,8 @@ def _means(results: Results) -> Iterator[str]:
 
 
 def _equal(results: Results) -> Iterator[str]:
-    what = "ours of least error that follows as well | follows, ours less theirs | squared error, ours less theirs"
-    yield f"| diffusers | by | {what} | beaten |"
+    what = "our best setting at that adherence or more | adherence, ours - theirs | squared error, ours - theirs"
+    yield f"| diffusers | adherence by | {what} | ours better |"
     yield "| --- | --- | --- | ---: | ---: | --- |"
     for each in matches(results):
         by = COLUMNS[each.adherence][0].removesuffix(" ↑")
@@ -60,7 +69,7 @@ def _equal(results: Results) -> Iterator[str]:
 
 def _kinds(results: Results) -> Iterator[str]:
     kinds = list(dict.fromkeys(results.kinds))
-    yield f"| PSNR to the true picture / direction | {' | '.join(f'{k} ({results.kinds.count(k)})' for k in kinds)} |"
+    yield f"| PSNR to the ground truth / direction | {' | '.join(f'{k} ({results.kinds.count(k)})' for k in kinds)} |"
     yield "| --- |" + " ---: |" * len(kinds)
     for setting, values in results.values.items():
         cells = []
@@ -72,7 +81,7 @@ def _kinds(results: Results) -> Iterator[str]:
 
 
 def numbers(results: Results) -> dict[str, Any]:
-    """Everything in the tables, the means of all metrics and costs."""
+    """All numbers of the tables and the means of all metrics and costs, as JSON values."""
     return {
         "edits": len(results.items),
         "lost": results.lost,

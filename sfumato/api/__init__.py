@@ -1,25 +1,27 @@
-"""Editing and generating pictures in Python.
+"""Editing and generating images in Python.
 
     import sfumato
 
     model = sfumato.load("emoji")                        # or a Stable Diffusion folder, a hub id, a .safetensors file
     inverted = model.invert("photo.png", "red apple, twemoji")
-    edit = inverted.edit("green apple, twemoji")         # as often as you like: the inversion is kept
+    edit = inverted.edit("green apple, twemoji")         # any number of edits of one inversion
     edit.images[0].show()
-    edit.save("out.png")                                 # gives alpha and colour profile of photo.png back
+    edit.save("out.png")                                 # with the alpha channel and colour profile of photo.png
     print(edit.report["seconds"], edit.report["metrics"])
 
-Everything takes one picture or a list of pictures of any sizes, one prompt or one per picture, one seed or one per
-picture; a single picture with several seeds or several target prompts gives several results. Beside each call there
-is an iterator that yields after every step and holds the result at the end:
+All calls take one image or a list of images of any sizes, one prompt or one per image, one seed or one per
+image; a single image with several seeds or several target prompts gives several results. `invert`, `edit`,
+`reconstruct`, `generate` and `interpolate` also exist as iterators, `invert_steps` and so on, which yield after every
+step and provide the result at the end:
 
     run = inverted.edit_steps("green apple, twemoji", guidance_scale=9)
     for progress in run:
-        print(progress.done, "of", progress.total)       # progress.preview() shows where the edit is going
+        print(progress.done, "of", progress.total)       # progress.preview() decodes the current prediction
     run.result.save("out.png")
 
-`inverted.save(path)` keeps an inversion, `model.open(path)` takes it up again. What the options mean and which values
-they take is written in `sfumato.methods`; anything else raises `BadInput` before any work.
+`inverted.save(path)` writes an inversion to a file, and `model.open(path)` reads it. The options of the methods and
+their ranges are defined in `sfumato.methods`; unknown options and values out of range raise `BadInput` before any
+evaluation of the network.
 """
 
 from sfumato.api.inverted import Inverted

@@ -1,4 +1,4 @@
-"""What callers give, checked and brought into one shape before any work."""
+"""Checks of the arguments of the Python API, before any evaluation of the network."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,30 +11,37 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
 
 Chosen = TypeVar("Chosen", bound=Params)
+DIFFUSERS_NAMES = {"num_inference_steps": "steps"}
+"""Options by the names of diffusers' pipelines, which are accepted too."""
 GUIDANCE_SCALES = ("guidance_scale", "source_guidance_scale")
 
 
 def as_list(value: Any) -> list[Any]:
-    """One thing or several, as a list."""
+    """The items of a list or tuple, or a single value, as a list."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def spread(values: Sequence[Any], count: int, name: str) -> list[Any]:
-    """One value for all, or one for each of `count`.
+    """`count` values: one value repeated, or `count` values as they are.
+
+    Args:
+        values: 1 or `count` values.
+        count: number of images.
+        name: what messages call a value.
 
     Raises:
-        BadInput: another number of them.
+        BadInput: neither 1 nor `count` values.
     """
     if len(values) not in (1, count):
-        raise BadInput(f"Give one {name} for all {count} pictures or one for each, not {len(values)}.")
+        raise BadInput(f"Give one {name} for all {count} images or one for each, not {len(values)}.")
     return list(values) * count if len(values) == 1 else list(values)
 
 
 def check_seeds(seeds: Sequence[Any]) -> list[int]:
-    """Whole numbers.
+    """The seeds as a list of integers.
 
     Raises:
-        BadInput: something else.
+        BadInput: a seed that is not an integer.
     """
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int):
@@ -43,20 +50,20 @@ def check_seeds(seeds: Sequence[Any]) -> list[int]:
 
 
 def check_batch(batch: int | None) -> None:
-    """At least one row, or None.
+    """Check the maximum number of rows per call of the network: an integer of at least 1, or None for the default.
 
     Raises:
-        BadInput: something else.
+        BadInput: any other value.
     """
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise BadInput(f"batch must be an integer of at least 1, not {batch!r}.")
 
 
 def check_shifts(shifts: Any) -> None:
-    """Objects of `sfumato.core.shift.Shift`.
+    """Check that `shifts` is a list of `sfumato.core.shift.Shift` objects.
 
     Raises:
-        BadInput: something else.
+        BadInput: any other value.
     """
     if not isinstance(shifts, Sequence):
         raise BadInput(f"shifts must be a list of sfumato.core.shift.Shift, not {shifts!r}.")
@@ -66,24 +73,30 @@ def check_shifts(shifts: Any) -> None:
 
 
 def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *, empty: bool) -> list[str]:
-    """Prompts that the model can read; `empty` allows the empty one.
+    """The prompts, checked against the model; "" for every prompt of a model without text input.
+
+    Args:
+        network: the model.
+        prompts: one string per image.
+        name: what messages call a prompt, e.g. "target prompt".
+        empty: whether an empty prompt is allowed.
 
     Raises:
-        BadInput: not text, empty, longer than the model reads, nothing but the tokenizer's own marks, or text for a
-            model without text input.
+        BadInput: not a string, empty, longer than the context of the text encoder, nothing but special tokens, or a
+            prompt for a model without text input.
     """
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise BadInput(f"The {name} must be text, not {prompt!r}.")
         if network.takes_text and not empty and not prompt.strip():
-            raise BadInput(f"The {name} is empty: say in a few words what the picture shall show.")
+            raise BadInput(f"The {name} is empty: describe the image in a few words.")
         if not network.takes_text and prompt.strip():
             raise BadInput(f"{network.name or 'This model'} has no text input: leave the {name} empty.")
     for text_encoder in network.text_encoders:
         text_encoder.tokenize(prompts)
         for prompt in prompts:
             if prompt.strip() and not text_encoder.read(prompt).words:
-                raise BadInput(f'The {name} "{prompt}" has no words for this model: say what the picture shall show.')
+                raise BadInput(f'The {name} "{prompt}" has no words for this model: describe the image in words.')
     return [prompt if network.takes_text else "" for prompt in prompts]
 
 
@@ -94,14 +107,14 @@ def check_run(
     sources: Sequence[str],
     targets: Sequence[str],
 ) -> None:
-    """Parameters that go with the model, the pictures and their prompts: the words that they name are there, say.
+    """Refuse parameters that do not fit the model, the images or their prompts, e.g. a word that is in no prompt.
 
     Args:
         network: the model.
-        params: a method's.
-        sizes: heights and widths of the latents.
-        sources: what the pictures show.
-        targets: what they shall show.
+        params: parameters of a method.
+        sizes: (height, width) of the latents of every image.
+        sources: prompts of the images.
+        targets: prompts describing the edited images.
 
     Raises:
         BadInput: as `Params.check_run`.
@@ -110,6 +123,14 @@ def check_run(
     pairs = list(zip(found[: len(sources)], found[len(sources) :], strict=True))
     for size in dict.fromkeys(sizes):
         params.check_run(network, size, pairs)
+
+
+def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with diffusers' names replaced by ours. Raises BadInput for an option under both names."""
+    for theirs, ours in DIFFUSERS_NAMES.items():
+        if theirs in options and ours in options:
+            raise BadInput(f"{theirs} is another name for {ours}: give one of them.")
+    return {DIFFUSERS_NAMES.get(name, name): value for name, value in options.items()}
 
 
 def resolve(
@@ -121,11 +142,21 @@ def resolve(
     section: str,
     what: str,
 ) -> Chosen:
-    """A method's parameters: the caller's, else those of the model's folder, else the method's own.
+    """A method's parameters: options of the caller, then defaults of the model folder, then defaults of the method.
+
+    Args:
+        network: the model.
+        params: class of the method's parameters.
+        given: options of the caller.
+        stages: stages whose options the call takes.
+        section: section of the model folder's `sfumato.json`.
+        what: what messages call the method.
 
     Raises:
-        BadInput: an unknown option, a value out of range, or a guidance scale for a model without text.
+        BadInput: an unknown option, a value out of range, or a guidance scale other than 1 for a model without text
+            input.
     """
+    given = renamed(given)
     check_names(given, params, stages, what)
     defaults = defaults_of(params, given, network.settings.get(section, {}))
     if not network.takes_text:
@@ -138,7 +169,7 @@ def resolve(
 
 
 def _scaled_skip(values: dict[str, Any], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The default skip is a share of the default steps: another number of steps keeps the share."""
+    """Scale a default `skip` with the number of steps, so that skip / steps stays that of the defaults."""
     steps = values.get("steps")
     if "skip" in values and "skip" not in given and isinstance(steps, int) and steps >= 1:
         values["skip"] = min(round(defaults["skip"] * steps / defaults["steps"]), steps - 1)
@@ -146,7 +177,7 @@ def _scaled_skip(values: dict[str, Any], defaults: Mapping[str, Any], given: Map
 
 
 def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], what: str) -> Params:
-    """The same parameters with other options of the edit.
+    """The parameters with options of the edit replaced.
 
     Raises:
         BadInput: as `resolve`.
@@ -155,7 +186,7 @@ def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], wh
     revised = dataclasses.replace(params, **given)
     check_params(network, revised)
     if revised == params:
-        return params  # with the files that it has read
+        return params  # the same object, which caches the files that it has read
     revised.check_files()
     return revised
 
@@ -166,25 +197,37 @@ def check_negative(
     negative_prompt: Any,
     guidance_scales: Sequence[float],
 ) -> None:
-    """A negative prompt that the model can read, and that guidance at these scales does not cancel.
+    """Refuse a negative prompt that the model cannot read, or that has no effect at these guidance scales.
+
+    Args:
+        network: the model.
+        uses_negative: whether a negative prompt has an effect at a guidance scale.
+        negative_prompt: the prompt that guidance moves away from; may be empty.
+        guidance_scales: guidance scale of every image.
 
     Raises:
-        BadInput: as `check_prompts`, or it would make no difference.
+        BadInput: as `check_prompts`, or the negative prompt would make no difference.
     """
     check_prompts(network, [negative_prompt], "negative prompt", empty=True)
     if negative_prompt.strip() and not any(map(uses_negative, guidance_scales)):
-        raise BadInput("A negative prompt makes no difference at guidance scale 1: give another one, or leave it out.")
+        raise BadInput(
+            "A negative prompt makes no difference at guidance scale 1: give another guidance scale, or leave the "
+            "negative prompt out."
+        )
 
 
 def check_params(network: DiffusionModel, params: Params) -> None:
-    """Check ranges, the schedule's limit on steps, and whether the method and its guidance scales suit the model.
+    """Check ranges, the number of steps against the schedule, and the method and guidance scales against the model.
 
     Raises:
-        BadInput: names the option and its range.
+        BadInput: a value out of range, more steps than the schedule has, or a method or guidance scale that needs
+            text input for a model without it.
     """
     params.check()
     if params.needs_text and not network.takes_text:
-        raise BadInput(f"{network.name or 'This model'} has no text input, which the method needs: choose another.")
+        raise BadInput(
+            f"{network.name or 'This model'} has no text input, which the method needs: choose another method."
+        )
     network.schedule.timesteps(params.steps)  # type: ignore[attr-defined]
     for name in GUIDANCE_SCALES:
         if not network.takes_text and getattr(params, name, 1.0) != 1:
@@ -192,10 +235,14 @@ def check_params(network: DiffusionModel, params: Params) -> None:
 
 
 def height_and_width(network: DiffusionModel, size: Any) -> tuple[int, int]:
-    """(height, width) of a new picture from what callers give as (width, height), one side, or None for native.
+    """(height, width) in pixels of a new image.
+
+    Args:
+        network: the model.
+        size: (width, height), the side of a square, or None for the model's native size.
 
     Raises:
-        BadInput: neither.
+        BadInput: any other value.
     """
     if size is None:
         return network.native_size

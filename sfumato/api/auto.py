@@ -1,4 +1,4 @@
-"""Choosing the setting of an edit by itself: the least change that follows the target prompt well enough."""
+"""Automatic choice of `skip` and `guidance_scale`: the smallest change that follows the target prompt well enough."""
 
 import time
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from sfumato.methods.params import options_of
 from sfumato.metrics import Evaluator
 
 SKIPPED = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Shares of the run that are left out, from little change to much."""
+"""Values of skip / steps to try, from small changes to large ones."""
 GUIDANCE_SCALES = (0.6, 1.0, 1.6)
-"""Multiples of the guidance scale that the method would take."""
+"""Factors of the method's own guidance scale to try."""
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What was chosen.
+    """The outcome of `choose`.
 
     Attributes:
         trial: the chosen setting and its edit.
-        wanted: similarity to the target prompt that was to be reached.
-        reached: whether the edit reaches it; if not, it is the one that comes nearest.
-        tried: how many settings were tried.
-        report: what the choice cost, measuring included: seconds, network_evaluations.
+        wanted: the required similarity to the target prompt.
+        reached: whether the edit reaches it; if not, `trial` is the setting with the highest similarity.
+        tried: number of settings tried.
+        report: cost of the choice, including the metrics: seconds, network_evaluations.
     """
 
     trial: Trial
@@ -46,37 +46,43 @@ def choose(
     callback: Callable[[int, int], None] = lambda done, total: None,
     **options: Any,
 ) -> Choice:
-    """Try settings from little change to much, and stop at the first level that reaches the wanted adherence.
+    """Try settings from small changes to large ones, up to the first level of `skip` that reaches the adherence.
 
-    Among the settings of that level and those before it, the one with the smallest perceptual distance to the source
-    is taken.
+    Of the settings tried that reach it, the one with the smallest perceptual distance (LPIPS) to the source is chosen.
+    If no setting reaches it, the one with the highest adherence is chosen.
 
     Args:
-        inverted: one picture.
-        target: what it shall show.
-        adherence: cosine of the edit with the target prompt that is wanted; by default as much as the source has
-            with its own prompt.
-        evaluator: measures; by default with the shipped dual encoder, which knows emoji artwork alone.
-        callback: called with the settings tried and how many there are.
-        options: as for `Inverted.edit`; they stay fixed.
+        inverted: one inverted image.
+        target: prompt describing the edited image.
+        adherence: required cosine similarity between the edit and the target prompt, between -1 and 1; by default the
+            similarity between the source image and its own prompt.
+        evaluator: networks that measure the edits; by default the bundled ones, which were trained on emoji artwork
+            only.
+        callback: called after every level with the number of settings tried and the number of all settings.
+        options: as for `Inverted.edit`; the same for all settings.
+
+    Returns:
+        The chosen setting with its edit.
 
     Raises:
-        BadInput: as `Inverted.edit`; several pictures; no target prompt; neither a source prompt nor an adherence; a
-            prompt that the evaluator cannot read; a model without text; nothing left to choose; an adherence that is no
-            cosine.
+        BadInput: as `Inverted.edit`; more than one image; no target prompt; neither a source prompt nor an
+            adherence; a prompt that the evaluator cannot read; a model without text input; `skip` and
+            `guidance_scale` both given; an adherence out of range.
     """
     network = inverted.model.network
     if not network.takes_text:
-        raise BadInput("Choosing by adherence to a prompt needs a model with text input.")
+        raise BadInput("Choosing settings by adherence to the prompt needs a model with text input.")
     if not target.strip():
-        raise BadInput("Choosing by adherence to a prompt needs a target prompt.")
+        raise BadInput("Choosing settings by adherence to the prompt needs a target prompt: give one.")
     if len(inverted) != 1:
-        raise BadInput(f"Choosing is for one picture and one seed at a time, not {len(inverted)}.")
+        raise BadInput(f"Settings are chosen for one image and one seed at a time, not for {len(inverted)}.")
     if adherence is not None and not -1 < adherence < 1:
         raise BadInput(f"adherence must be between -1 and 1, not {adherence}.")
     (picture,), (source,) = inverted.pictures, inverted.prompts
     if adherence is None and not source.strip():
-        raise BadInput("Without a source prompt there is no adherence to aim at: invert under one, or give adherence.")
+        raise BadInput(
+            "Without a source prompt there is no default for adherence: invert with a source prompt, or give adherence."
+        )
     levels, guidance_scales = _grid(inverted, options)
     levels = _possible(inverted, target, levels, options)
     evaluator = evaluator or Evaluator.load(device=network.device)
@@ -105,7 +111,7 @@ def _trials(
     options: dict[str, Any],
     first: int,
 ) -> list[Trial]:
-    """One level at every guidance scale, the edits together; `first` is the index of the first of them."""
+    """Edits of one level with every guidance scale, in one call; `first` is the index of the first trial."""
     result = inverted.edit(
         target, **options, **level, **({"guidance_scale": guidance_scales} if guidance_scales else {})
     )
@@ -117,7 +123,7 @@ def _trials(
 
 
 def _grid(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
-    """Levels, and guidance scales whose edits go through the network together."""
+    """Levels (values of `skip`) and guidance scales to try; those of one level share a batch."""
     edits, usual = options_of(type(inverted.params), "edit"), inverted.params
     levels: list[dict[str, Any]] = [{}]
     guidance_scales: list[float] = []
@@ -125,7 +131,7 @@ def _grid(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any
         steps = usual.steps  # type: ignore[attr-defined]
         levels = [{"skip": skip} for skip in sorted({min(steps - 1, round(s * steps)) for s in SKIPPED}, reverse=True)]
     if "guidance_scale" in edits and "guidance_scale" not in fixed:
-        high = edits["guidance_scale"].metadata["high"]
+        high = edits["guidance_scale"].metadata["range"].high
         guidance_scales = [min(high, share * usual.guidance_scale) for share in GUIDANCE_SCALES]  # type: ignore[attr-defined]
     if levels == [{}] and not guidance_scales:
         raise BadInput(f"{inverted.method.name} has nothing left to choose: leave skip or guidance_scale out.")
@@ -135,10 +141,10 @@ def _grid(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any
 def _possible(
     inverted: Inverted, target: str, levels: list[dict[str, Any]], options: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Those levels that the method can run: a window of timesteps may lie in what others skip.
+    """The levels that the method accepts: a large `skip` may leave out every timestep that the method changes.
 
     Raises:
-        BadInput: what `Inverted.edit` says where it refuses all of them.
+        BadInput: `Inverted.edit` refuses all levels; the message is that of the first one.
     """
     possible, refusals = [], []
     for level in levels:
@@ -153,6 +159,6 @@ def _possible(
 
 
 def _own(evaluator: Evaluator, picture: Picture, source: str) -> float:
-    """How well the picture fits its own prompt."""
+    """Cosine similarity between the image and its own prompt."""
     pixels = (to_tensor(picture) + 1) / 2
     return float((evaluator.clip.image_features(pixels) * evaluator.clip.text_features([source])).sum())

@@ -1,4 +1,4 @@
-"""The methods of one edit, with their parameters: checked against the inversion, and brought to one run."""
+"""The methods of one edit and their parameters, checked against the inversion and combined into one run."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,23 +11,23 @@ from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.job import Job
 from sfumato.methods.params import Params, Stage, check_names, options_of
-from sfumato.methods.registry import Method, get_method
+from sfumato.methods.registry import METHODS, Method
 from sfumato.models.diffusion_model import DiffusionModel
 
 Named: TypeAlias = str | tuple[str, Mapping[str, Any]]
-"""A method by its name, alone or with its options of the edit."""
+"""Name of a method, or a pair of its name and its options of the edit."""
 SHARED = ("skip", "guidance_scale")
-"""Options that belong to the run: one value for all of its methods."""
+"""Options of the run, with one value for all of its methods."""
 
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """What one edit does along its inversion.
+    """The methods and shifts of one edit along its inversion.
 
     Attributes:
-        methods: in the order of their shifts, each with its parameters.
-        shifts: of the caller, behind those of the methods.
-        run: parameters that the run has where there is no method.
+        methods: pairs of a method and its parameters, in the order in which their shifts act.
+        shifts: shifts of the caller, which act after those of the methods.
+        run: parameters of the run, used if `methods` is empty.
     """
 
     methods: tuple[tuple[Method, Params], ...]
@@ -36,17 +36,17 @@ class Composition:
 
     @property
     def params(self) -> Params:
-        """The parameters whose `SHARED` options hold for the run: those of the first method."""
+        """The parameters that give the `SHARED` options of the run: those of the first method."""
         return self.methods[0][1] if self.methods else self.run
 
     @property
     def skip(self) -> int:
-        """Steps at the noisy end that are left out."""
+        """Number of first (noisiest) steps that are left out."""
         return int(getattr(self.params, "skip", 0))
 
     @property
     def keeps_prompt(self) -> bool:
-        """Whether an edit without a target prompt is one under the source prompt."""
+        """Whether an edit without a target prompt uses the source prompt instead."""
         return bool(self.shifts) or any(params.keeps_prompt for _, params in self.methods)
 
     @property
@@ -55,26 +55,32 @@ class Composition:
         return any(method.under_source for method, _ in self.methods)
 
     def uses_negative(self, guidance_scale: float) -> bool:
-        """Whether a negative prompt makes a difference at this guidance scale."""
+        """Whether a negative prompt has an effect at this guidance scale."""
         return guidance_scale != 1 or any(params.uses_negative(guidance_scale) for _, params in self.methods)
 
     def check_run(
         self, network: DiffusionModel, sizes: Sequence[tuple[int, int]], sources: Sequence[str], targets: Sequence[str]
     ) -> None:
-        """Refuse methods that do not go with the model, the pictures or the prompts; `sizes` are of the latents.
+        """Refuse methods that do not fit the model, the images or the prompts.
+
+        Args:
+            network: the model.
+            sizes: (height, width) of the latents of every group of images.
+            sources: prompts of the images.
+            targets: prompts describing the edited images.
 
         Raises:
             BadInput: as `Params.check_run`.
         """
         for method, params in self.methods:
-            sees_target = method.under_source or not self.under_source
-            check_run(network, params, sizes, sources, targets if sees_target else sources)
+            uses_target = method.under_source or not self.under_source
+            check_run(network, params, sizes, sources, targets if uses_target else sources)
 
     def of(self, job: Job) -> list[Shift]:
-        """All shifts of the edit of one batch.
+        """All shifts of the edit of one batch, in order.
 
         Raises:
-            BadInput: two of them replace the same in the same step.
+            BadInput: two shifts replace the same module output or attention map in the same step.
         """
         made = [(method.name, shift) for method, params in self.methods for shift in method.shifts(job, params)]
         made += [(type(shift).__name__, shift) for shift in self.shifts]
@@ -82,13 +88,13 @@ class Composition:
         if found := conflict(shifts, len(job.timesteps)):
             one, other = (next(name for name, shift in made if shift is each) for each in found[:2])
             raise BadInput(
-                f"{one} and {other} both replace {found[2]} in the same steps: leave one of them out, or set the share "
-                "of the steps in which it does so to 0."
+                f"{one} and {other} both replace {found[2]} in the same steps: leave one of them out, or set its share "
+                "of the steps to 0."
             )
         return shifts
 
     def described(self) -> list[dict[str, Any]]:
-        """Methods and shifts as JSON values, for recipes."""
+        """Methods with their options, and shifts, as JSON values for recipes."""
         methods = [
             {"method": method.name} | {name: getattr(params, name) for name in options_of(type(params), "edit")}
             for method, params in self.methods
@@ -105,19 +111,19 @@ def compose(
     shifts: Sequence[Shift],
     options: Mapping[str, Any],
 ) -> Composition:
-    """The methods that a caller names for an edit, or that of the inversion.
+    """Compose an edit from the methods that the caller names, or from the method that the inversion was made for.
 
     Args:
         network: the model.
         kind: name of the inversion.
-        method: that the inversion was made for.
+        method: the method that the inversion was made for.
         params: its parameters.
-        wanted: names of methods, with their options or without; None for `method`.
-        shifts: of the caller.
-        options: of the edit: those of `method`, or with `wanted` those of the run alone.
+        wanted: names of methods, with or without options; None for `method`.
+        shifts: shifts of the caller.
+        options: options of the edit by `method`; if `wanted` is given, only those of the run (`SHARED`).
 
     Raises:
-        BadInput: an unknown method or option, one that does not edit such an inversion, or a value out of range.
+        BadInput: an unknown method or option, a method that does not accept the inversion, or a value out of range.
     """
     check_shifts(shifts)
     if wanted is None:
@@ -141,7 +147,7 @@ def compose(
 
 
 def as_named(wanted: Any) -> list[Named]:
-    """Names of methods, and pairs of a name and options. Raises BadInput for anything else."""
+    """Check a list of method names and (name, options) pairs. Raises BadInput for anything else."""
     if isinstance(wanted, str) or not isinstance(wanted, Sequence):
         raise BadInput(f"methods must be a list of names, or of (name, {{option: value}}), not {wanted!r}.")
     for each in wanted:
@@ -152,20 +158,20 @@ def as_named(wanted: Any) -> list[Named]:
 
 
 def name_of(named: Named) -> str:
-    """The name of a method that may be given with options."""
+    """The method's name without its options."""
     return named if isinstance(named, str) else named[0]
 
 
 def _with_params(
     network: DiffusionModel, kind: str, bound: Method, params: Params, named: Named, shared: Mapping[str, Any]
 ) -> tuple[Method, Params]:
-    """A method and its parameters along an inversion that may have been made for another one."""
+    """A method and its parameters for an inversion that may have been made for another method."""
     name, own = (named, {}) if isinstance(named, str) else named
-    method = get_method(name)
+    method = METHODS.find(name)
     method.check_accepts(kind)
     what = f"edit by {method.name}"
     for shared_name in set(own) & set(SHARED):
-        raise BadInput(f"{shared_name} belongs to the run: give it beside the methods, not with {name}.")
+        raise BadInput(f"{shared_name} applies to the complete run: give it as an option of the edit, not of {name}.")
     check_names(own, method.params, ("edit",), what)
     given = {n: v for n, v in shared.items() if n in options_of(method.params)} | dict(own)
     if method is bound:
@@ -178,6 +184,7 @@ def _with_params(
 
 
 def _shared(params: Params, common: Mapping[str, Any]) -> Params:
+    """The parameters with the values that all methods of the run share."""
     other = {name: value for name, value in common.items() if getattr(params, name, value) != value}
     if not other:
         return params

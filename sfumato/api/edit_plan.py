@@ -1,4 +1,4 @@
-"""What one edit is to do, checked: the batches that go through the network together, with all of their shifts."""
+"""A checked edit: the batches that go through the network together, with the shifts of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Batch:
     """Edits that go through the network together.
 
     Attributes:
-        group: index of the group of pictures.
-        rows: of the group.
-        outputs: the results that they become.
-        job: what the methods edit; its inversion may be an outline.
-        shifts: of the methods and of the caller; those of masks are made from the masks.
+        group: index of the group of images.
+        rows: row of the group, per edit.
+        outputs: index of the result, per edit.
+        job: input of the methods; its inversion may be an outline, without latents.
+        shifts: shifts of the methods and of the caller; those of masks are added when the edit runs, see `held`.
     """
 
     group: int
@@ -45,21 +45,21 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class EditPlan:
-    """One edit of pictures, checked.
+    """One checked edit of one or more images.
 
     Attributes:
         composition: the methods with their parameters.
-        batches: what is run.
-        of: index of the source picture, per result.
-        pictures: source picture, per result.
-        prompts: target prompt, per result; the source's where none was given.
+        batches: the edits in batches.
+        of: index of the source image, per result.
+        pictures: source image, per result.
+        prompts: target prompt, per result; the source prompt if none was given.
         guidance_scales: guidance scale, per result.
-        masks: bool [h,w], True where the picture may change, or None; per result.
-        region: what else bounds the edit.
-        residual: whether to give back what the autoencoder loses.
-        check: whether to replay the source first.
-        negative_prompt: what guidance moves away from.
-        text_features: of the prompts under the model's dual encoder, for the report.
+        masks: per result, bool [h,w], True where the edit applies, or None for everywhere.
+        region: words or difference of prompts that restrict the edit further, or None.
+        residual: whether to add back what the autoencoder loses.
+        check: whether to replay the source first and measure the reconstruction.
+        negative_prompt: prompt that guidance moves away from.
+        text_features: features of the prompts under the model's dual encoder, for the report; None without one.
     """
 
     composition: Composition
@@ -92,10 +92,10 @@ def plan_edit(
     negative_prompt: str = "",
     options: Mapping[str, Any],
 ) -> EditPlan:
-    """Check an edit of pictures that are inverted, or planned to be; the arguments are those of `Inverted.edit_steps`.
+    """Check an edit of images whose inversion is done or planned; the arguments are those of `Inverted.edit_steps`.
 
     Raises:
-        BadInput: anything that cannot be used, with the allowed range.
+        BadInput: an argument that cannot be used; the message gives the allowed range.
     """
     network = sources.model.network
     guidance_scales, masks, texts = (
@@ -108,7 +108,7 @@ def plan_edit(
         for each in [{"guidance_scale": each} for each in guidance_scales] or [{}]
     ]
     texts = check_prompts(network, texts, "target prompt", empty=composition.keeps_prompt)
-    befores = spread(sources.prompts, wanted, "picture")
+    befores = spread(sources.prompts, wanted, "image")
     pairs = zip(spread(texts, wanted, "target prompt"), befores, strict=True)
     texts = [text if text.strip() else before for text, before in pairs]
     sizes = [(group.inversion.x.shape[-2], group.inversion.x.shape[-1]) for group in sources.groups]
@@ -117,13 +117,13 @@ def plan_edit(
         check_region(network, found, befores, texts)
     scales = spread(guidance_scales or [getattr(composition.params, "guidance_scale", 1.0)], wanted, "guidance_scale")
     check_negative(network, composition.uses_negative, negative_prompt, scales)
-    pictures = spread(sources.pictures, wanted, "picture")
+    pictures = spread(sources.pictures, wanted, "image")
     bounds = zip(spread(masks or [None], wanted, "mask"), pictures, strict=True)
     return EditPlan(
         masks=[None if each is None else inside(each, picture.size) for each, picture in bounds],
         region=found,
         batches=_batches(sources, composition, texts, scales, negative_prompt),
-        of=spread(list(range(len(sources))), wanted, "picture"),
+        of=spread(list(range(len(sources))), wanted, "image"),
         pictures=pictures,
         prompts=texts,
         guidance_scales=scales,
@@ -142,13 +142,13 @@ def _batches(
     scales: Sequence[float],
     negative_prompt: str,
 ) -> list[Batch]:
-    """The edits by group, as many together as go through the network; encodes the prompts.
+    """Split the edits into batches, group by group, and encode their prompts.
 
     Raises:
-        BadInput: two shifts replace the same in the same step.
+        BadInput: as `Composition.of`.
     """
     network = sources.model.network
-    of = spread(list(range(len(sources))), len(prompts), "picture")
+    of = spread(list(range(len(sources))), len(prompts), "image")
     found = []
     for n, group in enumerate(sources.groups):
         row = {index: row for row, index in enumerate(group.indices)}
@@ -173,7 +173,7 @@ def _batches(
 
 
 def held(network: DiffusionModel, masks: Sequence[Mask | None], size: tuple[int, int]) -> list[Shift]:
-    """What keeps the latents outside the masks of a batch on the source's; `size` is (width, height) in pixels."""
+    """The shift that holds latents outside the masks at the source's; `size` is (width, height) in pixels."""
     if all(mask is None for mask in masks):
         return []
     everywhere: Mask = np.ones(size[::-1], dtype=bool)

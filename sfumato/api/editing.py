@@ -1,4 +1,4 @@
-"""Edits that were planned, run: batch after batch along the inversions, then decoded, bounded and measured."""
+"""Run a planned edit: replay batch after batch along the inversions, then decode, mask and measure."""
 
 from collections.abc import Generator
 from dataclasses import asdict, replace
@@ -24,8 +24,11 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
     """Edit batch after batch, yielding after every step.
 
     Args:
-        sources: inverted.
-        plan: of an edit of these pictures.
+        sources: inverted images.
+        plan: an edit of these images.
+
+    Returns:
+        The edited images with their recipes and the report.
     """
     if plan.check and sources.latent_error is None:
         yield from reconstructing(sources, residual=False)
@@ -51,7 +54,7 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
 
 
 def _with_region(plan: EditPlan, batch: Batch, sources: Sources) -> EditPlan:
-    """The masks of a batch narrowed to the region that was asked for."""
+    """The plan with the masks of a batch intersected with its region, if it has one."""
     if plan.region is None:
         return plan
     texts, masks = [plan.prompts[j] for j in batch.outputs], list(plan.masks)
@@ -64,7 +67,7 @@ def _with_region(plan: EditPlan, batch: Batch, sources: Sources) -> EditPlan:
 
 
 def _finished(plan: EditPlan, batch: Batch, group: Group, x0: Tensor) -> dict[int, NDArray[np.uint8]]:
-    """The batch's results by their place."""
+    """The decoded edits of a batch by index of the result, uint8 [h,w,3]."""
     edited = decoded(group.network, x0, group.size)
     if plan.residual:
         source, autoencoded = group.source[batch.rows], group.autoencoded[batch.rows]

@@ -1,4 +1,4 @@
-"""Global directions of a model: sampled latents in, named directions out; or words in, a direction of text out."""
+"""Global directions of a model, found from sampled latents, and directions of text between two words."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
@@ -37,39 +37,47 @@ def find(
     chunk: int = CHUNK,
     callback: Callable[[str, int, int], None] | None = None,
 ) -> Directions:
-    """Directions that latents of many generated pictures share.
+    """Find directions that the latents of many generated images share (Park et al., arXiv 2302.12469, section 3.3).
 
     Args:
         model: a loaded model.
-        prompts: the samples take them in turn, at most one for each; empty for a model without text.
-        n: how many directions.
-        samples: how many latents.
-        time: share of the run that is left where the latents are taken; 1 is t = T, where directions agree most.
-        steps: of the run; the model's own default.
-        kind: "pullback" or "pca".
-        names: of the directions; their numbers by default.
-        keep_positions: keep the positions of the bottleneck instead of their sum.
-        size: (width, height) of the pictures in pixels; directions belong to one size.
-        seed: of the first sample; the others count upwards.
-        guidance_scale: guidance of the run that draws the latents, which matters below t = T; the model's own default.
-        chunk: most rows in one pass of the Jacobian.
-        callback: called with what is being done, how many samples it is done for, and of how many.
+        prompts: prompts of the samples, repeated in order; at most `samples`. Leave the default for a model without
+            text input.
+        n: number of directions.
+        samples: number of latents, at least 2.
+        time: share of the run that remains where the latents are taken, above 0 and at most 1; 1 is t = T, where
+            the directions of different samples agree most.
+        steps: number of steps of the run; by default the model's own.
+        kind: "pullback" (local directions of the samples, matched and averaged) or "pca" (principal components of
+            the bottleneck).
+        names: one name per direction; "1", "2", ... by default.
+        keep_positions: use the bottleneck at every position instead of its sum over the positions.
+        size: (width, height) of the images in pixels, or the side of a square; the directions apply to images of
+            this size only.
+        seed: seed of the first sample; sample i has seed + i.
+        guidance_scale: guidance scale of the run that samples the latents, without effect at time = 1; by default
+            the model's own.
+        chunk: maximum number of rows in one pass of the Jacobian; bounds its memory.
+        callback: called with the stage, "latent" or "basis", the number of samples done and the number of samples.
+
+    Returns:
+        `n` named unit vectors of the bottleneck.
 
     Raises:
-        BadInput: anything that cannot be used, more prompts than samples among it; before any evaluation.
+        BadInput: an argument out of range, or more prompts than samples; before any evaluation of the network.
     """
     network = model.network
     given = {name: value for name, value in (("steps", steps), ("guidance_scale", guidance_scale)) if value is not None}
     params = resolve(network, GenerateParams, given, stages=("generate",), section="generate", what="directions")
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-        raise BadInput(f"There must be at least 2 samples, not {samples!r}.")
+        raise BadInput(f"samples must be an integer of at least 2, not {samples!r}.")
     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 < time <= 1:
         raise BadInput(f"time must be above 0 and at most 1, not {time!r}.")
     check_seeds([seed])
     each = check_prompts(network, list(prompts), "prompt", empty=True)
     if len(each) > samples:
         raise BadInput(
-            f"{len(each)} prompts need at least as many samples, not {samples}: give fewer, or more samples."
+            f"{len(each)} prompts need at least as many samples, not {samples}: give fewer prompts, or more samples."
         )
     texts = list(islice(cycle(each), samples))
     latent = network.latent_shape(*height_and_width(network, size))
@@ -103,26 +111,27 @@ def find(
 
 
 def between(model: Loaded, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
-    """The direction of text from one word, or bank of sentences, to another, for pix2pix-zero.
+    """The direction of text from one word or bank of sentences to another (arXiv 2302.03027, section 3.1).
 
-    Save it with `save(path)`, and edit with `direction_file=path`.
+    Save it with `save(path)`, and give that file to the method pix2pix-zero as `direction_file`.
 
     Args:
         model: a loaded model.
-        source: what is replaced: a word, of which the built-in sentences are made, or at least two sentences.
-        target: what replaces it.
+        source: what is replaced: a word, which is put into the built-in sentences, or a list of at least two
+            sentences.
+        target: what replaces it, in the same form.
 
     Raises:
-        BadInput: a model without text; fewer than two sentences, or some that the model cannot read.
+        BadInput: a model without text input, fewer than two sentences, or a sentence that the model cannot read.
     """
     network = model.network
     if not network.takes_text:
-        raise BadInput(f"{network.name or 'This model'} has no text input, so there are no directions of text.")
+        raise BadInput(f"{network.name or 'This model'} has no text input, so it has no directions of text.")
     return text_direction(network, _bank(network, source, "source"), _bank(network, target, "target"))
 
 
 def _bank(network: DiffusionModel, given: str | Sequence[str], side: str) -> list[str]:
-    """The sentences. Raises BadInput as `check_bank`."""
+    """The sentences of a word or bank. Raises BadInput as `check_bank`."""
     if isinstance(given, str):
         bank, name = templated(given), f'The built-in bank of "{given[:40]}"'
     else:
@@ -139,15 +148,15 @@ def sample_latents(
     step: int,
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """x_t of pictures that are being generated, where step `step` begins, one seed per prompt; in batches.
+    """Yield x_t of generated images at the start of step `step`, in batches [b,c,h,w].
 
     Args:
         network: the model.
         prompts: one per sample.
-        latent: shape of one latent.
-        params: of the run.
-        step: index, from 0, which is x_T and needs no evaluation.
-        seed: of the first sample.
+        latent: shape (c, h, w) of one latent.
+        params: parameters of the run.
+        step: index from 0; at 0 the latents are x_T and the network is not evaluated.
+        seed: seed of the first sample; sample i has seed + i.
     """
     size = latent[1] * network.factor, latent[2] * network.factor
     largest = at_once(latent, None)

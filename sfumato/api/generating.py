@@ -1,4 +1,4 @@
-"""The work behind `Model.generate`."""
+"""Implementation of `Model.generate`."""
 
 from collections.abc import Generator, Mapping, Sequence
 from hashlib import sha256
@@ -37,9 +37,21 @@ def generating(
     extra: Condition,
     shifts: Sequence[Shift] = (),
 ) -> Generator[Progress, None, Result]:
-    """Sample as many pictures at a time as go through the network together. Everything has been checked.
+    """Generate images batch after batch, yielding after every step. All arguments have been checked.
 
-    `extra` has one row per picture: maps, labels and tokens, which hold under the negative prompt too.
+    Args:
+        model: the model.
+        params: parameters of the run.
+        prompts: one per image.
+        seeds: one per image.
+        shape: shape (c, h, w) of one latent.
+        negative_prompt: prompt that guidance moves away from.
+        batch: maximum number of rows in one call of the network; None for the default.
+        extra: maps, labels and tokens, one row per image; the evaluation under the negative prompt takes them too.
+        shifts: shifts of the reverse process, in order.
+
+    Returns:
+        The images with their recipes and the report.
     """
     network = model.network
     size = shape[1] * network.factor, shape[2] * network.factor
@@ -85,10 +97,11 @@ def generating(
 
 
 def read_extra(network: DiffusionModel, maps: Any, labels: Any, tokens: Any) -> dict[str, Tensor]:
-    """What a network takes beside prompts, by its name in `Condition`, with any number of rows.
+    """Inputs of a network in addition to prompts, by their name in `Condition`, with any number of rows.
 
     Raises:
-        BadInput: what the network takes is missing, not wanted or does not fit.
+        BadInput: an input that the network requires is missing, or one is given that it does not take or that has the
+            wrong shape.
     """
     check_maps(network, maps)
     check_tokens(network, tokens)
@@ -97,10 +110,15 @@ def read_extra(network: DiffusionModel, maps: Any, labels: Any, tokens: Any) -> 
 
 
 def extra_condition(parts: Mapping[str, Tensor], rows: int, shape: tuple[int, int, int]) -> Condition:
-    """What `read_extra` found, of `rows` pictures whose latents have that shape: one for all or one for each.
+    """The condition of `rows` images without their prompts.
+
+    Args:
+        parts: inputs from `read_extra`, each with one row for all images or one per image.
+        rows: number of images.
+        shape: shape (c, h, w) of one latent.
 
     Raises:
-        BadInput: another number of them, or maps of another size than the latents.
+        BadInput: another number of rows, or maps whose height and width are not those of the latents.
     """
     if "maps" in parts and parts["maps"].shape[2:] != shape[1:]:
         sizes = " x ".join(map(str, shape[1:])), " x ".join(map(str, parts["maps"].shape[2:]))
@@ -112,7 +130,7 @@ def extra_condition(parts: Mapping[str, Tensor], rows: int, shape: tuple[int, in
 
 
 def _described(extra: Condition) -> dict[str, Any]:
-    """What one picture was given beside its prompt, as JSON values: a label, and SHA-256 of what is no number."""
+    """Inputs of one image in addition to its prompt, as JSON values: labels as numbers, tensors as their SHA-256."""
     values = {"maps": extra.maps, "label": extra.labels, "tokens": extra.tokens}
     return {name: _value(name, part) for name, part in values.items() if part is not None}
 

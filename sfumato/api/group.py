@@ -1,4 +1,4 @@
-"""Pictures of one size, which go through the network together."""
+"""Batches of images of one size."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,20 +18,20 @@ from sfumato.inversion import Inversion
 from sfumato.models.diffusion_model import DiffusionModel
 
 DECODED_TOGETHER = 2**21
-"""Pixels that are decoded at a time: decoders need far more memory per row than the network does."""
+"""Maximum number of pixels decoded in one call: a decoder needs far more memory per row than the denoising network."""
 
 
 @dataclass(eq=False)
 class Group:
-    """Some of the pictures, all of one size, and their inversion.
+    """Images of one size and their inversion.
 
     Attributes:
         network: the model.
-        indices: their places in the user's list.
-        pictures: as read.
-        inversion: one row per picture.
-        condition: the source prompts' condition, one row per picture.
-        maps: what has been looked at to find regions, see `sfumato.api.regions.find`.
+        indices: positions of the images in the user's list.
+        pictures: the images as read.
+        inversion: one row per image.
+        condition: condition of the source prompts, one row per image.
+        maps: cached maps from which regions are computed, see `sfumato.api.regions.find`.
     """
 
     network: DiffusionModel
@@ -48,23 +48,23 @@ class Group:
 
     @cached_property
     def source(self) -> Tensor:
-        """The pictures, float32 [b,3,h,w] in [-1,1], on the CPU."""
+        """The images, float32 [b,3,h,w] in [-1,1], on the CPU."""
         return torch.cat([to_tensor(picture) for picture in self.pictures])
 
     @cached_property
     def autoencoded(self) -> Tensor:
-        """D(E(x)): what the autoencoder makes of the pictures, like `source`."""
+        """D(E(x)): the images after the autoencoder, in the format of `source`."""
         return decoded(self.network, self.inversion.x0, self.size)
 
     def guidance(self) -> Guided:
-        """The guidance under which the group was inverted."""
+        """The guidance of the inversion."""
         return guided(self.network, self.inversion.guidance_scales, padded_size(self.network, self.size))
 
 
 def guided(
     network: DiffusionModel, guidance_scales: Sequence[float], size: tuple[int, int], negative_prompt: str = ""
 ) -> Guided:
-    """Guidance away from a negative prompt, one scale per row; `size` is (height, width) in pixels."""
+    """Classifier-free guidance with a negative prompt, one scale per row; `size` is (height, width) in pixels."""
     negative = None
     if network.takes_text:
         negative = network.condition([negative_prompt] * len(guidance_scales), size=size)
@@ -72,14 +72,14 @@ def guided(
 
 
 def encode(network: DiffusionModel, pictures: Sequence[Picture]) -> Tensor:
-    """x_0 of pictures of one size, padded to the network's grid, float32 [b,c,h,w] on the network's device."""
+    """x_0 of images of one size, padded to the network's grid, float32 [b,c,h,w] on the network's device."""
     padded = [pad_to_grid(to_tensor(picture), network.multiple)[0] for picture in pictures]
     with torch.no_grad():
         return torch.cat([network.encode(each.to(network.device)).float() for each in padded])
 
 
 def decoded(network: DiffusionModel, latents: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pictures of latents, cropped to (width, height), float32 [b,3,h,w] in about [-1,1], on the CPU."""
+    """Decode latents to images of `size` (width, height), float32 [b,3,h,w] in about [-1,1], on the CPU."""
     each = latents.shape[-2] * latents.shape[-1] * network.factor**2
     rows = max(1, DECODED_TOGETHER // each)
     with torch.no_grad():
@@ -89,19 +89,19 @@ def decoded(network: DiffusionModel, latents: Tensor, size: tuple[int, int]) -> 
 
 
 def padded_size(network: DiffusionModel, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a picture of `size` (width, height) in pixels after padding to the network's grid."""
+    """Height and width of an image of `size` (width, height) in pixels after padding to the network's grid."""
     width, height = size
     grid = network.multiple
     return -(-height // grid) * grid, -(-width // grid) * grid
 
 
 def at_once(shape: Sequence[int], batch: int | None) -> int:
-    """How many latents [..., c, h, w] go through the network together: a guidance pair has two rows for each."""
+    """Number of latents [...,c,h,w] in one call of the network: half of the rows, as guidance needs two per latent."""
     return max(1, (batch or rows_per_call(*shape[-3:])) // 2)
 
 
 def of_one_size(network: DiffusionModel, pictures: Sequence[Picture], batch: int | None) -> Iterator[list[int]]:
-    """Indices of pictures of one size, as many as go together, in the order in which the sizes first appear."""
+    """Yield batches of indices of images of one size, in the order in which the sizes first occur."""
     sizes: dict[tuple[int, int], list[int]] = {}
     for index, picture in enumerate(pictures):
         sizes.setdefault(picture.size, []).append(index)
@@ -112,6 +112,6 @@ def of_one_size(network: DiffusionModel, pictures: Sequence[Picture], batch: int
 
 
 def picture_fingerprint(picture: Picture) -> str:
-    """SHA-256 of the pixels that the model sees, and their size."""
+    """SHA-256 of the pixels that the model receives, and of their size."""
     header = "x".join(map(str, picture.size)).encode()
     return sha256(header + np.ascontiguousarray(picture.rgb).tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""From one real picture to another: the path between their latents, drawn frame by frame."""
+"""Interpolation between two real images: a path between their latents, denoised frame by frame."""
 
 import os
 from collections.abc import Generator, Sequence
@@ -29,25 +29,26 @@ from sfumato.geometry.paths import KINDS, SEGMENTS, PathKind, path, path_lengths
 from sfumato.images import MAX_PIXELS, Picture, read_image, to_uint8
 from sfumato.images.picture import uncomposite
 from sfumato.methods.ddim import DDIMParams
-from sfumato.methods.registry import get_method
+from sfumato.methods.registry import METHODS
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
 from sfumato.metrics import lpips as perceptual_distance
 
 RANK = 20
-"""Dimensions of the tangent spaces that a geodesic goes through."""
+"""Default dimension of the tangent spaces of a geodesic."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """Which path, and how it is drawn.
+    """A path between two latents and its sampling.
 
     Attributes:
         kind: "lerp", "slerp" or "geodesic".
-        frames: pictures, both ends included.
-        time: share of the run that is left where the latents are taken; less keeps more of both pictures.
-        rank: dimensions of the tangent spaces of a geodesic, and of those that are measured.
-        chunk: most rows in one pass of the Jacobian.
-        perceptual: measures how far the pictures are apart; None where nothing is measured.
+        frames: number of images, 2 to 1000, both ends included.
+        time: share of the run that remains where the latents are taken, above 0 and at most 1; smaller values
+            preserve more of both images.
+        rank: dimension of the tangent spaces of a geodesic and of the semantic lengths.
+        chunk: maximum number of rows in one pass of the Jacobian.
+        perceptual: network of the perceptual lengths; None to measure no lengths.
 
     Raises:
         BadInput: a value out of range.
@@ -86,54 +87,60 @@ def interpolate_steps(
     max_pixels: int = MAX_PIXELS,
     **options: Any,
 ) -> Run[Result]:
-    """Pictures on the way from one picture to another of its size, yielding after every step.
+    """Interpolate between two images of the same size, yielding after every step.
 
-    Both are inverted by DDIM, the path leads from one latent to the other, and every point of it is a picture under
-    prompts that are mixed in the same proportion. What a geodesic and all lengths are measured in is one metric for the
-    whole path: that under both prompts in equal parts, so that lengths do not change by the prompt. Opacity is mixed as
-    the pictures are; where both are opaque, so are the frames.
+    Both images are inverted with DDIM, and a path leads from one x_t to the other (Park et al., arXiv 2302.12469,
+    section 4.2). Every point of the path is denoised under the embeddings of the two prompts, mixed in the proportion
+    of the point. Geodesics and lengths use one metric for the complete path, computed under both prompts in equal
+    parts, so that lengths do not depend on the mixture. Alpha is interpolated too; the frames are opaque if both
+    images are.
 
     Args:
         model: a loaded model.
         first: a path, bytes or Pillow image.
-        second: the same.
-        prompts: what the first and the second picture show; may be empty.
-        kind: "lerp", "slerp" (the shortest of the simple ones) or "geodesic".
-        frames: how many pictures, both ends included.
-        time: share of the run that is left where the latents are taken.
-        rank: dimensions of the tangent spaces of a geodesic, and of those that are measured; by default 20, or half
-            of what the bottleneck has: the semantic length of all of it is zero.
+        second: the same, of the same size.
+        prompts: prompts of the first and the second image; may be empty.
+        kind: "lerp", "slerp" or "geodesic".
+        frames: number of images, 2 to 1000, both ends included.
+        time: share of the run that remains where the latents are taken, above 0 and at most 1.
+        rank: dimension of the tangent spaces of a geodesic and of the semantic lengths; by default 20, or half the
+            rank of the bottleneck if that is less (at full rank the semantic length is zero).
         measure: report the lengths of all segments: semantic, in the bottleneck, in the latent, perceptual.
-        lpips: network of the perceptual length, see `sfumato.metrics.load_perceptual`; the shipped one by default.
-        chunk: most rows in one pass of the Jacobian: bounds its memory.
-        batch: most rows in one call of the network.
-        max_pixels: largest picture that is read, width x height.
-        options: of the method ddim: steps, refine, guidance_scale.
+        lpips: network of the perceptual length, see `sfumato.metrics.load_perceptual`; the bundled one by default.
+        chunk: maximum number of rows in one pass of the Jacobian; bounds its memory.
+        batch: maximum number of rows in one call of the network.
+        max_pixels: width x height of the largest image that is read.
+        options: options of the method ddim: steps, refine, source_guidance_scale, guidance_scale (1 by default).
+
+    Returns:
+        A run; its result has one image per frame.
 
     Raises:
-        BadInput: anything that cannot be used, before any evaluation.
+        BadInput: an argument that cannot be used, before any evaluation of the network.
     """
     way = Way(kind, frames, time, chunk=chunk)
     if rank is not None and kind != "geodesic" and not measure:
         raise BadInput(
-            "rank is of tangent spaces, which a geodesic and measure need and this path does not: leave it out."
+            'rank is the dimension of tangent spaces, which only the path "geodesic" and measure use: leave it out.'
         )
     if lpips is not None and not measure:
-        raise BadInput("lpips names the network that measure uses: give both.")
-    network, method = model.network, get_method("ddim")
+        raise BadInput(
+            "lpips is the network of the perceptual length, which only measure uses: give both, or leave lpips out."
+        )
+    network, method = model.network, METHODS.find("ddim")
     check_batch(batch)
     if "skip" in options:
-        raise BadInput("A path has no skip: time says where in the run the latents are taken.")
+        raise BadInput("Interpolation has no skip: time sets where in the run the latents are taken.")
     options = {"guidance_scale": 1.0} | options | {"skip": 0}
     params = resolve(network, DDIMParams, options, stages=("invert", "edit"), section="ddim", what="interpolation")
     texts = check_prompts(network, list(prompts), "prompt", empty=True)
     if len(texts) != 2:
-        raise BadInput(f"Give two prompts, one for each picture, not {len(texts)}.")
+        raise BadInput(f"Give two prompts, one for each image, not {len(texts)}.")
     pictures = [read_image(each, max_pixels) for each in (first, second)]
     sizes = [each.size for each in pictures]
     if sizes[0] != sizes[1]:
         a, b = (f"{width} x {height}" for width, height in sizes)
-        raise BadInput(f"A path needs two pictures of one size, not {a} and {b}: crop or scale one.")
+        raise BadInput(f"A path needs two images of one size, not {a} and {b}: crop or scale one.")
     f = BottleneckMap(network, 0, chunk=chunk)
     latent = torch.empty(1, *network.latent_shape(*padded_size(network, pictures[0].size)), device="meta")
     way = replace(way, rank=min(RANK, max(1, largest_rank(f, latent) // 2)) if rank is None else rank)
@@ -172,7 +179,7 @@ def _interpolating(
         outputs = range(start, start + len(x))
         last = yield from following(work, "interpolate", n, len(starts), outputs, network, size)
         pixels += [to_uint8(each) for each in decoded(network, last, size)]
-    sources = _seen_through(pictures, pixels, shares)
+    sources = _with_alpha(pictures, pixels, shares)
     about = {**parameters(params), "path": way.kind, "frames": way.frames, "time": way.time, "rank": way.rank}
     report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
     if way.perceptual is not None:
@@ -184,10 +191,10 @@ def _interpolating(
     return Result(pixels, sources, recipes, report)
 
 
-def _seen_through(
+def _with_alpha(
     pictures: Sequence[Picture], pixels: Sequence[NDArray[np.uint8]], shares: Sequence[float]
 ) -> list[Picture]:
-    """What the frames are saved like: with the opacity of both pictures, mixed; nothing where both are opaque."""
+    """The frames with the interpolated alpha of both images; [] if both are opaque."""
     if all(picture.alpha is None for picture in pictures):
         return []
     background = pictures[0].background
@@ -202,13 +209,13 @@ def _seen_through(
 
 
 def _lengths(f: BottleneckMap, latents: Tensor, rank: int) -> dict[str, list[float]]:
-    """Lengths of every segment, by what they are measured in."""
+    """Length of every segment, by metric: semantic, bottleneck and latent."""
     found = path_lengths(f, iter(latents[:, None]), rank)
     return {f"{each.name}_length": getattr(found, each.name)[0].tolist() for each in fields(found)}
 
 
 def _perceptual(pixels: list[NDArray[np.uint8]], network: PerceptualDistance) -> list[float]:
-    """Perceptual length of every segment, pair by pair: frames may be many and large."""
+    """Perceptual length of every segment, one pair of frames at a time to save memory."""
 
     def distance(one: Tensor, other: Tensor) -> Tensor:
         return perceptual_distance(network, one, other)
@@ -217,7 +224,7 @@ def _perceptual(pixels: list[NDArray[np.uint8]], network: PerceptualDistance) ->
 
 
 def _ends(groups: list[Group], skip: int) -> tuple[tuple[Tensor, Tensor], tuple[Condition, Condition]]:
-    """Latents and conditions of both pictures, which may have been inverted together or one after the other."""
+    """x_t and condition of both images, which may have been inverted in one group or in two."""
     latents: dict[int, Tensor] = {}
     conditions: dict[int, Condition] = {}
     for group in groups:
@@ -228,7 +235,7 @@ def _ends(groups: list[Group], skip: int) -> tuple[tuple[Tensor, Tensor], tuple[
 
 
 def _between(first: Condition, second: Condition, share: float) -> Condition:
-    """The two prompts' vectors mixed; the network sees every token that either shows."""
+    """Linear interpolation of the embeddings of two prompts; the token mask is the union of both."""
 
     def mixed(a: Tensor | None, b: Tensor | None) -> Tensor | None:
         return None if a is None or b is None else torch.lerp(a, b, share)

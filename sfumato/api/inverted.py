@@ -1,4 +1,4 @@
-"""Inverted pictures: reconstructed and edited as often as the user likes."""
+"""Inverted images, which can be reconstructed and edited any number of times."""
 
 import dataclasses
 import os
@@ -20,10 +20,10 @@ from sfumato.inversion import Inversion
 
 @dataclass(frozen=True, eq=False)
 class Inverted(Sources):
-    """The outcome of `Model.invert`; the attributes are those of `Sources`."""
+    """Inverted images, returned by `Model.invert` and `Model.open`; the attributes are those of `Sources`."""
 
     def edit(self, prompts: str | Sequence[str] = "", **options: Any) -> Result:
-        """The pictures under other prompts; see `edit_steps`."""
+        """Edit the images and return the result; the arguments are those of `edit_steps`."""
         return self.edit_steps(prompts, **options).result
 
     def edit_steps(
@@ -42,29 +42,36 @@ class Inverted(Sources):
         negative_prompt: str = "",
         **options: Any,
     ) -> Run[Result]:
-        """Edit, yielding after every step; everything is checked before the first.
+        """Edit the images, yielding after every step. All arguments are checked before the first step.
 
         Args:
-            prompts: prompts of the edited pictures, one for all or one for each; a single picture takes several. Empty
-                is their source prompt, where the method does something without another one (pullback).
-            methods: names of methods, or pairs of a name and the options of its edit, whose shifts act together in this
-                order; () for the replay under the prompt alone. By default the method that the pictures were inverted
-                for. Every method edits any inversion that it accepts, whatever it was made for.
-            shifts: further shifts of your own (`sfumato.core.shift.Shift`), behind those of the methods.
-            guidance_scale: guidance scale of the prompt, one for all or one for each result.
-            mask: image files (or Pillow images) of the pictures' size, white where the picture may change; one for
-                all or one for each result. Outside it the result has the source's own pixels.
-            mask_words: bound the edit by where these words of either prompt are, "cat,dog", by their attention maps.
-            mask_difference: bound the edit by where the predictions under the two prompts differ (DiffEdit).
-            mask_threshold: see `sfumato.api.regions`.
-            residual: give back what the autoencoder loses where the edit left the picture alone.
+            prompts: prompts describing the edited images, one for all or one per image; a single image takes
+                several. An empty prompt stands for the source prompt, with methods that edit without a target prompt
+                (e.g. pullback).
+            methods: names of methods, or pairs (name, options of its edit); their shifts act in this order. () replays
+                under the target prompt without any method. By default the method that the images were inverted
+                for. A method edits every inversion of a kind that it accepts, also one made for another method.
+            shifts: additional shifts (`sfumato.core.shift.Shift`), which act after those of the methods.
+            guidance_scale: guidance scale of the target prompt, one for all or one per result.
+            mask: image files or Pillow images of the images' size, white where the edit applies; one for all or one
+                per result. Outside the mask the result has the pixels of the source.
+            mask_words: restrict the edit to the regions of these words of either prompt, e.g. "cat,dog", found in
+                their cross-attention maps.
+            mask_difference: restrict the edit to where the predictions under source and target prompt differ
+                (DiffEdit, arXiv 2210.11427).
+            mask_threshold: threshold of mask_words (0 to 1, default 0.3: share of the range of the maps) or of
+                mask_difference (0 to 100, default 1.5: multiple of the mean difference).
+            residual: add back what the autoencoder loses, where the edit does not change the image.
             check: replay the source first, unless that has been done, and report
                 `reconstruction_latent_max_error`.
-            negative_prompt: what guidance moves away from.
-            options: other options of the edit, e.g. skip; those of the method where `methods` is not given.
+            negative_prompt: prompt that guidance moves away from.
+            options: other options of the edit, e.g. skip; options of the method only if `methods` is not given.
+
+        Returns:
+            A run: iterate for progress, then read `result`. Its images are uint8 [h,w,3] of the size of the source.
 
         Raises:
-            BadInput: anything that cannot be used, with the allowed range.
+            BadInput: an argument that cannot be used; the message gives the allowed range.
         """
         plan = plan_edit(
             self,
@@ -84,25 +91,35 @@ class Inverted(Sources):
         return Run(self.model.network, editing(self, plan))
 
     def reconstruct(self, *, residual: bool = False) -> Result:
-        """The pictures as the inversion reproduces them; see `reconstruct_steps`."""
+        """Reconstruct the images from their inversion and return the result; see `reconstruct_steps`."""
         return self.reconstruct_steps(residual=residual).result
 
     def reconstruct_steps(self, *, residual: bool = False) -> Run[Result]:
-        """Replay every step under the source prompt, and measure how far x_0 is from the encoded picture.
+        """Replay every step under the source prompt and measure the error, yielding after every step.
+
+        The report has `reconstruction_latent_max_error`, the largest absolute difference between the replayed and the
+        encoded x_0, and the PSNR in dB of every image.
 
         Args:
-            residual: add what the autoencoder loses, which leaves no difference to see: off by default.
+            residual: add back what the autoencoder loses. The reconstruction is then visually identical to the source,
+                so this is off by default.
+
+        Returns:
+            A run: iterate for progress, then read `result`.
         """
         return Run(self.model.network, reconstructing(self, residual))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Keep the inversion in one safetensors file, which `Model.open` reads.
+        """Write the inversion, with the source images, to one safetensors file, which `Model.open` reads.
+
+        Args:
+            path: the file.
 
         Raises:
-            BadInput: pictures of several sizes, or a path that cannot be written.
+            BadInput: images of several sizes, or a path that cannot be written.
         """
         if len({group.size for group in self.groups}) != 1:
-            raise BadInput("One file holds pictures of one size: invert and save those of other sizes separately.")
+            raise BadInput("One file contains images of one size: invert and save those of other sizes separately.")
         indices = [index for group in self.groups for index in group.indices]
         inversion = Inversion.cat([group.inversion for group in self.groups])
         in_order = inversion.rows([indices.index(n) for n in range(len(indices))])

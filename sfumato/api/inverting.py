@@ -1,4 +1,4 @@
-"""Inversions: planned, with everything known but the latents, and run."""
+"""Planning and running of inversions; a planned inversion lacks only its latents."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ Planned = TypeVar("Planned", bound=Sources)
 
 
 def kind_of(method: Method, params: Params) -> InversionKind:
-    """The inversion that a method's parameters name, or that it prefers."""
+    """The inversion that the method's parameters name, or the preferred one of a method without that option."""
     return INVERSIONS.find(getattr(params, "inversion", method.inversion))
 
 
@@ -34,9 +34,9 @@ def outlines(
     seeds: Sequence[int],
     batch: int | None,
 ) -> list[Group]:
-    """The pictures by size, with inversions that have no latents yet: these are on the device "meta".
+    """Group the images by size and plan their inversions, with latents on the device "meta".
 
-    Everything has been checked; the prompts are encoded.
+    All arguments have been checked. This function encodes the prompts.
     """
     network, kind = model.network, kind_of(method, params)
     groups = []
@@ -60,7 +60,7 @@ def outlines(
 
 
 def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
-    """Invert group after group, yielding after every step. Everything has been checked."""
+    """Run planned inversions group after group, yielding after every step; return `sources` with the results."""
     network, kind = sources.model.network, kind_of(sources.method, sources.params)
     groups: list[Group] = []
     for n, group in enumerate(sources.groups):

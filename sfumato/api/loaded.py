@@ -1,4 +1,4 @@
-"""A loaded model and what scores its results: what every part of the Python API works with."""
+"""A loaded model with the dual encoder that scores its results: the base class of `sfumato.api.model.Model`."""
 
 import threading
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from sfumato.metrics import DualEncoder
 from sfumato.models.diffusion_model import DiffusionModel
 
 KEPT = 16
-"""Encoded lists of prompts that are kept."""
+"""Maximum number of encoded prompt lists in the cache."""
 
 
 class Loaded:
     """A diffusion model with its dual encoder.
 
     Attributes:
-        network: the network, its autoencoder and text encoders.
-        folder: where it was loaded from, if that is a folder; a `dual_encoder` in it scores the results.
+        network: the denoising network with its autoencoder and text encoders.
+        folder: the folder that it was loaded from, or None; a `dual_encoder` in it scores the results.
 
     Raises:
-        BadInput: defaults that no method can take.
+        BadInput: `sfumato.json` of the model has defaults that no method takes.
     """
 
     def __init__(self, network: DiffusionModel, folder: Path | None = None) -> None:
@@ -39,14 +39,14 @@ class Loaded:
 
     @property
     def dual_encoder(self) -> DualEncoder | None:
-        """The model's own CLIP, for text similarity in reports; None where the folder has none."""
+        """CLIP of the model folder, for text similarities in reports; None if the folder has no `dual_encoder`."""
         with self._with_dual_encoder:
             return self._dual_encoder
 
     def text_features(self, texts: Sequence[str]) -> Tensor | None:
-        """Features of texts under the dual encoder, whose tokenizer takes one call at a time.
+        """Features of texts [b,d] under the dual encoder; None without one, or if the network takes no text.
 
-        None where there is no dual encoder, or the network takes no text.
+        The tokenizer is not thread-safe, so calls are serialised by a lock.
 
         Raises:
             BadInput: as `DualEncoder.text_features`.
@@ -58,9 +58,9 @@ class Loaded:
             return encoder.text_features(texts)
 
     def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
-        """The network's condition of prompts, one row each, for pictures of `size` (height, width) in pixels.
+        """The network's condition of prompts, one row per prompt, for images of `size` (height, width) in pixels.
 
-        The latest ones are kept, so that plans of the same prompts encode them once.
+        The latest conditions are cached, so that plans with the same prompts encode them once.
         """
         key = (tuple(prompts), size, self.network.revision())
         with self._with_conditions:
@@ -71,7 +71,7 @@ class Loaded:
             return self._conditions[key]
 
     def guided(self, scales: Sequence[float], size: tuple[int, int], negative_prompt: str = "") -> Guided:
-        """Guidance away from a negative prompt, one scale per row; `size` is (height, width) in pixels."""
+        """Classifier-free guidance with a negative prompt, one scale per row; `size` is (height, width) in pixels."""
         negative = self.condition([negative_prompt] * len(scales), size) if self.network.takes_text else None
         return classifier_free(self.network, negative, [float(scale) for scale in scales])
 

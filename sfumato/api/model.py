@@ -1,4 +1,4 @@
-"""A loaded model: inverts pictures, generates new ones, takes up saved inversions."""
+"""A loaded model: inverts images, opens saved inversions, generates and interpolates images."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from sfumato.api.arguments import (
     check_seeds,
     check_shifts,
     height_and_width,
+    renamed,
     resolve,
     spread,
 )
@@ -36,13 +37,13 @@ from sfumato.errors import BadInput
 from sfumato.images import MAX_PIXELS, Picture, read_image
 from sfumato.methods.generate import GenerateParams
 from sfumato.methods.params import Params, Stage, options_of
-from sfumato.methods.registry import Method, get_method
+from sfumato.methods.registry import METHODS, Method
 from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.load import list_models, load_model
 from sfumato.shifts.text_direction import TextDirection
 
 DEFAULT_METHOD = "edit-friendly"
-"""The method where the caller names none."""
+"""Default method."""
 
 
 def load(
@@ -52,16 +53,19 @@ def load(
     *,
     config: str | os.PathLike[str] | None = None,
 ) -> "Model":
-    """Load a model by its bundled name, local folder, hub id or single .safetensors file.
+    """Load a model from its bundled name, a local folder, a hub id or a single .safetensors file.
 
     Args:
         name: e.g. "emoji", "/models/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5".
-        device: "cpu", "cuda", ...; by default CUDA where there is one.
-        dtype: "fp32", "bf16" or "fp16" for the network; latents are float32 whatever it is.
-        config: for a single file, the folder of a model of the same architecture.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps"; by default CUDA if available, otherwise the CPU.
+        dtype: precision of the network: "fp32" (default), "bf16" or "fp16". Latents are always float32.
+        config: for a single file, the diffusers folder of a model of the same architecture.
+
+    Returns:
+        The model, with the network in evaluation mode.
 
     Raises:
-        BadInput: no such model, or one that cannot be used.
+        BadInput: no such model, device or precision, or a model that sfumato cannot use.
     """
     network = load_model(os.fspath(name), device, dtype, config=None if config is None else Path(config))
     bundled = {model.name: model.folder for model in list_models()}
@@ -69,10 +73,10 @@ def load(
 
 
 class Model(Loaded):
-    """A diffusion model that edits and generates pictures; the attributes are those of `Loaded`."""
+    """A diffusion model that edits and generates images; the attributes are those of `Loaded`."""
 
     def invert(self, images: Any, prompts: str | Sequence[str] = "", **options: Any) -> Inverted:
-        """Invert pictures under their source prompts; see `invert_steps`."""
+        """Invert images under their source prompts; the arguments are those of `invert_steps`."""
         return self.invert_steps(images, prompts, **options).result
 
     def invert_steps(
@@ -86,19 +90,25 @@ class Model(Loaded):
         max_pixels: int = MAX_PIXELS,
         **options: Any,
     ) -> Run[Inverted]:
-        """Invert, yielding after every step; everything is checked before the first.
+        """Invert images, yielding after every step. All arguments are checked before the first step.
 
         Args:
             images: a path, bytes, Pillow image or uint8 array [h,w,3], or a list of them, of any sizes.
-            prompts: prompts of the pictures, one for all or one for each; may be empty.
-            method: the method that they are inverted for: it chooses the inversion and the defaults of the edit.
-            seed: one for all or one for each picture; one picture with several seeds is inverted several times.
-            batch: most rows in one call of the network; by default as many as fit comfortably.
-            max_pixels: width x height of the largest picture that is read.
-            options: the method's options, e.g. steps, eta, source_guidance_scale, exact.
+            prompts: prompts of the images, one for all or one per image; may be empty, except for methods that
+                need text.
+            method: name of the method to invert for, see `sfumato.methods`: it determines the inversion and the
+                defaults of the edit.
+            seed: one for all or one per image; one image with several seeds is inverted several times.
+            batch: maximum number of rows in one call of the network; by default 2 to 64, depending on the size of
+                the latents.
+            max_pixels: width x height of the largest image that is read.
+            options: options of the method, e.g. steps (or num_inference_steps), eta, source_guidance_scale, exact.
+
+        Returns:
+            A run: iterate for progress, then read `result`.
 
         Raises:
-            BadInput: anything that cannot be used, with the allowed range.
+            BadInput: an argument that cannot be used; the message gives the allowed range.
         """
         return Run(self.network, inverting(self._sources(images, prompts, method, seed, batch, max_pixels, options)))
 
@@ -123,22 +133,29 @@ class Model(Loaded):
         negative_prompt: str = "",
         **options: Any,
     ) -> Plan:
-        """An edit of pictures in which everything has been read and checked, once: `plan.run()` runs it.
+        """Plan an inversion and an edit: read all files and check all arguments. `plan.run()` runs it.
+
+        Only text encoders and, for the method colour, the autoencoder are evaluated.
 
         Args:
-            images: as for `invert_steps`; so are seed, batch and max_pixels.
-            source: prompts of the pictures, one for all or one for each; may be empty.
-            target: prompts of the edited pictures; this and all arguments that are not named here as for
-                `Inverted.edit_steps`.
-            methods: name of a method, or several as for `Inverted.edit_steps`: the first one chooses the inversion.
-            options: of the inversion and of the run; with the name of one method those of its edit, too.
+            images: as for `invert_steps`; also seed, batch and max_pixels.
+            source: prompts of the images, one for all or one per image; may be empty.
+            target: prompts describing the edited images, as for `Inverted.edit_steps`; also all arguments that are
+                not listed here.
+            methods: name of a method, or a list as for `Inverted.edit_steps`; the first method determines the
+                inversion.
+            options: options of the inversion and of the run; if `methods` is a single name, also those of its edit.
+
+        Returns:
+            A plan, which can be run or pickled.
 
         Raises:
-            BadInput: anything that cannot be used, with the allowed range.
+            BadInput: an argument that cannot be used; the message gives the allowed range.
         """
+        options = renamed(options)
         several = [] if isinstance(methods, str) else as_named(methods)
         first = methods if isinstance(methods, str) else name_of(several[0]) if several else DEFAULT_METHOD
-        known = get_method(first).params
+        known = METHODS.find(first).params
         later = {name: options[name] for name in options if several and name not in options_of(known, "invert")}
         inverting_with = {name: value for name, value in options.items() if name not in later}
         sources = self._sources(images, source, first, seed, batch, max_pixels, inverting_with)
@@ -162,16 +179,16 @@ class Model(Loaded):
     def _sources(
         self, images: Any, prompts: Any, method: str, seed: Any, batch: int | None, max_pixels: int, options: Any
     ) -> Inverted:
-        """Pictures read and everything about their inversion checked. Raises BadInput."""
+        """Read the images, check all arguments of their inversion, and plan it. Raises BadInput."""
         check_prompts_suffice(self.network, "invert")
-        chosen = get_method(method)
+        chosen = METHODS.find(method)
         check_batch(batch)
         params = self._params(chosen, options)
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(self.network, as_list(prompts), "source prompt", empty=not chosen.params.needs_text)
         pictures = [each if isinstance(each, Picture) else read_image(each, max_pixels) for each in as_list(images)]
         if not pictures:
-            raise BadInput("Give at least one picture.")
+            raise BadInput("Give at least one image.")
         count = max(len(seeds), len(texts)) if len(pictures) == 1 else len(pictures)
         pictures = pictures * count if len(pictures) == 1 else pictures
         texts, seeds = spread(texts, count, "source prompt"), spread(seeds, count, "seed")
@@ -184,37 +201,39 @@ class Model(Loaded):
         return resolve(self.network, method.params, options, stages=stages, section=method.section, what=what)
 
     def open(self, path: str | os.PathLike[str], images: Any = None, *, batch: int | None = None) -> Inverted:
-        """Take up an inversion that `Inverted.save` wrote.
+        """Open an inversion that `Inverted.save` wrote.
 
         Args:
             path: the file.
-            images: the source pictures, for their alpha and colour profile; without them the stored pixels are used.
-            batch: most rows in one call of the network; by default as many as fit comfortably.
+            images: the source images, for their alpha channel and colour profile; by default the stored sRGB
+                pixels, which have neither.
+            batch: maximum number of rows in one call of the network; by default 2 to 64, depending on the size of
+                the latents.
 
         Raises:
-            BadInput: not an inversion, one of another model, or other pictures.
+            BadInput: not an inversion, an inversion by another model, or other images than the inverted ones.
         """
         check_prompts_suffice(self.network, "open")
         check_batch(batch)
         return opened(self, path, images, batch)
 
     def interpolate(self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any) -> Result:
-        """Pictures on the way from one picture to another; see `interpolate_steps`."""
+        """Interpolate between two images; the arguments are those of `interpolate_steps`."""
         return self.interpolate_steps(first, second, prompts, **options).result
 
     def interpolate_steps(
         self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any
     ) -> Run[Result]:
-        """`sfumato.api.interpolating.interpolate_steps`, which explains the options, with this model."""
+        """Interpolate with this model; for the options see `sfumato.api.interpolating.interpolate_steps`."""
         check_prompts_suffice(self.network, "interpolate")
         return interpolate_steps(self, first, second, prompts, **options)
 
     def text_direction(self, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
-        """The direction from one word, or bank of sentences, to another; see `sfumato.api.finding.between`."""
+        """The direction of text from one word or bank of sentences to another; see `sfumato.api.finding.between`."""
         return between(self, source, target)
 
     def generate(self, prompts: str | Sequence[str] = "", **options: Any) -> Result:
-        """New pictures from prompts; see `generate_steps`."""
+        """Generate images from prompts; the arguments are those of `generate_steps`."""
         return self.generate_steps(prompts, **options).result
 
     def generate_steps(
@@ -231,25 +250,31 @@ class Model(Loaded):
         batch: int | None = None,
         **options: Any,
     ) -> Run[Result]:
-        """Generate, yielding after every step; everything is checked before the first.
+        """Generate images, yielding after every step. All arguments are checked before the first step.
 
         Args:
-            prompts: what the pictures shall show.
-            seed: one for all or one for each; a single prompt takes several seeds.
+            prompts: prompts of the images, one or several.
+            seed: one for all or one per image; a single prompt takes several seeds.
             size: (width, height) in pixels, or the side of a square; by default that of the maps, or the model's
                 native size.
-            negative_prompt: what guidance moves away from.
-            maps: [n,c,h,w] for a network that takes channels beside the latent's (inpainting, InstructPix2Pix), one
-                for all pictures or one for each; see `sfumato.models.maps`.
-            labels: class labels for a network that takes them, one for all or one for each; see
+            negative_prompt: prompt that guidance moves away from.
+            maps: [n,c,h,w] with the height and width of the latents, for a network with input channels in addition
+                to those of the latent (inpainting, InstructPix2Pix); n is 1 or the number of images; see
+                `sfumato.models.maps`.
+            labels: class labels for a network that takes them, one for all or one per image; see
                 `sfumato.models.class_labels`.
-            tokens: [n,k,d] for a network with cross-attention and no text encoder, one for all or one for each.
-            shifts: what moves the reverse process (`sfumato.core.shift.Shift`), in order.
-            batch: most rows in one call of the network.
-            options: steps, guidance_scale, eta.
+            tokens: [n,k,d] for a network with cross-attention and without text encoder; n is 1 or the number of
+                images.
+            shifts: shifts of the reverse process (`sfumato.core.shift.Shift`), in order.
+            batch: maximum number of rows in one call of the network; by default 2 to 64, depending on the size of
+                the latents.
+            options: steps or num_inference_steps (1 to 1000), guidance_scale (0 to 100), eta (0 is DDIM, 1 is DDPM).
+
+        Returns:
+            A run: iterate for progress, then read `result`.
 
         Raises:
-            BadInput: anything that cannot be used, with the allowed range.
+            BadInput: an argument that cannot be used; the message gives the allowed range.
         """
         network = self.network
         check_batch(batch)

@@ -1,4 +1,4 @@
-"""The work behind `Model.open`."""
+"""Implementation of `Model.open`."""
 
 import os
 from typing import Any
@@ -14,16 +14,16 @@ from sfumato.files import printable
 from sfumato.images import Picture, read_image
 from sfumato.inversion import Inversion
 from sfumato.methods.params import check_names
-from sfumato.methods.registry import Method, get_method
+from sfumato.methods.registry import METHODS, Method
 
 
 def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int | None) -> Inverted:
-    """The inversion in a file, checked against the model and the pictures."""
+    """Read an inversion from a file and check it against the model and the images."""
     inversion = Inversion.load(path)
     network = model.network
     inversion.check_model(network.fingerprint())
     stored = dict(inversion.parameters)
-    method = get_method(str(stored.pop("method", "")))
+    method = METHODS.find(str(stored.pop("method", "")))
     pictures = _pictures(inversion, images, printable(path))
     size = padded_size(network, pictures[0].size)
     inversion.check_fits(len(network.schedule), network.latent_shape(*size))
@@ -35,23 +35,25 @@ def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int 
 
 
 def _pictures(inversion: Inversion, images: Any, name: str) -> list[Picture]:
-    """The source pictures: those given, which must be the same, or those in the file."""
+    """The source images: those of the caller, which must equal the inverted ones, or those stored in the file."""
     if inversion.pixels is None or not len(inversion.prompts) == len(inversion.seeds) == len(inversion.images):
-        raise BadInput(f"{name} lacks its pictures, prompts or seeds: invert the image again.")
+        raise BadInput(f"{name} lacks its images, prompts or seeds: invert the image again.")
     given = [Image.fromarray(each.numpy()) for each in inversion.pixels] if images is None else as_list(images)
     height, width = inversion.pixels.shape[1:3]
-    # they were read once, under whatever limit the user set then
+    # The images may have been inverted with a raised max_pixels, so their stored size is the limit.
     pictures = [read_image(each, max_pixels=height * width) for each in given]
     if tuple(picture_fingerprint(each) for each in pictures) != inversion.images:
-        raise BadInput("These are not the pictures of this inversion: give those, or none.")
+        raise BadInput("These are not the images of this inversion: give the inverted images, or leave them out.")
     return pictures
 
 
 def _params(model: Loaded, method: Method, stored: dict[str, Any], steps: int, name: str) -> Any:
-    """The parameters that the inversion was made with, as far as they are the method's."""
+    """The parameters of the inversion, checked against those of the method."""
     check_names(stored, method.params, ("invert", "edit"), f"the method {method.name} of {name}")
     params = method.params(**stored)
     check_params(model.network, params)
     if getattr(params, "steps", steps) != steps:
-        raise BadInput(f"{name} is damaged: it has {steps} steps and says otherwise; invert the image again.")
+        raise BadInput(
+            f"{name} is damaged: it has {steps} steps but its parameters have another number; invert the image again."
+        )
     return params

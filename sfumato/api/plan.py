@@ -1,4 +1,4 @@
-"""An edit in which everything has been read and checked: run here, or pickled and run by a worker."""
+"""Plans of edits: checked once, run in this process or pickled and run in another."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from sfumato.errors import BadInput
 
 
 class Planner(Protocol):
-    """What makes plans: a `Model`."""
+    """An object that makes plans, i.e. a `Model`."""
 
     def plan(self, images: Any, source: Any, target: Any, **options: Any) -> "Plan":
         """See `Model.plan`."""
@@ -24,15 +24,16 @@ class Planner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """An inversion and an edit of the same pictures; nothing has been evaluated but text encoders and autoencoder.
+    """A checked inversion and edit of the same images, made by `Model.plan`.
 
-    A plan can be pickled; `pickle.loads` gives a `PickledPlan`, which any process makes a plan again with a loaded
-    model. Pictures and masks travel with it, files of directions and of sentence banks are named by their paths.
+    Only text encoders and the autoencoder have been evaluated. A plan can be pickled: `pickle.loads` returns a
+    `PickledPlan`, and `PickledPlan.on` turns it into a plan again on a model loaded in any process. The pickle
+    contains images and masks, but only the paths of direction files and sentence banks.
 
     Attributes:
-        sources: the pictures with outlines of their inversions.
-        edit: what is done to them.
-        request: the arguments of `Model.plan` with pictures and masks read.
+        sources: the images with planned inversions, which lack only their latents.
+        edit: the checked edit.
+        request: the arguments of `Model.plan`, with images and masks instead of their paths.
     """
 
     sources: Inverted
@@ -40,15 +41,19 @@ class Plan:
     request: dict[str, Any]
 
     def run(self) -> Run[Result]:
-        """Invert and edit, yielding after every step."""
+        """Invert and edit, yielding after every step; the result is that of the edit."""
         return Run(self.sources.model.network, self._both())
 
     def invert(self) -> Run[Inverted]:
-        """Invert alone, yielding after every step."""
+        """Only invert, yielding after every step."""
         return Run(self.sources.model.network, inverting(self.sources))
 
     def apply(self, inverted: Inverted) -> Run[Result]:
-        """Edit what `invert` gave, yielding after every step."""
+        """Edit, yielding after every step.
+
+        Args:
+            inverted: the result of `invert` of this plan.
+        """
         return Run(self.sources.model.network, editing(inverted, self.edit))
 
     def _both(self) -> Generator[Progress, None, Result]:
@@ -62,10 +67,10 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class PickledPlan:
-    """A plan from another process.
+    """An unpickled plan, which needs a loaded model.
 
     Attributes:
-        model: fingerprint of the model that it was made for.
+        model: fingerprint of the model that the plan was made for.
         request: the arguments of `Model.plan`.
     """
 
@@ -73,13 +78,18 @@ class PickledPlan:
     request: dict[str, Any]
 
     def on(self, model: Any) -> Plan:
-        """The plan on a loaded model.
+        """Make the plan again on a loaded model.
+
+        Args:
+            model: a `Model` with the same weights and precision as the one that the plan was made for.
 
         Raises:
-            BadInput: it was made for another model, or in another precision; or what `Model.plan` refuses.
+            BadInput: another model or precision; or as `Model.plan`.
         """
         if model.network.fingerprint() != self.model:
-            raise BadInput("This plan was made for another model, or in another precision: load that one.")
+            raise BadInput(
+                "This plan was made for another model, or in another precision: load that model in that precision."
+            )
         planner: Planner = model
         return planner.plan(**self.request)
 
@@ -93,6 +103,6 @@ def _unpickled(state: dict[str, Any]) -> PickledPlan:
 
 
 def with_masks(plan: Plan) -> Plan:
-    """The same with the masks that were read in the place of their files."""
+    """The plan with masks as images instead of paths in its request."""
     masks = [None if mask is None else as_image(mask) for mask in plan.edit.masks]
     return plan if all(mask is None for mask in masks) else replace(plan, request=plan.request | {"mask": masks})

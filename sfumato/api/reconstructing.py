@@ -1,4 +1,4 @@
-"""The work behind `Inverted.reconstruct`."""
+"""Implementation of `Inverted.reconstruct`."""
 
 from collections.abc import Generator
 
@@ -16,7 +16,7 @@ from sfumato.inversion import replay
 
 
 def reconstructing(sources: Sources, residual: bool) -> Generator[Progress, None, Result]:
-    """Replay every step of every group under its source prompt; the errors are kept with the inversion."""
+    """Replay every step of every group under its source prompt; store the errors of x_0 in `sources.errors`."""
     pixels: dict[int, NDArray[np.uint8]] = {}
     quality: dict[int, float | None] = {}
     for n, group in enumerate(sources.groups):

@@ -1,4 +1,4 @@
-"""Masks that nobody has to paint: where some words are, or where the two prompts disagree."""
+"""Automatic masks: the regions of some words, or the difference between the predictions under two prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,16 +19,18 @@ from sfumato.shifts.regions import maps_of_words
 from sfumato.shifts.words import word_mask
 
 WORDS, DIFFERENCE = 0.3, 1.5
-"""Thresholds: share of the range of the words' maps (Prompt-to-Prompt), and multiple of the mean (DiffEdit)."""
+"""Default thresholds: share of the range of the words' maps (Prompt-to-Prompt), multiple of the mean (DiffEdit)."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """What bounds an edit.
+    """The region to which an edit is restricted.
 
     Attributes:
-        words: words of either prompt; () for where the predictions under the two prompts differ (DiffEdit).
-        threshold: see `WORDS` and `DIFFERENCE`.
+        words: words of either prompt, whose attention maps give the region; () for the region where the predictions
+            under the two prompts differ (DiffEdit, arXiv 2210.11427).
+        threshold: for words, 0 to 1, a share of the range of their maps; for the difference, 0 to 100, a multiple of
+            its mean.
     """
 
     words: tuple[str, ...]
@@ -36,13 +38,18 @@ class Region:
 
 
 def region(words: str, difference: bool, threshold: float | None) -> Region | None:
-    """What callers give as a region, or None for no region.
+    """The region that the caller's arguments describe, or None for no region.
+
+    Args:
+        words: words separated by commas, or "".
+        difference: whether the region is the difference of the prompts.
+        threshold: see `Region`; None for the default.
 
     Raises:
-        BadInput: both kinds at once, a threshold without a region or out of range, or no word.
+        BadInput: both kinds of region, a threshold without a region or out of range, or an empty word.
     """
     if words and difference:
-        raise BadInput("Find the region by words or by the difference of the prompts, not both.")
+        raise BadInput("Give mask_words or mask_difference, not both.")
     if not words and not difference:
         if threshold is not None:
             raise BadInput("mask_threshold belongs to mask_words or mask_difference: give one of them.")
@@ -50,7 +57,7 @@ def region(words: str, difference: bool, threshold: float | None) -> Region | No
     named = tuple(part.strip() for part in words.split(",")) if words else ()
     if not all(named):
         raise BadInput(
-            f'mask_words must be words between commas, like "cat,dog", not "{words}": leave out what is empty.'
+            f'mask_words must be words separated by commas, like "cat,dog", not "{words}": remove the empty part.'
         )
     chosen = (WORDS if words else DIFFERENCE) if threshold is None else threshold
     high = 1.0 if words else 100.0
@@ -60,26 +67,36 @@ def region(words: str, difference: bool, threshold: float | None) -> Region | No
 
 
 def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Refuse a region for a model without text, words that neither of a picture's prompts has, and equal prompts.
+    """Refuse a region that does not fit the model or the prompts.
+
+    Args:
+        network: the model.
+        wanted: the region.
+        sources: source prompt of every image.
+        targets: target prompt of every image.
 
     Raises:
-        BadInput: names the word and those that there are.
+        BadInput: a model without text input, a word that is in neither prompt of an image, or a difference of two
+            equal prompts.
     """
     if not network.text_encoders:
-        raise BadInput("A region by words or by the difference of the prompts needs a model with text input.")
+        raise BadInput("A region by mask_words or mask_difference needs a model with text input: give a mask instead.")
     if not wanted.words and any(source == target for source, target in zip(sources, targets, strict=True)):
-        raise BadInput("Where prompts disagree cannot be asked of the same prompt twice: give another target prompt.")
+        raise BadInput("mask_difference needs a target prompt that differs from the source prompt: give another one.")
     if not wanted.words:
         return
     before, after = (read(network.text_encoders, texts) for texts in (sources, targets))
     if not before or not after:
-        raise BadInput("The two text encoders of this model split prompts differently, so words have no one place.")
+        raise BadInput(
+            "The two text encoders of this model split prompts differently, so words have no unique position: give a "
+            "mask or mask_difference instead of mask_words."
+        )
     for source, target in zip(before, after, strict=True):
         for word in wanted.words:
             if not source.has(word) and not target.has(word):
                 raise BadInput(
-                    f'The word "{word}" of mask_words is in neither prompt: the source has {source.listed()}, '
-                    f"the target {target.listed()}."
+                    f'The word "{word}" of mask_words is in neither prompt: the words of the source prompt are '
+                    f"{source.listed()}, those of the target prompt {target.listed()}."
                 )
 
 
@@ -91,18 +108,21 @@ def find(
     texts: Sequence[str],
     batch: int | None,
 ) -> list[NDArray[np.bool_]]:
-    """The region of every edit as a mask bool [h,w] in pixels; what was looked at once is not looked at again.
+    """The region of every edit as a mask, bool [h,w] in pixels; maps are computed once and cached in `group.maps`.
 
     Args:
-        wanted: what bounds the edits.
-        group: the pictures.
-        rows: of the group, one per edit.
-        target: what the edits shall show, one row each.
-        texts: the same as text.
-        batch: most rows in one call of the network.
+        wanted: the region.
+        group: the images.
+        rows: rows of the group, one per edit.
+        target: condition of the target prompts, one row per edit.
+        texts: target prompts, one per edit.
+        batch: maximum number of rows in one call of the network.
+
+    Returns:
+        One mask per edit.
 
     Raises:
-        BadInput: nothing was found in one of the pictures.
+        BadInput: the region is empty in one of the images.
     """
     if wanted.words:
         cells = _of_words(wanted, group, rows, target, batch)
@@ -110,7 +130,7 @@ def find(
         cells = _of_difference(wanted, group, rows, target, texts, batch)
     masks = enlarged(cells, group.network.factor, group.size)
     if not all(mask.any() for mask in masks):
-        what = f"the words {', '.join(wanted.words)}" if wanted.words else "the difference of the prompts"
+        what = f"The words {', '.join(wanted.words)}" if wanted.words else "The difference of the prompts"
         raise BadInput(f"{what} gave no region at the threshold {wanted.threshold:g}: lower mask_threshold.")
     return masks
 
@@ -118,7 +138,7 @@ def find(
 def _of_words(
     wanted: Region, group: Group, rows: Sequence[int], target: Condition, batch: int | None
 ) -> Float[Tensor, "b 1 h w"]:
-    """Where the words are under the source's prompt or under the target's, of those that have any of them."""
+    """Union of the words' regions under the source and the target prompt; skips prompts without any of the words."""
     condition, pictures = Condition.cat([group.condition[rows], target]), [*rows, *rows]
     keys = [(row, prompt.text, wanted.words) for row, prompt in zip(pictures, condition.prompts, strict=True)]
     named = [n for n, prompt in enumerate(condition.prompts) if any(map(prompt.has, wanted.words))]
@@ -138,7 +158,7 @@ def _of_words(
 def _of_difference(
     wanted: Region, group: Group, rows: Sequence[int], target: Condition, texts: Sequence[str], batch: int | None
 ) -> Float[Tensor, "b 1 h w"]:
-    """Where the predictions under the two prompts differ most."""
+    """Where the predictions under the two prompts differ by more than the threshold; noised to half of the run."""
     keys = [(row, text) for row, text in zip(rows, texts, strict=True)]
     new = list({key: n for n, key in enumerate(keys) if key not in group.maps}.values())
     if new:
@@ -151,6 +171,6 @@ def _of_difference(
 
 
 def enlarged(cells: Tensor, factor: int, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
-    """Latent cells [b,1,h,w] as pixels, cropped to (width, height)."""
+    """Masks bool [height,width] in pixels from latent cells [b,1,h,w]; `size` is (width, height)."""
     pixels = cells.repeat_interleave(factor, -2).repeat_interleave(factor, -1)[:, 0, : size[1], : size[0]]
     return [np.asarray(each > 0) for each in pixels.cpu().numpy()]

@@ -1,4 +1,4 @@
-"""The numbers beside a result."""
+"""Metrics and metadata of results."""
 
 import dataclasses
 import math
@@ -28,12 +28,12 @@ def unit(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def rounded(value: float) -> float | None:
-    """Four digits; None for the infinite PSNR of identical pictures, which JSON does not know."""
+    """The value with four decimals; None for infinity (PSNR of identical images), which JSON cannot represent."""
     return round(value, 4) if math.isfinite(value) else None
 
 
 def pair_metrics(edited: Sequence[NDArray[np.uint8]], sources: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
-    """PSNR in dB (None = identical) and SSIM (None = smaller than its window) of every edit to its source."""
+    """PSNR in dB (None if identical) and SSIM (None if a side is below 11 pixels) between every edit and its source."""
     pairs = [(unit(a), unit(b)) for a, b in zip(edited, sources, strict=True)]
     large = [min(a.shape[-2:]) >= SSIM_WINDOW for a, _ in pairs]
     return {
@@ -43,22 +43,26 @@ def pair_metrics(edited: Sequence[NDArray[np.uint8]], sources: Sequence[NDArray[
 
 
 def reconstruction_psnr(reconstructed: Tensor, source: Tensor) -> list[float | None]:
-    """PSNR in dB of pictures [b,3,h,w] in [-1,1], clipped as when they are shown."""
+    """PSNR in dB of images [b,3,h,w] in [-1,1], after clipping; None if identical."""
     a, b = ((x.clamp(-1, 1) + 1) / 2 for x in (reconstructed, source))
     return [rounded(float(value)) for value in psnr(a, b)]
 
 
 def similarity(encoder: DualEncoder, pictures: Sequence[NDArray[np.uint8]], text_features: Tensor) -> list[float]:
-    """Cosine of each picture with its text under the model's own dual encoder."""
+    """Cosine similarity between each image and its text under the model's own dual encoder."""
     features = torch.cat([encoder.image_features(unit(each)) for each in pictures])
     return [round(float(value), 4) for value in (features * text_features).sum(dim=-1)]
 
 
 def moves_of(moves: Sequence[Moved], row: int) -> dict[str, Any]:
-    """What was done to one of the latents of a batch, as JSON values; nothing where nothing was moved.
+    """Moves of one latent of a batch by geodesic shooting, as JSON values; {} if there are none.
 
-    `distance` is how far x_t was moved in all, `steps` are those of shooting: the angle in radians by which the
-    direction was turned, how far the bottleneck moved, and how far it would have if it were linear.
+    `distance` is the total distance by which x_t moved. Each of `steps` has the `angle` in radians by which the
+    direction turned, the `length` by which the bottleneck moved, and the `expected` length for a linear map.
+
+    Args:
+        moves: moves of the batch.
+        row: row of the latent.
     """
     steps = [
         {name: float(f"{float(getattr(shot, name)[row]):.4g}") for name in ("angle", "length", "expected")}
@@ -75,7 +79,7 @@ def parameters(params: Params) -> dict[str, Any]:
 
 
 def made_with(network: DiffusionModel) -> dict[str, Any]:
-    """What a picture was made with, for its metadata: the model by name alone, precision, kind of device, versions."""
+    """Metadata of an image: name of the model without its folders, precision, type of device, versions."""
     return {
         "model": shareable(network.name),
         "dtype": str(network.dtype).removeprefix("torch."),
@@ -85,6 +89,6 @@ def made_with(network: DiffusionModel) -> dict[str, Any]:
 
 
 def shareable(name: str) -> str:
-    """A model's name without the folders it lies in, which are nobody's business in a picture's metadata."""
+    """A model's name without its parent folders, so that metadata of images does not reveal paths."""
     path = Path(name).expanduser()
     return Path(os.path.abspath(path)).name if path.exists() else name

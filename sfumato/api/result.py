@@ -1,4 +1,4 @@
-"""What an edit, a reconstruction or a generation gives back."""
+"""The result of an edit, a reconstruction, an interpolation or a generation."""
 
 import os
 from dataclasses import dataclass
@@ -14,14 +14,16 @@ from sfumato.images import Picture, write_image
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Pictures, and what is known about how they came to be.
+    """Images with their recipes and a report; `len(result)` is the number of images.
 
     Attributes:
-        pixels: uint8 [h,w,3] sRGB per picture.
-        sources: the pictures that were edited, one per result; empty for generated ones.
-        recipes: per picture, everything needed to make it again from its source, and what it was made with.
-        report: seconds, network_evaluations, reconstruction_latent_max_error (None until it was measured),
-            parameters, metrics.
+        pixels: per image, uint8 [h,w,3] in sRGB.
+        sources: per image, the source, whose alpha channel and colour profile `save` uses; [] for generated
+            images.
+        recipes: per image, all settings needed to make it again from its source, with versions and device, as JSON
+            values.
+        report: seconds, network_evaluations, reconstruction_latent_max_error (None if not measured), parameters,
+            metrics.
     """
 
     pixels: list[NDArray[np.uint8]]
@@ -34,19 +36,22 @@ class Result:
 
     @property
     def images(self) -> list[Image.Image]:
-        """The pictures as Pillow images, RGB in sRGB, on the background where the source was transparent."""
+        """The images as Pillow images in sRGB; transparent parts of the source are composited on its background."""
         return [Image.fromarray(pixels) for pixels in self.pixels]
 
     def save(self, path: str | os.PathLike[str], index: int = 0, *, recipe: bool = True) -> str:
-        """Write one picture with its source's alpha and colour profile; returns a note, "" if nothing was lost.
+        """Write one image with the alpha channel and colour profile of its source.
 
         Args:
-            path: where to; the ending chooses the format.
-            index: which of the pictures.
-            recipe: put the recipe into the metadata of a PNG.
+            path: output file; its extension determines the format.
+            index: index of the image, 0 to len(result) - 1.
+            recipe: write the recipe to the metadata of a PNG.
+
+        Returns:
+            A note on what the format could not store, "" if nothing was lost.
 
         Raises:
-            BadInput: no such picture, or a path that cannot be written.
+            BadInput: an index out of range, or a path that cannot be written.
         """
         if not 0 <= index < len(self):
             raise BadInput(f"index must be between 0 and {len(self) - 1}, not {index}.")

@@ -1,4 +1,4 @@
-"""A piece of work that yields after every step and has a result at the end."""
+"""Runs: iterators that yield after every step and have a result at the end."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,12 +20,12 @@ class Progress:
     """One finished step.
 
     Attributes:
-        stage: "invert", "reconstruct", "edit" or "generate".
-        done: steps finished in this run, over all groups of pictures.
-        total: steps that the run will have.
-        outputs: which pictures of the result the rows of `state` belong to.
-        state: everything that is known about the step.
-        show: turns latents of these rows into pictures of the right size.
+        stage: "invert", "reconstruct", "edit", "interpolate" or "generate".
+        done: number of finished steps of this stage, over all batches.
+        total: number of steps of this stage, over all batches.
+        outputs: index of the result, per row of `state`.
+        state: latents and predictions of the step.
+        show: decodes latents of these rows to Pillow images of the images' size.
     """
 
     stage: str
@@ -36,26 +36,32 @@ class Progress:
     show: Callable[[Tensor], list[Image.Image]] = field(repr=False)
 
     def preview(self) -> list[Image.Image]:
-        """What the model takes the finished pictures to be at this step: P_t, decoded."""
+        """Decode P_t, the prediction of x_0 at this step: a preview of the finished images."""
         return self.show(self.state.x0_prediction)
 
 
 class Reported(Protocol):
-    """An outcome with a report, to which its run adds what it cost."""
+    """A result with a report, to which its run adds the cost."""
 
     @property
     def report(self) -> dict[str, Any]:
-        """Numbers beside the outcome."""
+        """Parameters, metrics and cost."""
 
 
 Outcome = TypeVar("Outcome", bound=Reported)
 
 
 class Run(Iterator[Progress], Generic[Outcome]):
-    """Iterate for progress, then read `result`; reading it runs what is left. Closing or dropping it cancels.
+    """Iterate for progress, then read `result`, which runs the remaining steps. Closing or deleting the run cancels it.
 
-    Only the time, the network evaluations and the products with the Jacobian spent inside the run are counted, not
-    the caller's between steps.
+    Time, network evaluations and products with the Jacobian are counted inside the run only, not in the caller's code
+    between steps.
+
+    Attributes:
+        seconds: time spent so far.
+        calls: number of calls of the network so far.
+        samples: number of rows evaluated by the network so far.
+        passes: products with the Jacobian so far.
     """
 
     def __init__(self, network: DiffusionModel, steps: Generator[Progress, None, Outcome]) -> None:
@@ -84,7 +90,7 @@ class Run(Iterator[Progress], Generic[Outcome]):
 
     @property
     def result(self) -> Outcome:
-        """The outcome, with the cost of the run in its report.
+        """The result, with the cost of the run in its report: seconds, network_evaluations, jacobian_passes.
 
         Raises:
             RuntimeError: the run was cancelled or failed.
@@ -100,7 +106,7 @@ class Run(Iterator[Progress], Generic[Outcome]):
         return self._outcome
 
     def close(self) -> None:
-        """Cancel: nothing of the model has to be restored."""
+        """Cancel the run. The model needs no clean-up and can be used again."""
         self._steps.close()
 
 
@@ -113,16 +119,16 @@ def following(
     network: DiffusionModel,
     size: tuple[int, int],
 ) -> Generator[Progress, None, Any]:
-    """Report every step of one part of a run; return what the work returns, or the last x_{t-1}.
+    """Yield the progress of one part of a run; return the return value of `work`, or the last x_{t-1}.
 
     Args:
         work: an inversion (a generator that returns it), or the steps of the reverse process.
         stage: see `Progress`.
         part: index of this part, from 0.
-        parts: how many there are, all of the same number of steps.
+        parts: number of parts, which all have the same number of steps.
         outputs: see `Progress`.
         network: decodes the previews.
-        size: (width, height) of the pictures.
+        size: (width, height) of the images in pixels.
     """
 
     def show(latents: Tensor) -> list[Image.Image]:

@@ -1,4 +1,4 @@
-"""The defaults in a model folder's `sfumato.json`, checked against the methods that they are for."""
+"""Checks of the defaults in the `sfumato.json` of a model folder against the options of the methods."""
 
 from collections.abc import Mapping
 from dataclasses import Field
@@ -7,20 +7,20 @@ from typing import Any
 from sfumato.errors import BadInput
 from sfumato.methods.generate import GenerateParams
 from sfumato.methods.params import AFTER, Params, check_value, choices_of, options_of
-from sfumato.methods.registry import methods
+from sfumato.methods.registry import METHODS
 
 SUMMARY = "summary"
 
 
 def check_settings(settings: Mapping[str, Any], name: str) -> None:
-    """Refuse a section that no method reads, and an option that the section's methods do not have or cannot take.
+    """Refuse sections that no method reads, unknown options and values out of range.
 
     Args:
-        settings: sections of defaults, and perhaps a summary.
+        settings: sections of defaults by name, optionally with a summary.
         name: what messages call the model.
 
     Raises:
-        BadInput: names the file, the section and the option.
+        BadInput: the message names the file, the section and the option.
     """
     readers = _readers()
     for section, options in settings.items():
@@ -48,9 +48,9 @@ def _check_section(readers: list[type[Params]], options: Mapping[str, Any], plac
 
 
 def _readers() -> dict[str, list[type[Params]]]:
-    """Section -> the parameters that take their defaults from it."""
+    """Parameter classes by the section that they take their defaults from."""
     found: dict[str, list[type[Params]]] = {"generate": [GenerateParams]}
-    for method in methods().values():
+    for method in METHODS.values():
         if method.section:
             found.setdefault(method.section, []).append(method.params)
     return found

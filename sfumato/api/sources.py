@@ -1,4 +1,4 @@
-"""The source pictures of edits, by size: inverted, or planned to be."""
+"""The source images of edits, grouped by size, with finished or planned inversions."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,16 +13,17 @@ from sfumato.methods.registry import Method
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """Pictures and how they are inverted.
+    """Images with their inversions; `len(sources)` is the number of images.
 
     Attributes:
-        model: what inverts the pictures and edits them.
-        method: the method that they are inverted for.
-        params: its parameters; those of the edit are defaults that an edit may override.
-        groups: the pictures by size, each group with its inversion.
-        report: seconds, network_evaluations, parameters, pictures.
-        batch: most rows in one call of the network, as the user said.
-        errors: largest latent error of the reconstruction by picture, as far as it has been measured.
+        model: the model that inverts and edits the images.
+        method: the method that the images are inverted for.
+        params: its parameters; an edit may override those of the stage "edit".
+        groups: the images grouped by size, each group with its inversion.
+        report: seconds, network_evaluations, parameters, pictures (name, size and note of each).
+        batch: maximum number of rows in one call of the network; None for the default.
+        errors: by index of the image, the largest absolute error of the reconstructed x_0; only images for which
+            it has been measured.
     """
 
     model: Loaded
@@ -38,12 +39,12 @@ class Sources:
 
     @property
     def kind(self) -> str:
-        """Name of the inversion."""
+        """Name of the inversion, e.g. "edit-friendly"."""
         return self.groups[0].inversion.kind
 
     @property
     def pictures(self) -> list[Picture]:
-        """The pictures in the user's order."""
+        """The images in the user's order."""
         placed = {i: p for group in self.groups for i, p in zip(group.indices, group.pictures, strict=True)}
         return [placed[i] for i in range(len(self))]
 
@@ -55,11 +56,11 @@ class Sources:
 
     @property
     def latent_error(self) -> float | None:
-        """Largest difference between replayed and encoded x_0 over all pictures; None until it has been measured."""
+        """Largest absolute difference between replayed and encoded x_0 over all images; None if not measured."""
         return max(self.errors.values()) if len(self.errors) == len(self) else None
 
     def recipe(self, index: int) -> dict[str, Any]:
-        """Everything needed to invert one of the pictures again, as JSON values."""
+        """All settings needed to invert one of the images again, as JSON values."""
         group = next(each for each in self.groups if index in each.indices)
         row = group.indices.index(index)
         return {

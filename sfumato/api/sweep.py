@@ -1,12 +1,12 @@
-"""Choosing settings: many settings of a method on one picture, measured, and which of them are worth having.
+"""Sweeps: edits of one image with every setting of a grid, measured.
 
     from sfumato.api.sweep import sweep
 
     for trial in sweep(model, "photo.png", "red heart", "blue heart", grid={"skip": [5, 10], "guidance_scale": [3, 6]}):
         print(trial.options, trial.scores["lpips"], trial.scores["clip"])
 
-The picture is inverted once for every setting of the inversion, and edits that differ in `guidance_scale` alone go
-through the network together.
+The image is inverted once for every setting of the inversion, and edits that differ only in `guidance_scale` go
+through the network in one batch. `sfumato.api.trial.pareto` selects among the trials.
 """
 
 import itertools
@@ -24,20 +24,20 @@ from sfumato.api.trial import Trial, measured
 from sfumato.errors import BadInput
 from sfumato.images import MAX_PIXELS, Picture, read_image
 from sfumato.methods.params import options_of
-from sfumato.methods.registry import get_method
+from sfumato.methods.registry import METHODS
 from sfumato.metrics import Evaluator
 
 MOST = 1000
-"""Settings in one sweep: more is a slip of the keyboard."""
+"""Maximum number of settings in one sweep; more are taken for a typing error."""
 
 Point = dict[str, Any]
 
 
 def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
-    """Every combination of the values, the last name fastest.
+    """Every combination of the values; the last name varies fastest.
 
     Raises:
-        BadInput: a name without values or with one twice, or more than `MOST` combinations.
+        BadInput: a name without values or with a repeated value, or more than `MOST` combinations.
     """
     for name, values in grid.items():
         if not values:
@@ -47,7 +47,7 @@ def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
                 raise BadInput(f"The grid has {name} = {value} more than once: give each value once.")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if len(points) > MOST:
-        raise BadInput(f"The grid has {len(points)} settings: take fewer values, {MOST} at most.")
+        raise BadInput(f"The grid has {len(points)} settings, and at most {MOST} are allowed: give fewer values.")
     return points
 
 
@@ -68,37 +68,40 @@ def sweep(
     max_pixels: int = MAX_PIXELS,
     **fixed: Any,
 ) -> Iterator[Trial]:
-    """Every setting of a grid on one picture; what can be refused is refused before the first evaluation.
+    """Edit one image with every setting of a grid. All settings are checked before the first evaluation.
 
     Args:
-        model: what edits.
+        model: the model.
         image: as for `Model.invert`.
-        source: what the picture shows.
-        target: what it shall show; empty where the method does something without.
-        grid: name of a parameter of the method to the values to try.
-        method: see `sfumato.methods`.
-        seed: of the inversion.
-        mask: as for `Inverted.edit`, and so the next three.
-        mask_words: words that bound the edit.
-        mask_difference: bound the edit by where the two prompts disagree.
-        mask_threshold: of the two above.
-        evaluator: measures; by default with the shipped dual encoder, which knows emoji artwork alone.
+        source: prompt of the image.
+        target: prompt describing the edited image; may be empty with methods that edit without a target prompt.
+        grid: values to try, by name of a parameter of the method.
+        method: name of the method, see `sfumato.methods`.
+        seed: seed of the inversion.
+        mask: as for `Inverted.edit_steps`, like the next three.
+        mask_words: words whose regions restrict the edit.
+        mask_difference: restrict the edit to where the predictions under the two prompts differ.
+        mask_threshold: threshold of mask_words or mask_difference.
+        evaluator: networks that measure the edits; by default the bundled ones, which were trained on emoji artwork
+            only.
         max_pixels: as for `Model.invert`.
-        fixed: parameters that all settings share.
+        fixed: parameters with the same value in all settings.
+
+    Returns:
+        An iterator over the trials, in the order in which they are computed; `Trial.index` is the place in the grid.
 
     Raises:
-        BadInput: an unknown parameter, one both in the grid and fixed, a prompt that the evaluator cannot read, or
-            whatever
-            `Model.plan` refuses.
+        BadInput: an unknown parameter, one both in the grid and fixed, a prompt that the evaluator cannot read; or as
+            `Model.plan`.
     """
     points, picture = grid_points(grid), read_image(image, max_pixels)
     for name in set(grid) & set(fixed):
-        raise BadInput(f"{name} is in the grid already: do not fix it too.")
+        raise BadInput(f"{name} is in the grid and fixed at the same time: give it once.")
     region(mask_words, mask_difference, mask_threshold)
     painted = None if mask is None else inside(mask, picture.size)
     bounds = {"mask": None if painted is None else as_image(painted), "mask_words": mask_words}
     bounds |= {"mask_difference": mask_difference, "mask_threshold": mask_threshold}
-    edits = options_of(get_method(method).params, "edit")
+    edits = options_of(METHODS.find(method).params, "edit")
     plans = [
         [
             (together, _plan(model, picture, (source, target), [{**fixed, **points[i]} for i in together], about))
@@ -117,7 +120,7 @@ def sweep(
 
 
 def _plan(model: Model, picture: Picture, texts: tuple[str, str], settings: list[Point], about: Point) -> Plan:
-    """Settings that differ in nothing but their guidance scale, as one edit."""
+    """Settings that differ only in their guidance scale, as one edit."""
     options = dict(settings[0])
     if "guidance_scale" in options:
         options["guidance_scale"] = [each["guidance_scale"] for each in settings]

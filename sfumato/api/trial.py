@@ -1,4 +1,4 @@
-"""Settings that were tried on one picture: measured, compared, chosen among."""
+"""Trials: settings tried on one image, their scores, and the selection among them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from sfumato.images import Picture, to_tensor
 from sfumato.metrics import METRICS, Evaluator
 
 JUDGED_PIXELS = 2**20
-"""Most pixels that are evaluated at once: networks such as VGG keep maps of many channels at full size."""
+"""Maximum number of pixels measured at once: networks such as VGG store maps of many channels at full size."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One setting and what came of it.
+    """One setting, its edit and its scores.
 
     Attributes:
-        index: its place in the grid; the last name of the grid varies fastest.
-        options: the setting, one value for each name of the grid.
+        index: index of the setting in the grid; the last name of the grid varies fastest.
+        options: the setting, one value per name of the grid.
         pixels: the edit, uint8 [h,w,3].
-        scores: every metric of `sfumato.metrics.Evaluator`, NaN where a metric has no value.
-        result: the edit as `Inverted.edit` gave it, with its recipe.
-        row: which of the result's pictures it is.
+        scores: every metric of `sfumato.metrics.Evaluator` by name, NaN if a metric has no value.
+        result: result of `Inverted.edit` that contains the edit, with its recipe.
+        row: index of the edit in `result`.
     """
 
     index: int
@@ -43,14 +43,17 @@ class Trial:
 def measured(
     evaluator: Evaluator, picture: Picture, result: Result, mask: Tensor | None, texts: tuple[str, str] | None
 ) -> list[dict[str, float]]:
-    """Every metric of every picture of a result, at most `JUDGED_PIXELS` at once.
+    """Every metric of every image of a result, at most `JUDGED_PIXELS` at once.
 
     Args:
-        evaluator: measures.
+        evaluator: networks that measure the edits.
         picture: the source.
-        result: its edits.
-        mask: float [1,h,w], 1 where the picture was to change.
-        texts: what it showed and what it was to show; None for a model without text.
+        result: edits of the source.
+        mask: float [1,h,w], 1 where the edit applies, or None.
+        texts: source prompt and target prompt; None for a model without text input.
+
+    Returns:
+        Scores by name of the metric, per image of the result.
     """
     width, height = picture.size
     together = max(1, JUDGED_PIXELS // (width * height))
@@ -71,11 +74,13 @@ def measured(
 
 
 def pareto(scores: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> list[bool]:
-    """Which of the rows no other row beats: at least as good in every metric and better in one.
+    """The Pareto front: True for every row that no other row dominates.
+
+    A row dominates another if it is at least as good in every metric and better in one.
 
     Args:
-        scores: one mapping per setting; one with NaN in a metric is not worth having by it.
-        metrics: names in `METRICS`, whose direction says what good is.
+        scores: one mapping per setting; a row with NaN in one of the metrics is never on the front.
+        metrics: names in `METRICS`, which defines whether higher or lower values are better.
 
     Raises:
         BadInput: an unknown metric, or one that was not measured.
@@ -83,20 +88,20 @@ def pareto(scores: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> lis
     for name in metrics:
         if name not in METRICS or any(name not in row for row in scores):
             known = ", ".join(scores[0] if scores else METRICS)
-            raise BadInput(f"There is no metric {name!r} here; choose among {known}.")
+            raise BadInput(f"There is no metric {name!r} among the scores; choose from {known}.")
     table = np.array([[METRICS[name].sign * row[name] for name in metrics] for row in scores]).reshape(len(scores), -1)
     beaten = (table[:, None] <= table[None]).all(axis=2) & (table[:, None] < table[None]).any(axis=2)
     return [bool(best) for best in ~beaten.any(axis=1) & ~np.isnan(table).any(axis=1)]
 
 
 def least_change(trials: Sequence[Trial], wanted: float, *, adherence: str = "clip", change: str = "lpips") -> Trial:
-    """The trial with the least change among those that reach the wanted adherence; else the one that comes nearest.
+    """The trial with the least change of those that reach an adherence, or else the one with the highest adherence.
 
     Args:
-        trials: at least one.
-        wanted: value of the adherence metric that is enough.
-        adherence: a metric of which more is better.
-        change: a metric of which less is better.
+        trials: at least one trial.
+        wanted: smallest sufficient value of the adherence metric.
+        adherence: name of a metric for which higher is better.
+        change: name of a metric for which lower is better.
     """
     reached = [trial for trial in trials if trial.scores[adherence] >= wanted]
     if reached:

@@ -1,4 +1,4 @@
-"""What saved directions do to a picture: every one of them, at several lengths, from one tangent basis."""
+"""Edits of one image along every saved direction, at several lengths, from one tangent basis."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -30,16 +30,19 @@ def variations(
     normalise: bool = True,
     chunk: int = CHUNK,
 ) -> Iterator[list[Pixels]]:
-    """Yield, for every direction, the picture moved by each gamma along it: what `Inverted.edit` would give.
+    """Yield, per direction, the image moved by each gamma along it, equal to edits by the method pullback.
 
-    The basis is the same for all of them and is computed once; all lengths go through the network together.
+    The tangent basis is the same for all directions and is computed once. All lengths are evaluated in one batch.
 
     Args:
-        inverted: one picture, inverted by the method pullback along the run that the directions belong to.
-        directions: what `find` found.
-        gammas: lengths in the latent; 0 is the picture as the inversion reproduces it.
-        normalise: keep mean and standard deviation of the predicted x_0.
-        chunk: most rows in one pass of the Jacobian.
+        inverted: one image, inverted for the method pullback with the steps that the directions belong to.
+        directions: directions found by `sfumato.api.finding.find`.
+        gammas: lengths of the move of x_t; 0 gives the reconstruction.
+        normalise: restore mean and standard deviation of the predicted x_0 (arXiv 2302.12469, section 3.4).
+        chunk: maximum number of rows in one pass of the Jacobian.
+
+    Yields:
+        Images uint8 [h,w,3], one per gamma.
 
     Raises:
         BadInput: directions of another model, timestep or size of latents.
@@ -75,7 +78,7 @@ def variations(
 
 
 def _reproduced(inverted: Inverted, step: int) -> Tensor:
-    """x_t where `step` begins, as the replay reproduces it, [1,c,h,w]."""
+    """x_t at the start of `step` in the replay, [1,c,h,w]."""
     for each in inverted.edit_steps("", gamma=0.0):
         if each.state.i == step:
             return each.state.x_t

@@ -20,7 +20,7 @@ from sfumato.api import Model
 from sfumato.api.arguments import resolve
 from sfumato.errors import BadInput
 from sfumato.methods.params import Params, options_of
-from sfumato.methods.registry import get_method, methods
+from sfumato.methods.registry import METHODS
 from sfumato.regular_files import open_regular
 from sfumato.text_files import read_toml
 
@@ -88,7 +88,7 @@ def default_settings(model: Model) -> list[Setting]:
     And diffusers' pipelines, where they can open the model's folder.
     """
     settings = [Setting(UNCHANGED, UNCHANGED)]
-    for name, method in methods().items():
+    for name, method in METHODS.items():
         if "condition" not in method.handles:
             continue
         option = options_of(method.params).get("inversion")
@@ -123,7 +123,7 @@ def resolved(setting: Setting, model: Model) -> Setting:
             return _without_params(setting)
         if setting.method in PIPELINES:
             return replace(setting, params=_pipeline_params(setting, model))
-        method = get_method(setting.method)
+        method = METHODS.find(setting.method)
         params = resolve(
             model.network,
             method.params,
@@ -165,7 +165,7 @@ def _setting(row: dict[str, Any], path: Path) -> Setting:
         raise BadInput(f"row {name!r}: seed must be an integer, and residual true or false.")
     if not -(2**63) <= seed < 2**63:
         raise BadInput(f"row {name!r}: seed must lie between -2^63 and 2^63 - 1, not {seed}.")
-    known = [*methods(), *PIPELINES, UNCHANGED]
+    known = [*METHODS, *PIPELINES, UNCHANGED]
     if method not in known:
         raise BadInput(f"row {name!r}: there is no method {method!r}; choose one of {', '.join(known)}.")
     return Setting(name, method, given, seed, residual)

@@ -1,7 +1,7 @@
-"""The command line: results on stdout, progress and complaints on stderr, one sentence for every mistake.
+"""The command line: results on stdout, progress and error messages on stderr, one sentence for every error.
 
-Exit codes: 0 done, 1 something failed, 2 the input cannot be used, 130 stopped by Ctrl-C, 143 by SIGTERM; training
-writes a last checkpoint first, from which the same command goes on.
+Exit codes: 0 success, 1 failure, 2 invalid input, 130 stopped by Ctrl-C, 143 stopped by SIGTERM. Training first writes
+a last checkpoint, from which the same command resumes.
 """
 
 import io
@@ -21,13 +21,16 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; `argv` is what follows the program's name, by default what the user typed.
+    """Run one command.
 
-    By default the process ends with the command: signals that arrive after it do nothing more, and after one that
-    stopped the command this does not return.
+    Without `argv`, the process ends with the command: signals that arrive afterwards have no effect, and if a signal
+    stopped the command, this function exits instead of returning.
+
+    Args:
+        argv: the words after the name of the program; by default those of the command line.
 
     Returns:
-        the exit code; nothing is raised.
+        the exit code; no exception is raised.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not end the command
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     say(line, error=True)
             code = _explain(ending.raised or error)
     if argv is None and code in (INTERRUPTED, TERMINATED):
-        os._exit(code)  # at once: what the interpreter clears up takes long, and hears no signals
+        os._exit(code)  # immediately: the cleanup of the interpreter takes long and ignores signals
     return code
 
 
@@ -58,23 +61,23 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _explain(error: BaseException) -> int:
-    """One sentence on stderr, and the exit code."""
-    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+    """Print one sentence about the error on stderr; return the exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has closed the pipe
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     if isinstance(error, KeyboardInterrupt):
-        return _say("stopped; nothing half written is left.", INTERRUPTED)
+        return _say("stopped; no incomplete file is left.", INTERRUPTED)
     if isinstance(error, Terminated):
-        return _say("terminated; nothing half written is left.", TERMINATED)
+        return _say("terminated; no incomplete file is left.", TERMINATED)
     if isinstance(error, BadInput):
         return _say(str(error), BAD_INPUT)
     if isinstance(error, NonFinite):
         return _say(str(error), FAILED)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return _say("there is not enough memory for this: use a smaller picture, or fewer at once.", FAILED)
+        return _say("there is not enough memory for this: use a smaller image, or fewer images at once.", FAILED)
     first = (str(error).strip().splitlines() or ["no message"])[0]
-    return _say(f"{type(error).__name__}: {first} (--debug shows where).", FAILED)
+    return _say(f"{type(error).__name__}: {first} (--debug shows the traceback).", FAILED)
 
 
 def _say(sentence: str, code: int) -> int:

@@ -1,10 +1,10 @@
-"""`sfumato edit --auto`: the settings of an edit chosen by an evaluator."""
+"""`sfumato edit --auto`: settings of an edit that an evaluator chooses."""
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.flags import seeds_of
+from sfumato.cli.flags import flag_of, seeds_of
 from sfumato.cli.metrics import NETWORKS, add_evaluator, load_evaluator
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.progress import progress
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def add_auto(parser: CommandParser, words: Sequence[str]) -> None:
-    """`--auto`, and the networks that score edits: the help, which has one screen, lists them where --auto is typed."""
+    """Add `--auto` and the networks of the evaluator; to fit one screen, the help lists these only next to --auto."""
     typed = any(word.partition("=")[0] == "--auto" for word in words)
-    text = "choose skip and guidance_scale; N: wanted CLIP of --to" + ("" if typed else "; more: --auto --help")
+    text = "choose skip and guidance; N: target CLIP similarity" + ("" if typed else "; see --auto --help")
     parser.add_argument("--auto", nargs="?", const=True, type=float, metavar="N", help=text)
     add_evaluator(parser, listed=typed)
 
 
 def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any]) -> None:
-    """Refuse what leaves nothing to choose, or nothing to choose by, before anything is read. Raises BadInput."""
+    """Refuse options that leave nothing to choose or no criterion, before any file is read. Raises BadInput."""
     from sfumato.methods.params import options_of
 
     if arguments.auto is None:
@@ -38,28 +38,28 @@ def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any])
             )
         return
     if not arguments.target.strip():
-        raise BadInput("--auto chooses by how well the edit fits --to: give it.")
+        raise BadInput("--auto chooses by how well the edit fits --to: give --to.")
     if arguments.auto is not True and not -1 < arguments.auto < 1:
-        raise BadInput(f"--auto takes a similarity between -1 and 1, not {arguments.auto:g}.")
+        raise BadInput(f"--auto takes a CLIP similarity between -1 and 1, not {arguments.auto:g}.")
     if len(seeds_of(arguments)) > 1:
         raise BadInput("--auto chooses for one seed at a time: give one --seed.")
-    dials = [f"--{name}" for name in ("skip", "guidance_scale") if name in options_of(method.params, "edit")]
-    if all(dial[2:] in given for dial in dials):
-        remedy = f"leave {' or '.join(dials)} out" if dials else "choose another method"
+    chosen = [name for name in ("skip", "guidance_scale") if name in options_of(method.params, "edit")]
+    if all(name in given for name in chosen):
+        remedy = f"leave {' or '.join(map(flag_of, chosen))} out" if chosen else "choose another method"
         raise BadInput(f"--auto has nothing left to choose: {remedy}.")
 
 
 def check_source(arguments: Namespace, source: str) -> None:
-    """Refuse to aim at how well the picture fits a prompt that it does not have. Raises BadInput."""
+    """Refuse `--auto` without a value for an empty source prompt, from which its target follows. Raises BadInput."""
     if arguments.auto is True and not source.strip():
         raise BadInput(
-            "--auto wants the edit to fit --to as well as the picture fits --from, which is empty here: give it, or "
-            "the wanted similarity as --auto N."
+            "--auto aims at the CLIP similarity of the source image to --from, which is empty: give --from, or the "
+            "target similarity as --auto N."
         )
 
 
 def load_auto(arguments: Namespace, model: "Model", texts: Sequence[str]) -> "Evaluator | None":
-    """The evaluator, which must be able to read the texts; None without --auto. Raises BadInput."""
+    """The evaluator, or None without --auto. Raises BadInput, also for texts that its text encoder cannot read."""
     if arguments.auto is None:
         return None
     evaluator = load_evaluator(arguments, str(model.network.device))
@@ -68,7 +68,7 @@ def load_auto(arguments: Namespace, model: "Model", texts: Sequence[str]) -> "Ev
 
 
 def chosen(inverted: "Inverted", arguments: Namespace, evaluator: "Evaluator", edit: Mapping[str, Any]) -> "Choice":
-    """What `--auto` finds for the other options of the edit, under a bar."""
+    """Settings that `--auto` finds for an edit with the given other options; shows progress."""
     from sfumato.api.auto import choose
 
     with progress() as show:
@@ -83,10 +83,10 @@ def chosen(inverted: "Inverted", arguments: Namespace, evaluator: "Evaluator", e
 
 
 def about(choice: "Choice") -> str:
-    """What was chosen, wanted and reached, in one sentence."""
+    """Chosen settings, target similarity and reached similarity, in one sentence."""
     options = ", ".join(f"{name} {shown(value)}" for name, value in choice.trial.options.items())
-    reached = "reaches" if choice.reached else "comes nearest to"
+    reached = "reaches" if choice.reached else "comes closest to"
     return (
-        f"auto: {options} {reached} the wanted adherence {choice.wanted:.2f} with {choice.trial.scores['clip']:.2f}, "
-        f"LPIPS {choice.trial.scores['lpips']:.2f}; {choice.tried} settings tried."
+        f"auto: {options} {reached} the target CLIP similarity {choice.wanted:.2f} with "
+        f"{choice.trial.scores['clip']:.2f}, LPIPS {choice.trial.scores['lpips']:.2f}; {choice.tried} settings tried."
     )

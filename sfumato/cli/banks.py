@@ -1,4 +1,4 @@
-"""`sfumato directions text` and `bank`: directions between words, and the sentences that they are found from."""
+"""`sfumato directions text` and `bank`: directions between words, and the sentences that they are computed from."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -11,11 +11,16 @@ from sfumato.errors import BadInput
 
 
 def text_flags(parser: CommandParser) -> None:
-    """A word or a file of sentences for each side, as `sfumato edit --method pix2pix-zero` has them."""
+    """Add a word or a file of sentences for each side, as in `sfumato edit --method pix2pix-zero`."""
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="a new .safetensors file")
-    for side, what in {"source": "what is replaced", "target": "what replaces it"}.items():
-        parser.add_argument(f"--{side}-word", metavar="TEXT", help=f"{what}: the built-in sentences about it")
-        parser.add_argument(f"--{side}-bank", type=Path, metavar="FILE", help="or your own sentences, one a line")
+    for side, what in {"source": "word to replace", "target": "replacement"}.items():
+        parser.add_argument(f"--{side}-word", metavar="TEXT", help=f"{what}, averaged over built-in sentences about it")
+        parser.add_argument(
+            f"--{side}-bank",
+            type=Path,
+            metavar="FILE",
+            help=f"your own sentences instead of --{side}-word, one per line",
+        )
     add_model(parser)
     parser.example(
         "sfumato directions text --source-word cat --target-word dog -o cat2dog.safetensors",
@@ -24,14 +29,16 @@ def text_flags(parser: CommandParser) -> None:
 
 
 def text(arguments: Namespace) -> None:
-    """Find a direction between two words or banks, save it, say what it is."""
+    """Compute, save and print a direction between two words or banks."""
     from sfumato.shifts.banks import read_bank
 
     sides = []
     for side in ("source", "target"):
         word, bank = (getattr(arguments, f"{side}_{kind}") for kind in ("word", "bank"))
         if (word is None) == (bank is None):
-            raise BadInput(f"give one of --{side}-word and --{side}-bank: a direction leads from one to another.")
+            raise BadInput(
+                f"give exactly one of --{side}-word and --{side}-bank: a direction needs a source and a target."
+            )
         sides.append(word if bank is None else read_bank(bank))
     _check_out(arguments.out, ".safetensors", "a direction")
     found = load_model(arguments).text_direction(*sides)
@@ -40,8 +47,8 @@ def text(arguments: Namespace) -> None:
 
 
 def bank_flags(parser: CommandParser) -> None:
-    """A word and a file."""
-    parser.add_argument("word", metavar="WORD", help="what the sentences are about, one word or several")
+    """Add the arguments of `sfumato directions bank`."""
+    parser.add_argument("word", metavar="WORD", help="one or several words that the sentences are about")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="a new .txt file")
     parser.example(
         'sfumato directions bank "red cat" -o cats.txt',
@@ -50,22 +57,22 @@ def bank_flags(parser: CommandParser) -> None:
 
 
 def bank(arguments: Namespace) -> None:
-    """Write the built-in sentences about a word, to be changed by hand."""
+    """Write the built-in sentences about a word to a file, for editing by hand."""
     from sfumato.shifts.banks import templated, write_bank
 
     if not arguments.word.strip():
-        raise BadInput("the word is empty: say what the sentences shall be about.")
+        raise BadInput("the word is empty: give one or several words that the sentences are about.")
     _check_out(arguments.out, ".txt", "a bank")
     sentences = templated(arguments.word.strip())
     write_bank(arguments.out, sentences)
     if arguments.json:
         print_json({"file": arguments.out, "sentences": sentences})
     else:
-        say(f"{arguments.out}: {len(sentences)} sentences, one a line")
+        say(f"{arguments.out}: {len(sentences)} sentences, one per line")
 
 
 def _check_out(out: Path, ending: str, what: str) -> None:
-    """Refuse a file that is there already, or cannot be: what was written or changed by hand is kept. BadInput."""
+    """Refuse a file that exists, since it may have been edited by hand, or that cannot be written. Raises BadInput."""
     if out.suffix.lower() != ending or not out.absolute().parent.is_dir():
         raise BadInput(f"{out}: {what} is written to a {ending} file in a folder that exists.")
     if out.exists() or out.is_symlink():

@@ -1,4 +1,4 @@
-"""`sfumato bench`: settings of methods over edits whose outcome is known."""
+"""`sfumato bench`: methods and settings compared on a benchmark of edits."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.metrics import add_evaluator, load_evaluator
 from sfumato.cli.outputs import refuse_links_out
-from sfumato.cli.parser import CommandParser, integer, suggestion
+from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.errors import BadInput
 from sfumato.files import printable
+from sfumato.suggestions import suggestion
 
 if TYPE_CHECKING:
     from sfumato.api import Model
@@ -25,19 +26,30 @@ BENCHMARKS = ("pairs", "piebench")
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """Which edits, which settings, where to."""
+    """Add the benchmark, the settings and the output folder."""
     parser.usage = "sfumato bench pairs|piebench --out DIR [options]"
-    parser.add_argument("benchmark", metavar="NAME", help="pairs: emoji whose true edit is known; piebench: PIE-Bench")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="results; a second run goes on there")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the corpus (default data/emoji), or your PIE-Bench")
+    parser.add_argument("benchmark", metavar="NAME", help="pairs: emoji with ground-truth edits; piebench: PIE-Bench")
     parser.add_argument(
-        "--rows", type=Path, metavar="FILE", help="TOML of [[row]] name, method, parameters; default: every method"
+        "--out", required=True, type=Path, metavar="DIR", help="folder of the results; a second run resumes there"
     )
-    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="only these kinds of edits")
-    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="pairs: only targets in these: test, cells, train")
-    parser.add_argument("--limit", type=integer(1), metavar="N", help="the first N edits, all kinds in turn")
-    parser.add_argument("--size", type=integer(16, 1024), metavar="PIXELS", help="of the pairs; default 64")
-    parser.add_argument("--batch", type=integer(1), default=16, metavar="N", help="edits made together; default 16")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="emoji corpus (default data/emoji), or your copy of PIE-Bench"
+    )
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        metavar="FILE",
+        help="TOML of [[row]]: name, method, parameters; default: all methods",
+    )
+    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="only edits of these kinds")
+    parser.add_argument(
+        "--splits", nargs="+", metavar="SPLIT", help="pairs: only targets of these splits: test, cells, train"
+    )
+    parser.add_argument("--limit", type=integer(1), metavar="N", help="only N edits, spread evenly over the kinds")
+    parser.add_argument("--size", type=integer(16, 1024), metavar="PIXELS", help="pairs: image size; default 64")
+    parser.add_argument(
+        "--batch", type=integer(1), default=16, metavar="N", help="number of edits per batch; default 16"
+    )
     add_model(parser)
     add_evaluator(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -45,10 +57,10 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Run what is not done yet, write the report, print the means. Returns 1 where an edit failed."""
+    """Make the missing edits, write the report, print the means. Returns 1 if an edit failed."""
     from sfumato.cli.quiet import quiet_libraries
 
-    quiet_libraries()  # before the first of them is imported, which already remarks on what it lacks
+    quiet_libraries()  # before the import of the first library, which already logs warnings
     from sfumato.api.report import made_with
     from sfumato.bench.journal import Journal
     from sfumato.bench.report import PAGE, PARQUET
@@ -62,8 +74,8 @@ def run(arguments: Namespace) -> int:
     model = load_model(arguments)
     settings = compared(rows or default_settings(model), model)
     evaluator = load_evaluator(arguments, str(model.network.device))
-    beside = {"made_with": made_with(model.network)}
-    with Journal(arguments.out, _about(benchmark, model, evaluator), beside) as journal:
+    provenance = {"made_with": made_with(model.network)}
+    with Journal(arguments.out, _about(benchmark, model, evaluator), provenance) as journal:
         return _run(
             Runner(benchmark, items, model, evaluator, journal, arguments.out, arguments.batch), settings, arguments
         )
@@ -78,9 +90,9 @@ def _benchmark(arguments: Namespace) -> "Benchmark":
         from sfumato.bench.piebench import PieBench
 
         if arguments.data is None:
-            raise BadInput("give --data with the folder of your copy of PIE-Bench; it is not ours to hand out.")
+            raise BadInput("give --data with the folder of your copy of PIE-Bench; sfumato may not distribute it.")
         if arguments.size is not None:
-            raise BadInput("--size is for pairs: PIE-Bench's pictures and masks are edited as they are.")
+            raise BadInput("--size is for pairs only: PIE-Bench is edited at the size of its images and masks.")
         return PieBench(arguments.data)
     raise BadInput(f"there is no benchmark {arguments.benchmark!r}{suggestion(arguments.benchmark, BENCHMARKS)}")
 
@@ -89,17 +101,17 @@ def _items(benchmark: "Benchmark", arguments: Namespace) -> "list[Item]":
     from sfumato.bench.runner import limited
 
     if not benchmark.items:
-        raise BadInput(f"{arguments.data} holds no edits.")
+        raise BadInput(f"{arguments.data} contains no edits.")
     kinds = _chosen(benchmark, "kind", arguments.kinds)
     splits = _chosen(benchmark, "split", arguments.splits)
     chosen = [item for item in benchmark.items if item.kind in kinds and item.split in splits]
     if not chosen:
-        raise BadInput(f"no edit is of the kinds {', '.join(kinds)} and of the splits {', '.join(splits)} together.")
+        raise BadInput(f"no edit of the kinds {', '.join(kinds)} is in the splits {', '.join(splits)}.")
     return limited(chosen, arguments.limit)
 
 
 def _chosen(benchmark: "Benchmark", name: str, wanted: Sequence[str] | None) -> list[str]:
-    """The kinds or splits that are wanted, all of them by default."""
+    """The requested kinds or splits, by default all of them."""
     known = list(dict.fromkeys(getattr(item, name) for item in benchmark.items))
     if wanted and not any(known):
         raise BadInput(f"{benchmark.name} has no {name}s: leave --{name}s out.")
@@ -110,7 +122,7 @@ def _chosen(benchmark: "Benchmark", name: str, wanted: Sequence[str] | None) -> 
 
 
 def _about(benchmark: "Benchmark", model: "Model", evaluator: "Evaluator") -> dict[str, str]:
-    """What all results in one folder share."""
+    """Identifiers that all results in one folder must share."""
     from sfumato.bench.evaluating import evaluator_fingerprint
 
     return {

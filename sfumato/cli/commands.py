@@ -1,73 +1,100 @@
-"""The commands by name, and what the user typed made into one command and its arguments."""
+"""The commands by name, ours and those of other packages, and the command and arguments that the user typed.
+
+Another package names its module in the entry point group `sfumato.commands`; see docs/extending.md.
+"""
 
 from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
 from sfumato import __version__
-from sfumato.cli.parser import CommandParser, suggestion
+from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
+from sfumato.plugins import Unloaded, package_of
+from sfumato.suggestions import suggestion
 
 #: Name -> (module, one line), in the order of `sfumato --help`.
 COMMANDS = {
-    "edit": ("edit", "edit a real image by text"),
-    "sweep": ("sweep", "try many settings on one picture; a contact sheet and a table"),
-    "invert": ("invert", "invert an image once, to edit it many times"),
-    "generate": ("generate", "make images from prompts"),
-    "directions": ("directions", "directions without labels or between words, kept in files"),
-    "interpolate": ("interpolate", "an animation from one picture to another"),
-    "demo": ("demo", "edit the shipped examples with the shipped model"),
-    "models": ("models", "list the shipped models; `models path NAME` prints a folder"),
+    "edit": ("edit", "edit a real image with a text prompt"),
+    "sweep": ("sweep", "edit one image with a grid of settings; write a contact sheet and a table"),
+    "invert": ("invert", "invert an image and save the inversion, to edit it many times"),
+    "generate": ("generate", "generate images from prompts"),
+    "directions": ("directions", "find unsupervised or text directions, save them, apply them to images"),
+    "interpolate": ("interpolate", "interpolate between two images; write frames and an animation"),
+    "demo": ("demo", "edit the example images with the shipped model"),
+    "models": ("models", "list the shipped models; `models path NAME` prints the folder of one"),
     "methods": ("methods", "list the editing methods, or the parameters of one"),
-    "metrics": ("metrics", "say in numbers what an edit did to a picture"),
-    "bench": ("bench", "run methods over edits whose outcome is known; a table with pictures"),
-    "recipe": ("recipe", "print how a PNG written by sfumato was made"),
-    "data": ("data", "build a dataset: `data emoji`"),
+    "metrics": ("metrics", "compute metrics of an edit, or list the metrics"),
+    "bench": ("bench", "compare editing methods on a benchmark; write a report with images"),
+    "recipe": ("recipe", "print the settings that are saved in a PNG written by sfumato"),
+    "data": ("data", "build a training dataset: `data emoji`"),
     "train": ("train", "train an autoencoder, a dual encoder or a diffusion model"),
-    "doctor": ("doctor", "say what is installed, which device is used and what works"),
+    "doctor": ("doctor", "check the installation: packages, device, and a test reconstruction"),
 }
 EXAMPLE = 'sfumato edit heart.png --from "red heart, twemoji" --to "blue heart, twemoji" -o out.png'
 
 
 class Command(Protocol):
-    """A module of this package: it describes its arguments, and runs with them."""
+    """A module with the functions of a command."""
 
     def describe(self, parser: CommandParser, words: Sequence[str]) -> None:
         """Add the command's arguments; `words` is what was typed after the command's name."""
 
     def run(self, arguments: Namespace) -> int | None:
-        """Do it. Returns an exit code, None for success."""
+        """Run the command. Returns an exit code, None for success."""
 
 
 def parse(words: Sequence[str]) -> tuple[Command, Namespace]:
-    """The command that `words` names, and its arguments.
+    """Parse the command line into a command and its arguments.
 
     Raises:
-        BadInput: there is no such command or option, or an argument is missing or of the wrong type.
+        BadInput: an unknown command or option, or an argument that is missing or of the wrong type.
         SystemExit: after --help or --version.
     """
     if not words or words[0].startswith("-"):
         _top_level().parse_args(words or ["--help"])
         raise BadInput(f"a command comes first: sfumato {' | '.join(COMMANDS)}.")
     name, rest = words[0], words[1:]
-    if name not in COMMANDS:
-        raise BadInput(f"there is no command {name!r}{suggestion(name, COMMANDS)}")
-    module, summary = COMMANDS[name]
-    command: Command = import_module(f"sfumato.cli.{module}")
+    command, summary = _command(name)
     parser = CommandParser(prog=f"sfumato {name}", description=f"{summary[0].upper()}{summary[1:]}.")
     command.describe(parser, rest)
     parser.add_debug()
     return command, parser.parse_args(rest)
 
 
+def _command(name: str) -> tuple[Command, str]:
+    """The command of that name and its one-line summary.
+
+    Raises:
+        BadInput: there is none, or the package that it comes from cannot be loaded.
+    """
+    if name in COMMANDS:
+        module, summary = COMMANDS[name]
+        return import_module(f"sfumato.cli.{module}"), summary
+    others = _of_other_packages()
+    if name not in others:
+        raise BadInput(f"there is no command {name!r}{suggestion(name, [*COMMANDS, *others])}")
+    try:
+        return others[name].load(), f"a command of the package {package_of(others[name])}"
+    except (Exception, SystemExit) as error:  # code of another package may raise anything
+        raise BadInput(str(Unloaded.from_error("command", others[name], error))) from error
+
+
+def _of_other_packages() -> dict[str, EntryPoint]:
+    """The commands of other packages by name, without importing them."""
+    return {entry.name: entry for entry in entry_points(group="sfumato.commands") if entry.name not in COMMANDS}
+
+
 def _top_level() -> CommandParser:
     lines = [f"  {name:<13}{summary}" for name, (_, summary) in COMMANDS.items()]
+    lines += [f"  {name:<13}of the package {package_of(entry)}" for name, entry in _of_other_packages().items()]
     parser = CommandParser(
         prog="sfumato",
         usage="sfumato COMMAND [options]",
-        description="Edits real images inside diffusion models.\n\ncommands:\n" + "\n".join(lines),
-        epilog=f"example:\n  {EXAMPLE}\n\n`sfumato COMMAND --help` tells more about one.",
+        description="Edit real images with diffusion models.\n\ncommands:\n" + "\n".join(lines),
+        epilog=f"example:\n  {EXAMPLE}\n\n`sfumato COMMAND --help` lists the options of a command.",
     )
     parser.add_argument(
         "--version", action="version", version=f"sfumato {__version__}", help="show the version and stop"

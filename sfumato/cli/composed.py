@@ -1,4 +1,4 @@
-"""Flags of one method or of several that edit together: `--method A --method B`, `--OPTION`, `--METHOD.OPTION`."""
+"""Flags of one method, or of several combined in one edit: `--method A --method B`, `--OPTION`, `--METHOD.OPTION`."""
 
 import argparse
 from argparse import Namespace
@@ -7,7 +7,6 @@ from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import add_option, add_options, check_options, flag_of, given_options
-from sfumato.cli.methods import find_method
 from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
 
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Composed:
-    """The methods that a command line names, with the options that it gives them.
+    """The methods of a command line, with their options.
 
     Attributes:
         methods: in order.
-        run: options of the inversion and of the run; of a single method all of its options.
-        own: options of the edit of each of several methods.
+        run: options of the inversion and of the sampling run; for a single method, all of its options.
+        own: for several methods, the options of each one's edit, by the name of the method.
     """
 
     methods: "tuple[Method, ...]"
@@ -31,7 +30,7 @@ class Composed:
 
     @property
     def first(self) -> "Method":
-        """The method that chooses the inversion."""
+        """The first method, which determines the inversion."""
         return self.methods[0]
 
     @property
@@ -50,7 +49,7 @@ class Composed:
         return [(self.first.name, {n: v for n, v in self.run.items() if n in edits and n not in SHARED})]
 
     def shared(self) -> dict[str, Any]:
-        """Options that one value of holds for all methods."""
+        """Options with one value for all methods."""
         from sfumato.api.composition import SHARED
 
         return {name: value for name, value in self.run.items() if name in SHARED}
@@ -65,27 +64,28 @@ class Composed:
             check_options(method.params, {**run, **self.own.get(method.name, {})})
 
     def check_unnamed(self, words: Sequence[str]) -> None:
-        """Refuse options of the inversion where that was read from a file. Raises BadInput."""
+        """Refuse options of the inversion if it was read from a file. Raises BadInput."""
         from sfumato.methods.params import options_of
 
         fixed = [name for name in options_of(self.first.params, "invert") if name in self.run]
         if fixed or any(words):
             raise BadInput(
-                "--from, --seed and what else belongs to the inversion are fixed in it: leave them out, or give the "
-                "image."
+                "--from, --seed and the other options of the inversion are fixed in its file: leave them out, or give "
+                "the image."
             )
 
 
 def add_methods(parser: CommandParser, names: Sequence[str]) -> None:
-    """The parameters of the methods of these names."""
+    """Add the parameters of the methods with these names."""
     from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
 
-    found = [find_method(name) for name in names]
+    found = [METHODS.find(name) for name in names]
     first, *others = found
     if not others:
         add_options(parser, f"{first.name} (defaults: the model's own)", options_of(first.params))
         return
-    add_options(parser, f"the run, by {first.name} (defaults: the model's own)", _of_run(first))
+    add_options(parser, f"inversion and sampling, {first.name} (defaults: the model's own)", _of_run(first))
     edits = {method.name: _edits(method) for method in found}
     for method in found:
         group = parser.add_argument_group(method.name)
@@ -99,10 +99,11 @@ def add_methods(parser: CommandParser, names: Sequence[str]) -> None:
 
 
 def composed(arguments: Namespace, names: Sequence[str]) -> Composed:
-    """What the command line says of these methods."""
+    """The methods with these names and the options that the command line gives them."""
     from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
 
-    methods = tuple(find_method(name) for name in names)
+    methods = tuple(METHODS.find(name) for name in names)
     if len(methods) == 1:
         return Composed(methods, given_options(arguments, options_of(methods[0].params)), {})
     own = {
@@ -117,7 +118,7 @@ def composed(arguments: Namespace, names: Sequence[str]) -> Composed:
 
 
 def _of_run(method: "Method") -> "dict[str, Field[Any]]":
-    """The options of the inversion that a method chooses, and of the run along it."""
+    """The options of a method for the inversion and the sampling run."""
     from sfumato.api.composition import SHARED
     from sfumato.methods.params import options_of
 
@@ -127,7 +128,7 @@ def _of_run(method: "Method") -> "dict[str, Field[Any]]":
 
 
 def _edits(method: "Method") -> "dict[str, Field[Any]]":
-    """The options of a method's edit that are not the run's."""
+    """The options of a method for the edit, without those of the sampling run."""
     from sfumato.api.composition import SHARED
     from sfumato.methods.params import options_of
 
@@ -139,7 +140,7 @@ def _dest(method: str, name: str) -> str:
 
 
 class _Ambiguous(argparse.Action):
-    """A flag that several of the methods have."""
+    """A flag that several of the methods define: an error."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, owners: Sequence[str], **settings: Any) -> None:
         super().__init__(option_strings, dest, nargs="?", **settings)

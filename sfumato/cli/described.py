@@ -1,4 +1,4 @@
-"""What a file of directions holds and what the metric cost, for people and as JSON."""
+"""Printing of saved directions, as tables and as JSON."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 def load_directions(path: Path) -> "Directions":
-    """The directions in a file. Raises BadInput for anything else; says what to do with a direction of text."""
+    """Load directions of the latent. Raises BadInput for other files; the message says how to use a text direction."""
     from sfumato.geometry import Directions
     from sfumato.shifts.text_direction import TextDirection
 
     if TextDirection.FORMAT.holds(path):
         raise BadInput(
-            f"{path} holds a direction of text: `sfumato directions show {path}` says what it is, "
+            f"{path} contains a text direction: `sfumato directions show {path}` prints it, "
             f"`sfumato edit --method pix2pix-zero --direction-file {path}` applies it."
         )
     return Directions.load(path)
 
 
 def described(path: Path, found: "Directions") -> dict[str, Any]:
-    """Everything but the vectors, as JSON values."""
+    """All fields except the vectors, as JSON values."""
     return {
         "file": path,
         "kind": found.kind,
@@ -45,7 +45,7 @@ def described(path: Path, found: "Directions") -> dict[str, Any]:
 
 
 def print_directions(path: Path, found: "Directions", as_json: bool, outputs: Sequence[Path] = ()) -> None:
-    """A table, or the same as one JSON object; `outputs` are other files that were written."""
+    """Print a table or one JSON object; `outputs` are other files that were written."""
     if as_json:
         print_json(described(path, found) | {"outputs": list(outputs)})
         return
@@ -60,7 +60,7 @@ def print_directions(path: Path, found: "Directions", as_json: bool, outputs: Se
 
 
 def described_text(path: Path, found: "TextDirection") -> dict[str, Any]:
-    """The sentences of a direction of text and where it belongs, as JSON values."""
+    """The sentences, shapes and model of a text direction, as JSON values."""
     return {
         "file": path,
         "kind": "text",
@@ -73,10 +73,10 @@ def described_text(path: Path, found: "TextDirection") -> dict[str, Any]:
 
 
 def print_text_direction(path: Path, found: "TextDirection", as_json: bool) -> None:
-    """Both banks side by side, or the same as one JSON object."""
+    """Print both banks side by side, or one JSON object."""
     if as_json:
         print_json(described_text(path, found))
         return
     print_table([["from", "to"], *map(list, zip_longest(found.source, found.target, fillvalue=""))])
     tokens, width = found.tokens.shape
-    say(f"{path}: a direction of text, {tokens} tokens of {width} numbers, of the model {found.model[:12]}")
+    say(f"{path}: a text direction of {tokens} tokens x {width} channels for the model {found.model[:12]}")

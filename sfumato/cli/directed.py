@@ -1,4 +1,4 @@
-"""`sfumato directions show` and `apply`: pictures moved along saved directions."""
+"""`sfumato directions show` and `apply`: edits along saved directions."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -19,34 +19,40 @@ if TYPE_CHECKING:
     from sfumato.api.plan import Plan
     from sfumato.geometry import Directions
 
-_FIXED = ("directions", "time", "skip", "whole", "kind", "steps")
-"""Parameters of the method that the file decides."""
+_FIXED = ("directions", "time", "skip", "keep_positions", "kind", "steps")
+"""Parameters of the method that the file of directions determines."""
 _SHOWN = (-1.0, -0.5, 0.0, 0.5, 1.0)
-"""Shares of gamma on a sheet."""
+"""Multiples of gamma on a contact sheet."""
 
 
 def show_flags(parser: CommandParser) -> None:
-    """A file, and perhaps a picture."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="directions")
-    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture to move along each of them")
-    parser.add_argument("-o", "--out", type=Path, metavar="SHEET", help="an image file, with IMAGE")
-    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
-    parser.add_argument("--gamma", type=real(0, 1000), default=8.0, metavar="N", help="largest length; default 8")
+    """Add the file of directions and, for a contact sheet, an image."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="file of directions")
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="image to move along each direction")
+    parser.add_argument("-o", "--out", type=Path, metavar="SHEET", help="contact sheet to write; needs IMAGE")
+    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the source image")
+    parser.add_argument(
+        "--gamma", type=real(0, 1000), default=8.0, metavar="N", help="largest step length in the latent; default 8"
+    )
     parser.add_argument(
         "--no-normalise",
         dest="normalise",
         action="store_false",
-        help="do not keep mean and deviation of the predicted x_0",
+        help="do not preserve mean and standard deviation of the predicted x_0",
     )
-    parser.add_argument("--chunk", type=integer(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
-    parser.add_argument("--scale", type=integer(1, 16), default=1, metavar="N", help="enlarge the pictures; default 1")
+    parser.add_argument(
+        "--chunk", type=integer(1), default=16, metavar="N", help="batch size of products with the Jacobian; default 16"
+    )
+    parser.add_argument(
+        "--scale", type=integer(1, 16), default=1, metavar="N", help="enlargement factor of the images; default 1"
+    )
     add_model(parser)
     add_max_pixels(parser)
     parser.example("sfumato directions show people.safetensors woman.png -o sheet.png")
 
 
 def show(arguments: Namespace) -> None:
-    """Print the directions; draw what each does to the picture."""
+    """Print the directions; draw the effect of each one on the image."""
     from sfumato.api.variations import variations
     from sfumato.images import check_output, contact_sheet, write_image
     from sfumato.shifts.text_direction import TextDirection
@@ -56,7 +62,7 @@ def show(arguments: Namespace) -> None:
         return
     found = load_directions(arguments.file)
     if (arguments.image is None) != (arguments.out is None):
-        raise BadInput("a sheet needs both a picture and -o SHEET.")
+        raise BadInput("a contact sheet needs both IMAGE and -o SHEET: give both or neither.")
     if arguments.image is None:
         print_directions(arguments.file, found, arguments.json)
         return
@@ -75,16 +81,20 @@ def show(arguments: Namespace) -> None:
 
 
 def apply_flags(parser: CommandParser) -> None:
-    """A picture, a file, the output, and what of the method is not in the file."""
+    """Add the image, the file, the output, and the parameters of the method that the file does not determine."""
     from sfumato.methods.params import options_of
     from sfumato.methods.pullback import PullbackParams
 
-    parser.add_argument("image", metavar="IMAGE", help="a picture")
-    parser.add_argument("file", type=Path, metavar="FILE", help="directions")
+    parser.add_argument("image", metavar="IMAGE", help="source image")
+    parser.add_argument("file", type=Path, metavar="FILE", help="file of directions")
     add_out(parser)
-    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
-    parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="what it shall show; default the same")
-    parser.add_argument("--mask", metavar="IMAGE", help="white where the picture may change; elsewhere it stays")
+    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the source image")
+    parser.add_argument(
+        "--to", dest="target", default="", metavar="TEXT", help="prompt describing the edited image; default: --from"
+    )
+    parser.add_argument(
+        "--mask", metavar="IMAGE", help="mask image: white pixels are edited, black pixels are preserved"
+    )
     add_model(parser)
     add_max_pixels(parser)
     add_options(parser, "pullback", {name: o for name, o in options_of(PullbackParams).items() if name not in _FIXED})
@@ -95,7 +105,7 @@ def apply_flags(parser: CommandParser) -> None:
 
 
 def apply(arguments: Namespace) -> None:
-    """Move the picture, save, report every step."""
+    """Move the image, save the result, report every step."""
     from sfumato.methods.params import options_of
     from sfumato.methods.pullback import PullbackParams
 
@@ -115,7 +125,7 @@ def apply(arguments: Namespace) -> None:
 
 
 def _plan(arguments: Namespace, found: "Directions", target: str = "", **options: Any) -> "Plan":
-    """An edit along the run that the directions belong to. Raises BadInput if they do not fit."""
+    """Plan an edit at the timestep of the directions. Raises BadInput if they do not fit the model or the image."""
     model = load_model(arguments)
     options |= {"directions": str(arguments.file), "time": found.time, "steps": found.steps, "methods": "pullback"}
     return model.plan(arguments.image, arguments.source, target, max_pixels=arguments.max_pixels, **options)

@@ -1,4 +1,4 @@
-"""`sfumato directions`: directions without labels or between words, found once and applied to any picture."""
+"""`sfumato directions`: unsupervised or text directions, computed once and applied to any image."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -8,28 +8,29 @@ from sfumato.cli.banks import bank, bank_flags, text, text_flags
 from sfumato.cli.described import described, described_text, load_directions, print_directions
 from sfumato.cli.directed import apply, apply_flags, show, show_flags
 from sfumato.cli.flags import add_model, load_model
-from sfumato.cli.parser import CommandParser, integer, real, size, suggestion
+from sfumato.cli.parser import CommandParser, integer, real, size
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table
 from sfumato.errors import BadInput
+from sfumato.suggestions import suggestion
 
-#: Action -> its usage and one line.
+#: Action -> (usage, summary in one line).
 ACTIONS = {
-    "find": ("-o FILE [options]", "find directions that many generated pictures share"),
+    "find": ("-o FILE [options]", "find unsupervised directions that many generated images share"),
     "text": (
         "-o FILE --source-word TEXT --target-word TEXT",
-        "find the direction between two words or banks",
+        "compute the text direction between two words or banks of sentences",
     ),
-    "bank": ("WORD -o FILE", "write the built-in sentences about a word, to be changed by hand"),
-    "list": ("FILE|FOLDER ... [--json]", "what files hold"),
-    "show": ("FILE [IMAGE -o SHEET] [options]", "a file's directions, and what each does to a picture"),
-    "name": ("FILE OLD=NEW ...", "give directions names"),
-    "apply": ("IMAGE FILE -o OUT [options]", "move a picture along a direction or a mixture"),
+    "bank": ("WORD -o FILE", "write the built-in sentences about a word, for editing by hand"),
+    "list": ("FILE|FOLDER ... [--json]", "list the directions in files"),
+    "show": ("FILE [IMAGE -o SHEET] [options]", "print the directions of a file, or draw their effect on an image"),
+    "name": ("FILE OLD=NEW ...", "rename the directions of a file"),
+    "apply": ("IMAGE FILE -o OUT [options]", "move an image along a direction or a mixture of directions"),
 }
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """The arguments of the action that comes first."""
+    """Add the arguments of the action, which is the first word."""
     action = words[0] if words and words[0] in ACTIONS else ""
     parser.usage = f"sfumato directions {action} {ACTIONS[action][0]}" if action else "sfumato directions ACTION ..."
     parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
@@ -54,7 +55,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Do what the action says."""
+    """Run the action."""
     actions = {
         "find": _find,
         "text": text,
@@ -70,25 +71,45 @@ def run(arguments: Namespace) -> None:
 
 
 def _find_flags(parser: CommandParser) -> None:
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="a .safetensors file")
-    parser.add_argument("--prompt", nargs="+", default=[""], metavar="TEXT", help="samples take them in turn")
-    parser.add_argument("-n", type=integer(1), default=10, metavar="N", help="how many directions; default 10")
-    parser.add_argument("--samples", type=integer(2), default=50, metavar="N", help="how many pictures; default 50")
-    parser.add_argument("--time", type=real(0, 1), default=1.0, metavar="N", help="share of the run left; default 1")
-    parser.add_argument("--steps", type=integer(1, 1000), metavar="N", help="of the run; default the model's own")
-    parser.add_argument("--kind", default="pullback", choices=("pullback", "pca"), help="pca: to compare with")
-    parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="default their numbers")
-    parser.add_argument("--keep-positions", action="store_true", help="keep the positions of the bottleneck")
-    parser.add_argument("--size", type=size, metavar="WxH", help="pixels, 64 or 96x64; default the model's own")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first sample; default 0")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="output .safetensors file")
+    parser.add_argument("--prompt", nargs="+", default=[""], metavar="TEXT", help="prompts, cycled over the samples")
+    parser.add_argument("-n", type=integer(1), default=10, metavar="N", help="number of directions; default 10")
+    parser.add_argument(
+        "--samples", type=integer(2), default=50, metavar="N", help="number of generated images; default 50"
+    )
+    parser.add_argument(
+        "--time",
+        type=real(0, 1),
+        default=1.0,
+        metavar="N",
+        help="timestep, as the fraction of the run that remains; default 1",
+    )
+    parser.add_argument(
+        "--steps", type=integer(1, 1000), metavar="N", help="number of sampling steps; default: the model's own"
+    )
+    parser.add_argument(
+        "--kind", default="pullback", choices=("pullback", "pca"), help="pca is a baseline; default pullback"
+    )
+    parser.add_argument(
+        "--names", nargs="+", default=[], metavar="NAME", help="names of the directions; default: their numbers"
+    )
+    parser.add_argument(
+        "--keep-positions", action="store_true", help="keep the positions of the bottleneck instead of their sum"
+    )
+    parser.add_argument(
+        "--size", type=size, metavar="WxH", help="image size in pixels, 64 or 96x64; default: the model's own"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the first sample; default 0")
     parser.add_argument(
         "--guidance",
         dest="guidance_scale",
         type=real(0, 100),
         metavar="N",
-        help="guidance of the run; default the model's",
+        help="guidance scale; default: the model's own",
     )
-    parser.add_argument("--chunk", type=integer(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
+    parser.add_argument(
+        "--chunk", type=integer(1), default=16, metavar="N", help="batch size of products with the Jacobian; default 16"
+    )
     add_model(parser)
     parser.example('sfumato directions find --prompt "woman, noto" "man, noto" -o people.safetensors')
 
@@ -144,7 +165,7 @@ def _list(arguments: Namespace) -> None:
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and those in the folders named. Raises BadInput where there are none."""
+    """The given files, and all files of directions in the given folders. Raises BadInput for a folder without any."""
     from sfumato.geometry import Directions
     from sfumato.shifts.text_direction import TextDirection
 
@@ -156,14 +177,14 @@ def _files(paths: Sequence[Path]) -> list[Path]:
         every = sorted(path.glob("*.safetensors"))
         inside = [each for each in every if Directions.FORMAT.holds(each) or TextDirection.FORMAT.holds(each)]
         if not inside:
-            raise BadInput(f"{path} holds no files of directions.")
+            raise BadInput(f"{path} contains no files of directions.")
         found += inside
     return found
 
 
 def _name_flags(parser: CommandParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="directions")
-    parser.add_argument("names", nargs="+", metavar="OLD=NEW", help="present name or number, and the new name")
+    parser.add_argument("file", type=Path, metavar="FILE", help="file of directions, which is overwritten")
+    parser.add_argument("names", nargs="+", metavar="OLD=NEW", help="current name or number, and new name")
     parser.example('sfumato directions name people.safetensors 1=age "3=hair length"')
 
 

@@ -1,4 +1,4 @@
-"""`sfumato doctor`: what is installed, which device is used, and whether an edit works here."""
+"""`sfumato doctor`: installed packages, selected device, and a self-check of inversion and reconstruction."""
 
 import platform
 import re
@@ -13,26 +13,39 @@ from sfumato.cli.parser import CommandParser
 from sfumato.cli.quiet import quiet_libraries
 from sfumato.cli.report import print_json, print_table, say
 
-#: Steps of the self-check: enough to go through every part, few enough to wait for.
+#: Sampling steps of the self-check.
 _STEPS = 10
-#: A larger latent error than this, evaluated exactly as it was inverted, means that something is broken.
+#: Largest error in the latents that the self-check accepts; with `exact`, only a defect makes it larger.
 _TOLERATED = 1e-5
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """The model and the device of the self-check."""
+    """Add the model and the device of the self-check."""
     parser.usage = "sfumato doctor [--model NAME] [--device NAME] [--json]"
-    parser.add_argument("--model", default="emoji", metavar="NAME", help="the model to try; default emoji, the shipped")
+    parser.add_argument(
+        "--model", default="emoji", metavar="NAME", help="model of the self-check; default emoji, the shipped model"
+    )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1 or mps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato doctor")
 
 
 def run(arguments: Namespace) -> int:
-    """Print the findings; exit code 1 when an edit does not work."""
-    from sfumato.methods.registry import methods, unloaded
+    """Print the findings; the exit code is 1 if the self-check fails."""
+    from sfumato.inversion.registry import INVERSIONS
+    from sfumato.methods.registry import METHODS
+    from sfumato.metrics import METRICS
+    from sfumato.plugins import Registry
+    from sfumato.train.registry import TASKS
 
     quiet_libraries()
+    registries: dict[str, Registry[Any]] = {
+        "methods": METHODS,
+        "inversions": INVERSIONS,
+        "metrics": METRICS,
+        "tasks": TASKS,
+    }
+    unloaded = [failure for registry in registries.values() for failure in registry.unloaded]
     core, extras = _packages()
     check = _check(arguments.model, arguments.device)
     findings = {
@@ -42,25 +55,25 @@ def run(arguments: Namespace) -> int:
         "device": _device(arguments.device),
         "packages": core,
         "extras": extras,
-        "methods": list(methods()),
-        "unloaded": [vars(failure) for failure in unloaded()],
+        **{name: list(registry) for name, registry in registries.items()},
+        "unloaded": [vars(failure) for failure in unloaded],
         "check": check,
     }
     if arguments.json:
         print_json(findings)
     else:
         _print(findings)
-    warn_of(unloaded())
+    warn_of(unloaded)
     return 0 if check["works"] else 1
 
 
 def _packages() -> tuple[dict[str, str | None], dict[str, dict[str, str | None]]]:
-    """-> (version of every package that is needed; the same for each extra), None where it is missing."""
+    """-> (versions of the required packages; versions of the packages of each extra); None for a missing package."""
     core: dict[str, str | None] = {}
     extras: dict[str, dict[str, str | None]] = {}
     try:
         declared = requires("sfumato") or []
-    except PackageNotFoundError:  # the folder is used without being installed
+    except PackageNotFoundError:  # the source folder is used without installation
         return core, extras
     for requirement in declared:
         name = re.split(r"[^\w.-]", requirement)[0]
@@ -93,7 +106,7 @@ def _device(name: str) -> str:
 
 
 def _check(model: str, device: str) -> dict[str, Any]:
-    """Invert and reconstruct a shipped picture: what works here, and how exactly."""
+    """Invert and reconstruct an example image; return whether that works and the error of the latents."""
     import sfumato
     from sfumato.examples import examples
 
@@ -103,14 +116,14 @@ def _check(model: str, device: str) -> dict[str, Any]:
         prompt = example.source if loaded.network.takes_text else ""
         inverted = loaded.invert(example.path, prompt, steps=_STEPS, exact=True)
         report = inverted.reconstruct().report
-    except Exception as error:  # whatever it is, saying so is this command's result
+    except Exception as error:  # this command reports every failure as its result
         sentence = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return {"works": False, "model": model, "reason": sentence}
     largest = report["reconstruction_latent_max_error"]
     return {
         "works": largest <= _TOLERATED,
         "model": model,
-        "reason": f"a picture inverted in {_STEPS} steps is reconstructed with a largest latent error of {largest:.2g}"
+        "reason": f"inversion and reconstruction in {_STEPS} steps, largest error of the latents {largest:.2g}"
         + ("" if largest <= _TOLERATED else f", more than {_TOLERATED:g}"),
         "reconstruction_latent_max_error": largest,
         "seconds": round(inverted.report["seconds"] + report["seconds"], 3),

@@ -1,4 +1,4 @@
-"""`sfumato edit`: the main job, a real image edited by text."""
+"""`sfumato edit`: text-guided editing of a real image."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -32,27 +32,29 @@ DEFAULT_METHOD = "edit-friendly"
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """The picture, two prompts, the output, and the parameters of the method that `words` name."""
+    """Add the image, the prompts, the output, and the parameters of the methods that `words` name."""
     parser.usage = "sfumato edit IMAGE --from TEXT --to TEXT -o OUT [options]"
-    parser.add_argument("image", metavar="IMAGE", help="a picture, or an inversion that `sfumato invert` wrote")
-    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
-    parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="what it shall show")
-    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what it shall not show")
+    parser.add_argument("image", metavar="IMAGE", help="source image, or an inversion written by `sfumato invert`")
+    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the source image")
+    parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="prompt describing the edited image")
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="negative prompt")
     add_out(parser)
     add_masks(parser)
     add_auto(parser, words)
     add_seeds(parser)
     add_model(parser)
     add_max_pixels(parser)
-    parser.add_argument("--no-residual", action="store_true", help="do not give back what the autoencoder loses")
-    parser.add_argument("--check", action="store_true", help="measure the reconstruction too (--json always does)")
-    parser.add_argument("--no-recipe", action="store_true", help="keep the recipe out of the PNG")
+    parser.add_argument(
+        "--no-residual", action="store_true", help="do not add back the reconstruction error of the autoencoder"
+    )
+    parser.add_argument("--check", action="store_true", help="also measure the reconstruction (--json always does)")
+    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the PNG")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--method",
         action="append",
         metavar="NAME",
-        help=f"see `sfumato methods`; default {DEFAULT_METHOD}; repeat it to combine methods",
+        help=f"default {DEFAULT_METHOD}, see `sfumato methods`; repeat it to combine methods",
     )
     add_methods(parser, typed_all(words, "--method") or [_method_in(words)])
     parser.example('sfumato edit heart.png --from "red heart, twemoji" --to "blue heart, twemoji" -o out.png')
@@ -109,17 +111,21 @@ def run(arguments: Namespace) -> None:
 
 
 def _planned(arguments: Namespace, methods: Composed) -> dict[str, Any]:
-    """What `Model.plan` takes beside the prompts and the masks."""
+    """Arguments of `Model.plan` other than the prompts and the masks."""
     names = methods.named() if methods.several else methods.first.name
     return {"methods": names, "seed": seeds_of(arguments)} | dict(methods.run)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What the command is given to edit, looked at before a model is loaded.
+    """The input of the command, read before a model is loaded.
 
-    size: (width, height) in pixels; count: how many results it gives; source: its source prompt; notes: remarks on it;
-    picture: None for an inversion.
+    Attributes:
+        size: (width, height) in pixels.
+        count: number of results.
+        source: prompt describing the source image.
+        notes: remarks on reading it.
+        picture: the source image, or None for an inversion.
     """
 
     size: tuple[int, int]
@@ -136,14 +142,14 @@ def _picture(arguments: Namespace) -> _Found:
 
 
 def _inversion(arguments: Namespace, methods: Composed) -> _Found:
-    """A saved inversion: its own prompt, seed and parameters hold."""
+    """Read a saved inversion, which determines the source prompt, the seed and the parameters of the inversion."""
     from sfumato.images import MAX_PIXELS
     from sfumato.inversion import Inversion
 
     inversion = Inversion.load(arguments.image)
     methods.check_unnamed([arguments.source, "" if arguments.seed == [0] else "seed", arguments.seeds])
     if arguments.max_pixels != MAX_PIXELS:
-        raise BadInput("--max-pixels is for reading pictures, and an inversion has its own in it: leave it out.")
+        raise BadInput("--max-pixels is for reading pictures, and an inversion contains its picture: leave it out.")
     for method in methods.methods:
         method.check_accepts(inversion.kind)
     height, width = inversion.pixels.shape[1:3] if inversion.pixels is not None else (0, 0)
@@ -151,17 +157,17 @@ def _inversion(arguments: Namespace, methods: Composed) -> _Found:
 
 
 def _alike(result: "Result") -> list[str]:
-    """A remark where several seeds gave one and the same picture."""
+    """A remark if all of several seeds gave the same image, otherwise nothing."""
     first, *others = (pixels.tobytes() for pixels in result.pixels)
     if not others or any(other != first for other in others):
         return []
-    sentence = "all seeds gave the same picture: with these settings nothing is drawn that the edit depends on."
+    sentence = "all seeds gave the same picture: with these settings the edit does not depend on the seed."
     remark(sentence)
     return [sentence]
 
 
 def typed_all(words: Sequence[str], flag: str) -> list[str]:
-    """Every value of a flag that may be repeated, before the parser that depends on them exists."""
+    """All values of a repeatable flag, read from the words because the parser depends on them."""
     found = []
     for n, word in enumerate(words):
         if word.startswith(f"{flag}="):
@@ -172,12 +178,12 @@ def typed_all(words: Sequence[str], flag: str) -> list[str]:
 
 
 def typed(words: Sequence[str], flag: str) -> str | None:
-    """The first value of a flag, before the parser that depends on it exists."""
+    """The first value of a flag, read from the words because the parser depends on it."""
     return next(iter(typed_all(words, flag)), None)
 
 
 def _method_in(words: Sequence[str]) -> str:
-    """The method that made the inversion among the words, else the default; directions and weights are none."""
+    """The method of the first saved inversion among the words; the default if there is no inversion."""
     from sfumato.inversion import Inversion
 
     for word in words:

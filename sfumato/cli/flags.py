@@ -1,4 +1,4 @@
-"""Flags that several commands share, and those that follow from a method's parameters."""
+"""Flags that several commands share, and flags derived from the parameters of a method."""
 
 from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,19 @@ _MOST_SEEDS = 1000
 
 
 def add_model(parser: CommandParser) -> None:
-    """Which model, where and in which precision."""
+    """Add the model, its device and its precision."""
     parser.add_argument(
-        "--model", default="emoji", metavar="NAME", help="shipped name, diffusers folder, .safetensors, hub id"
+        "--model", default="emoji", metavar="NAME", help="shipped model, diffusers folder, .safetensors file or hub id"
     )
-    parser.add_argument("--config", metavar="FOLDER", help="for a single .safetensors: a folder of the same layout")
+    parser.add_argument(
+        "--config", metavar="FOLDER", help="for a .safetensors file: diffusers folder of the same architecture"
+    )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto (default: fp32), fp32, bf16, fp16")
 
 
 def load_model(arguments: Namespace) -> "Model":
-    """The model that the flags of `add_model` name. Raises BadInput."""
+    """Load the model that the flags of `add_model` select. Raises BadInput."""
     import sfumato
     from sfumato.cli.quiet import quiet_libraries
 
@@ -35,13 +37,17 @@ def load_model(arguments: Namespace) -> "Model":
 
 
 def add_seeds(parser: CommandParser) -> None:
-    """Several seeds give several outputs."""
-    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="default 0; one result for each")
-    parser.add_argument("--seeds", type=integer(1, _MOST_SEEDS), metavar="COUNT", help="so many, from --seed upwards")
+    """Add the flags of random seeds; every seed gives one output."""
+    parser.add_argument(
+        "--seed", nargs="+", type=int, default=[0], metavar="N", help="random seeds, one result per seed; default 0"
+    )
+    parser.add_argument(
+        "--seeds", type=integer(1, _MOST_SEEDS), metavar="COUNT", help="number of seeds, counting up from --seed"
+    )
 
 
 def seeds_of(arguments: Namespace) -> list[int]:
-    """The seeds in order, each once. Raises BadInput when both flags list them."""
+    """The seeds in order, without duplicates. Raises BadInput if both flags give several seeds."""
     if arguments.seeds is None:
         return list(dict.fromkeys(arguments.seed))
     if len(arguments.seed) > 1:
@@ -50,14 +56,14 @@ def seeds_of(arguments: Namespace) -> list[int]:
 
 
 def add_options(parser: CommandParser, title: str, options: Mapping[str, "Field[Any]"]) -> None:
-    """One flag for each parameter of a method; not given, the model's own default holds."""
+    """Add one flag for each parameter of a method; without the flag, the default of the model applies."""
     group = parser.add_argument_group(title)
     for name, each in options.items():
         add_option(group, [flag_of(name)], each, dest=name)
 
 
 def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str) -> None:
-    """The flags of one parameter."""
+    """Add the flags of one parameter."""
     from sfumato.methods.params import allowed
 
     text = option.metadata["help"].replace("%", "%%")
@@ -72,12 +78,12 @@ def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str
 
 
 def given_options(arguments: Namespace, options: Mapping[str, "Field[Any]"]) -> dict[str, Any]:
-    """Those of the options that the user typed."""
+    """The options that the user typed, with their values."""
     return {name: value for name in options if (value := getattr(arguments, name, None)) is not None}
 
 
 def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
-    """Refuse values out of range before a model is loaded; what depends on the model's defaults is checked later.
+    """Refuse values out of range before a model is loaded; checks that depend on the model's defaults come later.
 
     Raises:
         BadInput: names the parameter and its range.
@@ -85,14 +91,14 @@ def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
     from sfumato.methods.params import defaults_of, options_of
 
     options = options_of(params)
-    # The limit of one follows from the other, so the one that was not given must not stand in the way.
-    generous = {"steps": options["steps"].metadata["high"]} if "steps" in options else {}
+    # skip must be less than steps. If only one of them is given, the default of the other must not cause an error.
+    generous = {"steps": options["steps"].metadata["range"].high} if "steps" in options else {}
     generous |= {"skip": 0} if "skip" in options else {}
     params(**defaults_of(params, given, {}) | generous | dict(given)).check()
 
 
 def flag_of(name: str) -> str:
-    """A parameter's name as it is typed: "source_guidance_scale" -> "--source-guidance"."""
+    """The flag of a parameter: "source_guidance_scale" -> "--source-guidance"."""
     return "--" + name.replace("guidance_scale", "guidance").replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""`sfumato generate`: new images from prompts."""
+"""`sfumato generate`: images generated from prompts."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -11,18 +11,20 @@ from sfumato.cli.work import finish, made_by, print_summary, summary
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """Prompts, the output, and the parameters of sampling."""
+    """Add the prompts, the output, and the parameters of sampling."""
     from sfumato.methods.generate import GenerateParams
     from sfumato.methods.params import options_of
 
     parser.usage = "sfumato generate TEXT [TEXT ...] -o OUT [options]"
-    parser.add_argument("prompts", nargs="*", default=[], metavar="TEXT", help="what the images shall show")
+    parser.add_argument("prompts", nargs="*", default=[], metavar="TEXT", help="prompts describing the images")
     add_out(parser)
-    parser.add_argument("--size", type=size, metavar="WxH", help="pixels, 64 or 96x64; default the model's own")
-    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what they shall not show")
+    parser.add_argument(
+        "--size", type=size, metavar="WxH", help="image size in pixels, 64 or 96x64; default: the model's own"
+    )
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="negative prompt")
     add_seeds(parser)
     add_model(parser)
-    parser.add_argument("--no-recipe", action="store_true", help="keep the recipe out of the PNG")
+    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the PNG")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_options(parser, "sampling (defaults: the model's own)", options_of(GenerateParams))
     parser.example(
@@ -32,7 +34,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Generate every prompt with every seed, save, report."""
+    """Generate an image for every prompt and seed, save the images, report."""
     from sfumato.methods.generate import GenerateParams
     from sfumato.methods.params import options_of
 

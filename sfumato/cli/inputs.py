@@ -1,4 +1,4 @@
-"""What commands read: pictures, inversions in their place, and what bounds an edit."""
+"""Inputs of commands: images, saved inversions and masks."""
 
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
@@ -12,35 +12,48 @@ if TYPE_CHECKING:
 
 
 def add_max_pixels(parser: CommandParser) -> None:
-    """The largest picture that is read: files from anywhere may claim to be larger than the memory."""
+    """Add the largest size of an input image: a file of unknown origin may claim to be larger than the memory."""
     from sfumato.images import MAX_PIXELS
 
-    text = f"largest picture that is read, width x height; default {MAX_PIXELS}"
+    text = f"largest input image, width x height in pixels; default {MAX_PIXELS}"
     parser.add_argument("--max-pixels", type=integer(1), default=MAX_PIXELS, metavar="N", help=text)
 
 
 def add_masks(parser: CommandParser) -> None:
-    """Where the picture may change: painted, or found."""
-    parser.add_argument("--mask", metavar="IMAGE", help="white where the picture may change; elsewhere it stays")
-    parser.add_argument("--mask-words", default="", metavar="TEXT", help='change only where these words are: "cat,dog"')
-    parser.add_argument("--mask-difference", action="store_true", help="change only where the prompts disagree")
-    parser.add_argument("--mask-threshold", type=float, metavar="N", help="of the two above; default 0.3 and 1.5")
+    """Add the masks: a mask image, or a mask computed from words or from the two prompts."""
+    parser.add_argument(
+        "--mask", metavar="IMAGE", help="mask image: white pixels are edited, black pixels are preserved"
+    )
+    parser.add_argument(
+        "--mask-words", default="", metavar="TEXT", help='edit only where cross-attention finds these words: "cat,dog"'
+    )
+    parser.add_argument(
+        "--mask-difference",
+        action="store_true",
+        help="edit only where the predictions of the two prompts differ (DiffEdit)",
+    )
+    parser.add_argument(
+        "--mask-threshold",
+        type=float,
+        metavar="N",
+        help="threshold of --mask-words (default 0.3) or --mask-difference (1.5)",
+    )
 
 
 def masks_of(arguments: Namespace) -> dict[str, Any]:
-    """The flags of `add_masks` as `Inverted.edit` takes them."""
+    """The flags of `add_masks` as arguments of `Inverted.edit`."""
     return {name: getattr(arguments, name) for name in ("mask", "mask_words", "mask_difference", "mask_threshold")}
 
 
 def region_of(arguments: Namespace) -> "Region | None":
-    """What the flags of masks that nobody painted say. Raises BadInput."""
+    """The region that --mask-words or --mask-difference selects, or None. Raises BadInput."""
     from sfumato.api.regions import region
 
     return region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
 
 
 def check_mask(mask: str | None, size: tuple[int, int]) -> None:
-    """Refuse a mask that cannot be used before a model is loaded. Raises BadInput."""
+    """Check a mask image before a model is loaded. Raises BadInput for a mask that cannot be used."""
     if mask is not None:
         from sfumato.api.finish import inside
 
@@ -48,7 +61,7 @@ def check_mask(mask: str | None, size: tuple[int, int]) -> None:
 
 
 def read_picture(path: str, max_pixels: int) -> tuple["Picture", list[str]]:
-    """The picture, and what the reader had to decide, which is said on stderr. Raises BadInput."""
+    """Read an image; return it with remarks on its conversion, which are also printed on stderr. Raises BadInput."""
     from sfumato.images import read_image
 
     picture = read_image(path, max_pixels)
@@ -59,10 +72,10 @@ def read_picture(path: str, max_pixels: int) -> tuple["Picture", list[str]]:
 
 
 def is_inversion(path: str) -> bool:
-    """Whether a command is given a saved inversion instead of a picture."""
+    """Whether the path names a saved inversion instead of an image."""
     return path.lower().endswith(".safetensors")
 
 
 def inputs(arguments: Namespace) -> list[str]:
-    """The files that the command reads and must not overwrite."""
+    """The input files, which the command must not overwrite."""
     return [path for path in (arguments.image, arguments.mask) if path is not None]

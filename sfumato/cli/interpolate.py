@@ -1,4 +1,4 @@
-"""`sfumato interpolate`: an animation from one picture to another."""
+"""`sfumato interpolate`: an animation from one image to another."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -20,35 +20,65 @@ _SHEET_COLUMNS = 6
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """Two pictures, their prompts, the path and the folder."""
+    """Add the two images, their prompts, the path and the output folder."""
     parser.usage = "sfumato interpolate A B [--from TEXT TEXT] -o FOLDER [options]"
-    parser.add_argument("first", metavar="A", help="a picture")
-    parser.add_argument("second", metavar="B", help="another one of the same size")
-    parser.add_argument("--from", dest="prompts", nargs=2, default=["", ""], metavar="TEXT", help="what they show")
+    parser.add_argument("first", metavar="A", help="first image")
+    parser.add_argument("second", metavar="B", help="last image, of the same size")
     parser.add_argument(
-        "-o", "--out", required=True, type=Path, metavar="FOLDER", help="for the frames, the sheet and the animation"
-    )
-    parser.add_argument("--path", default="slerp", metavar="KIND", help="lerp, slerp (default) or geodesic")
-    parser.add_argument(
-        "--frames", type=integer(2, 1000), default=30, metavar="N", help="both ends included; default 30"
+        "--from", dest="prompts", nargs=2, default=["", ""], metavar="TEXT", help="prompts describing A and B"
     )
     parser.add_argument(
-        "--time", type=real(0, 1), default=1.0, metavar="N", help="share of the run that is left; default 1"
+        "-o",
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="output folder: frames, contact sheet, animation",
     )
-    parser.add_argument("--steps", type=integer(1, 1000), metavar="N", help="of the inversion; default the model's own")
     parser.add_argument(
-        "--refine", type=integer(0, 100), metavar="N", help="fixed-point iterations per step; default 0"
+        "--path",
+        default="slerp",
+        metavar="KIND",
+        help="interpolation of the latents: lerp, slerp (default) or geodesic",
+    )
+    parser.add_argument(
+        "--frames",
+        type=integer(2, 1000),
+        default=30,
+        metavar="N",
+        help="number of frames including A and B; default 30",
+    )
+    parser.add_argument(
+        "--time",
+        type=real(0, 1),
+        default=1.0,
+        metavar="N",
+        help="timestep, as the fraction of the run that remains; default 1",
+    )
+    parser.add_argument(
+        "--steps", type=integer(1, 1000), metavar="N", help="number of inversion steps; default: the model's own"
+    )
+    parser.add_argument(
+        "--refine", type=integer(0, 100), metavar="N", help="fixed-point iterations per inversion step; default 0"
     )
     parser.add_argument(
         "--guidance", dest="guidance_scale", type=real(0, 100), metavar="N", help="guidance scale; default 1"
     )
-    parser.add_argument("--rank", type=integer(1), metavar="N", help="dimensions of tangent spaces; default 20 at most")
-    parser.add_argument("--chunk", type=integer(1), default=16, metavar="N", help="rows per Jacobian pass; default 16")
-    parser.add_argument("--measure", action="store_true", help="measure how long the path is")
-    parser.add_argument("--lpips", metavar="FOLDER", help="network of the perceptual length; default the shipped one")
-    parser.add_argument("--animation", default="animation.gif", metavar="NAME", help="ending .gif, .png or .webp")
+    parser.add_argument(
+        "--rank", type=integer(1), metavar="N", help="dimension of the tangent spaces; default: at most 20"
+    )
+    parser.add_argument(
+        "--chunk", type=integer(1), default=16, metavar="N", help="batch size of products with the Jacobian; default 16"
+    )
+    parser.add_argument("--measure", action="store_true", help="measure the length of the path")
+    parser.add_argument(
+        "--lpips", metavar="FOLDER", help="network of the perceptual path length; default: the shipped one"
+    )
+    parser.add_argument(
+        "--animation", default="animation.gif", metavar="NAME", help="file name, ending in .gif, .png or .webp"
+    )
     parser.add_argument("--fps", type=real(0.1, 50), default=12.0, metavar="N", help="frames per second; default 12")
-    parser.add_argument("--bounce", action="store_true", help="let the animation run back to A")
+    parser.add_argument("--bounce", action="store_true", help="also play the animation backwards, to A")
     add_model(parser)
     add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -56,7 +86,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Interpolate, save, report."""
+    """Interpolate, save the frames, report."""
     from sfumato.images import contact_sheet, write_image
     from sfumato.images.animation import write_animation
 
@@ -90,11 +120,11 @@ def run(arguments: Namespace) -> None:
     write_image(sheet, contact_sheet(rows))
     write_animation(animation, result.pixels, fps=arguments.fps, bounce=arguments.bounce)
     if result.sources:
-        notes.append(f"{sheet} and {animation} are drawn on white; the frames hold the transparency.")
+        notes.append(f"{sheet} and {animation} are drawn on white; the frames keep the transparency.")
         remark(notes[-1])
     if others := sorted(set(arguments.out.glob("frame-[0-9]*.png")) - {*paths, animation}):
         names = " to ".join(dict.fromkeys((others[0].name, others[-1].name)))
-        notes.append(f"{arguments.out} also holds frames of an earlier path: {names}.")
+        notes.append(f"{arguments.out} also contains frames of an earlier path: {names}.")
         remark(notes[-1])
     outputs = [*paths, sheet, animation]
     found = summary([result.report], outputs, notes, **made_by(model, arguments.model))
@@ -109,7 +139,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _outputs(arguments: Namespace) -> tuple[list[Path], Path, Path]:
-    """Frames, sheet and animation, looked at before any work. Raises BadInput."""
+    """Paths of the frames, the sheet and the animation, checked before any work. Raises BadInput."""
     from sfumato.images.animation import check_animation
 
     check_animation(arguments.animation, arguments.fps)
@@ -119,7 +149,9 @@ def _outputs(arguments: Namespace) -> tuple[list[Path], Path, Path]:
     if not out.absolute().parent.is_dir():
         raise BadInput(f"{out}: the folder {out.absolute().parent} does not exist: create it first.")
     if Path(arguments.animation).name != arguments.animation or arguments.animation == "sheet.png":
-        raise BadInput(f"--animation is a file name within the folder, not {arguments.animation}.")
+        raise BadInput(
+            f"--animation must be a file name in the output folder, other than sheet.png, not {arguments.animation}."
+        )
     digits = max(2, len(str(arguments.frames - 1)))
     paths = [out / f"frame-{n:0{digits}}.png" for n in range(arguments.frames)]
     sheet, animation = out / "sheet.png", out / arguments.animation
@@ -133,4 +165,4 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise BadInput(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
+        raise BadInput(f"the folder {folder} cannot be created ({error.strerror}): choose another.") from error

@@ -1,4 +1,4 @@
-"""`sfumato invert`: invert once, edit many times."""
+"""`sfumato invert`: an inversion, saved to be edited many times."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from pathlib import Path
 from sfumato.cli.edit import DEFAULT_METHOD, typed
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
 from sfumato.cli.inputs import add_max_pixels, read_picture
-from sfumato.cli.methods import find_method
 from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, say
@@ -16,22 +15,23 @@ from sfumato.errors import BadInput
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """The picture, its prompt, the output, and those parameters of the method that belong to the inversion."""
+    """Add the image, its prompt, the output, and the parameters of the method that concern the inversion."""
     from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
 
     parser.usage = "sfumato invert IMAGE --from TEXT -o OUT.safetensors [options]"
-    parser.add_argument("image", metavar="IMAGE", help="a picture")
-    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what it shows")
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="a .safetensors file")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0; another gives another edit")
+    parser.add_argument("image", metavar="IMAGE", help="source image")
+    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the source image")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="output .safetensors file")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the inversion; default 0")
     add_model(parser)
     add_max_pixels(parser)
-    parser.add_argument("--check", action="store_true", help="measure the reconstruction too (--json always does)")
+    parser.add_argument("--check", action="store_true", help="also measure the reconstruction (--json always does)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--method", default=DEFAULT_METHOD, metavar="NAME", help=f"see `sfumato methods`; default {DEFAULT_METHOD}"
+        "--method", default=DEFAULT_METHOD, metavar="NAME", help=f"default {DEFAULT_METHOD}, see `sfumato methods`"
     )
-    method = find_method(typed(words, "--method") or DEFAULT_METHOD)
+    method = METHODS.find(typed(words, "--method") or DEFAULT_METHOD)
     add_options(parser, f"{method.name} (defaults: the model's own)", options_of(method.params, "invert"))
     parser.example(
         'sfumato invert apple.png --from "red apple, twemoji" -o apple.safetensors',
@@ -40,10 +40,11 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Invert, save, report."""
+    """Invert the image, save the inversion, report."""
     from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
 
-    method = find_method(arguments.method)
+    method = METHODS.find(arguments.method)
     given = given_options(arguments, options_of(method.params, "invert"))
     check_options(method.params, given)
     _, notes = read_picture(arguments.image, arguments.max_pixels)
@@ -81,7 +82,7 @@ def run(arguments: Namespace) -> None:
 def _check_out(out: Path, image: str) -> None:
     """Refuse an output that cannot be written, before any work. Raises BadInput."""
     if out.suffix.lower() != ".safetensors":
-        raise BadInput(f"{out}: an inversion is written to a .safetensors file; choose such a name.")
+        raise BadInput(f"{out}: an inversion is written to a .safetensors file: choose a name with this extension.")
     if out.exists() and not out.is_file():
         raise BadInput(f"{out} is not an ordinary file: choose another name.")
     if not out.absolute().parent.is_dir():

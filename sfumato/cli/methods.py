@@ -10,25 +10,26 @@ from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, say, shown
 
 if TYPE_CHECKING:
-    from sfumato.methods.registry import Method, Unloaded
+    from sfumato.methods.registry import Method
+    from sfumato.plugins import Unloaded
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """`methods` or `methods NAME`."""
+    """Add the name of a method."""
     parser.usage = "sfumato methods [NAME] [--json]"
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a method, to see its parameters")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="method whose parameters are listed")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato methods", "sfumato methods edit-friendly")
 
 
 def run(arguments: Namespace) -> None:
     """List the methods, or the parameters of one."""
-    from sfumato.methods.registry import methods, unloaded
+    from sfumato.methods.registry import METHODS
 
     if arguments.name is not None:
-        _one(find_method(arguments.name), arguments.json)
+        _one(METHODS.find(arguments.name), arguments.json)
         return
-    known, failures = methods().values(), unloaded()
+    known, failures = METHODS.values(), METHODS.unloaded
     if arguments.json:
         print_json({"methods": [_described(m) for m in known], "unloaded": [vars(failure) for failure in failures]})
     else:
@@ -36,22 +37,10 @@ def run(arguments: Namespace) -> None:
     warn_of(failures)
 
 
-def find_method(name: str) -> "Method":
-    """The method of that name. Raises BadInput with the name that may have been meant, or why it is not there."""
-    from sfumato.cli.parser import suggestion
-    from sfumato.errors import BadInput
-    from sfumato.methods.registry import get_method, methods, unloaded
-
-    known = methods()
-    if name not in known and name not in {failure.name for failure in unloaded()}:
-        raise BadInput(f"there is no method {name!r}{suggestion(name, known)}")
-    return get_method(name)
-
-
 def warn_of(failures: "Sequence[Unloaded]") -> None:
-    """Say on stderr which methods of other packages are not there."""
+    """Print on stderr which methods, inversions, metrics and tasks of other packages cannot be loaded."""
     for failure in failures:
-        remark(f"{failure}: install what it needs, or remove the package.")
+        remark(str(failure))
 
 
 def _described(method: "Method") -> dict[str, Any]:
@@ -65,7 +54,8 @@ def _one(method: "Method", as_json: bool) -> None:
     if as_json:
         parameters: list[dict[str, Any]] = [
             {"name": name, "default": each.default, "stage": each.metadata["stage"], "help": each.metadata["help"]}
-            | {key: each.metadata[key] for key in ("low", "high", "above", "choices", "after")}
+            | {key: getattr(each.metadata["range"], key) for key in ("low", "high", "above")}
+            | {key: each.metadata[key] for key in ("choices", "after")}
             for name, each in options.items()
         ]
         print_json(_described(method) | {"parameters": parameters})

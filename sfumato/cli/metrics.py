@@ -1,4 +1,4 @@
-"""`sfumato metrics`: the metrics that there are, and those of an edit."""
+"""`sfumato metrics`: the list of metrics, or the metrics of an edit."""
 
 import math
 from argparse import SUPPRESS, Namespace
@@ -17,23 +17,25 @@ if TYPE_CHECKING:
     from sfumato.images import Picture
     from sfumato.metrics import Evaluator
 
-#: What can be named, and how the help tells it.
+#: Networks of the evaluator -> help text.
 NETWORKS = {
-    "clip": "for texts: a CLIP, or its hub id; default the shipped one, for emoji alone",
-    "structure": "DINO or another ViT; default --clip's image encoder",
-    "lpips": "VGG, AlexNet, SqueezeNet or a ViT; default as --structure's",
+    "clip": "CLIP, folder or hub id; default: shipped dual encoder, for emoji only",
+    "structure": "DINO or another ViT; default: the image encoder of --clip",
+    "lpips": "VGG, AlexNet, SqueezeNet or a ViT; default: image encoder of --clip",
 }
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """The images, the texts, and the networks that compare them."""
+    """Add the images, the prompts, and the networks of the evaluator."""
     parser.usage = "sfumato metrics [SOURCE EDIT] [options]"
-    parser.add_argument("source", nargs="?", metavar="SOURCE", help="image before the edit; without: list the metrics")
-    parser.add_argument("edit", nargs="?", metavar="EDIT", help="image after the edit, of the same size")
-    parser.add_argument("--target", metavar="IMAGE", help="what the edit should have given, where that is known")
-    parser.add_argument("--mask", metavar="IMAGE", help="white where the image was to change")
-    parser.add_argument("--from", dest="given", metavar="TEXT", help="prompt of the source image; needs --to")
-    parser.add_argument("--to", dest="wanted", metavar="TEXT", help="prompt of the edited image")
+    parser.add_argument(
+        "source", nargs="?", metavar="SOURCE", help="source image; without images, the metrics are listed"
+    )
+    parser.add_argument("edit", nargs="?", metavar="EDIT", help="edited image, of the same size")
+    parser.add_argument("--target", metavar="IMAGE", help="ground-truth edited image, if there is one")
+    parser.add_argument("--mask", metavar="IMAGE", help="mask image: white where an edit is intended")
+    parser.add_argument("--from", dest="given", metavar="TEXT", help="prompt describing the source image; needs --to")
+    parser.add_argument("--to", dest="wanted", metavar="TEXT", help="prompt describing the edited image")
     add_evaluator(parser)
     add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -43,33 +45,37 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def add_evaluator(parser: CommandParser, *, listed: bool = True) -> None:
-    """The networks that the metrics use: local folders, or hub ids, the only case in which anything is downloaded.
+    """Add the networks of the evaluator: local folders, or hub ids, which are the only downloads.
 
-    listed: show them in the help.
+    Args:
+        parser: of the command.
+        listed: whether the help lists them.
     """
     for name, text in NETWORKS.items():
         parser.add_argument(f"--{name}", metavar="FOLDER", help=text if listed else SUPPRESS)
 
 
 def load_evaluator(arguments: Namespace, device: str | None = None) -> "Evaluator":
-    """The networks that the flags of `add_evaluator` name. Raises BadInput."""
+    """Load the networks that the flags of `add_evaluator` select. Raises BadInput."""
     from sfumato.metrics import Evaluator
 
     return Evaluator.load(arguments.clip, arguments.structure, arguments.lpips, device)
 
 
 def shown_score(value: float) -> str:
-    """A metric as tables show it, "-" where it has no value."""
+    """A metric for a table: four digits, "-" for NaN."""
     return "-" if math.isnan(value) else shown(value)
 
 
 def run(arguments: Namespace) -> None:
-    """List the metrics, or print those of an edit."""
+    """List the metrics, or print the metrics of an edit."""
     inputs = (arguments.source, arguments.target, arguments.mask, arguments.given, arguments.wanted)
     if arguments.edit is not None:
         _measure(arguments)
     elif any(each is not None for each in inputs):
-        raise BadInput("give SOURCE and EDIT, the images before and after the edit; neither lists the metrics.")
+        raise BadInput(
+            "give SOURCE and EDIT, the images before and after the edit, or no arguments to list the metrics."
+        )
     else:
         _list(arguments.json)
 
@@ -97,17 +103,17 @@ def _measure(arguments: Namespace) -> None:
     from sfumato.images import read_image
 
     if arguments.given is not None and arguments.wanted is None:
-        raise BadInput("--from alone says nothing about the edit: give --to as well.")
+        raise BadInput("--from needs --to, the prompt describing the edited image: give both.")
     texts = {"--from": arguments.given, "--to": arguments.wanted}
     for flag, text in texts.items():
         if text is not None and not text.strip():
-            raise BadInput(f"{flag} is empty: say what the picture shows, or leave it out.")
+            raise BadInput(f"{flag} is empty: give a prompt describing the image, or leave it out.")
     limit = arguments.max_pixels
     source, edit = read_image(arguments.source, limit), read_image(arguments.edit, limit)
     target = None if arguments.target is None else read_image(arguments.target, limit)
     for picture in (source, edit, target):
         if picture is not None:
-            _look(picture, source)
+            _check_size(picture, source)
     mask = _mask(arguments.mask, source, limit)
     quiet_libraries()
     evaluator = load_evaluator(arguments)
@@ -125,27 +131,27 @@ def _measure(arguments: Namespace) -> None:
 
 
 def _check_words(evaluator: "Evaluator", texts: Mapping[str, str | None]) -> None:
-    """Refuse texts that are nothing but the tokenizer's own marks. Raises BadInput."""
+    """Refuse prompts that consist of special tokens only. Raises BadInput."""
     from sfumato.models.text import TextEncoder
 
     text_encoder = TextEncoder(evaluator.clip.tokenizer, evaluator.clip.model.text_model)
     for flag, text in texts.items():
         if text is not None and not text_encoder.read(text).words:
-            raise BadInput(f'{flag} "{text}" has no words for the network that compares texts: write some.')
+            raise BadInput(f'{flag} "{text}" has no words for the text encoder of --clip: give a prompt with words.')
 
 
-def _look(picture: "Picture", source: "Picture") -> None:
+def _check_size(picture: "Picture", source: "Picture") -> None:
     if picture.size != source.size:
         raise BadInput(
             f"{picture.name} is {picture.size[0]} x {picture.size[1]} pixels and {source.name} {source.size[0]} x "
-            f"{source.size[1]}: give pictures of one size."
+            f"{source.size[1]}: give images of the same size."
         )
     if picture.note:
         remark(f"{picture.name}: {picture.note}.")
 
 
 def _mask(path: str | None, source: "Picture", max_pixels: int) -> "Tensor | None":
-    """float32 [1,h,w]."""
+    """The mask, float32 [1,h,w] in [0,1], or None."""
     if path is None:
         return None
     import torch
@@ -154,12 +160,12 @@ def _mask(path: str | None, source: "Picture", max_pixels: int) -> "Tensor | Non
 
     mask = torch.from_numpy(read_mask(path, source.size, max_pixels))[None]
     if mask.amin() == mask.amax():
-        remark(f"{path} is all {'white' if mask.amax() else 'black'}: what has no pixels has no value here.")
+        remark(f"{path} is all {'white' if mask.amax() else 'black'}: metrics of an area without pixels have no value.")
     return mask
 
 
 def _unit(picture: "Picture") -> "Tensor":
-    """[1,3,h,w] in [0,1]."""
+    """The image as a tensor [1,3,h,w] in [0,1]."""
     from sfumato.images import to_tensor
 
     return (to_tensor(picture) + 1) / 2

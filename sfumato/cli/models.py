@@ -1,4 +1,4 @@
-"""`sfumato models`: what is shipped, and where it lies."""
+"""`sfumato models`: the shipped models and their folders."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ from sfumato.errors import BadInput
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """`models` or `models path NAME`."""
+    """Add the action `path` and the name of a model."""
     parser.usage = "sfumato models [path NAME] [--json]"
     parser.add_argument("action", nargs="?", choices=["path"], metavar="path", help="print the folder of a model")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a shipped model")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="shipped model")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato models", "sfumato models path emoji")
 
 
 def run(arguments: Namespace) -> None:
-    """List the models, or print one's folder."""
+    """List the models, or print the folder of one."""
     from sfumato.models.bundled import bundled_path, list_models
 
     if arguments.action == "path":
         if arguments.name is None:
-            raise BadInput("name the model whose folder is wanted: sfumato models path NAME.")
+            raise BadInput("name the model whose folder is to be printed: sfumato models path NAME.")
         folder = bundled_path(arguments.name)
         print_json({"name": arguments.name, "folder": folder}) if arguments.json else say(str(folder))
         return
@@ -33,5 +33,5 @@ def run(arguments: Namespace) -> None:
         print_json({"models": found})
         return
     if not models:
-        say("sfumato: no model is part of this installation.", error=True)
+        say("sfumato: this installation contains no models.", error=True)
     print_table([[m.name, m.summary, str(m.folder)] for m in models])

@@ -1,4 +1,4 @@
-"""Where results go: names for several of them, looked at before any work."""
+"""Output files of commands: their names, and checks before any work."""
 
 import os
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def add_out(parser: CommandParser) -> None:
-    """Where pictures go."""
-    several = "an image file; several results: out-0.png, out-1.png, ..."
+    """Add the output image."""
+    several = "output image; several results become out-0.png, out-1.png, ..."
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help=several)
 
 
 def output_paths(out: Path, count: int, *, size: tuple[int, int] | None = None, keep: Sequence[str] = ()) -> list[Path]:
-    """One name for each result: `out` itself, or out-0.png, out-1.png, ... for several.
+    """The path of every result: `out` itself, or out-0.png, out-1.png, ... for several results.
 
     Args:
-        out: what the user named.
-        count: how many results there will be.
-        size: (width, height) of the results in pixels, where it is known.
-        keep: files that must not be overwritten: the command's inputs.
+        out: path that the user gave.
+        count: number of results.
+        size: (width, height) of the results in pixels, if known.
+        keep: files that must not be overwritten: the inputs of the command.
 
     Raises:
         BadInput: a path cannot be written, or is one of the inputs.
@@ -42,14 +42,14 @@ def output_paths(out: Path, count: int, *, size: tuple[int, int] | None = None, 
 
 
 def refuse_inputs(path: Path, inputs: Sequence[str]) -> None:
-    """Raises BadInput when `path` is one of the inputs, by whatever name or link."""
+    """Raises BadInput if `path` is one of the inputs, also under another name or through a link."""
     for each in inputs:
         if path.exists() and os.path.exists(each) and os.path.samefile(path, each):
             raise BadInput(f"{path} is an input of this command and would be overwritten: choose another output.")
 
 
 def refuse_links_out(folder: Path, paths: Sequence[Path]) -> None:
-    """Refuse what is to be written to a folder, which may come from elsewhere, where a link leads it out of there.
+    """Refuse paths in a folder of unknown origin that a symbolic link leads out of the folder.
 
     Raises:
         BadInput: names the first such path.
@@ -59,14 +59,14 @@ def refuse_links_out(folder: Path, paths: Sequence[Path]) -> None:
 
 
 def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool) -> list[str]:
-    """Write every picture; what a format cannot hold is said on stderr, and returned."""
+    """Write every image; return remarks on what a file format cannot represent, also printed on stderr."""
     notes = [(path, result.save(path, index, recipe=recipe)) for index, path in enumerate(paths)]
-    said = [f"{path}: {note}." for path, note in notes if note]
-    for sentence in said:
+    remarks = [f"{path}: {note}." for path, note in notes if note]
+    for sentence in remarks:
         remark(sentence)
-    return said
+    return remarks
 
 
 def remark(sentence: str) -> None:
-    """Something the user should know, on stderr."""
+    """Print a remark for the user on stderr."""
     say(f"sfumato: {sentence}", error=True)

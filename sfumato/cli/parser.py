@@ -3,14 +3,13 @@
 import argparse
 import re
 import shutil
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from sfumato.errors import BadInput
+from sfumato.ranges import Range
+from sfumato.suggestions import suggestion
 
 _WIDEST = 100
-_MOST_NAMED = 12
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -57,23 +56,14 @@ class CommandParser(argparse.ArgumentParser):
         return arguments
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence: "; did you mean 'x'?" where something known is close, else what there is."""
-    choices = list(known)
-    close = get_close_matches(word, choices, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; choose from {', '.join(choices)}." if len(choices) <= _MOST_NAMED else "."
-
-
 def integer(lowest: int, highest: int | None = None) -> Any:
     """An argparse type: an integer in a range."""
-    return _number(int, "an integer", lowest, highest)
+    return _number(int, "an integer", Range(low=lowest, high=highest))
 
 
 def real(lowest: float, highest: float | None = None) -> Any:
     """An argparse type: a finite number in a range."""
-    return _number(float, "a number", lowest, highest)
+    return _number(float, "a number", Range(low=lowest, high=highest))
 
 
 def size(text: str) -> tuple[int, int]:
@@ -84,17 +74,14 @@ def size(text: str) -> tuple[int, int]:
     return sides
 
 
-def _number(kind: type, what: str, lowest: float, highest: float | None) -> Any:
-    bounds = f"of at least {lowest:g}" if highest is None else f"from {lowest:g} to {highest:g}"
-
+def _number(kind: type, what: str, within: Range) -> Any:
     def convert(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
             value = None
-        top = float("inf") if highest is None else highest
-        if value is None or not lowest <= value <= top or value in (float("inf"), float("-inf")):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what} {bounds}")
+        if value is None or value not in within:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} ({within})")
         return value
 
     return convert

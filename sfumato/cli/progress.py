@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, now and then a line in a log file."""
+"""Progress on stderr: a bar on a terminal, otherwise a line every few seconds."""
 
 import sys
 import time
@@ -9,20 +9,20 @@ from typing import Protocol
 from sfumato.cli.report import say
 from sfumato.printing import one_line
 
-#: Seconds between two lines where stderr is no terminal.
+#: Seconds between two lines if stderr is not a terminal.
 _EVERY = 10.0
 
 
 class Show(Protocol):
-    """Shows how far the work is."""
+    """Callback that shows progress."""
 
     def __call__(self, done: float, total: float | None, text: str) -> None:
-        """`done` of `total` (None: not known), and a few words."""
+        """Show that `done` of `total` (None: unknown) is done, with a short text."""
 
 
 @contextmanager
 def progress(wanted: bool = True) -> Iterator[Show]:
-    """Within, call what this gives as often as you like. `wanted` False shows nothing."""
+    """Context manager that yields a progress callback; with `wanted` False the callback shows nothing."""
     if not wanted:
         yield lambda done, total, text: None
     elif sys.stderr.isatty():
@@ -35,11 +35,11 @@ def _bar() -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    said = TextColumn("{task.description}", markup=False)  # texts of users may hold brackets
+    description = TextColumn("{task.description}", markup=False)  # prompts may contain brackets
     with Progress(
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f} %"),
-        said,
+        description,
         console=Console(stderr=True),
         transient=True,
     ) as bars:
@@ -52,7 +52,7 @@ def _bar() -> Iterator[Show]:
 
 
 class _Lines:
-    """A line every few seconds, the first one after a while: short work stays silent."""
+    """A line every few seconds; work that takes less time prints nothing."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
@@ -66,10 +66,10 @@ class _Lines:
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3 min 20 s, 2 h 05 min."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    """A duration such as 12 s, 3 min 20 s or 2 h 05 min."""
+    total = max(0, round(seconds))
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600} h {total % 3600 // 60:02d} min"

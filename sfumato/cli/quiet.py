@@ -1,24 +1,24 @@
-"""The libraries' own bars and remarks, kept off the user's terminal."""
+"""Silencing the progress bars, log messages and warnings of libraries."""
 
 import os
 import warnings
 
-#: They tell their own developers, and those who call them directly, what will change.
+#: Libraries whose FutureWarnings are meant for developers.
 _ANNOUNCING = r"(torch|diffusers|transformers|accelerate|huggingface_hub|tokenizers)(\.|$)"
 
 
 def quiet_warnings() -> None:
-    """Hide the warnings that no user can do anything about, and no others.
+    """Hide warnings that users cannot act on, and no others.
 
-    These are what libraries announce about their own future, and what Pillow remarks on files that it reads all the
-    same: `sfumato.images` says what matters of that.
+    These are announcements of future changes in libraries, and Pillow's warnings about files that it can read:
+    `sfumato.images` reports the relevant ones.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=_ANNOUNCING)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def quiet_libraries() -> None:
-    """Only errors are logged by diffusers and transformers; a download from the hub still shows its bar."""
+    """Make diffusers and transformers log errors only; downloads from the Hub still show a progress bar."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     import diffusers.utils.logging

@@ -1,4 +1,4 @@
-"""`sfumato recipe`: how a picture was made."""
+"""`sfumato recipe`: the settings that are saved in a PNG."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from sfumato.cli.report import print_json
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """One file."""
+    """Add the image."""
     parser.usage = "sfumato recipe IMAGE [--max-pixels N]"
-    parser.add_argument("image", metavar="IMAGE", help="a PNG that sfumato wrote")
+    parser.add_argument("image", metavar="IMAGE", help="PNG written by sfumato")
     add_max_pixels(parser)
     parser.example("sfumato recipe out.png")
 

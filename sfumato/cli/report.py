@@ -1,4 +1,4 @@
-"""What is printed: results on stdout, one JSON object or lines for people, and remarks on stderr."""
+"""Printing: results on stdout as one JSON object or as text, and remarks on stderr."""
 
 import json
 import math
@@ -10,22 +10,22 @@ from sfumato.printing import one_line
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print one line, on stderr where `error`; every text of this package is printed here.
+    """Print one line on stdout, or on stderr with `error`; all output of this package passes through this function.
 
-    Control characters, such as those of prompts and files, are shown as escapes, line breaks too.
+    Control characters, for example from prompts and files, are escaped, including line breaks.
     """
     print(one_line(text), file=sys.stderr if error else sys.stdout, flush=error)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object in ASCII, which every terminal and every file name survives; NaN and infinity become null."""
+    """Print one JSON object in ASCII, which every terminal can show; NaN and infinity become null."""
     text = json.dumps(_plain(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")  # DEL, which JSON leaves
     for line in text.split("\n"):
         say(line)
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Rows of texts, in columns as wide as their widest text."""
+    """Print rows of texts, in columns as wide as their widest text."""
     rows = [[one_line(text) for text in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     for row in rows:
@@ -33,7 +33,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def shown(value: Any) -> str:
-    """A number as people read it: four digits, no more."""
+    """A value as text: floats with four significant digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: an orderly end, and an end in any case."""
+"""Handling of Ctrl-C and SIGTERM: an orderly end, and a forced one if that takes too long."""
 
 import atexit
 import signal
@@ -10,40 +10,40 @@ from sfumato.watchdog import Watchdog
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception, so that nobody swallows it on the way up."""
+    """SIGTERM was received. Not an Exception, so that `except Exception` does not catch it."""
 
 
 class Ending:
-    """While entered, the first SIGINT or SIGTERM raises KeyboardInterrupt or `Terminated`, and later ones do nothing.
+    """Context manager: the first SIGINT or SIGTERM raises KeyboardInterrupt or `Terminated`, later ones are ignored.
 
-    So half-written files are removed on the way out, and nothing interrupts that. `watchdog.GRACE` seconds later the
-    process ends whatever it is doing. A signal that was ignored before stays ignored, as in a shell's background jobs.
-    Python hears signals in the main thread only: entered in another one, it changes nothing.
+    The exception removes temporary files as it propagates, and no further signal interrupts that. `watchdog.GRACE`
+    seconds later the process ends in any case. A signal that was ignored before stays ignored, as in background jobs of
+    a shell. Python handles signals in the main thread only: in another thread this context manager has no effect.
 
     Args:
-        of_process: nothing comes after it but the end of the process: what it does to signals is not taken back.
+        of_process: whether the process ends with the context; the signal handlers are then not restored.
 
     Attributes:
-        begun: the end has begun; set it where a command ends for another reason, and signals do nothing more.
-        raised: what the first signal raised, or None. A library that was interrupted may have raised another error in
-            its place.
+        begun: whether the command is ending. Set it if the command ends for another reason; signals are then ignored.
+        raised: the exception that the first signal raised, or None. The interrupted library may have raised another
+            error instead.
     """
 
     def __init__(self, of_process: bool = False) -> None:
         self.begun = False
         self.raised: BaseException | None = None
         self._of_process = of_process
-        self._heard: set[int] = set()
+        self._handled: set[int] = set()
         self._restored = ExitStack()
 
     def __enter__(self) -> "Ending":
         if threading.current_thread() is threading.main_thread():
-            self._restored.enter_context(Watchdog(self._heard.__contains__))
+            self._restored.enter_context(Watchdog(self._handled.__contains__))
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._heard.add(number)
+                    self._handled.add(number)
                     self._restored.callback(signal.signal, number, signal.signal(number, self._raise))
-                    if self._of_process:  # Python takes the handlers away before it clears up
+                    if self._of_process:  # Python removes the handlers before its cleanup
                         atexit.register(signal.signal, number, signal.SIG_IGN)
         return self
 

@@ -1,4 +1,4 @@
-"""`sfumato sweep`: one picture, one prompt, many settings; a labelled contact sheet and a table with the metrics."""
+"""`sfumato sweep`: one edit with many settings; a labelled contact sheet and a table of the metrics."""
 
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.edit import DEFAULT_METHOD, typed
-from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
+from sfumato.cli.flags import add_model, add_options, check_options, flag_of, given_options, load_model
 from sfumato.cli.inputs import (
     add_masks,
     add_max_pixels,
@@ -17,7 +17,6 @@ from sfumato.cli.inputs import (
     read_picture,
     region_of,
 )
-from sfumato.cli.methods import find_method
 from sfumato.cli.metrics import add_evaluator, load_evaluator, shown_score
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
@@ -32,49 +31,59 @@ if TYPE_CHECKING:
     from sfumato.images import Picture
     from sfumato.methods.registry import Method
 
-#: Two metrics that pull against each other: how much changed, and how well the edit fits the target prompt.
+#: Two metrics in a trade-off: distance to the source image, and similarity of the edit to the target prompt.
 FIDELITY_AND_ADHERENCE = ("lpips", "clip")
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """The picture, two prompts, the grid, and the parameters that stay fixed."""
+    """Add the image, the two prompts, the grid, and the fixed parameters."""
     from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
 
     parser.usage = "sfumato sweep IMAGE --from TEXT --to TEXT --grid NAME=A,B,... -o FOLDER [options]"
-    parser.add_argument("image", metavar="IMAGE", help="a picture")
-    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="what the picture shows")
-    parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="what it shall show")
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="sheet.png, table.csv, edits/")
+    parser.add_argument("image", metavar="IMAGE", help="source image")
+    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the source image")
+    parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="prompt describing the edited image")
+    parser.add_argument(
+        "-o", "--out", required=True, type=Path, metavar="FOLDER", help="output folder: sheet.png, table.csv, edits/"
+    )
     parser.add_argument(
         "--grid",
         action="append",
         default=[],
         metavar="NAME=A,B",
-        help="values (A;B: with commas) of a parameter; repeatable",
+        help="values of a parameter, A;B if they contain commas; repeatable",
     )
     parser.add_argument(
-        "--pareto", nargs="+", default=list(FIDELITY_AND_ADHERENCE), metavar="M", help="metrics; default: lpips clip"
+        "--pareto",
+        nargs="+",
+        default=list(FIDELITY_AND_ADHERENCE),
+        metavar="M",
+        help="metrics of the Pareto front; default lpips clip",
     )
     add_masks(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default 0")
     add_model(parser)
     add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--method", default=DEFAULT_METHOD, metavar="NAME", help=f"default {DEFAULT_METHOD}")
+    parser.add_argument(
+        "--method", default=DEFAULT_METHOD, metavar="NAME", help=f"default {DEFAULT_METHOD}, see `sfumato methods`"
+    )
     add_evaluator(parser)
-    method = find_method(typed(words, "--method") or DEFAULT_METHOD)
-    add_options(parser, f"{method.name}, the same in all (defaults: the model's own)", options_of(method.params))
+    method = METHODS.find(typed(words, "--method") or DEFAULT_METHOD)
+    add_options(parser, f"{method.name}, for all settings (defaults: the model's own)", options_of(method.params))
     parser.example('sfumato sweep heart.png --from "red heart" --to "blue heart" --grid skip=5,15 -o sweep')
 
 
 def run(arguments: Namespace) -> None:
-    """Check, edit, measure; write the edits, the table and the sheet."""
+    """Make and measure the edits; write them, the table and the contact sheet."""
     from sfumato.api.sweep import grid_points
     from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
 
     if is_inversion(arguments.image):
-        raise BadInput(f"{arguments.image}: a sweep inverts anew for its settings: give the picture, not an inversion.")
-    method = find_method(arguments.method)
+        raise BadInput(f"{arguments.image}: a sweep makes its own inversions: give the image, not an inversion.")
+    method = METHODS.find(arguments.method)
     fixed = given_options(arguments, options_of(method.params))
     grid = parse_grid(arguments.grid, method)
     points = grid_points(grid)
@@ -100,27 +109,29 @@ def run(arguments: Namespace) -> None:
 
 
 def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
-    """NAME=A,B,... as values of the method's own types; NAME=A;B;... where the values hold commas.
+    """Parse NAME=A,B,... to values of the types of the method; NAME=A;B;... if the values contain commas.
 
     Raises:
-        BadInput: not of that form, no parameter of the method, or a value of another type.
+        BadInput: another form, not a parameter of the method, or a value of another type.
     """
     from sfumato.methods.params import options_of
 
     options = options_of(method.params)
+    by_flag = {flag_of(name)[2:]: name for name in options}
     grid: dict[str, list[Any]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
-        name = name.strip().lstrip("-").replace("-", "_")
+        flag = name.strip().removeprefix("--")
+        name = by_flag.get(flag, flag)
         if not equals or not values.strip():
             raise BadInput(f"--grid takes NAME=A,B,..., not {text!r}.")
         if name not in options or name in grid:
             again = "is given twice" if name in grid else f"is no parameter of {method.name}"
-            raise BadInput(f"--grid: {name} {again}; there are {', '.join(options)}.")
+            raise BadInput(f"--grid: {name} {again}; there are {', '.join(by_flag)}.")
         each = values.split(";" if ";" in values else ",")
         grid[name] = [_value(text.strip(), options[name].type, name) for text in each]
     if not grid:
-        raise BadInput("give at least one --grid, for example --grid skip=5,10,15 --grid guidance_scale=3,6,9.")
+        raise BadInput("give at least one --grid, for example --grid skip=5,10,15 --grid guidance=3,6,9.")
     return grid
 
 
@@ -134,7 +145,7 @@ def _value(text: str, kind: Any, name: str) -> Any:
 
 
 def _check_metrics(names: Sequence[str], *, masked: bool, text: bool) -> None:
-    """Refuse metrics that cannot be measured without a mask, or by a model without text. Raises BadInput."""
+    """Refuse metrics that need a missing mask or a model with text input. Raises BadInput."""
     from sfumato.metrics import measurable
 
     known = measurable([*(["mask"] if masked else []), *(["target text", "source text"] if text else [])])
@@ -144,7 +155,7 @@ def _check_metrics(names: Sequence[str], *, masked: bool, text: bool) -> None:
 
 
 def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fixed: Any) -> Iterator["Trial"]:
-    """Everything checked; the work is done where the trials are asked for."""
+    """Check everything; the iterator that is returned makes the edits."""
     from sfumato.api.sweep import sweep
 
     return sweep(
@@ -165,7 +176,7 @@ def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fi
 def _written(
     folder: SweptFolder, trials: Iterator["Trial"], picture: "Picture", arguments: Namespace
 ) -> list[dict[str, Any]]:
-    """Every edit as it arrives, then the sheet and the table, whose lines are given; after Ctrl-C of what is there."""
+    """Write every edit as it is made, then the sheet and the table, after Ctrl-C too; return the rows of the table."""
     saved: list[Saved] = []
     title = f"{arguments.method}: {arguments.source} -> {arguments.target}"
     try:

@@ -1,4 +1,4 @@
-"""The folder of `sfumato sweep`: every edit as it arrives, then the table and the sheet of what is there."""
+"""The output folder of `sfumato sweep`: edits, table and contact sheet."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from sfumato.images import Picture
 
 LONGEST, SHORTEST = 512, 128
-"""Longer side of a picture on the sheet in pixels: larger ones are shrunk, small ones enlarged by a whole factor."""
+"""Longer side of an image on the sheet in pixels: larger images are shrunk, smaller ones enlarged by an integer."""
 _NAMED = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """A setting whose edit is on the disk; `cell` is its picture on the sheet, uint8 [h,w,3]."""
+    """A setting whose edit has been written; `cell` is its image on the sheet, uint8 [h,w,3]."""
 
     index: int
     options: Mapping[str, Any]
@@ -35,38 +35,38 @@ class Saved:
 
 @dataclass(frozen=True)
 class SweptFolder:
-    """Where a sweep of `count` settings goes."""
+    """Output folder of a sweep of `count` settings."""
 
     path: Path
     count: int
 
     @property
     def sheet(self) -> Path:
-        """All edits with their settings and metrics."""
+        """Path of the contact sheet: all edits with their settings and metrics."""
         return self.path / "sheet.png"
 
     @property
     def table(self) -> Path:
-        """A line for each setting, with all metrics."""
+        """Path of the table: one row per setting, with all metrics."""
         return self.path / "table.csv"
 
     def edit(self, index: int) -> Path:
-        """One of the edits."""
+        """Path of one edit."""
         return self.path / "edits" / f"{index:03d}.png"
 
     def outputs(self) -> list[Path]:
-        """Every file that the sweep writes."""
+        """Paths of all files that the sweep writes."""
         return [self.sheet, self.table, *(self.edit(index) for index in range(self.count))]
 
     def check(self, inputs: Sequence[str]) -> None:
-        """Refuse, before any work, what cannot be written, inputs, and edits that would be taken for this sweep's.
+        """Refuse paths that cannot be written or are inputs, and folders with other edits, before any work.
 
         Raises:
             BadInput: names the path.
         """
         for folder in (self.path, self.path / "edits"):
             if os.path.lexists(folder) and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-                raise BadInput(f"{folder} is no folder that may be written to: choose another with -o.")
+                raise BadInput(f"{folder} is no folder with write permission: choose another with -o.")
         refuse_links_out(self.path, self.outputs())
         for path in self.outputs():
             if path.exists() and not path.is_file():
@@ -76,39 +76,39 @@ class SweptFolder:
         if others:
             names = ", ".join(path.name for path in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
             raise BadInput(
-                f"{self.path / 'edits'} holds {names} beyond the {self.count} of this sweep: choose another folder, or "
-                "delete what the earlier sweep left."
+                f"{self.path / 'edits'} contains {names} in addition to the {self.count} edits of this sweep: choose "
+                "another folder, or delete the files of the earlier sweep."
             )
 
     def make(self) -> None:
-        """Raises BadInput where it cannot be made."""
+        """Create the folder. Raises BadInput if that fails."""
         try:
             (self.path / "edits").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(f"{self.path} cannot be made ({error.strerror}): choose another folder.") from error
+            raise BadInput(f"{self.path} cannot be created ({error.strerror}): choose another folder.") from error
 
     def save(self, trial: "Trial") -> Saved:
-        """Write an edit."""
+        """Write the edit of one setting."""
         from sfumato.images.sheet import shrunk
 
         trial.result.save(self.edit(trial.index), trial.row)
         return Saved(trial.index, trial.options, trial.scores, shrunk(trial.pixels, LONGEST))
 
     def clear(self) -> None:
-        """Remove what an earlier sweep wrote where this one will: a sweep that is stopped is not mixed with it."""
+        """Remove the outputs of an earlier sweep, so that an interrupted sweep does not mix with them."""
         for path in self.outputs():
             path.unlink(missing_ok=True)
 
     def finish(
         self, picture: "Picture", saved: Sequence[Saved], title: str, metrics: Sequence[str]
     ) -> list[dict[str, Any]]:
-        """Write the table and the sheet of these settings; returns the table's lines in the order of the grid.
+        """Write the table and the sheet; return the rows of the table in the order of the grid.
 
         Args:
-            picture: the source.
+            picture: the source image.
             saved: at least one setting.
-            title: of the sheet.
-            metrics: of the Pareto front; the sheet shows these.
+            title: title of the sheet.
+            metrics: metrics of the Pareto front, which the sheet shows.
         """
         import csv
         import io
@@ -149,7 +149,7 @@ def _sheet(
 
 
 def _columns(saved: Sequence[Saved]) -> int:
-    """As many as the last name of the grid has values: one row of the sheet for each setting of the others."""
+    """Number of values of the last parameter: each row of the sheet has one setting of the other parameters."""
     last = list(saved[0].options)[-1]
     return len({str(each.options[last]) for each in saved})
 

@@ -1,4 +1,4 @@
-"""`sfumato train`: run a recipe, go on with an earlier run, export what it learned."""
+"""`sfumato train`: train with a recipe, resume an earlier run, export the trained networks."""
 
 import math
 import signal
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.cli.outputs import remark
-from sfumato.cli.parser import CommandParser, real, suggestion
+from sfumato.cli.parser import CommandParser, real
 from sfumato.cli.progress import duration, progress
 from sfumato.cli.quiet import quiet_libraries
 from sfumato.cli.report import print_json, say
 from sfumato.errors import BadInput
+from sfumato.suggestions import suggestion
 
 if TYPE_CHECKING:
     from sfumato.plugins import Registry
@@ -24,17 +25,21 @@ _DEVICES = ("auto", "cpu", "cuda")
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """What is trained, its recipe, its folder and for how long."""
+    """Add the kind of network, the recipe, the output folder and the duration."""
     kinds = _tasks()
     parser.usage = f"sfumato train {'|'.join(kinds)} RECIPE --out FOLDER [options]"
-    parser.add_argument("kind", metavar="KIND", help=", ".join(kinds))
-    parser.add_argument("recipe", metavar="RECIPE", help="a TOML file; recipes/ holds those of the shipped model")
+    parser.add_argument("kind", metavar="KIND", help="what to train: " + ", ".join(kinds))
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="FOLDER", help="the run's folder; a run found there goes on"
+        "recipe", metavar="RECIPE", help="TOML file of settings; recipes/ contains those of the shipped models"
     )
-    parser.add_argument("--minutes", type=real(0), metavar="M", help="stop after M minutes; default at the last step")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FOLDER", help="folder of the run; an earlier run there is resumed"
+    )
+    parser.add_argument(
+        "--minutes", type=real(0), metavar="M", help="stop after M minutes; default: after the last step"
+    )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu or cuda")
-    parser.add_argument("--export-only", action="store_true", help="only export the newest checkpoint")
+    parser.add_argument("--export-only", action="store_true", help="export the newest checkpoint without training")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example(
         "sfumato train autoencoder recipes/emoji-autoencoder.toml --out runs/autoencoder --minutes 60",
@@ -43,7 +48,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Train and export; Ctrl-C and SIGTERM end with a checkpoint and without an export. Returns the exit code."""
+    """Train and export; after Ctrl-C or SIGTERM, write a checkpoint and do not export. Returns the exit code."""
     tasks = _tasks()
     if arguments.kind not in (*tasks, *(failure.name for failure in tasks.unloaded)):
         raise BadInput(f"{arguments.kind!r} cannot be trained{suggestion(arguments.kind, tasks)}")
@@ -55,7 +60,7 @@ def run(arguments: Namespace) -> int:
     from sfumato.train.start import start
 
     if arguments.export_only and newest_checkpoint(arguments.out / "checkpoints") is None:
-        raise BadInput(f"{arguments.out} holds no checkpoint to export: train first.")
+        raise BadInput(f"{arguments.out} contains no checkpoint to export: train first.")
     device = None if arguments.device == "auto" else arguments.device
     training = start(arguments.recipe, arguments.out, arguments.kind, device)
     began, code = time.monotonic(), 0
@@ -71,14 +76,14 @@ def run(arguments: Namespace) -> int:
 
 
 def _tasks() -> "Registry[BuildTask]":
-    quiet_libraries()  # before the first of them is imported
+    quiet_libraries()  # before the first import of a library
     from sfumato.train.registry import TASKS
 
     return TASKS
 
 
 def _train(training: "Run", minutes: float | None) -> int:
-    """Returns 0, or 128 and the number of the signal that stopped it; the run has then written its checkpoint."""
+    """Train; return 0, or 128 + the number of the signal that stopped it, after which there is a checkpoint."""
     from sfumato.train.interrupt import Stopped
 
     began, began_at = time.monotonic(), training.step
@@ -94,7 +99,7 @@ def _train(training: "Run", minutes: float | None) -> int:
 def _state(
     training: "Run", report: "StepReport", began_at: int, elapsed: float, minutes: float | None
 ) -> tuple[float, float, str]:
-    """Share done, of 1, and the words: step, rate, remaining time, losses."""
+    """Arguments of the progress callback: elapsed time, total time, and a text with step, rate and losses."""
     rate = (report.step - began_at) / max(elapsed, 1e-9)
     by_steps = (training.recipe.run.steps - report.step) / rate
     remaining = min(by_steps, math.inf if minutes is None else max(0.0, 60 * minutes - elapsed))
@@ -105,7 +110,7 @@ def _state(
 
 
 def _tell(training: "Run", arguments: Namespace, stopped: bool, seconds: float) -> None:
-    """What was done on stdout, an early end on stderr."""
+    """Print the result on stdout, and on stderr that training was stopped early."""
     from sfumato.train.checkpoint import newest_checkpoint
 
     newest = newest_checkpoint(arguments.out / "checkpoints")
@@ -124,4 +129,4 @@ def _tell(training: "Run", arguments: Namespace, stopped: bool, seconds: float) 
     elif not stopped:
         say(f"step {training.step}, {training.samples} samples: exported to {arguments.out / 'export'}")
     if stopped:
-        remark(f"stopped; the newest checkpoint is {newest}, and the same command goes on from there.")
+        remark(f"stopped; the newest checkpoint is {newest}, and the same command resumes from there.")

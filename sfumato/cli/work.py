@@ -1,4 +1,4 @@
-"""Running a piece of work of the Python API with a progress bar, and adding up what it cost."""
+"""Running operations of the Python API with a progress bar, and summarising their cost."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def finish(run: "Run[Any]", show: Show | None = None) -> Any:
-    """Run to the end with a bar on stderr (`show`: one that is already there), and give the result."""
+    """Run to the end and return the result; progress is shown on stderr, or by `show`."""
     if show is None:
         with progress() as bar:
             return finish(run, bar)
@@ -27,10 +27,11 @@ def finish(run: "Run[Any]", show: Show | None = None) -> Any:
 def summary(
     reports: Sequence[dict[str, Any]], outputs: Sequence[Path], notes: Sequence[str], **parameters: Any
 ) -> dict[str, Any]:
-    """What `--json` prints: the cost of all parts together, the last part's numbers, the files, remarks on them.
+    """The output of `--json`: total cost, parameters and metrics of the last operation, output files, remarks.
 
-    network_evaluations counts pictures through the network (a guidance pair is two), network_calls forward passes;
-    jacobian_passes, where there are any, products with the Jacobian by the mode of differentiation.
+    network_evaluations counts the samples that the network evaluates (classifier-free guidance needs two per image),
+    network_calls the forward passes (of batches). jacobian_passes, if any, counts products with the Jacobian by mode of
+    differentiation.
     """
     last = reports[-1]
     return {
@@ -53,14 +54,14 @@ def _passes(reports: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def made_by(model: "Loaded", named: str) -> dict[str, Any]:
-    """Model and device as the user named them, precision and versions, for `summary`."""
+    """Model name as the user gave it, device, precision and versions, for `summary`."""
     from sfumato.api.report import made_with
 
     return made_with(model.network) | {"model": named, "device": str(model.network.device)}
 
 
 def print_summary(found: dict[str, Any]) -> None:
-    """The same for people: moves of the latent, each output with its metrics, and one line of cost."""
+    """Print a summary as text: moves of the latent, outputs with their metrics, and one line of cost."""
     for path, move in zip(found["outputs"], found.get("moves", []), strict=False):
         _print_move(path, move)
     numbers = {name: values for name, values in found["metrics"].items() if len(values) == len(found["outputs"])}
@@ -72,7 +73,7 @@ def print_summary(found: dict[str, Any]) -> None:
 
 
 def _print_move(path: str, move: dict[str, Any]) -> None:
-    """The steps of an edit in the latent, and how far it came."""
+    """Print the steps of an edit in the latent, and the total distance."""
     names = ("angle", "length", "expected")
     rows = [[str(n), *(shown(step[name]) for name in names)] for n, step in enumerate(move["steps"], start=1)]
     print_table([["step", "angle", "length", "length if linear"], *rows])
@@ -80,7 +81,7 @@ def _print_move(path: str, move: dict[str, Any]) -> None:
 
 
 def cost_line(found: dict[str, Any]) -> str:
-    """Seconds, evaluations, products with the Jacobian and, where it was measured, the error of the reconstruction."""
+    """Seconds, evaluations, products with the Jacobian and, if measured, the error of the reconstruction."""
     line = f"{found['seconds']:.1f} s, {found['network_evaluations']} network evaluations"
     for mode, count in found.get("jacobian_passes", {}).items():
         line += f", {count} {mode.replace('_', '-')} products" if count else ""

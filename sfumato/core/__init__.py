@@ -1,5 +1,5 @@
-"""The mathematics of the reverse process: schedule, step and its inverse, the one loop, guidance, seeded noise,
-how many rows go through a network together.
+"""The mathematics of the reverse process: noise schedule, step and its inverse, sampling loop, guidance, seeded noise,
+default batch sizes.
 
-Tensors only: nothing here knows files or diffusers.
+This package works on tensors only; it does not read files or import diffusers.
 """

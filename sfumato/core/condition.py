@@ -17,21 +17,22 @@ RowIndex: TypeAlias = int | slice | Sequence[int] | Tensor
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """Everything beside x_t and t that a network takes; what a network does not take is None.
+    """All inputs of a network except x_t and t; inputs that a network does not take are None.
 
     Attributes:
         tokens: text tokens for cross-attention, [rows, n, d].
         pooled: one text vector per row (SDXL), [rows, p].
-        added: original size, crop and target size in pixels as (h, w, top, left, h, w) (SDXL), [rows, 6].
+        added: SDXL's time_ids: original size, crop and target size in pixels, (h, w, top, left, h, w), [rows, 6].
         maps: channels concatenated to the latent (inpainting: mask and masked_image_latents), [rows, c, h, w].
         labels: diffusers' class_labels: indices or numbers, [rows], or vectors, [rows, d].
-        token_mask: True for tokens that cross-attention may see, [rows, n].
-        prompts: the words behind the tokens, one entry per row, to find the tokens of a word; () if not known.
-        names: of the conditions that were joined, in order, each with rows / len(names) rows; () for one condition.
-        rows: number of rows; follows from the tensors where there are any.
+        token_mask: diffusers' encoder_attention_mask, True for tokens that cross-attention attends to, [rows, n].
+        prompts: the tokenised prompts, one per row, to find the tokens of a word; () if not known.
+        names: names of the conditions that `join` concatenated, in order, each with rows / len(names) rows; () for a
+            single condition.
+        rows: number of rows; inferred from the other fields if any is given.
 
     Raises:
-        BadInput: the parts have different numbers of rows, or no part tells how many there are.
+        BadInput: the parts have different numbers of rows, or the number of rows cannot be inferred.
     """
 
     tokens: Float[Tensor, "rows n d"] | None = None
@@ -48,35 +49,35 @@ class Condition:
         stated = {count for count in (len(self.prompts), self.rows) if count}
         counts = {part.shape[0] for part in self._parts().values()} | stated
         if len(counts) != 1:
-            raise BadInput(f"The parts of a condition must have one number of rows, not {sorted(counts)}.")
+            raise BadInput(f"All parts of a condition must have the same number of rows, not {sorted(counts)}.")
         object.__setattr__(self, "rows", counts.pop())
 
     def __len__(self) -> int:
         return self.rows
 
     def __getitem__(self, rows: RowIndex) -> "Condition":
-        """The given rows, in the given order; an int gives a condition of one row."""
+        """Select rows, in the given order; an int returns a condition of one row."""
         return self._chosen(torch.arange(self.rows)[rows].reshape(-1))
 
     def repeat(self, times: int) -> "Condition":
-        """All rows `times` times, one copy after the other (like `Tensor.repeat` along the batch)."""
+        """Repeat all rows `times` times, one copy after the other (like `Tensor.repeat` along the batch)."""
         return self._chosen(torch.arange(self.rows).repeat(times))
 
     def to(self, device: torch.device | str) -> "Condition":
-        """The same condition on another device."""
+        """Move all tensors to a device."""
         return replace(self, **{name: part.to(device) for name, part in self._parts().items()})
 
     @staticmethod
     def cat(conditions: Sequence["Condition"]) -> "Condition":
-        """The rows of several conditions one below the other.
+        """Concatenate the rows of several conditions.
 
         Raises:
-            BadInput: they do not have the same parts, or parts of different sizes.
+            BadInput: the conditions do not have the same parts, or the sizes of a part differ.
         """
         parts = [condition._parts() for condition in conditions]
         shapes = [{name: part.shape[1:] for name, part in each.items()} for each in parts]
         if not parts or any(other != shapes[0] for other in shapes):
-            raise BadInput("Only conditions with the same parts, of the same sizes, can be joined.")
+            raise BadInput("Conditions can be concatenated only if they have the same parts, of the same sizes.")
         joined = {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
         prompts = tuple(prompt for condition in conditions for prompt in condition.prompts)
         rows = sum(len(condition) for condition in conditions)
@@ -84,7 +85,7 @@ class Condition:
 
     @staticmethod
     def join(conditions: Mapping[str, "Condition"]) -> "Condition":
-        """Conditions with as many rows each one below the other, as `cat`, with their names: see `rows.Rows`."""
+        """Concatenate conditions with equal numbers of rows, as `cat`, and keep their names: see `rows.Rows`."""
         return replace(Condition.cat(list(conditions.values())), names=tuple(conditions))
 
     def _parts(self) -> dict[str, Tensor]:

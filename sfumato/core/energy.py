@@ -1,4 +1,6 @@
-"""Energies: scalars of a prediction, and of what the network computes on the way, whose gradient moves the latent.
+"""Energies: differentiable scalars of a prediction, features or attention maps, whose gradients move the latent.
+
+    g_k = grad_{x_t} E_k(x_t, eps(x_t, t, c_k))                 one energy E_k and one condition c_k per shift
 
 All energies of a step share one forward and one backward pass of the network without guidance; every shift gets the
 gradient of its own energy.
@@ -16,19 +18,19 @@ from sfumato.core.rows import TARGET
 from sfumato.core.state import Denoiser, StepState, check_finite
 
 Value: TypeAlias = Callable[[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]], Float[Tensor, " b"]]
-"""From x_t and its predicted noise to the energy of every image; both have gradient history."""
+"""Maps x_t and its predicted noise, both with gradient history, to one energy per image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Energy:
-    """What a shift wants the gradient of, in one step.
+    """The energy that a shift declares for one step.
 
     Attributes:
-        value: the energy; it may use what `taps` recorded.
-        taps: read features or attention maps with gradient history; they see the network's own, before other taps
-            replace any.
-        under: name of the condition of the prediction: that of the run, or of a term of the guidance.
-        name: for messages, as in "the gradient of cross-attention guidance".
+        value: the energy as a function of x_t and eps; it may use what `taps` recorded.
+        taps: taps that record features or attention maps with gradient history; they read the network's own values,
+            before other taps replace any.
+        under: name of the condition of the prediction: the condition of the run, or that of a guidance term.
+        name: name in error messages, as in "the gradient of cross-attention guidance".
     """
 
     value: Value
@@ -43,16 +45,19 @@ def gradients(
     energies: Mapping[int, Energy],
     conditions: Mapping[str, Any],
 ) -> tuple[dict[int, Float[Tensor, "b c h w"]], dict[str, Float[Tensor, "b c h w"]]]:
-    """Gradients of all energies at x_t, by their keys, and the predictions by the names of their conditions.
+    """Gradients of all energies with respect to x_t, and the predictions that they were computed from.
 
     Args:
-        network: without guidance.
-        state: the step; its taps act in the pass, behind those of the energies.
-        energies: what to differentiate.
-        conditions: what predictions the energies are about, by name, one row per image each.
+        network: the network without guidance.
+        state: the step; its taps act in the same forward pass, after those of the energies.
+        energies: the energies by any key, such as the id of their shift.
+        conditions: the conditions of the predictions by name, each with one row per image.
+
+    Returns:
+        The gradients by the keys of `energies`, and the predicted noises, detached, by the names of `conditions`.
 
     Raises:
-        NonFinite: a gradient holds NaN or infinity.
+        NonFinite: a gradient contains NaN or infinity.
     """
     count, taps = len(conditions), [tap for energy in energies.values() for tap in energy.taps]
     names = list(conditions)
@@ -65,7 +70,7 @@ def gradients(
         values = [energy.value(x, predictions[energy.under]) for energy in energies.values()]
         found = _differentiated(values, x)
         if not all(bool(torch.isfinite(gradient).all()) for gradient in found):
-            # in the joint pass one that is not finite spoils all
+            # one non-finite energy makes all gradients of the joint pass non-finite: find it for the message
             found = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0] for value in values]
     for energy, gradient in zip(energies.values(), found, strict=True):
         check_finite(gradient, f"the gradient of {energy.name}", state.i, state.steps, state.t)
@@ -78,7 +83,11 @@ def gradients(
 def _differentiated(
     values: Sequence[Float[Tensor, " b"]], x: Float[Tensor, "b c h w"]
 ) -> Sequence[Float[Tensor, "b c h w"]]:
-    """The gradient of every energy, in one backward pass: rows do not see one another."""
+    """Gradients of all energies in one backward pass.
+
+    Rows are independent, so row b of d(sum_b' E[b']) / dx is dE[b] / dx[b]. Unit vector k of the batched backward pass
+    selects energy k.
+    """
     if len(values) == 1:
         return torch.autograd.grad(values[0].sum(), x, retain_graph=True)
     every = torch.stack(list(values))

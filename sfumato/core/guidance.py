@@ -1,11 +1,11 @@
-"""Guidance: a weighted sum of predictions under several conditions, which go through the network in one call.
+"""Guidance: a weighted sum of the noises predicted under several conditions, in one forward pass of the network.
 
-    eps = e_0 + sum_k w_k (e_k - e_0)
+    eps = e_0 + sum_k w_k (e_k - e_0) = (1 - sum_k w_k) e_0 + sum_k w_k e_k,      e_k = eps(x_t, t, c_k)
 
-Classifier-free guidance (Ho and Salimans, arXiv 2207.12598, eq. 6) has e_0 under the negative prompt and one term with
-the guidance scale as weight. Two-modality guidance (PARASOL, arXiv 2303.06464) has e_0 without any condition and one
-term for the style and one for the content; InstructPix2Pix (arXiv 2211.09800, eq. 3) has terms with the weights
-s_I - s_T and s_T.
+Classifier-free guidance (Ho and Salimans, arXiv 2207.12598, eq. 6): e_0 is the prediction under the negative prompt,
+and the single term under the prompt has the guidance scale as its weight. Two-modality guidance (PARASOL, arXiv
+2303.06464): e_0 is unconditional, one term is for the style and one for the content. InstructPix2Pix (arXiv 2211.09800,
+eq. 3): e_0 is unconditional, the term with the image only has the weight s_I - s_T, the term with image and text s_T.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +21,17 @@ from sfumato.core.schedule import Schedule
 from sfumato.core.state import Denoiser
 
 Weights: TypeAlias = tuple[float, ...] | Callable[[int], tuple[float, ...]]
-"""One weight per image, for the whole run or as a function of the timestep."""
+"""One weight per image, constant or as a function of the timestep."""
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """One prediction of the sum.
+    """One prediction e_k of the sum.
 
     Attributes:
-        name: of its rows, see `sfumato.core.rows`.
-        condition: what it is predicted under, one row per image; None for the condition of the run.
-        weights: w_k; those of the first term follow from the others.
+        name: name of its rows in the batch, see `sfumato.core.rows`.
+        condition: c_k, one row per image; None for the condition of the run.
+        weights: w_k, one per image; not used for the first term, whose weight is 1 - sum_k w_k.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Term:
     weights: Weights = ()
 
     def at(self, t: int) -> tuple[float, ...]:
-        """The weights at timestep t."""
+        """Weights at timestep t, one per image."""
         return self.weights(t) if callable(self.weights) else self.weights
 
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """A network and the terms of its guidance; itself a network whose predictions are the guided ones.
+    """A network with guidance; a `Denoiser` whose prediction is the guided noise.
 
-    A term whose weight is 0 for every image at a timestep is not evaluated there, unless it is that of the run's own
-    condition, which shifts may look into.
+    A term whose weight is 0 for every image at a timestep is not evaluated there. The term of the run's own condition
+    is always evaluated, because shifts may tap it.
 
     Attributes:
-        network: what is guided.
-        terms: the first is e_0; a single term is a network without guidance. One has the condition None.
+        network: the network without guidance.
+        terms: the first one is e_0; a single term means no guidance. Exactly one has the condition None.
     """
 
     network: Denoiser
@@ -60,16 +60,16 @@ class Guided:
 
     @property
     def schedule(self) -> Schedule:
-        """The schedule of the network."""
+        """Noise schedule of the network."""
         return self.network.schedule
 
     @property
     def guidance_scale(self) -> tuple[float, ...]:
-        """Weight of the run's own condition, one per image, at the noisy end of the schedule."""
+        """Weight of the run's own condition at the last (noisiest) training timestep, one per image."""
         return self._own().at(len(self.schedule) - 1)
 
     def condition_of(self, name: str) -> Any:
-        """The condition of a term. Raises KeyError where there is none of that name."""
+        """Condition of the term with this name. Raises KeyError if there is no such term."""
         return {term.name: term.condition for term in self.terms}[name]
 
     def calls(self, t: int) -> int:
@@ -77,7 +77,7 @@ class Guided:
         return len(self._evaluated(t))
 
     def rows(self, index: Sequence[int]) -> "Guided":
-        """The same guidance for other rows: image index[j] becomes row j."""
+        """The same guidance for selected images: image index[j] becomes row j."""
         return replace(self, terms=tuple(_rows(term, list(index)) for term in self.terms))
 
     def predict(
@@ -95,7 +95,7 @@ class Guided:
             t: timestep, one for all or one per row.
             cond: the condition of the run, one row per image.
             taps: what to read or replace inside the network.
-            known: predictions by the name of their term that need no evaluation any more.
+            known: predictions that are already computed, by the name of their term; they are not evaluated again.
         """
         levels = [t] if isinstance(t, int) else t.tolist()
         terms, known = self._evaluated(*levels), known or {}
@@ -105,7 +105,7 @@ class Guided:
         if len(terms) == 1:
             return found[terms[0].name]
         like = found[terms[0].name]
-        if terms[0] is not self.terms[0]:
+        if terms[0] is not self.terms[0]:  # sum_k w_k = 1 for every image, so that e_0 cancels
             return torch.stack([_column(term, levels, like) * found[term.name] for term in terms]).sum(dim=0)
         eps = like
         for term in terms[1:]:
@@ -116,7 +116,7 @@ class Guided:
         return next(term for term in self.terms if term.condition is None)
 
     def _evaluated(self, *levels: int) -> list[Term]:
-        """The terms that count at one of the timesteps, in order."""
+        """The terms to evaluate at these timesteps, in order: those with a weight that is not 0, and the run's own."""
         base, *others = self.terms
         if not others:
             return [base]
@@ -126,13 +126,13 @@ class Guided:
 
 
 def classifier_free(network: Denoiser, negative: Any, guidance_scale: Sequence[float]) -> Guided:
-    """eps = eps(x, negative) + s (eps(x, condition) - eps(x, negative)).
+    """Classifier-free guidance: eps = eps(x, negative) + s (eps(x, condition) - eps(x, negative)).
 
-    Where every s is 1 the negative half cancels and is not evaluated.
+    If every s is 1 the negative prediction cancels and is not evaluated.
 
     Args:
-        network: what is guided.
-        negative: the condition to move away from, one row per image; None for a network without conditions.
+        network: the network without guidance.
+        negative: the negative or unconditional condition, one row per image; None for a network without conditions.
         guidance_scale: s, one per image.
     """
     own = Term(TARGET, None, tuple(float(scale) for scale in guidance_scale))
@@ -142,7 +142,7 @@ def classifier_free(network: Denoiser, negative: Any, guidance_scale: Sequence[f
 def _predict(
     network: Denoiser, x: Tensor, t: int | Tensor, conditions: Mapping[str, Any], taps: Any
 ) -> dict[str, Float[Tensor, "b c h w"]]:
-    """The predictions under all conditions, in one call of the network."""
+    """Predicted noises under all conditions, in one forward pass."""
     if not conditions:
         return {}
     if len(conditions) == 1:
@@ -166,11 +166,11 @@ def _rows(term: Term, index: list[int]) -> Term:
 
 
 def _column(term: Term, levels: Sequence[int], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
-    """The weight of every row; `levels` are the timesteps, one for all or one per row."""
+    """Weights as [b,1,1,1]; `levels` are the timesteps, one for all rows or one per row."""
     weights = term.at(levels[0]) if len(levels) == 1 else [term.at(t)[row] for row, t in enumerate(levels)]
     return torch.tensor(weights, dtype=like.dtype, device=like.device).reshape(-1, 1, 1, 1)
 
 
 def _full(eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Half precision would lose the small differences of the sum; float32 and float64 stay."""
+    """Convert half precision to float32: it would lose the small differences e_k - e_0. Leave float32 and float64."""
     return eps.float() if eps.dtype in (torch.float16, torch.bfloat16) else eps

@@ -1,6 +1,6 @@
-"""The one sampling loop. Generating, editing and replaying are this generator with other noise maps and shifts.
+"""The sampling loop. Generation, editing and replay are this generator with different noise maps and shifts.
 
-It yields after every step: progress, previews, cancelling and video are the caller's `for` loop.
+It yields after every step, so that progress bars, previews, cancelling and video need only the caller's `for` loop.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from sfumato.core.step import ascend, combine, direction, predict_x0, sigma, ste
 from sfumato.errors import BadInput
 
 NoiseMaps: TypeAlias = Callable[[StepState], Tensor | None]
-"""Gives the z_t [b,c,h,w] of a step, or None where nothing is added."""
+"""Returns z_t [b,c,h,w] for a step, or None for a step that adds no noise."""
 
 
 def reverse(
@@ -42,20 +42,21 @@ def reverse(
     """Run the reverse process from x at timesteps[0] to x_0, yielding every finished step.
 
     Args:
-        network: predicts the noise; a `Guided` one, or one without guidance.
-        x: the latent at the level of timesteps[0]; its dtype is the dtype of every x_{t-1}.
-        timesteps: largest first, a run of `Schedule.timesteps` or the end of one.
-        condition: of the run, handed to the network at every step.
+        network: predicts the noise; a `Guided` network, or one without guidance.
+        x: latents at timesteps[0], [b,c,h,w]; every x_{t-1} has their dtype.
+        timesteps: in descending order, from `Schedule.timesteps`, complete or without the first ones.
+        condition: condition of the run, one row per image, passed to the network at every step.
         eta: 0 (DDIM) to 1 (DDPM).
-        noise_maps: gives z_t; `fresh_noise` to sample, `recorded` to replay.
-        shifts: what moves the handles, in order.
+        noise_maps: returns z_t; `fresh_noise` to sample, `recorded` to replay.
+        shifts: the shifts to apply, in order.
         path: the levels in the order in which they are visited (`sfumato.core.path`); each once by default.
-        seeds: one per image, for the noise of moves back up.
-        source: latents of the inverted picture by timestep, x_0 under -1, for shifts that hold to them.
+        seeds: one per image, for the noise that is added where the path goes back up; 0 by default.
+        source: latents of the inverted image by timestep, x_0 under -1, for shifts that use them.
 
     Raises:
-        BadInput: two shifts replace the same in the same step, or a path that is none; before any evaluation.
-        NonFinite: the predicted noise, a gradient or the new latent holds NaN or infinity.
+        BadInput: two shifts replace the same quantity in the same step, or the path is invalid; raised before any
+            evaluation.
+        NonFinite: the predicted noise, a gradient or the new latent contains NaN or infinity.
     """
     guided = network if isinstance(network, Guided) else Guided(network, (Term(TARGET, None),))
     steps = len(timesteps)
@@ -64,7 +65,9 @@ def reverse(
     check_path(path, steps)
     if found := conflict(shifts, steps):
         one, other, name = found
-        raise BadInput(f"{type(one).__name__} and {type(other).__name__} both replace {name} in the same steps.")
+        raise BadInput(
+            f"{type(one).__name__} and {type(other).__name__} both replace {name} in the same steps; use one of them."
+        )
     shifts = [shift.for_run() for shift in shifts]
     abars, visits = [guided.schedule.abar(t) for t in levels], [0] * steps
     for i, after in pairwise(path):
@@ -83,7 +86,7 @@ def reverse(
 
 @torch.no_grad()
 def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Sequence[Shift]) -> StepEnd:
-    """One step: every quantity of the step in turn, each followed by the shifts of its handle."""
+    """Run one step: compute each quantity, and apply the shifts of its handle to it."""
     for shift in shifts:
         state = replace(state, condition=shift.condition(state, state.condition))
     state = replace(state, taps=tuple(tap for shift in shifts if (tap := shift.taps(state)) is not None))
@@ -92,7 +95,7 @@ def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Se
     for shift in shifts:
         state = replace(state, x_t=shift.latent(state, state.x_t))
 
-    known = known if state.x_t is start else {}
+    known = known if state.x_t is start else {}  # valid only if no shift moved x_t
     eps = guided.predict(state.x_t, state.t, state.condition, state.taps or None, known)
     check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
     noise = extend(state, StepNoise, eps=eps)
@@ -117,7 +120,7 @@ def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Se
 def _with_gradients(
     guided: Guided, state: StepState, shifts: Sequence[Shift]
 ) -> tuple[StepState, dict[str, Float[Tensor, "b c h w"]]]:
-    """The gradients of all energies of the step, and the predictions at x_t that they were computed from."""
+    """The state with the gradients of all energies, and the predictions at x_t that they were computed from."""
     energies = {id(shift): energy for shift in shifts if (energy := shift.energy(state)) is not None}
     if not energies:
         return state, {}
@@ -128,7 +131,7 @@ def _with_gradients(
 
 
 def _noise_of_prediction(guided: Guided, noise: StepNoise, shifts: Sequence[Shift]) -> Float[Tensor, "b c h w"]:
-    """The noise that P_t follows from: that of the step, or another one where shifts look into its evaluation again."""
+    """The noise of P_t: eps, or that of a second evaluation if shifts declare prediction taps (Asyrp)."""
     taps = [tap for shift in shifts if (tap := shift.prediction_taps(noise)) is not None]
     if not taps:
         return noise.eps
@@ -142,13 +145,13 @@ def _noise_of_prediction(guided: Guided, noise: StepNoise, shifts: Sequence[Shif
 def _back_up(
     x: Float[Tensor, "b c h w"], seeds: Sequence[int], t: int, abar: float, abar_above: float, visit: int
 ) -> Float[Tensor, "b c h w"]:
-    """The latent diffused from its level to the one above it at timestep t; the noise is a function of (seed, t)."""
+    """Diffuse x to the noisier level of timestep t; the noise is a function of (seed, t, visit)."""
     noise = gaussian_batch(x.shape[1:], seeds or [0] * len(x), step=t, tag=f"back up {visit}", device=x.device)
     return ascend(x, noise, abar, abar_above).to(x.dtype)
 
 
 def conflict(shifts: Sequence[Shift], steps: int) -> tuple[Shift, Shift, str] | None:
-    """Two shifts that replace the same thing in the same step, so that only the last would count, and its name."""
+    """Two shifts that replace the same quantity in the same step, and its name; None if there are no such shifts."""
     for i in range(steps):
         owners: dict[str, Shift] = {}
         for shift in shifts:
@@ -160,7 +163,7 @@ def conflict(shifts: Sequence[Shift], steps: int) -> tuple[Shift, Shift, str] | 
 
 
 def fresh_noise(seeds: Sequence[int], images: Sequence[int] | None = None) -> NoiseMaps:
-    """Standard normal z_t, a function of (seed, image, t, visit); nothing on a step without noise."""
+    """Standard normal z_t as a function of (seed, image, t, visit); None for steps with sigma_t = 0."""
 
     def draw(state: StepState) -> Tensor | None:
         if state.sigma == 0:
@@ -172,7 +175,7 @@ def fresh_noise(seeds: Sequence[int], images: Sequence[int] | None = None) -> No
 
 
 def recorded(z: Float[Tensor, "steps b c h w"] | None) -> NoiseMaps:
-    """The z_t of an inversion, the first row for the first step of the run; None for a deterministic inversion."""
+    """The z_t of an inversion, z[i] for step i of the run; None for a deterministic inversion."""
 
     def replay(state: StepState) -> Tensor | None:
         return None if z is None else z[state.i].to(state.x_t.device)

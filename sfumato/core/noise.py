@@ -1,7 +1,7 @@
-"""Gaussian noise as a function of (tag, seed, image, step), never of global state.
+"""Gaussian noise as a function of (tag, seed, image, step), independent of global random state.
 
-An image edited alone, in a batch, after a resume or on another worker meets the same noise. The numbers are drawn
-on the CPU in float32, so that they do not depend on the device either.
+An image gets the same noise whether it is edited in a batch or not, after a resume, or on another worker. The numbers
+are drawn on the CPU in float32, so that they do not depend on the device.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def stream(seed: int, image: int, step: int, tag: str = "") -> torch.Generator:
-    """A fresh CPU generator whose 63-bit state is a hash of (tag, seed, image, step)."""
+    """A new CPU generator, seeded with a 63-bit hash of (tag, seed, image, step)."""
     key = f"{tag}|{seed}|{image}|{step}".encode()
     digest = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
     return torch.Generator().manual_seed(digest & (2**63 - 1))
@@ -34,11 +34,11 @@ def gaussian(
     Args:
         shape: shape of one image's latent, without the batch dimension.
         seed: the user's seed.
-        image: index of the picture in the user's list.
-        step: a timestep, or any integer that names the draw.
-        tag: name of the purpose, so that two purposes never share numbers.
-        device: where the result is put.
-        dtype: what the float32 numbers are converted to.
+        image: index of the image in the user's list.
+        step: a timestep, or any integer that identifies the draw.
+        tag: purpose of the noise, so that different purposes do not share random numbers.
+        device: device of the result.
+        dtype: dtype of the result, converted from float32.
     """
     noise = torch.randn(tuple(shape), generator=stream(seed, image, step, tag), dtype=torch.float32)
     return noise.to(device=device, dtype=dtype)
@@ -54,7 +54,7 @@ def gaussian_batch(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "b ..."]:
-    """`gaussian` for every (seed, image) pair, stacked; images default to index 0 each."""
+    """Stack `gaussian` for every (seed, image) pair; the image index is 0 by default."""
     images = [0] * len(seeds) if images is None else images
     rows = [
         gaussian(shape, seed, image, step, tag=tag, device=device, dtype=dtype)

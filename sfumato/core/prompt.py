@@ -1,4 +1,4 @@
-"""A prompt as a tokenizer splits it: which tokens stand for which words."""
+"""A prompt as the tokenizer splits it, with the token positions of every word."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,14 @@ from sfumato.errors import BadInput
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt.
+    """One tokenised prompt.
 
     Attributes:
-        text: as the user wrote it.
+        text: the prompt as the user wrote it.
         ids: token ids: start, the text's tokens, end; without padding.
-        words: what the tokenizer takes for words, punctuation too, in the user's letters.
-        places: for every word the positions of its tokens among `ids`, and so among cross-attention's keys.
+        words: words and punctuation marks as the tokenizer splits them, in the user's spelling.
+        places: for every word the positions of its tokens in `ids`, which are their positions among the keys of
+            cross-attention.
     """
 
     text: str
@@ -22,14 +23,14 @@ class Prompt:
     places: tuple[tuple[int, ...], ...]
 
     def has(self, phrase: str) -> bool:
-        """Whether the phrase, one word or several in a row, is in the prompt; upper and lower case are one."""
+        """Whether the prompt contains the phrase, one or several consecutive words; case is ignored."""
         return bool(self._found(phrase))
 
     def positions(self, phrase: str) -> tuple[int, ...]:
-        """The positions of the phrase's tokens, wherever it occurs.
+        """Token positions of the phrase, for all its occurrences.
 
         Raises:
-            BadInput: it is not in the prompt; lists the words that are.
+            BadInput: the phrase is not in the prompt; the message lists the words of the prompt.
         """
         found = self._found(phrase)
         if not found:
@@ -37,11 +38,11 @@ class Prompt:
         return tuple(place for word in found for place in self.places[word])
 
     def listed(self) -> str:
-        """The words for a message."""
+        """The words in quotes, separated by commas, for messages."""
         return ", ".join(f'"{word}"' for word in self.words) or "none"
 
     def _found(self, phrase: str) -> list[int]:
-        """Indices of the words that are part of an occurrence: a row of words that reads like it, spaces aside."""
+        """Indices of the words in all occurrences; an occurrence matches up to spaces and case."""
         wanted = "".join(phrase.split()).casefold()
         words = [word.casefold() for word in self.words]
         rows = [range(i, j) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]

@@ -1,24 +1,24 @@
-"""Which rows of one evaluation of a network belong to which condition."""
+"""Which rows of a batch belong to which condition."""
 
 from dataclasses import dataclass
 
 from sfumato.core.condition import Condition
 
 TARGET = "target"
-"""Name of the condition that a run is under: the prompt of an edit, or of a generated picture."""
+"""Name of the condition of the run: the prompt of the edited or generated image."""
 NEGATIVE = "negative"
-"""Name of the condition that classifier-free guidance moves away from."""
+"""Name of the negative condition of classifier-free guidance."""
 SOURCE = "source"
-"""Name of the condition that an inversion was made under, where the source is evaluated beside the target."""
+"""Name of the condition in evaluations of the source: by default the source prompt of the inversion."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Row k * images + j is image j under the condition names[k].
+    """Layout of a batch: row k * images + j is image j under the condition names[k].
 
     Attributes:
-        names: of the conditions that go through the network in one call.
-        images: how many images there are.
+        names: names of the conditions in the batch, in order.
+        images: number of images.
     """
 
     names: tuple[str, ...]
@@ -26,7 +26,7 @@ class Rows:
 
     @staticmethod
     def of_evaluation(condition: Condition | None, count: int) -> "Rows":
-        """The rows of an evaluation of `count` latents under a condition, joined or not."""
+        """Layout of a batch of `count` latents under a condition, from `Condition.join` or a single one."""
         names = (condition.names if condition is not None else ()) or (TARGET,)
         return Rows(names, count // len(names))
 
@@ -37,7 +37,7 @@ class Rows:
         """The rows of one condition.
 
         Raises:
-            KeyError: it was not evaluated.
+            KeyError: the condition is not in the batch.
         """
         if name not in self.names:
             raise KeyError(f"{name!r} is not among the conditions {', '.join(self.names)} of this evaluation")

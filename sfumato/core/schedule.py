@@ -1,7 +1,7 @@
-"""The noise schedule: alpha-bar at every training timestep, and the timesteps that a run of n steps visits.
+"""The noise schedule: alpha-bar at every training timestep, and the timesteps of a run of n steps.
 
 Notation: `abar_t` is the cumulative product of the alphas; a latent at level t is
-x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e (Ho et al., arXiv 2006.11239, eq. 4).
+x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e with e ~ N(0, I) (Ho et al., arXiv 2006.11239, eq. 4).
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 Spacing = Literal["leading", "trailing", "linspace"]
 
 FINISHED = -1
-"""The "timestep" of x_0: the level below the last timestep of a run."""
+"""The "timestep" of x_0, which the last step of a run goes to."""
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """What a network was trained on, and where a shorter run stops on the way.
+    """The noise schedule that a network was trained with, and the timestep spacing of shorter runs.
 
     Attributes:
-        alphas_cumprod: abar of every training timestep, float64 on the CPU.
-        final_alpha_cumprod: abar of the level below the last timestep (1, or abar_0 in Stable Diffusion).
+        alphas_cumprod: abar of every training timestep, [train_steps], float64 on the CPU.
+        final_alpha_cumprod: abar after the last step of a run (1, or abar_0 in Stable Diffusion).
         prediction_type: what the network returns: the noise, the velocity or the clean sample.
-        spacing: how the timesteps of a shorter run are laid out (arXiv 2305.08891, table 2).
+        spacing: diffusers' timestep_spacing: the timesteps of a shorter run (arXiv 2305.08891, table 2).
         steps_offset: added to every timestep of the "leading" spacing.
-        sample_range: where x_0 lies when it is pixels, [-sample_range, sample_range]; None for latents. Sampling
-            keeps P_t within it; inversions and their replays, which end at a given x_0, do not.
+        sample_range: for networks on pixels, the range [-sample_range, sample_range] of x_0; None for latents.
+            Sampling clips P_t to it; inversions and their replays, which end at a given x_0, do not.
     """
 
     alphas_cumprod: Float64[Tensor, " train_steps"]
@@ -53,11 +53,11 @@ class Schedule:
         return next(fits)
 
     def timesteps(self, steps: int) -> list[int]:
-        """The timesteps of a run, largest first, equal to those of diffusers' DDIM and DDPM schedulers.
+        """The timesteps of a run in descending order, equal to those of diffusers' DDIM and DDPM schedulers.
 
         Raises:
-            BadInput: steps out of range, or a timestep with abar = 0 (a schedule rescaled to zero terminal SNR),
-                where the noise prediction does not determine x_0.
+            BadInput: steps is out of range, or abar = 0 at the first timestep (a schedule rescaled to zero terminal
+                SNR), where the predicted noise does not determine x_0.
         """
         if not 1 <= steps <= len(self) or (self.spacing == "leading" and steps > self.max_steps):
             raise BadInput(f"steps must be between 1 and {self.max_steps}, not {steps}.")
@@ -74,22 +74,22 @@ class Schedule:
         return visited
 
     def previous(self, timesteps: Sequence[int]) -> list[int]:
-        """The level that each step goes to: the next timestep of the run, and `FINISHED` for the last one.
+        """The timestep that each step goes to: the next one of the run, and `FINISHED` for the last step.
 
-        diffusers' DDPMScheduler does the same. Its DDIMScheduler subtracts len // steps instead, which is another
-        level wherever the timesteps are not that far apart ("linspace", and "trailing" with a number of steps that
-        does not divide len): there x is left at a level at which the network is not asked next.
+        diffusers' DDPMScheduler does the same. DDIMScheduler uses t - len // steps instead, which is a different
+        timestep if the spacing is not len // steps ("linspace", and "trailing" with a number of steps that does not
+        divide len): x then has another noise level than the one at which the network is evaluated next.
         """
         return [*timesteps[1:], FINISHED]
 
     def abar(self, t: int) -> float:
-        """abar_t; `final_alpha_cumprod` for negative t."""
+        """abar_t, or `final_alpha_cumprod` for negative t."""
         return float(self.alphas_cumprod[t]) if t >= 0 else self.final_alpha_cumprod
 
     def _without_last(self) -> str:
-        """What keeps a run from the last timestep, with which "trailing" and "linspace" begin always."""
+        """How to avoid the last training timestep, for the message; "trailing" and "linspace" always start there."""
         if self.spacing == "leading":
-            return "take fewer steps"
+            return "use fewer steps"
         return f'set timestep_spacing from "{self.spacing}" to "leading" in the model\'s scheduler_config.json'
 
     def _leading(self, steps: int) -> list[int]:
@@ -97,7 +97,7 @@ class Schedule:
         return [i * stride + self.steps_offset for i in reversed(range(steps))]
 
     def _trailing(self, steps: int) -> list[int]:
-        # where i strides end halfway between two timesteps the stride's own rounding decides; this is numpy.arange's
+        # the rounding error of the stride decides about timesteps that end in .5; this is the stride of numpy.arange
         stride = len(self) - (len(self) - len(self) / steps)
         return [round(len(self) - i * stride) - 1 for i in range(steps)]
 

@@ -1,8 +1,8 @@
-"""The seven handles of the reverse process, and what moves them.
+"""The seven handles of the reverse process, and the base class of the shifts that move them.
 
-A method of the literature is an inversion and a list of shifts. A shift overrides the hooks of the handles that it
-moves; every other hook is the identity. Several shifts compose in the order of the list: each one receives the value
-that the one before it returned.
+A published method is an inversion and a list of shifts. A shift overrides the hooks of the handles that it moves; all
+other hooks are the identity. Shifts are applied in the order of the list: each one receives the value that the previous
+one returned.
 """
 
 from typing import Any
@@ -15,37 +15,38 @@ from sfumato.core.state import StepMean, StepNoise, StepState
 
 
 class Shift:
-    """Moves nothing; subclass it and override a hook.
+    """Base class of shifts, which changes nothing; subclass it and override hooks.
 
-    Hooks are called once a step in the order in which they are listed here, without gradients: a shift that needs a
-    gradient declares an energy. `state` holds everything that is known by then.
+    Hooks are called once per step in the order in which they are defined here, under `torch.no_grad`; a shift that
+    needs a gradient declares an energy. With `prediction_taps` there is a second predicted noise, for which `noise` is
+    called again. `state` contains everything that the step has computed so far.
     """
 
     def for_run(self) -> "Shift":
-        """The shift that acts in one run; called when the run begins.
+        """Return the shift to use in one run; called when the run begins.
 
-        A shift that keeps something from step to step returns a fresh copy of itself, so that runs of the same list of
-        shifts, one after the other or at the same time, are independent of one another.
+        A shift that stores values between steps returns a fresh copy of itself, so that several runs with the same
+        list of shifts, consecutive or concurrent, are independent.
         """
         return self
 
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
-        """Names of what the shift puts something else in the place of, at step i of a run of so many steps.
+        """Names of the quantities that the shift overwrites at step i of a run of `steps` steps.
 
-        Two shifts that replace the same in the same step are refused before the run begins.
+        If two shifts replace the same quantity in the same step, the loop raises BadInput before the run begins.
         """
         return ()
 
     def condition(self, state: StepState, condition: Any) -> Any:
-        """c: what the network is conditioned on."""
+        """c: the condition of the network, one row per image."""
         return condition
 
     def taps(self, state: StepState) -> Any:
-        """h, f_l and A: what to read or replace inside the network, or None."""
+        """h, f_l and A: a tap that reads or replaces features or attention maps of the network, or None."""
         return None
 
     def energy(self, state: StepState) -> Energy | None:
-        """A scalar whose gradient with respect to x_t the hooks below find as `state.gradient(self)`, or None."""
+        """An energy, or None; the hooks below get its gradient with respect to x_t from `state.gradient(self)`."""
         return None
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -57,13 +58,13 @@ class Shift:
         return eps
 
     def prediction_taps(self, state: StepNoise) -> Any:
-        """h, f_l and A once more, for the noise of P_t alone: D_t keeps the noise without them (Asyrp); or None."""
+        """h, f_l and A in a second evaluation, whose noise is used for P_t but not for D_t (Asyrp): a tap, or None."""
         return None
 
     def prediction(self, state: StepNoise, prediction: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """P_t: the prediction of x_0 alone; D_t keeps the noise."""
+        """P_t: the prediction of x_0; D_t does not change."""
         return prediction
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """z_t: what the step adds, scaled by `noise_scale(state.sigma)`."""
+        """z_t: the noise map, which the step multiplies by `noise_scale(state.sigma)` and adds; None adds nothing."""
         return z

@@ -1,7 +1,7 @@
-"""What is known during one step of the reverse process, and who predicts the noise.
+"""The quantities of one step of the reverse process, and the protocol of the network that predicts the noise.
 
-A step fills in one state after the other: each class has what the one before it has, and more. A shift's hook gets the
-state with everything that is known before its handle.
+A step creates one state after the other; each class adds fields to the previous one. A hook of a shift receives the
+state with everything that was computed before its handle.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from sfumato.errors import NonFinite
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """A network, or a network wrapped in guidance: always predicts the noise, whatever the network returns."""
+    """A network, with or without guidance, that predicts the noise eps whatever its own prediction type is."""
 
     @property
     def schedule(self) -> Schedule:
-        """What the network was trained on."""
+        """Noise schedule that the network was trained with."""
 
     def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
         """eps [b,c,h,w] for latents x [b,c,h,w] at timestep t (one for all, or [b])."""
@@ -33,20 +33,20 @@ class StepState:
     """A step before its prediction.
 
     Attributes:
-        i: index of the step among those of the run, from 0: of its timestep, recorded latents and noise maps.
+        i: index of the step in the run, from 0, and of its timestep, recorded latents and noise map.
         steps: number of steps of this run.
         t: timestep at which the network is evaluated.
         t_prev: timestep that the step goes to; -1 for x_0.
         abar: alpha-bar at t.
         abar_prev: alpha-bar at t_prev.
         sigma: standard deviation of the step's noise.
-        network: predicts the noise: the guided network.
-        x_t: the latent that the step starts from, [b,c,h,w].
-        condition: what the network is conditioned on, one row per latent.
-        visit: how often step i has been run before, where the path goes back up (`sfumato.core.path`).
-        source: latents of the inverted picture by timestep, [b,c,h,w] each, x_0 under -1; {} for a generated one.
-        taps: what the shifts read or replace inside the network.
-        gradients: of the energies, by the id of the shift; see `gradient`.
+        network: the network with its guidance.
+        x_t: the latents that the step starts from, [b,c,h,w].
+        condition: condition of the network, one row per latent.
+        visit: how many times step i has run before; above 0 if the path goes back up (`sfumato.core.path`).
+        source: latents of the inverted image by timestep, [b,c,h,w] each, x_0 under -1; {} for a generated image.
+        taps: taps of the shifts, which read or replace features or attention maps of the network.
+        gradients: gradients of the energies, by the id of the shift; see `gradient`.
     """
 
     i: int
@@ -65,7 +65,7 @@ class StepState:
     gradients: Mapping[int, Float[Tensor, "b c h w"]] = field(default_factory=dict)
 
     def gradient(self, shift: object) -> Float[Tensor, "b c h w"]:
-        """The gradient with respect to x_t of the energy that a shift declared in this step."""
+        """Gradient with respect to x_t of the energy that a shift declared in this step, [b,c,h,w]."""
         return self.gradients[id(shift)]
 
 
@@ -82,11 +82,11 @@ class StepNoise(StepState):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepMean(StepNoise):
-    """A step with all but its noise.
+    """A step before its noise is added.
 
     Attributes:
-        x0_prediction: P_t, [b,c,h,w], float64.
-        mean: mu_t, [b,c,h,w], float64.
+        x0_prediction: P_t, [b,c,h,w], float64 (float32 on MPS).
+        mean: mu_t = sqrt(abar_{t-1}) P_t + D_t, [b,c,h,w], float64 (float32 on MPS).
     """
 
     x0_prediction: Float[Tensor, "b c h w"]
@@ -98,8 +98,8 @@ class StepEnd(StepMean):
     """A finished step.
 
     Attributes:
-        z: the noise map, [b,c,h,w], or None where nothing is added.
-        x_prev: the latent that the step ends at, [b,c,h,w], in the dtype of x_t.
+        z: the noise map, [b,c,h,w], or None if the step adds no noise.
+        x_prev: x_{t-1}, [b,c,h,w], in the dtype of x_t.
     """
 
     z: Float[Tensor, "b c h w"] | None
@@ -110,15 +110,15 @@ Later = TypeVar("Later", bound=StepState)
 
 
 def extend(state: StepState, kind: type[Later], **known: Any) -> Later:
-    """The same step with more of it known."""
+    """The same step as a later state, with the fields that it adds."""
     return kind(**{each.name: getattr(state, each.name) for each in fields(state)}, **known)
 
 
 def check_finite(value: Float[Tensor, "..."], name: str, i: int, steps: int, t: int) -> None:
-    """Stop at the first NaN or infinity.
+    """Check that a tensor is finite.
 
     Raises:
-        NonFinite: names the step (from 1), the timestep and the tensor.
+        NonFinite: it contains NaN or infinity; the message names the step (from 1), the timestep and the tensor.
     """
     if not bool(torch.isfinite(value).all()):
-        raise NonFinite(f"Step {i + 1} of {steps} (timestep {t}): {name} holds NaN or infinity.")
+        raise NonFinite(f"Step {i + 1} of {steps} (timestep {t}): {name} contains NaN or infinity.")

@@ -1,4 +1,4 @@
-"""Data: the emoji corpus and its build, fixed splits, and folders of captioned images.
+"""Datasets: the emoji corpus and its build, fixed splits, and folders of captioned images.
 
-A leaf of the package: imports neither torch nor the models.
+This subpackage imports neither torch nor the models.
 """

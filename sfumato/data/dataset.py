@@ -1,4 +1,4 @@
-"""Captioned images in memory: the emoji corpus, or a user's own folder."""
+"""Captioned images in memory: the emoji corpus, or a folder of the user."""
 
 import os
 from collections import Counter
@@ -20,30 +20,30 @@ from sfumato.errors import BadInput
 from sfumato.images import read_image
 
 _SIZES = range(8, 1025)
-#: How often an emoji is called by its name; else by some of its keywords.
+#: Probability that a random caption contains the name of an emoji; otherwise this many keywords replace it.
 _NAMED = 0.8
 _KEYWORDS = 3
 
 
 class NothingLeft(BadInput):
-    """A choice of split, styles and groups that leaves no picture."""
+    """Raised when a selection of split, styles and groups contains no picture."""
 
 
 @dataclass(frozen=True, eq=False)
 class CaptionedImages:
-    """Pictures of one size with their captions, all decoded.
+    """Decoded pictures of one size with their captions.
 
-    Of the emoji corpus a caption is "name, style" and a picture is scaled by its bounding box; of any other
-    folder they are the `text` of its metadata and the picture's centre square.
+    Emoji corpus: captions are "name, style", and pictures are scaled so that their bounding boxes have the same size.
+    Other folders: captions are the `text` of the metadata, and pictures are cropped to their centre square.
     """
 
-    #: The kept rows, in the order of `images`.
+    #: The selected rows of the corpus or of the metadata, in the order of `images`.
     table: pa.Table
     #: uint8 [n, 3, size, size], sRGB on white.
     images: np.ndarray
     #: The main caption of each picture.
     captions: list[str]
-    #: Words that may stand in for the name in a caption; empty lists where there are none.
+    #: For each picture, the keywords that may replace the name in a caption; may be empty.
     alternatives: list[list[str]]
 
     @classmethod
@@ -64,19 +64,20 @@ class CaptionedImages:
         """Decode a dataset folder at `size` x `size` pixels (8 to 1024).
 
         Args:
-            folder: what `sfumato.data.emoji.build` made, or pictures with a `metadata.jsonl`.
-            size: pixels along each side.
-            styles: emoji only: keep these styles.
+            folder: corpus built by `sfumato.data.emoji.build`, or a folder of pictures with a `metadata.jsonl`.
+            size: side of the pictures in pixels.
+            styles: emoji only: keep these styles; None for all.
             split: "train", "test" or "cells"; None for all. The same picture is always in the same split.
-            tones: emoji only: keep the pictures with a skin tone.
-            min_styles: emoji only: keep emoji (not counting skin tones) that so many of the styles draw.
+            tones: emoji only: include the pictures with a skin tone.
+            min_styles: emoji only: keep emoji that at least this many of the styles contain, in any skin tone.
             groups: emoji only: keep these groups, such as "food-drink".
             subgroups: emoji only: keep these subgroups, such as "food-fruit".
-            drop_duplicates: emoji only: keep one of several pixel-equal pictures of a style.
-            count: keep at most so many of what is left, by a fixed draw; the others are not decoded.
+            drop_duplicates: emoji only: keep only the first of several pixel-equal pictures of a style.
+            count: keep a fixed random subset of at most this many pictures; the others are not decoded.
 
         Raises:
-            BadInput: the folder is no dataset, an argument is out of range, or nothing is left (`NothingLeft`).
+            BadInput: the folder is not a dataset, or an argument is out of range.
+            NothingLeft: the selection contains no picture.
         """
         folder = Path(folder)
         if size not in _SIZES:
@@ -90,18 +91,21 @@ class CaptionedImages:
             splits = map(split_of, table["base"].to_pylist(), table["style"].to_pylist())
         elif (folder / METADATA).is_file():
             if styles or groups or subgroups or min_styles > 1:
-                raise BadInput(f"{folder} has no styles and groups to choose from; only the emoji corpus has.")
+                raise BadInput(
+                    f"{folder} has no styles, groups and subgroups, only the emoji corpus has them: leave these "
+                    "arguments out."
+                )
             table = read_metadata(folder)
             splits = map(split_of_file, table["file"].to_pylist())
         else:
             raise BadInput(
-                f"{folder} is no dataset: build one with `sfumato data emoji`, or name a folder of pictures "
+                f"{folder} is not a dataset: build one with `sfumato data emoji`, or name a folder of pictures "
                 f'with a {METADATA} of lines such as {{"file_name": "1.png", "text": "a red apple"}}.'
             )
         if split is not None:
             table = table.filter(pa.array([s == split for s in splits], pa.bool_()))
         if not len(table):
-            raise NothingLeft(f"No picture of {folder} is left by this choice of split, styles and groups.")
+            raise NothingLeft(f"{folder} contains no picture of the chosen split, styles and groups; choose others.")
         if count is not None:
             table = table.take(np.random.default_rng(0).permutation(len(table))[:count])
         if "bbox" in table.column_names:
@@ -112,7 +116,7 @@ class CaptionedImages:
         return len(self.table)
 
     def caption(self, i: int, generator: np.random.Generator | None = None) -> str:
-        """The main caption of picture `i`; with a generator, for an emoji now and then some of its keywords."""
+        """Caption of picture `i`: the main one; with a generator, sometimes keywords of an emoji replace its name."""
         words = self.alternatives[i]
         if generator is None or generator.random() < _NAMED or not words:
             return self.captions[i]
@@ -120,18 +124,19 @@ class CaptionedImages:
         return f"{' '.join(chosen)}, {self.table['style'][i].as_py()}"
 
     def texts(self) -> list[str]:
-        """The texts that a tokenizer learns its words from: captions, and all keywords of each emoji."""
+        """Texts to train a tokenizer on: the captions, and all keywords of each emoji."""
         return [*self.captions, *(" ".join(words) for words in self.alternatives)]
 
     def pixels(self, items: Sequence[int]) -> np.ndarray:
-        """Some pictures: uint8 [n,3,size,size], sRGB on white."""
+        """The pictures with the indices `items`: uint8 [n,3,size,size], sRGB on white."""
         return self.images[np.asarray(items)]
 
     def sampling_weights(self) -> np.ndarray:
-        """float64 [n] that sum to 1: each emoji equally likely, whatever its skin tones and styles.
+        """Sampling probability of each picture: float64 [n], sum 1.
 
-        People are half of all emoji pictures only because each is drawn six times. The pictures of a
-        user's folder are equally likely.
+        Every emoji has the same total probability, divided equally among its skin tones and styles. Otherwise people,
+        of which there is a picture for every skin tone, would be half of all samples. In a folder of the user all
+        pictures are equally likely.
         """
         if "untoned" not in self.table.column_names:
             return np.full(len(self), 1 / len(self))
@@ -149,7 +154,7 @@ def _emoji_rows(
     subgroups: Sequence[str] | None,
     drop_duplicates: bool,
 ) -> pa.Table:
-    """The rows that the choice leaves, before any split; a picture that is all white on white never stays."""
+    """Select rows of the corpus by everything but the split. Pictures that are invisible on white are dropped."""
     table = table.filter(pc.greater(table["visible"], 0))
     table = _choose(table, "style", styles)
     drawn: dict[str, set[str]] = {}
@@ -179,7 +184,7 @@ def _choose(table: pa.Table, column: str, values: Sequence[str] | None) -> pa.Ta
 
 
 def _decode(folder: Path, table: pa.Table, size: int) -> np.ndarray:
-    """All pictures of the table -> uint8 [n, 3, size, size]."""
+    """Decode all pictures of the table: uint8 [n, 3, size, size]."""
     paths = [folder / file for file in table["file"].to_pylist()]
     out: np.ndarray = np.empty((len(paths), 3, size, size), np.uint8)
     if "bbox" in table.column_names:
@@ -202,11 +207,11 @@ def _drawing(path: Path, bbox: tuple[int, int, int, int], size: int) -> np.ndarr
         with open_drawing(path) as image:
             return centred_drawing(image, bbox, size)
     except Exception as error:  # decoders throw OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        raise BadInput(f"{path} cannot be read: run `sfumato data emoji` again, it makes what is missing.") from error
+        raise BadInput(f"{path} cannot be read: run `sfumato data emoji` again to restore missing pictures.") from error
 
 
 def _captions(table: pa.Table) -> tuple[list[str], list[list[str]]]:
-    """(main captions, words that may stand in for the name)."""
+    """Main captions, and the keywords that may replace the name in them."""
     if "text" in table.column_names:
         return table["text"].to_pylist(), [[] for _ in range(len(table))]
     names, styles = table["name"].to_pylist(), table["style"].to_pylist()

@@ -1,4 +1,4 @@
-"""Folders of captioned images in the `imagefolder` convention: pictures and a `metadata.jsonl`.
+"""Folders of captioned images in the ImageFolder format of Hugging Face Datasets: pictures and a `metadata.jsonl`.
 
 Each line of the file is one JSON object with at least `file_name`, relative to the folder, and `text`.
 """
@@ -19,10 +19,14 @@ SCHEMA = pa.schema([("file", pa.string()), ("text", pa.string())])
 
 
 def read_metadata(folder: Path) -> pa.Table:
-    """The columns `file` and `text` of a folder's metadata, in the order of its lines.
+    """Read `metadata.jsonl` of a folder.
 
-    Raises BadInput, with the number of the line, for a line that is no object with both keys, and for a
-    picture that is missing or lies outside the folder.
+    Returns:
+        A table with the columns `file` and `text`, in the order of the lines.
+
+    Raises:
+        BadInput: a line is not an object with both keys, or its picture is missing or outside the folder; the message
+            gives the number of the line.
     """
     path = folder / METADATA
     entries = read_json_lines(path, "write one JSON object per line, as UTF-8", lone_surrogates=True)
@@ -39,12 +43,12 @@ def _row(entry: Any, where: str, folder: Path) -> dict[str, str]:
     if not inside(folder, file):
         raise BadInput(f"{where}: file_name {file!r} lies outside the folder; name a picture inside it.")
     if not os.path.isfile(folder / file):
-        raise BadInput(f"{where}: there is no picture {file!r} in {folder}.")
+        raise BadInput(f"{where}: there is no picture {file!r} in {folder}; add it, or correct file_name.")
     return {"file": file, "text": text}
 
 
 def _text(entry: dict[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value.strip() or has_lone_surrogate(value):
-        raise BadInput(f"{where}: the key {key!r} is missing, empty or not text.")
+        raise BadInput(f"{where}: the key {key!r} is missing, empty or not text; give it a text.")
     return value.strip()

@@ -1,4 +1,4 @@
-"""Pictures brought to one size: uint8 [3, size, size], sRGB on white."""
+"""Scale pictures to a fixed size: uint8 [3, size, size], sRGB on white."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,31 +8,39 @@ from PIL import Image
 
 from sfumato.images.read import opened
 
-#: The longest side of a drawing's bounding box, as a share of the picture: 112 of 128 pixels.
+#: The longest side of a drawing's bounding box as a fraction of the picture: 112 of 128 pixels.
 CONTENT = (112, 128)
 
 
-#: What the corpus consists of: PNG files, of at most 1024 x 1024 pixels where sfumato made them.
+#: File format and largest size of corpus pictures. Those that sfumato writes have at most 1024 x 1024 pixels.
 FORMATS, _MOST_PIXELS = ("PNG",), 4096**2
 
 
 def open_drawing(path: Path) -> AbstractContextManager[Image.Image]:
-    """A picture of the corpus, its pixels not yet loaded. Raises BadInput for what is no PNG file, or a large one."""
+    """Open a picture of the corpus without loading its pixels. Raises BadInput if it is not a PNG or too large."""
     return opened(path, _MOST_PIXELS, FORMATS)
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """RGB, with what is transparent shown as white."""
+    """Convert to RGB, with transparent pixels composited on white."""
     rgba = image.convert("RGBA")
     page = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(page, rgba).convert("RGB")
 
 
 def centred_drawing(image: Image.Image, bbox: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """The content of `bbox` (left, top, right, bottom; exclusive), scaled and centred on a white square.
+    """Crop a drawing to its bounding box, scale it and centre it on a white square.
 
-    Styles differ in how much of their canvas they fill; after this all drawings are equally large, which
-    aligns the same content across styles and leaves every picture a margin.
+    Styles fill different fractions of their canvas. Afterwards the longest side of every drawing has the same length,
+    which aligns the same content across styles, and every picture has a margin.
+
+    Args:
+        image: the drawing.
+        bbox: (left, top, right, bottom) in pixels; right and bottom exclusive.
+        size: side of the result in pixels.
+
+    Returns:
+        uint8 [3,size,size].
     """
     left, top, right, bottom = bbox
     scale = size * CONTENT[0] / CONTENT[1] / max(right - left, bottom - top)
@@ -44,12 +52,12 @@ def centred_drawing(image: Image.Image, bbox: tuple[int, int, int, int], size: i
 
 
 def centre_square(image: Image.Image, size: int) -> np.ndarray:
-    """The largest centred square of a picture without alpha, scaled: the field's habit for photographs."""
+    """Crop a picture without alpha to its centre square and scale it: uint8 [3,size,size]."""
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     box = (left, top, left + side, top + side)
-    square = image.convert("RGB").crop(box)  # resize(box=...) would let the outside shine in at the edges
+    square = image.convert("RGB").crop(box)  # resize(box=...) would mix pixels from outside the square into its edges
     return _channels_first(square.resize((size, size), Image.Resampling.LANCZOS))
 
 

@@ -1,8 +1,8 @@
-"""Fixed splits: by hash of the content, never by row.
+"""Fixed splits, by a hash of the content.
 
-All skin tones, genders, hair styles, colours and drawing styles of one base emoji fall on the same side
-of the test split. Of the rest, single (base, style) cells are held out: there the content is known from
-other styles and the style from other content, which is what a test of style transfer needs.
+The split "test" contains base emoji with all their skin tones, genders, hair styles, colours and drawing styles. The
+split "cells" contains single (base, style) pairs of the other emoji. The training data has their content in other
+styles and their style with other content, so "cells" tests style transfer.
 """
 
 import hashlib
@@ -12,23 +12,24 @@ Split = Literal["train", "test", "cells"]
 
 SPLITS: tuple[Split, ...] = ("train", "test", "cells")
 
-#: One image in this many is held out, by content and, of the emoji, again by cell.
+#: One base emoji in this many is in "test", and one (base, style) pair in this many of the others is in "cells". In
+#: folders of the user, one file in this many is in "test".
 HOLDOUT = 20
 
 
 def in_lowest(text: str, one_in: int = HOLDOUT) -> bool:
-    """Whether sha256(text), read as a big-endian integer, lies in the lowest 1/`one_in` of its range."""
+    """Whether sha256(text), as a big-endian integer, is in the lowest 1/`one_in` of its range."""
     digest = int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest(), "big")
     return digest * one_in < 1 << 256
 
 
 def split_of(base: str, style: str) -> Split:
-    """The split of a (base emoji, style) cell: "test", "cells" or "train"."""
+    """Split of a (base emoji, style) pair: "test", "cells" or "train"."""
     if in_lowest(base):
         return "test"
     return "cells" if in_lowest(f"{base}/{style}") else "train"
 
 
 def split_of_file(file_name: str) -> Split:
-    """The split of a picture in a user's own folder: "test" or "train"; nothing but its name is known, so no cells."""
+    """Split of a picture in a folder of the user, by its file name: "test" or "train"."""
     return "test" if in_lowest(file_name) else "train"

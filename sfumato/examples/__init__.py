@@ -1,4 +1,4 @@
-"""Pictures to try an edit on, shipped with the package. Imports nothing heavy."""
+"""Example images with prompts, shipped with the package. Imports no large library."""
 
 import json
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Example:
-    """A shipped picture of 64 x 64 pixels, and an edit of it.
+    """A shipped image of 64 x 64 pixels, and an edit of it.
 
     Attributes:
-        name: what `sfumato demo` calls it.
-        source: the prompt of the picture, "name, style" as the shipped model knows it.
-        target: the prompt of the edit.
-        codepoints: the emoji in the corpus.
+        name: name in `sfumato demo`.
+        source: prompt describing the image, "name, style" as in the training data of the shipped model.
+        target: prompt describing the edited image.
+        codepoints: code points of the emoji in the corpus.
     """
 
     name: str
@@ -25,15 +25,15 @@ class Example:
 
     @property
     def path(self) -> Path:
-        """The PNG."""
+        """Path of the PNG."""
         return FOLDER / f"{self.name}.png"
 
     @property
     def style(self) -> str:
-        """The style of the artwork, as the corpus calls it."""
+        """Style of the artwork, as named in the corpus."""
         return self.source.rpartition(", ")[2]
 
 
 def examples() -> list[Example]:
-    """All of them; the first is the one that the documentation shows."""
+    """All examples; the documentation shows the first one."""
     return [Example(**each) for each in json.loads((FOLDER / "examples.json").read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""Makes the example pictures from the corpus: `python -m sfumato.examples.make data/emoji`."""
+"""Write the example images from the corpus: `python -m sfumato.examples.make data/emoji`."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ SIZE = 64
 
 
 def make(corpus: Path, example: Example, path: Path) -> None:
-    """Write one picture to `path`, scaled by its bounding box on white, as the model was trained."""
+    """Write one image to `path`: the emoji on white, scaled by its bounding box as in the training data."""
     wanted = (pc.field("style") == example.style) & (pc.field("codepoints") == example.codepoints)
     (row,) = read_corpus(corpus).filter(wanted & (pc.field("variant") == 0)).to_pylist()
     with open_drawing(corpus / row["file"]) as image:

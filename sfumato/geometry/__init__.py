@@ -1,7 +1,8 @@
-"""The Riemannian geometry of the latent space (Park, Kwon, Jo, Uh, arXiv 2302.12469).
+"""Editing directions from the Riemannian geometry of the latent space (Park, Kwon, Jo, Uh, arXiv 2302.12469).
 
-The bottleneck of the U-Net gives the space of x_t a metric; the directions that are longest in it change what a
-picture shows. Nothing has to be trained and nothing labelled. docs/geometry.md is the guide.
+The map from x_t to the bottleneck of the U-Net defines a pullback metric on the space of x_t. The unit vectors with
+the largest norm in this metric change the content of the image. The method needs no training and no labels.
+docs/geometry.md is the guide.
 """
 
 from sfumato.geometry.basis import Basis, local_basis

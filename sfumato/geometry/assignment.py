@@ -1,14 +1,17 @@
-"""The assignment of rows to columns with the largest sum (Kuhn, 1955; by shortest augmenting paths)."""
+"""Linear sum assignment of rows to columns (Kuhn, 1955), by shortest augmenting paths."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def best_assignment(gains: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The column of every row such that no column is used twice and the sum of the gains is largest.
+    """Assign every row to a different column such that the sum of the gains is largest.
 
     Args:
-        gains: [rows, columns], finite, at least as many columns as rows.
+        gains: [rows, columns], finite, rows <= columns.
+
+    Returns:
+        The column of every row, [rows].
     """
     cost = -np.asarray(gains, dtype=np.float64)
     rows, columns = cost.shape
@@ -29,12 +32,17 @@ def _augment(
     row_price: NDArray[np.float64],
     column_price: NDArray[np.float64],
 ) -> None:
-    """Give `row` a column, moving rows that have one where that is cheaper; prices stay feasible."""
+    """Assign `row` along the shortest augmenting path; rows that are assigned already may change their column.
+
+    The prices are the dual variables. For all pairs, cost[i, j] - row_price[i] - column_price[j] >= 0; assigned pairs
+    have equality. The update keeps both properties.
+    """
     columns = cost.shape[1]
     distance = np.full(columns, np.inf)
     came_from = np.full(columns, -1)
     done = np.zeros(columns, dtype=bool)
     reached, column, here = 0.0, -1, row
+    # Dijkstra's algorithm over the columns; the reduced costs are the lengths of the edges
     while True:
         slack = reached + cost[here] - row_price[here] - column_price
         nearer = ~done & (slack < distance)
@@ -49,7 +57,7 @@ def _augment(
     row_price[row] += reached
     row_price[row_of[settled]] += reached - distance[settled]
     column_price[settled] -= reached - distance[settled]
-    while column >= 0:
+    while column >= 0:  # shift the assignments along the path, from the free column back to `row`
         before = came_from[column]
         row_of[column] = row if before < 0 else row_of[before]
         column = before

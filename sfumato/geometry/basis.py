@@ -1,8 +1,9 @@
-"""The local tangent basis: the directions of X along which the bottleneck moves most, and where it moves.
+"""The local tangent basis: the n largest singular triplets of the Jacobian of the bottleneck map.
 
-With J = U Lambda V^T at x (Park et al., arXiv 2302.12469, section 3.2): v_i are unit vectors of X, lambda_i = |J v_i|
-their pullback norms, and u_i = J v_i / lambda_i unit vectors of H. The n largest span the tangent space, which
-is taken for the whole of it.
+With J = U Lambda V^T at x (Park et al., arXiv 2302.12469, section 3.2), the right singular vectors v_i are the unit
+vectors of X along which the bottleneck moves most, lambda_i = |J v_i| are their pullback norms, and the left singular
+vectors u_i = J v_i / lambda_i are unit vectors of H. The span of u_1 ... u_n approximates the tangent space of H at
+f(x).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,34 +24,34 @@ from sfumato.geometry.passes import Passes
 Algorithm: TypeAlias = Literal["exact", "krylov"]
 
 BLOCK = 4
-"""Vectors per step of the Krylov method: enough to keep a processor busy, few enough to waste little."""
+"""Vectors per step of the Krylov method; larger blocks use the processor better but need more products."""
 JVP_COST = 1.35
-"""What a product J v costs, in products J^T u."""
+"""Cost of a Jacobian-vector product J v, in vector-Jacobian products J^T u (measured)."""
 ZERO = 16.0
-"""Roundings of the largest singular value below which one counts as zero."""
+"""A singular value below ZERO * eps * lambda_1 counts as zero; eps is the machine epsilon of h."""
 UNKNOWN = 0.25
-"""Residual, as a share of the last singular value, at which a direction is not one."""
+"""Residual, relative to lambda_n, above which the singular vectors are refused."""
 ANGLE = 1e-4
-"""How well the span of the n vectors is known, in radians."""
+"""Default tolerance of the Krylov method: angle between the computed and the true span of the n vectors, radians."""
 
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """n directions at every one of b samples, largest singular value first.
+    """The n largest singular triplets of J at each of b samples, largest singular value first.
 
     The sign of each pair (v_i, u_i) is chosen so that the largest entry of u_i is positive.
 
     Attributes:
-        x: where it was taken, [b,c,h,w].
+        x: latents at which J was computed, [b,c,h,w].
         h: f(x), [b,d].
-        v: unit vectors of X, [b,n,c,h,w].
-        values: lambda_i, [b,n].
-        u: unit vectors of H, [b,n,d].
+        v: right singular vectors, unit vectors of X, [b,n,c,h,w].
+        values: singular values lambda_i, [b,n].
+        u: left singular vectors, unit vectors of H, [b,n,d].
         t: timestep.
-        angle: between the span of all n and the true one, at most, radians, [b]; an estimate, see `krylov.Triplets`;
-            0 for the exact algorithm. It is large where the last singular values hardly differ from the next one.
-        algorithm: which one was used.
-        passes: what it took; see `Passes`.
+        angle: estimated upper bound of the angle between the span of the n vectors and the true one, radians, [b]; see
+            `krylov.Triplets`. 0 for the exact algorithm; large where lambda_n hardly differs from lambda_{n+1}.
+        algorithm: "exact" or "krylov".
+        passes: evaluations and products that were needed; see `Passes`.
     """
 
     x: Float[Tensor, "b c h w"]
@@ -72,20 +73,20 @@ class Basis:
         return self.values.shape[1]
 
     def rows(self, index: Sequence[int]) -> "Basis":
-        """Some of the samples."""
+        """The basis of the samples with these indices."""
         names = ("x", "h", "v", "values", "u", "angle")
         return replace(self, **{name: getattr(self, name)[list(index)] for name in names})
 
     def coefficients(self, u: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
-        """<u_i, u>: the projection of a vector of H onto the tangent space, in its basis."""
+        """Coefficients <u_i, u> of the projection of u onto the tangent space."""
         return torch.einsum("bnd,bd->bn", self.u, u.to(self.u.dtype))
 
     def combine(self, coefficients: Float[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        """sum_i c_i u_i."""
+        """The vector sum_i c_i u_i of H."""
         return torch.einsum("bnd,bn->bd", self.u, coefficients.to(self.u.dtype))
 
     def preimage(self, coefficients: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
-        """The shortest v with J v = sum_i c_i u_i: sum_i (c_i / lambda_i) v_i."""
+        """The vector v of least norm with J v = sum_i c_i u_i: v = sum_i (c_i / lambda_i) v_i."""
         return torch.einsum("bnchw,bn->bchw", self.v, coefficients.to(self.v.dtype) / self.values)
 
 
@@ -98,19 +99,21 @@ def local_basis(
     seed: int = 0,
     tolerance: float = ANGLE,
 ) -> Basis:
-    """The n largest directions at every sample.
+    """Compute the n largest singular triplets of J at every sample.
 
     Args:
-        f: the map.
-        x: latents.
-        n: how many.
-        algorithm: "exact" (the whole Jacobian and its SVD) or "krylov"; None for the cheaper one.
-        seed: of the Krylov method's start, which is the same for every sample.
-        tolerance: angle in radians at which the Krylov method stops.
+        f: the map from x_t to the bottleneck.
+        x: latents at f.t.
+        n: number of directions.
+        algorithm: "exact" (the complete Jacobian and its SVD) or "krylov" (block Lanczos bidiagonalisation); None
+            chooses the cheaper one.
+        seed: seed of the random start block of the Krylov method; the block is the same for every sample.
+        tolerance: angle to the true span at which the Krylov method stops, in radians.
 
     Raises:
-        BadInput: n below 1, or larger than the rank of J can be (before any evaluation) or is, up to rounding.
-        NonFinite: J holds NaN or infinity; names the layer.
+        BadInput: n is below 1 or above the largest possible rank of J (checked before any evaluation) or above its
+            numerical rank, or the algorithm is unknown.
+        NonFinite: J contains NaN or infinity; the message names the layer.
     """
     return joined(local_bases(f, x, n, algorithm=algorithm, seed=seed, tolerance=tolerance))
 
@@ -124,7 +127,7 @@ def local_bases(
     seed: int = 0,
     tolerance: float = ANGLE,
 ) -> Iterator[Basis]:
-    """The parts of `local_basis` as they are found, as many samples as are worked on together; checked at once."""
+    """Yield `local_basis` in groups of samples that are computed together; arguments are checked at the call."""
     rank = check_n(f, x, n)
     if algorithm not in ("exact", "krylov", None):
         raise BadInput(f'algorithm must be "exact", "krylov" or None, not {algorithm!r}.')
@@ -144,7 +147,7 @@ def _parts(
 
 
 def joined(parts: Iterable[Basis]) -> Basis:
-    """The bases of some samples and of others as one."""
+    """Concatenate bases along the samples."""
     each = list(parts)
     names = ("x", "h", "v", "values", "u", "angle")
     fields = {name: torch.cat([getattr(part, name) for part in each]) for name in names}
@@ -152,36 +155,45 @@ def joined(parts: Iterable[Basis]) -> Basis:
 
 
 def check_n(f: BottleneckMap, x: Float[Tensor, "b c h w"], n: int, name: str = "n") -> int:
-    """The largest rank that J can have at x, after refusing an n beyond it; `name` is what the caller calls it.
+    """Check n and return the largest possible rank of J at x.
+
+    Args:
+        f: the map from x_t to the bottleneck.
+        x: latents; only their shape is used.
+        n: number of directions.
+        name: the parameter's name in the message.
 
     Raises:
-        BadInput: names the range.
+        BadInput: n is not between 1 and the rank.
     """
     rank = largest_rank(f, x)
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= rank:
         kind = "summed bottleneck" if f.pool else "bottleneck"
-        raise BadInput(f"{name} must be between 1 and {rank}, the rank that this network's {kind} can have, not {n!r}.")
+        raise BadInput(
+            f"{name} must be between 1 and {rank}, the largest rank of the Jacobian of this network's {kind}, "
+            f"not {n!r}."
+        )
     return rank
 
 
 def largest_rank(f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> int:
-    """The smaller of the dimensions of X and H."""
+    """The largest possible rank of J: the smaller of the dimensions of X and H."""
     return min(torch.Size(f.h_shape(*x.shape[-2:])).numel(), x[0].numel())
 
 
 def exact_cost(f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> float:
-    """How many products J^T u the whole Jacobian costs as much as: its rows, or its columns where they are fewer."""
+    """Cost of the complete Jacobian in products J^T u: one J^T u per row, or one J v per column if those are fewer."""
     d_h, d_x = torch.Size(f.h_shape(*x.shape[-2:])).numel(), x[0].numel()
     return d_h if d_h <= d_x else JVP_COST * d_x
 
 
 def krylov_cost(n: int) -> float:
-    """About how many products J^T u the Krylov method costs as much as (measured, see docs/geometry.md)."""
+    """Approximate cost of the Krylov method in products J^T u (measured, see docs/geometry.md)."""
     return (4 * BLOCK + 2 * n) * (1 + JVP_COST)
 
 
 def _exact(jacobian: Jacobian, n: int) -> Triplets:
-    """All of J, row by row or column by column, whichever are fewer, and its SVD."""
+    """The n largest triplets from the SVD of J, computed by rows (VJP) or columns (JVP), whichever are fewer."""
     b, shape = len(jacobian.x), jacobian.x.shape[1:]
     size = min(jacobian.d_h, jacobian.d_x)
     unit = torch.eye(size, device=jacobian.x.device).expand(b, size, size)
@@ -195,7 +207,10 @@ def _exact(jacobian: Jacobian, n: int) -> Triplets:
 
 
 def _krylov(jacobian: Jacobian, n: int, seed: int, tolerance: float) -> Triplets:
-    """The iteration starts on the smaller side, of which fewer random vectors miss less."""
+    """The n largest triplets by the block Krylov method, applied to J if d_x <= d_h and to J^T otherwise.
+
+    The random start block then lies in the smaller of the two spaces, of which it covers a larger share.
+    """
     b, shape = len(jacobian.x), jacobian.x.shape[1:]
 
     def to_h(v: Tensor) -> Tensor:
@@ -210,14 +225,14 @@ def _krylov(jacobian: Jacobian, n: int, seed: int, tolerance: float) -> Triplets
     if jacobian.d_x <= jacobian.d_h:
         return largest_triplets(to_h, to_x, blocks, n, most=size, tolerance=tolerance)
     found = largest_triplets(to_x, to_h, blocks, n, most=size, tolerance=tolerance)
-    return replace(found, left=found.right, right=found.left)
+    return replace(found, left=found.right, right=found.left)  # left vectors of J^T are right vectors of J
 
 
 def _assemble(jacobian: Jacobian, found: Triplets, algorithm: Algorithm) -> Basis:
-    """Triplets as a basis: signs chosen, in the precision of the latents.
+    """The basis of the triplets, with signs chosen, in the dtype of the latents.
 
     Raises:
-        BadInput: a singular value is zero up to rounding, or the vectors are not known.
+        BadInput: a singular value is zero up to rounding, or the vectors have not converged.
     """
     f, x = jacobian.f, jacobian.x.detach()
     floor = found.values[:, :1] * torch.finfo(jacobian.h.dtype).eps * ZERO
@@ -226,7 +241,10 @@ def _assemble(jacobian: Jacobian, found: Triplets, algorithm: Algorithm) -> Basi
     if rank < n:
         raise BadInput(f"The Jacobian has rank {rank} at this latent: n must be between 1 and {rank}, not {n}.")
     if bool((found.residual > UNKNOWN * found.values[:, -1]).any()):
-        raise BadInput(f"The last of {n} directions cannot be told from the rounding of this network: take fewer.")
+        raise BadInput(
+            f"The last of {n} directions cannot be distinguished from rounding errors of this network: "
+            "request fewer directions."
+        )
     u, v = found.left.mT, found.right.mT
     largest = u.gather(2, u.abs().argmax(dim=2, keepdim=True))
     sign = torch.where(largest < 0, -1.0, 1.0).to(u.dtype)

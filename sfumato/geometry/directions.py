@@ -1,4 +1,4 @@
-"""Named global directions of one model at one timestep, in one safetensors file."""
+"""Named global directions of one model at one timestep, stored in one safetensors file."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,27 +17,27 @@ from sfumato.models.diffusion_model import DiffusionModel
 Kind: TypeAlias = Literal["pullback", "pca"]
 KINDS: tuple[Kind, ...] = ("pullback", "pca")
 WEIGHTS = (1e-3, 1e3)
-"""Smallest and largest weight in a mixture, of which only the ratios count."""
+"""Smallest and largest absolute weight in a mixture; only the ratios of the weights matter."""
 
 
 @dataclass(frozen=True, eq=False)
 class Directions:
-    """Unit vectors of H, and where they belong.
+    """Global directions: unit vectors of H, with the model, timestep and latent shape that they belong to.
 
     Attributes:
-        u: [k,d].
-        names: of every direction, all different.
+        u: unit vectors, [k,d].
+        names: one name per direction, all different.
         kind: "pullback" (means of matched local directions) or "pca" (principal components of h).
         model: fingerprint of the network.
         t: timestep.
-        steps: of the run that the timestep belongs to.
+        steps: number of steps of the run that contains the timestep.
         step: index of the timestep in that run, from 0.
         latent: shape (c, h, w) of the latents.
-        pool: what became of the positions of the bottleneck.
+        pool: pooling over the positions of the bottleneck, "sum" or None.
         values: mean singular value (pullback) or standard deviation of h (pca) of every direction.
-        overlap: mean |cos| between a direction and what it is the mean of; 1 for principal components.
-        samples: how many latents they were found from.
-        prompts: that the latents were drawn under.
+        overlap: mean |cos| between a direction and the local directions that it averages; 1 for principal components.
+        samples: number of latents that the directions were computed from.
+        prompts: prompts from which the latents were sampled.
     """
 
     FORMAT: ClassVar[Format] = Format("sfumato.directions.1", "a set of directions", "find them again")
@@ -61,26 +61,31 @@ class Directions:
 
     @property
     def time(self) -> float:
-        """Share of the run that is left at the timestep."""
+        """Remaining share of the run at the timestep: 1 at its first step."""
         return 1 - self.step / self.steps
 
     def index(self, name: str) -> int:
-        """Where a direction is, by its name or by its number from 1.
+        """Index of a direction, given its name or its number from 1.
 
         Raises:
-            BadInput: there is none; names those that there are.
+            BadInput: there is no such direction; the message lists the names.
         """
         if name in self.names:
             return self.names.index(name)
         if _is_number(name) and 1 <= int(name) <= len(self):
             return int(name) - 1
-        raise BadInput(f'There is no direction "{name}"; there are {", ".join(self.names)} (1 to {len(self)}).')
+        raise BadInput(
+            f'There is no direction "{name}": use one of {", ".join(self.names)}, or a number from 1 to {len(self)}.'
+        )
 
     def mix(self, weights: Mapping[str, float]) -> Float[Tensor, " d"]:
-        """The unit vector along sum_k w_k u_k.
+        """The unit vector along the weighted sum sum_k w_k u_k.
+
+        Args:
+            weights: name or number of a direction -> w_k.
 
         Raises:
-            BadInput: an unknown name, or weights whose sum vanishes.
+            BadInput: a direction is unknown, or the weighted sum is zero.
         """
         total = torch.zeros_like(self.u[0])
         for name, weight in weights.items():
@@ -91,10 +96,14 @@ class Directions:
         return total / norm
 
     def renamed(self, names: Mapping[str, str]) -> "Directions":
-        """Other names for some, by their present name or number.
+        """A copy with some directions renamed.
+
+        Args:
+            names: current name or number of a direction -> new name.
 
         Raises:
-            BadInput: no such direction, or a name that is taken, empty, a number, or contains "," or "=".
+            BadInput: a direction is unknown, or a new name is taken, empty, the number of another direction, or
+                contains "," or "=".
         """
         changed = list(self.names)
         for old, new in names.items():
@@ -102,31 +111,31 @@ class Directions:
         return replace(self, names=check_names(changed))
 
     def check_fits(self, network: DiffusionModel, t: int, latent: Sequence[int]) -> None:
-        """Refuse another model, timestep or shape of latents than those that the directions were found with.
+        """Check that the directions were found with this model, timestep and latent shape.
 
         Raises:
-            BadInput: names the difference.
+            BadInput: one of them differs; the message says which.
         """
         problem = ""
         if self.model != network.fingerprint():
             problem = f"with another model or precision (weights {self.model[:12]}, not {network.fingerprint()[:12]})"
         elif self.t != t:
-            problem = f"at timestep {self.t} of a run of {self.steps} steps, and here they would be used at {t}"
+            problem = f"at timestep {self.t} of a run of {self.steps} steps, but would be used at timestep {t}"
         elif tuple(self.latent) != tuple(latent):
             problem = f"on latents of shape {list(self.latent)}, not {list(latent)}"
         if problem:
-            raise BadInput(f"These directions were found {problem}: use them as they were found, or find new ones.")
+            raise BadInput(f"These directions were found {problem}: use the same settings, or find new directions.")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, which is there whole or not at all. Raises BadInput where it cannot be."""
+        """Write one safetensors file atomically. Raises BadInput where it cannot be written."""
         self.FORMAT.write(path, {name: getattr(self, name) for name in _FIELDS}, {"u": self.u})
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Directions":
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            BadInput: no such file, not directions, or damaged.
+            BadInput: the file does not exist, does not contain directions, or is damaged.
         """
         return Directions.FORMAT.read(path, _assemble)
 
@@ -138,31 +147,31 @@ _FIELDS = (
 
 
 def _is_number(name: str) -> bool:
-    """Whether a name may be the number of a direction; longer ones Python does not convert."""
+    """Whether a name is read as the number of a direction: at most 9 digits, since `int` refuses very long ones."""
     return name.isdecimal() and len(name) < 10
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that can be told apart from each other, from numbers of others and from weights.
+    """Check that names differ from each other, from the numbers of other directions and from weights.
 
     Raises:
-        BadInput: with the first problem.
+        BadInput: names the first problem.
     """
     for place, name in enumerate(names, start=1):
         if not name.strip() or name != name.strip() or set(name) & set(",=") or not name.isprintable():
             raise BadInput(f'A direction needs a name of printable characters without "," and "=", not {name!r}.')
         if _is_number(name) and int(name) != place:
-            raise BadInput(f'The direction {place} cannot be called "{name}", which is the number of another.')
+            raise BadInput(f'Direction {place} cannot be named "{name}", which is the number of another direction.')
     if len(set(names)) != len(names):
         raise BadInput("Two directions have the same name: rename one.")
     return tuple(names)
 
 
 def parse_weights(text: str) -> dict[str, float]:
-    """ "smile" -> {"smile": 1}, "smile=1,3=-0.5" -> {"smile": 1, "3": -0.5}.
+    """Parse a direction or a weighted mixture: "smile" -> {"smile": 1}, "smile=1,3=-0.5" -> {"smile": 1, "3": -0.5}.
 
     Raises:
-        BadInput: not of that form, a name twice, or a weight out of range.
+        BadInput: the text has another form, a name occurs twice, or a weight is out of range.
     """
     weights: dict[str, float] = {}
     for part in text.split(","):
@@ -178,13 +187,15 @@ def parse_weights(text: str) -> dict[str, float]:
             )
         if not WEIGHTS[0] <= abs(weight) <= WEIGHTS[1]:
             low, high = WEIGHTS
-            raise BadInput(f'The weight of direction "{name}" must be between {low:g} and {high:g} or minus that.')
+            raise BadInput(
+                f'The absolute weight of direction "{name}" must be between {low:g} and {high:g}, not {weight:g}.'
+            )
         weights[name] = weight
     return weights
 
 
 def _assemble(header: Any, tensors: dict[str, Tensor]) -> Directions:
-    """Lists of JSON become tuples again. Raises KeyError, TypeError or ValueError where the parts do not fit."""
+    """Build directions from a file; lists become tuples. Raises KeyError, TypeError or ValueError for invalid parts."""
     u = tensors["u"]
     values: dict[str, Any] = {
         name: tuple(header[name]) if isinstance(header[name], list) else header[name] for name in _FIELDS
@@ -200,6 +211,6 @@ def _assemble(header: Any, tensors: dict[str, Tensor]) -> Directions:
         isinstance(each, int | float) for each in (*found.values, *found.overlap, *found.latent, found.samples)
     )
     if not (shapes and kinds and run and texts and numbers and bool(torch.isfinite(u).all())):
-        raise ValueError("parts that do not belong together")
+        raise ValueError("inconsistent fields")
     check_names(found.names)
     return found

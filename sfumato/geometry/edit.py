@@ -1,4 +1,4 @@
-"""Moving x_t at one timestep of the reverse process, as a shift: it composes with prompts, masks and other shifts."""
+"""A shift that moves x_t at one timestep of the reverse process; it composes with prompts, masks and other shifts."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,17 +16,17 @@ from sfumato.geometry.normalise import normalised
 from sfumato.geometry.shooting import Shot
 
 Move: TypeAlias = Callable[[StepState, Tensor], Iterator[Shot]]
-"""The steps of an edit from x_t, under the condition and with the network of the step."""
+"""(state, x_t) -> the steps of an edit from x_t, with the network and the condition of the state."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """What was done to the latents of one batch.
+    """Record of how the latents of one batch were moved.
 
     Attributes:
-        shots: the steps.
+        shots: the steps of the edit.
         distance: |x_t' - x_t| after all steps and the normalisation, [b].
     """
 
@@ -39,7 +39,7 @@ _RECORD: ContextVar[list[Moved] | None] = ContextVar("moves", default=None)
 
 @contextmanager
 def recorded_moves() -> Iterator[list[Moved]]:
-    """Every move of latents within a `with` block, in order, for reports of angles and lengths."""
+    """Record every move of latents within a `with` block, in order, for reports of angles and lengths."""
     moves: list[Moved] = []
     around = _RECORD.get()
     token = _RECORD.set(moves)
@@ -52,7 +52,7 @@ def recorded_moves() -> Iterator[list[Moved]]:
 
 
 def with_moves(work: Iterator[Item], moves: list[Moved]) -> Iterator[Item]:
-    """The items of `work`; the moves that are made on the way are added to `moves`."""
+    """Yield the items of `work`; append the moves that their computation makes to `moves`."""
     while True:
         with recorded_moves() as found:
             try:
@@ -65,12 +65,12 @@ def with_moves(work: Iterator[Item], moves: list[Moved]) -> Iterator[Item]:
 
 @dataclass(frozen=True, eq=False)
 class MoveLatent(Shift):
-    """x_t <- the end of `move`, normalised, at one timestep; nothing at the others.
+    """Shift that replaces x_t at one timestep by the end point of `move`, normalised.
 
     Attributes:
-        t: the timestep.
-        move: the steps of the edit.
-        kappa: of the normalisation; None for none.
+        t: the timestep; at all others the latents do not change.
+        move: yields the steps of the edit.
+        kappa: parameter of the normalisation, see `gain`; None leaves the normalisation out.
     """
 
     t: int
@@ -78,7 +78,7 @@ class MoveLatent(Shift):
     kappa: float | None
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The moved latent."""
+        """The moved latents at timestep t, x at all others."""
         if state.t != self.t:
             return x
         shots = tuple(self.move(state, x))

@@ -1,4 +1,4 @@
-"""Which layer a NaN or an infinity of the bottleneck, or of its Jacobian, comes from."""
+"""Finding the layer in which a NaN or an infinity of the bottleneck, or of its Jacobian, first appears."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,37 +15,37 @@ from sfumato.models.diffusion_model import DiffusionModel
 
 @runtime_checkable
 class Evaluated(Protocol):
-    """A function of the latents that a network computes: `BottleneckMap`."""
+    """Protocol of a function of the latents that a network computes, such as `BottleneckMap`."""
 
     @property
     def network(self) -> DiffusionModel:
-        """Its encoder half and middle block are evaluated."""
+        """The network whose encoder half and middle block are evaluated."""
 
     @property
     def t(self) -> int:
         """Timestep."""
 
     def evaluate(self, x: Tensor) -> Tensor:
-        """The function at x, with whatever history x has."""
+        """Evaluate the function at x; gradients and tangents of x propagate."""
 
 
 def check_product(product: Tensor, name: str, f: Evaluated, x: Tensor) -> Tensor:
-    """The product itself, if all of it is finite.
+    """Return the product if all its values are finite.
 
     Raises:
-        NonFinite: names the timestep and the first layer whose output, or whose derivative, is not.
+        NonFinite: they are not; names the timestep and the first layer whose output or derivative is not finite.
     """
     if bool(torch.isfinite(product).all()):
         return product
-    where = "the latent x_t is not" if not bool(torch.isfinite(x).all()) else _first_layer(f, x.detach())
-    raise NonFinite(f"Timestep {f.t}: {name} of the bottleneck holds NaN or infinity; {where}.")
+    where = "the latent x_t is not finite" if not bool(torch.isfinite(x).all()) else _first_layer(f, x.detach())
+    raise NonFinite(f"Timestep {f.t}: {name} of the bottleneck contains NaN or infinity; {where}.")
 
 
 def _first_layer(f: Evaluated, x: Tensor) -> str:
-    """Follow x and one random tangent through the layers, in the order in which they run."""
+    """Name the first layer that is not finite at x, or whose derivative along one random tangent is not."""
     found: list[str] = []
     leaves = [(name, module) for name, module in f.network.unet.named_modules() if not list(module.children())]
-    handles = [attach_hook(module, _look(name, found)) for name, module in leaves]
+    handles = [attach_hook(module, _finite_hook(name, found)) for name, module in leaves]
     try:
         with torch.no_grad(), differentiable(), one_at_a_time(), forward_mode.dual_level():
             tangent = gaussian_batch(x.shape[1:], [0] * len(x), tag="finite", device=x.device, dtype=x.dtype)
@@ -53,10 +53,10 @@ def _first_layer(f: Evaluated, x: Tensor) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else "no layer by itself: the products overflow"
+    return found[0] if found else "every layer is finite, so the products overflow"
 
 
-def _look(name: str, found: list[str]) -> Any:
+def _finite_hook(name: str, found: list[str]) -> Any:
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
             return

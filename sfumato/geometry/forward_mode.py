@@ -1,4 +1,4 @@
-"""A scope in which a network can be differentiated in both modes, for many vectors at once."""
+"""Scopes in which a network can be differentiated in forward and reverse mode, for many vectors at once."""
 
 import threading
 from contextlib import AbstractContextManager
@@ -13,25 +13,26 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 def differentiable() -> AbstractContextManager[Any]:
-    """Exchange, within a `with` block and in its thread alone, what has no derivative in forward mode or over vectors.
+    """Replace operations that forward mode or `vmap` cannot differentiate, in a `with` block of the current thread.
 
-    Fused attention has none in forward mode: scaled dot products are computed by their definition, whatever attention
-    processors the network has. Group normalisation has one for contiguous inputs alone, and attention blocks of
-    pixel-space networks hand on transposed ones. The values stay what they are, up to rounding.
+    Fused attention has no forward-mode derivative: scaled dot-product attention is computed by its definition, for all
+    attention processors. Group normalisation has a forward-mode derivative for contiguous inputs only, and the
+    attention blocks of pixel-space networks pass transposed inputs: these are made contiguous. The values change by
+    rounding only.
     """
     return _Differentiable()
 
 
 def one_at_a_time() -> AbstractContextManager[Any]:
-    """Forward-mode differentiation of one thread of the process; others wait, as torch has one level for all of them.
+    """Lock for forward-mode differentiation, since torch has one forward-mode level per process: other threads wait.
 
-    Evaluations, and products in reverse mode, go on meanwhile.
+    Evaluations and reverse-mode products of other threads are not blocked.
     """
     return _ONE_AT_A_TIME
 
 
 class _Differentiable(TorchFunctionMode):
-    """Not `torch.nn.attention.sdpa_kernel`, which chooses the kernels of all threads."""
+    """The scope of `differentiable`; `torch.nn.attention.sdpa_kernel` would change the kernels of all threads."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
@@ -51,7 +52,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """`scaled_dot_product_attention` by its definition, which torch has under a name of its own."""
+    """`scaled_dot_product_attention` by its definition, softmax(Q K^T / sqrt(d)) V."""
     definition = torch.ops.aten._scaled_dot_product_attention_math
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(~attn_mask, -torch.inf)

@@ -1,12 +1,14 @@
-"""f : X -> H, from x_t to the bottleneck of the U-Net, and the products with its Jacobian J = df/dx.
+"""The map f : X -> H from x_t to the bottleneck of the U-Net, and products with its Jacobian J = df/dx.
 
 Park, Kwon, Jo, Uh: "Unsupervised Discovery of Semantic Latent Directions in Diffusion Models", arXiv 2302.12469,
-section 3.1. The pullback norm of a vector v at x is ||v||_pb^2 = v^T J^T J v.
+section 3.1. The metric of H is Euclidean; its pullback to X is the metric J^T J, with the norm
+||v||_pb^2 = v^T J^T J v at x.
 
-Both products run the encoder half alone and share its evaluation at x among all vectors: J V by forward-mode
-differentiation, J^T U through one graph that is kept. Double backward gives J V too and was measured at 2.4 times the
-time on the layout that we ship. See `forward_mode` for what the products, and nothing else, compute differently.
-f and its products are in float32 where the weights are in half precision (`single_precision`).
+Both products run only the encoder half and the middle block, and share their evaluation at x among all vectors:
+Jacobian-vector products (JVPs) J V use forward-mode differentiation, vector-Jacobian products (VJPs) J^T U one retained
+graph. Double backward also computes J V, but took 2.4 times as long on the bundled model. `forward_mode` lists the
+operations that are computed differently within the products. If the weights are in half precision, f and its products
+are computed in float32 (`single_precision`).
 """
 
 from collections.abc import Iterator
@@ -28,26 +30,26 @@ from sfumato.geometry.single_precision import single_precision
 from sfumato.models.diffusion_model import DiffusionModel
 
 Pool: TypeAlias = Literal["sum"] | None
-"""What becomes of the positions of the bottleneck: summed (the paper's H), or kept."""
+"""Pooling over the positions of the bottleneck: "sum" (the paper's H), or None to keep all positions."""
 
 CHUNK = 16
-"""Rows (samples times vectors) that go through the encoder half together by default: the fastest on a CPU."""
+"""Default number of rows (samples times vectors) per pass through the encoder half; the fastest on a CPU."""
 
 
 @dataclass(frozen=True, eq=False)
 class BottleneckMap:
-    """h = f(x, t, c).
+    """The map h = f(x, t, c) from latents to the bottleneck of the U-Net.
 
     Attributes:
-        network: its encoder half and middle block are f.
-        t: timestep.
-        condition: one row, or one per sample; None for a network without text.
-        pool: "sum" over the positions of the bottleneck, or None for all of it.
-        chunk: most rows that go through the encoder half together.
-        passes: what has been spent so far.
+        network: the network whose encoder half and middle block compute f.
+        t: timestep, an index into the network's schedule.
+        condition: one row, or one per sample; None for a network without text conditioning.
+        pool: "sum" over the positions of the bottleneck, or None to keep all positions.
+        chunk: largest number of rows per pass through the encoder half.
+        passes: number of evaluations and products so far.
 
     Raises:
-        BadInput: a timestep, pooling or chunk that cannot be.
+        BadInput: the timestep, the pooling or the chunk is out of range.
     """
 
     network: DiffusionModel
@@ -72,13 +74,13 @@ class BottleneckMap:
         return (channels,) if self.pool else (channels, height // grid, width // grid)
 
     def rows(self, index: list[int]) -> "BottleneckMap":
-        """The same map for other rows of the condition; what is spent is added to the same account."""
+        """The same map for these rows of the condition; both maps count into the same `passes`."""
         if self.condition is None or len(self.condition) == 1:
             return self
         return BottleneckMap(self.network, self.t, self.condition[index], self.pool, self.chunk, self.passes)
 
     def split(self, samples: int, together: int | None = None) -> Iterator[tuple[list[int], "BottleneckMap"]]:
-        """Indices of samples that go through the encoder half together (`chunk` by default), each with its map."""
+        """Yield groups of sample indices (`chunk` samples by default), each with the map for its condition."""
         size = together or self.chunk
         for first in range(0, samples, size):
             index = list(range(first, min(first + size, samples)))
@@ -86,10 +88,10 @@ class BottleneckMap:
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """h of every sample, flattened, at most `chunk` rows at a time.
+        """Evaluate h of every sample, flattened, at most `chunk` rows at a time.
 
         Raises:
-            NonFinite: h holds NaN or infinity; names the layer.
+            NonFinite: h contains NaN or infinity; the message names the layer.
         """
         parts = []
         for index, f in self.split(len(x)):
@@ -98,13 +100,13 @@ class BottleneckMap:
         return torch.cat(parts)
 
     def at(self, x: Float[Tensor, "b c h w"]) -> "Jacobian":
-        """J at every sample. Raises BadInput for more samples than `chunk`."""
+        """The Jacobian at every sample. Raises BadInput for more samples than `chunk`."""
         if not 1 <= len(x) <= self.chunk:
             raise BadInput(f"There must be between 1 and chunk = {self.chunk} samples at a time, not {len(x)}.")
         return Jacobian(self, x)
 
     def evaluate(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """h with gradients, if they are enabled, and not counted; in float32 at least."""
+        """Evaluate h without counting it in `passes`, in float32 or wider; differentiable if gradients are enabled."""
         condition = self.condition
         if condition is not None and len(condition) == 1:
             condition = condition.repeat(len(x))
@@ -114,15 +116,15 @@ class BottleneckMap:
 
 
 class Jacobian:
-    """J at x, one matrix per sample, known by its products.
+    """The Jacobian J at x, one matrix per sample, available through its products.
 
     Attributes:
-        f: the map.
+        f: the map from x_t to the bottleneck.
         x: the latents, [b,c,h,w].
-        h: f(x), [b,d]; evaluated, with the graph for J^T u, when it is first asked for: J v does without.
+        h: f(x), [b,d]; evaluated at the first access, with the graph for J^T u. J v does not need it.
 
     Raises:
-        NonFinite: f(x) or a product holds NaN or infinity; names the layer.
+        NonFinite: f(x) or a product contains NaN or infinity; the message names the layer.
     """
 
     def __init__(self, f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> None:
@@ -153,10 +155,10 @@ class Jacobian:
         return self.h.shape[1]
 
     def jvp(self, v: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n d"]:
-        """J v for n vectors at every sample."""
+        """The Jacobian-vector products J v of n vectors at every sample."""
         self._check(v, self.x[0].shape)
 
-        def tangent(part: Tensor) -> Tensor:
+        def tangent(part: Tensor) -> Tensor:  # J v = d/da f(x + a v) at a = 0
             return jvp(self.f.evaluate, (self.x.detach(),), (part,))[1]
 
         products = []
@@ -169,10 +171,11 @@ class Jacobian:
         return check_product(torch.cat(products).transpose(0, 1), "J v", self.f, self.x)
 
     def vjp(self, u: Float[Tensor, "b n d"]) -> Float[Tensor, "b n c h w"]:
-        """J^T u for n vectors at every sample."""
+        """The vector-Jacobian products J^T u of n vectors at every sample."""
         self._check(u, self.h[0].shape)
         products = []
         for part in u.to(self.h.dtype).transpose(0, 1).split(self._together):
+            # J^T u = d<u, f(x)>/dx, one batched backward pass per part
             products += torch.autograd.grad(
                 self._graph, self.x, part.contiguous(), retain_graph=True, is_grads_batched=True
             )
@@ -191,6 +194,6 @@ class Jacobian:
 
 
 def pullback_norm(f: BottleneckMap, x: Float[Tensor, "b c h w"], v: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n"]:
-    """||v||_pb = |J v| of n vectors at every sample (the root of the pullback metric)."""
+    """The pullback norms ||v||_pb = |J v| = sqrt(v^T J^T J v) of n vectors at every sample."""
     images = [part.at(x[index]).jvp(v[index]) for index, part in f.split(len(x))]
     return torch.linalg.vector_norm(torch.cat(images), dim=-1)

@@ -1,13 +1,14 @@
-"""The largest singular triplets of a matrix that is known by its products: a block Krylov method.
+"""The largest singular triplets of a matrix A that is available through products only: a block Krylov method.
 
-Randomised subspace iteration that throws nothing away (Halko, Martinsson, Tropp, arXiv 0909.4061, section 4.5; Musco
-and Musco, arXiv 1504.05477, algorithm 2), in the form of Golub and Kahan. Q and P are orthonormal bases of what has
-been tried on either side, and every product with them is kept:
+Randomised block Krylov iteration (Halko, Martinsson, Tropp, arXiv 0909.4061, section 4.5; Musco and Musco, arXiv
+1504.05477, algorithm 2) as block Lanczos bidiagonalisation (Golub and Kahan) with full reorthogonalisation. Q is an
+orthonormal basis of the Krylov subspace of A^T A on a random start block, and P one of span(A Q). A Q and A^T P are
+stored. With the SVD of the small matrix C,
 
-    C = P^T A Q = L S R^T,    the estimates are P L, the values S, and Q R
-    A^T P L - Q R S           is the residual of each triplet: what the next block is made of
+    C = P^T A Q = L S R^T,    the estimates are P L (left vectors), S (values) and Q R (right vectors)
 
-One product with A and one with A^T per vector; none is computed twice, and the residuals cost none.
+Since A Q = P C, A Q R = P L S holds exactly. The residuals of the triplets are A^T P L - Q R S; they lie in the span
+of the next block. Each vector of Q costs one product with A and one with A^T; the residuals cost no product.
 """
 
 from collections.abc import Callable
@@ -19,25 +20,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
-"""Columns to columns: [b, columns, m] -> [b, rows, m]."""
+"""Batched product with m columns: [b, columns, m] -> [b, rows, m]."""
 
 SINGULAR = 0.01
-"""Residual, as a share of the smallest singular value wanted, that a pair of singular vectors may have."""
+"""Residual, relative to the n-th singular value, at which a residual below the rounding errors is accepted at once."""
 PATIENCE = 2
-"""Blocks without a smaller residual after which a larger one is taken for all that the products can tell."""
+"""Blocks without a smaller residual after which a larger residual below the rounding errors is accepted too."""
 
 
 @dataclass(frozen=True, eq=False)
 class Triplets:
-    """A q = s l and A^T l = s q, largest s first.
+    """The n largest singular triplets (l, s, q), A q = s l and A^T l = s q, largest s first.
 
     Attributes:
-        left: l, [b, rows, n].
-        values: s, [b, n].
-        right: q, [b, columns, n].
-        angle: between the span of the n vectors and the true one on either side, at most, in radians, [b]; by Wedin's
-            theorem, with s_{n+1} as far as it is known: estimated with its residual from what has been tried.
-        residual: |A^T l - s q| of the n triplets together (largest singular value), [b].
+        left: left singular vectors l, [b, rows, n].
+        values: singular values s, [b, n].
+        right: right singular vectors q, [b, columns, n].
+        angle: upper bound of the angle between the span of the n vectors and the true one, on either side, radians,
+            [b]. By Wedin's theorem tan(angle) <= residual / (s_n - s_{n+1}). s_{n+1} is not known exactly: its estimate
+            plus the norm of its residual is used, so the bound is an estimate too.
+        residual: spectral norm of the n residuals A^T l - s q as one matrix, [b].
     """
 
     left: Float[Tensor, "b rows n"]
@@ -48,81 +50,87 @@ class Triplets:
 
 
 @dataclass
-class _Tried:
-    """Q, A Q, P, A^T P, all with m columns."""
+class _Bases:
+    """Q, A Q, P and A^T P, each with m columns."""
 
     q: Tensor
     a_q: Tensor
     p: Tensor
     at_p: Tensor
 
-    def extend(self, other: "_Tried") -> "_Tried":
+    def extend(self, other: "_Bases") -> "_Bases":
         pairs = ((self.q, other.q), (self.a_q, other.a_q), (self.p, other.p), (self.at_p, other.at_p))
-        return _Tried(*(torch.cat(pair, dim=2) for pair in pairs))
+        return _Bases(*(torch.cat(pair, dim=2) for pair in pairs))
 
 
 def largest_triplets(
     product: Product, adjoint: Product, start: Float[Tensor, "b columns p"], n: int, *, most: int, tolerance: float
 ) -> Triplets:
-    """The n largest singular triplets of every matrix of a batch.
+    """Compute the n largest singular triplets of every matrix of a batch.
 
-    It stops when the subspaces of all matrices are known to `tolerance`, when the residuals have sunk into the
-    rounding of the products, or when Q has `most` columns. The first test is about subspaces: signs of the vectors,
-    and rotations within the span, do not count. For the second, P^T (A Q) and (A^T P)^T Q are equal up to rounding,
-    which is thereby measured; where it is coarse, residuals below it still fall, and are waited for.
+    The iteration stops when Q has `most` columns, or when each matrix meets one of two conditions:
+
+    - The angle to the true subspace is at most `tolerance`. Signs of the vectors and rotations within the span do not
+      change this angle.
+    - The residuals are below the rounding errors of the products. P^T (A Q) and (A^T P)^T Q are equal in exact
+      arithmetic, so their difference measures these errors. Where the errors are large, residuals below them can still
+      decrease: see `SINGULAR` and `PATIENCE`.
 
     Args:
-        product: A.
-        adjoint: A^T.
-        start: any independent vectors; p of them make a block.
-        n: how many triplets, at most `most`.
-        most: most columns of Q, at most the number of columns and of rows of A.
+        product: multiplies columns by A.
+        adjoint: multiplies columns by A^T.
+        start: linearly independent vectors; their number p is the block size.
+        n: number of triplets, at most `most`.
+        most: largest number of columns of Q, at most the number of rows and of columns of A.
         tolerance: angle in radians.
     """
-    tried = _try(product, adjoint, start[:, :, :most], None)
+    bases = _products(product, adjoint, start[:, :, :most], None)
     lowest, waited = torch.full_like(start[:, 0, 0], torch.inf), torch.zeros_like(start[:, 0, 0])
     while True:
-        room = most - tried.q.shape[2]
-        if room < 1 or tried.q.shape[2] > n:
-            found, rounding = _estimates(tried, n)
+        room = most - bases.q.shape[2]
+        if room < 1 or bases.q.shape[2] > n:
+            found, rounding = _estimates(bases, n)
             waited = torch.where(found.residual < lowest, 0, waited + 1)
             lowest = torch.minimum(found.residual, lowest)
             rounding &= (found.residual <= SINGULAR * found.values[:, -1]) | (waited >= PATIENCE)
             if room < 1 or bool(((found.angle <= tolerance) | rounding).all()):
                 return found
-        block = tried.at_p[:, :, -start.shape[2] :][:, :, :room]
-        tried = tried.extend(_try(product, adjoint, block, tried))
+        # the newest block of A^T P extends the Krylov subspace
+        block = bases.at_p[:, :, -start.shape[2] :][:, :, :room]
+        bases = bases.extend(_products(product, adjoint, block, bases))
 
 
-def _try(product: Product, adjoint: Product, block: Tensor, before: _Tried | None) -> _Tried:
+def _products(product: Product, adjoint: Product, block: Tensor, before: _Bases | None) -> _Bases:
+    """The new columns of the bases and their products, from a block of vectors."""
     q = _orthonormal(block, None if before is None else before.q)
     a_q = product(q)
     p = _orthonormal(a_q, None if before is None else before.p)
-    return _Tried(q, a_q, p, adjoint(p))
+    return _Bases(q, a_q, p, adjoint(p))
 
 
-def _estimates(tried: _Tried, n: int) -> tuple[Triplets, Tensor]:
-    """The n largest triplets that the bases hold, and whether their residuals are below the rounding, [b]."""
-    core = tried.p.mT @ tried.a_q
+def _estimates(bases: _Bases, n: int) -> tuple[Triplets, Tensor]:
+    """Estimates of the n largest triplets, and whether their residuals are below the rounding errors, [b]."""
+    core = bases.p.mT @ bases.a_q  # C = P^T A Q
     left, values, right = torch.linalg.svd(core, full_matrices=False)
     left, right = left[:, :, : n + 1], right[:, : n + 1].mT
-    residual = (tried.at_p - tried.q @ core.mT) @ left
+    residual = (bases.at_p - bases.q @ core.mT) @ left  # A^T P L - Q R S, since C^T L = R S
     size = torch.linalg.vector_norm(residual, dim=1)
-    # the largest that s_{n+1} can be, as far as is known
+    # estimated upper bound of s_{n+1}
     following = (values[:, n] + size[:, n]) if values.shape[1] > n else torch.zeros_like(values[:, 0])
     gap = (values[:, n - 1] - following).clamp_min(torch.finfo(values.dtype).tiny)
     distance = torch.linalg.matrix_norm(residual[:, :, :n], ord=2)
-    columns, m = tried.q.shape[1:]
-    mismatch = torch.linalg.matrix_norm(core - tried.at_p.mT @ tried.q)
+    # rounding errors: |P^T (A Q) - (A^T P)^T Q| (Frobenius), scaled from the m columns of Q to all columns
+    columns, m = bases.q.shape[1:]
+    mismatch = torch.linalg.matrix_norm(core - bases.at_p.mT @ bases.q)
     rounding = distance <= mismatch * (columns / m) ** 0.5
-    spans = tried.p @ left[:, :, :n], values[:, :n], tried.q @ right[:, :, :n]
+    spans = bases.p @ left[:, :, :n], values[:, :n], bases.q @ right[:, :, :n]
     return Triplets(*spans, torch.atan(distance / gap), distance), rounding
 
 
 def _orthonormal(
     block: Float[Tensor, "b columns p"], against: Float[Tensor, "b columns m"] | None
 ) -> Float[Tensor, "b columns p"]:
-    """An orthonormal basis of a block's span, orthogonal to `against`; twice, because once leaves rounding."""
+    """Orthonormal basis of the span of a block, orthogonal to `against`; a second pass removes rounding errors."""
     for _ in range(2):
         if against is not None:
             block = block - against @ (against.mT @ block)

@@ -1,4 +1,4 @@
-"""Global directions: what the local bases of many samples have in common (arXiv 2302.12469, section 3.3)."""
+"""Global directions: averages of the matched local directions of many samples (arXiv 2302.12469, section 3.3)."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,18 @@ from sfumato.core.step import wide
 from sfumato.geometry.assignment import best_assignment
 
 ROUNDS = 20
-"""Matchings to the mean after which no sample changes its order any more, in practice after three to five."""
+"""Largest number of matching rounds; in practice the assignment is stable after three to five."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The directions of several samples brought into one order.
+    """The directions of several samples, matched to common mean directions.
 
     Attributes:
-        mean: unit vectors of H, [n,d].
-        order: which direction of each sample belongs to each mean, [samples,n].
-        overlap: |cos| between each mean and its direction of each sample, [samples,n].
-        values: singular value of each mean's directions, averaged over the samples, [n].
+        mean: mean directions, unit vectors of H, [n,d].
+        order: index of the direction of each sample that is matched to each mean, [samples,n].
+        overlap: |cos| between each mean and its matched direction of each sample, [samples,n].
+        values: singular values of the matched directions, averaged over the samples, [n].
     """
 
     mean: Float[Tensor, "n d"]
@@ -31,17 +31,32 @@ class Matched:
 
 
 def assign(reference: Float[Tensor, "n d"], u: Float[Tensor, "m d"]) -> tuple[Tensor, Float[Tensor, " n"]]:
-    """The u_j of every reference vector, no two the same, with the largest sum of |cos|; and the signed cosines."""
+    """Match every reference vector to a different u_j such that the sum of |cos| is largest.
+
+    Args:
+        reference: unit vectors, [n,d].
+        u: unit vectors, [m,d] with m >= n.
+
+    Returns:
+        The indices j, [n], and the signed cosines of the matched pairs, [n].
+    """
     cosines = wide(reference) @ wide(u).mT
     order = torch.from_numpy(best_assignment(cosines.abs().cpu().numpy())).to(u.device)
     return order, cosines.gather(1, order[:, None])[:, 0]
 
 
 def mean_directions(u: Float[Tensor, "samples n d"], values: Float[Tensor, "samples n"]) -> Matched:
-    """Match the samples' directions, first to those of the first sample, then to their own mean until nothing changes.
+    """Match the directions of all samples and average the matched ones.
 
-    The sign of a direction is that of its cosine with the mean; the mean's largest entry is positive. The means come
-    in the order of their singular values.
+    The directions are matched to those of the first sample, then to their own mean until the assignment is stable:
+
+        mean_k = m_k / |m_k|,    m_k = mean over samples s of sign(<mean_k, u_sj>) u_sj,    j = order[s, k]
+
+    The sign of each mean is chosen so that its largest entry is positive. The means are sorted by singular value.
+
+    Args:
+        u: unit vectors of H, the left singular vectors of every sample.
+        values: their singular values.
     """
     mean, before = wide(u[0]), None
     for _ in range(ROUNDS):
@@ -61,7 +76,11 @@ def mean_directions(u: Float[Tensor, "samples n d"], values: Float[Tensor, "samp
 
 
 def principal_directions(h: Float[Tensor, "samples d"], n: int) -> tuple[Tensor, Tensor]:
-    """The n principal components of h over samples, [n,d], and their standard deviations (GANSpace, 2004.02546)."""
+    """The n principal components of h over samples, [n,d], and their standard deviations, [n].
+
+    Haerkoenen et al., "GANSpace", arXiv 2004.02546. With the SVD h - mean(h) = U S C, the components are the rows of C
+    and the standard deviations S / sqrt(samples - 1).
+    """
     centred = wide(h) - wide(h).mean(dim=0)
     _, values, components = torch.linalg.svd(centred, full_matrices=False)
     chosen = components[:n]

@@ -1,4 +1,4 @@
-"""How much tangent spaces differ (Park et al., arXiv 2302.12469, section 4.2)."""
+"""Distances between tangent spaces (Park et al., arXiv 2302.12469, section 4.2)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,14 +12,15 @@ from sfumato.errors import BadInput
 
 
 def principal_angles(u1: Float[Tensor, "b n d"], u2: Float[Tensor, "b n d"]) -> Float[Tensor, "b n"]:
-    """theta_k between two spaces of n dimensions, in [0, pi/2], largest first.
+    """Principal angles theta_k between two subspaces of n dimensions, radians in [0, pi/2], largest first.
 
     cos theta_k are the singular values of U_1 U_2^T. Their arccos loses half of the digits of small angles, so the
-    sines are taken too, from what of U_2 is outside of U_1 (Bjoerck and Golub, 1973).
+    sines are computed as well: they are the singular values of U_2 - U_2 U_1^T U_1, the part of U_2 that is orthogonal
+    to the first subspace (Bjoerck and Golub, 1973).
 
     Args:
-        u1: orthonormal rows.
-        u2: the same.
+        u1: orthonormal rows that span the first subspace.
+        u2: orthonormal rows that span the second subspace.
 
     Raises:
         BadInput: spaces of different dimensions.
@@ -34,10 +35,10 @@ def principal_angles(u1: Float[Tensor, "b n d"], u2: Float[Tensor, "b n d"]) -> 
 
 
 def geodesic_distance(u1: Float[Tensor, "b n d"], u2: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-    """D_geo = sqrt(sum_k theta_k^2), from 0 (the same space) to sqrt(n) pi / 2 (orthogonal ones)."""
+    """Geodesic distance D_geo = sqrt(sum_k theta_k^2) of two subspaces: 0 if equal, sqrt(n) pi / 2 if orthogonal."""
     return torch.linalg.vector_norm(principal_angles(u1, u2), dim=-1)
 
 
 def segment_lengths(spaces: Sequence[Float[Tensor, "b n d"]]) -> Float[Tensor, "b segments"]:
-    """D_geo of every two consecutive tangent spaces of a path; their sum is the semantic path length."""
+    """D_geo between consecutive tangent spaces of a path; the sum over segments is the semantic path length."""
     return torch.stack([geodesic_distance(a, b) for a, b in pairwise(spaces)], dim=1)

@@ -1,7 +1,7 @@
-"""Keeping an edited latent from being amplified (Park et al., arXiv 2302.12469, section 3.4).
+"""Normalisation of an edited x_t, so that the edit is not amplified (Park et al., arXiv 2302.12469, section 3.4).
 
-A change of x_t grows on its way to x_0. The prediction of x_0 after the edit is given the mean pixel value and the
-standard deviation that it had before; x_t' is what the DDIM equation then asks for, to first order:
+A change of x_t grows on its way to x_0. The prediction of x_0 after the edit is shifted and scaled to the mean and the
+standard deviation that it had before, which gives x_0'. x_t' follows from the DDIM equation, to first order:
 
     x_t' = x_t + g_t (x_0' - x_0(x_t)),   g_t = sqrt(abar_t) / (1 - kappa sqrt(1 - abar_t))
 """
@@ -20,10 +20,14 @@ KAPPA = 0.99
 
 
 def gain(abar: float, kappa: float = KAPPA) -> float:
-    """g_t: how far x_t moves when its prediction of x_0 shall move by one.
+    """The gain g_t = sqrt(abar) / (1 - kappa sqrt(1 - abar)): change of x_t per change of its prediction of x_0.
 
-    kappa stands for the derivative of the noise by x_t. At t = T the gain is 5.5 for Stable Diffusion's schedule and
-    0.63 for the linear one.
+    Differentiating x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps(x_t) with d eps / d x_t ~ kappa gives g_t = dx_t / dx_0.
+    At t = T the gain is 5.5 for Stable Diffusion's schedule and 0.63 for the linear schedule.
+
+    Args:
+        abar: alpha-bar of the timestep, above 0 and at most 1.
+        kappa: assumed derivative of the predicted noise with respect to x_t.
 
     Raises:
         BadInput: kappa is not in [0, 1).
@@ -34,7 +38,7 @@ def gain(abar: float, kappa: float = KAPPA) -> float:
 
 
 def like(edited: Float[Tensor, "b c h w"], original: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """x_0': the edited prediction with the mean and the standard deviation of the original, each over a whole image."""
+    """x_0': the edited prediction with the original's mean and standard deviation over all channels and positions."""
     mean, deviation = _moments(original)
     edited_mean, edited_deviation = _moments(edited)
     scale = deviation / edited_deviation.clamp_min(torch.finfo(edited.dtype).tiny)
@@ -48,14 +52,17 @@ def normalised(
     abar: float,
     kappa: float = KAPPA,
 ) -> Float[Tensor, "b c h w"]:
-    """x_t' in place of an edited x_t; two evaluations of the network.
+    """Normalise an edited x_t; evaluates the network twice.
 
     Args:
-        predict: eps of latents at this level, guidance included.
+        predict: latents -> eps at this timestep, guidance included.
         x: x_t before the edit.
-        edited: x_t + gamma v.
-        abar: alpha-bar of the level.
+        edited: x_t after the edit, x_t + gamma v.
+        abar: alpha-bar of the timestep.
         kappa: see `gain`.
+
+    Returns:
+        x_t'.
     """
     step = gain(abar, kappa)
     before, after = (predict_x0(each, predict(each), abar) for each in (x, edited))

@@ -1,4 +1,4 @@
-"""What products with the Jacobian cost, on the account of each map and for whoever counts them all."""
+"""Counting the passes through the encoder half that evaluations of f and products with its Jacobian need."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ _OPEN: ContextVar[tuple["Passes", ...]] = ContextVar("passes", default=())
 
 @dataclass
 class Passes:
-    """Rows that went through the encoder half: a product with one vector is one row, like an evaluation.
+    """Number of rows that went through the encoder half; an evaluation or a product with one vector counts as one row.
 
     Attributes:
-        forward: evaluations of f, those included that products need.
-        jvp: products J v.
-        vjp: products J^T u.
+        forward: evaluations of f, including those that products need.
+        jvp: Jacobian-vector products J v.
+        vjp: vector-Jacobian products J^T u.
     """
 
     forward: int = 0
@@ -24,12 +24,12 @@ class Passes:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Sum of all counts."""
         return self.forward + self.jvp + self.vjp
 
     @property
     def products(self) -> dict[str, int]:
-        """The products by the mode of differentiation, for reports, which count evaluations already."""
+        """The products by mode of differentiation, for reports; evaluations are reported separately."""
         return {"forward_mode": self.jvp, "reverse_mode": self.vjp}
 
     def __add__(self, other: "Passes") -> "Passes":
@@ -39,7 +39,7 @@ class Passes:
         return Passes(self.forward - other.forward, self.jvp - other.jvp, self.vjp - other.vjp)
 
     def spend(self, *, forward: int = 0, jvp: int = 0, vjp: int = 0) -> None:
-        """Add to this account, and to every count that is open."""
+        """Add to these counts and to those of every active `counting_passes` block."""
         for account in (self, *_OPEN.get()):
             account.forward += forward
             account.jvp += jvp
@@ -48,7 +48,7 @@ class Passes:
 
 @contextmanager
 def counting_passes() -> Iterator[Passes]:
-    """Count, from zero, what all maps spend within a `with` block."""
+    """Count the passes of all maps within a `with` block, from zero."""
     passes = Passes()
     token = _OPEN.set((*_OPEN.get(), passes))
     try:

@@ -1,6 +1,6 @@
-"""Paths between two latents, and how long they are (Park et al., arXiv 2302.12469, section 4.2).
+"""Paths between two latents and their lengths (Park et al., arXiv 2302.12469, section 4.2).
 
-All lengths are sums over segments; the paper divides a path into 30.
+The length of a path is the sum over its segments; the paper uses 30 segments.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,12 +24,12 @@ SEGMENTS = 30
 
 @dataclass(frozen=True, eq=False)
 class PathLengths:
-    """Lengths of every segment of paths, [b,segments].
+    """Lengths of every segment of a batch of paths; x and x' are the ends of a segment.
 
     Attributes:
-        semantic: D_geo between the tangent spaces at its ends.
-        bottleneck: |f(x') - f(x)|.
-        latent: |x' - x|.
+        semantic: geodesic distance D_geo of the tangent spaces at x and x', [b,segments].
+        bottleneck: |f(x') - f(x)|, [b,segments].
+        latent: |x' - x|, [b,segments].
     """
 
     semantic: Float[Tensor, "b segments"]
@@ -38,25 +38,27 @@ class PathLengths:
 
 
 def lerp(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], share: float) -> Float[Tensor, "b c h w"]:
-    """The point at `share` of the straight line; inside, it is shorter than noise is."""
+    """Linear interpolation (1 - share) a + share b; between its ends the norm is below that of noise."""
     return (1 - share) * a + share * b
 
 
 def slerp(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], share: float) -> Float[Tensor, "b c h w"]:
-    """The point at `share` of the great circle (Shoemake, 1985); lengths are interpolated.
+    """Spherical linear interpolation (Shoemake, 1985); the norm is interpolated linearly.
+
+        x / |x| = sin((1 - share) w) / sin(w) a / |a| + sin(share w) / sin(w) b / |b|,    w the angle between a and b
 
     Raises:
-        BadInput: a and b are opposite, so that every great circle leads from one to the other.
+        BadInput: a and b point in opposite directions, so that the great circle is not unique.
     """
     lengths = [torch.linalg.vector_norm(each, dim=(1, 2, 3), keepdim=True) for each in (a, b)]
     unit_a, unit_b = (each / length.clamp_min(1e-30) for each, length in zip((a, b), lengths, strict=True))
     chord = torch.linalg.vector_norm(unit_b - unit_a, dim=(1, 2, 3), keepdim=True)
     rest = torch.linalg.vector_norm(unit_b + unit_a, dim=(1, 2, 3), keepdim=True)
     if bool((rest < 1e-6).any()):
-        raise BadInput("The two latents are opposite, so there is no one great circle: use lerp.")
-    angle = 2 * torch.atan2(chord, rest)
+        raise BadInput("The two latents are opposite, so the great circle between them is not unique: use lerp.")
+    angle = 2 * torch.atan2(chord, rest)  # accurate near 0 and pi, where arccos(<a, b>) is not
     sine = torch.sin(angle)
-    near = angle < 1e-6
+    near = angle < 1e-6  # the limit of the weights at angle 0 is that of lerp
     weight_a = torch.where(near, 1 - share, torch.sin((1 - share) * angle) / sine)
     weight_b = torch.where(near, share, torch.sin(share * angle) / sine)
     return (weight_a * unit_a + weight_b * unit_b) * ((1 - share) * lengths[0] + share * lengths[1])
@@ -65,34 +67,35 @@ def slerp(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], share: float
 def geodesic(
     f: BottleneckMap, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], *, segments: int, n: int
 ) -> Iterator[Float[Tensor, "b c h w"]]:
-    """Shoot from a to b: yield the points of a path whose image in H is as straight as the tangent spaces allow.
+    """Yield the points of a path from a to b whose image in H is as straight as the tangent spaces allow.
 
-    H is flat, so its geodesic is the straight line from f(a) to f(b). In every segment what is left of it, r, is
-    projected onto the tangent space and pulled back, sum_i (<u_i, r> / lambda_i) v_i; across the tangent space,
-    where the bottleneck does not move, the path follows the great circle. The part in the tangent space is at most as
-    long as the great circle's, because f is linear in a neighbourhood only; the last point is b.
+    H is flat, so its geodesic is the straight line from f(a) to f(b). In every segment the remaining vector
+    r = f(b) - f(x) is projected onto the tangent space and pulled back to sum_i (<u_i, r> / lambda_i) v_i, of which
+    the path takes an equal share for each segment that is left. Orthogonally to the v_i, where the bottleneck does not
+    move, the path follows the great circle. The step along the v_i is at most as long as that of the great circle,
+    because f is linear in a neighbourhood only. The last point is b.
 
     Args:
-        f: the map.
-        a: latents at f.t.
-        b: the same.
-        segments: at least 1.
-        n: dimensions of the tangent spaces.
+        f: the map from x_t to the bottleneck.
+        a: first latents, at f.t.
+        b: last latents, at f.t.
+        segments: number of segments, at least 1.
+        n: dimension of the tangent spaces.
     """
     x, goal = a, f(b)
     yield x
     for left in range(segments, 1, -1):
         basis = local_basis(f, x, n)
-        along = slerp(x, b, 1 / left) - x
-        inside = torch.einsum("bnchw,bchw->bn", basis.v, along.to(basis.v.dtype))
+        along = slerp(x, b, 1 / left) - x  # step of the great circle
+        inside = torch.einsum("bnchw,bchw->bn", basis.v, along.to(basis.v.dtype))  # its coefficients <v_i, along>
         across = along - torch.einsum("bnchw,bn->bchw", basis.v, inside)
-        aimed = basis.preimage(basis.coefficients(goal - basis.h)) / left
-        x = x + across + _no_longer(aimed, torch.linalg.vector_norm(inside, dim=1))
+        aimed = basis.preimage(basis.coefficients(goal - basis.h)) / left  # pull-back of r / left
+        x = x + across + _clip_norm(aimed, torch.linalg.vector_norm(inside, dim=1))
         yield x
     yield b
 
 
-def _no_longer(v: Float[Tensor, "b c h w"], most: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+def _clip_norm(v: Float[Tensor, "b c h w"], most: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
     length = torch.linalg.vector_norm(v, dim=(1, 2, 3))
     return v * (most / length.clamp_min(1e-30)).clamp(max=1).reshape(-1, 1, 1, 1)
 
@@ -106,18 +109,18 @@ def path(
     f: BottleneckMap | None = None,
     n: int = 0,
 ) -> Iterator[Float[Tensor, "b c h w"]]:
-    """Yield the segments + 1 points of a path, a first and b last.
+    """Yield the segments + 1 points of a path from a to b.
 
     Args:
         kind: "lerp", "slerp" or "geodesic".
-        a: where it begins.
-        b: where it ends.
-        segments: at least 1.
-        f: for the geodesic, the map whose bottleneck it goes through.
-        n: for the geodesic, the dimensions of the tangent spaces.
+        a: first point.
+        b: last point.
+        segments: number of segments, at least 1.
+        f: the map from x_t to the bottleneck; required for "geodesic".
+        n: dimension of the tangent spaces; required for "geodesic".
 
     Raises:
-        BadInput: latents of different shapes, or a number out of range; before any evaluation.
+        BadInput: the latents differ in shape, or an argument is out of range; raised before any evaluation.
     """
     if kind not in KINDS:
         raise BadInput(f"path must be one of {', '.join(KINDS)}, not {kind!r}.")
@@ -135,7 +138,7 @@ def path(
 
 
 def path_lengths(f: BottleneckMap, points: Iterator[Tensor], n: int) -> PathLengths:
-    """Measure a path as it is walked; one tangent basis of n directions per point."""
+    """Measure the segments of a path; computes one tangent basis of n directions per point."""
     rows = [_segment(one, other) for one, other in pairwise(local_basis(f, x, n) for x in points)]
     return PathLengths(*(torch.stack(part, dim=1) for part in zip(*rows, strict=True)))
 
@@ -143,7 +146,7 @@ def path_lengths(f: BottleneckMap, points: Iterator[Tensor], n: int) -> PathLeng
 def perceptual_lengths(
     pictures: Float[Tensor, "points 3 h w"], distance: Callable[[Tensor, Tensor], Tensor]
 ) -> Float[Tensor, " segments"]:
-    """The perceptual distance (LPIPS, say) of every two consecutive pictures; their sum is the perceptual length."""
+    """Perceptual distance (such as LPIPS) of consecutive images; the sum over segments is the perceptual length."""
     return distance(pictures[:-1], pictures[1:])
 
 

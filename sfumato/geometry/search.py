@@ -1,4 +1,4 @@
-"""Finding global directions: bases of many samples, matched; or principal components, to compare with."""
+"""Finding global directions: matched local bases of many samples, or principal components of h as a baseline."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -25,25 +25,25 @@ def find_directions(
     prompts: Sequence[str] = (),
     callback: Callable[[int], None] | None = None,
 ) -> Directions:
-    """Directions that many samples share.
+    """Find directions that many samples share.
 
     Args:
-        f: the map; its condition has one row, or one per sample.
+        f: the map from x_t to the bottleneck; its condition has one row, or one per sample.
         x: latents at f.t.
-        n: how many directions.
-        steps: of the run that f.t belongs to.
-        step: index of f.t in that run.
+        n: number of directions.
+        steps: number of steps of the run that contains f.t.
+        step: index of f.t in that run, from 0.
         kind: "pullback": the samples' local bases, matched and averaged; "pca": principal components of h.
-        names: of the directions; by default their numbers from 1.
-        prompts: that the samples were drawn under, for the file.
-        callback: called with the number of samples whose basis is known.
+        names: names of the directions; by default their numbers from 1.
+        prompts: prompts from which the latents were sampled, stored in the result.
+        callback: called with the number of samples whose basis is computed.
 
     Raises:
         BadInput: as `check_search`.
     """
     names = check_search(f, x, n, kind, names)
     if kind == "pullback":
-        # v of all samples would be n times as large as their latents, and is of no use here
+        # v of all samples would take n times the memory of their latents and is not needed
         parts = [(part.u, part.values) for part in _reported(local_bases(f, x, n), callback)]
         matched = mean_directions(*(torch.cat(each) for each in zip(*parts, strict=True)))
         u, values, overlap = matched.mean, matched.values, matched.overlap.mean(dim=0)
@@ -70,10 +70,14 @@ def find_directions(
 def check_search(
     f: BottleneckMap, x: Float[Tensor, "samples c h w"], n: int, kind: Kind, names: Sequence[str]
 ) -> tuple[str, ...]:
-    """The names of n directions, by default their numbers; nothing is evaluated, x may have its shape alone.
+    """Check the arguments of `find_directions` without an evaluation; only the shape of x is used.
+
+    Returns:
+        The names of the directions, by default their numbers from 1.
 
     Raises:
-        BadInput: n beyond the rank, not enough samples for n components, names that cannot be, another kind.
+        BadInput: n is above the rank, there are too few samples for n components, a name is invalid, or the kind is
+            unknown.
     """
     check_n(f, x, n)
     if kind not in KINDS:

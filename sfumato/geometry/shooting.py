@@ -2,8 +2,9 @@
 
     x -> x' = x + gamma v -> x'' = x' + gamma v' -> ...
 
-X is curved, so v is not tangent at x'. H is nearly flat: u = J v / lambda is carried there instead, by projecting it
-onto the tangent space at h' and giving it back its length (parallel transport), and v' is what J maps onto it.
+X is curved, so v is not a tangent vector at x'. H is nearly flat, so u = J v / lambda is transported instead: it is
+projected onto the tangent space at h' = f(x') and rescaled to unit length (parallel transport), which gives u'. v' is
+the unit vector of X that J at x' maps onto a multiple of u'.
 """
 
 from collections.abc import Iterator
@@ -20,15 +21,15 @@ from sfumato.geometry.jacobian import BottleneckMap
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One step of an edit.
+    """One step of an edit from x to x'.
 
     Attributes:
-        x: where it ends, [b,c,h,w].
-        v: the unit vector of X along which it went, [b,c,h,w].
-        u: the unit vector of H that v is mapped onto, [b,d].
-        angle: by how much u was turned from the step before, radians, [b].
-        length: |f(x') - f(x)|, how far H moved, [b].
-        expected: gamma ||v||_pb, how far it would if f were linear, [b].
+        x: end point x', [b,c,h,w].
+        v: unit vector of X along which the step goes, [b,c,h,w].
+        u: unit vector of H along J v, [b,d].
+        angle: angle between u and that of the previous step (at the first step, the given direction), radians, [b].
+        length: |f(x') - f(x)|, the distance in H, [b].
+        expected: |gamma| ||v||_pb, the distance in H if f were linear, [b].
     """
 
     x: Float[Tensor, "b c h w"]
@@ -40,17 +41,25 @@ class Shot:
 
 
 def transport(basis: Basis, u: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b n"], Float[Tensor, " b"]]:
-    """A vector of H brought into a tangent space: its unit coefficients there, and the angle it was turned by.
+    """Transport a vector of H into a tangent space: project it and rescale the projection to unit length.
+
+    Args:
+        basis: basis of the tangent space.
+        u: vectors of H.
+
+    Returns:
+        The unit coefficients <u_i, u> / |<u_i, u>| in the basis, [b,n], and the angle between u and its projection,
+        radians, [b].
 
     Raises:
-        BadInput: it is orthogonal to the tangent space, up to rounding.
+        BadInput: u is orthogonal to the tangent space, up to rounding.
     """
     u = u.to(basis.u.dtype)
     inside = basis.coefficients(u)
     outside = torch.linalg.vector_norm(u - basis.combine(inside), dim=1)
     size = torch.linalg.vector_norm(inside, dim=1)
     if bool((size <= torch.finfo(u.dtype).eps * torch.linalg.vector_norm(u, dim=1) * u.shape[1]).any()):
-        raise BadInput(f"The direction has no part in the tangent space of {basis.n} directions: take more of them.")
+        raise BadInput(f"The direction is orthogonal to the tangent space of {basis.n} directions: use more of them.")
     return inside / size[:, None], torch.atan2(outside, size)
 
 
@@ -70,19 +79,19 @@ def shoot(
     n: int,
     basis: Basis | None = None,
 ) -> Iterator[Shot]:
-    """Yield `steps` steps of length |gamma| from x.
+    """Yield `steps` steps of length |gamma| from x, along a direction of H that is transported from step to step.
 
     Args:
-        f: the map.
+        f: the map from x_t to the bottleneck.
         x: latents at f.t.
-        u: where to go in H: a local direction, `basis.u[:, i]`, or a global one, which is projected first.
-        gamma: step length in X; negative goes the other way.
-        steps: at least 1.
-        n: dimensions of the tangent spaces.
-        basis: the tangent space at x, where it is known already.
+        u: direction in H: a local one, `basis.u[:, i]`, or a global one, which is projected first.
+        gamma: step length in X; a negative one reverses the direction.
+        steps: number of steps, at least 1.
+        n: dimension of the tangent spaces.
+        basis: the tangent basis at x, if it is computed already.
 
     Raises:
-        BadInput: a number out of range, before any evaluation.
+        BadInput: an argument is out of range; raised before any evaluation.
     """
     check_shots(gamma, steps)
     check_n(f, x, n)
@@ -92,17 +101,17 @@ def shoot(
 def shoot_straight(
     f: BottleneckMap, x: Float[Tensor, "b c h w"], v: Float[Tensor, "b c h w"], *, gamma: float, steps: int
 ) -> Iterator[Shot]:
-    """Steps along one direction of X, which is not transported: random directions, and what shooting is compared with.
+    """Yield steps along one fixed direction of X, without transport: for random directions and as a baseline.
 
     Raises:
-        BadInput: a number out of range, before any evaluation.
+        BadInput: an argument is out of range; raised before any evaluation.
     """
     check_shots(gamma, steps)
     return _straight(f, x, v / torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True), gamma, steps)
 
 
 def check_shots(gamma: float, steps: int) -> None:
-    """Refuse a step length that is no number, and fewer than one step. Raises BadInput."""
+    """Check the step length and the number of steps. Raises BadInput."""
     if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not abs(gamma) < float("inf"):
         raise BadInput(f"gamma must be a finite number, not {gamma!r}.")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -116,6 +125,7 @@ def _shots(
         basis = local_basis(f, x, n) if basis is None else basis
         coefficients, angle = transport(basis, u)
         u, v = basis.combine(coefficients), pull_back(basis, coefficients)
+        # J maps the preimage onto the unit vector u, so |J v| of the unit vector v is 1 / |preimage|
         stretch = 1 / torch.linalg.vector_norm(basis.preimage(coefficients), dim=(1, 2, 3))
         x = x + gamma * v
         yield Shot(x, v, u, angle, _moved(f, x, basis.h), abs(gamma) * stretch)

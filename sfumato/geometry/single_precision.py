@@ -1,7 +1,8 @@
-"""A scope in which a network whose weights are in half precision computes in float32.
+"""A scope in which a network with weights in half precision computes in float32.
 
-Derivatives need it: rounding what a layer puts out to 8 or 11 bits moves J by more than its smaller singular values,
-and no number of products averages that away. The weights stay as they are, and so does the memory that they take.
+Derivatives need float32. Rounding the outputs of the layers to the 8 or 11 significant bits of bfloat16 or float16
+changes J by more than its smaller singular values, and more products do not reduce that error. The weights stay in
+half precision and take no additional memory.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -15,28 +16,29 @@ from torch.utils._pytree import tree_map
 
 HALF = (torch.float16, torch.bfloat16)
 
-Kept: TypeAlias = Tensor | tuple[Tensor, torch.Size, tuple[int, ...], int]
-"""What a graph keeps: a tensor; or one in half precision and the view of its copy (size, stride, offset)."""
+_Saved: TypeAlias = Tensor | tuple[Tensor, torch.Size, tuple[int, ...], int]
+"""What autograd saves: a tensor; or, for a float32 copy, the half-precision tensor and (size, stride, offset)."""
 
 
 def single_precision(dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """The scope for a network of that precision; float32 and float64 stay what they are."""
+    """The scope for a network with weights of this dtype; it changes nothing for float32 and float64."""
     return _SinglePrecision() if dtype in HALF else nullcontext()
 
 
 class _SinglePrecision(TorchFunctionMode):
-    """Every function gets float32 in place of half precision: tensors, and the precisions that it is asked for.
+    """Casts the half-precision tensors and dtypes among the arguments of every torch function to float32.
 
-    The float32 copy of a weight lives as long as the one function that uses it. A graph keeps the weight itself, and
-    makes the copy again on the way back.
+    The float32 copy of a weight exists during the call only. The autograd graph saves the weight itself and casts it
+    again in the backward pass, so that it keeps no float32 copies of the weights.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") == "__get__":  # an attribute of a tensor, which needs no copy
+        if getattr(func, "__name__", "") == "__get__":  # an attribute of a tensor: only `dtype` is changed
             found = func(*args)
             return _wide(found) if isinstance(found, torch.dtype) else found
         if not torch.is_grad_enabled():
             return func(*tree_map(_wide, args), **tree_map(_wide, kwargs or {}))
+        # storage address of a float32 copy -> the half-precision tensor that it was made from
         copied: dict[int, Tensor] = {}
 
         def copy(each: Any) -> Any:
@@ -45,8 +47,9 @@ class _SinglePrecision(TorchFunctionMode):
                 copied[wide.untyped_storage().data_ptr()] = each
             return wide
 
-        def pack(saved: Tensor) -> Kept:
+        def pack(saved: Tensor) -> _Saved:
             source = copied.get(saved.untyped_storage().data_ptr())
+            # the layer may save a view of the copy, such as the transposed weight
             return saved if source is None else (source, saved.shape, saved.stride(), saved.storage_offset())
 
         args, kwargs = tree_map(copy, (args, kwargs or {}))
@@ -60,8 +63,8 @@ def _wide(each: Any) -> Any:
     return each.float() if isinstance(each, Tensor) and each.dtype in HALF else each
 
 
-def _unpack(kept: Kept) -> Tensor:
-    if isinstance(kept, Tensor):
-        return kept
-    source, *view = kept
+def _unpack(saved: _Saved) -> Tensor:
+    if isinstance(saved, Tensor):
+        return saved
+    source, *view = saved
     return source.float().as_strided(*view)

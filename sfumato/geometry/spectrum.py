@@ -1,7 +1,7 @@
-"""Which frequencies a latent, a direction or a change of x_0 is made of (arXiv 2302.12469, editing timing).
+"""Power spectra of latents, directions or changes of x_0 (arXiv 2302.12469, editing timing).
 
-Frequencies are in cycles per pixel (or per latent position), the same along both axes whatever the shape: 0 to
-sqrt(1/2), of which 0.5 is the finest along an axis.
+Frequencies are in cycles per pixel (or per latent position), on the same scale along both axes for every image shape:
+0 to sqrt(1/2), where 0.5 is the Nyquist frequency along one axis.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Spectrum:
     Attributes:
         frequency: centre of each ring, cycles per pixel, [rings].
         density: mean power of the frequencies of a ring, [b,rings].
-        count: frequencies in each ring, all channels together, [rings]; 0 where a small image has none.
-        radius: every frequency's distance from 0, cycles per pixel, [cells].
-        power: of every frequency, all channels together, [b,cells].
+        count: number of frequencies in each ring, summed over channels, [rings]; 0 for empty rings of small images.
+        radius: magnitude of every frequency, cycles per pixel, [cells].
+        power: power of every frequency, summed over channels, [b,cells].
     """
 
     frequency: Float[Tensor, " rings"]
@@ -34,28 +34,28 @@ class Spectrum:
 
     @property
     def total(self) -> Float[Tensor, " b"]:
-        """The power of all frequencies: sum |x|^2 (Parseval)."""
+        """Power of all frequencies, equal to sum |x|^2 (Parseval's theorem)."""
         return self.power.sum(dim=1)
 
     def share_below(self, frequency: float) -> Float[Tensor, " b"]:
-        """Share of the power of frequencies below a frequency, whatever ring they are in; 0 to 1."""
+        """Share of the power at frequencies below `frequency` (cycles per pixel), 0 to 1; independent of the rings."""
         return self.power[:, self.radius < frequency].sum(dim=1) / self.total
 
 
 def power_spectrum(x: Float[Tensor, "b c h w"], rings: int | None = None) -> Spectrum:
-    """The power spectral density of images of any shape; the mean over channels of |F|^2, F unitary.
+    """Power spectral density: the mean of |F|^2 over channels and rings, F the unitary discrete Fourier transform.
 
     Args:
-        x: images.
-        rings: of equal width; by default one per period that fits the shorter side, both signs together.
+        x: images or latents of any height and width.
+        rings: number of rings, all of equal width; by default half the number of pixels of the shorter side.
 
     Raises:
-        BadInput: fewer than one ring.
+        BadInput: rings is below 1.
     """
     height, width = x.shape[-2:]
     rings = max(1, min(height, width) // 2) if rings is None else rings
     if rings < 1:
-        raise BadInput(f"A spectrum has at least 1 ring, not {rings}.")
+        raise BadInput(f"A spectrum needs at least 1 ring, not {rings}.")
     power = torch.fft.fft2(wide(x), norm="ortho").abs().square().sum(dim=1).flatten(1)
     rows, columns = (torch.fft.fftfreq(side, dtype=torch.float64, device="cpu") for side in (height, width))
     radius = torch.hypot(rows[:, None], columns[None, :]).flatten()

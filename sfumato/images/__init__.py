@@ -1,4 +1,4 @@
-"""Real image files in, real image files out: orientation, profile, alpha, limits, recipe."""
+"""Reading and writing of image files: EXIF orientation, colour profile, alpha, size limits and the embedded recipe."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sfumato.images.sheet import contact_sheet
     from sfumato.images.tensors import Padding, crop_back, pad_to_grid, to_tensor, to_uint8
 
-# Loaded when first used: these need torch, or are seldom needed.
+# Imported at first use: these need torch or are rarely needed.
 _LAZY = {
     "Padding": "sfumato.images.tensors",
     "contact_sheet": "sfumato.images.sheet",
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the tensor functions when first used, so that reading a recipe does not wait for torch."""
+    """Import the tensor functions at first use, so that reading a recipe does not import torch."""
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'sfumato.images' has no attribute {name!r}")

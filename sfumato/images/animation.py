@@ -1,4 +1,4 @@
-"""Frames as one moving picture: GIF, APNG or WebP."""
+"""Writing of animations: GIF, APNG or WebP."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from PIL import Image
 from sfumato.errors import BadInput
 from sfumato.files import printable, write_bytes
 
-#: Extension -> Pillow's format and how it is saved. GIF has 256 colours a frame; the others are lossless.
+#: Extension -> Pillow's format and save options. GIF has 256 colours per frame; the others are lossless.
 ANIMATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ".gif": ("GIF", {"disposal": 2}),
     ".png": ("PNG", {}),
@@ -23,21 +23,21 @@ ANIMATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 def write_animation(
     path: str | os.PathLike[str], frames: Sequence[NDArray[np.uint8]], *, fps: float = 12.0, bounce: bool = False
 ) -> None:
-    """Write frames that repeat for ever; the file is there whole or not at all.
+    """Write an animation that repeats forever; the file is written atomically.
 
     Args:
-        path: the ending chooses the format.
-        frames: sRGB pictures of one size, uint8 [h,w,3].
-        fps: frames per second, above 0 and at most 50, which is as fast as a GIF goes.
-        bounce: run back to the first frame instead of jumping.
+        path: output file; its extension determines the format.
+        frames: sRGB images of one size, uint8 [h,w,3].
+        fps: frames per second, above 0 and at most 50, the limit of GIF.
+        bounce: play the frames backwards after the last one, instead of jumping to the first.
 
     Raises:
-        BadInput: another ending, no frames, frames of several sizes, a speed out of range, a path that cannot be
-            written.
+        BadInput: the extension is unknown, there are no frames or they differ in size, fps is out of range, or the path
+            cannot be written.
     """
     file_format, options = ANIMATIONS[check_animation(path, fps)]
     if not frames or len({frame.shape for frame in frames}) != 1:
-        raise BadInput("An animation needs frames, all of one size.")
+        raise BadInput("An animation needs at least one frame, and frames all of one size.")
     order = [*frames, *frames[-2:0:-1]] if bounce else list(frames)
     first, *rest = (Image.fromarray(np.ascontiguousarray(frame)) for frame in order)
     encoded = io.BytesIO()
@@ -48,10 +48,13 @@ def write_animation(
 
 
 def check_animation(path: str | os.PathLike[str], fps: float) -> str:
-    """The ending of a file name that `write_animation` can write; refuses others, and speeds out of range.
+    """Check the extension and the frame rate of an animation.
+
+    Returns:
+        The extension in lower case.
 
     Raises:
-        BadInput: names what there is.
+        BadInput: one of them is out of range; the message names the allowed values.
     """
     ending = os.path.splitext(os.fspath(path))[1].lower()
     if ending not in ANIMATIONS:

@@ -1,4 +1,4 @@
-"""Colour: from a file's mode and ICC profile to 8-bit sRGB, and back to the profile."""
+"""Colour conversion from a file's mode and ICC profile to 8-bit sRGB, and back to the profile."""
 
 import io
 from dataclasses import dataclass
@@ -18,7 +18,14 @@ _SPACES = {"GRAY": ("L",), "RGB": ("L", "RGB"), "CMYK": ("CMYK",), "Lab": ("LAB"
 
 @dataclass(frozen=True, eq=False)
 class Colours:
-    """Opaque colours of one image, uint8 [h, w, 3]: in sRGB and in the file's profile `icc`; and a note."""
+    """Opaque colours of one image.
+
+    Attributes:
+        srgb: uint8 [h, w, 3] in sRGB.
+        native: uint8 [h, w, 3] in the file's profile `icc`, or in sRGB if that is None.
+        icc: the file's RGB profile; None if there is no usable one.
+        note: what the conversion had to decide, "" if nothing.
+    """
 
     srgb: NDArray[np.uint8]
     native: NDArray[np.uint8]
@@ -27,7 +34,7 @@ class Colours:
 
 
 def to_srgb(image: Image.Image, icc: bytes | None) -> Colours:
-    """An opaque 8-bit image (L, RGB, CMYK, YCbCr, LAB) -> sRGB, by its profile where that can be used."""
+    """Convert an opaque 8-bit image (L, RGB, CMYK, YCbCr, LAB) to sRGB, by its ICC profile if that is usable."""
     if icc is None:
         plain = _without_profile(image)
         note = "CMYK without a profile: converted to sRGB by formula" if image.mode == "CMYK" else ""
@@ -47,24 +54,25 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> Colours:
     if space != "RGB":
         return Colours(srgb, srgb, None, f"converted from the embedded {space} profile: the output is sRGB")
     if not _invertible(icc):
-        return Colours(srgb, srgb, None, "the embedded profile converts one way only: the output is sRGB")
+        return Colours(srgb, srgb, None, "the embedded profile has no conversion from sRGB: the output is sRGB")
     return Colours(srgb, np.asarray(image, dtype=np.uint8), icc, "")
 
 
 def from_srgb(rgb: NDArray[np.uint8], icc: bytes) -> NDArray[np.uint8]:
-    """sRGB uint8 [h, w, 3] -> the colours of an RGB profile that `to_srgb` kept."""
+    """Convert sRGB uint8 [h, w, 3] to the colours of an RGB profile that `to_srgb` returned."""
     return _transform(Image.fromarray(rgb), _SRGB, _open_profile(icc))
 
 
 def to_eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """A one-channel image of 16-bit integers or of floats in [0, 1] -> mode L, rounded to the nearest level.
+    """Convert a one-channel image of 16-bit integers or of floats in [0, 1] to mode L, rounded to the nearest level.
 
-    Raises BadInput for values outside 0..65535 (integers) or 0..1 (floats), whose white is unknown.
+    Raises:
+        BadInput: a value is outside 0..65535 (integers) or 0..1 (floats), so that the white level is unknown.
     """
     values = np.asarray(image)
     white = 1.0 if values.dtype.kind == "f" else 65535.0
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= white):
-        raise BadInput(f"{name} holds samples outside 0..{white:g}: save it with 8 or 16 bits per channel.")
+        raise BadInput(f"{name} contains samples outside 0..{white:g}: save it with 8 or 16 bits per channel.")
     levels = np.rint(values.astype(np.float64) * (255.0 / white))
     return Image.fromarray(levels.astype(np.uint8))
 

@@ -1,4 +1,4 @@
-"""The picture as the model sees it, with what is needed to give its file back."""
+"""An image as the model receives it, with the data that restore its file's alpha, colour profile and mode."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +11,7 @@ from sfumato.images.colour import from_srgb
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
-#: Pixels that are composed at a time.
+#: Number of pixels that are composited at a time.
 _BAND = 1 << 22
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
@@ -20,12 +20,15 @@ GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 class Picture:
     """One upright image read from a file.
 
-    rgb: uint8 [h, w, 3], sRGB, alpha composited on `background`: what the model sees.
-    alpha: uint8 [h, w], 255 = opaque; None when the file has none.
-    native: uint8 [h, w, 3], the file's own colours: straight (not composited), in its own RGB profile.
-    icc: the file's RGB profile, to be embedded in the output; None when it had none that can be kept.
-    mode: Pillow's name of the file's pixel mode; background: sRGB, 0..255.
-    name: the file's name, printable; note: what the reader had to decide, "" if nothing.
+    Attributes:
+        rgb: the model's input, uint8 [h, w, 3] in sRGB, alpha composited on `background`.
+        alpha: uint8 [h, w], 255 is opaque; None if the file has no alpha.
+        native: uint8 [h, w, 3], the file's colours: straight (not composited), in its RGB profile `icc`.
+        icc: the file's RGB profile, which is embedded in the output; None if there is no usable one.
+        mode: Pillow's name of the file's pixel mode.
+        name: the file's name, printable.
+        note: what the reader had to decide, "" if nothing.
+        background: sRGB colour under transparent pixels, 0..255.
     """
 
     rgb: Pixels
@@ -45,14 +48,16 @@ class Picture:
 
     @property
     def grey(self) -> bool:
-        """Whether the file held one colour channel."""
+        """Whether the file has one colour channel."""
         return self.mode in GREY_MODES
 
     def restore(self, rgb: Pixels, *, alpha: bool = True, profile: bool = True) -> Pixels:
-        """Edited sRGB pixels [h, w, 3] -> the file's own colours; untouched pixels come back bit for bit.
+        """Convert edited sRGB pixels [h, w, 3] to the file's colours; unchanged pixels are restored bit for bit.
 
-        alpha: give straight colours, to be stored beside the alpha; else leave them composited.
-        profile: give colours in the file's profile; else sRGB.
+        Args:
+            rgb: edited pixels, uint8 sRGB.
+            alpha: return straight colours, to be stored with the alpha channel; False leaves them composited.
+            profile: return colours in the file's profile; False leaves them in sRGB.
         """
         straight = alpha and self.alpha is not None
         colours = uncomposite(rgb, self.alpha, self.background) if straight and self.alpha is not None else rgb
@@ -68,16 +73,16 @@ def composite(straight: Pixels, alpha: Pixels, background: tuple[int, int, int])
     """C = a F + (1 - a) B, rounded to the nearest level; F [h, w, 3], a [h, w], all uint8."""
     composed, (height, width) = np.empty_like(straight), alpha.shape
     rows = max(1, _BAND // width)
-    for top in range(0, height, rows):  # in bands: Pillow's copies of a large picture fill the memory
+    for top in range(0, height, rows):  # in bands, since Pillow makes several copies of its input
         F, a = (Image.fromarray(each[top : top + rows]) for each in (straight, alpha))
         composed[top : top + rows] = Image.composite(F, Image.new("RGB", F.size, background), a)
     return composed
 
 
 def uncomposite(composed: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> Pixels:
-    """F = (C - (1 - a) B) / a, clipped to 0..255; C itself where a = 0, which nobody sees."""
+    """F = (C - (1 - a) B) / a, clipped to 0..255; C where a = 0, where the colour is invisible."""
     straight = composed.copy()
-    # Seldom many pixels: the wide integers are made for these only.
+    # Only the partly transparent pixels, usually few, are converted to int32.
     seen_through = (alpha > 0) & (alpha < 255)
     a = alpha[seen_through][:, None].astype(np.int32)
     under = np.asarray(background, dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Reading images and masks: one door, one clear sentence for every file that cannot be used."""
+"""Reading of images and masks; a file that cannot be used raises BadInput with one sentence."""
 
 import io
 import os
@@ -22,7 +22,7 @@ from sfumato.regular_files import open_regular, reason
 Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
-#: What pictures of users may be. Pillow is never left to choose: some of its formats run other programs.
+#: File formats that are read. Pillow must not try its other formats, since some of them run external programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP and GIF"
 _EXIF_ORIENTATION = 0x0112
@@ -45,11 +45,16 @@ def read_image(
     *,
     background: tuple[int, int, int] = (255, 255, 255),
 ) -> Picture:
-    """Read an image file (path, bytes), PIL image or array as the model needs it: upright, opaque 8-bit sRGB.
+    """Read an image and convert it to the model's input: upright, opaque, 8-bit sRGB.
 
-    source: an array is uint8, grey [h, w], sRGB [h, w, 3] or with straight alpha [h, w, 4].
-    max_pixels: width x height that is still read, at least 1; background: sRGB under transparent pixels.
-    Raises BadInput, naming the file, for whatever cannot be read whole.
+    Args:
+        source: path, bytes of a file, PIL image, or uint8 array: grey [h, w], sRGB [h, w, 3] or with straight alpha
+            [h, w, 4].
+        max_pixels: largest width x height that is read, at least 1.
+        background: sRGB colour under transparent pixels, 0..255.
+
+    Raises:
+        BadInput: the source cannot be read completely; the message names the file.
     """
     if any(not 0 <= level <= 255 for level in background):
         raise BadInput(f"background must be three levels in 0..255, not {background}.")
@@ -57,7 +62,7 @@ def read_image(
     mode = image.mode
     icc = image.info.get("icc_profile") or None
     opaque, alpha = _split_alpha(image, name)
-    del image  # a large picture is in memory as few times as can be
+    del image  # limits the number of copies of a large image in memory
     try:
         colours = to_srgb(opaque, icc if isinstance(icc, bytes) else None)
     except (OSError, ValueError) as error:
@@ -68,9 +73,15 @@ def read_image(
 
 
 def read_mask(source: Source, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
-    """Read a mask -> float32 [h, w]: 1 where it is at least half white, else 0; transparent counts as black.
+    """Read a mask as float32 [h, w]: 1 where it is at least half white, else 0; transparent counts as black.
 
-    size: (width, height) of the upright image that it belongs to. Raises BadInput when the sizes differ.
+    Args:
+        source: as in `read_image`.
+        size: (width, height) of the upright image that the mask belongs to.
+        max_pixels: as in `read_image`.
+
+    Raises:
+        BadInput: the mask cannot be read, or its size differs from `size`.
     """
     image, _, name = _open_upright(source, max_pixels)
     if image.size != tuple(size):
@@ -79,22 +90,23 @@ def read_mask(source: Source, size: tuple[int, int], max_pixels: int = MAX_PIXEL
             "make the mask the size of the image."
         )
     opaque, alpha = _split_alpha(image, name)
-    # A mask is data, not colour: its profile is not applied.
+    # The levels of a mask are data: its colour profile is not applied.
     levels = np.asarray(opaque.convert("RGB").convert("L"), dtype=np.float32)
     coverage = 1.0 if alpha is None else alpha.astype(np.float32) / 255
     return (levels * coverage >= 127.5).astype(np.float32)
 
 
 def display_name(source: Source) -> str:
-    """A name for messages that any terminal can print: odd bytes and control characters are escaped.
+    """A printable name for messages; undecodable bytes and control characters are escaped.
 
-    Raises BadInput for what is no source of a picture.
+    Raises:
+        BadInput: the source has a type that is not supported.
     """
     if isinstance(source, (bytes, np.ndarray)):
         return "the given image"
     if not isinstance(source, (str, os.PathLike, Image.Image)):
         raise BadInput(
-            "A picture must be a path, the bytes of a file, a Pillow image or a uint8 array, "
+            "An image must be a path, the bytes of a file, a Pillow image or a uint8 array, "
             f"not {type(source).__name__}."
         )
     raw = getattr(source, "filename", "") if isinstance(source, Image.Image) else os.fspath(source)
@@ -105,9 +117,9 @@ def display_name(source: Source) -> str:
 
 @contextmanager
 def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
-    """An image whose header has been read and whose size is within the limit; pixels not yet loaded."""
+    """Open an image and check its size; the pixels are not decoded yet."""
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
-        raise BadInput(f"max_pixels must be an integer of at least 1, not {max_pixels!r}; it has no off.")
+        raise BadInput(f"max_pixels must be an integer of at least 1, not {max_pixels!r}; it cannot be disabled.")
     name = display_name(source)
     source = from_array(source) if isinstance(source, np.ndarray) else source
     if isinstance(source, Image.Image):
@@ -118,20 +130,20 @@ def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) ->
         try:
             head = file.read(1024)
             file.seek(0)
-        except OSError as error:  # such as the files of /proc that are the memory of a process
+        except OSError as error:  # such as /proc/PID/mem
             raise BadInput(f"{name} cannot be read ({reason(error)}): give an image file.") from error
         if not head:
             raise BadInput(f"{name} is empty (0 bytes): give an image file.")
         if wrong := problem(file):
-            raise BadInput(f"{name} {wrong}, which no decoder is asked to read: save the picture again.")
+            raise BadInput(f"{name} {wrong}, which takes too long to decode: save the image again.")
         file.seek(0)
         try:
             image = Image.open(file, formats=formats)
         except Image.UnidentifiedImageError as error:
-            raise BadInput(f"{name} {_what_it_is(head)}") from error
+            raise BadInput(f"{name} {_describe(head)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise BadInput(f"{name} claims more pixels than the limit of {max_pixels:,}: make it smaller.") from error
-        except Exception as error:  # Whatever a decoder throws at hostile bytes means the same to the user.
+            raise BadInput(f"{name} declares more pixels than the limit of {max_pixels:,}: make it smaller.") from error
+        except Exception as error:  # decoders raise many types of exceptions for malformed files
             raise BadInput(f"{name} is damaged ({reason(error)}): use another copy.") from error
         with image:
             _check_size(image, max_pixels, name)
@@ -139,15 +151,15 @@ def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) ->
 
 
 def load_pixels(image: Image.Image, name: str) -> None:
-    """Decode the pixels; raises BadInput when the file is cut short or damaged, which only shows here."""
+    """Decode the pixels. Raises BadInput if the file is truncated or damaged, which only decoding reveals."""
     try:
         image.load()
-    except Exception as error:  # Decoders throw OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        raise BadInput(f"{name} is cut short or damaged ({reason(error)}): use another copy.") from error
+    except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
+        raise BadInput(f"{name} is truncated or damaged ({reason(error)}): use another copy.") from error
 
 
 def _open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[str], str]:
-    """-> (the first frame, loaded and turned upright; notes on what was decided; the name for messages)."""
+    """Return the first frame, decoded and upright; notes on what was decided; and the name for messages."""
     name = display_name(source)
     with opened(source, max_pixels) as image:
         depth, (key, key_note), frames = depth_note(image), transparent_colour(image), _frames(image)
@@ -163,7 +175,7 @@ def _open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[st
 def _orientation(image: Image.Image) -> tuple[int, str]:
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1)), ""
-    except Exception:  # EXIF is untrusted: a bad block must not cost the picture.
+    except Exception:  # EXIF is untrusted input: the image stays usable with a malformed block
         return 1, "the EXIF block is unreadable: orientation ignored"
 
 
@@ -172,7 +184,7 @@ def _frames(image: Image.Image) -> str:
         file = getattr(image, "fp", None)
         counted = None if file is None else count_frames(file, image.format or "")
         count = int(getattr(image, "n_frames", 1)) if counted is None else counted
-    except Exception:  # Later frames are not used, so their damage is no reason to refuse.
+    except Exception:  # later frames are not used, so damage in them is accepted
         return "several frames, the later ones damaged: first one used"
     if count <= 1:
         return ""
@@ -183,7 +195,7 @@ def _frames(image: Image.Image) -> str:
 
 
 def _split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, NDArray[np.uint8] | None]:
-    """-> (8-bit image without alpha, alpha uint8 [h, w] or None)."""
+    """Return the 8-bit image without alpha, and the alpha, uint8 [h, w] or None."""
     key = image.info.get("transparency")
     if image.mode in _DEEP_MODES:
         keyed = isinstance(key, int) and not isinstance(key, bool)
@@ -201,7 +213,7 @@ def _convert(image: Image.Image, mode: str, name: str) -> Image.Image:
     try:
         return image.convert(mode)
     except (ValueError, OSError, TypeError, OverflowError) as error:
-        raise BadInput(f"{name}: its {image.mode} pixels do not convert to {mode}: save it as {mode}.") from error
+        raise BadInput(f"{name}: {image.mode} pixels cannot be converted to {mode}: save it as {mode}.") from error
 
 
 def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
@@ -221,7 +233,7 @@ def _file(source: str | bytes | os.PathLike[str]) -> AbstractContextManager[Bina
 
 @contextmanager
 def _limit(max_pixels: int) -> Iterator[None]:
-    """Let Pillow, whose own limit is global, read as much as the caller allows, and no more than that."""
+    """Raise Pillow's global pixel limit to `max_pixels` within a `with` block, if it is lower."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels <= Image.MAX_IMAGE_PIXELS:
         yield
         return
@@ -233,7 +245,8 @@ def _limit(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _what_it_is(head: bytes) -> str:
+def _describe(head: bytes) -> str:
+    """What the file is, from its first bytes, as the end of a sentence."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"%pdf"):
         return "is a PDF: export the picture as PNG or JPEG."

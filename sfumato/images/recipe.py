@@ -1,4 +1,4 @@
-"""The recipe: how a picture was made, as JSON inside the PNG. Read from a file it is untrusted data."""
+"""The recipe: the settings that made an image, as JSON inside the PNG. A recipe that is read is untrusted input."""
 
 import json
 import math
@@ -17,9 +17,10 @@ _OURS = "give a PNG that sfumato wrote with its recipe"
 
 
 def recipe_chunk(recipe: Mapping[str, Any]) -> PngInfo:
-    """One uncompressed iTXt chunk of ASCII JSON; infinite and NaN numbers become strings, which JSON lacks.
+    """One uncompressed iTXt chunk of ASCII JSON; infinity and NaN, which JSON does not have, become strings.
 
-    Raises BadInput when the JSON is longer than `read_recipe` accepts.
+    Raises:
+        BadInput: the JSON is longer than `read_recipe` accepts.
     """
     text = json.dumps(_finite(dict(recipe)), allow_nan=False)
     if len(text) > MAX_CHARACTERS:
@@ -30,21 +31,25 @@ def recipe_chunk(recipe: Mapping[str, Any]) -> PngInfo:
 
 
 def read_recipe(source: Source, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
-    """The recipe inside a PNG that sfumato wrote.
+    """Read the recipe from a PNG that sfumato wrote. Its values are not validated: check each before use.
 
-    It comes from the file as it is: check every value before use. Raises BadInput when there is none,
-    when it is over-long, or when it is not one JSON object.
+    Args:
+        source: as in `read_image`.
+        max_pixels: as in `read_image`.
+
+    Raises:
+        BadInput: the file contains no recipe, or one that is too long or not a JSON object.
     """
     name = display_name(source)
     with opened(source, max_pixels) as image:
-        # Other programs move text behind the pixels, where only loading them finds it.
+        # Other programs move text chunks behind the pixels; Pillow reads those only when it decodes the pixels.
         load_pixels(image, name)
         text = image.info.get(KEYWORD)
     if not isinstance(text, str):
         raise BadInput(f"{name} carries no sfumato recipe: {_OURS}.")
     if len(text) > MAX_CHARACTERS:
-        raise BadInput(f"{name} carries a recipe of {len(text):,} characters, too long to be one: {_OURS}.")
-    # Halves of characters stand for the odd bytes of file names.
+        raise BadInput(f"{name} carries a recipe of {len(text):,} characters, more than {MAX_CHARACTERS:,}: {_OURS}.")
+    # Lone surrogates stand for undecodable bytes of file names.
     recipe = parse_json(text, f"{name} carries a recipe that", _OURS, constants=False, lone_surrogates=True)
     if not isinstance(recipe, dict):
         raise BadInput(f"{name} carries a recipe that is not a JSON object: {_OURS}.")

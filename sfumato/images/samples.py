@@ -1,4 +1,4 @@
-"""Samples of other depths than 8 bits, and pictures given as arrays: what is kept of them, and what is said."""
+"""Images from arrays, and images with more than 8 bits per channel."""
 
 from typing import Any
 
@@ -12,14 +12,15 @@ _IN_EIGHT = "read, edited and written in 8"
 
 
 def from_array(pixels: NDArray[Any]) -> Image.Image:
-    """uint8 [h, w] (grey), [h, w, 3] (sRGB) or [h, w, 4] (with straight alpha) -> the same picture.
+    """Convert an array uint8 [h, w] (grey), [h, w, 3] (sRGB) or [h, w, 4] (with straight alpha) to a Pillow image.
 
-    Raises BadInput for other arrays.
+    Raises:
+        BadInput: the array has another dtype or shape.
     """
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and channels not in (3, 4)):
         raise BadInput(
-            "A picture given as an array must be uint8 of shape [h, w], [h, w, 3] or [h, w, 4], "
+            "An image given as an array must be uint8 of shape [h, w], [h, w, 3] or [h, w, 4], "
             f"not {pixels.dtype} {list(pixels.shape)}."
         )
     if pixels.size == 0:
@@ -28,7 +29,7 @@ def from_array(pixels: NDArray[Any]) -> Image.Image:
 
 
 def depth_note(image: Image.Image) -> str:
-    """What to say about more than 8 bits per channel; of a file before its pixels are loaded."""
+    """Note for an image with more than 8 bits per channel, else ""; call it before the pixels are decoded."""
     if image.mode == "F":
         return f"32-bit floating-point samples: {_IN_EIGHT} bits"
     if image.mode.startswith("I;16") or any(order in _raw_modes(image) for order in (";16B", ";16L", ";16N")):
@@ -37,21 +38,21 @@ def depth_note(image: Image.Image) -> str:
 
 
 def transparent_colour(image: Image.Image) -> tuple[Any, str]:
-    """-> (what `info` calls "transparency", in the levels that the loaded pixels will have; a note).
+    """The transparent colour (`info["transparency"]`) in the levels of the decoded pixels, and a note.
 
-    A PNG names one colour in its own depth (section 11.3.2.1 of the standard): 2- and 4-bit greys are scaled to 8 bits
-    when they are loaded, and Pillow leaves the named one as it is. Of 16-bit colours it keeps the upper halves, in
-    which the named one looks like its neighbours. Before the pixels are loaded.
+    A PNG specifies one transparent colour in the depth of the file (section 11.3.2.1 of the standard). Pillow scales 2-
+    and 4-bit greys to 8 bits when it decodes them, but not the transparent colour. Of 16-bit colours it keeps the upper
+    8 bits, in which the transparent colour equals its neighbours. Call this before the pixels are decoded.
     """
     key, raw = image.info.get("transparency"), _raw_modes(image)
     if image.mode == "L" and isinstance(key, int) and raw in ("L;2", "L;4"):
         levels = 2 ** int(raw[-1])
         return key % levels * 255 // (levels - 1), ""
     if image.mode == "RGB" and isinstance(key, tuple) and raw == "RGB;16B":
-        return None, "the one transparent colour, of 16 bits per channel, cannot be told from others: read as opaque"
+        return None, "the transparent colour of 16 bits per channel is ambiguous in 8 bits: read as opaque"
     return key, ""
 
 
 def _raw_modes(image: Image.Image) -> str:
-    """How the samples lie in the file, in Pillow's names: these end in ;16 and a byte order for 16 bits."""
+    """Pillow's names of the sample layout in the file; those of 16 bits end in ;16 and a byte order."""
     return " ".join(str(tile[3]) for tile in getattr(image, "tile", []))

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in rows, each with its caption and numbers beneath."""
+"""Contact sheets: images in rows, each with a label beneath."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -23,11 +23,19 @@ def contact_sheet(
     gap: int = 12,
     paper: tuple[int, int, int] = (255, 255, 255),
 ) -> Pixels:
-    """Rows of sRGB pictures, uint8 [h, w, 3] each, -> one sheet, uint8 [H, W, 3].
+    """Draw rows of images on one sheet, uint8 [H, W, 3].
 
-    labels: a text for every picture, drawn beneath it and wrapped to its column; "\\n" starts a new line.
-    scale: whole factor by which pictures are enlarged (nearest neighbour, so that pixels stay pixels).
-    Raises BadInput when there is nothing to draw or labels do not match the pictures.
+    Args:
+        rows: sRGB images, uint8 [h, w, 3] each.
+        labels: a text for every image, drawn beneath it and wrapped to its column; "\\n" starts a new line.
+        title: a text above all rows.
+        scale: integer factor by which images are enlarged (nearest neighbour), at least 1.
+        font_size: font size in pixels, at least 6.
+        gap: space between images in pixels.
+        paper: background colour, sRGB.
+
+    Raises:
+        BadInput: a row is empty, labels do not match the images, or an argument is out of range.
     """
     _check(rows, labels, scale, font_size)
     font = ImageFont.load_default(font_size)
@@ -62,7 +70,7 @@ def contact_sheet(
 
 
 def shrunk(picture: Pixels, longest: int) -> Pixels:
-    """A picture uint8 [h, w, 3] with at most `longest` pixels on its longer side (Lanczos); a smaller one as it is."""
+    """Downscale an image uint8 [h, w, 3] to at most `longest` pixels on its longer side (Lanczos)."""
     height, width = picture.shape[:2]
     share = longest / max(height, width)
     if share >= 1:
@@ -97,7 +105,7 @@ def _write(
 
 
 def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Break at spaces, and inside a word that is wider than the column, so that no text leaves its column."""
+    """Break a text into lines of at most `width` pixels, at spaces or inside words that are wider than a line."""
     lines: list[str] = []
     for paragraph in text.split("\n") if text else []:
         line = ""

@@ -1,7 +1,7 @@
-"""How picture files are put together, walked without decoding: what would take a decoder minutes, how many frames.
+"""Structure of PNG, GIF and TIFF files, read without decoding: what would take minutes to decode, number of frames.
 
-Pillow keeps the comments of a GIF by adding piece to piece, which takes the square of their length, looks at each of
-any number of chunks of a PNG, and decodes its way to the number of frames.
+Pillow concatenates the comments of a GIF piece by piece, which takes time quadratic in their length, reads any number
+of chunks of a PNG, and decodes all frames to count them.
 """
 
 import os
@@ -9,20 +9,21 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-#: Of all comments before the first frame of a GIF, in bytes.
+#: Largest total size of the comments before the first frame of a GIF, in bytes.
 MOST_COMMENT = 1 << 20
-#: Where the count of frames ends.
+#: Frames are counted up to this number.
 MOST_FRAMES = 100_000
+#: A PNG may have _CHUNKS chunks plus one for every _BYTES_A_CHUNK bytes of the file, at most _MOST_CHUNKS.
 _CHUNKS, _MOST_CHUNKS, _BYTES_A_CHUNK = 10_000, 200_000, 2048
 
 
 def problem(file: BinaryIO) -> str:
-    """What is wrong with a PNG or GIF, as the end of a sentence; "" for nothing and for other formats."""
+    """What makes a PNG or GIF too slow to decode, as the end of a sentence; "" if nothing, and for other formats."""
     head = _at(file, 0, 8)
     if head == b"\x89PNG\r\n\x1a\n":
         size = file.seek(0, os.SEEK_END)
         most = min(_CHUNKS + size // _BYTES_A_CHUNK, _MOST_CHUNKS)
-        return f"is cut into more than {most:,} chunks" if _has_more_chunks(file, most) else ""
+        return f"consists of more than {most:,} chunks" if _has_more_chunks(file, most) else ""
     if head[:4] == b"GIF8":
         comment = 0
         for kind, size in _gif_blocks(file):
@@ -35,10 +36,10 @@ def problem(file: BinaryIO) -> str:
 
 
 def count_frames(file: BinaryIO, file_format: str) -> int | None:
-    """The number of frames of a GIF or pictures of a TIFF, at most `MOST_FRAMES`; None for other formats.
+    """The number of frames of a GIF or images of a TIFF, at most `MOST_FRAMES`; None for other formats.
 
     Raises:
-        ValueError: the chain of pictures of a TIFF is broken.
+        ValueError: the chain of directories of a TIFF is broken.
     """
     before = file.tell()
     try:
@@ -64,7 +65,7 @@ def _has_more_chunks(file: BinaryIO, most: int) -> bool:
 
 
 def _gif_blocks(file: BinaryIO) -> Iterator[tuple[str, int]]:
-    """("frame" or "comment", bytes of its data) of a GIF, up to where it ends or makes no sense."""
+    """Yield ("frame" or "comment", size of its data in bytes) for the blocks of a GIF, until it ends or is invalid."""
     head = _at(file, 0, 13)
     if len(head) < 13:
         return
@@ -86,12 +87,12 @@ def _gif_blocks(file: BinaryIO) -> Iterator[tuple[str, int]]:
 
 
 def _colours(flags: int) -> int:
-    """Bytes of the table of colours that the flags of a screen or a frame announce."""
+    """Size in bytes of the colour table that the flags of a screen or frame declare."""
     return 3 << ((flags & 7) + 1) if flags & 128 else 0
 
 
 def _skip_blocks(file: BinaryIO) -> int:
-    """Go past a chain of blocks, each led by its length; returns the bytes in them."""
+    """Skip a chain of length-prefixed sub-blocks; return the number of bytes in them."""
     total = 0
     while length := file.read(1):
         if length == b"\0":
@@ -102,7 +103,7 @@ def _skip_blocks(file: BinaryIO) -> int:
 
 
 def _tiff_pictures(file: BinaryIO) -> Iterator[int]:
-    """The place of each directory of a TIFF or BigTIFF; a chain that comes back to one of them ends there."""
+    """Yield the offset of each image directory of a TIFF or BigTIFF, until the chain ends or repeats an offset."""
     head = _at(file, 0, 4)
     order, big = "<" if head[:2] == b"II" else ">", head[2:4] in (b"+\0", b"\0+")
     count, entry, place = ("Q", 20, "Q") if big else ("H", 12, "I")
@@ -118,13 +119,13 @@ def _tiff_pictures(file: BinaryIO) -> Iterator[int]:
 def _unpacked(file: BinaryIO, place: int, layout: str) -> tuple[int, ...]:
     content = _at(file, place, struct.calcsize(layout))
     if len(content) < struct.calcsize(layout):
-        raise ValueError("the file ends before its next picture")
+        raise ValueError("the file ends before its next image")
     return struct.unpack(layout, content)
 
 
 def _at(file: BinaryIO, place: int, length: int) -> bytes:
     try:
         file.seek(place)
-    except (OSError, OverflowError):  # a place that no file has
+    except (OSError, OverflowError):  # an offset that is negative or too large
         return b""
     return file.read(length)

@@ -1,4 +1,4 @@
-"""The border between pictures and tensors: pixel range, padding to the model's grid, exact crop back."""
+"""Conversion between images and tensors: pixel range, padding to the model's grid, exact crop back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +21,19 @@ class Padding:
 
 
 def to_tensor(picture: Picture) -> Tensor:
-    """Picture -> float32 [1, 3, h, w], x = level / 127.5 - 1 in [-1, 1]."""
+    """Convert a picture to float32 [1, 3, h, w], x = level / 127.5 - 1 in [-1, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(picture.rgb).copy())
     return (pixels.permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1).contiguous()
 
 
 def to_uint8(x: Tensor) -> NDArray[np.uint8]:
-    """One image, float [1, 3, h, w] or [3, h, w] in [-1, 1] -> uint8 [h, w, 3]; values beyond are clipped.
+    """Convert one image, float [1, 3, h, w] or [3, h, w] in [-1, 1], to uint8 [h, w, 3]; other values are clipped.
 
-    The exact inverse of `to_tensor`. Raises NonFinite for NaN or infinity, BadInput for other shapes.
+    The exact inverse of `to_tensor`.
+
+    Raises:
+        BadInput: the tensor has another shape.
+        NonFinite: the tensor contains NaN or infinity.
     """
     if x.ndim == 4 and x.shape[0] == 1:
         x = x[0]
@@ -37,15 +41,21 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
         raise BadInput(f"one image of shape [3, h, w] is needed, not {list(x.shape)}.")
     x = x.detach().to("cpu", torch.float32)
     if not torch.isfinite(x).all():
-        raise NonFinite("the picture to be written holds NaN or infinity.")
+        raise NonFinite("the image to be written contains NaN or infinity.")
     levels = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(1, 2, 0).contiguous().numpy()
 
 
 def pad_to_grid(x: Tensor, multiple: int) -> tuple[Tensor, Padding]:
-    """[..., h, w] -> the next multiple in both directions, reflected at the right and the bottom.
+    """Pad [..., h, w] to the next multiples of `multiple` by reflection at the right and the bottom.
 
-    The top left corner stays on the grid. Reflection repeats, so that even 1 x 1 pixels can be padded.
+    The top left corner stays on the grid. The reflection repeats, so that images of 1 x 1 pixels can be padded too.
+
+    Returns:
+        The padded tensor, and the padding that `crop_back` undoes.
+
+    Raises:
+        BadInput: `multiple` is below 1, or the image is empty.
     """
     if multiple < 1:
         raise BadInput(f"multiple must be at least 1, not {multiple}.")
@@ -61,7 +71,7 @@ def pad_to_grid(x: Tensor, multiple: int) -> tuple[Tensor, Padding]:
 
 
 def crop_back(x: Tensor, padding: Padding) -> Tensor:
-    """Undo `pad_to_grid`: the original [..., h, w], bit for bit where it was not changed."""
+    """Undo `pad_to_grid`: crop to the original height and width."""
     return x[..., : padding.height, : padding.width]
 
 

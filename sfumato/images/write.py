@@ -1,4 +1,4 @@
-"""Writing pictures: the file's own alpha and profile back, the recipe in, whole or not at all."""
+"""Writing of images with the source's alpha and colour profile and with the recipe; files are written atomically."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from sfumato.images.recipe import recipe_chunk
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Extension -> Pillow's format and how it is saved.
+# Extension -> Pillow's format and save options.
 OUTPUT_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -29,16 +29,24 @@ OUTPUT_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tiff": ("TIFF", {"compression": "tiff_lzw"}),
     ".bmp": ("BMP", {}),
 }
-_HOLDS_ALPHA = ("PNG", "WEBP", "TIFF")
-_HOLDS_PROFILE = ("PNG", "WEBP", "TIFF", "JPEG")
+_WITH_ALPHA = ("PNG", "WEBP", "TIFF")
+_WITH_PROFILE = ("PNG", "WEBP", "TIFF", "JPEG")
 _CHANGES_PIXELS = ("JPEG",)
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 
 def check_output(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Path:
-    """Refuse, before any work, a path that `write_image` could not write; returns it with links resolved.
+    """Check, before any work, that `write_image` can write to a path.
 
-    size: (width, height) of the picture to be written, where it is known. Raises BadInput.
+    Args:
+        path: output file.
+        size: (width, height) of the image, if it is known.
+
+    Returns:
+        The path with links resolved.
+
+    Raises:
+        BadInput: the extension is unknown, the path cannot be written, or the format does not support the size.
     """
     name = display_name(path)
     known = ", ".join(OUTPUT_FORMATS)
@@ -62,7 +70,7 @@ def check_output(path: str | os.PathLike[str], size: tuple[int, int] | None = No
     file_format = OUTPUT_FORMATS[extension][0]
     longest = _LONGEST_SIDE.get(file_format)
     if size is not None and longest is not None and max(size) > longest:
-        raise BadInput(f"{name}: {file_format} holds at most {longest} pixels a side: write a .png instead.")
+        raise BadInput(f"{name}: {file_format} supports at most {longest} pixels a side: write a .png instead.")
     return target
 
 
@@ -74,13 +82,21 @@ def write_image(
     *,
     masked: bool = False,
 ) -> str:
-    """Write sRGB pixels in the format of the extension: uint8 [h, w, 3], or float [1, 3, h, w] in [-1, 1].
+    """Write an image atomically, in the format of the extension.
 
-    like: the picture that was edited, whose alpha and profile are given back; EXIF is never copied.
-    recipe: put into a PNG as one iTXt chunk; None writes no text at all.
-    masked: whether some pixels are meant to be the source's, bit for bit.
-    The file appears whole or not at all. Returns a note on what the format could not hold, "" if nothing.
-    Raises BadInput for a path, size or shape that cannot be written.
+    Args:
+        path: output file.
+        rgb: sRGB pixels, uint8 [h, w, 3], or float [1, 3, h, w] in [-1, 1].
+        like: the source image, whose alpha and colour profile are restored; EXIF is never copied.
+        recipe: stored in a PNG as one iTXt chunk; None writes no text.
+        masked: whether some pixels are meant to equal those of the source bit for bit.
+
+    Returns:
+        A note on what the format cannot store, "" if nothing.
+
+    Raises:
+        BadInput: the path, size or shape cannot be written.
+        NonFinite: the pixels contain NaN or infinity.
     """
     pixels = _as_uint8(rgb)
     height, width = pixels.shape[:2]
@@ -92,9 +108,9 @@ def write_image(
     if recipe is not None and file_format == "PNG":
         options = {**options, "pnginfo": recipe_chunk(recipe)}
     elif recipe is not None:
-        notes.append(f"{file_format} holds no recipe: write a .png to keep it")
+        notes.append(f"{file_format} cannot store the recipe: write a .png to keep it")
     if masked and file_format in _CHANGES_PIXELS:
-        notes.append(f"{file_format} changes pixels outside the mask, too: write a .png to keep them as they were")
+        notes.append(f"{file_format} changes pixels outside the mask, too: write a .png to keep them unchanged")
     if icc is not None:
         options = {**options, "icc_profile": icc}
     encoded = io.BytesIO()
@@ -120,16 +136,16 @@ def _as_uint8(rgb: "NDArray[np.uint8] | Tensor") -> NDArray[np.uint8]:
 def _assemble(
     rgb: NDArray[np.uint8], like: Picture | None, file_format: str
 ) -> tuple[Image.Image, bytes | None, list[str]]:
-    """The pixels as the file is to hold them, the profile to embed, and notes on what it cannot hold."""
+    """The image to save, the profile to embed, and notes on what the format cannot store."""
     if like is None:
         return Image.fromarray(np.ascontiguousarray(rgb)), None, []
     notes = []
-    keep_alpha = like.alpha is not None and file_format in _HOLDS_ALPHA
+    keep_alpha = like.alpha is not None and file_format in _WITH_ALPHA
     if like.alpha is not None and not keep_alpha:
-        notes.append(f"{file_format} holds no transparency: written on the background {like.background}")
-    keep_profile = like.icc is not None and file_format in _HOLDS_PROFILE
+        notes.append(f"{file_format} cannot store transparency: written on the background {like.background}")
+    keep_profile = like.icc is not None and file_format in _WITH_PROFILE
     if like.icc is not None and not keep_profile:
-        notes.append(f"{file_format} holds no colour profile: written as sRGB")
+        notes.append(f"{file_format} cannot store the colour profile: written as sRGB")
     colours = like.restore(rgb, alpha=keep_alpha, profile=keep_profile)
     if like.grey and not keep_profile and (colours == colours[..., :1]).all():
         colours = colours[..., :1]

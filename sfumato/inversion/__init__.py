@@ -1,4 +1,4 @@
-"""From a real image to the start and the noise maps of a run that ends at it."""
+"""Inversion: from a real image to the initial latent and the noise maps of a run that ends at it."""
 
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim

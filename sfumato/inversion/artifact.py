@@ -1,4 +1,4 @@
-"""An inversion as a value: everything that a replay needs, and one safetensors file to keep it in."""
+"""The result of an inversion: everything that a replay needs, saved as one safetensors file."""
 
 import os
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ from sfumato.inversion.stored import problems
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """Images of one size, inverted together.
+    """Inversion of a batch of images of the same size.
 
     Attributes:
         kind: name of the inversion, e.g. "edit-friendly".
-        x: the latents of the run: x[0] = x_T, x[i] is where step i starts, x[-1] = x_0 as encoded.
-        z: the noise map of every step, z[i] of step i; None for a deterministic inversion.
-        timesteps: the run, largest first.
+        x: latents of the run: x[0] = x_T, x[i] is the latent from which step i starts, x[-1] = x_0 as encoded.
+        z: noise maps, z[i] of step i; None for a deterministic inversion.
+        timesteps: timesteps of the run, in descending order.
         eta: 0 (DDIM) to 1 (DDPM).
-        guidance_scales: of the source prompt, per image.
-        seeds: per image.
-        prompts: source prompt, per image.
-        parameters: the method's parameters, as JSON values.
-        model: fingerprint of the network's weights; "" until saved.
-        images: fingerprint of the pixels, per image.
-        pixels: the source pictures, uint8 sRGB.
+        guidance_scales: guidance scale of the source prompt, per image.
+        seeds: one per image, or ().
+        prompts: source prompts, one per image, or ().
+        parameters: parameters of the inversion method, as JSON values.
+        model: fingerprint of the model's weights; "" if it is not recorded yet.
+        images: fingerprints of the pixels, one per image, or ().
+        pixels: the source images, uint8 sRGB.
     """
 
     FORMAT: ClassVar[Format] = Format("sfumato.inversion.2", "an inversion", "invert the image again")
@@ -56,11 +56,11 @@ class Inversion:
 
     @property
     def x0(self) -> Float[Tensor, "b c h w"]:
-        """The encoded images."""
+        """x_0: the encoded images, [b,c,h,w]."""
         return self.x[-1]
 
     def rows(self, index: list[int]) -> "Inversion":
-        """Some of the images, or one of them several times."""
+        """Select images by index; an index may occur several times."""
 
         def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(values[j] for j in index) if values else ()
@@ -78,7 +78,7 @@ class Inversion:
 
     @staticmethod
     def cat(inversions: Sequence["Inversion"]) -> "Inversion":
-        """Inversions of one run, one picture after the other; what is not said of each picture is the first's."""
+        """Concatenate inversions of the same run; fields that are not per image are those of the first one."""
         first, z = inversions[0], [each.z for each in inversions if each.z is not None]
         pixels = [each.pixels for each in inversions if each.pixels is not None]
         return replace(
@@ -93,11 +93,11 @@ class Inversion:
         )
 
     def to(self, device: torch.device | str) -> "Inversion":
-        """The same inversion on another device."""
+        """Move latents and noise maps to a device."""
         return replace(self, x=self.x.to(device), z=None if self.z is None else self.z.to(device))
 
     def check_model(self, fingerprint: str) -> None:
-        """Refuse to replay with another model than the one that made this inversion.
+        """Check that the model of this fingerprint made the inversion.
 
         Raises:
             BadInput: the fingerprints differ.
@@ -105,32 +105,32 @@ class Inversion:
         if self.model and self.model != fingerprint:
             raise BadInput(
                 f"This inversion was made with another model, or in another precision (weights {self.model[:12]}, "
-                f"not {fingerprint[:12]}): load that one, or invert the image again."
+                f"not {fingerprint[:12]}): load that model, or invert the image again."
             )
 
     def check_fits(self, train_steps: int, latent: tuple[int, ...]) -> None:
-        """Refuse to replay with a network of another schedule, or of other latents for these pictures.
+        """Check that the schedule and the latents of a model fit this inversion.
 
         Args:
-            train_steps: timesteps of the network's schedule.
-            latent: shape (c, h, w) of one of the pictures under the network's autoencoder.
+            train_steps: number of timesteps of the model's schedule.
+            latent: shape (c, h, w) of the latent to which the model's autoencoder encodes one of the images.
 
         Raises:
-            BadInput: a timestep outside of the schedule, or other latents.
+            BadInput: a timestep is outside of the schedule, or the latents have another shape.
         """
         if self.timesteps[0] >= train_steps:
             raise BadInput(
-                f"This inversion has the timestep {self.timesteps[0]} and this model's last is {train_steps - 1}: "
+                f"This inversion has the timestep {self.timesteps[0]}, but this model has only 0 to {train_steps - 1}: "
                 "load the model that made it, or invert the image again."
             )
         if self.x.shape[2:] != latent:
             raise BadInput(
-                f"This inversion has latents {list(self.x.shape[2:])} and this model {list(latent)} for its pictures: "
-                "load the model that made it, or invert the image again."
+                f"This inversion has latents of shape {list(self.x.shape[2:])} and this model {list(latent)} for its "
+                "pictures: load the model that made it, or invert the image again."
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, which is there whole or not at all.
+        """Write one safetensors file, atomically.
 
         Raises:
             BadInput: the folder does not exist or cannot be written.
@@ -142,10 +142,10 @@ class Inversion:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Inversion":
-        """Read what `save` wrote, and look at everything in it: files may come from anywhere.
+        """Read a file that `save` wrote. Its content is validated, because it may come from an untrusted source.
 
         Raises:
-            BadInput: no such file, not an inversion, or one whose parts do not belong together.
+            BadInput: the file does not exist, is not an inversion, or its parts are inconsistent.
         """
 
         def assemble(header: Any, tensors: dict[str, Tensor]) -> Inversion:
@@ -157,7 +157,7 @@ class Inversion:
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
-    """Lists of JSON become tuples again, integers the floats that they stand for."""
+    """Convert lists of JSON to tuples, and eta and the guidance scales to floats."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header.items()}
     values |= {"eta": float(header["eta"]), "guidance_scales": tuple(map(float, header["guidance_scales"]))}
     return Inversion(x=tensors["x"], z=tensors.get("z"), pixels=tensors.get("pixels"), **values)

@@ -1,11 +1,12 @@
 """DDIM inversion: the deterministic process run backwards (Song et al., arXiv 2010.02502, section 4.3).
 
-    x_t = sqrt(abar_t) P + sqrt(1 - abar_t) eps,   P from x_{t-1} and eps = eps(x_{t-1}, t)
+    x_t = sqrt(abar_t) P + sqrt(1 - abar_t) eps
+    P = (x_{t-1} - sqrt(1 - abar_{t-1}) eps) / sqrt(abar_{t-1}),      eps = eps(x_{t-1}, t)
 
-Every step of the run is undone, the last one included, with the timestep at which the replay asks the network. The
-one approximation is eps(x_{t-1}, t) for eps(x_t, t); its error is of first order in the size of a step. `refine`
-removes it: x_t is a fixed point of x -> sqrt(abar_t) P(eps(x, t)) + sqrt(1 - abar_t) eps(x, t), which is iterated from
-there (Pan et al., arXiv 2309.04907, eq. 9, without their acceleration).
+Every step of the run is inverted, the last one included, at the timestep at which the replay evaluates the network. The
+only approximation is eps(x_{t-1}, t) for eps(x_t, t); its error is of first order in the step size. `refine` removes it
+by fixed-point iteration: x_t is a fixed point of x -> sqrt(abar_t) P(eps(x, t)) + sqrt(1 - abar_t) eps(x, t) (Pan et
+al., arXiv 2309.04907, eq. 9, without their acceleration).
 """
 
 from collections.abc import Generator, Sequence
@@ -32,22 +33,22 @@ def invert_ddim(
     refine: int = 0,
     seeds: Sequence[int] = (),
 ) -> Generator[StepEnd, None, Inversion]:
-    """Yield every step from x_0 upwards; return the `Inversion`, which has no noise maps.
+    """Invert images with DDIM: yield every step, from x_0 upwards, and return the `Inversion` without noise maps.
 
     Args:
-        guided: the network under the guidance of the source prompt, one row per image.
-        x0: clean latents; the run is kept in float64.
-        condition: the source prompt, one row per image.
+        guided: the network with the guidance of the source prompt, one row per image.
+        x0: clean latents; all latents of the run are stored in float64.
+        condition: condition of the source prompt, one row per image.
         steps: number of steps of the run.
-        refine: fixed-point iterations per step, each one more evaluation.
-        seeds: kept in the artifact; nothing is drawn.
+        refine: fixed-point iterations per step; each one costs another evaluation.
+        seeds: recorded in the `Inversion`; no noise is drawn.
 
     Raises:
         NonFinite: the network returned NaN or infinity.
     """
     timesteps = guided.schedule.timesteps(steps)
     below = guided.schedule.previous(timesteps)
-    levels = [wide(x0)]  # at T a float32 rounding counts 1 / sqrt(abar_T) times: 150 for the linear schedule
+    levels = [wide(x0)]  # float64: a rounding error at T grows by 1 / sqrt(abar_T), 150 for the linear schedule
     for i in reversed(range(steps)):
         state = _ascend(guided, levels[0], condition, i, steps, timesteps[i], below[i], refine)
         levels.insert(0, state.x_t)
@@ -67,7 +68,7 @@ def _ascend(
     t_prev: int,
     refine: int,
 ) -> StepEnd:
-    """The step from x_{t-1} to x_t."""
+    """The step from x_{t-1} to x_t, with 1 + `refine` evaluations."""
     abar, abar_prev = guided.schedule.abar(t), guided.schedule.abar(t_prev)
     x = x_prev
     for _ in range(1 + refine):

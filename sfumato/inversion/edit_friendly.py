@@ -3,8 +3,9 @@
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_t,   e_t ~ N(0, I) independent for every t      (eq. 6)
     z_t = (x_{t-1} - mu_t(x_t)) / sigma_t                                                        (eq. 5)
 
-In the forward process neighbouring noises are strongly correlated; here they are independent, so neighbouring x_t
-lie farther apart, the z_t have a larger variance than the native ones and carry the structure of the image.
+In the forward process the noises e_t of consecutive timesteps are strongly correlated; here they are independent.
+Consecutive x_t therefore are farther apart, and the z_t have a larger variance than the native ones and contain the
+structure of the image.
 """
 
 from collections.abc import Generator, Sequence
@@ -27,7 +28,7 @@ from sfumato.inversion.registry import inversion
 def independent_latents(
     guided: Guided, x0: Float[Tensor, "b c h w"], timesteps: list[int], seeds: Sequence[int]
 ) -> Latents:
-    """Eq. 6 for every timestep of the run, x_0 last; e_t is a function of (seed, t) alone."""
+    """The latents x_T, ..., x_0 of eq. 6; e_t is a function of (seed, t) only."""
     levels = [
         diffuse(
             x0,
@@ -50,15 +51,15 @@ def invert_edit_friendly(
     exact: bool = False,
     batch: int | None = None,
 ) -> Generator[StepEnd, None, Inversion]:
-    """Yield every step; return the `Inversion` with all noise maps.
+    """Edit-friendly inversion: yield every step and return the `Inversion` with all noise maps.
 
     Args:
-        guided: the network under the guidance of the source prompt, one row per image.
+        guided: the network with the guidance of the source prompt, one row per image.
         x0: clean latents, float32.
-        condition: the source prompt, one row per image.
+        condition: condition of the source prompt, one row per image.
         steps: number of steps of the run.
         eta: 0 < eta <= 1.
-        seeds: one per image; another seed gives another, equally exact inversion.
+        seeds: one per image; a different seed gives a different, equally exact inversion.
         exact: see `extract_noise_maps`.
         batch: see `extract_noise_maps`.
     """
@@ -68,7 +69,7 @@ def invert_edit_friendly(
     return Inversion("edit-friendly", x, z, tuple(timesteps), eta, guided.guidance_scale, tuple(seeds))
 
 
-@inversion("edit-friendly", summary="independent noise maps that keep the structure of the picture")
+@inversion("edit-friendly", summary="independent noise maps that contain the structure of the picture")
 def _by_name(
     guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
 ) -> Generator[StepEnd, None, Inversion]:

@@ -1,7 +1,10 @@
 """Noise maps of a given sequence of latents (Huberman-Spiegelglas et al., arXiv 2304.06140, eq. 5).
 
-Any x_T, ..., x_0 is reproduced by z_t = (x_{t-1} - mu_t(x_t)) / sigma_t. After each z_t has been rounded to the
-latents' dtype, x_{t-1} is replaced by what a replay will compute from it, so that rounding does not accumulate.
+    z_t = (x_{t-1} - mu_t(x_t)) / sigma_t,        mu_t(x_t) = sqrt(abar_{t-1}) P_t + D_t
+    x_{t-1} <- mu_t(x_t) + sigma_t round(z_t)     with z_t rounded to the dtype of the latents
+
+The first equation gives the noise maps with which a run reproduces any sequence x_T, ..., x_0. The second one replaces
+x_{t-1} by the value that a replay computes from the rounded z_t, so that rounding errors do not accumulate.
 """
 
 from collections.abc import Generator, Iterator
@@ -17,7 +20,7 @@ from sfumato.core.state import StepEnd, check_finite
 from sfumato.core.step import combine, direction, noise_map, predict_x0, sigma, step
 
 Latents: TypeAlias = Float[Tensor, "levels b c h w"]
-"""x_T first, x_0 last: one level more than there are steps."""
+"""x_T first, x_0 last: steps + 1 latents."""
 
 
 def extract_noise_maps(
@@ -30,25 +33,25 @@ def extract_noise_maps(
     exact: bool = False,
     batch: int | None = None,
 ) -> Generator[StepEnd, None, tuple[Latents, Float[Tensor, "steps b c h w"]]]:
-    """Yield every step as its z_t becomes known; return the corrected latents and all z_t.
+    """Extract the noise maps: yield every step once its z_t is computed; return the corrected latents and all z_t.
 
-    The x_t are given, so no evaluation of the network waits for another: they run in batches over timesteps. A
-    batch of another size is rounded differently by the network, which a replay, one step at a time, then meets:
-    about 1e-6 in x_0 with trained weights (random ones, whose process does not contract, reach 1e-3). With `exact`
-    every x_t is evaluated as the replay will, after its correction, and the replay meets bit-identical latents.
+    The x_t are given, so that their evaluations are independent and run in batches over timesteps. The rounding of the
+    network depends on the batch size, and a replay evaluates one step at a time: the error in x_0 is about 1e-6 with
+    trained weights, and up to 1e-3 with random weights, whose process does not contract. With `exact` every x_t is
+    evaluated after its correction and with the batch size of the replay, which then reproduces the latents bit for bit.
 
     Args:
-        guided: the network under the guidance of the source prompt, one row per image.
-        x: the latents x_T ... x_0; not modified.
-        timesteps: the run, largest first, one fewer than there are latents.
-        condition: the source prompt, one row per image.
-        eta: 0 to 1; steps without noise store their residual (see `noise_scale`).
+        guided: the network with the guidance of the source prompt, one row per image.
+        x: the latents x_T, ..., x_0; not modified.
+        timesteps: timesteps of the run in descending order, one fewer than latents.
+        condition: condition of the source prompt, one row per image.
+        eta: 0 to 1; z_t of steps with sigma_t = 0 is their residual (see `noise_scale`).
         exact: evaluate one timestep at a time.
-        batch: most rows in one call of the network (a guidance pair has two per image); at least one timestep
-            is evaluated at a time.
+        batch: largest number of rows per forward pass (classifier-free guidance has two per image); at least one
+            timestep is evaluated at a time.
 
     Raises:
-        NonFinite: the network returned NaN or infinity, or a z_t left the range of the latents' dtype.
+        NonFinite: the network returned NaN or infinity, or a z_t overflowed the dtype of the latents.
     """
     x = x.clone()
     z = torch.empty_like(x[1:])
@@ -60,13 +63,13 @@ def extract_noise_maps(
 
 
 def _one_by_one(guided: Guided, x: Latents, timesteps: list[int], condition: Any, batch: int) -> Iterator[Tensor]:
-    """eps of each step on the latent as it stands, i.e. corrected by the step before."""
+    """eps of each step, evaluated on x_t as corrected by the previous step."""
     for i, t in enumerate(timesteps):
         yield _predict(guided, x[i], t, condition)
 
 
 def _batched(guided: Guided, x: Latents, timesteps: list[int], condition: Any, batch: int) -> Iterator[Tensor]:
-    """eps of each step, several timesteps in one call: row i * b + j is image j at step i."""
+    """eps of each step, with several timesteps per forward pass: row i * b + j is image j at step i."""
     images = x.shape[1]
     together = max(1, batch // (max(map(guided.calls, timesteps)) * images))
     for first in range(0, len(timesteps), together):
@@ -94,16 +97,17 @@ def _extract(
     eta: float,
     condition: Any,
 ) -> StepEnd:
-    """z_t of step i into z[i], and what a replay will make of it into x[i + 1]; x_0 is left as it was given."""
+    """Write z_t of step i to z[i] and the x_{t-1} of a replay to x[i + 1]; x_0 keeps its given value."""
     t, t_prev = timesteps[i], guided.schedule.previous(timesteps)[i]
     check_finite(eps, "the predicted noise", i, len(timesteps), t)
     abar, abar_prev = guided.schedule.abar(t), guided.schedule.abar(t_prev)
     deviation = sigma(abar, abar_prev, eta)
+    # mu_t = sqrt(abar_{t-1}) P_t + D_t, then z_t = (x_{t-1} - mu_t) / sigma_t
     prediction = predict_x0(x[i], eps, abar)
     mean = combine(prediction, direction(eps, abar_prev, deviation), abar_prev)
     z[i] = noise_map(x[i + 1], mean, deviation).to(z.dtype)
     check_finite(z[i], "the noise map z_t", i, len(timesteps), t)
-    x_prev = step(mean, z[i], deviation).to(x.dtype)
+    x_prev = step(mean, z[i], deviation).to(x.dtype)  # mu_t + sigma_t z_t with the rounded z_t, as in a replay
     if i + 1 < len(timesteps):
         x[i + 1] = x_prev
     return StepEnd(

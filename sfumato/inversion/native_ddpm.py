@@ -1,12 +1,12 @@
-"""The native DDPM inversion, for comparison: latents that follow the generative process itself (arXiv 2304.06140, 2.1).
+"""The native DDPM inversion, for comparison: latents from the generative process itself (arXiv 2304.06140, 2.1).
 
 x_T is drawn from N(0, I). At each step the noise that leads from x_0 to x_t,
 
     e_t = (x_t - sqrt(abar_t) x_0) / sqrt(1 - abar_t),
 
-stands in for the network's in mu_t, and a fresh z gives x_{t-1}: with eta = 1 this is the forward process of DDPM
-run from its end. The noise maps extracted from these latents are distributed like those of sampling; they
-reconstruct as well as the edit-friendly ones, but do not hold the structure under another prompt.
+replaces the predicted noise in mu_t, and a fresh z gives x_{t-1}. With eta = 1 the latents then have the distribution
+of DDPM's forward process. The noise maps extracted from them are distributed like those of sampling. They reconstruct
+the image as exactly as edit-friendly ones, but do not preserve its structure under another prompt.
 """
 
 from collections.abc import Generator, Sequence
@@ -34,7 +34,7 @@ def native_latents(
     eta: float,
     seeds: Sequence[int],
 ) -> Latents:
-    """x_T ... x_0 drawn from the process that ends at x_0."""
+    """Draw x_T, ..., x_0 from the process that ends at x_0; the noise is a function of (seed, t)."""
     schedule = guided.schedule
     shape, device = x0.shape[1:], x0.device
     levels = [gaussian_batch(shape, seeds, step=len(schedule), tag="native", device=device, dtype=x0.dtype)]
@@ -58,14 +58,14 @@ def invert_native(
     exact: bool = False,
     batch: int | None = None,
 ) -> Generator[StepEnd, None, Inversion]:
-    """Yield every step; return the `Inversion`. Arguments as for `invert_edit_friendly`."""
+    """Native inversion: yield every step and return the `Inversion`; arguments as for `invert_edit_friendly`."""
     timesteps = guided.schedule.timesteps(steps)
     latents = native_latents(guided, x0, timesteps, eta, seeds)
     x, z = yield from extract_noise_maps(guided, latents, timesteps, condition, eta=eta, exact=exact, batch=batch)
     return Inversion("native-ddpm", x, z, tuple(timesteps), eta, guided.guidance_scale, tuple(seeds))
 
 
-@inversion("native-ddpm", summary="noise maps of the generative process itself; lose the structure")
+@inversion("native-ddpm", summary="noise maps as in sampling; they do not preserve the structure of the picture")
 def _by_name(
     guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
 ) -> Generator[StepEnd, None, Inversion]:

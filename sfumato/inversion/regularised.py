@@ -1,16 +1,18 @@
-"""DDIM inversion whose noise is held to what noise is: regularised inversion of pix2pix-zero (arXiv 2302.03027, 3.2).
+"""DDIM inversion with noise regularised towards white noise, from pix2pix-zero (arXiv 2302.03027, section 3.2).
 
-Noise that is predicted on the way up from a picture keeps traces of it; edits then start from something that is no
-noise. After every evaluation eps is moved by gradient steps of two losses, with n_0 = eps and n_p its pyramid:
+During a DDIM inversion the predicted noise contains traces of the image, so that x_T is not white noise. After every
+evaluation, eps is therefore moved by gradient steps n <- n - w grad L(n) on two losses. With n_0 = n, which is eps at
+first, its pyramid n_p, and the mean mu and variance var of n:
 
-    L_pair = sum_p sum_c (mean_xy n_p roll_x(n_p, d))^2 + (mean_xy n_p roll_y(n_p, d))^2
-    L_KL   = var + mu^2 - 1 - log var
+    L_pair  = sum_p sum_c (mean_xy n_p roll_x(n_p, d))^2 + (mean_xy n_p roll_y(n_p, d))^2      autocorrelation
+    L_KL    = var + mu^2 - 1 - log var                                                 2 KL(N(mu, var) || N(0, 1))
+    n_{p+1} = 2 avgpool_{2x2}(n_p)                                    down to a side of 8; the factor 2 keeps var
 
-The pyramid averages 2 x 2 cells, times 2 to keep the variance, down to a side of 8. The paper sums over all shifts d;
-as in the authors' code every gradient step draws some at random, here from (seed, t). The rolls are circular, where d
-and S - d are one, so 1 to S / 2 are all there are. The losses are of fourth order in the noise, so that steps of a
-fixed weight diverge on what is far from noise; a step is therefore at most a tenth of the noise, which leaves
-predictions near N(0, 1) to the paper's weights.
+The paper sums over all shifts d. As in the authors' code, every gradient step draws d at random instead, here as a
+function of (seed, t). Rolls are circular, so that the shifts d and S - d of a side S are equivalent and 1 to S / 2 are
+sufficient. L_pair is of fourth order in the noise: steps with a fixed weight w diverge if eps is far from white noise.
+The length of a step is therefore limited to a tenth of the norm of the noise. Predictions close to N(0, 1) do not reach
+this limit and use the paper's weights.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -32,22 +34,22 @@ from sfumato.inversion.ddim import invert_ddim
 from sfumato.inversion.registry import inversion
 
 COARSEST = 8
-"""Side at which the pyramid ends."""
+"""Side of the coarsest level of the pyramid."""
 LONGEST = 0.1
-"""Largest step of the descent, as a share of the norm of a row."""
+"""Largest length of a gradient step, as a share of the norm of the row."""
 
 
 @dataclass(frozen=True)
 class Regulariser:
-    """Moves noise towards white noise; the defaults are the paper's.
+    """Move noise towards white noise by gradient steps on L_pair and L_KL; the defaults are the paper's.
 
     Attributes:
-        rounds: how often both losses are descended on.
-        rolls: gradient steps on L_pair in a round, which share its weight.
+        rounds: number of rounds, each with steps on both losses.
+        rolls: gradient steps on L_pair per round, each with the weight pair / rolls.
         pair: weight of L_pair.
         kl: weight of L_KL.
-        nearest: smallest shift; 0 lets a roll compare every pixel with itself.
-        gain: factor of every level over the one below; 2 keeps the variance of white noise.
+        nearest: smallest shift d; with 0, a roll may compare every pixel with itself.
+        gain: factor of the average pooling in the pyramid; 2 keeps the variance of white noise.
     """
 
     rounds: int = 5
@@ -58,17 +60,17 @@ class Regulariser:
     gain: float = 2.0
 
     def __call__(self, noise: Float[Tensor, "b c h w"], seeds: Sequence[int], t: int) -> Float[Tensor, "b c h w"]:
-        """The moved noise, float64; shifts are a function of (seed, t), one seed per row."""
+        """The regularised noise, float64; the shifts d are a function of (seed, t), with one seed per row."""
         n = wide(noise)
         shifts = iter(self.shifts(n.shape[-2:], seeds, t).to(n.device))
         for _ in range(self.rounds):
             for _ in range(self.rolls):
-                n = _descended(n, lambda n: pairwise(n, next(shifts), self.gain), self.pair / self.rolls)
-            n = _descended(n, divergence, self.kl)
+                n = _gradient_step(n, lambda n: pairwise(n, next(shifts), self.gain), self.pair / self.rolls)
+            n = _gradient_step(n, divergence, self.kl)
         return n
 
     def shifts(self, size: Sequence[int], seeds: Sequence[int], t: int) -> Int[Tensor, "draws levels 2 b"]:
-        """A shift for every gradient step on L_pair, level, axis and row."""
+        """A random shift d for every gradient step on L_pair, pyramid level, axis (y, x) and row."""
         halves = torch.tensor([[height // 2, width // 2] for height, width in _sizes(*size)])
         shape = (self.rounds * self.rolls, *halves.shape)
         drawn = [torch.rand(shape, generator=stream(seed, 0, t, "autocorrelation")) * halves for seed in seeds]
@@ -76,13 +78,13 @@ class Regulariser:
 
 
 OFFICIAL = Regulariser(nearest=0, gain=1.0)
-"""As the public code does it: a roll by zero punishes the variance itself, coarse levels count little."""
+"""As in the public code: d may be 0, which penalises the variance, and coarse levels have little weight."""
 
 
 def pairwise(
     noise: Float[Tensor, "b c h w"], shifts: Int[Tensor, "levels 2 b"], gain: float = 2.0
 ) -> Float[Tensor, " b"]:
-    """L_pair of every row for given shifts, one per level, axis (y, x) and row."""
+    """L_pair of every row for the given shifts d, one per level, axis (y, x) and row."""
     loss = noise.new_zeros(len(noise))
     for level, of_level in zip(_pyramid(noise, gain), shifts, strict=True):
         for axis, shift in zip((2, 3), of_level, strict=True):
@@ -92,13 +94,13 @@ def pairwise(
 
 
 def divergence(noise: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-    """L_KL of every row: twice the divergence of a normal distribution of its mean and variance from N(0, 1)."""
+    """L_KL of every row: 2 KL(N(mu, var) || N(0, 1)) with the mean and variance of the row."""
     mu, var = noise.mean(dim=(1, 2, 3)), noise.var(dim=(1, 2, 3))
-    return var + mu.square() - 1 - (var + 1e-7).log()  # constant noise has no variance
+    return var + mu.square() - 1 - (var + 1e-7).log()  # finite for constant noise, var = 0
 
 
 def rolled(x: Float[Tensor, "b c h w"], shift: Int[Tensor, " b"], axis: int) -> Float[Tensor, "b c h w"]:
-    """`torch.roll` along axis 2 or 3, every row by its own shift."""
+    """`torch.roll` along axis 2 or 3, with one shift per row."""
     side = x.shape[axis]
     index = (torch.arange(side, device=x.device) - shift[:, None]) % side
     return x.take_along_dim(index[:, None, :, None] if axis == 2 else index[:, None, None, :], axis)
@@ -114,17 +116,18 @@ def invert_regularised(
     exact: bool = False,
     regulariser: Regulariser | None = None,
 ) -> Generator[StepEnd, None, Inversion]:
-    """Yield every step from x_0 upwards; return the `Inversion`.
+    """Regularised DDIM inversion: yield every step, from x_0 upwards, and return the `Inversion`.
 
     Args:
-        guided: the network under the guidance of the source prompt, one row per image.
-        x0: clean latents; the run is kept in float64.
-        condition: the source prompt, one row per image.
-        steps: number of steps of the run; the noise is regularised in each.
+        guided: the network with the guidance of the source prompt, one row per image.
+        x0: clean latents; all latents of the run are stored in float64.
+        condition: condition of the source prompt, one row per image.
+        steps: number of steps of the run; the noise is regularised in every step.
         seeds: one per image.
-        exact: keep what the deterministic replay misses at every step as its noise map, at one more evaluation: the
-            replay under the source prompt ends at x_0 (Ju et al., arXiv 2310.01506). The paper does without.
-        regulariser: the paper's by default.
+        exact: store the residual x_{t-1} - mu_t(x_t) of every step as its noise map, at the cost of another evaluation
+            per step, so that a replay under the source prompt ends at x_0 (Ju et al., arXiv 2310.01506). Not in the
+            paper.
+        regulariser: with the paper's settings by default.
 
     Raises:
         NonFinite: the network returned NaN or infinity.
@@ -145,7 +148,7 @@ def invert_regularised(
 
 @dataclass(frozen=True, eq=False)
 class _Regularised(Guided):
-    """Guidance whose noise is regularised: what `invert_ddim` ascends with."""
+    """Guidance followed by regularisation of the noise, passed to `invert_ddim` as the network."""
 
     seeds: tuple[int, ...]
     regulariser: Regulariser
@@ -153,20 +156,20 @@ class _Regularised(Guided):
     def predict(
         self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Any, taps: Any = None, known: Any = None
     ) -> Float[Tensor, "b c h w"]:
-        """The moved noise."""
+        """The guided and regularised noise."""
         return self.regulariser(super().predict(x, t, cond, taps, known), self.seeds, int(t))
 
 
 @torch.no_grad()
 def _residual(guided: Guided, state: StepEnd) -> Float[Tensor, "b c h w"]:
-    """z_t of the deterministic step from x_t to x_{t-1}."""
+    """z_t = x_{t-1} - mu_t(x_t) of the deterministic step, with sigma_t = 0."""
     eps = guided.predict(state.x_t, state.t, state.condition)
     check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
     return noise_map(state.x_prev, mean(state.x_t, eps, eps, state.abar, state.abar_prev, 0.0), 0.0)
 
 
-def _descended(n: Tensor, loss: Callable[[Tensor], Tensor], rate: float) -> Tensor:
-    """One gradient step, at most `LONGEST`; rows do not know each other."""
+def _gradient_step(n: Tensor, loss: Callable[[Tensor], Tensor], rate: float) -> Tensor:
+    """One gradient step n - s w grad L(n) with s <= 1, so that its length per row is at most `LONGEST` |n|."""
     with torch.enable_grad():
         n = n.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(n).sum(), n)
@@ -176,7 +179,7 @@ def _descended(n: Tensor, loss: Callable[[Tensor], Tensor], rate: float) -> Tens
 
 
 def _pyramid(noise: Tensor, gain: float) -> Iterator[Tensor]:
-    """The noise, and ever coarser averages of it."""
+    """The levels n_0, n_1, ... of the pyramid, from fine to coarse."""
     yield noise
     for _ in _sizes(*noise.shape[-2:])[1:]:
         noise = gain * F.avg_pool2d(noise, 2)
@@ -184,14 +187,14 @@ def _pyramid(noise: Tensor, gain: float) -> Iterator[Tensor]:
 
 
 def _sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """Height and width of the pyramid's levels."""
+    """Height and width of every pyramid level."""
     sizes = [(height, width)]
     while min(sizes[-1]) > COARSEST:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
     return sizes
 
 
-@inversion("regularised", summary="DDIM inversion with the noise kept white (pix2pix-zero)", deterministic=True)
+@inversion("regularised", summary="DDIM inversion with regularised, whiter noise (pix2pix-zero)", deterministic=True)
 def _by_name(
     guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
 ) -> Generator[StepEnd, None, Inversion]:

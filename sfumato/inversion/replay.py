@@ -1,4 +1,4 @@
-"""The reverse process along a recorded inversion."""
+"""Replay: the reverse process with the noise maps of an inversion."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,17 +22,18 @@ def replay(
     shifts: Sequence[Shift] = (),
     path: Sequence[int] = (),
 ) -> Iterator[StepEnd]:
-    """Yield the steps from x_{T-skip} to x_0 with the recorded noise maps.
+    """Replay an inversion from x_{T-skip} to x_0 with its recorded noise maps, yielding every step.
 
-    Under the source prompt with its guidance this is the reconstruction, under another one the edit.
+    With the source prompt and its guidance scale this reconstructs the images; with another prompt it edits them.
 
     Args:
-        guided: the network and its guidance, one row per image; with the source `beside` it for shifts that read that.
-        inversion: on the network's device.
-        condition: the prompt to replay under, one row per image.
-        skip: steps at the noisy end that are left out; 0 replays all of them.
-        shifts: what else moves.
-        path: see `sfumato.core.path`; of the steps that are left.
+        guided: the network with its guidance, one row per image; the result of `beside` for shifts that read the
+            source.
+        inversion: the inversion, on the device of the network.
+        condition: condition of the prompt, one row per image.
+        skip: number of the first (noisiest) steps to leave out; 0 replays all steps.
+        shifts: shifts to apply, in order.
+        path: path over the remaining steps, see `sfumato.core.path`.
     """
     maps = None if inversion.z is None else inversion.z[skip:]
     yield from reverse(
@@ -50,14 +51,14 @@ def replay(
 
 
 def beside(guided: Guided, inversion: Inversion, source: Condition, *, exact: bool = False) -> Guided:
-    """The same guidance with the source beside the target, for shifts that carry something from it.
+    """Extend a guided network by evaluations of the source, for shifts that use its features or attention maps.
 
     Args:
-        guided: the network and the target's guidance, one row per image.
-        inversion: on the network's device; its latents are the source's.
-        source: the prompt of the inversion, one row per image.
-        exact: evaluate the source one step at a time: carried into itself it then leaves every bit as it was, where
-            guidance is off.
+        guided: the network with the target's guidance, one row per image.
+        inversion: the inversion, on the device of the network; its latents are those of the source.
+        source: condition of the source prompt, one row per image.
+        exact: evaluate the source one step at a time. An edit with the source prompt and without guidance is then
+            bit-identical to one that does not read the source.
     """
     latents = dict(zip(inversion.timesteps, inversion.x[:-1], strict=True))
     return replace(guided, network=Beside(model_of(guided), latents, source, exact))

@@ -1,8 +1,9 @@
-"""SDEdit (Meng et al., ICLR 2022, arXiv 2108.01073) as an inversion whose noise maps are drawn, not extracted.
+"""SDEdit (Meng et al., ICLR 2022, arXiv 2108.01073) as an inversion whose noise maps are drawn instead of extracted.
 
-The picture is brought to the level of each timestep by fresh noise, and the run that starts at any of them meets
-standard normal z_t. No evaluation of the network is needed, and nothing of the picture is in the noise maps: how much
-of it survives is decided by the level at which the run starts alone.
+    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e,      z_t ~ N(0, I)
+
+The noise e is the same for all timesteps. The network is not evaluated, and the noise maps contain nothing of the
+image: only the noise level at which the run starts (`skip`) determines how much of it remains.
 """
 
 from collections.abc import Generator, Sequence
@@ -29,13 +30,13 @@ def invert_sdedit(
     eta: float = 0.0,
     seeds: Sequence[int],
 ) -> Generator[StepEnd, None, Inversion]:
-    """Yield nothing; return the `Inversion`: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e with one e per image.
+    """SDEdit: return the `Inversion` with one noise e per image; no step is yielded.
 
     Args:
-        guided: only its schedule and guidance scales are used.
+        guided: the network; only its schedule and guidance scales are used.
         x0: clean latents, float32.
         steps: number of steps of the run.
-        eta: 0 (a deterministic run, no noise maps) to 1.
+        eta: 0 (a deterministic run without noise maps) to 1.
         seeds: one per image.
     """
     schedule, shape, device = guided.schedule, x0.shape[1:], x0.device
@@ -55,7 +56,7 @@ def invert_sdedit(
     )
 
 
-@inversion("sdedit", summary="the picture under fresh noise; does not reconstruct")
+@inversion("sdedit", summary="SDEdit: the picture with fresh noise; does not reconstruct")
 def _by_name(
     guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
 ) -> Generator[StepEnd, None, Inversion]:

@@ -1,1 +1,1 @@
-"""The published methods, one file each; found through `sfumato.methods.registry`."""
+"""The published editing methods, one file per method; `sfumato.methods.registry` finds them by name."""

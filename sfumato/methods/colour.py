@@ -1,9 +1,12 @@
-"""Colour manipulation: the picture under its own prompt, its noise maps moved towards a colour.
+"""Colour manipulation: replay under the source prompt with noise maps moved towards a colour.
 
 Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
-CVPR 2024, arXiv 2304.06140, section 2.2, eq. 7. The wanted colour M is one colour everywhere, as the autoencoder
-encodes it; the paper's mask B is the edit's mask, outside which the picture is held. Not implemented: an M of several
-colours.
+CVPR 2024, arXiv 2304.06140, section 2.2, eq. 7:
+
+    z_t <- z_t + s B (M - P_t),   T_1 <= t <= T_2
+
+M is the latent of an image of one colour, P_t the prediction of x_0. The paper's mask B is the mask of the edit,
+outside of which the source is preserved. Not implemented: an M of several colours.
 """
 
 from collections.abc import Sequence
@@ -26,36 +29,48 @@ from sfumato.shifts.colour import TowardsColour
 
 @dataclass(frozen=True)
 class ColourParams(Params):
-    """Settings for Stable Diffusion; the prompt is that of the picture, so both guidance scales are the source's."""
+    """Settings for Stable Diffusion. The edit uses the source prompt by default, so both guidance scales are equal."""
 
     steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000)
-    eta: float = option(1.0, "share of the DDPM noise in every step", stage="invert", above=0, high=1)
+    eta: float = option(1.0, "noise added in every step, from 0 (DDIM) to 1 (DDPM)", stage="invert", above=0, high=1)
     source_guidance_scale: float = option(3.5, "guidance scale of the source prompt", stage="invert", low=0, high=100)
-    exact: bool = option(False, "one timestep at a time, as the replay: x_0 to one rounding; slower", stage="invert")
-    skip: int = option(0, "steps at the noisy end that the edit leaves out", stage="edit", low=0, high=999)
+    exact: bool = option(
+        False,
+        "evaluate one timestep at a time, as the replay does: reconstructs x_0 up to one rounding error; slower",
+        stage="invert",
+    )
+    skip: int = option(
+        0,
+        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
+        stage="edit",
+        low=0,
+        high=999,
+    )
     guidance_scale: float = option(3.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
-    colour: str = option("red", 'the wanted colour: "red", "#3366cc", "hsl(120, 60%, 50%)"', stage="edit")
-    amount: float = option(0.1, "s of eq. 7: how far each noise map moves", stage="edit", low=0, high=10)
-    first: int = option(100, "T_1: smallest timestep that is moved", stage="edit", low=0, high=999)
-    last: int = option(700, "T_2: largest timestep that is moved", stage="edit", low=0, high=999)
+    colour: str = option("red", 'target colour in CSS notation: "red", "#3366cc", "hsl(120, 60%, 50%)"', stage="edit")
+    amount: float = option(
+        0.1, "strength s of eq. 7: how far each noise map moves towards the colour", stage="edit", low=0, high=10
+    )
+    first: int = option(100, "T_1: smallest timestep whose noise map moves", stage="edit", low=0, high=999)
+    last: int = option(700, "T_2: largest timestep whose noise map moves", stage="edit", low=0, high=999)
 
     @property
     def keeps_prompt(self) -> bool:
-        """The picture may stay what it is."""
+        """True: without a target prompt the edit uses the source prompt."""
         return True
 
     def check(self) -> None:
-        """Ranges, the window's order and the colour's name. Raises BadInput."""
+        """Refuse values out of range, first above last and colours that Pillow cannot parse. Raises BadInput."""
         super().check()
         if self.first > self.last:
             raise BadInput(f"first must not be above last = {self.last}, not {self.first}.")
         rgb(self.colour)
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse a window that none of the run's noise maps lies in. Raises BadInput."""
+        """Refuse a window [first, last] without any timestep that adds noise. Raises BadInput."""
         moved = movable(network.schedule, self)
         if not any(self.first <= t <= self.last for t in moved):
-            there = f"they are {shortened(moved)}" if moved else "skip fewer steps"
+            there = f"the timesteps that add noise are {shortened(moved)}" if moved else "skip fewer steps"
             raise BadInput(
                 f"No timestep of the edit that adds noise lies between first = {self.first} and last = {self.last}: "
                 f"{there}."
@@ -63,20 +78,20 @@ class ColourParams(Params):
 
 
 def movable(schedule: Schedule, params: ColourParams) -> list[int]:
-    """The timesteps of the edit that add noise, sigma_t > 0, largest first: those whose noise map counts."""
+    """The timesteps of the edit that add noise (sigma_t > 0), largest first; only their noise maps can move."""
     timesteps = schedule.timesteps(params.steps)
     steps = list(zip(timesteps, schedule.previous(timesteps), strict=True))[params.skip :]
     return [t for t, after in steps if sigma(schedule.abar(t), schedule.abar(after), params.eta) > 0]
 
 
 def shortened(numbers: Sequence[int]) -> str:
-    """At most ten numbers for a message, the middle ones left out."""
+    """Numbers for a message; of more than ten, the first five and the last four."""
     texts = [str(number) for number in numbers]
     return ", ".join(texts if len(texts) <= 10 else [*texts[:5], "...", *texts[-4:]])
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255, of a colour as CSS writes it.
+    """Red, green and blue, 0 to 255, of a colour in CSS notation.
 
     Raises:
         BadInput: not a colour.
@@ -89,7 +104,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 def encoded(network: DiffusionModel, colour: tuple[int, int, int], height: int, width: int) -> Tensor:
-    """M: the latent [1,c,height,width] of a picture of one colour."""
+    """M: the latent [1,c,height,width] of an image of one colour."""
     flat = torch.tensor(colour, dtype=torch.float32).reshape(1, 3, 1, 1) / 127.5 - 1
     with torch.no_grad():
         return network.encode(flat.expand(1, 3, height * network.factor, width * network.factor))
@@ -105,7 +120,7 @@ def encoded(network: DiffusionModel, colour: tuple[int, int, int], height: int, 
     handles=("noise map",),
 )
 def shifts(job: Job, params: ColourParams) -> list[Shift]:
-    """Every noise map of the window moved towards the colour."""
+    """Move every noise map of the window towards the colour."""
     wanted = encoded(job.network, rgb(params.colour), *job.size)
     everywhere = torch.ones_like(wanted[:, :1])
     return [TowardsColour(wanted, params.amount, everywhere, (params.first, params.last))]

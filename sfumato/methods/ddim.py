@@ -1,4 +1,4 @@
-"""DDIM inversion and deterministic replay under another prompt.
+"""DDIM inversion and deterministic replay under the target prompt.
 
 Song, Meng, Ermon: "Denoising Diffusion Implicit Models", ICLR 2021, arXiv 2010.02502, section 4.3. The
 reconstruction is approximate; its error falls with the number of steps and grows with the guidance scale, which is
@@ -16,14 +16,16 @@ from sfumato.methods.registry import method
 
 @dataclass(frozen=True)
 class DDIMParams(Params):
-    """Usual settings for Stable Diffusion."""
+    """Usual settings for Stable Diffusion: 50 steps, inversion without guidance."""
 
     steps: int = option(50, "number of steps of the run", stage="invert", low=1, high=1000)
     source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
-    refine: int = option(0, "fixed-point iterations per step: a more exact inversion", stage="invert", low=0, high=100)
+    refine: int = option(
+        0, "fixed-point iterations per step, for a more exact inversion", stage="invert", low=0, high=100
+    )
     skip: int = option(
         0,
-        "steps left out at the noisy end; more keeps more",
+        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,
@@ -40,5 +42,5 @@ class DDIMParams(Params):
     handles=("condition",),
 )
 def shifts(job: Job, params: DDIMParams) -> list[Shift]:
-    """None: the replay under the target prompt is the edit."""
+    """No shifts: the edit is the replay under the target prompt."""
     return []

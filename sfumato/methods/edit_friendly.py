@@ -1,11 +1,11 @@
 """Edit-friendly DDPM inversion: text-guided editing of real images.
 
 Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
-CVPR 2024, arXiv 2304.06140. Implemented: the inversion (eq. 5 and 6) and the text edit of section 3: x_T and all
-z_t are extracted under the source prompt, then the process is replayed from T - T_skip under the target prompt, each
-with its own guidance scale; another seed gives another inversion and with it another edit. Every z_t is kept,
-the last one too, which the authors' code sets to zero. Image shifting and colour manipulation (section 2.2) are the
-methods `shift` and `colour`; the methods that it is combined with take the inversion as an option.
+CVPR 2024, arXiv 2304.06140. Implemented: the inversion (eq. 5 and 6) and the text edit of section 3. x_T and all
+z_t are extracted under the source prompt; the process is then replayed from T - T_skip under the target prompt. Each
+prompt has its own guidance scale. Another seed gives another inversion and another edit. Every z_t is stored,
+including the last one, which the authors' code sets to zero. Image shifting and colour manipulation (section 2.2) are
+the methods `shift` and `colour`. Methods that can be combined with this inversion have the option `inversion`.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ class EditFriendlyParams(Params):
     """The paper's settings for Stable Diffusion (section 4)."""
 
     steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000)
-    eta: float = option(1.0, "share of the DDPM noise in every step", stage="invert", above=0, high=1)
+    eta: float = option(1.0, "noise per step, from 0 (DDIM) to 1 (DDPM)", stage="invert", above=0, high=1)
     source_guidance_scale: float = option(3.5, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     exact: bool = option(
         False,
-        "one timestep at a time, as the replay: x_0 to one rounding; slower",
+        "one timestep per evaluation, as in the replay: more exact, slower",
         stage="invert",
     )
     skip: int = option(
         36,
-        "steps left out at the noisy end; more keeps more",
+        "first (noisiest) steps to skip; more preserves more",
         stage="edit",
         low=0,
         high=999,
@@ -47,5 +47,5 @@ class EditFriendlyParams(Params):
     handles=("condition", "noise map"),
 )
 def shifts(job: Job, params: EditFriendlyParams) -> list[Shift]:
-    """None: the replay under the target prompt is the edit."""
+    """No shifts: the edit is the replay under the target prompt."""
     return []

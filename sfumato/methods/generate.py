@@ -1,4 +1,4 @@
-"""Sampling a new picture: the reverse process from noise (DDPM, arXiv 2006.11239; DDIM, arXiv 2010.02502)."""
+"""Generation of new images: the reverse process from noise (DDPM, arXiv 2006.11239; DDIM, arXiv 2010.02502)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from sfumato.shifts.sample_range import WithinRange
 
 @dataclass(frozen=True)
 class GenerateParams(Params):
-    """Usual settings for Stable Diffusion."""
+    """Usual settings for Stable Diffusion: 50 DDIM steps."""
 
     steps: int = option(50, "number of steps of the run", stage="generate", low=1, high=1000)
     guidance_scale: float = option(7.5, "guidance scale of the prompt", stage="generate", low=0, high=100)
-    eta: float = option(0.0, "share of the DDPM noise in every step", stage="generate", low=0, high=1)
+    eta: float = option(0.0, "noise added in every step, from 0 (DDIM) to 1 (DDPM)", stage="generate", low=0, high=1)
 
 
 def first_latent(
     guided: Guided, shape: tuple[int, int, int], seeds: Sequence[int], device: torch.device | str = "cpu"
 ) -> Tensor:
-    """x_T ~ N(0, I) of a run, [b,c,h,w], one row per seed."""
+    """x_T ~ N(0, I), [b,c,h,w], one row per seed."""
     return gaussian_batch(shape, seeds, step=len(guided.schedule), tag="generate", device=device)
 
 
@@ -42,7 +42,17 @@ def generate(
     device: torch.device | str = "cpu",
     shifts: Sequence[Shift] = (),
 ) -> Iterator[StepEnd]:
-    """Yield the steps from x_T ~ N(0, I) to x_0, one row per seed; all noise is a function of (seed, t)."""
+    """Yield the steps from x_T ~ N(0, I) to x_0, one row per seed; all noise is a function of (seed, t).
+
+    Args:
+        guided: the network with its guidance, one row per image.
+        shape: shape (c, h, w) of one latent.
+        condition: condition of the prompts, one row per image.
+        params: parameters of the run.
+        seeds: one per image.
+        device: device of the latents.
+        shifts: shifts of the reverse process, in order.
+    """
     schedule = guided.schedule
     within = [] if schedule.sample_range is None else [WithinRange(schedule.sample_range)]
     yield from reverse(

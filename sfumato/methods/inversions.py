@@ -1,4 +1,4 @@
-"""For methods that work along any inversion: the inversion as one of their parameters."""
+"""Parameters of methods that can edit any inversion: the inversion is one of their options."""
 
 from dataclasses import dataclass
 
@@ -6,24 +6,25 @@ from sfumato.errors import BadInput
 from sfumato.methods.params import Params, option
 
 EVERY = ("edit-friendly", "ddim", "native-ddpm", "regularised")
-"""Inversions with latents of the picture at every step."""
+"""Inversions that record a latent of the image at every step."""
 DETERMINISTIC = ("ddim", "regularised")
+"""Inversions with eta = 0, without noise maps to shift."""
 
 
 def _deterministic(value: float) -> dict[str, float]:
-    """A default after these."""
+    """The same default for all deterministic inversions."""
     return dict.fromkeys(DETERMINISTIC, value)
 
 
 @dataclass(frozen=True)
 class InversionParams(Params):
-    """What the inversions need, and where the replay starts, as in the edit-friendly paper; usual settings for DDIM."""
+    """Options of the inversion and the replay: those of the edit-friendly paper, or usual ones for DDIM inversions."""
 
-    inversion: str = option("edit-friendly", "how the picture is inverted", stage="invert", choices=EVERY)
+    inversion: str = option("edit-friendly", "name of the inversion", stage="invert", choices=EVERY)
     steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000, after=_deterministic(50))
     eta: float = option(
         1.0,
-        "share of the DDPM noise in every step; 0 for ddim and regularised, above 0 for the others",
+        "noise added in every step, up to 1 (DDPM); 0 for ddim and regularised, above 0 for the others",
         stage="invert",
         low=0,
         high=1,
@@ -34,16 +35,16 @@ class InversionParams(Params):
     )
     exact: bool = option(
         False,
-        "evaluate one timestep at a time, as the replay does (ddim always does): maps bring x_0 back to one rounding; "
-        "regularised keeps what its replay would miss; an edit evaluates the source so, too; slower",
+        "evaluate one timestep at a time, as the replay does (ddim always does): noise maps reconstruct x_0 up to one "
+        "rounding error, regularised stores the error of its replay, edits evaluate the source step by step; slower",
         stage="invert",
     )
     refine: int = option(
-        0, "fixed-point iterations per step of ddim: a more exact inversion", stage="invert", low=0, high=100
+        0, "fixed-point iterations per step of ddim, for a more exact inversion", stage="invert", low=0, high=100
     )
     skip: int = option(
         12,
-        "steps at the noisy end that the edit leaves out; more keeps more of the picture",
+        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,
@@ -54,11 +55,11 @@ class InversionParams(Params):
     )
 
     def check(self) -> None:
-        """Refuse values out of range, and those that the chosen inversion has no use for. Raises BadInput."""
+        """Refuse values out of range, and options that the chosen inversion does not take. Raises BadInput."""
         super().check()
         if (self.inversion in DETERMINISTIC) != (self.eta == 0):
             raise BadInput(
-                "eta must be 0 for the inversion ddim, 0 for regularised and above 0 for the others, "
+                "eta must be 0 for the inversions ddim and regularised and above 0 for the others, "
                 f"not {self.eta:g} for {self.inversion}."
             )
         if self.refine and self.inversion != "ddim":

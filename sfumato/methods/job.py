@@ -1,4 +1,4 @@
-"""What a method is asked to edit, and the one place where a run of any inversion with any shifts begins."""
+"""The input of a method, and the replay of an inversion with shifts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,18 @@ from sfumato.models.diffusion_model import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Inverted images of one size, and what they are edited to.
+    """Inverted images of one size and the conditions of their edit.
 
     Attributes:
-        guidance: the network and the guidance of the edit, one row per image.
-        inversion: of the images, on the network's device. While an edit is planned it has the shapes, timesteps and
-            seeds alone: its latents are on the device "meta". Shifts find the latents of the source in their state.
+        guidance: the network with the guidance of the edit, one row per image.
+        inversion: the inversion of the images, on the network's device. While an edit is planned it has only
+            shapes, timesteps and seeds, and its latents are on the device "meta"; shifts read the latents of the
+            source from `StepState.source`.
         source: condition of the source prompts, one row per image.
         target: condition of the target prompts, one row per image.
-        condition: what the run is conditioned on before any shift: `target`, or `source` where a method says so.
-        skip: steps at the noisy end that are left out.
-        exact: evaluate the source one step at a time (see `sfumato.inversion.replay.beside`).
+        condition: condition of the run before any shift: `target`, or `source` for methods with `under_source`.
+        skip: number of first (noisiest) steps that are left out.
+        exact: evaluate the source one step at a time, see `sfumato.inversion.replay.beside`.
     """
 
     guidance: Guided
@@ -48,12 +49,12 @@ class Job:
 
     @property
     def timesteps(self) -> tuple[int, ...]:
-        """The timesteps that are run, largest first."""
+        """The timesteps of the edit, without the skipped ones, largest first."""
         return self.inversion.timesteps[self.skip :]
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """One per image."""
+        """One seed per image; 0 if the inversion has none."""
         return self.inversion.seeds or (0,) * self.inversion.x.shape[1]
 
     @property
@@ -62,6 +63,10 @@ class Job:
         return self.inversion.x.shape[-2], self.inversion.x.shape[-1]
 
     def run(self, shifts: Sequence[Shift]) -> Iterator[StepEnd]:
-        """Replay the inversion under the job's condition and guidance, moved by shifts; yield every step."""
+        """Replay the inversion under the job's condition and guidance; yield every step.
+
+        Args:
+            shifts: shifts of the reverse process, in order.
+        """
         guided = beside(self.guidance, self.inversion, self.source, exact=self.exact)
         yield from replay(guided, self.inversion, self.condition, skip=self.skip, shifts=shifts)

@@ -1,7 +1,7 @@
-"""Native DDPM inversion, the paper's own counter-example (arXiv 2304.06140, section 2.1).
+"""Native DDPM inversion, the baseline of the edit-friendly paper (arXiv 2304.06140, section 2.1).
 
-The noise maps follow the generative process itself. They reconstruct, but another prompt loses the structure of the
-picture: the method is here to be compared with.
+The noise maps are those of the DDPM generative process. They reconstruct the image, but an edit under another prompt
+loses its structure. The method is included for comparison.
 """
 
 from sfumato.core.shift import Shift
@@ -19,5 +19,5 @@ from sfumato.methods.registry import method
     handles=("condition", "noise map"),
 )
 def shifts(job: Job, params: EditFriendlyParams) -> list[Shift]:
-    """None: the replay under the target prompt is the edit."""
+    """No shifts: the edit is the replay under the target prompt."""
     return []

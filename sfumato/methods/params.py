@@ -3,20 +3,20 @@
 The command line's flags, the checks and the contract tests are derived from these fields.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
+from sfumato.ranges import Range, check_number
 
 if TYPE_CHECKING:
     from sfumato.models.diffusion_model import DiffusionModel
 
 Stage = Literal["invert", "edit", "generate"]
 PromptPair: TypeAlias = tuple[Prompt, Prompt]
-"""What a picture shows, and what it shall show."""
+"""Prompt of the source image and prompt describing the edited image."""
 AFTER = "after"
 """In a model's own defaults of a method: those for other inversions than the method's own, by the inversion's name."""
 
@@ -44,8 +44,8 @@ def option(
         choices: the words that a text option takes; () for any text.
         after: other defaults, by the value of the option `inversion`, where a method has that.
     """
-    metadata: dict[str, Any] = {"help": help, "stage": stage, "low": low, "high": high, "above": above}
-    metadata |= {"choices": choices, "after": dict(after or {})}
+    within = Range(low=low, high=high, above=above)
+    metadata = {"help": help, "stage": stage, "range": within, "choices": choices, "after": dict(after or {})}
     return field(default=default, metadata=metadata)
 
 
@@ -142,12 +142,7 @@ def allowed(each: Field[Any]) -> str:
     """The values of a field in words, e.g. "between 1 and 1000"."""
     if each.type is str:
         return f"one of {', '.join(each.metadata['choices'])}" if each.metadata["choices"] else "any text"
-    low, high, above = (each.metadata[key] for key in ("low", "high", "above"))
-    if above is not None:
-        return f"above {above:g} and at most {high:g}" if high is not None else f"above {above:g}"
-    if low is not None and high is not None:
-        return f"between {low:g} and {high:g}"
-    return f"at least {low:g}" if low is not None else "any number"
+    return str(each.metadata["range"])
 
 
 def check_value(each: Field[Any], value: Any) -> None:
@@ -156,7 +151,7 @@ def check_value(each: Field[Any], value: Any) -> None:
     Raises:
         BadInput: names the field and its range.
     """
-    kind = each.type
+    kind: Any = each.type
     if kind is bool:
         if not isinstance(value, bool):
             raise BadInput(f"{each.name} must be True or False, not {value!r}.")
@@ -165,12 +160,4 @@ def check_value(each: Field[Any], value: Any) -> None:
         if not isinstance(value, str) or value not in (each.metadata["choices"] or (value,)):
             raise BadInput(f"{each.name} must be {allowed(each)}, not {value!r}.")
         return
-    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-        raise BadInput(
-            f"{each.name} must be {'an integer' if kind is int else 'a number'} {allowed(each)}, not {value!r}."
-        )
-    low, high, above = (each.metadata[key] for key in ("low", "high", "above"))
-    # compared, not converted: an integer may be larger than any float
-    inside = abs(value) < math.inf and (low is None or value >= low) and (high is None or value <= high)
-    if not inside or (above is not None and value <= above):
-        raise BadInput(f"{each.name} must be {allowed(each)}, not {value}.")
+    check_number(each.name, value, kind, each.metadata["range"])

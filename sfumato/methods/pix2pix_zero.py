@@ -1,20 +1,21 @@
-"""pix2pix-zero: a direction between two words moves the condition, the source's attention maps guide the latent.
+"""pix2pix-zero: move the condition along a direction between two words, guided by the source's attention maps.
 
 Parmar, Singh, Zhang, Li, Lu, Zhu: "Zero-shot Image-to-Image Translation", SIGGRAPH 2023, arXiv 2302.03027.
 Implemented: directions from banks of sentences (section 3.1), regularised DDIM inversion (3.2), cross-attention
-guidance (3.3, eq. 6) with the gradient through the condition of the edit; over every inversion. The condition of the
-edit is the source prompt's plus the direction. Without words, banks or a saved direction the target prompt says which:
-what the two prompts share at their beginnings and ends is left out, and the built-in sentences
-(`sfumato.shifts.text_direction`) are made of what is left of each. Where nothing is left of one, both keep the shared
-word behind it, or else the one before: from "a cat" to "a red cat" leads "cat" to "red cat". The same prompt twice is
-the direction zero.
+guidance (3.3, eq. 6) with the gradient through the condition of the edit. The method edits every inversion.
 
-With `compat="official"` the noise is rolled by zero too and coarse levels count less, and the guidance follows the maps
-under the negative prompt, as in the public code, which also leaves out the first and the last step of the inversion:
-here none is.
+The condition of the edit is that of the source prompt plus the direction. Without words, banks or a saved direction,
+the direction follows from the two prompts. Their common beginning and end are removed, and what remains of each is put
+into the built-in sentences (`sfumato.shifts.banks`). If nothing remains of one prompt, both keep the common word after
+the difference, or else the one before it: "a cat" and "a red cat" give the direction from "cat" to "red cat". Two
+equal prompts give the direction zero.
 
-Not implemented: captioning the picture (give the prompt), the source caption as negative prompt (give it as such),
-conditional GAN distillation (3.4).
+`compat="official"` reproduces the public code, for comparison: the regularisation also rolls the noise by zero and
+weighs coarse levels less, and the guidance follows the maps under the negative prompt. The public code also leaves out
+the first and the last step of the inversion; this implementation runs all steps.
+
+Not implemented: captioning of the image (give the source prompt), the source caption as negative prompt (give it as
+`negative_prompt`), conditional GAN distillation (3.4).
 """
 
 from collections.abc import Sequence
@@ -38,22 +39,22 @@ from sfumato.shifts.banks import check_bank, read_bank, templated
 from sfumato.shifts.text_direction import MoveCondition, TextDirection, text_direction
 
 Phrases = tuple[str, str]
-"""What is replaced, and by what."""
+"""The words to replace, and their replacement."""
 
 
 @dataclass(frozen=True)
 class Pix2PixZeroParams(InversionParams):
-    """The paper's settings; after other inversions theirs."""
+    """The paper's settings; with other inversions the usual ones for these."""
 
     needs_text: ClassVar[bool] = True
 
-    inversion: str = option("regularised", "how the picture is inverted", stage="invert", choices=EVERY)
+    inversion: str = option("regularised", "name of the inversion", stage="invert", choices=EVERY)
     steps: int = option(
         50, "number of steps of the run", stage="invert", low=1, high=1000, after={"edit-friendly": 100}
     )
     eta: float = option(
         0.0,
-        "share of the DDPM noise in every step; 0 for ddim and regularised, above 0 for the others",
+        "noise added in every step, up to 1 (DDPM); 0 for ddim and regularised, above 0 for the others",
         stage="invert",
         low=0,
         high=1,
@@ -62,7 +63,7 @@ class Pix2PixZeroParams(InversionParams):
     source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     skip: int = option(
         0,
-        "steps at the noisy end that the edit leaves out; more keeps more of the picture",
+        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,
@@ -71,31 +72,31 @@ class Pix2PixZeroParams(InversionParams):
     guidance_scale: float = option(5.0, "guidance scale of the edit", stage="edit", low=0, high=100)
     cross_attention_guidance_amount: float = option(
         0.1,
-        "step size of the gradient that pulls the cross-attention maps to the source's; 0: none",
+        "lambda of eq. 6: step size of the gradient towards the source's cross-attention maps; 0 turns it off",
         stage="edit",
         low=0,
         high=1e6,
     )
     source_word: str = option(
         "",
-        "what is replaced; none: where the prompts differ. Beside words, banks or a file the target prompt moves "
-        "nothing: it says what regions and metrics are about",
+        "words to replace; by default those that differ between the prompts. With words, banks or a direction file, "
+        "the target prompt is used for regions and metrics only",
         stage="edit",
     )
-    target_word: str = option("", "what replaces it", stage="edit")
-    source_bank: str = option("", "file of sentences about what is replaced, one a line", stage="edit")
-    target_bank: str = option("", "file of sentences about what replaces it", stage="edit")
-    direction_file: str = option("", "file of a direction that was saved before", stage="edit")
+    target_word: str = option("", "words that replace them", stage="edit")
+    source_bank: str = option("", "text file of sentences about what is replaced, one per line", stage="edit")
+    target_bank: str = option("", "text file of sentences about the replacement, one per line", stage="edit")
+    direction_file: str = option("", "file of a saved direction, from `sfumato directions text`", stage="edit")
     scale: float = option(1.0, "factor of the direction", stage="edit", low=-100, high=100)
     compat: str = option(
         "none",
-        "official: the flaws of the public code (rolls by zero, gradient through the negative prompt), for comparison",
+        "official reproduces the public code (rolls by zero, gradient through the negative prompt), for comparison",
         stage="invert",
         choices=("none", "official"),
     )
 
     def check(self) -> None:
-        """Refuse values out of range, half a pair and two directions. Raises BadInput."""
+        """Refuse values out of range, a source without a target, and two kinds of direction. Raises BadInput."""
         super().check()
         for before, after in (("source_word", "target_word"), ("source_bank", "target_bank")):
             if bool(getattr(self, before).strip()) != bool(getattr(self, after).strip()):
@@ -105,36 +106,36 @@ class Pix2PixZeroParams(InversionParams):
 
     @cached_property
     def saved(self) -> TextDirection | None:
-        """The direction of the file, which is read once. Raises BadInput."""
+        """The direction from `direction_file`, read once; None without a file. Raises BadInput."""
         return TextDirection.load(self.direction_file) if self.direction_file else None
 
     @cached_property
     def banks(self) -> tuple[list[str], ...]:
-        """The sentences of the source bank and of the target bank, which are read once. Raises BadInput."""
+        """The sentences of the source bank and of the target bank, read once; () without banks. Raises BadInput."""
         return tuple(read_bank(path) for path in (self.source_bank, self.target_bank) if path)
 
     def check_files(self) -> None:
-        """Refuse banks and files of directions that hold none. Raises BadInput."""
+        """Refuse banks and direction files that cannot be read. Raises BadInput."""
         _ = self.saved, self.banks
 
     def uses_negative(self, guidance_scale: float) -> bool:
-        """The public code's guidance follows the maps under the negative prompt."""
+        """True also for `compat="official"`, whose guidance follows the maps under the negative prompt."""
         return super().uses_negative(guidance_scale) or (
             self.compat == "official" and self.cross_attention_guidance_amount > 0
         )
 
     @property
     def from_prompts(self) -> bool:
-        """Whether the prompts say which direction."""
+        """Whether the direction follows from the difference between the prompts."""
         return not (self.source_word.strip() or self.source_bank or self.direction_file)
 
     @property
     def keeps_prompt(self) -> bool:
-        """A target prompt is needed only where it says which direction."""
+        """A target prompt is needed only if the direction follows from the prompts."""
         return not self.from_prompts
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse a direction of another model, and sentences or prompts that it cannot read. Raises BadInput."""
+        """Refuse a direction of another model, and sentences or prompts that the model cannot read. Raises BadInput."""
         if self.saved is not None:
             self.saved.check_model(network.fingerprint())
         for path, bank in zip((self.source_bank, self.target_bank), self.banks, strict=False):
@@ -143,18 +144,20 @@ class Pix2PixZeroParams(InversionParams):
             check_bank(network.text_encoders, templated(word), f'The built-in bank of "{word[:40]}"')
 
     def _words(self, prompts: Sequence[PromptPair]) -> list[str]:
-        """What the built-in sentences are made of. Raises BadInput where the prompts shall say it and cannot."""
+        """The words that are put into the built-in sentences. Raises BadInput if the prompts do not determine them."""
         if not self.from_prompts:
             return [word for word in (self.source_word, self.target_word) if word.strip()]
         if not prompts:
-            raise BadInput("The two text encoders of this model split prompts differently: give words or banks.")
+            raise BadInput(
+                "The two text encoders of this model split prompts differently: give words or banks for the direction."
+            )
         if not all(prompt.words for pair in prompts for prompt in pair):
             raise BadInput("A prompt has no words to find a direction from: give words, banks or a direction.")
         return [word for pair in prompts for word in differing(*pair) if word]
 
 
 def differing(source: Prompt, target: Prompt) -> Phrases:
-    """What is left of two prompts without their common beginning and end; see the head of this file."""
+    """The words of two prompts without their common beginning and end; see the docstring of this module."""
     before, after = source.words, target.words
     equal = [a.casefold() == b.casefold() for a, b in zip(before, after, strict=False)]
     first = equal.index(False) if False in equal else len(equal)
@@ -172,7 +175,7 @@ def differing(source: Prompt, target: Prompt) -> Phrases:
 def directions(
     network: DiffusionModel, source: Condition, target: Condition, params: Pix2PixZeroParams
 ) -> list[TextDirection]:
-    """The direction of every row, each computed once. Raises BadInput for a saved one of another model."""
+    """The direction of every row; equal ones are computed once. Raises BadInput for a saved one of another model."""
     rows = len(source)
     if params.saved is not None:
         params.saved.check_model(network.fingerprint())
@@ -198,13 +201,14 @@ def directions(
     handles=("condition", "latent"),
 )
 def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
-    """The source prompt's condition moved by the direction, and the latent guided."""
+    """Move the condition along the direction, and the latent by cross-attention guidance."""
     moved = MoveCondition(directions(job.network, job.source, job.target, params), params.scale)
     if not params.cross_attention_guidance_amount:
         return [moved]
     if params.compat != "official":
         return [moved, FollowAttention(params.cross_attention_guidance_amount)]
-    # the public code follows the negative half, whose heads are averaged with the other half's
+    # The public code uses the gradient of the negative half, but averages the loss over the heads of both halves:
+    # hence half of the amount.
     return [
         moved,
         FollowAttention(params.cross_attention_guidance_amount / 2, NEGATIVE, job.guidance.condition_of(NEGATIVE)),

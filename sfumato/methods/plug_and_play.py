@@ -1,11 +1,12 @@
-"""Plug-and-Play: features and self-attention of the source's decoder hold the structure while the prompt changes.
+"""Plug-and-Play: inject decoder features and self-attention of the source to preserve the structure.
 
 Tumanyan, Geyer, Bagon, Dekel: "Plug-and-Play Diffusion Features for Text-Driven Image-to-Image Translation", CVPR
 2023, arXiv 2211.12572, section 4. Implemented: the output of the residual branch of decoder layer 4 is replaced in the
 first tau_f of the steps, queries and keys of the self-attention of decoder layers 4 to 11 in the first tau_A, in both
-halves of guidance, from the source's recorded latents; over every inversion. Stable Diffusion has 12 decoder layers,
-counted from 0: layer 4 is up_blocks.1.resnets.1. Other networks take the layer at the same depth, a third of theirs.
-Not implemented: the authors' negative prompting; give the source prompt as negative prompt.
+halves of guidance. The injected values come from evaluations of the source at its recorded latents. The method edits
+every inversion. Stable Diffusion has 12 decoder layers, counted from 0: layer 4 is up_blocks.1.resnets.1. In other
+networks it is the layer at the same relative depth, one third. Not implemented: the authors' negative prompting; give
+the source prompt as negative prompt.
 """
 
 from collections.abc import Sequence
@@ -24,21 +25,30 @@ from sfumato.shifts.carry import CarryFeatures, into_all, queries_and_keys
 
 @dataclass(frozen=True)
 class PlugAndPlayParams(InversionParams):
-    """Fractions of the authors' code (tau_f = 40 and tau_A = 25 of 50 steps), which inverts without guidance.
+    """Shares of the steps as in the authors' code (tau_f = 40 and tau_A = 25 of 50), which inverts without guidance.
 
-    The features of the one source go into both halves of guidance: at guidance scale 1 a null edit is the picture.
+    The same features of the source are injected into both halves of guidance, so at guidance scale 1 an edit under
+    the source prompt reproduces the image.
     """
 
     source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     feature_steps: float = option(
-        0.8, "share of the steps in which the source's decoder features are kept", stage="edit", low=0, high=1
+        0.8,
+        "tau_f: share of the steps, from the first, in which the source's decoder features are injected",
+        stage="edit",
+        low=0,
+        high=1,
     )
     attention_steps: float = option(
-        0.5, "share of the steps in which the source's decoder self-attention is kept", stage="edit", low=0, high=1
+        0.5,
+        "tau_A: share of the steps, from the first, in which the source's decoder self-attention is injected",
+        stage="edit",
+        low=0,
+        high=1,
     )
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse a network without the layers that are injected. Raises BadInput."""
+        """Refuse a network without self-attention in its decoder if attention_steps is not 0. Raises BadInput."""
         injection(network, self)
 
 
@@ -46,7 +56,7 @@ def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]
     """The shifts of the method.
 
     Raises:
-        BadInput: the decoder has no self-attention to keep.
+        BadInput: the decoder has no self-attention to inject.
     """
     layers = decoder(network.unet)
     fourth = len(layers) // 3
@@ -61,7 +71,7 @@ def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]
 
 @method(
     "plug-and-play",
-    summary="feature injection (CVPR 2023): the source's decoder features and self-attention hold the structure",
+    summary="feature injection (CVPR 2023): the source's decoder features and self-attention keep the structure",
     params=PlugAndPlayParams,
     inversion="edit-friendly",
     accepts=EVERY,
@@ -69,5 +79,5 @@ def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]
     handles=("condition", "features", "attention"),
 )
 def shifts(job: Job, params: PlugAndPlayParams) -> list[Shift]:
-    """The source's features and self-attention in the target."""
+    """Inject the source's decoder features and self-attention into the target."""
     return injection(job.network, params)

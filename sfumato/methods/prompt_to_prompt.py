@@ -1,11 +1,12 @@
-"""Prompt-to-Prompt: the attention of the source holds the layout while the prompt changes.
+"""Prompt-to-Prompt: inject attention maps of the source to preserve the layout.
 
 Hertz, Mokady, Tenenbaum, Aberman, Pritch, Cohen-Or: "Prompt-to-Prompt Image Editing with Cross Attention Control",
 ICLR 2023, arXiv 2208.01626, section 3.2. Implemented: word swap and refinement (one alignment of the two prompts'
-words by their token ids), re-weighting of words, self-attention control, local blend; over every inversion, with the
-source on its recorded latents. Fractions count the steps that are really run. Re-weighting acts in all of them, as in
-the paper; the authors' code drops it when the cross-attention control ends. Not implemented: null-text optimisation,
-fractions for single words. SDXL's two text encoders read the same tokens: that they do is checked.
+words by their token ids), re-weighting of words, self-attention control, local blend. The method edits every inversion;
+the maps come from evaluations of the source at its recorded latents. Shares of the steps refer to the steps of the
+edit, without the skipped ones. Re-weighting acts in all of them, as in the paper; in the authors' code it ends with the
+cross-attention control. Not implemented: null-text optimisation, shares for single words. The two text encoders of SDXL
+must split prompts into the same tokens, which is checked.
 """
 
 from collections.abc import Sequence
@@ -31,34 +32,50 @@ from sfumato.shifts.words import Reweight, WordMaps
 
 @dataclass(frozen=True)
 class PromptToPromptParams(InversionParams):
-    """Fractions of the edit-friendly paper; thresholds of the authors' code."""
+    """Shares of the steps as in the edit-friendly paper, thresholds as in the authors' code."""
 
     needs_text: ClassVar[bool] = True
 
     cross_steps: float = option(
-        0.6, "share of the steps in which the source's cross-attention is kept", stage="edit", low=0, high=1
+        0.6,
+        "share of the steps, from the first, in which the source's cross-attention is injected",
+        stage="edit",
+        low=0,
+        high=1,
     )
     self_steps: float = option(
-        0.2, "share of the steps in which the source's self-attention is kept", stage="edit", low=0, high=1
+        0.2,
+        "share of the steps, from the first, in which the source's self-attention is injected",
+        stage="edit",
+        low=0,
+        high=1,
     )
     self_tokens: int = option(
         0,
-        "largest self-attention that is kept, in cells of its grid; 0: 256 (16 x 16), or a sixteenth of the latent's "
-        "cells where that is more",
+        "largest self-attention layer that is injected, in queries (height x width of its grid); 0 for 256 (16 x 16), "
+        "or 1/16 of the latent's height x width if that is more",
         stage="edit",
         low=0,
         high=2**16,
     )
-    swap: bool = option(True, "a word that takes another's place takes over its attention, too", stage="edit")
-    reweight: str = option("", 'words of the target made stronger or weaker: "red=2,cat=0.5"', stage="edit")
-    blend: str = option("", 'words of either prompt; elsewhere the picture is held: "cat,dog"', stage="edit")
-    blend_threshold: float = option(
-        0.3, "where a word is: its attention above this share of its range", stage="edit", low=0, high=1
+    swap: bool = option(True, "words that replace others take over their attention maps", stage="edit")
+    reweight: str = option("", 'factors of the attention to words of the target prompt: "red=2,cat=0.5"', stage="edit")
+    blend: str = option(
+        "", 'local blend: words of either prompt outside whose regions the source is preserved: "cat,dog"', stage="edit"
     )
-    blend_start: float = option(0.2, "share of the steps before anything is held", stage="edit", low=0, high=1)
+    blend_threshold: float = option(
+        0.3,
+        "threshold of the region of a word, as a share of the range of its attention map",
+        stage="edit",
+        low=0,
+        high=1,
+    )
+    blend_start: float = option(
+        0.2, "share of the steps, from the first, without local blend", stage="edit", low=0, high=1
+    )
 
     def check(self) -> None:
-        """Refuse values out of range and words that cannot be read. Raises BadInput."""
+        """Refuse values out of range and malformed lists of words. Raises BadInput."""
         super().check()
         self.weights()
         self.blended()
@@ -86,13 +103,16 @@ class PromptToPromptParams(InversionParams):
         return found
 
     def blended(self) -> list[str]:
-        """The words that local blend is about. Raises BadInput as `weights`."""
+        """The words of local blend. Raises BadInput for an empty word."""
         return _parts(self.blend)
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse words that are not there, a blend that never begins, self-attention too fine. Raises BadInput."""
+        """Refuse missing words, a local blend that never begins, and self_tokens below every layer. Raises BadInput."""
         if not prompts:
-            raise BadInput("The two text encoders of this model split prompts differently, so words have no one place.")
+            raise BadInput(
+                "The two text encoders of this model split prompts differently, so words have no unique position: "
+                "choose another method."
+            )
         for source, target in prompts:
             self._check_words(source, target)
         run = self.steps - self.skip
@@ -107,14 +127,14 @@ class PromptToPromptParams(InversionParams):
         for word in self.blended():
             if not source.has(word) and not target.has(word):
                 raise BadInput(
-                    f'The word "{word}" of blend is in neither prompt: the source has {source.listed()}, '
-                    f"the target {target.listed()}."
+                    f'The word "{word}" of blend is in neither prompt: the words of the source prompt are '
+                    f"{source.listed()}, those of the target prompt {target.listed()}."
                 )
 
 
 @method(
     "prompt-to-prompt",
-    summary="attention control (ICLR 2023): words swapped, added or re-weighted while the layout holds",
+    summary="attention control (ICLR 2023): swaps, adds or re-weights words and keeps the layout",
     params=PromptToPromptParams,
     inversion="edit-friendly",
     accepts=EVERY,
@@ -122,7 +142,7 @@ class PromptToPromptParams(InversionParams):
     handles=("condition", "attention", "noise map"),
 )
 def shifts(job: Job, params: PromptToPromptParams) -> list[Shift]:
-    """The source's attention in the target.
+    """Inject the source's attention into the target; re-weight words; blend.
 
     Raises:
         BadInput: no self-attention layer is small enough.
@@ -146,16 +166,20 @@ def shifts(job: Job, params: PromptToPromptParams) -> list[Shift]:
 
 
 def coarse(network: DiffusionModel, size: tuple[int, int], params: PromptToPromptParams) -> tuple[str, ...]:
-    """The self-attention layers that are carried for latents of that height and width. Raises BadInput for none.
+    """Names of the self-attention layers to inject, for latents of `size` (height, width).
 
-    The authors carry up to 16 x 16 cells at 512 pixels: a quarter of the latent's side, which is 32 x 32 at 1024.
+    The authors inject layers of up to 16 x 16 queries at 512 pixels, a quarter of the latent's side; a quarter is
+    32 x 32 at 1024 pixels.
+
+    Raises:
+        BadInput: no layer is that small.
     """
     most = params.self_tokens or max(16 * 16, size[0] * size[1] // 16)
     return attention_layers(network.unet, size, cross=False, most_queries=most)
 
 
 def _local_blend(job: Job, words: list[str], params: PromptToPromptParams) -> LocalBlend:
-    """With the words' maps of the source and of the target."""
+    """Local blend with the words' maps in the source and in the target."""
     assert job.source.tokens is not None
     layers, cells = word_layers(job.network.unet, job.size)
     ones, tokens = [1.0] * len(words), job.source.tokens.shape[1]
@@ -167,12 +191,12 @@ def _local_blend(job: Job, words: list[str], params: PromptToPromptParams) -> Lo
 
 
 def _parts(text: str) -> list[str]:
-    """What is between commas; nothing in an empty text.
+    """Split a text at commas; [] for an empty text.
 
     Raises:
-        BadInput: nothing is between two of them.
+        BadInput: one of the parts is empty.
     """
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(parts):
-        raise BadInput(f'Words are given between commas, like "cat,dog", not "{text}": leave out what is empty.')
+        raise BadInput(f'Words must be separated by commas, like "cat,dog", not "{text}": remove the empty part.')
     return parts

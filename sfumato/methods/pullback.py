@@ -1,11 +1,11 @@
-"""Directions without labels and without text: pullback directions and geodesic shooting.
+"""Unsupervised directions: pullback directions of the bottleneck and geodesic shooting.
 
-Park, Kwon, Jo, Uh: "Unsupervised Discovery of Semantic Latent Directions in Diffusion Models", arXiv 2302.12469, over
-DDIM inversion. One latent x_t of the run is moved; everything after it is the ordinary reverse process, so a target
-prompt, a mask and other shifts work beside it. Implemented: local directions (section 3.1, 3.2) and global ones that
-were saved before (3.3), geodesic shooting, the normalisation of x_0 (3.4), the quality-boosted tail of Asyrp, random
-directions and principal components for comparison. The prompt of the edit conditions the Jacobian. Not implemented: the
-later version of the paper (x-space guidance, arXiv 2307.12868).
+Park, Kwon, Jo, Uh: "Unsupervised Discovery of Semantic Latent Directions in Diffusion Models", arXiv 2302.12469, with
+DDIM inversion. The edit moves one latent x_t of the run; the rest is the ordinary reverse process, so it can be
+combined with a target prompt, a mask and other shifts. Implemented: local directions (sections 3.1 and 3.2), saved
+global directions (3.3), geodesic shooting (3.2), normalisation of the predicted x_0 (3.4), the quality boosting of
+Asyrp (arXiv 2210.10960, section 3.4), random directions and principal components for comparison. The prompt of the edit
+conditions the Jacobian. Not implemented: the later version of the paper (x-space guidance, arXiv 2307.12868).
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,58 +32,81 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.boost import QualityBoost
 
 RANK = 50
-"""Dimensions of a tangent space that a shot is transported to, as in the paper, where the bottleneck has so many."""
+"""Default dimension of the tangent spaces, as in the paper; less if the rank of the bottleneck is less."""
 MOST = 100_000
-"""Dimensions and rows beyond which a number is a slip of the keyboard."""
+"""Upper limit of dimensions and rows; larger numbers are taken for typing errors."""
 
 
 @dataclass(frozen=True)
 class PullbackParams(DDIMParams):
-    """The paper's settings: no guidance, kappa = 0.99, tangent spaces of 50 dimensions."""
+    """The paper's settings: no guidance, kappa = 0.99, tangent spaces of dimension 50."""
 
     guidance_scale: float = option(1.0, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     direction: str = option(
-        "1", 'which: a number (1 moves the bottleneck most) or a name; mixed: "1=1,3=-0.5"', stage="edit"
+        "1",
+        'direction by number (1 moves the bottleneck most) or name, or a weighted sum: "1=1,3=-0.5"',
+        stage="edit",
     )
-    directions: str = option("", "file of `sfumato directions find`; none: the picture's own directions", stage="edit")
+    directions: str = option(
+        "", "file from `sfumato directions find`; by default the image's own local directions", stage="edit"
+    )
     kind: str = option(
-        "pullback", "random: a random direction, for comparison", stage="edit", choices=("pullback", "random")
+        "pullback",
+        "random moves along a random direction, for comparison",
+        stage="edit",
+        choices=("pullback", "random"),
     )
     gamma: float = option(
-        8.0, "length of a step in the latent; negative goes the other way", stage="edit", low=-1000, high=1000
+        8.0,
+        "length of a step of x_t; negative values move in the opposite direction",
+        stage="edit",
+        low=-1000,
+        high=1000,
     )
-    shots: int = option(1, "steps of geodesic shooting", stage="edit", low=1, high=1000)
+    shots: int = option(1, "number of steps of geodesic shooting", stage="edit", low=1, high=1000)
     time: float = option(
-        1.0, "when: share of the run that is left; 1 changes what is coarse, 0.25 details", stage="edit", low=0, high=1
+        1.0,
+        "share of the run that remains when x_t moves: 1 changes coarse structure, 0.25 details",
+        stage="edit",
+        low=0,
+        high=1,
     )
     rank: int = option(
         0,
-        f"dimensions of a tangent space to shoot through; 0: {RANK}, or what the bottleneck has",
+        f"dimension of the tangent spaces of geodesic shooting; 0 for {RANK}, or the rank of the bottleneck if less",
         stage="edit",
         low=0,
         high=MOST,
     )
-    keep_positions: bool = option(False, "keep the positions of the bottleneck instead of their sum", stage="edit")
-    normalise: bool = option(True, "keep mean and standard deviation of the predicted x_0", stage="edit")
-    kappa: float = option(KAPPA, "of that normalisation", stage="edit", low=0, high=0.9999)
-    boost: float = option(
-        0.0, "share of the run, at its end, that adds fresh noise (eta = 1)", stage="edit", low=0, high=1
+    keep_positions: bool = option(
+        False, "use the bottleneck at every position instead of its sum over the positions", stage="edit"
     )
-    chunk: int = option(16, "most rows in one pass of the Jacobian: bounds its memory", stage="edit", low=1, high=MOST)
+    normalise: bool = option(
+        True, "restore mean and standard deviation of the predicted x_0 after the move", stage="edit"
+    )
+    kappa: float = option(KAPPA, "kappa of the normalisation (section 3.4)", stage="edit", low=0, high=0.9999)
+    boost: float = option(
+        0.0, "quality boosting: share of the run, at its end, with fresh noise (eta = 1)", stage="edit", low=0, high=1
+    )
+    chunk: int = option(
+        16, "maximum number of rows in one pass of the Jacobian; bounds its memory", stage="edit", low=1, high=MOST
+    )
 
     @property
     def keeps_prompt(self) -> bool:
-        """The direction is the edit: a target prompt may be beside it."""
+        """True: a target prompt is optional, as the direction makes the edit."""
         return True
 
     def check(self) -> None:
-        """Refuse values out of range, and directions that cannot be. Raises BadInput."""
+        """Refuse values out of range, and options that exclude each other. Raises BadInput."""
         super().check()
         weights = parse_weights(self.direction)
         if self.directions and self.kind == "random":
             raise BadInput("kind random takes its directions from the seed: leave the file of directions out.")
         if self.rank and self.kind == "random":
-            raise BadInput("rank is of tangent spaces, which random directions do without: leave rank or kind out.")
+            raise BadInput(
+                "rank is the dimension of tangent spaces, which random directions do not use: leave rank or kind out."
+            )
         if not self.normalise and self.kappa != KAPPA:
             raise BadInput("kappa belongs to the normalisation, which is off: leave kappa out.")
         if not self.directions:
@@ -91,27 +114,28 @@ class PullbackParams(DDIMParams):
 
     @cached_property
     def saved(self) -> Directions | None:
-        """The directions of the file, which is read once; None for the picture's own. Raises BadInput."""
+        """The directions from the file, read once; None for the image's own. Raises BadInput."""
         return Directions.load(self.directions) if self.directions else None
 
     def check_files(self) -> None:
-        """Refuse a file that holds no directions, or not those that are named. Raises BadInput."""
+        """Refuse a file without directions, or without those that are named. Raises BadInput."""
         if self.saved is None:
             return
         self.saved.mix(parse_weights(self.direction))
         if self.keep_positions and self.saved.pool == "sum":
             raise BadInput(
-                "keep_positions does not go with these directions, which are of the summed bottleneck: leave it out."
+                "keep_positions does not fit these directions, which are of the bottleneck summed over its positions: "
+                "leave it out."
             )
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse directions of another model, timestep or size, and more of them than there are. Raises BadInput."""
+        """Refuse directions of another model, timestep or size, and a rank above the bottleneck's. Raises BadInput."""
         t = network.schedule.timesteps(self.steps)[edited_step(self)]
         planned(network, self, t, torch.empty(1, network.latent_channels, *size, device="meta"))
 
 
 def edited_step(params: PullbackParams) -> int:
-    """Index of the step whose x_t is moved: `time` of the run lies ahead, or the first step that is run at all."""
+    """Index of the step whose x_t moves: where the share `time` of the run remains, but not before `skip`."""
     wanted = min(round((1 - params.time) * params.steps), params.steps - 1)
     return max(wanted, params.skip)
 
@@ -126,7 +150,7 @@ def edited_step(params: PullbackParams) -> int:
     handles=("latent", "noise map"),
 )
 def shifts(job: Job, params: PullbackParams) -> list[Shift]:
-    """x_t moved at one step."""
+    """Move x_t at one step, and add fresh noise at the end if `boost` is not 0."""
     moves: list[Shift] = []
     if params.gamma:
         moves.append(_move(job, params))
@@ -137,14 +161,14 @@ def shifts(job: Job, params: PullbackParams) -> list[Shift]:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which directions, and in which tangent spaces.
+    """The directions of a move and the dimension of its tangent spaces.
 
     Attributes:
-        saved: those of a file, or None for the picture's own.
-        weights: of saved directions by name or number.
-        numbers: weights of the picture's own directions, or of random ones, by number.
-        pool: what becomes of the positions of the bottleneck.
-        rank: dimensions of a tangent space; of no use to random directions.
+        saved: directions from a file, or None for the image's own or random ones.
+        weights: weights of saved directions by name or number.
+        numbers: weights of the image's own directions, or of random ones, by number.
+        pool: "sum" over the positions of the bottleneck, or None for every position.
+        rank: dimension of the tangent spaces; unused by random directions.
     """
 
     saved: Directions | None
@@ -155,10 +179,10 @@ class Plan:
 
 
 def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) -> Plan:
-    """The plan for timestep t and latents of the shape of x [b,c,h,w]; nothing is evaluated.
+    """The plan for timestep t and latents of the shape of x [b,c,h,w]; the network is not evaluated.
 
     Raises:
-        BadInput: saved directions of another model, timestep or size, or a rank that the bottleneck cannot have.
+        BadInput: saved directions of another model, timestep or size, or a rank above that of the bottleneck.
     """
     saved = params.saved
     if saved is not None:
@@ -175,7 +199,7 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
 
 
 def _move(job: Job, params: PullbackParams) -> MoveLatent:
-    """What happens at the edited timestep."""
+    """The shift that moves x_t at the edited timestep."""
     t = job.inversion.timesteps[edited_step(params)]
     plan = planned(job.network, params, t, job.inversion.x[0])
     saved, numbers, rank = plan.saved, plan.numbers, plan.rank
@@ -188,7 +212,7 @@ def _move(job: Job, params: PullbackParams) -> MoveLatent:
         if saved is not None:
             u = saved.mix(plan.weights).to(x.device).expand(len(x), -1)
             return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank)
-        # the tangent space that is transported to matters from the second step on
+        # A single step needs no more directions than those named; further steps transport u into the space of `rank`.
         basis = local_basis(here, x, max(numbers) if params.shots == 1 else rank)
         u = _mixed([(weight, basis.u[:, n - 1]) for n, weight in numbers.items()])
         return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank, basis=basis)
@@ -211,11 +235,11 @@ def _numbered(weights: dict[str, float], most: int) -> dict[int, float]:
 
 
 def _mixed(parts: list[tuple[float, Tensor]]) -> Tensor:
-    """sum_k w_k d_k of directions that are independent, so that it never vanishes."""
+    """sum_k w_k d_k; never zero, as the directions are linearly independent."""
     return torch.stack([weight * direction for weight, direction in parts]).sum(dim=0)
 
 
 def _random(x: Tensor, seeds: Sequence[int], number: int) -> Tensor:
-    """A random unit vector for every latent, like x: a function of (seed, number)."""
+    """A random unit vector per latent, of the shape of x; a function of (seed, number)."""
     v = gaussian_batch(x.shape[1:], seeds, step=number, tag="random direction")
     return (v / torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)).to(x)

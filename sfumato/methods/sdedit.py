@@ -1,8 +1,9 @@
-"""SDEdit: noise the picture to some level and denoise it under another prompt; the baseline called img2img.
+"""SDEdit (img2img): add noise to the image up to some level and denoise it under the target prompt.
 
 Meng et al.: "SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations", ICLR 2022,
-arXiv 2108.01073. Here to be compared with: what the noise covers is lost, so `skip` trades the picture against the
-prompt. diffusers' img2img with strength s is the same run with skip = steps - int(steps s).
+arXiv 2108.01073. Included for comparison: noise destroys details of the image, so `skip` trades fidelity to the
+image against adherence to the prompt. diffusers' img2img with strength s is the same run with
+skip = steps - int(steps s).
 """
 
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from sfumato.methods.registry import method
 
 @dataclass(frozen=True)
 class SDEditParams(Params):
-    """Usual settings for Stable Diffusion; half of the steps are left out."""
+    """Usual settings for Stable Diffusion; the first half of the steps is left out (strength 0.5)."""
 
     steps: int = option(50, "number of steps of the run", stage="invert", low=1, high=1000)
-    eta: float = option(0.0, "share of the DDPM noise in every step", stage="invert", low=0, high=1)
+    eta: float = option(0.0, "noise added in every step, from 0 (DDIM) to 1 (DDPM)", stage="invert", low=0, high=1)
     skip: int = option(
         25,
-        "steps left out at the noisy end; more keeps more",
+        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,
@@ -38,5 +39,5 @@ class SDEditParams(Params):
     handles=("condition",),
 )
 def shifts(job: Job, params: SDEditParams) -> list[Shift]:
-    """None: the replay under the target prompt is the edit."""
+    """No shifts: the edit is the replay under the target prompt."""
     return []

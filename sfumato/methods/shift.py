@@ -1,9 +1,9 @@
-"""Image shifting: the start and all noise maps of an inversion moved, and replayed.
+"""Image shifting: translate the first latent and all noise maps of an inversion, and replay.
 
 Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
-CVPR 2024, arXiv 2304.06140, section 2.2. Edit-friendly noise maps carry the structure of the picture, so it moves with
-them; native ones lose it. Under the source prompt and its guidance scale this is the picture moved, under another
-prompt an edit of it.
+CVPR 2024, arXiv 2304.06140, section 2.2. Edit-friendly noise maps contain the structure of the image, so the image
+moves with them; native DDPM noise maps do not. Under the source prompt and its guidance scale the result is the
+translated image, under a target prompt an edit of it.
 """
 
 from collections.abc import Sequence
@@ -21,30 +21,32 @@ from sfumato.shifts.translate import Translate, check_move
 
 @dataclass(frozen=True)
 class ShiftParams(InversionParams):
-    """One latent is `factor` pixels: 8 in Stable Diffusion, 4 in the shipped model."""
+    """Translation in latents: one latent is 8 pixels wide in Stable Diffusion, 4 in the bundled model."""
 
-    right: int = option(0, "latents by which the picture is moved to the right", stage="edit", low=-999, high=999)
-    down: int = option(0, "latents by which the picture is moved downwards", stage="edit", low=-999, high=999)
+    right: int = option(
+        0, "shift to the right in latents; negative values shift to the left", stage="edit", low=-999, high=999
+    )
+    down: int = option(0, "downward shift in latents; negative values shift upwards", stage="edit", low=-999, high=999)
 
     @property
     def keeps_prompt(self) -> bool:
-        """The picture may stay what it is."""
+        """True: without a target prompt the edit uses the source prompt."""
         return True
 
     def check(self) -> None:
-        """Ranges, and an inversion that has noise maps. Raises BadInput."""
+        """Refuse values out of range, and inversions without noise maps. Raises BadInput."""
         super().check()
         if self.inversion in DETERMINISTIC:
             raise BadInput(f"{self.inversion} has no noise maps to shift: use edit-friendly or native-ddpm.")
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse a move out of the picture. Raises BadInput."""
+        """Refuse a shift by the full width or height of the image or more. Raises BadInput."""
         check_move(self.right, self.down, size)
 
 
 @method(
     "shift",
-    summary="image shifting (CVPR 2024): all noise maps moved, and the picture with them",
+    summary="image shifting (CVPR 2024): shifts all noise maps, and the image with them",
     params=ShiftParams,
     inversion="edit-friendly",
     accepts=("edit-friendly", "native-ddpm"),
@@ -52,5 +54,5 @@ class ShiftParams(InversionParams):
     handles=("latent", "noise map"),
 )
 def shifts(job: Job, params: ShiftParams) -> list[Shift]:
-    """The first latent and every noise map moved."""
+    """Translate the first latent and every noise map."""
     return [Translate(params.right, params.down)]

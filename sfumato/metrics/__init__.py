@@ -1,6 +1,7 @@
-"""What an edit did, in numbers: pairs of pictures, pictures against text, sets of pictures.
+"""Metrics of edits: of image pairs (PSNR, SSIM, LPIPS, ...), of images and texts (CLIP) and of sets of images.
 
-`METRICS` holds every metric of an edit, `Evaluator` computes all of them at once, and `metric` adds one.
+`METRICS` contains every metric of an edit, `Evaluator` computes all of them in one call, and the decorator `metric`
+registers a new one.
 """
 
 from sfumato.metrics.direction import directional_similarity

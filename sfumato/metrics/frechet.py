@@ -1,4 +1,4 @@
-"""The Frechet distance between two sets of features, each taken as a Gaussian (Heusel et al. 2017, equation 6)."""
+"""Fréchet distance (FID) between two sets of features, each modelled as a Gaussian (Heusel et al. 2017, equation 6)."""
 
 import torch
 from jaxtyping import Float
@@ -10,11 +10,16 @@ from sfumato.errors import BadInput, NonFinite
 def gaussian_statistics(
     features: Float[Tensor, "n d"],
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
-    """Mean and unbiased covariance in float64. Raises BadInput for fewer than two rows, NonFinite for NaN."""
+    """Mean and unbiased covariance of features, float64.
+
+    Raises:
+        BadInput: fewer than two rows.
+        NonFinite: the features contain NaN or infinity.
+    """
     if features.ndim != 2 or len(features) < 2:
-        raise BadInput(f"features [n, d] of at least two pictures are needed, not {list(features.shape)}.")
+        raise BadInput(f"features [n, d] of at least two images are needed, not {list(features.shape)}.")
     if not torch.isfinite(features).all():
-        raise NonFinite("the features hold NaN or infinity.")
+        raise NonFinite("the features contain NaN or infinity.")
     x = features.double()
     mu = x.mean(dim=0)
     centred = x - mu
@@ -24,11 +29,14 @@ def gaussian_statistics(
 def frechet_distance(
     mu1: Float[Tensor, " d"], S1: Float[Tensor, "d d"], mu2: Float[Tensor, " d"], S2: Float[Tensor, "d d"]
 ) -> float:
-    """|mu1 - mu2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)), at least 0; computed in float64.
+    """Fréchet distance |mu1 - mu2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two Gaussians, at least 0, in float64.
 
-    Tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues of S1 S2, which are the singular values of
-    S1^(1/2) S2^(1/2); the latter are exact where a covariance is singular too.
-    Raises BadInput unless S1 and S2 are covariances (symmetric, no negative eigenvalue).
+    Tr (S1 S2)^(1/2) is the sum of the square roots of the eigenvalues of S1 S2. These roots are the singular values of
+    S1^(1/2) S2^(1/2), which are accurate for singular covariances as well.
+
+    Raises:
+        BadInput: S1 or S2 is no covariance (symmetric, no negative eigenvalue).
+        NonFinite: S1 or S2 contains NaN or infinity.
     """
     mu1, S1, mu2, S2 = (x.double() for x in (mu1, S1, mu2, S2))
     cross = torch.linalg.svdvals(_root(S1) @ _root(S2)).sum()
@@ -37,17 +45,17 @@ def frechet_distance(
 
 
 def feature_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
-    """Frechet distance between two sets of features: 0 for the same set, in squared units of the features.
+    """Fréchet distance between two sets of features, in squared units of the features; 0 for equal sets.
 
-    It is biased upwards for few pictures: compare only figures from sets of the same sizes.
+    The estimate is biased upwards for small sets: compare only values from sets of the same sizes.
     """
     return frechet_distance(*gaussian_statistics(a), *gaussian_statistics(b))
 
 
 def _root(S: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    """The symmetric square root; eigenvalues that rounding made negative count as 0."""
+    """The symmetric square root; eigenvalues that are negative by rounding count as 0."""
     if not torch.isfinite(S).all():
-        raise NonFinite("the covariance holds NaN or infinity.")
+        raise NonFinite("the covariance contains NaN or infinity.")
     tolerance = 1e-6 * float(S.abs().max())
     if (S - S.T).abs().max() > tolerance:
         raise BadInput("a covariance must be symmetric.")

@@ -1,7 +1,8 @@
-"""Objects on plain ground: their boxes, and whether a dual encoder finds the named ones among them.
+"""Detection of objects on a plain background, and recognition of the captioned objects with a dual encoder.
 
-A picture of several objects is cut at its ground, the colour of its border; every connected part is one object, and is
-shown to the dual encoder alone, centred on white. It is found where its own name comes first among many.
+The background is what has the colour of the image's border. Every connected component of the rest is one object. Each
+object is cut out, centred on white and compared with many captions; it is recognised where its own caption has the
+highest similarity.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ from torch.nn import functional as F
 
 from sfumato.metrics.text import DualEncoder
 
-#: Largest difference from the ground, over the channels in [0,1], that still counts as ground.
+#: Largest difference from the background colour, over the channels in [0,1], that counts as background.
 GROUND_TOLERANCE = 0.12
-#: Parts smaller than this share of the picture are not objects.
+#: Components with a smaller share of the image's area are ignored.
 SMALLEST_SHARE = 0.01
-#: Parts that are so near to one another, as a share of the side, are one object.
+#: Radius of the dilation that joins near components, as a share of the image's shorter side.
 GAP = 0.025
-#: Longest side of an object that is shown alone, as a share of the picture: as in the training pictures.
+#: Longest side of an object that is cut out, as a share of the image's shorter side; as in the training images.
 _CONTENT = 112 / 128
 
 #: (left, top, right, bottom) in pixels; right and bottom exclusive.
@@ -27,25 +28,25 @@ Box = tuple[int, int, int, int]
 
 
 def foreground(picture: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
-    """Where a picture in [0, 1] differs from the median colour of its border."""
+    """Mask of the pixels of an image in [0, 1] that differ from the median colour of its border."""
     border = torch.cat([picture[:, 0], picture[:, -1], picture[:, :, 0], picture[:, :, -1]], dim=1)
     ground = border.median(dim=1).values
     return (picture - ground[:, None, None]).abs().amax(0) > GROUND_TOLERANCE
 
 
 def object_boxes(picture: Float[Tensor, "3 h w"]) -> list[Box]:
-    """The boxes of the connected parts of the foreground, largest first."""
+    """Bounding boxes of the connected components of the foreground, largest first."""
     covered = foreground(picture)
-    parts = _components(_widened(covered, round(GAP * min(covered.shape))))
+    parts = _components(_dilated(covered, round(GAP * min(covered.shape))))
     boxes = [_box(covered & (parts == label)) for label in parts.unique().tolist() if label]
     large = [box for box in boxes if box and _area(box) >= SMALLEST_SHARE * covered.numel()]
     return sorted(large, key=_area, reverse=True)
 
 
 def alone(picture: Float[Tensor, "3 h w"], box: Box) -> Float[Tensor, "3 h w"]:
-    """One object of a picture on white, centred, its longest side 112/128 of the picture's shorter side."""
+    """Cut out one object and centre it on white, its longest side 112/128 of the image's shorter side."""
     left, top, right, bottom = box
-    covered = _widened(foreground(picture), 1)[top:bottom, left:right]
+    covered = _dilated(foreground(picture), 1)[top:bottom, left:right]
     cut = torch.where(covered, picture[:, top:bottom, left:right], torch.ones(()))
     h, w = picture.shape[1:]
     scale = _CONTENT * min(h, w) / max(cut.shape[1:])
@@ -60,17 +61,17 @@ def alone(picture: Float[Tensor, "3 h w"], box: Box) -> Float[Tensor, "3 h w"]:
 def found_boxes(
     evaluator: DualEncoder, picture: Float[Tensor, "3 h w"], captions: Sequence[str], others: Sequence[str]
 ) -> list[Box | None]:
-    """For each caption the box of the object that it names; None where no object of the picture has it first.
+    """Find the object that each caption describes.
 
     Args:
-        evaluator: compares pictures with texts.
-        picture: in [0, 1].
-        captions: of the objects that should be there, such as "cat face, noto".
-        others: captions of what is not there; a caption is found where its similarity exceeds that of all others.
+        evaluator: dual encoder that compares images with texts.
+        picture: image in [0, 1].
+        captions: captions of the expected objects, such as "cat face, noto".
+        others: captions of objects that are not expected.
 
     Returns:
-        One box or None per caption. Of several objects that a caption names, the one that fits best; two captions never
-        share an object.
+        For each caption, the box of the object whose most similar caption it is, among `captions` and `others`; the
+        best one if there are several such objects, None if there is no such object.
     """
     boxes = object_boxes(picture)
     if not boxes:
@@ -84,12 +85,12 @@ def found_boxes(
     return [boxes[chosen[k]] if scores[chosen[k], k] > -torch.inf else None for k in range(len(captions))]
 
 
-def _widened(mask: Bool[Tensor, "h w"], by: int) -> Bool[Tensor, "h w"]:
+def _dilated(mask: Bool[Tensor, "h w"], by: int) -> Bool[Tensor, "h w"]:
     return F.max_pool2d(mask[None, None].float(), 2 * by + 1, stride=1, padding=by)[0, 0] > 0
 
 
 def _components(mask: Bool[Tensor, "h w"]) -> Int[Tensor, "h w"]:
-    """A label above 0 for each connected part (of 8 neighbours), 0 elsewhere."""
+    """A label above 0 for each 8-connected component, 0 elsewhere."""
     labels = torch.arange(1, mask.numel() + 1, dtype=torch.float32).reshape(mask.shape) * mask
     while True:
         spread = F.max_pool2d(labels[None, None], 3, stride=1, padding=1)[0, 0] * mask

@@ -1,7 +1,7 @@
-"""Distances between two pictures of the same size, pixel by pixel: MSE, PSNR, SSIM.
+"""Pixelwise metrics of two images of the same size: MSE, PSNR, SSIM.
 
-Everywhere: a, b are pictures [b, c, h, w] in [0, 1]; mask [h, w] or [b, h, w] in [0, 1] weighs the pixels;
-the result is one float64 number for each picture. Computed in float64.
+In all functions, a and b are images [b, c, h, w] in [0, 1]; a mask [h, w] or [b, h, w] in [0, 1] weights the pixels;
+the result is one float64 value per image. Computations are in float64.
 """
 
 import torch
@@ -21,9 +21,11 @@ C2 = 0.03**2
 
 
 def mse(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], mask: Mask = None) -> Float[Tensor, " b"]:
-    """Mean squared error over channels and pixels, 0 for equal pictures.
+    """Mean squared error over channels and pixels, 0 for equal images.
 
-    Raises BadInput for shapes that differ, values outside [0, 1] and a mask without area; NonFinite for NaN.
+    Raises:
+        BadInput: the shapes differ, values are outside [0, 1], or the mask is empty.
+        NonFinite: an image contains NaN or infinity.
     """
     check_pair(a, b)
     a, b = a.double(), b.double()
@@ -31,31 +33,34 @@ def mse(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], mask: Mask = N
 
 
 def psnr(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], mask: Mask = None) -> Float[Tensor, " b"]:
-    """Peak signal-to-noise ratio -10 log10(MSE) in dB for peak 1; infinite for equal pictures.
+    """Peak signal-to-noise ratio -10 log10(MSE) in dB, for peak value 1; infinite for equal images.
 
-    Raises what `mse` raises.
+    Raises BadInput and NonFinite as `mse`.
     """
     return -10 * torch.log10(mse(a, b, mask))
 
 
 def ssim(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], mask: Mask = None) -> Float[Tensor, " b"]:
-    """Structural similarity in [-1, 1], 1 for equal pictures; the mean over channels and windows.
+    """Structural similarity (SSIM) in [-1, 1], 1 for equal images; the mean over channels and windows.
 
-    Windows lie wholly inside the picture, as in the authors' code; a window counts by the mask at its centre.
-    Raises what `mse` raises, and BadInput for pictures smaller than one window of 11 x 11.
+    Windows lie completely inside the image, as in the authors' code. Each window is weighted by the mask at its centre.
+
+    Raises:
+        BadInput: as `mse`, or the images are smaller than one window of 11 x 11 pixels.
+        NonFinite: as `mse`.
     """
     check_pair(a, b)
     a, b = a.double(), b.double()
     height, width = a.shape[-2:]
     if min(height, width) < WINDOW:
-        raise BadInput(f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, not {width} x {height}.")
+        raise BadInput(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, not {width} x {height}.")
     edge = WINDOW // 2
     centres = mask_weights(mask, a)[:, edge : height - edge, edge : width - edge]
     return weighted_mean(ssim_map(a, b).mean(dim=1), centres)
 
 
 def ssim_map(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-    """Equation 13 of Wang et al. for every window inside the picture: h2 = h - 10, w2 = w - 10."""
+    """SSIM by equation 13 of Wang et al., for every window inside the image: h2 = h - 10, w2 = w - 10."""
     mu_a, mu_b = _blur(a), _blur(b)
     var_a = _blur(a * a) - mu_a**2
     var_b = _blur(b * b) - mu_b**2
@@ -65,7 +70,7 @@ def ssim_map(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[
 
 
 def _blur(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-    """Weighted mean over each window, weights a Gaussian of `SIGMA` pixels that sums to 1; separable."""
+    """Mean over each window, weighted by a separable Gaussian of `SIGMA` pixels that sums to 1."""
     offset = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
     weight = torch.exp(-(offset**2) / (2 * SIGMA**2))
     weight = weight / weight.sum()

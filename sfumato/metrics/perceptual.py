@@ -1,14 +1,13 @@
-"""LPIPS: how far apart two pictures are in the features of a frozen network (Zhang et al., CVPR 2018, equation 1).
+"""LPIPS: distance of two images in the features of a frozen network (Zhang et al., CVPR 2018, equation 1).
 
-    d(x, y) = sum over stages l of  mean over places p of  sum over channels c of
+    d(x, y) = sum over layers l of  mean over positions p of  sum over channels c of
               w_lc (f_l(x)_pc / |f_l(x)_p| - f_l(y)_pc / |f_l(y)_p|)^2
 
-What it is, and what it is not: with the features of VGG, AlexNet or SqueezeNet *and* the authors' learned channel
-weights w_lc this is LPIPS 0.1, and comparable with published numbers. Without learned weights every w_lc is one over
-the number of stages (each stage then lies between 0 and 4, and so does d): the authors' baseline "lpips=False" up to
-that factor. On any other network, an EfficientNet-Lite0 trained on ImageNet or a vision transformer such as the shipped
-dual encoder's image encoder, it ranks pictures in the same manner but on a scale of its own: compare within one
-network.
+With the features of VGG, AlexNet or SqueezeNet *and* the authors' learned channel weights w_lc, this is LPIPS 0.1 and
+comparable with published numbers. Without learned weights, every w_lc is 1 / (number of layers), so that d lies between
+0 and 4; up to that factor this is the authors' baseline "lpips=False". Other networks (EfficientNet-Lite0 trained on
+ImageNet, or a vision transformer such as the image encoder of the bundled dual encoder) rank images similarly, but on
+different scales: compare only distances from the same network.
 """
 
 import math
@@ -30,17 +29,17 @@ from sfumato.networks.places import has
 from sfumato.networks.weights import read_shapes
 
 EFFICIENTNET = "efficientnet-lite0"
-#: Beside a network's own files: the learned weights, named as in the authors' files ("lin0.model.1.weight", ...).
+#: File of the learned weights in the network's folder; tensor names as in the authors' files ("lin0.model.1.weight").
 LEARNED = "lpips.safetensors"
 
 
 class PerceptualDistance(nn.Module):
-    """d(x, y) for pictures [b,3,h,w] in [-1,1]; the network is frozen, the gradient flows into the pictures.
+    """LPIPS distance d(x, y) of images [b,3,h,w] in [-1,1]; differentiable with respect to the images.
 
     Args:
-        network: pictures -> feature maps [b,c,h_l,w_l], from fine to coarse.
-        weights: w_l, float [c] of at least 0, for each map; 1 / (number of maps) everywhere by default.
-        smallest: side in pixels of the smallest picture that the network can look at.
+        network: frozen network, images -> feature maps [b,c,h_l,w_l], from fine to coarse.
+        weights: channel weights w_l of each map, float [c], at least 0; by default 1 / (number of maps).
+        smallest: smallest image side in pixels that the network accepts.
     """
 
     def __init__(self, network: nn.Module, weights: Sequence[Tensor] | None = None, smallest: int = 1) -> None:
@@ -51,10 +50,15 @@ class PerceptualDistance(nn.Module):
             self.register_buffer(f"weight_{stage}", weight.float()[:, None, None], persistent=False)
 
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The distance of each pair, float32 [b]; both halves go through the network in one call.
+        """The distance of each pair, float32 [b].
 
-        weight [b,h,w] weighs the places of every map by the share of it that they cover. Raises BadInput for pictures
-        of less than `smallest` pixels along a side.
+        Args:
+            x: images [b,3,h,w] in [-1,1].
+            y: images of the same shape.
+            weight: pixel weights [b,h,w]; a position of a feature map has the mean weight of the pixels it covers.
+
+        Raises:
+            BadInput: a side of the images has fewer than `smallest` pixels.
         """
         if min(x.shape[-2:]) < self.smallest:
             height, width = x.shape[-2:]
@@ -65,23 +69,34 @@ class PerceptualDistance(nn.Module):
             f_x, f_y = F.normalize(both.float(), dim=1).chunk(2)
             w = getattr(self, f"weight_{stage}") if self.learned else 1 / len(maps)
             squares = (w * (f_x - f_y).square()).sum(1)
-            terms.append(squares.mean((1, 2)) if weight is None else _mean_where(weight, squares))
+            terms.append(squares.mean((1, 2)) if weight is None else _masked_mean(weight, squares))
         return torch.stack(terms).sum(0)
 
 
-def _mean_where(weight: Tensor, values: Tensor) -> Tensor:
-    """Mean [b] of a map [b,h_l,w_l], each place weighed by what weight [b,h,w] covers of it."""
+def _masked_mean(weight: Tensor, values: Tensor) -> Tensor:
+    """Mean [b] of a map [b,h_l,w_l], each position weighted by the mean of weight [b,h,w] over its pixels."""
     covered = F.adaptive_avg_pool2d(weight[:, None].float(), values.shape[1:])[:, 0]
     return weighted_mean(values, covered)
 
 
 @torch.no_grad()
 def lpips(distance: PerceptualDistance, a: Tensor, b: Tensor, mask: Mask = None) -> Tensor:
-    """d(a, b), float64 [b], of pictures [b, 3, h, w] in [0, 1]: 0 for equal pictures, less is nearer.
+    """LPIPS of two batches of images, 0 for equal images; lower is more similar.
 
-    A mask [h, w] or [b, h, w] in [0, 1] weighs the places whose distance counts; what they see through the network's
-    receptive field may lie beyond it. NaN for pictures that are too small for the network, which happens below 31
-    pixels a side (AlexNet; 17 SqueezeNet, 16 VGG). Raises BadInput and NonFinite as `mse` does.
+    Args:
+        distance: the LPIPS network.
+        a: images [b, 3, h, w] in [0, 1].
+        b: images of the same shape.
+        mask: [h, w] or [b, h, w] in [0, 1]; weights the positions of the feature maps, whose receptive fields can
+            extend beyond the mask.
+
+    Returns:
+        float64 [b]; NaN for images that are too small for the network (AlexNet needs 31 pixels a side, SqueezeNet 17,
+        VGG 16).
+
+    Raises:
+        BadInput: as `mse`.
+        NonFinite: as `mse`.
     """
     check_pair(a, b)
     if min(a.shape[-2:]) < distance.smallest:
@@ -92,12 +107,12 @@ def lpips(distance: PerceptualDistance, a: Tensor, b: Tensor, mask: Mask = None)
 
 
 def load_perceptual(network: str) -> PerceptualDistance:
-    """The distance in the features of `network`.
+    """Load an LPIPS network.
 
     Args:
-        network: "efficientnet-lite0"; or a local folder (or a hub id that the user named) with a vision transformer in
-            transformers' layout, or with the safetensors of torchvision's VGG16, AlexNet or SqueezeNet 1.1. Learned
-            weights are taken from `lpips.safetensors` in the folder, where there is one.
+        network: "efficientnet-lite0"; or a local folder (or hub id) with a vision transformer in transformers' layout,
+            or with the safetensors of torchvision's VGG16, AlexNet or SqueezeNet 1.1. Learned weights are read from
+            `lpips.safetensors` in the folder, if it exists.
 
     Raises:
         BadInput: the ImageNet weights are not installed, or the folder holds no such network.
@@ -121,7 +136,7 @@ def load_perceptual(network: str) -> PerceptualDistance:
 
 
 def _learned(folder: Path, network: nn.Module) -> list[Tensor] | None:
-    """The weights of every stage in `lpips.safetensors`; None without that file. Raises BadInput."""
+    """The learned weights of every layer from `lpips.safetensors`; None without that file. Raises BadInput."""
     file = folder / LEARNED
     if not has(file):
         return None
@@ -134,4 +149,4 @@ def _learned(folder: Path, network: nn.Module) -> list[Tensor] | None:
         weights = [stored[name].flatten() for name in names]
         if all((each >= 0).all() for each in weights):
             return weights
-    raise BadInput(f"{file} must hold {names[0]} ... {names[-1]} with {channels} values of at least 0.")
+    raise BadInput(f"{file} must contain {names[0]} ... {names[-1]} with {channels} values of at least 0.")

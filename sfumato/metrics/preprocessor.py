@@ -1,4 +1,4 @@
-"""How pixels become the input of a network: preprocessor_config.json, as transformers writes it."""
+"""Preprocessing of images for a network, as described by transformers' preprocessor_config.json."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sfumato.networks.configs import read_table
 from sfumato.networks.places import has
 
 FILE = "preprocessor_config.json"
-#: Side in pixels of the largest input: published networks look at 1024 at most.
+#: Largest side of a network's input in pixels; published networks use at most 1024.
 MOST_SIDE = 4096
 
 Channels: TypeAlias = tuple[float, float, float]
@@ -23,10 +23,13 @@ Channels: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """How pixels in [0, 1] become the image encoder's input, as `preprocessor_config.json` says.
+    """Converts pixels in [0, 1] to the input of an image encoder.
 
-    size: (height, width) after resizing, or one number for the shortest side; crop: (height, width) that is
-    then cut from the centre, None if nothing is; mean, std: of each channel.
+    Attributes:
+        size: (height, width) in pixels after resizing, or the length of the shortest side.
+        crop: (height, width) in pixels of the centre crop after resizing; None for no crop.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
     """
 
     size: tuple[int, int] | int
@@ -35,7 +38,7 @@ class Preprocessor:
     std: Channels
 
     def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h2 w2"]:
-        """Antialiased bicubic resize, clipped to [0, 1], centre crop, then (x - mean) / std, in float32."""
+        """Resize (antialiased bicubic, clipped to [0, 1]), crop the centre and compute (x - mean) / std in float32."""
         x = pixels.float()
         target = self._target(x.shape[-2], x.shape[-1])
         if target != tuple(x.shape[-2:]):
@@ -54,14 +57,14 @@ class Preprocessor:
 
 
 def read_preprocessor(folder: Path) -> Preprocessor:
-    """The preprocessor of a network's folder.
+    """Read the preprocessor of a network's folder.
 
     Raises:
-        BadInput: there is none, or sizes and statistics that no network has.
+        BadInput: preprocessor_config.json is missing, or a size or statistic in it is out of range.
     """
     table = _table(folder)
     size, crop = table.get("size"), table.get("crop_size")
-    # Old files write one number: for the size the shortest side, for the crop a square.
+    # Old files contain one number: the shortest side for the size, the side of a square for the crop.
     if isinstance(size, dict) and "shortest_edge" not in size:
         resized: tuple[int, int] | int = _sides(folder, "size", size)
     else:
@@ -73,15 +76,15 @@ def read_preprocessor(folder: Path) -> Preprocessor:
 
 
 def read_statistics(folder: Path) -> tuple[Channels, Channels]:
-    """Mean and deviation of every channel. Raises BadInput as `read_preprocessor`."""
+    """Read the mean and the standard deviation of each channel. Raises BadInput as `read_preprocessor`."""
     return _statistics(folder, _table(folder))
 
 
 def _table(folder: Path) -> dict[str, Any]:
     if not has(folder / FILE):
         raise BadInput(
-            f"{printable(folder)} has no {FILE} with image_mean and image_std: it must be the folder of a network for "
-            "pictures in transformers' layout."
+            f"{printable(folder)} has no {FILE} with image_mean and image_std: give the folder of an image network "
+            "in transformers' layout."
         )
     return read_table(folder / FILE, folder)
 

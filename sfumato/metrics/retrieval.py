@@ -1,4 +1,4 @@
-"""Finding the right caption among others: R-precision at 1 (Xu et al., AttnGAN, 2018, section 4)."""
+"""R-precision: retrieval of an image's caption among other captions (Xu et al., AttnGAN, 2018, section 4)."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,9 @@ def r_precision(
     candidates: int = 100,
     seed: int = 0,
 ) -> float:
-    """Share in [0, 1] of the pictures whose own caption comes first among `candidates`; chance is 1 / candidates.
+    """R-precision (R = 1): share in [0, 1] of the images whose own caption ranks first among `candidates` captions.
 
-    Raises what `retrieved` raises.
+    Random features give 1 / candidates. Arguments and errors as for `retrieved`.
     """
     return retrieved(image_features, text_features, captions, candidates, seed).double().mean().item()
 
@@ -32,19 +32,30 @@ def retrieved(
     candidates: int = 100,
     seed: int = 0,
 ) -> Bool[Tensor, " n"]:
-    """For each picture, whether its caption has a higher cosine than candidates - 1 captions of other pictures.
+    """For each image, whether its caption has a higher cosine similarity than captions of other images.
 
-    Row i of the features and captions belong to picture i. The others are distinct captions that differ from
-    the picture's own, drawn by (seed, i) alone; a tie counts as missed.
-    Raises BadInput when there are too few different captions, NonFinite for NaN features.
+    Args:
+        image_features: features of the images.
+        text_features: features of the captions, by the same dual encoder; row i belongs to image i.
+        captions: the captions.
+        candidates: number of captions that an image is compared with, its own included. The others are distinct, differ
+            from its own, and depend only on (seed, i).
+        seed: seed of the choice of the other captions.
+
+    Returns:
+        True where the own caption is strictly the most similar; a tie counts as a miss.
+
+    Raises:
+        BadInput: there are fewer different captions than candidates, or the shapes do not match.
+        NonFinite: the features contain NaN or infinity.
     """
     if not image_features.shape == text_features.shape or len(captions) != len(text_features):
         raise BadInput(
-            f"one text feature and one caption for each picture are needed, not {list(text_features.shape)} and "
+            f"one text feature and one caption for each image are needed, not {list(text_features.shape)} and "
             f"{len(captions)} for {list(image_features.shape)}."
         )
     if not (torch.isfinite(image_features).all() and torch.isfinite(text_features).all()):
-        raise NonFinite("the features to be compared hold NaN or infinity.")
+        raise NonFinite("the features to be compared contain NaN or infinity.")
     first = {caption: row for row, caption in reversed(list(enumerate(captions)))}
     distinct = {caption: column for column, caption in enumerate(first)}
     if not 2 <= candidates <= len(distinct):
@@ -61,6 +72,6 @@ def retrieved(
 
 
 def _others(own: int, distinct: int, count: int, seed: int, picture: int) -> np.ndarray:
-    """`count` different columns of 0..distinct-1, never `own`."""
+    """`count` different columns in 0..distinct-1 without `own`."""
     drawn = np.random.default_rng([seed, picture]).choice(distinct - 1, count, replace=False)
     return drawn + (drawn >= own)

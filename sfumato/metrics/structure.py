@@ -1,9 +1,9 @@
-"""Structure distance: how differently two pictures are laid out, whatever their colours and textures.
+"""DINO structure distance: difference of the layouts of two images, largely independent of colours and textures.
 
 Tumanyan, Bar-Tal, Bagon and Dekel, "Splicing ViT Features for Semantic Appearance Transfer", CVPR 2022, section 3.1 and
-equation 5: S_ij is the cosine of the keys of tokens i and j in the last layer of a DINO ViT. The paper's loss is the
-Frobenius norm of the difference of two such matrices; as in the authors' code and in PIE-Bench this is its mean square.
-Published numbers use DINO ViT-B/8 at 224 pixels: another encoder gives another scale.
+equation 5: S_ij is the cosine similarity of the keys of tokens i and j in the last layer of a DINO ViT. The paper's
+loss is the Frobenius norm of the difference of two such matrices; this is the mean square of the difference, as in the
+authors' code and in PIE-Bench. Published numbers use DINO ViT-B/8 at 224 pixels; other encoders have other scales.
 """
 
 import torch
@@ -19,11 +19,22 @@ from sfumato.metrics.vision import VisionEncoder
 def structure_distance(
     encoder: VisionEncoder, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Mask = None
 ) -> Float[Tensor, " b"]:
-    """Mean of (S_ij(a) - S_ij(b))^2 over all pairs of tokens, from 0 to 4, float64 on the CPU; 0 for equal pictures.
+    """Mean of (S_ij(a) - S_ij(b))^2 over all pairs of tokens.
 
-    A mask [h, w] or [b, h, w] in [0, 1] weighs a pair by the product of what it covers of the two tokens' patches; a
-    token without a place counts by the least covered patch, that is, only where the mask is full everywhere.
-    Raises BadInput and NonFinite as `mse` does.
+    Args:
+        encoder: the vision transformer.
+        a: images in [0, 1].
+        b: images of the same shape.
+        mask: [h, w] or [b, h, w] in [0, 1]. The weight of a token is the mean of the mask over its patch, that of a
+            pair the product of both. A token without a position (class token, registers) has the smallest weight of
+            all patches.
+
+    Returns:
+        float64 [b] in [0, 4] on the CPU; 0 for equal images.
+
+    Raises:
+        BadInput: as `mse`.
+        NonFinite: as `mse`.
     """
     check_pair(a, b)
     place = encoder.mean
@@ -35,6 +46,6 @@ def structure_distance(
 
 
 def self_similarity(keys: Float[Tensor, "b t d"]) -> Float[Tensor, "b t t"]:
-    """S_ij = cos(k_i, k_j), float64, so on the CPU: MPS has none."""
+    """S_ij = cos(k_i, k_j), float64 on the CPU, since MPS does not support float64."""
     k = F.normalize(keys.cpu().double(), dim=-1)
     return k @ k.mT

@@ -1,4 +1,4 @@
-"""Pictures against text, in the common feature space of a dual encoder (CLIP, Radford et al. 2021)."""
+"""Features of images and texts in the joint space of a dual encoder (CLIP, Radford et al. 2021)."""
 
 import os
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class DualEncoder:
-    """An image encoder and a text encoder whose unit features are close where picture and text agree."""
+    """An image encoder and a text encoder with a joint feature space, such as CLIP."""
 
     model: CLIPModel
     tokenizer: CLIPTokenizer
@@ -31,14 +31,16 @@ class DualEncoder:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> "DualEncoder":
-        """From a local folder with a transformers CLIPModel, its tokenizer and preprocessor_config.json.
+        """Load a transformers CLIPModel with its tokenizer and preprocessor_config.json from a local folder.
 
-        Nothing is downloaded and no pickle is opened. Raises BadInput, naming the folder or the file in it, when it
-        holds none.
+        Nothing is downloaded and no pickle is opened.
+
+        Raises:
+            BadInput: the folder does not contain a usable model; the message names the folder or the file.
         """
         path = Path(folder)
         if not path.is_dir():
-            raise BadInput(f"{path} is not a folder: give one with a CLIP model in the transformers layout.")
+            raise BadInput(f"{path} is not a folder: give a folder with a CLIP model in transformers' layout.")
         preprocessor, tokenizer = read_preprocessor(path), read_tokenizer(path)
         model = load_frozen(CLIPModel, path, dtype=None)
         problem = vocabulary_problem(tokenizer, model.text_model.get_input_embeddings().num_embeddings)
@@ -48,27 +50,30 @@ class DualEncoder:
 
     @torch.no_grad()
     def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit features, float32, of pictures in [0, 1] of any size.
+        """Unit features, float32, of images in [0, 1] of any size.
 
-        Raises BadInput for other values or shapes, NonFinite for NaN.
+        Raises:
+            BadInput: other values or shapes.
+            NonFinite: an image contains NaN or infinity.
         """
         if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.numel() == 0:
-            raise BadInput(f"pictures [b, 3, h, w] are needed, not {list(pixels.shape)}.")
+            raise BadInput(f"images [b, 3, h, w] are needed, not {list(pixels.shape)}.")
         if not torch.isfinite(pixels).all():
-            raise NonFinite("the pictures to be encoded hold NaN or infinity.")
+            raise NonFinite("the images to be encoded contain NaN or infinity.")
         if pixels.min() < 0 or pixels.max() > 1:
             raise BadInput(f"pixels must lie in 0..1, not {pixels.min():.3g} to {pixels.max():.3g}.")
         parts = [
             self.model.get_image_features(self.preprocessor(part.to(self.model.device)).to(self.model.dtype))
             for part in pixels.split(BATCH)
         ]
-        # In transformers 5 the projected feature is the `pooler_output` of what comes back.
+        # In transformers 5 the projected feature is the `pooler_output` of the returned object.
         return F.normalize(torch.cat([part.pooler_output for part in parts]).float(), dim=-1)
 
     def check_texts(self, texts: Sequence[str]) -> None:
-        """Look at texts without encoding them, for callers with expensive work before that.
+        """Check texts without encoding them, so that callers can do so before expensive work.
 
-        Raises BadInput when there is no text, or one is longer than the text encoder reads.
+        Raises:
+            BadInput: there is no text, or one has more tokens than the text encoder accepts.
         """
         if isinstance(texts, str) or not len(texts):
             raise BadInput("a list of at least one text is needed.")
@@ -78,13 +83,13 @@ class DualEncoder:
         for text, ids in zip(texts, self.tokenizer(list(texts), verbose=False).input_ids, strict=True):
             if len(ids) > context:
                 raise BadInput(
-                    f"{text[:40]!r}... has {len(ids)} tokens and the network that compares texts with pictures reads "
-                    f"{context}: shorten it, or give another CLIP."
+                    f"{text[:40]!r}... has {len(ids)} tokens and the dual encoder accepts at most {context}: "
+                    "shorten it, or give another CLIP."
                 )
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
-        """Unit features, float32, one for each text. Raises what `check_texts` raises."""
+        """Unit features of the texts, float32. Raises BadInput as `check_texts`."""
         self.check_texts(texts)
         context, parts = self.model.config.text_config.max_position_embeddings, []
         for start in range(0, len(texts), BATCH):
@@ -95,7 +100,10 @@ class DualEncoder:
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     def score(self, pixels: Float[Tensor, "b 3 h w"], texts: Sequence[str]) -> Float[Tensor, " b"]:
-        """Cosine in [-1, 1] of each picture with its own text. Raises what the two encoders raise."""
+        """CLIP similarity: cosine in [-1, 1] of each image with its own text.
+
+        Raises BadInput and NonFinite as `image_features` and `text_features`.
+        """
         if len(texts) != len(pixels):
-            raise BadInput(f"one text for each picture is needed, not {len(texts)} for {len(pixels)}.")
+            raise BadInput(f"one text for each image is needed, not {len(texts)} for {len(pixels)}.")
         return (self.image_features(pixels) * self.text_features(texts)).sum(dim=-1)

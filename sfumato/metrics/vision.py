@@ -15,7 +15,7 @@ from sfumato.metrics.frozen import load_frozen
 from sfumato.metrics.preprocessor import MOST_SIDE, read_statistics
 from sfumato.networks.configs import read_table
 
-#: By the model_type of config.json. Of models of two encoders the image encoder is wanted.
+#: model_type of config.json -> class; for dual encoders the class of the image encoder.
 CLASSES: dict[str, type[Any]] = {
     "clip": transformers.CLIPVisionModel,
     "clip_vision_model": transformers.CLIPVisionModel,
@@ -31,20 +31,24 @@ CLASSES: dict[str, type[Any]] = {
     "dinov2_with_registers": transformers.Dinov2WithRegistersModel,
     "dinov3_vit": transformers.DINOv3ViTModel,
 }
-#: Patches of the finest grid; published networks have 4096 at most.
+#: Largest number of patches; published networks have at most 4096.
 MOST_PATCHES = 1 << 14
-#: Self-supervised models are published without the pooler, which nothing here looks at.
+#: Weights that may be missing: the pooler is not used, and self-supervised models are published without it.
 _UNUSED = "pooler."
 
 
 class VisionEncoder(nn.Module):
-    """A frozen ViT in transformers' layout: the image encoder of a CLIP or SigLIP, a ViT, DINO, DINOv2 and the like.
+    """A frozen ViT in transformers' layout: the image encoder of a CLIP or SigLIP, a ViT, DINO, DINOv2, ...
 
-    Pictures are [b, 3, h, w] in [-1, 1], of any size: they are resized to the (height, width) in pixels that the
-    encoder was trained at, so that what it cannot see is not evaluated. Of its tokens the last fill the `grid` of
-    patches, row by row; those before (class token, registers) have no place.
+    Images are [b, 3, h, w] in [-1, 1], of any size; they are resized to the (height, width) in pixels that the encoder
+    was trained at. The last tokens are those of the `grid` of patches, row by row. The tokens before them (class token,
+    registers) have no position.
 
-    Raises BadInput when the folder holds no such encoder.
+    Args:
+        folder: folder with config.json, preprocessor_config.json and weights as safetensors.
+
+    Raises:
+        BadInput: the folder does not contain such an encoder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,18 +60,21 @@ class VisionEncoder(nn.Module):
         self.size, self.grid = _sizes(folder, _pair(config.image_size), _pair(config.patch_size))
         keys = [module for name, module in self.model.named_modules() if name.endswith((".k_proj", ".key"))]
         if not keys:
-            raise BadInput(f"the {config.model_type} in {folder} has no layer that makes keys alone.")
+            raise BadInput(
+                f"the {config.model_type} in {folder} has no separate layer for the attention keys (k_proj or key): "
+                "give another encoder."
+            )
         self._last_keys = (keys[-1],)  # in a tuple, so that it is not registered twice
         self.register_buffer("mean", mean[:, None, None], persistent=False)
         self.register_buffer("std", std[:, None, None], persistent=False)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """The hidden states of every block, without the tokens that have no place: one map [b, d, *grid] for each."""
+        """The hidden states of every block as one map [b, d, *grid] each, without tokens that have no position."""
         states = self.model(self._input(x), output_hidden_states=True).hidden_states
         return [self._places(state).mT.unflatten(2, self.grid) for state in states[1:]]
 
     def keys(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
-        """The keys of the last layer's self-attention, heads side by side, for all tokens."""
+        """The self-attention keys of the last layer for all tokens, heads concatenated."""
         found: list[Tensor] = []
         hook = attach_hook(self._last_keys[0], lambda module, inputs, out: found.append(out))
         try:
@@ -89,21 +96,21 @@ def _kind(folder: Path) -> type[Any]:
     name = read_table(folder / "config.json", folder).get("model_type")
     if not isinstance(name, str) or name not in CLASSES:
         raise BadInput(
-            f"{folder}/config.json has {name!r:.100}, which is no model_type that can be looked through: give the "
-            f"folder of one of {', '.join(CLASSES)}."
+            f"{folder}/config.json has model_type {name!r:.100}, which is not supported: give the folder of one of "
+            f"{', '.join(CLASSES)}."
         )
     return CLASSES[name]
 
 
 def _sizes(folder: Path, size: tuple[int, int], patch: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width of the pictures in pixels, and of the grid in patches."""
+    """Height and width of the input in pixels, and of the grid in patches."""
     if min(patch) > 0 and max(size) <= MOST_SIDE:
         grid = size[0] // patch[0], size[1] // patch[1]
         if 0 < grid[0] * grid[1] <= MOST_PATCHES:
             return size, grid
     raise BadInput(
-        f"{folder} looks at pictures of {size} pixels in patches of {patch}, and no vision transformer has more than "
-        f"{MOST_SIDE} pixels a side or {MOST_PATCHES:,} patches, or none: get the folder again."
+        f"{folder} describes images of {size} pixels in patches of {patch}: at most {MOST_SIDE} pixels a side and "
+        f"1 to {MOST_PATCHES:,} patches are possible; get the folder again."
     )
 
 

@@ -1,1 +1,1 @@
-"""What is edited: loading a diffusion model, its conditions, and taps into its network."""
+"""Diffusion models: loading, conditions, and taps that read or replace features and attention maps."""

@@ -1,4 +1,4 @@
-"""From the parts of a diffusers pipeline to a DiffusionModel, refusing what would be misunderstood."""
+"""Build a DiffusionModel from the parts of a diffusers pipeline, and refuse unsupported layouts."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -15,7 +15,7 @@ from sfumato.networks.load import readable
 
 UNETS = (UNet2DConditionModel, UNet2DModel)
 AUTOENCODERS = (AutoencoderKL, VQModel, AutoencoderTiny)
-#: Of a latent: published networks have 256 at most.
+#: Largest height or width of a latent; published networks have at most 256.
 MOST_SIDE = 1024
 SUPPORTED = (
     "Stable Diffusion 1.x, 2.x and XL, their inpainting and InstructPix2Pix variants, and pixel-space or latent "
@@ -30,25 +30,25 @@ def assemble(
     settings: Mapping[str, Any] | None = None,
     empty_prompt_is_zero: bool = False,
 ) -> DiffusionModel:
-    """A model of the parts of a pipeline in memory, shared with it and set to evaluation without gradients.
+    """Build a model from loaded parts. The parts are shared, and set to evaluation mode without gradients.
 
     Args:
         parts: `pipeline.components`, or loaded parts under the same names.
-        name: what messages call the model.
+        name: name of the model in messages.
         settings: defaults for editing and generating.
         empty_prompt_is_zero: SDXL's `force_zeros_for_empty_prompt`.
 
     Raises:
-        BadInput: a layout that sfumato does not support.
+        BadInput: parts are missing or broken, or sfumato does not support the layout.
     """
     unet = parts["unet"]
     autoencoder = parts.get("vae") or parts.get("vqvae")
     for part, other in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
         if parts.get(part) is not None and parts.get(other) is None:
-            raise BadInput(f"{name} has a {part} and no {other}, so it cannot read prompts; get the {other} too.")
+            raise BadInput(f"{name} has a {part} and no {other}, so it cannot encode prompts; add the {other}.")
         if parts.get(part) is None and parts.get(other) is not None:
             missing = part.replace("_", " ")
-            raise BadInput(f"{name} has a {other} and no {missing}, so it cannot read prompts; get the {missing} too.")
+            raise BadInput(f"{name} has a {other} and no {missing}, so it cannot encode prompts; add the {missing}.")
     with readable(f"The autoencoder of {name} cannot be used"):
         codec: Codec = PixelSpace(_pixel_channels(unet)) if autoencoder is None else Autoencoder(autoencoder.float())
     text_encoders = [
@@ -73,13 +73,15 @@ def _problems(unet: Any, codec: Codec, text_encoders: list[TextEncoder]) -> list
     found = {
         f"it works on pictures of {colours} channels, not on RGB": colours != 3,
         "its network also predicts the variance": config.out_channels == 2 * codec.channels,
-        f"its network returns {config.out_channels} channels and a latent has {codec.channels}": (
+        f"its network returns {config.out_channels} channels, but a latent has {codec.channels}": (
             config.out_channels != codec.channels
         ),
-        f"its network takes {config.in_channels} channels and a latent has {codec.channels}": (
+        f"its network takes {config.in_channels} channels, but a latent has {codec.channels}": (
             config.in_channels < codec.channels
         ),
-        f"its network is made for latents of {config.sample_size!s:.100} a side": not _sides(config.sample_size),
+        f"the sample_size of its network is {config.sample_size!s:.100}, not one or two sides from 1 to {MOST_SIDE}": (
+            not _sides(config.sample_size)
+        ),
     }
     if isinstance(unet, UNet2DConditionModel):
         found |= _conditional_problems(unet, text_encoders)
@@ -88,12 +90,12 @@ def _problems(unet: Any, codec: Codec, text_encoders: list[TextEncoder]) -> list
 
 
 def _pixel_channels(unet: Any) -> int:
-    """Channels of a picture that a network without an autoencoder works on; it may take maps beside it."""
+    """Image channels of a network without an autoencoder, whose input may also contain concatenated maps."""
     return int(min(unet.config.in_channels, unet.config.out_channels))
 
 
 def _sides(size: Any) -> bool:
-    """Whether the side of a latent, or height and width, or None, is one that a picture may have unasked."""
+    """Whether sample_size is None, or a side or (height, width) from 1 to `MOST_SIDE`."""
     sides = [size, size] if isinstance(size, int) else size
     return size is None or (
         isinstance(sides, list | tuple)
@@ -107,17 +109,17 @@ def _conditional_problems(unet: Any, text_encoders: list[TextEncoder]) -> dict[s
     added = config.addition_embed_type
     width = sum(each.encoder.config.hidden_size for each in text_encoders)
     problems = {
-        "its cross-attention layers read tokens of different widths": not text_encoders and len(token_widths(unet)) > 1,
+        "its cross-attention layers take tokens of different widths": not text_encoders and len(token_widths(unet)) > 1,
         "it has no text encoder": not text_encoders and added is not None,
-        f"its network expects text of width {config.cross_attention_dim} and the encoders give {width}": (
+        f"its network expects tokens of width {config.cross_attention_dim}, but its text encoders return {width}": (
             bool(text_encoders) and config.cross_attention_dim != width
         ),
         f'its network expects "{added}" as an additional condition': added not in (None, "text_time"),
-        "it has another number of text encoders than Stable Diffusion": (
+        "its number of text encoders is not that of Stable Diffusion (1, or 2 for XL)": (
             bool(text_encoders) and len(text_encoders) != (2 if added else 1)
         ),
-        "its network is conditioned through a projection": config.encoder_hid_dim_type is not None,
-        "its network expects the guidance scale as input (a consistency model)": (
+        "its network projects the condition (encoder_hid_dim_type)": config.encoder_hid_dim_type is not None,
+        "its network expects the guidance scale as an input (a consistency model)": (
             config.time_cond_proj_dim is not None
         ),
     }

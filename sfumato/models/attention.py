@@ -1,13 +1,13 @@
-"""Reading and moving attention maps: A = softmax(Q K^T / sqrt(d)), and A V is what a layer passes on.
+"""Read and replace attention maps, A = softmax(Q K^T / sqrt(d)); the output of a layer is W_out A V.
 
-Fused attention never has the maps in memory. Here a layer that is tapped keeps its own processor and computes what it
-always computes; its queries, keys and values are looked at on the way, the maps are computed from them, and where a
-tap moves the maps to A' the layer's output is moved by what that makes:
+Fused attention never materialises the maps. A tapped layer therefore keeps its own processor and computes its output as
+usual. Hooks record its queries, keys and values, and the maps are computed from them. If a tap changes the maps to A',
+the output of the layer changes by
 
     output' = output + W_out (A' - A) V / rescale
 
-So a tap that only looks, and one that puts A in the place of A, leave the output as it was to the last bit; residual
-connection, normalisation and rescaling stay the layer's business; and only tapped layers pay for their maps.
+A tap that only reads, or that replaces A by A, leaves the output bit-identical. Residual connection, normalisation and
+rescaling are left to the layer. Only tapped layers compute maps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,17 +27,17 @@ from sfumato.hooks import attach_hook
 from sfumato.models.modules import Names, named
 
 Waiting: TypeAlias = dict[Any, str]
-"""What an evaluation has not done yet, and the sentence for the user if it never does."""
+"""Layers, modules and taps that have not run yet in an evaluation, with the error message if they never run."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Which attention layers of a network.
+    """A selection of attention layers of a network.
 
     Attributes:
-        module: names or patterns, see `sfumato.models.modules`; "**" are all, "up_blocks.**" those of the decoder.
-        cross: True for cross-attention alone, False for self-attention alone, None for both.
-        most_queries: leave layers alone that have more queries (16 x 16 tokens: 256) at the size in hand.
+        module: names or patterns, see `sfumato.models.modules`; "**" selects all, "up_blocks.**" those of the decoder.
+        cross: True for cross-attention only, False for self-attention only, None for both.
+        most_queries: skip layers that have more queries (256 for a 16 x 16 feature map) at the size of the latents.
     """
 
     module: Names = "**"
@@ -45,52 +45,54 @@ class Layers:
     most_queries: int | None = None
 
     def of(self, network: nn.Module) -> list[tuple[str, Attention]]:
-        """The layers by name, whatever their number of queries.
+        """The selected layers with their names, before `most_queries` is applied.
 
         Raises:
-            BadInput: there is none, or one works in a way whose maps cannot be told from outside.
+            BadInput: no layer matches, or the maps of a layer cannot be tapped because of its processor.
         """
         layers = [(name, cast(Attention, layer)) for name, layer in named(network, self.module, Attention)]
         found = [(name, layer) for name, layer in layers if self.cross in (None, layer.is_cross_attention)]
         if not found:
             raise BadInput(
-                f'There is no {"cross" if self.cross else "self"}-attention among the layers "{self.module}".'
+                f'There is no {"cross" if self.cross else "self"}-attention among the layers "{self.module}": '
+                "name other layers."
             )
         for name, layer in found:
             _check(name, layer)
         return found
 
     def reach(self, queries: int) -> bool:
-        """Whether a layer with so many queries is meant."""
+        """Whether a layer with this number of queries is selected."""
         return self.most_queries is None or queries <= self.most_queries
 
 
 class AttentionTap(Protocol):
-    """Looks at, and perhaps moves, the maps of the attention layers that it names."""
+    """A callable that reads, and optionally replaces, the maps of attention layers."""
 
     @property
     def layers(self) -> Layers:
-        """Which layers."""
+        """The layers to tap."""
 
     def __call__(self, name: str, cross: bool, maps: Tensor, rows: Rows) -> Tensor | None:
-        """Return what takes the place of the maps, or None to leave them.
+        """Return the new maps, or None to leave them.
 
         Args:
-            name: the layer's full name.
-            cross: whether it is cross-attention.
-            maps: A, [rows, heads, queries, keys]; the queries are the grid's cells row by row, the keys are cells
-                too or, in cross-attention, the tokens of the prompt. With gradient history if there is any.
-            rows: which conditions and images the rows are.
+            name: full name of the layer.
+            cross: whether the layer is cross-attention.
+            maps: A, [rows, heads, queries, keys]; the queries are the cells of the feature map in row-major order, the
+                keys too or, in cross-attention, the tokens of the prompt. With gradient history if gradients are
+                enabled.
+            rows: layout of the rows: their conditions and images.
         """
 
 
 class RecordMaps:
-    """Keeps the maps of the latest evaluation.
+    """A tap that records the maps of the latest evaluation.
 
     Attributes:
-        layers: which.
-        of: name of the condition whose rows are kept; "" for all rows.
-        maps: layer name to [rows, heads, queries, keys], with gradient history if there is any.
+        layers: the layers to record.
+        of: name of the condition whose rows are recorded; "" for all rows.
+        maps: the maps by layer name, [rows, heads, queries, keys], with gradient history if gradients are enabled.
     """
 
     def __init__(self, layers: Layers, of: str = "") -> None:
@@ -99,17 +101,17 @@ class RecordMaps:
         self.maps: dict[str, Tensor] = {}
 
     def __call__(self, name: str, cross: bool, maps: Tensor, rows: Rows) -> None:
-        """Keep the maps."""
+        """Record the maps of a layer."""
         self.maps[name] = maps[rows.of(self.of)] if self.of else maps
 
 
 class ReplaceMaps:
-    """Puts `change(name, maps)` in the place of the maps of one condition.
+    """A tap that replaces the maps of one condition by `change(name, maps)`.
 
     Attributes:
-        layers: which.
-        change: from a layer's name and its maps to what replaces them, of the same shape.
-        of: name of the condition whose rows are replaced; where it is not evaluated nothing is. "" for all rows.
+        layers: the layers whose maps are replaced.
+        change: maps the name of a layer and its maps to the new maps, of the same shape.
+        of: name of the condition whose rows are replaced, if it is evaluated; "" for all rows.
     """
 
     def __init__(self, layers: Layers, change: Callable[[str, Tensor], Tensor], of: str = "") -> None:
@@ -118,14 +120,14 @@ class ReplaceMaps:
         self.of = of
 
     def __call__(self, name: str, cross: bool, maps: Tensor, rows: Rows) -> Tensor | None:
-        """The replacement."""
+        """The new maps of a layer, or None."""
         if not self.of:
             return self.change(name, maps)
         return replaced_rows(maps, rows, self.of, lambda own: self.change(name, own))
 
 
 def replaced_rows(values: Tensor, rows: Rows, of: str, change: Callable[[Tensor], Tensor]) -> Tensor | None:
-    """Values with the rows of one condition changed, the others as they are; None where it is not evaluated."""
+    """Apply `change` to the rows of one condition and leave the others; None if the condition is not evaluated."""
     if of not in rows:
         return None
     where = rows.of(of)
@@ -135,10 +137,16 @@ def replaced_rows(values: Tensor, rows: Rows, of: str, change: Callable[[Tensor]
 def attach(
     network: nn.Module, taps: Sequence[AttentionTap], rows: Rows | None, waiting: Waiting
 ) -> Iterator[RemovableHandle]:
-    """Hook the taps into a network; every handle that is yielded must be removed.
+    """Attach taps to a network with hooks; the caller must remove every handle that is yielded.
 
-    Taps of one layer work in the order of the list, each on the maps that the one before it left. In scopes within
-    one another every scope sees the layer's own maps, and what they make of the output adds up.
+    Taps of the same layer are applied in the order of the list, each to the maps that the previous one returned. In
+    nested scopes every scope receives the layer's own maps, and their changes of the output add up.
+
+    Args:
+        network: the network.
+        taps: the taps to attach.
+        rows: layout of the batch; None for a batch under the target condition only.
+        waiting: receives an error message for every layer and tap, which the hooks remove when it runs.
 
     Raises:
         BadInput: a tap matches no layer.
@@ -149,18 +157,18 @@ def attach(
         for name, layer in tap.layers.of(network):
             layers[name] = layer
             of.setdefault(name, []).append(tap)
-            waiting[name] = f"The network has the tapped layer {name}, but never runs it."
+            waiting[name] = f"The network has the tapped layer {name}, but never runs it; tap another layer."
         if tap.layers.most_queries is not None:
             waiting[id(tap)] = (
-                f'None of the attention layers "{tap.layers.module}" has as few as {tap.layers.most_queries} queries '
-                "at this size: allow more of them."
+                f'All attention layers "{tap.layers.module}" have more than {tap.layers.most_queries} queries at this '
+                "size: increase most_queries."
             )
     for name, layer in layers.items():
         yield from _Tapped(name, layer, of[name], rows, waiting).hooks()
 
 
 class _Tapped:
-    """One layer, and the taps that look at its maps."""
+    """One layer and the taps of its maps."""
 
     def __init__(
         self, name: str, layer: Attention, taps: Sequence[AttentionTap], rows: Rows | None, waiting: Waiting
@@ -174,13 +182,13 @@ class _Tapped:
 
     def hooks(self) -> Iterator[RemovableHandle]:
         for part in ("to_q", "to_k", "to_v"):
-            yield attach_hook(getattr(self.layer, part), partial(self._keep, part))
-        yield attach_hook(self.layer, self._attended, with_kwargs=True)
+            yield attach_hook(getattr(self.layer, part), partial(self._record, part))
+        yield attach_hook(self.layer, self._after_layer, with_kwargs=True)
 
-    def _keep(self, part: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _record(self, part: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self.parts[part] = output
 
-    def _attended(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Any:
+    def _after_layer(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Any:
         self.waiting.pop(self.name, None)
         q, k, v = (self.parts.pop(part) for part in ("to_q", "to_k", "to_v"))
         taps = [tap for tap in self.taps if tap.layers.reach(q.shape[1])]
@@ -191,21 +199,21 @@ class _Tapped:
             self.waiting.pop(id(tap), None)
             changed = tap(self.name, self.layer.is_cross_attention, maps, self.rows or Rows((TARGET,), len(maps)))
             maps = maps if changed is None else self._checked(changed, own)
-        return None if maps is own else output + self._made(maps - own, v, output)
+        return None if maps is own else output + self._change_of_output(maps - own, v, output)
 
     def _maps(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-        """A, [rows, heads, queries, keys]."""
+        """A = softmax(Q K^T / sqrt(d)), [rows, heads, queries, keys]."""
         rows = len(q)
         mask = self.layer.prepare_attention_mask(mask, k.shape[1], rows)
         q, k = (self.layer.head_to_batch_dim(each) for each in (q, k))
         return self.layer.get_attention_scores(q, k, mask).unflatten(0, (rows, self.layer.heads))
 
-    def _made(self, moved: Tensor, v: Tensor, output: Tensor) -> Tensor:
-        """What A' - A makes of the output."""
+    def _change_of_output(self, moved: Tensor, v: Tensor, output: Tensor) -> Tensor:
+        """The change of the output, W_out (A' - A) V / rescale."""
         heads = moved.to(v.dtype) @ self.layer.head_to_batch_dim(v, out_dim=4)
-        made = F.linear(heads.transpose(1, 2).flatten(2), self.layer.to_out[0].weight)
-        made = made if output.ndim == 3 else made.transpose(1, 2).reshape(output.shape)
-        return made / self.layer.rescale_output_factor
+        change = F.linear(heads.transpose(1, 2).flatten(2), self.layer.to_out[0].weight)
+        change = change if output.ndim == 3 else change.transpose(1, 2).reshape(output.shape)
+        return change / self.layer.rescale_output_factor
 
     def _checked(self, maps: Tensor, own: Tensor) -> Tensor:
         if maps.shape != own.shape:
@@ -217,10 +225,10 @@ class _Tapped:
 
 
 def _check(name: str, layer: Attention) -> None:
-    """Refuse layers whose output is something else than W_out A V from one set of queries, keys and values."""
+    """Raise BadInput for a layer whose output is not W_out A V of a single set of queries, keys and values."""
     plain = type(layer.processor) in (AttnProcessor, AttnProcessor2_0, XFormersAttnProcessor)
     if not plain or layer.norm_q is not None or layer.norm_k is not None or not isinstance(layer.to_out[0], nn.Linear):
         raise BadInput(
-            f"The attention maps of {name} cannot be tapped, its processor is {type(layer.processor).__name__}: "
+            f"The attention maps of {name} cannot be tapped with its processor {type(layer.processor).__name__}: "
             "load the network with diffusers' default processors, without adapters or fused projections."
         )

@@ -1,4 +1,4 @@
-"""The models that are part of the package. Imports nothing heavy."""
+"""The models that the package contains. This module does not import torch or diffusers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,12 @@ BUNDLED = Path(__file__).parent.parent / "bundled"
 
 @dataclass(frozen=True)
 class BundledModel:
-    """A shipped model.
+    """A bundled model.
 
     Attributes:
-        name: what `load_model` takes.
-        folder: a diffusers pipeline folder.
-        summary: one line about it, from its `sfumato.json`.
+        name: name for `load_model`.
+        folder: its diffusers pipeline folder.
+        summary: one-line description from its `sfumato.json`.
     """
 
     name: str
@@ -27,28 +27,28 @@ class BundledModel:
 
 
 def list_models() -> list[BundledModel]:
-    """The shipped models, by name."""
+    """The bundled models, sorted by name."""
     folders = sorted(index.parent for index in BUNDLED.glob("*/model_index.json"))
     return [BundledModel(each.name, each, read_settings(each).get("summary", "")) for each in folders]
 
 
 def bundled_path(name: str) -> Path:
-    """The folder of a shipped model.
+    """The folder of a bundled model.
 
     Raises:
-        BadInput: there is none of that name.
+        BadInput: there is no bundled model with this name.
     """
     found = {model.name: model.folder for model in list_models()}
     if name not in found:
-        raise BadInput(f'There is no bundled model "{name}"; there is {", ".join(found) or "none"}.')
+        raise BadInput(f'There is no bundled model "{name}"; the bundled models are: {", ".join(found) or "none"}.')
     return found[name]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What `sfumato.json` of a model folder says: defaults for editing and generating; empty without the file.
+    """Read `sfumato.json` of a model folder: defaults for editing and generating; empty if there is no such file.
 
     Raises:
-        BadInput: the file is not a JSON object of sections, or its summary is no text.
+        BadInput: the file is not a JSON object of sections, or its summary is not text.
     """
     path = folder / "sfumato.json"
     if not has(path):
@@ -56,7 +56,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     model_file(path, folder)
     settings = read_json(path, "correct or remove it")
     if not isinstance(settings, dict):
-        raise BadInput(f"{path} must hold one JSON object; correct or remove it.")
+        raise BadInput(f"{path} must contain one JSON object; correct or remove it.")
     for name, value in settings.items():
         wanted, words = (str, "text") if name == "summary" else (dict, "a JSON object of options")
         if not isinstance(value, wanted):

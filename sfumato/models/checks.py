@@ -1,4 +1,4 @@
-"""What is refused before a network runs."""
+"""Checks of the inputs of a network, before it is evaluated."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -13,14 +13,14 @@ from sfumato.models.class_labels import ClassLabels
 
 
 class Expectations(Protocol):
-    """What a model says about its inputs."""
+    """Properties of a model that its inputs must fit."""
 
     name: str
     schedule: Schedule
 
     @property
     def dtype(self) -> torch.dtype:
-        """The network's precision."""
+        """Precision of the network."""
 
     @property
     def latent_channels(self) -> int:
@@ -28,77 +28,84 @@ class Expectations(Protocol):
 
     @property
     def latent_multiple(self) -> int:
-        """What height and width of a latent must be multiples of."""
+        """Height and width of a latent must be multiples of this."""
 
     @property
     def map_channels(self) -> int:
-        """Channels that are expected beside the latent's."""
+        """Number of channels concatenated to the latent."""
 
     @property
     def class_labels(self) -> ClassLabels | None:
-        """The class labels that are expected, if any."""
+        """The class labels that the network takes, or None."""
 
     @property
     def token_width(self) -> int:
-        """Width of the tokens that cross-attention reads; 0 without cross-attention."""
+        """Width of the tokens of cross-attention; 0 without cross-attention."""
 
     @property
     def takes_text(self) -> bool:
-        """Whether prompts mean anything to the model."""
+        """Whether the model has a text encoder."""
 
 
 def check_inputs(model: Expectations, x: Tensor, t: int | Tensor, cond: Condition) -> None:
-    """Refuse what the network could not run, or would run on something else than was meant.
+    """Check that latents, timesteps and condition fit the network.
+
+    Args:
+        model: the network.
+        x: latents, [b,c,h,w].
+        t: timestep, one int or one per row.
+        cond: condition, one row per latent.
 
     Raises:
-        BadInput: with the first problem.
+        BadInput: something does not fit; the message describes the first problem.
     """
     for problem in _problems(model, x, t, cond):
         raise BadInput(problem)
 
 
 def check_prompts_suffice(model: Expectations, call: str) -> None:
-    """Refuse a network that takes more than latents, timesteps and prompts, in a call that gives nothing else.
+    """Check that a network takes latents, timesteps and prompts only.
 
     Args:
         model: the network.
-        call: what the message names, e.g. "invert".
+        call: name of the API call for the message, e.g. "invert".
 
     Raises:
-        BadInput: names what the network takes.
+        BadInput: the network requires another input, which the message names.
     """
     for what, argument in _beyond_prompts(model):
         raise BadInput(
-            f"{model.name or 'This network'} takes {what}, which {call} does not give: use generate with "
-            f"{argument}=, or load a model without them."
+            f"{model.name or 'This network'} takes {what}, which {call} does not provide: use generate with "
+            f"{argument}=, or load a model that does not take them."
         )
 
 
 def check_maps(model: Expectations, maps: Tensor | None, rows: int | None = None) -> None:
-    """Refuse maps that are missing, not wanted or of another shape; without `rows` there may be any number of them.
+    """Check the maps that are concatenated to the latents; without `rows`, any number of rows is accepted.
 
     Raises:
-        BadInput: with the shape that is wanted.
+        BadInput: maps are missing, not expected or of the wrong shape; the message gives the expected shape.
     """
     channels, name = model.map_channels, model.name or "This network"
     wanted = f"[{'rows' if rows is None else rows},{channels},h,w]"
     if maps is None:
         if channels:
             raise BadInput(
-                f"{name} takes {_maps_in_words(model)}: give them as maps={wanted}, or load a model without them."
+                f"{name} takes {_maps_in_words(model)}: give maps={wanted}, or load a model that does not take them."
             )
         return
     if not channels:
-        raise BadInput(f"{name} takes no channels beside the latent's: leave maps out.")
+        raise BadInput(f"{name} takes no channels in addition to the latent's: leave maps out.")
     if not _has_shape(maps, rows, channels, None, None):
         raise BadInput(f"maps must have the shape {wanted}, not {_shape(maps)}.")
 
 
 def check_labels(model: Expectations, labels: Any, rows: int | None = None) -> Tensor | None:
-    """Class labels as a tensor; refuse labels that are missing, not wanted, of another shape or out of range.
+    """Check class labels and convert them to a tensor; None for a network without class embedding.
 
     Raises:
-        BadInput: with what is wanted.
+        BadInput: labels are missing, not expected, out of range or of the wrong shape; the message gives what is
+            expected.
     """
     expected = model.class_labels
     if expected is None:
@@ -116,10 +123,10 @@ def check_labels(model: Expectations, labels: Any, rows: int | None = None) -> T
 
 
 def check_tokens(model: Expectations, tokens: Tensor | None, rows: int | None = None) -> None:
-    """Refuse tokens that are missing in a network without a text encoder, not wanted or of another shape.
+    """Check the tokens that a network with cross-attention but without a text encoder takes.
 
     Raises:
-        BadInput: with the shape that is wanted.
+        BadInput: tokens are missing, not expected or of the wrong shape; the message gives the expected shape.
     """
     width, name = 0 if model.takes_text else model.token_width, model.name or "This network"
     wanted = f"[{'rows' if rows is None else rows},n,{width}]"
@@ -128,13 +135,13 @@ def check_tokens(model: Expectations, tokens: Tensor | None, rows: int | None = 
             raise BadInput(f"{name} has cross-attention and no text encoder: give tokens={wanted}.")
         return
     if not width:
-        raise BadInput(f"{name} takes no tokens but those of its prompts: leave tokens out.")
+        raise BadInput(f"{name} takes no tokens except those of its prompts: leave tokens out.")
     if not _has_shape(tokens, rows, None, width):
         raise BadInput(f"tokens must have the shape {wanted}, not {_shape(tokens)}.")
 
 
 def _has_shape(values: Any, *sides: int | None) -> bool:
-    """Whether these are a tensor with such sides; None for any."""
+    """Whether this is a tensor of the given shape, in which None stands for any size."""
     if not isinstance(values, Tensor) or values.ndim != len(sides):
         return False
     return all(side in (None, found) for side, found in zip(sides, values.shape, strict=True))
@@ -155,7 +162,7 @@ def _maps_in_words(model: Expectations) -> str:
 
 
 def _beyond_prompts(model: Expectations) -> Iterator[tuple[str, str]]:
-    """What the network takes beside latents, timesteps and prompts, in words, and the argument that gives it."""
+    """Inputs of the network in addition to latents, timesteps and prompts: a description and the argument for it."""
     if model.map_channels:
         yield _maps_in_words(model), "maps"
     if model.class_labels is not None:
@@ -180,7 +187,7 @@ def _problems(model: Expectations, x: Tensor, t: int | Tensor, cond: Condition) 
 
 
 def _problems_of_condition(model: Expectations, x: Tensor, cond: Condition) -> Iterator[str]:
-    """What is missing in a condition, or does not fit. Labels are not looked at: on a GPU that would wait for it."""
+    """Problems of a condition. Values of labels are not checked, because that would synchronise with a GPU."""
     expected, width = model.class_labels, model.token_width
     if (model.takes_text or width) and cond.tokens is None:
         given = "prompts" if model.takes_text else f"tokens=[{len(x)},n,{width}]"
@@ -188,7 +195,7 @@ def _problems_of_condition(model: Expectations, x: Tensor, cond: Condition) -> I
     if width and cond.tokens is not None and cond.tokens.shape[-1] != width:
         yield f"The condition must have tokens of width {width} for this model, not {cond.tokens.shape[-1]}."
     if (0 if cond.maps is None else cond.maps.shape[1]) != model.map_channels:
-        yield f"The condition must have {model.map_channels} channels of maps for this model."
+        yield f"The condition must have maps with {model.map_channels} channels for this model."
     if cond.maps is not None and cond.maps.shape[-2:] != x.shape[-2:]:
         yield (
             f"maps must have the height and width of the latents, {list(x.shape[-2:])}, not "
@@ -199,4 +206,4 @@ def _problems_of_condition(model: Expectations, x: Tensor, cond: Condition) -> I
     if expected is not None and (cond.labels is None or not expected.fit(cond.labels)):
         yield f"The condition must have class labels for this model: give labels to model.condition, {expected}."
     if expected is not None and expected.float32_only and model.dtype != torch.float32:
-        yield 'diffusers embeds class labels of the type "timestep" in float32 alone: load the model with dtype fp32.'
+        yield 'diffusers embeds class labels of the type "timestep" in float32 only: load the model with dtype fp32.'

@@ -1,4 +1,4 @@
-"""Class labels: what the class embedding of a network takes, `class_labels` in diffusers."""
+"""Class labels, the input of the class embedding of a network; `class_labels` in diffusers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from sfumato.errors import BadInput
 
 @dataclass(frozen=True)
 class ClassLabels:
-    """The labels that a network takes; follows from `class_embed_type` and `num_class_embeds` of its configuration.
+    """The labels that a network takes, as determined by `class_embed_type` and `num_class_embeds` of its configuration.
 
-    Networks trained for classifier-free guidance have one embedding more than there are classes, for "no class": label
-    1000 of 1001 in the ImageNet models of latent diffusion (arXiv 2112.10752) and DiT (arXiv 2212.09748), so the last
-    label, num_class_embeds - 1. The configuration does not say whether a network has one. It is a label like any
-    other here: give it as the labels of the negative condition.
+    Networks trained for classifier-free guidance have one more embedding than classes, for "no class". It is the last
+    label, num_class_embeds - 1: 1000 in the ImageNet models of latent diffusion (arXiv 2112.10752) and DiT (arXiv
+    2212.09748). The configuration does not record whether a network has this embedding. It is treated like any other
+    label: give it as the label of the negative condition.
 
     Attributes:
         count: labels are indices [rows] from 0 to count - 1 (class_embed_type None); None for the other types.
         width: labels are vectors [rows, width] ("identity", "projection", "simple_projection"). Where count and width
-            are None, labels are numbers [rows] of at least 0 that are embedded as timesteps are ("timestep").
-        float32_only: whether diffusers embeds them in a network in float32 alone (UNet2DModel with "timestep").
+            are None, labels are numbers [rows] of at least 0, embedded like timesteps ("timestep").
+        float32_only: whether diffusers can embed the labels in float32 networks only (UNet2DModel with "timestep").
     """
 
     count: int | None = None
@@ -37,13 +37,16 @@ class ClassLabels:
         return "numbers [rows] of at least 0" if self.width is None else f"vectors [rows,{self.width}]"
 
     def read(self, labels: int | float | Sequence[Any] | Tensor) -> Tensor:
-        """Labels as a tensor: int64 [rows] for indices, int64 or float32 [rows] for numbers, float32 [rows,d] else.
+        """Convert labels to a tensor and check them.
 
         Args:
-            labels: a tensor, or one label or a list of them.
+            labels: a tensor, one label, or a list of labels.
+
+        Returns:
+            int64 [rows] for indices, int64 or float32 [rows] for numbers, float32 [rows,d] for vectors.
 
         Raises:
-            BadInput: other labels than the network takes; says which it does.
+            BadInput: the network does not take such labels; the message describes those that it takes.
         """
         try:
             values = torch.as_tensor(labels)
@@ -56,7 +59,7 @@ class ClassLabels:
         return values if values.is_floating_point() else values.long()
 
     def fit(self, labels: Tensor) -> bool:
-        """Whether labels have the right type and shape; how large they are is not looked at."""
+        """Whether labels have the right type and shape; their range is not checked."""
         whole = not labels.is_floating_point() and labels.dtype != torch.bool and not labels.is_complex()
         if self.width is not None:
             return labels.is_floating_point() and labels.ndim == 2 and labels.shape[1] == self.width
@@ -69,7 +72,7 @@ class ClassLabels:
 
 
 def class_labels(unet: Any) -> ClassLabels | None:
-    """The labels that a UNet2DConditionModel or UNet2DModel takes; None if it has no class embedding."""
+    """The labels that a UNet2DConditionModel or UNet2DModel takes, or None if it has no class embedding."""
     config, conditional = unet.config, isinstance(unet, UNet2DConditionModel)
     if unet.class_embedding is None:
         return None

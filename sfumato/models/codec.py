@@ -1,4 +1,4 @@
-"""Between pixels and the space that the network works in."""
+"""Conversion between pixels and the latents of the denoising network."""
 
 import math
 from typing import Any, Protocol
@@ -11,12 +11,12 @@ from sfumato.errors import BadInput
 
 
 class Codec(Protocol):
-    """Pixels to latents and back.
+    """Encodes pixels to latents and decodes latents to pixels.
 
     Attributes:
         channels: channels of a latent.
-        factor: pixels per latent, along each side.
-        module: the network behind it, or None.
+        factor: downsampling factor along each side.
+        module: the autoencoder network, or None.
     """
 
     channels: int
@@ -24,17 +24,17 @@ class Codec(Protocol):
     module: nn.Module | None
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels [b,3,h,w] in [-1,1] to latents [b,c,h/factor,w/factor]."""
+        """Encode pixels [b,3,h,w] in [-1,1] to latents [b,c,h/factor,w/factor]."""
 
     def encode_unscaled(self, pixels: Tensor) -> Tensor:
-        """As `encode`, without the scaling of the latents."""
+        """Encode as `encode`, without the scaling of the latents."""
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [b,c,h,w] to pixels [b,3,h*factor,w*factor]."""
+        """Decode latents [b,c,h,w] to pixels [b,3,h*factor,w*factor]."""
 
 
 class PixelSpace:
-    """The network works on the pixels themselves."""
+    """The codec of networks that work on pixels: the identity."""
 
     factor = 1
     module = None
@@ -58,18 +58,18 @@ class PixelSpace:
 class Autoencoder:
     """An AutoencoderKL, VQModel or AutoencoderTiny, with the scaling of its latents.
 
-    It computes in float32 whatever the network's precision is: it runs once per image, its rounding would show, and
-    SDXL's overflows in half precision.
+    It always computes in float32: it runs only once per image, rounding in half precision would be visible, and SDXL's
+    autoencoder overflows in half precision.
 
     Raises:
-        BadInput: the configuration does not say how its latents are scaled.
+        BadInput: scaling_factor, latents_mean or latents_std is invalid in the configuration.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         config: Any = module.config
         self.channels = int(config.latent_channels)
-        # AutoencoderTiny reports its own width wrongly under `block_out_channels`
+        # AutoencoderTiny has a wrong `block_out_channels`
         levels = getattr(config, "encoder_block_out_channels", None) or config.block_out_channels
         self.factor = int(2 ** (len(levels) - 1))
         self.scale = _scaling_factor(config)
@@ -78,17 +78,17 @@ class Autoencoder:
         self.std = _per_channel(config, "latents_std", 1.0)
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        """The mode of the posterior (or what is quantised, in a VQModel), scaled as the network saw it in training."""
+        """The mode of the posterior (VQModel: the latents before quantisation), scaled for the denoising network."""
         latents = self.encode_unscaled(pixels)
         return (latents - self.mean.to(latents) - self.shift) / self.std.to(latents) * self.scale
 
     def encode_unscaled(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        """The mode of the posterior (or what is quantised) as the autoencoder itself gives it."""
+        """The mode of the posterior (VQModel: the latents before quantisation), without scaling."""
         encoded: Any = self.module.encode(pixels.float())
         return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
-        """The inverse of the scaling, decoded; a VQModel quantises first. Values may exceed [-1,1] a little."""
+        """Undo the scaling and decode; a VQModel quantises first. Values may slightly exceed [-1,1]."""
         latents = latents.float()
         unscaled = latents / self.scale * self.std.to(latents) + self.shift + self.mean.to(latents)
         decoded: Any = self.module.decode(unscaled)

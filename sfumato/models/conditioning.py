@@ -1,4 +1,4 @@
-"""From what a caller gives, prompts and more, to the condition of a network."""
+"""Build the condition of a network from prompts and its other inputs."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -14,21 +14,21 @@ from sfumato.models.text import TextEncoder, encode, read
 
 
 class Conditioned(Expectations, Protocol):
-    """What else of a model its conditions depend on."""
+    """Further properties of a model on which its conditions depend."""
 
     empty_prompt_is_zero: bool
 
     @property
     def text_encoders(self) -> tuple[TextEncoder, ...]:
-        """Its text encoders with their tokenizers."""
+        """The text encoders with their tokenizers."""
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the pictures that the network was trained on."""
+        """Height and width in pixels of the training images."""
 
 
 def build_condition(
@@ -40,11 +40,11 @@ def build_condition(
     labels: Any = None,
     tokens: Tensor | None = None,
 ) -> Condition:
-    """`DiffusionModel.condition`, which explains the arguments.
+    """Build a condition; see `DiffusionModel.condition` for the arguments.
 
     Raises:
-        BadInput: no prompt, one that is too long, one for a model without text; maps, labels or tokens that are
-            missing, not wanted or do not fit.
+        BadInput: there is no prompt, a prompt is too long or the model has no text encoder; or maps, labels or tokens
+            are missing, not expected or do not fit.
     """
     given = check_labels(network, labels)
     texts = _texts(prompts, (maps, given, tokens))
@@ -67,10 +67,10 @@ def build_condition(
 
 
 def _texts(prompts: str | Sequence[str], parts: Sequence[Any]) -> list[str]:
-    """One prompt per row; a single one is that of as many rows as maps, labels or tokens have.
+    """One prompt per row; a single prompt is repeated for the rows of maps, labels or tokens.
 
     Raises:
-        BadInput: no prompt, or something else than text.
+        BadInput: the list is empty, or an entry is not text.
     """
     if isinstance(prompts, str):
         return [prompts] * max([1, *(len(part) for part in parts if isinstance(part, Tensor) and part.ndim)])
@@ -81,13 +81,13 @@ def _texts(prompts: str | Sequence[str], parts: Sequence[Any]) -> list[str]:
 
 
 def _size_ids(network: Conditioned, size: tuple[int, int], rows: int) -> Tensor:
-    """SDXL's original size, crop and target size (h, w, top, left, h, w): the whole of a picture of that size."""
+    """SDXL's time_ids (h, w, top, left, h, w) of an uncropped image of that size."""
     height, width = size
     ids = torch.tensor([height, width, 0, 0, height, width], device=network.device, dtype=network.dtype)
     return ids.repeat(rows, 1)
 
 
 def token_widths(unet: nn.Module) -> set[int]:
-    """The widths of the tokens that the cross-attention layers of a network read; empty without any."""
+    """Widths of the tokens that the cross-attention layers of a network take; empty without cross-attention."""
     layers = (module for module in unet.modules() if isinstance(module, Attention) and module.is_cross_attention)
     return {int(layer.added_kv_proj_dim or layer.cross_attention_dim) for layer in layers}

@@ -1,7 +1,7 @@
-"""One contract for every network that sfumato edits with."""
+"""`DiffusionModel`, the common interface of all networks that sfumato edits with."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from sfumato.models.checks import check_inputs
 from sfumato.models.class_labels import ClassLabels, class_labels
 from sfumato.models.codec import Codec
 from sfumato.models.conditioning import build_condition, token_widths
+from sfumato.models.encoder_half import split
 from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import fingerprint, revision
 from sfumato.models.placement import pick_device, pick_dtype
@@ -30,19 +31,19 @@ from sfumato.models.tokenizer import SharedTokenizer
 
 
 class DiffusionModel:
-    """A diffusers U-Net with the autoencoder, the text encoders and the schedule that it was trained with.
+    """A diffusers U-Net with the autoencoder, the text encoders and the noise schedule that it was trained with.
 
-    Latents and predicted noise are float32 whatever the network's precision is: rounding them would cost more of
-    the picture than computing in half precision does.
+    Latents and predicted noise are float32 also if the network computes in half precision: rounding them would lose
+    more of the image than the computation in half precision does.
 
-    Several threads may use one model at once: what a call sees does not depend on the calls beside it.
+    Several threads may use the same model at once; their calls do not affect one another.
 
     Attributes:
         unet: UNet2DConditionModel or UNet2DModel.
-        codec: between pixels and latents.
-        text_encoders: none (unconditional), one (Stable Diffusion 1.x, 2.x) or two (XL).
-        schedule: abar of every training timestep, and what the network predicts.
-        name: what the user called it.
+        codec: encodes pixels to latents and decodes latents.
+        text_encoders: () for models without text, one (Stable Diffusion 1.x, 2.x) or two (XL).
+        schedule: noise schedule, with the prediction type of the network.
+        name: name or path by which the user loaded the model.
         settings: content of the folder's `sfumato.json`: defaults for editing and generating.
         empty_prompt_is_zero: whether the tokens of the empty prompt are zeros (SDXL's force_zeros_for_empty_prompt).
     """
@@ -72,12 +73,12 @@ class DiffusionModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.unet.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The network's precision."""
+        """Precision of the network."""
         return next(self.unet.parameters()).dtype
 
     @property
@@ -87,51 +88,51 @@ class DiffusionModel:
 
     @property
     def factor(self) -> int:
-        """Pixels per latent, along each side."""
+        """Downsampling factor of the autoencoder, along each side."""
         return self.codec.factor
 
     @property
     def latent_multiple(self) -> int:
-        """What height and width of a latent must be multiples of: the network halves it at each level but the last."""
+        """Height and width of a latent must be multiples of this: every level of the U-Net but the last halves them."""
         return int(2 ** (len(self.unet.config.block_out_channels) - 1))
 
     @property
     def multiple(self) -> int:
-        """What height and width of a picture in pixels must be multiples of."""
+        """Height and width of an image in pixels must be multiples of this."""
         return self.factor * self.latent_multiple
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the pictures that the network was trained on."""
+        """Height and width in pixels of the training images."""
         size = self.unet.config.sample_size or self.latent_multiple
         height, width = (size, size) if isinstance(size, int) else size
         return height * self.factor, width * self.factor
 
     @property
     def takes_text(self) -> bool:
-        """Whether prompts mean anything to this model."""
+        """Whether the model has a text encoder."""
         return bool(self.text_encoders)
 
     @property
     def map_channels(self) -> int:
-        """Channels that the network expects beside the latent's (inpainting: 5), to be given as maps."""
+        """Number of channels concatenated to the latent (inpainting: 5), given as `maps` of the condition."""
         return int(self.unet.config.in_channels) - self.latent_channels
 
     @cached_property
     def class_labels(self) -> ClassLabels | None:
-        """The class labels that the network expects; None where it has no class embedding."""
+        """The class labels that the network takes, or None if it has no class embedding."""
         return class_labels(self.unet)
 
     @cached_property
     def token_width(self) -> int:
-        """Width of the tokens that cross-attention reads; 0 for a network without cross-attention."""
+        """Width of the tokens of cross-attention; 0 for a network without cross-attention."""
         return max(token_widths(self.unet), default=0)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Shape (c, h, w) of the latent of a picture of that size in pixels.
+        """Shape (c, h, w) of the latent of an image of the given size in pixels.
 
         Raises:
-            BadInput: a side is not a multiple of `multiple`.
+            BadInput: height or width is not a positive multiple of `multiple`.
         """
         if height < 1 or width < 1 or height % self.multiple or width % self.multiple:
             near = " x ".join(str(max(1, -(-side // self.multiple)) * self.multiple) for side in (width, height))
@@ -142,22 +143,22 @@ class DiffusionModel:
         return self.latent_channels, height // self.factor, width // self.factor
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
-        """x_0 of pictures in [-1,1], as float32: the mode of the posterior in the network's scale.
+        """Encode images in [-1,1] to x_0, float32: the mode of the posterior, scaled for the network.
 
         Raises:
-            BadInput: not three channels, or a side that is not a multiple of `multiple`.
+            BadInput: the images do not have three channels, or a side is not a multiple of `multiple`.
         """
         self.check_pixels(pixels)
         return self.codec.encode(pixels.to(self.device, torch.float32))
 
     def check_pixels(self, pixels: Float[Tensor, "b 3 h w"]) -> None:
-        """Refuse pictures that cannot be encoded. Raises BadInput as `encode`."""
+        """Check that images can be encoded. Raises BadInput as `encode`."""
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise BadInput(f"Pictures must have the shape [b,3,h,w], not {list(pixels.shape)}.")
         self.latent_shape(*pixels.shape[-2:])
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:
-        """Pictures of latents, nominally in [-1,1] and not clipped, as float32."""
+        """Decode latents to images, float32, nominally in [-1,1] and not clipped."""
         return self.codec.decode(latents.to(self.device, torch.float32))
 
     def condition(
@@ -169,23 +170,23 @@ class DiffusionModel:
         labels: int | Sequence[Any] | Tensor | None = None,
         tokens: Float[Tensor, "b n d"] | None = None,
     ) -> Condition:
-        """What the network is conditioned on, one row per prompt.
+        """Build the condition of the network, one row per prompt.
 
-        The empty prompt is the unconditional one. Where the pipeline says so (SDXL's base model) it is all zeros, as
-        diffusers' missing negative prompt is. There is no unconditional label by default: see `ClassLabels`.
+        The empty prompt is the unconditional one. With `empty_prompt_is_zero` (SDXL's base model) its tokens are zeros,
+        as in diffusers without a negative prompt. Class labels have no unconditional default: see `ClassLabels`.
 
         Args:
-            prompts: a list with one prompt per row, only empty ones for a model without text; or one prompt for as
-                many rows as maps, labels or tokens have.
-            size: height and width in pixels of the picture, for SDXL; the native size by default.
-            maps: what the network expects concatenated to the latent, in the latent's resolution; for inpainting and
+            prompts: a list with one prompt per row (empty ones for a model without text encoder); or a single prompt,
+                which is used for all rows of maps, labels or tokens.
+            size: height and width of the image in pixels, for SDXL; the native size by default.
+            maps: channels to concatenate to the latent, at the latent's resolution; for inpainting and
                 InstructPix2Pix see `sfumato.models.maps`.
             labels: diffusers' class_labels, one per row; see `sfumato.models.class_labels`.
-            tokens: what cross-attention reads, for a network without a text encoder.
+            tokens: input of cross-attention, [b,n,d], for a network without a text encoder.
 
         Raises:
-            BadInput: no prompt, one that is too long, one for a model without text; maps, labels or tokens that the
-                network takes and that are missing, that it does not take, or that do not fit.
+            BadInput: there is no prompt, a prompt is too long or the model has no text encoder; or maps, labels or
+                tokens are missing, not expected or do not fit.
         """
         return build_condition(self, prompts, size=size, maps=maps, labels=labels, tokens=tokens)
 
@@ -196,19 +197,31 @@ class DiffusionModel:
         cond: Condition | None = None,
         taps: Sequence[AnyTap] | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """eps, whatever the network predicts.
+        """Predict the noise eps at x_t; outputs of v- and sample-prediction networks are converted.
 
         Args:
-            x: latents; converted to the network's precision.
-            t: timestep, one int for all or a tensor [b] with one per row.
-            cond: one row per latent; None for a model without text.
-            taps: what to read or replace inside the network, attention maps too, during this evaluation.
+            x: latents x_t; converted to the precision of the network.
+            t: timestep, one int for all rows or a tensor [b] with one per row.
+            cond: condition, one row per latent; None for a model without conditions.
+            taps: taps that read or replace features or attention maps in this evaluation.
+
+        Returns:
+            eps, float32 (float64 if the network computes in float64).
 
         Raises:
-            BadInput: shapes, rows, timestep or taps that do not fit the model.
+            BadInput: the shapes, number of rows, timestep or taps do not fit the model.
         """
-        with tapped(self.unet, taps or (), Rows.of_evaluation(cond, len(x))):
-            output = self._forward(x, t, cond)
+        half, own = split(taps or ())
+        rows = Rows.of_evaluation(cond, len(x))
+        if half is not None and half.covers(self.unet, x, t, cond, own):
+            self._evaluations.add(len(x))
+            output = half.decode(self.unet, rows, own)
+        else:
+            with (
+                tapped(self.unet, own, rows),
+                nullcontext() if half is None else half.recording(self.unet, x, t, cond, own),
+            ):
+                output = self._forward(x, t, cond)
         precision = torch.promote_types(output.dtype, torch.float32)
         if self.schedule.prediction_type == "epsilon":
             return output.to(precision)
@@ -221,13 +234,13 @@ class DiffusionModel:
     def bottleneck(
         self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Condition | None = None
     ) -> Float[Tensor, "b d h2 w2"]:
-        """h: the output of the middle block, at the price of the encoder half and the middle block alone.
+        """h, the output of the middle block; the decoder half of the network is not evaluated.
 
         Raises:
-            BadInput: as `predict`, or the network has no middle block.
+            BadInput: as in `predict`, or the network has no middle block.
         """
         if self.unet.mid_block is None:
-            raise BadInput("This network has no middle block.")
+            raise BadInput("This network has no middle block: load another model.")
 
         def stop(module: nn.Module, inputs: Any, output: Tensor) -> None:
             raise _BottleneckReached(output)
@@ -242,41 +255,41 @@ class DiffusionModel:
         raise RuntimeError("the network did not run its middle block")
 
     def tapped(self, *taps: AnyTap) -> AbstractContextManager[None]:
-        """Taps for every evaluation within a `with` block; see `sfumato.models.taps` and `.attention`."""
+        """Attach taps for all evaluations in a `with` block; see `sfumato.models.taps` and `.attention`."""
         return tapped(self.unet, taps)
 
     @property
     def count(self) -> Count:
-        """Evaluations of the network since the model was loaded; `bottleneck` counts as one."""
+        """Number of evaluations since the model was loaded; `bottleneck` counts as one."""
         return self._evaluations.total
 
     def counting(self) -> AbstractContextManager[Count]:
-        """Count the evaluations within a `with` block, from zero."""
+        """Count the evaluations in a `with` block, from zero."""
         return self._evaluations.scope()
 
     def fingerprint(self) -> str:
-        """SHA-256 of all weights and the schedule; kept until a weight changes."""
+        """SHA-256 of all weights and the schedule, in hexadecimal; cached until a weight changes."""
         now = self.revision()
         if self._fingerprint is None or self._fingerprint[0] != now:
             self._fingerprint = (now, fingerprint(self._networks(), self.schedule))
         return self._fingerprint[1]
 
     def revision(self) -> Any:
-        """Something that changes whenever a weight does, at no cost."""
+        """A cheap value that changes when a weight changes; see `sfumato.models.fingerprint.revision`."""
         return revision(self._networks())
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "DiffusionModel":
-        """Move this model, and change the precision of the network and the text encoders; None leaves either as it is.
+        """Move the model in place and set the precision of U-Net and text encoders; None leaves either as it is.
 
         Raises:
-            BadInput: no such device or precision.
+            BadInput: the device or precision does not exist.
         """
         place = self.device if device is None else pick_device(device)
         precision = self.dtype if dtype is None else pick_dtype(dtype)
         if precision != self.dtype:
             self._fingerprint = None
         for network in (self.unet, *(each.encoder for each in self.text_encoders)):
-            # diffusers' own `to` warns at every change of precision
+            # not `network.to`: that of diffusers warns at every change of precision
             nn.Module.to(network, device=place, dtype=precision)
         if self.codec.module is not None:
             self.codec.module.to(place)
@@ -287,7 +300,7 @@ class DiffusionModel:
         return networks if self.codec.module is None else networks | {"autoencoder": self.codec.module}
 
     def _forward(self, x: Tensor, t: int | Tensor, cond: Condition | None) -> Tensor:
-        """One evaluation of the network: its raw output, in its own precision."""
+        """One forward pass: the raw output of the network, in its own precision."""
         cond = Condition(rows=len(x)) if cond is None else cond
         check_inputs(self, x, t, cond)
         self._evaluations.add(len(x))
@@ -296,7 +309,7 @@ class DiffusionModel:
         timestep = t if isinstance(t, int) else t.to(self.device)
         labels = cond.labels
         if labels is not None:
-            # indices and timesteps keep their precision, vectors go through weights of the network's
+            # vectors are multiplied with weights and need their dtype; indices and timesteps keep their own
             labels = labels.to(self.device, self.dtype if labels.ndim > 1 else labels.dtype)
         if not isinstance(self.unet, UNet2DConditionModel):
             return self.unet(sample, timestep, class_labels=labels, return_dict=False)[0]
@@ -313,7 +326,7 @@ class DiffusionModel:
 
 
 class _BottleneckReached(Exception):
-    """Carries h out of the network's forward pass."""
+    """Ends the forward pass after the middle block and carries h."""
 
     def __init__(self, h: Tensor) -> None:
         self.h = h

@@ -1,4 +1,4 @@
-"""How often a network was asked, the honest cost of a method."""
+"""Counting the evaluations of a network, the cost of a method that does not depend on the hardware."""
 
 import threading
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass
 class Count:
-    """Evaluations of one network.
+    """Number of evaluations of one network.
 
     Attributes:
-        calls: forward passes.
-        samples: rows of all forward passes together; a guidance pair in one call is one call and two samples.
+        calls: number of forward passes.
+        samples: number of rows of all forward passes; classifier-free guidance of one image is one call of two samples.
     """
 
     calls: int = 0
@@ -25,17 +25,17 @@ class Count:
 
 
 class _Open(threading.local):
-    """The open scopes of each thread."""
+    """The open scopes of the current thread."""
 
     def __init__(self) -> None:
         self.scopes: list[Count] = []
 
 
 class Evaluations:
-    """All evaluations since the model was loaded, and those of every open scope of the thread that opened it.
+    """Counts all evaluations since the model was loaded, and those in the open scopes of each thread.
 
     Attributes:
-        total: of all threads.
+        total: evaluations of all threads.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Evaluations:
 
     @contextmanager
     def scope(self) -> Iterator[Count]:
-        """Count from zero what this thread evaluates within a `with` block.
+        """Count the evaluations of this thread in a `with` block, from zero.
 
         The count stays readable afterwards. Scopes may be nested.
         """
@@ -66,5 +66,5 @@ class Evaluations:
         try:
             yield count
         finally:
-            # by identity: two counts with equal numbers are equal dataclasses
+            # compare by identity: two counts with equal numbers are equal dataclasses
             scopes[:] = [other for other in scopes if other is not count]

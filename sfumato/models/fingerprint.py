@@ -1,4 +1,4 @@
-"""One number for all that a model has learned."""
+"""Fingerprint of the weights and the schedule of a model."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from sfumato.core.schedule import Schedule
 def fingerprint(networks: Mapping[str, nn.Module], schedule: Schedule) -> str:
     """SHA-256 over the names, types, shapes and values of all weights, and the schedule, in hexadecimal.
 
-    The same weights in another precision are other weights.
+    The same weights in another precision have another fingerprint.
     """
     digest = hashlib.sha256()
     for part in sorted(networks):
@@ -23,18 +23,19 @@ def fingerprint(networks: Mapping[str, nn.Module], schedule: Schedule) -> str:
 
 
 def revision(networks: Mapping[str, nn.Module]) -> tuple[tuple[int, int, int, torch.dtype], ...]:
-    """Changes when a weight is replaced, moved or written in place through autograd: tells when a fingerprint is stale.
+    """A value that changes when a weight is replaced, moved or modified in place, to detect a stale fingerprint.
 
-    `Module.to` gives a weight other memory and leaves the object and its version as they were. Memory that was freed
-    may be given again, so whoever converts there and back must forget the fingerprint himself.
+    It contains id, version, data pointer and dtype of every weight. The data pointer is necessary because `Module.to`
+    changes neither id nor version. Freed memory may be reused, so that a conversion to another precision and back can
+    restore the value: such callers must reset the fingerprint.
     """
     weights = (weight for part in sorted(networks) for weight in networks[part].state_dict(keep_vars=True).values())
     return tuple((id(weight), weight._version, weight.data_ptr(), weight.dtype) for weight in weights)
 
 
 def add_tensor(digest: "hashlib._Hash", name: str, values: Tensor) -> None:
-    """Name, type, shape and values of a tensor into a digest."""
+    """Add name, dtype, shape and values of a tensor to a digest."""
     digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-    # viewed as bytes, because numpy knows no bfloat16
+    # view as bytes, because numpy has no bfloat16
     flat = values.detach().cpu().contiguous().reshape(-1)
     digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")

@@ -1,4 +1,4 @@
-"""Reading a diffusers pipeline folder part by part: safetensors only, nothing from the network."""
+"""Loading a diffusers pipeline folder part by part: safetensors only, without network access."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from sfumato.models.schedules import SCHEDULERS, read_scheduler
 from sfumato.networks.clip_tokenizer import read_tokenizer
 from sfumato.networks.configs import read_table
 from sfumato.networks.load import load_network, readable
+from sfumato.networks.places import GIVE
 
 ENCODERS = (transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection)
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
-#: The classes that a part may have, by name: what a folder names is looked up here and nowhere else.
+#: The supported classes of every part, by name. Class names in a folder are only looked up here.
 NETWORKS: dict[str, dict[str, type[Any]]] = {
     part: {kind.__name__: kind for kind in kinds}
     for part, kinds in (
@@ -30,23 +31,23 @@ NETWORKS: dict[str, dict[str, type[Any]]] = {
         ("text_encoder_2", ENCODERS),
     )
 }
-# Parts that change nothing about the network's prediction; low_res_scheduler adds noise to what is given as maps.
+# Parts that do not change the predicted noise; low_res_scheduler only adds noise to the maps.
 WITHOUT_EFFECT = ("safety_checker", "feature_extractor", "image_encoder", "low_res_scheduler", "watermarker")
-# Pipelines that do not scale latents, whatever the autoencoder's config.json says.
+# Pipelines that ignore the scaling_factor in the autoencoder's config.json.
 _UNSCALED = ("LDMSuperResolutionPipeline",)
 PARTS = (*NETWORKS, "tokenizer", "tokenizer_2", "scheduler")
-# Characters of a name that a message shows: in a file it may be of any length.
+# Longest part of a name that a message shows; names in a file may have any length.
 _SHOWN = 100
 
 
 @dataclass(frozen=True)
 class Index:
-    """What `model_index.json` says.
+    """Content of `model_index.json`.
 
     Attributes:
-        kinds: the class of every part that is there, by name.
+        kinds: class name of every part, by the name of the part.
         empty_prompt_is_zero: SDXL's `force_zeros_for_empty_prompt`.
-        unscaled: whether the pipeline leaves out the autoencoder's scaling_factor.
+        unscaled: whether the pipeline ignores the autoencoder's scaling_factor.
     """
 
     kinds: dict[str, str]
@@ -55,10 +56,10 @@ class Index:
 
 
 def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
-    """The model in a diffusers pipeline folder.
+    """Load the model in a diffusers pipeline folder.
 
     Raises:
-        BadInput: not such a folder, a part that is missing, broken, pickled or not supported.
+        BadInput: this is not a pipeline folder, or a part is missing, broken, pickled or not supported.
     """
     index = read_index(folder)
     parts = load_parts(folder, index, dtype)
@@ -69,7 +70,7 @@ def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.d
 
 
 def load_parts(folder: Path, index: Index, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """The parts of a pipeline folder by name, as the pipelines of diffusers take them: so they need not see the folder.
+    """Load the parts of a pipeline folder, by name, as arguments of the pipeline classes of diffusers.
 
     Raises:
         BadInput: as `load_folder`.
@@ -78,10 +79,10 @@ def load_parts(folder: Path, index: Index, dtype: torch.dtype = torch.float32) -
 
 
 def read_index(folder: Path) -> Index:
-    """`model_index.json`, without its empty entries and those without effect.
+    """Read `model_index.json`, without empty entries and parts without effect.
 
     Raises:
-        BadInput: the folder is no pipeline, or one of another kind.
+        BadInput: the folder is not a pipeline folder, or the pipeline is not supported.
     """
     path = folder / "model_index.json"
     if not path.is_file():
@@ -95,7 +96,7 @@ def read_index(folder: Path) -> Index:
     wrong = [part for part, each in entries.items() if not isinstance(each, list) or len(each) != 2]
     if wrong:
         raise BadInput(
-            f"{printable(path)} cannot be read: {wrong[0][:_SHOWN]!r} must be a library and a class; get it again."
+            f"{printable(path)} cannot be read: {wrong[0][:_SHOWN]!r} must be a library and a class; {GIVE}."
         )
     kinds = {part[:_SHOWN]: str(value[1])[:_SHOWN] for part, value in entries.items() if value[1] is not None}
     unknown = [f"{part} ({kind})" for part, kind in kinds.items() if part not in (*PARTS, *WITHOUT_EFFECT)]
@@ -113,7 +114,7 @@ def read_index(folder: Path) -> Index:
 
 
 def _check_kind(folder: Path, part: str, kind: str) -> None:
-    """Raises BadInput for a class that is not in our tables; nothing is loaded before that."""
+    """Raise BadInput for a class that is not supported, before anything is loaded."""
     if part == "scheduler":
         if kind not in SCHEDULERS:
             raise BadInput(f"diffusers has no scheduler {kind}; put a DDIMScheduler in {folder / part}.")
@@ -124,14 +125,14 @@ def _check_kind(folder: Path, part: str, kind: str) -> None:
 
 
 def load_part(folder: Path, part: str, kind: str, dtype: torch.dtype) -> Any:
-    """One part of a pipeline folder, of the class of that name in `NETWORKS`, `TOKENIZERS` or `SCHEDULERS`.
+    """Load one part of a pipeline folder; `kind` is a name in `NETWORKS`, `TOKENIZERS` or `SCHEDULERS`.
 
     Raises:
         BadInput: as `load_folder`.
     """
     place = folder / part
     if not place.is_dir():
-        raise BadInput(f"{folder} lacks its part {part}; get the folder again.")
+        raise BadInput(f"{folder} lacks its part {part}; {GIVE}.")
     if part == "scheduler":
         with readable(f"{printable(place)} cannot be read"):
             return read_scheduler(folder, kind)

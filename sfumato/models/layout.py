@@ -1,7 +1,7 @@
-"""Where the layers of a U-Net lie: which grid an attention layer works on, and the layers of the decoder in order.
+"""Positions of layers in a U-Net: the resolution of an attention layer, and the layers of the decoder in order.
 
-A network of L levels works at the latent's size on its first level and at half the size on each further one; the
-middle block and the first block of the decoder are on the last.
+The first level of a U-Net works at the size of the latent, and each further level at half the size of the previous one.
+The middle block and the first block of the decoder are on the last level.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from sfumato.models.attention import Layers
 
 
 def grid(unet: Any, name: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the grid that a module works on.
+    """Height and width of the feature maps of a module.
 
     Args:
-        unet: the network.
-        name: of a module in one of its blocks, e.g. "up_blocks.1.attentions.0".
+        unet: the U-Net.
+        name: name of a module in one of its blocks, e.g. "up_blocks.1.attentions.0".
         size: height and width of the latent.
     """
     last = len(unet.down_blocks) - 1
@@ -28,26 +28,27 @@ def grid(unet: Any, name: str, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def attention_layers(unet: Any, size: tuple[int, int], *, cross: bool, most_queries: int) -> tuple[str, ...]:
-    """The attention layers of one kind whose grid has at most so many cells for a latent of that size.
+    """Names of the cross- or self-attention layers with at most `most_queries` queries for a latent of this size.
 
     Raises:
-        BadInput: there is none; says which limit would give one.
+        BadInput: there is no such layer; the message gives the smallest possible limit.
     """
     cells = {name: _cells(grid(unet, name, size)) for name, _ in Layers(cross=cross).of(unet)}
     found = tuple(name for name, count in cells.items() if count <= most_queries)
     if not found:
         raise BadInput(
-            f"No {'cross' if cross else 'self'}-attention of this model has a grid of at most {most_queries} cells for "
-            f"a picture of this size: allow at least {min(cells.values())}."
+            f"No {'cross' if cross else 'self'}-attention layer of this model has at most {most_queries} queries, "
+            f"the cells of its feature map, for a picture of this size: allow at least {min(cells.values())}."
         )
     return found
 
 
 def word_layers(unet: Any, size: tuple[int, int]) -> tuple[Layers, tuple[int, int]]:
-    """The cross-attention whose maps tell best where a word is, and the height and width of its grid.
+    """The cross-attention layers whose maps locate words best, and the height and width of their feature maps.
 
-    It is that of the level before the last: 16 x 16 in Stable Diffusion at 512 pixels, as in Prompt-to-Prompt's local
-    blend. Finer levels look at texture, the last is too coarse. Networks without cross-attention there: the next finer.
+    These are the layers with the second smallest feature maps: 16 x 16 in Stable Diffusion at 512 pixels, as in
+    Prompt-to-Prompt's local blend. The maps of finer layers follow the texture, and the smallest maps are too coarse.
+    If all layers have the same resolution, all are used.
     """
     names: dict[tuple[int, int], list[str]] = {}
     for name, _ in Layers(cross=True).of(unet):
@@ -59,11 +60,11 @@ def word_layers(unet: Any, size: tuple[int, int]) -> tuple[Layers, tuple[int, in
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """One layer of the decoder.
+    """One layer of the decoder: a residual block with its self-attention layers.
 
     Attributes:
-        residual: name of the last convolution of its residual block, whose output is added to the block's input.
-        self_attention: names of its self-attention layers; () where it has none.
+        residual: name of the last convolution of the residual block, whose output is added to the block's input.
+        self_attention: names of the self-attention layers; may be ().
     """
 
     residual: str
@@ -71,7 +72,7 @@ class DecoderLayer:
 
 
 def decoder(unet: Any) -> list[DecoderLayer]:
-    """The layers of the decoder from the middle block to the output: 12 in Stable Diffusion, 9 in SDXL."""
+    """The layers of the decoder, from the middle block to the output: 12 in Stable Diffusion, 9 in SDXL."""
     modules = dict(unet.named_modules())
     own = [n for n, m in modules.items() if isinstance(m, Attention) and not m.is_cross_attention]
     layers = []

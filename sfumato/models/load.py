@@ -1,4 +1,4 @@
-"""Finding a model by what the user calls it."""
+"""Loading a model by bundled name, path or hub id."""
 
 from pathlib import Path
 
@@ -26,19 +26,19 @@ def load_model(
     *,
     config: str | Path | None = None,
 ) -> DiffusionModel:
-    """Load a model for editing: evaluation mode, no gradients on weights.
+    """Load a model for editing, in evaluation mode and without gradients of the weights.
 
-    A bundled name comes first ("./emoji" is a folder of that name); then a local pipeline folder or .safetensors
-    file; then, for something like "org/name", the hub, which is the only case in which anything is downloaded.
+    Names are looked up in this order: bundled models ("./emoji" is a folder of that name), local pipeline folders and
+    .safetensors files, and repositories on the Hugging Face hub ("org/name"). Only the last case downloads anything.
 
     Args:
         name_or_path: bundled name, diffusers folder, single-file checkpoint or hub id.
-        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", "mps".
+        device: "auto" (CUDA if available, otherwise CPU), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (fp32), "fp32", "bf16", "fp16".
         config: for a single file, the local diffusers folder of a model of the same architecture.
 
     Raises:
-        BadInput: no such model, device or precision, or a model that cannot be used; one sentence says what to do.
+        BadInput: the model, device or precision does not exist, or the model is not supported.
     """
     name, place, precision = str(name_or_path), pick_device(device), pick_dtype(dtype)
     path = Path(name_or_path).expanduser()
@@ -46,7 +46,7 @@ def load_model(
         folder = None if config is None else Path(config).expanduser()
         return load_single_file(path, folder, name=name, device=place, dtype=precision)
     if config is not None:
-        raise BadInput(f"config= belongs to a single .safetensors file, and {name} is none; leave it out.")
+        raise BadInput(f"config= is for a single .safetensors file, which {name} is not; leave it out.")
     return load_folder(_folder(name, path), name=name, device=place, dtype=precision)
 
 
@@ -57,7 +57,7 @@ def _folder(name: str, path: Path) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise BadInput(f"{path} is neither a pipeline folder nor a .safetensors file; give one of these.")
+        raise BadInput(f"{path} is neither a pipeline folder nor a .safetensors file; give one of them.")
     if is_hub_id(name):
         return _download(name)
     raise BadInput(
@@ -67,9 +67,9 @@ def _folder(name: str, path: Path) -> Path:
 
 
 def _download(hub_id: str) -> Path:
-    """The local copy of a pipeline on the hub: configurations, tokenizers and safetensors alone.
+    """Download a pipeline from the hub: configurations, tokenizers and safetensors only.
 
-    Weights in half precision are fetched for those parts alone that have no others.
+    Weights in half precision are downloaded only for parts that have no others.
     """
     files = [f"{part}/{end}" for part in PARTS for end in ("*.json", "*.txt", "*.safetensors")]
     folder = from_hub(hub_id, ["model_index.json", "sfumato.json", *files], "model", [*UNWANTED, *HALVED])

@@ -1,6 +1,6 @@
-"""The channels that inpainting and InstructPix2Pix networks take concatenated to the latent, as diffusers makes them.
+"""The channels that inpainting and InstructPix2Pix networks take concatenated to the latent, as in diffusers.
 
-Give what these functions return as `maps` to `DiffusionModel.condition` or `Model.generate`:
+Pass the result of these functions as `maps` to `DiffusionModel.condition` or `Model.generate`:
 
     maps = inpainting_maps(network, pixels, mask)
     network.predict(x, t, network.condition("a red apple", maps=maps))
@@ -20,21 +20,22 @@ def inpainting_maps(
 ) -> Float[Tensor, "b 1+c h2 w2"]:
     """Mask and masked_image_latents, concatenated as in StableDiffusionInpaintPipeline.
 
-    The mask is made binary at 0.5. masked_image_latents encode the pixels with the masked ones at 0, mid-grey; the mask
-    itself is reduced to the latent's resolution by taking the nearest pixel. One difference from the pipeline:
-    masked_image_latents are the mode of the autoencoder's posterior where the pipeline draws a sample, so that they
-    depend on no seed.
+    The mask is binarised at 0.5. For masked_image_latents the masked pixels are set to 0 (mid-grey) before encoding.
+    The mask is resized to the latents with nearest-neighbour interpolation. In contrast to the pipeline, which samples
+    the autoencoder's posterior, masked_image_latents are its mode, so that they do not depend on a seed.
 
     Args:
-        network: an inpainting network: it takes one channel more than twice those of a latent (9 in Stable Diffusion).
-        pixels: pictures in [-1,1], with sides that are multiples of `network.multiple`.
-        mask: [b,1,h,w] or [1,1,h,w] of the pictures' size, in [0,1] or bool: 1 where the picture is to be replaced.
+        network: an inpainting network, whose U-Net takes 1 + 2c input channels for latents of c (9 in Stable
+            Diffusion).
+        pixels: images in [-1,1], with sides that are multiples of `network.multiple`.
+        mask: [b,1,h,w] or [1,1,h,w] of the images' size, in [0,1] or bool: 1 where the image is to be replaced.
 
     Returns:
-        float32, in the latent's resolution.
+        The maps, float32, at the latents' resolution.
 
     Raises:
-        BadInput: another network, pictures off its grid, or a mask of another shape or with other values.
+        BadInput: the network is not an inpainting network, a side of the images is not a multiple, or the mask has
+            another shape or values outside of [0,1].
     """
     _check_channels(network, 1 + network.latent_channels, "an inpainting network")
     network.check_pixels(pixels)
@@ -48,18 +49,19 @@ def inpainting_maps(
 def instruct_maps(network: DiffusionModel, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
     """image_latents of StableDiffusionInstructPix2PixPipeline: the mode of the posterior, without scaling_factor.
 
-    The prediction without a picture, the first term of InstructPix2Pix's guidance (arXiv 2211.09800, eq. 3), has zeros
-    in their place.
+    For the prediction without image, the first term of InstructPix2Pix's guidance (arXiv 2211.09800, eq. 3), use zeros
+    instead.
 
     Args:
-        network: an InstructPix2Pix network: it takes twice the channels of a latent (8 in Stable Diffusion).
-        pixels: pictures in [-1,1], with sides that are multiples of `network.multiple`.
+        network: an InstructPix2Pix network, whose U-Net takes 2c input channels for latents of c (8 in Stable
+            Diffusion).
+        pixels: images in [-1,1], with sides that are multiples of `network.multiple`.
 
     Returns:
-        float32, in the latent's resolution.
+        The maps, float32, at the latents' resolution.
 
     Raises:
-        BadInput: another network, or pictures off its grid.
+        BadInput: the network is not an InstructPix2Pix network, or a side of the images is not a multiple.
     """
     _check_channels(network, network.latent_channels, "an InstructPix2Pix network")
     network.check_pixels(pixels)
@@ -67,12 +69,12 @@ def instruct_maps(network: DiffusionModel, pixels: Float[Tensor, "b 3 h w"]) -> 
 
 
 def _check_channels(network: DiffusionModel, channels: int, kind: str) -> None:
-    """Latent diffusion's inpainting and super-resolution without prompts take other maps, in another order."""
+    """Check the number of channels, and that there are prompts: models without prompts order their maps differently."""
     if network.map_channels != channels or not network.takes_text:
         text = "" if network.takes_text else " and no prompts"
         raise BadInput(
-            f"{network.name or 'This network'} is not {kind}: it takes {network.map_channels} channels beside the "
-            f"latent{text}, not {channels} channels and prompts."
+            f"{network.name or 'This network'} is not {kind}: it takes {network.map_channels} channels in addition to "
+            f"the latent{text}, not {channels} channels and prompts."
         )
 
 
@@ -81,4 +83,4 @@ def _check_mask(mask: Tensor, pixels: Tensor) -> None:
         wanted = [len(pixels), 1, *pixels.shape[2:]]
         raise BadInput(f"The mask must have the shape {wanted}, that of the pictures, not {list(mask.shape)}.")
     if not bool(((mask >= 0) & (mask <= 1)).all()):
-        raise BadInput("The mask must lie between 0, where the picture stays, and 1, where it is replaced.")
+        raise BadInput("The values of the mask must be from 0, where the picture stays, to 1, where it is replaced.")

@@ -1,4 +1,4 @@
-"""Modules of a network by name or pattern."""
+"""Select modules of a network by name or pattern."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -10,20 +10,20 @@ from torch import nn
 from sfumato.errors import BadInput
 
 Names: TypeAlias = str | tuple[str, ...]
-"""A name or a pattern, or several."""
+"""One or several names or patterns."""
 
 
 def named(network: nn.Module, names: Names, kind: type[nn.Module] = nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules whose names match, in the order of `network.named_modules()`.
 
     Args:
-        network: where to look.
-        names: each a name, or a shell-style pattern that is matched part by part: "down_blocks.*.resnets.*" are all
-            residual blocks, and not what is inside them. "**" stands for any number of parts, none too.
-        kind: only modules of this class.
+        network: the network.
+        names: names, or shell-style patterns that are matched part by part: "down_blocks.*.resnets.*" matches all
+            residual blocks, but not the modules in them. "**" matches any number of parts, including none.
+        kind: select modules of this class only.
 
     Raises:
-        BadInput: there is none for one of them; names some that there are.
+        BadInput: a name or pattern matches no module; the message lists similar names.
     """
     modules = {name: module for name, module in network.named_modules() if name and isinstance(module, kind)}
     found: set[str] = set()
@@ -32,7 +32,7 @@ def named(network: nn.Module, names: Names, kind: type[nn.Module] = nn.Module) -
         if not matching:
             near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.4) or list(modules)[:3]
             listed = ", ".join(near) or "none"
-            raise BadInput(f'The tap "{pattern}" names no module of the network; there are for example {listed}.')
+            raise BadInput(f'The tap "{pattern}" names no module of the network; it has, for example, {listed}.')
         found.update(matching)
     return [(name, module) for name, module in modules.items() if name in found]
 

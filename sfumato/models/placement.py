@@ -1,4 +1,4 @@
-"""Where a model lives and in which precision."""
+"""Device and precision of a model."""
 
 import torch
 
@@ -16,10 +16,10 @@ DTYPES = {
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device of that name; "auto" and None are the CUDA device where there is one, else the CPU.
+    """The device of this name; "auto" and None mean CUDA if available, otherwise the CPU.
 
     Raises:
-        BadInput: no such device on this machine.
+        BadInput: this machine has no such device.
     """
     if device is None or device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -38,12 +38,12 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def pick_dtype(dtype: str | torch.dtype | None = None) -> torch.dtype:
-    """The network's precision: "fp32", "bf16" or "fp16"; "auto" and None are fp32, the exact one, on every device.
+    """The precision of this name: "fp32", "bf16" or "fp16"; "auto" and None mean fp32 on every device.
 
-    Half precision computes on the CPU too, though fp16 is some twenty times slower there than fp32.
+    Half precision works on the CPU too, but fp16 is about twenty times slower there than fp32.
 
     Raises:
-        BadInput: another name.
+        BadInput: there is no such precision.
     """
     if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
         return dtype

@@ -1,4 +1,4 @@
-"""From diffusers' scheduler configurations to the schedule of the one loop."""
+"""Convert diffusers' scheduler configurations to a `Schedule`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ from sfumato.errors import BadInput
 from sfumato.networks.configs import scheduler_settings
 
 LEARNED = ("learned", "learned_range")
-# The beta schedules of DDIMScheduler, which is asked for abar; DDPMScheduler knows others.
+# The beta schedules of DDIMScheduler, which computes abar here; DDPMScheduler has others.
 KNOWN = ("linear", "scaled_linear", "squaredcos_cap_v2")
-#: The classes that a folder may name; the last line's have other schedules, and are refused with the reason.
+#: Scheduler classes that may occur in a folder; those of the last two lines are refused with the reason.
 SCHEDULERS = frozenset(
     f"{name}Scheduler"
     for name in (
@@ -26,15 +26,15 @@ SCHEDULERS = frozenset(
         "FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "IPNDM", "KarrasVe", "ScoreSdeVe", "ScoreSdeVp",
     )
 )  # fmt: skip
-#: Timesteps that a network was trained on: a thousand nearly everywhere.
+#: Largest number of training timesteps; nearly all networks have 1000.
 MOST_TIMESTEPS = 100_000
 
 
 def read_scheduler(folder: Path, kind: str) -> Any:
-    """The scheduler of a pipeline folder, of the class of that name in `SCHEDULERS`.
+    """Load the scheduler of a pipeline folder; `kind` is a class name in `SCHEDULERS`.
 
     Raises:
-        BadInput: a file that cannot be read, or says what no scheduler has.
+        BadInput: the file cannot be read, or has invalid values.
     """
     path = folder / "scheduler" / "scheduler_config.json"
     scheduler = getattr(diffusers, kind)
@@ -42,32 +42,34 @@ def read_scheduler(folder: Path, kind: str) -> Any:
     timesteps = settings.get("num_train_timesteps", 1000)
     if not isinstance(timesteps, int) or not 1 <= timesteps <= MOST_TIMESTEPS:
         raise BadInput(f"{path}: num_train_timesteps must be from 1 to {MOST_TIMESTEPS:,}, not {timesteps!r:.100}.")
-    return _opened(scheduler, settings)
+    return _create_scheduler(scheduler, settings)
 
 
 def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> Schedule:
-    """The schedule that a network was trained on, whichever solver its folder names.
+    """The noise schedule that a network was trained with, from the configuration of any solver.
 
-    A solver's own settings (order, Karras sigmas, Euler's ancestors) say how diffusers would sample, not what the
-    network learned; they are not part of the schedule. Neither is the large fixed variance beta_t ("fixed_large"):
-    eta = 1 is the small one here, which is the better of the two in fewer steps than were trained (Song et al.,
-    arXiv 2010.02502, table 1). `alphas_cumprod` are diffusers' float32 numbers, widened.
+    Settings of the solver (order, Karras sigmas, ancestral sampling) concern sampling in diffusers, not the training of
+    the network. They are not part of the schedule. Neither is the large fixed variance beta_t ("fixed_large"): here
+    eta = 1 has the small variance, which is better for runs with fewer steps than in training (Song et al., arXiv
+    2010.02502, table 1). `alphas_cumprod` are the float32 values of diffusers, converted to float64.
 
     Args:
         config: content of `scheduler_config.json`, or a scheduler's `config` with its class as "_class_name".
-        pixels: whether x_0 is pixels; then "clip_sample" says that sampling keeps to their range. Pipelines with an
-            autoencoder never clip, whatever the file says.
+        pixels: whether x_0 is pixels. Only then "clip_sample" has an effect: sampling clips P_t to the range of pixels.
 
     Raises:
-        BadInput: not a variance-preserving schedule of betas, a learned variance, dynamic thresholding, or a spacing
-            of timesteps that does not exist.
+        BadInput: the schedule is not a variance-preserving one with betas, the variance is learned, dynamic
+            thresholding is enabled, or the timestep spacing does not exist.
     """
     config = _complete(config)
     name = config["_class_name"]
     if config.get("variance_type") in LEARNED:
-        raise BadInput(f"{name} expects a learned variance, which is not supported: use a fixed-variance model.")
+        raise BadInput(f"{name} expects a learned variance, which is not supported: use a model with fixed variance.")
     if config.get("thresholding"):
-        raise BadInput(f"{name} expects dynamic thresholding, which is not supported: set thresholding to false in it.")
+        raise BadInput(
+            f"{name} expects dynamic thresholding, which is not supported: set thresholding to false in "
+            "scheduler_config.json."
+        )
     prediction = config.get("prediction_type", "epsilon")
     if "beta_schedule" not in config or prediction not in ("epsilon", "v_prediction", "sample"):
         raise BadInput(
@@ -91,21 +93,20 @@ def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> 
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the defaults of the class that the config names: old files leave settings out.
+    """Add the defaults of the configured scheduler class, because old files omit settings.
 
-    diffusers remembers which settings were left out and would give them the defaults of the class that it converts
-    to, which are others.
+    Otherwise diffusers would fill omitted settings with the defaults of the class that it converts to, which differ.
     """
     name = config.get("_class_name", "The scheduler")
     filled = dict(config)
     if name in SCHEDULERS:
-        scheduler = _opened(getattr(diffusers, name), config)
+        scheduler = _create_scheduler(getattr(diffusers, name), config)
         filled = _with_known_betas(dict(scheduler.config), scheduler)
     filled.pop("_use_default_values", None)
     return filled | {"_class_name": name}
 
 
-def _opened(kind: Any, config: Mapping[str, Any]) -> Any:
+def _create_scheduler(kind: Any, config: Mapping[str, Any]) -> Any:
     try:
         return kind.from_config(dict(config))
     except NotImplementedError:
@@ -116,8 +117,8 @@ def _opened(kind: Any, config: Mapping[str, Any]) -> Any:
 
 
 def _with_known_betas(config: dict[str, Any], scheduler: Any) -> dict[str, Any]:
-    """The betas themselves in place of the name of a schedule ("sigmoid", "laplace") that DDIMScheduler lacks."""
+    """Replace the name of a beta schedule that DDIMScheduler lacks ("sigmoid", "laplace") by the betas."""
     if config.get("beta_schedule") in (None, *KNOWN) or config.get("trained_betas") is not None:
         return config
-    # its betas are rescaled already, where they are to be
+    # rescale_betas_zero_snr is already applied to these betas
     return config | {"trained_betas": scheduler.betas.tolist(), "rescale_betas_zero_snr": False}

@@ -23,7 +23,7 @@ from sfumato.networks.weights import Weights, single_file_weights
 TEXT = ("text_encoder", "text_encoder_2")
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 _FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
-# Where files keep the weights of CLIP's text encoder, in Stable Diffusion 1.x and XL, and one of them.
+# Prefixes of the weights of CLIP's text encoder in Stable Diffusion 1.x and XL, and the name of one weight.
 _CLIP = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
 _POSITIONS = "embeddings.position_embedding.weight"
 
@@ -31,18 +31,18 @@ _POSITIONS = "embeddings.position_embedding.weight"
 def load_single_file(
     path: Path, config: Path | None, *, name: str, device: torch.device, dtype: torch.dtype
 ) -> DiffusionModel:
-    """The model in one .safetensors file.
+    """Load the model in one .safetensors file.
 
     Args:
         path: the checkpoint.
-        config: a local diffusers folder of the same architecture; its configurations and tokenizers are used, its
-            weights are not. How many channels the network takes is read from the checkpoint.
-        name: what messages call the model.
-        device: where it goes.
-        dtype: the network's precision.
+        config: a local diffusers folder of the same architecture, of which the configurations and tokenizers are used.
+            The number of input channels is read from the checkpoint instead.
+        name: name of the model in messages.
+        device: device of the model.
+        dtype: precision of the network.
 
     Raises:
-        BadInput: a pickle, no such file, no config, or a checkpoint that does not fit it.
+        BadInput: the file does not exist or is a pickle, config is missing, or the checkpoint does not fit it.
     """
     if path.suffix in PICKLES:
         raise BadInput(f"{path} is a pickle, which can run code when opened; convert it to .safetensors.")
@@ -50,14 +50,14 @@ def load_single_file(
         raise BadInput(f"There is no file {path}; give the path of a .safetensors file.")
     if config is None:
         raise BadInput(
-            f"{path} holds weights only; give config= the diffusers folder of a model of the same architecture."
+            f"{path} contains weights only; give config=, the diffusers folder of a model of the same architecture."
         )
     index, weights = read_index(config), single_file_weights(path)
     ready = {part: load_part(config, part, kind, dtype) for part, kind in index.kinds.items() if part not in NETWORKS}
     absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
     with readable(f"{path} does not fit {config}"), quiet(), _staged(config, index, weights) as clean:
         ready |= _text_encoder_of_other_names(path, index, weights, clean)
-        # importing pipelines takes seconds, and nothing else here needs them
+        # imported here because importing pipelines takes seconds
         from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
         from diffusers.loaders.single_file_utils import SingleFileComponentError
 
@@ -66,7 +66,7 @@ def load_single_file(
             parts = pipeline.from_single_file(
                 str(path), config=str(clean), local_files_only=True, dtype=torch.float32, **absent, **ready
             ).components
-        except (SingleFileComponentError, NotImplementedError) as error:  # no weights of a part; some of them missing
+        except (SingleFileComponentError, NotImplementedError) as error:  # all or some weights of a part are missing
             raise _incomplete(path, config, clean) from error
         if any(weight.is_meta for part in TEXT if part in parts for weight in parts[part].parameters()):
             raise _incomplete(path, config, clean)
@@ -75,10 +75,10 @@ def load_single_file(
 
 
 def _text_encoder_of_other_names(path: Path, index: Index, weights: Weights, clean: Path) -> dict[str, Any]:
-    """The first text encoder of a file whose names lack its level "text_model", which diffusers looks for.
+    """Load the first text encoder of a checkpoint whose weight names lack "text_model.", which diffusers expects.
 
-    They do, for example, where the CLIPTextModel of transformers 5.6 or later was saved under the original prefix.
-    Returns it as a part by its name; nothing where the names are the original ones.
+    Such names occur, for example, if a CLIPTextModel of transformers 5.6 or later was saved under the original prefix.
+    Returns the text encoder by the name of its part; {} if the names are the original ones.
     """
     prefix = next((each for each in _CLIP if f"{each}{_POSITIONS}" in weights.shapes), None)
     if prefix is None or "text_encoder" not in index.kinds:
@@ -97,7 +97,7 @@ def _text_encoder_of_other_names(path: Path, index: Index, weights: Weights, cle
 
 @contextmanager
 def _staged(config: Path, index: Index, weights: Weights) -> Iterator[Path]:
-    """A folder of our own with the settings of the networks, looked at, and an index that names our classes alone."""
+    """A temporary folder with the validated configurations of the networks, and an index of supported classes."""
     with tempfile.TemporaryDirectory(prefix="sfumato-") as name:
         entries: dict[str, list[str]] = {}
         for part, kind in index.kinds.items():
@@ -112,24 +112,24 @@ def _staged(config: Path, index: Index, weights: Weights) -> Iterator[Path]:
 
 
 def _set_in_channels(settings: Path, weights: Weights) -> None:
-    """Take in_channels from the weights: in it alone inpainting and InstructPix2Pix models differ from plain ones."""
+    """Read in_channels from the weights: inpainting and InstructPix2Pix models differ from others only in it."""
     if len(shape := weights.shapes.get(_FIRST_CONVOLUTION, ())) == 4:
         table = json.loads(settings.read_text(encoding="utf-8"))
         settings.write_text(json.dumps(table | {"in_channels": shape[1]}), encoding="utf-8")
 
 
 def _incomplete(path: Path, config: Path, clean: Path) -> BadInput:
-    """What to say about a checkpoint in which weights are missing: the first part that cannot be loaded alone."""
+    """The error for a checkpoint with missing weights, which names the first part that cannot be loaded."""
     part = "text encoder"
     for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
         try:
             kind.from_single_file(
                 str(path), config=str(clean), subfolder=name, local_files_only=True, dtype=torch.float32
             )
-        except Exception:  # whatever is wrong with it, this is the part
+        except Exception:  # any error: this part is incomplete
             part = {"unet": "U-Net", "vae": "autoencoder"}[name]
             break
     return BadInput(
-        f"{path} does not fit {config}: its {part} is missing or incomplete; give a checkpoint that holds the U-Net, "
-        "the autoencoder and every text encoder, or make a diffusers folder of the parts."
+        f"{path} does not fit {config}: its {part} is missing or incomplete; give a checkpoint that contains the "
+        "U-Net, the autoencoder and all text encoders, or make a diffusers folder of the parts."
     )

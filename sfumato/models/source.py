@@ -1,4 +1,4 @@
-"""Evaluations of the source at every step of a run, read through taps."""
+"""Evaluations of the source at the steps of a run, which taps read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,28 +16,33 @@ from sfumato.models.modules import Names
 from sfumato.models.taps import AnyTap, Tap, of_maps
 
 ONE_IN = 16
-"""One in so many of the rows that go together may be the source's: what is read of them is kept."""
+"""A batch of the source has at most 1 / ONE_IN of the default rows per call, because recorded outputs use memory."""
 
 Reading: TypeAlias = tuple[AnyTap, int]
-"""A tap, and how many steps read the same, this one included."""
+"""A tap, and the number of steps in which the same is read, the current one included."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The source's evaluations, several steps of the run in one call.
+    """Evaluates the source, for several steps of the run in one forward pass, and stores what taps read.
 
-    The source's latents are those of its inversion, so it never drifts from the picture, needs no guidance of its
-    own and no evaluation where nothing is read (Ju et al., arXiv 2310.01506, hold the source branch of an edit on
-    them; Tumanyan et al., arXiv 2211.12572, read their features from them). As they are known, no evaluation waits
-    for another: small latents, whose rows are much cheaper in one call than one by one, go together, up to four rows
-    whatever `batch` the user chose; those of Stable Diffusion at 512 pixels, whose maps take memory, do not. No more
-    is evaluated than is read, as every reading says for how many steps it goes on.
+    At step i the network is evaluated at the recorded latent x_t of the inversion, eps(x_t^source, t, c_source), not at
+    the result of a source run. The source therefore does not drift from the image, and needs neither guidance nor an
+    evaluation in steps that read nothing (Ju et al., arXiv 2310.01506, keep the source branch of an edit on these
+    latents; Tumanyan et al., arXiv 2211.12572, read features from them).
+
+    All x_t are known, so that the steps can be evaluated together. One forward pass contains the rows of
+
+        n = max(1, floor(floor(rows_per_call / ONE_IN) / b))     steps for b images,
+
+    and at most as many steps as every reading still needs. For small latents these are up to four rows, independently
+    of the user's `batch`; for those of Stable Diffusion at 512 pixels, whose maps need much memory, it is one step.
 
     Attributes:
-        network: what is evaluated, without guidance.
+        network: the network without guidance.
         latents: x_t [b,c,h,w] by timestep, in the order of the run.
-        condition: one row per image.
-        exact: one step at a time, as the target is evaluated: a call of another size is rounded differently.
+        condition: condition of the source, one row per image.
+        exact: evaluate one step at a time, as for the target; results depend on the batch size by rounding.
     """
 
     network: Denoiser
@@ -46,12 +51,19 @@ class Source:
     exact: bool = False
     _kept: dict[int, list["_Kept"]] = field(default_factory=dict, init=False, repr=False)
 
-    def read(self, t: int, readings: Sequence[Reading]) -> None:
-        """Let taps read the evaluation at t; they cannot change it.
+    def read(self, t: int, readings: Sequence[Reading], *, again: bool = False) -> None:
+        """Call taps with the outputs or maps of the source at timestep t.
+
+        Args:
+            t: timestep of the current step.
+            readings: the taps, each with the number of steps in which it reads the same.
+            again: keep what was read, because taps may read it in another evaluation of this step.
 
         Raises:
-            BadInput: as `tapped`, or a tap returns something to put in the place of what it read.
+            BadInput: as in `tapped`, or a tap returns a replacement.
         """
+        levels = list(self.latents)
+        self._free(levels[: levels.index(t)])
         missing = [(tap, left) for tap, left in readings if self._find(t, tap) is None]
         if missing:
             self._evaluate(t, missing)
@@ -62,9 +74,13 @@ class Source:
             for name, *call in kept.at(t):
                 if cast(Any, tap)(name, *call, rows) is not None:
                     raise BadInput(f"A tap replaces the source's {name}: taps of the source can only read.")
-        # The pass for gradients comes first in a step; what it reads is read again by the prediction.
-        levels = list(self.latents)
-        for level in levels[: levels.index(t) + (not torch.is_grad_enabled())]:
+        # The gradient pass comes first in a step, and the prediction reads the same again.
+        if not (again or torch.is_grad_enabled()):
+            self._free([t])
+
+    def _free(self, levels: Sequence[int]) -> None:
+        """Free the stored outputs of finished steps."""
+        for level in levels:
             self._kept.pop(level, None)
 
     def _find(self, t: int, tap: AnyTap) -> "_Kept | None":
@@ -72,7 +88,7 @@ class Source:
 
     @torch.no_grad()
     def _evaluate(self, t: int, readings: Sequence[Reading]) -> None:
-        """The source at t and at the steps below it that all readings want, too."""
+        """Evaluate the source at t and at the following steps that all readings need, and store the outputs."""
         x, levels = self.latents[t], list(self.latents)
         most = 1 if self.exact else max(1, rows_per_call(*x.shape[1:]) // ONE_IN // len(x))
         steps = levels[levels.index(t) :][: min(most, *(left for _, left in readings))]
@@ -85,11 +101,11 @@ class Source:
 
 
 class _Kept:
-    """What a tap is to read of several steps.
+    """A tap that stores the outputs of several steps for another tap.
 
     Attributes:
-        layers: for a tap of attention maps, those that it reads; else None.
-        module: for a tap of modules, their names.
+        layers: the attention layers of a tap of attention maps; None for a tap of modules.
+        module: the names of a tap of modules; () for a tap of attention maps.
     """
 
     def __init__(self, tap: AnyTap, steps: Sequence[int]) -> None:
@@ -99,14 +115,14 @@ class _Kept:
         self._calls: list[tuple[Any, ...]] = []
 
     def __call__(self, *call: Any) -> None:
-        """Keep (name, output, rows) or (name, cross, maps, rows)."""
+        """Store (name, output) or (name, cross, maps) of a call."""
         self._calls.append(call[:-1])
 
     def like(self, tap: AnyTap) -> bool:
-        """Whether that tap reads the same."""
+        """Whether the other tap reads the same modules or layers."""
         return self.layers == tap.layers if of_maps(tap) else self.module == cast(Tap, tap).module
 
     def at(self, t: int) -> Iterator[tuple[Any, ...]]:
-        """The calls with the rows of this timestep."""
+        """The stored calls, with the rows of this timestep."""
         for *names, values in self._calls:
             yield *names, values.chunk(len(self._steps))[self._steps.index(t)]

@@ -1,9 +1,9 @@
-"""Reading and replacing what a network computes inside, in a scope that leaves the network as it was.
+"""Taps: read and replace outputs of modules in a `with` block, which restores the network at its end.
 
-A tap names modules of the network as `network.named_modules()` does ("mid_block", "up_blocks.1.resnets.0"), or by a
-shell-style pattern that is matched part by part (`sfumato.models.modules`): "down_blocks.*.resnets.*" are all residual
-blocks, and not what is inside them. Where a module returns several tensors the tap is about the first. Taps of
-attention maps are in `sfumato.models.attention`.
+A tap selects modules by their names in `network.named_modules()` ("mid_block", "up_blocks.1.resnets.0"), or by
+shell-style patterns that are matched part by part (`sfumato.models.modules`): "down_blocks.*.resnets.*" matches all
+residual blocks, but not the modules in them. If a module returns several tensors, the tap receives the first one. For
+taps of attention maps see `sfumato.models.attention`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,29 +22,29 @@ from sfumato.models.modules import Names, named
 
 
 class Tap(Protocol):
-    """Looks at, and perhaps replaces, the output of the modules that it names."""
+    """A callable that reads, and optionally replaces, the outputs of modules."""
 
     @property
     def module(self) -> Names:
         """Names or patterns of the modules."""
 
     def __call__(self, name: str, output: Tensor, rows: Rows) -> Tensor | None:
-        """Return what takes the output's place, or None to leave it.
+        """Return the new output, or None to leave it.
 
         Args:
-            name: the module's full name.
-            output: what it returns, with one row for every row of the evaluation.
-            rows: which conditions and images the rows of the evaluation are.
+            name: full name of the module.
+            output: output of the module, with the rows of the batch.
+            rows: layout of the rows: their conditions and images.
         """
 
 
 class Record:
-    """Keeps the outputs of the latest evaluation.
+    """A tap that records the outputs of the latest evaluation.
 
     Attributes:
         module: names or patterns of the modules.
-        of: name of the condition whose rows are kept; "" for all rows.
-        outputs: module name to its output, with gradient history if there is any.
+        of: name of the condition whose rows are recorded; "" for all rows.
+        outputs: the outputs by module name, with gradient history if gradients are enabled.
     """
 
     def __init__(self, module: Names, of: str = "") -> None:
@@ -53,27 +53,27 @@ class Record:
         self.outputs: dict[str, Tensor] = {}
 
     def __call__(self, name: str, output: Tensor, rows: Rows) -> None:
-        """Keep the output."""
+        """Record the output of a module."""
         self.outputs[name] = output[rows.of(self.of)] if self.of else output
 
     @property
     def output(self) -> Tensor:
-        """The output of the one module that was recorded.
+        """The recorded output of a tap of a single module.
 
         Raises:
-            BadInput: none or several were.
+            BadInput: not exactly one module was recorded.
         """
         if len(self.outputs) != 1:
-            raise BadInput(f'The tap "{self.module}" recorded {len(self.outputs)} modules; ask for `outputs`.')
+            raise BadInput(f'The tap "{self.module}" recorded {len(self.outputs)} modules, not 1; use `outputs`.')
         return next(iter(self.outputs.values()))
 
 
 class Replace:
-    """Puts `change(output)` in the place of an output.
+    """A tap that replaces outputs by `change(output)`.
 
     Attributes:
         module: names or patterns of the modules.
-        change: the output to what replaces it, of the same shape.
+        change: maps an output to the new output, of the same shape.
     """
 
     def __init__(self, module: Names, change: Callable[[Tensor], Tensor]) -> None:
@@ -81,10 +81,10 @@ class Replace:
         self.change = change
 
     def __call__(self, name: str, output: Tensor, rows: Rows) -> Tensor:
-        """The replacement.
+        """The new output.
 
         Raises:
-            BadInput: it has another shape.
+            BadInput: it has another shape than the output.
         """
         replacement = self.change(output)
         if replacement.shape != output.shape:
@@ -99,12 +99,12 @@ AnyTap: TypeAlias = Tap | AttentionTap
 
 @dataclass(frozen=True)
 class FromSource:
-    """A pair of taps that carries what the source computes into the target; for a network `Beside` its source.
+    """A pair of taps that uses outputs of the source in the target; requires a `Beside` network.
 
     Attributes:
-        source: reads the source's evaluation of the same step, and returns None.
-        target: acts in the evaluation of the target that follows, on what `source` read.
-        left: steps, this one included, in which the same is read: the source may be evaluated for several together.
+        source: tap of the source's evaluation at the same step; it must return None.
+        target: tap of the target's evaluation, which follows; it uses what `source` recorded.
+        left: number of steps, the current one included, that read the same; they may be evaluated in one batch.
         under: condition of the source's evaluation, one row per image; None for the prompt of the inversion.
     """
 
@@ -116,26 +116,29 @@ class FromSource:
 
 @contextmanager
 def tapped(network: nn.Module, taps: Sequence[AnyTap], rows: Rows | None = None) -> Iterator[None]:
-    """Put taps into a network for the length of a `with` block.
+    """Attach taps to a network in a `with` block.
 
-    `rows` says which conditions and images the rows of the evaluations are; the condition of one run by default.
+    Several taps of one module are applied in the order of the list. Maps for taps of attention maps are computed after
+    other taps have replaced queries and keys. The hooks are removed when the block ends, also after an exception. They
+    are called only in the thread that entered the block, so that other threads can evaluate the network meanwhile.
 
-    Several taps of one module work in the order of the list; taps of attention maps see what taps of queries and
-    keys left. The hooks are gone when the block ends, however it ends. They act in the thread that entered the
-    block alone: others may evaluate the network meanwhile.
+    Args:
+        network: the network.
+        taps: taps of modules or attention maps.
+        rows: layout of the batches; by default all rows belong to the target condition.
 
     Raises:
-        BadInput: a tap names no module of the network or needs the source beside it, or (at the end of an evaluation
-            of the network) names a module that the evaluation did not run.
+        BadInput: a tap names no module of the network or requires a source; or, at the end of an evaluation, a tapped
+            module did not run.
     """
     if any(isinstance(tap, FromSource) for tap in taps):
-        raise BadInput("A tap that carries something from the source needs an inverted picture as the source.")
+        raise BadInput("A tap that reads the source needs an inverted picture as the source: invert a picture first.")
     waiting: Waiting = {}
     plain = [cast(Tap, tap) for tap in taps if not of_maps(tap)]
     with ExitStack() as hooks:
         for tap in plain:
             for name, module in named(network, tap.module):
-                waiting[name] = f"The network has the tapped module {name}, but never runs it by itself."
+                waiting[name] = f"The network has the tapped module {name}, but never runs it directly; tap another."
                 hooks.callback(attach_hook(module, _hook(tap, name, rows, waiting)).remove)
         for handle in attach(network, [tap for tap in taps if of_maps(tap)], rows, waiting):
             hooks.callback(handle.remove)
@@ -144,7 +147,7 @@ def tapped(network: nn.Module, taps: Sequence[AnyTap], rows: Rows | None = None)
 
 
 def of_maps(tap: AnyTap) -> TypeGuard[AttentionTap]:
-    """Whether a tap is about attention maps."""
+    """Whether a tap is a tap of attention maps."""
     return isinstance(getattr(tap, "layers", None), Layers)
 
 

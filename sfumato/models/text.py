@@ -1,4 +1,4 @@
-"""From prompts to the tokens that cross-attention reads, as diffusers' pipelines do it."""
+"""Encode prompts to the tokens of cross-attention, as the pipelines of diffusers do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ from sfumato.vocabulary import vocabulary_problem
 
 @dataclass(frozen=True, eq=False)
 class TextEncoder:
-    """A tokenizer and the CLIP text encoder that it belongs to."""
+    """A CLIP text encoder and its tokenizer."""
 
     tokenizer: Any
     encoder: Any
 
     @property
     def context(self) -> int:
-        """The number of tokens of every prompt, start and end included."""
+        """Context length: number of tokens of a prompt, start, end and padding included."""
         return min(int(self.tokenizer.model_max_length), int(self.encoder.config.max_position_embeddings))
 
     @property
     def problem(self) -> str:
-        """Why the tokenizer cannot be the encoder's, as a clause; "" where it can."""
+        """Why the tokenizer does not fit the encoder, as a clause; "" if it fits."""
         return vocabulary_problem(self.tokenizer, self.encoder.get_input_embeddings().num_embeddings)
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b n"]]:
-        """Token ids and attention mask, padded to the context.
+        """Token ids and attention mask, padded to the context length.
 
         Raises:
-            BadInput: a prompt has more tokens than the context; nothing is cut off silently.
+            BadInput: a prompt has more tokens than the context length; prompts are never truncated.
         """
         for prompt in prompts:
             check_text(prompt, "The prompt")
@@ -50,7 +50,7 @@ class TextEncoder:
         return batch.input_ids.to(device), batch.attention_mask.to(device)
 
     def read(self, prompt: str) -> Prompt:
-        """The prompt's tokens and words. Raises BadInput for a text with half a character."""
+        """Tokens and words of a prompt. Raises BadInput for a text with a lone surrogate (half a character)."""
         check_text(prompt, "The prompt")
         encoded = self.tokenizer(prompt, return_offsets_mapping=True, verbose=False)
         ids, special = encoded.input_ids, set(self.tokenizer.all_special_ids)
@@ -66,15 +66,16 @@ class TextEncoder:
 def encode(
     text_encoders: Sequence[TextEncoder], prompts: Sequence[str], *, empty_is_zero: bool
 ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b p"] | None]:
-    """Tokens for cross-attention, and the pooled vector where there are two text encoders.
+    """Encode prompts: tokens for cross-attention, and the pooled vector if there are two text encoders.
 
-    Stable Diffusion 1.x and 2.x: the last hidden state of the one text encoder, normalised. SDXL: the last but one
-    hidden states of both text encoders side by side, and the projection of the second.
+    Stable Diffusion 1.x and 2.x: the last hidden state of the text encoder, after its final layer norm. SDXL: the
+    penultimate hidden states of both text encoders, concatenated along the width, and the projected pooled output of
+    the second encoder.
 
     Args:
         text_encoders: one or two.
-        prompts: what to encode.
-        empty_is_zero: with two text encoders, give zeros for the empty prompt.
+        prompts: the prompts to encode.
+        empty_is_zero: with two text encoders, return zeros for the empty prompt.
     """
     if len(text_encoders) == 1:
         ids, mask = text_encoders[0].tokenize(prompts)
@@ -89,10 +90,10 @@ def encode(
 
 
 def read(text_encoders: Sequence[TextEncoder], prompts: Sequence[str]) -> tuple[Prompt, ...]:
-    """The words of the prompts and the places of their tokens.
+    """The words of the prompts with their token positions.
 
-    Nothing where two text encoders split a prompt into different tokens (SDXL's CLIP-L and bigG share one vocabulary
-    and agree): cross-attention reads both side by side, and a word would have two places.
+    Returns () if two text encoders split a prompt into different tokens. Their tokens are concatenated along the width,
+    so that a word would have two positions. SDXL's CLIP-L and bigG use the same vocabulary and always agree.
     """
     first, *others = ([each.read(prompt) for prompt in prompts] for each in text_encoders)
     agree = all([p.ids for p in other] == [p.ids for p in first] for other in others)

@@ -1,13 +1,13 @@
-"""A tokenizer that several threads may call at once."""
+"""A thread-safe tokenizer."""
 
 import threading
 from typing import Any
 
 
 class SharedTokenizer:
-    """A tokenizer whose calls wait for one another.
+    """Wraps a tokenizer with a lock, so that only one thread calls it at a time.
 
-    Every call sets padding and truncation in the one tokenizer below, and a call beside it would read or clear them.
+    Every call sets padding and truncation in the underlying tokenizer, which a concurrent call would read or reset.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -15,7 +15,7 @@ class SharedTokenizer:
         self._calling = threading.Lock()
 
     def __call__(self, *texts: Any, **options: Any) -> Any:
-        """What the tokenizer makes of the texts."""
+        """Tokenise texts, with the arguments of the tokenizer."""
         with self._calling:
             return self._tokenizer(*texts, **options)
 

@@ -1,6 +1,7 @@
-"""Networks and tokenizers of diffusers and transformers, from folders that may come from anywhere.
+"""Load networks and tokenizers of diffusers and transformers from untrusted folders.
 
-The libraries never see such a folder. Its files are looked at first: regular files inside the folder, weights in
-safetensors with a header that is sound, settings that are known and plain, a size that the weights bear out. What is
-left is handed over in a folder of our own, so that nothing else of theirs is opened, imported or asked about.
+The libraries do not open such a folder themselves. Its files are validated first: they must be regular files inside the
+folder, weights must be safetensors files with a valid header, configurations may contain only known settings with plain
+values, and the size of the network must match the weights. The validated content is passed to the libraries in a
+temporary folder, so that they cannot open, import or download anything else.
 """

@@ -1,7 +1,7 @@
-"""CLIP's tokenizer from a folder: its vocabulary, its merges, its special and added tokens, and nothing else.
+"""Load CLIP's tokenizer from a folder: vocabulary, merges, special and added tokens, and nothing else.
 
-What splits a text and what joins tokens is CLIP's and in the class. A folder may bring rules of its own, regular
-expressions among them that take hours or gigabytes, templates of chats, and names of other files; they are not read.
+The rules for splitting text and joining tokens are those of the class. Rules in the folder are ignored, because they
+may contain regular expressions that take hours or gigabytes; so are chat templates and names of other files.
 """
 
 import json
@@ -20,7 +20,7 @@ from sfumato.networks.load import readable
 from sfumato.networks.places import GIVE, has, model_file
 from sfumato.text_files import read_text
 
-#: Tokens beside the vocabulary (textual inversions, for example), and characters of one of them.
+#: Limits: number of added tokens (textual inversions, for example), and characters per token.
 MOST_ADDED, _CHARACTERS = 10_000, 1000
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 _SEVERAL = ("additional_special_tokens", "extra_special_tokens")
@@ -28,17 +28,17 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def read_tokenizer(folder: Path, root: Path | None = None) -> CLIPTokenizer:
-    """The CLIP tokenizer in a folder; one of two tokens where its vocabulary is missing.
+    """Load the CLIP tokenizer in a folder; without a vocabulary the tokenizer has two tokens.
 
     Args:
-        folder: with tokenizer.json, or vocab.json and merges.txt.
-        root: the model folder that the user named, where `folder` is a part of it.
+        folder: a folder with tokenizer.json, or with vocab.json and merges.txt.
+        root: the model folder that the user named, if `folder` is a part of it.
 
     Raises:
-        BadInput: a file that cannot be read, leads elsewhere, or is no part of such a tokenizer.
+        BadInput: a file cannot be read, links to the outside, or does not belong to a CLIP tokenizer.
     """
     root = root or folder
-    problem = f"{printable(folder)} has no CLIP tokenizer that can be read"
+    problem = f"The CLIP tokenizer in {printable(folder)} cannot be read"
     with readable(problem), quiet(), tempfile.TemporaryDirectory(prefix="sfumato-") as clean:
         for file, read in _FILES.items():
             if has(folder / file):
@@ -48,12 +48,12 @@ def read_tokenizer(folder: Path, root: Path | None = None) -> CLIPTokenizer:
     return tokenizer
 
 
-def _whole(path: Path, root: Path) -> str:
-    """tokenizer.json with its vocabulary, merges and added tokens alone."""
+def _tokenizer_json(path: Path, root: Path) -> str:
+    """tokenizer.json, reduced to vocabulary, merges and added tokens."""
     table = read_table(path, root)
     model, added = table.get("model"), table.get("added_tokens") or []
     if not isinstance(model, dict) or not isinstance(added, list):
-        raise _wrong(path, "must hold a model and a list of added_tokens")
+        raise _wrong(path, "must contain a model and a list of added_tokens")
     bpe = {"vocab": _numbers(path, model.get("vocab")), "merges": _merges(path, model.get("merges"))}
     tokens = [_token(path, each) | {"id": _number(path, each.get("id"))} for each in _few(path, added)]
     rules = dict.fromkeys(("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder"))
@@ -61,12 +61,12 @@ def _whole(path: Path, root: Path) -> str:
 
 
 def _vocabulary(path: Path, root: Path) -> str:
-    """vocab.json, and added_tokens.json: tokens and their numbers."""
+    """vocab.json or added_tokens.json: tokens and their ids."""
     return json.dumps(_numbers(path, read_table(path, root)))
 
 
 def _settings(path: Path, root: Path) -> str:
-    """tokenizer_config.json, and special_tokens_map.json: the special tokens, the context and the padding's side."""
+    """tokenizer_config.json or special_tokens_map.json, reduced to special tokens, context length and padding side."""
     table = read_table(path, root)
     kept = {name: _token_or_text(path, table[name]) for name in _SPECIAL if table.get(name) is not None}
     for name in _SEVERAL:
@@ -89,7 +89,7 @@ def _merge_lines(path: Path, root: Path) -> str:
 
 
 _FILES = {
-    "tokenizer.json": _whole,
+    "tokenizer.json": _tokenizer_json,
     "vocab.json": _vocabulary,
     "merges.txt": _merge_lines,
     "added_tokens.json": _vocabulary,
@@ -101,23 +101,23 @@ _FILES = {
 def _numbers(path: Path, tokens: Any) -> dict[str, int]:
     if isinstance(tokens, dict):
         return {token: _number(path, number) for token, number in tokens.items()}
-    raise _wrong(path, "must give every token of its vocabulary a number")
+    raise _wrong(path, "must map every token of its vocabulary to an id")
 
 
 def _number(path: Path, number: Any) -> int:
     if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= MOST:
         return number
-    raise _wrong(path, f"must give tokens numbers from 0 to {MOST:,}")
+    raise _wrong(path, f"must have token ids from 0 to {MOST:,}")
 
 
 def _merges(path: Path, merges: Any) -> list[Any]:
-    """Pairs, each two texts or, in older files, one text with a space between."""
+    """Check that merges are pairs of strings or, in older files, single strings with a space."""
     if isinstance(merges, list) and all(
         isinstance(each, str) or (isinstance(each, list) and len(each) == 2 and all(isinstance(p, str) for p in each))
         for each in merges
     ):
         return merges
-    raise _wrong(path, "must hold merges as a list of pairs of texts")
+    raise _wrong(path, "must contain merges as a list of pairs of strings")
 
 
 def _few(path: Path, tokens: Any) -> Any:
@@ -136,11 +136,11 @@ def _token(path: Path, token: Any) -> dict[str, Any]:
     content = token.get("content") if isinstance(token, dict) else None
     if isinstance(content, str) and 0 < len(content) <= _CHARACTERS:
         return {"content": content} | {name: token[name] for name in _FLAGS if isinstance(token.get(name), bool)}
-    raise _wrong(path, f"must hold special and added tokens as texts of at most {_CHARACTERS} characters")
+    raise _wrong(path, f"must contain special and added tokens as strings of at most {_CHARACTERS} characters")
 
 
 def _context(path: Path, length: Any) -> int | float:
-    """The most tokens of a text; 1e30 where a tokenizer has no limit of its own."""
+    """Check model_max_length; it is 1e30 for tokenizers without a limit."""
     if isinstance(length, int | float) and not isinstance(length, bool) and math.isfinite(length) and length >= 3:
         return length
     raise _wrong(path, "must have a model_max_length of at least 3")

@@ -1,8 +1,8 @@
-"""The settings of a network: read from its folder, and only those that its class has, with plain values.
+"""Read the configuration of a network: only the settings that its class has, with plain values.
 
-A table from elsewhere may say far more: which code to run (`auto_map`), how to unpack the weights
-(`quantization_config`), where the weights are (`transformers_weights`), which kernel to fetch (`attn_implementation`),
-of which base model this is a part. None of that is a setting of the class, so none of it is read.
+An untrusted configuration may contain other entries: code to run (`auto_map`), how to unpack the weights
+(`quantization_config`), the location of the weights (`transformers_weights`), a kernel to download
+(`attn_implementation`), a base model. They are not settings of the class and are ignored.
 """
 
 import inspect
@@ -19,46 +19,46 @@ from sfumato.files import printable
 from sfumato.networks.places import GIVE, model_file
 from sfumato.text_files import read_json
 
-#: Whole numbers of a setting: no network that is published has larger ones.
+#: Largest absolute value of a number in a setting; published networks have smaller ones.
 MOST = 10_000_000
-#: Entries of a list (block types, channels), characters of a text, and how deep lists lie in each other.
+#: Limits: entries of a list (block types, channels), characters of a string, and depth of nested lists.
 _LONGEST, _CHARACTERS, _DEPTH = 10_000, 200, 3
-#: Functions that transformers and diffusers know by name and compute by themselves; others import packages.
+#: Activation functions that transformers and diffusers implement; other names make them import packages.
 ACTIVATIONS = frozenset(
     ("gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu", "relu", "relu2",
      "relu6", "leaky_relu", "silu", "swish", "mish", "tanh", "sigmoid", "linear")
 )  # fmt: skip
 _ACTIVATION = re.compile(r"(?:^|_)act(?:_fn)?$")
 _LAYERS = re.compile("layers|blocks|depth")
-#: Settings without a field of their own: the precision, and those of CLIP's older files and Stable Diffusion's.
+#: Settings that are not fields of the class: precisions, and those in older files of CLIP and Stable Diffusion.
 _PRECISIONS = ("float32", "float16", "bfloat16")
 _BESIDE = ("text_config_dict", "vision_config_dict", "use_attention_mask")
 
 
 def read_table(path: Path, root: Path) -> dict[str, Any]:
-    """The object in a JSON file of a model folder.
+    """Read the object in a JSON file of a model folder.
 
     Raises:
-        BadInput: no regular file in `root`, no JSON, too large or too deep, or no object.
+        BadInput: this is not a regular file in `root`, not JSON, not an object, or too large or too deeply nested.
     """
     model_file(path, root)
     table = read_json(path, GIVE)
     if not isinstance(table, dict):
-        raise BadInput(f"{printable(path)} must hold one JSON object: {GIVE}.")
+        raise BadInput(f"{printable(path)} must contain one JSON object: {GIVE}.")
     return table
 
 
 def diffusers_settings(kind: type[Any], path: Path, root: Path, tensors: int) -> dict[str, Any]:
-    """The arguments of a class of diffusers that its config.json gives.
+    """Read the arguments of a diffusers class from its config.json.
 
     Args:
         kind: the class.
         path: the file.
         root: the model folder.
-        tensors: how many there are in the weight files, which bounds the number of layers.
+        tensors: upper limit for numbers of layers, from the number of tensors in the weight files.
 
     Raises:
-        BadInput: as `read_table`; or a value that no network has.
+        BadInput: as in `read_table`; or a value is invalid.
     """
     known = set(inspect.signature(kind.__init__).parameters) - {"self"}
     table = read_table(path, root)
@@ -66,14 +66,14 @@ def diffusers_settings(kind: type[Any], path: Path, root: Path, tensors: int) ->
 
 
 def scheduler_settings(kind: type[Any], path: Path, root: Path) -> dict[str, Any]:
-    """The arguments of a scheduler of diffusers that its scheduler_config.json gives; as `diffusers_settings`."""
+    """Read the arguments of a diffusers scheduler from its scheduler_config.json, as `diffusers_settings`."""
     return diffusers_settings(kind, path, root, MOST)
 
 
 def transformers_settings(kind: type[Any], path: Path, root: Path, tensors: int) -> Any:
-    """The configuration of a class of transformers that its config.json gives; as `diffusers_settings`.
+    """Read the configuration of a transformers class from its config.json, as `diffusers_settings`.
 
-    Where the file is that of a model of two encoders and the class is one of them, its part is taken.
+    If the file describes a model with two encoders and the class is one of them, the part of that encoder is used.
     """
     table, config = read_table(path, root), kind.config_class
     part = config.base_config_key
@@ -83,7 +83,7 @@ def transformers_settings(kind: type[Any], path: Path, root: Path, tensors: int)
 
 
 def _fields(config: type[Any], table: dict[str, Any], tensors: int, path: Path) -> dict[str, Any]:
-    """The fields that the class has beyond those of every class, and those of its parts."""
+    """The settings of the class and its sub-configurations, without those that all classes share."""
     known = {each.name for each in fields(config)} - {each.name for each in fields(PreTrainedConfig)}
     known |= {*config.attribute_map, *_BESIDE}
     chosen: dict[str, Any] = {}
@@ -106,7 +106,7 @@ def _object(name: str, value: Any, path: Path) -> dict[str, Any]:
 
 
 def _plain(name: str, value: Any, tensors: int, path: Path, depth: int = _DEPTH) -> Any:
-    """A value, looked at. Raises BadInput for what no setting of a network is."""
+    """Check a value. Raises BadInput if it is not a valid value of a setting."""
     if isinstance(value, list | dict):
         inner = value if isinstance(value, list) else list(value.values())
         if depth and len(inner) <= _LONGEST:

@@ -1,4 +1,4 @@
-"""Whether a network is about as large as the weights that it is to be given, before it takes any memory."""
+"""Check that the size of a network matches its weight files, before memory is allocated."""
 
 import threading
 from collections.abc import Callable
@@ -16,62 +16,61 @@ from sfumato.files import Named, printable
 from sfumato.networks.places import GIVE
 from sfumato.networks.weights import Weights
 
-#: How much larger it may be: older files store three projections as one, and leave out what is never looked at.
+#: How much larger the network may be: older files store three projections as one, and omit unused tensors.
 TENSORS, MORE_TENSORS = 4, 64
 VALUES, MORE_VALUES = 2, 1 << 24
 
 
-class _Room(threading.local):
-    """How many tensors and numbers the network may still have that this thread builds; None where it may have any."""
+class _Budget(threading.local):
+    """Tensors and values that the network built by this thread may still add; None if there is no limit."""
 
     left: tuple[int, int] | None = None
 
 
-_ROOM = _Room()
+_BUDGET = _Budget()
 
 
 def most_tensors(tensors: int) -> int:
-    """How many parameters a network may have whose weight files hold so many tensors."""
+    """Largest number of tensors of a network for the number of tensors in its weight files."""
     return TENSORS * tensors + MORE_TENSORS
 
 
 def check_fits(build: Callable[[], Any], weights: Weights, folder: Named) -> None:
-    """Build a network without memory, and stop as soon as it has more in it than the weight files can fill.
+    """Build a network on the meta device, and stop when it becomes too large for its weight files.
 
     Args:
-        build: makes the network.
-        weights: what the files hold.
-        folder: what messages name.
+        build: builds the network.
+        weights: tensors in the weight files.
+        folder: folder to name in messages.
 
     Raises:
-        BadInput: it has many more. What else `build` raises comes through.
+        BadInput: the network is too large. Other exceptions of `build` are not caught.
     """
-    _ROOM.left = most_tensors(len(weights.shapes)), VALUES * weights.values + MORE_VALUES
+    _BUDGET.left = most_tensors(len(weights.shapes)), VALUES * weights.values + MORE_VALUES
     try:
         with torch.device("meta"):
             build()
-    except _NoRoomError as error:
+    except _TooLargeError as error:
         raise BadInput(
-            f"{printable(folder)} cannot be read: its settings ask for a far larger network than its weights fill; "
-            f"{GIVE}."
+            f"{printable(folder)} cannot be read: its settings describe a much larger network than its weights; {GIVE}."
         ) from error
     finally:
-        _ROOM.left = None
+        _BUDGET.left = None
 
 
-class _NoRoomError(Exception):
-    """The network has more in it than it may."""
+class _TooLargeError(Exception):
+    """The network is too large for its weight files."""
 
 
-def _take(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
-    if _ROOM.left is None or tensor is None:
+def _subtract(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+    if _BUDGET.left is None or tensor is None:
         return
-    tensors, values = _ROOM.left
-    _ROOM.left = tensors - 1, values - tensor.numel()
-    if min(_ROOM.left) < 0:
-        raise _NoRoomError
+    tensors, values = _BUDGET.left
+    _BUDGET.left = tensors - 1, values - tensor.numel()
+    if min(_BUDGET.left) < 0:
+        raise _TooLargeError
 
 
-# Once and for good: to add and remove them while another thread builds a network would be an error in that thread.
-register_module_parameter_registration_hook(_take)
-register_module_buffer_registration_hook(_take)
+# Registered once, because adding or removing hooks while another thread builds a network fails in that thread.
+register_module_parameter_registration_hook(_subtract)
+register_module_buffer_registration_hook(_subtract)

@@ -1,4 +1,4 @@
-"""Loading a network of diffusers or transformers from its folder."""
+"""Load a network of diffusers or transformers from its folder."""
 
 import json
 import tempfile
@@ -29,18 +29,18 @@ def load_network(
     root: Path | None = None,
     optional: str | None = None,
 ) -> Any:
-    """A network from its folder, of the class that we say: safetensors alone, and every weight there.
+    """Load a network of a given class from its folder, from safetensors with all weights.
 
     Args:
-        kind: a class of diffusers or transformers; what the folder says of its class is not looked at.
-        folder: of the network, with config.json and its weights.
-        dtype: the precision; None for that of the files, in transformers.
-        root: the model folder that the user named, where `folder` is a part of it.
-        optional: part of the names of weights that may be missing, as nothing here looks at them.
+        kind: a class of diffusers or transformers; the class name in the folder is ignored.
+        folder: folder of the network, with config.json and the weights.
+        dtype: precision; None for that of the files, in transformers.
+        root: the model folder that the user named, if `folder` is a part of it.
+        optional: substring of the names of weights that may be missing because they are not used.
 
     Raises:
-        BadInput: no such folder, or one that cannot be read, is pickled, leads elsewhere, or lacks weights (the
-            libraries would fill the gaps with random numbers).
+        BadInput: the folder does not exist or cannot be read, its weights are pickled, a file links to the outside, or
+            weights are missing (the libraries would initialise them randomly).
     """
     root, transformer = root or folder, issubclass(kind, PreTrainedModel)
     stem = "model" if transformer else "diffusion_pytorch_model"
@@ -55,7 +55,7 @@ def load_network(
     missing = sorted(name for name in found["missing_keys"] if optional is None or optional not in name)
     if missing:
         raise BadInput(
-            f"{printable(folder)} is no whole {kind.__name__}: it lacks {len(missing)} weights, among them "
+            f"{printable(folder)} is an incomplete {kind.__name__}: it lacks {len(missing)} weights, among them "
             f"{missing[0]}; {GIVE}."
         )
     _name(network, folder)
@@ -63,11 +63,11 @@ def load_network(
 
 
 def write_settings(kind: type[Any], folder: Path, root: Path, weights: Weights, into: Path) -> None:
-    """Write the config.json of a network's folder, looked at, into a folder of our own.
+    """Validate the config.json of a network and write it to the folder `into`.
 
     Raises:
-        BadInput: values that no network has, or a network much larger than its weights. What the class raises for
-            settings that do not go together comes through.
+        BadInput: a value is invalid, or the network is much larger than its weights. Exceptions of the class for
+            inconsistent settings are not caught.
     """
     layers, path = most_tensors(len(weights.shapes)), folder / CONFIG
     into.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def write_settings(kind: type[Any], folder: Path, root: Path, weights: Weights, 
 
 @contextmanager
 def staged(weights: Weights, stem: str) -> Iterator[Path]:
-    """A folder of our own with links to weight files, under the names that the libraries look for."""
+    """A temporary folder with links to the weight files, under the names that the libraries expect."""
     with tempfile.TemporaryDirectory(prefix="sfumato-") as name:
         folder, count = Path(name), len(weights.files)
         names = [f"{stem}.safetensors"]
@@ -97,7 +97,7 @@ def staged(weights: Weights, stem: str) -> Iterator[Path]:
 
 
 def _name(network: Any, folder: Path) -> None:
-    """Let a network say that it comes from where the user said, not from our folder."""
+    """Set the name of a network to the folder that the user gave, instead of the temporary one."""
     if isinstance(network, PreTrainedModel):
         network.name_or_path = network.config.name_or_path = str(folder)
     else:
@@ -106,12 +106,15 @@ def _name(network: Any, folder: Path) -> None:
 
 @contextmanager
 def readable(problem: str) -> Iterator[None]:
-    """Turn what the libraries raise about a broken file into one sentence.
+    """Convert exceptions of the libraries about broken files to BadInput.
 
-    Some of them raise bare Exceptions, and numbers of any kind may come from a file, so there is no list of classes.
+    All exceptions are converted, because some libraries raise bare Exceptions and values in a file can cause any error.
+
+    Args:
+        problem: beginning of the message, without a colon.
 
     Raises:
-        BadInput: instead of what was raised, with its first line.
+        BadInput: instead of the exception, with the first line of its message.
     """
     try:
         yield

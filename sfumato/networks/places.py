@@ -1,4 +1,4 @@
-"""Where the files of a model folder may lie."""
+"""Allowed locations of the files of a model folder."""
 
 from pathlib import Path
 
@@ -7,22 +7,22 @@ from sfumato.files import printable
 from sfumato.paths import inside
 from sfumato.regular_files import check_regular
 
-GIVE = "get the folder again"
+GIVE = "download or export the folder again"
 
 
 def model_file(path: Path, root: Path) -> Path:
-    """The path of a file of a model folder, links followed.
+    """Resolve the path of a file in a model folder, and check where links lead.
 
-    Links may lead from one place of the folder to another, and in the cache of the Hugging Face hub from a snapshot of
-    a repository to that repository's blobs, which is how the hub's own library lays it out. All others are refused: a
-    folder that came from elsewhere would open files of the user's that its maker only guessed.
+    Links may lead to another place in the folder. In the cache of the Hugging Face hub they may also lead from a
+    snapshot of a repository to its blobs, which is the layout of the hub's own library. All other links are refused,
+    because they would let an untrusted folder open other files of the user.
 
     Args:
-        path: the file, in `root` or in a folder of it.
-        root: the model folder that the user named; it may itself be a link.
+        path: the file, in `root` or in one of its folders.
+        root: the model folder that the user named; it may be a link itself.
 
     Raises:
-        BadInput: a link out of the folder, or no regular file.
+        BadInput: a link leads out of the folder, or this is not a regular file.
     """
     target = _resolved(path)
     if not inside(root, str(target)) and target.parent != _blobs(root):
@@ -32,19 +32,19 @@ def model_file(path: Path, root: Path) -> Path:
 
 
 def has(path: Path) -> bool:
-    """Whether there is anything of that name, a broken link too; `model_file` says what is wrong with it."""
+    """Whether the path exists, also as a broken link, for which `model_file` raises BadInput."""
     return path.is_symlink() or path.exists()
 
 
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links
+    except (OSError, RuntimeError) as error:  # circular links
         raise BadInput(f"{printable(path)} is a link that leads nowhere: {GIVE}.") from error
 
 
 def _blobs(root: Path) -> Path | None:
-    """Of .../models--org--name/snapshots/REVISION or a folder in it, .../models--org--name/blobs."""
+    """The blobs of a folder in the hub's cache: .../models--org--name/blobs for .../models--org--name/snapshots/..."""
     home = _resolved(root)
     snapshots = next((place for place in home.parents if place.name == "snapshots"), None)
     if snapshots is None or not snapshots.parent.name.startswith("models--"):

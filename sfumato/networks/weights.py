@@ -1,4 +1,4 @@
-"""The weight files of a network: found, and looked at, before any library opens them."""
+"""Find and validate the weight files of a network, before a library opens them."""
 
 import errno
 import math
@@ -15,9 +15,9 @@ from sfumato.networks.places import GIVE, has, model_file
 from sfumato.safetensors_files import check_header
 from sfumato.text_files import read_json
 
-#: Most files that one network is spread over; the largest that are published have fewer than 200.
+#: Largest number of weight files of a network; the largest published networks have fewer than 200.
 MAX_FILES = 1000
-#: Of files above this size, at most all but one in 16 bytes may be holes, which take no place on the disk.
+#: In sparse files above this size, at least one byte in 16 must be stored on the disk.
 _LARGE, _HOLES = 64 << 20, 16
 _SHARD = re.compile(r"\w[\w.-]*\.safetensors", re.ASCII)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -25,12 +25,12 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights of a network lie.
+    """The weight files of a network and the tensors in them.
 
     Attributes:
-        files: the safetensors files, links followed.
-        shapes: of every tensor by its name; no name is in two files.
-        places: of every tensor the number of its file.
+        files: the safetensors files, with links resolved.
+        shapes: shape of every tensor, by name; names are unique across files.
+        places: index in `files` of the file with the tensor, by name.
     """
 
     files: tuple[Path, ...]
@@ -39,46 +39,47 @@ class Weights:
 
     @property
     def values(self) -> int:
-        """How many numbers there are in all tensors."""
+        """Number of values in all tensors."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
 
 def find_weights(folder: Path, stem: str, root: Path) -> Weights:
-    """The weights in a folder of diffusers or transformers: STEM.safetensors, its parts, or those in half precision.
+    """Find the weights in a folder of diffusers or transformers: STEM.safetensors, its shards, or their fp16 variant.
 
     Args:
-        folder: of the network.
+        folder: folder of the network.
         stem: "diffusion_pytorch_model" or "model".
-        root: the model folder that the user named, which no file may leave.
+        root: the model folder that the user named, which must contain all files.
 
     Raises:
-        BadInput: none, pickles alone, a name or a place that no weights have, or a file that is not sound.
+        BadInput: there are no weights or only pickles, or a file is invalid or in a wrong place.
     """
     for whole, index in (
         (f"{stem}.safetensors", f"{stem}.safetensors.index.json"),
         (f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"),
     ):
         if has(folder / whole):
-            return _looked_at([folder / whole], root)
+            return _read_files([folder / whole], root)
         if has(folder / index):
-            return _looked_at([folder / name for name in _shards(folder / index, root)], root)
+            return _read_files([folder / name for name in _shards(folder / index, root)], root)
     if any(found for pattern in _PICKLES for found in folder.glob(pattern)):
         raise BadInput(
-            f"{printable(folder)} holds pickled weights, which can run code when opened; convert them to safetensors."
+            f"{printable(folder)} contains pickled weights, which can run code when opened; convert them to "
+            "safetensors."
         )
     raise BadInput(f"{printable(folder)} cannot be read: it has no {stem}.safetensors; {GIVE}.")
 
 
 def single_file_weights(path: Path) -> Weights:
-    """All weights in a safetensors file that the user named, itself or by a link. Raises BadInput as `read_shapes`."""
-    return _looked_at([path], path.resolve().parent)
+    """The weights in a safetensors file that the user named, which may be a link. Raises BadInput as `read_shapes`."""
+    return _read_files([path], path.resolve().parent)
 
 
 def read_shapes(path: Path, root: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in a safetensors file, by its name; none is read.
+    """Read the shape of every tensor in a safetensors file, by name; the tensors are not loaded.
 
     Raises:
-        BadInput: no regular file, a link out of `root`, a header that is not sound or does not fit the file.
+        BadInput: this is not a regular file, a link leads out of `root`, or the header is invalid.
     """
     model_file(path, root)
     check_header(path, GIVE)
@@ -87,48 +88,50 @@ def read_shapes(path: Path, root: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, "pt") as stored:
             return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
-        raise BadInput(f"{printable(path)} is no whole safetensors file ({first_line(error)}): {GIVE}.") from error
+        raise BadInput(f"{printable(path)} is not a valid safetensors file ({first_line(error)}): {GIVE}.") from error
 
 
-def _looked_at(paths: list[Path], root: Path) -> Weights:
+def _read_files(paths: list[Path], root: Path) -> Weights:
     shapes: dict[str, tuple[int, ...]] = {}
     places: dict[str, int] = {}
     for number, path in enumerate(paths):
         found = read_shapes(path, root)
         if twice := [name for name in found if name in shapes]:
-            raise BadInput(f"{printable(path)} holds the weight {twice[0]!r:.100} of another file once more: {GIVE}.")
+            raise BadInput(
+                f"{printable(path)} contains the weight {twice[0]!r:.100}, which is also in another file: {GIVE}."
+            )
         shapes |= found
         places |= dict.fromkeys(found, number)
     return Weights(tuple(model_file(path, root) for path in paths), shapes, places)
 
 
 def _shards(index: Path, root: Path) -> list[str]:
-    """The names of the files that an index lists, each a plain name of a safetensors file beside it."""
+    """The file names in an index; each must be the name of a safetensors file in the same folder."""
     model_file(index, root)
     table = read_json(index, GIVE)
     names = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise BadInput(f'{printable(index)} must have a "weight_map" of the names of files: {GIVE}.')
+        raise BadInput(f'{printable(index)} must have a "weight_map" with file names: {GIVE}.')
     files = sorted(set(names.values()))
     if wrong := [name for name in files if not _SHARD.fullmatch(name)]:
         raise BadInput(
-            f"{printable(index)} names {wrong[0]!r:.100}, and weights must be .safetensors files beside it: "
+            f"{printable(index)} names {wrong[0]!r:.100}, but weights must be .safetensors files in the same folder: "
             "convert them to safetensors."
         )
     if len(files) > MAX_FILES:
-        raise BadInput(f"{printable(index)} names {len(files)} files, and at most {MAX_FILES} are read: {GIVE}.")
+        raise BadInput(f"{printable(index)} names {len(files)} files, but at most {MAX_FILES} are allowed: {GIVE}.")
     return files
 
 
 def _check_holes(path: Path) -> None:
-    """Refuse a file that is nearly all holes: a few kilobytes that would become gigabytes of zeros in memory."""
+    """Refuse sparse files, of which a few kilobytes on disk would become gigabytes of zeros in memory."""
     size = os.stat(path).st_size
-    if size > _LARGE and (there := _on_the_disk(path, size)) * _HOLES < size:
-        raise BadInput(f"{printable(path)} is nearly empty: {there:,} of its {size:,} bytes exist; {GIVE}.")
+    if size > _LARGE and (there := _stored_bytes(path, size)) * _HOLES < size:
+        raise BadInput(f"{printable(path)} is a sparse file: only {there:,} of its {size:,} bytes are stored; {GIVE}.")
 
 
-def _on_the_disk(path: Path, size: int) -> int:
-    """Bytes of a file that are no holes; all of them where the file system does not tell."""
+def _stored_bytes(path: Path, size: int) -> int:
+    """Number of stored bytes of a sparse file; the file size if the file system does not report holes."""
     there = end = 0
     with open(path, "rb") as file:
         try:
@@ -137,5 +140,5 @@ def _on_the_disk(path: Path, size: int) -> int:
                 end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
                 there += end - start
         except OSError as error:
-            return there if error.errno == errno.ENXIO else size  # ENXIO: nothing but a hole until the end
+            return there if error.errno == errno.ENXIO else size  # ENXIO: only a hole up to the end
     return there

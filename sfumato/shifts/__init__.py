@@ -1,4 +1,4 @@
-"""What moves the handles of the reverse process."""
+"""Shifts: objects that move the handles of the reverse process."""
 
 from sfumato.shifts.mask import HoldOutside
 

@@ -1,11 +1,11 @@
-"""Which tokens of two prompts belong together, so that the attention of one can stand in for the other's.
+"""Which tokens of two prompts correspond, so that attention maps of the source can replace those of the target.
 
 Hertz et al., "Prompt-to-Prompt", arXiv 2208.01626, section 3.2: words that both prompts share keep the source's maps
-(refinement), and a word that takes another's place takes over its maps (word swap). Words are compared by their token
-ids, not by spaces. Where one word takes the place of several, or several of one, all of them share the maps in equal
-parts; the authors' code refuses such prompts. Over the 61 pairs of `sfumato bench` whose prompts are of that kind,
-edits come nearer to the true pictures so than with the last words paired, the first words, or none (by 1 to 4 % of
-the squared error, one to two standard errors).
+(refinement), and a word that replaces another one takes over its maps (word swap). Words are compared by their token
+ids, not split at spaces. If one word replaces several, or several replace one, all of them share the maps in equal
+parts; the authors' code refuses such prompts. On the 61 pairs of `sfumato bench` with such prompts, this brings edits
+closer to the true images than pairing the last words only, the first words only, or no words (by 1 to 4 % of the
+squared error, one to two standard errors).
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from sfumato.core.prompt import Prompt
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """The maps of a target: A' = A_source mix + A_target own, along the tokens.
+    """New attention maps of the target, A'[j] = sum_k A_source[k] mix[k, j] + A_target[j] own[j] for target token j.
 
     Attributes:
-        mix: how much of each source token's map (row) goes into each target token's (column), per image.
-        own: 1 for the target tokens that keep their own map, 0 for the others, per image.
+        mix: weight of the map of source token k (row) in that of target token j (column), per image, [b, n, n].
+        own: 1 for the target tokens that keep their own map, 0 for the others, per image, [b, n].
     """
 
     mix: Float[Tensor, "b n n"]
@@ -33,15 +33,16 @@ class Alignment:
 
 
 def align(sources: Sequence[Prompt], targets: Sequence[Prompt], tokens: int, *, swap: bool) -> Alignment:
-    """The alignment of pairs of prompts.
+    """Align the tokens of source and target prompts.
 
-    Start, end and padding belong to start, end and padding. Padding that only the target has keeps its own maps.
+    Start, end and padding tokens correspond to start, end and padding tokens. Padding tokens that only the target has
+    keep their own maps.
 
     Args:
-        sources: one per image.
-        targets: one per image.
+        sources: source prompts, one per image.
+        targets: target prompts, one per image.
         tokens: number of tokens that the network reads, padding included.
-        swap: let words in the place of others take over their maps; else they keep their own.
+        swap: if true, words that replace others take over their maps; if false, they keep their own.
     """
     mixes = [_mix(source, target, tokens, swap) for source, target in zip(sources, targets, strict=True)]
     mix = torch.stack(mixes)
@@ -57,13 +58,13 @@ def _mix(source: Prompt, target: Prompt, tokens: int, swap: bool) -> Float[Tenso
     for theirs, ours in _pairs(source, target, swap):
         if len(theirs) == len(ours):
             mix[theirs, ours] = 1
-        else:  # the mass of the source's tokens in equal parts, as in the authors' code
+        else:  # the summed attention of the source's tokens in equal parts, as in the authors' code
             mix[torch.tensor(theirs)[:, None], torch.tensor(ours)] = 1 / len(ours)
     return mix
 
 
 def _pairs(source: Prompt, target: Prompt, swap: bool) -> list[tuple[list[int], list[int]]]:
-    """Positions in the source and positions in the target that belong together, word by word."""
+    """Corresponding token positions in source and target, word by word."""
     before, after = ([[each.ids[p] for p in place] for place in each.places] for each in (source, target))
     matcher = SequenceMatcher(None, [tuple(w) for w in before], [tuple(w) for w in after], autojunk=False)
     pairs = []
@@ -79,9 +80,16 @@ def _pairs(source: Prompt, target: Prompt, swap: bool) -> list[tuple[list[int], 
 def token_weights(
     prompts: Sequence[Prompt], words: Sequence[str], weights: Sequence[float], tokens: int, otherwise: float
 ) -> Float[Tensor, "b n"]:
-    """A weight for every token: a word's where it stands in the prompt, `otherwise` elsewhere.
+    """One weight per token: that of its word for the tokens of `words`, `otherwise` for all others.
 
-    Words that are not in a prompt are passed over: refuse them before.
+    Words that a prompt does not contain are ignored; the caller checks them.
+
+    Args:
+        prompts: one per image.
+        words: words or phrases.
+        weights: one per word.
+        tokens: number of tokens that the network reads, padding included.
+        otherwise: weight of the remaining tokens.
     """
     found = torch.full((len(prompts), tokens), otherwise)
     for row, prompt in zip(found, prompts, strict=True):

@@ -2,8 +2,8 @@
 
     x_t <- x_t - lambda grad_{x_t} ||A(x_t, c_edit) - A_ref||^2                                        (eq. 6)
 
-A_ref are the maps of the source at the same step. The gradient goes through the evaluation under the condition of the
-edit; the public code takes it through the one under the negative prompt, whose maps are the source's in the first step.
+A_ref are the maps of the source at the same step. The gradient is taken through the evaluation under the target prompt;
+the public code takes it through the one under the negative prompt, whose maps in the first step are the source's.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ CROSS = Layers(cross=True)
 
 @dataclass(frozen=True, eq=False)
 class FollowAttention(Shift):
-    """A gradient step on x_t before every prediction; at the price of two evaluations of one row per image.
+    """A gradient step on x_t before every prediction. It costs two more evaluations per step, of one row per image.
 
     Attributes:
-        amount: lambda, 0.1 in the paper.
-        under: name of the condition whose maps follow the source's.
-        source: condition of the source's maps, one row per image; None for the prompt of the inversion.
+        amount: lambda, the step size, 0.1 in the paper.
+        under: name of the condition whose maps are moved towards the source's.
+        source: condition of the source's evaluation, one row per image; None for the prompt of the inversion.
     """
 
     amount: float
@@ -39,7 +39,7 @@ class FollowAttention(Shift):
     source: Condition | None = None
 
     def energy(self, state: StepState) -> Energy:
-        """||A - A_ref||^2 of every image."""
+        """||A - A_ref||^2 of every image, as an energy."""
         own, reference = RecordMaps(CROSS, self.under), RecordMaps(CROSS)
 
         def value(x: Tensor, eps: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class FollowAttention(Shift):
         return Energy(value, (reading,), self.under, "cross-attention guidance")
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x_t, moved."""
+        """x_t - lambda grad_{x_t} ||A - A_ref||^2."""
         return x - self.amount * state.gradient(self)
 
 

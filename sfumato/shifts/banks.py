@@ -1,4 +1,4 @@
-"""Banks of sentences, between which directions of text lead (pix2pix-zero, arXiv 2302.03027, section 3.1)."""
+"""Sentence banks, between whose mean embeddings text directions point (pix2pix-zero, arXiv 2302.03027, 3.1)."""
 
 import os
 from collections.abc import Sequence
@@ -34,42 +34,42 @@ TEMPLATES = (
     "{}, fxemoji",
     "{}, emojitwo",
 )
-"""Sentences about a thing, for photographs and in the style of emoji captions."""
+"""Sentence templates for one object, for photographs and in the style of emoji captions."""
 
 
 def templated(word: str) -> list[str]:
-    """The built-in sentences about a word, or several."""
+    """The built-in sentences about a word or phrase."""
     return [template.format(word) for template in TEMPLATES]
 
 
 def read_bank(path: str | os.PathLike[str]) -> list[str]:
-    """The sentences of a text file, one a line; empty lines are passed over.
+    """Read the sentences of a text file, one per line; empty lines are skipped.
 
     Raises:
         BadInput: no such file, not UTF-8, too long, or fewer than two sentences.
     """
-    lines = read_text(path, "give a bank, a text file (UTF-8) with one sentence a line").splitlines()
+    lines = read_text(path, "give a sentence bank, a text file (UTF-8) with one sentence per line").splitlines()
     sentences = [line.strip() for line in lines if line.strip()]
     check_size(sentences, f"The bank {printable(path)}")
     return sentences
 
 
 def write_bank(path: str | os.PathLike[str], sentences: Sequence[str]) -> None:
-    """What `read_bank` reads. Raises BadInput where it cannot be written."""
+    """Write sentences to a file that `read_bank` reads. Raises BadInput if it cannot be written."""
     write_text(path, "".join(f"{sentence}\n" for sentence in sentences))
 
 
 def check_size(sentences: Sequence[str], name: str) -> None:
-    """Refuse a bank of fewer than two sentences. Raises BadInput, which begins with the name."""
+    """Raise BadInput if a bank has fewer than two sentences; the message begins with `name`."""
     if len(sentences) < 2:
-        raise BadInput(f"{name} needs at least 2 sentences, one a line, and has {len(sentences)}.")
+        raise BadInput(f"{name} needs at least 2 sentences, one per line, and has {len(sentences)}.")
 
 
 def check_bank(text_encoders: Sequence[TextEncoder], sentences: Sequence[str], name: str) -> None:
-    """Refuse a bank that a model's text encoders cannot read, before anything is encoded.
+    """Check that the text encoders of a model can read a bank, before anything is encoded.
 
     Raises:
-        BadInput: fewer than two sentences; one that is longer than the encoders read, or has no words for them.
+        BadInput: the bank has fewer than two sentences, or a sentence is too long or without words.
     """
     check_size(sentences, name)
     for text_encoder in text_encoders:
@@ -81,4 +81,4 @@ def check_bank(text_encoders: Sequence[TextEncoder], sentences: Sequence[str], n
                     f'{text_encoder.context - 2}: shorten "{sentence[:40]}...".'
                 )
             if not read.words:
-                raise BadInput(f'{name} has a sentence without words for this model: change or drop "{sentence}".')
+                raise BadInput(f'{name} has a sentence without words for this model: change or remove "{sentence}".')

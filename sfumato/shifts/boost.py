@@ -1,7 +1,10 @@
-"""The quality-boosted tail: the last part of a deterministic run becomes a stochastic one (Asyrp, section 3.4).
+"""Quality boosting: the last steps of a deterministic run become stochastic (Asyrp, section 3.4).
 
-Kwon, Jeong, Uh, "Diffusion Models already have a Semantic Latent Space", arXiv 2210.10960: below some timestep
-eta = 1. The loop has one eta; the step of another one is expressed by the noise map of the step that it replaces.
+Kwon, Jeong, Uh, "Diffusion Models already have a Semantic Latent Space", arXiv 2210.10960: below a given timestep
+eta = 1. The loop has a single eta, so a step with another eta' is expressed as the noise map that leads to the same
+x_{t-1}, with sigma'_t and D'_t those of eta' and e ~ N(0, I):
+
+    z_t = (mu'_t + sigma'_t e - mu_t) / sigma_t,      mu'_t = sqrt(abar_{t-1}) P_t + D'_t
 """
 
 from collections.abc import Sequence
@@ -18,12 +21,12 @@ from sfumato.core.step import combine, direction, noise_scale, sigma, wide
 
 @dataclass(frozen=True, eq=False)
 class QualityBoost(Shift):
-    """Steps from timesteps below `below` are those of eta = 1.
+    """Replace the steps at timesteps below `below` by steps with another eta.
 
     Attributes:
-        below: timestep of the network.
+        below: training timestep; steps at t < below are replaced.
         seeds: one per image; the noise is a function of (seed, t).
-        eta: of the tail.
+        eta: eta of the replaced steps, 1 in the paper.
     """
 
     below: float
@@ -31,7 +34,7 @@ class QualityBoost(Shift):
     eta: float = 1.0
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """The z_t with which mu_t + sigma_t z_t is the step of `eta`, fresh noise included."""
+        """The z_t for which mu_t + sigma_t z_t is the result of a step with `eta` and fresh noise."""
         if state.t >= self.below:
             return z
         deviation = sigma(state.abar, state.abar_prev, self.eta)

@@ -1,8 +1,8 @@
-"""What the source computes, carried into the target: cross-attention maps, queries and keys, residual features.
+"""Replace cross-attention maps, queries and keys, or residual features of the target by those of the source.
 
-Prompt-to-Prompt (Hertz et al., arXiv 2208.01626) carries cross- and self-attention maps, Plug-and-Play (Tumanyan et
-al., arXiv 2211.12572) features and self-attention. Maps of self-attention follow from the queries and keys, so these
-are carried and the maps are never in memory.
+Prompt-to-Prompt (Hertz et al., arXiv 2208.01626) replaces cross- and self-attention maps, Plug-and-Play (Tumanyan et
+al., arXiv 2211.12572) features and self-attention maps. Self-attention maps are determined by queries and keys. These
+are replaced instead, so that the maps are never in memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,42 +20,42 @@ from sfumato.models.taps import FromSource, Record
 from sfumato.shifts.alignment import Alignment
 
 Put: TypeAlias = Callable[[Tensor, Tensor, Rows], Tensor | None]
-"""From the source's output [b,...] and the target's [rows,...] to the target's new one; None leaves it."""
+"""Maps the source's output [b,...] and the target's [rows,...] to the target's new output; None leaves it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Carry(Shift):
-    """Something carried from the source in the first part of a run.
+    """Base class: replace outputs or maps of the target by the source's in the first steps of a run.
 
     Attributes:
-        modules: names of the modules whose outputs, or whose maps, are replaced.
-        share: 0 to 1, of the steps that are really run, from the noisy end: 0 carries nothing.
+        modules: names of the modules whose outputs or attention maps are replaced.
+        share: share of the executed steps, counted from the first (noisiest) one, 0 to 1; 0 replaces nothing.
     """
 
     modules: tuple[str, ...]
     share: float
 
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
-        """The modules, within the share."""
+        """The names of the modules, in the steps of the share."""
         return self.modules if i < round(self.share * steps) else ()
 
     def left(self, state: StepState) -> int:
-        """How many steps of the share are left, this one included; 0 behind it."""
+        """Number of remaining steps of the share, the current one included; 0 after the share."""
         return max(0, round(self.share * state.steps) - state.i)
 
 
 @dataclass(frozen=True, eq=False)
 class CarryMaps(Carry):
-    """The cross-attention maps under the target prompt are mixed from the source's: A' = A_source mix + A own.
+    """Mix the source's cross-attention maps into those under the target prompt: A' = A_source mix + A own.
 
     Attributes:
-        alignment: which tokens take whose maps.
+        alignment: mix and own, from the alignment of the tokens of both prompts.
     """
 
     alignment: Alignment
 
     def taps(self, state: StepState) -> FromSource | None:
-        """Maps read in the source, replaced in the target."""
+        """Taps that read the maps of the source and replace those of the target."""
         left = self.left(state)
         if not left:
             return None
@@ -72,16 +72,16 @@ class CarryMaps(Carry):
 
 @dataclass(frozen=True, eq=False)
 class CarryFeatures(Carry):
-    """The outputs of modules in the target are replaced by the source's.
+    """Replace the outputs of modules in the target by the source's.
 
     Attributes:
-        put: how; `into_target` or `into_all`.
+        put: which rows are replaced: `into_target` or `into_all`.
     """
 
     put: Put
 
     def taps(self, state: StepState) -> FromSource | None:
-        """Outputs read in the source, replaced in the target."""
+        """Taps that read the outputs of the source and replace those of the target."""
         left = self.left(state)
         if not left:
             return None
@@ -90,23 +90,23 @@ class CarryFeatures(Carry):
 
 
 def into_target(source: Tensor, target: Tensor, rows: Rows) -> Tensor | None:
-    """The rows under the target prompt become the source's; the others stay (Prompt-to-Prompt)."""
+    """Replace the rows of the target prompt by the source's, and leave the other rows (Prompt-to-Prompt)."""
     return replaced_rows(target, rows, TARGET, lambda own: source)
 
 
 def into_all(source: Tensor, target: Tensor, rows: Rows) -> Tensor:
-    """The rows under every condition become the source's (Plug-and-Play)."""
+    """Replace the rows of every condition by the source's (Plug-and-Play)."""
     return source.repeat(len(rows.names), *(1 for _ in source.shape[1:]))
 
 
 def queries_and_keys(layers: Sequence[str]) -> tuple[str, ...]:
-    """The modules whose outputs determine the maps of attention layers."""
+    """Names of the `to_q` and `to_k` modules of attention layers, whose outputs determine the maps."""
     return tuple(f"{layer}.{part}" for layer in layers for part in ("to_q", "to_k"))
 
 
 @dataclass(frozen=True)
 class _Put:
-    """Puts the source's outputs into the target, and lets go of them."""
+    """A tap that replaces outputs of the target by the recorded ones of the source, and frees these."""
 
     module: tuple[str, ...]
     kept: dict[str, Tensor]

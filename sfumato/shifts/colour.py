@@ -2,8 +2,8 @@
 
     z_t  <-  z_t + s B (M - P(f_t(x_t))),   t in [T_1, T_2]
 
-M is the wanted colour and P the predicted clean image, so the bracket is what is still missing of the colour. The
-noise maps keep the texture, which noising and denoising (SDEdit) would lose.
+M is the target colour and P(f_t(x_t)) = P_t the prediction of x_0, so the bracket is the remaining colour difference.
+The noise maps preserve the texture, which noising and denoising the image (SDEdit) would lose.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class TowardsColour(Shift):
     """Moves z_t towards a colour within a window of timesteps.
 
     Attributes:
-        colour: M, the wanted picture as a latent.
+        colour: M, an image of the target colour as a latent.
         strength: s.
-        inside: B, 1 where the colour shall change, in the latents' resolution.
-        window: (T_1, T_2), both included, in timesteps of the schedule, the smaller first.
+        inside: B, 1 where the colour is changed, at the resolution of the latents.
+        window: (T_1, T_2) with T_1 <= T_2, both included, in training timesteps.
     """
 
     colour: Float[Tensor, "#b c h w"]
@@ -32,7 +32,7 @@ class TowardsColour(Shift):
     window: tuple[int, int]
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """Eq. 7; steps that add no noise (sigma_t = 0) have no z_t to move."""
+        """z_t + s B (M - P_t), eq. 7; z_t is left as it is outside the window and in steps with sigma_t = 0."""
         first, last = self.window
         if state.sigma == 0 or not first <= state.t <= last:
             return z

@@ -1,7 +1,10 @@
 """DiffEdit's mask (Couairon et al., ICLR 2023, arXiv 2210.11427, section 3.2, step 1): where two prompts disagree.
 
-The picture is noised to one level, the network is asked under both prompts, and the absolute difference of the two
-predictions, averaged over channels and over several draws of the noise, says where the prompts want other things.
+Noise is added to the image at one noise level, and the network predicts it under both prompts. The absolute difference
+of the two predictions, averaged over channels and several draws e of the noise, is large where the prompts differ:
+
+    d = mean_{e, channels} |eps(x_t, t, c_target) - eps(x_t, t, c_source)|
+    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e
 """
 
 from collections.abc import Sequence
@@ -31,18 +34,18 @@ def disagreement(
 ) -> Float[Tensor, "b 1 h w"]:
     """Mean absolute difference between the predicted noises under the two prompts.
 
-    The network is asked without guidance: under the same negative prompt for both, guidance of scale s multiplies
-    the difference by s, which a threshold relative to its mean does not see, and costs twice the evaluations.
+    The network is evaluated without guidance. With the same negative prompt for both, a guidance scale s would multiply
+    the difference by s, which does not change the mask of `above`, and double the cost.
 
     Args:
-        network: 2 * draws rows per image.
+        network: the network without guidance; it is evaluated on 2 * draws rows per image.
         x0: clean latents.
         source: condition of the source prompts, one row per image.
         target: condition of the target prompts, one row per image.
-        t: timestep of the noise; the paper takes half of the schedule.
+        t: timestep of the noise; the paper uses half of the schedule.
         seeds: one per image.
-        draws: how many noises are averaged; the paper takes 10.
-        batch: most rows in one call of the network.
+        draws: number of noises to average over; the paper uses 10.
+        batch: largest number of rows per forward pass; at least 2 per image are evaluated together.
     """
     abar, images = network.schedule.abar(t), len(x0)
     together = max(1, (batch or rows_per_call(*x0.shape[1:])) // (2 * images))
@@ -64,8 +67,8 @@ def _noised(x0: Tensor, abar: float, seeds: Sequence[int], draw: int, t: int) ->
 
 
 def above(difference: Float[Tensor, "b 1 h w"], ratio: float = 1.5) -> Float[Tensor, "b 1 h w"]:
-    """1 where the difference is more than `ratio` times its mean over the picture, 0 elsewhere.
+    """1 where the difference is more than `ratio` times its mean over the image, 0 elsewhere.
 
-    diffusers clamps at `mask_thresholding_ratio` = 3 times the mean (of the whole batch) and cuts at half of that.
+    diffusers clamps at `mask_thresholding_ratio` = 3 times the mean (of the complete batch) and cuts at half of that.
     """
     return (difference > ratio * difference.mean(dim=(1, 2, 3), keepdim=True)).float()

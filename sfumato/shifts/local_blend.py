@@ -1,4 +1,4 @@
-"""Local blend: the edit is held to where the words are that it is about (arXiv 2208.01626, section 3.2)."""
+"""Local blend: restrict an edit to the regions of given words (Prompt-to-Prompt, arXiv 2208.01626, section 3.2)."""
 
 import torch
 from jaxtyping import Float
@@ -12,15 +12,16 @@ from sfumato.shifts.words import WordMaps, word_mask
 
 
 class LocalBlend(Shift):
-    """Outside the regions of some words, in the source or in the target, the run is held on the source's latents.
+    """Keep the source's latents outside the regions of given words.
 
-    The regions follow from the maps of all steps of the run so far.
+    The mask is the union of the words' regions in the source and in the target. They are computed from the
+    cross-attention maps, summed over all steps of the run so far.
 
     Attributes:
-        source: the words' maps in the source.
-        target: the words' maps in the target.
+        source: tap that reads the words' maps in the source.
+        target: tap that reads the words' maps in the target.
         threshold: 0 to 1, see `word_mask`.
-        start: share of the run's steps that are left free: in the first ones the maps do not say much yet.
+        start: share of the first steps without a mask, 0 to 1, because early maps locate words poorly.
     """
 
     def __init__(
@@ -38,18 +39,18 @@ class LocalBlend(Shift):
         self._totals: dict[WordMaps, Tensor] = {}
 
     def for_run(self) -> "LocalBlend":
-        """The same without maps."""
+        """A copy without recorded maps."""
         source, target = self.source.emptied(), self.target.emptied()
         return LocalBlend(source, target, threshold=self.threshold, start=self.start)
 
     def taps(self, state: StepState) -> FromSource | WordMaps:
-        """Maps read in both; in the target alone where no source has one of the words."""
+        """Taps for source and target; for the target only if no source prompt contains one of the words."""
         if not self.source.weights.any():
             return self.target
         return FromSource(self.source, self.target, state.steps - state.i)
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """z_t as it is inside, the source's outside."""
+        """z_t inside the mask; outside, the noise map that leads to the source's x_{t-1}."""
         for words in (self.source, self.target):
             for maps in words.maps.values():
                 self._totals[words] = self._totals[words] + maps if words in self._totals else maps

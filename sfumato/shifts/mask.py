@@ -1,4 +1,4 @@
-"""Bounding an edit: outside a mask the run is held on the latents of the source."""
+"""Restrict an edit to a mask: outside the mask the run follows the latents of the source."""
 
 from dataclasses import dataclass
 
@@ -17,28 +17,28 @@ from sfumato.errors import BadInput
 class HoldOutside(Shift):
     """Choose z_t outside the mask so that x_{t-1} is the source's: z_t = (x_{t-1}^source - mu_t) / sigma_t.
 
-    Blended diffusion (Avrahami et al., arXiv 2111.14818) replaces x_{t-1} itself; moving the noise map instead
-    leaves x_{t-1} to the one loop, and holds at the last step too.
+    Blended diffusion (Avrahami et al., arXiv 2111.14818) replaces x_{t-1} itself. Here the noise map is replaced, so
+    that the sampling loop still computes x_{t-1}. This also works in the last step, to x_0.
 
     Attributes:
-        inside: 1 where the edit may act, 0 where the source is held, in the latents' resolution.
+        inside: 1 where the edit applies, 0 where the source is kept, at the resolution of the latents.
     """
 
     inside: Float[Tensor, "b 1 h w"]
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """z_t inside, the source's outside.
+        """z_t inside the mask; outside, the noise map that leads to the source's x_{t-1}.
 
         Raises:
-            BadInput: a generated picture, which has no source.
+            BadInput: the run generates an image, so that there is no source.
         """
         if not state.source:
-            raise BadInput("A mask that holds the source outside needs an inverted picture.")
+            raise BadInput("A mask needs an inverted picture, whose latents it keeps outside: invert a picture first.")
         held = noise_map(state.source[state.t_prev], state.mean, state.sigma)
         free = torch.zeros_like(held) if z is None else z.to(held.dtype)
         return torch.where(self.inside > 0, free, held)
 
 
 def to_latent_grid(mask: Float[Tensor, "b 1 height width"], factor: int) -> Float[Tensor, "b 1 h w"]:
-    """A mask in pixels, padded to the grid, in the latents' resolution: 1 where any pixel of the cell is inside."""
+    """Reduce a mask from pixels to latents: 1 where any pixel of the `factor` x `factor` cell is 1."""
     return F.max_pool2d(mask, factor)

@@ -1,4 +1,4 @@
-"""Where in a picture some words are, before any edit: their cross-attention maps on the latents of an inversion."""
+"""Locate words in an image before any edit, by their cross-attention maps on the latents of an inversion."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from sfumato.shifts.alignment import token_weights
 from sfumato.shifts.words import WordMaps
 
 LEVELS = 10
-"""Latents of a run that are looked at: those of its middle, where the maps are clearest."""
+"""Largest number of latents to evaluate: those of the middle part of the run, where the maps are clearest."""
 
 
 @torch.no_grad()
@@ -26,14 +26,17 @@ def maps_of_words(
     words: Sequence[str],
     batch: int | None = None,
 ) -> Float[Tensor, "b 1 h w"]:
-    """How much every cell attends to the words, summed over the run; `sfumato.shifts.words.word_mask` makes the region.
+    """Cross-attention maps of words, summed over words, layers and steps; `word_mask` turns them into a mask.
 
     Args:
-        network: asked without guidance, `LEVELS` rows per image.
-        inversion: its recorded latents are looked at.
-        condition: the prompts that hold the words, one row per image; one without any gets a map of zeros.
-        words: what to look for.
-        batch: most rows in one call of the network.
+        network: the network; it is evaluated without guidance, on up to `LEVELS` rows per image.
+        inversion: the inversion whose recorded latents are evaluated.
+        condition: the prompts, one row per image; a prompt that contains none of the words gives a map of zeros.
+        words: the words or phrases to locate.
+        batch: largest number of rows per forward pass; at least one per image is evaluated.
+
+    Returns:
+        Maps at the resolution of the attention layers, [b, 1, h, w].
     """
     assert condition.tokens is not None
     size = (inversion.x.shape[-2], inversion.x.shape[-1])
@@ -53,6 +56,6 @@ def maps_of_words(
 
 
 def middle(steps: int) -> list[int]:
-    """Up to `LEVELS` steps of a run, spread over its middle part: from a fifth to four fifths."""
+    """Indices of up to `LEVELS` steps, spread over the middle part of a run, from one fifth to four fifths."""
     first, last = steps // 5, max(steps // 5, 4 * steps // 5 - 1)
     return sorted({round(first + (last - first) * k / (LEVELS - 1)) for k in range(LEVELS)})

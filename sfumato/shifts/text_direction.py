@@ -2,8 +2,9 @@
 
     dc = mean_j E(target sentence j) - mean_i E(source sentence i)
 
-E are the text encoder's states at all token positions, as the network gets them: for SDXL those of both encoders side
-by side, and the pooled vector. Many sentences per word make a steadier direction than the two words alone.
+E is the output of the text encoder at all token positions, as the network receives it: for SDXL the concatenated
+outputs of both encoders, and the pooled vector. The means over many sentences give a more robust direction than the two
+words only.
 """
 
 import os
@@ -24,22 +25,22 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.banks import check_size
 
 TOGETHER = 64
-"""Sentences that are encoded at a time."""
+"""Number of sentences that are encoded in one batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class TextDirection:
-    """A difference of text conditions.
+    """The difference dc of two mean text conditions.
 
     Attributes:
-        tokens: [n,d].
-        pooled: [p], for models with a pooled vector.
-        model: fingerprint of the model whose text encoders it comes from.
-        source: the sentences that it leads away from.
-        target: the sentences that it leads to.
+        tokens: difference of the tokens, [n,d].
+        pooled: difference of the pooled vectors (SDXL), [p]; None for models without one.
+        model: fingerprint of the model whose text encoders were used.
+        source: the sentences of the source bank.
+        target: the sentences of the target bank.
     """
 
-    FORMAT: ClassVar[Format] = Format("sfumato.text-direction.2", "a text direction", "find it again")
+    FORMAT: ClassVar[Format] = Format("sfumato.text-direction.2", "a text direction", "compute it again")
 
     tokens: Float[Tensor, "n d"]
     pooled: Float[Tensor, " p"] | None
@@ -48,42 +49,47 @@ class TextDirection:
     target: tuple[str, ...]
 
     def check_model(self, fingerprint: str) -> None:
-        """Refuse to move the condition of another model.
+        """Check that the direction was computed with the model of this fingerprint.
 
         Raises:
             BadInput: the fingerprints differ.
         """
         if self.model != fingerprint:
             raise BadInput(
-                f"This direction was found with another model, or in another precision (weights {self.model[:12]}, "
-                f"not {fingerprint[:12]}): load that one, or find the direction again."
+                f"This direction was computed with another model, or in another precision (weights {self.model[:12]}, "
+                f"not {fingerprint[:12]}): load that model, or compute the direction again."
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, which is there whole or not at all. Raises BadInput where it cannot be."""
+        """Write one safetensors file, atomically. Raises BadInput if it cannot be written."""
         tensors = {"tokens": self.tokens} | ({} if self.pooled is None else {"pooled": self.pooled})
         header = {"model": self.model, "source": self.source, "target": self.target}
         self.FORMAT.write(path, header, tensors)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "TextDirection":
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            BadInput: no such file, no direction, or damaged.
+            BadInput: the file does not exist, is not a text direction, or is damaged.
         """
         return TextDirection.FORMAT.read(path, _assemble)
 
 
 @torch.no_grad()
 def text_direction(network: DiffusionModel, source: Sequence[str], target: Sequence[str]) -> TextDirection:
-    """The direction from the sentences of one bank to those of the other.
+    """Compute the direction from the sentences of one bank to those of another.
+
+    Args:
+        network: a model with text encoders.
+        source: the sentences to move away from, at least two.
+        target: the sentences to move towards, at least two.
 
     Raises:
-        BadInput: a bank of fewer than two sentences, a sentence that is too long, or a model without text.
+        BadInput: a bank has fewer than two sentences, a sentence is too long, or the model has no text encoder.
     """
     if not network.takes_text:
-        raise BadInput(f"{network.name or 'This model'} has no text input, so there are no directions of text.")
+        raise BadInput(f"{network.name or 'This model'} has no text input, so it has no text directions.")
     (tokens, pooled), (other, pooled_other) = (_means(network, bank) for bank in (source, target))
     apart = None if pooled is None or pooled_other is None else pooled_other - pooled
     return TextDirection(other - tokens, apart, network.fingerprint(), tuple(source), tuple(target))
@@ -91,18 +97,18 @@ def text_direction(network: DiffusionModel, source: Sequence[str], target: Seque
 
 @dataclass(frozen=True, eq=False)
 class MoveCondition(Shift):
-    """c + scale dc in every step.
+    """Replace c by c + scale dc in every step.
 
     Attributes:
         directions: dc, one per row of the condition.
-        scale: how far.
+        scale: factor of dc; 1 is the complete difference of the means.
     """
 
     directions: Sequence[TextDirection]
     scale: float = 1.0
 
     def condition(self, state: StepState, condition: Condition) -> Condition:
-        """The moved condition."""
+        """c + scale dc, tokens and pooled vector."""
         assert condition.tokens is not None
         tokens = torch.stack([each.tokens for each in self.directions]).to(condition.tokens)
         moved = replace(condition, tokens=condition.tokens + self.scale * tokens)
@@ -113,7 +119,7 @@ class MoveCondition(Shift):
 
 
 def _means(network: DiffusionModel, bank: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-    """The mean tokens [n,d] and pooled vector [p] of a bank, float32."""
+    """Mean tokens [n,d] and mean pooled vector [p] of a bank, float32."""
     check_size(bank, "A bank")
     parts = [network.condition(bank[first : first + TOGETHER]) for first in range(0, len(bank), TOGETHER)]
     every = Condition.cat(parts)
@@ -122,7 +128,7 @@ def _means(network: DiffusionModel, bank: Sequence[str]) -> tuple[Tensor, Tensor
 
 
 def _assemble(header: Any, tensors: dict[str, Tensor]) -> TextDirection:
-    """A direction as a file has it. Raises KeyError, TypeError or ValueError where it holds something else."""
+    """Build a direction from the content of a file. Raises KeyError, TypeError or ValueError if it is invalid."""
     source, target = (_sentences(header[name]) for name in ("source", "target"))
     found = TextDirection(tensors["tokens"], tensors.get("pooled"), str(header["model"]), source, target)
     parts = [(found.tokens, 2)] + ([] if found.pooled is None else [(found.pooled, 1)])
@@ -132,7 +138,7 @@ def _assemble(header: Any, tensors: dict[str, Tensor]) -> TextDirection:
 
 
 def _sentences(saved: Any) -> tuple[str, ...]:
-    """A bank as JSON gives it back. Raises ValueError for anything else."""
+    """Convert a bank from JSON. Raises ValueError for anything but a list of strings."""
     if not isinstance(saved, list) or not all(isinstance(sentence, str) for sentence in saved):
         raise ValueError("not a list of sentences")
     return tuple(saved)

@@ -1,7 +1,7 @@
-"""Image shifting (Huberman-Spiegelglas et al., arXiv 2304.06140, section 2.2): the start and all noise maps, moved.
+"""Image shifting (Huberman-Spiegelglas et al., arXiv 2304.06140, section 2.2): move x_T and all noise maps.
 
-Edit-friendly noise maps carry the structure of the picture, so moving them moves the picture; native ones do not. A
-network that did not see borders would reproduce the moved x_0 exactly.
+Edit-friendly noise maps contain the structure of the image, so moving them moves the image; native ones do not. A
+network without border effects would reproduce the moved x_0 exactly.
 """
 
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from sfumato.errors import BadInput
 
 @dataclass(frozen=True, eq=False)
 class Translate(Shift):
-    """Moves the first latent and all noise maps by whole latents; what leaves at one side comes in at the other.
+    """Move the first latent and all noise maps, circularly: what leaves on one side enters on the other.
 
     Attributes:
-        right: latents to the right; negative to the left.
-        down: latents downwards; negative upwards.
+        right: number of latent cells to the right; negative to the left.
+        down: number of latent cells downwards; negative upwards.
     """
 
     right: int
     down: int
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x_T, moved; later latents follow from it."""
+        """x_T, moved; later latents are computed from it."""
         return self._moved(x) if state.i == 0 and state.visit == 0 else x
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
@@ -40,7 +40,10 @@ class Translate(Shift):
 
 
 def check_move(right: int, down: int, size: tuple[int, int]) -> None:
-    """Refuse a move by the whole picture or more; `size` is its height and width in latents. Raises BadInput."""
+    """Raise BadInput for a move by the size of the image or more; `size` is its height and width in latent cells."""
     height, width = size
     if abs(right) >= width or abs(down) >= height:
-        raise BadInput(f"right and down must stay within the picture's {width} x {height} latents.")
+        raise BadInput(
+            f"right must be between {1 - width} and {width - 1} and down between {1 - height} and {height - 1} latents "
+            f"for a picture of this size, not {right} and {down}."
+        )

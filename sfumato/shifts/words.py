@@ -1,4 +1,4 @@
-"""Where in a picture a word is: cross-attention maps of its tokens, averaged and thresholded; and re-weighting them."""
+"""Cross-attention maps of words: masks from averaged and thresholded maps, and re-weighting of the maps."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ from sfumato.models.attention import Layers, ReplaceMaps
 
 
 class WordMaps:
-    """An attention tap that reads the maps of some tokens under one condition, averaged over heads.
+    """An attention tap that records the weighted sum of token maps under one condition, averaged over heads.
 
     Attributes:
-        layers: cross-attention layers that all work on one grid; see `sfumato.models.layout.word_layers`.
+        layers: cross-attention layers of the same resolution; see `sfumato.models.layout.word_layers`.
         weights: weight of every token, [b, tokens].
-        grid: height and width of the grid.
+        grid: height and width of the layers' feature maps.
         of: name of the condition whose rows are read.
-        maps: of the latest evaluation, layer name to [b,1,*grid].
+        maps: maps of the latest evaluation by layer name, [b,1,*grid].
     """
 
     def __init__(self, layers: Layers, weights: Float[Tensor, "b n"], grid: tuple[int, int], of: str = TARGET) -> None:
@@ -31,25 +31,25 @@ class WordMaps:
         self.maps: dict[str, Float[Tensor, "b 1 h w"]] = {}
 
     def emptied(self) -> "WordMaps":
-        """A tap of the same tokens and layers that has read nothing yet."""
+        """A tap of the same tokens and layers without recorded maps."""
         return WordMaps(self.layers, self.weights, self.grid, self.of)
 
     def __call__(self, name: str, cross: bool, maps: Float[Tensor, "rows heads queries n"], rows: Rows) -> None:
-        """Keep a layer's maps."""
+        """Record the maps of a layer."""
         if self.of in rows:
             seen = maps[rows.of(self.of)].float().mean(dim=1) @ self.weights.to(maps.device)[:, :, None]
             self.maps[name] = seen.transpose(1, 2).unflatten(2, self.grid)
 
 
 def word_mask(maps: Float[Tensor, "b 1 h w"], size: tuple[int, int], threshold: float) -> Float[Tensor, "b 1 h2 w2"]:
-    """A mask from summed word maps: widened by one cell, enlarged, cut at a share of each image's range.
+    """A mask from summed word maps: dilated by one cell, interpolated, and thresholded per image.
 
-    The authors of Prompt-to-Prompt cut at a share of the largest value, which is the same where the smallest is
-    nearly 0. In small networks words also attend to what is not theirs, evenly; counting from the smallest value
-    (as Epstein et al., arXiv 2306.00986, do) leaves that out.
+    The mask is 1 where map - min > threshold (max - min). The authors of Prompt-to-Prompt threshold at a share of the
+    maximum, which is the same if the minimum is close to 0. In small networks the maps have a uniform background.
+    Subtracting the minimum removes it (as in Epstein et al., arXiv 2306.00986).
 
     Args:
-        maps: any range; a flat map gives an empty mask.
+        maps: word maps of any range; a constant map gives an empty mask.
         size: height and width of the mask.
         threshold: 0 to 1.
     """
@@ -60,14 +60,14 @@ def word_mask(maps: Float[Tensor, "b 1 h w"], size: tuple[int, int], threshold: 
 
 @dataclass(frozen=True, eq=False)
 class Reweight(Shift):
-    """The maps of tokens multiplied by weights: a word means more or less (arXiv 2208.01626, section 3.2).
+    """Multiply the maps of tokens by weights: attention re-weighting (arXiv 2208.01626, section 3.2).
 
     Attributes:
-        weights: one per token, 1 for those that stay, [b, tokens].
+        weights: one per token, 1 to leave its map as it is, [b, tokens].
     """
 
     weights: Float[Tensor, "b n"]
 
     def taps(self, state: StepState) -> ReplaceMaps:
-        """Every cross-attention layer, under the target prompt."""
+        """A tap of every cross-attention layer, for the rows of the target prompt."""
         return ReplaceMaps(Layers(cross=True), lambda name, maps: maps * self.weights.to(maps)[:, None, None], TARGET)

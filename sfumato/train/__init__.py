@@ -1,1 +1,1 @@
-"""Training: one loop for autoencoders, dual encoders and diffusion models, driven by TOML recipes."""
+"""Training of autoencoders, dual encoders and diffusion models: one loop, configured by TOML recipes."""

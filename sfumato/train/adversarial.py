@@ -1,12 +1,12 @@
-"""The patch GAN of the autoencoder (Isola et al., CVPR 2017; Esser et al., CVPR 2021, equations 5 to 7).
+"""PatchGAN discriminator and losses of the autoencoder (Isola et al., CVPR 2017; Esser et al., CVPR 2021, eq. 5 to 7).
 
     discriminator:  1/2 mean max(0, 1 - D(x)) + 1/2 mean max(0, 1 + D(xr))
     autoencoder:    ... + adversarial d_w g,    g = -mean D(xr),
                     d_w = min(|grad_L nll| / (|grad_L g| + 1e-4), 1e4)
 
-where grad_L is the gradient in the decoder's last layer and nll the pixel and perceptual terms. D is normalised by
-groups of channels and not, as in the official code, over the batch, so that what it says of a picture does not depend
-on the other pictures of its process; the two gradients are averaged over all processes before their norms are taken.
+where grad_L is the gradient with respect to the decoder's last layer and nll the sum of the pixel and perceptual terms.
+D uses group normalisation instead of the batch normalisation of the official code, so that the scores of a picture do
+not depend on the rest of the batch. Both gradients are averaged over all processes before their norms are computed.
 """
 
 import torch
@@ -21,9 +21,17 @@ GROUPS = 8
 
 
 class PatchDiscriminator(nn.Module):
-    """D: pictures [b,3,h,w] in [-1,1] -> one score for each overlapping patch, [b,1,h',w'].
+    """PatchGAN discriminator D: pictures [b,3,h,w] in [-1,1] -> one score per overlapping patch, [b,1,h',w'].
 
-    `layers` convolutions halve the side, two more leave it; with 3 layers a score sees 70 x 70 pixels.
+    `layers` convolutions with stride 2 are followed by two with stride 1. With 3 layers the receptive field of a score
+    is 70 x 70 pixels.
+
+    Args:
+        channels: width of the first convolution, a multiple of `GROUPS`.
+        layers: number of convolutions with stride 2, at least 1.
+
+    Raises:
+        BadInput: `channels` or `layers` is out of its range.
     """
 
     def __init__(self, channels: int = 64, layers: int = 3) -> None:
@@ -47,46 +55,46 @@ class PatchDiscriminator(nn.Module):
                 nn.init.normal_(module.weight, 0.0, 0.02)
 
     def check(self, size: int) -> None:
-        """Refuse pictures that the convolutions would shrink to nothing.
+        """Check that the output for pictures of side `size` is not empty.
 
         Raises:
-            BadInput: `size` is below 2^layers * 3 pixels.
+            BadInput: `size` is below 3 * 2^layers pixels.
         """
         least = 3 * 2**self.layers
         if size < least:
             raise BadInput(
-                f"data.size = {size} is too small for loss.discriminator_layers = {self.layers}: at least {least}."
+                f"data.size = {size} is too small for loss.discriminator_layers = {self.layers}: use at least {least}."
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores; a high one says "a real picture"."""
+        """Scores of the patches, [b,1,h',w']; high for real pictures."""
         return self.patches(x)
 
 
 def generator_loss(discriminator: nn.Module, reconstruction: Tensor) -> Tensor:
-    """g = -mean D(xr), with a gradient into the reconstruction alone.
+    """Adversarial loss of the autoencoder, g = -mean D(xr); its gradient reaches only the reconstruction.
 
-    The discriminator runs on detached copies of its weights: the autoencoder's turn leaves no gradient in them, for
-    the optimizer of the discriminator's turn or the reducer of several processes to find.
+    D is evaluated with detached weights. The autoencoder's update therefore leaves no gradients in D that its own
+    optimizer or DistributedDataParallel would use.
     """
     detached = {name: weight.detach() for name, weight in discriminator.named_parameters()}
     return -torch.func.functional_call(discriminator, detached, (reconstruction,)).float().mean()
 
 
 def hinge_loss(real: Tensor, made: Tensor) -> Tensor:
-    """The discriminator's loss of its scores for real pictures and for reconstructions."""
+    """Hinge loss of the discriminator from its scores for real pictures and for reconstructions."""
     return (F.relu(1 - real.float()).mean() + F.relu(1 + made.float()).mean()) / 2
 
 
 def adaptive_weight(nll: Tensor, g: Tensor, last_layer: Tensor, scale: float = 1.0) -> Tensor:
-    """d_w, without gradient, in [0, 1e4].
+    """Adaptive weight d_w of the adversarial loss: a scalar in [0, 1e4], without gradient.
 
     Args:
-        nll: the reconstruction terms, a mean over pixels.
+        nll: the reconstruction terms, averaged over pixels.
         g: the generator's loss.
         last_layer: weight of the decoder's last convolution.
-        scale: factor on both losses before they are differentiated. It cancels; the number of pixels of one picture
-            keeps the gradients of means within the range of half precision, whatever the batch.
+        scale: factor on both losses before differentiation; the result does not depend on it. The number of values of
+            one picture keeps the gradients of the averaged losses within the range of half precision.
     """
     norms = []
     for loss in (nll, g):
@@ -96,21 +104,21 @@ def adaptive_weight(nll: Tensor, g: Tensor, last_layer: Tensor, scale: float = 1
 
 
 class Discrimination(nn.Module):
-    """The discriminator's turn; forward(batch) -> (loss, scalars). It draws its own pictures and reconstructs them.
+    """The discriminator with its loss; forward(batch) -> (loss, scalars). It reconstructs its batch first.
 
     Args:
-        discriminator: D, trained here.
-        reconstruction: the autoencoder with its loss, used here as it is.
+        discriminator: D, trained by this phase.
+        reconstruction: the autoencoder, `autoencoder.Reconstruction`; not trained by this phase.
     """
 
     def __init__(self, discriminator: PatchDiscriminator, reconstruction: nn.Module) -> None:
         super().__init__()
         self.discriminator = discriminator
-        self._beside = (reconstruction,)  # in a tuple, so that its weights are not this phase's
+        self._reconstruction = (reconstruction,)  # in a tuple, so that its weights are not parameters of this module
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The hinge loss, and the mean scores of both kinds of picture."""
+        """Hinge loss, and the mean scores of real pictures ("real") and reconstructions ("made")."""
         with torch.no_grad():
-            made = self._beside[0].reconstruct(batch)[0]
+            made = self._reconstruction[0].reconstruct(batch)[0]
         real, made = self.discriminator(torch.cat([batch["pixels"], made.to(batch["pixels"].dtype)])).chunk(2)
         return hinge_loss(real, made), {"real": real.detach().mean(), "made": made.detach().mean()}

@@ -1,12 +1,12 @@
 """The first stage of latent diffusion (Rombach et al., CVPR 2022, section 3.1): KL- and VQ-regularised autoencoders.
 
-Both are diffusers' own classes (AutoencoderKL, VQModel), so what comes out loads anywhere. The loss is
+Both use the classes of diffusers (AutoencoderKL, VQModel), so diffusers loads the exported folders. The loss is
 
     L = pixel |x - xr| + perceptual d(x, xr) + kl KL(q(z|x) || N(0, I)) + adversarial d_w g(xr)
 
-(d: see `sfumato.metrics.perceptual`; d_w and g: see `adversarial`) with all terms averaged over pixels (the official
-KL loss sums over them, the VQ loss averages; here one recipe means the same for both). Not used from the official code:
-`logvar`, which no optimizer there ever updates.
+with d of `sfumato.metrics.perceptual` and d_w and g of `adversarial`. All terms are averaged over pixels: the official
+code sums over them in the KL loss and averages in the VQ loss; here the weights have the same scale in both. The
+official `logvar` is left out, because no optimizer there updates it.
 """
 
 import math
@@ -36,21 +36,22 @@ from sfumato.train.task import Batch, Phase
 
 @dataclass(frozen=True)
 class AutoencoderNetwork:
-    """Shape of the autoencoder.
+    """Architecture and initial weights of the autoencoder: table [network].
 
     Attributes:
         regularisation: "kl" or "vq".
-        f: pixels per latent along one side: 2, 4, 8, 16 or 32.
-        latent_channels: channels of the latent.
-        channels: widths from full resolution down, log2(f) + 1 of them.
-        layers: residual blocks per resolution.
+        f: downsampling factor, pixels per latent along one side: 2, 4, 8, 16 or 32.
+        latent_channels: channels of the latents.
+        channels: width of each resolution level from full resolution down, log2(f) + 1 values.
+        layers: residual blocks per level.
         attention: self-attention in the middle block.
         groups: groups of the group normalisation.
         codebook: number of VQ codes.
-        start: exported autoencoder to go on from, instead of random weights: of this shape, or a KL autoencoder for
-            half the side with the same latents, which is grown by one level (`sfumato.train.growing`).
-        freeze_encoder: leave the encoder as it is (with `start`), so that a diffusion model trained on its latents
-            stays valid while the decoder learns on.
+        start: folder of an exported autoencoder with the initial weights; "" for random weights. It has this
+            architecture, or is a KL autoencoder for half the image size with latents of the same shape, to which one
+            level is added (`sfumato.train.growing`).
+        freeze_encoder: train only the decoder (requires `start`). The latents do not change, so a diffusion model
+            trained on them stays valid.
     """
 
     regularisation: str = "kl"
@@ -67,18 +68,18 @@ class AutoencoderNetwork:
 
 @dataclass(frozen=True)
 class AutoencoderLoss:
-    """Weights of the terms, none of which may be rewarded; a term of weight 0 is not computed.
+    """Weights of the loss terms, at least 0: table [loss]. The perceptual and adversarial terms are skipped at 0.
 
     Attributes:
         pixel: weight of |x - xr|.
-        kl: weight of the KL divergence, per latent value.
+        kl: weight of the KL divergence, averaged over latent values.
         commitment: weight of the VQ commitment and codebook loss.
-        perceptual: weight of the feature distance.
+        perceptual: weight of the perceptual loss.
         perceptual_network: "efficientnet-lite0" (ImageNet), or a local folder with a dual encoder.
-        adversarial: factor on the adaptive weight of the patch GAN.
-        adversarial_start: first step of the GAN.
-        discriminator_channels: width of the discriminator's first layer.
-        discriminator_layers: halvings in the discriminator; with 3 it scores patches of 70 pixels.
+        adversarial: weight of the adversarial loss, in addition to its adaptive weight.
+        adversarial_start: first training step of the adversarial loss and the discriminator.
+        discriminator_channels: width of the discriminator's first layer, a multiple of 8.
+        discriminator_layers: convolutions of stride 2 in the discriminator; with 3 it scores patches of 70 x 70 pixels.
     """
 
     pixel: float = ranged(1.0, low=0)
@@ -93,10 +94,15 @@ class AutoencoderLoss:
 
 
 def build_autoencoder(shape: AutoencoderNetwork, size: int) -> AutoencoderKL | VQModel:
-    """A freshly initialised autoencoder.
+    """Build an autoencoder with random weights.
+
+    Args:
+        shape: its architecture.
+        size: side of the training pictures in pixels.
 
     Raises:
-        BadInput: f is not in {2, 4, 8, 16, 32}, the widths do not fit f, or `size` is no multiple of f.
+        BadInput: f is not in {2, 4, 8, 16, 32}, the number of widths is not log2(f) + 1, a width is not a multiple of
+            `groups`, or `size` is not a multiple of f.
     """
     if shape.f not in (2, 4, 8, 16, 32):
         raise BadInput(f"network.f must be 2, 4, 8, 16 or 32, not {shape.f}.")
@@ -104,7 +110,9 @@ def build_autoencoder(shape: AutoencoderNetwork, size: int) -> AutoencoderKL | V
     if len(shape.channels) != levels:
         raise BadInput(f"network.channels needs {levels} widths for f={shape.f}, not {len(shape.channels)}.")
     if any(c % shape.groups for c in shape.channels):
-        raise BadInput(f"network.channels must be multiples of network.groups = {shape.groups}.")
+        raise BadInput(
+            f"network.channels must be multiples of network.groups = {shape.groups}, not {list(shape.channels)}."
+        )
     if size % shape.f:
         raise BadInput(f"data.size must be a multiple of f={shape.f}, not {size}.")
     common = dict(
@@ -117,8 +125,8 @@ def build_autoencoder(shape: AutoencoderNetwork, size: int) -> AutoencoderKL | V
         return AutoencoderKL(**common)
     if shape.regularisation == "vq":
         vq = VQModel(**common, num_vq_embeddings=shape.codebook, vq_embed_dim=shape.latent_channels)
-        # By default diffusers keeps a fault of the first VQGAN code: beta = 0.25 on the codebook's term instead of on
-        # the encoder's (van den Oord et al., NeurIPS 2017, equation 3).
+        # The default of diffusers reproduces a bug of the first VQGAN code: beta = 0.25 multiplies the codebook term
+        # instead of the commitment term (van den Oord et al., NeurIPS 2017, equation 3).
         vq.quantize.legacy = False
         return vq
     raise BadInput(f"network.regularisation must be 'kl' or 'vq', not '{shape.regularisation}'.")
@@ -128,10 +136,10 @@ class Reconstruction(nn.Module):
     """The autoencoder with its loss; forward(batch) -> (loss, scalars). Pixels are float [b,3,h,w] in [-1,1].
 
     Args:
-        autoencoder: what is trained.
-        loss: the weights of the terms.
-        perceptual: the feature distance, where its weight is above 0.
-        discriminator: the critic, where the adversarial weight is above 0; trained in a turn of its own.
+        autoencoder: the autoencoder to train.
+        loss: weights of the loss terms.
+        perceptual: frozen network of the perceptual loss; None if its weight is 0.
+        discriminator: D; None if the adversarial weight is 0. It is trained by a separate phase.
     """
 
     def __init__(
@@ -144,17 +152,21 @@ class Reconstruction(nn.Module):
         super().__init__()
         self.autoencoder = autoencoder
         self.weights = loss
-        # In tuples, so that their weights are neither trained, averaged nor saved with this module's.
+        # In tuples, so that their weights are not parameters of this module (not trained, averaged or saved with it).
         self._perceptual, self._discriminator = (perceptual,), (discriminator,)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Reconstruction":
-        """The frozen network goes along to another device; the discriminator is moved as a phase of its own."""
+        """Also move the frozen perceptual network to another device; the discriminator moves with its own phase."""
         if self._perceptual[0] is not None:
             self._perceptual[0]._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
     def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(xr, regularisation loss, what to log of it); the KL latent is sampled with the batch's noise."""
+        """Reconstruct a batch; the KL latents are sampled with the noise of the batch.
+
+        Returns:
+            The reconstruction [b,3,h,w] in [-1,1], the weighted KL or VQ loss, and scalars to log.
+        """
         x = batch["pixels"]
         if isinstance(self.autoencoder, VQModel):
             latent = self.autoencoder.encode(x).latents
@@ -171,7 +183,7 @@ class Reconstruction(nn.Module):
         return self.autoencoder.decoder(self.autoencoder.post_quant_conv(quantised))
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the terms."""
+        """Weighted sum of the loss terms, and scalars to log; "psnr" is in dB."""
         x = batch["pixels"]
         reconstruction, regularisation, logged = self.reconstruct(batch)
         error = (reconstruction.float() - x).abs().mean()
@@ -200,24 +212,30 @@ def _load_weights(autoencoder: AutoencoderKL | VQModel, folder: Path) -> None:
     try:
         autoencoder.load_state_dict(start.state_dict())
     except RuntimeError as error:
-        raise BadInput(f"network.start: {folder} holds no autoencoder of the shape that the recipe gives.") from error
+        raise BadInput(
+            f"network.start: the autoencoder in {folder} does not have the architecture that the recipe's [network] "
+            "gives; correct [network], or leave network.start out."
+        ) from error
 
 
 def _freeze_encoder(autoencoder: AutoencoderKL | VQModel, shape: AutoencoderNetwork) -> None:
     if not shape.start:
-        raise BadInput("network.freeze_encoder needs network.start: a random encoder is not worth freezing.")
+        raise BadInput("network.freeze_encoder needs network.start: without it the encoder would keep random weights.")
     autoencoder.encoder.requires_grad_(False)
     autoencoder.quant_conv.requires_grad_(False)
 
 
 @task("autoencoder")
 class AutoencoderTask:
-    """Trains an autoencoder on images, drawn so that each emoji counts equally.
+    """Train an autoencoder on pictures; every emoji is sampled equally often.
 
     Args:
-        recipe: what is trained.
-        folder: the run's; nothing is kept there.
-        device: where batches are made.
+        recipe: settings of the run.
+        folder: folder of the run; unused.
+        device: device on which batches are prepared.
+
+    Raises:
+        BadInput: a setting is invalid, or the data or a pretrained model cannot be used.
     """
 
     def __init__(self, recipe: Recipe, folder: Path | None = None, device: torch.device | str = "cpu") -> None:
@@ -249,15 +267,15 @@ class AutoencoderTask:
             return (Phase("autoencoder", module, compiled=(self.autoencoder.encoder, self.autoencoder.decoder)),)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            critic = PatchDiscriminator(loss.discriminator_channels, loss.discriminator_layers)
-        critic.check(self.size)
-        reconstruction = Reconstruction(self.autoencoder, loss, perceptual, critic)
-        judging = Phase("discriminator", Discrimination(critic, reconstruction), loss.adversarial_start)
-        # Not the decoder: the adaptive weight goes through its backward pass more than once.
-        return (Phase("autoencoder", reconstruction, compiled=(self.autoencoder.encoder,)), judging)
+            discriminator = PatchDiscriminator(loss.discriminator_channels, loss.discriminator_layers)
+        discriminator.check(self.size)
+        reconstruction = Reconstruction(self.autoencoder, loss, perceptual, discriminator)
+        second = Phase("discriminator", Discrimination(discriminator, reconstruction), loss.adversarial_start)
+        # The decoder is not compiled: the adaptive weight differentiates its graph more than once.
+        return (Phase("autoencoder", reconstruction, compiled=(self.autoencoder.encoder,)), second)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """Pixels in [-1,1], whole pictures or crops that hold edges, and the noise of the posterior sample."""
+        """Draw `size` pictures or crops in [-1,1] ("pixels"), and the noise that samples their latents ("noise")."""
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         pixels = draw_pixels(self.data, rows, self.device)
         if self.crop:
@@ -268,7 +286,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
-        """Eight pictures above their reconstructions."""
+        """Save a grid of eight pictures above their reconstructions."""
         generator = step_generator(0, 0, 0, tag="sample")
         rows = torch.multinomial(self.weights, 8, replacement=True, generator=generator)
         side = self.size // self.shape.f
@@ -281,6 +299,6 @@ class AutoencoderTask:
         save_grid(folder / f"step-{step:08d}.png", [x, xr], f"step {step}: source, reconstruction")
 
     def export(self, folder: Path) -> None:
-        """Write diffusers' folder of the autoencoder."""
-        with replaced_folder(folder) as beside:
-            self.autoencoder.save_pretrained(beside)
+        """Write the autoencoder in the format of diffusers."""
+        with replaced_folder(folder) as temporary:
+            self.autoencoder.save_pretrained(temporary)

@@ -1,8 +1,9 @@
-"""What the weights of a run mean nothing without: a run goes on with the same, or is refused before any work.
+"""Check that a resumed run has the settings and frozen networks that its weights were trained with.
 
-A checkpoint's state has it by name under `bound_to`: settings that leave the shapes of the weights alone but not their
-meaning (heads, groups, prediction, noise schedule), and fingerprints of the frozen networks. What a checkpoint of an
-older version does not have is taken to be what the recipe says, with a warning, and stands in the next checkpoint.
+The state of a checkpoint contains them by name under `bound_to`: settings that affect the output of the networks but
+not the shapes of their weights (heads, groups, prediction, noise schedule), and fingerprints of the frozen networks. A
+run with other values is refused before any work. Values that a checkpoint of an older version does not contain are
+taken from the recipe with a warning, and saved in the next checkpoint.
 """
 
 import hashlib
@@ -17,12 +18,12 @@ from sfumato.errors import BadInput
 from sfumato.train.checkpoint import newest_state
 
 _LOG = logging.getLogger(__name__)
-#: Characters of a value that a sentence shows: all of a setting, enough of a fingerprint.
+#: Characters of a value shown in messages: every setting is shorter, fingerprints are truncated.
 _SHOWN = 20
 
 
 def weights_fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256, in hexadecimal, of named tensors, whatever their order, as float32."""
+    """SHA-256 (hexadecimal) of named tensors, converted to float32; independent of their order."""
     digest = hashlib.sha256()
     for name, value in sorted(weights, key=lambda pair: pair[0]):
         digest.update(f"{name} {tuple(value.shape)}".encode())
@@ -31,51 +32,62 @@ def weights_fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def settings_of(shape: Any, table: str, *names: str) -> dict[str, str]:
-    """Fields of a table of the recipe as entries of `bound_to`, such as {"network.groups": "16"}."""
+    """Settings of a table of the recipe as entries of `bound_to`, such as {"network.groups": "16"}.
+
+    Args:
+        shape: the dataclass of the table.
+        table: its name in the recipe.
+        names: the settings.
+    """
     return {f"{table}.{name}": str(getattr(shape, name)) for name in names}
 
 
 def bound_before(folder: Path) -> dict[str, str] | None:
-    """What the newest checkpoint of the run in `folder` is bound to; None where there is no checkpoint."""
+    """Read `bound_to` from the newest checkpoint of the run in `folder`; None without a checkpoint."""
     state = newest_state(folder / "checkpoints")
     return None if state is None else state.get("bound_to", {})
 
 
 def refuse_another_kind(folder: Path, kind: str, state: Mapping[str, Any] | None = None) -> None:
-    """Refuse a folder with a run of another kind; `state` is its newest checkpoint's, read here by default.
+    """Refuse a folder that contains a run of another kind.
+
+    Args:
+        folder: folder of the run.
+        kind: kind of the recipe.
+        state: state of the newest checkpoint; None to read it here.
 
     Raises:
-        BadInput: so it is.
+        BadInput: the checkpoints are of another kind.
     """
     state = newest_state(folder / "checkpoints") if state is None else state
     if state is not None and state["kind"] != kind:
-        raise BadInput(f"{folder} holds a run of kind '{state['kind']}'; give this one its own folder.")
+        raise BadInput(f"{folder} contains a run of kind '{state['kind']}'; give this run its own folder.")
 
 
 def refuse_changes(folder: Path, before: Mapping[str, str] | None, now: Mapping[str, str]) -> None:
-    """Refuse to go on with weights that meant something else.
+    """Refuse to resume weights that were trained with other settings or other frozen networks.
 
     Args:
-        folder: the run's, for the sentence.
-        before: what its newest checkpoint is bound to, None for a new run.
-        now: what the recipe would bind it to; names that the checkpoint does not have are accepted.
+        folder: folder of the run, for the error message.
+        before: `bound_to` of the newest checkpoint; None for a new run.
+        now: `bound_to` of the recipe; names that the checkpoint does not contain are accepted.
 
     Raises:
-        BadInput: a value has changed; names each that has.
+        BadInput: values have changed; the message lists them.
     """
     shared = {name: (before[name], value) for name, value in now.items() if before and name in before}
     changed = [f"{name} ({old[:_SHOWN]}, now {new[:_SHOWN]})" for name, (old, new) in shared.items() if old != new]
     if changed:
         raise BadInput(
             f"the weights in {folder} were trained with another {' and another '.join(changed)}; "
-            "go on with what they know, or give this run its own folder."
+            "resume with the old ones, or give this run its own folder."
         )
 
 
 def warn_of_gaps(path: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Say what an older checkpoint at `path` does not tell, and how it is taken."""
+    """Log a warning if the checkpoint at `path` does not contain all names of `now`."""
     if missing := [name for name in now if name not in before]:
         _LOG.warning(
-            "the checkpoint %s is of an older version and does not say with which %s it was trained: "
-            "it is taken to be the recipe's.", path, ", ".join(missing),
+            "the checkpoint %s is of an older version and does not record the %s that it was trained with: "
+            "the values of the recipe are assumed.", path, ", ".join(missing),
         )  # fmt: skip

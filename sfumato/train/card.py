@@ -1,15 +1,19 @@
-"""The tables of a model's README, from the figures of `report`."""
+"""The tables of a model's README, from the results of `report`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-#: Where in a pipeline folder each trained model lies, and what it is called.
+#: Subfolder of each trained model in a pipeline folder -> its name in the table.
 _MODELS = {"vae": "autoencoder", "dual_encoder": "dual encoder", ".": "U-Net"}
 _KINDS = {"everything": "all styles", "trained": "the U-Net's styles and groups"}
 
 
 def card(figures: Mapping[str, Any]) -> str:
-    """Two Markdown tables: how each part was trained, and what was measured on each split."""
+    """Markdown tables of a report: how each network was trained, and the measurements on each split.
+
+    Args:
+        figures: the JSON object that `sfumato.train.report` writes.
+    """
     return "\n".join([*_table(list(_training(figures["parts"]))), "", *_table(list(_measured(figures)))])
 
 
@@ -27,7 +31,7 @@ def _training(parts: Mapping[str, Any]) -> Iterator[list[str]]:
     for place, name in _MODELS.items():
         size, about = parts["unet" if place == "." else place], parts[place]["training"]
         yield [name, *_size(size), *(_trained(about) if about else ["not recorded"] * 4)]
-    yield ["whole folder", *_size(parts["."]), *[""] * 4]
+    yield ["complete folder", *_size(parts["."]), *[""] * 4]
 
 
 def _size(part: Mapping[str, Any]) -> list[str]:
@@ -35,7 +39,7 @@ def _size(part: Mapping[str, Any]) -> list[str]:
 
 
 def _trained(about: Mapping[str, Any]) -> list[str]:
-    """Samples, pictures, minutes and device, with those of the run that it began with."""
+    """Samples, pictures, minutes and device, including the run whose weights training started from."""
     before = about.get("start")
     samples, seconds, device = f"{about['samples']:,}", about["seconds"], about["device"]
     if before:
@@ -63,7 +67,7 @@ def _number(value: float | None, form: str, unit: str = "") -> str:
 
 
 def _precision(value: Mapping[str, Any] | None) -> str:
-    """Such as "56 %", or "44 % of 89" where there are fewer than 100 candidates."""
+    """Format an R-precision, such as "56 %", or "44 % of 89" with fewer than 100 candidates."""
     if not value:
         return ""
     among = "" if value["candidates"] == 100 else f" of {value['candidates']}"

@@ -1,9 +1,9 @@
 """Checkpoints that survive `kill -9` at any moment.
 
-A checkpoint is a folder `step-00001000/` of safetensors files. It is written beside its final name, every file is
-flushed to the disk, the folder is renamed, and only then the marker file `COMPLETE` appears in it. A folder without
-the marker is never read. At least two that can be read are kept; older ones are deleted, marker first, only after the
-new one is complete. A run's folder may come from anywhere (SECURITY.md): what is in it is looked at before it is used.
+A checkpoint is a folder `step-00001000/` of safetensors files. It is written under a temporary name, every file is
+flushed to disk, the folder is renamed, and the marker file `COMPLETE` is written last. A folder without the marker is
+never read. At least two readable checkpoints are kept; older ones are deleted, marker first, only after the new one is
+complete. The folder of a run is untrusted input (SECURITY.md): its files are checked before they are read.
 """
 
 import json
@@ -27,9 +27,9 @@ from sfumato.networks.weights import read_shapes
 MARKER = "COMPLETE"
 _NAME = re.compile(r"step-(\d{8})")
 _DAMAGED = (OSError, ValueError, SafetensorError)
-#: What a state says, and what it may say: a list or a table, and of what.
-_SAID = {"step": int, "samples": int, "kind": str}
-_MAY_SAY = {"files": (list, str), "bound_to": (dict, str), "ema_steps": (dict, int), "scaler": (dict, int | float)}
+#: Required entries of a state and their types, and optional entries: the type of the container and of its values.
+_REQUIRED = {"step": int, "samples": int, "kind": str}
+_OPTIONAL = {"files": (list, str), "bound_to": (dict, str), "ema_steps": (dict, int), "scaler": (dict, int | float)}
 _LOG = logging.getLogger(__name__)
 
 Contents: TypeAlias = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
@@ -38,26 +38,29 @@ Contents: TypeAlias = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
 def write_checkpoint(
     folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any], keep: int = 2
 ) -> Path:
-    """Write one checkpoint and delete all but the newest `keep`.
+    """Write a checkpoint and delete all but the newest `keep`.
 
     Args:
-        folder: the run's `checkpoints` folder.
-        step: number of finished optimizer steps.
+        folder: the folder `checkpoints` of the run.
+        step: number of finished training steps.
         tensors: file name (without suffix) -> named tensors.
-        state: small JSON-able values.
-        keep: how many checkpoints that can be read stay, at least 2.
+        state: small values that JSON can represent.
+        keep: number of readable checkpoints to keep, at least 2.
+
+    Returns:
+        The folder of the new checkpoint.
 
     Raises:
-        BadInput: no room, or no permission; the checkpoints before stay.
+        BadInput: the disk is full or the folder cannot be written; earlier checkpoints are not deleted.
     """
     if keep < 2:
-        raise BadInput(f"keep must be at least 2, not {keep}: the newest checkpoint may be half written.")
-    final, beside = folder / f"step-{step:08d}", folder / f".writing-{step:08d}"
+        raise BadInput(f"keep must be at least 2, not {keep}: the newest checkpoint may be incomplete.")
+    final, temporary = folder / f"step-{step:08d}", folder / f".writing-{step:08d}"
     with explained(final):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(beside, {"step": step, "files": sorted(tensors), **state}, tensors)
+        _write(temporary, {"step": step, "files": sorted(tensors), **state}, tensors)
         _delete(final)
-        beside.rename(final)
+        temporary.rename(final)
         flush(folder)
         (final / MARKER).write_text("")
         flush(final / MARKER)
@@ -66,13 +69,13 @@ def write_checkpoint(
     return final
 
 
-def _write(beside: Path, state: dict[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    _delete(beside)
-    beside.mkdir()
+def _write(temporary: Path, state: dict[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    _delete(temporary)
+    temporary.mkdir()
     for name, group in tensors.items():
-        write_tensors(beside / f"{name}.safetensors", group)
-    write_text(beside / "state.json", json.dumps(state, indent=1))
-    flush(beside)
+        write_tensors(temporary / f"{name}.safetensors", group)
+    write_text(temporary / "state.json", json.dumps(state, indent=1))
+    flush(temporary)
 
 
 def valid_checkpoints(folder: Path) -> list[Path]:
@@ -84,13 +87,13 @@ def valid_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The complete checkpoint with the highest step, or None."""
+    """The complete checkpoint with the highest step; None without one."""
     valid = valid_checkpoints(folder)
     return valid[-1] if valid else None
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:
-    """The state of the newest checkpoint whose state can be read, without its tensors; None where there is none."""
+    """The state of the newest checkpoint with a readable state, without loading tensors; None without one."""
     for path in reversed(valid_checkpoints(folder)):
         with suppress(BadInput):
             return _state(path)
@@ -98,20 +101,23 @@ def newest_state(folder: Path) -> dict[str, Any] | None:
 
 
 def read_checkpoint(path: Path) -> Contents:
-    """The tensors and the state that `write_checkpoint` was given.
+    """Read the tensors and the state of a checkpoint.
+
+    Returns:
+        `tensors` and `state` as passed to `write_checkpoint`; the state also contains `step`.
 
     Raises:
-        BadInput: the state or a file of tensors is not what that writes; names it.
-        SafetensorError: a file has changed since it was looked at.
+        BadInput: the state or a file of tensors is invalid; the message names it.
+        SafetensorError: a file changed after it was checked.
     """
     state, files = _parts(path)
     return {file.stem: load_file(file) for file in files}, state
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], list[Path]]:
-    """A checkpoint's state and the files of its tensors, which are whole and lie in it; none is read. Raises BadInput.
+    """State of a checkpoint and its tensor files, checked to be complete and inside its folder. Raises BadInput.
 
-    Those of an older one do not stand in its state.
+    The tensors are not read. States of older versions do not list the files.
     """
     state = _state(path)
     names = state.pop("files", None)
@@ -122,24 +128,24 @@ def _parts(path: Path) -> tuple[dict[str, Any], list[Path]]:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    """A checkpoint's state, of the types that are written. Raises BadInput."""
+    """Read the state of a checkpoint and check its types. Raises BadInput."""
     state = read_table(path / "state.json", path)
     if (
-        not all(isinstance(state.get(name), kind) for name, kind in _SAID.items())
-        or not all(_holds(state[name], *kinds) for name, kinds in _MAY_SAY.items() if name in state)
+        not all(isinstance(state.get(name), kind) for name, kind in _REQUIRED.items())
+        or not all(_has_types(state[name], *kinds) for name, kinds in _OPTIONAL.items() if name in state)
         or path.name != f"step-{state['step']:08d}"
     ):
-        raise BadInput(f"the state in {printable(path)} is not what a run writes: remove this checkpoint.")
+        raise BadInput(f"the state in {printable(path)} has missing or invalid entries: remove this checkpoint.")
     return state
 
 
-def _holds(value: Any, outer: type, inner: Any) -> bool:
+def _has_types(value: Any, outer: type, inner: Any) -> bool:
     each = value.values() if isinstance(value, dict) else value
     return isinstance(value, outer) and all(isinstance(one, inner) for one in each)
 
 
 def _can_be_read(path: Path) -> bool:
-    """Whether the files are all there and as long as they say, found without reading the tensors."""
+    """Whether all files exist and have the length that their headers give; the tensors are not read."""
     try:
         _parts(path)
     except _DAMAGED:
@@ -148,29 +154,32 @@ def _can_be_read(path: Path) -> bool:
 
 
 def read_newest(folder: Path) -> tuple[Path, Contents] | None:
-    """The newest checkpoint that can be read, with its contents, or None where there is none at all.
+    """Read the newest readable checkpoint of the folder `checkpoints` of a run.
 
-    A complete checkpoint that a failing disk has damaged since is passed over with a logged warning.
+    A damaged checkpoint is skipped with a warning in the log.
+
+    Returns:
+        The folder and the contents of the checkpoint; None if there are no checkpoints.
 
     Raises:
-        BadInput: there are checkpoints and none of them can be read.
+        BadInput: there are checkpoints, but none can be read.
     """
     valid = valid_checkpoints(folder)
     for path in reversed(valid):
         try:
             return path, read_checkpoint(path)
         except _DAMAGED as error:
-            _LOG.warning("the checkpoint %s is damaged (%s); looking for the one before it.", path, error)
+            _LOG.warning("the checkpoint %s is damaged (%s); trying the previous one.", path, error)
     if valid:
-        raise BadInput(f"no checkpoint in {folder} can be read; give this run a new folder to start again.")
+        raise BadInput(f"no checkpoint in {folder} can be read; use a new folder to train from the beginning.")
     return None
 
 
 def _sweep(folder: Path, keep: int, step: int) -> None:
-    """Delete old checkpoints, and what a killed process left half written.
+    """Delete old checkpoints, and the incomplete ones of killed processes.
 
-    Of those up to `step` the newest `keep` that can be read stay, with all that are newer than the oldest of these:
-    a damaged one, or one of steps that a run has gone back before, takes the place of none.
+    The newest `keep` readable checkpoints up to `step` are kept, and everything newer than the oldest of them. Damaged
+    checkpoints, and those after `step` (of a run that resumed from an earlier step), do not count towards `keep`.
     """
     valid, readable = valid_checkpoints(folder), 0
     kept = set(valid)
@@ -185,9 +194,9 @@ def _sweep(folder: Path, keep: int, step: int) -> None:
 
 
 def _delete(path: Path) -> None:
-    """The marker goes first: what is left by a kill during the rest is not taken for a checkpoint.
+    """Delete a checkpoint, marker first: if the process is killed meanwhile, the rest does not count as a checkpoint.
 
-    Of a link the link alone goes.
+    Of a symbolic link only the link is deleted.
     """
     if path.is_symlink():
         path.unlink()

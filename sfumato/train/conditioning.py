@@ -1,7 +1,7 @@
 """The text encoder that conditions a diffusion model: frozen, fine-tuned with the U-Net, or trained from scratch.
 
 Rombach et al. (CVPR 2022, section 4.3.1) train their transformer together with the U-Net; Stable Diffusion keeps a
-CLIP text encoder frozen. All three end as a CLIPTextModel, so that any Stable Diffusion pipeline opens the result.
+CLIP text encoder frozen. All three are a CLIPTextModel, so that Stable Diffusion pipelines load the result.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,16 +29,16 @@ from sfumato.train.tokenizer import (
 
 @dataclass(frozen=True)
 class TextEncoderRecipe:
-    """The text encoder of a diffusion model.
+    """The text encoder of a diffusion model: table [network.text].
 
     Attributes:
-        start: folder that `sfumato train dual-encoder` exported, or of a Stable Diffusion pipeline, whose text encoder
-            is taken with its tokenizer; "" for a new transformer and a tokenizer learned from the captions.
-        frozen: leave it as it is (with `start`), instead of training it with the U-Net.
-        width: channels of a new transformer, one attention head per 64 of them.
+        start: folder exported by `sfumato train dual-encoder`, or of a Stable Diffusion pipeline, with the text encoder
+            and tokenizer to use; "" for a transformer with random weights and a tokenizer trained on the captions.
+        frozen: do not train the text encoder with the U-Net (requires `start`).
+        width: channels of a new transformer, a multiple of 64; one attention head per 64 channels.
         layers: blocks of a new transformer.
-        vocabulary: upper bound on a new tokenizer's vocabulary.
-        context: longest caption of a new tokenizer in tokens.
+        vocabulary: largest vocabulary of a new tokenizer.
+        context: longest caption of a new tokenizer in tokens, start and end token included.
     """
 
     start: str = ""
@@ -49,24 +49,27 @@ class TextEncoderRecipe:
     context: int = ranged(32, low=LEAST_CONTEXT)
 
     def check(self) -> None:
-        """Refuse what cannot be built.
+        """Check that the settings fit together.
 
         Raises:
-            BadInput: frozen without `start`, a folder without an exported model, a width that the heads do not divide.
+            BadInput: `frozen` without `start`, a `start` without an exported model, or a width that is not a multiple
+                of 64.
         """
         if self.start:
             started_from(self.start)
         elif self.frozen:
-            raise BadInput("network.text.frozen needs network.text.start: a random text encoder conditions nothing.")
+            raise BadInput(
+                "network.text.frozen needs network.text.start: without it the text encoder would keep random weights."
+            )
         if self.width % 64:
             raise BadInput(f"network.text.width must be a multiple of 64, not {self.width}.")
 
 
 def started_from(start: str) -> tuple[Path, Path]:
-    """The folders of the text encoder and of the tokenizer in a dual encoder's folder or a pipeline's.
+    """Folders of the text encoder and of the tokenizer in the folder of a dual encoder or of a pipeline.
 
     Raises:
-        BadInput: nothing was exported there.
+        BadInput: the folder contains no exported model.
     """
     parts = Path(start, "text_encoder"), Path(start, "tokenizer")
     if all(part.is_dir() for part in parts):
@@ -75,12 +78,12 @@ def started_from(start: str) -> tuple[Path, Path]:
 
 
 def load_tokenizer(recipe: TextEncoderRecipe, folder: Path, texts: Callable[[], Sequence[str]]) -> CLIPTokenizer:
-    """The tokenizer of the text encoder that `recipe.start` names, or one learned from texts.
+    """Load the tokenizer of the text encoder in `recipe.start`, or train one.
 
     Args:
-        recipe: of the text encoder.
-        folder: of the run, which keeps a learned tokenizer.
-        texts: gives the captions; called only where one is learned.
+        recipe: settings of the text encoder.
+        folder: folder of the run, in which a trained tokenizer is saved.
+        texts: returns the training texts; called only if a tokenizer is trained.
     """
     if recipe.start:
         return read_tokenizer(started_from(recipe.start)[1])
@@ -91,7 +94,7 @@ def load_tokenizer(recipe: TextEncoderRecipe, folder: Path, texts: Callable[[], 
 
 
 def build_text_encoder(recipe: TextEncoderRecipe, tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
-    """The text encoder before training, with gradients unless it is frozen."""
+    """Build the text encoder, with pretrained or random weights; it requires gradients unless it is frozen."""
     if recipe.start:
         text = load_frozen(CLIPTextModel, started_from(recipe.start)[0])
         return text if recipe.frozen else text.requires_grad_(True).train()
@@ -107,23 +110,24 @@ def build_text_encoder(recipe: TextEncoderRecipe, tokenizer: CLIPTokenizer, seed
 
 
 def bound_text(recipe: TextEncoderRecipe, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> dict[str, str]:
-    """What the U-Net's weights are bound to: the tokenizer, and a frozen text encoder's weights."""
+    """Entries of `bound_to` (see `binding`) for the tokenizer and, if it is frozen, the text encoder."""
     weights = {"text encoder": text_fingerprint(text)} if recipe.frozen else {"network.text.frozen": "False"}
     return weights | {"tokenizer": tokenizer_fingerprint(tokenizer)}
 
 
 def refuse_partial_evaluator(evaluator: str, text: CLIPTextModel) -> None:
-    """Refuse an evaluator that shares its text encoder with the model that it is to score.
+    """Refuse an evaluator with the text encoder that conditions the model to be scored.
 
     Args:
-        evaluator: folder of the dual encoder that is exported beside the pipeline; "" for none.
+        evaluator: folder of the dual encoder to export with the pipeline; "" for none.
         text: the text encoder that conditions the diffusion model, before training.
 
     Raises:
-        BadInput: `evaluator` has the same text encoder, or holds no dual encoder.
+        BadInput: `evaluator` has the same text encoder, or contains no dual encoder.
     """
     if evaluator and text_fingerprint(load_frozen(CLIPTextModel, exported_folder(evaluator))) == text_fingerprint(text):
         raise BadInput(
             f"network.evaluator = '{evaluator}' is the dual encoder whose text encoder conditions the U-Net, so "
-            "its scores would flatter the model; train another one with another seed, or leave network.evaluator out."
+            "its scores would be biased in favour of the model; train another one with another seed, or leave "
+            "network.evaluator out."
         )

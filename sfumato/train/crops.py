@@ -1,23 +1,23 @@
-"""Crops that hold edges: an autoencoder is local, and half of a drawing on plain ground is blank."""
+"""Crops that contain edges: a random crop of a drawing on a plain background is often blank."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Random places that are compared for each crop.
+#: Number of random positions compared for each crop.
 _CANDIDATES = 4
 
 
 def crops_with_edges(pixels: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """One square crop of each picture: of four random places the one with the largest mean absolute gradient.
+    """Crop one square of each picture: of four random positions, the one with the largest mean absolute gradient.
 
     Args:
         pixels: float [b,3,h,w].
-        side: of the crop in pixels, at most h and w.
-        generator: on the CPU.
+        side: side of the crop in pixels, at most h and w.
+        generator: a CPU generator.
 
     Returns:
-        Float [b,3,side,side] on the device of `pixels`.
+        The crops, float [b,3,side,side], on the device of `pixels`.
     """
     b, _, h, w = pixels.shape
     top = torch.randint(h - side + 1, (b, _CANDIDATES), generator=generator).to(pixels.device)
@@ -31,7 +31,7 @@ def crops_with_edges(pixels: Tensor, side: int, generator: torch.Generator) -> T
 
 
 def _edges_within(pixels: Tensor, side: int) -> Tensor:
-    """Summed absolute gradient of the crop with its upper left corner at each place: [b,h-side+1,w-side+1]."""
+    """Sum of the absolute gradient over the crop with its upper left corner at each pixel: [b,h-side+1,w-side+1]."""
     grey = pixels.mean(1)
     gradient = F.pad(grey.diff(dim=2).abs(), (0, 1)) + F.pad(grey.diff(dim=1).abs(), (0, 0, 0, 1))
     total = F.pad(gradient.cumsum(1).cumsum(2), (1, 0, 1, 0))  # the integral image

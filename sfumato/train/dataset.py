@@ -1,4 +1,4 @@
-"""The pictures and captions of a recipe, and the grids that show how a run is doing."""
+"""The pictures and captions that a recipe selects, and the sample grids of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,53 +19,62 @@ from sfumato.train.recipe import Recipe
 
 
 class TrainingData(Protocol):
-    """Pictures with captions, as the training tasks draw them; `CaptionedImages` and `Scenes` are such."""
+    """Dataset of captioned pictures that the training tasks sample from.
+
+    Implemented by `sfumato.data.dataset.CaptionedImages` and `sfumato.data.scenes.Scenes`.
+    """
 
     def __len__(self) -> int:
-        """How many pictures."""
+        """Number of pictures."""
 
     def caption(self, i: int, generator: np.random.Generator | None = None) -> str:
-        """The main caption of picture `i`, or one that `generator` varies."""
+        """Caption of picture `i`: the main one, or with `generator` a random variant of it."""
 
     def texts(self) -> Sequence[str]:
-        """The texts that a tokenizer learns its words from; most captions are among them."""
+        """Texts to train a tokenizer on; they include most captions."""
 
     def pixels(self, items: Sequence[int]) -> np.ndarray:
-        """Some pictures, uint8 [n,3,size,size]."""
+        """The pictures with the indices `items`, uint8 [n,3,size,size]."""
 
     def sampling_weights(self) -> np.ndarray:
-        """How likely each picture is drawn: float64 [n] that sum to 1."""
+        """Sampling probability of each picture: float64 [n], sum 1."""
 
 
 def exported_folder(path: str) -> Path:
-    """The folder of a model that a recipe builds on.
+    """Folder of an exported model that a recipe names.
 
     Raises:
-        BadInput: nothing was exported there.
+        BadInput: the folder contains no exported model (no config.json).
     """
     if not Path(path, "config.json").is_file():
         raise BadInput(
-            f"{path} holds no exported model; train it first (see recipes/) or correct the recipe's [network]."
+            f"{path} contains no exported model; train it first (see recipes/) or correct the recipe's [network]."
         )
     return Path(path)
 
 
 def draw_captions(data: TrainingData, rows: Tensor, generator: torch.Generator) -> list[str]:
-    """One caption for each row, varied by a draw from `generator`."""
+    """Random captions of the pictures with the indices `rows` (int64 [b]), one per picture."""
     varied = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
     return [data.caption(row, varied) for row in rows.tolist()]
 
 
 def draw_pixels(data: TrainingData, rows: Tensor, device: torch.device | str) -> Tensor:
-    """The pictures of `rows` on `device`, float [b,3,h,w] in [-1,1]. They travel as bytes, a quarter of that."""
+    """The pictures with the indices `rows` (int64 [b]) on `device`, float [b,3,h,w] in [-1,1].
+
+    They are transferred as uint8, a quarter of the bytes of float32, and scaled on the device.
+    """
     return torch.from_numpy(data.pixels(rows.tolist())).to(device).float() / 127.5 - 1
 
 
 def open_data(recipe: Recipe) -> TrainingData:
-    """What a recipe trains on: its pictures of the split "train", and with `data.scenes` scenes composed of them.
+    """Open the training data of a recipe.
+
+    Returns:
+        The pictures of the split "train"; with `data.scenes` > 0 also scenes composed of them.
 
     Raises:
-        BadInput: as `open_pictures`; scenes are wanted of a folder without cut-outs.
+        BadInput: see `open_pictures`; or `data.scenes` > 0 with a folder that has no bounding boxes to cut objects out.
     """
     pictures = open_pictures(recipe)
     if not recipe.data.scenes:
@@ -74,10 +83,16 @@ def open_data(recipe: Recipe) -> TrainingData:
 
 
 def open_pictures(recipe: Recipe, split: str | None = "train", count: int | None = None) -> CaptionedImages:
-    """The single pictures of a recipe; of the split "train" unless another is given, and at most `count` of them.
+    """Open the single pictures that a recipe selects, without scenes.
+
+    Args:
+        recipe: its table [data] selects the pictures.
+        split: "train", "test" or "cells"; None for all.
+        count: largest number of pictures; None for all.
 
     Raises:
-        BadInput: as `CaptionedImages.open`; where nothing is left, `NothingLeft`.
+        BadInput: see `CaptionedImages.open`.
+        NothingLeft: the selection contains no picture.
     """
     data = recipe.data
     try:
@@ -89,8 +104,8 @@ def open_pictures(recipe: Recipe, split: str | None = "train", count: int | None
         if split is None or Path(data.folder, TABLE).is_file():
             raise
         raise NothingLeft(
-            f"no picture of {data.folder} is in the split '{split}': one file in {HOLDOUT}, chosen by its name, is "
-            "held out as 'test', all others are 'train'; add pictures, or give one another name."
+            f"no picture of {data.folder} is in the split '{split}': one file in {HOLDOUT}, chosen by a hash of its "
+            "name, is held out as 'test', all others are 'train'; add pictures, or rename one."
         ) from error
 
 

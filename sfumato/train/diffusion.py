@@ -2,9 +2,8 @@
 
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,    L = w(t) |target - f(x_t, t, c)|^2
 
-with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022), the min-SNR weight w
-(Hang et al. 2023, gamma = 5), and the caption left out now and then for classifier-free guidance (Ho and Salimans
-2021).
+with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022), min-SNR weighting w (Hang et al.
+2023, gamma = 5), and caption dropout for classifier-free guidance (Ho and Salimans 2021).
 """
 
 from dataclasses import dataclass, field
@@ -48,19 +47,18 @@ from sfumato.train.tokenizer import Tokens
 
 @dataclass(frozen=True)
 class DiffusionNetwork:
-    """Shape of the U-Net and the frozen parts it is built on.
+    """Architecture of the U-Net and the pretrained networks it is trained with: table [network].
 
     Attributes:
-        autoencoder: folder that `sfumato train autoencoder` exported.
+        autoencoder: folder exported by `sfumato train autoencoder`.
         text: the text encoder whose last hidden states are the condition.
-        start: folder of a U-Net of the same shape (the unet/ of a pipeline, for example) whose weights training begins
-            with; "" for random weights.
-        evaluator: folder that `sfumato train dual-encoder` exported; it goes with the exported pipeline, to score what
-            the
-            model makes, and must not be what conditions it. "" for none.
-        channels: widths from the latent grid down.
-        heads: attention heads at each width.
-        layers: residual blocks per resolution.
+        start: folder of a U-Net of the same architecture with the initial weights, such as the subfolder unet/ of a
+            pipeline; "" for random weights.
+        evaluator: folder exported by `sfumato train dual-encoder`. It is exported with the pipeline and scores its
+            pictures, so its text encoder must not condition the U-Net. "" for none.
+        channels: width of each resolution level, from the resolution of the latents down.
+        heads: number of attention heads of each level; each divides the width of its level.
+        layers: residual blocks per level.
         groups: groups of the group normalisation.
     """
 
@@ -76,15 +74,15 @@ class DiffusionNetwork:
 
 @dataclass(frozen=True)
 class DiffusionLoss:
-    """What is predicted, under which noise schedule and weights.
+    """Prediction type, noise schedule and loss weighting: table [loss].
 
     Attributes:
         prediction: "epsilon" or "v_prediction".
-        schedule: diffusers' name of the beta schedule.
+        schedule: beta schedule of diffusers: "linear", "scaled_linear" or "squaredcos_cap_v2".
         beta_start: first beta.
         beta_end: last beta.
-        min_snr: gamma of the min-SNR weight; 0 weights all timesteps alike.
-        condition_dropout: share of captions replaced by the empty one.
+        min_snr: gamma of the min-SNR weighting; 0 weights all timesteps equally.
+        condition_dropout: caption dropout, the probability of replacing a caption by the empty prompt.
     """
 
     prediction: str = "v_prediction"
@@ -96,18 +94,32 @@ class DiffusionLoss:
 
 
 def build_unet(shape: DiffusionNetwork, latent_channels: int, side: int, width: int) -> UNet2DConditionModel:
-    """A freshly initialised U-Net with cross-attention at every resolution.
+    """Build a U-Net with random weights and cross-attention at every resolution.
+
+    Args:
+        shape: its architecture.
+        latent_channels: channels of the latents.
+        side: side of the latents, a multiple of 2^(levels - 1).
+        width: channels of the text encoder's hidden states.
 
     Raises:
-        BadInput: heads, groups or the latent grid do not go with the widths.
+        BadInput: the number of heads or a head count does not match the widths, a width is not a multiple of `groups`,
+            or the latents cannot be halved once per level.
     """
     levels = len(shape.channels)
     if not levels or len(shape.heads) != levels or any(c % h for c, h in zip(shape.channels, shape.heads, strict=True)):
-        raise BadInput("network.channels needs a width, network.heads one number per width, which must divide it.")
+        raise BadInput(
+            f"network.channels = {list(shape.channels)} needs at least one width, and network.heads = "
+            f"{list(shape.heads)} one number of heads per width, which divides it."
+        )
     if any(c % shape.groups for c in shape.channels):
-        raise BadInput(f"network.channels must be multiples of network.groups = {shape.groups}.")
+        raise BadInput(
+            f"network.channels must be multiples of network.groups = {shape.groups}, not {list(shape.channels)}."
+        )
     if side % 2 ** (levels - 1):
-        raise BadInput(f"a latent grid of {side} cannot be halved {levels - 1} times; use fewer network.channels.")
+        raise BadInput(
+            f"latents of side {side} cannot be halved {levels - 1} times; use fewer levels in network.channels."
+        )
     return UNet2DConditionModel(
         sample_size=side, in_channels=latent_channels, out_channels=latent_channels,
         block_out_channels=shape.channels, attention_head_dim=shape.heads, layers_per_block=shape.layers,
@@ -117,10 +129,10 @@ def build_unet(shape: DiffusionNetwork, latent_channels: int, side: int, width: 
 
 
 def take_weights(unet: UNet2DConditionModel, start: str) -> None:
-    """Give `unet` the weights of the U-Net in the folder `start`.
+    """Load the weights of the U-Net in the folder `start` into `unet`.
 
     Raises:
-        BadInput: it cannot be read, or its weights have other names or shapes.
+        BadInput: the folder cannot be read, or its weights have different names or shapes.
     """
     weights = load_frozen(UNet2DConditionModel, exported_folder(start)).state_dict()
     shapes = {name: value.shape for name, value in weights.items()}
@@ -128,14 +140,14 @@ def take_weights(unet: UNet2DConditionModel, start: str) -> None:
         own = unet.state_dict().get(name)
         if own is None or name not in shapes or own.shape != shapes[name]:
             raise BadInput(
-                f"network.start = '{start}' is a U-Net of another shape ({name} differs): give [network] and "
+                f"network.start = '{start}' is a U-Net of another architecture ({name} differs): give [network] and "
                 "[network.text] the widths that it was trained with, or leave network.start out."
             )
     unet.load_state_dict(weights)
 
 
 def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
-    """The noise schedule of 1000 timesteps, as the exported pipeline keeps it.
+    """Build the scheduler, with 1000 training timesteps; the exported pipeline contains it.
 
     Raises:
         BadInput: a setting is out of its range.
@@ -145,7 +157,10 @@ def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
     if loss.schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
         raise BadInput(f"loss.schedule must be linear, scaled_linear or squaredcos_cap_v2, not '{loss.schedule}'.")
     if not 0 < loss.beta_start <= loss.beta_end < 1:
-        raise BadInput(f"0 < loss.beta_start <= loss.beta_end < 1 must hold, not {loss.beta_start}, {loss.beta_end}.")
+        raise BadInput(
+            f"loss.beta_start = {loss.beta_start} and loss.beta_end = {loss.beta_end} must satisfy "
+            "0 < beta_start <= beta_end < 1."
+        )
     return DDIMScheduler(
         beta_schedule=loss.schedule, beta_start=loss.beta_start, beta_end=loss.beta_end,
         prediction_type=loss.prediction, clip_sample=False, set_alpha_to_one=True, steps_offset=1,
@@ -154,10 +169,16 @@ def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
 
 
 class Denoising(nn.Module):
-    """The U-Net, and a text encoder that is trained with it, with the loss; forward(batch) -> (loss, scalars).
+    """The U-Net, and the text encoder if it is trained, with the loss; forward(batch) -> (loss, scalars).
 
-    The batch holds x_0 [b,c,h,w], eps [b,c,h,w], t [b] and the condition: as token ids [b,n] where the text encoder is
-    trained, else as its last hidden states [b,n,d] under "tokens".
+    The batch contains "x0" [b,c,h,w], "eps" [b,c,h,w], "t" [b] and the condition: token ids "ids" [b,n] if the text
+    encoder is trained, otherwise its last hidden states "tokens" [b,n,d].
+
+    Args:
+        unet: the denoising network.
+        scheduler: the noise schedule.
+        loss: prediction type and weighting.
+        text: the text encoder if it is trained with the U-Net; None if it is frozen.
     """
 
     def __init__(
@@ -173,7 +194,7 @@ class Denoising(nn.Module):
         self.register_buffer("abar", scheduler.alphas_cumprod.clone(), persistent=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean weighted squared error."""
+        """Weighted mean squared error, and the unweighted one ("mse") to log."""
         x0, eps, t = batch["x0"], batch["eps"], batch["t"]
         abar = self.abar[t][:, None, None, None]
         x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
@@ -184,7 +205,7 @@ class Denoising(nn.Module):
         return (self._weight(abar.flatten()) * error).mean(), {"mse": error.detach().mean()}
 
     def _weight(self, abar: Tensor) -> Tensor:
-        """min(SNR, gamma) / SNR for eps, min(SNR, gamma) / (SNR + 1) for v."""
+        """Min-SNR weight, [b]: min(SNR, gamma) / SNR for eps, min(SNR, gamma) / (SNR + 1) for v."""
         if self.loss.min_snr == 0:
             return torch.ones_like(abar)
         snr = abar / (1 - abar)
@@ -193,12 +214,16 @@ class Denoising(nn.Module):
 
 @task("diffusion")
 class DiffusionTask:
-    """Trains a text-conditioned latent diffusion model on captioned images.
+    """Train a text-conditioned latent diffusion model on captioned pictures.
 
     Args:
-        recipe: what is trained.
-        folder: the run's, which keeps latents and a learned tokenizer.
-        device: of the frozen networks.
+        recipe: settings of the run.
+        folder: folder of the run, in which latents and a trained tokenizer are cached.
+        device: device of the frozen networks.
+
+    Raises:
+        BadInput: a setting is invalid, the data or a pretrained model cannot be used, or the checkpoints in `folder`
+            were trained with other settings.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
@@ -212,7 +237,7 @@ class DiffusionTask:
         self.text = build_text_encoder(self.shape.text, self.tokenizer, recipe.seed).to(device)
         refuse_partial_evaluator(self.shape.evaluator, self.text)
         self.unet = self._build(recipe)
-        self.bound_to = self._meaning()
+        self.bound_to = self._bound_settings()
         before = bound_before(folder)
         refuse_changes(folder, before, self.bound_to)
         self.pictures = len(self.data)
@@ -232,7 +257,7 @@ class DiffusionTask:
 
     @cached_property
     def data(self) -> TrainingData:
-        """What is trained on; read once everything else has been checked, unless a tokenizer is learned from it."""
+        """The training data. It is decoded on first use, after all other checks unless a tokenizer is trained on it."""
         return open_data(self.recipe)
 
     def _build(self, recipe: Recipe) -> UNet2DConditionModel:
@@ -247,15 +272,15 @@ class DiffusionTask:
             take_weights(unet, self.shape.start)
         return unet
 
-    def _meaning(self) -> dict[str, str]:
-        """What the U-Net's weights are bound to, but for the scale of the latents."""
+    def _bound_settings(self) -> dict[str, str]:
+        """Entries of `bound_to` (see `binding`), without the statistics of the latents."""
         frozen = {"encoder": encoder_fingerprint(self.autoencoder)}
         frozen |= bound_text(self.shape.text, self.text, self.tokenizer)
         noise = settings_of(self.loss, "loss", "prediction", "schedule", "beta_start", "beta_end")
         return frozen | noise | settings_of(self.shape, "network", "heads", "groups")
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """Latents, noise, timesteps and captions: as token ids, or encoded where the text encoder is frozen."""
+        """Draw `size` latents, noise, timesteps and captions with caption dropout; see `Denoising` for the keys."""
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         x0 = self.latents[rows]
         eps = torch.randn(x0.shape, generator=generator)
@@ -271,12 +296,12 @@ class DiffusionTask:
 
     @torch.no_grad()
     def encode(self, ids: Tensor) -> Tensor:
-        """The text encoder's last hidden states [b,n,d], as a Stable Diffusion pipeline computes them."""
+        """Last hidden states [b,n,d] of the text encoder for token ids [b,n], as in a Stable Diffusion pipeline."""
         return self.text(ids.to(next(self.text.parameters()).device)).last_hidden_state
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
-        """Up to sixteen captions of the data, drawn with guidance."""
+        """Save a grid of up to 16 real pictures above samples for their captions (25 steps, guidance scale 4)."""
         count = min(16, int((self.weights > 0).sum()))
         rows = torch.multinomial(self.weights, count, generator=step_generator(0, 0, 0, tag="sample")).tolist()
         pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
@@ -287,10 +312,10 @@ class DiffusionTask:
         ).images  # fmt: skip
         drawn = self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor).sample.float().cpu()
         real = torch.from_numpy(self.data.pixels(rows)).float() / 127.5 - 1
-        save_grid(folder / f"step-{step:08d}.png", [real, drawn], f"step {step}: real, drawn")
+        save_grid(folder / f"step-{step:08d}.png", [real, drawn], f"step {step}: real, generated")
 
     def export(self, folder: Path) -> None:
-        """Write the pipeline folder, in half precision, with the evaluator beside it."""
+        """Write the pipeline in half precision, with the evaluator in its subfolder `dual_encoder`."""
         pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)
         evaluator = exported_folder(self.shape.evaluator) if self.shape.evaluator else None
         export_pipeline(pipe, evaluator, exported_folder(self.shape.autoencoder), folder)

@@ -1,7 +1,6 @@
-"""A small CLIP (Radford et al. 2021): an image encoder and a text encoder that agree on which caption fits which
-picture.
+"""A small CLIP (Radford et al. 2021): an image encoder and a text encoder with a shared embedding space.
 
-The text encoder conditions the diffusion model, the image encoder scores edits. Both are transformers' CLIPModel.
+The text encoder conditions a diffusion model; both encoders together score edits. The class is transformers' CLIPModel.
 """
 
 import math
@@ -35,25 +34,26 @@ from sfumato.train.tokenizer import (
 )
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-#: Logits are scaled by at most 100 (Radford et al. 2021, section 2.5), so that training stays stable.
+#: Logits are scaled by at most 100 for stability (Radford et al. 2021, section 2.5).
 MAX_LOGIT_SCALE = math.log(100)
 
 
 @dataclass(frozen=True)
 class DualEncoderNetwork:
-    """Shape of the two encoders.
+    """Architecture and initial weights of the two encoders: table [network].
 
     Attributes:
-        width: channels of both encoders, one attention head per 64 of them.
+        width: channels of both encoders, a multiple of 64; one attention head per 64 channels.
         image_layers: blocks of the image encoder.
         text_layers: blocks of the text encoder.
-        patch: pixels per image token, along one side.
-        projection: size of the common feature.
-        vocabulary: upper bound on the tokenizer's vocabulary.
-        context: longest caption in tokens.
-        start: exported dual encoder to go on from, instead of random weights; it brings its tokenizer.
-        freeze_text: leave the text encoder as it is (with `start`), so that a diffusion model conditioned on it stays
-            valid while the image encoder learns on (Zhai et al., LiT, CVPR 2022, with the encoders exchanged).
+        patch: side of the image patches in pixels.
+        projection: dimension of the shared embedding space.
+        vocabulary: largest vocabulary of the tokenizer.
+        context: longest caption in tokens, start and end token included.
+        start: folder of an exported dual encoder with the initial weights and the tokenizer; "" for random weights and
+            a new tokenizer.
+        freeze_text: train only the image encoder (requires `start`), so that a diffusion model conditioned on the text
+            encoder stays valid (LiT, Zhai et al., CVPR 2022, with the roles of the encoders exchanged).
     """
 
     width: int = ranged(192, low=64)
@@ -69,12 +69,12 @@ class DualEncoderNetwork:
 
 @dataclass(frozen=True)
 class DualEncoderLoss:
-    """The contrastive loss and its augmentation.
+    """Temperature of the contrastive loss and augmentation of the pictures: table [loss].
 
     Attributes:
         temperature: initial temperature of the softmax.
-        shift: largest translation of the picture, as a share of its side.
-        zoom: largest relative change of size.
+        shift: largest translation of a picture, as a fraction of its side.
+        zoom: largest relative change of its size.
     """
 
     temperature: float = ranged(0.07, above=0)
@@ -83,10 +83,10 @@ class DualEncoderLoss:
 
 
 def check_towers(shape: DualEncoderNetwork, size: int) -> None:
-    """Refuse what cannot be built.
+    """Check the architecture for pictures of side `size`.
 
     Raises:
-        BadInput: the patches do not fill pictures of `size` pixels, or the heads not the width.
+        BadInput: `size` is not a multiple of the patch size, or the width not a multiple of 64.
     """
     if size % shape.patch:
         raise BadInput(f"data.size must be a multiple of network.patch = {shape.patch}, not {size}.")
@@ -97,10 +97,16 @@ def check_towers(shape: DualEncoderNetwork, size: int) -> None:
 def build_dual_encoder(
     shape: DualEncoderNetwork, size: int, tokenizer: CLIPTokenizer, temperature: float = 0.07
 ) -> CLIPModel:
-    """A freshly initialised CLIPModel for pictures of `size` pixels.
+    """Build a CLIPModel with random weights.
+
+    Args:
+        shape: its architecture.
+        size: side of the pictures in pixels.
+        tokenizer: gives the vocabulary size and the special tokens.
+        temperature: initial temperature of the softmax.
 
     Raises:
-        BadInput: as `check_towers`.
+        BadInput: see `check_towers`.
     """
     check_towers(shape, size)
     transformer = dict(
@@ -133,31 +139,36 @@ def build_dual_encoder(
 
 
 class Contrast(nn.Module):
-    """CLIPModel with the symmetric cross-entropy over the batch's similarity matrix."""
+    """CLIPModel with the symmetric contrastive loss; forward(batch) -> (loss, scalars)."""
 
     def __init__(self, clip: CLIPModel) -> None:
         super().__init__()
         self.clip = clip
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss over the batches of all processes; a caption that occurs twice is right for both of its pictures."""
+        """Contrastive loss over the batches of all processes; see `contrastive_loss`."""
         self.clip.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
         out = self.clip(input_ids=batch["ids"], attention_mask=batch["mask"], pixel_values=batch["pixels"])
         images, texts, ids = rows_of_all(out.image_embeds), rows_of_all(out.text_embeds), rows_of_all(batch["ids"])
-        # Autocast would compute the logits, up to 100, to 8 bits: neighbouring captions would fall together.
+        # bf16 has 8 significant bits, too few for logits of up to 100: similar captions would get equal logits.
         with torch.autocast(images.device.type, enabled=False):
             loss, right = contrastive_loss(images.float(), texts.float(), ids, self.clip.logit_scale.exp())
         return loss, {"in_batch_precision": right, "scale": self.clip.logit_scale.detach().exp()}
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, ids: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """(symmetric cross-entropy, share of pictures whose own caption is the nearest), in the precision of the features.
+    """Symmetric cross-entropy over the similarity matrix (Radford et al. 2021, figure 3).
+
+    Pictures with equal captions are positives for each other: the target is uniform over the equal captions.
 
     Args:
-        images: features of unit length [n,d].
-        texts: theirs [n,d].
-        ids: tokens of the captions [n,context]; equal captions are right for each other's pictures.
-        scale: of the logits, 1 / temperature.
+        images: image embeddings of unit length, [n,d].
+        texts: embeddings of their captions, of unit length, [n,d].
+        ids: token ids of the captions, [n,context].
+        scale: factor on the logits, 1 / temperature.
+
+    Returns:
+        The loss, and the fraction of pictures whose most similar caption is their own; in the dtype of the embeddings.
     """
     logits = scale * images @ texts.T
     same = (ids[:, None] == ids[None]).all(-1).to(logits.dtype)
@@ -169,12 +180,15 @@ def contrastive_loss(images: Tensor, texts: Tensor, ids: Tensor, scale: Tensor) 
 
 @task("dual-encoder")
 class DualEncoderTask:
-    """Trains a dual encoder on captioned pictures.
+    """Train a dual encoder on captioned pictures.
 
     Args:
-        recipe: what is trained.
-        folder: the run's, which keeps the tokenizer.
-        device: where batches are made.
+        recipe: settings of the run.
+        folder: folder of the run, in which the tokenizer is saved.
+        device: device on which batches are prepared.
+
+    Raises:
+        BadInput: a setting is invalid, or the data or the model in `network.start` cannot be used.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
@@ -185,7 +199,9 @@ class DualEncoderTask:
         if self.shape.start:
             exported_folder(self.shape.start)
         elif self.shape.freeze_text:
-            raise BadInput("network.freeze_text needs network.start: a random text encoder is not worth freezing.")
+            raise BadInput(
+                "network.freeze_text needs network.start: without it the text encoder would keep random weights."
+            )
         else:
             check_towers(self.shape, self.size)
         self.data = open_data(recipe)
@@ -211,35 +227,46 @@ class DualEncoderTask:
         if self.shape.start:
             clip = load_frozen(CLIPModel, exported_folder(self.shape.start)).requires_grad_(True).train()
             if (side := clip.config.vision_config.image_size) != self.size:
-                raise BadInput(f"data.size must be {side}, as that of {self.shape.start}, not {self.size}.")
+                raise BadInput(f"data.size must be {side}, the image size of {self.shape.start}, not {self.size}.")
             return clip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build_dual_encoder(self.shape, self.size, self.tokenizer, self.loss.temperature)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """Augmented pixels, normalised as the exported preprocessor does, and token ids."""
+        """Draw `size` augmented pictures in [-1,1], as the exported preprocessor gives them, and their token ids."""
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         pixels = jitter(draw_pixels(self.data, rows, self.device), generator, self.loss.shift, self.loss.zoom)
         ids, mask = self.tokens(draw_captions(self.data, rows, generator))
         return {"pixels": pixels, "ids": ids, "mask": mask}
 
     def sample(self, folder: Path, step: int) -> None:
-        """A dual encoder draws nothing; its measure is in the log."""
+        """Do nothing: a dual encoder generates no pictures. Its accuracy is in the log."""
 
     def export(self, folder: Path) -> None:
-        """Write the CLIPModel folder with tokenizer and preprocessor."""
+        """Write the CLIPModel with its tokenizer and image processor."""
         side = {"height": self.size, "width": self.size}
         preprocessor = CLIPImageProcessorPil(
             size=side, crop_size=side, do_center_crop=False, image_mean=list(MEAN), image_std=list(STD)
         )
-        with replaced_folder(folder) as beside, quiet():
+        with replaced_folder(folder) as temporary, quiet():
             for part in (self.clip, self.tokenizer, preprocessor):
-                part.save_pretrained(beside)
+                part.save_pretrained(temporary)
 
 
 def jitter(pixels: Tensor, generator: torch.Generator, shift: float, zoom: float) -> Tensor:
-    """Translate and scale each picture at random, on its device; what comes in from outside repeats the border."""
+    """Translate and scale each picture at random; pixels from outside repeat the border.
+
+    Args:
+        pixels: float [n,3,h,w].
+        generator: a CPU generator.
+        shift: largest translation, as a fraction of the side.
+        zoom: largest relative change of size.
+
+    Returns:
+        The augmented pictures, of the shape and on the device of `pixels`.
+    """
+    # affine_grid maps output to input coordinates in [-1,1], so an offset of 2 is one side.
     n = len(pixels)
     scale = 1 + zoom * (2 * torch.rand(n, generator=generator) - 1)
     offset = 2 * shift * (2 * torch.rand(n, 2, generator=generator) - 1)

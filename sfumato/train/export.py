@@ -1,9 +1,10 @@
-"""From trained networks to an ordinary Stable Diffusion pipeline folder.
+"""Export trained networks as a Stable Diffusion pipeline folder.
 
-With an AutoencoderKL, plain diffusers' `StableDiffusionPipeline.from_pretrained` opens it and draws. With a VQModel in
-`vae/`, which sfumato loads all the same, plain diffusers opens the folder and samples latents (`output_type="latent"`),
-but cannot decode them itself: its pipeline hands VQModel.decode an argument that it does not take. There,
-`pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample` makes the pictures.
+With an AutoencoderKL in `vae/`, `StableDiffusionPipeline.from_pretrained` loads the folder and generates pictures.
+
+With a VQModel, sfumato loads the folder too. Diffusers loads it and samples latents (`output_type="latent"`), but its
+pipeline cannot decode them, because it passes VQModel.decode an argument that it does not accept. Decode them with
+`pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample`.
 """
 
 import copy
@@ -21,7 +22,7 @@ from sfumato.libraries import quiet
 from sfumato.metrics.frozen import load_frozen
 from sfumato.train.record import SUMMARY
 
-#: Files of a model folder that are written by hand and outlive a new export.
+#: Files of a model folder that are written by hand; a new export keeps them.
 KEPT = ("sfumato.json", "README.md", "samples.png")
 
 
@@ -32,7 +33,7 @@ def assemble(
     unet: UNet2DConditionModel,
     scheduler: DDIMScheduler,
 ) -> StableDiffusionPipeline:
-    """The parts as a pipeline in memory; they are shared, not copied."""
+    """Build a pipeline of the given networks, without copying them."""
     return StableDiffusionPipeline(
         vae=autoencoder, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
@@ -42,27 +43,28 @@ def assemble(
 def export_pipeline(pipe: StableDiffusionPipeline, evaluator: Path | None, autoencoder: Path, folder: Path) -> None:
     """Write `pipe` in half-precision safetensors, and the evaluator in the subfolder `dual_encoder`.
 
-    Written beside and renamed, so that `folder` is either the old model or the new one.
+    The files are written to a temporary folder that is renamed at the end, so `folder` always contains a complete
+    model, the old or the new one.
 
     Args:
-        pipe: the trained parts in full precision; they are left as they are.
-        evaluator: folder of the exported dual encoder that scores what the model makes; None for none.
-        autoencoder: folder of the exported autoencoder, whose `training.json` goes along with its weights.
-        folder: where the pipeline goes; what is there, apart from the files `KEPT`, is replaced.
+        pipe: the trained networks in full precision; they are not changed.
+        evaluator: folder of the exported dual encoder that scores the model's pictures; None for none.
+        autoencoder: folder of the exported autoencoder; its `training.json` is copied to `vae/`.
+        folder: target folder; its content is replaced, except for the files `KEPT`.
     """
     networks = {name: copy.deepcopy(getattr(pipe, name)).half() for name in ("vae", "text_encoder", "unet")}
     networks["unet"].set_attn_processor(AttnProcessor2_0())
     half = assemble(networks["vae"], networks["text_encoder"], pipe.tokenizer, networks["unet"], pipe.scheduler)
-    with replaced_folder(folder) as beside, quiet():
-        half.save_pretrained(beside, safe_serialization=True)
-        _load_in_full_precision(beside / "text_encoder" / "config.json")
+    with replaced_folder(folder) as temporary, quiet():
+        half.save_pretrained(temporary, safe_serialization=True)
+        _load_in_full_precision(temporary / "text_encoder" / "config.json")
         if evaluator is not None:
-            _export_evaluator(evaluator, beside / "dual_encoder")
+            _export_evaluator(evaluator, temporary / "dual_encoder")
         if (autoencoder / SUMMARY).exists():
-            shutil.copy2(autoencoder / SUMMARY, beside / "vae" / SUMMARY)
+            shutil.copy2(autoencoder / SUMMARY, temporary / "vae" / SUMMARY)
         for kept in KEPT:
             if (folder / kept).exists():
-                shutil.copy2(folder / kept, beside / kept)
+                shutil.copy2(folder / kept, temporary / kept)
 
 
 def _export_evaluator(evaluator: Path, folder: Path) -> None:
@@ -72,7 +74,10 @@ def _export_evaluator(evaluator: Path, folder: Path) -> None:
 
 
 def _load_in_full_precision(config: Path) -> None:
-    """Transformers loads in the dtype that the config names, diffusers in float32: without this they would not fit."""
+    """Set the dtype in a config to float32.
+
+    Transformers loads weights in the dtype of the config, diffusers in float32; the networks of a pipeline must agree.
+    """
     table = json.loads(config.read_text())
     for part in (table, table.get("text_config", {}), table.get("vision_config", {})):
         part.pop("torch_dtype", None)

@@ -1,7 +1,7 @@
-"""`run.precision = "auto"`: the fastest precision on this machine, measured before the first step.
+"""`run.precision = "auto"`: measure before the first step which precision is fastest on this machine.
 
-Which one that is depends on the processor: bf16 is two to five times as fast as fp32 on CPUs with AMX, and slower on
-CPUs that only emulate it. Whatever is chosen, weights, moving averages and optimizer states stay in fp32.
+The result depends on the processor: bf16 is two to five times as fast as fp32 on CPUs with AMX, and slower on CPUs that
+emulate it. Weights, EMA weights and optimizer states are fp32 in both cases.
 """
 
 import copy
@@ -22,27 +22,30 @@ from sfumato.train.task import Phase, Task
 
 _LOG = logging.getLogger(__name__)
 _STEPS = 3
-#: A precision whose first pass takes so many times as long as another one's steps will not turn out faster.
-_HOPELESS = 3.0
+#: If the first pass in one precision takes this many times as long as a pass in another, it is not measured again.
+_TOO_SLOW = 3.0
 
 
 def with_fastest_precision(recipe: Recipe, task: Task, device: torch.device) -> Recipe:
-    """The recipe with "auto" replaced by "fp32" or "bf16", whichever takes less time per step; others as they are.
+    """Replace the precision "auto" of a recipe by "fp32" or "bf16", whichever takes less time per step.
 
-    The networks of `task` are left as they are: copies are timed. Of several processes the first one decides.
+    Copies of the networks of `task` are timed. With several processes, the first one decides for all.
+
+    Returns:
+        The recipe with the chosen precision; `recipe` itself if its precision is not "auto".
     """
     if recipe.run.precision != "auto":
         return recipe
     seconds: dict[str, float] = {}
     for precision in _candidates(device):
-        # Several processes gather rows in their passes, so all must make equally many.
-        longest = math.inf if together() else _HOPELESS * min(seconds.values(), default=math.inf)
+        # With several processes the passes contain collective operations, so all must make the same number of them.
+        longest = math.inf if together() else _TOO_SLOW * min(seconds.values(), default=math.inf)
         seconds[precision] = _time(task.phases, task, recipe, precision, device, longest)
     chosen = [min(seconds, key=seconds.__getitem__)]
     if together():
         dist.broadcast_object_list(chosen)
     times = ", ".join(f"{name} {each:.3g} s" for name, each in seconds.items())
-    _LOG.warning("run.precision = 'auto': %s is taken (seconds per step: %s).", chosen[0], times)
+    _LOG.warning("run.precision = 'auto': using %s (seconds per step: %s).", chosen[0], times)
     return replace(recipe, run=replace(recipe.run, precision=chosen[0]))
 
 
@@ -55,9 +58,9 @@ def _candidates(device: torch.device) -> Sequence[str]:
 def _time(
     phases: Sequence[Phase], task: Task, recipe: Recipe, precision: str, device: torch.device, longest: float
 ) -> float:
-    """Seconds of the fastest of `_STEPS` passes, over all phases that train from the start.
+    """Seconds per step: the fastest of `_STEPS` passes of each phase that starts at step 0, summed over these phases.
 
-    A precision whose first pass takes more than `longest` seconds is not timed again.
+    If the first pass of a phase takes more than `longest` seconds, there is no other.
     """
     total = 0.0
     for phase in phases:

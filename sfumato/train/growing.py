@@ -1,7 +1,8 @@
-"""Growing a KL autoencoder by one level at the pixels' end (as Karras et al., ICLR 2018, grow their networks).
+"""Grow a KL autoencoder by one level at the highest resolution (as Karras et al., ICLR 2018, grow their networks).
 
-An autoencoder for pictures of side s becomes one for pictures of side 2 s with the same latents: its levels move one
-step inwards, and a new outermost level begins as (nearly) "halve the picture, encode; decode, double the picture".
+An autoencoder for pictures of side s becomes one for pictures of side 2 s with the same latents. Before training, the
+grown encoder is approximately the old one applied to the picture at half size, and the grown decoder the old one
+followed by upsampling.
 """
 
 from collections.abc import Mapping
@@ -15,13 +16,17 @@ from sfumato.errors import BadInput
 
 @torch.no_grad()
 def grow(grown: AutoencoderKL, start: AutoencoderKL) -> None:
-    """Give `grown`, which has one level more, the weights of `start` and an outermost level that changes little.
+    """Initialise `grown` from an autoencoder with one level less.
 
-    The new residual blocks begin as the identity, the new upsampling as nearest neighbours. The new `conv_in` hands the
-    colours on, and the new downsampling applies the `conv_in` of `start`.
+    The residual blocks of the new level start as the identity and its upsampling as nearest-neighbour interpolation.
+    The new `conv_in` copies the three colour channels, and the new downsampling applies the `conv_in` of `start`.
+
+    Args:
+        grown: the autoencoder to initialise, in place.
+        start: the trained autoencoder.
 
     Raises:
-        BadInput: the widths are not those of `start` with its first one repeated, or other parts differ.
+        BadInput: the widths are not those of `start` with the first one repeated, or other layers differ.
     """
     narrow, wide = start.config.block_out_channels, grown.config.block_out_channels
     if tuple(wide) != (narrow[0], *narrow):
@@ -34,10 +39,13 @@ def grow(grown: AutoencoderKL, start: AutoencoderKL) -> None:
         "encoder.conv_in.", "encoder.down_blocks.0.", f"decoder.up_blocks.{last}.",
         f"decoder.up_blocks.{last - 1}.upsamplers.",
     )  # fmt: skip
-    unlike = [name for name, value in moved.items() if name not in state or state[name].shape != value.shape]
-    unlike += [name for name in state if name not in moved and not name.startswith(new)]
-    if unlike:
-        raise BadInput(f"network.start cannot be grown to the recipe's shape: {unlike[0]} differs.")
+    different = [name for name, value in moved.items() if name not in state or state[name].shape != value.shape]
+    different += [name for name in state if name not in moved and not name.startswith(new)]
+    if different:
+        raise BadInput(
+            f"network.start cannot be grown to the architecture in [network]: {different[0]} differs; give [network] "
+            "the settings that network.start was trained with."
+        )
     grown.load_state_dict(moved, strict=False)
     _pass_colours(grown.encoder.conv_in)
     _apply_conv_in(grown.encoder.down_blocks[0].downsamplers[0].conv, start.encoder.conv_in)
@@ -49,7 +57,10 @@ def grow(grown: AutoencoderKL, start: AutoencoderKL) -> None:
 
 
 def _moved(start: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder counts its levels from the pixels, so they move by one; the decoder counts from the latents."""
+    """Rename the weights of `start` for the grown autoencoder, without the encoder's `conv_in`.
+
+    The encoder numbers its levels from the pixels, so the numbers increase by one; the decoder from the latents.
+    """
     moved = {}
     for name, value in start.items():
         half, part, *rest = name.split(".")
@@ -61,7 +72,7 @@ def _moved(start: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _pass_colours(conv_in: nn.Conv2d) -> None:
-    """Channels 0 to 2 are the picture's; the others keep their random filters."""
+    """Make channels 0 to 2 the colours of the picture; the others keep their random filters."""
     conv_in.weight[:3] = 0
     conv_in.weight[:3, :, 1, 1] = torch.eye(3)
     conv_in.bias[:3] = 0

@@ -1,4 +1,4 @@
-"""A run stops before the optimizer takes a step that is not finite, on all processes together."""
+"""Stop a run, on all processes together, before an optimizer step with a loss or gradient that is not finite."""
 
 from pathlib import Path
 
@@ -10,16 +10,16 @@ from sfumato.errors import NonFinite
 from sfumato.train.finite import blame_for_gradient, blame_for_loss
 from sfumato.train.task import Batch, Phase
 
-#: fp16 steps in a row that may be skipped for an overflow: each halves the gradient scale, which starts at 2^16.
+#: Consecutive fp16 steps that may be skipped because of an overflow. Each halves the gradient scale, initially 2^16.
 PATIENCE = 16
 
 
 class Guard:
-    """Looks at losses and gradients.
+    """Check losses and gradients for NaN and infinity.
 
     Args:
-        accelerator: of the run.
-        folder: the run's, where its checkpoints are.
+        accelerator: accelerator of the run.
+        folder: folder of the run, for error messages.
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path) -> None:
@@ -27,22 +27,22 @@ class Guard:
         self._skipped: dict[str, int] = {}
 
     def check_loss(self, phase: Phase, loss: Tensor, batch: Batch, step: int) -> None:
-        """Refuse a loss that is not finite.
+        """Check that the loss is finite on all processes.
 
         Raises:
-            NonFinite: it is NaN or infinite on one of the processes; says where that comes from.
+            NonFinite: the loss is NaN or infinite; the message names the cause.
         """
         if self._anywhere_not_finite(loss):
             why = _elsewhere(loss) or blame_for_loss(batch, phase.module)
-            raise self._refusal(f"the {phase.name} loss", why, step)
+            raise self._error(f"the {phase.name} loss", why, step)
 
     def check_gradient(self, phase: Phase, norm: Tensor, step: int) -> None:
-        """Refuse a gradient whose norm is not finite.
+        """Check that the norm of the gradient is finite on all processes.
 
-        With fp16 an overflow is no fault at first: the scaler skips the step and halves its scale.
+        With fp16 a single overflow is not an error: the gradient scaler skips the step and halves its scale.
 
         Raises:
-            NonFinite: it is NaN or infinite on one of the processes, with fp16 more than `PATIENCE` times in a row.
+            NonFinite: the norm is NaN or infinite; with fp16, more than `PATIENCE` times in a row.
         """
         if not self._anywhere_not_finite(norm):
             self._skipped[phase.name] = 0
@@ -50,16 +50,16 @@ class Guard:
         self._skipped[phase.name] = skipped = self._skipped.get(phase.name, 0) + 1
         if self.accelerator.scaler is None or skipped > PATIENCE:
             why = _elsewhere(norm) or blame_for_gradient(phase.module)
-            raise self._refusal(f"the {phase.name} gradient", why, step)
+            raise self._error(f"the {phase.name} gradient", why, step)
 
     def _anywhere_not_finite(self, value: Tensor) -> bool:
-        """Whether `value` is NaN or infinite on any of the processes, so that all of them stop."""
+        """Whether `value` is NaN or infinite on any process. All processes get the same answer."""
         bad = (~torch.isfinite(value.detach())).float().sum()
         if self.accelerator.num_processes > 1:
             bad = self.accelerator.reduce(bad, "sum")
         return bool(bad.item() > 0)
 
-    def _refusal(self, what: str, why: str, step: int) -> NonFinite:
+    def _error(self, what: str, why: str, step: int) -> NonFinite:
         return NonFinite(
             f"{what} is not finite at step {step}: {why}. The optimizer did not take this step, "
             f"and the newest checkpoint in {self.folder} is finite."
@@ -67,4 +67,4 @@ class Guard:
 
 
 def _elsewhere(value: Tensor) -> str:
-    return "another process met it" if torch.isfinite(value.detach()).all() else ""
+    return "it occurred on another process" if torch.isfinite(value.detach()).all() else ""

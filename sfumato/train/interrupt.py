@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to stop after the step it is in, so that its last checkpoint is whole."""
+"""On Ctrl-C or SIGTERM, stop a run after the current step, so that its last checkpoint is complete."""
 
 import signal
 import threading
@@ -9,11 +9,11 @@ from types import FrameType
 from sfumato.watchdog import Watchdog
 
 AGAIN = 1.0
-"""Seconds after which a Ctrl-C is a second one: `torchrun` passes one on that its processes have met already."""
+"""Seconds after which a Ctrl-C counts as a second one: `torchrun` forwards a Ctrl-C that its processes already got."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A run has stopped, with its checkpoint written, for the signal `number`."""
+    """Raised when a run has stopped because of the signal `number`, after its checkpoint was written."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
@@ -21,11 +21,13 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupt:
-    """While entered, SIGINT and SIGTERM only set `requested` and `number`; Ctrl-C again interrupts at once.
+    """Context in which SIGINT and SIGTERM only set `requested` and `number`; a second Ctrl-C interrupts at once.
 
-    Again means `AGAIN` seconds later or more. Where that is not heard, in a long call of a library, the process ends
-    `watchdog.GRACE` seconds after it; the checkpoint before is whole. Handlers belong to the main thread: entered in
-    another one, it changes nothing. What handled the signals before does so again on exit.
+    A Ctrl-C counts as the second one from `AGAIN` seconds after the first. If a long call of a library does not react
+    to it, the process ends `watchdog.GRACE` seconds later; the previous checkpoint is complete.
+
+    Python handles signals in the main thread; in other threads the context does nothing. The previous handlers are
+    restored on exit.
     """
 
     def __init__(self) -> None:
@@ -52,7 +54,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def _ends(self, number: int) -> bool:
-        """The same for the watchdog, which hears of signals before `_note` does."""
+        """Whether a signal ends the run at once; called by the watchdog, which receives signals before `_note`."""
         if self._first is None:
             self._first = time.monotonic()
             return False

@@ -1,4 +1,4 @@
-"""The frozen latent space that a diffusion model is trained in: its scale, and the cached latents of a data set."""
+"""The latent space of a diffusion model: cached latents of a dataset, and their normalisation."""
 
 import hashlib
 import json
@@ -18,19 +18,25 @@ from sfumato.train.binding import weights_fingerprint
 from sfumato.train.dataset import TrainingData
 from sfumato.train.processes import is_first, my_turn, wait_for
 
-#: Pictures whose latents go into one file.
+#: Pictures per shard (file) of cached latents.
 _SHARD = 1024
-#: A latent channel that varies less carries nothing, and cannot be brought to unit deviation.
+#: Smallest standard deviation of a latent channel that can be normalised; below it the channel is constant.
 SMALLEST = 1e-6
-#: The name under which a run's checkpoints keep the scale of the latents (`sfumato.train.binding`).
+#: Name of the latents' statistics in `bound_to` of a checkpoint (`sfumato.train.binding`).
 SCALE = "latent scale"
 
 
 @torch.no_grad()
 def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batch: int | None = None) -> Tensor:
-    """Latents (the posterior's mode for KL, unquantised for VQ) of uint8 pictures [n,3,h,w], before any scaling.
+    """Encode pictures to unscaled latents: the mode of the posterior for KL, unquantised latents for VQ.
 
-    `batch` pictures go through the encoder together: by default 64, and 4 on a CPU, whose caches hold no more.
+    Args:
+        autoencoder: the frozen autoencoder.
+        images: uint8 [n,3,h,w].
+        batch: batch size of the encoder; by default 64 on a GPU and 4 on a CPU, whose caches are small.
+
+    Returns:
+        Float [n,c,h/f,w/f] on the CPU.
     """
     device = next(autoencoder.parameters()).device
     batch = batch or (4 if device.type == "cpu" else 64)
@@ -44,16 +50,24 @@ def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batc
 
 
 def encoder_fingerprint(autoencoder: AutoencoderKL | VQModel) -> str:
-    """SHA-256, in hexadecimal, of the weights that make latents of pictures; the decoder is free to learn on."""
+    """SHA-256 (hexadecimal) of the encoder's weights. The decoder may change without changing the latents."""
     weights = autoencoder.state_dict().items()
     return weights_fingerprint(pair for pair in weights if pair[0].startswith(("encoder.", "quant_conv.")))
 
 
 def cached_latents(autoencoder: AutoencoderKL | VQModel, data: TrainingData, cache: Path) -> Tensor:
-    """`encode_images` of all pictures, kept in the folder `cache` in files of `_SHARD` pictures each.
+    """Encode all pictures of `data`, and cache the latents in the folder `cache` in shards of `_SHARD` pictures.
 
-    A file is named by the encoder's weights and its pictures, so that a run that was stopped here goes on with the
-    next file. Several processes encode in turns: the k-th file is the work of the k-th process.
+    The name of a shard is a hash of the encoder's weights and of its pictures, so an interrupted run resumes with the
+    next shard. Several processes share the work: process r encodes the shards k with k mod (number of processes) = r.
+
+    Args:
+        autoencoder: the frozen autoencoder.
+        data: the pictures.
+        cache: folder of the shards; created if missing.
+
+    Returns:
+        Unscaled latents, float [n,c,h/f,w/f].
     """
     encoder, paths = encoder_fingerprint(autoencoder), []
     if is_first():
@@ -72,25 +86,28 @@ def cached_latents(autoencoder: AutoencoderKL | VQModel, data: TrainingData, cac
 
 
 def scale_written(mean: Tensor, std: Tensor) -> str:
-    """Mean and deviation per channel as a run's checkpoints keep them; JSON gives the same float32 numbers back."""
+    """Encode mean and standard deviation per channel as JSON for a checkpoint; exact for float32 values."""
     return json.dumps([std.tolist(), mean.tolist()])
 
 
 def kept_statistics(
     latents: Tensor, cache: Path, encoder: str, before: Mapping[str, str] | None
 ) -> tuple[Tensor, Tensor]:
-    """Mean and deviation per channel of the first latents that a run saw of an encoder.
+    """Mean and standard deviation per channel with which a run normalises its latents.
 
-    A run that goes on with other pictures must not move the space that its U-Net has learned: they are those of its
-    checkpoints, or, before the first one and for checkpoints of before they were kept there, of the folder `cache`.
-    Another encoder has another space: its statistics are computed afresh.
+    A run that resumes with other pictures must not change the latent space that its U-Net is trained in. The statistics
+    therefore come from the newest checkpoint or, before the first checkpoint and for checkpoints of older versions,
+    from a file in `cache`. They are computed from `latents` only if neither has those of this encoder.
 
     Args:
-        latents: of the pictures at hand, float [n,c,h,w].
-        cache: a folder of the run.
-        encoder: its `encoder_fingerprint`.
-        before: what the run's newest checkpoint is bound to, None where there is none. If it is of before the
-            statistics were kept by encoder, they are this one's.
+        latents: latents of the current pictures, float [n,c,h,w].
+        cache: cache folder of the run.
+        encoder: `encoder_fingerprint` of the autoencoder.
+        before: `bound_to` of the newest checkpoint; None for a new run. Older versions cached the statistics without
+            the fingerprint of the encoder; those are assumed to belong to this encoder.
+
+    Returns:
+        (mean, standard deviation), float [c] each.
     """
     if before and before.get("encoder") == encoder and SCALE in before:
         std, mean = (torch.tensor(values) for values in json.loads(before[SCALE]))
@@ -111,30 +128,35 @@ def kept_statistics(
 def normalise_latent_space(
     autoencoder: AutoencoderKL | VQModel, latents: Tensor, statistics: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """Give the latents zero mean and unit deviation per channel, and return them so scaled.
+    """Normalise latents to zero mean and unit standard deviation per channel, and change the autoencoder to match.
 
-    Latent diffusion divides by one standard deviation. Here the mean goes as well, channel by channel: pictures on
-    white have latents far from zero, which the noise at t = T, of mean zero, would never reach. For a KL autoencoder
-    the affine map is folded into its 1x1 convolutions `quant_conv` and `post_quant_conv`, so that the scaling factor
-    is 1 and every Stable Diffusion pipeline opens the result; a VQ codebook cannot be moved so, and gets the scaling
-    factor 1/std of the paper.
+    Latent diffusion divides by one standard deviation. Here the mean of each channel is subtracted too: the latents of
+    pictures on white have a mean far from zero, but sampling starts at t = T from noise with mean zero.
+
+    For a KL autoencoder the affine map is folded into its 1x1 convolutions `quant_conv` and `post_quant_conv`, so the
+    scaling factor is 1 and Stable Diffusion pipelines load the result. The codebook of a VQ autoencoder cannot be
+    shifted in this way; its latents are only multiplied by the scaling factor 1/std of the paper.
 
     Args:
-        autoencoder: it is changed in place; decoding what it now encodes gives the pictures it gave before.
-        latents: float [n,c,h,w] of the training pictures.
-        statistics: mean and deviation per channel, [c] each; those of `latents` by default. A VQ autoencoder takes
-            the deviation over all channels together, which follows from them.
+        autoencoder: changed in place; its reconstructions stay the same.
+        latents: latents of the training pictures, float [n,c,h,w].
+        statistics: mean and standard deviation per channel, [c] each; by default those of `latents`. For a VQ
+            autoencoder the standard deviation over all channels is computed from them.
+
+    Returns:
+        The normalised latents, float [n,c,h,w].
 
     Raises:
-        BadInput: a channel is the same everywhere, or the KL autoencoder has no 1x1 convolutions.
+        BadInput: a channel is constant, or a KL autoencoder has no `quant_conv` and `post_quant_conv`.
     """
     mean, std = statistics or (latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
     if not (std > SMALLEST).all():
         raise BadInput(
-            f"channel {int(std.argmin())} of the autoencoder's latents is the same everywhere (deviation "
+            f"channel {int(std.argmin())} of the autoencoder's latents is constant (standard deviation "
             f"{float(std.min()):.1e}): train the autoencoder longer, or give it fewer network.latent_channels."
         )
     if isinstance(autoencoder, VQModel):
+        # Law of total variance: mean of the variances plus variance of the means, over the channels.
         deviation = (std.square() + (mean - mean.mean()).square()).mean().sqrt()
         autoencoder.register_to_config(scaling_factor=float(1 / deviation))
         return latents * autoencoder.config.scaling_factor
@@ -146,7 +168,11 @@ def normalise_latent_space(
 
 
 def _fold(autoencoder: AutoencoderKL, mean: Tensor, std: Tensor) -> None:
-    """Encode to (z - mean) / std, and decode from it. The log-variance moves by -2 log std."""
+    """Make the autoencoder encode to (z - mean) / std and decode from it.
+
+    `quant_conv` outputs the means and the log-variances of the posterior: the log-variances change by -2 log std.
+    `post_quant_conv` computes W (std z + mean) + b = (W std) z + (b + W mean).
+    """
     with torch.no_grad():
         channels = len(mean)
         into, out = autoencoder.quant_conv, autoencoder.post_quant_conv

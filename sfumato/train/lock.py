@@ -1,4 +1,4 @@
-"""A run's folder belongs to one program at a time: two would mix their checkpoints."""
+"""Lock on the folder of a training run: two programs that train in one folder would mix their checkpoints."""
 
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -12,16 +12,22 @@ NAME = ".lock"
 
 
 class Lock:
-    """The lock on a folder, from its making until the last reference to it, or the process, is gone.
+    """Lock on a folder, held until the object is garbage collected or the process ends.
 
-    It is the mark of `sfumato.files.hold` on the folder's file `.lock`, which stays behind and means nothing by itself.
-    File systems without locks are not guarded.
+    `sfumato.partial_files.hold` locks the file `.lock` in the folder. The file stays there afterwards; only the lock on
+    it counts. On file systems without locks nothing is locked.
+
+    Args:
+        folder: folder of the run; created if missing.
+
+    Raises:
+        BadInput: another process holds the lock, or the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(folder / NAME, "ab")  # noqa: SIM115 - held open as long as this object lives
+            self._file = open(folder / NAME, "ab")  # noqa: SIM115 - stays open as long as this object exists
         except OSError as error:
             raise BadInput(
                 f"{printable(folder)} cannot be written ({error.strerror}): choose another folder for the run."
@@ -35,15 +41,21 @@ class Lock:
             ) from error
 
 
-#: The locks of this process, which may open a run of its own again.
+#: The locks of this process by folder: a process may open the same run more than once.
 _HELD: "WeakValueDictionary[Path, Lock]" = WeakValueDictionary()
 
 
 def lock(folder: Path) -> Lock | None:
-    """The lock on the run's `folder`, which is made where there is none; None in all processes but the first.
+    """Lock the folder of a run.
+
+    Args:
+        folder: folder of the run; created if missing.
+
+    Returns:
+        The lock, shared by all callers in this process; None in every distributed process except rank 0.
 
     Raises:
-        BadInput: another program holds it, or the folder cannot be written.
+        BadInput: another process holds the lock, or the folder cannot be written.
     """
     if not is_first():
         return None

@@ -1,13 +1,15 @@
-"""The one training loop, on accelerate: one process, several GPUs and several machines run the same code.
+"""The training loop, based on accelerate: the same code for one process, several GPUs and several machines.
 
-The loop is a generator that yields after every step, so that progress bars, plots and early stopping are the
-caller's `for` loop. It always ends with a valid checkpoint, also on Ctrl-C, SIGTERM or an exception of the caller.
+The loop is a generator that yields after every step, so progress bars, plots and early stopping belong in the caller's
+`for` loop. It writes a valid checkpoint before it ends, also on Ctrl-C, SIGTERM or an exception of the caller.
 
-Several processes (`torchrun`, not `accelerate launch --cpu`, which silently runs one) each draw their own batches, and
-the gradient is the mean over all of them. On the same rows N processes with batch b train as one with batch N b,
-because every loss is a mean over rows, or gathers what it compares (the dual encoder's captions, the norms of the
-patch GAN's adaptive weight). Accumulated micro-batches train so too, but for those two: a caption is told apart from
-those of its own micro-batch alone, and each micro-batch has its own adaptive weight.
+Several processes (`torchrun`, not `accelerate launch --cpu`, which silently starts one) draw different batches, and the
+gradient is averaged over all of them. On the same data, N processes with batch size b are equivalent to one process
+with batch size N b: every loss is a mean over the batch, or gathers what it compares from all processes (the captions
+of the dual encoder, the gradients of the GAN's adaptive weight).
+
+Gradient accumulation is equivalent to a larger batch too, with two exceptions: the contrastive loss compares only the
+captions of one micro-batch, and each micro-batch has its own adaptive weight.
 """
 
 import json
@@ -41,9 +43,14 @@ from sfumato.train.trained import Trained
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one finished optimizer step measured; `step` counts finished steps, `scalars` are this process's.
+    """Measurements of one finished training step.
 
-    `seconds` is the time of this step, `elapsed` that of all steps of the run with their checkpoints and samples.
+    Attributes:
+        step: number of finished steps of the run.
+        seconds: duration of this step.
+        samples: number of training samples so far, over all processes, with repetition.
+        elapsed: seconds of training so far, including checkpoints and samples.
+        scalars: losses and other values of this process, such as "unet/loss".
     """
 
     step: int
@@ -54,17 +61,17 @@ class StepReport:
 
 
 class Run:
-    """One training run in one folder: `checkpoints/`, `samples/`, and what `record` says of it.
+    """One training run. Its folder contains `checkpoints/`, `samples/` and the files of `record`.
 
     Args:
-        task: what is trained.
-        recipe: how.
-        folder: the run's folder; a run that was killed goes on from its newest valid checkpoint.
-        device: "cpu", "cuda" or None (what accelerate finds).
+        task: the networks, losses and batches.
+        recipe: settings of the run.
+        folder: folder of the run; a run that is there resumes from its newest readable checkpoint.
+        device: "cpu", "cuda" or None (accelerate's choice).
 
     Raises:
-        BadInput: another program trains in the folder, it holds another kind of run or another network, or the
-            precision needs a GPU.
+        BadInput: another program trains in the folder, its checkpoints are of another kind of run or another network,
+            or the precision is not available on the device.
     """
 
     def __init__(self, task: Task, recipe: Recipe, folder: Path, device: str | None = None) -> None:
@@ -73,7 +80,7 @@ class Run:
         precision = {"fp32": "no"}.get(recipe.run.precision, recipe.run.precision)
         try:
             self.accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
-        except ValueError as error:  # a GPU without bf16, or a process that has trained in another precision
+        except ValueError as error:  # a GPU without bf16, or a process that already trained in another precision
             raise BadInput(f"run.precision = '{recipe.run.precision}' cannot be used here: {error}") from error
         if precision == "fp16" and self.accelerator.device.type == "cpu":
             raise BadInput("run.precision = 'fp16' needs a GPU; on the CPU use 'bf16' or 'fp32'.")
@@ -82,7 +89,7 @@ class Run:
         self.trained = Trained(task.phases, recipe, self.accelerator)
         self._saved: int | None = None
         self._last: StepReport | None = None
-        self._whole = True
+        self._step_finished = True
         self._guard = Guard(self.accelerator, folder)
         self._resume()
         refuse_different_steps(self.accelerator, self.step, folder)
@@ -92,16 +99,22 @@ class Run:
     # ------------------------------------------------------------------ stepping
 
     def steps(self, minutes: float | None = None) -> Generator[StepReport]:
-        """Train until the recipe's last step or for `minutes`, whichever comes first.
+        """Train until the last step of the recipe, or for `minutes` if that is shorter.
+
+        Args:
+            minutes: time limit of this call; None for no limit.
+
+        Yields:
+            A report after every training step.
 
         Raises:
-            NonFinite: a loss, gradient or weight is NaN or infinite. A loss or gradient is found before the
-                optimizer step; no checkpoint with such weights is ever written.
+            NonFinite: a loss, gradient or weight is NaN or infinite. Losses and gradients are checked before the
+                optimizer step; no checkpoint with such weights is written.
             Stopped: a KeyboardInterrupt, after Ctrl-C or SIGTERM, when the step is finished and its checkpoint written.
-            BadInput: the step before was broken off half done.
+            BadInput: an exception interrupted the previous step before it was finished.
         """
-        if not self._whole:
-            raise BadInput("this run was broken off within a step; open it again to go on from its checkpoint.")
+        if not self._step_finished:
+            raise BadInput("this run was interrupted within a step; open it again to resume from its checkpoint.")
         if self.step < self.recipe.run.steps and self.accelerator.is_main_process:
             self.record.begin(self.step, self.samples, self.accelerator.device, self.accelerator.num_processes)
         start = time.monotonic()
@@ -112,8 +125,8 @@ class Run:
                         report = self._reported_step()
                     yield report
             except BaseException:
-                # No barrier here: the other processes may not have met this exception.
-                if self._whole and self._saved != self.step:
+                # No barrier here: the exception may not have occurred in the other processes.
+                if self._step_finished and self._saved != self.step:
                     self._write()
                 raise
             if self._saved != self.step:
@@ -122,7 +135,7 @@ class Run:
                 raise Stopped(interrupt.number)
 
     def _stop(self, start: float, minutes: float | None, interrupt: Interrupt) -> bool:
-        """All processes stop together: when the first one's time is up, or a signal has reached any of them."""
+        """Whether to stop, the same on all processes: the time of the first one is up, or any of them got a signal."""
         up = minutes is not None and time.monotonic() - start >= 60 * minutes
         mine = torch.tensor([float(up and self.accelerator.is_main_process), float(interrupt.requested)])
         if self.accelerator.num_processes > 1:
@@ -131,11 +144,11 @@ class Run:
         return bool(mine.any())
 
     def _reported_step(self) -> StepReport:
-        """One step and what is due after it: log line, checkpoint, samples."""
+        """Run one step; then write the log line, the checkpoint and the samples that are due."""
         run, began = self.recipe.run, time.monotonic()
-        self._whole = False
+        self._step_finished = False
         scalars = self._one_step()
-        self._whole = True
+        self._step_finished = True
         seconds = time.monotonic() - began
         self._last = report = StepReport(self.step, seconds, self.samples, self.seconds + seconds, scalars)
         if self.step % run.log_every == 0:
@@ -151,12 +164,12 @@ class Run:
         scalars: dict[str, float] = {}
         for phase in self.task.phases:
             if self.step >= phase.start:
-                scalars |= self._turn(phase)
+                scalars |= self._phase_step(phase)
         self.step += 1
         self.samples += self.recipe.optim.batch * self.recipe.optim.accumulate * self.accelerator.num_processes
         return scalars
 
-    def _turn(self, phase: Phase) -> dict[str, float]:
+    def _phase_step(self, phase: Phase) -> dict[str, float]:
         optim, optimizer = self.recipe.optim, self.trained.optimizers[phase.name]
         module = self.trained.modules[phase.name]
         for group in optimizer.param_groups:
@@ -187,11 +200,13 @@ class Run:
         batch = {name: value.to(self.accelerator.device) for name, value in batch.items()}
         return batch | {"step": torch.tensor(self.step)}
 
-    # ------------------------------------------------------------------ what is written
+    # ------------------------------------------------------------------ output files
 
     def save(self) -> Path:
-        """Write a checkpoint of the weights, their moving averages (EMA) and the optimizer state, and wait until it is
-        there.
+        """Write a checkpoint of the weights, EMA weights and optimizer states; return when all processes are done.
+
+        Returns:
+            The folder of the checkpoint.
 
         Raises:
             NonFinite: one of the tensors is not finite; nothing is written.
@@ -201,7 +216,7 @@ class Run:
         return path
 
     def _write(self) -> Path:
-        self._saved = self.step  # also when the disk is full: the way out must not try again
+        self._saved = self.step  # set first: if the disk is full, `steps` must not try again while it ends
         tensors = self.trained.tensors(self.step)
         self._log()
         if self.accelerator.is_main_process:
@@ -213,7 +228,7 @@ class Run:
         return mine | self.trained.state()
 
     def _resume(self) -> None:
-        """Go on from the newest checkpoint."""
+        """Load the newest checkpoint, if there is one."""
         found = read_newest(self.folder / "checkpoints")
         if found is None:
             return
@@ -227,7 +242,7 @@ class Run:
         self.step, self.samples, self._saved = state["step"], state["samples"], state["step"]
 
     def _log(self) -> None:
-        """Log the last step, once."""
+        """Log the last step, if it has not been logged yet."""
         last, self._last = self._last, None
         if last and self.accelerator.is_main_process:
             self.record.log(last.step, last.samples, last.seconds, last.elapsed, last.scalars)
@@ -252,7 +267,7 @@ class Run:
         )
 
     def close(self) -> None:
-        """Leave the folder and the group, all processes together; one that only ends may take the others with it."""
+        """Release the lock and end the process group, all processes together; call it before a process exits."""
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         self._lock = None

@@ -1,4 +1,4 @@
-"""AdamW's parameter groups, and its state as named tensors that safetensors can keep (no pickle)."""
+"""Parameter groups of AdamW, and its state as named tensors for safetensors (no pickle)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's parameter groups: matrices and kernels decay; biases, norms and single scalars (a temperature) do not."""
+    """Parameter groups of AdamW: weight decay for matrices and kernels, none for biases, norms and scalars."""
     trained = [p for p in module.parameters() if p.requires_grad]
     if not weight_decay:
         return [{"params": trained, "weight_decay": 0.0}]
@@ -19,26 +19,26 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
 
 
 def names_of(optimizer: Any, module: nn.Module) -> list[str]:
-    """The name in `module` of each parameter, in the order in which `optimizer` numbers them."""
+    """Names of the optimizer's parameters in `module`, in the order of the optimizer's parameter ids."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def flatten(optimizer: Any, module: nn.Module) -> dict[str, Tensor]:
-    """Adam's state of the parameters of `module`: `network.0.weight:exp_avg` and so on."""
+    """State of Adam as named tensors, such as `network.0.weight:exp_avg`."""
     names = names_of(optimizer, module)
     state = optimizer.state_dict()["state"]
     return {f"{names[i]}:{entry}": value for i, entries in state.items() for entry, value in entries.items()}
 
 
 def unflatten(flat: Mapping[str, Tensor], optimizer: Any, module: nn.Module) -> dict[str, Any]:
-    """The inverse of `flatten`, as a state for `optimizer.load_state_dict`, with its present parameter groups.
+    """Inverse of `flatten`: a state for `optimizer.load_state_dict`, with the optimizer's current parameter groups.
 
-    Older runs number the parameters (`00012.exp_avg`), in the order of the groups or, still earlier, of the module:
-    the order is the one in which all shapes fit.
+    Checkpoints of older versions number the parameters (`00012.exp_avg`) in the order of the parameter groups or of the
+    module. The order in which all shapes match is used.
 
     Raises:
-        ValueError: it is the state of other parameters.
+        ValueError: the state does not match the parameters of the optimizer.
     """
     names = names_of(optimizer, module)
     if any(":" not in key for key in flat):
@@ -55,14 +55,14 @@ def unflatten(flat: Mapping[str, Tensor], optimizer: Any, module: nn.Module) -> 
 
 
 def _named(flat: Mapping[str, Tensor], names: Sequence[str], module: nn.Module) -> dict[str, Tensor]:
-    """The state of numbered parameters under their names."""
+    """Replace the numbers of the parameters by their names."""
     shapes = _shapes(module)
     in_order_of_module = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     entries = [(int(number), entry, value) for key, value in flat.items() for number, entry in [key.split(".")]]
     for order in (names, in_order_of_module):
         if all(n < len(order) and _fits(entry, value, shapes[order[n]]) for n, entry, value in entries):
             return {f"{order[n]}:{entry}": value for n, entry, value in entries}
-    raise ValueError("the optimizer's state is that of other parameters")
+    raise ValueError("the optimizer state does not match the parameters")
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:
@@ -70,5 +70,5 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 
 def _fits(entry: str, value: Tensor, shape: torch.Size) -> bool:
-    """Adam counts its steps in a scalar; its other entries have the parameter's shape."""
+    """Whether an entry has the right shape: Adam's `step` is a scalar, its other entries have the parameter's shape."""
     return value.ndim == 0 if entry == "step" else value.shape == shape

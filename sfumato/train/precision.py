@@ -1,9 +1,11 @@
-"""What `run.precision` means on a GPU.
+"""The setting `run.precision` on a GPU.
 
-`fp32` is IEEE single precision throughout. NVIDIA GPUs would otherwise compute convolutions, and where a program asks
-for it matrix products, in TF32, which keeps 10 of the 23 bits of the mantissa; so TF32 is switched off around every
-step and around the frozen networks' work before the first one, and is as it was in between and afterwards. `bf16` and
-`fp16` are autocast: matrix products and convolutions in 16 bits, sums, norms, losses, weights and optimizer in fp32.
+`fp32` is IEEE single precision throughout. By default PyTorch computes convolutions on NVIDIA GPUs in TF32, and matrix
+products too if a program enables it. TF32 has 10 instead of 23 bits of mantissa. It is therefore disabled during every
+training step and while the frozen networks encode the data; Torch's settings are restored in between and afterwards.
+
+`bf16` and `fp16` are autocast: matrix products and convolutions in 16 bits; sums, norms, losses, weights and optimizer
+states in fp32.
 """
 
 from collections.abc import Iterator
@@ -14,9 +16,9 @@ import torch
 
 @contextmanager
 def arithmetic(precision: str) -> Iterator[None]:
-    """While entered, fp32 is not rounded to TF32 where `precision` is "fp32", or "auto", which is not yet decided.
+    """Context that disables TF32 if `precision` is "fp32", or "auto" (not yet measured).
 
-    Torch's settings are put back on exit.
+    Torch's settings are restored on exit.
     """
     places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv) if precision in ("fp32", "auto") else ()
     before = [place.fp32_precision for place in places]

@@ -1,4 +1,4 @@
-"""What several processes (`torchrun`) share; alone, each of these is the process's own."""
+"""Collective operations of several processes (`torchrun`); with a single process they are trivial."""
 
 import time
 from pathlib import Path
@@ -13,31 +13,36 @@ from sfumato.errors import BadInput
 
 
 def together() -> bool:
-    """Whether there are other processes."""
+    """Whether the run has more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files."""
+    """Whether this is the process of rank 0, which writes the files."""
     return not together() or dist.get_rank() == 0
 
 
 def my_turn(k: int) -> bool:
-    """Whether the k-th piece of work is this process's, where all share it in turns."""
+    """Whether this process does the k-th piece of shared work: k modulo the number of processes is its rank."""
     return not together() or k % dist.get_world_size() == dist.get_rank()
 
 
 def wait_for(path: Path) -> None:
-    """Return once a file of the first process is there. Should that process end, `torchrun` ends this one."""
+    """Wait until another process has written a file. If that process dies, `torchrun` ends this one."""
     while not path.exists():
         time.sleep(0.1)
 
 
 def refuse_different_steps(accelerator: Accelerator, step: int, folder: Path) -> None:
-    """All processes must have read the same checkpoint of the run in `folder`, this one that of `step`.
+    """Check that all processes resumed from the same checkpoint.
+
+    Args:
+        accelerator: accelerator of the run.
+        step: step of the checkpoint that this process read.
+        folder: folder of the run, for the error message.
 
     Raises:
-        BadInput: they have not.
+        BadInput: the steps differ.
     """
     steps = sorted(set(accelerator.gather(torch.tensor([step], device=accelerator.device)).tolist()))
     if len(steps) > 1:
@@ -48,7 +53,7 @@ def refuse_different_steps(accelerator: Accelerator, step: int, folder: Path) ->
 
 
 def mean_of_all(mine: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, without gradient."""
+    """Mean of a tensor over all processes, without gradient."""
     if not together():
         return mine
     total = mine.clone()
@@ -57,10 +62,10 @@ def mean_of_all(mine: Tensor) -> Tensor:
 
 
 def rows_of_all(mine: Tensor) -> Tensor:
-    """The rows of all processes under each other.
+    """Concatenate the rows of all N processes, with gradients: [n,...] -> [N n,...].
 
-    Gradients flow to every process: each computes the whole loss, the sum of N equal gradients comes back to a row's
-    owner, and the mean over processes that the loop takes makes it the gradient of the one loss.
+    Every process computes the same loss over all rows. The backward pass sums the N equal gradients and returns each
+    process the part of its rows; averaging over processes (DistributedDataParallel) divides them by N again.
     """
     return _RowsOfAll.apply(mine) if together() else mine
 

@@ -1,30 +1,19 @@
-"""The ranges of a recipe's numbers stand with the settings, and are checked when the recipe is read."""
+"""Numbers of a recipe's tables with their ranges, which are checked when the recipe is read."""
 
 import dataclasses
-import math
 from typing import Any
 
-from sfumato.errors import BadInput
+from sfumato.ranges import Range, check_number
 
 
-def ranged(
-    default: Any,
-    *,
-    low: float | None = None,
-    above: float | None = None,
-    high: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A field of a recipe's table: a number, or a tuple of numbers that are all in the range; all must be finite.
+def ranged(default: Any, **limits: float) -> Any:
+    """A field of a recipe's table: a number, or a tuple of numbers that are all in the range.
 
     Args:
-        default: its value when the recipe does not say otherwise.
-        low: smallest allowed value.
-        above: the value must be larger than this.
-        high: largest allowed value.
-        below: the value must be smaller than this.
+        default: its value when the recipe does not name it.
+        limits: those of `sfumato.ranges.Range`: low, high, above, below.
     """
-    return dataclasses.field(default=default, metadata={"low": low, "above": above, "high": high, "below": below})
+    return dataclasses.field(default=default, metadata={"range": Range(**limits)})
 
 
 def check_ranges(table: Any, where: str) -> None:
@@ -32,33 +21,14 @@ def check_ranges(table: Any, where: str) -> None:
 
     Args:
         table: the instance.
-        where: what it is called, for the sentence.
+        where: name of the table, for the message.
 
     Raises:
-        BadInput: names the first of them, and the range.
+        BadInput: names the first of them, and its range.
     """
     for field in dataclasses.fields(table):
-        value = getattr(table, field.name)
-        if not field.metadata:
-            continue
-        for i, each in enumerate(value) if isinstance(value, tuple) else [(None, value)]:
-            if not _inside(each, **field.metadata):
+        if "range" in field.metadata:
+            value = getattr(table, field.name)
+            for i, each in enumerate(value) if isinstance(value, tuple) else [(None, value)]:
                 place = "" if i is None else f"[{i}]"
-                number = "" if math.isfinite(each) else "finite and "
-                raise BadInput(f"{where}.{field.name}{place} must be {number}{_words(**field.metadata)}, not {each}.")
-
-
-def _inside(value: float, low: float | None, above: float | None, high: float | None, below: float | None) -> bool:
-    return (
-        math.isfinite(value)
-        and (low is None or value >= low)
-        and (above is None or value > above)
-        and (high is None or value <= high)
-        and (below is None or value < below)
-    )
-
-
-def _words(**limits: float | None) -> str:
-    """Such as "at least 0 and below 1"."""
-    names = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
-    return " and ".join(f"{names[name]} {limit:g}" for name, limit in limits.items() if limit is not None)
+                check_number(f"{where}.{field.name}{place}", each, float, field.metadata["range"])

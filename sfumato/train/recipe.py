@@ -1,4 +1,4 @@
-"""Recipes: the TOML files that say what is trained, on what, and for how long."""
+"""Recipes: TOML files with the settings of a training run."""
 
 import dataclasses
 import types
@@ -17,19 +17,22 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclasses.dataclass(frozen=True)
 class DataRecipe:
-    """Which pictures are trained on.
+    """The training pictures: table [data] of a recipe.
+
+    All attributes except `scenes` and `crop` are arguments of `sfumato.data.dataset.CaptionedImages.open`.
 
     Attributes:
-        folder: dataset folder; it and the next six are arguments of `sfumato.data.dataset.CaptionedImages.open`.
-        size: pixels along each side.
+        folder: dataset folder.
+        size: side of the pictures in pixels.
         styles: drawing styles; all by default.
         groups: groups of emoji; all by default.
         subgroups: subgroups of emoji; all by default.
-        min_styles: keep emoji that so many of the styles draw.
-        tones: keep the pictures with a skin tone.
-        scenes: scenes of several objects that are composed of the cut-outs (`sfumato.data.scenes.Scenes`) and make up
-            half of what is drawn; 0 for single pictures only.
-        crop: autoencoders only: train on square crops of so many pixels that hold edges; 0 for whole pictures.
+        min_styles: keep only emoji that at least this many of the styles contain.
+        tones: include the pictures with a skin tone.
+        scenes: number of scenes composed of one to three cut-outs (`sfumato.data.scenes.Scenes`); half of the samples
+            are scenes. 0 for single pictures only.
+        crop: autoencoders only: side in pixels of the square crops to train on, chosen for their edges; 0 for complete
+            pictures.
     """
 
     folder: str = "data/emoji"
@@ -45,7 +48,19 @@ class DataRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class OptimRecipe:
-    """AdamW with linear warm-up and, after `decay_start` steps, a learning rate that falls as 1/sqrt(step)."""
+    """AdamW and its learning rate schedule: table [optim] of a recipe.
+
+    Attributes:
+        batch: batch size per process and micro-batch.
+        accumulate: micro-batches per training step (gradient accumulation).
+        lr: peak learning rate.
+        betas: AdamW's exponential decay rates of the first and second moment.
+        weight_decay: AdamW's weight decay; not applied to biases, norms and scalars.
+        warmup: steps of the linear warm-up.
+        decay_start: after this step the learning rate falls as 1/sqrt(step).
+        clip: largest norm of the gradient; larger gradients are scaled down to it.
+        ema: decay of the exponential moving average of the weights.
+    """
 
     batch: int = ranged(32, low=1)
     accumulate: int = ranged(1, low=1)
@@ -58,31 +73,33 @@ class OptimRecipe:
     ema: float = ranged(0.999, low=0, below=1)
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of step `step` (from 0); a function of the step alone, so that runs of any length agree."""
+        """Learning rate of step `step` (from 0). It does not depend on the number of steps of the run."""
         warm = min(1.0, (step + 1) / max(1, self.warmup))
         return self.lr * warm * min(1.0, (self.decay_start / (step + 1)) ** 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunRecipe:
-    """How long, how often to save and to draw, and in which precision.
+    """Length, checkpoints, samples and precision of a run: table [run] of a recipe.
 
     Attributes:
-        steps: optimizer steps of the whole run.
+        steps: training steps of the complete run.
         checkpoint_every: steps between two checkpoints.
-        sample_every: steps between two pictures of the state.
+        sample_every: steps between two sample pictures.
         log_every: steps between two lines of the log.
-        keep: checkpoints that stay, at least 2.
-        precision: "fp32", "bf16" or "fp16" (see `precision`); "auto" for the fastest here (see `fastest`).
-        compile: compile the networks with torch.compile: minutes before the first step, then fewer and larger kernels.
-        channels_last: keep images with their channels innermost, as a GPU's 16-bit convolutions want them.
+        keep: number of checkpoints to keep, at least 2.
+        precision: "fp32", "bf16" or "fp16" (see `precision`), or "auto" for the fastest of them on this machine (see
+            `fastest`).
+        compile: compile the networks with torch.compile. This takes minutes before the first step and makes the steps
+            faster.
+        channels_last: use the memory format torch.channels_last, which is faster for 16-bit convolutions on GPUs.
     """
 
     steps: int = ranged(100_000, low=1)
     checkpoint_every: int = ranged(500, low=1)
     sample_every: int = ranged(1000, low=1)
     log_every: int = ranged(10, low=1)
-    keep: int = ranged(2, low=2)  # the newest may be half written
+    keep: int = ranged(2, low=2)  # the newest one may be incomplete
     precision: str = "auto"
     compile: bool = False
     channels_last: bool = False
@@ -90,7 +107,17 @@ class RunRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """One training run."""
+    """The settings of one training run.
+
+    Attributes:
+        kind: name of the training task, such as "diffusion".
+        seed: seed of the initial weights and of all random draws.
+        data: table [data].
+        optim: table [optim].
+        run: table [run].
+        network: table [network]; the task defines its settings.
+        loss: table [loss]; the task defines its settings.
+    """
 
     kind: str
     seed: int = ranged(0, low=0)
@@ -102,20 +129,25 @@ class Recipe:
 
 
 def fill(cls: type[T], table: dict[str, Any], where: str) -> T:
-    """An instance of the dataclass `cls` from a TOML table.
+    """Build an instance of the dataclass `cls` from a TOML table.
+
+    Args:
+        cls: the dataclass; its fields are the settings.
+        table: the parsed table.
+        where: name of the table in error messages.
 
     Raises:
-        BadInput: for a key that `cls` does not have, a value of another type or one out of its range.
+        BadInput: a key is unknown or missing, or a value has the wrong type or is out of its range.
     """
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     for key in table:
         if key not in fields:
-            raise BadInput(f"{where} has no setting '{key}'; it knows {', '.join(sorted(fields))}.")
+            raise BadInput(f"{where} has no setting '{key}'; its settings are {', '.join(sorted(fields))}.")
     values = {k: _convert(v, hints[k], f"{where}.{k}") for k, v in table.items()}
     missing = [f.name for f in fields.values() if f.name not in values and _required(f)]
     if missing:
-        raise BadInput(f"{where} lacks '{missing[0]}'.")
+        raise BadInput(f"{where} lacks '{missing[0]}', which has no default; add it.")
     filled = cls(**values)
     check_ranges(filled, where)
     return filled
@@ -153,11 +185,11 @@ def load_recipe(path: Path | str, kind: str | None = None) -> Recipe:
 
     Args:
         path: a TOML file, see `recipes/`.
-        kind: the kind of training that was asked for; another kind in the file is refused.
+        kind: the expected kind of training; None accepts every kind.
 
     Raises:
-        BadInput: the file is missing, is no TOML, has unknown settings or values out of their ranges, or is of another
-            kind.
+        BadInput: the file is missing or is not TOML, a setting is unknown or out of its range, or the recipe is of
+            another kind.
     """
     path = Path(path)
     try:

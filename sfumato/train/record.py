@@ -1,11 +1,11 @@
-"""What a run says of itself beside its checkpoints.
+"""Logs and metadata of a run.
 
-recipe.json     the recipe as it stands
-history.jsonl   one line for each time that training began or went on: where, when, and what had changed
-log.jsonl       what single steps measured; `elapsed` counts the seconds of training up to there, all lives together
-training.json   all of it in short, in the folder that the run exports
+recipe.json     the current recipe
+history.jsonl   one line for each time the run was started or resumed: time, device, versions, changed settings
+log.jsonl       measurements of single steps; `elapsed` is the training time so far in seconds, over all resumes
+training.json   a summary, in the exported folder
 
-These files, and the folders that they lie in, may come from anywhere (SECURITY.md).
+These files and their folders are untrusted input (SECURITY.md).
 """
 
 import dataclasses
@@ -32,17 +32,21 @@ from sfumato.train.recipe import Recipe
 SUMMARY = "training.json"
 _FILES = _RECIPE, _HISTORY, _LOG = "recipe.json", "history.jsonl", "log.jsonl"
 _PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
-_GIVE = "remove it"
-#: Of a `training.json`, what is looked at and of which type it is; of the run before it, the first two.
-_SAID = {"samples": int, "seconds": int | float, "pictures": int, "device": str}
+_ADVICE = "remove it"
+#: Required entries of a `training.json` and their types. The summary under `start` requires the first two.
+_REQUIRED = {"samples": int, "seconds": int | float, "pictures": int, "device": str}
 
 
 class Record:
-    """The files of the run in `folder`; only the first process writes them.
+    """Write the logs and metadata of a run. Only the first process calls the methods that write.
+
+    Args:
+        folder: folder of the run.
+        recipe: its settings.
 
     Raises:
-        BadInput: a file that is there, or the `training.json` of the model that the run begins with, is no regular
-            file of the run's folder, or cannot be read.
+        BadInput: an existing file, or the `training.json` of the model in `network.start`, is not a regular file inside
+            its folder, or cannot be read.
     """
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
@@ -50,12 +54,15 @@ class Record:
         check_inside(folder, *_FILES)
         for path in (folder / name for name in _FILES):
             if has(path):
-                check_regular(path, _GIVE)
+                check_regular(path, _ADVICE)
         start = recipe.network.get("start")
         self._start = read_summary(Path(start)) if start else {}
 
     def begin(self, step: int, samples: int, device: torch.device, processes: int) -> None:
-        """Note that training goes on from `step`, and forget log lines of steps that a kill has undone."""
+        """Record that the run starts or resumes at `step`, and delete log lines of later steps.
+
+        Later steps are in the log if the run was killed after its newest checkpoint.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         entry = {
             "step": step,
@@ -73,14 +80,14 @@ class Record:
             write_text(log, "".join(json.dumps(row) + "\n" for row in _lines(log) if row["step"] <= step))
 
     def log(self, step: int, samples: int, seconds: float, elapsed: float, scalars: Mapping[str, float]) -> None:
-        """One line about step `step`, which took `seconds`."""
+        """Append a line to `log.jsonl`; see `sfumato.train.loop.StepReport` for the values."""
         row = {"step": step, "samples": samples, "seconds": round(seconds, 4), "elapsed": round(elapsed, 2)}
         self._append(_LOG, row | {name: round(value, 6) for name, value in scalars.items()})
 
     def seconds(self, step: int) -> float:
-        """Seconds of training up to `step`, as far as they were logged.
+        """Training time up to `step` in seconds, from the log.
 
-        Lines of before `elapsed` was kept count for the steps since the line above them.
+        Lines of older versions have no `elapsed`; their `seconds` count for all steps since the previous line.
         """
         total, last = 0.0, 0
         for row in _lines(self.folder / _LOG):
@@ -90,11 +97,17 @@ class Record:
         return total
 
     def summary(self, step: int, samples: int, seconds: float, **facts: Any) -> dict[str, Any]:
-        """What `training.json` says of the weights at `step`.
+        """Content of `training.json` for the weights at `step`.
+
+        Args:
+            step: number of finished training steps.
+            samples: number of training samples so far, with repetition.
+            seconds: training time so far.
+            facts: further entries.
 
         Returns:
-            `kind`, `step`, `samples` (pictures seen, with repetition), `seconds` of training, the recipe, the history,
-            the `facts`, and under `start` the same of the model that the run began with, where that is known.
+            `kind`, `step`, `samples`, `seconds`, the `facts`, `recipe`, `history` and, if the model in `network.start`
+            has a `training.json`, its content under `start`.
         """
         found = {
             "kind": self.recipe.kind, "step": step, "samples": samples, "seconds": round(seconds, 1), **facts,
@@ -109,12 +122,12 @@ class Record:
 
 
 def name_of(device: torch.device) -> str:
-    """What the device calls itself, such as "NVIDIA H200"."""
+    """Name of a device, such as "NVIDIA H200" or "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Settings that differ between two recipes, as `{"optim.lr": [before, after]}`; empty for the first one."""
+    """Settings that differ between two recipes, as `{"optim.lr": [before, after]}`; empty if `before` is empty."""
     one, two = (_settings(json.loads(json.dumps(recipe))) for recipe in (before, after))
     names = [*one, *(name for name in two if name not in one)] if before else []
     return {name: [one.get(name), two.get(name)] for name in names if one.get(name) != two.get(name)}
@@ -128,49 +141,51 @@ def _settings(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """What `training.json` in the folder of a model says; empty where there is none.
+    """Read `training.json` in the folder of a model; an empty dict if the file does not exist.
 
     Raises:
-        BadInput: it is no file of the folder, cannot be read, or says less than `Record.summary`.
+        BadInput: the file is not inside the folder, cannot be read, or lacks entries of `Record.summary`.
     """
     table = read_table(path, folder) if has(path := folder / SUMMARY) else {}
-    before = table.get("start", dict.fromkeys(_SAID, 0))
-    if table and not (_says(table, *_SAID) and isinstance(before, dict) and _says(before, "samples", "seconds")):
-        raise BadInput(f"{printable(path)} does not say how a model was trained: {_GIVE}.")
+    before = table.get("start", dict.fromkeys(_REQUIRED, 0))
+    if table and not (
+        _has_entries(table, *_REQUIRED) and isinstance(before, dict) and _has_entries(before, "samples", "seconds")
+    ):
+        raise BadInput(f"{printable(path)} is not the summary of a training run: {_ADVICE}.")
     return table
 
 
-def _says(table: Mapping[str, Any], *names: str) -> bool:
-    return all(isinstance(table.get(name), _SAID[name]) for name in names)
+def _has_entries(table: Mapping[str, Any], *names: str) -> bool:
+    return all(isinstance(table.get(name), _REQUIRED[name]) for name in names)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no file. Raises BadInput."""
-    table = read_json(path, _GIVE) if has(path) else {}
+    """Read a JSON object; an empty dict if the file does not exist. Raises BadInput."""
+    table = read_json(path, _ADVICE) if has(path) else {}
     if not isinstance(table, dict):
-        raise BadInput(f"{printable(path)} must hold one JSON object: {_GIVE}.")
+        raise BadInput(f"{printable(path)} must contain one JSON object: {_ADVICE}.")
     return table
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file that name a step; lines that are no JSON, as a kill leaves them, are left out.
+    """The objects of a JSONL file that have a step. Invalid lines, such as an incomplete last one, are skipped.
 
     Raises:
-        BadInput: no regular file, or a line of more than `MAX_LINE_BYTES`.
+        BadInput: the path is not a regular file, or a line is longer than `MAX_LINE_BYTES`.
     """
     if not has(path):
         return
-    with open_regular(path, _GIVE) as file:
+    with open_regular(path, _ADVICE) as file:
         for line in iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""):
             if len(line) > MAX_LINE_BYTES:
-                raise BadInput(f"{printable(path)} has a line of more than {MAX_LINE_BYTES:,} bytes: {_GIVE}.")
+                raise BadInput(f"{printable(path)} has a line of more than {MAX_LINE_BYTES:,} bytes: {_ADVICE}.")
             with suppress(BadInput):
-                row = parse_json(line.decode(errors="replace"), printable(path), _GIVE)
+                row = parse_json(line.decode(errors="replace"), printable(path), _ADVICE)
                 if _is_row(row):
                     yield row
 
 
 def _is_row(value: Any) -> bool:
-    """Whether a line names a step, and seconds that are numbers where it has some."""
+    """Whether a value is an object with an integer `step`; `seconds` and `elapsed`, if present, must be numbers."""
     seconds = [value.get(name, 0) for name in ("seconds", "elapsed")] if isinstance(value, dict) else []
     return bool(seconds) and type(value.get("step")) is int and all(isinstance(each, int | float) for each in seconds)

@@ -1,10 +1,11 @@
-"""What a trained pipeline can do, in numbers: everything that the shipped model's README says was measured.
+"""Evaluate a trained pipeline: all measurements in the README of the shipped model.
 
     python -m sfumato.train.report emoji --recipe recipes/emoji-diffusion.toml --out report.json --grid samples.png
 
 For each of the splits train, cells and test: PSNR and SSIM of the autoencoder, R-precision of real pictures and of
-generated ones under the same captions, the Frechet distance between both, seconds per generated picture; and of each
-part its size and how it was trained. The JSON file has it all; what is printed is the README's tables (`card`).
+pictures generated from the same captions, the Frechet distance between both, and seconds per generated picture. For
+each network: its size and how it was trained. The results are written as JSON, and the README's tables (`card`) are
+printed.
 """
 
 import argparse
@@ -51,22 +52,22 @@ def report(
     guidance_scale: float,
     steps: int,
 ) -> dict[str, Any]:
-    """Figures on the pictures of a recipe.
+    """Evaluate a pipeline on the pictures of a recipe.
 
     Args:
         model: the pipeline.
-        evaluator: the dual encoder that the features come from.
-        recipe: its [data] table chooses the pictures; it is what the diffusion model was trained on.
-        count: pictures of each split that are generated, at most.
-        real: pictures of each split that the autoencoder and the dual encoder are measured on, at most.
-        guidance_scale: guidance of the generated pictures.
+        evaluator: dual encoder that computes the features.
+        recipe: the recipe of the diffusion model; its table [data] selects the pictures.
+        count: largest number of generated pictures per split.
+        real: largest number of pictures per split on which the autoencoder and the dual encoder are evaluated.
+        guidance_scale: guidance scale of the generated pictures.
         steps: sampling steps of the generated pictures (DDIM, eta 0).
 
     Returns:
-        `settings`, and for each split that has pictures `everything` (pictures of the whole data folder: "pictures",
-        "psnr" in dB, "ssim", "r_precision") and `trained` (those that the recipe chooses, with "generated r_precision",
-        "frechet" and "seconds per picture" as well). An R-precision is at 1, among 100 captions or as many different
-        ones as there are: "at 1" and "candidates".
+        `settings`, and for each split with pictures two dicts. `everything` is measured on the complete data folder:
+        "pictures", "psnr" in dB, "ssim" and "r_precision". `trained` is measured on the pictures that the recipe
+        selects and also contains "generated r_precision", "frechet" and "seconds per picture". An R-precision has "at
+        1", the value for the first rank, and "candidates", the number of captions (100, or all if there are fewer).
     """
     figures: dict[str, Any] = {
         "settings": {
@@ -88,14 +89,13 @@ def report(
 
 
 def chosen(evaluator: DualEncoder, recipe: Recipe, split: str, count: int) -> Captioned:
-    """At most `count` pictures of a split, by a fixed draw; captions that are too long for the evaluator lose their
-    end."""
+    """At most `count` pictures of a split, by a fixed random draw, with captions truncated for the evaluator."""
     data = open_pictures(recipe, split, count)
     return torch.from_numpy(data.images).float() / 255, [readable(evaluator, caption) for caption in data.captions]
 
 
 def readable(evaluator: DualEncoder, caption: str) -> str:
-    """The caption without the words that do not fit into the text encoder, which training cuts off too."""
+    """Drop the last words of a caption that do not fit into the text encoder; training truncates captions too."""
     words = caption.split(" ")
     while len(words) > 1 and len(evaluator.tokenizer(" ".join(words)).input_ids) > evaluator.tokenizer.model_max_length:
         words.pop()
@@ -105,7 +105,14 @@ def readable(evaluator: DualEncoder, caption: str) -> str:
 def real_figures(
     model: DiffusionModel, evaluator: DualEncoder, images: Tensor, captions: Sequence[str]
 ) -> dict[str, Any]:
-    """How well the autoencoder keeps real pictures, and how well the dual encoder names them."""
+    """Reconstruction quality of the autoencoder and R-precision of the dual encoder on real pictures.
+
+    Args:
+        model: the pipeline.
+        evaluator: the dual encoder.
+        images: the pictures, float [n,3,h,w] in [0,1].
+        captions: their captions.
+    """
     decoded = torch.cat([model.decode(model.encode(part * 2 - 1)).cpu() for part in images.split(32)])
     decoded = (decoded.clamp(-1, 1) + 1) / 2
     return {
@@ -124,7 +131,16 @@ def generated_figures(
     guidance_scale: float,
     steps: int,
 ) -> dict[str, Any]:
-    """How well generated pictures fit the captions that they are made from, and look like the real ones."""
+    """R-precision of generated pictures, their Frechet distance to the real ones, and seconds per picture.
+
+    Args:
+        model: the pipeline.
+        evaluator: the dual encoder.
+        images: the real pictures, float [n,3,h,w] in [0,1].
+        captions: their captions; one picture is generated for each.
+        guidance_scale: guidance scale of the generated pictures.
+        steps: sampling steps.
+    """
     began = time.perf_counter()
     drawn = generate(model, captions, images.shape[-1], guidance_scale, steps)
     seconds = (time.perf_counter() - began) / len(drawn)
@@ -137,7 +153,11 @@ def generated_figures(
 
 
 def retrieval(evaluator: DualEncoder, features: Tensor, captions: Sequence[str]) -> dict[str, Any] | None:
-    """R-precision at 1 among 100 captions, or among all where there are fewer; None where there is but one."""
+    """R-precision at 1 among 100 captions, or among all different ones if there are fewer.
+
+    Returns:
+        "at 1" and "candidates"; None with fewer than two different captions.
+    """
     if (candidates := min(100, len(set(captions)))) < 2:
         return None
     value = r_precision(features, evaluator.text_features(captions), captions, candidates)
@@ -146,7 +166,7 @@ def retrieval(evaluator: DualEncoder, features: Tensor, captions: Sequence[str])
 
 @torch.no_grad()
 def generate(model: DiffusionModel, captions: Sequence[str], size: int, guidance_scale: float, steps: int) -> Tensor:
-    """One picture for each caption, float [n,3,size,size] in [0,1], on the CPU; picture i has the seed i."""
+    """Generate one picture per caption, with seed i for picture i: float [n,3,size,size] in [0,1] on the CPU."""
     timesteps, shape = model.schedule.timesteps(steps), model.latent_shape(size, size)
     pictures = []
     for first in range(0, len(captions), 25):
@@ -161,10 +181,13 @@ def generate(model: DiffusionModel, captions: Sequence[str], size: int, guidance
 
 
 def parts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Of a pipeline folder (".") and each of its parts: `megabytes`, `parameters`, and `training.json` or None.
+    """Sizes of a pipeline folder (".") and of each of its `PARTS`, and how they were trained.
+
+    Returns:
+        For each folder `megabytes`, `parameters` and `training` (content of `training.json`, or None).
 
     Raises:
-        BadInput: a safetensors file or a `training.json` that cannot be read.
+        BadInput: a safetensors file or a `training.json` cannot be read.
     """
     found = {".": folder, **{part: folder / part for part in PARTS if (folder / part).is_dir()}}
     return {name: _part(each, folder) for name, each in found.items()}
@@ -184,44 +207,45 @@ def _part(folder: Path, root: Path) -> dict[str, Any]:
 
 
 def show(model: DiffusionModel, recipe: Recipe, path: Path, guidance_scale: float, steps: int, count: int = 32) -> None:
-    """Write at most `count` real pictures of the train split above what the model draws for their captions."""
+    """Save a grid of at most `count` real pictures of the train split above pictures generated from their captions."""
     data = open_pictures(recipe, "train", count)
     images = torch.from_numpy(data.images).float() / 255
     drawn = generate(model, data.captions, recipe.data.size, guidance_scale, steps)
     rows = [row for k in range(0, len(drawn), 16) for row in (images[k : k + 16] * 2 - 1, drawn[k : k + 16] * 2 - 1)]
-    save_grid(path, rows, f"real above drawn, {steps} steps, guidance {guidance_scale}")
+    save_grid(path, rows, f"real above generated, {steps} steps, guidance scale {guidance_scale}")
 
 
 def folder_of(name: str) -> Path:
-    """The folder that `load_model` opens: a bundled name comes first, "./emoji" is a local folder.
+    """Folder that `load_model` loads: that of a bundled model, otherwise the local folder ("./emoji" is always local).
 
     Raises:
-        BadInput: there is neither.
+        BadInput: the folder contains no pipeline with a dual encoder.
     """
     folder = {model.name: model.folder for model in list_models()}.get(name, Path(name))
     if not (folder / "dual_encoder").is_dir():
         raise BadInput(
-            f"{folder} holds no pipeline with a dual_encoder/, so there is nothing to score its pictures with."
+            f"{folder} contains no pipeline with a dual_encoder/, which is needed to score its pictures; export the "
+            "model with network.evaluator."
         )
     return folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure a pipeline folder, write the figures as JSON and print the README's tables."""
-    parser = argparse.ArgumentParser(description="Measure a trained pipeline.")
+    """Evaluate a pipeline folder, write the results as JSON and print the README's tables."""
+    parser = argparse.ArgumentParser(description="Evaluate a trained pipeline.")
     parser.add_argument("model", help="bundled name or pipeline folder with dual_encoder/")
-    parser.add_argument("--recipe", required=True, help="the diffusion recipe; its [data] chooses the pictures")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file")
-    parser.add_argument("--count", type=int, default=200, help="generated pictures of each split (default 200)")
-    parser.add_argument("--real", type=int, default=1000, help="real pictures of each split (default 1000)")
-    parser.add_argument("--guidance", dest="guidance_scale", type=float, default=4.0, help="guidance (default 4)")
+    parser.add_argument("--recipe", required=True, help="the diffusion recipe; its [data] selects the pictures")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--count", type=int, default=200, help="generated pictures per split, at most (default 200)")
+    parser.add_argument("--real", type=int, default=1000, help="real pictures per split, at most (default 1000)")
+    parser.add_argument("--guidance", dest="guidance_scale", type=float, default=4.0, help="guidance scale (default 4)")
     parser.add_argument("--steps", type=int, default=25, help="sampling steps (default 25)")
     parser.add_argument("--device", default=None, help="auto (default), cpu or cuda")
-    parser.add_argument("--grid", type=Path, help="also draw this PNG of real and generated pictures")
+    parser.add_argument("--grid", type=Path, help="also write a PNG with real and generated pictures")
     choice = parser.parse_args(argv)
     try:
         if choice.count < 1 or choice.real < 1:
-            raise BadInput("--count and --real must be 1 or more.")
+            raise BadInput(f"--count and --real must be 1 or more, not {choice.count} and {choice.real}.")
         folder, recipe = folder_of(choice.model), load_recipe(choice.recipe, "diffusion")
         model = load_model(choice.model, choice.device)
         evaluator = DualEncoder.load(folder / "dual_encoder", model.device)

@@ -1,16 +1,17 @@
-"""How well a model draws and reads scenes of two objects, in numbers, on scenes that it was not trained on.
+"""Evaluate a model on scenes of two objects that it was not trained on.
 
     python -m sfumato.train.scene_report emoji --recipe recipes/emoji-128-diffusion.toml --out scenes.json
 
-From the held-out scenes of the split "cells" (`sfumato.data.scenes.Scenes.held_out`):
+Measured on the held-out scenes of the split "cells" (`sfumato.data.scenes.Scenes.held_out`):
 
-- objects: pictures drawn for "A and B, STYLE"; an object is found where the evaluator puts its own caption first among
-100
-  for one of the picture's connected parts (`sfumato.metrics.objects`). Real scenes, measured in the same way, show what
-  the evaluator can tell at best.
-- relations: pictures drawn for "A left of B, STYLE" and so on; right where both are found and lie as the caption says.
-- words: intersection over union of the objects' true masks and their words' cross-attention in real scenes, summed over
-  latents x_t of the middle of the schedule and cut at a share of its range (`sfumato.shifts.words`).
+- objects: pictures are generated from captions "A and B, STYLE". An object counts as found if for one of the connected
+  components of the picture the evaluator ranks its caption first among 100 (`sfumato.metrics.objects`). The same
+  measurement on real scenes gives the upper limit of the evaluator.
+- relations: pictures are generated from captions such as "A left of B, STYLE". A picture is right if both objects are
+  found and their positions match the caption.
+- words: intersection over union (IoU) of the true masks of the objects and the cross-attention maps of their words in
+  real scenes. The maps are summed over latents x_t from the middle of the schedule and thresholded at a fraction of
+  their range (`sfumato.shifts.words`).
 """
 
 import argparse
@@ -41,7 +42,7 @@ from sfumato.train.dataset import save_grid
 from sfumato.train.recipe import load_recipe
 from sfumato.train.report import folder_of, generate
 
-#: Captions that the named ones are told apart from.
+#: Number of other captions that the two captions of a scene are ranked with.
 _OTHERS = 98
 _CELLS_THRESHOLD = 0.3
 
@@ -49,11 +50,20 @@ _CELLS_THRESHOLD = 0.3
 def scene_report(
     model: DiffusionModel, evaluator: DualEncoder, scenes: Scenes, count: int, guidance: float, steps: int
 ) -> dict[str, Any]:
-    """Figures of the first `count` scenes of two objects; see the module.
+    """Evaluate a model on the first `count` scenes of two objects; see the module docstring.
+
+    Args:
+        model: the pipeline.
+        evaluator: the dual encoder that finds the objects.
+        scenes: held-out scenes.
+        count: number of scenes.
+        guidance: guidance scale of the generated pictures.
+        steps: sampling steps of the generated pictures.
 
     Returns:
-        `scenes`: how many; `real` and `drawn`: shares of pictures with "one" and "both" objects found; `relations`:
-        share that is "right", and "right of found" among the pictures with both objects; `word iou`: the mean.
+        `scenes`: number of scenes; `real` and `drawn`: fraction of real and generated pictures in which at least "one"
+        or "both" objects are found; `relations`: fraction of pictures that are "right", and of those with both objects
+        found ("right of found"); `word iou`: mean IoU.
     """
     chosen = two_objects(scenes, count)
     listed = [scene.caption for scene in chosen]
@@ -81,17 +91,26 @@ def two_objects(scenes: Scenes, count: int) -> list[Scene]:
     """The first `count` scenes of two objects.
 
     Raises:
-        BadInput: there are fewer.
+        BadInput: `scenes` contains fewer.
     """
     found = [scene for scene in map(scenes.scene, range(scenes.count)) if len(scene.objects) == 2]
     if len(found) < count:
-        raise BadInput(f"the held-out scenes have {len(found)} of two objects, not {count}: lower --count.")
+        raise BadInput(f"{len(found)} of the held-out scenes have two objects, not {count}: lower --count.")
     return found[:count]
 
 
 @torch.no_grad()
 def word_ious(model: DiffusionModel, scenes: Sequence[Scene], threshold: float = _CELLS_THRESHOLD) -> list[float]:
-    """Intersection over union of each object's mask and the cross-attention of its name, scene by scene."""
+    """Intersection over union of each object's mask and the thresholded cross-attention map of its name.
+
+    Args:
+        model: the pipeline.
+        scenes: the scenes.
+        threshold: fraction of the range of a map above which its pixels count.
+
+    Returns:
+        One value per object, in the order of the scenes.
+    """
     ious = []
     total = len(model.schedule)
     timesteps = [round(total * (0.2 + 0.6 * k / (LEVELS - 1))) for k in range(LEVELS)]
@@ -117,7 +136,7 @@ def _iou(found: Tensor, mask: np.ndarray) -> float:
 
 
 def _found(evaluator: DualEncoder, picture: Tensor, scene: Scene, scenes: Scenes, seed: int) -> list[Any]:
-    """The box of each object of the scene in a picture; see `found_boxes`."""
+    """Box of each object of the scene in a picture, or None; see `found_boxes`."""
     names = [each.name for each in scene.objects]
     known = sorted({row for row in scenes.names if row not in names})
     others = np.random.default_rng(seed).permutation(known)[:_OTHERS].tolist()
@@ -150,17 +169,17 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure a pipeline folder and write the figures as JSON."""
-    parser = argparse.ArgumentParser(description="Measure how a pipeline draws and reads scenes of two objects.")
+    """Evaluate a pipeline folder and write the results as JSON."""
+    parser = argparse.ArgumentParser(description="Evaluate a pipeline on scenes of two objects.")
     parser.add_argument("model", help="bundled name or pipeline folder with dual_encoder/")
-    parser.add_argument("--recipe", required=True, help="the diffusion recipe; its [data] chooses contents and styles")
-    parser.add_argument("--evaluator", type=Path, help="another dual encoder than the model's own")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file")
-    parser.add_argument("--count", type=int, default=200, help="scenes (default 200)")
+    parser.add_argument("--recipe", required=True, help="the diffusion recipe; its [data] selects emoji and styles")
+    parser.add_argument("--evaluator", type=Path, help="folder of a dual encoder (default: that of the model)")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--count", type=int, default=200, help="number of scenes (default 200)")
     parser.add_argument("--guidance", dest="guidance_scale", type=float, default=4.0, help="guidance scale (default 4)")
     parser.add_argument("--steps", type=int, default=25, help="sampling steps (default 25)")
     parser.add_argument("--device", default=None, help="auto (default), cpu or cuda")
-    parser.add_argument("--grid", type=Path, help="also draw this PNG of real and drawn scenes")
+    parser.add_argument("--grid", type=Path, help="also write a PNG with real and generated scenes")
     choice = parser.parse_args(argv)
     try:
         recipe = load_recipe(choice.recipe, "diffusion")
@@ -182,11 +201,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(model: DiffusionModel, scenes: Scenes, path: Path, guidance: float, steps: int, count: int = 16) -> None:
-    """Write the first real scenes of two objects above what the model draws for their captions."""
+    """Save a grid of the first `count` real scenes of two objects above pictures generated from their captions."""
     chosen = two_objects(scenes, count)
     real = torch.stack([_pixels(scene) for scene in chosen]) * 2 - 1
     drawn = generate(model, [scene.caption for scene in chosen], scenes.size, guidance, steps) * 2 - 1
-    save_grid(path, [real, drawn], f"real above drawn, {steps} steps, guidance scale {guidance}")
+    save_grid(path, [real, drawn], f"real above generated, {steps} steps, guidance scale {guidance}")
 
 
 if __name__ == "__main__":

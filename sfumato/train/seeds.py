@@ -1,4 +1,4 @@
-"""The randomness of a training step is a function of (seed, step, rank), never of global state.
+"""Random generators of a training step: a function of (seed, step, rank), independent of the global random state.
 
 A resumed run therefore needs no saved random state: step 1000 draws the same pictures, noise and timesteps
 whether the process started at step 0 or at step 999.
@@ -16,7 +16,7 @@ def step_generator(seed: int, step: int, rank: int, *, tag: str = "", micro: int
         seed: seed of the recipe.
         step: optimizer step, from 0.
         rank: index of the process.
-        tag: name of what is drawn, so that two purposes never share a stream.
+        tag: purpose of the draws; different tags give independent streams.
         micro: index of the micro-batch within the step (gradient accumulation).
     """
     key = f"{tag}/{seed}/{step}/{rank}/{micro}".encode()

@@ -1,4 +1,4 @@
-"""What a training run holds beside its networks, as named tensors that safetensors can keep (no pickle)."""
+"""EMA weights as named tensors for safetensors, and contexts that swap the weights of modules."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 def numbered(tensors: list[Tensor]) -> dict[str, Tensor]:
-    """A list of tensors under the names `00000`, `00001`, ..."""
+    """Name the tensors of a list `00000`, `00001`, ..."""
     return {f"{i:05d}": t for i, t in enumerate(tensors)}
 
 
 @contextmanager
 def contiguous(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """While entered, weights lie in memory in the order of their dimensions, as files want them."""
+    """Context in which all parameters are contiguous, as saving to safetensors requires."""
     kept = [(p, p.data) for module in modules for p in module.parameters() if not p.is_contiguous()]
     try:
         for parameter, values in kept:
@@ -26,7 +26,7 @@ def contiguous(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 class EMAWeights:
-    """A context in which modules hold their EMA weights; left, they have their own back."""
+    """Context in which modules have their EMA weights; their trained weights are restored on exit."""
 
     def __init__(self, pairs: Iterable[tuple[nn.Module, EMAModel]]) -> None:
         self.pairs = list(pairs)

@@ -1,4 +1,4 @@
-"""The contract between the training loop and what it trains."""
+"""The interface between the training loop and the models that it trains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,14 @@ Batch = dict[str, Tensor]
 
 @dataclass
 class Phase:
-    """One optimizer's turn within a step. Most tasks have one; a patch GAN has two (generator, discriminator).
+    """One optimizer update within a training step. Most tasks have one; a GAN has two (generator, discriminator).
 
     Attributes:
-        name: names the log columns and the checkpoint files.
-        module: its forward takes a batch and returns (loss, named scalars); its own parameters are trained.
-        start: first step at which the phase takes its turn.
-        compiled: the networks in it that `run.compile` compiles; they are called, and gone through backwards once.
+        name: prefix of the log columns and of the checkpoint files.
+        module: its forward takes a batch and returns (loss, named scalars); its parameters are trained.
+        start: first training step that runs the phase.
+        compiled: submodules that `run.compile` compiles. Each is called, and its graph is differentiated only once per
+            forward pass.
     """
 
     name: str
@@ -29,31 +30,31 @@ class Phase:
 
 
 class Task(Protocol):
-    """What is trained: the networks with their losses, what a batch is, what is exported.
+    """A training task: the networks with their losses, their batches, samples and export.
 
-    A class with these members is a task once it is registered: see `sfumato.train.registry`.
+    Register an implementation with `sfumato.train.registry.task`.
     """
 
     @property
     def phases(self) -> Sequence[Phase]:
-        """What is trained, in the order of the turns; the names must differ."""
+        """Optimizer updates of a training step, in order; the names must differ."""
 
     @property
     def pictures(self) -> int:
-        """How many pictures it is trained on."""
+        """Number of training pictures."""
 
     @property
     def bound_to(self) -> Mapping[str, str]:
-        """What the weights mean nothing without, by name, as fingerprints: a run is refused where one has changed."""
+        """Settings and fingerprints, by name, that must not change when a run resumes (`sfumato.train.binding`)."""
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """A batch of `size` items, and what the network is conditioned on, drawn with `generator` alone.
+        """Draw a batch of `size` items, with the condition of the network.
 
-        The loop adds `step`, the number of finished steps.
+        All randomness must come from `generator`. The loop adds `step`, the number of finished training steps.
         """
 
     def sample(self, folder: Path, step: int) -> None:
-        """Write a picture of the present state to `folder`."""
+        """Write a picture with samples of the current networks to `folder`; the loop loads the EMA weights first."""
 
     def export(self, folder: Path) -> None:
-        """Write the trained networks to `folder`."""
+        """Write the trained networks to `folder`; the loop loads the EMA weights first."""

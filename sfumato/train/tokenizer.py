@@ -1,4 +1,4 @@
-"""A CLIP tokenizer of our own: lower-cased byte-level BPE, learned from the captions of the corpus."""
+"""CLIP tokenizers trained on the captions of a dataset: lower-cased byte-level BPE."""
 
 import hashlib
 import json
@@ -17,24 +17,27 @@ from sfumato.networks.clip_tokenizer import read_tokenizer
 from sfumato.train.processes import is_first
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-#: Every byte, alone and at the end of a word, and the two specials; the two specials and a word.
+#: Smallest vocabulary: 256 bytes, each inside and at the end of a word, and two special tokens. Smallest context: one
+#: token between the two special tokens.
 LEAST_VOCABULARY, LEAST_CONTEXT = 2 * 256 + 2, 3
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int, context: int) -> CLIPTokenizer:
-    """Learn byte-pair merges from captions.
+    """Train a CLIP tokenizer (byte-pair encoding) on captions.
 
-    Every byte has a token, alone and at the end of a word, so no text is ever unknown. The same captions give the same
-    tokenizer, in any process and order: the library breaks ties between merges by the numbers of their parts, and would
-    number the bytes that end a word in the random order of a hash table, so they are given to it as known.
+    The vocabulary contains every byte, inside and at the end of a word, so every text can be tokenised.
+
+    The result is deterministic and does not depend on the order of the captions. The tokenizers library breaks ties
+    between merges by the token ids of their parts, and would number the end-of-word bytes in the random order of a hash
+    table; passing all bytes as special tokens fixes their ids.
 
     Args:
-        captions: the texts to learn from.
-        vocabulary: upper bound on the number of tokens, specials included.
-        context: longest sequence of the model, start and end token included.
+        captions: training texts.
+        vocabulary: largest number of tokens, special tokens included; at least `LEAST_VOCABULARY`.
+        context: longest sequence in tokens, start and end token included; at least `LEAST_CONTEXT`.
 
     Raises:
-        BadInput: the vocabulary has no room for the bytes, or the context none for a word.
+        BadInput: `vocabulary` or `context` is too small.
     """
     alphabet = sorted(ByteLevel.alphabet())
     letters = [*alphabet, *(letter + "</w>" for letter in alphabet)]
@@ -55,11 +58,11 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int, context: int) -> C
 
 
 class Tokens:
-    """Token ids and masks of captions, padded to the tokenizer's context; what is too long loses its end.
+    """Tokenise captions to token ids and attention masks, padded or truncated to the tokenizer's context.
 
     Args:
-        tokenizer: as trained here.
-        known: captions that will be asked for often; they are tokenised once.
+        tokenizer: a tokenizer with a fixed `model_max_length`.
+        known: captions to tokenise in advance and cache.
     """
 
     def __init__(self, tokenizer: CLIPTokenizer, known: Sequence[str] = ()) -> None:
@@ -68,7 +71,7 @@ class Tokens:
         self.ids, self.mask = self._tokenise(list(self.rows))
 
     def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids and mask, int64 [b,context] each."""
+        """Token ids and attention mask, int64 [b,context] each."""
         known = torch.tensor([caption in self.rows for caption in captions], dtype=torch.bool)
         rows = torch.tensor([self.rows[caption] for caption in captions if caption in self.rows], dtype=torch.long)
         ids, mask = torch.empty(2, len(captions), self.tokenizer.model_max_length, dtype=torch.long)
@@ -85,33 +88,34 @@ class Tokens:
 
 
 def kept_tokenizer(folder: Path, started: bool, learn: Callable[[], CLIPTokenizer]) -> CLIPTokenizer:
-    """The tokenizer in `folder`, where a run keeps it; a run that has not begun learns one and puts it there.
+    """Load the tokenizer of a resumed run, or create and save the tokenizer of a new one.
 
     Args:
-        folder: it alone lies there.
-        started: the run has a checkpoint. If it is of before tokenizers were kept, the same is learned once more.
-        learn: what makes it.
+        folder: folder of the run that contains only the tokenizer.
+        started: whether the run has a checkpoint. Runs of older versions did not save their tokenizer; for them it is
+            created again from the same captions.
+        learn: creates the tokenizer.
 
     Raises:
-        BadInput: the kept one cannot be read.
+        BadInput: the saved tokenizer cannot be read.
     """
     if started and folder.is_dir():
         try:
             return read_tokenizer(folder)
         except BadInput as error:
             raise BadInput(
-                f"the run's tokenizer in {folder} cannot be read ({str(error).rstrip('.')}): put it back, or give this "
+                f"the run's tokenizer in {folder} cannot be read ({str(error).rstrip('.')}): restore it, or give this "
                 "run its own folder."
             ) from error
     tokenizer = learn()
     if is_first():
-        with replaced_folder(folder) as beside:
-            tokenizer.save_pretrained(beside)
+        with replaced_folder(folder) as temporary:
+            tokenizer.save_pretrained(temporary)
     return tokenizer
 
 
 def tokenizer_fingerprint(tokenizer: CLIPTokenizer) -> str:
-    """SHA-256, in hexadecimal, of the vocabulary, the merges and the context."""
+    """SHA-256 (hexadecimal) of the vocabulary, the merges and the context length of a tokenizer."""
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     known = [sorted(model["vocab"].items()), model["merges"], tokenizer.model_max_length]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()

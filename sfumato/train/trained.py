@@ -1,4 +1,4 @@
-"""What a run trains: networks, their optimizers and moving averages (EMA), from a checkpoint and into one."""
+"""The training state: networks, optimizers and EMA weights, and how checkpoints store it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +18,17 @@ from sfumato.train.task import Phase
 
 
 class Trained:
-    """The phases of a task on accelerate, each by its name.
+    """The networks of all phases of a task with their optimizers and EMA weights, by the name of the phase.
+
+    Args:
+        phases: phases of the task.
+        recipe: settings of the run.
+        accelerator: accelerator of the run.
 
     Attributes:
-        modules: the networks as accelerate wraps them.
-        optimizers: one for each.
-        ema: the exponential moving averages of their weights.
+        modules: the modules, wrapped by accelerate.
+        optimizers: an AdamW optimizer for each module.
+        ema: the exponential moving average (EMA) of the weights of each module.
     """
 
     def __init__(self, phases: Sequence[Phase], recipe: Recipe, accelerator: Accelerator) -> None:
@@ -47,14 +52,14 @@ class Trained:
         self.ema[phase.name].to(self.accelerator.device)
 
     def ema_weights(self) -> EMAWeights:
-        """A context in which every phase's module holds its EMA weights."""
+        """Context in which the modules of all phases have their EMA weights."""
         return EMAWeights((phase.module, self.ema[phase.name]) for phase in self.phases)
 
     def tensors(self, step: int) -> dict[str, dict[str, Tensor]]:
-        """Weights, moving averages and optimizer states, by the files that they go into.
+        """Weights, EMA weights and optimizer states as {file name without suffix: {name: tensor}}.
 
         Raises:
-            NonFinite: one of them is not finite.
+            NonFinite: a tensor is not finite.
         """
         tensors: dict[str, dict[str, Tensor]] = {}
         for phase in self.phases:
@@ -67,16 +72,21 @@ class Trained:
         return tensors
 
     def state(self) -> dict[str, Any]:
-        """What is no tensor: how many steps each moving average has seen, the gradient scale of fp16."""
+        """The rest of the state, for JSON: number of steps of each EMA, and the gradient scaler of fp16."""
         found: dict[str, Any] = {"ema_steps": {name: each.optimization_step for name, each in self.ema.items()}}
         scaler = self.accelerator.scaler
         return found if scaler is None else found | {"scaler": scaler.state_dict()}
 
     def restore(self, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], path: Path) -> None:
-        """Take over a checkpoint; a phase that is new in the recipe (a GAN, say) starts afresh.
+        """Load a checkpoint. Phases that it does not contain (such as a GAN added to the recipe) are not changed.
+
+        Args:
+            tensors: as returned by `tensors`.
+            state: as returned by `state`, with `step`.
+            path: the checkpoint, for the error message.
 
         Raises:
-            BadInput: it is of another network; names `path`.
+            BadInput: the checkpoint does not match the networks.
         """
         for phase in self.phases:
             if phase is self.phases[0] or phase.name in tensors:
@@ -93,7 +103,8 @@ class Trained:
             optimizer.load_state_dict(unflatten(tensors[f"{phase.name}.optimizer"], optimizer, phase.module))
         except (KeyError, RuntimeError, ValueError) as error:
             raise BadInput(
-                f"the checkpoint {path} belongs to another network than the recipe's; give this run its own folder."
+                f"the checkpoint {path} does not match the networks of the recipe; restore the recipe's settings, or "
+                "give this run its own folder."
             ) from error
         finished = max(0, state["step"] - phase.start)
         ema.optimization_step = state.get("ema_steps", {}).get(phase.name, finished)

@@ -21,7 +21,7 @@ def test_a_part_without_a_name(tmp_path):
 def test_a_weight_file_without_a_name(tmp_path):
     index = {"weight_map": {"a": "", "b": "model-1.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(BadInput, match=r"names '', and weights must be \.safetensors files"):
+    with pytest.raises(BadInput, match=r"names '', but weights must be \.safetensors files"):
         find_weights(tmp_path, "model", tmp_path)
 
 
@@ -31,5 +31,5 @@ def test_a_weight_without_a_name_in_two_files(tmp_path):
         save_file({"": torch.zeros(1), name: torch.zeros(1)}, tmp_path / name)
     index = {"weight_map": dict(zip("ab", names, strict=True))}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(BadInput, match=r"holds the weight '' of another file once more"):
+    with pytest.raises(BadInput, match=r"contains the weight '', which is also in another file"):
         find_weights(tmp_path, "model", tmp_path)

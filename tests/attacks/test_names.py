@@ -82,7 +82,7 @@ def test_a_build_writes_nothing_through_a_link(tmp_path, cache, name):
     target = tmp_path / "elsewhere"
     target.write_text("keep me")
     (out / name).symlink_to(target)
-    with refused("by its name or by a link"):
+    with refused("by its name or through a symbolic link"):
         made(out, cache)
     assert target.read_text() == "keep me"
 

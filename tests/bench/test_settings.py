@@ -17,7 +17,7 @@ from sfumato.bench.settings import (
     resolved,
 )
 from sfumato.errors import BadInput
-from sfumato.methods.registry import methods
+from sfumato.methods.registry import METHODS
 from tests.bench.small import OURS, SDEDIT
 
 
@@ -78,7 +78,7 @@ def test_one_setting_under_two_names_is_refused(model):
 
 def test_by_default_all_methods_that_follow_prompts_over_all_inversions_and_diffusers(model):
     settings = default_settings(model)
-    by_text = {name for name, method in methods().items() if "condition" in method.handles}
+    by_text = {name for name, method in METHODS.items() if "condition" in method.handles}
     assert {"edit-friendly", "sdedit", "prompt-to-prompt"} <= by_text
     assert not {"colour", "shift"} & by_text
     assert {each.method for each in settings} == {UNCHANGED, *by_text, *PIPELINES}

@@ -90,7 +90,7 @@ def test_on_the_command_line(sfumato, tiny_sd_folder):
     assert run.code == 0, run.err
     assert run.json["parameters"]["skip"] == 8
     assert any("auto: skip 8" in note for note in run.json["notes"])
-    assert "reaches the wanted adherence -0.90" in run.err
+    assert "reaches the target CLIP similarity -0.90" in run.err
 
 
 def test_what_is_printed_counts_the_trials(sfumato, tiny_sd_folder):
@@ -122,7 +122,7 @@ def test_an_inversion_brings_the_source_prompt_or_is_refused(sfumato, tiny_sd_fo
 def test_what_the_judge_cannot_read_is_refused_before_the_inversion(sfumato, tiny_sd_folder, monkeypatch):
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     words = ("edit", "photo.png", "--from", "red", "--to", "red " * 40, "-o", "out.png", "--model", tiny_sd_folder)
-    assert "has 42 tokens and the network that compares" in sfumato(*words, "--auto").refused()
+    assert "has 42 tokens and the dual encoder accepts at most" in sfumato(*words, "--auto").refused()
     assert "--clip" in sfumato("edit", "--auto", "--help").out
     assert "nowhere is not a folder" in sfumato(*words, "--auto", "--clip", "nowhere").refused()
 

@@ -133,7 +133,7 @@ def test_a_method_of_another_package_that_fails_ends_no_command(sfumato, strange
         assert "No module named 'nosuchmodule'" in run.err
         assert len(run.err.splitlines()) == 1
     found = sfumato("methods", "--json").json["unloaded"]
-    assert found[0] | {"reason": ""} == {"name": "borrowed", "package": "lender", "reason": ""}
+    assert found[0] | {"reason": ""} == {"what": "method", "name": "borrowed", "package": "lender", "reason": ""}
     edit = ("edit", "photo.png", "--from", "red", "--to", "green", "-o", "out.png", "--model", tiny_sd_folder)
     assert "lender cannot be loaded (ModuleNotFoundError" in sfumato(*edit, "--method", "borrowed").refused()
     run = sfumato(*edit, "--steps", 2)

@@ -109,7 +109,7 @@ def test_a_format_that_cannot_keep_what_the_mask_keeps_says_so(edit, folder):
         run = edit("--mask", "mask.png", "--no-recipe", "--json", out=out)
         same = (pixels(out) == pixels("photo.png"))[mask == 0].all()
         assert same == (not lossy)
-        said = [f"{out}: JPEG changes pixels outside the mask, too: write a .png to keep them as they were."]
+        said = [f"{out}: JPEG changes pixels outside the mask, too: write a .png to keep them unchanged."]
         assert run.json["notes"] == (said if lossy else [])
         assert run.err == "".join(f"sfumato: {sentence}\n" for sentence in run.json["notes"])
     assert edit("--no-recipe", "--json", out="plain.jpg").json["notes"] == []
@@ -156,7 +156,7 @@ def test_the_recipe_stays_out_when_it_is_switched_off(edit, sfumato):
 def test_what_a_format_cannot_hold_is_said_on_stderr(edit):
     run = edit(out="out.jpg")
     assert run.code == 0
-    assert "holds no recipe" in run.err
+    assert "cannot store the recipe" in run.err
 
 
 def test_what_the_reader_decided_is_said_on_stderr(edit):

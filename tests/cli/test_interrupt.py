@@ -46,7 +46,7 @@ def test_a_signal_stops_an_edit_with_a_sentence(sfumato, tiny_sd_folder, monkeyp
     assert seen[-1].startswith("edit 3/")
     assert (run.out, run.files) == ("", set())
     assert len(run.err.splitlines()) == 1
-    assert "nothing half written" in run.err
+    assert "no incomplete file" in run.err
 
 
 def test_a_kill_while_writing_leaves_the_earlier_file_whole(folder, tiny_sd_folder):
@@ -84,7 +84,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     ("error", "code", "sentence"),
     [
         (NonFinite("step 3: z holds NaN."), 1, "sfumato: step 3: z holds NaN.\n"),
-        (RuntimeError("something\nlong"), 1, "sfumato: RuntimeError: something (--debug shows where).\n"),
+        (RuntimeError("something\nlong"), 1, "sfumato: RuntimeError: something (--debug shows the traceback).\n"),
         (MemoryError(), 1, "sfumato: there is not enough memory"),
         (KeyboardInterrupt(), 130, "sfumato: stopped"),
     ],

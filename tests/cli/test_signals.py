@@ -131,7 +131,7 @@ def test_signals_end_a_long_call_of_a_library(commands, numbers):
     time.sleep(0.3)
     ended = run.end(*numbers)
     ends_well(ended, numbers)
-    assert "in the middle of something long" in ended.lines[-1], "the call was not long enough to show anything"
+    assert "during a long operation" in ended.lines[-1], "the call was not long enough to show anything"
 
 
 @pytest.fixture

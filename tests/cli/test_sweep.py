@@ -19,7 +19,7 @@ from sfumato.images import read_image
 from sfumato.models.diffusion_model import DiffusionModel
 from tests.tiny import tiny_picture
 
-GRID = ("--grid", "skip=1,3", "--grid", "guidance_scale=2,5,8")
+GRID = ("--grid", "skip=1,3", "--grid", "guidance=2,5,8")
 WORDS = ("photo.png", "--from", "red apple", "--to", "green apple", "-o", "out", "--steps", 5)
 
 
@@ -77,7 +77,7 @@ def test_one_inversion_for_settings_of_the_edit(tiny_sd_folder):
         (("--grid", "reweight=green=2,apple=1;star=3", "--method", "prompt-to-prompt"), '"star" is not in the prompt'),
         (("--grid", "first=300,900", "--last", 950, "--method", "colour"), "lies between first = 900 and last = 950"),
         (("--grid", "target_word=dog,star", "--method", "pix2pix-zero"), "source_word and target_word together"),
-        (("--grid", "skip=1", "--skip", 2), "skip is in the grid already"),
+        (("--grid", "skip=1", "--skip", 2), "skip is in the grid and fixed"),
         (("--grid", "skip=1", "--pareto", "beauty"), "no metric 'beauty'"),
         (("--grid", "skip=1", "--pareto", "outside_mse"), "no metric 'outside_mse'"),
         (("--grid", "skip=1", "--mask-words", "star"), '"star" of mask_words is in neither prompt'),
@@ -122,14 +122,14 @@ def test_outputs_that_cannot_be_written_are_seen_before_any_work(sfumato):
 def test_edits_of_a_larger_sweep_are_not_left_beside_a_smaller_table(run):
     assert run("--grid", "guidance_scale=2,5,8").code == 0
     Path("out/edits/notes.png").write_text("mine")
-    assert "holds 002.png beyond the 2 of this sweep" in run("--grid", "guidance_scale=2,5").refused()
+    assert "contains 002.png in addition to the 2 edits of this sweep" in run("--grid", "guidance_scale=2,5").refused()
     Path("out/edits/002.png").unlink()
     assert run("--grid", "guidance_scale=2,5").files == {"out/table.csv", "out/sheet.png"}
 
 
 def test_a_sweep_inverts_by_itself(sfumato):
     words = ("sweep", "x.safetensors", "--to", "x", "-o", "out", *GRID, "--model", "nosuch")
-    assert "give the picture, not an inversion" in sfumato(*words).refused()
+    assert "give the image, not an inversion" in sfumato(*words).refused()
 
 
 def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_prompt_that_the_judge_cannot_read_is_refused_before_any_evaluation(sf
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     words = ("sweep", "photo.png", "-o", "out", "--grid", "skip=1", "--steps", 3, "--model", tiny_sd_folder)
     for prompts in (("--from", "red", "--to", "red " * 40), ("--from", "red " * 40, "--to", "red")):
-        assert "has 42 tokens and the network that compares" in sfumato(*words, *prompts).refused()
+        assert "has 42 tokens and the dual encoder accepts at most" in sfumato(*words, *prompts).refused()
     assert not Path("out").exists()
 
 

@@ -84,7 +84,7 @@ def test_a_direction_of_text_has_its_own_use(sfumato, made):
     for words in (("show", "d.safetensors", "photo.png", "-o", "s.png"), ("name", "d.safetensors", "1=x")):
         assert "--method pix2pix-zero --direction-file d.safetensors" in sfumato("directions", *words).refused()
     assert (
-        "holds a direction of text"
+        "contains a text direction"
         in sfumato("directions", "apply", "photo.png", "d.safetensors", "-o", "o.png").refused()
     )
 

@@ -33,9 +33,9 @@ def test_choices_are_in_the_help(capsys):
     with pytest.raises(SystemExit):
         parse([*EDIT, "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--inversion TEXT how the picture is inverted; one of edit-friendly, ddim, native-ddpm" in shown
+    assert "--inversion TEXT name of the inversion; one of edit-friendly, ddim, native-ddpm" in shown
     assert "--swap, --no-swap" in shown
-    assert 'words of either prompt; elsewhere the picture is held: "cat,dog"' in shown
+    assert 'words of either prompt outside whose regions the source is preserved: "cat,dog"' in shown
 
 
 def test_values_are_checked_before_a_model_is_loaded():
@@ -44,7 +44,7 @@ def test_values_are_checked_before_a_model_is_loaded():
         ("--inversion", "null"): "inversion must be one of",
         ("--inversion", "ddim", "--eta", "1"): "eta must be 0",
         ("--reweight", "dog"): "reweight must be words with weights",
-        ("--blend", ","): "between commas",
+        ("--blend", ","): "separated by commas",
         ("--self-tokens", "99999"): "self_tokens must be an integer|self_tokens must be between",
     }.items():
         with pytest.raises(BadInput, match=message):

@@ -108,7 +108,7 @@ def test_a_signal_ends_with_a_checkpoint_and_a_sentence(sfumato, recipe, monkeyp
     assert run.code == 128 + number
     assert run.out == ""
     assert len(run.err.splitlines()) == 1
-    assert "step-00000004, and the same command goes on from there" in run.err
+    assert "step-00000004, and the same command resumes from there" in run.err
     assert checkpoints() == ["step-00000004"]
     assert not Path("run/export").exists()
 

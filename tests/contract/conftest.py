@@ -7,7 +7,7 @@ import pytest
 
 import sfumato
 from sfumato.api import Model
-from sfumato.methods.registry import get_method, methods
+from sfumato.methods.registry import METHODS
 from tests.contract.pictures import OTHER, PICTURE
 
 
@@ -34,10 +34,10 @@ def model(models, layout, request) -> Model:
     return loaded
 
 
-@pytest.fixture(params=list(methods()))
+@pytest.fixture(params=list(METHODS))
 def method(request):
     """Each method in turn."""
-    return get_method(request.param)
+    return METHODS.find(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,16 @@ def test_pictures_of_several_sizes_come_back_in_order(inverted):
     assert edit.sources == inverted.pictures
 
 
+def test_diffusers_name_of_the_number_of_steps_is_taken(sd):
+    assert sd.invert(PICTURE, "red cat", num_inference_steps=7).params.steps == 7
+    assert sd.plan(PICTURE, "red cat", "green cat", num_inference_steps=7).sources.params.steps == 7
+    composed = sd.plan(PICTURE, "red cat", "green cat", methods=["prompt-to-prompt"], num_inference_steps=30)
+    assert composed.sources.params.steps == 30
+    assert len(list(sd.generate_steps("red cat", num_inference_steps=3))) == 3
+    with pytest.raises(BadInput, match="num_inference_steps is another name for steps: give one of them"):
+        sd.generate_steps("red cat", num_inference_steps=3, steps=3)
+
+
 def test_one_picture_with_several_seeds_gives_several_edits(sd):
     inverted = sd.invert(PICTURE, "red cat", steps=8, seed=[1, 2, 3])
     assert len(inverted) == 3
@@ -201,7 +211,7 @@ def test_save_and_open(sd, tmp_path):
         opened = sd.open(tmp_path / "cat.safetensors", images)
         assert np.array_equal(opened.edit("green dog", guidance_scale=5, skip=2).pixels[0], expected.pixels[0])
         assert opened.params == inverted.params
-    with pytest.raises(BadInput, match="not the pictures"):
+    with pytest.raises(BadInput, match="not the images"):
         sd.open(tmp_path / "cat.safetensors", OTHER)
 
 

@@ -13,7 +13,7 @@ from sfumato.inversion import replay
 from sfumato.inversion.registry import INVERSIONS
 from sfumato.methods.job import Job
 from sfumato.methods.params import options_of
-from sfumato.methods.registry import get_method, methods
+from sfumato.methods.registry import METHODS
 from tests.tiny import tiny_picture
 
 PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1)]
@@ -30,8 +30,8 @@ OPTIONS = {
 """Options with which an edit of so few steps and so small a network shows what the method does."""
 EXCLUSIVE = [{"prompt-to-prompt", "plug-and-play"}]
 """Both replace queries and keys of the same self-attention."""
-PAIRS = list(combinations(methods(), 2))
-KINDS = [name for name in INVERSIONS if any(name in method.accepts for method in methods().values())]
+PAIRS = list(combinations(METHODS, 2))
+KINDS = [name for name in INVERSIONS if any(name in method.accepts for method in METHODS.values())]
 TRIPLES = [
     ("edit-friendly", "edit-friendly", "prompt-to-prompt", "pix2pix-zero"),
     ("edit-friendly", "prompt-to-prompt", "pix2pix-zero", "pullback"),
@@ -49,7 +49,7 @@ TRIPLES = [
 
 def maker(kind):
     """A method whose own inversion it is."""
-    return methods().get(kind) or next(method for method in methods().values() if method.inversion == kind)
+    return METHODS.get(kind) or next(method for method in METHODS.values() if method.inversion == kind)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def refused(sd, message, work):
 @pytest.mark.parametrize("names", PAIRS, ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_pair_is_composed_or_refused(sd, inverted_by, kind, names):
-    strangers = [name for name in names if kind not in get_method(name).accepts]
+    strangers = [name for name in names if kind not in METHODS.find(name).accepts]
     if strangers:
         message = f"{strangers[0]} edits inversions by .*, not by {kind}"
     elif set(names) in EXCLUSIVE:
@@ -121,9 +121,9 @@ def test_triples_are_composed(inverted_by, kind, a, b, c):
 
 def bindings():
     """Methods along the inversions that a picture can be inverted by for them, and another method of the same."""
-    for name, method in methods().items():
+    for name, method in METHODS.items():
         for kind in bound_to(method):
-            others = [other.name for other in methods().values() if other is not method and kind in bound_to(other)]
+            others = [other.name for other in METHODS.values() if other is not method and kind in bound_to(other)]
             if others:
                 yield name, others[0], kind
 
@@ -138,7 +138,7 @@ def test_one_method_by_name_is_the_method_bound_at_the_inversion(sd, name, other
     """With its defaults, over an inversion that was made for another method."""
     made = []
     for own in (name, other):
-        options, known = {"inversion": kind, "source_guidance_scale": 2.0}, options_of(get_method(own).params)
+        options, known = {"inversion": kind, "source_guidance_scale": 2.0}, options_of(METHODS.find(own).params)
         some = {option: value for option, value in options.items() if option in known}
         made.append(sd.invert(PICTURES[0], SOURCE[0], method=own, steps=STEPS, **some))
     assert torch.equal(made[0].groups[0].inversion.x, made[1].groups[0].inversion.x)
@@ -198,7 +198,7 @@ def test_shifts_of_users_come_behind_those_of_the_methods(sd, inverted_by):
     job = job_of(sd, inverted, TARGET[0])
     expected = []
     for name, options in (("shift", {"right": 1}), ("plug-and-play", {})):
-        method = get_method(name)
+        method = METHODS.find(name)
         expected += method.shifts(job, method.params(steps=STEPS, **options, **RUN))
     *_, state = job.run([*expected, reference])
     assert torch.equal(last.state.x_prev, state.x_prev)
@@ -280,7 +280,7 @@ class Meddling(Shift):
 
 def test_a_users_shift_that_replaces_what_a_method_does_is_refused(sd, inverted_by):
     inverted = inverted_by("edit-friendly", (0,))
-    job, method = job_of(sd, inverted, TARGET[0]), get_method("plug-and-play")
+    job, method = job_of(sd, inverted, TARGET[0]), METHODS.find("plug-and-play")
     shift = Meddling(method.shifts(job, method.params(steps=STEPS))[0])
     work = {"methods": ["plug-and-play"], "shifts": [shift], **RUN}
     refused(sd, "replace", lambda: inverted.edit_steps(TARGET[0], **work))

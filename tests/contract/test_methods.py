@@ -176,7 +176,7 @@ def bad_values(each):
     yield from (math.nan, math.inf, None, True)
     if each.type is int:
         yield 1.5
-    low, high, above = (each.metadata[key] for key in ("low", "high", "above"))
+    low, high, above = (getattr(each.metadata["range"], key) for key in ("low", "high", "above"))
     yield from (value for value in (above, low - 1 if low is not None else None) if value is not None)
     if high is not None:
         yield high + 1

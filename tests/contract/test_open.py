@@ -28,10 +28,10 @@ CHANGES = {
     "no option 'stepps'": lambda header: parameters(header, stepps=4),
     "steps must be an integer": lambda header: parameters(header, steps="4"),
     "skip must be": lambda header: parameters(header, skip=4),
-    "it has 4 steps and says otherwise": lambda header: parameters(header, steps=5),
-    "lacks its pictures, prompts": lambda header: {"prompts": []},
-    "lacks its pictures, prompts or seeds": lambda header: {"seeds": []},
-    "not the pictures": lambda header: {"images": ["a", "b"]},
+    "it has 4 steps but its parameters have another number": lambda header: parameters(header, steps=5),
+    "lacks its images, prompts": lambda header: {"prompts": []},
+    "lacks its images, prompts or seeds": lambda header: {"seeds": []},
+    "not the images": lambda header: {"images": ["a", "b"]},
     "another model": lambda header: {"model": "a" * 64},
     "shorten": lambda header: {"prompts": ["cat " * 100, ""]},
 }
@@ -56,7 +56,7 @@ def test_latents_of_another_shape_are_refused(models, saved, tmp_path):
 def test_without_its_pictures_it_is_refused(models, saved, tmp_path):
     header, tensors = saved
     path = write(tmp_path / "odd.safetensors", header, {"x": tensors["x"], "z": tensors["z"]})
-    with pytest.raises(BadInput, match="lacks its pictures"):
+    with pytest.raises(BadInput, match="lacks its images"):
         models("sd").open(path, [tiny_picture(), tiny_picture(seed=1)])
 
 

@@ -11,7 +11,7 @@ from tests.tiny import tiny_inpainting
 LONG = "red cat " * 60
 
 BAD_INVERT = [
-    ({"images": []}, "at least one picture"),
+    ({"images": []}, "at least one image"),
     ({"images": "nowhere.png"}, "nowhere.png"),
     ({"prompts": 3}, "must be text"),
     ({"prompts": LONG}, "tokens"),

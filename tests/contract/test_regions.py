@@ -117,10 +117,10 @@ def test_cells_become_pixels():
         ({"mask_words": "cow"}, '"cow" of mask_words is in neither prompt'),
         ({"mask_words": "red", "mask_difference": True}, "not both"),
         ({"mask_threshold": 0.5}, "give one of them"),
-        ({"mask_words": " , "}, "between commas"),
+        ({"mask_words": " , "}, "separated by commas"),
         ({"mask_words": "red", "mask_threshold": 1.5}, "above 0 and below 1"),
         ({"mask_difference": True, "mask_threshold": 50}, "lower mask_threshold"),
-        ({"mask_difference": True, "prompts": "red cat"}, "same prompt twice"),
+        ({"mask_difference": True, "prompts": "red cat"}, "differs from the source prompt"),
     ],
 )
 def test_bad_regions(models, options, sentence):

@@ -17,26 +17,26 @@ from sfumato.methods import registry
 from sfumato.methods.edit_friendly import EditFriendlyParams, shifts
 from sfumato.methods.job import Job
 from sfumato.methods.params import options_of
-from sfumato.methods.registry import get_method, methods, unloaded
+from sfumato.methods.registry import METHODS
 from sfumato.models.attention import Layers
 from sfumato.models.taps import FromSource
-from tests.strangers import METHOD
+from tests.third_party import method as code_of
 
 
 def test_a_method_is_one_file(strangers, monkeypatch, tmp_path):
-    """`strangers` gives the registry back afterwards."""
-    (tmp_path / "dropped_in.py").write_text(METHOD.format(name="dropped-in", before="", after="", handles=("latent",)))
+    """`strangers` lets the registry read its modules again."""
+    (tmp_path / "dropped_in.py").write_text(code_of("dropped-in", handles=("latent",)))
     (tmp_path / "helper_of_methods.py").write_text("VALUE = 1")
     monkeypatch.setattr(sfumato.methods, "__path__", [*sfumato.methods.__path__, str(tmp_path)])
-    assert get_method("dropped-in").handles == ("latent",)
-    assert list(methods()) == sorted(methods())
+    assert METHODS.find("dropped-in").handles == ("latent",)
+    assert list(METHODS) == sorted(METHODS)
 
 
 def test_another_package_is_loaded_once(strangers):
     strangers("lender", "borrowed", handles=("attention", "noise"))
-    assert get_method("borrowed").handles == ("attention", "noise")
-    assert methods()["borrowed"] is methods()["borrowed"]
-    assert unloaded() == []
+    assert METHODS.find("borrowed").handles == ("attention", "noise")
+    assert METHODS["borrowed"] is METHODS["borrowed"]
+    assert METHODS.unloaded == []
 
 
 BROKEN = {
@@ -44,9 +44,7 @@ BROKEN = {
     "SyntaxError": {"before": "def ("},
     "SystemExit: 3": {"before": "raise SystemExit(3)"},
     "ZeroDivisionError: division by zero": {"after": "1 / 0"},
-    "BadInput: There are two methods called 'broken'": {
-        "before": METHOD.format(name="broken", before="", after="", handles=())
-    },
+    "BadInput: the method 'broken' is registered twice": {"before": code_of("broken")},
     "BadInput: The method 'broken' moves 'colour', which is none of": {"handles": ("colour",)},
 }
 
@@ -55,21 +53,21 @@ BROKEN = {
 def test_a_package_that_fails_is_named_and_harms_nobody_else(strangers, reason):
     strangers("careless", "broken", **BROKEN[reason])
     strangers("lender", "borrowed")
-    known = methods()
+    known = METHODS
     assert {"borrowed", "edit-friendly", "ddim"} <= set(known)
     assert "broken" not in known
-    (failure,) = unloaded()
+    (failure,) = METHODS.unloaded
     assert (failure.name, failure.package) == ("broken", "careless")
     assert reason in failure.reason
     with pytest.raises(BadInput, match="'broken' of the package careless cannot be loaded") as caught:
-        get_method("broken")
+        METHODS.find("broken")
     assert "\n" not in str(caught.value)
-    with pytest.raises(BadInput, match="choose one of"):
-        get_method("nosuch")
+    with pytest.raises(BadInput, match="there is no method 'nosuch'; choose from"):
+        METHODS.find("nosuch")
 
 
 def test_a_name_is_taken_once():
-    with pytest.raises(BadInput, match="two methods called 'ddim'"):
+    with pytest.raises(BadInput, match="the method 'ddim' is registered twice"):
         registry.method("ddim", summary="again", params=EditFriendlyParams, inversion="ddim")(shifts)
     with pytest.raises(BadInput, match="the inversion 'ddim' is registered twice"):
         inversion("ddim", summary="again")(INVERSIONS.find("ddim").invert)
@@ -84,7 +82,7 @@ def test_methods_prefer_and_accept_inversions_that_there_are(method):
         else:
             with pytest.raises(BadInput, match=f"{method.name} edits inversions by .*, not by {name}"):
                 method.check_accepts(name)
-    with pytest.raises(BadInput, match=r"the inversion must be one of ddim, edit-friendly.* not 'null-text'"):
+    with pytest.raises(BadInput, match=r"there is no inversion 'null-text'; choose from ddim, edit-friendly"):
         INVERSIONS.find("null-text")
 
 
@@ -124,7 +122,7 @@ def candidates(method):
     plain = method.params(steps=STEPS, skip=0)
     yield plain
     for name, each in options_of(method.params, "edit").items():
-        low, high = each.metadata["low"] or 0, each.metadata["high"]
+        low, high = each.metadata["range"].low or 0, each.metadata["range"].high
         values = {bool: (True, False), str: (*each.metadata["choices"], "cat", "cat=2")}.get(each.type)
         for value in values or [each.type(share * (high - low) + low) for share in (0, 0.5, 1)]:
             yield dataclasses.replace(plain, **{name: value})

@@ -9,7 +9,7 @@ import pytest
 
 import sfumato
 from sfumato.errors import BadInput
-from sfumato.methods.registry import get_method
+from sfumato.methods.registry import METHODS
 from tests.tiny import tiny_picture
 
 
@@ -78,5 +78,5 @@ def test_another_inversion_has_its_own_defaults(folder):
     model = sfumato.load(folder)
     for inversion, steps, guidance_scale in (("edit-friendly", 4, 2), ("ddim", 3, 5), ("native-ddpm", 100, 9)):
         options = {} if inversion == "edit-friendly" else {"inversion": inversion}
-        params = model._params(get_method("prompt-to-prompt"), options)
+        params = model._params(METHODS.find("prompt-to-prompt"), options)
         assert (params.steps, params.guidance_scale) == (steps, guidance_scale)

@@ -269,7 +269,7 @@ def test_npm_pack_is_asked_for_the_pinned_version_once(tmp_path, monkeypatch):
 
 def test_npm_that_fails_is_one_sentence(tmp_path, monkeypatch):
     stand_in_for_npm(tmp_path, monkeypatch, "echo 'npm error code ENOTFOUND' >&2; exit 1")
-    with pytest.raises(BadInput, match=r"could not fetch @iconify-json/noto@1\.2\.9: npm error code ENOTFOUND"):
+    with pytest.raises(BadInput, match=r"could not download @iconify-json/noto@1\.2\.9: npm error code ENOTFOUND"):
         fetch(["noto"], tmp_path / "cache", lambda _: None)
 
 
@@ -277,7 +277,7 @@ def test_a_tarball_cannot_write_outside_its_folder(tmp_path):
     (tmp_path / "evil").write_text("evil")
     with tarfile.open(tmp_path / "t.tgz", "w:gz") as archive:
         archive.add(tmp_path / "evil", "package/../../escaped")
-    with pytest.raises(BadInput, match="no usable package"):
+    with pytest.raises(BadInput, match="cannot be unpacked"):
         unpack(tmp_path / "t.tgz", tmp_path / "cache/npm/x")
     assert not list(tmp_path.rglob("escaped"))
     assert not (tmp_path / "cache/npm/x").exists()

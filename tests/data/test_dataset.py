@@ -132,7 +132,7 @@ def test_captions_are_the_name_or_keywords_and_repeat_with_the_generator(corpus)
         ({"count": 0}, "count must be 1 or more"),
         ({"min_styles": 3}, "between 1 and 2"),
         ({"min_styles": 0}, "between 1 and 2"),
-        ({"styles": []}, "No picture"),
+        ({"styles": []}, "contains no picture"),
     ],
 )
 def test_bad_choices_are_refused(corpus, options, words):
@@ -187,9 +187,9 @@ def test_the_columns_that_are_needed_are_those_of_the_corpus(copy):
     assert all(SCHEMA.field(name).type == kind for name, kind in COLUMNS.items())
     table = pq.read_table(copy / "table.parquet")
     pq.write_table(table.drop_columns(["untoned"]), copy / "table.parquet")
-    assert "has no column untoned of string" in refusal(copy)
+    assert "has no column untoned of type string" in refusal(copy)
     pq.write_table(table.set_column(0, "file", pa.array(range(len(table)))), copy / "table.parquet")
-    assert "has no column file of string" in refusal(copy)
+    assert "has no column file of type string" in refusal(copy)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_empty_undecodable_and_absent_metadata(folder):
     with pytest.raises(BadInput, match=r"0\.png"):
         CaptionedImages.open(folder, 8)
     (folder / "metadata.jsonl").unlink()
-    with pytest.raises(BadInput, match="is no dataset"):
+    with pytest.raises(BadInput, match="is not a dataset"):
         CaptionedImages.open(folder, 8)
 
 

@@ -61,7 +61,7 @@ def test_a_single_object_takes_every_size_up_to_the_whole_canvas():
 
 @pytest.mark.parametrize("count", [0, MOST_OBJECTS + 1])
 def test_more_objects_than_fit_are_refused(count):
-    with pytest.raises(BadInput, match=rf"holds 1 to 4 objects of at least 35% of the canvas, not {count}"):
+    with pytest.raises(BadInput, match=rf"a scene has 1 to 4 objects of at least 35% of the canvas, not {count}"):
         arrange([(1, 1)] * count, 128, np.random.default_rng(0))
 
 

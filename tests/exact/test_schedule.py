@@ -73,7 +73,7 @@ def test_zero_terminal_snr_is_refused_where_it_is_visited(spacing, steps):
 
 def test_zero_terminal_snr_with_leading_spacing_asks_for_fewer_steps():
     schedule = schedule_of(DDIMScheduler(rescale_betas_zero_snr=True, steps_offset=1))
-    with pytest.raises(BadInput, match=r"at timestep 999.*take fewer steps\."):
+    with pytest.raises(BadInput, match=r"at timestep 999.*use fewer steps\."):
         schedule.timesteps(999)
     assert schedule.timesteps(499)[0] < 999
 

@@ -8,7 +8,7 @@ from sfumato.core import step as steps_of
 from sfumato.core.guidance import classifier_free
 from sfumato.errors import BadInput
 from sfumato.inversion import invert_edit_friendly, invert_native, replay
-from sfumato.methods.registry import get_method
+from sfumato.methods.registry import METHODS
 from sfumato.methods.shift import ShiftParams
 from sfumato.shifts.translate import Translate, check_move
 from tests.exact.toy import Convolution, finished, prompt, stable_diffusion_schedule
@@ -67,4 +67,4 @@ def test_what_cannot_be_moved_is_refused():
         with pytest.raises(BadInput, match="no noise maps to shift"):
             ShiftParams(inversion=name, eta=0.0).check()
         with pytest.raises(BadInput, match=f"by edit-friendly or native-ddpm, not by {name}"):
-            get_method("shift").check_accepts(name)
+            METHODS.find("shift").check_accepts(name)

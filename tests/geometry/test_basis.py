@@ -180,6 +180,6 @@ def test_coarse_products_end_the_iteration_when_nothing_more_is_learnt():
 def test_directions_that_are_rounding_are_refused(broad, monkeypatch):
     monkeypatch.setattr("sfumato.geometry.basis.UNKNOWN", 0.0)
     f = BottleneckMap(broad, T, condition(broad))
-    with pytest.raises(BadInput, match="The last of 3 directions cannot be told from the rounding of this network"):
+    with pytest.raises(BadInput, match="The last of 3 directions cannot be distinguished from rounding errors"):
         local_basis(f, latents(broad), 3, algorithm="krylov")
     assert local_basis(f, latents(broad), 3, algorithm="exact").n == 3

@@ -169,7 +169,7 @@ def test_interpolate(sfumato, model, path):  # noqa: F811
     assert read_recipe("film/frame-03.png")["share"] == 1
     shorter = sfumato("interpolate", "photo.png", "other.png", "-o", "film", "--frames", 2, *STEPS, *model)
     assert "products" not in shorter.out
-    assert "film also holds frames of an earlier path: frame-02.png to frame-03.png." in shorter.err
+    assert "film also contains frames of an earlier path: frame-02.png to frame-03.png." in shorter.err
 
 
 def test_the_perceptual_length_is_that_of_the_frames(tiny_sd_folder):
@@ -218,7 +218,7 @@ def test_opacity_is_mixed_as_the_pictures_are(sfumato, model):  # noqa: F811
     clear.save("clear.png")
     run = sfumato("interpolate", "photo.png", "clear.png", "-o", "film", "--frames", 3, *STEPS, *model)
     assert run.code == 0, run.err
-    assert "drawn on white; the frames hold the transparency" in run.err
+    assert "drawn on white; the frames keep the transparency" in run.err
     frames = [Image.open(f"film/frame-0{n}.png") for n in range(3)]
     assert {frame.mode for frame in frames} == {"RGBA"}
     found = [np.asarray(frame.getchannel("A")) for frame in frames]
@@ -242,7 +242,7 @@ def test_the_models_own_skip_is_none_of_a_paths(tiny_sd_folder):
     model.network.settings["ddim"] = {"steps": 4, "skip": 2}
     film = model.interpolate(*pictures, frames=2)
     assert (film.recipes[0]["steps"], film.recipes[0]["skip"], film.recipes[0]["time"]) == (4, 0, 1.0)
-    with pytest.raises(BadInput, match="time says where"):
+    with pytest.raises(BadInput, match="time sets where"):
         model.interpolate(*pictures, frames=2, skip=1)
 
 
@@ -253,11 +253,11 @@ def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
     def interpolate(*words, other="other.png"):
         return sfumato("interpolate", "photo.png", other, "-o", "film", *STEPS, *model, *words).refused()
 
-    assert "two pictures of one size, not 30 x 22 and 30 x 24" in interpolate(other="larger.png")
+    assert "two images of one size, not 30 x 22 and 30 x 24" in interpolate(other="larger.png")
     assert "path must be one of lerp, slerp, geodesic" in interpolate("--path", "arc")
     assert "rank must be between 1 and 16" in interpolate("--path", "geodesic", "--rank", 20)
     assert "give both" in interpolate("--lpips", "vgg")
-    assert "rank is of tangent spaces" in interpolate("--rank", 7)
+    assert "rank is the dimension of tangent spaces" in interpolate("--rank", 7)
     assert "frames" in interpolate("--frames", 1)
     assert "extension must be one of .gif, .png, .webp" in interpolate("--animation", "a.mp4")
     assert "within the folder" in interpolate("--animation", "../a.gif")

@@ -61,7 +61,7 @@ def test_what_is_being_done_is_told(model):
         ({"n": 5, "kind": "pca"}, "5 samples have at most 4 principal components"),
         ({"kind": "wild"}, "kind must be one of pullback, pca"),
         ({"n": 17}, "n must be between 1 and 16"),
-        ({"samples": 1}, "at least 2 samples"),
+        ({"samples": 1}, "samples must be an integer of at least 2"),
         ({"time": 0}, "time must be above 0"),
         ({"guidance_scale": -1.0}, "guidance_scale must be"),
         ({"chunk": 0}, "chunk must be"),

@@ -141,7 +141,7 @@ def test_the_vectors_of_x_are_not_kept(networks, monkeypatch):
 def test_another_model_timestep_or_shape_is_refused(found, networks):
     with pytest.raises(BadInput, match="another model or precision"):
         found.check_fits(networks("sd2"), T, (4, 8, 8))
-    with pytest.raises(BadInput, match=f"timestep {T} of a run of 50 steps, and here they would be used at 5"):
+    with pytest.raises(BadInput, match=f"timestep {T} of a run of 50 steps, but would be used at timestep 5"):
         found.check_fits(networks("sd"), 5, (4, 8, 8))
     with pytest.raises(BadInput, match=r"latents of shape \[4, 8, 8\], not \[4, 8, 16\]"):
         found.check_fits(networks("sd"), T, (4, 8, 16))
@@ -165,7 +165,7 @@ def test_bad_weights(text):
 
 @pytest.mark.parametrize("weight", ["0", "inf", "nan", "1e300", "-1e-300", "2000"])
 def test_weights_out_of_range(weight):
-    with pytest.raises(BadInput, match=r'weight of direction "b" must be between 0\.001 and 1000 or minus that'):
+    with pytest.raises(BadInput, match=r'weight of direction "b" must be between 0\.001 and 1000, not'):
         parse_weights(f"a,b={weight}")
 
 

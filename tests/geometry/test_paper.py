@@ -32,7 +32,7 @@ def test_every_claim_is_measured(measured):
     page = (out / "page.md").read_text()
     assert page.startswith("above")
     assert page.rstrip().endswith("below")
-    assert "| the paper says | measured | holds |" in page
+    assert "| claim of the paper | measured | holds |" in page
     for figure in geometry.FIGURES:
         assert (out / "o" / figure).stat().st_size > 1000
         assert (out / f"page-{figure}").is_file()

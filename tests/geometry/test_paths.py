@@ -132,7 +132,7 @@ def test_bad_animations(tmp_path):
     for frames, name, fps, message in (
         ([frame], "a.mp4", 12, "extension must be one of"),
         ([frame], "a.gif", 0, "speed must be above 0"),
-        ([], "a.gif", 12, "needs frames"),
+        ([], "a.gif", 12, "needs at least one frame"),
         ([frame, frame[:2]], "a.gif", 12, "all of one size"),
     ):
         with pytest.raises(BadInput, match=message):

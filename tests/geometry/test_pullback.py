@@ -195,7 +195,7 @@ def test_the_boosted_tail_is_the_stochastic_process(model):
         ({"direction": "1="}, "direction must be a name or a number"),
         ({"direction": "1=1,01=-1"}, "direction names number 1 twice"),
         ({"direction": "1=1e300"}, 'weight of direction "1" must be between'),
-        ({"kind": "random", "rank": 7}, "rank is of tangent spaces"),
+        ({"kind": "random", "rank": 7}, "rank is the dimension of tangent spaces"),
         ({"normalise": False, "kappa": 0.5}, "kappa belongs to the normalisation, which is off"),
         ({"directions": "nowhere.safetensors"}, "There is no file nowhere.safetensors"),
         ({"gamma": 1e6}, "gamma must be between -1000 and 1000"),

@@ -32,7 +32,7 @@ def test_a_vector_of_the_tangent_space_stays(f, x):
     coefficients, angle = transport(basis, slanted)
     torch.testing.assert_close(angle, torch.full((2,), 0.3, dtype=torch.float64))
     torch.testing.assert_close(basis.combine(coefficients), basis.u[:, 1])
-    with pytest.raises(BadInput, match="no part in the tangent space of 5 directions"):
+    with pytest.raises(BadInput, match="orthogonal to the tangent space of 5 directions"):
         transport(basis, _outside(basis))
 
 

@@ -58,5 +58,5 @@ def test_a_tower_without_layers_is_refused(tmp_path):
     known = {each.name for each in fields(kind.config_class)}
     small = {key: value for key, value in SMALL.items() if key in known}
     save(kind(kind.config_class(**small | {"num_hidden_layers": 0})), tmp_path)
-    with pytest.raises(BadInput, match="no layer that makes keys"):
+    with pytest.raises(BadInput, match="no separate layer for the attention keys"):
         VisionEncoder(tmp_path)

@@ -112,7 +112,7 @@ def test_bad_input(evaluator):
     for texts in ("a cat", WANTED[:2]):
         with pytest.raises(BadInput, match="one text for each"):
             evaluator(a, b, target_texts=texts)
-    with pytest.raises(BadInput, match="one size"):
+    with pytest.raises(BadInput, match="the same shape"):
         evaluator(a, b, target=a[..., :8])
     with pytest.raises(BadInput, match=r"mask's values"):
         evaluator(a, b, mask=torch.full((16, 16), 2.0))

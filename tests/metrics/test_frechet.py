@@ -71,7 +71,7 @@ def test_a_rotation_changes_nothing():
 
 def test_bad_input_is_refused():
     mu, S = gaussian(8, 4)
-    with pytest.raises(BadInput, match="two pictures"):
+    with pytest.raises(BadInput, match="two images"):
         gaussian_statistics(torch.zeros(1, 4))
     with pytest.raises(NonFinite):
         gaussian_statistics(torch.full((3, 4), torch.nan))

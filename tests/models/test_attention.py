@@ -195,7 +195,7 @@ def test_a_tap_that_matches_no_layer_is_refused_before_the_evaluation(sd, which,
 
 
 def test_a_limit_that_no_layer_meets_is_refused(sd):
-    with pytest.raises(BadInput, match="as few as 23 queries"):
+    with pytest.raises(BadInput, match="more than 23 queries"):
         sd.predict(*asked(sd), taps=[RecordMaps(Layers(most_queries=23))])
 
 

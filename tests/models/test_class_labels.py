@@ -122,7 +122,7 @@ def test_labels_in_half_precision(unet, labels, tmp_path):
 def test_a_unet2d_model_embeds_timesteps_as_labels_in_full_precision_alone(tmp_path):
     folder = tiny.tiny_ddpm(tmp_path / "m", class_embed_type="timestep")
     model = load_model(folder, "cpu", "bf16")
-    with pytest.raises(BadInput, match="float32 alone"):
+    with pytest.raises(BadInput, match="float32 only"):
         model.predict(noise(1, 3, 16, 16), 300, model.condition(labels=3))
     assert model.to(dtype="fp32").predict(noise(1, 3, 16, 16), 300, model.condition(labels=3)).isfinite().all()
 
@@ -173,7 +173,7 @@ def test_networks_without_a_class_embedding_take_no_labels(tiny_sd_folder):
     assert class_labels(model.unet) is None
     with pytest.raises(BadInput, match="takes no class labels"):
         model.condition("red", labels=3)
-    with pytest.raises(BadInput, match="takes no tokens but those of its prompts"):
+    with pytest.raises(BadInput, match="takes no tokens except those of its prompts"):
         model.condition("red", tokens=noise(1, 77, 16))
 
 

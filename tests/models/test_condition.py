@@ -60,14 +60,14 @@ def test_parts_that_do_not_belong_together_are_refused(condition):
     ):
         with pytest.raises((BadInput, jaxtyping.TypeCheckError)):
             Condition(tokens=torch.zeros(2, 5, 2), **parts)
-    with pytest.raises(BadInput, match="one number of rows"):
+    with pytest.raises(BadInput, match="same number of rows"):
         Condition(tokens=torch.zeros(2, 5, 2), rows=3)
-    with pytest.raises(BadInput, match="one number of rows"):
+    with pytest.raises(BadInput, match="same number of rows"):
         Condition()
     for other in (Condition(tokens=torch.zeros(1, 5, 2)), Condition(rows=1)):
-        with pytest.raises(BadInput, match="can be joined"):
+        with pytest.raises(BadInput, match="can be concatenated"):
             Condition.cat([condition, other])
-    with pytest.raises(BadInput, match="can be joined"):
+    with pytest.raises(BadInput, match="can be concatenated"):
         Condition.cat([Condition(tokens=torch.zeros(1, 5, 2)), Condition(tokens=torch.zeros(1, 6, 2))])
-    with pytest.raises(BadInput, match="can be joined"):
+    with pytest.raises(BadInput, match="can be concatenated"):
         Condition.cat([])

@@ -208,5 +208,5 @@ def test_a_network_with_more_channels_takes_maps(tmp_path):
     for wrong in (None, maps[:1], maps[:, :4]):
         with pytest.raises(BadInput, match=r"\[2,5,h,w\]"):
             model.condition(["red", ""], maps=wrong)
-    with pytest.raises(BadInput, match="5 channels of maps"):
+    with pytest.raises(BadInput, match="maps with 5 channels"):
         model.predict(x, 5, Condition(tokens=cond.tokens))

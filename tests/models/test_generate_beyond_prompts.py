@@ -128,7 +128,7 @@ def test_labels_are_one_for_all_or_one_for_each(model):
         assert np.abs(alone - pixels).max() <= 1
     one = ours.generate(labels=3, seed=[7, 8], steps=STEPS)
     assert [recipe["label"] for recipe in one.recipes] == [3, 3]
-    with pytest.raises(BadInput, match="one label for all 3 pictures or one for each, not 2"):
+    with pytest.raises(BadInput, match="one label for all 3 images or one for each, not 2"):
         ours.generate(labels=[3, 4], seed=[1, 2, 3], steps=STEPS)
 
 
@@ -159,7 +159,7 @@ def test_calls_that_do_not_give_it_are_refused_before_any_evaluation(model, name
         ("interpolate", lambda: ours.interpolate_steps(picture, picture)),
         ("open", lambda: ours.open(tmp_path / "inversion.safetensors")),
     ):
-        with pytest.raises(BadInput, match=f"{TAKES[name]}.*{call} does not give: use generate with "):
+        with pytest.raises(BadInput, match=f"{TAKES[name]}.*{call} does not provide: use generate with "):
             given()
     with pytest.raises(BadInput, match=r"(give labels, |maps=|tokens=)"):
         ours.generate_steps("red" if ours.network.takes_text else "")
@@ -174,16 +174,16 @@ def test_maps_of_another_size_or_number_are_refused_before_any_evaluation(model)
     maps, before = torch.zeros(2, 5, 12, 8), ours.network.count.calls
     for given, message in (
         ({"maps": maps, "size": 32}, "height and width of the latents, 8 x 8, not 12 x 8"),
-        ({"maps": maps, "seed": [1, 2, 3]}, "one map for all 3 pictures or one for each, not 2"),
+        ({"maps": maps, "seed": [1, 2, 3]}, "one map for all 3 images or one for each, not 2"),
         ({"maps": maps[:, :4]}, r"must have the shape \[rows,5,h,w\], not \[2, 4, 12, 8\]"),
         ({"maps": maps[..., :7]}, "multiples of 8"),
         ({"maps": maps[0]}, r"\[rows,5,h,w\], not \[5, 12, 8\]"),
         ({"maps": [1]}, r"\[rows,5,h,w\], not a list"),
         ({"maps": maps, "labels": 3}, "takes no class labels"),
-        ({"maps": maps, "tokens": maps[0]}, "takes no tokens but those of its prompts"),
+        ({"maps": maps, "tokens": maps[0]}, "takes no tokens except those of its prompts"),
     ):
         with pytest.raises(BadInput, match=message):
             ours.generate_steps("red", **given)
-    with pytest.raises(BadInput, match="takes no channels beside the latent's: leave maps out"):
+    with pytest.raises(BadInput, match="takes no channels in addition to the latent's: leave maps out"):
         model("classes").generate_steps(labels=3, maps=maps)
     assert ours.network.count.calls == before

@@ -79,7 +79,7 @@ def test_a_single_file_needs_a_config_that_fits(tiny_sd_folder, tiny_folder, tmp
     with pytest.raises(BadInput, match=r"model_index\.json"):
         load_model(path, config=tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(BadInput, match="no whole safetensors file"):
+    with pytest.raises(BadInput, match="not a valid safetensors file"):
         load_model(path, config=tiny_sd_folder)
 
 
@@ -155,10 +155,10 @@ def test_an_unconditional_latent_pipeline_loads(copy):
     [
         ({"out_channels": 8}, "predicts the variance"),
         ({"out_channels": 3}, "returns 3 channels"),
-        ({"in_channels": 3}, "takes 3 channels and a latent has 4"),
-        ({"time_cond_proj_dim": 8}, "guidance scale as input"),
-        ({"cross_attention_dim": 24}, "text of width 24"),
-        ({"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 16}, "through a projection"),
+        ({"in_channels": 3}, "takes 3 channels, but a latent has 4"),
+        ({"time_cond_proj_dim": 8}, "guidance scale as an input"),
+        ({"cross_attention_dim": 24}, "tokens of width 24"),
+        ({"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 16}, "projects the condition"),
     ],
 )
 def test_networks_that_would_be_misunderstood_are_refused(unet, message, tmp_path):

@@ -136,7 +136,7 @@ def test_masks_and_pictures_that_do_not_fit_are_refused(inpainting, pixels, mask
 def test_maps_are_for_the_network_that_takes_them(inpainting, instruct, tiny_sd_folder, tmp_path):
     with pytest.raises(BadInput, match="not an InstructPix2Pix network: it takes 5 channels"):
         instruct_maps(load_model(inpainting, "cpu"), PIXELS)
-    with pytest.raises(BadInput, match="it takes 3 channels beside the latent and no prompts"):
+    with pytest.raises(BadInput, match="it takes 3 channels in addition to the latent and no prompts"):
         instruct_maps(load_model(tiny.tiny_super_resolution(tmp_path / "m"), "cpu"), PIXELS)
     for folder in (instruct, tiny_sd_folder):
         with pytest.raises(BadInput, match="not an inpainting network"):

@@ -121,7 +121,7 @@ def test_the_network_alone_in_a_single_file_is_refused(tiny_sd_folder, tmp_path)
     path = write_checkpoint(tiny_sd_folder, tmp_path / "model.safetensors")
     network = {name: weight for name, weight in load_file(path).items() if name.startswith(PREFIXES["U-Net"])}
     save_file(network, path)
-    with pytest.raises(BadInput, match="missing or incomplete; give a checkpoint that holds"):
+    with pytest.raises(BadInput, match="missing or incomplete; give a checkpoint that contains"):
         load_model(path, "cpu", config=tiny_sd_folder)
 
 

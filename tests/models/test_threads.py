@@ -13,7 +13,7 @@ import sfumato
 from sfumato.geometry.forward_mode import differentiable
 from sfumato.geometry.jacobian import BottleneckMap
 from sfumato.libraries import quiet
-from sfumato.methods.registry import methods
+from sfumato.methods.registry import METHODS
 from sfumato.models.load import load_model
 from sfumato.models.taps import Record, Replace
 from tests.tiny import tiny_picture
@@ -64,7 +64,7 @@ def together(work: Sequence[Callable[[], Any]]) -> list[Any]:
 
 def jobs() -> list[tuple[str, dict[str, Any], int]]:
     """A method, its options and a seed: every method with each of its options, and again with other seeds."""
-    each = [(name, options) for name in methods() for options in OPTIONS.get(name, [{}])]
+    each = [(name, options) for name in METHODS for options in OPTIONS.get(name, [{}])]
     return [(*each[n % len(each)], n // len(each)) for n in range(EACH)]
 
 
@@ -97,7 +97,7 @@ def hooks(model):
 def test_eight_threads_and_all_methods_give_what_they_give_one_after_the_other(model):
     wanted = [edit(model, job) for job in jobs()]
     before = model.network.count.calls
-    assert {job[0] for job in jobs()} == set(methods())
+    assert {job[0] for job in jobs()} == set(METHODS)
 
     def some(first: int) -> list[tuple[int, dict[str, Any]]]:
         order = [(first * 3 + n) % EACH for n in range(EACH)]

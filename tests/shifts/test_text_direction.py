@@ -97,7 +97,7 @@ def test_banks(sd, tiny_ddpm_folder, tmp_path):
     path.write_text("\n red cat \n\nblue cat\n")
     assert read_bank(path) == ["red cat", "blue cat"]
     path.write_text("red cat\n\n")
-    with pytest.raises(BadInput, match=r"cat\.txt needs at least 2 sentences, one a line, and has 1"):
+    with pytest.raises(BadInput, match=r"cat\.txt needs at least 2 sentences, one per line, and has 1"):
         read_bank(path)
     path.write_bytes(b"\xff\xfe\xfa")
     for unreadable in (path, tmp_path, tmp_path / "none.txt"):

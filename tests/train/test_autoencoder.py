@@ -118,7 +118,7 @@ def test_impossible_networks_are_refused(pictures, change, sentence):
 
 @pytest.mark.parametrize("loss", [{"kl": -1.0}, {"pixel": math.nan}, {"adversarial": -0.5}, {"adversarial_start": -1}])
 def test_impossible_weights_are_refused(pictures, loss):
-    with pytest.raises(BadInput, match=r"loss\.\w+ must be (finite and )?at least 0"):
+    with pytest.raises(BadInput, match=r"loss\.\w+ must be at least 0"):
         AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER, **loss))
 
 
@@ -206,8 +206,8 @@ def test_only_an_autoencoder_of_the_right_widths_is_grown(pictures, tmp_path):
     assert AutoencoderTask(small_recipe("autoencoder", pictures, 1, right)).autoencoder is not None
     for wrong, sentence in [
         ({"channels": (8, 16, 32)}, r"network\.channels must be \[16, 16, 32\] to grow"),
-        ({"latent_channels": 5}, "cannot be grown to the recipe's shape: "),
-        ({"layers": 2}, "cannot be grown to the recipe's shape: "),
+        ({"latent_channels": 5}, "cannot be grown to the architecture in"),
+        ({"layers": 2}, "cannot be grown to the architecture in"),
     ]:
         with pytest.raises(BadInput, match=sentence):
             AutoencoderTask(small_recipe("autoencoder", pictures, 1, right | wrong))

@@ -70,7 +70,7 @@ CHANGES = {
 @pytest.mark.parametrize(("loss", "network", "sentence"), CHANGES.values(), ids=CHANGES.keys())
 def test_settings_that_leave_the_shapes_alone_are_refused(runs, root, loss, network, sentence, monkeypatch):
     monkeypatch.setattr(module, "open_data", lambda *_: pytest.fail("the pictures were read first"))
-    with pytest.raises(BadInput, match=sentence + r"; go on with .*own folder\.$"):
+    with pytest.raises(BadInput, match=sentence + r"; resume with .*own folder\.$"):
         again(diffusion(runs, steps=2, network=network, **loss), root / "df")
 
 
@@ -108,11 +108,11 @@ def test_a_checkpoint_of_an_older_version_goes_on_and_what_it_lacks_is_said_once
     state.write_text(json.dumps(table))
     with caplog.at_level(logging.WARNING):
         run = again(diffusion(runs, steps=2), root / "df")
-    assert "does not say with which text encoder, tokenizer, loss.prediction" in caplog.text
+    assert "does not record the text encoder, tokenizer, loss.prediction" in caplog.text
     list(run.steps())
     caplog.clear()
     again(diffusion(runs, steps=2), root / "df")
-    assert "does not say" not in caplog.text
+    assert "does not record" not in caplog.text
     with pytest.raises(BadInput, match=r"another loss\.prediction"):
         again(diffusion(runs, steps=3, prediction="epsilon"), root / "df")
 
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_an_older_version_goes_on_and_what_it_lacks_is_said_once
 def test_a_recipe_of_another_kind_leaves_the_folder_as_it_was(root, kind):
     (root / "recipe.toml").write_text(f'kind = "{kind}"\n[data]\nfolder = "nowhere"\n')
     before = sorted(root.rglob("*"))
-    with pytest.raises(BadInput, match="holds a run of kind 'autoencoder'"):
+    with pytest.raises(BadInput, match="contains a run of kind 'autoencoder'"):
         start(root / "recipe.toml", root / "ae", device="cpu")
     assert sorted(root.rglob("*")) == before
 

@@ -17,7 +17,7 @@ def arguments(folder):
 
 
 def test_a_folder_without_a_checkpoint_is_refused_before_the_recipe_is_read(tmp_path):
-    with pytest.raises(BadInput, match="holds no checkpoint to export: train first"):
+    with pytest.raises(BadInput, match="contains no checkpoint to export: train first"):
         run(arguments(tmp_path))
     assert not list(tmp_path.iterdir())
     list(run_of(tmp_path, 1).steps())

@@ -33,7 +33,7 @@ def overflow(task, step, batch):
 
 @pytest.mark.parametrize(
     ("fault", "named"),
-    [(nan_in_data, "batch's 'x'"), (nan_in_weights, "network.2.weight"), (overflow, "in between")],
+    [(nan_in_data, "batch's 'x'"), (nan_in_weights, "network.2.weight"), (overflow, "the forward pass overflowed")],
 )
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_what(tmp_path, fault, named):
     run = run_of(tmp_path, 20, Broken(fault))
@@ -43,7 +43,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_what(tmp_path
     assert [p.name for p in valid_checkpoints(tmp_path / "checkpoints")] == ["step-00000003"]
     for tensors in contents(tmp_path)[0].values():
         assert all(torch.isfinite(value).all() for value in tensors.values())
-    with pytest.raises(BadInput, match="broken off"):
+    with pytest.raises(BadInput, match="interrupted within a step"):
         list(run.steps())
 
 

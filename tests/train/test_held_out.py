@@ -70,7 +70,7 @@ def test_of_a_folder_of_one_s_own_one_file_in_twenty_is_held_out_and_a_sentence_
         path.rename(own / held_out)
     (own / "metadata.jsonl").write_text(json.dumps({"file_name": held_out, "text": "a red disc"}))
     recipe = Recipe("autoencoder", data=DataRecipe(folder=str(own), size=32))
-    with pytest.raises(NothingLeft, match=r"split 'train': one file in 20, chosen by its name, is held out") as caught:
+    with pytest.raises(NothingLeft, match=r"split 'train': one file in 20, chosen by a hash of its name") as caught:
         open_pictures(recipe)
     assert "\n" not in str(caught.value)
     assert len(open_pictures(recipe, split="test")) == 1

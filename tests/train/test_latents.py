@@ -73,7 +73,7 @@ def test_a_channel_without_variation_is_refused(images):
     network = tiny("kl", 4)[0]
     with torch.no_grad():
         network.quant_conv.weight[1] = 0
-    with pytest.raises(BadInput, match=r"channel 1 .* the same everywhere"):
+    with pytest.raises(BadInput, match=r"channel 1 .* is constant"):
         normalise_latent_space(network, encode_images(network, images))
 
 

@@ -170,7 +170,7 @@ def test_another_kind_or_network_in_the_folder_is_refused_with_one_sentence(tmp_
         Run(ToyTask(), dataclasses.replace(toy_recipe(2), kind="autoencoder"), tmp_path, "cpu")
     task = ToyTask()
     task.phases[0].module.network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4))
-    with pytest.raises(BadInput, match="another network"):
+    with pytest.raises(BadInput, match="does not match the networks of the recipe"):
         run_of(tmp_path, 2, task)
 
 

@@ -104,7 +104,7 @@ def test_a_run_that_numbered_its_state_goes_on(tmp_path):
     ]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     save_file({"00000.exp_avg": torch.zeros(7)}, newest_checkpoint(tmp_path / "one" / "checkpoints") / file.name)
-    with pytest.raises(BadInput, match="another network"):
+    with pytest.raises(BadInput, match="does not match the networks of the recipe"):
         Run(ToyTask(), toy_recipe(6), tmp_path / "one", "cpu")
 
 

@@ -131,7 +131,7 @@ def test_a_judge_that_conditions_the_model_is_refused(diffusion_recipe, dual_enc
     partial = str(dual_encoder.folder / "export")
     for frozen in (True, False):
         network = {"text": {"start": partial, "frozen": frozen}, "evaluator": partial}
-        with pytest.raises(BadInput, match="whose text encoder conditions the U-Net, so its scores would flatter"):
+        with pytest.raises(BadInput, match="whose text encoder conditions the U-Net, so its scores would be biased"):
             DiffusionTask(diffusion_recipe(1, network), tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_an_exported_pipeline_is_trained_on(diffusion_recipe, tmp_path):
             assert torch.equal(own.state_dict()[name], value), name
     assert task.tokenizer.get_vocab() == pipe.tokenizer.get_vocab()
     for shape in ({"channels": (16, 48)}, {"layers": 2}):
-        with pytest.raises(BadInput, match=r"is a U-Net of another shape \(.* differs\)"):
+        with pytest.raises(BadInput, match=r"is a U-Net of another architecture \(.* differs\)"):
             build_task(diffusion_recipe(1, network | shape), tmp_path / "third")
 
 
@@ -230,11 +230,11 @@ def test_a_batch_is_what_the_paper_trains_on(diffusion_recipe, tmp_path):
     [
         ({"autoencoder": "/nowhere"}, "no exported model"),
         ({"text": {"start": "/nowhere"}}, "no exported model"),
-        ({"text": {"frozen": True}}, "a random text encoder conditions nothing"),
+        ({"text": {"frozen": True}}, "network.text.frozen needs network.text.start"),
         ({"text": {"width": 100}}, "multiple of 64"),
         ({"evaluator": "/nowhere"}, "no exported model"),
         ({"heads": (3, 4)}, "divide"),
-        ({"heads": (2,)}, "one number per width"),
+        ({"heads": (2,)}, "one number of heads per width"),
         ({"channels": (8, 8, 8, 8, 8), "heads": (1, 1, 1, 1, 1)}, "halved"),
     ],
 )
@@ -248,7 +248,7 @@ def test_the_wrong_folders_are_refused_with_one_sentence(diffusion_recipe, autoe
         "autoencoder": str(dual_encoder.folder / "export"),
         "text": {"start": str(autoencoder.folder / "export")},
     }
-    with pytest.raises(BadInput, match="trained on an AutoencoderKL or a VQModel"):
+    with pytest.raises(BadInput, match="name the folder of an AutoencoderKL or a VQModel"):
         DiffusionTask(diffusion_recipe(1, {"autoencoder": swapped["autoencoder"]}), tmp_path)
     with pytest.raises(BadInput, match=r"no model\.safetensors"):
         DiffusionTask(diffusion_recipe(1, {"text": swapped["text"]}), tmp_path)
@@ -289,7 +289,7 @@ def test_missing_weights_are_an_error_and_not_a_remark(autoencoder, tmp_path):
         ({"prediction": "sample"}, "'epsilon' or 'v_prediction'"),
         ({"schedule": "cosine"}, "squaredcos_cap_v2"),
         ({"beta_start": 0.0}, "beta_start must be above 0 and below 1"),
-        ({"beta_start": 0.5, "beta_end": 0.1}, "must hold"),
+        ({"beta_start": 0.5, "beta_end": 0.1}, "must satisfy"),
         ({"min_snr": -1.0}, "min_snr must be at least 0"),
         ({"condition_dropout": 1.5}, "at least 0 and at most 1"),
     ],

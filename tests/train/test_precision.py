@@ -132,7 +132,7 @@ def test_auto_takes_the_faster_precision_says_so_and_leaves_the_networks_alone(t
     with caplog.at_level(logging.WARNING):
         run = Run(task, toy_recipe(2, precision="auto"), tmp_path, "cpu")
     assert run.recipe.run.precision == fast
-    assert f"run.precision = 'auto': {fast} is taken (seconds per step: fp32 " in caplog.text
+    assert f"run.precision = 'auto': using {fast} (seconds per step: fp32 " in caplog.text
     assert all(torch.equal(value, before[name]) for name, value in task.phases[0].module.state_dict().items())
     assert all(parameter.grad is None for parameter in task.phases[0].module.parameters())
     list(run.steps())

@@ -105,8 +105,8 @@ BAD = {
     "number for a list": ("[data]\nstyles = 3", "data.styles must be tuple"),
     "zero batch": ("[optim]\nbatch = 0", "optim.batch must be at least 1, not 0"),
     "negative rate": ("[optim]\nlr = -1e-3", "optim.lr must be above 0"),
-    "rate that is no number": ("[optim]\nlr = nan", "optim.lr must be finite and above 0, not nan"),
-    "infinite rate": ("[optim]\nlr = inf", "optim.lr must be finite and above 0"),
+    "rate that is no number": ("[optim]\nlr = nan", "optim.lr must be above 0 and finite, not nan"),
+    "infinite rate": ("[optim]\nlr = inf", "optim.lr must be above 0 and finite"),
     "no clipping": ("[optim]\nclip = 0.0", "optim.clip must be above 0"),
     "negative warm-up": ("[optim]\nwarmup = -1", "optim.warmup must be at least 0"),
     "average of one": ("[optim]\nema = 1.0", "optim.ema must be at least 0 and below 1"),
@@ -141,7 +141,7 @@ def test_files_that_cannot_be_recipes_are_refused(tmp_path):
         load_recipe(written(tmp_path, "seed = 1"))
     with pytest.raises(BadInput, match="run sfumato train autoencoder"):
         load_recipe(written(tmp_path, 'kind = "autoencoder"'), "diffusion")
-    with pytest.raises(BadInput, match="must be one of autoencoder, diffusion, dual-encoder"):
+    with pytest.raises(BadInput, match="no kind of training 'gan'; choose from autoencoder, diffusion, dual-encoder"):
         start(written(tmp_path, 'kind = "gan"'), tmp_path / "run", device="cpu")
 
 
@@ -172,7 +172,7 @@ OUT_OF_RANGE = [
     ("dual-encoder", "network", "context", 2, "at least 3"),
     ("dual-encoder", "loss", "temperature", 0.0, "above 0"),
     ("dual-encoder", "loss", "temperature", -0.1, "above 0"),
-    ("dual-encoder", "loss", "shift", -0.1, "at least 0 and at most 1"),
+    ("dual-encoder", "loss", "shift", -0.1, "between 0 and 1"),
     ("dual-encoder", "loss", "zoom", 1.0, "at least 0 and below 1"),
     ("diffusion", "network", "heads", [0, 2, 2], r"heads\[0\] must be at least 1"),
     ("diffusion", "network", "channels", [0, 16, 16], r"channels\[0\] must be at least 1"),
@@ -197,7 +197,7 @@ def test_values_out_of_their_range_are_refused_before_anything_is_read(tmp_path,
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"channels": (), "heads": ()}, "needs a width"),
+        ({"channels": (), "heads": ()}, "at least one width"),
         ({"channels": (16, 20), "heads": (2, 2)}, "multiples of network.groups = 16"),
     ],
 )
@@ -207,7 +207,7 @@ def test_u_nets_that_cannot_be_built_are_refused(change, sentence):
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="is no dataset"):
+    with pytest.raises(BadInput, match="is not a dataset"):
         build_task(small_recipe("autoencoder", tmp_path, 1, AUTOENCODER), tmp_path)
 
 

@@ -136,7 +136,7 @@ def test_the_card_knows_what_a_model_began_with_and_what_was_not_recorded():
     text = card({"parts": parts, "settings": {}})
     assert "| autoencoder | 1,234 | 1.5 | 500 after 1,000 | 10 | 3 | cpu |" in text
     assert "| U-Net | 100 | 0.5 | not recorded" in text
-    assert "| whole folder | 9,999 | 2.0 |" in text
+    assert "| complete folder | 9,999 | 2.0 |" in text
 
 
 def test_a_split_without_pictures_is_left_out(pipeline, pictures):

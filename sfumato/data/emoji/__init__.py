@@ -1,6 +1,6 @@
 """The emoji corpus: the same content in many openly licensed artistic styles.
 
-`build` makes the dataset folder from pinned packages: `table.parquet`, `images/`, `ATTRIBUTION.md`,
+`build` creates the dataset folder from packages of pinned versions: `table.parquet`, `images/`, `ATTRIBUTION.md`,
 `licences/` and, last, `build.json`.
 """
 

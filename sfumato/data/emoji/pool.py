@@ -1,4 +1,4 @@
-"""Processes that share work, and end with the one that started them."""
+"""A pool of worker processes that end when the main process ends."""
 
 import multiprocessing
 import os
@@ -13,23 +13,28 @@ from typing import TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-#: Small enough to share the work evenly, large enough to hide the cost of passing it on.
+#: Jobs per task: few enough to balance the load, many enough to keep the cost of communication small.
 _CHUNK = 16
 
 
 @contextmanager
 def shared(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Iterator[Result]]:
-    """The results in the order of the jobs, from so many processes; none of them is left behind, however it ends.
+    """Context that runs `work` on all jobs in worker processes and gives an iterator of the results, in order.
 
-    The processes do not hear Ctrl-C, which a terminal sends to all, nor SIGTERM: this one does, and ends them at once,
-    whatever they are doing. They end by themselves when this one is gone.
+    The workers ignore SIGINT (which a terminal sends to all processes) and SIGTERM. If the main process leaves the
+    context with an exception, it kills them at once; if it dies, they exit. No worker outlives it.
+
+    Args:
+        work: a function that can be pickled.
+        jobs: its arguments.
+        workers: number of processes.
     """
     others = set(multiprocessing.active_children())
-    # "spawn": a forked child would inherit the locks of the progress bar's thread
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_follow)
+    # "spawn": a forked child would inherit locks held by the thread of the progress bar
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_exit_with_main)
     try:
-        with _held_back(signal.SIGINT, signal.SIGTERM):
-            # not `pool.map`, which cancels what is left, and Python 3.11 cannot fail a task that is cancelled already
+        with _signals_blocked(signal.SIGINT, signal.SIGTERM):
+            # not `pool.map`: it cancels pending tasks, and Python 3.11 raises when it then fails a cancelled task
             parts = [pool.submit(_each, work, jobs[n : n + _CHUNK]) for n in range(0, len(jobs), _CHUNK)]
         yield (result for part in parts for result in part.result())
         pool.shutdown()
@@ -48,8 +53,8 @@ def _each(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
 
 
 @contextmanager
-def _held_back(*numbers: signal.Signals) -> Iterator[None]:
-    """Signals are held back from this thread, and for good from the processes that it starts meanwhile."""
+def _signals_blocked(*numbers: signal.Signals) -> Iterator[None]:
+    """Context that blocks signals in this thread; processes started inside inherit the mask and keep it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
@@ -57,8 +62,8 @@ def _held_back(*numbers: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _follow() -> None:
-    """In a worker: end as soon as the process that started it is gone."""
+def _exit_with_main() -> None:
+    """In a worker: exit as soon as the main process has ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""SVG drawing -> PNG file, and what is measured on it."""
+"""Render SVG drawings to PNG files and measure them."""
 
 import hashlib
 import io
@@ -14,13 +14,13 @@ from sfumato.errors import BadInput
 from sfumato.files import write_bytes
 
 _DIGEST_KEY = "Source-Digest"
-#: A pixel belongs to the drawing if its alpha exceeds this, and is visible if it differs from white by more.
+#: Thresholds in 0..255: a pixel belongs to the drawing above this alpha, and is visible above this contrast to white.
 _MIN_ALPHA, _MIN_CONTRAST = 16, 24
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make."""
+    """One picture to render."""
 
     path: Path
     svg: str
@@ -30,14 +30,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the table says about a picture's pixels."""
+    """Measurements of a picture's pixels, for the table."""
 
     #: Mean alpha in [0, 1].
     coverage: float
     #: left, top, right, bottom in pixels, right and bottom exclusive; empty for an empty picture.
     bbox: tuple[int, ...]
-    #: Share of pixels that differ from a white page, in [0, 1]; 0 means white on white.
+    #: Fraction of pixels that differ from a white background, in [0, 1]; 0 if the drawing is invisible on white.
     visible: float
+    #: SHA-256 (hexadecimal) of the pixels.
     digest: str
 
 
@@ -54,7 +55,11 @@ def renderer() -> str:
 
 
 def render_svg(svg: str, size: int) -> np.ndarray:
-    """SVG -> straight-alpha uint8 [size, size, 4], aspect ratio kept, centred, transparent pixels zero."""
+    """Render an SVG document, centred and with its aspect ratio, to RGBA.
+
+    Returns:
+        uint8 [size,size,4] with straight alpha; transparent pixels are zero.
+    """
     import resvg_py
 
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
@@ -76,7 +81,7 @@ def _letterbox(image: Image.Image, size: int) -> Image.Image:
 
 
 def measure(pixels: np.ndarray) -> Measured:
-    """Coverage, bounding box, visibility and digest of straight-alpha uint8 [h, w, 4]."""
+    """Measure coverage, bounding box, visibility and digest of RGBA pixels, uint8 [h,w,4] with straight alpha."""
     ys, xs = np.nonzero(pixels[..., 3] > _MIN_ALPHA)
     bbox = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1) if len(xs) else ()
     alpha = pixels[..., 3:].astype(np.float32) / 255
@@ -90,10 +95,10 @@ def measure(pixels: np.ndarray) -> Measured:
 
 
 def make_picture(job: Job) -> Measured | Failed:
-    """Render `job` into its PNG file unless that file already holds this very drawing; measure it.
+    """Render a drawing to its PNG file, unless the file already contains it, and measure it.
 
-    The file says which SVG, size and renderer it was made from, so that a build that was interrupted, or
-    that is repeated with newer artwork, renders exactly what is missing.
+    The file contains a hash of the SVG, the size and the renderer. A build that is resumed after an interruption, or
+    repeated with newer artwork, therefore renders only missing and changed pictures.
     """
     stamp = hashlib.sha256(f"{renderer()}\n{job.size}\n{job.svg}".encode()).hexdigest()
     pixels = _read_if_current(job.path, stamp)
@@ -110,12 +115,12 @@ def _read_if_current(path: Path, stamp: str) -> np.ndarray | None:
     try:
         with open_drawing(path) as image:
             return np.array(image) if image.info.get(_DIGEST_KEY) == stamp else None
-    except Exception:  # whatever a decoder throws: the picture is made again
+    except Exception:  # decoders raise many types; the picture is rendered again
         return None
 
 
 def is_rendered(path: Path) -> bool:
-    """Whether a file is a picture that `make_picture` wrote, of whatever drawing."""
+    """Whether a file is a picture that `make_picture` wrote, of any drawing."""
     try:
         with open_drawing(path) as image:
             return _DIGEST_KEY in image.info

@@ -1,6 +1,6 @@
-"""Where the artwork comes from: styles, pinned packages, licences.
+"""Sources of the artwork: styles, packages with pinned versions, licences.
 
-The licence named here is that of the *artwork*, which is not always the one in the package's metadata.
+The licences are those of the *artwork*, which may differ from the licence in the metadata of the package.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Tier = Literal["permissive", "sharealike"]
 
 @dataclass(frozen=True)
 class Package:
-    """One package of a registry at its pinned version."""
+    """A package on npm or PyPI with a pinned version."""
 
     name: str
     version: str
@@ -25,7 +25,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Credit:
-    """What has to be said about a body of artwork wherever it, or a picture made from it, is shown."""
+    """Attribution that the licence of an artwork requires for it and for pictures made from it."""
 
     title: str
     holder: str
@@ -36,7 +36,7 @@ class Credit:
 
 @dataclass(frozen=True)
 class Style:
-    """One artistic style: a column of the content x style grid."""
+    """One artistic style: a set of emoji drawings."""
 
     name: str
     #: Key into `NPM`.
@@ -44,7 +44,7 @@ class Style:
     credit: Credit
     #: Folder of SVG files inside the package; empty for an iconify package, which is one JSON file.
     folder: str = ""
-    #: False where the drawing has no colour, so that all skin tones of an emoji look the same.
+    #: False for drawings without colour, in which all skin tones of an emoji look the same.
     has_tones: bool = True
 
     @property
@@ -54,7 +54,7 @@ class Style:
 
     @property
     def tier(self) -> Tier:
-        """Share-alike artwork is never mixed in unless the caller asks for it."""
+        """Kind of licence; share-alike artwork is only used on request."""
         return "sharealike" if "-SA-" in self.licence else "permissive"
 
 
@@ -71,7 +71,7 @@ NPM = {
     "fxemoji": Package("@iconify-json/fxemoji", "1.2.2"),
     "streamline-emojis": Package("@iconify-json/streamline-emojis", "1.2.4"),
     "openmoji": Package("openmoji", "17.0.0"),
-    # The next two hold no artwork that is used, only names.
+    # Of the next two only the names are used, not the artwork.
     "openmoji-iconify": Package("@iconify-json/openmoji", "1.2.29"),
     "emojibase-data": Package("emojibase-data", "17.0.0"),
 }
@@ -79,7 +79,7 @@ NPM = {
 
 @dataclass(frozen=True)
 class Wheel:
-    """Artwork that a PyPI wheel carries, for users without npm."""
+    """Artwork in a PyPI package, for users without npm."""
 
     package: Package
     #: Import name, and the folder of SVG files below it.
@@ -117,8 +117,8 @@ _OPENMOJI = Credit(
 )
 _EMOJIONE_1 = Credit("Emoji One 1.5.2", "Ranks.com", "https://github.com/joypixels/emojione", "CC-BY-SA-4.0")
 
-# Microsoft's 3D renders are absent on purpose: the one package that carries them also holds artwork that
-# Microsoft did not open, so that its licence claim cannot be relied on.
+# Microsoft's 3D renders are left out: the only package of them also contains artwork that Microsoft did not release, so
+# its stated licence is not reliable.
 STYLES = {
     style.name: style
     for style in (
@@ -138,17 +138,24 @@ STYLES = {
     )
 }
 
-#: Packages whose name tables map slugs to code points, in the order in which they are asked.
+#: Packages whose name tables map slugs to code points, in order of priority.
 NAME_TABLES = ("noto", "twemoji", "openmoji-iconify", "fluent-emoji-flat", "fluent-emoji-high-contrast")
 
-#: Packages whose icons are called by slugs and carry no code points.
+#: Packages that name their icons by slugs, without code points.
 SLUG_ONLY = ("noto-v1", "emojione", "emojione-monotone", "emojione-v1", "streamline-emojis")
 
 
 def choose_styles(names: Sequence[str] | None, *, sharealike: bool, pypi: bool) -> list[Style]:
-    """The styles to build: all permissive ones by default, share-alike ones only with `sharealike`.
+    """Choose the styles to build.
 
-    Raises BadInput for an unknown style, a share-alike style without the flag, or a style that no wheel has.
+    Args:
+        names: names of styles; None for all permissively licensed ones and, with `sharealike`, the others.
+        sharealike: allow styles with a share-alike licence.
+        pypi: only styles that are available on PyPI.
+
+    Raises:
+        BadInput: a style is unknown, not available on PyPI with `pypi`, or share-alike without `sharealike`; or `names`
+            is empty.
     """
     known = [s for s in STYLES.values() if not pypi or s.name in WHEELS]
     if names is None:
@@ -160,8 +167,8 @@ def choose_styles(names: Sequence[str] | None, *, sharealike: bool, pypi: bool) 
             raise BadInput(f"There is no style {name!r} in {where}; choose from: {', '.join(by_name)}.")
         if by_name[name].tier == "sharealike" and not sharealike:
             raise BadInput(
-                f"The style {name!r} is licensed share-alike ({by_name[name].licence}); ask for share-alike "
-                "artwork explicitly if whatever you make from it may be published under that licence."
+                f"The style {name!r} has a share-alike licence ({by_name[name].licence}); allow share-alike artwork "
+                "explicitly if what you make from it may be published under that licence."
             )
     if not names:
         raise BadInput(f"No style was chosen; name at least one of: {', '.join(by_name)}.")
@@ -169,7 +176,7 @@ def choose_styles(names: Sequence[str] | None, *, sharealike: bool, pypi: bool) 
 
 
 def packages_for(styles: Sequence[Style]) -> list[str]:
-    """Keys of the npm packages that the styles need, those that only lend their names included."""
+    """Keys into `NPM` of the packages that the styles need, including those of which only the names are used."""
     needed = dict.fromkeys(style.package for style in styles)
     if "fluent-emoji" in needed:
         needed["fluent-emoji-flat"] = None

@@ -1,4 +1,4 @@
-"""The corpus' table: one row a picture."""
+"""The table of the corpus, one row per picture."""
 
 import io
 from collections.abc import Sequence
@@ -55,18 +55,21 @@ class Entry:
 
     style: Style
     artwork: Artwork
-    #: The package and version that the drawing was taken from.
+    #: Package and version of the drawing.
     package: str
 
     @property
     def file(self) -> str:
-        """Path of the picture inside the dataset folder, with forward slashes."""
+        """Path of the picture relative to the dataset folder, with forward slashes."""
         variant = f"-v{self.artwork.variant}" if self.artwork.variant else ""
         return f"images/{self.style.name}/{self.artwork.codepoints}{variant}.png"
 
 
 def make_table(entries: Sequence[Entry], measured: Sequence[Measured]) -> pa.Table:
-    """Rows in the order of `entries`; `duplicate_of` names an earlier picture of the style, equal in pixels."""
+    """Build the table, in the order of `entries`.
+
+    The column `duplicate_of` is the first picture of the style with the same pixels, "" if it is the picture itself.
+    """
     table = emoji_table()
     attributes = AttributeReader(table)
     first: dict[tuple[str, str], str] = {}

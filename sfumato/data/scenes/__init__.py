@@ -1,4 +1,4 @@
-"""Scenes of several objects, composed of the emoji corpus's cut-outs, with their boxes, masks, classes and words."""
+"""Scenes of several emoji on a plain background, with the boxes, masks, classes and words of their objects."""
 
 from sfumato.data.scenes.dataset import Scenes
 from sfumato.data.scenes.scene import Scene, SceneObject

@@ -1,4 +1,4 @@
-"""What a scene is called: a few fixed patterns over names, keywords, places, ground and style.
+"""Captions of scenes: fixed patterns of names, keywords, relations, background and style.
 
 red heart, noto
 cat face and red apple, twemoji
@@ -15,18 +15,19 @@ from sfumato.data.scenes.layout import Box
 
 RELATIONS = ("left of", "right of", "above", "below")
 
-#: How often an object is called by its name, else by one of its keywords.
+#: Probability that a random caption contains the name of an object; otherwise it contains one of its keywords.
 _NAMED = 0.85
-#: How often two objects are described by where they lie.
+#: Probability that a random caption of two objects contains their relation.
 _RELATED = 0.5
-#: How often the style is left out.
+#: Probability that a random caption does not contain the style.
 _UNSTYLED = 0.1
 
 
 def relation(a: Box, b: Box) -> str:
-    """Where `a` lies as seen from `b`, one of `RELATIONS`: along the axis on which their centres are farther apart.
+    """Position of box `a` relative to box `b`: one of `RELATIONS`.
 
-    Boxes that overlap along that axis are compared along the other one; the two must not overlap on both.
+    It is along the axis with the larger distance of the centres. If the boxes overlap along that axis, the other axis
+    is used; the boxes must not overlap along both.
     """
     dx, dy = (b[0] + b[2] - a[0] - a[2]) / 2, (b[1] + b[3] - a[1] - a[3]) / 2
     apart_x, apart_y = a[2] <= b[0] or b[2] <= a[0], a[3] <= b[1] or b[3] <= a[1]
@@ -36,17 +37,17 @@ def relation(a: Box, b: Box) -> str:
 
 
 def listing(names: Sequence[str]) -> str:
-    """Such as "a", "a and b", "a, b and c"."""
+    """Join names as "a", "a and b", "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def caption(names: Sequence[str], ground: str, style: str) -> str:
-    """The caption of a scene; `ground` and `style` are left out where empty."""
+    """Main caption of a scene; empty `ground` and `style` are left out."""
     return _finished(listing(names), ground, style)
 
 
 def related(names: Sequence[str], boxes: Sequence[Box], ground: str, style: str) -> str:
-    """The caption of two objects that says where the first lies as seen from the second."""
+    """Caption of a scene of two objects, with the position of the first relative to the second."""
     return _finished(f"{names[0]} {relation(*boxes)} {names[1]}", ground, style)
 
 
@@ -58,7 +59,18 @@ def varied(
     style: str,
     generator: np.random.Generator,
 ) -> str:
-    """A caption drawn at random: now and then a keyword for a name, the places of two objects, no style."""
+    """Random caption of a scene.
+
+    At random it contains keywords instead of names, the relation of two objects, and no style.
+
+    Args:
+        names: names of the objects.
+        keywords: keywords of each object; may be empty.
+        boxes: their boxes in pixels.
+        ground: the word for the background colour; "" for white.
+        style: the drawing style.
+        generator: source of all random choices.
+    """
     words = [_word(*pair, generator) for pair in zip(names, keywords, strict=True)]
     style = "" if generator.random() < _UNSTYLED else style
     if len(words) == 2 and generator.random() < _RELATED:

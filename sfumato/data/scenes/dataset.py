@@ -1,4 +1,4 @@
-"""Scenes composed while they are needed: scene i of a data set is a function of (seed, i)."""
+"""A dataset of scenes that are composed on access: scene i is a function of (seed, i)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ from sfumato.data.scenes.scene import Scene, SceneObject, compose
 from sfumato.data.splits import Split
 from sfumato.errors import BadInput
 
-#: Chances of a scene of one, two and three objects.
+#: Probabilities of one, two and three objects in a scene.
 _COUNTS = (0.2, 0.55, 0.25)
-#: Share of the scenes on a coloured ground.
+#: Fraction of scenes with a coloured background.
 _COLOURED = 0.4
-#: A ground on which more of a cut-out than this is lost is not used for it.
+#: Largest fraction of a cut-out that may be hard to see on a background (`lost_share`).
 _MOST_LOST = 0.25
-#: A keyword of more emoji than this ("face", "animal") says too little to stand for one of them.
+#: Keywords of more emoji than this ("face", "animal") are too general to replace a name.
 _MOST_SHARED = 8
-#: Seed and number of the scenes of each split that models are measured on.
+#: Seed and number of the held-out scenes of each split, on which models are evaluated.
 HELD_OUT_SEED, HELD_OUT_COUNT = 20, 500
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What scene i consists of, without its pixels."""
+    """The composition of a scene: indices of its pictures, boxes, background and style."""
 
     rows: tuple[int, ...]
     boxes: tuple[Box, ...]
@@ -42,26 +42,26 @@ class _Plan:
 
 
 class Scenes:
-    """Single pictures, followed by `count` scenes composed of their cut-outs.
+    """Dataset of single pictures followed by `count` scenes composed of their cut-outs.
 
-    Items 0..len(pictures)-1 are the pictures as `CaptionedImages` has them: one object that fills the canvas, on white.
-    The others are scenes of one to three objects in one style, on white or on a plain colour. In training both halves
-    are equally likely (`sampling_weights`).
+    Items 0 to len(pictures) - 1 are the pictures of `CaptionedImages`: one object that fills the canvas, on white. The
+    others are scenes of one to three objects in one style, on white or a plain colour. Half of the samples are scenes
+    (`sampling_weights`).
 
     Args:
-        pictures: the pictures of an emoji corpus; their files are read again for the cut-outs.
-        folder: of the corpus.
-        count: scenes.
+        pictures: pictures of an emoji corpus; their files are read again to cut the objects out.
+        folder: folder of the corpus.
+        count: number of scenes, at least 0.
         seed: scene i is a function of (seed, i).
 
     Raises:
-        BadInput: the folder has no cut-outs, or `count` is negative.
+        BadInput: the pictures have no bounding boxes, or `count` is negative.
     """
 
     def __init__(self, pictures: CaptionedImages, folder: str | Path, count: int, seed: int = 0) -> None:
         if "bbox" not in pictures.table.column_names:
             raise BadInput(
-                f"{folder} has no cut-outs to compose scenes of: its pictures have no {TABLE} with bounding boxes. "
+                f"{folder} has no cut-outs to compose scenes of: it contains no {TABLE} with bounding boxes. "
                 "Build a corpus with `sfumato data emoji`, or train without scenes."
             )
         if count < 0:
@@ -71,14 +71,21 @@ class Scenes:
         self.size = pictures.images.shape[-1]
         self._rows = pictures.table.to_pylist()
         self._names = [row["name"] for row in self._rows]
-        self._keywords = _telling_keywords(self._rows)
+        self._keywords = _specific_keywords(self._rows)
         self._cutouts = [_cutout(Path(folder, row["file"]), row["bbox"]) for row in self._rows]
         self._lost = np.array([lost_share(cutout) for cutout in self._cutouts])
         self._by_style = _by_style(self._rows)
 
     @classmethod
     def held_out(cls, folder: str | Path, split: Split, size: int = 128, **choice: object) -> "Scenes":
-        """The fixed scenes that models are measured on: `HELD_OUT_COUNT` of cut-outs of the split "test" or "cells"."""
+        """The fixed `HELD_OUT_COUNT` scenes on which models are evaluated.
+
+        Args:
+            folder: folder of the corpus.
+            split: "test" or "cells"; the scenes consist of pictures of this split.
+            size: side of the scenes in pixels.
+            choice: further arguments of `CaptionedImages.open`.
+        """
         pictures = CaptionedImages.open(folder, size, split=split, **choice)  # type: ignore[arg-type]
         return cls(pictures, folder, HELD_OUT_COUNT, HELD_OUT_SEED)
 
@@ -86,8 +93,8 @@ class Scenes:
         return len(self.pictures) + self.count
 
     def caption(self, i: int, generator: np.random.Generator | None = None) -> str:
-        """The main caption of item `i`; with a generator one of the patterns of `sfumato.data.scenes.captions`."""
-        plan = self._plan(i - len(self.pictures)) if i >= len(self.pictures) else self._alone(i)
+        """Caption of item `i`: the main one, or with a generator a random one (see `sfumato.data.scenes.captions`)."""
+        plan = self._plan(i - len(self.pictures)) if i >= len(self.pictures) else self._single(i)
         names, keywords = [self._names[row] for row in plan.rows], [self._keywords[row] for row in plan.rows]
         if generator is None:
             return caption(names, plan.ground, plan.style)
@@ -95,27 +102,30 @@ class Scenes:
 
     @property
     def names(self) -> list[str]:
-        """The name of each picture's content."""
+        """Name of the emoji in each single picture."""
         return self._names
 
     def texts(self) -> list[str]:
-        """The texts that a tokenizer learns its words from."""
+        """Texts to train a tokenizer on: those of the pictures, and the words for backgrounds and relations."""
         return [*self.pictures.texts(), *GROUNDS, "left of", "right of", "above", "below", "and", "on"]
 
     def pixels(self, items: Sequence[int]) -> NDArray[np.uint8]:
-        """The pictures of some items: uint8 [n,3,size,size], sRGB."""
+        """The pictures and scenes with the indices `items`: uint8 [n,3,size,size], sRGB."""
         alone = len(self.pictures)
         return np.stack([self.pictures.images[i] if i < alone else self.scene(i - alone).image for i in items])
 
     def sampling_weights(self) -> NDArray[np.float64]:
-        """float64 [n] that sum to 1: half for the single pictures, each emoji equally likely, half for the scenes."""
+        """Sampling probability of each item: float64 [n], sum 1. The scenes together have probability 1/2.
+
+        Among the single pictures every emoji has the same probability.
+        """
         alone = self.pictures.sampling_weights()
         if not self.count:
             return alone
         return np.concatenate([alone / 2, np.full(self.count, 0.5 / self.count)])
 
     def scene(self, i: int) -> Scene:
-        """Scene `i` with its objects' boxes and masks; i in 0..count-1."""
+        """Compose scene `i`, 0 to count - 1, with the boxes and masks of its objects."""
         plan = self._plan(i)
         image, masks = compose([self._cutouts[row] for row in plan.rows], plan.boxes, plan.ground, self.size)
         objects = map(self._object, plan.rows, plan.boxes, masks)
@@ -128,7 +138,7 @@ class Scenes:
             file=about["file"], box=box, mask=mask,
         )  # fmt: skip
 
-    def _alone(self, row: int) -> _Plan:
+    def _single(self, row: int) -> _Plan:
         return _Plan((row,), ((0, 0, self.size, self.size),), "", self._rows[row]["style"])
 
     def _plan(self, i: int) -> _Plan:
@@ -143,7 +153,7 @@ class Scenes:
         return _Plan(chosen, boxes, self._ground(chosen, generator), style)
 
     def _ground(self, rows: Sequence[int], generator: np.random.Generator) -> str:
-        """A colour on which all objects can be seen, or "" for white."""
+        """Draw a background colour on which all objects are visible, or "" for white."""
         if generator.random() >= _COLOURED:
             return ""
         names = list(GROUNDS)
@@ -156,15 +166,15 @@ def _cutout(path: Path, bbox: Sequence[int]) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGBA").crop(tuple(bbox)))
 
 
-def _telling_keywords(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """The keywords of each row that at most `_MOST_SHARED` emoji have."""
+def _specific_keywords(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """For each row, the keywords that at most `_MOST_SHARED` emoji have."""
     of_content = {row["untoned"]: row["keywords"] for row in rows}
     shared = Counter(word for words in of_content.values() for word in set(words))
     return [[word for word in row["keywords"] if shared[word] <= _MOST_SHARED] for row in rows]
 
 
 def _by_style(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Of each style its rows and their chances: each emoji equally likely, whatever its skin tones."""
+    """Style -> indices of its rows and their probabilities, which are equal for all emoji, summed over skin tones."""
     found = {}
     for style in {row["style"] for row in rows}:
         mine = np.array([i for i, row in enumerate(rows) if row["style"] == style])

@@ -1,9 +1,9 @@
-"""The plain colours that scenes are drawn on."""
+"""Background colours of scenes."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: sRGB by the word that a caption uses.
+#: Word in captions -> sRGB colour.
 GROUNDS = {
     "red": (214, 48, 49),
     "orange": (243, 146, 55),
@@ -19,17 +19,20 @@ GROUNDS = {
 }
 WHITE = (255, 255, 255)
 
-#: Distance in sRGB (0 to 441) below which a pixel is lost on its ground.
+#: Euclidean distance in sRGB (0 to 441) below which a pixel is hard to see on its background.
 _LOST = 80.0
-#: Every third pixel in each direction is enough for a share.
+#: `lost_share` uses every third pixel in each direction.
 _SAMPLED = 3
 
 
 def lost_share(cutout: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Share of a cut-out's pixels that could not be told from each of `GROUNDS`: float64 [len(GROUNDS)] in [0,1].
+    """Fraction of a cut-out's opaque pixels that are hard to see on each of `GROUNDS`.
 
     Args:
         cutout: uint8 [h,w,4], straight alpha.
+
+    Returns:
+        float64 [len(GROUNDS)] in [0,1].
     """
     cutout = cutout[::_SAMPLED, ::_SAMPLED]
     colours = cutout[..., :3][cutout[..., 3] > 127].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Where the objects of a scene go: boxes that do not overlap, each in a region of its own."""
+"""Random layout of the objects of a scene: boxes that do not overlap."""
 
 from collections.abc import Sequence
 
@@ -8,40 +8,43 @@ from sfumato.errors import BadInput
 
 #: (left, top, right, bottom) in pixels; right and bottom exclusive.
 Box = tuple[int, int, int, int]
-#: (left, top, right, bottom) as shares of the canvas.
+#: (left, top, right, bottom) as fractions of the canvas.
 Region = tuple[float, float, float, float]
 
-#: Least longest side of an object, as a share of the canvas.
+#: Lower limit of the longest side of an object, as a fraction of the canvas.
 SMALLEST = 0.35
-#: A canvas can be cut once in each direction before the parts get smaller than `SMALLEST`.
+#: With one cut in each direction; more cuts would make regions smaller than `SMALLEST`.
 MOST_OBJECTS = 4
 
 
 def check_count(count: int) -> None:
-    """Refuse a number of objects for which there is no room.
+    """Check the number of objects of a scene.
 
     Raises:
         BadInput: `count` is not in 1..MOST_OBJECTS.
     """
     if not 1 <= count <= MOST_OBJECTS:
         raise BadInput(
-            f"a scene holds 1 to {MOST_OBJECTS} objects of at least {SMALLEST:.0%} of the canvas, not {count}."
+            f"a scene has 1 to {MOST_OBJECTS} objects of at least {SMALLEST:.0%} of the canvas, not {count}."
         )
 
 
 def arrange(shapes: Sequence[tuple[int, int]], size: int, generator: np.random.Generator) -> list[Box]:
-    """One box for each object, in pixels of a canvas of `size` x `size`; no two boxes overlap.
+    """Draw a random box for each object; the boxes do not overlap.
 
-    The canvas is cut at random places into as many regions as there are objects (guillotine cuts); each object is
-    scaled so that its longest side is `SMALLEST` of the canvas or more, and lies at a random place of its region.
+    Random guillotine cuts divide the canvas into one region per object. Each object is scaled at random, so that its
+    longest side is at least `SMALLEST` of the canvas and it fits into its region, and is placed at random in it.
 
     Args:
         shapes: width and height of each object in any unit; only their ratio is used.
-        size: pixels along each side of the canvas.
+        size: side of the canvas in pixels.
         generator: source of all random choices.
 
+    Returns:
+        The boxes in pixels, in the order of `shapes`.
+
     Raises:
-        BadInput: as `check_count`.
+        BadInput: see `check_count`.
     """
     check_count(len(shapes))
     regions = _regions(len(shapes), generator)
@@ -63,7 +66,7 @@ def _regions(count: int, generator: np.random.Generator) -> list[Region]:
 
 
 def _longest_side(regions: Sequence[Region], generator: np.random.Generator) -> tuple[int, int]:
-    """(region, axis) of the longest side that can be cut; one of them at random where several are equally long."""
+    """(region, axis) of the longest side of all regions; a random one of them if several are equally long."""
     sides = [(region[axis + 2] - region[axis], i, axis) for i, region in enumerate(regions) for axis in (0, 1)]
     longest = max(side for side, _, _ in sides)
     found = [(i, axis) for side, i, axis in sides if side == longest]
@@ -75,7 +78,7 @@ def _box(shape: tuple[int, int], region: Region, size: int, generator: np.random
     width, height = shape
     longest = max(width, height)
     fits = min((right - left) / width, (bottom - top) / height) * longest
-    side = generator.uniform(min(SMALLEST * size, fits), fits)  # a region's rounded edges may be a pixel short
+    side = generator.uniform(min(SMALLEST * size, fits), fits)  # rounding may make a region one pixel too short
     w, h = (max(1, int(each * side / longest)) for each in (width, height))
     x = left + int(generator.integers(right - left - w + 1))
     y = top + int(generator.integers(bottom - top - h + 1))

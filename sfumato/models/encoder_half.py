@@ -1,0 +1,139 @@
+"""Two evaluations of a U-Net that share the encoder half, such as Asyrp's two predictions of the noise."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core.condition import Condition
+from sfumato.core.rows import Rows
+from sfumato.hooks import attach_hook
+from sfumato.models.modules import named
+from sfumato.models.taps import AnyTap, Tap, of_maps, tapped
+
+MIDDLE = "mid_block"
+
+
+def split(taps: Sequence[Any]) -> tuple["EncoderHalf | None", list[AnyTap]]:
+    """The first `EncoderHalf` among taps, and the taps that read or replace something."""
+    halves = [tap for tap in taps if isinstance(tap, EncoderHalf)]
+    return halves[0] if halves else None, [tap for tap in taps if not isinstance(tap, EncoderHalf)]
+
+
+@dataclass(eq=False)
+class _Evaluation:
+    """An evaluation of a U-Net: its inputs, and the arguments that it passed to the blocks of its decoder."""
+
+    x: Tensor
+    t: int | Tensor
+    condition: Condition | None
+    taps: list[AnyTap]
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+    def of(self, x: Tensor, t: int | Tensor, condition: Condition | None) -> bool:
+        """Whether these are its inputs."""
+        return _equal(self.x, x) and _equal(self.t, t) and _same(self.condition, condition)
+
+
+class EncoderHalf:
+    """A tap that lets the second evaluation of a step reuse the encoder half of the first.
+
+    Return the same object from `taps` and, next to the taps of the second evaluation, from `prediction_taps`. If those
+    read or replace the output of the middle block or modules of the decoder only, the second evaluation runs the
+    decoder alone. In all other cases the complete network is evaluated. The result is the same, bit for bit.
+    """
+
+    def __init__(self) -> None:
+        self._first: _Evaluation | None = None
+
+    @contextmanager
+    def recording(
+        self, unet: nn.Module, x: Tensor, t: int | Tensor, condition: Condition | None, taps: Sequence[AnyTap]
+    ) -> Iterator[None]:
+        """Record the evaluation of the network in a `with` block."""
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            calls.append((_detached(args), _detached(kwargs)))
+
+        with ExitStack() as hooks:
+            for block in _decoder_blocks(unet):
+                hooks.callback(attach_hook(block, record, with_kwargs=True).remove)
+            yield
+        self._first = _Evaluation(x, t, condition, list(taps), calls)
+
+    def covers(
+        self, unet: nn.Module, x: Tensor, t: int | Tensor, condition: Condition | None, taps: Sequence[AnyTap]
+    ) -> bool:
+        """Whether the recorded evaluation has these inputs, and a second one differs from the middle block on only.
+
+        Never with gradients enabled: what is recorded has no gradient history.
+        """
+        first = self._first
+        if torch.is_grad_enabled() or first is None or not first.calls or not first.of(x, t, condition):
+            return False
+        return all(_in_decoder(name) for tap in self._new(taps) for name in _names(unet, tap))
+
+    def decode(self, unet: Any, rows: Rows, taps: Sequence[AnyTap]) -> Tensor:
+        """Output of the network with additional taps, computed from the recorded encoder half."""
+        first = self._first
+        assert first is not None
+        args, kwargs = first.calls[0]
+        h = cast(Tensor, args[0] if args else kwargs["hidden_states"])
+        acting = [tap for tap in taps if any(_in_decoder(name) and name != MIDDLE for name in _names(unet, tap))]
+        for tap in self._new(taps):
+            if MIDDLE in _names(unet, tap):
+                replaced = cast(Tap, tap)(MIDDLE, h, rows)
+                h = h if replaced is None else replaced
+        with tapped(unet, acting, rows):
+            for block, (args, kwargs) in zip(unet.up_blocks, first.calls, strict=True):
+                h = block(h, *args[1:], **kwargs) if args else block(**kwargs | {"hidden_states": h})
+            if unet.conv_norm_out is not None:
+                h = unet.conv_act(unet.conv_norm_out(h))
+            return cast(Tensor, unet.conv_out(h))
+
+    def _new(self, taps: Sequence[AnyTap]) -> list[AnyTap]:
+        """The taps that the recorded evaluation did not have."""
+        assert self._first is not None
+        return [tap for tap in taps if not any(tap is each for each in self._first.taps)]
+
+
+def _decoder_blocks(unet: Any) -> Sequence[nn.Module]:
+    """The blocks whose inputs are recorded; none for networks that connect input and output in other ways too."""
+    skips = any(hasattr(block, "skip_conv") for block in unet.up_blocks)
+    fourier = getattr(unet.config, "time_embedding_type", "") == "fourier"
+    return () if skips or fourier or unet.mid_block is None else unet.up_blocks
+
+
+def _names(unet: nn.Module, tap: AnyTap) -> list[str]:
+    found = tap.layers.of(unet) if of_maps(tap) else named(unet, cast(Tap, tap).module)
+    return [name for name, _ in found]
+
+
+def _in_decoder(name: str) -> bool:
+    return name == MIDDLE or name.startswith(("up_blocks.", "conv_norm_out", "conv_act", "conv_out"))
+
+
+def _detached(value: Any) -> Any:
+    """The same without gradient history, which would keep the activations of the encoder in memory."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return {name: _detached(each) for name, each in value.items()}
+    return tuple(map(_detached, value)) if isinstance(value, tuple) else value
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one is other or (one.shape == other.shape and torch.equal(one, other))
+    return bool(type(one) is type(other) and one == other)
+
+
+def _same(one: Condition | None, other: Condition | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    parts = ("tokens", "pooled", "added", "maps", "labels", "token_mask", "names", "rows")
+    return all(_equal(getattr(one, name), getattr(other, name)) for name in parts)
