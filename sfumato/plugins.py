@@ -1,7 +1,7 @@
-"""Objects that modules register by name: those of one of our packages, and those of other packages.
+"""Registries: objects by name that modules of sfumato and of other packages register.
 
-A module of ours is found because it lies in the package; a module of another package because its metadata name it in
-an entry point group. What another package raises while it is imported is kept, and affects nothing else.
+All modules of one subpackage of sfumato are imported, and the modules that other packages name in an entry point group.
+An exception of another package during its import is recorded and has no other effect.
 """
 
 import threading
@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Unloaded:
-    """An entry point of another package that could not be imported: what it would add, its name, package and error."""
+    """An entry point of another package that could not be imported: the kind of object, its name, the package, the
+    error."""
 
     what: str
     name: str
@@ -30,7 +31,7 @@ class Unloaded:
 
     @classmethod
     def from_error(cls, what: str, entry: EntryPoint, error: BaseException) -> "Unloaded":
-        """What an entry point of that kind of object raised while it was imported."""
+        """Describe the exception that an entry point raised during its import."""
         first = (str(error).strip().splitlines() or ["no message"])[0]
         return cls(what, entry.name, package_of(entry), f"{type(error).__name__}: {first}")
 
@@ -42,13 +43,13 @@ class Unloaded:
 
 
 class Registry(Mapping[str, T]):
-    """What was registered, by name. The modules are imported when it is first read.
+    """Registered objects by name. The modules are imported at the first access.
 
     Args:
         what: the kind of object, for error messages: "metric".
-        package: the package whose modules are imported: "sfumato.metrics".
+        package: subpackage whose modules are imported: "sfumato.metrics".
         group: the entry point group of other packages.
-        order: sort key of a (name, object) pair; alphabetical by default. Equal ones stay in order of registration.
+        order: sort key of a (name, object) pair; alphabetical by default. Ties keep the order of registration.
     """
 
     def __init__(
@@ -61,14 +62,14 @@ class Registry(Mapping[str, T]):
         self._lock = threading.RLock()
 
     def register(self, name: str, value: T) -> None:
-        """Add an object. Raises BadInput where the name is taken."""
+        """Add an object. Raises BadInput if the name is taken."""
         with self._lock:
             if name in self._registered:
                 raise BadInput(f"the {self.what} {name!r} is registered twice: rename one.")
             self._registered[name] = value
 
     def find(self, name: str) -> T:
-        """The object of that name. Raises BadInput where there is none, or where its package cannot be loaded."""
+        """The object of that name. Raises BadInput if it does not exist, or if its package cannot be imported."""
         known = self._all()
         if name in known:
             return known[name]
@@ -79,7 +80,7 @@ class Registry(Mapping[str, T]):
 
     @property
     def unloaded(self) -> list[Unloaded]:
-        """The entry points of other packages that cannot be loaded, and why."""
+        """The entry points of other packages that could not be imported."""
         self._all()
         return list(self._unloaded)
 
@@ -95,7 +96,7 @@ class Registry(Mapping[str, T]):
     def _all(self) -> dict[str, T]:
         with self._lock:
             if not self._imported:
-                self._imported = True  # before the work: a module may read the registry while it is imported
+                self._imported = True  # first, because a module may read the registry during its import
                 self._import()
             return dict(sorted(self._registered.items(), key=self.order))
 
@@ -106,11 +107,11 @@ class Registry(Mapping[str, T]):
             self._load(entry)
 
     def _load(self, entry: EntryPoint) -> None:
-        """Import a module of another package; what it registered before it failed is forgotten."""
+        """Import a module of another package; if it fails, what it has registered is removed."""
         before = dict(self._registered)
         try:
             entry.load()
-        except (Exception, SystemExit) as error:  # code of others: whatever it raises must not stop everything else
+        except (Exception, SystemExit) as error:  # code of another package may raise anything
             self._registered = before
             self._unloaded.append(Unloaded.from_error(self.what, entry, error))
 

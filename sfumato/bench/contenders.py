@@ -1,4 +1,4 @@
-"""Other ways to edit one real image by text: diffusers' own pipelines, on the same weights."""
+"""Baselines: pipelines of diffusers that edit one real image by text, with the same weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,19 +16,19 @@ from sfumato.models.folder import load_parts, read_index
 
 @dataclass(frozen=True)
 class Task:
-    """The edit that all of them make.
+    """One edit, with the parameters of all baselines.
 
     Attributes:
         folder: a Stable Diffusion pipeline folder.
-        image: RGB, at the size in pixels at which it is edited.
-        source: the prompt of the image.
-        target: the prompt of the edit.
-        steps: number of steps of a whole run.
-        skip: steps at the noisy end that the edit leaves out.
-        source_guidance_scale: of the source prompt.
-        guidance_scale: of the target prompt.
-        device: where the networks are.
-        seed: of all noise.
+        image: RGB image, at the size in pixels at which it is edited.
+        source: prompt of the image.
+        target: prompt describing the edited image.
+        steps: number of steps of a complete run.
+        skip: number of first (noisiest) steps that the edit leaves out.
+        source_guidance_scale: guidance scale of the source prompt.
+        guidance_scale: guidance scale of the target prompt.
+        device: device of the networks.
+        seed: seed of all noise.
     """
 
     folder: Path
@@ -44,25 +44,25 @@ class Task:
 
 
 class Contender(Protocol):
-    """Inverts the image, then edits it; both can be repeated."""
+    """Protocol of a baseline: it inverts the image, then edits it. Both calls can be repeated."""
 
     task: Task
     unet: torch.nn.Module
 
     def invert(self) -> None:
-        """From the image to what the edit needs, encoding included."""
+        """Encode and invert the image."""
 
     def edit(self) -> Image.Image:
-        """The edited image, decoding included."""
+        """Edit and decode; returns the edited image."""
 
     def reconstruction_error(self) -> Tensor | None:
-        """x_0 as replayed under the source prompt, minus x_0 as encoded; None where nothing is inverted."""
+        """x_0 of a replay under the source prompt minus the encoded x_0; None if nothing is inverted."""
 
 
 class LeditsPP:
-    """diffusers' LEDITS++ with its second-order SDE DPM-Solver++; inverts only the T - skip steps that it will replay.
+    """diffusers' LEDITS++ with the second-order SDE DPM-Solver++; inverts only the T - skip steps that it replays.
 
-    Its other path, DDIM, fails in diffusers 0.42; so do its cross-attention masks on latents of 16 x 16.
+    In diffusers 0.42 the alternative, DDIM, fails; so do the cross-attention masks on latents of 16 x 16.
     """
 
     def __init__(self, task: Task) -> None:
@@ -76,28 +76,28 @@ class LeditsPP:
         self.unet = self.pipe.unet
 
     def invert(self) -> None:
-        """The steps that the edit will replay."""
+        """Invert the steps that the edit replays."""
         task = self.task
-        kept = task.steps - task.skip
+        replayed = task.steps - task.skip
         self.pipe.invert(
             task.image,
             source_prompt=task.source,
-            # at 1 or less diffusers makes no embedding of the empty prompt, and then fails for want of it
+            # with a scale of 1 or less diffusers does not embed the empty prompt, and then fails without the embedding
             source_guidance_scale=max(task.source_guidance_scale, 1 + 1e-6),
-            num_inversion_steps=kept,
+            num_inversion_steps=replayed,
             skip=_share_before(task.steps, task.skip),
             generator=torch.Generator(task.device).manual_seed(task.seed),
         )
 
     def edit(self) -> Image.Image:
-        """Edit guidance where it is largest, LEDITS++'s own default share of a tenth of the image."""
+        """Edit with guidance in the tenth of the image where it is largest, the default of LEDITS++."""
         return self._replay(self.task.target, self.task.guidance_scale, edit_threshold=0.9).images[0]
 
     def reconstruction_error(self) -> Tensor:
-        """From T - skip, guided everywhere as it was inverted.
+        """Error of a replay from T - skip with guidance in the complete image, as in the inversion.
 
-        `invert` of diffusers 0.42 takes the source prompt for the empty one and the other way round, and so guides away
-        from the source. Both orders are replayed, and the one that ends nearer counts.
+        `invert` of diffusers 0.42 exchanges the source prompt and the empty prompt, so it guides away from the source.
+        Both orders are replayed; the one with the smaller maximum error is returned.
         """
         x0, _ = self.pipe.encode_image(self.task.image, dtype=self.unet.dtype)
         source, scale = self.task.source, self.task.source_guidance_scale
@@ -113,7 +113,7 @@ class LeditsPP:
 
 
 class SDEdit:
-    """diffusers' image-to-image pipeline: noise, then denoising under the target; nothing is inverted."""
+    """diffusers' image-to-image pipeline: adds noise, then denoises with the target prompt; nothing is inverted."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -125,7 +125,7 @@ class SDEdit:
         """Nothing to do."""
 
     def edit(self) -> Image.Image:
-        """From T - skip."""
+        """Edit from T - skip."""
         task = self.task
         return self.pipe(
             prompt=task.target,
@@ -138,15 +138,15 @@ class SDEdit:
         ).images[0]
 
     def reconstruction_error(self) -> None:
-        """There is no inversion to replay."""
+        """None: nothing is inverted."""
 
 
-# The small number guards against diffusers' rounding down.
+# Added because diffusers rounds down: floating-point errors must not remove a step.
 _GUARD = 1e-9
 
 
 def _share_before(steps: int, skip: int) -> float:
-    """The `skip` with which LEDITS++ runs int(kept * (1 + skip)) = `steps` steps in all, for kept = steps - skip."""
+    """The `skip` with which LEDITS++ runs int(n * (1 + skip)) = `steps` steps in total, for n = steps - skip."""
     return steps / (steps - skip) - 1 + _GUARD
 
 
@@ -156,14 +156,14 @@ def _share_kept(steps: int, skip: int) -> float:
 
 
 def _parts(folder: Path) -> dict[str, Any]:
-    """What a pipeline of diffusers is made of; the folder is read by sfumato, which opens no foreign code."""
+    """The components of a diffusers pipeline. sfumato reads the folder, and executes no code from it."""
     bare = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     return load_parts(folder, read_index(folder)) | bare
 
 
 @contextmanager
 def counted(network: torch.nn.Module) -> Iterator[list[int]]:
-    """Rows of every call of the network within the block, one number per call."""
+    """Record the batch size of every call of the network within a `with` block."""
     rows: list[int] = []
     hook = network.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
     try:

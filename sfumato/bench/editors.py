@@ -1,4 +1,4 @@
-"""Who makes the edits of a benchmark: a method of sfumato, in batches; a pipeline of diffusers, one by one; nobody."""
+"""Editors of a benchmark: a method of sfumato (in batches), a pipeline of diffusers (one by one), or no edit at all."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from sfumato.bench.settings import UNCHANGED, Setting
 
 @dataclass(frozen=True)
 class Edited:
-    """What one call gave.
+    """Result of one call of an editor.
 
     Attributes:
         pixels: uint8 [h,w,3] for each edit.
-        seconds: of all edits together, inversion included.
-        cpu_seconds: the same as the processor counts them, over all threads: steadier where the machine is shared.
-        evaluations: rows through the network, of all edits together.
+        seconds: wall time of all edits together, inversion included.
+        cpu_seconds: CPU time of all edits together, over all threads; it varies less on a shared machine.
+        evaluations: number of rows that the network evaluated for all edits together.
     """
 
     pixels: list[NDArray[np.uint8]]
@@ -33,20 +33,20 @@ class Edited:
 
 
 class Editor(Protocol):
-    """Edits pictures of one size under one setting.
+    """Protocol of an editor: edits images of one size with one setting.
 
     Attributes:
-        together: whether several edits in one call cost less than one by one.
+        together: whether one call with several edits costs less than one call per edit.
     """
 
     together: bool
 
     def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
-        """All of them, in their order."""
+        """Edit all images, in their order."""
 
 
 class Ours:
-    """A method of sfumato through the Python API: all pictures of a call go through the network together."""
+    """A method of sfumato through the Python API; all images of a call form one batch."""
 
     together = True
 
@@ -54,7 +54,7 @@ class Ours:
         self.model, self.setting = model, setting
 
     def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
-        """Invert under the source texts, edit under the target texts. Raises BadInput before any evaluation."""
+        """Invert with the source prompts, edit with the target prompts. Raises BadInput before any evaluation."""
         setting, busy = self.setting, time.process_time()
         plan = self.model.plan(
             [Image.fromarray(each.source) for each in pictures],
@@ -75,7 +75,7 @@ class Ours:
 
 
 class Theirs:
-    """A pipeline of diffusers on the same weights, in its own order of work."""
+    """A pipeline of diffusers with the same weights, one image at a time."""
 
     together = False
 
@@ -87,7 +87,7 @@ class Theirs:
         self.contender: Contender = _CONTENDERS[setting.method](task)
 
     def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
-        """One after the other."""
+        """Edit the images one after the other."""
         pixels, began, busy = [], time.perf_counter(), time.process_time()
         with counted(self.contender.unet) as rows:
             for item, each in zip(items, pictures, strict=True):
@@ -102,13 +102,13 @@ class Theirs:
         return Edited(pixels, time.perf_counter() - began, time.process_time() - busy, sum(rows))
 
 
-class Nobody:
-    """Gives the sources back."""
+class Unchanged:
+    """Returns the source images."""
 
     together = True
 
     def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
-        """At no cost."""
+        """Return the source images, at no cost."""
         return Edited([each.source for each in pictures], 0.0, 0.0, 0)
 
 
@@ -118,5 +118,5 @@ _CONTENDERS: dict[str, Callable[[Task], Contender]] = {"diffusers-ledits++": Led
 def editor(model: Model, setting: Setting) -> Editor:
     """The editor of a resolved setting; a pipeline of diffusers is loaded here."""
     if setting.method == UNCHANGED:
-        return Nobody()
+        return Unchanged()
     return Theirs(model, setting) if setting.method in _CONTENDERS else Ours(model, setting)

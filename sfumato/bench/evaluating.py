@@ -1,4 +1,4 @@
-"""The metrics of edits of one size, computed together, and the identity of the evaluator."""
+"""Metrics of edits of one size, computed in one batch, and the fingerprint of the evaluator."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from sfumato.models.fingerprint import add_tensor
 
 
 def stacked(pixels: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """uint8 pictures [h,w,3] as float32 [b,3,h,w] in [0,1]."""
+    """Stack uint8 images [h,w,3] to float32 [b,3,h,w] in [0,1]."""
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
 
 
 def stacked_masks(pictures: Sequence[Pictures]) -> Tensor | None:
-    """float32 [b,h,w], or None unless every picture has a mask."""
+    """Stack the masks to float32 [b,h,w]; None unless every image has a mask."""
     masks = [each.mask for each in pictures if each.mask is not None]
     return torch.from_numpy(np.stack(masks)).float() if len(masks) == len(pictures) else None
 
@@ -33,7 +33,7 @@ def evaluate(
     pictures: Sequence[Pictures],
     edits: Sequence[NDArray[np.uint8]],
 ) -> Scores:
-    """Those of the metrics that can be computed of all these edits, one number for each edit; NaN where it has none."""
+    """Compute the metrics whose inputs all these edits have: one value per edit, NaN where a metric is undefined."""
     targets = [each.target for each in pictures if each.target is not None]
     batch = evaluator.batch(
         stacked([each.source for each in pictures]),
@@ -47,16 +47,16 @@ def evaluate(
 
 
 def evaluator_fingerprint(evaluator: Evaluator) -> str:
-    """SHA-256 over all that the numbers of an evaluator depend on, in hexadecimal.
+    """SHA-256, in hexadecimal, of everything that the results of an evaluator depend on.
 
-    Weights; buffers too, which hold LPIPS's learned weights and the statistics of pictures; how pictures and texts are
-    made ready for the dual encoder.
+    These are the weights, the buffers (learned weights of LPIPS, image mean and standard deviation), and the
+    preprocessor and tokenizer of the dual encoder.
     """
     digest = sha256()
     networks = {"clip": evaluator.clip.model, "perceptual": evaluator.perceptual, "structure": evaluator.structure}
     for part, network in networks.items():
         for name, values in sorted(chain(network.named_parameters(), network.named_buffers())):
-            if values.is_floating_point():  # the others are positions and counters
+            if values.is_floating_point():  # integer buffers are position ids and counters
                 add_tensor(digest, f"{part}.{name}", values)
     tokenizer = json.loads(evaluator.clip.tokenizer.backend_tokenizer.to_str())
     for state_of_last_call in ("padding", "truncation"):

@@ -1,4 +1,4 @@
-"""What a benchmark consists of: edits to be made, whose pictures are read when they are needed."""
+"""The items of a benchmark: edits whose images are read on demand."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ Scores = dict[str, list[float]]
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The pixels of one edit, all of one size.
+    """The images of one edit, all of one size.
 
     Attributes:
-        source: uint8 [h,w,3], the picture to be edited.
-        target: uint8 [h,w,3], what the edit should give; None where nobody knows.
-        mask: bool [h,w], where the picture is to change; None where nobody knows.
+        source: uint8 [h,w,3], the image to edit.
+        target: uint8 [h,w,3], ground truth of the edit; None if unknown.
+        mask: bool [h,w], where the image is meant to change; None if unknown.
     """
 
     source: NDArray[np.uint8]
@@ -34,13 +34,13 @@ class Item:
     """One edit.
 
     Attributes:
-        name: unique in its benchmark, and a good file name.
-        kind: what sort of edit it is.
-        split: of the training data: "train", "test", "cells", or "" for pictures from elsewhere.
-        source_text: what the picture shows.
-        target_text: what it shall show.
-        load: reads the pictures. Raises BadInput for those that cannot be used.
-        origin: reads what the pictures are made from, as it lies on the disk. Raises OSError or ValueError.
+        name: name that is unique in the benchmark and usable as a file name.
+        kind: category of the edit.
+        split: split of the training data: "train", "test", "cells", or "" for images from elsewhere.
+        source_text: prompt of the image.
+        target_text: prompt describing the edited image.
+        load: reads the images. Raises BadInput for images that cannot be used.
+        origin: reads the data that the images are made from, for the stamp. Raises OSError or ValueError.
     """
 
     name: str
@@ -53,9 +53,9 @@ class Item:
 
     @cached_property
     def stamp(self) -> str:
-        """Sixteen letters for texts and pictures, those of the first look; "" where they cannot be read.
+        """Hash (16 hexadecimal digits) of the texts and images at the first access; "" if they cannot be read.
 
-        An edit of another stamp is another edit.
+        A result with another stamp does not count as a result of this edit.
         """
         try:
             content = self.origin()
@@ -66,14 +66,14 @@ class Item:
 
 
 class Benchmark(Protocol):
-    """A fixed list of edits, and what is measured of them.
+    """Protocol of a benchmark: a fixed list of edits, and the metrics to compute.
 
     Attributes:
-        name: of the benchmark.
-        identity: differs where results may not be put together.
+        name: name of the benchmark.
+        identity: identifier of the content; results with different identities must not be combined.
         items: the edits.
-        metrics: of every edit, by name.
-        headline: names of those that a short table shows.
+        metrics: the metrics of every edit, by name.
+        headline: names of the metrics in a short table.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a benchmark has done so far: a file of lines, one for each finished edit, that survives a kill at any moment."""
+"""The journal of a benchmark: a file with one JSON line per finished edit, which stays valid if a run is killed."""
 
 import json
 import os
@@ -18,18 +18,19 @@ _OTHER = "choose another --out, or remove it"
 
 
 class Journal:
-    """Opened for one run; a line is on the disk before `add` returns.
+    """The journal, opened for one run; a line is on the disk before `add` returns.
 
-    The first line says what is measured with what: results of another model or evaluator are never mixed in. A line
-    that a kill cut short is dropped. A record with an "error" counts as not done, so that the next run tries it again.
+    The first line describes the measurement, so that results of another model or evaluator are never mixed in. An
+    incomplete last line, left by a killed process, is dropped. A record with an "error" counts as not done, so that the
+    next run repeats the edit.
 
     Args:
-        folder: where it lies; made where it does not exist.
-        about: what all lines share, as JSON values.
-        beside: what the first line says besides, for information: other versions and devices agree to rounding.
+        folder: folder of the journal; it is created if it does not exist.
+        about: fields that describe the measurement, as JSON values; they must equal those of an existing journal.
+        beside: informative fields of the first line, such as versions and device, which may differ between runs.
 
     Raises:
-        BadInput: it belongs to another measurement, is damaged, or is being written by another process.
+        BadInput: the journal belongs to another measurement, is damaged, or is being written by another process.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> None:
@@ -53,7 +54,7 @@ class Journal:
             raise
 
     def _read(self, folder: Path, about: Record, beside: Record) -> dict[tuple[str, str], Record]:
-        """The records of an earlier run; half a line at the end, which a kill leaves, is cut off."""
+        """Read the records of an earlier run; an incomplete last line, left by a killed process, is cut off."""
         self._file.seek(0)
         lines = self._lines(f"{folder / NAME} is damaged:")
         first = next(lines, None)
@@ -66,29 +67,29 @@ class Journal:
             raise BadInput(f"{folder / NAME} is damaged: {_OTHER}.")
         for name, value in about.items():
             if first.get(name) != value:
-                raise BadInput(f"{folder} holds results of another {name}: {_OTHER}.")
-        self._file.truncate(self._whole)
+                raise BadInput(f"{folder} contains results of another {name}: {_OTHER}.")
+        self._file.truncate(self._complete)
         return {(record["setting"], record["item"]): record for record in records}
 
     def _lines(self, damaged: str) -> Iterator[Any]:
-        """The values of all whole lines; `_whole` is then how many bytes they have. Raises BadInput."""
-        self._whole = 0
+        """Yield the values of all complete lines; `_complete` is then their size in bytes. Raises BadInput."""
+        self._complete = 0
         for number, line in enumerate(iter(lambda: self._file.readline(MAX_LINE_BYTES), b""), start=1):
             if not line.endswith(b"\n"):
                 if len(line) == MAX_LINE_BYTES:
                     raise BadInput(f"{damaged} line {number} has more than {MAX_LINE_BYTES:,} bytes: {_OTHER}.")
                 return
-            self._whole += len(line)
+            self._complete += len(line)
             where = f"{damaged} line {number}"
             yield parse_json(decoded(line, where, _OTHER), where, _OTHER)
 
     def done(self, setting: str, item: str, stamp: str = "") -> bool:
-        """Whether an edit is finished, and of pictures with this stamp where both are known."""
+        """Whether an edit is finished, with the same stamp if both stamps are known."""
         record = self.records.get((setting, item), {"error": "not tried"})
         return "error" not in record and (not stamp or record.get("stamp", stamp) == stamp)
 
     def add(self, record: Record) -> None:
-        """Note a finished edit, or one that failed. NaN and infinity are written as Python's JSON writes them."""
+        """Record a finished or failed edit. NaN and infinity are written as by Python's `json`."""
         self._write(record)
         self.records[record["setting"], record["item"]] = record
 
@@ -98,7 +99,7 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Let another run have it."""
+        """Close the file, so that another run can open it."""
         self._file.close()
 
     def __enter__(self) -> "Journal":
@@ -109,7 +110,7 @@ class Journal:
 
 
 def _is_record(value: Any) -> bool:
-    """Whether a line has the types that `add` writes; what it does not say has no value."""
+    """Whether a line has the types that `add` writes; optional fields may be missing."""
     if not isinstance(value, dict) or not {"setting", "item"} <= set(value):
         return False
     texts = [value[name] for name in ("setting", "item", "stamp", "error") if name in value]

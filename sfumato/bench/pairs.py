@@ -1,12 +1,11 @@
 """Paired edits with ground truth: the same emoji with another skin tone, gender, hair, colour or drawing style.
 
-Source and target are pictures of the corpus that `sfumato data emoji` builds. The list is fixed (`pairs.csv`, made by
-`sfumato.bench.select`), so that everybody measures the same edits. Captions are "{name}, {style}".
+Source and target are images of the corpus that `sfumato data emoji` builds. The list is fixed (`pairs.csv`, made by
+`sfumato.bench.select`), so that all results are for the same edits. Captions are "{name}, {style}".
 
-Both pictures of a pair are laid out by one rule, so that what the edit should keep lies at the same pixels: within one
-style both drawings share a canvas, and one box around the two of them is cropped from both; drawings in two styles do
-not, and each is cropped by its own box and scaled to the same longest side, as in training. The region that truly
-changes is where the two differ.
+Both images of a pair are cropped such that unchanged content lies at the same pixels. Two drawings of one style share a
+canvas and are cropped by the bounding box of both. Drawings of different styles share no canvas: each is cropped by its
+own box and scaled to the same longest side, as in training. The mask is the region in which the two images differ.
 """
 
 import csv
@@ -35,9 +34,9 @@ LIST = "pairs.csv"
 STYLE = "style"
 KINDS = ("tone", "gender", "hair", "colour", STYLE)
 
-#: Of the file of a picture.
+#: Largest size of an image file in bytes.
 _MOST_BYTES = 64 << 20
-_AGAIN = "run `sfumato data emoji` again, it makes what is missing"
+_AGAIN = "run `sfumato data emoji` again, which creates missing files"
 
 Box = tuple[int, int, int, int]
 Row = dict[str, Any]
@@ -48,10 +47,10 @@ class Pair:
     """One line of the list.
 
     Attributes:
-        kind: of `KINDS`.
-        split: of the target's picture: "test" or "cells"; "train" where a kind has too few held-out pictures.
-        source: file in the corpus.
-        target: file in the corpus.
+        kind: one of `KINDS`.
+        split: split of the target image: "test" or "cells"; "train" where a kind has too few held-out images.
+        source: file of the source image in the corpus.
+        target: file of the target image in the corpus.
     """
 
     kind: str
@@ -61,7 +60,7 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """Unique, from kind, code points and styles, for files and tables."""
+        """Unique name from kind, code points and styles, for files and tables."""
         (style, emoji), (other_style, other) = (Path(file).with_suffix("").parts[-2:] for file in self._files)
         return f"{self.kind}-{style}-{emoji}-to-{other_style if self.kind == STYLE else other}"
 
@@ -71,14 +70,14 @@ class Pair:
 
 
 class PairBenchmark:
-    """The pairs at a size in pixels.
+    """The benchmark of paired edits, at one image size.
 
     Args:
         corpus: the folder that `sfumato data emoji` built.
-        size: pixels along each side.
+        size: side of the images in pixels.
 
     Raises:
-        BadInput: no corpus, or one that lacks pictures of the list.
+        BadInput: the folder is not a corpus, or it lacks images of the list.
     """
 
     name = "pairs"
@@ -99,8 +98,8 @@ class PairBenchmark:
         missing = [file for pair in pairs for file in (pair.source, pair.target) if file not in rows]
         if missing:
             raise BadInput(
-                f"{corpus} lacks {len(missing)} pictures of the pairs, among them {missing[0]}: build the whole corpus "
-                "with `sfumato data emoji`."
+                f"{corpus} lacks {len(missing)} images of the pairs, among them {missing[0]}: build the complete "
+                "corpus with `sfumato data emoji`."
             )
         check_inside(corpus, *(file for pair in pairs for file in (pair.source, pair.target)))
         self.identity = f"{self.name}, {size} px, list {sha256(_list_text().encode()).hexdigest()[:12]}"
@@ -115,15 +114,15 @@ class PairBenchmark:
 
 
 def read_corpus(corpus: Path) -> list[Row]:
-    """The rows of the corpus, finished or not. Raises BadInput when there is none, or one that is damaged."""
+    """Read the table of the corpus, which may be incomplete. Raises BadInput if it does not exist or is damaged."""
     if not (corpus / TABLE).is_file():
-        raise BadInput(f"{corpus} is not the emoji corpus: build it with `sfumato data emoji`, or name its folder.")
+        raise BadInput(f"{corpus} is not the emoji corpus: build it with `sfumato data emoji`, or give its folder.")
     rows: list[Row] = read_table(corpus, ("file", "style", "name", "bbox")).to_pylist()
     return rows
 
 
 def read_list() -> list[Pair]:
-    """The fixed list."""
+    """Read the fixed list of pairs."""
     return [Pair(**line) for line in csv.DictReader(_list_text().splitlines())]
 
 
@@ -132,7 +131,7 @@ def _list_text() -> str:
 
 
 def write_list(pairs: Sequence[Pair], path: Path) -> None:
-    """Write what `read_list` reads."""
+    """Write a list of pairs for `read_list`."""
     names = [each.name for each in fields(Pair)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -141,15 +140,15 @@ def write_list(pairs: Sequence[Pair], path: Path) -> None:
 
 
 def caption(row: Row) -> str:
-    """What a picture of the corpus shows."""
+    """Caption of an image of the corpus."""
     return f"{row['name']}, {row['style']}"
 
 
 def pictures(corpus: Path, size: int, source: Row, target: Row) -> Pictures:
-    """Both pictures at `size` x `size` pixels, laid out by one rule, and where they differ.
+    """Read both images of a pair at `size` x `size` pixels, and the mask where they differ.
 
     Raises:
-        BadInput: one of them cannot be read.
+        BadInput: an image cannot be read.
     """
     boxes = [tuple(row["bbox"]) for row in (source, target)]
     if source["style"] == target["style"]:
@@ -159,7 +158,7 @@ def pictures(corpus: Path, size: int, source: Row, target: Row) -> Pictures:
 
 
 def _origin(corpus: Path, *rows: Row) -> bytes:
-    """Boxes and files of a pair."""
+    """The boxes and files of a pair as bytes."""
     boxes = json.dumps([list(row["bbox"]) for row in rows]).encode()
     return b"".join([boxes, *(_content(corpus / row["file"]) for row in rows)])
 
@@ -169,7 +168,7 @@ def _content(path: Path) -> bytes:
 
 
 def _around(a: Box, b: Box) -> Box:
-    """The smallest box (left, top, right, bottom) that holds both."""
+    """The smallest box (left, top, right, bottom) that contains both."""
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
@@ -177,5 +176,5 @@ def _read(path: Path, box: Box, size: int) -> NDArray[np.uint8]:
     try:
         with open_drawing(path) as image:
             return np.ascontiguousarray(centred_drawing(image, box, size).transpose(1, 2, 0))
-    except Exception as error:  # decoders throw OSError, ValueError, SyntaxError, EOFError, struct.error, ...
+    except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
         raise BadInput(f"{path} cannot be read: {_AGAIN}.") from error

@@ -1,11 +1,12 @@
-"""PIE-Bench in its published layout (Ju et al., "PnP Inversion", ICLR 2024): 700 pictures that users bring themselves.
+"""PIE-Bench in its published layout (Ju et al., "PnP Inversion", ICLR 2024): 700 images, which are not included.
 
     FOLDER/mapping_file.json          id -> image_path, original_prompt, editing_prompt, editing_type_id, mask, ...
-    FOLDER/annotation_images/...      the pictures, 512 x 512 pixels
+    FOLDER/annotation_images/...      the images, 512 x 512 pixels
 
-Prompts are read without their square brackets; the mask as (start, length) runs over the pixels row by row, with the
-image's border added to it. Its eight numbers (`sfumato.bench.piebench_metrics`) stand beside our own metrics, whose
-masked means are over the mask's area. What has no pixels has no value: NaN, left out of means.
+Square brackets are removed from the prompts. The mask is run-length encoded as (start, length) over the pixels row by
+row; the border of the image is added to it. The eight metrics of PIE-Bench (`sfumato.bench.piebench_metrics`) are
+reported together with the metrics of `sfumato.metrics`, whose masked means are over the area of the mask. A metric over
+an empty region is NaN and left out of means.
 """
 
 import re
@@ -28,7 +29,7 @@ from sfumato.regular_files import read_bytes
 from sfumato.text_files import decoded, parse_json
 
 MAPPING, IMAGES = "mapping_file.json", "annotation_images"
-#: editing_type_id -> what sort of edit it is.
+#: editing_type_id -> kind of edit.
 TYPES = {
     "0": "random",
     "1": "change object",
@@ -43,19 +44,23 @@ TYPES = {
 }
 _PROMPTS = ("original_prompt", "editing_prompt")
 _SAFE = re.compile(r"[\w-][\w.-]*")
-#: Most bytes of a name, which becomes a file's.
+#: Largest length in bytes of an edit's name, which becomes a file name.
 _LONGEST = 200
-#: Of the mapping, and of the file of a picture.
+#: Largest size in bytes of the mapping and of an image file.
 _MOST_BYTES = 64 << 20
-#: What no file's name and no report can hold: zero bytes, and halves of a character.
+#: Characters that file names and reports cannot contain: NUL and lone surrogates.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class PieBench:
     """The edits of a copy of PIE-Bench.
 
+    Args:
+        folder: folder in the published layout.
+
     Raises:
-        BadInput: the folder is not in its layout. A single bad entry, or its name, is that edit's own failure.
+        BadInput: the folder has another layout. An invalid entry, or its name, does not raise here: only that edit
+            fails when it is loaded.
     """
 
     name = "piebench"
@@ -69,7 +74,7 @@ class PieBench:
 
 
 def _mapping(folder: Path) -> tuple[bytes, dict[str, Any]]:
-    """The bytes of the mapping, and what they say. Halves of characters are one entry's fault, and not the file's."""
+    """The bytes of the mapping file and its content. Lone surrogates are errors of single entries, not of the file."""
     layout = f"give a folder in PIE-Bench's layout, with {MAPPING}, one JSON object of edits, and {IMAGES}/"
     try:
         content = read_bytes(folder / MAPPING, layout, _MOST_BYTES)
@@ -82,26 +87,31 @@ def _mapping(folder: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def decode_mask(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
-    """bool [height,width] from (start, length, start, length, ...) over the pixels row by row; the border is added.
+    """Decode a run-length encoded mask to bool [height,width] and add the border of the image.
+
+    Args:
+        runs: (start, length, start, length, ...) over the pixels row by row.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
 
     Raises:
-        BadInput: not pairs of integers, or a run that begins outside the picture.
+        BadInput: `runs` is not a list of pairs of integers of at least 0, or a run begins outside the image.
     """
-    whole = all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in runs)
-    if not whole or len(runs) % 2:
-        raise BadInput("its mask must be pairs of integers, start and length.")
+    valid = all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in runs)
+    if not valid or len(runs) % 2:
+        raise BadInput("its mask must be pairs of integers of at least 0, start and length.")
     mask: NDArray[np.bool_] = np.zeros((height, width), bool)
     flat = mask.reshape(-1)
     for start, length in zip(runs[::2], runs[1::2], strict=True):
         if start >= flat.size:
-            raise BadInput(f"its mask begins at pixel {start}, and the picture has {flat.size}.")
+            raise BadInput(f"a run of its mask begins at pixel {start}, and the image has {flat.size} pixels.")
         flat[start : start + length] = True
     mask[[0, -1], :] = mask[:, [0, -1]] = True
     return mask
 
 
 def _item(folder: Path, name: str, entry: Any) -> Item:
-    """An edit, whatever the entry is: what is wrong with it is said when it is loaded."""
+    """The edit of an entry; an invalid entry raises when the edit is loaded."""
     known = entry if isinstance(entry, dict) else {}
     texts = [_writable(known.get(key, "")).replace("[", "").replace("]", "") for key in _PROMPTS]
     kind, shown = TYPES.get(str(known.get("editing_type_id")), "unknown"), _writable(name)
@@ -119,7 +129,7 @@ def _load(folder: Path, name: str, entry: Any) -> Pictures:
 
 
 def _check(name: str, entry: Any) -> None:
-    """Raises BadInput for an entry that is no edit, and for a name that is no file's."""
+    """Raises BadInput for an invalid entry and for a name that is not usable as a file name."""
     if not _SAFE.fullmatch(name) or len(name.encode()) > _LONGEST:
         raise BadInput(f"its name must be letters, digits, dots and dashes, at most {_LONGEST} bytes.")
     if not isinstance(entry, dict):
@@ -132,7 +142,7 @@ def _check(name: str, entry: Any) -> None:
 
 
 def _place(folder: Path, entry: dict[str, Any]) -> Path:
-    """Where its picture lies. Raises BadInput outside the folder of pictures, and for what is no path."""
+    """Path of the entry's image. Raises BadInput for a path outside the folder of images, or no path."""
     name = entry.get("image_path", "")
     if not inside(folder / IMAGES, name):
         raise BadInput(f"its image_path must lie inside {IMAGES}.")
@@ -140,10 +150,10 @@ def _place(folder: Path, entry: dict[str, Any]) -> Path:
 
 
 def _origin(folder: Path, entry: dict[str, Any]) -> bytes:
-    """The picture's file; texts and mask are the mapping's, which all results share."""
+    """The image file as bytes; the benchmark's identity covers texts and masks, by the hash of the mapping."""
     return read_bytes(_place(folder, entry), "give an image file", _MOST_BYTES)
 
 
 def _writable(value: Any) -> str:
-    """As text that a report can hold."""
+    """The value as text, with characters escaped that a report cannot contain."""
     return _NO_TEXT.sub(lambda odd: ascii(odd[0])[1:-1], str(value))

@@ -1,4 +1,4 @@
-"""The results as files: Parquet for programs, one HTML page with pictures for people."""
+"""Reports of results: Parquet for programs, one HTML page with images for readers."""
 
 import json
 import math
@@ -26,10 +26,10 @@ from sfumato.images.read import MAX_PIXELS, opened
 from sfumato.metrics import Quantity
 
 PARQUET, PAGE = "results.parquet", "report.html"
-#: Longest side in pixels of the pictures in the page.
+#: Longest side in pixels of the images in the page.
 THUMBNAIL = 128
-_UNREADABLE = '<td class="error">the picture cannot be read</td>'
-#: A rule of the page's style for each picture of an edit, by the picture's letter.
+_UNREADABLE = '<td class="error">the image cannot be read</td>'
+#: CSS rules of an edit's thumbnails: "s" (source), "g" (target) or "m" (mask) -> rule.
 Rules: TypeAlias = dict[str, str]
 ARROW = {"higher": "↑", "lower": "↓"}
 
@@ -41,9 +41,19 @@ def write_parquet(
     records: Sequence[Record],
     metrics: Mapping[str, Quantity],
 ) -> Path:
-    """One row for each setting and edit; a number without a value is null, as are all of a failed edit.
+    """Write one row per setting and edit; undefined values and all values of failed edits are null.
 
-    `picture` is the edit's file, relative to the folder.
+    The column `picture` contains the file of the edited image, relative to the folder.
+
+    Args:
+        folder: folder of the results.
+        settings: the settings that were compared.
+        items: the edits.
+        records: the journal's records of all settings and edits.
+        metrics: the metrics, by name.
+
+    Returns:
+        The path of the file.
     """
     setting_of, item_of = {each.key: each for each in settings}, {each.name: each for each in items}
     rows = []
@@ -67,8 +77,8 @@ def write_parquet(
             }
         )
     measured = [*metrics, *COSTS]
-    said = [(name, pa.int64() if name == "seed" else pa.string()) for name in rows[0] if name not in measured]
-    schema = pa.schema([*said, *((name, pa.float64()) for name in measured)])
+    others = [(name, pa.int64() if name == "seed" else pa.string()) for name in rows[0] if name not in measured]
+    schema = pa.schema([*others, *((name, pa.float64()) for name in measured)])
     file = BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema), file)
     write_bytes(folder / PARQUET, file.getvalue())
@@ -85,22 +95,25 @@ def write_page(
     lines: Sequence[Line],
     benchmark: Benchmark,
 ) -> Path:
-    """The page, with every picture inside: it can be sent as one file.
+    """Write the page as a single file that contains all images.
 
     Args:
-        folder: of the results.
-        title: of the page.
-        about: a sentence below it.
-        settings: the rows that were compared.
+        folder: folder of the results.
+        title: title of the page.
+        about: a sentence below the title.
+        settings: the settings that were compared.
         items: the edits.
-        records: their results.
+        records: the journal's records of all settings and edits.
         lines: the means.
-        benchmark: says what was measured, and what of it comes first.
+        benchmark: defines the metrics and which of them come first.
+
+    Returns:
+        The path of the file.
     """
     known = {**{name: benchmark.metrics[name] for name in benchmark.headline}, **COSTS, **benchmark.metrics}
     measured = {name: each for name, each in known.items() if any(name in line.means for line in lines)}
     place = {item.name: n for n, item in enumerate(items)}
-    found = [_drawn(n, item) for n, item in enumerate(items)]
+    found = [_thumbnail_rules(n, item) for n, item in enumerate(items)]
     page = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
         about=f"<p>{escape(about)}</p>",
@@ -143,13 +156,13 @@ def _edits(
         item, rules = items[n], found[n]
         cells = [f"<td>{escape(word)}</td>" for word in (named[record["setting"]], item.kind, item.split)]
         cells.append(f'<td class="words">{escape(item.source_text)} → {escape(item.target_text)}</td>')
-        cells.append(_shown("s", n, rules, item.source_text) if rules else _UNREADABLE)
+        cells.append(_thumbnail_cell("s", n, rules, item.source_text) if rules else _UNREADABLE)
         if "error" in record:
             cells.append(f'<td class="error">{escape(record["error"])}</td>')
         else:
             cells.append(_result(folder, record, item))
-        cells.append(_shown("g", n, rules, item.target_text))
-        cells.append(_shown("m", n, rules, "the region that changes"))
+        cells.append(_thumbnail_cell("g", n, rules, item.target_text))
+        cells.append(_thumbnail_cell("m", n, rules, "the region that changes"))
         scores = {} if "error" in record else numbers(record)
         rows.append(cells + [_number(scores.get(name)) for name in measured])
     return _table("edits", head, rows)
@@ -179,7 +192,7 @@ def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _shown(letter: str, n: int, rules: Rules, text: str) -> str:
+def _thumbnail_cell(letter: str, n: int, rules: Rules, text: str) -> str:
     if letter not in rules:
         return "<td></td>"
     return f'<td><span class="t {letter}{n}" role="img" title="{escape(text)}" aria-label="{escape(text)}"></span></td>'
@@ -188,29 +201,29 @@ def _shown(letter: str, n: int, rules: Rules, text: str) -> str:
 def _result(folder: Path, record: Record, item: Item) -> str:
     try:
         with opened(picture_path(folder, record["setting"], record["item"]), MAX_PIXELS, ("PNG",)) as picture:
-            address = _address(picture.convert("RGB"))
-    except Exception:  # whatever a decoder throws
+            url = _data_url(picture.convert("RGB"))
+    except Exception:  # decoders raise many types of exceptions
         return _UNREADABLE
-    return f'<td><img class="t" src="{address}" alt="{escape(item.target_text)}" loading="lazy"></td>'
+    return f'<td><img class="t" src="{url}" alt="{escape(item.target_text)}" loading="lazy"></td>'
 
 
-def _drawn(n: int, item: Item) -> Rules:
-    """Source "s", target "g" and mask "m" of an edit, small, once for all settings; nothing where it cannot be read."""
+def _thumbnail_rules(n: int, item: Item) -> Rules:
+    """CSS rules of an edit's thumbnails, which all settings share; empty if the images cannot be read."""
     try:
         pictures = item.load()
-    except Exception:  # whatever that throws: the runner has told why
+    except Exception:  # the runner has recorded the reason
         return {}
     mask = None if pictures.mask is None else (pictures.mask * np.uint8(255)).astype(np.uint8)
     drawn = {"s": pictures.source, "g": pictures.target, "m": mask}
     return {
-        letter: f'.{letter}{n} {{ background-image: url("{_address(Image.fromarray(pixels).convert("RGB"))}"); }}'
+        letter: f'.{letter}{n} {{ background-image: url("{_data_url(Image.fromarray(pixels).convert("RGB"))}"); }}'
         for letter, pixels in drawn.items()
         if pixels is not None
     }
 
 
-def _address(picture: Image.Image) -> str:
-    """A small copy of a picture as a data: address."""
+def _data_url(picture: Image.Image) -> str:
+    """A thumbnail of an image as a data: URL."""
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     file = BytesIO()
     picture.save(file, "WEBP", quality=85)

@@ -1,4 +1,4 @@
-"""Settings over edits: skips what is done, notes what fails, never stops for one bad item."""
+"""Running settings over the edits of a benchmark: skips finished edits, records failures and continues."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ from sfumato.paths import check_inside
 
 BATCH = 16
 PICTURES = "pictures"
-#: Called with (done, total, what is being done).
+#: Called with (number done, total, description of the current work).
 Show = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Runner:
-    """One benchmark, one model, one evaluator.
+    """Runs one benchmark with one model and one evaluator.
 
     Attributes:
-        benchmark: names the metrics.
-        items: those of its edits that are made.
-        model: edits.
-        evaluator: looks at the edits.
-        journal: what has been done.
-        folder: where the edited pictures go, as PICTURES/SETTING/ITEM.png.
-        batch: most edits of one size that are made together.
+        benchmark: defines the metrics.
+        items: the edits of the benchmark to run.
+        model: the model that edits.
+        evaluator: the evaluator that computes the metrics.
+        journal: the records of finished edits.
+        folder: output folder; edited images are written to PICTURES/SETTING/ITEM.png in it.
+        batch: largest number of edits of one size in a batch.
     """
 
     benchmark: Benchmark
@@ -50,7 +50,15 @@ class Runner:
     batch: int = BATCH
 
     def run(self, settings: Sequence[Setting], show: Show = lambda done, total, text: None) -> list[Record]:
-        """Everything that is not done yet; the records of all settings and items, in their order."""
+        """Run all edits that are not finished yet.
+
+        Args:
+            settings: the resolved settings.
+            show: called after each batch of edits.
+
+        Returns:
+            The records of all settings and items, in their order.
+        """
         total, done = len(settings) * len(self.items), 0
         for setting in settings:
             todo = [item for item in self.items if not self.journal.done(setting.key, item.name, item.stamp)]
@@ -61,12 +69,12 @@ class Runner:
         return [self.journal.records[setting.key, item.name] for setting in settings for item in self.items]
 
     def _row(self, setting: Setting, todo: Sequence[Item]) -> Iterator[int]:
-        """Make all edits of a setting; yields how many were finished, failed ones included."""
+        """Run the given edits with one setting; yields the number of edits in each batch, failed ones included."""
         if not todo:
             return
         try:
             edits = editor(self.model, setting)
-        except Exception as error:  # a pipeline that cannot be loaded is a fault of every item of its row
+        except Exception as error:  # a pipeline that cannot be loaded fails for every item of its row
             for item in todo:
                 self._failed(setting, item, error)
             yield len(todo)
@@ -79,7 +87,7 @@ class Runner:
             yield len(some)
 
     def _by_size(self, setting: Setting, items: Sequence[Item]) -> list[tuple[list[Item], list[Pictures]]]:
-        """The items with their pictures, those of one size together; one that cannot be read has failed."""
+        """Load the images and group the items by size; records a failure for items that cannot be loaded."""
         sizes: dict[tuple[int, ...], tuple[list[Item], list[Pictures]]] = {}
         for item in items:
             try:
@@ -93,13 +101,13 @@ class Runner:
         return list(sizes.values())
 
     def _edit(self, edits: Editor, setting: Setting, items: list[Item], pictures: list[Pictures]) -> None:
-        """Edit and score all together; where that fails, one by one, so that only the bad one is lost."""
+        """Edit and score a batch; if that fails, its items one by one, so that only failing items are lost."""
         try:
             edited = edits.edit(items, pictures)
             for item, before, after in zip(items, pictures, edited.pixels, strict=True):
                 if before.source.shape != after.shape:
                     height, width = after.shape[:2]
-                    raise BadInput(f"{item.name}: the edit has another size, {width} x {height} pixels.")
+                    raise BadInput(f"{item.name}: the edited image has another size, {width} x {height} pixels.")
             scores = self._scores(items, pictures, edited.pixels)
         except Exception as error:
             if len(items) == 1:
@@ -115,7 +123,7 @@ class Runner:
     def _scores(
         self, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
     ) -> list[dict[str, float]]:
-        """The metrics of each edit; a few at a time where they are large."""
+        """The metrics of each edit, computed in batches of at most `JUDGED_PIXELS` pixels."""
         height, width = edits[0].shape[:2]
         together, scores = max(1, JUDGED_PIXELS // (height * width)), []
         for start in range(0, len(items), together):
@@ -127,7 +135,7 @@ class Runner:
     def _finished(
         self, setting: Setting, item: Item, pixels: NDArray[np.uint8], cost: dict[str, float], scores: dict[str, float]
     ) -> None:
-        """The picture first, then the line that says that it is there."""
+        """Write the image, then its line in the journal, so that every recorded edit has its image."""
         path = picture_path(self.folder, setting.key, item.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, as_png(pixels))
@@ -135,35 +143,35 @@ class Runner:
         self.journal.add({"setting": setting.key, "item": item.name, **stamp, **cost, "scores": scores})
 
     def _failed(self, setting: Setting, item: Item, error: Exception) -> None:
-        said = (str(error).strip().splitlines() or ["no message"])[0]
-        sentence = said if isinstance(error, BadInput) else f"{type(error).__name__}: {said}"
-        # a path in it may hold bytes that are no text, which no report can be written with
+        message = (str(error).strip().splitlines() or ["no message"])[0]
+        sentence = message if isinstance(error, BadInput) else f"{type(error).__name__}: {message}"
+        # a path in it may contain undecodable bytes, with which a report could not be written
         writable = sentence.encode("utf-8", "backslashreplace").decode()
         self.journal.add({"setting": setting.key, "item": item.name, "error": writable})
 
 
 def limited(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """At most `limit` items, the kinds in turn; a larger limit adds items and takes none away."""
+    """At most `limit` items, taken alternately from all kinds; a larger limit only adds items."""
     kinds: dict[str, list[Item]] = {}
     for item in items:
         kinds.setdefault(item.kind, []).append(item)
-    in_turn = [item for item in chain.from_iterable(zip_longest(*kinds.values())) if item is not None]
-    return in_turn if limit is None else in_turn[:limit]
+    alternating = [item for item in chain.from_iterable(zip_longest(*kinds.values())) if item is not None]
+    return alternating if limit is None else alternating[:limit]
 
 
 def picture_path(folder: Path, setting: str, item: str) -> Path:
-    """Where an edited picture lies. Raises BadInput where the item's name, or a link, leads out of the folder."""
+    """Path of an edited image. Raises BadInput if the item's name, or a link, leads out of the folder."""
     check_inside(folder, picture_name(setting, item))
     return folder / picture_name(setting, item)
 
 
 def picture_name(setting: str, item: str) -> str:
-    """The same, relative to the folder."""
+    """Path of an edited image relative to the folder."""
     return f"{PICTURES}/{setting}/{item}.png"
 
 
 def as_png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture uint8 [h,w,3] as a PNG file."""
+    """Encode an image uint8 [h,w,3] as PNG."""
     from io import BytesIO
 
     from PIL import Image

@@ -1,12 +1,12 @@
-"""How the fixed list of pairs was chosen: by hash, from the pictures that no model was trained on.
+"""Selection of the fixed list of pairs: by hash, from the images that no model was trained on.
 
     python -m sfumato.bench.select data/emoji
 
-writes `pairs.csv` again; on the same corpus it is the same to the byte. A pair is two drawings of one style that differ
-in one attribute alone (the corpus has a key for each attribute), or one emoji in two styles. Of every group of variants
-of one drawing only a few pairs are taken, turn by turn, so that hearts and hands do not drown the rest. A kind that has
-too few held-out pairs is filled up from the `train` split, and says so: hair styles belong to one emoji, "person", that
-is in training as a whole, and colours nearly so.
+writes `pairs.csv`, byte for byte the same for the same corpus. A pair is two drawings of one style that differ in one
+attribute only (the corpus has a key for each attribute), or one emoji in two styles. Each group of variants of one
+drawing contributes only a few pairs, taken alternately from all groups, so that large groups (hearts, hands) do not
+dominate. A kind with too few held-out pairs is filled up with pairs of the `train` split, which are marked as such:
+all hair styles belong to one emoji, "person", which is completely in the training data, as are most of the colours.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from sfumato.bench import pairs
 from sfumato.bench.pairs import STYLE, Pair, Row, read_corpus, write_list
 from sfumato.data.splits import split_of
 
-#: How many pairs of each kind.
+#: Number of pairs of each kind.
 QUOTAS = {"tone": 100, "gender": 100, "hair": 40, "colour": 60, STYLE: 100}
-#: At most so many pairs of one group of variants.
+#: Largest number of pairs from one group of variants.
 PER_GROUP = 6
-#: The styles with several colours that draw most of the emoji; they differ in more than their outlines.
+#: The multi-coloured styles that contain most of the emoji; they differ in more than their outlines.
 STYLES = ("fluent-color", "fluent-flat", "noto", "noto-blob", "twemoji", "emojitwo")
-#: Less than this share of the picture changed is nothing to edit.
+#: Smallest share of the image that must change in a pair.
 SMALLEST = 0.01
 #: Kind -> (column that variants share, column in which they differ).
 ATTRIBUTES = {
@@ -41,18 +41,18 @@ Candidate = tuple[Row, Row]
 
 
 def select(rows: Sequence[Row], visible: Callable[[Row, Row], bool]) -> list[Pair]:
-    """The list, in the order of kinds and hashes; it does not depend on the order of the rows.
+    """Select the pairs, ordered by kind and hash; the result does not depend on the order of the rows.
 
     Args:
-        rows: the corpus.
-        visible: whether two pictures differ enough to be a pair.
+        rows: the rows of the corpus.
+        visible: whether two images differ enough to be a pair.
     """
     usable = [row for row in rows if row["style"] in STYLES and row["visible"] > 0 and not row["duplicate_of"]]
     usable = [row for row in usable if not row["variant"]]
     chosen = []
     for kind, quota in QUOTAS.items():
         taken = 0
-        for source, target in _in_turns(_groups(kind, usable)):
+        for source, target in _alternating(_groups(kind, usable)):
             if taken < quota and visible(source, target):
                 chosen.append(Pair(kind, _split(target), source["file"], target["file"]))
                 taken += 1
@@ -60,7 +60,7 @@ def select(rows: Sequence[Row], visible: Callable[[Row, Row], bool]) -> list[Pai
 
 
 def _groups(kind: str, rows: Iterable[Row]) -> list[list[Candidate]]:
-    """All ordered pairs of a kind, those of one group of variants together."""
+    """All ordered pairs of a kind, grouped by the variants of one drawing."""
     variants: dict[Any, list[Row]] = defaultdict(list)
     for row in rows:
         if kind == STYLE:
@@ -79,8 +79,8 @@ def _groups(kind: str, rows: Iterable[Row]) -> list[list[Candidate]]:
     return list(groups.values())
 
 
-def _in_turns(groups: Iterable[Sequence[Candidate]]) -> Iterator[Candidate]:
-    """The first by hash of every group, then the second, ...; held-out pairs before all others."""
+def _alternating(groups: Iterable[Sequence[Candidate]]) -> Iterator[Candidate]:
+    """The first pair by hash of every group, then the second, ...; held-out pairs before pairs of the train split."""
     ranked = []
     for group in groups:
         for rank, candidate in enumerate(sorted(group, key=_hash)[:PER_GROUP]):
@@ -99,7 +99,7 @@ def _split(row: Row) -> str:
 
 
 def select_from(corpus: Path) -> list[Pair]:
-    """The list, from the corpus in a folder. Raises BadInput when there is none."""
+    """Select the pairs from the corpus in a folder. Raises BadInput if there is no corpus."""
 
     def visible(source: Row, target: Row) -> bool:
         mask = pairs.pictures(corpus, 64, source, target).mask

@@ -1,11 +1,11 @@
-"""The settings that a benchmark compares: one method with its parameters each, named in a TOML file.
+"""The settings that a benchmark compares, each a method with its parameters, read from a TOML file.
 
 [[row]]
 name = "ours, skip 20"
 method = "edit-friendly"      # of `sfumato methods`, or "diffusers-ledits++", "diffusers-img2img", "unchanged"
-skip = 20                     # parameters of the method; what is left out is the model's own default
+skip = 20                     # parameters of the method; the others have the model's defaults
 seed = 0
-residual = true               # give back what the autoencoder loses (sfumato's methods alone)
+residual = true               # add the residual of the autoencoder (methods of sfumato only)
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from sfumato.methods.registry import METHODS
 from sfumato.regular_files import open_regular
 from sfumato.text_files import read_toml
 
-#: Pipelines of diffusers, and the parameters that each takes.
+#: Pipelines of diffusers and the parameters of each.
 PIPELINES = {
     "diffusers-ledits++": ("steps", "skip", "source_guidance_scale", "guidance_scale"),
     "diffusers-img2img": ("steps", "skip", "guidance_scale"),
 }
-#: The source as it is: what every edit must be better than, and how far the pictures are apart.
+#: The baseline that returns the source unchanged; its metrics show how far source and target are apart.
 UNCHANGED = "unchanged"
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -39,12 +39,12 @@ class Setting:
     """One row of the comparison.
 
     Attributes:
-        name: for tables.
-        method: of sfumato, or of `PIPELINES`, or `UNCHANGED`.
-        params: all parameters of the method, the defaults too once it is resolved.
-        seed: of all noise.
-        residual: whether sfumato's methods give back what the autoencoder loses.
-        files: SHA-256 of the file that a parameter names, by the parameter's name; known once it is resolved.
+        name: name in tables.
+        method: a method of sfumato, one of `PIPELINES`, or `UNCHANGED`.
+        params: parameters of the method; `resolved` adds the defaults.
+        seed: seed of all noise.
+        residual: whether methods of sfumato add the residual of the autoencoder.
+        files: parameter -> SHA-256 of the file that it names; `resolved` fills it.
     """
 
     name: str
@@ -56,25 +56,25 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """Twelve letters for everything but the name: the results of other settings are not taken for its own.
+        """Hash (12 hexadecimal digits) of everything but the name, which identifies the results of this setting.
 
-        Of a file its content counts, and not where it lies.
+        Files count by their content, not by their path.
         """
         params = {**self.params, **self.files}
-        said = json.dumps([self.method, params, self.seed, self.residual], sort_keys=True, default=str)
-        return hashlib.sha256(said.encode()).hexdigest()[:12]
+        content = json.dumps([self.method, params, self.seed, self.residual], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def read_settings(path: Path) -> list[Setting]:
-    """The rows of a TOML file, not yet resolved.
+    """Read the settings of a TOML file, not yet resolved.
 
     Raises:
-        BadInput: a file that cannot be read, no rows, two of one name, or an unknown method.
+        BadInput: the file cannot be read or has no rows, two rows have the same name, or a method is unknown.
     """
     table = read_toml(path, "give a TOML file of tables [[row]]")
     rows = table.get("row")
     if set(table) != {"row"} or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadInput(f"{path} must hold tables [[row]], each with a name and a method, and nothing else.")
+        raise BadInput(f"{path} must contain only tables [[row]], each with a name and a method.")
     settings = [_setting(row, path) for row in rows]
     names = [each.name for each in settings]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -83,9 +83,10 @@ def read_settings(path: Path) -> list[Setting]:
 
 
 def default_settings(model: Model) -> list[Setting]:
-    """The sources, and every method that follows a prompt over every inversion that it takes, by the model's defaults.
+    """The settings that are compared by default, with the model's default parameters.
 
-    And diffusers' pipelines, where they can open the model's folder.
+    These are the unchanged source, every method that uses a target prompt, with every inversion that it supports, and
+    diffusers' pipelines, if they can open the model's folder.
     """
     settings = [Setting(UNCHANGED, UNCHANGED)]
     for name, method in METHODS.items():
@@ -99,21 +100,21 @@ def default_settings(model: Model) -> list[Setting]:
 
 
 def compared(settings: Sequence[Setting], model: Model) -> list[Setting]:
-    """All of them resolved.
+    """Resolve all settings.
 
     Raises:
-        BadInput: as `resolved`; or two of them are the same but for their names.
+        BadInput: as `resolved`; or two settings differ only in their names.
     """
     named: dict[str, Setting] = {}
     for setting in (resolved(each, model) for each in settings):
         other = named.setdefault(setting.key, setting)
         if other is not setting:
-            raise BadInput(f"rows {other.name!r} and {setting.name!r} are one setting under two names: leave one out.")
+            raise BadInput(f"rows {other.name!r} and {setting.name!r} are one setting under two names: remove one.")
     return list(named.values())
 
 
 def resolved(setting: Setting, model: Model) -> Setting:
-    """The same with every parameter filled in and checked.
+    """A copy of the setting with all parameters filled in and checked.
 
     Raises:
         BadInput: names the row, the parameter and its range.
@@ -143,7 +144,7 @@ def is_pipeline(folder: Path | None) -> bool:
 
 
 def _files(params: Params) -> dict[str, str]:
-    """SHA-256 of the files that free text among the parameters names: banks of sentences, saved directions."""
+    """SHA-256 of the files that text parameters name, such as banks of sentences and saved directions."""
     options = options_of(type(params)).items()
     named = {name: getattr(params, name) for name, each in options if each.type is str and not each.metadata["choices"]}
     there = {name: Path(path) for name, path in named.items() if os.path.isfile(path)}
@@ -167,22 +168,22 @@ def _setting(row: dict[str, Any], path: Path) -> Setting:
         raise BadInput(f"row {name!r}: seed must lie between -2^63 and 2^63 - 1, not {seed}.")
     known = [*METHODS, *PIPELINES, UNCHANGED]
     if method not in known:
-        raise BadInput(f"row {name!r}: there is no method {method!r}; choose one of {', '.join(known)}.")
+        raise BadInput(f"row {name!r}: there is no method {method!r}: choose one of {', '.join(known)}.")
     return Setting(name, method, given, seed, residual)
 
 
 def _without_params(setting: Setting) -> Setting:
     if setting.params:
-        raise BadInput(f"{UNCHANGED} has no options, so no {min(setting.params)!r}.")
+        raise BadInput(f"{UNCHANGED} has no options, so remove {min(setting.params)!r}.")
     return setting
 
 
 def _pipeline_params(setting: Setting, model: Model) -> dict[str, Any]:
-    """The parameters of one of diffusers' pipelines; ranges as those of edit-friendly inversion, which has them all."""
+    """The parameters of a diffusers pipeline; ranges and defaults are those of "edit-friendly", which has them all."""
     if not is_pipeline(model.folder):
         raise BadInput(f"{model.network.name or 'this model'} is not a Stable Diffusion folder, which diffusers needs.")
     takes = PIPELINES[setting.method]
     if unknown := sorted(set(setting.params) - set(takes)):
-        raise BadInput(f"{setting.method} has no option {unknown[0]!r}; it takes {', '.join(takes)}.")
+        raise BadInput(f"{setting.method} has no option {unknown[0]!r}: use {', '.join(takes)}.")
     like = resolved(Setting(setting.name, "edit-friendly", setting.params), model)
     return {name: like.params[name] for name in takes}

@@ -1,4 +1,4 @@
-"""Many edits as few numbers."""
+"""Means of metrics and costs over edits, for each setting and group of edits."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,28 +10,28 @@ from sfumato.bench.journal import Record
 from sfumato.bench.settings import Setting
 from sfumato.metrics import Quantity
 
-#: PSNR in dB that stands for infinity, that is, for identical pictures, in a mean.
+#: PSNR in dB that replaces infinity, the PSNR of identical images, in means.
 IDENTICAL = 100.0
 ALL = "all"
-#: What every edit costs.
+#: The costs of an edit.
 COSTS = {
-    "seconds": Quantity("seconds", "time of inversion and edit", "lower", "s"),
-    "cpu_seconds": Quantity("cpu_seconds", "the same as the processor counts it, over all threads", "lower", "s"),
-    "evaluations": Quantity("evaluations", "rows through the network, inversion included", "lower"),
+    "seconds": Quantity("seconds", "wall time of inversion and edit", "lower", "s"),
+    "cpu_seconds": Quantity("cpu_seconds", "CPU time of inversion and edit, over all threads", "lower", "s"),
+    "evaluations": Quantity("evaluations", "rows that the network evaluates, inversion included", "lower"),
 }
 
 
 @dataclass(frozen=True)
 class Line:
-    """One setting over some of the edits.
+    """Results of one setting over a group of edits.
 
     Attributes:
-        setting: which.
+        setting: the setting.
         group: a kind of edits, or a split such as "split test", or `ALL`.
-        finished: number of its edits that were made.
-        failed: number of edits that raised.
+        finished: number of edits that finished.
+        failed: number of edits that failed.
         compared: number of edits that the means are over: those that all settings finished.
-        means: mean of every metric and cost over those, by name; NaN where none has a value.
+        means: name -> mean of the metric or cost over the compared edits; NaN if it is undefined for all of them.
     """
 
     setting: Setting
@@ -43,10 +43,10 @@ class Line:
 
 
 def summarise(settings: Sequence[Setting], items: Sequence[Item], records: Sequence[Record]) -> list[Line]:
-    """For each setting a line over all edits, one for each kind and one for each split, where there are several.
+    """Summarise each setting over all edits, over each kind and over each split, if there are several.
 
-    Means of different settings are over the same edits, so that they can be compared: those of the group that all of
-    them finished. A setting that finished none of the group takes nothing from the others.
+    Means of all settings are over the same edits, so that they can be compared: those of the group that all settings
+    finished. A setting that finished none of the group does not restrict the others.
     """
     groups = {item.name: (ALL, item.kind, f"split {item.split}") for item in items}
     kinds, splits = (list(dict.fromkeys(each[n] for each in groups.values())) for n in (1, 2))
@@ -57,7 +57,7 @@ def summarise(settings: Sequence[Setting], items: Sequence[Item], records: Seque
 
 
 def _finished_by_all(records: Sequence[Record]) -> set[str]:
-    """The edits that every setting finished that finished any."""
+    """The edits that are finished by every setting with at least one finished edit."""
     finished: dict[str, set[str]] = {}
     for record in records:
         if "error" not in record:
@@ -75,13 +75,13 @@ def _line(setting: Setting, group: str, records: Sequence[Record], common: set[s
 
 
 def numbers(record: Record) -> dict[str, float]:
-    """The metrics and costs of a finished edit, those that its record has."""
+    """The metrics and costs in the record of a finished edit, by name."""
     known = {**record.get("scores", {}), **{name: record[name] for name in COSTS if name in record}}
     return {name: float(value) for name, value in known.items()}
 
 
 def mean(values: Iterable[float]) -> float:
-    """Over those that are numbers; infinity, the PSNR of identical pictures, counts as IDENTICAL."""
+    """Mean without NaN; infinity, the PSNR of identical images, counts as `IDENTICAL`. NaN if no value is left."""
     known = [min(value, IDENTICAL) if value == math.inf else value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 

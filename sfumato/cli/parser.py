@@ -1,4 +1,4 @@
-"""argparse with our manners: one screen of help with an example, one sentence for a mistake."""
+"""An argparse parser with one screen of help that ends with an example, and one-sentence error messages."""
 
 import argparse
 import re
@@ -13,7 +13,7 @@ _WIDEST = 100
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Help in at most 100 columns, options and explanations side by side."""
+    """Help of at most 100 columns, options and texts side by side."""
 
     def __init__(self, prog: str, **settings: Any) -> None:
         width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
@@ -36,19 +36,19 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("-h", "--help", action="help", help="show this and stop")
 
     def add_debug(self) -> None:
-        """Add the switch that every command has; `sfumato.cli.main` looks for it."""
+        """Add the flag of all commands that `sfumato.cli.main` reads."""
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def example(self, *lines: str) -> None:
-        """What a user could type, shown at the end of the help."""
+        """Examples, shown at the end of the help."""
         self.epilog = "example:\n" + "\n".join(f"  {line}" for line in lines)
 
     def error(self, message: str) -> NoReturn:
-        """Raise the mistake as one sentence."""
+        """Raise the error as one sentence."""
         raise BadInput(f"{message.strip()} ({self.prog} --help tells more).")
 
     def parse_args(self, words: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
-        """Like argparse's, but an unknown option is answered with the one that may have been meant."""
+        """Like argparse's, but the message about an unknown option suggests a similar one."""
         arguments, unknown = self.parse_known_args(words, namespace)
         if unknown:
             known = [option for action in self._actions for option in action.option_strings]

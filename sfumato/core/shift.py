@@ -58,7 +58,11 @@ class Shift:
         return eps
 
     def prediction_taps(self, state: StepNoise) -> Any:
-        """h, f_l and A in a second evaluation, whose noise is used for P_t but not for D_t (Asyrp): a tap, or None."""
+        """h, f_l and A in a second evaluation, whose noise is used for P_t but not for D_t (Asyrp): a tap, or None.
+
+        If `taps` returns a `sfumato.models.encoder_half.EncoderHalf`, the second evaluation can reuse the encoder half
+        of the first.
+        """
         return None
 
     def prediction(self, state: StepNoise, prediction: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -1,4 +1,7 @@
-"""The ways to invert a picture, by name: each is a function from x_0 to an `Inversion`, one file each."""
+"""The inversions by name. An inversion is one file: a generator with the decorator `inversion` in `sfumato.inversion`.
+
+Another package names its module in the entry point group `sfumato.inversions`; see docs/extending.md.
+"""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from sfumato.plugins import Registry
 
 @runtime_checkable
 class Invert(Protocol):
-    """Yields every step, returns the `Inversion`."""
+    """Protocol of an inversion: a generator that yields every step and returns the `Inversion`."""
 
     def __call__(
         self, guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
@@ -23,24 +26,24 @@ class Invert(Protocol):
         """Invert images of one size.
 
         Args:
-            guided: the network under the guidance of the source prompt, one row per image.
+            guided: the network with the guidance of the source prompt, one row per image.
             x0: clean latents, float32 [b,c,h,w].
             condition: the source prompt, one row per image.
-            params: the options of the run: steps, and what else the inversion takes.
+            params: parameters of the method: steps and the other options of the inversion.
             seeds: one per image.
-            batch: most rows in one call of the network.
+            batch: largest number of rows in one evaluation of the network.
         """
 
 
 @dataclass(frozen=True)
 class InversionKind:
-    """A way to invert.
+    """An inversion.
 
     Attributes:
-        name: what users call it.
+        name: for users.
         summary: one line about it.
-        invert: from x_0 to an inversion.
-        deterministic: its runs add no noise (eta = 0), so that there are no noise maps to edit.
+        invert: computes the inversion of x_0.
+        deterministic: whether its runs add no noise (eta = 0) and therefore have no noise maps.
     """
 
     name: str
@@ -56,10 +59,8 @@ INVERSIONS: Registry[InversionKind] = Registry("inversion", "sfumato.inversion",
 def inversion(name: str, *, summary: str, deterministic: bool = False) -> Callable[[Invert], Invert]:
     """Register the decorated function as the inversion of that name.
 
-    A package of others names its module in the entry point group `sfumato.inversions`.
-
     Raises:
-        BadInput: there is one of that name.
+        BadInput: another inversion has the name.
     """
 
     def register(invert: Invert) -> Invert:

@@ -1,4 +1,4 @@
-"""Parameters of a method: a frozen dataclass whose fields say what they mean and which values they take.
+"""Parameters of a method: a frozen dataclass whose fields have a help text and a range.
 
 The command line's flags, the checks and the contract tests are derived from these fields.
 """
@@ -18,7 +18,7 @@ Stage = Literal["invert", "edit", "generate"]
 PromptPair: TypeAlias = tuple[Prompt, Prompt]
 """Prompt of the source image and prompt describing the edited image."""
 AFTER = "after"
-"""In a model's own defaults of a method: those for other inversions than the method's own, by the inversion's name."""
+"""Key of a method's section in `sfumato.json`: defaults for other inversions than the preferred one, by their name."""
 
 
 def option(
@@ -35,14 +35,14 @@ def option(
     """One field of a `Params`.
 
     Args:
-        default: its value when neither the caller nor the model's folder says otherwise.
-        help: what it does, for people.
-        stage: which call takes it.
+        default: value if neither the caller nor the model folder gives one.
+        help: one sentence for the command line and the documentation.
+        stage: the call that takes it.
         low: smallest allowed value.
         high: largest allowed value.
-        above: the value must be larger than this.
-        choices: the words that a text option takes; () for any text.
-        after: other defaults, by the value of the option `inversion`, where a method has that.
+        above: exclusive lower limit.
+        choices: allowed values of a text option; () for any text.
+        after: other defaults, by the value of the option `inversion`, for methods with that option.
     """
     within = Range(low=low, high=high, above=above)
     metadata = {"help": help, "stage": stage, "range": within, "choices": choices, "after": dict(after or {})}
@@ -54,14 +54,14 @@ class Params:
     """Base of every method's parameters.
 
     Attributes:
-        needs_text: whether the method means nothing to a model without text input.
+        needs_text: whether the method requires a model with text input.
     """
 
     needs_text: ClassVar[bool] = False
 
     @property
     def keeps_prompt(self) -> bool:
-        """Whether an edit without a target prompt is one under the source prompt."""
+        """Whether an edit without a target prompt uses the source prompt."""
         return False
 
     def check(self) -> None:
@@ -77,23 +77,23 @@ class Params:
             raise BadInput(f"skip must be between 0 and {steps - 1}, one less than the {steps} steps, not {skip}.")
 
     def check_files(self) -> None:
-        """Refuse files that are named and cannot be used. Raises BadInput."""
+        """Check the files that options name. Raises BadInput for a file that cannot be used."""
 
     def uses_negative(self, guidance_scale: float) -> bool:
-        """Whether a negative prompt makes a difference at this guidance scale: at 1 it cancels."""
+        """Whether a negative prompt has an effect at this guidance scale; at 1 it cancels."""
         return guidance_scale != 1
 
     def check_run(self, network: "DiffusionModel", size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse what does not go with the model, the pictures or their prompts: a named word that is missing, say.
+        """Check parameters that depend on the model, the images or their prompts, such as words of a prompt.
 
         Args:
-            network: the model; nothing is evaluated.
+            network: the model; it is not evaluated.
             size: height and width of the latents.
-            prompts: source and target of every picture; none for a model without text, or one whose text encoders
-                split prompts differently, so that words have no one place.
+            prompts: source and target prompt of every image; () for a model without text input, or one whose text
+                encoders tokenise the prompts differently, so that positions of words are not defined.
 
         Raises:
-            BadInput: names the parameter and what would do.
+            BadInput: names the parameter and the allowed values.
         """
 
 
@@ -103,13 +103,13 @@ def options_of(params: type[Params], stage: Stage | None = None) -> dict[str, Fi
 
 
 def defaults_of(params: type[Params], given: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options are that the caller does not give: the model's own, else those of the chosen inversion.
+    """Defaults of the options: those of the model folder, else those of the method for the chosen inversion.
 
     Args:
-        params: a method's.
-        given: the caller's.
-        tuned: the model's own defaults, which hold for the inversion that they were found with; those for another
-            inversion are under its name in `AFTER`.
+        params: parameters of a method.
+        given: options of the caller.
+        tuned: defaults of the model folder, valid for the inversion that they were tuned with; those for another
+            inversion are in `AFTER` under its name.
     """
     options = options_of(params)
     tuned_with = tuned.get("inversion", options["inversion"].default if "inversion" in options else None)
@@ -120,7 +120,7 @@ def defaults_of(params: type[Params], given: Mapping[str, Any], tuned: Mapping[s
 
 
 def choices_of(params: type[Params], name: str) -> tuple[str, ...]:
-    """The words that an option takes; () where a method lacks it or it takes any text."""
+    """Allowed values of a text option; () if the method has no such option or it takes any text."""
     each = options_of(params).get(name)
     return () if each is None else each.metadata["choices"]
 
@@ -129,7 +129,7 @@ def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[St
     """Refuse options that a call does not take.
 
     Raises:
-        BadInput: names the options that there are.
+        BadInput: lists the options that it takes.
     """
     known = {name for name, each in options_of(params).items() if each.metadata["stage"] in stages}
     for name in given:
@@ -139,14 +139,14 @@ def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[St
 
 
 def allowed(each: Field[Any]) -> str:
-    """The values of a field in words, e.g. "between 1 and 1000"."""
+    """The allowed values of a field, e.g. "between 1 and 1000"."""
     if each.type is str:
         return f"one of {', '.join(each.metadata['choices'])}" if each.metadata["choices"] else "any text"
     return str(each.metadata["range"])
 
 
 def check_value(each: Field[Any], value: Any) -> None:
-    """Refuse a value that a field cannot take.
+    """Refuse a value of the wrong type or out of range.
 
     Raises:
         BadInput: names the field and its range.

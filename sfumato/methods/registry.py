@@ -14,31 +14,31 @@ from sfumato.methods.params import Params
 from sfumato.plugins import Registry
 
 HANDLES = ("condition", "latent", "features", "attention", "noise", "prediction", "noise map")
-"""What of the reverse process can be moved: docs/design.md, section 1."""
+"""Quantities of the reverse process that a shift can change: docs/design.md, section 1."""
 
 
 @runtime_checkable
 class Shifts(Protocol):
-    """From a job and a method's parameters to the shifts of the method, in order."""
+    """Protocol of a method: returns its shifts, in order, for a job and the parameters of the method."""
 
     def __call__(self, job: Job, params: Any) -> list[Shift]:
-        """Nothing is evaluated but text encoders and the autoencoder."""
+        """Only text encoders and the autoencoder may be evaluated here."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A published method: an inversion that it prefers, and shifts.
+    """A published editing method: a preferred inversion and a list of shifts.
 
     Attributes:
-        name: what users call it.
+        name: for users.
         summary: one line about it.
-        params: its parameters.
-        shifts: what it moves; see `sfumato.methods.job`.
-        inversion: name of the inversion that it prefers.
-        accepts: names of the inversions that it edits.
-        under_source: the run is conditioned on the source prompt, which the method moves, instead of the target prompt.
-        section: the section of a model folder's `sfumato.json` that holds the model's own defaults.
-        handles: which of the `HANDLES` it moves, guidance apart, which comes with every method.
+        params: class of its parameters.
+        shifts: returns the shifts of an edit; see `sfumato.methods.job`.
+        inversion: name of the preferred inversion.
+        accepts: names of the inversions that it can edit.
+        under_source: the run is conditioned on the source prompt, which the method changes, not on the target prompt.
+        section: section of `sfumato.json` in a model folder with the model's own defaults for the method.
+        handles: the `HANDLES` that it changes, without guidance, which every method has.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Method:
         """Refuse an inversion that the method cannot edit.
 
         Raises:
-            BadInput: names those that it can.
+            BadInput: lists the inversions that it can edit.
         """
         if inversion not in self.accepts:
             raise BadInput(f"{self.name} edits inversions by {' or '.join(self.accepts)}, not by {inversion}.")
@@ -78,14 +78,14 @@ def method(
 ) -> Callable[[Shifts], Shifts]:
     """Register the decorated function as the `shifts` of a method; the arguments are those of `Method`.
 
-    `accepts` is the preferred inversion alone by default.
+    `accepts` defaults to the preferred inversion only.
 
     Raises:
-        BadInput: another method has the name, or a handle is none.
+        BadInput: another method has the name, or a handle is unknown.
     """
     unknown = [handle for handle in handles if handle not in HANDLES]
     if unknown:
-        raise BadInput(f"The method {name!r} moves {unknown[0]!r}, which is none of {', '.join(HANDLES)}.")
+        raise BadInput(f"The method {name!r} changes {unknown[0]!r}, which is none of {', '.join(HANDLES)}.")
 
     def register(shifts: Shifts) -> Shifts:
         kinds = accepts or (inversion,)

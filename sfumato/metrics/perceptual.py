@@ -115,7 +115,7 @@ def load_perceptual(network: str) -> PerceptualDistance:
             `lpips.safetensors` in the folder, if it exists.
 
     Raises:
-        BadInput: the ImageNet weights are not installed, or the folder holds no such network.
+        BadInput: the ImageNet weights are not installed, or the folder contains no such network.
     """
     if network == EFFICIENTNET:
         return PerceptualDistance(load_efficientnet_lite0())

@@ -1,6 +1,4 @@
-"""The metrics: each registers itself under a name, and is found in any module of `sfumato.metrics`.
-
-A metric is one function in one file:
+"""The metrics by name. A metric is one function in one file, with the decorator `metric`, in `sfumato.metrics`:
 
     from sfumato.metrics import EditBatch, metric
 
@@ -8,7 +6,7 @@ A metric is one function in one file:
     def brightness(batch: EditBatch) -> Tensor:
         return (batch.edit - batch.source).mean((1, 2, 3)).abs()
 
-A package of others names that file in the entry point group `sfumato.metrics`.
+Another package names its module in the entry point group `sfumato.metrics`; see docs/extending.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +28,7 @@ class Quantity:
     """A column of numbers in a table.
 
     Attributes:
-        name: as it is written in files.
+        name: as in files and tables.
         help: one line about it.
         better: "higher" or "lower".
         unit: "dB", "s", ...; empty for a pure number.
@@ -49,11 +47,11 @@ class Quantity:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Quantity):
-    """A number that can be computed of an edit.
+    """A metric of an edit.
 
     Attributes:
-        needs: those of `NEEDS` without which it cannot be computed.
-        compute: the metric of each edit of a batch, [b]; NaN where it has no value.
+        needs: the inputs and networks of `NEEDS` that it requires.
+        compute: the metric of each edit of a batch, [b]; NaN if it is undefined.
     """
 
     needs: tuple[str, ...] = ()
@@ -65,7 +63,7 @@ def _last_need(item: tuple[str, Metric]) -> int:
 
 
 METRICS: Registry[Metric] = Registry("metric", "sfumato.metrics", "sfumato.metrics", order=_last_need)
-"""All metrics by name, in the order of tables: those that need least come first."""
+"""All metrics by name, in the order of tables: metrics with fewer requirements first."""
 
 
 def metric(
@@ -74,7 +72,7 @@ def metric(
     """Register the decorated function as the `compute` of a metric; the arguments are those of `Metric`.
 
     Raises:
-        BadInput: another metric has the name, or `better` or one of the needs is none that there is.
+        BadInput: another metric has the name, or `better` or one of the needs is unknown.
     """
     if better not in BETTER:
         raise BadInput(f"better of the metric {name!r} must be one of {', '.join(BETTER)}, not {better!r}.")
@@ -89,16 +87,16 @@ def metric(
 
 
 def measurable(inputs: Iterable[str]) -> list[str]:
-    """Names of the metrics that an evaluator, which has all networks, computes of edits with these of the `INPUTS`."""
+    """Names of the metrics that can be computed with all networks and these of the `INPUTS`."""
     known = {*NETWORKS, *inputs}
     return [name for name, each in METRICS.items() if known.issuperset(each.needs)]
 
 
 def measure(metrics: Mapping[str, Metric], batch: EditBatch) -> dict[str, Tensor]:
-    """Those of the metrics whose needs the batch has, by name: float64 [b] each, on the CPU.
+    """Compute the metrics whose requirements the batch has: float64 [b] each, on the CPU, by name.
 
     Raises:
-        BadInput: a metric does not give one number for each edit.
+        BadInput: a metric does not return one number for each edit.
     """
     scores = {}
     for name, each in metrics.items():

@@ -1,6 +1,6 @@
-"""The training tasks: each registers itself under a name, and is found in any module of `sfumato.train`.
+"""The training tasks by name. A task is one class in one file, with the decorator `task`, in `sfumato.train`.
 
-A task is one class in one file, after the protocol `sfumato.train.task.Task`:
+It implements the protocol `sfumato.train.task.Task`:
 
     from sfumato.train.registry import task
 
@@ -8,8 +8,8 @@ A task is one class in one file, after the protocol `sfumato.train.task.Task`:
     class AutoencoderTask:
         def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str) -> None: ...
 
-Its name is the `kind` of a recipe, and what `sfumato train` calls it. A package of others names that file in the entry
-point group `sfumato.tasks`.
+Its name is the `kind` of a recipe and the argument of `sfumato train`. Another package names its module in the entry
+point group `sfumato.tasks`; see docs/extending.md.
 """
 
 from collections.abc import Callable
@@ -24,18 +24,18 @@ from sfumato.train.task import Task
 
 
 class BuildTask(Protocol):
-    """Makes the task that a recipe describes."""
+    """Protocol of a function, usually the class, that builds the task of a recipe."""
 
     def __call__(self, recipe: Recipe, folder: Path, device: torch.device | str) -> Task:
         """Check the recipe, open the data, build the networks.
 
         Args:
             recipe: what is trained.
-            folder: the run's folder, which may hold what the task caches.
-            device: where batches are made and the frozen networks that it builds on do their work.
+            folder: folder of the run, where the task may keep caches.
+            device: device of the batches and of frozen networks.
 
         Raises:
-            BadInput: a setting, the data or a model that it builds on cannot be used.
+            BadInput: a setting, the data or a pretrained model cannot be used.
         """
 
 
@@ -46,7 +46,7 @@ Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 
 def task(name: str) -> Callable[[Builder], Builder]:
-    """Register the decorated class. Raises BadInput where another task has the name."""
+    """Register the decorated class. Raises BadInput if another task has the name."""
 
     def register(build: Builder) -> Builder:
         TASKS.register(name, build)

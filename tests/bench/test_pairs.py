@@ -188,7 +188,7 @@ def test_pictures_that_are_missing_are_named(corpus, tmp_path):
     with pytest.raises(BadInput, match=r"hat\.png"):
         item.load()
     pq.write_table(pq.read_table(corpus / "table.parquet").slice(0, 2), corpus / "table.parquet")
-    with pytest.raises(BadInput, match="lacks 1 pictures"):
+    with pytest.raises(BadInput, match="lacks 1 images"):
         PairBenchmark(corpus, 32)
 
 

@@ -122,7 +122,7 @@ def test_bad_items_are_marks_in_the_reports_and_not_their_end(start, model, benc
     write_parquet(out, [setting], items, records, bench.metrics)
     lines = summarise([setting], items, records)
     page = write_page(out, "title", "about", [setting], items, records, lines, bench).read_text(encoding="utf-8")
-    assert page.count("the picture cannot be read") == 1 + 4
+    assert page.count("the image cannot be read") == 1 + 4
     assert page.count("background-image: url(") == 2 * 3
     assert "its editing_prompt must be text" in page
 

@@ -45,7 +45,7 @@ BROKEN = {
     "SystemExit: 3": {"before": "raise SystemExit(3)"},
     "ZeroDivisionError: division by zero": {"after": "1 / 0"},
     "BadInput: the method 'broken' is registered twice": {"before": code_of("broken")},
-    "BadInput: The method 'broken' moves 'colour', which is none of": {"handles": ("colour",)},
+    "BadInput: The method 'broken' changes 'colour', which is none of": {"handles": ("colour",)},
 }
 
 

@@ -268,7 +268,7 @@ def test_bundled_models_come_by_name_with_their_settings(tmp_path, monkeypatch):
     assert [(model.name, model.summary) for model in list_models()] == [("toy", "a toy")]
     assert bundled_path("toy") == folder
     assert load_model("toy", "cpu").settings["edit"] == {"steps": 30}
-    with pytest.raises(BadInput, match="there is toy"):
+    with pytest.raises(BadInput, match="the bundled models are: toy"):
         bundled_path("emoji")
     for wrong in ("{", "[1]"):
         (folder / "sfumato.json").write_text(wrong)
