@@ -1,5 +1,6 @@
 """Opening files of unknown origin: regular files only, so that no pipe blocks and no device is read."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -69,6 +70,19 @@ def read_bytes(path: Named, give: str, limit: int) -> bytes:
     if len(content) > limit:
         raise BadInput(f"{printable(path)} is larger than the limit of {limit:,} bytes: {give}.")
     return content
+
+
+def file_hash(path: Named, give: str) -> str:
+    """SHA-256 of the content of a regular file in hexadecimal, as `sha256sum` prints it.
+
+    Raises:
+        BadInput: as `open_regular`; or reading fails.
+    """
+    with open_regular(path, give) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BadInput(f"{printable(path)} cannot be read ({reason(error)}): {give}.") from error
 
 
 def check_regular(path: Named, give: str) -> None:

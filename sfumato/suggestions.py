@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_MOST_NAMED = 12
+_MOST_NAMED = 20
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -11,7 +11,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
     Args:
         name: what the user wrote.
-        known: the names that exist; they are listed where there are at most 12.
+        known: the names that exist; they are listed if there are at most 20.
     """
     choices = list(known)
     close = get_close_matches(name, choices, n=1)

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sfumato.downloads import HEAD, mistaken
 from sfumato.errors import BadInput
 from sfumato.files import Named, printable
 from sfumato.regular_files import open_regular, read_bytes, reason
@@ -37,9 +38,16 @@ def read_text(path: Named, give: str, limit: int = MAX_BYTES) -> str:
         limit: largest size in bytes.
 
     Raises:
-        BadInput: not a regular file, too large, or not UTF-8.
+        BadInput: not a regular file, too large, not UTF-8, or something else in its place (`sfumato.downloads`).
     """
-    return decoded(read_bytes(path, give, limit), printable(path), give)
+    return decoded(_read(path, give, limit), printable(path), give)
+
+
+def _read(path: Named, give: str, limit: int) -> bytes:
+    content = read_bytes(path, give, limit)
+    if problem := mistaken(content[:HEAD], len(content)):
+        raise BadInput(f"{printable(path)} {problem}.")
+    return content
 
 
 def read_json(path: Named, give: str, limit: int = MAX_BYTES, *, lone_surrogates: bool = False) -> Any:
@@ -77,7 +85,7 @@ def read_json_lines(
 
 def read_toml(path: Named, give: str, limit: int = MAX_TOML_BYTES) -> dict[str, Any]:
     """Read the top-level table of a TOML file. Raises BadInput as `read_json`."""
-    content, name = read_bytes(path, give, limit), printable(path)
+    content, name = _read(path, give, limit), printable(path)
     try:
         text = content.decode("utf-8-sig")
         if _DEEP_KEY.search(text):
@@ -102,6 +110,8 @@ def parse_json(text: str, name: str, give: str, *, constants: bool = True, lone_
     Raises:
         BadInput: as `read_json`.
     """
+    if not text.strip():
+        raise BadInput(f"{name} is not JSON (it is empty): {give}.")
     try:
         return _checked(json.loads(text, parse_constant=None if constants else _refuse), lone_surrogates)
     except RecursionError as error:

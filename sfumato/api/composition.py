@@ -1,11 +1,14 @@
 """The methods of one edit and their parameters, checked against the inversion and combined into one run."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from torch import Tensor
+
 from sfumato.api.arguments import check_run, check_shifts, resolve, revise
+from sfumato.api.report import parameters
 from sfumato.core.loop import conflict
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
@@ -54,6 +57,26 @@ class Composition:
         """Whether the run is conditioned on the source prompt."""
         return any(method.under_source for method, _ in self.methods)
 
+    def path(self, steps: int) -> tuple[int, ...]:
+        """Levels in the order in which the edit visits them; () for each once.
+
+        Args:
+            steps: number of steps of the edit, without skipped ones.
+
+        Raises:
+            BadInput: two methods repeat different steps.
+        """
+        found = {method.name: tuple(path) for method, params in self.methods if (path := params.path(steps))}
+        if len(set(found.values())) > 1:
+            raise BadInput(f"{' and '.join(found)} repeat different steps of the run: use one of them.")
+        return next(iter(found.values()), ())
+
+    def finish(self, edited: Tensor, source: Tensor) -> Tensor:
+        """The decoded images as the methods finish them, in order; see `Params.finish`."""
+        for _, params in self.methods:
+            edited = params.finish(edited, source)
+        return edited
+
     def uses_negative(self, guidance_scale: float) -> bool:
         """Whether a negative prompt has an effect at this guidance scale."""
         return guidance_scale != 1 or any(params.uses_negative(guidance_scale) for _, params in self.methods)
@@ -93,10 +116,14 @@ class Composition:
             )
         return shifts
 
-    def described(self) -> list[dict[str, Any]]:
-        """Methods with their options, and shifts, as JSON values for recipes."""
+    def described(self, values: Callable[[Params], Mapping[str, Any]] = parameters) -> list[dict[str, Any]]:
+        """Methods with their options of the edit, and shifts, as JSON values for reports and recipes.
+
+        Args:
+            values: converts the parameters of a method to JSON values.
+        """
         methods = [
-            {"method": method.name} | {name: getattr(params, name) for name in options_of(type(params), "edit")}
+            {"method": method.name} | {name: values(params)[name] for name in options_of(type(params), "edit")}
             for method, params in self.methods
         ]
         return methods + [{"shift": type(shift).__qualname__} for shift in self.shifts]
@@ -136,14 +163,19 @@ def compose(
                 f"{name!r} belongs to a method: give it with the method's name, as (name, {{option: value}})."
             )
     found = [_with_params(network, kind, method, params, each, shared) for each in as_named(wanted)]
-    names = [each.name for each, _ in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"The method {name} is named twice: name it once.")
+    check_once([each for each, _ in found])
     run = revise(network, params, {n: v for n, v in shared.items() if n in options_of(type(params))}, "edit")
     first = found[0][1] if found else run
     common = {name: getattr(first, name) for name in SHARED if hasattr(first, name)}
     return Composition(tuple((each, _shared(own, common)) for each, own in found), tuple(shifts), run)
+
+
+def check_once(methods: Sequence[Method]) -> None:
+    """Refuse a method that is named twice. Raises BadInput."""
+    names = [method.name for method in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"The method {name} is named twice: name it once.")
 
 
 def as_named(wanted: Any) -> list[Named]:

@@ -2,26 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.api.arguments import as_list, check_negative, check_prompts, spread
 from sfumato.api.composition import Composition, Named, compose
-from sfumato.api.finish import inside
+from sfumato.api.finish import painted_mask
 from sfumato.api.group import at_once, padded_size
 from sfumato.api.regions import Region, check_region, region
 from sfumato.api.sources import Sources
 from sfumato.core.shift import Shift
-from sfumato.images import Picture, pad_to_grid
+from sfumato.images import Mask, Picture, pad_to_grid
 from sfumato.methods.job import Job
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.mask import HoldOutside, to_latent_grid
-
-Mask: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +51,7 @@ class EditPlan:
         pictures: source image, per result.
         prompts: target prompt, per result; the source prompt if none was given.
         guidance_scales: guidance scale, per result.
-        masks: per result, bool [h,w], True where the edit applies, or None for everywhere.
+        masks: per result, where the edit applies, or None for everywhere.
         region: words or difference of prompts that restrict the edit further, or None.
         residual: whether to add back what the autoencoder loses.
         check: whether to replay the source first and measure the reconstruction.
@@ -120,7 +117,7 @@ def plan_edit(
     pictures = spread(sources.pictures, wanted, "image")
     bounds = zip(spread(masks or [None], wanted, "mask"), pictures, strict=True)
     return EditPlan(
-        masks=[None if each is None else inside(each, picture.size) for each, picture in bounds],
+        masks=[None if each is None else painted_mask(each, picture.size) for each, picture in bounds],
         region=found,
         batches=_batches(sources, composition, texts, scales, negative_prompt),
         of=spread(list(range(len(sources))), wanted, "image"),
@@ -167,16 +164,17 @@ def _batches(
                 source if composition.under_source else target,
                 composition.skip,
                 bool(getattr(sources.params, "exact", False)),
+                composition.path(len(group.inversion.timesteps) - composition.skip),
             )
             found.append(Batch(n, rows, some, job, composition.of(job)))
     return found
 
 
 def held(network: DiffusionModel, masks: Sequence[Mask | None], size: tuple[int, int]) -> list[Shift]:
-    """The shift that holds latents outside the masks at the source's; `size` is (width, height) in pixels."""
+    """The shift that holds latents where the masks are black at the source's; `size` is (width, height) in pixels."""
     if all(mask is None for mask in masks):
         return []
-    everywhere: Mask = np.ones(size[::-1], dtype=bool)
-    stacked = torch.from_numpy(np.stack([everywhere if mask is None else mask for mask in masks]))
-    padded, _ = pad_to_grid(stacked[:, None].float(), network.multiple)
+    everywhere = np.ones(size[::-1], dtype=np.float32)
+    stacked = torch.from_numpy(np.stack([everywhere if mask is None else mask.weights for mask in masks]))
+    padded, _ = pad_to_grid(stacked[:, None], network.multiple)
     return [HoldOutside(to_latent_grid(padded, network.factor).to(network.device))]

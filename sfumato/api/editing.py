@@ -13,11 +13,21 @@ from sfumato.api.finish import add_residual, grey_levels
 from sfumato.api.group import Group, decoded
 from sfumato.api.reconstructing import reconstructing
 from sfumato.api.regions import find
-from sfumato.api.report import moves_of, pair_metrics, parameters, reconstruction_psnr, similarity
+from sfumato.api.report import (
+    file_name,
+    files_used,
+    moves_of,
+    pair_metrics,
+    parameters,
+    recipe_parameters,
+    reconstruction_psnr,
+    similarity,
+)
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
 from sfumato.geometry.edit import Moved, with_moves
+from sfumato.images import Mask
 
 
 def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Result]:
@@ -42,7 +52,7 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
         bounds = held(group.network, [plan.masks[j] for j in batch.outputs], group.size)
         made: list[Moved] = []
         work = with_moves(job.run([*batch.shifts, *bounds]), made)
-        x0 = yield from following(work, "edit", n, total, batch.outputs, group.network, group.size)
+        x0 = yield from following(work, "edit", n, total, batch.outputs, group.network, group.size, job.steps)
         pixels |= _finished(plan, batch, group, x0)
         moves |= {j: moves_of(made, row) for row, j in enumerate(batch.outputs)}
     edited = [pixels[j] for j in range(len(plan.prompts))]
@@ -62,7 +72,7 @@ def _with_region(plan: EditPlan, batch: Batch, sources: Sources) -> EditPlan:
     regions = find(plan.region, group, batch.rows, batch.job.target, texts, sources.batch)
     for j, found in zip(batch.outputs, regions, strict=True):
         given = masks[j]
-        masks[j] = found if given is None else found & given
+        masks[j] = Mask(found) if given is None else replace(given, weights=found * given.weights)
     return replace(plan, masks=masks)
 
 
@@ -72,6 +82,7 @@ def _finished(plan: EditPlan, batch: Batch, group: Group, x0: Tensor) -> dict[in
     if plan.residual:
         source, autoencoded = group.source[batch.rows], group.autoencoded[batch.rows]
         edited = add_residual(edited, autoencoded, source, float(max(1, group.network.factor)))
+    edited = plan.composition.finish(edited, group.source[batch.rows])
     return {
         j: grey_levels(pixels, group.pictures[row].rgb, plan.masks[j])
         for j, row, pixels in zip(batch.outputs, batch.rows, edited, strict=True)
@@ -104,18 +115,27 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
 
 
 def _recipes(sources: Sources, plan: EditPlan) -> list[dict[str, Any]]:
+    composition = plan.composition
+    files = files_used(*(params for _, params in composition.methods))
     return [
         {
             "operation": "edit",
             **sources.recipe(index),
-            **parameters(plan.composition.params),
-            "methods": plan.composition.described(),
+            **recipe_parameters(composition.params),
+            "methods": composition.described(recipe_parameters),
+            **files,
             "guidance_scale": plan.guidance_scales[j],
             "prompt": plan.prompts[j],
             "negative_prompt": plan.negative_prompt,
             "masked": plan.masks[j] is not None,
+            **_mask_used(plan.masks[j]),
             **({} if plan.region is None else {"region": asdict(plan.region)}),
             "residual": plan.residual,
         }
         for j, index in enumerate(plan.of)
     ]
+
+
+def _mask_used(mask: Mask | None) -> dict[str, Any]:
+    """Name and hash of a mask of the user for the recipe; {} without one."""
+    return {"mask": {"name": file_name(mask.name), "sha256": mask.sha256}} if mask is not None and mask.sha256 else {}

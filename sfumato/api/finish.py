@@ -1,16 +1,19 @@
 """From decoded edits to output pixels: residual of the autoencoder, mask, 8-bit levels."""
 
+from typing import TypeAlias
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.errors import BadInput
-from sfumato.images import MAX_PIXELS, read_mask, to_uint8
-from sfumato.images.read import Source
+from sfumato.images import MAX_PIXELS, Mask, read_mask, to_uint8
+from sfumato.images.mask import MaskSource
 
+Weights: TypeAlias = NDArray[np.float32]
+"""Weights of a mask, see `sfumato.images.Mask`."""
 TOLERATED = 0.08
 """Change of a pixel, in [-1,1], at which the weight of the residual falls to 1/e: about ten of 255 levels."""
 
@@ -46,29 +49,41 @@ def _smooth(x: Tensor, radius: float) -> Tensor:
     return F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), kernel.reshape(1, 1, -1, 1))
 
 
-def inside(source: Source, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Read a mask as booleans [h,w], True where the edit applies.
+def painted_mask(source: MaskSource, size: tuple[int, int]) -> Mask:
+    """Read a mask that restricts an edit.
 
     Args:
-        source: image file or Pillow image, white where the edit applies.
+        source: image file, Pillow image or array, white where the edit applies; greys mix edit and source.
         size: (width, height) of the image in pixels.
 
     Raises:
-        BadInput: a mask of another size, one that cannot be read, or one without white pixels.
+        BadInput: a mask of another size, one that cannot be read, a picture instead of a mask, or a black mask.
     """
     # The image may have been read with a raised max_pixels, so the limit is at least the size of the image.
-    mask = read_mask(source, size, max(MAX_PIXELS, size[0] * size[1])) > 0.5
-    if not mask.any():
-        raise BadInput("The mask is black everywhere: paint white the area that the edit should change.")
+    mask = read_mask(source, size, max(MAX_PIXELS, size[0] * size[1]))
+    if not mask.weights.any():
+        raise BadInput(
+            "The mask is black everywhere (transparent parts count as black): paint white the area that the edit "
+            "should change."
+        )
     return mask
 
 
-def as_image(mask: NDArray[np.bool_]) -> Image.Image:
-    """A mask as a Pillow image, white where it is True."""
-    return Image.fromarray(mask.astype(np.uint8) * 255)
+def inside(source: MaskSource, size: tuple[int, int]) -> Weights:
+    """The weights [h,w] in [0,1] of a mask, as `painted_mask`."""
+    return painted_mask(source, size).weights
 
 
-def grey_levels(pixels: Tensor, source: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-    """One image [3,h,w] in [-1,1] as uint8 [h,w,3]; outside the mask, the pixels of the source."""
+def grey_levels(pixels: Tensor, source: NDArray[np.uint8], mask: Mask | None) -> NDArray[np.uint8]:
+    """One image [3,h,w] in [-1,1] as uint8 [h,w,3], mixed with the source by the weights w of the mask.
+
+    The result is w edit + (1 - w) source in sRGB levels: the edit where w is 1, the source bit for bit where w is 0.
+    """
     levels = to_uint8(pixels)
-    return levels if mask is None else np.where(mask[..., None], levels, source)
+    if mask is None:
+        return levels
+    mixed = np.where(mask.weights[..., None] > 0, levels, source)
+    grey = (mask.weights > 0) & (mask.weights < 1)
+    weights = mask.weights[grey][:, None].astype(np.float64)
+    mixed[grey] = np.rint(weights * levels[grey] + (1 - weights) * source[grey])
+    return mixed

@@ -1,6 +1,6 @@
 """Implementation of `Model.generate`."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.api.arguments import spread
+from sfumato.api.composition import Composition
+from sfumato.api.generation import job_of
 from sfumato.api.group import at_once, decoded
 from sfumato.api.loaded import Loaded
-from sfumato.api.report import made_with, parameters, similarity
+from sfumato.api.report import files_used, made_with, parameters, recipe_parameters, similarity
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import classifier_free
-from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.images import to_uint8
 from sfumato.methods.generate import GenerateParams, generate
@@ -35,7 +36,7 @@ def generating(
     negative_prompt: str,
     batch: int | None,
     extra: Condition,
-    shifts: Sequence[Shift] = (),
+    composition: Composition,
 ) -> Generator[Progress, None, Result]:
     """Generate images batch after batch, yielding after every step. All arguments have been checked.
 
@@ -48,7 +49,7 @@ def generating(
         negative_prompt: prompt that guidance moves away from.
         batch: maximum number of rows in one call of the network; None for the default.
         extra: maps, labels and tokens, one row per image; the evaluation under the negative prompt takes them too.
-        shifts: shifts of the reverse process, in order.
+        composition: methods and shifts.
 
     Returns:
         The images with their recipes and the report.
@@ -64,21 +65,18 @@ def generating(
         some = extra[first : first + largest]
         parts: dict[str, Any] = {"size": size, "maps": some.maps, "labels": some.labels, "tokens": some.tokens}
         negative = network.condition([negative_prompt] * len(texts), **parts) if network.takes_text else None
-        work = generate(
-            classifier_free(network, negative, [float(params.guidance_scale)] * len(texts)),
-            shape,
-            network.condition(texts, **parts),
-            params,
-            seeds=seeds[first : first + largest],
-            device=network.device,
-            shifts=shifts,
-        )
+        guided = classifier_free(network, negative, [float(params.guidance_scale)] * len(texts))
+        condition, own = network.condition(texts, **parts), seeds[first : first + largest]
+        shifts = composition.of(job_of(guided, shape, condition, params, own))
+        work = generate(guided, shape, condition, params, seeds=own, device=network.device, shifts=shifts)
         last = yield from following(work, "generate", n, len(starts), outputs, network, size[::-1])
         pixels += [to_uint8(each) for each in decoded(network, last, size[::-1])]
     report = {
         "parameters": {**parameters(params), "prompts": prompts, "seeds": seeds, "size": list(size[::-1])},
         "metrics": _metrics(model, pixels, prompts),
     }
+    described = composition.described(recipe_parameters)
+    files = files_used(*(params for _, params in composition.methods))
     recipes = [
         {
             "operation": "generate",
@@ -89,7 +87,8 @@ def generating(
             "size": list(size[::-1]),
             **parameters(params),
             **_described(extra[row]),
-            **({"shifts": [type(shift).__qualname__ for shift in shifts]} if shifts else {}),
+            **({"methods": described} if described else {}),
+            **files,
         }
         for row, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
     ]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.api.arguments import check_batch, check_prompts, resolve
-from sfumato.api.group import Group, at_once, decoded, guided, padded_size
+from sfumato.api.group import Group, at_once, decoded, guided, padded_size, picture_fingerprint
 from sfumato.api.inverting import inverting, outlines
 from sfumato.api.loaded import Loaded
-from sfumato.api.report import made_with, parameters, unit
+from sfumato.api.report import file_name, made_with, parameters, unit
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, Run, following
 from sfumato.api.sources import Sources
@@ -184,10 +184,9 @@ def _interpolating(
     report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
     if way.perceptual is not None:
         report["metrics"] = _lengths(f, latents, way.rank) | {"perceptual_length": _perceptual(pixels, way.perceptual)}
-    recipes = [
-        {"operation": "interpolate", **made_with(network), **about, "prompts": prompts, "share": share}
-        for share in shares
-    ]
+    images = [{"name": file_name(picture.name), "sha256": picture_fingerprint(picture)} for picture in pictures]
+    made = {"operation": "interpolate", **made_with(network), "images": images, **about, "prompts": prompts}
+    recipes = [{**made, "share": share} for share in shares]
     return Result(pixels, sources, recipes, report)
 
 

@@ -53,8 +53,9 @@ class Inverted(Sources):
                 for. A method edits every inversion of a kind that it accepts, also one made for another method.
             shifts: additional shifts (`sfumato.core.shift.Shift`), which act after those of the methods.
             guidance_scale: guidance scale of the target prompt, one for all or one per result.
-            mask: image files or Pillow images of the images' size, white where the edit applies; one for all or one
-                per result. Outside the mask the result has the pixels of the source.
+            mask: image files, Pillow images or arrays of the images' size, white where the edit applies; one for all
+                or one per result. Where the mask is black the result has the pixels of the source, bit for bit; greys
+                mix the edit and the source.
             mask_words: restrict the edit to the regions of these words of either prompt, e.g. "cat,dog", found in
                 their cross-attention maps.
             mask_difference: restrict the edit to where the predictions under source and target prompt differ

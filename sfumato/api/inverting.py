@@ -8,6 +8,7 @@ import torch
 
 from sfumato.api.group import Group, encode, of_one_size, padded_size, picture_fingerprint
 from sfumato.api.loaded import Loaded
+from sfumato.api.notes import size_note
 from sfumato.api.report import parameters
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
@@ -90,6 +91,13 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             "seeds": [seeds[i] for i in range(len(sources))],
             "source_prompts": sources.prompts,
         },
-        "pictures": [{"name": p.name, "size": list(p.size), "note": p.note} for p in sources.pictures],
+        "pictures": [
+            {
+                "name": p.name,
+                "size": list(p.size),
+                "note": "; ".join(filter(None, (p.note, size_note(network, p.name, p.size)))),
+            }
+            for p in sources.pictures
+        ],
     }
     return replace(sources, groups=groups, report=report)

@@ -14,7 +14,6 @@ from sfumato.api.arguments import (
     check_negative,
     check_prompts,
     check_seeds,
-    check_shifts,
     height_and_width,
     renamed,
     resolve,
@@ -24,6 +23,7 @@ from sfumato.api.composition import Named, as_named, name_of
 from sfumato.api.edit_plan import plan_edit
 from sfumato.api.finding import between
 from sfumato.api.generating import extra_condition, generating, read_extra
+from sfumato.api.generation import compose_generation
 from sfumato.api.interpolating import interpolate_steps
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting, outlines
@@ -246,6 +246,7 @@ class Model(Loaded):
         maps: Tensor | None = None,
         labels: int | Sequence[Any] | Tensor | None = None,
         tokens: Tensor | None = None,
+        methods: Sequence[Named] = (),
         shifts: Sequence[Shift] = (),
         batch: int | None = None,
         **options: Any,
@@ -265,7 +266,8 @@ class Model(Loaded):
                 `sfumato.models.class_labels`.
             tokens: [n,k,d] for a network with cross-attention and without text encoder; n is 1 or the number of
                 images.
-            shifts: shifts of the reverse process (`sfumato.core.shift.Shift`), in order.
+            methods: names of methods that act on generated images too, alone or as (name, {option: value}).
+            shifts: shifts of the reverse process (`sfumato.core.shift.Shift`), in order, after those of the methods.
             batch: maximum number of rows in one call of the network; by default 2 to 64, depending on the size of
                 the latents.
             options: steps or num_inference_steps (1 to 1000), guidance_scale (0 to 100), eta (0 is DDIM, 1 is DDPM).
@@ -278,7 +280,6 @@ class Model(Loaded):
         """
         network = self.network
         check_batch(batch)
-        check_shifts(shifts)
         params = resolve(network, GenerateParams, options, stages=("generate",), section="generate", what="generate")
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(network, as_list(prompts), "prompt", empty=False)
@@ -290,4 +291,6 @@ class Model(Loaded):
             size = maps.shape[3] * network.factor, maps.shape[2] * network.factor
         shape = network.latent_shape(*height_and_width(network, size))
         extra = extra_condition(parts, count, shape)
-        return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, shifts))
+        composition = compose_generation(network, params, methods, shifts)
+        composition.check_run(network, [shape[1:]], texts, texts)
+        return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition))

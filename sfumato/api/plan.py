@@ -7,7 +7,6 @@ from typing import Any, Protocol
 from sfumato import __version__
 from sfumato.api.edit_plan import EditPlan
 from sfumato.api.editing import editing
-from sfumato.api.finish import as_image
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting
 from sfumato.api.result import Result
@@ -103,6 +102,6 @@ def _unpickled(state: dict[str, Any]) -> PickledPlan:
 
 
 def with_masks(plan: Plan) -> Plan:
-    """The plan with masks as images instead of paths in its request."""
-    masks = [None if mask is None else as_image(mask) for mask in plan.edit.masks]
+    """The plan with masks that have been read instead of paths in its request."""
+    masks = plan.edit.masks
     return plan if all(mask is None for mask in masks) else replace(plan, request=plan.request | {"mask": masks})

@@ -107,8 +107,8 @@ def find(
     target: Condition,
     texts: Sequence[str],
     batch: int | None,
-) -> list[NDArray[np.bool_]]:
-    """The region of every edit as a mask, bool [h,w] in pixels; maps are computed once and cached in `group.maps`.
+) -> list[NDArray[np.float32]]:
+    """The region of every edit as weights [h,w] of pixels, 0 or 1; maps are computed once and cached in `group.maps`.
 
     Args:
         wanted: the region.
@@ -170,7 +170,7 @@ def _of_difference(
     return above(torch.stack([group.maps[key] for key in keys]), wanted.threshold)
 
 
-def enlarged(cells: Tensor, factor: int, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
-    """Masks bool [height,width] in pixels from latent cells [b,1,h,w]; `size` is (width, height)."""
+def enlarged(cells: Tensor, factor: int, size: tuple[int, int]) -> list[NDArray[np.float32]]:
+    """Masks [height,width] in pixels, 0 or 1, from latent cells [b,1,h,w]; `size` is (width, height)."""
     pixels = cells.repeat_interleave(factor, -2).repeat_interleave(factor, -1)[:, 0, : size[1], : size[0]]
-    return [np.asarray(each > 0) for each in pixels.cpu().numpy()]
+    return [np.asarray(each > 0, dtype=np.float32) for each in pixels.cpu().numpy()]

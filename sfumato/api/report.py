@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sfumato.geometry import Moved
 from sfumato.methods.params import Params
 from sfumato.metrics import DualEncoder, psnr, ssim
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.regular_files import file_hash
 
 SSIM_WINDOW = 11
 
@@ -78,10 +80,47 @@ def parameters(params: Params) -> dict[str, Any]:
     return dataclasses.asdict(params)
 
 
+def recipe_parameters(params: Params) -> dict[str, Any]:
+    """A method's parameters for recipes: as `parameters`, with the names of files instead of their paths."""
+    values = parameters(params)
+    for path in sorted(params.files, key=len, reverse=True):  # one path may be the beginning of another
+        name = file_name(path)
+        values = {n: each.replace(path, name) if isinstance(each, str) else each for n, each in values.items()}
+    return values
+
+
+def files_used(*used: Params) -> dict[str, Any]:
+    """Names and hashes of the files that parameters name: {"files": [{"name": ..., "sha256": ...}]}; {} without files.
+
+    The hash of a folder is that of the lines "HASH  NAME" of its files in the order of their names, as `sha256sum *`
+    prints them.
+
+    Raises:
+        BadInput: a file cannot be read.
+    """
+    paths = dict.fromkeys(path for params in used for path in params.files)
+    found = [{"name": file_name(path), "sha256": _content_hash(Path(path))} for path in paths]
+    return {"files": found} if found else {}
+
+
+def _content_hash(path: Path) -> str:
+    if not path.is_dir():
+        return file_hash(path, "give the file again")
+    files = sorted(each for each in path.iterdir() if each.is_file())
+    lines = "".join(f"{file_hash(each, 'give the folder again')}  {each.name}\n" for each in files)
+    return sha256(lines.encode()).hexdigest()
+
+
+def file_name(path: str) -> str:
+    """The name of a file without its folders, so that metadata of images does not reveal paths."""
+    return Path(path).name
+
+
 def made_with(network: DiffusionModel) -> dict[str, Any]:
-    """Metadata of an image: name of the model without its folders, precision, type of device, versions."""
+    """Metadata of an image: name of the model without its folders, fingerprint, precision, type of device, versions."""
     return {
         "model": shareable(network.name),
+        "model_fingerprint": network.fingerprint(),
         "dtype": str(network.dtype).removeprefix("torch."),
         "device": network.device.type,
         "versions": {"sfumato": __version__, "torch": str(torch.__version__), "diffusers": diffusers.__version__},

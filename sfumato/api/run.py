@@ -68,12 +68,16 @@ class Run(Iterator[Progress], Generic[Outcome]):
         self._network = network
         self._steps: Generator[Progress, None, Outcome] = steps
         self._outcome: Outcome | None = None
+        self._begun = False
         self.seconds = 0.0
         self.calls = 0
         self.samples = 0
         self.passes = Passes()
 
     def __next__(self) -> Progress:
+        if not self._begun:
+            self._begun = True
+            self._network.fingerprint_soon()  # for recipes
         began = time.perf_counter()
         try:
             with self._network.counting() as count, counting_passes() as passes:
@@ -118,6 +122,7 @@ def following(
     outputs: Sequence[int],
     network: DiffusionModel,
     size: tuple[int, int],
+    steps: int | None = None,
 ) -> Generator[Progress, None, Any]:
     """Yield the progress of one part of a run; return the return value of `work`, or the last x_{t-1}.
 
@@ -129,6 +134,7 @@ def following(
         outputs: see `Progress`.
         network: decodes the previews.
         size: (width, height) of the images in pixels.
+        steps: number of steps of a part, if it repeats some; by default that of its timesteps.
     """
 
     def show(latents: Tensor) -> list[Image.Image]:
@@ -141,4 +147,5 @@ def following(
         except StopIteration as end:
             return state.x_prev if end.value is None and state is not None else end.value
         done += 1
-        yield Progress(stage, part * state.steps + done, parts * state.steps, tuple(outputs), state, show)
+        each = steps or state.steps
+        yield Progress(stage, part * each + done, parts * each, tuple(outputs), state, show)

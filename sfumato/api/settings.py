@@ -62,6 +62,8 @@ def _check_option(readers: list[type[Params]], option: str, value: Any, place: s
         known = dict.fromkeys(name for params in readers for name in options_of(params))
         raise BadInput(f"{place}: there is no option {option!r}; there are {', '.join(known)}.")
     for each in fields:
+        if each.metadata["file"]:
+            raise BadInput(f"{place}: {option} names a file, which only you can name: remove it there.")
         try:
             check_value(each, value)
         except BadInput as error:

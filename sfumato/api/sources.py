@@ -5,7 +5,7 @@ from typing import Any
 
 from sfumato.api.group import Group
 from sfumato.api.loaded import Loaded
-from sfumato.api.report import made_with, parameters
+from sfumato.api.report import file_name, made_with, recipe_parameters
 from sfumato.images import Picture
 from sfumato.methods.params import Params
 from sfumato.methods.registry import Method
@@ -65,8 +65,9 @@ class Sources:
         row = group.indices.index(index)
         return {
             **made_with(self.model.network),
+            "image": {"name": file_name(group.pictures[row].name), "sha256": group.inversion.images[row]},
             "method": self.method.name,
             "source_prompt": group.inversion.prompts[row],
             "seed": group.inversion.seeds[row],
-            **parameters(self.params),
+            **recipe_parameters(self.params),
         }

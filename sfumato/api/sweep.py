@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sfumato.api.finish import as_image, inside
+from sfumato.api.finish import inside, painted_mask
 from sfumato.api.model import Model
 from sfumato.api.plan import Plan
 from sfumato.api.regions import region
@@ -98,8 +98,8 @@ def sweep(
     for name in set(grid) & set(fixed):
         raise BadInput(f"{name} is in the grid and fixed at the same time: give it once.")
     region(mask_words, mask_difference, mask_threshold)
-    painted = None if mask is None else inside(mask, picture.size)
-    bounds = {"mask": None if painted is None else as_image(painted), "mask_words": mask_words}
+    painted = None if mask is None else painted_mask(mask, picture.size)
+    bounds: dict[str, Any] = {"mask": painted, "mask_words": mask_words}
     bounds |= {"mask_difference": mask_difference, "mask_threshold": mask_threshold}
     edits = options_of(METHODS.find(method).params, "edit")
     plans = [
@@ -115,7 +115,7 @@ def sweep(
     if model.network.takes_text:
         evaluator.clip.check_texts(texts)
     named = texts if model.network.takes_text else None
-    inside_of = None if painted is None else torch.from_numpy(painted)[None].float()
+    inside_of = None if painted is None else torch.from_numpy(inside(painted, picture.size))[None]
     return _trials(plans, points, lambda result: measured(evaluator, picture, result, inside_of, named))
 
 

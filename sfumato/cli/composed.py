@@ -86,8 +86,13 @@ def add_methods(parser: CommandParser, names: Sequence[str]) -> None:
         add_options(parser, f"{first.name} (defaults: the model's own)", options_of(first.params))
         return
     add_options(parser, f"inversion and sampling, {first.name} (defaults: the model's own)", _of_run(first))
-    edits = {method.name: _edits(method) for method in found}
-    for method in found:
+    add_edit_options(parser, found)
+
+
+def add_edit_options(parser: CommandParser, methods: "Sequence[Method]") -> None:
+    """Add the options of the edit by several methods: --METHOD.OPTION, and --OPTION if only one method has it."""
+    edits = {method.name: _edits(method) for method in methods}
+    for method in methods:
         group = parser.add_argument_group(method.name)
         for name, option in edits[method.name].items():
             owners = [each for each, own in edits.items() if name in own]
@@ -106,7 +111,12 @@ def composed(arguments: Namespace, names: Sequence[str]) -> Composed:
     methods = tuple(METHODS.find(name) for name in names)
     if len(methods) == 1:
         return Composed(methods, given_options(arguments, options_of(methods[0].params)), {})
-    own = {
+    return Composed(methods, given_options(arguments, _of_run(methods[0])), edit_options(arguments, methods))
+
+
+def edit_options(arguments: Namespace, methods: "Sequence[Method]") -> dict[str, dict[str, Any]]:
+    """The options of `add_edit_options` that the user gave, by method."""
+    return {
         method.name: {
             name: value
             for name in _edits(method)
@@ -114,7 +124,6 @@ def composed(arguments: Namespace, names: Sequence[str]) -> Composed:
         }
         for method in methods
     }
-    return Composed(methods, given_options(arguments, _of_run(methods[0])), own)
 
 
 def _of_run(method: "Method") -> "dict[str, Field[Any]]":

@@ -10,18 +10,25 @@ from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
     from sfumato.geometry import Directions
+    from sfumato.shifts.delta_h import DeltaH
     from sfumato.shifts.text_direction import TextDirection
 
 
 def load_directions(path: Path) -> "Directions":
-    """Load directions of the latent. Raises BadInput for other files; the message says how to use a text direction."""
+    """Load directions of the latent. Raises BadInput for other files; the message says how to use them."""
     from sfumato.geometry import Directions
+    from sfumato.shifts.delta_h import DeltaH
     from sfumato.shifts.text_direction import TextDirection
 
     if TextDirection.FORMAT.holds(path):
         raise BadInput(
             f"{path} contains a text direction: `sfumato directions show {path}` prints it, "
             f"`sfumato edit --method pix2pix-zero --direction-file {path}` applies it."
+        )
+    if DeltaH.FORMAT.holds(path):
+        raise BadInput(
+            f"{path} contains a delta-h: `sfumato directions show {path}` prints it, "
+            f"`sfumato edit --method asyrp --delta {path}` applies it."
         )
     return Directions.load(path)
 
@@ -80,3 +87,35 @@ def print_text_direction(path: Path, found: "TextDirection", as_json: bool) -> N
     print_table([["from", "to"], *map(list, zip_longest(found.source, found.target, fillvalue=""))])
     tokens, width = found.tokens.shape
     say(f"{path}: a text direction of {tokens} tokens x {width} channels for the model {found.model[:12]}")
+
+
+def described_delta(path: Path, found: "DeltaH") -> dict[str, Any]:
+    """All fields of a delta-h except its weights, as JSON values."""
+    return {
+        "file": path,
+        "kind": f"delta-h, {found.kind}",
+        "model": found.model,
+        "attribute": found.attribute,
+        "source": found.source,
+        "target": found.target,
+        "layer": found.layer,
+        "shape": list(found.shape),
+        "factor": found.factor,
+        "steps": found.steps,
+        "timesteps": list(found.timesteps),
+        "t_edit": found.t_edit,
+        "t_boost": found.t_boost,
+    }
+
+
+def print_delta(path: Path, found: "DeltaH", as_json: bool) -> None:
+    """Print the fields of a delta-h, or one JSON object."""
+    fields = described_delta(path, found)
+    if as_json:
+        print_json(fields)
+        return
+    del fields["file"]
+    fields["timesteps"] = f"{found.timesteps[0]} to {found.timesteps[-1]} ({len(found.timesteps)})"
+    fields["shape"] = " x ".join(map(str, found.shape))
+    print_table([["field", "value"], *([name, str(value)] for name, value in fields.items())])
+    say(f"{path}: a delta-h; `sfumato edit --method asyrp --delta {path}` applies it")

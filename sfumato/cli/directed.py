@@ -4,10 +4,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.described import load_directions, print_directions, print_text_direction
-from sfumato.cli.edit import check_mask
+from sfumato.cli.described import load_directions, print_delta, print_directions, print_text_direction
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
-from sfumato.cli.inputs import add_max_pixels, read_picture
+from sfumato.cli.hints import hints
+from sfumato.cli.inputs import add_mask, add_max_pixels, read_mask_of, read_picture
 from sfumato.cli.outputs import add_out, output_paths, refuse_inputs, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.progress import progress
@@ -55,11 +55,14 @@ def show(arguments: Namespace) -> None:
     """Print the directions; draw the effect of each one on the image."""
     from sfumato.api.variations import variations
     from sfumato.images import check_output, contact_sheet, write_image
+    from sfumato.shifts.delta_h import DeltaH
     from sfumato.shifts.text_direction import TextDirection
 
-    if arguments.image is None and arguments.out is None and TextDirection.FORMAT.holds(arguments.file):
-        print_text_direction(arguments.file, TextDirection.load(arguments.file), arguments.json)
-        return
+    if arguments.image is None and arguments.out is None:
+        if TextDirection.FORMAT.holds(arguments.file):
+            return print_text_direction(arguments.file, TextDirection.load(arguments.file), arguments.json)
+        if DeltaH.FORMAT.holds(arguments.file):
+            return print_delta(arguments.file, DeltaH.load(arguments.file), arguments.json)
     found = load_directions(arguments.file)
     if (arguments.image is None) != (arguments.out is None):
         raise BadInput("a contact sheet needs both IMAGE and -o SHEET: give both or neither.")
@@ -92,9 +95,7 @@ def apply_flags(parser: CommandParser) -> None:
     parser.add_argument(
         "--to", dest="target", default="", metavar="TEXT", help="prompt describing the edited image; default: --from"
     )
-    parser.add_argument(
-        "--mask", metavar="IMAGE", help="mask image: white pixels are edited, black pixels are preserved"
-    )
+    add_mask(parser)
     add_model(parser)
     add_max_pixels(parser)
     add_options(parser, "pullback", {name: o for name, o in options_of(PullbackParams).items() if name not in _FIXED})
@@ -115,8 +116,9 @@ def apply(arguments: Namespace) -> None:
     picture, notes = read_picture(arguments.image, arguments.max_pixels)
     inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
     paths = output_paths(arguments.out, 1, size=picture.size, keep=inputs)
-    check_mask(arguments.mask, picture.size)
-    plan = _plan(arguments, found, arguments.target, mask=arguments.mask, **given)
+    mask, remarks = read_mask_of(arguments, picture.size)
+    plan = _plan(arguments, found, arguments.target, mask=mask, **given)
+    notes += remarks + hints(plan.sources.model, arguments.image, picture.size, [arguments.source, arguments.target])
     result = finish(plan.run())
     notes += save_all(result, paths, recipe=True)
     made = made_by(plan.sources.model, arguments.model)

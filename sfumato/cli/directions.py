@@ -1,11 +1,11 @@
-"""`sfumato directions`: unsupervised or text directions, computed once and applied to any image."""
+"""`sfumato directions`: unsupervised or text directions and delta-h, computed once and applied to any image."""
 
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.cli.banks import bank, bank_flags, text, text_flags
-from sfumato.cli.described import described, described_text, load_directions, print_directions
+from sfumato.cli.described import described, described_delta, described_text, load_directions, print_directions
 from sfumato.cli.directed import apply, apply_flags, show, show_flags
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.parser import CommandParser, integer, real, size
@@ -148,6 +148,7 @@ def _list_flags(parser: CommandParser) -> None:
 
 def _list(arguments: Namespace) -> None:
     from sfumato.geometry import Directions
+    from sfumato.shifts.delta_h import DeltaH
     from sfumato.shifts.text_direction import TextDirection
 
     rows, files = [["file", "kind", "timestep", "samples", "directions"]], []
@@ -157,6 +158,11 @@ def _list(arguments: Namespace) -> None:
             counts = f"{len(text.source)}, {len(text.target)}"
             rows.append([str(path), "text", "every", counts, f"{text.source[0]} -> {text.target[0]}"])
             files.append(described_text(path, text))
+        elif DeltaH.FORMAT.holds(path):
+            delta = DeltaH.load(path)
+            texts = f"{delta.attribute}: {delta.source} -> {delta.target}"
+            rows.append([str(path), "delta-h", f"{delta.timesteps[0]} to {delta.timesteps[-1]}", "", texts])
+            files.append(described_delta(path, delta))
         else:
             found = Directions.load(path)
             rows.append([str(path), found.kind, str(found.t), str(found.samples), ", ".join(found.names)])
@@ -167,15 +173,16 @@ def _list(arguments: Namespace) -> None:
 def _files(paths: Sequence[Path]) -> list[Path]:
     """The given files, and all files of directions in the given folders. Raises BadInput for a folder without any."""
     from sfumato.geometry import Directions
+    from sfumato.shifts.delta_h import DeltaH
     from sfumato.shifts.text_direction import TextDirection
 
-    found: list[Path] = []
+    formats, found = (Directions.FORMAT, TextDirection.FORMAT, DeltaH.FORMAT), list[Path]()
     for path in paths:
         if not path.is_dir():
             found.append(path)
             continue
         every = sorted(path.glob("*.safetensors"))
-        inside = [each for each in every if Directions.FORMAT.holds(each) or TextDirection.FORMAT.holds(each)]
+        inside = [each for each in every if any(kind.holds(each) for kind in formats)]
         if not inside:
             raise BadInput(f"{path} contains no files of directions.")
         found += inside

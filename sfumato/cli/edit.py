@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.auto import about, add_auto, check_auto, check_source, chosen, load_auto
 from sfumato.cli.composed import Composed, add_methods, composed
-from sfumato.cli.flags import add_model, add_seeds, load_model, seeds_of
+from sfumato.cli.flags import add_model, add_seeds, load_model, seeds_of, typed_all
+from sfumato.cli.hints import hints
 from sfumato.cli.inputs import (
     add_masks,
     add_max_pixels,
-    check_mask,
     inputs,
     is_inversion,
     masks_of,
+    read_mask_of,
     read_picture,
     region_of,
 )
@@ -68,24 +69,29 @@ def run(arguments: Namespace) -> None:
     region_of(arguments)
     found = _inversion(arguments, methods) if is_inversion(arguments.image) else _picture(arguments)
     paths = output_paths(arguments.out, found.count, size=found.size, keep=inputs(arguments))
-    check_mask(arguments.mask, found.size)
+    mask, notes = read_mask_of(arguments, found.size)
+    notes = found.notes + notes
     check_source(arguments, found.source)
     model = load_model(arguments)
-    edit = masks_of(arguments) | {"residual": not arguments.no_residual, "negative_prompt": arguments.negative_prompt}
+    edit = masks_of(arguments) | {"mask": mask, "residual": not arguments.no_residual}
+    edit |= {"negative_prompt": arguments.negative_prompt}
     check = {"check": arguments.check or arguments.json}
     texts = (found.source, arguments.target)
+    prompts = [*texts, arguments.negative_prompt]
     if found.picture is None:
         inverted, evaluator = model.open(arguments.image), load_auto(arguments, model, texts)
         edit |= methods.shared() | {"methods": methods.named()}
         work = inverted.edit_steps(arguments.target, **edit, **check)
+        notes += hints(model, arguments.image, found.size, prompts)
     else:
         options = {**_planned(arguments, methods), **edit, **check}
         plan = model.plan(found.picture, found.source, arguments.target, **options)
         evaluator = load_auto(arguments, model, texts)
+        notes += hints(model, arguments.image, found.size, prompts)
         inverted = finish(plan.invert())
         edit |= methods.shared() | {"methods": methods.named()}
         work = plan.apply(inverted)
-    reports, notes = [inverted.report] if "seconds" in inverted.report else [], found.notes
+    reports = [inverted.report] if "seconds" in inverted.report else []
     if evaluator is not None:
         choice = chosen(inverted, arguments, evaluator, edit)
         edit |= choice.trial.options
@@ -164,22 +170,6 @@ def _alike(result: "Result") -> list[str]:
     sentence = "all seeds gave the same picture: with these settings the edit does not depend on the seed."
     remark(sentence)
     return [sentence]
-
-
-def typed_all(words: Sequence[str], flag: str) -> list[str]:
-    """All values of a repeatable flag, read from the words because the parser depends on them."""
-    found = []
-    for n, word in enumerate(words):
-        if word.startswith(f"{flag}="):
-            found.append(word.partition("=")[2])
-        elif word == flag and n + 1 < len(words):
-            found.append(words[n + 1])
-    return found
-
-
-def typed(words: Sequence[str], flag: str) -> str | None:
-    """The first value of a flag, read from the words because the parser depends on it."""
-    return next(iter(typed_all(words, flag)), None)
 
 
 def _method_in(words: Sequence[str]) -> str:

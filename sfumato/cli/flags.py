@@ -97,6 +97,22 @@ def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
     params(**defaults_of(params, given, {}) | generous | dict(given)).check()
 
 
+def typed_all(words: Sequence[str], flag: str) -> list[str]:
+    """All values of a repeatable flag, read from the words because the parser depends on them."""
+    found = []
+    for n, word in enumerate(words):
+        if word.startswith(f"{flag}="):
+            found.append(word.partition("=")[2])
+        elif word == flag and n + 1 < len(words):
+            found.append(words[n + 1])
+    return found
+
+
+def typed(words: Sequence[str], flag: str) -> str | None:
+    """The first value of a flag, read from the words because the parser depends on it."""
+    return next(iter(typed_all(words, flag)), None)
+
+
 def flag_of(name: str) -> str:
     """The flag of a parameter: "source_guidance_scale" -> "--source-guidance"."""
     return "--" + name.replace("guidance_scale", "guidance").replace("_", "-")

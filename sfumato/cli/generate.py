@@ -3,7 +3,18 @@
 from argparse import Namespace
 from collections.abc import Sequence
 
-from sfumato.cli.flags import add_model, add_options, add_seeds, check_options, given_options, load_model, seeds_of
+from sfumato.cli.composed import add_edit_options, edit_options
+from sfumato.cli.flags import (
+    add_model,
+    add_options,
+    add_seeds,
+    check_options,
+    given_options,
+    load_model,
+    seeds_of,
+    typed_all,
+)
+from sfumato.cli.hints import hints
 from sfumato.cli.outputs import add_out, output_paths, save_all
 from sfumato.cli.parser import CommandParser, size
 from sfumato.cli.report import print_json
@@ -14,6 +25,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the prompts, the output, and the parameters of sampling."""
     from sfumato.methods.generate import GenerateParams
     from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
 
     parser.usage = "sfumato generate TEXT [TEXT ...] -o OUT [options]"
     parser.add_argument("prompts", nargs="*", default=[], metavar="TEXT", help="prompts describing the images")
@@ -26,7 +38,15 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     add_model(parser)
     parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the PNG")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--method",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a method that acts on generated images; repeatable",
+    )
     add_options(parser, "sampling (defaults: the model's own)", options_of(GenerateParams))
+    add_edit_options(parser, [METHODS.find(name) for name in typed_all(words, "--method")])
     parser.example(
         'sfumato generate "red apple, twemoji" -o apple.png',
         'sfumato generate "cat face, noto" "dog face, noto" --seeds 4 -o out.png',
@@ -37,22 +57,27 @@ def run(arguments: Namespace) -> None:
     """Generate an image for every prompt and seed, save the images, report."""
     from sfumato.methods.generate import GenerateParams
     from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
 
     given = given_options(arguments, options_of(GenerateParams))
     check_options(GenerateParams, given)
+    own = edit_options(arguments, [METHODS.find(name) for name in arguments.method])
+    for name, options in own.items():
+        check_options(METHODS.find(name).params, options)
     pairs = [(prompt, seed) for prompt in arguments.prompts or [""] for seed in seeds_of(arguments)]
     paths = output_paths(arguments.out, len(pairs), size=arguments.size)
     model = load_model(arguments)
-    result = finish(
-        model.generate_steps(
-            [prompt for prompt, _ in pairs],
-            seed=[seed for _, seed in pairs],
-            size=arguments.size,
-            negative_prompt=arguments.negative_prompt,
-            **given,
-        )
+    work = model.generate_steps(
+        [prompt for prompt, _ in pairs],
+        seed=[seed for _, seed in pairs],
+        size=arguments.size,
+        negative_prompt=arguments.negative_prompt,
+        methods=list(own.items()),
+        **given,
     )
-    notes = save_all(result, paths, recipe=not arguments.no_recipe)
+    notes = hints(model, "the image", arguments.size, [*arguments.prompts, arguments.negative_prompt])
+    result = finish(work)
+    notes += save_all(result, paths, recipe=not arguments.no_recipe)
     found = summary(
         [result.report],
         paths,

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser, integer
+from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
     from sfumato.api.regions import Region
-    from sfumato.images import Picture
+    from sfumato.images import Mask, Picture
 
 
 def add_max_pixels(parser: CommandParser) -> None:
@@ -19,11 +20,19 @@ def add_max_pixels(parser: CommandParser) -> None:
     parser.add_argument("--max-pixels", type=integer(1), default=MAX_PIXELS, metavar="N", help=text)
 
 
+def add_mask(parser: CommandParser) -> None:
+    """Add the mask image."""
+    parser.add_argument(
+        "--mask", metavar="IMAGE", help="mask image: white is edited, black is preserved, greys mix edit and source"
+    )
+    parser.add_argument(
+        "--mask-transparent", action="store_true", help="--mask is a picture whose transparent parts are edited"
+    )
+
+
 def add_masks(parser: CommandParser) -> None:
     """Add the masks: a mask image, or a mask computed from words or from the two prompts."""
-    parser.add_argument(
-        "--mask", metavar="IMAGE", help="mask image: white pixels are edited, black pixels are preserved"
-    )
+    add_mask(parser)
     parser.add_argument(
         "--mask-words", default="", metavar="TEXT", help='edit only where cross-attention finds these words: "cat,dog"'
     )
@@ -52,12 +61,29 @@ def region_of(arguments: Namespace) -> "Region | None":
     return region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
 
 
-def check_mask(mask: str | None, size: tuple[int, int]) -> None:
-    """Check a mask image before a model is loaded. Raises BadInput for a mask that cannot be used."""
-    if mask is not None:
-        from sfumato.api.finish import inside
+def read_mask_of(arguments: Namespace, size: tuple[int, int]) -> tuple["Mask | None", list[str]]:
+    """Read a mask image before a model is loaded; return it with remarks, which are also printed on stderr.
 
-        inside(mask, size)
+    Args:
+        arguments: with `mask`, the file or None, and `mask_transparent`.
+        size: (width, height) of the image in pixels.
+
+    Raises:
+        BadInput: a mask that cannot be used.
+    """
+    if arguments.mask is None and arguments.mask_transparent:
+        raise BadInput("--mask-transparent needs --mask, the picture with the transparent parts: give both.")
+    if arguments.mask is None:
+        return None, []
+    from sfumato.api.finish import painted_mask
+    from sfumato.images import transparent_parts
+
+    path, limit = arguments.mask, arguments.max_pixels
+    mask = painted_mask(transparent_parts(path, limit) if arguments.mask_transparent else path, size)
+    notes = [f"mask {mask.name}: {mask.note}."] if mask.note else []
+    for sentence in notes:
+        remark(sentence)
+    return mask, notes
 
 
 def read_picture(path: str, max_pixels: int) -> tuple["Picture", list[str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.outputs import refuse_inputs, refuse_links_out, remark, save_all
 from sfumato.cli.parser import CommandParser, integer, real
@@ -98,22 +99,22 @@ def run(arguments: Namespace) -> None:
     paths, sheet, animation = _outputs(arguments)
     model = load_model(arguments)
     options = {name: getattr(arguments, name) for name in ("steps", "refine", "guidance_scale")}
-    result: Result = finish(
-        model.interpolate_steps(
-            arguments.first,
-            arguments.second,
-            arguments.prompts,
-            kind=arguments.path,
-            frames=arguments.frames,
-            time=arguments.time,
-            rank=arguments.rank,
-            measure=arguments.measure,
-            lpips=arguments.lpips,
-            chunk=arguments.chunk,
-            max_pixels=arguments.max_pixels,
-            **{name: value for name, value in options.items() if value is not None},
-        )
+    work = model.interpolate_steps(
+        arguments.first,
+        arguments.second,
+        arguments.prompts,
+        kind=arguments.path,
+        frames=arguments.frames,
+        time=arguments.time,
+        rank=arguments.rank,
+        measure=arguments.measure,
+        lpips=arguments.lpips,
+        chunk=arguments.chunk,
+        max_pixels=arguments.max_pixels,
+        **{name: value for name, value in options.items() if value is not None},
     )
+    notes += hints(model, arguments.first, pictures[0].size, arguments.prompts)
+    result: Result = finish(work)
     _make(arguments.out)
     notes += save_all(result, paths, recipe=True)
     rows = [result.pixels[first : first + _SHEET_COLUMNS] for first in range(0, len(result), _SHEET_COLUMNS)]

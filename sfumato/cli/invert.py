@@ -4,8 +4,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfumato.cli.edit import DEFAULT_METHOD, typed
-from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
+from sfumato.cli.edit import DEFAULT_METHOD
+from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, typed
+from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser
@@ -47,19 +48,19 @@ def run(arguments: Namespace) -> None:
     method = METHODS.find(arguments.method)
     given = given_options(arguments, options_of(method.params, "invert"))
     check_options(method.params, given)
-    _, notes = read_picture(arguments.image, arguments.max_pixels)
+    picture, notes = read_picture(arguments.image, arguments.max_pixels)
     _check_out(arguments.out, arguments.image)
     model = load_model(arguments)
-    inverted = finish(
-        model.invert_steps(
-            arguments.image,
-            arguments.source,
-            method=arguments.method,
-            seed=arguments.seed,
-            max_pixels=arguments.max_pixels,
-            **given,
-        )
+    work = model.invert_steps(
+        arguments.image,
+        arguments.source,
+        method=arguments.method,
+        seed=arguments.seed,
+        max_pixels=arguments.max_pixels,
+        **given,
     )
+    notes += hints(model, arguments.image, picture.size, [arguments.source])
+    inverted = finish(work)
     reports = [inverted.report]
     if arguments.check or arguments.json:
         reports.append(finish(inverted.reconstruct_steps()).report)

@@ -158,7 +158,10 @@ def _mask(path: str | None, source: "Picture", max_pixels: int) -> "Tensor | Non
 
     from sfumato.images import read_mask
 
-    mask = torch.from_numpy(read_mask(path, source.size, max_pixels))[None]
+    found = read_mask(path, source.size, max_pixels)
+    if found.note:
+        remark(f"mask {found.name}: {found.note}.")
+    mask = torch.from_numpy(found.weights)[None]
     if mask.amin() == mask.amax():
         remark(f"{path} is all {'white' if mask.amax() else 'black'}: metrics of an area without pixels have no value.")
     return mask

@@ -1,6 +1,7 @@
 """Progress on stderr: a bar on a terminal, otherwise a line every few seconds."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from sfumato.printing import one_line
 
 #: Seconds between two lines if stderr is not a terminal.
 _EVERY = 10.0
+#: Seconds without a line after which the last one is printed again.
+_SILENT = 10.0
 
 
 class Show(Protocol):
@@ -28,7 +31,8 @@ def progress(wanted: bool = True) -> Iterator[Show]:
     elif sys.stderr.isatty():
         yield from _bar()
     else:
-        yield _Lines()
+        with _Lines() as lines:
+            yield lines
 
 
 def _bar() -> Iterator[Show]:
@@ -52,17 +56,38 @@ def _bar() -> Iterator[Show]:
 
 
 class _Lines:
-    """A line every few seconds; work that takes less time prints nothing."""
+    """A line every few seconds, also while a step is running; work that takes less time prints nothing."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
+        self._line = ""
+        self._printing = threading.Lock()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> "_Lines":
+        threading.Thread(target=self._repeat, name="progress", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
 
     def __call__(self, done: float, total: float | None, text: str) -> None:
-        now = time.monotonic()
-        if now - self.last >= _EVERY:
-            self.last = now
-            share = f"{100 * done / total:3.0f} %  " if total else ""
-            say(f"{share}{text}", error=True)
+        share = f"{100 * done / total:3.0f} %  " if total else ""
+        self._line = f"{share}{text}"
+        self._print(_EVERY)
+
+    def _repeat(self) -> None:
+        """Print the last line again during steps that take long."""
+        while not self._ended.wait(max(1.0, self.last + _SILENT - time.monotonic())):
+            self._print(_SILENT)
+
+    def _print(self, after: float) -> None:
+        """Print the line if none was printed for `after` seconds."""
+        with self._printing:
+            now = time.monotonic()
+            if self._line and now - self.last >= after and not self._ended.is_set():
+                self.last = now
+                say(self._line, error=True)
 
 
 def duration(seconds: float) -> str:

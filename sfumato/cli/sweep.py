@@ -5,15 +5,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.edit import DEFAULT_METHOD, typed
-from sfumato.cli.flags import add_model, add_options, check_options, flag_of, given_options, load_model
+from sfumato.cli.edit import DEFAULT_METHOD
+from sfumato.cli.flags import add_model, add_options, check_options, flag_of, given_options, load_model, typed
+from sfumato.cli.hints import hints
 from sfumato.cli.inputs import (
     add_masks,
     add_max_pixels,
-    check_mask,
     inputs,
     is_inversion,
     masks_of,
+    read_mask_of,
     read_picture,
     region_of,
 )
@@ -93,12 +94,13 @@ def run(arguments: Namespace) -> None:
     masked = arguments.mask is not None
     _check_metrics(arguments.pareto, masked=masked, text=True)
     picture, _ = read_picture(arguments.image, arguments.max_pixels)
-    check_mask(arguments.mask, picture.size)
+    mask, _ = read_mask_of(arguments, picture.size)
     folder = SweptFolder(arguments.out, len(points))
     folder.check(inputs(arguments))
     model = load_model(arguments)
     _check_metrics(arguments.pareto, masked=masked, text=model.network.takes_text)
-    trials = _trials(model, arguments, grid, fixed)
+    trials = _trials(model, arguments, grid, fixed | {"mask": mask})
+    hints(model, arguments.image, picture.size, [arguments.source, arguments.target])
     folder.make()
     rows = _written(folder, trials, picture, arguments)
     if arguments.json:
@@ -168,8 +170,7 @@ def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fi
         seed=arguments.seed,
         evaluator=load_evaluator(arguments, str(model.network.device)),
         max_pixels=arguments.max_pixels,
-        **masks_of(arguments),
-        **fixed,
+        **masks_of(arguments) | fixed,
     )
 
 

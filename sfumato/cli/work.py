@@ -1,16 +1,20 @@
 """Running operations of the Python API with a progress bar, and summarising their cost."""
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.progress import Show, progress
+from sfumato.cli.progress import Show, duration, progress
 from sfumato.cli.report import print_table, say, shown
 
 if TYPE_CHECKING:
     from sfumato.api import Run
     from sfumato.api.loaded import Loaded
+
+#: Seconds from which the remaining time is shown.
+_WORTH = 5.0
 
 
 def finish(run: "Run[Any]", show: Show | None = None) -> Any:
@@ -19,9 +23,18 @@ def finish(run: "Run[Any]", show: Show | None = None) -> Any:
         with progress() as bar:
             return finish(run, bar)
     with closing(run):
+        show(0, None, "preparing")
+        began = time.monotonic()
         for step in run:
-            show(step.done, step.total, f"{step.stage} {step.done}/{step.total}")
+            show(step.done, step.total, f"{step.stage} {step.done}/{step.total}{_left(step.done, step.total, began)}")
+            began = began if step.done < step.total else time.monotonic()  # the next stage begins
         return run.result
+
+
+def _left(done: int, total: int, began: float) -> str:
+    """The time that the remaining steps of a stage take, from that of the finished ones; "" below `_WORTH` seconds."""
+    left = (time.monotonic() - began) / done * (total - done)
+    return f", about {duration(left)} left" if left >= _WORTH else ""
 
 
 def summary(

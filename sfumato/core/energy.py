@@ -57,7 +57,7 @@ def gradients(
         The gradients by the keys of `energies`, and the predicted noises, detached, by the names of `conditions`.
 
     Raises:
-        NonFinite: a gradient contains NaN or infinity.
+        NonFinite: a predicted noise or a gradient contains NaN or infinity.
     """
     count, taps = len(conditions), [tap for energy in energies.values() for tap in energy.taps]
     names = list(conditions)
@@ -66,6 +66,7 @@ def gradients(
     with torch.enable_grad():
         x = state.x_t.detach().requires_grad_()
         eps = network.predict(x.repeat(count, 1, 1, 1), state.t, joined, [*taps, *state.taps])
+        check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
         predictions = dict(zip(names, eps.chunk(count), strict=True))
         values = [energy.value(x, predictions[energy.under]) for energy in energies.values()]
         found = _differentiated(values, x)

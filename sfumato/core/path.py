@@ -46,6 +46,11 @@ def resample(steps: int, jump: int, times: int) -> list[int]:
     return path
 
 
+def count_steps(path: Sequence[int]) -> int:
+    """Number of steps of the reverse process in a path: its moves down."""
+    return sum(after > level for level, after in pairwise(path))
+
+
 def check_path(path: Sequence[int], steps: int) -> None:
     """Check that a path leads from the first level to x_0 by single steps down and jumps up.
 

@@ -3,8 +3,9 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sfumato.images.mask import Mask, read_mask, transparent_parts
 from sfumato.images.picture import Picture
-from sfumato.images.read import MAX_PIXELS, read_image, read_mask
+from sfumato.images.read import MAX_PIXELS, read_image
 from sfumato.images.recipe import read_recipe
 from sfumato.images.write import OUTPUT_FORMATS, check_output, write_image
 
@@ -25,6 +26,7 @@ _LAZY = {
 __all__ = [
     "MAX_PIXELS",
     "OUTPUT_FORMATS",
+    "Mask",
     "Padding",
     "Picture",
     "check_output",
@@ -36,6 +38,7 @@ __all__ = [
     "read_recipe",
     "to_tensor",
     "to_uint8",
+    "transparent_parts",
     "write_image",
 ]
 

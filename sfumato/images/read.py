@@ -1,4 +1,4 @@
-"""Reading of images and masks; a file that cannot be used raises BadInput with one sentence."""
+"""Reading of images; a file that cannot be used raises BadInput with one sentence."""
 
 import io
 import os
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sfumato.downloads import mistaken
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
@@ -35,7 +36,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _pillow_limit = RLock()
 
 
@@ -58,10 +59,10 @@ def read_image(
     """
     if any(not 0 <= level <= 255 for level in background):
         raise BadInput(f"background must be three levels in 0..255, not {background}.")
-    image, notes, name = _open_upright(source, max_pixels)
+    image, notes, name, _ = open_upright(source, max_pixels)
     mode = image.mode
     icc = image.info.get("icc_profile") or None
-    opaque, alpha = _split_alpha(image, name)
+    opaque, alpha = split_alpha(image, name)
     del image  # limits the number of copies of a large image in memory
     try:
         colours = to_srgb(opaque, icc if isinstance(icc, bytes) else None)
@@ -70,30 +71,6 @@ def read_image(
     rgb = colours.srgb if alpha is None else composite(colours.srgb, alpha, background)
     note = "; ".join(part for part in (*notes, colours.note) if part)
     return Picture(rgb, alpha, colours.native, colours.icc, mode, name, note, background)
-
-
-def read_mask(source: Source, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
-    """Read a mask as float32 [h, w]: 1 where it is at least half white, else 0; transparent counts as black.
-
-    Args:
-        source: as in `read_image`.
-        size: (width, height) of the upright image that the mask belongs to.
-        max_pixels: as in `read_image`.
-
-    Raises:
-        BadInput: the mask cannot be read, or its size differs from `size`.
-    """
-    image, _, name = _open_upright(source, max_pixels)
-    if image.size != tuple(size):
-        raise BadInput(
-            f"mask {name} is {image.width} x {image.height} pixels and the image {size[0]} x {size[1]}: "
-            "make the mask the size of the image."
-        )
-    opaque, alpha = _split_alpha(image, name)
-    # The levels of a mask are data: its colour profile is not applied.
-    levels = np.asarray(opaque.convert("RGB").convert("L"), dtype=np.float32)
-    coverage = 1.0 if alpha is None else alpha.astype(np.float32) / 255
-    return (levels * coverage >= 127.5).astype(np.float32)
 
 
 def display_name(source: Source) -> str:
@@ -158,18 +135,19 @@ def load_pixels(image: Image.Image, name: str) -> None:
         raise BadInput(f"{name} is truncated or damaged ({reason(error)}): use another copy.") from error
 
 
-def _open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[str], str]:
-    """Return the first frame, decoded and upright; notes on what was decided; and the name for messages."""
+def open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[str], str, str]:
+    """The first frame, decoded and upright; notes on what was decided; the name for messages; the file format or ""."""
     name = display_name(source)
     with opened(source, max_pixels) as image:
         depth, (key, key_note), frames = depth_note(image), transparent_colour(image), _frames(image)
+        file_format = image.format or ""
         load_pixels(image, name)
         orientation, exif_note = _orientation(image)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image.copy()
         info = {name: value for name, value in image.info.items() if name != "transparency"}
         upright.info = info if key is None else info | {"transparency": key}
         notes = [frames, depth, key_note, exif_note]
-    return upright, notes, name
+    return upright, notes, name, file_format
 
 
 def _orientation(image: Image.Image) -> tuple[int, str]:
@@ -194,10 +172,10 @@ def _frames(image: Image.Image) -> str:
     return f"animated: first of {more} frames used"
 
 
-def _split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, NDArray[np.uint8] | None]:
+def split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, NDArray[np.uint8] | None]:
     """Return the 8-bit image without alpha, and the alpha, uint8 [h, w] or None."""
     key = image.info.get("transparency")
-    if image.mode in _DEEP_MODES:
+    if image.mode in DEEP_MODES:
         keyed = isinstance(key, int) and not isinstance(key, bool)
         alpha = np.where(np.asarray(image) == key, 0, 255).astype(np.uint8) if keyed else None
         return to_eight_bits(image, name), alpha
@@ -247,6 +225,8 @@ def _limit(max_pixels: int) -> Iterator[None]:
 
 def _describe(head: bytes) -> str:
     """What the file is, from its first bytes, as the end of a sentence."""
+    if problem := mistaken(head, len(head)):
+        return f"{problem}."
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"%pdf"):
         return "is a PDF: export the picture as PNG or JPEG."
@@ -256,8 +236,6 @@ def _describe(head: bytes) -> str:
         return "is an SVG drawing: export it as PNG."
     if head[4:8] == b"ftyp":
         return "is HEIC, AVIF or video: save the picture as PNG or JPEG."
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "is a web page, not an image: download the picture itself."
     if all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
         return f"is text, not an image: {_READS}."
     return f"is damaged or not an image: {_READS}."

@@ -57,7 +57,7 @@ class InversionParams(Params):
     def check(self) -> None:
         """Refuse values out of range, and options that the chosen inversion does not take. Raises BadInput."""
         super().check()
-        if (self.inversion in DETERMINISTIC) != (self.eta == 0):
+        if self.inversion in EVERY and (self.inversion in DETERMINISTIC) != (self.eta == 0):
             raise BadInput(
                 "eta must be 0 for the inversions ddim and regularised and above 0 for the others, "
                 f"not {self.eta:g} for {self.inversion}."

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
+from sfumato.core.path import count_steps
 from sfumato.core.schedule import Schedule
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepEnd
 from sfumato.inversion import Inversion, beside, replay
 from sfumato.models.beside import model_of
 from sfumato.models.diffusion_model import DiffusionModel
+
+FROM_NOISE = "none"
+"""Name of the inversion in the job of an image that is generated from noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,7 @@ class Job:
         condition: condition of the run before any shift: `target`, or `source` for methods with `under_source`.
         skip: number of first (noisiest) steps that are left out.
         exact: evaluate the source one step at a time, see `sfumato.inversion.replay.beside`.
+        path: levels in the order in which the edit visits them (`sfumato.core.path`); () for each once.
     """
 
     guidance: Guided
@@ -36,6 +41,7 @@ class Job:
     condition: Condition
     skip: int = 0
     exact: bool = False
+    path: tuple[int, ...] = ()
 
     @property
     def network(self) -> DiffusionModel:
@@ -51,6 +57,16 @@ class Job:
     def timesteps(self) -> tuple[int, ...]:
         """The timesteps of the edit, without the skipped ones, largest first."""
         return self.inversion.timesteps[self.skip :]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps that the edit runs, including those that its path repeats."""
+        return count_steps(self.path) if self.path else len(self.timesteps)
+
+    @property
+    def has_source(self) -> bool:
+        """Whether there is a source image; otherwise the images are generated from noise."""
+        return self.inversion.kind != FROM_NOISE
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -69,4 +85,4 @@ class Job:
             shifts: shifts of the reverse process, in order.
         """
         guided = beside(self.guidance, self.inversion, self.source, exact=self.exact)
-        yield from replay(guided, self.inversion, self.condition, skip=self.skip, shifts=shifts)
+        yield from replay(guided, self.inversion, self.condition, skip=self.skip, shifts=shifts, path=self.path)

@@ -12,6 +12,8 @@ from sfumato.errors import BadInput
 from sfumato.ranges import Range, check_number
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sfumato.models.diffusion_model import DiffusionModel
 
 Stage = Literal["invert", "edit", "generate"]
@@ -31,6 +33,7 @@ def option(
     above: float | None = None,
     choices: tuple[str, ...] = (),
     after: Mapping[str, Any] | None = None,
+    file: bool = False,
 ) -> Any:
     """One field of a `Params`.
 
@@ -43,9 +46,11 @@ def option(
         above: exclusive lower limit.
         choices: allowed values of a text option; () for any text.
         after: other defaults, by the value of the option `inversion`, for methods with that option.
+        file: names a file, folder or hub id that is opened; the defaults of a model folder cannot set it.
     """
     within = Range(low=low, high=high, above=above)
     metadata = {"help": help, "stage": stage, "range": within, "choices": choices, "after": dict(after or {})}
+    metadata["file"] = file
     return field(default=default, metadata=metadata)
 
 
@@ -76,12 +81,29 @@ class Params:
         if steps is not None and skip is not None and skip >= steps:
             raise BadInput(f"skip must be between 0 and {steps - 1}, one less than the {steps} steps, not {skip}.")
 
+    @property
+    def files(self) -> Sequence[str]:
+        """The paths in options that name local files or folders. Recipes contain their names and hashes instead."""
+        return ()
+
     def check_files(self) -> None:
         """Check the files that options name. Raises BadInput for a file that cannot be used."""
 
     def uses_negative(self, guidance_scale: float) -> bool:
         """Whether a negative prompt has an effect at this guidance scale; at 1 it cancels."""
         return guidance_scale != 1
+
+    def path(self, steps: int) -> list[int]:
+        """Levels in the order in which the edit visits them, if it repeats steps; [] for each once.
+
+        Args:
+            steps: number of steps of the edit, without skipped ones; see `sfumato.core.path`.
+        """
+        return []
+
+    def finish(self, edited: "Tensor", source: "Tensor") -> "Tensor":
+        """What the method does to the decoded images, [b,3,h,w] in about [-1,1]; `source` are the source images."""
+        return edited
 
     def check_run(self, network: "DiffusionModel", size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Check parameters that depend on the model, the images or their prompts, such as words of a prompt.

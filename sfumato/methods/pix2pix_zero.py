@@ -33,8 +33,9 @@ from sfumato.methods.inversions import EVERY, InversionParams
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
+from sfumato.models.attention import Layers
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.shifts.attention_guidance import FollowAttention
+from sfumato.shifts.attention_guidance import CROSS, FollowAttention
 from sfumato.shifts.banks import check_bank, read_bank, templated
 from sfumato.shifts.text_direction import MoveCondition, TextDirection, text_direction
 
@@ -113,6 +114,11 @@ class Pix2PixZeroParams(InversionParams):
     def banks(self) -> tuple[list[str], ...]:
         """The sentences of the source bank and of the target bank, read once; () without banks. Raises BadInput."""
         return tuple(read_bank(path) for path in (self.source_bank, self.target_bank) if path)
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The banks and the file of the direction."""
+        return [path for path in (self.source_bank, self.target_bank, self.direction_file) if path]
 
     def check_files(self) -> None:
         """Refuse banks and direction files that cannot be read. Raises BadInput."""
@@ -205,11 +211,10 @@ def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
     moved = MoveCondition(directions(job.network, job.source, job.target, params), params.scale)
     if not params.cross_attention_guidance_amount:
         return [moved]
+    layers = Layers(tuple(name for name, _ in CROSS.of(job.network.unet)))
     if params.compat != "official":
-        return [moved, FollowAttention(params.cross_attention_guidance_amount)]
+        return [moved, FollowAttention(params.cross_attention_guidance_amount, layers=layers)]
     # The public code uses the gradient of the negative half, but averages the loss over the heads of both halves:
     # hence half of the amount.
-    return [
-        moved,
-        FollowAttention(params.cross_attention_guidance_amount / 2, NEGATIVE, job.guidance.condition_of(NEGATIVE)),
-    ]
+    half, source = params.cross_attention_guidance_amount / 2, job.guidance.condition_of(NEGATIVE)
+    return [moved, FollowAttention(half, NEGATIVE, source, layers)]

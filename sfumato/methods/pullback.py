@@ -117,6 +117,11 @@ class PullbackParams(DDIMParams):
         """The directions from the file, read once; None for the image's own. Raises BadInput."""
         return Directions.load(self.directions) if self.directions else None
 
+    @property
+    def files(self) -> Sequence[str]:
+        """The file of directions."""
+        return [self.directions] if self.directions else []
+
     def check_files(self) -> None:
         """Refuse a file without directions, or without those that are named. Raises BadInput."""
         if self.saved is None:

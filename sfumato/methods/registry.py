@@ -38,6 +38,7 @@ class Method:
         accepts: names of the inversions that it can edit.
         under_source: the run is conditioned on the source prompt, which the method changes, not on the target prompt.
         section: section of `sfumato.json` in a model folder with the model's own defaults for the method.
+        generates: whether it also acts on images that are generated from noise; its job then has no source.
         handles: the `HANDLES` that it changes, without guidance, which every method has.
     """
 
@@ -50,6 +51,7 @@ class Method:
     under_source: bool = False
     section: str = ""
     handles: tuple[str, ...] = ()
+    generates: bool = False
 
     def check_accepts(self, inversion: str) -> None:
         """Refuse an inversion that the method cannot edit.
@@ -75,6 +77,7 @@ def method(
     under_source: bool = False,
     section: str = "",
     handles: tuple[str, ...] = (),
+    generates: bool = False,
 ) -> Callable[[Shifts], Shifts]:
     """Register the decorated function as the `shifts` of a method; the arguments are those of `Method`.
 
@@ -89,7 +92,8 @@ def method(
 
     def register(shifts: Shifts) -> Shifts:
         kinds = accepts or (inversion,)
-        METHODS.register(name, Method(name, summary, params, shifts, inversion, kinds, under_source, section, handles))
+        found = Method(name, summary, params, shifts, inversion, kinds, under_source, section, handles, generates)
+        METHODS.register(name, found)
         return shifts
 
     return register

@@ -62,12 +62,13 @@ class DualEncoder:
             raise NonFinite("the images to be encoded contain NaN or infinity.")
         if pixels.min() < 0 or pixels.max() > 1:
             raise BadInput(f"pixels must lie in 0..1, not {pixels.min():.3g} to {pixels.max():.3g}.")
-        parts = [
-            self.model.get_image_features(self.preprocessor(part.to(self.model.device)).to(self.model.dtype))
-            for part in pixels.split(BATCH)
-        ]
+        parts = [self.embed(self.preprocessor(part.to(self.model.device))) for part in pixels.split(BATCH)]
+        return F.normalize(torch.cat(parts).float(), dim=-1)
+
+    def embed(self, inputs: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
+        """Features, not normalised, of inputs as the preprocessor returns them; gradients pass if they are enabled."""
         # In transformers 5 the projected feature is the `pooler_output` of the returned object.
-        return F.normalize(torch.cat([part.pooler_output for part in parts]).float(), dim=-1)
+        return self.model.get_image_features(inputs.to(self.model.dtype)).pooler_output
 
     def check_texts(self, texts: Sequence[str]) -> None:
         """Check texts without encoding them, so that callers can do so before expensive work.

@@ -65,6 +65,8 @@ class VisionEncoder(nn.Module):
                 "give another encoder."
             )
         self._last_keys = (keys[-1],)  # in a tuple, so that it is not registered twice
+        names = [name for name, _ in self.model.named_parameters()]
+        self.has_class_token = any(name.endswith(("cls_token", "class_embedding")) for name in names)
         self.register_buffer("mean", mean[:, None, None], persistent=False)
         self.register_buffer("std", std[:, None, None], persistent=False)
 
@@ -75,13 +77,25 @@ class VisionEncoder(nn.Module):
 
     def keys(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
         """The self-attention keys of the last layer for all tokens, heads concatenated."""
+        return self._evaluated(x)[0]
+
+    def keys_and_class_token(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"]]:
+        """`keys`, and the class token after the last block, before the final normalisation.
+
+        Only for encoders with a class token, see `has_class_token`. Gradients pass if they are enabled.
+        """
+        keys, outputs = self._evaluated(x, output_hidden_states=True)
+        return keys, outputs.hidden_states[-1][:, 0]
+
+    def _evaluated(self, x: Tensor, **options: Any) -> tuple[Tensor, Any]:
+        """The keys of the last layer, and the outputs of the model."""
         found: list[Tensor] = []
         hook = attach_hook(self._last_keys[0], lambda module, inputs, out: found.append(out))
         try:
-            self.model(self._input(x))
+            outputs = self.model(self._input(x), **options)
         finally:
             hook.remove()
-        return found[0]
+        return found[0], outputs
 
     def _input(self, x: Tensor) -> Tensor:
         if tuple(x.shape[-2:]) != self.size:

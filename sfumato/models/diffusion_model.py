@@ -1,7 +1,8 @@
 """`DiffusionModel`, the common interface of all networks that sfumato edits with."""
 
+import threading
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -68,6 +69,7 @@ class DiffusionModel:
         self.empty_prompt_is_zero = empty_prompt_is_zero
         self._evaluations = Evaluations()
         self._fingerprint: tuple[Any, str] | None = None
+        self._hashing = threading.Lock()
         for network in self._networks().values():
             network.eval().requires_grad_(False)
 
@@ -269,10 +271,20 @@ class DiffusionModel:
 
     def fingerprint(self) -> str:
         """SHA-256 of all weights and the schedule, in hexadecimal; cached until a weight changes."""
-        now = self.revision()
-        if self._fingerprint is None or self._fingerprint[0] != now:
-            self._fingerprint = (now, fingerprint(self._networks(), self.schedule))
-        return self._fingerprint[1]
+        with self._hashing:
+            now = self.revision()
+            if self._fingerprint is None or self._fingerprint[0] != now:
+                self._fingerprint = (now, fingerprint(self._networks(), self.schedule))
+            return self._fingerprint[1]
+
+    def fingerprint_soon(self) -> None:
+        """Compute the fingerprint in another thread if none is cached: hashing takes seconds for large models."""
+        if self._fingerprint is None:
+            threading.Thread(target=self._fingerprint_quietly, name="fingerprint", daemon=True).start()
+
+    def _fingerprint_quietly(self) -> None:
+        with suppress(Exception):  # `fingerprint` raises it again where the result is needed
+            self.fingerprint()
 
     def revision(self) -> Any:
         """A cheap value that changes when a weight changes; see `sfumato.models.fingerprint.revision`."""

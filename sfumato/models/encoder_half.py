@@ -44,9 +44,14 @@ class EncoderHalf:
     Return the same object from `taps` and, next to the taps of the second evaluation, from `prediction_taps`. If those
     read or replace the output of the middle block or modules of the decoder only, the second evaluation runs the
     decoder alone. In all other cases the complete network is evaluated. The result is the same, bit for bit.
+
+    Args:
+        constant: reuse the encoder half with gradients enabled too. Gradients then pass through the decoder and the
+            taps only: right for a loss of what the taps add, if neither x_t nor the weights need a gradient.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, constant: bool = False) -> None:
+        self.constant = constant
         self._first: _Evaluation | None = None
 
     @contextmanager
@@ -70,10 +75,15 @@ class EncoderHalf:
     ) -> bool:
         """Whether the recorded evaluation has these inputs, and a second one differs from the middle block on only.
 
-        Never with gradients enabled: what is recorded has no gradient history.
+        Not with gradients enabled, unless the encoder half is `constant`: what is recorded has no gradient history.
         """
         first = self._first
-        if torch.is_grad_enabled() or first is None or not first.calls or not first.of(x, t, condition):
+        if (
+            (torch.is_grad_enabled() and not self.constant)
+            or first is None
+            or not first.calls
+            or not first.of(x, t, condition)
+        ):
             return False
         return all(_in_decoder(name) for tap in self._new(taps) for name in _names(unet, tap))
 

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
@@ -11,10 +12,11 @@ from sfumato.errors import BadInput
 
 Names: TypeAlias = str | tuple[str, ...]
 """One or several names or patterns."""
+_SPECIAL = set("*?[")
 
 
 def named(network: nn.Module, names: Names, kind: type[nn.Module] = nn.Module) -> list[tuple[str, nn.Module]]:
-    """The modules whose names match, in the order of `network.named_modules()`.
+    """The modules whose names match: names in the given order, patterns in the order of `network.named_modules()`.
 
     Args:
         network: the network.
@@ -25,9 +27,19 @@ def named(network: nn.Module, names: Names, kind: type[nn.Module] = nn.Module) -
     Raises:
         BadInput: a name or pattern matches no module; the message lists similar names.
     """
+    exact = (names,) if isinstance(names, str) else names
+    if not any(_SPECIAL & set(name) for name in exact):
+        with suppress(AttributeError):  # listing all modules of a large network takes as long as a small one runs
+            found = {name: network.get_submodule(name) for name in exact}
+            if all(name and isinstance(module, kind) for name, module in found.items()):
+                return list(found.items())
+    return _matching_names(network, exact, kind)
+
+
+def _matching_names(network: nn.Module, names: Sequence[str], kind: type[nn.Module]) -> list[tuple[str, nn.Module]]:
     modules = {name: module for name, module in network.named_modules() if name and isinstance(module, kind)}
     found: set[str] = set()
-    for pattern in (names,) if isinstance(names, str) else names:
+    for pattern in names:
         matching = [pattern] if pattern in modules else _matching(modules, pattern)
         if not matching:
             near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.4) or list(modules)[:3]

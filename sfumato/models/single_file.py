@@ -16,7 +16,9 @@ from sfumato.libraries import quiet
 from sfumato.models.assemble import assemble
 from sfumato.models.bundled import read_settings
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.file_kinds import check_complete, stated_schedule
 from sfumato.models.folder import NETWORKS, Index, load_part, read_index
+from sfumato.models.schedules import with_settings
 from sfumato.networks.load import CONFIG, readable, write_settings
 from sfumato.networks.weights import Weights, single_file_weights
 
@@ -36,24 +38,30 @@ def load_single_file(
     Args:
         path: the checkpoint.
         config: a local diffusers folder of the same architecture, of which the configurations and tokenizers are used.
-            The number of input channels is read from the checkpoint instead.
+            What the checkpoint itself contains takes precedence: the number of input channels, and the prediction type
+            and zero terminal SNR, if it states them (`sfumato.models.file_kinds.stated_schedule`).
         name: name of the model in messages.
         device: device of the model.
         dtype: precision of the network.
 
     Raises:
-        BadInput: the file does not exist or is a pickle, config is missing, or the checkpoint does not fit it.
+        BadInput: the file does not exist, is a pickle or no checkpoint of a complete model, config is missing, or the
+            checkpoint does not fit it.
     """
     if path.suffix in PICKLES:
         raise BadInput(f"{path} is a pickle, which can run code when opened; convert it to .safetensors.")
     if not path.exists():
         raise BadInput(f"There is no file {path}; give the path of a .safetensors file.")
+    weights = single_file_weights(path)
+    check_complete(path, weights.shapes)
+    stated = stated_schedule(path, weights.shapes)
     if config is None:
         raise BadInput(
             f"{path} contains weights only; give config=, the diffusers folder of a model of the same architecture."
         )
-    index, weights = read_index(config), single_file_weights(path)
+    index = read_index(config)
     ready = {part: load_part(config, part, kind, dtype) for part, kind in index.kinds.items() if part not in NETWORKS}
+    ready |= {"scheduler": with_settings(ready["scheduler"], stated)} if stated else {}
     absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
     with readable(f"{path} does not fit {config}"), quiet(), _staged(config, index, weights) as clean:
         ready |= _text_encoder_of_other_names(path, index, weights, clean)

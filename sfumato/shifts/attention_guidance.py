@@ -32,15 +32,17 @@ class FollowAttention(Shift):
         amount: lambda, the step size, 0.1 in the paper.
         under: name of the condition whose maps are moved towards the source's.
         source: condition of the source's evaluation, one row per image; None for the prompt of the inversion.
+        layers: cross-attention layers; given by their names they are found faster than by a pattern.
     """
 
     amount: float
     under: str = TARGET
     source: Condition | None = None
+    layers: Layers = CROSS
 
     def energy(self, state: StepState) -> Energy:
         """||A - A_ref||^2 of every image, as an energy."""
-        own, reference = RecordMaps(CROSS, self.under), RecordMaps(CROSS)
+        own, reference = RecordMaps(self.layers, self.under), RecordMaps(self.layers)
 
         def value(x: Tensor, eps: Tensor) -> Tensor:
             return attention_loss(own.maps, reference.maps)

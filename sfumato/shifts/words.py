@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,7 +38,9 @@ class WordMaps:
     def __call__(self, name: str, cross: bool, maps: Float[Tensor, "rows heads queries n"], rows: Rows) -> None:
         """Record the maps of a layer."""
         if self.of in rows:
-            seen = maps[rows.of(self.of)].float().mean(dim=1) @ self.weights.to(maps.device)[:, :, None]
+            own = maps[rows.of(self.of)]
+            own = own.to(torch.promote_types(own.dtype, torch.float32)).mean(dim=1)
+            seen = own @ self.weights.to(own)[:, :, None]
             self.maps[name] = seen.transpose(1, 2).unflatten(2, self.grid)
 
 

@@ -104,7 +104,8 @@ def test_bad_grids_are_refused_before_any_work(run, words, sentence):
 def test_inputs_are_not_overwritten(sfumato, name, flag):
     Path("out/edits").mkdir(parents=True)
     Image.new("RGB", (30, 22), "white").save(f"out/{name}", "PNG")
-    image, mask = (f"out/{name}", "photo.png") if flag == "image" else ("photo.png", f"out/{name}")
+    Image.new("L", (30, 22), "white").save("mask.png")
+    image, mask = (f"out/{name}", "mask.png") if flag == "image" else ("photo.png", f"out/{name}")
     words = ("sweep", image, "--mask", mask, "--to", "x", "-o", "out", *GRID, "--model", "nosuch")
     assert f"out/{name} is an input of this command" in sfumato(*words).refused()
 

@@ -17,13 +17,16 @@ PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1), tiny_picture(37,
 
 APPROXIMATE = {
     "ddim": ({"steps": 40, "refine": 6}, 36),
+    "asyrp": ({"steps": 40, "refine": 6}, 36),
     "pullback": ({"steps": 40, "refine": 6, "gamma": 0.0}, 36),
     "pix2pix-zero": ({"exact": True}, 0),
 }
 """Options and skip under which an approximate inversion reconstructs, for as far as random weights let it."""
 STILL = {"colour": {"amount": 0.0}}
 """Options with which a method that changes the picture under its own prompt, too, does not."""
-FREE = ("sdedit",)
+QUICK = {"diffuseit": {"resample": 2, "crops": 2}}
+"""Options for fewer repetitions, through which random weights would amplify rounding errors."""
+FREE = ("sdedit", "diffuseit")
 """Methods whose inversion evaluates nothing: it has no step to yield or to fail at, and does not reconstruct."""
 
 
@@ -38,6 +41,7 @@ def guidance_scale(model, value):
 
 
 def invert(model, method, pictures=PICTURES[0], **options):
+    options = QUICK.get(method.name, {}) | options
     options.setdefault("steps", STEPS)
     if "exact" in options_of(method.params):
         options.setdefault("exact", True)

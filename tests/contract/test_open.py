@@ -22,7 +22,7 @@ def parameters(header, **changes):
 
 
 CHANGES = {
-    "timestep 1000 ": lambda header: {"timesteps": [1000, 751, 501, 1], "model": ""},
+    "timestep 1000": lambda header: {"timesteps": [1000, 751, 501, 1], "model": ""},
     "no method ''": lambda header: parameters(header, method="left out"),
     'no method "\\[': lambda header: parameters(header, method=["edit-friendly"]),
     "no option 'stepps'": lambda header: parameters(header, stepps=4),

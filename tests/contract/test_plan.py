@@ -145,6 +145,6 @@ def test_a_generated_picture_takes_shifts(model):
     plain = model.generate("red cat", steps=2, size=64).pixels[0]
     moved = model.generate("red cat", steps=2, size=64, shifts=[Brighter()])
     assert not np.array_equal(moved.pixels[0], plain)
-    assert moved.recipes[0]["shifts"] == ["Brighter"]
+    assert moved.recipes[0]["methods"] == [{"shift": "Brighter"}]
     with pytest.raises(BadInput, match=r"shifts must be objects of sfumato\.core\.shift\.Shift, not 'brighter'"):
         model.generate("red cat", steps=2, size=64, shifts=["brighter"])

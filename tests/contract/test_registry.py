@@ -19,7 +19,9 @@ from sfumato.methods.job import Job
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
 from sfumato.models.attention import Layers
+from sfumato.models.encoder_half import EncoderHalf
 from sfumato.models.taps import FromSource
+from tests.delta import delta_of
 from tests.third_party import method as code_of
 
 
@@ -88,7 +90,6 @@ def test_methods_prefer_and_accept_inversions_that_there_are(method):
 
 HOOKS = {
     "condition": "condition",
-    "energy": "latent",
     "latent": "latent",
     "noise": "noise",
     "prediction_taps": "prediction",
@@ -102,6 +103,8 @@ STEPS, SOURCE, TARGET = 6, "red cat", "blue cat"
 def moved_by_tap(tap):
     """The handle that a tap moves: none where it only reads, which its annotation says."""
     tap = tap.target if isinstance(tap, FromSource) else tap
+    if isinstance(tap, EncoderHalf):
+        return set()
     if get_type_hints(type(tap).__call__)["return"] is type(None):
         return set()
     if isinstance(getattr(tap, "layers", None), Layers):
@@ -123,9 +126,17 @@ def candidates(method):
     yield plain
     for name, each in options_of(method.params, "edit").items():
         low, high = each.metadata["range"].low or 0, each.metadata["range"].high
-        values = {bool: (True, False), str: (*each.metadata["choices"], "cat", "cat=2")}.get(each.type)
+        values = {bool: (True, False), str: (*each.metadata["choices"], "cat", "cat=2", "cat: 0.2, 0.1")}.get(each.type)
         for value in values or [each.type(share * (high - low) + low) for share in (0, 0.5, 1)]:
             yield dataclasses.replace(plain, **{name: value})
+
+
+def with_file(method, network, folder):
+    """Parameters that name a file, for methods that do nothing without one."""
+    if method.name != "asyrp":
+        return []
+    delta_of(network, (8, 8), STEPS).save(folder / "delta.safetensors")
+    return [method.params(steps=STEPS, skip=0, delta=str(folder / "delta.safetensors"))]
 
 
 def allowed(params, network, job):
@@ -138,7 +149,7 @@ def allowed(params, network, job):
     return True
 
 
-def test_every_method_says_what_it_moves(method, sd):
+def test_every_method_says_what_it_moves(method, sd, tmp_path):
     """What its shifts override, whatever is asked of it; the condition where the target prompt is the run's own.
 
     A method without any shifts is its inversion, whose noise maps it has.
@@ -156,7 +167,8 @@ def test_every_method_says_what_it_moves(method, sd):
         network=job.guidance, x_t=x[0], condition=own,
     )  # fmt: skip
     calls = network.count.calls
-    tried = [params for params in candidates(method) if allowed(params, network, job)]
+    every = [*candidates(method), *with_file(method, network, tmp_path)]
+    tried = [params for params in every if allowed(params, network, job)]
     found = [shift for params in tried for shift in method.shifts(job, params)]
     moved = set().union(*(moved_by(shift, state) for shift in found))
     moved |= set() if method.under_source or method.params().keeps_prompt else {"condition"}

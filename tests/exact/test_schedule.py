@@ -63,9 +63,9 @@ def test_offset_beyond_the_table_is_refused():
 
 @pytest.mark.parametrize("spacing", ["trailing", "linspace"])
 @pytest.mark.parametrize("steps", [2, 50, 1000])
-def test_zero_terminal_snr_is_refused_where_it_is_visited(spacing, steps):
+def test_zero_terminal_snr_of_a_network_that_predicts_noise_is_refused_where_it_is_visited(spacing, steps):
     """The advice helps: what it names is a schedule that runs."""
-    zero = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    zero = {"rescale_betas_zero_snr": True}
     with pytest.raises(BadInput, match=f'zero terminal SNR.*timestep_spacing from "{spacing}" to "leading"'):
         schedule_of(DDIMScheduler(timestep_spacing=spacing, **zero)).timesteps(steps)
     assert schedule_of(DDIMScheduler(timestep_spacing="leading", **zero)).timesteps(50)[0] == 980

@@ -7,7 +7,7 @@ from PIL import Image
 
 from images import make
 from sfumato.errors import BadInput
-from sfumato.images import read_image, read_mask
+from sfumato.images import read_image
 
 
 @pytest.mark.parametrize(("bits", "shift"), [(1, 7), (2, 6), (4, 4), (8, 0)])
@@ -52,11 +52,6 @@ def test_an_array_is_the_picture_that_its_file_would_be(channels):
         np.testing.assert_array_equal(ours.alpha, pixels[:, ::-1, 3])
     with pytest.raises(BadInput, match="limit of 5"):
         read_image(pixels, 5)
-
-
-def test_an_array_is_a_mask():
-    levels = make.noise(channels=1)
-    np.testing.assert_array_equal(read_mask(levels, (17, 13)), (levels > 127).astype(np.float32))
 
 
 @pytest.mark.parametrize(

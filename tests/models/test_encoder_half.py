@@ -116,3 +116,15 @@ def test_a_pass_with_gradients_shares_its_encoder_half_and_no_other_gets_gradien
     (gradient,) = torch.autograd.grad(model.predict(x, t, condition, [half, moved()]).sum(), x)
     (complete,) = torch.autograd.grad(model.predict(x, t, condition, [moved()]).sum(), x)
     assert torch.equal(gradient, complete)
+
+
+def test_a_constant_encoder_half_is_reused_with_gradients(model, inputs, encoder_runs):
+    half, (x, t, condition) = EncoderHalf(constant=True), inputs
+    leaf = torch.full((1,), 0.3, requires_grad=True)
+    tap = Replace("mid_block", lambda h: h + leaf)
+    with torch.no_grad():
+        model.predict(x, t, condition, [half])
+    (gradient,) = torch.autograd.grad(model.predict(x, t, condition, [half, tap]).square().sum(), leaf)
+    assert len(encoder_runs) == 1
+    (complete,) = torch.autograd.grad(model.predict(x, t, condition, [tap]).square().sum(), leaf)
+    assert torch.equal(gradient, complete)

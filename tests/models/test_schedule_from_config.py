@@ -53,9 +53,18 @@ def test_settings_that_an_old_file_leaves_out_are_those_of_its_class():
     assert schedule_from_config({"_class_name": "DDIMScheduler", **BETAS}).final_alpha_cumprod == 1
 
 
-def test_zero_terminal_snr_is_kept():
-    rescaled = {"_class_name": "DDIMScheduler", **BETAS, "rescale_betas_zero_snr": True}
-    assert schedule_from_config(rescaled).alphas_cumprod[-1] == 0
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
+def test_zero_terminal_snr_is_that_of_the_euler_scheduler_where_x0_is_predicted(prediction):
+    about = {**BETAS, "rescale_betas_zero_snr": True, "prediction_type": prediction}
+    found = schedule_from_config({"_class_name": "DDIMScheduler", **about}).alphas_cumprod
+    euler = diffusers.EulerDiscreteScheduler(**BETAS, rescale_betas_zero_snr=True)
+    assert torch.equal(found[:-1], euler.alphas_cumprod[:-1].double())
+    assert found[-1] == (0 if prediction == "epsilon" else euler.alphas_cumprod[-1].double())
+
+
+def test_abar_of_a_schedule_that_nearly_ends_at_zero_is_unchanged():
+    cosine = {"_class_name": "DDIMScheduler", "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+    assert 0 < schedule_from_config(cosine).alphas_cumprod[-1] < 2.0**-24
 
 
 @pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "ScoreSdeVeScheduler"])

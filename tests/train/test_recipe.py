@@ -10,7 +10,10 @@ from transformers import CLIPTextModel
 from sfumato.errors import BadInput
 from sfumato.models.bundled import list_models
 from sfumato.networks.load import load_network
+from sfumato.shifts.delta_networks import build
+from sfumato.train.asymmetric_loss import DeltaHLoss
 from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, build_autoencoder
+from sfumato.train.delta_h import DeltaHNetwork
 from sfumato.train.diffusion import Denoising, DiffusionLoss, DiffusionNetwork, build_unet, noise_scheduler
 from sfumato.train.dual_encoder import DualEncoderLoss, DualEncoderNetwork, build_dual_encoder
 from sfumato.train.recipe import OptimRecipe, fill, load_recipe
@@ -21,8 +24,18 @@ from tests.tiny import tiny_tokenizer
 from tests.train.small import AUTOENCODER, small_recipe, trained
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
-NETWORKS = {"autoencoder": AutoencoderNetwork, "dual-encoder": DualEncoderNetwork, "diffusion": DiffusionNetwork}
-LOSSES = {"autoencoder": AutoencoderLoss, "dual-encoder": DualEncoderLoss, "diffusion": DiffusionLoss}
+NETWORKS = {
+    "delta-h": DeltaHNetwork,
+    "autoencoder": AutoencoderNetwork,
+    "dual-encoder": DualEncoderNetwork,
+    "diffusion": DiffusionNetwork,
+}
+LOSSES = {
+    "delta-h": DeltaHLoss,
+    "autoencoder": AutoencoderLoss,
+    "dual-encoder": DualEncoderLoss,
+    "diffusion": DiffusionLoss,
+}
 
 
 def written(folder, text):
@@ -41,6 +54,10 @@ def test_shipped_recipes_build_their_networks(path):
         if recipe.kind == "autoencoder":
             out = build_autoencoder(shape, size)(torch.empty(1, 3, size, size)).sample
             assert out.shape == (1, 3, size, size)
+        elif recipe.kind == "delta-h":
+            loss.check()
+            h = torch.empty(1, 16, 4, 4)
+            assert build(shape.kind, (901,), (16, 4, 4), shape.factor)(h, 901).shape == h.shape
         elif recipe.kind == "diffusion":
             unet = build_unet(shape, 4, 16, 192)
             batch = {
@@ -141,7 +158,9 @@ def test_files_that_cannot_be_recipes_are_refused(tmp_path):
         load_recipe(written(tmp_path, "seed = 1"))
     with pytest.raises(BadInput, match="run sfumato train autoencoder"):
         load_recipe(written(tmp_path, 'kind = "autoencoder"'), "diffusion")
-    with pytest.raises(BadInput, match="no kind of training 'gan'; choose from autoencoder, diffusion, dual-encoder"):
+    with pytest.raises(
+        BadInput, match="no kind of training 'gan'; choose from autoencoder, delta-h, diffusion, dual-encoder"
+    ):
         start(written(tmp_path, 'kind = "gan"'), tmp_path / "run", device="cpu")
 
 

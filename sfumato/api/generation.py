@@ -1,0 +1,70 @@
+"""Methods in the generation of images from noise: checked against the model, and brought to one list of shifts."""
+
+from collections.abc import Sequence
+
+import torch
+
+from sfumato.api.arguments import check_shifts, resolve
+from sfumato.api.composition import Composition, Named, as_named, check_once
+from sfumato.core.condition import Condition
+from sfumato.core.guidance import Guided
+from sfumato.core.shift import Shift
+from sfumato.errors import BadInput
+from sfumato.inversion import Inversion
+from sfumato.methods.generate import GenerateParams
+from sfumato.methods.job import FROM_NOISE, Job
+from sfumato.methods.params import Params, Stage, check_names, options_of
+from sfumato.methods.registry import METHODS, Method
+from sfumato.models.diffusion_model import DiffusionModel
+
+
+def compose_generation(
+    network: DiffusionModel, params: GenerateParams, wanted: Sequence[Named], shifts: Sequence[Shift]
+) -> Composition:
+    """Compose the generation of images from methods and shifts.
+
+    Args:
+        network: the model.
+        params: parameters of the run, which the methods share.
+        wanted: names of methods, with or without options of their edit.
+        shifts: shifts of the caller.
+
+    Raises:
+        BadInput: an unknown method or option, a method that only edits images, or a value out of range.
+    """
+    check_shifts(shifts)
+    found = [_with_params(network, params, each) for each in as_named(wanted)]
+    check_once([method for method, _ in found])
+    return Composition(tuple(found), tuple(shifts), params)
+
+
+def job_of(
+    guided: Guided, shape: tuple[int, int, int], condition: Condition, params: GenerateParams, seeds: Sequence[int]
+) -> Job:
+    """What methods see of the generation of one batch: no source, and the prompts as source and target.
+
+    Args:
+        guided: the network with its guidance, one row per image.
+        shape: shape (c, h, w) of one latent.
+        condition: condition of the prompts, one row per image.
+        params: parameters of the run.
+        seeds: one per image.
+    """
+    timesteps = tuple(guided.schedule.timesteps(params.steps))
+    x = torch.empty(len(timesteps) + 1, len(seeds), *shape, device="meta")
+    outline = Inversion(FROM_NOISE, x, None, timesteps, params.eta, guided.guidance_scale, tuple(seeds))
+    return Job(guided, outline, condition, condition, condition)
+
+
+def _with_params(network: DiffusionModel, run: GenerateParams, named: Named) -> tuple[Method, Params]:
+    name, own = (named, {}) if isinstance(named, str) else named
+    method, what = METHODS.find(name), f"generation by {name}"
+    if not method.generates:
+        able = ", ".join(each.name for each in METHODS.values() if each.generates)
+        raise BadInput(f"{name} edits images and cannot be used to generate them; these methods can: {able}.")
+    check_names(own, method.params, ("edit",), what)
+    known = options_of(method.params)
+    shared = {"steps": run.steps, "guidance_scale": run.guidance_scale, "skip": 0}
+    given = {option: value for option, value in shared.items() if option in known} | dict(own)
+    stages: tuple[Stage, ...] = ("invert", "edit")
+    return method, resolve(network, method.params, given, stages=stages, section=method.section, what=what)

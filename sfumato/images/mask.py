@@ -1,0 +1,169 @@
+"""Masks: where an image may change. White takes the edit, black keeps the source, greys mix the two."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.errors import BadInput
+from sfumato.images.read import DEEP_MODES, MAX_PIXELS, Source, open_upright, split_alpha
+
+MaskSource: TypeAlias = "Source | Mask | NDArray[np.bool_]"
+
+#: A pixel is coloured if its channels differ by more levels than this.
+_CHROMA = 32
+#: Largest share of coloured pixels in a mask.
+_COLOURED = 0.001
+#: The brightest level must be at least this share of white, unless the mask has two levels only.
+_FAINT = 0.1
+#: Levels of a JPEG this close to black or white are read as black or white: compression changes them.
+_COMPRESSION = 8
+_LOSSY = ("JPEG", "MPO")
+IS = "a mask is black and white or grey, white where the image may change"
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A mask as it is applied.
+
+    Attributes:
+        weights: float32 [h,w], multiples of 1/255: share of the edit in the result. Pixels of weight 0 keep the source
+            bit for bit.
+        name: printable name of the file, "the given image" for an image without a file; "" for a computed mask.
+        sha256: SHA-256 of size and levels, in hexadecimal; "" for a computed mask.
+        note: what the reader had to decide, "" if nothing.
+    """
+
+    weights: NDArray[np.float32]
+    name: str = ""
+    sha256: str = ""
+    note: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        height, width = self.weights.shape
+        return width, height
+
+
+def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Mask:
+    """Read a mask.
+
+    Transparent parts count as black. A mask of two levels, of which the brighter is at most 1/255 of white (0 and 1 in
+    8 bits, as segmentation tools write it), is read as black and white.
+
+    Args:
+        source: as in `read_image`; a bool array [h,w]; or a mask that was read before.
+        size: (width, height) of the upright image that the mask belongs to.
+        max_pixels: as in `read_image`.
+
+    Raises:
+        BadInput: the mask cannot be read, its size differs from `size`, it is coloured, or it is nearly black.
+    """
+    if isinstance(source, np.ndarray) and source.dtype == np.bool_:
+        source = source.astype(np.uint8) * np.uint8(255)
+    if isinstance(source, Mask):
+        _check_size(source.name or "the mask", source.size, size)
+        return source
+    image, _, name, file_format = open_upright(source, max_pixels)
+    _check_size(name, image.size, size)
+    values, white, alpha = _grey_values(image, name)
+    shares, notes = _shares(values, white, name)
+    if alpha is not None:
+        shares = shares * (alpha.astype(np.float64) / 255)
+    levels = np.rint(shares * 255).astype(np.uint8)
+    if file_format in _LOSSY:
+        levels[levels <= _COMPRESSION] = 0
+        levels[levels >= 255 - _COMPRESSION] = 255
+    note = "; ".join([*notes, *_grey_note(levels)])
+    return Mask((levels / 255).astype(np.float32), name, _fingerprint(levels), note)
+
+
+def transparent_parts(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The mask of the transparent parts of an image, as inpainting tools read it: white where the alpha channel is 0.
+
+    Args:
+        source: as in `read_image`.
+        max_pixels: as in `read_image`.
+
+    Returns:
+        Pillow image of mode L, 255 - alpha.
+
+    Raises:
+        BadInput: the image cannot be read, or is opaque.
+    """
+    image, _, name, _ = open_upright(source, max_pixels)
+    _, alpha = split_alpha(image, name)
+    if alpha is None or alpha.min() == 255:
+        raise BadInput(f"{name} has no transparent parts: give a mask, {IS.removeprefix('a mask is ')}.")
+    mask = Image.fromarray(255 - alpha)
+    mask.filename = name  # messages name the file
+    return mask
+
+
+def _check_size(name: str, found: tuple[int, int], wanted: tuple[int, int]) -> None:
+    if found != tuple(wanted):
+        raise BadInput(
+            f"mask {name} is {found[0]} x {found[1]} pixels and the image {wanted[0]} x {wanted[1]}: "
+            "make the mask the size of the image."
+        )
+
+
+def _grey_values(image: Image.Image, name: str) -> tuple[NDArray[Any], float, NDArray[np.uint8] | None]:
+    """The levels of a mask [h,w] in the depth of its file, the level of white, and the alpha channel or None.
+
+    The levels of a mask are data: its colour profile is not applied.
+    """
+    opaque, alpha = split_alpha(image, name)
+    if image.mode in DEEP_MODES:
+        values = np.asarray(image)
+        return values, 1.0 if values.dtype.kind == "f" else 65535.0, alpha
+    rgb = opaque.convert("RGB")
+    _refuse_colours(np.asarray(rgb), alpha, name)
+    return np.asarray(rgb.convert("L")), 255.0, alpha
+
+
+def _refuse_colours(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, name: str) -> None:
+    chroma = rgb.max(axis=-1) - rgb.min(axis=-1)
+    visible = np.ones(chroma.shape, dtype=bool) if alpha is None else alpha > 0
+    if (chroma[visible] > _CHROMA).sum() <= _COLOURED * chroma.size:
+        return
+    if visible.all():
+        raise BadInput(f"mask {name} is a picture in colour, not a mask: {IS}.")
+    raise BadInput(
+        f"mask {name} is a picture with transparent parts, not a mask: {IS}. To edit the transparent parts, add "
+        "--mask-transparent (in Python: sfumato.images.transparent_parts)."
+    )
+
+
+def _shares(values: NDArray[Any], white: float, name: str) -> tuple[NDArray[np.float64], list[str]]:
+    """The levels as shares of white, and notes. Raises BadInput for masks that are nearly black."""
+    levels, top = values.astype(np.float64), values.max()
+    shown = f"{top:.4g} of {white:g}"
+    if 0 < top <= white / 255 and ((values == 0) | (values == top)).all():
+        return levels / float(top), [f"its levels are 0 and {shown}: read as black and white"]
+    if 0 < top < _FAINT * white:
+        raise BadInput(
+            f"mask {name} is nearly black, its brightest level is {shown}: {IS}. Multiply its levels by "
+            f"{white / top:.4g}, or, if they number objects, paint the objects to edit white."
+        )
+    if 0 < top < 0.99 * white:
+        percent = 100 * float(top) / white
+        return levels / white, [f"its brightest level is {shown}: the edit is mixed in by at most {percent:.0f} %"]
+    return levels / white, []
+
+
+def _grey_note(levels: NDArray[np.uint8]) -> Iterator[str]:
+    """A note for a mask that is mostly grey, such as a photograph in black and white."""
+    share = float(((levels > 0) & (levels < 255)).mean())
+    if share > 0.5:
+        yield f"{100 * share:.0f} % of its pixels are grey, where edit and source are mixed"
+
+
+def _fingerprint(levels: NDArray[np.uint8]) -> str:
+    header = "x".join(map(str, levels.shape[::-1])).encode()
+    return sha256(header + levels.tobytes()).hexdigest()

@@ -1,0 +1,143 @@
+"""Asyrp: semantic edits by a delta-h that was trained for an attribute, without a target prompt.
+
+Kwon, Jeong, Uh: "Diffusion Models already have a Semantic Latent Space", ICLR 2023, arXiv 2210.10960, with DDIM
+inversion. Implemented: the asymmetric reverse process (section 3.2), delta-h from a network f(h, t) and per timestep
+(3.3), the interval of the edit and quality boosting (3.4), several attributes, negative and interpolated strength, runs
+with another number of steps than in training: dh_t is scaled by (steps in training) / (steps of the run), as in the
+public code, so that its sum over the run stays the same. Several attributes are summed; the public code divides the sum
+by the square root of their number. The run stays under the source prompt. Delta-h are trained with
+`sfumato train delta-h`; without one nothing is edited. Not implemented: mixing the h of two images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from sfumato.core.shift import Shift
+from sfumato.errors import BadInput
+from sfumato.methods.ddim import DDIMParams
+from sfumato.methods.inversions import EVERY
+from sfumato.methods.job import Job
+from sfumato.methods.params import PromptPair, option
+from sfumato.methods.registry import method
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.shifts.asyrp import Asyrp
+from sfumato.shifts.boost import QualityBoost
+from sfumato.shifts.delta_h import DeltaH
+
+FROM_FILE = -1
+"""Value of `t_edit` and `t_boost` that stands for those of the files."""
+
+
+@dataclass(frozen=True)
+class AsyrpParams(DDIMParams):
+    """The paper's settings: no guidance, the interval of the edit and of quality boosting from the file."""
+
+    guidance_scale: float = option(
+        1.0, "guidance scale of the source prompt in the edit", stage="edit", low=0, high=100
+    )
+    delta: str = option(
+        "",
+        'file of a delta-h from `sfumato train delta-h`, or several with weights: "smile.safetensors=1,red.safetensors'
+        '=-0.5"; without one nothing is edited',
+        stage="edit",
+    )
+    amount: float = option(
+        1.0, "factor of all delta-h; negative values make the opposite edit", stage="edit", low=-100, high=100
+    )
+    t_edit: int = option(
+        FROM_FILE,
+        "the edit acts at timesteps of at least this; -1 for that of the file, which is the lowest possible",
+        stage="edit",
+        low=FROM_FILE,
+        high=999,
+    )
+    t_boost: int = option(
+        FROM_FILE,
+        "quality boosting: fresh noise (eta = 1) at timesteps below this; 0 for none, -1 for that of the file, or none "
+        "for an inversion with noise maps",
+        stage="edit",
+        low=FROM_FILE,
+        high=999,
+    )
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """True: there is no target prompt, as delta-h makes the edit."""
+        return True
+
+    def check(self) -> None:
+        """Refuse values out of range, and options of a delta-h without one. Raises BadInput."""
+        super().check()
+        parse_deltas(self.delta)
+        given = {"amount": self.amount != 1, "t_edit": self.t_edit >= 0, "t_boost": self.t_boost >= 0}
+        for name, wanted in given.items():
+            if wanted and not self.delta:
+                raise BadInput(f"{name} belongs to a delta-h: give its file as delta, or leave {name} out.")
+
+    @cached_property
+    def saved(self) -> tuple[tuple[DeltaH, float], ...]:
+        """Every delta-h with its weight, read once; () without any. Raises BadInput."""
+        return tuple((DeltaH.load(path), weight) for path, weight in parse_deltas(self.delta).items())
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The file of every delta-h."""
+        return list(parse_deltas(self.delta))
+
+    def check_files(self) -> None:
+        """Refuse files that are not a delta-h. Raises BadInput."""
+        _ = self.saved
+
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse a delta-h of another model, layer, size or interval. Raises BadInput."""
+        for delta, _ in self.saved:
+            delta.check_fits(network, size)
+            if 0 <= self.t_edit < delta.t_edit:
+                raise BadInput(
+                    f'The delta-h "{delta.attribute}" was trained at timesteps from {delta.t_edit}: t_edit must be at '
+                    f"least that, not {self.t_edit}."
+                )
+
+
+def parse_deltas(text: str) -> dict[str, float]:
+    """Parse files with weights: "a.safetensors" -> {"a.safetensors": 1}, "a=1,b=-0.5" -> {"a": 1, "b": -0.5}.
+
+    Raises:
+        BadInput: the text has another form, or a file occurs twice.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(",") if text.strip() else []:
+        path, _, number = part.rpartition("=") if "=" in part else (part, "", "1")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = float("nan")
+        if not path.strip() or path.strip() in weights or not abs(weight) <= 100:
+            raise BadInput(
+                "delta must be the file of a delta-h, or several different ones with weights of at most 100 like "
+                f'"smile.safetensors=1,red.safetensors=-0.5", not "{text[:80]}".'
+            )
+        weights[path.strip()] = weight
+    return weights
+
+
+@method(
+    "asyrp",
+    summary="trained semantic edits (ICLR 2023): delta-h in the bottleneck, asymmetric reverse process",
+    params=AsyrpParams,
+    inversion="ddim",
+    accepts=EVERY,
+    under_source=True,
+    handles=("prediction", "noise map"),
+)
+def shifts(job: Job, params: AsyrpParams) -> list[Shift]:
+    """Move h in P_t, and boost the quality of the last steps; nothing without a delta-h or at amount 0."""
+    weights = [params.amount * weight * delta.steps / job.inversion.steps for delta, weight in params.saved]
+    if not any(weights):
+        return []
+    deltas = [delta.on(job.network.device) for delta, _ in params.saved]
+    found: list[Shift] = [Asyrp(deltas, weights, None if params.t_edit == FROM_FILE else params.t_edit)]
+    of_file = 0 if job.inversion.eta else max(delta.t_boost for delta in deltas)
+    below = of_file if params.t_boost == FROM_FILE else params.t_boost
+    return [*found, QualityBoost(below, job.seeds)] if below else found

@@ -1,0 +1,127 @@
+"""DiffuseIT: translate an image by text or by a target image, and preserve its structure by keys of a ViT.
+
+Kwon and Ye: "Diffusion-based Image Translation using Disentangled Style and Content Representation", ICLR 2023, arXiv
+2209.15264. Every step moves the mean by the gradient of a weighted sum of losses of the decoded P_t (eq. 5):
+
+    structure    contrast of ViT keys between positions, self-similarity of the keys (section 3.2)
+    divergence   class token of the ViT away from that of the step before, at high noise levels (3.3)
+    text         agreement of random crops with the target text in CLIP's space (3.3)
+    image        class token and pixels of a target image (3.3)
+    range        pixels outside [-1, 1]
+
+The first step runs several times (resampling, 3.4). Default weights are those of the authors' code, for networks on
+pixels of 256 x 256. The networks of the losses are the bundled ones, trained on emoji only; the paper uses DINO
+ViT-B/8 and five CLIPs, of which this implementation reads one.
+
+With classifier-free guidance and a gradient through the network, the losses are those of the prediction under the
+prompt, without the negative one. The paper's network takes no prompt. Not implemented: restart of a run whose pixels
+leave the range, the weights of the structure that depend on the text loss, sentence templates around the texts, the
+identity loss.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato.core.shift import Shift
+from sfumato.methods.diffuseit_params import DiffuseITParams
+from sfumato.methods.inversions import EVERY
+from sfumato.methods.job import Job
+from sfumato.methods.registry import method
+from sfumato.metrics.text import DualEncoder
+from sfumato.metrics.vision import VisionEncoder
+from sfumato.shifts.energy.class_token import SemanticDivergence, TargetClassToken
+from sfumato.shifts.energy.prediction import Extract, Features, PredictionEnergy, PredictionLoss
+from sfumato.shifts.energy.range_loss import RangeLoss, TargetPixels
+from sfumato.shifts.energy.structure import KeyContrast, KeySelfSimilarity
+from sfumato.shifts.energy.text_match import Embed, ImageEncoder, TextDirectionMatch, TextMatch
+from sfumato.shifts.prediction_guidance import GuidePrediction
+
+
+@method(
+    "diffuseit",
+    summary="losses of the predicted image (ICLR 2023): structure by ViT keys, appearance by a text or an image",
+    params=DiffuseITParams,
+    inversion="sdedit",
+    accepts=("sdedit", *EVERY),
+    section="diffuseit",
+    handles=("condition", "prediction"),
+)
+def shifts(job: Job, params: DiffuseITParams) -> list[Shift]:
+    """One gradient step on every prediction, for all losses together."""
+    device = job.network.device
+    extract = extractor(params.vit.to(device)) if params.uses_vit else None
+    losses = [(loss, weight) for loss, weight in losses_of(job, params, extract) if weight]
+    if not losses or not params.loss_scale:
+        return []
+
+    def energy() -> PredictionEnergy:
+        return PredictionEnergy(
+            losses,
+            job.network.decode,
+            extract,
+            noise_augmentation=params.noise_augmentation,
+            through_network=params.through_network,
+        )
+
+    return [GuidePrediction(energy, params.loss_scale, "the losses of diffuseit")]
+
+
+def losses_of(job: Job, params: DiffuseITParams, extract: Extract | None) -> list[tuple[PredictionLoss, float]]:
+    """All losses of an edit with their weights; those of a text or a target image only if there is one."""
+    found: list[tuple[PredictionLoss, float]] = [
+        (KeyContrast(), params.contrast_weight),
+        (KeySelfSimilarity(), params.similarity_weight),
+        (SemanticDivergence(params.divergence_above), params.divergence_weight),
+        (RangeLoss(), params.range_weight),
+    ]
+    if params.target is not None:
+        found += _losses_of_image(job, params, params.target.to(job.network.device), extract)
+    return found + (_losses_of_text(job, params) if params.uses_text else [])
+
+
+def _losses_of_image(
+    job: Job, params: DiffuseITParams, target: Tensor, extract: Extract | None
+) -> list[tuple[PredictionLoss, float]]:
+    """The losses of a target image, [1,3,h,w]."""
+    size = [side * job.network.factor for side in job.size]
+    resized = F.interpolate(target, size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+    found: list[tuple[PredictionLoss, float]] = [(TargetPixels(resized), params.pixel_weight)]
+    if params.class_weight and extract is not None:
+        with torch.no_grad():
+            found.append((TargetClassToken(extract(target).class_token), params.class_weight))
+    return found
+
+
+def _losses_of_text(job: Job, params: DiffuseITParams) -> list[tuple[PredictionLoss, float]]:
+    """The losses of the texts; [] if there is no target text."""
+    clip = params.clip
+    clip.model.to(job.network.device)
+    texts = params.texts(list(zip(job.source.prompts, job.target.prompts, strict=True)))
+    sources, targets = ([pair[n] for pair in texts] for n in (0, 1))
+    if not all(targets):
+        return []
+    encoder = ImageEncoder(embedder(clip), clip.model.config.vision_config.image_size, params.crops, job.seeds)
+    known = torch.tensor([[float(bool(text))] for text in sources], device=job.network.device)
+    source, target = clip.text_features(sources) * known, clip.text_features(targets)
+    return [
+        (TextMatch(encoder, target, source), params.text_weight),
+        (TextDirectionMatch(encoder, target, source), params.direction_weight),
+    ]
+
+
+def extractor(vit: VisionEncoder) -> Extract:
+    """Keys and class token of a vision transformer."""
+    return lambda pixels: Features(*vit.keys_and_class_token(pixels))
+
+
+def embedder(clip: DualEncoder) -> Embed:
+    """Unit image features of a dual encoder for pixels in [-1, 1] of the size of its input."""
+
+    def embed(pixels: Tensor) -> Tensor:
+        mean, std = (
+            pixels.new_tensor(values)[:, None, None] for values in (clip.preprocessor.mean, clip.preprocessor.std)
+        )
+        return F.normalize(clip.embed(((pixels + 1) / 2 - mean) / std).to(pixels.dtype), dim=-1)
+
+    return embed

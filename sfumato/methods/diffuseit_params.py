@@ -1,0 +1,185 @@
+"""Parameters of DiffuseIT (Kwon and Ye, arXiv 2209.15264), and the files and networks that they name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from sfumato.core.path import repeat_first
+from sfumato.errors import BadInput
+from sfumato.files import printable
+from sfumato.images import read_image
+from sfumato.images.colour_match import match_colours
+from sfumato.images.tensors import to_tensor
+from sfumato.methods.inversions import DETERMINISTIC, EVERY, InversionParams
+from sfumato.methods.params import PromptPair, option
+from sfumato.metrics.evaluator import SHIPPED
+from sfumato.metrics.frozen import local_folder
+from sfumato.metrics.text import DualEncoder
+from sfumato.metrics.vision import VisionEncoder
+from sfumato.models.diffusion_model import DiffusionModel
+
+Texts = tuple[str, str]
+"""Text about the source image and text about the edited image; "" for a text that is not given."""
+_EXTRACTED = dict.fromkeys(("edit-friendly", "native-ddpm"), 3.5)
+
+
+@dataclass(frozen=True)
+class DiffuseITParams(InversionParams):
+    """The defaults of the authors' code, and a usual guidance scale, which their network does not have."""
+
+    inversion: str = option("sdedit", "name of the inversion", stage="invert", choices=("sdedit", *EVERY))
+    source_guidance_scale: float = option(
+        1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100, after=_EXTRACTED
+    )
+    skip: int = option(
+        40,
+        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
+        stage="edit",
+        low=0,
+        high=999,
+        after=dict.fromkeys(DETERMINISTIC, 20),
+    )
+    guidance_scale: float = option(7.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
+    target_image: str = option(
+        "", "image file whose appearance the edit takes over; without it the text", stage="edit", file=True
+    )
+    target_text: str = option("", "text of the text losses; by default the target prompt", stage="edit")
+    source_text: str = option("", "text about the source image; by default the source prompt", stage="edit")
+    loss_scale: float = option(1.0, "factor of all losses", stage="edit", low=0, high=1e6)
+    contrast_weight: float = option(
+        200.0, "weight of the contrast between positions of ViT keys", stage="edit", low=0, high=1e6
+    )
+    similarity_weight: float = option(
+        1000.0, "weight of the self-similarity of ViT keys", stage="edit", low=0, high=1e6
+    )
+    divergence_weight: float = option(
+        100.0, "weight of the distance to the class token of the step before", stage="edit", low=0, high=1e6
+    )
+    divergence_above: int = option(
+        500, "the divergence acts at timesteps above this one", stage="edit", low=0, high=999
+    )
+    text_weight: float = option(2000.0, "weight of the agreement with the text", stage="edit", low=0, high=1e6)
+    direction_weight: float = option(
+        0.0, "weight of the directional loss, for the change from the source to the target text", stage="edit",
+        low=0, high=1e6,
+    )  # fmt: skip
+    class_weight: float = option(
+        2000.0, "weight of the distance to the class token of the target image", stage="edit", low=0, high=1e6
+    )
+    pixel_weight: float = option(
+        3000.0, "weight of the distance to the pixels of the target image", stage="edit", low=0, high=1e6
+    )
+    range_weight: float = option(200.0, "weight of pixels outside [-1, 1]", stage="edit", low=0, high=1e6)
+    crops: int = option(8, "number of random crops that the text losses read", stage="edit", low=1, high=256)
+    resample: int = option(10, "how many times the first step runs", stage="edit", low=1, high=1000)
+    noise_augmentation: bool = option(
+        False, "the networks see a mixture of P_t and x_t instead of P_t; one more decoding", stage="edit"
+    )
+    through_network: bool = option(
+        True, "pass gradients through the denoising network; without, the noise is constant, and faster", stage="edit"
+    )
+    colour_match: str = option(
+        "none", "image whose mean and covariance of colours the result gets", stage="edit",
+        choices=("none", "source", "target"),
+    )  # fmt: skip
+    vit_folder: str = option(
+        "",
+        "folder or hub id of a vision transformer (DINO, CLIP, ...); by default the bundled one",
+        stage="edit",
+        file=True,
+    )
+    clip_folder: str = option(
+        "", "folder or hub id of a CLIP; by default the bundled dual encoder", stage="edit", file=True
+    )
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """Whether a target image or text replaces the target prompt."""
+        return bool(self.target_image or self.target_text.strip())
+
+    @property
+    def uses_vit(self) -> bool:
+        """Whether a loss reads the vision transformer."""
+        return any((self.contrast_weight, self.similarity_weight, self.divergence_weight)) or self.uses_class_token
+
+    @property
+    def uses_class_token(self) -> bool:
+        """Whether a loss reads the class token of the vision transformer."""
+        return bool(self.divergence_weight or (self.target_image and self.class_weight))
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether a text loss acts: without a target image, or with a text next to it."""
+        wanted = not self.target_image or bool(self.target_text.strip())
+        return wanted and bool(self.text_weight or self.direction_weight)
+
+    @cached_property
+    def target(self) -> Tensor | None:
+        """The target image, [1,3,h,w] in [-1,1], read once; None without one. Raises BadInput."""
+        return to_tensor(read_image(self.target_image)) if self.target_image else None
+
+    @cached_property
+    def vit(self) -> VisionEncoder:
+        """The vision transformer, loaded once. Raises BadInput."""
+        folder = local_folder(self.vit_folder or self.clip_folder or SHIPPED)
+        encoder = VisionEncoder(folder)
+        if self.uses_class_token and not encoder.has_class_token:
+            raise BadInput(
+                f"The vision transformer in {printable(folder)} has no class token: give another vit_folder, or set "
+                "divergence_weight and class_weight to 0."
+            )
+        return encoder
+
+    @cached_property
+    def clip(self) -> DualEncoder:
+        """The dual encoder, loaded once. Raises BadInput."""
+        return DualEncoder.load(local_folder(self.clip_folder or SHIPPED))
+
+    def check(self) -> None:
+        """Refuse values out of range, and colours of a target image without one. Raises BadInput."""
+        super().check()
+        if self.colour_match == "target" and not self.target_image:
+            raise BadInput("colour_match = target needs a target_image: name one, or choose source or none.")
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The target image, and the folders of networks that are local."""
+        folders = [each for each in (self.vit_folder, self.clip_folder) if each and Path(each).is_dir()]
+        return [*folders, *([self.target_image] if self.target_image else [])]
+
+    def check_files(self) -> None:
+        """Refuse a target image and networks that cannot be read. Raises BadInput."""
+        _ = self.target, self.uses_vit and self.vit, self.uses_text and self.clip
+
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse texts that are missing or that the dual encoder cannot read. Raises BadInput."""
+        if not self.uses_text:
+            return
+        if network.takes_text and not prompts and not (self.source_text.strip() and self.target_text.strip()):
+            raise BadInput(
+                "The two text encoders of this model split prompts differently: give source_text and target_text."
+            )
+        pairs = self.texts(prompts)
+        if given := [text for text in dict.fromkeys(text for pair in pairs for text in pair) if text]:
+            self.clip.check_texts(given)
+        if self.direction_weight and any(not all(pair) or pair[0] == pair[1] for pair in pairs):
+            raise BadInput("direction_weight needs two different texts: give source_text and target_text.")
+
+    def texts(self, prompts: Sequence[PromptPair]) -> list[Texts]:
+        """The texts of every image; of all images together, if the prompts are not known."""
+        known = [(source.text.strip(), target.text.strip()) for source, target in prompts] or [("", "")]
+        return [(self.source_text.strip() or source, self.target_text.strip() or target) for source, target in known]
+
+    def path(self, steps: int) -> list[int]:
+        """The first step runs `resample` times."""
+        return repeat_first(steps, self.resample)
+
+    def finish(self, edited: Tensor, source: Tensor) -> Tensor:
+        """Match the colours, if asked to."""
+        if self.colour_match == "none":
+            return edited
+        reference = source if self.colour_match == "source" or self.target is None else self.target
+        return match_colours(edited, reference).to(edited.dtype)

@@ -1,0 +1,96 @@
+"""Objects of prompts: changes as text, "fox: 0.2, 0; ball: 0, -0.1", and the attention maps of their words."""
+
+import math
+from dataclasses import replace
+from typing import TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.condition import Condition
+from sfumato.errors import BadInput
+from sfumato.methods.job import Job
+from sfumato.models.layout import word_layers
+from sfumato.ranges import Range
+from sfumato.shifts.alignment import token_weights
+from sfumato.shifts.energy.maps import Warp
+from sfumato.shifts.energy.word import Word
+
+Wishes: TypeAlias = dict[str, Warp]
+"""How the objects change, by word."""
+_SHARES, _FACTORS, _DEGREES = Range(low=-1, high=1), Range(low=0.1, high=10), Range(low=-360, high=360)
+
+
+def parse(move: str, resize: str, reshape: str) -> Wishes:
+    """The changes that the options name, combined by word.
+
+    Args:
+        move: WORD: RIGHT, DOWN, as shares of the image between -1 and 1.
+        resize: WORD: FACTOR of width and height, between 0.1 and 10.
+        reshape: WORD: WIDTH, HEIGHT[, ANGLE]: factors, and degrees clockwise.
+
+    Raises:
+        BadInput: text of another form, a number out of range, or a word twice in one option or in resize and reshape.
+    """
+    found: Wishes = {}
+    for word, (right, down) in read_numbers("move", move, [_SHARES, _SHARES], 2).items():
+        found[word] = Warp(right=right, down=down)
+    sizes = read_numbers("resize", resize, [_FACTORS], 1)
+    shapes = read_numbers("reshape", reshape, [_FACTORS, _FACTORS, _DEGREES], 2)
+    if both := sizes.keys() & shapes.keys():
+        raise BadInput(f'resize and reshape both name "{sorted(both)[0]}": give one of them.')
+    changes = {word: (factor, factor) for word, (factor,) in sizes.items()} | shapes
+    for word, (width, height, *angle) in changes.items():
+        before = found.get(word, Warp())
+        found[word] = replace(before, width=width, height=height, angle=angle[0] if angle else 0.0)
+    return found
+
+
+def read_numbers(name: str, text: str, ranges: list[Range], fewest: int) -> dict[str, tuple[float, ...]]:
+    """Words with numbers, "WORD: A, B; WORD: A, B".
+
+    Args:
+        name: of the option, for messages.
+        text: the option.
+        ranges: of the numbers, in order.
+        fewest: how many of the numbers must be given.
+
+    Raises:
+        BadInput: text of another form, a number out of range, or a word twice.
+    """
+    found: dict[str, tuple[float, ...]] = {}
+    for part in (each for each in text.split(";") if each.strip()):
+        word, colon, values = part.rpartition(":")
+        numbers = [_number(each) for each in values.split(",")]
+        if not colon or not word.strip() or not fewest <= len(numbers) <= len(ranges) or None in numbers:
+            wanted = ", ".join(["a number"] * fewest)
+            raise BadInput(f'{name} must be WORD: {wanted}; several separated by semicolons; not "{part.strip()}".')
+        for value, within in zip(numbers, ranges, strict=False):
+            if value is not None and value not in within:
+                raise BadInput(f'{name} of "{word.strip()}" must be {within}, not {value:g}.')
+        if word.strip() in found:
+            raise BadInput(f'{name} names "{word.strip()}" twice.')
+        found[word.strip()] = tuple(float(value) for value in numbers if value is not None)
+    return found
+
+
+def word_of(job: Job, name: str) -> Word:
+    """A word of all prompts of a job, on the layers that localise words."""
+    layers, grid = word_layers(job.network.unet, job.size)
+    target = weights_of(job.condition, name)
+    return Word(layers, grid, target, weights_of(job.source, name) if job.has_source else None)
+
+
+def weights_of(condition: Condition, name: str) -> Float[Tensor, "b n"]:
+    """Equal weights with the sum 1 for the tokens of a word, 0 for all others; [b, tokens]."""
+    assert condition.tokens is not None
+    found = token_weights(condition.prompts, [name], [1.0], condition.tokens.shape[1], 0.0)
+    return found / found.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

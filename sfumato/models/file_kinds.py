@@ -1,0 +1,101 @@
+"""What a single file of weights is and what it states about itself, from the names of its tensors and its metadata."""
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from sfumato.errors import BadInput
+from sfumato.files import printable
+
+UNET = "model.diffusion_model."
+_FUSE = (
+    "merge it into its model with diffusers (load_lora_weights, fuse_lora, save_pretrained) and give the folder that "
+    "this writes"
+)
+_WHOLE = "give a checkpoint of the complete model, or its diffusers folder"
+#: What a file is, what to do, and parts of names of which one occurs in every such file and in no checkpoint.
+_OTHERS = (
+    ("a LoRA, which changes a model and is none", _FUSE,
+     ("lora_up.", "lora_down.", "lora_A.", "lora_B.", "lora.up.", "lora.down.", "hada_w1_a", "lokr_w1")),
+    ("a ControlNet or T2I adapter, which steers a model and is none", "give the model itself",
+     ("input_hint_block.", "controlnet_cond_embedding.", "controlnet_down_blocks.")),
+    ("a transformer model (such as Flux, Stable Diffusion 3, PixArt), which cannot be used",
+     "give a model with a U-Net: Stable Diffusion 1.x, 2.x or XL",
+     ("double_blocks.", "joint_blocks.", "transformer_blocks.0.attn.add_k_proj", "caption_projection.")),
+)  # fmt: skip
+_EMBEDDINGS = ({"emb_params"}, {"clip_l", "clip_g"})
+_SCHEDULED_OTHERWISE = ("edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred.sigma_min")
+
+
+def check_complete(path: Path, names: Collection[str]) -> None:
+    """Refuse files of weights that are not a checkpoint of a complete model, from the names of their tensors.
+
+    Args:
+        path: the file, for the message.
+        names: names of its tensors.
+
+    Raises:
+        BadInput: the message says what the file is and what to do.
+    """
+    for what, remedy in _found(names):
+        raise BadInput(f"{printable(path)} is {what}: {remedy}.")
+
+
+def _found(names: Collection[str]) -> Iterable[tuple[str, str]]:
+    for what, remedy, marks in _OTHERS:
+        if _any(names, marks):
+            yield what, remedy
+    if set(names) in _EMBEDDINGS or any(name.startswith("<") and name.endswith(">") for name in names):
+        yield "a textual inversion, an embedding of a word for a model", "give the model itself"
+    if not names:
+        yield "a safetensors file without weights", _WHOLE
+    if any(name.startswith(UNET) for name in names):
+        return
+    if _any(names, ("down_blocks.",)) and _any(names, ("time_embedding.linear_1.",)):
+        yield "the U-Net of a diffusers folder", "give the folder that contains it"
+    elif all(name.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "loss.")) for name in names):
+        yield "an autoencoder (VAE), one part of a model", _WHOLE
+    elif _any(names, ("text_model.encoder.",)):
+        yield "a text encoder, one part of a model", _WHOLE
+    elif _any(names, ("input_blocks.",)):
+        yield "a U-Net without autoencoder and text encoders", _WHOLE
+
+
+def stated_schedule(path: Path, names: Collection[str]) -> dict[str, Any]:
+    """Settings of the scheduler that a checkpoint states about itself.
+
+    Tools for training and merging mark checkpoints with empty tensors ("v_pred", "ztsnr"), or in the metadata
+    ("modelspec.prediction_type", "ss_v_parameterization", "ss_zero_terminal_snr").
+
+    Args:
+        path: the checkpoint.
+        names: names of its tensors.
+
+    Returns:
+        Settings as in `scheduler_config.json`; {} if the file states nothing.
+
+    Raises:
+        BadInput: a schedule that cannot be used.
+    """
+    if any(name in names for name in _SCHEDULED_OTHERWISE):
+        raise BadInput(
+            f"{printable(path)} was trained with the noise levels of EDM (it contains edm_ settings), which cannot be "
+            "used: give a model of the Stable Diffusion 1.x, 2.x or XL kind."
+        )
+    with safe_open(path, "pt") as stored:
+        about: Mapping[str, str] = stored.metadata() or {}
+    found: dict[str, Any] = {}
+    kinds = {"v": "v_prediction", "v_prediction": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
+    if kind := kinds.get(about.get("modelspec.prediction_type", "").lower()):
+        found["prediction_type"] = kind
+    if "v_pred" in names or about.get("ss_v_parameterization", "").lower() == "true":
+        found["prediction_type"] = "v_prediction"
+    if "ztsnr" in names or about.get("ss_zero_terminal_snr", "").lower() == "true":
+        found |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return found
+
+
+def _any(names: Collection[str], parts: Iterable[str]) -> bool:
+    return any(part in name for name in names for part in parts)

@@ -1,0 +1,52 @@
+"""Appearance of an object: mean features within its mask, arXiv 2306.00986, eq. 7."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato.core.rows import TARGET
+from sfumato.core.state import StepState
+from sfumato.models.taps import FromSource, Record
+from sfumato.shifts.energy.maps import difference, hard_mask
+from sfumato.shifts.energy.term import Measurement
+from sfumato.shifts.energy.word import Word
+
+_SMALLEST = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """L1 distance of the mean features of an object to those of the same word in the source.
+
+    The mean is over the hard mask of the word's map, averaged over layers and without gradient.
+
+    Attributes:
+        word: the word, with the source.
+        module: name of the module whose output holds the features, e.g. "up_blocks.2".
+    """
+
+    word: Word
+    module: str
+
+    def measure(self, state: StepState) -> Measurement:
+        """The term in one step."""
+        reading = self.word.read(state)
+        reference, own = Record(self.module), Record(self.module, TARGET)
+
+        def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
+            target, source = map(torch.stack, zip(*reading.pairs(), strict=True))
+            of_target = mean_features(own.output, target.mean(dim=0))
+            of_source = mean_features(reference.output.to(own.output.dtype), source.mean(dim=0))
+            distance = difference(of_target, of_source).mean(dim=1)
+            return distance * self.word.present.to(distance)
+
+        return Measurement(value, (reading.tap, FromSource(reference, own, state.steps - state.i)))
+
+
+def mean_features(features: Float[Tensor, "b d h w"], A: Float[Tensor, "b 1 h2 w2"]) -> Float[Tensor, "b d"]:
+    """sum M F / sum M with the hard mask M of the map A, resized to the features."""
+    mask = hard_mask(F.interpolate(A.detach().to(features.dtype), features.shape[-2:], mode="bilinear"))
+    return (mask * features).sum(dim=(2, 3)) / (mask.sum(dim=(2, 3)) + _SMALLEST)

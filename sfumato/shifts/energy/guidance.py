@@ -1,0 +1,92 @@
+"""Guidance by an energy: gradient steps on the predicted noise or on the latent, within a schedule.
+
+eps <- eps + v G_t      Self-Guidance (arXiv 2306.00986, eq. 3); G_t = sqrt(1 - abar_t) grad g in the paper
+x_t <- x_t - v G_t      Attend-and-Excite (arXiv 2301.13826, eq. 4), pix2pix-zero (arXiv 2302.03027, eq. 6)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.energy import Energy
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.shifts.energy.term import Term, weighted_sum
+
+Schedule: TypeAlias = Callable[[int, int], bool]
+"""Whether step i of a run of so many steps is guided."""
+Gradient: TypeAlias = Literal["unit", "sigma", "plain"]
+"""G_t: the gradient divided by its root mean square per image, times sqrt(1 - abar_t), or as it is."""
+GRADIENTS: tuple[Gradient, ...] = ("unit", "sigma", "plain")
+
+
+def window(start: float, end: float) -> Schedule:
+    """The steps from the share `start` to the share `end` of the run, as in the authors' notebook."""
+    return lambda i, steps: start * steps <= i < end * steps
+
+
+def thirds(i: int, steps: int) -> bool:
+    """The schedule of the Self-Guidance paper: 3/16 of the steps guided, then every other one, the last 1/32 never."""
+    first = 3 * steps / 16
+    return i < first or (i < steps - steps / 32 and (i - round(first)) % 2 == 1)
+
+
+@dataclass(frozen=True, eq=False)
+class EnergyGuidance(Shift):
+    """Base of shifts that use the gradient of a weighted sum of terms; one backward pass per step.
+
+    Attributes:
+        terms: the terms with their weights.
+        scale: v; with the gradient "unit" the root mean square of the move.
+        schedule: which steps are guided.
+        gradient: see `Gradient`.
+        name: for messages.
+    """
+
+    terms: tuple[tuple[Term, float], ...]
+    scale: float
+    schedule: Schedule = thirds
+    gradient: Gradient = "unit"
+    name: str = "energy guidance"
+
+    def energy(self, state: StepState) -> Energy | None:
+        """The sum of the terms in guided steps."""
+        if not self.terms or not self.scale or not self.schedule(state.i, state.steps):
+            return None
+        return weighted_sum(self.terms, state, name=self.name)
+
+    def size(self, i: int, steps: int) -> float:
+        """v in step i of a run of `steps` steps."""
+        return self.scale
+
+    def move(self, state: StepState, like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """v G_t, in the precision of `like`; 0 in steps without guidance."""
+        if id(self) not in state.gradients:
+            return torch.zeros_like(like)
+        gradient = state.gradient(self).to(like.dtype)
+        if self.gradient == "sigma":
+            gradient = gradient * (1 - state.abar) ** 0.5
+        elif self.gradient == "unit":
+            rms = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            gradient = gradient / rms.where(rms > 0, rms.new_ones(()))
+        return self.size(state.i, state.steps) * gradient
+
+
+class NoiseGuidance(EnergyGuidance):
+    """eps + v G_t: the score -eps / sqrt(1 - abar_t) gets the direction of lower energy."""
+
+    def noise(self, state: StepState, eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The guided noise."""
+        return eps + self.move(state, eps)
+
+
+class LatentGuidance(EnergyGuidance):
+    """x_t - v G_t: a gradient step before the prediction, which is evaluated at the new x_t."""
+
+    def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The latent after the step; the same tensor in steps without guidance."""
+        return x - self.move(state, x) if id(self) in state.gradients else x

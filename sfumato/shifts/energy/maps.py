@@ -1,0 +1,103 @@
+"""Properties of attention maps (Epstein et al., "Diffusion Self-Guidance", arXiv 2306.00986, section 3 and appendix).
+
+A map A is non-negative, [b,1,h,w]. Coordinates are (x, y) in [0, 1], from the left and upper edge of the map to the
+right and lower edge, measured at the centres of the cells.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+SHARPNESS = 10.0
+"""s of the soft threshold."""
+SMOOTH = 1e-3
+"""Differences below this count by their square."""
+_SMALLEST = 1e-4
+
+
+def difference(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """|a - b|, smooth below `SMOOTH`: d^2 / (2 s) for d < s, else d - s / 2.
+
+    At the start of an edit the target equals the source, and the sign of their difference is that of rounding errors: a
+    plain absolute value would have a gradient of full size in a random direction.
+    """
+    return F.smooth_l1_loss(a, b.expand_as(a), beta=SMOOTH, reduction="none")
+
+
+def normalised(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """N(A) = (A - min A) / (max A - min A), per image; 0 for a constant map."""
+    low, high = A.amin(dim=(2, 3), keepdim=True), A.amax(dim=(2, 3), keepdim=True)
+    span = high - low
+    return (A - low) / (span + _SMALLEST * high + torch.finfo(A.dtype).tiny)
+
+
+def soft_mask(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """N(sigmoid(s (N(A) - 0.5))): close to 1 where the map is large, close to 0 elsewhere, and differentiable."""
+    return normalised(torch.sigmoid(SHARPNESS * (normalised(A) - 0.5)))
+
+
+def hard_mask(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """1 where N(A) > 0.5, without gradient."""
+    return (normalised(A.detach()) > 0.5).to(A.dtype)
+
+
+def coordinates(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "2 h w"]:
+    """(x, y) of every cell, in [0, 1]."""
+    h, w = A.shape[-2:]
+    y, x = ((torch.arange(n, dtype=A.dtype, device=A.device) + 0.5) / n for n in (h, w))
+    return torch.stack([x.expand(h, w), y[:, None].expand(h, w)])
+
+
+def centroid(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2"]:
+    """sum A (x, y) / sum A; the centre of the map where A is 0."""
+    mass = A.sum(dim=(2, 3)) + torch.finfo(A.dtype).tiny
+    found = (A * coordinates(A)).sum(dim=(2, 3)) / mass
+    return torch.where(A.sum(dim=(2, 3)) > 0, found, torch.full_like(found, 0.5))
+
+
+def size(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+    """Share of the map that the soft mask covers, 0 to 1."""
+    return soft_mask(A).mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A similarity or affine map of an object: scaled and rotated about its centroid, then moved.
+
+    Attributes:
+        right: displacement as a share of the width; negative is to the left.
+        down: displacement as a share of the height; negative is up.
+        width: factor of the width, above 0.
+        height: factor of the height, above 0.
+        angle: rotation in degrees, clockwise.
+    """
+
+    right: float = 0.0
+    down: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+    angle: float = 0.0
+
+    @property
+    def area(self) -> float:
+        """Factor of the area."""
+        return self.width * self.height
+
+    def apply(self, mask: Float[Tensor, "b 1 h w"], centre: Float[Tensor, "b 2"]) -> Float[Tensor, "b 1 h w"]:
+        """The mask, warped about `centre` (x, y); 0 where it comes from outside the map.
+
+        For every cell p of the result the mask is read at q = centre + S^-1 R^-1 (p - centre - d).
+        """
+        h, w = mask.shape[-2:]
+        d = mask.new_tensor([self.right, self.down])
+        p = coordinates(mask).permute(1, 2, 0) - (centre + d)[:, None, None]
+        # Rotate in cells and not in shares, so that a rotation keeps its angle in maps that are not square.
+        p = p * mask.new_tensor([w, h])
+        cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+        back = torch.stack([cos * p[..., 0] + sin * p[..., 1], -sin * p[..., 0] + cos * p[..., 1]], dim=-1)
+        q = back / mask.new_tensor([self.width * w, self.height * h]) + centre[:, None, None]
+        return F.grid_sample(mask, 2 * q - 1, align_corners=False)

@@ -1,0 +1,71 @@
+"""Several objects: their maps lie apart, and the map of an attribute lies on that of its object.
+
+    overlap(A, B) = sum min(a, b),   a = A / sum A,   b = B / sum B;   0 for disjoint maps, 1 for equal ones
+
+Apart: the overlap of two objects. Bound: 1 - overlap of an attribute and its object. The idea of an energy for pairs of
+words is that of linguistic binding (Rassin et al., arXiv 2306.08877), which compares the maps by their symmetric
+Kullback-Leibler divergence; the overlap is bounded and has no gradient where both maps vanish.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.state import StepState
+from sfumato.shifts.energy.maps import normalised
+from sfumato.shifts.energy.term import Measurement
+from sfumato.shifts.energy.word import Word
+
+
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """Overlap of the maps of objects, averaged over all pairs.
+
+    Attributes:
+        words: two or more objects.
+    """
+
+    words: tuple[Word, ...]
+
+    def measure(self, state: StepState) -> Measurement:
+        """The term in one step."""
+        readings = [word.read(state) for word in self.words]
+
+        def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
+            maps = [reading.mean() for reading in readings]
+            pairs = [overlap(a, b) for i, a in enumerate(maps) for b in maps[:i]]
+            return torch.stack(pairs).mean(dim=0)
+
+        return Measurement(value, [reading.tap for reading in readings])
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """1 - overlap of the maps of an attribute and of its object.
+
+    Attributes:
+        attribute: a word such as a colour.
+        word: the object that it describes.
+    """
+
+    attribute: Word
+    word: Word
+
+    def measure(self, state: StepState) -> Measurement:
+        """The term in one step."""
+        attribute, word = self.attribute.read(state), self.word.read(state)
+
+        def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
+            return 1 - overlap(attribute.mean(), word.mean())
+
+        return Measurement(value, (attribute.tap, word.tap))
+
+
+def overlap(A: Float[Tensor, "b 1 h w"], B: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+    """Shared mass of two maps after their uniform background is subtracted, 0 to 1."""
+    a, b = (
+        each / (each.sum(dim=(2, 3), keepdim=True) + torch.finfo(each.dtype).tiny) for each in map(normalised, (A, B))
+    )
+    return torch.minimum(a, b).sum(dim=(1, 2, 3))

@@ -1,0 +1,100 @@
+"""Agreement of an image with texts in the joint space of a dual encoder (CLIP), for guidance by text.
+
+    L_text = -mean_n cos(E_I(crop_n(P_t)), v),    v = E_T(target) - 0.4 E_T(source) + 0.2 E_I(x_source)
+    L_dir  = 1 - mean_n cos(E_I(crop_n(P_t)) - E_I(x_source), E_T(target) - E_T(source))
+
+L_text is the source-to-target loss of DiffuseIT (Kwon and Ye, arXiv 2209.15264, section 3.3) with the factors of the
+authors' code, L_dir the directional loss of StyleGAN-NADA (Gal et al., arXiv 2108.00946, eq. 2). All features have
+length 1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato.shifts.energy.crops import random_crops
+from sfumato.shifts.energy.prediction import DecodedPrediction, Loss
+
+SOURCE_TEXT = 0.4
+"""Weight of the source text, which v leaves."""
+SOURCE_IMAGE = 0.2
+"""Weight of the source image, which v keeps."""
+
+Embed: TypeAlias = Callable[[Float[Tensor, "n 3 s s"]], Float[Tensor, "n d"]]
+"""Unit features of pixels in about [-1, 1], at the size of the image encoder, differentiably."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEncoder:
+    """An image encoder that reads random crops.
+
+    Attributes:
+        embed: the encoder.
+        side: height and width of its input in pixels.
+        count: number of crops of every image.
+        seeds: one per image.
+    """
+
+    embed: Embed
+    side: int
+    count: int
+    seeds: Sequence[int]
+
+    def whole(self, image: DecodedPrediction) -> Float[Tensor, "b d"]:
+        """Features of the whole images."""
+        return self.embed(self._resized(image))
+
+    def crops(self, image: DecodedPrediction) -> Float[Tensor, "b n d"]:
+        """Features of the crops of every image; all crops are encoded together."""
+        cut = random_crops(self._resized(image), self.count, self.seeds, image.t, image.visit)
+        return self.embed(cut).unflatten(0, (-1, self.count))
+
+    def _resized(self, image: DecodedPrediction) -> Float[Tensor, "b 3 s s"]:
+        size = (self.side, self.side)
+        if tuple(image.seen.shape[-2:]) == size:
+            return image.seen
+        return F.interpolate(image.seen, size, mode="bicubic", antialias=True, align_corners=False)
+
+
+@dataclass(frozen=True, eq=False)
+class TextMatch:
+    """L_text.
+
+    Attributes:
+        encoder: the image encoder.
+        target: features of the target texts.
+        source: features of the source texts; 0 for a text that is not known.
+    """
+
+    encoder: ImageEncoder
+    target: Float[Tensor, "#b d"]
+    source: Float[Tensor, "#b d"]
+
+    def against(self, source: DecodedPrediction) -> Loss:
+        """The loss of one run."""
+        v = self.target - SOURCE_TEXT * self.source + SOURCE_IMAGE * self.encoder.whole(source)
+        return lambda image: -F.cosine_similarity(self.encoder.crops(image), v[:, None], dim=-1).mean(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class TextDirectionMatch:
+    """L_dir.
+
+    Attributes:
+        encoder: the image encoder.
+        target: features of the target texts.
+        source: features of the source texts, different from the target's.
+    """
+
+    encoder: ImageEncoder
+    target: Float[Tensor, "#b d"]
+    source: Float[Tensor, "#b d"]
+
+    def against(self, source: DecodedPrediction) -> Loss:
+        """The loss of one run."""
+        before, wanted = self.encoder.whole(source)[:, None], (self.target - self.source)[:, None]
+        return lambda image: 1 - F.cosine_similarity(self.encoder.crops(image) - before, wanted, dim=-1).mean(dim=1)

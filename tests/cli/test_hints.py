@@ -1,0 +1,121 @@
+"""Remarks before work: sizes far from the model's own, syntax of other tools in prompts; progress of long steps."""
+
+import time
+
+import pytest
+
+from sfumato.api.notes import prompt_note, size_note
+from sfumato.cli import progress
+from sfumato.models.load import load_model
+from tests.tiny import tiny_picture
+
+PLAIN = (
+    "a cat (sitting) on a mat",
+    "red heart: a symbol (see page 12:30)",
+    "C++ logo, 3D render",
+    "well-known, state-of-the-art -- really",
+    "a sign that says [EXIT]",
+    "A CAT AND A DOG",
+    "a cat and a dog, break of day",
+    "50% blue | 50% red",
+    "price < 3 and > 2",
+    "",
+)
+SYNTAX = {
+    "a (fluffy:1.3) cat": "(fluffy:1.3)",
+    "(a very fluffy cat : 0.8), oil": "(a very fluffy cat : 0.8)",
+    "a ((red)) hat": "((red))",
+    "a {{red}} hat": "{{red}}",
+    "a fluffy++ cat": "fluffy++",
+    "a cat, blurry--": "blurry--",
+    "(a red hat)1.4 on a cat": ")1.4",
+    "(red hat)+ on a cat": ")+",
+    "a [cat:dog:0.4] outside": "[cat:dog:0.4]",
+    "a [dog:12] outside": "[dog:12]",
+    "a [cat|dog] outside": "[cat|dog]",
+    "a {red|blue} hat": "{red|blue}",
+    "a __colour__ hat": "__colour__",
+    "a cat <lora:ink:0.7>": "<lora:ink:0.7>",
+    "a cat <hypernet:old:1>": "<hypernet:old:1>",
+    "embedding:badhands, a cat": "embedding:badhands",
+    "a cat BREAK a dog": "BREAK",
+    "a cat AND a dog": "AND",
+    "a cat --ar 16:9 --v 5": "--ar",
+    "cat::2 dog": "::2",
+}
+
+
+@pytest.mark.parametrize("prompt", PLAIN)
+def test_punctuation_is_no_syntax(prompt):
+    assert prompt_note(prompt) == ""
+
+
+@pytest.mark.parametrize("prompt", SYNTAX)
+def test_syntax_of_other_tools_is_quoted_with_a_remedy(prompt):
+    note = prompt_note(prompt)
+    assert f'"{SYNTAX[prompt]}" (' in note
+    assert note.count(". ") == 0, "one sentence"
+
+
+def test_every_kind_is_named_once():
+    note = prompt_note("(red:1.2) (blue:0.8) hat <lora:ink:0.7>")
+    assert note.count("--reweight") == 1
+    assert "load_lora_weights" in note
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [((32, 32), ""), ((64, 64), ""), ((32, 120), ""), ((16, 16), ""), ((66, 64), "repeats"), ((15, 16), "blurs"),
+     ((2016, 1512), "2,977 times"), ((8, 100), "")],
+)  # fmt: skip
+def test_a_size_is_far_above_twice_or_below_half_the_models_own(tiny_sd_folder, size, told):
+    network = load_model(tiny_sd_folder, "cpu")
+    note = size_note(network, "cat.png", size)
+    assert network.native_size == (32, 32)
+    assert bool(note) == bool(told)
+    assert told in note
+    assert not note or (f"cat.png is {size[0]} x {size[1]} pixels" in note and "32 x 32" in note)
+
+
+def test_commands_remark_sizes_and_prompts_before_work_and_in_json(sfumato, folder, tiny_sd_folder):
+    tiny_picture(96, 90).save(folder / "large.png")
+    model = ("--model", tiny_sd_folder, "--steps", 2)
+    prompts = ("--from", "red (apple:1.2)", "--to", "green apple")
+    run = sfumato("edit", "large.png", *prompts, *model, "--skip", 0, "--json", "-o", "out.png")
+    assert run.code == 0, run.err
+    assert [line.partition(": ")[2] for line in run.err.splitlines()] == run.json["notes"]
+    assert "large.png is 96 x 90 pixels" in run.json["notes"][0]
+    assert '"(apple:1.2)"' in run.json["notes"][1]
+    for words in (
+        ("generate", "a [cat|dog]", "--size", "96x88", *model, "-o", "new.png"),
+        ("invert", "large.png", "--from", "a [cat|dog]", *model, "-o", "large.safetensors"),
+    ):
+        run = sfumato(*words)
+        assert run.code == 0, run.err
+        assert ["96 x " in line for line in run.err.splitlines()] == [True, False]
+        assert '"[cat|dog]"' in run.err
+    assert sfumato("edit", "photo.png", *prompts[:1], "red apple", *prompts[2:], *model, "-o", "out.png").err == ""
+
+
+def test_a_long_step_is_reported_again(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_SILENT", 0.5)
+    with progress.progress() as show:
+        show(0, None, "preparing")
+        time.sleep(2.6)
+        show(1, 4, "edit 1/4, about 8 s left")
+        time.sleep(1.6)
+    time.sleep(1.2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "preparing"
+    assert lines[-1] == " 25 %  edit 1/4, about 8 s left"
+    assert 2 <= len(lines) <= 4
+
+
+def test_the_remaining_time_follows_the_finished_steps(monkeypatch):
+    from sfumato.cli import work
+
+    monkeypatch.setattr(work.time, "monotonic", lambda: 130.0)
+    assert work._left(1, 4, 100.0) == ", about 1 min 30 s left"
+    assert work._left(3, 4, 100.0) == ", about 10 s left"
+    assert work._left(4, 4, 100.0) == ""
+    assert work._left(9, 10, 100.0) == ""

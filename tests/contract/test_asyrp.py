@@ -1,0 +1,163 @@
+"""Asyrp through the Python surface and the commands: files, weights, intervals, cost, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sfumato.cli import main
+from sfumato.errors import BadInput
+from sfumato.methods.asyrp import parse_deltas
+from sfumato.methods.inversions import EVERY
+from tests.delta import delta_of
+from tests.tiny import tiny_picture
+
+PICTURE = tiny_picture(32, 32)
+NAME, STEPS = "asyrp", 6
+CELLS = (8, 8)
+AMOUNT = 40.0
+"""Large enough for the delta-h of a random network to show."""
+
+
+@pytest.fixture(scope="module")
+def files(sd, tmp_path_factory):
+    """Two attributes, trained in a run of 6 steps; the second one with an interval that begins higher."""
+    folder = tmp_path_factory.mktemp("delta")
+    delta_of(sd.network, CELLS, STEPS, seed=1).save(folder / "smile.safetensors")
+    late = {"seed": 2, "t_edit": 600, "attribute": "red", "kind": "steps", "t_boost": 0}
+    delta_of(sd.network, CELLS, STEPS, **late).save(folder / "red.safetensors")
+    return {name: str(folder / f"{name}.safetensors") for name in ("smile", "red")}
+
+
+@pytest.fixture(scope="module")
+def inverted(sd):
+    return sd.invert(PICTURE, "red cat", method=NAME, steps=STEPS)
+
+
+def moved(inverted, delta="", **options):
+    return inverted.edit(**{"delta": delta, **options}).pixels[0].astype(int)
+
+
+def test_without_a_delta_h_it_is_the_replay_under_the_source_prompt(sd, inverted):
+    plain = sd.invert(PICTURE, "red cat", method="ddim", steps=STEPS).edit("red cat", guidance_scale=1.0)
+    assert np.array_equal(moved(inverted), plain.pixels[0])
+    assert np.array_equal(inverted.edit("blue dog").pixels[0], plain.pixels[0]), "the target prompt has no effect"
+
+
+def test_amount_zero_changes_nothing_bit_for_bit(inverted, files):
+    assert np.array_equal(moved(inverted, files["smile"], amount=0.0), moved(inverted))
+    assert not np.array_equal(moved(inverted, files["smile"], amount=AMOUNT), moved(inverted))
+
+
+def test_amount_and_weights_are_one_factor(inverted, files):
+    by_amount = moved(inverted, files["smile"], amount=-AMOUNT)
+    assert np.array_equal(by_amount, moved(inverted, f"{files['smile']}={-AMOUNT}"))
+    assert not np.array_equal(by_amount, moved(inverted, files["smile"], amount=AMOUNT))
+
+
+def test_attributes_add_up_and_cost_one_evaluation(inverted, files):
+    both = f"{files['smile']}={AMOUNT},{files['red']}={-AMOUNT}"
+    edit = inverted.edit(delta=both, t_boost=0)
+    edited = sum(t >= 400 for t in inverted.groups[0].inversion.timesteps)
+    assert edit.report["network_evaluations"] == {"calls": STEPS + edited, "samples": STEPS + edited}
+    alone = [moved(inverted, f"{files[name]}={w}", t_boost=0) for name, w in (("smile", AMOUNT), ("red", -AMOUNT))]
+    assert not any(np.array_equal(edit.pixels[0], each) for each in alone)
+    swapped = moved(inverted, ",".join(reversed(both.split(","))), t_boost=0)
+    assert abs(swapped - edit.pixels[0]).max() <= 1
+
+
+def test_boosting_comes_from_the_file_and_can_be_turned_off(inverted, files):
+    smile = {"delta": files["smile"], "amount": AMOUNT}
+    boosted = moved(inverted, **smile)
+    assert np.array_equal(boosted, moved(inverted, **smile, t_boost=300))
+    assert not np.array_equal(boosted, moved(inverted, **smile, t_boost=0))
+    assert np.array_equal(moved(inverted, files["red"]), moved(inverted, files["red"], t_boost=0))
+
+
+def test_the_interval_comes_from_the_file_and_can_be_shortened(inverted, files):
+    smile = {"delta": files["smile"], "amount": AMOUNT, "t_boost": 0}
+    assert np.array_equal(moved(inverted, **smile), moved(inverted, **smile, t_edit=400))
+    assert not np.array_equal(moved(inverted, **smile), moved(inverted, **smile, t_edit=700))
+    with pytest.raises(BadInput, match=r'"smile" was trained at timesteps from 400: t_edit must .* not 300'):
+        inverted.edit_steps(delta=files["smile"], t_edit=300)
+
+
+def test_runs_of_more_steps_than_in_training_add_less_in_each(sd, files):
+    """The shift is scaled by (steps in training) / (steps of the run)."""
+    plan = sd.plan(PICTURE, "red cat", methods=NAME, steps=2 * STEPS, delta=files["smile"], amount=3.0)
+    assert plan.edit.batches[0].shifts[0].weights == [1.5]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_along_every_inversion_and_with_another_method(sd, files, kind):
+    eta = {} if kind in ("ddim", "regularised") else {"eta": 1.0}
+    made = sd.invert(PICTURE, "red cat", method="pix2pix-zero", inversion=kind, steps=STEPS, **eta)
+    smile = (NAME, {"delta": files["smile"], "amount": AMOUNT})
+    still = made.edit(methods=[(NAME, {})], skip=0, guidance_scale=1.0)
+    edit = made.edit(methods=[smile], skip=0, guidance_scale=1.0)
+    assert not np.array_equal(edit.pixels[0], still.pixels[0])
+    pair = made.edit("blue cat", methods=["prompt-to-prompt", smile], skip=0, guidance_scale=2.0)
+    assert not np.array_equal(pair.pixels[0], edit.pixels[0])
+
+
+def test_noise_maps_are_not_replaced_by_fresh_noise_unless_asked(sd, files):
+    made = sd.invert(PICTURE, "red cat", method="edit-friendly", steps=STEPS)
+    smile = {"delta": files["smile"], "amount": AMOUNT}
+    edits = [
+        made.edit(methods=[(NAME, smile | more)], skip=0).pixels[0] for more in ({}, {"t_boost": 0}, {"t_boost": 300})
+    ]
+    assert np.array_equal(edits[0], edits[1])
+    assert not np.array_equal(edits[0], edits[2])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"delta": "nowhere.safetensors"}, "There is no file nowhere"),
+        ({"amount": 2.0}, "amount belongs to a delta-h"),
+        ({"t_edit": 500}, "t_edit belongs to a delta-h"),
+        ({"t_boost": 0}, "t_boost belongs to a delta-h"),
+        ({"delta": "a=1,a=2"}, "delta must be the file"),
+        ({"delta": "a=much"}, "delta must be the file"),
+        ({"delta": "a=101"}, "delta must be the file"),
+        ({"delta": "a,,b"}, "delta must be the file"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_any_evaluation(sd, inverted, options, sentence):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=sentence) as caught:
+        inverted.edit_steps(**options)
+    assert "\n" not in str(caught.value)
+    assert sd.network.count.calls == calls
+
+
+def test_weights_are_parsed():
+    assert parse_deltas("") == {}
+    assert parse_deltas("a b.safetensors") == {"a b.safetensors": 1.0}
+    assert parse_deltas("a.safetensors=1, b=c.safetensors=-0.5") == {"a.safetensors": 1.0, "b=c.safetensors": -0.5}
+
+
+def test_a_delta_h_of_another_model_is_refused(models, files):
+    other = models("sd2")
+    calls = other.network.count.calls
+    with pytest.raises(BadInput, match="trained for another model or precision"):
+        other.plan(PICTURE, "red cat", methods=NAME, delta=files["smile"], steps=STEPS)
+    assert other.network.count.calls == calls
+
+
+def test_the_commands_list_and_show_a_file(files, capsys):
+    assert main(["directions", "list", files["smile"], files["red"]]) == 0
+    listed = capsys.readouterr().out
+    assert "smile: face -> smiling face" in listed
+    assert main(["directions", "show", files["red"], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["attribute"], found["t_edit"], found["shape"]) == (
+        "delta-h, steps",
+        "red",
+        600,
+        [16, 4, 4],
+    )
+    assert main(["directions", "show", files["red"]]) == 0
+    assert "mid_block" in capsys.readouterr().out
+    assert main(["directions", "name", files["red"], "1=age"]) == 2
+    assert "contains a delta-h" in capsys.readouterr().err

@@ -1,0 +1,184 @@
+"""DiffuseIT: its path, what it evaluates, its texts and target image, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import SiglipVisionConfig, SiglipVisionModel
+
+from sfumato.api.composition import Composition
+from sfumato.errors import BadInput
+from sfumato.images import read_image
+from sfumato.images.colour_match import match_colours
+from sfumato.images.tensors import to_tensor
+from sfumato.methods.diffuseit_params import DiffuseITParams
+from sfumato.methods.params import Params
+from sfumato.methods.registry import METHODS
+from tests.contract.pictures import PICTURE
+from tests.metrics import encoders
+from tests.tiny import seeded, tiny_picture
+
+OPTIONS = {"method": "diffuseit", "steps": 4, "skip": 1, "crops": 1, "resample": 1, "guidance_scale": 2.0}
+
+
+def edit(sd, source="red cat", target="blue dog", **options):
+    given = OPTIONS | options
+    name = given.pop("method")
+    return sd.plan(PICTURE, source, target, methods=name, **given).run()
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory):
+    path = tmp_path_factory.mktemp("target") / "target.png"
+    tiny_picture(40, 24, seed=9).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("resample", [1, 3])
+def test_the_first_step_repeats_and_the_progress_counts_it(sd, resample):
+    run = edit(sd, resample=resample)
+    progress = [each for each in run if each.stage == "edit"]
+    steps = 3 + resample - 1
+    assert [each.done for each in progress] == list(range(1, steps + 1))
+    assert {each.total for each in progress} == {steps}
+    assert [each.state.i for each in progress] == [0] * resample + [1, 2]
+    assert [each.state.visit for each in progress] == [*range(resample), 0, 0]
+    assert run.result.report["network_evaluations"]["samples"] == 2 * steps, "two rows for every step, with gradients"
+
+
+def test_constant_noise_needs_one_call_per_step(sd):
+    assert edit(sd, through_network=False).result.report["network_evaluations"] == {"calls": 3, "samples": 6}
+
+
+def test_a_scale_of_zero_is_the_method_without_losses(sd):
+    inverted = sd.invert(PICTURE, "red cat", method="sdedit", steps=4, eta=1.0)
+    plain = inverted.edit("blue dog", skip=1, guidance_scale=2.0)
+    without = inverted.edit(
+        "blue dog", methods=[("diffuseit", {"loss_scale": 0.0, "resample": 1})], skip=1, guidance_scale=2.0
+    )
+    assert np.array_equal(plain.pixels[0], without.pixels[0])
+
+
+def test_every_loss_changes_the_result(sd, target):
+    none = dict.fromkeys(
+        ("contrast_weight", "similarity_weight", "divergence_weight", "text_weight", "class_weight", "pixel_weight"),
+        0.0,
+    )
+    plain = edit(sd, **none).result.pixels[0]
+    strong = [(name, {"target_image": target} if name in ("class_weight", "pixel_weight") else {}) for name in none]
+    for name, more in [*strong, ("direction_weight", {})]:
+        changed = edit(sd, **none | more | {name: 1e5}).result.pixels[0]
+        assert not np.array_equal(changed, plain), name
+
+
+def test_texts_of_the_losses_may_differ_from_the_prompts(sd):
+    same = edit(sd, target_text="blue dog", source_text="red cat").result.pixels[0]
+    assert np.array_equal(same, edit(sd).result.pixels[0])
+    assert not np.array_equal(same, edit(sd, target_text="green tree", text_weight=1e5).result.pixels[0])
+
+
+def test_a_model_without_text_follows_a_text(models):
+    plain, moved = (
+        models("ddpm").plan(PICTURE, "", "", methods="diffuseit", steps=4, skip=1, resample=1, crops=1, **more)
+        .run().result.pixels[0]
+        for more in ({}, {"target_text": "blue heart", "text_weight": 1e5})
+    )  # fmt: skip
+    assert not np.array_equal(plain, moved)
+
+
+def test_a_target_image_needs_no_prompt(sd, target):
+    result = edit(sd, target="", target_image=target).result
+    assert result.report["parameters"]["prompts"] == ["red cat"]
+
+
+@pytest.mark.parametrize("wanted", ["source", "target"])
+def test_the_result_gets_the_colours(sd, target, wanted):
+    plain = edit(sd, target="", target_image=target, residual=False)
+    *_, last = plain
+    decoded = sd.network.decode(last.state.x_prev)
+    reference = to_tensor(read_image(PICTURE if wanted == "source" else target))
+    expected = match_colours(decoded, reference)[0, :, : PICTURE.height, : PICTURE.width]
+    matched = edit(sd, target="", target_image=target, residual=False, colour_match=wanted).result
+    found = to_tensor(read_image(matched.images[0]))[0]
+    assert (found - expected.clamp(-1, 1)).abs().max() < 0.02
+
+
+def test_two_methods_with_different_paths_are_refused():
+    class Backwards(Params):
+        def path(self, steps):
+            return [0, 1, 0, *range(1, steps + 1)]
+
+    one, other = METHODS.find("diffuseit"), METHODS.find("sdedit")
+    params = DiffuseITParams(resample=3)
+    with pytest.raises(BadInput, match="diffuseit and sdedit repeat different steps"):
+        Composition(((one, params), (other, Backwards())), (), params).path(4)
+    assert Composition(((one, params), (other, Params())), (), params).path(2) == (0, 1, 0, 1, 0, 1, 2)
+    assert Composition(((other, Params()),), (), params).path(2) == ()
+
+
+def saved(kind, folder):
+    """A vision transformer of 16 pixels."""
+    encoders.save(kind, folder)
+    return str(folder)
+
+
+def test_a_vit_of_another_size_gets_resized_images(sd, tmp_path):
+    folder = saved("dinov2", tmp_path)
+    assert not np.array_equal(edit(sd, vit_folder=folder).result.pixels[0], edit(sd).result.pixels[0])
+
+
+@pytest.fixture(scope="module")
+def without_class_token(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("siglip")
+    with seeded(0):
+        model = SiglipVisionModel(SiglipVisionConfig(intermediate_size=32, **encoders.SMALL))
+    model.save_pretrained(folder)
+    statistics = {"image_mean": encoders.MEAN, "image_std": encoders.STD}
+    (folder / "preprocessor_config.json").write_text(json.dumps(statistics))
+    return str(folder)
+
+
+def test_a_vit_without_a_class_token_is_for_the_structure_only(sd, without_class_token):
+    refused(sd, "has no class token", vit_folder=without_class_token)
+    edit(sd, vit_folder=without_class_token, divergence_weight=0.0)
+
+
+def refused(sd, message, **options):
+    """One sentence, and nothing was evaluated."""
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message) as caught:
+        edit(sd, **options)
+    assert "\n" not in str(caught.value)
+    assert sd.network.count.calls == calls
+
+
+REFUSALS = [
+    ({"target_image": "nowhere.png"}, "nowhere.png"),
+    ({"colour_match": "target"}, "needs a target_image"),
+    ({"target_text": "dog " * 60}, "tokens and the dual encoder accepts at most 32"),
+    ({"target": ""}, "target prompt is empty"),
+    ({"target": "red cat", "direction_weight": 1.0}, "two different texts"),
+    ({"vit_folder": "nowhere"}, "nowhere is not a folder"),
+    ({"clip_folder": "nowhere"}, "nowhere is not a folder"),
+    ({"resample": 0}, "resample must be"),
+    ({"inversion": "ddim"}, "eta must be 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSALS)
+def test_what_cannot_be_used_is_refused_in_one_sentence(sd, options, message):
+    refused(sd, message, **({"eta": 1.0} if "inversion" in options else {}) | options)
+
+
+def test_a_file_that_is_no_image_is_refused(sd, tmp_path):
+    path = tmp_path / "notes.png"
+    path.write_text("no image")
+    refused(sd, "notes.png", target_image=str(path))
+
+
+def test_previews_show_the_moved_prediction(sd):
+    guided, plain = (next(each for each in edit(sd, loss_scale=scale) if each.stage == "edit") for scale in (1.0, 0.0))
+    assert not torch.equal(guided.state.x0_prediction, plain.state.x0_prediction)
+    assert isinstance(guided.preview()[0], Image.Image)

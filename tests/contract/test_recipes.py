@@ -1,0 +1,145 @@
+"""Recipes identify the model, the image and every file by hashes, and name files without their folders."""
+
+import shutil
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sfumato
+from sfumato.api.group import picture_fingerprint
+from sfumato.api.report import files_used
+from sfumato.images import read_image, read_recipe
+from sfumato.inversion import Inversion
+from sfumato.methods.params import Params, option
+from sfumato.methods.registry import METHODS
+from tests.contract.pictures import PICTURE
+
+
+@dataclass(frozen=True)
+class Folder(Params):
+    """Parameters that name a folder."""
+
+    network: str = option("", "folder of a network", stage="edit")
+
+    @property
+    def files(self):
+        return [self.network]
+
+
+def hash_of(path):
+    return sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "private" / "cat.png"
+    path.parent.mkdir()
+    PICTURE.save(path)
+    return path
+
+
+@pytest.fixture
+def twins(tiny_folder, tmp_path):
+    """Two models of one name, which differ in one weight."""
+    models = []
+    for run in ("first", "second"):
+        shutil.copytree(tiny_folder("ddpm"), tmp_path / run / "export")
+        models.append(sfumato.load(tmp_path / run / "export", "cpu"))
+    with torch.no_grad():
+        models[1].network.unet.conv_in.weight[0, 0, 0, 0] += 1
+    return models
+
+
+@pytest.mark.parametrize("operation", ["generate", "edit", "reconstruct", "interpolate"])
+def test_models_of_one_name_have_different_recipes(twins, operation, tmp_path):
+    recipes = []
+    for model in twins:
+        if operation == "generate":
+            result = model.generate(steps=2)
+        elif operation == "interpolate":
+            result = model.interpolate(PICTURE, PICTURE.rotate(90), frames=2, steps=2)
+        else:
+            inverted = model.invert(PICTURE, steps=3)
+            inverted.save(tmp_path / "inversion.safetensors")
+            result = inverted.edit(skip=1) if operation == "edit" else inverted.reconstruct()
+            assert result.recipes[0]["model_fingerprint"] == Inversion.load(tmp_path / "inversion.safetensors").model
+        result.save(tmp_path / "out.png")
+        recipes.append(read_recipe(tmp_path / "out.png"))
+        assert recipes[-1]["model_fingerprint"] == model.network.fingerprint()
+    same, other = ({name: value for name, value in each.items() if name != "model_fingerprint"} for each in recipes)
+    assert same.pop("operation") == other.pop("operation") == operation
+    assert same == other
+    assert recipes[0] != recipes[1]
+
+
+def test_the_image_is_identified_by_what_the_model_receives(sd, photo):
+    recipe = sd.invert(photo, "red cat", steps=3).edit("blue cat", skip=1).recipes[0]
+    assert recipe["image"] == {"name": "cat.png", "sha256": picture_fingerprint(read_image(photo))}
+    array = sd.invert(np.asarray(PICTURE), "red cat", steps=3).edit("blue cat", skip=1).recipes[0]
+    assert array["image"]["sha256"] == recipe["image"]["sha256"]
+    assert "private" not in str(recipe)
+
+
+def test_files_of_methods_are_named_without_folders_and_hashed(sd, photo):
+    banks = {}
+    for name, text in (("source", "a photo of a cat\ncats\n"), ("target", "a photo of a dog\ndogs\n")):
+        banks[f"{name}_bank"] = str(photo.with_name(f"{name}.txt"))
+        photo.with_name(f"{name}.txt").write_text(text)
+    inverted = sd.invert(photo, "red cat", method="pix2pix-zero", steps=2)
+    alone = inverted.edit(**banks).recipes[0]
+    composed = inverted.edit(methods=[("pix2pix-zero", banks)]).recipes[0]
+    for recipe in (alone, composed):
+        paths = [photo.with_name(f"{name}.txt") for name in ("source", "target")]
+        assert recipe["files"] == [{"name": path.name, "sha256": hash_of(path)} for path in paths]
+        assert recipe["methods"][0]["source_bank"] == "source.txt"
+        assert "private" not in str(recipe)
+    assert "files" not in inverted.edit("blue cat").recipes[0]
+    assert inverted.edit(**banks).report["parameters"]["source_bank"] == banks["source_bank"], "reports stay here"
+
+
+def test_a_saved_direction_is_hashed_and_a_changed_one_has_another_hash(sd, photo):
+    path, hashes = photo.with_name("cat-dog.safetensors"), []
+    inverted = sd.invert(photo, "red cat", method="pix2pix-zero", steps=2)
+    for target in ("dog", "fox"):
+        sd.text_direction("cat", target).save(path)
+        recipe = inverted.edit(direction_file=str(path)).recipes[0]
+        assert recipe["files"] == [{"name": path.name, "sha256": hash_of(path)}]
+        assert recipe["direction_file"] == path.name
+        hashes.append(recipe["files"][0]["sha256"])
+    assert hashes[0] != hashes[1]
+
+
+def test_masks_are_hashed_from_what_is_applied(sd, photo):
+    inverted = sd.invert(photo, "red cat", steps=2)
+    white = np.full((32, 32), 255, np.uint8)
+    found = []
+    for levels in (white, np.triu(white)):
+        Image.fromarray(levels).save(photo.with_name("mask.png"))
+        found.append(inverted.edit("blue cat", skip=1, mask=photo.with_name("mask.png")).recipes[0]["mask"])
+    assert found[0]["name"] == found[1]["name"] == "mask.png"
+    assert found[0]["sha256"] == sha256(b"32x32" + white.tobytes()).hexdigest() != found[1]["sha256"]
+
+
+def test_every_method_with_an_option_that_names_a_file_says_which_files_it_uses(method):
+    """Options whose help begins with the file, or that end in _file or _bank."""
+    named = [
+        each.name
+        for each in method.params.__dataclass_fields__.values()
+        if each.type is str
+        and (each.name.endswith(("_file", "_bank")) or each.metadata["help"].startswith(("file ", "image file ")))
+    ]
+    for name in named:
+        assert list(method.params(**{name: "folder/name"}).files) == ["folder/name"], name
+    assert method.name in METHODS
+
+
+def test_a_folder_is_hashed_as_sha256sum_lists_it(tmp_path):
+    for name, text in (("b.txt", "two"), ("a.txt", "one")):
+        (tmp_path / name).write_text(text)
+    lines = "".join(f"{hash_of(tmp_path / name)}  {name}\n" for name in ("a.txt", "b.txt"))
+    (used,) = files_used(Folder(network=str(tmp_path)))["files"]
+    assert used == {"name": tmp_path.name, "sha256": sha256(lines.encode()).hexdigest()}

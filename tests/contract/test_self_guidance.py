@@ -1,0 +1,151 @@
+"""Self-Guidance and the methods for several objects: options, refusals before any evaluation, generation and edits."""
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato.api import load
+from sfumato.errors import BadInput
+from sfumato.methods.objects import parse
+from sfumato.methods.self_guidance import SelfGuidanceParams, others
+from sfumato.methods.several_objects import ObjectsParams
+from sfumato.shifts.energy.maps import Warp
+from tests.tiny import tiny_picture
+
+STEPS = {"steps": 4}
+
+
+@pytest.fixture(scope="module")
+def sd(tiny_sd_folder):
+    return load(str(tiny_sd_folder), "cpu")
+
+
+@pytest.fixture(scope="module")
+def inverted(sd):
+    return sd.invert(tiny_picture(32, 32), "red cat and dog", method="self-guidance", **STEPS)
+
+
+def test_changes_are_combined_by_word():
+    found = parse("fox: 0.2, -0.1; the ball: 0, 0.5", "fox: 1.5", "the ball: 1, 0.5, 30; tree: 2, 2")
+    assert found == {
+        "fox": Warp(right=0.2, down=-0.1, width=1.5, height=1.5),
+        "the ball": Warp(down=0.5, width=1, height=0.5, angle=30),
+        "tree": Warp(width=2, height=2),
+    }
+    assert parse("", " ", "") == {}
+
+
+MISTAKES = {
+    ("move", "fox"): 'move must be WORD: a number, a number.* not "fox"',
+    ("move", "fox: 1"): "WORD: a number, a number",
+    ("move", "fox: 1, x"): "WORD: a number, a number",
+    ("move", "fox: nan, 0"): "WORD: a number, a number",
+    ("move", ": 0, 0"): "WORD: a number, a number",
+    ("move", "fox: 0, 1.5"): 'move of "fox" must be between -1 and 1, not 1.5',
+    ("move", "fox: 0, 1; fox: 1, 0"): 'move names "fox" twice',
+    ("resize", "fox: 0"): "between 0.1 and 10",
+    ("reshape", "fox: 1, 1, 400"): "between -360 and 360",
+    ("place", "fox: 0.5, 2"): "between 0 and 1",
+    ("cover", "fox: 0"): "above 0 and at most 1",
+}
+
+
+@pytest.mark.parametrize(("option", "text"), MISTAKES)
+def test_text_that_cannot_be_read_is_refused(option, text):
+    with pytest.raises(BadInput, match=MISTAKES[option, text]):
+        SelfGuidanceParams(**{option: text}).check()
+
+
+def test_other_combinations_are_refused():
+    with pytest.raises(BadInput, match='resize and reshape both name "fox"'):
+        SelfGuidanceParams(resize="fox: 2", reshape="fox: 1, 2").check()
+    with pytest.raises(BadInput, match=r"start must be below end = 0.5"):
+        SelfGuidanceParams(schedule="window", start=0.5).check()
+    none = {"centroid_weight": 0.0, "size_weight": 0.0, "shape_weight": 0.0}
+    with pytest.raises(BadInput, match="must be above 0"):
+        SelfGuidanceParams(move="fox: 0.1, 0", **none).check()
+    with pytest.raises(BadInput, match="objects are separated by commas"):
+        ObjectsParams(objects="cat,,dog").check()
+
+
+def test_words_that_are_not_in_the_prompts_are_refused_before_any_evaluation(sd, inverted):
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match='"bird" is not in the prompt "red cat and dog"'):
+        inverted.edit_steps("", move="bird: 0.1, 0")
+    with pytest.raises(BadInput, match='"tree" is not in the prompt'):
+        sd.generate_steps("red cat", methods=[("objects", {"objects": "cat, tree"})], **STEPS)
+    with pytest.raises(
+        BadInput, match="prompt-to-prompt edits images and cannot be used to generate them; these methods"
+    ):
+        sd.generate_steps("red cat", methods=["prompt-to-prompt"], **STEPS)
+    with pytest.raises(BadInput, match="The method objects is named twice"):
+        sd.generate_steps("red cat", methods=["objects", "objects"], **STEPS)
+    with pytest.raises(BadInput, match="relative to a source image: use place and cover"):
+        sd.generate("red cat", methods=[("self-guidance", {"move": "cat: 0.1, 0"})], **STEPS)
+    assert sd.network.count.calls == calls
+
+
+def test_the_other_words_of_both_prompts_are_kept(sd, inverted):
+    plan = sd.plan(tiny_picture(32, 32), "red cat and dog", "blue cat and dog!", methods="self-guidance", **STEPS)
+    job = plan.edit.batches[0].job
+    found = others(job, ["cat"])
+    assert [word.present.tolist() for word in found] == [[1.0], [1.0]]
+    for word, name in zip(found, ("and", "dog"), strict=True):
+        assert word.target[0].nonzero().flatten().tolist() == list(job.condition.prompts[0].positions(name))
+        assert word.source[0].nonzero().flatten().tolist() == list(job.source.prompts[0].positions(name))
+    assert others(job, ["cat and dog"]) == []
+
+
+@pytest.mark.parametrize("option", [{"move": "cat: 0.25, 0"}, {"resize": "cat: 2"}, {"place": "cat: 0.2, 0.2"}])
+def test_an_edit_differs_and_is_the_same_in_a_batch(sd, inverted, option):
+    still = inverted.edit("", guidance_scale=1.0).pixels[0]
+    moved = inverted.edit("", guidance_scale=1.0, energy_scale=0.5, **option)
+    assert not np.array_equal(still, moved.pixels[0])
+    assert moved.recipes[0]["methods"][0] | option == moved.recipes[0]["methods"][0]
+    prompts = ["red cat and dog", "green cat and dog"]
+    both = inverted.edit(prompts, guidance_scale=1.0, energy_scale=0.5, **option)
+    assert abs(both.pixels[0].astype(int) - moved.pixels[0]).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        ("self-guidance", {"place": "cat: 0.2, 0.3", "cover": "cat: 0.4", "energy_scale": 2.0}),
+        ("attend-and-excite", {"objects": "red cat, dog"}),
+        ("objects", {"objects": "red cat, dog", "energy_scale": 2.0}),
+    ],
+    ids=lambda named: named[0],
+)
+def test_methods_act_on_generated_images(sd, named):
+    options = {"seed": [0, 1], **STEPS}
+    plain = sd.generate("red cat and dog", **options)
+    made = sd.generate("red cat and dog", methods=[named], **options)
+    assert not np.array_equal(plain.pixels[0], made.pixels[0])
+    assert made.recipes[0]["methods"][0]["method"] == named[0]
+    again = sd.generate("red cat and dog", methods=[named], seed=1, **STEPS)
+    assert abs(again.pixels[0].astype(int) - made.pixels[1]).max() <= 2
+    without = sd.generate("red cat and dog", methods=[named[0]], **options)
+    assert np.array_equal(plain.pixels[0], without.pixels[0])
+
+
+def test_attend_and_excite_is_one_gradient_step_per_step(sd):
+    """x_t - 20 sqrt(1 - i / (2 (steps - 1))) grad, then the prediction, by hand for the first step."""
+    from sfumato.api.generation import job_of
+    from sfumato.core.guidance import classifier_free
+    from sfumato.methods.generate import GenerateParams, first_latent, generate
+    from sfumato.methods.job import Job
+    from sfumato.methods.registry import METHODS
+    from sfumato.methods.several_objects import AttendAndExciteParams, presence
+
+    network, params = sd.network, GenerateParams(steps=4, guidance_scale=3.0)
+    condition = network.condition(["red cat and dog"])
+    guided = classifier_free(network, network.condition([""]), (3.0,))
+    job = job_of(guided, (4, 8, 8), condition, params, [0])
+    assert isinstance(job, Job)
+    shifts = METHODS.find("attend-and-excite").shifts(job, AttendAndExciteParams(objects="cat, dog"))
+    first = next(iter(generate(guided, (4, 8, 8), condition, params, seeds=[0], shifts=shifts)))
+    x = first_latent(guided, (4, 8, 8), [0]).requires_grad_()
+    measured = presence(job, [["cat"], ["dog"]], worst=True).measure(first)
+    eps = network.predict(x, first.t, condition, measured.taps)
+    (gradient,) = torch.autograd.grad(measured.value(x, eps).sum(), x)
+    torch.testing.assert_close(first.x_t, (x - 20 * gradient).detach())

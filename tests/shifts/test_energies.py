@@ -1,0 +1,209 @@
+"""Energies of words: gradients against finite differences in float64, values against their definitions."""
+
+import pytest
+import torch
+
+from sfumato.core.guidance import classifier_free
+from sfumato.core.state import StepState
+from sfumato.core.step import sigma
+from sfumato.inversion import Inversion, beside, replay
+from sfumato.models.layout import word_layers
+from sfumato.models.load import load_model
+from sfumato.shifts.alignment import token_weights
+from sfumato.shifts.energy.appearance import Appearance, mean_features
+from sfumato.shifts.energy.centroid import Centroid
+from sfumato.shifts.energy.guidance import LatentGuidance, NoiseGuidance, thirds, window
+from sfumato.shifts.energy.maps import Warp, centroid, hard_mask, size, soft_mask
+from sfumato.shifts.energy.pairs import Apart, Bound, overlap
+from sfumato.shifts.energy.presence import Presence, smoothed
+from sfumato.shifts.energy.shape import Shape
+from sfumato.shifts.energy.size import Size
+from sfumato.shifts.energy.word import Word
+
+STEPS, SIZE = 4, (16, 16)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sd_folder):
+    """In float64, so that finite differences are exact enough."""
+    model = load_model(tiny_sd_folder, "cpu")
+    model.unet.double()
+    return model
+
+
+@pytest.fixture(scope="module")
+def run(model):
+    """Guidance with the source beside it, an inversion of random latents, and the target condition."""
+    x = torch.randn(STEPS + 1, 2, 4, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inversion = Inversion("ddim", x, None, tuple(model.schedule.timesteps(STEPS)), 0.0, (1.0, 1.0))
+    guided = classifier_free(model, model.condition(["", ""]), (1.0, 1.0))
+    source = model.condition(["red cat", "blue cat"])
+    return beside(guided, inversion, source), inversion, source, model.condition(["green cat", "tree cat"])
+
+
+def word(model, run, name, own=None):
+    """A word of both prompts; `own`: one word per target prompt."""
+    layers, grid = word_layers(model.unet, SIZE)
+    _, _, source, target = run
+    rows = [token_weights([p], [w], [1.0], 77, 0.0) for p, w in zip(target.prompts, own or [name, name], strict=True)]
+    return Word(layers, grid, torch.cat(rows), token_weights(source.prompts, [name], [1.0], 77, 0.0))
+
+
+def state_of(run, i=0):
+    guided, inversion, _, target = run
+    t, t_prev = inversion.timesteps[i], guided.schedule.previous(inversion.timesteps)[i]
+    abar, abar_prev = guided.schedule.abar(t), guided.schedule.abar(t_prev)
+    noise = sigma(abar, abar_prev, 0.0)
+    return StepState(i=i, steps=STEPS, t=t, t_prev=t_prev, abar=abar, abar_prev=abar_prev, sigma=noise,
+                     network=guided, x_t=inversion.x[i] + 0.1, condition=target)  # fmt: skip
+
+
+def presence(model, run, *names, **options):
+    _, _, _, target = run
+    layers, grid = word_layers(model.unet, SIZE)
+    text = torch.zeros(2, 77)
+    for row, prompt in zip(text, target.prompts, strict=True):
+        row[1 : len(prompt.ids) - 1] = 1
+    pairs = [list(zip(target.prompts, each, strict=True)) for each in names]
+    words = tuple(torch.cat([token_weights([p], [w], [1.0], 77, 0.0) for p, w in each]) for each in pairs)
+    return Presence(layers, grid, words, text, **options)
+
+
+TERMS = {
+    "centroid": lambda m, r: Centroid(word(m, r, "cat"), right=0.2, down=-0.1),
+    "centroid at a point": lambda m, r: Centroid(word(m, r, "cat"), at=(0.3, 0.6)),
+    "size": lambda m, r: Size(word(m, r, "cat"), factor=1.7),
+    "size as a share": lambda m, r: Size(word(m, r, "cat"), share=0.3),
+    "shape": lambda m, r: Shape(word(m, r, "cat"), Warp(right=0.25, width=1.5)),
+    "appearance": lambda m, r: Appearance(word(m, r, "cat"), "up_blocks.1"),
+    "presence": lambda m, r: presence(m, r, ("green", "tree"), ("cat", "cat")),
+    "presence of all": lambda m, r: presence(m, r, ("green", "tree"), ("cat", "cat"), worst=False),
+    "apart": lambda m, r: Apart((word(m, r, "cat"), word(m, r, "cat", own=["green", "tree"]))),
+    "bound": lambda m, r: Bound(word(m, r, "cat", own=["green", "tree"]), word(m, r, "cat")),
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_gradients_equal_finite_differences(model, run, name):
+    guided, *_ = run
+    state, shift = state_of(run), NoiseGuidance(((TERMS[name](model, run), 2.5),), 1.0, schedule=window(0, 1))
+
+    def g(x):
+        energy = shift.energy(state)
+        return energy.value(x, guided.network.predict(x, state.t, state.condition, energy.taps))
+
+    x = state.x_t.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(g(x).sum(), x)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(2):
+        d = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            slope = (g(state.x_t + 1e-6 * d) - g(state.x_t - 1e-6 * d)) / 2e-6
+        found = (gradient * d).sum(dim=(1, 2, 3))
+        torch.testing.assert_close(found, slope, rtol=1e-3, atol=1e-7)
+        assert found.abs().min() > 1e-6
+
+
+def test_the_loop_hands_the_gradient_to_the_noise(model, run):
+    """eps + v sqrt(1 - abar_t) grad g, eps + v grad g, and of unit RMS."""
+    guided, inversion, _, target = run
+    term = TERMS["centroid"](model, run)
+    plain = next(iter(replay(guided, inversion, target)))
+    moves = {}
+    for kind in ("plain", "sigma", "unit"):
+        shift = NoiseGuidance(((term, 1.0),), 3.0, window(0, 1), kind)
+        end = next(iter(replay(guided, inversion, target, shifts=[shift])))
+        moves[kind] = end.eps - plain.eps
+        assert torch.equal(end.x_t, plain.x_t)
+    assert (moves["plain"] != 0).any()
+    torch.testing.assert_close(moves["sigma"], moves["plain"] * (1 - plain.abar) ** 0.5)
+    torch.testing.assert_close(moves["unit"].square().mean(dim=(1, 2, 3)), torch.full((2,), 9.0, dtype=torch.float64))
+    rms = moves["plain"].square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    torch.testing.assert_close(moves["unit"] / 3, moves["plain"] / rms)
+
+
+def test_a_step_on_the_latent_lowers_the_energy(model, run):
+    guided, inversion, _, target = run
+    term = presence(model, run, ("green", "tree"), ("cat", "cat"))
+    state = state_of(run)
+
+    def value(x):
+        measured = term.measure(state)
+        eps = guided.network.predict(x, state.t, target, measured.taps)
+        return measured.value(x, eps)
+
+    shift = LatentGuidance(((term, 1.0),), 0.02, window(0, 1))
+    moved = next(iter(replay(guided, inversion, target, shifts=[shift]))).x_t
+    with torch.no_grad():
+        assert bool((value(moved) < value(inversion.x[0])).all())
+
+
+def test_one_backward_pass_however_many_terms(model, run):
+    _, inversion, source, target = run
+    plain = classifier_free(model, model.condition(["", ""]), (1.0, 1.0))
+    few, many = (
+        NoiseGuidance(tuple((TERMS[name](model, run), 1.0) for name in names), 1.0, schedule=window(0, 1))
+        for names in (["centroid"], list(TERMS))
+    )
+    counts = []
+    for shift in (few, many):
+        with model.counting() as count:
+            list(replay(beside(plain, inversion, source), inversion, target, shifts=[shift]))
+        counts.append((count.calls, count.samples))
+    assert counts[0] == counts[1]
+    assert counts[0][1] == STEPS * (2 + 2)  # the source and the target; the prediction is that of the gradient pass
+
+
+def test_schedules():
+    guided = [i for i in range(64) if thirds(i, 64)]
+    assert guided[:12] == list(range(12))
+    assert guided[12:] == list(range(13, 62, 2))
+    assert [i for i in range(10) if window(0.2, 0.5)(i, 10)] == [2, 3, 4]
+
+
+def smooth(d):
+    return torch.where(d.abs() < 1e-3, d.square() / 2e-3, d.abs() - 5e-4)
+
+
+def test_terms_equal_their_definitions(model, run):
+    """From maps that are computed outside of the terms."""
+    guided, _, _, target = run
+    state, cat = state_of(run), word(model, run, "cat")
+    reading = cat.read(state)
+    guided.network.predict(state.x_t, state.t, target, [reading.tap])
+    pairs = list(reading.pairs())
+    assert len(pairs) == len(reading.own.maps) > 0
+
+    def value(term):
+        measured = term.measure(state)
+        with torch.no_grad():
+            return measured.value(state.x_t, guided.network.predict(state.x_t, state.t, target, measured.taps))
+
+    moved = [smooth(centroid(a) - centroid(b) - a.new_tensor([0.2, -0.1])).mean(dim=1) for a, b in pairs]
+    torch.testing.assert_close(value(Centroid(cat, 0.2, -0.1)), torch.stack(moved).mean(dim=0))
+    larger = [smooth(size(a) - 1.7 * size(b)) for a, b in pairs]
+    torch.testing.assert_close(value(Size(cat, 1.7)), torch.stack(larger).mean(dim=0))
+    kept = [smooth(soft_mask(a) - hard_mask(b)).mean(dim=(1, 2, 3)) for a, b in pairs]
+    torch.testing.assert_close(value(Shape(cat)), torch.stack(kept).mean(dim=0))
+
+
+def test_mean_features_and_overlap():
+    features, A = torch.randn(1, 3, 8, 8, dtype=torch.float64), torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    A[..., 1:3, 0:2] = 1
+    mask = hard_mask(torch.nn.functional.interpolate(A, (8, 8), mode="bilinear"))[0, 0] == 1
+    torch.testing.assert_close(mean_features(features, A)[0], features[0][:, mask].mean(dim=1), rtol=1e-4, atol=1e-6)
+    left, right = torch.zeros(2, 1, 1, 4, 4, dtype=torch.float64)
+    left[..., :2], right[..., 2:] = 1, 1
+    assert overlap(left, right).item() == 0
+    assert overlap(left, 5 * left + 1).item() == pytest.approx(1, abs=1e-3)
+    assert overlap(left, left + right + torch.eye(4)).item() < 1
+
+
+def test_smoothing_is_a_normalised_gaussian():
+    A = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
+    A[..., 2, 2] = 1
+    found = smoothed(A)[0, 0]
+    assert found.sum() == pytest.approx(1)
+    assert (found[2, 3] / found[2, 2]).item() == pytest.approx(torch.exp(torch.tensor(-2.0)).item())
+    assert (found[3, 3] / found[2, 2]).item() == pytest.approx(torch.exp(torch.tensor(-4.0)).item())
+    torch.testing.assert_close(smoothed(torch.ones(1, 1, 3, 3)), torch.ones(1, 1, 3, 3))

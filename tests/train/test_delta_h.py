@@ -1,0 +1,218 @@
+"""Training of a delta-h: its loss and gradient against a second implementation, its interval, resuming, refusals."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sfumato.errors import BadInput
+from sfumato.metrics.perceptual import load_perceptual
+from sfumato.models.load import load_model
+from sfumato.models.taps import Replace
+from sfumato.shifts.delta_h import DeltaH
+from sfumato.train import asymmetric
+from sfumato.train.asymmetric import BOOST, BOOST_SHARE, EDIT, EDIT_SHARE, Prepared, interval, smallest
+from sfumato.train.delta_h import FILE, text_feature
+from sfumato.train.loop import Run
+from sfumato.train.start import build_task
+from tests.train.small import DUAL_ENCODER, small_recipe, trained
+from tests.train.toy import contents, equal
+
+STEPS, T_EDIT, IMAGES = 4, 400, 6
+LOSS = {"source": "a red disc", "target": "a blue square", "t_edit": T_EDIT, "l1": 0.5}
+
+
+@pytest.fixture(scope="session")
+def dual_encoder(tmp_path_factory, pictures):
+    """The folder of a small dual encoder of the pictures."""
+    folder = tmp_path_factory.mktemp("dual encoder")
+    run = trained(small_recipe("dual-encoder", pictures, 3, DUAL_ENCODER), folder / "run")
+    run.export(folder / "export")
+    run.close()
+    return str(folder / "export")
+
+
+@pytest.fixture
+def recipe(pictures, dual_encoder, tiny_sd_folder):
+    """`recipe(steps, kind=..., source=...)`: of the tiny Stable Diffusion, in which a large factor shows."""
+
+    def made(steps=2, *, kind="block", batch=3, lr=3e-3, layout=tiny_sd_folder, **loss):
+        network = {"model": str(layout), "clip": dual_encoder, "steps": STEPS, "images": IMAGES}
+        network |= {"kind": kind, "factor": 10.0}
+        return small_recipe("delta-h", pictures, steps, network, batch=batch, lr=lr, **LOSS | loss)
+
+    return made
+
+
+def loss_of(task, rows):
+    """L of some images: complete evaluations of the network, one graph for each step."""
+    frozen, model = task.module.frozen, task.model
+    timesteps, x, condition = frozen.timesteps, frozen.found.x_T[rows], frozen.conditions[rows]
+    total, edited = 0.0, [t for t in timesteps if t >= T_EDIT]
+    for k, t in enumerate(edited):
+        with torch.no_grad():
+            eps = model.predict(x, t, condition)
+        tap = Replace("mid_block", lambda h, t=t: h + task.module.delta(h.detach(), t))
+        a, b = model.schedule.abar(t), model.schedule.abar(timesteps[k + 1])
+        moved = model.predict(x, t, condition, [tap])
+        prediction = (x.double() - (1 - a) ** 0.5 * moved.double()) / a**0.5
+        before = frozen.found.predictions[k][rows].double()
+
+        def features(latents):
+            pixels = (model.decode(latents.float()) + 1) / 2
+            return F.normalize(frozen.clip.embed(frozen.clip.preprocessor(pixels)), dim=-1)
+
+        changed = features(prediction) - features(before)
+        texts = [text_feature(frozen.clip, ("{}",), text) for text in (LOSS["source"], LOSS["target"])]
+        cosine = (changed @ (texts[1] - texts[0])) / changed.norm(dim=-1) / (texts[1] - texts[0]).norm()
+        total = total + (1 - cosine).mean() + LOSS["l1"] * (prediction - before).abs().mean()
+        x = (b**0.5 * prediction + (1 - b) ** 0.5 * eps.double()).detach()
+    return total / len(edited)
+
+
+@pytest.mark.parametrize("kind", ["block", "steps"])
+def test_loss_and_gradient_are_those_of_the_complete_process(recipe, tmp_path, kind):
+    task = build_task(recipe(kind=kind), tmp_path)
+    rows = torch.tensor([0, 3, 4])
+    loss, scalars = task.module({"rows": rows})
+    expected = loss_of(task, rows)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert scalars["direction"] + LOSS["l1"] * scalars["l1"] == pytest.approx(loss.item(), rel=1e-5)
+    parameters = list(task.module.parameters())
+    assert len(parameters) == sum(1 for _ in task.module.delta.parameters()), "only delta-h is trained"
+    found, wanted = (torch.autograd.grad(each, parameters) for each in (loss, expected))
+    scale = max(each.abs().max() for each in wanted)
+    for one, two in zip(found, wanted, strict=True):
+        assert (one - two).abs().max() <= 1e-3 * scale
+    assert all(p.grad is None for p in task.model.unet.parameters())
+
+
+def test_every_image_of_the_batch_counts(recipe, tmp_path):
+    module = build_task(recipe(), tmp_path).module
+    together, *alone = (module({"rows": torch.tensor(rows)})[0].item() for rows in ([1, 5], [1], [5]))
+    assert together == pytest.approx(sum(alone) / 2, rel=1e-4)
+    assert alone[0] != pytest.approx(alone[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["block", "steps"])
+def test_the_loss_falls(recipe, tmp_path, kind):
+    run = Run(build_task(recipe(12, kind=kind, lr=0.02), tmp_path), recipe(12, kind=kind, lr=0.02), tmp_path, "cpu")
+    losses = [report.scalars["delta_h/loss"] for report in run.steps()]
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4]), losses
+
+
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):
+    trained(recipe(4), tmp_path / "whole").close()
+    trained(recipe(2), tmp_path / "parts").close()
+    trained(recipe(4), tmp_path / "parts").close()
+    (one, _), (two, _) = contents(tmp_path / "whole"), contents(tmp_path / "parts")
+    assert equal(one, two)
+
+
+def test_a_resumed_run_keeps_its_texts_and_its_interval(recipe, tmp_path, monkeypatch):
+    measured = recipe(1, t_edit=-1)
+    run = trained(measured, tmp_path)
+    before = run.task.t_edit
+    run.close()
+    monkeypatch.setattr("sfumato.train.delta_h.interval", lambda *_, **__: (1, 1))
+    assert build_task(measured, tmp_path).t_edit == before != 1
+    with pytest.raises(BadInput, match=r"trained with another loss\.target"):
+        build_task(recipe(1, target="a green disc"), tmp_path)
+    with pytest.raises(BadInput, match=r"trained with another network\.kind"):
+        build_task(recipe(1, kind="steps"), tmp_path)
+    changed = recipe(2, t_edit=1)
+    with pytest.raises(BadInput, match=r"trained with another loss\.t_edit"):
+        Run(build_task(changed, tmp_path), changed, tmp_path, "cpu")
+
+
+def test_the_export_is_the_file_of_the_edit(recipe, tmp_path, tiny_sd_folder):
+    run = trained(recipe(2, attribute="blue"), tmp_path)
+    run.export(tmp_path / "export")
+    run.task.sample(tmp_path / "samples", 2)
+    assert (tmp_path / "samples" / "step-00000002.png").is_file()
+    saved, model = DeltaH.load(tmp_path / "export" / FILE), load_model(str(tiny_sd_folder), "cpu")
+    saved.check_fits(model, (8, 8))
+    assert (saved.attribute, saved.source, saved.target) == ("blue", LOSS["source"], LOSS["target"])
+    assert saved.timesteps == tuple(t for t in model.schedule.timesteps(STEPS) if t >= T_EDIT)
+    assert (saved.steps, saved.t_edit, saved.factor) == (STEPS, T_EDIT, 10.0)
+    with run.trained.ema_weights():
+        own = {name: value.clone() for name, value in run.task.module.delta.state_dict().items()}
+    assert all(torch.equal(value, own[name]) for name, value in saved.network.state_dict().items())
+
+
+def test_what_is_prepared_is_the_unedited_process(recipe, tmp_path, dual_encoder):
+    task = build_task(recipe(), tmp_path)
+    found, model, perceptual = task.module.frozen.found, task.model, load_perceptual(dual_encoder)
+    x, condition, decoded = found.x_T, task.module.frozen.conditions, []
+    for k, t in enumerate(task.timesteps):
+        a = model.schedule.abar(t)
+        b = model.schedule.abar(task.timesteps[k + 1] if k + 1 < STEPS else -1)
+        with torch.no_grad():
+            eps = model.predict(x, t, condition).double()
+        prediction = (x - (1 - a) ** 0.5 * eps) / a**0.5
+        assert torch.allclose(found.predictions[k].double(), prediction, rtol=1e-3, atol=1e-3 * prediction.abs().max())
+        decoded.append((model.decode(prediction), model.decode(x)))
+        x = b**0.5 * prediction + (1 - b) ** 0.5 * eps
+    with torch.no_grad():
+        for k, (of_prediction, of_latent) in enumerate(decoded):
+            for curve, pixels in ((found.edit_curve, of_prediction), (found.boost_curve, of_latent)):
+                assert torch.allclose(curve[k], perceptual(model.decode(x), pixels), rtol=1e-2, atol=1e-3)
+
+
+def test_inverted_images_are_computed_once(recipe, tmp_path, monkeypatch):
+    first = build_task(recipe(), tmp_path)
+    monkeypatch.setattr(asymmetric, "_run", None)
+    again = build_task(recipe(source="a green disc"), tmp_path)
+    assert torch.equal(again.module.frozen.found.x_T, first.module.frozen.found.x_T)
+    with pytest.raises(TypeError):
+        build_task(dataclasses.replace(recipe(), network=recipe().network | {"steps": 5}), tmp_path)
+
+
+def curves(edit, boost):
+    """Curves of two images whose mean is given; the rest does not matter."""
+    columns = [torch.tensor(values)[:, None] + torch.tensor([[-0.01, 0.01]]) for values in (edit, boost)]
+    return Prepared(*[torch.zeros(0)] * 3, *columns)
+
+
+def test_the_interval_is_where_the_curves_reach_their_thresholds():
+    timesteps = [801, 601, 401, 201]
+    found = curves([0.50, 0.40, 0.30, 0.10], [1.4, 1.3, 1.25, 0.8])
+    assert interval(found, timesteps, 1.0, learned=True) == (601, 401)
+    assert interval(found, timesteps, 0.9, learned=True) == (401, 401), f"{EDIT} x 0.9 and {BOOST}"
+    relative = curves([0.050, 0.040, 0.030, 0.010], [0.14, 0.13, 0.125, 0.08])
+    assert interval(relative, timesteps, 1.0, learned=False) == (401, 401), f"{EDIT_SHARE} and {BOOST_SHARE} of the top"
+    assert interval(relative, timesteps, 0.5, learned=False) == (201, 201), "boosting begins after the edit"
+    assert smallest(torch.tensor([0.3, 0.2]), [801, 601], 0.5) == 801
+
+
+REFUSED = {
+    "equal texts": ({"target": "a red disc"}, {}, "must differ"),
+    "a template without a place": ({"templates": ("a disc",)}, {}, "one {} each"),
+    "a text of two lines": ({"target": "a\ndisc"}, {}, "texts in one line"),
+    "no text": ({"source": " "}, {}, "texts in one line"),
+    "an interval without steps": ({"t_edit": 999}, {}, "at most 751, the first timestep, not 999"),
+    "another kind": ({}, {"network": {"kind": "lookup"}}, "block or steps"),
+    "scenes": ({}, {"data": {"scenes": 8}}, "single complete images"),
+    "fp16": ({}, {"run": {"precision": "fp16"}}, "would lose the gradients"),
+    "a size off the grid": ({}, {"data": {"size": 30}}, "multiples of 8"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_trained_is_refused(recipe, tmp_path, what):
+    loss, tables, sentence = REFUSED[what]
+    made = recipe(**loss)
+    for table, values in tables.items():
+        own = getattr(made, table)
+        changed = own | values if isinstance(own, dict) else dataclasses.replace(own, **values)
+        made = dataclasses.replace(made, **{table: changed})
+    with pytest.raises(BadInput, match=sentence) as caught:
+        build_task(made, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_text_is_trained_too(recipe, tmp_path, tiny_ddpm_folder):
+    run = trained(recipe(1, layout=tiny_ddpm_folder), tmp_path)
+    run.export(tmp_path / "export")
+    DeltaH.load(tmp_path / "export" / FILE).check_fits(load_model(str(tiny_ddpm_folder), "cpu"), (32, 32))
