@@ -64,6 +64,8 @@ def _in_place_of_weights(head: bytes, size: int) -> Iterator[str]:
     if size == 0:
         yield "is empty (0 bytes): download or copy it again"
     yield from _text_in_place_of_a_file(head, size)
+    if head[_LENGTH_BYTES:].startswith(b"{"):
+        return  # a safetensors header; the length before it may begin with any bytes, such as those of a pickle
     if head.startswith(b"PK\x03\x04") or re.match(rb"\x80[\x02-\x05]", head):
         yield "is a pickle under another name, which can run code when opened: convert it to safetensors"
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd")):

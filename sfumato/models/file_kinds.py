@@ -51,7 +51,7 @@ def _found(names: Collection[str]) -> Iterable[tuple[str, str]]:
         yield "a textual inversion, an embedding of a word for a model", "give the model itself"
     if not names:
         yield "a safetensors file without weights", _WHOLE
-    if any(name.startswith(UNET) for name in names):
+    if any(name.startswith((UNET, "first_stage_model.")) for name in names):
         return
     if _any(names, ("down_blocks.",)) and _any(names, ("time_embedding.linear_1.",)):
         yield "the U-Net of a diffusers folder", "give the folder that contains it"

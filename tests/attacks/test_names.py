@@ -94,11 +94,11 @@ def test_results_are_written_through_no_link(tmp_path):
     (out / "journal.jsonl").symlink_to(target)
     (out / "table.csv").symlink_to(target)
     (out / "pictures").symlink_to(tmp_path)
-    with refused("by a link"):
+    with refused("by its name or through"):
         Journal(out, {})
-    with refused("by a link"):
+    with refused("by its name or through"):
         SweptFolder(out, 1).check([])
-    with refused("by a link"):
+    with refused("by its name or through"):
         picture_path(out, "s", "elsewhere")
     with refused("by its name"):
         picture_path(tmp_path / "new", "s", "../../../elsewhere")

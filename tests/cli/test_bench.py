@@ -106,7 +106,7 @@ def test_splits(typed):
     assert chosen(kinds=["hair"], splits=["b"]) == ["hair-b"]
     with pytest.raises(BadInput, match="pairs has no split 'c'; choose from a, b"):
         chosen(splits=["c"])
-    with pytest.raises(BadInput, match="no edit is of the kinds tone and of the splits b together"):
+    with pytest.raises(BadInput, match="no edit of the kinds tone is in the splits b"):
         chosen(kinds=["tone"], splits=["b"])
 
 

@@ -291,7 +291,7 @@ def test_a_users_shift_that_replaces_what_a_method_does_is_refused(sd, inverted_
 
 
 REFUSALS = [
-    ({"methods": ["magic"]}, "no method 'magic'; choose one of asyrp, colour"),
+    ({"methods": ["magic"]}, "no method 'magic'; choose from asyrp, attend-and-excite"),
     ({"methods": ["ddim"]}, "ddim edits inversions by ddim, not by edit-friendly"),
     ({"methods": ["prompt-to-prompt", "sdedit"]}, "sdedit edits inversions by sdedit, not by edit-friendly"),
     ({"methods": ["colour", "colour"]}, "colour is named twice"),

@@ -20,6 +20,7 @@ APPROXIMATE = {
     "asyrp": ({"steps": 40, "refine": 6}, 36),
     "pullback": ({"steps": 40, "refine": 6, "gamma": 0.0}, 36),
     "pix2pix-zero": ({"exact": True}, 0),
+    "self-guidance": ({"steps": 40, "refine": 6}, 36),
 }
 """Options and skip under which an approximate inversion reconstructs, for as far as random weights let it."""
 STILL = {"colour": {"amount": 0.0}}

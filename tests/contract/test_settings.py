@@ -32,7 +32,7 @@ WRONG = [
     ({"edit": None}, "'edit' must be a JSON object of options"),
     ({"generate": 3}, "'generate' must be a JSON object of options"),
     ({"summary": ["a", "model"]}, "'summary' must be text"),
-    ({"edit": {"steps": "50"}}, "edit: steps must be an integer between 1 and 1000, not '50'"),
+    ({"edit": {"steps": "50"}}, "edit: steps must be an integer (between 1 and 1000), not '50'"),
     ({"edit": {"steps": 0}}, "edit: steps must be between 1 and 1000, not 0"),
     ({"edit": {"steps": 2.5}}, "edit: steps must be an integer"),
     ({"edit": {"skip": [1]}}, "edit: skip must be an integer"),

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from sfumato.data.emoji.sources import NPM
 
-#: Emoji of the fake Noto set: a fruit in two colours, an evaluator in two genders and two tones, one flag.
+#: Emoji of the fake Noto set: a fruit in two colours, a judge in two genders and two tones, one flag.
 NOTO = {
     "1f34e": "red-apple",
     "1f34f": "green-apple",
-    "1f468-200d-2696-fe0f": "man-evaluator",
-    "1f468-1f3ff-200d-2696-fe0f": "man-evaluator-dark-skin-tone",
-    "1f469-200d-2696-fe0f": "woman-evaluator",
+    "1f468-200d-2696-fe0f": "man-judge",
+    "1f468-1f3ff-200d-2696-fe0f": "man-judge-dark-skin-tone",
+    "1f469-200d-2696-fe0f": "woman-judge",
     "1f355": "pizza",
     "1f1eb-1f1f7": "flag-france",
     "1f3fb": "light-skin-tone",

@@ -174,7 +174,7 @@ def test_load_refuses_what_is_no_inversion(inversion, tmp_path):
     with pytest.raises(BadInput, match="no file"):
         Inversion.load(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("hello")
-    with pytest.raises(BadInput, match="not an inversion"):
+    with pytest.raises(BadInput, match='is a text that begins with "hello"'):
         Inversion.load(tmp_path / "text.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(BadInput, match="not an inversion"):

@@ -61,7 +61,7 @@ def test_moves_add_up():
 def test_what_cannot_be_moved_is_refused():
     check_move(19, -11, (12, 20))
     for right, down in ((0, 12), (20, 0), (-20, 0)):
-        with pytest.raises(BadInput, match="20 x 12 latents"):
+        with pytest.raises(BadInput, match="right must be between -19 and 19 and down between -11 and 11 latents"):
             check_move(right, down, (12, 20))
     for name in ("ddim", "regularised"):
         with pytest.raises(BadInput, match="no noise maps to shift"):

@@ -4,11 +4,13 @@ import gzip
 import io
 import pickle
 import shutil
+import struct
 
 import pytest
 import torch
 from safetensors.torch import save, save_file
 
+from sfumato.downloads import mistaken_weights
 from sfumato.errors import BadInput
 from sfumato.images import read_image
 from sfumato.inversion import Inversion
@@ -125,3 +127,10 @@ def test_texts_and_images_are_explained_too(tmp_path):
 def test_a_text_that_mentions_a_page_is_a_text(tmp_path):
     (tmp_path / "a.txt").write_text("a photo of <html>\nversion 2\n")
     assert read_text(tmp_path / "a.txt", "give another") == "a photo of <html>\nversion 2\n"
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0580, 0x8B1F, 0x685A42, 0x04034B50])
+def test_a_header_whose_length_reads_as_the_mark_of_another_format_is_a_header(length):
+    """The first bytes of a safetensors file are the length of its header, which may be any number."""
+    assert mistaken_weights(struct.pack("<Q", length) + b'{"a":{"dtype":"F32"', 10**6) == ""
+    assert mistaken_weights(struct.pack("<Q", length) + b"x", 10**6) != ""

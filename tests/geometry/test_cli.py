@@ -117,7 +117,7 @@ def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # 
     def apply(*words, model=model):
         return sfumato("directions", "apply", "photo.png", "d.safetensors", "-o", "x.png", *words, *model).refused()
 
-    assert 'no direction "smile"; there are size, 2, hue' in apply("--direction", "smile")
+    assert 'no direction "smile": use one of size, 2, hue' in apply("--direction", "smile")
     assert "gamma must be between -1000 and 1000" in apply("--gamma", 5000)
     assert "another model" in apply(model=("--model", tiny_sd2_folder))
     tiny_picture(64, 64).save("photo.png")
@@ -260,5 +260,5 @@ def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
     assert "rank is the dimension of tangent spaces" in interpolate("--rank", 7)
     assert "frames" in interpolate("--frames", 1)
     assert "extension must be one of .gif, .png, .webp" in interpolate("--animation", "a.mp4")
-    assert "within the folder" in interpolate("--animation", "../a.gif")
+    assert "in the output folder" in interpolate("--animation", "../a.gif")
     assert "time must be above 0" in interpolate("--time", 0)

@@ -179,13 +179,13 @@ def test_files_that_hold_no_directions(found, tmp_path):
         Directions.load(tmp_path / "none.safetensors")
     path = tmp_path / "bad.safetensors"
     path.write_bytes(b"no")
-    with pytest.raises(BadInput, match="damaged"):
+    with pytest.raises(BadInput, match="is a text that begins with"):
         Directions.load(path)
     save_file({"u": found.u}, path)
     with pytest.raises(BadInput, match="not a set of directions of this"):
         Directions.load(path)
     found.save(path)
-    header = {"format": "sfumato.directions.1"}
+    header = {"format": Directions.FORMAT.name}
     for sfumato in ("null", "{}", json.dumps({"names": ["1"]})):
         save_file({"u": found.u}, path, metadata=header | {"sfumato": sfumato})
         with pytest.raises(BadInput, match="damaged"):

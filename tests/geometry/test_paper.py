@@ -138,7 +138,7 @@ def test_what_is_within_the_error_is_no_difference():
     geodesic = {"lerp": [10.0, 12.0, 11.0], "slerp": [9.0, 11.0, 10.5], "geodesic": [8.0, 10.0, 9.2]}
     paths = {"pairs": 3, "semantic": geodesic, "same_pairs": geodesic, "lerp_segments": [[3.0, 1.0, 1.0, 3.0]] * 3}
     assert [c.holds for c in claims._of_paths(paths)][::2] == [True, True]
-    assert "shorter than lerp in 3, than slerp in 3" in claims._of_paths(paths)[2].measured
+    assert "shorter than lerp in 3 and than slerp in 3" in claims._of_paths(paths)[2].measured
     paths["same_pairs"] = geodesic | {"geodesic": [8.0, 13.0, 9.2]}
     assert not claims._of_paths(paths)[2].holds
 

@@ -161,7 +161,10 @@ def test_random_directions_are_mixed_and_have_no_rank(inverted, inversion):
 
 
 def test_what_a_file_of_directions_decides_is_not_asked_for_again(inverted, saved):
-    for options, message in (({"kind": "random"}, "leave the file of directions out"), ({"whole": True}, "summed")):
+    for options, message in (
+        ({"kind": "random"}, "leave the file of directions out"),
+        ({"keep_positions": True}, "summed"),
+    ):
         with pytest.raises(BadInput, match=message):
             inverted.edit_steps("red cat", directions=str(saved), **options)
 

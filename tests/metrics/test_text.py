@@ -171,5 +171,5 @@ def test_an_old_preprocessor_file_with_single_numbers(tmp_path):
 def test_a_clip_without_its_vocabulary_is_refused(tmp_path):
     save_clip(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
-    with pytest.raises(BadInput, match=r"knows 2 tokens and its text encoder 553, so vocab\.json"):
+    with pytest.raises(BadInput, match=r"has 2 tokens and its text encoder 553, so vocab\.json"):
         DualEncoder.load(tmp_path)

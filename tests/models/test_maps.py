@@ -63,7 +63,7 @@ def test_an_inpainting_network_sees_and_predicts_what_the_pipelines_does(inpaint
         height=HEIGHT,
         width=WIDTH,
         latents=x.clone(),
-        guidance_scale=1.0,
+        strength=1.0,
         num_inference_steps=STEPS,
         output_type="latent",
     )
@@ -124,8 +124,8 @@ def test_the_mask_is_binary_and_may_be_one_for_all(inpainting):
         (PIXELS, MASK[0], r"\[2, 1, 48, 32\]"),
         (PIXELS, MASK[:, :, ::2, ::2], r"\[2, 1, 48, 32\], that of the pictures, not \[2, 1, 24, 16\]"),
         (PIXELS, MASK.repeat(2, 1, 1, 1), r"\[2, 1, 48, 32\]"),
-        (PIXELS, MASK * 255, "between 0"),
-        (PIXELS, MASK * float("nan"), "between 0"),
+        (PIXELS, MASK * 255, "from 0, where"),
+        (PIXELS, MASK * float("nan"), "from 0, where"),
     ],
 )
 def test_masks_and_pictures_that_do_not_fit_are_refused(inpainting, pixels, mask, message):

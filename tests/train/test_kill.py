@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(1800)
-def test_ten_kills(tmp_path):
-    kills = 10
+def test_sixteen_kills(tmp_path):
+    kills = 16
     done = subprocess.run(
         [sys.executable, "-m", "tests.train.killed", str(tmp_path), "0", str(kills)],
         cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,

@@ -94,9 +94,10 @@ def test_the_recipes_at_128_pixels_make_a_pipeline_that_may_be_shipped():
     assert 50e6 < 2 * count < 79e6, f"{2 * count / 1e6:.1f} MB, and there are tokenizers and a README besides"
 
 
-def test_own_recipes_are_there_for_every_kind():
+def test_own_recipes_are_there_for_every_network():
+    """Delta-h are trained for a model that is there already."""
     own = {load_recipe(path).kind for path in RECIPES if path.stem.startswith("own-")}
-    assert own == NETWORKS.keys()
+    assert own == NETWORKS.keys() - {"delta-h"}
 
 
 def test_values_arrive_as_the_types_they_are(tmp_path):
