@@ -88,7 +88,7 @@ def test_files_that_hold_no_direction(sd, tmp_path):
         TextDirection.load(path)
     text_direction(sd, CATS, DOGS).save(path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(BadInput, match="is cut short, .* bytes: download or copy it again"):
+    with pytest.raises(BadInput, match=r"is cut short, .* bytes: download or copy it again"):
         TextDirection.load(path)
 
 
