@@ -127,7 +127,7 @@ def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # 
         in sfumato(*("directions", "apply", "photo.png", "d.safetensors", "-o", "photo.png", *model)).refused()
     )
     assert "no files of directions" in sfumato("directions", "list", "/").refused()
-    assert "needs both a picture and -o" in sfumato("directions", "show", "d.safetensors", "photo.png").refused()
+    assert "needs both IMAGE and -o SHEET" in sfumato("directions", "show", "d.safetensors", "photo.png").refused()
     assert "number of another" in sfumato("directions", "name", "d.safetensors", "1=2").refused()
     assert "did you mean 'apply'" in sfumato("directions", "aply").refused()
     assert (
