@@ -3,6 +3,11 @@
 import importlib
 import sys
 
+from sfumato.inversion.registry import INVERSIONS
+from sfumato.methods.registry import METHODS
+from sfumato.metrics import METRICS
+from sfumato.train.registry import TASKS
+
 METHOD = """
 from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.methods.registry import method
@@ -73,6 +78,8 @@ def install(monkeypatch, folder, registry, name, code, package="lender"):
 
 def install_package(monkeypatch, folder, package, modules, entries):
     """Put a package of modules (name to code) with entry points (group to name to module) into a folder on the path."""
+    for registry in (METHODS, INVERSIONS, METRICS, TASKS):
+        list(registry)  # read before the package is there, so that nothing of it stays after the test
     (folder / package).mkdir(parents=True)
     (folder / package / "__init__.py").touch()
     for name, code in modules.items():
