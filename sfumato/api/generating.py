@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sfumato.api.arguments import spread
 from sfumato.api.composition import Composition
-from sfumato.api.generation import job_of
+from sfumato.api.generation_plan import job_of
 from sfumato.api.group import at_once, decoded
 from sfumato.api.loaded import Loaded
 from sfumato.api.report import files_used, made_with, parameters, recipe_parameters, similarity

@@ -23,7 +23,7 @@ from sfumato.api.composition import Named, as_named, name_of
 from sfumato.api.edit_plan import plan_edit
 from sfumato.api.finding import between
 from sfumato.api.generating import extra_condition, generating, read_extra
-from sfumato.api.generation import compose_generation
+from sfumato.api.generation_plan import compose_generation
 from sfumato.api.interpolating import interpolate_steps
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting, outlines

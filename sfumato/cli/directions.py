@@ -7,7 +7,7 @@ from pathlib import Path
 from sfumato.cli.banks import bank, bank_flags, text, text_flags
 from sfumato.cli.described import described, described_delta, described_text, load_directions, print_directions
 from sfumato.cli.directed import apply, apply_flags, show, show_flags
-from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.flags import add_model, add_time, load_model
 from sfumato.cli.parser import CommandParser, integer, real, size
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table
@@ -77,13 +77,7 @@ def _find_flags(parser: CommandParser) -> None:
     parser.add_argument(
         "--samples", type=integer(2), default=50, metavar="N", help="number of generated images; default 50"
     )
-    parser.add_argument(
-        "--time",
-        type=real(0, 1),
-        default=1.0,
-        metavar="N",
-        help="timestep, as the fraction of the run that remains; default 1",
-    )
+    add_time(parser)
     parser.add_argument(
         "--steps", type=integer(1, 1000), metavar="N", help="number of sampling steps; default: the model's own"
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.parser import CommandParser, integer
+from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -34,6 +34,17 @@ def load_model(arguments: Namespace) -> "Model":
 
     quiet_libraries()
     return sfumato.load(arguments.model, arguments.device, arguments.dtype, config=arguments.config)
+
+
+def add_time(parser: CommandParser) -> None:
+    """The timestep at which the bottleneck is read."""
+    parser.add_argument(
+        "--time",
+        type=real(0, 1),
+        default=1.0,
+        metavar="N",
+        help="timestep, as the fraction of the run that remains; default 1",
+    )
 
 
 def add_seeds(parser: CommandParser) -> None:

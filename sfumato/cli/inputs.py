@@ -1,6 +1,6 @@
 """Inputs of commands: images, saved inversions and masks."""
 
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.outputs import remark
@@ -23,11 +23,11 @@ def add_max_pixels(parser: CommandParser) -> None:
 def add_mask(parser: CommandParser) -> None:
     """Add the mask image."""
     parser.add_argument(
-        "--mask", metavar="IMAGE", help="mask image: white is edited, black is preserved, greys mix edit and source"
+        "--mask",
+        metavar="IMAGE",
+        help="mask: white is edited; with --mask-transparent its transparent parts are",
     )
-    parser.add_argument(
-        "--mask-transparent", action="store_true", help="--mask is a picture whose transparent parts are edited"
-    )
+    parser.add_argument("--mask-transparent", action="store_true", help=SUPPRESS)  # named in the help of --mask
 
 
 def add_masks(parser: CommandParser) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli.flags import add_model, load_model
+from sfumato.cli.flags import add_model, add_time, load_model
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, read_picture
 from sfumato.cli.outputs import refuse_inputs, refuse_links_out, remark, save_all
@@ -49,13 +49,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         metavar="N",
         help="number of frames including A and B; default 30",
     )
-    parser.add_argument(
-        "--time",
-        type=real(0, 1),
-        default=1.0,
-        metavar="N",
-        help="timestep, as the fraction of the run that remains; default 1",
-    )
+    add_time(parser)
     parser.add_argument(
         "--steps", type=integer(1, 1000), metavar="N", help="number of inversion steps; default: the model's own"
     )

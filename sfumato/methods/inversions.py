@@ -64,3 +64,30 @@ class InversionParams(Params):
             )
         if self.refine and self.inversion != "ddim":
             raise BadInput(f"refine must be 0 for the inversion {self.inversion}: only ddim takes it.")
+
+
+@dataclass(frozen=True)
+class DeterministicParams(InversionParams):
+    """The same options for methods that prefer a deterministic inversion; with edit-friendly maps its usual values."""
+
+    inversion: str = option("ddim", "name of the inversion", stage="invert", choices=EVERY)
+    steps: int = option(
+        50, "number of steps of the run", stage="invert", low=1, high=1000, after={"edit-friendly": 100}
+    )
+    eta: float = option(
+        0.0,
+        "noise added in every step, up to 1 (DDPM); 0 for ddim and regularised, above 0 for the others",
+        stage="invert",
+        low=0,
+        high=1,
+        after={"edit-friendly": 1.0, "native-ddpm": 1.0},
+    )
+    source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
+    skip: int = option(
+        0,
+        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
+        stage="edit",
+        low=0,
+        high=999,
+        after={"edit-friendly": 12},
+    )

@@ -16,12 +16,12 @@ from sfumato.shifts.alignment import token_weights
 from sfumato.shifts.energy.maps import Warp
 from sfumato.shifts.energy.word import Word
 
-Wishes: TypeAlias = dict[str, Warp]
+Changes: TypeAlias = dict[str, Warp]
 """How the objects change, by word."""
 _SHARES, _FACTORS, _DEGREES = Range(low=-1, high=1), Range(low=0.1, high=10), Range(low=-360, high=360)
 
 
-def parse(move: str, resize: str, reshape: str) -> Wishes:
+def parse(move: str, resize: str, reshape: str) -> Changes:
     """The changes that the options name, combined by word.
 
     Args:
@@ -32,7 +32,7 @@ def parse(move: str, resize: str, reshape: str) -> Wishes:
     Raises:
         BadInput: text of another form, a number out of range, or a word twice in one option or in resize and reshape.
     """
-    found: Wishes = {}
+    found: Changes = {}
     for word, (right, down) in read_numbers("move", move, [_SHARES, _SHARES], 2).items():
         found[word] = Warp(right=right, down=down)
     sizes = read_numbers("resize", resize, [_FACTORS], 1)

@@ -29,7 +29,7 @@ from sfumato.core.rows import NEGATIVE
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.methods.inversions import EVERY, InversionParams
+from sfumato.methods.inversions import EVERY, DeterministicParams
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
@@ -44,32 +44,12 @@ Phrases = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Pix2PixZeroParams(InversionParams):
+class Pix2PixZeroParams(DeterministicParams):
     """The paper's settings; with other inversions the usual ones for these."""
 
     needs_text: ClassVar[bool] = True
 
     inversion: str = option("regularised", "name of the inversion", stage="invert", choices=EVERY)
-    steps: int = option(
-        50, "number of steps of the run", stage="invert", low=1, high=1000, after={"edit-friendly": 100}
-    )
-    eta: float = option(
-        0.0,
-        "noise added in every step, up to 1 (DDPM); 0 for ddim and regularised, above 0 for the others",
-        stage="invert",
-        low=0,
-        high=1,
-        after={"edit-friendly": 1.0, "native-ddpm": 1.0},
-    )
-    source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
-    skip: int = option(
-        0,
-        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
-        stage="edit",
-        low=0,
-        high=999,
-        after={"edit-friendly": 12},
-    )
     guidance_scale: float = option(5.0, "guidance scale of the edit", stage="edit", low=0, high=100)
     cross_attention_guidance_amount: float = option(
         0.1,

@@ -1,9 +1,9 @@
 """Self-Guidance: objects moved, resized or reshaped by energies of the network's own attention maps and features.
 
 Epstein, Jabri, Poole, Efros, Holynski: "Diffusion Self-Guidance for Controllable Image Generation", NeurIPS 2023, arXiv
-2306.00986. Energies: centroid (eq. 4), size (eq. 5), shape (eq. 6) and appearance (eq. 7) of the maps of words; all of
-a step share one backward pass. For real images the values of the source are those of its inversion at the same step.
-Every other word of both prompts keeps its shape and appearance (section 3.2). Two schedules: that of the paper and the
+2306.00986. Energies (section 3): centroid, size, shape and appearance of the maps of words; all of a step share one
+backward pass. For real images the values of the source are those of its inversion at the same step.
+Every other word of both prompts keeps its shape and appearance. Two schedules: that of the paper and the
 window of the authors' notebook. Differences are absolute values, as in the paper, made smooth at 0; public
 reimplementations with signed means have no gradient where parts of an object swap. Not implemented: appearance and
 layout from other images.
@@ -18,9 +18,9 @@ import torch
 from sfumato.core.prompt import Prompt
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
-from sfumato.methods.inversions import EVERY, InversionParams
+from sfumato.methods.inversions import EVERY, DeterministicParams
 from sfumato.methods.job import Job
-from sfumato.methods.objects import Wishes, parse, read_numbers, word_of
+from sfumato.methods.objects import Changes, parse, read_numbers, word_of
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.models.diffusion_model import DiffusionModel
@@ -35,32 +35,11 @@ from sfumato.shifts.energy.word import Word
 
 
 @dataclass(frozen=True)
-class SelfGuidanceParams(InversionParams):
+class SelfGuidanceParams(DeterministicParams):
     """What to change, weights of the energies, and their schedule."""
 
     needs_text: ClassVar[bool] = True
 
-    inversion: str = option("ddim", "how the image is inverted", stage="invert", choices=EVERY)
-    steps: int = option(
-        50, "number of steps of the run", stage="invert", low=1, high=1000, after={"edit-friendly": 100}
-    )
-    eta: float = option(
-        0.0,
-        "noise per step; 0 for ddim and regularised, above 0 for the others",
-        stage="invert",
-        low=0,
-        high=1,
-        after={"edit-friendly": 1.0, "native-ddpm": 1.0},
-    )
-    source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
-    skip: int = option(
-        0,
-        "first (noisiest) steps to skip; more preserves more",
-        stage="edit",
-        low=0,
-        high=999,
-        after={"edit-friendly": 12},
-    )
     guidance_scale: float = option(1.0, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     move: str = option(
         "", 'displacements right and down, shares of the image: "fox: 0.2, 0; ball: 0, -0.1"', stage="edit"
@@ -99,13 +78,13 @@ class SelfGuidanceParams(InversionParams):
     def check(self) -> None:
         """Check ranges and the words with their numbers. Raises BadInput."""
         super().check()
-        wishes, targets = self.wishes(), self.targets()
+        changes, targets = self.changes(), self.targets()
         if self.schedule == "window" and self.start >= self.end:
             raise BadInput(f"start must be below end = {self.end:g}, not {self.start:g}.")
-        if (wishes or targets) and not any((self.centroid_weight, self.size_weight, self.shape_weight)):
+        if (changes or targets) and not any((self.centroid_weight, self.size_weight, self.shape_weight)):
             raise BadInput("One of centroid_weight, size_weight and shape_weight must be above 0.")
 
-    def wishes(self) -> Wishes:
+    def changes(self) -> Changes:
         """Words and how their objects change. Raises BadInput for text that cannot be parsed."""
         return parse(self.move, self.resize, self.reshape)
 
@@ -118,7 +97,7 @@ class SelfGuidanceParams(InversionParams):
 
     def changed(self) -> list[str]:
         """Words of all objects that change, each once."""
-        return list(dict.fromkeys([*self.wishes(), *(word for _, word, _ in self.targets())]))
+        return list(dict.fromkeys([*self.changes(), *(word for _, word, _ in self.targets())]))
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Check that the words are in both prompts. Raises BadInput."""
@@ -148,14 +127,14 @@ def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
     Raises:
         BadInput: move, resize or reshape without a source image.
     """
-    wishes = params.wishes()
-    if wishes and not job.has_source:
+    changes = params.changes()
+    if changes and not job.has_source:
         raise BadInput("move, resize and reshape are relative to a source image: use place and cover to generate.")
     if not params.changed():
         return []
     module = f"up_blocks.{len(job.network.unet.up_blocks) - 1}"
     terms: list[tuple[Term, float]] = []
-    for name, warp in wishes.items():
+    for name, warp in changes.items():
         word = word_of(job, name)
         terms += [
             (Centroid(word, warp.right, warp.down), params.centroid_weight),

@@ -5,10 +5,15 @@ import pytest
 import torch
 
 from sfumato.api import load
+from sfumato.api.generation_plan import job_of
+from sfumato.core.guidance import classifier_free
 from sfumato.errors import BadInput
+from sfumato.methods.attend_and_excite import AttendAndExciteParams
+from sfumato.methods.generate import GenerateParams, first_latent, generate
+from sfumato.methods.named_objects import ObjectsParams, presence
 from sfumato.methods.objects import parse
+from sfumato.methods.registry import METHODS
 from sfumato.methods.self_guidance import SelfGuidanceParams, others
-from sfumato.methods.several_objects import ObjectsParams
 from sfumato.shifts.energy.maps import Warp
 from tests.tiny import tiny_picture
 
@@ -130,18 +135,11 @@ def test_methods_act_on_generated_images(sd, named):
 
 def test_attend_and_excite_is_one_gradient_step_per_step(sd):
     """x_t - 20 sqrt(1 - i / (2 (steps - 1))) grad, then the prediction, by hand for the first step."""
-    from sfumato.api.generation import job_of
-    from sfumato.core.guidance import classifier_free
-    from sfumato.methods.generate import GenerateParams, first_latent, generate
-    from sfumato.methods.job import Job
-    from sfumato.methods.registry import METHODS
-    from sfumato.methods.several_objects import AttendAndExciteParams, presence
 
     network, params = sd.network, GenerateParams(steps=4, guidance_scale=3.0)
     condition = network.condition(["red cat and dog"])
     guided = classifier_free(network, network.condition([""]), (3.0,))
     job = job_of(guided, (4, 8, 8), condition, params, [0])
-    assert isinstance(job, Job)
     shifts = METHODS.find("attend-and-excite").shifts(job, AttendAndExciteParams(objects="cat, dog"))
     first = next(iter(generate(guided, (4, 8, 8), condition, params, seeds=[0], shifts=shifts)))
     x = first_latent(guided, (4, 8, 8), [0]).requires_grad_()

@@ -1,4 +1,4 @@
-"""Appearance of an object: mean features within its mask, arXiv 2306.00986, eq. 7."""
+"""Appearance of an object: mean features within its mask, arXiv 2306.00986, section 3."""
 
 from dataclasses import dataclass
 

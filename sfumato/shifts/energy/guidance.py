@@ -1,7 +1,7 @@
 """Guidance by an energy: gradient steps on the predicted noise or on the latent, within a schedule.
 
-eps <- eps + v G_t      Self-Guidance (arXiv 2306.00986, eq. 3); G_t = sqrt(1 - abar_t) grad g in the paper
-x_t <- x_t - v G_t      Attend-and-Excite (arXiv 2301.13826, eq. 4), pix2pix-zero (arXiv 2302.03027, eq. 6)
+eps <- eps + v G_t      Self-Guidance (arXiv 2306.00986); G_t = sqrt(1 - abar_t) grad g in the paper
+x_t <- x_t - v G_t      Attend-and-Excite (arXiv 2301.13826), pix2pix-zero (arXiv 2302.03027, eq. 6)
 """
 
 from collections.abc import Callable

@@ -11,6 +11,7 @@ from sfumato.core.rows import SOURCE, TARGET
 from sfumato.core.state import StepState
 from sfumato.models.attention import Layers
 from sfumato.models.taps import FromSource
+from sfumato.shifts.energy.term import Measurement
 from sfumato.shifts.words import WordMaps
 
 
@@ -43,6 +44,31 @@ class Word:
             return Reading(own, None, own)
         reference = WordMaps(self.layers, self.source, self.grid, SOURCE)
         return Reading(own, reference, FromSource(reference, own, state.steps - state.i))
+
+
+@dataclass(frozen=True, eq=False)
+class WordTerm:
+    """Base of terms that compare the map of a word with that of the source, averaged over layers.
+
+    Attributes:
+        word: the word.
+    """
+
+    word: Word
+
+    def measure(self, state: StepState) -> Measurement:
+        """The term in one step."""
+        reading = self.word.read(state)
+
+        def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
+            distance = torch.stack([self.distance(*maps) for maps in reading.pairs()]).mean(dim=0)
+            return distance * self.word.present.to(distance)
+
+        return Measurement(value, (reading.tap,))
+
+    def distance(self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+        """The term for the maps of the target and of the source in one layer."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
