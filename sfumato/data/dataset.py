@@ -18,6 +18,7 @@ from sfumato.data.pixels import centre_square, centred_drawing, open_drawing
 from sfumato.data.splits import SPLITS, split_of, split_of_file
 from sfumato.errors import BadInput
 from sfumato.images import read_image
+from sfumato.suggestions import suggestion
 
 _SIZES = range(8, 1025)
 #: Probability that a random caption contains the name of an emoji; otherwise this many keywords replace it.
@@ -58,6 +59,7 @@ class CaptionedImages:
         min_styles: int = 1,
         groups: Sequence[str] | None = None,
         subgroups: Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
         drop_duplicates: bool = True,
         count: int | None = None,
     ) -> "CaptionedImages":
@@ -72,6 +74,7 @@ class CaptionedImages:
             min_styles: emoji only: keep emoji that at least this many of the styles contain, in any skin tone.
             groups: emoji only: keep these groups, such as "food-drink".
             subgroups: emoji only: keep these subgroups, such as "food-fruit".
+            names: emoji only: keep the emoji with these names, such as "red apple"; with `tones` in all skin tones.
             drop_duplicates: emoji only: keep only the first of several pixel-equal pictures of a style.
             count: keep a fixed random subset of at most this many pictures; the others are not decoded.
 
@@ -87,12 +90,13 @@ class CaptionedImages:
         if split is not None and split not in SPLITS:
             raise BadInput(f"There is no split {split!r}; choose from: {', '.join(SPLITS)}.")
         if (folder / TABLE).is_file():
-            table = _emoji_rows(read_corpus(folder), styles, tones, min_styles, groups, subgroups, drop_duplicates)
+            rows = read_corpus(folder)
+            table = _emoji_rows(rows, styles, tones, min_styles, groups, subgroups, names, drop_duplicates)
             splits = map(split_of, table["base"].to_pylist(), table["style"].to_pylist())
         elif (folder / METADATA).is_file():
-            if styles or groups or subgroups or min_styles > 1:
+            if styles or groups or subgroups or names or min_styles > 1:
                 raise BadInput(
-                    f"{folder} has no styles, groups and subgroups, only the emoji corpus has them: leave these "
+                    f"{folder} has no styles, groups, subgroups and names, only the emoji corpus has them: leave these "
                     "arguments out."
                 )
             table = read_metadata(folder)
@@ -152,6 +156,7 @@ def _emoji_rows(
     min_styles: int,
     groups: Sequence[str] | None,
     subgroups: Sequence[str] | None,
+    names: Sequence[str] | None,
     drop_duplicates: bool,
 ) -> pa.Table:
     """Select rows of the corpus by everything but the split. Pictures that are invisible on white are dropped."""
@@ -165,7 +170,7 @@ def _emoji_rows(
         raise BadInput(f"min_styles must lie between 1 and {most} for these styles, not {min_styles}.")
     common = [emoji for emoji, found in drawn.items() if len(found) >= min_styles]
     table = table.filter(pc.is_in(table["untoned"], pa.array(common, pa.string())))
-    table = _choose(_choose(table, "group", groups), "subgroup", subgroups)
+    table = _choose_names(_choose(_choose(table, "group", groups), "subgroup", subgroups), names)
     if not tones:
         table = table.filter(pc.equal(table["skin_tone"], ""))
     if drop_duplicates:
@@ -179,8 +184,16 @@ def _choose(table: pa.Table, column: str, values: Sequence[str] | None) -> pa.Ta
     known = sorted(set(table[column].to_pylist()))
     for value in values:
         if value not in known:
-            raise BadInput(f"The corpus has no {column} {value!r}; choose from: {', '.join(known)}.")
+            raise BadInput(f"The corpus has no {column} {value!r}{suggestion(value, known)}")
     return table.filter(pc.is_in(table[column], pa.array(values, pa.string())))
+
+
+def _choose_names(table: pa.Table, names: Sequence[str] | None) -> pa.Table:
+    """Select emoji by the names of their pictures without skin tone."""
+    if names is None:
+        return table
+    named = _choose(table.filter(pc.equal(table["skin_tone"], "")), "name", names)
+    return table.filter(pc.is_in(table["untoned"], named["untoned"]))
 
 
 def _decode(folder: Path, table: pa.Table, size: int) -> np.ndarray:

@@ -98,7 +98,8 @@ def open_pictures(recipe: Recipe, split: str | None = "train", count: int | None
     try:
         return CaptionedImages.open(
             Path(data.folder), size=data.size, styles=data.styles, split=split, tones=data.tones,
-            min_styles=data.min_styles, groups=data.groups, subgroups=data.subgroups, count=count,
+            min_styles=data.min_styles, groups=data.groups, subgroups=data.subgroups, names=data.names,
+            count=count,
         )  # fmt: skip
     except NothingLeft as error:
         if split is None or Path(data.folder, TABLE).is_file():

@@ -27,6 +27,7 @@ class DataRecipe:
         styles: drawing styles; all by default.
         groups: groups of emoji; all by default.
         subgroups: subgroups of emoji; all by default.
+        names: names of emoji without skin tone; all by default.
         min_styles: keep only emoji that at least this many of the styles contain.
         tones: include the pictures with a skin tone.
         scenes: number of scenes composed of one to three cut-outs (`sfumato.data.scenes.Scenes`); half of the samples
@@ -40,6 +41,7 @@ class DataRecipe:
     styles: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     subgroups: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
     min_styles: int = 1
     tones: bool = True
     scenes: int = ranged(0, low=0)

@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = recipe.data
         scenes = Scenes.held_out(
             data.folder, "cells", data.size, styles=data.styles, groups=data.groups, subgroups=data.subgroups,
-            min_styles=data.min_styles, tones=data.tones,
+            names=data.names, min_styles=data.min_styles, tones=data.tones,
         )  # fmt: skip
         model = load_model(choice.model, choice.device)
         evaluator = DualEncoder.load(choice.evaluator or folder_of(choice.model) / "dual_encoder", model.device)

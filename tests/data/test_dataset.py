@@ -79,6 +79,10 @@ def test_choices(corpus):
     common = CaptionedImages.open(corpus, 16, min_styles=2)
     assert len(set(column(common, "untoned"))) == 24
     assert set(column(CaptionedImages.open(corpus, 16, groups=["food-drink"]), "group")) == {"food-drink"}
+    named = CaptionedImages.open(corpus, 16, names=["red apple", "thumbs up"])
+    assert set(column(named, "untoned")) == {"1f34e", "1f44d"}
+    assert sorted(column(named, "skin_tone")) == ["", "", "", "", "dark", "dark"]
+    assert len(CaptionedImages.open(corpus, 16, names=["red apple", "thumbs up"], tones=False)) == 4
 
 
 def test_splits_part_the_corpus_and_keep_contents_together(corpus):
@@ -127,8 +131,10 @@ def test_captions_are_the_name_or_keywords_and_repeat_with_the_generator(corpus)
     [
         ({"size": 4}, "between 8 and 1024"),
         ({"split": "validation"}, "train, test, cells"),
-        ({"styles": ["oil"]}, "no style 'oil'; choose from: noto, twemoji"),
+        ({"styles": ["oil"]}, "no style 'oil'; choose from noto, twemoji"),
         ({"groups": ["paintings"]}, "no group 'paintings'"),
+        ({"names": ["red aple"]}, r"no name 'red aple'; did you mean 'red apple'\?"),
+        ({"names": ["lemon"]}, "no name 'lemon'"),
         ({"count": 0}, "count must be 1 or more"),
         ({"min_styles": 3}, "between 1 and 2"),
         ({"min_styles": 0}, "between 1 and 2"),
