@@ -1,0 +1,72 @@
+"""`sfumato style`: the content of one image in the style of others (PARASOL), a short form of `sfumato edit`."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, values_of
+from sfumato.cli.outputs import add_out, output_paths, save_all
+from sfumato.cli.parser import CommandParser
+from sfumato.cli.report import print_json
+from sfumato.cli.work import finish, made_by, print_summary, summary
+from sfumato.errors import BadInput
+
+METHOD = "parasol"
+FLAGS = (
+    "parasol", "style_text", "content", "content_text", "style_scale", "content_scale", "lam", "colour_match", "steps",
+    "content_encoder", "style_encoder",
+)  # fmt: skip
+"""Options of the method that are flags of this command; the positional arguments give `style`. `edit` has all."""
+
+
+def describe(parser: CommandParser, words: Sequence[str]) -> None:
+    """Add the images, the output, and the parameters of the method."""
+    from sfumato.methods.registry import METHODS
+
+    parser.usage = "sfumato style CONTENT [STYLE ...] --parasol FILE -o OUT [options]"
+    parser.add_argument("image", metavar="CONTENT", help="image whose content is kept")
+    parser.add_argument(
+        "style", nargs="*", metavar="STYLE", help="style images, with weights as FILE=2; or --style-text"
+    )
+    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the content image")
+    add_out(parser)
+    add_model(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the inversion; default 0")
+    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the PNG")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    method = METHODS.find(METHOD)
+    values, origin = values_of(method, words)
+    options = {name: _options(method)[name] for name in FLAGS}
+    add_options(parser, f"{METHOD} ({origin})", options, values)
+    parser.example("sfumato style fox.png painting.png --parasol parasol.safetensors -o styled.png")
+
+
+def run(arguments: Namespace) -> None:
+    """Invert the content image, edit it, save, report."""
+    from sfumato.images import read_image
+    from sfumato.methods.registry import METHODS
+
+    method = METHODS.find(METHOD)
+    arguments.style = ",".join(arguments.style) or None
+    given = given_options(arguments, _options(method))
+    if "parasol" not in given:
+        raise BadInput("give --parasol FILE, the export of `sfumato train parasol` (sfumato style --help).")
+    if not any(given.get(name) for name in ("style", "style_text", "content", "content_text")):
+        raise BadInput("give a style image, or --style-text, --content or --content-text: otherwise nothing changes.")
+    check_options(method.params, given)
+    picture = read_image(arguments.image)
+    keep = [arguments.image, given["parasol"]]
+    paths = output_paths(arguments.out, 1, size=picture.size, keep=keep)
+    model = load_model(arguments)
+    plan = model.plan(picture, arguments.source, "", methods=METHOD, seed=arguments.seed, **given)
+    inverted = finish(plan.invert())
+    result = finish(plan.apply(inverted))
+    notes = save_all(result, paths, recipe=not arguments.no_recipe)
+    made = summary([inverted.report, result.report], paths, notes, **made_by(model, arguments.model))
+    print_json(made) if arguments.json else print_summary(made)
+
+
+def _options(method: Any) -> dict[str, Any]:
+    from sfumato.methods.params import options_of
+
+    return options_of(method.params)

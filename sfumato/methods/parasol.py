@@ -1,0 +1,209 @@
+"""PARASOL: content of one image in the style of another, with a scale for each.
+
+Canet Tarres, Ruta, Bui, Collomosse: "PARASOL: Parametric Style Control for Diffusion Image Synthesis", CVPRW 2024,
+arXiv 2303.06464. Implemented: conditioning on the tokens [m_s; c_y] of a style and a content descriptor (section 3.2),
+guidance by both modalities (3.3), the inversion of the content image with its own style in the first lambda steps
+(3.5), matching of the mean and covariance of colours, several styles and contents with weights, and texts for either.
+The tokens are trained with `sfumato train parasol`; without a file of them nothing is edited.
+
+The inversion is any of those that record the image. It runs under the source prompt, without guidance. Not implemented:
+training of the U-Net with the tokens; the U-Net is the loaded one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sfumato.errors import BadInput
+from sfumato.methods.inversions import EVERY, DeterministicParams
+from sfumato.methods.job import Job
+from sfumato.methods.params import PromptPair, option
+from sfumato.methods.registry import method
+from sfumato.methods.weighted import parse_weighted
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from sfumato.core.shift import Shift
+    from sfumato.models.diffusion_model import DiffusionModel
+    from sfumato.style.describers import Describers
+    from sfumato.style.tokens import Parasol
+
+FROM_STEPS = -1
+"""Value of `lam` that stands for two fifths of the steps: 20 of 50."""
+
+
+@dataclass(frozen=True)
+class ParasolParams(DeterministicParams):
+    """The paper's settings: 50 steps, lambda 20, both scales 5."""
+
+    guidance_scale: float = option(
+        1.0, "guidance scale of the source prompt; only without a PARASOL file", stage="edit", low=0, high=100
+    )
+    parasol: str = option(
+        "", "file from `sfumato train parasol`; without one nothing is edited", stage="edit", file=True
+    )
+    style: str = option(
+        "", 'style image, or several with weights: "a.png=2,b.png=1"; default: the style of the image', stage="edit"
+    )
+    style_text: str = option("", "style words such as twemoji, averaged with the style images", stage="edit")
+    content: str = option(
+        "", "image of another content, or several with weights; default: the content of the image", stage="edit"
+    )
+    content_text: str = option("", "caption of another content, averaged with the content images", stage="edit")
+    style_scale: float = option(5.0, "g_s, guidance scale of the style", stage="edit", low=0, high=100)
+    content_scale: float = option(5.0, "g_y, guidance scale of the content", stage="edit", low=0, high=100)
+    lam: int = option(
+        FROM_STEPS,
+        "lambda, number of first steps under the image's own style; more keeps more structure; -1 for 2/5 of the steps",
+        stage="edit",
+        low=FROM_STEPS,
+        high=1000,
+    )
+    colour_match: bool = option(False, "give the result the mean and covariance of the style's colours", stage="edit")
+    content_encoder: str = option(
+        "", "CLIP folder or hub id of the content; default: the bundled dual encoder", stage="edit", file=True
+    )
+    style_encoder: str = option("", "style encoder; default: the shipped one", stage="edit", file=True)
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """True: there is no target prompt."""
+        return True
+
+    @property
+    def style_images(self) -> Mapping[str, float]:
+        """Weights of the style images by path."""
+        return parse_weighted("style", self.style)
+
+    @property
+    def content_images(self) -> Mapping[str, float]:
+        """Weights of the content images by path."""
+        return parse_weighted("content", self.content)
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The PARASOL file and the images."""
+        return [*([self.parasol] if self.parasol else []), *self.style_images, *self.content_images]
+
+    def check(self) -> None:
+        """Refuse values out of range, lambda outside the steps, and options of PARASOL without its file."""
+        super().check()
+        images = {"style": bool(self.style_images), "content": bool(self.content_images)}
+        texts = {"style_text": bool(self.style_text.strip()), "content_text": bool(self.content_text.strip())}
+        for name, given in (images | texts | {"colour_match": self.colour_match}).items():
+            if given and not self.parasol:
+                raise BadInput(f"{name} needs a PARASOL file: give it as parasol, or leave {name} out.")
+        if self.colour_match and not self.style_images:
+            raise BadInput("colour_match needs a style image: name one as style, or leave it out.")
+        if self.parasol and self.lam > self.steps - self.skip:
+            raise BadInput(
+                f"lam must be between 0 and {self.steps - self.skip}, the number of steps of the edit, not {self.lam}."
+            )
+
+    @cached_property
+    def saved(self) -> Parasol | None:
+        """The content of the PARASOL file, read once; None without one. Raises BadInput."""
+        from sfumato.style.tokens import Parasol
+
+        return Parasol.load(self.parasol) if self.parasol else None
+
+    @cached_property
+    def describers(self) -> Describers:
+        """The encoders, loaded once. Raises BadInput."""
+        from sfumato.style.describers import Describers
+
+        return Describers.load(self.content_encoder or None, self.style_encoder or None)
+
+    def descriptor(self, modality: str) -> Float[Tensor, "1 d"] | None:
+        """Unit descriptor of what the options give for a modality; None for that of the source image."""
+        images = self.style_images if modality == "style" else self.content_images
+        text = (self.style_text if modality == "style" else self.content_text).strip()
+        return mixed(self.describers, modality, images, text)
+
+    @cached_property
+    def descriptors(self) -> dict[str, Tensor | None]:
+        """`descriptor` of both modalities, computed once. Raises BadInput for images and texts that cannot be used."""
+        return {name: self.descriptor(name) for name in ("style", "content")}
+
+    def check_files(self) -> None:
+        """Refuse files that cannot be used, and encoders that the tokens were not trained with. Raises BadInput."""
+        if self.saved is not None:
+            self.saved.check_describers(self.describers)
+            _ = self.descriptors
+
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Refuse tokens of another model. Raises BadInput."""
+        if self.saved is not None:
+            self.saved.check_model(network)
+
+    def finish(self, edited: Tensor, source: Tensor) -> Tensor:
+        """Match the colours to those of the style images, if asked to."""
+        from sfumato.images import read_image, to_tensor
+        from sfumato.images.colour_match import match_colours
+
+        if not self.colour_match:
+            return edited
+        heaviest = max(self.style_images, key=self.style_images.__getitem__)
+        return match_colours(edited, to_tensor(read_image(heaviest))).to(edited.dtype)
+
+
+def mixed(describers: Describers, modality: str, images: Mapping[str, float], text: str) -> Tensor | None:
+    """Unit weighted mean of the descriptors of images and, with weight 1, of a text; None without either.
+
+    Args:
+        describers: the encoders.
+        modality: "content" or "style".
+        images: weights by path.
+        text: a caption, or style words; "" for none.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    parts = [weight * torch.from_numpy(_described(describers, modality, path)) for path, weight in images.items()]
+    parts += [torch.from_numpy(describers.texts(modality, [text]))] if text else []
+    return F.normalize(torch.stack(parts).sum(dim=0), dim=-1) if parts else None
+
+
+def _described(describers: Describers, modality: str, path: str) -> np.ndarray:
+    from PIL import Image
+
+    from sfumato.data.pixels import centre_square
+    from sfumato.images import read_image
+
+    square = centre_square(Image.fromarray(read_image(path).rgb), describers.of(modality).size)
+    return describers.images(modality, [square])
+
+
+@method(
+    "parasol",
+    summary="parametric style control (CVPRW 2024): a style and a content descriptor, each with its scale",
+    params=ParasolParams,
+    inversion="ddim",
+    accepts=EVERY,
+    under_source=True,
+    handles=("condition",),
+    generates=True,
+)
+def shifts(job: Job, params: ParasolParams) -> list[Shift]:
+    """Condition and guidance of both modalities; nothing without a PARASOL file."""
+    from sfumato.shifts.two_modalities import TwoModalities
+
+    if params.saved is None:
+        return []
+    found = params.descriptors
+    own_steps = round(0.4 * len(job.timesteps)) if params.lam == FROM_STEPS else params.lam
+    if not job.has_source and (own_steps or any(each is None for each in found.values())):
+        raise BadInput("An image from noise has no style and content of its own: give both, and lam = 0.")
+    describers, tokens = params.describers, params.saved.tokens.to(job.network.device)
+    return [
+        TwoModalities(
+            tokens, job.network, describers, found["style"], found["content"], params.style_scale,
+            params.content_scale, own_steps,
+        )
+    ]  # fmt: skip

@@ -1,0 +1,124 @@
+"""The image files of a folder, with what is known about them: columns of the index.
+
+Three kinds of folders: the emoji corpus (its table), a folder with a `metadata.jsonl` (all its keys), any other folder
+(its images and those of its subfolders; the column `folder` is the first subfolder).
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.data.corpus import TABLE, read_corpus
+from sfumato.data.imagefolder import METADATA, read_metadata
+from sfumato.data.pixels import centre_square, centred_drawing, open_drawing
+from sfumato.data.splits import split_of
+from sfumato.errors import BadInput
+from sfumato.files import printable
+from sfumato.images import MAX_PIXELS, read_image
+from sfumato.text_files import has_lone_surrogate, read_json_lines
+
+Value = str | float | None
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+#: Columns of the corpus that the index has.
+CORPUS = ("name", "style", "group", "subgroup", "untoned", "base", "skin_tone")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image that is to be indexed.
+
+    Attributes:
+        path: absolute path.
+        columns: what is known about it; texts and numbers.
+        box: bounding box of a drawing of the corpus; None for other images.
+    """
+
+    path: Path
+    columns: Mapping[str, Value] = field(default_factory=dict)
+    box: tuple[int, int, int, int] | None = None
+
+    def squares(self, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """The image decoded once and scaled to squares uint8 [3,size,size], as in training.
+
+        Raises:
+            BadInput: it cannot be read; the message names it.
+        """
+        if self.box is not None:
+            with open_drawing(self.path) as image:
+                return [centred_drawing(image, self.box, size) for size in sizes]
+        rgb = Image.fromarray(read_image(self.path, MAX_PIXELS).rgb)
+        return [centre_square(rgb, size) for size in sizes]
+
+
+def image_files(folder: str | os.PathLike[str]) -> list[ImageFile]:
+    """The images of a folder, in the order of its table, or of their paths.
+
+    Raises:
+        BadInput: the folder does not exist, its table is damaged, or it contains no image.
+    """
+    root = Path(folder).absolute()
+    if not root.is_dir():
+        raise BadInput(f"{printable(root)} is not a folder: name a folder of images.")
+    if (root / TABLE).is_file():
+        found = _of_corpus(root)
+    elif (root / METADATA).is_file():
+        found = _of_metadata(root)
+    else:
+        found = _of_tree(root)
+    if not found:
+        raise BadInput(f"{printable(root)} contains no image: name a folder of {', '.join(SUFFIXES)} files.")
+    return found
+
+
+def _of_corpus(root: Path) -> list[ImageFile]:
+    """The drawings that are visible on white."""
+    rows = [row for row in read_corpus(root).to_pylist() if row["visible"] > 0]
+    return [
+        ImageFile(
+            root / row["file"],
+            {name: row[name] for name in CORPUS}
+            | {"caption": f"{row['name']}, {row['style']}", "split": split_of(row["base"], row["style"])}
+            | {"duplicate": str(bool(row["duplicate_of"])).lower()},
+            tuple(row["bbox"]),
+        )
+        for row in rows
+    ]
+
+
+def _of_metadata(root: Path) -> list[ImageFile]:
+    """The images that `metadata.jsonl` lists; keys with texts or numbers become columns, `text` the caption."""
+    files = read_metadata(root)["file"].to_pylist()
+    entries = [entry for _, entry in read_json_lines(root / METADATA, "write one JSON object per line")]
+    return [ImageFile(root / file, _columns(entry)) for file, entry in zip(files, entries, strict=True)]
+
+
+def _columns(entry: Mapping[str, Any]) -> dict[str, Value]:
+    named = {"caption" if key == "text" else key: value for key, value in entry.items() if key != "file_name"}
+    return {key: _value(value) for key, value in named.items() if isinstance(value, str | int | float)}
+
+
+def _value(value: str | float) -> Value:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode() if has_lone_surrogate(value) else value
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _of_tree(root: Path) -> list[ImageFile]:
+    """All files with the suffix of an image; names that begin with a dot are left out."""
+    found: list[ImageFile] = []
+    for place, folders, names in os.walk(root):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                path = Path(place, name)
+                first = path.relative_to(root).parts[0] if Path(place) != root else ""
+                found.append(ImageFile(path, {"folder": printable(first)}))
+    return found

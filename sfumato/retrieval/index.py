@@ -1,0 +1,255 @@
+"""An index of images: one LanceDB table with a content and a style descriptor for every image.
+
+Every write adds complete rows in one transaction, so that a process that is killed leaves a readable index. The table
+may lie in a local folder, on object storage (s3://, gs://, az://) or on a LanceDB server (db://): everything goes
+through its URI.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sfumato.errors import BadInput, first_line
+from sfumato.files import printable
+from sfumato.retrieval.files import ImageFile, Value
+from sfumato.style.describers import MODALITIES, Describers, Vectors
+from sfumato.text_files import parse_json
+
+TABLE, KEY = "images", b"sfumato"
+FORMAT = "sfumato.image-index.1"
+OWN = {"path": pa.string(), "digest": pa.string(), "bytes": pa.int64(), "modified": pa.int64()}
+"""Columns of every index: absolute path, SHA-256 of the scaled pixels, size in bytes and time of the file."""
+ANN_ROWS = 100_000
+"""Up to this many rows every search is exact; beyond, an approximate index is used."""
+_WHOLE = "run `sfumato index` on a folder of images first"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageIndex:
+    """An open index.
+
+    Attributes:
+        table: the LanceDB table.
+        uri: where it lies, for messages.
+        about: fingerprints, dimensions and names of the encoders of its descriptors.
+    """
+
+    table: Any
+    uri: str
+    about: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, uri: str) -> "ImageIndex":
+        """Open an index.
+
+        Raises:
+            BadInput: LanceDB is not installed, there is no index at the URI, or it is not one of sfumato.
+        """
+        if "://" not in uri and not Path(uri).is_dir():
+            raise BadInput(f"There is no index {printable(uri)}: {_WHOLE}.")
+        table = find_table(connect(uri), uri)
+        if table is None:
+            raise BadInput(f"{printable(uri)} is not an index of images: {_WHOLE}.")
+        return cls(table, uri, _about(table.schema, uri))
+
+    @classmethod
+    def create(cls, uri: str, describers: Describers, files: Sequence[ImageFile]) -> "ImageIndex":
+        """Create an index whose columns are those of the files, or open the one that is there.
+
+        Raises:
+            BadInput: as `open`; the index has descriptors of other encoders, or lacks a column of the files.
+        """
+        database = connect(uri)
+        kinds = column_kinds(files)
+        if (table := find_table(database, uri)) is not None:
+            index = cls(table, uri, _about(table.schema, uri))
+            index.check_describers(describers)
+            index._check_columns(kinds)
+            return index
+        if "://" not in uri and Path(uri).exists() and (not Path(uri).is_dir() or any(Path(uri).iterdir())):
+            raise BadInput(f"{printable(uri)} exists and is not an index of images: name a new folder.")
+        about: dict[str, Any] = {"format": FORMAT, **{name: _encoder(describers, name) for name in MODALITIES}}
+        vectors = [(name, pa.list_(pa.float32(), about[name]["dimension"])) for name in MODALITIES]
+        schema = pa.schema([*OWN.items(), *kinds.items(), *vectors], metadata={KEY: json.dumps(about)})
+        with explained(uri):
+            return cls(database.create_table(TABLE, schema=schema), uri, about)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that a filter may use."""
+        return [name for name in self.table.schema.names if name not in MODALITIES]
+
+    def __len__(self) -> int:
+        return int(self.table.count_rows())
+
+    def check_describers(self, describers: Describers, modalities: Iterable[str] = MODALITIES) -> None:
+        """Refuse encoders that did not make these descriptors.
+
+        Raises:
+            BadInput: names the encoder to give.
+        """
+        for name in modalities:
+            own, given = self.about[name], describers.of(name).fingerprint
+            if own["fingerprint"] != given:
+                raise BadInput(
+                    f"The {name} descriptors of {printable(self.uri)} are of another encoder (weights "
+                    f"{own['fingerprint'][:12]}, not {given[:12]}): give that one with --{name}-encoder, or make a new "
+                    "index."
+                )
+
+    def known(self) -> dict[str, tuple[int, int]]:
+        """Size in bytes and time of every file in the index, by path."""
+        found: dict[str, tuple[int, int]] = {}
+        for batch in self.table.search().select(["path", "bytes", "modified"]).to_batches():
+            part = batch.to_pydict()
+            found.update(zip(part["path"], zip(part["bytes"], part["modified"], strict=True), strict=True))
+        return found
+
+    def add(self, rows: Sequence[Mapping[str, Any]], vectors: Mapping[str, Vectors], *, replace: bool = False) -> None:
+        """Add rows in one transaction.
+
+        Args:
+            rows: the columns of every row; missing ones are null.
+            vectors: the descriptors, [n,d] each.
+            replace: whether rows with the same paths are replaced.
+
+        Raises:
+            BadInput: the storage cannot be written.
+        """
+        schema = self.table.schema
+        columns = [
+            as_column(vectors[name])
+            if name in MODALITIES
+            else pa.array([row.get(name) for row in rows], schema.field(name).type)
+            for name in schema.names
+        ]
+        data = pa.Table.from_arrays(columns, schema=schema)
+        with explained(self.uri):
+            if replace:
+                self.remove([row["path"] for row in rows])
+            self.table.add(data)
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Delete the rows of these files."""
+        for start in range(0, len(paths), 1000):
+            listed = ", ".join(quoted(path) for path in paths[start : start + 1000])
+            self.table.delete(f"path IN ({listed})")
+
+    def finish(self) -> None:
+        """Merge small files; beyond `ANN_ROWS` rows build the approximate indices, or add the new rows to them."""
+        with explained(self.uri):
+            self.table.optimize()
+            if len(self) <= ANN_ROWS:
+                return
+            indexed = {column for each in self.table.list_indices() for column in each.columns}
+            for name in MODALITIES:
+                if name not in indexed:
+                    build_ann(self.table, name)
+
+    def _check_columns(self, kinds: Mapping[str, pa.DataType]) -> None:
+        schema = self.table.schema
+        for name, kind in kinds.items():
+            if name not in schema.names or schema.field(name).type != kind:
+                raise BadInput(
+                    f"{printable(self.uri)} has no column {name!r} of type {kind}, which these images have: index them "
+                    "in a new folder."
+                )
+
+
+def as_column(vectors: Vectors) -> pa.FixedSizeListArray:
+    """Descriptors [n,d] as a column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+
+
+def build_ann(table: Any, column: str) -> None:
+    """Build an approximate index of one column: inverted lists with scalar quantisation, by cosine."""
+    from lancedb.index import IvfSq
+
+    table.create_index(column, config=IvfSq(distance_type="cosine"), replace=True)
+
+
+def column_kinds(files: Sequence[ImageFile]) -> dict[str, pa.DataType]:
+    """Columns of the files with their types: text, or number where all values are numbers.
+
+    Raises:
+        BadInput: a column has a name of `OWN` or of a descriptor.
+    """
+    kinds: dict[str, pa.DataType] = {}
+    for file in files:
+        for name, value in file.columns.items():
+            if name in OWN or name in MODALITIES:
+                raise BadInput(f"The column {name!r} of the images has the name of a column of the index: rename it.")
+            if value is not None and kinds.get(name) != pa.string():
+                kinds[name] = pa.string() if isinstance(value, str) else pa.float64()
+    return kinds
+
+
+def as_kind(value: Value, kind: pa.DataType) -> Value:
+    """A value of a column of this type: numbers become text in a column of texts."""
+    return f"{value:g}" if kind == pa.string() and isinstance(value, float) else value
+
+
+def quoted(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def connect(uri: str) -> Any:
+    """Connect to a LanceDB database. Raises BadInput if LanceDB is not installed or the URI cannot be used."""
+    os.environ.setdefault("LANCE_LOG", "error")
+    try:
+        import lancedb
+    except ImportError as error:
+        raise BadInput('Search needs LanceDB: run pip install "sfumato[search]".') from error
+    with explained(uri):
+        return lancedb.connect(uri)
+
+
+def find_table(database: Any, uri: str) -> Any:
+    """The table of images, or None if there is none. Raises BadInput if the storage cannot be read."""
+    with explained(uri):
+        try:
+            return database.open_table(TABLE)
+        except ValueError as error:
+            if "not found" in str(error):
+                return None
+            raise
+
+
+class explained:
+    """Context manager that turns errors of LanceDB and its storage into BadInput with one sentence."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError | RuntimeError | ValueError | pa.ArrowException):
+            raise BadInput(f"The index {printable(self.uri)} cannot be used: {first_line(error)}") from error
+
+
+def _encoder(describers: Describers, name: str) -> dict[str, Any]:
+    encoder = describers.of(name)
+    return {"fingerprint": encoder.fingerprint, "dimension": encoder.dimension}
+
+
+def _about(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
+    """What the schema says about the encoders. Raises BadInput for a table that `create` did not make."""
+    try:
+        about = parse_json((schema.metadata or {})[KEY].decode(), f"{printable(uri)}: its description", _WHOLE)
+        kinds = {name: pa.list_(pa.float32(), about[name]["dimension"]) for name in MODALITIES}
+        valid = about["format"] == FORMAT and all(isinstance(about[name]["fingerprint"], str) for name in MODALITIES)
+        if not valid or any(schema.field(name).type != kind for name, kind in (OWN | kinds).items()):
+            raise ValueError("other columns")
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{printable(uri)} contains a table of another program or version: {_WHOLE}.") from error
+    return dict(about)

@@ -1,0 +1,84 @@
+"""What is searched for: a content, a style, or both with weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sfumato.errors import BadInput
+from sfumato.retrieval.files import ImageFile
+from sfumato.style.describers import MODALITIES, Describers, Vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """Descriptors to compare with, and the weight of each modality.
+
+    The score of an image is the weighted mean of its cosines, sum_m w_m cos_m / sum_m w_m, in [-1, 1].
+
+    Attributes:
+        vectors: unit descriptor [d] by modality; only modalities with a weight above 0.
+        weights: their weights, which sum to 1.
+    """
+
+    vectors: Mapping[str, Vectors]
+    weights: Mapping[str, float]
+
+    @classmethod
+    def of(cls, vectors: Mapping[str, Vectors], weights: Mapping[str, float]) -> "Query":
+        """A query of unit descriptors with weights of any sum.
+
+        Raises:
+            BadInput: there is nothing to search for, a weight is negative, or all are 0.
+        """
+        if not vectors:
+            raise BadInput("There is nothing to search for: give an image, a text, a style image or style words.")
+        given = {name: float(weights.get(name, 1.0)) for name in vectors}
+        for name, weight in given.items():
+            if not 0 <= weight < float("inf"):
+                raise BadInput(f"The weight of the {name} must be a number of at least 0, not {weight:g}.")
+        total = sum(given.values())
+        if total == 0:
+            raise BadInput("The weights of the search are all 0: give one of them a larger weight.")
+        kept = {name: weight / total for name, weight in given.items() if weight}
+        return cls({name: vectors[name] for name in kept}, kept)
+
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities that it compares, content first."""
+        return [name for name in MODALITIES if name in self.vectors]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user gives for one modality: images and texts, whose descriptors are averaged with equal weights.
+
+    Attributes:
+        images: the images.
+        texts: captions for the content, style words for the style.
+    """
+
+    images: Sequence[ImageFile] = field(default_factory=tuple)
+    texts: Sequence[str] = field(default_factory=tuple)
+
+    def vector(self, describers: Describers, modality: str) -> Vectors | None:
+        """Unit mean of the descriptors, [d]; None if nothing is given.
+
+        Raises:
+            BadInput: an image or a text cannot be used, or the mean is 0.
+        """
+        found: list[Vectors] = []
+        if self.images:
+            size = describers.of(modality).size
+            found.append(describers.images(modality, [image.squares([size])[0] for image in self.images]))
+        if self.texts:
+            found.append(describers.texts(modality, self.texts))
+        return unit(np.concatenate(found).mean(axis=0)) if found else None
+
+
+def unit(vector: Vectors) -> Vectors:
+    """A vector scaled to length 1. Raises BadInput if it is 0."""
+    length = float(np.linalg.norm(vector))
+    if length < 1e-6:
+        raise BadInput("The descriptors to search for cancel each other: give fewer of them.")
+    return (vector / length).astype(np.float32)

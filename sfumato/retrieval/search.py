@@ -1,0 +1,148 @@
+"""Nearest images of a query: exact, or with candidates from the approximate indices of a large table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sfumato.errors import BadInput, first_line
+from sfumato.files import printable
+from sfumato.retrieval.index import ANN_ROWS, ImageIndex, explained
+from sfumato.retrieval.query import Query
+from sfumato.style.describers import Vectors
+
+BATCH = 8192
+"""Rows that an exact search scores at once."""
+PROBES = 32
+"""Inverted lists that an approximate search reads."""
+CANDIDATES = 20
+"""Candidates of an approximate search with two modalities per wanted image and modality; with one, REFINE."""
+REFINE = 4
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One image that was found.
+
+    Attributes:
+        row: its columns.
+        score: weighted mean of the cosines, in [-1, 1].
+        cosines: the cosine of each modality of the query.
+    """
+
+    row: dict[str, Any]
+    score: float
+    cosines: dict[str, float]
+
+
+def search(
+    index: ImageIndex,
+    query: Query,
+    count: int = 10,
+    *,
+    where: str = "",
+    exact: bool | None = None,
+    probes: int = PROBES,
+) -> list[Hit]:
+    """The images with the highest scores, in descending order; ties in the order of the table.
+
+    Args:
+        index: the index.
+        query: what is searched for.
+        count: number of images, at least 1.
+        where: SQL condition on the columns, such as "style = 'noto' AND split = 'test'"; "" for all images.
+        exact: compare all rows (True), or use the approximate indices (False); by default all rows up to `ANN_ROWS`.
+        probes: inverted lists that an approximate search reads; more find more, and take longer.
+
+    Raises:
+        BadInput: the index is empty, the condition cannot be evaluated or holds for no image.
+    """
+    if count < 1:
+        raise BadInput(f"The number of images to find must be at least 1, not {count}.")
+    if not (rows := len(index)):
+        raise BadInput(f"The index {printable(index.uri)} is empty: run `sfumato index` on a folder of images.")
+    for name in query.modalities:
+        if len(query.vectors[name]) != (own := index.about[name]["dimension"]):
+            raise BadInput(f"The {name} descriptors of the index have {own} numbers, not {len(query.vectors[name])}.")
+    exact = rows <= ANN_ROWS if exact is None else exact
+    ids = _scan(index, query, count, where) if exact else _candidates(index, query, count, where, probes)
+    if not ids:
+        raise BadInput(f'No image of {printable(index.uri)} satisfies the condition "{where[:200]}".')
+    return _hits(index, query, ids, count)
+
+
+def _scan(index: ImageIndex, query: Query, count: int, where: str) -> list[int]:
+    """Row ids of the highest scores of all rows."""
+    best_scores: NDArray[np.float32] = np.empty(0, np.float32)
+    best_ids: NDArray[np.uint64] = np.empty(0, np.uint64)
+    with _filtered(index, where):
+        found = _where(index.table.search(), where).select(query.modalities).with_row_id(True)
+        for batch in found.to_batches(batch_size=BATCH):
+            ids = batch.column("_rowid").to_numpy()
+            scores = sum(
+                query.weights[name] * (_matrix(batch, name) @ query.vectors[name]) for name in query.modalities
+            )
+            scores, ids = np.concatenate([best_scores, scores]), np.concatenate([best_ids, ids])
+            top = np.argsort(-scores, kind="stable")[:count]
+            best_scores, best_ids = scores[top], ids[top]
+    return [int(each) for each in best_ids]
+
+
+def _candidates(index: ImageIndex, query: Query, count: int, where: str, probes: int) -> list[int]:
+    """Row ids that the approximate index of any of the modalities finds."""
+    each = count * (REFINE if len(query.modalities) == 1 else CANDIDATES)
+    found: dict[int, None] = {}
+    for name in query.modalities:
+        with _filtered(index, where):
+            nearest = _where(index.table.search(query.vectors[name], vector_column_name=name), where)
+            nearest = (
+                nearest.distance_type("cosine").nprobes(probes).limit(each).select(["_distance"]).with_row_id(True)
+            )
+            found |= dict.fromkeys(nearest.to_arrow().column("_rowid").to_pylist())
+    return list(found)
+
+
+def _hits(index: ImageIndex, query: Query, ids: Sequence[int], count: int) -> list[Hit]:
+    """The rows with their exact scores, best first."""
+    with explained(index.uri):
+        columns = [*index.columns, *query.modalities]
+        table = index.table.take_row_ids(list(ids)).select(columns).to_arrow()
+    rows = table.select(index.columns).to_pylist()
+    cosines = {name: _matrix(table, name) @ query.vectors[name] for name in query.modalities}
+    scores = sum(query.weights[name] * values for name, values in cosines.items())
+    order = np.argsort(-np.asarray(scores), kind="stable")[:count]
+    return [
+        Hit(rows[i], float(np.asarray(scores)[i]), {name: float(values[i]) for name, values in cosines.items()})
+        for i in order
+    ]
+
+
+def _matrix(rows: pa.RecordBatch | pa.Table, name: str) -> Vectors:
+    """A column of descriptors as [n,d]."""
+    column = rows.column(name)
+    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    dimension = flat.type.list_size
+    return np.asarray(flat.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, dimension)
+
+
+def _where(found: Any, where: str) -> Any:
+    return found.where(where) if where.strip() else found
+
+
+class _filtered(explained):
+    """`explained`, which also names the columns when the condition cannot be evaluated."""
+
+    def __init__(self, index: ImageIndex, where: str) -> None:
+        super().__init__(index.uri)
+        self.index, self.where = index, where
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self.where.strip() and isinstance(error, OSError | RuntimeError | ValueError | pa.ArrowException):
+            raise BadInput(
+                f'The condition "{self.where[:200]}" cannot be evaluated ({first_line(error)[:200]}); the columns are '
+                f"{', '.join(self.index.columns)}."
+            ) from error
+        super().__exit__(kind, error, trace)

@@ -1,0 +1,50 @@
+"""How good triplets are: true labels, and independence of content and style."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sfumato.retrieval.triplets import NONE, Images, RowNumbers, Triplets
+
+
+def report(triplets: Triplets) -> dict[str, float | int]:
+    """Measurements of triplets.
+
+    Returns:
+        Numbers of outputs, of outputs without style image and without content image, and of complete triplets; for the
+        images found: mean cosines with x, next to those of a random image of the same database; and, if the labels are
+        known, the shares with the same true style or content as x, next to the shares in the database.
+    """
+    found: dict[str, float | int] = {
+        "outputs": len(triplets.outputs),
+        "without_content": int((triplets.y == NONE).sum()),
+        "without_style": int((triplets.s == NONE).sum()),
+        "triplets": len(triplets.complete),
+    }
+    sides = {"content": (triplets.contents, triplets.y), "style": (triplets.styles, triplets.s)}
+    for side, (database, rows) in sides.items():
+        chosen = np.flatnonzero(rows != NONE)
+        if len(chosen):
+            for modality in ("content", "style"):
+                found |= _of(triplets.outputs.take(chosen.tolist()), database, rows[chosen], side, modality)
+    return found
+
+
+def _of(outputs: Images, database: Images, rows: RowNumbers, side: str, modality: str) -> Mapping[str, float]:
+    """Measurements of one modality of the images found on one side."""
+    own, theirs = outputs.vectors[modality], database.vectors[modality]
+    name = f"{modality}_of_{side}_image"
+    found = {
+        f"{name}_cosine": float((own * theirs[rows]).sum(1).mean()),
+        f"{name}_random_cosine": float(own.mean(0) @ theirs.mean(0)),
+    }
+    if modality in outputs.labels and modality in database.labels:
+        mine, all_labels = outputs.labels[modality], database.labels[modality]
+        counts: dict[str, int] = {}
+        for label in all_labels:
+            counts[label] = counts.get(label, 0) + 1
+        found[f"{name}_same"] = float(
+            np.mean([label == all_labels[row] for label, row in zip(mine, rows, strict=True)])
+        )
+        found[f"{name}_random_same"] = float(np.mean([counts.get(label, 0) / len(all_labels) for label in mine]))
+    return found

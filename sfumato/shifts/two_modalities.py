@@ -1,0 +1,91 @@
+"""Guidance by two modalities, style and content (PARASOL, arXiv 2303.06464, section 3.3):
+
+    eps = eps_00 + g_s (eps_s0 - eps_00) + g_y (eps_0y - eps_00)
+
+eps_s0 is the prediction under the style token alone, eps_0y under the content token alone, and eps_00 under the null
+tokens: three rows per image in one evaluation. In the first lambda steps the style is that of the content image y.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.condition import Condition
+from sfumato.core.guidance import Guided, Term
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepState
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.shifts.attention_guidance import CROSS
+from sfumato.shifts.text_direction import TOKENS
+from sfumato.style.describers import Describers
+from sfumato.style.tokens import TwoTokens
+
+NULL, STYLE = "null", "style"
+"""Names of the rows of eps_00 and eps_s0; those of eps_0y have the name of the run's own condition."""
+
+
+@dataclass(frozen=True, eq=False)
+class TwoModalities(Shift):
+    """Replaces condition and guidance of a run by those of PARASOL.
+
+    The descriptors of y are computed in the first step that needs them, from the decoded latent of the source.
+
+    Attributes:
+        tokens: tokens of descriptors.
+        model: the model, which decodes the source.
+        describers: the encoders A and C.
+        style: a_s, one row for all images, [1,d]; None for the style of y.
+        content: c_y, one row for all images; None for the content of the source image.
+        style_scale: g_s.
+        content_scale: g_y.
+        own_steps: lambda, number of first steps under the style of y.
+    """
+
+    tokens: TwoTokens
+    model: DiffusionModel
+    describers: Describers
+    style: Float[Tensor, "1 d"] | None
+    content: Float[Tensor, "1 d"] | None
+    style_scale: float
+    content_scale: float
+    own_steps: int
+    _own: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def for_run(self) -> "TwoModalities":
+        """A copy without the descriptors of the source of another run."""
+        return replace(self)
+
+    def replaces(self, i: int, steps: int) -> tuple[str, ...]:
+        """The guidance, the tokens, and thereby the maps of all cross-attention layers."""
+        return ("the guidance", TOKENS, *(name for name, _ in CROSS.of(self.model.unet)))
+
+    def condition(self, state: StepState, condition: Any) -> Condition:
+        """[0; c_y]: the condition of eps_0y, one row per image."""
+        content = self._of("content", state) if self.content is None else self.content
+        return self._conditioned(condition, None, content)
+
+    def guidance(self, state: StepState, guided: Guided) -> Guided:
+        """The sum of the three predictions."""
+        own = self.style is None or state.i < self.own_steps
+        style = self._of("style", state) if own else self.style
+        rows = len(state.x_t)
+        terms = (
+            Term(NULL, self._conditioned(state.condition, None, None)),
+            Term(STYLE, self._conditioned(state.condition, style, None), (self.style_scale,) * rows),
+            Term(next(t.name for t in guided.terms if t.condition is None), None, (self.content_scale,) * rows),
+        )
+        return Guided(guided.network, terms)
+
+    def _conditioned(self, condition: Condition, style: Tensor | None, content: Tensor | None) -> Condition:
+        """A condition with other tokens; everything else is kept."""
+        tokens = self.tokens.of(style, content, len(condition)).to(self.model.device)
+        return replace(condition, tokens=tokens, token_mask=None, prompts=(), rows=len(condition))
+
+    def _of(self, modality: str, state: StepState) -> Float[Tensor, "b d"]:
+        """Descriptors of the source images, computed once per run."""
+        if modality not in self._own:
+            pixels = (self.model.decode(state.source[-1]).clamp(-1, 1) + 1) / 2
+            self._own[modality] = self.describers.of(modality).image_features(pixels)
+        return self._own[modality]

@@ -1,0 +1,132 @@
+"""The two tokens that condition the network in PARASOL (arXiv 2303.06464, sections 3.2 and 3.3), and their file.
+
+    m_s = M(a_s)                     the projector M, an MLP from the space of A to the context of the U-Net
+    tokens = [m_s; c_y]              stacked for cross-attention
+
+c_y is mapped to the width of the context by a linear layer, as the spaces of C and of the context differ here; in the
+paper they are the same. A dropped token is replaced by a learnt null token of its modality.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sfumato.errors import BadInput
+from sfumato.formats import Format
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.style.describers import Describers
+
+_MOST = 1 << 14
+"""Largest width of a layer that is read from a file."""
+SIZES = ("style", "content", "hidden", "width")
+
+
+class TwoTokens(nn.Module):
+    """Tokens [m_s; c_y] from descriptors.
+
+    Args:
+        style: dimension of the style descriptor.
+        content: dimension of the content descriptor.
+        hidden: width of the hidden layers of M.
+        width: width of the tokens, that of the U-Net's context.
+    """
+
+    def __init__(self, style: int, content: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.sizes = {"style": style, "content": content, "hidden": hidden, "width": width}
+        self.project = nn.Sequential(
+            nn.Linear(style, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, width)
+        )
+        self.content = nn.Linear(content, width)
+        self.null = nn.Parameter(torch.zeros(2, width))
+
+    def forward(
+        self,
+        style: Float[Tensor, "b a"],
+        content: Float[Tensor, "b c"],
+        keep_style: Bool[Tensor, " b"],
+        keep_content: Bool[Tensor, " b"],
+    ) -> Float[Tensor, "b 2 width"]:
+        """Tokens; rows of a modality that are not kept get its null token."""
+        m = torch.where(keep_style[:, None], self.project(style), self.null[0])
+        c = torch.where(keep_content[:, None], self.content(content), self.null[1])
+        return torch.stack([m, c], dim=1)
+
+    def of(self, style: Float[Tensor, "b a"] | None, content: Float[Tensor, "b c"] | None, rows: int) -> Tensor:
+        """Tokens [rows,2,width] of one kind for all rows; None is the null token."""
+        like = self.null
+        a = like.new_zeros(rows, self.sizes["style"]) if style is None else style.to(like).expand(rows, -1)
+        c = like.new_zeros(rows, self.sizes["content"]) if content is None else content.to(like).expand(rows, -1)
+        keep = torch.ones(rows, dtype=torch.bool, device=like.device)
+        return self(a, c, keep & (style is not None), keep & (content is not None))
+
+
+@dataclass(frozen=True, eq=False)
+class Parasol:
+    """Trained tokens, with the networks that they belong to.
+
+    Attributes:
+        tokens: the network.
+        model: fingerprint of the diffusion model.
+        content_encoder: fingerprint of C.
+        style_encoder: fingerprint of A.
+    """
+
+    FORMAT: ClassVar[Format] = Format(
+        "sfumato.parasol.1", "a PARASOL file", "train it again with `sfumato train parasol`"
+    )
+
+    tokens: TwoTokens
+    model: str
+    content_encoder: str
+    style_encoder: str
+
+    def check_model(self, network: DiffusionModel) -> None:
+        """Refuse another diffusion model. Raises BadInput."""
+        if self.model != network.fingerprint():
+            raise BadInput(
+                f"The PARASOL file was trained for another model or precision (weights {self.model[:12]}, not "
+                f"{network.fingerprint()[:12]}): load that model, or train it again."
+            )
+
+    def check_describers(self, describers: Describers) -> None:
+        """Refuse other encoders. Raises BadInput; names the option to give."""
+        for name, own in (("content", self.content_encoder), ("style", self.style_encoder)):
+            if own != (given := describers.of(name).fingerprint):
+                raise BadInput(
+                    f"The PARASOL file was trained with another {name} encoder (weights {own[:12]}, not {given[:12]}): "
+                    f"give that one as {name}_encoder."
+                )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file, atomically. Raises BadInput if it cannot be written."""
+        header = {name: getattr(self, name) for name in ("model", "content_encoder", "style_encoder")}
+        self.FORMAT.write(path, header | self.tokens.sizes, self.tokens.state_dict())
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Parasol":
+        """Read a file that `save` wrote. Raises BadInput if it is missing, of another kind, or damaged."""
+        return Parasol.FORMAT.read(path, _assemble)
+
+
+def _assemble(header: Any, tensors: dict[str, Tensor]) -> Parasol:
+    """Build it from the content of a file. Raises KeyError, TypeError or ValueError if it is invalid."""
+    sizes = {name: header[name] for name in SIZES}
+    texts = [header[name] for name in ("model", "content_encoder", "style_encoder")]
+    if not all(type(each) is int and 0 < each <= _MOST for each in sizes.values()):
+        raise ValueError("sizes out of range")
+    if not all(isinstance(text, str) and text.isalnum() for text in texts):
+        raise ValueError("fingerprints that are not text")
+    with torch.device("meta"):  # the shapes are compared before any memory is allocated for them
+        network = TwoTokens(**sizes)
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    if shapes != {name: value.shape for name, value in tensors.items()}:
+        raise ValueError("tensors of other shapes")
+    if not all(value.dtype == torch.float32 and bool(value.isfinite().all()) for value in tensors.values()):
+        raise ValueError("weights that are not finite")
+    network.load_state_dict(tensors, assign=True)
+    return Parasol(network.eval().requires_grad_(False), *texts)

@@ -1,0 +1,74 @@
+"""Style words in the space of the style descriptors.
+
+The descriptor of a word is the mean over the images whose caption contains it. A text is the mean of all images, plus
+the difference of each of its words from that mean:
+
+    a(text) = m + sum_w (m_w - m)
+
+Words about content occur in captions of all styles, so that their difference is small, and they change little.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.errors import BadInput
+from sfumato.suggestions import suggestion
+
+_WORD = re.compile(r"\w+(?:[-']\w+)*")
+_JOINTS = re.compile(r"[-']")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, each once; "fluent-flat" is one word."""
+    return list(dict.fromkeys(_WORD.findall(text.casefold())))
+
+
+def parts_of(word: str) -> list[str]:
+    """A word and, if it has hyphens, its parts: "fluent-flat" -> ["fluent-flat", "fluent", "flat"]."""
+    return list(dict.fromkeys([word, *_JOINTS.split(word)]))
+
+
+@dataclass(frozen=True, eq=False)
+class StyleWords:
+    """Mean descriptors of words.
+
+    Attributes:
+        words: the words.
+        means: m_w, [n,d].
+        centre: m, [d].
+    """
+
+    words: tuple[str, ...]
+    means: Float[Tensor, "n d"]
+    centre: Float[Tensor, " d"]
+
+    @classmethod
+    def learn(cls, descriptors: Float[Tensor, "n d"], captions: Sequence[str], least: int) -> "StyleWords":
+        """The words of captions that occur in at least `least` of them; descriptor i belongs to caption i."""
+        rows: dict[str, list[int]] = {}
+        for row, caption in enumerate(captions):
+            for part in dict.fromkeys(part for word in words_of(caption) for part in parts_of(word)):
+                rows.setdefault(part, []).append(row)
+        kept = sorted(word for word, found in rows.items() if len(found) >= least)
+        means = [descriptors[rows[word]].mean(dim=0) for word in kept]
+        stacked = torch.stack(means) if means else descriptors.new_zeros(0, descriptors.shape[1])
+        return cls(tuple(kept), stacked, descriptors.mean(dim=0))
+
+    def __call__(self, text: str) -> Float[Tensor, " d"]:
+        """The descriptor of a text, not normalised; unknown words have no effect.
+
+        Raises:
+            BadInput: none of its words is known.
+        """
+        rows = {word: row for row, word in enumerate(self.words)}
+        chosen = [part for word in words_of(text) for part in ([word] if word in rows else parts_of(word))]
+        known = [rows[word] for word in dict.fromkeys(chosen) if word in rows]
+        if not known:
+            first = next(iter(words_of(text)), text.strip())
+            raise BadInput(f'The style encoder knows no word of "{text[:60]}"{suggestion(first, self.words)}')
+        return self.centre + (self.means[known] - self.centre).sum(dim=0)

@@ -1,0 +1,148 @@
+"""Training of PARASOL's tokens for a text-to-image model: the projector M of the style and the map of the content.
+
+The U-Net is frozen, as in a textual inversion: only the tokens are learnt, so that the file is small, and the model
+with all its other uses stays as it is. The paper also trains the U-Net.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.condition import Condition
+from sfumato.core.guidance import Guided, Term
+from sfumato.core.loop import reverse
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.rows import TARGET
+from sfumato.errors import BadInput
+from sfumato.models.load import load_model
+from sfumato.shifts.two_modalities import TwoModalities
+from sfumato.style.describers import Describers
+from sfumato.style.tokens import Parasol, TwoTokens
+from sfumato.train.binding import bound_before, refuse_changes
+from sfumato.train.dataset import open_pictures, save_grid
+from sfumato.train.latents import cached_latents
+from sfumato.train.parasol_loss import Frozen, ParasolLoss, ParasolTraining
+from sfumato.train.ranges import ranged
+from sfumato.train.recipe import Recipe, fill
+from sfumato.train.registry import task
+from sfumato.train.task import Batch, Phase
+from sfumato.train.triplets import TripletData
+
+FILE = "parasol.safetensors"
+"""Name of the exported file."""
+_SHOWN, _STEPS = 8, 25
+"""Images of a sample, and steps of their runs."""
+
+
+@dataclass(frozen=True)
+class ParasolNetwork:
+    """The networks: table [network].
+
+    Attributes:
+        model: the diffusion model: bundled name, folder, single file or hub id.
+        triplets: table from `sfumato triplets`.
+        content: content encoder, a CLIP folder; "" for the bundled dual encoder.
+        style: style encoder; "" for the shipped one.
+        hidden: width of the hidden layers of M.
+    """
+
+    model: str
+    triplets: str
+    content: str = ""
+    style: str = ""
+    hidden: int = ranged(512, low=1, high=1 << 14)
+
+
+@task("parasol")
+class ParasolTask:
+    """Train the tokens on triplets.
+
+    Args:
+        recipe: settings of the run.
+        folder: folder of the run, in which the latents are cached.
+        device: device of all networks.
+
+    Raises:
+        BadInput: a setting is invalid, the data or a model cannot be used, or the checkpoints in `folder` were trained
+            with other networks.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
+        self.shape = fill(ParasolNetwork, recipe.network, "network")
+        self.loss = fill(ParasolLoss, recipe.loss, "loss")
+        if recipe.data.scenes or recipe.data.crop:
+            raise BadInput("PARASOL is trained on single complete images: leave data.scenes and data.crop out.")
+        describers = Describers.load(self.shape.content or None, self.shape.style or None, device)
+        self.model = load_model(self.shape.model, str(device), "fp32")
+        if not isinstance(self.model.unet, UNet2DConditionModel) or self.model.codec.module is None:
+            raise BadInput(f"network.model = '{self.shape.model}' must be a latent diffusion model with text input.")
+        self.model.latent_shape(recipe.data.size, recipe.data.size)
+        self.bound_to = {
+            "model": self.model.fingerprint(),
+            "content encoder": describers.content.fingerprint,
+            "style encoder": describers.style.fingerprint,
+        }
+        refuse_changes(folder, bound_before(folder), self.bound_to)
+        self.data = open_pictures(recipe)
+        self.triplets = TripletData.read(self.shape.triplets, recipe.data.folder, self.data, describers)
+        self.pictures = len(self.triplets.rows.unique())
+        unscaled = cached_latents(self.model.codec.module, self.data, folder / "cache")
+        self.latents = self.model.codec.scaled(unscaled)
+        if torch.device(device).type == "cpu":  # the backward pass of fused attention takes longer on the CPU
+            self.model.unet.set_attn_processor(AttnProcessor())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            tokens = TwoTokens(
+                describers.style.dimension, describers.content.dimension, self.shape.hidden, self.model.token_width
+            )
+        self.frozen = Frozen(self.model, describers)
+        self.module = ParasolTraining(tokens, self.frozen, self.loss)
+        self.phases = (Phase("parasol", self.module),)
+
+    def batch(self, generator: torch.Generator, size: int) -> Batch:
+        """Draw `size` triplets, noise, timesteps, and the tokens to drop; see `ParasolTraining` for the keys."""
+        chosen = torch.randint(len(self.triplets.rows), (size,), generator=generator)
+        x0 = self.latents[self.triplets.rows[chosen]]
+        return {
+            "x0": x0,
+            "eps": torch.randn(x0.shape, generator=generator),
+            "t": torch.randint(0, len(self.model.schedule), (size,), generator=generator),
+            "style": self.triplets.style[chosen],
+            "content": self.triplets.content[chosen],
+            "keep_style": torch.rand(size, generator=generator) >= self.loss.drop_style,
+            "keep_content": torch.rand(size, generator=generator) >= self.loss.drop_content,
+        }
+
+    def parasol(self) -> Parasol:
+        """The tokens in their present state, with the networks that they belong to."""
+        bound = self.bound_to
+        return Parasol(self.module.tokens, bound["model"], bound["content encoder"], bound["style encoder"])
+
+    @torch.no_grad()
+    def sample(self, folder: Path, step: int) -> None:
+        """Save a grid: output images x of the first triplets above samples under their c_y and a_s (25 steps)."""
+        count = min(_SHOWN, len(self.triplets.rows))
+        real = torch.from_numpy(self.data.pixels(self.triplets.rows[:count].tolist())).float() / 127.5 - 1
+        drawn = torch.cat([self._drawn(row) for row in range(count)])
+        save_grid(folder / f"step-{step:08d}.png", [real, drawn], f"step {step}: real, from both descriptors")
+
+    def _drawn(self, row: int) -> Float[Tensor, "1 3 h w"]:
+        """An image from noise under the descriptors of a triplet, with both scales 3."""
+        style, content = self.triplets.style[row : row + 1], self.triplets.content[row : row + 1]
+        shift = TwoModalities(self.module.tokens, self.model, self.frozen.describers, style, content, 3.0, 3.0, 0)
+        noise = gaussian_batch(self.latents.shape[1:], [row], device=self.model.device)
+        *_, last = reverse(
+            Guided(self.model, (Term(TARGET, None),)), noise, self.model.schedule.timesteps(_STEPS),
+            Condition(rows=1), eta=0.0, noise_maps=lambda state: None, shifts=[shift],
+        )  # fmt: skip
+        return self.model.decode(last.x_prev).cpu()
+
+    def export(self, folder: Path) -> None:
+        """Write the file that the method parasol takes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parasol().save(folder / FILE)

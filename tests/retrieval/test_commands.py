@@ -1,0 +1,62 @@
+"""`sfumato index` and `sfumato search`."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.style.small import save_both, shapes
+
+
+@pytest.fixture
+def flags(encoders):
+    return ["--content-encoder", encoders[0], "--style-encoder", encoders[1]]
+
+
+def test_index_then_search(sfumato, flags, tmp_path):
+    paths = shapes(tmp_path / "own", 9)
+    (tmp_path / "own" / "bad.jpg").write_bytes(b"no image")
+    made = sfumato("index", "own", "--out", "own.index", *flags, "--batch", 4, "--json")
+    assert made.code == 0, made.err
+    assert (made.json["images"], made.json["added"], len(made.json["unreadable"])) == (9, 9, 1)
+    assert "left out: " in made.err
+    assert "bad.jpg" in made.err
+    again = sfumato("index", "own", "--out", "own.index", *flags)
+    assert "9 images, 0 added (0 of them again, because their file had changed), 9 unchanged, 1 unreadable" in again.out
+
+    found = sfumato("search", "own.index", "--image", paths[4], "-k", 3, *flags, "-o", "found.png", "--json")
+    assert found.code == 0, found.err
+    assert found.json["weights"] == {"content": 0.5, "style": 0.5}
+    assert found.json["found"][0]["path"] == str(paths[4])
+    assert len(found.json["found"]) == 3
+    assert np.asarray(Image.open("found.png")).shape[0] > 2 * 20
+
+    both = sfumato("search", "own.index", "--text", "red apple", "--style", paths[1], "--style-weight", 3, *flags)
+    assert both.out.splitlines()[0].split() == ["score", "content", "style", "image"]
+    one = sfumato(
+        "search", "own.index", "--style-text", "flat", "--where", "folder = 'one'", *flags, "--exact", "--json"
+    )
+    assert {hit["folder"] for hit in one.json["found"]} == {"one"}
+
+
+def test_bad_input_is_one_sentence(sfumato, flags, index, tmp_path):
+    for words, sentence in (
+        (["search", index.uri, *flags], "nothing to search for"),
+        (["search", index.uri, "--text", "", *flags], "text is empty"),
+        (["search", index.uri, "--style-text", "flat", "--style-weight", "0", *flags], "all 0"),
+        (["search", index.uri, "--style-text", "nosuchword", *flags], "knows no word"),
+        (["search", "nowhere", "--text", "red apple", *flags], "no index nowhere"),
+        (["search", index.uri, "--style", "photo.png", "-o", "photo.png", *flags], "is an input"),
+        (["search", index.uri, "--style", "photo.png", "-o", "sheet.txt", *flags], "sheet.txt"),
+        (["index", "nowhere", "--out", "x", *flags], "is not a folder"),
+        (["index", ".", "--out", "x", *flags[:2], "--style-encoder", "photo.png"], "photo.png"),
+        (["index", ".", "--out", "x", *flags, "--device", "abacus"], "abacus"),
+    ):
+        assert sentence in sfumato(*words).refused(), words
+
+
+def test_search_by_another_encoder_is_refused(sfumato, flags, index, tmp_path):
+    other = save_both(tmp_path / "other", seed=1)
+    flags = ["--content-encoder", other[0], "--style-encoder", other[1]]
+    found = sfumato("search", index.uri, "--style-text", "flat", *flags)
+    assert "style descriptors of" in found.err
+    assert "--style-encoder" in found.err

@@ -1,0 +1,121 @@
+"""Indexing: what is added, what resumes, what is refused."""
+
+import json
+import os
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from sfumato.data.pixels import centre_square
+from sfumato.errors import BadInput
+from sfumato.retrieval.files import image_files
+from sfumato.retrieval.index import ImageIndex, quoted
+from sfumato.retrieval.indexing import index_files
+from sfumato.style.describers import Describers
+from tests.retrieval.conftest import indexed
+from tests.style.small import save_both, shapes
+
+
+def rows_of(index):
+    return sorted(index.table.to_arrow().to_pylist(), key=lambda row: row["path"])
+
+
+def test_every_image_has_its_descriptors(index, describers, images):
+    rows = rows_of(index)
+    assert [row["path"] for row in rows] == sorted(str(path) for path in images.rglob("*.png"))
+    assert {row["folder"] for row in rows} == {"one", "two"}
+    for row in rows:
+        square = centre_square(Image.open(row["path"]).convert("RGB"), 16)
+        for name in ("content", "style"):
+            np.testing.assert_allclose(row[name], describers.images(name, [square])[0], atol=1e-5)
+
+
+def test_a_second_run_adds_nothing(index, describers, images):
+    files = image_files(images)
+    *_, state = index_files(ImageIndex.open(index.uri), describers, files)
+    assert (state.total, state.unchanged, state.added) == (23, 23, 0)
+
+
+def test_a_run_that_was_killed_goes_on(tmp_path, describers, images):
+    files = image_files(images)
+    begun = ImageIndex.create(str(tmp_path / "index"), describers, files)
+    run = index_files(begun, describers, files, batch=8)
+    assert next(run).added == 8
+    run.close()  # after one batch; nothing else is written
+    again, state = indexed(tmp_path / "index", describers, images)
+    assert (state.unchanged, state.added, len(again)) == (8, 15, 23)
+
+
+def test_changed_and_new_files_are_indexed_again(tmp_path, describers):
+    paths = shapes(tmp_path / "own", 5)
+    index, _ = indexed(tmp_path / "index", describers, tmp_path / "own")
+    before = rows_of(index)
+    Image.new("RGB", (20, 20), "red").save(paths[0])
+    os.utime(paths[0], ns=(1, 1))
+    Image.new("RGB", (9, 30), "blue").save(tmp_path / "own" / "new.png")
+    index, state = indexed(tmp_path / "index", describers, tmp_path / "own")
+    assert (state.unchanged, state.added, state.changed, len(index)) == (4, 2, 1, 6)
+    after = {row["path"]: row for row in rows_of(index)}
+    assert all((after[row["path"]] == row) == (row["path"] != str(paths[0])) for row in before)
+
+
+def test_unreadable_images_are_named_and_counted(tmp_path, describers):
+    shapes(tmp_path / "own", 3)
+    (tmp_path / "own" / "bad.png").write_bytes(b"not an image")
+    (tmp_path / "own" / "cut.png").write_bytes((tmp_path / "own" / "one" / "000.png").read_bytes()[:60])
+    index, state = indexed(tmp_path / "index", describers, tmp_path / "own")
+    assert (state.total, state.added, len(index), state.done) == (5, 3, 3, 5)
+    assert sorted(each.split()[0].rpartition("/")[2] for each in state.unreadable) == ["bad.png", "cut.png"]
+
+
+def test_keys_of_metadata_are_columns(tmp_path, describers):
+    paths = shapes(tmp_path / "own", 2)
+    lines = [
+        {"file_name": f"{path.parent.name}/{path.name}", "text": f"shape {n}", "year": 1900 + n, "artist": artist}
+        for n, (path, artist) in enumerate(zip(paths, ["O'Hara", 7], strict=True))
+    ]
+    (tmp_path / "own" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    index, _ = indexed(tmp_path / "index", describers, tmp_path / "own")
+    rows = rows_of(index)
+    assert [(row["caption"], row["year"], row["artist"]) for row in rows] == [
+        ("shape 0", 1900.0, "O'Hara"),
+        ("shape 1", 1901.0, "7"),
+    ]
+    assert index.table.count_rows(f"artist = {quoted(chr(79) + chr(39) + 'Hara')}") == 1
+    shapes(tmp_path / "other", 2)
+    with pytest.raises(BadInput, match="has no column 'folder'"):
+        ImageIndex.create(index.uri, describers, image_files(tmp_path / "other"))
+    (tmp_path / "own" / "metadata.jsonl").write_text(json.dumps(lines[0] | {"path": "x"}))
+    with pytest.raises(BadInput, match="'path' of the images has the name of a column of the index"):
+        ImageIndex.create(str(tmp_path / "new"), describers, image_files(tmp_path / "own"))
+
+
+def test_descriptors_of_another_model_are_refused(tmp_path, index, images):
+    other = Describers.load(*save_both(tmp_path / "other", seed=1))
+    with pytest.raises(BadInput, match=r"content descriptors of .* another encoder .*--content-encoder"):
+        ImageIndex.create(index.uri, other, image_files(images))
+
+
+def test_what_is_no_index_is_refused(tmp_path, describers, images):
+    with pytest.raises(BadInput, match="There is no index"):
+        ImageIndex.open(str(tmp_path / "nowhere"))
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "file.txt").write_text("text")
+    with pytest.raises(BadInput, match="is not an index of images"):
+        ImageIndex.open(str(tmp_path / "plain"))
+    with pytest.raises(BadInput, match="exists and is not an index"):
+        ImageIndex.create(str(tmp_path / "plain"), describers, image_files(images))
+    foreign = lancedb.connect(tmp_path / "foreign")
+    foreign.create_table("images", pa.table({"path": ["a"]}))
+    with pytest.raises(BadInput, match="a table of another program"):
+        ImageIndex.open(str(tmp_path / "foreign"))
+
+
+def test_folders_without_images_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="is not a folder"):
+        image_files(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="contains no image"):
+        image_files(tmp_path)

@@ -1,0 +1,103 @@
+"""Triplets: equal to a search one by one, disjoint databases, bounds, figures."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from sfumato.errors import BadInput
+from sfumato.retrieval.triplet_report import report
+from sfumato.retrieval.triplets import NONE, Images, disjoint, find_triplets, nearest_within, read_images
+
+
+def random_images(count, first=0, seed=0, d=6):
+    draw = np.random.default_rng(seed)
+    vectors = {name: draw.standard_normal((count, d)).astype(np.float32) for name in ("content", "style")}
+    vectors = {name: each / np.linalg.norm(each, axis=1, keepdims=True) for name, each in vectors.items()}
+    labels = {name: [str(each) for each in draw.integers(0, 4, count)] for name in vectors}
+    names = [str(n) for n in range(first, first + count)]
+    return Images(names, [f"digest {name}" for name in names], vectors, labels)
+
+
+@pytest.mark.parametrize("k", [1, 3, 1000])
+@pytest.mark.parametrize(("by", "bounded"), [("content", "style"), ("style", "content")])
+def test_each_is_the_nearest_of_k_within_the_bound(k, by, bounded):
+    outputs = random_images(300)
+    database = random_images(40, first=290, seed=1)  # ten images are in both
+    found = nearest_within(outputs, database, by, bounded, k, 0.2)
+    for x in range(300):
+        others = [row for row in range(40) if database.digests[row] != outputs.digests[x]]
+        near = sorted(others, key=lambda row: -float(outputs.vectors[by][x] @ database.vectors[by][row]))[:k]
+        allowed = [row for row in near if outputs.vectors[bounded][x] @ database.vectors[bounded][row] <= 0.2]
+        assert found[x] == (allowed[0] if allowed else NONE), x
+    assert (found == NONE).any() == (k < 1000)
+
+
+def test_databases_become_disjoint():
+    one, other = random_images(60), random_images(60, first=30, seed=1)
+    contents, styles = disjoint(one, other)
+    assert not set(contents.digests) & set(styles.digests)
+    assert set(contents.digests) | set(styles.digests) == set(one.digests) | set(other.digests)
+    assert set(one.digests[:30]) <= set(contents.digests)
+    assert set(other.digests[30:]) <= set(styles.digests)
+    assert min(len(contents), len(styles)) > 35, "common images go to both sides"
+    row = contents.paths.index("3")
+    np.testing.assert_array_equal(contents.vectors["style"][row], one.vectors["style"][3])
+    assert contents.labels["content"][row] == one.labels["content"][3]
+
+
+def test_the_table_and_the_figures_are_those_of_the_triplets():
+    outputs = random_images(50)
+    contents, styles = disjoint(random_images(80, seed=2, first=100), random_images(90, seed=3, first=150))
+    triplets = find_triplets(outputs, contents, styles, k=5, most_content=-0.4, most_style=-0.4)
+    table, figures = triplets.table({"format": "x"}).to_pylist(), report(triplets)
+    assert figures["outputs"] == 50
+    assert figures["triplets"] == len(table) < 50
+    assert figures["without_style"] == (triplets.s == NONE).sum() > 0
+    rows = {path: row for row, path in enumerate(styles.paths)}
+    chosen = [(x, s) for x, s in enumerate(triplets.s) if s != NONE]
+    same = np.mean([outputs.labels["style"][x] == styles.labels["style"][s] for x, s in chosen])
+    assert figures["style_of_style_image_same"] == pytest.approx(same)
+    chance = np.mean(
+        [np.mean([label == outputs.labels["style"][x] for label in styles.labels["style"]]) for x, _ in chosen]
+    )
+    assert figures["style_of_style_image_random_same"] == pytest.approx(chance)
+    cosine = np.mean([outputs.vectors["content"][x] @ styles.vectors["content"][s] for x, s in chosen])
+    assert figures["content_of_style_image_cosine"] == pytest.approx(cosine, rel=1e-5)
+    for row in table:
+        x, s = outputs.paths.index(row["output"]), rows[row["style"]]
+        assert row["content_of_style"] <= -0.4
+        assert row["style_of_content"] <= -0.4
+        np.testing.assert_array_equal(row["a_s"], styles.vectors["style"][s])
+        np.testing.assert_array_equal(row["c_y"], contents.vectors["content"][contents.paths.index(row["content"])])
+        assert row["style_of_style"] == pytest.approx(float(outputs.vectors["style"][x] @ styles.vectors["style"][s]))
+
+
+def test_numbers_out_of_range_are_refused():
+    images = random_images(3)
+    for options in ({"k": 0}, {"most_style": 2.0}, {"most_content": float("nan")}):
+        with pytest.raises(BadInput, match="Triplets need"):
+            find_triplets(images, images, images, **options)
+
+
+def test_rows_of_an_index_are_read_in_order(index):
+    found = read_images(index, "folder = 'one'", {"style": "folder", "content": "nosuch"})
+    assert found.paths == sorted(found.paths)
+    assert set(found.labels) == {"style"}
+    assert set(found.labels["style"]) == {"one"}
+    assert found.vectors["content"].shape == (12, 10)
+    with pytest.raises(BadInput, match="satisfies the condition"):
+        read_images(index, "folder = 'three'")
+
+
+def test_the_command_writes_a_table(sfumato, index, tmp_path):
+    words = ["triplets", index.uri, "-o", tmp_path / "t.parquet", "--most-style", "1", "--most-content", "1"]
+    found = sfumato(*words, "--style-column", "folder", "--json")
+    assert found.code == 0, found.err
+    table = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    assert found.json["triplets"] == len(table) == 23
+    assert found.json["contents"] + found.json["styles"] == 23
+    assert not {row["content"] for row in table} & {row["style"] for row in table}
+    assert all(row["output"] not in (row["content"], row["style"]) for row in table)
+    assert 0 < found.json["style_of_style_image_random_same"] < 1
+    assert "raise k or the bounds" in sfumato(*words, "--most-style", "-1", "-k", "1").err
+    assert "a .parquet file" in sfumato("triplets", index.uri, "-o", "t.csv").refused()

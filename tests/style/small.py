@@ -1,0 +1,79 @@
+"""Small random encoders of content and style, and folders of coloured shapes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import CLIPImageProcessorPil
+
+from sfumato.libraries import quiet
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.style.describers import Describers
+from sfumato.style.encoder import FILE, StyleEncoder
+from sfumato.style.network import StyleNetwork
+from sfumato.style.tokens import Parasol, TwoTokens
+from sfumato.style.words import StyleWords
+from sfumato.train.dual_encoder import MEAN, STD, DualEncoderNetwork, build_dual_encoder
+from tests import tiny
+
+SIDE = 16
+
+
+def style_encoder(seed: int = 0, words: tuple[str, ...] = ("flat", "round")) -> StyleEncoder:
+    with tiny.seeded(seed):
+        network = StyleNetwork((8, 16, 16), 12).eval().requires_grad_(False)
+        means = torch.randn(len(words), 12)
+    return StyleEncoder(network, SIDE, StyleWords(words, means, torch.zeros(12)))
+
+
+def save_content(folder: Path, seed: int = 0) -> Path:
+    shape = DualEncoderNetwork(width=64, image_layers=1, text_layers=1, patch=8, projection=10, context=16)
+    tokenizer = tiny.tiny_tokenizer(context=16)
+    side = {"height": SIDE, "width": SIDE}
+    with tiny.seeded(seed):
+        clip = build_dual_encoder(shape, SIDE, tokenizer)
+    processor = CLIPImageProcessorPil(size=side, do_center_crop=False, image_mean=list(MEAN), image_std=list(STD))
+    with quiet():
+        for part in (clip, tokenizer, processor):
+            part.save_pretrained(folder)
+    return folder
+
+
+def save_both(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+    """Folder of the content encoder, folder of the style encoder."""
+    (folder / "style").mkdir(parents=True)
+    style_encoder(seed).save(folder / "style" / FILE)
+    return save_content(folder / "content", seed), folder / "style"
+
+
+def random_tokens(width: int, seed: int = 0) -> TwoTokens:
+    with tiny.seeded(seed):
+        tokens = TwoTokens(12, 10, 16, width)
+        torch.nn.init.normal_(tokens.null)
+    return tokens.eval().requires_grad_(False)
+
+
+def save_parasol(folder: Path, network: DiffusionModel) -> dict[str, str]:
+    """Options of the method parasol: a file of random tokens for a model, and its encoders."""
+    content, style = save_both(folder / "encoders")
+    describers = Describers.load(content, style)
+    path = folder / "parasol.safetensors"
+    fingerprints = describers.content.fingerprint, describers.style.fingerprint
+    Parasol(random_tokens(network.token_width), network.fingerprint(), *fingerprints).save(path)
+    return {"parasol": str(path), "content_encoder": str(content), "style_encoder": str(style)}
+
+
+def shapes(folder: Path, count: int, size: int = 20) -> list[Path]:
+    """`count` different images in the subfolders one/ and two/."""
+    draw = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        place = folder / ("one", "two")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((size, size, 3), 255, np.uint8)
+        x, y = draw.integers(0, size // 2, 2)
+        pixels[y : y + size // 2, x : x + size // 2] = draw.integers(0, 256, 3)
+        paths.append(place / f"{number:03}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths

@@ -1,0 +1,137 @@
+"""The style encoder: its statistics, its file, its words."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from sfumato.errors import BadInput, NonFinite
+from sfumato.style.encoder import FILE, StyleEncoder, load_style_encoder
+from sfumato.style.network import StyleNetwork, moments
+from sfumato.style.words import StyleWords, parts_of, words_of
+from tests import tiny
+from tests.style.small import SIDE, style_encoder
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def test_moments_are_mean_and_deviation_of_each_channel(images):
+    found = moments(images)
+    flat = images.numpy().reshape(3, 3, -1)
+    np.testing.assert_allclose(found[:, :3], flat.mean(2), rtol=1e-5)
+    np.testing.assert_allclose(found[:, 3:], flat.std(2), rtol=1e-3)
+
+
+def test_statistics_are_those_of_every_stage(images):
+    """An independent forward pass, stage by stage."""
+    with tiny.seeded(1):
+        network = StyleNetwork((8, 16, 24), 12)
+    found = network.statistics(images)
+    features, wanted = images, []
+    for number, conv in enumerate(network.convs):
+        if number:
+            groups = F.group_norm(features, 8, network.norms[number - 1].weight, network.norms[number - 1].bias)
+            features = groups * torch.sigmoid(groups)
+        features = F.conv2d(features, conv.weight, conv.bias, stride=1 + bool(number), padding=1)
+        wanted += [features.mean((2, 3)), features.std((2, 3), correction=0)]
+    torch.testing.assert_close(found, torch.cat(wanted, dim=1), rtol=1e-3, atol=1e-4)
+    assert found.shape == (3, 2 * (8 + 16 + 24))
+
+
+def test_the_first_statistics_do_not_depend_on_positions(images):
+    """Pixels of a constant border are moved around: the first stage sees the same patches."""
+    with tiny.seeded(1):
+        network = StyleNetwork((8,), 12)
+    page = torch.zeros(1, 3, SIDE, SIDE)
+    page[..., 3:7, 3:7] = images[:1, :, :4, :4]
+    moved = page.roll((5, 4), dims=(2, 3))
+    torch.testing.assert_close(network(page), network(moved), rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_unit_and_the_same_alone(images):
+    encoder = style_encoder()
+    found = encoder.image_features(images)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(found[1:2], encoder.image_features(images[1:2]))
+
+
+def test_other_sizes_are_resized_to_that_of_training(images):
+    encoder, large = style_encoder(), F.interpolate(images, (40, 24), mode="bicubic").clamp(0, 1)
+    small = F.interpolate(2 * large - 1, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
+    wanted = F.normalize(encoder.network(small), dim=1)
+    torch.testing.assert_close(encoder.image_features(large), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda x: x[0], BadInput),
+        (lambda x: 2 * x, BadInput),
+        (lambda x: x / 0, NonFinite),
+        (lambda x: x[:0], BadInput),
+    ],
+)
+def test_what_is_no_image_is_refused(images, change, error):
+    with pytest.raises(error):
+        style_encoder().image_features(change(images))
+
+
+def test_a_file_keeps_the_encoder_up_to_half_precision(tmp_path, images):
+    encoder = style_encoder()
+    encoder.save(tmp_path / FILE)
+    for place in (tmp_path, tmp_path / FILE):
+        again = load_style_encoder(place)
+        assert (again.size, again.words.words) == (SIDE, encoder.words.words)
+        torch.testing.assert_close(again.image_features(images), encoder.image_features(images), atol=2e-3, rtol=0)
+    half = {name: value.half().float() for name, value in encoder.network.state_dict().items()}
+    assert all(torch.equal(value, half[name]) for name, value in again.network.state_dict().items())
+    assert again.fingerprint == load_style_encoder(tmp_path).fingerprint != style_encoder(1).fingerprint
+
+
+@pytest.mark.parametrize("damage", ["shape", "words", "nan", "other"])
+def test_damaged_files_are_refused(tmp_path, damage):
+    path = tmp_path / FILE
+    style_encoder().save(path)
+    tensors = load_file(path)
+    if damage == "shape":
+        tensors["convs.0.weight"] = tensors["convs.0.weight"][:4]
+    if damage == "words":
+        tensors["words.means"] = tensors["words.means"][:1]
+    if damage == "nan":
+        tensors["convs.0.bias"][0] = torch.nan
+    header = {"format": "other" if damage == "other" else StyleEncoder.FORMAT.name}
+    header["sfumato"] = '{"size": 16, "channels": [8, 16, 16], "dimension": 12, "words": ["flat", "round"]}'
+    save_file(tensors, path, header)
+    with pytest.raises(BadInput, match="style encoder"):
+        load_style_encoder(path)
+    with pytest.raises(BadInput, match="contains no style"):
+        load_style_encoder(tmp_path.parent)
+
+
+def test_words_are_found_in_texts():
+    assert words_of("A Fluent-Flat fox, twemoji; a fox") == ["a", "fluent-flat", "fox", "twemoji"]
+    assert parts_of("fluent-flat") == ["fluent-flat", "fluent", "flat"]
+
+
+def test_a_word_is_the_mean_of_its_images_and_texts_add_differences():
+    vectors = torch.tensor([[1.0, 0], [0, 1], [1, 1], [3, 0]])
+    words = StyleWords.learn(vectors, ["fox, flat-a", "fox, b", "owl, b", "owl, flat-a"], least=2)
+    assert words.words == ("a", "b", "flat", "flat-a", "fox", "owl")
+    torch.testing.assert_close(words("b"), vectors[1:3].mean(0))
+    torch.testing.assert_close(words("flat-a"), vectors[[0, 3]].mean(0))
+    centre = vectors.mean(0)
+    torch.testing.assert_close(
+        words("b, fox"), centre + (vectors[1:3].mean(0) - centre) + (vectors[:2].mean(0) - centre)
+    )
+    torch.testing.assert_close(words("an unknown b"), words("b"))
+    with pytest.raises(BadInput, match="did you mean 'flat'"):
+        words("flet")
+
+
+def test_text_features_are_unit():
+    found = style_encoder().text_features(["flat", "round flat"])
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
