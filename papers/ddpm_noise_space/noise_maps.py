@@ -38,7 +38,7 @@ def measure(
     model: Model, images: Sequence[Any], prompts: Sequence[str], *, steps: int, source_guidance_scale: float
 ) -> dict[str, Any]:
     """Statistics per step of both inversions of the same images, and of the noise that sampling draws."""
-    options = {"steps": steps, "eta": 1.0, "source_guidance_scale": source_guidance_scale}
+    options: dict[str, Any] = {"steps": steps, "eta": 1.0, "source_guidance_scale": source_guidance_scale}
     seeds = list(range(len(images)))
     numbers: dict[str, Any] = {"images": len(images), **options}
     for name, method in (("edit-friendly", "edit-friendly"), ("native", "native-ddpm")):

@@ -3,19 +3,27 @@
 Chefer, Alaluf, Vinker, Wolf, Cohen-Or: "Attend-and-Excite: Attention-Based Semantic Guidance for Text-to-Image
 Diffusion Models", SIGGRAPH 2023, arXiv 2301.13826, section 3. In the first half of the steps, x_t makes a gradient step
 against 1 - max A of the most neglected object, with the step size of the authors' code, 20 sqrt(1 - i / (2 (steps -
-1))). Also acts on inverted images. Not implemented: iterative refinement until thresholds at steps 0, 10 and 20.
+1))). At 0, 1/5 and 2/5 of the steps (0, 10 and 20 of 50) the gradient step is repeated until max A of every object has
+reached 0.05, 0.5 and 0.8, at most 20 times as in the authors' code. Also acts on inverted images.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from sfumato.core.shift import Shift
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.named_objects import ObjectsParams, presence
+from sfumato.methods.objects import is_number, read_numbers
 from sfumato.methods.params import option
 from sfumato.methods.registry import method
-from sfumato.shifts.energy.guidance import LatentGuidance, window
-from sfumato.shifts.energy.term import Term
+from sfumato.ranges import Range
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
+    from sfumato.shifts.energy.term import Term
 
 
 @dataclass(frozen=True)
@@ -23,15 +31,29 @@ class AttendAndExciteParams(ObjectsParams):
     """The settings of the authors' code."""
 
     step_size: float = option(20.0, "step size of the gradient on x_t in the first step", stage="edit", low=0, high=1e6)
+    thresholds: str = option(
+        "0: 0.05; 0.2: 0.5; 0.4: 0.8",
+        "shares of the run, and the attention to every object that gradient steps are repeated for there; empty for "
+        "one gradient step in every step",
+        stage="edit",
+    )
+    refinements: int = option(
+        20, "largest number of repeated gradient steps in one step of the run", stage="edit", low=0, high=1000
+    )
 
+    def check(self) -> None:
+        """Check ranges, the list of objects and the thresholds. Raises BadInput."""
+        super().check()
+        self.attention()
 
-@dataclass(frozen=True, eq=False)
-class FallingSteps(LatentGuidance):
-    """Gradient steps whose size falls with the steps as sqrt(1 - i / (2 (steps - 1)))."""
-
-    def size(self, i: int, steps: int) -> float:
-        """v of step i."""
-        return self.scale * float((1 - i / (2 * max(1, steps - 1))) ** 0.5)
+    def attention(self) -> dict[float, float]:
+        """The thresholds by share of the run. Raises BadInput for text that cannot be parsed."""
+        share = Range(low=0, high=1)
+        found = read_numbers("thresholds", self.thresholds, [share], 1)
+        for text in found:
+            if not is_number(text) or float(text) not in share:
+                raise BadInput(f"thresholds must be SHARE: ATTENTION with shares {share}, not {text}.")
+        return {float(text): threshold for text, (threshold,) in found.items()}
 
 
 @method(
@@ -46,7 +68,19 @@ class FallingSteps(LatentGuidance):
 )
 def shifts(job: Job, params: AttendAndExciteParams) -> list[Shift]:
     """The step on x_t, or nothing without objects."""
+    from sfumato.shifts.energy.guidance import RefinedSteps, window
+
     if not params.objects:
         return []
     terms: tuple[tuple[Term, float], ...] = ((presence(job, params.named(), worst=True), 1.0),)
-    return [FallingSteps(terms, params.step_size, window(0, params.end), "plain", "attend-and-excite")]
+    return [
+        RefinedSteps(
+            terms,
+            params.step_size,
+            window(0, params.end),
+            "plain",
+            "attend-and-excite",
+            thresholds=params.attention(),
+            most=params.refinements,
+        )
+    ]

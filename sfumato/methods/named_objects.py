@@ -1,22 +1,24 @@
 """The objects that a prompt names, for methods that act on several objects: options, words and their presence."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import InversionParams
 from sfumato.methods.job import Job
 from sfumato.methods.objects import weights_of
 from sfumato.methods.params import PromptPair, option
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.layout import word_layers
-from sfumato.shifts.energy.presence import Presence
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from sfumato.core.condition import Condition
+    from sfumato.models.diffusion_model import DiffusionModel
+    from sfumato.shifts.energy.presence import Presence
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class ObjectsParams(InversionParams):
 
 def presence(job: Job, named: Sequence[Sequence[str]], *, worst: bool) -> Presence:
     """The energy of the nouns of the objects."""
+    from sfumato.models.layout import word_layers
+    from sfumato.shifts.energy.presence import Presence
+
     layers, grid = word_layers(job.network.unet, job.size)
     words = tuple(weights_of(job.condition, each[-1]) for each in named)
     return Presence(layers, grid, words, text_of(job.condition), worst)
@@ -58,6 +63,8 @@ def presence(job: Job, named: Sequence[Sequence[str]], *, worst: bool) -> Presen
 
 def text_of(condition: Condition) -> Float[Tensor, "b n"]:
     """1 for tokens of the text of each prompt, 0 for start, end and padding."""
+    import torch
+
     assert condition.tokens is not None
     found = torch.zeros(condition.tokens.shape[:2])
     for row, prompt in zip(found, condition.prompts, strict=True):

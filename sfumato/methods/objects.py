@@ -1,22 +1,24 @@
 """Objects of prompts: changes as text, "fox: 0.2, 0; ball: 0, -0.1", and the attention maps of their words."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from jaxtyping import Float
-from torch import Tensor
-
-from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.methods.job import Job
-from sfumato.models.layout import word_layers
 from sfumato.ranges import Range
-from sfumato.shifts.alignment import token_weights
-from sfumato.shifts.energy.maps import Warp
-from sfumato.shifts.energy.word import Word
 
-Changes: TypeAlias = dict[str, Warp]
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from sfumato.core.condition import Condition
+    from sfumato.shifts.energy.maps import Warp
+    from sfumato.shifts.energy.word import Word
+
+Changes: TypeAlias = "dict[str, Warp]"
 """How the objects change, by word."""
 _SHARES, _FACTORS, _DEGREES = Range(low=-1, high=1), Range(low=0.1, high=10), Range(low=-360, high=360)
 
@@ -32,17 +34,37 @@ def parse(move: str, resize: str, reshape: str) -> Changes:
     Raises:
         BadInput: text of another form, a number out of range, or a word twice in one option or in resize and reshape.
     """
-    found: Changes = {}
-    for word, (right, down) in read_numbers("move", move, [_SHARES, _SHARES], 2).items():
-        found[word] = Warp(right=right, down=down)
+    moves = read_numbers("move", move, [_SHARES, _SHARES], 2)
     sizes = read_numbers("resize", resize, [_FACTORS], 1)
     shapes = read_numbers("reshape", reshape, [_FACTORS, _FACTORS, _DEGREES], 2)
     if both := sizes.keys() & shapes.keys():
         raise BadInput(f'resize and reshape both name "{sorted(both)[0]}": give one of them.')
     changes = {word: (factor, factor) for word, (factor,) in sizes.items()} | shapes
+    if not moves and not changes:
+        return {}
+    from sfumato.shifts.energy.maps import Warp
+
+    found = {word: Warp(right=right, down=down) for word, (right, down) in moves.items()}
     for word, (width, height, *angle) in changes.items():
         before = found.get(word, Warp())
         found[word] = replace(before, width=width, height=height, angle=angle[0] if angle else 0.0)
+    return found
+
+
+def parse_swaps(text: str) -> dict[str, str]:
+    """Words and the words at whose place they are to be: "fox, ball" -> {"fox": "ball", "ball": "fox"}.
+
+    Raises:
+        BadInput: text of another form, or a word twice.
+    """
+    found: dict[str, str] = {}
+    for part in (each for each in text.split(";") if each.strip()):
+        words = [word.strip() for word in part.split(",")]
+        if len(words) != 2 or not all(words):
+            raise BadInput(f'swap must be WORD, WORD; several pairs separated by semicolons; not "{part.strip()}".')
+        if words[0] == words[1] or found.keys() & set(words):
+            raise BadInput(f'swap must name every word once, not "{text.strip()}".')
+        found |= {words[0]: words[1], words[1]: words[0]}
     return found
 
 
@@ -76,6 +98,9 @@ def read_numbers(name: str, text: str, ranges: list[Range], fewest: int) -> dict
 
 def word_of(job: Job, name: str) -> Word:
     """A word of all prompts of a job, on the layers that localise words."""
+    from sfumato.models.layout import word_layers
+    from sfumato.shifts.energy.word import Word
+
     layers, grid = word_layers(job.network.unet, job.size)
     target = weights_of(job.condition, name)
     return Word(layers, grid, target, weights_of(job.source, name) if job.has_source else None)
@@ -83,9 +108,16 @@ def word_of(job: Job, name: str) -> Word:
 
 def weights_of(condition: Condition, name: str) -> Float[Tensor, "b n"]:
     """Equal weights with the sum 1 for the tokens of a word, 0 for all others; [b, tokens]."""
+    from sfumato.shifts.alignment import token_weights
+
     assert condition.tokens is not None
     found = token_weights(condition.prompts, [name], [1.0], condition.tokens.shape[1], 0.0)
     return found / found.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a finite number."""
+    return _number(text) is not None
 
 
 def _number(text: str) -> float | None:

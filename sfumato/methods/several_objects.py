@@ -4,18 +4,21 @@ The noise is guided by the sum of three energies: presence (that of Attend-and-E
 overlap of the maps of objects, and 1 - the overlap of the map of an attribute with that of its object.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from sfumato.core.shift import Shift
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.named_objects import ObjectsParams, presence
 from sfumato.methods.objects import word_of
 from sfumato.methods.params import option
 from sfumato.methods.registry import method
-from sfumato.shifts.energy.guidance import NoiseGuidance, window
-from sfumato.shifts.energy.pairs import Apart, Bound
-from sfumato.shifts.energy.term import Term
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
+    from sfumato.shifts.energy.term import Term
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class SeveralObjectsParams(ObjectsParams):
 )
 def shifts(job: Job, params: SeveralObjectsParams) -> list[Shift]:
     """The guidance of the noise, or nothing without objects."""
+    from sfumato.shifts.energy.guidance import NoiseGuidance, window
+    from sfumato.shifts.energy.pairs import Apart, Bound
+
     named = params.named()
     if not named:
         return []

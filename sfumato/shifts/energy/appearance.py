@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sfumato.core.rows import TARGET
 from sfumato.core.state import StepState
-from sfumato.models.taps import FromSource, Record
+from sfumato.models.taps import Record
 from sfumato.shifts.energy.maps import difference, hard_mask
 from sfumato.shifts.energy.term import Measurement
 from sfumato.shifts.energy.word import Word
@@ -19,7 +19,7 @@ _SMALLEST = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """L1 distance of the mean features of an object to those of the same word in the source.
+    """L1 distance of the mean features of an object to those of the same object in the source or in another image.
 
     The mean is over the hard mask of the word's map, averaged over layers and without gradient.
 
@@ -31,19 +31,20 @@ class Appearance:
     word: Word
     module: str
 
-    def measure(self, state: StepState) -> Measurement:
+    def measure(self, state: StepState, left: int = 1) -> Measurement:
         """The term in one step."""
-        reading = self.word.read(state)
+        reading = self.word.read(left)
         reference, own = Record(self.module), Record(self.module, TARGET)
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
             target, source = map(torch.stack, zip(*reading.pairs(), strict=True))
             of_target = mean_features(own.output, target.mean(dim=0))
-            of_source = mean_features(reference.output.to(own.output.dtype), source.mean(dim=0))
+            features = self.word.of_source(reference.output).to(own.output.dtype).expand_as(own.output)
+            of_source = mean_features(features, source.mean(dim=0))
             distance = difference(of_target, of_source).mean(dim=1)
             return distance * self.word.present.to(distance)
 
-        return Measurement(value, (reading.tap, FromSource(reference, own, state.steps - state.i)))
+        return Measurement(value, (reading.tap, self.word.beside(reference, own, left)))
 
 
 def mean_features(features: Float[Tensor, "b d h w"], A: Float[Tensor, "b 1 h2 w2"]) -> Float[Tensor, "b d"]:

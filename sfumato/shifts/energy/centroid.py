@@ -14,8 +14,8 @@ class Centroid(WordTerm):
     """L1 distance of the centroid of a word's map to its target, averaged over x, y and layers.
 
     Attributes:
-        right: displacement from the source's centroid, as a share of the width.
-        down: displacement from the source's centroid, as a share of the height.
+        right: displacement from the source's centroid, or that of `place`, as a share of the width.
+        down: displacement from the source's centroid, or that of `place`, as a share of the height.
         at: target (x, y) in [0, 1] instead of a displacement; then the source is not needed.
     """
 
@@ -23,10 +23,12 @@ class Centroid(WordTerm):
     down: float = 0.0
     at: tuple[float, float] | None = None
 
-    def distance(self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+    def distance(
+        self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
+    ) -> Float[Tensor, " b"]:
         """The term in one layer."""
         if self.at is not None:
             target = own.new_tensor(self.at).expand(len(own), 2)
         else:
-            target = centroid(reference) + own.new_tensor([self.right, self.down])
+            target = place + own.new_tensor([self.right, self.down])
         return difference(centroid(own), target).mean(dim=1)

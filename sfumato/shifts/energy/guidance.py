@@ -4,7 +4,7 @@ eps <- eps + v G_t      Self-Guidance (arXiv 2306.00986); G_t = sqrt(1 - abar_t)
 x_t <- x_t - v G_t      Attend-and-Excite (arXiv 2301.13826), pix2pix-zero (arXiv 2302.03027, eq. 6)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -21,7 +21,6 @@ Schedule: TypeAlias = Callable[[int, int], bool]
 """Whether step i of a run of so many steps is guided."""
 Gradient: TypeAlias = Literal["unit", "sigma", "plain"]
 """G_t: the gradient divided by its root mean square per image, times sqrt(1 - abar_t), or as it is."""
-GRADIENTS: tuple[Gradient, ...] = ("unit", "sigma", "plain")
 
 
 def window(start: float, end: float) -> Schedule:
@@ -57,7 +56,8 @@ class EnergyGuidance(Shift):
         """The sum of the terms in guided steps."""
         if not self.terms or not self.scale or not self.schedule(state.i, state.steps):
             return None
-        return weighted_sum(self.terms, state, name=self.name)
+        later = (i for i in range(state.i, state.steps) if not self.schedule(i, state.steps))
+        return weighted_sum(self.terms, state, left=next(later, state.steps) - state.i, name=self.name)
 
     def size(self, i: int, steps: int) -> float:
         """v in step i of a run of `steps` steps."""
@@ -90,3 +90,38 @@ class LatentGuidance(EnergyGuidance):
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The latent after the step; the same tensor in steps without guidance."""
         return x - self.move(state, x) if id(self) in state.gradients else x
+
+
+@dataclass(frozen=True, eq=False)
+class FallingSteps(LatentGuidance):
+    """Gradient steps whose size falls with the steps as sqrt(1 - i / (2 (steps - 1))), as in Attend-and-Excite."""
+
+    def size(self, i: int, steps: int) -> float:
+        """v of step i."""
+        return self.scale * float((1 - i / (2 * max(1, steps - 1))) ** 0.5)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RefinedSteps(FallingSteps):
+    """Falling steps, repeated in some steps of the run until the energy is low: iterative latent refinement.
+
+    Attend-and-Excite (arXiv 2301.13826, section 3): in step i, x_t makes gradient steps until 1 - max A <= 1 - a_i for
+    every object, and then the ordinary one. Images that have reached the threshold stay as they are meanwhile.
+
+    Attributes:
+        thresholds: a_i by the share i / steps of the run.
+        most: largest number of repeated gradient steps in one step of the run.
+    """
+
+    thresholds: Mapping[float, float]
+    most: int = 20
+
+    def refine(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """x_t - v G_t for the images whose energy is above the threshold of this step."""
+        due = [a for share, a in self.thresholds.items() if round(share * state.steps) == state.i]
+        if not due or state.refinements >= self.most or id(self) not in state.values:
+            return x
+        above = state.values[id(self)] > 1 - max(due)
+        if not bool(above.any()):
+            return x
+        return torch.where(above[:, None, None, None], x - self.move(state, x), x)

@@ -87,14 +87,21 @@ class Warp:
         """Factor of the area."""
         return self.width * self.height
 
-    def apply(self, mask: Float[Tensor, "b 1 h w"], centre: Float[Tensor, "b 2"]) -> Float[Tensor, "b 1 h w"]:
+    def apply(
+        self, mask: Float[Tensor, "b 1 h w"], centre: Float[Tensor, "b 2"], at: Float[Tensor, "b 2"] | None = None
+    ) -> Float[Tensor, "b 1 h w"]:
         """The mask, warped about `centre` (x, y); 0 where it comes from outside the map.
 
-        For every cell p of the result the mask is read at q = centre + S^-1 R^-1 (p - centre - d).
+        For every cell p of the result the mask is read at q = centre + S^-1 R^-1 (p - at - d).
+
+        Args:
+            mask: the object.
+            centre: its centroid.
+            at: where the centroid is brought before the displacement d; `centre` by default.
         """
         h, w = mask.shape[-2:]
         d = mask.new_tensor([self.right, self.down])
-        p = coordinates(mask).permute(1, 2, 0) - (centre + d)[:, None, None]
+        p = coordinates(mask).permute(1, 2, 0) - ((centre if at is None else at) + d)[:, None, None]
         # Rotate in cells and not in shares, so that a rotation keeps its angle in maps that are not square.
         p = p * mask.new_tensor([w, h])
         cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))

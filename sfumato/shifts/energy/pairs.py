@@ -29,9 +29,9 @@ class Apart:
 
     words: tuple[Word, ...]
 
-    def measure(self, state: StepState) -> Measurement:
+    def measure(self, state: StepState, left: int = 1) -> Measurement:
         """The term in one step."""
-        readings = [word.read(state) for word in self.words]
+        readings = [word.read(left) for word in self.words]
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
             maps = [reading.mean() for reading in readings]
@@ -53,9 +53,9 @@ class Bound:
     attribute: Word
     word: Word
 
-    def measure(self, state: StepState) -> Measurement:
+    def measure(self, state: StepState, left: int = 1) -> Measurement:
         """The term in one step."""
-        attribute, word = self.attribute.read(state), self.word.read(state)
+        attribute, word = self.attribute.read(left), self.word.read(left)
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
             return 1 - overlap(attribute.mean(), word.mean())

@@ -122,7 +122,7 @@ class PredictionEnergy:
         self.noise_augmentation, self.through_network = noise_augmentation, through_network
         self._begun: list[tuple[Loss, float]] | None = None
 
-    def measure(self, state: StepState) -> Measurement:
+    def measure(self, state: StepState, left: int = 1) -> Measurement:
         """The sum in one step.
 
         Raises:
@@ -139,6 +139,8 @@ class PredictionEnergy:
     def of_prediction(self, state: StepState, P: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Gradient with respect to x_t for a prediction whose noise is constant: dP_t / dx_t = 1 / sqrt(abar_t).
 
+        Where abar_t = 0, P_t is the network's own and does not depend on x_t otherwise: dP_t / dx_t = 0.
+
         Args:
             state: the step.
             P: the prediction, after guidance and other shifts.
@@ -146,7 +148,8 @@ class PredictionEnergy:
         losses = self._of_run(state)
         with torch.enable_grad():
             x = state.x_t.detach().requires_grad_()
-            moved = P.detach() + (x - state.x_t.detach()) / math.sqrt(state.abar)
+            slope = 1 / math.sqrt(state.abar) if state.abar > 0 else 0.0
+            moved = P.detach() + slope * (x - state.x_t.detach())
             return torch.autograd.grad(self._linear(losses, state, x, moved).sum(), x)[0]
 
     def _linear(self, losses: Sequence[tuple[Loss, float]], state: StepState, x: Tensor, P: Tensor) -> Tensor:

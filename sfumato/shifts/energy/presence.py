@@ -38,7 +38,7 @@ class Presence:
     text: Float[Tensor, "b n"]
     worst: bool = True
 
-    def measure(self, state: StepState) -> Measurement:
+    def measure(self, state: StepState, left: int = 1) -> Measurement:
         """The term in one step."""
         recorded = RecordMaps(self.layers, TARGET)
 

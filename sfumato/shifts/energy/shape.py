@@ -14,12 +14,14 @@ class Shape(WordTerm):
     """L1 distance of the soft mask of a word to the hard mask of the source, warped; averaged over cells and layers.
 
     Attributes:
-        warp: where the object of the source is to be, and how large; by default where it is.
+        warp: where the object of the source is to be, and how large; by default where it is, or at `place`.
     """
 
     warp: Warp = field(default_factory=Warp)
 
-    def distance(self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+    def distance(
+        self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
+    ) -> Float[Tensor, " b"]:
         """The term in one layer."""
-        target = self.warp.apply(hard_mask(reference), centroid(reference))
+        target = self.warp.apply(hard_mask(reference), centroid(reference), place)
         return difference(soft_mask(own), target).mean(dim=(1, 2, 3))

@@ -21,7 +21,9 @@ class Size(WordTerm):
     factor: float = 1.0
     share: float | None = None
 
-    def distance(self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+    def distance(
+        self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
+    ) -> Float[Tensor, " b"]:
         """The term in one layer."""
         target = self.factor * size(reference) if self.share is None else own.new_tensor(self.share)
         return difference(size(own), target)

@@ -28,22 +28,34 @@ class Measurement:
 class Term(Protocol):
     """A term of an energy."""
 
-    def measure(self, state: StepState) -> Measurement:
-        """The term in one step of the run; called before the evaluation."""
+    def measure(self, state: StepState, left: int = 1) -> Measurement:
+        """The term in one step of the run; called before the evaluation.
+
+        Args:
+            state: the step.
+            left: number of consecutive steps, this one included, in which the term acts; the source of several steps
+                can be evaluated together.
+        """
 
 
 def weighted_sum(
-    terms: Sequence[tuple[Term, float]], state: StepState, *, name: str = "the energy", under: str = TARGET
+    terms: Sequence[tuple[Term, float]],
+    state: StepState,
+    *,
+    left: int = 1,
+    name: str = "the energy",
+    under: str = TARGET,
 ) -> Energy:
     """g = sum_k w_k g_k as one energy of the step.
 
     Args:
         terms: the terms g_k with their weights w_k.
         state: the step.
+        left: see `Term.measure`.
         name: of the energy, for messages.
         under: name of the condition of the evaluation.
     """
-    measured = [(term.measure(state), weight) for term, weight in terms]
+    measured = [(term.measure(state, left), weight) for term, weight in terms]
 
     def value(x: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
         total = [weight * each.value(x, eps) for each, weight in measured]

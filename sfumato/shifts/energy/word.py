@@ -1,4 +1,7 @@
-"""A word in the source and in the target: the cross-attention maps of its tokens, read in one evaluation of each."""
+"""A word in the source and in the target: the cross-attention maps of its tokens, read in one evaluation of each.
+
+The source is the inverted image of each row, or one reference image for all rows (`sfumato.models.references`).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +13,9 @@ from torch import Tensor
 from sfumato.core.rows import SOURCE, TARGET
 from sfumato.core.state import StepState
 from sfumato.models.attention import Layers
-from sfumato.models.taps import FromSource
+from sfumato.models.references import References
+from sfumato.models.taps import AnyTap, FromSource
+from sfumato.shifts.energy.maps import centroid
 from sfumato.shifts.energy.term import Measurement
 from sfumato.shifts.words import WordMaps
 
@@ -23,27 +28,40 @@ class Word:
         layers: cross-attention layers of the same resolution.
         grid: height and width of their feature maps.
         target: weight of every token of the target prompt, [b, tokens].
-        source: weight of every token of the source prompt, [b, tokens]; None if the source is not read.
+        source: weight of every token of the source prompt, [b, tokens]; with `images` of the prompts of all
+            references, [n, tokens]; None if no source is read.
+        images: reference images, one of which is the source of all rows; None for the inverted images.
+        row: which of the references.
     """
 
     layers: Layers
     grid: tuple[int, int]
     target: Float[Tensor, "b n"]
-    source: Float[Tensor, "b n"] | None = None
+    source: Float[Tensor, "m n"] | None = None
+    images: References | None = None
+    row: int = 0
 
     @property
     def present(self) -> Float[Tensor, " b"]:
         """1 for images whose prompts contain the word, else 0."""
         found = self.target.sum(dim=1) > 0
-        return (found if self.source is None else found & (self.source.sum(dim=1) > 0)).float()
+        return (found if self.source is None else found & (self.of_source(self.source).sum(dim=1) > 0)).float()
 
-    def read(self, state: StepState) -> "Reading":
-        """Taps for one step."""
+    def of_source(self, values: Float[Tensor, "m ..."]) -> Float[Tensor, "k ..."]:
+        """The rows of the source among those of its evaluation: all, or the one of the reference."""
+        return values if self.images is None else values[self.row : self.row + 1]
+
+    def beside(self, reference: AnyTap, own: AnyTap, left: int) -> FromSource:
+        """A pair of taps for the source and the target; `left` as in `Term.measure`."""
+        return FromSource(reference, own, left, images=self.images)
+
+    def read(self, left: int = 1) -> "Reading":
+        """Taps for one step; `left` as in `Term.measure`."""
         own = WordMaps(self.layers, self.target, self.grid, TARGET)
         if self.source is None:
-            return Reading(own, None, own)
+            return Reading(self, own, None, own)
         reference = WordMaps(self.layers, self.source, self.grid, SOURCE)
-        return Reading(own, reference, FromSource(reference, own, state.steps - state.i))
+        return Reading(self, own, reference, self.beside(reference, own, left))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,22 +70,35 @@ class WordTerm:
 
     Attributes:
         word: the word.
+        place: another word of the source, at whose place the object is to be; by default at its own.
     """
 
     word: Word
+    place: Word | None = field(default=None, kw_only=True)
 
-    def measure(self, state: StepState) -> Measurement:
+    def measure(self, state: StepState, left: int = 1) -> Measurement:
         """The term in one step."""
-        reading = self.word.read(state)
+        reading = self.word.read(left)
+        there = reading if self.place is None else self.place.read(left)
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
-            distance = torch.stack([self.distance(*maps) for maps in reading.pairs()]).mean(dim=0)
+            layers = zip(reading.pairs(), there.pairs(), strict=True)
+            each = [self.distance(own, reference, centroid(place)) for (own, reference), (_, place) in layers]
+            distance = torch.stack(each).mean(dim=0)
             return distance * self.word.present.to(distance)
 
-        return Measurement(value, (reading.tap,))
+        return Measurement(value, [reading.tap] if there is reading else [reading.tap, there.tap])
 
-    def distance(self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
-        """The term for the maps of the target and of the source in one layer."""
+    def distance(
+        self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
+    ) -> Float[Tensor, " b"]:
+        """The term in one layer.
+
+        Args:
+            own: map of the target.
+            reference: map of the source.
+            place: centroid of the word at whose place the object is to be, its own by default.
+        """
         raise NotImplementedError
 
 
@@ -76,11 +107,13 @@ class Reading:
     """What the taps of a word read.
 
     Attributes:
+        word: the word.
         own: maps of the target, with gradient history.
         reference: maps of the source, or None.
         tap: the tap to install.
     """
 
+    word: Word
     own: WordMaps
     reference: WordMaps | None
     tap: WordMaps | FromSource = field(repr=False)
@@ -92,4 +125,7 @@ class Reading:
     def pairs(self) -> Iterator[tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h w"]]]:
         """The map of the target and of the source, layer by layer; twice the target's without a source."""
         for name, own in self.own.maps.items():
-            yield own, own.detach() if self.reference is None else self.reference.maps[name].to(own.dtype)
+            if self.reference is None:
+                yield own, own.detach()
+            else:
+                yield own, self.word.of_source(self.reference.maps[name]).to(own.dtype).expand_as(own)

@@ -1,0 +1,185 @@
+"""Reimplementations of the loops of public guidance code: which rows are evaluated and differentiated in which calls.
+
+They use the networks, energies, schedules and step arithmetic of this package, so that only the loop differs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sfumato.api.generation_plan import job_of
+from sfumato.core.condition import Condition
+from sfumato.core.guidance import Guided, classifier_free
+from sfumato.core.step import mean
+from sfumato.methods.generate import GenerateParams, first_latent
+from sfumato.methods.job import Job
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.shifts.energy.term import Term
+
+THRESHOLDS = {0.0: 0.05, 0.2: 0.5, 0.4: 0.8}
+"""Attention that Attend-and-Excite refines the latent for, by the share of the run."""
+MOST = 20
+"""Largest number of refinements of a step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The generation of one image.
+
+    Attributes:
+        network: the network, without guidance.
+        prompt: prompt of the image.
+        steps: number of steps.
+        guidance_scale: guidance scale of the prompt.
+        seed: seed of x_T.
+    """
+
+    network: DiffusionModel
+    prompt: str
+    steps: int
+    guidance_scale: float
+    seed: int = 0
+
+    @property
+    def params(self) -> GenerateParams:
+        """The parameters of the run."""
+        return GenerateParams(steps=self.steps, guidance_scale=self.guidance_scale)
+
+    def guided(self) -> Guided:
+        """Classifier-free guidance with the empty prompt."""
+        return classifier_free(self.network, self.conditions()[1], [self.guidance_scale])
+
+    def conditions(self) -> tuple[Condition, Condition]:
+        """Conditions of the prompt and of the empty prompt."""
+        size = self.network.native_size
+        return self.network.condition(self.prompt, size=size), self.network.condition("", size=size)
+
+    def job(self) -> Job:
+        """What methods see, to build their terms."""
+        shape = self.network.latent_shape(*self.network.native_size)
+        return job_of(self.guided(), shape, self.conditions()[0], self.params, [self.seed])
+
+    def start(self) -> Tensor:
+        """x_T, [1,c,h,w]."""
+        shape = self.network.latent_shape(*self.network.native_size)
+        return first_latent(self.guided(), shape, [self.seed], self.network.device)
+
+
+Terms = Callable[[Job], Sequence[Term]]
+"""Terms of an energy for a job."""
+
+
+class Loop:
+    """A public loop for one image.
+
+    Args:
+        scene: the generation.
+        terms: the terms of its energy.
+    """
+
+    def __init__(self, scene: Scene, terms: Terms) -> None:
+        self.scene, self.terms = scene, terms(scene.job())
+        self.condition, self.empty = scene.conditions()
+        self.both = Condition.cat([self.empty, self.condition])
+
+    def run(self) -> Tensor:
+        """The latent x_0 at the end."""
+        raise NotImplementedError
+
+    def cfg(self, x: Tensor, t: int) -> Tensor:
+        """The guided noise: two rows."""
+        e, c = self.scene.network.predict(x.repeat(2, 1, 1, 1), t, self.both).chunk(2)
+        return e + self.scene.guidance_scale * (c - e)
+
+    def slope(self, x: Tensor, t: int, terms: Sequence[Term]) -> tuple[float, Tensor]:
+        """Value and gradient of the sum of terms: one row under the prompt, and its backward pass."""
+        x = x.detach().requires_grad_()
+        measured = [term.measure(None) for term in terms]  # type: ignore[arg-type]
+        with torch.enable_grad():
+            eps = self.scene.network.predict(x, t, self.condition, [tap for each in measured for tap in each.taps])
+            value = torch.stack([each.value(x, eps) for each in measured]).sum()
+        return float(value), torch.autograd.grad(value, x)[0]
+
+    def steps(self) -> list[tuple[int, int, int]]:
+        """(i, t, t_prev) of all steps."""
+        timesteps = self.scene.network.schedule.timesteps(self.scene.steps)
+        return list(zip(range(len(timesteps)), timesteps, self.scene.network.schedule.previous(timesteps), strict=True))
+
+    def step(self, x: Tensor, eps: Tensor, t: int, t_prev: int) -> Tensor:
+        """A DDIM step."""
+        schedule = self.scene.network.schedule
+        return mean(x, eps, eps, schedule.abar(t), schedule.abar(t_prev), 0.0).to(x.dtype)
+
+
+class Notebook(Loop):
+    """Self-Guidance's notebook: a run that records the original, then a run with gradients through both rows."""
+
+    @torch.no_grad()
+    def run(self) -> Tensor:
+        """Two runs; the first half of the second is guided."""
+        for guided in (False, True):
+            x = self.scene.start()
+            for i, t, t_prev in self.steps():
+                eps = self.cfg(x, t) if not (guided and i < self.scene.steps / 2) else self.guided_noise(x, t)
+                x = self.step(x, eps, t, t_prev)
+        return x
+
+    def guided_noise(self, x: Tensor, t: int) -> Tensor:
+        """The guided noise plus the gradient, of a call of two rows that is differentiated."""
+        scene, x = self.scene, x.detach().requires_grad_()
+        measured = [term.measure(None) for term in self.terms]  # type: ignore[arg-type]
+        both = Condition.join({"negative": self.empty, "target": self.condition})
+        with torch.enable_grad():
+            taps = [tap for each in measured for tap in each.taps]
+            e, c = scene.network.predict(x.repeat(2, 1, 1, 1), t, both, taps).chunk(2)
+            value = torch.stack([each.value(x, c) for each in measured]).sum()
+            gradient = torch.autograd.grad(value, x)[0]
+        return (e + scene.guidance_scale * (c - e) + gradient).detach()
+
+
+class AttendAndExcite(Loop):
+    """Attend-and-Excite: one differentiated row per guided step and refinement, then the guidance pair.
+
+    After refinements that end at the threshold the authors' code evaluates the latent once more.
+    """
+
+    size = 20.0
+
+    @torch.no_grad()
+    def run(self) -> Tensor:
+        """The run; the first half of its steps is guided."""
+        x, steps = self.scene.start(), self.scene.steps
+        for i, t, t_prev in self.steps():
+            scale = self.size * (1 - i / (2 * max(1, steps - 1))) ** 0.5
+            if i < steps / 2:
+                loss, gradient = self.slope(x, t, self.terms)
+                due = [a for share, a in THRESHOLDS.items() if round(share * steps) == i]
+                if due and loss > 1 - max(due):
+                    for _ in range(MOST):
+                        x = x - scale * gradient
+                        loss, gradient = self.slope(x, t, self.terms)
+                        if loss <= 1 - max(due):
+                            break
+                    loss, gradient = self.slope(x, t, self.terms)
+                x = x - scale * gradient
+            x = self.step(x, self.cfg(x, t), t, t_prev)
+        return x
+
+
+class OneByOne(Loop):
+    """An energy per shift, as in scripts that chain guidance functions: one forward and backward pass for each."""
+
+    @torch.no_grad()
+    def run(self) -> Tensor:
+        """The run; the first half of its steps is guided, the noise by every energy in turn."""
+        x, steps = self.scene.start(), self.scene.steps
+        for i, t, t_prev in self.steps():
+            eps = self.cfg(x, t)
+            if i < steps / 2:
+                for term in self.terms:
+                    _, gradient = self.slope(x, t, [term])
+                    eps = eps + gradient / gradient.square().mean().sqrt().clamp(min=1e-12)
+            x = self.step(x, eps, t, t_prev)
+        return x

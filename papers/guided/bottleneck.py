@@ -1,0 +1,140 @@
+"""Claims about delta-h (Asyrp, arXiv 2210.10960): asymmetry, homogeneity, linearity, robustness, consistency."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from papers.guided.study import Numbers, Pixels, Study, features, texts
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.shift import Shift
+from sfumato.core.state import StepNoise, StepState
+from sfumato.core.step import predict_x0
+from sfumato.models.encoder_half import MIDDLE
+from sfumato.models.taps import Replace
+from sfumato.shifts.asyrp import Asyrp
+from sfumato.shifts.delta_h import DeltaH
+
+VERSION = 1
+AMOUNT = 2.0
+"""Factor of delta-h, that of the example in docs/guidance.md."""
+AMOUNTS = (-2.0, -1.0, 1.0, 2.0)
+FACES = ("face-smiling", "face-affection", "face-tongue", "face-hand", "face-neutral-skeptical")
+NEAREST = 200
+"""Number of faces of the corpus among which the nearest is sought."""
+
+
+@dataclass(frozen=True, eq=False)
+class Both(Shift):
+    """delta-h in the only evaluation: it changes P and D alike."""
+
+    delta: DeltaH
+    weight: float
+
+    def taps(self, state: StepState) -> Replace | None:
+        """h + w dh at the timesteps of the edit."""
+        if state.t < self.delta.t_edit:
+            return None
+        return Replace(MIDDLE, lambda h: (h.float() + self.weight * self.delta(h, state.t)).to(h.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Changed(Asyrp):
+    """Asyrp with another dh, a function of the trained one and the timestep."""
+
+    change: Callable[[Tensor, int], Tensor] = lambda dh, t: dh
+
+    def prediction_taps(self, state: StepNoise) -> Replace | None:
+        """h + w change(dh) in P only."""
+        delta, weight = self.deltas[0], self.weights[0]
+        if state.t < delta.t_edit:
+            return None
+        return Replace(MIDDLE, lambda h: (h.float() + weight * self.change(delta(h, state.t), state.t)).to(h.dtype))
+
+
+class RandomPrediction(Asyrp):
+    """The change of P_t that dh makes, in a random direction instead: as much noise, added to the predicted noise."""
+
+    def prediction(self, state: StepNoise, prediction: Tensor) -> Tensor:
+        """P_t plus Gaussian noise of the norm of the change, per image."""
+        plain = predict_x0(state.x_t, state.eps, state.abar)
+        z = noise_like(prediction, state.t).double()
+        return plain + z * _norm(prediction - plain) / _norm(z)
+
+
+def noise_like(x: Tensor, t: int) -> Tensor:
+    """Gaussian noise of the shape of x, a function of the row and t."""
+    return gaussian_batch(x.shape[1:], list(range(len(x))), step=t, tag="robustness", device=x.device)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return x.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def measure(study: Study) -> Numbers:
+    """Edits of faces with the delta-h in every way that the claims compare; one value per face each."""
+    delta = DeltaH.load(study.delta)
+    images, captions = study.images(None, study.size.faces, subgroups=FACES, tones=False)
+    inverted = study.model.invert(images, captions, method="asyrp", steps=delta.steps)
+
+    def edit(shift: Shift) -> list[Pixels]:
+        return inverted.edit("", methods=[], shifts=[shift], residual=False).pixels
+
+    def asyrp(amount: float, kind: type[Asyrp] = Asyrp, **options: Any) -> Asyrp:
+        return kind([delta], [amount], **options)
+
+    still = edit(Shift())
+    everything = {f"{amount:g}": edit(asyrp(amount)) for amount in AMOUNTS}
+    everything["both"] = edit(Both(delta, AMOUNT))
+    everything["borrowed"] = edit(asyrp(AMOUNT, Changed, change=lambda dh, t: dh.roll(1, dims=0)))
+    same = lambda dh, t: noise_like(dh, t) * _norm(dh) / _norm(noise_like(dh, t))  # noqa: E731
+    everything["random in h"] = edit(asyrp(AMOUNT, Changed, change=same))
+    everything["random in eps"] = edit(asyrp(AMOUNT, RandomPrediction))
+    return {
+        "attribute": delta.attribute,
+        "steps": delta.steps,
+        "same_steps": _agreement(inverted, delta),
+        **_scores(study, delta, still, everything),
+    }
+
+
+def _scores(study: Study, delta: DeltaH, still: Sequence[Pixels], everything: dict[str, list[Pixels]]) -> Numbers:
+    """Per edit and face: the change along the text direction, its size, the damage, and cosines of the changes."""
+    start = features(study, still)
+    source, target = texts(study, [delta.source, delta.target])
+    towards = F.normalize(target - source, dim=0)
+    real, _ = study.images(None, NEAREST, subgroups=FACES, tones=False)
+    near = features(study, real)
+    nearest = lambda f: 1 - (f @ near.mT).amax(dim=1)  # noqa: E731
+    own = features(study, everything[f"{AMOUNT:g}"]) - start
+    found: Numbers = {"edits": {}}
+    for name, edited in everything.items():
+        made = features(study, edited)
+        change = made - start
+        found["edits"][name] = {
+            "attribute": (change @ towards).tolist(),
+            "change": [float(np.abs(a.astype(float) - b).mean() / 255) for a, b in zip(edited, still, strict=True)],
+            "damage": (nearest(made) - nearest(start)).tolist(),
+            "agreement": F.cosine_similarity(change, own, dim=1).tolist(),
+            "agreement_of_samples": F.cosine_similarity(change, own.roll(1, dims=0), dim=1).tolist(),
+        }
+    return found
+
+
+def _agreement(inverted: Any, delta: DeltaH) -> list[float]:
+    """Mean cosine of the dh of consecutive steps of the edit, per face."""
+    by_step: dict[int, list[Tensor]] = {}
+
+    def record(dh: Tensor, t: int) -> Tensor:
+        by_step.setdefault(t, []).append(dh.flatten(1))
+        return dh
+
+    inverted.edit("", methods=[], shifts=[Changed([delta], [AMOUNT], change=record)], residual=False)
+    steps = [torch.cat(parts) for parts in by_step.values()]
+    pairs = [F.cosine_similarity(one, other, dim=1) for one, other in pairwise(steps)]
+    return torch.stack(pairs).mean(dim=0).tolist()

@@ -1,0 +1,63 @@
+"""Claims about Self-Guidance (arXiv 2306.00986) on objects with exact masks: moves, resizes, appearance, shape."""
+
+from typing import Any
+
+import numpy as np
+
+from papers.guided.study import Numbers, Pixels, Study, centre, colour, ink, smaller
+
+VERSION = 1
+NAMES = (
+    *("red heart", "yellow heart", "green heart", "blue heart", "orange heart", "purple heart"),
+    *("red circle", "orange circle", "yellow circle", "green circle", "blue circle", "purple circle"),
+)
+RIGHT = 0.15
+"""Displacement to the right, as a share of the width."""
+FACTORS = (0.7, 1.4)
+"""Factors of the width and height."""
+
+
+def measure(study: Study) -> Numbers:
+    """Displacement, size and colour of every edit, measured on its pixels; one value per image."""
+    images, captions = study.images(NAMES, study.size.moved)
+    found: dict[str, list[Numbers]] = {}
+    for word in ("heart", "circle"):
+        of_word = [n for n, caption in enumerate(captions) if caption.partition(",")[0].endswith(word)]
+        if not of_word:
+            continue
+        chosen, texts = [smaller(images[n]) for n in of_word], [captions[n] for n in of_word]
+        inverted = study.model.invert(chosen, texts, method="self-guidance", steps=study.size.steps)
+        for name, options in edits_of(word).items():
+            made = inverted.edit("", residual=False, **options).pixels
+            found.setdefault(name, []).extend(compared(*pair) for pair in zip(chosen, made, strict=True))
+    columns = {name: {key: [each[key] for each in rows] for key in rows[0]} for name, rows in found.items()}
+    return {"right": RIGHT, "factors": list(FACTORS), "edits": columns}
+
+
+def edits_of(word: str) -> dict[str, dict[str, Any]]:
+    """Options of every edit of an object, by name."""
+    edits: dict[str, dict[str, Any]] = {"still": {"energy_scale": 0.0}}
+    edits["move"] = {"move": f"{word}: {RIGHT}, 0"}
+    edits |= {f"resize {factor:g}": {"resize": f"{word}: {factor}"} for factor in FACTORS}
+    return edits | {"resize 0.7, without appearance": edits["resize 0.7"] | {"appearance_weight": 0.0}}
+
+
+def compared(source: Pixels, edit: Pixels) -> Numbers:
+    """What happened to the object, as plain numbers; the displacement of an object that is gone is that to the centre.
+
+    Returns:
+        right and down: displacement of the centroid, in shares of the image. side: factor of the square root of the
+        area. colour: RMS difference of the mean colours. elsewhere: mean absolute change of pixels that belong to the
+        object neither before nor after.
+    """
+    before, after = ink(source), ink(edit)
+    (x, y), (x2, y2) = centre(before), centre(after) if after.any() else (0.5, 0.5)
+    outside = ~(before | after)
+    change = np.abs(source.astype(float) - edit).mean(axis=2) / 255
+    return {
+        "right": x2 - x,
+        "down": y2 - y,
+        "side": float(np.sqrt(after.sum() / before.sum())),
+        "colour": float(np.sqrt(((colour(source, before) - colour(edit, after)) ** 2).mean())),
+        "elsewhere": float(change[outside].mean()) if outside.any() else 0.0,
+    }

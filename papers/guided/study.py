@@ -1,0 +1,152 @@
+"""Shared by all parts: the model, the size of the measurement, images of the corpus, and measurements of pixels."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sfumato.api import Model
+from sfumato.data.dataset import CaptionedImages
+from sfumato.files import write_text
+from sfumato.metrics import Evaluator
+
+Pixels: TypeAlias = NDArray[np.uint8]
+Numbers: TypeAlias = dict[str, Any]
+STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo")
+INK = 0.15
+"""Smallest difference to white, as a share of the range, of a pixel that belongs to an object."""
+SHARE = 0.6
+"""Side of the objects that are moved and resized, as a share of the image."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of the measurement.
+
+    Attributes:
+        steps: steps of every run, except those of delta-h, which has its own.
+        generated: generated images for the claim about sigma = 0.
+        faces: images that delta-h edits.
+        pairs: triples of images for the claim about keys and class tokens.
+        translated: images that DiffuseIT edits.
+        moved: images whose objects are moved and resized.
+        swapped: images that pix2pix-zero edits.
+        prompts: prompts of two objects.
+    """
+
+    steps: int = 15
+    generated: int = 8
+    faces: int = 24
+    pairs: int = 200
+    translated: int = 8
+    moved: int = 16
+    swapped: int = 12
+    prompts: int = 16
+
+    @classmethod
+    def quick(cls) -> "Size":
+        """The smallest size that runs every part."""
+        return cls(4, 2, 3, 4, 2, 2, 2, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The model, a trained delta-h of it, the corpus, and the size of the measurement."""
+
+    model: Model
+    delta: Path
+    data: Path
+    size: Size
+    evaluator: Evaluator
+
+    def images(self, names: Sequence[str] | None, count: int, **options: Any) -> tuple[list[Pixels], list[str]]:
+        """A fixed choice of images of the corpus at the model's size, with their captions "NAME, STYLE"."""
+        side = self.model.network.native_size[0]
+        found = CaptionedImages.open(self.data, side, styles=STYLES, names=names, count=count, **options)
+        return [each.transpose(1, 2, 0) for each in found.images], found.captions
+
+
+def kept(
+    study: Study, out: Path, name: str, version: int, work: Callable[[Study], Numbers], sizes: Sequence[str]
+) -> Numbers:
+    """The numbers of a part, read from `out/parts/NAME.json` if the model and its settings are unchanged.
+
+    Args:
+        study: what the part measures.
+        out: folder of the results.
+        name: name of the part.
+        version: version of the measurement; increase it when the measurement changes.
+        work: measures the part.
+        sizes: the fields of the size that it reads.
+    """
+    path = out / "parts" / f"{name}.json"
+    size = {each: asdict(study.size)[each] for each in sizes}
+    belongs = {"model": study.model.network.fingerprint(), "size": size, "version": version}
+    belongs |= {"delta": sha256(study.delta.read_bytes()).hexdigest()}
+    if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8")))["belongs"] == belongs:
+        return dict(found["numbers"])
+    numbers = work(study)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({"belongs": belongs, "numbers": numbers}, indent=1) + "\n")
+    return numbers
+
+
+def ink(pixels: Pixels) -> NDArray[np.bool_]:
+    """The exact mask of an object on white, [h,w]."""
+    return np.asarray((255 - pixels.astype(float)).max(axis=2) / 255 > INK)
+
+
+def centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """(x, y) of the centroid of a mask in [0, 1]; NaN for an empty one."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return float("nan"), float("nan")
+    return float(columns.mean() + 0.5) / mask.shape[1], float(rows.mean() + 0.5) / mask.shape[0]
+
+
+def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks; 1 for two empty ones."""
+    union = (one | other).sum()
+    return float((one & other).sum() / union) if union else 1.0
+
+
+def colour(pixels: Pixels, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean colour within a mask, RGB in [0, 1]; white for an empty one."""
+    return np.asarray(pixels[mask].mean(axis=0) / 255 if mask.any() else np.ones(3))
+
+
+def rms(one: Pixels, other: Pixels) -> float:
+    """Root mean square difference of two images, in shares of the range."""
+    return float(np.sqrt(((one.astype(float) - other) ** 2).mean()) / 255)
+
+
+def smaller(pixels: Pixels, share: float = SHARE) -> Pixels:
+    """The image scaled down and centred on white."""
+    side = pixels.shape[0]
+    inner = round(share * side)
+    first = (side - inner) // 2
+    found = np.full_like(pixels, 255)
+    scaled = Image.fromarray(pixels).resize((inner, inner), Image.Resampling.LANCZOS)
+    found[first : first + inner, first : first + inner] = np.asarray(scaled)
+    return found
+
+
+def features(study: Study, images: Sequence[Pixels]) -> Tensor:
+    """Unit features of images under the dual encoder, float64 [n,d]."""
+    stacked = torch.stack([torch.from_numpy(each.copy()).permute(2, 0, 1) / 255 for each in images])
+    found = study.evaluator.clip.image_features(stacked).double()
+    return found / found.norm(dim=1, keepdim=True)
+
+
+def texts(study: Study, captions: Sequence[str]) -> Tensor:
+    """Unit features of texts under the dual encoder, float64 [n,d]."""
+    found = study.evaluator.clip.text_features(list(captions)).double()
+    return found / found.norm(dim=1, keepdim=True)

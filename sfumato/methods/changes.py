@@ -1,0 +1,148 @@
+"""Changes of objects as entries of `methods`: `inverted.edit(methods=[move("fox", right=0.2), resize("ball", 1.5)])`.
+
+Every function returns an entry for Self-Guidance (arXiv 2306.00986). All entries of a list act together, with one
+gradient per step; options that are not about an object are given by name: `("self-guidance", {"energy_scale": 2.0})`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from sfumato.errors import BadInput
+
+METHOD = "self-guidance"
+Path: TypeAlias = "str | os.PathLike[str]"
+
+
+class Change(NamedTuple):
+    """An entry of `methods`, which is joined with the other entries of the same method.
+
+    Attributes:
+        method: name of the method.
+        options: options of the method; those of `LISTS` are joined, all others are given once.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+
+
+LISTS = ("move", "resize", "reshape", "swap", "place", "cover", "restyle", "objects_from")
+"""Options that take several parts separated by semicolons."""
+
+
+def move(word: str, *, right: float = 0.0, down: float = 0.0) -> Change:
+    """Move an object.
+
+    Args:
+        word: the object, a word or phrase of both prompts.
+        right: displacement as a share of the width, -1 to 1; negative is to the left.
+        down: displacement as a share of the height, -1 to 1; negative is up.
+    """
+    return _change("move", word, f"{right!r}, {down!r}")
+
+
+def resize(word: str, factor: float) -> Change:
+    """Scale an object about its centre.
+
+    Args:
+        word: the object, a word or phrase of both prompts.
+        factor: factor of its width and height, 0.1 to 10.
+    """
+    return _change("resize", word, f"{factor!r}")
+
+
+def reshape(word: str, *, width: float = 1.0, height: float = 1.0, angle: float = 0.0) -> Change:
+    """Scale the sides of an object and rotate it about its centre.
+
+    Args:
+        word: the object, a word or phrase of both prompts.
+        width: factor of its width, 0.1 to 10.
+        height: factor of its height, 0.1 to 10.
+        angle: rotation in degrees, -360 to 360, clockwise.
+    """
+    return _change("reshape", word, f"{width!r}, {height!r}, {angle!r}")
+
+
+def swap(word: str, other: str) -> Change:
+    """Let two objects of an image exchange their places; each keeps its size, shape and appearance."""
+    return Change(METHOD, {"swap": f"{_plain(word)}, {_plain(other)}"})
+
+
+def place(word: str, x: float, y: float) -> Change:
+    """Put the centre of an object at a point; also in generated images.
+
+    Args:
+        word: the object, a word or phrase of the target prompt.
+        x: share of the width from the left, 0 to 1.
+        y: share of the height from above, 0 to 1.
+    """
+    return _change("place", word, f"{x!r}, {y!r}")
+
+
+def cover(word: str, share: float) -> Change:
+    """Let an object cover a share of the image, above 0 and at most 1; also in generated images."""
+    return _change("cover", word, f"{share!r}")
+
+
+def restyle(word: str, image: Path, prompt: str, *, there: str = "") -> Change:
+    """Give an object the appearance of an object in another image; also in generated images.
+
+    Args:
+        word: the object, a word or phrase of the target prompt.
+        image: file of the other image.
+        prompt: its prompt.
+        there: the word for the object in `prompt`; `word` by default.
+    """
+    return _from_image("restyle", word, image, prompt, there)
+
+
+def object_from(word: str, image: Path, prompt: str, *, there: str = "") -> Change:
+    """Take an object with its place, shape and appearance from another image; the arguments are those of `restyle`."""
+    return _from_image("objects_from", word, image, prompt, there)
+
+
+def appearance_from(image: Path, prompt: str) -> Change:
+    """Take the appearance of all words of `prompt` from an image with this prompt; also in generated images."""
+    return Change(METHOD, {"appearance_from": os.fspath(image), "appearance_prompt": prompt})
+
+
+def layout_from(image: Path, prompt: str) -> Change:
+    """Take the shapes of all words of `prompt` from an image with this prompt; also in generated images."""
+    return Change(METHOD, {"layout_from": os.fspath(image), "layout_prompt": prompt})
+
+
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of two entries of a method; parts of lists are joined.
+
+    Raises:
+        BadInput: both give an option that is not a list.
+    """
+    found = dict(first)
+    for name, value in second.items():
+        if name not in found:
+            found[name] = value
+        elif name in LISTS:
+            found[name] = f"{found[name]}; {value}"
+        else:
+            raise BadInput(f"{name} is given twice: give it once.")
+    return found
+
+
+def _from_image(option: str, word: str, image: Path, prompt: str, there: str) -> Change:
+    path = _plain(os.fspath(image))
+    if ";" in prompt:
+        raise BadInput(f'The prompt of another image must not contain a semicolon, not "{prompt}".')
+    return _change(option, f"{_plain(word)}={_plain(there)}" if there else word, f"{path}: {prompt}")
+
+
+def _change(option: str, word: str, value: str) -> Change:
+    return Change(METHOD, {option: f"{_plain(word)}: {value}"})
+
+
+def _plain(text: str) -> str:
+    """A word or path that separates nothing in the text of an option. Raises BadInput."""
+    if not text.strip() or any(mark in text for mark in ";:"):
+        raise BadInput(f'A word or file must not be empty and must not contain ";" or ":", not "{text}".')
+    return text.strip()

@@ -1,0 +1,176 @@
+"""Parameters of Self-Guidance (Epstein et al., arXiv 2306.00986): what changes, weights, schedule, other images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from sfumato.errors import BadInput
+from sfumato.methods.inversions import DeterministicParams
+from sfumato.methods.objects import Changes, parse, parse_swaps, read_numbers
+from sfumato.methods.other_images import Shown, Taken, check_proportions, parse_taken, read_prompts
+from sfumato.methods.params import PromptPair, option
+from sfumato.ranges import Range
+
+if TYPE_CHECKING:
+    from sfumato.images import Picture
+    from sfumato.models.diffusion_model import DiffusionModel
+
+
+@dataclass(frozen=True)
+class SelfGuidanceParams(DeterministicParams):
+    """What to change, weights of the energies, and their schedule."""
+
+    needs_text: ClassVar[bool] = True
+
+    guidance_scale: float = option(1.0, "guidance scale of the target prompt", stage="edit", low=0, high=100)
+    move: str = option(
+        "", 'displacements right and down, shares of the image: "fox: 0.2, 0; ball: 0, -0.1"', stage="edit"
+    )
+    resize: str = option("", 'factors of the width and height of objects: "fox: 1.5"', stage="edit")
+    reshape: str = option("", 'factors of width and height, and a rotation in degrees: "fox: 1, 0.5, 30"', stage="edit")
+    swap: str = option("", 'pairs of objects that exchange their places: "fox, ball"', stage="edit")
+    place: str = option(
+        "", 'centres of objects, shares of width and height from the upper left: "fox: 0.3, 0.5"', stage="edit"
+    )
+    cover: str = option("", 'shares of the image that objects cover: "fox: 0.25"', stage="edit")
+    restyle: str = option(
+        "",
+        'appearances of objects from other images with their prompts: "fox: red.png: red fox", or "fox=cat: cat.png: '
+        'cat" for a word that differs there',
+        stage="edit",
+        file=True,
+    )
+    objects_from: str = option(
+        "",
+        'places, shapes and appearances of objects from other images, written as for restyle: "fox: fox.png: fox; '
+        'ball: ball.png: ball"',
+        stage="edit",
+        file=True,
+    )
+    appearance_from: str = option(
+        "", "image that all words of its prompt take their appearance from", stage="edit", file=True
+    )
+    appearance_prompt: str = option("", "prompt of the image of appearance_from", stage="edit")
+    layout_from: str = option("", "image that all words of its prompt take their shape from", stage="edit", file=True)
+    layout_prompt: str = option("", "prompt of the image of layout_from", stage="edit")
+    energy_scale: float = option(1.0, "strength of the guidance by the energies, v", stage="edit", low=0, high=1e6)
+    gradient: str = option(
+        "unit",
+        "unit: gradient of unit RMS; sigma: times sqrt(1 - abar_t), as in the paper; plain: as in the notebook",
+        stage="edit",
+        choices=("unit", "sigma", "plain"),
+    )
+    schedule: str = option(
+        "thirds",
+        "guided steps: thirds (first 3/16, then every other one, as in the paper) or window (from start to end)",
+        stage="edit",
+        choices=("thirds", "window"),
+    )
+    start: float = option(0.0, "share of the steps at which the window begins", stage="edit", low=0, high=1)
+    end: float = option(0.5, "share of the steps at which the window ends", stage="edit", low=0, high=1)
+    centroid_weight: float = option(1.0, "weight of the position of moved objects", stage="edit", low=0, high=1e6)
+    size_weight: float = option(1.0, "weight of the size of changed objects", stage="edit", low=0, high=1e6)
+    shape_weight: float = option(0.5, "weight of all shapes", stage="edit", low=0, high=1e6)
+    appearance_weight: float = option(0.1, "weight of all appearances", stage="edit", low=0, high=1e6)
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """The prompt may stay as it is."""
+        return True
+
+    def check(self) -> None:
+        """Check ranges, the words with their numbers and images, and that some energy acts. Raises BadInput."""
+        super().check()
+        placed = [*self.changes(), *self.swaps(), *(word for _, word, _ in self.targets())]
+        if self.schedule == "window" and self.start >= self.end:
+            raise BadInput(f"start must be below end = {self.end:g}, not {self.start:g}.")
+        if placed and not any((self.centroid_weight, self.size_weight, self.shape_weight)):
+            raise BadInput("One of centroid_weight, size_weight and shape_weight must be above 0.")
+        placed += self.restyled()
+        if both := [word for word in self.objects_from_images() if word in placed]:
+            raise BadInput(f'objects_from gives "{both[0]}" all of its properties: name it in no other option.')
+        for name, given in (("appearance", self.appearance_from), ("layout", self.layout_from)):
+            if bool(given) != bool(getattr(self, f"{name}_prompt").strip()):
+                raise BadInput(f"Give {name}_from, an image, and {name}_prompt, its prompt, together.")
+
+    def changes(self) -> Changes:
+        """Words and how their objects change. Raises BadInput for text that cannot be parsed."""
+        return parse(self.move, self.resize, self.reshape)
+
+    def swaps(self) -> dict[str, str]:
+        """Words and the words at whose place they are to be. Raises BadInput for text that cannot be parsed."""
+        return parse_swaps(self.swap)
+
+    def targets(self) -> list[tuple[str, str, tuple[float, ...]]]:
+        """Words with absolute targets, as (option, word, numbers). Raises BadInput for text that cannot be parsed."""
+        share = Range(low=0, high=1)
+        places = read_numbers("place", self.place, [share, share], 2)
+        shares = read_numbers("cover", self.cover, [Range(above=0, high=1)], 1)
+        return [("place", *item) for item in places.items()] + [("cover", *item) for item in shares.items()]
+
+    def restyled(self) -> dict[str, Taken]:
+        """Words and the objects whose appearance they take. Raises BadInput for text that cannot be parsed."""
+        return parse_taken("restyle", self.restyle)
+
+    def objects_from_images(self) -> dict[str, Taken]:
+        """Words and the objects that they are in other images. Raises BadInput for text that cannot be parsed."""
+        return parse_taken("objects_from", self.objects_from)
+
+    @property
+    def appearance_image(self) -> Shown | None:
+        """The image of `appearance_from`, or None."""
+        return Shown(self.appearance_from, self.appearance_prompt) if self.appearance_from else None
+
+    @property
+    def layout_image(self) -> Shown | None:
+        """The image of `layout_from`, or None."""
+        return Shown(self.layout_from, self.layout_prompt) if self.layout_from else None
+
+    def images(self) -> list[Shown]:
+        """All reference images, each once."""
+        taken = [*self.restyled().values(), *self.objects_from_images().values()]
+        found = [each.image for each in taken] + [self.appearance_image, self.layout_image]
+        return list(dict.fromkeys(each for each in found if each is not None))
+
+    def named(self) -> list[str]:
+        """Words of all objects that options name, each once."""
+        targets = [word for _, word, _ in self.targets()]
+        taken = [*self.restyled(), *self.objects_from_images()]
+        return list(dict.fromkeys([*self.changes(), *self.swaps(), *targets, *taken]))
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The files of the reference images."""
+        return list(dict.fromkeys(each.path for each in self.images()))
+
+    @cached_property
+    def pictures(self) -> dict[str, Picture]:
+        """The reference images by file, read once. Raises BadInput."""
+        from sfumato.images import read_image
+
+        return {path: read_image(path) for path in self.files}
+
+    def check_files(self) -> None:
+        """Refuse reference images that cannot be read. Raises BadInput."""
+        _ = self.pictures
+
+    def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
+        """Check words of all prompts, and the proportions of reference images. Raises BadInput."""
+        if not self.named() and not self.images():
+            return
+        if not prompts:
+            raise BadInput("The text encoders of this model split the prompts differently, so words have no positions.")
+        for source, target in prompts:
+            for word in {**self.changes(), **self.swaps()}:
+                source.positions(word)
+            for word in self.named():
+                target.positions(word)
+        for path, picture in self.pictures.items():
+            check_proportions(picture, path, size)
+        shown = self.images()
+        there = dict(zip(shown, read_prompts(network, [each.prompt for each in shown]), strict=True))
+        for taken in [*self.restyled().values(), *self.objects_from_images().values()]:
+            there[taken.image].positions(taken.word)

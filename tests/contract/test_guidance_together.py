@@ -1,0 +1,83 @@
+"""One call: edit-friendly noise maps, an attribute by Asyrp, a move by Self-Guidance, the rest held by a mask."""
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato.api import load
+from sfumato.api.composition import compose
+from sfumato.core.guidance import classifier_free
+from sfumato.inversion import beside, replay
+from sfumato.methods.changes import move
+from sfumato.methods.job import Job
+from sfumato.shifts.mask import HoldOutside
+from tests.delta import delta_of
+from tests.tiny import tiny_picture
+
+PROMPT = "red cat and dog"
+
+
+@pytest.fixture(scope="module")
+def sd(tiny_sd_folder):
+    return load(str(tiny_sd_folder), "cpu")
+
+
+@pytest.fixture(scope="module")
+def inverted(sd):
+    return sd.invert(tiny_picture(32, 32), PROMPT, method="edit-friendly", steps=8, exact=True)
+
+
+@pytest.fixture(scope="module")
+def delta(sd, tmp_path_factory):
+    path = tmp_path_factory.mktemp("delta") / "delta_h.safetensors"
+    delta_of(sd.network, (8, 8), 8, factor=20.0).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mask():
+    """The left half may change."""
+    found = np.zeros((32, 32), dtype=np.uint8)
+    found[:, :16] = 255
+    return found
+
+
+def edit(inverted, methods, **options):
+    made = inverted.edit(PROMPT, methods=methods, skip=1, guidance_scale=1.0, residual=False, **options)
+    return made.pixels[0].astype(int), made
+
+
+def test_all_act_in_one_call(inverted, delta, mask):
+    """Without one of them the result differs; outside the mask it is the source, bit for bit."""
+    attribute, moved = ("asyrp", {"delta": str(delta), "amount": 2.0}), move("cat", right=0.25)
+    full, made = edit(inverted, [attribute, moved], mask=mask)
+    source = np.asarray(tiny_picture(32, 32)).astype(int)
+    assert np.array_equal(full[:, 16:], source[:, 16:])
+    for fewer in ([attribute], [moved], []):
+        assert not np.array_equal(full[:, :16], edit(inverted, fewer, mask=mask)[0][:, :16])
+    assert not np.array_equal(full, edit(inverted, [attribute, moved])[0])
+    assert [each["method"] for each in made.recipes[0]["methods"]] == ["asyrp", "self-guidance"]
+
+
+def test_the_call_is_a_list_of_shifts(sd, inverted, delta, mask):
+    """The latents equal those of a replay with the shifts of the methods, in their order, and of the mask."""
+    entries = [("asyrp", {"delta": str(delta), "amount": 2.0}), move("cat", right=0.25)]
+    run = inverted.edit_steps("", methods=entries, skip=1, guidance_scale=1.0, mask=mask)
+    *_, last = [progress.state.x_prev for progress in run]
+    group = inverted.groups[0]
+    composition = compose(
+        sd.network, "edit-friendly", inverted.method, inverted.params, entries, (), {"skip": 1, "guidance_scale": 1.0}
+    )
+    guided = classifier_free(sd.network, None, (1.0,))
+    job = Job(guided, group.inversion, group.condition, group.condition, group.condition, 1, True)
+    made = [shift for method, params in composition.methods for shift in method.shifts(job, params)]
+    left = torch.zeros(1, 1, 8, 8)
+    left[..., :4] = 1
+    *_, end = replay(
+        beside(guided, group.inversion, group.condition, exact=True),
+        group.inversion,
+        group.condition,
+        skip=1,
+        shifts=[*made, HoldOutside(left)],
+    )
+    torch.testing.assert_close(last, end.x_prev, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,133 @@
+"""Self-Guidance with other images and its Python helpers: entries are joined, images read once, refusals."""
+
+import numpy as np
+import pytest
+
+from sfumato.api import load
+from sfumato.errors import BadInput
+from sfumato.methods.changes import (
+    Change,
+    appearance_from,
+    cover,
+    layout_from,
+    move,
+    object_from,
+    place,
+    reshape,
+    resize,
+    restyle,
+    swap,
+)
+from tests.tiny import tiny_picture
+
+STEPS = {"steps": 4}
+PROMPT = "red cat and dog"
+
+
+@pytest.fixture(scope="module")
+def sd(tiny_sd_folder):
+    return load(str(tiny_sd_folder), "cpu")
+
+
+@pytest.fixture(scope="module")
+def inverted(sd):
+    return sd.invert(tiny_picture(32, 32), PROMPT, method="self-guidance", **STEPS)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two images."""
+    folder = tmp_path_factory.mktemp("references")
+    paths = [folder / "one.png", folder / "two.png"]
+    for seed, path in enumerate(paths, start=7):
+        tiny_picture(32, 32, seed=seed).save(path)
+    return paths
+
+
+def test_helpers_are_the_options_as_entries(files):
+    assert move("fox", right=0.2) == ("self-guidance", {"move": "fox: 0.2, 0.0"})
+    assert resize("red fox", 1.5) == ("self-guidance", {"resize": "red fox: 1.5"})
+    assert reshape("fox", height=0.5, angle=30.0) == ("self-guidance", {"reshape": "fox: 1.0, 0.5, 30.0"})
+    assert swap("fox", "ball") == ("self-guidance", {"swap": "fox, ball"})
+    assert place("fox", 0.3, 0.5) == ("self-guidance", {"place": "fox: 0.3, 0.5"})
+    assert cover("fox", 0.25) == ("self-guidance", {"cover": "fox: 0.25"})
+    assert restyle("fox", files[0], "a cat", there="cat").options == {"restyle": f"fox=cat: {files[0]}: a cat"}
+    assert object_from("fox", "a.png", "a fox: red").options == {"objects_from": "fox: a.png: a fox: red"}
+    assert appearance_from("a.png", "a fox").options == {"appearance_from": "a.png", "appearance_prompt": "a fox"}
+    for word, prompt in (("fox; ball", "x"), ("", "x"), ("fox", "a; b")):
+        with pytest.raises(BadInput, match="must not"):
+            restyle(word, "a.png", prompt)
+
+
+def test_entries_act_together_and_equal_the_text_options(inverted):
+    """Joined in one shift, in any order with plain entries; two plain entries are refused as before."""
+    options = {"move": "cat: 0.25, 0; dog: -0.25, 0", "resize": "cat: 1.5", "energy_scale": 2.0}
+    wanted = inverted.edit("", guidance_scale=1.0, **options)
+    entries = [move("cat", right=0.25), resize("cat", 1.5), ("self-guidance", {"energy_scale": 2.0})]
+    made = inverted.edit("", guidance_scale=1.0, methods=[*entries, move("dog", right=-0.25)])
+    assert np.array_equal(made.pixels[0], wanted.pixels[0])
+    assert len(made.recipes[0]["methods"]) == 1
+    with pytest.raises(BadInput, match="energy_scale is given twice"):
+        inverted.edit_steps("", methods=[entries[2], Change("self-guidance", {"energy_scale": 1.0})])
+    with pytest.raises(BadInput, match="named twice"):
+        inverted.edit_steps("", methods=["self-guidance", ("self-guidance", {"energy_scale": 1.0})])
+
+
+def every(files):
+    """Every way to use other images."""
+    one, two = files
+    return {
+        "restyle": [restyle("cat", one, "blue dog", there="dog")],
+        "object": [object_from("cat", one, "cat"), object_from("dog", two, "red dog")],
+        "appearance": [appearance_from(two, "red dog")],
+        "layout": [layout_from(one, "cat")],
+        "layout and appearance": [layout_from(one, "cat"), appearance_from(two, "cat")],
+    }
+
+
+@pytest.mark.parametrize("name", ["restyle", "object", "appearance", "layout", "layout and appearance"])
+def test_other_images_act_on_generated_and_on_inverted_images(sd, inverted, files, name):
+    entries = every(files)[name]
+    plain = sd.generate(PROMPT, seed=[0, 1], **STEPS)
+    made = sd.generate(PROMPT, methods=entries, seed=[0, 1], **STEPS)
+    assert not np.array_equal(plain.pixels[0], made.pixels[0])
+    alone = sd.generate(PROMPT, methods=entries, seed=1, **STEPS)
+    assert abs(alone.pixels[0].astype(int) - made.pixels[1]).max() <= 2
+    still = inverted.edit("", guidance_scale=1.0)
+    edited = inverted.edit("", guidance_scale=1.0, methods=entries)
+    assert not np.array_equal(still.pixels[0], edited.pixels[0])
+
+
+def test_all_other_images_are_evaluated_in_one_call(sd, files):
+    """Steps 0 and 1 are guided; the two references are read at all steps that one call of four rows covers."""
+    options = {"schedule": "window", "start": 0.0, "end": 0.5, "energy_scale": 1.0}
+    plain = sd.generate(PROMPT, guidance_scale=1.0, **STEPS).report["network_evaluations"]
+    entries = [object_from("cat", files[0], "cat"), object_from("dog", files[1], "dog")]
+    made = sd.generate(PROMPT, guidance_scale=1.0, methods=[*entries, ("self-guidance", options)], **STEPS)
+    assert plain == {"calls": 4, "samples": 4}
+    assert made.report["network_evaluations"] == {"calls": 4 + 1, "samples": 4 + 4}
+
+
+def test_recipes_name_the_files_and_their_hashes(sd, files):
+    made = sd.generate(PROMPT, methods=[restyle("cat", files[0], "cat")], **STEPS)
+    assert made.recipes[0]["methods"][0]["restyle"] == "cat: one.png: cat"
+    assert [each["name"] for each in made.recipes[0]["files"]] == ["one.png"]
+
+
+def test_what_cannot_be_used_is_refused_before_any_evaluation(sd, inverted, files, tmp_path):
+    wide = tmp_path / "wide.png"
+    tiny_picture(64, 32).save(wide)
+    calls = sd.network.count.calls
+    mistakes = {
+        "must be|No such|not exist|no such": restyle("cat", tmp_path / "absent.png", "cat"),
+        '"fox" is not in the prompt "cat"': restyle("cat", files[0], "cat", there="fox"),
+        '"fox" is not in the prompt "red cat': restyle("fox", files[0], "fox"),
+        "64 x 32 pixels: crop it to the proportions of the edited image, 8 : 8": layout_from(wide, "cat"),
+        "move, resize, reshape and swap are relative to a source": swap("cat", "dog"),
+    }
+    for sentence, entry in mistakes.items():
+        with pytest.raises(BadInput, match=sentence):
+            sd.generate(PROMPT, methods=[entry], **STEPS)
+    with pytest.raises(BadInput, match='"bird" is not in the prompt'):
+        inverted.edit_steps("", methods=[swap("cat", "bird")])
+    assert sd.network.count.calls == calls

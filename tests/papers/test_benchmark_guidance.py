@@ -1,0 +1,81 @@
+"""The benchmark of guidance: the loop of Attend-and-Excite is the method, costs are those of the structure, memory."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import guidance, guidance_loops
+from benchmarks.guidance_memory import kept, of_maps, of_prediction
+from benchmarks.rounds import Outcome, count
+from sfumato.core.state import StepEnd
+from sfumato.methods.attend_and_excite import AttendAndExciteParams
+from sfumato.methods.generate import generate
+from sfumato.methods.registry import METHODS
+from sfumato.models.load import load_model
+
+STEPS = 6
+GUIDED = STEPS // 2
+
+
+@pytest.fixture(scope="module")
+def scene(tiny_sd_folder):
+    network = load_model(tiny_sd_folder, "cpu")
+    return guidance_loops.Scene(network, "red heart and cat, noto", STEPS, 3.0)
+
+
+def test_the_loop_of_attend_and_excite_ends_at_the_same_latent(scene):
+    loop = guidance_loops.AttendAndExcite(scene, guidance.neglected)
+    shifts = METHODS.find("attend-and-excite").shifts(scene.job(), AttendAndExciteParams(objects="heart, cat"))
+    condition, params = scene.conditions()[0], scene.params
+    shape = scene.network.latent_shape(*scene.network.native_size)
+    *_, end = generate(scene.guided(), shape, condition, params, seeds=[0], shifts=shifts)
+    assert isinstance(end, StepEnd)
+    torch.testing.assert_close(end.x_prev, loop.run(), rtol=1e-3, atol=1e-3)
+
+
+def test_costs_are_those_of_the_structure(scene):
+    """Per guided step: ours one differentiated row and one more for guidance, whatever the number of energies."""
+    costs = {}
+    for name in ("self-guidance", "five energies"):
+        kind, terms, methods = guidance.CASES[name]
+        for who, contender in (
+            ("ours", guidance.Ours(scene, methods)),
+            ("theirs", guidance.Theirs(scene, kind, terms)),
+        ):
+            costs[name, who] = Outcome()
+            count(contender, costs[name, who])
+    assert {costs[name, "ours"].backward for name in ("self-guidance", "five energies")} == {GUIDED}
+    assert {costs[name, "ours"].samples for name in ("self-guidance", "five energies")} == {2 * STEPS}
+    assert costs["self-guidance", "theirs"].samples == 2 * 2 * STEPS
+    assert costs["five energies", "theirs"].samples == 2 * STEPS + 5 * GUIDED
+    assert costs["five energies", "theirs"].backward == 5 * GUIDED
+
+
+def test_the_script_writes_all_cases(tmp_path):
+    out = tmp_path / "report.json"
+    assert guidance.main(["--quick", "--repeats", "1", "--out", str(out)]) == 0
+    cases = json.loads(out.read_text())["cases"]
+    assert list(cases) == list(guidance.CASES)
+    assert not any(side["problem"] for pair in cases.values() for side in pair)
+
+
+@pytest.mark.parametrize("work", [of_prediction, of_maps])
+def test_checkpointing_keeps_less(work):
+    """Of a linear network the count is exact, see below; here: less is kept, and maps are counted as well."""
+    size = {"channels": 32, "text": 64, "side": 16}
+    plain, saving = (kept(work, checkpointing=each, **size) for each in (False, True))
+    assert 0 < saving.total < plain.total
+    assert 0 < max(plain.blocks.values()) < plain.total
+
+
+def test_saved_tensors_are_counted_once():
+    from benchmarks.guidance_memory import Kept
+
+    found = Kept()
+    with torch.device("meta"):
+        layer, x = torch.nn.Linear(8, 4, bias=False), torch.empty(3, 8, requires_grad=True)
+    with found.counting(layer):
+        (layer(x).exp() * x.sum()).sum()
+    # x for the weight's gradient, exp's result for itself and the product, and the sum, which the product needs
+    assert found.total == 4 * (3 * 8 + 3 * 4 + 1)
