@@ -1,6 +1,5 @@
 """Downloads from the Hugging Face Hub: only repositories that the user names, and never pickle files."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,13 +7,6 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from sfumato.errors import BadInput, first_line
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form "org/name"."""
-    return _HUB_ID.fullmatch(name) is not None
 
 
 def from_hub(hub_id: str, wanted: Sequence[str], what: str, unwanted: Sequence[str] = ()) -> Path:

@@ -44,8 +44,8 @@ def gradients(
     state: StepState,
     energies: Mapping[int, Energy],
     conditions: Mapping[str, Any],
-) -> tuple[dict[int, Float[Tensor, "b c h w"]], dict[str, Float[Tensor, "b c h w"]]]:
-    """Gradients of all energies with respect to x_t, and the predictions that they were computed from.
+) -> tuple[dict[int, Float[Tensor, "b c h w"]], dict[int, Float[Tensor, " b"]], dict[str, Float[Tensor, "b c h w"]]]:
+    """Gradients of all energies with respect to x_t, their values, and the predictions that they were computed from.
 
     Args:
         network: the network without guidance.
@@ -54,7 +54,8 @@ def gradients(
         conditions: the conditions of the predictions by name, each with one row per image.
 
     Returns:
-        The gradients by the keys of `energies`, and the predicted noises, detached, by the names of `conditions`.
+        The gradients and the values by the keys of `energies`, and the predicted noises by the names of `conditions`,
+        all detached.
 
     Raises:
         NonFinite: a predicted noise or a gradient contains NaN or infinity.
@@ -77,6 +78,7 @@ def gradients(
         check_finite(gradient, f"the gradient of {energy.name}", state.i, state.steps, state.t)
     return (
         dict(zip(energies, found, strict=True)),
+        {key: value.detach() for key, value in zip(energies, values, strict=True)},
         {name: prediction.detach() for name, prediction in predictions.items()},
     )
 

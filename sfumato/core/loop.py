@@ -19,7 +19,7 @@ from sfumato.core.path import check_path, downwards
 from sfumato.core.rows import TARGET
 from sfumato.core.shift import Shift
 from sfumato.core.state import Denoiser, StepEnd, StepMean, StepNoise, StepState, check_finite, extend
-from sfumato.core.step import ascend, combine, direction, predict_x0, sigma, step
+from sfumato.core.step import ascend, combine, direction, noise_in, predict_x0, sigma, step
 from sfumato.errors import BadInput
 
 NoiseMaps: TypeAlias = Callable[[StepState], Tensor | None]
@@ -89,8 +89,14 @@ def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Se
     """Run one step: compute each quantity, and apply the shifts of its handle to it."""
     for shift in shifts:
         state = replace(state, condition=shift.condition(state, state.condition))
+    for shift in shifts:
+        guided = shift.guidance(state, guided)
+    state = replace(state, network=guided)
     state = replace(state, taps=tuple(tap for shift in shifts if (tap := shift.taps(state)) is not None))
     state, known = _with_gradients(guided, state, shifts)
+    while (x := _refined(state, shifts)) is not state.x_t:
+        refined = replace(state, x_t=x, refinements=state.refinements + 1)
+        state, known = _with_gradients(guided, refined, shifts)
     start = state.x_t
     for shift in shifts:
         state = replace(state, x_t=shift.latent(state, state.x_t))
@@ -105,7 +111,7 @@ def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Se
     prediction = predict_x0(noise.x_t, _noise_of_prediction(guided, noise, shifts), noise.abar)
     for shift in shifts:
         prediction = shift.prediction(noise, prediction)
-    towards = direction(noise.eps, noise.abar_prev, noise.sigma)
+    towards = direction(noise_in(noise.x_t, noise.eps, noise.abar), noise.abar_prev, noise.sigma)
     mean = combine(prediction, towards, noise.abar_prev)
     landed = extend(noise, StepMean, x0_prediction=prediction, mean=mean)
 
@@ -126,8 +132,16 @@ def _with_gradients(
         return state, {}
     names = dict.fromkeys(energy.under for energy in energies.values())
     conditions = {name: state.condition if name == TARGET else guided.condition_of(name) for name in names}
-    found, predictions = gradients(guided.network, state, energies, conditions)
-    return replace(state, gradients=found), predictions
+    found, values, predictions = gradients(guided.network, state, energies, conditions)
+    return replace(state, gradients=found, values=values), predictions
+
+
+def _refined(state: StepState, shifts: Sequence[Shift]) -> Float[Tensor, "b c h w"]:
+    """x_t after one refinement by every shift that asks for it; the same tensor if none does."""
+    x = state.x_t
+    for shift in shifts:
+        x = shift.refine(state, x)
+    return x
 
 
 def _noise_of_prediction(guided: Guided, noise: StepNoise, shifts: Sequence[Shift]) -> Float[Tensor, "b c h w"]:

@@ -57,7 +57,7 @@ class Schedule:
 
         Raises:
             BadInput: steps is out of range, or abar = 0 at the first timestep (a schedule rescaled to zero terminal
-                SNR), where the predicted noise does not determine x_0.
+                SNR) of a network that predicts the noise, which does not determine x_0 there.
         """
         if not 1 <= steps <= len(self) or (self.spacing == "leading" and steps > self.max_steps):
             raise BadInput(f"steps must be between 1 and {self.max_steps}, not {steps}.")
@@ -66,10 +66,10 @@ class Schedule:
             "trailing": self._trailing,
             "linspace": self._linspace,
         }[self.spacing](steps)
-        if self.abar(visited[0]) <= 0:
+        if self.prediction_type == "epsilon" and self.abar(visited[0]) <= 0:
             raise BadInput(
-                f"This model's schedule has no signal left at timestep {visited[0]} (zero terminal SNR), "
-                f"which is not supported: {self._without_last()}."
+                f"This model's schedule has no signal left at timestep {visited[0]} (zero terminal SNR), where a "
+                f"network that predicts the noise says nothing about the image: {self._without_last()}."
             )
         return visited
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.energy import Energy
+from sfumato.core.guidance import Guided
 from sfumato.core.state import StepMean, StepNoise, StepState
 
 
@@ -18,8 +19,9 @@ class Shift:
     """Base class of shifts, which changes nothing; subclass it and override hooks.
 
     Hooks are called once per step in the order in which they are defined here, under `torch.no_grad`; a shift that
-    needs a gradient declares an energy. With `prediction_taps` there is a second predicted noise, for which `noise` is
-    called again. `state` contains everything that the step has computed so far.
+    needs a gradient declares an energy, and `refine` is called again after every move that it makes. With
+    `prediction_taps` there is a second predicted noise, for which `noise` is called again. `state` contains everything
+    that the step has computed so far.
     """
 
     def for_run(self) -> "Shift":
@@ -41,6 +43,10 @@ class Shift:
         """c: the condition of the network, one row per image."""
         return condition
 
+    def guidance(self, state: StepState, guided: Guided) -> Guided:
+        """eps: the weighted sum of predictions that the step evaluates, such as that of two modalities (PARASOL)."""
+        return guided
+
     def taps(self, state: StepState) -> Any:
         """h, f_l and A: a tap that reads or replaces features or attention maps of the network, or None."""
         return None
@@ -48,6 +54,15 @@ class Shift:
     def energy(self, state: StepState) -> Energy | None:
         """An energy, or None; the hooks below get its gradient with respect to x_t from `state.gradient(self)`."""
         return None
+
+    def refine(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """x_t: a gradient step that is repeated within a step of the run, before `latent`.
+
+        All energies are evaluated again at the new x_t, and the hook is called again, until every shift returns the
+        tensor that it was given. `state` has the values and gradients of the energies and the number of refinements so
+        far; a shift must stop after a bounded number of them.
+        """
+        return x
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """x_t: before the prediction."""

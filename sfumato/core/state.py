@@ -47,6 +47,8 @@ class StepState:
         source: latents of the inverted image by timestep, [b,c,h,w] each, x_0 under -1; {} for a generated image.
         taps: taps of the shifts, which read or replace features or attention maps of the network.
         gradients: gradients of the energies, by the id of the shift; see `gradient`.
+        values: values of the energies, [b] each, by the id of the shift.
+        refinements: how many refinements of x_t this step has made (`Shift.refine`).
     """
 
     i: int
@@ -63,6 +65,8 @@ class StepState:
     source: Mapping[int, Float[Tensor, "b c h w"]] = field(default_factory=dict)
     taps: tuple[Any, ...] = ()
     gradients: Mapping[int, Float[Tensor, "b c h w"]] = field(default_factory=dict)
+    values: Mapping[int, Float[Tensor, " b"]] = field(default_factory=dict)
+    refinements: int = 0
 
     def gradient(self, shift: object) -> Float[Tensor, "b c h w"]:
         """Gradient with respect to x_t of the energy that a shift declared in this step, [b,c,h,w]."""
@@ -74,7 +78,7 @@ class StepNoise(StepState):
     """A step with its predicted noise.
 
     Attributes:
-        eps: the predicted noise after guidance, [b,c,h,w].
+        eps: the predicted noise after guidance, [b,c,h,w]; where abar_t = 0, the velocity v (`sfumato.core.step`).
     """
 
     eps: Float[Tensor, "b c h w"]

@@ -9,6 +9,11 @@
 eta = 0 is DDIM, eta = 1 is DDPM with the small fixed variance. P_t and D_t may use different noises, as Asyrp (arXiv
 2210.10960) requires.
 
+Zero terminal SNR (Lin et al., arXiv 2305.08891): where abar_t = 0, x_t is the noise itself, D_t uses x_t, and eps says
+nothing about x_0. There the velocity takes the place of eps, v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 = -x_0, so
+that P_t = -v without a division. `to_epsilon`, `predict_x0` and `noise_that_leads_to` do so, and `noise_in` is the
+noise for D_t. Sums of predictions, such as guidance, then are sums of velocities, as in diffusers.
+
 All functions compute in float64 and return float64 (float32 on MPS, which has no float64). The loop rounds x_{t-1} to
 the dtype of the latents once. `step(mean, noise_map(x, mean, s), s)` with z stored in float32 therefore always gives
 the same number, so that the replay of an inversion reproduces its latents bit for bit.
@@ -39,6 +44,20 @@ def _root(level: Level) -> float | Tensor:
     return level.sqrt() if isinstance(level, Tensor) else math.sqrt(max(level, 0.0))
 
 
+def _with_signal(abar: Level, ordinary: Tensor, silent: Tensor) -> Tensor:
+    """`ordinary` in rows with abar > 0, `silent` in rows with abar = 0."""
+    if isinstance(abar, Tensor):
+        return torch.where(abar > 0, ordinary, silent)
+    return ordinary if abar > 0 else silent
+
+
+def _not_zero(abar: Level) -> Level:
+    """abar, with 1 in place of 0: the quotient is not used, and must not be infinite in the gradient."""
+    if isinstance(abar, Tensor):
+        return torch.where(abar > 0, abar, 1.0)
+    return abar if abar > 0 else 1.0
+
+
 def to_epsilon(
     output: Float[Tensor, "b c h w"],
     x: Float[Tensor, "b c h w"],
@@ -51,25 +70,32 @@ def to_epsilon(
     "v_prediction":  eps = sqrt(abar) v + sqrt(1 - abar) x_t, from v = sqrt(abar) eps - sqrt(1 - abar) x_0
                      (Salimans and Ho, arXiv 2202.00512, section 4)
     "sample":        eps = (x_t - sqrt(abar) x_0) / sqrt(1 - abar)
+
+    Where abar = 0: v.
     """
     output, x = wide(output), wide(x)
     if prediction_type == "epsilon":
         return output
     if prediction_type == "v_prediction":
-        return _root(abar) * output + _root(1 - abar) * x
+        return _with_signal(abar, _root(abar) * output + _root(1 - abar) * x, output)
     return noise_that_leads_to(output, x, abar)
 
 
 def predict_x0(x: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], abar: Level) -> Float[Tensor, "b c h w"]:
-    """P_t = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), the prediction of x_0."""
-    return (wide(x) - _root(1 - abar) * wide(eps)) / _root(abar)
+    """P_t = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), the prediction of x_0; where abar_t = 0, -v."""
+    return _with_signal(abar, (wide(x) - _root(1 - abar) * wide(eps)) / _root(_not_zero(abar)), -wide(eps))
 
 
 def noise_that_leads_to(
     x0: Float[Tensor, "b c h w"], x: Float[Tensor, "b c h w"], abar: Level
 ) -> Float[Tensor, "b c h w"]:
-    """eps = (x_t - sqrt(abar_t) x_0) / sqrt(1 - abar_t), the noise for which `predict_x0` returns x_0."""
-    return (wide(x) - _root(abar) * wide(x0)) / _root(1 - abar)
+    """eps = (x_t - sqrt(abar_t) x_0) / sqrt(1 - abar_t), for which `predict_x0` returns x_0; where abar_t = 0, v."""
+    return _with_signal(abar, (wide(x) - _root(abar) * wide(x0)) / _root(1 - abar), -wide(x0))
+
+
+def noise_in(x: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], abar: Level) -> Float[Tensor, "b c h w"]:
+    """The noise in x_t: eps; where abar_t = 0, x_t itself."""
+    return _with_signal(abar, wide(eps), wide(x))
 
 
 def direction(eps: Float[Tensor, "b c h w"], abar_prev: Level, sigma: float) -> Float[Tensor, "b c h w"]:
@@ -103,7 +129,8 @@ def mean(
     sigma: float,
 ) -> Float[Tensor, "b c h w"]:
     """mu_t(x_t), the mean of x_{t-1}, with separate noises for P_t and D_t."""
-    return combine(predict_x0(x, eps_prediction, abar), direction(eps_direction, abar_prev, sigma), abar_prev)
+    towards = direction(noise_in(x, eps_direction, abar), abar_prev, sigma)
+    return combine(predict_x0(x, eps_prediction, abar), towards, abar_prev)
 
 
 def noise_scale(sigma: float) -> float:

@@ -7,6 +7,9 @@ Every step of the run is inverted, the last one included, at the timestep at whi
 only approximation is eps(x_{t-1}, t) for eps(x_t, t); its error is of first order in the step size. `refine` removes it
 by fixed-point iteration: x_t is a fixed point of x -> sqrt(abar_t) P(eps(x, t)) + sqrt(1 - abar_t) eps(x, t) (Pan et
 al., arXiv 2309.04907, eq. 9, without their acceleration).
+
+Where abar_t = 0 (zero terminal SNR), the network predicts P at x_{t-1} or, refined, at x_t, and x_t is the noise that
+leads from P to x_{t-1}: x_t = (x_{t-1} - sqrt(abar_{t-1}) P) / sqrt(1 - abar_{t-1}).
 """
 
 from collections.abc import Generator, Sequence
@@ -19,7 +22,8 @@ from torch import Tensor
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.state import StepEnd, check_finite
-from sfumato.core.step import diffuse, predict_x0, wide
+from sfumato.core.step import diffuse, noise_that_leads_to, predict_x0, wide
+from sfumato.errors import BadInput
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.registry import inversion
 
@@ -44,10 +48,13 @@ def invert_ddim(
         seeds: recorded in the `Inversion`; no noise is drawn.
 
     Raises:
+        BadInput: a single step, from a timestep with abar = 0: x_0 then does not depend on x_T.
         NonFinite: the network returned NaN or infinity.
     """
     timesteps = guided.schedule.timesteps(steps)
     below = guided.schedule.previous(timesteps)
+    if steps == 1 and guided.schedule.abar(timesteps[0]) <= 0:
+        raise BadInput("One step from noise without signal (zero terminal SNR) cannot be inverted: use more steps.")
     levels = [wide(x0)]  # float64: a rounding error at T grows by 1 / sqrt(abar_T), 150 for the linear schedule
     for i in reversed(range(steps)):
         state = _ascend(guided, levels[0], condition, i, steps, timesteps[i], below[i], refine)
@@ -74,8 +81,9 @@ def _ascend(
     for _ in range(1 + refine):
         eps = guided.predict(x, t, condition)
         check_finite(eps, "the predicted noise", i, steps, t)
-        prediction = predict_x0(x_prev, eps, abar_prev)
-        x = diffuse(prediction, eps, abar).to(x_prev.dtype)
+        prediction = predict_x0(x_prev, eps, abar_prev) if abar > 0 else predict_x0(x, eps, abar)
+        noise = eps if abar > 0 else noise_that_leads_to(prediction, x_prev, abar_prev)
+        x = diffuse(prediction, noise, abar).to(x_prev.dtype)
     return StepEnd(
         i=i,
         steps=steps,

@@ -17,7 +17,7 @@ from torch import Tensor
 from sfumato.core.batching import rows_per_call
 from sfumato.core.guidance import Guided
 from sfumato.core.state import StepEnd, check_finite
-from sfumato.core.step import combine, direction, noise_map, predict_x0, sigma, step
+from sfumato.core.step import combine, direction, noise_in, noise_map, predict_x0, sigma, step
 
 Latents: TypeAlias = Float[Tensor, "levels b c h w"]
 """x_T first, x_0 last: steps + 1 latents."""
@@ -104,7 +104,7 @@ def _extract(
     deviation = sigma(abar, abar_prev, eta)
     # mu_t = sqrt(abar_{t-1}) P_t + D_t, then z_t = (x_{t-1} - mu_t) / sigma_t
     prediction = predict_x0(x[i], eps, abar)
-    mean = combine(prediction, direction(eps, abar_prev, deviation), abar_prev)
+    mean = combine(prediction, direction(noise_in(x[i], eps, abar), abar_prev, deviation), abar_prev)
     z[i] = noise_map(x[i + 1], mean, deviation).to(z.dtype)
     check_finite(z[i], "the noise map z_t", i, len(timesteps), t)
     x_prev = step(mean, z[i], deviation).to(x.dtype)  # mu_t + sigma_t z_t with the rounded z_t, as in a replay

@@ -21,7 +21,7 @@ from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.state import StepEnd
-from sfumato.core.step import mean, sigma, step, wide
+from sfumato.core.step import combine, direction, sigma, step, wide
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.extract import Latents, extract_noise_maps
 from sfumato.inversion.registry import inversion
@@ -43,7 +43,8 @@ def native_latents(
         deviation = sigma(abar, abar_prev, eta)
         e = (wide(levels[-1]) - abar**0.5 * wide(x0)) / (1 - abar) ** 0.5
         z = gaussian_batch(shape, seeds, step=t, tag="native", device=device)
-        levels.append(step(mean(levels[-1], e, e, abar, abar_prev, deviation), z, deviation).to(x0.dtype))
+        mean = combine(wide(x0), direction(e, abar_prev, deviation), abar_prev)
+        levels.append(step(mean, z, deviation).to(x0.dtype))
     return torch.stack([*levels, x0])
 
 

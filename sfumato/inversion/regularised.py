@@ -156,8 +156,9 @@ class _Regularised(Guided):
     def predict(
         self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Any, taps: Any = None, known: Any = None
     ) -> Float[Tensor, "b c h w"]:
-        """The guided and regularised noise."""
-        return self.regulariser(super().predict(x, t, cond, taps, known), self.seeds, int(t))
+        """The guided and regularised noise; where abar_t = 0 the velocity, which is not noise, as it is."""
+        eps = super().predict(x, t, cond, taps, known)
+        return self.regulariser(eps, self.seeds, int(t)) if self.schedule.abar(int(t)) > 0 else eps
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ rescaling are left to the layer. Only tapped layers compute maps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
@@ -194,11 +195,12 @@ class _Tapped:
         taps = [tap for tap in self.taps if tap.layers.reach(q.shape[1])]
         if not taps:
             return None
-        own = maps = self._maps(q, k, kwargs.get("attention_mask", args[2] if len(args) > 2 else None))
-        for tap in taps:
-            self.waiting.pop(id(tap), None)
-            changed = tap(self.name, self.layer.is_cross_attention, maps, self.rows or Rows((TARGET,), len(maps)))
-            maps = maps if changed is None else self._checked(changed, own)
+        with _outside_checkpoints(q):
+            own = maps = self._maps(q, k, kwargs.get("attention_mask", args[2] if len(args) > 2 else None))
+            for tap in taps:
+                self.waiting.pop(id(tap), None)
+                changed = tap(self.name, self.layer.is_cross_attention, maps, self.rows or Rows((TARGET,), len(maps)))
+                maps = maps if changed is None else self._checked(changed, own)
         return None if maps is own else output + self._change_of_output(maps - own, v, output)
 
     def _maps(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
@@ -211,7 +213,7 @@ class _Tapped:
     def _change_of_output(self, moved: Tensor, v: Tensor, output: Tensor) -> Tensor:
         """The change of the output, W_out (A' - A) V / rescale."""
         heads = moved.to(v.dtype) @ self.layer.head_to_batch_dim(v, out_dim=4)
-        change = F.linear(heads.transpose(1, 2).flatten(2), self.layer.to_out[0].weight)
+        change = _without_bias(self.layer.to_out[0], heads.transpose(1, 2).flatten(2))
         change = change if output.ndim == 3 else change.transpose(1, 2).reshape(output.shape)
         return change / self.layer.rescale_output_factor
 
@@ -224,10 +226,33 @@ class _Tapped:
         return maps
 
 
+def _without_bias(linear: nn.Module, x: Tensor) -> Tensor:
+    """W x of a linear layer W x + b; with active LoRAs, W is that of the layer and the LoRAs together."""
+    if isinstance(linear, nn.Linear):
+        return F.linear(x, linear.weight)
+    bias = cast(nn.Linear, linear.base_layer).bias
+    out = cast(Tensor, linear.forward(x))  # not called, because a call would run hooks
+    return out if bias is None else out - bias
+
+
+def _outside_checkpoints(q: Tensor) -> AbstractContextManager[Any]:
+    """Keep what the block saves for the backward pass, also in a block that gradient checkpointing computes again.
+
+    Taps are detached by then, so that the second computation must not expect the tensors of the maps.
+    """
+    return torch.autograd.graph.saved_tensors_hooks(as_it_is, as_it_is) if q.requires_grad else nullcontext()
+
+
+def as_it_is(saved: Tensor) -> Tensor:
+    """A saved tensor, neither packed nor dropped."""
+    return saved
+
+
 def _check(name: str, layer: Attention) -> None:
     """Raise BadInput for a layer whose output is not W_out A V of a single set of queries, keys and values."""
     plain = type(layer.processor) in (AttnProcessor, AttnProcessor2_0, XFormersAttnProcessor)
-    if not plain or layer.norm_q is not None or layer.norm_k is not None or not isinstance(layer.to_out[0], nn.Linear):
+    linear = isinstance(getattr(layer.to_out[0], "base_layer", layer.to_out[0]), nn.Linear)
+    if not plain or layer.norm_q is not None or layer.norm_k is not None or not linear:
         raise BadInput(
             f"The attention maps of {name} cannot be tapped with its processor {type(layer.processor).__name__}: "
             "load the network with diffusers' default processors, without adapters or fused projections."

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from sfumato.core.condition import Condition
 from sfumato.core.schedule import Schedule
+from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.encoder_half import EncoderHalf
 from sfumato.models.source import Source
-from sfumato.models.taps import FromSource
+from sfumato.models.taps import NO_SOURCE, FromSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class Beside:
 
     Attributes:
         model: the model, without guidance.
-        latents: x_t [b,c,h,w] of the source by timestep, in the order of the run.
+        latents: x_t [b,c,h,w] of the source by timestep, in the order of the run; {} for generated images, whose taps
+            can read other images (`FromSource.images`) only.
         condition: condition of the source prompt, one row per image.
         exact: see `Source`.
     """
@@ -32,7 +34,7 @@ class Beside:
     latents: dict[int, Tensor]
     condition: Condition
     exact: bool = False
-    _sources: dict[int, Source] = field(default_factory=dict, init=False, repr=False)
+    _sources: dict[tuple[int, int], Source] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def schedule(self) -> Schedule:
@@ -47,12 +49,26 @@ class Beside:
         if not pairs:
             return self.model.predict(x, t, cond, taps)
         again = any(isinstance(tap, EncoderHalf) for tap in taps or ())
-        conditions = {id(pair.under): pair.under or self.condition for pair in pairs}
-        for key, condition in conditions.items():
-            source = self._sources.setdefault(key, Source(self.model, self.latents, condition, self.exact))
-            source.read(int(t), [(pair.source, pair.left) for pair in pairs if id(pair.under) == key], again=again)
+        for one in {_key(pair): pair for pair in pairs}.values():
+            readings = [(pair.source, pair.left) for pair in pairs if _key(pair) == _key(one)]
+            self._source(one).read(int(t), readings, again=again)
         own = [tap.target if isinstance(tap, FromSource) else tap for tap in taps or ()]
         return self.model.predict(x, t, cond, own)
+
+    def _source(self, pair: FromSource) -> Source:
+        """The source that a pair of taps reads."""
+        if pair.images is not None:
+            latents, condition = pair.images.latents, pair.images.condition
+        elif self.latents:
+            latents, condition = self.latents, pair.under or self.condition
+        else:
+            raise BadInput(NO_SOURCE)
+        return self._sources.setdefault(_key(pair), Source(self.model, latents, condition, self.exact))
+
+
+def _key(pair: FromSource) -> tuple[int, int]:
+    """Taps with the same key read the same evaluation."""
+    return id(pair.images), id(pair.under)
 
 
 def model_of(network: Any) -> DiffusionModel:

@@ -1,5 +1,6 @@
 """Conversion between pixels and the latents of the denoising network."""
 
+import copy
 import math
 from typing import Any, Protocol
 
@@ -8,6 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato.errors import BadInput
+
+LARGE = 2**21
+"""Number of pixels above which an AutoencoderKL encodes and decodes in tiles, so that memory stays bounded."""
+TILE = 1024
+"""Side of these tiles in pixels; neighbours overlap by a quarter (diffusers' enable_tiling)."""
 
 
 class Codec(Protocol):
@@ -29,6 +35,9 @@ class Codec(Protocol):
     def encode_unscaled(self, pixels: Tensor) -> Tensor:
         """Encode as `encode`, without the scaling of the latents."""
 
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Scale latents from `encode_unscaled` for the denoising network."""
+
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents [b,c,h,w] to pixels [b,3,h*factor,w*factor]."""
 
@@ -49,6 +58,10 @@ class PixelSpace:
     def encode_unscaled(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The pixels."""
         return pixels
+
+    def scaled(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The latents, which are pixels."""
+        return latents
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The pixels."""
@@ -79,20 +92,35 @@ class Autoencoder:
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """The mode of the posterior (VQModel: the latents before quantisation), scaled for the denoising network."""
-        latents = self.encode_unscaled(pixels)
+        return self.scaled(self.encode_unscaled(pixels))
+
+    def scaled(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Latents from `encode_unscaled`, scaled for the denoising network."""
         return (latents - self.mean.to(latents) - self.shift) / self.std.to(latents) * self.scale
 
     def encode_unscaled(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """The mode of the posterior (VQModel: the latents before quantisation), without scaling."""
-        encoded: Any = self.module.encode(pixels.float())
+        encoded: Any = self._sized(pixels.shape[-2] * pixels.shape[-1]).encode(pixels.float())
         return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
         """Undo the scaling and decode; a VQModel quantises first. Values may slightly exceed [-1,1]."""
         latents = latents.float()
         unscaled = latents / self.scale * self.std.to(latents) + self.shift + self.mean.to(latents)
-        decoded: Any = self.module.decode(unscaled)
+        decoded: Any = self._sized(latents.shape[-2] * latents.shape[-1] * self.factor**2).decode(unscaled)
         return decoded.sample
+
+    def _sized(self, pixels: int) -> Any:
+        """The module for images of this number of pixels: an AutoencoderKL evaluates more than `LARGE` in tiles.
+
+        diffusers keeps this choice in the module, which threads share, so it is made in a copy with the same weights.
+        """
+        if pixels <= LARGE or not hasattr(self.module, "tile_latent_min_size"):
+            return self.module
+        tiled: Any = copy.copy(self.module)
+        tiled.enable_tiling()
+        tiled.tile_sample_min_size, tiled.tile_latent_min_size = TILE, TILE // self.factor
+        return tiled
 
 
 def _scaling_factor(config: Any) -> float:

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,17 +16,18 @@ from sfumato.core.rows import Rows
 from sfumato.core.schedule import Schedule
 from sfumato.core.step import per_row, to_epsilon
 from sfumato.errors import BadInput
-from sfumato.hooks import attach_hook
 from sfumato.models.checks import check_inputs
 from sfumato.models.class_labels import ClassLabels, class_labels
 from sfumato.models.codec import Codec
 from sfumato.models.conditioning import build_condition, token_widths
-from sfumato.models.encoder_half import split
+from sfumato.models.encoder_half import MIDDLE, split
 from sfumato.models.evaluations import Count, Evaluations
 from sfumato.models.fingerprint import fingerprint, revision
+from sfumato.models.forward import forward
+from sfumato.models.offload import check_offload, computes_on, is_offloaded, offload
 from sfumato.models.placement import pick_device, pick_dtype
-from sfumato.models.taps import AnyTap, tapped
-from sfumato.models.text import TextEncoder
+from sfumato.models.taps import AnyTap, Record, tapped
+from sfumato.models.text import MOST_CHUNKS, TextEncoder
 from sfumato.models.tokenizer import SharedTokenizer
 
 
@@ -46,6 +46,7 @@ class DiffusionModel:
         schedule: noise schedule, with the prediction type of the network.
         name: name or path by which the user loaded the model.
         settings: content of the folder's `sfumato.json`: defaults for editing and generating.
+        additions: what was added to the loaded model, for recipes: LoRAs, textual inversions, how prompts are read.
         empty_prompt_is_zero: whether the tokens of the empty prompt are zeros (SDXL's force_zeros_for_empty_prompt).
     """
 
@@ -67,6 +68,7 @@ class DiffusionModel:
         self.name = name
         self.settings = dict(settings or {})
         self.empty_prompt_is_zero = empty_prompt_is_zero
+        self.additions: dict[str, Any] = {}
         self._evaluations = Evaluations()
         self._fingerprint: tuple[Any, str] | None = None
         self._hashing = threading.Lock()
@@ -75,8 +77,8 @@ class DiffusionModel:
 
     @property
     def device(self) -> torch.device:
-        """Device of the network."""
-        return next(self.unet.parameters()).device
+        """Device of the network; for an offloaded one the device where it computes."""
+        return computes_on(self.unet)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -151,7 +153,8 @@ class DiffusionModel:
             BadInput: the images do not have three channels, or a side is not a multiple of `multiple`.
         """
         self.check_pixels(pixels)
-        return self.codec.encode(pixels.to(self.device, torch.float32))
+        with _gradients_of(pixels):
+            return self.codec.encode(pixels.to(self.device, torch.float32))
 
     def check_pixels(self, pixels: Float[Tensor, "b 3 h w"]) -> None:
         """Check that images can be encoded. Raises BadInput as `encode`."""
@@ -161,7 +164,30 @@ class DiffusionModel:
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:
         """Decode latents to images, float32, nominally in [-1,1] and not clipped."""
-        return self.codec.decode(latents.to(self.device, torch.float32))
+        with _gradients_of(latents):
+            return self.codec.decode(latents.to(self.device, torch.float32))
+
+    def read_prompts(self, *, weights: bool = False, chunks: int = 1) -> None:
+        """Set how prompts are read.
+
+        Args:
+            weights: whether "(word:1.4)" is a word with a weight, see `sfumato.models.prompt_weights`.
+            chunks: number of chunks of the context length in which prompts are read, so that they may be so many times
+                as long; 1 to 20. All prompts of a run have the same number of tokens.
+
+        Raises:
+            BadInput: chunks is out of range, or the model has no text encoder.
+        """
+        if isinstance(chunks, bool) or not isinstance(chunks, int) or not 1 <= chunks <= MOST_CHUNKS:
+            raise BadInput(f"prompt_chunks must be an integer from 1 to {MOST_CHUNKS}, not {chunks!r:.100}.")
+        if (weights or chunks > 1) and not self.takes_text:
+            raise BadInput(
+                f"{self.name or 'This model'} has no text input: leave prompt_weights and prompt_chunks out."
+            )
+        self.text_encoders = tuple(replace(each, weighted=weights, chunks=chunks) for each in self.text_encoders)
+        given = ({"prompt_weights": True} if weights else {}) | ({"prompt_chunks": chunks} if chunks > 1 else {})
+        rest = {name: value for name, value in self.additions.items() if name[:7] != "prompt_"}
+        self.additions = rest | given
 
     def condition(
         self,
@@ -200,6 +226,8 @@ class DiffusionModel:
         taps: Sequence[AnyTap] | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Predict the noise eps at x_t; outputs of v- and sample-prediction networks are converted.
+
+        Where abar_t = 0 (zero terminal SNR), x_t is the noise itself, and v is returned instead (`sfumato.core.step`).
 
         Args:
             x: latents x_t; converted to the precision of the network.
@@ -244,17 +272,20 @@ class DiffusionModel:
         if self.unet.mid_block is None:
             raise BadInput("This network has no middle block: load another model.")
 
-        def stop(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            raise _BottleneckReached(output)
+        middle = Record(MIDDLE)
+        self.read(x, t, cond, [middle])
+        return middle.output
 
-        handle = attach_hook(self.unet.mid_block, stop)
-        try:
+    def read(
+        self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Condition | None, taps: Sequence[AnyTap]
+    ) -> None:
+        """Call taps that only read in an evaluation that ends after the last tapped module.
+
+        Raises:
+            BadInput: as in `predict`.
+        """
+        with tapped(self.unet, taps, Rows.of_evaluation(cond, len(x)), stop=True):
             self._forward(x, t, cond)
-        except _BottleneckReached as reached:
-            return reached.h
-        finally:
-            handle.remove()
-        raise RuntimeError("the network did not run its middle block")
 
     def tapped(self, *taps: AnyTap) -> AbstractContextManager[None]:
         """Attach taps for all evaluations in a `with` block; see `sfumato.models.taps` and `.attention`."""
@@ -288,18 +319,38 @@ class DiffusionModel:
 
     def revision(self) -> Any:
         """A cheap value that changes when a weight changes; see `sfumato.models.fingerprint.revision`."""
-        return revision(self._networks())
+        return revision(self._networks(), moving=is_offloaded(self.unet))
+
+    def offload(self, device: str | torch.device | None = None) -> "DiffusionModel":
+        """Keep the networks in main memory, and on the device only the one that computes (`sfumato.models.offload`).
+
+        Args:
+            device: where networks compute; by default CUDA if available.
+
+        Raises:
+            BadInput: the device does not exist, or is the CPU, which has no memory of its own.
+        """
+        place = pick_device(device)
+        check_offload(place)
+        offload(self._networks().values(), place)
+        return self
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "DiffusionModel":
         """Move the model in place and set the precision of U-Net and text encoders; None leaves either as it is.
 
+        An offloaded model stays offloaded, and computes on the new device.
+
         Raises:
-            BadInput: the device or precision does not exist.
+            BadInput: the device or precision does not exist, or an offloaded model would compute on the CPU.
         """
         place = self.device if device is None else pick_device(device)
         precision = self.dtype if dtype is None else pick_dtype(dtype)
         if precision != self.dtype:
             self._fingerprint = None
+        if is_offloaded(self.unet):
+            for network in (self.unet, *(each.encoder for each in self.text_encoders)):
+                nn.Module.to(network, dtype=precision)
+            return self.offload(place)
         for network in (self.unet, *(each.encoder for each in self.text_encoders)):
             # not `network.to`: that of diffusers warns at every change of precision
             nn.Module.to(network, device=place, dtype=precision)
@@ -316,29 +367,9 @@ class DiffusionModel:
         cond = Condition(rows=len(x)) if cond is None else cond
         check_inputs(self, x, t, cond)
         self._evaluations.add(len(x))
-        sample = x if cond.maps is None else torch.cat([x, cond.maps.to(x.dtype)], dim=1)
-        sample = sample.to(self.device, self.dtype)
-        timestep = t if isinstance(t, int) else t.to(self.device)
-        labels = cond.labels
-        if labels is not None:
-            # vectors are multiplied with weights and need their dtype; indices and timesteps keep their own
-            labels = labels.to(self.device, self.dtype if labels.ndim > 1 else labels.dtype)
-        if not isinstance(self.unet, UNet2DConditionModel):
-            return self.unet(sample, timestep, class_labels=labels, return_dict=False)[0]
-        added = None if cond.pooled is None else {"text_embeds": cond.pooled, "time_ids": cond.added}
-        return self.unet(
-            sample,
-            timestep,
-            encoder_hidden_states=None if cond.tokens is None else cond.tokens.to(self.dtype),
-            class_labels=labels,
-            encoder_attention_mask=cond.token_mask,
-            added_cond_kwargs=added,
-            return_dict=False,
-        )[0]
+        return forward(self.unet, x.to(self.device), t, cond)
 
 
-class _BottleneckReached(Exception):
-    """Ends the forward pass after the middle block and carries h."""
-
-    def __init__(self, h: Tensor) -> None:
-        self.h = h
+def _gradients_of(values: Tensor) -> AbstractContextManager[Any]:
+    """Gradients only if these values have any, so that an offloaded autoencoder need not stay for a backward pass."""
+    return torch.set_grad_enabled(torch.is_grad_enabled() and values.requires_grad)

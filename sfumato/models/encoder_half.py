@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from sfumato.core.condition import Condition
 from sfumato.core.rows import Rows
 from sfumato.hooks import attach_hook
-from sfumato.models.modules import named
-from sfumato.models.taps import AnyTap, Tap, of_maps, tapped
+from sfumato.models.taps import AnyTap, Tap, modules_of, tapped
 
 MIDDLE = "mid_block"
 
@@ -85,7 +84,7 @@ class EncoderHalf:
             or not first.of(x, t, condition)
         ):
             return False
-        return all(_in_decoder(name) for tap in self._new(taps) for name in _names(unet, tap))
+        return all(_in_decoder(name) for tap in self._new(taps) for name in modules_of(unet, tap))
 
     def decode(self, unet: Any, rows: Rows, taps: Sequence[AnyTap]) -> Tensor:
         """Output of the network with additional taps, computed from the recorded encoder half."""
@@ -93,9 +92,9 @@ class EncoderHalf:
         assert first is not None
         args, kwargs = first.calls[0]
         h = cast(Tensor, args[0] if args else kwargs["hidden_states"])
-        acting = [tap for tap in taps if any(_in_decoder(name) and name != MIDDLE for name in _names(unet, tap))]
+        acting = [tap for tap in taps if any(_in_decoder(name) and name != MIDDLE for name in modules_of(unet, tap))]
         for tap in self._new(taps):
-            if MIDDLE in _names(unet, tap):
+            if MIDDLE in modules_of(unet, tap):
                 replaced = cast(Tap, tap)(MIDDLE, h, rows)
                 h = h if replaced is None else replaced
         with tapped(unet, acting, rows):
@@ -116,11 +115,6 @@ def _decoder_blocks(unet: Any) -> Sequence[nn.Module]:
     skips = any(hasattr(block, "skip_conv") for block in unet.up_blocks)
     fourier = getattr(unet.config, "time_embedding_type", "") == "fourier"
     return () if skips or fourier or unet.mid_block is None else unet.up_blocks
-
-
-def _names(unet: nn.Module, tap: AnyTap) -> list[str]:
-    found = tap.layers.of(unet) if of_maps(tap) else named(unet, cast(Tap, tap).module)
-    return [name for name, _ in found]
 
 
 def _in_decoder(name: str) -> bool:

@@ -10,10 +10,8 @@ from sfumato.errors import BadInput
 from sfumato.files import printable
 
 UNET = "model.diffusion_model."
-_FUSE = (
-    "merge it into its model with diffusers (load_lora_weights, fuse_lora, save_pretrained) and give the folder that "
-    "this writes"
-)
+_FUSE = "give the model itself, and this file with --lora (in Python: lora=)"
+_EMBED = "give the model itself, and this file with --textual-inversion (in Python: textual_inversion=)"
 _WHOLE = "give a checkpoint of the complete model, or its diffusers folder"
 #: What a file is, what to do, and parts of names of which one occurs in every such file and in no checkpoint.
 _OTHERS = (
@@ -48,7 +46,7 @@ def _found(names: Collection[str]) -> Iterable[tuple[str, str]]:
         if _any(names, marks):
             yield what, remedy
     if set(names) in _EMBEDDINGS or any(name.startswith("<") and name.endswith(">") for name in names):
-        yield "a textual inversion, an embedding of a word for a model", "give the model itself"
+        yield "a textual inversion, an embedding of a word for a model", _EMBED
     if not names:
         yield "a safetensors file without weights", _WHOLE
     if any(name.startswith((UNET, "first_stage_model.")) for name in names):

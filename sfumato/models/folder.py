@@ -33,8 +33,8 @@ NETWORKS: dict[str, dict[str, type[Any]]] = {
 }
 # Parts that do not change the predicted noise; low_res_scheduler only adds noise to the maps.
 WITHOUT_EFFECT = ("safety_checker", "feature_extractor", "image_encoder", "low_res_scheduler", "watermarker")
-# Pipelines that ignore the scaling_factor in the autoencoder's config.json.
-_UNSCALED = ("LDMSuperResolutionPipeline",)
+#: Pipelines that ignore the scaling_factor in the autoencoder's config.json.
+UNSCALED = ("LDMSuperResolutionPipeline",)
 PARTS = (*NETWORKS, "tokenizer", "tokenizer_2", "scheduler")
 # Longest part of a name that a message shows; names in a file may have any length.
 _SHOWN = 100
@@ -110,7 +110,7 @@ def read_index(folder: Path) -> Index:
     for part, kind in kinds.items():
         _check_kind(folder, part, kind)
     zero = bool(table.get("force_zeros_for_empty_prompt", "text_encoder_2" in kinds))
-    return Index(kinds, zero, unscaled=table.get("_class_name") in _UNSCALED)
+    return Index(kinds, zero, unscaled=table.get("_class_name") in UNSCALED)
 
 
 def _check_kind(folder: Path, part: str, kind: str) -> None:

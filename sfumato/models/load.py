@@ -1,16 +1,23 @@
 """Loading a model by bundled name, path or hub id."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from sfumato.errors import BadInput
-from sfumato.hub import from_hub, is_hub_id
+from sfumato.hub import from_hub
+from sfumato.models.added_files import GivenInversion, GivenLora
 from sfumato.models.bundled import BundledModel, bundled_path, list_models
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.folder import PARTS, load_folder
+from sfumato.models.lora import fuse
+from sfumato.models.lora_files import read_loras
+from sfumato.models.names import PICKLES, is_single_file, place_of
+from sfumato.models.offload import check_offload
 from sfumato.models.placement import pick_device, pick_dtype
-from sfumato.models.single_file import PICKLES, load_single_file
+from sfumato.models.single_file import load_single_file
+from sfumato.models.textual_inversion import add_word, read_textual_inversions
 
 UNWANTED = ("*.non_ema.*", "*.ema.*", "*openvino*", "*onnx*")
 HALVED = ("*.fp16.*", "*.fp16-*")
@@ -25,6 +32,11 @@ def load_model(
     dtype: str | torch.dtype | None = None,
     *,
     config: str | Path | None = None,
+    lora: GivenLora | Sequence[GivenLora] = (),
+    textual_inversion: GivenInversion | Sequence[GivenInversion] = (),
+    prompt_weights: bool = False,
+    prompt_chunks: int = 1,
+    offload: bool = False,
 ) -> DiffusionModel:
     """Load a model for editing, in evaluation mode and without gradients of the weights.
 
@@ -35,35 +47,45 @@ def load_model(
         name_or_path: bundled name, diffusers folder, single-file checkpoint or hub id.
         device: "auto" (CUDA if available, otherwise CPU), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (fp32), "fp32", "bf16", "fp16".
-        config: for a single file, the local diffusers folder of a model of the same architecture.
+        config: for a single file, the local diffusers folder of a model of the same architecture; not necessary for
+            Stable Diffusion 1.x, 2.x and XL.
+        lora: LoRAs to fuse into the weights (`sfumato.models.lora`): files, "FILE:SCALE" or (file, scale).
+        textual_inversion: embeddings to add (`sfumato.models.textual_inversion`): files or "FILE:WORD".
+        prompt_weights: whether "(word:1.4)" in prompts is a weight (`sfumato.models.prompt_weights`).
+        prompt_chunks: number of chunks in which prompts are read, for prompts of more than 75 tokens.
+        offload: keep weights in main memory until they are needed (`sfumato.models.offload`).
 
     Raises:
-        BadInput: the model, device or precision does not exist, or the model is not supported.
+        BadInput: the model, a file, the device or the precision does not exist, the model is not supported, or a file
+            belongs to another model.
     """
-    name, place, precision = str(name_or_path), pick_device(device), pick_dtype(dtype)
+    loras, inversions = read_loras(lora), read_textual_inversions(textual_inversion)
+    place, precision = pick_device(device), pick_dtype(dtype)
+    if offload:
+        check_offload(place)
+    model = _load(name_or_path, torch.device("cpu") if offload else place, precision, config)
+    for inversion in inversions:
+        add_word(model, inversion)
+    for each in loras:
+        fuse(model, each)
+    files = {"lora": [each.about() for each in loras], "textual_inversion": [each.about() for each in inversions]}
+    model.additions = {name: entries for name, entries in files.items() if entries}
+    model.read_prompts(weights=prompt_weights, chunks=prompt_chunks)
+    return model.offload(place) if offload else model
+
+
+def _load(
+    name_or_path: str | Path, place: torch.device, precision: torch.dtype, config: str | Path | None
+) -> DiffusionModel:
+    name = str(name_or_path)
     path = Path(name_or_path).expanduser()
-    if path.suffix in (".safetensors", *PICKLES) and not path.is_dir():
+    found = place_of(name)
+    if found is not None and is_single_file(path):
         folder = None if config is None else Path(config).expanduser()
-        return load_single_file(path, folder, name=name, device=place, dtype=precision)
+        return load_single_file(found, folder, name=name, device=place, dtype=precision)
     if config is not None:
         raise BadInput(f"config= is for a single .safetensors file, which {name} is not; leave it out.")
-    return load_folder(_folder(name, path), name=name, device=place, dtype=precision)
-
-
-def _folder(name: str, path: Path) -> Path:
-    bundled = {model.name: model.folder for model in list_models()}
-    if name in bundled:
-        return bundled[name]
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise BadInput(f"{path} is neither a pipeline folder nor a .safetensors file; give one of them.")
-    if is_hub_id(name):
-        return _download(name)
-    raise BadInput(
-        f"There is no model {name}: give a bundled name ({', '.join(bundled) or 'none here'}), a diffusers folder, "
-        "a .safetensors file, or a hub id such as org/name."
-    )
+    return load_folder(_download(name) if found is None else found, name=name, device=place, dtype=precision)
 
 
 def _download(hub_id: str) -> Path:

@@ -3,16 +3,9 @@
 import torch
 
 from sfumato.errors import BadInput
+from sfumato.models.names import PRECISIONS, check_precision
 
-DTYPES = {
-    "auto": torch.float32,
-    "fp32": torch.float32,
-    "float32": torch.float32,
-    "bf16": torch.bfloat16,
-    "bfloat16": torch.bfloat16,
-    "fp16": torch.float16,
-    "float16": torch.float16,
-}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, kind) for name, kind in PRECISIONS.items()}
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -47,6 +40,5 @@ def pick_dtype(dtype: str | torch.dtype | None = None) -> torch.dtype:
     """
     if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
         return dtype
-    if dtype is None or dtype in DTYPES:
-        return DTYPES[str(dtype or "auto")]
-    raise BadInput(f"There is no precision {dtype}; use auto, fp32, bf16 or fp16.")
+    check_precision(str(dtype or "auto"))
+    return DTYPES[str(dtype or "auto")]

@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import diffusers
 from diffusers import DDIMScheduler
-from torch import Tensor
 
 from sfumato.core.schedule import Schedule, Spacing
 from sfumato.errors import BadInput
@@ -29,8 +28,6 @@ SCHEDULERS = frozenset(
 )  # fmt: skip
 #: Largest number of training timesteps; nearly all networks have 1000.
 MOST_TIMESTEPS = 100_000
-#: abar at the last timestep of a schedule with zero terminal SNR.
-SMALLEST = 2.0**-24
 
 
 def read_scheduler(folder: Path, kind: str) -> Any:
@@ -55,8 +52,7 @@ def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> 
     the network. They are not part of the schedule. Neither is the large fixed variance beta_t ("fixed_large"): here
     eta = 1 has the small variance, which is better for runs with fewer steps than in training (Song et al., arXiv
     2010.02502, table 1). `alphas_cumprod` are the float32 values of diffusers, converted to float64. With zero terminal
-    SNR (Lin et al., arXiv 2305.08891) and v- or sample-prediction the last one is 2^-24 instead of 0, as in diffusers'
-    EulerDiscreteScheduler, because the predicted noise alone does not determine x_0 at 0.
+    SNR (Lin et al., arXiv 2305.08891) the last one is 0, as in DDIMScheduler; EulerDiscreteScheduler has 2^-24.
 
     Args:
         config: content of `scheduler_config.json`, or a scheduler's `config` with its class as "_class_name".
@@ -88,18 +84,13 @@ def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> 
         )
     ddim = DDIMScheduler.from_config({name: value for name, value in config.items() if name != "_class_name"})
     return Schedule(
-        alphas_cumprod=_with_signal(ddim.alphas_cumprod.double(), prediction),
+        alphas_cumprod=ddim.alphas_cumprod.double(),
         final_alpha_cumprod=float(ddim.final_alpha_cumprod),
         prediction_type=prediction,
         spacing=ddim.config.timestep_spacing,
         steps_offset=ddim.config.steps_offset,
         sample_range=float(config.get("clip_sample_range", 1.0)) if pixels and config.get("clip_sample") else None,
     )
-
-
-def _with_signal(abar: Tensor, prediction: str) -> Tensor:
-    """abar with `SMALLEST` in place of 0; unchanged for epsilon-prediction, which gives no x_0 at that timestep."""
-    return abar if prediction == "epsilon" else abar.where(abar > 0, SMALLEST)
 
 
 def with_settings(scheduler: Any, settings: Mapping[str, Any]) -> DDIMScheduler:

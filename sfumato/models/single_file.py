@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import safe_open
 
+from sfumato.architectures import architecture_of
+from sfumato.core.noise import gaussian
 from sfumato.errors import BadInput
 from sfumato.libraries import quiet
 from sfumato.models.assemble import assemble
@@ -23,7 +25,8 @@ from sfumato.networks.load import CONFIG, readable, write_settings
 from sfumato.networks.weights import Weights, single_file_weights
 
 TEXT = ("text_encoder", "text_encoder_2")
-PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
+#: Side of the latents of Stable Diffusion 2.x with v-prediction, 768 pixels; the other models have 512.
+SIDE_OF_V = 96
 _FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
 # Prefixes of the weights of CLIP's text encoder in Stable Diffusion 1.x and XL, and the name of one weight.
 _CLIP = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
@@ -37,33 +40,70 @@ def load_single_file(
 
     Args:
         path: the checkpoint.
-        config: a local diffusers folder of the same architecture, of which the configurations and tokenizers are used.
-            What the checkpoint itself contains takes precedence: the number of input channels, and the prediction type
-            and zero terminal SNR, if it states them (`sfumato.models.file_kinds.stated_schedule`).
+        config: a local diffusers folder of the same architecture, of which the configurations and tokenizers are used;
+            not necessary for the published architectures (`sfumato.architectures`). What the checkpoint itself
+            contains takes precedence: the number of input channels, and the prediction type and zero terminal SNR, if
+            it states them (`sfumato.models.file_kinds.stated_schedule`).
         name: name of the model in messages.
         device: device of the model.
         dtype: precision of the network.
 
     Raises:
-        BadInput: the file does not exist, is a pickle or no checkpoint of a complete model, config is missing, or the
+        BadInput: the file is no checkpoint of a complete model, config is missing for another architecture, or the
             checkpoint does not fit it.
     """
-    if path.suffix in PICKLES:
-        raise BadInput(f"{path} is a pickle, which can run code when opened; convert it to .safetensors.")
-    if not path.exists():
-        raise BadInput(f"There is no file {path}; give the path of a .safetensors file.")
     weights = single_file_weights(path)
     check_complete(path, weights.shapes)
     stated = stated_schedule(path, weights.shapes)
-    if config is None:
+    if config is not None:
+        return _load(path, config, str(config), weights, stated, name, dtype).to(device, dtype)
+    architecture = architecture_of(weights.shapes)
+    if architecture is None:
         raise BadInput(
-            f"{path} contains weights only; give config=, the diffusers folder of a model of the same architecture."
+            f"{path} is not of the architecture of Stable Diffusion 1.x, 2.x or XL: give config=, the diffusers folder "
+            "of a model of the same architecture."
         )
+    with architecture.staged() as folder:
+        words = f"the architecture of {architecture.words}"
+        model = _load(path, folder, words, weights, stated, name, dtype).to(device, dtype)
+        if architecture.name == "sd2" and "prediction_type" not in stated and predicts_v(model):
+            stated |= {"prediction_type": "v_prediction"}
+            model = _load(path, folder, words, weights, stated, name, dtype).to(device, dtype)
+        if model.schedule.prediction_type == "v_prediction" and architecture.name == "sd2":
+            model.unet.register_to_config(sample_size=SIDE_OF_V)
+    return model
+
+
+@torch.no_grad()
+def predicts_v(model: DiffusionModel) -> bool:
+    """Whether a network predicts the velocity rather than the noise, from one evaluation at the last timestep.
+
+    There x_t is nearly the noise itself. A network that predicts the noise returns it, with a correlation near 1; the
+    velocity is nearly -x_0, which is independent of it. Files of Stable Diffusion 2.x do not state which of the two
+    they predict.
+    """
+    t, side = len(model.schedule) - 1, 4 * model.latent_multiple
+    x = gaussian((model.latent_channels, side, side), 0, tag="prediction type", device=model.device)[None]
+    maps = x.new_zeros(1, model.map_channels, side, side) if model.map_channels else None
+    output = model.predict(x, t, model.condition("", maps=maps))
+    return float(torch.corrcoef(torch.stack([x.flatten(), output.flatten().to(x)]))[0, 1]) < 0.5
+
+
+def _load(
+    path: Path,
+    config: Path,
+    words: str,
+    weights: Weights,
+    stated: Mapping[str, Any],
+    name: str,
+    dtype: torch.dtype,
+) -> DiffusionModel:
+    """Load the model with the configurations in a folder, which messages call `words`."""
     index = read_index(config)
     ready = {part: load_part(config, part, kind, dtype) for part, kind in index.kinds.items() if part not in NETWORKS}
     ready |= {"scheduler": with_settings(ready["scheduler"], stated)} if stated else {}
     absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
-    with readable(f"{path} does not fit {config}"), quiet(), _staged(config, index, weights) as clean:
+    with readable(f"{path} does not fit {words}"), quiet(), _staged(config, index, weights) as clean:
         ready |= _text_encoder_of_other_names(path, index, weights, clean)
         # imported here because importing pipelines takes seconds
         from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -75,11 +115,11 @@ def load_single_file(
                 str(path), config=str(clean), local_files_only=True, dtype=torch.float32, **absent, **ready
             ).components
         except (SingleFileComponentError, NotImplementedError) as error:  # all or some weights of a part are missing
-            raise _incomplete(path, config, clean) from error
+            raise _incomplete(path, words, clean) from error
         if any(weight.is_meta for part in TEXT if part in parts for weight in parts[part].parameters()):
-            raise _incomplete(path, config, clean)
+            raise _incomplete(path, words, clean)
     zero, settings = index.empty_prompt_is_zero, read_settings(config)
-    return assemble(parts, name=name, settings=settings, empty_prompt_is_zero=zero).to(device, dtype)
+    return assemble(parts, name=name, settings=settings, empty_prompt_is_zero=zero)
 
 
 def _text_encoder_of_other_names(path: Path, index: Index, weights: Weights, clean: Path) -> dict[str, Any]:
@@ -126,7 +166,7 @@ def _set_in_channels(settings: Path, weights: Weights) -> None:
         settings.write_text(json.dumps(table | {"in_channels": shape[1]}), encoding="utf-8")
 
 
-def _incomplete(path: Path, config: Path, clean: Path) -> BadInput:
+def _incomplete(path: Path, words: str, clean: Path) -> BadInput:
     """The error for a checkpoint with missing weights, which names the first part that cannot be loaded."""
     part = "text encoder"
     for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
@@ -138,6 +178,6 @@ def _incomplete(path: Path, config: Path, clean: Path) -> BadInput:
             part = {"unet": "U-Net", "vae": "autoencoder"}[name]
             break
     return BadInput(
-        f"{path} does not fit {config}: its {part} is missing or incomplete; give a checkpoint that contains the "
+        f"{path} does not fit {words}: its {part} is missing or incomplete; give a checkpoint that contains the "
         "U-Net, the autoencoder and all text encoders, or make a diffusers folder of the parts."
     )

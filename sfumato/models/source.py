@@ -7,16 +7,15 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor
 
-from sfumato.core.batching import rows_per_call
 from sfumato.core.condition import Condition
 from sfumato.core.rows import SOURCE, Rows
-from sfumato.core.state import Denoiser
 from sfumato.errors import BadInput
+from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.modules import Names
 from sfumato.models.taps import AnyTap, Tap, of_maps
 
-ONE_IN = 16
-"""A batch of the source has at most 1 / ONE_IN of the default rows per call, because recorded outputs use memory."""
+ELEMENTS = 2**14
+"""Largest number of latent elements of a batch of the source: its recorded outputs stay in memory between the steps."""
 
 Reading: TypeAlias = tuple[AnyTap, int]
 """A tap, and the number of steps in which the same is read, the current one included."""
@@ -33,10 +32,10 @@ class Source:
 
     All x_t are known, so that the steps can be evaluated together. One forward pass contains the rows of
 
-        n = max(1, floor(floor(rows_per_call / ONE_IN) / b))     steps for b images,
+        n = max(1, floor(ELEMENTS / (b c h w)))     steps for b images,
 
-    and at most as many steps as every reading still needs. For small latents these are up to four rows, independently
-    of the user's `batch`; for those of Stable Diffusion at 512 pixels, whose maps need much memory, it is one step.
+    and at most as many steps as every reading still needs, independently of the user's `batch`. For latents of
+    [4,16,16] these are up to 16 rows; for those of Stable Diffusion at 512 pixels, whose maps need much memory, one.
 
     Attributes:
         network: the network without guidance.
@@ -45,7 +44,7 @@ class Source:
         exact: evaluate one step at a time, as for the target; results depend on the batch size by rounding.
     """
 
-    network: Denoiser
+    network: DiffusionModel
     latents: Mapping[int, Tensor]
     condition: Condition
     exact: bool = False
@@ -90,12 +89,12 @@ class Source:
     def _evaluate(self, t: int, readings: Sequence[Reading]) -> None:
         """Evaluate the source at t and at the following steps that all readings need, and store the outputs."""
         x, levels = self.latents[t], list(self.latents)
-        most = 1 if self.exact else max(1, rows_per_call(*x.shape[1:]) // ONE_IN // len(x))
+        most = 1 if self.exact else max(1, ELEMENTS // x.numel())
         steps = levels[levels.index(t) :][: min(most, *(left for _, left in readings))]
         kept = [_Kept(tap, steps) for tap, _ in readings]
         rows, times = torch.cat([self.latents[step] for step in steps]), x.new_tensor(steps, dtype=torch.long)
         level = t if len(steps) == 1 else times.repeat_interleave(len(x))
-        self.network.predict(rows, level, self.condition.repeat(len(steps)), kept)
+        self.network.read(rows, level, self.condition.repeat(len(steps)), cast(Sequence[AnyTap], kept))
         for step in steps:
             self._kept.setdefault(step, []).extend(kept)
 

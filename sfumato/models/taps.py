@@ -7,7 +7,7 @@ taps of attention maps see `sfumato.models.attention`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeGuard, cast
 
@@ -19,6 +19,9 @@ from sfumato.errors import BadInput
 from sfumato.hooks import attach_hook
 from sfumato.models.attention import AttentionTap, Layers, Waiting, attach
 from sfumato.models.modules import Names, named
+from sfumato.models.references import References
+
+NO_SOURCE = "A tap that reads the source needs an inverted picture as the source: invert a picture first."
 
 
 class Tap(Protocol):
@@ -106,16 +109,20 @@ class FromSource:
         target: tap of the target's evaluation, which follows; it uses what `source` recorded.
         left: number of steps, the current one included, that read the same; they may be evaluated in one batch.
         under: condition of the source's evaluation, one row per image; None for the prompt of the inversion.
+        images: other images that are the source, one row per reference, instead of the inverted ones; `under` is None.
     """
 
     source: AnyTap
     target: AnyTap
     left: int = 1
     under: Condition | None = None
+    images: References | None = None
 
 
 @contextmanager
-def tapped(network: nn.Module, taps: Sequence[AnyTap], rows: Rows | None = None) -> Iterator[None]:
+def tapped(
+    network: nn.Module, taps: Sequence[AnyTap], rows: Rows | None = None, *, stop: bool = False
+) -> Iterator[None]:
     """Attach taps to a network in a `with` block.
 
     Several taps of one module are applied in the order of the list. Maps for taps of attention maps are computed after
@@ -126,13 +133,14 @@ def tapped(network: nn.Module, taps: Sequence[AnyTap], rows: Rows | None = None)
         network: the network.
         taps: taps of modules or attention maps.
         rows: layout of the batches; by default all rows belong to the target condition.
+        stop: end the forward pass, and the block, when all tapped modules have run: for taps that only read.
 
     Raises:
         BadInput: a tap names no module of the network or requires a source; or, at the end of an evaluation, a tapped
             module did not run.
     """
     if any(isinstance(tap, FromSource) for tap in taps):
-        raise BadInput("A tap that reads the source needs an inverted picture as the source: invert a picture first.")
+        raise BadInput(NO_SOURCE)
     waiting: Waiting = {}
     plain = [cast(Tap, tap) for tap in taps if not of_maps(tap)]
     with ExitStack() as hooks:
@@ -143,7 +151,11 @@ def tapped(network: nn.Module, taps: Sequence[AnyTap], rows: Rows | None = None)
         for handle in attach(network, [tap for tap in taps if of_maps(tap)], rows, waiting):
             hooks.callback(handle.remove)
         hooks.callback(attach_hook(network, _all_ran(waiting)).remove)
-        yield
+        if stop:
+            for module in {module for tap in taps for module in modules_of(network, tap).values()}:
+                hooks.callback(attach_hook(module, _stop(waiting)).remove)  # after the hooks of the taps
+        with suppress(_Stopped):
+            yield
 
 
 def of_maps(tap: AnyTap) -> TypeGuard[AttentionTap]:
@@ -159,6 +171,23 @@ def _hook(tap: Tap, name: str, rows: Rows | None, waiting: Waiting) -> Callable[
         if isinstance(output, Tensor):
             return replacement
         return None if replacement is None else (replacement, *output[1:])
+
+    return hook
+
+
+def modules_of(network: nn.Module, tap: AnyTap) -> dict[str, nn.Module]:
+    """The modules or attention layers that a tap acts on, by their full names."""
+    return dict(tap.layers.of(network) if of_maps(tap) else named(network, cast(Tap, tap).module))
+
+
+class _Stopped(Exception):
+    """Ends a forward pass after the last tapped module."""
+
+
+def _stop(waiting: Waiting) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        if not waiting:
+            raise _Stopped
 
     return hook
 

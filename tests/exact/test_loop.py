@@ -13,7 +13,7 @@ from sfumato.core.state import StepEnd, StepMean, StepNoise, StepState
 from sfumato.core.step import combine, direction, mean, noise_scale, predict_x0, step
 from sfumato.errors import NonFinite
 from sfumato.inversion import invert_edit_friendly, replay
-from sfumato.shifts import HoldOutside
+from sfumato.shifts.mask import HoldOutside
 from tests.exact.toy import Convolution, finished, linear_schedule, prompt
 
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))

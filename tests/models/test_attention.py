@@ -227,3 +227,18 @@ def test_half_precision(sd):
     assert all(maps.dtype == torch.bfloat16 for maps in record.maps.values())
     assert not torch.equal(moved, plain)
     assert F.mse_loss(moved, plain) < 1
+
+
+def test_a_gradient_of_maps_is_the_same_with_gradient_checkpointing(sd):
+    """Blocks are then computed again in the backward pass, when the taps are detached."""
+    x, t, condition = asked(sd, 1)
+
+    def gradient():
+        moved, record = x.clone().requires_grad_(), RecordMaps(Layers())
+        eps = sd.predict(moved, t, condition, taps=[record])
+        energy = sum(maps.square().sum() for maps in record.maps.values()) + eps.square().sum()
+        return torch.autograd.grad(energy, moved)[0]
+
+    plain = gradient()
+    sd.unet.enable_gradient_checkpointing()
+    torch.testing.assert_close(gradient(), plain)

@@ -54,12 +54,13 @@ def test_settings_that_an_old_file_leaves_out_are_those_of_its_class():
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
-def test_zero_terminal_snr_is_that_of_the_euler_scheduler_where_x0_is_predicted(prediction):
+@pytest.mark.parametrize("solver", ["DDIMScheduler", "EulerDiscreteScheduler", "UniPCMultistepScheduler"])
+def test_zero_terminal_snr_is_that_of_diffusers_with_an_exact_zero(prediction, solver):
     about = {**BETAS, "rescale_betas_zero_snr": True, "prediction_type": prediction}
-    found = schedule_from_config({"_class_name": "DDIMScheduler", **about}).alphas_cumprod
+    found = schedule_from_config({"_class_name": solver, **about}).alphas_cumprod
     euler = diffusers.EulerDiscreteScheduler(**BETAS, rescale_betas_zero_snr=True)
     assert torch.equal(found[:-1], euler.alphas_cumprod[:-1].double())
-    assert found[-1] == (0 if prediction == "epsilon" else euler.alphas_cumprod[-1].double())
+    assert found[-1] == 0
 
 
 def test_abar_of_a_schedule_that_nearly_ends_at_zero_is_unchanged():

@@ -100,7 +100,7 @@ def test_a_run_with_zero_terminal_snr_is_that_of_diffusers(marked, tiny_sd_folde
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (("lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight",), "a LoRA.*load_lora_weights"),
+        (("lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight",), "a LoRA.*--lora"),
         (("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight",), "a LoRA"),
         (("lora_te_text_model_encoder_layers_0_mlp_fc1.hada_w1_a",), "a LoRA"),
         (("emb_params",), "a textual inversion"),

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sfumato.errors import BadInput
+from sfumato.models.attention import Layers, RecordMaps
 from sfumato.models.load import load_model
 from sfumato.models.taps import Record, Replace
 
@@ -52,6 +53,40 @@ def test_the_first_of_several_outputs_is_tapped(model, asked):
     assert transformer.output.shape == (2, 8, 8, 12)
     changed = model.predict(*asked, taps=[Replace("down_blocks.0", lambda h: 2 * h)])
     assert not torch.equal(changed, plain)
+
+
+def test_reading_ends_after_the_last_tapped_module(model, asked):
+    """Equal to what a complete evaluation records; a module that follows does not run."""
+    layers = Layers("down_blocks.*.attentions.*.transformer_blocks.*.attn2")
+
+    def taps():
+        return Record("down_blocks.0"), Record("mid_block"), Record("mid_block"), RecordMaps(layers)
+
+    complete, read = taps(), taps()
+    model.predict(*asked, taps=complete)
+    ran = []
+    handles = [
+        module.register_forward_hook(lambda module, inputs, output, name=name: ran.append(name))
+        for name, module in model.unet.named_modules()
+    ]
+    with model.counting() as count:
+        model.read(*asked, read)
+    for handle in handles:
+        handle.remove()
+    assert "mid_block" in ran
+    assert not any(name.startswith(("up_blocks", "conv_out")) for name in ran)
+    assert count.calls == 1
+    for one, other in zip(complete[:3], read[:3], strict=True):
+        assert torch.equal(one.output, other.output)
+    assert complete[3].maps.keys() == read[3].maps.keys() != set()
+    assert all(torch.equal(complete[3].maps[name], read[3].maps[name]) for name in read[3].maps)
+    assert hooks(model) == 0
+
+
+def test_reading_a_module_that_never_runs_is_refused(model, asked):
+    model.unet.idle = torch.nn.Identity()
+    with pytest.raises(BadInput, match="never runs it directly"):
+        model.read(*asked, [Record("mid_block"), Record("idle")])
 
 
 def test_a_scope_spans_evaluations(model, asked):

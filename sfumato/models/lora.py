@@ -1,0 +1,79 @@
+"""Fuse LoRAs into the weights of a model (Hu et al., arXiv 2106.09685, eq. 3).
+
+    W <- W + s (alpha / r) U D,      D: [r, in], U: [out, r]
+
+A fused model has the speed and the layers of the model without LoRA, so that all taps work; the fingerprint is that of
+the fused weights. The same is done by `fuse_lora` of diffusers, which needs the package peft. To change scales between
+edits without loading again, use a pipeline of diffusers with active LoRAs (`sfumato.models.pipelines`).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.errors import BadInput
+from sfumato.files import printable
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.lora_files import Change, Lora, flattened
+from sfumato.models.original_names import original_name
+
+_TEXT = {".q_proj": ".to_q", ".k_proj": ".to_k", ".v_proj": ".to_v", ".out_proj": ".to_out"}
+
+
+@torch.no_grad()
+def fuse(model: DiffusionModel, lora: Lora) -> None:
+    """Add a LoRA to the weights of the U-Net and the text encoders. Later LoRAs add to earlier ones.
+
+    Raises:
+        BadInput: the LoRA belongs to another model: it changes a layer that this one has not, or of another size. The
+            model is then unchanged.
+    """
+    layers = dict(_layers(model))
+    name = printable(lora.path)
+    fitting: list[tuple[nn.Module, Change]] = []
+    for change in lora.changes:
+        layer = layers.get(flattened(change.layer))
+        if layer is None:
+            raise BadInput(
+                f"{name} is a LoRA for another kind of model: it changes the layer {change.layer!r:.100}, which "
+                f"{model.name or 'this model'} does not have."
+            )
+        weight = layer.weight
+        theirs = [len(change.up), change.down.flatten(1).shape[1]]
+        if theirs != [len(weight), weight.flatten(1).shape[1]]:
+            raise BadInput(
+                f"{name} is a LoRA for another kind of model: its layer {change.layer!r:.100} is "
+                f"{theirs[0]} x {theirs[1]}, that of {model.name or 'this model'} "
+                f"{len(weight)} x {weight.flatten(1).shape[1]}."
+            )
+        fitting.append((layer, change))
+    for layer, change in fitting:
+        layer.weight.copy_(layer.weight.float() + lora.scale * _product(change, layer.weight))
+
+
+def _product(change: Change, weight: Tensor) -> Tensor:
+    """(alpha / r) U D in the shape of the weight, float32."""
+    down, up = (matrix.flatten(1).to(weight.device) for matrix in (change.down, change.up))
+    return (change.factor * (up @ down)).reshape(weight.shape)
+
+
+def _layers(model: DiffusionModel) -> Iterator[tuple[str, nn.Module]]:
+    """The layers that a LoRA may change, under all their names in LoRA files, flattened."""
+    for name, layer in _linear(model.unet):
+        for each in {name, original_name(model.unet, name)}:
+            yield flattened(f"unet.{each}"), layer
+            yield flattened(f"unet.{each.removesuffix('.0')}"), layer  # "to_out" for "to_out.0"
+    for part, encoder in zip(("text_encoder", "text_encoder_2"), model.text_encoders, strict=False):
+        for name, layer in _linear(encoder.encoder):
+            short = name.removeprefix("text_model.")
+            other = next((short.replace(ours, theirs) for ours, theirs in _TEXT.items() if ours in short), short)
+            for each in {short, other}:
+                yield flattened(f"{part}.{each}"), layer
+                yield flattened(f"{part}.text_model.{each}"), layer
+
+
+def _linear(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            yield name, layer

@@ -1,0 +1,165 @@
+"""Read LoRA files: which layers they change, and by what.
+
+Two families of names exist: those of diffusers and PEFT ("unet.mid_block.attentions.0.proj_in.lora_A.weight", and
+".lora.down.", "_lora.down." and ".lora_linear_layer.down." in older files), and those of kohya-ss
+("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", for SDXL with the names of the original U-Net).
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from sfumato.errors import BadInput
+from sfumato.files import printable
+from sfumato.models.added_files import GivenLora, place_and_scale
+from sfumato.networks.weights import single_file_weights
+from sfumato.regular_files import file_hash
+
+_PART = re.compile(
+    r"(?P<layer>.+?)[._](?P<down>lora_down|lora_A|lora\.down|lora_linear_layer\.down)(?:\.default)?\.weight"
+    r"|(?P<layer_>.+?)[._](?:lora_up|lora_B|lora\.up|lora_linear_layer\.up)(?:\.default)?\.weight"
+    r"|(?P<alpha>.+)\.alpha"
+)
+#: Parts of names that occur in files of other adapters only.
+_OTHERS = {
+    "hada_w": "a LoHa",
+    "lokr_w": "a LoKr",
+    "dora_scale": "a DoRA",
+    "lora_magnitude_vector": "a DoRA",
+    "lora_mid": "a LoCon with Tucker decomposition",
+    ".oft_": "an OFT adapter",
+    "base_model.model.": "an adapter of PEFT without its configuration",
+}
+_METADATA = "lora_adapter_metadata"
+_FIRST = {
+    "lora_unet_": "unet_",
+    "lora_te_": "text_encoder_",
+    "lora_te1_": "text_encoder_",
+    "lora_te2_": "text_encoder_2_",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """The change of one layer, W + s (alpha / r) U D.
+
+    Attributes:
+        layer: name of the layer in the file.
+        down: D, [r, in] or, for a convolution, [r, in, k, k].
+        up: U, [out, r] or [out, r, 1, 1].
+        factor: alpha / r.
+    """
+
+    layer: str
+    down: Tensor
+    up: Tensor
+    factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class Lora:
+    """A LoRA file.
+
+    Attributes:
+        path: the file.
+        scale: s, the strength.
+        changes: the change of every layer.
+    """
+
+    path: Path
+    scale: float
+    changes: tuple[Change, ...]
+
+    def about(self) -> dict[str, Any]:
+        """Name, hash and scale, for recipes."""
+        return {"name": self.path.name, "sha256": file_hash(self.path, "give the file again"), "scale": self.scale}
+
+
+def read_loras(given: GivenLora | Sequence[GivenLora]) -> tuple[Lora, ...]:
+    """Read LoRA files.
+
+    Args:
+        given: one or several, each a path, "FILE:SCALE" or (path, scale).
+
+    Raises:
+        BadInput: a file that is no LoRA or of a kind that is not supported, or a scale that is not a finite number.
+    """
+    several: list[Any] = [given]
+    if isinstance(given, list | tuple) and not (len(given) == 2 and isinstance(given[1], int | float)):
+        several = list(given)
+    return tuple(_read_lora(*place_and_scale(each)) for each in several)
+
+
+def flattened(name: str) -> str:
+    """A name that is equal for all spellings of a layer: parts joined by "_", without marks of the file's format."""
+    flat = name.replace(".processor.", ".").replace(".", "_")
+    for theirs, ours in _FIRST.items():
+        if flat.startswith(theirs):
+            return ours + flat.removeprefix(theirs)
+    return flat
+
+
+def _read_lora(path: Path, scale: float) -> Lora:
+    name = printable(path)
+    names = list(single_file_weights(path).shapes)
+    for mark, what in _OTHERS.items():
+        if any(mark in each for each in names):
+            raise BadInput(f"{name} is {what}, which is not supported: fuse it into a copy of its model with its tool.")
+    parts: dict[str, dict[str, str]] = {}
+    for each in names:
+        found = _PART.fullmatch(each)
+        if found is None:
+            raise BadInput(f"{name} is not a LoRA: it contains {each!r:.100}; give a LoRA for Stable Diffusion.")
+        kind = "alpha" if found["alpha"] else "down" if found["down"] else "up"
+        parts.setdefault(found["alpha"] or found["layer"] or found["layer_"], {})[kind] = each
+    if broken := [layer for layer, kinds in parts.items() if not {"down", "up"} <= set(kinds)]:
+        raise BadInput(f"{name} is incomplete: {broken[0]!r:.100} lacks one of its matrices; download it again.")
+    if not parts:
+        raise BadInput(f"{name} contains no weights; download it again.")
+    with safe_open(path, "pt") as stored:
+        beside = _Beside(stored.metadata() or {})
+        changes = [_change(stored, layer, kinds, beside) for layer, kinds in parts.items()]
+    for change in changes:
+        numbers = bool(change.up.isfinite().all()) and bool(change.down.isfinite().all())
+        if change.up.flatten(1).shape[1] != len(change.down) or not (numbers and math.isfinite(change.factor)):
+            raise BadInput(
+                f"{name} is damaged: the matrices of {change.layer!r:.100} do not fit or are not finite; download it "
+                "again."
+            )
+    return Lora(path, scale, tuple(changes))
+
+
+def _change(stored: Any, layer: str, kinds: Mapping[str, str], beside: "_Beside") -> Change:
+    down, up = (stored.get_tensor(kinds[kind]).float() for kind in ("down", "up"))
+    down, up = (matrix if matrix.ndim > 1 else matrix[:, None] for matrix in (down, up))
+    alpha = float(stored.get_tensor(kinds["alpha"]).reshape(-1)[0]) if "alpha" in kinds else None
+    return Change(layer, down, up, beside.factor(layer, len(down)) if alpha is None else alpha / max(1, len(down)))
+
+
+class _Beside:
+    """alpha and its use, which diffusers writes into the metadata of a file."""
+
+    def __init__(self, metadata: Mapping[str, str]) -> None:
+        try:
+            table = json.loads(metadata.get(_METADATA, "{}"))
+        except (ValueError, RecursionError):
+            table = {}
+        self._table: Mapping[str, Any] = table if isinstance(table, dict) else {}
+
+    def factor(self, layer: str, rank: int) -> float:
+        """alpha / r, or alpha / sqrt(r) for rank-stabilised LoRAs (arXiv 2312.03732); 1 if the file states no alpha."""
+        part, _, name = layer.partition(".")
+        alpha = self._table.get(f"{part}.lora_alpha", rank)
+        patterns = self._table.get(f"{part}.alpha_pattern")
+        for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
+            alpha = value if name == pattern or name.endswith(f".{pattern}") else alpha
+        if not isinstance(alpha, int | float):
+            return math.nan
+        return alpha / (math.sqrt(rank) if self._table.get(f"{part}.use_rslora") else max(1, rank))

@@ -1,0 +1,85 @@
+"""Keep the networks of a model in main memory, and on the accelerator only the one that computes.
+
+This is what `enable_model_cpu_offload` of diffusers does for a pipeline, with hooks of accelerate. Here a network
+leaves the accelerator when any other one is needed, because an edit has no fixed order of networks.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from accelerate.hooks import CpuOffload, ModelHook, add_hook_to_module
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+
+from sfumato.errors import BadInput
+
+_HOME = torch.device("cpu")
+
+
+class Offload(ModelHook):
+    """Moves a network to the device before it computes, and the others back to main memory.
+
+    Networks through which gradients pass stay together until the next evaluation without gradients, because the
+    backward pass still needs their weights.
+
+    A model that offloads serves one thread at a time: another thread would move a network while it computes.
+
+    Attributes:
+        execution_device: where networks compute, under the name that pipelines of diffusers read.
+    """
+
+    no_grad = False
+
+    def __init__(self, device: torch.device, networks: Iterable[nn.Module]) -> None:
+        self.execution_device = device
+        self._networks = list(networks)
+        self._graph: list[nn.Module] = []
+
+    def attach(self) -> None:
+        """Move all networks to main memory and put the hook on them, in place of others of accelerate."""
+        for network in self._networks:
+            add_hook_to_module(network, self)
+
+    def init_hook(self, module: nn.Module) -> nn.Module:
+        """Called when the hook is attached."""
+        return nn.Module.to(module, _HOME)
+
+    def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Called before the network computes, also by `encode` and `decode` of an autoencoder, without arguments."""
+        inputs = [*args, *kwargs.values()]
+        graph = torch.is_grad_enabled() and (not inputs or any(map(_requires_grad, inputs)))
+        self._graph = [*self._graph, module] if graph else []
+        for other in self._networks:
+            if not any(other is each for each in (*self._graph, module)):
+                nn.Module.to(other, _HOME)
+        nn.Module.to(module, self.execution_device)
+        return send_to_device(args, self.execution_device), send_to_device(kwargs, self.execution_device)
+
+
+def _requires_grad(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def check_offload(device: torch.device) -> None:
+    """Raise BadInput for the CPU, which has no memory of its own."""
+    if device.type == "cpu":
+        raise BadInput("Offloading saves memory of a GPU: leave it out, or give the device cuda or mps.")
+
+
+def offload(networks: Iterable[nn.Module], device: torch.device) -> None:
+    """Offload networks that compute on `device`."""
+    Offload(device, networks).attach()
+
+
+def computes_on(network: nn.Module) -> torch.device:
+    """The device of a network; for an offloaded one the device where it computes."""
+    hook = getattr(network, "_hf_hook", None)
+    if isinstance(hook, Offload | CpuOffload):
+        return torch.device(hook.execution_device)
+    return next(network.parameters()).device
+
+
+def is_offloaded(network: nn.Module) -> bool:
+    """Whether a network is offloaded, by this module or by diffusers' `enable_model_cpu_offload`."""
+    return isinstance(getattr(network, "_hf_hook", None), Offload | CpuOffload)

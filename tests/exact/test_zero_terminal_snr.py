@@ -1,0 +1,142 @@
+"""Where abar_t = 0, P_t and D_t are diffusers' and closed forms, on runs, inversions and replays."""
+
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+import sfumato
+from sfumato.core.guidance import classifier_free
+from sfumato.core.loop import recorded, reverse
+from sfumato.core.step import mean, noise_in, noise_that_leads_to, per_row, predict_x0, to_epsilon
+from sfumato.errors import BadInput
+from sfumato.inversion.ddim import invert_ddim
+from sfumato.inversion.edit_friendly import invert_edit_friendly
+from sfumato.inversion.native_ddpm import invert_native
+from sfumato.inversion.regularised import invert_regularised
+from sfumato.models.pipelines import from_pipeline
+from tests import tiny
+
+ZERO = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_folder):
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_folder("sd"), local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(params=["v_prediction", "sample"])
+def zero(request, pipe):
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, **ZERO, prediction_type=request.param)
+    return pipe
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+def test_steps_are_closed_forms_in_every_row(kind):
+    """Rows of a batch at abar = 0 and above it: P_t, D_t and mu_t as diffusers' scheduler defines them."""
+    x, output, levels = noise(3, 4, 2, 2), noise(3, 4, 2, 2, seed=1), [0.0, 0.3, 0.0]
+    eps = to_epsilon(output, x, per_row(levels, x), kind)
+    rows = per_row(levels, x)
+    P, inside = predict_x0(x, eps, rows), noise_in(x, eps, rows)
+    for n, abar in enumerate(levels):
+        alpha, rest = math.sqrt(abar), math.sqrt(1 - abar)
+        x_n, out = x[n : n + 1].double(), output[n : n + 1].double()
+        expected = alpha * x_n - rest * out if kind == "v_prediction" else out
+        theirs = alpha * out + rest * x_n if kind == "v_prediction" else (x_n - alpha * out) / rest
+        torch.testing.assert_close(P[n : n + 1], expected, atol=1e-12, rtol=0)
+        torch.testing.assert_close(inside[n : n + 1], theirs, atol=1e-12, rtol=0)
+        one = to_epsilon(out, x_n, abar, kind)
+        torch.testing.assert_close(predict_x0(x_n, one, abar), expected, atol=1e-12, rtol=0)
+        torch.testing.assert_close(noise_that_leads_to(expected, x_n, abar), one, atol=1e-12, rtol=0)
+        found = mean(x_n, one, one, abar, 0.4, 0.1)
+        torch.testing.assert_close(found, 0.4**0.5 * expected + (0.6 - 0.01) ** 0.5 * theirs, atol=1e-12, rtol=0)
+
+
+def test_gradients_of_the_prediction_are_finite():
+    x, output = noise(2, 4, 2, 2).double().requires_grad_(), noise(2, 4, 2, 2, seed=1).double()
+    rows = per_row([0.0, 0.5], x)
+    P = predict_x0(x, to_epsilon(output * x, x, rows, "v_prediction"), rows)
+    (found,) = torch.autograd.grad(P.sum(), x)
+    torch.testing.assert_close(found[0], -output[0], atol=1e-12, rtol=0)
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+@torch.no_grad()
+def test_a_run_is_that_of_the_pipeline(zero, scale):
+    model, x = from_pipeline(zero), noise(2, 4, 8, 8)
+    prompts = ["red apple", "a blue cat"]
+    guided = classifier_free(model, model.condition(["", ""]), (scale, scale))
+    timesteps = model.schedule.timesteps(10)
+    assert timesteps[0] == 999
+    assert model.schedule.abar(999) == 0
+    steps = list(reverse(guided, x, timesteps, model.condition(prompts), eta=0.0, noise_maps=recorded(None)))
+    expected = zero(prompts, latents=x.clone(), num_inference_steps=10, guidance_scale=scale, output_type="latent")
+    torch.testing.assert_close(steps[-1].x_prev, expected.images, atol=2e-5, rtol=1e-5)
+    zero.scheduler.set_timesteps(10)
+    conditions = zero.encode_prompt(prompts, "cpu", 1, True)[:2]
+    raw = [zero.unet(x, 999, encoder_hidden_states=each).sample for each in reversed(conditions)]
+    raw = raw[0] + scale * (raw[1] - raw[0]) if scale != 1 else raw[1]
+    first = zero.scheduler.step(raw, 999, x)
+    torch.testing.assert_close(steps[0].x0_prediction.float(), first.pred_original_sample, atol=2e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_inversions_reproduce_the_image(zero):
+    """x_T of an edit-friendly inversion is pure noise, and all inversions with noise maps reproduce x_0."""
+    model, x0 = from_pipeline(zero), noise(2, 4, 8, 8, seed=3)
+    condition = model.condition(["red apple", "a blue cat"])
+    guided = classifier_free(model, model.condition(["", ""]), (2.0, 2.0))
+    for invert in (invert_edit_friendly, invert_native):
+        run = invert(guided, x0, condition, steps=8, eta=1.0, seeds=(1, 2), exact=True)
+        inversion = finished(run)
+        *_, last = reverse(guided, inversion.x[0], inversion.timesteps, condition, eta=1.0,
+                           noise_maps=recorded(inversion.z))  # fmt: skip
+        torch.testing.assert_close(last.x_prev, x0, atol=1e-5, rtol=1e-5)
+    assert abs(float(inversion.x[0].std()) - 1) < 0.1
+
+
+@torch.no_grad()
+def test_a_refined_ddim_inversion_is_the_inverse_of_the_run(zero):
+    model, x0 = from_pipeline(zero), noise(1, 4, 8, 8, seed=3)
+    condition = model.condition(["red apple"])
+    inversion = finished(invert_ddim(model_guided(model), x0, condition, steps=4, refine=60))
+    assert inversion.x.isfinite().all()
+    first = next(reverse(model, inversion.x[0], inversion.timesteps, condition, eta=0.0, noise_maps=recorded(None)))
+    torch.testing.assert_close(first.x_prev, inversion.x[1], atol=1e-6, rtol=1e-6)
+    with pytest.raises(BadInput, match="cannot be inverted: use more steps"):
+        finished(invert_ddim(model_guided(model), x0, condition, steps=1))
+    regularised = finished(invert_regularised(model_guided(model), x0, condition, steps=4, seeds=(0,)))
+    assert regularised.x.isfinite().all()
+
+
+def model_guided(model):
+    return classifier_free(model, None, (1.0,))
+
+
+def finished(run):
+    while True:
+        try:
+            next(run)
+        except StopIteration as end:
+            return end.value
+
+
+def test_a_network_that_predicts_noise_is_refused_there(pipe):
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, **ZERO, prediction_type="epsilon")
+    with pytest.raises(BadInput, match="says nothing about the image"):
+        from_pipeline(pipe).schedule.timesteps(10)
+
+
+@pytest.mark.parametrize("method", ["prompt-to-prompt", "plug-and-play", "pix2pix-zero", "sdedit"])
+def test_methods_edit_there(method, zero):
+    inverted = sfumato.Model.from_pipe(zero).invert(tiny.tiny_picture(), "red cat", method=method, steps=3)
+    edit = inverted.edit("blue cat", skip=0) if method == "sdedit" else inverted.edit("blue cat")
+    assert edit.pixels[0].std() > 1

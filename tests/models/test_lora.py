@@ -1,0 +1,170 @@
+"""`lora=` fuses a LoRA as diffusers' load_lora_weights and fuse_lora do, to 1e-5, from all formats."""
+
+import json
+import os
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import sfumato
+from sfumato.errors import BadInput
+from sfumato.models.load import load_model
+from sfumato.models.original_names import original_name
+from sfumato.models.pipelines import from_pipeline
+from tests import tiny
+from tests.models.lora_made import write_lora
+from tests.models.test_from_pipe import sampled
+
+START = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def pipe_of(tiny_folder):
+    return lambda layout: DiffusionPipeline.from_pretrained(tiny_folder(layout), local_files_only=True)
+
+
+@pytest.mark.parametrize("style", ["kohya", "peft", "diffusers"])
+@pytest.mark.parametrize("layout", ["sd", "sd2", "sdxl"])
+def test_a_run_equals_that_of_the_fused_pipeline(layout, style, pipe_of, tiny_folder, tmp_path):
+    pipe, plain = pipe_of(layout), load_model(tiny_folder(layout), "cpu")
+    path = write_lora(pipe, tmp_path / "a.safetensors", style)
+    ours = load_model(tiny_folder(layout), "cpu", lora=f"{path}:0.6")
+    theirs = fused(pipe, path, 0.6)
+    assert not torch.equal(ours.condition("red").tokens, plain.condition("red").tokens)
+    expected = sampled(theirs, ["red apple"], START)
+    assert (expected - sampled(plain, ["red apple"], START)).abs().max() > 1e-2
+    torch.testing.assert_close(sampled(ours, ["red apple"], START), expected, atol=1e-5, rtol=1e-5)
+
+
+def fused(pipe, path, scale):
+    pipe.load_lora_weights(str(path), adapter_name="a")
+    pipe.fuse_lora(lora_scale=scale)
+    return from_pipeline(pipe)
+
+
+@pytest.mark.parametrize("layout", ["sd", "sdxl"])
+def test_an_edit_equals_that_of_the_fused_pipeline(layout, pipe_of, tiny_folder, tmp_path):
+    pipe = pipe_of(layout)
+    path = write_lora(pipe, tmp_path / "a.safetensors", "kohya")
+    fused(pipe, path, 0.6)
+    edits = []
+    for model in (sfumato.load(tiny_folder(layout), "cpu", lora=f"{path}:0.6"), sfumato.Model.from_pipe(pipe)):
+        inverted = model.invert(tiny.tiny_picture(), "red apple", steps=3, source_guidance_scale=1.0)
+        edits.append([step.state.x_prev for step in inverted.edit_steps("blue cat", guidance_scale=3.0, skip=0)][-1])
+    torch.testing.assert_close(edits[0], edits[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["sd", "sdxl"])
+def test_original_names_are_those_of_checkpoints(layout, tiny_folder):
+    """An independent table of the same names, which writes whole checkpoints."""
+    from tests.models.original_layout import _unet_modules
+
+    unet = load_model(tiny_folder(layout), "cpu").unet
+    table = _unet_modules(unet)
+    for name, layer in unet.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            old = max((old for old in table if name == old or name.startswith(f"{old}.")), key=len)
+            assert original_name(unet, name) == table[old] + name.removeprefix(old)
+
+
+def test_the_original_names_of_a_lora_for_sdxl_are_understood(pipe_of, tiny_sdxl_folder, tmp_path):
+    pipe = pipe_of("sdxl")
+    plain = write_lora(pipe, tmp_path / "a.safetensors", "kohya")
+    other = write_lora(pipe, tmp_path / "b.safetensors", "kohya", names=original_name)
+    assert any("input_blocks" in name for name in load_file(other))
+    models = [load_model(tiny_sdxl_folder, "cpu", lora=path) for path in (plain, other)]
+    assert models[0].fingerprint() == models[1].fingerprint()
+
+
+def test_alpha_of_the_metadata_is_that_of_diffusers(pipe_of, tiny_sd_folder, tmp_path):
+    pipe = pipe_of("sd")
+    about = {"unet.lora_alpha": 6, "unet.r": 2, "unet.target_modules": ["to_q", "to_k", "to_v", "to_out.0"]}
+    about |= {"unet.alpha_pattern": {"attn2.to_k": 3}}
+    path = write_lora(pipe, tmp_path / "a.safetensors", "peft", parts=("unet",),
+                      metadata={"lora_adapter_metadata": json.dumps(about)})  # fmt: skip
+    weights = {n: w for n, w in load_file(path).items() if "attn" in n}
+    save_file(weights, path, {"lora_adapter_metadata": json.dumps(about)})
+    pipe.load_lora_weights(str(path))
+    pipe.fuse_lora()
+    ours, theirs = load_model(tiny_sd_folder, "cpu", lora=path), from_pipeline(pipe)
+    expected = sampled(theirs, ["red apple"], START)
+    torch.testing.assert_close(sampled(ours, ["red apple"], START), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_several_add_up_and_are_recorded(pipe_of, tiny_sd_folder, tmp_path):
+    pipe = pipe_of("sd")
+    paths = [write_lora(pipe, tmp_path / f"{n}.safetensors", "kohya", seed=n) for n in range(2)]
+    model = sfumato.load(tiny_sd_folder, "cpu", lora=[paths[0], (paths[1], -0.5)])
+    one, other = (
+        load_model(tiny_sd_folder, "cpu", lora=[(path, scale)]) for path, scale in zip(paths, (1.0, -0.5), strict=True)
+    )
+    base = load_model(tiny_sd_folder, "cpu")
+    for name, weight in model.network.unet.state_dict().items():
+        expected = sum(each.unet.state_dict()[name] for each in (one, other)) - base.unet.state_dict()[name]
+        torch.testing.assert_close(weight, expected, atol=1e-6, rtol=1e-6)
+    assert len({each.fingerprint() for each in (model.network, one, other, base)}) == 4
+    recipe = model.generate("red apple", steps=1).recipes[0]
+    assert [(each["name"], each["scale"]) for each in recipe["lora"]] == [
+        ("0.safetensors", 1.0),
+        ("1.safetensors", -0.5),
+    ]
+
+
+def test_a_lora_for_another_model_is_refused(pipe_of, tiny_sd_folder, tiny_sdxl_folder, tmp_path):
+    path = write_lora(pipe_of("sdxl"), tmp_path / "xl.safetensors", "kohya")
+    with pytest.raises(BadInput, match=r"xl\.safetensors is a LoRA for another kind of model"):
+        load_model(tiny_sd_folder, "cpu", lora=path)
+    wide = tiny.tiny_sd(tmp_path / "wide", cross_attention_dim=16, block_out_channels=(16, 16))
+    path = write_lora(pipe_of("sd"), tmp_path / "sd.safetensors", "peft", parts=("unet",))
+    with pytest.raises(BadInput, match=r"another kind of model: its layer .* is 8 x \d+, that of .* 16 x"):
+        load_model(wide, "cpu", lora=path)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["lora_unet_conv_in.hada_w1_a"], "is a LoHa, which is not supported"),
+        (["lora_unet_conv_in.lokr_w1"], "is a LoKr"),
+        (["unet.conv_in.lora_A.weight", "unet.conv_in.lora_B.weight", "unet.conv_in.dora_scale"], "is a DoRA"),
+        (["lora_unet_conv_in.lora_down.weight"], "is incomplete: 'lora_unet_conv_in' lacks one of its matrices"),
+        (["model.diffusion_model.out.0.weight"], "is not a LoRA: it contains"),
+    ],
+)
+def test_other_files_are_named(names, says, tiny_sd_folder, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({name: torch.zeros(1, 1) for name in names}, path)
+    with pytest.raises(BadInput, match=says):
+        load_model(tiny_sd_folder, "cpu", lora=path)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("none.safetensors", "There is no LoRA"),
+        ("a.pt", "can run code"),
+        (5, "must be a file"),
+        ([("a", "x")], "finite number"),
+    ],
+)
+def test_bad_arguments(given, says, tiny_sd_folder):
+    with pytest.raises(BadInput, match=says):
+        load_model(tiny_sd_folder, "cpu", lora=given)
+
+
+def test_what_is_no_file_of_weights_is_refused_unread(tiny_sd_folder, tmp_path):
+    (tmp_path / "page.safetensors").write_text("<!DOCTYPE html><html></html>")
+    (tmp_path / "folder.safetensors").mkdir()
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    nan = write_matrices(tmp_path / "nan.safetensors", torch.full((1, 1), torch.nan))
+    uneven = write_matrices(tmp_path / "uneven.safetensors", torch.zeros(3, 1))
+    for path in (*sorted(tmp_path.glob("[fp]*.safetensors")), nan, uneven):
+        with pytest.raises(BadInput):
+            load_model(tiny_sd_folder, "cpu", lora=path)
+
+
+def write_matrices(path, down):
+    save_file({"unet.conv_in.lora_A.weight": down, "unet.conv_in.lora_B.weight": torch.zeros(1, 1)}, path)
+    return path

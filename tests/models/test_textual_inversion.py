@@ -1,0 +1,73 @@
+"""`textual_inversion=` adds words as diffusers' load_textual_inversion does."""
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import save_file
+
+import sfumato
+from sfumato.errors import BadInput
+from sfumato.models.load import load_model
+from tests import tiny
+
+PROMPT = "a red <toy>, twemoji"
+
+
+def vectors(n=3, seed=0):
+    return torch.randn(n, tiny.WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name="toy.safetensors", **tensors):
+        save_file(tensors, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@torch.no_grad()
+def test_tokens_are_those_of_diffusers(count, write, tiny_sd_folder):
+    path = write(**{"<toy>": vectors(count)})
+    pipe = DiffusionPipeline.from_pretrained(tiny_sd_folder, local_files_only=True)
+    pipe.load_textual_inversion(str(path))
+    model = load_model(tiny_sd_folder, "cpu", textual_inversion=path)
+    assert torch.equal(model.condition(PROMPT).tokens, pipe.encode_prompt(PROMPT, "cpu", 1, False)[0])
+    assert model.condition(PROMPT).prompts[0].positions("<toy>") == tuple(range(3, 3 + count))
+    assert torch.equal(model.condition("red cat").tokens, load_model(tiny_sd_folder, "cpu").condition("red cat").tokens)
+
+
+@torch.no_grad()
+def test_files_without_a_word_are_named_after_the_file_or_by_the_user(write, tiny_sd_folder, tiny_sdxl_folder):
+    path = write("glow.safetensors", emb_params=vectors(2))
+    named = load_model(tiny_sd_folder, "cpu", textual_inversion=[path])
+    chosen = load_model(tiny_sd_folder, "cpu", textual_inversion=[f"{path}:<mine>"])
+    assert torch.equal(named.condition("red glow").tokens, chosen.condition("red <mine>").tokens)
+    two = write("two.safetensors", clip_l=vectors(2, 1), clip_g=vectors(2, 2))
+    model, plain = load_model(tiny_sdxl_folder, "cpu", textual_inversion=two), load_model(tiny_sdxl_folder, "cpu")
+    tables = [each.encoder.get_input_embeddings().weight[-2:] for each in model.text_encoders]
+    assert torch.equal(tables[0], vectors(2, 1))
+    assert torch.equal(tables[1], vectors(2, 2))
+    assert not torch.equal(model.condition("red two").tokens, plain.condition("red two").tokens)
+
+
+def test_it_is_recorded(write, tiny_sd_folder):
+    model = sfumato.load(tiny_sd_folder, "cpu", textual_inversion=write(**{"<toy>": vectors()}))
+    assert model.network.fingerprint() != load_model(tiny_sd_folder, "cpu").fingerprint()
+    (entry,) = model.generate(PROMPT, steps=1).recipes[0]["textual_inversion"]
+    assert (entry["name"], entry["word"], len(entry["sha256"])) == ("toy.safetensors", "<toy>", 64)
+
+
+def test_what_cannot_be_used_is_named(write, tiny_sd_folder, tiny_sdxl_folder, tmp_path):
+    path = write(**{"<toy>": vectors()})
+    with pytest.raises(BadInput, match=r"another kind of model: its vectors have the widths \[16\]"):
+        load_model(tiny_sdxl_folder, "cpu", textual_inversion=path)
+    with pytest.raises(BadInput, match="already has the word '<toy>'"):
+        load_model(tiny_sd_folder, "cpu", textual_inversion=[path, path])
+    with pytest.raises(BadInput, match="cannot be a word of prompts"):
+        load_model(tiny_sd_folder, "cpu", textual_inversion=f"{path}:two words")
+    with pytest.raises(BadInput, match="is not a textual inversion: it contains 2 tensors"):
+        load_model(tiny_sd_folder, "cpu", textual_inversion=write("b.safetensors", one=vectors(), two=vectors()))
+    with pytest.raises(BadInput, match="can run code"):
+        load_model(tiny_sd_folder, "cpu", textual_inversion=tmp_path / "a.pt")
