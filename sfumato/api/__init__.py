@@ -24,9 +24,25 @@ their ranges are defined in `sfumato.methods`; unknown options and values out of
 evaluation of the network.
 """
 
-from sfumato.api.inverted import Inverted
-from sfumato.api.model import Model, load
-from sfumato.api.result import Result
-from sfumato.api.run import Progress, Run
+from typing import TYPE_CHECKING
+
+from sfumato.lazy import lazily
+
+if TYPE_CHECKING:
+    from sfumato.api.inverted import Inverted
+    from sfumato.api.model import Model, load
+    from sfumato.api.result import Result
+    from sfumato.api.run import Progress, Run
 
 __all__ = ["Inverted", "Model", "Progress", "Result", "Run", "load"]
+__getattr__ = lazily(
+    __name__,
+    {
+        "Inverted": "sfumato.api.inverted",
+        "Model": "sfumato.api.model",
+        "Progress": "sfumato.api.run",
+        "Result": "sfumato.api.result",
+        "Run": "sfumato.api.run",
+        "load": "sfumato.api.model",
+    },
+)

@@ -6,14 +6,29 @@ from typing import Any, TypeVar
 
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
-from sfumato.methods.params import Params, Stage, check_names, defaults_of
+from sfumato.methods.params import GUIDANCE_SCALES, Params, Stage, check_names, defaults_of, scaled_skip
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.text import read
 
 Chosen = TypeVar("Chosen", bound=Params)
 DIFFUSERS_NAMES = {"num_inference_steps": "steps"}
 """Options by the names of diffusers' pipelines, which are accepted too."""
-GUIDANCE_SCALES = ("guidance_scale", "source_guidance_scale")
+OTHER_WORDS = {
+    "generator": "seed=N, one per image: noise is a function of the seed and not of a generator's state",
+    "strength": "skip=N, the noisiest steps that are left out: skip = steps (1 - strength)",
+    "num_images_per_prompt": "seed=[0, 1, 2], one result per seed",
+    "height": "size=(width, height)",
+    "width": "size=(width, height)",
+    "image": "the images as the first argument of invert",
+    "prompt": "prompts, the prompts as the first argument of generate and edit or the second of invert",
+    "mask_image": "mask=IMAGE",
+    "latents": "seed=N, or an inversion (invert, then edit)",
+    "output_type": "images (Pillow) or pixels (arrays) of the result",
+    "callback_on_step_end": "generate_steps, invert_steps or edit_steps, which yield after every step",
+    "cross_attention_kwargs": "sfumato.load(..., lora=(FILE, scale))",
+    "image_guidance_scale": "maps (sfumato.models.maps) with guidance_scale",
+}
+"""Options of diffusers' pipelines that do not exist here, and what to use instead."""
 
 
 def as_list(value: Any) -> list[Any]:
@@ -126,11 +141,23 @@ def check_run(
 
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with diffusers' names replaced by ours. Raises BadInput for an option under both names."""
+    """The options with diffusers' names replaced by ours.
+
+    Raises:
+        BadInput: an option under both names, or one of `OTHER_WORDS`.
+    """
+    for theirs, ours in OTHER_WORDS.items():
+        if theirs in options:
+            raise BadInput(f"{theirs} is an option of diffusers; here, use {ours}.")
     for theirs, ours in DIFFUSERS_NAMES.items():
         if theirs in options and ours in options:
             raise BadInput(f"{theirs} is another name for {ours}: give one of them.")
     return {DIFFUSERS_NAMES.get(name, name): value for name, value in options.items()}
+
+
+def given(options: Mapping[str, Any], **named: Any) -> dict[str, Any]:
+    """The options together with those that the caller gave by name, which are not None."""
+    return {**options, **{name: value for name, value in named.items() if value is not None}}
 
 
 def resolve(
@@ -161,19 +188,11 @@ def resolve(
     defaults = defaults_of(params, given, network.settings.get(section, {}))
     if not network.takes_text:
         defaults |= {name: 1.0 for name in GUIDANCE_SCALES if name in defaults}
-    values = _scaled_skip(defaults | dict(given), defaults, given)
+    values = scaled_skip(defaults | dict(given), defaults, given)
     resolved = params(**values)
     check_params(network, resolved)
     resolved.check_files()
     return resolved
-
-
-def _scaled_skip(values: dict[str, Any], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Scale a default `skip` with the number of steps, so that skip / steps stays that of the defaults."""
-    steps = values.get("steps")
-    if "skip" in values and "skip" not in given and isinstance(steps, int) and steps >= 1:
-        values["skip"] = min(round(defaults["skip"] * steps / defaults["steps"]), steps - 1)
-    return values
 
 
 def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], what: str) -> Params:
@@ -182,6 +201,7 @@ def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], wh
     Raises:
         BadInput: as `resolve`.
     """
+    given = renamed(given)
     check_names(given, type(params), ("edit",), what)
     revised = dataclasses.replace(params, **given)
     check_params(network, revised)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sfumato.api.evaluators import evaluator_of
 from sfumato.api.inverted import Inverted
 from sfumato.api.trial import Trial, least_change, measured
 from sfumato.errors import BadInput
@@ -56,8 +57,7 @@ def choose(
         target: prompt describing the edited image.
         adherence: required cosine similarity between the edit and the target prompt, between -1 and 1; by default the
             similarity between the source image and its own prompt.
-        evaluator: networks that measure the edits; by default the bundled ones, which were trained on emoji artwork
-            only.
+        evaluator: networks that measure the edits; by default those of the model's folder, see `evaluator_of`.
         callback: called after every level with the number of settings tried and the number of all settings.
         options: as for `Inverted.edit`; the same for all settings.
 
@@ -66,7 +66,7 @@ def choose(
 
     Raises:
         BadInput: as `Inverted.edit`; more than one image; no target prompt; neither a source prompt nor an
-            adherence; a prompt that the evaluator cannot read; a model without text input; `skip` and
+            adherence; no evaluator; a prompt that the evaluator cannot read; a model without text input; `skip` and
             `guidance_scale` both given; an adherence out of range.
     """
     network = inverted.model.network
@@ -78,14 +78,14 @@ def choose(
         raise BadInput(f"Settings are chosen for one image and one seed at a time, not for {len(inverted)}.")
     if adherence is not None and not -1 < adherence < 1:
         raise BadInput(f"adherence must be between -1 and 1, not {adherence}.")
-    (picture,), (source,) = inverted.pictures, inverted.prompts
+    (picture,), (source,) = inverted.edited_pictures, inverted.prompts
     if adherence is None and not source.strip():
         raise BadInput(
             "Without a source prompt there is no default for adherence: invert with a source prompt, or give adherence."
         )
     levels, guidance_scales = _grid(inverted, options)
     levels = _possible(inverted, target, levels, options)
-    evaluator = evaluator or Evaluator.load(device=network.device)
+    evaluator = evaluator or evaluator_of(inverted.model)
     evaluator.clip.check_texts([source, target])
     tried: list[Trial] = []
     began = time.perf_counter()
@@ -112,10 +112,9 @@ def _trials(
     first: int,
 ) -> list[Trial]:
     """Edits of one level with every guidance scale, in one call; `first` is the index of the first trial."""
-    result = inverted.edit(
-        target, **options, **level, **({"guidance_scale": guidance_scales} if guidance_scales else {})
-    )
-    scores = measured(evaluator, inverted.pictures[0], result, None, (inverted.prompts[0], target))
+    chosen: dict[str, Any] = {"guidance_scale": guidance_scales} if guidance_scales else {}
+    result = inverted.edit(target, **options, **level, **chosen)
+    scores = measured(evaluator, inverted.edited_pictures[0], result, None, (inverted.prompts[0], target))
     settings = [level | {"guidance_scale": guidance_scale} for guidance_scale in guidance_scales] or [level]
     return [
         Trial(first + row, settings[row], result.pixels[row], found, result, row) for row, found in enumerate(scores)

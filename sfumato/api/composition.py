@@ -12,15 +12,15 @@ from sfumato.api.report import parameters
 from sfumato.core.loop import conflict
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
+from sfumato.methods.changes import Change, joined
 from sfumato.methods.job import Job
-from sfumato.methods.params import Params, Stage, check_names, options_of
+from sfumato.methods.params import SHARED, Params, Stage, check_names, options_of
 from sfumato.methods.registry import METHODS, Method
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.tiles import NO_TAPS, TiledModel
 
 Named: TypeAlias = str | tuple[str, Mapping[str, Any]]
 """Name of a method, or a pair of its name and its options of the edit."""
-SHARED = ("skip", "guidance_scale")
-"""Options of the run, with one value for all of its methods."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +103,14 @@ class Composition:
         """All shifts of the edit of one batch, in order.
 
         Raises:
-            BadInput: two shifts replace the same module output or attention map in the same step.
+            BadInput: two shifts replace the same module output or attention map in the same step, or a shift taps the
+                network of an edit in tiles.
         """
         made = [(method.name, shift) for method, params in self.methods for shift in method.shifts(job, params)]
         made += [(type(shift).__name__, shift) for shift in self.shifts]
         shifts = [shift for _, shift in made]
+        if isinstance(job.network, TiledModel):
+            _check_tiles(made)
         if found := conflict(shifts, len(job.timesteps)):
             one, other = (next(name for name, shift in made if shift is each) for each in found[:2])
             raise BadInput(
@@ -170,6 +173,14 @@ def compose(
     return Composition(tuple((each, _shared(own, common)) for each, own in found), tuple(shifts), run)
 
 
+def _check_tiles(made: Sequence[tuple[str, Shift]]) -> None:
+    """Refuse shifts that read or replace features or attention maps, which tiles do not support. Raises BadInput."""
+    for name, shift in made:
+        for hook in ("taps", "prediction_taps", "energy"):
+            if getattr(type(shift), hook) is not getattr(Shift, hook):
+                raise BadInput(f"{name}: {NO_TAPS}.")
+
+
 def check_once(methods: Sequence[Method]) -> None:
     """Refuse a method that is named twice. Raises BadInput."""
     names = [method.name for method in methods]
@@ -179,19 +190,33 @@ def check_once(methods: Sequence[Method]) -> None:
 
 
 def as_named(wanted: Any) -> list[Named]:
-    """Check a list of method names and (name, options) pairs. Raises BadInput for anything else."""
+    """Check a list of method names and (name, options) pairs. Raises BadInput for anything else.
+
+    A `sfumato.methods.changes.Change` is joined with the earlier entry of its method, if there is one.
+    """
     if isinstance(wanted, str) or not isinstance(wanted, Sequence):
         raise BadInput(f"methods must be a list of names, or of (name, {{option: value}}), not {wanted!r}.")
     for each in wanted:
         pair = isinstance(each, Sequence) and len(each) == 2 and isinstance(each[0], str)
         if not isinstance(each, str) and not (pair and isinstance(each[1], Mapping)):
             raise BadInput(f"A method must be a name, or (name, {{option: value}}), not {each!r}.")
-    return list(wanted)
+    found: list[Named] = []
+    for each in wanted:
+        n = next((n for n, other in enumerate(found) if name_of(other) == name_of(each)), None)
+        if n is None or not any(isinstance(one, Change) for one in (found[n], each)):
+            found.append(each)
+        else:
+            found[n] = Change(name_of(each), joined(_options_of(found[n]), _options_of(each)))
+    return found
 
 
 def name_of(named: Named) -> str:
     """The method's name without its options."""
     return named if isinstance(named, str) else named[0]
+
+
+def _options_of(named: Named) -> Mapping[str, Any]:
+    return {} if isinstance(named, str) else named[1]
 
 
 def _with_params(

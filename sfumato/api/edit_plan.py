@@ -4,20 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sfumato.api.arguments import as_list, check_negative, check_prompts, spread
 from sfumato.api.composition import Composition, Named, compose
-from sfumato.api.finish import painted_mask
 from sfumato.api.group import at_once, padded_size
-from sfumato.api.regions import Region, check_region, region
+from sfumato.api.region import Region, region
+from sfumato.api.regions import check_region
 from sfumato.api.sources import Sources
 from sfumato.core.shift import Shift
+from sfumato.errors import BadInput
 from sfumato.images import Mask, Picture, pad_to_grid
+from sfumato.images.mask import painted_mask
 from sfumato.methods.job import Job
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.tiles import TiledModel
 from sfumato.shifts.mask import HoldOutside, to_latent_grid
 
 
@@ -57,6 +60,7 @@ class EditPlan:
         check: whether to replay the source first and measure the reconstruction.
         negative_prompt: prompt that guidance moves away from.
         text_features: features of the prompts under the model's dual encoder, for the report; None without one.
+        source_features: features of the source prompts, the same; None if one of them is empty, too.
     """
 
     composition: Composition
@@ -71,6 +75,7 @@ class EditPlan:
     check: bool
     negative_prompt: str
     text_features: Tensor | None
+    source_features: Tensor | None
 
 
 def plan_edit(
@@ -110,6 +115,8 @@ def plan_edit(
     texts = [text if text.strip() else before for text, before in pairs]
     sizes = [(group.inversion.x.shape[-2], group.inversion.x.shape[-1]) for group in sources.groups]
     composition.check_run(network, sizes, befores, texts)
+    if found is not None and isinstance(network, TiledModel):
+        raise BadInput("mask_words and mask_difference are not for edits in tiles: give a mask instead.")
     if found is not None:
         check_region(network, found, befores, texts)
     scales = spread(guidance_scales or [getattr(composition.params, "guidance_scale", 1.0)], wanted, "guidance_scale")
@@ -129,6 +136,7 @@ def plan_edit(
         check=check,
         negative_prompt=negative_prompt,
         text_features=sources.model.text_features(texts),
+        source_features=sources.model.text_features(befores) if all(text.strip() for text in befores) else None,
     )
 
 
@@ -171,10 +179,21 @@ def _batches(
 
 
 def held(network: DiffusionModel, masks: Sequence[Mask | None], size: tuple[int, int]) -> list[Shift]:
-    """The shift that holds latents where the masks are black at the source's; `size` is (width, height) in pixels."""
+    """The shift that holds latents where the masks are black at the source's.
+
+    Args:
+        network: the model.
+        masks: one per edit, at the full size of the images.
+        size: (width, height) in pixels at which the images are edited.
+    """
     if all(mask is None for mask in masks):
         return []
-    everywhere = np.ones(size[::-1], dtype=np.float32)
-    stacked = torch.from_numpy(np.stack([everywhere if mask is None else mask.weights for mask in masks]))
-    padded, _ = pad_to_grid(stacked[:, None], network.multiple)
+    everywhere = torch.ones(1, *size[::-1])
+    sized = [everywhere if mask is None else _covered(torch.from_numpy(mask.weights)[None], size) for mask in masks]
+    padded, _ = pad_to_grid(torch.stack(sized), network.multiple)
     return [HoldOutside(to_latent_grid(padded, network.factor).to(network.device))]
+
+
+def _covered(weights: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask [1,h,w] at another size: the largest weight among the pixels that each pixel covers."""
+    return weights if weights.shape[1:] == size[::-1] else F.adaptive_max_pool2d(weights, size[::-1])

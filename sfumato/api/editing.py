@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.api.edit_plan import Batch, EditPlan, held
-from sfumato.api.finish import add_residual, grey_levels
+from sfumato.api.finish import add_residual, finished
 from sfumato.api.group import Group, decoded
+from sfumato.api.notes import similarity_note
 from sfumato.api.reconstructing import reconstructing
 from sfumato.api.regions import find
 from sfumato.api.report import (
@@ -27,7 +28,8 @@ from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
 from sfumato.geometry.edit import Moved, with_moves
-from sfumato.images import Mask
+from sfumato.images import Mask, resized_pixels
+from sfumato.metrics.evaluator import SHIPPED
 
 
 def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Result]:
@@ -84,13 +86,15 @@ def _finished(plan: EditPlan, batch: Batch, group: Group, x0: Tensor) -> dict[in
         edited = add_residual(edited, autoencoded, source, float(max(1, group.network.factor)))
     edited = plan.composition.finish(edited, group.source[batch.rows])
     return {
-        j: grey_levels(pixels, group.pictures[row].rgb, plan.masks[j])
+        j: finished(pixels, group.source[row], group.pictures[row], plan.masks[j])
         for j, row, pixels in zip(batch.outputs, batch.rows, edited, strict=True)
     }
 
 
 def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -> dict[str, Any]:
-    pixels = [picture.rgb for picture in plan.pictures]
+    sized = [sources.edited_pictures[index] for index in plan.of]  # metrics are those of the size of the edit
+    pixels = [picture.rgb for picture in sized]
+    edited = [resized_pixels(each, picture.size) for each, picture in zip(edited, sized, strict=True)]
     quality: dict[int, float | None] = {}
     for group in sources.groups:
         quality |= dict(zip(group.indices, reconstruction_psnr(group.autoencoded, group.source), strict=True))
@@ -98,6 +102,8 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
     metrics["autoencoder_psnr"] = [quality[index] for index in plan.of]
     encoder = sources.model.dual_encoder
     if encoder is not None and plan.text_features is not None:
+        if plan.source_features is not None:
+            metrics["source_similarity_to_source"] = similarity(encoder, pixels, plan.source_features)
         metrics["source_similarity_to_target"] = similarity(encoder, pixels, plan.text_features)
         metrics["edit_similarity_to_target"] = similarity(encoder, edited, plan.text_features)
     return {
@@ -110,8 +116,17 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
             "prompts": plan.prompts,
         },
         "metrics": metrics,
+        "notes": _unknown(sources, plan, metrics.get("source_similarity_to_source", [])),
         "inversion": sources.report,
     }
+
+
+def _unknown(sources: Sources, plan: EditPlan, similarities: list[float]) -> list[str]:
+    """Notes on images that the shipped dual encoder does not know, by their similarity to their own prompts."""
+    if sources.model.folder is None or sources.model.folder / "dual_encoder" != SHIPPED:
+        return []
+    known = zip(plan.pictures, similarities, strict=False)
+    return list(dict.fromkeys(note for picture, value in known if (note := similarity_note(picture.name, value))))
 
 
 def _recipes(sources: Sources, plan: EditPlan) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""From decoded edits to output pixels: residual of the autoencoder, mask, 8-bit levels."""
+"""From decoded edits to output pixels: residual of the autoencoder, full size, mask, 8-bit levels."""
 
-from typing import TypeAlias
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,12 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato.errors import BadInput
-from sfumato.images import MAX_PIXELS, Mask, read_mask, to_uint8
-from sfumato.images.mask import MaskSource
+from sfumato.images import Mask, Picture, to_uint8
+from sfumato.images.upsampling import upsampled_edit
 
-Weights: TypeAlias = NDArray[np.float32]
-"""Weights of a mask, see `sfumato.images.Mask`."""
 TOLERATED = 0.08
 """Change of a pixel, in [-1,1], at which the weight of the residual falls to 1/e: about ten of 255 levels."""
 
@@ -49,29 +46,22 @@ def _smooth(x: Tensor, radius: float) -> Tensor:
     return F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), kernel.reshape(1, 1, -1, 1))
 
 
-def painted_mask(source: MaskSource, size: tuple[int, int]) -> Mask:
-    """Read a mask that restricts an edit.
+def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None) -> NDArray[np.uint8]:
+    """One decoded edit at the full size of its image, uint8 [h,w,3], restricted by a mask.
 
     Args:
-        source: image file, Pillow image or array, white where the edit applies; greys mix edit and source.
-        size: (width, height) of the image in pixels.
-
-    Raises:
-        BadInput: a mask of another size, one that cannot be read, a picture instead of a mask, or a black mask.
+        edited: the edit at the size at which it was made, [3,h,w] in [-1,1].
+        source: the image at that size, the same shape and range.
+        picture: the image, resized to that size or not.
+        mask: where the edit applies, at full size; None for everywhere.
     """
-    # The image may have been read with a raised max_pixels, so the limit is at least the size of the image.
-    mask = read_mask(source, size, max(MAX_PIXELS, size[0] * size[1]))
-    if not mask.weights.any():
-        raise BadInput(
-            "The mask is black everywhere (transparent parts count as black): paint white the area that the edit "
-            "should change."
-        )
-    return mask
-
-
-def inside(source: MaskSource, size: tuple[int, int]) -> Weights:
-    """The weights [h,w] in [0,1] of a mask, as `painted_mask`."""
-    return painted_mask(source, size).weights
+    if picture.original is None:
+        return grey_levels(edited, picture.rgb, mask)
+    made = np.empty_like(picture.full.rgb)
+    for rows, pixels in upsampled_edit(edited, source, picture.full.rgb):
+        part = None if mask is None else replace(mask, weights=mask.weights[rows])
+        made[rows] = grey_levels(pixels, picture.full.rgb[rows], part)
+    return made
 
 
 def grey_levels(pixels: Tensor, source: NDArray[np.uint8], mask: Mask | None) -> NDArray[np.uint8]:

@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +26,7 @@ class Group:
     Attributes:
         network: the model.
         indices: positions of the images in the user's list.
-        pictures: the images as read.
+        pictures: the images at the size at which they are edited; `Picture.full` is each as it was read.
         inversion: one row per image.
         condition: condition of the source prompts, one row per image.
         maps: cached maps from which regions are computed, see `sfumato.api.regions.find`.
@@ -43,8 +41,13 @@ class Group:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
+        """(width, height) in pixels at which the images are edited."""
         return self.pictures[0].size
+
+    @property
+    def full_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of the images as they were read."""
+        return self.pictures[0].full.size
 
     @cached_property
     def source(self) -> Tensor:
@@ -101,17 +104,14 @@ def at_once(shape: Sequence[int], batch: int | None) -> int:
 
 
 def of_one_size(network: DiffusionModel, pictures: Sequence[Picture], batch: int | None) -> Iterator[list[int]]:
-    """Yield batches of indices of images of one size, in the order in which the sizes first occur."""
-    sizes: dict[tuple[int, int], list[int]] = {}
+    """Yield batches of indices of images of one size, in the order in which the sizes first occur.
+
+    Images of one batch have the same size when they are edited, and the same full size.
+    """
+    sizes: dict[tuple[tuple[int, int], tuple[int, int]], list[int]] = {}
     for index, picture in enumerate(pictures):
-        sizes.setdefault(picture.size, []).append(index)
+        sizes.setdefault((picture.size, picture.full.size), []).append(index)
     for indices in sizes.values():
         largest = at_once(network.latent_shape(*padded_size(network, pictures[indices[0]].size)), batch)
         for first in range(0, len(indices), largest):
             yield indices[first : first + largest]
-
-
-def picture_fingerprint(picture: Picture) -> str:
-    """SHA-256 of the pixels that the model receives, and of their size."""
-    header = "x".join(map(str, picture.size)).encode()
-    return sha256(header + np.ascontiguousarray(picture.rgb).tobytes()).hexdigest()

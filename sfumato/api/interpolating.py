@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.api.arguments import check_batch, check_prompts, resolve
-from sfumato.api.group import Group, at_once, decoded, guided, padded_size, picture_fingerprint
+from sfumato.api.group import Group, at_once, decoded, guided, padded_size
 from sfumato.api.inverting import inverting, outlines
 from sfumato.api.loaded import Loaded
 from sfumato.api.report import file_name, made_with, parameters, unit
@@ -27,7 +27,7 @@ from sfumato.geometry.basis import check_n, largest_rank
 from sfumato.geometry.jacobian import CHUNK
 from sfumato.geometry.paths import KINDS, SEGMENTS, PathKind, path, path_lengths, perceptual_lengths
 from sfumato.images import MAX_PIXELS, Picture, read_image, to_uint8
-from sfumato.images.picture import uncomposite
+from sfumato.images.picture import picture_fingerprint, uncomposite
 from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.registry import METHODS
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual

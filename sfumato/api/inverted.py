@@ -11,7 +11,7 @@ from sfumato.api.edit_plan import plan_edit
 from sfumato.api.editing import editing
 from sfumato.api.reconstructing import reconstructing
 from sfumato.api.result import Result
-from sfumato.api.run import Run
+from sfumato.api.run import Run, finished
 from sfumato.api.sources import Sources
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
@@ -21,10 +21,6 @@ from sfumato.inversion import Inversion
 @dataclass(frozen=True, eq=False)
 class Inverted(Sources):
     """Inverted images, returned by `Model.invert` and `Model.open`; the attributes are those of `Sources`."""
-
-    def edit(self, prompts: str | Sequence[str] = "", **options: Any) -> Result:
-        """Edit the images and return the result; the arguments are those of `edit_steps`."""
-        return self.edit_steps(prompts, **options).result
 
     def edit_steps(
         self,
@@ -42,7 +38,9 @@ class Inverted(Sources):
         negative_prompt: str = "",
         **options: Any,
     ) -> Run[Result]:
-        """Edit the images, yielding after every step. All arguments are checked before the first step.
+        """Edit the images, yielding after every step.
+
+        All arguments are checked before the first step. `edit` has the same arguments and returns the result.
 
         Args:
             prompts: prompts describing the edited images, one for all or one per image; a single image takes
@@ -91,6 +89,8 @@ class Inverted(Sources):
         )
         return Run(self.model.network, editing(self, plan))
 
+    edit = finished(edit_steps)
+
     def reconstruct(self, *, residual: bool = False) -> Result:
         """Reconstruct the images from their inversion and return the result; see `reconstruct_steps`."""
         return self.reconstruct_steps(residual=residual).result
@@ -119,7 +119,7 @@ class Inverted(Sources):
         Raises:
             BadInput: images of several sizes, or a path that cannot be written.
         """
-        if len({group.size for group in self.groups}) != 1:
+        if len({group.full_size for group in self.groups}) != 1:
             raise BadInput("One file contains images of one size: invert and save those of other sizes separately.")
         indices = [index for group in self.groups for index in group.indices]
         inversion = Inversion.cat([group.inversion for group in self.groups])

@@ -6,17 +6,20 @@ from typing import TypeVar
 
 import torch
 
-from sfumato.api.group import Group, encode, of_one_size, padded_size, picture_fingerprint
+from sfumato.api.group import Group, encode, of_one_size, padded_size
 from sfumato.api.loaded import Loaded
 from sfumato.api.notes import size_note
 from sfumato.api.report import parameters
+from sfumato.api.resolution import Resolution, chosen
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
 from sfumato.images import Picture
+from sfumato.images.picture import picture_fingerprint
 from sfumato.inversion import Inversion
 from sfumato.inversion.registry import INVERSIONS, InversionKind
 from sfumato.methods.params import Params
 from sfumato.methods.registry import Method
+from sfumato.models.tiles import TiledModel
 
 Planned = TypeVar("Planned", bound=Sources)
 
@@ -34,16 +37,18 @@ def outlines(
     prompts: Sequence[str],
     seeds: Sequence[int],
     batch: int | None,
+    resolution: Resolution = None,
 ) -> list[Group]:
     """Group the images by size and plan their inversions, with latents on the device "meta".
 
     All arguments have been checked. This function encodes the prompts.
     """
     network, kind = model.network, kind_of(method, params)
+    tiles = {"tiles": True} if isinstance(network, TiledModel) else {}
     groups = []
     for indices in of_one_size(network, pictures, batch):
         some, texts = [pictures[i] for i in indices], [prompts[i] for i in indices]
-        size = padded_size(network, some[0].size)
+        size, at = padded_size(network, some[0].size), chosen(network, resolution, some[0].full.size)
         timesteps = network.schedule.timesteps(params.steps)  # type: ignore[attr-defined]
         inversion = Inversion(
             kind.name,
@@ -54,7 +59,7 @@ def outlines(
             (float(getattr(params, "source_guidance_scale", 1.0)),) * len(some),
             tuple(seeds[i] for i in indices),
             tuple(texts),
-            {"method": method.name, **parameters(params)},
+            {"method": method.name, "resolution": at, **tiles, **parameters(params)},
         )
         groups.append(Group(network, indices, some, inversion, model.condition(texts, size)))
     return groups
@@ -80,7 +85,7 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             prompts=outline.prompts,
             parameters=outline.parameters,
             images=tuple(picture_fingerprint(picture) for picture in group.pictures),
-            pixels=torch.stack([torch.from_numpy(picture.rgb.copy()) for picture in group.pictures]),
+            pixels=torch.stack([torch.from_numpy(picture.full.rgb.copy()) for picture in group.pictures]),
         )
         groups.append(replace(group, inversion=described))
     seeds = {i: seed for group in groups for i, seed in zip(group.indices, group.inversion.seeds, strict=True)}
@@ -94,10 +99,11 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
         "pictures": [
             {
                 "name": p.name,
-                "size": list(p.size),
-                "note": "; ".join(filter(None, (p.note, size_note(network, p.name, p.size)))),
+                "size": list(p.full.size),
+                "edited_size": list(p.size),
+                "note": "; ".join(filter(None, (p.note, size_note(network, p.name, p.full.size, p.size)))),
             }
-            for p in sources.pictures
+            for p in sources.edited_pictures
         ],
     }
     return replace(sources, groups=groups, report=report)

@@ -4,8 +4,9 @@ import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from sfumato.api.settings import check_settings
@@ -37,6 +38,24 @@ class Loaded:
         self._with_conditions = threading.RLock()
         self._conditions: dict[Any, Condition] = {}
 
+    def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Self:
+        """Move the model in place and set its precision; None leaves either as it is. Returns the model.
+
+        Inversions that were made before stay where they are: save and open them, or invert again.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1", "mps".
+            dtype: "fp32", "bf16" or "fp16", of the U-Net and the text encoders; latents are always float32.
+
+        Raises:
+            BadInput: the device or precision does not exist.
+        """
+        with self._with_dual_encoder, self._with_conditions:
+            self.network.to(device, dtype)
+            self._conditions.clear()
+            self.__dict__.pop("_dual_encoder", None)
+        return self
+
     @property
     def dual_encoder(self) -> DualEncoder | None:
         """CLIP of the model folder, for text similarities in reports; None if the folder has no `dual_encoder`."""
@@ -55,7 +74,7 @@ class Loaded:
         if encoder is None or not self.network.takes_text:
             return None
         with self._with_dual_encoder:
-            return encoder.text_features(texts)
+            return encoder.text_features([self.network.text_encoders[0].plain(text) for text in texts])
 
     def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
         """The network's condition of prompts, one row per prompt, for images of `size` (height, width) in pixels.

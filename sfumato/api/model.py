@@ -1,5 +1,6 @@
 """A loaded model: inverts images, opens saved inversions, generates and interpolates images."""
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from sfumato.api.arguments import (
     check_negative,
     check_prompts,
     check_seeds,
+    given,
     height_and_width,
     renamed,
     resolve,
@@ -30,16 +32,20 @@ from sfumato.api.inverting import inverting, outlines
 from sfumato.api.loaded import Loaded
 from sfumato.api.opening import opened
 from sfumato.api.plan import Plan, with_masks
+from sfumato.api.resolution import Resolution, at_resolution, check_resolution
 from sfumato.api.result import Result
-from sfumato.api.run import Run
+from sfumato.api.run import Run, finished
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.images import MAX_PIXELS, Picture, read_image
 from sfumato.methods.generate import GenerateParams
 from sfumato.methods.params import Params, Stage, options_of
 from sfumato.methods.registry import METHODS, Method
+from sfumato.models.added_files import GivenInversion, GivenLora
 from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.load import list_models, load_model
+from sfumato.models.pipelines import from_pipeline
+from sfumato.models.tiles import TiledModel
 from sfumato.shifts.text_direction import TextDirection
 
 DEFAULT_METHOD = "edit-friendly"
@@ -52,6 +58,11 @@ def load(
     dtype: str | torch.dtype | None = None,
     *,
     config: str | os.PathLike[str] | None = None,
+    lora: GivenLora | Sequence[GivenLora] = (),
+    textual_inversion: GivenInversion | Sequence[GivenInversion] = (),
+    prompt_weights: bool = False,
+    prompt_chunks: int = 1,
+    offload: bool = False,
 ) -> "Model":
     """Load a model from its bundled name, a local folder, a hub id or a single .safetensors file.
 
@@ -59,15 +70,33 @@ def load(
         name: e.g. "emoji", "/models/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5".
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; by default CUDA if available, otherwise the CPU.
         dtype: precision of the network: "fp32" (default), "bf16" or "fp16". Latents are always float32.
-        config: for a single file, the diffusers folder of a model of the same architecture.
+        config: for a single file, the diffusers folder of a model of the same architecture; not necessary for Stable
+            Diffusion 1.x, 2.x and XL.
+        lora: one or several LoRAs, each a .safetensors file, "FILE:SCALE" or (file, scale); they are fused into the
+            weights.
+        textual_inversion: one or several embeddings, each a .safetensors file or "FILE:WORD".
+        prompt_weights: whether "(word:1.4)" in prompts is a weight of a word, from 0 to 10.
+        prompt_chunks: number of chunks of 75 tokens in which prompts are read, 1 to 20.
+        offload: keep weights in main memory, and on the GPU only those of the network that computes.
 
     Returns:
         The model, with the network in evaluation mode.
 
     Raises:
-        BadInput: no such model, device or precision, or a model that sfumato cannot use.
+        BadInput: no such model, file, device or precision, a model that sfumato cannot use, or a LoRA or textual
+            inversion for another model.
     """
-    network = load_model(os.fspath(name), device, dtype, config=None if config is None else Path(config))
+    network = load_model(
+        os.fspath(name),
+        device,
+        dtype,
+        config=None if config is None else Path(config),
+        lora=lora,
+        textual_inversion=textual_inversion,
+        prompt_weights=prompt_weights,
+        prompt_chunks=prompt_chunks,
+        offload=offload,
+    )
     bundled = {model.name: model.folder for model in list_models()}
     return Model(network, bundled.get(os.fspath(name), Path(name).expanduser()))
 
@@ -75,9 +104,24 @@ def load(
 class Model(Loaded):
     """A diffusion model that edits and generates images; the attributes are those of `Loaded`."""
 
-    def invert(self, images: Any, prompts: str | Sequence[str] = "", **options: Any) -> Inverted:
-        """Invert images under their source prompts; the arguments are those of `invert_steps`."""
-        return self.invert_steps(images, prompts, **options).result
+    @classmethod
+    def from_pipe(cls, pipe: Any, *, prompt_weights: bool = False, prompt_chunks: int = 1) -> "Model":
+        """A model that shares the networks of a pipeline object of diffusers, with its LoRAs and textual inversions.
+
+        The networks are not copied: what `pipe.set_adapters`, `fuse_lora` or `load_textual_inversion` changes later
+        changes the model too. Later changes of `pipe.scheduler` do not.
+
+        Args:
+            pipe: a DiffusionPipeline of diffusers, e.g. a StableDiffusionPipeline, StableDiffusionXLPipeline or their
+                img2img and inpainting variants; for details see `sfumato.models.pipelines.from_pipeline`.
+            prompt_weights: as for `load`; also prompt_chunks.
+
+        Raises:
+            BadInput: not a pipeline, or one that sfumato cannot use.
+        """
+        network = from_pipeline(pipe)
+        network.read_prompts(weights=prompt_weights, chunks=prompt_chunks)
+        return cls(network)
 
     def invert_steps(
         self,
@@ -88,9 +132,14 @@ class Model(Loaded):
         seed: int | Sequence[int] = 0,
         batch: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        resolution: Resolution = None,
+        tiles: bool = False,
+        steps: int | None = None,
         **options: Any,
     ) -> Run[Inverted]:
-        """Invert images, yielding after every step. All arguments are checked before the first step.
+        """Invert images under their source prompts, yielding after every step.
+
+        All arguments are checked before the first step. `invert` has the same arguments and returns the result.
 
         Args:
             images: a path, bytes, Pillow image or uint8 array [h,w,3], or a list of them, of any sizes.
@@ -102,7 +151,15 @@ class Model(Loaded):
             batch: maximum number of rows in one call of the network; by default 2 to 64, depending on the size of
                 the latents.
             max_pixels: width x height of the largest image that is read.
-            options: options of the method, e.g. steps (or num_inference_steps), eta, source_guidance_scale, exact.
+            resolution: size at which the images are edited: "native", about the number of pixels of the model's
+                training images; "full", the image's own size; or an integer, the side of a square with about as many
+                pixels. Results have the size of the image: a change that was made at another size is brought to it,
+                with the detail of the image (`sfumato.images.upsampling`). By default "native" for images of more
+                than twice the pixels of the training images, "full" for others.
+            tiles: evaluate the network in overlapping tiles of the training images' size, with resolution "full" or an
+                integer (`sfumato.models.tiles`); not for methods that read features or attention maps.
+            steps: number of steps of the run (diffusers' num_inference_steps); by default that of the model.
+            options: other options of the method, e.g. eta, source_guidance_scale, exact.
 
         Returns:
             A run: iterate for progress, then read `result`.
@@ -110,7 +167,12 @@ class Model(Loaded):
         Raises:
             BadInput: an argument that cannot be used; the message gives the allowed range.
         """
-        return Run(self.network, inverting(self._sources(images, prompts, method, seed, batch, max_pixels, options)))
+        options = given(options, steps=steps)
+        model = self._tiled(resolution) if tiles else self
+        sources = model._sources(images, prompts, method, seed, batch, max_pixels, resolution, options)
+        return Run(self.network, inverting(sources))
+
+    invert = finished(invert_steps)
 
     def plan(
         self,
@@ -123,6 +185,8 @@ class Model(Loaded):
         seed: int | Sequence[int] = 0,
         batch: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        resolution: Resolution = None,
+        tiles: bool = False,
         guidance_scale: float | Sequence[float] | None = None,
         mask: Any = None,
         mask_words: str = "",
@@ -138,7 +202,7 @@ class Model(Loaded):
         Only text encoders and, for the method colour, the autoencoder are evaluated.
 
         Args:
-            images: as for `invert_steps`; also seed, batch and max_pixels.
+            images: as for `invert_steps`; also seed, batch, max_pixels, resolution and tiles.
             source: prompts of the images, one for all or one per image; may be empty.
             target: prompts describing the edited images, as for `Inverted.edit_steps`; also all arguments that are
                 not listed here.
@@ -158,7 +222,8 @@ class Model(Loaded):
         known = METHODS.find(first).params
         later = {name: options[name] for name in options if several and name not in options_of(known, "invert")}
         inverting_with = {name: value for name, value in options.items() if name not in later}
-        sources = self._sources(images, source, first, seed, batch, max_pixels, inverting_with)
+        model = self._tiled(resolution) if tiles else self
+        sources = model._sources(images, source, first, seed, batch, max_pixels, resolution, inverting_with)
         edit: dict[str, Any] = {
             "shifts": shifts,
             "guidance_scale": guidance_scale,
@@ -174,25 +239,44 @@ class Model(Loaded):
         planned = plan_edit(sources, target, methods=chosen, options=later, **edit)
         request: dict[str, Any] = {"source": source, "target": target, "methods": methods, "seed": seed, "batch": batch}
         request |= {"images": sources.pictures if len(as_list(images)) > 1 else sources.pictures[0]}
+        request |= {"resolution": resolution, "tiles": tiles}
         return with_masks(Plan(sources, planned, request | edit | options))
 
+    def _tiled(self, resolution: Resolution) -> "Model":
+        """The model with its network in tiles; everything else is shared. Raises BadInput for a native resolution."""
+        if resolution in (None, "native"):
+            raise BadInput("tiles are for images that are edited at more than the native size: give resolution full.")
+        tiled = copy.copy(self)
+        tiled.network = TiledModel.of(self.network)
+        return tiled
+
     def _sources(
-        self, images: Any, prompts: Any, method: str, seed: Any, batch: int | None, max_pixels: int, options: Any
+        self,
+        images: Any,
+        prompts: Any,
+        method: str,
+        seed: Any,
+        batch: int | None,
+        max_pixels: int,
+        resolution: Resolution,
+        options: Any,
     ) -> Inverted:
         """Read the images, check all arguments of their inversion, and plan it. Raises BadInput."""
         check_prompts_suffice(self.network, "invert")
         chosen = METHODS.find(method)
         check_batch(batch)
+        check_resolution(self.network, resolution)
         params = self._params(chosen, options)
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(self.network, as_list(prompts), "source prompt", empty=not chosen.params.needs_text)
         pictures = [each if isinstance(each, Picture) else read_image(each, max_pixels) for each in as_list(images)]
         if not pictures:
             raise BadInput("Give at least one image.")
+        pictures = at_resolution(self.network, resolution, pictures)
         count = max(len(seeds), len(texts)) if len(pictures) == 1 else len(pictures)
         pictures = pictures * count if len(pictures) == 1 else pictures
         texts, seeds = spread(texts, count, "source prompt"), spread(seeds, count, "seed")
-        groups = outlines(self, chosen, params, pictures, texts, seeds, batch)
+        groups = outlines(self, chosen, params, pictures, texts, seeds, batch, resolution)
         return Inverted(self, chosen, params, groups, {}, batch)
 
     def _params(self, method: Method, options: Mapping[str, Any]) -> Params:
@@ -215,7 +299,9 @@ class Model(Loaded):
         """
         check_prompts_suffice(self.network, "open")
         check_batch(batch)
-        return opened(self, path, images, batch)
+        found = opened(self, path, images, batch)
+        tiled = found.groups[0].inversion.parameters.get("tiles")
+        return opened(self._tiled("full"), path, images, batch) if tiled else found
 
     def interpolate(self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any) -> Result:
         """Interpolate between two images; the arguments are those of `interpolate_steps`."""
@@ -232,10 +318,6 @@ class Model(Loaded):
         """The direction of text from one word or bank of sentences to another; see `sfumato.api.finding.between`."""
         return between(self, source, target)
 
-    def generate(self, prompts: str | Sequence[str] = "", **options: Any) -> Result:
-        """Generate images from prompts; the arguments are those of `generate_steps`."""
-        return self.generate_steps(prompts, **options).result
-
     def generate_steps(
         self,
         prompts: str | Sequence[str] = "",
@@ -249,9 +331,14 @@ class Model(Loaded):
         methods: Sequence[Named] = (),
         shifts: Sequence[Shift] = (),
         batch: int | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        eta: float | None = None,
         **options: Any,
     ) -> Run[Result]:
-        """Generate images, yielding after every step. All arguments are checked before the first step.
+        """Generate images from prompts, yielding after every step.
+
+        All arguments are checked before the first step. `generate` has the same arguments and returns the result.
 
         Args:
             prompts: prompts of the images, one or several.
@@ -270,7 +357,10 @@ class Model(Loaded):
             shifts: shifts of the reverse process (`sfumato.core.shift.Shift`), in order, after those of the methods.
             batch: maximum number of rows in one call of the network; by default 2 to 64, depending on the size of
                 the latents.
-            options: steps or num_inference_steps (1 to 1000), guidance_scale (0 to 100), eta (0 is DDIM, 1 is DDPM).
+            steps: number of steps, 1 to 1000; also as num_inference_steps. By default that of the model.
+            guidance_scale: 0 to 100; 1 is no guidance. By default that of the model.
+            eta: noise of a step, from 0 (DDIM) to 1 (DDPM). By default that of the model.
+            options: none but num_inference_steps.
 
         Returns:
             A run: iterate for progress, then read `result`.
@@ -280,6 +370,7 @@ class Model(Loaded):
         """
         network = self.network
         check_batch(batch)
+        options = given(options, steps=steps, guidance_scale=guidance_scale, eta=eta)
         params = resolve(network, GenerateParams, options, stages=("generate",), section="generate", what="generate")
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(network, as_list(prompts), "prompt", empty=False)
@@ -294,3 +385,5 @@ class Model(Loaded):
         composition = compose_generation(network, params, methods, shifts)
         composition.check_run(network, [shape[1:]], texts, texts)
         return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition))
+
+    generate = finished(generate_steps)

@@ -6,12 +6,14 @@ from typing import Any
 from PIL import Image
 
 from sfumato.api.arguments import as_list, check_params
-from sfumato.api.group import Group, padded_size, picture_fingerprint
+from sfumato.api.group import Group, padded_size
 from sfumato.api.inverted import Inverted
 from sfumato.api.loaded import Loaded
+from sfumato.api.resolution import at_resolution, check_resolution
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images import Picture, read_image
+from sfumato.images.picture import picture_fingerprint
 from sfumato.inversion import Inversion
 from sfumato.methods.params import check_names
 from sfumato.methods.registry import METHODS, Method
@@ -24,7 +26,10 @@ def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int 
     inversion.check_model(network.fingerprint())
     stored = dict(inversion.parameters)
     method = METHODS.find(str(stored.pop("method", "")))
-    pictures = _pictures(inversion, images, printable(path))
+    resolution = stored.pop("resolution", "full")  # files of earlier versions have none
+    stored.pop("tiles", False)
+    check_resolution(network, resolution)
+    pictures = at_resolution(network, resolution, _pictures(inversion, images, printable(path)))
     size = padded_size(network, pictures[0].size)
     inversion.check_fits(len(network.schedule), network.latent_shape(*size))
     params = _params(model, method, stored, inversion.steps, printable(path))

@@ -5,13 +5,13 @@ from collections.abc import Generator
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.api.finish import finished
 from sfumato.api.group import decoded
 from sfumato.api.report import parameters, reconstruction_psnr
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
 from sfumato.core.step import wide
-from sfumato.images import to_uint8
 from sfumato.inversion import replay
 
 
@@ -28,7 +28,8 @@ def reconstructing(sources: Sources, residual: bool) -> Generator[Progress, None
         quality |= dict(zip(group.indices, reconstruction_psnr(pictures, group.source), strict=True))
         if residual:
             pictures = pictures + (group.source - group.autoencoded)
-        pixels |= {index: to_uint8(each) for index, each in zip(group.indices, pictures, strict=True)}
+        rows = zip(group.indices, pictures, group.source, group.pictures, strict=True)
+        pixels |= {index: finished(each, source, picture, None) for index, each, source, picture in rows}
     report = {
         "reconstruction_latent_max_error": sources.latent_error,
         "parameters": {"method": sources.method.name, **parameters(sources.params)},

@@ -1,15 +1,16 @@
 """Automatic masks: the regions of some words, or the difference between the predictions under two prompts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from sfumato.api.group import Group
+from sfumato.api.region import Region
 from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
@@ -17,53 +18,6 @@ from sfumato.models.text import read
 from sfumato.shifts.diffedit import above, disagreement
 from sfumato.shifts.regions import maps_of_words
 from sfumato.shifts.words import word_mask
-
-WORDS, DIFFERENCE = 0.3, 1.5
-"""Default thresholds: share of the range of the words' maps (Prompt-to-Prompt), multiple of the mean (DiffEdit)."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """The region to which an edit is restricted.
-
-    Attributes:
-        words: words of either prompt, whose attention maps give the region; () for the region where the predictions
-            under the two prompts differ (DiffEdit, arXiv 2210.11427).
-        threshold: for words, 0 to 1, a share of the range of their maps; for the difference, 0 to 100, a multiple of
-            its mean.
-    """
-
-    words: tuple[str, ...]
-    threshold: float
-
-
-def region(words: str, difference: bool, threshold: float | None) -> Region | None:
-    """The region that the caller's arguments describe, or None for no region.
-
-    Args:
-        words: words separated by commas, or "".
-        difference: whether the region is the difference of the prompts.
-        threshold: see `Region`; None for the default.
-
-    Raises:
-        BadInput: both kinds of region, a threshold without a region or out of range, or an empty word.
-    """
-    if words and difference:
-        raise BadInput("Give mask_words or mask_difference, not both.")
-    if not words and not difference:
-        if threshold is not None:
-            raise BadInput("mask_threshold belongs to mask_words or mask_difference: give one of them.")
-        return None
-    named = tuple(part.strip() for part in words.split(",")) if words else ()
-    if not all(named):
-        raise BadInput(
-            f'mask_words must be words separated by commas, like "cat,dog", not "{words}": remove the empty part.'
-        )
-    chosen = (WORDS if words else DIFFERENCE) if threshold is None else threshold
-    high = 1.0 if words else 100.0
-    if isinstance(chosen, bool) or not isinstance(chosen, int | float) or not 0 < chosen < high:
-        raise BadInput(f"mask_threshold must be above 0 and below {high:g}, not {threshold!r}.")
-    return Region(named, float(chosen))
 
 
 def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str], targets: Sequence[str]) -> None:
@@ -108,7 +62,9 @@ def find(
     texts: Sequence[str],
     batch: int | None,
 ) -> list[NDArray[np.float32]]:
-    """The region of every edit as weights [h,w] of pixels, 0 or 1; maps are computed once and cached in `group.maps`.
+    """The region of every edit as weights [h,w] of pixels; maps are computed once and cached in `group.maps`.
+
+    The weights are 0 or 1, with soft borders if the images are edited at a smaller size.
 
     Args:
         wanted: the region.
@@ -128,7 +84,7 @@ def find(
         cells = _of_words(wanted, group, rows, target, batch)
     else:
         cells = _of_difference(wanted, group, rows, target, texts, batch)
-    masks = enlarged(cells, group.network.factor, group.size)
+    masks = [at_size(each, group.full_size) for each in enlarged(cells, group.network.factor, group.size)]
     if not all(mask.any() for mask in masks):
         what = f"The words {', '.join(wanted.words)}" if wanted.words else "The difference of the prompts"
         raise BadInput(f"{what} gave no region at the threshold {wanted.threshold:g}: lower mask_threshold.")
@@ -174,3 +130,12 @@ def enlarged(cells: Tensor, factor: int, size: tuple[int, int]) -> list[NDArray[
     """Masks [height,width] in pixels, 0 or 1, from latent cells [b,1,h,w]; `size` is (width, height)."""
     pixels = cells.repeat_interleave(factor, -2).repeat_interleave(factor, -1)[:, 0, : size[1], : size[0]]
     return [np.asarray(each > 0, dtype=np.float32) for each in pixels.cpu().numpy()]
+
+
+def at_size(weights: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A mask [h,w] at another size (width, height), interpolated linearly; unchanged if it has that size."""
+    if weights.shape == size[::-1]:
+        return weights
+    cells = torch.from_numpy(weights)[None, None]
+    found = F.interpolate(cells, size=size[::-1], mode="bilinear", align_corners=False, antialias=True)
+    return np.asarray((found[0, 0] * 255).round() / 255)

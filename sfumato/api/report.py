@@ -4,7 +4,6 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from sfumato.geometry import Moved
 from sfumato.methods.params import Params
 from sfumato.metrics import DualEncoder, psnr, ssim
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.regular_files import file_hash
+from sfumato.regular_files import content_hash
 
 SSIM_WINDOW = 11
 
@@ -99,16 +98,8 @@ def files_used(*used: Params) -> dict[str, Any]:
         BadInput: a file cannot be read.
     """
     paths = dict.fromkeys(path for params in used for path in params.files)
-    found = [{"name": file_name(path), "sha256": _content_hash(Path(path))} for path in paths]
+    found = [{"name": file_name(path), "sha256": content_hash(Path(path))} for path in paths]
     return {"files": found} if found else {}
-
-
-def _content_hash(path: Path) -> str:
-    if not path.is_dir():
-        return file_hash(path, "give the file again")
-    files = sorted(each for each in path.iterdir() if each.is_file())
-    lines = "".join(f"{file_hash(each, 'give the folder again')}  {each.name}\n" for each in files)
-    return sha256(lines.encode()).hexdigest()
 
 
 def file_name(path: str) -> str:
@@ -121,6 +112,7 @@ def made_with(network: DiffusionModel) -> dict[str, Any]:
     return {
         "model": shareable(network.name),
         "model_fingerprint": network.fingerprint(),
+        **network.additions,
         "dtype": str(network.dtype).removeprefix("torch."),
         "device": network.device.type,
         "versions": {"sfumato": __version__, "torch": str(torch.__version__), "diffusers": diffusers.__version__},

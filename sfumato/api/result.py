@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import BadInput
-from sfumato.images import Picture, write_image
+from sfumato.images import Picture, check_output, write_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +40,13 @@ class Result:
         """The images as Pillow images in sRGB; transparent parts of the source are composited on its background."""
         return [Image.fromarray(pixels) for pixels in self.pixels]
 
-    def save(self, path: str | os.PathLike[str], index: int = 0, *, recipe: bool = True) -> str:
-        """Write one image with the alpha channel and colour profile of its source.
+    def save(self, path: str | os.PathLike[str], index: int | None = None, *, recipe: bool = True) -> str:
+        """Write the images, each with the alpha channel and colour profile of its source.
 
         Args:
-            path: output file; its extension determines the format.
-            index: index of the image, 0 to len(result) - 1.
+            path: output file; its extension determines the format. Several images become out-0.png, out-1.png, ...
+                All paths are checked before the first one is written.
+            index: write only this image, 0 to len(result) - 1, to `path` itself.
             recipe: write the recipe to the metadata of a PNG.
 
         Returns:
@@ -53,10 +55,22 @@ class Result:
         Raises:
             BadInput: an index out of range, or a path that cannot be written.
         """
-        if not 0 <= index < len(self):
+        if index is not None and not 0 <= index < len(self):
             raise BadInput(f"index must be between 0 and {len(self) - 1}, not {index}.")
-        source = self.sources[index] if self.sources else None
-        about = self.recipes[index]
+        chosen = range(len(self)) if index is None else [index]
+        paths = numbered(Path(path), len(chosen))
+        for each in paths:
+            check_output(each)
+        notes = [self._write(each, n, recipe) for each, n in zip(paths, chosen, strict=True)]
+        return "; ".join(dict.fromkeys(note for note in notes if note))
+
+    def _write(self, path: Path, index: int, recipe: bool) -> str:
+        source, about = self.sources[index] if self.sources else None, self.recipes[index]
         return write_image(
             path, self.pixels[index], source, about if recipe else None, masked=bool(about.get("masked"))
         )
+
+
+def numbered(path: Path, count: int) -> list[Path]:
+    """The path of every one of several images: `path` itself for one, else out-0.png, out-1.png, ..."""
+    return [path] if count == 1 else [path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(count)]

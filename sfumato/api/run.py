@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from functools import wraps
+from inspect import signature
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args
 
 from PIL import Image
 from torch import Tensor
@@ -49,6 +51,8 @@ class Reported(Protocol):
 
 
 Outcome = TypeVar("Outcome", bound=Reported)
+Owner = TypeVar("Owner")
+Arguments = ParamSpec("Arguments")
 
 
 class Run(Iterator[Progress], Generic[Outcome]):
@@ -149,3 +153,21 @@ def following(
         done += 1
         each = steps or state.steps
         yield Progress(stage, part * each + done, parts * each, tuple(outputs), state, show)
+
+
+def finished(
+    steps: Callable[Concatenate[Owner, Arguments], Run[Outcome]],
+) -> Callable[Concatenate[Owner, Arguments], Outcome]:
+    """The method with the signature of `steps` that runs all steps and returns the result."""
+
+    @wraps(steps)
+    def call(self: Owner, /, *args: Arguments.args, **options: Arguments.kwargs) -> Outcome:
+        return steps(self, *args, **options).result
+
+    name = steps.__name__
+    call.__name__, call.__qualname__ = name.removesuffix("_steps"), steps.__qualname__.removesuffix("_steps")
+    call.__doc__ = f"As `{name}`, but return the result when all steps are done.\n\n        {steps.__doc__}"
+    (outcome,) = get_args(steps.__annotations__["return"])
+    call.__annotations__ = steps.__annotations__ | {"return": outcome}
+    setattr(call, "__signature__", signature(steps).replace(return_annotation=outcome))  # noqa: B010
+    return call

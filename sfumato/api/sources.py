@@ -44,7 +44,12 @@ class Sources:
 
     @property
     def pictures(self) -> list[Picture]:
-        """The images in the user's order."""
+        """The images as they were read, in the user's order."""
+        return [picture.full for picture in self.edited_pictures]
+
+    @property
+    def edited_pictures(self) -> list[Picture]:
+        """The images at the sizes at which they are edited, in the user's order."""
         placed = {i: p for group in self.groups for i, p in zip(group.indices, group.pictures, strict=True)}
         return [placed[i] for i in range(len(self))]
 
@@ -69,5 +74,8 @@ class Sources:
             "method": self.method.name,
             "source_prompt": group.inversion.prompts[row],
             "seed": group.inversion.seeds[row],
+            "resolution": group.inversion.parameters.get("resolution", "full"),
+            "edited_size": list(group.size),
+            "tiles": bool(group.inversion.parameters.get("tiles", False)),
             **recipe_parameters(self.params),
         }

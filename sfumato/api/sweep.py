@@ -9,46 +9,26 @@ The image is inverted once for every setting of the inversion, and edits that di
 through the network in one batch. `sfumato.api.trial.pareto` selects among the trials.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from sfumato.api.finish import inside, painted_mask
+from sfumato.api.evaluators import evaluator_of
+from sfumato.api.grid import Point, grid_points
 from sfumato.api.model import Model
 from sfumato.api.plan import Plan
-from sfumato.api.regions import region
+from sfumato.api.region import region
+from sfumato.api.regions import at_size
+from sfumato.api.resolution import Resolution, edited_size
 from sfumato.api.result import Result
 from sfumato.api.trial import Trial, measured
 from sfumato.errors import BadInput
-from sfumato.images import MAX_PIXELS, Picture, read_image
+from sfumato.images import MAX_PIXELS, Picture, read_image, resized
+from sfumato.images.mask import painted_mask
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
 from sfumato.metrics import Evaluator
-
-MOST = 1000
-"""Maximum number of settings in one sweep; more are taken for a typing error."""
-
-Point = dict[str, Any]
-
-
-def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
-    """Every combination of the values; the last name varies fastest.
-
-    Raises:
-        BadInput: a name without values or with a repeated value, or more than `MOST` combinations.
-    """
-    for name, values in grid.items():
-        if not values:
-            raise BadInput(f"Give at least one value for {name}.")
-        for value in values:
-            if list(values).count(value) > 1:
-                raise BadInput(f"The grid has {name} = {value} more than once: give each value once.")
-    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    if len(points) > MOST:
-        raise BadInput(f"The grid has {len(points)} settings, and at most {MOST} are allowed: give fewer values.")
-    return points
 
 
 def sweep(
@@ -66,6 +46,8 @@ def sweep(
     mask_threshold: float | None = None,
     evaluator: Evaluator | None = None,
     max_pixels: int = MAX_PIXELS,
+    resolution: Resolution = None,
+    tiles: bool = False,
     **fixed: Any,
 ) -> Iterator[Trial]:
     """Edit one image with every setting of a grid. All settings are checked before the first evaluation.
@@ -82,17 +64,18 @@ def sweep(
         mask_words: words whose regions restrict the edit.
         mask_difference: restrict the edit to where the predictions under the two prompts differ.
         mask_threshold: threshold of mask_words or mask_difference.
-        evaluator: networks that measure the edits; by default the bundled ones, which were trained on emoji artwork
-            only.
-        max_pixels: as for `Model.invert`.
+        evaluator: networks that measure the edits; by default those of the model's folder, see `evaluator_of`.
+        max_pixels: as for `Model.invert`, like the next two. Edits are measured at the size at which they are made.
+        resolution: size at which the image is edited.
+        tiles: whether the network is evaluated in tiles.
         fixed: parameters with the same value in all settings.
 
     Returns:
         An iterator over the trials, in the order in which they are computed; `Trial.index` is the place in the grid.
 
     Raises:
-        BadInput: an unknown parameter, one both in the grid and fixed, a prompt that the evaluator cannot read; or as
-            `Model.plan`.
+        BadInput: an unknown parameter, one both in the grid and fixed, no evaluator, a prompt that the evaluator
+            cannot read; or as `Model.plan`.
     """
     points, picture = grid_points(grid), read_image(image, max_pixels)
     for name in set(grid) & set(fixed):
@@ -107,16 +90,17 @@ def sweep(
             (together, _plan(model, picture, (source, target), [{**fixed, **points[i]} for i in together], about))
             for together in _groups(inverting, points, lambda name: name != "guidance_scale")
         ]
-        for about in [{"methods": method, "seed": seed, **bounds}]
+        for about in [{"methods": method, "seed": seed, "resolution": resolution, "tiles": tiles, **bounds}]
         for inverting in _groups(range(len(points)), points, lambda name: name not in edits)
     ]
     texts = (source, target if target.strip() else source)
-    evaluator = evaluator or Evaluator.load(device=model.network.device)
+    evaluator = evaluator or evaluator_of(model)
     if model.network.takes_text:
         evaluator.clip.check_texts(texts)
     named = texts if model.network.takes_text else None
-    inside_of = None if painted is None else torch.from_numpy(inside(painted, picture.size))[None]
-    return _trials(plans, points, lambda result: measured(evaluator, picture, result, inside_of, named))
+    edited = resized(picture, edited_size(model.network, resolution, picture.size))
+    inside_of = None if painted is None else torch.from_numpy(at_size(painted.weights, edited.size))[None]
+    return _trials(plans, points, lambda result: measured(evaluator, edited, result, inside_of, named))
 
 
 def _plan(model: Model, picture: Picture, texts: tuple[str, str], settings: list[Point], about: Point) -> Plan:

@@ -12,7 +12,7 @@ from torch import Tensor
 from sfumato.api.report import unit
 from sfumato.api.result import Result
 from sfumato.errors import BadInput
-from sfumato.images import Picture, to_tensor
+from sfumato.images import Picture, resized_pixels, to_tensor
 from sfumato.metrics import METRICS, Evaluator
 
 JUDGED_PIXELS = 2**20
@@ -47,9 +47,9 @@ def measured(
 
     Args:
         evaluator: networks that measure the edits.
-        picture: the source.
+        picture: the source at the size at which it was edited and is measured.
         result: edits of the source.
-        mask: float [1,h,w], 1 where the edit applies, or None.
+        mask: float [1,h,w] at that size, 1 where the edit applies, or None.
         texts: source prompt and target prompt; None for a model without text input.
 
     Returns:
@@ -60,7 +60,9 @@ def measured(
     source = (to_tensor(picture) + 1) / 2
     scores = []
     for first in range(0, len(result), together):
-        edits = torch.cat([unit(pixels) for pixels in result.pixels[first : first + together]])
+        edits = torch.cat(
+            [unit(resized_pixels(each, picture.size)) for each in result.pixels[first : first + together]]
+        )
         rows = len(edits)
         found = evaluator(
             source.expand(rows, -1, -1, -1),

@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.api.finish import add_residual
+from sfumato.api.finish import add_residual, finished
 from sfumato.api.group import decoded, guided, padded_size
 from sfumato.api.inverted import Inverted
 from sfumato.geometry import BottleneckMap, Directions, local_basis, normalised, pull_back, transport
 from sfumato.geometry.basis import largest_rank
 from sfumato.geometry.jacobian import CHUNK
-from sfumato.images import to_uint8
 from sfumato.inversion import replay
 from sfumato.methods.pullback import RANK
 
@@ -91,4 +90,5 @@ def _pictures(inverted: Inverted, latents: Tensor | None) -> list[Pixels]:
     edited = decoded(group.network, latents, group.size)
     same = (len(edited), -1, -1, -1)
     source, autoencoded = group.source[:1].expand(same), group.autoencoded[:1].expand(same)
-    return [to_uint8(each) for each in add_residual(edited, autoencoded, source, float(max(1, group.network.factor)))]
+    restored = add_residual(edited, autoencoded, source, float(max(1, group.network.factor)))
+    return [finished(each, group.source[0], group.pictures[0], None) for each in restored]

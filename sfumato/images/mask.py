@@ -83,6 +83,26 @@ def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_P
     return Mask((levels / 255).astype(np.float32), name, _fingerprint(levels), note)
 
 
+def painted_mask(source: MaskSource, size: tuple[int, int]) -> Mask:
+    """Read a mask that restricts an edit.
+
+    Args:
+        source: image file, Pillow image or array, white where the edit applies; greys mix edit and source.
+        size: (width, height) of the image in pixels.
+
+    Raises:
+        BadInput: a mask of another size, one that cannot be read, a picture instead of a mask, or a black mask.
+    """
+    # The image may have been read with a raised max_pixels, so the limit is at least the size of the image.
+    mask = read_mask(source, size, max(MAX_PIXELS, size[0] * size[1]))
+    if not mask.weights.any():
+        raise BadInput(
+            "The mask is black everywhere (transparent parts count as black): paint white the area that the edit "
+            "should change."
+        )
+    return mask
+
+
 def transparent_parts(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The mask of the transparent parts of an image, as inpainting tools read it: white where the alpha channel is 0.
 

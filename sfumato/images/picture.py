@@ -1,6 +1,7 @@
 """An image as the model receives it, with the data that restore its file's alpha, colour profile and mode."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TypeAlias
 
 import numpy as np
@@ -29,6 +30,7 @@ class Picture:
         name: the file's name, printable.
         note: what the reader had to decide, "" if nothing.
         background: sRGB colour under transparent pixels, 0..255.
+        original: for an image that `resized` made, the image as it was read; otherwise None.
     """
 
     rgb: Pixels
@@ -39,6 +41,12 @@ class Picture:
     name: str
     note: str
     background: tuple[int, int, int] = (255, 255, 255)
+    original: "Picture | None" = None
+
+    @property
+    def full(self) -> "Picture":
+        """The image at its full size, as it was read."""
+        return self if self.original is None else self.original
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,6 +77,29 @@ class Picture:
         return colours
 
 
+def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+    """The image at another size, for a model that knows images of about that size; `full` is the given image.
+
+    Args:
+        picture: an image as it was read.
+        size: (width, height) in pixels.
+
+    Returns:
+        The opaque sRGB pixels at that size; the given image itself if it has that size.
+    """
+    if size == picture.size:
+        return picture
+    rgb = resized_pixels(picture.rgb, size)
+    return Picture(rgb, None, rgb, None, "RGB", picture.name, picture.note, picture.background, picture)
+
+
+def resized_pixels(rgb: Pixels, size: tuple[int, int]) -> Pixels:
+    """sRGB pixels [h,w,3] at another size (width, height): Lanczos, antialiased, as in diffusers' image processors."""
+    if rgb.shape[:2] == size[::-1]:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
+
+
 def composite(straight: Pixels, alpha: Pixels, background: tuple[int, int, int]) -> Pixels:
     """C = a F + (1 - a) B, rounded to the nearest level; F [h, w, 3], a [h, w], all uint8."""
     composed, (height, width) = np.empty_like(straight), alpha.shape
@@ -89,3 +120,10 @@ def uncomposite(composed: Pixels, alpha: Pixels, background: tuple[int, int, int
     levels = (255 * composed[seen_through].astype(np.int32) - (255 - a) * under + a // 2) // a
     straight[seen_through] = np.clip(levels, 0, 255)
     return straight
+
+
+def picture_fingerprint(picture: Picture) -> str:
+    """SHA-256 of the sRGB pixels of an image at its full size, and of that size."""
+    found = sha256("x".join(map(str, picture.full.size)).encode())
+    found.update(np.ascontiguousarray(picture.full.rgb))
+    return found.hexdigest()

@@ -15,6 +15,7 @@ from sfumato.downloads import mistaken
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
+from sfumato.images.limits import MAX_PIXELS
 from sfumato.images.picture import Picture, composite
 from sfumato.images.samples import depth_note, from_array, transparent_colour
 from sfumato.images.structure import MOST_FRAMES, count_frames, problem
@@ -22,7 +23,6 @@ from sfumato.regular_files import open_regular, reason
 
 Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
-MAX_PIXELS = 64_000_000
 #: File formats that are read. Pillow must not try its other formats, since some of them run external programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP and GIF"

@@ -73,7 +73,7 @@ def test_a_file_of_directions_is_parsed_once(model, picture, tmp_path, monkeypat
     find(model, ["cat"], n=1, samples=2, steps=4, size=64).save(path)
     loads, load = [], Directions.load
     monkeypatch.setattr(Directions, "load", staticmethod(lambda file: loads.append(file) or load(file)))
-    model.plan(picture, *PROMPTS, methods="pullback", directions=str(path), steps=4).run().result  # noqa: B018
+    model.plan(picture, *PROMPTS, methods="pullback", directions=str(path), steps=4, resolution="full").run().result  # noqa: B018
     assert loads == [str(path)]
 
 

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 import sfumato
-from sfumato.api.group import picture_fingerprint
 from sfumato.api.report import files_used
 from sfumato.images import read_image, read_recipe
+from sfumato.images.picture import picture_fingerprint
 from sfumato.inversion import Inversion
-from sfumato.methods.params import Params, option
+from sfumato.methods.params import Params, kind_of, option, options_of
 from sfumato.methods.registry import METHODS
 from tests.contract.pictures import PICTURE
 
@@ -67,7 +67,7 @@ def test_models_of_one_name_have_different_recipes(twins, operation, tmp_path):
             inverted.save(tmp_path / "inversion.safetensors")
             result = inverted.edit(skip=1) if operation == "edit" else inverted.reconstruct()
             assert result.recipes[0]["model_fingerprint"] == Inversion.load(tmp_path / "inversion.safetensors").model
-        result.save(tmp_path / "out.png")
+        result.save(tmp_path / "out.png", 0)
         recipes.append(read_recipe(tmp_path / "out.png"))
         assert recipes[-1]["model_fingerprint"] == model.network.fingerprint()
     same, other = ({name: value for name, value in each.items() if name != "model_fingerprint"} for each in recipes)
@@ -128,8 +128,8 @@ def test_every_method_with_an_option_that_names_a_file_says_which_files_it_uses(
     """Options whose help begins with the file, or that end in _file or _bank."""
     named = [
         each.name
-        for each in method.params.__dataclass_fields__.values()
-        if each.type is str
+        for each in options_of(method.params).values()
+        if kind_of(each) is str
         and (each.name.endswith(("_file", "_bank")) or each.metadata["help"].startswith(("file ", "image file ")))
     ]
     for name in named:

@@ -16,12 +16,13 @@ from sfumato.inversion.registry import INVERSIONS, inversion
 from sfumato.methods import registry
 from sfumato.methods.edit_friendly import EditFriendlyParams, shifts
 from sfumato.methods.job import Job
-from sfumato.methods.params import options_of
+from sfumato.methods.params import kind_of, options_of
 from sfumato.methods.registry import METHODS
 from sfumato.models.attention import Layers
 from sfumato.models.encoder_half import EncoderHalf
 from sfumato.models.taps import FromSource
 from tests.delta import delta_of
+from tests.style.small import save_parasol
 from tests.third_party import method as code_of
 
 
@@ -126,13 +127,17 @@ def candidates(method):
     yield plain
     for name, each in options_of(method.params, "edit").items():
         low, high = each.metadata["range"].low or 0, each.metadata["range"].high
-        values = {bool: (True, False), str: (*each.metadata["choices"], "cat", "cat=2", "cat: 0.2, 0.1")}.get(each.type)
-        for value in values or [each.type(share * (high - low) + low) for share in (0, 0.5, 1)]:
+        values = {bool: (True, False), str: (*each.metadata["choices"], "cat", "cat=2", "cat: 0.2, 0.1")}.get(
+            kind_of(each)
+        )
+        for value in values or [kind_of(each)(share * (high - low) + low) for share in (0, 0.5, 1)]:
             yield dataclasses.replace(plain, **{name: value})
 
 
 def with_file(method, network, folder):
     """Parameters that name a file, for methods that do nothing without one."""
+    if method.name == "parasol":
+        return [method.params(steps=STEPS, skip=0, style_text="flat", **save_parasol(folder, network))]
     if method.name != "asyrp":
         return []
     delta_of(network, (8, 8), STEPS).save(folder / "delta.safetensors")

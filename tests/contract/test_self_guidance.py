@@ -11,9 +11,11 @@ from sfumato.errors import BadInput
 from sfumato.methods.attend_and_excite import AttendAndExciteParams
 from sfumato.methods.generate import GenerateParams, first_latent, generate
 from sfumato.methods.named_objects import ObjectsParams, presence
-from sfumato.methods.objects import parse
+from sfumato.methods.objects import parse, parse_swaps
+from sfumato.methods.other_images import OtherImages
 from sfumato.methods.registry import METHODS
-from sfumato.methods.self_guidance import SelfGuidanceParams, others
+from sfumato.methods.self_guidance import others
+from sfumato.methods.self_guidance_params import SelfGuidanceParams
 from sfumato.shifts.energy.maps import Warp
 from tests.tiny import tiny_picture
 
@@ -38,6 +40,7 @@ def test_changes_are_combined_by_word():
         "tree": Warp(width=2, height=2),
     }
     assert parse("", " ", "") == {}
+    assert parse_swaps("fox, the ball") == {"fox": "the ball", "the ball": "fox"}
 
 
 MISTAKES = {
@@ -52,6 +55,10 @@ MISTAKES = {
     ("reshape", "fox: 1, 1, 400"): "between -360 and 360",
     ("place", "fox: 0.5, 2"): "between 0 and 1",
     ("cover", "fox: 0"): "above 0 and at most 1",
+    ("swap", "fox"): 'swap must be WORD, WORD; several pairs separated by semicolons; not "fox"',
+    ("swap", "fox, ball; ball, cat"): "swap must name every word once",
+    ("restyle", "fox: fox.png"): "restyle must be WORD: FILE: PROMPT OF THAT IMAGE",
+    ("objects_from", "fox: a.png: fox; fox: b.png: fox"): 'objects_from names "fox" twice',
 }
 
 
@@ -69,6 +76,10 @@ def test_other_combinations_are_refused():
     none = {"centroid_weight": 0.0, "size_weight": 0.0, "shape_weight": 0.0}
     with pytest.raises(BadInput, match="must be above 0"):
         SelfGuidanceParams(move="fox: 0.1, 0", **none).check()
+    with pytest.raises(BadInput, match='objects_from gives "fox" all of its properties'):
+        SelfGuidanceParams(objects_from="fox: a.png: fox", move="fox: 0.1, 0").check()
+    with pytest.raises(BadInput, match="Give layout_from, an image, and layout_prompt, its prompt, together"):
+        SelfGuidanceParams(layout_from="a.png").check()
     with pytest.raises(BadInput, match="objects are separated by commas"):
         ObjectsParams(objects="cat,,dog").check()
 
@@ -93,15 +104,18 @@ def test_words_that_are_not_in_the_prompts_are_refused_before_any_evaluation(sd,
 def test_the_other_words_of_both_prompts_are_kept(sd, inverted):
     plan = sd.plan(tiny_picture(32, 32), "red cat and dog", "blue cat and dog!", methods="self-guidance", **STEPS)
     job = plan.edit.batches[0].job
-    found = others(job, ["cat"])
-    assert [word.present.tolist() for word in found] == [[1.0], [1.0]]
-    for word, name in zip(found, ("and", "dog"), strict=True):
+    found = others(job, ["cat"], OtherImages(job, {}))
+    assert list(found) == ["and", "dog"]
+    for name, word in found.items():
+        assert word.present.tolist() == [1.0]
         assert word.target[0].nonzero().flatten().tolist() == list(job.condition.prompts[0].positions(name))
         assert word.source[0].nonzero().flatten().tolist() == list(job.source.prompts[0].positions(name))
-    assert others(job, ["cat and dog"]) == []
+    assert others(job, ["cat and dog"], OtherImages(job, {})) == {}
 
 
-@pytest.mark.parametrize("option", [{"move": "cat: 0.25, 0"}, {"resize": "cat: 2"}, {"place": "cat: 0.2, 0.2"}])
+@pytest.mark.parametrize(
+    "option", [{"move": "cat: 0.25, 0"}, {"resize": "cat: 2"}, {"swap": "cat, dog"}, {"place": "cat: 0.2, 0.2"}]
+)
 def test_an_edit_differs_and_is_the_same_in_a_batch(sd, inverted, option):
     still = inverted.edit("", guidance_scale=1.0).pixels[0]
     moved = inverted.edit("", guidance_scale=1.0, energy_scale=0.5, **option)
@@ -140,10 +154,49 @@ def test_attend_and_excite_is_one_gradient_step_per_step(sd):
     condition = network.condition(["red cat and dog"])
     guided = classifier_free(network, network.condition([""]), (3.0,))
     job = job_of(guided, (4, 8, 8), condition, params, [0])
-    shifts = METHODS.find("attend-and-excite").shifts(job, AttendAndExciteParams(objects="cat, dog"))
+    shifts = METHODS.find("attend-and-excite").shifts(job, AttendAndExciteParams(objects="cat, dog", thresholds=""))
     first = next(iter(generate(guided, (4, 8, 8), condition, params, seeds=[0], shifts=shifts)))
     x = first_latent(guided, (4, 8, 8), [0]).requires_grad_()
     measured = presence(job, [["cat"], ["dog"]], worst=True).measure(first)
     eps = network.predict(x, first.t, condition, measured.taps)
     (gradient,) = torch.autograd.grad(measured.value(x, eps).sum(), x)
     torch.testing.assert_close(first.x_t, (x - 20 * gradient).detach())
+
+
+def test_refinement_repeats_gradient_steps_until_the_threshold(sd):
+    """The authors' loop by hand: steps while the loss is above 1 - threshold, at most `refinements`, then one more."""
+    network, params = sd.network, GenerateParams(steps=4, guidance_scale=1.0)
+    condition = network.condition(["red cat and dog"] * 2)
+    guided = classifier_free(network, None, (1.0, 1.0))
+    job = job_of(guided, (4, 8, 8), condition, params, [0, 1])
+    x = first_latent(guided, (4, 8, 8), [0, 1])
+    t = network.schedule.timesteps(4)[0]
+
+    def evaluated(x):
+        x = x.detach().requires_grad_()
+        measured = presence(job, [["cat"], ["dog"]], worst=True).measure(None)
+        loss = measured.value(x, network.predict(x, t, condition, measured.taps))
+        return loss.detach(), torch.autograd.grad(loss.sum(), x)[0]
+
+    start, _ = evaluated(x)
+    threshold = float((1 - start).min()) + 0.012  # one image reaches it sooner than the other
+    wanted, count = x, 0
+    loss, gradient = evaluated(wanted)
+    while (loss > 1 - threshold).any() and count < 30:
+        wanted = torch.where((loss > 1 - threshold)[:, None, None, None], wanted - 50 * gradient, wanted)
+        loss, gradient = evaluated(wanted)
+        count += 1
+    assert 1 < count < 30
+    wanted = wanted - 50 * gradient
+    options = {"objects": "cat, dog", "step_size": 50.0, "end": 0.2}
+    for most in (count, 30, 0):
+        given = AttendAndExciteParams(**options, thresholds=f"0: {threshold}", refinements=most)
+        shifts = METHODS.find("attend-and-excite").shifts(job, given)
+        with network.counting() as counted:
+            first = next(iter(generate(guided, (4, 8, 8), condition, params, seeds=[0, 1], shifts=shifts)))
+        if most:
+            torch.testing.assert_close(first.x_t, wanted, rtol=1e-4, atol=1e-4)
+        assert counted.calls == (1 + count if most else 1) + 1  # the gradients, and the prediction at the new x_t
+    for text in ("0.5", "x: 0.5", "2: 0.5", "0: 1.5"):
+        with pytest.raises(BadInput, match="thresholds"):
+            AttendAndExciteParams(thresholds=text).check()

@@ -1,0 +1,30 @@
+"""The settings of a sweep. This module does not import torch."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sfumato.errors import BadInput
+
+MOST = 1000
+"""Maximum number of settings in one sweep; more are taken for a typing error."""
+
+Point = dict[str, Any]
+
+
+def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
+    """Every combination of the values; the last name varies fastest.
+
+    Raises:
+        BadInput: a name without values or with a repeated value, or more than `MOST` combinations.
+    """
+    for name, values in grid.items():
+        if not values:
+            raise BadInput(f"Give at least one value for {name}.")
+        for value in values:
+            if list(values).count(value) > 1:
+                raise BadInput(f"The grid has {name} = {value} more than once: give each value once.")
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if len(points) > MOST:
+        raise BadInput(f"The grid has {len(points)} settings, and at most {MOST} are allowed: give fewer values.")
+    return points

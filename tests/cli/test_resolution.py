@@ -1,0 +1,91 @@
+"""`--resolution` and `--tiles`: photographs at the model's own size, and what is said about it."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import tiny_picture
+
+PROMPTS = ("--from", "red apple", "--to", "green apple")
+FAST = ("--steps", 4, "--skip", 1)
+
+
+@pytest.fixture
+def model(tiny_sd_folder, folder):
+    tiny_picture(120, 90).save(folder / "large.png")
+    return ("--model", tiny_sd_folder)
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image).copy()
+
+
+def test_a_photo_is_edited_at_the_models_size_with_one_line_before_work(sfumato, model):
+    run = sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "out.png", "--json")
+    assert run.code == 0, run.err
+    assert pixels("out.png").shape == (90, 120, 3)
+    (line,) = run.err.splitlines()
+    assert "large.png is 120 x 90 pixels and is edited at 40 x 30, near the 32 x 32" in line
+    assert line.endswith(run.json["notes"][0])
+    assert sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "n.png", "--resolution", "native").code == 0
+    assert (pixels("n.png") == pixels("out.png")).all()
+    full = sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "full.png", "--resolution", "full")
+    assert "far from the 32 x 32" in full.err
+    assert (pixels("full.png") != pixels("out.png")).any()
+    other = sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "other.png", "--resolution", 48)
+    assert "is edited at 56 x 42" in other.err
+
+
+def test_an_inversion_keeps_its_size(sfumato, model):
+    words = ("edit", "x.safetensors", "--to", "green apple", *model, "-o", "out.png")
+    assert sfumato("invert", "large.png", "--from", "red apple", *model, "--steps", 4, "-o", "x.safetensors").code == 0
+    run = sfumato(*words, "--skip", 1)
+    assert run.code == 0, run.err
+    assert "is edited at 40 x 30" in run.err
+    assert pixels("out.png").shape == (90, 120, 3)
+    for option in (("--resolution", "full"), ("--resolution", "full", "--tiles")):
+        assert "--resolution and --tiles are fixed" in sfumato(*words, *option, "--skip", 1).refused()
+
+
+def test_a_recipe_repeats_the_size(sfumato, model):
+    assert sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "a.png", "--resolution", 48).code == 0
+    assert sfumato("edit", "--recipe", "a.png", *model, "-o", "b.png").code == 0
+    assert (pixels("a.png") == pixels("b.png")).all()
+    tiled = ("--resolution", "full", "--tiles")
+    assert sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "c.png", *tiled).code == 0
+    assert sfumato("edit", "--recipe", "c.png", *model, "-o", "d.png").code == 0
+    assert (pixels("c.png") == pixels("d.png")).all()
+    assert (pixels("a.png") != pixels("c.png")).any()
+
+
+@pytest.mark.parametrize("command", ["edit", "invert", "sweep"])
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--tiles",), "give --resolution full"),
+        (("--tiles", "--resolution", "native"), "give --resolution full"),
+        (("--resolution", "big"), "'big' is not a number of pixels, native or full"),
+        (("--resolution", "0"), "'0' is not a number of pixels, native or full"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(sfumato, command, words, sentence):
+    out = {"edit": "out.png", "invert": "x.safetensors", "sweep": "swept"}[command]
+    more = {"edit": PROMPTS, "invert": PROMPTS[:2], "sweep": (*PROMPTS, "--grid", "skip=1,2")}[command]
+    assert sentence in sfumato(command, "photo.png", *more, "-o", out, *words).refused()
+
+
+def test_resolutions_out_of_range_are_refused_before_work(sfumato, model):
+    run = sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "out.png", "--resolution", 4)
+    assert "an integer from 8 to 8192" in run.refused()
+
+
+def test_a_source_that_the_shipped_evaluator_does_not_know_is_named(sfumato, folder):
+    tiny_picture(60, 60, seed=4).save(folder / "abstract.png")
+    words = ("--from", "castle, noto", "--to", "house, noto", "--steps", 2, "--skip", 1, "-o", "out.png", "--json")
+    run = sfumato("edit", "abstract.png", *words)
+    assert run.code == 0, run.err
+    found = run.json["metrics"]["source_similarity_to_source"][0]
+    assert found < 0.6
+    assert f"the similarity of abstract.png to its own prompt is {found:.2f}" in run.err
+    assert any("it does not know such images" in note for note in run.json["notes"])
