@@ -37,7 +37,7 @@ def build(folder: Path, *, unet: int = 320, vae: int = 128, text: int = 768, lay
             vae=_autoencoder(vae),
             text_encoder=_text_encoder(tokenizer, text, layers),
             tokenizer=tokenizer,
-            unet=_unet(unet, text),
+            unet=unet_of(unet, text),
             scheduler=_scheduler(),
             safety_checker=None,
             feature_extractor=None,
@@ -79,7 +79,8 @@ def _autoencoder(channels: int) -> AutoencoderKL:
     )
 
 
-def _unet(channels: int, text: int) -> UNet2DConditionModel:
+def unet_of(channels: int, text: int) -> UNet2DConditionModel:
+    """The U-Net with random weights; `channels` of the first level, `text` is the width of the text encoder."""
     return UNet2DConditionModel(
         sample_size=64,
         block_out_channels=tuple(channels * each for each in (1, 2, 4, 4)),

@@ -1,16 +1,13 @@
 """sfumato: edit real images with diffusion models, measure the edits, and train the models."""
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+from sfumato.lazy import lazily
+
+if TYPE_CHECKING:
+    from sfumato.api import Inverted, Model, load
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"load": "sfumato.api", "Model": "sfumato.api", "Inverted": "sfumato.api"}
-__all__ = ["__version__", *_PUBLIC]
-
-
-def __getattr__(name: str) -> Any:
-    """Import the public names on first use, so that `sfumato --help` does not import torch."""
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'sfumato' has no attribute {name!r}")
+__all__ = ["Inverted", "Model", "__version__", "load"]
+__getattr__ = lazily(__name__, dict.fromkeys(("Inverted", "Model", "load"), "sfumato.api"))

@@ -1,9 +1,12 @@
-"""Checks that names read from files (tables, manifests, mappings, archives) stay inside their folder."""
+"""Checks that names read from files (tables, manifests, mappings, archives) stay inside their folder; hub ids."""
 
+import re
 from pathlib import Path
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def inside(folder: Path, name: object) -> bool:
@@ -30,3 +33,8 @@ def check_inside(folder: Path, *names: str) -> None:
                 f"{printable(folder / name)} leads out of {printable(folder)}, by its name or through a symbolic "
                 "link: remove it."
             )
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form "org/name"."""
+    return _HUB_ID.fullmatch(name) is not None

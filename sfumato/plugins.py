@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from operator import itemgetter
 from pkgutil import iter_modules
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sfumato.errors import BadInput
@@ -50,12 +52,20 @@ class Registry(Mapping[str, T]):
         package: subpackage whose modules are imported: "sfumato.metrics".
         group: the entry point group of other packages.
         order: sort key of a (name, object) pair; alphabetical by default. Ties keep the order of registration.
+        modules: the module that registers each object of the subpackage, by name, if importing all modules takes long:
+            `names` then imports nothing, and `find` only one of them. `find` also imports only one if an object has the
+            name of its module.
     """
 
     def __init__(
-        self, what: str, package: str, group: str, order: Callable[[tuple[str, T]], Any] = itemgetter(0)
+        self,
+        what: str,
+        package: str,
+        group: str,
+        order: Callable[[tuple[str, T]], Any] = itemgetter(0),
+        modules: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.what, self.package, self.group, self.order = what, package, group, order
+        self.what, self.package, self.group, self.order, self.modules = what, package, group, order, modules
         self._registered: dict[str, T] = {}
         self._unloaded: list[Unloaded] = []
         self._imported = False
@@ -70,6 +80,8 @@ class Registry(Mapping[str, T]):
 
     def find(self, name: str) -> T:
         """The object of that name. Raises BadInput if it does not exist, or if its package cannot be imported."""
+        if name in (own := self._own(name)):
+            return own[name]
         known = self._all()
         if name in known:
             return known[name]
@@ -100,9 +112,31 @@ class Registry(Mapping[str, T]):
                 self._import()
             return dict(sorted(self._registered.items(), key=self.order))
 
-    def _import(self) -> None:
+    def names(self) -> list[str]:
+        """All names, including those of other packages, whose modules are not imported."""
+        own = self.modules or self._own()
+        return sorted({*own, *(entry.name for entry in entry_points(group=self.group))})
+
+    def _own(self, name: str = "") -> dict[str, T]:
+        """The objects of the subpackage, or only that of a name if its module is known; no other package is imported.
+
+        The module is the one in `modules`, or one of the subpackage with the object's name, "edit_friendly" for
+        "edit-friendly".
+        """
+        with self._lock:
+            module = self.modules.get(name) or f"{self.package}.{name.replace('-', '_')}"
+            if name in self.modules or (name.replace("-", "_").isidentifier() and find_spec(module)):
+                import_module(module)
+            if name not in self._registered:
+                self._import_own()
+            return self._registered
+
+    def _import_own(self) -> None:
         for module in iter_modules(import_module(self.package).__path__, f"{self.package}."):
             import_module(module.name)
+
+    def _import(self) -> None:
+        self._import_own()
         for entry in entry_points(group=self.group):
             self._load(entry)
 

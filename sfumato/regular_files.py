@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
+from pathlib import Path
 
 from sfumato.errors import BadInput
 from sfumato.files import Named, printable
@@ -83,6 +84,22 @@ def file_hash(path: Named, give: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise BadInput(f"{printable(path)} cannot be read ({reason(error)}): {give}.") from error
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file or a folder in hexadecimal.
+
+    The hash of a folder is that of the lines "HASH  NAME" of its files in the order of their names, as `sha256sum *`
+    prints them.
+
+    Raises:
+        BadInput: a file cannot be read.
+    """
+    if not path.is_dir():
+        return file_hash(path, "give the file again")
+    files = sorted(each for each in path.iterdir() if each.is_file())
+    lines = "".join(f"{file_hash(each, 'give the folder again')}  {each.name}\n" for each in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def check_regular(path: Named, give: str) -> None:

@@ -63,6 +63,7 @@ class Ours:
             methods=setting.method,
             seed=setting.seed,
             residual=setting.residual,
+            resolution="full",  # the size of the other contenders
             **setting.params,
         )
         result = plan.run().result

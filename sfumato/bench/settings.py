@@ -19,7 +19,7 @@ from typing import Any
 from sfumato.api import Model
 from sfumato.api.arguments import resolve
 from sfumato.errors import BadInput
-from sfumato.methods.params import Params, options_of
+from sfumato.methods.params import Params, kind_of, options_of
 from sfumato.methods.registry import METHODS
 from sfumato.regular_files import open_regular
 from sfumato.text_files import read_toml
@@ -146,7 +146,9 @@ def is_pipeline(folder: Path | None) -> bool:
 def _files(params: Params) -> dict[str, str]:
     """SHA-256 of the files that text parameters name, such as banks of sentences and saved directions."""
     options = options_of(type(params)).items()
-    named = {name: getattr(params, name) for name, each in options if each.type is str and not each.metadata["choices"]}
+    named = {
+        name: getattr(params, name) for name, each in options if kind_of(each) is str and not each.metadata["choices"]
+    }
     there = {name: Path(path) for name, path in named.items() if os.path.isfile(path)}
     return {name: _digest(path) for name, path in there.items()}
 

@@ -4,8 +4,8 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.flags import flag_of, seeds_of
-from sfumato.cli.metrics import NETWORKS, add_evaluator, load_evaluator
+from sfumato.cli.flags import flag_of
+from sfumato.cli.metrics import NETWORKS, add_evaluator
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.progress import progress
 from sfumato.cli.report import shown
@@ -26,8 +26,8 @@ def add_auto(parser: CommandParser, words: Sequence[str]) -> None:
     add_evaluator(parser, listed=typed)
 
 
-def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any]) -> None:
-    """Refuse options that leave nothing to choose or no criterion, before any file is read. Raises BadInput."""
+def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any], count: int) -> None:
+    """Refuse options that leave nothing to choose or no criterion, for `count` results. Raises BadInput."""
     from sfumato.methods.params import options_of
 
     if arguments.auto is None:
@@ -37,12 +37,12 @@ def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any])
                 f"{named[0]} names a network that scores edits for --auto: give --auto too, or leave it out."
             )
         return
-    if not arguments.target.strip():
+    if not "".join(arguments.targets).strip():
         raise BadInput("--auto chooses by how well the edit fits --to: give --to.")
     if arguments.auto is not True and not -1 < arguments.auto < 1:
         raise BadInput(f"--auto takes a CLIP similarity between -1 and 1, not {arguments.auto:g}.")
-    if len(seeds_of(arguments)) > 1:
-        raise BadInput("--auto chooses for one seed at a time: give one --seed.")
+    if count > 1:
+        raise BadInput("--auto chooses for one edit at a time: give one image, one --to and one --seed.")
     chosen = [name for name in ("skip", "guidance_scale") if name in options_of(method.params, "edit")]
     if all(name in given for name in chosen):
         remedy = f"leave {' or '.join(map(flag_of, chosen))} out" if chosen else "choose another method"
@@ -62,7 +62,9 @@ def load_auto(arguments: Namespace, model: "Model", texts: Sequence[str]) -> "Ev
     """The evaluator, or None without --auto. Raises BadInput, also for texts that its text encoder cannot read."""
     if arguments.auto is None:
         return None
-    evaluator = load_evaluator(arguments, str(model.network.device))
+    from sfumato.api.evaluators import evaluator_of
+
+    evaluator = evaluator_of(model, arguments.clip, arguments.structure, arguments.lpips)
     evaluator.clip.check_texts(texts)
     return evaluator
 
@@ -74,7 +76,7 @@ def chosen(inverted: "Inverted", arguments: Namespace, evaluator: "Evaluator", e
     with progress() as show:
         return choose(
             inverted,
-            arguments.target,
+            arguments.targets[0],
             adherence=None if arguments.auto is True else arguments.auto,
             evaluator=evaluator,
             callback=lambda done, total: show(done, total, f"setting {done}/{total}"),

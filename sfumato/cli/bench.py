@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sfumato.metrics import Evaluator
 
 BENCHMARKS = ("pairs", "piebench")
+EMOJI = Path("data/emoji")
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -58,6 +59,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> int:
     """Make the missing edits, write the report, print the means. Returns 1 if an edit failed."""
+    _check_data(arguments)
     from sfumato.cli.quiet import quiet_libraries
 
     quiet_libraries()  # before the import of the first library, which already logs warnings
@@ -81,20 +83,27 @@ def run(arguments: Namespace) -> int:
         )
 
 
+def _check_data(arguments: Namespace) -> None:
+    """Refuse an unknown benchmark, and data that is not there, before torch is imported. Raises BadInput."""
+    if arguments.benchmark not in BENCHMARKS:
+        raise BadInput(f"there is no benchmark {arguments.benchmark!r}{suggestion(arguments.benchmark, BENCHMARKS)}")
+    if arguments.benchmark == "piebench" and arguments.data is None:
+        raise BadInput("give --data with the folder of your copy of PIE-Bench; sfumato may not distribute it.")
+    if arguments.benchmark == "piebench" and arguments.size is not None:
+        raise BadInput("--size is for pairs only: PIE-Bench is edited at the size of its images and masks.")
+    data = arguments.data or EMOJI
+    if not data.is_dir():
+        raise BadInput(f"there is no folder {printable(data)}: `sfumato data emoji` builds the emoji corpus.")
+
+
 def _benchmark(arguments: Namespace) -> "Benchmark":
     if arguments.benchmark == "pairs":
         from sfumato.bench.pairs import PairBenchmark
 
-        return PairBenchmark(arguments.data or Path("data/emoji"), arguments.size or 64)
-    if arguments.benchmark == "piebench":
-        from sfumato.bench.piebench import PieBench
+        return PairBenchmark(arguments.data or EMOJI, arguments.size or 64)
+    from sfumato.bench.piebench import PieBench
 
-        if arguments.data is None:
-            raise BadInput("give --data with the folder of your copy of PIE-Bench; sfumato may not distribute it.")
-        if arguments.size is not None:
-            raise BadInput("--size is for pairs only: PIE-Bench is edited at the size of its images and masks.")
-        return PieBench(arguments.data)
-    raise BadInput(f"there is no benchmark {arguments.benchmark!r}{suggestion(arguments.benchmark, BENCHMARKS)}")
+    return PieBench(arguments.data)
 
 
 def _items(benchmark: "Benchmark", arguments: Namespace) -> "list[Item]":

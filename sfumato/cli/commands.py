@@ -4,12 +4,14 @@ Another package names its module in the entry point group `sfumato.commands`; se
 """
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
 from sfumato import __version__
+from sfumato.cli.flags import typed_all
+from sfumato.cli.given import Flags, joined, preset
 from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
 from sfumato.plugins import Unloaded, package_of
@@ -24,6 +26,10 @@ COMMANDS = {
     "directions": ("directions", "find unsupervised or text directions, save them, apply them to images"),
     "interpolate": ("interpolate", "interpolate between two images; write frames and an animation"),
     "demo": ("demo", "edit the example images with the shipped model"),
+    "index": ("index", "index the images of a folder by content and style"),
+    "search": ("search", "find images of an index by image, text, style, or both with weights"),
+    "style": ("style", "draw the content of an image in the style of others (PARASOL)"),
+    "triplets": ("triplets", "find a content and a style image for every image of an index"),
     "models": ("models", "list the shipped models; `models path NAME` prints the folder of one"),
     "methods": ("methods", "list the editing methods, or the parameters of one"),
     "metrics": ("metrics", "compute metrics of an edit, or list the metrics"),
@@ -37,7 +43,11 @@ EXAMPLE = 'sfumato edit heart.png --from "red heart, twemoji" --to "blue heart, 
 
 
 class Command(Protocol):
-    """A module with the functions of a command."""
+    """A module with the functions of a command.
+
+    A module may also have a function `flags_of_files`, which takes the words that were typed and returns the flags of
+    the files that they name (`sfumato.cli.given.Flags`).
+    """
 
     def describe(self, parser: CommandParser, words: Sequence[str]) -> None:
         """Add the command's arguments; `words` is what was typed after the command's name."""
@@ -59,9 +69,18 @@ def parse(words: Sequence[str]) -> tuple[Command, Namespace]:
     name, rest = words[0], words[1:]
     command, summary = _command(name)
     parser = CommandParser(prog=f"sfumato {name}", description=f"{summary[0].upper()}{summary[1:]}.")
-    command.describe(parser, rest)
+    files = _flags_of_files(name, command, rest)
+    command.describe(parser, joined(files, rest))
+    parser.add_preset()
     parser.add_debug()
-    return command, parser.parse_args(rest)
+    return command, parser.parse_args(joined(files, rest, parser))
+
+
+def _flags_of_files(name: str, command: Command, words: Sequence[str]) -> list[Flags]:
+    """The flags of a preset, and those of another file that the command reads. Raises BadInput."""
+    found = [preset(name, named) for named in typed_all(words, "--preset")]
+    own: Callable[[Sequence[str]], list[Flags]] | None = getattr(command, "flags_of_files", None)
+    return [*found, *(own(words) if own is not None else [])]
 
 
 def _command(name: str) -> tuple[Command, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.flags import add_option, add_options, check_options, flag_of, given_options
+from sfumato.cli.flags import add_option, add_options, check_options, flag_of, given_options, values_of
 from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
 
@@ -40,8 +40,7 @@ class Composed:
 
     def named(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Names and options, as `Inverted.edit_steps` takes them."""
-        from sfumato.api.composition import SHARED
-        from sfumato.methods.params import options_of
+        from sfumato.methods.params import SHARED, options_of
 
         if self.several:
             return [(method.name, self.own[method.name]) for method in self.methods]
@@ -50,7 +49,7 @@ class Composed:
 
     def shared(self) -> dict[str, Any]:
         """Options with one value for all methods."""
-        from sfumato.api.composition import SHARED
+        from sfumato.methods.params import SHARED
 
         return {name: value for name, value in self.run.items() if name in SHARED}
 
@@ -75,30 +74,32 @@ class Composed:
             )
 
 
-def add_methods(parser: CommandParser, names: Sequence[str]) -> None:
-    """Add the parameters of the methods with these names."""
+def add_methods(parser: CommandParser, names: Sequence[str], words: Sequence[str]) -> None:
+    """Add the parameters of the methods with these names; their defaults are those with the model that `words` name."""
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS
 
     found = [METHODS.find(name) for name in names]
     first, *others = found
+    values, origin = values_of(first, words)
     if not others:
-        add_options(parser, f"{first.name} (defaults: the model's own)", options_of(first.params))
+        add_options(parser, f"{first.name} ({origin})", options_of(first.params), values)
         return
-    add_options(parser, f"inversion and sampling, {first.name} (defaults: the model's own)", _of_run(first))
-    add_edit_options(parser, found)
+    add_options(parser, f"inversion and sampling, {first.name} ({origin})", run_of(first), values)
+    add_edit_options(parser, found, words)
 
 
-def add_edit_options(parser: CommandParser, methods: "Sequence[Method]") -> None:
+def add_edit_options(parser: CommandParser, methods: "Sequence[Method]", words: Sequence[str]) -> None:
     """Add the options of the edit by several methods: --METHOD.OPTION, and --OPTION if only one method has it."""
-    edits = {method.name: _edits(method) for method in methods}
+    edits = {method.name: edits_of(method) for method in methods}
     for method in methods:
-        group = parser.add_argument_group(method.name)
+        values, origin = values_of(method, words)
+        group = parser.add_argument_group(f"{method.name} ({origin})")
         for name, option in edits[method.name].items():
             owners = [each for each, own in edits.items() if name in own]
             flags = [f"--{method.name}.{flag_of(name)[2:]}"]
             flags += [flag_of(name)] if len(owners) == 1 else []
-            add_option(group, flags, option, dest=_dest(method.name, name))
+            add_option(group, flags, option, _dest(method.name, name), values[name])
             if owners[0] == method.name and len(owners) > 1:
                 parser.add_argument(flag_of(name), action=_Ambiguous, owners=owners, help=argparse.SUPPRESS)
 
@@ -111,7 +112,7 @@ def composed(arguments: Namespace, names: Sequence[str]) -> Composed:
     methods = tuple(METHODS.find(name) for name in names)
     if len(methods) == 1:
         return Composed(methods, given_options(arguments, options_of(methods[0].params)), {})
-    return Composed(methods, given_options(arguments, _of_run(methods[0])), edit_options(arguments, methods))
+    return Composed(methods, given_options(arguments, run_of(methods[0])), edit_options(arguments, methods))
 
 
 def edit_options(arguments: Namespace, methods: "Sequence[Method]") -> dict[str, dict[str, Any]]:
@@ -119,27 +120,25 @@ def edit_options(arguments: Namespace, methods: "Sequence[Method]") -> dict[str,
     return {
         method.name: {
             name: value
-            for name in _edits(method)
+            for name in edits_of(method)
             if (value := getattr(arguments, _dest(method.name, name), None)) is not None
         }
         for method in methods
     }
 
 
-def _of_run(method: "Method") -> "dict[str, Field[Any]]":
+def run_of(method: "Method") -> "dict[str, Field[Any]]":
     """The options of a method for the inversion and the sampling run."""
-    from sfumato.api.composition import SHARED
-    from sfumato.methods.params import options_of
+    from sfumato.methods.params import SHARED, options_of
 
     return {
         n: each for n, each in options_of(method.params).items() if n in SHARED or each.metadata["stage"] == "invert"
     }
 
 
-def _edits(method: "Method") -> "dict[str, Field[Any]]":
+def edits_of(method: "Method") -> "dict[str, Field[Any]]":
     """The options of a method for the edit, without those of the sampling run."""
-    from sfumato.api.composition import SHARED
-    from sfumato.methods.params import options_of
+    from sfumato.methods.params import SHARED, options_of
 
     return {name: each for name, each in options_of(method.params, "edit").items() if name not in SHARED}
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli.defaults import SHIPPED
 from sfumato.cli.flags import add_model, load_model
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, say, shown
@@ -31,19 +32,19 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"only these examples: {names}; default all")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default 0")
-    add_model(parser)
+    add_model(parser, SHIPPED)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato demo --out out/demo.png")
 
 
 def run(arguments: Namespace) -> None:
     """Invert, reconstruct and edit the examples; write the sheet; print the metrics."""
-    from sfumato.api.report import made_with
-    from sfumato.images import write_image
-
     chosen = _chosen(arguments.only)
     _prepare(arguments.out)
     model = load_model(arguments)
+    from sfumato.api.report import made_with
+    from sfumato.images import write_image
+
     sources, targets = [e.source for e in chosen], [e.target for e in chosen]
     if not model.network.takes_text:
         raise BadInput("the demo edits with text prompts, and this model has no text input: give another model.")

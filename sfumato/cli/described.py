@@ -5,6 +5,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli.inputs import check_saved
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.errors import BadInput
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def load_directions(path: Path) -> "Directions":
     """Load directions of the latent. Raises BadInput for other files; the message says how to use them."""
+    check_saved(path, "a set of directions")
     from sfumato.geometry import Directions
     from sfumato.shifts.delta_h import DeltaH
     from sfumato.shifts.text_direction import TextDirection

@@ -1,13 +1,14 @@
 """`sfumato directions show` and `apply`: edits along saved directions."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.described import load_directions, print_delta, print_directions, print_text_direction
-from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model
+from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, values_of
 from sfumato.cli.hints import hints
-from sfumato.cli.inputs import add_mask, add_max_pixels, read_mask_of, read_picture
+from sfumato.cli.inputs import add_mask, add_max_pixels, add_resolution, check_saved, read_mask_of, read_picture
 from sfumato.cli.outputs import add_out, output_paths, refuse_inputs, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.progress import progress
@@ -48,11 +49,15 @@ def show_flags(parser: CommandParser) -> None:
     )
     add_model(parser)
     add_max_pixels(parser)
+    add_resolution(parser, tiles=False)
     parser.example("sfumato directions show people.safetensors woman.png -o sheet.png")
 
 
 def show(arguments: Namespace) -> None:
     """Print the directions; draw the effect of each one on the image."""
+    check_saved(arguments.file, "a set of directions")
+    if arguments.image is not None:
+        read_picture(arguments.image, arguments.max_pixels)
     from sfumato.api.variations import variations
     from sfumato.images import check_output, contact_sheet, write_image
     from sfumato.shifts.delta_h import DeltaH
@@ -69,7 +74,6 @@ def show(arguments: Namespace) -> None:
     if arguments.image is None:
         print_directions(arguments.file, found, arguments.json)
         return
-    read_picture(arguments.image, arguments.max_pixels)
     check_output(arguments.out)
     refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
     inverted = finish(_plan(arguments, found, direction=found.names[0]).invert())
@@ -83,10 +87,10 @@ def show(arguments: Namespace) -> None:
     print_directions(arguments.file, found, arguments.json, [arguments.out])
 
 
-def apply_flags(parser: CommandParser) -> None:
+def apply_flags(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the image, the file, the output, and the parameters of the method that the file does not determine."""
     from sfumato.methods.params import options_of
-    from sfumato.methods.pullback import PullbackParams
+    from sfumato.methods.registry import METHODS
 
     parser.add_argument("image", metavar="IMAGE", help="source image")
     parser.add_argument("file", type=Path, metavar="FILE", help="file of directions")
@@ -98,7 +102,11 @@ def apply_flags(parser: CommandParser) -> None:
     add_mask(parser)
     add_model(parser)
     add_max_pixels(parser)
-    add_options(parser, "pullback", {name: o for name, o in options_of(PullbackParams).items() if name not in _FIXED})
+    add_resolution(parser, tiles=False)
+    method = METHODS.find("pullback")
+    values, origin = values_of(method, words)
+    free = {name: each for name, each in options_of(method.params).items() if name not in _FIXED}
+    add_options(parser, f"pullback ({origin})", free, values)
     parser.example(
         "sfumato directions apply woman.png people.safetensors -o out.png --direction age --gamma 6",
         "sfumato directions apply woman.png people.safetensors -o out.png --direction age=1,smile=-0.5",
@@ -110,15 +118,17 @@ def apply(arguments: Namespace) -> None:
     from sfumato.methods.params import options_of
     from sfumato.methods.pullback import PullbackParams
 
-    found = load_directions(arguments.file)
     given = given_options(arguments, options_of(PullbackParams))
     check_options(PullbackParams, given | {"directions": str(arguments.file)})
     picture, notes = read_picture(arguments.image, arguments.max_pixels)
     inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
     paths = output_paths(arguments.out, 1, size=picture.size, keep=inputs)
     mask, remarks = read_mask_of(arguments, picture.size)
+    found = load_directions(arguments.file)
     plan = _plan(arguments, found, arguments.target, mask=mask, **given)
-    notes += remarks + hints(plan.sources.model, arguments.image, picture.size, [arguments.source, arguments.target])
+    notes += remarks + hints(
+        plan.sources.model, arguments.image, picture.size, [arguments.source, arguments.target], arguments.resolution
+    )
     result = finish(plan.run())
     notes += save_all(result, paths, recipe=True)
     made = made_by(plan.sources.model, arguments.model)
@@ -129,5 +139,6 @@ def apply(arguments: Namespace) -> None:
 def _plan(arguments: Namespace, found: "Directions", target: str = "", **options: Any) -> "Plan":
     """Plan an edit at the timestep of the directions. Raises BadInput if they do not fit the model or the image."""
     model = load_model(arguments)
+    options |= {"resolution": arguments.resolution, "max_pixels": arguments.max_pixels}
     options |= {"directions": str(arguments.file), "time": found.time, "steps": found.steps, "methods": "pullback"}
-    return model.plan(arguments.image, arguments.source, target, max_pixels=arguments.max_pixels, **options)
+    return model.plan(arguments.image, arguments.source, target, **options)

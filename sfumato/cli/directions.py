@@ -1,13 +1,15 @@
 """`sfumato directions`: unsupervised or text directions and delta-h, computed once and applied to any image."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sfumato.cli.banks import bank, bank_flags, text, text_flags
 from sfumato.cli.described import described, described_delta, described_text, load_directions, print_directions
 from sfumato.cli.directed import apply, apply_flags, show, show_flags
 from sfumato.cli.flags import add_model, add_time, load_model
+from sfumato.cli.inputs import check_saved
 from sfumato.cli.parser import CommandParser, integer, real, size
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table
@@ -41,14 +43,14 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         parser.example("sfumato directions find -o d.safetensors", "sfumato directions find --help")
         return
     parser.description = f"{ACTIONS[action][1][0].upper()}{ACTIONS[action][1][1:]}."
-    flags = {
+    flags: dict[str, Callable[[CommandParser], None]] = {
         "find": _find_flags,
         "text": text_flags,
         "bank": bank_flags,
         "list": _list_flags,
         "show": show_flags,
         "name": _name_flags,
-        "apply": apply_flags,
+        "apply": partial(apply_flags, words=words),
     }
     flags[action](parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -109,11 +111,11 @@ def _find_flags(parser: CommandParser) -> None:
 
 
 def _find(arguments: Namespace) -> None:
-    from sfumato.api.finding import find
-
     if arguments.out.suffix.lower() != ".safetensors" or not arguments.out.absolute().parent.is_dir():
         raise BadInput(f"{arguments.out}: directions are written to a .safetensors file in a folder that exists.")
     model = load_model(arguments)
+    from sfumato.api.finding import find
+
     with progress() as show:
         found = find(
             model,
@@ -141,6 +143,8 @@ def _list_flags(parser: CommandParser) -> None:
 
 
 def _list(arguments: Namespace) -> None:
+    for path in arguments.paths:
+        check_saved(path, "a set of directions")
     from sfumato.geometry import Directions
     from sfumato.shifts.delta_h import DeltaH
     from sfumato.shifts.text_direction import TextDirection

@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 from sfumato import __version__
+from sfumato.cli.defaults import default_model
+from sfumato.cli.flags import add_model_name
 from sfumato.cli.methods import warn_of
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.quiet import quiet_libraries
@@ -22,9 +24,7 @@ _TOLERATED = 1e-5
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the model and the device of the self-check."""
     parser.usage = "sfumato doctor [--model NAME] [--device NAME] [--json]"
-    parser.add_argument(
-        "--model", default="emoji", metavar="NAME", help="model of the self-check; default emoji, the shipped model"
-    )
+    add_model_name(parser, "model of the self-check")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1 or mps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato doctor")
@@ -53,6 +53,7 @@ def run(arguments: Namespace) -> int:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": _device(arguments.device),
+        "default_model": vars(default_model()),
         "packages": core,
         "extras": extras,
         **{name: list(registry) for name, registry in registries.items()},
@@ -133,6 +134,7 @@ def _check(model: str, device: str) -> dict[str, Any]:
 def _print(findings: dict[str, Any]) -> None:
     say(f"sfumato {findings['sfumato']}, Python {findings['python']} on {findings['platform']}")
     say(f"device    {findings['device']}")
+    say("model     {name} ({origin})".format(**findings["default_model"]))
     packages = findings["packages"]
     say("packages  " + (", ".join(f"{n} {v or 'MISSING'}" for n, v in packages.items()) or "not installed with pip"))
     rows = []

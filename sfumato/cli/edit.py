@@ -1,50 +1,63 @@
-"""`sfumato edit`: text-guided editing of a real image."""
+"""`sfumato edit`: text-guided editing of real images."""
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.auto import about, add_auto, check_auto, check_source, chosen, load_auto
 from sfumato.cli.composed import Composed, add_methods, composed
-from sfumato.cli.flags import add_model, add_seeds, load_model, seeds_of, typed_all
+from sfumato.cli.flags import add_model, add_seeds, load_model, typed, typed_all
+from sfumato.cli.given import Flags
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import (
     add_masks,
     add_max_pixels,
-    inputs,
+    add_resolution,
+    check_resolution,
     is_inversion,
     masks_of,
     read_mask_of,
-    read_picture,
     region_of,
 )
-from sfumato.cli.outputs import add_out, output_paths, remark, save_all
+from sfumato.cli.outputs import output_paths, paths_in, remark, remarks, save_all
 from sfumato.cli.parser import CommandParser
+from sfumato.cli.recipe_files import image_file
+from sfumato.cli.repeat import note_other_model, read_edit
 from sfumato.cli.report import print_json
+from sfumato.cli.sources import Sources, read_inversion, read_pictures
 from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
     from sfumato.api import Result
-    from sfumato.images import Picture
 
 DEFAULT_METHOD = "edit-friendly"
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """Add the image, the prompts, the output, and the parameters of the methods that `words` name."""
-    parser.usage = "sfumato edit IMAGE --from TEXT --to TEXT -o OUT [options]"
-    parser.add_argument("image", metavar="IMAGE", help="source image, or an inversion written by `sfumato invert`")
-    parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the source image")
-    parser.add_argument("--to", dest="target", default="", metavar="TEXT", help="prompt describing the edited image")
+    """Add the images, the prompts, the outputs, and the parameters of the methods that `words` name."""
+    parser.usage = "sfumato edit IMAGE [IMAGE ...] --from TEXT --to TEXT -o OUT [options]"
+    text = "source images, or an inversion written by `sfumato invert`"
+    parser.add_argument("images", nargs="*", default=[], metavar="IMAGE", help=text)
+    for flag, name, text in (
+        ("--from", "sources", "prompt describing the source image; repeatable, for several images"),
+        ("--to", "targets", "prompt describing the edited image; repeatable, for several edits or images"),
+    ):
+        parser.add_argument(flag, dest=name, action="append", default=[], metavar="TEXT", help=text)
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="negative prompt")
-    add_out(parser)
+    several = "output image; several results become out-0.png, out-1.png, ..."
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=several)
+    parser.add_argument("--out-dir", type=Path, metavar="FOLDER", help="or a folder for NAME.png of every image")
+    parser.add_argument(
+        "--recipe", metavar="PNG", help="repeat the edit that made this image, or apply it to another IMAGE"
+    )
     add_masks(parser)
     add_auto(parser, words)
     add_seeds(parser)
     add_model(parser)
     add_max_pixels(parser)
+    add_resolution(parser)
     parser.add_argument(
         "--no-residual", action="store_true", help="do not add back the reconstruction error of the autoencoder"
     )
@@ -57,40 +70,48 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         metavar="NAME",
         help=f"default {DEFAULT_METHOD}, see `sfumato methods`; repeat it to combine methods",
     )
-    add_methods(parser, typed_all(words, "--method") or [_method_in(words)])
+    add_methods(parser, typed_all(words, "--method") or [_method_in(words)], words)
     parser.example('sfumato edit heart.png --from "red heart, twemoji" --to "blue heart, twemoji" -o out.png')
+
+
+def flags_of_files(words: Sequence[str]) -> list[Flags]:
+    """The flags of the edit that the image after --recipe was made by."""
+    path = typed(words, "--recipe")
+    return [] if path is None else [read_edit(path, words)]
 
 
 def run(arguments: Namespace) -> None:
     """Edit, save, report."""
-    methods = composed(arguments, arguments.method or [_method_in([arguments.image])])
+    if arguments.recipe is not None and not arguments.images:
+        arguments.images = [image_file(arguments.recipe, arguments.max_pixels)]
+    methods = composed(arguments, arguments.method or [_method_in(arguments.images)])
+    found = _sources(arguments, methods)
+    paths = _outputs(arguments, found)
     methods.check()
-    check_auto(arguments, methods.first, methods.run)
+    check_resolution(arguments)
+    check_auto(arguments, methods.first, methods.run, found.count)
     region_of(arguments)
-    found = _inversion(arguments, methods) if is_inversion(arguments.image) else _picture(arguments)
-    paths = output_paths(arguments.out, found.count, size=found.size, keep=inputs(arguments))
-    mask, notes = read_mask_of(arguments, found.size)
+    mask, notes = read_mask_of(arguments, *found.sizes)
     notes = found.notes + notes
-    check_source(arguments, found.source)
+    check_source(arguments, found.prompts[0])
     model = load_model(arguments)
+    if arguments.recipe is not None:
+        notes += note_other_model(arguments.recipe, model)
     edit = masks_of(arguments) | {"mask": mask, "residual": not arguments.no_residual}
     edit |= {"negative_prompt": arguments.negative_prompt}
     check = {"check": arguments.check or arguments.json}
-    texts = (found.source, arguments.target)
-    prompts = [*texts, arguments.negative_prompt]
-    if found.picture is None:
-        inverted, evaluator = model.open(arguments.image), load_auto(arguments, model, texts)
-        edit |= methods.shared() | {"methods": methods.named()}
-        work = inverted.edit_steps(arguments.target, **edit, **check)
-        notes += hints(model, arguments.image, found.size, prompts)
-    else:
-        options = {**_planned(arguments, methods), **edit, **check}
-        plan = model.plan(found.picture, found.source, arguments.target, **options)
-        evaluator = load_auto(arguments, model, texts)
-        notes += hints(model, arguments.image, found.size, prompts)
-        inverted = finish(plan.invert())
-        edit |= methods.shared() | {"methods": methods.named()}
-        work = plan.apply(inverted)
+    prompts = [*found.prompts, *found.targets, arguments.negative_prompt]
+    plan = (
+        None
+        if found.inversion
+        else model.plan(found.pictures, found.prompts, found.targets, **_planned(found, methods), **edit, **check)
+    )
+    evaluator = load_auto(arguments, model, [found.prompts[0], found.targets[0]])
+    for name, size in zip(arguments.images, found.sizes, strict=True):
+        notes += hints(model, name, size, prompts, found.resolution)
+    inverted = model.open(arguments.images[0]) if plan is None else finish(plan.invert())
+    edit |= methods.shared() | {"methods": methods.named()}
+    work = inverted.edit_steps(found.targets, **edit, **check) if plan is None else plan.apply(inverted)
     reports = [inverted.report] if "seconds" in inverted.report else []
     if evaluator is not None:
         choice = chosen(inverted, arguments, evaluator, edit)
@@ -98,74 +119,73 @@ def run(arguments: Namespace) -> None:
         reports.append(choice.report)
         notes.append(about(choice))
         remark(notes[-1])
-        work = inverted.edit_steps(arguments.target, **edit, **check)
+        work = inverted.edit_steps(found.targets, **edit, **check)
     result = finish(work)
-    notes += save_all(result, paths, recipe=not arguments.no_recipe) + _alike(result)
-    first = result.recipes[0]
+    notes += save_all(result, paths, recipe=not arguments.no_recipe) + _alike(result, found)
+    notes += remarks(result.report["notes"])
     made = summary(
         [*reports, result.report],
         paths,
         notes,
         **made_by(model, arguments.model),
         **masks_of(arguments),
-        source_prompt=first["source_prompt"],
+        **_of_recipes(result),
         negative_prompt=arguments.negative_prompt,
-        seeds=[recipe["seed"] for recipe in result.recipes],
         residual=not arguments.no_residual,
     )
     print_json(made) if arguments.json else print_summary(made)
 
 
-def _planned(arguments: Namespace, methods: Composed) -> dict[str, Any]:
-    """Arguments of `Model.plan` other than the prompts and the masks."""
+def _sources(arguments: Namespace, methods: Composed) -> Sources:
+    """The images or the inversion, read before a model is loaded. Raises BadInput."""
+    if not arguments.images:
+        raise BadInput("give the image to edit, or --recipe with an image that sfumato edited (sfumato edit --help).")
+    inversions = [path for path in arguments.images if is_inversion(path)]
+    if not inversions:
+        return read_pictures(arguments)
+    if len(arguments.images) > 1:
+        raise BadInput(f"{inversions[0]} is an inversion, which is edited alone: give it as the only image.")
+    return read_inversion(arguments, methods)
+
+
+def _outputs(arguments: Namespace, found: Sources) -> list[Path]:
+    """The path of every result. Raises BadInput: neither or both of -o and --out-dir, or a path of no use."""
+    if (arguments.out is None) == (arguments.out_dir is None):
+        raise BadInput("give the output: -o/--out OUT, or --out-dir FOLDER (sfumato edit --help tells more).")
+    keep = [path for path in (*arguments.images, arguments.mask, arguments.recipe) if path is not None]
+    if arguments.out is not None:
+        return output_paths(arguments.out, found.count, size=max(found.sizes, key=max), keep=keep)
+    return paths_in(arguments.out_dir, arguments.images, found.count, keep=keep)
+
+
+def _planned(found: Sources, methods: Composed) -> dict[str, Any]:
+    """Arguments of `Model.plan` other than the images, the prompts and the masks."""
     names = methods.named() if methods.several else methods.first.name
-    return {"methods": names, "seed": seeds_of(arguments)} | dict(methods.run)
+    return {"methods": names, "seed": found.seeds, "resolution": found.resolution, "tiles": found.tiles} | dict(
+        methods.run
+    )
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The input of the command, read before a model is loaded.
-
-    Attributes:
-        size: (width, height) in pixels.
-        count: number of results.
-        source: prompt describing the source image.
-        notes: remarks on reading it.
-        picture: the source image, or None for an inversion.
-    """
-
-    size: tuple[int, int]
-    count: int
-    source: str
-    notes: list[str]
-    picture: "Picture | None" = None
+def _of_recipes(result: "Result") -> dict[str, Any]:
+    """Source prompts and seeds of the results for the summary; one source prompt if all are equal."""
+    prompts = list(dict.fromkeys(recipe["source_prompt"] for recipe in result.recipes))
+    named = (
+        {"source_prompt": prompts[0]}
+        if len(prompts) == 1
+        else {"source_prompts": [recipe["source_prompt"] for recipe in result.recipes]}
+    )
+    return named | {"seeds": [recipe["seed"] for recipe in result.recipes]}
 
 
-def _picture(arguments: Namespace) -> _Found:
-    seeds = seeds_of(arguments)
-    picture, notes = read_picture(arguments.image, arguments.max_pixels)
-    return _Found(picture.size, len(seeds), arguments.source, notes, picture)
-
-
-def _inversion(arguments: Namespace, methods: Composed) -> _Found:
-    """Read a saved inversion, which determines the source prompt, the seed and the parameters of the inversion."""
-    from sfumato.images import MAX_PIXELS
-    from sfumato.inversion import Inversion
-
-    inversion = Inversion.load(arguments.image)
-    methods.check_unnamed([arguments.source, "" if arguments.seed == [0] else "seed", arguments.seeds])
-    if arguments.max_pixels != MAX_PIXELS:
-        raise BadInput("--max-pixels is for reading pictures, and an inversion contains its picture: leave it out.")
-    for method in methods.methods:
-        method.check_accepts(inversion.kind)
-    height, width = inversion.pixels.shape[1:3] if inversion.pixels is not None else (0, 0)
-    return _Found((width, height), len(inversion.prompts), "".join(inversion.prompts[:1]), [])
-
-
-def _alike(result: "Result") -> list[str]:
+def _alike(result: "Result", found: Sources) -> list[str]:
     """A remark if all of several seeds gave the same image, otherwise nothing."""
     first, *others = (pixels.tobytes() for pixels in result.pixels)
-    if not others or any(other != first for other in others):
+    if (
+        len(found.seeds) == 1
+        or len(found.sizes) > 1
+        or len(found.targets) > 1
+        or any(other != first for other in others)
+    ):
         return []
     sentence = "all seeds gave the same picture: with these settings the edit does not depend on the seed."
     remark(sentence)
@@ -174,9 +194,12 @@ def _alike(result: "Result") -> list[str]:
 
 def _method_in(words: Sequence[str]) -> str:
     """The method of the first saved inversion among the words; the default if there is no inversion."""
+    files = [word for word in words if is_inversion(word) and Path(word).is_file()]
+    if not files:
+        return DEFAULT_METHOD  # without importing torch
     from sfumato.inversion import Inversion
 
-    for word in words:
-        if is_inversion(word) and Inversion.FORMAT.holds(word):
+    for word in files:
+        if Inversion.FORMAT.holds(word):
             return str(Inversion.load(word).parameters.get("method", DEFAULT_METHOD))
     return DEFAULT_METHOD

@@ -1,25 +1,45 @@
 """Flags that several commands share, and flags derived from the parameters of a method."""
 
-from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
+import os
+from argparse import SUPPRESS, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import Field
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli.defaults import DefaultModel, default_model, values_with
 from sfumato.cli.parser import CommandParser, integer, real
+from sfumato.cli.report import shown
 from sfumato.errors import BadInput
+from sfumato.files import printable
 
 if TYPE_CHECKING:
     from sfumato.api import Model
     from sfumato.methods.params import Params
+    from sfumato.methods.registry import Method
 
 _MOST_SEEDS = 1000
 
 
-def add_model(parser: CommandParser) -> None:
-    """Add the model, its device and its precision."""
-    parser.add_argument(
-        "--model", default="emoji", metavar="NAME", help="shipped model, diffusers folder, .safetensors file or hub id"
-    )
+#: Options of the model that the help of every command leaves out; `sfumato models --help` explains them.
+MODEL_OPTIONS: dict[str, dict[str, Any]] = {
+    "--lora": {"action": "append", "default": [], "metavar": "FILE[:SCALE]"},
+    "--textual-inversion": {"action": "append", "default": [], "metavar": "FILE[:WORD]"},
+    "--prompt-weights": {"action": "store_true"},
+    "--prompt-chunks": {"type": integer(1, 20), "default": 1, "metavar": "N"},
+    "--offload": {"action": "store_true"},
+}
+
+
+def add_model(parser: CommandParser, default: str | None = None) -> None:
+    """Add the model, its device and its precision, and the options that `sfumato models --help` explains.
+
+    Args:
+        parser: of the command.
+        default: the model without --model; None for the one that the user has set, or else the shipped one.
+    """
+    add_model_name(parser, "shipped model, folder, file, hub id; more: `sfumato models --help`", default)
+    for flag, settings in MODEL_OPTIONS.items():
+        parser.add_argument(flag, **settings, help=SUPPRESS)
     parser.add_argument(
         "--config", metavar="FOLDER", help="for a .safetensors file: diffusers folder of the same architecture"
     )
@@ -27,13 +47,42 @@ def add_model(parser: CommandParser) -> None:
     parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto (default: fp32), fp32, bf16, fp16")
 
 
+def add_model_name(parser: CommandParser, text: str, default: str | None = None) -> None:
+    """Add the name of a model, with its default in the help."""
+    model = DefaultModel(default, "shipped") if default else default_model()
+    origin = "" if model.origin == "shipped" else f" ({model.origin})"
+    help = f"{text}; default {model.name}{origin}".replace("%", "%%")
+    parser.add_argument("--model", default=model.name, metavar="NAME", help=help)
+
+
 def load_model(arguments: Namespace) -> "Model":
-    """Load the model that the flags of `add_model` select. Raises BadInput."""
+    """Load the model that the flags of `add_model` select.
+
+    Raises:
+        BadInput: there is no such model, file, device or precision, which is found out before torch is imported, or the
+            model cannot be used.
+    """
+    from sfumato.models.added_files import place_and_scale, place_and_word
+    from sfumato.models.names import check_precision, place_of
+
+    check_precision(arguments.dtype)
+    place_of(arguments.model)
+    for lora in arguments.lora:
+        place_and_scale(lora)
+    for inversion in arguments.textual_inversion:
+        place_and_word(inversion)
     import sfumato
     from sfumato.cli.quiet import quiet_libraries
 
     quiet_libraries()
-    return sfumato.load(arguments.model, arguments.device, arguments.dtype, config=arguments.config)
+    options = {flag.removeprefix("--").replace("-", "_") for flag in MODEL_OPTIONS}
+    return sfumato.load(
+        arguments.model,
+        arguments.device,
+        arguments.dtype,
+        config=arguments.config,
+        **{name: getattr(arguments, name) for name in options},
+    )
 
 
 def add_time(parser: CommandParser) -> None:
@@ -66,26 +115,54 @@ def seeds_of(arguments: Namespace) -> list[int]:
     return [arguments.seed[0] + n for n in range(arguments.seeds)]
 
 
-def add_options(parser: CommandParser, title: str, options: Mapping[str, "Field[Any]"]) -> None:
-    """Add one flag for each parameter of a method; without the flag, the default of the model applies."""
+def add_options(
+    parser: CommandParser, title: str, options: Mapping[str, "Field[Any]"], values: Mapping[str, Any]
+) -> None:
+    """Add one flag for each parameter of a method, with its value without the flag, see `values_of`, in the help."""
     group = parser.add_argument_group(title)
     for name, each in options.items():
-        add_option(group, [flag_of(name)], each, dest=name)
+        add_option(group, [flag_of(name)], each, name, values[name])
 
 
-def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str) -> None:
-    """Add the flags of one parameter."""
-    from sfumato.methods.params import allowed
+def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str, value: Any) -> None:
+    """Add the flags of one parameter, with the value that it has without them in the help."""
+    from sfumato.methods.params import allowed, kind_of
 
-    text = option.metadata["help"].replace("%", "%%")
-    if option.type is bool:
-        group.add_argument(*flags, dest=dest, action=BooleanOptionalAction, default=None, help=text)
-    elif option.type is str:
+    kind = kind_of(option)
+    default = f"; default {shown_default(value)}" if value != "" else ""
+    text, default = (each.replace("%", "%%") for each in (option.metadata["help"], default))
+    if kind is bool:
+        group.add_argument(*flags, dest=dest, action=BooleanOptionalAction, default=None, help=text + default)
+    elif kind is str:
         words = f"; {allowed(option)}" if option.metadata["choices"] else ""
-        group.add_argument(*flags, dest=dest, metavar="TEXT", help=text + words)
+        group.add_argument(*flags, dest=dest, metavar="TEXT", help=text + words + default)
     else:
-        kind = _whole_number if option.type is int else _number
-        group.add_argument(*flags, dest=dest, type=kind, metavar="N", help=f"{text}; {allowed(option)}")
+        number = _whole_number if kind is int else _number
+        group.add_argument(*flags, dest=dest, type=number, metavar="N", help=f"{text}; {allowed(option)}{default}")
+
+
+def shown_default(value: Any) -> str:
+    """The value of an option as its flag takes it; on or off for a switch."""
+    return ("on" if value else "off") if isinstance(value, bool) else shown(value)
+
+
+def values_of(method: "Method", words: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """The values of a method's options that are not typed, with the model that the words name; see `values_with`."""
+    model = typed(words, "--model") or default_model().name
+    return values_with(model, method.params, method.section, depended_on(method.params, words))
+
+
+def depended_on(params: type["Params"], words: Sequence[str]) -> dict[str, Any]:
+    """The typed options on which the defaults of others depend: the inversion and the number of steps."""
+    from sfumato.methods.params import choices_of, options_of
+
+    found: dict[str, Any] = {}
+    if (kind := typed(words, "--inversion")) in choices_of(params, "inversion"):
+        found["inversion"] = kind
+    steps = typed(words, "--steps") or ""
+    if "steps" in options_of(params) and steps.isdecimal():
+        found["steps"] = int(steps)
+    return found
 
 
 def given_options(arguments: Namespace, options: Mapping[str, "Field[Any]"]) -> dict[str, Any]:
@@ -94,10 +171,10 @@ def given_options(arguments: Namespace, options: Mapping[str, "Field[Any]"]) -> 
 
 
 def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
-    """Refuse values out of range before a model is loaded; checks that depend on the model's defaults come later.
+    """Refuse values out of range and files that do not exist; checks that depend on the model's defaults come later.
 
     Raises:
-        BadInput: names the parameter and its range.
+        BadInput: names the parameter and its range, or the file.
     """
     from sfumato.methods.params import defaults_of, options_of
 
@@ -105,7 +182,11 @@ def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
     # skip must be less than steps. If only one of them is given, the default of the other must not cause an error.
     generous = {"steps": options["steps"].metadata["range"].high} if "steps" in options else {}
     generous |= {"skip": 0} if "skip" in options else {}
-    params(**defaults_of(params, given, {}) | generous | dict(given)).check()
+    chosen = params(**defaults_of(params, given, {}) | generous | dict(given))
+    chosen.check()
+    for path in chosen.files:
+        if not os.path.exists(path):
+            raise BadInput(f"There is no file {printable(path)}: check the path.")
 
 
 def typed_all(words: Sequence[str], flag: str) -> list[str]:

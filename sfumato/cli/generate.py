@@ -4,14 +4,17 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from sfumato.cli.composed import add_edit_options, edit_options
+from sfumato.cli.defaults import default_model, values_with
 from sfumato.cli.flags import (
     add_model,
     add_options,
     add_seeds,
     check_options,
+    depended_on,
     given_options,
     load_model,
     seeds_of,
+    typed,
     typed_all,
 )
 from sfumato.cli.hints import hints
@@ -45,8 +48,10 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         metavar="NAME",
         help="a method that acts on generated images; repeatable",
     )
-    add_options(parser, "sampling (defaults: the model's own)", options_of(GenerateParams))
-    add_edit_options(parser, [METHODS.find(name) for name in typed_all(words, "--method")])
+    model = typed(words, "--model") or default_model().name
+    values, origin = values_with(model, GenerateParams, "generate", depended_on(GenerateParams, words))
+    add_options(parser, f"sampling ({origin})", options_of(GenerateParams), values)
+    add_edit_options(parser, [METHODS.find(name) for name in typed_all(words, "--method")], words)
     parser.example(
         'sfumato generate "red apple, twemoji" -o apple.png',
         'sfumato generate "cat face, noto" "dog face, noto" --seeds 4 -o out.png',

@@ -7,9 +7,16 @@ from sfumato.cli.outputs import remark
 
 if TYPE_CHECKING:
     from sfumato.api.loaded import Loaded
+    from sfumato.api.resolution import Resolution
 
 
-def hints(model: "Loaded", name: str, size: tuple[int, int] | None, prompts: Sequence[str]) -> list[str]:
+def hints(
+    model: "Loaded",
+    name: str,
+    size: tuple[int, int] | None,
+    prompts: Sequence[str],
+    resolution: "Resolution" = "full",
+) -> list[str]:
     """Remarks on the size of an image and on the prompts, which are also printed on stderr.
 
     Args:
@@ -17,11 +24,15 @@ def hints(model: "Loaded", name: str, size: tuple[int, int] | None, prompts: Seq
         name: what the remark calls the image.
         size: (width, height) in pixels; None for the model's own.
         prompts: all prompts of the command.
+        resolution: as for `Model.invert`.
     """
     from sfumato.api.notes import prompt_note, size_note
+    from sfumato.api.resolution import edited_size
 
-    found = [] if size is None else [size_note(model.network, name, size)]
-    found += [prompt_note(prompt) for prompt in prompts if model.network.takes_text]
+    edited = None if size is None else edited_size(model.network, resolution, size)
+    found = [] if size is None else [size_note(model.network, name, size, edited)]
+    for text_encoder in model.network.text_encoders[:1]:
+        found += [prompt_note(text_encoder.plain(prompt)) for prompt in prompts]
     notes = [note for note in dict.fromkeys(found) if note]
     for note in notes:
         remark(note)

@@ -1,14 +1,18 @@
 """Inputs of commands: images, saved inversions and masks."""
 
-from argparse import SUPPRESS, Namespace
+import os
+from argparse import SUPPRESS, ArgumentTypeError, Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.errors import BadInput
+from sfumato.files import printable
+from sfumato.regular_files import check_regular
 
 if TYPE_CHECKING:
-    from sfumato.api.regions import Region
+    from sfumato.api.region import Region
     from sfumato.images import Mask, Picture
 
 
@@ -18,6 +22,34 @@ def add_max_pixels(parser: CommandParser) -> None:
 
     text = f"largest input image, width x height in pixels; default {MAX_PIXELS}"
     parser.add_argument("--max-pixels", type=integer(1), default=MAX_PIXELS, metavar="N", help=text)
+
+
+def add_resolution(parser: CommandParser, *, tiles: bool = True) -> None:
+    """Add the size at which images are edited.
+
+    Args:
+        parser: of the command.
+        tiles: whether the command can evaluate the network in tiles.
+    """
+    text = "edit at N x N pixels, at the model's native size or at full size; default native for large images"
+    parser.add_argument("--resolution", type=_resolution, metavar="N|native|full", help=text)
+    text = "with --resolution full or N: evaluate the network in overlapping tiles of the native size"
+    if tiles:
+        parser.add_argument("--tiles", action="store_true", help=text)
+
+
+def check_resolution(arguments: Namespace) -> None:
+    """Refuse --tiles at the native size, before any file is read. Raises BadInput."""
+    if arguments.tiles and arguments.resolution in (None, "native"):
+        raise BadInput("--tiles is for images that are edited at more than the native size: give --resolution full.")
+
+
+def _resolution(text: str) -> int | str:
+    if text in ("native", "full"):
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ArgumentTypeError(f"{text!r} is not a number of pixels, native or full")
 
 
 def add_mask(parser: CommandParser) -> None:
@@ -56,27 +88,30 @@ def masks_of(arguments: Namespace) -> dict[str, Any]:
 
 def region_of(arguments: Namespace) -> "Region | None":
     """The region that --mask-words or --mask-difference selects, or None. Raises BadInput."""
-    from sfumato.api.regions import region
+    from sfumato.api.region import region
 
     return region(arguments.mask_words, arguments.mask_difference, arguments.mask_threshold)
 
 
-def read_mask_of(arguments: Namespace, size: tuple[int, int]) -> tuple["Mask | None", list[str]]:
+def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask | None", list[str]]:
     """Read a mask image before a model is loaded; return it with remarks, which are also printed on stderr.
 
     Args:
         arguments: with `mask`, the file or None, and `mask_transparent`.
-        size: (width, height) of the image in pixels.
+        sizes: (width, height) in pixels of the images, which must be equal.
 
     Raises:
         BadInput: a mask that cannot be used.
     """
+    size = sizes[0]
     if arguments.mask is None and arguments.mask_transparent:
         raise BadInput("--mask-transparent needs --mask, the picture with the transparent parts: give both.")
     if arguments.mask is None:
         return None, []
-    from sfumato.api.finish import painted_mask
+    if len(set(sizes)) > 1:
+        raise BadInput("--mask is one image for all, and the images have several sizes: edit each size by itself.")
     from sfumato.images import transparent_parts
+    from sfumato.images.mask import painted_mask
 
     path, limit = arguments.mask, arguments.max_pixels
     mask = painted_mask(transparent_parts(path, limit) if arguments.mask_transparent else path, size)
@@ -88,6 +123,8 @@ def read_mask_of(arguments: Namespace, size: tuple[int, int]) -> tuple["Mask | N
 
 def read_picture(path: str, max_pixels: int) -> tuple["Picture", list[str]]:
     """Read an image; return it with remarks on its conversion, which are also printed on stderr. Raises BadInput."""
+    if not os.path.exists(path):
+        check_regular(path, "give an image file")  # before numpy and Pillow are imported
     from sfumato.images import read_image
 
     picture = read_image(path, max_pixels)
@@ -95,6 +132,20 @@ def read_picture(path: str, max_pixels: int) -> tuple["Picture", list[str]]:
     for sentence in notes:
         remark(sentence)
     return picture, notes
+
+
+def check_saved(path: "str | Path", what: str) -> None:
+    """Refuse a file that does not exist, before torch is imported to read it.
+
+    Args:
+        path: the file.
+        what: what it contains: "an inversion".
+
+    Raises:
+        BadInput: there is no such file.
+    """
+    if not os.path.exists(path):
+        raise BadInput(f"There is no file {printable(path)}: give {what} that was saved before.")
 
 
 def is_inversion(path: str) -> bool:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.cli.edit import DEFAULT_METHOD
-from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, typed
+from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, typed, values_of
 from sfumato.cli.hints import hints
-from sfumato.cli.inputs import add_max_pixels, read_picture
+from sfumato.cli.inputs import add_max_pixels, add_resolution, check_resolution, read_picture
 from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, say
@@ -27,13 +27,15 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the inversion; default 0")
     add_model(parser)
     add_max_pixels(parser)
+    add_resolution(parser)
     parser.add_argument("--check", action="store_true", help="also measure the reconstruction (--json always does)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--method", default=DEFAULT_METHOD, metavar="NAME", help=f"default {DEFAULT_METHOD}, see `sfumato methods`"
     )
     method = METHODS.find(typed(words, "--method") or DEFAULT_METHOD)
-    add_options(parser, f"{method.name} (defaults: the model's own)", options_of(method.params, "invert"))
+    values, origin = values_of(method, words)
+    add_options(parser, f"{method.name} ({origin})", options_of(method.params, "invert"), values)
     parser.example(
         'sfumato invert apple.png --from "red apple, twemoji" -o apple.safetensors',
         'sfumato edit apple.safetensors --to "green apple, twemoji" -o out.png',
@@ -48,6 +50,7 @@ def run(arguments: Namespace) -> None:
     method = METHODS.find(arguments.method)
     given = given_options(arguments, options_of(method.params, "invert"))
     check_options(method.params, given)
+    check_resolution(arguments)
     picture, notes = read_picture(arguments.image, arguments.max_pixels)
     _check_out(arguments.out, arguments.image)
     model = load_model(arguments)
@@ -57,9 +60,11 @@ def run(arguments: Namespace) -> None:
         method=arguments.method,
         seed=arguments.seed,
         max_pixels=arguments.max_pixels,
+        resolution=arguments.resolution,
+        tiles=arguments.tiles,
         **given,
     )
-    notes += hints(model, arguments.image, picture.size, [arguments.source])
+    notes += hints(model, arguments.image, picture.size, [arguments.source], arguments.resolution)
     inverted = finish(work)
     reports = [inverted.report]
     if arguments.check or arguments.json:

@@ -4,10 +4,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.flags import flag_of
+from sfumato.cli.defaults import values_with
+from sfumato.cli.flags import add_model_name, flag_of, shown_default
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
-from sfumato.cli.report import print_json, print_table, say, shown
+from sfumato.cli.report import print_json, print_table, say
 
 if TYPE_CHECKING:
     from sfumato.methods.registry import Method
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the name of a method."""
-    parser.usage = "sfumato methods [NAME] [--json]"
+    parser.usage = "sfumato methods [NAME] [--model NAME] [--json]"
     parser.add_argument("name", nargs="?", metavar="NAME", help="method whose parameters are listed")
+    add_model_name(parser, "model whose defaults are listed")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato methods", "sfumato methods edit-friendly")
 
@@ -27,7 +29,7 @@ def run(arguments: Namespace) -> None:
     from sfumato.methods.registry import METHODS
 
     if arguments.name is not None:
-        _one(METHODS.find(arguments.name), arguments.json)
+        _one(METHODS.find(arguments.name), arguments.model, arguments.json)
         return
     known, failures = METHODS.values(), METHODS.unloaded
     if arguments.json:
@@ -47,24 +49,26 @@ def _described(method: "Method") -> dict[str, Any]:
     return {"name": method.name, "summary": method.summary, "handles": method.handles}
 
 
-def _one(method: "Method", as_json: bool) -> None:
-    from sfumato.methods.params import allowed, options_of
+def _one(method: "Method", model: str, as_json: bool) -> None:
+    from sfumato.methods.params import allowed, kind_of, options_of
 
     options = options_of(method.params)
+    values, origin = values_with(model, method.params, method.section, {})
     if as_json:
         parameters: list[dict[str, Any]] = [
-            {"name": name, "default": each.default, "stage": each.metadata["stage"], "help": each.metadata["help"]}
+            {"name": name, "default": values[name], "stage": each.metadata["stage"], "help": each.metadata["help"]}
             | {key: getattr(each.metadata["range"], key) for key in ("low", "high", "above")}
             | {key: each.metadata[key] for key in ("choices", "after")}
             for name, each in options.items()
         ]
-        print_json(_described(method) | {"parameters": parameters})
+        print_json(_described(method) | {"defaults": origin, "parameters": parameters})
         return
     for line in (f"{method.name}: {method.summary}", f"moves: {', '.join(method.handles) or 'nothing'}", ""):
         say(line)
+    say(f"{origin}:")
     rows = [["parameter", "default", "allowed", "", ""]]
     for name, each in options.items():
-        flag = each.type is bool
+        flag = kind_of(each) is bool
         span = "a switch" if flag else allowed(each)
-        rows.append([flag_of(name), shown(each.default), span, each.metadata["stage"], each.metadata["help"]])
+        rows.append([flag_of(name), shown_default(values[name]), span, each.metadata["stage"], each.metadata["help"]])
     print_table(rows)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Networks of the evaluator -> help text.
 NETWORKS = {
-    "clip": "CLIP, folder or hub id; default: shipped dual encoder, for emoji only",
+    "clip": "CLIP, folder or hub id; default: that of the model, or the shipped one, for emoji only",
     "structure": "DINO or another ViT; default: the image encoder of --clip",
     "lpips": "VGG, AlexNet, SqueezeNet or a ViT; default: image encoder of --clip",
 }

@@ -7,10 +7,19 @@ from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, say
 from sfumato.errors import BadInput
 
+_OPTIONS = """options of the commands that load a model, beside --model, --config, --device and --dtype:
+  --lora FILE[:SCALE]     fuse a LoRA into the weights; scale 1 by default; repeatable
+  --textual-inversion FILE[:WORD]
+                          add the word of an embedding to the model; repeatable
+  --prompt-weights        read (word:1.4) in prompts as the weight of a word, 0 to 10
+  --prompt-chunks N       read prompts in N chunks of 75 tokens; default 1
+  --offload               keep weights in main memory until the GPU needs them"""
+
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the action `path` and the name of a model."""
     parser.usage = "sfumato models [path NAME] [--json]"
+    parser.description = f"{parser.description}\n\n{_OPTIONS}"
     parser.add_argument("action", nargs="?", choices=["path"], metavar="path", help="print the folder of a model")
     parser.add_argument("name", nargs="?", metavar="NAME", help="shipped model")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

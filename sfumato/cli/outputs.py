@@ -32,11 +32,48 @@ def output_paths(out: Path, count: int, *, size: tuple[int, int] | None = None, 
     Raises:
         BadInput: a path cannot be written, or is one of the inputs.
     """
+    from sfumato.api.result import numbered
     from sfumato.images import check_output
 
-    paths = [out] if count == 1 else [out.with_name(f"{out.stem}-{n}{out.suffix}") for n in range(count)]
+    paths = numbered(out, count)
     for path in paths:
         check_output(path, size)
+        refuse_inputs(path, keep)
+    return paths
+
+
+def paths_in(folder: Path, images: Sequence[str], count: int, *, keep: Sequence[str] = ()) -> list[Path]:
+    """The path of every result in a folder: NAME.png for every image, or NAME-0.png, ... for several of one image.
+
+    Args:
+        folder: folder that the user gave; it may not exist yet.
+        images: the images, one for each result or one for all.
+        count: number of results.
+        keep: files that must not be overwritten: the inputs of the command.
+
+    Raises:
+        BadInput: two images have one name, a path cannot be written, or is one of the inputs.
+    """
+    from sfumato.images import check_output
+
+    stems = [Path(image).stem for image in images]
+    for n, stem in enumerate(stems):
+        if stem in stems[:n]:
+            other = images[stems.index(stem)]
+            raise BadInput(
+                f"{other} and {images[n]} would both become {folder / stem}.png: edit one of them by itself."
+            )
+    if count > len(images):
+        stems = [f"{stems[0]}-{n}" for n in range(count)]
+    paths = [folder / f"{stem}.png" for stem in stems]
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"{folder} is no folder with write permission, nor can it be created: choose another.")
+    for path in paths:
+        if folder.is_dir():
+            check_output(path)
         refuse_inputs(path, keep)
     return paths
 
@@ -59,7 +96,13 @@ def refuse_links_out(folder: Path, paths: Sequence[Path]) -> None:
 
 
 def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool) -> list[str]:
-    """Write every image; return remarks on what a file format cannot represent, also printed on stderr."""
+    """Write every image, in folders that exist or are created.
+
+    Returns:
+        Remarks on what a file format cannot represent, which are also printed on stderr.
+    """
+    for folder in dict.fromkeys(path.parent for path in paths):
+        folder.mkdir(parents=True, exist_ok=True)
     notes = [(path, result.save(path, index, recipe=recipe)) for index, path in enumerate(paths)]
     remarks = [f"{path}: {note}." for path, note in notes if note]
     for sentence in remarks:
@@ -70,3 +113,10 @@ def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool) -> list[s
 def remark(sentence: str) -> None:
     """Print a remark for the user on stderr."""
     say(f"sfumato: {sentence}", error=True)
+
+
+def remarks(sentences: Sequence[str]) -> list[str]:
+    """Print several remarks; return them."""
+    for sentence in sentences:
+        remark(sentence)
+    return list(sentences)

@@ -39,6 +39,15 @@ class CommandParser(argparse.ArgumentParser):
         """Add the flag of all commands that `sfumato.cli.main` reads."""
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
+    def add_preset(self) -> None:
+        """Add the flag of all commands that `sfumato.cli.commands` reads."""
+        if "--preset" not in self.flags():
+            self.add_argument("--preset", metavar="NAME", help="TOML file with flags of this command, or its name")
+
+    def flags(self) -> dict[str, argparse.Action]:
+        """All flags, under all of their names."""
+        return {name: action for action in self._actions for name in action.option_strings}
+
     def example(self, *lines: str) -> None:
         """Examples, shown at the end of the help."""
         self.epilog = "example:\n" + "\n".join(f"  {line}" for line in lines)
@@ -51,8 +60,7 @@ class CommandParser(argparse.ArgumentParser):
         """Like argparse's, but the message about an unknown option suggests a similar one."""
         arguments, unknown = self.parse_known_args(words, namespace)
         if unknown:
-            known = [option for action in self._actions for option in action.option_strings]
-            self.error(f"unknown argument {unknown[0]!r}{suggestion(unknown[0], known).rstrip('.')}")
+            self.error(f"unknown argument {unknown[0]!r}{suggestion(unknown[0], self.flags()).rstrip('.')}")
         return arguments
 
 

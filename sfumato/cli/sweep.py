@@ -6,11 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.edit import DEFAULT_METHOD
-from sfumato.cli.flags import add_model, add_options, check_options, flag_of, given_options, load_model, typed
+from sfumato.cli.flags import (
+    add_model,
+    add_options,
+    check_options,
+    flag_of,
+    given_options,
+    load_model,
+    typed,
+    values_of,
+)
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import (
     add_masks,
     add_max_pixels,
+    add_resolution,
+    check_resolution,
     inputs,
     is_inversion,
     masks_of,
@@ -18,7 +29,7 @@ from sfumato.cli.inputs import (
     read_picture,
     region_of,
 )
-from sfumato.cli.metrics import add_evaluator, load_evaluator, shown_score
+from sfumato.cli.metrics import add_evaluator, shown_score
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.progress import progress
@@ -66,19 +77,21 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default 0")
     add_model(parser)
     add_max_pixels(parser)
+    add_resolution(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--method", default=DEFAULT_METHOD, metavar="NAME", help=f"default {DEFAULT_METHOD}, see `sfumato methods`"
     )
     add_evaluator(parser)
     method = METHODS.find(typed(words, "--method") or DEFAULT_METHOD)
-    add_options(parser, f"{method.name}, for all settings (defaults: the model's own)", options_of(method.params))
+    values, origin = values_of(method, words)
+    add_options(parser, f"{method.name}, for all settings ({origin})", options_of(method.params), values)
     parser.example('sfumato sweep heart.png --from "red heart" --to "blue heart" --grid skip=5,15 -o sweep')
 
 
 def run(arguments: Namespace) -> None:
     """Make and measure the edits; write them, the table and the contact sheet."""
-    from sfumato.api.sweep import grid_points
+    from sfumato.api.grid import grid_points
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS
 
@@ -91,16 +104,17 @@ def run(arguments: Namespace) -> None:
     for point in points:
         check_options(method.params, fixed | point)
     region_of(arguments)
+    check_resolution(arguments)
     masked = arguments.mask is not None
-    _check_metrics(arguments.pareto, masked=masked, text=True)
     picture, _ = read_picture(arguments.image, arguments.max_pixels)
     mask, _ = read_mask_of(arguments, picture.size)
     folder = SweptFolder(arguments.out, len(points))
     folder.check(inputs(arguments))
+    _check_metrics(arguments.pareto, masked=masked, text=True)
     model = load_model(arguments)
     _check_metrics(arguments.pareto, masked=masked, text=model.network.takes_text)
     trials = _trials(model, arguments, grid, fixed | {"mask": mask})
-    hints(model, arguments.image, picture.size, [arguments.source, arguments.target])
+    hints(model, arguments.image, picture.size, [arguments.source, arguments.target], arguments.resolution)
     folder.make()
     rows = _written(folder, trials, picture, arguments)
     if arguments.json:
@@ -116,7 +130,7 @@ def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
     Raises:
         BadInput: another form, not a parameter of the method, or a value of another type.
     """
-    from sfumato.methods.params import options_of
+    from sfumato.methods.params import kind_of, options_of
 
     options = options_of(method.params)
     by_flag = {flag_of(name)[2:]: name for name in options}
@@ -131,7 +145,7 @@ def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
             again = "is given twice" if name in grid else f"is no parameter of {method.name}"
             raise BadInput(f"--grid: {name} {again}; there are {', '.join(by_flag)}.")
         each = values.split(";" if ";" in values else ",")
-        grid[name] = [_value(text.strip(), options[name].type, name) for text in each]
+        grid[name] = [_value(text.strip(), kind_of(options[name]), name) for text in each]
     if not grid:
         raise BadInput("give at least one --grid, for example --grid skip=5,10,15 --grid guidance=3,6,9.")
     return grid
@@ -158,6 +172,7 @@ def _check_metrics(names: Sequence[str], *, masked: bool, text: bool) -> None:
 
 def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fixed: Any) -> Iterator["Trial"]:
     """Check everything; the iterator that is returned makes the edits."""
+    from sfumato.api.evaluators import evaluator_of
     from sfumato.api.sweep import sweep
 
     return sweep(
@@ -168,8 +183,10 @@ def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fi
         grid=grid,
         method=arguments.method,
         seed=arguments.seed,
-        evaluator=load_evaluator(arguments, str(model.network.device)),
+        evaluator=evaluator_of(model, arguments.clip, arguments.structure, arguments.lpips),
         max_pixels=arguments.max_pixels,
+        resolution=arguments.resolution,
+        tiles=arguments.tiles,
         **masks_of(arguments) | fixed,
     )
 

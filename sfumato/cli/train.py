@@ -17,17 +17,17 @@ from sfumato.errors import BadInput
 from sfumato.suggestions import suggestion
 
 if TYPE_CHECKING:
-    from sfumato.plugins import Registry
     from sfumato.train.loop import Run, StepReport
-    from sfumato.train.registry import BuildTask
 
 _DEVICES = ("auto", "cpu", "cuda")
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the kind of network, the recipe, the output folder and the duration."""
-    kinds = _tasks()
-    parser.usage = f"sfumato train {'|'.join(kinds)} RECIPE --out FOLDER [options]"
+    from sfumato.train.registry import TASKS
+
+    kinds = TASKS.names()
+    parser.usage = "sfumato train KIND RECIPE --out FOLDER [options]"
     parser.add_argument("kind", metavar="KIND", help="what to train: " + ", ".join(kinds))
     parser.add_argument(
         "recipe", metavar="RECIPE", help="TOML file of settings; recipes/ contains those of the shipped models"
@@ -49,13 +49,17 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train and export; after Ctrl-C or SIGTERM, write a checkpoint and do not export. Returns the exit code."""
-    tasks = _tasks()
-    if arguments.kind not in (*tasks, *(failure.name for failure in tasks.unloaded)):
-        raise BadInput(f"{arguments.kind!r} cannot be trained{suggestion(arguments.kind, tasks)}")
+    from sfumato.train.recipe import load_recipe
+    from sfumato.train.registry import TASKS
+
+    if arguments.kind not in TASKS.names():
+        raise BadInput(f"{arguments.kind!r} cannot be trained{suggestion(arguments.kind, TASKS.names())}")
     if arguments.device not in _DEVICES:
         raise BadInput(f"there is no device {arguments.device!r} to train on: give auto, cpu or cuda.")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise BadInput(f"{arguments.out} is a file: name a folder for the run.")
+    load_recipe(arguments.recipe, arguments.kind)
+    quiet_libraries()  # before the first import of a library
     from sfumato.train.checkpoint import newest_checkpoint
     from sfumato.train.start import start
 
@@ -73,13 +77,6 @@ def run(arguments: Namespace) -> int:
         _tell(training, arguments, bool(code), seconds)
     training.close()
     return code
-
-
-def _tasks() -> "Registry[BuildTask]":
-    quiet_libraries()  # before the first import of a library
-    from sfumato.train.registry import TASKS
-
-    return TASKS
 
 
 def _train(training: "Run", minutes: float | None) -> int:

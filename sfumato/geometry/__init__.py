@@ -6,7 +6,7 @@ docs/geometry.md is the guide.
 """
 
 from sfumato.geometry.basis import Basis, local_basis
-from sfumato.geometry.directions import Directions, parse_weights
+from sfumato.geometry.directions import Directions
 from sfumato.geometry.edit import Moved, MoveLatent, recorded_moves
 from sfumato.geometry.jacobian import BottleneckMap, Jacobian, Pool, pullback_norm
 from sfumato.geometry.matching import Matched, mean_directions, principal_directions
@@ -17,6 +17,7 @@ from sfumato.geometry.paths import PathLengths, path, path_lengths, perceptual_l
 from sfumato.geometry.search import find_directions
 from sfumato.geometry.shooting import Shot, pull_back, shoot, shoot_straight, transport
 from sfumato.geometry.spectrum import Spectrum, power_spectrum
+from sfumato.mixtures import parse_weights
 
 __all__ = [
     "Basis",

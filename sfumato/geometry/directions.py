@@ -16,8 +16,6 @@ from sfumato.models.diffusion_model import DiffusionModel
 
 Kind: TypeAlias = Literal["pullback", "pca"]
 KINDS: tuple[Kind, ...] = ("pullback", "pca")
-WEIGHTS = (1e-3, 1e3)
-"""Smallest and largest absolute weight in a mixture; only the ratios of the weights matter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +120,7 @@ class Directions:
         elif self.t != t:
             problem = f"at timestep {self.t} of a run of {self.steps} steps, but would be used at timestep {t}"
         elif tuple(self.latent) != tuple(latent):
-            problem = f"on latents of shape {list(self.latent)}, not {list(latent)}"
+            problem = f"on latents of shape {list(self.latent)}, not {list(latent)} (--resolution sets the size)"
         if problem:
             raise BadInput(f"These directions were found {problem}: use the same settings, or find new directions.")
 
@@ -165,33 +163,6 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise BadInput("Two directions have the same name: rename one.")
     return tuple(names)
-
-
-def parse_weights(text: str) -> dict[str, float]:
-    """Parse a direction or a weighted mixture: "smile" -> {"smile": 1}, "smile=1,3=-0.5" -> {"smile": 1, "3": -0.5}.
-
-    Raises:
-        BadInput: the text has another form, a name occurs twice, or a weight is out of range.
-    """
-    weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, number = part.rpartition("=") if "=" in part else (part, "", "1")
-        name = name.strip()
-        try:
-            weight = float(number)
-        except ValueError:
-            name = ""
-        if not name or name in weights:
-            raise BadInput(
-                f'direction must be a name or a number, or several with weights like "1=1,3=-0.5", not "{text}".'
-            )
-        if not WEIGHTS[0] <= abs(weight) <= WEIGHTS[1]:
-            low, high = WEIGHTS
-            raise BadInput(
-                f'The absolute weight of direction "{name}" must be between {low:g} and {high:g}, not {weight:g}.'
-            )
-        weights[name] = weight
-    return weights
 
 
 def _assemble(header: Any, tensors: dict[str, Tensor]) -> Directions:

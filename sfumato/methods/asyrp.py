@@ -9,21 +9,24 @@ by the square root of their number. The run stays under the source prompt. Delta
 `sfumato train delta-h`; without one nothing is edited. Not implemented: mixing the h of two images.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.shifts.asyrp import Asyrp
-from sfumato.shifts.boost import QualityBoost
-from sfumato.shifts.delta_h import DeltaH
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
+    from sfumato.models.diffusion_model import DiffusionModel
+    from sfumato.shifts.delta_h import DeltaH
 
 FROM_FILE = -1
 """Value of `t_edit` and `t_boost` that stands for those of the files."""
@@ -78,6 +81,8 @@ class AsyrpParams(DDIMParams):
     @cached_property
     def saved(self) -> tuple[tuple[DeltaH, float], ...]:
         """Every delta-h with its weight, read once; () without any. Raises BadInput."""
+        from sfumato.shifts.delta_h import DeltaH
+
         return tuple((DeltaH.load(path), weight) for path, weight in parse_deltas(self.delta).items())
 
     @property
@@ -133,6 +138,9 @@ def parse_deltas(text: str) -> dict[str, float]:
 )
 def shifts(job: Job, params: AsyrpParams) -> list[Shift]:
     """Move h in P_t, and boost the quality of the last steps; nothing without a delta-h or at amount 0."""
+    from sfumato.shifts.asyrp import Asyrp
+    from sfumato.shifts.boost import QualityBoost
+
     weights = [params.amount * weight * delta.steps / job.inversion.steps for delta, weight in params.saved]
     if not any(weights):
         return []

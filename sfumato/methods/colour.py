@@ -9,22 +9,23 @@ M is the latent of an image of one colour, P_t the prediction of x_0. The paper'
 outside of which the source is preserved. Not implemented: an M of several colours.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from PIL import ImageColor
-from torch import Tensor
-
-from sfumato.core.schedule import Schedule
-from sfumato.core.shift import Shift
-from sfumato.core.step import sigma
 from sfumato.errors import BadInput
 from sfumato.methods.job import Job
 from sfumato.methods.params import Params, PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.shifts.colour import TowardsColour
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.schedule import Schedule
+    from sfumato.core.shift import Shift
+    from sfumato.models.diffusion_model import DiffusionModel
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class ColourParams(Params):
 
 def movable(schedule: Schedule, params: ColourParams) -> list[int]:
     """The timesteps of the edit that add noise (sigma_t > 0), largest first; only their noise maps can move."""
+    from sfumato.core.step import sigma
+
     timesteps = schedule.timesteps(params.steps)
     steps = list(zip(timesteps, schedule.previous(timesteps), strict=True))[params.skip :]
     return [t for t, after in steps if sigma(schedule.abar(t), schedule.abar(after), params.eta) > 0]
@@ -96,6 +99,8 @@ def rgb(colour: str) -> tuple[int, int, int]:
     Raises:
         BadInput: not a colour.
     """
+    from PIL import ImageColor
+
     try:
         red, green, blue = ImageColor.getrgb(colour)[:3]
     except ValueError as error:
@@ -105,6 +110,8 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 def encoded(network: DiffusionModel, colour: tuple[int, int, int], height: int, width: int) -> Tensor:
     """M: the latent [1,c,height,width] of an image of one colour."""
+    import torch
+
     flat = torch.tensor(colour, dtype=torch.float32).reshape(1, 3, 1, 1) / 127.5 - 1
     with torch.no_grad():
         return network.encode(flat.expand(1, 3, height * network.factor, width * network.factor))
@@ -121,6 +128,10 @@ def encoded(network: DiffusionModel, colour: tuple[int, int, int], height: int, 
 )
 def shifts(job: Job, params: ColourParams) -> list[Shift]:
     """Move every noise map of the window towards the colour."""
+    import torch
+
+    from sfumato.shifts.colour import TowardsColour
+
     wanted = encoded(job.network, rgb(params.colour), *job.size)
     everywhere = torch.ones_like(wanted[:, :1])
     return [TowardsColour(wanted, params.amount, everywhere, (params.first, params.last))]

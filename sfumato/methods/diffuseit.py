@@ -19,23 +19,23 @@ leave the range, the weights of the structure that depend on the text loss, sent
 identity loss.
 """
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from __future__ import annotations
 
-from sfumato.core.shift import Shift
+from typing import TYPE_CHECKING
+
 from sfumato.methods.diffuseit_params import DiffuseITParams
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.registry import method
-from sfumato.metrics.text import DualEncoder
-from sfumato.metrics.vision import VisionEncoder
-from sfumato.shifts.energy.class_token import SemanticDivergence, TargetClassToken
-from sfumato.shifts.energy.prediction import Extract, Features, PredictionEnergy, PredictionLoss
-from sfumato.shifts.energy.range_loss import RangeLoss, TargetPixels
-from sfumato.shifts.energy.structure import KeyContrast, KeySelfSimilarity
-from sfumato.shifts.energy.text_match import Embed, ImageEncoder, TextDirectionMatch, TextMatch
-from sfumato.shifts.prediction_guidance import GuidePrediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.shift import Shift
+    from sfumato.metrics.text import DualEncoder
+    from sfumato.metrics.vision import VisionEncoder
+    from sfumato.shifts.energy.prediction import Extract, PredictionEnergy, PredictionLoss
+    from sfumato.shifts.energy.text_match import Embed
 
 
 @method(
@@ -49,6 +49,9 @@ from sfumato.shifts.prediction_guidance import GuidePrediction
 )
 def shifts(job: Job, params: DiffuseITParams) -> list[Shift]:
     """One gradient step on every prediction, for all losses together."""
+    from sfumato.shifts.energy.prediction import PredictionEnergy
+    from sfumato.shifts.prediction_guidance import GuidePrediction
+
     device = job.network.device
     extract = extractor(params.vit.to(device)) if params.uses_vit else None
     losses = [(loss, weight) for loss, weight in losses_of(job, params, extract) if weight]
@@ -69,6 +72,10 @@ def shifts(job: Job, params: DiffuseITParams) -> list[Shift]:
 
 def losses_of(job: Job, params: DiffuseITParams, extract: Extract | None) -> list[tuple[PredictionLoss, float]]:
     """All losses of an edit with their weights; those of a text or a target image only if there is one."""
+    from sfumato.shifts.energy.class_token import SemanticDivergence
+    from sfumato.shifts.energy.range_loss import RangeLoss
+    from sfumato.shifts.energy.structure import KeyContrast, KeySelfSimilarity
+
     found: list[tuple[PredictionLoss, float]] = [
         (KeyContrast(), params.contrast_weight),
         (KeySelfSimilarity(), params.similarity_weight),
@@ -84,6 +91,12 @@ def _losses_of_image(
     job: Job, params: DiffuseITParams, target: Tensor, extract: Extract | None
 ) -> list[tuple[PredictionLoss, float]]:
     """The losses of a target image, [1,3,h,w]."""
+    import torch
+    from torch.nn import functional as F
+
+    from sfumato.shifts.energy.class_token import TargetClassToken
+    from sfumato.shifts.energy.range_loss import TargetPixels
+
     size = [side * job.network.factor for side in job.size]
     resized = F.interpolate(target, size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
     found: list[tuple[PredictionLoss, float]] = [(TargetPixels(resized), params.pixel_weight)]
@@ -95,6 +108,10 @@ def _losses_of_image(
 
 def _losses_of_text(job: Job, params: DiffuseITParams) -> list[tuple[PredictionLoss, float]]:
     """The losses of the texts; [] if there is no target text."""
+    import torch
+
+    from sfumato.shifts.energy.text_match import ImageEncoder, TextDirectionMatch, TextMatch
+
     clip = params.clip
     clip.model.to(job.network.device)
     texts = params.texts(list(zip(job.source.prompts, job.target.prompts, strict=True)))
@@ -112,11 +129,14 @@ def _losses_of_text(job: Job, params: DiffuseITParams) -> list[tuple[PredictionL
 
 def extractor(vit: VisionEncoder) -> Extract:
     """Keys and class token of a vision transformer."""
+    from sfumato.shifts.energy.prediction import Features
+
     return lambda pixels: Features(*vit.keys_and_class_token(pixels))
 
 
 def embedder(clip: DualEncoder) -> Embed:
     """Unit image features of a dual encoder for pixels in [-1, 1] of the size of its input."""
+    from torch.nn import functional as F
 
     def embed(pixels: Tensor) -> Tensor:
         mean, std = (

@@ -1,25 +1,25 @@
 """Parameters of DiffuseIT (Kwon and Ye, arXiv 2209.15264), and the files and networks that they name."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from sfumato.core.path import repeat_first
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.images import read_image
-from sfumato.images.colour_match import match_colours
-from sfumato.images.tensors import to_tensor
 from sfumato.methods.inversions import DETERMINISTIC, EVERY, InversionParams
 from sfumato.methods.params import PromptPair, option
-from sfumato.metrics.evaluator import SHIPPED
-from sfumato.metrics.frozen import local_folder
-from sfumato.metrics.text import DualEncoder
-from sfumato.metrics.vision import VisionEncoder
-from sfumato.models.diffusion_model import DiffusionModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.metrics.text import DualEncoder
+    from sfumato.metrics.vision import VisionEncoder
+    from sfumato.models.diffusion_model import DiffusionModel
 
 Texts = tuple[str, str]
 """Text about the source image and text about the edited image; "" for a text that is not given."""
@@ -119,11 +119,18 @@ class DiffuseITParams(InversionParams):
     @cached_property
     def target(self) -> Tensor | None:
         """The target image, [1,3,h,w] in [-1,1], read once; None without one. Raises BadInput."""
+        from sfumato.images import read_image
+        from sfumato.images.tensors import to_tensor
+
         return to_tensor(read_image(self.target_image)) if self.target_image else None
 
     @cached_property
     def vit(self) -> VisionEncoder:
         """The vision transformer, loaded once. Raises BadInput."""
+        from sfumato.metrics.evaluator import SHIPPED
+        from sfumato.metrics.frozen import local_folder
+        from sfumato.metrics.vision import VisionEncoder
+
         folder = local_folder(self.vit_folder or self.clip_folder or SHIPPED)
         encoder = VisionEncoder(folder)
         if self.uses_class_token and not encoder.has_class_token:
@@ -136,6 +143,10 @@ class DiffuseITParams(InversionParams):
     @cached_property
     def clip(self) -> DualEncoder:
         """The dual encoder, loaded once. Raises BadInput."""
+        from sfumato.metrics.evaluator import SHIPPED
+        from sfumato.metrics.frozen import local_folder
+        from sfumato.metrics.text import DualEncoder
+
         return DualEncoder.load(local_folder(self.clip_folder or SHIPPED))
 
     def check(self) -> None:
@@ -179,6 +190,8 @@ class DiffuseITParams(InversionParams):
 
     def finish(self, edited: Tensor, source: Tensor) -> Tensor:
         """Match the colours, if asked to."""
+        from sfumato.images.colour_match import match_colours
+
         if self.colour_match == "none":
             return edited
         reference = source if self.colour_match == "source" or self.target is None else self.target

@@ -8,12 +8,17 @@ including the last one, which the authors' code sets to zero. Image shifting and
 the methods `shift` and `colour`. Methods that can be combined with this inversion have the option `inversion`.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from sfumato.core.shift import Shift
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from sfumato.methods.job import Job
 from sfumato.methods.params import Params, option
 from sfumato.methods.registry import method
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
 
 
 @dataclass(frozen=True)

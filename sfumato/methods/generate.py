@@ -1,19 +1,20 @@
 """Generation of new images: the reverse process from noise (DDPM, arXiv 2006.11239; DDIM, arXiv 2010.02502)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from sfumato.core.guidance import Guided
-from sfumato.core.loop import fresh_noise, reverse
-from sfumato.core.noise import gaussian_batch
-from sfumato.core.shift import Shift
-from sfumato.core.state import StepEnd
 from sfumato.methods.params import Params, option
-from sfumato.shifts.sample_range import WithinRange
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sfumato.core.guidance import Guided
+    from sfumato.core.shift import Shift
+    from sfumato.core.state import StepEnd
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ def first_latent(
     guided: Guided, shape: tuple[int, int, int], seeds: Sequence[int], device: torch.device | str = "cpu"
 ) -> Tensor:
     """x_T ~ N(0, I), [b,c,h,w], one row per seed."""
+    from sfumato.core.noise import gaussian_batch
+
     return gaussian_batch(shape, seeds, step=len(guided.schedule), tag="generate", device=device)
 
 
@@ -53,6 +56,9 @@ def generate(
         device: device of the latents.
         shifts: shifts of the reverse process, in order.
     """
+    from sfumato.core.loop import fresh_noise, reverse
+    from sfumato.shifts.sample_range import WithinRange
+
     schedule = guided.schedule
     within = [] if schedule.sample_range is None else [WithinRange(schedule.sample_range)]
     yield from reverse(

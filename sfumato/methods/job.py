@@ -1,17 +1,21 @@
 """The input of a method, and the replay of an inversion with shifts."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sfumato.core.condition import Condition
-from sfumato.core.guidance import Guided
 from sfumato.core.path import count_steps
-from sfumato.core.schedule import Schedule
-from sfumato.core.shift import Shift
-from sfumato.core.state import StepEnd
-from sfumato.inversion import Inversion, beside, replay
-from sfumato.models.beside import model_of
-from sfumato.models.diffusion_model import DiffusionModel
+
+if TYPE_CHECKING:
+    from sfumato.core.condition import Condition
+    from sfumato.core.guidance import Guided
+    from sfumato.core.schedule import Schedule
+    from sfumato.core.shift import Shift
+    from sfumato.core.state import StepEnd
+    from sfumato.inversion import Inversion
+    from sfumato.models.diffusion_model import DiffusionModel
 
 FROM_NOISE = "none"
 """Name of the inversion in the job of an image that is generated from noise."""
@@ -46,6 +50,8 @@ class Job:
     @property
     def network(self) -> DiffusionModel:
         """The model without guidance."""
+        from sfumato.models.beside import model_of
+
         return model_of(self.guidance)
 
     @property
@@ -84,5 +90,7 @@ class Job:
         Args:
             shifts: shifts of the reverse process, in order.
         """
+        from sfumato.inversion import beside, replay
+
         guided = beside(self.guidance, self.inversion, self.source, exact=self.exact)
         yield from replay(guided, self.inversion, self.condition, skip=self.skip, shifts=shifts, path=self.path)

@@ -4,10 +4,16 @@ The noise maps are those of the DDPM generative process. They reconstruct the im
 loses its structure. The method is included for comparison.
 """
 
-from sfumato.core.shift import Shift
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from sfumato.methods.edit_friendly import EditFriendlyParams
 from sfumato.methods.job import Job
 from sfumato.methods.registry import method
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
 
 
 @method(

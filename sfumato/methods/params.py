@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 Stage = Literal["invert", "edit", "generate"]
 PromptPair: TypeAlias = tuple[Prompt, Prompt]
 """Prompt of the source image and prompt describing the edited image."""
+SHARED = ("skip", "guidance_scale")
+"""Options of the run, with one value for all of its methods."""
+GUIDANCE_SCALES = ("guidance_scale", "source_guidance_scale")
+"""Options that are 1 for a model without text input."""
+KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+"""Types of options by the name that `from __future__ import annotations` leaves of them."""
 AFTER = "after"
 """Key of a method's section in `sfumato.json`: defaults for other inversions than the preferred one, by their name."""
 
@@ -141,6 +147,20 @@ def defaults_of(params: type[Params], given: Mapping[str, Any], tuned: Mapping[s
     return after | {name: value for name, value in own.items() if name in options}
 
 
+def scaled_skip(values: dict[str, Any], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Scale a default `skip` with the number of steps, so that skip / steps stays that of the defaults.
+
+    Args:
+        values: all options, which are changed in place.
+        defaults: the defaults of all options.
+        given: options of the caller.
+    """
+    steps = values.get("steps")
+    if "skip" in values and "skip" not in given and isinstance(steps, int) and steps >= 1:
+        values["skip"] = min(round(defaults["skip"] * steps / defaults["steps"]), steps - 1)
+    return values
+
+
 def choices_of(params: type[Params], name: str) -> tuple[str, ...]:
     """Allowed values of a text option; () if the method has no such option or it takes any text."""
     each = options_of(params).get(name)
@@ -160,9 +180,22 @@ def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[St
             raise BadInput(f"{what} has no option {name!r}; it takes {names}.")
 
 
+def kind_of(each: Field[Any]) -> type:
+    """The type of an option: bool, int, float or str.
+
+    Raises:
+        BadInput: the field has another type.
+    """
+    kind: Any = KINDS.get(each.type) if isinstance(each.type, str) else each.type
+    if kind not in KINDS.values():
+        raise BadInput(f"The option {each.name} has the type {each.type!r}: options are {', '.join(KINDS)}.")
+    found: type = kind
+    return found
+
+
 def allowed(each: Field[Any]) -> str:
     """The allowed values of a field, e.g. "between 1 and 1000"."""
-    if each.type is str:
+    if kind_of(each) is str:
         return f"one of {', '.join(each.metadata['choices'])}" if each.metadata["choices"] else "any text"
     return str(each.metadata["range"])
 
@@ -173,7 +206,7 @@ def check_value(each: Field[Any], value: Any) -> None:
     Raises:
         BadInput: names the field and its range.
     """
-    kind: Any = each.type
+    kind = kind_of(each)
     if kind is bool:
         if not isinstance(value, bool):
             raise BadInput(f"{each.name} must be True or False, not {value!r}.")

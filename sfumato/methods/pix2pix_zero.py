@@ -18,26 +18,26 @@ Not implemented: captioning of the image (give the source prompt), the source ca
 `negative_prompt`), conditional GAN distillation (3.4).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from sfumato.core.condition import Condition
 from sfumato.core.prompt import Prompt
-from sfumato.core.rows import NEGATIVE
-from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.methods.inversions import EVERY, DeterministicParams
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.models.attention import Layers
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.shifts.attention_guidance import CROSS, FollowAttention
-from sfumato.shifts.banks import check_bank, read_bank, templated
-from sfumato.shifts.text_direction import MoveCondition, TextDirection, text_direction
+
+if TYPE_CHECKING:
+    from sfumato.core.condition import Condition
+    from sfumato.core.shift import Shift
+    from sfumato.models.diffusion_model import DiffusionModel
+    from sfumato.shifts.text_direction import TextDirection
 
 Phrases = tuple[str, str]
 """The words to replace, and their replacement."""
@@ -88,11 +88,15 @@ class Pix2PixZeroParams(DeterministicParams):
     @cached_property
     def saved(self) -> TextDirection | None:
         """The direction from `direction_file`, read once; None without a file. Raises BadInput."""
+        from sfumato.shifts.text_direction import TextDirection
+
         return TextDirection.load(self.direction_file) if self.direction_file else None
 
     @cached_property
     def banks(self) -> tuple[list[str], ...]:
         """The sentences of the source bank and of the target bank, read once; () without banks. Raises BadInput."""
+        from sfumato.shifts.banks import read_bank
+
         return tuple(read_bank(path) for path in (self.source_bank, self.target_bank) if path)
 
     @property
@@ -122,6 +126,8 @@ class Pix2PixZeroParams(DeterministicParams):
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse a direction of another model, and sentences or prompts that the model cannot read. Raises BadInput."""
+        from sfumato.shifts.banks import check_bank, templated
+
         if self.saved is not None:
             self.saved.check_model(network.fingerprint())
         for path, bank in zip((self.source_bank, self.target_bank), self.banks, strict=False):
@@ -162,6 +168,9 @@ def directions(
     network: DiffusionModel, source: Condition, target: Condition, params: Pix2PixZeroParams
 ) -> list[TextDirection]:
     """The direction of every row; equal ones are computed once. Raises BadInput for a saved one of another model."""
+    from sfumato.shifts.banks import templated
+    from sfumato.shifts.text_direction import text_direction
+
     rows = len(source)
     if params.saved is not None:
         params.saved.check_model(network.fingerprint())
@@ -188,6 +197,11 @@ def directions(
 )
 def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
     """Move the condition along the direction, and the latent by cross-attention guidance."""
+    from sfumato.core.rows import NEGATIVE
+    from sfumato.models.attention import Layers
+    from sfumato.shifts.attention_guidance import CROSS, FollowAttention
+    from sfumato.shifts.text_direction import MoveCondition
+
     moved = MoveCondition(directions(job.network, job.source, job.target, params), params.scale)
     if not params.cross_attention_guidance_amount:
         return [moved]

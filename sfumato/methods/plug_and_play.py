@@ -9,18 +9,21 @@ networks it is the layer at the same relative depth, one third. Not implemented:
 the source prompt as negative prompt.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY, InversionParams
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.layout import decoder
-from sfumato.shifts.carry import CarryFeatures, into_all, queries_and_keys
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
+    from sfumato.models.diffusion_model import DiffusionModel
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]
     Raises:
         BadInput: the decoder has no self-attention to inject.
     """
+    from sfumato.models.layout import decoder
+    from sfumato.shifts.carry import CarryFeatures, into_all, queries_and_keys
+
     layers = decoder(network.unet)
     fourth = len(layers) // 3
     attention = tuple(name for layer in layers[fourth:] for name in layer.self_attention)

@@ -9,25 +9,23 @@ cross-attention control. Not implemented: null-text optimisation, shares for sin
 must split prompts into the same tokens, which is checked.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.core.prompt import Prompt
-from sfumato.core.rows import SOURCE, TARGET
-from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY, InversionParams
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.models.attention import Layers
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.layout import attention_layers, word_layers
-from sfumato.shifts.alignment import align, token_weights
-from sfumato.shifts.carry import CarryFeatures, CarryMaps, into_target, queries_and_keys
-from sfumato.shifts.local_blend import LocalBlend
-from sfumato.shifts.words import Reweight, WordMaps
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
+    from sfumato.models.diffusion_model import DiffusionModel
+    from sfumato.shifts.local_blend import LocalBlend
 
 
 @dataclass(frozen=True)
@@ -147,6 +145,11 @@ def shifts(job: Job, params: PromptToPromptParams) -> list[Shift]:
     Raises:
         BadInput: no self-attention layer is small enough.
     """
+    from sfumato.models.attention import Layers
+    from sfumato.shifts.alignment import align, token_weights
+    from sfumato.shifts.carry import CarryFeatures, CarryMaps, into_target, queries_and_keys
+    from sfumato.shifts.words import Reweight
+
     source, target = job.source, job.condition
     assert target.tokens is not None
     tokens = target.tokens.shape[1]
@@ -174,12 +177,20 @@ def coarse(network: DiffusionModel, size: tuple[int, int], params: PromptToPromp
     Raises:
         BadInput: no layer is that small.
     """
+    from sfumato.models.layout import attention_layers
+
     most = params.self_tokens or max(16 * 16, size[0] * size[1] // 16)
     return attention_layers(network.unet, size, cross=False, most_queries=most)
 
 
 def _local_blend(job: Job, words: list[str], params: PromptToPromptParams) -> LocalBlend:
     """Local blend with the words' maps in the source and in the target."""
+    from sfumato.core.rows import SOURCE, TARGET
+    from sfumato.models.layout import word_layers
+    from sfumato.shifts.alignment import token_weights
+    from sfumato.shifts.local_blend import LocalBlend
+    from sfumato.shifts.words import WordMaps
+
     assert job.source.tokens is not None
     layers, cells = word_layers(job.network.unet, job.size)
     ones, tokens = [1.0] * len(words), job.source.tokens.shape[1]

@@ -8,28 +8,29 @@ Asyrp (arXiv 2210.10960, section 3.4), random directions and principal component
 conditions the Jacobian. Not implemented: the later version of the paper (x-space guidance, arXiv 2307.12868).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from sfumato.core.noise import gaussian_batch
-from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
 from sfumato.errors import BadInput
-from sfumato.geometry import BottleneckMap, Directions, MoveLatent, Shot, parse_weights, shoot, shoot_straight
-from sfumato.geometry.basis import check_n, largest_rank, local_basis
-from sfumato.geometry.jacobian import Pool
-from sfumato.geometry.normalise import KAPPA
 from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.shifts.boost import QualityBoost
+from sfumato.mixtures import parse_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.shift import Shift
+    from sfumato.core.state import StepState
+    from sfumato.geometry import Directions, MoveLatent, Shot
+    from sfumato.geometry.jacobian import Pool
+    from sfumato.models.diffusion_model import DiffusionModel
 
 RANK = 50
 """Default dimension of the tangent spaces, as in the paper; less if the rank of the bottleneck is less."""
@@ -84,7 +85,7 @@ class PullbackParams(DDIMParams):
     normalise: bool = option(
         True, "restore mean and standard deviation of the predicted x_0 after the move", stage="edit"
     )
-    kappa: float = option(KAPPA, "kappa of the normalisation (section 3.4)", stage="edit", low=0, high=0.9999)
+    kappa: float = option(0.99, "kappa of the normalisation (section 3.4)", stage="edit", low=0, high=0.9999)
     boost: float = option(
         0.0, "quality boosting: share of the run, at its end, with fresh noise (eta = 1)", stage="edit", low=0, high=1
     )
@@ -107,7 +108,7 @@ class PullbackParams(DDIMParams):
             raise BadInput(
                 "rank is the dimension of tangent spaces, which random directions do not use: leave rank or kind out."
             )
-        if not self.normalise and self.kappa != KAPPA:
+        if not self.normalise and self.kappa != PullbackParams.kappa:
             raise BadInput("kappa belongs to the normalisation, which is off: leave kappa out.")
         if not self.directions:
             _numbered(weights, self.rank or MOST)
@@ -115,6 +116,8 @@ class PullbackParams(DDIMParams):
     @cached_property
     def saved(self) -> Directions | None:
         """The directions from the file, read once; None for the image's own. Raises BadInput."""
+        from sfumato.geometry import Directions
+
         return Directions.load(self.directions) if self.directions else None
 
     @property
@@ -135,7 +138,14 @@ class PullbackParams(DDIMParams):
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse directions of another model, timestep or size, and a rank above the bottleneck's. Raises BadInput."""
+        import torch
+
         t = network.schedule.timesteps(self.steps)[edited_step(self)]
+        if self.normalise and network.schedule.abar(t) <= 0:
+            raise BadInput(
+                "The normalisation compares predictions of x_0, which do not depend on x_t at the first timestep of "
+                "this model (zero terminal SNR): use a time below 1, or leave the normalisation out."
+            )
         planned(network, self, t, torch.empty(1, network.latent_channels, *size, device="meta"))
 
 
@@ -156,6 +166,8 @@ def edited_step(params: PullbackParams) -> int:
 )
 def shifts(job: Job, params: PullbackParams) -> list[Shift]:
     """Move x_t at one step, and add fresh noise at the end if `boost` is not 0."""
+    from sfumato.shifts.boost import QualityBoost
+
     moves: list[Shift] = []
     if params.gamma:
         moves.append(_move(job, params))
@@ -189,6 +201,9 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
     Raises:
         BadInput: saved directions of another model, timestep or size, or a rank above that of the bottleneck.
     """
+    from sfumato.geometry import BottleneckMap
+    from sfumato.geometry.basis import check_n, largest_rank
+
     saved = params.saved
     if saved is not None:
         saved.check_fits(network, t, x.shape[1:])
@@ -205,6 +220,9 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
 
 def _move(job: Job, params: PullbackParams) -> MoveLatent:
     """The shift that moves x_t at the edited timestep."""
+    from sfumato.geometry import BottleneckMap, MoveLatent, shoot, shoot_straight
+    from sfumato.geometry.basis import local_basis
+
     t = job.inversion.timesteps[edited_step(params)]
     plan = planned(job.network, params, t, job.inversion.x[0])
     saved, numbers, rank = plan.saved, plan.numbers, plan.rank
@@ -241,10 +259,16 @@ def _numbered(weights: dict[str, float], most: int) -> dict[int, float]:
 
 def _mixed(parts: list[tuple[float, Tensor]]) -> Tensor:
     """sum_k w_k d_k; never zero, as the directions are linearly independent."""
+    import torch
+
     return torch.stack([weight * direction for weight, direction in parts]).sum(dim=0)
 
 
 def _random(x: Tensor, seeds: Sequence[int], number: int) -> Tensor:
     """A random unit vector per latent, of the shape of x; a function of (seed, number)."""
+    import torch
+
+    from sfumato.core.noise import gaussian_batch
+
     v = gaussian_batch(x.shape[1:], seeds, step=number, tag="random direction")
     return (v / torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)).to(x)

@@ -3,15 +3,19 @@
 Another package names its module in the entry point group `sfumato.methods`; see docs/extending.md.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.job import Job
-from sfumato.methods.params import Params
+from sfumato.methods.params import Params, kind_of, options_of
 from sfumato.plugins import Registry
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
 
 HANDLES = ("condition", "latent", "features", "attention", "noise", "prediction", "noise map")
 """Quantities of the reverse process that a shift can change: docs/design.md, section 1."""
@@ -84,11 +88,14 @@ def method(
     `accepts` defaults to the preferred inversion only.
 
     Raises:
-        BadInput: another method has the name, or a handle is unknown.
+        BadInput: another method has the name, a handle is unknown, or an option has an unknown type.
     """
     unknown = [handle for handle in handles if handle not in HANDLES]
     if unknown:
         raise BadInput(f"The method {name!r} changes {unknown[0]!r}, which is none of {', '.join(HANDLES)}.")
+
+    for each in options_of(params).values():
+        kind_of(each)
 
     def register(shifts: Shifts) -> Shifts:
         kinds = accepts or (inversion,)

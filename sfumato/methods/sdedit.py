@@ -6,12 +6,17 @@ image against adherence to the prompt. diffusers' img2img with strength s is the
 skip = steps - int(steps s).
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from sfumato.core.shift import Shift
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from sfumato.methods.job import Job
 from sfumato.methods.params import Params, option
 from sfumato.methods.registry import method
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,21 @@ moves with them; native DDPM noise maps do not. Under the source prompt and its 
 translated image, under a target prompt an edit of it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import DETERMINISTIC, InversionParams
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.shifts.translate import Translate, check_move
+
+if TYPE_CHECKING:
+    from sfumato.core.shift import Shift
+    from sfumato.models.diffusion_model import DiffusionModel
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class ShiftParams(InversionParams):
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse a shift by the full width or height of the image or more. Raises BadInput."""
+        from sfumato.shifts.translate import check_move
+
         check_move(self.right, self.down, size)
 
 
@@ -55,4 +61,6 @@ class ShiftParams(InversionParams):
 )
 def shifts(job: Job, params: ShiftParams) -> list[Shift]:
     """Translate the first latent and every noise map."""
+    from sfumato.shifts.translate import Translate
+
     return [Translate(params.right, params.down)]

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from sfumato.errors import BadInput
-from sfumato.hub import from_hub, is_hub_id
+from sfumato.hub import from_hub
 from sfumato.networks.load import load_network
+from sfumato.paths import is_hub_id
 
 
 def load_frozen(

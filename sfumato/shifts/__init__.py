@@ -1,5 +1,1 @@
 """Shifts: objects that move the handles of the reverse process."""
-
-from sfumato.shifts.mask import HoldOutside
-
-__all__ = ["HoldOutside"]

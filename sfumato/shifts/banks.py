@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sfumato.errors import BadInput
 from sfumato.files import printable, write_text
-from sfumato.models.text import TextEncoder
 from sfumato.text_files import read_text
+
+if TYPE_CHECKING:
+    from sfumato.models.text import TextEncoder
 
 TEMPLATES = (
     "{}",
@@ -65,7 +68,7 @@ def check_size(sentences: Sequence[str], name: str) -> None:
         raise BadInput(f"{name} needs at least 2 sentences, one per line, and has {len(sentences)}.")
 
 
-def check_bank(text_encoders: Sequence[TextEncoder], sentences: Sequence[str], name: str) -> None:
+def check_bank(text_encoders: "Sequence[TextEncoder]", sentences: Sequence[str], name: str) -> None:
     """Check that the text encoders of a model can read a bank, before anything is encoded.
 
     Raises:
@@ -75,10 +78,10 @@ def check_bank(text_encoders: Sequence[TextEncoder], sentences: Sequence[str], n
     for text_encoder in text_encoders:
         for sentence in sentences:
             read = text_encoder.read(sentence)
-            if len(read.ids) > text_encoder.context:
+            if len(read.ids) > text_encoder.chunks * text_encoder.context:
                 raise BadInput(
-                    f"{name} has a sentence of {len(read.ids) - 2} tokens but this model reads at most "
-                    f'{text_encoder.context - 2}: shorten "{sentence[:40]}...".'
+                    f"{name} has a sentence of {sum(map(len, read.places))} tokens but this model reads at most "
+                    f'{text_encoder.chunks * (text_encoder.context - 2)}: shorten "{sentence[:40]}...".'
                 )
             if not read.words:
                 raise BadInput(f'{name} has a sentence without words for this model: change or remove "{sentence}".')

@@ -16,7 +16,7 @@ from torch import Tensor
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepMean
-from sfumato.core.step import combine, direction, noise_scale, sigma, wide
+from sfumato.core.step import combine, direction, noise_in, noise_scale, sigma, wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class QualityBoost(Shift):
         if state.t >= self.below:
             return z
         deviation = sigma(state.abar, state.abar_prev, self.eta)
-        towards = direction(state.eps, state.abar_prev, deviation)
+        towards = direction(noise_in(state.x_t, state.eps, state.abar), state.abar_prev, deviation)
         mean = combine(state.x0_prediction, towards, state.abar_prev)
         noise = gaussian_batch(state.x_t.shape[1:], self.seeds, step=state.t, tag="boost", device=state.x_t.device)
         return (mean + deviation * wide(noise) - state.mean) / noise_scale(state.sigma)

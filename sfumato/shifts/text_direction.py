@@ -95,6 +95,10 @@ def text_direction(network: DiffusionModel, source: Sequence[str], target: Seque
     return TextDirection(other - tokens, apart, network.fingerprint(), tuple(source), tuple(target))
 
 
+TOKENS = "the tokens of the condition"
+"""Name of what `MoveCondition` replaces, see `Shift.replaces`."""
+
+
 @dataclass(frozen=True, eq=False)
 class MoveCondition(Shift):
     """Replace c by c + scale dc in every step.
@@ -107,10 +111,19 @@ class MoveCondition(Shift):
     directions: Sequence[TextDirection]
     scale: float = 1.0
 
+    def replaces(self, i: int, steps: int) -> tuple[str, ...]:
+        """The tokens, so that a shift that sets other ones is refused."""
+        return (TOKENS,)
+
     def condition(self, state: StepState, condition: Condition) -> Condition:
         """c + scale dc, tokens and pooled vector."""
         assert condition.tokens is not None
         tokens = torch.stack([each.tokens for each in self.directions]).to(condition.tokens)
+        if tokens.shape[1:] != condition.tokens.shape[1:]:
+            raise BadInput(
+                f"The text direction has {tokens.shape[1]} tokens and the prompts have {condition.tokens.shape[1]}: "
+                "compute it with the same prompt_chunks."
+            )
         moved = replace(condition, tokens=condition.tokens + self.scale * tokens)
         if condition.pooled is None:
             return moved

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from sfumato.core.condition import Condition
 from sfumato.core.rows import Rows
-from sfumato.core.step import combine, direction, predict_x0
+from sfumato.core.step import combine, direction, noise_in, predict_x0
 from sfumato.errors import BadInput
 from sfumato.metrics.text import DualEncoder
 from sfumato.models.diffusion_model import DiffusionModel
@@ -140,13 +140,14 @@ class AsymmetricTraining(nn.Module):
             half, added = cast(Tap, EncoderHalf(constant=True)), _Added(self.delta, t)
             with torch.no_grad():
                 eps = model.predict(x, t, condition, [half])
-            prediction = predict_x0(x, model.predict(x, t, condition, [half, added]), model.schedule.abar(t))
+            level = model.schedule.abar(t)
+            prediction = predict_x0(x, model.predict(x, t, condition, [half, added]), level)
             part = self._parts(prediction, k, rows)
             (gradient,) = torch.autograd.grad(self._weighted(part), added.leaf)
             surrogates.append((gradient * added.delta).sum())
             parts.append(part.detach())
             abar = model.schedule.abar(below[k])
-            x = combine(prediction.detach(), direction(eps, abar, 0.0), abar).to(x.dtype)
+            x = combine(prediction.detach(), direction(noise_in(x, eps, level), abar, 0.0), abar).to(x.dtype)
         means, surrogate = torch.stack(parts).mean(dim=0), torch.stack(surrogates).mean()
         scalars = {"direction": means[0], "l1": means[1]}
         return self._weighted(means) + (surrogate - surrogate.detach()), scalars

@@ -16,8 +16,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.metrics.frozen import load_frozen
+from sfumato.models.forward import forward
 from sfumato.train.binding import bound_before, refuse_changes, settings_of
 from sfumato.train.conditioning import (
     TextEncoderRecipe,
@@ -200,7 +202,7 @@ class Denoising(nn.Module):
         x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
         target = eps if self.loss.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
         tokens = batch["tokens"] if self.text is None else self.text(batch["ids"]).last_hidden_state
-        output = self.unet(x_t, t, encoder_hidden_states=tokens).sample
+        output = forward(self.unet, x_t, t, Condition(tokens=tokens))
         error = (output.float() - target).square().mean((1, 2, 3))
         return (self._weight(abar.flatten()) * error).mean(), {"mse": error.detach().mean()}
 

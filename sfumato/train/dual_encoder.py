@@ -6,6 +6,7 @@ The text encoder conditions a diffusion model; both encoders together score edit
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -191,10 +192,12 @@ class DualEncoderTask:
         BadInput: a setting is invalid, or the data or the model in `network.start` cannot be used.
     """
 
+    LOSS: ClassVar[type[DualEncoderLoss]] = DualEncoderLoss
+
     def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
         self.device = device
         self.shape = fill(DualEncoderNetwork, recipe.network, "network")
-        self.loss = fill(DualEncoderLoss, recipe.loss, "loss")
+        self.loss = fill(self.LOSS, recipe.loss, "loss")
         self.size = recipe.data.size
         if self.shape.start:
             exported_folder(self.shape.start)
@@ -216,7 +219,10 @@ class DualEncoderTask:
             self.clip.text_model.requires_grad_(False)
             self.clip.text_projection.requires_grad_(False)
         encoders = (self.clip.vision_model, self.clip.text_model)
-        self.phases = (Phase("dual_encoder", Contrast(self.clip), compiled=encoders),)
+        self.phases = (Phase("dual_encoder", self._contrast(), compiled=encoders),)
+
+    def _contrast(self) -> nn.Module:
+        return Contrast(self.clip)
 
     def _learn_tokenizer(self) -> CLIPTokenizer:
         if self.shape.start:

@@ -14,19 +14,33 @@ point group `sfumato.tasks`; see docs/extending.md.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sfumato.plugins import Registry
-from sfumato.train.recipe import Recipe
-from sfumato.train.task import Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from sfumato.train.recipe import Recipe
+    from sfumato.train.task import Task
+
+
+MODULES = {
+    "autoencoder": "sfumato.train.autoencoder",
+    "content": "sfumato.train.content",
+    "delta-h": "sfumato.train.delta_h",
+    "diffusion": "sfumato.train.diffusion",
+    "dual-encoder": "sfumato.train.dual_encoder",
+    "parasol": "sfumato.train.parasol",
+    "style": "sfumato.train.style",
+}
+"""The module of each task of this package: the names are known without importing torch."""
 
 
 class BuildTask(Protocol):
     """Protocol of a function, usually the class, that builds the task of a recipe."""
 
-    def __call__(self, recipe: Recipe, folder: Path, device: torch.device | str) -> Task:
+    def __call__(self, recipe: "Recipe", folder: Path, device: "torch.device | str") -> "Task":
         """Check the recipe, open the data, build the networks.
 
         Args:
@@ -39,7 +53,7 @@ class BuildTask(Protocol):
         """
 
 
-TASKS: Registry[BuildTask] = Registry("kind of training", "sfumato.train", "sfumato.tasks")
+TASKS: Registry[BuildTask] = Registry("kind of training", "sfumato.train", "sfumato.tasks", modules=MODULES)
 """All training tasks by name, in alphabetical order."""
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])

@@ -46,6 +46,8 @@ Command = Callable[..., Outcome]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the user is: a folder with one small picture, not square and off the model's grid."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
+    monkeypatch.delenv("SFUMATO_MODEL", raising=False)
     tiny_picture(30, 22).save(tmp_path / "photo.png")
     return tmp_path
 

@@ -3,14 +3,17 @@
 import pytest
 
 import sfumato as library
-from sfumato.api.auto import GUIDANCE_SCALES, SKIPPED, choose
+from sfumato.api import auto
+from sfumato.api.auto import GUIDANCE_SCALES, SKIPPED
 from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
+from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models.diffusion_model import DiffusionModel
 from tests.metrics.test_text import save_clip
 from tests.tiny import tiny_picture
 
 WORDS = ("photo.png", "--from", "red apple", "--to", "green apple", "-o", "out.png", "--steps", 10)
+CLIP = ("--clip", SHIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +21,11 @@ def clip(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
     save_clip(folder)
     return folder
+
+
+def choose(*arguments, evaluator=None, **options):
+    """With the shipped evaluator, which tiny models do not have."""
+    return auto.choose(*arguments, evaluator=evaluator or Evaluator.load(), **options)
 
 
 @pytest.fixture
@@ -86,7 +94,7 @@ def test_levels_that_skip_a_window_of_the_method_are_left_out(tiny_sd_folder):
 
 
 def test_on_the_command_line(sfumato, tiny_sd_folder):
-    run = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9", "--json")
+    run = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9", *CLIP, "--json")
     assert run.code == 0, run.err
     assert run.json["parameters"]["skip"] == 8
     assert any("auto: skip 8" in note for note in run.json["notes"])
@@ -94,14 +102,14 @@ def test_on_the_command_line(sfumato, tiny_sd_folder):
 
 
 def test_what_is_printed_counts_the_trials(sfumato, tiny_sd_folder):
-    found = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9", "--json").json
+    found = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9", *CLIP, "--json").json
     # guidance pairs: 10 steps to invert, 2 for each guidance scale, 10 to check the reconstruction, 2 to edit
     assert found["network_evaluations"] == 2 * (10 + 2 * len(GUIDANCE_SCALES) + 10 + 2)
 
 
 def test_the_judge_is_the_users(sfumato, tiny_sd_folder, clip):
     words = ("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9")
-    shipped, own = sfumato(*words), sfumato(*words, "--clip", clip)
+    shipped, own = sfumato(*words, *CLIP), sfumato(*words, "--clip", clip)
     assert own.code == 0, own.err
     model = library.load(str(tiny_sd_folder))
     inverted = model.invert("photo.png", "red apple", steps=10)
@@ -114,7 +122,9 @@ def test_an_inversion_brings_the_source_prompt_or_is_refused(sfumato, tiny_sd_fo
     model = ("--model", tiny_sd_folder)
     for prompt, code in (("red apple", 0), ("", 2)):
         sfumato("invert", "photo.png", "--from", prompt, "-o", "x.safetensors", "--steps", 4, *model)
-        run = sfumato("edit", "x.safetensors", "--to", "green apple", "-o", "out.png", "--auto", "--skip", 2, *model)
+        run = sfumato(
+            "edit", "x.safetensors", "--to", "green apple", "-o", "out.png", "--auto", "--skip", 2, *CLIP, *model
+        )
         assert run.code == code, run.err
     assert "--from, which is empty" in run.err
 
@@ -122,7 +132,7 @@ def test_an_inversion_brings_the_source_prompt_or_is_refused(sfumato, tiny_sd_fo
 def test_what_the_judge_cannot_read_is_refused_before_the_inversion(sfumato, tiny_sd_folder, monkeypatch):
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     words = ("edit", "photo.png", "--from", "red", "--to", "red " * 40, "-o", "out.png", "--model", tiny_sd_folder)
-    assert "has 42 tokens and the dual encoder accepts at most" in sfumato(*words, "--auto").refused()
+    assert "has 42 tokens and the dual encoder accepts at most" in sfumato(*words, "--auto", *CLIP).refused()
     assert "--clip" in sfumato("edit", "--auto", "--help").out
     assert "nowhere is not a folder" in sfumato(*words, "--auto", "--clip", "nowhere").refused()
 
@@ -133,10 +143,26 @@ def test_what_the_judge_cannot_read_is_refused_before_the_inversion(sfumato, tin
         (("--auto", "7"), "between -1 and 1"),
         (("--auto", "--seeds", "2"), "one --seed"),
         (("--auto", "--skip", "2", "--guidance", "3"), "nothing left to choose: leave --skip or --guidance out"),
-        (("--auto", "--from", ""), "--from, which is empty"),
         (("--clip", "."), "--clip names a network that scores edits for --auto"),
         (("--lpips", "."), "--lpips names a network that scores edits for --auto"),
     ],
 )
 def test_refused_before_any_work(sfumato, words, sentence):
     assert sentence in sfumato("edit", *WORDS, "--model", "nosuch", *words).refused()
+
+
+def test_without_a_source_prompt_there_is_no_aim(sfumato):
+    words = ("edit", "photo.png", "--to", "green apple", "-o", "out.png", "--model", "nosuch", "--auto")
+    assert "--from, which is empty" in sfumato(*words).refused()
+
+
+def test_a_model_without_evaluator_needs_one(sfumato, tiny_sd_folder, inverted, monkeypatch):
+    """Before any work: scores of networks that know other images only say nothing."""
+    with inverted.model.network.counting() as count, pytest.raises(BadInput, match="--clip"):
+        auto.choose(inverted, "green dog")
+    assert count.samples == 0
+    monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
+    assert (
+        "no networks of its own that score edits"
+        in sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto").refused()
+    )

@@ -60,7 +60,8 @@ def test_syntax_of_other_tools_is_quoted_with_a_remedy(prompt):
 def test_every_kind_is_named_once():
     note = prompt_note("(red:1.2) (blue:0.8) hat <lora:ink:0.7>")
     assert note.count("--reweight") == 1
-    assert "load_lora_weights" in note
+    assert "--lora FILE" in note
+    assert "--prompt-weights" in note
 
 
 @pytest.mark.parametrize(

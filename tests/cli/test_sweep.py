@@ -16,16 +16,19 @@ from sfumato.api.sweep import sweep
 from sfumato.api.trial import Trial, least_change, measured, pareto
 from sfumato.errors import BadInput
 from sfumato.images import read_image
+from sfumato.metrics import Evaluator
+from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models.diffusion_model import DiffusionModel
 from tests.tiny import tiny_picture
 
 GRID = ("--grid", "skip=1,3", "--grid", "guidance=2,5,8")
 WORDS = ("photo.png", "--from", "red apple", "--to", "green apple", "-o", "out", "--steps", 5)
+CLIP = ("--clip", SHIPPED)
 
 
 @pytest.fixture
 def run(sfumato, tiny_sd_folder):
-    return lambda *words: sfumato("sweep", *WORDS, "--model", tiny_sd_folder, *words)
+    return lambda *words: sfumato("sweep", *WORDS, "--model", tiny_sd_folder, *CLIP, *words)
 
 
 def test_a_sheet_a_table_and_the_edits(run):
@@ -55,7 +58,7 @@ def test_one_inversion_for_settings_of_the_edit(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
     grid = {"steps": [3, 4], "skip": [0, 1], "guidance_scale": [2.0, 4.0]}
     with model.network.counting() as count:
-        trials = list(sweep(model, tiny_picture(32, 32), "red cat", "green dog", grid=grid))
+        trials = list(sweep(model, tiny_picture(32, 32), "red cat", "green dog", grid=grid, evaluator=Evaluator.load()))
     assert sorted(trial.index for trial in trials) == list(range(8))
     inversions = 2 * (3 + 4)
     edits = 2 * 2 * (3 + 2 + 4 + 3)
@@ -162,7 +165,7 @@ def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
 def test_a_prompt_that_the_judge_cannot_read_is_refused_before_any_evaluation(sfumato, tiny_sd_folder, monkeypatch):
     """The model reads 77 tokens, the shipped evaluator 32."""
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
-    words = ("sweep", "photo.png", "-o", "out", "--grid", "skip=1", "--steps", 3, "--model", tiny_sd_folder)
+    words = ("sweep", "photo.png", "-o", "out", "--grid", "skip=1", "--steps", 3, "--model", tiny_sd_folder, *CLIP)
     for prompts in (("--from", "red", "--to", "red " * 40), ("--from", "red " * 40, "--to", "red")):
         assert "has 42 tokens and the dual encoder accepts at most" in sfumato(*words, *prompts).refused()
     assert not Path("out").exists()
@@ -213,7 +216,7 @@ def test_large_edits_are_judged_a_few_at_once_and_shown_small():
 def test_the_sheet_shows_large_pictures_small_and_the_edits_are_large(sfumato, tiny_sd_folder, monkeypatch):
     monkeypatch.setattr("sfumato.cli.swept.LONGEST", 20)
     words = ("--from", "red", "--to", "green", "-o", "out", "--grid", "skip=1,2", "--steps", 3)
-    assert sfumato("sweep", "photo.png", *words, "--model", tiny_sd_folder).code == 0
+    assert sfumato("sweep", "photo.png", *words, "--model", tiny_sd_folder, *CLIP).code == 0
     assert Image.open("out/edits/001.png").size == (30, 22)
     scale = 128 // 20
     assert Image.open("out/sheet.png").width == 2 * 20 * scale + 3 * 12
@@ -229,7 +232,7 @@ def test_texts_with_commas_and_halves_of_a_pair(run):
 
 
 def test_without_text_there_is_no_adherence(sfumato, tiny_ddpm_folder):
-    words = ("sweep", "photo.png", "-o", "out", "--steps", 3, "--grid", "skip=1,2", "--model", tiny_ddpm_folder)
+    words = ("sweep", "photo.png", "-o", "out", "--steps", 3, "--grid", "skip=1,2", "--model", tiny_ddpm_folder, *CLIP)
     assert "no metric 'clip' here; choose among mse, psnr" in sfumato(*words).refused()
     assert sfumato(*words, "--pareto", "lpips", "mse").code == 0
 
@@ -251,3 +254,26 @@ def test_least_change_among_those_that_reach_what_is_wanted():
     trials = [trial(0, 0.1, 0.2), trial(1, 0.5, 0.7), trial(2, 0.4, 0.6), trial(3, 0.9, 0.9)]
     assert least_change(trials, 0.6).index == 2
     assert least_change(trials, 0.95).index == 3
+
+
+def test_a_model_without_evaluator_needs_one(sfumato, tiny_sd_folder, monkeypatch):
+    monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
+    said = sfumato("sweep", *WORDS, "--model", tiny_sd_folder, "--grid", "skip=1,3").refused()
+    assert "no networks of its own that score edits" in said
+    assert "--clip" in said
+
+
+def test_a_large_image_is_measured_at_the_size_at_which_it_is_edited(tiny_sd_folder, monkeypatch):
+    sizes = []
+    model, evaluator = library.load(str(tiny_sd_folder)), Evaluator.load()
+    monkeypatch.setattr(
+        Evaluator,
+        "__call__",
+        lambda self, source, edit, **given: sizes.append((source.shape, edit.shape, given["mask"].shape)) or {},
+    )
+    mask = Image.new("L", (120, 90), 255)
+    trials = sweep(
+        model, tiny_picture(120, 90), "red cat", "green dog", grid={"skip": [2]}, mask=mask, evaluator=evaluator
+    )
+    assert next(trials).pixels.shape == (90, 120, 3)
+    assert sizes == [((1, 3, 30, 40), (1, 3, 30, 40), (1, 30, 40))]

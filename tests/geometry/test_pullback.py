@@ -13,6 +13,7 @@ from sfumato.core.loop import reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, find_directions, local_basis, normalised, recorded_moves
+from sfumato.geometry.normalise import KAPPA
 from sfumato.methods.pullback import PullbackParams, edited_step
 from sfumato.shifts.boost import QualityBoost
 from tests.tiny import tiny_picture
@@ -227,3 +228,7 @@ def test_refused_before_any_evaluation(model, inverted, saved, tmp_path):
         with pytest.raises(BadInput, match=message):
             next(inverted.edit_steps("red cat", **options))
     assert inverted.model.network.count.calls == calls
+
+
+def test_the_default_of_the_normalisation_is_that_of_the_paper():
+    assert PullbackParams.kappa == KAPPA

@@ -18,7 +18,7 @@ def test_they_are_the_edits(tiny_folder, tmp_path, layout, time, normalise):
     model = sfumato.load(str(tiny_folder(layout)), "cpu")
     found = find(model, n=2, samples=2, steps=4, time=time, size={"sd": (32, 24), "ddpm": (30, 22)}[layout])
     found.save(tmp_path / "d.safetensors")
-    inverted = model.invert(tiny_picture(30, 22), method="pullback", steps=4)
+    inverted = model.invert(tiny_picture(30, 22), method="pullback", steps=4, resolution="full")
     rows = list(variations(inverted, found, GAMMAS, normalise=normalise))
     assert len(rows) == 2
     options = {"directions": str(tmp_path / "d.safetensors"), "time": time, "normalise": normalise}

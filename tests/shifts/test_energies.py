@@ -1,14 +1,18 @@
 """Energies of words: gradients against finite differences in float64, values against their definitions."""
 
+from functools import cache
+
 import pytest
 import torch
 
 from sfumato.core.guidance import classifier_free
+from sfumato.core.noise import gaussian
 from sfumato.core.state import StepState
 from sfumato.core.step import sigma
 from sfumato.inversion import Inversion, beside, replay
 from sfumato.models.layout import word_layers
 from sfumato.models.load import load_model
+from sfumato.models.references import References
 from sfumato.shifts.alignment import token_weights
 from sfumato.shifts.energy.appearance import Appearance, mean_features
 from sfumato.shifts.energy.centroid import Centroid
@@ -19,6 +23,7 @@ from sfumato.shifts.energy.presence import Presence, smoothed
 from sfumato.shifts.energy.shape import Shape
 from sfumato.shifts.energy.size import Size
 from sfumato.shifts.energy.word import Word
+from sfumato.shifts.words import WordMaps
 
 STEPS, SIZE = 4, (16, 16)
 
@@ -49,6 +54,21 @@ def word(model, run, name, own=None):
     return Word(layers, grid, torch.cat(rows), token_weights(source.prompts, [name], [1.0], 77, 0.0))
 
 
+@cache
+def references(model):
+    x0 = torch.randn(2, 4, *SIZE, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    condition = model.condition(["a tree", "the cat"])
+    return References.noised(x0, condition, model.schedule, model.schedule.timesteps(STEPS))
+
+
+def of_another_image(model, run, name):
+    """A word whose source is the second of two reference images."""
+    layers, grid = word_layers(model.unet, SIZE)
+    images = references(model)
+    own, there = (token_weights(c.prompts, [name], [1.0], 77, 0.0) for c in (run[3], images.condition))
+    return Word(layers, grid, own, there, images, row=1)
+
+
 def state_of(run, i=0):
     guided, inversion, _, target = run
     t, t_prev = inversion.timesteps[i], guided.schedule.previous(inversion.timesteps)[i]
@@ -76,6 +96,10 @@ TERMS = {
     "size as a share": lambda m, r: Size(word(m, r, "cat"), share=0.3),
     "shape": lambda m, r: Shape(word(m, r, "cat"), Warp(right=0.25, width=1.5)),
     "appearance": lambda m, r: Appearance(word(m, r, "cat"), "up_blocks.1"),
+    "place of another word": lambda m, r: Centroid(word(m, r, "cat"), 0.1, place=word(m, r, "red")),
+    "shape at the place of another word": lambda m, r: Shape(word(m, r, "cat"), place=word(m, r, "red")),
+    "shape of another image": lambda m, r: Shape(of_another_image(m, r, "cat")),
+    "appearance of another image": lambda m, r: Appearance(of_another_image(m, r, "cat"), "up_blocks.1"),
     "presence": lambda m, r: presence(m, r, ("green", "tree"), ("cat", "cat")),
     "presence of all": lambda m, r: presence(m, r, ("green", "tree"), ("cat", "cat"), worst=False),
     "apart": lambda m, r: Apart((word(m, r, "cat"), word(m, r, "cat", own=["green", "tree"]))),
@@ -150,8 +174,9 @@ def test_one_backward_pass_however_many_terms(model, run):
         with model.counting() as count:
             list(replay(beside(plain, inversion, source), inversion, target, shifts=[shift]))
         counts.append((count.calls, count.samples))
-    assert counts[0] == counts[1]
     assert counts[0][1] == STEPS * (2 + 2)  # the source and the target; the prediction is that of the gradient pass
+    # the terms of two reference images read them in one more call, for all steps
+    assert counts[1] == (counts[0][0] + 1, counts[0][1] + STEPS * 2)
 
 
 def test_schedules():
@@ -169,7 +194,7 @@ def test_terms_equal_their_definitions(model, run):
     """From maps that are computed outside of the terms."""
     guided, _, _, target = run
     state, cat = state_of(run), word(model, run, "cat")
-    reading = cat.read(state)
+    reading = cat.read()
     guided.network.predict(state.x_t, state.t, target, [reading.tap])
     pairs = list(reading.pairs())
     assert len(pairs) == len(reading.own.maps) > 0
@@ -185,6 +210,44 @@ def test_terms_equal_their_definitions(model, run):
     torch.testing.assert_close(value(Size(cat, 1.7)), torch.stack(larger).mean(dim=0))
     kept = [smooth(soft_mask(a) - hard_mask(b)).mean(dim=(1, 2, 3)) for a, b in pairs]
     torch.testing.assert_close(value(Shape(cat)), torch.stack(kept).mean(dim=0))
+
+
+def test_the_place_of_another_word(model, run):
+    """Target: the centroid of the other word in the source; the mask is moved there."""
+    guided, _, _, target = run
+    state, cat, red = state_of(run), word(model, run, "cat"), word(model, run, "red")
+    readings = [each.read() for each in (cat, red)]
+    guided.network.predict(state.x_t, state.t, target, [each.tap for each in readings])
+    layers = list(zip(*(each.pairs() for each in readings), strict=True))
+
+    def value(term):
+        measured = term.measure(state)
+        with torch.no_grad():
+            return measured.value(state.x_t, guided.network.predict(state.x_t, state.t, target, measured.taps))
+
+    centres = [smooth(centroid(own) - centroid(there)).mean(dim=1) for (own, _), (_, there) in layers]
+    torch.testing.assert_close(value(Centroid(cat, place=red)), torch.stack(centres).mean(dim=0) * cat.present)
+    shapes = []
+    for (own, reference), (_, there) in layers:
+        d = centroid(there) - centroid(reference)
+        moved = [Warp(*d[row].tolist()).apply(hard_mask(reference), centroid(reference))[row] for row in range(2)]
+        shapes.append(smooth(soft_mask(own) - torch.stack(moved)).mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(value(Shape(cat, place=red)), torch.stack(shapes).mean(dim=0) * cat.present)
+
+
+def test_another_image_is_read_at_the_noise_level_of_the_step(model, run):
+    """Its maps equal those of an evaluation of x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, by itself."""
+    guided, _, _, target = run
+    state, cat = state_of(run, 2), of_another_image(model, run, "cat")
+    reading = cat.read()
+    guided.network.predict(state.x_t, state.t, target, [reading.tap])
+    x0 = torch.randn(2, 4, *SIZE, generator=torch.Generator().manual_seed(5), dtype=torch.float64)[1:]
+    e = gaussian((4, *SIZE), 0, 1, state.t, tag="reference").double()
+    alone = WordMaps(cat.layers, cat.source[1:], cat.grid)
+    model.predict(state.abar**0.5 * x0 + (1 - state.abar) ** 0.5 * e, state.t, model.condition(["the cat"]), [alone])
+    for name, (own, there) in zip(reading.own.maps, reading.pairs(), strict=True):
+        assert there.shape == own.shape == (2, 1, *cat.grid)
+        torch.testing.assert_close(there[:1], alone.maps[name], rtol=1e-4, atol=1e-7)
 
 
 def test_mean_features_and_overlap():

@@ -11,14 +11,20 @@ from sfumato.errors import BadInput
 from sfumato.models.bundled import list_models
 from sfumato.networks.load import load_network
 from sfumato.shifts.delta_networks import build
+from sfumato.style.network import StyleNetwork
+from sfumato.style.tokens import TwoTokens
 from sfumato.train.asymmetric_loss import DeltaHLoss
 from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, build_autoencoder
+from sfumato.train.content import ContentLoss
 from sfumato.train.delta_h import DeltaHNetwork
 from sfumato.train.diffusion import Denoising, DiffusionLoss, DiffusionNetwork, build_unet, noise_scheduler
 from sfumato.train.dual_encoder import DualEncoderLoss, DualEncoderNetwork, build_dual_encoder
+from sfumato.train.parasol import ParasolNetwork
+from sfumato.train.parasol_loss import ParasolLoss
 from sfumato.train.recipe import OptimRecipe, fill, load_recipe
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task, start
+from sfumato.train.style import StyleLoss, StyleRecipe
 from sfumato.train.tokenizer import train_tokenizer
 from tests.tiny import tiny_tokenizer
 from tests.train.small import AUTOENCODER, small_recipe, trained
@@ -29,12 +35,18 @@ NETWORKS = {
     "autoencoder": AutoencoderNetwork,
     "dual-encoder": DualEncoderNetwork,
     "diffusion": DiffusionNetwork,
+    "style": StyleRecipe,
+    "content": DualEncoderNetwork,
+    "parasol": ParasolNetwork,
 }
 LOSSES = {
     "delta-h": DeltaHLoss,
     "autoencoder": AutoencoderLoss,
     "dual-encoder": DualEncoderLoss,
     "diffusion": DiffusionLoss,
+    "style": StyleLoss,
+    "content": ContentLoss,
+    "parasol": ParasolLoss,
 }
 
 
@@ -54,6 +66,11 @@ def test_shipped_recipes_build_their_networks(path):
         if recipe.kind == "autoencoder":
             out = build_autoencoder(shape, size)(torch.empty(1, 3, size, size)).sample
             assert out.shape == (1, 3, size, size)
+        elif recipe.kind == "style":
+            network = StyleNetwork(shape.channels, shape.dimension)
+            assert network(torch.empty(2, 3, size, size)).shape == (2, shape.dimension)
+        elif recipe.kind == "parasol":
+            assert TwoTokens(128, 128, shape.hidden, 192).of(torch.empty(2, 128), None, 2).shape == (2, 2, 192)
         elif recipe.kind == "delta-h":
             loss.check()
             h = torch.empty(1, 16, 4, 4)
@@ -95,9 +112,9 @@ def test_the_recipes_at_128_pixels_make_a_pipeline_that_may_be_shipped():
 
 
 def test_own_recipes_are_there_for_every_network():
-    """Delta-h are trained for a model that is there already."""
+    """Delta-h and the tokens of PARASOL are trained for a model that is there already."""
     own = {load_recipe(path).kind for path in RECIPES if path.stem.startswith("own-")}
-    assert own == NETWORKS.keys() - {"delta-h"}
+    assert own == NETWORKS.keys() - {"delta-h", "parasol"}
 
 
 def test_values_arrive_as_the_types_they_are(tmp_path):
@@ -160,7 +177,7 @@ def test_files_that_cannot_be_recipes_are_refused(tmp_path):
     with pytest.raises(BadInput, match="run sfumato train autoencoder"):
         load_recipe(written(tmp_path, 'kind = "autoencoder"'), "diffusion")
     with pytest.raises(
-        BadInput, match="no kind of training 'gan'; choose from autoencoder, delta-h, diffusion, dual-encoder"
+        BadInput, match="no kind of training 'gan'; choose from autoencoder, content, delta-h, diffusion, dual-encoder"
     ):
         start(written(tmp_path, 'kind = "gan"'), tmp_path / "run", device="cpu")
 

@@ -1,0 +1,137 @@
+"""Flags that a file gives: a preset (--preset) or the recipe of an image (--recipe). Typed flags override them."""
+
+from argparse import Action
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.cli.defaults import config_folder
+from sfumato.cli.parser import CommandParser
+from sfumato.errors import BadInput
+from sfumato.suggestions import suggestion
+
+#: Flags of which one replaces the others.
+_INSTEAD = (
+    ("--mask-words", "--mask-difference", "--mask-threshold"),
+    ("--out", "-o", "--out-dir"),
+    ("--seed", "--seeds"),
+)
+_GIVE = "give the name of a preset or a TOML file"
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Flags with their values, in order.
+
+    Attributes:
+        origin: what messages call the file.
+        values: by flag, "--steps" -> ["50"]; [] for a switch.
+    """
+
+    origin: str
+    values: Mapping[str, Sequence[str]]
+
+    def words(self, parser: CommandParser | None = None) -> list[str]:
+        """The flags as words of a command line; with the parser, in the form that each flag takes.
+
+        Raises:
+            BadInput: the parser has no such flag.
+        """
+        found: list[str] = []
+        for flag, values in self.values.items():
+            if parser is not None and len(values) > 1 and self._action(parser, flag).nargs == "+":
+                found += [flag, *values]
+            else:
+                found += [f"{flag}={value}" for value in values] or [flag]
+        return found
+
+    def _action(self, parser: CommandParser, flag: str) -> Action:
+        known = parser.flags()
+        if flag not in known:
+            raise BadInput(
+                f"{self.origin} has {flag[2:]!r:.100}, and there is no flag {flag:.100}{suggestion(flag, known)}"
+            )
+        return known[flag]
+
+    def fitting(self, parser: CommandParser) -> "Flags":
+        """These flags, without switches that are off anyway. Raises BadInput for a flag that the command lacks."""
+        known = parser.flags()
+        off = [flag for flag in self.values if flag not in known and f"--{flag.removeprefix('--no-')}" in known]
+        fitting = {flag: values for flag, values in self.values.items() if flag not in off}
+        for flag in fitting:
+            self._action(parser, flag)
+        return Flags(self.origin, fitting)
+
+    def without(self, flags: Sequence[str]) -> "Flags":
+        """These flags without those that are given elsewhere, or that those replace."""
+        taken = set(flags)
+        for group in _INSTEAD:
+            if taken & set(group):
+                taken |= set(group)
+        return Flags(self.origin, {flag: values for flag, values in self.values.items() if flag not in taken})
+
+
+def joined(sources: Sequence[Flags], words: Sequence[str], parser: CommandParser | None = None) -> list[str]:
+    """The words of a command line with the flags of files, of which later ones override earlier ones.
+
+    Args:
+        sources: flags of files.
+        words: what the user typed, which overrides all of them.
+        parser: of the command, once it is known.
+
+    Raises:
+        BadInput: a file has a flag that the command lacks.
+    """
+    taken = _typed(words, parser)
+    found = list(words)
+    for flags in reversed(sources):
+        left = (flags if parser is None else flags.fitting(parser)).without(taken)
+        found = [*found, *left.words(parser)]  # behind: a flag that takes several values would take the images too
+        taken = [*taken, *left.values]
+    return found
+
+
+def _typed(words: Sequence[str], parser: CommandParser | None) -> list[str]:
+    """The flags among the words, under all of their names."""
+    flags = [word.partition("=")[0] for word in words if word.startswith("-")]
+    known = {} if parser is None else parser.flags()
+    return flags + [name for flag in flags if flag in known for name in known[flag].option_strings]
+
+
+def preset(command: str, named: str) -> Flags:
+    """The flags of a command in a preset: a TOML file with a table for every command.
+
+    Args:
+        command: its name, "edit".
+        named: a file ending in .toml, or the name of one in the folder `presets` of the user's settings.
+
+    Raises:
+        BadInput: there is no such preset, it has no table of the command, or a value is of another kind.
+    """
+    from sfumato.text_files import read_toml
+
+    path = Path(named) if named.lower().endswith(".toml") else config_folder() / "presets" / f"{named}.toml"
+    if not path.is_file():
+        there = sorted(each.stem for each in (config_folder() / "presets").glob("*.toml"))
+        raise BadInput(f"there is no preset {named} ({path} does not exist): {_known(there)}.")
+    tables = read_toml(path, _GIVE)
+    table = tables.get(command)
+    if not isinstance(table, dict):
+        raise BadInput(f"the preset {path} has no table [{command}] with flags of this command: add one.")
+    return Flags(f"the preset {path}", dict(_flag(path, name, value) for name, value in table.items()))
+
+
+def _known(names: Sequence[str]) -> str:
+    return f"the presets are {', '.join(names)}" if names else _GIVE
+
+
+def _flag(path: Path, name: str, value: Any) -> tuple[str, list[str]]:
+    """A flag and its values: true is the switch --NAME, false --no-NAME."""
+    name = name.removeprefix("--").replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{name}", []
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(type(each) in (str, int, float) for each in values):
+        raise BadInput(f"the preset {path}: {name!r:.100} must be a text, a number, true, false or a list of these.")
+    return f"--{name}", [str(each) for each in values]

@@ -1,0 +1,87 @@
+"""Files that a recipe names: beside the edited image or in the working folder, with the content that the recipe states.
+
+A recipe has names without folders. It is untrusted: no other file is opened because it is named there.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sfumato.errors import BadInput
+from sfumato.files import printable
+
+
+def places(path: str, name: Any) -> Iterator[Path]:
+    """The files of a name, if it leads to no other folder.
+
+    Args:
+        path: the edited image.
+        name: as the recipe states it.
+    """
+    if isinstance(name, str) and name and Path(name).name == name and name not in (".", ".."):
+        for folder in dict.fromkeys((Path(path).parent, Path())):
+            if (folder / name).exists():
+                yield folder / name
+
+
+def file_of(path: str, name: Any, sha256: Any, flag: str) -> str:
+    """The file or folder of a name with this hash (`sfumato.regular_files.content_hash`).
+
+    Raises:
+        BadInput: there is none; the message names the flag that takes it.
+    """
+    from sfumato.regular_files import content_hash
+
+    for place in places(path, name):
+        if content_hash(place) == sha256:
+            return str(place)
+    raise absent(path, name, flag)
+
+
+def image_file(path: str, max_pixels: int) -> str:
+    """The source image of an edit.
+
+    Raises:
+        BadInput: there is no image of that name with the pixels that the recipe states.
+    """
+    from sfumato.images import read_image, read_recipe
+    from sfumato.images.picture import picture_fingerprint
+
+    stated = read_recipe(path, max_pixels).get("image")
+    stated = stated if isinstance(stated, dict) else {}
+    for place in places(path, stated.get("name")):
+        if picture_fingerprint(read_image(str(place), max_pixels)) == stated.get("sha256"):
+            return str(place)
+    raise BadInput(
+        f"{printable(path)} was made from {printable(str(stated.get('name')))}, which is neither beside it nor here "
+        "with the same pixels: give the image to edit too."
+    )
+
+
+def mask_flags(path: str, name: Any, sha256: Any) -> dict[str, list[str]]:
+    """The flags of a mask with the levels that the recipe states. Raises BadInput if there is none."""
+    for place in places(path, name):
+        for transparent in (False, True):
+            if _levels(place, transparent) == sha256:
+                return {"--mask": [str(place)], **({"--mask-transparent": []} if transparent else {})}
+    raise absent(path, name, "--mask")
+
+
+def _levels(place: Path, transparent: bool) -> str:
+    """Hash of the levels of a mask or of an image's transparent parts; "" for a file that is none."""
+    from sfumato.images import MAX_PIXELS, read_mask, transparent_parts
+    from sfumato.images.read import open_upright
+
+    try:
+        image, *_ = open_upright(str(place), MAX_PIXELS)
+        return read_mask(transparent_parts(str(place)) if transparent else str(place), image.size).sha256
+    except BadInput:
+        return ""
+
+
+def absent(path: str, name: Any, flag: str) -> BadInput:
+    """The error about a file that is not there."""
+    return BadInput(
+        f"the recipe of {printable(path)} needs {printable(str(name))}, which is neither beside it nor here with the "
+        f"same content: give {flag}."
+    )

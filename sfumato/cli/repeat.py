@@ -1,0 +1,204 @@
+"""`sfumato edit --recipe`: the edit that made an image, as flags.
+
+A recipe is untrusted: the model must be a shipped one or the user's default, and files must be there with the content
+that it states (`sfumato.cli.recipe_files`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.composed import edits_of, run_of
+from sfumato.cli.defaults import default_model
+from sfumato.cli.flags import flag_of
+from sfumato.cli.given import Flags
+from sfumato.cli.outputs import remark
+from sfumato.cli.recipe_files import absent, file_of, mask_flags
+from sfumato.errors import BadInput
+from sfumato.files import printable
+
+if TYPE_CHECKING:
+    from sfumato.api import Model
+    from sfumato.methods.registry import Method
+
+Values = dict[str, list[str]]
+
+
+def read_edit(path: str, words: Sequence[str]) -> Flags:
+    """The flags of the edit that made an image.
+
+    Args:
+        path: the image.
+        words: what the user typed. With --method, the options of the recipe's methods are left out.
+
+    Raises:
+        BadInput: the image has no recipe of an edit, or one that needs a file or a model that is not there.
+    """
+    from sfumato.images import read_recipe
+
+    recipe, typed = read_recipe(path), {word.partition("=")[0] for word in words}
+    if recipe.get("operation") != "edit":
+        raise BadInput(f"{printable(path)} was not made by an edit: give an image that `sfumato edit` wrote.")
+    try:
+        flags = _prompts(recipe) | _masks(path, recipe, typed)
+        flags |= {} if "--model" in typed else _model(path, recipe) | _additions(path, recipe, typed)
+        flags |= {} if "--method" in typed else _methods(path, recipe, typed)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"the recipe of {printable(path)} is incomplete or of another version: edit anew.") from error
+    return Flags(f"the recipe of {printable(path)}", flags)
+
+
+def note_other_model(path: str, model: "Model") -> list[str]:
+    """A remark, also printed on stderr, if the recipe was made with other weights than the model's."""
+    from sfumato.images import read_recipe
+
+    if read_recipe(path).get("model_fingerprint") == model.network.fingerprint():
+        return []
+    sentence = f"the recipe of {printable(path)} was made with another model or precision: the result differs."
+    remark(sentence)
+    return [sentence]
+
+
+def _prompts(recipe: Mapping[str, Any]) -> Values:
+    flags = {
+        "--from": [_text(recipe["source_prompt"])],
+        "--to": [_text(recipe["prompt"])],
+        "--negative-prompt": [_text(recipe["negative_prompt"])],
+        "--seed": [str(int(recipe["seed"]))],
+        "--dtype": [_text(recipe["dtype"])],
+        "--resolution": [str(recipe.get("resolution", "full"))],
+    }
+    flags |= {"--tiles": []} if recipe.get("tiles") else {}
+    return flags if recipe["residual"] else flags | {"--no-residual": []}
+
+
+def _model(path: str, recipe: Mapping[str, Any]) -> Values:
+    """The model, if it is shipped or the user's default; others are not opened by a name in a recipe."""
+    from sfumato.models.bundled import list_models
+
+    name, default = _text(recipe["model"]), default_model().name
+    if name in [model.name for model in list_models()]:
+        return {"--model": [name]}
+    if name in (default, Path(default).expanduser().name):
+        return {"--model": [default]}
+    raise BadInput(
+        f"{printable(path)} was made with the model {printable(name)}, of which a recipe has the name only: "
+        "give it as --model."
+    )
+
+
+def _additions(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
+    """The flags of LoRAs, textual inversions and of how prompts are read."""
+    flags: Values = {}
+    for flag, name, suffix in (("--lora", "lora", "scale"), ("--textual-inversion", "textual_inversion", "word")):
+        if name in recipe and flag not in typed:
+            files = recipe[name]
+            found = [file_of(path, each["name"], each["sha256"], flag) for each in files]
+            flags[flag] = [f"{file}:{each[suffix]}" for file, each in zip(found, files, strict=True)]
+    if "prompt_chunks" in recipe:
+        flags["--prompt-chunks"] = [str(int(recipe["prompt_chunks"]))]
+    return flags | ({"--prompt-weights": []} if recipe.get("prompt_weights") else {})
+
+
+def _masks(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
+    """The flags of the mask and of the region."""
+    flags: Values = {}
+    if region := recipe.get("region"):
+        words = ",".join(map(_text, region["words"]))
+        flags |= {"--mask-words": [words]} if words else {"--mask-difference": []}
+        flags["--mask-threshold"] = [str(float(region["threshold"]))]
+    elif recipe["masked"] and "mask" not in recipe and "--mask" not in typed:
+        raise BadInput(f"{printable(path)} was edited with a mask that is in no file: give it as --mask.")
+    if "mask" in recipe and "--mask" not in typed:
+        flags |= mask_flags(path, recipe["mask"]["name"], recipe["mask"]["sha256"])
+    return flags
+
+
+def _methods(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
+    """The methods with all of their options."""
+    from sfumato.methods.registry import METHODS
+
+    parts = recipe["methods"]
+    if not parts or any("shift" in part for part in parts):
+        raise BadInput(f"{printable(path)} was edited by shifts of a Python program, which no flag names: use Python.")
+    methods = [METHODS.find(_text(part["method"])) for part in parts]
+    flags: Values = {"--method": [method.name for method in methods]}
+    first, several = methods[0], len(methods) > 1
+    _check_inversion(path, recipe, first)
+    run = run_of(first) if several else {**run_of(first), **edits_of(first)}
+    flags |= _options(path, recipe, first, {name: flag_of(name) for name in run}, recipe, typed)
+    for method, part in zip(methods, parts, strict=True) if several else ():
+        named = {name: f"--{method.name}.{flag_of(name)[2:]}" for name in edits_of(method)}
+        flags |= _options(path, recipe, method, named, part, typed)
+    return flags
+
+
+def _check_inversion(path: str, recipe: Mapping[str, Any], first: "Method") -> None:
+    """Refuse an inversion that the first method does not make itself. Raises BadInput."""
+    from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
+
+    made_for = METHODS.find(_text(recipe["method"]))
+    kind = recipe.get("inversion", made_for.inversion)
+    if "inversion" not in options_of(first.params) and kind != first.inversion:
+        raise BadInput(
+            f"{printable(path)} was inverted for {made_for.name} and edited by {first.name}: give its inversion, made "
+            "by `sfumato invert`, and the flags of the edit."
+        )
+
+
+def _options(
+    path: str,
+    recipe: Mapping[str, Any],
+    method: "Method",
+    flags: Mapping[str, str],
+    values: Mapping[str, Any],
+    typed: set[str],
+) -> Values:
+    """The flags of some options of a method, by the name of the option, with the paths of the files that they name."""
+    from sfumato.methods.params import options_of
+
+    options, found = options_of(method.params), Values()
+    values = {name: values[name] for name in options if name in values}
+    for name, flag in flags.items():
+        if typed & {flag, flag_of(name)}:
+            continue
+        value = values[name]
+        if isinstance(value, bool):
+            found[flag if value else f"--no-{flag[2:]}"] = []
+        elif isinstance(value, str):
+            found[flag] = [_with_files(path, recipe, method, name, values, flag)]
+        else:
+            found[flag] = [repr(float(value)) if isinstance(value, float) else str(int(value))]
+    return found
+
+
+def _with_files(
+    path: str, recipe: Mapping[str, Any], method: "Method", name: str, values: Mapping[str, Any], flag: str
+) -> str:
+    """The text of an option with the paths of its files in place of their names.
+
+    Raises:
+        BadInput: a file is not there, or is not listed in the recipe with its hash.
+    """
+    from sfumato.methods.params import options_of
+
+    text, params = str(values[name]), method.params(**values)
+    without = set(replace(params, **{name: ""}).files)
+    named = [each for each in params.files if each not in without]
+    if text and options_of(method.params)[name].metadata["file"] and not named:
+        raise absent(path, text, flag)  # a folder or hub id, which only the user may name
+    stated = {each["name"]: each["sha256"] for each in recipe.get("files", [])}
+    for file in sorted(named, key=len, reverse=True):
+        text = text.replace(file, file_of(path, file, stated.get(file), flag))
+    return text
+
+
+def _text(value: Any) -> str:
+    """A text of a recipe. Raises TypeError for anything else."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value

@@ -1,0 +1,102 @@
+"""The sources of `sfumato edit`: images, or a saved inversion, with their prompts and seeds."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.composed import Composed
+from sfumato.cli.flags import seeds_of
+from sfumato.cli.inputs import check_saved, read_picture
+from sfumato.errors import BadInput
+
+if TYPE_CHECKING:
+    from sfumato.images import Picture
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is edited, read before a model is loaded.
+
+    Attributes:
+        sizes: (width, height) in pixels of every image.
+        count: number of results.
+        prompts: source prompts, one for all results or one for each.
+        targets: target prompts, one for all results or one for each.
+        seeds: one for all results or one for each.
+        resolution: size at which the images are edited, as for `Model.invert`.
+        tiles: whether the network is evaluated in tiles.
+        notes: remarks on reading the images.
+        pictures: the source images; [] for an inversion.
+    """
+
+    sizes: list[tuple[int, int]]
+    count: int
+    prompts: list[str]
+    targets: list[str]
+    seeds: list[int]
+    resolution: int | str | None
+    tiles: bool
+    notes: list[str] = field(default_factory=list)
+    pictures: "list[Picture]" = field(default_factory=list)
+
+    @property
+    def inversion(self) -> bool:
+        """Whether the source is a saved inversion."""
+        return not self.pictures
+
+
+def read_pictures(arguments: Namespace) -> Sources:
+    """Read all images.
+
+    Raises:
+        BadInput: an image cannot be read, or there are other numbers of prompts or seeds than of images.
+    """
+    prompts, targets, seeds = arguments.sources or [""], arguments.targets or [""], seeds_of(arguments)
+    named = {"--from": prompts, "--to": targets, "--seed": seeds}
+    count = _count(len(arguments.images), named)
+    pictures, notes = [], list[str]()
+    for path in arguments.images:
+        picture, remarks = read_picture(path, arguments.max_pixels)
+        pictures.append(picture)
+        notes += remarks
+    sizes = [each.size for each in pictures]
+    return Sources(sizes, count, prompts, targets, seeds, arguments.resolution, arguments.tiles, notes, pictures)
+
+
+def _count(images: int, named: dict[str, Sequence[Any]]) -> int:
+    """Number of results: that of the images, or for one image that of the prompts or seeds. Raises BadInput."""
+    count = images if images > 1 else max(map(len, named.values()))
+    for flag, values in named.items():
+        if len(values) not in (1, count):
+            raise BadInput(f"give {flag} once for all {count} results or once for each, not {len(values)} times.")
+    return count
+
+
+def read_inversion(arguments: Namespace, methods: Composed) -> Sources:
+    """Read a saved inversion, which determines the source prompt, the seed and the parameters of the inversion.
+
+    Raises:
+        BadInput: no inversion that the methods edit, or options that it fixes.
+    """
+    from sfumato.images import MAX_PIXELS
+
+    path = arguments.images[0]
+    check_saved(path, "an inversion")
+    methods.check_unnamed([*arguments.sources, "" if arguments.seed == [0] else "seed", arguments.seeds])
+    if arguments.max_pixels != MAX_PIXELS:
+        raise BadInput("--max-pixels is for reading pictures, and an inversion contains its picture: leave it out.")
+    if arguments.resolution is not None or arguments.tiles:
+        raise BadInput(
+            "--resolution and --tiles are fixed in the file of an inversion: leave them out, or give the image."
+        )
+    from sfumato.inversion import Inversion
+
+    inversion = Inversion.load(path)
+    for method in methods.methods:
+        method.check_accepts(inversion.kind)
+    height, width = inversion.pixels.shape[1:3] if inversion.pixels is not None else (0, 0)
+    prompts, targets = [*inversion.prompts] or [""], arguments.targets or [""]
+    count = _count(len(prompts), {"--to": targets})
+    resolution = inversion.parameters.get("resolution", "full")
+    return Sources([(width, height)], count, prompts, targets, [*inversion.seeds] or [0], resolution, False)

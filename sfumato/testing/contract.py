@@ -1,0 +1,192 @@
+"""What every method must satisfy: docs/design.md, section 3."""
+
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.api import Inverted, Model, load
+from sfumato.errors import BadInput
+from sfumato.methods.params import kind_of, options_of
+from sfumato.methods.registry import METHODS, Method
+from sfumato.testing.tiny import tiny_picture, tiny_sd
+
+STEPS = 6
+SOURCE, TARGET = "red cat", "green dog"
+PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1), tiny_picture(37, 21, seed=2)]
+GREY_LEVELS = 2
+"""Tolerated difference between an edit alone and in a batch: the network rounds batches of other sizes differently."""
+
+
+def check_method(
+    name: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    reconstructs: bool = True,
+    folder: str | os.PathLike[str] | None = None,
+) -> None:
+    """Check the contract of a registered method.
+
+    The options have a help text and a range, and values out of range are refused before any evaluation; an edit keeps
+    the size of the image, is the same when it is repeated and when the image is in a batch with others, changes nothing
+    outside a mask, and leaves the weights, the hooks of the model and the global random generators as they were, also
+    when it is cancelled; the source prompt at the source guidance scale reconstructs the image.
+
+    Args:
+        name: of the method.
+        options: options of all edits, by name, for example a smaller number of repetitions.
+        reconstructs: whether the edit under the source prompt gives the image back to one grey level; False for methods
+            that change it under any prompt, or edit approximate inversions only.
+        folder: where the model is saved; a temporary folder by default.
+
+    Raises:
+        AssertionError: names the first part of the contract that the method breaks.
+        BadInput: there is no such method.
+    """
+    method = METHODS.find(name)
+    _check_options(method)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        model = load(str(tiny_sd(Path(place) / "tiny-sd")), "cpu")
+    edits = _Edits(model, method, dict(options or {}))
+    for check in (_size, _repeated, _batch, _mask, _unchanged, _generators, _refusals):
+        check(edits)
+    if reconstructs:
+        _reconstruction(edits)
+
+
+class _Edits:
+    """Inversions and edits of the small images by one method."""
+
+    def __init__(self, model: Model, method: Method, options: dict[str, Any]) -> None:
+        self.model, self.method = model, method
+        inverting = options_of(method.params, "invert")
+        self.inversion = {"steps": STEPS} | {n: v for n, v in options.items() if n in inverting}
+        if "exact" in inverting:
+            self.inversion.setdefault("exact", True)
+        self.own = {n: v for n, v in options.items() if n not in inverting}
+
+    def invert(self, pictures: Any, seed: Any = 0) -> Inverted:
+        return self.model.invert(pictures, SOURCE, method=self.method.name, seed=seed, **self.inversion, **self.own)
+
+    def edit(self, inverted: Inverted, prompt: str = TARGET, **options: Any) -> list[NDArray[np.int64]]:
+        return [pixels.astype(np.int64) for pixels in inverted.edit(prompt, **options).pixels]
+
+
+def _check_options(method: Method) -> None:
+    assert method.summary.strip(), f"{method.name} has no summary"
+    for name, each in options_of(method.params).items():
+        assert each.metadata["help"], f"the option {name} has no help text"
+        assert each.metadata["stage"] in ("invert", "edit"), f"the stage of {name} is neither invert nor edit"
+        kind_of(each)
+    method.params().check()
+
+
+def _size(edits: _Edits) -> None:
+    found = edits.edit(edits.invert(PICTURES), skip=0)
+    sizes = [(pixels.shape[1], pixels.shape[0]) for pixels in found]
+    assert sizes == [picture.size for picture in PICTURES], f"the edits have the sizes {sizes}"
+
+
+def _repeated(edits: _Edits) -> None:
+    inverted = edits.invert(PICTURES[0], seed=3)
+    first, second = (edits.edit(inverted, skip=1)[0] for _ in range(2))
+    assert np.array_equal(first, second), "two edits of one inversion differ: do shifts keep values between runs?"
+    again = edits.edit(edits.invert(PICTURES[0], seed=3), skip=1)[0]
+    assert np.array_equal(first, again), "two runs with one seed differ: is all noise a function of the seed?"
+
+
+def _batch(edits: _Edits) -> None:
+    together = edits.edit(edits.invert(PICTURES, seed=[5, 6, 7]), skip=2, guidance_scale=3.0)[1]
+    alone = edits.edit(edits.invert(PICTURES[1], seed=6), skip=2, guidance_scale=3.0)[0]
+    most = int(abs(together - alone).max())
+    assert most <= GREY_LEVELS, f"an image edited in a batch differs by {most} levels from the same image edited alone"
+
+
+def _mask(edits: _Edits) -> None:
+    mask: NDArray[np.uint8] = np.zeros((21, 37), np.uint8)
+    mask[4:15, 9:30] = 255
+    found = edits.edit(edits.invert(PICTURES[2]), skip=0, mask=Image.fromarray(mask))[0]
+    outside = (found != np.asarray(PICTURES[2])).any(axis=-1) & (mask == 0)
+    assert not outside.any(), f"{int(outside.sum())} pixels outside the mask changed"
+
+
+def _unchanged(edits: _Edits) -> None:
+    before, inverted = _state(edits.model), edits.invert(PICTURES[0])
+    edits.edit(inverted)
+    assert _state(edits.model) == before, "weights, modes or hooks of the model differ after an edit"
+    run = inverted.edit_steps(TARGET, skip=1)
+    next(iter(run))
+    run.close()
+    assert _state(edits.model) == before, "weights, modes or hooks of the model differ after a cancelled edit"
+
+
+def _generators(edits: _Edits) -> None:
+    before, of_numpy = torch.get_rng_state(), _numpy_state()
+    edits.edit(edits.invert(PICTURES[0]))
+    same = torch.equal(torch.get_rng_state(), before) and _numpy_state() == of_numpy
+    assert same, "a global random generator was used: take noise from sfumato.core.noise"
+
+
+def _numpy_state() -> str:
+    return str(np.random.get_state(legacy=False))
+
+
+def _refusals(edits: _Edits) -> None:
+    calls = edits.model.network.count.calls
+    for name, each in options_of(edits.method.params).items():
+        for value in _unusable(each):
+            given = edits.inversion | edits.own | {name: value}
+            try:
+                edits.model.invert_steps(PICTURES[0], SOURCE, method=edits.method.name, **given)
+            except BadInput as error:
+                if name not in str(error):
+                    raise AssertionError(f"the message about {name} = {value!r} does not name it: {error}") from error
+            else:
+                raise AssertionError(f"{name} = {value!r} is not refused")
+    assert edits.model.network.count.calls == calls, "the network was evaluated before a value was refused"
+
+
+def _reconstruction(edits: _Edits) -> None:
+    for picture in PICTURES[::2]:
+        inverted = edits.invert(picture)
+        scale = getattr(inverted.params, "source_guidance_scale", 1.0)
+        found = edits.edit(inverted, SOURCE, skip=0, guidance_scale=scale)[0]
+        most = int(abs(found - np.asarray(picture)).max())
+        assert most <= 1, (
+            f"the edit under the source prompt differs from the image by {most} levels; give reconstructs=False if the "
+            "method changes the image under every prompt"
+        )
+
+
+def _unusable(each: "Field[Any]") -> Iterator[Any]:
+    """Values that an option must refuse."""
+    kind, within = kind_of(each), each.metadata["range"]
+    if kind is str:
+        yield 1
+    elif kind is bool:
+        yield "many"
+    else:
+        yield from ("many", math.nan, math.inf, True)
+        yield from () if within.low is None else (within.low - 1,)
+        yield from () if within.above is None else (within.above,)
+        yield from () if within.high is None else (within.high + 1,)
+
+
+def _state(model: Model) -> tuple[str, list[tuple[bool, int]]]:
+    """Hash of the weights; mode and number of hooks of every module."""
+    network, found = model.network.unet, hashlib.sha256()
+    for name, weight in sorted(network.state_dict().items()):
+        found.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    return found.hexdigest(), [
+        (each.training, sum(len(getattr(each, name)) for name in hooks)) for each in network.modules()
+    ]

@@ -1,0 +1,147 @@
+"""The default model, presets, and the defaults that the help prints."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sfumato.cli.defaults import config_folder, values_with
+from sfumato.images.recipe import read_recipe
+from sfumato.methods.registry import METHODS
+
+EDIT = ("edit", "photo.png", "--from", "red cat", "--to", "green cat", "-o", "out.png")
+SETTINGS = {
+    "prompt-to-prompt": {"steps": 8, "skip": 2, "guidance_scale": 3.5, "after": {"ddim": {"steps": 6, "skip": 0}}},
+    "edit": {"steps": 4, "skip": 1},
+}
+
+
+@pytest.fixture
+def model(tiny_sd_folder, folder):
+    """A model folder with its own defaults."""
+    copy = folder / "model"
+    shutil.copytree(tiny_sd_folder, copy)
+    (copy / "sfumato.json").write_text(json.dumps(SETTINGS))
+    return "model"
+
+
+def config(text):
+    config_folder().mkdir(parents=True, exist_ok=True)
+    (config_folder() / "config.toml").write_text(text)
+
+
+def preset(name, text):
+    (config_folder() / "presets").mkdir(parents=True, exist_ok=True)
+    (config_folder() / "presets" / f"{name}.toml").write_text(text)
+
+
+def test_the_default_model_is_that_of_the_variable_then_of_the_file(sfumato, model, monkeypatch):
+    assert "model     emoji (shipped)" in sfumato("doctor", "--model", model).out
+    config('model = "model"\n')
+    assert sfumato(*EDIT).code == 0
+    assert read_recipe("out.png")["model"] == "model"
+    assert re.search(r"default model \(.*config\.toml\)", " ".join(sfumato("edit", "--help").out.split()))
+    monkeypatch.setenv("SFUMATO_MODEL", "nosuch")
+    assert "no model nosuch" in sfumato(*EDIT).refused()
+    assert "default nosuch (SFUMATO_MODEL)" in " ".join(sfumato("edit", "--help").out.split())
+    found = sfumato("doctor", "--model", model, "--json").json
+    assert found["default_model"] == {"name": "nosuch", "origin": "SFUMATO_MODEL"}
+    assert "default emoji" in " ".join(sfumato("demo", "--help").out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("model = 3", "must be the name of a model"),
+        ("modell = 'x'", "the only setting is model"),
+        ("=", "not valid TOML"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_named(sfumato, folder, text, complaint):
+    config(text)
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    run = sfumato(*EDIT)
+    assert (run.code, {path for path in folder.rglob("*") if path.is_file()}) == (2, before)
+    assert complaint in run.err
+    assert "config.toml" in run.err
+
+
+def test_a_preset_gives_flags_that_typed_ones_override(sfumato, model):
+    preset(
+        "quick",
+        f'[edit]\nmodel = "{model}"\nmethod = ["ddim"]\nsteps = 3\nskip = 0\nseed = [1, 2]\nno-recipe = false\n',
+    )
+    assert sfumato(*EDIT, "--preset", "quick").files == {"out-0.png", "out-1.png"}
+    assert [read_recipe(f"out-{n}.png")["seed"] for n in (0, 1)] == [1, 2]
+    assert read_recipe("out-0.png")["method"] == "ddim"
+    run = sfumato(*EDIT, "--preset", "quick", "--seed", 5, "--method", "edit-friendly", "--eta", 0.5)
+    assert run.files == {"out.png"}, run.err
+    found = read_recipe("out.png")
+    assert {name: found[name] for name in ("seed", "method", "steps", "eta")} == {
+        "seed": 5,
+        "method": "edit-friendly",
+        "steps": 3,
+        "eta": 0.5,
+    }
+    Path("own.toml").write_text(f'[edit]\nmodel = "{model}"\nresidual = true\n')
+    assert "no flag --residual" in sfumato(*EDIT, "--preset", "own.toml").refused()
+
+
+def test_a_preset_of_switches(sfumato, model):
+    preset("off", f'[edit]\nmodel = "{model}"\nmethod = "pullback"\nnormalise = false\nno-residual = true\nsteps = 3\n')
+    assert sfumato(*EDIT, "--preset", "off").code == 0
+    found = read_recipe("out.png")
+    assert (found["normalise"], found["residual"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, "there is no preset p"),
+        ("[sweep]\nsteps = 3\n", "has no table [edit]"),
+        ("[edit]\nstepz = 3\n", "did you mean '--steps'"),
+        ("[edit]\nsteps = {a = 1}\n", "must be a text, a number"),
+        ("[edit]\nsteps = 'many'\n", "'many' is not an integer"),
+        ("[edit]\nsteps = 0\n", "between 1 and 1000"),
+    ],
+)
+def test_a_preset_that_cannot_be_used_is_refused(sfumato, text, complaint):
+    if text is not None:
+        preset("p", text)
+    assert complaint in sfumato(*EDIT, "--preset", "p").refused()
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ((), {"steps": 8, "skip": 2, "guidance": 3.5}),
+        (("--inversion", "ddim"), {"steps": 6, "skip": 0}),
+        (("--steps", "4"), {"skip": 1}),
+    ],
+)
+def test_the_help_prints_the_values_that_the_run_takes(sfumato, model, typed, wanted):
+    words = ("--model", model, "--method", "prompt-to-prompt", *typed)
+    lines = re.split(r"\n  (?=--)", sfumato("edit", "--help", *words).out)
+    shown = {line.split()[0][2:]: " ".join(line.split()) for line in lines if line.startswith("--")}
+    assert "prompt-to-prompt (defaults of model)" in sfumato("edit", "--help", *words).out
+    assert sfumato(*EDIT, *words).code == 0
+    recipe = read_recipe("out.png")
+    for name, value in wanted.items():
+        assert f"default {value:g}" in shown[name]
+        assert recipe["guidance_scale" if name == "guidance" else name] == value
+
+
+def test_methods_lists_the_defaults_of_the_model(sfumato, model):
+    listed = sfumato("methods", "prompt-to-prompt", "--model", model, "--json").json
+    assert listed["defaults"] == "defaults of model"
+    found = {each["name"]: each["default"] for each in listed["parameters"]}
+    assert (found["steps"], found["skip"], found["guidance_scale"], found["self_steps"]) == (8, 2, 3.5, 0.2)
+    assert "defaults of the method" in sfumato("methods", "prompt-to-prompt", "--model", "org/name").out
+
+
+def test_a_model_without_text_has_guidance_one(tiny_ddpm_folder):
+    method = METHODS.find("ddim")
+    values, _ = values_with(str(tiny_ddpm_folder), method.params, method.section, {})
+    assert (values["guidance_scale"], values["source_guidance_scale"]) == (1.0, 1.0)

@@ -1,0 +1,52 @@
+"""The options of a model on the command line: in the help of `models`, in outputs and recipes, refused before work."""
+
+import json
+
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import save_file
+
+from sfumato.cli.flags import MODEL_OPTIONS
+from tests import tiny
+from tests.models.lora_made import write_lora
+
+
+def test_they_are_explained_in_the_help_of_models(sfumato):
+    shown = sfumato("models", "--help").out
+    for flag, settings in MODEL_OPTIONS.items():
+        assert f"  {flag} {settings.get('metavar', '')}".rstrip() in shown
+
+
+def test_they_are_used_and_recorded(sfumato, tiny_sd_folder, tmp_path):
+    pipe = DiffusionPipeline.from_pretrained(tiny_sd_folder, local_files_only=True)
+    lora = write_lora(pipe, tmp_path / "toon.safetensors", "kohya")
+    save_file({"<toy>": torch.randn(2, tiny.WIDTH)}, tmp_path / "toy.safetensors")
+    common = ["generate", "a (red:1.4) <toy>", "--model", str(tiny_sd_folder), "--steps", "1", "--json", "-o"]
+    options = ["--lora", f"{lora}:0.5", "--textual-inversion", str(tmp_path / "toy.safetensors")]
+    options += ["--prompt-weights", "--prompt-chunks", "2"]
+    plain = json.loads(sfumato(*common, str(tmp_path / "a.png")).out)
+    run = sfumato(*common, str(tmp_path / "b.png"), *options)
+    found = json.loads(run.out)
+    assert run.err == ""
+    assert [each["scale"] for each in found["parameters"]["lora"]] == [0.5]
+    assert [each["word"] for each in found["parameters"]["textual_inversion"]] == ["<toy>"]
+    assert (found["parameters"]["prompt_weights"], found["parameters"]["prompt_chunks"]) == (True, 2)
+    assert found["parameters"]["model_fingerprint"] != plain["parameters"]["model_fingerprint"]
+    recipe = json.loads(sfumato("recipe", str(tmp_path / "b.png")).out)
+    assert "toon.safetensors" in json.dumps(recipe)
+    assert str(tmp_path) not in json.dumps(recipe)
+
+
+def test_wrong_ones_are_one_sentence(sfumato, tiny_sd_folder, tmp_path):
+    common = ["generate", "red", "--model", str(tiny_sd_folder), "-o", str(tmp_path / "a.png")]
+    for options, says in (
+        (["--lora", "none.safetensors"], "There is no LoRA none.safetensors"),
+        (["--lora", "a.safetensors:much"], "must be a finite number"),
+        (["--textual-inversion", "none.safetensors"], "There is no textual inversion"),
+        (["--offload", "--device", "cpu"], "Offloading saves memory of a GPU"),
+        (["--prompt-chunks", "0"], "'0' is not an integer"),
+    ):
+        run = sfumato(*common, *options)
+        assert run.code == 2
+        assert says in run.err
+        assert run.err.count("\n") == 1
