@@ -17,6 +17,7 @@ from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
+    from sfumato.api.model import Model
     from sfumato.api.plan import Plan
     from sfumato.geometry import Directions
 
@@ -56,8 +57,7 @@ def show_flags(parser: CommandParser) -> None:
 def show(arguments: Namespace) -> None:
     """Print the directions; draw the effect of each one on the image."""
     check_saved(arguments.file, "a set of directions")
-    if arguments.image is not None:
-        read_picture(arguments.image, arguments.max_pixels)
+    picture = None if arguments.image is None else read_picture(arguments.image, arguments.max_pixels)[0]
     from sfumato.api.variations import variations
     from sfumato.images import check_output, contact_sheet, write_image
     from sfumato.shifts.delta_h import DeltaH
@@ -69,14 +69,14 @@ def show(arguments: Namespace) -> None:
         if DeltaH.FORMAT.holds(arguments.file):
             return print_delta(arguments.file, DeltaH.load(arguments.file), arguments.json)
     found = load_directions(arguments.file)
-    if (arguments.image is None) != (arguments.out is None):
+    if (picture is None) != (arguments.out is None):
         raise BadInput("a contact sheet needs both IMAGE and -o SHEET: give both or neither.")
-    if arguments.image is None:
+    if picture is None:
         print_directions(arguments.file, found, arguments.json)
         return
     check_output(arguments.out)
     refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
-    inverted = finish(_plan(arguments, found, direction=found.names[0]).invert())
+    inverted = finish(_plan(arguments, picture.size, found, direction=found.names[0]).invert())
     gammas, rows = [share * arguments.gamma for share in _SHOWN], []
     with progress() as bar:
         for row in variations(inverted, found, gammas, normalise=arguments.normalise, chunk=arguments.chunk):
@@ -125,10 +125,10 @@ def apply(arguments: Namespace) -> None:
     paths = output_paths(arguments.out, 1, size=picture.size, keep=inputs)
     mask, remarks = read_mask_of(arguments, picture.size)
     found = load_directions(arguments.file)
-    plan = _plan(arguments, found, arguments.target, mask=mask, **given)
-    notes += remarks + hints(
-        plan.sources.model, arguments.image, picture.size, [arguments.source, arguments.target], arguments.resolution
-    )
+    plan = _plan(arguments, picture.size, found, arguments.target, mask=mask, **given)
+    resolution = plan.sources.groups[0].inversion.parameters["resolution"]
+    prompts = [arguments.source, arguments.target]
+    notes += remarks + hints(plan.sources.model, arguments.image, picture.size, prompts, resolution)
     result = finish(plan.run())
     notes += save_all(result, paths, recipe=True)
     made = made_by(plan.sources.model, arguments.model)
@@ -136,9 +136,24 @@ def apply(arguments: Namespace) -> None:
     print_json(report) if arguments.json else print_summary(report)
 
 
-def _plan(arguments: Namespace, found: "Directions", target: str = "", **options: Any) -> "Plan":
-    """Plan an edit at the timestep of the directions. Raises BadInput if they do not fit the model or the image."""
+def _plan(arguments: Namespace, size: tuple[int, int], found: "Directions", target: str = "", **options: Any) -> "Plan":
+    """Plan an edit of an image of `size` (width, height) at the timestep of the directions.
+
+    Raises:
+        BadInput: the directions do not fit the model or the image.
+    """
     model = load_model(arguments)
-    options |= {"resolution": arguments.resolution, "max_pixels": arguments.max_pixels}
+    options |= {"resolution": _resolution(arguments.resolution, size, found, model), "max_pixels": arguments.max_pixels}
     options |= {"directions": str(arguments.file), "time": found.time, "steps": found.steps, "methods": "pullback"}
     return model.plan(arguments.image, arguments.source, target, **options)
+
+
+def _resolution(
+    wanted: int | str | None, size: tuple[int, int], found: "Directions", model: "Model"
+) -> int | str | None:
+    """The user's resolution; by default the image's own size, if the directions were found at it."""
+    from sfumato.api.group import padded_size
+
+    if wanted is None and model.network.latent_shape(*padded_size(model.network, size)) == tuple(found.latent):
+        return "full"
+    return wanted

@@ -3,6 +3,7 @@
 import argparse
 import re
 import shutil
+import textwrap
 from typing import Any, NoReturn
 
 from sfumato.errors import BadInput
@@ -18,6 +19,10 @@ class Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str, **settings: Any) -> None:
         width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
         super().__init__(prog, max_help_position=28, width=width, **settings)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Lines of a help text; names such as dual-encoder are not broken at their hyphens."""
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         """ "-o, --out FILE" rather than "-o FILE, --out FILE"."""

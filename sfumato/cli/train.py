@@ -58,13 +58,12 @@ def run(arguments: Namespace) -> int:
         raise BadInput(f"there is no device {arguments.device!r} to train on: give auto, cpu or cuda.")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise BadInput(f"{arguments.out} is a file: name a folder for the run.")
+    if arguments.export_only:
+        _check_checkpoint(arguments.out)
     load_recipe(arguments.recipe, arguments.kind)
     quiet_libraries()  # before the first import of a library
-    from sfumato.train.checkpoint import newest_checkpoint
     from sfumato.train.start import start
 
-    if arguments.export_only and newest_checkpoint(arguments.out / "checkpoints") is None:
-        raise BadInput(f"{arguments.out} contains no checkpoint to export: train first.")
     device = None if arguments.device == "auto" else arguments.device
     training = start(arguments.recipe, arguments.out, arguments.kind, device)
     began, code = time.monotonic(), 0
@@ -77,6 +76,15 @@ def run(arguments: Namespace) -> int:
         _tell(training, arguments, bool(code), seconds)
     training.close()
     return code
+
+
+def _check_checkpoint(folder: Path) -> None:
+    """Raise BadInput if there is nothing to export."""
+    quiet_libraries()
+    from sfumato.train.checkpoint import newest_checkpoint
+
+    if newest_checkpoint(folder / "checkpoints") is None:
+        raise BadInput(f"{folder} contains no checkpoint to export: train first.")
 
 
 def _train(training: "Run", minutes: float | None) -> int:

@@ -1,5 +1,6 @@
 """What every method owes its users, whatever the layout of the model."""
 
+import inspect
 import math
 
 import numpy as np
@@ -194,8 +195,11 @@ def test_bad_parameters_are_refused_before_any_work(models, method):
     model = models("sd")
     inverted = invert(model, method)
     calls = model.network.count.calls
+    named = inspect.signature(model.invert_steps).parameters
     for name, each in options_of(method.params).items():
         for value in bad_values(each):
+            if value is None and name in named:
+                continue  # the default of the named argument
             with pytest.raises(BadInput, match=name):
                 model.invert_steps(PICTURES[0], "red cat", method=method.name, **{name: value})
             if each.metadata["stage"] == "edit" and value is not None:

@@ -121,7 +121,7 @@ def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # 
     assert "gamma must be between -1000 and 1000" in apply("--gamma", 5000)
     assert "another model" in apply(model=("--model", tiny_sd2_folder))
     tiny_picture(64, 64).save("photo.png")
-    assert "latents of shape [4, 6, 8], not [4, 16, 16]" in apply()
+    assert "latents of shape [4, 6, 8], not [4, 16, 16]" in apply("--resolution", "full")
     assert (
         "would be overwritten"
         in sfumato(*("directions", "apply", "photo.png", "d.safetensors", "-o", "photo.png", *model)).refused()

@@ -23,7 +23,7 @@ from tests.tiny import tiny_picture
 
 STEPS, SKIP = 6, 2
 KEPT = STEPS - SKIP
-TOGETHER = 4
+TOGETHER = 16
 """Rows of the source in one call, of latents as small as these."""
 ROUND = ["--quick", "--steps", str(STEPS), "--skip", str(SKIP)]
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from transformers import CLIPTextModel
 
 from sfumato.models.text import TextEncoder
 from sfumato.shifts.alignment import align, token_weights
-from tests.tiny import tiny_tokenizer
+from tests.tiny import text_config, tiny_tokenizer
 
 TOKENS = 16
 
@@ -13,7 +14,8 @@ TOKENS = 16
 @pytest.fixture(scope="module")
 def read():
     """The tiny tokenizer knows colours and animals; it spells other words letter by letter."""
-    return TextEncoder(tiny_tokenizer(), None).read
+    tokenizer = tiny_tokenizer()
+    return TextEncoder(tokenizer, CLIPTextModel(text_config(tokenizer))).read
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,7 @@ def test_the_loss_is_lower_than_without(model):
     guided, inversion, source, target = prepared(model)
     with model.counting() as count:
         led = list(run(guided, inversion, source, target, FollowAttention(3.0)))
-    of_source = 3  # two steps of it in one call, two images each
+    of_source = 1  # all steps of it in one call
     assert (count.calls, count.samples) == (of_source + 2 * STEPS, STEPS * (2 + 2 + 4))
     free = list(replay(guided, inversion, target))
     with torch.no_grad():
