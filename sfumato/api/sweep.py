@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sfumato.api.evaluators import evaluator_of
+from sfumato.api.finish import inside
 from sfumato.api.grid import Point, grid_points
 from sfumato.api.model import Model
 from sfumato.api.plan import Plan
@@ -99,7 +100,7 @@ def sweep(
         evaluator.clip.check_texts(texts)
     named = texts if model.network.takes_text else None
     edited = resized(picture, edited_size(model.network, resolution, picture.size))
-    inside_of = None if painted is None else torch.from_numpy(at_size(painted.weights, edited.size))[None]
+    inside_of = None if painted is None else torch.from_numpy(at_size(inside(painted, picture.size), edited.size))[None]
     return _trials(plans, points, lambda result: measured(evaluator, edited, result, inside_of, named))
 
 
