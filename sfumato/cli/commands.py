@@ -14,6 +14,7 @@ from sfumato.cli.flags import typed_all
 from sfumato.cli.given import Flags, joined, preset
 from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
+from sfumato.images.limits import MAX_PIXELS
 from sfumato.plugins import Unloaded, package_of
 from sfumato.suggestions import suggestion
 
@@ -39,6 +40,12 @@ COMMANDS = {
     "train": ("train", "train an autoencoder, a dual encoder or a diffusion model"),
     "doctor": ("doctor", "check the installation: packages, device, and a test reconstruction"),
 }
+_COMMON = f"""options of all commands:
+  --preset NAME     TOML file with flags of the command, or the name of one of your presets
+  --debug           show the traceback of an error
+
+option of all commands that read images:
+  --max-pixels N    largest input image, width x height in pixels; default {MAX_PIXELS}"""
 EXAMPLE = 'sfumato edit heart.png --from "red heart, twemoji" --to "blue heart, twemoji" -o out.png'
 
 
@@ -113,7 +120,7 @@ def _top_level() -> CommandParser:
         prog="sfumato",
         usage="sfumato COMMAND [options]",
         description="Edit real images with diffusion models.\n\ncommands:\n" + "\n".join(lines),
-        epilog=f"example:\n  {EXAMPLE}\n\n`sfumato COMMAND --help` lists the options of a command.",
+        epilog=f"{_COMMON}\n\nexample:\n  {EXAMPLE}\n\n`sfumato COMMAND --help` lists the options of a command.",
     )
     parser.add_argument(
         "--version", action="version", version=f"sfumato {__version__}", help="show the version and stop"

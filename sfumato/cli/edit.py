@@ -41,8 +41,8 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     text = "source images, or an inversion written by `sfumato invert`"
     parser.add_argument("images", nargs="*", default=[], metavar="IMAGE", help=text)
     for flag, name, text in (
-        ("--from", "sources", "prompt describing the source image; repeatable, for several images"),
-        ("--to", "targets", "prompt describing the edited image; repeatable, for several edits or images"),
+        ("--from", "sources", "prompt describing the source image; repeatable, one per image"),
+        ("--to", "targets", "prompt describing the edited image; repeatable"),
     ):
         parser.add_argument(flag, dest=name, action="append", default=[], metavar="TEXT", help=text)
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="negative prompt")
@@ -68,7 +68,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--method",
         action="append",
         metavar="NAME",
-        help=f"default {DEFAULT_METHOD}, see `sfumato methods`; repeat it to combine methods",
+        help=f"default {DEFAULT_METHOD}, see `sfumato methods`; several are combined",
     )
     add_methods(parser, typed_all(words, "--method") or [_method_in(words)], words)
     parser.example('sfumato edit heart.png --from "red heart, twemoji" --to "blue heart, twemoji" -o out.png')

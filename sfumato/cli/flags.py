@@ -37,12 +37,10 @@ def add_model(parser: CommandParser, default: str | None = None) -> None:
         parser: of the command.
         default: the model without --model; None for the one that the user has set, or else the shipped one.
     """
-    add_model_name(parser, "shipped model, folder, file, hub id; more: `sfumato models --help`", default)
+    add_model_name(parser, "folder, file or hub id; more: `sfumato models --help`", default)
     for flag, settings in MODEL_OPTIONS.items():
         parser.add_argument(flag, **settings, help=SUPPRESS)
-    parser.add_argument(
-        "--config", metavar="FOLDER", help="for a .safetensors file: diffusers folder of the same architecture"
-    )
+    parser.add_argument("--config", metavar="FOLDER", help=SUPPRESS)
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto (default: fp32), fp32, bf16, fp16")
 

@@ -9,6 +9,7 @@ from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.errors import BadInput
 from sfumato.files import printable
+from sfumato.images.limits import MAX_PIXELS
 from sfumato.regular_files import check_regular
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def add_max_pixels(parser: CommandParser) -> None:
-    """Add the largest size of an input image: a file of unknown origin may claim to be larger than the memory."""
-    from sfumato.images import MAX_PIXELS
+    """Add the largest size of an input image, as a file of unknown origin may claim to be larger than the memory.
 
-    text = f"largest input image, width x height in pixels; default {MAX_PIXELS}"
-    parser.add_argument("--max-pixels", type=integer(1), default=MAX_PIXELS, metavar="N", help=text)
+    `sfumato --help` explains it.
+    """
+    parser.add_argument("--max-pixels", type=integer(1), default=MAX_PIXELS, metavar="N", help=SUPPRESS)
 
 
 def add_resolution(parser: CommandParser, *, tiles: bool = True) -> None:
@@ -31,9 +32,9 @@ def add_resolution(parser: CommandParser, *, tiles: bool = True) -> None:
         parser: of the command.
         tiles: whether the command can evaluate the network in tiles.
     """
-    text = "edit at N x N pixels, at the model's native size or at full size; default native for large images"
-    parser.add_argument("--resolution", type=_resolution, metavar="N|native|full", help=text)
-    text = "with --resolution full or N: evaluate the network in overlapping tiles of the native size"
+    text = "edit at native size, full size or N x N pixels; default: native if large"
+    parser.add_argument("--resolution", type=_resolution, metavar="SIZE", help=text)
+    text = "with --resolution full or N: overlapping tiles of the native size"
     if tiles:
         parser.add_argument("--tiles", action="store_true", help=text)
 

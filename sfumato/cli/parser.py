@@ -21,8 +21,8 @@ class Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=28, width=width, **settings)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        """Lines of a help text; names such as dual-encoder are not broken at their hyphens."""
-        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+        """Lines of a help text; paths and names such as dual-encoder are not broken."""
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         """ "-o, --out FILE" rather than "-o FILE, --out FILE"."""
@@ -38,16 +38,16 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=Help, allow_abbrev=False, add_help=False, **settings)
         self._positionals = self._optionals  # one list in the help, which has a screen only
-        self.add_argument("-h", "--help", action="help", help="show this and stop")
+        self.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
 
     def add_debug(self) -> None:
-        """Add the flag of all commands that `sfumato.cli.main` reads."""
-        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        """Add the flag of all commands that `sfumato.cli.main` reads; `sfumato --help` explains it."""
+        self.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
 
     def add_preset(self) -> None:
-        """Add the flag of all commands that `sfumato.cli.commands` reads."""
+        """Add the flag of all commands that `sfumato.cli.commands` reads; `sfumato --help` explains it."""
         if "--preset" not in self.flags():
-            self.add_argument("--preset", metavar="NAME", help="TOML file with flags of this command, or its name")
+            self.add_argument("--preset", metavar="NAME", help=argparse.SUPPRESS)
 
     def flags(self) -> dict[str, argparse.Action]:
         """All flags, under all of their names."""

@@ -26,16 +26,16 @@ class EditFriendlyParams(Params):
     """The paper's settings for Stable Diffusion (section 4)."""
 
     steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000)
-    eta: float = option(1.0, "noise per step, from 0 (DDIM) to 1 (DDPM)", stage="invert", above=0, high=1)
+    eta: float = option(1.0, "noise per step: 0 is DDIM, 1 is DDPM", stage="invert", above=0, high=1)
     source_guidance_scale: float = option(3.5, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     exact: bool = option(
         False,
-        "one timestep per evaluation, as in the replay: more exact, slower",
+        "one timestep per evaluation: more exact, slower",
         stage="invert",
     )
     skip: int = option(
         36,
-        "first (noisiest) steps to skip; more preserves more",
+        "first steps to skip; more preserves more",
         stage="edit",
         low=0,
         high=999,

@@ -16,7 +16,7 @@ def test_help_fits_one_screen_and_has_an_example(sfumato, command, monkeypatch):
     assert run.code == 0
     assert run.err == ""
     lines = run.out.splitlines()
-    assert len(lines) <= (56 if command in ("edit", "sweep") else 40)
+    assert len(lines) <= 40
     assert max(map(len, lines)) <= 100
     example = lines[lines.index("example:") + 1]
     assert "sfumato" in example
