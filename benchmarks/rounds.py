@@ -59,13 +59,13 @@ class Outcome:
 
 
 Ready = TypeVar("Ready", bound=Edits)
-Told = TypeVar("Told", bound=Outcome)
+Counted = TypeVar("Counted", bound=Outcome)
 
 
 def warm_up(
     makers: Mapping[str, Callable[[], Ready]],
-    outcomes: Mapping[str, Told],
-    first: Callable[[Ready, Told], None],
+    outcomes: Mapping[str, Counted],
+    first: Callable[[Ready, Counted], None],
 ) -> dict[str, Ready]:
     """Create the contenders and run each once with `first`; those that fail are omitted and get a `problem`."""
     ready = {}

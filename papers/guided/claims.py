@@ -65,8 +65,8 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
 
 def _of_determinism(numbers: Mapping[str, Any]) -> list[Claim]:
     same, other = numbers["0"], numbers["1"]
-    told = f"largest difference of {len(same)} pairs with other noise: {max(same)} grey levels; eta = 1: {min(other)}"
-    return [Claim("sigma = 0: the process is a function of x_T", f"{told} or more", max(same) == 0 < min(other))]
+    text = f"largest difference of {len(same)} pairs with other noise: {max(same)} grey levels; eta = 1: {min(other)}"
+    return [Claim("sigma = 0: the process is a function of x_T", f"{text} or more", max(same) == 0 < min(other))]
 
 
 def _of_bottleneck(numbers: Mapping[str, Any]) -> list[Claim]:
@@ -155,7 +155,7 @@ def _of_moves(numbers: Mapping[str, Any]) -> list[Claim]:
     further = difference(edits["move"]["right"], edits["still"]["right"])
     claims = [
         Claim(
-            f"Self-Guidance moves: asked {right:g} of the width, median error at most {MOVE:g}",
+            f"Self-Guidance moves: requested {right:g} of the width, median error at most {MOVE:g}",
             f"median error {median(moved):.3f}, moved {_with_error(edits['move']['right'])} (more than without: "
             f"{further}), n = {len(moved)}",
             median(moved) <= MOVE,
@@ -163,13 +163,13 @@ def _of_moves(numbers: Mapping[str, Any]) -> list[Claim]:
     ]
     sides = {factor: edits[f"resize {factor:g}"]["side"] for factor in numbers["factors"]}
     off = {factor: median(abs(side / factor - 1) for side in found) for factor, found in sides.items()}
-    told = "; ".join(
+    text = "; ".join(
         f"{factor:g}: median error {off[factor]:.0%}, factor {_with_error(sides[factor])}" for factor in sides
     )
     claims.append(
         Claim(
             f"Self-Guidance resizes, up and down: median errors of the side at most {RESIZE:.0%}",
-            f"asked {told}; without guidance {_with_error(edits['still']['side'])}",
+            f"requested {text}; without guidance {_with_error(edits['still']['side'])}",
             max(off.values()) <= RESIZE,
         )
     )
@@ -216,12 +216,12 @@ def _of_swaps(numbers: Mapping[str, Any]) -> list[Claim]:
 def _of_several(numbers: Mapping[str, Any]) -> list[Claim]:
     both = {name: [float(count == 2) for count in counts] for name, counts in numbers.items()}
     plain = both["plain sampling"]
-    told = ", ".join(f"{name} {fmean(values):.0%}" for name, values in both.items())
+    text = ", ".join(f"{name} {fmean(values):.0%}" for name, values in both.items())
     more = {name: difference(both[name], plain) for name in both if name != "plain sampling"}
     return [
         Claim(
             f"{name}: more images with both objects than plain sampling",
-            f"both colours present: {told} of {len(plain)} prompts ({each})",
+            f"both colours present: {text} of {len(plain)} prompts ({each})",
             each.positive,
         )
         for name, each in more.items()

@@ -30,7 +30,8 @@ from sfumato.lazy import lazily
 
 if TYPE_CHECKING:
     from sfumato.api.inverted import Inverted
-    from sfumato.api.model import Model, load
+    from sfumato.api.loading import load
+    from sfumato.api.model import Model
     from sfumato.api.result import Result
     from sfumato.api.run import Progress, Run
 
@@ -43,6 +44,6 @@ __getattr__ = lazily(
         "Progress": "sfumato.api.run",
         "Result": "sfumato.api.result",
         "Run": "sfumato.api.run",
-        "load": "sfumato.api.model",
+        "load": "sfumato.api.loading",
     },
 )

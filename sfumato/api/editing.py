@@ -122,7 +122,7 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
 
 
 def _unknown(sources: Sources, plan: EditPlan, similarities: list[float]) -> list[str]:
-    """Notes on images that the shipped dual encoder does not know, by their similarity to their own prompts."""
+    """Notes on images unlike those of the shipped dual encoder, by their similarity to their own prompts."""
     if sources.model.folder is None or sources.model.folder / "dual_encoder" != SHIPPED:
         return []
     known = zip(plan.pictures, similarities, strict=False)

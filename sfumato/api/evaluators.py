@@ -1,4 +1,4 @@
-"""The evaluator of a model's edits: networks that know the images that the model was trained on."""
+"""The evaluator of a model's edits: networks trained on the same images as the model."""
 
 import os
 
@@ -27,8 +27,8 @@ def evaluator_of(model: Loaded, clip: Named = None, structure: Named = None, per
     own = None if model.folder is None else model.folder / "dual_encoder"
     if clip is None and (own is None or not own.is_dir()):
         raise BadInput(
-            f"{model.network.name or 'This model'} has no networks of its own that score edits, and the shipped ones "
-            "know emoji artwork only: name a CLIP with --clip, e.g. openai/clip-vit-base-patch32 (in Python "
+            f"{model.network.name or 'This model'} has no dual encoder that scores edits, and the shipped one "
+            "was trained on emoji artwork only: name a CLIP with --clip, e.g. openai/clip-vit-base-patch32 (in Python "
             "evaluator=sfumato.metrics.Evaluator.load(clip=...))."
         )
     return Evaluator.load(own if clip is None else clip, structure, perceptual, model.network.device)

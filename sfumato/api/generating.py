@@ -23,10 +23,10 @@ from sfumato.core.guidance import classifier_free
 from sfumato.errors import BadInput
 from sfumato.images import to_uint8
 from sfumato.methods.generate import GenerateParams, generate
-from sfumato.models.beside import Beside
 from sfumato.models.checks import check_labels, check_maps, check_tokens
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.fingerprint import add_tensor
+from sfumato.models.with_source import WithSource
 
 
 def generating(
@@ -69,7 +69,7 @@ def generating(
         negative = network.condition([negative_prompt] * len(texts), **parts) if network.takes_text else None
         guided = classifier_free(network, negative, [float(params.guidance_scale)] * len(texts))
         condition, own = network.condition(texts, **parts), seeds[first : first + largest]
-        guided = replace(guided, network=Beside(network, {}, condition))
+        guided = replace(guided, network=WithSource(network, {}, condition))
         shifts = composition.of(job_of(guided, shape, condition, params, own))
         work = generate(guided, shape, condition, params, seeds=own, device=network.device, shifts=shifts)
         last = yield from following(work, "generate", n, len(starts), outputs, network, size[::-1])

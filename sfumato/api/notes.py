@@ -76,7 +76,7 @@ def size_note(network: DiffusionModel, name: str, size: tuple[int, int], edited:
 
 
 def similarity_note(name: str, similarity: float) -> str:
-    """A sentence about an image that the shipped dual encoder does not know; "" for one that it may know.
+    """A sentence about an image unlike those that the shipped dual encoder was trained on; "" for others.
 
     Args:
         name: what the sentence calls the image.
@@ -86,7 +86,7 @@ def similarity_note(name: str, similarity: float) -> str:
         return ""
     return (
         f"the similarity of {name} to its own prompt is {similarity:.2f}, below the {KNOWN} of 95 % of the emoji that "
-        "the shipped evaluator was trained on: it does not know such images or prompts, so do not rely on similarities."
+        "the shipped evaluator was trained on: do not rely on similarities of such images or prompts."
     )
 
 

@@ -12,7 +12,7 @@ Resolution: TypeAlias = "int | str | None"
 MUCH = 2.0
 """Ratio of the pixels of an image and of the model's training images, above which native is the default."""
 MARGIN = 1.25
-"""Largest ratio of the pixels that the network sees, padding included, and of those that the resolution asks for."""
+"""Largest ratio of the pixels that the network evaluates, padding included, and of those of the resolution."""
 LARGEST = 8192
 
 

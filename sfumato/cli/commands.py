@@ -29,7 +29,7 @@ COMMANDS = {
     "demo": ("demo", "edit the example images with the shipped model"),
     "index": ("index", "index the images of a folder by content and style"),
     "search": ("search", "find images of an index by image, text, style, or both with weights"),
-    "style": ("style", "draw the content of an image in the style of others (PARASOL)"),
+    "style": ("style", "render the content of an image in the style of others (PARASOL)"),
     "triplets": ("triplets", "find a content and a style image for every image of an index"),
     "models": ("models", "list the shipped models; `models path NAME` prints the folder of one"),
     "methods": ("methods", "list the editing methods, or the parameters of one"),

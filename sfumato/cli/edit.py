@@ -151,7 +151,7 @@ def _sources(arguments: Namespace, methods: Composed) -> Sources:
 def _outputs(arguments: Namespace, found: Sources) -> list[Path]:
     """The path of every result. Raises BadInput: neither or both of -o and --out-dir, or a path of no use."""
     if (arguments.out is None) == (arguments.out_dir is None):
-        raise BadInput("give the output: -o/--out OUT, or --out-dir FOLDER (sfumato edit --help tells more).")
+        raise BadInput("give the output: -o/--out OUT, or --out-dir FOLDER (see sfumato edit --help).")
     keep = [path for path in (*arguments.images, arguments.mask, arguments.recipe) if path is not None]
     if arguments.out is not None:
         return output_paths(arguments.out, found.count, size=max(found.sizes, key=max), keep=keep)

@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> None:
         for state in index_files(index, describers, files, batch=arguments.batch, threads=min(8, os.cpu_count() or 1)):
             show(state.done, state.total, _line(state, time.monotonic() - began))
     assert state is not None
-    _tell(arguments, state, len(index), time.monotonic() - began)
+    _report(arguments, state, len(index), time.monotonic() - began)
 
 
 def _line(state: "Indexing", seconds: float) -> str:
@@ -83,7 +83,7 @@ def _line(state: "Indexing", seconds: float) -> str:
     return f"{state.done}/{state.total} images, {rate:.1f} per second, {duration(left)} left"
 
 
-def _tell(arguments: Namespace, state: "Indexing", rows: int, seconds: float) -> None:
+def _report(arguments: Namespace, state: "Indexing", rows: int, seconds: float) -> None:
     for sentence in state.unreadable[:_SHOWN]:
         remark(f"left out: {sentence}")
     if len(state.unreadable) > _SHOWN:

@@ -110,7 +110,7 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
     if arguments.mask is None:
         return None, []
     if len(set(sizes)) > 1:
-        raise BadInput("--mask is one image for all, and the images have several sizes: edit each size by itself.")
+        raise BadInput("--mask is one image for all, and the images have several sizes: edit each size separately.")
     from sfumato.images import transparent_parts
     from sfumato.images.mask import painted_mask
 

@@ -61,7 +61,7 @@ def paths_in(folder: Path, images: Sequence[str], count: int, *, keep: Sequence[
         if stem in stems[:n]:
             other = images[stems.index(stem)]
             raise BadInput(
-                f"{other} and {images[n]} would both become {folder / stem}.png: edit one of them by itself."
+                f"{other} and {images[n]} would both become {folder / stem}.png: edit one of them separately."
             )
     if count > len(images):
         stems = [f"{stems[0]}-{n}" for n in range(count)]

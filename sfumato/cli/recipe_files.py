@@ -1,4 +1,4 @@
-"""Files that a recipe names: beside the edited image or in the working folder, with the content that the recipe states.
+"""Files that a recipe names: next to the edited image or in the working folder, with the same content.
 
 A recipe has names without folders. It is untrusted: no other file is opened because it is named there.
 """
@@ -53,8 +53,8 @@ def image_file(path: str, max_pixels: int) -> str:
         if picture_fingerprint(read_image(str(place), max_pixels)) == stated.get("sha256"):
             return str(place)
     raise BadInput(
-        f"{printable(path)} was made from {printable(str(stated.get('name')))}, which is neither beside it nor here "
-        "with the same pixels: give the image to edit too."
+        f"{printable(path)} was made from {printable(str(stated.get('name')))}, which is neither next to "
+        "it nor in the working folder with the same pixels: give the image to edit too."
     )
 
 
@@ -82,6 +82,6 @@ def _levels(place: Path, transparent: bool) -> str:
 def absent(path: str, name: Any, flag: str) -> BadInput:
     """The error about a file that is not there."""
     return BadInput(
-        f"the recipe of {printable(path)} needs {printable(str(name))}, which is neither beside it nor here with the "
-        f"same content: give {flag}."
+        f"the recipe of {printable(path)} needs {printable(str(name))}, which is neither next to it nor "
+        f"in the working folder with the same content: give {flag}."
     )

@@ -47,7 +47,7 @@ def read_edit(path: str, words: Sequence[str]) -> Flags:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"the recipe of {printable(path)} is incomplete or of another version: edit anew.") from error
+        raise BadInput(f"the recipe of {printable(path)} is incomplete or of another version: edit again.") from error
     return Flags(f"the recipe of {printable(path)}", flags)
 
 

@@ -73,7 +73,7 @@ def run(arguments: Namespace) -> int:
     if not code:
         training.export(arguments.out / "export")
     if training.accelerator.is_main_process:
-        _tell(training, arguments, bool(code), seconds)
+        _report(training, arguments, bool(code), seconds)
     training.close()
     return code
 
@@ -114,7 +114,7 @@ def _state(
     return elapsed, elapsed + remaining, text
 
 
-def _tell(training: "Run", arguments: Namespace, stopped: bool, seconds: float) -> None:
+def _report(training: "Run", arguments: Namespace, stopped: bool, seconds: float) -> None:
     """Print the result on stdout, and on stderr that training was stopped early."""
     from sfumato.train.checkpoint import newest_checkpoint
 

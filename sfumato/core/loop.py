@@ -137,7 +137,7 @@ def _with_gradients(
 
 
 def _refined(state: StepState, shifts: Sequence[Shift]) -> Float[Tensor, "b c h w"]:
-    """x_t after one refinement by every shift that asks for it; the same tensor if none does."""
+    """x_t after one refinement by every shift that requests one; the same tensor if none does."""
     x = state.x_t
     for shift in shifts:
         x = shift.refine(state, x)

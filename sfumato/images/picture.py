@@ -78,7 +78,7 @@ class Picture:
 
 
 def resized(picture: Picture, size: tuple[int, int]) -> Picture:
-    """The image at another size, for a model that knows images of about that size; `full` is the given image.
+    """The image at another size, for a model that was trained on images of about that size; `full` is the given image.
 
     Args:
         picture: an image as it was read.

@@ -10,7 +10,7 @@ from sfumato.core.schedule import FINISHED
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepEnd
 from sfumato.inversion.artifact import Inversion
-from sfumato.models.beside import Beside, model_of
+from sfumato.models.with_source import WithSource, model_of
 
 
 def replay(
@@ -27,7 +27,7 @@ def replay(
     With the source prompt and its guidance scale this reconstructs the images; with another prompt it edits them.
 
     Args:
-        guided: the network with its guidance, one row per image; the result of `beside` for shifts that read the
+        guided: the network with its guidance, one row per image; the result of `with_source` for shifts that read the
             source.
         inversion: the inversion, on the device of the network.
         condition: condition of the prompt, one row per image.
@@ -50,7 +50,7 @@ def replay(
     )
 
 
-def beside(guided: Guided, inversion: Inversion, source: Condition, *, exact: bool = False) -> Guided:
+def with_source(guided: Guided, inversion: Inversion, source: Condition, *, exact: bool = False) -> Guided:
     """Extend a guided network by evaluations of the source, for shifts that use its features or attention maps.
 
     Args:
@@ -61,4 +61,4 @@ def beside(guided: Guided, inversion: Inversion, source: Condition, *, exact: bo
             bit-identical to one that does not read the source.
     """
     latents = dict(zip(inversion.timesteps, inversion.x[:-1], strict=True))
-    return replace(guided, network=Beside(model_of(guided), latents, source, exact))
+    return replace(guided, network=WithSource(model_of(guided), latents, source, exact))

@@ -34,7 +34,7 @@ class Job:
         target: condition of the target prompts, one row per image.
         condition: condition of the run before any shift: `target`, or `source` for methods with `under_source`.
         skip: number of first (noisiest) steps that are left out.
-        exact: evaluate the source one step at a time, see `sfumato.inversion.replay.beside`.
+        exact: evaluate the source one step at a time, see `sfumato.inversion.replay.with_source`.
         path: levels in the order in which the edit visits them (`sfumato.core.path`); () for each once.
     """
 
@@ -50,7 +50,7 @@ class Job:
     @property
     def network(self) -> DiffusionModel:
         """The model without guidance."""
-        from sfumato.models.beside import model_of
+        from sfumato.models.with_source import model_of
 
         return model_of(self.guidance)
 
@@ -90,7 +90,7 @@ class Job:
         Args:
             shifts: shifts of the reverse process, in order.
         """
-        from sfumato.inversion import beside, replay
+        from sfumato.inversion import replay, with_source
 
-        guided = beside(self.guidance, self.inversion, self.source, exact=self.exact)
+        guided = with_source(self.guidance, self.inversion, self.source, exact=self.exact)
         yield from replay(guided, self.inversion, self.condition, skip=self.skip, shifts=shifts, path=self.path)

@@ -143,7 +143,7 @@ class ParasolParams(DeterministicParams):
             self.saved.check_model(network)
 
     def finish(self, edited: Tensor, source: Tensor) -> Tensor:
-        """Match the colours to those of the style images, if asked to."""
+        """Match the colours to those of the style images, if `colour_match` is set."""
         from sfumato.images import read_image, to_tensor
         from sfumato.images.colour_match import match_colours
 
@@ -199,7 +199,7 @@ def shifts(job: Job, params: ParasolParams) -> list[Shift]:
     found = params.descriptors
     own_steps = round(0.4 * len(job.timesteps)) if params.lam == FROM_STEPS else params.lam
     if not job.has_source and (own_steps or any(each is None for each in found.values())):
-        raise BadInput("An image from noise has no style and content of its own: give both, and lam = 0.")
+        raise BadInput("A generated image has no source to take style and content from: give both, and lam = 0.")
     describers, tokens = params.describers, params.saved.tokens.to(job.network.device)
     return [
         TwoModalities(

@@ -71,7 +71,7 @@ def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> l
     from sfumato.shifts.energy.shape import Shape
     from sfumato.shifts.energy.size import Size
 
-    def whole(word: Word, warp: Warp, place: Word | None = None) -> list[tuple[Term, float]]:
+    def complete(word: Word, warp: Warp, place: Word | None = None) -> list[tuple[Term, float]]:
         return [
             (Centroid(word, warp.right, warp.down, place=place), params.centroid_weight),
             (Size(word, warp.area), params.size_weight),
@@ -82,9 +82,9 @@ def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> l
     found: list[tuple[Term, float]] = []
     for name in dict.fromkeys([*changes, *swaps]):
         place = word_of(job, swaps[name]) if name in swaps else None
-        found += whole(word_of(job, name), changes.get(name, Warp()), place)
+        found += complete(word_of(job, name), changes.get(name, Warp()), place)
     for name, there in taken.items():
-        found += whole(images.word(name, there), Warp())
+        found += complete(images.word(name, there), Warp())
     for kind, name, numbers in params.targets():
         word = replace(word_of(job, name), source=None)
         if kind == "place":
@@ -100,7 +100,7 @@ def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> l
 
 
 def appearance_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> list[tuple[Term, float]]:
-    """Appearance: from other images where options say so, else that of the source."""
+    """Appearance: from other images if options name them, otherwise that of the source."""
     from sfumato.shifts.energy.appearance import Appearance
 
     module = f"up_blocks.{len(job.network.unet.up_blocks) - 1}"

@@ -31,6 +31,13 @@ def check_pictures(pictures: Float[Tensor, "..."], which: str = "given") -> None
         raise BadInput(f"pixels must lie in 0..1; those of the {which} images range from {low:.3g} to {high:.3g}.")
 
 
+def check_rgb(images: Float[Tensor, "..."]) -> None:
+    """Check one batch of images [b, 3, h, w]. Raises BadInput and NonFinite as `check_pictures`."""
+    if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
+        raise BadInput(f"images [b, 3, h, w] are needed, not {list(images.shape)}.")
+    check_pictures(images)
+
+
 def check_pair(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> None:
     """Check two batches of images of the same shape. Raises BadInput and NonFinite as `check_pictures`."""
     if a.shape != b.shape or a.ndim != 4 or a.numel() == 0:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
-from sfumato.errors import BadInput, NonFinite
+from sfumato.errors import BadInput
+from sfumato.metrics.checks import check_rgb
 from sfumato.metrics.frozen import load_frozen
 from sfumato.metrics.preprocessor import Preprocessor, read_preprocessor
 from sfumato.networks.clip_tokenizer import read_tokenizer
@@ -56,12 +57,7 @@ class DualEncoder:
             BadInput: other values or shapes.
             NonFinite: an image contains NaN or infinity.
         """
-        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.numel() == 0:
-            raise BadInput(f"images [b, 3, h, w] are needed, not {list(pixels.shape)}.")
-        if not torch.isfinite(pixels).all():
-            raise NonFinite("the images to be encoded contain NaN or infinity.")
-        if pixels.min() < 0 or pixels.max() > 1:
-            raise BadInput(f"pixels must lie in 0..1, not {pixels.min():.3g} to {pixels.max():.3g}.")
+        check_rgb(pixels)
         parts = [self.embed(self.preprocessor(part.to(self.model.device))) for part in pixels.split(BATCH)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 

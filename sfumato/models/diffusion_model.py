@@ -172,8 +172,8 @@ class DiffusionModel:
 
         Args:
             weights: whether "(word:1.4)" is a word with a weight, see `sfumato.models.prompt_weights`.
-            chunks: number of chunks of the context length in which prompts are read, so that they may be so many times
-                as long; 1 to 20. All prompts of a run have the same number of tokens.
+            chunks: number of chunks of the context length in which prompts are read, so that prompts may be that many
+                times longer; 1 to 20. All prompts of a run have the same number of tokens.
 
         Raises:
             BadInput: chunks is out of range, or the model has no text encoder.
@@ -363,7 +363,7 @@ class DiffusionModel:
         return networks if self.codec.module is None else networks | {"autoencoder": self.codec.module}
 
     def _forward(self, x: Tensor, t: int | Tensor, cond: Condition | None) -> Tensor:
-        """One forward pass: the raw output of the network, in its own precision."""
+        """One forward pass: the output of the network, in its own precision."""
         cond = Condition(rows=len(x)) if cond is None else cond
         check_inputs(self, x, t, cond)
         self._evaluations.add(len(x))

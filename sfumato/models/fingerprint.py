@@ -43,7 +43,7 @@ def revision(networks: Mapping[str, nn.Module], *, moving: bool = False) -> tupl
 
 
 def _adapters(network: nn.Module) -> Iterator[str]:
-    """Which LoRAs of every layer act, and how strongly: what PEFT keeps beside the weights."""
+    """Which LoRAs of every layer act, and how strongly: what PEFT stores in addition to the weights."""
     for name, layer in network.named_modules():
         if hasattr(layer, "base_layer"):
             acting = [] if layer.disable_adapters else sorted(layer.active_adapters)

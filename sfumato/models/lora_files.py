@@ -124,8 +124,8 @@ def _read_lora(path: Path, scale: float) -> Lora:
     if not parts:
         raise BadInput(f"{name} contains no weights; download it again.")
     with safe_open(path, "pt") as stored:
-        beside = _Beside(stored.metadata() or {})
-        changes = [_change(stored, layer, kinds, beside) for layer, kinds in parts.items()]
+        metadata = _AdapterMetadata(name, stored.metadata() or {})
+        changes = [_change(stored, layer, kinds, metadata) for layer, kinds in parts.items()]
     for change in changes:
         numbers = bool(change.up.isfinite().all()) and bool(change.down.isfinite().all())
         if change.up.flatten(1).shape[1] != len(change.down) or not (numbers and math.isfinite(change.factor)):
@@ -136,22 +136,21 @@ def _read_lora(path: Path, scale: float) -> Lora:
     return Lora(path, scale, tuple(changes))
 
 
-def _change(stored: Any, layer: str, kinds: Mapping[str, str], beside: "_Beside") -> Change:
+def _change(stored: Any, layer: str, kinds: Mapping[str, str], metadata: "_AdapterMetadata") -> Change:
     down, up = (stored.get_tensor(kinds[kind]).float() for kind in ("down", "up"))
     down, up = (matrix if matrix.ndim > 1 else matrix[:, None] for matrix in (down, up))
     alpha = float(stored.get_tensor(kinds["alpha"]).reshape(-1)[0]) if "alpha" in kinds else None
-    return Change(layer, down, up, beside.factor(layer, len(down)) if alpha is None else alpha / max(1, len(down)))
+    return Change(layer, down, up, metadata.factor(layer, len(down)) if alpha is None else alpha / max(1, len(down)))
 
 
-class _Beside:
-    """alpha and its use, which diffusers writes into the metadata of a file."""
+class _AdapterMetadata:
+    """alpha and its use, which diffusers writes into the metadata of a file. Raises BadInput if they are damaged."""
 
-    def __init__(self, metadata: Mapping[str, str]) -> None:
+    def __init__(self, file: str, metadata: Mapping[str, str]) -> None:
         try:
-            table = json.loads(metadata.get(_METADATA, "{}"))
-        except (ValueError, RecursionError):
-            table = {}
-        self._table: Mapping[str, Any] = table if isinstance(table, dict) else {}
+            self._table: Mapping[str, Any] = dict(json.loads(metadata.get(_METADATA, "{}")))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadInput(f"{file} is damaged: its metadata cannot be read; download it again.") from error
 
     def factor(self, layer: str, rank: int) -> float:
         """alpha / r, or alpha / sqrt(r) for rank-stabilised LoRAs (arXiv 2312.03732); 1 if the file states no alpha."""

@@ -1,4 +1,4 @@
-"""Images beside the edited ones, at the noise level of every step, whose features and attention maps energies read.
+"""Reference images whose features and attention maps energies read, at the noise level of every step.
 
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_t,      e_t ~ N(0, I)
 

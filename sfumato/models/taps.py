@@ -102,7 +102,7 @@ AnyTap: TypeAlias = Tap | AttentionTap
 
 @dataclass(frozen=True)
 class FromSource:
-    """A pair of taps that uses outputs of the source in the target; requires a `Beside` network.
+    """A pair of taps that uses outputs of the source in the target; requires a `WithSource` network.
 
     Attributes:
         source: tap of the source's evaluation at the same step; it must return None.

@@ -29,7 +29,7 @@ class TextEncoder:
         encoder: the network.
         weighted: whether "(word:1.4)" in a prompt is a weight (`sfumato.models.prompt_weights`), not text.
         chunks: a prompt is read in this number of chunks of `context` tokens, which are encoded independently and
-            concatenated, so that it may be so many times as long; unused chunks are those of the empty prompt.
+            concatenated, so that it may be that many times longer; unused chunks are those of the empty prompt.
     """
 
     tokenizer: Any

@@ -18,7 +18,7 @@ Vectors: TypeAlias = NDArray[np.float32]
 MODALITIES = ("content", "style")
 """Names of the two descriptors, and of their columns."""
 SHIPPED = {"content": BUNDLED / "emoji" / "dual_encoder", "style": BUNDLED / "descriptors" / "style"}
-"""Folders of the default encoders, which know emoji only."""
+"""Folders of the default encoders, which were trained on emoji only."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from sfumato.errors import BadInput
 from sfumato.formats import Format
+from sfumato.metrics.checks import check_rgb
 from sfumato.style.fingerprints import fingerprint_of
 from sfumato.style.network import GROUPS, StyleNetwork
-from sfumato.style.pixels import check_pixels
 from sfumato.style.words import StyleWords
 
 BATCH = 64
@@ -64,7 +64,7 @@ class StyleEncoder:
             BadInput: other values or shapes.
             NonFinite: an image contains NaN or infinity.
         """
-        check_pixels(pixels)
+        check_rgb(pixels)
         device = next(self.network.parameters()).device
         parts = [self.embed(2 * part.to(device).float() - 1) for part in pixels.split(BATCH)]
         return torch.cat(parts)

@@ -70,5 +70,7 @@ class StyleWords:
         known = [rows[word] for word in dict.fromkeys(chosen) if word in rows]
         if not known:
             first = next(iter(words_of(text)), text.strip())
-            raise BadInput(f'The style encoder knows no word of "{text[:60]}"{suggestion(first, self.words)}')
+            raise BadInput(
+                f'The style encoder was trained with no word of "{text[:60]}"{suggestion(first, self.words)}'
+            )
         return self.centre + (self.means[known] - self.centre).sum(dim=0)

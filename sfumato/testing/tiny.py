@@ -1,7 +1,7 @@
 """A tiny Stable Diffusion with random weights, for tests: a few ten thousand parameters, a function of its seed.
 
 Its autoencoder reduces by 4 and its U-Net has two levels, so the sides of images are multiples of 8 pixels. The global
-generator is left alone.
+generator is not changed.
 """
 
 from collections.abc import Iterator
@@ -119,7 +119,7 @@ def tiny_unet(**changes: Any) -> UNet2DConditionModel:
     network = UNet2DConditionModel(**settings | changes)
     for name, weight in network.named_parameters():
         if "attn2.to_out" in name or "attn2.to_v" in name:
-            weight.data *= 3  # random networks hardly hear the prompt; tests of editing need one that does
+            weight.data *= 3  # random networks hardly depend on the prompt; tests of editing need one that does
     return network
 
 

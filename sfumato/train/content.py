@@ -130,7 +130,7 @@ def content_caption(data: CaptionedImages, row: int, generator: np.random.Genera
     """Caption of an image without its style.
 
     Args:
-        data: the images; those of a user's folder have no style in a column of its own, so that their caption is used.
+        data: the images; those of a user's folder have no separate column for the style, so that their caption is used.
         row: number of the image.
         generator: with one, keywords of an emoji sometimes replace its name.
     """

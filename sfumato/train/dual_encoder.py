@@ -83,7 +83,7 @@ class DualEncoderLoss:
     zoom: float = ranged(0.12, low=0, below=1)
 
 
-def check_towers(shape: DualEncoderNetwork, size: int) -> None:
+def check_encoders(shape: DualEncoderNetwork, size: int) -> None:
     """Check the architecture for pictures of side `size`.
 
     Raises:
@@ -107,9 +107,9 @@ def build_dual_encoder(
         temperature: initial temperature of the softmax.
 
     Raises:
-        BadInput: see `check_towers`.
+        BadInput: see `check_encoders`.
     """
-    check_towers(shape, size)
+    check_encoders(shape, size)
     transformer = dict(
         hidden_size=shape.width, intermediate_size=4 * shape.width, num_attention_heads=shape.width // 64,
         projection_dim=shape.projection, hidden_act="gelu",
@@ -206,7 +206,7 @@ class DualEncoderTask:
                 "network.freeze_text needs network.start: without it the text encoder would keep random weights."
             )
         else:
-            check_towers(self.shape, self.size)
+            check_encoders(self.shape, self.size)
         self.data = open_data(recipe)
         self.pictures = len(self.data)
         self.weights = torch.as_tensor(self.data.sampling_weights())
@@ -214,7 +214,7 @@ class DualEncoderTask:
         self.tokenizer = kept_tokenizer(folder / "tokenizer", started, self._learn_tokenizer)
         self.bound_to = {"tokenizer": tokenizer_fingerprint(self.tokenizer)}
         self.tokens = Tokens(self.tokenizer, self.data.texts())
-        self.clip = self._towers(recipe.seed)
+        self.clip = self._build_encoders(recipe.seed)
         if self.shape.freeze_text:
             self.clip.text_model.requires_grad_(False)
             self.clip.text_projection.requires_grad_(False)
@@ -229,7 +229,7 @@ class DualEncoderTask:
             return read_tokenizer(exported_folder(self.shape.start))
         return train_tokenizer(self.data.texts(), self.shape.vocabulary, self.shape.context)
 
-    def _towers(self, seed: int) -> CLIPModel:
+    def _build_encoders(self, seed: int) -> CLIPModel:
         if self.shape.start:
             clip = load_frozen(CLIPModel, exported_folder(self.shape.start)).requires_grad_(True).train()
             if (side := clip.config.vision_config.image_size) != self.size:

@@ -82,13 +82,13 @@ def found_first(queries: Float[Tensor, "q d"], database: Float[Tensor, "n d"], r
     return float(right[torch.arange(len(top)), top][possible].double().mean())
 
 
-def retrieval(whole: Described, rows: Tensor, modality: str) -> float:
+def retrieval(everything: Described, rows: Tensor, modality: str) -> float:
     """Share of the queries `rows` whose nearest image with another content (style) has the right style (content)."""
     other = "style" if modality == "content" else "content"
-    mine, theirs = whole.labels[modality], whole.labels[other]
+    mine, theirs = everything.labels[modality], everything.labels[other]
     allowed = theirs[rows][:, None] != theirs[None]
     right = mine[rows][:, None] == mine[None]
-    return found_first(whole.vectors[modality][rows], whole.vectors[modality], right, allowed)
+    return found_first(everything.vectors[modality][rows], everything.vectors[modality], right, allowed)
 
 
 def probe(
@@ -133,29 +133,29 @@ def report(
     parts = [CaptionedImages.open(folder, size=size, tones=False, split=name) for name in splits]
     train = CaptionedImages.open(folder, size=size, tones=False, split="train", count=count)
     began = time.monotonic()
-    whole = described([train, *parts], encoders)
-    rate = len(whole.labels["style"]) / (time.monotonic() - began)
+    everything = described([train, *parts], encoders)
+    rate = len(everything.labels["style"]) / (time.monotonic() - began)
     found: dict[str, Any] = {"training images": len(train), "images per second, both encoders": rate}
     first = len(train)
     for split, part in zip(splits, parts, strict=True):
-        found[split] = _of_split(whole, len(train), torch.arange(first, first + len(part)), part, encoders)
+        found[split] = _of_split(everything, len(train), torch.arange(first, first + len(part)), part, encoders)
         first += len(part)
     return found
 
 
 def _of_split(
-    whole: Described, train: int, own: Tensor, data: CaptionedImages, encoders: Describers
+    everything: Described, train: int, own: Tensor, data: CaptionedImages, encoders: Describers
 ) -> dict[str, float]:
     """The measurements with the rows `own` as queries; the first `train` rows are the training images."""
-    inside = whole.take(torch.cat([torch.arange(train), own]))
+    inside = everything.take(torch.cat([torch.arange(train), own]))
     queries = torch.arange(train, train + len(own))
     figures: dict[str, float] = {"images": len(own)}
     figures |= {f"right {name} first": retrieval(inside, queries, name) for name in ("style", "content")}
-    figures |= texts_found(data, whole.take(own), encoders)
+    figures |= texts_found(data, everything.take(own), encoders)
     for label in ("style", "group"):
-        known = whole.labels[label]
+        known = everything.labels[label]
         for name in ("style", "content"):
-            vectors = whole.vectors[name]
+            vectors = everything.vectors[name]
             figures[f"probe: {label} from {name}"] = probe(vectors[:train], known[:train], vectors[own], known[own])
         figures[f"probe: {label}, largest class"] = float(torch.bincount(known[own]).max() / len(own))
     return figures

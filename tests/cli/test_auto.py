@@ -162,7 +162,4 @@ def test_a_model_without_evaluator_needs_one(sfumato, tiny_sd_folder, inverted, 
         auto.choose(inverted, "green dog")
     assert count.samples == 0
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
-    assert (
-        "no networks of its own that score edits"
-        in sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto").refused()
-    )
+    assert "no dual encoder that scores edits" in sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto").refused()

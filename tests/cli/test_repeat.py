@@ -117,7 +117,7 @@ def test_what_is_not_there_is_refused(edit, folder, monkeypatch):
     edit(*ONE)
     again = ("--recipe", "out.png", "-o", "again.png")
     Path("photo.png").rename("moved.png")
-    assert "made from photo.png, which is neither beside it nor here" in edit(*again).refused()
+    assert "made from photo.png, which is neither next to it nor in the working folder" in edit(*again).refused()
     tiny_picture(30, 22, seed=5).save("photo.png")
     assert "made from photo.png" in edit(*again).refused()
     assert edit(*again, "moved.png").code == 0

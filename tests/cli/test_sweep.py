@@ -259,7 +259,7 @@ def test_least_change_among_those_that_reach_what_is_wanted():
 def test_a_model_without_evaluator_needs_one(sfumato, tiny_sd_folder, monkeypatch):
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     said = sfumato("sweep", *WORDS, "--model", tiny_sd_folder, "--grid", "skip=1,3").refused()
-    assert "no networks of its own that score edits" in said
+    assert "no dual encoder that scores edits" in said
     assert "--clip" in said
 
 

@@ -7,7 +7,7 @@ import torch
 from sfumato.api import load
 from sfumato.api.composition import compose
 from sfumato.core.guidance import classifier_free
-from sfumato.inversion import beside, replay
+from sfumato.inversion import replay, with_source
 from sfumato.methods.changes import move
 from sfumato.methods.job import Job
 from sfumato.shifts.mask import HoldOutside
@@ -74,7 +74,7 @@ def test_the_call_is_a_list_of_shifts(sd, inverted, delta, mask):
     left = torch.zeros(1, 1, 8, 8)
     left[..., :4] = 1
     *_, end = replay(
-        beside(guided, group.inversion, group.condition, exact=True),
+        with_source(guided, group.inversion, group.condition, exact=True),
         group.inversion,
         group.condition,
         skip=1,

@@ -43,7 +43,7 @@ def test_bad_input_is_one_sentence(sfumato, flags, index, tmp_path):
         (["search", index.uri, *flags], "nothing to search for"),
         (["search", index.uri, "--text", "", *flags], "text is empty"),
         (["search", index.uri, "--style-text", "flat", "--style-weight", "0", *flags], "all 0"),
-        (["search", index.uri, "--style-text", "nosuchword", *flags], "knows no word"),
+        (["search", index.uri, "--style-text", "nosuchword", *flags], "trained with no word"),
         (["search", "nowhere", "--text", "red apple", *flags], "no index nowhere"),
         (["search", index.uri, "--style", "photo.png", "-o", "photo.png", *flags], "is an input"),
         (["search", index.uri, "--style", "photo.png", "-o", "sheet.txt", *flags], "sheet.txt"),

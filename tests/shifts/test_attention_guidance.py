@@ -7,7 +7,7 @@ from sfumato.core.guidance import classifier_free
 from sfumato.core.rows import NEGATIVE
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput, NonFinite
-from sfumato.inversion import Inversion, beside, replay
+from sfumato.inversion import Inversion, replay, with_source
 from sfumato.models.attention import RecordMaps
 from sfumato.models.load import load_model
 from sfumato.shifts.attention_guidance import CROSS, FollowAttention, attention_loss
@@ -36,7 +36,7 @@ def prepared(model):
 
 def run(guided, inversion, source, target, *shifts):
     """The steps of a replay under the target's prompt with the source beside it."""
-    return replay(beside(guided, inversion, source), inversion, target, shifts=shifts)
+    return replay(with_source(guided, inversion, source), inversion, target, shifts=shifts)
 
 
 def attention_maps(model, x, t, condition):

@@ -9,7 +9,7 @@ from sfumato.core.guidance import classifier_free
 from sfumato.core.noise import gaussian
 from sfumato.core.state import StepState
 from sfumato.core.step import sigma
-from sfumato.inversion import Inversion, beside, replay
+from sfumato.inversion import Inversion, replay, with_source
 from sfumato.models.layout import word_layers
 from sfumato.models.load import load_model
 from sfumato.models.references import References
@@ -43,7 +43,7 @@ def run(model):
     inversion = Inversion("ddim", x, None, tuple(model.schedule.timesteps(STEPS)), 0.0, (1.0, 1.0))
     guided = classifier_free(model, model.condition(["", ""]), (1.0, 1.0))
     source = model.condition(["red cat", "blue cat"])
-    return beside(guided, inversion, source), inversion, source, model.condition(["green cat", "tree cat"])
+    return with_source(guided, inversion, source), inversion, source, model.condition(["green cat", "tree cat"])
 
 
 def word(model, run, name, own=None):
@@ -172,7 +172,7 @@ def test_one_backward_pass_however_many_terms(model, run):
     counts = []
     for shift in (few, many):
         with model.counting() as count:
-            list(replay(beside(plain, inversion, source), inversion, target, shifts=[shift]))
+            list(replay(with_source(plain, inversion, source), inversion, target, shifts=[shift]))
         counts.append((count.calls, count.samples))
     assert counts[0][1] == STEPS * (2 + 2)  # the source and the target; the prediction is that of the gradient pass
     # the terms of two reference images read them in one more call, for all steps

@@ -217,7 +217,7 @@ def test_weights_mix_descriptors(api_model, options, describers, style_image, tm
         ({"style": "a.png=-1"}, "weights of at least 0"),
         ({"style": "a.png=0"}, "weights of style are all 0"),
         ({"style": "nosuch.png"}, "nosuch.png"),
-        ({"style_text": "nosuchword"}, "knows no word"),
+        ({"style_text": "nosuchword"}, "trained with no word"),
         ({"parasol": ""}, "needs a PARASOL file"),
         ({"style": "", "colour_match": True}, "colour_match needs a style image"),
         ({"style_encoder": "OTHER"}, "another style encoder"),

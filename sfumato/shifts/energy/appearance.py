@@ -44,7 +44,7 @@ class Appearance:
             distance = difference(of_target, of_source).mean(dim=1)
             return distance * self.word.present.to(distance)
 
-        return Measurement(value, (reading.tap, self.word.beside(reference, own, left)))
+        return Measurement(value, (reading.tap, self.word.from_source(reference, own, left)))
 
 
 def mean_features(features: Float[Tensor, "b d h w"], A: Float[Tensor, "b 1 h2 w2"]) -> Float[Tensor, "b d"]:

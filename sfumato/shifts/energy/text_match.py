@@ -44,8 +44,8 @@ class ImageEncoder:
     count: int
     seeds: Sequence[int]
 
-    def whole(self, image: DecodedPrediction) -> Float[Tensor, "b d"]:
-        """Features of the whole images."""
+    def of_image(self, image: DecodedPrediction) -> Float[Tensor, "b d"]:
+        """Features of the complete images."""
         return self.embed(self._resized(image))
 
     def crops(self, image: DecodedPrediction) -> Float[Tensor, "b n d"]:
@@ -76,7 +76,7 @@ class TextMatch:
 
     def against(self, source: DecodedPrediction) -> Loss:
         """The loss of one run."""
-        v = self.target - SOURCE_TEXT * self.source + SOURCE_IMAGE * self.encoder.whole(source)
+        v = self.target - SOURCE_TEXT * self.source + SOURCE_IMAGE * self.encoder.of_image(source)
         return lambda image: -F.cosine_similarity(self.encoder.crops(image), v[:, None], dim=-1).mean(dim=1)
 
 
@@ -96,5 +96,5 @@ class TextDirectionMatch:
 
     def against(self, source: DecodedPrediction) -> Loss:
         """The loss of one run."""
-        before, wanted = self.encoder.whole(source)[:, None], (self.target - self.source)[:, None]
+        before, wanted = self.encoder.of_image(source)[:, None], (self.target - self.source)[:, None]
         return lambda image: 1 - F.cosine_similarity(self.encoder.crops(image) - before, wanted, dim=-1).mean(dim=1)

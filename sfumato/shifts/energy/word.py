@@ -51,7 +51,7 @@ class Word:
         """The rows of the source among those of its evaluation: all, or the one of the reference."""
         return values if self.images is None else values[self.row : self.row + 1]
 
-    def beside(self, reference: AnyTap, own: AnyTap, left: int) -> FromSource:
+    def from_source(self, reference: AnyTap, own: AnyTap, left: int) -> FromSource:
         """A pair of taps for the source and the target; `left` as in `Term.measure`."""
         return FromSource(reference, own, left, images=self.images)
 
@@ -61,7 +61,7 @@ class Word:
         if self.source is None:
             return Reading(self, own, None, own)
         reference = WordMaps(self.layers, self.source, self.grid, SOURCE)
-        return Reading(self, own, reference, self.beside(reference, own, left))
+        return Reading(self, own, reference, self.from_source(reference, own, left))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from sfumato.models.taps import NO_SOURCE, FromSource
 
 
 @dataclass(frozen=True, eq=False)
-class Beside:
+class WithSource:
     """A `Denoiser` that runs the source part of `FromSource` taps on the source, then evaluates the target.
 
     Source and target are never in the same batch, so that the target is evaluated exactly as in an edit without source.
@@ -72,7 +72,7 @@ def _key(pair: FromSource) -> tuple[int, int]:
 
 
 def model_of(network: Any) -> DiffusionModel:
-    """The model inside `Guided` and `Beside`, to read features or differentiate without guidance."""
+    """The model inside `Guided` and `WithSource`, to read features or differentiate without guidance."""
     while not isinstance(network, DiffusionModel):
-        network = network.model if isinstance(network, Beside) else network.network
+        network = network.model if isinstance(network, WithSource) else network.network
     return network
