@@ -140,7 +140,8 @@ class Run:
         mine = torch.tensor([float(up and self.accelerator.is_main_process), float(interrupt.requested)])
         if self.accelerator.num_processes > 1:
             mine = self.accelerator.reduce(mine.to(self.accelerator.device), "sum").cpu()
-        interrupt.requested |= bool(mine[1])
+        if mine[1]:  # never write False: a signal may have set it since it was read
+            interrupt.requested = True
         return bool(mine.any())
 
     def _reported_step(self) -> StepReport:

@@ -14,7 +14,7 @@ from benchmarks.editing import EDITS
 from benchmarks.rounds import carried_back
 from sfumato.bench.contenders import Task
 from sfumato.core.guidance import classifier_free
-from sfumato.inversion import Inversion, beside, invert_ddim, replay
+from sfumato.inversion import Inversion, invert_ddim, replay, with_source
 from sfumato.inversion.regularised import OFFICIAL, invert_regularised
 from sfumato.models.load import load_model
 from sfumato.shifts.attention_guidance import FollowAttention
@@ -176,7 +176,7 @@ def test_guidance_is_ours_where_both_start(scene, x0):
     with carried_back(scene.network.unet) as rows:
         moved = loops.followed(scene.network, x.repeat(2, 1, 1, 1), t, target, reference)
     inversion = Inversion("ddim", torch.cat([recorded.x, x0[None]]), None, tuple(recorded.timesteps), 0.0, (1.0,))
-    guided = beside(classifier_free(scene.network, scene.empty, (1.0,)), inversion, scene.source)
+    guided = with_source(classifier_free(scene.network, scene.empty, (1.0,)), inversion, scene.source)
     # the mean over two rows is half of ours
     ours = next(replay(guided, inversion, scene.target, shifts=[FollowAttention(loops.FOLLOW / 2)])).x_t
     assert rows == [2]

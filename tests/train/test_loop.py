@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from sfumato.errors import BadInput
 from sfumato.train.checkpoint import newest_checkpoint
+from sfumato.train.interrupt import Interrupt
 from sfumato.train.loop import Run
 from sfumato.train.processes import refuse_different_steps
 from sfumato.train.seeds import step_generator
@@ -124,6 +126,37 @@ def test_minutes_bound_the_run_and_leave_a_valid_checkpoint(tmp_path, minutes):
     assert len(done) < 1_000_000
     assert newest_checkpoint(tmp_path / "checkpoints").name == f"step-{len(done):08d}"
     assert run_of(tmp_path, 1_000_000).step == len(done)
+
+
+def test_a_signal_at_any_instruction_between_two_steps_is_not_lost(tmp_path):
+    run, instructions, at = run_of(tmp_path, 3), 0, -1
+
+    def trace(frame, event, argument):
+        nonlocal instructions
+        if frame.f_code is not Run._stop.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            if instructions == at:
+                signal.raise_signal(signal.SIGTERM)
+            instructions += 1
+        return trace
+
+    def is_requested():
+        nonlocal instructions
+        instructions, before = 0, sys.gettrace()
+        with Interrupt() as interrupt:
+            sys.settrace(trace)
+            run._stop(0.0, None, interrupt)
+            sys.settrace(before)
+            return interrupt.requested
+
+    assert not is_requested()
+    assert instructions > 20
+    lost = []
+    for at in range(instructions):
+        lost += [] if is_requested() else [at]
+    assert not lost
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
