@@ -3,6 +3,7 @@
 import math
 from argparse import SUPPRESS, Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.inputs import add_max_pixels
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from sfumato.images import Picture
     from sfumato.metrics import Evaluator
+    from sfumato.style import StyleEncoder
 
 #: Networks of the evaluator -> help text.
 NETWORKS = {
@@ -33,6 +35,8 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
     parser.add_argument("edit", nargs="?", metavar="EDIT", help="edited image, of the same size")
     parser.add_argument("--target", metavar="IMAGE", help="ground-truth edited image, if there is one")
+    parser.add_argument("--style", metavar="IMAGE", help="image in the wanted style, of any size")
+    parser.add_argument("--style-encoder", metavar="FILE", help="style encoder; default: the shipped one, if any")
     parser.add_argument("--mask", metavar="IMAGE", help="mask image: white where an edit is intended")
     parser.add_argument("--from", dest="given", metavar="TEXT", help="prompt describing the source image; needs --to")
     parser.add_argument("--to", dest="wanted", metavar="TEXT", help="prompt describing the edited image")
@@ -69,7 +73,7 @@ def shown_score(value: float) -> str:
 
 def run(arguments: Namespace) -> None:
     """List the metrics, or print the metrics of an edit."""
-    inputs = (arguments.source, arguments.target, arguments.mask, arguments.given, arguments.wanted)
+    inputs = (arguments.source, arguments.target, arguments.mask, arguments.style, arguments.given, arguments.wanted)
     if arguments.edit is not None:
         _measure(arguments)
     elif any(each is not None for each in inputs):
@@ -104,6 +108,8 @@ def _measure(arguments: Namespace) -> None:
 
     if arguments.given is not None and arguments.wanted is None:
         raise BadInput("--from needs --to, the prompt describing the edited image: give both.")
+    if arguments.style_encoder is not None and arguments.style is None:
+        raise BadInput("--style-encoder needs --style, the image in the wanted style: give both.")
     texts = {"--from": arguments.given, "--to": arguments.wanted}
     for flag, text in texts.items():
         if text is not None and not text.strip():
@@ -115,8 +121,9 @@ def _measure(arguments: Namespace) -> None:
         if picture is not None:
             _check_size(picture, source)
     mask = _mask(arguments.mask, source, limit)
+    style = None if arguments.style is None else [_unit(read_image(arguments.style, limit))[0]]
     quiet_libraries()
-    evaluator = load_evaluator(arguments)
+    evaluator = replace(load_evaluator(arguments), style=_style_encoder(arguments.style_encoder, style is not None))
     _check_words(evaluator, texts)
     found = evaluator(
         _unit(source),
@@ -125,9 +132,20 @@ def _measure(arguments: Namespace) -> None:
         mask=mask,
         source_texts=None if arguments.given is None else [arguments.given],
         target_texts=None if arguments.wanted is None else [arguments.wanted],
+        style=style,
     )
     scores = {name: values.item() for name, values in found.items()}
     print_json(_as_json(arguments, scores)) if arguments.json else _print(scores)
+
+
+def _style_encoder(path: str | None, wanted: bool) -> "StyleEncoder | None":
+    """The encoder that is named, or the shipped one if there is a style image. Raises BadInput."""
+    from sfumato.style.describers import SHIPPED
+    from sfumato.style.encoder import load_style_encoder
+
+    if path is None and not (wanted and SHIPPED["style"].is_dir()):
+        return None
+    return load_style_encoder(path or SHIPPED["style"])
 
 
 def _check_words(evaluator: "Evaluator", texts: Mapping[str, str | None]) -> None:
@@ -177,7 +195,7 @@ def _unit(picture: "Picture") -> "Tensor":
 def _as_json(arguments: Namespace, scores: dict[str, float]) -> dict[str, Any]:
     from sfumato.metrics import METRICS
 
-    given = ("source", "edit", "target", "mask", "clip", "structure", "lpips")
+    given = ("source", "edit", "target", "style", "mask", "clip", "structure", "lpips", "style_encoder")
     return {
         **{name: getattr(arguments, name) for name in given},
         "from": arguments.given,

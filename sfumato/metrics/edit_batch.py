@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,10 +15,18 @@ from sfumato.metrics.vision import VisionEncoder
 
 NETWORKS = ("perceptual network", "structure network", "dual encoder")
 """The networks of an evaluator."""
-INPUTS = ("mask", "target image", "target text", "source text")
-"""Optional inputs of an edit, in addition to the source and the edited image."""
+INPUTS = ("mask", "target image", "target text", "source text", "style image", "style encoder")
+"""Optional inputs of an edit, in addition to the source and the edited image; the last is an optional network."""
 NEEDS = (*NETWORKS, *INPUTS)
 """Everything that a metric can require in addition to the source and the edited image."""
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """A network that describes images, such as a `sfumato.style.StyleEncoder`."""
+
+    def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Unit features of images in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +65,16 @@ class EditBatch:
     def target_texts(self) -> Sequence[str]:
         """The prompt describing each edited image."""
         return self._get("target text")
+
+    @property
+    def style(self) -> Sequence[Float[Tensor, "3 _ _"]]:
+        """The style image of each edit, in [0,1], of any size."""
+        return self._get("style image")
+
+    @property
+    def style_encoder(self) -> ImageEncoder:
+        """The encoder of style descriptors."""
+        return self._get("style encoder")
 
     @property
     def perceptual_network(self) -> PerceptualDistance:

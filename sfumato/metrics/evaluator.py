@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.errors import BadInput
-from sfumato.metrics.checks import Mask, check_pair, mask_weights
-from sfumato.metrics.edit_batch import EditBatch
+from sfumato.metrics.checks import Mask, check_pair, check_rgb, mask_weights
+from sfumato.metrics.edit_batch import EditBatch, ImageEncoder
 from sfumato.metrics.frozen import local_folder
 from sfumato.metrics.perceptual import PerceptualDistance, load_perceptual
 from sfumato.metrics.registry import METRICS, measure
@@ -33,11 +33,13 @@ class Evaluator:
         clip: dual encoder that compares images with texts.
         structure: vision transformer of the structure distance.
         perceptual: LPIPS network.
+        style: encoder of style descriptors, such as `sfumato.style.load_style_encoder` returns; None for none.
     """
 
     clip: DualEncoder
     structure: VisionEncoder
     perceptual: PerceptualDistance
+    style: ImageEncoder | None = None
 
     @classmethod
     def load(
@@ -46,6 +48,7 @@ class Evaluator:
         structure: Named = None,
         perceptual: Named = None,
         device: str | torch.device | None = None,
+        style: ImageEncoder | None = None,
     ) -> "Evaluator":
         """Load each network from a local folder or a hub id.
 
@@ -54,6 +57,7 @@ class Evaluator:
             structure: a vision transformer (DINO, DINOv2, ViT, CLIP); by default the image encoder of `clip`.
             perceptual: see `load_perceptual`; by default the image encoder of `clip`.
             device: device of all networks; by default the CPU.
+            style: encoder of style descriptors, already loaded; None for no style descriptors.
 
         Raises:
             BadInput: a network cannot be opened.
@@ -64,6 +68,7 @@ class Evaluator:
             DualEncoder.load(folder, place),
             VisionEncoder(folder if structure is None else local_folder(structure)).to(place),
             load_perceptual(os.fspath(folder if perceptual is None else perceptual)).to(place),
+            style,
         )
 
     def __call__(
@@ -95,6 +100,7 @@ class Evaluator:
         mask: Mask = None,
         source_texts: Sequence[str] | None = None,
         target_texts: Sequence[str] | None = None,
+        style: Sequence[Float[Tensor, "3 _ _"]] | None = None,
     ) -> EditBatch:
         """Combine edits and these networks into the batch that metrics are computed from.
 
@@ -105,6 +111,7 @@ class Evaluator:
             mask: [h,w] or [b,h,w] in [0, 1], 1 where the image is meant to change.
             source_texts: the prompt of each source image; requires `target_texts`.
             target_texts: the prompt describing each edited image.
+            style: the style image of each edit, in [0, 1], of any size.
 
         Raises:
             BadInput: shapes do not match, values are out of range, or a text is missing.
@@ -118,6 +125,10 @@ class Evaluator:
         for texts in (target_texts, source_texts):
             if texts is not None and (isinstance(texts, str) or len(texts) != len(edit)):
                 raise BadInput(f"one text for each of the {len(edit)} images is needed, as a list.")
+        if style is not None and len(style) != len(edit):
+            raise BadInput(f"one style image for each of the {len(edit)} images is needed, as a list.")
+        for image in style or ():
+            check_rgb(image[None])
         known = {
             "perceptual network": self.perceptual,
             "structure network": self.structure,
@@ -126,5 +137,7 @@ class Evaluator:
             "target image": target,
             "target text": target_texts,
             "source text": source_texts,
+            "style image": style,
+            "style encoder": self.style,
         }
         return EditBatch(source, edit, {need: value for need, value in known.items() if value is not None})

@@ -1,13 +1,18 @@
 """The network of the style encoder A: statistics of the features of every stage of a small convolutional network.
 
-    F_l = conv_l(silu(norm(F_{l-1}))),   a = W_2 silu(W_1 norm([mu(F_1), sigma(F_1), ..., mu(F_L), sigma(F_L)]))
+    F_l = conv_l(silu(norm(F_{l-1})))
+    a = W_2 silu(W_1 standardised([p(x), mu(F_1), sigma(F_1), ..., mu(F_L), sigma(F_L)]))
 
 mu and sigma are the mean and standard deviation over the positions, per channel, as in ALADIN (Ruta et al., ICCV 2021,
 arXiv 2103.09776, section 3). They do not depend on where a feature occurs, so that the arrangement of the content has
 little influence. They are taken before the normalisation, which would remove a part of the style.
+
+The palette p(x), a histogram of colours, takes part beside them: drawings of one content differ above all in
+the colours they use. The statistics are standardised over images (`StyleNetwork.standardise`), as their differences
+between images are small next to their means.
 """
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 from jaxtyping import Float
@@ -16,7 +21,13 @@ from torch.nn import functional as F
 
 GROUPS = 8
 """Groups of the group normalisation; the numbers of channels are multiples of it."""
+BINS = 8
+"""Bins of the palette per colour channel."""
 _EPS = 1e-5
+_LEAST = 1e-3
+"""Smallest deviation that a statistic is divided by, for colours that hardly occur."""
+_GAIN = 0.1
+"""Initial gain of the statistics of the features: in the first steps of training their change would hide the palette."""
 
 
 class StyleNetwork(nn.Module):
@@ -35,15 +46,23 @@ class StyleNetwork(nn.Module):
         for before, after in pairwise(channels):
             self.norms.append(nn.GroupNorm(GROUPS, before))
             self.convs.append(nn.Conv2d(before, after, 3, stride=2, padding=1))
-        width = 2 * sum(channels)
-        self.project = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * dimension), nn.SiLU(), nn.Linear(2 * dimension, dimension)
-        )
+        width = BINS**3 + 2 * sum(channels)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+        self.gain = nn.Parameter(torch.full((2 * sum(channels),), _GAIN))
+        self.project = nn.Sequential(nn.Linear(width, 2 * dimension), nn.SiLU(), nn.Linear(2 * dimension, dimension))
+
+    @torch.no_grad()
+    def standardise(self, x: Float[Tensor, "b 3 h w"]) -> None:
+        """Set the mean and the deviation of the statistics to those over these images in [-1, 1], at least two."""
+        found = self.statistics(x)
+        self.mean.copy_(found.mean(0))
+        self.deviation.copy_(found.std(0) + _LEAST)
 
     def statistics(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
-        """mu and sigma of all stages, concatenated, for images in [-1, 1]."""
+        """The palette, then mu and sigma of all stages, for images in [-1, 1]."""
         features = self.convs[0](x)
-        found = [moments(features)]
+        found = [palette(x), moments(features)]
         for norm, conv in zip(self.norms, list(self.convs)[1:], strict=True):
             features = conv(F.silu(norm(features)))
             found.append(moments(features))
@@ -51,10 +70,28 @@ class StyleNetwork(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Descriptors, not normalised, of images in [-1, 1]."""
-        return self.project(self.statistics(x))
+        standardised = (self.statistics(x) - self.mean) / self.deviation
+        return self.project(torch.cat([standardised[:, : BINS**3], self.gain * standardised[:, BINS**3 :]], dim=1))
 
 
 def moments(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
     """Mean and standard deviation over the positions of every channel, [b, 2 c]."""
     flat = features.flatten(2).float()
-    return torch.cat([flat.mean(2), (flat.var(2, unbiased=False) + _EPS).sqrt()], dim=1)
+    mean = flat.mean(2, keepdim=True)
+    return torch.cat([mean[..., 0], ((flat - mean).square().mean(2) + _EPS).sqrt()], dim=1)
+
+
+def palette(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
+    """Square roots of the shares of the pixels in `BINS`^3 colour bins, [b, BINS^3], for images in [-1, 1].
+
+    A pixel belongs to the eight nearest bins with trilinear weights, so that the palette is differentiable.
+    """
+    at = (x.flatten(2).float().clamp(-1, 1) + 1) / 2 * (BINS - 1)
+    low = at.detach().floor().clamp(max=BINS - 2)
+    upper = at - low
+    found = x.new_zeros(len(x), BINS**3, dtype=torch.float32)
+    for corner in product((0, 1), repeat=3):
+        weights = [upper[:, c] if high else 1 - upper[:, c] for c, high in enumerate(corner)]
+        bins = [low[:, c].long() + high for c, high in enumerate(corner)]
+        found = found.scatter_add(1, (bins[0] * BINS + bins[1]) * BINS + bins[2], weights[0] * weights[1] * weights[2])
+    return (found / at.shape[2] + _EPS).sqrt()

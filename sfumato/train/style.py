@@ -29,6 +29,8 @@ from sfumato.train.views import crops
 LABELS = ("style", "folders", "crops")
 _DESCRIBED = 4096
 """Number of training images that the style words are learnt from."""
+_STANDARDISED = 256
+"""Number of training images that the statistics are standardised over."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class StyleTask:
             torch.manual_seed(seed)
             network = StyleNetwork(self.shape.channels, self.shape.dimension)
         if not self.shape.start:
+            network.standardise(draw_pixels(self.data, self._some(_STANDARDISED), "cpu"))
             return network
         start = load_style_encoder(self.shape.start).network
         if (start.channels, start.dimension) != (network.channels, network.dimension):
@@ -158,14 +161,18 @@ class StyleTask:
     @torch.no_grad()
     def encoder(self) -> StyleEncoder:
         """The encoder in its present state, with the words of the captions of up to 4096 training images."""
-        rows = torch.randperm(self.pictures, generator=torch.Generator().manual_seed(0))[:_DESCRIBED]
         device = next(self.network.parameters()).device
         found = [
             F.normalize(self.network(draw_pixels(self.data, part, device)).float(), dim=-1).cpu()
-            for part in rows.split(64)
+            for part in self._some(_DESCRIBED).split(64)
         ]
-        words = StyleWords.learn(torch.cat(found), [self.data.captions[row] for row in rows.tolist()], self.shape.least)
+        captions = [self.data.captions[row] for row in self._some(_DESCRIBED).tolist()]
+        words = StyleWords.learn(torch.cat(found), captions, self.shape.least)
         return StyleEncoder(self.network, self.size, words)
+
+    def _some(self, count: int) -> Tensor:
+        """The rows of a fixed random choice of at most `count` images."""
+        return torch.randperm(self.pictures, generator=torch.Generator().manual_seed(0))[:count]
 
     def export(self, folder: Path) -> None:
         """Write the file of the encoder, in half precision."""

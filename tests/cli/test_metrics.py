@@ -9,7 +9,9 @@ from PIL import Image
 
 from sfumato.images import read_image, read_mask
 from sfumato.metrics import METRICS, Evaluator
+from sfumato.style.encoder import FILE, load_style_encoder
 from tests.metrics.test_text import save_clip
+from tests.style.small import style_encoder
 from tests.tiny import tiny_picture
 
 TEXTS = ("--from", "red apple", "--to", "green apple")
@@ -38,15 +40,19 @@ def unit(path):
 
 
 def test_json_holds_what_the_judge_says(sfumato, pair, clip):
+    (pair / "encoder").mkdir()
+    style_encoder().save(pair / "encoder" / FILE)
     given = ("--target", "target.png", "--mask", "mask.png", "--clip", clip, "--json")
+    given += ("--style", "photo.png", "--style-encoder", "encoder")
     found = sfumato("metrics", "photo.png", "edit.png", *TEXTS, *given).json
     mask = torch.zeros(22, 30)
     mask[:, :15] = 1
     pictures = [unit(pair / name) for name in ("photo.png", "edit.png", "target.png")]
-    evaluator = Evaluator.load(clip)
+    evaluator = Evaluator.load(clip, style=load_style_encoder(pair / "encoder"))
     expected = evaluator(
-        *pictures[:2], target=pictures[2], mask=mask, source_texts=["red apple"], target_texts=["green apple"]
-    )
+        *pictures[:2], target=pictures[2], mask=mask, source_texts=["red apple"], target_texts=["green apple"],
+        style=list(pictures[0]),
+    )  # fmt: skip
     assert list(found["metrics"]) == list(METRICS)
     for name, value in expected.items():
         assert found["metrics"][name] == pytest.approx(value.item(), rel=1e-4, abs=1e-6), name
@@ -80,6 +86,7 @@ def test_mistakes_are_one_sentence_before_any_network_is_loaded(sfumato, pair, m
     assert "small.png" in sfumato("metrics", "photo.png", "edit.png", "--mask", "small.png").refused()
     assert "small.png" in sfumato("metrics", "photo.png", "edit.png", "--target", "small.png").refused()
     assert "--to" in sfumato("metrics", "photo.png", "edit.png", "--from", "red apple").refused()
+    assert "needs --style" in sfumato("metrics", "photo.png", "edit.png", "--style-encoder", "x").refused()
     assert "nowhere.png" in sfumato("metrics", "photo.png", "nowhere.png").refused()
     assert "--to is empty" in sfumato("metrics", "photo.png", "edit.png", "--to", " ").refused()
 

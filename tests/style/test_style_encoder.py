@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from sfumato.errors import BadInput, NonFinite
 from sfumato.style.encoder import FILE, StyleEncoder, load_style_encoder
-from sfumato.style.network import StyleNetwork, moments
+from sfumato.style.network import BINS, StyleNetwork, moments, palette
 from sfumato.style.words import StyleWords, parts_of, words_of
 from tests import tiny
 from tests.style.small import SIDE, style_encoder
@@ -31,7 +31,7 @@ def test_statistics_are_those_of_every_stage(images):
     with tiny.seeded(1):
         network = StyleNetwork((8, 16, 24), 12)
     found = network.statistics(images)
-    features, wanted = images, []
+    features, wanted = images, [palette(images)]
     for number, conv in enumerate(network.convs):
         if number:
             groups = F.group_norm(features, 8, network.norms[number - 1].weight, network.norms[number - 1].bias)
@@ -39,7 +39,36 @@ def test_statistics_are_those_of_every_stage(images):
         features = F.conv2d(features, conv.weight, conv.bias, stride=1 + bool(number), padding=1)
         wanted += [features.mean((2, 3)), features.std((2, 3), correction=0)]
     torch.testing.assert_close(found, torch.cat(wanted, dim=1), rtol=1e-3, atol=1e-4)
-    assert found.shape == (3, 2 * (8 + 16 + 24))
+    assert found.shape == (3, BINS**3 + 2 * (8 + 16 + 24))
+
+
+def test_the_palette_is_a_trilinear_histogram(images):
+    """Linear interpolation of one indicator per bin, as `numpy.interp` does it for each channel."""
+    hats = np.eye(BINS)
+    at = np.linspace(-1, 1, BINS)
+    weights = [np.stack([np.interp(images[:, c].numpy(), at, hat) for hat in hats]) for c in range(3)]
+    shares = np.einsum("rbhw,gbhw,vbhw->brgv", *weights) / (SIDE * SIDE)
+    np.testing.assert_allclose(palette(images).pow(2).numpy(), shares.reshape(3, -1) + 1e-5, rtol=1e-3, atol=1e-6)
+
+
+def test_the_palette_is_differentiable(images):
+    pixels = (0.9 * images[:1, :, :3, :3].double()).requires_grad_()
+    mix = torch.randn(BINS**3, generator=torch.Generator().manual_seed(0))
+    (palette(pixels).pow(2) @ mix).backward()  # piecewise linear
+    for c, row, column in ((0, 0, 0), (1, 2, 1), (2, 1, 2)):
+        step = torch.zeros_like(pixels)
+        step[0, c, row, column] = 1e-3
+        change = (palette(pixels + step).pow(2) - palette(pixels - step).pow(2)) @ mix / 2e-3
+        assert pixels.grad[0, c, row, column].item() == pytest.approx(change.item(), rel=1e-2, abs=1e-4)
+
+
+def test_standardised_statistics_have_mean_0_and_deviation_1(images):
+    with tiny.seeded(1):
+        network = StyleNetwork((8, 16), 12)
+    network.standardise(images)
+    found = (network.statistics(images) - network.mean) / network.deviation
+    torch.testing.assert_close(found.mean(0), torch.zeros(found.shape[1]), rtol=0, atol=1e-3)
+    torch.testing.assert_close(network.deviation, network.statistics(images).std(0) + 1e-3)
 
 
 def test_the_first_statistics_do_not_depend_on_positions(images):
