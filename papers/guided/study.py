@@ -1,6 +1,5 @@
 """Shared by all parts: the model, the size of the measurement, images of the corpus, and measurements of pixels."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from papers.kept import kept as kept_in
 from sfumato.api import Model
 from sfumato.data.dataset import CaptionedImages
-from sfumato.files import write_text
 from sfumato.metrics import Evaluator
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -91,12 +90,7 @@ def kept(
     size = {each: asdict(study.size)[each] for each in sizes}
     belongs = {"model": study.model.network.fingerprint(), "size": size, "version": version}
     belongs |= {"delta": sha256(study.delta.read_bytes()).hexdigest()}
-    if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8")))["belongs"] == belongs:
-        return dict(found["numbers"])
-    numbers = work(study)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"belongs": belongs, "numbers": numbers}, indent=1) + "\n")
-    return numbers
+    return kept_in(path, belongs, lambda: work(study))
 
 
 def ink(pixels: Pixels) -> NDArray[np.bool_]:

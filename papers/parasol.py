@@ -1,0 +1,100 @@
+"""PARASOL measured against true drawings: parametric style control on never-seen cells of the corpus.
+
+    sfumato data emoji data/emoji
+    sfumato train parasol recipes/emoji-parasol.toml --out runs/emoji-parasol       (docs/style.md: index, triplets)
+    python papers/parasol.py --parasol runs/emoji-parasol/export/parasol.safetensors --out out/parasol
+
+arXiv 2303.06464. Writes the figures, numbers.json and fragment.md. The results of each part are stored, so that the
+same command resumes after an interruption. `--page FILE` inserts the claims into a page between its marks, and copies
+the figures next to it. A cell is a content in a style that the corpus has and training never saw; the content image is
+the same content in another style, and the true drawing is known.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import sfumato
+from papers.claim import about_machine, about_model, as_json, say
+from papers.kept import kept
+from papers.page import publish, reported
+from papers.styled import cells, claims, control, figures, uses
+from papers.styled.study import Numbers, Size, Study
+from sfumato.metrics import Evaluator
+from sfumato.style.describers import Describers
+from sfumato.train.style_report import report as report_encoders
+
+FIGURES = ("comparison.png", "lambda.png", "scales.png", "lambda_scale.png", "interpolation.png")
+PARTS: dict[str, tuple[int, Callable[[Study], Numbers], tuple[str, ...]]] = {
+    "encoders": (1, lambda study: encoders(study), ("known",)),
+    "cells": (cells.VERSION, cells.measure, ("steps", "cells", "translated")),
+    "control": (control.VERSION, control.measure, ("steps", "controlled")),
+    "uses": (uses.VERSION, uses.measure, ("steps", "used")),
+}
+"""Version, measurement and sizes of every part."""
+
+
+def encoders(study: Study) -> Numbers:
+    """Retrieval and probes of the encoders on `test`."""
+    return dict(report_encoders(study.data, study.describers, ["test"], study.size.known)["test"])
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="emoji", help="bundled name, folder or hub id")
+    parser.add_argument("--parasol", type=Path, required=True, help="file from sfumato train parasol")
+    parser.add_argument("--content-encoder", default="", help="C of the file; default: the bundled dual encoder")
+    parser.add_argument("--style-encoder", default="", help="A of the file; default: the shipped one")
+    parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="folder of the corpus")
+    parser.add_argument("--out", type=Path, default=Path("out/parasol"), help="folder of the numbers")
+    for name, value in asdict(Size()).items():
+        parser.add_argument(f"--{name}", type=int, help=f"default {value}")
+    parser.add_argument("--page", type=Path, help="Markdown page to insert the claims into")
+    parser.add_argument("--quick", action="store_true", help="few images and steps: a smoke test")
+    return parser.parse_args(words)
+
+
+def measured(study: Study, out: Path, name: str) -> Numbers:
+    """The numbers of a part, read from `out/parts/NAME.json` if the networks and the settings are unchanged."""
+    version, work, sizes = PARTS[name]
+    path = out / "parts" / f"{name}.json"
+    belongs: dict[str, Any] = {each: asdict(study.size)[each] for each in sizes}
+    belongs |= {"version": version, "model": study.model.network.fingerprint()}
+    belongs |= {"parasol": sha256(study.parasol.read_bytes()).hexdigest()}
+    return kept(path, belongs, lambda: work(study))
+
+
+def work(given: argparse.Namespace) -> None:
+    """Measure and write the results."""
+    size = Size.quick() if given.quick else Size()
+    size = replace(size, **{name: value for name in asdict(size) if (value := getattr(given, name)) is not None})
+    chosen = {name: getattr(given, name) for name in ("content_encoder", "style_encoder") if getattr(given, name)}
+    describers = Describers.load(given.content_encoder or None, given.style_encoder or None)
+    evaluator = replace(Evaluator.load(given.content_encoder or None), style=describers.style)
+    study = Study(
+        sfumato.load(given.model), given.parasol, chosen, given.data, given.out / "styles", size, evaluator, describers
+    )
+    numbers: dict[str, Any] = {"model": about_model(study.model), "environment": about_machine(study.model)}
+    numbers["size"] = asdict(size)
+    for name in PARTS:
+        say(name)
+        numbers[name] = measured(study, given.out, name)
+    say("figures")
+    figures.draw(study, given.out)
+    found = claims.check(numbers)
+    publish(given, claims.as_markdown(numbers, found), numbers | {"claims": as_json(found)}, FIGURES)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the script. Returns an exit code."""
+    given = arguments(words)
+    return reported(__file__, lambda: work(given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

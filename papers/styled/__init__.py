@@ -1,0 +1,1 @@
+"""The parts of `papers/parasol.py`: parametric style control against true drawings."""

@@ -1,0 +1,95 @@
+"""Never-seen cells (content, style) against the true drawing: PARASOL and what else could be used."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import torch
+
+from papers.styled.study import Cells, Numbers, Pixels, Study, as_tensor, joined
+from sfumato.images import read_image, to_tensor
+from sfumato.images.colour_match import match_colours
+
+VERSION = 1
+Made: TypeAlias = list[Pixels]
+
+
+def measure(study: Study) -> Numbers:
+    """Metrics of every way, by its name; those of DiffuseIT on fewer cells."""
+    found: dict[str, list[Mapping[str, list[float]]]] = {}
+    left = study.size.translated
+    for cells in study.cells(study.size.cells):
+        for name, made in every_way(study, cells).items():
+            found.setdefault(name, []).append(study.measured(cells, made))
+        some = cells.part(0, min(left, -(-study.size.translated // 4)))
+        if some.contents:
+            left -= len(some.contents)
+            for name, work in {"unchanged": _unchanged, "PARASOL": _parasol, "DiffuseIT": _diffuseit}.items():
+                found.setdefault(f"some: {name}", []).append(study.measured(some, work(study, some)))
+    return {name: joined(parts) for name, parts in found.items()}
+
+
+def every_way(study: Study, cells: Cells) -> dict[str, Made]:
+    """The images that every way makes of the same cells."""
+    return {name: work(study, cells) for name, work in WAYS.items()}
+
+
+def _unchanged(study: Study, cells: Cells) -> Made:
+    return cells.contents
+
+
+def _colours(study: Study, cells: Cells) -> Made:
+    reference = to_tensor(read_image(study.styles[cells.style]))
+    matched = match_colours(2 * as_tensor(cells.contents) - 1, reference)
+    pixels = ((matched.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return list(pixels)
+
+
+def _nearest(study: Study, cells: Cells) -> Made:
+    """The training image in the right style whose content descriptor is nearest."""
+    styles = study.training.table["style"].to_pylist()
+    images = [image for image, style in zip(study.training.images, styles, strict=True) if style == cells.style]
+    known = study.describers.images("content", images)
+    own = study.describers.images("content", [each.transpose(2, 0, 1) for each in cells.contents])
+    return [images[row].transpose(1, 2, 0) for row in (own @ known.T).argmax(1)]
+
+
+def _sdedit(study: Study, cells: Cells) -> Made:
+    steps = study.size.steps
+    inverted = study.model.invert(cells.contents, cells.captions, method="sdedit", steps=steps)
+    return inverted.edit(cells.targets, skip=steps // 2, residual=False).pixels
+
+
+def _edit_friendly(study: Study, cells: Cells) -> Made:
+    inverted = study.model.invert(cells.contents, cells.captions, method="edit-friendly", steps=study.size.steps)
+    return inverted.edit(cells.targets, residual=False).pixels
+
+
+def _parasol(study: Study, cells: Cells) -> Made:
+    inverted = study.model.invert(cells.contents, cells.captions, method="parasol", steps=study.size.steps)
+    return inverted.edit("", **study.options(cells)).pixels
+
+
+def _with_colours(study: Study, cells: Cells) -> Made:
+    inverted = study.model.invert(cells.contents, cells.captions, method="parasol", steps=study.size.steps)
+    return inverted.edit("", **study.options(cells, colour_match=True)).pixels
+
+
+def _diffuseit(study: Study, cells: Cells) -> Made:
+    made: Made = []
+    for content, caption in zip(cells.contents, cells.captions, strict=True):
+        with torch.enable_grad():
+            inverted = study.model.invert(content, caption, method="diffuseit", steps=study.size.steps)
+            target = str(study.styles[cells.style])
+            made += inverted.edit("", target_image=target, skip=study.size.steps // 5, residual=False).pixels
+    return made
+
+
+WAYS: dict[str, Callable[[Study, Cells], Made]] = {
+    "unchanged": _unchanged,
+    "colour matching": _colours,
+    "nearest in the style": _nearest,
+    "SDEdit, style in the caption": _sdedit,
+    "edit-friendly, style in the caption": _edit_friendly,
+    "PARASOL": _parasol,
+    "PARASOL, colour step": _with_colours,
+}

@@ -1,0 +1,116 @@
+"""The claims of PARASOL with the measurement and the verdict.
+
+A comparison holds if the difference, paired by cell, exceeds `SURE` standard errors in the direction of the claim.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from papers.claim import Claim, as_sentence, claims_table
+from papers.latent_geometry.sure import SURE, Estimate, difference, estimate
+from papers.styled.study import METRICS
+
+OURS, COLOURED = "PARASOL", "PARASOL, colour step"
+
+
+def check(numbers: dict[str, Any]) -> list[Claim]:
+    """All claims, checked against the numbers."""
+    return [
+        *_of_encoders(numbers["encoders"]),
+        *_of_cells(numbers["cells"]),
+        *_of_control(numbers["control"]["correlations"]),
+        *_of_uses(numbers["uses"]),
+    ]
+
+
+def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
+    """Markdown: the claims, and the comparison with the true drawing."""
+    cells = numbers["cells"]
+    whole = {name: each for name, each in cells.items() if not name.startswith("some: ")}
+    some = {name.removeprefix("some: "): each for name, each in cells.items() if name.startswith("some: ")}
+    lines = [
+        *claims_table(claims),
+        "",
+        f"A comparison holds if the difference, paired by cell, exceeds {SURE:g} standard errors. ± is one of them.",
+    ]
+    for table in (whole, some):
+        count = len(next(iter(table.values()))["style_mse"])
+        lines += ["", f"{count} never-seen cells (content, style); `target_` is the distance to the true drawing:", ""]
+        lines += [f"| | {' | '.join(METRICS)} |", f"| --- |{' ---: |' * len(METRICS)}"]
+        for name, found in table.items():
+            cell = [f"{e.mean:.4f} ± {e.error:.4f}" for e in (estimate(found[metric]) for metric in METRICS)]
+            lines.append(f"| {name} | {' | '.join(cell)} |")
+    return "\n".join([*lines, "", as_sentence(numbers), ""])
+
+
+def _of_encoders(numbers: Mapping[str, Any]) -> list[Claim]:
+    style, content = numbers["probe: style from style"], numbers["probe: style from content"]
+    share, first = numbers["probe: group, largest class"], numbers["right style first"]
+    group = numbers["probe: group from style"], numbers["probe: group from content"]
+    return [
+        Claim(
+            "A finds images of the same style whatever they show",
+            f"the nearest image with another content has the right style for {first:.0%} (test)",
+            first > 0.5,
+        ),
+        Claim(
+            "encoders of one modality each separate style and content",
+            f"a linear probe reads the style from A {style:.0%}, from C {content:.0%}; the group from C "
+            f"{group[1]:.0%}, from A {group[0]:.0%}, largest class {share:.0%}",
+            style > content and group[1] > group[0],
+        ),
+    ]
+
+
+def _of_cells(numbers: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
+    ours = numbers[OURS]
+    others = [name for name in numbers if name not in (OURS, COLOURED) and not name.startswith("some: ")]
+    means = {name: {metric: fmean(each[metric]) for metric in METRICS} for name, each in numbers.items()}
+    best = [m for m in ("target_mse", "target_lpips") if all(means[OURS][m] < means[name][m] for name in others)]
+    worst = [m for m in METRICS if m != "lpips" and all(means[OURS][m] > means[name][m] for name in others)]
+    closer = difference(numbers["unchanged"]["style_mse"], ours["style_mse"])
+    coloured = difference(ours["chamfer"], numbers[COLOURED]["chamfer"])
+    return [
+        Claim(
+            "PARASOL is nearest to the true drawing by a metric, and the worst by none",
+            f"nearest by {', '.join(best) or 'none'}; worst by {', '.join(worst) or 'none'}",
+            bool(best) and not worst,
+        ),
+        Claim("it brings the style nearer to that of the style image", f"style_mse falls by {closer}", closer.positive),
+        Claim("the colour step brings the colours nearer", f"chamfer falls by {coloured}", coloured.positive),
+    ]
+
+
+def _of_control(numbers: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
+    rising = "rank correlation"
+    wanted = {
+        "the style distance falls with g_s": ("style_scale", "style_mse"),
+        "the content distance falls with g_y": ("content_scale", "content_mse"),
+        "the content distance falls with lambda": ("lam", "lpips"),
+    }
+    found = []
+    for text, (parameter, metric) in wanted.items():
+        value = estimate(numbers[parameter][metric])
+        holds = Estimate(-value.mean, value.error).positive
+        found.append(Claim(text, f"{rising} of {parameter} and {metric}: {value}", holds))
+    return found
+
+
+def _of_uses(numbers: Mapping[str, Any]) -> list[Claim]:
+    along, text = estimate(numbers["interpolation"]), estimate(numbers["text"])
+    diverse = numbers["diversity"]
+    own = difference(diverse["own content"], diverse["other content"])
+    return [
+        Claim(
+            "interpolated descriptors interpolate the style",
+            f"rank correlation with the weight: {along}",
+            along.positive,
+        ),
+        Claim("a text replaces the style image", f"similarity to the style image rises by {text}", text.positive),
+        Claim(
+            "without the inversion images of one content differ, with its semantics",
+            f"LPIPS between them {estimate(diverse['lpips'])}; similarity to their content minus to others {own}",
+            own.positive and estimate(diverse["lpips"]).positive,
+        ),
+    ]

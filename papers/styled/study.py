@@ -1,0 +1,180 @@
+"""Shared by all parts: the model with its PARASOL file, the cells of the corpus, and the measurement of images."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sfumato.api import Model
+from sfumato.data.dataset import CaptionedImages
+from sfumato.errors import BadInput
+from sfumato.metrics import Evaluator
+from sfumato.style.describers import Describers
+
+Pixels: TypeAlias = NDArray[np.uint8]
+Numbers: TypeAlias = dict[str, Any]
+STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo")
+METRICS = ("target_mse", "target_lpips", "style_mse", "content_mse", "chamfer", "sifid", "lpips")
+"""Kept of every image; `target_` compares with the true drawing, `lpips` and `content_mse` with the content image."""
+_CANDIDATES = 200
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of the measurement.
+
+    Attributes:
+        steps: steps of every run.
+        cells: never-seen cells for the comparison with the true drawing.
+        translated: cells of them that DiffuseIT edits, which takes a gradient in every step.
+        controlled: cells for g_s, g_y and lambda.
+        known: training images for the retrieval by the encoders.
+        used: cells for interpolation and texts, and images of each content for the diversity.
+    """
+
+    steps: int = 20
+    cells: int = 200
+    translated: int = 16
+    controlled: int = 50
+    known: int = 1000
+    used: int = 16
+
+    @classmethod
+    def quick(cls) -> "Size":
+        """The smallest size that runs every part."""
+        return cls(4, 4, 1, 3, 20, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Cells of one target style: contents that exist in another style, and their true drawing in the target style.
+
+    Attributes:
+        style: the target style.
+        contents: the content images y, in other styles.
+        captions: captions "NAME, STYLE" of the content images.
+        targets: the same with the target style.
+        truths: the same contents drawn in the target style; not in the training data.
+    """
+
+    style: str
+    contents: list[Pixels]
+    captions: list[str]
+    targets: list[str]
+    truths: list[Pixels]
+
+    def part(self, start: int, end: int) -> "Cells":
+        """Some of the cells."""
+        lists = (self.contents, self.captions, self.targets, self.truths)
+        return Cells(self.style, *(each[start:end] for each in lists))
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The model, a PARASOL file of it, the corpus, and the size of the measurement.
+
+    Attributes:
+        model: the diffusion model.
+        parasol: file from `sfumato train parasol`.
+        encoders: options of the method: the encoders that the file was trained with; empty for the shipped ones.
+        data: folder of the corpus.
+        folder: folder for the style images.
+        size: of the measurement.
+        evaluator: with the style encoder.
+        describers: the encoders.
+    """
+
+    model: Model
+    parasol: Path
+    encoders: Mapping[str, str]
+    data: Path
+    folder: Path
+    size: Size
+    evaluator: Evaluator
+    describers: Describers
+
+    @property
+    def side(self) -> int:
+        """Side of the images in pixels."""
+        return self.model.network.native_size[0]
+
+    @cached_property
+    def training(self) -> CaptionedImages:
+        """A fixed choice of the training images in the measured styles."""
+        count = _CANDIDATES * len(STYLES)
+        return CaptionedImages.open(self.data, self.side, styles=STYLES, split="train", tones=False, count=count)
+
+    @cached_property
+    def styles(self) -> dict[str, Path]:
+        """The style image s of every style: the training image nearest to the mean descriptor of its style."""
+        names = np.array(self.training.table["style"].to_pylist())
+        found = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for style in STYLES:
+            rows = np.flatnonzero(names == style)
+            vectors = self.describers.images("style", list(self.training.images[rows]))
+            chosen = rows[int((vectors @ vectors.mean(0)).argmax())]
+            found[style] = self.folder / f"{style}.png"
+            Image.fromarray(self.training.images[chosen].transpose(1, 2, 0)).save(found[style])
+        return found
+
+    def cells(self, count: int) -> Iterator[Cells]:
+        """`count` cells in all, grouped by their style, in groups of at most 16.
+
+        Raises:
+            BadInput: the corpus has fewer.
+        """
+        unseen = CaptionedImages.open(self.data, self.side, styles=STYLES, split="cells", tones=False)
+        known = CaptionedImages.open(self.data, self.side, styles=STYLES, split="train", tones=False, min_styles=1)
+        sources = {(row["untoned"], row["style"]): n for n, row in enumerate(known.table.to_pylist())}
+        found: dict[str, list[tuple[int, int]]] = {style: [] for style in STYLES}
+        order = np.random.default_rng(0).permutation(len(unseen))
+        table = unseen.table.to_pylist()
+        for row in order.tolist():
+            others = [s for s in STYLES if s != table[row]["style"] and (table[row]["untoned"], s) in sources]
+            if others:
+                found[table[row]["style"]].append((row, sources[table[row]["untoned"], others[row % len(others)]]))
+        for place, style in enumerate(STYLES):
+            wanted = (count + len(STYLES) - 1 - place) // len(STYLES)
+            if len(found[style]) < wanted:
+                raise BadInput(f"{self.data} has only {len(found[style])} cells in the style {style}, not {wanted}.")
+            truths, contents = zip(*found[style][:wanted], strict=True) if wanted else ((), ())
+            whole = Cells(
+                style,
+                [known.images[n].transpose(1, 2, 0) for n in contents],
+                [known.captions[n] for n in contents],
+                [unseen.captions[n] for n in truths],
+                [unseen.images[n].transpose(1, 2, 0) for n in truths],
+            )
+            for start in range(0, wanted, _BATCH):
+                yield whole.part(start, start + _BATCH)
+
+    def measured(self, cells: Cells, edited: Sequence[Pixels]) -> dict[str, list[float]]:
+        """`METRICS` of images, one value each."""
+        source, edit, truth = (as_tensor(each) for each in (cells.contents, edited, cells.truths))
+        style = as_tensor([np.asarray(Image.open(self.styles[cells.style]))])[0]
+        found = self.evaluator(source, edit, target=truth, style=[style] * len(edit))
+        return {name: found[name].tolist() for name in METRICS}
+
+    def options(self, cells: Cells, **more: Any) -> dict[str, Any]:
+        """Options of an edit by PARASOL towards the style of the cells."""
+        style = {"style": str(self.styles[cells.style])}
+        return {"parasol": str(self.parasol), "residual": False, **self.encoders, **style, **more}
+
+
+def as_tensor(images: Sequence[Pixels]) -> Tensor:
+    """[b,3,h,w] in [0, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
+
+
+def joined(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """Measurements of several groups, one after the other."""
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}

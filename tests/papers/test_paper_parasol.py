@@ -1,0 +1,70 @@
+"""Measurements of PARASOL: rank correlations, and claims that follow the numbers."""
+
+import numpy as np
+import pytest
+
+from papers.parasol import PARTS
+from papers.styled import claims
+from papers.styled.control import correlations, rank_correlation
+from papers.styled.study import METRICS, joined
+
+
+def test_rank_correlations():
+    assert rank_correlation(np.array([1.0, 2.0, 30.0, 31.0])) == pytest.approx(1)
+    assert rank_correlation(np.array([4.0, 3.0, 2.5, -1.0])) == pytest.approx(-1)
+    assert rank_correlation(np.array([2.0, 2.0, 2.0])) == 0
+    # Spearman's formula 1 - 6 sum d^2 / (n (n^2 - 1)) without ties
+    assert rank_correlation(np.array([3.0, 1.0, 2.0, 5.0])) == pytest.approx(1 - 6 * (4 + 1 + 1 + 0) / (4 * 15))
+    # ties share their mean rank: ranks 0, 1.5, 1.5 against 0, 1, 2
+    assert rank_correlation(np.array([1.0, 2.0, 2.0])) == pytest.approx(np.corrcoef([0, 1, 2], [0, 1.5, 1.5])[0, 1])
+
+
+def test_every_cell_has_its_own_correlation():
+    table = [{"m": [1.0, 5.0]}, {"m": [2.0, 4.0]}, {"m": [3.0, 3.0]}]
+    assert correlations(table) == {"m": pytest.approx([1.0, -1.0])}
+    assert joined([{"m": [1.0]}, {"m": [2.0, 3.0]}]) == {"m": [1.0, 2.0, 3.0]}
+
+
+def row(level, **other):
+    return {name: [level, level + 0.01, level - 0.01, level] for name in METRICS} | {
+        name: [value + 0.01 * n for n in range(4)] for name, value in other.items()
+    }
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_claims_of_the_comparison_follow_the_numbers(good):
+    ours = row(0.2 if good else 0.9, style_mse=0.1 if good else 0.9)
+    numbers = {
+        "unchanged": row(0.5, style_mse=0.8),
+        "SDEdit": row(0.4),
+        claims.OURS: ours,
+        claims.COLOURED: ours | {"chamfer": [0.05 if good else 2.0] * 4},
+        "some: DiffuseIT": row(0.0),
+    }
+    assert [claim.holds for claim in claims._of_cells(numbers)] == [good] * 3
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_claims_of_control_follow_the_correlations(sign):
+    values = [sign * each for each in (0.9, 0.8, 1.0, 0.7)]
+    table = dict.fromkeys(METRICS, values)
+    found = claims._of_control({"style_scale": table, "content_scale": table, "lam": table})
+    assert [claim.holds for claim in found] == [sign < 0] * 3
+
+
+def test_claims_of_encoders_and_uses():
+    about = {"probe: style from style": 0.8, "probe: style from content": 0.5, "probe: group from style": 0.3}
+    about |= {"probe: group from content": 0.5, "probe: group, largest class": 0.2, "right style first": 0.8}
+    assert all(claim.holds for claim in claims._of_encoders(about))
+    assert [c.holds for c in claims._of_encoders(about | {"probe: style from content": 0.9})] == [True, False]
+    uses = {"interpolation": [0.9, 0.8], "text": [0.2, 0.3]}
+    uses["diversity"] = {"lpips": [0.3, 0.31], "own content": [0.9, 0.8], "other content": [0.2, 0.1]}
+    assert all(claim.holds for claim in claims._of_uses(uses))
+    uses["diversity"]["own content"] = [0.2, 0.1]
+    assert [claim.holds for claim in claims._of_uses(uses)] == [True, True, False]
+
+
+def test_every_part_names_sizes_that_exist():
+    from papers.styled.study import Size
+
+    assert all(hasattr(Size(), size) for _, _, sizes in PARTS.values() for size in sizes)
