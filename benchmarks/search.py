@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from benchmarks.report import environment
 from sfumato.files import write_text
-from sfumato.retrieval.index import FORMAT, KEY, OWN, TABLE, ImageIndex, as_column, build_ann, connect
+from sfumato.retrieval.index import FORMAT, KEY, OWN, TABLE, VECTORS, ImageIndex, as_column, build_ann, connect
 from sfumato.retrieval.query import Query
 from sfumato.retrieval.search import search
 from sfumato.style.describers import MODALITIES, Vectors
@@ -49,13 +49,13 @@ def unit(vectors: Vectors) -> Vectors:
 def filled(folder: Path, rows: int, dimension: int, draw: np.random.Generator) -> ImageIndex:
     """An index of random descriptors."""
     about = {"format": FORMAT} | {name: {"fingerprint": "0" * 64, "dimension": dimension} for name in MODALITIES}
-    kinds = {name: pa.list_(pa.float32(), dimension) for name in MODALITIES}
+    kinds = {column: pa.list_(pa.float32(), dimension) for column in VECTORS.values()}
     schema = pa.schema([*OWN.items(), *kinds.items()], metadata={KEY: json.dumps(about)})
     index = ImageIndex(connect(str(folder)).create_table(TABLE, schema=schema), str(folder), about)
     centres = {name: unit(draw.standard_normal((max(1, rows // PER_CENTRE), dimension))) for name in MODALITIES}
     for start in range(0, rows, CHUNK):
         count = min(CHUNK, rows - start)
-        parts = {name: as_column(descriptors(centres[name], count, draw, 0.7)) for name in MODALITIES}
+        parts = {VECTORS[name]: as_column(descriptors(centres[name], count, draw, 0.7)) for name in MODALITIES}
         columns = {name: pa.nulls(count, kind) for name, kind in OWN.items()}
         columns["path"] = pa.array([str(number) for number in range(start, start + count)])
         index.table.add(pa.table({**columns, **parts}).cast(schema))
@@ -65,8 +65,8 @@ def filled(folder: Path, rows: int, dimension: int, draw: np.random.Generator) -
 def queries(index: ImageIndex, count: int, draw: np.random.Generator) -> list[dict[str, Vectors]]:
     """Disturbed descriptors of random rows, by modality."""
     rows = draw.choice(len(index), min(count, len(index)), replace=False).tolist()
-    table = index.table.take_offsets(rows).select(list(MODALITIES)).to_arrow()
-    found = {name: np.stack(table[name].to_pylist()).astype(np.float32) for name in MODALITIES}
+    table = index.table.take_offsets(rows).select([*VECTORS.values()]).to_arrow()
+    found = {name: np.stack(table[VECTORS[name]].to_pylist()).astype(np.float32) for name in MODALITIES}
     disturbed = {name: unit(each + 0.3 * unit(draw.standard_normal(each.shape))) for name, each in found.items()}
     return [{name: each[row] for name, each in disturbed.items()} for row in range(len(rows))]
 
@@ -91,8 +91,8 @@ def measure(rows: int, dimension: int, count: int, probes: Sequence[int], seed: 
         figures: dict[str, Any] = {"rows": rows, "write_s": time.perf_counter() - began}
         drawn = queries(index, count, draw)
         began = time.perf_counter()
-        for name in MODALITIES:
-            build_ann(index.table, name)
+        for column in VECTORS.values():
+            build_ann(index.table, column)
         figures["build_s"] = time.perf_counter() - began
         figures["megabytes"] = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) / 1e6
         for kind, weights in QUERIES.items():

@@ -21,9 +21,11 @@ from sfumato.style.describers import MODALITIES, Describers, Vectors
 from sfumato.text_files import parse_json
 
 TABLE, KEY = "images", b"sfumato"
-FORMAT = "sfumato.image-index.1"
+FORMAT = "sfumato.image-index.2"
 OWN = {"path": pa.string(), "digest": pa.string(), "bytes": pa.int64(), "modified": pa.int64()}
 """Columns of every index: absolute path, SHA-256 of the scaled pixels, size in bytes and time of the file."""
+VECTORS = {name: f"{name}_vector" for name in MODALITIES}
+"""Columns of the descriptors, by modality."""
 ANN_ROWS = 100_000
 """Up to this many rows every search is exact; beyond, an approximate index is used."""
 _WHOLE = "run `sfumato index` on a folder of images first"
@@ -74,7 +76,7 @@ class ImageIndex:
         if "://" not in uri and Path(uri).exists() and (not Path(uri).is_dir() or any(Path(uri).iterdir())):
             raise BadInput(f"{printable(uri)} exists and is not an index of images: name a new folder.")
         about: dict[str, Any] = {"format": FORMAT, **{name: _encoder(describers, name) for name in MODALITIES}}
-        vectors = [(name, pa.list_(pa.float32(), about[name]["dimension"])) for name in MODALITIES]
+        vectors = [(VECTORS[name], pa.list_(pa.float32(), about[name]["dimension"])) for name in MODALITIES]
         schema = pa.schema([*OWN.items(), *kinds.items(), *vectors], metadata={KEY: json.dumps(about)})
         with explained(uri):
             return cls(database.create_table(TABLE, schema=schema), uri, about)
@@ -82,7 +84,7 @@ class ImageIndex:
     @property
     def columns(self) -> list[str]:
         """The columns that a filter may use."""
-        return [name for name in self.table.schema.names if name not in MODALITIES]
+        return [name for name in self.table.schema.names if name not in VECTORS.values()]
 
     def __len__(self) -> int:
         return int(self.table.count_rows())
@@ -122,9 +124,10 @@ class ImageIndex:
             BadInput: the storage cannot be written.
         """
         schema = self.table.schema
+        descriptors = {VECTORS[name]: as_column(each) for name, each in vectors.items()}
         columns = [
-            as_column(vectors[name])
-            if name in MODALITIES
+            descriptors[name]
+            if name in descriptors
             else pa.array([row.get(name) for row in rows], schema.field(name).type)
             for name in schema.names
         ]
@@ -147,9 +150,9 @@ class ImageIndex:
             if len(self) <= ANN_ROWS:
                 return
             indexed = {column for each in self.table.list_indices() for column in each.columns}
-            for name in MODALITIES:
-                if name not in indexed:
-                    build_ann(self.table, name)
+            for column in VECTORS.values():
+                if column not in indexed:
+                    build_ann(self.table, column)
 
     def _check_columns(self, kinds: Mapping[str, pa.DataType]) -> None:
         schema = self.table.schema
@@ -182,7 +185,7 @@ def column_kinds(files: Sequence[ImageFile]) -> dict[str, pa.DataType]:
     kinds: dict[str, pa.DataType] = {}
     for file in files:
         for name, value in file.columns.items():
-            if name in OWN or name in MODALITIES:
+            if name in OWN or name in VECTORS.values():
                 raise BadInput(f"The column {name!r} of the images has the name of a column of the index: rename it.")
             if value is not None and kinds.get(name) != pa.string():
                 kinds[name] = pa.string() if isinstance(value, str) else pa.float64()
@@ -244,7 +247,7 @@ def _about(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
     """What the schema says about the encoders. Raises BadInput for a table that `create` did not make."""
     try:
         about = parse_json((schema.metadata or {})[KEY].decode(), f"{printable(uri)}: its description", _WHOLE)
-        kinds = {name: pa.list_(pa.float32(), about[name]["dimension"]) for name in MODALITIES}
+        kinds = {VECTORS[name]: pa.list_(pa.float32(), about[name]["dimension"]) for name in MODALITIES}
         valid = about["format"] == FORMAT and all(isinstance(about[name]["fingerprint"], str) for name in MODALITIES)
         if not valid or any(schema.field(name).type != kind for name, kind in (OWN | kinds).items()):
             raise ValueError("other columns")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import BadInput, first_line
 from sfumato.files import printable
-from sfumato.retrieval.index import ANN_ROWS, ImageIndex, explained
+from sfumato.retrieval.index import ANN_ROWS, VECTORS, ImageIndex, explained
 from sfumato.retrieval.query import Query
 from sfumato.style.describers import Vectors
 
@@ -79,7 +79,9 @@ def _scan(index: ImageIndex, query: Query, count: int, where: str) -> list[int]:
     best_scores: NDArray[np.float32] = np.empty(0, np.float32)
     best_ids: NDArray[np.uint64] = np.empty(0, np.uint64)
     with _filtered(index, where):
-        found = _where(index.table.search(), where).select(query.modalities).with_row_id(True)
+        found = (
+            _where(index.table.search(), where).select([VECTORS[name] for name in query.modalities]).with_row_id(True)
+        )
         for batch in found.to_batches(batch_size=BATCH):
             ids = batch.column("_rowid").to_numpy()
             scores = sum(
@@ -97,7 +99,7 @@ def _candidates(index: ImageIndex, query: Query, count: int, where: str, probes:
     found: dict[int, None] = {}
     for name in query.modalities:
         with _filtered(index, where):
-            nearest = _where(index.table.search(query.vectors[name], vector_column_name=name), where)
+            nearest = _where(index.table.search(query.vectors[name], vector_column_name=VECTORS[name]), where)
             nearest = (
                 nearest.distance_type("cosine").nprobes(probes).limit(each).select(["_distance"]).with_row_id(True)
             )
@@ -108,7 +110,7 @@ def _candidates(index: ImageIndex, query: Query, count: int, where: str, probes:
 def _hits(index: ImageIndex, query: Query, ids: Sequence[int], count: int) -> list[Hit]:
     """The rows with their exact scores, best first."""
     with explained(index.uri):
-        columns = [*index.columns, *query.modalities]
+        columns = [*index.columns, *(VECTORS[name] for name in query.modalities)]
         table = index.table.take_row_ids(list(ids)).select(columns).to_arrow()
     rows = table.select(index.columns).to_pylist()
     cosines = {name: _matrix(table, name) @ query.vectors[name] for name in query.modalities}
@@ -121,8 +123,8 @@ def _hits(index: ImageIndex, query: Query, ids: Sequence[int], count: int) -> li
 
 
 def _matrix(rows: pa.RecordBatch | pa.Table, name: str) -> Vectors:
-    """A column of descriptors as [n,d]."""
-    column = rows.column(name)
+    """The descriptors of a modality as [n,d]."""
+    column = rows.column(VECTORS[name])
     flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     dimension = flat.type.list_size
     return np.asarray(flat.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, dimension)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sfumato.errors import BadInput
-from sfumato.retrieval.index import KEY, ImageIndex, as_column, explained
+from sfumato.retrieval.index import KEY, VECTORS, ImageIndex, as_column, explained
 from sfumato.retrieval.search import _filtered, _matrix, _where
 from sfumato.style.describers import Vectors
 
@@ -111,7 +111,7 @@ def read_images(index: ImageIndex, where: str = "", labels: Mapping[str, str] | 
         BadInput: the condition cannot be evaluated, or holds for no image.
     """
     known = {name: column for name, column in (labels or {}).items() if column in index.columns}
-    columns = ["path", "digest", "content", "style", *dict.fromkeys(known.values())]
+    columns = ["path", "digest", *VECTORS.values(), *dict.fromkeys(known.values())]
     with _filtered(index, where), explained(index.uri):
         table = _where(index.table.search(), where).select(columns).to_arrow().sort_by("path")
     if not len(table):

@@ -7,6 +7,7 @@ from sfumato.data.splits import split_of
 from sfumato.retrieval.files import image_files
 from sfumato.train.contrast import Labels
 from tests.data.test_dataset import corpus  # noqa: F401
+from tests.retrieval.conftest import indexed
 
 
 def test_drawings_are_scaled_as_in_training(corpus):  # noqa: F811
@@ -31,3 +32,10 @@ def test_labels_are_those_of_the_table(corpus):  # noqa: F811
     for name, column in (("content", "untoned"), ("style", "style")):
         values, numbers = data.table[column].to_pylist(), getattr(labels, name).tolist()
         assert len(set(zip(values, numbers, strict=True))) == len(set(values)) == len(set(numbers))
+
+
+def test_an_index_has_the_columns_of_the_corpus(corpus, tmp_path, describers):  # noqa: F811
+    index, _ = indexed(tmp_path / "index", describers, corpus)
+    found = {row["path"]: row for row in index.table.search().select(index.columns).to_list()}
+    for file in image_files(corpus):
+        assert {name: found[str(file.path)][name] for name in file.columns} == dict(file.columns)

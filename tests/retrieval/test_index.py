@@ -12,7 +12,7 @@ from PIL import Image
 from sfumato.data.pixels import centre_square
 from sfumato.errors import BadInput
 from sfumato.retrieval.files import image_files
-from sfumato.retrieval.index import ImageIndex, quoted
+from sfumato.retrieval.index import VECTORS, ImageIndex, quoted
 from sfumato.retrieval.indexing import index_files
 from sfumato.style.describers import Describers
 from tests.retrieval.conftest import indexed
@@ -30,7 +30,7 @@ def test_every_image_has_its_descriptors(index, describers, images):
     for row in rows:
         square = centre_square(Image.open(row["path"]).convert("RGB"), 16)
         for name in ("content", "style"):
-            np.testing.assert_allclose(row[name], describers.images(name, [square])[0], atol=1e-5)
+            np.testing.assert_allclose(row[VECTORS[name]], describers.images(name, [square])[0], atol=1e-5)
 
 
 def test_a_second_run_adds_nothing(index, describers, images):
@@ -75,6 +75,7 @@ def test_keys_of_metadata_are_columns(tmp_path, describers):
     paths = shapes(tmp_path / "own", 2)
     lines = [
         {"file_name": f"{path.parent.name}/{path.name}", "text": f"shape {n}", "year": 1900 + n, "artist": artist}
+        | {"style": "flat", "content": "shapes"}
         for n, (path, artist) in enumerate(zip(paths, ["O'Hara", 7], strict=True))
     ]
     (tmp_path / "own" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -84,6 +85,7 @@ def test_keys_of_metadata_are_columns(tmp_path, describers):
         ("shape 0", 1900.0, "O'Hara"),
         ("shape 1", 1901.0, "7"),
     ]
+    assert {(row["style"], row["content"]) for row in rows} == {("flat", "shapes")}
     assert index.table.count_rows(f"artist = {quoted(chr(79) + chr(39) + 'Hara')}") == 1
     shapes(tmp_path / "other", 2)
     with pytest.raises(BadInput, match="has no column 'folder'"):

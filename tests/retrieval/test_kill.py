@@ -5,13 +5,13 @@ import subprocess
 import sys
 
 from sfumato.retrieval.files import image_files
-from sfumato.retrieval.index import ImageIndex
+from sfumato.retrieval.index import VECTORS, ImageIndex
 from tests.retrieval.conftest import indexed
 
 SCRIPT = """
 import sys
 from sfumato.retrieval.files import image_files
-from sfumato.retrieval.index import ImageIndex
+from sfumato.retrieval.index import VECTORS, ImageIndex
 from sfumato.retrieval.indexing import index_files
 from sfumato.style.describers import Describers
 
@@ -33,6 +33,8 @@ def test_a_killed_run_keeps_its_batches(tmp_path, describers, encoders, images):
     rows = left.table.to_arrow().to_pylist()
     assert len(rows) >= reported[-1] == 6
     assert len(rows) % 3 == 0 or len(rows) == len(image_files(images)), "a batch is complete or not there"
-    assert all(row["digest"] and len(row["content"]) == 10 and len(row["style"]) == 12 for row in rows)
+    assert all(
+        row["digest"] and len(row[VECTORS["content"]]) == 10 and len(row[VECTORS["style"]]) == 12 for row in rows
+    )
     index, state = indexed(uri, describers, images)
     assert (state.unchanged, state.unchanged + state.added, len(index)) == (len(rows), state.total, state.total)

@@ -5,7 +5,7 @@ import pytest
 
 from sfumato.errors import BadInput
 from sfumato.retrieval.files import ImageFile, image_files
-from sfumato.retrieval.index import ImageIndex, build_ann
+from sfumato.retrieval.index import VECTORS, ImageIndex, build_ann
 from sfumato.retrieval.query import Query, Wanted
 from sfumato.retrieval.search import search
 from tests.retrieval.conftest import indexed
@@ -13,7 +13,9 @@ from tests.retrieval.conftest import indexed
 
 def wanted_order(index, query, where=lambda row: True):
     rows = [row for row in index.table.to_arrow().to_pylist() if where(row)]
-    scores = [sum(w * np.dot(row[name], query.vectors[name]) for name, w in query.weights.items()) for row in rows]
+    scores = [
+        sum(w * np.dot(row[VECTORS[name]], query.vectors[name]) for name, w in query.weights.items()) for row in rows
+    ]
     order = np.argsort([-score for score in scores], kind="stable")
     return [rows[i]["path"] for i in order], sorted(scores, reverse=True)
 
@@ -105,8 +107,8 @@ def test_approximate_search_with_all_lists_is_exact(tmp_path, describers, images
         return [{"path": str(i), "folder": "one"} for i in range(first, first + count)], vectors
 
     index.add(*rows(0, 600))
-    for name in ("content", "style"):
-        build_ann(index.table, name)
+    for column in VECTORS.values():
+        build_ann(index.table, column)
     index.add(*rows(600, 100))
     for weights in ({}, {"style": 0}, {"content": 0}):
         chosen = Query.of(query.vectors, weights)
@@ -117,7 +119,7 @@ def test_approximate_search_with_all_lists_is_exact(tmp_path, describers, images
         assert found[0].score == pytest.approx(exact[0].score, abs=1e-6)
     monkeypatch.setattr("sfumato.retrieval.index.ANN_ROWS", 100)
     index.finish()
-    assert {column for each in index.table.list_indices() for column in each.columns} == {"content", "style"}
+    assert {column for each in index.table.list_indices() for column in each.columns} == set(VECTORS.values())
 
 
 def test_a_file_outside_any_folder_can_be_searched_for(tmp_path, describers):
