@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/sfumato demo --out out/demo.png
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check .

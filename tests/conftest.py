@@ -1,24 +1,48 @@
 """What every test shares: no hub, one torch thread, and tiny pipelines that are built once per session."""
 
-import inspect
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
 
-from tests import tiny
+from tests import diffusers_speed, shape_checks
+
+shape_checks.install()
+
+from tests import loaded_once, tiny  # noqa: E402 - import packages to check
 
 torch.set_num_threads(1)
-# diffusers inspects this signature in every call of an attention layer: a tenth of the time of a tiny network
-AttnProcessor2_0.__call__.__signature__ = inspect.signature(AttnProcessor2_0.__call__)  # type: ignore[attr-defined]
+diffusers_speed.install()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _networks_are_read_once() -> Iterator[None]:
+    """See `loaded_once`."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        loaded_once.install(monkeypatch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def read_every_time(_networks_are_read_once: None) -> Iterator[None]:
+    """For tests of loading itself."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        loaded_once.uninstall(monkeypatch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -125,9 +125,9 @@ class Composition:
         Args:
             values: converts the parameters of a method to JSON values.
         """
+        described = [(method.name, values(params), options_of(type(params), "edit")) for method, params in self.methods]
         methods = [
-            {"method": method.name} | {name: values(params)[name] for name in options_of(type(params), "edit")}
-            for method, params in self.methods
+            {"method": name} | {option: given[option] for option in options} for name, given, options in described
         ]
         return methods + [{"shift": type(shift).__qualname__} for shift in self.shifts]
 

@@ -1,7 +1,7 @@
 """Fingerprint of the weights and the schedule of a model."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,18 +36,42 @@ def revision(networks: Mapping[str, nn.Module], *, moving: bool = False) -> tupl
         networks: the networks by name.
         moving: leave the data pointers out, because the networks are moved between devices (`sfumato.models.offload`).
     """
-    weights = (weight for part in sorted(networks) for weight in networks[part].state_dict(keep_vars=True).values())
-    states = (state for part in sorted(networks) for state in _adapters(networks[part]))
-    place = (lambda weight: 0) if moving else Tensor.data_ptr
-    return (*((id(weight), weight._version, place(weight), weight.dtype) for weight in weights), *states)
+    layers = [layer for part in sorted(networks) for layer in _layers(networks[part])]
+    weights = _weights(layers)
+    places = () if moving else map(Tensor.data_ptr, weights)
+    adapters = (_acting(layer) for layer in layers if "base_layer" in layer._modules)
+    versions = ((weight._version, weight.dtype) for weight in weights)
+    return (*map(id, weights), *versions, *places, *adapters)
+
+
+def _layers(network: nn.Module) -> list[nn.Module]:
+    """The network and all its layers, as `Module.modules` but without recursion, which takes most of its time."""
+    layers = [network]
+    for layer in layers:  # grows
+        layers += [each for each in layer._modules.values() if each is not None]
+    return layers
+
+
+def _weights(layers: Sequence[nn.Module]) -> list[Tensor]:
+    """Parameters and persistent buffers."""
+    weights = [weight for layer in layers for weight in layer._parameters.values() if weight is not None]
+    for layer in layers:
+        temporary = layer._non_persistent_buffers_set
+        weights += [each for name, each in layer._buffers.items() if each is not None and name not in temporary]
+    return weights
 
 
 def _adapters(network: nn.Module) -> Iterator[str]:
     """Which LoRAs of every layer act, and how strongly: what PEFT stores in addition to the weights."""
     for name, layer in network.named_modules():
-        if hasattr(layer, "base_layer"):
-            acting = [] if layer.disable_adapters else sorted(layer.active_adapters)
-            yield f"{name} {[(each, layer.scaling.get(each)) for each in acting]} {sorted(layer.merged_adapters)}"
+        if "base_layer" in layer._modules:
+            yield f"{name} {_acting(layer)}"
+
+
+def _acting(layer: Any) -> str:
+    """Which LoRAs of a layer act, with their scales, and which are merged into its weights."""
+    acting = [] if layer.disable_adapters else sorted(layer.active_adapters)
+    return f"{[(each, layer.scaling.get(each)) for each in acting]} {sorted(layer.merged_adapters)}"
 
 
 def add_tensor(digest: "hashlib._Hash", name: str, values: Tensor) -> None:

@@ -14,6 +14,11 @@ from tests.metrics.test_text import save_clip
 from tests.models.original_layout import write_checkpoint
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _read_every_time(read_every_time: None) -> None:
+    """Whatever is loaded here is read from its files."""
+
+
 @pytest.fixture(scope="session")
 def bases(tiny_folder, tmp_path_factory) -> dict[str, Path]:
     """A sound folder of every kind."""

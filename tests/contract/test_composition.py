@@ -1,6 +1,6 @@
 """Methods together: any pair along any inversion is composed, or refused in one sentence before any evaluation."""
 
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 import pytest
@@ -73,20 +73,33 @@ def named(names):
 
 
 def edited(inverted, names, pictures=(0, 1)):
-    """The result and the latents that it was decoded from."""
-    run = inverted.edit_steps([TARGET[n] for n in pictures], methods=named(names), **RUN)
-    *_, last = run
-    return run.result, last.state.x_prev
+    """The result and the latents after every step; it is decoded from the last ones."""
+    run = steps_of(inverted, names, pictures)
+    latents = [progress.state.x_prev for progress in run]
+    return run.result, latents
+
+
+def edited_again(inverted, names, pictures, steps):
+    """The latents after every step: nothing is decoded or measured."""
+    run = steps_of(inverted, names, pictures)
+    latents = [progress.state.x_prev for progress in islice(run, steps)]
+    run.close()
+    return latents
+
+
+def steps_of(inverted, names, pictures):
+    return inverted.edit_steps([TARGET[n] for n in pictures], methods=named(names), **RUN)
 
 
 def check_composed(inverted_by, kind, names):
     """Finite, another edit than without the methods, the same again and, but for rounding, alone."""
-    result, together = edited(inverted_by(kind), names)
+    result, (*_, together) = edited(inverted_by(kind), names)
     assert torch.isfinite(together).all()
     assert [each["method"] for each in result.recipes[0]["methods"]] == list(names)
-    alone, by_itself = edited(inverted_by(kind, (1,)), names, (1,))
-    again, _ = edited(inverted_by(kind, (1,)), names, (1,))
-    assert np.array_equal(alone.pixels[0], again.pixels[0])
+    alone, latents = edited(inverted_by(kind, (1,)), names, (1,))
+    again = edited_again(inverted_by(kind, (1,)), names, (1,), len(latents))
+    assert all(torch.equal(*each) for each in zip(latents, again, strict=True))
+    by_itself = latents[-1]
     assert (together[1:] - by_itself).abs().max() <= 1e-2 * by_itself.abs().max()
     assert abs(result.pixels[1].astype(int) - alone.pixels[0]).max() <= 2
 
@@ -301,8 +314,8 @@ REFUSALS = [
     ({"methods": ["prompt-to-prompt"], "cross_steps": 0.5}, "'cross_steps' belongs to a method"),
     ({"methods": [], "amount": 0.5}, "'amount' belongs to a method"),
     ({"methods": [("colour", {"amount": 11})]}, "amount must be between 0 and 10"),
-    ({"methods": ["colour"], "skip": STEPS}, "skip must be between 0 and 3"),
-    ({"methods": [], "skip": STEPS}, "skip must be between 0 and 3"),
+    ({"methods": ["colour"], "skip": STEPS}, f"skip must be between 0 and {STEPS - 1}"),
+    ({"methods": [], "skip": STEPS}, f"skip must be between 0 and {STEPS - 1}"),
     ({"methods": ["colour"], "guidance_scale": 101}, "guidance_scale must be between 0 and 100"),
     ({"methods": ["colour", ("prompt-to-prompt", {"blend": "tree"})]}, '"tree" of blend'),
     ({"methods": ["prompt-to-prompt"], "prompts": ""}, "target prompt is empty"),

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from functools import cache, cached_property
 
 import numpy as np
 import pytest
@@ -11,15 +12,16 @@ from PIL import Image
 import sfumato
 from sfumato.errors import BadInput, NonFinite
 from sfumato.methods.params import kind_of, options_of
+from sfumato.methods.registry import METHODS
 from tests.tiny import tiny_picture
 
-STEPS = 6
+STEPS = 4
 PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1), tiny_picture(37, 21, seed=2)]
 
 APPROXIMATE = {
     "ddim": ({"steps": 40, "refine": 6}, 36),
     "asyrp": ({"steps": 40, "refine": 6}, 36),
-    "pullback": ({"steps": 40, "refine": 6, "gamma": 0.0}, 36),
+    "pullback": ({"steps": 40, "refine": 6}, 36),
     "parasol": ({"inversion": "edit-friendly"}, 0),
     "pix2pix-zero": ({"exact": True}, 0),
     "self-guidance": ({"inversion": "edit-friendly"}, 0),
@@ -27,7 +29,7 @@ APPROXIMATE = {
 """Methods over an approximate inversion by default; options and skip under which they reconstruct.
 
 DDIM reconstructs as far as random weights let it; methods with a choice are tested over an exact inversion."""
-STILL = {"colour": {"amount": 0.0}}
+STILL = {"colour": {"amount": 0.0}, "pullback": {"gamma": 0.0}}
 """Options with which a method that changes the picture under its own prompt, too, does not."""
 QUICK = {"diffuseit": {"resample": 2, "crops": 2}}
 """Options for fewer repetitions, through which random weights would amplify rounding errors."""
@@ -71,49 +73,117 @@ def state_of(model):
     return model.network.fingerprint(), hooks, modes, processors, len(model.network._evaluations.scopes)
 
 
-def test_null_edit_reconstructs(model, method):
+def randomness():
+    """The states of torch's and numpy's global generators."""
+    return torch.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes()
+
+
+class Made:
+    """What several tests look at of a method on a model, each computed once, whichever of them comes first."""
+
+    def __init__(self, model, method):
+        self.model, self.method = model, method
+        if model.network.takes_text:
+            model.network.condition(["red cat"])  # transformers attaches hooks of its own in the first call
+        self.before = state_of(model)
+
+    @cached_property
+    def together(self):
+        return invert(self.model, self.method, PICTURES, seed=[5, 6, 7])
+
+    @cached_property
+    def alone(self):
+        return invert(self.model, self.method, PICTURES[1], seed=6)
+
+    def late(self, inverted):
+        return inverted.edit(words(self.model)[1], skip=2, **guidance_scale(self.model, 3.0))
+
+    @cached_property
+    def edit(self):
+        return self.late(self.alone)
+
+    @cached_property
+    def again(self):
+        """The edit from a second inversion, and the global randomness before and after both."""
+        torch.manual_seed(11)
+        np.random.seed(11)
+        before = randomness()
+        edit = self.late(invert(self.model, self.method, PICTURES[1], seed=6))
+        return edit, before, randomness()
+
+
+@pytest.fixture(scope="module")
+def all_made():
+    return {}
+
+
+@pytest.fixture
+def made(all_made, model, method, layout):
+    if (layout, method.name) not in all_made:
+        all_made[layout, method.name] = Made(model, method)
+    return all_made[layout, method.name]
+
+
+@pytest.fixture(scope="module")
+def refined():
+    """The first picture, inverted by refined DDIM for all methods that edit it, by layout."""
+    return {}
+
+
+def to_reconstruct(made, layout, refined):
+    """An inversion over which the method reconstructs, its pictures, and the steps to skip."""
+    options, skip = APPROXIMATE.get(made.method.name, ({}, 0))
+    if not options:
+        return made.together, PICTURES, skip
+    if "refine" not in options:
+        return invert(made.model, made.method, PICTURES[0], **options), PICTURES[:1], skip
+    if layout not in refined:
+        refined[layout] = invert(made.model, METHODS.find("ddim"), PICTURES[0], **options)
+    return refined[layout], PICTURES[:1], skip
+
+
+def test_null_edit_reconstructs(made, layout, refined):
     """Target = source at the same guidance scale: the picture itself, to one grey level."""
-    if method.name in FREE:
+    model, name = made.model, made.method.name
+    if name in FREE:
         pytest.skip("does not reconstruct")
-    options, skip = APPROXIMATE.get(method.name, ({}, 0))
-    pictures = PICTURES[:1] if options else PICTURES[::2]
-    inverted = invert(model, method, pictures, **options)
-    still = STILL.get(method.name, {}) | guidance_scale(model, inverted.params.source_guidance_scale)
-    edit = inverted.edit(words(model)[0], skip=skip, **still)
+    inverted, pictures, skip = to_reconstruct(made, layout, refined)
+    run = {"skip": skip} | guidance_scale(model, inverted.params.source_guidance_scale)
+    edit = inverted.edit(words(model)[0], methods=[(name, STILL.get(name, {}))], **run)
     for pixels, picture in zip(levels(edit), pictures, strict=True):
         assert abs(pixels - np.asarray(picture)).max() <= 1
 
 
-def test_an_edit_changes_the_picture_and_keeps_its_size(model, method):
-    inverted = invert(model, method, PICTURES)
-    edit = inverted.edit(words(model)[1], skip=0)
+def test_an_edit_changes_the_picture_and_keeps_its_size(made):
+    model = made.model
+    edit = made.together.edit(words(model)[1], skip=0)
     for image, picture in zip(edit.images, PICTURES, strict=True):
         assert image.size == picture.size
         if model.network.takes_text:
             assert np.abs(np.asarray(image).astype(int) - np.asarray(picture)).mean() > 1
 
 
-def test_deterministic(model, method):
-    edits = [
-        invert(model, method, seed=3).edit(words(model)[1], skip=1, **guidance_scale(model, 4.0)) for _ in range(2)
-    ]
-    assert np.array_equal(*(edit.pixels[0] for edit in edits))
+def test_deterministic(made):
+    edit, *_ = made.again
+    assert np.array_equal(edit.pixels[0], made.edit.pixels[0])
 
 
-def test_the_same_alone_and_in_a_batch(model, method):
+def test_the_same_alone_and_in_a_batch(made):
     """The noise is identical; the network rounds a batch of another size differently, which random weights amplify."""
-    together = invert(model, method, PICTURES, seed=[5, 6, 7])
-    alone = invert(model, method, PICTURES[1], seed=6)
-    in_batch, by_itself = together.groups[0].inversion, alone.groups[0].inversion
-    if method.name not in APPROXIMATE:
+    in_batch, by_itself = made.together.groups[0].inversion, made.alone.groups[0].inversion
+    if made.method.name not in APPROXIMATE:
         assert torch.equal(in_batch.x[0, 1], by_itself.x[0, 0])
-    a = together.edit(words(model)[1], skip=2, **guidance_scale(model, 3.0))
-    b = alone.edit(words(model)[1], skip=2, **guidance_scale(model, 3.0))
-    assert abs(levels(a)[1] - levels(b)[0]).max() <= 2
+    assert abs(levels(made.late(made.together))[1] - levels(made.edit)[0]).max() <= 2
 
 
-def test_half_precision_stays_finite(model, method, tiny_folder, layout):
-    half = sfumato.load(str(tiny_folder(layout)), dtype="bf16")
+@pytest.fixture(scope="module")
+def half_models(tiny_folder):
+    """The model of a layout in bfloat16, loaded once."""
+    return cache(lambda layout: sfumato.load(str(tiny_folder(layout)), dtype="bf16"))
+
+
+def test_half_precision_stays_finite(model, method, half_models, layout):
+    half = half_models(layout)
     assert half.network.dtype == torch.bfloat16
     inverted = invert(half, method)
     edit = inverted.edit(words(half)[1], skip=1, check=True, **guidance_scale(half, 3.0))
@@ -123,10 +193,9 @@ def test_half_precision_stays_finite(model, method, tiny_folder, layout):
         assert edit.report["reconstruction_latent_max_error"] <= 1e-6
 
 
-def test_model_unchanged_after_success_error_and_cancel(model, method):
-    before = state_of(model)
-    inverted = invert(model, method)
-    inverted.edit(words(model)[1])
+def test_model_unchanged_after_success_error_and_cancel(made):
+    model, method, inverted, before = made.model, made.method, made.alone, made.before
+    assert made.edit.pixels
     assert state_of(model) == before
 
     with pytest.raises(BadInput):
@@ -144,22 +213,19 @@ def test_model_unchanged_after_success_error_and_cancel(model, method):
     assert state_of(model) == before
 
 
-def test_global_randomness_untouched(model, method):
-    torch.manual_seed(11)
-    np.random.seed(11)
-    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    invert(model, method).edit(words(model)[1])
-    assert torch.equal(torch.get_rng_state(), before)
-    assert np.array_equal(np.random.get_state()[1], numpy_before)
+def test_global_randomness_untouched(made):
+    _, before, after = made.again
+    assert before == after
 
 
-def test_a_nan_is_named_with_its_step(model, method):
+def test_a_nan_is_named_with_its_step(made):
+    model, method = made.model, made.method
+
     def break_late(module, inputs, output):
         late = inputs[1] if isinstance(inputs[1], int) else int(inputs[1].flatten()[-1])
         return (output[0] * torch.nan, *output[1:]) if late < 400 else output
 
-    inverted = invert(model, method)
-    before = state_of(model)
+    inverted = made.alone
     handle = model.network.unet.register_forward_hook(break_late)
     try:
         with pytest.raises(NonFinite, match=rf"Step \d of {STEPS} \(timestep \d+\): the predicted noise"):
@@ -169,7 +235,7 @@ def test_a_nan_is_named_with_its_step(model, method):
                 invert(model, method)
     finally:
         handle.remove()
-    assert state_of(model) == before
+    assert state_of(model) == made.before
 
 
 def bad_values(each):

@@ -16,6 +16,8 @@ from sfumato.models.placement import pick_device, pick_dtype
 from tests import tiny
 from tests.models.original_layout import write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("read_every_time")
+
 
 @pytest.fixture
 def copy(tiny_folder, tmp_path):

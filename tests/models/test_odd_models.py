@@ -19,6 +19,8 @@ from sfumato.vocabulary import vocabulary_problem
 from tests import tiny
 from tests.models.original_layout import write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("read_every_time")
+
 
 @pytest.fixture
 def copy(tiny_folder, tmp_path):

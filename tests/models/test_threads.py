@@ -1,6 +1,7 @@
 """Several threads that use one model get what they get one after the other, bit for bit."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from sfumato.models.taps import Record, Replace
 from tests.tiny import tiny_picture
 
 PICTURE, OTHER = tiny_picture(32, 32), tiny_picture(24, 32, seed=1)
-THREADS, EACH = 8, 25
+THREADS, JOBS, EACH = 8, 25, 10
 WAIT = 600
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -65,7 +66,7 @@ def together(work: Sequence[Callable[[], Any]]) -> list[Any]:
 def jobs() -> list[tuple[str, dict[str, Any], int]]:
     """A method, its options and a seed: every method with each of its options, and again with other seeds."""
     each = [(name, options) for name in METHODS for options in OPTIONS.get(name, [{}])]
-    return [(*each[n % len(each)], n // len(each)) for n in range(EACH)]
+    return [(*each[n % len(each)], n // len(each)) for n in range(JOBS)]
 
 
 def edit(model: sfumato.Model, job: tuple[str, dict[str, Any], int]) -> dict[str, Any]:
@@ -95,23 +96,25 @@ def hooks(model):
 
 
 def test_eight_threads_and_all_methods_give_what_they_give_one_after_the_other(model):
-    wanted = [edit(model, job) for job in jobs()]
-    before = model.network.count.calls
+    wanted, calls = [], [0]
+    for job in jobs():
+        wanted.append(edit(model, job))
+        calls.append(model.network.count.calls)
     assert {job[0] for job in jobs()} == set(METHODS)
-
-    def some(first: int) -> list[tuple[int, dict[str, Any]]]:
-        order = [(first * 3 + n) % EACH for n in range(EACH)]
-        return [(n, edit(model, jobs()[n])) for n in order]
+    orders = [[(first * 3 + n) % JOBS for n in range(EACH)] for first in range(THREADS)]
+    times = Counter(n for order in orders for n in order)
+    assert min(times[n] for n in range(JOBS)) >= 3, "every job beside several others"
 
     differ = []
-    for found in together([lambda first=first: some(first) for first in range(THREADS)]):
+    work = [lambda order=order: [(n, edit(model, jobs()[n])) for n in order] for order in orders]
+    for found in together(work):
         for n, result in found:
             right = wanted[n]
             equal = torch.equal(result["x"], right["x"]) and np.array_equal(result["pixels"], right["pixels"])
             if not equal or result["counts"] != right["counts"]:
                 differ.append(jobs()[n])
     assert differ == []
-    assert model.network.count.calls == before * (THREADS + 1)
+    assert model.network.count.calls == calls[-1] + sum(times[n] * (calls[n + 1] - calls[n]) for n in range(JOBS))
     assert hooks(model) == 0
 
 
@@ -182,6 +185,7 @@ def test_prompts_in_several_threads(model):
     assert together([lambda n=n: many(n) for n in range(4)]) == [True] * 4
 
 
+@pytest.mark.usefixtures("read_every_time")
 def test_models_that_load_at_once_leave_the_libraries_as_they_were(tiny_sd_folder):
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     first, second = threading.Event(), threading.Event()

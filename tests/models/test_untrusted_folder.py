@@ -10,6 +10,8 @@ import pytest
 from sfumato.errors import BadInput
 from sfumato.models.load import load_model
 
+pytestmark = pytest.mark.usefixtures("read_every_time")
+
 
 class Bomb:
     def __init__(self, target: Path) -> None:

@@ -1,20 +1,17 @@
-"""Trains a toy task in processes that are killed with SIGKILL again and again; run as a script by test_kill.py.
+"""Trains a toy task in processes that are killed with SIGKILL again and again, for test_kill.py.
 
-This process imports everything once and forks the workers, so that one life takes milliseconds. A life ends after a
+The workers are forked from the process of the test, so that one life takes milliseconds. A life ends after a
 random number of steps and a random while longer: within a step, a checkpoint or the clearing up of old ones.
 """
 
-import json
 import os
 import random
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from sfumato.train.checkpoint import valid_checkpoints
 from sfumato.train.loop import Run
@@ -58,8 +55,12 @@ def one_life(folder: Path, every: int, steps: int, longer: float) -> None:
     assert os.WIFSIGNALED(os.waitpid(process, 0)[1]), "it ended by itself"
 
 
-def main(folder: Path, seed: int, kills: int) -> None:
-    torch.set_num_threads(1)
+def many_lives(folder: Path, seed: int, kills: int) -> dict[str, Any]:
+    """Kill a run in `folder`/killed again and again, let it reach a step, and train to that step in `folder`/whole.
+
+    Returns:
+        The newest checkpoint after every kill ("resumed") and the last step ("target").
+    """
     draw = random.Random(seed)
     resumed = []
     for _ in range(kills):
@@ -67,12 +68,7 @@ def main(folder: Path, seed: int, kills: int) -> None:
         one_life(folder / "killed", draw.randint(1, 3), steps, longer)
         valid = valid_checkpoints(folder / "killed" / "checkpoints")
         resumed.append(valid[-1].name if valid else "")
-    before_the_last_life = sorted(p.name for p in (folder / "killed" / "checkpoints").iterdir())
     target = int(resumed[-1].removeprefix("step-")) + 10
     assert os.waitpid(child(lambda: train(folder / "killed", 3, target)), 0)[1] == 0
     train(folder / "whole", 3, target)
-    print(json.dumps({"resumed": resumed, "left": before_the_last_life, "target": target}))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    return {"resumed": resumed, "target": target}

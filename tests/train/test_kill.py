@@ -1,27 +1,17 @@
 """A run that is killed with SIGKILL at any moment and resumed ends bit for bit where an undisturbed one does."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from sfumato.train.checkpoint import newest_checkpoint, valid_checkpoints
-
-ROOT = Path(__file__).parents[2]
+from tests.train.killed import many_lives
 
 
 @pytest.mark.timeout(1800)
 def test_twenty_kills(tmp_path):
     kills = 20
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.train.killed", str(tmp_path), "0", str(kills)],
-        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = many_lives(tmp_path, 0, kills)
     assert len(report["resumed"]) == kills
     assert report["resumed"] == sorted(report["resumed"]), "a resumed run went back behind a complete checkpoint"
     assert len(set(report["resumed"])) > kills // 4, "the kills did not reach different steps"

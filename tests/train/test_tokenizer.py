@@ -70,11 +70,12 @@ def test_it_is_the_same_after_saving_and_in_another_order_of_training(tokenizer,
 def test_another_process_learns_the_same_tokenizer():
     """Hash tables are ordered at random; merges of equal frequency must not follow that order."""
     script = (
-        "import json; from sfumato.train.tokenizer import train_tokenizer\n"
-        "from tests.train.test_tokenizer import CAPTIONS\n"
-        "print(json.dumps([train_tokenizer(CAPTIONS[::-1] * 20, 700, 32).get_vocab() for _ in range(3)]))"
+        "import json, sys; from sfumato.train.tokenizer import train_tokenizer\n"
+        "captions = json.loads(sys.argv[1])\n"
+        "print(json.dumps([train_tokenizer(captions[::-1] * 20, 700, 32).get_vocab() for _ in range(3)]))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    words = [sys.executable, "-c", script, json.dumps(CAPTIONS)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     expected = train_tokenizer(CAPTIONS * 20, 700, 32).get_vocab()
     assert json.loads(done.stdout.splitlines()[-1]) == [expected] * 3
