@@ -5,15 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from papers.ddpm_noise_space.text_edits import Pixels
 from sfumato.api import Model
-from sfumato.images import contact_sheet, read_image, write_image
+from sfumato.images import contact_sheet, pad_to_grid, read_image, write_image
 from sfumato.methods.colour import rgb
+from sfumato.shifts.colour import TowardsColour
 
 COLOUR = "#3388ff"
+STRENGTH, WINDOW = 0.04, (100, 700)
+"""s and [T_1, T_2]."""
 NEARLY_WHITE = 240
 """Pixels of the examples above this level in all channels are background."""
 LEVELS = (0.4, 0.55, 0.7, 0.85)
@@ -31,7 +35,9 @@ def measure(
         inside = subject(picture)
         mask = Image.fromarray(np.where(inside, 255, 0).astype(np.uint8))
         inverted = model.invert(image, source, method="colour", **options)
-        ours = inverted.edit(source, colour=COLOUR, mask=mask, residual=False).pixels[0]
+        ours = inverted.edit(source, methods=[], shifts=[published(model, picture)], mask=mask, residual=False).pixels[
+            0
+        ]
         painted = np.where(inside[..., None], np.asarray(rgb(COLOUR), np.uint8), picture)
         beside = model.invert(Image.fromarray(painted), source, method="sdedit", **options)
         steps = beside.params.steps  # type: ignore[attr-defined]
@@ -43,6 +49,15 @@ def measure(
         numbers.append({"source": source, "before": measured[0], "ours": measured[1], "sdedit": measured[2:]})
         rows.append([picture, ours, *theirs])
     return numbers, rows
+
+
+def published(model: Model, picture: Pixels) -> TowardsColour:
+    """Eq. 7 as in the paper: M is an image of one colour, and B the mask of the edit."""
+    colour = torch.tensor(rgb(COLOUR), dtype=torch.float32)[None, :, None, None] / 127.5 - 1
+    flat, _ = pad_to_grid(colour.expand(1, 3, *picture.shape[:2]), model.network.multiple)
+    with torch.no_grad():
+        M = model.network.encode(flat)
+    return TowardsColour(M, STRENGTH, torch.ones_like(M[:, :1]), WINDOW)
 
 
 def subject(picture: Pixels) -> NDArray[np.bool_]:

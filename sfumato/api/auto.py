@@ -1,12 +1,22 @@
-"""Automatic choice of `skip` and `guidance_scale`: the smallest change that follows the target prompt well enough."""
+"""Automatic choice of `skip` and `guidance_scale`: the smallest change that follows the target prompt well enough.
+
+The image is inverted once. The settings of several levels of `skip` go through the network in one batch where the
+method allows it (`sfumato.api.joined`): the first two levels alone, then two and then four together, so that an edit
+that needs little change is found without trying large ones.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import signature
+from itertools import chain, repeat
 from typing import Any
 
+from sfumato.api.edit_plan import EditPlan, plan_edit
 from sfumato.api.evaluators import evaluator_of
 from sfumato.api.inverted import Inverted
+from sfumato.api.joined import edited_together
+from sfumato.api.result import Result
 from sfumato.api.trial import Trial, least_change, measured
 from sfumato.errors import BadInput
 from sfumato.images import Picture, to_tensor
@@ -17,6 +27,8 @@ SKIPPED = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Values of skip / steps to try, from small changes to large ones."""
 GUIDANCE_SCALES = (0.6, 1.0, 1.6)
 """Factors of the method's own guidance scale to try."""
+TOGETHER = (1, 1, 2, 4)
+"""Numbers of levels that are tried together; the last one repeats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +39,8 @@ class Choice:
         trial: the chosen setting and its edit.
         wanted: the required similarity to the target prompt.
         reached: whether the edit reaches it; if not, `trial` is the setting with the highest similarity.
-        tried: number of settings tried.
+        tried: number of settings up to the level of the choice.
+        table: all of them, in the order of the levels.
         report: cost of the choice, including the metrics: seconds, network_evaluations.
     """
 
@@ -35,6 +48,7 @@ class Choice:
     wanted: float
     reached: bool
     tried: int
+    table: tuple[Trial, ...]
     report: dict[str, Any]
 
 
@@ -91,34 +105,59 @@ def choose(
     began = time.perf_counter()
     with network.counting() as count:
         wanted = _own(evaluator, picture, source) if adherence is None else adherence
-        for level in levels:
-            tried += _trials(inverted, target, evaluator, level, guidance_scales, options, len(tried))
-            callback(len(tried), len(levels) * max(1, len(guidance_scales)))
+        for several in _batches(levels):
+            found = _trials(inverted, target, evaluator, several, guidance_scales, options, len(tried))
+            for trials in found:
+                tried += trials
+                callback(len(tried), len(levels) * max(1, len(guidance_scales)))
+                if any(trial.scores["clip"] >= wanted for trial in trials):
+                    break
             if any(trial.scores["clip"] >= wanted for trial in tried):
                 break
     best = least_change(tried, wanted)
     evaluations = {"calls": count.calls, "samples": count.samples}
     report = {"seconds": round(time.perf_counter() - began, 4), "network_evaluations": evaluations}
-    return Choice(best, wanted, best.scores["clip"] >= wanted, len(tried), report)
+    return Choice(best, wanted, best.scores["clip"] >= wanted, len(tried), tuple(tried), report)
+
+
+def _batches(levels: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The levels in the groups that are tried together."""
+    left, sizes = list(levels), chain(TOGETHER, repeat(TOGETHER[-1]))
+    while left:
+        size = next(sizes)
+        yield left[:size]
+        left = left[size:]
 
 
 def _trials(
     inverted: Inverted,
     target: str,
     evaluator: Evaluator,
-    level: dict[str, Any],
+    levels: list[dict[str, Any]],
     guidance_scales: list[float],
     options: dict[str, Any],
     first: int,
-) -> list[Trial]:
-    """Edits of one level with every guidance scale, in one call; `first` is the index of the first trial."""
+) -> list[list[Trial]]:
+    """Edits of every level with every guidance scale, together; `first` is the index of the first trial."""
     chosen: dict[str, Any] = {"guidance_scale": guidance_scales} if guidance_scales else {}
-    result = inverted.edit(target, **options, **level, **chosen)
-    scores = measured(evaluator, inverted.edited_pictures[0], result, None, (inverted.prompts[0], target))
-    settings = [level | {"guidance_scale": guidance_scale} for guidance_scale in guidance_scales] or [level]
-    return [
-        Trial(first + row, settings[row], result.pixels[row], found, result, row) for row, found in enumerate(scores)
-    ]
+    plans = [_plan(inverted, target, options | level | chosen) for level in levels]
+    found = []
+    for level, result in zip(levels, edited_together(inverted, plans), strict=True):
+        scores = measured(evaluator, inverted.edited_pictures[0], result, None, (inverted.prompts[0], target))
+        settings = [level | {"guidance_scale": guidance_scale} for guidance_scale in guidance_scales] or [level]
+        found.append([_trial(first + row, settings[row], result, scores[row], row) for row in range(len(scores))])
+        first += len(scores)
+    return found
+
+
+def _plan(inverted: Inverted, target: str, options: dict[str, Any]) -> EditPlan:
+    """A checked edit; options are those of `Inverted.edit`. Raises BadInput as that does."""
+    named = {name: options[name] for name in options if name in signature(plan_edit).parameters}
+    return plan_edit(inverted, target, **named, options={name: options[name] for name in options if name not in named})
+
+
+def _trial(index: int, setting: dict[str, Any], result: Result, scores: dict[str, float], row: int) -> Trial:
+    return Trial(index, setting, result.pixels[row], scores, result, row)
 
 
 def _grid(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:

@@ -52,8 +52,11 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
         group, total = sources.groups[batch.group], len(plan.batches)
         job = replace(batch.job, inversion=group.inversion.rows(batch.rows))
         bounds = held(group.network, [plan.masks[j] for j in batch.outputs], group.size)
+        shifts = batch.shifts
+        for bound in bounds:
+            shifts = [shift.within(bound.inside) for shift in shifts]
         made: list[Moved] = []
-        work = with_moves(job.run([*batch.shifts, *bounds]), made)
+        work = with_moves(job.run([*shifts, *bounds]), made)
         x0 = yield from following(work, "edit", n, total, batch.outputs, group.network, group.size, job.steps)
         pixels |= _finished(plan, batch, group, x0)
         moves |= {j: moves_of(made, row) for row, j in enumerate(batch.outputs)}

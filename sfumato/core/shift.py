@@ -32,6 +32,17 @@ class Shift:
         """
         return self
 
+    def within(self, inside: Float[Tensor, "#b 1 h w"]) -> "Shift":
+        """Return the shift to use in an edit that is restricted to a mask; called before the run begins.
+
+        Outside the mask the latents follow the source in any case (`sfumato.shifts.mask.HoldOutside`), so that only
+        shifts that measure something in the source need this.
+
+        Args:
+            inside: 1 where the edit applies, 0 where the source is kept, at the resolution of the latents.
+        """
+        return self
+
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
         """Names of the quantities that the shift overwrites at step i of a run of `steps` steps.
 

@@ -1,12 +1,15 @@
-"""Colour manipulation: replay under the source prompt with noise maps moved towards a colour.
+"""Colour manipulation: replay under the source prompt with noise maps moved towards another colour.
 
 Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
 CVPR 2024, arXiv 2304.06140, section 2.2, eq. 7:
 
     z_t <- z_t + s B (M - P_t),   T_1 <= t <= T_2
 
-M is the latent of an image of one colour, P_t the prediction of x_0. The paper's mask B is the mask of the edit,
-outside of which the source is preserved. Not implemented: an M of several colours.
+P_t is the prediction of x_0. In the paper M is one colour and B a painted mask: with a weight s that is large enough
+to reach the colour, M replaces all texture inside B, and without a mask the complete image. Here M is the source with
+the target colour in place of its main colour, with its light and dark (`sfumato.images.recolour`), and B the share of
+the main colour in every latent. With a mask of the edit the main colour is that of the pixels inside, and only they
+change. `flat` gives the paper's M, an image of one colour, with the same B. Not implemented: an M of several colours.
 """
 
 from __future__ import annotations
@@ -21,8 +24,6 @@ from sfumato.methods.params import Params, PromptPair, option
 from sfumato.methods.registry import method
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sfumato.core.schedule import Schedule
     from sfumato.core.shift import Shift
     from sfumato.models.diffusion_model import DiffusionModel
@@ -50,7 +51,17 @@ class ColourParams(Params):
     guidance_scale: float = option(3.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     colour: str = option("red", 'target colour in CSS notation: "red", "#3366cc", "hsl(120, 60%, 50%)"', stage="edit")
     amount: float = option(
-        0.1, "strength s of eq. 7: how far each noise map moves towards the colour", stage="edit", low=0, high=10
+        1.0,
+        "strength s of eq. 7: how far each noise map moves towards the colour; small values give mixtures of the "
+        "colours, 0 reconstructs the image",
+        stage="edit",
+        low=0,
+        high=10,
+    )
+    flat: bool = option(
+        False,
+        "M is an image of one colour, as in the paper, which replaces light and dark too unless amount is small",
+        stage="edit",
     )
     first: int = option(100, "T_1: smallest timestep whose noise map moves", stage="edit", low=0, high=999)
     last: int = option(700, "T_2: largest timestep whose noise map moves", stage="edit", low=0, high=999)
@@ -108,18 +119,9 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def encoded(network: DiffusionModel, colour: tuple[int, int, int], height: int, width: int) -> Tensor:
-    """M: the latent [1,c,height,width] of an image of one colour."""
-    import torch
-
-    flat = torch.tensor(colour, dtype=torch.float32).reshape(1, 3, 1, 1) / 127.5 - 1
-    with torch.no_grad():
-        return network.encode(flat.expand(1, 3, height * network.factor, width * network.factor))
-
-
 @method(
     "colour",
-    summary="colour manipulation in edit-friendly noise maps (CVPR 2024): new colour, same texture",
+    summary="colour manipulation in edit-friendly noise maps (CVPR 2024): another main colour, same light and dark",
     params=ColourParams,
     inversion="edit-friendly",
     accepts=("edit-friendly", "native-ddpm"),
@@ -127,11 +129,10 @@ def encoded(network: DiffusionModel, colour: tuple[int, int, int], height: int, 
     handles=("noise map",),
 )
 def shifts(job: Job, params: ColourParams) -> list[Shift]:
-    """Move every noise map of the window towards the colour."""
+    """Move every noise map of the window towards the source with its main colour exchanged."""
     import torch
 
-    from sfumato.shifts.colour import TowardsColour
+    from sfumato.shifts.colour import Recolour
 
-    wanted = encoded(job.network, rgb(params.colour), *job.size)
-    everywhere = torch.ones_like(wanted[:, :1])
-    return [TowardsColour(wanted, params.amount, everywhere, (params.first, params.last))]
+    wanted = torch.tensor(rgb(params.colour), dtype=torch.float32) / 127.5 - 1
+    return [Recolour(job.network, wanted, params.amount, (params.first, params.last), flat=params.flat)]

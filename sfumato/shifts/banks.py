@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 TEMPLATES = (
     "{}",
-    "the {}",
-    "one {}",
-    "my {}",
-    "a photo of the {}",
-    "a close photo of the {}",
-    "a bright photo of the {}",
-    "a dark photo of the {}",
-    "a photo of the {} outdoors",
-    "a photo of the {} at home",
-    "this is the {}",
-    "here you see the {}",
-    "look at the {}",
-    "a drawing of the {}",
-    "a painting of the {}",
-    "an emoji of the {}",
-    "a small icon of the {}",
-    "the {} on white",
+    "{} outdoors",
+    "{} at home",
+    "{} on white",
+    "{} in the sun",
+    "{} in the dark",
+    "{} seen from the front",
+    "{} seen from the side",
+    "{} and nothing else",
+    "{}, a photo",
+    "{}, a close photo",
+    "{}, a bright photo",
+    "{}, a dark photo",
+    "{}, a drawing",
+    "{}, a painting",
+    "{}, a sketch",
+    "{}, an emoji",
+    "{}, a small icon",
     "{}, noto",
     "{}, twemoji",
     "{}, openmoji",
@@ -37,7 +37,11 @@ TEMPLATES = (
     "{}, fxemoji",
     "{}, emojitwo",
 )
-"""Sentence templates for one object, for photographs and in the style of emoji captions."""
+"""Sentence templates for one object, for photographs and in the style of emoji captions.
+
+A direction is a difference of tokens by position. The word therefore has the same position in all of them: with the
+word at many positions, the difference at its position in a prompt would be a fraction of the complete one.
+"""
 
 
 def templated(word: str) -> list[str]:

@@ -2,17 +2,41 @@
 
     z_t  <-  z_t + s B (M - P(f_t(x_t))),   t in [T_1, T_2]
 
-M is the target colour and P(f_t(x_t)) = P_t the prediction of x_0, so the bracket is the remaining colour difference.
-The noise maps preserve the texture, which noising and denoising the image (SDEdit) would lose.
+M is an image in the target colour and P(f_t(x_t)) = P_t the prediction of x_0, so the bracket is the remaining
+difference of the colours, and P_t approaches M inside B. The network denoises the result, with the noise maps of the
+source in all steps after the window.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
+from sfumato.core.schedule import FINISHED
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepMean
+from sfumato.errors import BadInput
+from sfumato.images.recolour import recolour
+
+PRESENT = 0.05
+"""Share of the main colour from which a pixel belongs to B."""
+
+
+class Autoencoder(Protocol):
+    """The encoder and the decoder of a model."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent, in each direction."""
+
+    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """Latents of images in [-1, 1]."""
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:
+        """Images of latents, in about [-1, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +44,7 @@ class TowardsColour(Shift):
     """Moves z_t towards a colour within a window of timesteps.
 
     Attributes:
-        colour: M, an image of the target colour as a latent.
+        colour: M, an image in the target colour as a latent.
         strength: s.
         inside: B, 1 where the colour is changed, at the resolution of the latents.
         window: (T_1, T_2) with T_1 <= T_2, both included, in training timesteps.
@@ -38,3 +62,85 @@ class TowardsColour(Shift):
             return z
         missing = self.strength * self.inside * (self.colour - state.x0_prediction)
         return missing if z is None else z + missing
+
+
+class Recolour(Shift):
+    """Eq. 7 with M and B of the source: its main colour is exchanged, its light and dark stay.
+
+    M is the source with the target colour in place of its main one (`sfumato.images.recolour`), as the encoder's
+    difference between the two images added to x_0. B is 1 for latents with pixels of the main colour and for their
+    neighbours, which the decoder reads too.
+
+    Attributes:
+        autoencoder: encodes and decodes latents; evaluated once per image, in the first step of a run.
+        colour: the target colour, sRGB in [-1, 1], [3].
+        strength: s.
+        window: (T_1, T_2), as for `TowardsColour`.
+        flat: whether M is an image of one colour, as in the paper, and B the share of the main colour in every latent.
+        inside: where the edit applies, [b,1,h,w]; None for everywhere.
+    """
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        colour: Float[Tensor, " 3"],
+        strength: float,
+        window: tuple[int, int],
+        *,
+        flat: bool = False,
+        inside: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> None:
+        self.autoencoder = autoencoder
+        self.colour = colour
+        self.strength = strength
+        self.window = window
+        self.flat = flat
+        self.inside = inside
+        self._towards: TowardsColour | None = None
+
+    def for_run(self) -> "Recolour":
+        """A copy without M and B."""
+        return self._within(self.inside)
+
+    def within(self, inside: Float[Tensor, "b 1 h w"]) -> "Recolour":
+        """The main colour is that of the pixels inside the mask."""
+        return self._within(inside)
+
+    def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
+        """z_t + s B (M - P_t) in the window.
+
+        Raises:
+            BadInput: the run generates an image, so that there is no source.
+        """
+        if not state.source:
+            raise BadInput("colour needs an inverted image, whose main colour it exchanges: invert an image first.")
+        if self._towards is None:
+            rows = [self._target(x0, row) for row, x0 in enumerate(state.source[FINISHED].split(1))]
+            colour, inside = (torch.cat(each) for each in zip(*rows, strict=True))
+            self._towards = TowardsColour(colour, self.strength, inside, self.window)
+        return self._towards.noise_map(state, z)
+
+    def _within(self, inside: Tensor | None) -> "Recolour":
+        return Recolour(self.autoencoder, self.colour, self.strength, self.window, flat=self.flat, inside=inside)
+
+    def _target(
+        self, x0: Float[Tensor, "1 c h w"], row: int
+    ) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 1 h w"]]:
+        """M and B of one image."""
+        before = self.autoencoder.decode(x0)
+        found = recolour(before[0], self.colour.to(before), self._region(row))
+        share, factor = found.share[None, None].to(x0), self.autoencoder.factor
+        if self.flat:
+            one = self.colour.to(before)[None, :, None, None].expand_as(before)
+            return self.autoencoder.encode(one).to(x0), F.avg_pool2d(share, factor)
+        both = self.autoencoder.encode(torch.cat([found.pixels[None], before])).to(x0)
+        present = F.max_pool2d(share, factor) > PRESENT
+        return x0 + both[:1] - both[1:], F.max_pool2d(present.to(x0), 3, stride=1, padding=1)
+
+    def _region(self, row: int) -> Tensor | None:
+        """The mask of one image in pixels, bool [h,w]; None if it is 1 everywhere."""
+        if self.inside is None:
+            return None
+        cells = self.inside[row if len(self.inside) > 1 else 0, 0] > 0
+        factor = self.autoencoder.factor
+        return None if cells.all() else cells.repeat_interleave(factor, 0).repeat_interleave(factor, 1)

@@ -5,6 +5,7 @@ import pytest
 import sfumato as library
 from sfumato.api import auto
 from sfumato.api.auto import GUIDANCE_SCALES, SKIPPED
+from sfumato.api.trial import Trial, least_change, measured
 from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
 from sfumato.metrics.evaluator import SHIPPED
@@ -163,3 +164,33 @@ def test_a_model_without_evaluator_needs_one(sfumato, tiny_sd_folder, inverted, 
     assert count.samples == 0
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     assert "no dual encoder that scores edits" in sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto").refused()
+
+
+@pytest.mark.parametrize("wanted", [-0.99, 0.05, 0.99])
+@pytest.mark.parametrize("method", ["edit-friendly", "ddim", "plug-and-play"])
+def test_the_choice_is_that_of_an_exhaustive_search(tiny_sd_folder, method, wanted):
+    """Every setting edited by itself: the same table and the same winner, though levels share a batch."""
+    inverted = library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), "red cat", method=method, steps=10)
+    choice, table, evaluator = choose(inverted, "green dog", adherence=wanted), [], Evaluator.load()
+    for skip in sorted({round(share * 10) for share in SKIPPED}, reverse=True):
+        for factor in GUIDANCE_SCALES:
+            setting = {"skip": skip, "guidance_scale": factor * inverted.params.guidance_scale}
+            result = inverted.edit("green dog", **setting)
+            scores = measured(evaluator, inverted.edited_pictures[0], result, None, ("red cat", "green dog"))[0]
+            table.append(Trial(len(table), setting, result.pixels[0], scores, result, 0))
+        if any(trial.scores["clip"] >= wanted for trial in table):
+            break
+    best = least_change(table, wanted)
+    assert choice.trial.options == best.options
+    assert [trial.options for trial in choice.table] == [trial.options for trial in table]
+    for ours, theirs in zip(choice.table, table, strict=True):
+        assert abs(ours.pixels.astype(int) - theirs.pixels).max() <= 1
+        for name in ("clip", "lpips"):
+            assert ours.scores[name] == pytest.approx(theirs.scores[name], abs=2e-3)
+
+
+def test_settings_share_batches_of_the_network(inverted):
+    """Ten steps: the levels start at 8 and 7 alone, at 6 and 5 together and at 4 to 1 together."""
+    with inverted.model.network.counting() as count:
+        choose(inverted, "green dog", adherence=0.99)
+    assert count.calls == 2 + 3 + 5 + 9

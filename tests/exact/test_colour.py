@@ -1,10 +1,16 @@
 """Colour manipulation, eq. 7 of arXiv 2304.06140, against the equation written out and a closed form."""
 
+import dataclasses
+
+import pytest
 import torch
+from torch.nn import functional as F
 
 from sfumato.core.guidance import classifier_free
+from sfumato.errors import BadInput
+from sfumato.images.recolour import recolour
 from sfumato.inversion import invert_edit_friendly, replay
-from sfumato.shifts.colour import TowardsColour
+from sfumato.shifts.colour import PRESENT, Recolour, TowardsColour
 from tests.exact.toy import Constant, Convolution, finished, prompt, stable_diffusion_schedule
 
 SHAPE = (2, 4, 12, 20)
@@ -48,3 +54,110 @@ def test_nothing_moves_where_the_colour_is_already_there():
     shift = Itself(inversion.x0, 5.0, torch.ones(1, 1, 1, 1), (0, 999))
     moved = list(replay(guided, inversion, prompt(2), shifts=[shift]))
     assert torch.equal(plain[-1].x_prev, moved[-1].x_prev)
+
+
+class Unshuffle:
+    """An autoencoder without loss: latents are the pixels of 2 x 2 cells."""
+
+    factor = 2
+
+    def encode(self, pixels):
+        return F.pixel_unshuffle(pixels, 2)
+
+    def decode(self, latents):
+        return F.pixel_shuffle(latents.float(), 2)
+
+
+BLUE = torch.tensor([-1.0, -0.2, 1.0])
+
+
+def drawn():
+    """A red disc with a green corner, and a green square with a red spot, on white, [2,3,32,32]."""
+    pixels = torch.ones(2, 3, 32, 32)
+    y, x = torch.meshgrid(torch.arange(32.0) - 15.5, torch.arange(32.0) - 15.5, indexing="ij")
+    red, green = (torch.tensor(each)[:, None] for each in ((0.7, -0.7, -0.5), (-0.7, 0.3, -0.5)))
+    pixels[0, :, x**2 + y**2 < 100] = red
+    pixels[0, :, 2:8, 2:8] = green[..., None]
+    pixels[1, :, 6:26, 6:26] = green[..., None]
+    pixels[1, :, 12:16, 12:16] = red[..., None]
+    return pixels
+
+
+def inverted_drawing():
+    guided = classifier_free(Convolution(stable_diffusion_schedule(), channels=12), prompt(2, 0.0), (1.0, 1.0))
+    x0 = Unshuffle().encode(drawn())
+    inversion, _ = finished(invert_edit_friendly(guided, x0, prompt(2), steps=20, seeds=[0, 1], exact=True))
+    return guided, inversion
+
+
+def dilated(share):
+    """1 for every latent with a pixel of the main colour, and its eight neighbours; loops over the latents."""
+    h, w = (side // 2 for side in share.shape)
+    own = [[bool((share[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] > PRESENT).any()) for j in range(w)] for i in range(h)]
+    near = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    there = lambda i, j: 0 <= i < h and 0 <= j < w and own[i][j]  # noqa: E731
+    return torch.tensor([[any(there(i + k, j + m) for k, m in near) for j in range(w)] for i in range(h)]).float()
+
+
+def test_m_is_the_source_in_the_other_colour_and_b_where_it_is():
+    guided, inversion = inverted_drawing()
+    found = [recolour(each, BLUE) for each in drawn()]
+    colour = Unshuffle().encode(torch.stack([each.pixels for each in found]))
+    inside = torch.stack([dilated(each.share) for each in found])[:, None]
+    ours, theirs = (
+        list(replay(guided, inversion, prompt(2), shifts=[shift]))
+        for shift in (
+            Recolour(Unshuffle(), BLUE, 0.8, (100, 700)),
+            TowardsColour(colour, 0.8, inside, (100, 700)),
+        )
+    )
+    assert torch.allclose(ours[-1].x_prev, theirs[-1].x_prev, atol=1e-5)
+    assert not torch.allclose(ours[-1].x_prev, inversion.x0, atol=0.1)
+
+
+def test_the_main_colour_is_that_of_the_mask():
+    """In the first image the corner is inside, which has another colour than the disc; the second has no mask."""
+    guided, inversion = inverted_drawing()
+    mask = torch.ones(2, 1, 16, 16)
+    mask[0] = 0
+    mask[0, :, 1:4, 1:4] = 1
+    shift = Recolour(Unshuffle(), BLUE, 0.8, (100, 700))
+    free, held = (list(replay(guided, inversion, prompt(2), shifts=[each])) for each in (shift, shift.within(mask)))
+    assert torch.equal(free[-1].x_prev[1], held[-1].x_prev[1])
+    (first,) = (state for state in held if state.z is not None and state.t == 651)
+    moved = (first.z - inversion.z[first.i])[0].abs().amax(0) > 1e-6
+    assert moved[1:4, 1:4].all()
+    assert not moved[8:, :].any()  # the disc
+
+
+def test_one_colour_as_in_the_paper():
+    guided, inversion = inverted_drawing()
+    found = [recolour(each, BLUE).share for each in drawn()]
+    share = torch.stack([F.avg_pool2d(each[None], 2) for each in found])
+    colour = Unshuffle().encode(BLUE.reshape(1, 3, 1, 1).expand(1, 3, 32, 32))
+    ours, theirs = (
+        list(replay(guided, inversion, prompt(2), shifts=[shift]))
+        for shift in (
+            Recolour(Unshuffle(), BLUE, 0.1, (100, 700), flat=True),
+            TowardsColour(colour, 0.1, share, (100, 700)),
+        )
+    )
+    assert torch.equal(ours[-1].x_prev, theirs[-1].x_prev)
+
+
+def test_a_second_run_finds_its_own_source():
+    guided, inversion = inverted_drawing()
+    shift = Recolour(Unshuffle(), BLUE, 0.8, (100, 700))
+    both = [list(replay(guided, inversion, prompt(2), shifts=[shift]))[-1].x_prev for _ in range(2)]
+    assert torch.equal(*both)
+    turned = inversion.rows([1, 0])
+    again = list(replay(guided, turned, prompt(2), shifts=[shift]))[-1].x_prev
+    assert torch.allclose(again, both[0][[1, 0]], atol=1e-5)
+
+
+def test_a_generated_image_has_no_main_colour():
+    guided, inversion = inverted_drawing()
+    shift = Recolour(Unshuffle(), BLUE, 0.8, (100, 700))
+    state = next(replay(guided, inversion, prompt(2)))
+    with pytest.raises(BadInput, match="invert an image first"):
+        shift.noise_map(dataclasses.replace(state, source={}), None)
