@@ -38,7 +38,7 @@ def correlations(table: list[dict[str, list[float]]]) -> dict[str, list[float]]:
 def rank_correlation(values: NDArray[np.float64]) -> float:
     """Spearman's correlation of values with their positions; equal values share their mean rank. 0 for a constant."""
     ranks = np.array([(values < value).sum() + ((values == value).sum() - 1) / 2 for value in values])
-    places = np.arange(len(values), dtype=np.float64)
+    places: NDArray[np.float64] = np.arange(len(values), dtype=np.float64)
     if not ranks.std():
         return 0.0
     return float(np.corrcoef(places, ranks)[0, 1])

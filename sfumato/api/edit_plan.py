@@ -178,7 +178,7 @@ def _batches(
     return found
 
 
-def held(network: DiffusionModel, masks: Sequence[Mask | None], size: tuple[int, int]) -> list[Shift]:
+def held(network: DiffusionModel, masks: Sequence[Mask | None], size: tuple[int, int]) -> list[HoldOutside]:
     """The shift that holds latents where the masks are black at the source's.
 
     Args:

@@ -146,7 +146,7 @@ class Model(Loaded):
     ) -> Plan:
         """Plan an inversion and an edit: read all files and check all arguments. `plan.run()` runs it.
 
-        Only text encoders and, for the method colour, the autoencoder are evaluated.
+        Only text encoders are evaluated.
 
         Args:
             images: as for `invert_steps`; also seed, batch, max_pixels, resolution and tiles.

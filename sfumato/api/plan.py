@@ -25,7 +25,7 @@ class Planner(Protocol):
 class Plan:
     """A checked inversion and edit of the same images, made by `Model.plan`.
 
-    Only text encoders and the autoencoder have been evaluated. A plan can be pickled: `pickle.loads` returns a
+    Only text encoders have been evaluated. A plan can be pickled: `pickle.loads` returns a
     `PickledPlan`, and `PickledPlan.on` turns it into a plan again on a model loaded in any process. The pickle
     contains images and masks, but only the paths of direction files and sentence banks.
 

@@ -40,14 +40,17 @@ class Result:
         """The images as Pillow images in sRGB; transparent parts of the source are composited on its background."""
         return [Image.fromarray(pixels) for pixels in self.pixels]
 
-    def save(self, path: str | os.PathLike[str], index: int | None = None, *, recipe: bool = True) -> str:
-        """Write the images, each with the alpha channel and colour profile of its source.
+    def save(
+        self, path: str | os.PathLike[str], index: int | None = None, *, recipe: bool = True, keep_gps: bool = False
+    ) -> str:
+        """Write the images, each with the alpha channel, colour profile, resolution and EXIF of its source.
 
         Args:
             path: output file; its extension determines the format. Several images become out-0.png, out-1.png, ...
                 All paths are checked before the first one is written.
             index: write only this image, 0 to len(result) - 1, to `path` itself.
-            recipe: write the recipe to the metadata of a PNG.
+            recipe: write the recipe to the metadata, which all formats but BMP have.
+            keep_gps: keep the position in the EXIF of the source, which is left out otherwise.
 
         Returns:
             A note on what the format could not store, "" if nothing was lost.
@@ -61,13 +64,18 @@ class Result:
         paths = numbered(Path(path), len(chosen))
         for each in paths:
             check_output(each)
-        notes = [self._write(each, n, recipe) for each, n in zip(paths, chosen, strict=True)]
+        notes = [self._write(each, n, recipe, keep_gps) for each, n in zip(paths, chosen, strict=True)]
         return "; ".join(dict.fromkeys(note for note in notes if note))
 
-    def _write(self, path: Path, index: int, recipe: bool) -> str:
+    def _write(self, path: Path, index: int, recipe: bool, keep_gps: bool) -> str:
         source, about = self.sources[index] if self.sources else None, self.recipes[index]
         return write_image(
-            path, self.pixels[index], source, about if recipe else None, masked=bool(about.get("masked"))
+            path,
+            self.pixels[index],
+            source,
+            about if recipe else None,
+            masked=bool(about.get("masked")),
+            keep_gps=keep_gps,
         )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.bench.items import Item, Pictures
-from sfumato.bench.piebench_metrics import PUBLISHED
+from sfumato.bench.piebench_metrics import PUBLISHED, VERSIONS
 from sfumato.errors import BadInput
 from sfumato.images import read_image
 from sfumato.metrics import METRICS, Metric
@@ -68,7 +68,7 @@ class PieBench:
 
     def __init__(self, folder: Path) -> None:
         content, table = _mapping(folder)
-        self.metrics: Mapping[str, Metric] = {**PUBLISHED, **METRICS}
+        self.metrics: Mapping[str, Metric] = {**PUBLISHED, **VERSIONS, **METRICS}
         self.identity = f"{self.name}, {MAPPING} {sha256(content).hexdigest()[:12]}"
         self.items: Sequence[Item] = [_item(folder, name, entry) for name, entry in table.items()]
 

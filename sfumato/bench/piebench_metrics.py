@@ -4,6 +4,17 @@ They are for comparison with published tables. "Unedit part" makes the pixels in
 averages over the *complete* image (which favours edits with large masks); "edit part" makes the pixels outside the mask
 black. The structure distance passes grey levels in 0..255 to a network that expects pixels in 0..1. Published numbers
 also need PIE-Bench's networks: CLIP ViT-L/14, DINO ViT-B/8 and LPIPS on SqueezeNet.
+
+The official code calls libraries without naming their versions, and two of its numbers depend on them (`VERSIONS`):
+
+    structure_distance    torchvision's Resize of a tensor, bilinear: antialiased from torchvision 0.17 (January 2024),
+                          before that each output pixel is read between two input pixels of each axis
+    ssim_unedit_part      torchmetrics up to 1.4.1: windows inside the image, as in Wang et al.; from 1.4.2 (September
+                          2024) also windows over its border, which is continued by reflection
+
+The table of the paper is of October 2023, and its environment has torchvision 0.13.1. So the paper's own rule is
+`structure_distance_without_antialias` and `ssim_unedit_part`; numbers that the same code computes today are
+`structure_distance` and `ssim_unedit_part_with_border`.
 """
 
 from collections.abc import Callable
@@ -11,24 +22,62 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sfumato.metrics import EditBatch, Metric, VisionEncoder, lpips, mse, psnr, self_similarity, ssim
+from sfumato.metrics.checks import check_pair
+from sfumato.metrics.pairs import WINDOW, ssim_map
 
 #: Batch -> distance function of two batches of images [b,3,h,w] in [0,1], which returns float64 [b].
 Distance = Callable[[EditBatch], Callable[[Tensor, Tensor], Tensor]]
 
 
-def structure_of_levels(encoder: VisionEncoder, a: Tensor, b: Tensor) -> Tensor:
-    """Structure distance, float64 [b], of images [b,3,h,w] in [0,1] as PIE-Bench's code computes it.
+def structure_of_levels(encoder: VisionEncoder, a: Tensor, b: Tensor, *, antialias: bool = True) -> Tensor:
+    """Structure distance of images [b,3,h,w] in [0,1] as PIE-Bench's code computes it.
 
     That code passes grey levels in 0..255 where pixels in 0..1 are expected: the network receives (255 x - mean) / std.
+    The images are reduced by torchvision's rule for tensors, `F.interpolate(..., mode="bilinear", align_corners=False)`
+    in float32. PIE-Bench's are square; others are brought to the size of the encoder too.
+
+    Args:
+        encoder: the vision transformer, in published numbers DINO ViT-B/8 at 224 pixels.
+        a: images in [0, 1].
+        b: images of the same shape.
+        antialias: as torchvision from 0.17 on; False as torchvision before.
+
+    Returns:
+        float64 [b].
     """
-    S_a, S_b = (self_similarity(encoder.keys(2 * 255 * x.to(encoder.mean) - 1)) for x in (a, b))
+    S_a, S_b = (self_similarity(encoder.keys(2 * _reduced(encoder, x, antialias) - 1)) for x in (a, b))
     return (S_a - S_b).square().mean((1, 2)).to(a.device)
+
+
+def _reduced(encoder: VisionEncoder, x: Tensor, antialias: bool) -> Tensor:
+    """Grey levels 255 x at the encoder's size."""
+    levels = 255 * x.to(encoder.mean)
+    if tuple(x.shape[-2:]) == encoder.size:
+        return levels
+    return F.interpolate(levels, encoder.size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def ssim_with_border(a: Tensor, b: Tensor) -> Tensor:
+    """SSIM, float64 [b], of images [b,3,h,w] in [0,1], by torchmetrics from 1.4.2 on.
+
+    The images are continued by reflection (5 pixels, without repeating the border), and the mean is over the windows
+    around all pixels. Raises as `ssim`.
+    """
+    check_pair(a, b)
+    edge = WINDOW // 2
+    a, b = (F.pad(x.double(), (edge, edge, edge, edge), mode="reflect") for x in (a, b))
+    return ssim_map(a, b).mean(dim=(1, 2, 3))
 
 
 def _structure(batch: EditBatch) -> Tensor:
     return structure_of_levels(batch.structure_network, batch.source, batch.edit)
+
+
+def _structure_without_antialias(batch: EditBatch) -> Tensor:
+    return structure_of_levels(batch.structure_network, batch.source, batch.edit, antialias=False)
 
 
 def _unedited(distance: Distance, batch: EditBatch) -> Tensor:
@@ -61,7 +110,7 @@ def _unedited_metric(
     name: str, help: str, better: str, distance: Distance, unit: str = "", needs: tuple[str, ...] = ("mask",)
 ) -> Metric:
     compute = partial(_unedited, distance)
-    return Metric(f"{name}_unedit_part", f"{help}, black inside the mask", better, unit, needs=needs, compute=compute)
+    return Metric(name, f"{help}, black inside the mask", better, unit, needs=needs, compute=compute)
 
 
 _TEXT = ("dual encoder", "target text")
@@ -70,13 +119,13 @@ _METRICS = (
         "structure_distance", "PIE-Bench: structure distance to the source", "lower",
         needs=("structure network",), compute=_structure,
     ),
-    _unedited_metric("psnr", "PIE-Bench: PSNR", "higher", lambda batch: psnr, "dB"),
+    _unedited_metric("psnr_unedit_part", "PIE-Bench: PSNR", "higher", lambda batch: psnr, "dB"),
     _unedited_metric(
-        "lpips", "PIE-Bench: LPIPS", "lower", lambda batch: partial(lpips, batch.perceptual_network),
+        "lpips_unedit_part", "PIE-Bench: LPIPS", "lower", lambda batch: partial(lpips, batch.perceptual_network),
         needs=("perceptual network", "mask"),
     ),
-    _unedited_metric("mse", "PIE-Bench: mean squared error", "lower", lambda batch: mse),
-    _unedited_metric("ssim", "PIE-Bench: SSIM", "higher", lambda batch: ssim),
+    _unedited_metric("mse_unedit_part", "PIE-Bench: mean squared error", "lower", lambda batch: mse),
+    _unedited_metric("ssim_unedit_part", "PIE-Bench: SSIM", "higher", lambda batch: ssim),
     Metric(
         "clip_similarity_source_image", "PIE-Bench: 100 x CLIP similarity of source and its prompt", "higher",
         needs=("dual encoder", "source text"), compute=_source_image,
@@ -92,3 +141,15 @@ _METRICS = (
 )  # fmt: skip
 PUBLISHED = {each.name: each for each in _METRICS}
 """The eight metrics by name, in the order of the published tables."""
+_OTHERS = (
+    Metric(
+        "structure_distance_without_antialias", "PIE-Bench: structure distance, torchvision before 0.17", "lower",
+        needs=("structure network",), compute=_structure_without_antialias,
+    ),
+    _unedited_metric(
+        "ssim_unedit_part_with_border", "PIE-Bench: SSIM of torchmetrics from 1.4.2", "higher",
+        lambda batch: ssim_with_border,
+    ),
+)  # fmt: skip
+VERSIONS = {each.name: each for each in _OTHERS}
+"""Two of them by the rules of other versions of the libraries, by name."""

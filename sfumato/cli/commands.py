@@ -35,7 +35,7 @@ COMMANDS = {
     "methods": ("methods", "list the editing methods, or the parameters of one"),
     "metrics": ("metrics", "compute metrics of an edit, or list the metrics"),
     "bench": ("bench", "compare editing methods on a benchmark; write a report with images"),
-    "recipe": ("recipe", "print the settings that are saved in a PNG written by sfumato"),
+    "recipe": ("recipe", "print the settings that are saved in an image written by sfumato"),
     "data": ("data", "build a training dataset: `data emoji`"),
     "train": ("train", "train an autoencoder, a dual encoder or a diffusion model"),
     "doctor": ("doctor", "check the installation: packages, device, and a test reconstruction"),

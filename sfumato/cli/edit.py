@@ -1,6 +1,6 @@
 """`sfumato edit`: text-guided editing of real images."""
 
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("-o", "--out", type=Path, metavar="OUT", help=several)
     parser.add_argument("--out-dir", type=Path, metavar="FOLDER", help="or a folder for NAME.png of every image")
     parser.add_argument(
-        "--recipe", metavar="PNG", help="repeat the edit that made this image, or apply it to another IMAGE"
+        "--recipe", metavar="FILE", help="repeat the edit that made this image, or apply it to another IMAGE"
     )
     add_masks(parser)
     add_auto(parser, words)
@@ -62,7 +62,10 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--no-residual", action="store_true", help="do not add back the reconstruction error of the autoencoder"
     )
     parser.add_argument("--check", action="store_true", help="also measure the reconstruction (--json always does)")
-    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the PNG")
+    parser.add_argument(
+        "--no-recipe", action="store_true", help="leave out the settings (recipe); --keep-gps: keep EXIF position"
+    )
+    parser.add_argument("--keep-gps", action="store_true", help=SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--method",
@@ -121,7 +124,9 @@ def run(arguments: Namespace) -> None:
         remark(notes[-1])
         work = inverted.edit_steps(found.targets, **edit, **check)
     result = finish(work)
-    notes += save_all(result, paths, recipe=not arguments.no_recipe) + _alike(result, found)
+    notes += save_all(result, paths, recipe=not arguments.no_recipe, keep_gps=arguments.keep_gps) + _alike(
+        result, found
+    )
     notes += remarks(result.report["notes"])
     made = summary(
         [*reports, result.report],

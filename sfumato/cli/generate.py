@@ -39,7 +39,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="negative prompt")
     add_seeds(parser)
     add_model(parser)
-    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the PNG")
+    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--method",

@@ -95,7 +95,7 @@ def refuse_links_out(folder: Path, paths: Sequence[Path]) -> None:
         check_inside(folder, *(str(path.relative_to(folder)) for path in paths))
 
 
-def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool) -> list[str]:
+def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool, keep_gps: bool = False) -> list[str]:
     """Write every image, in folders that exist or are created.
 
     Returns:
@@ -103,7 +103,7 @@ def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool) -> list[s
     """
     for folder in dict.fromkeys(path.parent for path in paths):
         folder.mkdir(parents=True, exist_ok=True)
-    notes = [(path, result.save(path, index, recipe=recipe)) for index, path in enumerate(paths)]
+    notes = [(path, result.save(path, index, recipe=recipe, keep_gps=keep_gps)) for index, path in enumerate(paths)]
     remarks = [f"{path}: {note}." for path, note in notes if note]
     for sentence in remarks:
         remark(sentence)

@@ -1,4 +1,4 @@
-"""`sfumato recipe`: the settings that are saved in a PNG."""
+"""`sfumato recipe`: the settings that are saved in an image."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sfumato.cli.report import print_json
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the image."""
     parser.usage = "sfumato recipe IMAGE [--max-pixels N]"
-    parser.add_argument("image", metavar="IMAGE", help="PNG written by sfumato")
+    parser.add_argument("image", metavar="IMAGE", help="image written by sfumato")
     add_max_pixels(parser)
     parser.example("sfumato recipe out.png")
 

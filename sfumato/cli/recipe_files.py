@@ -73,7 +73,7 @@ def _levels(place: Path, transparent: bool) -> str:
     from sfumato.images.read import open_upright
 
     try:
-        image, *_ = open_upright(str(place), MAX_PIXELS)
+        image = open_upright(str(place), MAX_PIXELS).image
         return read_mask(transparent_parts(str(place)) if transparent else str(place), image.size).sha256
     except BadInput:
         return ""

@@ -32,7 +32,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     add_out(parser)
     add_model(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the inversion; default 0")
-    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the PNG")
+    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     method = METHODS.find(METHOD)
     values, origin = values_of(method, words)

@@ -69,7 +69,8 @@ def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_P
     if isinstance(source, Mask):
         _check_size(source.name or "the mask", source.size, size)
         return source
-    image, _, name, file_format = open_upright(source, max_pixels)
+    found = open_upright(source, max_pixels)
+    image, name, file_format = found.image, found.name, found.file_format
     _check_size(name, image.size, size)
     values, white, alpha = _grey_values(image, name)
     shares, notes = _shares(values, white, name)
@@ -116,8 +117,9 @@ def transparent_parts(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Ima
     Raises:
         BadInput: the image cannot be read, or is opaque.
     """
-    image, _, name, _ = open_upright(source, max_pixels)
-    _, alpha = split_alpha(image, name)
+    found = open_upright(source, max_pixels)
+    name = found.name
+    _, alpha = split_alpha(found.image, name)
     if alpha is None or alpha.min() == 255:
         raise BadInput(f"{name} has no transparent parts: give a mask, {IS.removeprefix('a mask is ')}.")
     mask = Image.fromarray(255 - alpha)

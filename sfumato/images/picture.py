@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.images.colour import from_srgb
+from sfumato.images.deep import Deep
+from sfumato.images.metadata import Dpi
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -31,6 +33,10 @@ class Picture:
         note: what the reader had to decide, "" if nothing.
         background: sRGB colour under transparent pixels, 0..255.
         original: for an image that `resized` made, the image as it was read; otherwise None.
+        deep: uint16 [h, w] or [h, w, c], the file's samples with alpha, if it has 16 bits per channel; otherwise None.
+        exif: the EXIF block to keep, b"" if there is none (`sfumato.images.metadata`).
+        dpi: horizontal and vertical resolution in pixels per inch; None if the file declares none.
+        file_format: Pillow's name of the file's format, "" for images in memory.
     """
 
     rgb: Pixels
@@ -42,6 +48,10 @@ class Picture:
     note: str
     background: tuple[int, int, int] = (255, 255, 255)
     original: "Picture | None" = None
+    deep: Deep | None = None
+    exif: bytes = b""
+    dpi: Dpi | None = None
+    file_format: str = ""
 
     @property
     def full(self) -> "Picture":
@@ -75,6 +85,23 @@ class Picture:
             untouched = (rgb == self.rgb).all(axis=-1, keepdims=True)
             colours = np.where(untouched, self.native, colours)
         return colours
+
+    def restore_deep(self, rgb: Pixels) -> Deep:
+        """Convert edited sRGB pixels [h, w, 3] to the file's samples of 16 bits per channel.
+
+        The change of the 8-bit levels, times 257, is added to the samples, so that unchanged pixels are restored bit
+        for bit and the fine levels of the others are kept. The file must have 16 bits per channel.
+        """
+        assert self.deep is not None
+        samples = self.deep if self.deep.ndim == 3 else self.deep[..., None]
+        with_alpha = samples.shape[2] in (2, 4)
+        colours = samples[..., :-1] if with_alpha else samples
+        change = self.restore(rgb).astype(np.int32) - self.native
+        if colours.shape[2] == 1 and (change == change[..., :1]).all():
+            change = change[..., :1]
+        moved = np.clip(colours + 257 * change, 0, 65535).astype(np.uint16)
+        found = np.concatenate([moved, samples[..., -1:]], axis=-1) if with_alpha else moved
+        return found[..., 0] if found.shape[2] == 1 else found
 
 
 def resized(picture: Picture, size: tuple[int, int]) -> Picture:

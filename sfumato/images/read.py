@@ -2,8 +2,9 @@
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import BinaryIO, TypeAlias
 
@@ -15,7 +16,11 @@ from sfumato.downloads import mistaken
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
+from sfumato.images.declared import declared_profile
+from sfumato.images.deep import Deep, deep_samples, eight_bits
+from sfumato.images.heif import CAN_BE_HEIF, heif_problem
 from sfumato.images.limits import MAX_PIXELS
+from sfumato.images.metadata import UNREADABLE, Dpi, read_dpi, read_exif
 from sfumato.images.picture import Picture, composite
 from sfumato.images.samples import depth_note, from_array, transparent_colour
 from sfumato.images.structure import MOST_FRAMES, count_frames, problem
@@ -24,8 +29,11 @@ from sfumato.regular_files import open_regular, reason
 Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 #: File formats that are read. Pillow must not try its other formats, since some of them run external programs.
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-_READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP and GIF"
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+_READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
+#: Channels -> mode.
+_MODES = {2: "LA", 3: "RGB", 4: "RGBA"}
+_WRITES_DEEP = "8 bits, written in 16 by PNG and TIFF"
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,6 +43,16 @@ _UPRIGHT = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+#: The same for an array, [h,w] or [h,w,c].
+_UPRIGHT_ARRAY: dict[int, Callable[[Deep], Deep]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
 }
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _pillow_limit = RLock()
@@ -59,18 +77,25 @@ def read_image(
     """
     if any(not 0 <= level <= 255 for level in background):
         raise BadInput(f"background must be three levels in 0..255, not {background}.")
-    image, notes, name, _ = open_upright(source, max_pixels)
-    mode = image.mode
-    icc = image.info.get("icc_profile") or None
+    found = open_upright(source, max_pixels, deep=True)
+    image, name, mode = found.image, found.name, found.image.mode
     opaque, alpha = split_alpha(image, name)
     del image  # limits the number of copies of a large image in memory
     try:
-        colours = to_srgb(opaque, icc if isinstance(icc, bytes) else None)
+        colours = to_srgb(opaque, found.icc)
     except (OSError, ValueError) as error:
         raise BadInput(f"{name}: pixels of mode {mode} cannot be converted to sRGB: save it as RGB.") from error
     rgb = colours.srgb if alpha is None else composite(colours.srgb, alpha, background)
-    note = "; ".join(part for part in (*notes, colours.note) if part)
-    return Picture(rgb, alpha, colours.native, colours.icc, mode, name, note, background)
+    # Samples of a profile that cannot be restored have no meaning in the output.
+    deep = found.deep if found.icc is None or colours.icc is not None else None
+    if deep is not None and deep.ndim == 2 and alpha is not None:  # a transparent level
+        deep = np.stack([deep, alpha.astype(np.uint16) * 257], axis=-1)
+    depth = f"16 bits per channel: edited in {_WRITES_DEEP}" if deep is not None else found.depth
+    note = "; ".join(part for part in (*found.notes, depth, colours.note) if part)
+    return Picture(
+        rgb, alpha, colours.native, colours.icc, mode, name, note, background,
+        deep=deep, exif=found.exif, dpi=found.dpi, file_format=found.file_format,
+    )  # fmt: skip
 
 
 def display_name(source: Source) -> str:
@@ -113,9 +138,11 @@ def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) ->
             raise BadInput(f"{name} is empty (0 bytes): give an image file.")
         if wrong := problem(file):
             raise BadInput(f"{name} {wrong}, which takes too long to decode: save the image again.")
+        if head[4:8] in CAN_BE_HEIF and (wrong := heif_problem(head)):
+            raise BadInput(f"{name} {wrong}")
         file.seek(0)
         try:
-            image = Image.open(file, formats=formats)
+            image = Image.open(file, formats=[each for each in formats if each != "HEIF" or each in Image.OPEN])
         except Image.UnidentifiedImageError as error:
             raise BadInput(f"{name} {_describe(head)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -135,19 +162,66 @@ def load_pixels(image: Image.Image, name: str) -> None:
         raise BadInput(f"{name} is truncated or damaged ({reason(error)}): use another copy.") from error
 
 
-def open_upright(source: Source, max_pixels: int) -> tuple[Image.Image, list[str], str, str]:
-    """The first frame, decoded and upright; notes on what was decided; the name for messages; the file format or ""."""
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The first frame of an image file, decoded and upright.
+
+    Attributes:
+        image: the pixels.
+        name: name for messages.
+        notes: what was decided.
+        depth: note on the depth of more than 8 bits per channel, "" for 8.
+        file_format: Pillow's name of the format, "" for images in memory.
+        icc: the profile that the file embeds or declares; None for sRGB.
+        deep: the samples of 16 bits per channel, upright; None for other files.
+        exif: the EXIF block to keep.
+        dpi: the declared resolution.
+    """
+
+    image: Image.Image
+    name: str
+    notes: list[str]
+    depth: str = ""
+    file_format: str = ""
+    icc: bytes | None = None
+    deep: Deep | None = field(default=None, repr=False)
+    exif: bytes = b""
+    dpi: Dpi | None = None
+
+
+def open_upright(source: Source, max_pixels: int, *, deep: bool = False) -> Opened:
+    """Open an image and turn it upright.
+
+    Args:
+        source: as in `read_image`.
+        max_pixels: as in `read_image`.
+        deep: also return the samples of 16 bits per channel.
+    """
     name = display_name(source)
     with opened(source, max_pixels) as image:
         depth, (key, key_note), frames = depth_note(image), transparent_colour(image), _frames(image)
         file_format = image.format or ""
+        icc, declared = declared_profile(image)
+        samples = deep_samples(image) if deep and depth else None
         load_pixels(image, name)
         orientation, exif_note = _orientation(image)
+        try:
+            exif = read_exif(image)
+        except Exception:  # EXIF is untrusted input: the image stays usable with a malformed block
+            exif, exif_note = b"", exif_note or UNREADABLE
+        dpi = read_dpi(image)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image.copy()
         info = {name: value for name, value in image.info.items() if name != "transparency"}
         upright.info = info if key is None else info | {"transparency": key}
-        notes = [frames, depth, key_note, exif_note]
-    return upright, notes, name, file_format
+        notes = [frames, key_note, exif_note, declared]
+    if samples is None and deep and depth and upright.mode.startswith("I;16"):
+        samples = np.asarray(upright).astype(np.uint16)
+    elif samples is not None:
+        samples = np.ascontiguousarray(_UPRIGHT_ARRAY.get(orientation, lambda a: a)(samples))
+        if samples.ndim == 3:  # Pillow has the upper 8 bits
+            rounded = Image.fromarray(eight_bits(samples), _MODES[samples.shape[2]])
+            rounded.info, upright = upright.info, rounded
+    return Opened(upright, name, notes, depth, file_format, icc, samples, exif, dpi)
 
 
 def _orientation(image: Image.Image) -> tuple[int, str]:
@@ -235,7 +309,7 @@ def _describe(head: bytes) -> str:
     if b"<svg" in start:
         return "is an SVG drawing: export it as PNG."
     if head[4:8] == b"ftyp":
-        return "is HEIC, AVIF or video: save the picture as PNG or JPEG."
+        return "is a video, or a damaged HEIC or AVIF: save the image as PNG or JPEG."
     if all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
         return f"is text, not an image: {_READS}."
     return f"is damaged or not an image: {_READS}."

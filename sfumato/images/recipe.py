@@ -1,23 +1,31 @@
-"""The recipe: the settings that made an image, as JSON inside the PNG. A recipe that is read is untrusted input."""
+"""The recipe: the settings that made an image, as JSON in its file. A recipe that is read is untrusted input.
+
+In a PNG it is an iTXt chunk, in a JPEG, WebP or TIFF an XMP packet, in a GIF the comment.
+"""
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from html import escape, unescape
 from typing import Any
-
-from PIL.PngImagePlugin import PngInfo
 
 from sfumato.errors import BadInput
 from sfumato.images.read import MAX_PIXELS, Source, display_name, load_pixels, opened
 from sfumato.text_files import parse_json
 
 KEYWORD = "sfumato"
+#: First bytes of a comment that contains a recipe.
+COMMENT = b"sfumato recipe: "
 MAX_CHARACTERS = 1_000_000
-_OURS = "give a PNG that sfumato wrote with its recipe"
+_OURS = "give an image that sfumato wrote with its recipe"
+_SPACE = "https://sfumato.invalid/recipe/1.0/"
+#: Programs that rewrite XMP may turn the attribute into an element.
+_IN_PACKET = re.compile(rb"sfumato:recipe\s*=\s*\"([^\"<]*)\"|<sfumato:recipe>([^<]*)</sfumato:recipe>")
 
 
-def recipe_chunk(recipe: Mapping[str, Any]) -> PngInfo:
-    """One uncompressed iTXt chunk of ASCII JSON; infinity and NaN, which JSON does not have, become strings.
+def recipe_text(recipe: Mapping[str, Any]) -> str:
+    """ASCII JSON; infinity and NaN, which JSON does not have, become strings.
 
     Raises:
         BadInput: the JSON is longer than `read_recipe` accepts.
@@ -25,13 +33,21 @@ def recipe_chunk(recipe: Mapping[str, Any]) -> PngInfo:
     text = json.dumps(_finite(dict(recipe)), allow_nan=False)
     if len(text) > MAX_CHARACTERS:
         raise BadInput(f"the recipe has {len(text):,} characters, more than {MAX_CHARACTERS:,}: shorten it.")
-    chunk = PngInfo()
-    chunk.add_itxt(KEYWORD, text)
-    return chunk
+    return text
+
+
+def recipe_packet(text: str) -> bytes:
+    """An XMP packet (ISO 16684-1) with the text of a recipe as its only property."""
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description rdf:about="" xmlns:sfumato="{_SPACE}" sfumato:recipe="{escape(text)}"/>'
+        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    ).encode()
 
 
 def read_recipe(source: Source, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
-    """Read the recipe from a PNG that sfumato wrote. Its values are not validated: check each before use.
+    """Read the recipe from an image that sfumato wrote. Its values are not validated: check each before use.
 
     Args:
         source: as in `read_image`.
@@ -44,7 +60,7 @@ def read_recipe(source: Source, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
     with opened(source, max_pixels) as image:
         # Other programs move text chunks behind the pixels; Pillow reads those only when it decodes the pixels.
         load_pixels(image, name)
-        text = image.info.get(KEYWORD)
+        text = image.info.get(KEYWORD) or _other_text(image.info)
     if not isinstance(text, str):
         raise BadInput(f"{name} carries no sfumato recipe: {_OURS}.")
     if len(text) > MAX_CHARACTERS:
@@ -54,6 +70,16 @@ def read_recipe(source: Source, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
     if not isinstance(recipe, dict):
         raise BadInput(f"{name} carries a recipe that is not a JSON object: {_OURS}.")
     return recipe
+
+
+def _other_text(info: Mapping[Any, Any]) -> str | None:
+    """The text of a recipe in XMP or in a comment, as Pillow found them."""
+    packet, comment = info.get("xmp"), info.get("comment")
+    if isinstance(packet, bytes) and (found := _IN_PACKET.search(packet)):
+        return unescape((found[1] or found[2] or b"").decode("utf-8", "replace"))
+    if isinstance(comment, bytes) and comment.startswith(COMMENT):
+        return comment.removeprefix(COMMENT).decode("utf-8", "replace")
+    return None
 
 
 def _finite(value: Any) -> Any:

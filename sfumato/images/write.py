@@ -1,6 +1,8 @@
-"""Writing of images with the source's alpha and colour profile and with the recipe; files are written atomically."""
+"""Writing of images with what the source's file has: alpha, profile, depth, EXIF, resolution; and with the recipe.
 
-import io
+Files are written atomically.
+"""
+
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +14,10 @@ from PIL import Image
 
 from sfumato.errors import BadInput
 from sfumato.files import write_bytes
+from sfumato.images.encode import encoded_deep, encoded_image, kept_metadata, with_recipe
 from sfumato.images.picture import Picture
 from sfumato.images.read import display_name
-from sfumato.images.recipe import recipe_chunk
+from sfumato.images.recipe import recipe_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,14 +28,16 @@ OUTPUT_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"lossless": True, "exact": True}),
-    ".tif": ("TIFF", {"compression": "tiff_lzw"}),
-    ".tiff": ("TIFF", {"compression": "tiff_lzw"}),
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
     ".bmp": ("BMP", {}),
+    ".gif": ("GIF", {"optimize": False}),
 }
-_WITH_ALPHA = ("PNG", "WEBP", "TIFF")
+_WITH_ALPHA = ("PNG", "WEBP", "TIFF", "GIF")
 _WITH_PROFILE = ("PNG", "WEBP", "TIFF", "JPEG")
+_DEEP = ("PNG", "TIFF")
 _CHANGES_PIXELS = ("JPEG",)
-_LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+_LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
 
 
 def check_output(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Path:
@@ -81,18 +86,22 @@ def write_image(
     recipe: Mapping[str, Any] | None = None,
     *,
     masked: bool = False,
+    keep_gps: bool = False,
 ) -> str:
     """Write an image atomically, in the format of the extension.
+
+    PNG and TIFF have 16 bits per channel if the source has. GIF has at most 256 colours.
 
     Args:
         path: output file.
         rgb: sRGB pixels, uint8 [h, w, 3], or float [1, 3, h, w] in [-1, 1].
-        like: the source image, whose alpha and colour profile are restored; EXIF is never copied.
-        recipe: stored in a PNG as one iTXt chunk; None writes no text.
+        like: the source image, whose alpha, colour profile, resolution and EXIF are restored.
+        recipe: stored in the metadata; None writes no text.
         masked: whether some pixels are meant to equal those of the source bit for bit.
+        keep_gps: keep the position of the source's EXIF.
 
     Returns:
-        A note on what the format cannot store, "" if nothing.
+        A note on what the format cannot store or was left out, "" if nothing.
 
     Raises:
         BadInput: the path, size or shape cannot be written.
@@ -105,17 +114,19 @@ def write_image(
         raise BadInput(f"the result is {width} x {height} pixels and the source {like.size[0]} x {like.size[1]}.")
     file_format, options = OUTPUT_FORMATS[_extension(path)]
     image, icc, notes = _assemble(pixels, like, file_format)
-    if recipe is not None and file_format == "PNG":
-        options = {**options, "pnginfo": recipe_chunk(recipe)}
-    elif recipe is not None:
-        notes.append(f"{file_format} cannot store the recipe: write a .png to keep it")
+    options = {**options, **kept_metadata(like, file_format, icc, keep_gps, notes)}
+    text = None if recipe is None else recipe_text(recipe)
+    if text is not None:
+        options |= with_recipe(text, file_format, notes)
     if masked and file_format in _CHANGES_PIXELS:
         notes.append(f"{file_format} changes pixels outside the mask, too: write a .png to keep them unchanged")
     if icc is not None:
         options = {**options, "icc_profile": icc}
-    encoded = io.BytesIO()
-    image.save(encoded, format=file_format, **options)
-    write_bytes(target, encoded.getbuffer())
+    if like is not None and like.deep is not None and file_format in _DEEP:
+        encoded: bytes | memoryview = encoded_deep(like.restore_deep(pixels), file_format, options)
+    else:
+        encoded = encoded_image(image, file_format, options, notes)
+    write_bytes(target, encoded)
     return "; ".join(notes)
 
 

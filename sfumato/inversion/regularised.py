@@ -10,11 +10,13 @@ first, its pyramid n_p, and the mean mu and variance var of n:
 
 The paper sums over all shifts d. As in the authors' code, every gradient step draws d at random instead, here as a
 function of (seed, t). Rolls are circular, so that the shifts d and S - d of a side S are equivalent and 1 to S / 2 are
-sufficient. L_pair is of fourth order in the noise: steps with a fixed weight w diverge if eps is far from white noise.
-The length of a step is therefore limited to a tenth of the norm of the noise. Predictions close to N(0, 1) do not reach
-this limit and use the paper's weights.
+sufficient. The factor 2 is the paper's, whose pyramid keeps the variance of white noise; the authors' code averages
+without it, so that level p counts 16^-p as much (`OFFICIAL`). L_pair is of fourth order in the noise: steps with a
+fixed weight w diverge if eps is far from white noise. The length of a step is therefore limited to a tenth of the norm
+of the noise. Predictions close to N(0, 1) do not reach this limit and use the weights of the authors' code.
 """
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +26,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import stream
 from sfumato.core.state import StepEnd, check_finite
 from sfumato.core.step import mean, noise_map, wide
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim
-from sfumato.inversion.registry import inversion
 
 COARSEST = 8
 """Side of the coarsest level of the pyramid."""
@@ -48,43 +48,71 @@ class Regulariser:
         rolls: gradient steps on L_pair per round, each with the weight pair / rolls.
         pair: weight of L_pair.
         kl: weight of L_KL.
-        nearest: smallest shift d; with 0, a roll may compare every pixel with itself.
         gain: factor of the average pooling in the pyramid; 2 keeps the variance of white noise.
+        longest: largest length of a gradient step, as a share of the norm of the row; infinity for no limit.
+        per_channel: draw d for every channel, the same for both axes, from 1 to S / 2 - 1 with the height S of the
+            level, as the authors' code does, instead of for every axis from 1 to S / 2.
     """
 
     rounds: int = 5
     rolls: int = 5
     pair: float = 20.0
     kl: float = 20.0
-    nearest: int = 1
     gain: float = 2.0
+    longest: float = LONGEST
+    per_channel: bool = False
 
     def __call__(self, noise: Float[Tensor, "b c h w"], seeds: Sequence[int], t: int) -> Float[Tensor, "b c h w"]:
         """The regularised noise, float64; the shifts d are a function of (seed, t), with one seed per row."""
         n = wide(noise)
-        shifts = iter(self.shifts(n.shape[-2:], seeds, t).to(n.device))
+        shifts = iter(self.shifts(n.shape[1:], seeds, t).to(n.device))
         for _ in range(self.rounds):
             for _ in range(self.rolls):
-                n = _gradient_step(n, lambda n: pairwise(n, next(shifts), self.gain), self.pair / self.rolls)
-            n = _gradient_step(n, divergence, self.kl)
+                n = self._step(n, lambda n: pairwise(n, next(shifts), self.gain), self.pair / self.rolls)
+            n = self._step(n, divergence, self.kl)
         return n
 
-    def shifts(self, size: Sequence[int], seeds: Sequence[int], t: int) -> Int[Tensor, "draws levels 2 b"]:
-        """A random shift d for every gradient step on L_pair, pyramid level, axis (y, x) and row."""
-        halves = torch.tensor([[height // 2, width // 2] for height, width in _sizes(*size)])
-        shape = (self.rounds * self.rolls, *halves.shape)
-        drawn = [torch.rand(shape, generator=stream(seed, 0, t, "autocorrelation")) * halves for seed in seeds]
-        return torch.stack(drawn, dim=-1).long() + self.nearest
+    def shifts(self, shape: Sequence[int], seeds: Sequence[int], t: int) -> Int[Tensor, "draws levels 2 *c b"]:
+        """A random shift d for every gradient step on L_pair, pyramid level, axis (y, x), channel and row.
+
+        Args:
+            shape: (c, h, w) of the noise; (h, w) without `per_channel`.
+            seeds: one per row.
+            t: the timestep.
+
+        Returns:
+            Without `per_channel`, one shift for all channels, [draws, levels, 2, b].
+        """
+        sizes = _sizes(*shape[-2:])
+        if self.per_channel:
+            most = torch.tensor([max(height // 2 - 1, 1) for height, _ in sizes])[:, None, None].expand(-1, 1, shape[0])
+        else:
+            most = torch.tensor([[height // 2, width // 2] for height, width in sizes])
+        drawn = (self.rounds * self.rolls, *most.shape)
+        found = [torch.rand(drawn, generator=stream(seed, 0, t, "autocorrelation")) * most for seed in seeds]
+        shifts = torch.stack(found, dim=-1).long() + 1
+        return shifts.expand(-1, -1, 2, *shifts.shape[3:])
+
+    def _step(self, n: Tensor, loss: Callable[[Tensor], Tensor], rate: float) -> Tensor:
+        """One gradient step n - s w grad L(n) with s <= 1, so that its length per row is at most `longest` |n|."""
+        with torch.enable_grad():
+            n = n.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(n).sum(), n)
+        step, n = rate * gradient, n.detach()
+        if math.isinf(self.longest):
+            return n - step
+        length, most = (each.square().sum(dim=(1, 2, 3), keepdim=True).sqrt() for each in (step, self.longest * n))
+        return n - step * (most / length.clamp_min(1e-12)).clamp_max(1.0)
 
 
-OFFICIAL = Regulariser(nearest=0, gain=1.0)
-"""As in the public code: d may be 0, which penalises the variance, and coarse levels have little weight."""
+OFFICIAL = Regulariser(gain=1.0, longest=math.inf, per_channel=True)
+"""As in the public code of today: coarse levels have little weight, and the steps are not limited."""
 
 
 def pairwise(
-    noise: Float[Tensor, "b c h w"], shifts: Int[Tensor, "levels 2 b"], gain: float = 2.0
+    noise: Float[Tensor, "b c h w"], shifts: Int[Tensor, "levels 2 *c b"], gain: float = 2.0
 ) -> Float[Tensor, " b"]:
-    """L_pair of every row for the given shifts d, one per level, axis (y, x) and row."""
+    """L_pair of every row for the given shifts d, one per level, axis (y, x), channel (or one for all) and row."""
     loss = noise.new_zeros(len(noise))
     for level, of_level in zip(_pyramid(noise, gain), shifts, strict=True):
         for axis, shift in zip((2, 3), of_level, strict=True):
@@ -99,11 +127,11 @@ def divergence(noise: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     return var + mu.square() - 1 - (var + 1e-7).log()  # finite for constant noise, var = 0
 
 
-def rolled(x: Float[Tensor, "b c h w"], shift: Int[Tensor, " b"], axis: int) -> Float[Tensor, "b c h w"]:
-    """`torch.roll` along axis 2 or 3, with one shift per row."""
-    side = x.shape[axis]
-    index = (torch.arange(side, device=x.device) - shift[:, None]) % side
-    return x.take_along_dim(index[:, None, :, None] if axis == 2 else index[:, None, None, :], axis)
+def rolled(x: Float[Tensor, "b c h w"], shift: Int[Tensor, "*c b"], axis: int) -> Float[Tensor, "b c h w"]:
+    """`torch.roll` along axis 2 or 3, with one shift per row, or per channel and row."""
+    side, by_row = x.shape[axis], shift.T if shift.ndim == 2 else shift[:, None]
+    index = (torch.arange(side, device=x.device) - by_row[..., None]) % side
+    return x.take_along_dim(index[..., None] if axis == 2 else index[..., None, :], axis)
 
 
 def invert_regularised(
@@ -132,7 +160,7 @@ def invert_regularised(
     Raises:
         NonFinite: the network returned NaN or infinity.
     """
-    network = _Regularised(guided.network, guided.terms, tuple(seeds), regulariser or Regulariser())
+    network = Regularised(guided.network, guided.terms, tuple(seeds), regulariser or Regulariser())
     levels = [wide(x0)]
     maps: list[Tensor] = []
     timesteps: list[int] = []
@@ -147,8 +175,13 @@ def invert_regularised(
 
 
 @dataclass(frozen=True, eq=False)
-class _Regularised(Guided):
-    """Guidance followed by regularisation of the noise, passed to `invert_ddim` as the network."""
+class Regularised(Guided):
+    """Guidance followed by regularisation of the noise, passed to `invert_ddim` as the network.
+
+    Attributes:
+        seeds: one per row.
+        regulariser: moves the guided noise towards white noise.
+    """
 
     seeds: tuple[int, ...]
     regulariser: Regulariser
@@ -169,16 +202,6 @@ def _residual(guided: Guided, state: StepEnd) -> Float[Tensor, "b c h w"]:
     return noise_map(state.x_prev, mean(state.x_t, eps, eps, state.abar, state.abar_prev, 0.0), 0.0)
 
 
-def _gradient_step(n: Tensor, loss: Callable[[Tensor], Tensor], rate: float) -> Tensor:
-    """One gradient step n - s w grad L(n) with s <= 1, so that its length per row is at most `LONGEST` |n|."""
-    with torch.enable_grad():
-        n = n.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(n).sum(), n)
-    step, n = rate * gradient, n.detach()
-    length, most = (each.square().sum(dim=(1, 2, 3), keepdim=True).sqrt() for each in (step, LONGEST * n))
-    return n - step * (most / length.clamp_min(1e-12)).clamp_max(1.0)
-
-
 def _pyramid(noise: Tensor, gain: float) -> Iterator[Tensor]:
     """The levels n_0, n_1, ... of the pyramid, from fine to coarse."""
     yield noise
@@ -193,12 +216,3 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
     while min(sizes[-1]) > COARSEST:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
     return sizes
-
-
-@inversion("regularised", summary="DDIM inversion with regularised, whiter noise (pix2pix-zero)", deterministic=True)
-def _by_name(
-    guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
-) -> Generator[StepEnd, None, Inversion]:
-    regulariser = OFFICIAL if getattr(params, "compat", "") == "official" else Regulariser()
-    options = {"steps": params.steps, "exact": params.exact, "regulariser": regulariser}
-    return (yield from invert_regularised(guided, x0, condition, **options, seeds=seeds))

@@ -10,9 +10,12 @@ into the built-in sentences (`sfumato.shifts.banks`). If nothing remains of one 
 the difference, or else the one before it: "a cat" and "a red cat" give the direction from "cat" to "red cat". Two
 equal prompts give the direction zero.
 
-`compat="official"` reproduces the public code, for comparison: the regularisation also rolls the noise by zero and
-weighs coarse levels less, and the guidance follows the maps under the negative prompt. The public code also leaves out
-the first and the last step of the inversion; this implementation runs all steps.
+`compat="official"` reproduces the public code of October 2024, for comparison, if `negative_prompt` is the source
+prompt: its inversion, which takes x_0 for a latent one stride up and runs N - 2 of the N steps without a limit
+(`sfumato.inversion.regularised_official`), and its guidance, in which each half of the guidance pair follows its own
+maps at its own x_t and the run continues from the x_t of the negative half (`follow_as_published`). The amount counts
+as in the public code, whose loss is the mean over both halves: an amount of 0.1 moves each half by 0.05 times its
+gradient, and without `compat` x_t by 0.1 times the gradient, twice as far.
 
 Not implemented: captioning of the image (give the source prompt), the source caption as negative prompt (give it as
 `negative_prompt`), conditional GAN distillation (3.4).
@@ -71,7 +74,7 @@ class Pix2PixZeroParams(DeterministicParams):
     scale: float = option(1.0, "factor of the direction", stage="edit", low=-100, high=100)
     compat: str = option(
         "none",
-        "official reproduces the public code (rolls by zero, gradient through the negative prompt), for comparison",
+        "official reproduces the public code (its N - 2 inversion steps, both halves guided apart), for comparison",
         stage="invert",
         choices=("none", "official"),
     )
@@ -84,6 +87,13 @@ class Pix2PixZeroParams(DeterministicParams):
                 raise BadInput(f"Give {before} and {after} together: a direction leads from one to the other.")
         if sum(map(bool, (self.source_word.strip(), self.source_bank, self.direction_file))) > 1:
             raise BadInput("Give the direction once: by words, by banks or by a file of a direction.")
+        if self.compat == "official" and self.inversion == "regularised":
+            if self.steps < 3:
+                raise BadInput(
+                    f"compat official leaves out 2 inversion steps: steps must be at least 3, not {self.steps}."
+                )
+            if self.exact:
+                raise BadInput("The public code has no exact replay: leave out exact, or compat.")
 
     @cached_property
     def saved(self) -> TextDirection | None:
@@ -199,7 +209,7 @@ def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
     """Move the condition along the direction, and the latent by cross-attention guidance."""
     from sfumato.core.rows import NEGATIVE
     from sfumato.models.attention import Layers
-    from sfumato.shifts.attention_guidance import CROSS, FollowAttention
+    from sfumato.shifts.attention_guidance import CROSS, FollowAttention, follow_as_published
     from sfumato.shifts.text_direction import MoveCondition
 
     moved = MoveCondition(directions(job.network, job.source, job.target, params), params.scale)
@@ -208,7 +218,5 @@ def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
     layers = Layers(tuple(name for name, _ in CROSS.of(job.network.unet)))
     if params.compat != "official":
         return [moved, FollowAttention(params.cross_attention_guidance_amount, layers=layers)]
-    # The public code uses the gradient of the negative half, but averages the loss over the heads of both halves:
-    # hence half of the amount.
-    half, source = params.cross_attention_guidance_amount / 2, job.guidance.condition_of(NEGATIVE)
-    return [moved, FollowAttention(half, NEGATIVE, source, layers)]
+    negative = job.guidance.condition_of(NEGATIVE)
+    return [moved, *follow_as_published(params.cross_attention_guidance_amount, negative, layers)]

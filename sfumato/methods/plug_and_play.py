@@ -5,8 +5,9 @@ Tumanyan, Geyer, Bagon, Dekel: "Plug-and-Play Diffusion Features for Text-Driven
 first tau_f of the steps, queries and keys of the self-attention of decoder layers 4 to 11 in the first tau_A, in both
 halves of guidance. The injected values come from evaluations of the source at its recorded latents. The method edits
 every inversion. Stable Diffusion has 12 decoder layers, counted from 0: layer 4 is up_blocks.1.resnets.1. In other
-networks it is the layer at the same relative depth, one third. Not implemented: the authors' negative prompting; give
-the source prompt as negative prompt.
+networks it is the layer at the same relative depth, one third. The source is inverted and evaluated under the source
+prompt; the authors' code does both under the empty one: give the empty source prompt (`--from ""`) for that. Not
+implemented: the authors' negative prompting; give the source prompt as negative prompt.
 """
 
 from __future__ import annotations

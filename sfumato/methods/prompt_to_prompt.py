@@ -5,8 +5,11 @@ ICLR 2023, arXiv 2208.01626, section 3.2. Implemented: word swap and refinement 
 words by their token ids), re-weighting of words, self-attention control, local blend. The method edits every inversion;
 the maps come from evaluations of the source at its recorded latents. Shares of the steps refer to the steps of the
 edit, without the skipped ones. Re-weighting acts in all of them, as in the paper; in the authors' code it ends with the
-cross-attention control. Not implemented: null-text optimisation, shares for single words. The two text encoders of SDXL
-must split prompts into the same tokens, which is checked.
+cross-attention control. Where the prompts have different numbers of tokens, words after the difference keep their own
+maps and the k-th padding token has the map of the k-th; the authors' code displaces words behind a replacement of
+another length, and pairs padding tokens by position. Local blend enlarges the maps of words bilinearly, the authors'
+code by the nearest cell (`blend_filter`). Not implemented: null-text optimisation, shares for single words. The two
+text encoders of SDXL must split prompts into the same tokens, which is checked.
 """
 
 from __future__ import annotations
@@ -70,6 +73,13 @@ class PromptToPromptParams(InversionParams):
     )
     blend_start: float = option(
         0.2, "share of the steps, from the first, without local blend", stage="edit", low=0, high=1
+    )
+
+    blend_filter: str = option(
+        "bilinear",
+        "how local blend enlarges the maps of words to the latent: nearest as in the authors' code",
+        stage="edit",
+        choices=("bilinear", "nearest"),
     )
 
     def check(self) -> None:
@@ -198,7 +208,9 @@ def _local_blend(job: Job, words: list[str], params: PromptToPromptParams) -> Lo
         WordMaps(layers, token_weights(each.prompts, words, ones, tokens, 0.0), cells, of)
         for each, of in ((job.source, SOURCE), (job.condition, TARGET))
     )
-    return LocalBlend(source, target, threshold=params.blend_threshold, start=params.blend_start)
+    return LocalBlend(
+        source, target, threshold=params.blend_threshold, start=params.blend_start, mode=params.blend_filter
+    )
 
 
 def _parts(text: str) -> list[str]:

@@ -2,12 +2,15 @@
 
     x_t <- x_t - lambda grad_{x_t} ||A(x_t, c_edit) - A_ref||^2                                        (eq. 6)
 
-A_ref are the maps of the source at the same step. The gradient is taken through the evaluation under the target prompt;
-the public code takes it through the one under the negative prompt, whose maps in the first step are the source's.
+A_ref are the maps of the source at the same step. The gradient is taken through the evaluation under the target prompt.
+The public code moves a copy of x_t for each half of the guidance pair along the gradient through the maps of that half,
+evaluates each half at its own copy, and continues from the copy of the negative half, whose maps in the first step are
+the source's (`follow_as_published`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,10 +18,12 @@ from torch import Tensor
 
 from sfumato.core.condition import Condition
 from sfumato.core.energy import Energy
-from sfumato.core.rows import TARGET
+from sfumato.core.guidance import Guided
+from sfumato.core.rows import NEGATIVE, TARGET, Rows
+from sfumato.core.schedule import Schedule
 from sfumato.core.shift import Shift
-from sfumato.core.state import StepState
-from sfumato.models.attention import Layers, RecordMaps
+from sfumato.core.state import Denoiser, StepState
+from sfumato.models.attention import Layers, RecordMaps, replaced_rows
 from sfumato.models.taps import FromSource
 
 CROSS = Layers(cross=True)
@@ -53,6 +58,65 @@ class FollowAttention(Shift):
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """x_t - lambda grad_{x_t} ||A - A_ref||^2."""
         return x - self.amount * state.gradient(self)
+
+
+@dataclass(frozen=True, eq=False)
+class FollowAttentionAside(FollowAttention):
+    """The gradient step for the rows of one condition only: they are evaluated at their own x_t.
+
+    The x_t of the run and of the other conditions does not move. Like `FollowAttention`, it costs two evaluations per
+    step, of one row per image.
+    """
+
+    _moved: list[Tensor] = field(default_factory=list, init=False, repr=False)
+
+    def for_run(self) -> "FollowAttentionAside":
+        """A copy, since the moved latents are stored between the gradient and the prediction of a step."""
+        return replace(self)
+
+    def guidance(self, state: StepState, guided: Guided) -> Guided:
+        """The same sum of predictions, of which that of the condition `under` is made at the moved x_t."""
+        self._moved.clear()
+        return replace(guided, network=_AsideRows(guided.network, self.under, self._moved))
+
+    def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """x_t, unchanged; the moved one is stored for the prediction."""
+        self._moved[:] = [super().latent(state, x)]
+        return x
+
+
+@dataclass(frozen=True, eq=False)
+class _AsideRows:
+    """A `Denoiser` that evaluates the rows of one condition at other latents, if there are any."""
+
+    network: Denoiser
+    under: str
+    moved: list[Tensor]
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.network.schedule
+
+    def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
+        if self.moved:
+            own = self.moved[0]
+            rows = replaced_rows(x, Rows.of_evaluation(cond, len(x)), self.under, lambda _: own.to(x.dtype))
+            x = x if rows is None else rows
+        return self.network.predict(x, t, cond, taps)
+
+
+def follow_as_published(amount: float, negative: Condition, layers: Layers = CROSS) -> Sequence[Shift]:
+    """The guidance of the public code, see the docstring of this module. Its loss is the mean over both halves.
+
+    Args:
+        amount: step size of the public code, 0.1 for real images; each half moves by half of its gradient.
+        negative: the negative condition of the guidance pair, one row per image.
+        layers: cross-attention layers.
+    """
+    return (
+        FollowAttentionAside(amount / 2, TARGET, None, layers),
+        FollowAttention(amount / 2, NEGATIVE, negative, layers),
+    )
 
 
 def attention_loss(

@@ -22,6 +22,7 @@ class LocalBlend(Shift):
         target: tap that reads the words' maps in the target.
         threshold: 0 to 1, see `word_mask`.
         start: share of the first steps without a mask, 0 to 1, because early maps locate words poorly.
+        mode: interpolation of the maps, see `word_mask`.
     """
 
     def __init__(
@@ -31,17 +32,19 @@ class LocalBlend(Shift):
         *,
         threshold: float,
         start: float,
+        mode: str = "bilinear",
     ) -> None:
         self.source = source
         self.target = target
         self.threshold = threshold
         self.start = start
+        self.mode = mode
         self._totals: dict[WordMaps, Tensor] = {}
 
     def for_run(self) -> "LocalBlend":
         """A copy without recorded maps."""
         source, target = self.source.emptied(), self.target.emptied()
-        return LocalBlend(source, target, threshold=self.threshold, start=self.start)
+        return LocalBlend(source, target, threshold=self.threshold, start=self.start, mode=self.mode)
 
     def taps(self, state: StepState) -> FromSource | WordMaps:
         """Taps for source and target; for the target only if no source prompt contains one of the words."""
@@ -58,5 +61,5 @@ class LocalBlend(Shift):
         if state.i < round(self.start * state.steps):
             return z
         height, width = state.x_t.shape[-2:]
-        regions = [word_mask(total, (height, width), self.threshold) for total in self._totals.values()]
+        regions = [word_mask(total, (height, width), self.threshold, self.mode) for total in self._totals.values()]
         return HoldOutside(torch.stack(regions).amax(dim=0)).noise_map(state, z)

@@ -44,7 +44,9 @@ class WordMaps:
             self.maps[name] = seen.transpose(1, 2).unflatten(2, self.grid)
 
 
-def word_mask(maps: Float[Tensor, "b 1 h w"], size: tuple[int, int], threshold: float) -> Float[Tensor, "b 1 h2 w2"]:
+def word_mask(
+    maps: Float[Tensor, "b 1 h w"], size: tuple[int, int], threshold: float, mode: str = "bilinear"
+) -> Float[Tensor, "b 1 h2 w2"]:
     """A mask from summed word maps: dilated by one cell, interpolated, and thresholded per image.
 
     The mask is 1 where map - min > threshold (max - min). The authors of Prompt-to-Prompt threshold at a share of the
@@ -55,8 +57,9 @@ def word_mask(maps: Float[Tensor, "b 1 h w"], size: tuple[int, int], threshold: 
         maps: word maps of any range; a constant map gives an empty mask.
         size: height and width of the mask.
         threshold: 0 to 1.
+        mode: "bilinear"; or "nearest", as in the authors' code.
     """
-    wide = F.interpolate(F.max_pool2d(maps, 3, stride=1, padding=1), size, mode="bilinear")
+    wide = F.interpolate(F.max_pool2d(maps, 3, stride=1, padding=1), size, mode=mode)
     low, high = wide.amin(dim=(1, 2, 3), keepdim=True), wide.amax(dim=(1, 2, 3), keepdim=True)
     return (wide - low > threshold * (high - low)).float()
 

@@ -27,7 +27,7 @@ _EPS = 1e-5
 _LEAST = 1e-3
 """Smallest deviation that a statistic is divided by, for colours that hardly occur."""
 _GAIN = 0.1
-"""Initial gain of the statistics of the features: in the first steps of training their change would hide the palette."""
+"""Initial gain of the statistics of the features, whose change in the first steps would hide the palette."""
 
 
 class StyleNetwork(nn.Module):

@@ -119,8 +119,8 @@ def test_sixteen_bits_are_edited_in_eight_and_that_is_said(edit, folder):
     deep = np.random.default_rng(0).integers(0, 2**16, (22, 30)).astype(np.uint16)
     Image.fromarray(deep).save("deep.png")
     run = edit("--json", image="deep.png")
-    assert run.json["notes"] == ["deep.png: 16 bits per channel: read, edited and written in 8."]
-    assert run.err == "sfumato: deep.png: 16 bits per channel: read, edited and written in 8.\n"
+    assert run.json["notes"] == ["deep.png: 16 bits per channel: edited in 8 bits, written in 16 by PNG and TIFF."]
+    assert run.err == "sfumato: deep.png: 16 bits per channel: edited in 8 bits, written in 16 by PNG and TIFF.\n"
 
 
 def test_the_same_command_twice_writes_the_same_file(edit, folder):
@@ -154,9 +154,20 @@ def test_the_recipe_stays_out_when_it_is_switched_off(edit, sfumato):
 
 
 def test_what_a_format_cannot_hold_is_said_on_stderr(edit):
-    run = edit(out="out.jpg")
+    run = edit(out="out.bmp")
     assert run.code == 0
     assert "cannot store the recipe" in run.err
+    assert edit(out="out.jpg").err == ""
+
+
+def test_the_position_is_left_out_unless_it_is_wanted(edit):
+    block = Image.Exif()
+    block[0x8825] = {1: "N", 2: (52.0, 30.0, 0.0)}
+    Image.open("photo.png").save("there.jpg", exif=block)
+    assert "--keep-gps" in edit(image="there.jpg").err
+    assert not Image.open("out.png").getexif().get_ifd(0x8825)
+    assert edit("--keep-gps", image="there.jpg").err == ""
+    assert Image.open("out.png").getexif().get_ifd(0x8825)
 
 
 def test_what_the_reader_decided_is_said_on_stderr(edit):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.images import read_recipe, transparent_parts
 from tests.contract.pictures import PICTURE
@@ -86,3 +87,22 @@ def test_the_transparent_parts_of_a_picture_are_edited(cat):
         cat.edit("green dog", mask=holed)
     pixels = cat.edit("green dog", mask=transparent_parts(holed), **EDIT).pixels[0]
     assert np.array_equal(pixels, cat.edit("green dog", mask=255 - opaque, **EDIT).pixels[0])
+
+
+def test_shifts_are_told_where_the_edit_applies(cat):
+    class Listener(Shift):
+        told = None
+
+        def within(self, inside):
+            Listener.told = inside
+            return self
+
+    levels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cat.edit("green dog", methods=[], shifts=[Listener()])
+    assert Listener.told is None
+    levels[:, : WIDTH // 2] = 255
+    cat.edit("green dog", methods=[], shifts=[Listener()], mask=levels)
+    factor = cat.model.network.factor
+    cells = Listener.told[0, 0, : HEIGHT // factor, : WIDTH // factor]
+    for (row, column), value in np.ndenumerate(cells.numpy()):
+        assert bool(value) == levels[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor].any()

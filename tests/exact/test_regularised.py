@@ -77,7 +77,6 @@ def test_a_roll_is_never_by_zero_and_reaches_every_shift():
     for level, halves in enumerate(((8, 10), (4, 5))):
         for axis, half in enumerate(halves):
             assert shifts[:, level, axis].unique().tolist() == list(range(1, half + 1))
-    assert int(OFFICIAL.shifts((16, 20), range(40), 981).min()) == 0
 
 
 def test_shifts_are_a_function_of_seed_and_timestep():
@@ -95,8 +94,8 @@ def test_both_losses_fall_and_white_noise_stays():
     assert (after < 0.7 * before).all()
     assert (divergence(moved) < 0.7 * divergence(n)).all()
     noise = white((3, 4, 16, 16), seed=5)
-    assert (Regulariser()(noise, [0, 1, 2], 500) - noise).square().mean() < 0.05
-    assert OFFICIAL(noise, [0, 1, 2], 500).var() < Regulariser()(noise, [0, 1, 2], 500).var()
+    ours, public = ((each(noise, [0, 1, 2], 500) - noise).square().mean() for each in (Regulariser(), OFFICIAL))
+    assert public < ours < 0.05  # without the factor of the pyramid, coarse levels hardly move the noise
 
 
 def test_what_is_far_from_noise_does_not_diverge():

@@ -80,9 +80,9 @@ def test_a_recipe_of_undecodable_words_is_still_written(tmp_path):
 
 
 def test_other_formats_say_that_they_hold_no_recipe(tmp_path):
-    assert "cannot store the recipe" in write_image(tmp_path / "out.jpg", make.noise(), recipe=RECIPE)
+    assert "cannot store the recipe" in write_image(tmp_path / "out.bmp", make.noise(), recipe=RECIPE)
     with pytest.raises(BadInput, match="no sfumato recipe"):
-        read_recipe(tmp_path / "out.jpg")
+        read_recipe(tmp_path / "out.bmp")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,9 @@ def test_a_mask_is_where_the_word_is():
     assert torch.equal(mask[0, 0], expected), "the cell and its neighbours"
     assert not mask[1].any(), "a flat map is nowhere"
     assert word_mask(maps, (16, 16), 0.1)[0, 0, 12:14, 12:14].all()
+    nearest = word_mask(maps, (16, 16), 0.1, "nearest")  # whole cells of 2 x 2, as the authors' code
+    assert torch.equal(nearest, nearest[..., ::2, ::2].repeat_interleave(2, -1).repeat_interleave(2, -2))
+    assert not torch.equal(nearest, word_mask(maps, (16, 16), 0.1))
     assert torch.equal(word_mask(3 * maps + 1, (16, 16), 0.5), mask)
 
 

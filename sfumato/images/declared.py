@@ -1,0 +1,157 @@
+"""Colour spaces that files declare without an ICC profile: PNG chunks, EXIF, and codes of AVIF and HEIC."""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from sfumato.images.matrix_profile import ADOBE_RGB, CODED, D65, SRGB, Point, Primaries, matrix_profile, srgb_curve
+
+EXIF_IFD = 0x8769
+_COLOR_SPACE, _INTEROPERABILITY = 0xA001, 0xA005
+_WANTED = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
+#: Largest number of chunks before the pixels, and bytes of an AVIF or HEIC, that are looked at.
+_CHUNKS, _HEAD = 4096, 1 << 16
+#: gAMA of 1 / 2.2, which programs write next to sRGB; chromaticities this close are equal.
+_USUAL_GAMMA, _CLOSE = 45455, 0.002
+_HDR = {16: "PQ", 18: "HLG"}
+_GAMMAS: dict[int, Any] = {4: 2.2, 5: 2.8, 8: 1.0} | dict.fromkeys((1, 6, 13, 14, 15), srgb_curve)
+
+
+def declared_profile(image: Image.Image) -> tuple[bytes | None, str]:
+    """The ICC profile of an image file's pixels, and a note.
+
+    An embedded profile, or one made from what the file declares. In a PNG a cICP chunk takes precedence over a profile,
+    which takes precedence over sRGB, gAMA and cHRM (PNG, third edition, section 4.3).
+
+    Args:
+        image: an opened image whose pixels need not be decoded.
+
+    Returns:
+        The profile, None for sRGB; the note is "" if nothing had to be decided.
+    """
+    embedded = image.info.get("icc_profile") or None
+    embedded = embedded if isinstance(embedded, bytes) else None
+    if image.format == "PNG":
+        chunks = dict(_chunks(image))
+        if len(code := chunks.get(b"cICP", b"")) == 4:
+            return _coded(code[0], code[1], "the cICP chunk", embedded)
+        return (embedded, "") if embedded or b"sRGB" in chunks else _by_gamma(chunks)
+    if embedded:
+        return embedded, ""
+    if image.format in ("AVIF", "HEIF"):
+        return _by_box(image)
+    return _by_exif(image)
+
+
+def _coded(primaries: int, transfer: int, where: str, embedded: bytes | None) -> tuple[bytes | None, str]:
+    """The profile of codes of ITU-T H.273; what has no code in our tables is noted."""
+    if transfer in _HDR:
+        return (
+            embedded,
+            f"{where} declares high dynamic range ({_HDR[transfer]}): read as if it were not, colours differ",
+        )
+    if primaries not in CODED or transfer not in _GAMMAS:
+        known = (primaries, transfer) in ((2, 2), (2, 13), (1, 2))
+        return embedded, "" if known else f"{where} declares colours of code {primaries}, {transfer}: taken as sRGB"
+    if CODED[primaries] == SRGB and _GAMMAS[transfer] is srgb_curve:
+        return None, ""
+    return matrix_profile(CODED[primaries], D65, _GAMMAS[transfer]), f"{where} declares its colours: honoured"
+
+
+def _by_gamma(chunks: dict[bytes, bytes]) -> tuple[bytes | None, str]:
+    """gAMA and cHRM. The gamma of 1 / 2.2, which programs write for old readers of sRGB, is read as sRGB's curve."""
+    gamma, white, primaries = _USUAL_GAMMA, D65, SRGB
+    if len(data := chunks.get(b"gAMA", b"")) == 4:
+        (gamma,) = struct.unpack(">I", data)
+    if len(data := chunks.get(b"cHRM", b"")) == 32:
+        x = [value / 100_000 for value in struct.unpack(">8I", data)]
+        white, primaries = (x[0], x[1]), ((x[2], x[3]), (x[4], x[5]), (x[6], x[7]))
+    usual = abs(gamma - _USUAL_GAMMA) <= 100
+    if usual and _same(primaries, white):
+        return None, ""
+    if not 10_000 <= gamma <= 200_000 or not _valid(primaries, white):
+        return None, "its gAMA and cHRM chunks are no possible colours: taken as sRGB"
+    curve = srgb_curve if usual else 100_000 / gamma
+    return matrix_profile(primaries, white, curve), "its gAMA and cHRM chunks declare its colours: honoured"
+
+
+def _by_exif(image: Image.Image) -> tuple[bytes | None, str]:
+    """Adobe RGB as cameras declare it: EXIF ColorSpace 2, or 65535 with the interoperability index R03."""
+    try:
+        tags = image.getexif().get_ifd(EXIF_IFD)
+        space = tags.get(_COLOR_SPACE)
+        index = image.getexif().get_ifd(_INTEROPERABILITY).get(1) if _INTEROPERABILITY in _raw(image) else None
+    except Exception:  # EXIF is untrusted input
+        return None, ""
+    if space == 2 or (space == 0xFFFF and str(index).startswith("R03")):
+        return matrix_profile(ADOBE_RGB, D65, 563 / 256), "EXIF declares Adobe RGB: honoured"
+    return None, "EXIF declares another colour space than sRGB without a profile: taken as sRGB" * (space == 0xFFFF)
+
+
+def _raw(image: Image.Image) -> dict[int, Any]:
+    """The EXIF directory with its pointers, which `get_ifd` leaves out of the copy that it returns."""
+    exif = image.getexif()
+    exif.get_ifd(EXIF_IFD)
+    return dict(getattr(exif, "_ifds", {}).get(EXIF_IFD, {}))
+
+
+def _by_box(image: Image.Image) -> tuple[bytes | None, str]:
+    """The first box "colr" of the type "nclx" of an AVIF or HEIC."""
+    head = _head(image)
+    place = head.find(b"colrnclx")
+    if place < 0 or len(head) < place + 12:
+        return None, ""
+    primaries, transfer = struct.unpack(">HH", head[place + 8 : place + 12])
+    return _coded(primaries, transfer, "the file", None)
+
+
+def _head(image: Image.Image) -> bytes:
+    file = getattr(image, "fp", None)
+    if file is None:
+        return b""
+    before = file.tell()
+    file.seek(0)
+    head: bytes = file.read(_HEAD)
+    file.seek(before)
+    return head
+
+
+def _chunks(image: Image.Image) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, content) of the chunks of a PNG about colours, up to its pixels; the first one of a kind counts."""
+    file: BinaryIO | None = getattr(image, "fp", None)
+    if file is None:
+        return
+    before = file.tell()
+    found = []
+    file.seek(8)
+    for _ in range(_CHUNKS):
+        header = file.read(8)
+        length, kind = (int.from_bytes(header[:4], "big"), header[4:]) if len(header) == 8 else (0, b"IDAT")
+        if kind == b"IDAT":
+            break
+        if kind in _WANTED and length <= _HEAD:
+            found.append((kind, file.read(length)))
+            file.seek(4, 1)
+        else:
+            file.seek(length + 4, 1)
+    file.seek(before)
+    yield from reversed(found)
+
+
+def _same(primaries: Primaries, white: Point) -> bool:
+    pairs = zip((*primaries, white), (*SRGB, D65), strict=True)
+    return all(abs(a - b) <= _CLOSE for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def _valid(primaries: Primaries, white: Point) -> bool:
+    """Whether the points span a triangle and white is inside."""
+    (a, b, c), p = primaries, white
+
+    def side(u: Point, v: Point, w: Point) -> float:
+        return (v[0] - u[0]) * (w[1] - u[1]) - (v[1] - u[1]) * (w[0] - u[0])
+
+    area = side(a, b, c)
+    inside = all(side(u, v, p) * area > 0 for u, v in ((a, b), (b, c), (c, a)))
+    return abs(area) > 1e-3 and inside and all(y > 0 for _, y in (*primaries, white))

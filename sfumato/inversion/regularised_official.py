@@ -1,0 +1,99 @@
+"""The inversion of pix2pix-zero's public code, for comparison with the paper's (`sfumato.inversion.regularised`).
+
+The code (github.com/pix2pixzero/pix2pix-zero, 16e5c1d of October 2024) differs from a DDIM inversion of the run:
+
+    for t in t_{N-2}, ..., t_1, of the N timesteps t_0 > ... > t_{N-1} of the run:
+        eps = regularised eps(x, t, c),      P = (x - sqrt(1 - abar_{t-1}) eps) / sqrt(abar_{t-1})
+        x <- sqrt(abar_{t'-1}) P + sqrt(1 - abar_{t'-1}) eps,      t' the timestep before t, the noisier one
+
+It makes N - 2 steps and evaluates each at its lower end. x_0 counts as a latent of the level one stride up, 20 of 1000
+for 50 steps, and the last x as x_T. The regularisation has no limit of the step and no factor in the pyramid. The
+reference attention maps are those of a reconstruction, N steps of DDIM from that x_T, whose latents the `Inversion`
+contains.
+
+Two things remain different: the code draws x_0 from the posterior of the autoencoder, of which x_0 is the mean here;
+and it guides the reconstruction by its negative prompt. For real images that is the source prompt, so that the guidance
+cancels, as here, where the reconstruction has the source prompt only.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.condition import Condition
+from sfumato.core.guidance import Guided
+from sfumato.core.loop import recorded, reverse
+from sfumato.core.state import StepEnd, check_finite
+from sfumato.core.step import diffuse, predict_x0, wide
+from sfumato.inversion.artifact import Inversion
+from sfumato.inversion.registry import inversion
+from sfumato.inversion.regularised import OFFICIAL, Regularised, invert_regularised
+
+FEWEST = 3
+"""Smallest number of steps of the run: the inversion leaves two of them out."""
+
+
+def invert_as_published(
+    guided: Guided, x0: Float[Tensor, "b c h w"], condition: Any, *, steps: int, seeds: Sequence[int]
+) -> Generator[StepEnd, None, Inversion]:
+    """Invert as the public code does: yield every step, upwards and down again, and return the `Inversion`.
+
+    Args:
+        guided: the network with the guidance of the source prompt, one row per image.
+        x0: clean latents.
+        condition: condition of the source prompt, one row per image.
+        steps: N, number of steps of the run, at least `FEWEST`; 2 N - 2 evaluations.
+        seeds: one per image, for the random shifts of the autocorrelation.
+
+    Returns:
+        The latents of the reconstruction, with the given x_0 at the end.
+
+    Raises:
+        NonFinite: the network returned NaN or infinity, or the regularisation diverged.
+    """
+    timesteps, every = guided.schedule.timesteps(steps), 2 * steps - 2
+    network = Regularised(guided.network, guided.terms, tuple(seeds), OFFICIAL)
+    x = wide(x0)
+    for i in reversed(range(1, steps - 1)):
+        state = _ascend(network, x, condition, steps - 2 - i, every, timesteps[i - 1], timesteps[i])
+        x = state.x_t
+        yield state
+    levels = []
+    for state in _reconstruction(guided, x, timesteps, condition):
+        levels.append(state.x_t)
+        yield replace(state, i=steps - 2 + state.i, steps=every)
+    latents = torch.stack([*levels, wide(x0)])
+    return Inversion("regularised", latents, None, tuple(timesteps), 0.0, guided.guidance_scale, tuple(seeds))
+
+
+def _reconstruction(guided: Guided, x: Tensor, timesteps: Sequence[int], condition: Any) -> Iterator[StepEnd]:
+    """DDIM from x_T."""
+    return reverse(guided, x, timesteps, condition, eta=0.0, noise_maps=recorded(None))
+
+
+@torch.no_grad()
+def _ascend(network: Guided, x: Tensor, condition: Any, i: int, steps: int, above: int, t: int) -> StepEnd:
+    """The step of the scheduler from the level below t to the one below `above`."""
+    abar_prev, abar = (network.schedule.abar(each - 1) for each in (t, above))
+    eps = network.predict(x, t, condition)
+    check_finite(eps, "the regularised noise", i, steps, t)
+    prediction = predict_x0(x, eps, abar_prev)
+    return StepEnd(
+        i=i, steps=steps, t=t, t_prev=t - 1, abar=abar, abar_prev=abar_prev, sigma=0.0,
+        x_t=diffuse(prediction, eps, abar), network=network, condition=condition, eps=eps,
+        x0_prediction=prediction, mean=x, z=None, x_prev=x,
+    )  # fmt: skip
+
+
+@inversion("regularised", summary="DDIM inversion with regularised, whiter noise (pix2pix-zero)", deterministic=True)
+def _by_name(
+    guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
+) -> Generator[StepEnd, None, Inversion]:
+    """The inversion of the paper, or that of the public code for methods with the option `compat`."""
+    if getattr(params, "compat", "") == "official":
+        return (yield from invert_as_published(guided, x0, condition, steps=params.steps, seeds=seeds))
+    return (yield from invert_regularised(guided, x0, condition, steps=params.steps, exact=params.exact, seeds=seeds))

@@ -1,0 +1,155 @@
+"""Colours that are declared without a profile, against the textbook path over XYZ; AVIF and HEIC."""
+
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from images import make
+from images.test_colour import TO_LINEAR_SRGB, srgb_curve
+from sfumato.images import read_image, write_image
+from sfumato.images.matrix_profile import ADOBE_RGB, CODED, D65, SRGB
+
+BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+D50 = np.array([0.9642, 1.0, 0.8249])
+PIXELS = make.smooth()
+
+
+def png(*chunks):
+    data = make.encoded(PIXELS, "PNG")
+    return data[:33] + b"".join(make.chunk(*each) for each in chunks) + data[33:]
+
+
+def gama(value):
+    return b"gAMA", struct.pack(">I", value)
+
+
+def chrm(primaries, white=D65):
+    return b"cHRM", struct.pack(">8I", *(round(value * 100_000) for point in (white, *primaries) for value in point))
+
+
+def cicp(primaries, transfer):
+    return b"cICP", bytes([primaries, transfer, 0, 1])
+
+
+def shown(primaries, linear, white=D65):
+    """sRGB levels 0..255 of linear light in these primaries."""
+    xyz = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
+    target = np.array([white[0] / white[1], 1, (1 - sum(white)) / white[1]])
+    xyz = xyz * np.linalg.solve(xyz, target)
+    scale = np.diag((BRADFORD @ D50) / (BRADFORD @ target))
+    adapted = np.linalg.inv(BRADFORD) @ scale @ BRADFORD @ xyz
+    return 255 * srgb_curve(linear @ adapted.T @ TO_LINEAR_SRGB.T)
+
+
+def srgb_light(levels):
+    return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+
+
+LEVELS = PIXELS / 255
+
+
+@pytest.mark.parametrize(
+    ("chunks", "primaries", "linear"),
+    [
+        ([gama(100_000)], SRGB, LEVELS),
+        ([gama(55_556)], SRGB, LEVELS**1.8),
+        ([gama(45_455), chrm(ADOBE_RGB)], ADOBE_RGB, srgb_light(LEVELS)),
+        ([gama(50_000), chrm(ADOBE_RGB)], ADOBE_RGB, LEVELS**2.0),
+        ([cicp(12, 13)], CODED[12], srgb_light(LEVELS)),
+        ([cicp(9, 8)], CODED[9], LEVELS),
+        ([cicp(12, 13), gama(100_000)], CODED[12], srgb_light(LEVELS)),
+    ],
+)
+def test_declared_colours_are_converted(chunks, primaries, linear):
+    found = read_image(png(*chunks))
+    assert np.abs(found.rgb - shown(primaries, linear)).max() <= 2
+    assert "honoured" in found.note
+    np.testing.assert_array_equal(found.native, PIXELS)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [[gama(45_455)], [gama(45_455), chrm(SRGB)], [(b"sRGB", b"\0"), gama(100_000)], [cicp(1, 13)], [cicp(1, 1)], []],
+)
+def test_what_means_srgb_is_left_as_it_is(chunks):
+    found = read_image(png(*chunks))
+    np.testing.assert_array_equal(found.rgb, PIXELS)
+    assert (found.icc, found.note) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "words"),
+    [
+        ([cicp(9, 16)], "high dynamic range (PQ)"),
+        ([cicp(9, 18)], "HLG"),
+        ([cicp(22, 13)], "code 22, 13"),
+        ([gama(0)], "no possible colours"),
+        ([gama(45_455), chrm(((0.3, 0.3), (0.3, 0.3), (0.3, 0.3)))], "no possible colours"),
+        ([gama(45_455), chrm(SRGB, (0.0, 0.0))], "no possible colours"),
+    ],
+)
+def test_what_cannot_be_honoured_is_noted(chunks, words):
+    found = read_image(png(*chunks))
+    np.testing.assert_array_equal(found.rgb, PIXELS)
+    assert words in found.note
+
+
+def test_an_embedded_profile_comes_before_gamma():
+    data = make.encoded(PIXELS, "PNG", icc_profile=make.wide_profile())
+    data = data[:33] + make.chunk(*gama(100_000)) + data[33:]
+    assert read_image(data).icc == make.wide_profile()
+
+
+def test_the_output_has_the_declared_colours_as_a_profile(tmp_path):
+    source = read_image(png(cicp(12, 13)))
+    write_image(tmp_path / "out.png", source.rgb, source)
+    again = read_image(tmp_path / "out.png")
+    np.testing.assert_array_equal(again.native, PIXELS)
+    np.testing.assert_array_equal(again.rgb, source.rgb)
+
+
+@pytest.mark.parametrize(
+    ("tags", "words", "converted"),
+    [
+        ({0xA001: 1}, "", False),
+        ({0xA001: 0xFFFF}, "another colour space", False),
+        ({0xA001: 0xFFFF, 0xA005: {1: "R03"}}, "Adobe RGB", True),
+        ({0xA001: 2}, "Adobe RGB", True),
+    ],
+)
+def test_the_colour_space_of_exif(tags, words, converted):
+    block = Image.Exif()
+    block[0x8769] = tags
+    found = read_image(make.encoded(PIXELS, "WEBP", exif=block, lossless=True))
+    assert words in found.note
+    expected = shown(ADOBE_RGB, LEVELS ** (563 / 256)) if converted else PIXELS
+    assert np.abs(found.rgb - expected).max() <= 2
+
+
+@pytest.mark.parametrize("file_format", ["AVIF", "HEIF"])
+def test_avif_and_heic_are_read(tmp_path, file_format):
+    if file_format == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    path = tmp_path / "photograph.bin"
+    path.write_bytes(make.encoded(PIXELS, file_format, quality=95))
+    found = read_image(path)
+    assert np.abs(found.rgb.astype(int) - PIXELS).mean() < 4
+    assert (found.file_format, found.note) == (file_format, "")
+
+
+def test_an_avif_is_turned_upright():
+    data = make.encoded(PIXELS, "AVIF", quality=95, exif=make.exif(6))
+    expected = make.UPRIGHT[6](PIXELS)
+    assert np.abs(read_image(data).rgb.astype(int) - expected).mean() < 4
+
+
+def test_heic_without_its_package_says_how_to_install_it(monkeypatch):
+    from sfumato.errors import BadInput
+    from sfumato.images import heif
+
+    monkeypatch.setattr(heif, "find_spec", lambda name: None)
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
+    with pytest.raises(BadInput, match=r"pip install 'sfumato\[heif\]'"):
+        read_image(data)

@@ -1,0 +1,177 @@
+"""16 bits in, 16 bits out: PNG and TIFF, grey and colour, every filter and compression, unchanged to the bit."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from images import make
+from sfumato.images import read_image, read_mask, read_recipe, write_image
+from sfumato.images.deep import deep_samples, eight_bits, encode_png
+
+
+def samples(channels, h=20, w=31, seed=0):
+    values = np.random.default_rng(seed).integers(0, 65536, (h, w, channels), dtype=np.uint16)
+    return values[..., 0] if channels == 1 else values
+
+
+def stored(data):
+    with Image.open(io.BytesIO(data)) as image:
+        return deep_samples(image)
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_unchanged_samples_come_back_identical(tmp_path, channels, extension):
+    values = samples(channels)
+    source = read_image(encode_png(values))
+    path = tmp_path / f"out{extension}"
+    assert write_image(path, source.rgb, source, {"seed": 3}) == ""
+    grey_alpha = channels == 2 and extension == ".tif"  # written as RGB and alpha
+    np.testing.assert_array_equal(stored(path.read_bytes()), values[..., [0, 0, 0, 1]] if grey_alpha else values)
+    assert read_recipe(path) == {"seed": 3}
+    assert "16 by PNG and TIFF" in source.note
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_edit_is_added_to_the_samples(tmp_path, channels):
+    ramp = np.linspace(9000, 50000, 20 * 31).reshape(20, 31).astype(np.uint16)
+    values = ramp if channels == 1 else np.stack([ramp] * 3, axis=-1)
+    source = read_image(encode_png(values))
+    edited = source.rgb.copy()
+    edited[5:9] += 10
+    write_image(tmp_path / "out.png", edited, source)
+    found = stored((tmp_path / "out.png").read_bytes()).astype(int)
+    np.testing.assert_array_equal(np.delete(found, slice(5, 9), 0), np.delete(values, slice(5, 9), 0))
+    np.testing.assert_array_equal(found[5:9], values[5:9].astype(int) + 2570)
+
+
+def test_a_grey_image_that_got_colour_is_written_in_colour(tmp_path):
+    values = samples(1) // 2
+    source = read_image(encode_png(values))
+    edited = source.rgb.copy()
+    edited[3, 4, 0] += 100
+    write_image(tmp_path / "out.png", edited, source)
+    found = stored((tmp_path / "out.png").read_bytes())
+    assert found.shape == (20, 31, 3)
+    np.testing.assert_array_equal(found[..., 1], values)
+
+
+def test_profile_resolution_and_exif_are_kept_too(tmp_path):
+    first = encode_png(samples(3), make.chunk(b"iCCP", b"x\0\0" + zlib.compress(make.wide_profile())))
+    source = read_image(first[:33] + make.chunk(b"pHYs", struct.pack(">IIB", 11811, 11811, 1)) + first[33:])
+    assert source.icc == make.wide_profile()
+    for extension in (".png", ".tif"):
+        write_image(tmp_path / f"out{extension}", source.rgb, source)
+        again = read_image(tmp_path / f"out{extension}")
+        np.testing.assert_array_equal(again.deep, source.deep)
+        assert again.icc == make.wide_profile()
+        assert again.dpi == pytest.approx((300, 300), abs=0.01)
+
+
+def test_formats_of_8_bits_are_written_in_8(tmp_path):
+    source = read_image(encode_png(samples(3)))
+    for extension in (".webp", ".jpg", ".bmp"):
+        write_image(tmp_path / f"out{extension}", source.rgb, source)
+        assert read_image(tmp_path / f"out{extension}").deep is None
+
+
+def filtered(values):
+    """The rows of a PNG, with filter y % 5 in row y, by the standard's definitions."""
+    rows, out = values.astype(">u2").tobytes(), bytearray()
+    height, step = len(values), 2 * (values.shape[2] if values.ndim == 3 else 1)
+    raw = np.frombuffer(rows, np.uint8).reshape(height, -1).astype(int)
+    for y in range(height):
+        out.append(y % 5)
+        for i in range(raw.shape[1]):
+            left = raw[y, i - step] if i >= step else 0
+            up = raw[y - 1, i] if y else 0
+            corner = raw[y - 1, i - step] if y and i >= step else 0
+            far = [abs(left + up - corner - each) for each in (left, up, corner)]
+            paeth = (left, up, corner)[far.index(min(far))]
+            out.append((raw[y, i] - (0, left, up, (left + up) // 2, paeth)[y % 5]) % 256)
+    return bytes(out)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 7), (9, 1), (12, 6), (6, 13)])
+def test_every_filter_of_png(channels, h, w):
+    values = samples(channels, h, w)
+    header = struct.pack(">IIBBBBB", w, h, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(filtered(values))), (b"IEND", b"")
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(make.chunk(*part) for part in parts)
+    np.testing.assert_array_equal(stored(data), values)
+    assert np.abs(read_image(data).native.astype(int) - (values >> 8)[..., :3] if channels > 2 else 0).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_of_deflated_differences_in_either_byte_order(channels, order):
+    """As other programs write it: predictor 2, one strip, its tags in order."""
+    values = samples(channels)
+    stored_rows = values.copy()
+    stored_rows[:, 1:] -= values[:, :-1]
+    pixels, (height, width) = zlib.compress(stored_rows.astype(order + "u2").tobytes()), values.shape[:2]
+    pixels += bytes(len(pixels) % 2)
+    bits = struct.pack(f"{order}{channels}H", *[16] * channels)
+    tags = {
+        256: (4, 1, width), 257: (4, 1, height), 258: (3, channels, 8 + len(pixels)), 259: (3, 1, 8), 262: (3, 1, 2),
+        273: (4, 1, 8), 277: (3, 1, channels), 278: (4, 1, height), 279: (4, 1, len(pixels)), 317: (3, 1, 2),
+    } | ({338: (3, 1, 2)} if channels == 4 else {})  # fmt: skip
+    directory = struct.pack(order + "H", len(tags))
+    for tag, (kind, count, value) in tags.items():
+        short = kind == 3 and count == 1
+        directory += struct.pack(order + "HHI" + ("HH" if short else "I"), tag, kind, count, value, *[0] * short)
+    place = 8 + len(pixels) + len(bits)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", place)
+    np.testing.assert_array_equal(stored(head + pixels + bits + directory + bytes(4)), values)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_samples_are_turned_upright(orientation):
+    values = samples(3)
+    block = make.exif(orientation).tobytes()[6:]
+    data = encode_png(values, make.chunk(b"eXIf", block))
+    np.testing.assert_array_equal(read_image(data).deep, make.UPRIGHT[orientation](values))
+
+
+def test_a_transparent_level_of_grey_becomes_alpha(tmp_path):
+    values = np.array([[0, 300, 65535], [300, 5, 301]], dtype=np.uint16)
+    source = read_image(encode_png(values, make.chunk(b"tRNS", b"\x01\x2c")))
+    write_image(tmp_path / "out.png", source.rgb, source)
+    found = stored((tmp_path / "out.png").read_bytes())
+    np.testing.assert_array_equal(found[..., 0], values)
+    np.testing.assert_array_equal(found[..., 1], np.where(values == 300, 0, 65535))
+
+
+def test_levels_of_8_bits_are_the_nearest():
+    every = np.arange(65536, dtype=np.uint16)
+    np.testing.assert_array_equal(eight_bits(every), np.rint(every / 257))
+    values = samples(4)
+    found = read_image(encode_png(values))
+    np.testing.assert_array_equal(found.native, np.rint(values[..., :3] / 257))
+    np.testing.assert_array_equal(found.alpha, np.rint(values[..., 3] / 257))
+
+
+def test_what_is_not_16_bits_or_interlaced_has_no_samples():
+    assert stored(make.encoded(make.noise(), "PNG")) is None
+    assert stored(make.encoded(make.noise(), "TIFF")) is None
+    values = samples(3, 4, 4)
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 1)
+    assert stored(b"\x89PNG\r\n\x1a\n" + make.chunk(b"IHDR", header) + encode_png(values)[33:]) is None
+
+
+def test_damaged_data_is_refused_as_before():
+    from sfumato.errors import BadInput
+
+    data = encode_png(samples(3))
+    with pytest.raises(BadInput, match="truncated or damaged"):
+        read_image(data[: len(data) // 2])
+
+
+def test_a_mask_of_16_bits_is_still_a_mask():
+    values = np.where(samples(1) > 30000, 65535, 0).astype(np.uint16)
+    np.testing.assert_array_equal(read_mask(encode_png(values), (31, 20)).weights, values / 65535)
