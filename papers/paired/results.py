@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sfumato.bench.items import edit_metrics
 from sfumato.bench.pairs import read_corpus, read_list
 from sfumato.bench.report import PARQUET
 from sfumato.bench.settings import PIPELINES, UNCHANGED
 from sfumato.bench.summary import COSTS, IDENTICAL
 from sfumato.errors import BadInput
-from sfumato.metrics import METRICS
 
 Values: TypeAlias = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ class Results:
         items = [item for item in kind_of if all(item in done for done in found.values())]
         if not items:
             raise BadInput(f"no edit in {folder} was finished by every setting: run the benchmark to its end.")
-        names = [*METRICS, *COSTS]
+        names = [*edit_metrics(), *COSTS]
         values = {
             setting: {name: _array([done[item][name] for item in items]) for name in names}
             for setting, done in found.items()

@@ -7,8 +7,8 @@ import numpy as np
 
 from papers.paired.equal import matches, on_front
 from papers.paired.results import ADHERENCE, ERROR, Results
+from sfumato.bench.items import edit_metrics
 from sfumato.bench.summary import COSTS
-from sfumato.metrics import METRICS
 
 #: Metric or cost -> head and number format of its column.
 COLUMNS = {
@@ -86,7 +86,8 @@ def numbers(results: Results) -> dict[str, Any]:
         "edits": len(results.items),
         "lost": results.lost,
         "means": {
-            setting: {name: results.mean(setting, name) for name in (*METRICS, *COSTS)} for setting in results.methods
+            setting: {name: results.mean(setting, name) for name in (*edit_metrics(), *COSTS)}
+            for setting in results.methods
         },
         "equal adherence": [each.as_json() for each in matches(results)],
         "front": on_front(results),

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.metrics import Metric
+from sfumato.metrics import METRICS, Metric, measurable
 
 Scores = dict[str, list[float]]
 
@@ -81,3 +81,8 @@ class Benchmark(Protocol):
     items: Sequence[Item]
     metrics: Mapping[str, Metric]
     headline: tuple[str, ...]
+
+
+def edit_metrics() -> dict[str, Metric]:
+    """The metrics of edits with a mask, a target image and prompts but no style image, in the order of tables."""
+    return {name: METRICS[name] for name in measurable(["mask", "target image", "target text", "source text"])}

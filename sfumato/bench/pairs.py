@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.bench.items import Item, Pictures
+from sfumato.bench.items import Item, Pictures, edit_metrics
 from sfumato.bench.region import changed_region
 from sfumato.data.corpus import TABLE, read_table
 from sfumato.data.pixels import centred_drawing, open_drawing
 from sfumato.errors import BadInput
-from sfumato.metrics import METRICS, Metric
+from sfumato.metrics import Metric
 from sfumato.paths import check_inside
 from sfumato.regular_files import read_bytes
 
@@ -81,7 +81,6 @@ class PairBenchmark:
     """
 
     name = "pairs"
-    metrics: Mapping[str, Metric] = METRICS
     headline: tuple[str, ...] = (
         "target_psnr",
         "target_lpips",
@@ -102,6 +101,7 @@ class PairBenchmark:
                 "corpus with `sfumato data emoji`."
             )
         check_inside(corpus, *(file for pair in pairs for file in (pair.source, pair.target)))
+        self.metrics: Mapping[str, Metric] = edit_metrics()
         self.identity = f"{self.name}, {size} px, list {sha256(_list_text().encode()).hexdigest()[:12]}"
         self.items: Sequence[Item] = [
             self._item(corpus, size, pair, rows[pair.source], rows[pair.target]) for pair in pairs

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.bench.items import Item, Pictures
+from sfumato.bench.items import Item, Pictures, edit_metrics
 from sfumato.bench.piebench_metrics import PUBLISHED, VERSIONS
 from sfumato.errors import BadInput
 from sfumato.images import read_image
-from sfumato.metrics import METRICS, Metric
+from sfumato.metrics import Metric
 from sfumato.paths import inside
 from sfumato.regular_files import read_bytes
 from sfumato.text_files import decoded, parse_json
@@ -68,7 +68,7 @@ class PieBench:
 
     def __init__(self, folder: Path) -> None:
         content, table = _mapping(folder)
-        self.metrics: Mapping[str, Metric] = {**PUBLISHED, **VERSIONS, **METRICS}
+        self.metrics: Mapping[str, Metric] = {**PUBLISHED, **VERSIONS, **edit_metrics()}
         self.identity = f"{self.name}, {MAPPING} {sha256(content).hexdigest()[:12]}"
         self.items: Sequence[Item] = [_item(folder, name, entry) for name, entry in table.items()]
 
