@@ -34,7 +34,8 @@ def edited_together(inverted: Inverted, plans: Sequence[EditPlan]) -> list[Resul
         plans: checked edits of it.
 
     Returns:
-        One result for each plan, as `Inverted.edit` returns it; batches of another size change the rounding.
+        One result for each plan, as `Inverted.edit` returns it; batches of another size change the rounding. The
+        evaluations of joined edits are not in their reports.
     """
     joined = len(plans) > 1 and all(map(_joinable, plans)) and _rows(plans) <= at_once(_shape(inverted), inverted.batch)
     plans = _with_last_steps(inverted, plans) if joined else plans
@@ -104,9 +105,7 @@ def _selected(state: StepEnd, rows: Tensor) -> StepEnd:
 def _finished(plan: EditPlan, last: StepEnd) -> EditPlan:
     (batch,) = plan.batches
     job = batch.job
-    done = _Done(
-        job.guidance, job.inversion, job.source, job.target, job.condition, job.skip, job.exact, job.path, last=last
-    )
+    done = _Done(**{each.name: getattr(job, each.name) for each in fields(job)}, last=last)
     return replace(plan, batches=[replace(batch, job=done)])
 
 

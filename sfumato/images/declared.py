@@ -1,7 +1,7 @@
 """Colour spaces that files declare without an ICC profile: PNG chunks, EXIF, and codes of AVIF and HEIC."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -10,16 +10,16 @@ from sfumato.images.matrix_profile import ADOBE_RGB, CODED, D65, SRGB, Point, Pr
 
 EXIF_IFD = 0x8769
 _COLOR_SPACE, _INTEROPERABILITY = 0xA001, 0xA005
-_WANTED = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
-#: Largest number of chunks before the pixels, and bytes of an AVIF or HEIC, that are looked at.
-_CHUNKS, _HEAD = 4096, 1 << 16
-#: gAMA of 1 / 2.2, which programs write next to sRGB; chromaticities this close are equal.
+_WANTED = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
+#: Largest number of chunks before the pixels, size of one, and bytes of an AVIF or HEIC, that are read.
+_CHUNKS, _LONGEST, _HEAD = 4096, 64, 1 << 16
+#: gAMA of 1 / 2.2, which programs write for sRGB; chromaticities this close are equal.
 _USUAL_GAMMA, _CLOSE = 45455, 0.002
 _HDR = {16: "PQ", 18: "HLG"}
 _GAMMAS: dict[int, Any] = {4: 2.2, 5: 2.8, 8: 1.0} | dict.fromkeys((1, 6, 13, 14, 15), srgb_curve)
 
 
-def declared_profile(image: Image.Image) -> tuple[bytes | None, str]:
+def declared_profile(image: Image.Image, *, from_file: bool = True) -> tuple[bytes | None, str]:
     """The ICC profile of an image file's pixels, and a note.
 
     An embedded profile, or one made from what the file declares. In a PNG a cICP chunk takes precedence over a profile,
@@ -27,21 +27,24 @@ def declared_profile(image: Image.Image) -> tuple[bytes | None, str]:
 
     Args:
         image: an opened image whose pixels need not be decoded.
+        from_file: read the file of the image; False uses what Pillow has read of it, for Pillow images whose file may
+            be closed.
 
     Returns:
         The profile, None for sRGB; the note is "" if nothing had to be decided.
     """
     embedded = image.info.get("icc_profile") or None
     embedded = embedded if isinstance(embedded, bytes) else None
+    file: BinaryIO | None = getattr(image, "fp", None) if from_file else None
     if image.format == "PNG":
-        chunks = dict(_chunks(image))
+        chunks = _known(image.info) if file is None else _chunks(file)
         if len(code := chunks.get(b"cICP", b"")) == 4:
             return _coded(code[0], code[1], "the cICP chunk", embedded)
         return (embedded, "") if embedded or b"sRGB" in chunks else _by_gamma(chunks)
     if embedded:
         return embedded, ""
     if image.format in ("AVIF", "HEIF"):
-        return _by_box(image)
+        return (None, "") if file is None else _by_box(file)
     return _by_exif(image)
 
 
@@ -60,20 +63,19 @@ def _coded(primaries: int, transfer: int, where: str, embedded: bytes | None) ->
     return matrix_profile(CODED[primaries], D65, _GAMMAS[transfer]), f"{where} declares its colours: honoured"
 
 
-def _by_gamma(chunks: dict[bytes, bytes]) -> tuple[bytes | None, str]:
-    """gAMA and cHRM. The gamma of 1 / 2.2, which programs write for old readers of sRGB, is read as sRGB's curve."""
+def _by_gamma(chunks: Mapping[bytes, bytes]) -> tuple[bytes | None, str]:
+    """gAMA and cHRM. A gamma of 1 / 2.2 with the primaries of sRGB is read as sRGB's curve, for which it is written."""
     gamma, white, primaries = _USUAL_GAMMA, D65, SRGB
     if len(data := chunks.get(b"gAMA", b"")) == 4:
         (gamma,) = struct.unpack(">I", data)
     if len(data := chunks.get(b"cHRM", b"")) == 32:
         x = [value / 100_000 for value in struct.unpack(">8I", data)]
         white, primaries = (x[0], x[1]), ((x[2], x[3]), (x[4], x[5]), (x[6], x[7]))
-    usual = abs(gamma - _USUAL_GAMMA) <= 100
-    if usual and _same(primaries, white):
+    if abs(gamma - _USUAL_GAMMA) <= 100 and _same(primaries, white):
         return None, ""
     if not 10_000 <= gamma <= 200_000 or not _valid(primaries, white):
         return None, "its gAMA and cHRM chunks are no possible colours: taken as sRGB"
-    curve = srgb_curve if usual else 100_000 / gamma
+    curve = srgb_curve if b"gAMA" not in chunks else 100_000 / gamma
     return matrix_profile(primaries, white, curve), "its gAMA and cHRM chunks declare its colours: honoured"
 
 
@@ -97,9 +99,12 @@ def _raw(image: Image.Image) -> dict[int, Any]:
     return dict(getattr(exif, "_ifds", {}).get(EXIF_IFD, {}))
 
 
-def _by_box(image: Image.Image) -> tuple[bytes | None, str]:
+def _by_box(file: BinaryIO) -> tuple[bytes | None, str]:
     """The first box "colr" of the type "nclx" of an AVIF or HEIC."""
-    head = _head(image)
+    before = file.tell()
+    file.seek(0)
+    head = file.read(_HEAD)
+    file.seek(before)
     place = head.find(b"colrnclx")
     if place < 0 or len(head) < place + 12:
         return None, ""
@@ -107,37 +112,33 @@ def _by_box(image: Image.Image) -> tuple[bytes | None, str]:
     return _coded(primaries, transfer, "the file", None)
 
 
-def _head(image: Image.Image) -> bytes:
-    file = getattr(image, "fp", None)
-    if file is None:
-        return b""
-    before = file.tell()
-    file.seek(0)
-    head: bytes = file.read(_HEAD)
-    file.seek(before)
-    return head
-
-
-def _chunks(image: Image.Image) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, content) of the chunks of a PNG about colours, up to its pixels; the first one of a kind counts."""
-    file: BinaryIO | None = getattr(image, "fp", None)
-    if file is None:
-        return
-    before = file.tell()
-    found = []
+def _chunks(file: BinaryIO) -> dict[bytes, bytes]:
+    """The contents of the chunks of a PNG about colours, up to its pixels; the first one of a kind counts."""
+    before, found = file.tell(), dict[bytes, bytes]()
     file.seek(8)
     for _ in range(_CHUNKS):
         header = file.read(8)
-        length, kind = (int.from_bytes(header[:4], "big"), header[4:]) if len(header) == 8 else (0, b"IDAT")
-        if kind == b"IDAT":
+        length, kind = int.from_bytes(header[:4], "big"), header[4:]
+        if len(header) < 8 or kind == b"IDAT":
             break
-        if kind in _WANTED and length <= _HEAD:
-            found.append((kind, file.read(length)))
+        if kind in _WANTED and length <= _LONGEST:
+            found.setdefault(kind, file.read(length))
             file.seek(4, 1)
         else:
             file.seek(length + 4, 1)
     file.seek(before)
-    yield from reversed(found)
+    return found
+
+
+def _known(info: Mapping[Any, Any]) -> dict[bytes, bytes]:
+    """The same chunks as far as Pillow has them (not cICP)."""
+    found = {b"sRGB": b"\0"} if "srgb" in info else {}
+    for kind, name, count in ((b"gAMA", "gamma", 1), (b"cHRM", "chromaticity", 8)):
+        values = info.get(name, ())
+        levels = [round(each * 100_000) for each in (values if isinstance(values, tuple) else (values,))]
+        if len(levels) == count and all(0 <= each < 1 << 32 for each in levels):
+            found[kind] = struct.pack(f">{count}I", *levels)
+    return found
 
 
 def _same(primaries: Primaries, white: Point) -> bool:
@@ -146,7 +147,7 @@ def _same(primaries: Primaries, white: Point) -> bool:
 
 
 def _valid(primaries: Primaries, white: Point) -> bool:
-    """Whether the points span a triangle and white is inside."""
+    """Whether the points span a triangle and white, which is near the daylights, is inside."""
     (a, b, c), p = primaries, white
 
     def side(u: Point, v: Point, w: Point) -> float:
@@ -154,4 +155,6 @@ def _valid(primaries: Primaries, white: Point) -> bool:
 
     area = side(a, b, c)
     inside = all(side(u, v, p) * area > 0 for u, v in ((a, b), (b, c), (c, a)))
-    return abs(area) > 1e-3 and inside and all(y > 0 for _, y in (*primaries, white))
+    # Within these bounds the numbers of a profile stay finite.
+    near = 0.2 <= p[0] <= 0.5 and 0.25 <= p[1] <= 0.5 and sum(p) <= 0.95
+    return abs(area) > 1e-3 and inside and near and all(x <= 1 and 0 < y <= 1 for x, y in primaries)

@@ -8,10 +8,12 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sfumato.images.deep import Deep, chunk, encode_png, encode_tiff
+from sfumato.images.deep_png import chunk, encode_png
+from sfumato.images.deep_tiff import encode_tiff
 from sfumato.images.metadata import exif_to_write, has_position
 from sfumato.images.picture import Picture
 from sfumato.images.recipe import COMMENT, KEYWORD, recipe_packet
+from sfumato.images.samples import Deep
 from sfumato.images.tiff import tiff_bytes
 
 _WITH_EXIF = ("PNG", "WEBP", "TIFF", "JPEG")
@@ -24,7 +26,15 @@ _LONGEST_PACKET = 65_000
 def kept_metadata(
     like: Picture | None, file_format: str, icc: bytes | None, keep_gps: bool, notes: list[str]
 ) -> dict[str, Any]:
-    """Pillow's options for EXIF and resolution."""
+    """Pillow's options for EXIF and resolution.
+
+    Args:
+        like: the source image, None for none.
+        file_format: Pillow's name of the output's format.
+        icc: the profile that is embedded, None for sRGB.
+        keep_gps: keep the position.
+        notes: what is left out is appended.
+    """
     if like is None:
         return {}
     found: dict[str, Any] = {}
@@ -35,14 +45,14 @@ def kept_metadata(
         exif = exif_to_write(like.exif, like.size, keep_gps=keep_gps, srgb=icc is None, dpi=dpi)
         found |= {"exif": exif} if exif else {}
         if has_position(like.exif) and not keep_gps:
-            notes.append("the position (GPS) in its EXIF was left out: give --keep-gps to keep it")
+            notes.append("the position (GPS) in its EXIF was left out: `sfumato edit --keep-gps` keeps it")
     elif like.exif:
         notes.append(f"{file_format} cannot store EXIF")
     return found
 
 
 def with_recipe(text: str, file_format: str, notes: list[str]) -> dict[str, Any]:
-    """Pillow's options for the recipe."""
+    """Pillow's options for the recipe; formats without a place for it append a note to `notes`."""
     packet = recipe_packet(text)
     if file_format == "PNG":
         chunk_of_text = PngInfo()
@@ -60,7 +70,7 @@ def with_recipe(text: str, file_format: str, notes: list[str]) -> dict[str, Any]
 
 
 def encoded_image(image: Image.Image, file_format: str, options: dict[str, Any], notes: list[str]) -> memoryview:
-    """The file of an 8-bit image."""
+    """The file of an 8-bit image. A GIF appends notes on what was reduced, and sets options["transparency"]."""
     if file_format == "GIF":
         image = _in_palette(image, options, notes)
     if file_format == "TIFF":

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -36,7 +36,7 @@ def srgb_curve(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
 
 
-@cache
+@lru_cache(maxsize=16)  # the keys come from files
 def matrix_profile(
     primaries: Primaries, white: Point, curve: float | Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> bytes:

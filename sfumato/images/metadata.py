@@ -13,37 +13,53 @@ Dpi: TypeAlias = tuple[float, float]
 GPS_IFD = 0x8825
 _ORIENTATION, _X, _Y, _UNIT = 0x0112, 0x011A, 0x011B, 0x0128
 _COLOR_SPACE, _WIDTH, _HEIGHT = 0xA001, 0xA002, 0xA003
-#: Description, maker, model, software, time, artist, computer, copyright, Windows' title, comment, author, ...
-_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298, *range(0x9C9B, 0x9CA0))
+#: Description, maker, model, software, time, artist, computer, copyright.
+_TEXTS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298)
+#: Windows' title, comment, author, keywords, subject: bytes of UTF-16.
+_WINDOWS = range(0x9C9B, 0x9CA0)
 #: The maker's notes, and the pointer to interoperability.
 _LEFT_OUT = (0x927C, 0xA005)
 #: Largest EXIF block, that of a JPEG segment.
 _MOST_BYTES = 65_000
-UNREADABLE = "the EXIF block is unreadable: left out"
 
 
-def read_exif(image: Image.Image) -> bytes:
-    """The EXIF block to keep, b"" if there is none.
+def read_exif(image: Image.Image) -> tuple[bytes, str]:
+    """The EXIF block to keep, and a note.
 
     Kept are the description of the image and its maker, the exposure and the position. Left out are thumbnails and
     maker's notes, which show or describe the unedited image, and the layout of the pixels in the file.
 
-    Raises:
-        Exception: of any type, for a malformed block.
+    Returns:
+        The block, b"" if there is none or none that can be kept; why not, "" otherwise.
     """
+    try:
+        data = _kept(image)
+    except Exception:  # EXIF is untrusted input: the image stays usable with a malformed block
+        return b"", "the EXIF block is unreadable: left out"
+    if len(data) > _MOST_BYTES:
+        return b"", f"the EXIF block has more than {_MOST_BYTES:,} bytes: left out"
+    return data, ""
+
+
+def _kept(image: Image.Image) -> bytes:
     exif, kept = image.getexif(), Image.Exif()
-    for tag in _DESCRIPTIVE:
-        if tag in exif:
-            kept[tag] = exif[tag]
+    kept.update(described(exif))
     for directory in (EXIF_IFD, GPS_IFD):
         if found := {tag: value for tag, value in exif.get_ifd(directory).items() if tag not in _LEFT_OUT}:
             kept[directory] = found
-    if not kept:
-        return b""
-    if _ORIENTATION in exif:
-        kept[_ORIENTATION] = 1  # the pixels are upright
-    data: bytes = kept.tobytes()
-    return data if len(data) <= _MOST_BYTES else b""
+    data: bytes = kept.tobytes() if set(kept) - {_ORIENTATION} else b""
+    return data
+
+
+def described(exif: Image.Exif) -> dict[int, Any]:
+    """The description of an image and its maker, and the orientation of upright pixels if there is one.
+
+    Texts are bytes, because Pillow replaces letters beyond ASCII when it writes them. Values of other types are left
+    out: libtiff fails with a segmentation fault when it writes them.
+    """
+    texts = {tag: text.encode("latin-1") for tag in _TEXTS if isinstance(text := exif.get(tag), str)}
+    windows = {tag: text for tag in _WINDOWS if isinstance(text := exif.get(tag), bytes)}
+    return {**texts, **windows, **({_ORIENTATION: 1} if _ORIENTATION in exif else {})}
 
 
 def exif_to_write(data: bytes, size: tuple[int, int], *, keep_gps: bool, srgb: bool, dpi: Dpi | None = None) -> bytes:
@@ -62,9 +78,7 @@ def exif_to_write(data: bytes, size: tuple[int, int], *, keep_gps: bool, srgb: b
     before, kept = Image.Exif(), Image.Exif()
     if data:
         before.load(data)
-    for tag in (*_DESCRIPTIVE, _ORIENTATION):
-        if tag in before:
-            kept[tag] = before[tag]
+    kept.update(described(before))
     tags: dict[int, Any] = dict(before.get_ifd(EXIF_IFD))
     changed = {_WIDTH: size[0], _HEIGHT: size[1]} | ({_COLOR_SPACE: 1} if srgb else {})
     tags |= {tag: value for tag, value in changed.items() if tag in tags}

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.images.colour import from_srgb
-from sfumato.images.deep import Deep
 from sfumato.images.metadata import Dpi
+from sfumato.images.samples import Deep
 
 Pixels: TypeAlias = NDArray[np.uint8]
 

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import RLock
@@ -17,12 +17,13 @@ from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
 from sfumato.images.declared import declared_profile
-from sfumato.images.deep import Deep, deep_samples, eight_bits
-from sfumato.images.heif import CAN_BE_HEIF, heif_problem
+from sfumato.images.deep import deep_samples, eight_bits
+from sfumato.images.heif import enable_heif, is_heif
 from sfumato.images.limits import MAX_PIXELS
-from sfumato.images.metadata import UNREADABLE, Dpi, read_dpi, read_exif
+from sfumato.images.metadata import Dpi, read_dpi, read_exif
+from sfumato.images.orientation import UPRIGHT, UPRIGHT_ARRAY, orientation_of
 from sfumato.images.picture import Picture, composite
-from sfumato.images.samples import depth_note, from_array, transparent_colour
+from sfumato.images.samples import Deep, depth_note, from_array, transparent_colour
 from sfumato.images.structure import MOST_FRAMES, count_frames, problem
 from sfumato.regular_files import open_regular, reason
 
@@ -31,29 +32,7 @@ Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image | NDArray[np.ui
 #: File formats that are read. Pillow must not try its other formats, since some of them run external programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 _READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
-#: Channels -> mode.
-_MODES = {2: "LA", 3: "RGB", 4: "RGBA"}
 _WRITES_DEEP = "8 bits, written in 16 by PNG and TIFF"
-_EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-#: The same for an array, [h,w] or [h,w,c].
-_UPRIGHT_ARRAY: dict[int, Callable[[Deep], Deep]] = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a[::-1].swapaxes(0, 1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a[:, ::-1].swapaxes(0, 1),
-}
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _pillow_limit = RLock()
 
@@ -138,11 +117,12 @@ def opened(source: Source, max_pixels: int, formats: Sequence[str] = FORMATS) ->
             raise BadInput(f"{name} is empty (0 bytes): give an image file.")
         if wrong := problem(file):
             raise BadInput(f"{name} {wrong}, which takes too long to decode: save the image again.")
-        if head[4:8] in CAN_BE_HEIF and (wrong := heif_problem(head)):
+        heif = "HEIF" in formats and is_heif(head)
+        if heif and (wrong := enable_heif()):
             raise BadInput(f"{name} {wrong}")
         file.seek(0)
         try:
-            image = Image.open(file, formats=[each for each in formats if each != "HEIF" or each in Image.OPEN])
+            image = Image.open(file, formats=["HEIF"] if heif else [each for each in formats if each != "HEIF"])
         except Image.UnidentifiedImageError as error:
             raise BadInput(f"{name} {_describe(head)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -201,34 +181,28 @@ def open_upright(source: Source, max_pixels: int, *, deep: bool = False) -> Open
     with opened(source, max_pixels) as image:
         depth, (key, key_note), frames = depth_note(image), transparent_colour(image), _frames(image)
         file_format = image.format or ""
-        icc, declared = declared_profile(image)
-        samples = deep_samples(image) if deep and depth else None
+        from_file = not isinstance(source, Image.Image)  # the file of a Pillow image may be closed
+        icc, declared = declared_profile(image, from_file=from_file)
+        own = deep and from_file and depth and not image.mode.startswith("I;16")  # Pillow decodes 16-bit grey itself
+        samples = deep_samples(image) if own else None
+        # Pillow turns a TIFF when it decodes it. For a PNG it would decode here, and hide damage from `load_pixels`.
+        stored = orientation_of(image)[0] if file_format == "TIFF" else None
         load_pixels(image, name)
-        orientation, exif_note = _orientation(image)
-        try:
-            exif = read_exif(image)
-        except Exception:  # EXIF is untrusted input: the image stays usable with a malformed block
-            exif, exif_note = b"", exif_note or UNREADABLE
+        orientation, exif_note = orientation_of(image)
+        exif, left_out = read_exif(image)
         dpi = read_dpi(image)
-        upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image.copy()
+        upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image.copy()
         info = {name: value for name, value in image.info.items() if name != "transparency"}
         upright.info = info if key is None else info | {"transparency": key}
-        notes = [frames, key_note, exif_note, declared]
+        notes = [frames, key_note, exif_note or left_out, declared]
     if samples is None and deep and depth and upright.mode.startswith("I;16"):
         samples = np.asarray(upright).astype(np.uint16)
     elif samples is not None:
-        samples = np.ascontiguousarray(_UPRIGHT_ARRAY.get(orientation, lambda a: a)(samples))
-        if samples.ndim == 3:  # Pillow has the upper 8 bits
-            rounded = Image.fromarray(eight_bits(samples), _MODES[samples.shape[2]])
-            rounded.info, upright = upright.info, rounded
+        turn = orientation if stored is None else stored
+        samples = np.ascontiguousarray(UPRIGHT_ARRAY.get(turn, lambda a: a)(samples))
+        rounded = Image.fromarray(eight_bits(samples))  # Pillow has the upper 8 bits
+        rounded.info, upright = upright.info, rounded
     return Opened(upright, name, notes, depth, file_format, icc, samples, exif, dpi)
-
-
-def _orientation(image: Image.Image) -> tuple[int, str]:
-    try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1)), ""
-    except Exception:  # EXIF is untrusted input: the image stays usable with a malformed block
-        return 1, "the EXIF block is unreadable: orientation ignored"
 
 
 def _frames(image: Image.Image) -> str:
@@ -241,7 +215,7 @@ def _frames(image: Image.Image) -> str:
     if count <= 1:
         return ""
     more = f"{count} or more" if count == MOST_FRAMES else str(count)
-    if image.format in ("MPO", "TIFF"):
+    if image.format in ("MPO", "TIFF", "HEIF"):
         return f"{more} pictures in one file: the first is used"
     return f"animated: first of {more} frames used"
 

@@ -57,10 +57,12 @@ def recolour(
         pixels: the image, sRGB in [-1, 1]; values outside are clipped.
         colour: the wanted colour t, sRGB in [-1, 1].
         inside: region whose main colour is exchanged; by default the image without a plain ground, i.e. without the
-            colour that covers most of its border.
+            colour that covers most of its border. An empty region leaves the image unchanged.
     """
     p, t = to_oklab(pixels.clamp(-1, 1)), to_oklab(colour[:, None, None])
     region = _without_ground(p) if inside is None else inside
+    if not region.any():
+        return Recoloured(pixels, torch.zeros_like(pixels[0]))
     c = main_colour(p[:, region])[:, None, None]
     h, r, u = _parts(p, c, t)
     h = h * region

@@ -1,6 +1,7 @@
 """Images from arrays, and images with more than 8 bits per channel."""
 
-from typing import Any
+import os
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,11 @@ from PIL import Image
 
 from sfumato.errors import BadInput
 
+Deep: TypeAlias = NDArray[np.uint16]
+"""Samples [h, w] or [h, w, c]: grey, grey and alpha, RGB, or RGB and alpha."""
+
+#: A file may have twice the bytes of its samples, and this many more, since it is read completely.
+_MOST_OTHER_BYTES = 64 << 20
 _IN_EIGHT = "read, edited and written in 8"
 
 
@@ -34,6 +40,8 @@ def depth_note(image: Image.Image) -> str:
         return f"32-bit floating-point samples: {_IN_EIGHT} bits"
     if image.mode.startswith("I;16") or any(order in _raw_modes(image) for order in (";16B", ";16L", ";16N")):
         return f"16 bits per channel: {_IN_EIGHT}"
+    if image.format == "HEIF" and (bits := image.info.get("bit_depth", 8)) > 8:
+        return f"{bits} bits per channel: {_IN_EIGHT}"
     return f"more than 8 bits per channel: {_IN_EIGHT}" if image.mode == "I" else ""
 
 
@@ -56,3 +64,11 @@ def transparent_colour(image: Image.Image) -> tuple[Any, str]:
 def _raw_modes(image: Image.Image) -> str:
     """Pillow's names of the sample layout in the file; those of 16 bits end in ;16 and a byte order."""
     return " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
+
+
+def content(file: BinaryIO, samples: int) -> bytes:
+    """All bytes of a file with this number of 16-bit samples. Raises ValueError if it is far larger than these."""
+    if file.seek(0, os.SEEK_END) > 4 * samples + _MOST_OTHER_BYTES:
+        raise ValueError("the file is much larger than its samples")
+    file.seek(0)
+    return file.read()

@@ -9,9 +9,10 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sfumato.images.declared import EXIF_IFD
+from sfumato.images.metadata import GPS_IFD, described
 
-#: Tags whose value is the place of another directory: EXIF and GPS.
-DIRECTORIES = (EXIF_IFD, 0x8825)
+#: Tags whose value is the place of another directory.
+_DIRECTORIES = (EXIF_IFD, GPS_IFD)
 _PLACEHOLDER = 8
 
 
@@ -26,8 +27,8 @@ def tiff_bytes(image: Image.Image, exif: bytes, more: Mapping[int, Any], **optio
     """
     block = Image.Exif()
     block.load(exif)
-    tags = {tag: value for tag, value in block.items() if tag not in DIRECTORIES} | dict(more)
-    nested = {tag: dict(block.get_ifd(tag)) for tag in DIRECTORIES if tag in block}
+    tags = described(block) | dict(more)
+    nested = {tag: dict(block.get_ifd(tag)) for tag in _DIRECTORIES if tag in block}
     written = io.BytesIO()
     info = tags | dict.fromkeys(nested, _PLACEHOLDER)
     image.save(written, format="TIFF", compression="tiff_lzw", tiffinfo=info, **options)

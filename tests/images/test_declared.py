@@ -1,5 +1,6 @@
 """Colours that are declared without a profile, against the textbook path over XYZ; AVIF and HEIC."""
 
+import io
 import struct
 
 import numpy as np
@@ -55,7 +56,8 @@ LEVELS = PIXELS / 255
     [
         ([gama(100_000)], SRGB, LEVELS),
         ([gama(55_556)], SRGB, LEVELS**1.8),
-        ([gama(45_455), chrm(ADOBE_RGB)], ADOBE_RGB, srgb_light(LEVELS)),
+        ([gama(45_470), chrm(ADOBE_RGB)], ADOBE_RGB, LEVELS**2.2),
+        ([chrm(ADOBE_RGB)], ADOBE_RGB, srgb_light(LEVELS)),
         ([gama(50_000), chrm(ADOBE_RGB)], ADOBE_RGB, LEVELS**2.0),
         ([cicp(12, 13)], CODED[12], srgb_light(LEVELS)),
         ([cicp(9, 8)], CODED[9], LEVELS),
@@ -88,12 +90,24 @@ def test_what_means_srgb_is_left_as_it_is(chunks):
         ([gama(0)], "no possible colours"),
         ([gama(45_455), chrm(((0.3, 0.3), (0.3, 0.3), (0.3, 0.3)))], "no possible colours"),
         ([gama(45_455), chrm(SRGB, (0.0, 0.0))], "no possible colours"),
+        ([chrm(((40_000.0, 0.3), (0.3, 0.6), (0.0, 0.00001)))], "no possible colours"),
+        ([chrm(((0.7, 0.3), (0.1, 0.8), (0.1, 0.00001)), (0.1, 0.00002))], "no possible colours"),
     ],
 )
 def test_what_cannot_be_honoured_is_noted(chunks, words):
     found = read_image(png(*chunks))
     np.testing.assert_array_equal(found.rgb, PIXELS)
     assert words in found.note
+
+
+def test_an_opened_image_has_the_same_colours_before_and_after_decoding():
+    data = png(gama(50_000), chrm(ADOBE_RGB))
+    with Image.open(io.BytesIO(data)) as image:
+        first, second = read_image(image), read_image(image)
+    expected = read_image(data)
+    for found in (first, second):
+        np.testing.assert_array_equal(found.rgb, expected.rgb)
+        assert found.icc == expected.icc
 
 
 def test_an_embedded_profile_comes_before_gamma():
@@ -137,6 +151,19 @@ def test_avif_and_heic_are_read(tmp_path, file_format):
     found = read_image(path)
     assert np.abs(found.rgb.astype(int) - PIXELS).mean() < 4
     assert (found.file_format, found.note) == (file_format, "")
+
+
+def test_colours_and_depth_of_a_heic_are_noted():
+    heif = pytest.importorskip("pillow_heif")
+    data = io.BytesIO()
+    options = {"color_primaries": 12, "transfer_characteristics": 13, "save_nclx_profile": True}
+    heif.from_pillow(Image.fromarray(PIXELS)).save(data, quality=95, **options)
+    found = read_image(data.getvalue())
+    assert "declares its colours: honoured" in found.note
+    assert np.abs(found.rgb - shown(CODED[12], srgb_light(found.native / 255))).max() <= 2
+    deep, data = heif.from_bytes("RGB;16", (64, 64), bytes(64 * 64 * 6)), io.BytesIO()
+    deep.save(data)
+    assert "10 bits per channel: read, edited and written in 8" in read_image(data.getvalue()).note
 
 
 def test_an_avif_is_turned_upright():

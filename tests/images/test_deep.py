@@ -10,7 +10,10 @@ from PIL import Image
 
 from images import make
 from sfumato.images import read_image, read_mask, read_recipe, write_image
-from sfumato.images.deep import deep_samples, eight_bits, encode_png
+from sfumato.images.deep import deep_samples, eight_bits
+from sfumato.images.deep_png import encode_png
+from sfumato.images.deep_tiff import encode_tiff
+from sfumato.images.tiff import entries
 
 
 def samples(channels, h=20, w=31, seed=0):
@@ -136,6 +139,55 @@ def test_samples_are_turned_upright(orientation):
     block = make.exif(orientation).tobytes()[6:]
     data = encode_png(values, make.chunk(b"eXIf", block))
     np.testing.assert_array_equal(read_image(data).deep, make.UPRIGHT[orientation](values))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_samples_of_a_tiff_are_turned_upright(orientation, channels):
+    values = samples(channels)
+    found = read_image(encode_tiff(values, tags={274: orientation}))
+    np.testing.assert_array_equal(found.deep, make.UPRIGHT[orientation](values))
+    assert found.rgb.shape[:2] == found.deep.shape[:2]
+
+
+@pytest.mark.parametrize(("extra", "has_alpha"), [(0, False), (1, True)])
+def test_a_fourth_sample_that_is_not_straight_alpha_is_left_to_pillow(extra, has_alpha):
+    data = bytearray(encode_tiff(samples(4)))
+    (place,) = (entry for entry, tag in entries(data) if tag == 338)
+    struct.pack_into("<HHIHH", data, place, 338, 3, 1, extra, 0)
+    found = read_image(bytes(data))
+    assert (found.deep, found.alpha is not None) == (None, has_alpha)
+    assert "written in 8" in found.note
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(found.native, np.asarray(image)[..., :3])
+
+
+def filled(width, height, *before, kind=0):
+    """An RGB PNG of zeros with 16 bits, with the same filter in every row."""
+    rows = (bytes([kind]) + bytes(6 * width)) * height
+    header = make.chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    last = make.chunk(b"IDAT", zlib.compress(rows)) + make.chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(before) + last
+
+
+def test_hostile_files_are_not_decoded_here(tmp_path):
+    assert stored(filled(70_000, 1)) is not None
+    assert stored(filled(70_000, 1, kind=4)) is None  # 70,000 steps
+    second = make.chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 3, 16, 2, 0, 0, 0))
+    assert stored(filled(20_000, 30, second)) is None  # Pillow found, and sfumato checked, 3 x 3
+    for data, ending in ((filled(5, 4), "png"), (encode_tiff(samples(3)), "tif")):
+        path = tmp_path / f"sparse.{ending}"
+        path.write_bytes(data)
+        with path.open("r+b") as file:
+            file.truncate(1 << 34)
+        assert "written in 8" in read_image(path).note
+
+
+def test_an_opened_image_is_the_same_before_and_after_decoding():
+    with Image.open(io.BytesIO(encode_png(samples(3)))) as image:
+        first, second = read_image(image), read_image(image)
+    np.testing.assert_array_equal(first.rgb, second.rgb)
+    assert (first.deep, second.deep) == (None, None)
 
 
 def test_a_transparent_level_of_grey_becomes_alpha(tmp_path):

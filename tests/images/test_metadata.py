@@ -1,5 +1,7 @@
 """EXIF, resolution and recipes: kept where the format has a place for them, without what is private or wrong."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -85,6 +87,25 @@ def test_a_malformed_block_is_left_out(tmp_path, block):
     data = make.encoded(make.noise(), "PNG")
     source = read_image(data[:33] + make.chunk(b"eXIf", block) + data[33:])
     written(tmp_path / "out.jpg", source)
+
+
+@pytest.mark.parametrize("extension", WITH_EXIF)
+def test_texts_keep_their_bytes_and_other_types_are_left_out(tmp_path, extension):
+    """libtiff crashes the process when it writes a description that is a number."""
+    block = struct.pack("<4sIH", b"II*\0", 8, 4)
+    block += struct.pack("<HHI4s", 0x010E, 4, 1, b"\1\2\3\4") + struct.pack("<HHI4s", 0x010F, 2, 4, "é\0".encode())
+    block += struct.pack("<HHII", 0x013C, 12, 2, 62) + struct.pack("<HHII", 0x9C9B, 3, 8, 62)
+    data = make.encoded(make.noise(), "PNG")
+    source = read_image(data[:33] + make.chunk(b"eXIf", block + bytes(4) + bytes(range(64))) + data[33:])
+    _, exif, _ = written(tmp_path / f"out{extension}", source)
+    assert exif[0x010F].rstrip("\0").encode("latin-1") == "é".encode()
+    assert not {0x010E, 0x013C, 0x9C9B} & set(exif)
+
+
+def test_a_block_that_is_too_long_is_noted():
+    block = Image.Exif()
+    block[EXIF] = {0x9286: bytes(70_000)}
+    assert "more than 65,000 bytes: left out" in read_image(make.encoded(make.noise(), "PNG", exif=block)).note
 
 
 @pytest.mark.parametrize("extension", [".png", ".jpg", ".webp", ".tif", ".gif"])

@@ -121,3 +121,10 @@ def test_the_colour_it_has_changes_nothing():
     pixels, _ = scene()
     found = recolour(pixels, of(220, 40, 60))
     assert torch.allclose(found.pixels, pixels, atol=1e-4)
+
+
+def test_an_empty_region_changes_nothing():
+    pixels, _ = scene()
+    found = recolour(pixels, BLUE, torch.zeros(32, 32, dtype=torch.bool))
+    assert torch.equal(found.pixels, pixels)
+    assert not found.share.any()
