@@ -129,8 +129,9 @@ def test_the_command_runs(sfumato, folder):
     assert "no command 'palete'; did you mean 'palette'?" in sfumato("palete").refused()
 
 
-def test_a_command_that_cannot_be_imported_is_named(sfumato, monkeypatch, tmp_path):
+def test_a_command_that_cannot_be_imported_is_named(sfumato, monkeypatch, tmp_path_factory):
     entries = {"sfumato.commands": {"broken": "careless.command"}}
-    third_party.install_package(monkeypatch, tmp_path, "careless", {"command": "import nosuch"}, entries)
+    folder = tmp_path_factory.mktemp("careless")  # bytecode is cached in it
+    third_party.install_package(monkeypatch, folder, "careless", {"command": "import nosuch"}, entries)
     assert "the command 'broken' of the package careless cannot be loaded" in sfumato("broken").refused()
     assert sfumato("methods").code == 0
