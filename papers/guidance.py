@@ -13,7 +13,7 @@ that their masks are exact.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from papers.claim import about_machine, about_model, as_json, say
 from papers.guided import bottleneck, claims, composed, determinism, keys, moves, several, swaps
 from papers.guided.study import Numbers, Size, Study, kept
 from papers.page import publish, reported
+from papers.sizes import add_sizes, chosen_size
 from sfumato.metrics import Evaluator
 
 FIGURES = ("composed.png",)
@@ -38,16 +39,13 @@ PARTS: dict[str, tuple[int, Callable[[Study], Numbers], tuple[str, ...]]] = {
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    usual = Size()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name, folder or hub id")
     parser.add_argument("--delta", type=Path, required=True, help="file of a delta-h of the model")
     parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="folder of the corpus")
     parser.add_argument("--out", type=Path, default=Path("out/guidance"), help="folder of the numbers")
-    for name, value in asdict(usual).items():
-        parser.add_argument(f"--{name}", type=int, help=f"default {value}")
     parser.add_argument("--page", type=Path, help="Markdown page to insert the claims into")
-    parser.add_argument("--quick", action="store_true", help="few images and steps: a smoke test")
+    add_sizes(parser, Size())
     return parser.parse_args(words)
 
 
@@ -65,8 +63,7 @@ def measure(study: Study, out: Path) -> dict[str, Any]:
 
 def work(given: argparse.Namespace) -> None:
     """Measure and write the results."""
-    size = Size.quick() if given.quick else Size()
-    size = replace(size, **{name: value for name in asdict(size) if (value := getattr(given, name)) is not None})
+    size = chosen_size(given, Size(), Size.quick())
     study = Study(sfumato.load(given.model), given.delta, given.data, size, Evaluator.load())
     given.out.mkdir(parents=True, exist_ok=True)
     numbers = measure(study, given.out)

@@ -22,6 +22,7 @@ import sfumato
 from papers.claim import about_machine, about_model, as_json, say
 from papers.kept import kept
 from papers.page import publish, reported
+from papers.sizes import add_sizes, chosen_size
 from papers.styled import cells, claims, control, figures, uses
 from papers.styled.study import Numbers, Size, Study
 from sfumato.metrics import Evaluator
@@ -52,10 +53,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--style-encoder", default="", help="A of the file; default: the shipped one")
     parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="folder of the corpus")
     parser.add_argument("--out", type=Path, default=Path("out/parasol"), help="folder of the numbers")
-    for name, value in asdict(Size()).items():
-        parser.add_argument(f"--{name}", type=int, help=f"default {value}")
     parser.add_argument("--page", type=Path, help="Markdown page to insert the claims into")
-    parser.add_argument("--quick", action="store_true", help="few images and steps: a smoke test")
+    add_sizes(parser, Size())
     return parser.parse_args(words)
 
 
@@ -71,8 +70,7 @@ def measured(study: Study, out: Path, name: str) -> Numbers:
 
 def work(given: argparse.Namespace) -> None:
     """Measure and write the results."""
-    size = Size.quick() if given.quick else Size()
-    size = replace(size, **{name: value for name in asdict(size) if (value := getattr(given, name)) is not None})
+    size = chosen_size(given, Size(), Size.quick())
     chosen = {name: getattr(given, name) for name in ("content_encoder", "style_encoder") if getattr(given, name)}
     describers = Describers.load(given.content_encoder or None, given.style_encoder or None)
     evaluator = replace(Evaluator.load(given.content_encoder or None), style=describers.style)

@@ -71,7 +71,9 @@ def _interpolation(study: Study, groups: list[Cells]) -> tuple[list[list[Pixels]
         row = []
         for across in _WEIGHTS:
             mix = {"style": _weighted(styles, across), "content": _weighted(paths, down)}
-            made = study.model.generate("", seed=0, methods=[("parasol", base | mix)], steps=study.size.steps)
+            made = study.model.generate(
+                groups[0].captions[0], seed=0, methods=[("parasol", base | mix)], steps=study.size.steps
+            )
             row.append(made.pixels[0])
         rows.append(row)
         labels.append([f"style {across:g}, content {down:g}" for across in _WEIGHTS])

@@ -52,15 +52,15 @@ def by_text(study: Study, cells: Cells) -> list[float]:
 def diversity(study: Study, cells: list[Cells]) -> Numbers:
     """Images of one content from different noise: LPIPS between them, and similarity to their and other contents."""
     found: Numbers = {"lpips": [], "own content": [], "other content": []}
-    contents = [(each.style, image) for each in cells for image in each.contents]
-    every = _described(study, "content", [image for _, image in contents])
-    for number, (style, image) in enumerate(contents[: study.size.used // 2]):
+    contents = [(each.style, *pair) for each in cells for pair in zip(each.contents, each.captions, strict=True)]
+    every = _described(study, "content", [image for _, image, _ in contents])
+    for number, (style, image, caption) in enumerate(contents[: study.size.used // 2]):
         path = study.folder / "content.png"
         Image.fromarray(image).save(path)
         options = {"parasol": str(study.parasol), "style": str(study.styles[style]), "content": str(path), "lam": 0}
         seeds = [4 * number + n for n in range(4)]
         method = ("parasol", options | dict(study.encoders))
-        made = study.model.generate("", seed=seeds, methods=[method], steps=study.size.steps).pixels
+        made = study.model.generate(caption, seed=seeds, methods=[method], steps=study.size.steps).pixels
         pairs = [study.evaluator(as_tensor([a]), as_tensor([b]))["lpips"].item() for a, b in combinations(made, 2)]
         similar = (_described(study, "content", made) @ every.T).mean(0)
         others = torch.cat([similar[:number], similar[number + 1 :]])

@@ -40,10 +40,10 @@ def save_content(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def save_both(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+def save_both(folder: Path, seed: int = 0, words: tuple[str, ...] = ("flat", "round")) -> tuple[Path, Path]:
     """Folder of the content encoder, folder of the style encoder."""
     (folder / "style").mkdir(parents=True)
-    style_encoder(seed).save(folder / "style" / FILE)
+    style_encoder(seed, words).save(folder / "style" / FILE)
     return save_content(folder / "content", seed), folder / "style"
 
 
@@ -54,9 +54,9 @@ def random_tokens(width: int, seed: int = 0) -> TwoTokens:
     return tokens.eval().requires_grad_(False)
 
 
-def save_parasol(folder: Path, network: DiffusionModel) -> dict[str, str]:
+def save_parasol(folder: Path, network: DiffusionModel, words: tuple[str, ...] = ("flat", "round")) -> dict[str, str]:
     """Options of the method parasol: a file of random tokens for a model, and its encoders."""
-    content, style = save_both(folder / "encoders")
+    content, style = save_both(folder / "encoders", words=words)
     describers = Describers.load(content, style)
     path = folder / "parasol.safetensors"
     fingerprints = describers.content.fingerprint, describers.style.fingerprint

@@ -1,0 +1,94 @@
+"""Every part of the measurements of PARASOL runs to its end: a tiny model, random encoders, images made here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+import sfumato
+from papers.parasol import FIGURES
+from papers.styled import cells, claims, control, figures, uses
+from papers.styled.study import METRICS, STYLES, Cells, Size, Study
+from sfumato.metrics import Evaluator
+from sfumato.style.describers import Describers
+from tests.style.small import save_parasol
+from tests.tiny import tiny_picture
+
+SIDE = 32
+
+
+def pictures(first: int, count: int = 2) -> list:
+    return [np.asarray(tiny_picture(SIDE, SIDE, seed=first + n)) for n in range(count)]
+
+
+@dataclass(frozen=True, eq=False)
+class WithoutCorpus(Study):
+    """A study of two cells in each style; the images are made here."""
+
+    @property
+    def training(self):
+        images = np.stack(pictures(200, 2 * len(STYLES))).transpose(0, 3, 1, 2)
+        return SimpleNamespace(images=images, table=pa.table({"style": [*STYLES, *STYLES]}))
+
+    @property
+    def styles(self):
+        paths = {style: self.folder / f"{style}.png" for style in STYLES}
+        for path, picture in zip(paths.values(), pictures(100, len(STYLES)), strict=True):
+            Image.fromarray(picture).save(path)
+        return paths
+
+    def cells(self, count):
+        captions = ["red cat", "blue dog"]
+        for place, style in enumerate(STYLES[: count // 2]):
+            yield Cells(style, pictures(10 * place), captions, captions, pictures(10 * place + 5))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny_sd_folder):
+    folder = tmp_path_factory.mktemp("parasol")
+    model = sfumato.load(tiny_sd_folder)
+    options = save_parasol(folder, model.network, STYLES)
+    encoders = {name: options[name] for name in ("content_encoder", "style_encoder")}
+    describers = Describers.load(*encoders.values())
+    evaluator = Evaluator.load(encoders["content_encoder"], style=describers.style)
+    size = Size(steps=2, cells=4, translated=1, controlled=4, known=0, used=4)
+    return WithoutCorpus(model, Path(options["parasol"]), encoders, folder, folder, size, evaluator, describers)
+
+
+def test_cells_have_every_metric_of_every_way(study):
+    found = cells.measure(study)
+    assert set(found) == {*cells.WAYS, "some: unchanged", "some: PARASOL", "some: DiffuseIT"}
+    for way in cells.WAYS:
+        assert set(found[way]) == set(METRICS)
+        assert all(len(values) == study.size.cells for values in found[way].values())
+    assert not any(found["unchanged"]["lpips"])
+    assert len(found["some: DiffuseIT"]["style_mse"]) == 1
+    assert len(claims._of_cells(found)) == 3
+
+
+def test_control_has_one_correlation_per_cell(study, monkeypatch):
+    monkeypatch.setattr(control, "SCALES", (0.0, 7.0))
+    monkeypatch.setattr(control, "SHARES", (0.0, 1.0))
+    found = control.measure(study)["correlations"]
+    assert all(len(found[name]["style_mse"]) == study.size.controlled for name in ("style_scale", "lam"))
+    assert len(claims._of_control(found)) == 3
+
+
+def test_uses_are_measured_for_every_cell(study):
+    found = uses.measure(study)
+    assert len(found["interpolation"]) == len(found["text"]) == study.size.used
+    assert len(found["diversity"]["lpips"]) == study.size.used // 2
+    assert len(claims._of_uses(found)) == 3
+
+
+def test_every_figure_is_drawn(study, monkeypatch, tmp_path):
+    monkeypatch.setattr(figures, "SCALES", (0.0, 8.0))
+    monkeypatch.setattr(figures, "_WEIGHTS", (0.0, 1.0))
+    figures.draw(study, tmp_path)
+    for name in FIGURES:
+        with Image.open(tmp_path / name) as opened:
+            assert len(opened.convert("RGB").getcolors(maxcolors=1 << 20)) > 50
