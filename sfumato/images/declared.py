@@ -49,18 +49,18 @@ def declared_profile(image: Image.Image, *, from_file: bool = True) -> tuple[byt
 
 
 def _coded(primaries: int, transfer: int, where: str, embedded: bytes | None) -> tuple[bytes | None, str]:
-    """The profile of codes of ITU-T H.273; what has no code in our tables is noted."""
+    """The profile of codes of ITU-T H.273; the note names unknown codes."""
     if transfer in _HDR:
         return (
             embedded,
-            f"{where} declares high dynamic range ({_HDR[transfer]}): read as if it were not, colours differ",
+            f"{where} declares high dynamic range ({_HDR[transfer]}): read as standard range, colours differ",
         )
     if primaries not in CODED or transfer not in _GAMMAS:
         known = (primaries, transfer) in ((2, 2), (2, 13), (1, 2))
-        return embedded, "" if known else f"{where} declares colours of code {primaries}, {transfer}: taken as sRGB"
+        return embedded, "" if known else f"{where} declares colours of code {primaries}, {transfer}: read as sRGB"
     if CODED[primaries] == SRGB and _GAMMAS[transfer] is srgb_curve:
         return None, ""
-    return matrix_profile(CODED[primaries], D65, _GAMMAS[transfer]), f"{where} declares its colours: honoured"
+    return matrix_profile(CODED[primaries], D65, _GAMMAS[transfer]), f"colours converted as {where} declares"
 
 
 def _by_gamma(chunks: Mapping[bytes, bytes]) -> tuple[bytes | None, str]:
@@ -74,9 +74,9 @@ def _by_gamma(chunks: Mapping[bytes, bytes]) -> tuple[bytes | None, str]:
     if abs(gamma - _USUAL_GAMMA) <= 100 and _same(primaries, white):
         return None, ""
     if not 10_000 <= gamma <= 200_000 or not _valid(primaries, white):
-        return None, "its gAMA and cHRM chunks are no possible colours: taken as sRGB"
+        return None, "its gAMA and cHRM chunks are invalid: read as sRGB"
     curve = srgb_curve if b"gAMA" not in chunks else 100_000 / gamma
-    return matrix_profile(primaries, white, curve), "its gAMA and cHRM chunks declare its colours: honoured"
+    return matrix_profile(primaries, white, curve), "colours converted as its gAMA and cHRM chunks declare"
 
 
 def _by_exif(image: Image.Image) -> tuple[bytes | None, str]:
@@ -88,8 +88,8 @@ def _by_exif(image: Image.Image) -> tuple[bytes | None, str]:
     except Exception:  # EXIF is untrusted input
         return None, ""
     if space == 2 or (space == 0xFFFF and str(index).startswith("R03")):
-        return matrix_profile(ADOBE_RGB, D65, 563 / 256), "EXIF declares Adobe RGB: honoured"
-    return None, "EXIF declares another colour space than sRGB without a profile: taken as sRGB" * (space == 0xFFFF)
+        return matrix_profile(ADOBE_RGB, D65, 563 / 256), "colours converted from Adobe RGB, which EXIF declares"
+    return None, "EXIF declares another colour space than sRGB without a profile: read as sRGB" * (space == 0xFFFF)
 
 
 def _raw(image: Image.Image) -> dict[int, Any]:

@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sfumato.images.deep_png import chunk, encode_png
-from sfumato.images.deep_tiff import encode_tiff
 from sfumato.images.metadata import exif_to_write, has_position
 from sfumato.images.picture import Picture
 from sfumato.images.recipe import COMMENT, KEYWORD, recipe_packet
-from sfumato.images.samples import Deep
+from sfumato.images.samples import Samples16
+from sfumato.images.sixteen_bit_png import chunk, encode_png
+from sfumato.images.sixteen_bit_tiff import encode_tiff
 from sfumato.images.tiff import tiff_bytes
 
 _WITH_EXIF = ("PNG", "WEBP", "TIFF", "JPEG")
@@ -107,7 +107,7 @@ def _in_palette(image: Image.Image, options: dict[str, Any], notes: list[str]) -
     return made
 
 
-def encoded_deep(samples: Deep, file_format: str, options: dict[str, Any]) -> bytes:
+def encoded_16_bit(samples: Samples16, file_format: str, options: dict[str, Any]) -> bytes:
     """The file of an image with 16 bits per channel."""
     known = {name: options[name] for name in ("exif", "tags", "dpi", "icc_profile") if name in options}
     if file_format == "TIFF":

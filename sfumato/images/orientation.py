@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from sfumato.images.samples import Deep
+from sfumato.images.samples import Samples16
 
 _EXIF_ORIENTATION = 0x0112
 #: Orientation in EXIF -> what turns an image upright; 1 is upright.
@@ -18,7 +18,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 #: The same for an array, [h,w] or [h,w,c].
-UPRIGHT_ARRAY: dict[int, Callable[[Deep], Deep]] = {
+UPRIGHT_ARRAY: dict[int, Callable[[Samples16], Samples16]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
     4: lambda a: a[::-1],

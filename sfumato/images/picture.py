@@ -10,7 +10,7 @@ from PIL import Image
 
 from sfumato.images.colour import from_srgb
 from sfumato.images.metadata import Dpi
-from sfumato.images.samples import Deep
+from sfumato.images.samples import Samples16
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -33,7 +33,7 @@ class Picture:
         note: what the reader had to decide, "" if nothing.
         background: sRGB colour under transparent pixels, 0..255.
         original: for an image that `resized` made, the image as it was read; otherwise None.
-        deep: uint16 [h, w] or [h, w, c], the file's samples with alpha, if it has 16 bits per channel; otherwise None.
+        samples16: uint16 [h, w] or [h, w, c], the samples of a file with 16 bits per channel, with alpha; else None.
         exif: the EXIF block to keep, b"" if there is none (`sfumato.images.metadata`).
         dpi: horizontal and vertical resolution in pixels per inch; None if the file declares none.
         file_format: Pillow's name of the file's format, "" for images in memory.
@@ -48,7 +48,7 @@ class Picture:
     note: str
     background: tuple[int, int, int] = (255, 255, 255)
     original: "Picture | None" = None
-    deep: Deep | None = None
+    samples16: Samples16 | None = None
     exif: bytes = b""
     dpi: Dpi | None = None
     file_format: str = ""
@@ -86,14 +86,14 @@ class Picture:
             colours = np.where(untouched, self.native, colours)
         return colours
 
-    def restore_deep(self, rgb: Pixels) -> Deep:
+    def restore_16_bit(self, rgb: Pixels) -> Samples16:
         """Convert edited sRGB pixels [h, w, 3] to the file's samples of 16 bits per channel.
 
         The change of the 8-bit levels, times 257, is added to the samples, so that unchanged pixels are restored bit
         for bit and the fine levels of the others are kept. The file must have 16 bits per channel.
         """
-        assert self.deep is not None
-        samples = self.deep if self.deep.ndim == 3 else self.deep[..., None]
+        assert self.samples16 is not None
+        samples = self.samples16 if self.samples16.ndim == 3 else self.samples16[..., None]
         with_alpha = samples.shape[2] in (2, 4)
         colours = samples[..., :-1] if with_alpha else samples
         change = self.restore(rgb).astype(np.int32) - self.native

@@ -17,13 +17,13 @@ from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images.colour import to_eight_bits, to_srgb
 from sfumato.images.declared import declared_profile
-from sfumato.images.deep import deep_samples, eight_bits
 from sfumato.images.heif import enable_heif, is_heif
 from sfumato.images.limits import MAX_PIXELS
 from sfumato.images.metadata import Dpi, read_dpi, read_exif
 from sfumato.images.orientation import UPRIGHT, UPRIGHT_ARRAY, orientation_of
 from sfumato.images.picture import Picture, composite
-from sfumato.images.samples import Deep, depth_note, from_array, transparent_colour
+from sfumato.images.samples import Samples16, depth_note, from_array, transparent_colour
+from sfumato.images.sixteen_bit import eight_bits, samples_of_16_bits
 from sfumato.images.structure import MOST_FRAMES, count_frames, problem
 from sfumato.regular_files import open_regular, reason
 
@@ -32,7 +32,7 @@ Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image | NDArray[np.ui
 #: File formats that are read. Pillow must not try its other formats, since some of them run external programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 _READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
-_WRITES_DEEP = "8 bits, written in 16 by PNG and TIFF"
+_WRITES_16_BITS = "8 bits, written in 16 by PNG and TIFF"
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _pillow_limit = RLock()
 
@@ -56,7 +56,7 @@ def read_image(
     """
     if any(not 0 <= level <= 255 for level in background):
         raise BadInput(f"background must be three levels in 0..255, not {background}.")
-    found = open_upright(source, max_pixels, deep=True)
+    found = open_upright(source, max_pixels, samples16=True)
     image, name, mode = found.image, found.name, found.image.mode
     opaque, alpha = split_alpha(image, name)
     del image  # limits the number of copies of a large image in memory
@@ -66,14 +66,14 @@ def read_image(
         raise BadInput(f"{name}: pixels of mode {mode} cannot be converted to sRGB: save it as RGB.") from error
     rgb = colours.srgb if alpha is None else composite(colours.srgb, alpha, background)
     # Samples of a profile that cannot be restored have no meaning in the output.
-    deep = found.deep if found.icc is None or colours.icc is not None else None
-    if deep is not None and deep.ndim == 2 and alpha is not None:  # a transparent level
-        deep = np.stack([deep, alpha.astype(np.uint16) * 257], axis=-1)
-    depth = f"16 bits per channel: edited in {_WRITES_DEEP}" if deep is not None else found.depth
+    samples16 = found.samples16 if found.icc is None or colours.icc is not None else None
+    if samples16 is not None and samples16.ndim == 2 and alpha is not None:  # a transparent level
+        samples16 = np.stack([samples16, alpha.astype(np.uint16) * 257], axis=-1)
+    depth = f"16 bits per channel: edited in {_WRITES_16_BITS}" if samples16 is not None else found.depth
     note = "; ".join(part for part in (*found.notes, depth, colours.note) if part)
     return Picture(
         rgb, alpha, colours.native, colours.icc, mode, name, note, background,
-        deep=deep, exif=found.exif, dpi=found.dpi, file_format=found.file_format,
+        samples16=samples16, exif=found.exif, dpi=found.dpi, file_format=found.file_format,
     )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ class Opened:
         depth: note on the depth of more than 8 bits per channel, "" for 8.
         file_format: Pillow's name of the format, "" for images in memory.
         icc: the profile that the file embeds or declares; None for sRGB.
-        deep: the samples of 16 bits per channel, upright; None for other files.
+        samples16: the samples of 16 bits per channel, upright; None for other files.
         exif: the EXIF block to keep.
         dpi: the declared resolution.
     """
@@ -164,18 +164,18 @@ class Opened:
     depth: str = ""
     file_format: str = ""
     icc: bytes | None = None
-    deep: Deep | None = field(default=None, repr=False)
+    samples16: Samples16 | None = field(default=None, repr=False)
     exif: bytes = b""
     dpi: Dpi | None = None
 
 
-def open_upright(source: Source, max_pixels: int, *, deep: bool = False) -> Opened:
+def open_upright(source: Source, max_pixels: int, *, samples16: bool = False) -> Opened:
     """Open an image and turn it upright.
 
     Args:
         source: as in `read_image`.
         max_pixels: as in `read_image`.
-        deep: also return the samples of 16 bits per channel.
+        samples16: also return the samples of 16 bits per channel.
     """
     name = display_name(source)
     with opened(source, max_pixels) as image:
@@ -183,8 +183,9 @@ def open_upright(source: Source, max_pixels: int, *, deep: bool = False) -> Open
         file_format = image.format or ""
         from_file = not isinstance(source, Image.Image)  # the file of a Pillow image may be closed
         icc, declared = declared_profile(image, from_file=from_file)
-        own = deep and from_file and depth and not image.mode.startswith("I;16")  # Pillow decodes 16-bit grey itself
-        samples = deep_samples(image) if own else None
+        # Pillow decodes 16-bit grey itself.
+        own = samples16 and from_file and depth and not image.mode.startswith("I;16")
+        samples = samples_of_16_bits(image) if own else None
         # Pillow turns a TIFF when it decodes it. For a PNG it would decode here, and hide damage from `load_pixels`.
         stored = orientation_of(image)[0] if file_format == "TIFF" else None
         load_pixels(image, name)
@@ -195,7 +196,7 @@ def open_upright(source: Source, max_pixels: int, *, deep: bool = False) -> Open
         info = {name: value for name, value in image.info.items() if name != "transparency"}
         upright.info = info if key is None else info | {"transparency": key}
         notes = [frames, key_note, exif_note or left_out, declared]
-    if samples is None and deep and depth and upright.mode.startswith("I;16"):
+    if samples is None and samples16 and depth and upright.mode.startswith("I;16"):
         samples = np.asarray(upright).astype(np.uint16)
     elif samples is not None:
         turn = orientation if stored is None else stored

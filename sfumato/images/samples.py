@@ -9,7 +9,7 @@ from PIL import Image
 
 from sfumato.errors import BadInput
 
-Deep: TypeAlias = NDArray[np.uint16]
+Samples16: TypeAlias = NDArray[np.uint16]
 """Samples [h, w] or [h, w, c]: grey, grey and alpha, RGB, or RGB and alpha."""
 
 #: A file may have twice the bytes of its samples, and this many more, since it is read completely.

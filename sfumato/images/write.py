@@ -14,7 +14,7 @@ from PIL import Image
 
 from sfumato.errors import BadInput
 from sfumato.files import write_bytes
-from sfumato.images.encode import encoded_deep, encoded_image, kept_metadata, with_recipe
+from sfumato.images.encode import encoded_16_bit, encoded_image, kept_metadata, with_recipe
 from sfumato.images.picture import Picture
 from sfumato.images.read import display_name
 from sfumato.images.recipe import recipe_text
@@ -35,7 +35,7 @@ OUTPUT_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _WITH_ALPHA = ("PNG", "WEBP", "TIFF", "GIF")
 _WITH_PROFILE = ("PNG", "WEBP", "TIFF", "JPEG")
-_DEEP = ("PNG", "TIFF")
+_WITH_16_BITS = ("PNG", "TIFF")
 _CHANGES_PIXELS = ("JPEG",)
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
 
@@ -122,8 +122,8 @@ def write_image(
         notes.append(f"{file_format} changes pixels outside the mask, too: write a .png to keep them unchanged")
     if icc is not None:
         options = {**options, "icc_profile": icc}
-    if like is not None and like.deep is not None and file_format in _DEEP:
-        encoded: bytes | memoryview = encoded_deep(like.restore_deep(pixels), file_format, options)
+    if like is not None and like.samples16 is not None and file_format in _WITH_16_BITS:
+        encoded: bytes | memoryview = encoded_16_bit(like.restore_16_bit(pixels), file_format, options)
     else:
         encoded = encoded_image(image, file_format, options, notes)
     write_bytes(target, encoded)

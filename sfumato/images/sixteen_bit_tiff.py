@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from sfumato.images.samples import Deep, content
+from sfumato.images.samples import Samples16, content
 from sfumato.images.tiff import entries, tiff_bytes
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES_TAG, _PLANES, _PREDICTOR = (
@@ -23,7 +23,7 @@ _STRAIGHT = 2
 _WITH_PREDICTOR = (5, 8, 32946, 34925, 50000)
 
 
-def tiff_samples(file: BinaryIO, image: Image.Image) -> Deep | None:
+def tiff_samples(file: BinaryIO, image: Image.Image) -> Samples16 | None:
     """The 16-bit samples of a TIFF in strips, by patching its directory to that of a grey image; None for others.
 
     Raises:
@@ -86,7 +86,7 @@ def _patched(data: bytes, values: dict[int, int | None]) -> bytes | None:
     return bytes(out)
 
 
-def encode_tiff(samples: Deep, exif: bytes = b"", tags: Mapping[int, Any] | None = None, **options: Any) -> bytes:
+def encode_tiff(samples: Samples16, exif: bytes = b"", tags: Mapping[int, Any] | None = None, **options: Any) -> bytes:
     """A TIFF with 16 bits per channel: written by Pillow as a grey image, whose directory is then patched.
 
     Args:

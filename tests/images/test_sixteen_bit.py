@@ -10,9 +10,9 @@ from PIL import Image
 
 from images import make
 from sfumato.images import read_image, read_mask, read_recipe, write_image
-from sfumato.images.deep import deep_samples, eight_bits
-from sfumato.images.deep_png import encode_png
-from sfumato.images.deep_tiff import encode_tiff
+from sfumato.images.sixteen_bit import eight_bits, samples_of_16_bits
+from sfumato.images.sixteen_bit_png import encode_png
+from sfumato.images.sixteen_bit_tiff import encode_tiff
 from sfumato.images.tiff import entries
 
 
@@ -23,7 +23,7 @@ def samples(channels, h=20, w=31, seed=0):
 
 def stored(data):
     with Image.open(io.BytesIO(data)) as image:
-        return deep_samples(image)
+        return samples_of_16_bits(image)
 
 
 @pytest.mark.parametrize("extension", [".png", ".tif"])
@@ -70,7 +70,7 @@ def test_profile_resolution_and_exif_are_kept_too(tmp_path):
     for extension in (".png", ".tif"):
         write_image(tmp_path / f"out{extension}", source.rgb, source)
         again = read_image(tmp_path / f"out{extension}")
-        np.testing.assert_array_equal(again.deep, source.deep)
+        np.testing.assert_array_equal(again.samples16, source.samples16)
         assert again.icc == make.wide_profile()
         assert again.dpi == pytest.approx((300, 300), abs=0.01)
 
@@ -79,7 +79,7 @@ def test_formats_of_8_bits_are_written_in_8(tmp_path):
     source = read_image(encode_png(samples(3)))
     for extension in (".webp", ".jpg", ".bmp"):
         write_image(tmp_path / f"out{extension}", source.rgb, source)
-        assert read_image(tmp_path / f"out{extension}").deep is None
+        assert read_image(tmp_path / f"out{extension}").samples16 is None
 
 
 def filtered(values):
@@ -138,7 +138,7 @@ def test_samples_are_turned_upright(orientation):
     values = samples(3)
     block = make.exif(orientation).tobytes()[6:]
     data = encode_png(values, make.chunk(b"eXIf", block))
-    np.testing.assert_array_equal(read_image(data).deep, make.UPRIGHT[orientation](values))
+    np.testing.assert_array_equal(read_image(data).samples16, make.UPRIGHT[orientation](values))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -146,8 +146,8 @@ def test_samples_are_turned_upright(orientation):
 def test_samples_of_a_tiff_are_turned_upright(orientation, channels):
     values = samples(channels)
     found = read_image(encode_tiff(values, tags={274: orientation}))
-    np.testing.assert_array_equal(found.deep, make.UPRIGHT[orientation](values))
-    assert found.rgb.shape[:2] == found.deep.shape[:2]
+    np.testing.assert_array_equal(found.samples16, make.UPRIGHT[orientation](values))
+    assert found.rgb.shape[:2] == found.samples16.shape[:2]
 
 
 @pytest.mark.parametrize(("extra", "has_alpha"), [(0, False), (1, True)])
@@ -156,7 +156,7 @@ def test_a_fourth_sample_that_is_not_straight_alpha_is_left_to_pillow(extra, has
     (place,) = (entry for entry, tag in entries(data) if tag == 338)
     struct.pack_into("<HHIHH", data, place, 338, 3, 1, extra, 0)
     found = read_image(bytes(data))
-    assert (found.deep, found.alpha is not None) == (None, has_alpha)
+    assert (found.samples16, found.alpha is not None) == (None, has_alpha)
     assert "written in 8" in found.note
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(found.native, np.asarray(image)[..., :3])
@@ -187,7 +187,7 @@ def test_an_opened_image_is_the_same_before_and_after_decoding():
     with Image.open(io.BytesIO(encode_png(samples(3)))) as image:
         first, second = read_image(image), read_image(image)
     np.testing.assert_array_equal(first.rgb, second.rgb)
-    assert (first.deep, second.deep) == (None, None)
+    assert (first.samples16, second.samples16) == (None, None)
 
 
 def test_a_transparent_level_of_grey_becomes_alpha(tmp_path):

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.images.deep_png import png_samples
-from sfumato.images.deep_tiff import tiff_samples
-from sfumato.images.samples import Deep
+from sfumato.images.samples import Samples16
+from sfumato.images.sixteen_bit_png import png_samples
+from sfumato.images.sixteen_bit_tiff import tiff_samples
 
 
-def deep_samples(image: Image.Image) -> Deep | None:
+def samples_of_16_bits(image: Image.Image) -> Samples16 | None:
     """The 16-bit samples of an opened file whose pixels are not decoded yet.
 
     Returns:
@@ -31,6 +31,6 @@ def deep_samples(image: Image.Image) -> Deep | None:
         file.seek(before)
 
 
-def eight_bits(samples: Deep) -> NDArray[np.uint8]:
+def eight_bits(samples: Samples16) -> NDArray[np.uint8]:
     """The nearest levels of 8 bits, v / 257."""
     return ((samples.astype(np.uint32) * 255 + 32_895) >> 16).astype(np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.images.samples import Deep, content
+from sfumato.images.samples import Samples16, content
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: Colour type of a PNG -> samples per pixel.
@@ -17,7 +17,7 @@ _SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
 _MOST_STEPS = 1 << 16
 
 
-def png_samples(file: BinaryIO, image: Image.Image) -> Deep | None:
+def png_samples(file: BinaryIO, image: Image.Image) -> Samples16 | None:
     """The 16-bit samples of a PNG that Pillow opened; None for another depth, interlacing, or a transparent colour.
 
     Raises:
@@ -96,7 +96,7 @@ def _antidiagonal(pixels: NDArray[np.uint8], d: int, top: int, bottom: int) -> N
     return np.lib.stride_tricks.as_strided(start, (bottom - top, pixels.shape[2]), (down - right, byte))
 
 
-def encode_png(samples: Deep, *extra: bytes) -> bytes:
+def encode_png(samples: Samples16, *extra: bytes) -> bytes:
     """A PNG with 16 bits per channel; `extra` are complete chunks before the pixels."""
     height, width = samples.shape[:2]
     channels = 1 if samples.ndim == 2 else samples.shape[2]
