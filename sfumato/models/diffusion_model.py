@@ -1,8 +1,7 @@
 """`DiffusionModel`, the common interface of all networks that sfumato edits with."""
 
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -22,7 +21,7 @@ from sfumato.models.codec import Codec
 from sfumato.models.conditioning import build_condition, token_widths
 from sfumato.models.encoder_half import MIDDLE, split
 from sfumato.models.evaluations import Count, Evaluations
-from sfumato.models.fingerprint import fingerprint, revision
+from sfumato.models.fingerprint import FingerprintCache, fingerprint, revision
 from sfumato.models.forward import forward
 from sfumato.models.offload import check_offload, computes_on, is_offloaded, offload
 from sfumato.models.placement import pick_device, pick_dtype
@@ -70,8 +69,7 @@ class DiffusionModel:
         self.empty_prompt_is_zero = empty_prompt_is_zero
         self.additions: dict[str, Any] = {}
         self._evaluations = Evaluations()
-        self._fingerprint: tuple[Any, str] | None = None
-        self._hashing = threading.Lock()
+        self._fingerprint = FingerprintCache()
         for network in self._networks().values():
             network.eval().requires_grad_(False)
 
@@ -302,20 +300,11 @@ class DiffusionModel:
 
     def fingerprint(self) -> str:
         """SHA-256 of all weights and the schedule, in hexadecimal; cached until a weight changes."""
-        with self._hashing:
-            now = self.revision()
-            if self._fingerprint is None or self._fingerprint[0] != now:
-                self._fingerprint = (now, fingerprint(self._networks(), self.schedule))
-            return self._fingerprint[1]
+        return self._fingerprint.get(self.revision, lambda: fingerprint(self._networks(), self.schedule))
 
     def fingerprint_soon(self) -> None:
-        """Compute the fingerprint in another thread if none is cached: hashing takes seconds for large models."""
-        if self._fingerprint is None:
-            threading.Thread(target=self._fingerprint_quietly, name="fingerprint", daemon=True).start()
-
-    def _fingerprint_quietly(self) -> None:
-        with suppress(Exception):  # `fingerprint` raises it again where the result is needed
-            self.fingerprint()
+        """Compute the fingerprint in another thread if none is cached."""
+        self._fingerprint.fill_soon(self.fingerprint)
 
     def revision(self) -> Any:
         """A cheap value that changes when a weight changes; see `sfumato.models.fingerprint.revision`."""
@@ -346,7 +335,7 @@ class DiffusionModel:
         place = self.device if device is None else pick_device(device)
         precision = self.dtype if dtype is None else pick_dtype(dtype)
         if precision != self.dtype:
-            self._fingerprint = None
+            self._fingerprint.clear()
         if is_offloaded(self.unet):
             for network in (self.unet, *(each.encoder for each in self.text_encoders)):
                 nn.Module.to(network, dtype=precision)

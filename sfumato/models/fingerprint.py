@@ -1,7 +1,9 @@
 """Fingerprint of the weights and the schedule of a model."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -23,6 +25,41 @@ def fingerprint(networks: Mapping[str, nn.Module], schedule: Schedule) -> str:
             digest.update(f"{part} {state}\n".encode())
     add_tensor(digest, f"schedule {schedule.prediction_type} {schedule.final_alpha_cumprod}", schedule.alphas_cumprod)
     return digest.hexdigest()
+
+
+class FingerprintCache:
+    """The fingerprint of a model, computed once per revision of its weights, also by several threads."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Any, str] | None = None
+        self._lock = threading.Lock()
+
+    def get(self, now: Callable[[], Any], compute: Callable[[], str]) -> str:
+        """The cached fingerprint, or a new one if there is none for the present revision.
+
+        Args:
+            now: the present revision, see `revision`.
+            compute: the fingerprint of the present weights.
+        """
+        with self._lock:
+            present = now()
+            if self._known is None or self._known[0] != present:
+                self._known = (present, compute())
+            return self._known[1]
+
+    def fill_soon(self, get: Callable[[], str]) -> None:
+        """Call `get` in another thread if nothing is cached: hashing takes seconds for large models."""
+
+        def quietly() -> None:
+            with suppress(Exception):  # raised again where the result is needed
+                get()
+
+        if self._known is None:
+            threading.Thread(target=quietly, name="fingerprint", daemon=True).start()
+
+    def clear(self) -> None:
+        """Remove the cached fingerprint."""
+        self._known = None
 
 
 def revision(networks: Mapping[str, nn.Module], *, moving: bool = False) -> tuple[Any, ...]:

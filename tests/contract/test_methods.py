@@ -69,7 +69,7 @@ def state_of(model):
     ]
     modes = [module.training for network in networks for module in network.modules()]
     processors = [type(p) for p in getattr(model.network.unet, "attn_processors", {}).values()]
-    model.network._fingerprint = None
+    model.network._fingerprint.clear()
     return model.network.fingerprint(), hooks, modes, processors, len(model.network._evaluations.scopes)
 
 
