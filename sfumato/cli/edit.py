@@ -1,6 +1,6 @@
 """`sfumato edit`: text-guided editing of real images."""
 
-from argparse import SUPPRESS, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,10 +62,8 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--no-residual", action="store_true", help="do not add back the reconstruction error of the autoencoder"
     )
     parser.add_argument("--check", action="store_true", help="also measure the reconstruction (--json always does)")
-    parser.add_argument(
-        "--no-recipe", action="store_true", help="leave out the settings (recipe); --keep-gps: keep EXIF position"
-    )
-    parser.add_argument("--keep-gps", action="store_true", help=SUPPRESS)
+    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the file")
+    parser.add_argument("--keep-gps", action="store_true", help="keep the position in the EXIF of the source")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--method",

@@ -42,7 +42,7 @@ def add_model(parser: CommandParser, default: str | None = None) -> None:
         parser.add_argument(flag, **settings, help=SUPPRESS)
     parser.add_argument("--config", metavar="FOLDER", help=SUPPRESS)
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto (default: fp32), fp32, bf16, fp16")
+    parser.add_argument("--dtype", default="auto", metavar="NAME", help=SUPPRESS)
 
 
 def add_model_name(parser: CommandParser, text: str, default: str | None = None) -> None:

@@ -7,7 +7,8 @@ from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import print_json, print_table, say
 from sfumato.errors import BadInput
 
-_OPTIONS = """options of the commands that load a model, in addition to --model, --device and --dtype:
+_OPTIONS = """options of the commands that load a model, in addition to --model and --device:
+  --dtype NAME            auto (default: fp32), fp32, bf16, fp16
   --config FOLDER         for a .safetensors file: diffusers folder of the same architecture
   --lora FILE[:SCALE]     fuse a LoRA into the weights; scale 1 by default; repeatable
   --textual-inversion FILE[:WORD]

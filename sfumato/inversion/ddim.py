@@ -57,7 +57,7 @@ def invert_ddim(
         raise BadInput("One step from noise without signal (zero terminal SNR) cannot be inverted: use more steps.")
     levels = [wide(x0)]  # float64: a rounding error at T grows by 1 / sqrt(abar_T), 150 for the linear schedule
     for i in reversed(range(steps)):
-        state = _ascend(guided, levels[0], condition, i, steps, timesteps[i], below[i], refine)
+        state = _inversion_step(guided, levels[0], condition, i, steps, timesteps[i], below[i], refine)
         levels.insert(0, state.x_t)
         yield state
     x = torch.stack(levels)
@@ -65,7 +65,7 @@ def invert_ddim(
 
 
 @torch.no_grad()
-def _ascend(
+def _inversion_step(
     guided: Guided,
     x_prev: Float[Tensor, "b c h w"],
     condition: Any,

@@ -10,10 +10,11 @@ first, its pyramid n_p, and the mean mu and variance var of n:
 
 The paper sums over all shifts d. As in the authors' code, every gradient step draws d at random instead, here as a
 function of (seed, t). Rolls are circular, so that the shifts d and S - d of a side S are equivalent and 1 to S / 2 are
-sufficient. The factor 2 is the paper's, whose pyramid keeps the variance of white noise; the authors' code averages
-without it, so that level p counts 16^-p as much (`OFFICIAL`). L_pair is of fourth order in the noise: steps with a
-fixed weight w diverge if eps is far from white noise. The length of a step is therefore limited to a tenth of the norm
-of the noise. Predictions close to N(0, 1) do not reach this limit and use the weights of the authors' code.
+sufficient. The factor 2 keeps the variance of white noise. It is taken to be the paper's, whose text was not available
+to check; the authors' code averages without it, so that level p counts 16^-p as much (`OFFICIAL`). L_pair is of fourth
+order in the noise: steps with a fixed weight w diverge if eps is far from white noise. The length of a step is
+therefore limited to a tenth of the norm of the noise. Predictions close to N(0, 1) do not reach this limit and use the
+weights of the authors' code.
 """
 
 import math

@@ -59,7 +59,7 @@ def invert_as_published(
     network = Regularised(guided.network, guided.terms, tuple(seeds), OFFICIAL)
     x = wide(x0)
     for i in reversed(range(1, steps - 1)):
-        state = _ascend(network, x, condition, steps - 2 - i, every, timesteps[i - 1], timesteps[i])
+        state = _inversion_step(network, x, condition, steps - 2 - i, every, timesteps[i - 1], timesteps[i])
         x = state.x_t
         yield state
     levels = []
@@ -76,7 +76,7 @@ def _reconstruction(guided: Guided, x: Tensor, timesteps: Sequence[int], conditi
 
 
 @torch.no_grad()
-def _ascend(network: Guided, x: Tensor, condition: Any, i: int, steps: int, above: int, t: int) -> StepEnd:
+def _inversion_step(network: Guided, x: Tensor, condition: Any, i: int, steps: int, above: int, t: int) -> StepEnd:
     """The step of the scheduler from the level below t to the one below `above`."""
     abar_prev, abar = (network.schedule.abar(each - 1) for each in (t, above))
     eps = network.predict(x, t, condition)

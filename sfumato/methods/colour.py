@@ -7,9 +7,10 @@ CVPR 2024, arXiv 2304.06140, section 2.2, eq. 7:
 
 P_t is the prediction of x_0. In the paper M is one colour and B a painted mask: with a weight s that is large enough
 to reach the colour, M replaces all texture inside B, and without a mask the complete image. Here M is the source with
-the target colour in place of its main colour, with its light and dark (`sfumato.images.recolour`), and B the share of
-the main colour in every latent. With a mask of the edit the main colour is that of the pixels inside, and only they
-change. `flat` gives the paper's M, an image of one colour, with the same B. Not implemented: an M of several colours.
+the target colour in place of its main colour, with its light and dark (`sfumato.images.recolour`), and B is 1 for the
+latents whose pixels contain the main colour, and for their neighbours. With a mask of the edit the main colour is that
+of the pixels inside, and only they change. `flat` gives the paper's M, an image of one colour; B is then the share of
+the main colour in every latent. Not implemented: an M of several colours.
 """
 
 from __future__ import annotations

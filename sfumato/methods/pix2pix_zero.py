@@ -74,7 +74,8 @@ class Pix2PixZeroParams(DeterministicParams):
     scale: float = option(1.0, "factor of the direction", stage="edit", low=-100, high=100)
     compat: str = option(
         "none",
-        "official reproduces the public code (its N - 2 inversion steps, both halves guided apart), for comparison",
+        "official reproduces the public code, for comparison: N - 2 inversion steps, each half of the guidance pair "
+        "moved separately",
         stage="invert",
         choices=("none", "official"),
     )

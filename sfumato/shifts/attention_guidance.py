@@ -61,7 +61,7 @@ class FollowAttention(Shift):
 
 
 @dataclass(frozen=True, eq=False)
-class FollowAttentionAside(FollowAttention):
+class FollowAttentionPerCondition(FollowAttention):
     """The gradient step for the rows of one condition only: they are evaluated at their own x_t.
 
     The x_t of the run and of the other conditions does not move. Like `FollowAttention`, it costs two evaluations per
@@ -70,14 +70,14 @@ class FollowAttentionAside(FollowAttention):
 
     _moved: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
-    def for_run(self) -> "FollowAttentionAside":
+    def for_run(self) -> "FollowAttentionPerCondition":
         """A copy, since the moved latents are stored between the gradient and the prediction of a step."""
         return replace(self)
 
     def guidance(self, state: StepState, guided: Guided) -> Guided:
         """The same sum of predictions, of which that of the condition `under` is made at the moved x_t."""
         self._moved.clear()
-        return replace(guided, network=_AsideRows(guided.network, self.under, self._moved))
+        return replace(guided, network=_RowsAtOtherLatents(guided.network, self.under, self._moved))
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """x_t, unchanged; the moved one is stored for the prediction."""
@@ -86,7 +86,7 @@ class FollowAttentionAside(FollowAttention):
 
 
 @dataclass(frozen=True, eq=False)
-class _AsideRows:
+class _RowsAtOtherLatents:
     """A `Denoiser` that evaluates the rows of one condition at other latents, if there are any."""
 
     network: Denoiser
@@ -114,7 +114,7 @@ def follow_as_published(amount: float, negative: Condition, layers: Layers = CRO
         layers: cross-attention layers.
     """
     return (
-        FollowAttentionAside(amount / 2, TARGET, None, layers),
+        FollowAttentionPerCondition(amount / 2, TARGET, None, layers),
         FollowAttention(amount / 2, NEGATIVE, negative, layers),
     )
 
