@@ -1,13 +1,14 @@
-"""The commands and the Python of README.md and docs/: all are valid, and those of the pages in `RUN` run in order.
+"""The commands and the Python of README.md and docs/: all are valid, and every page runs in order.
 
-A block under `<!-- needs: ... -->` needs files or a model of the reader's: it is checked, but not run. The pages run
-with a tiny model in place of the shipped one.
+The pages run with a tiny model in place of the bundled one, a small corpus, and recipes of one step. A block under
+`<!-- needs: ... -->` needs something of the reader's; it runs only if the tests provide that (`PROVIDED`).
+docs/extending.md, whose blocks are the files of a package, runs in test_extending.py.
 """
 
-import json
 import re
+import runpy
 import shlex
-import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,14 @@ from PIL import Image
 
 from sfumato.cli import main
 from sfumato.cli.commands import parse
-from sfumato.methods.params import options_of
-from sfumato.methods.registry import METHODS
-from sfumato.metrics.evaluator import SHIPPED
+from sfumato.data import emoji
 from sfumato.models import bundled
-from tests.tiny import tiny_picture
+from tests.cli import reader
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
-RUN = ("README.md", "docs/editing.md", "docs/directions.md", "docs/coming-from.md")
+PROVIDED = ("", "images of yours")
+APART = "docs/extending.md"
 BLOCK = re.compile(r"^```(\w*)\n((?:[^\n]*\n)*?)```$|(?<=\n\n)((?:^ {4}[^\n]*\n|^\n(?= {4}))+)", re.MULTILINE)
 NEEDS = re.compile(r"<!-- needs: ([^>]+) -->\s*\Z")
 
@@ -50,12 +50,18 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """The command lines of sfumato."""
+        """The command lines of sfumato and of its modules, as words."""
         if self.language not in ("", "bash", "sh"):
             return []
         lines = self.text.replace("\\\n", " ").splitlines()
-        words = [shlex.split(line, comments=True) for line in lines if line.startswith("sfumato ")]
-        return [each[1:] for each in words]
+        return [
+            shlex.split(line, comments=True) for line in lines if line.startswith(("sfumato ", "python -m sfumato."))
+        ]
+
+    @property
+    def runs(self) -> bool:
+        """Whether the block is run."""
+        return self.needs in PROVIDED and bool(self.python or self.commands)
 
 
 def blocks(page):
@@ -70,23 +76,14 @@ def blocks(page):
 
 
 @pytest.fixture
-def reader(tmp_path, monkeypatch, tiny_sd_folder):
-    """The folder of a reader: a clone, in which the shipped model is a tiny one of few steps."""
-    (tmp_path / "sfumato").symlink_to(ROOT / "sfumato")
-    shutil.copytree(tiny_sd_folder, tmp_path / "bundled" / "emoji")
-    shutil.copytree(SHIPPED, tmp_path / "bundled" / "emoji" / "dual_encoder")
-    fast = {"steps": 3, "skip": 1, "guidance_scale": 2.0}
-    fit = [each for each in METHODS.values() if each.section and {*fast} <= {*options_of(each.params)}]
-    sections = {each.section: dict(fast) for each in fit}
-    sections["generate"] = {"steps": 2}
-    (tmp_path / "bundled" / "emoji" / "sfumato.json").write_text(json.dumps(sections))
-    monkeypatch.setattr(bundled, "BUNDLED", tmp_path / "bundled")
+def folder(tmp_path, monkeypatch, tiny_sd_folder):
+    """The folder of a reader."""
+    monkeypatch.setattr(bundled, "BUNDLED", reader.prepare(tmp_path, tiny_sd_folder))
+    monkeypatch.setattr(emoji, "build", reader.build_small)
     monkeypatch.setattr(Image.Image, "show", lambda self: None)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
     monkeypatch.delenv("SFUMATO_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
-    tiny_picture(30, 22).save("photo.jpg")
-    return tmp_path
 
 
 def test_blocks_are_found():
@@ -96,17 +93,33 @@ def test_blocks_are_found():
     assert sum(each.python for each in found) > 0
 
 
+def called(words):
+    """Run a command; returns its exit code."""
+    program, *arguments = words
+    if program == "sfumato":
+        return main(arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [program, *arguments[2:]])
+        try:
+            runpy.run_module(arguments[1], run_name="__main__")
+        except SystemExit as end:
+            return end.code or 0
+        return 0
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_and_every_piece_of_python_is_valid(page, tmp_path, monkeypatch):
+def test_what_does_not_run_is_valid(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
         if block.file:
             Path(block.file).write_text(block.text)
-        if "package" in block.needs or (page in RUN and not block.needs):
+        if "package" in block.needs or (page != APART and block.runs):
             continue
         if block.python:
             compile(block.text, f"{page}:{block.line}", "exec")
-        for words in block.commands:
+        for program, *words in block.commands:
+            if program != "sfumato":
+                continue
             try:
                 parse(words)
             except SystemExit:  # --help
@@ -115,17 +128,16 @@ def test_every_command_and_every_piece_of_python_is_valid(page, tmp_path, monkey
                 raise AssertionError(f"{page}:{block.line}: sfumato {shlex.join(words)}: {error}") from error
 
 
-@pytest.mark.parametrize("page", [page for page in RUN if page in PAGES])
-@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("page", [page for page in PAGES if page != APART and any(each.runs for each in blocks(page))])
+@pytest.mark.usefixtures("folder")
 def test_the_page_runs(page, capsys):
     names = {"__name__": "page"}
     for block in blocks(page):
         if block.file:
             Path(block.file).write_text(block.text)
-        if block.needs:
+        if not block.runs:
             continue
         if block.python:
             exec(compile(block.text, f"{page}:{block.line}", "exec"), names)
         for words in block.commands:
-            code = main(words)
-            assert code == 0, f"{page}:{block.line}: sfumato {shlex.join(words)}: {capsys.readouterr().err}"
+            assert called(words) == 0, f"{page}:{block.line}: {shlex.join(words)}: {capsys.readouterr().err}"
