@@ -1,6 +1,7 @@
 """Large images edited at the model's size: cost and memory by size, and three ways to bring a change to full size.
 
 OMP_NUM_THREADS=1 python -m benchmarks.photographs                     # cost, one process per size
+python -m benchmarks.photographs --model out/stand-in --steps 2 --sizes 6000x4000       # benchmarks/stand_in.py
 python -m benchmarks.photographs --photographs a.jpg b.jpg c.jpg       # PSNR against edits made at full size
 """
 
@@ -36,18 +37,21 @@ def scene(width: int, height: int) -> NDArray[np.uint8]:
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def cost(path: str) -> str:
-    """CPU seconds and peak memory of one edit with the bundled model, from reading to writing."""
+def cost(path: str, name: str, steps: int) -> str:
+    """CPU seconds and peak memory of one edit, from reading to writing."""
     import sfumato
 
-    model, began = sfumato.load("emoji", "cpu"), time.process_time()
-    result = model.plan(read_image(path), "red circle, twemoji", "blue circle, twemoji").run().result
+    model, began = sfumato.load(name, "cpu"), time.process_time()
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    plan = model.plan(read_image(path), "red circle, twemoji", "blue circle, twemoji", steps=steps, skip=steps // 5)
+    result = plan.run().result
     result.save(Path(path).with_suffix(".png"))
     width, height = result.sources[0].size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     edited = " x ".join(map(str, result.recipes[0]["edited_size"]))
     return (
-        f"{width} x {height} at {edited}: {time.process_time() - began:.1f} CPU s without start-up, peak {peak:.2f} GiB"
+        f"{width} x {height} at {edited}: {time.process_time() - began:.1f} CPU s without start-up, "
+        f"peak {peak:.2f} GiB, {loaded:.2f} GiB after loading"
     )
 
 
@@ -119,18 +123,22 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", nargs="+", help="photographs for the comparison of the ways")
+    parser.add_argument("--model", default="emoji", help="bundled name or folder")
+    parser.add_argument("--steps", type=int, default=50, help="steps of the run")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT", help="sizes of the images")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    chosen = ["--model", arguments.model, "--steps", str(arguments.steps)]
     if arguments.one:
-        print(cost(arguments.one))
+        print(cost(arguments.one, arguments.model, arguments.steps))
     elif arguments.photographs:
         print("\n".join(quality(arguments.photographs)))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            for size in SIZES:
+            for size in arguments.sizes:
                 path = f"{folder}/{size}.jpg"
                 Image.fromarray(scene(*map(int, size.split("x")))).save(path, quality=95)
-                subprocess.run([sys.executable, "-m", "benchmarks.photographs", "--one", path], check=True)
+                subprocess.run([sys.executable, "-m", "benchmarks.photographs", "--one", path, *chosen], check=True)
 
 
 if __name__ == "__main__":

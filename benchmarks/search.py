@@ -23,7 +23,9 @@ import pyarrow as pa
 
 from benchmarks.report import environment
 from sfumato.files import write_text
-from sfumato.retrieval.index import FORMAT, KEY, OWN, TABLE, VECTORS, ImageIndex, as_column, build_ann, connect
+from sfumato.retrieval.columns import OWN, VECTORS, as_column
+from sfumato.retrieval.database import TABLE, build_ann, connect
+from sfumato.retrieval.index import FORMAT, KEY, ImageIndex
 from sfumato.retrieval.query import Query
 from sfumato.retrieval.search import search
 from sfumato.style.describers import MODALITIES, Vectors

@@ -6,7 +6,6 @@ through its URI.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from sfumato.errors import BadInput, first_line
+from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.retrieval.files import ImageFile, Value
+from sfumato.retrieval.columns import OWN, VECTORS, as_column, column_kinds
+from sfumato.retrieval.database import TABLE, build_ann, connect, explained, find_table, quoted
+from sfumato.retrieval.files import ImageFile
 from sfumato.style.describers import MODALITIES, Describers, Vectors
 from sfumato.text_files import parse_json
 
-TABLE, KEY = "images", b"sfumato"
+KEY = b"sfumato"
 FORMAT = "sfumato.image-index.2"
-OWN = {"path": pa.string(), "digest": pa.string(), "bytes": pa.int64(), "modified": pa.int64()}
-"""Columns of every index: absolute path, SHA-256 of the scaled pixels, size in bytes and time of the file."""
-VECTORS = {name: f"{name}_vector" for name in MODALITIES}
-"""Columns of the descriptors, by modality."""
 ANN_ROWS = 100_000
 """Up to this many rows every search is exact; beyond, an approximate index is used."""
 _WHOLE = "run `sfumato index` on a folder of images first"
@@ -162,80 +159,6 @@ class ImageIndex:
                     f"{printable(self.uri)} has no column {name!r} of type {kind}, which these images have: index them "
                     "in a new folder."
                 )
-
-
-def as_column(vectors: Vectors) -> pa.FixedSizeListArray:
-    """Descriptors [n,d] as a column."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-
-
-def build_ann(table: Any, column: str) -> None:
-    """Build an approximate index of one column: inverted lists with scalar quantisation, by cosine."""
-    from lancedb.index import IvfSq
-
-    table.create_index(column, config=IvfSq(distance_type="cosine"), replace=True)
-
-
-def column_kinds(files: Sequence[ImageFile]) -> dict[str, pa.DataType]:
-    """Columns of the files with their types: text, or number where all values are numbers.
-
-    Raises:
-        BadInput: a column has a name of `OWN` or of a descriptor.
-    """
-    kinds: dict[str, pa.DataType] = {}
-    for file in files:
-        for name, value in file.columns.items():
-            if name in OWN or name in VECTORS.values():
-                raise BadInput(f"The column {name!r} of the images has the name of a column of the index: rename it.")
-            if value is not None and kinds.get(name) != pa.string():
-                kinds[name] = pa.string() if isinstance(value, str) else pa.float64()
-    return kinds
-
-
-def as_kind(value: Value, kind: pa.DataType) -> Value:
-    """A value of a column of this type: numbers become text in a column of texts."""
-    return f"{value:g}" if kind == pa.string() and isinstance(value, float) else value
-
-
-def quoted(text: str) -> str:
-    """A text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def connect(uri: str) -> Any:
-    """Connect to a LanceDB database. Raises BadInput if LanceDB is not installed or the URI cannot be used."""
-    os.environ.setdefault("LANCE_LOG", "error")
-    try:
-        import lancedb
-    except ImportError as error:
-        raise BadInput('Search needs LanceDB: run pip install "sfumato[search]".') from error
-    with explained(uri):
-        return lancedb.connect(uri)
-
-
-def find_table(database: Any, uri: str) -> Any:
-    """The table of images, or None if there is none. Raises BadInput if the storage cannot be read."""
-    with explained(uri):
-        try:
-            return database.open_table(TABLE)
-        except ValueError as error:
-            if "not found" in str(error):
-                return None
-            raise
-
-
-class explained:
-    """Context manager that turns errors of LanceDB and its storage into BadInput with one sentence."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | RuntimeError | ValueError | pa.ArrowException):
-            raise BadInput(f"The index {printable(self.uri)} cannot be used: {first_line(error)}") from error
 
 
 def _encoder(describers: Describers, name: str) -> dict[str, Any]:

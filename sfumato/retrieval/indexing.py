@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import BadInput
+from sfumato.retrieval.columns import as_kind
 from sfumato.retrieval.files import ImageFile
-from sfumato.retrieval.index import ImageIndex, as_kind
+from sfumato.retrieval.index import ImageIndex
 from sfumato.style.describers import MODALITIES, Describers
 
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from sfumato.errors import BadInput, first_line
 from sfumato.files import printable
-from sfumato.retrieval.index import ANN_ROWS, VECTORS, ImageIndex, explained
+from sfumato.retrieval.columns import VECTORS
+from sfumato.retrieval.database import explained
+from sfumato.retrieval.index import ANN_ROWS, ImageIndex
 from sfumato.retrieval.query import Query
 from sfumato.style.describers import Vectors
 

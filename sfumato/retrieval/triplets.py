@@ -17,7 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sfumato.errors import BadInput
-from sfumato.retrieval.index import KEY, VECTORS, ImageIndex, as_column, explained
+from sfumato.retrieval.columns import VECTORS, as_column
+from sfumato.retrieval.database import explained
+from sfumato.retrieval.index import KEY, ImageIndex
 from sfumato.retrieval.search import _filtered, _matrix, _where
 from sfumato.style.describers import Vectors
 

@@ -11,8 +11,10 @@ from PIL import Image
 
 from sfumato.data.pixels import centre_square
 from sfumato.errors import BadInput
+from sfumato.retrieval.columns import VECTORS
+from sfumato.retrieval.database import quoted
 from sfumato.retrieval.files import image_files
-from sfumato.retrieval.index import VECTORS, ImageIndex, quoted
+from sfumato.retrieval.index import ImageIndex
 from sfumato.retrieval.indexing import index_files
 from sfumato.style.describers import Describers
 from tests.retrieval.conftest import indexed

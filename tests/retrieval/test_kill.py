@@ -4,14 +4,16 @@ import signal
 import subprocess
 import sys
 
+from sfumato.retrieval.columns import VECTORS
 from sfumato.retrieval.files import image_files
-from sfumato.retrieval.index import VECTORS, ImageIndex
+from sfumato.retrieval.index import ImageIndex
 from tests.retrieval.conftest import indexed
 
 SCRIPT = """
 import sys
 from sfumato.retrieval.files import image_files
-from sfumato.retrieval.index import VECTORS, ImageIndex
+from sfumato.retrieval.columns import VECTORS
+from sfumato.retrieval.index import ImageIndex
 from sfumato.retrieval.indexing import index_files
 from sfumato.style.describers import Describers
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from sfumato.errors import BadInput
+from sfumato.retrieval.columns import VECTORS
+from sfumato.retrieval.database import build_ann
 from sfumato.retrieval.files import ImageFile, image_files
-from sfumato.retrieval.index import VECTORS, ImageIndex, build_ann
+from sfumato.retrieval.index import ImageIndex
 from sfumato.retrieval.query import Query, Wanted
 from sfumato.retrieval.search import search
 from tests.retrieval.conftest import indexed
