@@ -4,7 +4,7 @@ import pytest
 
 import sfumato as library
 from sfumato.api import auto
-from sfumato.api.auto import GUIDANCE_SCALES, SKIPPED
+from sfumato.api.auto_grid import GUIDANCE_SCALES, SKIPPED, Grid
 from sfumato.api.trial import Trial, least_change, measured
 from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
@@ -40,7 +40,8 @@ def test_the_first_level_that_is_good_enough_ends_the_search(inverted):
     assert easy.tried == len(GUIDANCE_SCALES)
     assert easy.trial.options["skip"] == round(SKIPPED[0] * 10)
     assert not hard.reached
-    assert hard.tried == len(GUIDANCE_SCALES) * len(SKIPPED)
+    # every second level with two guidance scales, and the one or two levels next to the best edit
+    assert hard.tried - 2 * len(SKIPPED[::2]) in (1, 2)
     smallest = choose(inverted, "green dog", adherence=-0.99, skip=3)
     assert set(smallest.trial.options) == {"guidance_scale"}
 
@@ -69,7 +70,7 @@ def test_the_cost_is_that_of_all_settings(inverted):
     with inverted.model.network.counting() as count:
         choice = choose(inverted, "green dog", adherence=0.99)
     assert choice.report["network_evaluations"] == {"calls": count.calls, "samples": count.samples}
-    assert count.samples == 2 * len(GUIDANCE_SCALES) * sum(10 - round(10 * share) for share in SKIPPED)
+    assert count.samples == 2 * sum(10 - trial.options["skip"] for trial in choice.table)
     assert choice.report["seconds"] > 0
 
 
@@ -168,29 +169,66 @@ def test_a_model_without_evaluator_needs_one(sfumato, tiny_sd_folder, inverted, 
 
 @pytest.mark.parametrize("wanted", [-0.99, 0.05, 0.99])
 @pytest.mark.parametrize("method", ["edit-friendly", "ddim", "plug-and-play"])
-def test_the_choice_is_that_of_an_exhaustive_search(tiny_sd_folder, method, wanted):
+def test_the_choice_is_that_of_single_edits(tiny_sd_folder, method, wanted):
     """Every setting edited by itself: the same table and the same winner, though levels share a batch."""
     inverted = library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), "red cat", method=method, steps=10)
-    choice, table, evaluator = choose(inverted, "green dog", adherence=wanted), [], Evaluator.load()
-    for skip in sorted({round(share * 10) for share in SKIPPED}, reverse=True):
-        for factor in GUIDANCE_SCALES:
-            setting = {"skip": skip, "guidance_scale": factor * inverted.params.guidance_scale}
-            result = inverted.edit("green dog", **setting)
-            scores = measured(evaluator, inverted.edited_pictures[0], result, None, ("red cat", "green dog"))[0]
-            table.append(Trial(len(table), setting, result.pixels[0], scores, result, 0))
-        if any(trial.scores["clip"] >= wanted for trial in table):
+    choice, evaluator = choose(inverted, "green dog", adherence=wanted), Evaluator.load()
+    skips = sorted({round(share * 10) for share in SKIPPED}, reverse=True)
+    scales = [factor * inverted.params.guidance_scale for factor in GUIDANCE_SCALES]
+
+    def edited(level, scale):
+        setting = {"skip": skips[level], "guidance_scale": scales[scale]}
+        result = inverted.edit("green dog", **setting)
+        scores = measured(evaluator, inverted.edited_pictures[0], result, None, ("red cat", "green dog"))[0]
+        return Trial(3 * level + scale, setting, result.pixels[0], scores, result, 0)
+
+    table = {}
+    for level in range(0, len(skips), 2):
+        table |= {(level, scale): edited(level, scale) for scale in (0, 2)}
+        if any(trial.scores["clip"] >= wanted for trial in table.values()):
+            table[level, 1] = edited(level, 1)
+            table |= {(level - 1, scale): edited(level - 1, scale) for scale in range(3) if level}
             break
-    best = least_change(table, wanted)
-    assert choice.trial.options == best.options
+    else:
+        level, scale = max(table, key=lambda each: table[each].scores["clip"])
+        table |= {(each, scale): edited(each, scale) for each in (level - 1, level + 1) if 0 <= each < len(skips)}
+    table = [trial for _, trial in sorted(table.items())]
+    assert choice.trial.options == least_change(table, wanted).options
     assert [trial.options for trial in choice.table] == [trial.options for trial in table]
     for ours, theirs in zip(choice.table, table, strict=True):
+        assert ours.index == theirs.index
         assert abs(ours.pixels.astype(int) - theirs.pixels).max() <= 1
         for name in ("clip", "lpips"):
             assert ours.scores[name] == pytest.approx(theirs.scores[name], abs=2e-3)
 
 
+class Scored(Grid):
+    """A grid with given scores in place of edits."""
+
+    def _try(self, settings):
+        for level, scales in settings.items():
+            for scale in scales:
+                scores = {"clip": self.options["scores"][level][scale]}
+                self.trials.setdefault(level, {})[scale] = Trial(3 * level + scale, {}, None, scores, None, 0)
+
+
+@pytest.mark.parametrize("levels", range(1, 9))
+@pytest.mark.parametrize("best", [0, 2])
+def test_with_growing_adherence_the_first_level_that_reaches_it_is_found(levels, best):
+    """As an exhaustive search finds it, with fewer settings; the best guidance scale is the smallest or the largest."""
+    scores = [[level / levels - (scale != best) * 0.5 / levels for scale in range(3)] for level in range(levels)]
+    for wanted in [row[best] for row in scores] + [2.0]:
+        grid = Scored(None, "", None, [{}] * levels, [1.0, 2.0, 3.0], {"scores": scores}, lambda *_: None)
+        tried = grid.search(wanted)
+        reached = {trial.index // 3 for trial in tried if trial.scores["clip"] >= wanted}
+        exhaustive = {level for level in range(levels) if max(scores[level]) >= wanted}
+        assert min(reached, default=None) == min(exhaustive, default=None)
+        assert len(tried) <= grid._most()
+
+
 def test_settings_share_batches_of_the_network(inverted):
-    """Ten steps: the levels start at 8 and 7 alone, at 6 and 5 together and at 4 to 1 together."""
+    """Ten steps: the levels start at 8 and 6 alone, at 4 and 2 together, and next to the best edit together."""
     with inverted.model.network.counting() as count:
-        choose(inverted, "green dog", adherence=0.99)
-    assert count.calls == 2 + 3 + 5 + 9
+        choice = choose(inverted, "green dog", adherence=0.99)
+    beside = [trial.options["skip"] for trial in choice.table if trial.options["skip"] % 2]
+    assert count.calls == 2 + 4 + 8 + 10 - min(beside)

@@ -1,0 +1,168 @@
+"""Search over levels of `skip` and guidance scales, from coarse to fine.
+
+Every second level of `skip` is tried, from small changes to large ones, with the smallest and the largest guidance
+scale, until one reaches the adherence; then the level before it and the other guidance scales. If none reaches it, the
+levels next to the best edit are tried with its guidance scale. The choice is that of an exhaustive search if the
+adherence grows with the level and is largest at one end of the guidance scales. The settings of several levels go
+through the network in one batch where the method allows it (`sfumato.api.joined`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import signature
+from itertools import chain, repeat
+from typing import Any
+
+from sfumato.api.edit_plan import EditPlan, plan_edit
+from sfumato.api.inverted import Inverted
+from sfumato.api.joined import edited_together
+from sfumato.api.trial import Trial, measured
+from sfumato.errors import BadInput
+from sfumato.methods.params import options_of
+from sfumato.metrics import Evaluator
+
+SKIPPED = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+"""Values of skip / steps to try, from small changes to large ones; at 0.1 the adherence was not higher than at 0.2."""
+GUIDANCE_SCALES = (0.6, 1.0, 1.6)
+"""Factors of the method's own guidance scale to try."""
+TOGETHER = (1, 1, 2)
+"""Numbers of levels that are tried together; the last one repeats."""
+
+
+@dataclass(eq=False)
+class Grid:
+    """The settings of a search: levels of `skip`, from small changes to large ones, times guidance scales.
+
+    Attributes:
+        callback: as in `choose`.
+        trials: the trials of every level so far, by the index of the guidance scale.
+    """
+
+    inverted: Inverted
+    target: str
+    evaluator: Evaluator
+    levels: list[dict[str, Any]]
+    guidance_scales: list[float]
+    options: dict[str, Any]
+    callback: Callable[[int, int], None]
+    trials: dict[int, dict[int, Trial]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        inverted: Inverted,
+        target: str,
+        evaluator: Evaluator,
+        options: dict[str, Any],
+        callback: Callable[[int, int], None],
+    ) -> "Grid":
+        """The settings that the options leave open and that the method accepts.
+
+        Raises:
+            BadInput: as `Inverted.edit`; `skip` and `guidance_scale` are both given.
+        """
+        levels, guidance_scales = _levels_and_scales(inverted, options)
+        levels = _possible(inverted, target, levels, options)
+        return cls(inverted, target, evaluator, levels, guidance_scales, options, callback)
+
+    def search(self, wanted: float) -> list[Trial]:
+        """The trials, in the order of the grid, up to the first level found that reaches the adherence."""
+        every, count = range(max(1, len(self.guidance_scales))), len(self.levels)
+        ends = sorted({every[0], every[-1]}) if count > 1 else every
+        for several in _batches(range((count - 1) % 2, count, 2)):  # the last level is one of them
+            self._try(dict.fromkeys(several, ends))
+            if reached := [level for level in several if self._reaches(level, wanted)]:
+                last = reached[0]
+                fine = {last - 1: every} if last else {}
+                self._try(fine | {last: [scale for scale in every if scale not in ends]})
+                break
+        else:
+            last = count - 1
+            self._try(self._beside_the_best())
+        return [trial for level in range(last + 1) for _, trial in sorted(self.trials.get(level, {}).items())]
+
+    def _beside_the_best(self) -> dict[int, list[int]]:
+        """The levels next to the trial with the highest adherence, with its guidance scale."""
+        tried = [trial for own in self.trials.values() for trial in own.values()]
+        level, scale = divmod(max(tried, key=lambda each: each.scores["clip"]).index, max(1, len(self.guidance_scales)))
+        return {each: [scale] for each in (level - 1, level + 1) if 0 <= each < len(self.levels)}
+
+    def _reaches(self, level: int, wanted: float) -> bool:
+        return any(trial.scores["clip"] >= wanted for trial in self.trials[level].values())
+
+    def _try(self, settings: Mapping[int, Sequence[int]]) -> None:
+        """Edit with these guidance scales of these levels, together."""
+        settings = {level: scales for level, scales in settings.items() if scales}
+        plans = [self._plan(level, scales) for level, scales in settings.items()]
+        prompts = self.inverted.prompts[0], self.target
+        for (level, scales), result in zip(settings.items(), edited_together(self.inverted, plans), strict=True):
+            scores = measured(self.evaluator, self.inverted.edited_pictures[0], result, None, prompts)
+            own = self.trials.setdefault(level, {})
+            for row, scale in enumerate(scales):
+                index = level * max(1, len(self.guidance_scales)) + scale
+                own[scale] = Trial(index, self._setting(level, scale), result.pixels[row], scores[row], result, row)
+            self.callback(sum(map(len, self.trials.values())), self._most())
+
+    def _plan(self, level: int, scales: Sequence[int]) -> EditPlan:
+        scaled = {"guidance_scale": [self.guidance_scales[scale] for scale in scales]} if self.guidance_scales else {}
+        return _plan(self.inverted, self.target, self.options | self.levels[level] | scaled)
+
+    def _setting(self, level: int, scale: int) -> dict[str, Any]:
+        scaled = {"guidance_scale": self.guidance_scales[scale]} if self.guidance_scales else {}
+        return self.levels[level] | scaled
+
+    def _most(self) -> int:
+        """The largest number of settings that a search may try."""
+        levels, scales = len(self.levels), max(1, len(self.guidance_scales))
+        return scales if levels == 1 else (levels + 1) // 2 * min(2, scales) + max(2, 2 * scales - 2)
+
+
+def _batches(levels: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The levels in the groups that are tried together."""
+    left, sizes = levels, chain(TOGETHER, repeat(TOGETHER[-1]))
+    while left:
+        size = next(sizes)
+        yield left[:size]
+        left = left[size:]
+
+
+def _plan(inverted: Inverted, target: str, options: dict[str, Any]) -> EditPlan:
+    """A checked edit; options are those of `Inverted.edit`. Raises BadInput as that does."""
+    named = {name: options[name] for name in options if name in signature(plan_edit).parameters}
+    return plan_edit(inverted, target, **named, options={name: options[name] for name in options if name not in named})
+
+
+def _levels_and_scales(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
+    """Levels (values of `skip`) and guidance scales to try; those of one level share a batch."""
+    edits, usual = options_of(type(inverted.params), "edit"), inverted.params
+    levels: list[dict[str, Any]] = [{}]
+    guidance_scales: list[float] = []
+    if "skip" in edits and "skip" not in fixed:
+        steps = usual.steps  # type: ignore[attr-defined]
+        levels = [{"skip": skip} for skip in sorted({min(steps - 1, round(s * steps)) for s in SKIPPED}, reverse=True)]
+    if "guidance_scale" in edits and "guidance_scale" not in fixed:
+        high = edits["guidance_scale"].metadata["range"].high
+        guidance_scales = [min(high, share * usual.guidance_scale) for share in GUIDANCE_SCALES]  # type: ignore[attr-defined]
+    if levels == [{}] and not guidance_scales:
+        raise BadInput(f"{inverted.method.name} has nothing left to choose: leave skip or guidance_scale out.")
+    return levels, guidance_scales
+
+
+def _possible(
+    inverted: Inverted, target: str, levels: list[dict[str, Any]], options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The levels that the method accepts: a large `skip` may leave out every timestep that the method changes.
+
+    Raises:
+        BadInput: `Inverted.edit` refuses all levels; the message is that of the first one.
+    """
+    possible, refusals = [], []
+    for level in levels:
+        try:
+            inverted.edit_steps(target, **options, **level)
+            possible.append(level)
+        except BadInput as refusal:
+            refusals.append(refusal)
+    if not possible:
+        raise refusals[0]
+    return possible
