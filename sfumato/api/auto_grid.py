@@ -1,10 +1,9 @@
 """Search over levels of `skip` and guidance scales, from coarse to fine.
 
 Every second level of `skip` is tried, from small changes to large ones, with the smallest and the largest guidance
-scale, until one reaches the adherence; then the level before it and the other guidance scales. If none reaches it, the
-levels next to the best edit are tried with its guidance scale. The choice is that of an exhaustive search if the
-adherence grows with the level and is largest at one end of the guidance scales. The settings of several levels go
-through the network in one batch where the method allows it (`sfumato.api.joined`).
+scale, until one reaches the adherence; then the level before it and the other guidance scales. The choice is that of an
+exhaustive search if the adherence grows with the level and is largest at one end of the guidance scales. The settings
+of several levels go through the network in one batch where the method allows it (`sfumato.api.joined`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from sfumato.methods.params import options_of
 from sfumato.metrics import Evaluator
 
 SKIPPED = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-"""Values of skip / steps to try, from small changes to large ones; at 0.1 the adherence was not higher than at 0.2."""
+"""Values of skip / steps to try, from small changes to large ones; 0.1 reached no more than 0.2."""
 GUIDANCE_SCALES = (0.6, 1.0, 1.6)
 """Factors of the method's own guidance scale to try."""
 TOGETHER = (1, 1, 2)
@@ -78,14 +77,7 @@ class Grid:
                 break
         else:
             last = count - 1
-            self._try(self._beside_the_best())
         return [trial for level in range(last + 1) for _, trial in sorted(self.trials.get(level, {}).items())]
-
-    def _beside_the_best(self) -> dict[int, list[int]]:
-        """The levels next to the trial with the highest adherence, with its guidance scale."""
-        tried = [trial for own in self.trials.values() for trial in own.values()]
-        level, scale = divmod(max(tried, key=lambda each: each.scores["clip"]).index, max(1, len(self.guidance_scales)))
-        return {each: [scale] for each in (level - 1, level + 1) if 0 <= each < len(self.levels)}
 
     def _reaches(self, level: int, wanted: float) -> bool:
         return any(trial.scores["clip"] >= wanted for trial in self.trials[level].values())
@@ -114,7 +106,7 @@ class Grid:
     def _most(self) -> int:
         """The largest number of settings that a search may try."""
         levels, scales = len(self.levels), max(1, len(self.guidance_scales))
-        return scales if levels == 1 else (levels + 1) // 2 * min(2, scales) + max(2, 2 * scales - 2)
+        return scales if levels == 1 else (levels + 1) // 2 * min(2, scales) + scales + max(0, scales - 2)
 
 
 def _batches(levels: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -40,8 +40,7 @@ def test_the_first_level_that_is_good_enough_ends_the_search(inverted):
     assert easy.tried == len(GUIDANCE_SCALES)
     assert easy.trial.options["skip"] == round(SKIPPED[0] * 10)
     assert not hard.reached
-    # every second level with two guidance scales, and the one or two levels next to the best edit
-    assert hard.tried - 2 * len(SKIPPED[::2]) in (1, 2)
+    assert hard.tried == 2 * len(SKIPPED[::2])  # every second level, with two guidance scales
     smallest = choose(inverted, "green dog", adherence=-0.99, skip=3)
     assert set(smallest.trial.options) == {"guidance_scale"}
 
@@ -189,9 +188,6 @@ def test_the_choice_is_that_of_single_edits(tiny_sd_folder, method, wanted):
             table[level, 1] = edited(level, 1)
             table |= {(level - 1, scale): edited(level - 1, scale) for scale in range(3) if level}
             break
-    else:
-        level, scale = max(table, key=lambda each: table[each].scores["clip"])
-        table |= {(each, scale): edited(each, scale) for each in (level - 1, level + 1) if 0 <= each < len(skips)}
     table = [trial for _, trial in sorted(table.items())]
     assert choice.trial.options == least_change(table, wanted).options
     assert [trial.options for trial in choice.table] == [trial.options for trial in table]
@@ -227,8 +223,7 @@ def test_with_growing_adherence_the_first_level_that_reaches_it_is_found(levels,
 
 
 def test_settings_share_batches_of_the_network(inverted):
-    """Ten steps: the levels start at 8 and 6 alone, at 4 and 2 together, and next to the best edit together."""
+    """Ten steps: the levels start at 8 and 6 alone, and at 4 and 2 together, in as many calls as the longest."""
     with inverted.model.network.counting() as count:
-        choice = choose(inverted, "green dog", adherence=0.99)
-    beside = [trial.options["skip"] for trial in choice.table if trial.options["skip"] % 2]
-    assert count.calls == 2 + 4 + 8 + 10 - min(beside)
+        choose(inverted, "green dog", adherence=0.99)
+    assert count.calls == 2 + 4 + 8
