@@ -25,8 +25,11 @@ from papers.page import publish, reported
 from papers.sizes import add_sizes, chosen_size
 from papers.styled import cells, claims, control, figures, uses
 from papers.styled.study import Numbers, Size, Study
+from sfumato.data.corpus import TABLE
 from sfumato.metrics import Evaluator
-from sfumato.style.describers import Describers
+from sfumato.metrics.perceptual import EFFICIENTNET
+from sfumato.style.describers import MODALITIES, Describers
+from sfumato.style.tokens import Parasol
 from sfumato.train.style_report import report as report_encoders
 
 FIGURES = ("comparison.png", "lambda.png", "scales.png", "lambda_scale.png", "interpolation.png")
@@ -65,6 +68,8 @@ def measured(study: Study, out: Path, name: str) -> Numbers:
     belongs: dict[str, Any] = {each: asdict(study.size)[each] for each in sizes}
     belongs |= {"version": version, "model": study.model.network.fingerprint()}
     belongs |= {"parasol": sha256(study.parasol.read_bytes()).hexdigest()}
+    belongs |= {modality: study.describers.of(modality).fingerprint for modality in MODALITIES}
+    belongs |= {"corpus": sha256((study.data / TABLE).read_bytes()).hexdigest()}
     return kept(path, belongs, lambda: work(study))
 
 
@@ -73,7 +78,9 @@ def work(given: argparse.Namespace) -> None:
     size = chosen_size(given, Size(), Size.quick())
     chosen = {name: getattr(given, name) for name in ("content_encoder", "style_encoder") if getattr(given, name)}
     describers = Describers.load(given.content_encoder or None, given.style_encoder or None)
-    evaluator = replace(Evaluator.load(given.content_encoder or None), style=describers.style)
+    Parasol.load(given.parasol).check_describers(describers)
+    # LPIPS of a network that no loss of the training reads
+    evaluator = replace(Evaluator.load(given.content_encoder or None, perceptual=EFFICIENTNET), style=describers.style)
     study = Study(
         sfumato.load(given.model), given.parasol, chosen, given.data, given.out / "styles", size, evaluator, describers
     )

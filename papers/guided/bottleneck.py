@@ -20,7 +20,7 @@ from sfumato.models.taps import Replace
 from sfumato.shifts.asyrp import Asyrp
 from sfumato.shifts.delta_h import DeltaH
 
-VERSION = 1
+VERSION = 2
 AMOUNT = 2.0
 """Factor of delta-h, that of the example in docs/guidance.md."""
 AMOUNTS = (-2.0, -1.0, 1.0, 2.0)
@@ -79,7 +79,7 @@ def _norm(x: Tensor) -> Tensor:
 def measure(study: Study) -> Numbers:
     """Edits of faces with the delta-h in every way that the claims compare; one value per face each."""
     delta = DeltaH.load(study.delta)
-    images, captions = study.images(None, study.size.faces, subgroups=FACES, tones=False)
+    images, captions = faces(study)
     inverted = study.model.invert(images, captions, method="asyrp", steps=delta.steps)
 
     def edit(shift: Shift) -> list[Pixels]:
@@ -98,19 +98,35 @@ def measure(study: Study) -> Numbers:
     return {
         "attribute": delta.attribute,
         "steps": delta.steps,
+        "names": [caption.rpartition(", ")[0] for caption in captions],
         "same_steps": _agreement(inverted, delta),
-        **_scores(study, delta, still, everything),
+        **_scores(study, delta, captions, still, everything),
     }
 
 
-def _scores(study: Study, delta: DeltaH, still: Sequence[Pixels], everything: dict[str, list[Pixels]]) -> Numbers:
-    """Per edit and face: the change along the text direction, its size, the damage, and cosines of the changes."""
+def faces(study: Study) -> tuple[list[Pixels], list[str]]:
+    """Faces of the splits `test` and `cells`, on which neither the model nor the delta-h was trained."""
+    images: list[Pixels] = []
+    captions: list[str] = []
+    for split in ("test", "cells"):
+        found = study.images(None, study.size.faces, subgroups=FACES, tones=False, split=split)
+        images, captions = images + found[0], captions + found[1]
+    return images[: study.size.faces], captions[: study.size.faces]
+
+
+def _scores(
+    study: Study, delta: DeltaH, captions: Sequence[str], still: Sequence[Pixels], everything: dict[str, list[Pixels]]
+) -> Numbers:
+    """Per edit and face: the change along the text direction, its size, the damage, and cosines of the changes.
+
+    The damage is the growth of the distance to the nearest face of the corpus other than the edited one.
+    """
     start = features(study, still)
     source, target = texts(study, [delta.source, delta.target])
     towards = F.normalize(target - source, dim=0)
-    real, _ = study.images(None, NEAREST, subgroups=FACES, tones=False)
-    near = features(study, real)
-    nearest = lambda f: 1 - (f @ near.mT).amax(dim=1)  # noqa: E731
+    real, of = study.images(None, NEAREST, subgroups=FACES, tones=False)
+    near, own_face = features(study, real), torch.tensor([[a == b for b in of] for a in captions])
+    nearest = lambda f: 1 - (f @ near.mT).masked_fill(own_face, -1).amax(dim=1)  # noqa: E731
     own = features(study, everything[f"{AMOUNT:g}"]) - start
     found: Numbers = {"edits": {}}
     for name, edited in everything.items():

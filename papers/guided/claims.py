@@ -1,6 +1,7 @@
 """The claims of the guidance family with the measurement and the verdict.
 
-A comparison holds if the difference, paired by image, exceeds `SURE` standard errors in the direction of the claim.
+A comparison holds if the difference, paired by image, is in the direction of the claim and significant at 5 %. Images
+of one emoji in several styles are one group (`papers.sure.clustered`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,9 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from papers.claim import Claim, as_sentence, claims_table
+from papers.guided import swaps
 from papers.guided.bottleneck import AMOUNT, AMOUNTS
-from papers.latent_geometry.sure import SURE, Estimate, difference, estimate
+from papers.sure import clustered, clustered_difference, difference, estimate, sign_test
 
 MOVE, RESIZE = 0.06, 0.15
 """Largest median errors aimed at: of a displacement in shares of the image, of a size as a share of the asked one."""
@@ -36,7 +38,8 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     lines = [
         *claims_table(claims),
         "",
-        f"A comparison holds if the difference, paired by image, exceeds {SURE:g} standard errors. ± is one of them.",
+        "A comparison holds if the difference, paired by image, is significant at 5 % (Student's distribution; images "
+        "of one emoji in several styles are one group). ± is a standard error; that of a single mean is over images.",
         "",
         f'Delta-h "{numbers["bottleneck"]["attribute"]}", {len(edits["both"]["change"])} faces of the corpus, amount '
         f"{AMOUNT:g} unless stated:",
@@ -70,25 +73,25 @@ def _of_determinism(numbers: Mapping[str, Any]) -> list[Claim]:
 
 
 def _of_bottleneck(numbers: Mapping[str, Any]) -> list[Claim]:
-    edits = numbers["edits"]
+    edits, names = numbers["edits"], numbers["names"]
     trained, both = edits[f"{AMOUNT:g}"], edits["both"]
-    asymmetric = difference(trained["attribute"], both["attribute"])
+    asymmetric = clustered_difference(trained["attribute"], both["attribute"], names)
     of_pixels = f"{_with_error(trained['change'])} of the pixels' range, P and D {_with_error(both['change'])}"
     own, shuffled = edits["borrowed"]["agreement"], edits["borrowed"]["agreement_of_samples"]
-    homogeneous = difference(own, shuffled)
+    homogeneous = clustered_difference(own, shuffled, names)
     scores = [edits[f"{amount:g}"]["attribute"] for amount in AMOUNTS]
-    slopes = [difference(later, earlier) for earlier, later in pairwise(scores)]
+    slopes = [clustered_difference(later, earlier, names) for earlier, later in pairwise(scores)]
     steps = ", ".join(f"{a:g} to {b:g}: {each}" for (a, b), each in zip(pairwise(AMOUNTS), slopes, strict=True))
-    opposite = estimate(edits[f"{-AMOUNT:g}"]["agreement"])
+    opposite = clustered([-each for each in edits[f"{-AMOUNT:g}"]["agreement"]], names)
     in_h, in_eps = edits["random in h"]["damage"], edits["random in eps"]["damage"]
-    robust = difference(in_eps, in_h)
-    consistent = estimate(numbers["same_steps"])
+    robust = clustered_difference(in_eps, in_h, names)
+    consistent = clustered(numbers["same_steps"], names)
     return [
         Claim(
             "delta-h in P alone changes the attribute, in P and D the changes cancel (theorem 1)",
             f"attribute {_with_error(trained['attribute'])}, P and D {_with_error(both['attribute'])} (difference "
             f"{asymmetric}); change {of_pixels}",
-            asymmetric.positive and difference(trained["change"], both["change"]).positive,
+            asymmetric.positive and clustered_difference(trained["change"], both["change"], names).positive,
         ),
         Claim(
             "homogeneity: the delta-h of one image has the same effect on another",
@@ -99,8 +102,8 @@ def _of_bottleneck(numbers: Mapping[str, Any]) -> list[Claim]:
         Claim("linearity: the attribute grows with the amount", f"from {steps}", all(each.positive for each in slopes)),
         Claim(
             "linearity: the negative amount makes the opposite edit",
-            f"cosine of the changes {opposite}",
-            Estimate(-opposite.mean, opposite.error).positive,
+            f"minus the cosine of the changes {opposite}",
+            opposite.positive,
         ),
         Claim(
             "robustness: random changes of h damage the image less than equal ones of the noise",
@@ -121,7 +124,7 @@ def _of_keys(numbers: Mapping[str, Any]) -> list[Claim]:
     keys, token = numbers["features"]["keys"], numbers["features"]["class token"]
     structure, style = difference(keys[other], keys[same]), difference(token[same], token[other])
     guided, without = numbers["texts"]["losses of the keys"], numbers["texts"]["without"]
-    kept = difference(guided, without)
+    kept = clustered_difference(guided, without, numbers["texts"]["names"])
     images = numbers["images"]
     better = {name: difference(images[name], images["DiffuseIT"]) for name in ("SDEdit", "colour matching")}
     return [
@@ -150,9 +153,9 @@ def _of_keys(numbers: Mapping[str, Any]) -> list[Claim]:
 
 
 def _of_moves(numbers: Mapping[str, Any]) -> list[Claim]:
-    edits, right = numbers["edits"], numbers["right"]
+    edits, right, names = numbers["edits"], numbers["right"], numbers["names"]
     moved = [abs(a - right) + abs(b) for a, b in zip(edits["move"]["right"], edits["move"]["down"], strict=True)]
-    further = difference(edits["move"]["right"], edits["still"]["right"])
+    further = clustered_difference(edits["move"]["right"], edits["still"]["right"], names)
     claims = [
         Claim(
             f"Self-Guidance moves: requested {right:g} of the width, median error at most {MOVE:g}",
@@ -173,9 +176,9 @@ def _of_moves(numbers: Mapping[str, Any]) -> list[Claim]:
             max(off.values()) <= RESIZE,
         )
     )
-    elsewhere = difference(edits["move"]["elsewhere"], edits["still"]["elsewhere"])
+    elsewhere = clustered_difference(edits["move"]["elsewhere"], edits["still"]["elsewhere"], names)
     shrunk, alone = edits["resize 0.7"]["colour"], edits["resize 0.7, without appearance"]["colour"]
-    style = difference(alone, shrunk)
+    style = clustered_difference(alone, shrunk, names)
     return [
         *claims,
         Claim(
@@ -193,39 +196,43 @@ def _of_moves(numbers: Mapping[str, Any]) -> list[Claim]:
 
 
 def _of_swaps(numbers: Mapping[str, Any]) -> list[Claim]:
-    preference, shapes = numbers["preference"], numbers["overlap"]
-    swapped = difference(preference["0.1"], preference["unchanged"])
-    nearer = sum(value > 0 for value in preference["0.1"])
-    kept = {amount: difference(shapes[amount], shapes["0"]) for amount in shapes if amount != "0"}
+    preference, shapes, names = numbers["preference"], numbers["overlap"], numbers["names"]
+    amount = f"{swaps.AMOUNTS[1]:g}"
+    swapped = clustered_difference(preference[amount], preference["unchanged"], names)
+    nearer = sum(value > 0 for value in preference[amount])
+    kept = {each: clustered_difference(shapes[each], shapes["0"], names) for each in shapes if each != "0"}
     return [
         Claim(
             "pix2pix-zero's direction swaps the object",
             f"similarity to the target text minus that to the source's grows by {swapped}; nearer the target in "
-            f"{nearer} of {len(preference['0.1'])}",
+            f"{nearer} of {len(preference[amount])} images of {len(set(names))} emoji",
             swapped.positive,
         ),
         Claim(
-            "pix2pix-zero's guidance keeps the structure",
+            f"pix2pix-zero's guidance (amount {amount}) keeps the structure",
             f"overlap of the masks without it {_with_error(shapes['0'])}; "
-            + ", ".join(f"amount {amount}: {_with_error(shapes[amount])} ({kept[amount]})" for amount in kept),
-            any(each.positive for each in kept.values()),
+            + ", ".join(f"amount {each}: {_with_error(shapes[each])} ({kept[each]})" for each in kept),
+            kept[amount].positive,
         ),
     ]
 
 
 def _of_several(numbers: Mapping[str, Any]) -> list[Claim]:
-    both = {name: [float(count == 2) for count in counts] for name, counts in numbers.items()}
-    plain = both["plain sampling"]
+    both = {name: [count == 2 for count in counts] for name, counts in numbers.items()}
+    plain = both.pop("plain sampling")
     text = ", ".join(f"{name} {fmean(values):.0%}" for name, values in both.items())
-    more = {name: difference(both[name], plain) for name in both if name != "plain sampling"}
-    return [
-        Claim(
-            f"{name}: more images with both objects than plain sampling",
-            f"both colours present: {text} of {len(plain)} prompts ({each})",
-            each.positive,
+    found = []
+    for name, values in both.items():
+        p = sign_test(values, plain)
+        found.append(
+            Claim(
+                f"{name}: more images with both objects than plain sampling",
+                f"both colours present: {text}, plain sampling {fmean(plain):.0%} of {len(plain)} prompts (McNemar's "
+                f"exact test: p = {p:.2g})",
+                fmean(values) > fmean(plain) and p < 0.05,
+            )
         )
-        for name, each in more.items()
-    ]
+    return found
 
 
 def _with_error(values: Sequence[float]) -> str:

@@ -1,19 +1,21 @@
 """Claim: with sigma = 0 the reverse process is a function of x_T."""
 
 import numpy as np
+import torch
 
 from papers.guided.study import Numbers, Study
 from sfumato.api.group import decoded
 from sfumato.core.guidance import classifier_free
-from sfumato.core.loop import fresh_noise, reverse
+from sfumato.core.loop import recorded, reverse
+from sfumato.core.noise import gaussian_batch
 from sfumato.images import to_uint8
 from sfumato.methods.generate import first_latent
 
-VERSION = 1
+VERSION = 2
 
 
 def measure(study: Study) -> Numbers:
-    """Largest difference in grey levels of pairs of images from one x_T with different noise, by eta."""
+    """Largest difference in grey levels of pairs of images from one x_T with different noise maps, by eta."""
     network, count = study.model.network, study.size.generated
     _, captions = study.images(None, count)
     size = network.native_size
@@ -25,8 +27,9 @@ def measure(study: Study) -> Numbers:
     for eta in (0.0, 1.0):
         pair = []
         for seed in (0, 1000):
-            maps = fresh_noise([seed + n for n in range(count)])
-            *_, end = reverse(guided, x, timesteps, condition, eta=eta, noise_maps=maps)
+            seeds = [seed + n for n in range(count)]
+            maps = torch.stack([gaussian_batch(shape, seeds, step=t, tag="determinism") for t in timesteps])
+            *_, end = reverse(guided, x, timesteps, condition, eta=eta, noise_maps=recorded(maps))
             pixels = decoded(network, end.x_prev, size[::-1])
             pair.append(np.stack([to_uint8(each) for each in pixels]).astype(int))
         found[f"{eta:g}"] = abs(pair[0] - pair[1]).max(axis=(1, 2, 3)).tolist()

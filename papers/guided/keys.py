@@ -14,7 +14,7 @@ from sfumato.data.dataset import CaptionedImages
 from sfumato.images.colour_match import match_colours
 from sfumato.shifts.energy.structure import self_similarity
 
-VERSION = 1
+VERSION = 2
 TEXTS = {"fox": "wolf", "cat face": "dog face", "red apple": "green apple", "pear": "lemon", "red heart": "star"}
 """Names of the images that texts translate, and the names in the target prompts."""
 STEPS, SKIP = 20, 4
@@ -70,7 +70,7 @@ def by_text(study: Study) -> Numbers:
     for name, options in settings.items():
         edited = inverted.edit(targets, skip=SKIP, residual=False, **options).pixels
         found[name] = [overlap(ink(a), ink(b)) for a, b in zip(images, edited, strict=True)]
-    return found
+    return found | {"names": [name for name, _, _ in parts]}
 
 
 def by_image(study: Study) -> Numbers:

@@ -1,12 +1,14 @@
 """Claims about Self-Guidance (arXiv 2306.00986) on objects with exact masks: moves, resizes, appearance, shape."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from papers.guided.study import Numbers, Pixels, Study, centre, colour, ink, smaller
 
-VERSION = 1
+VERSION = 2
+Mask: TypeAlias = NDArray[np.bool_]
 NAMES = (
     *("red heart", "yellow heart", "green heart", "blue heart", "orange heart", "purple heart"),
     *("red circle", "orange circle", "yellow circle", "green circle", "blue circle", "purple circle"),
@@ -15,12 +17,17 @@ RIGHT = 0.15
 """Displacement to the right, as a share of the width."""
 FACTORS = (0.7, 1.4)
 """Factors of the width and height."""
+ASKED = {f"resize {factor:g}{more}": factor for factor in FACTORS for more in ("", ", without appearance")}
+"""Requested factor of the edits that have one."""
+MARGIN = 1 / 32
+"""Pixels nearer to the object than this share of the image are not elsewhere."""
 
 
 def measure(study: Study) -> Numbers:
     """Displacement, size and colour of every edit, measured on its pixels; one value per image."""
     images, captions = study.images(NAMES, study.size.moved)
     found: dict[str, list[Numbers]] = {}
+    names: list[str] = []
     for word in ("heart", "circle"):
         of_word = [n for n, caption in enumerate(captions) if caption.partition(",")[0].endswith(word)]
         if not of_word:
@@ -29,9 +36,11 @@ def measure(study: Study) -> Numbers:
         inverted = study.model.invert(chosen, texts, method="self-guidance", steps=study.size.steps)
         for name, options in edits_of(word).items():
             made = inverted.edit("", residual=False, **options).pixels
-            found.setdefault(name, []).extend(compared(*pair) for pair in zip(chosen, made, strict=True))
+            right, factor = (RIGHT if "move" in options else 0.0), ASKED.get(name, 1.0)
+            found.setdefault(name, []).extend(compared(*pair, right, factor) for pair in zip(chosen, made, strict=True))
+        names += [each.partition(",")[0] for each in texts]
     columns = {name: {key: [each[key] for each in rows] for key in rows[0]} for name, rows in found.items()}
-    return {"right": RIGHT, "factors": list(FACTORS), "edits": columns}
+    return {"right": RIGHT, "factors": list(FACTORS), "names": names, "edits": columns}
 
 
 def edits_of(word: str) -> dict[str, dict[str, Any]]:
@@ -42,17 +51,23 @@ def edits_of(word: str) -> dict[str, dict[str, Any]]:
     return edits | {"resize 0.7, without appearance": edits["resize 0.7"] | {"appearance_weight": 0.0}}
 
 
-def compared(source: Pixels, edit: Pixels) -> Numbers:
+def compared(source: Pixels, edit: Pixels, right: float = 0.0, factor: float = 1.0) -> Numbers:
     """What happened to the object, as plain numbers; the displacement of an object that is gone is that to the centre.
+
+    Args:
+        source: the image before the edit.
+        edit: and after it.
+        right: the requested displacement to the right, as a share of the width.
+        factor: the requested factor of width and height.
 
     Returns:
         right and down: displacement of the centroid, in shares of the image. side: factor of the square root of the
         area. colour: RMS difference of the mean colours. elsewhere: mean absolute change of pixels that belong to the
-        object neither before nor after.
+        object neither before the edit nor where it was requested, with a margin of `MARGIN`.
     """
     before, after = ink(source), ink(edit)
     (x, y), (x2, y2) = centre(before), centre(after) if after.any() else (0.5, 0.5)
-    outside = ~(before | after)
+    outside = ~widened(before | requested(before, right, factor))
     change = np.abs(source.astype(float) - edit).mean(axis=2) / 255
     return {
         "right": x2 - x,
@@ -61,3 +76,23 @@ def compared(source: Pixels, edit: Pixels) -> Numbers:
         "colour": float(np.sqrt(((colour(source, before) - colour(edit, after)) ** 2).mean())),
         "elsewhere": float(change[outside].mean()) if outside.any() else 0.0,
     }
+
+
+def requested(mask: Mask, right: float, factor: float) -> Mask:
+    """The mask moved to the right and scaled about its centroid."""
+    x, y = centre(mask)
+    height, width = mask.shape
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    source_x = ((columns / width - x - right) / factor + x) * width
+    source_y = ((rows / height - y) / factor + y) * height
+    i, j = np.floor(source_y).astype(int), np.floor(source_x).astype(int)
+    inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
+    return inside & mask[i.clip(0, height - 1), j.clip(0, width - 1)]
+
+
+def widened(mask: Mask) -> Mask:
+    """The mask with everything within `MARGIN` of it, along both axes."""
+    reach = max(1, round(MARGIN * mask.shape[0]))
+    padded = np.pad(mask, reach)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1))
+    return np.asarray(windows.any(axis=(2, 3)))

@@ -6,10 +6,11 @@ import torch
 
 from papers.guided.study import Numbers, Study, features, ink, overlap, texts
 
-VERSION = 1
+VERSION = 2
 SWAPS = {"cat face": "dog face", "fox": "wolf", "red heart": "blue heart", "red apple": "green apple"}
 """Names of the images, and of what replaces them."""
 AMOUNTS = (0.0, 0.1, 1.0)
+"""Cross-attention guidance amounts; the claims are about the second one, the default."""
 
 
 def measure(study: Study) -> Numbers:
@@ -25,7 +26,7 @@ def measure(study: Study) -> Numbers:
     inverted = study.model.invert(
         images, captions, method="pix2pix-zero", steps=study.size.steps, inversion="edit-friendly"
     )
-    found: Numbers = {"preference": {"unchanged": preference(features(study, images))}, "overlap": {}}
+    found: Numbers = {"names": names, "preference": {"unchanged": preference(features(study, images))}, "overlap": {}}
     for amount in AMOUNTS:
         options: dict[str, Any] = {
             "cross_attention_guidance_amount": amount,

@@ -10,8 +10,8 @@ from typing import Any
 
 from papers.claim import Claim, as_sentence, claims_table
 from papers.latent_geometry.local import LEADING
-from papers.latent_geometry.sure import SURE, Estimate, Samples, difference, estimate, trend
 from papers.latent_geometry.walks import COLOURS
+from papers.sure import SURE, Estimate, Samples, difference, estimate, trend
 
 ENDS = 0.1
 """Fraction of the segments of a path that counts as its ends, on each side."""

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from papers.sure import clustered
 from sfumato.bench.items import edit_metrics
 from sfumato.bench.pairs import read_corpus, read_list
 from sfumato.bench.report import PARQUET
@@ -96,17 +97,12 @@ class Results:
     def difference(self, setting: str, other: str, name: str) -> tuple[float, float]:
         """Mean over the edits of setting - other (paired), and its standard error (clustered by emoji).
 
-        Edits of one emoji are not independent: the deviations from the mean are summed within each of the G emoji
-        before they are squared, with the correction G / (G - 1). With one edit per emoji it is the usual formula.
+        Edits of one emoji are not independent, see `papers.sure.clustered`.
         """
         each = self.values[setting][name] - self.values[other][name]
         known = ~np.isnan(each)
-        mean, emoji = float(each[known].mean()), np.array(self.emoji)[known]
-        sums = np.array([(each[known] - mean)[emoji == one].sum() for one in np.unique(emoji)])
-        clusters = len(sums)
-        if clusters < 2:
-            return mean, float("nan")
-        return mean, float(np.sqrt(clusters / (clusters - 1) * (sums**2).sum()) / known.sum())
+        found = clustered(each[known].tolist(), np.array(self.emoji)[known].tolist())
+        return found.mean, found.error
 
 
 def emoji_of(corpus: Path) -> dict[str, str]:

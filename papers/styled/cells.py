@@ -5,24 +5,26 @@ from typing import TypeAlias
 
 import torch
 
-from papers.styled.study import Cells, Numbers, Pixels, Study, as_tensor, joined
+from papers.styled.study import STYLES, Cells, Numbers, Pixels, Study, as_tensor, joined
 from sfumato.images import read_image, to_tensor
 from sfumato.images.colour_match import match_colours
 
-VERSION = 1
+VERSION = 2
 Made: TypeAlias = list[Pixels]
 
 
 def measure(study: Study) -> Numbers:
     """Metrics of every way, by its name; those of DiffuseIT on fewer cells."""
     found: dict[str, list[Mapping[str, list[float]]]] = {}
-    left = study.size.translated
+    translated = dict.fromkeys(STYLES, 0)
+    each_style = -(-study.size.translated // len(STYLES))
     for cells in study.cells(study.size.cells):
         for name, made in every_way(study, cells).items():
             found.setdefault(name, []).append(study.measured(cells, made))
-        some = cells.part(0, min(left, -(-study.size.translated // 4)))
+        left = study.size.translated - sum(translated.values())
+        some = cells.part(0, min(left, each_style - translated[cells.style]))
         if some.contents:
-            left -= len(some.contents)
+            translated[cells.style] += len(some.contents)
             for name, work in {"unchanged": _unchanged, "PARASOL": _parasol, "DiffuseIT": _diffuseit}.items():
                 found.setdefault(f"some: {name}", []).append(study.measured(some, work(study, some)))
     return {name: joined(parts) for name, parts in found.items()}

@@ -10,7 +10,7 @@ from torch import Tensor
 from papers.styled.control import rank_correlation
 from papers.styled.study import STYLES, Cells, Numbers, Pixels, Study, as_tensor
 
-VERSION = 1
+VERSION = 2
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -52,6 +52,7 @@ def by_text(study: Study, cells: Cells) -> list[float]:
 def diversity(study: Study, cells: list[Cells]) -> Numbers:
     """Images of one content from different noise: LPIPS between them, and similarity to their and other contents."""
     found: Numbers = {"lpips": [], "own content": [], "other content": []}
+    firsts: list[Pixels] = []
     contents = [(each.style, *pair) for each in cells for pair in zip(each.contents, each.captions, strict=True)]
     every = _described(study, "content", [image for _, image, _ in contents])
     for number, (style, image, caption) in enumerate(contents[: study.size.used // 2]):
@@ -65,9 +66,12 @@ def diversity(study: Study, cells: list[Cells]) -> Numbers:
         similar = (_described(study, "content", made) @ every.T).mean(0)
         others = torch.cat([similar[:number], similar[number + 1 :]])
         found["lpips"].append(float(np.mean(pairs)))
+        firsts.append(made[0])
         found["own content"].append(similar[number].item())
         found["other content"].append(others.mean().item())
-    return found
+    other = zip(firsts, [*firsts[1:], firsts[0]], strict=True)
+    between = [study.evaluator(as_tensor([a]), as_tensor([b]))["lpips"].item() for a, b in other]
+    return found | {"lpips between contents": between}
 
 
 def _described(study: Study, modality: str, images: list[Pixels]) -> Tensor:

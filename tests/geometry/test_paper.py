@@ -6,7 +6,7 @@ import pytest
 
 from papers import geometry
 from papers.latent_geometry import claims
-from papers.latent_geometry.sure import difference, trend
+from papers.sure import difference, trend
 
 
 @pytest.fixture(scope="module", params=["sd", "ddpm"])

@@ -23,8 +23,19 @@ def test_a_moved_and_scaled_square_is_measured_exactly():
     assert found["down"] == pytest.approx((24 - 15) / 40)
     assert found["side"] == pytest.approx(2)
     assert found["colour"] == pytest.approx(0.2 / 3**0.5)
-    assert found["elsewhere"] == 0
     assert moves.compared(source, source) == {"right": 0, "down": 0, "side": 1, "colour": 0, "elsewhere": 0}
+
+
+def test_what_is_drawn_elsewhere_counts():
+    """Neither the old place of the object nor the requested one, each with a margin of a pixel, is elsewhere."""
+    source, moved = square(10, 10, 10), square(18, 10, 10)
+    assert moves.compared(source, moved, right=0.2)["elsewhere"] == 0
+    assert moves.requested(ink(source), 0.2, 1.0).tolist() == ink(moved).tolist()
+    assert moves.requested(ink(source), 0, 2.0).tolist() == ink(square(5, 5, 20)).tolist()
+    more = moved.copy()
+    more[30:36, 2:8] = (0, 0, 255)
+    assert moves.compared(source, more, right=0.2)["elsewhere"] == pytest.approx(36 * 2 / 3 / (1600 - 12 * 20))
+    assert moves.compared(source, moved)["elsewhere"] > 0
 
 
 def test_an_object_that_is_gone_has_no_size():
@@ -98,7 +109,7 @@ def edits(right, side, colour):
 def test_claims_of_moves_follow_the_numbers(moved):
     """Asked: 0.15 to the right, factors 0.7 and 1.4."""
     still = edits([0.0, 0.01, 0.0, -0.01], [1.0, 1.01, 0.99, 1.0], [0.0] * 4)
-    numbers = {"right": 0.15, "factors": [0.7, 1.4], "edits": {"still": still}}
+    numbers = {"right": 0.15, "factors": [0.7, 1.4], "names": ["a", "b", "c", "d"], "edits": {"still": still}}
     numbers["edits"]["move"] = edits([0.14, 0.15, 0.2, 0.12], [1.0] * 4, [0.0] * 4) if moved else still
     for factor in ("0.7", "1.4"):
         numbers["edits"][f"resize {factor}"] = edits([0.0] * 4, [float(factor)] * 4 if moved else [1.0] * 4, [0.01] * 4)

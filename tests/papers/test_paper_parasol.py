@@ -58,7 +58,12 @@ def test_claims_of_encoders_and_uses():
     assert all(claim.holds for claim in claims._of_encoders(about))
     assert [c.holds for c in claims._of_encoders(about | {"probe: style from content": 0.9})] == [True, False]
     uses = {"interpolation": [0.9, 0.8], "text": [0.2, 0.3]}
-    uses["diversity"] = {"lpips": [0.3, 0.31], "own content": [0.9, 0.8], "other content": [0.2, 0.1]}
+    uses["diversity"] = {
+        "lpips": [0.3, 0.31],
+        "lpips between contents": [0.6, 0.5],
+        "own content": [0.9, 0.8],
+        "other content": [0.2, 0.1],
+    }
     assert all(claim.holds for claim in claims._of_uses(uses))
     uses["diversity"]["own content"] = [0.2, 0.1]
     assert [claim.holds for claim in claims._of_uses(uses)] == [True, True, False]

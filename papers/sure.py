@@ -1,0 +1,104 @@
+"""Significance of a difference over samples, paired by sample, with its standard error; clustered samples."""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TypeAlias
+
+Samples: TypeAlias = Sequence[float]
+"""One value for each sample."""
+
+SURE = 2.0
+"""Standard errors that a mean must exceed to be significant."""
+STUDENT = (
+    *(12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13),
+    *(2.12, 2.11, 2.10, 2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 2.04),
+)
+"""97.5 % quantiles of Student's distribution with 1 to 30 degrees of freedom: two-sided tests at 5 %."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over samples and its standard error, NaN for a single sample.
+
+    Attributes:
+        mean: the mean.
+        error: its standard error.
+        sure: number of standard errors that the mean must exceed to be significant.
+    """
+
+    mean: float
+    error: float
+    sure: float = SURE
+
+    @property
+    def positive(self) -> bool:
+        """Whether the mean is significantly above 0."""
+        return self.mean > self.sure * self.error
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2g} ± {self.error:.1g}"
+
+
+def estimate(values: Samples) -> Estimate:
+    """The mean of the values and its standard error."""
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Estimate(fmean(values), error)
+
+
+def difference(one: Samples, other: Samples) -> Estimate:
+    """The mean of one - other, paired by sample, and its standard error."""
+    return estimate([a - b for a, b in zip(one, other, strict=True)])
+
+
+def clustered(values: Samples, groups: Sequence[Hashable]) -> Estimate:
+    """The mean of samples that are not independent within a group, such as drawings of one emoji in several styles.
+
+    The deviations from the mean are summed within each of the G groups before they are squared, with the correction
+    G / (G - 1); with one sample per group it is the usual formula. The mean is compared with Student's distribution
+    of G - 1 degrees of freedom.
+
+    Args:
+        values: the samples.
+        groups: the group of each one.
+    """
+    mean = fmean(values)
+    sums: dict[Hashable, float] = {}
+    for value, group in zip(values, groups, strict=True):
+        sums[group] = sums.get(group, 0.0) + value - mean
+    count = len(sums)
+    if count < 2:
+        return Estimate(mean, math.nan, math.inf)
+    error = math.sqrt(count / (count - 1) * sum(each**2 for each in sums.values())) / len(values)
+    return Estimate(mean, error, STUDENT[min(count - 1, len(STUDENT)) - 1])
+
+
+def clustered_difference(one: Samples, other: Samples, groups: Sequence[Hashable]) -> Estimate:
+    """The mean of one - other, paired by sample, see `clustered`."""
+    return clustered([a - b for a, b in zip(one, other, strict=True)], groups)
+
+
+def sign_test(one: Sequence[bool], other: Sequence[bool]) -> float:
+    """Probability of so unequal numbers of discordant pairs or more unequal ones if both are equally good, two-sided.
+
+    McNemar's exact test, paired by sample.
+    """
+    pairs = list(zip(one, other, strict=True))
+    more, less = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    count = more + less
+    tail = sum(math.comb(count, k) for k in range(min(more, less) + 1)) / 2**count
+    return min(1.0, 2 * tail)
+
+
+def trend(times: Sequence[float], values: Sequence[Samples]) -> Estimate:
+    """Change of the values per unit of time: the least-squares slope for each sample, averaged over samples.
+
+    Args:
+        times: the times.
+        values: for each time, one value per sample; the samples are the same at every time.
+    """
+    middle = fmean(times)
+    spread = sum((time - middle) ** 2 for time in times)
+    weights = [(time - middle) / spread for time in times]
+    return estimate([sum(w * v for w, v in zip(weights, each, strict=True)) for each in zip(*values, strict=True)])
