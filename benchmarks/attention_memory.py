@@ -1,8 +1,8 @@
-"""Peak memory of attention control compared with plain sampling of the same picture, each case in its own process.
+"""Peak memory of attention control compared with plain sampling of the same image, each case in its own process.
 
     python benchmarks/attention_memory.py --model emoji --size 256
 
-One picture with guidance: two rows of the network. Prompt-to-Prompt and Plug-and-Play first evaluate the source, one
+One image with guidance: two rows of the network. Prompt-to-Prompt and Plug-and-Play first evaluate the source, one
 row, and store the attention or features that they carry over. The last case is that of public implementations: one
 batch of source and target, both with guidance, with the maps of every layer in memory. At 256 pixels the bundled model
 has latents of 64 x 64 like Stable Diffusion at 512: three levels, the last of 16 x 16 cells, whose self-attention is
@@ -99,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure every case and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name or Stable Diffusion folder")
-    parser.add_argument("--size", type=int, default=256, help="side of the picture in pixels; default 256")
+    parser.add_argument("--size", type=int, default=256, help="side of the image in pixels; default 256")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads; default 1")
     given = parser.parse_args(words)

@@ -64,7 +64,7 @@ def write_text(path: Named, text: str) -> None:
         content = text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise BadInput(
-            f"{printable(path)} cannot be written: its text has half a character (a lone surrogate) in it, remove it."
+            f"{printable(path)} cannot be written: its text contains an unpaired surrogate; remove it."
         ) from error
     write_bytes(path, content)
 

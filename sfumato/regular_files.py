@@ -37,7 +37,7 @@ def open_regular(path: Named, give: str) -> Iterator[BufferedReader]:
         broken = "is a link to a file that" if os.path.islink(path) else ""
         raise BadInput(f"{name} {broken} does not exist: check the path.".replace("  ", " ")) from error
     except PermissionError as error:
-        raise BadInput(f"{name} may not be read: check its permissions.") from error
+        raise BadInput(f"{name}: permission denied.") from error
     except (OSError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
@@ -45,7 +45,7 @@ def open_regular(path: Named, give: str) -> Iterator[BufferedReader]:
     with file:
         _check_kind(os.fstat(file.fileno()).st_mode, name, give)
         if _is_generated(file.fileno()):
-            raise BadInput(f"{name} is not an ordinary file: {give}.")
+            raise BadInput(f"{name} is not a regular file: {give}.")
         yield file
 
 
@@ -118,4 +118,4 @@ def _check_kind(mode: int, name: str, give: str) -> None:
     if stat.S_ISDIR(mode):
         raise BadInput(f"{name} is a folder: {give}.")
     if not stat.S_ISREG(mode):
-        raise BadInput(f"{name} is not an ordinary file: {give}.")
+        raise BadInput(f"{name} is not a regular file: {give}.")

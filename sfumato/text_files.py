@@ -132,7 +132,7 @@ def has_lone_surrogate(text: str) -> bool:
 def check_text(text: str, name: str) -> None:
     """Refuse a text that no tokenizer can read. Raises BadInput, whose message begins with `name`."""
     if has_lone_surrogate(text):
-        raise BadInput(f'{name} "{text[:40]}" has half a character (a lone surrogate) in it: remove it.')
+        raise BadInput(f'{name} "{text[:40]}" contains an unpaired surrogate: remove it.')
 
 
 def decoded(content: bytes, name: str, give: str) -> str:
@@ -156,7 +156,7 @@ def _checked(value: Any, lone_surrogates: bool = False) -> Any:
 def _parts(value: Any, lone_surrogates: bool) -> Iterable[Any]:
     if isinstance(value, str):
         if not lone_surrogates and has_lone_surrogate(value):
-            raise ValueError("half a character, a lone surrogate, in a string")
+            raise ValueError("an unpaired surrogate in a string")
     elif isinstance(value, int):
         if value.bit_length() > _MAX_BITS:
             raise ValueError("an integer of more than 100 digits")

@@ -39,7 +39,7 @@ def measure(
     callback: Callable[[str], None],
     **options: Any,
 ) -> tuple[dict[str, dict[str, Any]], list[list[Pixels]]]:
-    """Scores of every setting, with one value for each image, and a row of pictures for each image."""
+    """Scores of every setting, with one value for each image, and a row of images for each image."""
     evaluator = Evaluator.load(device=model.network.device)
     pictures = [read_image(image).rgb for image in images]
     rows: list[list[Pixels]] = [[picture] for picture in pictures]

@@ -1,4 +1,4 @@
-"""Preservation of the texture by colour manipulation (eq. 7) and by SDEdit of the picture painted in that colour."""
+"""Preservation of the texture by colour manipulation (eq. 7) and by SDEdit of the image painted in that colour."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -25,7 +25,7 @@ def measure(
     callback: Callable[[str], None],
     **options: Any,
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
-    """Scores and a row of pictures for each image; `options` are those of the inversion (default: the model's)."""
+    """Scores and a row of images for each image; `options` are those of the inversion (default: the model's)."""
     numbers, rows = [], []
     for image, source, target in zip(images, sources, targets, strict=True):
         callback(f"edit: {source} -> {target}")

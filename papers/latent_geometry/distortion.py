@@ -20,12 +20,12 @@ VERSION = 2
 
 
 def saturated(pictures: Tensor) -> list[float]:
-    """Fraction of the colour values of each picture that are at or beyond the ends of the range [-1,1]."""
+    """Fraction of the colour values of each image that are at or beyond the ends of the range [-1,1]."""
     return list((pictures.abs() > SATURATED).double().mean(dim=(1, 2, 3)).tolist())
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
-    """Saturation and standard deviation of edited pictures by length, with and without the normalisation."""
+    """Saturation and standard deviation of edited images by length, with and without the normalisation."""
     count = min(study.size.samples, 12)
     rows = range(count)
     f, n = study.map(rows, 1.0, 1)

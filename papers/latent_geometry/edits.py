@@ -118,7 +118,7 @@ def _of_kind(features: dict[str, Tensor], kind: str, count: int, axes: Tensor | 
 
     coherence: cosine between the change by +gamma and the reversed change by -gamma: 1 for a straight line.
     agreement: cosine between the changes that one direction causes in two samples.
-    damage: increase of the distance to the nearest neighbours among the unedited pictures of other samples.
+    damage: increase of the distance to the nearest neighbours among the unedited images of other samples.
     effect: norm of the change in features.
     concentration: share of the strongest attribute in the change along all attributes.
     """
@@ -142,7 +142,7 @@ def _of_kind(features: dict[str, Tensor], kind: str, count: int, axes: Tensor | 
 
 
 def _far(features: Tensor, reference: Tensor) -> Tensor:
-    """Mean cosine distance to the nearest pictures of the other samples, [samples]."""
+    """Mean cosine distance to the nearest images of the other samples, [samples]."""
     similarity = features @ reference.mT
     similarity.fill_diagonal_(-1)
     nearest = similarity.topk(min(NEIGHBOURS, len(reference) - 1), dim=1).values
@@ -150,7 +150,7 @@ def _far(features: Tensor, reference: Tensor) -> Tensor:
 
 
 def _draw(path: Path, plain: Tensor, pictures: dict[str, list[tuple[Tensor, Tensor]]]) -> None:
-    """Write a contact sheet: per sample and kind the unedited picture, then -gamma and +gamma of every direction."""
+    """Write a contact sheet: per sample and kind the unedited image, then -gamma and +gamma of every direction."""
     rows, labels = [], []
     for sample in range(len(plain)):
         for kind, edits in pictures.items():

@@ -1,4 +1,4 @@
-"""Shared by all parts: the generated samples, their latents at a timestep, and pictures decoded from moved latents."""
+"""Shared by all parts: the generated samples, their latents at a timestep, and images decoded from moved latents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Size:
         animations: number of pairs whose paths are also decoded into pictures.
         geodesics: number of pairs for which a geodesic is also computed.
         rank: dimension of the tangent spaces of paths and of shooting.
-        directions: number of directions along which every picture is edited.
+        directions: number of directions along which every image is edited.
         gamma: length of an edit before the normalisation, and of shooting.
         distance: distance by which edits of every kind move the latent.
         step: length of the step over which the rotation of tangent spaces is measured.
@@ -133,7 +133,7 @@ class Study:
         return normalised(lambda each: guidance.predict(each, t, condition), x, edited, abar)
 
     def pictures(self, x: Tensor, rows: Sequence[int], time: float) -> Tensor:
-        """Decoded pictures after the rest of the run from x_t, float [b,3,h,w] in about [-1,1], not clipped."""
+        """Decoded images after the rest of the run from x_t, float [b,3,h,w] in about [-1,1], not clipped."""
         network = self.model.network
         timesteps = network.schedule.timesteps(self.size.steps)[self.step(time) :]
         largest, parts = at_once(self.latent, None), []

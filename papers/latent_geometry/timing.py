@@ -1,4 +1,4 @@
-"""The same pictures edited at several t: size and frequencies of the change."""
+"""The same images edited at several t: size and frequencies of the change."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ VERSION = 2
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
-    """Frequencies of the change of the final picture along the first directions at every time, both signs.
+    """Frequencies of the change of the final image along the first directions at every time, both signs.
 
     Without the normalisation, whose gain depends on t, so that all steps have the same length.
     """

@@ -19,7 +19,7 @@ COLOURS = {"lerp": "tab:red", "slerp": "tab:blue", "geodesic": "tab:green"}
 VERSION = 1
 """Version of the measurement: stored results of another version are measured again."""
 SHOWN = 7
-"""Number of pictures per path in the contact sheet."""
+"""Number of images per path in the contact sheet."""
 
 
 def measure(study: Study, out: Path, callback: Callable[[str], None]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Results:
         items: name of each edit, [edits].
         emoji: emoji of each edit, [edits]: results for variants of one emoji are correlated.
         values: setting -> metric or cost -> one value for each edit, [edits]; NaN if it has none.
-        pictures: setting -> image file of each edit, [edits].
+        images: setting -> image file of each edit, [edits].
         lost: number of edits that are excluded because some setting did not finish them.
     """
 

@@ -107,8 +107,9 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
     if encoder is not None and plan.text_features is not None:
         if plan.source_features is not None:
             metrics["source_similarity_to_source"] = similarity(encoder, pixels, plan.source_features)
-        metrics["source_similarity_to_target"] = similarity(encoder, pixels, plan.text_features)
-        metrics["edit_similarity_to_target"] = similarity(encoder, edited, plan.text_features)
+        if plan.prompts != [sources.prompts[index] for index in plan.of]:  # else there is no target prompt
+            metrics["source_similarity_to_target"] = similarity(encoder, pixels, plan.text_features)
+            metrics["edit_similarity_to_target"] = similarity(encoder, edited, plan.text_features)
     return {
         "reconstruction_latent_max_error": sources.latent_error,
         "parameters": {
@@ -119,17 +120,23 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
             "prompts": plan.prompts,
         },
         "metrics": metrics,
-        "notes": _unknown(sources, plan, metrics.get("source_similarity_to_source", [])),
+        "notes": _unknown(sources, plan, metrics.get("source_similarity_to_source", [])) + _unused(sources, plan),
         "inversion": sources.report,
     }
 
 
 def _unknown(sources: Sources, plan: EditPlan, similarities: list[float]) -> list[str]:
-    """Notes on images unlike those of the shipped dual encoder, by their similarity to their own prompts."""
+    """Notes on images unlike those of the bundled dual encoder, by their similarity to their own prompts."""
     if sources.model.folder is None or sources.model.folder / "dual_encoder" != SHIPPED:
         return []
     known = zip(plan.pictures, similarities, strict=False)
     return list(dict.fromkeys(note for picture, value in known if (note := similarity_note(picture.name, value))))
+
+
+def _unused(sources: Sources, plan: EditPlan) -> list[str]:
+    """Notes of the methods on prompts and options without effect."""
+    pairs = [(sources.prompts[index], target) for index, target in zip(plan.of, plan.prompts, strict=True)]
+    return [note for _, params in plan.composition.methods for note in params.notes(pairs)]
 
 
 def _recipes(sources: Sources, plan: EditPlan) -> list[dict[str, Any]]:

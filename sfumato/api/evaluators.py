@@ -27,7 +27,7 @@ def evaluator_of(model: Loaded, clip: Named = None, structure: Named = None, per
     own = None if model.folder is None else model.folder / "dual_encoder"
     if clip is None and (own is None or not own.is_dir()):
         raise BadInput(
-            f"{model.network.name or 'This model'} has no dual encoder that scores edits, and the shipped one "
+            f"{model.network.name or 'This model'} has no dual encoder that scores edits, and the bundled one "
             "was trained on emoji artwork only: name a CLIP with --clip, e.g. openai/clip-vit-base-patch32 (in Python "
             "evaluator=sfumato.metrics.Evaluator.load(clip=...))."
         )

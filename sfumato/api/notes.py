@@ -9,7 +9,7 @@ FAR = 2.0
 """Ratio of the sides of two squares with the pixels of the image and of the training images, above which a note is
 made; also below 1 / FAR."""
 KNOWN = 0.6
-"""Similarity to its caption that 95 % of the images of the emoji corpus have under the shipped dual encoder (0.608 over
+"""Similarity to its caption that 95 % of the images of the emoji corpus have under the bundled dual encoder (0.608 over
 300 images); 95 % of the pairs of an image and the caption of another one have less than 0.53."""
 
 _WEIGHTS = "|".join(
@@ -76,7 +76,7 @@ def size_note(network: DiffusionModel, name: str, size: tuple[int, int], edited:
 
 
 def similarity_note(name: str, similarity: float) -> str:
-    """A sentence about an image unlike those that the shipped dual encoder was trained on; "" for others.
+    """A sentence about an image unlike those that the bundled dual encoder was trained on; "" for others.
 
     Args:
         name: what the sentence calls the image.
@@ -85,8 +85,8 @@ def similarity_note(name: str, similarity: float) -> str:
     if similarity >= KNOWN:
         return ""
     return (
-        f"the similarity of {name} to its own prompt is {similarity:.2f}, below the {KNOWN} of 95 % of the emoji that "
-        "the shipped evaluator was trained on: do not rely on similarities of such images or prompts."
+        f"the CLIP similarity of {name} to its own prompt is {similarity:.2f}, and 95 % of the emoji that the bundled "
+        f"dual encoder was trained on have more than {KNOWN}: do not rely on its similarities for this image or prompt."
     )
 
 

@@ -63,7 +63,9 @@ def _check_option(readers: list[type[Params]], option: str, value: Any, place: s
         raise BadInput(f"{place}: there is no option {option!r}; there are {', '.join(known)}.")
     for each in fields:
         if each.metadata["file"]:
-            raise BadInput(f"{place}: {option} names a file, which only you can name: remove it there.")
+            raise BadInput(
+                f"{place}: {option} is the path of a file, which a model folder may not set: remove it there."
+            )
         try:
             check_value(each, value)
         except BadInput as error:

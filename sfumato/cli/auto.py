@@ -87,8 +87,12 @@ def chosen(inverted: "Inverted", arguments: Namespace, evaluator: "Evaluator", e
 def about(choice: "Choice") -> str:
     """Chosen settings, target similarity and reached similarity, in one sentence."""
     options = ", ".join(f"{name} {shown(value)}" for name, value in choice.trial.options.items())
-    reached = "reaches" if choice.reached else "comes closest to"
+    scores = (
+        f"CLIP similarity {choice.trial.scores['clip']:.2f}, LPIPS to the source {choice.trial.scores['lpips']:.2f}"
+    )
+    if choice.reached:
+        return f"auto: {options}: {scores}, which reaches {choice.wanted:.2f}; {choice.tried} settings tried."
     return (
-        f"auto: {options} {reached} the target CLIP similarity {choice.wanted:.2f} with "
-        f"{choice.trial.scores['clip']:.2f}, LPIPS {choice.trial.scores['lpips']:.2f}; {choice.tried} settings tried."
+        f"auto: none of {choice.tried} settings reaches the CLIP similarity {choice.wanted:.2f}; the nearest is "
+        f"{options}: {scores}."
     )

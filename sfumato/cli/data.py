@@ -65,6 +65,6 @@ def run(arguments: Namespace) -> None:
         print_json({"folder": arguments.out} | vars(report))
         return
     print_table([[style, str(count)] for style, count in report.styles.items()])
-    say(f"{report.images} pictures of {report.size} pixels in {arguments.out}")
+    say(f"{report.images} images of {report.size} pixels in {arguments.out}")
     if report.failed:
         say(f"{len(report.failed)} drawings could not be rendered; build.json names them")

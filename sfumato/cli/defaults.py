@@ -36,7 +36,7 @@ def config_folder() -> Path:
 
 
 def default_model() -> DefaultModel:
-    """The model named by SFUMATO_MODEL, else by `model` in config.toml, else the shipped one.
+    """The model named by SFUMATO_MODEL, else by `model` in config.toml, else the bundled one.
 
     Raises:
         BadInput: the configuration file cannot be used.

@@ -1,4 +1,4 @@
-"""`sfumato demo`: the example images edited with the shipped model, on one contact sheet."""
+"""`sfumato demo`: the example images edited with the bundled model, on one contact sheet."""
 
 from argparse import Namespace
 from collections.abc import Sequence

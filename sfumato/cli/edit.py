@@ -190,7 +190,7 @@ def _alike(result: "Result", found: Sources) -> list[str]:
         or any(other != first for other in others)
     ):
         return []
-    sentence = "all seeds gave the same picture: with these settings the edit does not depend on the seed."
+    sentence = "all seeds gave the same image: with these settings the edit does not depend on the seed."
     remark(sentence)
     return [sentence]
 

@@ -35,7 +35,7 @@ def add_model(parser: CommandParser, default: str | None = None) -> None:
 
     Args:
         parser: of the command.
-        default: the model without --model; None for the one that the user has set, or else the shipped one.
+        default: the model without --model; None for the one that the user has set, or else the bundled one.
     """
     add_model_name(parser, "folder, file or hub id; more: `sfumato models --help`", default)
     for flag, settings in MODEL_OPTIONS.items():
@@ -97,7 +97,12 @@ def add_time(parser: CommandParser) -> None:
 def add_seeds(parser: CommandParser) -> None:
     """Add the flags of random seeds; every seed gives one output."""
     parser.add_argument(
-        "--seed", nargs="+", type=int, default=[0], metavar="N", help="random seeds, one result per seed; default 0"
+        "--seed",
+        nargs="+",
+        type=integer(0),
+        default=[0],
+        metavar="N",
+        help="random seeds, one result per seed; default 0",
     )
     parser.add_argument(
         "--seeds", type=integer(1, _MOST_SEEDS), metavar="COUNT", help="number of seeds, counting up from --seed"

@@ -18,7 +18,7 @@ from sfumato.cli.flags import (
     typed_all,
 )
 from sfumato.cli.hints import hints
-from sfumato.cli.outputs import add_out, output_paths, save_all
+from sfumato.cli.outputs import add_out, output_paths, remarks, save_all
 from sfumato.cli.parser import CommandParser, size
 from sfumato.cli.report import print_json
 from sfumato.cli.work import finish, made_by, print_summary, summary
@@ -82,7 +82,7 @@ def run(arguments: Namespace) -> None:
     )
     notes = hints(model, "the image", arguments.size, [*arguments.prompts, arguments.negative_prompt])
     result = finish(work)
-    notes += save_all(result, paths, recipe=not arguments.no_recipe)
+    notes += save_all(result, paths, recipe=not arguments.no_recipe) + remarks(result.report["notes"])
     found = summary(
         [result.report],
         paths,

@@ -106,7 +106,7 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
     """
     size = sizes[0]
     if arguments.mask is None and arguments.mask_transparent:
-        raise BadInput("--mask-transparent needs --mask, the picture with the transparent parts: give both.")
+        raise BadInput("--mask-transparent needs --mask, the image with the transparent parts: give both.")
     if arguments.mask is None:
         return None, []
     if len(set(sizes)) > 1:

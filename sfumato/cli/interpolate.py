@@ -67,7 +67,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     )
     parser.add_argument("--measure", action="store_true", help="measure the length of the path")
     parser.add_argument(
-        "--lpips", metavar="FOLDER", help="network of the perceptual path length; default: the shipped one"
+        "--lpips", metavar="FOLDER", help="network of the perceptual path length; default: the bundled one"
     )
     parser.add_argument(
         "--animation", default="animation.gif", metavar="NAME", help="file name, ending in .gif, .png or .webp"

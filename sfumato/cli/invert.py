@@ -90,7 +90,7 @@ def _check_out(out: Path, image: str) -> None:
     if out.suffix.lower() != ".safetensors":
         raise BadInput(f"{out}: an inversion is written to a .safetensors file: choose a name with this extension.")
     if out.exists() and not out.is_file():
-        raise BadInput(f"{out} is not an ordinary file: choose another name.")
+        raise BadInput(f"{out} is not a regular file: choose another name.")
     if not out.absolute().parent.is_dir():
         raise BadInput(f"{out}: the folder {out.absolute().parent} does not exist: create it first.")
     refuse_inputs(out, [image])

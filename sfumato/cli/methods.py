@@ -63,12 +63,12 @@ def _one(method: "Method", model: str, as_json: bool) -> None:
         ]
         print_json(_described(method) | {"defaults": origin, "parameters": parameters})
         return
-    for line in (f"{method.name}: {method.summary}", f"moves: {', '.join(method.handles) or 'nothing'}", ""):
+    for line in (f"{method.name}: {method.summary}", f"modifies: {', '.join(method.handles) or 'nothing'}", ""):
         say(line)
     say(f"{origin}:")
-    rows = [["parameter", "default", "allowed", "", ""]]
+    rows = [["parameter", "default", "allowed", "stage", "description"]]
     for name, each in options.items():
         flag = kind_of(each) is bool
-        span = "a switch" if flag else allowed(each)
+        span = "on or off" if flag else allowed(each)
         rows.append([flag_of(name), shown_default(values[name]), span, each.metadata["stage"], each.metadata["help"]])
     print_table(rows)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Networks of the evaluator -> help text.
 NETWORKS = {
-    "clip": "CLIP, folder or hub id; default: that of the model, or the shipped one, for emoji only",
+    "clip": "CLIP, folder or hub id; default: that of the model, or the bundled one, for emoji only",
     "structure": "DINO or another ViT; default: the image encoder of --clip",
     "lpips": "VGG, AlexNet, SqueezeNet or a ViT; default: image encoder of --clip",
 }
@@ -36,7 +36,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("edit", nargs="?", metavar="EDIT", help="edited image, of the same size")
     parser.add_argument("--target", metavar="IMAGE", help="ground-truth edited image, if there is one")
     parser.add_argument("--style", metavar="IMAGE", help="image in the wanted style, of any size")
-    parser.add_argument("--style-encoder", metavar="FILE", help="style encoder; default: the shipped one, if any")
+    parser.add_argument("--style-encoder", metavar="FILE", help="style encoder; default: the bundled one, if any")
     parser.add_argument("--mask", metavar="IMAGE", help="mask image: white where an edit is intended")
     parser.add_argument("--from", dest="given", metavar="TEXT", help="prompt describing the source image; needs --to")
     parser.add_argument("--to", dest="wanted", metavar="TEXT", help="prompt describing the edited image")
@@ -139,7 +139,7 @@ def _measure(arguments: Namespace) -> None:
 
 
 def _style_encoder(path: str | None, wanted: bool) -> "StyleEncoder | None":
-    """The encoder that is named, or the shipped one if there is a style image. Raises BadInput."""
+    """The encoder that is named, or the bundled one if there is a style image. Raises BadInput."""
     from sfumato.style.describers import SHIPPED
     from sfumato.style.encoder import load_style_encoder
 

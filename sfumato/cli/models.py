@@ -1,4 +1,4 @@
-"""`sfumato models`: the shipped models and their folders."""
+"""`sfumato models`: the bundled models and their folders."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.usage = "sfumato models [path NAME] [--json]"
     parser.description = f"{parser.description}\n\n{_OPTIONS}"
     parser.add_argument("action", nargs="?", choices=["path"], metavar="path", help="print the folder of a model")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="shipped model")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="bundled model")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato models", "sfumato models path emoji")
 

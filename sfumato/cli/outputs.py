@@ -70,7 +70,7 @@ def paths_in(folder: Path, images: Sequence[str], count: int, *, keep: Sequence[
     while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise BadInput(f"{folder} is no folder with write permission, nor can it be created: choose another.")
+        raise BadInput(f"{folder} cannot be created or written to: choose another folder.")
     for path in paths:
         if folder.is_dir():
             check_output(path)

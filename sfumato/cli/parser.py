@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from typing import Any, NoReturn
 
+from sfumato.cli.other_words import other_word
 from sfumato.errors import BadInput
 from sfumato.ranges import Range
 from sfumato.suggestions import suggestion
@@ -65,7 +66,9 @@ class CommandParser(argparse.ArgumentParser):
         """Like argparse's, but the message about an unknown option suggests a similar one."""
         arguments, unknown = self.parse_known_args(words, namespace)
         if unknown:
-            self.error(f"unknown argument {unknown[0]!r}{suggestion(unknown[0], self.flags()).rstrip('.')}")
+            known = self.flags()
+            hint = other_word(unknown[0], known) or suggestion(unknown[0], known).rstrip(".")
+            self.error(f"unknown argument {unknown[0]!r}{hint}")
         return arguments
 
 

@@ -1,6 +1,6 @@
 """`sfumato edit --recipe`: the edit that made an image, as flags.
 
-A recipe is untrusted: the model must be a shipped one or the user's default, and files must be there with the content
+A recipe is untrusted: the model must be a bundled one or the user's default, and files must be there with the content
 that it states (`sfumato.cli.recipe_files`).
 """
 
@@ -76,7 +76,7 @@ def _prompts(recipe: Mapping[str, Any]) -> Values:
 
 
 def _model(path: str, recipe: Mapping[str, Any]) -> Values:
-    """The model, if it is shipped or the user's default; others are not opened by a name in a recipe."""
+    """The model, if it is bundled or the user's default; others are not opened by a name in a recipe."""
     from sfumato.models.bundled import list_models
 
     name, default = _text(recipe["model"]), default_model().name
@@ -85,8 +85,8 @@ def _model(path: str, recipe: Mapping[str, Any]) -> Values:
     if name in (default, Path(default).expanduser().name):
         return {"--model": [default]}
     raise BadInput(
-        f"{printable(path)} was made with the model {printable(name)}, of which a recipe has the name only: "
-        "give it as --model."
+        f"{printable(path)} was made with the model {printable(name)}, and a recipe contains only its "
+        "name: give its folder, file or hub id as --model."
     )
 
 
@@ -111,7 +111,9 @@ def _masks(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
         flags |= {"--mask-words": [words]} if words else {"--mask-difference": []}
         flags["--mask-threshold"] = [str(float(region["threshold"]))]
     elif recipe["masked"] and "mask" not in recipe and "--mask" not in typed:
-        raise BadInput(f"{printable(path)} was edited with a mask that is in no file: give it as --mask.")
+        raise BadInput(
+            f"{printable(path)} was edited with a mask that was not a file: save the mask, and give it as --mask."
+        )
     if "mask" in recipe and "--mask" not in typed:
         flags |= mask_flags(path, recipe["mask"]["name"], recipe["mask"]["sha256"])
     return flags
@@ -123,7 +125,10 @@ def _methods(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
 
     parts = recipe["methods"]
     if not parts or any("shift" in part for part in parts):
-        raise BadInput(f"{printable(path)} was edited by shifts of a Python program, which no flag names: use Python.")
+        raise BadInput(
+            f"{printable(path)} was edited with shifts of a Python program, which the command line cannot repeat: "
+            "use Python."
+        )
     methods = [METHODS.find(_text(part["method"])) for part in parts]
     flags: Values = {"--method": [method.name for method in methods]}
     first, several = methods[0], len(methods) > 1

@@ -85,7 +85,7 @@ def read_inversion(arguments: Namespace, methods: Composed) -> Sources:
     check_saved(path, "an inversion")
     methods.check_unnamed([*arguments.sources, "" if arguments.seed == [0] else "seed", arguments.seeds])
     if arguments.max_pixels != MAX_PIXELS:
-        raise BadInput("--max-pixels is for reading pictures, and an inversion contains its picture: leave it out.")
+        raise BadInput("--max-pixels is for reading images, and an inversion contains its image: leave it out.")
     if arguments.resolution is not None or arguments.tiles:
         raise BadInput(
             "--resolution and --tiles are fixed in the file of an inversion: leave them out, or give the image."

@@ -66,11 +66,11 @@ class SweptFolder:
         """
         for folder in (self.path, self.path / "edits"):
             if os.path.lexists(folder) and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-                raise BadInput(f"{folder} is no folder with write permission: choose another with -o.")
+                raise BadInput(f"{folder} cannot be written to: choose another folder with -o.")
         refuse_links_out(self.path, self.outputs())
         for path in self.outputs():
             if path.exists() and not path.is_file():
-                raise BadInput(f"{path} is not an ordinary file: choose another folder with -o.")
+                raise BadInput(f"{path} is not a regular file: choose another folder with -o.")
             refuse_inputs(path, inputs)
         others = sorted({*(self.path / "edits").glob("[0-9][0-9][0-9].png")} - set(self.outputs()))
         if others:

@@ -30,7 +30,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.usage = "sfumato train KIND RECIPE --out FOLDER [options]"
     parser.add_argument("kind", metavar="KIND", help="what to train: " + ", ".join(kinds))
     parser.add_argument(
-        "recipe", metavar="RECIPE", help="TOML file of settings; recipes/ contains those of the shipped models"
+        "recipe", metavar="RECIPE", help="TOML file of settings; recipes/ contains those of the bundled models"
     )
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FOLDER", help="folder of the run; an earlier run there is resumed"

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 #: Seconds from which the remaining time is shown.
 _WORTH = 5.0
+LABELS = {
+    "edit_psnr": "PSNR to source [dB]",
+    "edit_ssim": "SSIM to source",
+    "autoencoder_psnr": "autoencoder PSNR [dB]",
+    "source_similarity_to_source": "CLIP source/--from",
+    "source_similarity_to_target": "CLIP source/--to",
+    "edit_similarity_to_target": "CLIP edit/--to",
+}
+"""Headings of metrics; CLIP is a cosine similarity."""
 
 
 def finish(run: "Run[Any]", show: Show | None = None) -> Any:
@@ -78,7 +87,7 @@ def print_summary(found: dict[str, Any]) -> None:
     for path, move in zip(found["outputs"], found.get("moves", []), strict=False):
         _print_move(path, move)
     numbers = {name: values for name, values in found["metrics"].items() if len(values) == len(found["outputs"])}
-    rows = [["output", *(name.replace("_", " ") for name in numbers)]]
+    rows = [["output", *(LABELS.get(name, name.replace("_", " ")) for name in numbers)]]
     for n, path in enumerate(found["outputs"]):
         rows.append([path, *("-" if values[n] is None else shown(values[n]) for values in numbers.values())])
     print_table(rows)

@@ -1,4 +1,4 @@
-"""Read and check the table of an emoji corpus before any picture is opened."""
+"""Read and check the table of an emoji corpus before any image is opened."""
 
 import os
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def read_corpus(folder: Path) -> pa.Table:
 
 
 def read_table(folder: Path, columns: Iterable[str]) -> pa.Table:
-    """Read the table of a corpus; its build may be incomplete, and its pictures are not checked.
+    """Read the table of a corpus; its build may be incomplete, and its images are not checked.
 
     Args:
         folder: folder of the corpus.
@@ -75,7 +75,7 @@ def _check_column(table: pa.Table, name: str, path: Path) -> None:
 
 
 def _check_boxes(table: pa.Table, path: Path) -> None:
-    """Check that every visible picture has a box with left < right and top < bottom."""
+    """Check that every visible image has a box with left < right and top < bottom."""
     visible = table.filter(pc.greater(table["visible"], 0))
     for file, box in zip(visible["file"].to_pylist(), visible["bbox"].to_pylist(), strict=True):
         if len(box) != 4 or not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
@@ -83,7 +83,7 @@ def _check_boxes(table: pa.Table, path: Path) -> None:
 
 
 def check_pictures(folder: Path, table: pa.Table) -> None:
-    """Check that all pictures of a table are in the folder.
+    """Check that all images of a table are in the folder.
 
     Raises:
         BadInput: a file of the column `file` is outside the folder or missing.
@@ -92,4 +92,4 @@ def check_pictures(folder: Path, table: pa.Table) -> None:
         if not inside(folder, file):
             raise BadInput(f"{folder / TABLE}: the file {file!r} lies outside the folder; {_AGAIN}.")
         if not os.path.isfile(folder / file):
-            raise BadInput(f"{folder / TABLE}: there is no picture {file!r} in {folder}; {_AGAIN}.")
+            raise BadInput(f"{folder / TABLE}: there is no image {file!r} in {folder}; {_AGAIN}.")

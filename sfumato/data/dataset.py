@@ -32,10 +32,10 @@ class NothingLeft(BadInput):
 
 @dataclass(frozen=True, eq=False)
 class CaptionedImages:
-    """Decoded pictures of one size with their captions.
+    """Decoded images of one size with their captions.
 
-    Emoji corpus: captions are "name, style", and pictures are scaled so that their bounding boxes have the same size.
-    Other folders: captions are the `text` of the metadata, and pictures are cropped to their centre square.
+    Emoji corpus: captions are "name, style", and images are scaled so that their bounding boxes have the same size.
+    Other folders: captions are the `text` of the metadata, and images are cropped to their centre square.
     """
 
     #: The selected rows of the corpus or of the metadata, in the order of `images`.
@@ -44,7 +44,7 @@ class CaptionedImages:
     images: np.ndarray
     #: The main caption of each picture.
     captions: list[str]
-    #: For each picture, the keywords that may replace the name in a caption; may be empty.
+    #: For each image, the keywords that may replace the name in a caption; may be empty.
     alternatives: list[list[str]]
 
     @classmethod
@@ -66,17 +66,17 @@ class CaptionedImages:
         """Decode a dataset folder at `size` x `size` pixels (8 to 1024).
 
         Args:
-            folder: corpus built by `sfumato.data.emoji.build`, or a folder of pictures with a `metadata.jsonl`.
-            size: side of the pictures in pixels.
+            folder: corpus built by `sfumato.data.emoji.build`, or a folder of images with a `metadata.jsonl`.
+            size: side of the images in pixels.
             styles: emoji only: keep these styles; None for all.
-            split: "train", "test" or "cells"; None for all. The same picture is always in the same split.
-            tones: emoji only: include the pictures with a skin tone.
+            split: "train", "test" or "cells"; None for all. The same image is always in the same split.
+            tones: emoji only: include the images with a skin tone.
             min_styles: emoji only: keep emoji that at least this many of the styles contain, in any skin tone.
             groups: emoji only: keep these groups, such as "food-drink".
             subgroups: emoji only: keep these subgroups, such as "food-fruit".
             names: emoji only: keep the emoji with these names, such as "red apple"; with `tones` in all skin tones.
-            drop_duplicates: emoji only: keep only the first of several pixel-equal pictures of a style.
-            count: keep a fixed random subset of at most this many pictures; the others are not decoded.
+            drop_duplicates: emoji only: keep only the first of several pixel-equal images of a style.
+            count: keep a fixed random subset of at most this many images; the others are not decoded.
 
         Raises:
             BadInput: the folder is not a dataset, or an argument is out of range.
@@ -103,13 +103,13 @@ class CaptionedImages:
             splits = map(split_of_file, table["file"].to_pylist())
         else:
             raise BadInput(
-                f"{folder} is not a dataset: build one with `sfumato data emoji`, or name a folder of pictures "
+                f"{folder} is not a dataset: build one with `sfumato data emoji`, or name a folder of images "
                 f'with a {METADATA} of lines such as {{"file_name": "1.png", "text": "a red apple"}}.'
             )
         if split is not None:
             table = table.filter(pa.array([s == split for s in splits], pa.bool_()))
         if not len(table):
-            raise NothingLeft(f"{folder} contains no picture of the chosen split, styles and groups; choose others.")
+            raise NothingLeft(f"{folder} contains no image of the chosen split, styles and groups; choose others.")
         if count is not None:
             table = table.take(np.random.default_rng(0).permutation(len(table))[:count])
         if "bbox" in table.column_names:
@@ -120,7 +120,7 @@ class CaptionedImages:
         return len(self.table)
 
     def caption(self, i: int, generator: np.random.Generator | None = None) -> str:
-        """Caption of picture `i`: the main one; with a generator, sometimes keywords of an emoji replace its name."""
+        """Caption of image `i`: the main one; with a generator, sometimes keywords of an emoji replace its name."""
         words = self.alternatives[i]
         if generator is None or generator.random() < _NAMED or not words:
             return self.captions[i]
@@ -132,15 +132,15 @@ class CaptionedImages:
         return [*self.captions, *(" ".join(words) for words in self.alternatives)]
 
     def pixels(self, items: Sequence[int]) -> np.ndarray:
-        """The pictures with the indices `items`: uint8 [n,3,size,size], sRGB on white."""
+        """The images with the indices `items`: uint8 [n,3,size,size], sRGB on white."""
         return self.images[np.asarray(items)]
 
     def sampling_weights(self) -> np.ndarray:
-        """Sampling probability of each picture: float64 [n], sum 1.
+        """Sampling probability of each image: float64 [n], sum 1.
 
         Every emoji has the same total probability, divided equally among its skin tones and styles. Otherwise people,
-        of which there is a picture for every skin tone, would be half of all samples. In a folder of the user all
-        pictures are equally likely.
+        of which there is an image for every skin tone, would be half of all samples. In a folder of the user all
+        images are equally likely.
         """
         if "untoned" not in self.table.column_names:
             return np.full(len(self), 1 / len(self))
@@ -189,7 +189,7 @@ def _choose(table: pa.Table, column: str, values: Sequence[str] | None) -> pa.Ta
 
 
 def _choose_names(table: pa.Table, names: Sequence[str] | None) -> pa.Table:
-    """Select emoji by the names of their pictures without skin tone."""
+    """Select emoji by the names of their images without skin tone."""
     if names is None:
         return table
     named = _choose(table.filter(pc.equal(table["skin_tone"], "")), "name", names)
@@ -197,7 +197,7 @@ def _choose_names(table: pa.Table, names: Sequence[str] | None) -> pa.Table:
 
 
 def _decode(folder: Path, table: pa.Table, size: int) -> np.ndarray:
-    """Decode all pictures of the table: uint8 [n, 3, size, size]."""
+    """Decode all images of the table: uint8 [n, 3, size, size]."""
     paths = [folder / file for file in table["file"].to_pylist()]
     out: np.ndarray = np.empty((len(paths), 3, size, size), np.uint8)
     if "bbox" in table.column_names:
@@ -220,7 +220,7 @@ def _drawing(path: Path, bbox: tuple[int, int, int, int], size: int) -> np.ndarr
         with open_drawing(path) as image:
             return centred_drawing(image, bbox, size)
     except Exception as error:  # decoders throw OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        raise BadInput(f"{path} cannot be read: run `sfumato data emoji` again to restore missing pictures.") from error
+        raise BadInput(f"{path} cannot be read: run `sfumato data emoji` again to restore missing images.") from error
 
 
 def _captions(table: pa.Table) -> tuple[list[str], list[list[str]]]:

@@ -1,4 +1,4 @@
-"""Folders of captioned images in the ImageFolder format of Hugging Face Datasets: pictures and a `metadata.jsonl`.
+"""Folders of captioned images in the ImageFolder format of Hugging Face Datasets: images and a `metadata.jsonl`.
 
 Each line of the file is one JSON object with at least `file_name`, relative to the folder, and `text`.
 """
@@ -25,14 +25,14 @@ def read_metadata(folder: Path) -> pa.Table:
         A table with the columns `file` and `text`, in the order of the lines.
 
     Raises:
-        BadInput: a line is not an object with both keys, or its picture is missing or outside the folder; the message
+        BadInput: a line is not an object with both keys, or its image is missing or outside the folder; the message
             gives the number of the line.
     """
     path = folder / METADATA
     entries = read_json_lines(path, "write one JSON object per line, as UTF-8", lone_surrogates=True)
     rows = [_row(entry, f"{path} line {n}", folder) for n, entry in entries]
     if not rows:
-        raise BadInput(f'{path} is empty: give it one line per picture, {{"file_name": ..., "text": ...}}.')
+        raise BadInput(f'{path} is empty: give it one line per image, {{"file_name": ..., "text": ...}}.')
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
@@ -41,9 +41,9 @@ def _row(entry: Any, where: str, folder: Path) -> dict[str, str]:
         raise BadInput(f"{where} is not a JSON object: write {{...}} with the keys file_name and text.")
     file, text = _text(entry, "file_name", where), _text(entry, "text", where)
     if not inside(folder, file):
-        raise BadInput(f"{where}: file_name {file!r} lies outside the folder; name a picture inside it.")
+        raise BadInput(f"{where}: file_name {file!r} lies outside the folder; name an image inside it.")
     if not os.path.isfile(folder / file):
-        raise BadInput(f"{where}: there is no picture {file!r} in {folder}; add it, or correct file_name.")
+        raise BadInput(f"{where}: there is no image {file!r} in {folder}; add it, or correct file_name.")
     return {"file": file, "text": text}
 
 

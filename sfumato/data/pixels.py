@@ -1,4 +1,4 @@
-"""Scale pictures to a fixed size: uint8 [3, size, size], sRGB on white."""
+"""Scale images to a fixed size: uint8 [3, size, size], sRGB on white."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image
 
 from sfumato.images.read import opened
 
-#: The longest side of a drawing's bounding box as a fraction of the picture: 112 of 128 pixels.
+#: The longest side of a drawing's bounding box as a fraction of the image: 112 of 128 pixels.
 CONTENT = (112, 128)
 
 
@@ -17,7 +17,7 @@ FORMATS, _MOST_PIXELS = ("PNG",), 4096**2
 
 
 def open_drawing(path: Path) -> AbstractContextManager[Image.Image]:
-    """Open a picture of the corpus without loading its pixels. Raises BadInput if it is not a PNG or too large."""
+    """Open an image of the corpus without loading its pixels. Raises BadInput if it is not a PNG or too large."""
     return opened(path, _MOST_PIXELS, FORMATS)
 
 
@@ -32,7 +32,7 @@ def centred_drawing(image: Image.Image, bbox: tuple[int, int, int, int], size: i
     """Crop a drawing to its bounding box, scale it and centre it on a white square.
 
     Styles fill different fractions of their canvas. Afterwards the longest side of every drawing has the same length,
-    which aligns the same content across styles, and every picture has a margin.
+    which aligns the same content across styles, and every image has a margin.
 
     Args:
         image: the drawing.
@@ -52,7 +52,7 @@ def centred_drawing(image: Image.Image, bbox: tuple[int, int, int, int], size: i
 
 
 def centre_square(image: Image.Image, size: int) -> np.ndarray:
-    """Crop a picture without alpha to its centre square and scale it: uint8 [3,size,size]."""
+    """Crop an image without alpha to its centre square and scale it: uint8 [3,size,size]."""
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2

@@ -31,5 +31,5 @@ def split_of(base: str, style: str) -> Split:
 
 
 def split_of_file(file_name: str) -> Split:
-    """Split of a picture in a folder of the user, by its file name: "test" or "train"."""
+    """Split of an image in a folder of the user, by its file name: "test" or "train"."""
     return "test" if in_lowest(file_name) else "train"

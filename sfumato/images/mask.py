@@ -92,7 +92,7 @@ def painted_mask(source: MaskSource, size: tuple[int, int]) -> Mask:
         size: (width, height) of the image in pixels.
 
     Raises:
-        BadInput: a mask of another size, one that cannot be read, a picture instead of a mask, or a black mask.
+        BadInput: a mask of another size, one that cannot be read, an image instead of a mask, or a black mask.
     """
     # The image may have been read with a raised max_pixels, so the limit is at least the size of the image.
     mask = read_mask(source, size, max(MAX_PIXELS, size[0] * size[1]))
@@ -155,9 +155,9 @@ def _refuse_colours(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, nam
     if (chroma[visible] > _CHROMA).sum() <= _COLOURED * chroma.size:
         return
     if visible.all():
-        raise BadInput(f"mask {name} is a picture in colour, not a mask: {IS}.")
+        raise BadInput(f"mask {name} is an image in colour, not a mask: {IS}.")
     raise BadInput(
-        f"mask {name} is a picture with transparent parts, not a mask: {IS}. To edit the transparent parts, add "
+        f"mask {name} is an image with transparent parts, not a mask: {IS}. To edit the transparent parts, add "
         "--mask-transparent (in Python: sfumato.images.transparent_parts)."
     )
 

@@ -217,7 +217,7 @@ def _frames(image: Image.Image) -> str:
         return ""
     more = f"{count} or more" if count == MOST_FRAMES else str(count)
     if image.format in ("MPO", "TIFF", "HEIF"):
-        return f"{more} pictures in one file: the first is used"
+        return f"{more} images in one file: the first is used"
     return f"animated: first of {more} frames used"
 
 
@@ -278,9 +278,9 @@ def _describe(head: bytes) -> str:
         return f"{problem}."
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"%pdf"):
-        return "is a PDF: export the picture as PNG or JPEG."
+        return "is a PDF: export the image as PNG or JPEG."
     if start.startswith((b"%!ps", b"\xc5\xd0\xd3\xc6")):
-        return "is PostScript: export the picture as PNG or JPEG."
+        return "is PostScript: export the image as PNG or JPEG."
     if b"<svg" in start:
         return "is an SVG drawing: export it as PNG."
     if head[4:8] == b"ftyp":

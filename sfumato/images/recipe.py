@@ -62,7 +62,7 @@ def read_recipe(source: Source, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
         load_pixels(image, name)
         text = image.info.get(KEYWORD) or _other_text(image.info)
     if not isinstance(text, str):
-        raise BadInput(f"{name} carries no sfumato recipe: {_OURS}.")
+        raise BadInput(f"{name} contains no sfumato recipe: {_OURS}.")
     if len(text) > MAX_CHARACTERS:
         raise BadInput(f"{name} carries a recipe of {len(text):,} characters, more than {MAX_CHARACTERS:,}: {_OURS}.")
     # Lone surrogates stand for undecodable bytes of file names.

@@ -83,14 +83,14 @@ def _check(
     rows: Sequence[Sequence[Pixels]], labels: Sequence[Sequence[str]] | None, scale: int, font_size: int
 ) -> None:
     if not rows or not all(len(row) for row in rows):
-        raise BadInput("a contact sheet needs at least one picture in every row.")
+        raise BadInput("a contact sheet needs at least one image in every row.")
     if labels is not None and [len(row) for row in labels] != [len(row) for row in rows]:
-        raise BadInput("a contact sheet needs one label for every picture.")
+        raise BadInput("a contact sheet needs one label for every image.")
     if scale < 1 or font_size < 6:
         raise BadInput("a contact sheet needs a scale of at least 1 and a font size of at least 6.")
     for picture in (picture for row in rows for picture in row):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-            raise BadInput(f"pictures must be uint8 [h, w, 3], not {picture.dtype} {list(picture.shape)}.")
+            raise BadInput(f"images must be uint8 [h, w, 3], not {picture.dtype} {list(picture.shape)}.")
 
 
 def _write(

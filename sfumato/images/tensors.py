@@ -21,7 +21,7 @@ class Padding:
 
 
 def to_tensor(picture: Picture) -> Tensor:
-    """Convert a picture to float32 [1, 3, h, w], x = level / 127.5 - 1 in [-1, 1]."""
+    """Convert an image to float32 [1, 3, h, w], x = level / 127.5 - 1 in [-1, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(picture.rgb).copy())
     return (pixels.permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1).contiguous()
 

@@ -63,7 +63,7 @@ def check_output(path: str | os.PathLike[str], size: tuple[int, int] | None = No
         if target.is_dir():
             raise BadInput(f"{name} is a folder: give the name of an image file.")
         if target.exists() and not target.is_file():
-            raise BadInput(f"{name} is not an ordinary file: give the name of an image file.")
+            raise BadInput(f"{name} is not a regular file: give the name of an image file.")
         if not target.parent.is_dir():
             raise BadInput(f"{name}: the folder {display_name(target.parent)} does not exist: create it first.")
     except (OSError, ValueError) as error:

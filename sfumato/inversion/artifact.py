@@ -126,7 +126,7 @@ class Inversion:
         if self.x.shape[2:] != latent:
             raise BadInput(
                 f"This inversion has latents of shape {list(self.x.shape[2:])} and this model {list(latent)} for its "
-                "pictures: load the model that made it, or invert the image again."
+                "images: load the model that made it, or invert the image again."
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:

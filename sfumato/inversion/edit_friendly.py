@@ -69,7 +69,7 @@ def invert_edit_friendly(
     return Inversion("edit-friendly", x, z, tuple(timesteps), eta, guided.guidance_scale, tuple(seeds))
 
 
-@inversion("edit-friendly", summary="independent noise maps that contain the structure of the picture")
+@inversion("edit-friendly", summary="independent noise maps that contain the structure of the image")
 def _by_name(
     guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
 ) -> Generator[StepEnd, None, Inversion]:

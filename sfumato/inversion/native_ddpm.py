@@ -66,7 +66,7 @@ def invert_native(
     return Inversion("native-ddpm", x, z, tuple(timesteps), eta, guided.guidance_scale, tuple(seeds))
 
 
-@inversion("native-ddpm", summary="noise maps as in sampling; they do not preserve the structure of the picture")
+@inversion("native-ddpm", summary="noise maps as in sampling; they do not preserve the structure of the image")
 def _by_name(
     guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
 ) -> Generator[StepEnd, None, Inversion]:

@@ -56,7 +56,7 @@ def invert_sdedit(
     )
 
 
-@inversion("sdedit", summary="SDEdit: the picture with fresh noise; does not reconstruct")
+@inversion("sdedit", summary="SDEdit: the image with fresh noise; does not reconstruct")
 def _by_name(
     guided: Guided, x0: Tensor, condition: Condition, params: Any, *, seeds: Sequence[int], batch: int | None
 ) -> Generator[StepEnd, None, Inversion]:

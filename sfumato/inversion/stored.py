@@ -29,7 +29,7 @@ def problems(header: Any, tensors: Mapping[str, Tensor]) -> Iterator[str]:
     images = tensors["x"].shape[1]
     for name, fewest in {"guidance_scales": images, "seeds": 0, "prompts": 0, "images": 0}.items():
         if len(header[name]) not in (fewest, images):
-            yield f"{name} must have {images} entries, one for each picture"
+            yield f"{name} must have {images} entries, one for each image"
     if "z" not in tensors and header["eta"] != 0:
         yield "z is missing, although eta is not 0"
     for name, tensor in tensors.items():

@@ -76,7 +76,7 @@ class ColourParams(Params):
         """Refuse values out of range, first above last and colours that Pillow cannot parse. Raises BadInput."""
         super().check()
         if self.first > self.last:
-            raise BadInput(f"first must not be above last = {self.last}, not {self.first}.")
+            raise BadInput(f"first = {self.first} is the smallest timestep, and must not exceed last = {self.last}.")
         rgb(self.colour)
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:

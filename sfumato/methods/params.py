@@ -111,6 +111,14 @@ class Params:
         """What the method does to the decoded images, [b,3,h,w] in about [-1,1]; `source` are the source images."""
         return edited
 
+    def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
+        """Sentences about given prompts or options that had no effect, for the report.
+
+        Args:
+            prompts: source and target prompt of every image.
+        """
+        return []
+
     def check_run(self, network: "DiffusionModel", size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Check parameters that depend on the model, the images or their prompts, such as words of a prompt.
 

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShiftParams(InversionParams):
-    """Translation in latents: one latent is 8 pixels wide in Stable Diffusion, 4 in the bundled model."""
+    """Translation in pixels of the latent, 8 image pixels each in Stable Diffusion, 4 in the bundled model."""
 
     right: int = option(
-        0, "shift to the right in latents; negative values shift to the left", stage="edit", low=-999, high=999
+        0, "shift to the right in latent pixels; negative values shift to the left", stage="edit", low=-999, high=999
     )
-    down: int = option(0, "downward shift in latents; negative values shift upwards", stage="edit", low=-999, high=999)
+    down: int = option(
+        0, "downward shift in latent pixels; negative values shift upwards", stage="edit", low=-999, high=999
+    )
 
     @property
     def keeps_prompt(self) -> bool:

@@ -114,4 +114,4 @@ def _side(folder: Path, name: str, side: Any) -> int:
 
 
 def _wrong(folder: Path, name: str, wanted: str) -> BadInput:
-    return BadInput(f"{printable(folder / FILE)}: {name} must be {wanted}; get the folder again.")
+    return BadInput(f"{printable(folder / FILE)}: {name} must be {wanted}; download the folder again.")

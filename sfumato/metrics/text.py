@@ -46,7 +46,7 @@ class DualEncoder:
         model = load_frozen(CLIPModel, path, dtype=None)
         problem = vocabulary_problem(tokenizer, model.text_model.get_input_embeddings().num_embeddings)
         if problem:
-            raise BadInput(f"{path} cannot be used: {problem}; get the folder again.")
+            raise BadInput(f"{path} cannot be used: {problem}; download the folder again.")
         return cls(model.to(device or "cpu"), tokenizer, preprocessor)
 
     @torch.no_grad()

@@ -124,7 +124,7 @@ def _sizes(folder: Path, size: tuple[int, int], patch: tuple[int, int]) -> tuple
             return size, grid
     raise BadInput(
         f"{folder} describes images of {size} pixels in patches of {patch}: at most {MOST_SIDE} pixels a side and "
-        f"1 to {MOST_PATCHES:,} patches are possible; get the folder again."
+        f"1 to {MOST_PATCHES:,} patches are possible; download the folder again."
     )
 
 

@@ -71,7 +71,7 @@ def _problems(unet: Any, codec: Codec, text_encoders: list[TextEncoder]) -> list
     config: Any = unet.config
     colours = codec.channels if codec.module is None else cast(Any, codec.module).config.in_channels
     found = {
-        f"it works on pictures of {colours} channels, not on RGB": colours != 3,
+        f"it works on images of {colours} channels, not on RGB": colours != 3,
         "its network also predicts the variance": config.out_channels == 2 * codec.channels,
         f"its network returns {config.out_channels} channels, but a latent has {codec.channels}": (
             config.out_channels != codec.channels

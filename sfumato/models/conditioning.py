@@ -76,7 +76,7 @@ def _texts(prompts: str | Sequence[str], parts: Sequence[Any]) -> list[str]:
         return [prompts] * max([1, *(len(part) for part in parts if isinstance(part, Tensor) and part.ndim)])
     texts = list(prompts or ())
     if not texts or not all(isinstance(prompt, str) for prompt in texts):
-        raise BadInput("Give a prompt, or a list of prompts with one per picture.")
+        raise BadInput("Give a prompt, or a list of prompts with one per image.")
     return texts
 
 

@@ -157,7 +157,7 @@ class DiffusionModel:
     def check_pixels(self, pixels: Float[Tensor, "b 3 h w"]) -> None:
         """Check that images can be encoded. Raises BadInput as `encode`."""
         if pixels.ndim != 4 or pixels.shape[1] != 3:
-            raise BadInput(f"Pictures must have the shape [b,3,h,w], not {list(pixels.shape)}.")
+            raise BadInput(f"Images must have the shape [b,3,h,w], not {list(pixels.shape)}.")
         self.latent_shape(*pixels.shape[-2:])
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:

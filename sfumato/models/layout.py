@@ -38,7 +38,7 @@ def attention_layers(unet: Any, size: tuple[int, int], *, cross: bool, most_quer
     if not found:
         raise BadInput(
             f"No {'cross' if cross else 'self'}-attention layer of this model has at most {most_queries} queries, "
-            f"the cells of its feature map, for a picture of this size: allow at least {min(cells.values())}."
+            f"the cells of its feature map, for an image of this size: allow at least {min(cells.values())}."
         )
     return found
 

@@ -81,6 +81,6 @@ def _check_channels(network: DiffusionModel, channels: int, kind: str) -> None:
 def _check_mask(mask: Tensor, pixels: Tensor) -> None:
     if mask.ndim != 4 or mask.shape[0] not in (1, len(pixels)) or mask.shape[1:] != (1, *pixels.shape[2:]):
         wanted = [len(pixels), 1, *pixels.shape[2:]]
-        raise BadInput(f"The mask must have the shape {wanted}, that of the pictures, not {list(mask.shape)}.")
+        raise BadInput(f"The mask must have the shape {wanted}, that of the images, not {list(mask.shape)}.")
     if not bool(((mask >= 0) & (mask <= 1)).all()):
-        raise BadInput("The values of the mask must be from 0, where the picture stays, to 1, where it is replaced.")
+        raise BadInput("The values of the mask must be from 0, where the image stays, to 1, where it is replaced.")

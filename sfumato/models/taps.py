@@ -21,7 +21,7 @@ from sfumato.models.attention import AttentionTap, Layers, Waiting, attach
 from sfumato.models.modules import Names, named
 from sfumato.models.references import References
 
-NO_SOURCE = "A tap that reads the source needs an inverted picture as the source: invert a picture first."
+NO_SOURCE = "A tap that reads the source needs an inverted image as the source: invert an image first."
 
 
 class Tap(Protocol):

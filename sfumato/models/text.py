@@ -67,7 +67,7 @@ class TextEncoder:
         return self._parsed(prompt).text
 
     def read(self, prompt: str) -> Prompt:
-        """Tokens and words of a prompt. Raises BadInput for a text with a lone surrogate (half a character)."""
+        """Tokens and words of a prompt. Raises BadInput for a text with an unpaired surrogate."""
         text = self._text(prompt).text
         encoded = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
         ids, special = encoded.input_ids, set(self.tokenizer.all_special_ids)

@@ -26,7 +26,7 @@ def model_file(path: Path, root: Path) -> Path:
     """
     target = _resolved(path)
     if not inside(root, str(target)) and target.parent != _blobs(root):
-        raise BadInput(f"{printable(path)} is a link that leads out of {printable(root)}: put the file itself there.")
+        raise BadInput(f"{printable(path)} is a symbolic link to a place outside {printable(root)}: put the file itself there.")
     check_regular(path, GIVE)
     return target
 
@@ -40,7 +40,7 @@ def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:  # circular links
-        raise BadInput(f"{printable(path)} is a link that leads nowhere: {GIVE}.") from error
+        raise BadInput(f"{printable(path)} is a broken symbolic link: {GIVE}.") from error
 
 
 def _blobs(root: Path) -> Path | None:

@@ -153,7 +153,7 @@ def tiny_sd(folder: Path, prediction_type: str = "epsilon", *, seed: int = 1, va
 
 
 def tiny_picture(width: int = 32, height: int = 32, seed: int = 0) -> Image.Image:
-    """A smooth RGB picture with a disc in it, of any size, for tests that need something to edit."""
+    """A smooth RGB image with a disc in it, of any size, for tests that need something to edit."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
     ground = np.stack([rng.uniform(60, 160) + 90 * np.sin(rng.uniform(2, 6, 2) @ [x.ravel(), y.ravel()])] * 3, -1)

@@ -169,7 +169,7 @@ TEXTS: dict[str, bytes] = {
     "deep lists": b"[" * DEEP + b"]" * DEEP,
     "deep objects": b'{"a":' * DEEP + b"1" + b"}" * DEEP,
     "a number of 5000 digits": b'{"a": ' + b"1" * 5000 + b"}",
-    "half a character": b'{"\\ud800": "\\udfff"}',
+    "an unpaired surrogate": b'{"\\ud800": "\\udfff"}',
     "17 MB": b'{"a": "' + b"a" * (17 << 20) + b'"}',
     "zeros": bytes(1000),
     "a pickle": pickle.dumps({"a": 1}),

@@ -108,7 +108,7 @@ def test_frames_are_counted_as_pillow_counts_them():
                 with Image.open(io.BytesIO(content)) as image:
                     assert count_frames(image.fp, file_format) == image.n_frames == count
     assert "animated: first of 3 frames used" in read_image(gif(FRAME, comment(2), FRAME, FRAME)).note
-    assert "3 pictures in one file" in read_image(tiff(3, nxt=8)).note
+    assert "3 images in one file" in read_image(tiff(3, nxt=8)).note
     assert "later ones damaged" in read_image(tiff(2, nxt=2**32 - 1)).note
     assert "first of 100000 or more frames" in read_image(BOMBS["many frames"]()).note
 
@@ -155,5 +155,5 @@ def test_files_without_an_end_and_with_odd_names(tmp_path):
         (tmp_path / name).write_bytes(whole[:90])
         with refused(r"\\x1b|\\n|\\u202e"):
             read_image(tmp_path / name)
-    with refused("not an ordinary file"), opened(place(tmp_path, "fifo", "pipe.png"), 100):
+    with refused("not a regular file"), opened(place(tmp_path, "fifo", "pipe.png"), 100):
         pass

@@ -29,8 +29,8 @@ VALUES = {
     "open list": "[" * 3_000_000,
     "5000 digits": "1" * 5000,
     "4000 digits": "1" * 4000,
-    "key with half a character": '{"\\ud800": 1}',
-    "half a character": '["\\udfff"]',
+    "key with an unpaired surrogate": '{"\\ud800": 1}',
+    "an unpaired surrogate": '["\\udfff"]',
     "nothing": "",
     "half": '{"a": ',
 }
@@ -45,7 +45,7 @@ def test_json_that_floods_or_cannot_be_used(tmp_path, text):
     with refused(METADATA):
         read_metadata(tmp_path)
     (tmp_path / MAPPING).write_text(text)
-    if "\\u" not in text:  # half a character is one edit's fault
+    if "\\u" not in text:  # an unpaired surrogate is one edit's fault
         with refused("PIE-Bench"):
             PieBench(tmp_path)
     (tmp_path / "journal.jsonl").write_text(f"{{}}\n{text}\n")
@@ -183,6 +183,6 @@ def test_packages_of_another_shape(tmp_path, icons):
 
 
 def test_half_a_character_is_not_written(tmp_path):
-    with at_once(), pytest.raises(BadInput, match="half a character"):
+    with at_once(), pytest.raises(BadInput, match="an unpaired surrogate"):
         write_text(tmp_path / "a", "\ud800")
     assert list(tmp_path.iterdir()) == []

@@ -99,7 +99,9 @@ def test_on_the_command_line(sfumato, tiny_sd_folder):
     assert run.code == 0, run.err
     assert run.json["parameters"]["skip"] == 8
     assert any("auto: skip 8" in note for note in run.json["notes"])
-    assert "reaches the target CLIP similarity -0.90" in run.err
+    assert "which reaches -0.90; 3 settings tried." in run.err
+    run = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "0.99", *CLIP)
+    assert "auto: none of 8 settings reaches the CLIP similarity 0.99; the nearest is skip" in run.err
 
 
 def test_what_is_printed_counts_the_trials(sfumato, tiny_sd_folder):
@@ -115,7 +117,8 @@ def test_the_judge_is_the_users(sfumato, tiny_sd_folder, clip):
     model = library.load(str(tiny_sd_folder))
     inverted = model.invert("photo.png", "red apple", steps=10)
     choice = choose(inverted, "green apple", adherence=-0.9, evaluator=Evaluator.load(clip))
-    assert f"with {choice.trial.scores['clip']:.2f}, LPIPS {choice.trial.scores['lpips']:.2f}" in own.err
+    scores = f"{choice.trial.scores['clip']:.2f}, LPIPS to the source {choice.trial.scores['lpips']:.2f}"
+    assert f"CLIP similarity {scores}" in own.err
     assert own.err != shipped.err
 
 

@@ -48,6 +48,12 @@ MISTAKES = {
     f"{EDIT} -o out.png --seed 1 2 --seeds 2": "not both",
     f"{EDIT} -o out.png --method edit-friendy": "did you mean 'edit-friendly'?",
     f"{EDIT} -o out.png --stepz 3": "did you mean '--steps'?",
+    f"{EDIT} -o out.png --num-inference-steps 3": "'--num-inference-steps'; use --steps",
+    f"{EDIT} -o out.png --guidance_scale=3": "use --guidance",
+    f"{EDIT} -o out.png --strength 0.6": "skip = steps (1 - strength)",
+    f"{EDIT} -o out.png --cfg-scale 7": "use --guidance",
+    "generate red -o out.png --num-images 4": "use --seeds",
+    f"{EDIT} -o out.png --seed -1": "'-1' is not an integer (at least 0)",
     f"{EDIT} -o out.png --method ddim --eta 0.5": "--eta",
     f"{EDIT} -o out.png --model emoji --device tpu": "no device",
     f"{EDIT} -o out.png --model emoji --device cuda:99": "not on this machine",
@@ -60,7 +66,7 @@ MISTAKES = {
     "edit weights.safetensors --to green -o out.png": "not an inversion",
     "invert photo.png --from red -o out.png --model nosuch": ".safetensors file",
     "invert photo.png --from red -o nosuch/x.safetensors --model nosuch": "does not exist: create it",
-    "invert photo.png --from red -o folder.safetensors --model nosuch": "not an ordinary file",
+    "invert photo.png --from red -o folder.safetensors --model nosuch": "not a regular file",
     "invert nosuch.png --from red -o x.safetensors --model nosuch": "does not exist",
     "invert photo.png --from red -o x.safetensors --guidance 3 --model nosuch": "unknown argument '--guidance'",
     "invert photo.png --from red -o x.safetensors --max-pixels 9 --model nosuch": "--max-pixels",
@@ -190,7 +196,7 @@ def test_the_options_of_an_inversion_are_fixed(sfumato, tiny_sd_folder):
     for words in (("--from", "red"), ("--steps", 4), ("--seed", 1), ("--seeds", 2), ("--exact",)):
         assert "fixed" in sfumato(*edit, *words).refused()
     assert "ddim edits inversions by ddim, not by edit-friendly" in sfumato(*edit, "--method", "ddim").refused()
-    assert "--max-pixels is for reading pictures" in sfumato(*edit, "--max-pixels", 10).refused()
+    assert "--max-pixels is for reading images" in sfumato(*edit, "--max-pixels", 10).refused()
 
 
 def test_an_inversion_of_another_model_is_refused(sfumato, tiny_sd_folder, tiny_sd2_folder):

@@ -110,7 +110,7 @@ def test_methods(sfumato):
     assert "between 1 and 1000" in one
     names = [parameter["name"] for parameter in sfumato("methods", "edit-friendly", "--json").json["parameters"]]
     assert {"steps", "skip", "guidance_scale", "source_guidance_scale", "eta"} <= set(names)
-    assert "moves: condition, noise map" in one
+    assert "modifies: condition, noise map" in one
     found = {each["name"]: each for each in sfumato("methods", "pix2pix-zero", "--json").json["parameters"]}
     assert found["inversion"]["choices"] == ["edit-friendly", "ddim", "native-ddpm", "regularised"]
     assert found["skip"]["after"] == {"edit-friendly": 12}
@@ -178,7 +178,7 @@ def test_data_emoji_hands_its_arguments_on(sfumato, monkeypatch, tmp_path):
     monkeypatch.setattr(emoji, "build", build)
     run = sfumato("data", "emoji", "--out", "corpus/here", "--styles", "noto", "--size", 32, "--limit", 7, "--flags")
     assert run.code == 0
-    assert "7 pictures of 32 pixels in corpus/here" in run.out
+    assert "7 images of 32 pixels in corpus/here" in run.out
     assert "1 drawings could not be rendered" in run.out
     assert str(asked.pop("out")) == "corpus/here"
     assert str(asked.pop("cache")) == "corpus/cache"

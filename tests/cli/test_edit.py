@@ -75,8 +75,8 @@ def test_several_seeds_give_several_outputs(edit):
 @pytest.mark.parametrize(("method", "alike"), [("ddim", True), ("sdedit", False)])
 def test_seeds_that_change_nothing_are_told(edit, method, alike):
     run = edit("--method", method, "--seeds", 2, "--json")
-    assert any("all seeds gave the same picture" in note for note in run.json["notes"]) == alike
-    assert ("all seeds gave the same picture" in run.err) == alike
+    assert any("all seeds gave the same image" in note for note in run.json["notes"]) == alike
+    assert ("all seeds gave the same image" in run.err) == alike
 
 
 def test_without_a_target_the_prompt_stays_where_something_else_changes(sfumato, tiny_sd_folder):

@@ -54,7 +54,7 @@ def test_what_is_no_mask_is_refused_before_a_model_is_loaded(sfumato, folder):
     holed.putalpha(Image.fromarray((1 - LEFT) * 255))
     holed.save("holed.png")
     words = ("edit", "photo.png", "--from", "a", "--to", "b", "-o", "out.png", "--model", "no-such-model")
-    assert "picture in colour, not a mask" in sfumato(*words, "--mask", "copy.png").refused()
+    assert "image in colour, not a mask" in sfumato(*words, "--mask", "copy.png").refused()
     assert "--mask-transparent" in sfumato(*words, "--mask", "holed.png").refused()
     assert "no transparent parts" in sfumato(*words, "--mask", "copy.png", "--mask-transparent").refused()
     assert "needs --mask" in sfumato(*words, "--mask-transparent").refused()

@@ -122,8 +122,8 @@ def test_what_is_not_there_is_refused(edit, folder, monkeypatch):
     assert "made from photo.png" in edit(*again).refused()
     assert edit(*again, "moved.png").code == 0
     monkeypatch.delenv("SFUMATO_MODEL")
-    assert "give it as --model" in edit("--recipe", "out.png", "-o", "third.png").refused()
-    assert "carries no sfumato recipe" in edit("--recipe", "moved.png", "-o", "o.png").refused()
+    assert "give its folder, file or hub id as --model" in edit("--recipe", "out.png", "-o", "third.png").refused()
+    assert "contains no sfumato recipe" in edit("--recipe", "moved.png", "-o", "o.png").refused()
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_what_is_not_there_is_refused(edit, folder, monkeypatch):
         ({"mask": {"name": "/etc/passwd", "sha256": ""}, "masked": True}, "needs /etc/passwd"),
         ({"mask": {"name": "../photo.png", "sha256": ""}, "masked": True}, "needs ../photo.png"),
         ({"image": {"name": "/etc/passwd", "sha256": ""}}, "made from /etc/passwd"),
-        ({"model": "stranger/model"}, "give it as --model"),
-        ({"masked": True}, "with a mask that is in no file"),
+        ({"model": "stranger/model"}, "give its folder, file or hub id as --model"),
+        ({"masked": True}, "with a mask that was not a file"),
     ],
 )
 def test_a_strangers_recipe_is_refused(edit, edited_once, changes, complaint):

@@ -59,7 +59,7 @@ def test_several_targets_of_one_image(edit):
         (("--to", "dog", "-o", "o.png"), "give the image to edit"),
         (("b.png", "other/b.png", "--to", "dog", "--out-dir", "out"), "would both become out/b.png"),
         (("b.png", "photo.png", "--to", "dog", "--out-dir", "."), "b.png is an input of this command"),
-        (("b.png", "photo.png", "--to", "dog", "--out-dir", "c.jpg"), "no folder with write permission"),
+        (("b.png", "photo.png", "--to", "dog", "--out-dir", "c.jpg"), "cannot be created or written to"),
         (("b.png", "photo.png", "--to", "1", "--to", "2", "--to", "3", "-o", "o.png"), "give --to once for all 2"),
         (("b.png", "photo.png", "--to", "1", "--seeds", "3", "-o", "o.png"), "give --seed once for all 2"),
         (("b.png", "c.jpg", "--to", "1", "--mask", "photo.png", "-o", "o.png"), "edit each size separately"),

@@ -294,6 +294,9 @@ def test_a_dual_encoder_in_the_folder_scores_the_results(tiny_sd_folder, tmp_pat
     for name in ("source_similarity_to_target", "edit_similarity_to_target"):
         assert len(metrics[name]) == 2
         assert all(-1 <= value <= 1 for value in metrics[name])
+    without = model.invert(PICTURE, "red cat", method="colour", steps=4).edit(colour="blue").report["metrics"]
+    assert "source_similarity_to_source" in without
+    assert not [name for name in without if name.endswith("to_target")]  # there is no target prompt
     assert len(model.generate("red cat", steps=2).report["metrics"]["similarity"]) == 1
 
 

@@ -73,7 +73,7 @@ def test_the_recipe_names_the_mask_and_its_hash(sd, cat, tmp_path):
 
 
 def test_pictures_and_black_masks_are_refused(cat):
-    with pytest.raises(BadInput, match="picture in colour, not a mask"):
+    with pytest.raises(BadInput, match="image in colour, not a mask"):
         cat.edit("green dog", mask=PICTURE)
     with pytest.raises(BadInput, match="black everywhere"):
         cat.edit("green dog", mask=np.zeros((HEIGHT, WIDTH), np.uint8))

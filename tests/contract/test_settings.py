@@ -48,7 +48,7 @@ WRONG = [
     ({"prompt-to-prompt": {"after": {"dim": {}}}}, "'after' names no inversion 'dim'; there are edit-friendly, ddim"),
     ({"prompt-to-prompt": {"after": {"ddim": {"skip": -1}}}}, "prompt-to-prompt, ddim: skip must be between 0 and 999"),
     ({"ddim": {"after": {"ddim": {}}}}, "'after' names no inversion 'ddim'; there are none here"),
-    ({"diffuseit": {"clip_folder": "some/body"}}, "diffuseit: clip_folder names a file, which only you can name"),
+    ({"diffuseit": {"clip_folder": "some/body"}}, "diffuseit: clip_folder is the path of a file"),
     ({"edits": {}}, "no method reads 'edits'; there are generate"),
 ]
 

@@ -138,7 +138,7 @@ def test_captions_are_the_name_or_keywords_and_repeat_with_the_generator(corpus)
         ({"count": 0}, "count must be 1 or more"),
         ({"min_styles": 3}, "between 1 and 2"),
         ({"min_styles": 0}, "between 1 and 2"),
-        ({"styles": []}, "contains no picture"),
+        ({"styles": []}, "contains no image"),
     ],
 )
 def test_bad_choices_are_refused(corpus, options, words):
@@ -177,9 +177,9 @@ def test_a_picture_that_is_missing_or_damaged_is_refused(copy):
     (copy / file).write_bytes((copy / file).read_bytes()[:60])
     assert re.search(f"{file} cannot be read: run `sfumato data emoji` again", refusal(copy))
     (copy / file).unlink()
-    assert f"there is no picture '{file}'" in refusal(copy)
+    assert f"there is no image '{file}'" in refusal(copy)
     (copy / file).mkdir()
-    assert f"there is no picture '{file}'" in refusal(copy)
+    assert f"there is no image '{file}'" in refusal(copy)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no table", None])
@@ -210,8 +210,8 @@ def test_the_columns_that_are_needed_are_those_of_the_corpus(copy):
         ("file", "../secret.png", "'../secret.png' lies outside the folder"),
         ("file", "images/link/1f34e.png", "lies outside the folder"),
         ("file", "images/\0", "lies outside the folder"),
-        ("file", "images/nowhere.png", "there is no picture 'images/nowhere.png'"),
-        ("file", ".", "there is no picture '.'"),
+        ("file", "images/nowhere.png", "there is no image 'images/nowhere.png'"),
+        ("file", ".", "there is no image '.'"),
     ],
 )
 def test_rows_that_are_no_pictures_are_refused(copy, name, value, words):
@@ -275,10 +275,10 @@ def test_transparent_and_turned_pictures(tmp_path):
         ('{"file_name": "0.png", "text": "  "}', "line 2: the key 'text' is missing, empty"),
         ('{"file_name": "0.png", "text": 3}', "line 2: the key 'text' is missing, empty or not text"),
         ('{"text": "a"}', "line 2: the key 'file_name'"),
-        ('{"file_name": "nowhere.png", "text": "a"}', "line 2: there is no picture 'nowhere.png'"),
+        ('{"file_name": "nowhere.png", "text": "a"}', "line 2: there is no image 'nowhere.png'"),
         ('{"file_name": "../0.png", "text": "a"}', "line 2: .*outside the folder"),
         ('{"file_name": "/etc/hostname", "text": "a"}', "line 2: .*outside the folder"),
-        ('{"file_name": ".", "text": "a"}', "line 2: there is no picture"),
+        ('{"file_name": ".", "text": "a"}', "line 2: there is no image"),
         ('{"file_name": "\\u0000", "text": "a"}', "line 2: .*outside the folder"),
         ('{"file_name": "\\ud800", "text": "a"}', "line 2: the key 'file_name' is missing, empty or not text"),
         ('{"file_name": "0.png", "text": "a\\ud800"}', "line 2: the key 'text' is missing, empty or not text"),

@@ -216,7 +216,7 @@ def test_paths_that_lead_to_no_file(tmp_path):
 
 def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    refused(tmp_path / "pipe.png", "pipe.png", "not an ordinary file")
+    refused(tmp_path / "pipe.png", "pipe.png", "not a regular file")
     with socket.socket(socket.AF_UNIX) as server:
         here = os.getcwd()
         os.chdir(tmp_path)  # a socket's path may only be short
@@ -224,8 +224,8 @@ def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path):
             server.bind("s.png")
         finally:
             os.chdir(here)
-        refused(tmp_path / "s.png", "s.png", "not an ordinary file")
-    refused("/dev/zero", "not an ordinary file")
+        refused(tmp_path / "s.png", "s.png", "not a regular file")
+    refused("/dev/zero", "not a regular file")
 
 
 def test_an_unreadable_file(tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def test_a_mask_without_white_is_noted():
 def test_a_picture_in_colour_is_refused(tmp_path, file_format):
     path = tmp_path / f"beach.{file_format.lower()}"
     path.write_bytes(make.encoded(make.smooth(), file_format))
-    with pytest.raises(BadInput, match=r"beach\.\w+ is a picture in colour, not a mask: .* white where"):
+    with pytest.raises(BadInput, match=r"beach\.\w+ is an image in colour, not a mask: .* white where"):
         read_mask(path, (64, 48))
 
 
@@ -98,7 +98,7 @@ def test_a_picture_with_transparent_parts_is_refused_and_its_parts_are_a_mask(tm
     pixels[..., 3] = np.where(REGION, 0, 255)
     path = tmp_path / "rubbed.png"
     path.write_bytes(make.encoded(pixels, "PNG"))
-    with pytest.raises(BadInput, match=r"rubbed\.png is a picture with transparent parts.* --mask-transparent"):
+    with pytest.raises(BadInput, match=r"rubbed\.png is an image with transparent parts.* --mask-transparent"):
         read_mask(path, SIZE)
     mask = read_mask(transparent_parts(path), SIZE)
     np.testing.assert_array_equal(mask.weights, REGION)

@@ -192,9 +192,9 @@ def test_the_first_page_of_a_tiff_and_the_first_picture_of_a_phone_file():
     first, *rest = frames()
     picture = read_image(make.encoded(first, "TIFF", save_all=True, append_images=rest))
     np.testing.assert_array_equal(picture.rgb, np.asarray(first))
-    assert "3 pictures" in picture.note
+    assert "3 images" in picture.note
     picture = read_image(make.encoded(first, "MPO", save_all=True, append_images=rest[:1]))
-    assert "2 pictures" in picture.note
+    assert "2 images" in picture.note
     assert np.abs(picture.rgb.astype(int) - np.asarray(first)).mean() < 4
 
 

@@ -45,7 +45,7 @@ def test_one_itxt_chunk_with_a_recipe_and_no_text_at_all_without(tmp_path):
     assert texts[0][1].startswith(b"sfumato\0")
     write_image(path, make.noise())
     assert {kind for kind, _ in make.chunks(path.read_bytes())} == {b"IHDR", b"IDAT", b"IEND"}
-    with pytest.raises(BadInput, match=r"out\.png carries no sfumato recipe"):
+    with pytest.raises(BadInput, match=r"out\.png contains no sfumato recipe"):
         read_recipe(path)
 
 

@@ -73,7 +73,7 @@ def test_the_numbers_differ_in_ink():
 def test_bad_sheets_are_refused():
     picture = make.noise()
     for rows in ([], [[]], [[picture], []]):
-        with pytest.raises(BadInput, match="at least one picture"):
+        with pytest.raises(BadInput, match="at least one image"):
             contact_sheet(rows)
     with pytest.raises(BadInput, match="one label for every"):
         contact_sheet([[picture]], [["a", "b"]])

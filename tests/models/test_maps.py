@@ -122,7 +122,7 @@ def test_the_mask_is_binary_and_may_be_one_for_all(inpainting):
         (PIXELS[:, :, :-1], MASK[:, :, :-1], "multiples of 8"),
         (PIXELS[0], MASK, r"\[b,3,h,w\]"),
         (PIXELS, MASK[0], r"\[2, 1, 48, 32\]"),
-        (PIXELS, MASK[:, :, ::2, ::2], r"\[2, 1, 48, 32\], that of the pictures, not \[2, 1, 24, 16\]"),
+        (PIXELS, MASK[:, :, ::2, ::2], r"\[2, 1, 48, 32\], that of the images, not \[2, 1, 24, 16\]"),
         (PIXELS, MASK.repeat(2, 1, 1, 1), r"\[2, 1, 48, 32\]"),
         (PIXELS, MASK * 255, "from 0, where"),
         (PIXELS, MASK * float("nan"), "from 0, where"),

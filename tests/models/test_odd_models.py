@@ -96,7 +96,7 @@ def test_latents_of_no_known_scale_are_refused(copy, config, message):
 
 def test_networks_for_grey_pictures_are_refused(tmp_path):
     folder = tiny.tiny_ddpm(tmp_path / "grey", in_channels=1, out_channels=1)
-    with pytest.raises(BadInput, match="pictures of 1 channels, not on RGB"):
+    with pytest.raises(BadInput, match="images of 1 channels, not on RGB"):
         load_model(folder, "cpu")
 
 

@@ -1,6 +1,6 @@
 """Edit attributes of an emoji, derived from its code points: skin tone, gender, hair, colour.
 
-A `*_key` names a family: two pictures of one style with the same key and different values of that attribute are a
+A `*_key` names a family: two images of one style with the same key and different values of that attribute are a
 before/after pair that differs only in this attribute.
 """
 

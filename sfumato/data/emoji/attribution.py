@@ -32,7 +32,7 @@ def attribution(styles: Sequence[Style], size: int) -> str:
     lines = [
         "# Attribution",
         "",
-        f"The pictures were rasterised to {size} x {size} pixels from the packages that `table.parquet` names",
+        f"The images were rasterised to {size} x {size} pixels from the packages that `table.parquet` names",
         "in its column `package`; they are otherwise unchanged. The full licence texts lie in `licences/`.",
         "",
     ]

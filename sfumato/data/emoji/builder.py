@@ -1,4 +1,4 @@
-"""Build the corpus from packages: pictures, table, attribution; `build.json` is written last and marks it complete."""
+"""Build the corpus from packages: images, table, attribution; `build.json` is written last and marks it complete."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -35,13 +35,13 @@ class BuildReport:
 
     #: Number of pictures.
     images: int
-    #: Number of pictures by style.
+    #: Number of images by style.
     styles: dict[str, int]
     #: Icons of each style that do not belong to a known emoji.
     unmapped: dict[str, list[str]]
     #: "style/icon: reason" of each drawing that could not be rendered.
     failed: list[str]
-    #: Side of the pictures in pixels.
+    #: Side of the images in pixels.
     size: int
     #: Name and version of the SVG renderer.
     renderer: str
@@ -74,8 +74,8 @@ def build(
         sharealike: allow artwork with share-alike licences; with `styles` None, include it.
         flags: include the national flags, which some styles lack.
         pypi: use installed PyPI packages instead of npm (only one permissively licensed style).
-        size: side of the pictures in pixels, 16 to 1024.
-        limit: largest number of pictures per style, for trials.
+        size: side of the images in pixels, 16 to 1024.
+        limit: largest number of images per style, for trials.
         workers: number of processes that render. With more than one, a script must guard its entry point with
             `if __name__ == "__main__"`, as for every use of multiprocessing.
 
@@ -132,7 +132,7 @@ def _progress() -> Iterator[Progress]:
 def _collect(
     styles: Sequence[Style], cache: Path | None, flags: bool, limit: int | None, progress: Progress
 ) -> tuple[list[Entry], dict[str, list[str]]]:
-    """Collect all pictures to render, and the unmapped icons by style; from PyPI packages if `cache` is None."""
+    """Collect all images to render, and the unmapped icons by style; from PyPI packages if `cache` is None."""
     npm = Path()
     resolve = NameResolver([])
     if cache is not None:
@@ -161,10 +161,10 @@ def _wanted(artwork: Artwork, style: Style, flags: bool) -> bool:
 
 
 def _open_folder(out: Path, files: set[str]) -> None:
-    """Prepare the folder: delete the marker until the build is complete, and pictures that are no longer part of it.
+    """Prepare the folder: delete the marker until the build is complete, and images that are no longer part of it.
 
     The table of an earlier build is untrusted input: a file that it lists is deleted only if it is inside the folder
-    and is a picture that a build wrote. A table that cannot be read is ignored and replaced.
+    and is an image that a build wrote. A table that cannot be read is ignored and replaced.
 
     Raises:
         BadInput: because of a symbolic link, the build would write outside the folder.
@@ -189,7 +189,7 @@ def _listed(out: Path) -> set[str]:
 def _render(
     entries: Sequence[Entry], out: Path, size: int, workers: int, progress: Progress
 ) -> list[Measured | Failed]:
-    """Render all pictures, in order: in this process if `workers` is 1, otherwise in a pool."""
+    """Render all images, in order: in this process if `workers` is 1, otherwise in a pool."""
     jobs = [Job(out / entry.file, entry.artwork.svg, size) for entry in entries]
     task = progress.add_task("pictures", total=len(jobs))
     results: list[Measured | Failed] = []

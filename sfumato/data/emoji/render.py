@@ -20,7 +20,7 @@ _MIN_ALPHA, _MIN_CONTRAST = 16, 24
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to render."""
+    """One image to render."""
 
     path: Path
     svg: str
@@ -30,7 +30,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Measured:
-    """Measurements of a picture's pixels, for the table."""
+    """Measurements of an image's pixels, for the table."""
 
     #: Mean alpha in [0, 1].
     coverage: float
@@ -115,12 +115,12 @@ def _read_if_current(path: Path, stamp: str) -> np.ndarray | None:
     try:
         with open_drawing(path) as image:
             return np.array(image) if image.info.get(_DIGEST_KEY) == stamp else None
-    except Exception:  # decoders raise many types; the picture is rendered again
+    except Exception:  # decoders raise many types; the image is rendered again
         return None
 
 
 def is_rendered(path: Path) -> bool:
-    """Whether a file is a picture that `make_picture` wrote, of any drawing."""
+    """Whether a file is an image that `make_picture` wrote, of any drawing."""
     try:
         with open_drawing(path) as image:
             return _DIGEST_KEY in image.info

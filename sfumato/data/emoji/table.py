@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of the corpus before it is rendered."""
+    """One image of the corpus before it is rendered."""
 
     style: Style
     artwork: Artwork
@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def file(self) -> str:
-        """Path of the picture relative to the dataset folder, with forward slashes."""
+        """Path of the image relative to the dataset folder, with forward slashes."""
         variant = f"-v{self.artwork.variant}" if self.artwork.variant else ""
         return f"images/{self.style.name}/{self.artwork.codepoints}{variant}.png"
 
@@ -68,7 +68,7 @@ class Entry:
 def make_table(entries: Sequence[Entry], measured: Sequence[Measured]) -> pa.Table:
     """Build the table, in the order of `entries`.
 
-    The column `duplicate_of` is the first picture of the style with the same pixels, "" if it is the picture itself.
+    The column `duplicate_of` is the first image of the style with the same pixels, "" if it is the image itself.
     """
     table = emoji_table()
     attributes = AttributeReader(table)

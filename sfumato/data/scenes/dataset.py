@@ -33,7 +33,7 @@ HELD_OUT_SEED, HELD_OUT_COUNT = 20, 500
 
 @dataclass(frozen=True)
 class _Plan:
-    """The composition of a scene: indices of its pictures, boxes, background and style."""
+    """The composition of a scene: indices of its images, boxes, background and style."""
 
     rows: tuple[int, ...]
     boxes: tuple[Box, ...]
@@ -42,20 +42,20 @@ class _Plan:
 
 
 class Scenes:
-    """Dataset of single pictures followed by `count` scenes composed of their cut-outs.
+    """Dataset of single images followed by `count` scenes composed of their cut-outs.
 
-    Items 0 to len(pictures) - 1 are the pictures of `CaptionedImages`: one object that fills the canvas, on white. The
+    Items 0 to len(images) - 1 are the images of `CaptionedImages`: one object that fills the canvas, on white. The
     others are scenes of one to three objects in one style, on white or a plain colour. Half of the samples are scenes
     (`sampling_weights`).
 
     Args:
-        pictures: pictures of an emoji corpus; their files are read again to cut the objects out.
+        pictures: images of an emoji corpus; their files are read again to cut the objects out.
         folder: folder of the corpus.
         count: number of scenes, at least 0.
         seed: scene i is a function of (seed, i).
 
     Raises:
-        BadInput: the pictures have no bounding boxes, or `count` is negative.
+        BadInput: the images have no bounding boxes, or `count` is negative.
     """
 
     def __init__(self, pictures: CaptionedImages, folder: str | Path, count: int, seed: int = 0) -> None:
@@ -82,7 +82,7 @@ class Scenes:
 
         Args:
             folder: folder of the corpus.
-            split: "test" or "cells"; the scenes consist of pictures of this split.
+            split: "test" or "cells"; the scenes consist of images of this split.
             size: side of the scenes in pixels.
             choice: further arguments of `CaptionedImages.open`.
         """
@@ -106,18 +106,18 @@ class Scenes:
         return self._names
 
     def texts(self) -> list[str]:
-        """Texts to train a tokenizer on: those of the pictures, and the words for backgrounds and relations."""
+        """Texts to train a tokenizer on: those of the images, and the words for backgrounds and relations."""
         return [*self.pictures.texts(), *GROUNDS, "left of", "right of", "above", "below", "and", "on"]
 
     def pixels(self, items: Sequence[int]) -> NDArray[np.uint8]:
-        """The pictures and scenes with the indices `items`: uint8 [n,3,size,size], sRGB."""
+        """The images and scenes with the indices `items`: uint8 [n,3,size,size], sRGB."""
         alone = len(self.pictures)
         return np.stack([self.pictures.images[i] if i < alone else self.scene(i - alone).image for i in items])
 
     def sampling_weights(self) -> NDArray[np.float64]:
         """Sampling probability of each item: float64 [n], sum 1. The scenes together have probability 1/2.
 
-        Among the single pictures every emoji has the same probability.
+        Among the single images every emoji has the same probability.
         """
         alone = self.pictures.sampling_weights()
         if not self.count:

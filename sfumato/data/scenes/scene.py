@@ -1,4 +1,4 @@
-"""A scene: its picture, and the box, mask, class and words of every object."""
+"""A scene: its image, and the box, mask, class and words of every object."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class SceneObject:
         keywords: words that may replace the name in captions.
         content: class of the object: code points of the emoji without skin tone, such as "1f431".
         group: coarse class of the object: its group in Unicode, such as "animals-nature".
-        file: picture of the object in the corpus.
+        file: image of the object in the corpus.
         box: (left, top, right, bottom) in pixels of the scene; right and bottom exclusive.
         mask: bool [h,w], the pixels of the scene that it covers.
     """
@@ -69,7 +69,7 @@ def compose(
         size: pixels along each side of the canvas.
 
     Returns:
-        The picture, uint8 [3,size,size], and the mask of each object, bool [size,size], where its alpha is above 1/2.
+        The image, uint8 [3,size,size], and the mask of each object, bool [size,size], where its alpha is above 1/2.
     """
     page = Image.new("RGB", (size, size), GROUNDS.get(ground, WHITE))
     masks = []
