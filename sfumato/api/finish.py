@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.images import Mask, Picture, to_uint8
+from sfumato.images.feather import feathered
 from sfumato.images.mask import MaskSource, painted_mask
 from sfumato.images.upsampling import upsampled_edit
 
@@ -50,6 +51,8 @@ def _smooth(x: Tensor, radius: float) -> Tensor:
 def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None) -> NDArray[np.uint8]:
     """One decoded edit at the full size of its image, uint8 [h,w,3], restricted by a mask.
 
+    Where the edit was made at a reduced size, the change fades in over one pixel of that size inside the mask.
+
     Args:
         edited: the edit at the size at which it was made, [3,h,w] in [-1,1].
         source: the image at that size, the same shape and range.
@@ -58,6 +61,9 @@ def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None
     """
     if picture.original is None:
         return grey_levels(edited, picture.rgb, mask)
+    if mask is not None:
+        reach = max(full / reduced for full, reduced in zip(picture.full.rgb.shape, edited.shape[1:], strict=False))
+        mask = replace(mask, weights=feathered(mask.weights, reach))
     made = np.empty_like(picture.full.rgb)
     for rows, pixels in upsampled_edit(edited, source, picture.full.rgb):
         part = None if mask is None else replace(mask, weights=mask.weights[rows])

@@ -87,5 +87,5 @@ def test_a_source_that_the_shipped_evaluator_does_not_know_is_named(sfumato, fol
     assert run.code == 0, run.err
     found = run.json["metrics"]["source_similarity_to_source"][0]
     assert found < 0.6
-    assert f"the similarity of abstract.png to its own prompt is {found:.2f}" in run.err
+    assert f"the CLIP similarity of abstract.png to its own prompt is {found:.2f}" in run.err
     assert any("do not rely on similarities of such images" in note for note in run.json["notes"])

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from sfumato.api.finish import finished
 from sfumato.api.notes import size_note
 from sfumato.api.resolution import MARGIN, edited_size
 from sfumato.errors import BadInput
-from sfumato.images import read_image, resized_pixels
+from sfumato.images import Mask, read_image, resized, resized_pixels
 from sfumato.images.upsampling import upsampled_edit
 from tests.tiny import tiny_picture
 
@@ -119,6 +120,18 @@ def test_outside_a_mask_the_photo_is_unchanged_and_greys_mix(sd, photo):
     small[40, 60] = 255  # one pixel of the photo covers a ninth of one that is edited
     made = inverted.edit(PROMPTS[1], mask=Image.fromarray(small)).pixels[0]
     assert (made != original).any(axis=-1).sum() <= 1
+
+
+def test_inside_a_mask_the_change_begins_without_a_step():
+    """A white edit of a black image at a tenth of its size, in the left half."""
+    black = np.zeros((80, 80, 3), np.uint8)
+    picture = resized(read_image(Image.fromarray(black)), (8, 8))
+    mask = np.zeros((80, 80), np.float32)
+    mask[:, :40] = 1
+    made = finished(torch.ones(3, 8, 8), -torch.ones(3, 8, 8), picture, Mask(mask, ""))[..., 0].astype(int)
+    assert not made[:, 40:].any()
+    assert (made[:, :30] > 250).all()
+    assert abs(np.diff(made, axis=1)).max() < 50
 
 
 @pytest.mark.parametrize("region", [{"mask_words": "cat", "mask_threshold": 0.6}, {"mask_difference": True}])
