@@ -52,13 +52,13 @@ def placed(job: Job) -> list[Term]:
 
 def neglected(job: Job) -> list[Term]:
     """Attend-and-Excite: presence of the most neglected of two objects."""
-    return [presence(job, [["heart"], ["cat"]], worst=True)]
+    return [presence(job, [["heart"], ["cat"]], published=True)]
 
 
 def five(job: Job) -> list[Term]:
     """Five energies: place, size, presence, and those of two objects."""
     heart, cat, red = (word_of(job, name) for name in ("heart", "cat", "red"))
-    both = presence(job, [["heart"], ["cat"]], worst=False)
+    both = presence(job, [["heart"], ["cat"]], published=False)
     return [*placed(job), both, Apart((heart, cat)), Bound(red, heart)]
 
 

@@ -100,23 +100,21 @@ class Composition:
             check_run(network, params, sizes, sources, targets if uses_target else sources)
 
     def of(self, job: Job) -> list[Shift]:
-        """All shifts of the edit of one batch, in order.
+        """All shifts of the edit of one batch, in order; those that hold a part of the source (`Shift.holds`) are last.
 
         Raises:
-            BadInput: two shifts replace the same module output or attention map in the same step, or a shift taps the
-                network of an edit in tiles.
+            BadInput: a shift replaces what another one replaces or reads in the same step, or a shift taps the network
+                of an edit in tiles.
         """
         made = [(method.name, shift) for method, params in self.methods for shift in method.shifts(job, params)]
         made += [(type(shift).__name__, shift) for shift in self.shifts]
+        made.sort(key=lambda pair: pair[1].holds)
         shifts = [shift for _, shift in made]
         if isinstance(job.network, TiledModel):
             _check_tiles(made)
         if found := conflict(shifts, len(job.timesteps)):
-            one, other = (next(name for name, shift in made if shift is each) for each in found[:2])
-            raise BadInput(
-                f"{one} and {other} both replace {found[2]} in the same steps: leave one of them out, or set its share "
-                "of the steps to 0."
-            )
+            names = (next(name for name, shift in made if shift is each) for each in found.shifts)
+            raise BadInput(f"{found.sentence(*names)}: leave one of them out, or set its share of the steps to 0.")
         return shifts
 
     def described(self, values: Callable[[Params], Mapping[str, Any]] = parameters) -> list[dict[str, Any]]:

@@ -62,7 +62,10 @@ class Contender(Protocol):
 class LeditsPP:
     """diffusers' LEDITS++ with the second-order SDE DPM-Solver++; inverts only the T - skip steps that it replays.
 
-    In diffusers 0.42 the alternative, DDIM, fails; so do the cross-attention masks on latents of 16 x 16.
+    It is run as diffusers 0.42 has it. There `invert` takes the two embeddings of `encode_prompt` in the wrong order
+    and guides from the source prompt to the empty one, eps(source) + s (eps("") - eps(source)): at a source guidance
+    scale of 1 the image is inverted under the empty prompt, under which the replay starts, too. The alternative solver,
+    DDIM, fails; so do the cross-attention masks on latents of 16 x 16.
     """
 
     def __init__(self, task: Task) -> None:

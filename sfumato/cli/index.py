@@ -66,7 +66,7 @@ def run(arguments: Namespace) -> None:
     from sfumato.retrieval.index import ImageIndex
     from sfumato.retrieval.indexing import index_files
 
-    files = list({file.path: file for folder in arguments.folders for file in image_files(folder)}.values())
+    files = [file for folder in arguments.folders for file in image_files(folder)]
     describers = load_describers(arguments)
     index = ImageIndex.create(arguments.out, describers, files)
     began, state = time.monotonic(), None
@@ -102,6 +102,6 @@ def _report(arguments: Namespace, state: "Indexing", rows: int, seconds: float) 
         )
         return
     say(
-        f"{arguments.out}: {rows} images, {state.added} added ({state.changed} of them again, because their file had "
-        f"changed), {state.unchanged} unchanged, {len(state.unreadable)} unreadable; {seconds:.1f} s"
+        f"{arguments.out}: {rows} images, {state.added} added ({state.changed} of them again, because their file or "
+        f"metadata had changed), {state.unchanged} unchanged, {len(state.unreadable)} unreadable; {seconds:.1f} s"
     )

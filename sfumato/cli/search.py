@@ -12,6 +12,7 @@ from sfumato.cli.report import print_json, print_table
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
+    from sfumato.retrieval.index import ImageIndex
     from sfumato.retrieval.query import Query
     from sfumato.retrieval.search import Hit
     from sfumato.style.describers import Describers
@@ -60,7 +61,7 @@ def run(arguments: Namespace) -> None:
         refuse_inputs(arguments.out, inputs)
     index = ImageIndex.open(arguments.index)
     describers = load_describers(arguments)
-    query = _query(arguments, describers)
+    query = _query(arguments, describers, index)
     index.check_describers(describers, query.modalities)
     hits = search(index, query, arguments.k, where=arguments.where, exact=True if arguments.exact else None)
     if arguments.out is not None:
@@ -71,7 +72,7 @@ def run(arguments: Namespace) -> None:
         print_table([["score", *query.modalities, "image", ""], *(_as_row(hit) for hit in hits)])
 
 
-def _query(arguments: Namespace, describers: "Describers") -> "Query":
+def _query(arguments: Namespace, describers: "Describers", index: "ImageIndex") -> "Query":
     """The query. Raises BadInput for images and texts that cannot be described."""
     from sfumato.retrieval.files import ImageFile
     from sfumato.retrieval.query import Query, Wanted
@@ -80,7 +81,7 @@ def _query(arguments: Namespace, describers: "Describers") -> "Query":
         "content": Wanted(_files(ImageFile, arguments.image + arguments.content), arguments.text),
         "style": Wanted(_files(ImageFile, arguments.image + arguments.style), arguments.style_text),
     }
-    vectors = {name: each.vector(describers, name) for name, each in wanted.items()}
+    vectors = {name: each.vector(describers, name, index) for name, each in wanted.items()}
     weights = {"content": arguments.content_weight, "style": arguments.style_weight}
     return Query.of({name: vector for name, vector in vectors.items() if vector is not None}, weights)
 

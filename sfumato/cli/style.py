@@ -45,9 +45,10 @@ def run(arguments: Namespace) -> None:
     """Invert the content image, edit it, save, report."""
     from sfumato.images import read_image
     from sfumato.methods.registry import METHODS
+    from sfumato.methods.weighted import read_weighted
 
     method = METHODS.find(METHOD)
-    arguments.style = ",".join(arguments.style) or None
+    arguments.style = read_weighted("style", arguments.style) or None
     given = given_options(arguments, _options(method))
     if "parasol" not in given:
         raise BadInput("give --parasol FILE, the export of `sfumato train parasol` (sfumato style --help).")

@@ -1,12 +1,17 @@
 """`sfumato triplets`: the supervision of PARASOL, found by search."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.report import print_json, print_table, shown
 from sfumato.errors import BadInput
+from sfumato.files import printable
+
+if TYPE_CHECKING:
+    from sfumato.retrieval.index import ImageIndex
 
 LABELS = {"content": "untoned", "style": "style"}
 """Columns of the corpus with the true content and style."""
@@ -37,12 +42,29 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         )
         parser.add_argument(
             f"--{name}-column",
-            default=LABELS[name],
             metavar="NAME",
-            help=f"column of the true {name}; default %(default)s",
+            help=f"column of the true {name}; default {LABELS[name]}, if there is one",
         )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.example("sfumato triplets emoji.index --where \"split = 'train'\" -o triplets.parquet")
+    train = "\"split = 'train'\""
+    parser.example(
+        f"sfumato triplets emoji.index --where {train} --where-content {train} \\",
+        f"    --where-style {train} -o triplets.parquet",
+    )
+
+
+def _columns(arguments: Namespace, indices: Iterable["ImageIndex"]) -> dict[str, str]:
+    """Columns of the true content and style. Raises BadInput for a given one that an index does not have."""
+    from sfumato.retrieval.columns import OWN
+
+    given = {"content": arguments.content_column, "style": arguments.style_column}
+    for name, column in given.items():
+        for index in indices:
+            labels = [each for each in index.columns if each not in OWN]
+            if column is not None and column not in labels:
+                listed = f"name one of {', '.join(labels)}" if labels else "the index has no such columns: leave it out"
+                raise BadInput(f"{printable(index.uri)} has no column {column!r} of the true {name}: {listed}.")
+    return {name: LABELS[name] if column is None else column for name, column in given.items()}
 
 
 def run(arguments: Namespace) -> None:
@@ -64,7 +86,7 @@ def run(arguments: Namespace) -> None:
             raise BadInput(
                 f"The {name} database has descriptors of other encoders than {arguments.index}: index it again."
             )
-    columns = {"content": arguments.content_column, "style": arguments.style_column}
+    columns = _columns(arguments, opened.values())
     conditions = {"x": arguments.where, "content": arguments.where_content, "style": arguments.where_style}
     images = {name: read_images(index, conditions[name], columns) for name, index in opened.items()}
     contents, styles = disjoint(images["content"], images["style"])

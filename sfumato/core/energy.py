@@ -19,6 +19,8 @@ from sfumato.core.state import Denoiser, StepState, check_finite
 
 Value: TypeAlias = Callable[[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]], Float[Tensor, " b"]]
 """Maps x_t and its predicted noise, both with gradient history, to one energy per image."""
+SCALE = 2.0**10
+"""Factor of energies in the backward pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,37 @@ def _differentiated(
     selects energy k.
     """
     if len(values) == 1:
-        return torch.autograd.grad(values[0].sum(), x, retain_graph=True)
+        return scaled_gradients(values[0].sum(), (x,))
     every = torch.stack(list(values))
     one_each = torch.eye(len(values), dtype=every.dtype, device=every.device)[:, :, None].expand(-1, -1, len(x))
-    return torch.autograd.grad(every, x, one_each, retain_graph=True, is_grads_batched=True)[0].unbind()
+    return scaled_gradients(every, (x,), one_each)[0].unbind()
+
+
+def scaled_gradients(
+    value: Float[Tensor, "..."], inputs: Sequence[Float[Tensor, "..."]], seeds: Float[Tensor, "n ..."] | None = None
+) -> list[Float[Tensor, "..."]]:
+    """Gradients of `SCALE` times a value, divided by `SCALE`; the graph is kept.
+
+    Gradients of means over many cells are smaller than the smallest number of float16, and would be 0 in a network in
+    half precision. In float32 and float64 the factor, a power of 2, changes no digit. If a scaled gradient overflows,
+    the plain ones are computed, which then need no factor.
+
+    Args:
+        value: what is differentiated.
+        inputs: with respect to these tensors; the gradient is 0 for one that the value does not depend on.
+        seeds: gradients of `value` for a batched backward pass, one per result; None for a scalar.
+    """
+    for factor in (SCALE, 1.0):
+        found = torch.autograd.grad(
+            value * factor,
+            inputs,
+            seeds,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=seeds is not None,
+            materialize_grads=True,
+        )
+        found = [gradient / factor for gradient in found]
+        if all(bool(torch.isfinite(gradient).all()) for gradient in found):
+            break
+    return found

@@ -6,7 +6,7 @@ It yields after every step, so that progress bars, previews, cancelling and vide
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -54,8 +54,8 @@ def reverse(
         source: latents of the inverted image by timestep, x_0 under -1, for shifts that use them.
 
     Raises:
-        BadInput: two shifts replace the same quantity in the same step, or the path is invalid; raised before any
-            evaluation.
+        BadInput: a shift replaces what another one replaces or reads in the same step, or the path is invalid; raised
+            before any evaluation.
         NonFinite: the predicted noise, a gradient or the new latent contains NaN or infinity.
     """
     guided = network if isinstance(network, Guided) else Guided(network, (Term(TARGET, None),))
@@ -64,10 +64,7 @@ def reverse(
     path = list(path) or downwards(steps)
     check_path(path, steps)
     if found := conflict(shifts, steps):
-        one, other, name = found
-        raise BadInput(
-            f"{type(one).__name__} and {type(other).__name__} both replace {name} in the same steps; use one of them."
-        )
+        raise BadInput(f"{found.sentence(*(type(each).__name__ for each in found.shifts))}; use one of them.")
     shifts = [shift.for_run() for shift in shifts]
     abars, visits = [guided.schedule.abar(t) for t in levels], [0] * steps
     for i, after in pairwise(path):
@@ -164,15 +161,38 @@ def _back_up(
     return ascend(x, noise, abar, abar_above).to(x.dtype)
 
 
-def conflict(shifts: Sequence[Shift], steps: int) -> tuple[Shift, Shift, str] | None:
-    """Two shifts that replace the same quantity in the same step, and its name; None if there are no such shifts."""
+class Conflict(NamedTuple):
+    """Two shifts that cannot act in the same step.
+
+    Attributes:
+        shifts: the two shifts.
+        name: the quantity that the first one replaces.
+        read: whether the second one reads it; otherwise it replaces it, too.
+    """
+
+    shifts: tuple[Shift, Shift]
+    name: str
+    read: bool
+
+    def sentence(self, one: str, other: str) -> str:
+        """The conflict as a sentence without its end, with names of the two shifts."""
+        verbs = f"{one} replaces and {other} reads" if self.read else f"{one} and {other} both replace"
+        return f"{verbs} {self.name} in the same steps"
+
+
+def conflict(shifts: Sequence[Shift], steps: int) -> Conflict | None:
+    """Two shifts that replace the same quantity in the same step, or one that reads what another one replaces."""
     for i in range(steps):
         owners: dict[str, Shift] = {}
         for shift in shifts:
             for name in shift.replaces(i, steps):
                 if name in owners:
-                    return owners[name], shift, name
+                    return Conflict((owners[name], shift), name, read=False)
                 owners[name] = shift
+        for shift in shifts:
+            for name in shift.reads(i, steps):
+                if owners.get(name, shift) is not shift:
+                    return Conflict((owners[name], shift), name, read=True)
     return None
 
 

@@ -24,7 +24,7 @@ class Prompt:
 
     def has(self, phrase: str) -> bool:
         """Whether the prompt contains the phrase, one or several consecutive words; case is ignored."""
-        return bool(self._found(phrase))
+        return bool(self.occurrences(phrase))
 
     def positions(self, phrase: str) -> tuple[int, ...]:
         """Token positions of the phrase, for all its occurrences.
@@ -32,18 +32,18 @@ class Prompt:
         Raises:
             BadInput: the phrase is not in the prompt; the message lists the words of the prompt.
         """
-        found = self._found(phrase)
+        found = self.occurrences(phrase)
         if not found:
             raise BadInput(f'"{phrase}" is not in the prompt "{self.text}": its words are {self.listed()}.')
-        return tuple(place for word in found for place in self.places[word])
+        return tuple(place for word in sorted({word for row in found for word in row}) for place in self.places[word])
+
+    def occurrences(self, phrase: str) -> list[range]:
+        """Indices of the words of every occurrence, which matches up to spaces and case; in order."""
+        wanted = "".join(phrase.split()).casefold()
+        words = [word.casefold() for word in self.words]
+        rows = [range(i, j) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
+        return [row for row in rows if wanted and "".join(words[k] for k in row) == wanted]
 
     def listed(self) -> str:
         """The words in quotes, separated by commas, for messages."""
         return ", ".join(f'"{word}"' for word in self.words) or "none"
-
-    def _found(self, phrase: str) -> list[int]:
-        """Indices of the words in all occurrences; an occurrence matches up to spaces and case."""
-        wanted = "".join(phrase.split()).casefold()
-        words = [word.casefold() for word in self.words]
-        rows = [range(i, j) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
-        return sorted({word for row in rows if wanted and "".join(words[k] for k in row) == wanted for word in row})

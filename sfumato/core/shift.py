@@ -5,7 +5,7 @@ other hooks are the identity. Shifts are applied in the order of the list: each 
 one returned.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import Tensor
 from sfumato.core.energy import Energy
 from sfumato.core.guidance import Guided
 from sfumato.core.state import StepMean, StepNoise, StepState
+
+WORDS = "the words of the prompt"
+"""What shifts read that find words among the tokens of the condition, by the positions of the run's own prompts."""
 
 
 class Shift:
@@ -22,7 +25,13 @@ class Shift:
     needs a gradient declares an energy, and `refine` is called again after every move that it makes. With
     `prediction_taps` there is a second predicted noise, for which `noise` is called again. `state` contains everything
     that the step has computed so far.
+
+    Attributes:
+        holds: whether the shift keeps a part of the source by its noise map; an edit applies such shifts after all
+            others, which would move that part otherwise.
     """
+
+    holds: ClassVar[bool] = False
 
     def for_run(self) -> "Shift":
         """Return the shift to use in one run; called when the run begins.
@@ -47,6 +56,13 @@ class Shift:
         """Names of the quantities that the shift overwrites at step i of a run of `steps` steps.
 
         If two shifts replace the same quantity in the same step, the loop raises BadInput before the run begins.
+        """
+        return ()
+
+    def reads(self, i: int, steps: int) -> tuple[str, ...]:
+        """Names of the quantities that the shift relies on at step i, such as `WORDS`.
+
+        If another shift replaces one of them in the same step, the loop raises BadInput before the run begins.
         """
         return ()
 

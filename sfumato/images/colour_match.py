@@ -8,6 +8,8 @@ mu and S are the mean and the covariance of the image, mu_r and S_r those of the
 this result, it moves the colours least.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,19 +18,23 @@ _RANK = 1e-10
 """Variances below this share of the largest one count as 0: an image without colour stays without."""
 
 
-def match_colours(pixels: Float[Tensor, "b 3 h w"], reference: Float[Tensor, "#b 3 h2 w2"]) -> Float[Tensor, "b 3 h w"]:
-    """Give images the mean and the covariance of the colours of a reference.
+def match_colours(
+    pixels: Float[Tensor, "b 3 h w"], *references: Float[Tensor, "#b 3 h2 w2"], weights: Sequence[float] = (1.0,)
+) -> Float[Tensor, "b 3 h w"]:
+    """Give images the mean and the covariance of the colours of a reference, or their weighted means over several.
 
     Args:
         pixels: images in about [-1, 1].
-        reference: one image for all, or one for each, of any size, in the same range.
+        references: each is one image for all, or one for each, of any size, in the same range.
+        weights: one per reference, at least 0, of any sum above 0.
 
     Returns:
         The images, float64, not clipped. Where the colours of an image vary in fewer than three dimensions, those of
         the result do too.
     """
     x, mean, covariance = _moments(pixels)
-    _, wanted_mean, wanted = _moments(reference)
+    _, means, covariances = zip(*map(_moments, references), strict=True)
+    wanted_mean, wanted = (_weighted(each, weights) for each in (means, covariances))
     root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
     A = inverse @ _power(root @ wanted @ root, 0.5) @ inverse
     return (A @ (x - mean) + wanted_mean).reshape(pixels.shape)
@@ -39,6 +45,11 @@ def _moments(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x = pixels.detach().cpu().double().flatten(2)
     mean = x.mean(dim=2, keepdim=True)
     return x, mean, (x - mean) @ (x - mean).mT / x.shape[2]
+
+
+def _weighted(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    total = sum(weights)
+    return torch.stack([weight / total * value for value, weight in zip(values, weights, strict=True)]).sum(dim=0)
 
 
 def _power(S: Float[Tensor, "b 3 3"], exponent: float) -> Float[Tensor, "b 3 3"]:

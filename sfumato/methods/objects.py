@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -113,6 +114,16 @@ def weights_of(condition: Condition, name: str) -> Float[Tensor, "b n"]:
     assert condition.tokens is not None
     found = token_weights(condition.prompts, [name], [1.0], condition.tokens.shape[1], 0.0)
     return found / found.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def weights_at(places: Sequence[Sequence[int]], tokens: int) -> Float[Tensor, "b n"]:
+    """Equal weights with the sum 1 for the tokens at given positions, one list per image; [b, tokens]."""
+    import torch
+
+    found = torch.zeros(len(places), tokens)
+    for row, own in zip(found, places, strict=True):
+        row[list(own)] = 1 / max(1, len(own))
+    return found
 
 
 def is_number(text: str) -> bool:

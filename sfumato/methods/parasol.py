@@ -22,7 +22,7 @@ from sfumato.methods.inversions import EVERY, DeterministicParams
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.methods.weighted import parse_weighted
+from sfumato.methods.weighted import parse_weighted, weighted_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +70,12 @@ class ParasolParams(DeterministicParams):
         "", "CLIP folder or hub id of the content; default: the bundled dual encoder", stage="edit", file=True
     )
     style_encoder: str = option("", "style encoder; default: the shipped one", stage="edit", file=True)
+
+    def __post_init__(self) -> None:
+        """Write mappings of paths to weights, which Python callers may give, as texts."""
+        for name in ("style", "content"):
+            if isinstance(value := getattr(self, name), Mapping):
+                object.__setattr__(self, name, weighted_text(value))
 
     @property
     def keeps_prompt(self) -> bool:
@@ -137,20 +143,32 @@ class ParasolParams(DeterministicParams):
             self.saved.check_describers(self.describers)
             _ = self.descriptors
 
+    def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
+        """What a run with PARASOL's tokens does not use."""
+        unused = ["target prompt"] if any(target.strip() and target != source for source, target in prompts) else []
+        unused += ["guidance scale"] if self.guidance_scale != 1 else []
+        if not (self.parasol and unused):
+            return []
+        return [
+            f"the {' and the '.join(unused)} had no effect: parasol takes style and content from images or texts "
+            "(style, style_text, content, content_text), each with its own scale (style_scale, content_scale)."
+        ]
+
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Refuse tokens of another model. Raises BadInput."""
         if self.saved is not None:
             self.saved.check_model(network)
 
     def finish(self, edited: Tensor, source: Tensor) -> Tensor:
-        """Match the colours to those of the style images, if `colour_match` is set."""
+        """Match the colours to the weighted mean of those of the style images, if `colour_match` is set."""
         from sfumato.images import read_image, to_tensor
         from sfumato.images.colour_match import match_colours
 
         if not self.colour_match:
             return edited
-        heaviest = max(self.style_images, key=self.style_images.__getitem__)
-        return match_colours(edited, to_tensor(read_image(heaviest))).to(edited.dtype)
+        weights = {path: weight for path, weight in self.style_images.items() if weight}
+        references = [to_tensor(read_image(path)) for path in weights]
+        return match_colours(edited, *references, weights=list(weights.values())).to(edited.dtype)
 
 
 def mixed(describers: Describers, modality: str, images: Mapping[str, float], text: str) -> Tensor | None:

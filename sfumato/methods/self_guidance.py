@@ -2,11 +2,11 @@
 
 Epstein, Jabri, Poole, Efros, Holynski: "Diffusion Self-Guidance for Controllable Image Generation", NeurIPS 2023, arXiv
 2306.00986. Energies (section 3): centroid, size, shape and appearance of the maps of words; all of a step share one
-backward pass. For real images the values of the source are those of its inversion at the same step. Every other word
-of both prompts keeps its shape and appearance. Appearances, shapes and complete objects can come from other images,
-which are noised to the timestep of each step and evaluated in one call for all of them. Two schedules: that of the
-paper and the window of the authors' notebook. Differences are absolute values, as in the paper, made smooth at 0;
-public reimplementations with signed means have no gradient where parts of an object swap.
+backward pass. For real images the values of the source are those of its inversion at the same step. Every other word of
+both prompts keeps its shape and appearance, but for function words. Appearances, shapes and complete objects can come
+from other images, which are noised to the timestep of each step and evaluated in one call for all of them. Two
+schedules: that of the paper and the window of the authors' notebook. Differences are absolute values, as in the paper,
+made smooth at 0; public reimplementations with signed means have no gradient where parts of an object swap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sfumato.core.prompt import Prompt
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
-from sfumato.methods.objects import word_of
+from sfumato.methods.objects import weights_at, word_of
 from sfumato.methods.other_images import OtherImages, Shown, Taken
 from sfumato.methods.registry import method
 from sfumato.methods.self_guidance_params import SelfGuidanceParams
@@ -29,6 +29,30 @@ if TYPE_CHECKING:
     from sfumato.shifts.energy.guidance import Schedule
     from sfumato.shifts.energy.term import Term
     from sfumato.shifts.energy.word import Word
+
+FUNCTION_WORDS = (
+    *(
+        "a",
+        "an",
+        "the",
+        "its",
+        "and",
+        "or",
+        "is",
+        "are",
+        "with",
+        "without",
+        "of",
+        "for",
+        "by",
+        "to",
+        "from",
+        "in",
+        "on",
+    ),
+    *("at", "left", "right", "above", "below", "over", "under", "behind", "beside", "near", "next", "between"),
+)
+"""Words that name no object and no property: they have no shape and no appearance to keep."""
 
 
 @method(
@@ -121,7 +145,8 @@ def appearance_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) 
 def others(job: Job, named: Sequence[str], images: OtherImages, shown: Shown | None = None) -> dict[str, Word]:
     """The words that the target prompt shares with the source prompt, or with that of a reference image, by name.
 
-    A word has the weight 0 in images whose prompts lack it, or in which it belongs to a named phrase.
+    A word is read at the positions outside the named phrases, and has the weight 0 in images whose prompts have no such
+    positions. Function words are left out: their maps show no object.
 
     Args:
         job: the edit.
@@ -129,8 +154,6 @@ def others(job: Job, named: Sequence[str], images: OtherImages, shown: Shown | N
         images: the reference images.
         shown: one of them; None for the source images, if there are any.
     """
-    import torch
-
     if shown is None and not job.has_source:
         return {}
     targets = job.condition.prompts
@@ -139,12 +162,22 @@ def others(job: Job, named: Sequence[str], images: OtherImages, shown: Shown | N
     found = {}
     for name in dict.fromkeys(name for names in kept for name in names):
         word = word_of(job, name) if shown is None else images.word(name, Taken(name, shown))
-        rows = torch.tensor([[float(name in names)] for names in kept])
-        found[name] = replace(word, target=word.target * rows)
+        there = job.source.prompts if word.images is None else word.images.condition.prompts
+        assert word.source is not None
+        tokens = word.target.shape[1], word.source.shape[1]
+        rows = [_free(each, name, named) if name in names else () for each, names in zip(targets, kept, strict=True)]
+        source = weights_at([_free(each, name, named) for each in there], tokens[1])
+        found[name] = replace(word, target=weights_at(rows, tokens[0]), source=source)
     return found
 
 
 def _shared(source: Prompt, target: Prompt, named: Sequence[str]) -> list[str]:
-    taken = {position for name in named for position in target.positions(name)}
-    free = [word for word, places in zip(target.words, target.places, strict=True) if not taken & set(places)]
-    return [word for word in free if word.isalpha() and source.has(word)]
+    """The words of two prompts outside the named phrases, without function words."""
+    words = [word for word in dict.fromkeys(target.words) if word.isalpha() and word.casefold() not in FUNCTION_WORDS]
+    return [word for word in words if _free(target, word, named) and _free(source, word, named)]
+
+
+def _free(prompt: Prompt, word: str, named: Sequence[str]) -> tuple[int, ...]:
+    """Token positions of a word outside the named phrases; () if there are none."""
+    taken = {position for phrase in named if prompt.has(phrase) for position in prompt.positions(phrase)}
+    return tuple(each for each in prompt.positions(word) if each not in taken) if prompt.has(word) else ()

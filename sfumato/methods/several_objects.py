@@ -1,7 +1,8 @@
 """Several objects in one image: every named object is present, apart from the others, and has its own attributes.
 
-The noise is guided by the sum of three energies: presence (that of Attend-and-Excite, averaged over all objects), the
-overlap of the maps of objects, and 1 - the overlap of the map of an attribute with that of its object.
+The noise is guided by the sum of three energies: presence (as in Attend-and-Excite, averaged over all objects, with the
+softmax over the tokens of the text only and a narrower filter), the overlap of the maps of objects, and 1 - the overlap
+of the map of an attribute with that of its object.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
-from sfumato.methods.named_objects import ObjectsParams, presence
-from sfumato.methods.objects import word_of
+from sfumato.methods.named_objects import ObjectsParams, presence, words_of
 from sfumato.methods.params import option
 from sfumato.methods.registry import method
 
@@ -49,11 +49,11 @@ def shifts(job: Job, params: SeveralObjectsParams) -> list[Shift]:
     named = params.named()
     if not named:
         return []
-    nouns = [word_of(job, words[-1]) for words in named]
-    terms: list[tuple[Term, float]] = [(presence(job, named, worst=False), params.presence_weight)]
-    if len(nouns) > 1:
-        terms.append((Apart(tuple(nouns)), params.apart_weight))
-    for words, noun in zip(named, nouns, strict=True):
-        terms += [(Bound(word_of(job, attribute), noun), params.bound_weight) for attribute in words[:-1]]
+    objects = words_of(job, named)
+    terms: list[tuple[Term, float]] = [(presence(job, named, published=False), params.presence_weight)]
+    if len(objects) > 1:
+        terms.append((Apart(tuple(noun for *_, noun in objects)), params.apart_weight))
+    for *attributes, noun in objects:
+        terms += [(Bound(attribute, noun), params.bound_weight) for attribute in attributes]
     chosen = tuple((term, weight) for term, weight in terms if weight)
     return [NoiseGuidance(chosen, params.energy_scale, window(0, params.end), "unit", "objects")]

@@ -1,6 +1,9 @@
 """Options that name several things with weights: "a.png=1,b.png=0.5"."""
 
+import csv
+import io
 import math
+from collections.abc import Mapping, Sequence
 
 from sfumato.errors import BadInput
 
@@ -10,24 +13,57 @@ def parse_weighted(name: str, text: str) -> dict[str, float]:
 
     Args:
         name: of the option, for the message.
-        text: its value; "" for nothing.
+        text: its value; "" for nothing. A part with a comma is put in quotation marks, as in CSV: '"a,b.png=2",c.png'.
 
     Raises:
-        BadInput: the text has another form, something occurs twice, or the weights are negative or sum to 0.
+        BadInput: as `read_weighted`.
+    """
+    try:
+        return read_weighted(name, next(csv.reader([text], skipinitialspace=True)) if text.strip() else [])
+    except csv.Error:
+        raise _wrong(name, text) from None
+
+
+def read_weighted(name: str, parts: Sequence[str]) -> dict[str, float]:
+    """Read things with weights, one per part: ["a,b.png", "c.png=0.5"] -> {"a,b.png": 1, "c.png": 0.5}.
+
+    Raises:
+        BadInput: a part is empty, something occurs twice, or the weights are negative or sum to 0.
     """
     weights: dict[str, float] = {}
-    for part in text.split(",") if text.strip() else []:
-        thing, _, number = part.rpartition("=") if "=" in part else (part, "", "1")
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = math.nan
-        if not thing.strip() or thing.strip() in weights or not 0 <= weight < math.inf:
-            raise BadInput(
-                f'{name} must be one, or several different ones with weights of at least 0 like "a.png=2,b.png=1", not '
-                f'"{text[:80]}".'
-            )
-        weights[thing.strip()] = weight
+    for part in parts:
+        thing, weight = _read(part.strip())
+        if not thing or thing in weights or not 0 <= weight < math.inf:
+            raise _wrong(name, part)
+        weights[thing] = weight
     if weights and not sum(weights.values()):
         raise BadInput(f"The weights of {name} are all 0: give one of them a larger weight.")
     return weights
+
+
+def weighted_text(weights: Mapping[str, float]) -> str:
+    """The text that `parse_weighted` reads as these weights. Raises BadInput for a weight that is not a number."""
+    for thing, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise BadInput(f"The weight of {thing} must be a number, not {weight!r}.")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow([f"{thing}={float(weight)}" for thing, weight in weights.items()])
+    return text.getvalue()
+
+
+def _read(part: str) -> tuple[str, float]:
+    """A thing and its weight; what follows a last "=" belongs to the thing if it is no number."""
+    thing, equals, number = part.rpartition("=")
+    if not equals:
+        return part, 1.0
+    try:
+        return thing.strip(), float(number)
+    except ValueError:
+        return part, 1.0
+
+
+def _wrong(name: str, given: str) -> BadInput:
+    return BadInput(
+        f'{name} must be one, or several different ones with weights of at least 0 like "a.png=2,b.png=1", not '
+        f'"{given[:80]}".'
+    )

@@ -26,7 +26,9 @@ def model_file(path: Path, root: Path) -> Path:
     """
     target = _resolved(path)
     if not inside(root, str(target)) and target.parent != _blobs(root):
-        raise BadInput(f"{printable(path)} is a symbolic link to a place outside {printable(root)}: put the file itself there.")
+        raise BadInput(
+            f"{printable(path)} is a symbolic link to a place outside {printable(root)}: put the file itself there."
+        )
     check_regular(path, GIVE)
     return target
 

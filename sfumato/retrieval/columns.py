@@ -8,14 +8,23 @@ from sfumato.errors import BadInput
 from sfumato.retrieval.files import ImageFile, Value
 from sfumato.style.describers import MODALITIES, Vectors
 
-OWN = {"path": pa.string(), "digest": pa.string(), "bytes": pa.int64(), "modified": pa.int64()}
-"""Columns of every index: absolute path, SHA-256 of the scaled pixels, size in bytes and time of the file."""
+OWN = {
+    "path": pa.string(),
+    "digest": pa.string(),
+    "bytes": pa.int64(),
+    "modified": pa.int64(),
+    "metadata_digest": pa.string(),
+}
+"""Columns of every index: absolute path, SHA-256 of the scaled pixels, size in bytes and time of the file, SHA-256 of
+the other columns."""
+KEY_FIELD = pa.field("path", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
+"""The column by which rows are replaced. As the primary key it makes runs at the same time add a file only once."""
 VECTORS = {name: f"{name}_vector" for name in MODALITIES}
 """Columns of the descriptors, by modality."""
 
 
 def column_kinds(files: Sequence[ImageFile]) -> dict[str, pa.DataType]:
-    """Columns of the files with their types: text, or number where all values are numbers.
+    """Columns of the files with their types: text, or number where all values are numbers or missing.
 
     Raises:
         BadInput: a column has a name of `OWN` or of a descriptor.
@@ -25,7 +34,7 @@ def column_kinds(files: Sequence[ImageFile]) -> dict[str, pa.DataType]:
         for name, value in file.columns.items():
             if name in OWN or name in VECTORS.values():
                 raise BadInput(f"The column {name!r} of the images has the name of a column of the index: rename it.")
-            if value is not None and kinds.get(name) != pa.string():
+            if kinds.get(name) != pa.string():
                 kinds[name] = pa.string() if isinstance(value, str) else pa.float64()
     return kinds
 

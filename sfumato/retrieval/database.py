@@ -1,7 +1,9 @@
 """The LanceDB table of an index, and its errors as one sentence."""
 
 import os
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 
@@ -33,6 +35,45 @@ def find_table(database: Any, uri: str) -> Any:
             raise
 
 
+def create_table(database: Any, uri: str, schema: pa.Schema) -> Any:
+    """An empty table of images, or that which another process has created in the meantime."""
+    with explained(uri), alone(uri):
+        table = find_table(database, uri)
+        return database.create_table(TABLE, schema=schema) if table is None else table
+
+
+@contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """Wait until no other process is here: LanceDB lets a table that is being created overwrite another one.
+
+    Only for local folders, on systems that have such locks.
+    """
+    folder = uri.removeprefix("file://")
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        fcntl = None  # type: ignore[assignment]
+    if fcntl is None or not os.path.isdir(folder):
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def merge_files(table: Any) -> None:
+    """Merge the small files of a table, unless another process does so or writes, which will merge them at its end."""
+    try:
+        table.optimize()
+    except RuntimeError as error:
+        if "commit conflict" not in str(error):
+            raise
+
+
 def build_ann(table: Any, column: str) -> None:
     """Build an approximate index of one column: inverted lists with scalar quantisation, by cosine."""
     from lancedb.index import IvfSq
@@ -45,6 +86,12 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def is_of_storage(error: BaseException | None) -> TypeGuard[Exception]:
+    """Whether LanceDB or its storage raised an error, which is no sentence yet."""
+    kinds = OSError | RuntimeError | ValueError | pa.ArrowException
+    return isinstance(error, kinds) and not isinstance(error, BadInput)
+
+
 class explained:
     """Context manager that turns errors of LanceDB and its storage into BadInput with one sentence."""
 
@@ -55,5 +102,5 @@ class explained:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | RuntimeError | ValueError | pa.ArrowException):
+        if is_of_storage(error):
             raise BadInput(f"The index {printable(self.uri)} cannot be used: {first_line(error)}") from error

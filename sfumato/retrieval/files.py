@@ -4,12 +4,14 @@ Three kinds of folders: the emoji corpus (its table), a folder with a `metadata.
 (its images and those of its subfolders; the column `folder` is the first subfolder).
 """
 
+import hashlib
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,8 @@ from sfumato.files import printable
 from sfumato.images import MAX_PIXELS, read_image
 from sfumato.text_files import has_lone_surrogate, read_json_lines
 
-Value = str | float | None
+Value: TypeAlias = str | float | None
+Stamp: TypeAlias = tuple[int, int, str]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 #: Columns of the corpus that the index has.
 CORPUS = ("name", "style", "group", "subgroup", "untoned", "base", "skin_tone")
@@ -44,6 +47,16 @@ class ImageFile:
     columns: Mapping[str, Value] = field(default_factory=dict)
     box: tuple[int, int, int, int] | None = None
 
+    @property
+    def stamp(self) -> Stamp | None:
+        """Size in bytes and time of the file, and SHA-256 of its columns; None if it does not exist."""
+        try:
+            about = self.path.stat()
+        except OSError:
+            return None
+        columns = json.dumps(sorted(self.columns.items()))
+        return about.st_size, about.st_mtime_ns, hashlib.sha256(columns.encode()).hexdigest()
+
     def squares(self, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
         """The image decoded once and scaled to squares uint8 [3,size,size], as in training.
 
@@ -57,13 +70,23 @@ class ImageFile:
         return [centre_square(rgb, size) for size in sizes]
 
 
+def located(path: str | os.PathLike[str]) -> Path:
+    """Absolute path without "..", so that a file has one path; symbolic links stay, except those before a "..", if that
+    leads out of their target."""
+    found = os.path.abspath(path)
+    if ".." in Path(path).parts and os.path.exists(path):
+        same = os.path.exists(found) and os.path.samefile(found, path)
+        found = found if same else os.path.realpath(path)
+    return Path(found)
+
+
 def image_files(folder: str | os.PathLike[str]) -> list[ImageFile]:
     """The images of a folder, in the order of its table, or of their paths.
 
     Raises:
         BadInput: the folder does not exist, its table is damaged, or it contains no image.
     """
-    root = Path(folder).absolute()
+    root = located(folder)
     if not root.is_dir():
         raise BadInput(f"{printable(root)} is not a folder: name a folder of images.")
     if (root / TABLE).is_file():
@@ -96,10 +119,13 @@ def _of_metadata(root: Path) -> list[ImageFile]:
     """The images that `metadata.jsonl` lists; keys with texts or numbers become columns, `text` the caption."""
     files = read_metadata(root)["file"].to_pylist()
     entries = [entry for _, entry in read_json_lines(root / METADATA, "write one JSON object per line")]
-    return [ImageFile(root / file, _columns(entry)) for file, entry in zip(files, entries, strict=True)]
+    paths = [located(root / file) for file in files]
+    return [ImageFile(path, _columns(entry, path)) for path, entry in zip(paths, entries, strict=True)]
 
 
-def _columns(entry: Mapping[str, Any]) -> dict[str, Value]:
+def _columns(entry: Mapping[str, Any], path: Path) -> dict[str, Value]:
+    if "caption" in entry:
+        raise BadInput(f"{METADATA}: {printable(path)} has the keys text and caption, which are one column: drop one.")
     named = {"caption" if key == "text" else key: value for key, value in entry.items() if key != "file_name"}
     return {key: _value(value) for key, value in named.items() if isinstance(value, str | int | float)}
 

@@ -1,8 +1,8 @@
 """An index of images: one LanceDB table with a content and a style descriptor for every image.
 
-Every write adds complete rows in one transaction, so that a process that is killed leaves a readable index. The table
-may lie in a local folder, on object storage (s3://, gs://, az://) or on a LanceDB server (db://): everything goes
-through its URI.
+Every write adds or replaces complete rows in one transaction, so that a process that is killed leaves a readable index,
+and several processes may write at the same time. The table may lie in a local folder, on object storage (s3://, gs://,
+az://) or on a LanceDB server (db://): everything goes through its URI.
 """
 
 import json
@@ -11,18 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.retrieval.columns import OWN, VECTORS, as_column, column_kinds
-from sfumato.retrieval.database import TABLE, build_ann, connect, explained, find_table, quoted
-from sfumato.retrieval.files import ImageFile
+from sfumato.retrieval.columns import KEY_FIELD, OWN, VECTORS, as_column, column_kinds
+from sfumato.retrieval.database import (
+    TABLE,
+    build_ann,
+    connect,
+    create_table,
+    explained,
+    find_table,
+    merge_files,
+    quoted,
+)
+from sfumato.retrieval.files import ImageFile, Stamp, located
 from sfumato.style.describers import MODALITIES, Describers, Vectors
-from sfumato.text_files import parse_json
+from sfumato.text_files import has_lone_surrogate, parse_json
 
 KEY = b"sfumato"
-FORMAT = "sfumato.image-index.2"
+FORMAT = "sfumato.image-index.3"
+STAMP = ("bytes", "modified", "metadata_digest")
+"""Columns by which an unchanged file is recognised."""
 ANN_ROWS = 100_000
 """Up to this many rows every search is exact; beyond, an approximate index is used."""
 _WHOLE = "run `sfumato index` on a folder of images first"
@@ -65,18 +77,22 @@ class ImageIndex:
         """
         database = connect(uri)
         kinds = column_kinds(files)
-        if (table := find_table(database, uri)) is not None:
-            index = cls(table, uri, _about(table.schema, uri))
-            index.check_describers(describers)
-            index._check_columns(kinds)
-            return index
-        if "://" not in uri and Path(uri).exists() and (not Path(uri).is_dir() or any(Path(uri).iterdir())):
-            raise BadInput(f"{printable(uri)} exists and is not an index of images: name a new folder.")
+        if (table := find_table(database, uri)) is None:
+            _refuse_other_files(uri)
+            table = cls._created(database, uri, describers, kinds)
+        index = cls(table, uri, _about(table.schema, uri))
+        index.check_describers(describers)
+        index._check_columns(kinds)
+        return index
+
+    @staticmethod
+    def _created(database: Any, uri: str, describers: Describers, kinds: Mapping[str, pa.DataType]) -> Any:
+        """A new table, or that which another process has created since."""
         about: dict[str, Any] = {"format": FORMAT, **{name: _encoder(describers, name) for name in MODALITIES}}
         vectors = [(VECTORS[name], pa.list_(pa.float32(), about[name]["dimension"])) for name in MODALITIES]
-        schema = pa.schema([*OWN.items(), *kinds.items(), *vectors], metadata={KEY: json.dumps(about)})
-        with explained(uri):
-            return cls(database.create_table(TABLE, schema=schema), uri, about)
+        columns = [KEY_FIELD, *list(OWN.items())[1:], *kinds.items(), *vectors]
+        schema = pa.schema(columns, metadata={KEY: json.dumps(about)})
+        return create_table(database, uri, schema)
 
     @property
     def columns(self) -> list[str]:
@@ -84,7 +100,12 @@ class ImageIndex:
         return [name for name in self.table.schema.names if name not in VECTORS.values()]
 
     def __len__(self) -> int:
-        return int(self.table.count_rows())
+        with explained(self.uri):
+            return int(self.table.count_rows())
+
+    def made_by(self, describers: Describers, modality: str) -> bool:
+        """Whether these encoders made the descriptors of a modality."""
+        return bool(self.about[modality]["fingerprint"] == describers.of(modality).fingerprint)
 
     def check_describers(self, describers: Describers, modalities: Iterable[str] = MODALITIES) -> None:
         """Refuse encoders that did not make these descriptors.
@@ -94,28 +115,48 @@ class ImageIndex:
         """
         for name in modalities:
             own, given = self.about[name], describers.of(name).fingerprint
-            if own["fingerprint"] != given:
+            if not self.made_by(describers, name):
                 raise BadInput(
-                    f"The {name} descriptors of {printable(self.uri)} are of another encoder (weights "
+                    f"The {name} descriptors of {printable(self.uri)} are of another encoder (fingerprint "
                     f"{own['fingerprint'][:12]}, not {given[:12]}): give that one with --{name}-encoder, or make a new "
                     "index."
                 )
 
-    def known(self) -> dict[str, tuple[int, int]]:
-        """Size in bytes and time of every file in the index, by path."""
-        found: dict[str, tuple[int, int]] = {}
-        for batch in self.table.search().select(["path", "bytes", "modified"]).to_batches():
-            part = batch.to_pydict()
-            found.update(zip(part["path"], zip(part["bytes"], part["modified"], strict=True), strict=True))
+    def known(self) -> dict[str, Stamp]:
+        """What is known about every file in the index, by path. Raises BadInput if the storage cannot be read."""
+        found: dict[str, Stamp] = {}
+        with explained(self.uri):
+            for batch in self.table.search().select(["path", *STAMP]).to_batches():
+                part = batch.to_pydict()
+                found.update(zip(part["path"], zip(*(part[name] for name in STAMP), strict=True), strict=True))
         return found
 
-    def add(self, rows: Sequence[Mapping[str, Any]], vectors: Mapping[str, Vectors], *, replace: bool = False) -> None:
-        """Add rows in one transaction.
+    def stored(self, files: Sequence[ImageFile], modality: str) -> dict[Path, Vectors]:
+        """Descriptors [d] of those files that are in the index and have not changed since, by `ImageFile.path`.
+
+        Raises:
+            BadInput: the storage cannot be read.
+        """
+        paths = {str(located(file.path)): file for file in files}
+        listed = ", ".join(quoted(path) for path in paths if not has_lone_surrogate(path))
+        if not listed:
+            return {}
+        with explained(self.uri):
+            chosen = self.table.search().where(f"path IN ({listed})").select(["path", *STAMP, VECTORS[modality]])
+            rows = chosen.to_list()
+        found: dict[Path, Vectors] = {}
+        for row in rows:
+            file = paths[row["path"]]
+            if file.stamp is not None and file.stamp[:2] == (row["bytes"], row["modified"]):
+                found[file.path] = np.array(row[VECTORS[modality]], np.float32)
+        return found
+
+    def add(self, rows: Sequence[Mapping[str, Any]], vectors: Mapping[str, Vectors]) -> None:
+        """Add rows, and replace those with the same paths, in one transaction.
 
         Args:
-            rows: the columns of every row; missing ones are null.
+            rows: the columns of every row; missing ones are null. Every path occurs once.
             vectors: the descriptors, [n,d] each.
-            replace: whether rows with the same paths are replaced.
 
         Raises:
             BadInput: the storage cannot be written.
@@ -130,20 +171,12 @@ class ImageIndex:
         ]
         data = pa.Table.from_arrays(columns, schema=schema)
         with explained(self.uri):
-            if replace:
-                self.remove([row["path"] for row in rows])
-            self.table.add(data)
-
-    def remove(self, paths: Sequence[str]) -> None:
-        """Delete the rows of these files."""
-        for start in range(0, len(paths), 1000):
-            listed = ", ".join(quoted(path) for path in paths[start : start + 1000])
-            self.table.delete(f"path IN ({listed})")
+            self.table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(data)
 
     def finish(self) -> None:
         """Merge small files; beyond `ANN_ROWS` rows build the approximate indices, or add the new rows to them."""
         with explained(self.uri):
-            self.table.optimize()
+            merge_files(self.table)
             if len(self) <= ANN_ROWS:
                 return
             indexed = {column for each in self.table.list_indices() for column in each.columns}
@@ -159,6 +192,15 @@ class ImageIndex:
                     f"{printable(self.uri)} has no column {name!r} of type {kind}, which these images have: index them "
                     "in a new folder."
                 )
+
+
+def _refuse_other_files(uri: str) -> None:
+    """Refuse a file, and a folder with anything but a table that another process creates now. Raises BadInput."""
+    place = Path(uri)
+    if "://" in uri or not place.exists():
+        return
+    if not place.is_dir() or any(each.name != f"{TABLE}.lance" for each in place.iterdir()):
+        raise BadInput(f"{printable(uri)} exists and is not an index of images: name a new folder.")
 
 
 def _encoder(describers: Describers, name: str) -> dict[str, Any]:
@@ -177,5 +219,8 @@ def _about(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{printable(uri)} contains a table of another program or version: {_WHOLE}.") from error
+        raise BadInput(
+            f"{printable(uri)} contains a table of another program or version: run `sfumato index` again, with a new "
+            "folder as --out."
+        ) from error
     return dict(about)

@@ -7,6 +7,7 @@ import numpy as np
 
 from sfumato.errors import BadInput
 from sfumato.retrieval.files import ImageFile
+from sfumato.retrieval.index import ImageIndex
 from sfumato.style.describers import MODALITIES, Describers, Vectors
 
 
@@ -61,16 +62,23 @@ class Wanted:
     images: Sequence[ImageFile] = field(default_factory=tuple)
     texts: Sequence[str] = field(default_factory=tuple)
 
-    def vector(self, describers: Describers, modality: str) -> Vectors | None:
+    def vector(self, describers: Describers, modality: str, index: ImageIndex | None = None) -> Vectors | None:
         """Unit mean of the descriptors, [d]; None if nothing is given.
+
+        Args:
+            describers: the encoders.
+            modality: "content" or "style".
+            index: the descriptors of images that are in this index are not computed again.
 
         Raises:
             BadInput: an image or a text cannot be used, or the mean is 0.
         """
         found: list[Vectors] = []
-        if self.images:
+        stored = {} if index is None or not index.made_by(describers, modality) else index.stored(self.images, modality)
+        found += [stored[image.path][None] for image in self.images if image.path in stored]
+        if others := [image for image in self.images if image.path not in stored]:
             size = describers.of(modality).size
-            found.append(describers.images(modality, [image.squares([size])[0] for image in self.images]))
+            found.append(describers.images(modality, [image.squares([size])[0] for image in others]))
         if self.texts:
             found.append(describers.texts(modality, self.texts))
         return unit(np.concatenate(found).mean(axis=0)) if found else None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sfumato.errors import BadInput, first_line
 from sfumato.files import printable
 from sfumato.retrieval.columns import VECTORS
-from sfumato.retrieval.database import explained
+from sfumato.retrieval.database import explained, is_of_storage
 from sfumato.retrieval.index import ANN_ROWS, ImageIndex
 from sfumato.retrieval.query import Query
 from sfumato.style.describers import Vectors
@@ -19,7 +19,7 @@ from sfumato.style.describers import Vectors
 BATCH = 8192
 """Rows that an exact search scores at once."""
 PROBES = 32
-"""Inverted lists that an approximate search reads."""
+"""Inverted lists that an approximate search reads; more if too few of their images satisfy a condition."""
 CANDIDATES = 20
 """Candidates of an approximate search with two modalities per wanted image and modality; with one, REFINE."""
 REFINE = 4
@@ -57,7 +57,7 @@ def search(
         count: number of images, at least 1.
         where: SQL condition on the columns, such as "style = 'noto' AND split = 'test'"; "" for all images.
         exact: compare all rows (True), or use the approximate indices (False); by default all rows up to `ANN_ROWS`.
-        probes: inverted lists that an approximate search reads; more find more, and take longer.
+        probes: inverted lists that an approximate search reads at least; more find more, and take longer.
 
     Raises:
         BadInput: the index is empty, the condition cannot be evaluated or holds for no image.
@@ -102,9 +102,9 @@ def _candidates(index: ImageIndex, query: Query, count: int, where: str, probes:
     for name in query.modalities:
         with _filtered(index, where):
             nearest = _where(index.table.search(query.vectors[name], vector_column_name=VECTORS[name]), where)
-            nearest = (
-                nearest.distance_type("cosine").nprobes(probes).limit(each).select(["_distance"]).with_row_id(True)
-            )
+            # No largest number of lists: with a condition, more are read until there are enough images.
+            nearest = nearest.distance_type("cosine").minimum_nprobes(probes).maximum_nprobes(0)
+            nearest = nearest.limit(each).select(["_distance"]).with_row_id(True)
             found |= dict.fromkeys(nearest.to_arrow().column("_rowid").to_pylist())
     return list(found)
 
@@ -144,7 +144,7 @@ class _filtered(explained):
         self.index, self.where = index, where
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self.where.strip() and isinstance(error, OSError | RuntimeError | ValueError | pa.ArrowException):
+        if self.where.strip() and is_of_storage(error):
             raise BadInput(
                 f'The condition "{self.where[:200]}" cannot be evaluated ({first_line(error)[:200]}); the columns are '
                 f"{', '.join(self.index.columns)}."

@@ -1,5 +1,6 @@
 """How good triplets are: true labels, and independence of content and style."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,8 +13,8 @@ def report(triplets: Triplets) -> dict[str, float | int]:
 
     Returns:
         Numbers of outputs, of outputs without style image and without content image, and of complete triplets; for the
-        images found: mean cosines with x, next to those of a random image of the same database; and, if the labels are
-        known, the shares with the same true style or content as x, next to the shares in the database.
+        images found: mean cosines with x, next to those of a random image of the same database; and, for those whose
+        labels are known, the shares with the same true style or content as x, next to the shares in the database.
     """
     found: dict[str, float | int] = {
         "outputs": len(triplets.outputs),
@@ -39,12 +40,11 @@ def _of(outputs: Images, database: Images, rows: RowNumbers, side: str, modality
         f"{name}_random_cosine": float(own.mean(0) @ theirs.mean(0)),
     }
     if modality in outputs.labels and modality in database.labels:
-        mine, all_labels = outputs.labels[modality], database.labels[modality]
-        counts: dict[str, int] = {}
-        for label in all_labels:
-            counts[label] = counts.get(label, 0) + 1
-        found[f"{name}_same"] = float(
-            np.mean([label == all_labels[row] for label, row in zip(mine, rows, strict=True)])
-        )
-        found[f"{name}_random_same"] = float(np.mean([counts.get(label, 0) / len(all_labels) for label in mine]))
+        all_labels = database.labels[modality]
+        chosen = zip(outputs.labels[modality], (all_labels[row] for row in rows), strict=True)
+        pairs = [(mine, other) for mine, other in chosen if mine is not None and other is not None]
+        counts = Counter(label for label in all_labels if label is not None)
+        if pairs:
+            found[f"{name}_same"] = float(np.mean([mine == other for mine, other in pairs]))
+            found[f"{name}_random_same"] = float(np.mean([counts[mine] / counts.total() for mine, _ in pairs]))
     return found

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import BadInput
 from sfumato.retrieval.columns import VECTORS, as_column
-from sfumato.retrieval.database import explained
+from sfumato.retrieval.files import Value
 from sfumato.retrieval.index import KEY, ImageIndex
 from sfumato.retrieval.search import _filtered, _matrix, _where
 from sfumato.style.describers import Vectors
@@ -39,13 +39,13 @@ class Images:
         paths: of the files.
         digests: SHA-256 of the scaled pixels; equal for equal images.
         vectors: the descriptors, unit, [n,d] by modality.
-        labels: true contents and styles by modality, where the index has columns of them.
+        labels: true contents and styles by modality, where the index has columns of them; None where unknown.
     """
 
     paths: list[str]
     digests: list[str]
     vectors: Mapping[str, Vectors]
-    labels: Mapping[str, list[str]]
+    labels: Mapping[str, list[str | None]]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -114,7 +114,7 @@ def read_images(index: ImageIndex, where: str = "", labels: Mapping[str, str] | 
     """
     known = {name: column for name, column in (labels or {}).items() if column in index.columns}
     columns = ["path", "digest", *VECTORS.values(), *dict.fromkeys(known.values())]
-    with _filtered(index, where), explained(index.uri):
+    with _filtered(index, where):
         table = _where(index.table.search(), where).select(columns).to_arrow().sort_by("path")
     if not len(table):
         raise BadInput(f'No image of {index.uri} satisfies the condition "{where[:200]}".')
@@ -122,8 +122,12 @@ def read_images(index: ImageIndex, where: str = "", labels: Mapping[str, str] | 
         table["path"].to_pylist(),
         table["digest"].to_pylist(),
         {name: _matrix(table, name) for name in ("content", "style")},
-        {name: [str(each) for each in table[column].to_pylist()] for name, column in known.items()},
+        {name: [_label(each) for each in table[column].to_pylist()] for name, column in known.items()},
     )
+
+
+def _label(value: Value) -> str | None:
+    return None if value is None else str(value)
 
 
 def disjoint(contents: Images, styles: Images) -> tuple[Images, Images]:

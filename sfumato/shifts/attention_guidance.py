@@ -21,7 +21,7 @@ from sfumato.core.energy import Energy
 from sfumato.core.guidance import Guided
 from sfumato.core.rows import NEGATIVE, TARGET, Rows
 from sfumato.core.schedule import Schedule
-from sfumato.core.shift import Shift
+from sfumato.core.shift import WORDS, Shift
 from sfumato.core.state import Denoiser, StepState
 from sfumato.models.attention import Layers, RecordMaps, replaced_rows
 from sfumato.models.taps import FromSource
@@ -44,6 +44,10 @@ class FollowAttention(Shift):
     under: str = TARGET
     source: Condition | None = None
     layers: Layers = CROSS
+
+    def reads(self, i: int, steps: int) -> tuple[str, ...]:
+        """The words of the prompt: the maps are compared token by token with those of the source."""
+        return (WORDS,)
 
     def energy(self, state: StepState) -> Energy:
         """||A - A_ref||^2 of every image, as an energy."""
@@ -80,9 +84,12 @@ class FollowAttentionPerCondition(FollowAttention):
         return replace(guided, network=_RowsAtOtherLatents(guided.network, self.under, self._moved))
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x_t, unchanged; the moved one is stored for the prediction."""
+        """x_t, unchanged; the moved one is stored for the prediction.
+
+        A new tensor is returned, so that the loop evaluates the moved rows and does not use the prediction at x_t.
+        """
         self._moved[:] = [super().latent(state, x)]
-        return x
+        return x.clone()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,12 @@
 """Local blend: restrict an edit to the regions of given words (Prompt-to-Prompt, arXiv 2208.01626, section 3.2)."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.shift import Shift
+from sfumato.core.shift import WORDS, Shift
 from sfumato.core.state import StepMean, StepState
 from sfumato.models.taps import FromSource
 from sfumato.shifts.mask import HoldOutside
@@ -24,6 +26,8 @@ class LocalBlend(Shift):
         start: share of the first steps without a mask, 0 to 1, because early maps locate words poorly.
         mode: interpolation of the maps, see `word_mask`.
     """
+
+    holds: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -45,6 +49,10 @@ class LocalBlend(Shift):
         """A copy without recorded maps."""
         source, target = self.source.emptied(), self.target.emptied()
         return LocalBlend(source, target, threshold=self.threshold, start=self.start, mode=self.mode)
+
+    def reads(self, i: int, steps: int) -> tuple[str, ...]:
+        """The words of the prompt, whose maps give the mask."""
+        return (WORDS,)
 
     def taps(self, state: StepState) -> FromSource | WordMaps:
         """Taps for source and target; for the target only if no source prompt contains one of the words."""

@@ -1,6 +1,7 @@
 """Restrict an edit to a mask: outside the mask the run follows the latents of the source."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,7 @@ class HoldOutside(Shift):
         inside: 1 where the edit applies, 0 where the source is kept, at the resolution of the latents.
     """
 
+    holds: ClassVar[bool] = True
     inside: Float[Tensor, "b 1 h w"]
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
@@ -33,7 +35,7 @@ class HoldOutside(Shift):
             BadInput: the run generates an image, so that there is no source.
         """
         if not state.source:
-            raise BadInput("A mask needs an inverted picture, whose latents it keeps outside: invert a picture first.")
+            raise BadInput("A mask needs an inverted image, whose latents it keeps outside: invert an image first.")
         held = noise_map(state.source[state.t_prev], state.mean, state.sigma)
         free = torch.zeros_like(held) if z is None else z.to(held.dtype)
         return torch.where(self.inside > 0, free, held)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided, Term
-from sfumato.core.shift import Shift
+from sfumato.core.shift import WORDS, Shift
 from sfumato.core.state import StepState
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.attention_guidance import CROSS
@@ -30,7 +30,8 @@ NULL, STYLE = "null", "style"
 class TwoModalities(Shift):
     """Replaces condition and guidance of a run by those of PARASOL.
 
-    The descriptors of y are computed in the first step that needs them, from the decoded latent of the source.
+    The descriptors of y are computed in the first step that needs them, from the centre square of the decoded latent of
+    the source.
 
     Attributes:
         tokens: tokens of descriptors.
@@ -58,8 +59,8 @@ class TwoModalities(Shift):
         return replace(self)
 
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
-        """The guidance, the tokens, and thereby the maps of all cross-attention layers."""
-        return ("the guidance", TOKENS, *(name for name, _ in CROSS.of(self.model.unet)))
+        """The guidance, the tokens and their words, and thereby the maps of all cross-attention layers."""
+        return ("the guidance", TOKENS, WORDS, *(name for name, _ in CROSS.of(self.model.unet)))
 
     def condition(self, state: StepState, condition: Any) -> Condition:
         """[0; c_y]: the condition of eps_0y, one row per image."""
@@ -87,5 +88,13 @@ class TwoModalities(Shift):
         """Descriptors of the source images, computed once per run."""
         if modality not in self._own:
             pixels = (self.model.decode(state.source[-1]).clamp(-1, 1) + 1) / 2
-            self._own[modality] = self.describers.of(modality).image_features(pixels)
+            self._own[modality] = self.describers.of(modality).image_features(_centre_square(pixels))
         return self._own[modality]
+
+
+def _centre_square(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
+    """The centre square of images, of which descriptors are computed (`sfumato.data.pixels.centre_square`)."""
+    height, width = pixels.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[..., top : top + side, left : left + side]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.core.rows import TARGET, Rows
-from sfumato.core.shift import Shift
+from sfumato.core.shift import WORDS, Shift
 from sfumato.core.state import StepState
 from sfumato.models.attention import Layers, ReplaceMaps
 
@@ -73,6 +73,10 @@ class Reweight(Shift):
     """
 
     weights: Float[Tensor, "b n"]
+
+    def reads(self, i: int, steps: int) -> tuple[str, ...]:
+        """The words of the prompt, whose tokens the weights belong to."""
+        return (WORDS,)
 
     def taps(self, state: StepState) -> ReplaceMaps:
         """A tap of every cross-attention layer, for the rows of the target prompt."""

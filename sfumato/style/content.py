@@ -3,9 +3,10 @@
 `sfumato train content` trains a small one that ignores the style. Any CLIP folder of transformers can be used instead.
 """
 
+import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import torch
@@ -16,6 +17,9 @@ from torch.nn import functional as F
 from sfumato.metrics.frozen import local_folder
 from sfumato.metrics.text import DualEncoder
 from sfumato.style.fingerprints import fingerprint_of
+
+_UNSEEN = ("hidden_act", "num_attention_heads", "layer_norm_eps")
+"""Settings of both encoders of which the shapes of the weights say nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +49,17 @@ class ContentEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights, in hexadecimal: descriptors are comparable only if it is equal."""
-        return fingerprint_of(self.clip.model)
+        """SHA-256 of weights, architecture, preprocessor and tokenizer: only then are descriptors comparable."""
+        known = json.loads(self.clip.tokenizer.backend_tokenizer.to_str())
+        model, config = known["model"], self.clip.model.config
+        parts = {"text": config.text_config, "image": config.vision_config}
+        settings = {
+            "preprocessor": asdict(self.clip.preprocessor),
+            "tokenizer": [sorted(model["vocab"].items()), model["merges"], known["normalizer"]],
+            **{name: [getattr(part, each) for each in _UNSEEN] for name, part in parts.items()},
+            "end": config.text_config.eos_token_id,
+        }
+        return fingerprint_of(self.clip.model, settings)
 
     def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Unit descriptors, float32, of images in [0, 1]. Raises BadInput and NonFinite as `DualEncoder`."""

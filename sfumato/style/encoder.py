@@ -48,8 +48,8 @@ class StyleEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights, in hexadecimal: descriptors are comparable only if it is equal."""
-        return fingerprint_of(self.network)
+        """SHA-256 of weights and size, in hexadecimal: descriptors are comparable only if it is equal."""
+        return fingerprint_of(self.network, {"size": self.size})
 
     def on(self, device: str | torch.device) -> "StyleEncoder":
         """Move the network to a device."""

@@ -84,10 +84,11 @@ def moments(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
 def palette(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
     """Square roots of the shares of the pixels in `BINS`^3 colour bins, [b, BINS^3], for images in [-1, 1].
 
-    A pixel belongs to the eight nearest bins with trilinear weights, so that the palette is differentiable.
+    A pixel belongs to the eight nearest bins with trilinear weights, so that the palette is differentiable. A pixel of
+    NaN makes the palette of its image NaN.
     """
     at = (x.flatten(2).float().clamp(-1, 1) + 1) / 2 * (BINS - 1)
-    low = at.detach().floor().clamp(max=BINS - 2)
+    low = at.detach().floor().clamp(max=BINS - 2).nan_to_num(0)
     upper = at - low
     found = x.new_zeros(len(x), BINS**3, dtype=torch.float32)
     for corner in product((0, 1), repeat=3):

@@ -77,7 +77,7 @@ class Parasol:
     """
 
     FORMAT: ClassVar[Format] = Format(
-        "sfumato.parasol.1", "a PARASOL file", "train it again with `sfumato train parasol`"
+        "sfumato.parasol.2", "a PARASOL file", "train it again with `sfumato train parasol`"
     )
 
     tokens: TwoTokens

@@ -4,7 +4,8 @@ A dual encoder as in `sfumato.train.dual_encoder`, with two losses:
 
     L = L_text + w_images L_images
 
-L_text is CLIP's symmetric loss between images and captions without style; L_images is the supervised contrastive loss
+L_text is CLIP's symmetric loss between images and captions without style, in which all captions of one content are
+positives; L_images is the supervised contrastive loss
 whose positives are images of the same content in other styles. Without style labels the positives are two views of one
 image in other colours.
 """
@@ -76,7 +77,7 @@ class ContentContrast(nn.Module):
         ids, labels = rows_of_all(batch["ids"]), rows_of_all(batch["labels"])
         with torch.autocast(images.device.type, enabled=False):
             scale = self.clip.logit_scale.exp()
-            text, right = contrastive_loss(images.float(), texts.float(), ids, scale)
+            text, right = contrastive_loss(images.float(), texts.float(), ids, scale, labels)
             image = supervised_contrastive(images.float(), labels, self.loss.image_temperature)
         scalars = {
             "text": text.detach(),

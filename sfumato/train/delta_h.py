@@ -130,10 +130,13 @@ class DeltaHTask:
         return weights | texts | settings_of(self.shape, "network", "kind", "steps", "factor")
 
     def _interval(self, measured: tuple[int, int], before: Mapping[str, str] | None) -> tuple[int, int]:
-        """t_edit and t_boost: those of the recipe, else (t_edit only) of the newest checkpoint, else the measured."""
+        """t_edit and t_boost: those of the recipe, else (t_edit only) of the newest checkpoint, else the measured.
+
+        A measured t_boost is at most t_edit, wherever that comes from.
+        """
         began = int((before or {}).get("loss.t_edit", measured[0]))
         t_edit = began if self.loss.t_edit == MEASURED else self.loss.t_edit
-        t_boost = measured[1] if self.loss.t_boost == MEASURED else self.loss.t_boost
+        t_boost = min(t_edit, measured[1]) if self.loss.t_boost == MEASURED else self.loss.t_boost
         _LOG.warning("t_edit = %d, t_boost = %d (measured: %d, %d).", t_edit, t_boost, *measured)
         return t_edit, t_boost
 

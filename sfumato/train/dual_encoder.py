@@ -157,22 +157,28 @@ class Contrast(nn.Module):
         return loss, {"in_batch_precision": right, "scale": self.clip.logit_scale.detach().exp()}
 
 
-def contrastive_loss(images: Tensor, texts: Tensor, ids: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def contrastive_loss(
+    images: Tensor, texts: Tensor, ids: Tensor, scale: Tensor, labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Symmetric cross-entropy over the similarity matrix (Radford et al. 2021, figure 3).
 
-    Pictures with equal captions are positives for each other: the target is uniform over the equal captions.
+    Pictures with equal captions or labels are positives for each other: the target is uniform over them.
 
     Args:
         images: image embeddings of unit length, [n,d].
         texts: embeddings of their captions, of unit length, [n,d].
         ids: token ids of the captions, [n,context].
         scale: factor on the logits, 1 / temperature.
+        labels: numbers of what the pictures show, [n]; None for captions alone.
 
     Returns:
-        The loss, and the fraction of pictures whose most similar caption is their own; in the dtype of the embeddings.
+        The loss, and the fraction of pictures whose most similar caption is a positive; in the dtype of the embeddings.
     """
     logits = scale * images @ texts.T
-    same = (ids[:, None] == ids[None]).all(-1).to(logits.dtype)
+    positive = (ids[:, None] == ids[None]).all(-1)
+    if labels is not None:
+        positive |= labels[:, None] == labels[None]
+    same = positive.to(logits.dtype)
     target = same / same.sum(1, keepdim=True)
     loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     top = logits.argmax(1)

@@ -4,6 +4,7 @@ The U-Net is frozen, as in a textual inversion: only the tokens are learnt, so t
 with all its other uses stays as it is. The paper also trains the U-Net.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sfumato.core.loop import reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.rows import TARGET
 from sfumato.errors import BadInput
+from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
 from sfumato.shifts.two_modalities import TwoModalities
 from sfumato.style.describers import Describers
@@ -33,6 +35,7 @@ from sfumato.train.registry import task
 from sfumato.train.task import Batch, Phase
 from sfumato.train.triplets import TripletData
 
+_LOG = logging.getLogger(__name__)
 FILE = "parasol.safetensors"
 """Name of the exported file."""
 _SHOWN, _STEPS = 8, 25
@@ -79,17 +82,21 @@ class ParasolTask:
             raise BadInput("PARASOL is trained on single complete images: leave data.scenes and data.crop out.")
         describers = Describers.load(self.shape.content or None, self.shape.style or None, device)
         self.model = load_model(self.shape.model, str(device), "fp32")
-        if not isinstance(self.model.unet, UNet2DConditionModel) or self.model.codec.module is None:
-            raise BadInput(f"network.model = '{self.shape.model}' must be a latent diffusion model with text input.")
+        _check_model(self.shape.model, self.model)
         self.model.latent_shape(recipe.data.size, recipe.data.size)
         self.bound_to = {
             "model": self.model.fingerprint(),
-            "content encoder": describers.content.fingerprint,
-            "style encoder": describers.style.fingerprint,
+            "content descriptors": describers.content.fingerprint,
+            "style descriptors": describers.style.fingerprint,
         }
         refuse_changes(folder, bound_before(folder), self.bound_to)
         self.data = open_pictures(recipe)
         self.triplets = TripletData.read(self.shape.triplets, recipe.data.folder, self.data, describers)
+        if missing := self.triplets.missing:
+            _LOG.warning(
+                "%d of %d triplets are left out: their output image is not in the split 'train' of data.folder.",
+                missing, missing + len(self.triplets.rows),
+            )  # fmt: skip
         self.pictures = len(self.triplets.rows.unique())
         unscaled = cached_latents(self.model.codec.module, self.data, folder / "cache")
         self.latents = self.model.codec.scaled(unscaled)
@@ -121,7 +128,7 @@ class ParasolTask:
     def parasol(self) -> Parasol:
         """The tokens in their present state, with the networks that they belong to."""
         bound = self.bound_to
-        return Parasol(self.module.tokens, bound["model"], bound["content encoder"], bound["style encoder"])
+        return Parasol(self.module.tokens, bound["model"], bound["content descriptors"], bound["style descriptors"])
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
@@ -146,3 +153,20 @@ class ParasolTask:
         """Write the file that the method parasol takes."""
         folder.mkdir(parents=True, exist_ok=True)
         self.parasol().save(folder / FILE)
+
+
+def _check_model(name: str, model: DiffusionModel) -> None:
+    """Refuse a network that takes more than tokens beside the latent. Raises BadInput."""
+    only_tokens = (
+        isinstance(model.unet, UNet2DConditionModel)
+        and model.codec.module is not None
+        and model.token_width > 0
+        and not model.map_channels
+        and model.class_labels is None
+        and model.unet.config.addition_embed_type is None
+    )
+    if not only_tokens:
+        raise BadInput(
+            f"network.model = '{name}' must be a latent diffusion model whose network takes text and nothing else, "
+            "like Stable Diffusion 1 and 2: no SDXL, class labels or inpainting."
+        )

@@ -58,7 +58,8 @@ class StyleLoss:
         labels: which images have the same style: "style" for the column of the corpus, "folders" for those in the same
             first subfolder, "crops" for two crops of one image only.
         temperature: tau of the contrastive loss.
-        views: rows per content in a batch, in different styles where there are.
+        views: for labels: rows per content in a batch, in different styles where there are; for "folders" rows per
+            folder, different images where there are.
         least_crop: for "crops": smallest side of a crop, as a share of the image.
         shift: for labels: largest translation of an image, as a fraction of its side.
         zoom: for labels: largest relative change of its size.
@@ -114,14 +115,17 @@ class StyleTask:
         self.pictures = len(self.data)
         labels = Labels.of(self.data, folders=self.loss.labels == "folders")
         self.styles = self._styles(labels, recipe.data.folder)
-        self.grid = Grid(labels, self.loss.views)
+        groups = Labels(self.styles, None) if self.loss.labels == "folders" else labels
+        self.grid = Grid(groups, self.loss.views)
         self.bound_to = settings_of(self.loss, "loss", "labels") | {"data.size": str(self.size)}
         self.network = self._build(recipe.seed)
         self.phases = (Phase("style", StyleContrast(self.network, self.loss.temperature), compiled=(self.network,)),)
 
     def _styles(self, labels: Labels, folder: str) -> Tensor:
-        """Label of every image. Raises BadInput without at least two styles."""
+        """Label of every image. Raises BadInput without at least two styles, or two images for crops."""
         if self.loss.labels == "crops":
+            if self.pictures < 2:
+                raise BadInput(f"{folder} has one image in the split 'train': crops need at least two, so add images.")
             return torch.arange(self.pictures)
         if labels.style is None or len(labels.style.unique()) < 2:
             raise BadInput(

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from sfumato.data.dataset import CaptionedImages
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.regular_files import open_regular
+from sfumato.retrieval.index import FORMAT
 from sfumato.style.describers import Describers
 from sfumato.text_files import parse_json
 
@@ -54,8 +54,8 @@ class TripletData:
         """
         table = _read(path)
         _check_encoders(path, table, describers)
-        root = Path(folder).absolute()
-        known = {os.path.join(root, file): row for row, file in enumerate(data.table["file"].to_pylist())}
+        root = os.path.abspath(folder)
+        known = {os.path.normpath(os.path.join(root, file)): i for i, file in enumerate(data.table["file"].to_pylist())}
         pairs = [(i, known[each]) for i, each in enumerate(table["output"].to_pylist()) if each in known]
         if not pairs:
             raise BadInput(
@@ -90,6 +90,11 @@ def _read(path: str) -> pa.Table:
 
 def _check_encoders(path: str, table: pa.Table, describers: Describers) -> None:
     about = _about(path, table)
+    if about.get("format") != FORMAT:
+        raise BadInput(
+            f"The triplets in {printable(path)} are from an index of another version: make the index again with "
+            f"`sfumato index`, and {_AGAIN}."
+        )
     for name in ("content", "style"):
         if about[name]["fingerprint"] != describers.of(name).fingerprint:
             raise BadInput(

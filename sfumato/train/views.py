@@ -25,10 +25,11 @@ def crops(x: Float[Tensor, "n 3 h w"], generator: torch.Generator, least: float)
 
 
 def recoloured(x: Float[Tensor, "n 3 h w"], generator: torch.Generator, amount: float) -> Float[Tensor, "n 3 h w"]:
-    """Mix the colour channels of every image at random, and leave its grey values nearly as they are.
+    """Mix the colour channels of every image at random, and leave its grey values as they are.
 
     x' = (1 - amount u) x + amount u grey(x) + amount N (x - grey(x)), with u uniform in [0, 1] and N a 3 x 3 matrix of
-    standard normal numbers, whose rows sum to 0 so that grey stays grey; clipped to [-1, 1].
+    standard normal numbers minus the means of its columns, so that the channels of N (x - grey(x)) have the mean 0 and
+    the grey value, the mean of the channels, stays; clipped to [-1, 1].
 
     Args:
         x: images in [-1, 1].
@@ -39,5 +40,5 @@ def recoloured(x: Float[Tensor, "n 3 h w"], generator: torch.Generator, amount: 
     grey = x.mean(1, keepdim=True).expand_as(x)
     share = amount * torch.rand(n, 1, 1, 1, generator=generator).to(x.device)
     matrix = torch.randn(n, 3, 3, generator=generator).to(x.device)
-    mixed = torch.einsum("nij,njhw->nihw", matrix - matrix.mean(2, keepdim=True), x - grey)
+    mixed = torch.einsum("nij,njhw->nihw", matrix - matrix.mean(1, keepdim=True), x - grey)
     return ((1 - share) * x + share * grey + amount * mixed).clamp(-1, 1)

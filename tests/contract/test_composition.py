@@ -8,29 +8,39 @@ import torch
 
 from sfumato.core.guidance import classifier_free
 from sfumato.core.shift import Shift
+from sfumato.core.step import step
 from sfumato.errors import BadInput
 from sfumato.inversion import replay
 from sfumato.inversion.registry import INVERSIONS
 from sfumato.methods.job import Job
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
+from tests.delta import delta_of
+from tests.style.small import save_parasol
 from tests.tiny import tiny_picture
 
 PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1)]
-SOURCE, TARGET = ["red cat", "green cat"], ["blue cat", "red dog"]
+SOURCE, TARGET = ["red cat", "green cat"], ["blue cat", "red cat"]
 STEPS = 4
 RUN = {"skip": 1, "guidance_scale": 3.0}
 OPTIONS = {
+    "attend-and-excite": {"objects": "cat", "thresholds": ""},
     "colour": {"amount": 0.3},
     "diffuseit": {"resample": 2, "crops": 1},
+    "objects": {"objects": "cat"},
     "pix2pix-zero": {"cross_attention_guidance_amount": 1.0},
     "prompt-to-prompt": {"blend": "cat"},
     "pullback": {"gamma": 0.5, "boost": 0.5},
+    "self-guidance": {"move": "cat: 0.2, 0"},
     "shift": {"right": 1},
 }
-"""Options with which an edit of so few steps and so small a network shows what the method does."""
-EXCLUSIVE = [{"prompt-to-prompt", "plug-and-play"}]
-"""Both replace queries and keys of the same self-attention."""
+"""Options with which an edit of so few steps and so small a network shows what the method does.
+
+Those of asyrp and parasol are files, which `trained` adds.
+"""
+WORDS = ("attend-and-excite", "objects", "pix2pix-zero", "prompt-to-prompt", "self-guidance")
+EXCLUSIVE = [{"prompt-to-prompt", "plug-and-play"}, *({"parasol", name} for name in WORDS)]
+"""Both replace queries and keys of the same self-attention; one replaces the tokens whose maps the other one reads."""
 PAIRS = list(combinations(METHODS, 2))
 KINDS = [name for name in INVERSIONS if any(name in method.accepts for method in METHODS.values())]
 TRIPLES = [
@@ -46,6 +56,17 @@ TRIPLES = [
     ("regularised", "prompt-to-prompt", "pix2pix-zero", "pullback"),
 ]
 """An inversion, and three methods."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained(sd, tmp_path_factory):
+    """What asyrp and parasol are trained to do, as files."""
+    folder = tmp_path_factory.mktemp("trained")
+    delta_of(sd.network, (8, 8), STEPS, factor=20.0).save(folder / "delta_h.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OPTIONS, "asyrp", {"delta": str(folder / "delta_h.safetensors"), "amount": 2.0})
+        patch.setitem(OPTIONS, "parasol", {"style_text": "flat", **save_parasol(folder / "parasol", sd.network)})
+        yield
 
 
 def maker(kind):
@@ -111,6 +132,18 @@ def refused(sd, message, work):
         work()
     assert "\n" not in str(caught.value)
     assert sd.network.count.calls == calls
+
+
+@pytest.mark.parametrize("name", ["asyrp", "attend-and-excite", "objects", "parasol", "self-guidance"])
+def test_methods_that_do_nothing_without_options_act_in_the_pairs(inverted_by, name):
+    runs = [
+        inverted_by("edit-friendly", (0,)).edit_steps(TARGET[0], methods=[each], **RUN)
+        for each in (name, *named([name]))
+    ]
+    first, second = (next(run).state.x_prev for run in runs)
+    for run in runs:
+        run.close()
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("names", PAIRS, ids="+".join)
@@ -219,6 +252,32 @@ def test_shifts_of_users_come_behind_those_of_the_methods(sd, inverted_by):
     *_, state = job.run([*expected, reference])
     assert torch.equal(last.state.x_prev, state.x_prev)
     assert all(torch.equal(z, torch.roll(job.inversion.z[i + 1], 1, -1)) for i, z in enumerate(own.seen))
+
+
+class Outside(Shift):
+    """Counts the cells of every next latent that equal the source's."""
+
+    holds = True
+
+    def __init__(self):
+        self.held = []
+
+    def noise_map(self, state, z):
+        apart = (step(state.mean, z, state.sigma) - state.source[state.t_prev]).abs().amax(dim=1)
+        self.held.append(int((apart < 1e-6).sum()))
+        return z
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_local_blend_holds_the_source_against_the_noise_maps_of_other_methods(inverted_by, first):
+    blend = {"blend": "cat", "blend_start": 0.0, "blend_threshold": 0.5, "cross_steps": 0.0, "self_steps": 0.0}
+    names = [("prompt-to-prompt", blend), ("pullback", {"gamma": 0.0, "boost": 1.0})]
+    outside = Outside()
+    run = inverted_by("edit-friendly", (0,)).edit_steps(
+        TARGET[0], methods=names if first else names[::-1], shifts=[outside], **RUN
+    )
+    assert len(list(run)) == len(outside.held)
+    assert min(outside.held) > 0
 
 
 @pytest.mark.parametrize("methods", [None, []])

@@ -13,6 +13,8 @@ import sfumato
 from sfumato.errors import BadInput, NonFinite
 from sfumato.methods.params import kind_of, options_of
 from sfumato.methods.registry import METHODS
+from tests.delta import delta_of
+from tests.style.small import save_parasol
 from tests.tiny import tiny_picture
 
 STEPS = 4
@@ -33,6 +35,12 @@ STILL = {"colour": {"amount": 0.0}, "pullback": {"gamma": 0.0}}
 """Options with which a method that changes the picture under its own prompt, too, does not."""
 QUICK = {"diffuseit": {"resample": 2, "crops": 2}}
 """Options for fewer repetitions, through which random weights would amplify rounding errors."""
+ACTING = {
+    "attend-and-excite": {"objects": "cat", "thresholds": ""},
+    "objects": {"objects": "cat"},
+    "self-guidance": {"move": "cat: 0.2, 0"},
+}
+"""Options of methods that add no shift without any; those of asyrp and parasol are files of a model."""
 FREE = ("sdedit", "diffuseit")
 """Methods whose inversion evaluates nothing: it has no step to yield or to fail at, and does not reconstruct."""
 
@@ -182,11 +190,29 @@ def half_models(tiny_folder):
     return cache(lambda layout: sfumato.load(str(tiny_folder(layout)), dtype="bf16"))
 
 
-def test_half_precision_stays_finite(model, method, half_models, layout):
+@pytest.fixture(scope="module")
+def half_options(half_models, tmp_path_factory):
+    """Options with which a method acts on a layout in bfloat16."""
+
+    @cache
+    def options(name, layout):
+        network, folder = half_models(layout).network, tmp_path_factory.mktemp(f"{name}-{layout}")
+        if name == "asyrp":
+            delta_of(network, network.latent_shape(32, 32)[1:], STEPS).save(folder / "delta_h.safetensors")
+            return {"delta": str(folder / "delta_h.safetensors")}
+        if name == "parasol" and network.takes_text:
+            return {"style_text": "flat", **save_parasol(folder, network)}
+        return ACTING.get(name, {})
+
+    return options
+
+
+def test_half_precision_stays_finite(model, method, half_models, half_options, layout):
     half = half_models(layout)
     assert half.network.dtype == torch.bfloat16
-    inverted = invert(half, method)
-    edit = inverted.edit(words(half)[1], skip=1, check=True, **guidance_scale(half, 3.0))
+    inverted, target = invert(half, method), words(half, target="green cat")[1]
+    options = half_options(method.name, layout)
+    edit = inverted.edit(target, skip=1, check=True, **guidance_scale(half, 3.0), **options)
     assert edit.pixels[0].shape == (32, 32, 3)
     assert math.isfinite(edit.report["reconstruction_latent_max_error"])
     if method.name not in (*APPROXIMATE, *FREE):

@@ -105,7 +105,7 @@ def test_the_other_words_of_both_prompts_are_kept(sd, inverted):
     plan = sd.plan(tiny_picture(32, 32), "red cat and dog", "blue cat and dog!", methods="self-guidance", **STEPS)
     job = plan.edit.batches[0].job
     found = others(job, ["cat"], OtherImages(job, {}))
-    assert list(found) == ["and", "dog"]
+    assert list(found) == ["dog"], "and is a function word"
     for name, word in found.items():
         assert word.present.tolist() == [1.0]
         assert word.target[0].nonzero().flatten().tolist() == list(job.condition.prompts[0].positions(name))
@@ -157,7 +157,7 @@ def test_attend_and_excite_is_one_gradient_step_per_step(sd):
     shifts = METHODS.find("attend-and-excite").shifts(job, AttendAndExciteParams(objects="cat, dog", thresholds=""))
     first = next(iter(generate(guided, (4, 8, 8), condition, params, seeds=[0], shifts=shifts)))
     x = first_latent(guided, (4, 8, 8), [0]).requires_grad_()
-    measured = presence(job, [["cat"], ["dog"]], worst=True).measure(first)
+    measured = presence(job, [["cat"], ["dog"]], published=True).measure(first)
     eps = network.predict(x, first.t, condition, measured.taps)
     (gradient,) = torch.autograd.grad(measured.value(x, eps).sum(), x)
     torch.testing.assert_close(first.x_t, (x - 20 * gradient).detach())
@@ -174,21 +174,21 @@ def test_refinement_repeats_gradient_steps_until_the_threshold(sd):
 
     def evaluated(x):
         x = x.detach().requires_grad_()
-        measured = presence(job, [["cat"], ["dog"]], worst=True).measure(None)
+        measured = presence(job, [["cat"], ["dog"]], published=True).measure(None)
         loss = measured.value(x, network.predict(x, t, condition, measured.taps))
         return loss.detach(), torch.autograd.grad(loss.sum(), x)[0]
 
     start, _ = evaluated(x)
-    threshold = float((1 - start).min()) + 0.012  # one image reaches it sooner than the other
+    threshold = float((1 - start).min()) + 0.0002  # one image reaches it sooner than the other
     wanted, count = x, 0
     loss, gradient = evaluated(wanted)
     while (loss > 1 - threshold).any() and count < 30:
-        wanted = torch.where((loss > 1 - threshold)[:, None, None, None], wanted - 50 * gradient, wanted)
+        wanted = torch.where((loss > 1 - threshold)[:, None, None, None], wanted - 400 * gradient, wanted)
         loss, gradient = evaluated(wanted)
         count += 1
     assert 1 < count < 30
-    wanted = wanted - 50 * gradient
-    options = {"objects": "cat, dog", "step_size": 50.0, "end": 0.2}
+    wanted = wanted - 400 * gradient
+    options = {"objects": "cat, dog", "step_size": 400.0, "end": 0.2}
     for most in (count, 30, 0):
         given = AttendAndExciteParams(**options, thresholds=f"0: {threshold}", refinements=most)
         shifts = METHODS.find("attend-and-excite").shifts(job, given)

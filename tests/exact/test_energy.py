@@ -145,6 +145,49 @@ def test_several_energies_are_one_pass_and_equal_each_alone():
         torch.testing.assert_close(shift.gradients[0], alone.gradients[0], rtol=1e-10, atol=1e-12)
 
 
+class Float16(Mixing):
+    """A network that computes in float16."""
+
+    def predict(self, x, t, cond, taps=None):
+        self.first, self.last = self.first.half(), self.last.half()
+        return super().predict(x.half(), t, cond, taps).float()
+
+    def factor(self, cond):
+        return super().factor(cond).half()
+
+
+def test_small_gradients_of_a_network_in_half_precision_are_not_lost(monkeypatch):
+    """2e-10 of the sum of squares: the gradients are below the smallest number of float16, 6e-8."""
+
+    def small(x, eps):
+        return 2e-10 * total(eps**2)
+
+    def gradients(network, x):
+        shifts = [Follow(small), Follow(lambda x, eps: 2 * small(x, eps))]
+        alone = [Follow(small)]
+        run(guided(network), shifts, x=x)
+        run(guided(network), alone, x=x)
+        return [each.gradients[0] for each in (*shifts, *alone)]
+
+    wide = gradients(Mixing(), X)
+    for half, exact in zip(gradients(Float16(), X.float()), wide, strict=True):
+        assert F.cosine_similarity(half.double().flatten(), exact.flatten(), dim=0) > 0.99
+        assert half.norm().item() == pytest.approx(exact.norm().item(), rel=0.05)
+    monkeypatch.setattr("sfumato.core.energy.SCALE", 1.0)
+    assert not any(each.any() for each in gradients(Float16(), X.float()))
+    assert all(torch.equal(*each) for each in zip(wide, gradients(Mixing(), X), strict=True)), "no digit changes"
+
+
+def test_gradients_that_overflow_when_scaled_are_the_plain_ones(monkeypatch):
+    large = []
+    for scale in (2.0**10, 1.0):
+        monkeypatch.setattr("sfumato.core.energy.SCALE", scale)
+        shifts = [Follow(lambda x, eps: 100 * total(eps)), Follow(lambda x, eps: total(eps))]
+        run(guided(Float16()), shifts, x=X.float())
+        large.append([each.gradients[0] for each in shifts])
+    assert all(torch.equal(*each) and torch.isfinite(each[0]).all() for each in zip(*large, strict=True))
+
+
 def test_images_do_not_know_each_other():
     together = energies()
     run(guided(Mixing()), together)

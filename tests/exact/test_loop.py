@@ -11,7 +11,7 @@ from sfumato.core.loop import fresh_noise, reverse
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepEnd, StepMean, StepNoise, StepState
 from sfumato.core.step import combine, direction, mean, noise_scale, predict_x0, step
-from sfumato.errors import NonFinite
+from sfumato.errors import BadInput, NonFinite
 from sfumato.inversion import invert_edit_friendly, replay
 from sfumato.shifts.mask import HoldOutside
 from tests.exact.toy import Convolution, finished, linear_schedule, prompt
@@ -53,6 +53,32 @@ def test_shifts_compose_in_order():
     plain = first_noise([])
     assert torch.allclose(first_noise([Scale(), Add()]), 2 * plain + 1)
     assert torch.allclose(first_noise([Add(), Scale()]), 2 * (plain + 1))
+
+
+class Replacing(Shift):
+    """Replaces the words in the first step."""
+
+    def replaces(self, i, steps):
+        return ("the words",) if i == 0 else ()
+
+
+class Reading(Shift):
+    """Reads the words from a step on."""
+
+    def __init__(self, first):
+        self.first = first
+
+    def reads(self, i, steps):
+        return ("the words",) if i >= self.first else ()
+
+
+def test_what_a_shift_reads_must_not_be_replaced_in_the_same_step():
+    network = Convolution(linear_schedule())
+    for shifts in ([Replacing(), Reading(0)], [Reading(0), Replacing()]):
+        with pytest.raises(BadInput, match="Replacing replaces and Reading reads the words in the same steps"):
+            run(shifts, network)
+    assert network.calls == 0
+    run([Replacing(), Reading(1), Reading(1)], network)
 
 
 HOOKS = {

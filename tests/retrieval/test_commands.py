@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato.retrieval.files import ImageFile
+from sfumato.retrieval.index import STAMP, ImageIndex
 from tests.style.small import save_both, shapes
 
 
@@ -21,7 +23,10 @@ def test_index_then_search(sfumato, flags, tmp_path):
     assert "left out: " in made.err
     assert "bad.jpg" in made.err
     again = sfumato("index", "own", "--out", "own.index", *flags)
-    assert "9 images, 0 added (0 of them again, because their file had changed), 9 unchanged, 1 unreadable" in again.out
+    assert (
+        "9 images, 0 added (0 of them again, because their file or metadata had changed), 9 unchanged, 1 unreadable"
+        in again.out
+    )
 
     found = sfumato("search", "own.index", "--image", paths[4], "-k", 3, *flags, "-o", "found.png", "--json")
     assert found.code == 0, found.err
@@ -36,6 +41,29 @@ def test_index_then_search(sfumato, flags, tmp_path):
         "search", "own.index", "--style-text", "flat", "--where", "folder = 'one'", *flags, "--exact", "--json"
     )
     assert {hit["folder"] for hit in one.json["found"]} == {"one"}
+
+
+def test_an_image_of_the_index_is_searched_for_by_its_stored_descriptors(sfumato, flags, describers, tmp_path):
+    """Descriptors of other images are stored here for two files; one of the files then changes."""
+    paths = shapes(tmp_path / "own", 6)
+    assert sfumato("index", "own", "--out", "own.index", *flags).code == 0
+    index = ImageIndex.open("own.index")
+    draw = np.random.default_rng(0)
+    vectors = {name: draw.standard_normal((2, d)).astype(np.float32) for name, d in (("content", 10), ("style", 12))}
+    vectors = {name: each / np.linalg.norm(each, axis=1, keepdims=True) for name, each in vectors.items()}
+    stamps = [file.stamp for file in (ImageFile(paths[0], {"folder": "one"}), ImageFile(paths[1], {"folder": "two"}))]
+    rows = [
+        {"path": str(path)} | dict(zip(STAMP, stamp, strict=True)) for path, stamp in zip(paths, stamps, strict=False)
+    ]
+    index.add(rows, vectors)
+    Image.new("RGB", (20, 20), "red").save(paths[1])
+
+    def cosines(path):
+        hits = sfumato("search", "own.index", "--image", path, "-k", 6, *flags, "--json").json["found"]
+        return next(hit["cosines"] for hit in hits if hit["path"] == str(tmp_path / path))
+
+    assert cosines("own/one/000.png") == pytest.approx({"content": 1, "style": 1}, abs=1e-5)
+    assert min(cosines("own/two/001.png").values()) < 0.99
 
 
 def test_bad_input_is_one_sentence(sfumato, flags, index, tmp_path):

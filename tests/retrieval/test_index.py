@@ -2,6 +2,8 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import lancedb
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from sfumato.data.pixels import centre_square
 from sfumato.errors import BadInput
 from sfumato.retrieval.columns import VECTORS
-from sfumato.retrieval.database import quoted
+from sfumato.retrieval.database import explained, quoted
 from sfumato.retrieval.files import image_files
 from sfumato.retrieval.index import ImageIndex
 from sfumato.retrieval.indexing import index_files
@@ -62,6 +64,95 @@ def test_changed_and_new_files_are_indexed_again(tmp_path, describers):
     assert (state.unchanged, state.added, state.changed, len(index)) == (4, 2, 1, 6)
     after = {row["path"]: row for row in rows_of(index)}
     assert all((after[row["path"]] == row) == (row["path"] != str(paths[0])) for row in before)
+
+
+def random_vectors(count):
+    draw = np.random.default_rng(0)
+    return {name: draw.standard_normal((count, d)).astype(np.float32) for name, d in (("content", 10), ("style", 12))}
+
+
+def test_rows_are_replaced_in_one_transaction(tmp_path, describers, images):
+    index, _ = indexed(tmp_path / "index", describers, images)
+    names, before = [row["path"] for row in rows_of(index)][:3], index.table.version
+    index.add([{"path": name, "folder": "new"} for name in [*names, "other"]], random_vectors(4))
+    assert index.table.version == before + 1
+    assert (len(index), index.table.count_rows("folder = 'new'")) == (24, 4)
+
+
+def test_runs_at_the_same_time_add_a_file_once(tmp_path, describers, images):
+    uri, files, begin = str(tmp_path / "index"), image_files(images), Barrier(3)
+
+    def run(_):
+        begin.wait()
+        index = ImageIndex.create(uri, describers, files)
+        for first in range(0, 96, 16):
+            index.add([{"path": str(first + n)} for n in range(16)], random_vectors(16))
+            index.finish()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(run, range(3)))
+    assert sorted(row["path"] for row in rows_of(ImageIndex.open(uri))) == sorted(map(str, range(96)))
+
+
+def test_a_file_has_one_path(tmp_path, describers):
+    paths = shapes(tmp_path / "own", 4)
+    (tmp_path / "link").symlink_to(tmp_path / "own" / "one")
+    files = [*image_files(tmp_path / "own"), *image_files(tmp_path / "own" / "one" / ".." / "." / ".."), paths[0]]
+    index = ImageIndex.create(str(tmp_path / "index"), describers, files[:-1])
+    *_, state = index_files(index, describers, files[:-1])
+    assert (state.total, len(index)) == (4, 4)
+    assert image_files(tmp_path / "link" / "..")[0].path == paths[0], "a link is followed before .."
+    assert image_files(tmp_path / "link")[0].path == tmp_path / "link" / "000.png", "a link stays otherwise"
+    (tmp_path / "own" / "metadata.jsonl").write_text('{"file_name": "two/../one/000.png", "text": "a"}')
+    assert image_files(tmp_path / "own")[0].path == paths[0]
+
+
+def test_changed_metadata_is_noticed(tmp_path, describers):
+    paths = shapes(tmp_path / "own", 2)
+
+    def written(**second):
+        lines = [{"file_name": f"{path.parent.name}/{path.name}", "text": "shape", "style": "flat"} for path in paths]
+        (tmp_path / "own" / "metadata.jsonl").write_text("\n".join(map(json.dumps, [lines[0], lines[1] | second])))
+        return indexed(tmp_path / "index", describers, tmp_path / "own")
+
+    written()
+    index, state = written(style="round", text="circle")
+    assert (state.unchanged, state.added, state.changed, len(index)) == (1, 1, 1, 2)
+    assert [(row["style"], row["caption"]) for row in rows_of(index)] == [("flat", "shape"), ("round", "circle")]
+    with pytest.raises(BadInput, match=r"000.png|001.png.* has the keys text and caption"):
+        written(caption="other")
+
+
+def test_a_name_that_is_not_utf8_is_left_out(tmp_path, describers):
+    shapes(tmp_path / "own", 2)
+    os.rename(tmp_path / "own" / "one" / "000.png", os.fsencode(tmp_path / "own" / "one") + b"/caf\xe9.png")
+    index, state = indexed(tmp_path / "index", describers, tmp_path / "own")
+    assert (len(index), state.total, state.done) == (1, 2, 2)
+    assert state.unreadable == [
+        f"{tmp_path}/own/one/caf\\xe9.png: this path is not UTF-8, as an index needs it: rename it."
+    ]
+
+
+def test_a_column_without_any_number_is_empty(tmp_path, describers):
+    (path, *_) = shapes(tmp_path / "own", 1)
+    line = f'{{"file_name": "one/{path.name}", "text": "a", "score": 1e999, "other": null}}'
+    (tmp_path / "own" / "metadata.jsonl").write_text(line)
+    index, _ = indexed(tmp_path / "index", describers, tmp_path / "own")
+    assert rows_of(index)[0]["score"] is None
+    assert "other" not in index.columns
+
+
+def test_a_damaged_index_is_one_sentence(tmp_path, describers, images):
+    index, _ = indexed(tmp_path / "index", describers, images)
+    for data in (tmp_path / "index" / "images.lance" / "data").iterdir():
+        data.write_bytes(data.read_bytes()[:40])
+    damaged = ImageIndex.open(index.uri)
+    with pytest.raises(BadInput, match="cannot be used"):
+        damaged.known()
+    with pytest.raises(BadInput, match="cannot be used: nothing there"), explained("name"):
+        raise RuntimeError("nothing there")
+    with pytest.raises(BadInput, match=r"^a sentence$"), explained("name"):
+        raise BadInput("a sentence")
 
 
 def test_unreadable_images_are_named_and_counted(tmp_path, describers):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from lancedb.index import IvfSq
 
 from sfumato.errors import BadInput
 from sfumato.retrieval.columns import VECTORS
@@ -122,6 +123,24 @@ def test_approximate_search_with_all_lists_is_exact(tmp_path, describers, images
     monkeypatch.setattr("sfumato.retrieval.index.ANN_ROWS", 100)
     index.finish()
     assert {column for each in index.table.list_indices() for column in each.columns} == set(VECTORS.values())
+
+
+def test_approximate_search_with_a_condition_finds_enough_images(tmp_path, describers, images, query):
+    """The list that is nearest to the query has only a few of the images that satisfy the condition."""
+    index = ImageIndex.create(str(tmp_path / "index"), describers, image_files(images))
+    draw, count = np.random.default_rng(0), 640
+    vectors = {
+        name: draw.standard_normal((count, d)).astype(np.float32) for name, d in (("content", 10), ("style", 12))
+    }
+    vectors = {name: each / np.linalg.norm(each, axis=1, keepdims=True) for name, each in vectors.items()}
+    index.add([{"path": str(i), "folder": "rare" if i % 40 == 0 else "one"} for i in range(count)], vectors)
+    for column in VECTORS.values():
+        index.table.create_index(column, config=IvfSq(distance_type="cosine", num_partitions=16))
+    for weights in ({}, {"style": 0}):
+        chosen = Query.of(query.vectors, weights)
+        exact = search(index, chosen, 10, where="folder = 'rare'", exact=True)
+        found = search(index, chosen, 10, where="folder = 'rare'", exact=False, probes=1)
+        assert [hit.row["path"] for hit in found] == [hit.row["path"] for hit in exact]
 
 
 def test_a_file_outside_any_folder_can_be_searched_for(tmp_path, describers):

@@ -72,6 +72,23 @@ def test_the_table_and_the_figures_are_those_of_the_triplets():
         assert row["style_of_style"] == pytest.approx(float(outputs.vectors["style"][x] @ styles.vectors["style"][s]))
 
 
+def test_missing_labels_are_left_out_of_the_figures():
+    """Equal to the figures of the images that have labels."""
+    outputs, database = random_images(60), random_images(80, seed=2, first=100)
+    triplets = find_triplets(outputs, database, database, k=80, most_content=1, most_style=1)
+    unknown = [None if n % 3 == 0 else label for n, label in enumerate(database.labels["style"])]
+    mine = [None if n % 4 == 0 else label for n, label in enumerate(outputs.labels["style"])]
+    database.labels["style"][:], outputs.labels["style"][:] = unknown, mine
+    found = report(triplets)
+    pairs = [(mine[x], unknown[s]) for x, s in enumerate(triplets.s) if mine[x] and unknown[s]]
+    labels = [label for label in unknown if label]
+    assert found["style_of_style_image_same"] == pytest.approx(np.mean([one == other for one, other in pairs]))
+    chance = np.mean([labels.count(one) / len(labels) for one, _ in pairs])
+    assert found["style_of_style_image_random_same"] == pytest.approx(chance)
+    database.labels["style"][:] = [None] * 80
+    assert "style_of_style_image_same" not in report(triplets)
+
+
 def test_numbers_out_of_range_are_refused():
     images = random_images(3)
     for options in ({"k": 0}, {"most_style": 2.0}, {"most_content": float("nan")}):
@@ -85,6 +102,13 @@ def test_rows_of_an_index_are_read_in_order(index):
     assert set(found.labels) == {"style"}
     assert set(found.labels["style"]) == {"one"}
     assert found.vectors["content"].shape == (12, 10)
+    index.add([{"path": "no label"}], {name: found.vectors[name][:1] for name in ("content", "style")})
+    try:
+        assert set(read_images(index, "", {"style": "folder"}).labels["style"]) == {"one", "two", None}
+    finally:
+        index.table.delete("path = 'no label'")
+    with pytest.raises(BadInput, match=r"^The condition \"nosuch = 1\" cannot be evaluated"):
+        read_images(index, "nosuch = 1")
     with pytest.raises(BadInput, match="satisfies the condition"):
         read_images(index, "folder = 'three'")
 
@@ -100,4 +124,9 @@ def test_the_command_writes_a_table(sfumato, index, tmp_path):
     assert all(row["output"] not in (row["content"], row["style"]) for row in table)
     assert 0 < found.json["style_of_style_image_random_same"] < 1
     assert "raise k or the bounds" in sfumato(*words, "--most-style", "-1", "-k", "1").err
+    assert (
+        "has no column 'stlye' of the true style: name one of folder" in sfumato(*words, "--style-column", "stlye").err
+    )
+    assert "has no column 'path' of the true content" in sfumato(*words, "--content-column", "path").err
+    assert "style_of_style_image_same" not in sfumato(*words, "--json").json, "the default columns may be missing"
     assert "a .parquet file" in sfumato("triplets", index.uri, "-o", "t.csv").refused()

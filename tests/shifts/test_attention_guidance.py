@@ -10,7 +10,7 @@ from sfumato.errors import BadInput, NonFinite
 from sfumato.inversion import Inversion, replay, with_source
 from sfumato.models.attention import RecordMaps
 from sfumato.models.load import load_model
-from sfumato.shifts.attention_guidance import CROSS, FollowAttention, attention_loss
+from sfumato.shifts.attention_guidance import CROSS, FollowAttention, FollowAttentionPerCondition, attention_loss
 from tests.explicit import attention_of, explicit
 
 STEPS = 5
@@ -115,6 +115,18 @@ def test_the_source_follows_itself_without_moving(sd):
     assert (state.x_t - inversion.x[0]).abs().max() < 1e-6
 
 
+def test_the_guidance_of_one_condition_alone_is_evaluated_at_its_own_latent(sd):
+    """x_t does not move; the prediction under the target prompt is the one at x_t - lambda grad."""
+    guided, inversion, source, target = prepared(sd)
+    moved = next(run(guided, inversion, source, target, FollowAttention(3.0))).x_t
+    state = next(run(guided, inversion, source, target, FollowAttentionPerCondition(3.0)))
+    assert torch.equal(state.x_t, inversion.x[0])
+    with torch.no_grad():
+        negative = sd.predict(state.x_t, state.t, guided.condition_of(NEGATIVE))
+        own = sd.predict(moved, state.t, target)
+    torch.testing.assert_close(state.eps, negative + 4 * (own - negative), rtol=1e-4, atol=1e-5)
+
+
 class Stop(Shift):
     def noise(self, state, eps):
         if state.i == 1:
@@ -145,5 +157,5 @@ def test_a_gradient_that_is_not_finite_is_named(sd):
 
 def test_guidance_that_needs_the_source_is_refused_without_it(sd):
     guided, inversion, _, target = prepared(sd)
-    with pytest.raises(BadInput, match="needs an inverted picture as the source"):
+    with pytest.raises(BadInput, match="needs an inverted image as the source"):
         next(replay(guided, inversion, target, shifts=[FollowAttention(1.0)]))

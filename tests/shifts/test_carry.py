@@ -245,7 +245,7 @@ def test_two_shifts_that_replace_the_same_are_refused_before_any_evaluation(sd):
 
 def test_shifts_that_need_the_source_are_refused_without_it(sd):
     guided, inversion, _, target = prepared(sd)
-    with pytest.raises(BadInput, match="needs an inverted picture as the source"):
+    with pytest.raises(BadInput, match="needs an inverted image as the source"):
         next(replay(guided, inversion, target, shifts=injection(sd, PlugAndPlayParams())))
 
 

@@ -4,12 +4,15 @@ from functools import cache
 
 import pytest
 import torch
+from diffusers import StableDiffusionAttendAndExcitePipeline
 
 from sfumato.core.guidance import classifier_free
 from sfumato.core.noise import gaussian
+from sfumato.core.rows import TARGET, Rows
 from sfumato.core.state import StepState
 from sfumato.core.step import sigma
 from sfumato.inversion import Inversion, replay, with_source
+from sfumato.models.attention import Layers
 from sfumato.models.layout import word_layers
 from sfumato.models.load import load_model
 from sfumato.models.references import References
@@ -19,7 +22,7 @@ from sfumato.shifts.energy.centroid import Centroid
 from sfumato.shifts.energy.guidance import LatentGuidance, NoiseGuidance, thirds, window
 from sfumato.shifts.energy.maps import Warp, centroid, hard_mask, size, soft_mask
 from sfumato.shifts.energy.pairs import Apart, Bound, overlap
-from sfumato.shifts.energy.presence import Presence, smoothed
+from sfumato.shifts.energy.presence import PUBLISHED_DEVIATION, Presence, smoothed
 from sfumato.shifts.energy.shape import Shape
 from sfumato.shifts.energy.size import Size
 from sfumato.shifts.energy.word import Word
@@ -81,12 +84,12 @@ def state_of(run, i=0):
 def presence(model, run, *names, **options):
     _, _, _, target = run
     layers, grid = word_layers(model.unet, SIZE)
-    text = torch.zeros(2, 77)
-    for row, prompt in zip(text, target.prompts, strict=True):
+    over = torch.zeros(2, 77)
+    for row, prompt in zip(over, target.prompts, strict=True):
         row[1 : len(prompt.ids) - 1] = 1
     pairs = [list(zip(target.prompts, each, strict=True)) for each in names]
     words = tuple(torch.cat([token_weights([p], [w], [1.0], 77, 0.0) for p, w in each]) for each in pairs)
-    return Presence(layers, grid, words, text, **options)
+    return Presence(layers, grid, words, over, **options)
 
 
 TERMS = {
@@ -183,6 +186,11 @@ def test_schedules():
     guided = [i for i in range(64) if thirds(i, 64)]
     assert guided[:12] == list(range(12))
     assert guided[12:] == list(range(13, 62, 2))
+    for steps in range(2, 200):
+        guided = [i for i in range(steps) if thirds(i, steps)]
+        first = -(-3 * steps // 16)
+        assert guided[:first] == list(range(first))
+        assert guided[first:] == [i for i in range(first + 1, steps, 2) if i < steps - max(1, steps / 32)], steps
     assert [i for i in range(10) if window(0.2, 0.5)(i, 10)] == [2, 3, 4]
 
 
@@ -260,6 +268,28 @@ def test_mean_features_and_overlap():
     assert overlap(left, right).item() == 0
     assert overlap(left, 5 * left + 1).item() == pytest.approx(1, abs=1e-3)
     assert overlap(left, left + right + torch.eye(4)).item() < 1
+
+
+def test_mean_features_of_half_precision_are_summed_in_float32():
+    """4096 cells of 18 are more than the largest number of float16."""
+    features, A = torch.full((1, 2, 64, 64), 18.0).half(), torch.ones(1, 1, 16, 16)
+    A[..., 0] = 0
+    torch.testing.assert_close(mean_features(features, A), torch.full((1, 2), 18.0), rtol=1e-4, atol=0)
+
+
+def test_attend_and_excite_is_diffusers_loss_of_its_maps():
+    """Softmax over all tokens but the first and the last, padding included, and the authors' filter."""
+    A = torch.rand(2, 3, 256, 77, generator=torch.Generator().manual_seed(0)) / 20
+    A[:, :, 100, [2, 5]] += 0.05
+    over, words = torch.ones(2, 77), torch.zeros(2, 2, 77)
+    over[:, [0, -1]] = 0
+    words[0, :, 2] = words[1, :, 5] = 1
+    measured = Presence(Layers("a"), (16, 16), tuple(words), over, True, PUBLISHED_DEVIATION).measure(None)
+    measured.taps[0]("a", True, A, Rows((TARGET,), 2))
+    pipe = StableDiffusionAttendAndExcitePipeline
+    for found, maps in zip(measured.value(None, None), A, strict=True):
+        highest = pipe._compute_max_attention_per_index(maps.mean(dim=0).unflatten(0, (16, 16)), [2, 5])
+        torch.testing.assert_close(found, pipe._compute_loss(highest))
 
 
 def test_smoothing_is_a_normalised_gaussian():

@@ -180,6 +180,17 @@ def test_the_divergence_is_from_the_step_before_and_ends_at_its_limit(extract):
     assert found[2].abs().max() == 0
 
 
+def test_the_divergence_of_a_repeated_evaluation_is_from_the_step_before(extract):
+    """A refinement evaluates a step several times; a step that a path repeats is another one."""
+    at = {"first": (X, 900, 0), "again": (2 * X, 900, 0), "next": (SOURCE, 700, 0), "repeated": (X, 700, 1)}
+    start = DecodedPrediction(0 * X, 0 * X, decode, extract, 900)
+    loss = SemanticDivergence(above=500).against(start)
+    found = {name: loss(DecodedPrediction(x, x, decode, extract, t, visit)) for name, (x, t, visit) in at.items()}
+    for name, x, before in (("again", 2 * X, 0 * X), ("next", SOURCE, 2 * X), ("repeated", X, SOURCE)):
+        now, then = (extract(decode(each)).class_token for each in (x, before))
+        torch.testing.assert_close(found[name], -(now - then).square().mean(dim=1))
+
+
 def test_a_divergence_that_has_ended_has_the_gradient_zero(extract):
     energy = PredictionEnergy([(SemanticDivergence(above=900), 1.0)], decode, extract, through_network=False)
     assert energy.of_prediction(state(), X).abs().max() == 0

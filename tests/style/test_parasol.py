@@ -1,6 +1,7 @@
 """PARASOL: tokens, guidance, losses, training and the method."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,16 @@ from sfumato.core.guidance import Guided, Term
 from sfumato.core.loop import reverse
 from sfumato.core.rows import TARGET
 from sfumato.errors import BadInput
-from sfumato.methods.weighted import parse_weighted
+from sfumato.methods.parasol import ParasolParams
+from sfumato.methods.weighted import parse_weighted, read_weighted, weighted_text
+from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
+from sfumato.retrieval.index import FORMAT
 from sfumato.retrieval.triplets import Images, Triplets
 from sfumato.shifts.two_modalities import TwoModalities
 from sfumato.style.describers import Describers
 from sfumato.style.tokens import Parasol
-from sfumato.train.parasol import FILE
+from sfumato.train.parasol import FILE, _check_model
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from tests import tiny
@@ -134,6 +138,21 @@ def test_the_first_steps_have_the_style_of_the_source(model, describers):
     assert not shift._own, "a run leaves something in the shift of the caller"
 
 
+def test_the_descriptors_of_the_source_are_those_of_its_centre_square(model, describers):
+    x0 = torch.randn(1, model.latent_channels, 8, 12, generator=torch.Generator().manual_seed(2))
+    shift = shift_of(model, describers, style=None, content=None).for_run()
+    *_, last = run(model, shift, x0, {-1: x0}, steps=2)
+    pixels = (model.decode(x0).clamp(-1, 1) + 1) / 2
+    side, width = pixels.shape[-2:]
+    square = pixels[..., (width - side) // 2 : (width + side) // 2]
+    own = [describers.of(name).image_features(square) for name in ("style", "content")]
+    null, style, content = (
+        predicted(model, last.x_t, last.t, shift.tokens.of(*each, 1))
+        for each in ((None, None), (own[0], None), (None, own[1]))
+    )
+    torch.testing.assert_close(last.eps, null + 3 * (style - null) + 2 * (content - null), rtol=1e-4, atol=1e-4)
+
+
 def test_scales_of_zero_evaluate_less(model, describers):
     x = torch.randn(1, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
     with model.counting() as count:
@@ -195,6 +214,43 @@ def test_the_colours_of_the_style_are_matched(api_model, options, style_image):
     assert np.abs(edit.pixels[0].reshape(-1, 3).mean(0) - wanted).max() < 12  # pixels are clipped to 0..255
 
 
+def test_colours_of_several_styles_are_mixed_by_their_weights(tmp_path):
+    paths, references = [str(tmp_path / name) for name in ("a.png", "b,c.png")], []
+    for seed, path in enumerate(paths):
+        tiny.tiny_picture(24, 24, seed=seed).save(path)
+        pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3) / 127.5 - 1
+        references.append((pixels.mean(0), np.cov(pixels.T, bias=True)))
+    mean, covariance = ((each[0] + 3 * each[1]) / 4 for each in zip(*references, strict=True))
+    edited = 2 * torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) - 1
+    for weights in ({paths[0]: 1, paths[1]: 3.0}, {paths[1]: 0.75, paths[0]: 0.25}):
+        params = ParasolParams(parasol="x", style=weights, colour_match=True)
+        found = params.finish(edited, edited)[0].reshape(3, -1).numpy()
+        np.testing.assert_allclose(found.mean(1), mean, atol=1e-5)
+        np.testing.assert_allclose(np.cov(found, bias=True), covariance, atol=1e-5)
+
+
+def test_what_has_no_effect_is_noted(api_model, options):
+    inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=3)
+    options |= {"style_text": "flat"}
+    assert inverted.edit("", **options).report["notes"] == []
+    assert inverted.edit("red cat", **options).report["notes"] == []
+    (note,) = inverted.edit("green dog", guidance_scale=3.0, **options).report["notes"]
+    assert note.startswith("the target prompt and the guidance scale had no effect")
+    assert inverted.edit("green dog", guidance_scale=3.0).report["notes"] == []
+    made = api_model.generate("red cat", methods=[("parasol", options | {"content_text": "red", "lam": 0})], steps=2)
+    assert made.report["notes"][0].startswith("the target prompt")
+
+
+def test_a_path_may_contain_commas():
+    weights = {"a,b.png": 2.0, 'c "d".png': 0.5, "e=f.png": 1.0, "g=2,h.png": 1.0}
+    assert parse_weighted("style", weighted_text(weights)) == weights
+    assert ParasolParams(parasol="x", style=weights).style_images == weights
+    assert read_weighted("style", ["a,b.png", "e=f.png", "c.png=2"]) == {"a,b.png": 1, "e=f.png": 1, "c.png": 2}
+    assert weighted_text({}) == ""
+    with pytest.raises(BadInput, match=r"weight of a.png must be a number"):
+        ParasolParams(style={"a.png": "much"})
+
+
 def test_weights_mix_descriptors(api_model, options, describers, style_image, tmp_path):
     from sfumato.methods.parasol import mixed
 
@@ -237,7 +293,7 @@ def write_triplets(path, place, describers):
     files = sorted(str(each) for each in place.glob("*.png"))
     vectors = {"content": unit(len(files), CONTENT).numpy(), "style": unit(len(files), STYLE).numpy()}
     images, rows = Images(files, files, vectors, {}), np.arange(len(files))
-    about = {name: {"fingerprint": describers.of(name).fingerprint} for name in ("content", "style")}
+    about = {"format": FORMAT} | {n: {"fingerprint": describers.of(n).fingerprint} for n in ("content", "style")}
     pq.write_table(Triplets(images, images, images, rows, rows).table(about), path)
     return files
 
@@ -301,6 +357,43 @@ def test_triplets_that_do_not_fit_are_refused(recipe, tmp_path, pictures, descri
     table = pq.read_table(recipe.network["triplets"])
     pq.write_table(table.set_column(0, "output", [["elsewhere"] * len(table)]), tmp_path / "elsewhere.parquet")
     refused("No output image", triplets=str(tmp_path / "elsewhere.parquet"))
+    about = {"format": "sfumato.image-index.2"} | {n: {"fingerprint": "0"} for n in ("content", "style")}
+    pq.write_table(table.replace_schema_metadata({"sfumato": json.dumps(about)}), tmp_path / "old.parquet")
+    refused("from an index of another version: make the index again", triplets=str(tmp_path / "old.parquet"))
+
+
+def test_missing_triplets_are_logged_and_paths_may_differ_in_their_spelling(recipe, tmp_path, caplog):
+    table = pq.read_table(recipe.network["triplets"])
+    names = table["output"].to_pylist()
+    changed = table.set_column(0, "output", [[*names[:-2], "elsewhere", "too"]])
+    pq.write_table(changed, tmp_path / "some.parquet")
+    folder = str(Path(recipe.data.folder, "..", Path(recipe.data.folder).name))
+    data = dataclasses.replace(recipe.data, folder=folder)
+    network = recipe.network | {"triplets": str(tmp_path / "some.parquet")}
+    task = build_task(dataclasses.replace(recipe, data=data, network=network), tmp_path / "x")
+    assert len(task.triplets.rows) == len(names) - 2
+    assert f"2 of {len(names)} triplets are left out" in caplog.text
+
+
+def test_networks_that_take_more_than_tokens_are_refused(recipe, tmp_path, tiny_folder):
+    def inpainting(unet):
+        unet.register_to_config(in_channels=2 * unet.config.in_channels + 1)
+
+    def labelled(unet):
+        unet.register_to_config(num_class_embeds=3)
+        unet.class_embedding = torch.nn.Embedding(3, 4)
+
+    with pytest.raises(BadInput, match="no SDXL, class labels or inpainting"):
+        build_task(
+            dataclasses.replace(recipe, network=recipe.network | {"model": str(tiny_folder("sdxl"))}), tmp_path / "x"
+        )
+    for change in (inpainting, labelled):
+        model = load_model(str(tiny_folder("sd")))
+        _check_model("sd", model)
+        change(model.unet)
+        changed = DiffusionModel(model.unet, model.codec, model.text_encoders, model.schedule)
+        with pytest.raises(BadInput, match="no SDXL, class labels or inpainting"):
+            _check_model("sd", changed)
 
 
 def test_the_command_is_the_method(sfumato_command, api_model, saved, encoders, style_image, tiny_folder):
@@ -312,6 +405,10 @@ def test_the_command_is_the_method(sfumato_command, api_model, saved, encoders, 
     inverted = api_model.invert("photo.png", "", method="parasol", steps=3)
     wanted = inverted.edit("", style=style_image, **options)
     assert np.array_equal(np.asarray(Image.open("out.png").convert("RGB")), wanted.pixels[0])
+    Image.open(style_image).save("a,b=c.png")
+    again = sfumato_command("style", "photo.png", "a,b=c.png", "-o", "out2.png", *flags, "--json")
+    assert again.code == 0, again.err
+    assert Path("out2.png").is_file()
     for words, sentence in (
         (["style", "photo.png", style_image, "-o", "x.png"], "give --parasol FILE"),
         (["style", "photo.png", "-o", "x.png", *flags], "give a style image"),

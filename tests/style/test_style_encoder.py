@@ -1,5 +1,7 @@
 """The style encoder: its statistics, its file, its words."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from sfumato.errors import BadInput, NonFinite
+from sfumato.style.content import ContentEncoder
 from sfumato.style.encoder import FILE, StyleEncoder, load_style_encoder
 from sfumato.style.network import BINS, StyleNetwork, moments, palette
 from sfumato.style.words import StyleWords, parts_of, words_of
 from tests import tiny
-from tests.style.small import SIDE, style_encoder
+from tests.style.small import SIDE, save_content, style_encoder
 
 
 @pytest.fixture
@@ -107,6 +110,46 @@ def test_other_sizes_are_resized_to_that_of_training(images):
 def test_what_is_no_image_is_refused(images, change, error):
     with pytest.raises(error):
         style_encoder().image_features(change(images))
+
+
+def test_nan_gives_nan(images):
+    broken = images.clone()
+    broken[1, 2, 2, 3] = torch.nan
+    found = palette(broken)
+    assert found[1].isnan().any()
+    torch.testing.assert_close(found[[0, 2]], palette(images)[[0, 2]])
+    assert style_encoder().embed(broken)[1].isnan().all()
+
+
+def test_the_fingerprint_depends_on_all_that_changes_descriptors(tmp_path):
+    encoder = style_encoder()
+    same, other = (StyleEncoder(encoder.network, size, encoder.words) for size in (SIDE, 2 * SIDE))
+    assert same.fingerprint == encoder.fingerprint != other.fingerprint
+    folder = save_content(tmp_path / "content")
+    before = ContentEncoder.load(folder)
+    before.text_features(["red apple"])  # a tokenizer keeps how it padded last
+
+    def changed(name, part, value):
+        path = folder / name
+        text = path.read_text()
+        path.write_text(json.dumps(part(json.loads(text), value)))
+        found = ContentEncoder.load(folder).fingerprint
+        path.write_text(text)
+        return found
+
+    def in_text(table, value):
+        return table | {"text_config": table["text_config"] | value}
+
+    def in_model(table, value):
+        vocab = table["model"]["vocab"]
+        one, two = sorted(vocab, key=vocab.get)[5:7]
+        vocab[one], vocab[two] = vocab[two], vocab[one]
+        return table
+
+    assert before.fingerprint == ContentEncoder.load(folder).fingerprint
+    assert changed("preprocessor_config.json", dict.__or__, {"image_mean": [0.4, 0.5, 0.5]}) != before.fingerprint
+    assert changed("config.json", in_text, {"hidden_act": "quick_gelu"}) != before.fingerprint
+    assert changed("tokenizer.json", in_model, None) != before.fingerprint
 
 
 def test_a_file_keeps_the_encoder_up_to_half_precision(tmp_path, images):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sfumato.errors import BadInput
 from sfumato.metrics.text import DualEncoder
 from sfumato.style.encoder import FILE, load_style_encoder
 from sfumato.train.contrast import Grid, Labels, nearest_is_right, numbers, supervised_contrastive
+from sfumato.train.dual_encoder import contrastive_loss
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from sfumato.train.views import crops, recoloured
@@ -70,6 +72,8 @@ def test_a_grid_draws_every_content_in_several_styles():
 def test_recoloured_keeps_grey_and_zero_changes_nothing():
     draw = torch.Generator().manual_seed(0)
     x = 2 * torch.rand(4, 3, 8, 8, generator=draw) - 1
+    pale = 0.05 * x  # no colour is clipped
+    torch.testing.assert_close(recoloured(pale, draw, 0.7).mean(1), pale.mean(1))
     torch.testing.assert_close(recoloured(x, draw, 0.0), x)
     grey = x.mean(1, keepdim=True).expand_as(x)
     torch.testing.assert_close(recoloured(grey, draw, 0.7), grey)
@@ -129,6 +133,37 @@ def test_a_style_encoder_learns_two_styles(styled, tmp_path):
     assert torch.equal(build_task(started, tmp_path / "x").network.convs[0].weight, encoder.network.convs[0].weight)
 
 
+def test_folders_draw_different_images_of_a_folder(styled, tmp_path):
+    recipe = small_recipe("style", styled, 1, STYLE, batch=8, labels="folders", views=4)
+    task = build_task(recipe, tmp_path / "run")
+    rows = torch.cat([task.grid(step_generator(0, step, 0), 8) for step in range(20)]).reshape(-1, 4)
+    assert all(len(set(group.tolist())) == 4 and len(task.styles[group].unique()) == 1 for group in rows)
+    assert set(rows.flatten().tolist()) == set(range(task.pictures))
+
+
+def test_crops_of_one_image_are_refused(pictures, tmp_path):
+    line, *_ = (pictures / "metadata.jsonl").read_text().splitlines()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "metadata.jsonl").write_text(line)
+    shutil.copy(pictures / json.loads(line)["file_name"], tmp_path / "one")
+    with pytest.raises(BadInput, match="crops need at least two"):
+        build_task(small_recipe("style", tmp_path / "one", 1, STYLE, labels="crops"), tmp_path / "run")
+
+
+def test_captions_of_one_content_are_positives():
+    """Independent: cross-entropy with uniform targets over the rows with an equal caption or content."""
+    images, texts = unit(5, 4), unit(5, 4, seed=1)
+    ids, labels = torch.tensor([[1], [2], [3], [3], [4]]), torch.tensor([0, 0, 1, 2, 3])
+    positives = [{0, 1}, {0, 1}, {2, 3}, {2, 3}, {4}]
+    logits = 7 * (images @ texts.T)
+    wanted = 0.0
+    for each in (logits, logits.T):
+        shares = each.exp() / each.exp().sum(1, keepdim=True)
+        wanted -= np.mean([np.mean([np.log(shares[i, j]) for j in positives[i]]) for i in range(5)]) / 2
+    loss, _ = contrastive_loss(images, texts, ids, torch.tensor(7.0, dtype=torch.double), labels)
+    assert loss.item() == pytest.approx(wanted)
+
+
 def test_crops_train_without_labels(pictures, tmp_path):
     recipe = small_recipe("style", pictures, 2, STYLE, labels="crops")
     run = trained(recipe, tmp_path / "run")
@@ -159,6 +194,10 @@ def test_a_content_encoder_is_a_clip_whose_batches_repeat_contents(pictures, tmp
     batch = run.task.batch(step_generator(0, 0, 0), 8)
     assert torch.equal(batch["labels"][0::2], batch["labels"][1::2])
     loss, scalars = run.task.phases[0].module(batch)
+    out = run.task.clip(input_ids=batch["ids"], attention_mask=batch["mask"], pixel_values=batch["pixels"])
+    features, scale = (out.image_embeds.detach(), out.text_embeds.detach()), scalars["scale"]
+    text, _ = contrastive_loss(*features, batch["ids"], scale, batch["labels"])
+    torch.testing.assert_close(scalars["text"], text)
     torch.testing.assert_close(loss.detach(), scalars["text"] + scalars["images"])
     run.export(tmp_path / "export")
     clip = DualEncoder.load(tmp_path / "export")

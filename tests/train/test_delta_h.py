@@ -117,6 +117,8 @@ def test_a_resumed_run_keeps_its_texts_and_its_interval(recipe, tmp_path, monkey
     run.close()
     monkeypatch.setattr("sfumato.train.delta_h.interval", lambda *_, **__: (1, 1))
     assert build_task(measured, tmp_path).t_edit == before != 1
+    monkeypatch.setattr("sfumato.train.delta_h.interval", lambda *_, **__: (999, 999))
+    assert build_task(recipe(1, t_edit=-1, t_boost=-1), tmp_path).t_boost == before, "boosting begins after the edit"
     with pytest.raises(BadInput, match=r"trained with another loss\.target"):
         build_task(recipe(1, target="a green disc"), tmp_path)
     with pytest.raises(BadInput, match=r"trained with another network\.kind"):

@@ -48,6 +48,7 @@ class Appearance:
 
 
 def mean_features(features: Float[Tensor, "b d h w"], A: Float[Tensor, "b 1 h2 w2"]) -> Float[Tensor, "b d"]:
-    """sum M F / sum M with the hard mask M of the map A, resized to the features."""
+    """sum M F / sum M with the hard mask M of the map A, resized to the features; half precision as float32."""
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
     mask = hard_mask(F.interpolate(A.detach().to(features.dtype), features.shape[-2:], mode="bilinear"))
     return (mask * features).sum(dim=(2, 3)) / (mask.sum(dim=(2, 3)) + _SMALLEST)

@@ -41,14 +41,15 @@ class SemanticDivergence:
 
     def against(self, source: DecodedPrediction) -> Loss:
         """The loss of one run, which keeps the class token of the step before."""
-        previous = source.features.class_token
+        previous = latest = source.features.class_token
+        step: tuple[int, int] | None = None
 
         def loss(image: DecodedPrediction) -> Float[Tensor, " b"]:
-            nonlocal previous
-            own = image.features.class_token
-            found = -distance(own, previous) * float(image.t > self.above)
-            previous = own.detach()
-            return found
+            nonlocal previous, latest, step
+            if (image.t, image.visit) != step:  # refinements evaluate a step several times
+                previous, step = latest, (image.t, image.visit)
+            latest = image.features.class_token.detach()
+            return -distance(image.features.class_token, previous) * float(image.t > self.above)
 
         return loss
 

@@ -4,6 +4,7 @@ eps <- eps + v G_t      Self-Guidance (arXiv 2306.00986); G_t = sqrt(1 - abar_t)
 x_t <- x_t - v G_t      Attend-and-Excite (arXiv 2301.13826), pix2pix-zero (arXiv 2302.03027, eq. 6)
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.energy import Energy
-from sfumato.core.shift import Shift
+from sfumato.core.shift import WORDS, Shift
 from sfumato.core.state import StepState
 from sfumato.shifts.energy.term import Term, weighted_sum
 
@@ -29,9 +30,12 @@ def window(start: float, end: float) -> Schedule:
 
 
 def thirds(i: int, steps: int) -> bool:
-    """The schedule of the Self-Guidance paper: 3/16 of the steps guided, then every other one, the last 1/32 never."""
-    first = 3 * steps / 16
-    return i < first or (i < steps - steps / 32 and (i - round(first)) % 2 == 1)
+    """The schedule of the Self-Guidance paper: 3/16 of the steps guided, then every other one, the last 1/32 never.
+
+    The paper has 1024 steps; in shorter runs 3/16 are rounded up, and the last step is never guided.
+    """
+    first = math.ceil(3 * steps / 16)
+    return i < steps - max(1, steps / 32) and (i < first or (i - first) % 2 == 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +58,14 @@ class EnergyGuidance(Shift):
 
     def energy(self, state: StepState) -> Energy | None:
         """The sum of the terms in guided steps."""
-        if not self.terms or not self.scale or not self.schedule(state.i, state.steps):
+        if not self._acts(state.i, state.steps):
             return None
         later = (i for i in range(state.i, state.steps) if not self.schedule(i, state.steps))
         return weighted_sum(self.terms, state, left=next(later, state.steps) - state.i, name=self.name)
+
+    def reads(self, i: int, steps: int) -> tuple[str, ...]:
+        """The words of the prompt in guided steps: the terms read their attention maps."""
+        return (WORDS,) if self._acts(i, steps) else ()
 
     def size(self, i: int, steps: int) -> float:
         """v in step i of a run of `steps` steps."""
@@ -74,6 +82,9 @@ class EnergyGuidance(Shift):
             rms = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
             gradient = gradient / rms.where(rms > 0, rms.new_ones(()))
         return self.size(state.i, state.steps) * gradient
+
+    def _acts(self, i: int, steps: int) -> bool:
+        return bool(self.terms and self.scale and self.schedule(i, steps))
 
 
 class NoiseGuidance(EnergyGuidance):

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.energy import scaled_gradients
 from sfumato.core.state import StepState
 from sfumato.core.step import predict_x0
 from sfumato.errors import BadInput
@@ -150,7 +151,7 @@ class PredictionEnergy:
             x = state.x_t.detach().requires_grad_()
             slope = 1 / math.sqrt(state.abar) if state.abar > 0 else 0.0
             moved = P.detach() + slope * (x - state.x_t.detach())
-            return torch.autograd.grad(self._linear(losses, state, x, moved).sum(), x)[0]
+            return scaled_gradients(self._linear(losses, state, x, moved).sum(), (x,))[0]
 
     def _linear(self, losses: Sequence[tuple[Loss, float]], state: StepState, x: Tensor, P: Tensor) -> Tensor:
         """The sum with its value and its gradients, as a linear function of x_t and P_t.
@@ -161,11 +162,10 @@ class PredictionEnergy:
         with torch.enable_grad():
             starts = x.detach().requires_grad_(), P.detach().requires_grad_()
             total = self._sum(losses, state, *starts)
-            slopes = torch.autograd.grad(total.sum(), starts, allow_unused=True)
+            slopes = scaled_gradients(total.sum(), starts)
         found = total.detach()
         for own, start, slope in zip((x, P), starts, slopes, strict=True):
-            if slope is not None:
-                found = found + (slope * (own - start.detach())).sum(dim=(1, 2, 3))
+            found = found + (slope * (own - start.detach())).sum(dim=(1, 2, 3))
         return found
 
     def _sum(self, losses: Sequence[tuple[Loss, float]], state: StepState, x: Tensor, P: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""Every object is present: 1 - max A, the loss of Attend-and-Excite (Chefer et al., arXiv 2301.13826, section 3)."""
+"""Every object is present: 1 - max A, the loss of Attend-and-Excite (Chefer et al., arXiv 2301.13826, section 3).
+
+The authors' code takes the softmax over all tokens of the context but its first and last one, padding included, and
+smooths the maps with the kernel exp(-(x / (2 s))^2), s = 0.5 cells: a Gaussian of standard deviation sqrt(2) s.
+"""
 
 from dataclasses import dataclass
 
@@ -13,39 +17,45 @@ from sfumato.models.attention import Layers, RecordMaps
 from sfumato.shifts.energy.term import Measurement
 
 TEMPERATURE = 100.0
-"""Factor of the maps before the softmax over the tokens of the text."""
-_SIGMA = 0.5
+"""Factor of the maps before the softmax over tokens."""
+DEVIATION = 0.5
+"""Standard deviation of the Gaussian filter, in cells."""
+PUBLISHED_DEVIATION = 0.5**0.5
+"""That of the authors' code."""
 
 
 @dataclass(frozen=True, eq=False)
 class Presence:
     """How far the largest attention to each object is from 1.
 
-    The maps are averaged over layers and heads. A softmax over the tokens of the text, without the start and end
-    tokens, normalises them; the maps of an object's tokens are averaged, smoothed, and their maximum is taken.
+    The maps are averaged over layers and heads, and normalised by a softmax over tokens; the maps of an object's tokens
+    are averaged, smoothed, and their maximum is taken. Attend-and-Excite is `worst` with the softmax over all tokens
+    but the first and the last one, and `PUBLISHED_DEVIATION`.
 
     Attributes:
         layers: cross-attention layers of the same resolution.
         grid: height and width of their feature maps.
         words: the objects: weights of the tokens of each one, [b, tokens], with the sum 1.
-        text: 1 for tokens of the text, 0 for start, end and padding, [b, tokens].
+        over: 1 for the tokens that the softmax is taken over, 0 for all others, [b, tokens].
         worst: the loss of the most neglected object, as in Attend-and-Excite; else the mean over all objects.
+        deviation: standard deviation of the Gaussian filter, in cells.
     """
 
     layers: Layers
     grid: tuple[int, int]
     words: tuple[Float[Tensor, "b n"], ...]
-    text: Float[Tensor, "b n"]
+    over: Float[Tensor, "b n"]
     worst: bool = True
+    deviation: float = DEVIATION
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
         """The term in one step."""
         recorded = RecordMaps(self.layers, TARGET)
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
-            A = torch.stack([maps.mean(dim=1) for maps in recorded.maps.values()]).mean(dim=0)
-            A = (TEMPERATURE * A).masked_fill(self.text.to(A)[:, None] == 0, -torch.inf).softmax(dim=-1)
-            each = [1 - smoothed(self._map(A, word)).amax(dim=(1, 2, 3)) for word in self.words]
+            A = torch.stack([_full(maps).mean(dim=1) for maps in recorded.maps.values()]).mean(dim=0)
+            A = (TEMPERATURE * A).masked_fill(self.over.to(A)[:, None] == 0, -torch.inf).softmax(dim=-1)
+            each = [1 - smoothed(self._map(A, word), self.deviation).amax(dim=(1, 2, 3)) for word in self.words]
             return torch.stack(each).amax(dim=0) if self.worst else torch.stack(each).mean(dim=0)
 
         return Measurement(value, (recorded,))
@@ -54,10 +64,20 @@ class Presence:
         return (A @ word.to(A)[:, :, None]).transpose(1, 2).unflatten(2, self.grid)
 
 
-def smoothed(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Gaussian filter of 3 x 3 cells with a standard deviation of half a cell; borders are reflected where possible."""
+def _full(maps: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Half precision as float32."""
+    return maps.to(torch.promote_types(maps.dtype, torch.float32))
+
+
+def smoothed(A: Float[Tensor, "b 1 h w"], deviation: float = DEVIATION) -> Float[Tensor, "b 1 h w"]:
+    """Gaussian filter of 3 x 3 cells; borders are reflected where possible.
+
+    Args:
+        A: maps.
+        deviation: standard deviation in cells.
+    """
     offsets = torch.arange(-1, 2, dtype=A.dtype, device=A.device)
-    line = torch.exp(-offsets.square() / (2 * _SIGMA**2))
+    line = torch.exp(-offsets.square() / (2 * deviation**2))
     kernel = torch.outer(line, line) / line.sum() ** 2
     mode = "reflect" if min(A.shape[-2:]) > 1 else "replicate"
     return F.conv2d(F.pad(A, (1, 1, 1, 1), mode=mode), kernel[None, None])
