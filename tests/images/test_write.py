@@ -125,7 +125,7 @@ def test_check_output_refuses_before_any_work(tmp_path):
         tmp_path / "out": "extension",
         tmp_path / "out.png.exe": "extension",
         tmp_path / "folder.png": "folder",
-        tmp_path / "pipe.png": "ordinary",
+        tmp_path / "pipe.png": "regular file",
         tmp_path / "missing" / "out.png": "create it first",
         tmp_path / "nul\0.png": "output path",
     }
