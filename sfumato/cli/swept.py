@@ -66,7 +66,7 @@ class SweptFolder:
         """
         for folder in (self.path, self.path / "edits"):
             if os.path.lexists(folder) and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-                raise BadInput(f"{folder} cannot be written to: choose another folder with -o.")
+                raise BadInput(f"{folder} is not a folder that can be written to: choose another with -o.")
         refuse_links_out(self.path, self.outputs())
         for path in self.outputs():
             if path.exists() and not path.is_file():

@@ -88,4 +88,4 @@ def test_a_source_that_the_shipped_evaluator_does_not_know_is_named(sfumato, fol
     found = run.json["metrics"]["source_similarity_to_source"][0]
     assert found < 0.6
     assert f"the CLIP similarity of abstract.png to its own prompt is {found:.2f}" in run.err
-    assert any("do not rely on similarities of such images" in note for note in run.json["notes"])
+    assert any("do not rely on its similarities for this image" in note for note in run.json["notes"])

@@ -115,12 +115,12 @@ def test_inputs_are_not_overwritten(sfumato, name, flag):
 
 def test_outputs_that_cannot_be_written_are_seen_before_any_work(sfumato):
     words = ("sweep", "photo.png", "--to", "x", "--grid", "skip=1,3", "--model", "nosuch", "-o")
-    assert "photo.png is no folder" in sfumato(*words, "photo.png").refused()
+    assert "photo.png is not a folder" in sfumato(*words, "photo.png").refused()
     Path("a/edits/001.png").mkdir(parents=True)
     assert "a/edits/001.png is not a regular file" in sfumato(*words, "a").refused()
     Path("b").mkdir()
     Path("b/edits").symlink_to("nowhere")
-    assert "b/edits is no folder" in sfumato(*words, "b").refused()
+    assert "b/edits is not a folder" in sfumato(*words, "b").refused()
 
 
 def test_edits_of_a_larger_sweep_are_not_left_beside_a_smaller_table(run):
