@@ -68,7 +68,10 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
 
 def _of_determinism(numbers: Mapping[str, Any]) -> list[Claim]:
     same, other = numbers["0"], numbers["1"]
-    text = f"largest difference of {len(same)} pairs with other noise: {max(same)} grey levels; eta = 1: {min(other)}"
+    text = (
+        f"largest difference of {len(same)} pairs with other seeds: {max(same)} grey levels, as no noise is drawn; "
+        f"eta = 1: {min(other)}"
+    )
     return [Claim("sigma = 0: the process is a function of x_T", f"{text} or more", max(same) == 0 < min(other))]
 
 
