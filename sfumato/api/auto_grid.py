@@ -1,9 +1,10 @@
 """Search over levels of `skip` and guidance scales, from coarse to fine.
 
 Every second level of `skip` is tried, from small changes to large ones, with the smallest and the largest guidance
-scale, until one reaches the adherence; then the level before it and the other guidance scales. The choice is that of an
-exhaustive search if the adherence grows with the level and is largest at one end of the guidance scales. The settings
-of several levels go through the network in one batch where the method allows it (`sfumato.api.joined`).
+scale, until one reaches the adherence; then the level before it and the other guidance scales. The first level that
+reaches the adherence is that of an exhaustive search if the adherence grows with the level and is largest at one end of
+the guidance scales. The settings of several levels go through the network in one batch where the method allows it
+(`sfumato.api.joined`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,8 @@ from sfumato.methods.params import options_of
 from sfumato.metrics import Evaluator
 
 SKIPPED = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-"""Values of skip / steps to try, from small changes to large ones; 0.1 reached no more than 0.2."""
+"""Values of skip / steps to try, from small changes to large ones. In eight edits of emoji 0.1 raised the adherence by
+at most 0.002."""
 GUIDANCE_SCALES = (0.6, 1.0, 1.6)
 """Factors of the method's own guidance scale to try."""
 TOGETHER = (1, 1, 2)
@@ -33,6 +35,12 @@ class Grid:
     """The settings of a search: levels of `skip`, from small changes to large ones, times guidance scales.
 
     Attributes:
+        inverted: one inverted image.
+        target: prompt describing the edited image.
+        evaluator: networks that measure the edits.
+        levels: the option `skip` of every level; one empty mapping if it is given.
+        guidance_scales: empty if it is given.
+        options: options of `Inverted.edit` that all settings share.
         callback: as in `choose`.
         trials: the trials of every level so far, by the index of the guidance scale.
     """

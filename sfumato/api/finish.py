@@ -62,7 +62,7 @@ def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None
     if picture.original is None:
         return grey_levels(edited, picture.rgb, mask)
     if mask is not None:
-        reach = max(full / reduced for full, reduced in zip(picture.full.rgb.shape, edited.shape[1:], strict=False))
+        reach = max(np.array(picture.full.rgb.shape[:2]) / edited.shape[1:])
         mask = replace(mask, weights=feathered(mask.weights, reach))
     made = np.empty_like(picture.full.rgb)
     for rows, pixels in upsampled_edit(edited, source, picture.full.rgb):

@@ -20,7 +20,7 @@ class Sources:
         method: the method that the images are inverted for.
         params: its parameters; an edit may override those of the stage "edit".
         groups: the images grouped by size, each group with its inversion.
-        report: seconds, network_evaluations, parameters, images (name, size and note of each).
+        report: seconds, network_evaluations, parameters, pictures (name, size and note of each).
         batch: maximum number of rows in one call of the network; None for the default.
         errors: by index of the image, the largest absolute error of the reconstructed x_0; only images for which
             it has been measured.

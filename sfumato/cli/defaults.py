@@ -21,7 +21,7 @@ class DefaultModel:
 
     Attributes:
         name: as --model takes it.
-        origin: where it is set: the environment variable, the configuration file, or "shipped".
+        origin: where it is set: the environment variable, the configuration file, or "bundled".
     """
 
     name: str
@@ -45,7 +45,7 @@ def default_model() -> DefaultModel:
         return DefaultModel(name, VARIABLE)
     path = config_folder() / "config.toml"
     if not os.path.lexists(path):
-        return DefaultModel(SHIPPED, "shipped")
+        return DefaultModel(SHIPPED, "bundled")
     from sfumato.text_files import read_toml
 
     settings = read_toml(path, "correct or remove it")

@@ -47,8 +47,8 @@ def add_model(parser: CommandParser, default: str | None = None) -> None:
 
 def add_model_name(parser: CommandParser, text: str, default: str | None = None) -> None:
     """Add the name of a model, with its default in the help."""
-    model = DefaultModel(default, "shipped") if default else default_model()
-    origin = "" if model.origin == "shipped" else f" ({model.origin})"
+    model = DefaultModel(default, "bundled") if default else default_model()
+    origin = "" if model.origin == "bundled" else f" ({model.origin})"
     help = f"{text}; default {model.name}{origin}".replace("%", "%%")
     parser.add_argument("--model", default=model.name, metavar="NAME", help=help)
 

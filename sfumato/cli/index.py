@@ -41,7 +41,7 @@ def add_encoders(parser: CommandParser, *, listed: bool = True) -> None:
     """Add the encoders of the descriptors, which must be those of the index, and their device."""
     texts = {
         "content-encoder": "CLIP, folder or hub id; default: the bundled dual encoder, for emoji",
-        "style-encoder": "export of `sfumato train style`; default: the shipped one, for emoji",
+        "style-encoder": "export of `sfumato train style`; default: the bundled one, for emoji",
     }
     for name, text in texts.items():
         parser.add_argument(f"--{name}", metavar="FOLDER", help=text if listed else SUPPRESS)

@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from typing import Any, NoReturn
 
-from sfumato.cli.other_words import other_word
+from sfumato.cli.other_tools import instead_of
 from sfumato.errors import BadInput
 from sfumato.ranges import Range
 from sfumato.suggestions import suggestion
@@ -67,7 +67,8 @@ class CommandParser(argparse.ArgumentParser):
         arguments, unknown = self.parse_known_args(words, namespace)
         if unknown:
             known = self.flags()
-            hint = other_word(unknown[0], known) or suggestion(unknown[0], known).rstrip(".")
+            positional = [str(action.metavar) for action in self._actions if not action.option_strings]
+            hint = instead_of(unknown[0], {*known, *positional}) or suggestion(unknown[0], known).rstrip(".")
             self.error(f"unknown argument {unknown[0]!r}{hint}")
         return arguments
 

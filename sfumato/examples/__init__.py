@@ -1,4 +1,4 @@
-"""Example images with prompts, shipped with the package. Imports no large library."""
+"""Example images with prompts, bundled with the package. Imports no large library."""
 
 import json
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Example:
-    """A shipped image of 64 x 64 pixels, and an edit of it.
+    """A bundled image of 64 x 64 pixels, and an edit of it.
 
     Attributes:
         name: name in `sfumato demo`.
-        source: prompt describing the image, "name, style" as in the training data of the shipped model.
+        source: prompt describing the image, "name, style" as in the training data of the bundled model.
         target: prompt describing the edited image.
         codepoints: code points of the emoji in the corpus.
     """

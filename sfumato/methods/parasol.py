@@ -69,7 +69,7 @@ class ParasolParams(DeterministicParams):
     content_encoder: str = option(
         "", "CLIP folder or hub id of the content; default: the bundled dual encoder", stage="edit", file=True
     )
-    style_encoder: str = option("", "style encoder; default: the shipped one", stage="edit", file=True)
+    style_encoder: str = option("", "style encoder; default: the bundled one", stage="edit", file=True)
 
     def __post_init__(self) -> None:
         """Write mappings of paths to weights, which Python callers may give, as texts."""

@@ -30,28 +30,10 @@ if TYPE_CHECKING:
     from sfumato.shifts.energy.term import Term
     from sfumato.shifts.energy.word import Word
 
-FUNCTION_WORDS = (
-    *(
-        "a",
-        "an",
-        "the",
-        "its",
-        "and",
-        "or",
-        "is",
-        "are",
-        "with",
-        "without",
-        "of",
-        "for",
-        "by",
-        "to",
-        "from",
-        "in",
-        "on",
-    ),
-    *("at", "left", "right", "above", "below", "over", "under", "behind", "beside", "near", "next", "between"),
-)
+FUNCTION_WORDS = frozenset({
+    "a", "an", "the", "its", "and", "or", "is", "are", "with", "without", "of", "for", "by", "to", "from", "in", "on",
+    "at", "left", "right", "above", "below", "over", "under", "behind", "beside", "near", "next", "between",
+})  # fmt: skip
 """Words that name no object and no property: they have no shape and no appearance to keep."""
 
 

@@ -37,16 +37,16 @@ def find_table(database: Any, uri: str) -> Any:
 
 def create_table(database: Any, uri: str, schema: pa.Schema) -> Any:
     """An empty table of images, or that which another process has created in the meantime."""
-    with explained(uri), alone(uri):
+    with explained(uri), locked(uri):
         table = find_table(database, uri)
         return database.create_table(TABLE, schema=schema) if table is None else table
 
 
 @contextmanager
-def alone(uri: str) -> Iterator[None]:
-    """Wait until no other process is here: LanceDB lets a table that is being created overwrite another one.
+def locked(uri: str) -> Iterator[None]:
+    """Hold a lock on a local folder: LanceDB lets a table that is being created overwrite another one.
 
-    Only for local folders, on systems that have such locks.
+    Without effect on object storage, on Windows, and on file systems without locks.
     """
     folder = uri.removeprefix("file://")
     try:
@@ -87,7 +87,7 @@ def quoted(text: str) -> str:
 
 
 def is_of_storage(error: BaseException | None) -> TypeGuard[Exception]:
-    """Whether LanceDB or its storage raised an error, which is no sentence yet."""
+    """Whether LanceDB or its storage raised an error; a BadInput is one already."""
     kinds = OSError | RuntimeError | ValueError | pa.ArrowException
     return isinstance(error, kinds) and not isinstance(error, BadInput)
 

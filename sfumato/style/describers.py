@@ -40,7 +40,7 @@ class Describers:
         style: str | os.PathLike[str] | None = None,
         device: str | torch.device = "cpu",
     ) -> "Describers":
-        """Load the encoders; by default the bundled dual encoder, and the shipped style encoder if there is one.
+        """Load the encoders; by default the bundled dual encoder, and the bundled style encoder if there is one.
 
         Args:
             content: folder or hub id of a CLIP.

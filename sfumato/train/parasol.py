@@ -50,7 +50,7 @@ class ParasolNetwork:
         model: the diffusion model: bundled name, folder, single file or hub id.
         triplets: table from `sfumato triplets`.
         content: content encoder, a CLIP folder; "" for the bundled dual encoder.
-        style: style encoder; "" for the shipped one.
+        style: style encoder; "" for the bundled one.
         hidden: width of the hidden layers of M.
     """
 

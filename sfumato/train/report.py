@@ -1,4 +1,4 @@
-"""Evaluate a trained pipeline: all measurements in the README of the shipped model.
+"""Evaluate a trained pipeline: all measurements in the README of the bundled model.
 
     python -m sfumato.train.report emoji --recipe recipes/emoji-diffusion.toml --out report.json --grid samples.png
 

@@ -8,6 +8,7 @@ import pytest
 import sfumato
 from sfumato.api import Model
 from sfumato.methods.registry import METHODS
+from tests.contract.composed import PICTURES, SOURCE, STEPS, maker
 from tests.contract.pictures import OTHER, PICTURE
 
 
@@ -50,3 +51,17 @@ def sd(models) -> Model:
 def inverted(sd):
     """Two pictures, inverted together."""
     return sd.invert([PICTURE, OTHER], ["red cat", "blue dog"], steps=8, exact=True)
+
+
+@pytest.fixture(scope="module")
+def inverted_by(sd):
+    """Both pictures, or the second alone, by the name of an inversion; made once."""
+    made = {}
+
+    def inverted(kind, pictures=(0, 1)):
+        if (kind, pictures) not in made:
+            images, prompts = [PICTURES[n] for n in pictures], [SOURCE[n] for n in pictures]
+            made[kind, pictures] = sd.invert(images, prompts, method=maker(kind).name, steps=STEPS, seed=list(pictures))
+        return made[kind, pictures]
+
+    return inverted

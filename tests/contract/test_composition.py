@@ -6,23 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.core.guidance import classifier_free
-from sfumato.core.shift import Shift
-from sfumato.core.step import step
-from sfumato.errors import BadInput
-from sfumato.inversion import replay
 from sfumato.inversion.registry import INVERSIONS
-from sfumato.methods.job import Job
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
+from tests.contract.composed import PICTURES, RUN, SOURCE, STEPS, TARGET, Own, refused
 from tests.delta import delta_of
 from tests.style.small import save_parasol
-from tests.tiny import tiny_picture
 
-PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1)]
-SOURCE, TARGET = ["red cat", "green cat"], ["blue cat", "red cat"]
-STEPS = 4
-RUN = {"skip": 1, "guidance_scale": 3.0}
 OPTIONS = {
     "attend-and-excite": {"objects": "cat", "thresholds": ""},
     "colour": {"amount": 0.3},
@@ -69,25 +59,6 @@ def trained(sd, tmp_path_factory):
         yield
 
 
-def maker(kind):
-    """A method whose own inversion it is."""
-    return METHODS.get(kind) or next(method for method in METHODS.values() if method.inversion == kind)
-
-
-@pytest.fixture(scope="module")
-def inverted_by(sd):
-    """Both pictures, or the second alone, by the name of an inversion; made once."""
-    made = {}
-
-    def inverted(kind, pictures=(0, 1)):
-        if (kind, pictures) not in made:
-            images, prompts = [PICTURES[n] for n in pictures], [SOURCE[n] for n in pictures]
-            made[kind, pictures] = sd.invert(images, prompts, method=maker(kind).name, steps=STEPS, seed=list(pictures))
-        return made[kind, pictures]
-
-    return inverted
-
-
 def named(names):
     """Methods with options that show."""
     return [(name, OPTIONS.get(name, {})) for name in names]
@@ -123,15 +94,6 @@ def check_composed(inverted_by, kind, names):
     by_itself = latents[-1]
     assert (together[1:] - by_itself).abs().max() <= 1e-2 * by_itself.abs().max()
     assert abs(result.pixels[1].astype(int) - alone.pixels[0]).max() <= 2
-
-
-def refused(sd, message, work):
-    """One sentence, and nothing was evaluated."""
-    calls = sd.network.count.calls
-    with pytest.raises(BadInput, match=message) as caught:
-        work()
-    assert "\n" not in str(caught.value)
-    assert sd.network.count.calls == calls
 
 
 @pytest.mark.parametrize("name", ["asyrp", "attend-and-excite", "objects", "parasol", "self-guidance"])
@@ -210,88 +172,6 @@ def test_an_inversion_made_for_one_method_is_edited_by_another_from_its_file(sd,
     assert not np.array_equal(from_file.pixels[0], plain.pixels[0])
 
 
-def job_of(sd, inverted, prompt, skip=RUN["skip"]):
-    """What an edit of the first picture runs."""
-    network, group = sd.network, inverted.groups[0]
-    guided = classifier_free(network, network.condition([""]), (RUN["guidance_scale"],))
-    target = network.condition([prompt])
-    return Job(guided, group.inversion.rows([0]), group.condition[[0]], target, target, skip)
-
-
-@pytest.mark.parametrize("kind", ["edit-friendly", "ddim", "regularised"])
-def test_no_method_is_the_plain_replay(sd, inverted_by, kind):
-    inverted = inverted_by(kind, (0,))
-    *_, last = inverted.edit_steps(TARGET[0], methods=[], **RUN)
-    job = job_of(sd, inverted, TARGET[0])
-    *_, plain = replay(job.guidance, job.inversion, job.condition, skip=job.skip)
-    assert torch.equal(last.state.x_prev, plain.x_prev)
-
-
-class Own(Shift):
-    """A shift of a user's own: brightens P_t, and notes the noise map that it gets."""
-
-    def __init__(self, amount=0.3):
-        self.amount, self.seen = amount, []
-
-    def prediction(self, state, prediction):
-        return prediction + self.amount
-
-    def noise_map(self, state, z):
-        self.seen.append(z)
-        return z
-
-
-def test_shifts_of_users_come_behind_those_of_the_methods(sd, inverted_by):
-    inverted, own, reference = inverted_by("edit-friendly", (0,)), Own(), Own()
-    *_, last = inverted.edit_steps(TARGET[0], methods=[("shift", {"right": 1}), "plug-and-play"], shifts=[own], **RUN)
-    job = job_of(sd, inverted, TARGET[0])
-    expected = []
-    for name, options in (("shift", {"right": 1}), ("plug-and-play", {})):
-        method = METHODS.find(name)
-        expected += method.shifts(job, method.params(steps=STEPS, **options, **RUN))
-    *_, state = job.run([*expected, reference])
-    assert torch.equal(last.state.x_prev, state.x_prev)
-    assert all(torch.equal(z, torch.roll(job.inversion.z[i + 1], 1, -1)) for i, z in enumerate(own.seen))
-
-
-class Outside(Shift):
-    """Counts the cells of every next latent that equal the source's."""
-
-    holds = True
-
-    def __init__(self):
-        self.held = []
-
-    def noise_map(self, state, z):
-        apart = (step(state.mean, z, state.sigma) - state.source[state.t_prev]).abs().amax(dim=1)
-        self.held.append(int((apart < 1e-6).sum()))
-        return z
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_a_local_blend_holds_the_source_against_the_noise_maps_of_other_methods(inverted_by, first):
-    blend = {"blend": "cat", "blend_start": 0.0, "blend_threshold": 0.5, "cross_steps": 0.0, "self_steps": 0.0}
-    names = [("prompt-to-prompt", blend), ("pullback", {"gamma": 0.0, "boost": 1.0})]
-    outside = Outside()
-    run = inverted_by("edit-friendly", (0,)).edit_steps(
-        TARGET[0], methods=names if first else names[::-1], shifts=[outside], **RUN
-    )
-    assert len(list(run)) == len(outside.held)
-    assert min(outside.held) > 0
-
-
-@pytest.mark.parametrize("methods", [None, []])
-def test_shifts_of_users_need_no_method(sd, inverted_by, methods):
-    inverted, own = inverted_by("edit-friendly", (0,)), Own()
-    *_, last = inverted.edit_steps(TARGET[0], methods=methods, shifts=[own], **RUN)
-    job = job_of(sd, inverted, TARGET[0])
-    *_, state = job.run([Own()])
-    assert torch.equal(last.state.x_prev, state.x_prev)
-    assert len(own.seen) == STEPS - 1
-    under_source = inverted.edit(methods=methods, shifts=[Own()], **RUN)
-    assert under_source.report["parameters"]["prompts"] == [SOURCE[0]], "a shift needs no target prompt"
-
-
 STILL = [
     ("colour", {"amount": 0.0}),
     ("shift", {}),
@@ -341,25 +221,6 @@ def test_runs_of_a_plan_are_independent_of_one_another(sd):
     runs = plan.run(), plan.run()
     assert len(list(zip(*runs, strict=True))) == STEPS + STEPS - 1, "a step of one, then a step of the other"
     assert all(np.array_equal(run.result.pixels[0], alone) for run in runs)
-
-
-class Meddling(Shift):
-    """Replaces what a method replaces too."""
-
-    def __init__(self, shift):
-        self.shift = shift
-
-    def replaces(self, i, steps):
-        return self.shift.replaces(i, steps)
-
-
-def test_a_users_shift_that_replaces_what_a_method_does_is_refused(sd, inverted_by):
-    inverted = inverted_by("edit-friendly", (0,))
-    job, method = job_of(sd, inverted, TARGET[0]), METHODS.find("plug-and-play")
-    shift = Meddling(method.shifts(job, method.params(steps=STEPS))[0])
-    work = {"methods": ["plug-and-play"], "shifts": [shift], **RUN}
-    refused(sd, "replace", lambda: inverted.edit_steps(TARGET[0], **work))
-    inverted.edit_steps(TARGET[0], **work | {"methods": ["colour"]})
 
 
 REFUSALS = [

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 from transformers import CLIPImageProcessorPil
 
 from sfumato.libraries import quiet
@@ -18,6 +19,8 @@ from sfumato.train.dual_encoder import MEAN, STD, DualEncoderNetwork, build_dual
 from tests import tiny
 
 SIDE = 16
+CONTENT, STYLE = 10, 12
+"""Dimensions of the small encoders."""
 
 
 def style_encoder(seed: int = 0, words: tuple[str, ...] = ("flat", "round")) -> StyleEncoder:
@@ -77,3 +80,7 @@ def shapes(folder: Path, count: int, size: int = 20) -> list[Path]:
         paths.append(place / f"{number:03}.png")
         Image.fromarray(pixels).save(paths[-1])
     return paths
+
+
+def unit(n, d, seed=0):
+    return F.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)

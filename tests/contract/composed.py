@@ -1,0 +1,51 @@
+"""What the tests of composed methods share: images, prompts and a run of few steps, and shifts of a user."""
+
+import pytest
+
+from sfumato.core.guidance import classifier_free
+from sfumato.core.shift import Shift
+from sfumato.errors import BadInput
+from sfumato.methods.job import Job
+from sfumato.methods.registry import METHODS
+from tests.tiny import tiny_picture
+
+PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1)]
+SOURCE, TARGET = ["red cat", "green cat"], ["blue cat", "red cat"]
+STEPS = 4
+RUN = {"skip": 1, "guidance_scale": 3.0}
+
+
+def maker(kind):
+    """A method whose own inversion it is."""
+    return METHODS.get(kind) or next(method for method in METHODS.values() if method.inversion == kind)
+
+
+def refused(sd, message, work):
+    """One sentence, and nothing was evaluated."""
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message) as caught:
+        work()
+    assert "\n" not in str(caught.value)
+    assert sd.network.count.calls == calls
+
+
+def job_of(sd, inverted, prompt, skip=RUN["skip"]):
+    """What an edit of the first picture runs."""
+    network, group = sd.network, inverted.groups[0]
+    guided = classifier_free(network, network.condition([""]), (RUN["guidance_scale"],))
+    target = network.condition([prompt])
+    return Job(guided, group.inversion.rows([0]), group.condition[[0]], target, target, skip)
+
+
+class Own(Shift):
+    """A shift of a user's own: brightens P_t, and notes the noise map that it gets."""
+
+    def __init__(self, amount=0.3):
+        self.amount, self.seen = amount, []
+
+    def prediction(self, state, prediction):
+        return prediction + self.amount
+
+    def noise_map(self, state, z):
+        self.seen.append(z)
+        return z

@@ -1,0 +1,89 @@
+"""Shifts of users: alone, behind those of methods, and refused where they replace the same."""
+
+import pytest
+import torch
+
+from sfumato.core.shift import Shift
+from sfumato.core.step import step
+from sfumato.inversion import replay
+from sfumato.methods.registry import METHODS
+from tests.contract.composed import RUN, SOURCE, STEPS, TARGET, Own, job_of, refused
+
+
+@pytest.mark.parametrize("kind", ["edit-friendly", "ddim", "regularised"])
+def test_no_method_is_the_plain_replay(sd, inverted_by, kind):
+    inverted = inverted_by(kind, (0,))
+    *_, last = inverted.edit_steps(TARGET[0], methods=[], **RUN)
+    job = job_of(sd, inverted, TARGET[0])
+    *_, plain = replay(job.guidance, job.inversion, job.condition, skip=job.skip)
+    assert torch.equal(last.state.x_prev, plain.x_prev)
+
+
+def test_shifts_of_users_come_behind_those_of_the_methods(sd, inverted_by):
+    inverted, own, reference = inverted_by("edit-friendly", (0,)), Own(), Own()
+    *_, last = inverted.edit_steps(TARGET[0], methods=[("shift", {"right": 1}), "plug-and-play"], shifts=[own], **RUN)
+    job = job_of(sd, inverted, TARGET[0])
+    expected = []
+    for name, options in (("shift", {"right": 1}), ("plug-and-play", {})):
+        method = METHODS.find(name)
+        expected += method.shifts(job, method.params(steps=STEPS, **options, **RUN))
+    *_, state = job.run([*expected, reference])
+    assert torch.equal(last.state.x_prev, state.x_prev)
+    assert all(torch.equal(z, torch.roll(job.inversion.z[i + 1], 1, -1)) for i, z in enumerate(own.seen))
+
+
+class Outside(Shift):
+    """Counts the cells of every next latent that equal the source's."""
+
+    holds = True
+
+    def __init__(self):
+        self.held = []
+
+    def noise_map(self, state, z):
+        apart = (step(state.mean, z, state.sigma) - state.source[state.t_prev]).abs().amax(dim=1)
+        self.held.append(int((apart < 1e-6).sum()))
+        return z
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_local_blend_holds_the_source_against_the_noise_maps_of_other_methods(inverted_by, first):
+    blend = {"blend": "cat", "blend_start": 0.0, "blend_threshold": 0.5, "cross_steps": 0.0, "self_steps": 0.0}
+    names = [("prompt-to-prompt", blend), ("pullback", {"gamma": 0.0, "boost": 1.0})]
+    outside = Outside()
+    run = inverted_by("edit-friendly", (0,)).edit_steps(
+        TARGET[0], methods=names if first else names[::-1], shifts=[outside], **RUN
+    )
+    assert len(list(run)) == len(outside.held)
+    assert min(outside.held) > 0
+
+
+@pytest.mark.parametrize("methods", [None, []])
+def test_shifts_of_users_need_no_method(sd, inverted_by, methods):
+    inverted, own = inverted_by("edit-friendly", (0,)), Own()
+    *_, last = inverted.edit_steps(TARGET[0], methods=methods, shifts=[own], **RUN)
+    job = job_of(sd, inverted, TARGET[0])
+    *_, state = job.run([Own()])
+    assert torch.equal(last.state.x_prev, state.x_prev)
+    assert len(own.seen) == STEPS - 1
+    under_source = inverted.edit(methods=methods, shifts=[Own()], **RUN)
+    assert under_source.report["parameters"]["prompts"] == [SOURCE[0]], "a shift needs no target prompt"
+
+
+class Meddling(Shift):
+    """Replaces what a method replaces too."""
+
+    def __init__(self, shift):
+        self.shift = shift
+
+    def replaces(self, i, steps):
+        return self.shift.replaces(i, steps)
+
+
+def test_a_users_shift_that_replaces_what_a_method_does_is_refused(sd, inverted_by):
+    inverted = inverted_by("edit-friendly", (0,))
+    job, method = job_of(sd, inverted, TARGET[0]), METHODS.find("plug-and-play")
+    shift = Meddling(method.shifts(job, method.params(steps=STEPS))[0])
+    work = {"methods": ["plug-and-play"], "shifts": [shift], **RUN}
+    refused(sd, "replace", lambda: inverted.edit_steps(TARGET[0], **work))
+    inverted.edit_steps(TARGET[0], **work | {"methods": ["colour"]})

@@ -1,0 +1,131 @@
+"""Training of PARASOL: losses, triplets, the exported file."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from sfumato.errors import BadInput
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.load import load_model
+from sfumato.retrieval.index import FORMAT
+from sfumato.retrieval.triplets import Images, Triplets
+from sfumato.style.describers import Describers
+from sfumato.train.parasol import FILE, _check_model
+from sfumato.train.seeds import step_generator
+from sfumato.train.start import build_task
+from tests import tiny
+from tests.style.small import CONTENT, STYLE, save_both, unit
+from tests.train.small import small_recipe, trained
+
+
+def write_triplets(path, place, describers):
+    """Every image is its own triplet."""
+    files = sorted(str(each) for each in place.glob("*.png"))
+    vectors = {"content": unit(len(files), CONTENT).numpy(), "style": unit(len(files), STYLE).numpy()}
+    images, rows = Images(files, files, vectors, {}), np.arange(len(files))
+    about = {"format": FORMAT} | {n: {"fingerprint": describers.of(n).fingerprint} for n in ("content", "style")}
+    pq.write_table(Triplets(images, images, images, rows, rows).table(about), path)
+    return files
+
+
+@pytest.fixture
+def recipe(pictures, tiny_folder, encoders, describers, tmp_path):
+    write_triplets(tmp_path / "t.parquet", pictures, describers)
+    network = {"model": str(tiny_folder("sd")), "triplets": str(tmp_path / "t.parquet"), "hidden": 16}
+    network |= {"content": str(encoders[0]), "style": str(encoders[1])}
+    return small_recipe("parasol", pictures, 2, network, batch=4, drop_style=0.5, drop_content=0.5)
+
+
+def test_the_loss_is_the_sum_of_three(recipe, tmp_path, describers):
+    task = build_task(recipe, tmp_path / "run")
+    batch = task.batch(step_generator(0, 0, 0), 4)
+    loss, scalars = task.module(batch)
+    model, abar = task.model, task.model.schedule.alphas_cumprod.float()[batch["t"]].reshape(-1, 1, 1, 1)
+    x_t = abar.sqrt() * batch["x0"] + (1 - abar).sqrt() * batch["eps"]
+    tokens = task.module.tokens(*(batch[name] for name in ("style", "content", "keep_style", "keep_content")))
+    eps = model.unet(x_t, batch["t"], encoder_hidden_states=tokens).sample
+    wanted = (eps - batch["eps"]).square().mean()
+    torch.testing.assert_close(scalars["diffusion"], wanted.detach())
+    seen = model.decode(((x_t - (1 - abar).sqrt() * eps) / abar.sqrt())[:2])
+    for name in ("style", "content"):
+        error = (describers.of(name).image_features((seen.detach().clamp(-1, 1) + 1) / 2) - batch[name][:2]).square()
+        part = (abar.flatten()[:2] * batch[f"keep_{name}"][:2] * error.mean(1)).mean()
+        if name == "content":  # A takes the decoded image as it is, C clips it
+            torch.testing.assert_close(scalars[name], part, rtol=1e-3, atol=1e-6)
+        wanted = wanted + 100 * scalars[name]
+    torch.testing.assert_close(loss.detach(), wanted.detach())
+    loss.backward()
+    moved = {name for name, p in task.module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert {"tokens.null", "tokens.content.weight", "tokens.project.0.weight"} <= moved
+    assert all(p.grad is None for p in model.unet.parameters())
+
+
+def test_a_trained_file_is_taken_by_the_method(recipe, tmp_path, encoders, api_model, style_image, monkeypatch):
+    monkeypatch.setattr("sfumato.train.parasol._STEPS", 2)
+    run = trained(recipe, tmp_path / "run")
+    run.task.sample(tmp_path / "run" / "samples", 2)
+    assert list((tmp_path / "run" / "samples").glob("*.png"))
+    run.export(tmp_path / "export")
+    options = {"parasol": str(tmp_path / "export" / FILE), "style": style_image}
+    options |= {"content_encoder": str(encoders[0]), "style_encoder": str(encoders[1])}
+    inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=3)
+    assert inverted.edit("", **options).pixels[0].shape == (32, 32, 3)
+
+
+def test_triplets_that_do_not_fit_are_refused(recipe, tmp_path, pictures, describers):
+    def refused(sentence, **network):
+        changed = dataclasses.replace(recipe, network=recipe.network | network)
+        with pytest.raises(BadInput, match=sentence):
+            build_task(changed, tmp_path / "x")
+
+    refused("no file|There is no|cannot be read|does not exist", triplets=str(tmp_path / "nowhere.parquet"))
+    (tmp_path / "text.parquet").write_text("text")
+    refused("is not a table of triplets", triplets=str(tmp_path / "text.parquet"))
+    other = Describers.load(*save_both(tmp_path / "other", seed=3))
+    write_triplets(tmp_path / "other.parquet", pictures, other)
+    refused("content descriptors of another encoder", triplets=str(tmp_path / "other.parquet"))
+    table = pq.read_table(recipe.network["triplets"])
+    pq.write_table(table.set_column(0, "output", [["elsewhere"] * len(table)]), tmp_path / "elsewhere.parquet")
+    refused("No output image", triplets=str(tmp_path / "elsewhere.parquet"))
+    about = {"format": "sfumato.image-index.2"} | {n: {"fingerprint": "0"} for n in ("content", "style")}
+    pq.write_table(table.replace_schema_metadata({"sfumato": json.dumps(about)}), tmp_path / "old.parquet")
+    refused("from an index of another version: make the index again", triplets=str(tmp_path / "old.parquet"))
+
+
+def test_missing_triplets_are_logged_and_paths_may_differ_in_their_spelling(recipe, tmp_path, caplog):
+    table = pq.read_table(recipe.network["triplets"])
+    names = table["output"].to_pylist()
+    changed = table.set_column(0, "output", [[*names[:-2], "elsewhere", "too"]])
+    pq.write_table(changed, tmp_path / "some.parquet")
+    folder = str(Path(recipe.data.folder, "..", Path(recipe.data.folder).name))
+    data = dataclasses.replace(recipe.data, folder=folder)
+    network = recipe.network | {"triplets": str(tmp_path / "some.parquet")}
+    task = build_task(dataclasses.replace(recipe, data=data, network=network), tmp_path / "x")
+    assert len(task.triplets.rows) == len(names) - 2
+    assert f"2 of {len(names)} triplets are left out" in caplog.text
+
+
+def test_networks_that_take_more_than_tokens_are_refused(recipe, tmp_path, tiny_folder):
+    def inpainting(unet):
+        unet.register_to_config(in_channels=2 * unet.config.in_channels + 1)
+
+    def labelled(unet):
+        unet.register_to_config(num_class_embeds=3)
+        unet.class_embedding = torch.nn.Embedding(3, 4)
+
+    with pytest.raises(BadInput, match="no SDXL, class labels or inpainting"):
+        build_task(
+            dataclasses.replace(recipe, network=recipe.network | {"model": str(tiny_folder("sdxl"))}), tmp_path / "x"
+        )
+    for change in (inpainting, labelled):
+        model = load_model(str(tiny_folder("sd")))
+        _check_model("sd", model)
+        change(model.unet)
+        changed = DiffusionModel(model.unet, model.codec, model.text_encoders, model.schedule)
+        with pytest.raises(BadInput, match="no SDXL, class labels or inpainting"):
+            _check_model("sd", changed)
