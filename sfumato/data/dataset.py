@@ -27,7 +27,7 @@ _KEYWORDS = 3
 
 
 class NothingLeft(BadInput):
-    """Raised when a selection of split, styles and groups contains no picture."""
+    """Raised when a selection of split, styles and groups contains no image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class CaptionedImages:
     table: pa.Table
     #: uint8 [n, 3, size, size], sRGB on white.
     images: np.ndarray
-    #: The main caption of each picture.
+    #: The main caption of each image.
     captions: list[str]
     #: For each image, the keywords that may replace the name in a caption; may be empty.
     alternatives: list[list[str]]
@@ -80,7 +80,7 @@ class CaptionedImages:
 
         Raises:
             BadInput: the folder is not a dataset, or an argument is out of range.
-            NothingLeft: the selection contains no picture.
+            NothingLeft: the selection contains no image.
         """
         folder = Path(folder)
         if size not in _SIZES:

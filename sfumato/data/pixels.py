@@ -12,7 +12,7 @@ from sfumato.images.read import opened
 CONTENT = (112, 128)
 
 
-#: File format and largest size of corpus pictures. Those that sfumato writes have at most 1024 x 1024 pixels.
+#: File format and largest size of corpus images. Those that sfumato writes have at most 1024 x 1024 pixels.
 FORMATS, _MOST_PIXELS = ("PNG",), 4096**2
 
 

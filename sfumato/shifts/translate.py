@@ -45,5 +45,5 @@ def check_move(right: int, down: int, size: tuple[int, int]) -> None:
     if abs(right) >= width or abs(down) >= height:
         raise BadInput(
             f"right must be between {1 - width} and {width - 1} and down between {1 - height} and {height - 1} latents "
-            f"for a picture of this size, not {right} and {down}."
+            f"for an image of this size, not {right} and {down}."
         )

@@ -5,7 +5,7 @@
                     d_w = min(|grad_L nll| / (|grad_L g| + 1e-4), 1e4)
 
 where grad_L is the gradient with respect to the decoder's last layer and nll the sum of the pixel and perceptual terms.
-D uses group normalisation instead of the batch normalisation of the official code, so that the scores of a picture do
+D uses group normalisation instead of the batch normalisation of the official code, so that the scores of an image do
 not depend on the rest of the batch. Both gradients are averaged over all processes before their norms are computed.
 """
 
@@ -21,7 +21,7 @@ GROUPS = 8
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN discriminator D: pictures [b,3,h,w] in [-1,1] -> one score per overlapping patch, [b,1,h',w'].
+    """PatchGAN discriminator D: images [b,3,h,w] in [-1,1] -> one score per overlapping patch, [b,1,h',w'].
 
     `layers` convolutions with stride 2 are followed by two with stride 1. With 3 layers the receptive field of a score
     is 70 x 70 pixels.
@@ -55,7 +55,7 @@ class PatchDiscriminator(nn.Module):
                 nn.init.normal_(module.weight, 0.0, 0.02)
 
     def check(self, size: int) -> None:
-        """Check that the output for pictures of side `size` is not empty.
+        """Check that the output for images of side `size` is not empty.
 
         Raises:
             BadInput: `size` is below 3 * 2^layers pixels.
@@ -67,7 +67,7 @@ class PatchDiscriminator(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores of the patches, [b,1,h',w']; high for real pictures."""
+        """Scores of the patches, [b,1,h',w']; high for real images."""
         return self.patches(x)
 
 
@@ -82,7 +82,7 @@ def generator_loss(discriminator: nn.Module, reconstruction: Tensor) -> Tensor:
 
 
 def hinge_loss(real: Tensor, made: Tensor) -> Tensor:
-    """Hinge loss of the discriminator from its scores for real pictures and for reconstructions."""
+    """Hinge loss of the discriminator from its scores for real images and for reconstructions."""
     return (F.relu(1 - real.float()).mean() + F.relu(1 + made.float()).mean()) / 2
 
 
@@ -94,7 +94,7 @@ def adaptive_weight(nll: Tensor, g: Tensor, last_layer: Tensor, scale: float = 1
         g: the generator's loss.
         last_layer: weight of the decoder's last convolution.
         scale: factor on both losses before differentiation; the result does not depend on it. The number of values of
-            one picture keeps the gradients of the averaged losses within the range of half precision.
+            one image keeps the gradients of the averaged losses within the range of half precision.
     """
     norms = []
     for loss in (nll, g):
@@ -117,7 +117,7 @@ class Discrimination(nn.Module):
         self._reconstruction = (reconstruction,)  # in a tuple, so that its weights are not parameters of this module
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Hinge loss, and the mean scores of real pictures ("real") and reconstructions ("made")."""
+        """Hinge loss, and the mean scores of real images ("real") and reconstructions ("made")."""
         with torch.no_grad():
             made = self._reconstruction[0].reconstruct(batch)[0]
         real, made = self.discriminator(torch.cat([batch["pixels"], made.to(batch["pixels"].dtype)])).chunk(2)

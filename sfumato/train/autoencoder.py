@@ -98,7 +98,7 @@ def build_autoencoder(shape: AutoencoderNetwork, size: int) -> AutoencoderKL | V
 
     Args:
         shape: its architecture.
-        size: side of the training pictures in pixels.
+        size: side of the training images in pixels.
 
     Raises:
         BadInput: f is not in {2, 4, 8, 16, 32}, the number of widths is not log2(f) + 1, a width is not a multiple of
@@ -227,7 +227,7 @@ def _freeze_encoder(autoencoder: AutoencoderKL | VQModel, shape: AutoencoderNetw
 
 @task("autoencoder")
 class AutoencoderTask:
-    """Train an autoencoder on pictures; every emoji is sampled equally often.
+    """Train an autoencoder on images; every emoji is sampled equally often.
 
     Args:
         recipe: settings of the run.
@@ -275,7 +275,7 @@ class AutoencoderTask:
         return (Phase("autoencoder", reconstruction, compiled=(self.autoencoder.encoder,)), second)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """Draw `size` pictures or crops in [-1,1] ("pixels"), and the noise that samples their latents ("noise")."""
+        """Draw `size` images or crops in [-1,1] ("pixels"), and the noise that samples their latents ("noise")."""
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         pixels = draw_pixels(self.data, rows, self.device)
         if self.crop:
@@ -286,7 +286,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
-        """Save a grid of eight pictures above their reconstructions."""
+        """Save a grid of eight images above their reconstructions."""
         generator = step_generator(0, 0, 0, tag="sample")
         rows = torch.multinomial(self.weights, 8, replacement=True, generator=generator)
         side = self.size // self.shape.f

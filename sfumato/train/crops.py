@@ -9,7 +9,7 @@ _CANDIDATES = 4
 
 
 def crops_with_edges(pixels: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Crop one square of each picture: of four random positions, the one with the largest mean absolute gradient.
+    """Crop one square of each image: of four random positions, the one with the largest mean absolute gradient.
 
     Args:
         pixels: float [b,3,h,w].

@@ -1,4 +1,4 @@
-"""The pictures and captions that a recipe selects, and the sample grids of a run."""
+"""The images and captions that a recipe selects, and the sample grids of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,25 +19,25 @@ from sfumato.train.recipe import Recipe
 
 
 class TrainingData(Protocol):
-    """Dataset of captioned pictures that the training tasks sample from.
+    """Dataset of captioned images that the training tasks sample from.
 
     Implemented by `sfumato.data.dataset.CaptionedImages` and `sfumato.data.scenes.Scenes`.
     """
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
 
     def caption(self, i: int, generator: np.random.Generator | None = None) -> str:
-        """Caption of picture `i`: the main one, or with `generator` a random variant of it."""
+        """Caption of image `i`: the main one, or with `generator` a random variant of it."""
 
     def texts(self) -> Sequence[str]:
         """Texts to train a tokenizer on; they include most captions."""
 
     def pixels(self, items: Sequence[int]) -> np.ndarray:
-        """The pictures with the indices `items`, uint8 [n,3,size,size]."""
+        """The images with the indices `items`, uint8 [n,3,size,size]."""
 
     def sampling_weights(self) -> np.ndarray:
-        """Sampling probability of each picture: float64 [n], sum 1."""
+        """Sampling probability of each image: float64 [n], sum 1."""
 
 
 def exported_folder(path: str) -> Path:
@@ -54,13 +54,13 @@ def exported_folder(path: str) -> Path:
 
 
 def draw_captions(data: TrainingData, rows: Tensor, generator: torch.Generator) -> list[str]:
-    """Random captions of the pictures with the indices `rows` (int64 [b]), one per picture."""
+    """Random captions of the images with the indices `rows` (int64 [b]), one per image."""
     varied = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
     return [data.caption(row, varied) for row in rows.tolist()]
 
 
 def draw_pixels(data: TrainingData, rows: Tensor, device: torch.device | str) -> Tensor:
-    """The pictures with the indices `rows` (int64 [b]) on `device`, float [b,3,h,w] in [-1,1].
+    """The images with the indices `rows` (int64 [b]) on `device`, float [b,3,h,w] in [-1,1].
 
     They are transferred as uint8, a quarter of the bytes of float32, and scaled on the device.
     """
@@ -71,7 +71,7 @@ def open_data(recipe: Recipe) -> TrainingData:
     """Open the training data of a recipe.
 
     Returns:
-        The pictures of the split "train"; with `data.scenes` > 0 also scenes composed of them.
+        The images of the split "train"; with `data.scenes` > 0 also scenes composed of them.
 
     Raises:
         BadInput: see `open_pictures`; or `data.scenes` > 0 with a folder that has no bounding boxes to cut objects out.
@@ -83,16 +83,16 @@ def open_data(recipe: Recipe) -> TrainingData:
 
 
 def open_pictures(recipe: Recipe, split: str | None = "train", count: int | None = None) -> CaptionedImages:
-    """Open the single pictures that a recipe selects, without scenes.
+    """Open the single images that a recipe selects, without scenes.
 
     Args:
-        recipe: its table [data] selects the pictures.
+        recipe: its table [data] selects the images.
         split: "train", "test" or "cells"; None for all.
-        count: largest number of pictures; None for all.
+        count: largest number of images; None for all.
 
     Raises:
         BadInput: see `CaptionedImages.open`.
-        NothingLeft: the selection contains no picture.
+        NothingLeft: the selection contains no image.
     """
     data = recipe.data
     try:
@@ -105,13 +105,13 @@ def open_pictures(recipe: Recipe, split: str | None = "train", count: int | None
         if split is None or Path(data.folder, TABLE).is_file():
             raise
         raise NothingLeft(
-            f"no picture of {data.folder} is in the split '{split}': one file in {HOLDOUT}, chosen by a hash of its "
-            "name, is held out as 'test', all others are 'train'; add pictures, or rename one."
+            f"no image of {data.folder} is in the split '{split}': one file in {HOLDOUT}, chosen by a hash of its "
+            "name, is held out as 'test', all others are 'train'; add images, or rename one."
         ) from error
 
 
 def save_grid(path: Path, rows: list[Tensor], title: str) -> None:
-    """Write rows of pictures in [-1,1] ([n,3,h,w] each) as one titled PNG."""
+    """Write rows of images in [-1,1] ([n,3,h,w] each) as one titled PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cells: list[list[np.ndarray]] = [
         list(((row.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()) for row in rows

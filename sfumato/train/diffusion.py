@@ -57,7 +57,7 @@ class DiffusionNetwork:
         start: folder of a U-Net of the same architecture with the initial weights, such as the subfolder unet/ of a
             pipeline; "" for random weights.
         evaluator: folder exported by `sfumato train dual-encoder`. It is exported with the pipeline and scores its
-            pictures, so its text encoder must not condition the U-Net. "" for none.
+            images, so its text encoder must not condition the U-Net. "" for none.
         channels: width of each resolution level, from the resolution of the latents down.
         heads: number of attention heads of each level; each divides the width of its level.
         layers: residual blocks per level.
@@ -216,7 +216,7 @@ class Denoising(nn.Module):
 
 @task("diffusion")
 class DiffusionTask:
-    """Train a text-conditioned latent diffusion model on captioned pictures.
+    """Train a text-conditioned latent diffusion model on captioned images.
 
     Args:
         recipe: settings of the run.
@@ -303,7 +303,7 @@ class DiffusionTask:
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
-        """Save a grid of up to 16 real pictures above samples for their captions (25 steps, guidance scale 4)."""
+        """Save a grid of up to 16 real images above samples for their captions (25 steps, guidance scale 4)."""
         count = min(16, int((self.weights > 0).sum()))
         rows = torch.multinomial(self.weights, count, generator=step_generator(0, 0, 0, tag="sample")).tolist()
         pipe = assemble(self.autoencoder, self.text, self.tokenizer, self.unet, self.scheduler)

@@ -70,11 +70,11 @@ class DualEncoderNetwork:
 
 @dataclass(frozen=True)
 class DualEncoderLoss:
-    """Temperature of the contrastive loss and augmentation of the pictures: table [loss].
+    """Temperature of the contrastive loss and augmentation of the images: table [loss].
 
     Attributes:
         temperature: initial temperature of the softmax.
-        shift: largest translation of a picture, as a fraction of its side.
+        shift: largest translation of an image, as a fraction of its side.
         zoom: largest relative change of its size.
     """
 
@@ -84,7 +84,7 @@ class DualEncoderLoss:
 
 
 def check_encoders(shape: DualEncoderNetwork, size: int) -> None:
-    """Check the architecture for pictures of side `size`.
+    """Check the architecture for images of side `size`.
 
     Raises:
         BadInput: `size` is not a multiple of the patch size, or the width not a multiple of 64.
@@ -102,7 +102,7 @@ def build_dual_encoder(
 
     Args:
         shape: its architecture.
-        size: side of the pictures in pixels.
+        size: side of the images in pixels.
         tokenizer: gives the vocabulary size and the special tokens.
         temperature: initial temperature of the softmax.
 
@@ -162,17 +162,17 @@ def contrastive_loss(
 ) -> tuple[Tensor, Tensor]:
     """Symmetric cross-entropy over the similarity matrix (Radford et al. 2021, figure 3).
 
-    Pictures with equal captions or labels are positives for each other: the target is uniform over them.
+    Images with equal captions or labels are positives for each other: the target is uniform over them.
 
     Args:
         images: image embeddings of unit length, [n,d].
         texts: embeddings of their captions, of unit length, [n,d].
         ids: token ids of the captions, [n,context].
         scale: factor on the logits, 1 / temperature.
-        labels: numbers of what the pictures show, [n]; None for captions alone.
+        labels: numbers of what the images show, [n]; None for captions alone.
 
     Returns:
-        The loss, and the fraction of pictures whose most similar caption is a positive; in the dtype of the embeddings.
+        The loss, and the fraction of images whose most similar caption is a positive; in the dtype of the embeddings.
     """
     logits = scale * images @ texts.T
     positive = (ids[:, None] == ids[None]).all(-1)
@@ -187,7 +187,7 @@ def contrastive_loss(
 
 @task("dual-encoder")
 class DualEncoderTask:
-    """Train a dual encoder on captioned pictures.
+    """Train a dual encoder on captioned images.
 
     Args:
         recipe: settings of the run.
@@ -246,14 +246,14 @@ class DualEncoderTask:
             return build_dual_encoder(self.shape, self.size, self.tokenizer, self.loss.temperature)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """Draw `size` augmented pictures in [-1,1], as the exported preprocessor gives them, and their token ids."""
+        """Draw `size` augmented images in [-1,1], as the exported preprocessor gives them, and their token ids."""
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         pixels = jitter(draw_pixels(self.data, rows, self.device), generator, self.loss.shift, self.loss.zoom)
         ids, mask = self.tokens(draw_captions(self.data, rows, generator))
         return {"pixels": pixels, "ids": ids, "mask": mask}
 
     def sample(self, folder: Path, step: int) -> None:
-        """Do nothing: a dual encoder generates no pictures. Its accuracy is in the log."""
+        """Do nothing: a dual encoder generates no images. Its accuracy is in the log."""
 
     def export(self, folder: Path) -> None:
         """Write the CLIPModel with its tokenizer and image processor."""
@@ -267,7 +267,7 @@ class DualEncoderTask:
 
 
 def jitter(pixels: Tensor, generator: torch.Generator, shift: float, zoom: float) -> Tensor:
-    """Translate and scale each picture at random; pixels from outside repeat the border.
+    """Translate and scale each image at random; pixels from outside repeat the border.
 
     Args:
         pixels: float [n,3,h,w].
@@ -276,7 +276,7 @@ def jitter(pixels: Tensor, generator: torch.Generator, shift: float, zoom: float
         zoom: largest relative change of size.
 
     Returns:
-        The augmented pictures, of the shape and on the device of `pixels`.
+        The augmented images, of the shape and on the device of `pixels`.
     """
     # affine_grid maps output to input coordinates in [-1,1], so an offset of 2 is one side.
     n = len(pixels)

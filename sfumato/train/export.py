@@ -1,6 +1,6 @@
 """Export trained networks as a Stable Diffusion pipeline folder.
 
-With an AutoencoderKL in `vae/`, `StableDiffusionPipeline.from_pretrained` loads the folder and generates pictures.
+With an AutoencoderKL in `vae/`, `StableDiffusionPipeline.from_pretrained` loads the folder and generates images.
 
 With a VQModel, sfumato loads the folder too. Diffusers loads it and samples latents (`output_type="latent"`), but its
 pipeline cannot decode them, because it passes VQModel.decode an argument that it does not accept. Decode them with
@@ -48,7 +48,7 @@ def export_pipeline(pipe: StableDiffusionPipeline, evaluator: Path | None, autoe
 
     Args:
         pipe: the trained networks in full precision; they are not changed.
-        evaluator: folder of the exported dual encoder that scores the model's pictures; None for none.
+        evaluator: folder of the exported dual encoder that scores the model's images; None for none.
         autoencoder: folder of the exported autoencoder; its `training.json` is copied to `vae/`.
         folder: target folder; its content is replaced, except for the files `KEPT`.
     """

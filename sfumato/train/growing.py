@@ -1,7 +1,7 @@
 """Grow a KL autoencoder by one level at the highest resolution (as Karras et al., ICLR 2018, grow their networks).
 
-An autoencoder for pictures of side s becomes one for pictures of side 2 s with the same latents. Before training, the
-grown encoder is approximately the old one applied to the picture at half size, and the grown decoder the old one
+An autoencoder for images of side s becomes one for images of side 2 s with the same latents. Before training, the
+grown encoder is approximately the old one applied to the image at half size, and the grown decoder the old one
 followed by upsampling.
 """
 
@@ -72,7 +72,7 @@ def _moved(start: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _pass_colours(conv_in: nn.Conv2d) -> None:
-    """Make channels 0 to 2 the colours of the picture; the others keep their random filters."""
+    """Make channels 0 to 2 the colours of the image; the others keep their random filters."""
     conv_in.weight[:3] = 0
     conv_in.weight[:3, :, 1, 1] = torch.eye(3)
     conv_in.bias[:3] = 0

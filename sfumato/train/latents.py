@@ -18,7 +18,7 @@ from sfumato.train.binding import weights_fingerprint
 from sfumato.train.dataset import TrainingData
 from sfumato.train.processes import is_first, my_turn, wait_for
 
-#: Pictures per shard (file) of cached latents.
+#: Images per shard (file) of cached latents.
 _SHARD = 1024
 #: Smallest standard deviation of a latent channel that can be normalised; below it the channel is constant.
 SMALLEST = 1e-6
@@ -28,7 +28,7 @@ SCALE = "latent scale"
 
 @torch.no_grad()
 def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batch: int | None = None) -> Tensor:
-    """Encode pictures to unscaled latents: the mode of the posterior for KL, unquantised latents for VQ.
+    """Encode images to unscaled latents: the mode of the posterior for KL, unquantised latents for VQ.
 
     Args:
         autoencoder: the frozen autoencoder.
@@ -56,14 +56,14 @@ def encoder_fingerprint(autoencoder: AutoencoderKL | VQModel) -> str:
 
 
 def cached_latents(autoencoder: AutoencoderKL | VQModel, data: TrainingData, cache: Path) -> Tensor:
-    """Encode all pictures of `data`, and cache the latents in the folder `cache` in shards of `_SHARD` pictures.
+    """Encode all images of `data`, and cache the latents in the folder `cache` in shards of `_SHARD` images.
 
-    The name of a shard is a hash of the encoder's weights and of its pictures, so an interrupted run resumes with the
+    The name of a shard is a hash of the encoder's weights and of its images, so an interrupted run resumes with the
     next shard. Several processes share the work: process r encodes the shards k with k mod (number of processes) = r.
 
     Args:
         autoencoder: the frozen autoencoder.
-        data: the pictures.
+        data: the images.
         cache: folder of the shards; created if missing.
 
     Returns:
@@ -95,12 +95,12 @@ def kept_statistics(
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel with which a run normalises its latents.
 
-    A run that resumes with other pictures must not change the latent space that its U-Net is trained in. The statistics
+    A run that resumes with other images must not change the latent space that its U-Net is trained in. The statistics
     therefore come from the newest checkpoint or, before the first checkpoint and for checkpoints of older versions,
     from a file in `cache`. They are computed from `latents` only if neither has those of this encoder.
 
     Args:
-        latents: latents of the current pictures, float [n,c,h,w].
+        latents: latents of the current images, float [n,c,h,w].
         cache: cache folder of the run.
         encoder: `encoder_fingerprint` of the autoencoder.
         before: `bound_to` of the newest checkpoint; None for a new run. Older versions cached the statistics without
@@ -131,7 +131,7 @@ def normalise_latent_space(
     """Normalise latents to zero mean and unit standard deviation per channel, and change the autoencoder to match.
 
     Latent diffusion divides by one standard deviation. Here the mean of each channel is subtracted too: the latents of
-    pictures on white have a mean far from zero, but sampling starts at t = T from noise with mean zero.
+    images on white have a mean far from zero, but sampling starts at t = T from noise with mean zero.
 
     For a KL autoencoder the affine map is folded into its 1x1 convolutions `quant_conv` and `post_quant_conv`, so the
     scaling factor is 1 and Stable Diffusion pipelines load the result. The codebook of a VQ autoencoder cannot be
@@ -139,7 +139,7 @@ def normalise_latent_space(
 
     Args:
         autoencoder: changed in place; its reconstructions stay the same.
-        latents: latents of the training pictures, float [n,c,h,w].
+        latents: latents of the training images, float [n,c,h,w].
         statistics: mean and standard deviation per channel, [c] each; by default those of `latents`. For a VQ
             autoencoder the standard deviation over all channels is computed from them.
 

@@ -17,23 +17,23 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclasses.dataclass(frozen=True)
 class DataRecipe:
-    """The training pictures: table [data] of a recipe.
+    """The training images: table [data] of a recipe.
 
     All attributes except `scenes` and `crop` are arguments of `sfumato.data.dataset.CaptionedImages.open`.
 
     Attributes:
         folder: dataset folder.
-        size: side of the pictures in pixels.
+        size: side of the images in pixels.
         styles: drawing styles; all by default.
         groups: groups of emoji; all by default.
         subgroups: subgroups of emoji; all by default.
         names: names of emoji without skin tone; all by default.
         min_styles: keep only emoji that at least this many of the styles contain.
-        tones: include the pictures with a skin tone.
+        tones: include the images with a skin tone.
         scenes: number of scenes composed of one to three cut-outs (`sfumato.data.scenes.Scenes`); half of the samples
-            are scenes. 0 for single pictures only.
+            are scenes. 0 for single images only.
         crop: autoencoders only: side in pixels of the square crops to train on, chosen for their edges; 0 for complete
-            pictures.
+            images.
     """
 
     folder: str = "data/emoji"
@@ -87,7 +87,7 @@ class RunRecipe:
     Attributes:
         steps: training steps of the complete run.
         checkpoint_every: steps between two checkpoints.
-        sample_every: steps between two sample pictures.
+        sample_every: steps between two sample images.
         log_every: steps between two lines of the log.
         keep: number of checkpoints to keep, at least 2.
         precision: "fp32", "bf16" or "fp16" (see `precision`), or "auto" for the fastest of them on this machine (see

@@ -4,10 +4,10 @@
 
 Measured on the held-out scenes of the split "cells" (`sfumato.data.scenes.Scenes.held_out`):
 
-- objects: pictures are generated from captions "A and B, STYLE". An object counts as found if for one of the connected
-  components of the picture the evaluator ranks its caption first among 100 (`sfumato.metrics.objects`). The same
+- objects: images are generated from captions "A and B, STYLE". An object counts as found if for one of the connected
+  components of the image the evaluator ranks its caption first among 100 (`sfumato.metrics.objects`). The same
   measurement on real scenes gives the upper limit of the evaluator.
-- relations: pictures are generated from captions such as "A left of B, STYLE". A picture is right if both objects are
+- relations: images are generated from captions such as "A left of B, STYLE". An image is right if both objects are
   found and their positions match the caption.
 - words: intersection over union (IoU) of the true masks of the objects and the cross-attention maps of their words in
   real scenes. The maps are summed over latents x_t from the middle of the schedule and thresholded at a fraction of
@@ -61,8 +61,8 @@ def scene_report(
         steps: sampling steps of the generated pictures.
 
     Returns:
-        `scenes`: number of scenes; `real` and `drawn`: fraction of real and generated pictures in which at least "one"
-        or "both" objects are found; `relations`: fraction of pictures that are "right", and of those with both objects
+        `scenes`: number of scenes; `real` and `drawn`: fraction of real and generated images in which at least "one"
+        or "both" objects are found; `relations`: fraction of images that are "right", and of those with both objects
         found ("right of found"); `word iou`: mean IoU.
     """
     chosen = two_objects(scenes, count)
@@ -136,7 +136,7 @@ def _iou(found: Tensor, mask: np.ndarray) -> float:
 
 
 def _found(evaluator: DualEncoder, picture: Tensor, scene: Scene, scenes: Scenes, seed: int) -> list[Any]:
-    """Box of each object of the scene in a picture, or None; see `found_boxes`."""
+    """Box of each object of the scene in an image, or None; see `found_boxes`."""
     names = [each.name for each in scene.objects]
     known = sorted({row for row in scenes.names if row not in names})
     others = np.random.default_rng(seed).permutation(known)[:_OTHERS].tolist()
@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(model: DiffusionModel, scenes: Scenes, path: Path, guidance: float, steps: int, count: int = 16) -> None:
-    """Save a grid of the first `count` real scenes of two objects above pictures generated from their captions."""
+    """Save a grid of the first `count` real scenes of two objects above images generated from their captions."""
     chosen = two_objects(scenes, count)
     real = torch.stack([_pixels(scene) for scene in chosen]) * 2 - 1
     drawn = generate(model, [scene.caption for scene in chosen], scenes.size, guidance, steps) * 2 - 1

@@ -1,6 +1,6 @@
 """Random generators of a training step: a function of (seed, step, rank), independent of the global random state.
 
-A resumed run therefore needs no saved random state: step 1000 draws the same pictures, noise and timesteps
+A resumed run therefore needs no saved random state: step 1000 draws the same images, noise and timesteps
 whether the process started at step 0 or at step 999.
 """
 

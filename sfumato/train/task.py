@@ -41,7 +41,7 @@ class Task(Protocol):
 
     @property
     def pictures(self) -> int:
-        """Number of training pictures."""
+        """Number of training images."""
 
     @property
     def bound_to(self) -> Mapping[str, str]:
@@ -54,7 +54,7 @@ class Task(Protocol):
         """
 
     def sample(self, folder: Path, step: int) -> None:
-        """Write a picture with samples of the current networks to `folder`; the loop loads the EMA weights first."""
+        """Write an image with samples of the current networks to `folder`; the loop loads the EMA weights first."""
 
     def export(self, folder: Path) -> None:
         """Write the trained networks to `folder`; the loop loads the EMA weights first."""

@@ -1,4 +1,4 @@
-"""ATTRIBUTION.md and the licence texts that are distributed with the pictures."""
+"""ATTRIBUTION.md and the licence texts that are distributed with the images."""
 
 from collections.abc import Sequence
 from importlib.resources import files

@@ -33,7 +33,7 @@ _SIZES = range(16, 1025)
 class BuildReport:
     """Result of a build; also the content of build.json."""
 
-    #: Number of pictures.
+    #: Number of images.
     images: int
     #: Number of images by style.
     styles: dict[str, int]

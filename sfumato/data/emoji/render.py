@@ -34,7 +34,7 @@ class Measured:
 
     #: Mean alpha in [0, 1].
     coverage: float
-    #: left, top, right, bottom in pixels, right and bottom exclusive; empty for an empty picture.
+    #: left, top, right, bottom in pixels, right and bottom exclusive; empty for an empty image.
     bbox: tuple[int, ...]
     #: Fraction of pixels that differ from a white background, in [0, 1]; 0 if the drawing is invisible on white.
     visible: float
@@ -98,7 +98,7 @@ def make_picture(job: Job) -> Measured | Failed:
     """Render a drawing to its PNG file, unless the file already contains it, and measure it.
 
     The file contains a hash of the SVG, the size and the renderer. A build that is resumed after an interruption, or
-    repeated with newer artwork, therefore renders only missing and changed pictures.
+    repeated with newer artwork, therefore renders only missing and changed images.
     """
     stamp = hashlib.sha256(f"{renderer()}\n{job.size}\n{job.svg}".encode()).hexdigest()
     pixels = _read_if_current(job.path, stamp)

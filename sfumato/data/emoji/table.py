@@ -1,4 +1,4 @@
-"""The table of the corpus, one row per picture."""
+"""The table of the corpus, one row per image."""
 
 import io
 from collections.abc import Sequence

@@ -102,7 +102,7 @@ class Scenes:
 
     @property
     def names(self) -> list[str]:
-        """Name of the emoji in each single picture."""
+        """Name of the emoji in each single image."""
         return self._names
 
     def texts(self) -> list[str]:
