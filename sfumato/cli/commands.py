@@ -37,7 +37,7 @@ COMMANDS = {
     "bench": ("bench", "compare editing methods on a benchmark; write a report with images"),
     "recipe": ("recipe", "print the settings that are saved in an image written by sfumato"),
     "data": ("data", "build a training dataset: `data emoji`"),
-    "train": ("train", "train a diffusion model, its parts, an encoder, or a file of a method"),
+    "train": ("train", "train a diffusion model or its parts, encoders for search, delta-h or PARASOL tokens"),
     "doctor": ("doctor", "check the installation: packages, device, and a test reconstruction"),
 }
 _COMMON = f"""options of all commands:
