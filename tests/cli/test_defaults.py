@@ -38,7 +38,7 @@ def preset(name, text):
 
 
 def test_the_default_model_is_that_of_the_variable_then_of_the_file(sfumato, model, monkeypatch):
-    assert "model     emoji (shipped)" in sfumato("doctor", "--model", model).out
+    assert "model     emoji (bundled)" in sfumato("doctor", "--model", model).out
     config('model = "model"\n')
     assert sfumato(*EDIT).code == 0
     assert read_recipe("out.png")["model"] == "model"
