@@ -79,7 +79,7 @@ def open_data(recipe: Recipe) -> TrainingData:
     pictures = open_pictures(recipe)
     if not recipe.data.scenes:
         return pictures
-    return Scenes(pictures, recipe.data.folder, recipe.data.scenes, recipe.seed)
+    return Scenes(pictures, recipe.data.folder, recipe.data.scenes, recipe.seed, recipe.data.scene_share)
 
 
 def open_pictures(recipe: Recipe, split: str | None = "train", count: int | None = None) -> CaptionedImages:

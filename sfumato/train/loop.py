@@ -249,7 +249,8 @@ class Run:
             self.record.log(last.step, last.samples, last.seconds, last.elapsed, last.scalars)
 
     def _sample(self) -> None:
-        with self.trained.ema_weights():
+        # Not compiled: samples have other batch sizes and no gradients, so they would be compiled again, for minutes.
+        with self.trained.ema_weights(), torch.compiler.set_stance("force_eager"):
             self.task.sample(self.folder / "samples", self.step)
 
     def export(self, folder: Path) -> None:

@@ -19,7 +19,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class DataRecipe:
     """The training images: table [data] of a recipe.
 
-    All attributes except `scenes` and `crop` are arguments of `sfumato.data.dataset.CaptionedImages.open`.
+    All attributes except `scenes`, `scene_share` and `crop` are arguments of
+    `sfumato.data.dataset.CaptionedImages.open`.
 
     Attributes:
         folder: dataset folder.
@@ -30,8 +31,9 @@ class DataRecipe:
         names: names of emoji without skin tone; all by default.
         min_styles: keep only emoji that at least this many of the styles contain.
         tones: include the images with a skin tone.
-        scenes: number of scenes composed of one to three cut-outs (`sfumato.data.scenes.Scenes`); half of the samples
-            are scenes. 0 for single images only.
+        scenes: number of scenes composed of one to three cut-outs (`sfumato.data.scenes.Scenes`); 0 for single images
+            only.
+        scene_share: share of the samples that are scenes, if `scenes` is not 0.
         crop: autoencoders only: side in pixels of the square crops to train on, chosen for their edges; 0 for complete
             images.
     """
@@ -45,6 +47,7 @@ class DataRecipe:
     min_styles: int = 1
     tones: bool = True
     scenes: int = ranged(0, low=0)
+    scene_share: float = ranged(0.5, low=0, high=1)
     crop: int = ranged(0, low=0)
 
 

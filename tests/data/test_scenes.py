@@ -158,16 +158,23 @@ def _box_mask(box) -> np.ndarray:
     return mask
 
 
-def test_items_are_the_pictures_and_then_the_scenes_half_of_the_draws_each(scenes):
+def test_items_are_the_pictures_and_then_the_scenes(scenes):
     alone = len(scenes.pictures)
     assert len(scenes) == alone + 200
     assert scenes.caption(3) == scenes.pictures.captions[3]
     assert np.array_equal(scenes.pixels([0, alone + 7])[0], scenes.pictures.images[0])
     assert np.array_equal(scenes.pixels([0, alone + 7])[1], scenes.scene(7).image)
     assert scenes.caption(alone + 7) == scenes.scene(7).caption
-    weights = scenes.sampling_weights()
-    assert weights[:alone].sum() == pytest.approx(0.5)
-    assert weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_the_share_of_samples_that_are_scenes_can_be_chosen(corpus, scenes, share):
+    pictures = scenes.pictures
+    assert scenes.sampling_weights()[: len(pictures)].sum() == pytest.approx(0.5)
+    weights = Scenes(pictures, corpus, 9, share=share).sampling_weights()
+    assert weights[: len(pictures)] == pytest.approx((1 - share) * pictures.sampling_weights())
+    assert weights[len(pictures) :] == pytest.approx(np.full(9, share / 9))
+    assert Scenes(pictures, corpus, 0, share=share).sampling_weights() == pytest.approx(pictures.sampling_weights())
 
 
 def test_a_caption_names_the_objects_that_are_there(scenes):

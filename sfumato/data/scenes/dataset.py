@@ -45,20 +45,22 @@ class Scenes:
     """Dataset of single images followed by `count` scenes composed of their cut-outs.
 
     Items 0 to len(images) - 1 are the images of `CaptionedImages`: one object that fills the canvas, on white. The
-    others are scenes of one to three objects in one style, on white or a plain colour. Half of the samples are scenes
-    (`sampling_weights`).
+    others are scenes of one to three objects in one style, on white or a plain colour.
 
     Args:
         pictures: images of an emoji corpus; their files are read again to cut the objects out.
         folder: folder of the corpus.
         count: number of scenes, at least 0.
         seed: scene i is a function of (seed, i).
+        share: share of the samples that are scenes, in [0, 1] (`sampling_weights`).
 
     Raises:
         BadInput: the images have no bounding boxes, or `count` is negative.
     """
 
-    def __init__(self, pictures: CaptionedImages, folder: str | Path, count: int, seed: int = 0) -> None:
+    def __init__(
+        self, pictures: CaptionedImages, folder: str | Path, count: int, seed: int = 0, share: float = 0.5
+    ) -> None:
         if "bbox" not in pictures.table.column_names:
             raise BadInput(
                 f"{folder} has no cut-outs to compose scenes of: it contains no {TABLE} with bounding boxes. "
@@ -67,7 +69,7 @@ class Scenes:
         if count < 0:
             raise BadInput(f"the number of scenes must be 0 or more, not {count}.")
         check_count(len(_COUNTS))
-        self.pictures, self.count, self.seed = pictures, count, seed
+        self.pictures, self.count, self.seed, self.share = pictures, count, seed, share if count else 0.0
         self.size = pictures.images.shape[-1]
         self._rows = pictures.table.to_pylist()
         self._names = [row["name"] for row in self._rows]
@@ -115,14 +117,12 @@ class Scenes:
         return np.stack([self.pictures.images[i] if i < alone else self.scene(i - alone).image for i in items])
 
     def sampling_weights(self) -> NDArray[np.float64]:
-        """Sampling probability of each item: float64 [n], sum 1. The scenes together have probability 1/2.
+        """Sampling probability of each item: float64 [n], sum 1. The scenes together have probability `share`.
 
         Among the single images every emoji has the same probability.
         """
         alone = self.pictures.sampling_weights()
-        if not self.count:
-            return alone
-        return np.concatenate([alone / 2, np.full(self.count, 0.5 / self.count)])
+        return np.concatenate([(1 - self.share) * alone, np.full(self.count, self.share / max(1, self.count))])
 
     def scene(self, i: int) -> Scene:
         """Compose scene `i`, 0 to count - 1, with the boxes and masks of its objects."""
