@@ -11,6 +11,7 @@ from typing import Any
 from sfumato.api.auto_grid import Grid
 from sfumato.api.evaluators import evaluator_of
 from sfumato.api.inverted import Inverted
+from sfumato.api.result import Result
 from sfumato.api.trial import Trial, least_change
 from sfumato.errors import BadInput
 from sfumato.images import Picture, to_tensor
@@ -36,6 +37,25 @@ class Choice:
     tried: int
     table: tuple[Trial, ...]
     report: dict[str, Any]
+
+    @property
+    def result(self) -> Result:
+        """The chosen edit alone, as `Inverted.edit` returns it; its cost is part of `report`."""
+        several, row = self.trial.result, self.trial.row
+
+        def own(values: dict[str, list[Any]]) -> dict[str, list[Any]]:
+            return {name: each[row : row + 1] for name, each in values.items()}
+
+        parameters, options = several.report["parameters"], self.trial.options
+        methods = [part | {name: options[name] for name in part.keys() & options} for part in parameters["methods"]]
+        parameters = parameters | own({name: parameters[name] for name in ("guidance_scale", "prompts")})
+        report = several.report | {
+            "parameters": parameters | {"methods": methods},
+            "metrics": own(several.report["metrics"]),
+            "seconds": 0.0,
+            "network_evaluations": {"calls": 0, "samples": 0},
+        }
+        return Result([several.pixels[row]], [several.sources[row]], [several.recipes[row]], report)
 
 
 def choose(

@@ -48,7 +48,7 @@ class EditPlan:
     """One checked edit of one or more images.
 
     Attributes:
-        composition: the methods with their parameters.
+        compositions: the methods with their parameters, per result; they differ in the guidance scale only.
         batches: the edits in batches.
         of: index of the source image, per result.
         pictures: source image, per result.
@@ -63,7 +63,7 @@ class EditPlan:
         source_features: features of the source prompts, the same; None if one of them is empty, too.
     """
 
-    composition: Composition
+    compositions: list[Composition]
     batches: list[Batch]
     of: list[int]
     pictures: list[Picture]
@@ -76,6 +76,11 @@ class EditPlan:
     negative_prompt: str
     text_features: Tensor | None
     source_features: Tensor | None
+
+    @property
+    def composition(self) -> Composition:
+        """The methods, with the parameters of the first result."""
+        return self.compositions[0]
 
 
 def plan_edit(
@@ -105,10 +110,11 @@ def plan_edit(
     )
     wanted = max(len(texts), len(guidance_scales), len(masks)) if len(sources) == 1 else len(sources)
     found = region(mask_words, mask_difference, mask_threshold)
-    composition, *_ = [
+    compositions = [
         compose(network, sources.kind, sources.method, sources.params, methods, shifts, {**options, **each})
         for each in [{"guidance_scale": each} for each in guidance_scales] or [{}]
     ]
+    composition = compositions[0]
     texts = check_prompts(network, texts, "target prompt", empty=composition.keeps_prompt)
     befores = spread(sources.prompts, wanted, "image")
     pairs = zip(spread(texts, wanted, "target prompt"), befores, strict=True)
@@ -131,7 +137,7 @@ def plan_edit(
         pictures=pictures,
         prompts=texts,
         guidance_scales=scales,
-        composition=composition,
+        compositions=spread(compositions, wanted, "guidance_scale"),
         residual=residual,
         check=check,
         negative_prompt=negative_prompt,

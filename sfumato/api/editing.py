@@ -140,14 +140,13 @@ def _unused(sources: Sources, plan: EditPlan) -> list[str]:
 
 
 def _recipes(sources: Sources, plan: EditPlan) -> list[dict[str, Any]]:
-    composition = plan.composition
-    files = files_used(*(params for _, params in composition.methods))
+    files = files_used(*(params for _, params in plan.composition.methods))
     return [
         {
             "operation": "edit",
             **sources.recipe(index),
-            **recipe_parameters(composition.params),
-            "methods": composition.described(recipe_parameters),
+            **recipe_parameters(plan.compositions[j].params),
+            "methods": plan.compositions[j].described(recipe_parameters),
             **files,
             "guidance_scale": plan.guidance_scales[j],
             "prompt": plan.prompts[j],

@@ -114,14 +114,16 @@ def run(arguments: Namespace) -> None:
     edit |= methods.shared() | {"methods": methods.named()}
     work = inverted.edit_steps(found.targets, **edit, **check) if plan is None else plan.apply(inverted)
     reports = [inverted.report] if "seconds" in inverted.report else []
-    if evaluator is not None:
+    if evaluator is None:
+        result = finish(work)
+    else:
+        if check["check"]:
+            reports.append(finish(inverted.reconstruct_steps()).report)
         choice = chosen(inverted, arguments, evaluator, edit)
-        edit |= choice.trial.options
         reports.append(choice.report)
         notes.append(about(choice))
         remark(notes[-1])
-        work = inverted.edit_steps(found.targets, **edit, **check)
-    result = finish(work)
+        result = choice.result
     notes += save_all(result, paths, recipe=not arguments.no_recipe, keep_gps=arguments.keep_gps) + _alike(
         result, found
     )

@@ -73,6 +73,21 @@ def test_the_cost_is_that_of_all_settings(inverted):
     assert choice.report["seconds"] > 0
 
 
+@pytest.mark.parametrize("wanted", [-0.99, 0.99])
+def test_the_result_is_the_single_edit_with_the_chosen_setting(inverted, wanted):
+    choice = choose(inverted, "green dog", adherence=wanted)
+    expected = inverted.edit("green dog", **choice.trial.options)
+    assert choice.result.recipes == expected.recipes
+    assert abs(choice.result.pixels[0].astype(int) - expected.pixels[0]).max() <= 1  # another batch size
+    cost = {"seconds", "network_evaluations", "metrics"}
+    assert {name: value for name, value in choice.result.report.items() if name not in cost} == {
+        name: value for name, value in expected.report.items() if name not in cost
+    }
+    for name, (value,) in expected.report["metrics"].items():
+        assert choice.result.report["metrics"][name] == [pytest.approx(value, abs=0.05)]
+    assert choice.result.report["network_evaluations"] == {"calls": 0, "samples": 0}
+
+
 def test_without_a_source_prompt_there_is_nothing_to_aim_at(tiny_sd_folder):
     """The cosine with the empty text is reached by doing nothing."""
     inverted = library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), steps=4)
@@ -106,8 +121,10 @@ def test_on_the_command_line(sfumato, tiny_sd_folder):
 
 def test_what_is_printed_counts_the_trials(sfumato, tiny_sd_folder):
     found = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9", *CLIP, "--json").json
-    # guidance pairs: 10 steps to invert, 2 for each guidance scale, 10 to check the reconstruction, 2 to edit
-    assert found["network_evaluations"] == 2 * (10 + 2 * len(GUIDANCE_SCALES) + 10 + 2)
+    # guidance pairs: 10 steps to invert, 2 for each guidance scale, 10 to check the reconstruction; the chosen edit is
+    # that of the search
+    assert found["network_evaluations"] == 2 * (10 + 2 * len(GUIDANCE_SCALES) + 10)
+    assert found["reconstruction_latent_max_error"] < 1e-3
 
 
 def test_the_judge_is_the_users(sfumato, tiny_sd_folder, clip):

@@ -90,6 +90,8 @@ def test_one_inversion_takes_several_prompts_and_strengths(sd):
     assert abs(stronger.pixels[0].astype(int) - edits.pixels[0]).max() <= 2
     assert not np.array_equal(*stronger.pixels)
     assert stronger.report["parameters"]["guidance_scale"] == [9, 2]
+    for recipe, scale in zip(stronger.recipes, (9, 2), strict=True):
+        assert recipe["guidance_scale"] == recipe["methods"][0]["guidance_scale"] == scale
 
 
 def test_step_iterators_show_where_it_goes(sd, inverted):
