@@ -63,7 +63,8 @@ class PatchDiscriminator(nn.Module):
         least = 3 * 2**self.layers
         if size < least:
             raise BadInput(
-                f"data.size = {size} is too small for loss.discriminator_layers = {self.layers}: use at least {least}."
+                f"{size} pixels (data.crop, or data.size without crops) are too few for loss.discriminator_layers = "
+                f"{self.layers}: use at least {least}."
             )
 
     def forward(self, x: Tensor) -> Tensor:

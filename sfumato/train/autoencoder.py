@@ -25,7 +25,7 @@ from sfumato.train.adversarial import Discrimination, PatchDiscriminator, adapti
 from sfumato.train.binding import settings_of
 from sfumato.train.crops import crops_with_edges
 from sfumato.train.dataset import draw_pixels, exported_folder, open_data, save_grid
-from sfumato.train.frozen import load_autoencoder
+from sfumato.train.frozen import load_autoencoder, refuse_other_config
 from sfumato.train.growing import grow
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
@@ -55,7 +55,7 @@ class AutoencoderNetwork:
     """
 
     regularisation: str = "kl"
-    f: int = 4
+    f: int = ranged(4, low=2)
     latent_channels: int = ranged(4, low=1)
     channels: tuple[int, ...] = ranged((32, 64, 128), low=1)
     layers: int = ranged(1, low=1)
@@ -205,6 +205,7 @@ class Reconstruction(nn.Module):
 
 def _load_weights(autoencoder: AutoencoderKL | VQModel, folder: Path) -> None:
     start = load_autoencoder(folder)
+    refuse_other_config(autoencoder, start, "network.start", folder)
     both_kl = isinstance(autoencoder, AutoencoderKL) and isinstance(start, AutoencoderKL)
     if both_kl and len(start.config.block_out_channels) + 1 == len(autoencoder.config.block_out_channels):
         grow(autoencoder, start)
@@ -268,7 +269,7 @@ class AutoencoderTask:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             discriminator = PatchDiscriminator(loss.discriminator_channels, loss.discriminator_layers)
-        discriminator.check(self.size)
+        discriminator.check(self.crop or self.size)
         reconstruction = Reconstruction(self.autoencoder, loss, perceptual, discriminator)
         second = Phase("discriminator", Discrimination(discriminator, reconstruction), loss.adversarial_start)
         # The decoder is not compiled: the adaptive weight differentiates its graph more than once.

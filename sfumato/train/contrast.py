@@ -53,6 +53,7 @@ class Grid:
 
     def __init__(self, labels: Labels, views: int) -> None:
         self.views = views
+        self.styles = torch.arange(len(labels.content)) if labels.style is None else labels.style
         order = torch.argsort(labels.content, stable=True)
         self.members = order.split(torch.bincount(labels.content).tolist())
 
@@ -63,9 +64,12 @@ class Grid:
         return torch.cat([self._of(self.members[number], generator) for number in chosen])[:size]
 
     def _of(self, rows: Int64[Tensor, " n"], generator: torch.Generator) -> Int64[Tensor, " views"]:
-        """`views` of these rows, without repetition if there are enough."""
-        repeats = -(-self.views // len(rows))
-        return torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(repeats)])[: self.views]
+        """`views` of these rows: of different styles, and without repetition, as far as there are enough."""
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        styles = self.styles[rows]
+        nth = (styles[:, None] == styles[None]).tril(-1).sum(1)  # how many rows of its style come before each row
+        rows = rows[torch.argsort(nth, stable=True)]
+        return rows.repeat(-(-self.views // len(rows)))[: self.views]
 
 
 def supervised_contrastive(

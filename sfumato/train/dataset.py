@@ -1,6 +1,7 @@
 """The images and captions that a recipe selects, and the sample grids of a run."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from sfumato.data.dataset import CaptionedImages, NothingLeft
 from sfumato.data.scenes import Scenes
 from sfumato.data.splits import HOLDOUT
 from sfumato.errors import BadInput
+from sfumato.files import write_bytes
 from sfumato.images.sheet import contact_sheet
 from sfumato.train.recipe import Recipe
 
@@ -116,4 +118,6 @@ def save_grid(path: Path, rows: list[Tensor], title: str) -> None:
     cells: list[list[np.ndarray]] = [
         list(((row.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()) for row in rows
     ]
-    Image.fromarray(contact_sheet(cells, title=title)).save(path)
+    content = BytesIO()
+    Image.fromarray(contact_sheet(cells, title=title)).save(content, "PNG")
+    write_bytes(path, content.getbuffer())

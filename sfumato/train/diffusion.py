@@ -3,7 +3,7 @@
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,    L = w(t) |target - f(x_t, t, c)|^2
 
 with target eps or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022), min-SNR weighting w (Hang et al.
-2023, gamma = 5), and caption dropout for classifier-free guidance (Ho and Salimans 2021).
+2023; off by default), and caption dropout for classifier-free guidance (Ho and Salimans 2021).
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ from sfumato.train.conditioning import (
 )
 from sfumato.train.dataset import TrainingData, draw_captions, exported_folder, open_data, save_grid
 from sfumato.train.export import assemble, export_pipeline
-from sfumato.train.frozen import load_autoencoder
+from sfumato.train.frozen import load_autoencoder, refuse_other_config
 from sfumato.train.latents import (
     SCALE,
     cached_latents,
@@ -83,7 +83,8 @@ class DiffusionLoss:
         schedule: beta schedule of diffusers: "linear", "scaled_linear" or "squaredcos_cap_v2".
         beta_start: first beta.
         beta_end: last beta.
-        min_snr: gamma of the min-SNR weighting; 0 weights all timesteps equally.
+        min_snr: gamma of the min-SNR weighting (5 in the paper); 0 weights all timesteps equally. With v-prediction its
+            weight is close to 0 in the noisy half of the schedule, where the caption determines the content.
         condition_dropout: caption dropout, the probability of replacing a caption by the empty prompt.
     """
 
@@ -91,7 +92,7 @@ class DiffusionLoss:
     schedule: str = "linear"
     beta_start: float = ranged(1e-4, above=0, below=1)
     beta_end: float = ranged(0.02, above=0, below=1)
-    min_snr: float = ranged(5.0, low=0)
+    min_snr: float = ranged(0.0, low=0)
     condition_dropout: float = ranged(0.1, low=0, high=1)
 
 
@@ -134,9 +135,10 @@ def take_weights(unet: UNet2DConditionModel, start: str) -> None:
     """Load the weights of the U-Net in the folder `start` into `unet`.
 
     Raises:
-        BadInput: the folder cannot be read, or its weights have different names or shapes.
+        BadInput: the folder cannot be read, or it is a U-Net of another architecture.
     """
-    weights = load_frozen(UNet2DConditionModel, exported_folder(start)).state_dict()
+    trained = load_frozen(UNet2DConditionModel, exported_folder(start))
+    weights = trained.state_dict()
     shapes = {name: value.shape for name, value in weights.items()}
     for name in {**shapes, **unet.state_dict()}:
         own = unet.state_dict().get(name)
@@ -145,6 +147,7 @@ def take_weights(unet: UNet2DConditionModel, start: str) -> None:
                 f"network.start = '{start}' is a U-Net of another architecture ({name} differs): give [network] and "
                 "[network.text] the widths that it was trained with, or leave network.start out."
             )
+    refuse_other_config(unet, trained, "network.start", start)
     unet.load_state_dict(weights)
 
 
@@ -234,6 +237,8 @@ class DiffusionTask:
         self.loss = fill(DiffusionLoss, recipe.loss, "loss")
         self.scheduler = noise_scheduler(self.loss)
         self.shape.text.check()
+        if recipe.data.crop:
+            raise BadInput("a diffusion model is trained on complete images: leave data.crop out.")
         self.autoencoder = load_autoencoder(exported_folder(self.shape.autoencoder)).to(device)
         self.tokenizer = load_tokenizer(self.shape.text, folder, lambda: self.data.texts())
         self.text = build_text_encoder(self.shape.text, self.tokenizer, recipe.seed).to(device)
@@ -277,6 +282,7 @@ class DiffusionTask:
     def _bound_settings(self) -> dict[str, str]:
         """Entries of `bound_to` (see `binding`), without the statistics of the latents."""
         frozen = {"encoder": encoder_fingerprint(self.autoencoder)}
+        frozen["groups of the encoder"] = str(self.autoencoder.config.norm_num_groups)
         frozen |= bound_text(self.shape.text, self.text, self.tokenizer)
         noise = settings_of(self.loss, "loss", "prediction", "schedule", "beta_start", "beta_end")
         return frozen | noise | settings_of(self.shape, "network", "heads", "groups")

@@ -205,6 +205,8 @@ class DualEncoderTask:
         self.shape = fill(DualEncoderNetwork, recipe.network, "network")
         self.loss = fill(self.LOSS, recipe.loss, "loss")
         self.size = recipe.data.size
+        if recipe.data.crop:
+            raise BadInput("encoders are trained on complete images: leave data.crop out.")
         if self.shape.start:
             exported_folder(self.shape.start)
         elif self.shape.freeze_text:

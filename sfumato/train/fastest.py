@@ -1,15 +1,17 @@
 """`run.precision = "auto"`: measure before the first step which precision is fastest on this machine.
 
 The result depends on the processor: bf16 is two to five times as fast as fp32 on CPUs with AMX, and slower on CPUs that
-emulate it. Weights, EMA weights and optimizer states are fp32 in both cases.
+emulate it. Weights, EMA weights and optimizer states are fp32 in both cases. A run that resumes on the same kind of
+processor keeps its precision, so that it continues bit for bit.
 """
 
 import copy
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,16 +28,29 @@ _STEPS = 3
 _TOO_SLOW = 3.0
 
 
-def with_fastest_precision(recipe: Recipe, task: Task, device: torch.device) -> Recipe:
+def with_fastest_precision(
+    recipe: Recipe, task: Task, device: torch.device, before: Mapping[str, Any] | None = None
+) -> Recipe:
     """Replace the precision "auto" of a recipe by "fp32" or "bf16", whichever takes less time per step.
 
     Copies of the networks of `task` are timed. With several processes, the first one decides for all.
+
+    Args:
+        recipe: settings of the run.
+        task: its networks and batches.
+        device: device of the run.
+        before: state of the newest checkpoint, with `precision_of`; None for a new run.
 
     Returns:
         The recipe with the chosen precision; `recipe` itself if its precision is not "auto".
     """
     if recipe.run.precision != "auto":
         return recipe
+    known = [(before or {}).get("precision_of", {}).get(processor(device))]
+    if together():
+        dist.broadcast_object_list(known)
+    if known[0] in _candidates(device):
+        return replace(recipe, run=replace(recipe.run, precision=known[0]))
     seconds: dict[str, float] = {}
     for precision in _candidates(device):
         # With several processes the passes contain collective operations, so all must make the same number of them.
@@ -47,6 +62,14 @@ def with_fastest_precision(recipe: Recipe, task: Task, device: torch.device) -> 
     times = ", ".join(f"{name} {each:.3g} s" for name, each in seconds.items())
     _LOG.warning("run.precision = 'auto': using %s (seconds per step: %s).", chosen[0], times)
     return replace(recipe, run=replace(recipe.run, precision=chosen[0]))
+
+
+def processor(device: torch.device) -> str:
+    """Name of a processor, with what the speed of bf16 depends on; equal names choose the same precision."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return ", ".join([device.type, *(f"{name} {found.get(name)}" for name in ("cpu_name", "avx512_bf16", "amx_bf16"))])
 
 
 def _candidates(device: torch.device) -> Sequence[str]:
@@ -63,11 +86,13 @@ def _time(
     If the first pass of a phase takes more than `longest` seconds, there is no other.
     """
     total = 0.0
-    for phase in phases:
+    modules = copy.deepcopy([phase.module for phase in phases])  # together: a discriminator is part of two phases
+    for module in modules:
+        module.to(device)
+        if recipe.run.channels_last:
+            module.to(memory_format=torch.channels_last)
+    for phase, module in zip(phases, modules, strict=True):
         if phase.start == 0:
-            module = copy.deepcopy(phase.module).to(device)
-            if recipe.run.channels_last:
-                module.to(memory_format=torch.channels_last)
             batch = task.batch(step_generator(recipe.seed, 0, 0, tag="precision"), recipe.optim.batch)
             batch = {name: value.to(device) for name, value in batch.items()} | {"step": torch.tensor(0)}
             with arithmetic(precision):

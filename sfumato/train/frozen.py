@@ -1,9 +1,10 @@
 """The pretrained networks that a training run uses without changing them."""
 
 import hashlib
+import json
 from pathlib import Path
 
-from diffusers import AutoencoderKL, VQModel
+from diffusers import AutoencoderKL, ModelMixin, VQModel
 from transformers import CLIPTextModel
 
 from sfumato.errors import BadInput
@@ -11,6 +12,8 @@ from sfumato.metrics.frozen import load_frozen
 from sfumato.networks.configs import read_table
 from sfumato.train.binding import weights_fingerprint
 
+#: Values of a config that change the function of a network but not the shapes of its weights.
+_FUNCTION = ("norm_num_groups", "attention_head_dim", "num_attention_heads", "act_fn", "norm_eps")
 _AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 
 
@@ -19,6 +22,26 @@ def text_fingerprint(text: CLIPTextModel) -> str:
     config = text.config
     about = [config.num_attention_heads, config.hidden_act, config.layer_norm_eps, config.eos_token_id]
     return hashlib.sha256(f"{about} {weights_fingerprint(text.state_dict().items())}".encode()).hexdigest()
+
+
+def refuse_other_config(built: ModelMixin, trained: ModelMixin, name: str, folder: Path | str) -> None:
+    """Refuse weights for a network that computes another function with them, e.g. with other groups or heads.
+
+    Args:
+        built: the network of the recipe.
+        trained: the network that the weights are from.
+        name: the setting of the recipe that names `folder`.
+        folder: folder of `trained`.
+
+    Raises:
+        BadInput: their configs differ in a value that weights of equal shape do not show.
+    """
+    own, other = ({key: json.dumps(net.config.get(key)) for key in _FUNCTION} for net in (built, trained))
+    if different := [f"{key} {other[key]}, here {own[key]}" for key in _FUNCTION if own[key] != other[key]]:
+        raise BadInput(
+            f"{name} = '{folder}' has the weights of another architecture ({'; '.join(different)}): give [network] the "
+            f"settings that it was trained with, or leave {name} out."
+        )
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL | VQModel:

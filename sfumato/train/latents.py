@@ -45,7 +45,7 @@ def encode_images(autoencoder: AutoencoderKL | VQModel, images: np.ndarray, batc
         pixels = torch.from_numpy(images[start : start + batch]).to(device).float() / 127.5 - 1
         pixels = pixels.to(memory_format=torch.channels_last)
         code = autoencoder.encode(pixels)
-        latents.append((code.latents if isinstance(autoencoder, VQModel) else code.latent_dist.mode()).cpu())
+        latents.append((code.latent_dist.mode() if hasattr(code, "latent_dist") else code.latents).cpu())
     return torch.cat(latents)
 
 

@@ -6,7 +6,8 @@ The loop is a generator that yields after every step, so progress bars, plots an
 Several processes (`torchrun`, not `accelerate launch --cpu`, which silently starts one) draw different batches, and the
 gradient is averaged over all of them. On the same data, N processes with batch size b are equivalent to one process
 with batch size N b: every loss is a mean over the batch, or gathers what it compares from all processes (the captions
-of the dual encoder, the gradients of the GAN's adaptive weight).
+of the dual encoder, the gradients of the GAN's adaptive weight). The exception is PARASOL, which decodes
+`loss.decoded` images per process and micro-batch for two of its losses.
 
 Gradient accumulation is equivalent to a larger batch too, with two exceptions: the contrastive loss compares only the
 captions of one micro-batch, and each micro-batch has its own adaptive weight.
@@ -26,8 +27,8 @@ from accelerate import Accelerator, PartialState
 from sfumato.errors import BadInput
 from sfumato.files import write_text
 from sfumato.train.binding import refuse_another_kind, refuse_changes, warn_of_gaps
-from sfumato.train.checkpoint import read_newest, write_checkpoint
-from sfumato.train.fastest import with_fastest_precision
+from sfumato.train.checkpoint import newest_state, read_newest, write_checkpoint
+from sfumato.train.fastest import processor, with_fastest_precision
 from sfumato.train.guard import Guard
 from sfumato.train.interrupt import Interrupt, Stopped
 from sfumato.train.lock import lock
@@ -75,7 +76,8 @@ class Run:
     """
 
     def __init__(self, task: Task, recipe: Recipe, folder: Path, device: str | None = None) -> None:
-        recipe = with_fastest_precision(recipe, task, PartialState(cpu=device == "cpu").device)
+        place, self._auto = PartialState(cpu=device == "cpu").device, recipe.run.precision == "auto"
+        recipe = with_fastest_precision(recipe, task, place, newest_state(folder / "checkpoints"))
         self.task, self.recipe, self.folder = task, recipe, folder
         precision = {"fp32": "no"}.get(recipe.run.precision, recipe.run.precision)
         try:
@@ -226,6 +228,8 @@ class Run:
 
     def _state(self) -> dict[str, Any]:
         mine = {"samples": self.samples, "kind": self.recipe.kind, "bound_to": dict(self.task.bound_to)}
+        if self._auto:
+            mine["precision_of"] = {processor(self.accelerator.device): self.recipe.run.precision}
         return mine | self.trained.state()
 
     def _resume(self) -> None:

@@ -7,6 +7,7 @@ P_t is little more than a blurred mean where the noise dominates.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -45,6 +46,9 @@ class Frozen:
     model: DiffusionModel
     describers: Describers
 
+    def __deepcopy__(self, memo: Any) -> "Frozen":
+        return self
+
 
 class ParasolTraining(nn.Module):
     """The tokens with their losses; forward(batch) -> (loss, scalars).
@@ -76,7 +80,7 @@ class ParasolTraining(nn.Module):
         if not self.loss.decoded or not (self.loss.style or self.loss.content):
             return diffusion, scalars
         part = slice(0, self.loss.decoded)
-        seen = self.frozen.model.codec.decode(predict_x0(x_t[part], found[part], abar[part]).float())
+        seen = self.frozen.model.codec.decode(predict_x0(x_t[part], found[part], abar[part]).float()).float()
         style, content = self._modalities(seen, batch, part)
         scalars |= {"style": style.detach(), "content": content.detach()}
         return diffusion + self.loss.style * style + self.loss.content * content, scalars

@@ -1,5 +1,6 @@
 """The training state: networks, optimizers and EMA weights, and how checkpoints store it."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from sfumato.train.optimizer import decay_groups, flatten, unflatten
 from sfumato.train.recipe import Recipe
 from sfumato.train.state import EMAWeights, numbered
 from sfumato.train.task import Phase
+
+_LOG = logging.getLogger(__name__)
 
 
 class Trained:
@@ -36,6 +39,8 @@ class Trained:
         self.modules: dict[str, nn.Module] = {}
         self.optimizers: dict[str, Any] = {}
         self.ema: dict[str, EMAModel] = {}
+        if recipe.run.compile and not any(phase.compiled for phase in phases):
+            _LOG.warning("run.compile has no effect: a run of kind '%s' compiles no network.", recipe.kind)
         for phase in phases:
             self._prepare(phase, recipe)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch.nn import functional as F
 
 from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
@@ -15,6 +16,7 @@ from sfumato.models.load import load_model
 from sfumato.retrieval.index import FORMAT
 from sfumato.retrieval.triplets import Images, Triplets
 from sfumato.style.describers import Describers
+from sfumato.train.fastest import with_fastest_precision
 from sfumato.train.parasol import FILE, _check_model
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
@@ -52,17 +54,29 @@ def test_the_loss_is_the_sum_of_three(recipe, tmp_path, describers):
     wanted = (eps - batch["eps"]).square().mean()
     torch.testing.assert_close(scalars["diffusion"], wanted.detach())
     seen = model.decode(((x_t - (1 - abar).sqrt() * eps) / abar.sqrt())[:2])
-    for name in ("style", "content"):
-        error = (describers.of(name).image_features((seen.detach().clamp(-1, 1) + 1) / 2) - batch[name][:2]).square()
-        part = (abar.flatten()[:2] * batch[f"keep_{name}"][:2] * error.mean(1)).mean()
-        if name == "content":  # A takes the decoded image as it is, C clips it
-            torch.testing.assert_close(scalars[name], part, rtol=1e-3, atol=1e-6)
-        wanted = wanted + 100 * scalars[name]
-    torch.testing.assert_close(loss.detach(), wanted.detach())
+    seen, style = seen.detach(), describers.style
+    sized = seen if seen.shape[-1] == style.size else F.interpolate(seen, style.size, mode="bicubic", antialias=True)
+    described = {
+        "style": F.normalize(style.network(sized if sized is seen else sized.clamp(-1, 1)), dim=1),
+        "content": describers.content.image_features((seen.clamp(-1, 1) + 1) / 2),
+    }
+    for name, features in described.items():
+        error = (features - batch[name][:2]).square().mean(1)
+        part = (abar.flatten()[:2] * batch[f"keep_{name}"][:2] * error).mean()
+        torch.testing.assert_close(scalars[name], part.detach(), rtol=1e-3, atol=1e-6)
+        wanted = wanted + 100 * part
+    torch.testing.assert_close(loss.detach(), wanted.detach(), rtol=1e-3, atol=1e-4)
     loss.backward()
     moved = {name for name, p in task.module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert {"tokens.null", "tokens.content.weight", "tokens.project.0.weight"} <= moved
     assert all(p.grad is None for p in model.unet.parameters())
+
+
+def test_auto_measures_the_precision(recipe, tmp_path):
+    """The networks are copied for that, but not the frozen model."""
+    auto = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, precision="auto"))
+    task = build_task(recipe, tmp_path / "run")
+    assert with_fastest_precision(auto, task, torch.device("cpu")).run.precision in ("fp32", "bf16")
 
 
 def test_a_trained_file_is_taken_by_the_method(recipe, tmp_path, encoders, api_model, style_image, monkeypatch):

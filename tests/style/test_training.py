@@ -57,7 +57,20 @@ def test_nearest_is_right_counts():
     assert nearest_is_right(z, torch.tensor([0, 0, 1, 2])).item() == 0.5
 
 
-def test_a_grid_draws_every_content_in_several_styles():
+def test_a_grid_draws_different_styles_of_a_content_first():
+    """Of four images of one content, two are in style 0 (e.g. two skin tones), and one each in styles 1 and 2."""
+    labels = Labels(torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, 1, 2]))
+    drawn = Grid(labels, views=3)(torch.Generator().manual_seed(0), 300).reshape(-1, 3)
+    assert all(set(labels.style[rows].tolist()) == {0, 1, 2} for rows in drawn)
+    assert set(drawn.flatten().tolist()) == {0, 1, 2, 3}
+    every = Grid(labels, views=4)(torch.Generator().manual_seed(0), 40).reshape(-1, 4)
+    assert all(sorted(rows.tolist()) == [0, 1, 2, 3] for rows in every)
+    more = Grid(labels, views=6)(torch.Generator().manual_seed(0), 6)
+    assert len(set(more[:4].tolist())) == 4
+    assert len(more) == 6
+
+
+def test_a_grid_draws_every_content_in_several_images():
     content = numbers(["a", "b", "a", "c", "a", "b"])
     grid = Grid(Labels(content, None), views=2)
     rows = grid(torch.Generator().manual_seed(0), 200)

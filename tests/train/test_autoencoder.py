@@ -109,6 +109,7 @@ def test_terms_of_weight_zero_are_not_computed(pictures):
         ({"regularisation": "none"}, "'kl' or 'vq'"),
         ({"freeze_encoder": True}, "needs network.start"),
         ({"start": "/nowhere"}, "no exported model"),
+        ({"f": 0}, "network.f must be at least 2"),
     ],
 )
 def test_impossible_networks_are_refused(pictures, change, sentence):
@@ -120,6 +121,24 @@ def test_impossible_networks_are_refused(pictures, change, sentence):
 def test_impossible_weights_are_refused(pictures, loss):
     with pytest.raises(BadInput, match=r"loss\.\w+ must be at least 0"):
         AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER, **loss))
+
+
+def test_crops_that_the_discriminator_cannot_halve_are_refused(pictures):
+    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, adversarial=0.5, discriminator_layers=2)
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, crop=8))
+    with pytest.raises(BadInput, match=r"8 pixels \(data\.crop.*at least 12"):
+        AutoencoderTask(recipe)
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_weights_of_another_architecture_with_equal_shapes_are_refused(pictures, tmp_path, grown):
+    """Other groups of the group normalisation change what the weights compute."""
+    AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER)).export(tmp_path / "export")
+    start = AUTOENCODER | {"start": str(tmp_path / "export")}
+    start |= {"f": 8, "channels": (16, 16, 16, 32)} if grown else {}
+    AutoencoderTask(small_recipe("autoencoder", pictures, 1, start))
+    with pytest.raises(BadInput, match="norm_num_groups 8, here 16"):
+        AutoencoderTask(small_recipe("autoencoder", pictures, 1, start | {"groups": 16}))
 
 
 def test_sizes_that_the_factor_does_not_divide_are_refused(pictures):

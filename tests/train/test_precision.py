@@ -1,13 +1,16 @@
 """TF32 is off in the steps of an fp32 recipe, and torch's settings are the caller's again after each."""
 
+import dataclasses
 import json
 import logging
 import time
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from sfumato.errors import BadInput
+from sfumato.train.fastest import with_fastest_precision
 from sfumato.train.loop import Run
 from sfumato.train.precision import arithmetic
 from sfumato.train.start import build_task, start
@@ -153,3 +156,30 @@ def test_a_precision_that_is_far_slower_is_tried_once(tmp_path, monkeypatch):
     )
     assert Run(ToyTask(), toy_recipe(1, precision="auto"), tmp_path, "cpu").recipe.run.precision == "fp32"
     assert passes == ["fp32", "fp32", "fp32", "bf16"]
+
+
+def test_a_resumed_run_keeps_the_precision_that_was_measured(tmp_path, monkeypatch):
+    """On the same kind of processor; another one may be faster in another precision."""
+    recipe = toy_recipe(2, precision="auto")
+    for _ in Run(Preferring("bf16"), recipe, tmp_path, "cpu").steps():
+        break
+    with monkeypatch.context() as only:
+        only.setattr("sfumato.train.fastest._time", lambda *_: pytest.fail("measured"))
+        assert Run(Preferring("fp32"), recipe, tmp_path, "cpu").recipe.run.precision == "bf16"
+    monkeypatch.setattr("sfumato.train.fastest.processor", lambda _: "another")
+    AcceleratorState._reset_state(reset_partial_state=True)  # else a process trains in one precision only
+    assert Run(Preferring("fp32"), recipe, tmp_path, "cpu").recipe.run.precision == "fp32"
+
+
+def test_phases_that_share_a_network_are_copied_together(pictures, tmp_path, monkeypatch):
+    """Else the discriminator in the copy of one phase would stay on another device than the copy of the other."""
+    copies = []
+    monkeypatch.setattr("sfumato.train.fastest._pass", lambda module, *_: copies.append(module) or 1.0)
+    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, adversarial=0.5, discriminator_layers=1)
+    recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, precision="auto"))
+    recipe.loss["adversarial_start"] = 0
+    task = build_task(recipe, tmp_path)
+    with_fastest_precision(recipe, task, torch.device("cpu"))
+    reconstruction, discrimination = copies[0], copies[3]
+    assert reconstruction is not task.phases[0].module
+    assert reconstruction._discriminator[0] is discrimination.discriminator is not task.phases[1].module.discriminator
