@@ -81,7 +81,7 @@ def test_another_dual_encoder_of_the_same_width_is_refused(runs, root):
 
 
 def test_what_only_weights_the_loss_may_change(runs, root):
-    run = again(diffusion(runs, steps=2, min_snr=0.0, condition_dropout=0.3), root / "df")
+    run = again(diffusion(runs, steps=2, min_snr=5.0, condition_dropout=0.3), root / "df")
     assert [report.step for report in run.steps()] == [2]
 
 
@@ -89,6 +89,15 @@ def test_other_groups_of_an_autoencoder_are_refused(runs, root):
     recipe = small_recipe("autoencoder", runs / "own", 2, AUTOENCODER | {"groups": 4})
     with pytest.raises(BadInput, match=r"another network\.groups \(8, now 4\)"):
         again(recipe, root / "ae")
+
+
+def test_an_autoencoder_with_other_groups_is_refused(runs, root):
+    """Its weights are the same, but the latents are others."""
+    config = root / "ae" / "export" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"norm_num_groups": 4}))
+    recipe = diffusion(runs, steps=2, network={"autoencoder": str(root / "ae" / "export")})
+    with pytest.raises(BadInput, match=r"another groups of the encoder \(8, now 4\)"):
+        again(recipe, root / "df")
 
 
 def test_the_latents_keep_their_scale_when_the_cache_is_gone_and_the_pictures_have_changed(runs, root):
@@ -108,7 +117,7 @@ def test_a_checkpoint_of_an_older_version_goes_on_and_what_it_lacks_is_said_once
     state.write_text(json.dumps(table))
     with caplog.at_level(logging.WARNING):
         run = again(diffusion(runs, steps=2), root / "df")
-    assert "does not record the text encoder, tokenizer, loss.prediction" in caplog.text
+    assert "does not record the groups of the encoder, text encoder, tokenizer, loss.prediction" in caplog.text
     list(run.steps())
     caplog.clear()
     again(diffusion(runs, steps=2), root / "df")
