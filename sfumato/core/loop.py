@@ -17,7 +17,7 @@ from sfumato.core.guidance import Guided, Term
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.path import check_path, downwards
 from sfumato.core.rows import TARGET
-from sfumato.core.shift import Shift
+from sfumato.core.shift import PLACES, Shift
 from sfumato.core.state import Denoiser, StepEnd, StepMean, StepNoise, StepState, check_finite, extend
 from sfumato.core.step import ascend, combine, direction, noise_in, predict_x0, sigma, step
 from sfumato.errors import BadInput
@@ -186,7 +186,7 @@ def conflict(shifts: Sequence[Shift], steps: int) -> Conflict | None:
         owners: dict[str, Shift] = {}
         for shift in shifts:
             for name in shift.replaces(i, steps):
-                if name in owners:
+                if name in owners and name != PLACES:  # moves add up
                     return Conflict((owners[name], shift), name, read=False)
                 owners[name] = shift
         for shift in shifts:
@@ -208,10 +208,20 @@ def fresh_noise(seeds: Sequence[int], images: Sequence[int] | None = None) -> No
     return draw
 
 
-def recorded(z: Float[Tensor, "steps b c h w"] | None) -> NoiseMaps:
-    """The z_t of an inversion, z[i] for step i of the run; None for a deterministic inversion."""
+def recorded(z: Float[Tensor, "steps b c h w"] | None, seeds: Sequence[int] = ()) -> NoiseMaps:
+    """The z_t of an inversion, z[i] for step i of the run; None for a deterministic inversion.
+
+    A step that runs again takes fresh noise, a function of (seed, t, visit): x_t already contains z_t then, and adding
+    it once more would add up to more noise than that of timestep t.
+
+    Args:
+        z: the noise maps.
+        seeds: one per image; 0 by default.
+    """
 
     def replay(state: StepState) -> Tensor | None:
+        if z is not None and state.visit and state.sigma > 0:
+            return fresh_noise(seeds or [0] * len(state.x_t))(state)
         return None if z is None else z[state.i].to(state.x_t.device)
 
     return replay

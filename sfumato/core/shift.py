@@ -16,6 +16,8 @@ from sfumato.core.state import StepMean, StepNoise, StepState
 
 WORDS = "the words of the prompt"
 """What shifts read that find words among the tokens of the condition, by the positions of the run's own prompts."""
+PLACES = "the positions of the source"
+"""What shifts read that take something from its place in the source; several shifts may move it."""
 
 
 class Shift:

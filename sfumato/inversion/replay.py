@@ -24,6 +24,8 @@ def replay(
 ) -> Iterator[StepEnd]:
     """Replay an inversion from x_{T-skip} to x_0 with its recorded noise maps, yielding every step.
 
+    Steps that a path repeats take fresh noise from the second time on.
+
     With the source prompt and its guidance scale this reconstructs the images; with another prompt it edits them.
 
     Args:
@@ -42,7 +44,7 @@ def replay(
         inversion.timesteps[skip:],
         condition,
         eta=inversion.eta,
-        noise_maps=recorded(maps),
+        noise_maps=recorded(maps, inversion.seeds),
         shifts=shifts,
         path=path,
         seeds=inversion.seeds,

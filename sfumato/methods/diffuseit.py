@@ -16,7 +16,8 @@ ViT-B/8 and five CLIPs, of which this implementation reads one.
 With classifier-free guidance and a gradient through the network, the losses are those of the prediction under the
 prompt, without the negative one. The paper's network takes no prompt. Not implemented: restart of a run whose pixels
 leave the range, the weights of the structure that depend on the text loss, sentence templates around the texts, the
-identity loss.
+identity loss. The text losses of the authors' code always read the mixture of P_t and x_t that `noise_augmentation`
+gives to all networks; here they read P_t without it, which saves a decoding.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def _losses_of_image(
 
 
 def _losses_of_text(job: Job, params: DiffuseITParams) -> list[tuple[PredictionLoss, float]]:
-    """The losses of the texts; [] if there is no target text."""
+    """The losses of the texts; [] if there is no target text. An image without one has zeros for its features."""
     import torch
 
     from sfumato.shifts.energy.text_match import ImageEncoder, TextDirectionMatch, TextMatch
@@ -116,11 +117,13 @@ def _losses_of_text(job: Job, params: DiffuseITParams) -> list[tuple[PredictionL
     clip.model.to(job.network.device)
     texts = params.texts(list(zip(job.source.prompts, job.target.prompts, strict=True)))
     sources, targets = ([pair[n] for pair in texts] for n in (0, 1))
-    if not all(targets):
+    if not any(targets):
         return []
     encoder = ImageEncoder(embedder(clip), clip.model.config.vision_config.image_size, params.crops, job.seeds)
-    known = torch.tensor([[float(bool(text))] for text in sources], device=job.network.device)
-    source, target = clip.text_features(sources) * known, clip.text_features(targets)
+    source, target = (
+        clip.text_features(each) * torch.tensor([[float(bool(text))] for text in each], device=job.network.device)
+        for each in (sources, targets)
+    )
     return [
         (TextMatch(encoder, target, source), params.text_weight),
         (TextDirectionMatch(encoder, target, source), params.direction_weight),

@@ -21,7 +21,7 @@ from sfumato.core.energy import Energy
 from sfumato.core.guidance import Guided
 from sfumato.core.rows import NEGATIVE, TARGET, Rows
 from sfumato.core.schedule import Schedule
-from sfumato.core.shift import WORDS, Shift
+from sfumato.core.shift import PLACES, WORDS, Shift
 from sfumato.core.state import Denoiser, StepState
 from sfumato.models.attention import Layers, RecordMaps, replaced_rows
 from sfumato.models.taps import FromSource
@@ -46,8 +46,8 @@ class FollowAttention(Shift):
     layers: Layers = CROSS
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
-        """The words of the prompt: the maps are compared token by token with those of the source."""
-        return (WORDS,)
+        """Words and positions: the maps are compared token by token and position by position with the source's."""
+        return (WORDS, PLACES)
 
     def energy(self, state: StepState) -> Energy:
         """||A - A_ref||^2 of every image, as an energy."""

@@ -25,7 +25,7 @@ class QualityBoost(Shift):
 
     Attributes:
         below: training timestep; steps at t < below are replaced.
-        seeds: one per image; the noise is a function of (seed, t).
+        seeds: one per image; the noise is a function of (seed, t, visit).
         eta: eta of the replaced steps, 1 in the paper.
     """
 
@@ -40,5 +40,6 @@ class QualityBoost(Shift):
         deviation = sigma(state.abar, state.abar_prev, self.eta)
         towards = direction(noise_in(state.x_t, state.eps, state.abar), state.abar_prev, deviation)
         mean = combine(state.x0_prediction, towards, state.abar_prev)
-        noise = gaussian_batch(state.x_t.shape[1:], self.seeds, step=state.t, tag="boost", device=state.x_t.device)
+        tag = f"boost {state.visit}" if state.visit else "boost"
+        noise = gaussian_batch(state.x_t.shape[1:], self.seeds, step=state.t, tag=tag, device=state.x_t.device)
         return (mean + deviation * wide(noise) - state.mean) / noise_scale(state.sigma)

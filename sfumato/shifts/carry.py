@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.rows import TARGET, Rows
-from sfumato.core.shift import Shift
+from sfumato.core.shift import PLACES, Shift
 from sfumato.core.state import StepState
 from sfumato.models.attention import Layers, RecordMaps, ReplaceMaps, replaced_rows
 from sfumato.models.taps import FromSource, Record
@@ -38,6 +38,10 @@ class Carry(Shift):
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
         """The names of the modules, in the steps of the share."""
         return self.modules if i < round(self.share * steps) else ()
+
+    def reads(self, i: int, steps: int) -> tuple[str, ...]:
+        """The positions of the source, in the steps of the share."""
+        return (PLACES,) if i < round(self.share * steps) else ()
 
     def left(self, state: StepState) -> int:
         """Number of remaining steps of the share, the current one included; 0 after the share."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.core.schedule import FINISHED
-from sfumato.core.shift import Shift
+from sfumato.core.shift import PLACES, Shift
 from sfumato.core.state import StepMean
 from sfumato.errors import BadInput
 from sfumato.images.recolour import recolour
@@ -101,6 +101,10 @@ class Recolour(Shift):
     def for_run(self) -> "Recolour":
         """A copy without M and B."""
         return self._within(self.inside)
+
+    def reads(self, i: int, steps: int) -> tuple[str, ...]:
+        """The positions of the source, where M and B are."""
+        return (PLACES,) if self.strength else ()
 
     def within(self, inside: Float[Tensor, "b 1 h w"]) -> "Recolour":
         """The main colour is that of the pixels inside the mask."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.shift import WORDS, Shift
+from sfumato.core.shift import PLACES, WORDS, Shift
 from sfumato.core.state import StepMean, StepState
 from sfumato.models.taps import FromSource
 from sfumato.shifts.mask import HoldOutside
@@ -51,8 +51,8 @@ class LocalBlend(Shift):
         return LocalBlend(source, target, threshold=self.threshold, start=self.start, mode=self.mode)
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
-        """The words of the prompt, whose maps give the mask."""
-        return (WORDS,)
+        """The words of the prompt, whose maps give the mask, and the positions of the source outside of it."""
+        return (WORDS, PLACES)
 
     def taps(self, state: StepState) -> FromSource | WordMaps:
         """Taps for source and target; for the target only if no source prompt contains one of the words."""
@@ -64,6 +64,7 @@ class LocalBlend(Shift):
         """z_t inside the mask; outside, the noise map that leads to the source's x_{t-1}."""
         for words in (self.source, self.target):
             for maps in words.maps.values():
+                maps = maps.detach()  # those of a step with an energy have its graph
                 self._totals[words] = self._totals[words] + maps if words in self._totals else maps
             words.maps.clear()
         if state.i < round(self.start * state.steps):

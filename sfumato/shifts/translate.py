@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.shift import Shift
+from sfumato.core.shift import PLACES, Shift
 from sfumato.core.state import StepMean, StepState
 from sfumato.errors import BadInput
 
@@ -26,6 +26,10 @@ class Translate(Shift):
 
     right: int
     down: int
+
+    def replaces(self, i: int, steps: int) -> tuple[str, ...]:
+        """The positions of the source: shifts that read them in the source would move everything back."""
+        return (PLACES,) if self.right or self.down else ()
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """x_T, moved; later latents are computed from it."""

@@ -21,10 +21,11 @@ def test_no_method_is_the_plain_replay(sd, inverted_by, kind):
 
 def test_shifts_of_users_come_behind_those_of_the_methods(sd, inverted_by):
     inverted, own, reference = inverted_by("edit-friendly", (0,)), Own(), Own()
-    *_, last = inverted.edit_steps(TARGET[0], methods=[("shift", {"right": 1}), "plug-and-play"], shifts=[own], **RUN)
+    both = [("shift", {"right": 1}), ("pullback", {"gamma": 0.5})]
+    *_, last = inverted.edit_steps(TARGET[0], methods=both, shifts=[own], **RUN)
     job = job_of(sd, inverted, TARGET[0])
     expected = []
-    for name, options in (("shift", {"right": 1}), ("plug-and-play", {})):
+    for name, options in both:
         method = METHODS.find(name)
         expected += method.shifts(job, method.params(steps=STEPS, **options, **RUN))
     *_, state = job.run([*expected, reference])

@@ -203,10 +203,21 @@ def test_a_seed_makes_a_run_whatever_goes_beside_it():
     assert torch.equal(alone.x_prev, last[1:2])
 
 
-def test_an_inversion_is_replayed_with_the_noise_map_of_each_step():
+def test_an_inversion_is_replayed_with_the_noise_map_of_each_step_and_repeated_steps_with_fresh_noise():
     z = torch.randn(STEPS, 1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    for state in run(Gaussian(), repeat_first(STEPS, 3), noise_maps=recorded(z)):
-        assert torch.equal(state.z, z[state.i])
+    for state in run(Gaussian(), repeat_first(STEPS, 3), noise_maps=recorded(z, [4])):
+        again = gaussian_batch((4, 8, 8), [4], step=state.t, tag=f"reverse {state.visit}")
+        assert torch.equal(state.z, again if state.visit else z[state.i])
+
+
+def test_a_repeated_step_does_not_add_its_noise_map_again():
+    """With x_0 = 0 known, the noise in x_{t-1} has the variance 1 - abar_{t-1}, however often the step runs."""
+    z = torch.randn(STEPS, 1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+    states = list(run(Gaussian(0.0), repeat_first(STEPS, 10), size=64, noise_maps=recorded(z)))
+    repeated = [state for state in states if state.i == 0]
+    assert len(repeated) == 10
+    for state in repeated:
+        assert float(state.x_prev.std()) == pytest.approx((1 - state.abar_prev) ** 0.5, rel=0.05)
 
 
 def test_shifts_know_how_often_a_step_has_been_run():

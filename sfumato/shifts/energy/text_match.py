@@ -66,7 +66,7 @@ class TextMatch:
 
     Attributes:
         encoder: the image encoder.
-        target: features of the target texts.
+        target: features of the target texts; 0 for an image without one, whose loss is 0.
         source: features of the source texts; 0 for a text that is not known.
     """
 
@@ -77,6 +77,7 @@ class TextMatch:
     def against(self, source: DecodedPrediction) -> Loss:
         """The loss of one run."""
         v = self.target - SOURCE_TEXT * self.source + SOURCE_IMAGE * self.encoder.of_image(source)
+        v = v * self.target.any(dim=-1, keepdim=True)
         return lambda image: -F.cosine_similarity(self.encoder.crops(image), v[:, None], dim=-1).mean(dim=1)
 
 
