@@ -216,6 +216,17 @@ def test_texts_are_compared_with_the_mean_over_crops(encoder):
         torch.testing.assert_close(directional[b], 1 - torch.stack(cosines).mean())
 
 
+def test_an_image_without_target_text_has_no_text_loss_and_the_others_keep_theirs(encoder):
+    (target, source), known = TEXTS, torch.tensor([[1.0], [0.0]])
+    pixels = X.clone().requires_grad_()
+    image, before = (DecodedPrediction(each, each, decode, None, 600) for each in (pixels, SOURCE))
+    found = TextMatch(encoder, target * known, source).against(before)(image)
+    torch.testing.assert_close(found[0], TextMatch(encoder, target, source).against(before)(image)[0])
+    (gradient,) = torch.autograd.grad(found.sum(), pixels)
+    assert found[1] == 0
+    assert gradient[1].abs().max() == 0 < gradient[0].abs().max()
+
+
 def test_crops_are_a_function_of_seed_and_step():
     pixels = decode(X)
     together, alone = random_crops(pixels, 3, SEEDS, 600), random_crops(pixels[1:], 3, SEEDS[1:], 600)
