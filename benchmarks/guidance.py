@@ -171,7 +171,6 @@ def work(given: argparse.Namespace) -> None:
         scene = Scene(load_model(folder, given.device), PROMPT, given.steps, given.guidance_scale)
         pairs, done = run(scene, given.repeats)
     height, width = scene.network.native_size
-    height, width = scene.network.native_size
     headline = (
         f"{folder.name}, one image of {width} x {height} pixels, {scene.steps} steps, guidance scale "
         f"{scene.guidance_scale:g}; {where['device']}, {where['threads']} threads, {where['cpu']}, "

@@ -93,14 +93,12 @@ class Loop:
         e, c = self.scene.network.predict(x.repeat(2, 1, 1, 1), t, self.both).chunk(2)
         return e + self.scene.guidance_scale * (c - e)
 
-    def slope(self, x: Tensor, t: int, terms: Sequence[Term]) -> tuple[float, Tensor]:
-        """Value and gradient of the sum of terms: one row under the prompt, and its backward pass."""
-        x = x.detach().requires_grad_()
+    def energy(self, x: Tensor, t: int, terms: Sequence[Term]) -> Tensor:
+        """The sum of terms at a latent that requires gradients: one row under the prompt."""
         measured = [term.measure(None) for term in terms]  # type: ignore[arg-type]
         with torch.enable_grad():
             eps = self.scene.network.predict(x, t, self.condition, [tap for each in measured for tap in each.taps])
-            value = torch.stack([each.value(x, eps) for each in measured]).sum()
-        return float(value), torch.autograd.grad(value, x)[0]
+            return torch.stack([each.value(x, eps) for each in measured]).sum()
 
     def steps(self) -> list[tuple[int, int, int]]:
         """(i, t, t_prev) of all steps."""
@@ -140,9 +138,12 @@ class Notebook(Loop):
 
 
 class AttendAndExcite(Loop):
-    """Attend-and-Excite: one differentiated row per guided step and refinement, then the guidance pair.
+    """Attend-and-Excite: a row under the prompt in every step, a backward pass in guided ones, and the guidance pair.
 
-    After refinements that end at the threshold the authors' code evaluates the latent once more.
+    In steps with a threshold the authors' code (`_perform_iterative_refinement_step`) evaluates the row again before
+    every refinement, and two rows after it, one after the other, whose predictions it does not use; then the row at the
+    refined latent. It compares the loss before the update with the threshold: a refinement follows the one that reached
+    it.
     """
 
     size = 20.0
@@ -153,19 +154,30 @@ class AttendAndExcite(Loop):
         x, steps = self.scene.start(), self.scene.steps
         for i, t, t_prev in self.steps():
             scale = self.size * (1 - i / (2 * max(1, steps - 1))) ** 0.5
+            x, loss = self.at(x, t)
+            due = [a for share, a in THRESHOLDS.items() if round(share * steps) == i]
+            if due and float(loss) > 1 - max(due):
+                x, loss = self.refined(x, t, 1 - max(due), scale)
             if i < steps / 2:
-                loss, gradient = self.slope(x, t, self.terms)
-                due = [a for share, a in THRESHOLDS.items() if round(share * steps) == i]
-                if due and loss > 1 - max(due):
-                    for _ in range(MOST):
-                        x = x - scale * gradient
-                        loss, gradient = self.slope(x, t, self.terms)
-                        if loss <= 1 - max(due):
-                            break
-                    loss, gradient = self.slope(x, t, self.terms)
-                x = x - scale * gradient
+                x = x - scale * torch.autograd.grad(loss, x)[0]
             x = self.step(x, self.cfg(x, t), t, t_prev)
         return x
+
+    def refined(self, x: Tensor, t: int, wanted: float, scale: float) -> tuple[Tensor, Tensor]:
+        """The latent after refinements until the loss is `wanted`, and its loss."""
+        for _ in range(MOST):
+            x, loss = self.at(x, t)
+            x = x - scale * torch.autograd.grad(loss, x)[0]
+            for condition in (self.empty, self.condition):
+                self.scene.network.predict(x, t, condition)
+            if float(loss) <= wanted:
+                break
+        return self.at(x, t)
+
+    def at(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """The latent, which requires gradients, and its loss."""
+        x = x.detach().requires_grad_()
+        return x, self.energy(x, t, self.terms)
 
 
 class OneByOne(Loop):
@@ -179,7 +191,8 @@ class OneByOne(Loop):
             eps = self.cfg(x, t)
             if i < steps / 2:
                 for term in self.terms:
-                    _, gradient = self.slope(x, t, [term])
+                    x = x.detach().requires_grad_()
+                    gradient = torch.autograd.grad(self.energy(x, t, [term]), x)[0]
                     eps = eps + gradient / gradient.square().mean().sqrt().clamp(min=1e-12)
             x = self.step(x, eps, t, t_prev)
         return x

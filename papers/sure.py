@@ -1,4 +1,4 @@
-"""Significance of a difference over samples, paired by sample, with its standard error; clustered samples."""
+"""Significance of a difference over samples, paired by sample, with its standard error; clustered samples, pairs."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -9,13 +9,16 @@ from typing import TypeAlias
 Samples: TypeAlias = Sequence[float]
 """One value for each sample."""
 
-SURE = 2.0
-"""Standard errors that a mean must exceed to be significant."""
 STUDENT = (
     *(12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13),
     *(2.12, 2.11, 2.10, 2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 2.04),
 )
 """97.5 % quantiles of Student's distribution with 1 to 30 degrees of freedom: two-sided tests at 5 %."""
+RULE = (
+    "A comparison holds if the difference exceeds as many standard errors as the 97.5 % quantile of Student's "
+    "distribution: 3.18 for 4 samples, 2.20 for 12, 2.13 for 16, 2.04 for 31 or more."
+)
+"""The rule of every comparison in one sentence, for the pages."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Estimate:
 
     mean: float
     error: float
-    sure: float = SURE
+    sure: float
 
     @property
     def positive(self) -> bool:
@@ -41,10 +44,31 @@ class Estimate:
         return f"{self.mean:+.2g} ± {self.error:.1g}"
 
 
+def student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's distribution; that of 30 degrees of freedom for more, infinity for none."""
+    return STUDENT[min(freedom, len(STUDENT)) - 1] if freedom > 0 else math.inf
+
+
 def estimate(values: Samples) -> Estimate:
-    """The mean of the values and its standard error."""
+    """The mean of independent values and its standard error, compared with Student's distribution."""
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Estimate(fmean(values), error)
+    return Estimate(fmean(values), error, student(len(values) - 1))
+
+
+def over_pairs(rows: Samples) -> list[float]:
+    """One value per sample for the mean over all pairs of samples: the pseudo-values of the jackknife.
+
+    The values of the pairs are not independent, as each sample is in many of them. Pseudo-values are treated as
+    independent (Tukey, 1958): `estimate` of them gives the mean over the pairs, and its error from leaving out one
+    sample k, with all its pairs, at a time. With the mean m over all pairs, they are
+
+        n m - (n - 1) m_(-k) = (2 (n - 1) r_k - n m) / (n - 2)
+
+    Args:
+        rows: r_k, for each of at least 3 samples the mean over its n - 1 pairs.
+    """
+    n, mean = len(rows), fmean(rows)
+    return [(2 * (n - 1) * each - n * mean) / (n - 2) for each in rows]
 
 
 def difference(one: Samples, other: Samples) -> Estimate:
@@ -71,7 +95,7 @@ def clustered(values: Samples, groups: Sequence[Hashable]) -> Estimate:
     if count < 2:
         return Estimate(mean, math.nan, math.inf)
     error = math.sqrt(count / (count - 1) * sum(each**2 for each in sums.values())) / len(values)
-    return Estimate(mean, error, STUDENT[min(count - 1, len(STUDENT)) - 1])
+    return Estimate(mean, error, student(count - 1))
 
 
 def clustered_difference(one: Samples, other: Samples, groups: Sequence[Hashable]) -> Estimate:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -33,6 +33,46 @@ def printable(path: Named) -> str:
     except UnicodeEncodeError:  # a lone surrogate that encodes no byte, as JSON can spell it: never the name of a file
         text = str(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def check_writable(path: Named, what: str) -> Path:
+    """Check, before any work, that `write_bytes` can write a file.
+
+    Args:
+        path: the file.
+        what: what it is: "an image file".
+
+    Returns:
+        The path with links resolved.
+
+    Raises:
+        BadInput: a folder or a special file, a name that cannot be a file's, or a folder that does not exist or may not
+            be written to.
+    """
+    name = printable(path)
+    try:
+        target = Path(os.path.realpath(path))
+        check_name(target)
+        if target.is_dir():
+            raise BadInput(f"{name} is a folder: give the name of {what}.")
+        if target.exists() and not target.is_file():
+            raise BadInput(f"{name} is not a regular file: give the name of {what}.")
+        if not target.parent.is_dir():
+            raise BadInput(f"{name}: the folder {printable(target.parent)} does not exist: create it first.")
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"{name} cannot be used as an output path ({why}): choose another.") from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise BadInput(f"{name}: the folder {printable(target.parent)} may not be written to.")
+    return target
+
+
+def check_name(path: Path) -> None:
+    """Check that a file in an existing folder can have this name. Raises OSError or ValueError."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)
 
 
 def write_bytes(path: Named, content: bytes | memoryview, *, sync: bool = True) -> None:

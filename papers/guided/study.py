@@ -14,6 +14,8 @@ from torch import Tensor
 
 from papers.kept import kept as kept_in
 from sfumato.api import Model
+from sfumato.bench.evaluating import evaluator_fingerprint
+from sfumato.data.corpus import TABLE
 from sfumato.data.dataset import CaptionedImages
 from sfumato.metrics import Evaluator
 
@@ -76,7 +78,7 @@ class Study:
 def kept(
     study: Study, out: Path, name: str, version: int, work: Callable[[Study], Numbers], sizes: Sequence[str]
 ) -> Numbers:
-    """The numbers of a part, read from `out/parts/NAME.json` if the model and its settings are unchanged.
+    """The numbers of a part, read from `out/parts/NAME.json` if they belong to the same data, networks and settings.
 
     Args:
         study: what the part measures.
@@ -89,7 +91,9 @@ def kept(
     path = out / "parts" / f"{name}.json"
     size = {each: asdict(study.size)[each] for each in sizes}
     belongs = {"model": study.model.network.fingerprint(), "size": size, "version": version}
-    belongs |= {"delta": sha256(study.delta.read_bytes()).hexdigest()}
+    files = {"delta": study.delta, "corpus": study.data / TABLE}
+    belongs |= {each: sha256(path.read_bytes()).hexdigest() for each, path in files.items()}
+    belongs |= {"evaluator": evaluator_fingerprint(study.evaluator)}
     return kept_in(path, belongs, lambda: work(study))
 
 

@@ -1,7 +1,7 @@
 """Edits at t = T along pullback, global, random and principal directions, which all move the latent by one distance.
 
 The normalisation is off: it would shorten each kind of direction by a different factor, and coherence and damage of an
-edit depend on its distance.
+edit depend on its distance. Global and principal directions are computed from other samples than those edited.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from papers.latent_geometry.scores import agreement, scores
 from papers.latent_geometry.study import STYLES, Study
 from sfumato.core.noise import gaussian
 from sfumato.geometry import local_basis, mean_directions, principal_directions, pull_back, transport
@@ -18,7 +19,8 @@ from sfumato.images import contact_sheet, to_uint8, write_image
 from sfumato.metrics import Evaluator
 
 KINDS = ("pullback", "global", "random", "pca")
-NEIGHBOURS = 5
+SHARED = "shared random"
+"""Random directions that are the same for every image, with which the agreement of other kinds is compared."""
 AXES = {
     "skin tone": ("woman: dark skin tone", "woman: light skin tone"),
     "gender": ("woman", "man"),
@@ -29,7 +31,7 @@ AXES = {
 """Attributes of the corpus, as two captions that differ in one of them."""
 SHOWN = 4
 """Samples on the sheet."""
-VERSION = 2
+VERSION = 3
 """Version of the measurement: stored results of another version are measured again."""
 
 
@@ -41,7 +43,7 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
     plain = study.pictures(x, rows, 1.0)
     features = {"plain": _features(study.evaluator, plain)}
     pictures: dict[str, list[tuple[Tensor, Tensor]]] = {kind: [] for kind in KINDS}
-    for kind in KINDS:
+    for kind in (*KINDS, SHARED):
         for i in range(study.size.directions):
             minus, plus = (
                 study.pictures(
@@ -53,10 +55,15 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
                 _features(study.evaluator, minus),
                 _features(study.evaluator, plus),
             )
-            pictures[kind].append((minus[:SHOWN], plus[:SHOWN]))
+            if kind != SHARED:
+                pictures[kind].append((minus[:SHOWN], plus[:SHOWN]))
     _draw(sheet, plain[:SHOWN], pictures)
     axes = _axes(study.evaluator) if study.model.network.takes_text else None
-    numbers = {kind: _of_kind(features, kind, study.size.directions, axes) for kind in KINDS}
+    count = study.size.directions
+    numbers = {kind: scores(features, kind, count, axes) for kind in KINDS}
+    for kind in KINDS:
+        # the random directions of the other scores differ from image to image
+        numbers[kind]["agreement"] = agreement(features, SHARED if kind == "random" else kind, count)
     return {
         "kinds": numbers,
         "samples": len(rows),
@@ -71,24 +78,26 @@ def directions(study: Study, x: Tensor) -> dict[str, Tensor]:
     """Unit vectors of X by kind of direction, [samples,directions,c,h,w]."""
     rows, count = range(len(x)), study.size.directions
     f, n = study.map(rows, 1.0, study.size.n)
-    basis = local_basis(f, x, n)
+    basis, others = local_basis(f, x, n), local_basis(f, study.latents(len(x), 1.0, seed=len(x)), n)
     count = min(count, n)
-    shared = mean_directions(basis.u, basis.values).mean[:count]
-    components, _ = principal_directions(basis.h, min(count, len(x) - 1))
+    shared = mean_directions(others.u, others.values).mean[:count]
+    components, _ = principal_directions(others.h, min(count, len(x) - 1))
 
     def pulled(u: Tensor) -> Tensor:
         each = [pull_back(basis, transport(basis, one.expand(len(x), -1))[0]) for one in u]
         return torch.stack(each, dim=1)
 
-    random = [[gaussian(x.shape[1:], row, step=i, tag="random direction") for i in range(count)] for row in rows]
-    drawn = torch.stack([torch.stack(each) for each in random])
-    lengths = torch.linalg.vector_norm(drawn, dim=(2, 3, 4), keepdim=True)
+    def random(row: int, tag: str) -> Tensor:
+        drawn = torch.stack([gaussian(x.shape[1:], row, step=i, tag=tag) for i in range(count)])
+        return drawn / torch.linalg.vector_norm(drawn, dim=(1, 2, 3), keepdim=True)
+
     pca = pulled(components)
     padding = pca[:, -1:].expand(-1, count - pca.shape[1], -1, -1, -1)
     return {
         "pullback": basis.v[:, :count],
         "global": pulled(shared),
-        "random": (drawn / lengths).to(x.device),
+        "random": torch.stack([random(row, "random direction") for row in rows]).to(x.device),
+        SHARED: random(0, "shared random direction").expand(len(x), -1, -1, -1, -1).to(x.device),
         "pca": torch.cat([pca, padding], dim=1),
     }
 
@@ -111,42 +120,6 @@ def _left(study: Study, x: Tensor, v: Tensor) -> float:
     """Distance of an edit of length gamma with the normalisation, mean over samples."""
     moved = study.moved(x, v, study.size.gamma, range(len(x)), 1.0)
     return float(torch.linalg.vector_norm((moved - x).flatten(1), dim=1).mean())
-
-
-def _of_kind(features: dict[str, Tensor], kind: str, count: int, axes: Tensor | None) -> dict[str, list[float]]:
-    """Scores with one value for each sample, means over its directions.
-
-    coherence: cosine between the change by +gamma and the reversed change by -gamma: 1 for a straight line.
-    agreement: cosine between the changes that one direction causes in two samples.
-    damage: increase of the distance to the nearest neighbours among the unedited images of other samples.
-    effect: norm of the change in features.
-    concentration: share of the strongest attribute in the change along all attributes.
-    """
-    plain = features["plain"]
-    coherence, agreement, damage, effect, shares = [], [], [], [], []
-    for i in range(count):
-        minus, plus = features[f"{kind}-{i}-"], features[f"{kind}-{i}+"]
-        coherence.append(F.cosine_similarity(plus - plain, plain - minus, dim=1))
-        change = plus - minus
-        effect.append(torch.linalg.vector_norm(change, dim=1))
-        unit = F.normalize(change, dim=1)
-        others = 1 - torch.eye(len(unit), dtype=unit.dtype)
-        agreement.append(((unit @ unit.mT) * others).sum(dim=1) / others.sum(dim=1))
-        damage += [_far(each, plain) - _far(plain, plain) for each in (minus, plus)]
-        if axes is not None:
-            along = (change @ axes.mT).abs()
-            shares.append(along.amax(dim=1) / along.sum(dim=1).clamp_min(1e-12))
-    named = {"coherence": coherence, "agreement": agreement, "damage": damage, "effect": effect}
-    named |= {"concentration": shares} if shares else {}
-    return {name: torch.stack(values).mean(dim=0).tolist() for name, values in named.items()}
-
-
-def _far(features: Tensor, reference: Tensor) -> Tensor:
-    """Mean cosine distance to the nearest images of the other samples, [samples]."""
-    similarity = features @ reference.mT
-    similarity.fill_diagonal_(-1)
-    nearest = similarity.topk(min(NEIGHBOURS, len(reference) - 1), dim=1).values
-    return 1 - nearest.mean(dim=1)
 
 
 def _draw(path: Path, plain: Tensor, pictures: dict[str, list[tuple[Tensor, Tensor]]]) -> None:

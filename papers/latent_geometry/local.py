@@ -1,7 +1,6 @@
 """Local bases over time: singular values, overlap of directions between samples, and frequencies of v_i."""
 
 from collections.abc import Sequence
-from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,22 @@ from sfumato.core.noise import gaussian_batch
 from sfumato.geometry import local_basis, power_spectrum
 from sfumato.geometry.matching import assign
 
-PAIRS = 100
-"""Pairs of samples whose directions are matched."""
 LEADING = 10
 """Number of directions that count as having large singular values."""
 LOW = 0.125
 """Bound of low frequencies in cycles per latent position: a quarter of the highest along an axis."""
-VERSION = 2
+VERSION = 3
 """Version of the measurement: stored results of another version are measured again."""
 
 
 def measure(study: Study) -> dict[str, Any]:
-    """Statistics of the local bases at every time, and the overlap of random bases."""
-    return {"times": [at(study, time) for time in study.size.times], "chance": _chance(study)}
+    """Statistics of the local bases at every time, and the overlap of as many random bases."""
+    times, chance = [at(study, time) for time in study.size.times], _chance(study)
+    return {
+        "times": times,
+        "chance": chance.mean(dim=0).tolist(),
+        "leading_chance": chance[:, :LEADING].mean(dim=1).tolist(),
+    }
 
 
 def at(study: Study, time: float) -> dict[str, Any]:
@@ -52,17 +54,19 @@ def at(study: Study, time: float) -> dict[str, Any]:
 
 
 def _overlap(u: Tensor) -> Tensor:
-    """|cos| of matched directions, by rank in the first sample of the pair, [pairs,n]."""
-    pairs = list(islice(combinations(range(len(u)), 2), 0, None, max(1, len(u) * (len(u) - 1) // 2 // PAIRS)))
-    return torch.stack([assign(u[a], u[b])[1].abs() for a, b in pairs])
+    """|cos| of matched directions, by rank in the first sample of the pair, [pairs,n].
+
+    Every sample is in one pair, so that the pairs are independent.
+    """
+    return torch.stack([assign(u[k], u[k + 1])[1].abs() for k in range(0, len(u) - 1, 2)])
 
 
-def _chance(study: Study) -> list[float]:
-    """Mean overlap by rank of random bases of the same dimensions."""
+def _chance(study: Study) -> Tensor:
+    """Overlap of random bases of the same number and dimensions, [pairs,n]."""
     f, n = study.map([0], 1.0, study.size.n)
     d = torch.Size(f.h_shape(*study.latent[1:])).numel()
-    random = gaussian_batch((d, n), list(range(8)), tag="chance", dtype=torch.float64)
-    return list(_overlap(torch.linalg.qr(random)[0].mT).mean(dim=0).tolist())
+    random = gaussian_batch((d, n), list(range(study.size.samples)), tag="chance", dtype=torch.float64)
+    return _overlap(torch.linalg.qr(random)[0].mT)
 
 
 def draw(path: Path, numbers: dict[str, Any]) -> None:

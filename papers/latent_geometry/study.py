@@ -101,10 +101,10 @@ class Study:
         """Prompts of these samples."""
         return [self.prompts[row % len(self.prompts)] for row in rows]
 
-    def latents(self, count: int, time: float) -> Tensor:
-        """x_t of the first samples, [count,c,h,w]."""
-        network, rows = self.model.network, range(count)
-        return torch.cat(list(sample_latents(network, self.texts(rows), self.latent, self.params, self.step(time))))
+    def latents(self, count: int, time: float, seed: int = 0) -> Tensor:
+        """x_t of the first samples, [count,c,h,w]; other samples of the same prompts from the seed `seed` on."""
+        network, texts = self.model.network, self.texts(range(count))
+        return torch.cat(list(sample_latents(network, texts, self.latent, self.params, self.step(time), seed=seed)))
 
     def condition(self, rows: Sequence[int]) -> Condition:
         """The prompt conditions of these samples."""

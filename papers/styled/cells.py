@@ -1,7 +1,7 @@
 """Never-seen cells (content, style) against the true drawing: PARASOL and what else could be used."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -9,24 +9,25 @@ from papers.styled.study import STYLES, Cells, Numbers, Pixels, Study, as_tensor
 from sfumato.images import read_image, to_tensor
 from sfumato.images.colour_match import match_colours
 
-VERSION = 2
+VERSION = 3
 Made: TypeAlias = list[Pixels]
 
 
 def measure(study: Study) -> Numbers:
-    """Metrics of every way, by its name; those of DiffuseIT on fewer cells."""
-    found: dict[str, list[Mapping[str, list[float]]]] = {}
+    """Metrics of every way and the emoji of its cells, by its name; those of DiffuseIT on fewer cells."""
+    found: dict[str, list[Mapping[str, list[Any]]]] = {}
     translated = dict.fromkeys(STYLES, 0)
     each_style = -(-study.size.translated // len(STYLES))
     for cells in study.cells(study.size.cells):
         for name, made in every_way(study, cells).items():
-            found.setdefault(name, []).append(study.measured(cells, made))
+            found.setdefault(name, []).append(study.measured(cells, made) | {"emoji": cells.emoji})
         left = study.size.translated - sum(translated.values())
         some = cells.part(0, min(left, each_style - translated[cells.style]))
         if some.contents:
             translated[cells.style] += len(some.contents)
             for name, work in {"unchanged": _unchanged, "PARASOL": _parasol, "DiffuseIT": _diffuseit}.items():
-                found.setdefault(f"some: {name}", []).append(study.measured(some, work(study, some)))
+                measured = study.measured(some, work(study, some)) | {"emoji": some.emoji}
+                found.setdefault(f"some: {name}", []).append(measured)
     return {name: joined(parts) for name, parts in found.items()}
 
 

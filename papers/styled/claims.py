@@ -1,6 +1,7 @@
 """The claims of PARASOL with the measurement and the verdict.
 
-A comparison holds if the difference, paired by cell, exceeds `SURE` standard errors in the direction of the claim.
+A comparison holds if the difference, paired by cell and clustered by emoji, is significant in the direction of the
+claim: cells of one emoji in several styles are one group (`papers.sure.clustered`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from papers.claim import Claim, as_sentence, claims_table
 from papers.styled.study import METRICS
-from papers.sure import SURE, Estimate, difference, estimate
+from papers.sure import Estimate, clustered, clustered_difference
 
 OURS, COLOURED = "PARASOL", "PARASOL, colour step"
 DIVERSE = 0.25
@@ -21,7 +22,7 @@ def check(numbers: dict[str, Any]) -> list[Claim]:
     return [
         *_of_encoders(numbers["encoders"]),
         *_of_cells(numbers["cells"]),
-        *_of_control(numbers["control"]["correlations"]),
+        *_of_control(numbers["control"]),
         *_of_uses(numbers["uses"]),
     ]
 
@@ -34,14 +35,16 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
     lines = [
         *claims_table(claims),
         "",
-        f"A comparison holds if the difference, paired by cell, exceeds {SURE:g} standard errors. ± is one of them.",
+        "A comparison holds if the difference, paired by cell, is significant at 5 %. ± is one standard error,",
+        "clustered by emoji: cells of one emoji in several styles are not independent.",
     ]
     for table in (whole, some):
         count = len(next(iter(table.values()))["style_mse"])
         lines += ["", f"{count} never-seen cells (content, style); `target_` is the distance to the true drawing:", ""]
         lines += [f"| | {' | '.join(METRICS)} |", f"| --- |{' ---: |' * len(METRICS)}"]
         for name, found in table.items():
-            cell = [f"{e.mean:.4f} ± {e.error:.4f}" for e in (estimate(found[metric]) for metric in METRICS)]
+            means = [clustered(found[metric], found["emoji"]) for metric in METRICS]
+            cell = [f"{each.mean:.4f} ± {each.error:.4f}" for each in means]
             lines.append(f"| {name} | {' | '.join(cell)} |")
     return "\n".join([*lines, "", as_sentence(numbers), ""])
 
@@ -65,15 +68,17 @@ def _of_encoders(numbers: Mapping[str, Any]) -> list[Claim]:
     ]
 
 
-def _of_cells(numbers: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
-    ours = numbers[OURS]
+def _of_cells(numbers: Mapping[str, Mapping[str, list[Any]]]) -> list[Claim]:
+    def difference(one: str, other: str, metric: str) -> Estimate:
+        return clustered_difference(numbers[one][metric], numbers[other][metric], numbers[OURS]["emoji"])
+
     others = [name for name in numbers if name not in (OURS, COLOURED) and not name.startswith("some: ")]
-    over = {m: [difference(numbers[name][m], ours[m]) for name in others] for m in METRICS}
-    under = {m: [difference(ours[m], numbers[name][m]) for name in others] for m in METRICS}
+    over = {m: [difference(name, OURS, m) for name in others] for m in METRICS}
+    under = {m: [difference(OURS, name, m) for name in others] for m in METRICS}
     best = [m for m in ("target_mse", "target_lpips") if all(each.positive for each in over[m])]
     worst = [m for m in METRICS if m != "lpips" and all(each.positive for each in under[m])]
-    closer = difference(numbers["unchanged"]["style_mse"], ours["style_mse"])
-    coloured = difference(ours["chamfer"], numbers[COLOURED]["chamfer"])
+    closer = difference("unchanged", OURS, "style_mse")
+    coloured = difference(OURS, COLOURED, "chamfer")
     return [
         Claim(
             "PARASOL is nearest to the true drawing by a metric, and the worst by none",
@@ -85,7 +90,7 @@ def _of_cells(numbers: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
     ]
 
 
-def _of_control(numbers: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
+def _of_control(numbers: Mapping[str, Any]) -> list[Claim]:
     rising = "rank correlation"
     wanted = {
         "the style distance falls with g_s": ("style_scale", "style_mse"),
@@ -94,16 +99,17 @@ def _of_control(numbers: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]
     }
     found = []
     for text, (parameter, metric) in wanted.items():
-        value = estimate(numbers[parameter][metric])
-        holds = Estimate(-value.mean, value.error).positive
+        value = clustered(numbers["correlations"][parameter][metric], numbers["emoji"])
+        holds = Estimate(-value.mean, value.error, value.sure).positive
         found.append(Claim(text, f"{rising} of {parameter} and {metric}: {value}", holds))
     return found
 
 
 def _of_uses(numbers: Mapping[str, Any]) -> list[Claim]:
-    along, text = estimate(numbers["interpolation"]), estimate(numbers["text"])
+    along, text = (clustered(numbers[name], numbers["emoji"]) for name in ("interpolation", "text"))
     diverse = numbers["diversity"]
-    own = difference(diverse["own content"], diverse["other content"])
+    own = clustered_difference(diverse["own content"], diverse["other content"], diverse["emoji"])
+    between = clustered(diverse["lpips"], diverse["emoji"])
     share = fmean(diverse["lpips"]) / fmean(diverse["lpips between contents"])
     return [
         Claim(
@@ -114,8 +120,8 @@ def _of_uses(numbers: Mapping[str, Any]) -> list[Claim]:
         Claim("a text replaces the style image", f"similarity to the style image rises by {text}", text.positive),
         Claim(
             "without the inversion images of one content differ, with its semantics",
-            f"LPIPS between them {estimate(diverse['lpips'])}, {share:.0%} of that between contents; similarity to "
-            f"their content minus to others {own}",
+            f"LPIPS between them {between}, {share:.0%} of that between contents; similarity to their content minus to "
+            f"others {own}",
             own.positive and share >= DIVERSE,
         ),
     ]

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from papers.styled.study import Numbers, Study, joined
 
-VERSION = 1
+VERSION = 2
 SCALES = (0.0, 1.0, 2.0, 4.0, 7.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """lambda as a share of the steps."""
@@ -13,10 +13,12 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 def measure(study: Study) -> Numbers:
     """Metrics for every value of each of the three parameters, and their rank correlations, one per cell."""
+    emoji: list[str] = []
     lams = [round(share * study.size.steps) for share in SHARES]
     settings = {"style_scale": SCALES, "content_scale": SCALES, "lam": lams}
     found: dict[str, list[list[dict[str, list[float]]]]] = {}
     for cells in study.cells(study.size.controlled):
+        emoji += cells.emoji
         inverted = study.model.invert(cells.contents, cells.captions, method="parasol", steps=study.size.steps)
         for name, values in settings.items():
             made = [inverted.edit("", **study.options(cells, **{name: value})).pixels for value in values]
@@ -24,7 +26,8 @@ def measure(study: Study) -> Numbers:
             for part, each in zip(parts, made, strict=True):
                 part.append(study.measured(cells, each))
     tables = {name: [joined(parts) for parts in each] for name, each in found.items()}
-    return {"tables": tables, "correlations": {name: correlations(each) for name, each in tables.items()}}
+    per_cell = {name: correlations(each) for name, each in tables.items()}
+    return {"tables": tables, "correlations": per_cell, "emoji": emoji}
 
 
 def correlations(table: list[dict[str, list[float]]]) -> dict[str, list[float]]:

@@ -63,6 +63,7 @@ class Cells:
         captions: captions "NAME, STYLE" of the content images.
         targets: the same with the target style.
         truths: the same contents drawn in the target style; not in the training data.
+        emoji: base emoji of each content: cells of one emoji, also in several styles, are not independent.
     """
 
     style: str
@@ -70,10 +71,11 @@ class Cells:
     captions: list[str]
     targets: list[str]
     truths: list[Pixels]
+    emoji: list[str]
 
     def part(self, start: int, end: int) -> "Cells":
         """Some of the cells."""
-        lists = (self.contents, self.captions, self.targets, self.truths)
+        lists = (self.contents, self.captions, self.targets, self.truths, self.emoji)
         return Cells(self.style, *(each[start:end] for each in lists))
 
 
@@ -153,6 +155,7 @@ class Study:
                 [known.captions[n] for n in contents],
                 [unseen.captions[n] for n in truths],
                 [unseen.images[n].transpose(1, 2, 0) for n in truths],
+                [table[n]["base"] for n in truths],
             )
             for start in range(0, wanted, _BATCH):
                 yield whole.part(start, start + _BATCH)
@@ -175,6 +178,6 @@ def as_tensor(images: Sequence[Pixels]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
 
 
-def joined(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+def joined(parts: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
     """Measurements of several groups, one after the other."""
     return {name: [value for part in parts for value in part[name]] for name in parts[0]}

@@ -10,7 +10,7 @@ from torch import Tensor
 from papers.styled.control import rank_correlation
 from papers.styled.study import STYLES, Cells, Numbers, Pixels, Study, as_tensor
 
-VERSION = 2
+VERSION = 3
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -18,6 +18,7 @@ def measure(study: Study) -> Numbers:
     """Measurements of the three uses."""
     cells = list(study.cells(study.size.used))
     return {
+        "emoji": [emoji for each in cells for emoji in each.emoji],
         "interpolation": [value for each in cells for value in interpolation(study, each)],
         "text": [value for each in cells for value in by_text(study, each)],
         "diversity": diversity(study, cells),
@@ -52,6 +53,7 @@ def by_text(study: Study, cells: Cells) -> list[float]:
 def diversity(study: Study, cells: list[Cells]) -> Numbers:
     """Images of one content from different noise: LPIPS between them, and similarity to their and other contents."""
     found: Numbers = {"lpips": [], "own content": [], "other content": []}
+    emoji = np.array([each for group in cells for each in group.emoji])
     firsts: list[Pixels] = []
     contents = [(each.style, *pair) for each in cells for pair in zip(each.contents, each.captions, strict=True)]
     every = _described(study, "content", [image for _, image, _ in contents])
@@ -64,14 +66,14 @@ def diversity(study: Study, cells: list[Cells]) -> Numbers:
         made = study.model.generate(caption, seed=seeds, methods=[method], steps=study.size.steps).pixels
         pairs = [study.evaluator(as_tensor([a]), as_tensor([b]))["lpips"].item() for a, b in combinations(made, 2)]
         similar = (_described(study, "content", made) @ every.T).mean(0)
-        others = torch.cat([similar[:number], similar[number + 1 :]])
+        others = similar[torch.from_numpy(emoji != emoji[number])]
         found["lpips"].append(float(np.mean(pairs)))
         firsts.append(made[0])
         found["own content"].append(similar[number].item())
         found["other content"].append(others.mean().item())
     other = zip(firsts, [*firsts[1:], firsts[0]], strict=True)
     between = [study.evaluator(as_tensor([a]), as_tensor([b]))["lpips"].item() for a, b in other]
-    return found | {"lpips between contents": between}
+    return found | {"lpips between contents": between, "emoji": emoji[: len(firsts)].tolist()}
 
 
 def _described(study: Study, modality: str, images: list[Pixels]) -> Tensor:

@@ -56,11 +56,11 @@ def check_seeds(seeds: Sequence[Any]) -> list[int]:
     """The seeds as a list of integers.
 
     Raises:
-        BadInput: a seed that is not an integer.
+        BadInput: a seed that is not an integer of at least 0.
     """
     for seed in seeds:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise BadInput(f"seed must be an integer, not {seed!r}.")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise BadInput(f"seed must be an integer of at least 0, not {seed!r}.")
     return list(seeds)
 
 

@@ -12,6 +12,7 @@ from sfumato.api.report import parameters
 from sfumato.core.loop import conflict
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
+from sfumato.geometry.edit import MoveLatent
 from sfumato.methods.changes import Change, joined
 from sfumato.methods.job import Job
 from sfumato.methods.params import SHARED, Params, Stage, check_names, options_of
@@ -103,8 +104,8 @@ class Composition:
         """All shifts of the edit of one batch, in order; those that hold a part of the source (`Shift.holds`) are last.
 
         Raises:
-            BadInput: a shift replaces what another one replaces or reads in the same step, or a shift taps the network
-                of an edit in tiles.
+            BadInput: a shift replaces what another one replaces or reads in the same step, or a shift reads or
+                replaces features of the network in an edit in tiles.
         """
         made = [(method.name, shift) for method, params in self.methods for shift in method.shifts(job, params)]
         made += [(type(shift).__name__, shift) for shift in self.shifts]
@@ -174,9 +175,10 @@ def compose(
 def _check_tiles(made: Sequence[tuple[str, Shift]]) -> None:
     """Refuse shifts that read or replace features or attention maps, which tiles do not support. Raises BadInput."""
     for name, shift in made:
-        for hook in ("taps", "prediction_taps", "energy"):
-            if getattr(type(shift), hook) is not getattr(Shift, hook):
-                raise BadInput(f"{name}: {NO_TAPS}.")
+        hooks = ("taps", "prediction_taps", "energy")
+        tapped = any(getattr(type(shift), hook) is not getattr(Shift, hook) for hook in hooks)
+        if tapped or isinstance(shift, MoveLatent):  # which reads the bottleneck in its hook `latent`
+            raise BadInput(f"{name}: {NO_TAPS}.")
 
 
 def check_once(methods: Sequence[Method]) -> None:

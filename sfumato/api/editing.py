@@ -13,6 +13,7 @@ from sfumato.api.finish import add_residual, finished
 from sfumato.api.group import Group, decoded
 from sfumato.api.notes import similarity_note
 from sfumato.api.reconstructing import reconstructing
+from sfumato.api.region import Region
 from sfumato.api.regions import find
 from sfumato.api.report import (
     file_name,
@@ -27,6 +28,7 @@ from sfumato.api.report import (
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
+from sfumato.errors import BadInput
 from sfumato.geometry.edit import Moved, with_moves
 from sfumato.images import Mask, resized_pixels
 from sfumato.metrics.evaluator import SHIPPED
@@ -77,8 +79,20 @@ def _with_region(plan: EditPlan, batch: Batch, sources: Sources) -> EditPlan:
     regions = find(plan.region, group, batch.rows, batch.job.target, texts, sources.batch)
     for j, found in zip(batch.outputs, regions, strict=True):
         given = masks[j]
-        masks[j] = Mask(found) if given is None else replace(given, weights=found * given.weights)
+        masks[j] = Mask(found) if given is None else _overlap(given, found, plan.region)
     return replace(plan, masks=masks)
+
+
+def _overlap(mask: Mask, found: NDArray[np.float32], region: Region) -> Mask:
+    """The mask where the region is. Raises BadInput if they have no pixel in common."""
+    weights = found * mask.weights
+    if not weights.any():
+        what = f"the region of {', '.join(region.words)}" if region.words else "the difference of the prompts"
+        raise BadInput(
+            f"The mask and {what} at the threshold {region.threshold:g} do not overlap: lower mask_threshold, or give "
+            "one of them."
+        )
+    return replace(mask, weights=weights)
 
 
 def _finished(plan: EditPlan, batch: Batch, group: Group, x0: Tensor) -> dict[int, NDArray[np.uint8]]:

@@ -9,7 +9,8 @@ import torch
 from sfumato.api.group import Group, encode, of_one_size, padded_size
 from sfumato.api.loaded import Loaded
 from sfumato.api.notes import size_note
-from sfumato.api.report import parameters
+from sfumato.api.reading import reading
+from sfumato.api.report import file_name, parameters
 from sfumato.api.resolution import Resolution, chosen
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
@@ -59,7 +60,7 @@ def outlines(
             (float(getattr(params, "source_guidance_scale", 1.0)),) * len(some),
             tuple(seeds[i] for i in indices),
             tuple(texts),
-            {"method": method.name, "resolution": at, **tiles, **parameters(params)},
+            {"method": method.name, "resolution": at, **tiles, **reading(network), **parameters(params)},
         )
         groups.append(Group(network, indices, some, inversion, model.condition(texts, size)))
     return groups
@@ -85,6 +86,7 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             prompts=outline.prompts,
             parameters=outline.parameters,
             images=tuple(picture_fingerprint(picture) for picture in group.pictures),
+            names=tuple(file_name(picture.name) for picture in group.pictures),
             pixels=torch.stack([torch.from_numpy(picture.full.rgb.copy()) for picture in group.pictures]),
         )
         groups.append(replace(group, inversion=described))

@@ -81,7 +81,8 @@ class Loaded:
 
         The latest conditions are cached, so that plans with the same prompts encode them once.
         """
-        key = (tuple(prompts), size, self.network.revision())
+        read = tuple((each.weighted, each.chunks) for each in self.network.text_encoders)
+        key = (tuple(prompts), size, read, self.network.revision())
         with self._with_conditions:
             if key not in self._conditions:
                 self._conditions[key] = self.network.condition(list(prompts), size=size)

@@ -1,14 +1,17 @@
 """Implementation of `Model.open`."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from sfumato.api.arguments import as_list, check_params
 from sfumato.api.group import Group, padded_size
 from sfumato.api.inverted import Inverted
 from sfumato.api.loaded import Loaded
+from sfumato.api.reading import ENTRIES, check_reading
 from sfumato.api.resolution import at_resolution, check_resolution
 from sfumato.errors import BadInput
 from sfumato.files import printable
@@ -25,6 +28,8 @@ def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int 
     network = model.network
     inversion.check_model(network.fingerprint())
     stored = dict(inversion.parameters)
+    read = {name: stored.pop(name) for name in ENTRIES if name in stored}
+    check_reading(network, read, "This inversion", "invert the image again")
     method = METHODS.find(str(stored.pop("method", "")))
     resolution = stored.pop("resolution", "full")  # files of earlier versions have none
     stored.pop("tiles", False)
@@ -43,13 +48,21 @@ def _pictures(inversion: Inversion, images: Any, name: str) -> list[Picture]:
     """The source images: those of the caller, which must equal the inverted ones, or those stored in the file."""
     if inversion.pixels is None or not len(inversion.prompts) == len(inversion.seeds) == len(inversion.images):
         raise BadInput(f"{name} lacks its images, prompts or seeds: invert the image again.")
-    given = [Image.fromarray(each.numpy()) for each in inversion.pixels] if images is None else as_list(images)
+    given = _stored_images(inversion.pixels, inversion.names) if images is None else as_list(images)
     height, width = inversion.pixels.shape[1:3]
     # The images may have been inverted with a raised max_pixels, so their stored size is the limit.
     pictures = [read_image(each, max_pixels=height * width) for each in given]
     if tuple(picture_fingerprint(each) for each in pictures) != inversion.images:
         raise BadInput("These are not the images of this inversion: give the inverted images, or leave them out.")
     return pictures
+
+
+def _stored_images(pixels: Tensor, names: Sequence[str]) -> list[Image.Image]:
+    """The images in the file, under the names of the files that were inverted; files of earlier versions have none."""
+    found = [Image.fromarray(each.numpy()) for each in pixels]
+    for image, name in zip(found, names, strict=False):
+        image.filename = name
+    return found
 
 
 def _params(model: Loaded, method: Method, stored: dict[str, Any], steps: int, name: str) -> Any:

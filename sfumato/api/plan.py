@@ -1,7 +1,7 @@
 """Plans of edits: checked once, run in this process or pickled and run in another."""
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sfumato import __version__
@@ -9,6 +9,7 @@ from sfumato.api.edit_plan import EditPlan
 from sfumato.api.editing import editing
 from sfumato.api.inverted import Inverted
 from sfumato.api.inverting import inverting
+from sfumato.api.reading import check_reading, reading
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, Run
 from sfumato.errors import BadInput
@@ -60,8 +61,9 @@ class Plan:
         return (yield from editing(inverted, self.edit))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fingerprint = self.sources.model.network.fingerprint()
-        return _unpickled, ({"version": __version__, "model": fingerprint, "request": self.request},)
+        network = self.sources.model.network
+        made = {"version": __version__, "model": network.fingerprint(), "reading": reading(network)}
+        return _unpickled, (made | {"request": self.request},)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,24 +73,28 @@ class PickledPlan:
     Attributes:
         model: fingerprint of the model that the plan was made for.
         request: the arguments of `Model.plan`.
+        reading: how that model read prompts (`sfumato.api.reading`).
     """
 
     model: str
     request: dict[str, Any]
+    reading: dict[str, Any] = field(default_factory=dict)
 
     def on(self, model: Any) -> Plan:
         """Make the plan again on a loaded model.
 
         Args:
-            model: a `Model` with the same weights and precision as the one that the plan was made for.
+            model: a `Model` with the same weights and precision as the one that the plan was made for, which reads
+                prompts in the same way.
 
         Raises:
-            BadInput: another model or precision; or as `Model.plan`.
+            BadInput: another model, precision or way of reading prompts; or as `Model.plan`.
         """
         if model.network.fingerprint() != self.model:
             raise BadInput(
                 "This plan was made for another model, or in another precision: load that model in that precision."
             )
+        check_reading(model.network, self.reading, "This plan", "plan the edit again")
         planner: Planner = model
         return planner.plan(**self.request)
 
@@ -98,7 +104,7 @@ def _unpickled(state: dict[str, Any]) -> PickledPlan:
         raise BadInput(
             f"This plan was pickled by sfumato {state.get('version')} and this is {__version__}: plan the edit again."
         )
-    return PickledPlan(state["model"], state["request"])
+    return PickledPlan(state["model"], state["request"], state.get("reading", {}))
 
 
 def with_masks(plan: Plan) -> Plan:

@@ -12,11 +12,13 @@ from torch import Tensor
 from sfumato.api.finish import add_residual, finished
 from sfumato.api.group import decoded, guided, padded_size
 from sfumato.api.inverted import Inverted
+from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap, Directions, local_basis, normalised, pull_back, transport
 from sfumato.geometry.basis import largest_rank
 from sfumato.geometry.jacobian import CHUNK
 from sfumato.inversion import replay
-from sfumato.methods.pullback import RANK
+from sfumato.methods.pullback import RANK, PullbackParams
+from sfumato.shifts.boost import QualityBoost
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -31,7 +33,8 @@ def variations(
 ) -> Iterator[list[Pixels]]:
     """Yield, per direction, the image moved by each gamma along it, equal to edits by the method pullback.
 
-    The tangent basis is the same for all directions and is computed once. All lengths are evaluated in one batch.
+    The tangent basis is the same for all directions and is computed once. All lengths are evaluated in one batch. The
+    skipped steps, the quality boosting, kappa, the rank and the guidance scale are those of the method's parameters.
 
     Args:
         inverted: one image, inverted for the method pullback with the steps that the directions belong to.
@@ -44,20 +47,24 @@ def variations(
         Images uint8 [h,w,3], one per gamma.
 
     Raises:
-        BadInput: directions of another model, timestep or size of latents.
+        BadInput: directions of another model, timestep or size of latents, an image inverted for another method, or
+            a step of the directions that the method's parameters skip.
     """
-    group, network, step = inverted.groups[0], inverted.model.network, directions.step
+    group, network, step, params = inverted.groups[0], inverted.model.network, directions.step, inverted.params
+    if not isinstance(params, PullbackParams):
+        raise BadInput(f"Directions move images inverted for the method pullback, not {inverted.method.name}.")
+    if params.skip > step:
+        raise BadInput(f"The edit skips {params.skip} steps, but these directions belong to step {step}: skip fewer.")
     inversion = group.inversion.rows([0] * len(gammas))
     t = inversion.timesteps[step]
     directions.check_fits(network, t, inversion.x.shape[2:])
-    guidance_scale, size = inverted.params.guidance_scale, padded_size(network, group.size)  # type: ignore[attr-defined]
-    x = _reproduced(inverted, step)
+    size = padded_size(network, group.size)
+    x = _reproduced(inverted, t)
     f = BottleneckMap(network, t, group.condition[[0]], directions.pool, chunk)
-    basis = local_basis(f, x, min(RANK, largest_rank(f, x)))
-    guidance, condition = (
-        guided(network, [guidance_scale] * len(gammas), size),
-        group.condition[[0]].repeat(len(gammas)),
-    )
+    basis = local_basis(f, x, params.rank or min(RANK, largest_rank(f, x)))
+    guidance = guided(network, [params.guidance_scale] * len(gammas), size)
+    condition = group.condition[[0]].repeat(len(gammas))
+    boost = [QualityBoost(params.boost * len(network.schedule), inversion.seeds)] if params.boost else []
     lengths = torch.tensor(gammas, dtype=x.dtype, device=x.device).reshape(-1, 1, 1, 1)
     start = x.expand(len(gammas), -1, -1, -1)
 
@@ -69,19 +76,19 @@ def variations(
         moved = start + lengths * v
         if normalise:
             with torch.no_grad():
-                moved = normalised(predict, start, moved, network.schedule.abar(t))
+                moved = normalised(predict, start, moved, network.schedule.abar(t), params.kappa)
         latents = inversion.x.clone()
         latents[step] = moved
-        *_, last = replay(guidance, replace(inversion, x=latents), condition, skip=step)
+        *_, last = replay(guidance, replace(inversion, x=latents), condition, skip=step, shifts=boost)
         yield _pictures(inverted, last.x_prev)
 
 
-def _reproduced(inverted: Inverted, step: int) -> Tensor:
-    """x_t at the start of `step` in the replay, [1,c,h,w]."""
+def _reproduced(inverted: Inverted, t: int) -> Tensor:
+    """x_t at timestep t of the replay, [1,c,h,w]."""
     for each in inverted.edit_steps("", gamma=0.0):
-        if each.state.i == step:
+        if each.state.t == t:
             return each.state.x_t
-    raise AssertionError("a run ends after its last step")
+    raise AssertionError("the replay visits every timestep that is not skipped")
 
 
 def _pictures(inverted: Inverted, latents: Tensor | None) -> list[Pixels]:

@@ -21,7 +21,7 @@ class Edited:
 
     Attributes:
         pixels: uint8 [h,w,3] for each edit.
-        seconds: wall time of all edits together, inversion included.
+        seconds: wall time of all edits together, with the encoding of images and prompts and the inversion.
         cpu_seconds: CPU time of all edits together, over all threads; it varies less on a shared machine.
         evaluations: number of rows that the network evaluated for all edits together.
     """
@@ -55,7 +55,7 @@ class Ours:
 
     def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
         """Invert with the source prompts, edit with the target prompts. Raises BadInput before any evaluation."""
-        setting, busy = self.setting, time.process_time()
+        setting, began, busy = self.setting, time.perf_counter(), time.process_time()
         plan = self.model.plan(
             [Image.fromarray(each.source) for each in pictures],
             [item.source_text for item in items],
@@ -69,7 +69,7 @@ class Ours:
         result = plan.run().result
         return Edited(
             result.pixels,
-            result.report["seconds"],
+            time.perf_counter() - began,
             time.process_time() - busy,
             result.report["network_evaluations"]["samples"],
         )

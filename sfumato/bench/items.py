@@ -72,7 +72,7 @@ class Benchmark(Protocol):
         name: name of the benchmark.
         identity: identifier of the content; results with different identities must not be combined.
         items: the edits.
-        metrics: the metrics of every edit, by name.
+        metrics: the metrics of every edit, by name; a finished edit without one of them is scored again.
         headline: names of the metrics in a short table.
     """
 
@@ -83,6 +83,11 @@ class Benchmark(Protocol):
     headline: tuple[str, ...]
 
 
-def edit_metrics() -> dict[str, Metric]:
-    """The metrics of edits with a mask, a target image and prompts but no style image, in the order of tables."""
-    return {name: METRICS[name] for name in measurable(["mask", "target image", "target text", "source text"])}
+def edit_metrics(*, target_image: bool = True) -> dict[str, Metric]:
+    """The metrics of edits with a mask and prompts but no style image, in the order of tables.
+
+    Args:
+        target_image: whether the edits have a ground truth.
+    """
+    inputs = ["mask", "target text", "source text", *(["target image"] if target_image else [])]
+    return {name: METRICS[name] for name in measurable(inputs)}

@@ -68,7 +68,7 @@ class PieBench:
 
     def __init__(self, folder: Path) -> None:
         content, table = _mapping(folder)
-        self.metrics: Mapping[str, Metric] = {**PUBLISHED, **VERSIONS, **edit_metrics()}
+        self.metrics: Mapping[str, Metric] = {**PUBLISHED, **VERSIONS, **edit_metrics(target_image=False)}
         self.identity = f"{self.name}, {MAPPING} {sha256(content).hexdigest()[:12]}"
         self.items: Sequence[Item] = [_item(folder, name, entry) for name, entry in table.items()]
 

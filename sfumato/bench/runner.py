@@ -18,6 +18,7 @@ from sfumato.bench.settings import Setting
 from sfumato.bench.summary import COSTS
 from sfumato.errors import BadInput
 from sfumato.files import write_bytes
+from sfumato.images import read_image
 from sfumato.metrics import Evaluator
 from sfumato.paths import check_inside
 
@@ -50,7 +51,7 @@ class Runner:
     batch: int = BATCH
 
     def run(self, settings: Sequence[Setting], show: Show = lambda done, total, text: None) -> list[Record]:
-        """Run all edits that are not finished yet.
+        """Run all edits that are not finished yet; saved edits whose records lack a metric are scored again.
 
         Args:
             settings: the resolved settings.
@@ -61,12 +62,41 @@ class Runner:
         """
         total, done = len(settings) * len(self.items), 0
         for setting in settings:
+            made = [item for item in self.items if self.journal.done(setting.key, item.name, item.stamp)]
+            incomplete = [item for item in made if not self._complete(setting, item)]
+            done += len(made) - len(incomplete)
+            for scored in self._score_again(setting, incomplete):
+                done += scored
+                show(done, total, f"{setting.name} {done}/{total}")
             todo = [item for item in self.items if not self.journal.done(setting.key, item.name, item.stamp)]
-            done += len(self.items) - len(todo)
             for finished in self._row(setting, todo):
                 done += finished
                 show(done, total, f"{setting.name} {done}/{total}")
         return [self.journal.records[setting.key, item.name] for setting in settings for item in self.items]
+
+    def _complete(self, setting: Setting, item: Item) -> bool:
+        """Whether the record of a finished edit has all metrics, also those that were registered since."""
+        return self.benchmark.metrics.keys() <= self.journal.records[setting.key, item.name].get("scores", {}).keys()
+
+    def _score_again(self, setting: Setting, items: Sequence[Item]) -> Iterator[int]:
+        """Compute all metrics of saved edits; yields the number of each batch. Without its image an edit has failed."""
+        for start in range(0, len(items), self.batch):
+            yield sum(
+                self._score_saved(setting, *size) for size in self._by_size(setting, items[start : start + self.batch])
+            )
+
+    def _score_saved(self, setting: Setting, items: Sequence[Item], pictures: Sequence[Pictures]) -> int:
+        try:
+            edits = [read_image(picture_path(self.folder, setting.key, item.name)).rgb for item in items]
+            scores = self._scores(items, pictures, edits)
+        except Exception as error:
+            if len(items) == 1:
+                self._failed(setting, items[0], error)
+                return 0
+            return sum(self._score_saved(setting, [a], [b]) for a, b in zip(items, pictures, strict=True))
+        for item, found in zip(items, scores, strict=True):
+            self.journal.add(self.journal.records[setting.key, item.name] | {"scores": found})
+        return len(items)
 
     def _row(self, setting: Setting, todo: Sequence[Item]) -> Iterator[int]:
         """Run the given edits with one setting; yields the number of edits in each batch, failed ones included."""

@@ -10,7 +10,7 @@ residual = true               # add the residual of the autoencoder (methods of 
 
 import hashlib
 import json
-import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import Any
 from sfumato.api import Model
 from sfumato.api.arguments import resolve
 from sfumato.errors import BadInput
-from sfumato.methods.params import Params, kind_of, options_of
+from sfumato.methods.params import Params, options_of
 from sfumato.methods.registry import METHODS
-from sfumato.regular_files import open_regular
+from sfumato.regular_files import content_hash
 from sfumato.text_files import read_toml
 
 #: Pipelines of diffusers and the parameters of each.
@@ -44,7 +44,7 @@ class Setting:
         params: parameters of the method; `resolved` adds the defaults.
         seed: seed of all noise.
         residual: whether methods of sfumato add the residual of the autoencoder.
-        files: parameter -> SHA-256 of the file that it names; `resolved` fills it.
+        files: local file or folder that a parameter names -> its SHA-256; `resolved` fills it.
     """
 
     name: str
@@ -58,9 +58,14 @@ class Setting:
     def key(self) -> str:
         """Hash (12 hexadecimal digits) of everything but the name, which identifies the results of this setting.
 
-        Files count by their content, not by their path.
+        Files count by their content, not by their path: paths in texts are replaced by the hashes of the files.
         """
-        params = {**self.params, **self.files}
+        longest_first = sorted(self.files, key=len, reverse=True)  # one path may be the beginning of another
+        paths = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        params = {
+            name: paths.sub(lambda found: self.files[found[0]], value) if isinstance(value, str) else value
+            for name, value in self.params.items()
+        }
         content = json.dumps([self.method, params, self.seed, self.residual], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
@@ -75,6 +80,8 @@ def read_settings(path: Path) -> list[Setting]:
     rows = table.get("row")
     if set(table) != {"row"} or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BadInput(f"{path} must contain only tables [[row]], each with a name and a method.")
+    if not rows:
+        raise BadInput(f"{path} has no rows: add tables [[row]], or leave --rows out to compare all methods.")
     settings = [_setting(row, path) for row in rows]
     names = [each.name for each in settings]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -133,9 +140,9 @@ def resolved(setting: Setting, model: Model) -> Setting:
             section=method.section,
             what=f"method {method.name}",
         )
+        return replace(setting, params=asdict(params), files=_files(params))
     except BadInput as error:
         raise BadInput(f"row {setting.name!r}: {error}") from error
-    return replace(setting, params=asdict(params), files=_files(params))
 
 
 def is_pipeline(folder: Path | None) -> bool:
@@ -144,18 +151,10 @@ def is_pipeline(folder: Path | None) -> bool:
 
 
 def _files(params: Params) -> dict[str, str]:
-    """SHA-256 of the files that text parameters name, such as banks of sentences and saved directions."""
-    options = options_of(type(params)).items()
-    named = {
-        name: getattr(params, name) for name, each in options if kind_of(each) is str and not each.metadata["choices"]
-    }
-    there = {name: Path(path) for name, path in named.items() if os.path.isfile(path)}
-    return {name: _digest(path) for name, path in there.items()}
-
-
-def _digest(path: Path) -> str:
-    with open_regular(path, "give a file") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of the local files and folders that parameters name, such as delta-h, style images and encoders."""
+    named = [getattr(params, name) for name, each in options_of(type(params)).items() if each.metadata["file"]]
+    there = [path for path in named if path and Path(path).exists()]
+    return {path: content_hash(Path(path)) for path in dict.fromkeys([*params.files, *there])}
 
 
 def _setting(row: dict[str, Any], path: Path) -> Setting:

@@ -10,7 +10,7 @@ from sfumato.bench.journal import Record
 from sfumato.bench.settings import Setting
 from sfumato.metrics import Quantity
 
-#: PSNR in dB that replaces infinity, the PSNR of identical images, in means.
+#: Largest PSNR in dB in means: that of identical images is infinite.
 IDENTICAL = 100.0
 ALL = "all"
 #: The costs of an edit.
@@ -42,18 +42,28 @@ class Line:
     means: Mapping[str, float]
 
 
-def summarise(settings: Sequence[Setting], items: Sequence[Item], records: Sequence[Record]) -> list[Line]:
+def summarise(
+    settings: Sequence[Setting], items: Sequence[Item], records: Sequence[Record], metrics: Mapping[str, Quantity]
+) -> list[Line]:
     """Summarise each setting over all edits, over each kind and over each split, if there are several.
 
     Means of all settings are over the same edits, so that they can be compared: those of the group that all settings
-    finished. A setting that finished none of the group does not restrict the others.
+    finished. A setting that finished none of the group does not restrict the others. A metric that some of these edits
+    lack has no mean, which would be over other edits.
+
+    Args:
+        settings: the settings that were compared.
+        items: the edits.
+        records: the journal's records of all settings and edits.
+        metrics: the metrics, by name.
     """
     groups = {item.name: (ALL, item.kind, f"split {item.split}") for item in items}
     kinds, splits = (list(dict.fromkeys(each[n] for each in groups.values())) for n in (1, 2))
     names = [ALL, *(kinds if len(kinds) > 1 else []), *(splits if len(splits) > 1 else [])]
     of = {name: [record for record in records if name in groups[record["item"]]] for name in names}
     common = {name: _finished_by_all(of[name]) for name in names}
-    return [_line(setting, name, of[name], common[name]) for setting in settings for name in names]
+    known = {**metrics, **COSTS}
+    return [_line(setting, name, of[name], common[name], known) for setting in settings for name in names]
 
 
 def _finished_by_all(records: Sequence[Record]) -> set[str]:
@@ -65,12 +75,14 @@ def _finished_by_all(records: Sequence[Record]) -> set[str]:
     return set.intersection(*finished.values()) if finished else set()
 
 
-def _line(setting: Setting, group: str, records: Sequence[Record], common: set[str]) -> Line:
+def _line(
+    setting: Setting, group: str, records: Sequence[Record], common: set[str], known: Mapping[str, Quantity]
+) -> Line:
     own = [record for record in records if record["setting"] == setting.key]
     good = [record for record in own if "error" not in record]
     shared = [numbers(record) for record in good if record["item"] in common]
-    names = dict.fromkeys(name for each in shared for name in each)
-    means = {name: mean(each.get(name, math.nan) for each in shared) for name in names}
+    names = [name for name in known if shared and all(name in each for each in shared)]
+    means = {name: mean((each[name] for each in shared), known[name].unit) for name in names}
     return Line(setting, group, len(good), len(own) - len(good), len(shared), means)
 
 
@@ -80,9 +92,15 @@ def numbers(record: Record) -> dict[str, float]:
     return {name: float(value) for name, value in known.items()}
 
 
-def mean(values: Iterable[float]) -> float:
-    """Mean without NaN; infinity, the PSNR of identical images, counts as `IDENTICAL`. NaN if no value is left."""
-    known = [min(value, IDENTICAL) if value == math.inf else value for value in values if not math.isnan(value)]
+def mean(values: Iterable[float], unit: str = "") -> float:
+    """Mean without NaN; NaN if no value is left.
+
+    Args:
+        values: the values.
+        unit: their unit; values in dB count as at most `IDENTICAL`, so that an unchanged image, whose PSNR is infinite,
+            is never below an almost unchanged one.
+    """
+    known = [min(value, IDENTICAL) if unit == "dB" else value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 
 

@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> int:
     items = _items(benchmark, arguments)
     rows = None if arguments.rows is None else read_settings(arguments.rows)
     model = load_model(arguments)
-    settings = compared(rows or default_settings(model), model)
+    settings = compared(default_settings(model) if rows is None else rows, model)
     evaluator = load_evaluator(arguments, str(model.network.device))
     provenance = {"made_with": made_with(model.network)}
     with Journal(arguments.out, _about(benchmark, model, evaluator), provenance) as journal:
@@ -150,7 +150,7 @@ def _run(runner: "Runner", settings: "Sequence[Setting]", arguments: Namespace) 
     with progress() as show:
         records = runner.run(settings, show)
     benchmark, items, folder = runner.benchmark, runner.items, arguments.out
-    lines = summarise(settings, items, records)
+    lines = summarise(settings, items, records, benchmark.metrics)
     title = f"{benchmark.name}, {printable(shareable(arguments.model))}"
     about = f"{len(items)} edits ({benchmark.identity}); device {runner.model.network.device}."
     written = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.defaults import SHIPPED
 from sfumato.cli.flags import add_model, load_model
-from sfumato.cli.parser import CommandParser
+from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
@@ -31,7 +31,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "-o", "--out", type=Path, default=default, metavar="OUT", help=f"contact sheet; default {default}"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"only these examples: {names}; default all")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default 0")
+    parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed; default 0")
     add_model(parser, SHIPPED)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example("sfumato demo --out out/demo.png")

@@ -9,7 +9,7 @@ from sfumato.cli.described import load_directions, print_delta, print_directions
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, values_of
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_mask, add_max_pixels, add_resolution, check_saved, read_mask_of, read_picture
-from sfumato.cli.outputs import add_out, output_paths, refuse_inputs, save_all
+from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, refuse_inputs, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json
@@ -103,12 +103,12 @@ def apply_flags(parser: CommandParser, words: Sequence[str]) -> None:
     add_model(parser)
     add_max_pixels(parser)
     add_resolution(parser, tiles=False)
+    add_no_recipe(parser)
     method = METHODS.find("pullback")
     values, origin = values_of(method, words)
     free = {name: each for name, each in options_of(method.params).items() if name not in _FIXED}
     add_options(parser, f"pullback ({origin})", free, values)
     parser.example(
-        "sfumato directions apply woman.png people.safetensors -o out.png --direction age --gamma 6",
         "sfumato directions apply woman.png people.safetensors -o out.png --direction age=1,smile=-0.5",
     )
 
@@ -130,7 +130,7 @@ def apply(arguments: Namespace) -> None:
     prompts = [arguments.source, arguments.target]
     notes += remarks + hints(plan.sources.model, arguments.image, picture.size, prompts, resolution)
     result = finish(plan.run())
-    notes += save_all(result, paths, recipe=True)
+    notes += save_all(result, paths, recipe=not arguments.no_recipe)
     made = made_by(plan.sources.model, arguments.model)
     report = summary([result.report], paths, notes, **made, source_prompt=arguments.source)
     print_json(report) if arguments.json else print_summary(report)

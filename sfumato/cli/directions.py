@@ -95,7 +95,9 @@ def _find_flags(parser: CommandParser) -> None:
     parser.add_argument(
         "--size", type=size, metavar="WxH", help="image size in pixels, 64 or 96x64; default: the model's own"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the first sample; default 0")
+    parser.add_argument(
+        "--seed", type=integer(0), default=0, metavar="N", help="random seed of the first sample; default 0"
+    )
     parser.add_argument(
         "--guidance",
         dest="guidance_scale",
@@ -194,7 +196,11 @@ def _name_flags(parser: CommandParser) -> None:
 
 
 def _name(arguments: Namespace) -> None:
-    names = dict(each.partition("=")[::2] for each in arguments.names)
+    pairs = [each.partition("=")[::2] for each in arguments.names]
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        twice = next(old for old, _ in pairs if sum(old == other for other, _ in pairs) > 1)
+        raise BadInput(f'Direction "{twice}" is renamed twice: give it one new name.')
     renamed = load_directions(arguments.file).renamed(names)
     renamed.save(arguments.file)
     print_directions(arguments.file, renamed, arguments.json)

@@ -16,11 +16,12 @@ from sfumato.cli.inputs import (
     add_resolution,
     check_resolution,
     is_inversion,
+    limit_of,
     masks_of,
     read_mask_of,
     region_of,
 )
-from sfumato.cli.outputs import output_paths, paths_in, remark, remarks, save_all
+from sfumato.cli.outputs import add_no_recipe, output_paths, paths_in, remark, remarks, save_all
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.recipe_files import image_file
 from sfumato.cli.repeat import note_other_model, read_edit
@@ -62,7 +63,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--no-residual", action="store_true", help="do not add back the reconstruction error of the autoencoder"
     )
     parser.add_argument("--check", action="store_true", help="also measure the reconstruction (--json always does)")
-    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the file")
+    add_no_recipe(parser)
     parser.add_argument("--keep-gps", action="store_true", help="keep the position in the EXIF of the source")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
@@ -78,7 +79,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 def flags_of_files(words: Sequence[str]) -> list[Flags]:
     """The flags of the edit that the image after --recipe was made by."""
     path = typed(words, "--recipe")
-    return [] if path is None else [read_edit(path, words)]
+    return [] if path is None else [read_edit(path, words, limit_of(words))]
 
 
 def run(arguments: Namespace) -> None:
@@ -97,7 +98,7 @@ def run(arguments: Namespace) -> None:
     check_source(arguments, found.prompts[0])
     model = load_model(arguments)
     if arguments.recipe is not None:
-        notes += note_other_model(arguments.recipe, model)
+        notes += note_other_model(arguments.recipe, model, arguments.max_pixels)
     edit = masks_of(arguments) | {"mask": mask, "residual": not arguments.no_residual}
     edit |= {"negative_prompt": arguments.negative_prompt}
     check = {"check": arguments.check or arguments.json}

@@ -18,7 +18,7 @@ from sfumato.cli.flags import (
     typed_all,
 )
 from sfumato.cli.hints import hints
-from sfumato.cli.outputs import add_out, output_paths, remarks, save_all
+from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, remarks, save_all
 from sfumato.cli.parser import CommandParser, size
 from sfumato.cli.report import print_json
 from sfumato.cli.work import finish, made_by, print_summary, summary
@@ -39,7 +39,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="negative prompt")
     add_seeds(parser)
     add_model(parser)
-    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the file")
+    add_no_recipe(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--method",

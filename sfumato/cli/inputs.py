@@ -2,9 +2,11 @@
 
 import os
 from argparse import SUPPRESS, ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli.flags import typed
 from sfumato.cli.outputs import remark
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.errors import BadInput
@@ -23,6 +25,12 @@ def add_max_pixels(parser: CommandParser) -> None:
     `sfumato --help` explains it.
     """
     parser.add_argument("--max-pixels", type=integer(1), default=MAX_PIXELS, metavar="N", help=SUPPRESS)
+
+
+def limit_of(words: Sequence[str]) -> int:
+    """The limit that the words of a command give, read before they are parsed; the default for one that is refused."""
+    text = typed(words, "--max-pixels") or ""
+    return max(1, int(text)) if text.isdecimal() else MAX_PIXELS
 
 
 def add_resolution(parser: CommandParser, *, tiles: bool = True) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from sfumato.cli.flags import add_model, add_time, load_model
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, read_picture
-from sfumato.cli.outputs import refuse_inputs, refuse_links_out, remark, save_all
+from sfumato.cli.outputs import add_no_recipe, check_folder, refuse_inputs, refuse_links_out, remark, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.report import print_json, say
 from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
+from sfumato.files import check_writable, printable
 
 if TYPE_CHECKING:
     from sfumato.api import Result
@@ -76,6 +77,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--bounce", action="store_true", help="also play the animation backwards, to A")
     add_model(parser)
     add_max_pixels(parser)
+    add_no_recipe(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.example('sfumato interpolate a.png b.png --from "red apple, noto" "green apple, noto" -o apples')
 
@@ -110,7 +112,7 @@ def run(arguments: Namespace) -> None:
     notes += hints(model, arguments.first, pictures[0].size, arguments.prompts)
     result: Result = finish(work)
     _make(arguments.out)
-    notes += save_all(result, paths, recipe=True)
+    notes += save_all(result, paths, recipe=not arguments.no_recipe)
     rows = [result.pixels[first : first + _SHEET_COLUMNS] for first in range(0, len(result), _SHEET_COLUMNS)]
     write_image(sheet, contact_sheet(rows))
     write_animation(animation, result.pixels, fps=arguments.fps, bounce=arguments.bounce)
@@ -139,25 +141,25 @@ def _outputs(arguments: Namespace) -> tuple[list[Path], Path, Path]:
 
     check_animation(arguments.animation, arguments.fps)
     out: Path = arguments.out
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"{out} is a file: name a folder.")
-    if not out.absolute().parent.is_dir():
-        raise BadInput(f"{out}: the folder {out.absolute().parent} does not exist: create it first.")
-    if Path(arguments.animation).name != arguments.animation or arguments.animation == "sheet.png":
-        raise BadInput(
-            f"--animation must be a file name in the output folder, other than sheet.png, not {arguments.animation}."
-        )
     digits = max(2, len(str(arguments.frames - 1)))
     paths = [out / f"frame-{n:0{digits}}.png" for n in range(arguments.frames)]
     sheet, animation = out / "sheet.png", out / arguments.animation
+    if Path(arguments.animation).name != arguments.animation or animation in (*paths, sheet):
+        raise BadInput(
+            "--animation must be a file name in the output folder, other than sheet.png and those of the frames, not "
+            f"{printable(arguments.animation)}."
+        )
+    check_folder(out, [path.name for path in (*paths, sheet, animation)])
     refuse_links_out(out, [*paths, sheet, animation])
     for path in (*paths, sheet, animation):
+        if out.is_dir():
+            check_writable(path, "another folder")
         refuse_inputs(path, [arguments.first, arguments.second])
     return paths, sheet, animation
 
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"the folder {folder} cannot be created ({error.strerror}): choose another.") from error

@@ -9,10 +9,11 @@ from sfumato.cli.flags import add_model, add_options, check_options, given_optio
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, add_resolution, check_resolution, read_picture
 from sfumato.cli.outputs import refuse_inputs
-from sfumato.cli.parser import CommandParser
+from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, say
 from sfumato.cli.work import cost_line, finish, made_by, summary
 from sfumato.errors import BadInput
+from sfumato.files import check_writable
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -24,7 +25,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("image", metavar="IMAGE", help="source image")
     parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the source image")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="output .safetensors file")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the inversion; default 0")
+    parser.add_argument(
+        "--seed", type=integer(0), default=0, metavar="N", help="random seed of the inversion; default 0"
+    )
     add_model(parser)
     add_max_pixels(parser)
     add_resolution(parser)
@@ -89,8 +92,5 @@ def _check_out(out: Path, image: str) -> None:
     """Refuse an output that cannot be written, before any work. Raises BadInput."""
     if out.suffix.lower() != ".safetensors":
         raise BadInput(f"{out}: an inversion is written to a .safetensors file: choose a name with this extension.")
-    if out.exists() and not out.is_file():
-        raise BadInput(f"{out} is not a regular file: choose another name.")
-    if not out.absolute().parent.is_dir():
-        raise BadInput(f"{out}: the folder {out.absolute().parent} does not exist: create it first.")
+    check_writable(out, "a .safetensors file")
     refuse_inputs(out, [image])

@@ -181,8 +181,15 @@ def _mask(path: str | None, source: "Picture", max_pixels: int) -> "Tensor | Non
         remark(f"mask {found.name}: {found.note}.")
     mask = torch.from_numpy(found.weights)[None]
     if mask.amin() == mask.amax():
-        remark(f"{path} is all {'white' if mask.amax() else 'black'}: metrics of an area without pixels have no value.")
+        remark(_uniform(path, mask.amax().item()))
     return mask
+
+
+def _uniform(path: str, weight: float) -> str:
+    """The remark about a mask that has one weight everywhere."""
+    if 0 < weight < 1:
+        return f"{path} is uniformly grey: metrics inside and outside it are over the same pixels, with equal weights."
+    return f"{path} is all {'white' if weight else 'black'}: metrics of an area without pixels have no value."
 
 
 def _unit(picture: "Picture") -> "Tensor":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sfumato.cli.parser import CommandParser
 from sfumato.cli.report import say
 from sfumato.errors import BadInput
+from sfumato.files import check_name, printable
 from sfumato.paths import check_inside
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ def add_out(parser: CommandParser) -> None:
     """Add the output image."""
     several = "output image; several results become out-0.png, out-1.png, ..."
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help=several)
+
+
+def add_no_recipe(parser: CommandParser) -> None:
+    """Add the flag that leaves the recipe out of the images."""
+    parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the file")
 
 
 def output_paths(out: Path, count: int, *, size: tuple[int, int] | None = None, keep: Sequence[str] = ()) -> list[Path]:
@@ -66,16 +72,38 @@ def paths_in(folder: Path, images: Sequence[str], count: int, *, keep: Sequence[
     if count > len(images):
         stems = [f"{stems[0]}-{n}" for n in range(count)]
     paths = [folder / f"{stem}.png" for stem in stems]
-    there = folder.absolute()
-    while not os.path.lexists(there):
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise BadInput(f"{folder} cannot be created or written to: choose another folder.")
+    check_folder(folder, [path.name for path in paths])
     for path in paths:
         if folder.is_dir():
             check_output(path)
         refuse_inputs(path, keep)
     return paths
+
+
+def check_folder(folder: Path, names: Sequence[str] = ()) -> None:
+    """Check, before any work, that a folder is there or can be created, and that files can be written to it.
+
+    Args:
+        folder: the folder, inside others that may not exist either.
+        names: names of the files.
+
+    Raises:
+        BadInput: a file instead of a folder, a folder that may not be written to, or a name that is too long.
+    """
+    there, missing = folder.absolute(), list(names)
+    while not os.path.lexists(there):
+        missing.append(there.name)
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"{printable(folder)} cannot be created or written to: choose another folder.")
+    for name in missing:
+        try:
+            check_name(there / name)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise BadInput(
+                f"{printable(name)} cannot be the name of a file or folder ({why}): choose another."
+            ) from error
 
 
 def refuse_inputs(path: Path, inputs: Sequence[str]) -> None:

@@ -58,23 +58,24 @@ def image_file(path: str, max_pixels: int) -> str:
     )
 
 
-def mask_flags(path: str, name: Any, sha256: Any) -> dict[str, list[str]]:
+def mask_flags(path: str, name: Any, sha256: Any, max_pixels: int) -> dict[str, list[str]]:
     """The flags of a mask with the levels that the recipe states. Raises BadInput if there is none."""
     for place in places(path, name):
         for transparent in (False, True):
-            if _levels(place, transparent) == sha256:
+            if _levels(place, transparent, max_pixels) == sha256:
                 return {"--mask": [str(place)], **({"--mask-transparent": []} if transparent else {})}
     raise absent(path, name, "--mask")
 
 
-def _levels(place: Path, transparent: bool) -> str:
+def _levels(place: Path, transparent: bool, max_pixels: int) -> str:
     """Hash of the levels of a mask or of an image's transparent parts; "" for a file that is none."""
-    from sfumato.images import MAX_PIXELS, read_mask, transparent_parts
+    from sfumato.images import read_mask, transparent_parts
     from sfumato.images.read import open_upright
 
     try:
-        image = open_upright(str(place), MAX_PIXELS).image
-        return read_mask(transparent_parts(str(place)) if transparent else str(place), image.size).sha256
+        image = open_upright(str(place), max_pixels).image
+        mask = transparent_parts(str(place), max_pixels) if transparent else str(place)
+        return read_mask(mask, image.size, max_pixels).sha256
     except BadInput:
         return ""
 

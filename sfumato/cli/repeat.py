@@ -25,23 +25,24 @@ if TYPE_CHECKING:
 Values = dict[str, list[str]]
 
 
-def read_edit(path: str, words: Sequence[str]) -> Flags:
+def read_edit(path: str, words: Sequence[str], max_pixels: int) -> Flags:
     """The flags of the edit that made an image.
 
     Args:
         path: the image.
         words: what the user typed. With --method, the options of the recipe's methods are left out.
+        max_pixels: width x height of the largest image that is read.
 
     Raises:
         BadInput: the image has no recipe of an edit, or one that needs a file or a model that is not there.
     """
     from sfumato.images import read_recipe
 
-    recipe, typed = read_recipe(path), {word.partition("=")[0] for word in words}
+    recipe, typed = read_recipe(path, max_pixels), {word.partition("=")[0] for word in words}
     if recipe.get("operation") != "edit":
         raise BadInput(f"{printable(path)} was not made by an edit: give an image that `sfumato edit` wrote.")
     try:
-        flags = _prompts(recipe) | _masks(path, recipe, typed)
+        flags = _prompts(recipe) | _masks(path, recipe, typed, max_pixels)
         flags |= {} if "--model" in typed else _model(path, recipe) | _additions(path, recipe, typed)
         flags |= {} if "--method" in typed else _methods(path, recipe, typed)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -51,11 +52,11 @@ def read_edit(path: str, words: Sequence[str]) -> Flags:
     return Flags(f"the recipe of {printable(path)}", flags)
 
 
-def note_other_model(path: str, model: "Model") -> list[str]:
+def note_other_model(path: str, model: "Model", max_pixels: int) -> list[str]:
     """A remark, also printed on stderr, if the recipe was made with other weights than the model's."""
     from sfumato.images import read_recipe
 
-    if read_recipe(path).get("model_fingerprint") == model.network.fingerprint():
+    if read_recipe(path, max_pixels).get("model_fingerprint") == model.network.fingerprint():
         return []
     sentence = f"the recipe of {printable(path)} was made with another model or precision: the result differs."
     remark(sentence)
@@ -103,7 +104,7 @@ def _additions(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
     return flags | ({"--prompt-weights": []} if recipe.get("prompt_weights") else {})
 
 
-def _masks(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
+def _masks(path: str, recipe: Mapping[str, Any], typed: set[str], max_pixels: int) -> Values:
     """The flags of the mask and of the region."""
     flags: Values = {}
     if region := recipe.get("region"):
@@ -115,7 +116,7 @@ def _masks(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
             f"{printable(path)} was edited with a mask that was not a file: save the mask, and give it as --mask."
         )
     if "mask" in recipe and "--mask" not in typed:
-        flags |= mask_flags(path, recipe["mask"]["name"], recipe["mask"]["sha256"])
+        flags |= mask_flags(path, recipe["mask"]["name"], recipe["mask"]["sha256"], max_pixels)
     return flags
 
 

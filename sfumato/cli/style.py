@@ -6,7 +6,7 @@ from typing import Any
 
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, values_of
 from sfumato.cli.outputs import add_out, output_paths, save_all
-from sfumato.cli.parser import CommandParser
+from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json
 from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
@@ -31,7 +31,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the content image")
     add_out(parser)
     add_model(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the inversion; default 0")
+    parser.add_argument(
+        "--seed", type=integer(0), default=0, metavar="N", help="random seed of the inversion; default 0"
+    )
     parser.add_argument("--no-recipe", action="store_true", help="do not save the settings (recipe) in the file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     method = METHODS.find(METHOD)

@@ -30,8 +30,8 @@ from sfumato.cli.inputs import (
     region_of,
 )
 from sfumato.cli.metrics import add_evaluator, shown_score
-from sfumato.cli.outputs import remark
-from sfumato.cli.parser import CommandParser
+from sfumato.cli.outputs import add_no_recipe, remark
+from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table, say, shown
 from sfumato.cli.swept import Saved, SweptFolder
@@ -74,10 +74,11 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         help="metrics of the Pareto front; default lpips clip",
     )
     add_masks(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed; default 0")
+    parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed; default 0")
     add_model(parser)
     add_max_pixels(parser)
     add_resolution(parser)
+    add_no_recipe(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--method", default=DEFAULT_METHOD, metavar="NAME", help=f"default {DEFAULT_METHOD}, see `sfumato methods`"
@@ -108,7 +109,7 @@ def run(arguments: Namespace) -> None:
     masked = arguments.mask is not None
     picture, _ = read_picture(arguments.image, arguments.max_pixels)
     mask, _ = read_mask_of(arguments, picture.size)
-    folder = SweptFolder(arguments.out, len(points))
+    folder = SweptFolder(arguments.out, len(points), recipe=not arguments.no_recipe)
     folder.check(inputs(arguments))
     _check_metrics(arguments.pareto, masked=masked, text=True)
     model = load_model(arguments)

@@ -35,10 +35,11 @@ class Saved:
 
 @dataclass(frozen=True)
 class SweptFolder:
-    """Output folder of a sweep of `count` settings."""
+    """Output folder of a sweep of `count` settings; with `recipe`, the edits have their recipes."""
 
     path: Path
     count: int
+    recipe: bool = True
 
     @property
     def sheet(self) -> Path:
@@ -91,7 +92,7 @@ class SweptFolder:
         """Write the edit of one setting."""
         from sfumato.images.sheet import shrunk
 
-        trial.result.save(self.edit(trial.index), trial.row)
+        trial.result.save(self.edit(trial.index), trial.row, recipe=self.recipe)
         return Saved(trial.index, trial.options, trial.scores, shrunk(trial.pixels, LONGEST))
 
     def clear(self) -> None:

@@ -15,12 +15,14 @@ class Prompt:
         words: words and punctuation marks as the tokenizer splits them, in the user's spelling.
         places: for every word the positions of its tokens in `ids`, which are their positions among the keys of
             cross-attention.
+        plain: the text without weights, for networks that do not read them.
     """
 
     text: str
     ids: tuple[int, ...]
     words: tuple[str, ...]
     places: tuple[tuple[int, ...], ...]
+    plain: str
 
     def has(self, phrase: str) -> bool:
         """Whether the prompt contains the phrase, one or several consecutive words; case is ignored."""

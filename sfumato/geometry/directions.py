@@ -100,12 +100,14 @@ class Directions:
             names: current name or number of a direction -> new name.
 
         Raises:
-            BadInput: a direction is unknown, or a new name is taken, empty, the number of another direction, or
-                contains "," or "=".
+            BadInput: a direction is unknown or given twice, by its name and its number, or a new name is taken, empty,
+                the number of another direction, or contains "," or "=".
         """
-        changed = list(self.names)
-        for old, new in names.items():
-            changed[self.index(old)] = new
+        changed, given = list(self.names), [self.index(old) for old in names]
+        for index, new in zip(given, names.values(), strict=True):
+            if given.count(index) > 1:
+                raise BadInput(f'Direction "{self.names[index]}" is renamed twice: give it one new name.')
+            changed[index] = new
         return replace(self, names=check_names(changed))
 
     def check_fits(self, network: DiffusionModel, t: int, latent: Sequence[int]) -> None:

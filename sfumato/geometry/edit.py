@@ -67,6 +67,8 @@ def with_moves(work: Iterator[Item], moves: list[Moved]) -> Iterator[Item]:
 class MoveLatent(Shift):
     """Shift that replaces x_t at one timestep by the end point of `move`, normalised.
 
+    A run that visits the timestep several times (resampling, `sfumato.core.path`) is moved at the first visit only.
+
     Attributes:
         t: the timestep; at all others the latents do not change.
         move: yields the steps of the edit.
@@ -78,8 +80,8 @@ class MoveLatent(Shift):
     kappa: float | None
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The moved latents at timestep t, x at all others."""
-        if state.t != self.t:
+        """The moved latents at the first visit of timestep t, x at all others."""
+        if state.t != self.t or state.visit:
             return x
         shots = tuple(self.move(state, x))
         moved = self._normalised(state, x, shots[-1].x)

@@ -22,7 +22,7 @@ class Spectrum:
         frequency: centre of each ring, cycles per pixel, [rings].
         density: mean power of the frequencies of a ring, [b,rings].
         count: number of frequencies in each ring, summed over channels, [rings]; 0 for empty rings of small images.
-        radius: magnitude of every frequency, cycles per pixel, [cells].
+        radius: magnitude of every frequency, cycles per pixel, [cells]; float64, on the CPU.
         power: power of every frequency, summed over channels, [b,cells].
     """
 
@@ -39,7 +39,8 @@ class Spectrum:
 
     def share_below(self, frequency: float) -> Float[Tensor, " b"]:
         """Share of the power at frequencies below `frequency` (cycles per pixel), 0 to 1; independent of the rings."""
-        return self.power[:, self.radius < frequency].sum(dim=1) / self.total
+        below = (self.radius < frequency).to(self.power.device)
+        return self.power[:, below].sum(dim=1) / self.total
 
 
 def power_spectrum(x: Float[Tensor, "b c h w"], rings: int | None = None) -> Spectrum:
@@ -66,4 +67,4 @@ def power_spectrum(x: Float[Tensor, "b c h w"], rings: int | None = None) -> Spe
     centres = (torch.arange(rings, dtype=power.dtype, device=x.device) + 0.5) * highest / rings
     channels = x.shape[1]
     density = total / (count * channels).clamp_min(1)
-    return Spectrum(centres, density, count * channels, radius.to(x.device), power)
+    return Spectrum(centres, density, count * channels, radius, power)

@@ -90,14 +90,15 @@ class Picture:
         """Convert edited sRGB pixels [h, w, 3] to the file's samples of 16 bits per channel.
 
         The change of the 8-bit levels, times 257, is added to the samples, so that unchanged pixels are restored bit
-        for bit and the fine levels of the others are kept. The file must have 16 bits per channel.
+        for bit and the fine levels of the others are kept. The file must have 16 bits per channel. A grey image becomes
+        RGB if the edit has colours or the profile is for RGB.
         """
         assert self.samples16 is not None
         samples = self.samples16 if self.samples16.ndim == 3 else self.samples16[..., None]
         with_alpha = samples.shape[2] in (2, 4)
         colours = samples[..., :-1] if with_alpha else samples
         change = self.restore(rgb).astype(np.int32) - self.native
-        if colours.shape[2] == 1 and (change == change[..., :1]).all():
+        if colours.shape[2] == 1 and self.icc is None and (change == change[..., :1]).all():
             change = change[..., :1]
         moved = np.clip(colours + 257 * change, 0, 65535).astype(np.uint16)
         found = np.concatenate([moved, samples[..., -1:]], axis=-1) if with_alpha else moved

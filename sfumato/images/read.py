@@ -22,7 +22,7 @@ from sfumato.images.limits import MAX_PIXELS
 from sfumato.images.metadata import Dpi, read_dpi, read_exif
 from sfumato.images.orientation import UPRIGHT, UPRIGHT_ARRAY, orientation_of
 from sfumato.images.picture import Picture, composite
-from sfumato.images.samples import Samples16, depth_note, from_array, transparent_colour
+from sfumato.images.samples import Samples16, depth_note, from_array, grey_tiff, transparent_colour
 from sfumato.images.sixteen_bit import eight_bits, samples_of_16_bits
 from sfumato.images.structure import MOST_FRAMES, count_frames, problem
 from sfumato.regular_files import open_regular, reason
@@ -188,11 +188,12 @@ def open_upright(source: Source, max_pixels: int, *, samples16: bool = False) ->
         samples = samples_of_16_bits(image) if own else None
         # Pillow turns a TIFF when it decodes it. For a PNG it would decode here, and hide damage from `load_pixels`.
         stored = orientation_of(image)[0] if file_format == "TIFF" else None
+        to_levels = grey_tiff(image)
         load_pixels(image, name)
         orientation, exif_note = orientation_of(image)
         exif, left_out = read_exif(image)
         dpi = read_dpi(image)
-        upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image.copy()
+        upright = to_levels(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image.copy())
         info = {name: value for name, value in image.info.items() if name != "transparency"}
         upright.info = info if key is None else info | {"transparency": key}
         notes = [frames, key_note, exif_note or left_out, declared]
@@ -207,18 +208,20 @@ def open_upright(source: Source, max_pixels: int, *, samples16: bool = False) ->
 
 
 def _frames(image: Image.Image) -> str:
+    """Note on the frame that is used of several; a Pillow image may be positioned at a later one."""
+    one = f"frame {image.tell() + 1}" if image.tell() else "first frame"
     try:
         file = getattr(image, "fp", None)
         counted = None if file is None else count_frames(file, image.format or "")
         count = int(getattr(image, "n_frames", 1)) if counted is None else counted
     except Exception:  # later frames are not used, so damage in them is accepted
-        return "several frames, the later ones damaged: first one used"
+        return f"several frames, the later ones damaged: {one} used"
     if count <= 1:
         return ""
     more = f"{count} or more" if count == MOST_FRAMES else str(count)
     if image.format in ("MPO", "TIFF", "HEIF"):
-        return f"{more} images in one file: the first is used"
-    return f"animated: first of {more} frames used"
+        return f"{more} images in one file: {one} used"
+    return f"animated: {one} of {more} used"
 
 
 def split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, NDArray[np.uint8] | None]:

@@ -1,6 +1,7 @@
 """Images from arrays, and images with more than 8 bits per channel."""
 
 import os
+from collections.abc import Callable
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -14,6 +15,8 @@ Samples16: TypeAlias = NDArray[np.uint16]
 
 #: A file may have twice the bytes of its samples, and this many more, since it is read completely.
 _MOST_OTHER_BYTES = 64 << 20
+#: The TIFF tag PhotometricInterpretation, and its value for greys whose 0 is white.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _IN_EIGHT = "read, edited and written in 8"
 
 
@@ -43,6 +46,31 @@ def depth_note(image: Image.Image) -> str:
     if image.format == "HEIF" and (bits := image.info.get("bit_depth", 8)) > 8:
         return f"{bits} bits per channel: {_IN_EIGHT}"
     return f"more than 8 bits per channel: {_IN_EIGHT}" if image.mode == "I" else ""
+
+
+def grey_tiff(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What makes the decoded pixels of an image rise from black to white, at 65535 for integers and 1 for floats.
+
+    Pillow decodes 16-bit and floating-point greys of a TIFF as they are stored, also those whose 0 is white, and 12-bit
+    ones to 0..4095. Call this before the pixels are decoded.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    twelve = "I;12" in _raw_modes(image)
+    negative = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and (image.mode.startswith("I;16") or image.mode == "F")
+    if not twelve and not negative:
+        return lambda decoded: decoded
+
+    def convert(decoded: Image.Image) -> Image.Image:
+        values = np.asarray(decoded)
+        if twelve:
+            values = np.rint(values * (65535 / 4095)).astype(np.uint16)
+        if negative:
+            values = np.subtract(1 if values.dtype.kind == "f" else 65535, values, dtype=values.dtype)
+        converted = Image.fromarray(values.astype(values.dtype.newbyteorder("=")))
+        converted.info = decoded.info
+        return converted
+
+    return convert
 
 
 def transparent_colour(image: Image.Image) -> tuple[Any, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import BadInput
-from sfumato.files import write_bytes
+from sfumato.files import check_writable, write_bytes
 from sfumato.images.encode import encoded_16_bit, encoded_image, kept_metadata, with_recipe
 from sfumato.images.picture import Picture
 from sfumato.images.read import display_name
@@ -58,20 +58,7 @@ def check_output(path: str | os.PathLike[str], size: tuple[int, int] | None = No
     extension = _extension(path)
     if extension not in OUTPUT_FORMATS:
         raise BadInput(f"{name}: the output's extension must be one of {known}.")
-    try:
-        target = Path(os.path.realpath(path))
-        if target.is_dir():
-            raise BadInput(f"{name} is a folder: give the name of an image file.")
-        if target.exists() and not target.is_file():
-            raise BadInput(f"{name} is not a regular file: give the name of an image file.")
-        if not target.parent.is_dir():
-            raise BadInput(f"{name}: the folder {display_name(target.parent)} does not exist: create it first.")
-    except (OSError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{name} cannot be used as an output path ({error}): choose another.") from error
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise BadInput(f"{name}: the folder {display_name(target.parent)} may not be written to.")
+    target = check_writable(path, "an image file")
     file_format = OUTPUT_FORMATS[extension][0]
     longest = _LONGEST_SIDE.get(file_format)
     if size is not None and longest is not None and max(size) > longest:

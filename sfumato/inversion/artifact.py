@@ -12,7 +12,7 @@ from torch import Tensor
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.formats import Format
-from sfumato.inversion.stored import problems
+from sfumato.inversion.stored import ENTRIES, problems
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,7 @@ class Inversion:
         model: fingerprint of the model's weights; "" if it is not recorded yet.
         images: fingerprints of the pixels, one per image, or ().
         pixels: the source images, uint8 sRGB.
+        names: names of the files of the images, without folders, one per image, or ().
     """
 
     FORMAT: ClassVar[Format] = Format("sfumato.inversion.2", "an inversion", "invert the image again")
@@ -48,6 +49,7 @@ class Inversion:
     model: str = ""
     images: tuple[str, ...] = ()
     pixels: UInt8[Tensor, "b height width 3"] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -74,6 +76,7 @@ class Inversion:
             prompts=pick(self.prompts),
             images=pick(self.images),
             pixels=None if self.pixels is None else self.pixels[index],
+            names=pick(self.names),
         )
 
     @staticmethod
@@ -90,6 +93,7 @@ class Inversion:
             prompts=sum((each.prompts for each in inversions), ()),
             images=sum((each.images for each in inversions), ()),
             pixels=torch.cat(pixels) if pixels else None,
+            names=sum((each.names for each in inversions), ()),
         )
 
     def to(self, device: torch.device | str) -> "Inversion":
@@ -135,10 +139,9 @@ class Inversion:
         Raises:
             BadInput: the folder does not exist or cannot be written.
         """
-        names = ("kind", "timesteps", "eta", "guidance_scales", "seeds", "prompts", "parameters", "model", "images")
         tensors = {"x": self.x, "z": self.z, "pixels": self.pixels}
         present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-        self.FORMAT.write(path, {name: getattr(self, name) for name in names}, present)
+        self.FORMAT.write(path, {name: getattr(self, name) for name in ENTRIES}, present)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Inversion":

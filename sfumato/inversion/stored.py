@@ -20,14 +20,15 @@ def problems(header: Any, tensors: Mapping[str, Tensor]) -> Iterator[str]:
         header: the JSON value in the file's metadata, of any type.
         tensors: all tensors in the file.
     """
-    if not isinstance(header, dict) or set(header) != set(_RULES):
+    if not isinstance(header, dict) or set(header) | set(_LATER) != set(_RULES):
         yield f"its header must have the entries {', '.join(_RULES)}"
+    header = _LATER | header
     for name, (valid, wanted) in _RULES.items():
         if not valid(header[name]):
             yield f"{name} must be {wanted}"
     yield from _shapes(len(header["timesteps"]), tensors)
     images = tensors["x"].shape[1]
-    for name, fewest in {"guidance_scales": images, "seeds": 0, "prompts": 0, "images": 0}.items():
+    for name, fewest in {"guidance_scales": images, "seeds": 0, "prompts": 0, "images": 0, "names": 0}.items():
         if len(header[name]) not in (fewest, images):
             yield f"{name} must have {images} entries, one for each image"
     if "z" not in tensors and header["eta"] != 0:
@@ -86,4 +87,9 @@ _RULES: dict[str, Rule] = {
     "parameters": (lambda value: isinstance(value, dict), "a JSON object"),
     "model": (_is_text, "text"),
     "images": (_every(_is_text), "a list of texts"),
+    "names": (_every(_is_text), "a list of texts"),
 }
+ENTRIES = tuple(_RULES)
+"""The entries of the header."""
+_LATER: dict[str, Any] = {"names": []}
+"""Entries that files of earlier versions lack, with their values."""

@@ -181,7 +181,7 @@ class DiffuseITParams(InversionParams):
 
     def texts(self, prompts: Sequence[PromptPair]) -> list[Texts]:
         """The texts of every image; of all images together, if the prompts are not known."""
-        known = [(source.text.strip(), target.text.strip()) for source, target in prompts] or [("", "")]
+        known = [(source.plain.strip(), target.plain.strip()) for source, target in prompts] or [("", "")]
         return [(self.source_text.strip() or source, self.target_text.strip() or target) for source, target in known]
 
     def path(self, steps: int) -> list[int]:

@@ -74,7 +74,8 @@ class PullbackParams(DDIMParams):
     )
     rank: int = option(
         0,
-        f"dimension of the tangent spaces of geodesic shooting; 0 for {RANK}, or the rank of the bottleneck if less",
+        f"dimension of the tangent spaces, for several shots or a file of directions; 0 for {RANK}, or the rank of the "
+        "bottleneck if less",
         stage="edit",
         low=0,
         high=MOST,
@@ -112,6 +113,12 @@ class PullbackParams(DDIMParams):
             raise BadInput("kappa belongs to the normalisation, which is off: leave kappa out.")
         if not self.directions:
             _numbered(weights, self.rank or MOST)
+
+    def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
+        """A rank that no tangent space has: a single step along own directions needs only those that are named."""
+        if not self.rank or self.shots > 1 or self.directions:
+            return []
+        return ["rank had no effect: it is for several shots, or for a file of directions."]
 
     @cached_property
     def saved(self) -> Directions | None:

@@ -27,7 +27,8 @@ class Preprocessor:
 
     Attributes:
         size: (height, width) in pixels after resizing, or the length of the shortest side.
-        crop: (height, width) in pixels of the centre crop after resizing; None for no crop.
+        crop: (height, width) in pixels of the centre crop after resizing; a smaller image is continued by black pixels,
+            as by transformers. None for no crop.
         mean: mean of each channel.
         std: standard deviation of each channel.
     """
@@ -44,8 +45,8 @@ class Preprocessor:
         if target != tuple(x.shape[-2:]):
             x = F.interpolate(x, target, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         if self.crop is not None:
-            top, left = ((side - cut) // 2 for side, cut in zip(x.shape[-2:], self.crop, strict=True))
-            x = x[..., top : top + self.crop[0], left : left + self.crop[1]]
+            (top, bottom), (left, right) = map(_margins, x.shape[-2:], self.crop)
+            x = F.pad(x, (left, right, top, bottom))
         mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (x - mean) / std
 
@@ -54,6 +55,12 @@ class Preprocessor:
             return self.size
         shortest = min(height, width)
         return self.size * height // shortest, self.size * width // shortest
+
+
+def _margins(side: int, cut: int) -> tuple[int, int]:
+    """Pixels to add before and after `side` pixels for a centred `cut`; negative where pixels are removed."""
+    before = -((side - cut) // 2)
+    return before, cut - side - before
 
 
 def read_preprocessor(folder: Path) -> Preprocessor:

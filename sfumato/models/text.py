@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise, takewhile
+from itertools import count, takewhile
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from sfumato.vocabulary import vocabulary_problem
 
 MOST_CHUNKS = 20
 """Largest number of chunks of a prompt."""
+_OLD_END = 2
+"""eos_token_id in old configurations of CLIP, whatever the tokenizer's end is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,38 +71,30 @@ class TextEncoder:
     def read(self, prompt: str) -> Prompt:
         """Tokens and words of a prompt. Raises BadInput for a text with an unpaired surrogate."""
         text = self._text(prompt).text
-        encoded = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
-        ids, special = encoded.input_ids, set(self.tokenizer.all_special_ids)
+        tokens, special = self._tokens(text), set(self.tokenizer.all_special_ids)
         places: dict[int, list[int]] = {}
-        for position, word in enumerate(encoded.word_ids()):
-            if word is not None and ids[position] not in special:
-                places.setdefault(word, []).append(position)
-        spans, further = encoded.offset_mapping, {each for rest in self._vectors().values() for each in rest}
-        words: list[tuple[str, list[int]]] = []
-        for each in places.values():
-            word = text[spans[each[0]][0] : spans[each[-1]][1]]
-            if word in further and words:
-                words[-1][1].extend(each)
-            else:
-                words.append((word, list(each)))
-        found = tuple(tuple(self._place(position) for position in each) for _, each in words)
-        return Prompt(prompt, self._of_all_chunks(ids), tuple(word for word, _ in words), found)
+        for position, token in enumerate(tokens):
+            if token.word is not None and token.id not in special:
+                places.setdefault(token.word, []).append(position)
+        words = tuple(text[tokens[each[0]].start : tokens[each[-1]].stop] for each in places.values())
+        found = tuple(tuple(self._place(position) for position in each) for each in places.values())
+        return Prompt(prompt, self._of_all_chunks([token.id for token in tokens]), words, found, text)
 
     def weights(self, prompt: str) -> tuple[Float[Tensor, " n"], list[tuple[Phrase, Int[Tensor, " n"]]]]:
         """Weights of the tokens of all chunks, and the phrases of a weight below 1 with masks of their tokens."""
         weighted = self._text(prompt)
-        spans = self.tokenizer(weighted.text, return_offsets_mapping=True, verbose=False).offset_mapping
         weights = torch.ones(self.chunks * self.context)
         light = [(phrase, torch.zeros(len(weights), dtype=torch.long)) for phrase in weighted.phrases if phrase.share]
-        for position, (start, stop) in list(enumerate(spans))[1:-1]:
-            weights[self._place(position)] = weighted.weight_at(start)
+        for position, token in list(enumerate(self._tokens(weighted.text)))[1:-1]:
+            weights[self._place(position)] = weighted.weight_at(token.start)
             for phrase, mask in light:
-                mask[self._place(position)] = int(start < stop and phrase.start <= start < phrase.stop)
+                inside = token.start < token.stop and phrase.start <= token.start < phrase.stop
+                mask[self._place(position)] = int(inside)
         return weights, light
 
     def _rows(self, prompt: str) -> list[list[int]]:
         """The tokens of every chunk, with start and end, without padding."""
-        ids = self.tokenizer(self._text(prompt).text, verbose=False).input_ids
+        ids = [token.id for token in self._tokens(self._text(prompt).text)]
         inner, size = ids[1:-1], self.context - 2
         if len(inner) > size * self.chunks:
             needed = -(-len(inner) // size)
@@ -127,40 +121,42 @@ class TextEncoder:
         return parse(prompt) if self.weighted else Weighted(prompt, ())
 
     def _text(self, prompt: str) -> Weighted:
-        """The prompt without weights and with all tokens of textual inversions."""
+        """The prompt without weights. Raises BadInput for a text with an unpaired surrogate."""
         check_text(prompt, "The prompt")
-        weighted = self._parsed(prompt)
-        vectors = self._vectors()
-        if not any(word in weighted.text for word in vectors):
-            return weighted
-        return _with_vectors(weighted, vectors)
+        return self._parsed(prompt)
 
-    def _vectors(self) -> dict[str, list[str]]:
-        """Words of textual inversions with several vectors: the tokens of the second and further ones, by the first.
+    def _tokens(self, text: str) -> list["_Token"]:
+        """The tokens of a text, with start and end; a word of a textual inversion has one for each of its vectors."""
+        encoded, further = self.tokenizer(text, return_offsets_mapping=True, verbose=False), self._vectors()
+        found = zip(encoded.input_ids, encoded.offset_mapping, encoded.word_ids(), strict=True)
+        return [
+            _Token(each, start, stop, word)
+            for first, (start, stop), word in found
+            for each in (first, *further.get(first, ()))
+        ]
+
+    def _vectors(self) -> dict[int, list[int]]:
+        """Ids of the second and further vectors of textual inversions, by the id of the first.
 
         diffusers stores the vectors of "<cat>" as the tokens "<cat>", "<cat>_1", "<cat>_2".
         """
         added = self.tokenizer.added_tokens_encoder
-        return {word: list(_numbered(word, added)) for word in added if f"{word}_1" in added}
+        return {added[word]: list(_numbered(word, added)) for word in added if f"{word}_1" in added}
 
 
-def _numbered(word: str, tokens: Mapping[str, int]) -> Iterator[str]:
-    """ "WORD_1", "WORD_2", ... as far as they are tokens."""
-    return takewhile(tokens.__contains__, (f"{word}_{n}" for n in count(1)))
+@dataclass(frozen=True)
+class _Token:
+    """A token of a text: its id, characters `start` to `stop`, and the index of its word, None for start and end."""
+
+    id: int
+    start: int
+    stop: int
+    word: int | None
 
 
-def _with_vectors(weighted: Weighted, vectors: Mapping[str, Sequence[str]]) -> Weighted:
-    """Write out the tokens of words with several vectors: "<cat>" becomes "<cat> <cat>_1 <cat>_2"."""
-    cuts = sorted({0, len(weighted.text), *(end for each in weighted.phrases for end in (each.start, each.stop))})
-    text, moved = "", {0: 0}
-    for start, stop in pairwise(cuts):
-        part = weighted.text[start:stop]
-        for word, further in vectors.items():
-            part = part.replace(word, " ".join([word, *further]))
-        text += part
-        moved[stop] = len(text)
-    phrases = tuple(Phrase(moved[each.start], moved[each.stop], each.weight) for each in weighted.phrases)
-    return Weighted(text, phrases)
+def _numbered(word: str, tokens: Mapping[str, int]) -> Iterator[int]:
+    """The ids of "WORD_1", "WORD_2", ... as far as they are tokens."""
+    return map(tokens.__getitem__, takewhile(tokens.__contains__, (f"{word}_{n}" for n in count(1))))
 
 
 def encode(
@@ -220,7 +216,23 @@ def _states(text: TextEncoder, ids: Tensor, mask: Tensor | None, several: bool) 
     if not several:
         return text.encoder(ids, attention_mask=mask)[0], None
     found = text.encoder(ids, attention_mask=mask, output_hidden_states=True)
-    return found.hidden_states[-2], getattr(found, "text_embeds", None)
+    return found.hidden_states[-2], _pooled(text, ids, found)
+
+
+def _pooled(text: TextEncoder, ids: Int[Tensor, "b n"], found: Any) -> Tensor | None:
+    """The projected state of the first end of every row; None of an encoder without projection.
+
+    With the eos_token_id of old configurations, transformers takes the largest id for the end, which is that of an
+    added word.
+    """
+    pooled = getattr(found, "text_embeds", None)
+    if pooled is None or getattr(text.encoder.config, "eos_token_id", None) != _OLD_END:
+        return pooled
+    end = (ids == text.tokenizer.eos_token_id).int().argmax(dim=-1)
+    states: Tensor = text.encoder.text_projection(
+        found.last_hidden_state[torch.arange(len(ids), device=ids.device), end]
+    )
+    return states
 
 
 def _joined(tokens: Float[Tensor, "chunks n d"], text: TextEncoder) -> Float[Tensor, "b n d"]:

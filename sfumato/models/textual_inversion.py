@@ -97,12 +97,19 @@ def add_word(model: DiffusionModel, inversion: TextualInversion) -> None:
         )
     tokens = [inversion.word, *(f"{inversion.word}_{n}" for n in range(1, len(inversion.vectors[0])))]
     for encoder in encoders:
-        if taken := [token for token in tokens if token in encoder.tokenizer.get_vocab()]:
+        if taken := [token for token in tokens if _is_token(encoder, token)]:
             raise BadInput(
-                f"The model already has the word {taken[0]!r}: name another one, {inversion.path.name}:WORD."
+                f"The model already has the word {taken[0]!r}, in any case: name another one, "
+                f"{inversion.path.name}:WORD."
             )
     for encoder, vectors in zip(encoders, inversion.vectors, strict=True):
         _add(encoder, tokens, vectors)
+
+
+def _is_token(encoder: TextEncoder, word: str) -> bool:
+    """Whether the tokenizer, which may ignore case, reads a word as a token that it has."""
+    start_and_end = 2
+    return word in encoder.tokenizer.get_vocab() or len(encoder.tokenizer(word).input_ids) == start_and_end + 1
 
 
 @torch.no_grad()

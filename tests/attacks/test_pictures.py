@@ -107,10 +107,10 @@ def test_frames_are_counted_as_pillow_counts_them():
             ):
                 with Image.open(io.BytesIO(content)) as image:
                     assert count_frames(image.fp, file_format) == image.n_frames == count
-    assert "animated: first of 3 frames used" in read_image(gif(FRAME, comment(2), FRAME, FRAME)).note
+    assert "animated: first frame of 3 used" in read_image(gif(FRAME, comment(2), FRAME, FRAME)).note
     assert "3 images in one file" in read_image(tiff(3, nxt=8)).note
     assert "later ones damaged" in read_image(tiff(2, nxt=2**32 - 1)).note
-    assert "first of 100000 or more frames" in read_image(BOMBS["many frames"]()).note
+    assert "first frame of 100000 or more used" in read_image(BOMBS["many frames"]()).note
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(touched) (w) file\nshowpage\n"

@@ -15,14 +15,20 @@ from sfumato.bench.report import write_page, write_parquet
 from sfumato.bench.runner import picture_path
 from sfumato.bench.settings import UNCHANGED, Setting, resolved
 from sfumato.bench.summary import COSTS, IDENTICAL, as_json, mean, summarise
+from sfumato.metrics import METRICS
 from tests.bench import small
 from tests.bench.small import OURS, SDEDIT, broken
 
 
 def test_means_leave_out_what_has_no_value():
     assert mean([1.0, float("nan"), 3.0]) == 2
-    assert mean([float("inf"), 50.0]) == (IDENTICAL + 50) / 2
+    assert mean([float("inf"), 50.0], "dB") == (IDENTICAL + 50) / 2
+    assert mean([float("inf")], "dB") == mean([107.0], "dB") == IDENTICAL  # an almost unchanged image is not better
+    assert mean([float("inf"), 107.0]) == float("inf")
     assert np.isnan(mean([float("nan")]))
+
+
+MSE = {"mse": METRICS["mse"]}
 
 
 def record(setting, item, value=None):
@@ -38,7 +44,7 @@ def test_means_of_all_settings_are_over_the_edits_that_all_of_them_finished():
     records = [record(whole, "1", 1.0), record(whole, "2", 3.0), record(whole, "3", 8.0)]
     records += [record(part, "1", 2.0), record(part, "2"), record(part, "3")]
     records += [record(none, item) for item in kinds]
-    lines = {(line.setting.name, line.group): line for line in summarise(settings, items, records)}
+    lines = {(line.setting.name, line.group): line for line in summarise(settings, items, records, MSE)}
 
     def said(setting, group):
         line = lines[setting, group]
@@ -51,6 +57,16 @@ def test_means_of_all_settings_are_over_the_edits_that_all_of_them_finished():
     assert said("whole", "y") == (1, 0, 1, 8.0)
     assert said("part", "y") == (0, 1, 0, None)
     assert as_json(lines.values())[0]["compared"] == 1
+
+
+def test_a_metric_that_some_edits_lack_has_no_mean():
+    settings = [Setting(name, name) for name in ("one", "other")]
+    items = [Item(name, "", "", "", "", broken().load) for name in ("1", "2")]
+    records = [record(setting, item.name, 1.0) for setting in settings for item in items]
+    del records[1]["scores"]["mse"]
+    lines = summarise(settings, items, records, MSE)
+    assert [line.means.get("mse") for line in lines] == [None, 1.0]
+    assert [line.means["seconds"] for line in lines] == [1.0, 1.0]
 
 
 class Page(HTMLParser):
@@ -77,7 +93,7 @@ def test_the_reports(start, model, bench, tmp_path):
     ]
     settings = [resolved(each, model) for each in (OURS, SDEDIT)]
     records = start(*settings, items=items)
-    lines = summarise(settings, items, records)
+    lines = summarise(settings, items, records, bench.metrics)
     assert [line.group for line in lines[:5]] == ["all", "random", "change object", "split test", "split "]
     out = tmp_path / "out"
 
@@ -120,7 +136,7 @@ def test_bad_items_are_marks_in_the_reports_and_not_their_end(start, model, benc
     picture_path(out, setting.key, items[0].name).write_bytes(b"no picture")
     assert ["error" in each for each in records] == [False] * 3 + [True] * 4
     write_parquet(out, [setting], items, records, bench.metrics)
-    lines = summarise([setting], items, records)
+    lines = summarise([setting], items, records, bench.metrics)
     page = write_page(out, "title", "about", [setting], items, records, lines, bench).read_text(encoding="utf-8")
     assert page.count("the image cannot be read") == 1 + 4
     assert page.count("background-image: url(") == 2 * 3
@@ -130,7 +146,7 @@ def test_bad_items_are_marks_in_the_reports_and_not_their_end(start, model, benc
 def test_pictures_of_the_page_keep_their_shape(start, model, bench, tmp_path):
     setting, out = resolved(Setting(UNCHANGED, UNCHANGED), model), tmp_path / "out"
     records = start(setting, items=bench.items[:1])
-    lines = summarise([setting], bench.items[:1], records)
+    lines = summarise([setting], bench.items[:1], records, bench.metrics)
     page = write_page(out, "title", "about", [setting], bench.items[:1], records, lines, bench).read_text()
     (rule,) = re.findall(r"^\.t \{(.*)\}$", page, re.MULTILINE)
     assert "object-fit: contain;" in rule  # of results, which are <img>

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +99,44 @@ def test_a_second_run_does_only_what_is_missing(start, model, bench, monkeypatch
     assert len(made) == 6
 
 
+def test_a_saved_edit_without_a_metric_is_scored_again_and_not_made_again(start, model, bench, tmp_path, monkeypatch):
+    """As after the installation of a package with a metric. Without its image an edit is made again."""
+    setting = resolved(Setting(UNCHANGED, UNCHANGED), model)
+    whole = bench.metrics
+    bench.metrics = {name: each for name, each in whole.items() if name != "mse"}
+    assert "mse" not in start(setting, items=bench.items[:2])[0]["scores"]
+    bench.metrics = whole
+    journal = tmp_path / "out" / NAME
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    journal.write_text("".join(json.dumps(each | ({"seconds": 5} if "item" in each else {})) + "\n" for each in lines))
+    saved = [picture_path(tmp_path / "out", setting.key, item.name) for item in bench.items[:2]]
+    Image.new("RGB", (small.SIDE, small.SIDE)).save(saved[0])  # what is scored is the saved image
+    saved[1].unlink()
+    made, original = [], editors.Unchanged.edit
+
+    def edit(self, items, pictures):
+        made.extend(item.name for item in items)
+        return original(self, items, pictures)
+
+    monkeypatch.setattr(editors.Unchanged, "edit", edit)
+    records = start(setting)
+    assert made == ["111000000001", "111000000002"]
+    assert [each["seconds"] for each in records] == [5, 0, 0]
+    assert all(each["scores"].keys() == whole.keys() for each in records)
+    black = np.square(bench.items[0].load().source / 255).mean()
+    assert [each["scores"]["mse"] for each in records] == [pytest.approx(black), 0, 0]
+
+
+def test_planning_is_part_of_the_seconds(monkeypatch):
+    """It encodes images and prompts, as the pipelines of diffusers do in the time that is measured of them."""
+    clock = iter((10.0, 17.0))
+    monkeypatch.setattr(editors.time, "perf_counter", lambda: next(clock))
+    report = {"seconds": 1.0, "network_evaluations": {"samples": 4}}
+    done = SimpleNamespace(result=SimpleNamespace(pixels=[], report=report))
+    model = SimpleNamespace(plan=lambda *given, **options: SimpleNamespace(run=lambda: done))
+    assert editors.Ours(model, OURS).edit([], []).seconds == 7
+
+
 def test_an_edit_of_a_replaced_picture_is_made_again(start, model, tmp_path):
     """With a record that does not say of which picture it is, nothing is known, and it stays."""
     setting = resolved(Setting(UNCHANGED, UNCHANGED), model)
@@ -146,7 +185,7 @@ def test_a_bad_item_is_recorded_and_never_stops_the_run(start, model, bench, eva
     assert ["error" in record for record in records] == [False, True, True, False]
     assert records[1]["error"] == "OSError: the disk is on fire"
     assert "token" in records[2]["error"]
-    lines = summarise([setting], [bench.items[0], broken(), long, bench.items[2]], records)
+    lines = summarise([setting], [bench.items[0], broken(), long, bench.items[2]], records, bench.metrics)
     assert (lines[0].finished, lines[0].failed) == (2, 2)
 
 

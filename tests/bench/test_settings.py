@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 import sfumato
+from sfumato.bench import settings
 from sfumato.bench.settings import (
     PIPELINES,
     UNCHANGED,
@@ -17,6 +18,7 @@ from sfumato.bench.settings import (
     resolved,
 )
 from sfumato.errors import BadInput
+from sfumato.methods.parasol import ParasolParams
 from sfumato.methods.registry import METHODS
 from tests.bench.small import OURS, SDEDIT
 
@@ -69,6 +71,31 @@ def test_of_a_file_the_content_counts_and_not_its_place(model, tmp_path):
     assert key(bank) != first
 
 
+def test_files_within_texts_and_folders_count_by_their_content(model, tmp_path):
+    """Delta-h with weights, style images with weights, and the folder of an encoder."""
+    first, second = tmp_path / "a.png", tmp_path / "a.png.png"  # one path is the beginning of the other
+    for file in (first, second):
+        file.write_bytes(file.name.encode())
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    (folder / "weights").write_bytes(b"one")
+
+    def key(style):
+        params = ParasolParams(parasol=str(first), style=style, content_encoder=str(folder))
+        return Setting("mine", "parasol", asdict(params), files=settings._files(params)).key
+
+    style = f"{first}=2,{second}=1"
+    keys = [key(style), key(f"{second}=2,{first}=1"), key(f"{first}=3,{second}=1")]
+    second.write_bytes(b"changed")
+    keys.append(key(style))
+    (folder / "weights").write_bytes(b"two")
+    keys.append(key(style))
+    assert len(set(keys)) == 5
+    moved = tmp_path / "moved.png"
+    moved.write_bytes(second.read_bytes())
+    assert key(f"{first}=2,{moved}=1") == keys[-1]
+
+
 def test_one_setting_under_two_names_is_refused(model):
     twice = [OURS, SDEDIT, replace(OURS, name="again", params={**OURS.params, "eta": 1.0})]
     with pytest.raises(BadInput, match="rows 'ours' and 'again' are one setting under two names"):
@@ -92,6 +119,7 @@ def test_by_default_all_methods_that_follow_prompts_over_all_inversions_and_diff
         ("row = 1", r"\[\[row\]\]"),
         ("[other]\na = 1", r"\[\[row\]\]"),
         ("[[row]", "TOML"),
+        ("row = []", "has no rows"),
         ('[[row]]\nname = "a"', "a name and a method"),
         ('[[row]]\nname = "a"\nmethod = "magic"', "no method 'magic'"),
         ('[[row]]\nname = "a"\nmethod = "ddim"\nseed = "x"', "seed"),

@@ -15,6 +15,7 @@ from sfumato.models.diffusion_model import DiffusionModel
 from tests.tiny import tiny_picture
 
 EDIT = "edit photo.png --from red --to green --model nosuch"
+FILM = "interpolate photo.png mask.png --frames 3 --model nosuch"
 MISTAKES = {
     "edit nosuch.png --to green -o out.png": "does not exist",
     "edit . --to green -o out.png": "is a folder",
@@ -70,7 +71,20 @@ MISTAKES = {
     "edit weights.safetensors --to green -o out.png": "not an inversion",
     "invert photo.png --from red -o out.png --model nosuch": ".safetensors file",
     "invert photo.png --from red -o nosuch/x.safetensors --model nosuch": "does not exist: create it",
-    "invert photo.png --from red -o folder.safetensors --model nosuch": "not a regular file",
+    "invert photo.png --from red -o folder.safetensors --model nosuch": "is a folder: give the name of a .safetensors",
+    f"invert photo.png -o {'x' * 300}.safetensors --model nosuch": "File name too long",
+    "invert photo.png -o x.safetensors --seed -1 --model nosuch": "'-1' is not an integer (at least 0)",
+    "sweep photo.png --to red -o out --grid skip=1 --seed -1 --model nosuch": "'-1' is not an integer (at least 0)",
+    "demo --seed -1": "'-1' is not an integer (at least 0)",
+    "directions find -o x.safetensors --seed -1 --model nosuch": "'-1' is not an integer (at least 0)",
+    f"{FILM} -o photo.png": "photo.png cannot be created or written to",
+    f"{FILM} -o photo.png/film": "photo.png/film cannot be created or written to",
+    f"{FILM} -o new/{'x' * 300}": "cannot be the name of a file or folder (File name too long)",
+    f"{FILM} -o film --animation {'x' * 300}.gif": "cannot be the name of a file or folder (File name too long)",
+    f"{FILM} -o film --animation frame-02.png": "other than sheet.png and those of the frames, not frame-02.png",
+    f"{FILM} -o film --animation frame-03.png": "no model nosuch",
+    f"{FILM} -o .": "no model nosuch",
+    f"{FILM} -o . --animation folder.png": "folder.png is a folder",
     "invert nosuch.png --from red -o x.safetensors --model nosuch": "does not exist",
     "invert photo.png --from red -o x.safetensors --guidance 3 --model nosuch": "unknown argument '--guidance'",
     "invert photo.png --from red -o x.safetensors --max-pixels 9 --model nosuch": "--max-pixels",
@@ -127,6 +141,14 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(sfumato, typed, tiny_sd_fo
     before = sorted(os.listdir())
     assert MISTAKES[typed] in sfumato(*typed.split()).refused()
     assert sorted(os.listdir()) == before
+
+
+@pytest.mark.usefixtures("mistakes")
+def test_a_folder_without_permission_is_seen_before_any_work(sfumato, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    run = sfumato("invert", "photo.png", "-o", "x.safetensors", "--model", "nosuch")
+    assert "may not be written to" in run.refused()
+    assert "film cannot be created or written to" in sfumato(*FILM.split(), "-o", "film").refused()
 
 
 WORDS = ("--method", "pix2pix-zero", "--source-word", "cat")

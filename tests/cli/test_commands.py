@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato.api import load
+from sfumato.api.finding import find
 from sfumato.examples import examples
+from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models import bundled
 
 
@@ -29,6 +32,23 @@ def test_generate_writes_one_file_for_each_prompt_and_seed(sfumato, tiny_sd_fold
     recipe = sfumato("recipe", "g-2.png").json
     assert (recipe["prompt"], recipe["seed"], recipe["steps"]) == ("green apple", 1, 3)
     assert (recipe["dtype"], recipe["device"]) == ("bfloat16", "cpu")
+
+
+WITH_RECIPES = {
+    "film/frame-01.png": ("interpolate", "photo.png", "photo.png", "-o", "film", "--frames", 2, "--steps", 1),
+    "out.png": ("directions", "apply", "photo.png", "d.safetensors", "-o", "out.png", "--no-normalise"),
+    "swept/edits/000.png": ("sweep", "photo.png", "--to", "red", "-o", "swept", "--grid", "skip=0", "--steps", 1),
+}
+
+
+@pytest.mark.parametrize("path", WITH_RECIPES)
+def test_recipes_stay_out_when_they_are_switched_off(sfumato, tiny_sd_folder, path):
+    words = ("--clip", SHIPPED, "--pareto", "psnr", "ssim") if "swept" in path else ()
+    if path == "out.png":
+        find(load(str(tiny_sd_folder), "cpu"), ["cat"], n=1, samples=2, steps=1, size=(32, 24)).save("d.safetensors")
+    run = sfumato(*WITH_RECIPES[path], *words, "--no-recipe", "--model", tiny_sd_folder)
+    assert run.code == 0, run.err
+    assert "no sfumato recipe" in sfumato("recipe", path).refused()
 
 
 def test_generate_prints_where(sfumato, tiny_sd_folder):

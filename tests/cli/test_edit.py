@@ -175,7 +175,7 @@ def test_what_the_reader_decided_is_said_on_stderr(edit):
     frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
     run = edit(image="moving.gif")
     assert run.code == 0
-    assert "first of 2 frames" in run.err
+    assert "first frame of 2 used" in run.err
 
 
 def test_an_inversion_is_edited_like_the_picture(edit, sfumato, tiny_sd_folder):

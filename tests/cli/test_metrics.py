@@ -77,6 +77,11 @@ def test_identical_pictures_and_a_full_mask_in_json_are_null(sfumato, pair, clip
     assert found["outside_mse"] is None
     assert found["mse"] == 0
     assert "full.png is all white" in run.err
+    Image.new("L", (30, 22), 128).save(pair / "grey.png")
+    run = sfumato("metrics", "photo.png", "edit.png", "--mask", "grey.png", "--clip", clip, "--json")
+    found = json.loads(run.out)["metrics"]
+    assert found["outside_mse"] == pytest.approx(found["mse"])
+    assert "grey.png is uniformly grey" in run.err
 
 
 def test_mistakes_are_one_sentence_before_any_network_is_loaded(sfumato, pair, monkeypatch):

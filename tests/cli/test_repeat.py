@@ -107,6 +107,23 @@ def test_a_direction_file_is_found_by_its_content(edit, sfumato, folder):
     assert edit(*again).code == 0
 
 
+def test_the_limit_of_pixels_holds_for_the_image_with_the_recipe(edit, folder, edited_once):
+    Path("out.png").write_bytes(edited_once)
+    tiny_picture(16, 16).save(folder / "small.png")
+    run = edit("--recipe", "out.png", "small.png", "-o", "again.png", "--max-pixels", 300)
+    assert "out.png has 30 x 22 = 660 pixels, more than the limit of 300" in run.refused()
+
+
+def test_an_edit_of_a_saved_inversion_again(edit, sfumato):
+    words = ("--from", "red cat", "--steps", 2, "--seed", 5)
+    assert sfumato("invert", "photo.png", *words, "-o", "photo.safetensors").code == 0
+    assert edit("photo.safetensors", "--to", "green cat", "--skip", 1, "-o", "out.png").code == 0
+    assert read_recipe("out.png")["image"]["name"] == "photo.png"
+    again = edit("--recipe", "out.png", "-o", "again.png")
+    assert again.code == 0, again.err
+    assert same("out.png", "again.png")
+
+
 def test_another_model_is_said(edit, tiny_sd2_folder):
     edit(*ONE)
     run = edit("--recipe", "out.png", "-o", "again.png", "--model", tiny_sd2_folder)

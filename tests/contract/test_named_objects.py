@@ -21,7 +21,7 @@ from tests.contract.pictures import PICTURE
 def prompt_of(text):
     """One token per word, after the start token."""
     words = tuple(text.split())
-    return Prompt(text, tuple(range(len(words) + 2)), words, tuple((k + 1,) for k in range(len(words))))
+    return Prompt(text, tuple(range(len(words) + 2)), words, tuple((k + 1,) for k in range(len(words))), text)
 
 
 def objects(text):

@@ -102,6 +102,21 @@ def test_pictures_that_were_inverted_in_several_batches(models, tmp_path):
         mixed.save(tmp_path / "mixed.safetensors")
 
 
+def test_recipes_name_the_files_that_were_inverted(models, tmp_path):
+    model, paths = models("sd"), [tmp_path / "photos" / f"{n}.png" for n in range(2)]
+    paths[0].parent.mkdir()
+    for n, path in enumerate(paths):
+        tiny_picture(seed=n).save(path)
+    inverted = model.invert(paths, "red cat", steps=2)
+    inverted.save(tmp_path / "two.safetensors")
+    opened = model.open(tmp_path / "two.safetensors")
+    assert [opened.recipe(n) for n in range(2)] == [inverted.recipe(n) for n in range(2)]
+    header, tensors = parts(tmp_path / "two.safetensors")
+    assert header["names"] == ["0.png", "1.png"]
+    old = write(tmp_path / "old.safetensors", {n: v for n, v in header.items() if n != "names"}, tensors)
+    assert model.open(old).recipe(0)["image"]["name"] == "the given image"
+
+
 def test_the_batch_of_a_reopened_inversion(models, tmp_path):
     model = models("sd")
     model.invert([tiny_picture(seed=n) for n in range(2)], "red cat", steps=4).save(tmp_path / "two.safetensors")

@@ -124,13 +124,15 @@ def test_a_pickled_plan_of_another_version_or_model_is_refused(model, picture, m
         pickle.loads(pickled)
 
 
-def test_a_prompt_is_encoded_again_when_a_weight_changes(tiny_sd_folder):
+def test_a_prompt_is_encoded_again_when_a_weight_or_how_prompts_are_read_changes(tiny_sd_folder):
     model = sfumato.load(tiny_sd_folder, "cpu")
     before = model.condition(["red cat"], (64, 64)).tokens
     assert model.condition(["red cat"], (64, 64)).tokens is before
     with torch.no_grad():
         next(model.network.text_encoders[0].encoder.parameters()).mul_(2)
     assert not torch.equal(model.condition(["red cat"], (64, 64)).tokens, before)
+    model.network.read_prompts(chunks=2)
+    assert model.condition(["red cat"], (64, 64)).tokens.shape[1] == 2 * before.shape[1]
     for n in range(loaded.KEPT + 3):
         model.condition([f"cat {n}"], (64, 64))
     assert len(model._conditions) == loaded.KEPT

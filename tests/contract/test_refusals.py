@@ -17,6 +17,7 @@ BAD_INVERT = [
     ({"prompts": LONG}, "tokens"),
     ({"prompts": ["a", "b", "c"], "images": [PICTURE, OTHER]}, "source prompt"),
     ({"seed": "one"}, "seed must be an integer"),
+    ({"seed": [-1]}, "seed must be an integer of at least 0, not -1"),
     ({"seed": [1, 2, 3], "images": [PICTURE, OTHER]}, "seed"),
     ({"method": "magic"}, "edit-friendly"),
     ({"batch": 0}, "batch"),

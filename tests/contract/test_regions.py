@@ -43,6 +43,20 @@ def test_a_region_and_a_mask_meet(inverted):
         assert np.array_equal(pixels[:, 16:], np.asarray(picture)[:, 16:])
 
 
+def test_a_region_outside_of_the_mask_is_refused_before_any_step(models, monkeypatch):
+    from PIL import Image
+
+    left = np.zeros((32, 48), np.float32)
+    left[:, :16] = 1
+    monkeypatch.setattr("sfumato.api.editing.find", lambda *_: [left])
+    inverted = models("sd").invert(PICTURES[0], "red cat", steps=2)
+    work = inverted.edit_steps("green dog", mask=Image.fromarray(np.uint8(255 * (1 - left))), mask_words="red")
+    with inverted.model.network.counting() as count:
+        with pytest.raises(BadInput, match=r"The mask and the region of red at the threshold 0\.3 do not overlap"):
+            next(iter(work))
+        assert count.calls == 0
+
+
 def test_words_cost_a_few_evaluations_in_batches(inverted):
     group, network = inverted.groups[0], inverted.model.network
     with network.counting() as count:

@@ -93,6 +93,17 @@ WRONG = {
 }
 
 
+def test_names_are_one_for_each_image_and_absent_in_earlier_files(stored, tmp_path):
+    header, tensors = stored
+    for names in (["a"], [None, "b"], "ab"):
+        write(tmp_path / "odd.safetensors", header | {"names": names}, tensors)
+        assert "names" in refused(tmp_path / "odd.safetensors")
+    write(tmp_path / "named.safetensors", header | {"names": ["a.png", "b.png"]}, tensors)
+    assert Inversion.load(tmp_path / "named.safetensors").rows([1, 0, 1]).names == ("b.png", "a.png", "b.png")
+    write(tmp_path / "old.safetensors", {name: header[name] for name in header if name != "names"}, tensors)
+    assert Inversion.load(tmp_path / "old.safetensors").names == ()
+
+
 def _flat(value):
     return value if isinstance(value, list) else []
 
@@ -180,7 +191,7 @@ def mutated(draw, header, tensors):
             name = draw.choice(list(tensors))
             tensors[name] = draw.choice(
                 [
-                    lambda t: t[:-1],
+                    lambda t: t[:-1] if t.ndim else t,
                     lambda t: t.flatten(),
                     lambda t: t.float() / 0,
                     lambda t: t.to(torch.uint8),

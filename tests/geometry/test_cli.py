@@ -129,6 +129,8 @@ def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # 
     assert "no files of directions" in sfumato("directions", "list", "/").refused()
     assert "needs both IMAGE and -o SHEET" in sfumato("directions", "show", "d.safetensors", "photo.png").refused()
     assert "number of another" in sfumato("directions", "name", "d.safetensors", "1=2").refused()
+    for twice in (("1=a", "1=b"), ("1=a", "size=b")):
+        assert "renamed twice: give it one new name" in sfumato("directions", "name", "d.safetensors", *twice).refused()
     assert "did you mean 'apply'" in sfumato("directions", "aply").refused()
     assert (
         "n must be between 1 and 16"

@@ -79,6 +79,14 @@ def test_spectra_of_a_constant_a_wave_and_white_noise():
         power_spectrum(wave, 0)
 
 
+def test_spectra_ask_no_device_for_float64():
+    """Devices such as MPS do not have it; the frequencies are compared on the CPU."""
+    spectrum = power_spectrum(torch.empty(1, 2, 6, 4, device="meta"))
+    parts = (spectrum.frequency, spectrum.density, spectrum.count, spectrum.power)
+    assert {each.device.type for each in parts} == {"meta"}
+    assert (spectrum.radius.device.type, spectrum.radius.dtype) == ("cpu", torch.float64)
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2), (5, 5), (4, 7), (6, 6)])
 def test_assignment_equals_brute_force(rows, columns, seed):

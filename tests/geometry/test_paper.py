@@ -1,12 +1,18 @@
 """`papers/geometry.py` on a tiny random model: it runs, goes on, and checks the claims."""
 
 import json
+import math
+from statistics import stdev
 
 import pytest
+import torch
 
+import sfumato
 from papers import geometry
-from papers.latent_geometry import claims
-from papers.sure import difference, trend
+from papers.latent_geometry import claims, edits, local, scores
+from papers.latent_geometry.study import Size, Study
+from papers.sure import difference, estimate, trend
+from sfumato.api.finding import sample_latents
 
 
 @pytest.fixture(scope="module", params=["sd", "ddpm"])
@@ -94,11 +100,15 @@ def over_time(low, dimension, overlap):
 
 def test_a_claim_can_fail():
     times = over_time((0.2, 0.6), (5.0, 3.0), (0.3, 0.5))
-    assert [c.holds for c in claims._of_local({"times": times, "chance": [0.4] * 5})] == [False] * 4
+    found = claims._of_local({"times": times, "leading_chance": [0.4, 0.5, 0.6]})
+    assert [c.holds for c in found] == [False] * 4
+    assert all(c.measured.endswith("; n = 3") for c in found)
     assert [c.holds for c in claims._of_timing({"times": times})] == [False]
     assert [c.holds for c in claims._of_change({"times": times})] == [False]
     times = over_time((0.6, 0.2), (3.0, 5.0), (0.5, 0.3))
-    assert [c.holds for c in claims._of_local({"times": times, "chance": [0.2] * 5})] == [True] * 4
+    assert [c.holds for c in claims._of_local({"times": times, "leading_chance": [0.2, 0.3, 0.3]})] == [True] * 4
+    apart = claims._of_local({"times": times, "leading_chance": [-0.5, 0.2, 0.9]})
+    assert [c.holds for c in apart] == [True, True, False, True], "twice as much on average, within the error"
 
 
 def test_what_is_largest_in_between_does_not_begin_at_t():
@@ -130,7 +140,7 @@ def test_saturation_that_is_not_there_is_not_prevented():
 
 
 def test_what_is_within_the_error_is_no_difference():
-    assert difference([1.0, 2.0, 3.0], [0.9, 1.9, 2.8]).positive
+    assert difference([1.0, 2.0, 3.0], [0.9, 1.9, 2.88]).positive
     assert not difference([1.0, 2.0, 3.0], [0.0, 3.0, 2.9]).positive
     assert not difference([1.0], [0.0]).positive, "one sample says nothing"
     slope = trend([1.0, 0.5, 0.0], [[2.0, 3.0], [1.5, 2.0], [1.0, 1.0]])
@@ -141,6 +151,49 @@ def test_what_is_within_the_error_is_no_difference():
     assert "shorter than lerp in 3 and than slerp in 3" in claims._of_paths(paths)[2].measured
     paths["same_pairs"] = geodesic | {"geodesic": [8.0, 13.0, 9.2]}
     assert not claims._of_paths(paths)[2].holds
+
+
+def test_images_that_are_in_several_pairs_are_not_independent():
+    """The agreement has the jackknife's error; the overlap is of pairs that have no image in common."""
+    draw = torch.Generator().manual_seed(0)
+    features = {
+        f"a-{i}{sign}": torch.nn.functional.normalize(torch.randn(6, 5, generator=draw, dtype=torch.float64), dim=1)
+        for i in range(2)
+        for sign in "+-"
+    }
+
+    def mean(kept):
+        found = []
+        for i in range(2):
+            change = (features[f"a-{i}+"] - features[f"a-{i}-"])[kept]
+            found += [torch.cosine_similarity(change[a], change[b], dim=0) for b in range(len(kept)) for a in range(b)]
+        return float(torch.stack(found).mean())
+
+    without = [mean([k for k in range(6) if k != left]) for left in range(6)]
+    found = estimate(scores.agreement(features, "a", 2))
+    assert found.mean == pytest.approx(mean(list(range(6))))
+    assert found.error == pytest.approx(5 / math.sqrt(6) * stdev(without))
+    bases = torch.linalg.qr(torch.randn(7, 9, 4, generator=draw))[0].mT
+    assert local._overlap(bases).shape == (3, 4)
+
+
+def test_directions_that_images_share(tiny_sd_folder, monkeypatch):
+    """The random ones of the agreement are the same for all; global ones are found in other samples."""
+    model = sfumato.load(str(tiny_sd_folder), "cpu")
+    study = Study(model, ("red cat", "blue dog"), Size.quick(), None)
+    x, drawn = study.latents(3, 1.0), []
+
+    def sample(*given, seed, **options):
+        drawn.append(seed)
+        return sample_latents(*given, seed=seed, **options)
+
+    monkeypatch.setattr("papers.latent_geometry.study.sample_latents", sample)
+    found = edits.directions(study, x)
+    assert drawn == [3]
+    assert torch.equal(found[edits.SHARED][0], found[edits.SHARED][2])
+    assert not torch.allclose(found["random"][0], found["random"][2])
+    for each in found.values():
+        torch.testing.assert_close(each.flatten(2).norm(dim=2), torch.ones(3, 2, dtype=each.dtype))
 
 
 def test_bad_input(capsys):

@@ -103,6 +103,23 @@ def test_steps_of_shooting_are_recorded_and_lengthen_the_edit(inverted, inversio
     assert bool((distance > 0.3).all())
 
 
+def test_a_step_that_is_repeated_is_moved_once(inverted):
+    """Resampling adds noise after the move, which does not move the latent again."""
+    found = []
+    for resample in (1, 3):
+        diffuseit = {"resample": resample, "loss_scale": 0.0}
+        with recorded_moves() as moves:
+            run = inverted.edit_steps(
+                "blue dog", methods=[("diffuseit", diffuseit), ("pullback", {"gamma": 0.5})], skip=4
+            )
+            visits = [each.state.visit for each in run]
+        assert max(visits) == resample - 1
+        assert len(moves) == 1
+        found.append(moves[0])
+    torch.testing.assert_close(found[0].distance, found[1].distance)
+    torch.testing.assert_close(found[0].shots[0].x, found[1].shots[0].x)
+
+
 def test_the_result_says_how_every_picture_was_moved(inverted):
     """Batches of one picture each: the report is in the order of the pictures, and agrees with what was recorded."""
     small = dataclasses.replace(inverted, batch=1)
@@ -228,6 +245,15 @@ def test_refused_before_any_evaluation(model, inverted, saved, tmp_path):
         with pytest.raises(BadInput, match=message):
             next(inverted.edit_steps("red cat", **options))
     assert inverted.model.network.count.calls == calls
+
+
+def test_a_rank_without_effect_is_reported(inverted, saved):
+    """A single step along the image's own directions is the same for every rank."""
+    one = inverted.edit(gamma=0.5, rank=4)
+    assert np.array_equal(one.pixels[0], inverted.edit(gamma=0.5).pixels[0])
+    assert any(note.startswith("rank had no effect") for note in one.report["notes"])
+    for options in ({"rank": 4, "shots": 2}, {"rank": 4, "directions": str(saved)}, {}):
+        assert PullbackParams(**options).notes([]) == []
 
 
 def test_the_default_of_the_normalisation_is_that_of_the_paper():

@@ -185,7 +185,7 @@ def test_the_first_frame_of_an_animation_is_used_and_said_so(file_format):
     picture = read_image(data)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(picture.rgb, expected)
-    assert "first of 3 frames" in picture.note
+    assert picture.note == "animated: first frame of 3 used"
 
 
 def test_the_first_page_of_a_tiff_and_the_first_picture_of_a_phone_file():
@@ -196,6 +196,17 @@ def test_the_first_page_of_a_tiff_and_the_first_picture_of_a_phone_file():
     picture = read_image(make.encoded(first, "MPO", save_all=True, append_images=rest[:1]))
     assert "2 images" in picture.note
     assert np.abs(picture.rgb.astype(int) - np.asarray(first)).mean() < 4
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "TIFF"])
+def test_a_pillow_image_at_a_later_frame(file_format):
+    first, *rest = frames()
+    with Image.open(io.BytesIO(make.encoded(first, file_format, save_all=True, append_images=rest))) as image:
+        image.seek(1)
+        picture = read_image(image)
+        np.testing.assert_array_equal(picture.rgb, np.asarray(image.convert("RGB")))
+    assert "frame 2" in picture.note
+    assert "first" not in picture.note
 
 
 def test_damage_in_a_later_frame_does_not_matter():

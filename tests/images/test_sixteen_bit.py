@@ -63,6 +63,51 @@ def test_a_grey_image_that_got_colour_is_written_in_colour(tmp_path):
     np.testing.assert_array_equal(found[..., 1], values)
 
 
+@pytest.mark.parametrize("extension", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_grey_image_with_a_profile_for_rgb_is_written_in_rgb(tmp_path, channels, extension):
+    """A PNG of one channel cannot have such a profile (section 11.3.2.3)."""
+    values, profile = samples(channels), make.chunk(b"iCCP", b"x\0\0" + zlib.compress(make.wide_profile()))
+    source, path = read_image(encode_png(values, profile)), tmp_path / f"out{extension}"
+    write_image(path, source.rgb, source)
+    np.testing.assert_array_equal(
+        stored(path.read_bytes()), np.dstack([values] * 3 if channels == 1 else [*[values[..., 0]] * 3, values[..., 1]])
+    )
+    assert read_image(path).icc == make.wide_profile()
+
+
+def grey_tiff(values, bits, white_is_zero=False):
+    """An uncompressed grey TIFF: 12 bits packed without gaps, 16 bits, or floats of 32 bits."""
+    height, width = values.shape
+    if bits == 12:
+        even, odd = values.reshape(-1, 2).T.astype(int)
+        pixels = np.stack([even >> 4, (even & 15) << 4 | odd >> 8, odd & 255], axis=1).astype(np.uint8).tobytes()
+    else:
+        pixels = values.astype({16: "<u2", 32: "<f4"}[bits]).tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 0 if white_is_zero else 1, 273: 134, 277: 1, 278: height}
+    tags |= {279: len(pixels), 339: 3 if bits == 32 else 1}
+    directory = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, tags[tag]) for tag in tags)
+    return (struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + directory).ljust(134, b"\0") + pixels
+
+
+def test_greys_of_tiff_rise_from_black_to_white():
+    """Whatever the file calls white: 65535, 0, or 4095 of 12 bits."""
+    values = samples(1, 8, 10)
+    for data in (grey_tiff(values, 16), grey_tiff(65535 - values, 16, white_is_zero=True)):
+        picture = read_image(data)
+        np.testing.assert_array_equal(picture.samples16, values)
+        np.testing.assert_array_equal(picture.rgb[..., 0], np.rint(values / 257))
+        np.testing.assert_array_equal(read_mask(data, (10, 8)).weights, np.float32(np.rint(values / 257) / 255))
+    twelve = values >> 4
+    picture = read_image(grey_tiff(twelve, 12))
+    np.testing.assert_array_equal(picture.samples16, np.rint(twelve / 4095 * 65535))
+    np.testing.assert_array_equal(picture.rgb[..., 0], np.rint(twelve / 4095 * 255))
+    assert read_mask(grey_tiff(twelve | 4095, 12), (10, 8)).note == ""
+    shares = values / 65535
+    picture = read_image(grey_tiff(1 - shares, 32, white_is_zero=True))
+    np.testing.assert_allclose(picture.rgb[..., 0], shares * 255, atol=0.501)
+
+
 def test_profile_resolution_and_exif_are_kept_too(tmp_path):
     first = encode_png(samples(3), make.chunk(b"iCCP", b"x\0\0" + zlib.compress(make.wide_profile())))
     source = read_image(first[:33] + make.chunk(b"pHYs", struct.pack(">IIB", 11811, 11811, 1)) + first[33:])

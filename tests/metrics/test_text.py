@@ -91,6 +91,7 @@ def test_scores_equal_the_logits_of_transformers(encoder):
     [
         {},
         {"size": {"shortest_edge": 32}, "do_center_crop": True},
+        {"size": {"shortest_edge": 21}, "do_center_crop": True},
         {"size": {"shortest_edge": 40}, "do_center_crop": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
     ],
 )

@@ -1,12 +1,16 @@
 """Weights of words against the formulas, and prompts in chunks against encodings of every chunk."""
 
 import math
+import pickle
+import re
 
+import numpy as np
 import pytest
 import torch
 
 import sfumato
 from sfumato.errors import BadInput
+from sfumato.methods.registry import METHODS
 from sfumato.models.load import load_model
 from sfumato.models.prompt_weights import parse
 from tests import tiny
@@ -16,6 +20,15 @@ from tests import tiny
 def pair(request, tiny_folder):
     folder = tiny_folder(request.param)
     return load_model(folder, "cpu", prompt_weights=True), load_model(folder, "cpu")
+
+
+def test_other_networks_get_the_prompt_without_weights(pair):
+    """Such as the CLIP of DiffuseIT's losses."""
+    weighted, _ = pair
+    prompts = weighted.condition(["a (red:1.4) apple", "cat"]).prompts
+    assert [(each.text, each.plain) for each in prompts] == [("a (red:1.4) apple", "a red apple"), ("cat", "cat")]
+    pairs = [(prompts[0], prompts[0])]
+    assert METHODS.find("diffuseit").params().texts(pairs) == [("a red apple", "a red apple")]
 
 
 def test_parsing():
@@ -118,6 +131,27 @@ def test_edits_with_weights_and_chunks(tiny_sd_folder):
         assert edit.pixels[0].shape == (32, 32, 3)
     assert edit.recipes[0]["prompt_weights"] is True
     assert edit.recipes[0]["prompt_chunks"] == 2
+
+
+def test_inversions_and_plans_are_for_models_that_read_prompts_in_the_same_way(tiny_sd_folder, tmp_path):
+    ways = [{}, {"prompt_weights": True, "prompt_chunks": 2}]
+    models = [sfumato.load(tiny_sd_folder, "cpu", **options) for options in ways]
+    wanted = [
+        "was made without prompt_weights and prompt_chunks, and the model was loaded with prompt_weights=True and "
+        "prompt_chunks=2: load it without prompt_weights and prompt_chunks, or",
+        "was made with prompt_weights=True and prompt_chunks=2, and the model was loaded without prompt_weights and "
+        "prompt_chunks: load it with prompt_weights=True and prompt_chunks=2 (--prompt-weights --prompt-chunks 2), or",
+    ]
+    for model, other, sentence in zip(models, models[::-1], wanted, strict=True):
+        inverted = model.invert(tiny.tiny_picture(), "red cat", steps=2)
+        inverted.save(tmp_path / "cat.safetensors")
+        assert np.array_equal(model.open(tmp_path / "cat.safetensors").edit("dog").pixels, inverted.edit("dog").pixels)
+        with pytest.raises(BadInput, match=re.escape(f"This inversion {sentence} invert the image again.")):
+            other.open(tmp_path / "cat.safetensors")
+        plan = pickle.loads(pickle.dumps(model.plan(tiny.tiny_picture(), "red cat", "dog", steps=2)))
+        plan.on(model)
+        with pytest.raises(BadInput, match=re.escape(f"This plan {sentence} plan the edit again.")):
+            plan.on(other)
 
 
 @pytest.mark.parametrize("chunks", [0, 21, 1.5, True])

@@ -1,5 +1,8 @@
 """`textual_inversion=` adds words as diffusers' load_textual_inversion does."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from diffusers import DiffusionPipeline
@@ -52,6 +55,33 @@ def test_files_without_a_word_are_named_after_the_file_or_by_the_user(write, tin
     assert not torch.equal(model.condition("red two").tokens, plain.condition("red two").tokens)
 
 
+def test_words_that_begin_alike_are_told_apart_in_any_case(write, tiny_sd_folder):
+    files = [write(f"{n}.safetensors", **{"Easy" + "V2" * (n - 2): vectors(5 - n)}) for n in (2, 3)]
+    model = load_model(tiny_sd_folder, "cpu", textual_inversion=files, prompt_weights=True)
+    added = model.text_encoders[0].tokenizer.added_tokens_encoder
+    for name, written, tokens in (
+        ("Easy", ("Easy", "easy", "EASY"), ("Easy", "Easy_1", "Easy_2")),
+        ("EasyV2", ("EasyV2", "easyv2"), ("EasyV2", "EasyV2_1")),
+    ):
+        for word in written:
+            (prompt,) = model.condition(f"red {word}, (cat:1.5)").prompts
+            assert prompt.words == ("red", word, ",", "cat")
+            assert [prompt.ids[place] for place in prompt.positions(name)] == [added[token] for token in tokens]
+            weights, _ = model.text_encoders[0].weights(f"red ({word}:1.5), cat")
+            assert (weights != 1).nonzero().flatten().tolist() == list(range(2, 2 + len(tokens)))
+
+
+@torch.no_grad()
+def test_the_pooled_vector_is_that_of_the_end_with_old_configurations_too(write, tiny_sdxl_folder, tmp_path):
+    two = write("two.safetensors", clip_l=vectors(2, 1), clip_g=vectors(2, 2))
+    shutil.copytree(tiny_sdxl_folder, tmp_path / "old")
+    config = tmp_path / "old" / "text_encoder_2" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": 2}))
+    old, new = (load_model(each, "cpu", textual_inversion=two) for each in (tmp_path / "old", tiny_sdxl_folder))
+    for prompt in ("red two cat", "red cat", ""):
+        assert torch.equal(old.condition(prompt).pooled, new.condition(prompt).pooled)
+
+
 def test_it_is_recorded(write, tiny_sd_folder):
     model = sfumato.load(tiny_sd_folder, "cpu", textual_inversion=write(**{"<toy>": vectors()}))
     assert model.network.fingerprint() != load_model(tiny_sd_folder, "cpu").fingerprint()
@@ -65,6 +95,9 @@ def test_what_cannot_be_used_is_named(write, tiny_sd_folder, tiny_sdxl_folder, t
         load_model(tiny_sdxl_folder, "cpu", textual_inversion=path)
     with pytest.raises(BadInput, match="already has the word '<toy>'"):
         load_model(tiny_sd_folder, "cpu", textual_inversion=[path, path])
+    for word in ("<TOY>", "Cat"):
+        with pytest.raises(BadInput, match=f"already has the word '{word}', in any case"):
+            load_model(tiny_sd_folder, "cpu", textual_inversion=[path, f"{path}:{word}"])
     with pytest.raises(BadInput, match="cannot be a word of prompts"):
         load_model(tiny_sd_folder, "cpu", textual_inversion=f"{path}:two words")
     with pytest.raises(BadInput, match="is not a textual inversion: it contains 2 tensors"):

@@ -101,6 +101,8 @@ def test_an_edit_in_tiles(tiny_sd_folder, tmp_path):
         ({"resolution": "native"}, "give resolution full"),
         ({"methods": "prompt-to-prompt"}, "prompt-to-prompt: tiles do not support"),
         ({"methods": "pix2pix-zero", "inversion": "edit-friendly"}, "pix2pix-zero: tiles do not support"),
+        ({"methods": "pullback"}, "pullback: tiles do not support"),
+        ({"methods": "pullback", "kind": "random"}, "pullback: tiles do not support"),
         ({"mask_words": "cat"}, "not for edits in tiles"),
     ],
 )

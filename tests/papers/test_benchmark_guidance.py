@@ -24,12 +24,14 @@ def scene(tiny_sd_folder):
     return guidance_loops.Scene(network, "red heart and cat, noto", STEPS, 3.0)
 
 
-def test_the_loop_of_attend_and_excite_ends_at_the_same_latent(scene):
+def test_the_loop_of_attend_and_excite_ends_at_the_same_latent(scene, monkeypatch):
+    """The thresholds are not reached; where one is, the authors' loop refines once more."""
+    monkeypatch.setattr(guidance_loops, "MOST", 3)
     loop = guidance_loops.AttendAndExcite(scene, guidance.neglected)
-    shifts = METHODS.find("attend-and-excite").shifts(scene.job(), AttendAndExciteParams(objects="heart, cat"))
-    condition, params = scene.conditions()[0], scene.params
+    params = AttendAndExciteParams(objects="heart, cat", refinements=3)
+    shifts = METHODS.find("attend-and-excite").shifts(scene.job(), params)
     shape = scene.network.latent_shape(*scene.network.native_size)
-    *_, end = generate(scene.guided(), shape, condition, params, seeds=[0], shifts=shifts)
+    *_, end = generate(scene.guided(), shape, scene.conditions()[0], scene.params, seeds=[0], shifts=shifts)
     assert isinstance(end, StepEnd)
     torch.testing.assert_close(end.x_prev, loop.run(), rtol=1e-3, atol=1e-3)
 
@@ -52,7 +54,19 @@ def test_costs_are_those_of_the_structure(scene):
     assert costs["five energies", "theirs"].backward == 5 * GUIDED
 
 
-def test_the_script_writes_all_cases(tmp_path):
+def test_costs_of_attend_and_excite_are_those_of_the_authors_code(scene, monkeypatch):
+    """In every step a row under the prompt and the pair; per refinement three calls of one row; one after the last."""
+    monkeypatch.setattr(guidance_loops, "MOST", 2)
+    monkeypatch.setattr(guidance_loops, "THRESHOLDS", {0.0: 1.0, 1 / 3: 1.0})
+    cost = Outcome()
+    count(guidance.Theirs(scene, guidance_loops.AttendAndExcite, guidance.neglected), cost)
+    assert cost.calls == 2 * STEPS + 2 * (3 * 2 + 1)
+    assert cost.samples == 3 * STEPS + 2 * (3 * 2 + 1)
+    assert cost.backward == GUIDED + 2 * 2
+
+
+def test_the_script_writes_all_cases(tmp_path, monkeypatch):
+    monkeypatch.setattr(guidance_loops, "MOST", 2)
     out = tmp_path / "report.json"
     assert guidance.main(["--quick", "--repeats", "1", "--out", str(out)]) == 0
     cases = json.loads(out.read_text())["cases"]

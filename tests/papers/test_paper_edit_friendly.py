@@ -91,6 +91,32 @@ def test_a_claim_can_fail():
     assert [claim.holds for claim in evaluated] == [False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("ssim", "structure", "holds"),
+    [
+        ([0.6, 0.5, 0.55, 0.6], [0.10, 0.11, 0.09, 0.10], True),
+        ([0.6, 0.5, 0.55, 0.6], [0.16, 0.15, 0.17, 0.16], False),
+        ([0.41, 0.43, 0.42, 0.7], [0.10, 0.11, 0.09, 0.10], False),
+    ],
+    ids=["both", "the structure distance is larger", "SSIM within the error"],
+)
+def test_structure_is_preserved_if_both_measures_say_so(ssim, structure, holds):
+    """SSIM higher for every image is not enough."""
+    native = [0.40, 0.42, 0.41, 0.43]
+    edits = [
+        {
+            "source_similarity": 0.5,
+            "edit-friendly": {"ssim": [a], "similarity": [0.6], "distance_between_seeds": 9.0},
+            "native": {"ssim": [b]},
+        }
+        for a, b in zip(ssim, native, strict=True)
+    ]
+    compared = {"edit-friendly": {"structure": structure}, "native-ddpm": {"structure": [0.14, 0.15, 0.14, 0.14]}}
+    found = claims._of_edits(edits, compared)
+    assert [claim.holds for claim in found] == [holds, True, True]
+    assert found[0].measured.endswith("n = 4")
+
+
 def test_claims_on_shifting_and_colour_can_fail():
     worse, better = {"psnr": 8.0}, {"psnr": 20.0}
     first, second = shifting.STARTS

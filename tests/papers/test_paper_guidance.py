@@ -8,6 +8,7 @@ import pytest
 
 from papers.guided import claims, moves, several
 from papers.guided.study import Size, centre, colour, ink, kept, overlap, rms, smaller
+from sfumato.data.corpus import TABLE
 
 
 def square(left, top, side, rgb=(255, 0, 0), canvas=40):
@@ -77,11 +78,15 @@ def test_both_colours_of_a_prompt_are_found():
     assert len({prompt for prompt, _, _ in chosen}) == 20
 
 
-def test_parts_are_kept_until_a_setting_changes(tmp_path):
-    delta = tmp_path / "delta"
-    delta.write_bytes(b"one")
+def test_parts_are_kept_until_a_setting_the_corpus_or_the_evaluator_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr("papers.guided.study.evaluator_fingerprint", lambda evaluator: evaluator)
+    delta, corpus = tmp_path / "delta", tmp_path / TABLE
+    for file in (delta, corpus):
+        file.write_bytes(b"one")
     network = SimpleNamespace(fingerprint=lambda: "weights")
-    study = SimpleNamespace(model=SimpleNamespace(network=network), size=Size(moved=5, steps=6), delta=delta)
+    study = SimpleNamespace(
+        model=SimpleNamespace(network=network), size=Size(moved=5, steps=6), delta=delta, data=tmp_path, evaluator="one"
+    )
     calls = []
 
     def work(study):
@@ -99,6 +104,10 @@ def test_parts_are_kept_until_a_setting_changes(tmp_path):
     assert part(version=2) == 3
     delta.write_bytes(b"two")
     assert part(version=2) == 4
+    corpus.write_bytes(b"two")
+    assert part(version=2) == 5
+    study.evaluator = "two"
+    assert [part(version=2), part(version=2)] == [6, 6]
 
 
 def edits(right, side, colour):

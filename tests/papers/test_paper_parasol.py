@@ -26,9 +26,11 @@ def test_every_cell_has_its_own_correlation():
 
 
 def row(level, **other):
-    return {name: [level, level + 0.01, level - 0.01, level] for name in METRICS} | {
-        name: [value + 0.01 * n for n in range(4)] for name, value in other.items()
-    }
+    return (
+        {name: [level, level + 0.01, level - 0.01, level] for name in METRICS}
+        | {name: [value + 0.01 * n for n in range(4)] for name, value in other.items()}
+        | {"emoji": [*"abcd"]}
+    )
 
 
 @pytest.mark.parametrize("good", [True, False])
@@ -44,11 +46,28 @@ def test_claims_of_the_comparison_follow_the_numbers(good):
     assert [claim.holds for claim in claims._of_cells(numbers)] == [good] * 3
 
 
+def test_an_emoji_in_several_styles_is_one_sample():
+    """The style comes nearer for all four drawings of one emoji of two, and stays for those of the other."""
+    nearer = [0.5] * 4 + [1.0] * 4
+    numbers = {
+        name: {metric: [1.0] * 8 for metric in METRICS} | {"emoji": [str(n) for n in range(8)]}
+        for name in ("unchanged", "SDEdit", claims.OURS, claims.COLOURED)
+    }
+    numbers[claims.OURS]["style_mse"] = nearer
+    assert claims._of_cells(numbers)[1].holds
+    numbers[claims.OURS]["emoji"] = [*"aaaabbbb"]
+    assert not claims._of_cells(numbers)[1].holds
+    table = {metric: [-each for each in nearer] for metric in METRICS}
+    control = {"correlations": dict.fromkeys(("style_scale", "content_scale", "lam"), table), "emoji": [*"aaaabbbb"]}
+    assert not any(claim.holds for claim in claims._of_control(control))
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_claims_of_control_follow_the_correlations(sign):
     values = [sign * each for each in (0.9, 0.8, 1.0, 0.7)]
     table = dict.fromkeys(METRICS, values)
-    found = claims._of_control({"style_scale": table, "content_scale": table, "lam": table})
+    correlations = {"style_scale": table, "content_scale": table, "lam": table}
+    found = claims._of_control({"correlations": correlations, "emoji": [*"abcd"]})
     assert [claim.holds for claim in found] == [sign < 0] * 3
 
 
@@ -57,12 +76,13 @@ def test_claims_of_encoders_and_uses():
     about |= {"probe: group from content": 0.5, "probe: group, largest class": 0.2, "right style first": 0.8}
     assert all(claim.holds for claim in claims._of_encoders(about))
     assert [c.holds for c in claims._of_encoders(about | {"probe: style from content": 0.9})] == [True, False]
-    uses = {"interpolation": [0.9, 0.8], "text": [0.2, 0.3]}
+    uses = {"interpolation": [0.9, 0.8], "text": [0.24, 0.25], "emoji": ["a", "b"]}
     uses["diversity"] = {
         "lpips": [0.3, 0.31],
         "lpips between contents": [0.6, 0.5],
         "own content": [0.9, 0.8],
         "other content": [0.2, 0.1],
+        "emoji": ["a", "b"],
     }
     assert all(claim.holds for claim in claims._of_uses(uses))
     uses["diversity"]["own content"] = [0.2, 0.1]

@@ -44,7 +44,7 @@ class WithoutCorpus(Study):
     def cells(self, count):
         captions = ["red cat", "blue dog"]
         for place, style in enumerate(STYLES[: count // 2]):
-            yield Cells(style, pictures(10 * place), captions, captions, pictures(10 * place + 5))
+            yield Cells(style, pictures(10 * place), captions, captions, pictures(10 * place + 5), ["cat", "dog"])
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_cells_have_every_metric_of_every_way(study):
     found = cells.measure(study)
     assert set(found) == {*cells.WAYS, "some: unchanged", "some: PARASOL", "some: DiffuseIT"}
     for way in cells.WAYS:
-        assert set(found[way]) == set(METRICS)
+        assert set(found[way]) == {*METRICS, "emoji"}
         assert all(len(values) == study.size.cells for values in found[way].values())
     assert not any(found["unchanged"]["lpips"])
     assert len(found["some: DiffuseIT"]["style_mse"]) == 1
@@ -73,8 +73,9 @@ def test_cells_have_every_metric_of_every_way(study):
 def test_control_has_one_correlation_per_cell(study, monkeypatch):
     monkeypatch.setattr(control, "SCALES", (0.0, 7.0))
     monkeypatch.setattr(control, "SHARES", (0.0, 1.0))
-    found = control.measure(study)["correlations"]
-    assert all(len(found[name]["style_mse"]) == study.size.controlled for name in ("style_scale", "lam"))
+    found = control.measure(study)
+    per_cell = found["correlations"]
+    assert all(len(per_cell[name]["style_mse"]) == study.size.controlled for name in ("style_scale", "lam"))
     assert len(claims._of_control(found)) == 3
 
 
