@@ -212,7 +212,7 @@ def test_a_run_whose_encoder_was_trained_on_is_refused(diffusion_recipe, autoenc
 
 
 def test_a_batch_is_what_the_paper_trains_on(diffusion_recipe, tmp_path):
-    task = build_task(diffusion_recipe(1, condition_dropout=0.25), tmp_path)
+    task = build_task(diffusion_recipe(1, condition_dropout=0.25, min_snr=5.0), tmp_path)
     batch = task.batch(step_generator(0, 0, 0), 400)
     assert batch["t"].min() >= 0
     assert batch["t"].max() <= 999
