@@ -56,7 +56,7 @@ def at(study: Study, time: float) -> dict[str, Any]:
 def _overlap(u: Tensor) -> Tensor:
     """|cos| of matched directions, by rank in the first sample of the pair, [pairs,n].
 
-    Every sample is in one pair, so that the pairs are independent.
+    Every sample is in at most one pair, so that the pairs are independent.
     """
     return torch.stack([assign(u[k], u[k + 1])[1].abs() for k in range(0, len(u) - 1, 2)])
 

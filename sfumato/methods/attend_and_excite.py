@@ -4,7 +4,8 @@ Chefer, Alaluf, Vinker, Wolf, Cohen-Or: "Attend-and-Excite: Attention-Based Sema
 Diffusion Models", SIGGRAPH 2023, arXiv 2301.13826, section 3. In the first half of the steps, x_t makes a gradient step
 against 1 - max A of the most neglected object, with the step size of the authors' code, 20 sqrt(1 - i / (2 (steps -
 1))). At 0, 1/5 and 2/5 of the steps (0, 10 and 20 of 50) the gradient step is repeated until max A of every object has
-reached 0.05, 0.5 and 0.8, at most 20 times as in the authors' code. Softmax and filter of the maps are those of the
+reached 0.05, 0.5 and 0.8, at most 20 times as in the authors' code, which makes one more step after the thresholds are
+reached, because it compares max A of the latent before the step. Softmax and filter of the maps are those of the
 authors' code (`sfumato.shifts.energy.presence`). Also acts on inverted images.
 """
 

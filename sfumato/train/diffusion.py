@@ -282,7 +282,7 @@ class DiffusionTask:
     def _bound_settings(self) -> dict[str, str]:
         """Entries of `bound_to` (see `binding`), without the statistics of the latents."""
         frozen = {"encoder": encoder_fingerprint(self.autoencoder)}
-        frozen["groups of the encoder"] = str(self.autoencoder.config.norm_num_groups)
+        frozen["encoder.norm_num_groups"] = str(self.autoencoder.config.norm_num_groups)
         frozen |= bound_text(self.shape.text, self.text, self.tokenizer)
         noise = settings_of(self.loss, "loss", "prediction", "schedule", "beta_start", "beta_end")
         return frozen | noise | settings_of(self.shape, "network", "heads", "groups")

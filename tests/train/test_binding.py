@@ -96,7 +96,7 @@ def test_an_autoencoder_with_other_groups_is_refused(runs, root):
     config = root / "ae" / "export" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"norm_num_groups": 4}))
     recipe = diffusion(runs, steps=2, network={"autoencoder": str(root / "ae" / "export")})
-    with pytest.raises(BadInput, match=r"another groups of the encoder \(8, now 4\)"):
+    with pytest.raises(BadInput, match=r"another encoder\.norm_num_groups \(8, now 4\)"):
         again(recipe, root / "df")
 
 
@@ -117,7 +117,7 @@ def test_a_checkpoint_of_an_older_version_goes_on_and_what_it_lacks_is_said_once
     state.write_text(json.dumps(table))
     with caplog.at_level(logging.WARNING):
         run = again(diffusion(runs, steps=2), root / "df")
-    assert "does not record the groups of the encoder, text encoder, tokenizer, loss.prediction" in caplog.text
+    assert "does not record the encoder.norm_num_groups, text encoder, tokenizer, loss.prediction" in caplog.text
     list(run.steps())
     caplog.clear()
     again(diffusion(runs, steps=2), root / "df")
