@@ -27,8 +27,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from benchmarks.report import add_measuring, environment, measured, publish, table
 from benchmarks.rounds import seconds_of
 from sfumato.train.conditioning import build_text_encoder
-from sfumato.train.diffusion import Denoising, DiffusionLoss, DiffusionNetwork, build_unet, noise_scheduler
+from sfumato.train.diffusion import Denoising, DiffusionNetwork, build_unet
 from sfumato.train.loop import Run
+from sfumato.train.noise import DiffusionLoss, noise_scheduler
 from sfumato.train.recipe import OptimRecipe, Recipe, RunRecipe, fill, load_recipe
 from sfumato.train.task import Batch, Phase
 from sfumato.train.tokenizer import train_tokenizer

@@ -33,7 +33,8 @@ class Results:
         kinds: kind of each edit, [edits].
         items: name of each edit, [edits].
         emoji: emoji of each edit, [edits]: results for variants of one emoji are correlated.
-        values: setting -> metric or cost -> one value for each edit, [edits]; NaN if it has none.
+        values: setting -> metric or cost -> one value for each edit, [edits]; NaN if it has none. An infinite PSNR
+            counts as `IDENTICAL`, as in the benchmark's own report.
         images: setting -> image file of each edit, [edits].
         lost: number of edits that are excluded because some setting did not finish them.
     """
@@ -71,7 +72,7 @@ class Results:
             raise BadInput(f"no edit in {folder} was finished by every setting: run the benchmark to its end.")
         names = [*edit_metrics(), *COSTS]
         values = {
-            setting: {name: _array([done[item][name] for item in items]) for name in names}
+            setting: {name: _array(name, [done[item][name] for item in items]) for name in names}
             for setting, done in found.items()
         }
         methods = {row["setting"]: row["method"] for row in rows}
@@ -90,8 +91,8 @@ class Results:
         return [name for name, method in self.methods.items() if method in PIPELINES]
 
     def mean(self, setting: str, name: str) -> float:
-        """Mean of a metric or cost over the edits that have a value; an infinite PSNR counts as `IDENTICAL`."""
-        values = np.minimum(self.values[setting][name], IDENTICAL if "psnr" in name else np.inf)
+        """Mean of a metric or cost over the edits that have a value."""
+        values = self.values[setting][name]
         return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
     def difference(self, setting: str, other: str, name: str) -> tuple[float, float]:
@@ -111,5 +112,6 @@ def emoji_of(corpus: Path) -> dict[str, str]:
     return {pair.name: base[pair.source] for pair in read_list()}
 
 
-def _array(values: list[float | None]) -> Values:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+def _array(name: str, values: list[float | None]) -> Values:
+    found = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.minimum(found, IDENTICAL) if "psnr" in name else found

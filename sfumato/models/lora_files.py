@@ -155,10 +155,20 @@ class _AdapterMetadata:
     def factor(self, layer: str, rank: int) -> float:
         """alpha / r, or alpha / sqrt(r) for rank-stabilised LoRAs (arXiv 2312.03732); 1 if the file states no alpha."""
         part, _, name = layer.partition(".")
-        alpha = self._table.get(f"{part}.lora_alpha", rank)
-        patterns = self._table.get(f"{part}.alpha_pattern")
-        for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
-            alpha = value if name == pattern or name.endswith(f".{pattern}") else alpha
+        alpha = self._pattern(part, name, self._table.get(f"{part}.lora_alpha", rank))
         if not isinstance(alpha, int | float):
             return math.nan
         return alpha / (math.sqrt(rank) if self._table.get(f"{part}.use_rslora") else max(1, rank))
+
+    def _pattern(self, part: str, name: str, default: Any) -> Any:
+        """alpha of the first pattern that matches the end of the layer's name, as in PEFT; else `default`."""
+        patterns = self._table.get(f"{part}.alpha_pattern")
+        try:
+            matching = (
+                value
+                for pattern, value in (patterns.items() if isinstance(patterns, dict) else ())
+                if re.match(rf"(.*\.)?({pattern})$", name)
+            )
+            return next(matching, default)
+        except re.error:
+            return math.nan

@@ -39,6 +39,7 @@ from sfumato.train.latents import (
     normalise_latent_space,
     scale_written,
 )
+from sfumato.train.noise import DiffusionLoss, draw_timesteps, noise_scheduler
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
@@ -72,28 +73,6 @@ class DiffusionNetwork:
     heads: tuple[int, ...] = ranged((2, 5, 8), low=1)
     layers: int = ranged(1, low=1)
     groups: int = ranged(16, low=1)
-
-
-@dataclass(frozen=True)
-class DiffusionLoss:
-    """Prediction type, noise schedule and loss weighting: table [loss].
-
-    Attributes:
-        prediction: "epsilon" or "v_prediction".
-        schedule: beta schedule of diffusers: "linear", "scaled_linear" or "squaredcos_cap_v2".
-        beta_start: first beta.
-        beta_end: last beta.
-        min_snr: gamma of the min-SNR weighting (5 in the paper); 0 weights all timesteps equally. With v-prediction its
-            weight is close to 0 in the noisy half of the schedule, where the caption determines the content.
-        condition_dropout: caption dropout, the probability of replacing a caption by the empty prompt.
-    """
-
-    prediction: str = "v_prediction"
-    schedule: str = "linear"
-    beta_start: float = ranged(1e-4, above=0, below=1)
-    beta_end: float = ranged(0.02, above=0, below=1)
-    min_snr: float = ranged(0.0, low=0)
-    condition_dropout: float = ranged(0.1, low=0, high=1)
 
 
 def build_unet(shape: DiffusionNetwork, latent_channels: int, side: int, width: int) -> UNet2DConditionModel:
@@ -149,28 +128,6 @@ def take_weights(unet: UNet2DConditionModel, start: str) -> None:
             )
     refuse_other_config(unet, trained, "network.start", start)
     unet.load_state_dict(weights)
-
-
-def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
-    """Build the scheduler, with 1000 training timesteps; the exported pipeline contains it.
-
-    Raises:
-        BadInput: a setting is out of its range.
-    """
-    if loss.prediction not in ("epsilon", "v_prediction"):
-        raise BadInput(f"loss.prediction must be 'epsilon' or 'v_prediction', not '{loss.prediction}'.")
-    if loss.schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
-        raise BadInput(f"loss.schedule must be linear, scaled_linear or squaredcos_cap_v2, not '{loss.schedule}'.")
-    if not 0 < loss.beta_start <= loss.beta_end < 1:
-        raise BadInput(
-            f"loss.beta_start = {loss.beta_start} and loss.beta_end = {loss.beta_end} must satisfy "
-            "0 < beta_start <= beta_end < 1."
-        )
-    return DDIMScheduler(
-        beta_schedule=loss.schedule, beta_start=loss.beta_start, beta_end=loss.beta_end,
-        prediction_type=loss.prediction, clip_sample=False, set_alpha_to_one=True, steps_offset=1,
-        timestep_spacing="leading",
-    )  # fmt: skip
 
 
 class Denoising(nn.Module):
@@ -292,7 +249,7 @@ class DiffusionTask:
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         x0 = self.latents[rows]
         eps = torch.randn(x0.shape, generator=generator)
-        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (size,), generator=generator)
+        t = draw_timesteps(self.loss, size, self.scheduler.config.num_train_timesteps, generator)
         dropped = torch.rand(size, generator=generator) < self.loss.condition_dropout
         captions = draw_captions(self.data, rows, generator)
         texts = ["" if drop else caption for caption, drop in zip(captions, dropped, strict=True)]

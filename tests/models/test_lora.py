@@ -79,10 +79,14 @@ def test_the_original_names_of_a_lora_for_sdxl_are_understood(pipe_of, tiny_sdxl
     assert models[0].fingerprint() == models[1].fingerprint()
 
 
-def test_alpha_of_the_metadata_is_that_of_diffusers(pipe_of, tiny_sd_folder, tmp_path):
+@pytest.mark.parametrize(
+    "patterns",
+    [{"attn2.to_k": 3}, {r"attn\d.to_(k|v)": 3, "attn2.to_k": 5}, {"tn2.to_k": 4, "attn2.to_k": 5, "to_k": 3}],
+)
+def test_alpha_of_the_metadata_is_that_of_diffusers(pipe_of, tiny_sd_folder, tmp_path, patterns):
     pipe = pipe_of("sd")
     about = {"unet.lora_alpha": 6, "unet.r": 2, "unet.target_modules": ["to_q", "to_k", "to_v", "to_out.0"]}
-    about |= {"unet.alpha_pattern": {"attn2.to_k": 3}}
+    about |= {"unet.alpha_pattern": patterns}
     path = write_lora(pipe, tmp_path / "a.safetensors", "peft", parts=("unet",),
                       metadata={"lora_adapter_metadata": json.dumps(about)})  # fmt: skip
     weights = {n: w for n, w in load_file(path).items() if "attn" in n}

@@ -98,6 +98,12 @@ def test_an_edit_that_one_setting_lost_counts_for_none(tmp_path):
     assert math.isnan(results.mean("weak", "clip_region"))
 
 
+def test_an_infinite_psnr_counts_as_100_db_in_every_table(tmp_path):
+    results = Results.read(write(tmp_path, SETTINGS), EMOJI)
+    assert results.difference("weak", "theirs", "outside_psnr")[0] == 0
+    assert results.values["weak"]["outside_psnr"].max() == 100
+
+
 def test_the_whole_way_to_the_page(folder, tmp_path, monkeypatch):
     def load():
         return Pictures(np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8))

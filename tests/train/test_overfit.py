@@ -291,6 +291,8 @@ def test_missing_weights_are_an_error_and_not_a_remark(autoencoder, tmp_path):
         ({"beta_start": 0.0}, "beta_start must be above 0 and below 1"),
         ({"beta_start": 0.5, "beta_end": 0.1}, "must satisfy"),
         ({"min_snr": -1.0}, "min_snr must be at least 0"),
+        ({"timesteps": "logit-normal"}, "timesteps must be 'uniform' or 'logit_normal', not 'logit-normal'"),
+        ({"logit_std": 0.0}, "logit_std must be above 0"),
         ({"condition_dropout": 1.5}, "between 0 and 1"),
     ],
 )

@@ -20,7 +20,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0
 # On a busy machine a process sometimes ends so, or waits for ever (both were seen, no line of Python was at fault): a
 # thread of torch's C++ outlives its owner. What is tested here is what the processes compute: they run again.
 ABORTED = "terminate called without an active exception"
-ATTEMPTS, PATIENCE = 3, 300
+ATTEMPTS, PATIENCE = 3, 150
 
 # How long it takes is no matter of these tests; the limits only end a hang.
 pytestmark = pytest.mark.timeout(1200)

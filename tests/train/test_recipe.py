@@ -17,8 +17,9 @@ from sfumato.train.asymmetric_loss import DeltaHLoss
 from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, build_autoencoder
 from sfumato.train.content import ContentLoss
 from sfumato.train.delta_h import DeltaHNetwork
-from sfumato.train.diffusion import Denoising, DiffusionLoss, DiffusionNetwork, build_unet, noise_scheduler
+from sfumato.train.diffusion import Denoising, DiffusionNetwork, build_unet
 from sfumato.train.dual_encoder import DualEncoderLoss, DualEncoderNetwork, build_dual_encoder
+from sfumato.train.noise import DiffusionLoss, noise_scheduler
 from sfumato.train.parasol import ParasolNetwork
 from sfumato.train.parasol_loss import ParasolLoss
 from sfumato.train.recipe import OptimRecipe, fill, load_recipe

@@ -1,0 +1,42 @@
+"""The distribution of the training timesteps."""
+
+import pytest
+import torch
+from diffusers.training_utils import compute_density_for_timestep_sampling
+
+from sfumato.train.noise import DiffusionLoss, draw_timesteps
+
+COUNT = 1000
+
+
+def drawn(size=200_000, **settings):
+    return draw_timesteps(DiffusionLoss(**settings), size, COUNT, torch.Generator().manual_seed(0))
+
+
+def test_uniform_timesteps_are_all_drawn_alike():
+    counts = torch.bincount(drawn(), minlength=COUNT)
+    assert len(counts) == COUNT
+    assert counts.float().std() < 1.15 * 200**0.5, "that of a binomial distribution"
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.7, 1.1), (2.0, 0.3)])
+def test_logit_normal_timesteps_have_the_quantiles_of_the_distribution(mean, std):
+    t = drawn(timesteps="logit_normal", logit_mean=mean, logit_std=std)
+    levels = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
+    normal = torch.distributions.Normal(mean, std)
+    expected = COUNT * torch.sigmoid(normal.icdf(levels))
+    torch.testing.assert_close(torch.quantile(t.float() + 0.5, levels), expected, atol=4.0, rtol=0)
+
+
+def test_logit_normal_timesteps_are_those_of_diffusers():
+    t = drawn(timesteps="logit_normal", logit_mean=-0.7, logit_std=1.1)
+    u = compute_density_for_timestep_sampling(
+        "logit_normal", 200_000, logit_mean=-0.7, logit_std=1.1, generator=torch.Generator().manual_seed(0)
+    )
+    torch.testing.assert_close(t, (u * COUNT).long(), atol=1, rtol=0)
+
+
+def test_every_timestep_is_in_the_schedule():
+    t = drawn(timesteps="logit_normal", logit_mean=20.0, logit_std=1.0)
+    assert t.max() == COUNT - 1
+    assert drawn(timesteps="logit_normal", logit_mean=-20.0).min() == 0
