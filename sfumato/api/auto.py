@@ -14,6 +14,7 @@ from sfumato.api.inverted import Inverted
 from sfumato.api.result import Result
 from sfumato.api.trial import Trial, least_change
 from sfumato.errors import BadInput
+from sfumato.geometry import counting_passes
 from sfumato.images import Picture, to_tensor
 from sfumato.metrics import Evaluator
 
@@ -28,7 +29,8 @@ class Choice:
         reached: whether the edit reaches it; if not, `trial` is the setting with the highest similarity.
         tried: number of settings tried, up to the level of the choice.
         table: all of them, in the order of the grid.
-        report: cost of the choice, including the metrics: seconds, network_evaluations.
+        report: cost of the choice, including the metrics: seconds, network_evaluations, and jacobian_passes if there
+            are any.
     """
 
     trial: Trial
@@ -43,15 +45,16 @@ class Choice:
         """The chosen edit alone, as `Inverted.edit` returns it; its cost is part of `report`."""
         several, row = self.trial.result, self.trial.row
 
-        def own(values: dict[str, list[Any]]) -> dict[str, list[Any]]:
-            return {name: each[row : row + 1] for name, each in values.items()}
+        def own(values: dict[str, list[Any]], *names: str) -> dict[str, list[Any]]:
+            return {name: values[name][row : row + 1] for name in names if name in values}
 
         parameters, options = several.report["parameters"], self.trial.options
         methods = [part | {name: options[name] for name in part.keys() & options} for part in parameters["methods"]]
-        parameters = parameters | own({name: parameters[name] for name in ("guidance_scale", "prompts")})
-        report = several.report | {
+        parameters = parameters | own(parameters, "guidance_scale", "prompts")
+        report = {name: value for name, value in several.report.items() if name != "jacobian_passes"}
+        report |= own(report, "moves") | {
             "parameters": parameters | {"methods": methods},
-            "metrics": own(several.report["metrics"]),
+            "metrics": own(report["metrics"], *report["metrics"]),
             "seconds": 0.0,
             "network_evaluations": {"calls": 0, "samples": 0},
         }
@@ -104,15 +107,17 @@ def choose(
             "Without a source prompt there is no default for adherence: invert with a source prompt, or give adherence."
         )
     evaluator = evaluator or evaluator_of(inverted.model)
-    evaluator.clip.check_texts([source, target])
+    texts = inverted.model.plain([source, target])
+    evaluator.clip.check_texts(texts)
     grid = Grid.of(inverted, target, evaluator, options, callback)
     began = time.perf_counter()
-    with network.counting() as count:
-        wanted = _own(evaluator, picture, source) if adherence is None else adherence
+    with network.counting() as count, counting_passes() as passes:
+        wanted = _own(evaluator, picture, texts[0]) if adherence is None else adherence
         tried = grid.search(wanted)
     best = least_change(tried, wanted)
     evaluations = {"calls": count.calls, "samples": count.samples}
     report = {"seconds": round(time.perf_counter() - began, 4), "network_evaluations": evaluations}
+    report |= {"jacobian_passes": passes.products} if any(passes.products.values()) else {}
     return Choice(best, wanted, best.scores["clip"] >= wanted, len(tried), tuple(tried), report)
 
 

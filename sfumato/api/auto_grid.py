@@ -13,6 +13,7 @@ from inspect import signature
 from itertools import chain, repeat
 from typing import Any
 
+from sfumato.api.composition import Composition, compose
 from sfumato.api.edit_plan import EditPlan, plan_edit
 from sfumato.api.inverted import Inverted
 from sfumato.api.joined import edited_together
@@ -94,9 +95,9 @@ class Grid:
         """Edit with these guidance scales of these levels, together."""
         settings = {level: scales for level, scales in settings.items() if scales}
         plans = [self._plan(level, scales) for level, scales in settings.items()]
-        prompts = self.inverted.prompts[0], self.target
+        source, target = self.inverted.model.plain([self.inverted.prompts[0], self.target])
         for (level, scales), result in zip(settings.items(), edited_together(self.inverted, plans), strict=True):
-            scores = measured(self.evaluator, self.inverted.edited_pictures[0], result, None, prompts)
+            scores = measured(self.evaluator, self.inverted.edited_pictures[0], result, None, (source, target))
             own = self.trials.setdefault(level, {})
             for row, scale in enumerate(scales):
                 index = level * max(1, len(self.guidance_scales)) + scale
@@ -128,24 +129,45 @@ def _batches(levels: Sequence[int]) -> Iterator[Sequence[int]]:
 
 def _plan(inverted: Inverted, target: str, options: dict[str, Any]) -> EditPlan:
     """A checked edit; options are those of `Inverted.edit`. Raises BadInput as that does."""
-    named = {name: options[name] for name in options if name in signature(plan_edit).parameters}
-    return plan_edit(inverted, target, **named, options={name: options[name] for name in options if name not in named})
+    named, own = _parted(options)
+    return plan_edit(inverted, target, **named, options=own)
+
+
+def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that `plan_edit` has by name, and those of the methods."""
+    names = signature(plan_edit).parameters
+    named = {name: value for name, value in options.items() if name in names}
+    return named, {name: value for name, value in options.items() if name not in names}
 
 
 def _levels_and_scales(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
-    """Levels (values of `skip`) and guidance scales to try; those of one level share a batch."""
-    edits, usual = options_of(type(inverted.params), "edit"), inverted.params
+    """Levels (values of `skip`) and guidance scales to try; those of one level share a batch.
+
+    The options and their usual values are those of the method that the edit is run by, which may be another one than
+    the image was inverted for.
+    """
+    composition = _composed(inverted, fixed)
+    usual = composition.params
+    edits = options_of(type(usual), "edit")
     levels: list[dict[str, Any]] = [{}]
     guidance_scales: list[float] = []
     if "skip" in edits and "skip" not in fixed:
-        steps = usual.steps  # type: ignore[attr-defined]
+        steps = inverted.groups[0].inversion.steps
         levels = [{"skip": skip} for skip in sorted({min(steps - 1, round(s * steps)) for s in SKIPPED}, reverse=True)]
     if "guidance_scale" in edits and "guidance_scale" not in fixed:
         high = edits["guidance_scale"].metadata["range"].high
         guidance_scales = [min(high, share * usual.guidance_scale) for share in GUIDANCE_SCALES]  # type: ignore[attr-defined]
     if levels == [{}] and not guidance_scales:
-        raise BadInput(f"{inverted.method.name} has nothing left to choose: leave skip or guidance_scale out.")
+        name = composition.methods[0][0].name if composition.methods else inverted.method.name
+        raise BadInput(f"{name} has nothing left to choose: leave skip or guidance_scale out.")
     return levels, guidance_scales
+
+
+def _composed(inverted: Inverted, options: Mapping[str, Any]) -> Composition:
+    """The methods of an edit with these options of `Inverted.edit`. Raises BadInput as that does."""
+    (named, own), network = _parted(options), inverted.model.network
+    methods, shifts = named.get("methods"), named.get("shifts", ())
+    return compose(network, inverted.kind, inverted.method, inverted.params, methods, shifts, own)
 
 
 def _possible(

@@ -72,10 +72,10 @@ class Composition:
             raise BadInput(f"{' and '.join(found)} repeat different steps of the run: use one of them.")
         return next(iter(found.values()), ())
 
-    def finish(self, edited: Tensor, source: Tensor) -> Tensor:
+    def finish(self, edited: Tensor, source: Tensor | None, inside: Tensor | None = None) -> Tensor:
         """The decoded images as the methods finish them, in order; see `Params.finish`."""
         for _, params in self.methods:
-            edited = params.finish(edited, source)
+            edited = params.finish(edited, source, inside)
         return edited
 
     def uses_negative(self, guidance_scale: float) -> bool:

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sfumato.api.arguments import as_list, check_negative, check_prompts, spread
 from sfumato.api.composition import Composition, Named, compose
@@ -16,12 +14,10 @@ from sfumato.api.regions import check_region
 from sfumato.api.sources import Sources
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
-from sfumato.images import Mask, Picture, pad_to_grid
+from sfumato.images import Mask, Picture
 from sfumato.images.mask import painted_mask
 from sfumato.methods.job import Job
-from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import TiledModel
-from sfumato.shifts.mask import HoldOutside, to_latent_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +29,7 @@ class Batch:
         rows: row of the group, per edit.
         outputs: index of the result, per edit.
         job: input of the methods; its inversion may be an outline, without latents.
-        shifts: shifts of the methods and of the caller; those of masks are added when the edit runs, see `held`.
+        shifts: shifts of the methods and of the caller; those of masks are added when the edit runs.
     """
 
     group: int
@@ -54,7 +50,7 @@ class EditPlan:
         pictures: source image, per result.
         prompts: target prompt, per result; the source prompt if none was given.
         guidance_scales: guidance scale, per result.
-        masks: per result, where the edit applies, or None for everywhere.
+        masks: painted mask, per result, or None.
         region: words or difference of prompts that restrict the edit further, or None.
         residual: whether to add back what the autoencoder loses.
         check: whether to replay the source first and measure the reconstruction.
@@ -182,24 +178,3 @@ def _batches(
             )
             found.append(Batch(n, rows, some, job, composition.of(job)))
     return found
-
-
-def held(network: DiffusionModel, masks: Sequence[Mask | None], size: tuple[int, int]) -> list[HoldOutside]:
-    """The shift that holds latents where the masks are black at the source's.
-
-    Args:
-        network: the model.
-        masks: one per edit, at the full size of the images.
-        size: (width, height) in pixels at which the images are edited.
-    """
-    if all(mask is None for mask in masks):
-        return []
-    everywhere = torch.ones(1, *size[::-1])
-    sized = [everywhere if mask is None else _covered(torch.from_numpy(mask.weights)[None], size) for mask in masks]
-    padded, _ = pad_to_grid(torch.stack(sized), network.multiple)
-    return [HoldOutside(to_latent_grid(padded, network.factor).to(network.device))]
-
-
-def _covered(weights: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask [1,h,w] at another size: the largest weight among the pixels that each pixel covers."""
-    return weights if weights.shape[1:] == size[::-1] else F.adaptive_max_pool2d(weights, size[::-1])

@@ -1,6 +1,6 @@
 """Run a planned edit: replay batch after batch along the inversions, then decode, mask and measure."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.api.edit_plan import Batch, EditPlan, held
-from sfumato.api.finish import add_residual, finished
+from sfumato.api.bounds import Bound, bound, held
+from sfumato.api.edit_plan import Batch, EditPlan
+from sfumato.api.finish import add_residual, finished, weights_at
 from sfumato.api.group import Group, decoded
 from sfumato.api.notes import similarity_note
 from sfumato.api.reconstructing import reconstructing
-from sfumato.api.region import Region
-from sfumato.api.regions import find
+from sfumato.api.regions import Found, find
 from sfumato.api.report import (
     file_name,
     files_used,
@@ -28,7 +28,6 @@ from sfumato.api.report import (
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
-from sfumato.errors import BadInput
 from sfumato.geometry.edit import Moved, with_moves
 from sfumato.images import Mask, resized_pixels
 from sfumato.metrics.evaluator import SHIPPED
@@ -48,19 +47,20 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
         yield from reconstructing(sources, residual=False)
     pixels: dict[int, NDArray[np.uint8]] = {}
     moves: dict[int, dict[str, Any]] = {}
+    bounds: dict[int, Bound | None] = {}
     for batch in plan.batches:
-        plan = _with_region(plan, batch, sources)
+        bounds |= _bounds(plan, batch, sources)
     for n, batch in enumerate(plan.batches):
         group, total = sources.groups[batch.group], len(plan.batches)
         job = replace(batch.job, inversion=group.inversion.rows(batch.rows))
-        bounds = held(group.network, [plan.masks[j] for j in batch.outputs], group.size)
+        holding = held(group.network, [bounds[j] for j in batch.outputs])
         shifts = batch.shifts
-        for bound in bounds:
-            shifts = [shift.within(bound.inside) for shift in shifts]
+        for each in holding:
+            shifts = [shift.within(each.inside) for shift in shifts]
         made: list[Moved] = []
-        work = with_moves(job.run([*shifts, *bounds]), made)
+        work = with_moves(job.run([*shifts, *holding]), made)
         x0 = yield from following(work, "edit", n, total, batch.outputs, group.network, group.size, job.steps)
-        pixels |= _finished(plan, batch, group, x0)
+        pixels |= _finished(plan, batch, group, x0, bounds)
         moves |= {j: moves_of(made, row) for row, j in enumerate(batch.outputs)}
     edited = [pixels[j] for j in range(len(plan.prompts))]
     recipes = [recipe | moves[j] for j, recipe in enumerate(_recipes(sources, plan))]
@@ -70,41 +70,32 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
     return Result(edited, plan.pictures, recipes, report)
 
 
-def _with_region(plan: EditPlan, batch: Batch, sources: Sources) -> EditPlan:
-    """The plan with the masks of a batch intersected with its region, if it has one."""
-    if plan.region is None:
-        return plan
-    texts, masks = [plan.prompts[j] for j in batch.outputs], list(plan.masks)
+def _bounds(plan: EditPlan, batch: Batch, sources: Sources) -> dict[int, Bound | None]:
+    """Where the edits of a batch apply, by index of the result."""
     group = sources.groups[batch.group]
-    regions = find(plan.region, group, batch.rows, batch.job.target, texts, sources.batch)
-    for j, found in zip(batch.outputs, regions, strict=True):
-        given = masks[j]
-        masks[j] = Mask(found) if given is None else _overlap(given, found, plan.region)
-    return replace(plan, masks=masks)
+    found: Sequence[Found | None] = [None] * len(batch.outputs)
+    if plan.region is not None:
+        texts = [plan.prompts[j] for j in batch.outputs]
+        found = find(plan.region, group, batch.rows, batch.job.target, texts, sources.batch)
+    return {
+        j: bound(group.network, plan.masks[j], own, plan.region, group.size)
+        for j, own in zip(batch.outputs, found, strict=True)
+    }
 
 
-def _overlap(mask: Mask, found: NDArray[np.float32], region: Region) -> Mask:
-    """The mask where the region is. Raises BadInput if they have no pixel in common."""
-    weights = found * mask.weights
-    if not weights.any():
-        what = f"the region of {', '.join(region.words)}" if region.words else "the difference of the prompts"
-        raise BadInput(
-            f"The mask and {what} at the threshold {region.threshold:g} do not overlap: lower mask_threshold, or give "
-            "one of them."
-        )
-    return replace(mask, weights=weights)
-
-
-def _finished(plan: EditPlan, batch: Batch, group: Group, x0: Tensor) -> dict[int, NDArray[np.uint8]]:
+def _finished(
+    plan: EditPlan, batch: Batch, group: Group, x0: Tensor, bounds: Mapping[int, Bound | None]
+) -> dict[int, NDArray[np.uint8]]:
     """The decoded edits of a batch by index of the result, uint8 [h,w,3]."""
     edited = decoded(group.network, x0, group.size)
     if plan.residual:
         source, autoencoded = group.source[batch.rows], group.autoencoded[batch.rows]
         edited = add_residual(edited, autoencoded, source, float(max(1, group.network.factor)))
-    edited = plan.composition.finish(edited, group.source[batch.rows])
+    masks = [None if (each := bounds[j]) is None else each.mask for j in batch.outputs]
+    edited = plan.composition.finish(edited, group.source[batch.rows], weights_at(masks, group.size))
     return {
-        j: finished(pixels, group.source[row], group.pictures[row], plan.masks[j])
-        for j, row, pixels in zip(batch.outputs, batch.rows, edited, strict=True)
+        j: finished(pixels, group.source[row], group.pictures[row], mask)
+        for j, row, pixels, mask in zip(batch.outputs, batch.rows, edited, masks, strict=True)
     }
 
 
@@ -165,7 +156,7 @@ def _recipes(sources: Sources, plan: EditPlan) -> list[dict[str, Any]]:
             "guidance_scale": plan.guidance_scales[j],
             "prompt": plan.prompts[j],
             "negative_prompt": plan.negative_prompt,
-            "masked": plan.masks[j] is not None,
+            "masked": plan.masks[j] is not None or plan.region is not None,
             **_mask_used(plan.masks[j]),
             **({} if plan.region is None else {"region": asdict(plan.region)}),
             "residual": plan.residual,

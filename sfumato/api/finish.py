@@ -1,16 +1,17 @@
 """From decoded edits to output pixels: residual of the autoencoder, full size, mask, 8-bit levels."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.images import Mask, Picture, to_uint8
 from sfumato.images.feather import feathered
-from sfumato.images.mask import MaskSource, painted_mask
 from sfumato.images.upsampling import upsampled_edit
 
 TOLERATED = 0.08
@@ -48,6 +49,20 @@ def _smooth(x: Tensor, radius: float) -> Tensor:
     return F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), kernel.reshape(1, 1, -1, 1))
 
 
+def weights_at(masks: Sequence[Mask | None], size: tuple[int, int]) -> Float[Tensor, "b 1 h w"] | None:
+    """Mean weights of the masks at another size, 1 for None; None if there is no mask.
+
+    Args:
+        masks: one per image, at full size.
+        size: (width, height) in pixels at which the images are edited.
+    """
+    if all(mask is None for mask in masks):
+        return None
+    everywhere = torch.ones(1, *size[::-1])
+    weights = (None if mask is None else torch.from_numpy(mask.weights)[None] for mask in masks)
+    return torch.stack([everywhere if each is None else F.adaptive_avg_pool2d(each, size[::-1]) for each in weights])
+
+
 def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None) -> NDArray[np.uint8]:
     """One decoded edit at the full size of its image, uint8 [h,w,3], restricted by a mask.
 
@@ -69,11 +84,6 @@ def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None
         part = None if mask is None else replace(mask, weights=mask.weights[rows])
         made[rows] = grey_levels(pixels, picture.full.rgb[rows], part)
     return made
-
-
-def inside(source: MaskSource, size: tuple[int, int]) -> NDArray[np.float32]:
-    """The weights [h,w] in [0,1] of a mask for an image of `size` (width, height). Raises as `painted_mask`."""
-    return painted_mask(source, size).weights
 
 
 def grey_levels(pixels: Tensor, source: NDArray[np.uint8], mask: Mask | None) -> NDArray[np.uint8]:

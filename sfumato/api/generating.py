@@ -73,7 +73,7 @@ def generating(
         shifts = composition.of(job_of(guided, shape, condition, params, own))
         work = generate(guided, shape, condition, params, seeds=own, device=network.device, shifts=shifts)
         last = yield from following(work, "generate", n, len(starts), outputs, network, size[::-1])
-        pixels += [to_uint8(each) for each in decoded(network, last, size[::-1])]
+        pixels += [to_uint8(each) for each in composition.finish(decoded(network, last, size[::-1]), None)]
     report = {
         "parameters": {**parameters(params), "prompts": prompts, "seeds": seeds, "size": list(size[::-1])},
         "metrics": _metrics(model, pixels, prompts),

@@ -45,6 +45,7 @@ def outlines(
     All arguments have been checked. This function encodes the prompts.
     """
     network, kind = model.network, kind_of(method, params)
+    params.check_inversion(network)
     tiles = {"tiles": True} if isinstance(network, TiledModel) else {}
     groups = []
     for indices in of_one_size(network, pictures, batch):
@@ -71,11 +72,13 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
     network, kind = sources.model.network, kind_of(sources.method, sources.params)
     groups: list[Group] = []
     for n, group in enumerate(sources.groups):
-        outline = group.inversion
+        outline, x0 = group.inversion, encode(network, group.pictures)
+        guided = sources.model.guided(outline.guidance_scales, padded_size(network, group.size))
+        guided, condition = sources.params.inverted_under(network, guided, group.condition, x0)
         work = kind.invert(
-            sources.model.guided(outline.guidance_scales, padded_size(network, group.size)),
-            encode(network, group.pictures),
-            group.condition,
+            guided,
+            x0,
+            condition,
             sources.params,
             seeds=outline.seeds,
             batch=sources.batch,
@@ -83,6 +86,7 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
         found = yield from following(work, "invert", n, len(sources.groups), group.indices, network, group.size)
         described = replace(
             found,
+            guidance_scales=outline.guidance_scales,
             prompts=outline.prompts,
             parameters=outline.parameters,
             images=tuple(picture_fingerprint(picture) for picture in group.pictures),

@@ -56,6 +56,14 @@ class Loaded:
             self.__dict__.pop("_dual_encoder", None)
         return self
 
+    def plain(self, texts: Sequence[str]) -> list[str]:
+        """The texts without the weights of prompts, such as "(word:1.4)", if the model reads any.
+
+        Networks that score edits read these.
+        """
+        encoders = self.network.text_encoders
+        return [encoders[0].plain(text) for text in texts] if encoders else list(texts)
+
     @property
     def dual_encoder(self) -> DualEncoder | None:
         """CLIP of the model folder, for text similarities in reports; None if the folder has no `dual_encoder`."""
@@ -65,30 +73,32 @@ class Loaded:
     def text_features(self, texts: Sequence[str]) -> Tensor | None:
         """Features of texts [b,d] under the dual encoder; None without one, or if the network takes no text.
 
-        The tokenizer is not thread-safe, so calls are serialised by a lock.
-
         Raises:
             BadInput: as `DualEncoder.text_features`.
         """
         encoder = self.dual_encoder
         if encoder is None or not self.network.takes_text:
             return None
-        with self._with_dual_encoder:
-            return encoder.text_features([self.network.text_encoders[0].plain(text) for text in texts])
+        return encoder.text_features(self.plain(texts))
 
     def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
         """The network's condition of prompts, one row per prompt, for images of `size` (height, width) in pixels.
 
-        The latest conditions are cached, so that plans with the same prompts encode them once.
+        The latest conditions are cached, so that plans with the same prompts encode them once. Threads that encode the
+        same prompts at the same time do not wait for each other: all of them return what the first one has stored.
         """
         read = tuple((each.weighted, each.chunks) for each in self.network.text_encoders)
         key = (tuple(prompts), size, read, self.network.revision())
         with self._with_conditions:
-            if key not in self._conditions:
-                self._conditions[key] = self.network.condition(list(prompts), size=size)
-                while len(self._conditions) > KEPT:
-                    self._conditions.pop(next(iter(self._conditions)))
-            return self._conditions[key]
+            known = self._conditions.get(key)
+        if known is not None:
+            return known
+        made = self.network.condition(list(prompts), size=size)
+        with self._with_conditions:
+            stored = self._conditions.setdefault(key, made)
+            while len(self._conditions) > KEPT:
+                self._conditions.pop(next(iter(self._conditions)))
+        return stored
 
     def guided(self, scales: Sequence[float], size: tuple[int, int], negative_prompt: str = "") -> Guided:
         """Classifier-free guidance with a negative prompt, one scale per row; `size` is (height, width) in pixels."""

@@ -12,10 +12,17 @@ KNOWN = 0.6
 """Similarity to its caption that 95 % of the images of the emoji corpus have under the bundled dual encoder (0.608 over
 300 images); 95 % of the pairs of an image and the caption of another one have less than 0.53."""
 
+_INNER = r"(?:[^()\\]|\\.)"  # of brackets: "\(" and "\)" are no brackets
+_DECIMAL = r"-?(?:\d+\.\d*|\.\d+)"
 _WEIGHTS = "|".join(
     (
-        r"\([^()]*[^()\d\s]\s*:\s*-?\d+\s*\)",  # (word:2), but not (12:30)
-        r"\([^()]+:\s*-?\d*\.\d+\s*\)",  # (word:1.4)
+        rf"\({_INNER}{{0,300}}(?:[^()\d\s\\]|\\.)\s*:\s*-?\d+\s*\)",  # (word:2), but not (12:30)
+        rf"\({_INNER}{{1,300}}:\s*{_DECIMAL}\s*\)",  # (word:1.4)
+        rf"\)\s*:\s*{_DECIMAL}\s*\)",  # (a (word):1.4)
+    )
+)
+_OTHER_WEIGHTS = "|".join(
+    (
         r"\(\([^()]+\)\)|\{\{[^{}]+\}\}|\[\[[^\[\]]+\]\]",  # ((word)), {{word}}, [[word]]
         r"\)[+-]+|\)\d*\.\d+",  # (two words)+, (two words)1.4
         r"(?<!\w)[^\W\d_]\w+(?:\+\+|--)[+-]*(?!\w)",  # word++, but not C++
@@ -24,7 +31,7 @@ _WEIGHTS = "|".join(
 )
 #: What a prompt contains, the pattern, and what to do instead.
 _SYNTAX = (
-    ("weights", re.compile(_WEIGHTS),
+    ("weights", re.compile(f"{_WEIGHTS}|{_OTHER_WEIGHTS}"),
      "for (word:1.4) give --prompt-weights; or scale the attention of words with --method prompt-to-prompt --reweight "
      '"word=1.4"'),
     ("LoRAs and embeddings", re.compile(r"<(?:lora|lyco|locon|hypernet|lokr):[^<>]*>|(?<!\w)embedding:\w+"),
@@ -36,6 +43,8 @@ _SYNTAX = (
     ("flags", re.compile(r"(?<!\S)--(?:ar|aspect|v|stylize|chaos|niji|no|q|seed|iw)(?!\w)"),
      "use the options of the command"),
 )  # fmt: skip
+#: Of a model that reads "(word:1.4)" as a weight, such brackets in a prompt without its weights are meant as text.
+_WITH_WEIGHTS = ("weights", re.compile(_OTHER_WEIGHTS), "write (word:1.4)")
 _CAPITALS = ("joined prompts", re.compile(r"(?<!\w)(?:BREAK|AND)(?!\w)"), "write one prompt")
 
 
@@ -90,21 +99,25 @@ def similarity_note(name: str, similarity: float) -> str:
     )
 
 
-def prompt_note(prompt: str) -> str:
+def prompt_note(prompt: str, *, weighted: bool = False) -> str:
     """A sentence about parts of a prompt that other tools interpret and sfumato reads as words; "" without any.
 
-    Brackets around words, as in "a cat (sitting)", are punctuation and give no note. A model that reads weights gives
-    its prompt without them (`TextEncoder.plain`).
+    Brackets around words, as in "a cat (sitting)", are punctuation and give no note.
+
+    Args:
+        prompt: the prompt; that of a model that reads weights without them (`TextEncoder.plain`).
+        weighted: whether the model reads weights.
     """
-    found = list(_other_syntax(prompt))
+    found = list(_other_syntax(prompt, weighted))
     if not found:
         return ""
     parts = [f'"{part}" ({kind}: {remedy})' for kind, part, remedy in found]
     return f"the prompt contains syntax of other tools, which is read as words here: {', '.join(parts)}."
 
 
-def _other_syntax(prompt: str) -> Iterator[tuple[str, str, str]]:
+def _other_syntax(prompt: str, weighted: bool) -> Iterator[tuple[str, str, str]]:
     capitals = () if prompt.isupper() else (_CAPITALS,)
-    for kind, pattern, remedy in (*_SYNTAX, *capitals):
+    syntax = (_WITH_WEIGHTS, *_SYNTAX[1:]) if weighted else _SYNTAX
+    for kind, pattern, remedy in (*syntax, *capitals):
         if match := pattern.search(prompt):
             yield kind, match[0], remedy

@@ -16,11 +16,13 @@ from sfumato.inversion import replay
 
 
 def reconstructing(sources: Sources, residual: bool) -> Generator[Progress, None, Result]:
-    """Replay every step of every group under its source prompt; store the errors of x_0 in `sources.errors`."""
+    """Replay every step of every group as it was inverted; store the errors of x_0 in `sources.errors`."""
     pixels: dict[int, NDArray[np.uint8]] = {}
     quality: dict[int, float | None] = {}
     for n, group in enumerate(sources.groups):
-        work = replay(group.guidance(), group.inversion, group.condition)
+        x0 = group.inversion.x0.float()
+        guided, condition = sources.params.inverted_under(group.network, group.guidance(), group.condition, x0)
+        work = replay(guided, group.inversion, condition)
         x0 = yield from following(work, "reconstruct", n, len(sources.groups), group.indices, group.network, group.size)
         errors = (wide(x0) - wide(group.inversion.x0)).abs().flatten(1).amax(dim=1)
         sources.errors.update(zip(group.indices, errors.tolist(), strict=True))

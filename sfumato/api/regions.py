@@ -1,6 +1,7 @@
 """Automatic masks: the regions of some words, or the difference between the predictions under two prompts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,20 @@ from sfumato.models.text import read
 from sfumato.shifts.diffedit import above, disagreement
 from sfumato.shifts.regions import maps_of_words
 from sfumato.shifts.words import word_mask
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The region of one edit.
+
+    Attributes:
+        cells: 1 inside and 0 outside, at the resolution of the latents.
+        weights: the same as weights [h,w] of pixels at the full size of the image, with soft borders if the image is
+            edited at another size.
+    """
+
+    cells: Float[Tensor, "1 h w"]
+    weights: NDArray[np.float32]
 
 
 def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str], targets: Sequence[str]) -> None:
@@ -61,10 +76,8 @@ def find(
     target: Condition,
     texts: Sequence[str],
     batch: int | None,
-) -> list[NDArray[np.float32]]:
-    """The region of every edit as weights [h,w] of pixels; maps are computed once and cached in `group.maps`.
-
-    The weights are 0 or 1, with soft borders if the images are edited at a smaller size.
+) -> list[Found]:
+    """The region of every edit; maps are computed once and cached in `group.maps`.
 
     Args:
         wanted: the region.
@@ -75,7 +88,7 @@ def find(
         batch: maximum number of rows in one call of the network.
 
     Returns:
-        One mask per edit.
+        One region per edit.
 
     Raises:
         BadInput: the region is empty in one of the images.
@@ -84,11 +97,11 @@ def find(
         cells = _of_words(wanted, group, rows, target, batch)
     else:
         cells = _of_difference(wanted, group, rows, target, texts, batch)
-    masks = [at_size(each, group.full_size) for each in enlarged(cells, group.network.factor, group.size)]
+    masks = enlarged(cells, group.network.factor, group.size)
     if not all(mask.any() for mask in masks):
         what = f"The words {', '.join(wanted.words)}" if wanted.words else "The difference of the prompts"
         raise BadInput(f"{what} gave no region at the threshold {wanted.threshold:g}: lower mask_threshold.")
-    return masks
+    return [Found(own.cpu(), at_size(mask, group.full_size)) for own, mask in zip(cells, masks, strict=True)]
 
 
 def _of_words(

@@ -5,31 +5,36 @@
     for trial in sweep(model, "photo.png", "red heart", "blue heart", grid={"skip": [5, 10], "guidance_scale": [3, 6]}):
         print(trial.options, trial.scores["lpips"], trial.scores["clip"])
 
-The image is inverted once for every setting of the inversion, and edits that differ only in `guidance_scale` go
-through the network in one batch. `sfumato.api.trial.pareto` selects among the trials.
+The grid takes the parameters of the method, and seed, resolution, tiles, mask_words, mask_difference and
+mask_threshold. The image is inverted once for every setting of the inversion, and edits that differ only in
+`guidance_scale` go through the network in one batch. `sfumato.api.trial.pareto` selects among the trials.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 
+from sfumato.api.arguments import check_seeds
 from sfumato.api.evaluators import evaluator_of
-from sfumato.api.finish import inside
 from sfumato.api.grid import Point, grid_points
 from sfumato.api.model import Model
 from sfumato.api.plan import Plan
-from sfumato.api.region import region
 from sfumato.api.regions import at_size
-from sfumato.api.resolution import Resolution, edited_size
+from sfumato.api.resolution import Resolution
 from sfumato.api.result import Result
 from sfumato.api.trial import Trial, measured
 from sfumato.errors import BadInput
-from sfumato.images import MAX_PIXELS, Picture, read_image, resized
+from sfumato.images import MAX_PIXELS, Picture, read_image
 from sfumato.images.mask import painted_mask
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
 from sfumato.metrics import Evaluator
+
+OF_INVERSION: Point = {"seed": 0, "resolution": None, "tiles": False}
+OF_EDIT: Point = {"mask_words": "", "mask_difference": False, "mask_threshold": None}
+"""Arguments of a sweep that the grid may contain, with their defaults: those of the inversion and those of the edit."""
 
 
 def sweep(
@@ -58,7 +63,8 @@ def sweep(
         image: as for `Model.invert`.
         source: prompt of the image.
         target: prompt describing the edited image; may be empty with methods that edit without a target prompt.
-        grid: values to try, by name of a parameter of the method.
+        grid: values to try, by name of a parameter of the method, or seed, resolution, tiles, mask_words,
+            mask_difference or mask_threshold.
         method: name of the method, see `sfumato.methods`.
         seed: seed of the inversion.
         mask: as for `Inverted.edit_steps`, like the next three.
@@ -66,7 +72,8 @@ def sweep(
         mask_difference: restrict the edit to where the predictions under the two prompts differ.
         mask_threshold: threshold of mask_words or mask_difference.
         evaluator: networks that measure the edits; by default those of the model's folder, see `evaluator_of`.
-        max_pixels: as for `Model.invert`, like the next two. Edits are measured at the size at which they are made.
+        max_pixels: as for `Model.invert`, like the next two. Edits are measured at the size at which they are made,
+            so that scores of several resolutions belong to images of different sizes.
         resolution: size at which the image is edited.
         tiles: whether the network is evaluated in tiles.
         fixed: parameters with the same value in all settings.
@@ -75,60 +82,75 @@ def sweep(
         An iterator over the trials, in the order in which they are computed; `Trial.index` is the place in the grid.
 
     Raises:
-        BadInput: an unknown parameter, one both in the grid and fixed, no evaluator, a prompt that the evaluator
-            cannot read; or as `Model.plan`.
+        BadInput: an unknown parameter, one that the grid cannot contain, one both in the grid and fixed, no evaluator,
+            a prompt that the evaluator cannot read; or as `Model.plan`.
     """
     points, picture = grid_points(grid), read_image(image, max_pixels)
-    for name in set(grid) & set(fixed):
-        raise BadInput(f"{name} is in the grid and fixed at the same time: give it once.")
-    region(mask_words, mask_difference, mask_threshold)
+    about: Point = {"seed": seed, "resolution": resolution, "tiles": tiles, "mask_words": mask_words}
+    about |= {"mask_difference": mask_difference, "mask_threshold": mask_threshold}
+    usual = OF_INVERSION | OF_EDIT
+    _check_names(grid, fixed, {name for name, value in about.items() if value != usual[name]})
+    check_seeds([seed, *grid.get("seed", ())])
     painted = None if mask is None else painted_mask(mask, picture.size)
-    bounds: dict[str, Any] = {"mask": painted, "mask_words": mask_words}
-    bounds |= {"mask_difference": mask_difference, "mask_threshold": mask_threshold}
-    edits = options_of(METHODS.find(method).params, "edit")
+    about |= {"methods": method, "mask": painted} | fixed
+    edits = {*options_of(METHODS.find(method).params, "edit"), *OF_EDIT}
     plans = [
         [
-            (together, _plan(model, picture, (source, target), [{**fixed, **points[i]} for i in together], about))
+            (together, _plan(model, picture, (source, target), [about | points[i] for i in together]))
             for together in _groups(inverting, points, lambda name: name != "guidance_scale")
         ]
-        for about in [{"methods": method, "seed": seed, "resolution": resolution, "tiles": tiles, **bounds}]
         for inverting in _groups(range(len(points)), points, lambda name: name not in edits)
     ]
-    texts = (source, target if target.strip() else source)
+    source, target = model.plain([source, target if target.strip() else source])
     evaluator = evaluator or evaluator_of(model)
     if model.network.takes_text:
-        evaluator.clip.check_texts(texts)
-    named = texts if model.network.takes_text else None
-    edited = resized(picture, edited_size(model.network, resolution, picture.size))
-    inside_of = None if painted is None else torch.from_numpy(at_size(inside(painted, picture.size), edited.size))[None]
-    return _trials(plans, points, lambda result: measured(evaluator, edited, result, inside_of, named))
+        evaluator.clip.check_texts([source, target])
+
+    def measure(result: Result, edited: Picture) -> list[dict[str, float]]:
+        sized = None if painted is None else torch.from_numpy(at_size(painted.weights, edited.size))[None]
+        return measured(evaluator, edited, result, sized, (source, target) if model.network.takes_text else None)
+
+    return _trials(plans, points, measure)
 
 
-def _plan(model: Model, picture: Picture, texts: tuple[str, str], settings: list[Point], about: Point) -> Plan:
+def _check_names(grid: Mapping[str, Any], fixed: Mapping[str, Any], named: set[str]) -> None:
+    """Refuse names that a grid cannot contain, or that are given twice; `named` are the arguments that were given."""
+    for name in {**grid, **fixed}:
+        if name in ("images", "methods"):
+            raise BadInput(f"{name} is no option of a sweep, which has one image and one method: leave it out.")
+    for name in grid:
+        if name in fixed or name in named:
+            raise BadInput(f"{name} is in the grid and fixed at the same time: give it once.")
+        if name in signature(Model.plan).parameters and name not in (*OF_INVERSION, *OF_EDIT, "guidance_scale"):
+            raise BadInput(f"{name} is the same for all settings of a sweep: take it out of the grid.")
+
+
+def _plan(model: Model, picture: Picture, texts: tuple[str, str], settings: list[Point]) -> Plan:
     """Settings that differ only in their guidance scale, as one edit."""
     options = dict(settings[0])
     if "guidance_scale" in options:
         options["guidance_scale"] = [each["guidance_scale"] for each in settings]
-    return model.plan(picture, texts[0], texts[1], **about, **options)
+    return model.plan(picture, texts[0], texts[1], **options)
 
 
 def _trials(
     plans: list[list[tuple[list[int], Plan]]],
     points: list[Point],
-    measure: Callable[[Result], list[dict[str, float]]],
+    measure: Callable[[Result, Picture], list[dict[str, float]]],
 ) -> Iterator[Trial]:
     for of_one_inversion in plans:
         inverted = of_one_inversion[0][1].invert().result
         for together, plan in of_one_inversion:
             result = plan.apply(inverted).result
-            for row, (index, scores) in enumerate(zip(together, measure(result), strict=True)):
+            scored = measure(result, inverted.edited_pictures[0])
+            for row, (index, scores) in enumerate(zip(together, scored, strict=True)):
                 yield Trial(index, points[index], result.pixels[row], scores, result, row)
 
 
 def _groups(indices: Sequence[int], points: list[Point], counts: Callable[[str], bool]) -> list[list[int]]:
     """Indices whose points agree in the names that count, in the order in which they first appear."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[tuple[str, ...], list[int]] = {}
     for index in indices:
-        key = tuple(value for name, value in points[index].items() if counts(name))
+        key = tuple(repr(value) for name, value in points[index].items() if counts(name))
         groups.setdefault(key, []).append(index)
     return list(groups.values())

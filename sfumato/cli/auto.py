@@ -65,7 +65,7 @@ def load_auto(arguments: Namespace, model: "Model", texts: Sequence[str]) -> "Ev
     from sfumato.api.evaluators import evaluator_of
 
     evaluator = evaluator_of(model, arguments.clip, arguments.structure, arguments.lpips)
-    evaluator.clip.check_texts(texts)
+    evaluator.clip.check_texts(model.plain(texts))
     return evaluator
 
 

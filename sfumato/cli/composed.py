@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.flags import add_option, add_options, check_options, flag_of, given_options, values_of
+from sfumato.cli.flags import add_option, add_options, check_options, files_of, flag_of, given_options, values_of
 from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
 
@@ -55,12 +55,21 @@ class Composed:
 
     def check(self) -> None:
         """Refuse values out of range before a model is loaded. Raises BadInput."""
+        for method in self.methods:
+            check_options(method.params, self._given(method))
+
+    @property
+    def files(self) -> list[str]:
+        """The files that options of the methods name. Raises BadInput for options that cannot be read."""
+        return [path for method in self.methods for path in files_of(method.params, self._given(method))]
+
+    def _given(self, method: "Method") -> dict[str, Any]:
+        """The options that a method gets."""
         from sfumato.methods.params import options_of
 
-        for method in self.methods:
-            known = options_of(method.params)
-            run = {name: value for name, value in self.run.items() if name in known}
-            check_options(method.params, {**run, **self.own.get(method.name, {})})
+        known = options_of(method.params)
+        run = {name: value for name, value in self.run.items() if name in known}
+        return {**run, **self.own.get(method.name, {})}
 
     def check_unnamed(self, words: Sequence[str]) -> None:
         """Refuse options of the inversion if it was read from a file. Raises BadInput."""

@@ -88,7 +88,7 @@ def run(arguments: Namespace) -> None:
         arguments.images = [image_file(arguments.recipe, arguments.max_pixels)]
     methods = composed(arguments, arguments.method or [_method_in(arguments.images)])
     found = _sources(arguments, methods)
-    paths = _outputs(arguments, found)
+    paths = _outputs(arguments, found, methods)
     methods.check()
     check_resolution(arguments)
     check_auto(arguments, methods.first, methods.run, found.count)
@@ -154,11 +154,12 @@ def _sources(arguments: Namespace, methods: Composed) -> Sources:
     return read_inversion(arguments, methods)
 
 
-def _outputs(arguments: Namespace, found: Sources) -> list[Path]:
+def _outputs(arguments: Namespace, found: Sources, methods: Composed) -> list[Path]:
     """The path of every result. Raises BadInput: neither or both of -o and --out-dir, or a path of no use."""
     if (arguments.out is None) == (arguments.out_dir is None):
         raise BadInput("give the output: -o/--out OUT, or --out-dir FOLDER (see sfumato edit --help).")
-    keep = [path for path in (*arguments.images, arguments.mask, arguments.recipe) if path is not None]
+    inputs = *arguments.images, arguments.mask, arguments.recipe, *methods.files
+    keep = [path for path in inputs if path is not None]
     if arguments.out is not None:
         return output_paths(arguments.out, found.count, size=max(found.sizes, key=max), keep=keep)
     return paths_in(arguments.out_dir, arguments.images, found.count, keep=keep)

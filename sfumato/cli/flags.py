@@ -179,17 +179,27 @@ def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
     Raises:
         BadInput: names the parameter and its range, or the file.
     """
+    chosen = _chosen(params, given)
+    chosen.check()
+    for path in chosen.files:
+        if not os.path.exists(path):
+            raise BadInput(f"There is no file {printable(path)}: check the path.")
+
+
+def files_of(params: type["Params"], given: Mapping[str, Any]) -> list[str]:
+    """The files that options name, which a command must not overwrite. Raises BadInput for options that name none."""
+    return list(_chosen(params, given).files)
+
+
+def _chosen(params: type["Params"], given: Mapping[str, Any]) -> "Params":
+    """The parameters with the options that the user gave; the others are the defaults without a model."""
     from sfumato.methods.params import defaults_of, options_of
 
     options = options_of(params)
     # skip must be less than steps. If only one of them is given, the default of the other must not cause an error.
     generous = {"steps": options["steps"].metadata["range"].high} if "steps" in options else {}
     generous |= {"skip": 0} if "skip" in options else {}
-    chosen = params(**defaults_of(params, given, {}) | generous | dict(given))
-    chosen.check()
-    for path in chosen.files:
-        if not os.path.exists(path):
-            raise BadInput(f"There is no file {printable(path)}: check the path.")
+    return params(**defaults_of(params, given, {}) | generous | dict(given))
 
 
 def typed_all(words: Sequence[str], flag: str) -> list[str]:

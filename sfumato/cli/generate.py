@@ -11,6 +11,7 @@ from sfumato.cli.flags import (
     add_seeds,
     check_options,
     depended_on,
+    files_of,
     given_options,
     load_model,
     seeds_of,
@@ -70,7 +71,8 @@ def run(arguments: Namespace) -> None:
     for name, options in own.items():
         check_options(METHODS.find(name).params, options)
     pairs = [(prompt, seed) for prompt in arguments.prompts or [""] for seed in seeds_of(arguments)]
-    paths = output_paths(arguments.out, len(pairs), size=arguments.size)
+    keep = [path for name, options in own.items() for path in files_of(METHODS.find(name).params, options)]
+    paths = output_paths(arguments.out, len(pairs), size=arguments.size, keep=keep)
     model = load_model(arguments)
     work = model.generate_steps(
         [prompt for prompt, _ in pairs],

@@ -32,7 +32,8 @@ def hints(
     edited = None if size is None else edited_size(model.network, resolution, size)
     found = [] if size is None else [size_note(model.network, name, size, edited)]
     for text_encoder in model.network.text_encoders[:1]:
-        found += [prompt_note(text_encoder.plain(prompt)) for prompt in prompts]
+        read = text_encoder.weighted
+        found += [prompt_note(text_encoder.plain(prompt), weighted=read) for prompt in prompts]
     notes = [note for note in dict.fromkeys(found) if note]
     for note in notes:
         remark(note)

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.cli.edit import DEFAULT_METHOD
-from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, typed, values_of
+from sfumato.cli.flags import (
+    add_model,
+    add_options,
+    check_options,
+    files_of,
+    given_options,
+    load_model,
+    typed,
+    values_of,
+)
 from sfumato.cli.hints import hints
 from sfumato.cli.inputs import add_max_pixels, add_resolution, check_resolution, read_picture
 from sfumato.cli.outputs import refuse_inputs
@@ -55,7 +64,7 @@ def run(arguments: Namespace) -> None:
     check_options(method.params, given)
     check_resolution(arguments)
     picture, notes = read_picture(arguments.image, arguments.max_pixels)
-    _check_out(arguments.out, arguments.image)
+    _check_out(arguments.out, arguments.image, files_of(method.params, given))
     model = load_model(arguments)
     work = model.invert_steps(
         arguments.image,
@@ -88,9 +97,9 @@ def run(arguments: Namespace) -> None:
         say(cost_line(found))
 
 
-def _check_out(out: Path, image: str) -> None:
+def _check_out(out: Path, image: str, files: Sequence[str]) -> None:
     """Refuse an output that cannot be written, before any work. Raises BadInput."""
     if out.suffix.lower() != ".safetensors":
         raise BadInput(f"{out}: an inversion is written to a .safetensors file: choose a name with this extension.")
     check_writable(out, "a .safetensors file")
-    refuse_inputs(out, [image])
+    refuse_inputs(out, [image, *files])

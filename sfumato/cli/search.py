@@ -91,7 +91,8 @@ def _files(kind: Any, paths: Sequence[str]) -> list[Any]:
 
 
 def _as_json(hit: "Hit") -> dict[str, Any]:
-    return {"score": hit.score, "cosines": hit.cosines} | hit.row
+    """The columns and what the search computed, which has its names also in an index of an earlier version."""
+    return hit.row | {"score": hit.score, "cosines": hit.cosines}
 
 
 def _as_row(hit: "Hit") -> list[str]:
@@ -101,9 +102,7 @@ def _as_row(hit: "Hit") -> list[str]:
 
 def _write_sheet(arguments: Namespace, inputs: Sequence[str], hits: Sequence["Hit"]) -> None:
     """A sheet whose first row is what was searched for, if that has images."""
-    from PIL import Image
-
-    from sfumato.images import contact_sheet
+    from sfumato.images import contact_sheet, write_image
 
     rows, labels = [], []
     if inputs:
@@ -114,7 +113,7 @@ def _write_sheet(arguments: Namespace, inputs: Sequence[str], hits: Sequence["Hi
         rows.append([_small(hit.row["path"]) for hit in part])
         labels.append([f"{hit.score:.2f} {hit.row.get('caption') or Path(hit.row['path']).name}" for hit in part])
     texts = [*arguments.text, *arguments.style_text]
-    Image.fromarray(contact_sheet(rows, labels, title=", ".join(texts))).save(arguments.out)
+    write_image(arguments.out, contact_sheet(rows, labels, title=", ".join(texts)))
 
 
 def _small(path: str) -> Any:

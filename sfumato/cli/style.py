@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, values_of
+from sfumato.cli.flags import add_model, add_options, check_options, files_of, given_options, load_model, values_of
 from sfumato.cli.outputs import add_out, output_paths, save_all
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json
@@ -14,7 +14,7 @@ from sfumato.errors import BadInput
 METHOD = "parasol"
 FLAGS = (
     "parasol", "style_text", "content", "content_text", "style_scale", "content_scale", "lam", "colour_match", "steps",
-    "content_encoder", "style_encoder",
+    "invert_with", "content_encoder", "style_encoder",
 )  # fmt: skip
 """Options of the method that are flags of this command; the positional arguments give `style`. `edit` has all."""
 
@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> None:
         raise BadInput("give a style image, or --style-text, --content or --content-text: otherwise nothing changes.")
     check_options(method.params, given)
     picture = read_image(arguments.image)
-    keep = [arguments.image, given["parasol"]]
+    keep = [arguments.image, *files_of(method.params, given)]
     paths = output_paths(arguments.out, 1, size=picture.size, keep=keep)
     model = load_model(arguments)
     plan = model.plan(picture, arguments.source, "", methods=METHOD, seed=arguments.seed, **given)

@@ -10,6 +10,7 @@ from sfumato.cli.flags import (
     add_model,
     add_options,
     check_options,
+    files_of,
     flag_of,
     given_options,
     load_model,
@@ -110,7 +111,8 @@ def run(arguments: Namespace) -> None:
     picture, _ = read_picture(arguments.image, arguments.max_pixels)
     mask, _ = read_mask_of(arguments, picture.size)
     folder = SweptFolder(arguments.out, len(points), recipe=not arguments.no_recipe)
-    folder.check(inputs(arguments))
+    files = [path for point in points for path in files_of(method.params, fixed | point)]
+    folder.check([*inputs(arguments), *dict.fromkeys(files)])
     _check_metrics(arguments.pareto, masked=masked, text=True)
     model = load_model(arguments)
     _check_metrics(arguments.pareto, masked=masked, text=model.network.takes_text)

@@ -48,7 +48,8 @@ class Guided:
     """A network with guidance; a `Denoiser` whose prediction is the guided noise.
 
     A term whose weight is 0 for every image at a timestep is not evaluated there. The term of the run's own condition
-    is always evaluated, because shifts may tap it.
+    is always evaluated, because shifts may tap it. For an image whose weights sum to 1 the sum is sum_k w_k e_k, also
+    next to images for which e_0 counts: its result does not depend on them.
 
     Attributes:
         network: the network without guidance.
@@ -104,13 +105,21 @@ class Guided:
         found = {name: _full(eps) for name, eps in known.items()} | _predict(self.network, x, t, wanted, taps)
         if len(terms) == 1:
             return found[terms[0].name]
+        return self._sum(terms, found, levels)
+
+    def _sum(
+        self, terms: Sequence[Term], found: Mapping[str, Float[Tensor, "b c h w"]], levels: Sequence[int]
+    ) -> Float[Tensor, "b c h w"]:
+        """sum_k w_k e_k for the images whose weights sum to 1, e_0 + sum_k w_k (e_k - e_0) for the others."""
+        base, *others = self.terms
         like = found[terms[0].name]
-        if terms[0] is not self.terms[0]:  # sum_k w_k = 1 for every image, so that e_0 cancels
-            return torch.stack([_column(term, levels, like) * found[term.name] for term in terms]).sum(dim=0)
-        eps = like
-        for term in terms[1:]:
-            eps = eps + _column(term, levels, like) * (found[term.name] - like)
-        return eps
+        added = [(_column(term, levels, like), found[term.name]) for term in terms if term is not base]
+        cancels = [sum(weights) == 1 for weights in zip(*(_weights(term, levels) for term in others), strict=True)]
+        direct, moved = torch.zeros_like(like), like
+        for weight, eps in added:
+            direct = direct + weight * eps
+            moved = moved + weight * (eps - like)
+        return torch.where(torch.tensor(cancels, device=like.device).reshape(-1, 1, 1, 1), direct, moved)
 
     def _own(self) -> Term:
         return next(term for term in self.terms if term.condition is None)
@@ -165,10 +174,14 @@ def _rows(term: Term, index: list[int]) -> Term:
     return replace(term, condition=None if term.condition is None else term.condition[index], weights=chosen)
 
 
+def _weights(term: Term, levels: Sequence[int]) -> Sequence[float]:
+    """One weight per row; `levels` are the timesteps, one for all rows or one per row."""
+    return term.at(levels[0]) if len(levels) == 1 else [term.at(t)[row] for row, t in enumerate(levels)]
+
+
 def _column(term: Term, levels: Sequence[int], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
-    """Weights as [b,1,1,1]; `levels` are the timesteps, one for all rows or one per row."""
-    weights = term.at(levels[0]) if len(levels) == 1 else [term.at(t)[row] for row, t in enumerate(levels)]
-    return torch.tensor(weights, dtype=like.dtype, device=like.device).reshape(-1, 1, 1, 1)
+    """Weights as [b,1,1,1]; `levels` as for `_weights`."""
+    return torch.tensor(_weights(term, levels), dtype=like.dtype, device=like.device).reshape(-1, 1, 1, 1)
 
 
 def _full(eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

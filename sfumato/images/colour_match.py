@@ -5,7 +5,9 @@ The linear Monge-Kantorovich map between two normal distributions of colours (Pi
     x -> mu_r + A (x - mu),      A = S^(-1/2) (S^(1/2) S_r S^(1/2))^(1/2) S^(-1/2)
 
 mu and S are the mean and the covariance of the image, mu_r and S_r those of the reference. Of all linear maps with
-this result, it moves the colours least.
+this result, it moves the colours least. Pixels may have weights w, with which the moments are
+
+    mu = sum_i w_i x_i / sum_i w_i,      S = sum_i w_i (x_i - mu) (x_i - mu)^T / sum_i w_i
 """
 
 from collections.abc import Sequence
@@ -19,32 +21,42 @@ _RANK = 1e-10
 
 
 def match_colours(
-    pixels: Float[Tensor, "b 3 h w"], *references: Float[Tensor, "#b 3 h2 w2"], weights: Sequence[float] = (1.0,)
+    pixels: Float[Tensor, "b 3 h w"],
+    *references: Float[Tensor, "#b 3 h2 w2"],
+    weights: Sequence[float] = (1.0,),
+    inside: Float[Tensor, "#b 1 h w"] | None = None,
+    inside_references: Float[Tensor, "#b 1 h2 w2"] | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
     """Give images the mean and the covariance of the colours of a reference, or their weighted means over several.
+
+    All pixels are mapped; with `inside`, the result has these moments under the same weights.
 
     Args:
         pixels: images in about [-1, 1].
         references: each is one image for all, or one for each, of any size, in the same range.
         weights: one per reference, at least 0, of any sum above 0.
+        inside: w of the pixels of the images, at least 0, with a sum above 0; None for equal weights.
+        inside_references: the same for the references, which then have one size.
 
     Returns:
         The images, float64, not clipped. Where the colours of an image vary in fewer than three dimensions, those of
         the result do too.
     """
-    x, mean, covariance = _moments(pixels)
-    _, means, covariances = zip(*map(_moments, references), strict=True)
+    x, mean, covariance = _moments(pixels, inside)
+    _, means, covariances = zip(*(_moments(each, inside_references) for each in references), strict=True)
     wanted_mean, wanted = (_weighted(each, weights) for each in (means, covariances))
     root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
     A = inverse @ _power(root @ wanted @ root, 0.5) @ inverse
     return (A @ (x - mean) + wanted_mean).reshape(pixels.shape)
 
 
-def _moments(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(pixels: Tensor, inside: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """The pixels [b,3,n], their mean [b,3,1] and their covariance [b,3,3], float64 on the CPU."""
     x = pixels.detach().cpu().double().flatten(2)
-    mean = x.mean(dim=2, keepdim=True)
-    return x, mean, (x - mean) @ (x - mean).mT / x.shape[2]
+    w = torch.ones_like(x[:1, :1]) if inside is None else inside.detach().cpu().double().flatten(2)
+    w = w / w.sum(dim=2, keepdim=True)
+    mean = (w * x).sum(dim=2, keepdim=True)
+    return x, mean, (w * (x - mean)) @ (x - mean).mT
 
 
 def _weighted(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

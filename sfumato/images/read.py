@@ -31,6 +31,17 @@ Source: TypeAlias = str | bytes | os.PathLike[str] | Image.Image | NDArray[np.ui
 
 #: File formats that are read. Pillow must not try its other formats, since some of them run external programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+#: Extensions of these formats; MPO is JPEG with further images.
+SUFFIXES_OF = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
+}
 _READS = "sfumato reads PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
 _WRITES_16_BITS = "8 bits, written in 16 by PNG and TIFF"
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")

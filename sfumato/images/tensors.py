@@ -75,6 +75,14 @@ def crop_back(x: Tensor, padding: Padding) -> Tensor:
     return x[..., : padding.height, : padding.width]
 
 
+def centre_square(x: Tensor) -> Tensor:
+    """The centre square of [..., h, w], of which descriptors are computed (`sfumato.data.pixels.centre_square`)."""
+    height, width = x.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return x[..., top : top + side, left : left + side]
+
+
 def _reflected(length: int, target: int) -> Sequence[int]:
     """0 1 2 3 2 1 0 1 ...: `target` positions in a signal of `length`, mirrored about its end pixels."""
     period = max(1, 2 * (length - 1))

@@ -188,11 +188,14 @@ class DiffuseITParams(InversionParams):
         """The first step runs `resample` times."""
         return repeat_first(steps, self.resample)
 
-    def finish(self, edited: Tensor, source: Tensor) -> Tensor:
-        """Match the colours, if asked to."""
+    def finish(self, edited: Tensor, source: Tensor | None, inside: Tensor | None = None) -> Tensor:
+        """Match the colours inside to those of the target image, or of the source inside, if asked to."""
         from sfumato.images.colour_match import match_colours
 
         if self.colour_match == "none":
             return edited
-        reference = source if self.colour_match == "source" or self.target is None else self.target
-        return match_colours(edited, reference).to(edited.dtype)
+        from_source = self.colour_match == "source"
+        reference = source if from_source else self.target
+        assert reference is not None  # the method generates no images, and `check` requires the target image
+        of_reference = inside if from_source else None
+        return match_colours(edited, reference, inside=inside, inside_references=of_reference).to(edited.dtype)

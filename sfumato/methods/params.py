@@ -14,6 +14,8 @@ from sfumato.ranges import Range, check_number
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.core.condition import Condition
+    from sfumato.core.guidance import Guided
     from sfumato.models.diffusion_model import DiffusionModel
 
 Stage = Literal["invert", "edit", "generate"]
@@ -95,6 +97,22 @@ class Params:
     def check_files(self) -> None:
         """Check the files that options name. Raises BadInput for a file that cannot be used."""
 
+    def check_inversion(self, network: "DiffusionModel") -> None:
+        """Refuse a model that `inverted_under` cannot use, which is not evaluated. Raises BadInput."""
+
+    def inverted_under(
+        self, network: "DiffusionModel", guided: "Guided", condition: "Condition", x0: "Tensor"
+    ) -> "tuple[Guided, Condition]":
+        """Guidance and condition of the inversion and of the reconstruction; by default those of the source prompt.
+
+        Args:
+            network: the model.
+            guided: the guidance of the source prompt.
+            condition: the source prompt, one row per image.
+            x0: the latents of the images, one row per image.
+        """
+        return guided, condition
+
     def uses_negative(self, guidance_scale: float) -> bool:
         """Whether a negative prompt has an effect at this guidance scale; at 1 it cancels."""
         return guidance_scale != 1
@@ -107,8 +125,14 @@ class Params:
         """
         return []
 
-    def finish(self, edited: "Tensor", source: "Tensor") -> "Tensor":
-        """What the method does to the decoded images, [b,3,h,w] in about [-1,1]; `source` are the source images."""
+    def finish(self, edited: "Tensor", source: "Tensor | None", inside: "Tensor | None" = None) -> "Tensor":
+        """What the method does to the decoded images, before a mask restores the source.
+
+        Args:
+            edited: the decoded images, [b,3,h,w] in about [-1,1].
+            source: the source images, the same shape, in [-1,1]; None for generated images, which have none.
+            inside: weights [b,1,h,w] in [0,1] with which the result replaces the source; None for everywhere.
+        """
         return edited
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:

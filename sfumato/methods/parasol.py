@@ -6,8 +6,10 @@ guidance by both modalities (3.3), the inversion of the content image with its o
 (3.5), matching of the mean and covariance of colours, several styles and contents with weights, and texts for either.
 The tokens are trained with `sfumato train parasol`; without a file of them nothing is edited.
 
-The inversion is any of those that record the image. It runs under the source prompt, without guidance. Not implemented:
-training of the U-Net with the tokens; the U-Net is the loaded one.
+The inversion is any of those that record the image. By default it runs under the source prompt, without guidance. With
+`invert_with` = own-tokens it runs under the tokens [m_y; c_y] of the image itself and with both scales, and so do the
+first lambda steps: if these are all steps, they reconstruct the image (section 3.5). Not implemented: training of the
+U-Net with the tokens; the U-Net is the loaded one.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.errors import BadInput
@@ -29,11 +32,16 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from sfumato.core.condition import Condition
+    from sfumato.core.guidance import Guided
     from sfumato.core.shift import Shift
     from sfumato.models.diffusion_model import DiffusionModel
+    from sfumato.shifts.two_modalities import TwoModalities
     from sfumato.style.describers import Describers
     from sfumato.style.tokens import Parasol
 
+OWN_TOKENS = "own-tokens"
+"""Value of `invert_with` for the inversion under the image's own descriptors."""
 FROM_STEPS = -1
 """Value of `lam` that stands for two fifths of the steps: 20 of 50."""
 
@@ -42,6 +50,13 @@ FROM_STEPS = -1
 class ParasolParams(DeterministicParams):
     """The paper's settings: 50 steps, lambda 20, both scales 5."""
 
+    invert_with: str = option(
+        "prompt",
+        "condition of the inversion: the source prompt, or style and content of the image itself, with which lambda = "
+        "steps reconstructs it; needs a PARASOL file",
+        stage="invert",
+        choices=("prompt", OWN_TOKENS),
+    )
     guidance_scale: float = option(
         1.0, "guidance scale of the source prompt; only without a PARASOL file", stage="edit", low=0, high=100
     )
@@ -94,8 +109,9 @@ class ParasolParams(DeterministicParams):
 
     @property
     def files(self) -> Sequence[str]:
-        """The PARASOL file and the images."""
-        return [*([self.parasol] if self.parasol else []), *self.style_images, *self.content_images]
+        """The PARASOL file, the images, and the encoders that are local."""
+        encoders = [each for each in (self.content_encoder, self.style_encoder) if each and Path(each).exists()]
+        return [*([self.parasol] if self.parasol else []), *self.style_images, *self.content_images, *encoders]
 
     def check(self) -> None:
         """Refuse values out of range, lambda outside the steps, and options of PARASOL without its file."""
@@ -105,6 +121,11 @@ class ParasolParams(DeterministicParams):
         for name, given in (images | texts | {"colour_match": self.colour_match}).items():
             if given and not self.parasol:
                 raise BadInput(f"{name} needs a PARASOL file: give it as parasol, or leave {name} out.")
+        if self.invert_with == OWN_TOKENS and not self.parasol:
+            raise BadInput(
+                "invert_with = own-tokens needs a PARASOL file at the inversion: give it as parasol too, to `sfumato "
+                "edit`, `sfumato style` or in Python, with parasol as the only method."
+            )
         if self.colour_match and not self.style_images:
             raise BadInput("colour_match needs a style image: name one as style, or leave it out.")
         if self.parasol and self.lam > self.steps - self.skip:
@@ -159,8 +180,33 @@ class ParasolParams(DeterministicParams):
         if self.saved is not None:
             self.saved.check_model(network)
 
-    def finish(self, edited: Tensor, source: Tensor) -> Tensor:
-        """Match the colours to the weighted mean of those of the style images, if `colour_match` is set."""
+    def check_inversion(self, network: DiffusionModel) -> None:
+        """Refuse tokens of another model for an inversion under them. Raises BadInput."""
+        if self.invert_with == OWN_TOKENS and self.saved is not None:
+            self.saved.check_model(network)
+
+    def inverted_under(
+        self, network: DiffusionModel, guided: Guided, condition: Condition, x0: Tensor
+    ) -> tuple[Guided, Condition]:
+        """The source prompt, or the tokens of the images themselves with both scales."""
+        if self.invert_with != OWN_TOKENS:
+            return guided, condition
+        return self.modalities(network, None, None, self.steps).of_source(guided, condition, x0)
+
+    def modalities(
+        self, network: DiffusionModel, style: Tensor | None, content: Tensor | None, own_steps: int
+    ) -> TwoModalities:
+        """The shift of these descriptors; None for those of the source. There must be a PARASOL file."""
+        from sfumato.shifts.two_modalities import TwoModalities
+
+        assert self.saved is not None
+        return TwoModalities(
+            self.saved.tokens.to(network.device), network, self.describers, style, content, self.style_scale,
+            self.content_scale, own_steps, self.invert_with == OWN_TOKENS,
+        )  # fmt: skip
+
+    def finish(self, edited: Tensor, source: Tensor | None, inside: Tensor | None = None) -> Tensor:
+        """Match the colours inside to the weighted mean of those of the style images, if `colour_match` is set."""
         from sfumato.images import read_image, to_tensor
         from sfumato.images.colour_match import match_colours
 
@@ -168,7 +214,7 @@ class ParasolParams(DeterministicParams):
             return edited
         weights = {path: weight for path, weight in self.style_images.items() if weight}
         references = [to_tensor(read_image(path)) for path in weights]
-        return match_colours(edited, *references, weights=list(weights.values())).to(edited.dtype)
+        return match_colours(edited, *references, weights=list(weights.values()), inside=inside).to(edited.dtype)
 
 
 def mixed(describers: Describers, modality: str, images: Mapping[str, float], text: str) -> Tensor | None:
@@ -210,18 +256,10 @@ def _described(describers: Describers, modality: str, path: str) -> np.ndarray:
 )
 def shifts(job: Job, params: ParasolParams) -> list[Shift]:
     """Condition and guidance of both modalities; nothing without a PARASOL file."""
-    from sfumato.shifts.two_modalities import TwoModalities
-
     if params.saved is None:
         return []
     found = params.descriptors
     own_steps = round(0.4 * len(job.timesteps)) if params.lam == FROM_STEPS else params.lam
     if not job.has_source and (own_steps or any(each is None for each in found.values())):
         raise BadInput("A generated image has no source to take style and content from: give both, and lam = 0.")
-    describers, tokens = params.describers, params.saved.tokens.to(job.network.device)
-    return [
-        TwoModalities(
-            tokens, job.network, describers, found["style"], found["content"], params.style_scale,
-            params.content_scale, own_steps,
-        )
-    ]  # fmt: skip
+    return [params.modalities(job.network, found["style"], found["content"], own_steps)]

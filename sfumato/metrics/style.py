@@ -1,6 +1,9 @@
 """Metrics of style transfer, as in PARASOL (arXiv 2303.06464, section 4): style and colours against a style image,
 content against the source.
 
+Descriptors are those of the centre square of an image, as in an index and in the method parasol; the colours and the
+single-image FID are those of the complete image.
+
 Published tables use ALADIN for the style, CLIP for the content, and an Inception network for SIFID; with other networks
 the scales differ.
 """
@@ -10,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.errors import BadInput
+from sfumato.images.tensors import centre_square
 from sfumato.metrics.edit_batch import EditBatch
 from sfumato.metrics.frechet import feature_distance
 from sfumato.metrics.perceptual import PerceptualDistance
@@ -28,8 +32,8 @@ COLOURS = 64
 def style_mse(batch: EditBatch) -> Float[Tensor, " b"]:
     """Mean over the dimensions of (A(edit) - A(style))^2, of unit descriptors; at most 4 / d."""
     features = batch.style_encoder.image_features
-    wanted = torch.cat([features(image[None]) for image in batch.style])
-    return (features(batch.edit) - wanted).double().square().mean(dim=1)
+    wanted = torch.cat([features(centre_square(image[None])) for image in batch.style])
+    return (features(centre_square(batch.edit)) - wanted).double().square().mean(dim=1)
 
 
 @metric(
@@ -40,7 +44,11 @@ def style_mse(batch: EditBatch) -> Float[Tensor, " b"]:
 )
 def content_mse(batch: EditBatch) -> Float[Tensor, " b"]:
     """Mean over the dimensions of (C(edit) - C(source))^2, of unit features; at most 4 / d."""
-    return (batch.edit_features - batch.source_features).double().square().mean(dim=1)
+    edit, source = batch.edit, batch.source
+    if edit.shape[-1] == edit.shape[-2]:  # the features that other metrics use too
+        return (batch.edit_features - batch.source_features).double().square().mean(dim=1)
+    edited, original = (batch.dual_encoder.image_features(centre_square(each)) for each in (edit, source))
+    return (edited - original).double().square().mean(dim=1)
 
 
 @metric("chamfer", help="Chamfer distance of the colours to the style image", better="lower", needs=("style image",))

@@ -1,9 +1,11 @@
 """Features of images and texts in the joint space of a dual encoder (CLIP, Radford et al. 2021)."""
 
 import os
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,11 +26,16 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class DualEncoder:
-    """An image encoder and a text encoder with a joint feature space, such as CLIP."""
+    """An image encoder and a text encoder with a joint feature space, such as CLIP.
+
+    Several threads may use the same one at once. Only calls of the tokenizer wait for each other: every call sets its
+    padding and truncation, which a concurrent one would read or reset.
+    """
 
     model: CLIPModel
     tokenizer: CLIPTokenizer
     preprocessor: Preprocessor
+    _tokenising: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> "DualEncoder":
@@ -77,7 +84,7 @@ class DualEncoder:
         for text in texts:
             check_text(text, "The text")
         context = self.model.config.text_config.max_position_embeddings
-        for text, ids in zip(texts, self.tokenizer(list(texts), verbose=False).input_ids, strict=True):
+        for text, ids in zip(texts, self._tokens(texts, verbose=False).input_ids, strict=True):
             if len(ids) > context:
                 raise BadInput(
                     f"{text[:40]!r}... has {len(ids)} tokens and the dual encoder accepts at most {context}: "
@@ -90,11 +97,15 @@ class DualEncoder:
         self.check_texts(texts)
         context, parts = self.model.config.text_config.max_position_embeddings, []
         for start in range(0, len(texts), BATCH):
-            tokens = self.tokenizer(
-                list(texts[start : start + BATCH]), padding="max_length", max_length=context, return_tensors="pt"
-            ).to(self.model.device)
+            some = texts[start : start + BATCH]
+            tokens = self._tokens(some, padding="max_length", max_length=context, return_tensors="pt")
+            tokens = tokens.to(self.model.device)
             parts.append(self.model.get_text_features(tokens.input_ids, tokens.attention_mask).pooler_output)
         return F.normalize(torch.cat(parts).float(), dim=-1)
+
+    def _tokens(self, texts: Sequence[str], **options: Any) -> Any:
+        with self._tokenising:
+            return self.tokenizer(list(texts), **options)
 
     def score(self, pixels: Float[Tensor, "b 3 h w"], texts: Sequence[str]) -> Float[Tensor, " b"]:
         """CLIP similarity: cosine in [-1, 1] of each image with its own text.

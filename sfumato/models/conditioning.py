@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.models.checks import Expectations, check_labels, check_maps, check_tokens
-from sfumato.models.text import TextEncoder, encode, read
+from sfumato.models.text import TextEncoder, read
+from sfumato.models.text_encoding import encode
 
 
 class Conditioned(Expectations, Protocol):

@@ -7,7 +7,7 @@ the fused weights. The same is done by `fuse_lora` of diffusers, which needs the
 edits without loading again, use a pipeline of diffusers with active LoRAs (`sfumato.models.pipelines`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.lora_files import Change, Lora, flattened
 from sfumato.models.original_names import original_name
 
+_BLOCKS = ("down_blocks", "mid_block", "up_blocks")
+_ORIGINAL_BLOCKS = ("input_blocks", "middle_block", "output_blocks")
 _TEXT = {".q_proj": ".to_q", ".k_proj": ".to_k", ".v_proj": ".to_v", ".out_proj": ".to_out"}
 
 
@@ -26,8 +28,8 @@ def fuse(model: DiffusionModel, lora: Lora) -> None:
     """Add a LoRA to the weights of the U-Net and the text encoders. Later LoRAs add to earlier ones.
 
     Raises:
-        BadInput: the LoRA belongs to another model: it changes a layer that this one has not, or of another size. The
-            model is then unchanged.
+        BadInput: the LoRA belongs to another model: it changes a layer that this one has not, or of another size; or it
+            changes a layer twice. The model is then unchanged.
     """
     layers = dict(_layers(model))
     name = printable(lora.path)
@@ -48,8 +50,39 @@ def fuse(model: DiffusionModel, lora: Lora) -> None:
                 f"{len(weight)} x {weight.flatten(1).shape[1]}."
             )
         fitting.append((layer, change))
-    for layer, change in fitting:
+    for layer, change in _once(fitting, name).items():
         layer.weight.copy_(layer.weight.float() + lora.scale * _product(change, layer.weight))
+
+
+def _once(fitting: Sequence[tuple[nn.Module, Change]], file: str) -> dict[nn.Module, Change]:
+    """One change for every layer. Raises BadInput for a file that changes a layer twice.
+
+    Some files for SDXL contain every change under the names of diffusers and under the original ones. As in diffusers
+    the latter do not count. A file with other changes under original names, which diffusers ignores too, is refused.
+    """
+    once: dict[nn.Module, Change] = {}
+    for layer, change in fitting:
+        other = once.setdefault(layer, change)
+        if other is change or (_original(change) and not _original(other)):
+            continue
+        if not _original(other) or _original(change):
+            raise BadInput(
+                f"{file} is damaged: it changes a layer twice, as {other.layer!r:.100} and as {change.layer!r:.100}; "
+                "download it again."
+            )
+        once[layer] = change
+    if any(each in change.layer for change in once.values() for each in _BLOCKS):
+        for change in filter(_original, once.values()):
+            raise BadInput(
+                f"{file} mixes the names of diffusers and of the original U-Net: it changes the layer "
+                f"{change.layer!r:.100} under its original name only; save it with one kind of names."
+            )
+    return once
+
+
+def _original(change: Change) -> bool:
+    """Whether a change has the original name of a layer in the blocks of the U-Net."""
+    return any(each in change.layer for each in _ORIGINAL_BLOCKS)
 
 
 def _product(change: Change, weight: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Two families of names exist: those of diffusers and PEFT ("unet.mid_block.attent
 ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", for SDXL with the names of the original U-Net).
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from torch import Tensor
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.models.added_files import GivenLora, place_and_scale
+from sfumato.models.lora_metadata import AdapterMetadata
 from sfumato.networks.weights import single_file_weights
 from sfumato.regular_files import file_hash
 
@@ -37,7 +37,8 @@ _OTHERS = {
     ".oft_": "an OFT adapter",
     "base_model.model.": "an adapter of PEFT without its configuration",
 }
-_METADATA = "lora_adapter_metadata"
+_LONGEST = 300
+"""Largest number of characters of a tensor's name."""
 _FIRST = {
     "lora_unet_": "unet_",
     "lora_te_": "text_encoder_",
@@ -115,16 +116,21 @@ def _read_lora(path: Path, scale: float) -> Lora:
     parts: dict[str, dict[str, str]] = {}
     for each in names:
         found = _PART.fullmatch(each)
-        if found is None:
+        if found is None or len(each) > _LONGEST:
             raise BadInput(f"{name} is not a LoRA: it contains {each!r:.100}; give a LoRA for Stable Diffusion.")
         kind = "alpha" if found["alpha"] else "down" if found["down"] else "up"
-        parts.setdefault(found["alpha"] or found["layer"] or found["layer_"], {})[kind] = each
+        kinds = parts.setdefault(found["alpha"] or found["layer"] or found["layer_"], {})
+        if kind in kinds:
+            raise BadInput(
+                f"{name} is damaged: {kinds[kind]!r:.100} and {each!r:.100} are the same; download it again."
+            )
+        kinds[kind] = each
     if broken := [layer for layer, kinds in parts.items() if not {"down", "up"} <= set(kinds)]:
         raise BadInput(f"{name} is incomplete: {broken[0]!r:.100} lacks one of its matrices; download it again.")
     if not parts:
         raise BadInput(f"{name} contains no weights; download it again.")
     with safe_open(path, "pt") as stored:
-        metadata = _AdapterMetadata(name, stored.metadata() or {})
+        metadata = AdapterMetadata(name, stored.metadata() or {}, list(parts))
         changes = [_change(stored, layer, kinds, metadata) for layer, kinds in parts.items()]
     for change in changes:
         numbers = bool(change.up.isfinite().all()) and bool(change.down.isfinite().all())
@@ -136,39 +142,10 @@ def _read_lora(path: Path, scale: float) -> Lora:
     return Lora(path, scale, tuple(changes))
 
 
-def _change(stored: Any, layer: str, kinds: Mapping[str, str], metadata: "_AdapterMetadata") -> Change:
+def _change(stored: Any, layer: str, kinds: Mapping[str, str], metadata: AdapterMetadata) -> Change:
     down, up = (stored.get_tensor(kinds[kind]).float() for kind in ("down", "up"))
-    down, up = (matrix if matrix.ndim > 1 else matrix[:, None] for matrix in (down, up))
-    alpha = float(stored.get_tensor(kinds["alpha"]).reshape(-1)[0]) if "alpha" in kinds else None
-    return Change(layer, down, up, metadata.factor(layer, len(down)) if alpha is None else alpha / max(1, len(down)))
-
-
-class _AdapterMetadata:
-    """alpha and its use, which diffusers writes into the metadata of a file. Raises BadInput if they are damaged."""
-
-    def __init__(self, file: str, metadata: Mapping[str, str]) -> None:
-        try:
-            self._table: Mapping[str, Any] = dict(json.loads(metadata.get(_METADATA, "{}")))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise BadInput(f"{file} is damaged: its metadata cannot be read; download it again.") from error
-
-    def factor(self, layer: str, rank: int) -> float:
-        """alpha / r, or alpha / sqrt(r) for rank-stabilised LoRAs (arXiv 2312.03732); 1 if the file states no alpha."""
-        part, _, name = layer.partition(".")
-        alpha = self._pattern(part, name, self._table.get(f"{part}.lora_alpha", rank))
-        if not isinstance(alpha, int | float):
-            return math.nan
-        return alpha / (math.sqrt(rank) if self._table.get(f"{part}.use_rslora") else max(1, rank))
-
-    def _pattern(self, part: str, name: str, default: Any) -> Any:
-        """alpha of the first pattern that matches the end of the layer's name, as in PEFT; else `default`."""
-        patterns = self._table.get(f"{part}.alpha_pattern")
-        try:
-            matching = (
-                value
-                for pattern, value in (patterns.items() if isinstance(patterns, dict) else ())
-                if re.match(rf"(.*\.)?({pattern})$", name)
-            )
-            return next(matching, default)
-        except re.error:
-            return math.nan
+    down, up = (matrix if matrix.ndim > 1 else matrix.reshape(-1, 1) for matrix in (down, up))
+    if "alpha" not in kinds:
+        return Change(layer, down, up, metadata.factor(layer, len(down)))
+    alpha = stored.get_tensor(kinds["alpha"]).float().flatten()
+    return Change(layer, down, up, float(alpha) / max(1, len(down)) if len(alpha) == 1 else math.nan)

@@ -25,7 +25,9 @@ _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|
 
 
 def original_name(unet: Any, name: str) -> str:
-    """The original name of a layer of a U-Net with the same number of layers in all blocks.
+    """The original name of a layer of a U-Net, or its own name if it has no other one.
+
+    Only U-Nets with the same number of layers in all blocks (layers_per_block is a number) have original names.
 
     The original network numbers residual layers, with their attention, and the layers that change the resolution
     continuously: input_blocks.0 is the first convolution, and every level has layers_per_block + 1 entries.
@@ -34,6 +36,8 @@ def original_name(unet: Any, name: str) -> str:
         unet: a UNet2DConditionModel.
         name: name of a module of it, e.g. "down_blocks.1.attentions.0.proj_in".
     """
+    if not isinstance(unet.config.layers_per_block, int):
+        return name
     if name in _OUTSIDE:
         return _OUTSIDE[name]
     if name.startswith("mid_block."):

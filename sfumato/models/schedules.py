@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import diffusers
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from sfumato.core.schedule import Schedule, Spacing
 from sfumato.errors import BadInput
@@ -33,12 +33,15 @@ MOST_TIMESTEPS = 100_000
 def read_scheduler(folder: Path, kind: str) -> Any:
     """Load the scheduler of a pipeline folder; `kind` is a class name in `SCHEDULERS`.
 
+    Its `config` also contains the arguments of DDIMScheduler and DDPMScheduler that the file states and the class does
+    not have, as in diffusers: EulerDiscreteScheduler has no set_alpha_to_one, and the file of SDXL states it.
+
     Raises:
         BadInput: the file cannot be read, or has invalid values.
     """
     path = folder / "scheduler" / "scheduler_config.json"
     scheduler = getattr(diffusers, kind)
-    settings = scheduler_settings(scheduler, path, folder)
+    settings = scheduler_settings((scheduler, DDIMScheduler, DDPMScheduler), path, folder)
     timesteps = settings.get("num_train_timesteps", 1000)
     if not isinstance(timesteps, int) or not 1 <= timesteps <= MOST_TIMESTEPS:
         raise BadInput(f"{path}: num_train_timesteps must be from 1 to {MOST_TIMESTEPS:,}, not {timesteps!r:.100}.")

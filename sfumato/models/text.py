@@ -1,4 +1,4 @@
-"""Encode prompts to the tokens of cross-attention, as the pipelines of diffusers do."""
+"""Prompts as tokens of CLIP: their ids, words and weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,6 @@ from sfumato.vocabulary import vocabulary_problem
 
 MOST_CHUNKS = 20
 """Largest number of chunks of a prompt."""
-_OLD_END = 2
-"""eos_token_id in old configurations of CLIP, whatever the tokenizer's end is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +51,8 @@ class TextEncoder:
         """Token ids and attention mask, padded to the context length; one row per chunk of every prompt.
 
         Raises:
-            BadInput: a prompt has more tokens than fit; prompts are never truncated.
+            BadInput: a prompt has more tokens than fit (prompts are never truncated), or a weight that cannot be read
+                or begins or ends inside a token.
         """
         rows = [row for prompt in prompts for row in self._rows(prompt)]
         ids = torch.full((len(rows), self.context), self.tokenizer.pad_token_id)
@@ -94,8 +93,10 @@ class TextEncoder:
 
     def _rows(self, prompt: str) -> list[list[int]]:
         """The tokens of every chunk, with start and end, without padding."""
-        ids = [token.id for token in self._tokens(self._text(prompt).text)]
-        inner, size = ids[1:-1], self.context - 2
+        weighted = self._text(prompt)
+        tokens = self._tokens(weighted.text)
+        ids, size = [token.id for token in tokens], self.context - 2
+        inner = ids[1:-1]
         if len(inner) > size * self.chunks:
             needed = -(-len(inner) // size)
             more = f" or read it in {needed} chunks (prompt_chunks={needed})" if needed <= MOST_CHUNKS else ""
@@ -103,6 +104,7 @@ class TextEncoder:
                 f"The prompt has {len(inner)} tokens but this model reads at most {size * self.chunks}; "
                 f'shorten "{prompt[:40]}..."{more}.'
             )
+        weighted.check_borders([(token.start, token.stop) for token in tokens])
         return [[ids[0], *inner[k * size : (k + 1) * size], ids[-1]] for k in range(self.chunks)]
 
     def _place(self, position: int) -> int:
@@ -130,7 +132,7 @@ class TextEncoder:
         encoded, further = self.tokenizer(text, return_offsets_mapping=True, verbose=False), self._vectors()
         found = zip(encoded.input_ids, encoded.offset_mapping, encoded.word_ids(), strict=True)
         return [
-            _Token(each, start, stop, word)
+            _Token(each, *_without_space(text, start, stop), word)
             for first, (start, stop), word in found
             for each in (first, *further.get(first, ()))
         ]
@@ -154,90 +156,15 @@ class _Token:
     word: int | None
 
 
+def _without_space(text: str, start: int, stop: int) -> tuple[int, int]:
+    """The characters of a token without the white space around them, which added tokens may include."""
+    inner = text[start:stop]
+    return (start + len(inner) - len(inner.lstrip()), start + len(inner.rstrip())) if inner.strip() else (start, stop)
+
+
 def _numbered(word: str, tokens: Mapping[str, int]) -> Iterator[int]:
     """The ids of "WORD_1", "WORD_2", ... as far as they are tokens."""
     return map(tokens.__getitem__, takewhile(tokens.__contains__, (f"{word}_{n}" for n in count(1))))
-
-
-def encode(
-    text_encoders: Sequence[TextEncoder], prompts: Sequence[str], *, empty_is_zero: bool
-) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b p"] | None]:
-    """Encode prompts: tokens for cross-attention, and the pooled vector if there are two text encoders.
-
-    Stable Diffusion 1.x and 2.x: the last hidden state of the text encoder, after its final layer norm. SDXL: the
-    penultimate hidden states of both text encoders, concatenated along the width, and the projected pooled output of
-    the second encoder, of the first chunk.
-
-    Args:
-        text_encoders: one or two.
-        prompts: the prompts to encode.
-        empty_is_zero: with two text encoders, return zeros for the empty prompt.
-    """
-    encoded = [_encode(each, prompts, several=len(text_encoders) > 1) for each in text_encoders]
-    if len(encoded) == 1:
-        return encoded[0]
-    tokens, pooled = torch.cat([each for each, _ in encoded], dim=-1), encoded[-1][1]
-    assert pooled is not None
-    if empty_is_zero:
-        empty = torch.tensor([not prompt for prompt in prompts], device=tokens.device)
-        tokens, pooled = tokens.masked_fill(empty[:, None, None], 0.0), pooled.masked_fill(empty[:, None], 0.0)
-    return tokens, pooled
-
-
-def _encode(text: TextEncoder, prompts: Sequence[str], *, several: bool) -> tuple[Tensor, Tensor | None]:
-    """Tokens of one text encoder, and its pooled vectors if there are several."""
-    ids, mask = text.tokenize(prompts)
-    masked = getattr(text.encoder.config, "use_attention_mask", False)
-    tokens, pooled = _states(text, ids, mask if masked else None, several)
-    tokens = _joined(tokens, text)
-    pooled = None if pooled is None else pooled.unflatten(0, (-1, text.chunks))[:, 0]
-    found = [text.weights(prompt) for prompt in prompts] if text.weighted else []
-    if not any(bool((weights != 1).any()) for weights, _ in found):
-        return tokens, pooled
-    empty_ids, empty_mask = text.tokenize([""])
-    empty = _joined(_states(text, empty_ids, empty_mask if masked else None, several)[0], text)[0]
-    rows = ids.unflatten(0, (-1, text.chunks))
-    masks = (mask if masked else torch.ones_like(ids)).unflatten(0, (-1, text.chunks))
-    weighted = []
-    for row, (weights, light) in enumerate(found):
-        scale = weights.to(tokens)[:, None]
-        total, sum_of_shares = empty + scale * (tokens[row] - empty), 1.0
-        for phrase, where in light:
-            kept = masks[row] * (1 - where.to(mask).unflatten(0, (text.chunks, -1)))
-            without = _joined(_states(text, rows[row], kept, several)[0], text)[0]
-            total = total + phrase.share * (empty + scale * (without - empty))
-            sum_of_shares += phrase.share
-        weighted.append(total / sum_of_shares)
-    return torch.stack(weighted), pooled
-
-
-def _states(text: TextEncoder, ids: Tensor, mask: Tensor | None, several: bool) -> tuple[Tensor, Tensor | None]:
-    """The hidden states that the U-Net reads, one row per chunk, and pooled vectors."""
-    if not several:
-        return text.encoder(ids, attention_mask=mask)[0], None
-    found = text.encoder(ids, attention_mask=mask, output_hidden_states=True)
-    return found.hidden_states[-2], _pooled(text, ids, found)
-
-
-def _pooled(text: TextEncoder, ids: Int[Tensor, "b n"], found: Any) -> Tensor | None:
-    """The projected state of the first end of every row; None of an encoder without projection.
-
-    With the eos_token_id of old configurations, transformers takes the largest id for the end, which is that of an
-    added word.
-    """
-    pooled = getattr(found, "text_embeds", None)
-    if pooled is None or getattr(text.encoder.config, "eos_token_id", None) != _OLD_END:
-        return pooled
-    end = (ids == text.tokenizer.eos_token_id).int().argmax(dim=-1)
-    states: Tensor = text.encoder.text_projection(
-        found.last_hidden_state[torch.arange(len(ids), device=ids.device), end]
-    )
-    return states
-
-
-def _joined(tokens: Float[Tensor, "chunks n d"], text: TextEncoder) -> Float[Tensor, "b n d"]:
-    """Concatenate the chunks of every prompt."""
-    return tokens.unflatten(0, (-1, text.chunks)).flatten(1, 2)
 
 
 def read(text_encoders: Sequence[TextEncoder], prompts: Sequence[str]) -> tuple[Prompt, ...]:

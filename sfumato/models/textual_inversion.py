@@ -72,6 +72,11 @@ def _read(given: Any) -> TextualInversion:
         for shape in shapes.values()
     ):
         raise BadInput(f"{name} is not a textual inversion of 1 to {MOST_VECTORS} vectors; give an embedding file.")
+    if len(counts := sorted({shape[0] if len(shape) == 2 else 1 for shape in shapes.values()})) > 1:
+        raise BadInput(
+            f"{name} is damaged: its two text encoders have {counts[0]} and {counts[1]} vectors for the word, not the "
+            "same number; download it again."
+        )
     word = word or (path.stem if keys in _NAMELESS else next(iter(keys)))
     if not word.strip() or len(word.split()) != 1 or len(word) > 100:
         raise BadInput(f"{word!r:.100} cannot be a word of prompts: name another one, {path.name}:WORD.")

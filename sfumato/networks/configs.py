@@ -8,6 +8,7 @@ An untrusted configuration may contain other entries: code to run (`auto_map`), 
 import inspect
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,28 @@ def diffusers_settings(kind: type[Any], path: Path, root: Path, tensors: int) ->
     Raises:
         BadInput: as in `read_table`; or a value is invalid.
     """
-    known = set(inspect.signature(kind.__init__).parameters) - {"self"}
+    return _settings((kind,), path, root, tensors)
+
+
+def scheduler_settings(kinds: Sequence[type[Any]], path: Path, root: Path) -> dict[str, Any]:
+    """Read the arguments of diffusers schedulers from a scheduler_config.json, as `diffusers_settings`.
+
+    Args:
+        kinds: the class of the scheduler, and others whose arguments are kept too.
+        path: the file.
+        root: the model folder.
+
+    Raises:
+        BadInput: as `diffusers_settings`.
+    """
+    return _settings(kinds, path, root, MOST)
+
+
+def _settings(kinds: Sequence[type[Any]], path: Path, root: Path, tensors: int) -> dict[str, Any]:
+    """The arguments of any of the classes that a file states."""
+    known = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters} - {"self"}
     table = read_table(path, root)
     return {name: _plain(name, value, tensors, path) for name, value in table.items() if name in known}
-
-
-def scheduler_settings(kind: type[Any], path: Path, root: Path) -> dict[str, Any]:
-    """Read the arguments of a diffusers scheduler from its scheduler_config.json, as `diffusers_settings`."""
-    return diffusers_settings(kind, path, root, MOST)
 
 
 def transformers_settings(kind: type[Any], path: Path, root: Path, tensors: int) -> Any:

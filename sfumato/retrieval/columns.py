@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from sfumato.errors import BadInput
+from sfumato.files import printable
 from sfumato.retrieval.files import ImageFile, Value
 from sfumato.style.describers import MODALITIES, Vectors
 
@@ -21,27 +22,62 @@ KEY_FIELD = pa.field("path", pa.string(), nullable=False, metadata={"lance-schem
 """The column by which rows are replaced. As the primary key it makes runs at the same time add a file only once."""
 VECTORS = {name: f"{name}_vector" for name in MODALITIES}
 """Columns of the descriptors, by modality."""
+COMPUTED = ("score", "cosines")
+"""What a search adds to the columns of an image."""
+_OF_LANCE = (
+    "_distance", "_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version", "*",
+)  # fmt: skip
+"""Names that LanceDB gives another meaning."""
+_KINDS = (pa.float64(), pa.int64(), pa.string())
+"""Types of columns; the first one that keeps all values is chosen."""
+_NOT_IN_NAMES = (".", "`", "\0")
+"""Characters that LanceDB does not accept in the name of a column."""
 
 
 def column_kinds(files: Sequence[ImageFile]) -> dict[str, pa.DataType]:
-    """Columns of the files with their types: text, or number where all values are numbers or missing.
+    """Columns of the files with their types, in which no value loses a digit.
+
+    Number (double) where all values are missing or numbers that a double represents exactly; integer (64 bits) where
+    all are integers, some of them beyond 2^53; text otherwise.
 
     Raises:
-        BadInput: a column has a name of `OWN` or of a descriptor.
+        BadInput: a column has a name that an index or LanceDB uses itself, or that LanceDB does not accept.
     """
-    kinds: dict[str, pa.DataType] = {}
+    kinds: dict[str, list[pa.DataType]] = {}
     for file in files:
         for name, value in file.columns.items():
-            if name in OWN or name in VECTORS.values():
-                raise BadInput(f"The column {name!r} of the images has the name of a column of the index: rename it.")
-            if kinds.get(name) != pa.string():
-                kinds[name] = pa.string() if isinstance(value, str) else pa.float64()
-    return kinds
+            if name not in kinds:
+                _check_name(name)
+                kinds[name] = list(_KINDS)
+            kinds[name] = [kind for kind in kinds[name] if _keeps(kind, value)]
+    return {name: possible[0] for name, possible in kinds.items()}
+
+
+def _check_name(name: str) -> None:
+    """Refuse the name of a column that cannot be stored or shown. Raises BadInput."""
+    what = f"The column '{printable(name)}' of the images"
+    if name in OWN or name in VECTORS.values():
+        raise BadInput(f"{what} has the name of a column of the index: rename it.")
+    if name in COMPUTED:
+        raise BadInput(f"{what} has the name of a result of the search: rename it.")
+    if name in _OF_LANCE:
+        raise BadInput(f"{what} has a name that LanceDB uses itself: rename it.")
+    if not name or any(each in name for each in _NOT_IN_NAMES):
+        raise BadInput(f"{what} has an empty name, or one with a dot, a backtick or a null character: rename it.")
+
+
+def _keeps(kind: pa.DataType, value: Value) -> bool:
+    """Whether a column of this type keeps a value with all its digits."""
+    if value is None or kind == pa.string():
+        return True
+    if kind == pa.int64():
+        return isinstance(value, int) and -(2**63) <= value < 2**63
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= 2**53)
 
 
 def as_kind(value: Value, kind: pa.DataType) -> Value:
-    """A value of a column of this type: numbers become text in a column of texts."""
-    return f"{value:g}" if kind == pa.string() and isinstance(value, float) else value
+    """A value of a column of this type: numbers become text, with all digits, in a column of texts."""
+    return repr(value) if kind == pa.string() and isinstance(value, int | float) else value
 
 
 def as_column(vectors: Vectors) -> pa.FixedSizeListArray:

@@ -24,11 +24,12 @@ from sfumato.data.splits import split_of
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images import MAX_PIXELS, read_image
+from sfumato.images.read import FORMATS, SUFFIXES_OF
 from sfumato.text_files import has_lone_surrogate, read_json_lines
 
-Value: TypeAlias = str | float | None
+Value: TypeAlias = str | int | float | None
 Stamp: TypeAlias = tuple[int, int, str]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+SUFFIXES = tuple(suffix for each in FORMATS for suffix in SUFFIXES_OF[each])
 #: Columns of the corpus that the index has.
 CORPUS = ("name", "style", "group", "subgroup", "untoned", "base", "skin_tone")
 
@@ -133,8 +134,9 @@ def _columns(entry: Mapping[str, Any], path: Path) -> dict[str, Value]:
 def _value(value: str | float) -> Value:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode() if has_lone_surrogate(value) else value
-    number = float(value)
-    return number if math.isfinite(number) else None
+    if isinstance(value, int):
+        return int(value)  # true and false become 1 and 0
+    return value if math.isfinite(value) else None
 
 
 def _of_tree(root: Path) -> list[ImageFile]:

@@ -16,6 +16,7 @@ from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided, Term
 from sfumato.core.shift import WORDS, Shift
 from sfumato.core.state import StepState
+from sfumato.images.tensors import centre_square
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.attention_guidance import CROSS
 from sfumato.shifts.text_direction import TOKENS
@@ -42,6 +43,7 @@ class TwoModalities(Shift):
         style_scale: g_s.
         content_scale: g_y.
         own_steps: lambda, number of first steps under the style of y.
+        own_content: whether these steps are under the content of y too, also if another content is given.
     """
 
     tokens: TwoTokens
@@ -52,6 +54,7 @@ class TwoModalities(Shift):
     style_scale: float
     content_scale: float
     own_steps: int
+    own_content: bool = False
     _own: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def for_run(self) -> "TwoModalities":
@@ -64,17 +67,25 @@ class TwoModalities(Shift):
 
     def condition(self, state: StepState, condition: Any) -> Condition:
         """[0; c_y]: the condition of eps_0y, one row per image."""
-        content = self._of("content", state) if self.content is None else self.content
-        return self._conditioned(condition, None, content)
+        own = self.content is None or (self.own_content and state.i < self.own_steps)
+        return self._conditioned(condition, None, self._of("content", state) if own else self.content)
 
     def guidance(self, state: StepState, guided: Guided) -> Guided:
         """The sum of the three predictions."""
         own = self.style is None or state.i < self.own_steps
-        style = self._of("style", state) if own else self.style
-        rows = len(state.x_t)
+        return self._sum(guided, state.condition, self._of("style", state) if own else self.style)
+
+    def of_source(self, guided: Guided, condition: Condition, x0: Float[Tensor, "b c h w"]) -> tuple[Guided, Condition]:
+        """Guidance and condition under both descriptors of the images x_0: those of the first lambda steps."""
+        style, content = (self._described(name, x0) for name in ("style", "content"))
+        return self._sum(guided, condition, style), self._conditioned(condition, None, content)
+
+    def _sum(self, guided: Guided, condition: Condition, style: Tensor | None) -> Guided:
+        """The guidance under a style; its own condition is that of eps_0y."""
+        rows = len(condition)
         terms = (
-            Term(NULL, self._conditioned(state.condition, None, None)),
-            Term(STYLE, self._conditioned(state.condition, style, None), (self.style_scale,) * rows),
+            Term(NULL, self._conditioned(condition, None, None)),
+            Term(STYLE, self._conditioned(condition, style, None), (self.style_scale,) * rows),
             Term(next(t.name for t in guided.terms if t.condition is None), None, (self.content_scale,) * rows),
         )
         return Guided(guided.network, terms)
@@ -87,14 +98,10 @@ class TwoModalities(Shift):
     def _of(self, modality: str, state: StepState) -> Float[Tensor, "b d"]:
         """Descriptors of the source images, computed once per run."""
         if modality not in self._own:
-            pixels = (self.model.decode(state.source[-1]).clamp(-1, 1) + 1) / 2
-            self._own[modality] = self.describers.of(modality).image_features(_centre_square(pixels))
+            self._own[modality] = self._described(modality, state.source[-1])
         return self._own[modality]
 
-
-def _centre_square(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
-    """The centre square of images, of which descriptors are computed (`sfumato.data.pixels.centre_square`)."""
-    height, width = pixels.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return pixels[..., top : top + side, left : left + side]
+    def _described(self, modality: str, x0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Descriptors of the decoded images x_0."""
+        pixels = (self.model.decode(x0).clamp(-1, 1) + 1) / 2
+        return self.describers.of(modality).image_features(centre_square(pixels))

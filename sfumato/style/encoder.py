@@ -70,7 +70,8 @@ class StyleEncoder:
         return torch.cat(parts)
 
     def embed(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit descriptors of images in [-1, 1]; gradients pass if they are enabled."""
+        """Unit descriptors of images in [-1, 1], clipped to it; gradients pass if they are enabled."""
+        x = x.clamp(-1, 1)
         if x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp(-1, 1)
         return F.normalize(self.network(x), dim=-1)

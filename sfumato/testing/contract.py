@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from sfumato.api import Inverted, Model, load
 from sfumato.errors import BadInput
-from sfumato.methods.params import kind_of, options_of
+from sfumato.methods.params import SHARED, kind_of, options_of
 from sfumato.methods.registry import METHODS, Method
 from sfumato.testing.tiny import tiny_picture, tiny_sd
 
@@ -38,8 +39,10 @@ def check_method(
 
     The options have a help text and a range, and values out of range are refused before any evaluation; an edit keeps
     the size of the image, is the same when it is repeated and when the image is in a batch with others, changes nothing
-    outside a mask, and leaves the weights, the hooks of the model and the global random generators as they were, also
-    when it is cancelled; the source prompt at the source guidance scale reconstructs the image.
+    outside a mask, and leaves the weights and hooks of all networks of the model (the U-Net, the autoencoder and the
+    text encoders) and the global random generators as they were, also when it is cancelled; the source prompt at the
+    source guidance scale reconstructs the image. Only methods that have the options skip and guidance_scale are given
+    them.
 
     Args:
         name: of the method.
@@ -73,12 +76,24 @@ class _Edits:
         if "exact" in inverting:
             self.inversion.setdefault("exact", True)
         self.own = {n: v for n, v in options.items() if n not in inverting}
+        self.shared = set(SHARED) & set(options_of(method.params, "edit"))
 
     def invert(self, pictures: Any, seed: Any = 0) -> Inverted:
         return self.model.invert(pictures, SOURCE, method=self.method.name, seed=seed, **self.inversion, **self.own)
 
     def edit(self, inverted: Inverted, prompt: str = TARGET, **options: Any) -> list[NDArray[np.int64]]:
-        return [pixels.astype(np.int64) for pixels in inverted.edit(prompt, **options).pixels]
+        edited = inverted.edit(prompt, **self.known(options))
+        return [pixels.astype(np.int64) for pixels in edited.pixels]
+
+    def cancel(self, inverted: Inverted) -> None:
+        """Begin an edit and close it after its first step."""
+        run = inverted.edit_steps(TARGET, **self.known({"skip": 1}))
+        next(iter(run))
+        run.close()
+
+    def known(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options without those of the run that the method does not have."""
+        return {name: value for name, value in options.items() if name in self.shared or name not in SHARED}
 
 
 def _check_options(method: Method) -> None:
@@ -122,22 +137,22 @@ def _mask(edits: _Edits) -> None:
 def _unchanged(edits: _Edits) -> None:
     before, inverted = _state(edits.model), edits.invert(PICTURES[0])
     edits.edit(inverted)
-    assert _state(edits.model) == before, "weights, modes or hooks of the model differ after an edit"
-    run = inverted.edit_steps(TARGET, skip=1)
-    next(iter(run))
-    run.close()
-    assert _state(edits.model) == before, "weights, modes or hooks of the model differ after a cancelled edit"
+    _compare(before, _state(edits.model), "an edit")
+    edits.cancel(inverted)
+    _compare(before, _state(edits.model), "a cancelled edit")
 
 
 def _generators(edits: _Edits) -> None:
-    before, of_numpy = torch.get_rng_state(), _numpy_state()
-    edits.edit(edits.invert(PICTURES[0]))
-    same = torch.equal(torch.get_rng_state(), before) and _numpy_state() == of_numpy
-    assert same, "a global random generator was used: take noise from sfumato.core.noise"
+    before, inverted = _random_state(), edits.invert(PICTURES[0])
+    edits.edit(inverted)
+    assert _random_state() == before, "a global random generator was used: take noise from sfumato.core.noise"
+    edits.cancel(inverted)
+    assert _random_state() == before, "a cancelled edit leaves a global random generator in another state"
 
 
-def _numpy_state() -> str:
-    return str(np.random.get_state(legacy=False))
+def _random_state() -> tuple[bytes, str]:
+    """The states of the global generators of torch and numpy."""
+    return torch.get_rng_state().numpy().tobytes(), str(np.random.get_state(legacy=False))
 
 
 def _refusals(edits: _Edits) -> None:
@@ -181,12 +196,25 @@ def _unusable(each: "Field[Any]") -> Iterator[Any]:
         yield from () if within.high is None else (within.high + 1,)
 
 
-def _state(model: Model) -> tuple[str, list[tuple[bool, int]]]:
-    """Hash of the weights; mode and number of hooks of every module."""
-    network, found = model.network.unet, hashlib.sha256()
+def _state(model: Model) -> dict[str, tuple[str, list[tuple[bool, int]]]]:
+    """By network: hash of the weights; mode and number of hooks of every module."""
+    network = model.network
+    parts: dict[str, nn.Module] = {"U-Net": network.unet}
+    parts |= {"text encoder" + " 2" * (n > 0): each.encoder for n, each in enumerate(network.text_encoders)}
+    parts |= {} if network.codec.module is None else {"autoencoder": network.codec.module}
+    return {name: _state_of(part) for name, part in parts.items()}
+
+
+def _state_of(network: nn.Module) -> tuple[str, list[tuple[bool, int]]]:
+    found = hashlib.sha256()
     for name, weight in sorted(network.state_dict().items()):
         found.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return found.hexdigest(), [
         (each.training, sum(len(getattr(each, name)) for name in hooks)) for each in network.modules()
     ]
+
+
+def _compare(before: Mapping[str, Any], after: Mapping[str, Any], when: str) -> None:
+    for name, state in before.items():
+        assert after[name] == state, f"weights, modes or hooks of the model differ after {when}: those of the {name}"

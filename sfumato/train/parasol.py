@@ -33,7 +33,7 @@ from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
 from sfumato.train.task import Batch, Phase
-from sfumato.train.triplets import TripletData
+from sfumato.train.triplets import SELECTED, TripletData
 
 _LOG = logging.getLogger(__name__)
 FILE = "parasol.safetensors"
@@ -94,8 +94,8 @@ class ParasolTask:
         self.triplets = TripletData.read(self.shape.triplets, recipe.data.folder, self.data, describers)
         if missing := self.triplets.missing:
             _LOG.warning(
-                "%d of %d triplets are left out: their output image is not in the split 'train' of data.folder.",
-                missing, missing + len(self.triplets.rows),
+                "%d of %d triplets are left out: their output image is not in %s.",
+                missing, missing + len(self.triplets.rows), SELECTED,
             )  # fmt: skip
         self.pictures = len(self.triplets.rows.unique())
         unscaled = cached_latents(self.model.codec.module, self.data, folder / "cache")

@@ -3,7 +3,9 @@
     L = L_DM + w_s L_s + w_y L_y,    L_s = abar_t MSE(a_s, A(x')),    L_y = abar_t MSE(c_y, C(x'))
 
 x' = D(P_t) is the decoded prediction of x_0. The paper gives all timesteps the same weight; here it is abar_t, because
-P_t is little more than a blurred mean where the noise dominates.
+P_t is little more than a blurred mean where the noise dominates. L_s and L_y are means over the decoded images of a
+batch, in which an image whose token of that modality was dropped counts as 0: with the probability p of dropping it,
+their expected value is 1 - p times that of the images whose token was kept.
 """
 
 from dataclasses import dataclass
@@ -86,7 +88,7 @@ class ParasolTraining(nn.Module):
         return diffusion + self.loss.style * style + self.loss.content * content, scalars
 
     def _modalities(self, seen: Float[Tensor, "n 3 h w"], batch: Batch, part: slice) -> tuple[Tensor, Tensor]:
-        """L_s and L_y of decoded predictions; rows whose token was dropped do not count."""
+        """L_s and L_y of decoded predictions: means over all rows, of which those with a dropped token are 0."""
         weight = self.abar[batch["t"][part]]
         found = []
         for name in ("style", "content"):

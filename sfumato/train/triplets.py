@@ -19,6 +19,11 @@ from sfumato.retrieval.index import FORMAT
 from sfumato.style.describers import Describers
 from sfumato.text_files import parse_json
 
+SELECTED = (
+    "the split 'train' of data.folder, of which styles, groups, subgroups, names, min_styles and tones of [data] "
+    "select images, and pixel-equal images of a style are in it once"
+)
+"""The training images, of which output images must be, in messages."""
 _AGAIN = "write it with `sfumato triplets`"
 _MOST_ROWS = 50_000_000
 
@@ -59,8 +64,8 @@ class TripletData:
         pairs = [(i, known[each]) for i, each in enumerate(table["output"].to_pylist()) if each in known]
         if not pairs:
             raise BadInput(
-                f"No output image of {printable(path)} is in the split 'train' of {printable(root)}: {_AGAIN} from an "
-                "index of that folder."
+                f"No output image of {printable(path)} is in {SELECTED}: {_AGAIN} from an index of {printable(root)}, "
+                "or change the selection."
             )
         kept = [i for i, _ in pairs]
         return cls(

@@ -7,6 +7,8 @@ from sfumato.api import auto
 from sfumato.api.auto_grid import GUIDANCE_SCALES, SKIPPED, Grid
 from sfumato.api.trial import Trial, least_change, measured
 from sfumato.errors import BadInput
+from sfumato.geometry import counting_passes
+from sfumato.images import to_tensor
 from sfumato.metrics import Evaluator
 from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models.diffusion_model import DiffusionModel
@@ -49,6 +51,49 @@ def test_by_default_the_edit_shall_fit_as_well_as_the_source_did(inverted):
     choice = choose(inverted, "green dog", skip=2)
     assert choice.tried == len(GUIDANCE_SCALES)
     assert choice.reached == (choice.trial.scores["clip"] >= choice.wanted)
+
+
+@pytest.mark.parametrize("method", ["prompt-to-prompt", "pix2pix-zero", "colour"])
+def test_the_settings_are_those_of_the_method_of_the_edit(inverted, method):
+    """Not of the one that the image was inverted for, whose default guidance scale is another one."""
+    named = (method, {"colour": "blue"}) if method == "colour" else method
+    used = inverted.edit("green cat", methods=[named]).report["parameters"]["guidance_scale"][0]
+    assert used != inverted.params.guidance_scale or method == "colour"
+    grid = Grid.of(inverted, "green cat", None, {"methods": [named]}, print)
+    assert grid.guidance_scales == [factor * used for factor in GUIDANCE_SCALES]
+    assert [level["skip"] for level in grid.levels] == sorted({round(share * 10) for share in SKIPPED}, reverse=True)
+    with pytest.raises(BadInput, match=f"{method} has nothing left to choose"):
+        choose(inverted, "green cat", methods=[named], skip=2, guidance_scale=3.0)
+
+
+def test_weights_of_prompts_are_not_scored(tiny_sd_folder):
+    """As in the report of an edit: networks that score edits read the words only."""
+    model = library.load(str(tiny_sd_folder), prompt_weights=True)
+    inverted = model.invert(tiny_picture(32, 32), "(red:1.4) cat", steps=5)
+    choice, evaluator = choose(inverted, "(green:1.3) dog", skip=2), Evaluator.load()
+    picture = inverted.edited_pictures[0]
+    for trial in choice.table:
+        scores = measured(evaluator, picture, trial.result, None, ("red cat", "green dog"))[trial.row]
+        assert trial.scores == pytest.approx(scores, nan_ok=True)
+    pixels = (to_tensor(picture) + 1) / 2
+    assert choice.wanted == pytest.approx(float(evaluator.clip.score(pixels, ["red cat"])))
+    assert choose(inverted, "(green:1.3) " * 8 + "dog", skip=2, adherence=-0.99).reached, "9 words, not 57 tokens"
+
+
+def test_the_result_has_the_moves_of_the_chosen_edit_alone(tiny_sd_folder):
+    model = library.load(str(tiny_sd_folder))
+    inverted = model.invert(tiny_picture(32, 32), "red cat", method="pullback", steps=4)
+    with counting_passes() as passes:
+        choice = choose(inverted, "green dog", adherence=-0.99, skip=0, time=0.5)
+    assert len(choice.trial.result) == len(GUIDANCE_SCALES)
+    result, expected = choice.result, inverted.edit("green dog", time=0.5, skip=0, **choice.trial.options)
+    (own,), (alone,) = result.report["moves"], expected.report["moves"]
+    assert own["distance"] == pytest.approx(alone["distance"], rel=1e-2)
+    assert own == result.recipes[0]["moves"]
+    assert "jacobian_passes" not in result.report, "they are part of the cost of the choice"
+    assert choice.report["jacobian_passes"] == passes.products
+    per_row = {name for name, value in choice.trial.result.report.items() if isinstance(value, list)} - {"notes"}
+    assert all(len(result.report[name]) == 1 for name in per_row)
 
 
 def test_only_what_can_be_chosen(inverted, tiny_ddpm_folder):
@@ -125,6 +170,15 @@ def test_what_is_printed_counts_the_trials(sfumato, tiny_sd_folder):
     # that of the search
     assert found["network_evaluations"] == 2 * (10 + 2 * len(GUIDANCE_SCALES) + 10)
     assert found["reconstruction_latent_max_error"] < 1e-3
+
+
+def test_weights_do_not_count_against_the_context_of_the_judge(sfumato, tiny_sd_folder):
+    words = ("--from", "(red:1.4) " * 8, "--to", "(green:1.4) " * 8, "--steps", 4, "--skip", 2, "--prompt-weights")
+    words = ("photo.png", *words, "--model", tiny_sd_folder, *CLIP)
+    run = sfumato("edit", *words, "-o", "out.png", "--auto", "-0.9")
+    assert run.code == 0, run.err
+    run = sfumato("sweep", *words, "-o", "swept", "--grid", "guidance=2,5")
+    assert run.code == 0, run.err
 
 
 def test_the_judge_is_the_users(sfumato, tiny_sd_folder, clip):

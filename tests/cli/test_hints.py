@@ -42,6 +42,11 @@ SYNTAX = {
     "a cat AND a dog": "AND",
     "a cat --ar 16:9 --v 5": "--ar",
     "cat::2 dog": "::2",
+    r"(cat \(blue\):1.3), sky": r"(cat \(blue\):1.3)",
+    r"(cat \(blue\):2), sky": r"(cat \(blue\):2)",
+    "a (red:1.) cat": "(red:1.)",
+    "((a cat:1.2) on a mat:1.1)": "(a cat:1.2)",
+    "(a cat (blue):1.3)": "):1.3)",
 }
 
 
@@ -55,6 +60,14 @@ def test_syntax_of_other_tools_is_quoted_with_a_remedy(prompt):
     note = prompt_note(prompt)
     assert f'"{SYNTAX[prompt]}" (' in note
     assert note.count(". ") == 0, "one sentence"
+
+
+def test_a_model_that_reads_weights_gets_notes_on_other_ways_to_write_them_only():
+    for prompt in ("a (cat:1.4)", r"a (cat \(blue\):2)", "a (red:1.) cat"):
+        assert prompt_note(prompt, weighted=True) == ""
+    note = prompt_note("a ((cat)) [cat|dog]", weighted=True)
+    assert '"((cat))" (weights: write (word:1.4))' in note
+    assert '"[cat|dog]" (alternatives' in note
 
 
 def test_every_kind_is_named_once():

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.edit_friendly import EditFriendlyParams
-from sfumato.methods.params import option
+from sfumato.methods.params import Params, option
 from sfumato.methods.registry import METHODS, method
 from sfumato.testing import check_method
 from tests import third_party
@@ -106,6 +107,56 @@ def hooked(job, params):
     return []
 
 
+def hooked_text(job, params):
+    job.network.text_encoders[0].encoder.register_forward_hook(lambda *_: None)
+    return []
+
+
+def changed_autoencoder(job, params):
+    next(job.network.codec.module.parameters()).data.add_(1e-6)
+    return []
+
+
+class Borrowed(Shift):
+    """Draws from a global generator, which it gives back in its last step."""
+
+    def __init__(self, get, draw, put):
+        self.get, self.draw, self.put, self.before = get, draw, put, None
+
+    def noise(self, state, eps):
+        if self.before is None:
+            self.before = self.get()
+        self.draw()
+        if state.i == state.steps - 1:
+            self.put(self.before)
+        return eps
+
+    def for_run(self):
+        return Borrowed(self.get, self.draw, self.put)
+
+
+def borrowed_torch(job, params):
+    return [Borrowed(torch.get_rng_state, lambda: torch.rand(()), torch.set_rng_state)]
+
+
+def borrowed_numpy(job, params):
+    return [Borrowed(np.random.get_state, np.random.random, np.random.set_state)]
+
+
+@dataclass(frozen=True)
+class OnlySteps(Params):
+    """Neither skip nor guidance scales."""
+
+    steps: int = option(20, "number of steps of the run", stage="invert", low=1, high=1000)
+    eta: float = option(1.0, "noise per step", stage="invert", above=0, high=1)
+    exact: bool = option(False, "one timestep per evaluation", stage="invert")
+
+
+def test_a_method_without_skip_and_guidance_scale_passes(register):
+    register(lambda job, params: [], OnlySteps)
+    check_method("broken")
+
+
 @dataclass(frozen=True)
 class Unchecked(EditFriendlyParams):
     factor: float = option(1.0, "a factor", stage="edit", low=0, high=1)
@@ -129,7 +180,11 @@ class Unexplained(EditFriendlyParams):
         (lambda job, params: [Random()], EditFriendlyParams, "a global random generator was used"),
         (lambda job, params: [MixesRows()], EditFriendlyParams, "edited in a batch differs"),
         (lambda job, params: [Doubled()], EditFriendlyParams, "differs from the image by"),
-        (hooked, EditFriendlyParams, "hooks of the model differ after an edit"),
+        (hooked, EditFriendlyParams, "hooks of the model differ after an edit: those of the U-Net"),
+        (hooked_text, EditFriendlyParams, "hooks of the model differ after an edit: those of the text encoder"),
+        (changed_autoencoder, EditFriendlyParams, "weights, .* differ after an edit: those of the autoencoder"),
+        (borrowed_torch, EditFriendlyParams, "a cancelled edit leaves a global random generator"),
+        (borrowed_numpy, EditFriendlyParams, "a cancelled edit leaves a global random generator"),
         (lambda job, params: [], Unchecked, "is not refused"),
         (lambda job, params: [], Unexplained, "factor has no help text"),
     ],

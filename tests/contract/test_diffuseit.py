@@ -105,6 +105,21 @@ def test_the_result_gets_the_colours(sd, target, wanted):
     assert (found - expected.clamp(-1, 1)).abs().max() < 0.02
 
 
+@pytest.mark.parametrize("wanted", ["source", "target"])
+def test_the_colours_are_those_inside_the_mask(sd, target, wanted):
+    mask = np.zeros((PICTURE.height, PICTURE.width), np.uint8)
+    mask[2:-6, : PICTURE.width // 2] = 255
+    given = {"target": "", "target_image": target, "residual": False, "mask": mask}
+    *_, last = edit(sd, **given)
+    decoded = sd.network.decode(last.state.x_prev)[:, :, : PICTURE.height, : PICTURE.width]
+    reference = to_tensor(read_image(PICTURE if wanted == "source" else target))
+    reference = reference[:, :, mask > 0][..., None] if wanted == "source" else reference
+    expected = match_colours(decoded[:, :, mask > 0][..., None], reference)[0, ..., 0]
+    matched = edit(sd, colour_match=wanted, **given).result
+    found = to_tensor(read_image(matched.images[0]))[0, :, mask > 0]
+    assert (found - expected.clamp(-1, 1)).abs().max() < 0.02
+
+
 def test_two_methods_with_different_paths_are_refused():
     class Backwards(Params):
         def path(self, steps):

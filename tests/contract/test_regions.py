@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.api.regions import enlarged
+from sfumato.api.regions import Found, enlarged
+from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.models.text import TextEncoder
 from sfumato.shifts.regions import LEVELS, maps_of_words, middle
@@ -48,13 +49,58 @@ def test_a_region_outside_of_the_mask_is_refused_before_any_step(models, monkeyp
 
     left = np.zeros((32, 48), np.float32)
     left[:, :16] = 1
-    monkeypatch.setattr("sfumato.api.editing.find", lambda *_: [left])
+    cells = torch.zeros(1, 8, 12)
+    cells[..., :4] = 1
+    monkeypatch.setattr("sfumato.api.editing.find", lambda *_: [Found(cells, left)])
     inverted = models("sd").invert(PICTURES[0], "red cat", steps=2)
     work = inverted.edit_steps("green dog", mask=Image.fromarray(np.uint8(255 * (1 - left))), mask_words="red")
     with inverted.model.network.counting() as count:
         with pytest.raises(BadInput, match=r"The mask and the region of red at the threshold 0\.3 do not overlap"):
             next(iter(work))
         assert count.calls == 0
+
+
+class Listener(Shift):
+    """Notes where the edit applies."""
+
+    def __init__(self):
+        self.told = None
+
+    def within(self, inside):
+        self.told = inside
+        return self
+
+
+@pytest.mark.parametrize("side", [16, 32, 96])
+@pytest.mark.parametrize("kind", ["_of_words", "_of_difference"])
+def test_one_cell_is_held_as_a_painted_mask_of_it_is(models, monkeypatch, side, kind):
+    """The image is edited at 32 x 32, in cells of 4; the neighbours of the cell keep the latents of the source."""
+    cells = torch.zeros(1, 1, 8, 8)
+    cells[..., 3, 4] = 1
+    monkeypatch.setattr(f"sfumato.api.regions.{kind}", lambda *_: cells)
+    region = {"mask_words": "cat"} if kind == "_of_words" else {"mask_difference": True}
+    inverted = models("sd").invert(tiny_picture(side, side), "red cat", resolution=32, steps=3)
+    unit = side // 8
+    painted = np.zeros((side, side), np.uint8)
+    painted[3 * unit : 4 * unit, 4 * unit : 5 * unit] = 255
+    for options in (region, {"mask": painted}, {"mask": painted, **region}):
+        listener = Listener()
+        *_, last = inverted.edit_steps("green dog", skip=0, shifts=[listener], **options)
+        assert torch.equal((listener.told > 0).float(), cells)
+        source, edited = inverted.groups[0].inversion.x0, last.state.x_prev
+        changed = (edited - source).abs().amax(dim=1, keepdim=True) > 1e-4
+        assert torch.equal(changed.float(), cells)
+
+
+def test_a_mask_that_meets_only_the_soft_border_of_a_region_is_refused(models, monkeypatch):
+    cells = torch.zeros(1, 1, 8, 8)
+    cells[..., 3, 4] = 1
+    monkeypatch.setattr("sfumato.api.regions._of_words", lambda *_: cells)
+    inverted = models("sd").invert(tiny_picture(96, 96), "red cat", resolution=32, steps=2)
+    beside = np.zeros((96, 96), np.uint8)
+    beside[36:48, 60:64] = 255  # the region ends at 60, its weights of pixels at 61
+    with pytest.raises(BadInput, match="do not overlap"):
+        inverted.edit("green dog", mask_words="cat", mask=beside)
 
 
 def test_words_cost_a_few_evaluations_in_batches(inverted):

@@ -136,6 +136,28 @@ def test_known_predictions_are_not_evaluated_again(network):
     assert len(network.rows) == 1, "nothing was left to evaluate"
 
 
+def test_a_row_at_scale_one_does_not_depend_on_the_scales_of_others(network):
+    """Its noise is that under the prompt, bit for bit, whether e_0 counts for another row or not."""
+    known = {TARGET: alone(CONTENT), NEGATIVE: 300 * alone(NOTHING)}  # 300: e_0 + (e_1 - e_0) rounds
+    mixed = classifier_free(network, NOTHING, (1.0, 7.5)).predict(X, T, CONTENT, known=known)
+    same = classifier_free(network, NOTHING, (1.0, 1.0)).predict(X, T, CONTENT, known=known)
+    assert torch.equal(mixed[0], same[0])
+    assert torch.equal(mixed[0], known[TARGET][0])
+    low, high = known[NEGATIVE], known[TARGET]
+    assert torch.equal(mixed[1], (low + 7.5 * (high - low))[1])
+    each = torch.tensor([T, T])  # one timestep per row
+    assert torch.equal(classifier_free(network, NOTHING, (1.0, 7.5)).predict(X, each, CONTENT, known=known), mixed)
+
+
+def test_a_row_whose_weights_sum_to_one_does_not_depend_on_others(network):
+    known = {"nothing": 300 * alone(NOTHING), "style": alone(STYLE), TARGET: alone(CONTENT)}
+    for others in ((0.75, 0.25), (0.0, 5.0), (2.0, 0.0)):  # e_0 cancels for the other row, or counts
+        guided = three(network, style=(0.25, others[0]), content=(0.75, others[1]))
+        eps = guided.predict(X, T, CONTENT, known=known)
+        assert torch.equal(eps[0], (0.25 * known["style"] + 0.75 * known[TARGET])[0])
+    assert network.rows == []
+
+
 def test_rows_take_their_weights_and_conditions_along(network):
     conditions = [prompt(1, value) for value in (0.1, 0.4)]
     style = type(NOTHING).cat(conditions)

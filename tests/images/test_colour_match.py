@@ -1,7 +1,10 @@
 """Transfer of colours: the result has the reference's mean and covariance."""
 
+import numpy as np
 import torch
 
+from sfumato.api.finish import weights_at
+from sfumato.images import Mask
 from sfumato.images.colour_match import match_colours
 
 
@@ -47,3 +50,28 @@ def test_images_without_colour_or_contrast_stay_finite():
     assert torch.linalg.matrix_rank(moments(matched)[1], rtol=1e-6).max() == 1
     flat = match_colours(torch.zeros_like(grey), reference)
     torch.testing.assert_close(flat, moments(reference)[0][:, :, None, None].expand_as(flat))
+
+
+def test_weights_select_the_pixels_of_both_moments():
+    image, reference = colours(5), colours(6, b=1)
+    w, v = torch.rand(2, 1, 1, 9, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    w[..., :4] = 0
+    matched = match_colours(image, reference, inside=w, inside_references=v)
+    wanted, weights = reference[0].flatten(1).numpy(), v.flatten().numpy()
+    for found in matched.flatten(2).numpy():
+        np.testing.assert_allclose(
+            np.average(found, axis=1, weights=w.flatten()), np.average(wanted, axis=1, weights=weights), atol=1e-9
+        )
+        covariance = np.cov(found, aweights=w.flatten().numpy(), bias=True)
+        np.testing.assert_allclose(covariance, np.cov(wanted, aweights=weights, bias=True), atol=1e-9)
+    alone = match_colours(image[..., 4:], reference, inside=w[..., 4:], inside_references=v)
+    torch.testing.assert_close(matched[..., 4:], alone, rtol=1e-9, atol=1e-12)
+
+
+def test_a_mask_at_another_size_has_the_mean_weights():
+    draw = np.random.default_rng(0).random((12, 8), np.float32)
+    assert weights_at([None, None], (4, 3)) is None
+    found = weights_at([Mask(draw), None], (4, 3)).numpy()
+    np.testing.assert_allclose(found[0, 0], draw.reshape(3, 4, 4, 2).mean((1, 3)), rtol=1e-6)
+    assert (found[1] == 1).all()
+    assert np.array_equal(weights_at([Mask(draw)], (8, 12))[0, 0], draw)

@@ -38,9 +38,18 @@ def scores(evaluator, images, names=STYLE):
 
 
 def test_the_style_error_is_that_of_the_descriptors(evaluator, images):
+    """Of the centre squares, as an index has them; here no square is of the size of the encoder's input."""
     _, edit, style = images
-    own = evaluator.style.image_features(edit).double()
-    wanted = torch.cat([evaluator.style.image_features(each[None]) for each in style]).double()
+
+    def square(x):
+        side = min(x.shape[-2:])
+        return torch.stack([x[..., (x.shape[-2] - side) // 2 + n, :] for n in range(side)], dim=-2)[
+            ..., torch.arange(side) + (x.shape[-1] - side) // 2
+        ]
+
+    assert any(each.shape[1] != each.shape[2] for each in style)
+    own = evaluator.style.image_features(square(edit)).double()
+    wanted = torch.cat([evaluator.style.image_features(square(each)[None]) for each in style]).double()
     expected = (own - wanted).pow(2).sum(1) / own.shape[1]
     torch.testing.assert_close(scores(evaluator, images)["style_mse"], expected)
     cosine = (own * wanted).sum(1)  # unit vectors: |a - b|^2 = 2 - 2 cos
@@ -88,11 +97,15 @@ def test_an_image_is_at_zero_from_itself(evaluator, images):
 def test_the_error_of_the_content_is_that_of_the_features():
     evaluator = Evaluator.load()
     draw = torch.Generator().manual_seed(2)
-    source, edit = torch.rand(2, 2, 3, 64, 64, generator=draw)
-    a, b = (evaluator.clip.image_features(each).double() for each in (source, edit))
-    found = evaluator(source, edit, style=list(edit))
-    torch.testing.assert_close(found["content_mse"], (a - b).pow(2).mean(1), rtol=1e-5, atol=1e-9)
-    assert "style_mse" not in found, "there is no style encoder"
+    source, edit = torch.rand(2, 2, 3, 64, 96, generator=draw)
+    for cut in (slice(None), slice(16, 80)):
+        images = [each[..., cut] for each in (source, edit)]
+        squares = [each[..., 16:80] for each in (source, edit)]  # of which an index has the descriptors
+        a, b = (evaluator.clip.image_features(each).double() for each in squares)
+        batch = evaluator.batch(*images, style=list(edit))
+        found = METRICS["content_mse"].compute(batch)
+        torch.testing.assert_close(found, (a - b).pow(2).mean(1), rtol=1e-5, atol=1e-9)
+    assert "style_mse" not in evaluator(source[..., :64], edit[..., :64], style=list(edit)), "there is no style encoder"
 
 
 def test_an_image_that_is_too_small_has_no_sifid(evaluator, images):

@@ -43,8 +43,8 @@ def test_a_judge_says_of_pictures_what_it_says_to_one_thread(tmp_path):
     evaluator = Evaluator.load(tmp_path)
 
     def say(n):
-        a, b = pictures(n)
-        return evaluator(a, b, target=a.flip(3))
+        (a, b), texts = pictures(n), [" ".join(["red cat"] * (k + n + 1)) for k in range(3)]
+        return evaluator(a, b, target=a.flip(3), source_texts=texts, target_texts=[f"{text} dog" for text in texts])
 
     alone = [say(n) for n in range(THREADS)]
     begun = Barrier(THREADS)

@@ -1,5 +1,8 @@
 """A model of a pipeline object of diffusers is the model of its folder, with what was loaded into the pipeline."""
 
+import json
+import shutil
+
 import diffusers
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from sfumato.core.guidance import classifier_free
 from sfumato.core.loop import recorded, reverse
 from sfumato.errors import BadInput
 from sfumato.models.attention import Layers, ReplaceMaps
+from sfumato.models.load import load_model
 from sfumato.models.pipelines import from_pipeline
 from tests import tiny
 from tests.models.lora_made import write_lora
@@ -65,6 +69,43 @@ def test_a_scheduler_that_was_exchanged_counts(pipe_of):
     )
     schedule = from_pipeline(pipe).schedule
     assert (schedule.spacing, schedule.prediction_type) == ("trailing", "v_prediction")
+
+
+@pytest.mark.parametrize("solver", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+@pytest.mark.parametrize("to_one", [True, False])
+def test_settings_that_the_class_of_the_scheduler_lacks_are_kept(solver, to_one, tiny_sdxl_folder, tmp_path):
+    """SDXL's file has them for EulerDiscreteScheduler."""
+    folder = shutil.copytree(tiny_sdxl_folder, tmp_path / "sdxl")
+    about = {"_class_name": solver, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+             "set_alpha_to_one": to_one, "steps_offset": 1}  # fmt: skip
+    write_scheduler(folder, about)
+    pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    opened, shared = load_model(folder, "cpu"), from_pipeline(pipe)
+    ddim = diffusers.DDIMScheduler.from_config(pipe.scheduler.config)
+    assert opened.schedule.final_alpha_cumprod == shared.schedule.final_alpha_cumprod == float(ddim.final_alpha_cumprod)
+    assert opened.schedule.steps_offset == shared.schedule.steps_offset == 1
+    assert opened.fingerprint() == shared.fingerprint()
+
+
+@pytest.mark.parametrize("setting", [{"thresholding": True}, {"variance_type": "learned"}, {"clip_sample": True}])
+def test_other_settings_that_it_lacks_act_as_those_of_the_pipeline(setting, tiny_ddpm_folder, tmp_path):
+    folder = shutil.copytree(tiny_ddpm_folder, tmp_path / "ddpm")
+    write_scheduler(folder, {"_class_name": "EulerDiscreteScheduler", "clip_sample_range": 2.0, **setting})
+    pipe, found = DiffusionPipeline.from_pretrained(folder, local_files_only=True), []
+    for opening in (lambda: load_model(folder, "cpu"), lambda: from_pipeline(pipe)):
+        try:
+            found.append(opening().schedule.sample_range)
+        except BadInput as error:
+            found.append(str(error))
+    assert found[0] == found[1]
+    assert found[0] == 2.0 if "clip_sample" in setting else "which is not supported" in found[0]
+
+
+def write_scheduler(folder, about):
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(about))
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", about["_class_name"]]
+    (folder / "model_index.json").write_text(json.dumps(index))
 
 
 def test_an_autoencoder_in_half_precision_stays_as_it_is(pipe_of):

@@ -12,6 +12,8 @@ from torch import nn
 import sfumato
 from sfumato.errors import BadInput
 from sfumato.models.load import load_model
+from sfumato.models.lora import fuse
+from sfumato.models.lora_files import read_loras
 from sfumato.models.original_names import original_name
 from sfumato.models.pipelines import from_pipeline
 from tests import tiny
@@ -81,7 +83,12 @@ def test_the_original_names_of_a_lora_for_sdxl_are_understood(pipe_of, tiny_sdxl
 
 @pytest.mark.parametrize(
     "patterns",
-    [{"attn2.to_k": 3}, {r"attn\d.to_(k|v)": 3, "attn2.to_k": 5}, {"tn2.to_k": 4, "attn2.to_k": 5, "to_k": 3}],
+    [
+        {"attn2.to_k": 3},
+        {r"attn\d.to_(k|v)": 3, "attn2.to_k": 5},
+        {"tn2.to_k": 4, "attn2.to_k": 5, "to_k": 3},
+        {"to_k": 2, r"^.*attn[12]\.to_[qk]": 3, "tn2.to_v": 4, r"(down|up)_blocks.+to_v?": 5, "to_out.0|mid.*": 6},
+    ],
 )
 def test_alpha_of_the_metadata_is_that_of_diffusers(pipe_of, tiny_sd_folder, tmp_path, patterns):
     pipe = pipe_of("sd")
@@ -142,6 +149,63 @@ def test_other_files_are_named(names, says, tiny_sd_folder, tmp_path):
     save_file({name: torch.zeros(1, 1) for name in names}, path)
     with pytest.raises(BadInput, match=says):
         load_model(tiny_sd_folder, "cpu", lora=path)
+
+
+def test_of_changes_under_both_names_the_original_ones_do_not_count(pipe_of, tiny_sdxl_folder, tmp_path):
+    """As in diffusers."""
+    pipe = pipe_of("sdxl")
+    plain = write_lora(pipe, tmp_path / "a.safetensors", "kohya")
+    both = write_lora(pipe, tmp_path / "b.safetensors", "kohya", names=original_name, seed=1)
+    theirs, name = load_file(plain), "lora_unet_input_blocks"
+    assert any(each.startswith(name) for each in load_file(both))
+    save_file({n: w for n, w in load_file(both).items() if "blocks" in n or "block_" in n} | theirs, both)
+    ours = [load_model(tiny_sdxl_folder, "cpu", lora=path) for path in (plain, both)]
+    assert ours[0].fingerprint() == ours[1].fingerprint()
+    expected = sampled(fused(pipe, both, 1.0), ["red apple"], START)
+    torch.testing.assert_close(sampled(ours[1], ["red apple"], START), expected, atol=1e-5, rtol=1e-5)
+    save_file({n: w for n, w in load_file(both).items() if "down_blocks" not in n}, both)
+    with pytest.raises(
+        BadInput, match=r"mixes the names of diffusers and of the original U-Net: .* original name only"
+    ):
+        load_model(tiny_sdxl_folder, "cpu", lora=both)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out{}.lora_A",
+         "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0{}.lora_A"),
+        ("unet.conv_in{}.lora_A", "lora_unet_conv_in{}.lora_down"),
+        ("unet.conv_in{}.lora_A", "unet.conv_in{}.lora.down"),
+        ("unet.conv_in{}.lora_A", "unet.conv_in{}.lora_A.default"),
+        ("lora_unet_input_blocks_0_0{}.lora_down", "unet.input_blocks.0.0{}.lora_A"),
+    ],
+)  # fmt: skip
+def test_a_layer_that_is_changed_twice_is_refused(first, second, tiny_sd_folder, tmp_path):
+    model = load_model(tiny_sd_folder, "cpu")
+    sizes = {"conv_in": (4, 8, (3, 3)), "input_blocks": (4, 8, (3, 3)), "to_out": (16, 16, ())}
+    weights = {}
+    for name in (first, second):
+        ins, outs, kernel = next(size for part, size in sizes.items() if part in name)
+        down = f"{name.format('')}.weight"
+        up = down.replace("lora_A", "lora_B").replace("down.", "up.")
+        weights |= {down: torch.ones(1, ins, *kernel), up: torch.ones(outs, 1, *(1 for _ in kernel))}
+    path = tmp_path / "a.safetensors"
+    save_file(weights, path)
+    before = model.fingerprint()
+    with pytest.raises(BadInput, match=r"changes a layer twice, as '.*' and as '|are the same"):
+        fuse(model, *read_loras(path))
+    assert model.fingerprint() == before
+
+
+def test_a_network_whose_blocks_have_different_numbers_of_layers(tmp_path):
+    folder = tiny.tiny_sd(tmp_path / "sd", layers_per_block=(1, 2))
+    pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    path = write_lora(pipe, tmp_path / "a.safetensors", "kohya")
+    ours = load_model(folder, "cpu", lora=path)
+    expected = sampled(fused(pipe, path, 1.0), ["red apple"], START)
+    torch.testing.assert_close(sampled(ours, ["red apple"], START), expected, atol=1e-5, rtol=1e-5)
+    assert original_name(ours.unet, "mid_block.resnets.0.conv1") == "mid_block.resnets.0.conv1"
 
 
 @pytest.mark.parametrize(

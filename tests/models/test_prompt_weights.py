@@ -1,18 +1,21 @@
-"""Weights of words against the formulas, and prompts in chunks against encodings of every chunk."""
+"""How weights in prompts are read, and prompts in chunks against encodings of every chunk."""
 
-import math
 import pickle
 import re
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
 import sfumato
+from sfumato.architectures import ARCHITECTURES
 from sfumato.errors import BadInput
 from sfumato.methods.registry import METHODS
 from sfumato.models.load import load_model
 from sfumato.models.prompt_weights import parse
+from sfumato.networks.clip_tokenizer import read_tokenizer
 from tests import tiny
 
 
@@ -31,60 +34,113 @@ def test_other_networks_get_the_prompt_without_weights(pair):
     assert METHODS.find("diffuseit").params().texts(pairs) == [("a red apple", "a red apple")]
 
 
-def test_parsing():
-    found = parse(r"a (red:1.4) apple, (big cat : .5) \(1:2\) (plain) (:3)")
-    assert found.text == "a red apple, big cat  (1:2) (plain) "
-    assert [(found.text[p.start : p.stop], p.weight) for p in found.phrases] == [
-        ("red", 1.4),
-        ("big cat ", 0.5),
-        ("", 3),
-    ]
-    assert parse("no weights (at all) here").phrases == ()
+@pytest.mark.parametrize(
+    ("prompt", "text", "phrases"),
+    [
+        (r"a (red:1.4) apple, (big cat : .5) \(1:2\)", "a red apple, big cat  (1:2)", {"red": 1.4, "big cat ": 0.5}),
+        ("16:9, no weights (at all) here :( or (here: a cat) :)", None, {}),
+        (r"(cat \(blue\):1.3), sky", "cat (blue), sky", {"cat (blue)": 1.3}),
+        ("(cat (blue):1.3), sky", "cat (blue), sky", {"cat (blue)": 1.3}),
+        ("(red:1.) (blue:.5) (green:+2) (dog: 15e-1 )", "red blue green dog",
+         {"red": 1.0, "blue": 0.5, "green": 2.0, "dog": 1.5}),
+        ("((a cat:1.2) on a mat:1.5)", "a cat on a mat", {"a cat": 1.2 * 1.5, " on a mat": 1.5}),
+        ("(a (b (cat:0.5):2) dog:3)", "a b cat dog", {"a ": 3.0, "b ": 6.0, "cat dog": 3.0}),
+        ("(a ((cat):1.5):2)!", "a (cat)!", {"a ": 2.0, "(cat)": 3.0}),
+        ("(a:b:1.3) (plain) (:3)", "a:b (plain) ", {"a:b": 1.3}),
+        ("(red:0.5) (cat:0.5), (dog:0.5)", "red cat, dog", {"red cat": 0.5, "dog": 0.5}),
+        ("a (happy cat\n:1.5)\tand (1:2)", "a happy cat\n\tand 1", {"happy cat\n": 1.5, "1": 2.0}),
+        ("", "", {}),
+    ],
+)  # fmt: skip
+def test_parsing(prompt, text, phrases):
+    found = parse(prompt)
+    assert found.text == (prompt if text is None else text)
+    read = [(found.text[each.start : each.stop], each.weight) for each in found.phrases]
+    assert read == [each for each in phrases.items() if each[1] != 1]
 
 
-@pytest.mark.parametrize("weight", ["-1", "11", "1e9"])
-def test_weights_out_of_range(weight, tiny_sd_folder):
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        ("(red:-1)", 'weight of "red" must be from 0 to 10, not -1'),
+        ("lunch (12:30)", 'weight of "12" must be from 0 to 10, not 30'),
+        ("(red:11)", 'weight of "red" must be from 0 to 10, not 11'),
+        ("(red:1e9)", 'weight of "red" must be from 0 to 10, not 1e9'),
+        ("(a (red:4):3)", 'weight of "red" must be from 0 to 10, not 12'),
+        ("(red:1,4)", 'weight of "red" cannot be 1,4: write a number with a point'),
+        ("(red:140%)", 'weight of "red" cannot be 140%'),
+        ("(red:1.4.2)", 'weight of "red" cannot be 1.4.2'),
+        ("a red:1.4) apple", r'has ":1.4\)" without "\("'),
+        ("(a cat:1.2)) on a mat:1.1)", r'has ":1.1\)" without "\("'),
+        ("((a cat:1.2) on a mat:1.1", r'has "\(" without "\)" behind the weight ":1.1"'),
+        ("(red:1.4 apple, (cat:1.3)", r'has "\(" without "\)" behind the weight ":1.4"'),
+        ("a (re:1.5)d cat", 'weight of "re" begins or ends inside a word'),
+        ("ap(ple:0.5) cat", 'weight of "ple" begins or ends inside a word'),
+        ("a (cat (re:0.5)d:1.5) cat", 'weight of "cat " begins or ends|weight of "re" begins or ends'),
+    ],
+)
+def test_what_is_no_weight_is_refused(prompt, says, tiny_sd_folder):
     model = load_model(tiny_sd_folder, "cpu", prompt_weights=True)
-    if weight == "1e9":
-        assert model.condition(f"(red:{weight})").prompts[0].words[0] == "("
-        return
-    with pytest.raises(BadInput, match='weight of "red" must be from 0 to 10'):
-        model.condition(f"(red:{weight})")
+    with pytest.raises(BadInput, match=says):
+        model.condition(prompt)
+
+
+def test_phrases_are_whole_tokens_of_clip():
+    with ARCHITECTURES[0].staged() as folder:
+        tokenizer = read_tokenizer(folder / "tokenizer")
+    for prompt in ("un(happy:1.5)", "(cat:1.2)s", "(wow!:1.2)!", "(😀:1.3)😀", "cafe(\u0301:1.2)", "caf(e:1.2)\u0301"):
+        with pytest.raises(BadInput, match="begins or ends inside a word that the model reads as one token"):
+            check_borders(prompt, tokenizer)
+    for prompt in (
+        "(cat:1.2)'s",
+        "((best quality:1.2)), art",
+        "(red:1.2),(blue:0.3)",
+        "(cafe\u0301 :1.2)",
+        "(猫:1.2)と",
+    ):
+        check_borders(prompt, tokenizer)
+
+
+def check_borders(prompt, tokenizer):
+    parsed = parse(prompt)
+    parsed.check_borders(tokenizer(parsed.text, return_offsets_mapping=True).offset_mapping)
+
+
+@pytest.mark.parametrize("prompt", ["(" * 300_000, "(a:1" * 100_000, ":1.1" * 200_000, "(a" * 20_000 + ":1)" * 20_000])
+def test_long_prompts_are_parsed_at_once(prompt):
+    start = time.process_time()
+    with suppress(BadInput):
+        parse(prompt)
+    assert time.process_time() - start < 5
 
 
 @torch.no_grad()
-def test_weighted_tokens_are_the_formula(pair):
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_a_neighbour_with_weights_changes_nothing(precision, pair):
     weighted, plain = pair
-    found, base = weighted.condition("a (red:1.5) cat"), plain.condition("a red cat")
-    several = len(plain.text_encoders) > 1
-    empty = [_states(each, "", several) for each in plain.text_encoders]
-    empty = torch.cat(empty, dim=-1)
-    expected = base.tokens.clone()
-    place = base.prompts[0].positions("red")[0]
-    expected[0, place] = empty[0, place] + 1.5 * (base.tokens[0, place] - empty[0, place])
-    torch.testing.assert_close(found.tokens, expected, atol=1e-6, rtol=1e-6)
-    assert found.prompts[0].words == ("a", "red", "cat")
-    if several:
-        assert torch.equal(found.pooled, base.pooled)
+    weighted.to("cpu", precision)
+    plain.to("cpu", precision)
+    for neighbour in ("(dog:1.3) star", "(dog:0.3) star"):
+        beside = weighted.condition(["red cat", neighbour]).tokens
+        alone = plain.condition(["red cat", "dog star"]).tokens
+        assert beside.dtype == alone.dtype
+        assert torch.equal(beside[0], alone[0])
+        assert not torch.equal(beside[1], alone[1])
+    heavy = weighted.condition("red (cat:1.3) dog").tokens[0]
+    expected = plain.condition("red cat dog").tokens[0]
+    changed = (heavy != expected).any(dim=-1).nonzero().flatten().tolist()
+    assert changed == [2]  # tokens of weight 1 remain as they are
 
 
 @torch.no_grad()
-def test_light_phrases_are_blended_with_the_prompt_without_them(pair):
-    weighted, plain = pair
-    found = weighted.condition("a (red:0.3) (cat:1.2)")
-    several = len(plain.text_encoders) > 1
-    share = math.tan(0.7 * math.pi / 2)
-    scale = torch.ones(77, 1)
-    scale[2], scale[3] = 0.3, 1.2
-    parts = []
-    for each in plain.text_encoders:
-        mask = torch.ones(1, 77, dtype=torch.long)
-        mask[0, 2] = 0
-        calls = (("a red cat", None), ("a red cat", mask), ("", None))
-        z, without, empty = (_states(each, text, several, where) for text, where in calls)
-        first, second = (empty + scale * (states - empty) for states in (z, without))
-        parts.append((first + share * second) / (1 + share))
-    torch.testing.assert_close(found.tokens, torch.cat(parts, dim=-1), atol=1e-6, rtol=1e-6)
+@pytest.mark.parametrize("weight", ["0", "0.00001", "0.01", "10"])
+def test_half_precision_has_room_for_every_weight(weight, pair):
+    weighted, _ = pair
+    prompt = f"a (red:{weight}) cat"
+    expected = weighted.condition(prompt).tokens
+    found = weighted.to("cpu", torch.float16).condition(prompt).tokens
+    assert found.isfinite().all()
+    torch.testing.assert_close(found.float(), expected, atol=0.02 * max(1, float(weight)), rtol=0.02)
 
 
 def _states(encoder, prompt, several, mask=None):

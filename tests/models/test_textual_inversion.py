@@ -1,7 +1,9 @@
 """`textual_inversion=` adds words as diffusers' load_textual_inversion does."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +11,11 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
 import sfumato
+from sfumato.architectures import ARCHITECTURES
 from sfumato.errors import BadInput
 from sfumato.models.load import load_model
+from sfumato.models.textual_inversion import add_word, read_textual_inversions
+from sfumato.networks.clip_tokenizer import read_tokenizer
 from tests import tiny
 
 PROMPT = "a red <toy>, twemoji"
@@ -53,6 +58,29 @@ def test_files_without_a_word_are_named_after_the_file_or_by_the_user(write, tin
     assert torch.equal(tables[0], vectors(2, 1))
     assert torch.equal(tables[1], vectors(2, 2))
     assert not torch.equal(model.condition("red two").tokens, plain.condition("red two").tokens)
+
+
+@pytest.mark.parametrize("counts", [(1, 2), (3, 2)])
+def test_different_numbers_of_vectors_for_the_text_encoders_are_refused(counts, write, tiny_sdxl_folder):
+    two = write("two.safetensors", clip_l=vectors(counts[0]), clip_g=vectors(counts[1]))
+    model = load_model(tiny_sdxl_folder, "cpu")
+    before = model.fingerprint(), model.text_encoders[0].tokenizer.get_vocab()
+    with pytest.raises(BadInput, match=rf"have {min(counts)} and {max(counts)} vectors for the word"):
+        add_word(model, *read_textual_inversions(two))
+    assert (model.fingerprint(), model.text_encoders[0].tokenizer.get_vocab()) == before
+
+
+def test_the_words_of_the_documentation_are_no_tokens_of_clip():
+    """A word that the model already has is refused."""
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    files = set(re.findall(r'--textual-inversion (\S+)\.safetensors|textual_inversion="(.+?)\.safetensors', page))
+    words = {word for each in files for word in each if word}
+    with ARCHITECTURES[0].staged() as folder:
+        tokenizer = read_tokenizer(folder / "tokenizer")
+    assert words
+    for word in words:
+        assert len(tokenizer.tokenize(word)) > 1
+        assert f"a cat, {word}" in page
 
 
 def test_words_that_begin_alike_are_told_apart_in_any_case(write, tiny_sd_folder):

@@ -1,5 +1,7 @@
 """`sfumato index` and `sfumato search`."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,6 +43,35 @@ def test_index_then_search(sfumato, flags, tmp_path):
         "search", "own.index", "--style-text", "flat", "--where", "folder = 'one'", *flags, "--exact", "--json"
     )
     assert {hit["folder"] for hit in one.json["found"]} == {"one"}
+
+
+def test_what_the_search_computed_has_its_names(sfumato, flags, describers, tmp_path, monkeypatch):
+    """Also in an index of an earlier version, which may have columns of these names."""
+    monkeypatch.setattr("sfumato.retrieval.columns.COMPUTED", ())
+    place = tmp_path / "own"
+    paths = shapes(place, 2)
+    own = {"text": "a", "score": 7, "cosines": "x"}
+    lines = [{"file_name": f"{each.parent.name}/{each.name}"} | own for each in paths]
+    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert sfumato("index", "own", "--out", "own.index", *flags).code == 0
+    (hit, _) = sfumato("search", "own.index", "--style", paths[0], *flags, "--json").json["found"]
+    assert hit["score"] == pytest.approx(1, abs=1e-5)
+    assert hit["cosines"] == {"style": pytest.approx(hit["score"])}
+
+
+def test_a_sheet_replaces_a_file_completely_or_not_at_all(sfumato, flags, index, tmp_path, monkeypatch):
+    (tmp_path / "sheet.png").write_bytes(b"before")
+
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    words = ["search", index.uri, "--style-text", "flat", *flags, "-o", "sheet.png"]
+    with monkeypatch.context() as patched:
+        patched.setattr("PIL.ImageFile._save", interrupted)
+        sfumato(*words)
+    assert (tmp_path / "sheet.png").read_bytes() == b"before"
+    assert sfumato(*words).code == 0
+    assert Image.open("sheet.png").size[0] > 96
 
 
 def test_an_image_of_the_index_is_searched_for_by_its_stored_descriptors(sfumato, flags, describers, tmp_path):

@@ -1,13 +1,19 @@
 """Images of the emoji corpus as an index sees them: as in training, with the columns of its table."""
 
+import io
+
 import numpy as np
+import pytest
+from PIL import Image
 
 from sfumato.data.dataset import CaptionedImages
 from sfumato.data.splits import split_of
+from sfumato.images.read import FORMATS, SUFFIXES_OF
 from sfumato.retrieval.files import image_files
 from sfumato.train.contrast import Labels
 from tests.data.test_dataset import corpus  # noqa: F401
 from tests.retrieval.conftest import indexed
+from tests.tiny import tiny_picture
 
 
 def test_drawings_are_scaled_as_in_training(corpus):  # noqa: F811
@@ -39,3 +45,22 @@ def test_an_index_has_the_columns_of_the_corpus(corpus, tmp_path, describers):  
     found = {row["path"]: row for row in index.table.search().select(index.columns).to_list()}
     for file in image_files(corpus):
         assert {name: found[str(file.path)][name] for name in file.columns} == dict(file.columns)
+
+
+def test_every_format_that_is_read_is_found(tmp_path):
+    """The extensions are those under which Pillow and pillow-heif know the formats."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    Image.init()
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
+    assert known == {suffix for each in SUFFIXES_OF.values() for suffix in each}
+    assert tuple(SUFFIXES_OF) == FORMATS
+    for number, suffix in enumerate(sorted(known)):
+        name = Image.registered_extensions()[suffix]
+        content = io.BytesIO()
+        tiny_picture(20, 20, seed=number).save(content, "JPEG" if name == "MPO" else name)
+        (tmp_path / f"{number:02}{suffix.upper() if number % 2 else suffix}").write_bytes(content.getvalue())
+    (tmp_path / "notes.txt").write_text("no image")
+    files = image_files(tmp_path)
+    assert sorted(file.path.suffix.lower() for file in files) == sorted(known)
+    assert all(file.squares([16])[0].shape == (3, 16, 16) for file in files)

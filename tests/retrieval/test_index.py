@@ -18,6 +18,8 @@ from sfumato.retrieval.database import explained, quoted
 from sfumato.retrieval.files import image_files
 from sfumato.retrieval.index import ImageIndex
 from sfumato.retrieval.indexing import index_files
+from sfumato.retrieval.query import Query
+from sfumato.retrieval.search import search
 from sfumato.style.describers import Describers
 from tests.retrieval.conftest import indexed
 from tests.style.small import save_both, shapes
@@ -135,10 +137,10 @@ def test_a_name_that_is_not_utf8_is_left_out(tmp_path, describers):
 
 def test_a_column_without_any_number_is_empty(tmp_path, describers):
     (path, *_) = shapes(tmp_path / "own", 1)
-    line = f'{{"file_name": "one/{path.name}", "text": "a", "score": 1e999, "other": null}}'
+    line = f'{{"file_name": "one/{path.name}", "text": "a", "rating": 1e999, "other": null}}'
     (tmp_path / "own" / "metadata.jsonl").write_text(line)
     index, _ = indexed(tmp_path / "index", describers, tmp_path / "own")
-    assert rows_of(index)[0]["score"] is None
+    assert rows_of(index)[0]["rating"] is None
     assert "other" not in index.columns
 
 
@@ -186,6 +188,78 @@ def test_keys_of_metadata_are_columns(tmp_path, describers):
     (tmp_path / "own" / "metadata.jsonl").write_text(json.dumps(lines[0] | {"path": "x"}))
     with pytest.raises(BadInput, match="'path' of the images has the name of a column of the index"):
         ImageIndex.create(str(tmp_path / "new"), describers, image_files(tmp_path / "own"))
+
+
+def write_metadata(place, paths, entries):
+    lines = [
+        {"file_name": f"{path.parent.name}/{path.name}", "text": "a"} | entry
+        for path, entry in zip(paths, entries, strict=True)
+    ]
+    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_numbers_keep_all_their_digits(tmp_path, describers):
+    """JSON to the index and back: 2^53 + 1 is the first integer that a double cannot represent."""
+    place = tmp_path / "own"
+    values = {
+        "mixed": ["a", 12345678, 0.1234567890123],
+        "ints": [2**53 + 1, -3, True],
+        "huge": [2**63, 10**90, 5],
+        "both": [2**53 + 1, 0.5, 1],
+        "plain": [2**53, 0.5, 7],
+    }
+    entries = [{name: each[n] for name, each in values.items()} for n in range(3)]
+    write_metadata(place, shapes(place, 3), entries)
+    index, _ = indexed(tmp_path / "index", describers, place)
+    found = {row["path"]: row for row in rows_of(index)}
+    rows = [found[str(file.path)] for file in image_files(place)]
+    expected = {
+        "mixed": ["a", "12345678", "0.1234567890123"],
+        "ints": [9007199254740993, -3, 1],
+        "huge": ["9223372036854775808", "1" + 90 * "0", "5"],
+        "both": ["9007199254740993", "0.5", "1"],
+        "plain": [9007199254740992.0, 0.5, 7.0],
+    }
+    assert {name: [row[name] for row in rows] for name in values} == expected
+    assert index.table.count_rows("ints = 9007199254740993") == 1
+    again, state = indexed(tmp_path / "index", describers, place)
+    assert (state.unchanged, len(again)) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("score", "result of the search"),
+        ("cosines", "result of the search"),
+        ("_distance", "LanceDB uses itself"),
+        ("_rowid", "LanceDB uses itself"),
+        ("_row_created_at_version", "LanceDB uses itself"),
+        ("*", "LanceDB uses itself"),
+        ("", "an empty name"),
+        ("a.b", "a dot"),
+        ("a`b", "a backtick"),
+        ("a\0b", "a null character"),
+        ("content_vector", "a column of the index"),
+    ],
+)
+def test_names_of_columns_that_cannot_be_stored_are_refused_before_anything_is_indexed(
+    tmp_path, describers, name, sentence
+):
+    place = tmp_path / "own"
+    write_metadata(place, shapes(place, 1), [{name: 1}])
+    with pytest.raises(BadInput, match=sentence) as refused:
+        ImageIndex.create(str(tmp_path / "index"), describers, image_files(place))
+    assert "cargo" not in str(refused.value)
+    assert "rename it" in str(refused.value)
+    assert not (tmp_path / "index" / "images.lance").exists()
+
+
+def test_unusual_names_of_columns_are_kept(tmp_path, describers):
+    place, entry = tmp_path / "own", {"a b": 1.5, "a'b": 2.5, 'a"b': 3.5, "Path": 4.5, "_id": 5.5, "é": 6.5, "a/b": 7.5}
+    write_metadata(place, shapes(place, 1), [entry])
+    index, _ = indexed(tmp_path / "index", describers, place)
+    (hit,) = search(index, Query.of({"style": np.eye(12, dtype=np.float32)[0]}, {}), 1)
+    assert {name: hit.row[name] for name in entry} == entry
 
 
 def test_descriptors_of_another_model_are_refused(tmp_path, index, images):

@@ -1,5 +1,6 @@
 """The method parasol and the command `sfumato style`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 from sfumato.errors import BadInput
+from sfumato.images import read_image, to_tensor
+from sfumato.images.colour_match import match_colours
 from sfumato.methods.parasol import ParasolParams
 from sfumato.methods.weighted import parse_weighted, read_weighted, weighted_text
+from sfumato.style.tokens import Parasol
 from tests import tiny
 from tests.style.small import save_both
 
@@ -34,6 +38,35 @@ def test_the_colours_of_the_style_are_matched(api_model, options, style_image):
     edit = inverted.edit("", style=style_image, colour_match=True, residual=False, **options)
     wanted = np.asarray(Image.open(style_image).convert("RGB")).reshape(-1, 3).mean(0)
     assert np.abs(edit.pixels[0].reshape(-1, 3).mean(0) - wanted).max() < 12  # pixels are clipped to 0..255
+
+
+def test_colours_are_matched_inside_the_mask(api_model, options, style_image):
+    picture, wanted = tiny.tiny_picture(32, 32), to_tensor(read_image(style_image))
+    mask = np.zeros((32, 32), np.uint8)
+    mask[4:20, 8:], mask[20:28, :16] = 255, 255
+    inverted = api_model.invert(picture, "red cat", method="parasol", steps=3)
+    given = {"style": style_image, "mask": mask, "residual": False} | options
+    *_, last = inverted.edit_steps("", **given)
+    decoded = api_model.network.decode(last.state.x_prev)
+    found = to_tensor(read_image(inverted.edit("", colour_match=True, **given).images[0]))[0, :, mask > 0]
+    expected = match_colours(decoded[:, :, mask > 0][..., None], wanted)[0, ..., 0]  # of these pixels alone
+    assert (found - expected.clamp(-1, 1)).abs().max() < 0.01
+    everywhere = match_colours(decoded, wanted)[0, :, mask > 0]
+    assert (everywhere.clamp(-1, 1) - expected.clamp(-1, 1)).abs().max() > 0.02
+
+
+def test_colours_of_a_generated_image_are_matched(api_model, options, style_image):
+    own = options | {"style": style_image, "content_text": "red", "lam": 0}
+    run = api_model.generate_steps("red cat", methods=[("parasol", own)], steps=2, seed=[3, 4])
+    *_, last = run
+    decoded = api_model.network.decode(last.state.x_prev)
+    matched = api_model.generate("red cat", methods=[("parasol", own | {"colour_match": True})], steps=2, seed=[3, 4])
+    expected = match_colours(decoded, to_tensor(read_image(style_image))).clamp(-1, 1)
+    for image, wanted in zip(matched.images, expected, strict=True):
+        assert (to_tensor(read_image(image))[0] - wanted).abs().max() < 0.01
+    with api_model.network.counting() as count, pytest.raises(BadInput, match="diffuseit edits images"):
+        api_model.generate("red cat", methods=[("diffuseit", {"colour_match": "source"})], steps=2)
+    assert count.samples == 0
 
 
 def test_colours_of_several_styles_are_mixed_by_their_weights(tmp_path):
@@ -131,6 +164,69 @@ def test_the_command_is_the_method(sfumato_command, api_model, saved, encoders, 
         (["style", "photo.png", style_image, "-o", "x.png", *flags, "--lam", 4], "lam must be between 0 and 3"),
     ):
         assert sentence in sfumato_command(*words).refused(), words
+
+
+@pytest.mark.parametrize("inversion", ["edit-friendly", "native-ddpm"])
+def test_an_inversion_under_its_own_tokens_reconstructs(api_model, options, style_image, inversion, tmp_path):
+    """If the conditions do not change over the whole run, y is reconstructed (arXiv 2303.06464, section 3.5)."""
+    picture, prompt = tiny.tiny_picture(32, 24), "red cat"
+    given = options | {"inversion": inversion, "steps": 4, "skip": 0, "eta": 1.0, "style_scale": 2.0}
+    with api_model.network.counting() as count:
+        inverted = api_model.invert(picture, prompt, method="parasol", invert_with="own-tokens", **given)
+    assert count.samples == 3 * 4, "three rows per evaluation"
+    x0 = inverted.groups[0].inversion.x0
+
+    def error(found, **more):
+        *_, last = found.edit_steps("", style=style_image, content=style_image, skip=0, residual=False, **more)
+        return (last.state.x_prev - x0).abs().max().item()
+
+    tolerance = 1e-4
+    assert error(inverted, lam=4) < tolerance, "every step is under the style and the content of y"
+    assert error(inverted, lam=3) > 5 * tolerance
+    assert inverted.reconstruct().report["reconstruction_latent_max_error"] < tolerance
+    inverted.save(tmp_path / "y.safetensors")
+    again = api_model.open(tmp_path / "y.safetensors")
+    assert again.reconstruct().report["reconstruction_latent_max_error"] < tolerance
+    assert error(again, lam=4) < tolerance
+    prompted = api_model.invert(picture, prompt, method="parasol", **given)
+    assert error(prompted, lam=4) > 5 * tolerance, "the default inversion is under the source prompt"
+
+
+def test_an_inversion_under_tokens_needs_those_of_the_model(api_model, options, tmp_path):
+    other = tmp_path / "other.safetensors"
+    replace(Parasol.load(options["parasol"]), model="0" * 64).save(other)
+    for changes, sentence in (({"parasol": ""}, "needs a PARASOL file"), ({"parasol": str(other)}, "another model")):
+        with api_model.network.counting() as count, pytest.raises(BadInput, match=sentence):
+            api_model.invert(
+                tiny.tiny_picture(32, 32), "red cat", method="parasol", invert_with="own-tokens", **options | changes
+            )
+        assert count.samples == 0
+
+
+def test_recipes_contain_no_paths(api_model, options, style_image):
+    inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=2)
+    (recipe,) = inverted.edit("", style=style_image, **options).recipes
+    assert {each["name"] for each in recipe["files"]} == {Path(each).name for each in (*options.values(), style_image)}
+    assert not any(str(Path(path).parent) in str(recipe) for path in (*options.values(), style_image))
+
+
+def test_files_that_options_name_are_not_overwritten(sfumato_command, saved, encoders, style_image, tiny_folder):
+    Image.open(style_image).save("content.png")
+    flags = ["--content-encoder", encoders[0], "--style-encoder", encoders[1], "--parasol", saved]
+    flags += ["--model", tiny_folder("sd"), "--steps", 2]
+    for words, out in (
+        (["style", "photo.png", style_image], style_image),
+        (["style", "photo.png", f"{style_image}=2"], style_image),
+        (["style", "photo.png", "--content", "content.png=2"], "content.png"),
+        (["edit", "photo.png", "--method", "parasol", "--style", f"{style_image}=2"], style_image),
+        (["edit", "photo.png", "--method", "parasol", "--content", "content.png"], "./content.png"),
+        (["generate", "a cat", "--method", "parasol", "--style", style_image, "--lam", 0], style_image),
+    ):
+        assert "is an input" in sfumato_command(*words, *flags, "-o", out).refused(), words
+    Path("sweep/edits").mkdir(parents=True)
+    Image.open(style_image).save("sweep/edits/000.png")
+    words = ["sweep", "photo.png", "--method", "parasol", "--grid", "style=sweep/edits/000.png;content.png", *flags]
+    assert "is an input" in sfumato_command(*words, "-o", "sweep").refused()
 
 
 @pytest.mark.parametrize("other", ["prompt-to-prompt", "pix2pix-zero"])

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch.nn import functional as F
 
 from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
@@ -54,12 +53,8 @@ def test_the_loss_is_the_sum_of_three(recipe, tmp_path, describers):
     wanted = (eps - batch["eps"]).square().mean()
     torch.testing.assert_close(scalars["diffusion"], wanted.detach())
     seen = model.decode(((x_t - (1 - abar).sqrt() * eps) / abar.sqrt())[:2])
-    seen, style = seen.detach(), describers.style
-    sized = seen if seen.shape[-1] == style.size else F.interpolate(seen, style.size, mode="bicubic", antialias=True)
-    described = {
-        "style": F.normalize(style.network(sized if sized is seen else sized.clamp(-1, 1)), dim=1),
-        "content": describers.content.image_features((seen.clamp(-1, 1) + 1) / 2),
-    }
+    seen = (seen.detach().clamp(-1, 1) + 1) / 2  # an image: the descriptors are those that an index has
+    described = {"style": describers.style.image_features(seen), "content": describers.content.image_features(seen)}
     for name, features in described.items():
         error = (features - batch[name][:2]).square().mean(1)
         part = (abar.flatten()[:2] * batch[f"keep_{name}"][:2] * error).mean()
@@ -122,6 +117,14 @@ def test_missing_triplets_are_logged_and_paths_may_differ_in_their_spelling(reci
     task = build_task(dataclasses.replace(recipe, data=data, network=network), tmp_path / "x")
     assert len(task.triplets.rows) == len(names) - 2
     assert f"2 of {len(names)} triplets are left out" in caplog.text
+    filters = {each.name for each in dataclasses.fields(recipe.data)} - {
+        "folder",
+        "size",
+        "scenes",
+        "scene_share",
+        "crop",
+    }
+    assert {each for each in filters if each in caplog.text} == filters
 
 
 def test_networks_that_take_more_than_tokens_are_refused(recipe, tmp_path, tiny_folder):

@@ -91,6 +91,16 @@ def test_features_are_unit_and_the_same_alone(images):
     torch.testing.assert_close(found[1:2], encoder.image_features(images[1:2]))
 
 
+def test_values_out_of_range_are_clipped_at_every_size(images):
+    """Before they are resized, too: an index describes images, whose values are in [-1, 1]."""
+    encoder = style_encoder()
+    for side in (SIDE, 24):
+        x = F.interpolate(4 * images - 2, (side, side), mode="nearest")  # half of the values are outside [-1, 1]
+        clipped = torch.from_numpy(np.minimum(np.maximum(x.numpy(), -1), 1))
+        torch.testing.assert_close(encoder.embed(x), encoder.embed(clipped), rtol=0, atol=1e-6)
+        assert (encoder.embed(x / 2) - encoder.embed(clipped)).abs().max() > 1e-3
+
+
 def test_other_sizes_are_resized_to_that_of_training(images):
     encoder, large = style_encoder(), F.interpolate(images, (40, 24), mode="bicubic").clamp(0, 1)
     small = F.interpolate(2 * large - 1, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)

@@ -1,0 +1,78 @@
+"""Where edits apply: painted masks and automatic regions, as weights of the pixels and as cells of the latents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato.api.region import Region
+from sfumato.api.regions import Found
+from sfumato.errors import BadInput
+from sfumato.images import Mask, pad_to_grid
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.shifts.mask import HoldOutside, to_latent_grid
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """Where one edit applies.
+
+    Attributes:
+        mask: weights of the pixels, at the full size of the image. Those of a region have soft borders if the image is
+            edited at another size.
+        cells: above 0 where the edit applies, at the resolution of the latents. Those of a region have no borders.
+    """
+
+    mask: Mask
+    cells: Float[Tensor, "1 h w"]
+
+
+def bound(
+    network: DiffusionModel, mask: Mask | None, found: Found | None, wanted: Region | None, size: tuple[int, int]
+) -> Bound | None:
+    """Where an edit applies, or None for everywhere.
+
+    Args:
+        network: the model.
+        mask: a painted mask at the full size of the image, or None.
+        found: a region of the image, or None.
+        wanted: the region as the caller described it.
+        size: (width, height) in pixels at which the image is edited.
+
+    Raises:
+        BadInput: the mask and the region have no pixel or no cell in common.
+    """
+    painted = None if mask is None else Bound(mask, _cells(network, mask, size))
+    region = None if found is None else Bound(Mask(found.weights), found.cells)
+    if painted is None or region is None or wanted is None:
+        return painted or region
+    weights, cells = region.mask.weights * painted.mask.weights, region.cells * painted.cells
+    if not weights.any() or not cells.any():
+        what = f"the region of {', '.join(wanted.words)}" if wanted.words else "the difference of the prompts"
+        raise BadInput(
+            f"The mask and {what} at the threshold {wanted.threshold:g} do not overlap: lower mask_threshold, or give "
+            "one of them."
+        )
+    return Bound(replace(painted.mask, weights=weights), cells)
+
+
+def held(network: DiffusionModel, bounds: Sequence[Bound | None]) -> list[HoldOutside]:
+    """The shift that holds latents outside the bounds at the source's; one bound per edit of a batch."""
+    given = [each for each in bounds if each is not None]
+    if not given:
+        return []
+    everywhere = torch.ones_like(given[0].cells)
+    cells = torch.stack([everywhere if each is None else each.cells for each in bounds])
+    return [HoldOutside(cells.to(network.device))]
+
+
+def _cells(network: DiffusionModel, mask: Mask, size: tuple[int, int]) -> Float[Tensor, "1 h w"]:
+    """The largest weight among the pixels of every cell, those of the padding included."""
+    weights = torch.from_numpy(mask.weights)[None, None]
+    if mask.size != size:  # the largest weight among the pixels that each pixel of the edited size covers
+        weights = F.adaptive_max_pool2d(weights, size[::-1])
+    padded, _ = pad_to_grid(weights, network.multiple)
+    return to_latent_grid(padded, network.factor)[0]
