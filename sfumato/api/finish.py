@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sfumato.images import Mask, Picture, to_uint8
 from sfumato.images.feather import feathered
+from sfumato.images.mask import MaskSource, painted_mask
 from sfumato.images.upsampling import upsampled_edit
 
 TOLERATED = 0.08
@@ -84,6 +85,14 @@ def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None
         part = None if mask is None else replace(mask, weights=mask.weights[rows])
         made[rows] = grey_levels(pixels, picture.full.rgb[rows], part)
     return made
+
+
+def inside(source: MaskSource, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The weights [h,w] in [0,1] of a mask for an image of `size` (width, height), as an edit reads it.
+
+    Scripts that look at a mask before they edit use it. Raises as `painted_mask`.
+    """
+    return painted_mask(source, size).weights
 
 
 def grey_levels(pixels: Tensor, source: NDArray[np.uint8], mask: Mask | None) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from images import make
+from sfumato.api.finish import inside
 from sfumato.errors import BadInput
 from sfumato.images import Mask, read_mask, transparent_parts
 
@@ -19,6 +20,13 @@ def test_greys_are_shares_of_white(file_format):
     np.testing.assert_array_equal(np.rint(mask.weights.astype(np.float64) * 255), LEVELS)
     assert mask.weights.dtype == np.float32
     assert "grey" in mask.note
+
+
+def test_scripts_read_the_weights_of_a_mask_as_an_edit_does(tmp_path):
+    Image.fromarray(REGION.astype(np.uint8)).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(inside(tmp_path / "mask.png", SIZE), REGION)
+    Image.fromarray(LEVELS).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(inside(tmp_path / "grey.png", SIZE), read_mask(LEVELS, SIZE).weights)
 
 
 def test_sixteen_bits_and_floats_are_shares_of_white():
