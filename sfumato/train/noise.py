@@ -67,8 +67,8 @@ def draw_timesteps(loss: DiffusionLoss, size: int, count: int, generator: torch.
     """Draw `size` timesteps in [0, count), [size].
 
     "logit_normal" is the distribution of Esser et al. (2024, equation 19): t = count * sigmoid(u) with u normal. With
-    the linear schedule the signal-to-noise ratio is below 0.09 in the noisy half of the timesteps, so uniform timesteps
-    are mostly spent on nearly pure noise, which matters more the smaller the latents are.
+    the linear schedule the signal-to-noise ratio is below 0.09 in the noisy half of the timesteps, so half of the
+    uniform timesteps are nearly pure noise.
     """
     if loss.timesteps == "uniform":
         return torch.randint(0, count, (size,), generator=generator)
