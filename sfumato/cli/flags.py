@@ -187,7 +187,11 @@ def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
 
 
 def files_of(params: type["Params"], given: Mapping[str, Any]) -> list[str]:
-    """The files that options name, which a command must not overwrite. Raises BadInput for options that cannot be read."""
+    """The files that options name, which a command must not overwrite.
+
+    Raises:
+        BadInput: an option cannot be read.
+    """
     return list(_chosen(params, given).files)
 
 
