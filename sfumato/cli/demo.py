@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sfumato.api import Result
     from sfumato.images.picture import Pixels
 
-#: Enlargement factor on the sheet of the images of 64 x 64 pixels.
-_SCALE = 3
+#: Enlargement factor on the sheet of the images of 128 x 128 pixels.
+_SCALE = 2
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:

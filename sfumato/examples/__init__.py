@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Example:
-    """A bundled image of 64 x 64 pixels, and an edit of it.
+    """A bundled image of 128 x 128 pixels, and an edit of it.
 
     Attributes:
         name: name in `sfumato demo`.

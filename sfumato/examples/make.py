@@ -10,7 +10,7 @@ from sfumato.data.pixels import centred_drawing, open_drawing
 from sfumato.examples import Example, examples
 from sfumato.images import write_image
 
-SIZE = 64
+SIZE = 128
 
 
 def make(corpus: Path, example: Example, path: Path) -> None:

@@ -8,7 +8,6 @@ each network: its size and how it was trained. The results are written as JSON, 
 printed.
 """
 
-import argparse
 import json
 import math
 import time
@@ -21,20 +20,18 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from sfumato.core.guidance import classifier_free
-from sfumato.core.loop import fresh_noise, reverse
-from sfumato.core.noise import gaussian_batch
 from sfumato.data.dataset import NothingLeft
 from sfumato.errors import BadInput
 from sfumato.files import write_text
 from sfumato.metrics import DualEncoder, feature_distance, psnr, r_precision, ssim
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.load import list_models, load_model
 from sfumato.networks.weights import read_shapes
 from sfumato.train.card import card
 from sfumato.train.dataset import open_pictures, save_grid
-from sfumato.train.recipe import DataRecipe, Recipe, load_recipe
+from sfumato.train.generated import generate, readable
+from sfumato.train.recipe import DataRecipe, Recipe
 from sfumato.train.record import name_of, read_summary
+from sfumato.train.report_options import opened, report_parser
 
 SPLITS = ("train", "cells", "test")
 PARTS = ("vae", "text_encoder", "unet", "dual_encoder")
@@ -92,14 +89,6 @@ def chosen(evaluator: DualEncoder, recipe: Recipe, split: str, count: int) -> Ca
     """At most `count` pictures of a split, by a fixed random draw, with captions truncated for the evaluator."""
     data = open_pictures(recipe, split, count)
     return torch.from_numpy(data.images).float() / 255, [readable(evaluator, caption) for caption in data.captions]
-
-
-def readable(evaluator: DualEncoder, caption: str) -> str:
-    """Drop the last words of a caption that do not fit into the text encoder; training truncates captions too."""
-    words = caption.split(" ")
-    while len(words) > 1 and len(evaluator.tokenizer(" ".join(words)).input_ids) > evaluator.tokenizer.model_max_length:
-        words.pop()
-    return " ".join(words)
 
 
 def real_figures(
@@ -164,22 +153,6 @@ def retrieval(evaluator: DualEncoder, features: Tensor, captions: Sequence[str])
     return {"at 1": round(value, 4), "candidates": candidates}
 
 
-@torch.no_grad()
-def generate(model: DiffusionModel, captions: Sequence[str], size: int, guidance_scale: float, steps: int) -> Tensor:
-    """Generate one picture per caption, with seed i for picture i: float [n,3,size,size] in [0,1] on the CPU."""
-    timesteps, shape = model.schedule.timesteps(steps), model.latent_shape(size, size)
-    pictures = []
-    for first in range(0, len(captions), 25):
-        texts = list(captions[first : first + 25])
-        seeds = list(range(first, first + len(texts)))
-        guided = classifier_free(model, model.condition([""] * len(texts)), (guidance_scale,) * len(texts))
-        x = gaussian_batch(shape, seeds, step=len(model.schedule), tag="report", device=model.device)
-        for state in reverse(guided, x, timesteps, model.condition(texts), eta=0.0, noise_maps=fresh_noise(seeds)):
-            x = state.x_prev
-        pictures.append((model.decode(x).clamp(-1, 1).cpu() + 1) / 2)
-    return torch.cat(pictures)
-
-
 def parts(folder: Path) -> dict[str, dict[str, Any]]:
     """Sizes of a pipeline folder (".") and of each of its `PARTS`, and how they were trained.
 
@@ -206,7 +179,7 @@ def _part(folder: Path, root: Path) -> dict[str, Any]:
     return {"megabytes": megabytes, "parameters": count, "training": read_summary(folder) or None}
 
 
-def show(model: DiffusionModel, recipe: Recipe, path: Path, guidance_scale: float, steps: int, count: int = 32) -> None:
+def show(model: DiffusionModel, recipe: Recipe, path: Path, guidance_scale: float, steps: int, count: int = 64) -> None:
     """Save a grid of at most `count` real pictures of the train split above pictures generated from their captions."""
     data = open_pictures(recipe, "train", count)
     images = torch.from_numpy(data.images).float() / 255
@@ -215,40 +188,16 @@ def show(model: DiffusionModel, recipe: Recipe, path: Path, guidance_scale: floa
     save_grid(path, rows, f"real above generated, {steps} steps, guidance scale {guidance_scale}")
 
 
-def folder_of(name: str) -> Path:
-    """Folder that `load_model` loads: that of a bundled model, otherwise the local folder ("./emoji" is always local).
-
-    Raises:
-        BadInput: the folder contains no pipeline with a dual encoder.
-    """
-    folder = {model.name: model.folder for model in list_models()}.get(name, Path(name))
-    if not (folder / "dual_encoder").is_dir():
-        raise BadInput(
-            f"{folder} contains no pipeline with a dual_encoder/, which is needed to score its pictures; export the "
-            "model with network.evaluator."
-        )
-    return folder
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a pipeline folder, write the results as JSON and print the README's tables."""
-    parser = argparse.ArgumentParser(description="Evaluate a trained pipeline.")
-    parser.add_argument("model", help="bundled name or pipeline folder with dual_encoder/")
-    parser.add_argument("--recipe", required=True, help="the diffusion recipe; its [data] selects the pictures")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = report_parser("Evaluate a trained pipeline.", "selects the pictures")
     parser.add_argument("--count", type=int, default=200, help="generated pictures per split, at most (default 200)")
     parser.add_argument("--real", type=int, default=1000, help="real pictures per split, at most (default 1000)")
-    parser.add_argument("--guidance", dest="guidance_scale", type=float, default=4.0, help="guidance scale (default 4)")
-    parser.add_argument("--steps", type=int, default=25, help="sampling steps (default 25)")
-    parser.add_argument("--device", default=None, help="auto (default), cpu or cuda")
-    parser.add_argument("--grid", type=Path, help="also write a PNG with real and generated pictures")
     choice = parser.parse_args(argv)
     try:
         if choice.count < 1 or choice.real < 1:
             raise BadInput(f"--count and --real must be 1 or more, not {choice.count} and {choice.real}.")
-        folder, recipe = folder_of(choice.model), load_recipe(choice.recipe, "diffusion")
-        model = load_model(choice.model, choice.device)
-        evaluator = DualEncoder.load(folder / "dual_encoder", model.device)
+        folder, model, evaluator, recipe = opened(choice)
         figures = {"parts": parts(folder)}
         figures |= report(model, evaluator, recipe, choice.count, choice.real, choice.guidance_scale, choice.steps)
         write_text(choice.out, json.dumps(figures, indent=1) + "\n")

@@ -14,7 +14,6 @@ Measured on the held-out scenes of the split "cells" (`sfumato.data.scenes.Scene
   their range (`sfumato.shifts.words`).
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,13 +33,12 @@ from sfumato.metrics import DualEncoder
 from sfumato.metrics.objects import found_boxes
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.layout import word_layers
-from sfumato.models.load import load_model
 from sfumato.shifts.alignment import token_weights
 from sfumato.shifts.regions import LEVELS
 from sfumato.shifts.words import WordMaps, word_mask
 from sfumato.train.dataset import save_grid
-from sfumato.train.recipe import load_recipe
-from sfumato.train.report import folder_of, generate
+from sfumato.train.generated import generate
+from sfumato.train.report_options import opened, report_parser
 
 #: Number of other captions that the two captions of a scene are ranked with.
 _OTHERS = 98
@@ -170,26 +168,16 @@ def _mean(values: Sequence[float]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a pipeline folder and write the results as JSON."""
-    parser = argparse.ArgumentParser(description="Evaluate a pipeline on scenes of two objects.")
-    parser.add_argument("model", help="bundled name or pipeline folder with dual_encoder/")
-    parser.add_argument("--recipe", required=True, help="the diffusion recipe; its [data] selects emoji and styles")
-    parser.add_argument("--evaluator", type=Path, help="folder of a dual encoder (default: that of the model)")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser = report_parser("Evaluate a pipeline on scenes of two objects.", "selects emoji and styles")
     parser.add_argument("--count", type=int, default=200, help="number of scenes (default 200)")
-    parser.add_argument("--guidance", dest="guidance_scale", type=float, default=4.0, help="guidance scale (default 4)")
-    parser.add_argument("--steps", type=int, default=25, help="sampling steps (default 25)")
-    parser.add_argument("--device", default=None, help="auto (default), cpu or cuda")
-    parser.add_argument("--grid", type=Path, help="also write a PNG with real and generated scenes")
     choice = parser.parse_args(argv)
     try:
-        recipe = load_recipe(choice.recipe, "diffusion")
+        _, model, evaluator, recipe = opened(choice)
         data = recipe.data
         scenes = Scenes.held_out(
             data.folder, "cells", data.size, styles=data.styles, groups=data.groups, subgroups=data.subgroups,
             names=data.names, min_styles=data.min_styles, tones=data.tones,
         )  # fmt: skip
-        model = load_model(choice.model, choice.device)
-        evaluator = DualEncoder.load(choice.evaluator or folder_of(choice.model) / "dual_encoder", model.device)
         figures = scene_report(model, evaluator, scenes, choice.count, choice.guidance_scale, choice.steps)
         write_text(choice.out, json.dumps(figures, indent=1) + "\n")
         if choice.grid:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sfumato.errors import BadInput, NonFinite
 from sfumato.train.finite import first_not_finite
 from sfumato.train.optimizer import decay_groups, flatten, unflatten
+from sfumato.train.processes import together
 from sfumato.train.recipe import Recipe
 from sfumato.train.state import EMAWeights, numbered
 from sfumato.train.task import Phase
@@ -49,6 +50,9 @@ class Trained:
         if run.channels_last:
             phase.module.to(memory_format=torch.channels_last)
         for network in phase.compiled if run.compile else ():
+            if together():
+                # Otherwise torch.compile splits the graph at DDP's buckets and fails on the compiled subgraphs.
+                torch._dynamo.config.optimize_ddp = False
             network.compile()
         groups = decay_groups(phase.module, optim.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)

@@ -84,8 +84,8 @@ def test_demo_makes_its_folder_and_one_sheet(sfumato, quick_model):
     assert (recipe.json["model"], recipe.json["operation"]) == (quick_model.name, "demo")
     assert str(quick_model.parent) not in recipe.out
     with Image.open("new/folder/demo.png") as sheet:
-        assert sheet.width > 3 * 64
-        assert sheet.height > len(examples()) * 64
+        assert sheet.width > 3 * 128
+        assert sheet.height > len(examples()) * 128
 
 
 def test_demo_in_json(sfumato, quick_model):
@@ -99,7 +99,7 @@ def test_demo_in_json(sfumato, quick_model):
 def test_examples_are_small_opaque_pictures_on_white():
     for example in examples():
         with Image.open(example.path) as image:
-            assert (image.size, image.mode, image.info) == ((64, 64), "RGB", {})
+            assert (image.size, image.mode, image.info) == ((128, 128), "RGB", {})
             pixels = np.asarray(image)
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         assert (border == 255).all()

@@ -40,7 +40,7 @@ def test_plain_diffusers_opens_and_samples_from_it(folder: Path) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     drawn = pipe("red apple, twemoji", num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images[0]
-    assert drawn.size == (64, 64)
+    assert drawn.size == (128, 128)
     assert np.asarray(drawn).std() > 10
 
 
@@ -99,10 +99,10 @@ def run_to_the_end(steps: Iterator) -> object:
 
 
 RUNS = [
-    *((kind, shape, 20, exact) for kind in KINDS for shape in ((64, 64), (48, 80)) for exact in (True, False)),
-    *((kind, (48, 80), 50, False) for kind in KINDS),
-    ("v_prediction", (64, 64), 100, False),
-    ("epsilon", (64, 64), 100, True),
+    *((kind, shape, 20, exact) for kind in KINDS for shape in ((128, 128), (96, 160)) for exact in (True, False)),
+    *((kind, (96, 160), 50, False) for kind in KINDS),
+    ("v_prediction", (128, 128), 100, False),
+    ("epsilon", (128, 128), 100, True),
 ]
 
 

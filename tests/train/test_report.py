@@ -15,8 +15,10 @@ from sfumato.models.bundled import bundled_path
 from sfumato.models.load import load_model
 from sfumato.train import report as module
 from sfumato.train.card import card
+from sfumato.train.generated import generate, readable
 from sfumato.train.loop import Run
 from sfumato.train.recipe import DataRecipe, Recipe, RunRecipe
+from sfumato.train.report_options import folder_of
 from tests.train.test_held_out import corpus, tasks  # noqa: F401 (a fixture)
 
 RECIPE = """
@@ -71,7 +73,7 @@ def test_every_figure_is_what_it_is_called(pipeline, measured, corpus):  # noqa:
         assert found["everything"]["psnr"] == pytest.approx(psnr(images, decoded).mean().item(), abs=1e-3)
         assert found["everything"]["ssim"] == pytest.approx(ssim(images, decoded).mean().item(), abs=1e-4)
         few = CaptionedImages.open(corpus, 32, split=split, count=3, tones=False)
-        drawn = module.generate(model, few.captions, 32, 4.0, 2)
+        drawn = generate(model, few.captions, 32, 4.0, 2)
         assert drawn.shape == (len(few), 3, 32, 32)
         real, texts = (
             evaluator.image_features(torch.from_numpy(few.images).float() / 255),
@@ -166,8 +168,8 @@ def test_what_was_measured_is_written_before_the_grid_is_drawn(pipeline, tmp_pat
 
 def test_captions_lose_the_words_that_the_text_tower_cannot_read(pipeline):
     evaluator = DualEncoder.load(pipeline[0] / "dual_encoder")
-    assert module.readable(evaluator, "face 1, noto") == "face 1, noto"
-    short = module.readable(evaluator, "face " * 200)
+    assert readable(evaluator, "face 1, noto") == "face 1, noto"
+    short = readable(evaluator, "face " * 200)
     assert 1 < len(short.split()) < 200
     evaluator.text_features([short])
     with pytest.raises(BadInput, match="shorten it"):
@@ -177,10 +179,21 @@ def test_captions_lose_the_words_that_the_text_tower_cannot_read(pipeline):
 def test_a_bundled_name_is_the_bundled_model_whatever_lies_here(pipeline, tmp_path, monkeypatch):
     shutil.copytree(pipeline[0] / "dual_encoder", tmp_path / "emoji" / "dual_encoder")
     monkeypatch.chdir(tmp_path)
-    assert module.folder_of("emoji") == bundled_path("emoji")
-    assert module.folder_of("./emoji") == Path("emoji")
-    with pytest.raises(BadInput, match="no pipeline with a dual_encoder"):
-        module.folder_of("elsewhere")
+    assert folder_of("emoji") == bundled_path("emoji")
+    assert folder_of("./emoji") == Path("emoji")
+
+
+def test_a_model_without_evaluator_needs_one_by_name(pipeline, tmp_path, capsys, monkeypatch):
+    folder, recipe = pipeline
+    shutil.copytree(folder, tmp_path / "model", ignore=shutil.ignore_patterns("dual_encoder"))
+    given = [str(tmp_path / "model"), "--recipe", str(recipe), "--out", str(tmp_path / "report.json")]
+    with pytest.raises(SystemExit):
+        module.main(given)
+    assert "no pipeline with a dual_encoder" in capsys.readouterr().err
+    monkeypatch.setattr(module, "report", lambda model, evaluator, *_: {"width": evaluator.model.config.projection_dim})
+    monkeypatch.setattr(module, "card", json.dumps)
+    assert module.main([*given, "--evaluator", str(folder / "dual_encoder")]) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["width"] > 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+"""Options of the report commands, and the model, evaluator and recipe that they name."""
+
+import argparse
+from pathlib import Path
+
+from sfumato.errors import BadInput
+from sfumato.metrics import DualEncoder
+from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.load import list_models, load_model
+from sfumato.train.recipe import Recipe, load_recipe
+
+
+def report_parser(description: str, selects: str) -> argparse.ArgumentParser:
+    """Parser with the options of all report commands.
+
+    Args:
+        description: what the command does, for its help.
+        selects: what table [data] of the recipe is used for, for its help.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model", help="bundled name or pipeline folder with dual_encoder/")
+    parser.add_argument("--recipe", required=True, help=f"the diffusion recipe; its [data] {selects}")
+    parser.add_argument("--evaluator", type=Path, help="folder of a dual encoder (default: that of the model)")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--guidance", dest="guidance_scale", type=float, default=4.0, help="guidance scale (default 4)")
+    parser.add_argument("--steps", type=int, default=25, help="sampling steps (default 25)")
+    parser.add_argument("--device", default=None, help="auto (default), cpu or cuda")
+    parser.add_argument("--grid", type=Path, help="also write a PNG with generated images")
+    return parser
+
+
+def opened(choice: argparse.Namespace) -> tuple[Path, DiffusionModel, DualEncoder, Recipe]:
+    """Folder of the pipeline, the pipeline, the evaluator and the recipe.
+
+    Raises:
+        BadInput: one of them cannot be read, or neither the model nor `--evaluator` contains a dual encoder.
+    """
+    folder, recipe = folder_of(choice.model), load_recipe(choice.recipe, "diffusion")
+    scorer = choice.evaluator or folder / "dual_encoder"
+    if not scorer.is_dir():
+        raise BadInput(
+            f"{folder} contains no pipeline with a dual_encoder/, which is needed to score its images; export the "
+            "model with network.evaluator, or name a dual encoder with --evaluator."
+        )
+    model = load_model(choice.model, choice.device)
+    return folder, model, DualEncoder.load(scorer, model.device), recipe
+
+
+def folder_of(name: str) -> Path:
+    """Folder that `load_model` loads: of a bundled model, otherwise a local one ("./emoji" is always local)."""
+    return {model.name: model.folder for model in list_models()}.get(name, Path(name))
