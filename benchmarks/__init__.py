@@ -1,1 +1,1 @@
-"""Benchmarks of speed and cost, compared with the alternatives that a user has."""
+"""Benchmarks of speed, memory and cost of sfumato, compared with alternative implementations."""

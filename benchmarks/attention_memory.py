@@ -2,11 +2,11 @@
 
     python benchmarks/attention_memory.py --model emoji --size 256
 
-One image with guidance: two rows of the network. Prompt-to-Prompt and Plug-and-Play first evaluate the source, one
-row, and store the attention or features that they carry over. The last case is that of public implementations: one
-batch of source and target, both with guidance, with the maps of every layer in memory. At 256 pixels the bundled model
-has latents of 64 x 64 like Stable Diffusion at 512: three levels, the last of 16 x 16 cells, whose self-attention is
-controlled.
+One image is sampled with guidance, i.e. with a batch size of 2. Prompt-to-Prompt and Plug-and-Play first evaluate the
+source with batch size 1 and store the attention maps or features that they inject. The last case corresponds to public
+implementations: one batch of source and target, both with guidance, with the maps of every layer in memory. At 256
+pixels the bundled model has latents of 64 x 64, like Stable Diffusion at 512 pixels. It has three levels; the
+self-attention of the last one (16 x 16) is controlled.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The programs that the benchmarks compare: ways to edit one real image by text."""
+"""The implementations of text-guided editing of one real image that the benchmarks compare."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +38,7 @@ class Ours:
         )
 
     def edit(self) -> Image.Image:
-        """Edit from T - skip on."""
+        """Edit, starting at step T - skip."""
         return self.inverted.edit(self.task.target, guidance_scale=self.task.guidance_scale, residual=False).images[0]
 
 
@@ -64,7 +64,7 @@ class Sfumato(Ours):
 
 
 class SfumatoExact(Sfumato):
-    """The same with `exact`: one timestep at a time, a guidance pair per call, reconstruction to one rounding."""
+    """As `Sfumato` with `exact`: one timestep and guidance pair per call, reconstruction up to one rounding error."""
 
     exact = True
 
@@ -97,7 +97,7 @@ class Official:
 
     @torch.no_grad()
     def edit(self) -> Image.Image:
-        """Edit from T - skip or from T on, see `Scene`, and decode."""
+        """Edit, starting at step T - skip or T (see `Scene`), and decode."""
         return Image.fromarray(to_uint8(self.network.decode(self.loop.edit(self.scene, self.inversion))))
 
 

@@ -2,14 +2,15 @@
 
     python benchmarks/editing.py --model emoji --threads 1 --out out/benchmark-editing.json
 
-Both sides run on the same network with the same image, prompts, steps, skip and guidance scales. They alternate (ours,
-theirs, ours of the next edit, ...), so that load on the machine slows both; medians and ratios of medians are printed.
-sfumato is measured through its Python interface with the default options of the methods. The official side is the loops
-in `benchmarks/loops.py`: the calls and rows of the official code without its attention control, so the ratios are
-smaller than with it. Edits over inversions without noise maps start at T, and invert without guidance, on both sides.
-Plug-and-Play's code inverts with 1000 steps by default and reads the latents of the edit's steps from them, which would
-add 1000 - steps calls of one row to its side; here it inverts with the steps of the edit. pix2pix-zero is conditioned
-on the target prompt in the official loop and on a saved direction in sfumato: encoding banks of sentences is not timed.
+Both implementations use the same network, image, prompts, steps, skip and guidance scales. They alternate (sfumato,
+official, sfumato with the next edit, ...), so that other load on the machine affects both equally; medians and ratios
+of medians are printed. sfumato is measured through its Python interface with the default options of the methods. The
+official code is represented by the loops in `benchmarks/loops.py`, which make the same calls with the same batch sizes
+but omit the attention control; including it would increase the ratios. Edits with inversions without noise maps start
+at T, and invert without guidance, in both implementations. Plug-and-Play's code inverts with 1000 steps by default and
+reads the latents of the edit's steps from them, which would add 1000 - steps calls with batch size 1; here it inverts
+with the steps of the edit. pix2pix-zero is conditioned on the target prompt in the official loop and on a saved
+direction in sfumato; encoding the sentences for the direction is not timed.
 Rows of backward passes through the network are counted separately. `--quick` is a smoke test on a tiny random model.
 """
 
@@ -39,7 +40,7 @@ COLUMNS = ("seconds", "times", "CPU seconds", "times", "calls", "rows", "times",
 
 @dataclass(frozen=True)
 class Edit:
-    """One method over one inversion, and the official loop that it is compared with.
+    """One method with one inversion, and the official loop that it is compared with.
 
     Attributes:
         method: name of the method in sfumato.
@@ -52,7 +53,7 @@ class Edit:
     loop: Loop
 
     def options(self, task: Task, folder: Path) -> dict[str, Any]:
-        """Options of the method in sfumato; skip 0 and no source guidance over deterministic inversions."""
+        """Options of the method in sfumato; skip 0 and no source guidance for deterministic inversions."""
         given: dict[str, Any] = {"skip": task.skip, "eta": 1.0, "source_guidance_scale": task.source_guidance_scale}
         if self.inversion in DETERMINISTIC:
             given = {"skip": 0, "eta": 0.0, "source_guidance_scale": 1.0}
@@ -83,7 +84,7 @@ class Pair:
 
     @property
     def problem(self) -> str:
-        """Why one of them could not run, or ""."""
+        """Reason why one of them could not run, or ""."""
         return self.ours.problem or self.official.problem
 
     def times(self) -> dict[str, float]:
@@ -103,7 +104,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run(task: Task, names: Sequence[str], repeats: int, folder: Path) -> tuple[dict[str, Pair], int]:
-    """Measure both sides of every edit alternately, after a round to warm up and to count evaluations.
+    """Measure both implementations of every edit alternately, after a warm-up round that also counts evaluations.
 
     The direction for pix2pix-zero is saved in `folder`.
 

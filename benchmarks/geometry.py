@@ -5,8 +5,8 @@
 The unit is a pass of one row through the encoder half: an evaluation of the bottleneck, a forward-mode tangent, or a
 reverse-mode gradient. A complete network evaluation, as counted for samplers, is converted to passes by its measured
 time. Accuracy is the largest angle between the span of the n vectors and that of the dense SVD. Power iteration has no
-estimate of its accuracy: it is stopped when its angle to the dense SVD reaches the tolerance of sfumato. The algorithms
-run alternately; medians are printed. `--quick` is a smoke test on a tiny random model.
+estimate of its accuracy, so it is stopped when its angle to the dense SVD reaches the tolerance of sfumato. The
+algorithms run alternately; medians are printed. `--quick` is a smoke test on a tiny random model.
 """
 
 import argparse
@@ -44,11 +44,11 @@ class Cost:
     Attributes:
         contender: name of the algorithm.
         n: number of directions.
-        passes: rows through the encoder half.
+        passes: number of passes of one row through the encoder half.
         angle: largest angle to the span of the dense SVD, in radians.
         error: largest relative error of a singular value.
         seconds: wall-clock seconds of every round.
-        cpu_seconds: seconds of all threads together, which do not depend on other load.
+        cpu_seconds: CPU seconds of all threads together, which hardly depend on other load on the machine.
         note: a remark for the table.
     """
 
@@ -80,7 +80,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def the_map(given: argparse.Namespace) -> tuple[BottleneckMap, Tensor]:
-    """f at the requested timestep, and a latent of pure noise [1,c,h,w]."""
+    """The map f from latent to bottleneck at the requested timestep, and a latent of pure noise [1,c,h,w]."""
     network = sfumato.load(given.model, given.device).network
     t = min(round(given.time * len(network.schedule)), len(network.schedule)) - 1
     condition = network.condition([given.prompt]) if network.takes_text else None
@@ -141,7 +141,7 @@ def _time(cost: Cost, work: Callable[[], Found], truth: Found) -> None:
 
 
 def passes_per_evaluation(f: BottleneckMap, x: Tensor, repeats: int) -> float:
-    """Time of one evaluation of the complete network in units of a pass, from the fastest of several measurements."""
+    """Time of one complete network evaluation in units of passes, from the fastest of several measurements."""
 
     def fastest(work: Callable[[], Any]) -> float:
         times = []

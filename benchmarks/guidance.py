@@ -1,11 +1,11 @@
-"""Cost of guidance by energies: sfumato and the structure of the public code of each method, and memory.
+"""Cost of energy guidance in sfumato and in reimplemented loops of the public code of each method, and its memory.
 
     python benchmarks/guidance.py --model emoji --threads 1 --page docs/papers/guidance_cost.md
     python benchmarks/guidance.py --memory
 
-The first command generates one image with each method. Both sides run on the same network with the same prompt and
-steps and alternate, so that load on the machine slows both; medians and ratios of medians are printed. The loops are in
-`benchmarks/guidance_loops.py`. Rows of backward passes are counted separately. The second command counts the
+The first command generates one image with each method. Both implementations use the same network, prompt and steps and
+alternate, so that other load on the machine affects both equally; medians and ratios of medians are printed. The loops
+are in `benchmarks/guidance_loops.py`. Rows of backward passes are counted separately. The second command counts the
 memory that one gradient step keeps for its backward pass at the size of Stable Diffusion 1.5, with and without gradient
 checkpointing (`benchmarks/guidance_memory.py`). `--quick` is a smoke test on a tiny random model.
 """
@@ -45,18 +45,18 @@ WINDOW = {"schedule": "window", "start": 0.0, "end": 0.5}
 
 
 def placed(job: Job) -> list[Term]:
-    """Self-Guidance: the place and size of one object."""
+    """Self-Guidance: position and size of one object."""
     heart = word_of(job, "heart")
     return [Centroid(heart, at=(0.3, 0.5)), Size(heart, share=0.2)]
 
 
 def neglected(job: Job) -> list[Term]:
-    """Attend-and-Excite: presence of the most neglected of two objects."""
+    """Attend-and-Excite: presence of that of two objects with the weaker attention."""
     return [presence(job, [["heart"], ["cat"]], published=True)]
 
 
 def five(job: Job) -> list[Term]:
-    """Five energies: place, size, presence, and those of two objects."""
+    """Five energies: position and size of an object, presence and separation of two objects, attribute binding."""
     heart, cat, red = (word_of(job, name) for name in ("heart", "cat", "red"))
     both = presence(job, [["heart"], ["cat"]], published=False)
     return [*placed(job), both, Apart((heart, cat)), Bound(red, heart)]
@@ -78,7 +78,7 @@ CASES: dict[str, tuple[type[Loop], Callable[[Job], list[Term]], list[tuple[str, 
         ],
     ),
 }
-"""The public loop, its terms, and the same as methods of sfumato."""
+"""The public loop, its energy terms, and the equivalent methods of sfumato."""
 
 
 class Ours:
@@ -89,7 +89,7 @@ class Ours:
         self.model, self.unet = Model(scene.network), scene.network.unet
 
     def invert(self) -> None:
-        """Nothing: the image is generated."""
+        """Do nothing, because the image is generated."""
 
     def edit(self) -> Image.Image:
         """Generate and decode."""
@@ -99,13 +99,13 @@ class Ours:
 
 
 class Theirs:
-    """The loop of public code."""
+    """Generation with a reimplemented loop of public code."""
 
     def __init__(self, scene: Scene, kind: type[Loop], terms: Callable[[Job], list[Term]]) -> None:
         self.scene, self.loop, self.unet = scene, kind(scene, terms), scene.network.unet
 
     def invert(self) -> None:
-        """Nothing: the image is generated."""
+        """Do nothing, because the image is generated."""
 
     @torch.no_grad()
     def edit(self) -> Image.Image:
@@ -125,7 +125,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run(scene: Scene, repeats: int) -> tuple[dict[str, tuple[Outcome, Outcome]], int]:
-    """Measure both sides of every case alternately, after a round to warm up and to count evaluations."""
+    """Measure both implementations alternately, after a warm-up round that also counts evaluations."""
     pairs = {name: (Outcome(), Outcome()) for name in CASES}
     makers: dict[str, Callable[[], Edits]] = {}
     outcomes: dict[str, Outcome] = {}

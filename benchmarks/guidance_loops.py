@@ -1,6 +1,7 @@
-"""Reimplementations of the loops of public guidance code: which rows are evaluated and differentiated in which calls.
+"""Reimplementations of the sampling loops of public guidance code.
 
-They use the networks, energies, schedules and step arithmetic of this package, so that only the loop differs.
+They make the same network calls with the same batch sizes and backward passes as the public code, but use the networks,
+energies, schedules and step arithmetic of sfumato, so that only the loop differs.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,9 +20,9 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.energy.term import Term
 
 THRESHOLDS = {0.0: 0.05, 0.2: 0.5, 0.4: 0.8}
-"""Attention that Attend-and-Excite refines the latent for, by the share of the run."""
+"""Attention thresholds of Attend-and-Excite's iterative refinement, by the fraction of the run."""
 MOST = 20
-"""Largest number of refinements of a step."""
+"""Largest number of refinements in a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Scene:
         return self.network.condition(self.prompt, size=size), self.network.condition("", size=size)
 
     def job(self) -> Job:
-        """What methods see, to build their terms."""
+        """The `Job` from which methods build their energy terms."""
         shape = self.network.latent_shape(*self.network.native_size)
         return job_of(self.guided(), shape, self.conditions()[0], self.params, [self.seed])
 
@@ -68,15 +69,15 @@ class Scene:
 
 
 Terms = Callable[[Job], Sequence[Term]]
-"""Terms of an energy for a job."""
+"""Function that builds the energy terms for a job."""
 
 
 class Loop:
-    """A public loop for one image.
+    """Base class of the loops, for one image.
 
     Args:
-        scene: the generation.
-        terms: the terms of its energy.
+        scene: the settings of the generation.
+        terms: builds the energy terms.
     """
 
     def __init__(self, scene: Scene, terms: Terms) -> None:
@@ -85,16 +86,16 @@ class Loop:
         self.both = Condition.cat([self.empty, self.condition])
 
     def run(self) -> Tensor:
-        """The latent x_0 at the end."""
+        """Run the loop; returns the latent x_0."""
         raise NotImplementedError
 
     def cfg(self, x: Tensor, t: int) -> Tensor:
-        """The guided noise: two rows."""
+        """The noise prediction with guidance: one call with batch size 2."""
         e, c = self.scene.network.predict(x.repeat(2, 1, 1, 1), t, self.both).chunk(2)
         return e + self.scene.guidance_scale * (c - e)
 
     def energy(self, x: Tensor, t: int, terms: Sequence[Term]) -> Tensor:
-        """The sum of terms at a latent that requires gradients: one row under the prompt."""
+        """The sum of energy terms at a latent that requires gradients: one call with batch size 1, under the prompt."""
         measured = [term.measure(None) for term in terms]  # type: ignore[arg-type]
         with torch.enable_grad():
             eps = self.scene.network.predict(x, t, self.condition, [tap for each in measured for tap in each.taps])
@@ -112,7 +113,7 @@ class Loop:
 
 
 class Notebook(Loop):
-    """Self-Guidance's notebook: a run that records the original, then a run with gradients through both rows."""
+    """Self-Guidance's notebook: a run that records the original, then a run differentiated through both rows."""
 
     @torch.no_grad()
     def run(self) -> Tensor:
@@ -125,7 +126,7 @@ class Notebook(Loop):
         return x
 
     def guided_noise(self, x: Tensor, t: int) -> Tensor:
-        """The guided noise plus the gradient, of a call of two rows that is differentiated."""
+        """The noise prediction with guidance plus the energy gradient, from one differentiated call of two rows."""
         scene, x = self.scene, x.detach().requires_grad_()
         measured = [term.measure(None) for term in self.terms]  # type: ignore[arg-type]
         both = Condition.join({"negative": self.empty, "target": self.condition})
@@ -138,19 +139,19 @@ class Notebook(Loop):
 
 
 class AttendAndExcite(Loop):
-    """Attend-and-Excite: a row under the prompt in every step, a backward pass in guided ones, and the guidance pair.
+    """Attend-and-Excite: in every step one row under the prompt and the guidance pair; in guided steps a backward pass.
 
-    In steps with a threshold the authors' code (`_perform_iterative_refinement_step`) evaluates the row again before
-    every refinement, and two rows after it, one after the other, whose predictions it does not use; then the row at the
-    refined latent. It compares the loss before the update with the threshold: a refinement follows the one that reached
-    it.
+    In steps with a threshold, the authors' code (`_perform_iterative_refinement_step`) evaluates one row before every
+    refinement and two further rows, in separate calls, after it, whose predictions are not used. It then evaluates one
+    row at the refined latent. The threshold is compared with the loss before the update, so there is one more
+    refinement after the one that reached the threshold.
     """
 
     size = 20.0
 
     @torch.no_grad()
     def run(self) -> Tensor:
-        """The run; the first half of its steps is guided."""
+        """Run the loop; the first half of the steps is guided."""
         x, steps = self.scene.start(), self.scene.steps
         for i, t, t_prev in self.steps():
             scale = self.size * (1 - i / (2 * max(1, steps - 1))) ** 0.5
@@ -181,11 +182,11 @@ class AttendAndExcite(Loop):
 
 
 class OneByOne(Loop):
-    """An energy per shift, as in scripts that chain guidance functions: one forward and backward pass for each."""
+    """Separate guidance functions, as in scripts that chain them: one forward and backward pass for each energy."""
 
     @torch.no_grad()
     def run(self) -> Tensor:
-        """The run; the first half of its steps is guided, the noise by every energy in turn."""
+        """Run the loop; in the first half of the steps, every energy in turn changes the predicted noise."""
         x, steps = self.scene.start(), self.scene.steps
         for i, t, t_prev in self.steps():
             eps = self.cfg(x, t)

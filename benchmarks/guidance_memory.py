@@ -1,8 +1,8 @@
-"""Memory that a gradient step on a U-Net keeps for its backward pass, counted without computing anything.
+"""Memory that a gradient step on a U-Net keeps for its backward pass, computed from tensor shapes only.
 
-The U-Net is on torch's device "meta": tensors have shapes and no values. Every tensor that autograd saves is counted
-once by its storage, weights excluded. With gradient checkpointing a part of the network is computed again during the
-backward pass, one block at a time: the tensors of the largest block are added.
+The U-Net is on torch's device "meta", so tensors have shapes but no values. Every storage that autograd saves is
+counted once; weights are excluded. With gradient checkpointing, blocks are recomputed one at a time during the backward
+pass, so the tensors of the largest block are added.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ CHANNELS, TEXT, SIDE = 320, 768, 64
 
 @dataclass
 class Kept:
-    """Bytes that autograd saves: all together, and within each block that checkpointing computes again."""
+    """Bytes that autograd saves: in total, and within each block that checkpointing recomputes."""
 
     total: int = 0
     blocks: dict[str, int] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Kept:
                     hooks.callback(module.register_forward_pre_hook(partial(self._enter, name)).remove)
                     hooks.callback(module.register_forward_hook(self._leave).remove)
             hooks.enter_context(torch.autograd.graph.saved_tensors_hooks(self.add, lambda saved: saved))
-            # what taps save is kept apart from what surrounds them
+            # tensors saved by taps are counted separately
             hooks.enter_context(patch.object(attention, "as_it_is", self.add))
             yield
 
@@ -85,7 +85,7 @@ def of_maps(unet: nn.Module, x: Tensor, tokens: Tensor) -> Tensor:
 
 
 def kept(work: Callable[[nn.Module, Tensor, Tensor], Tensor], *, checkpointing: bool, **size: int) -> Kept:
-    """What one gradient step of one row keeps.
+    """Memory that one gradient step with batch size 1 keeps for its backward pass.
 
     Args:
         work: the energy.

@@ -2,9 +2,9 @@
 
     python benchmarks/inversion.py --model emoji --out out/benchmark-inversion.json
 
-The contenders alternate (A B C A B C ...), so that load on the machine slows all of them; medians and ratios of medians
-are printed. Network evaluations are counted by a hook on the U-Net: calls, and total number of rows. The memory of each
-is measured in a separate process. `--quick` is a smoke test on a tiny random model.
+The contenders alternate (A B C A B C ...), so that other load on the machine affects all of them equally; medians and
+ratios of medians are printed. Network evaluations are counted by a hook on the U-Net: calls, and total number of rows.
+The memory of each contender is measured in a separate process. `--quick` is a smoke test on a tiny random model.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run(task: Task, names: Sequence[str], repeats: int) -> tuple[dict[str, Inverted], int]:
-    """Measure all contenders alternately, after a round to warm up, count evaluations and reconstruct.
+    """Measure all contenders alternately, after a warm-up round that counts evaluations and reconstructs.
 
     Returns:
         The outcome of every contender, and the number of complete rounds.

@@ -1,10 +1,10 @@
-"""Reimplementations of the loops of the official editing code: which rows are evaluated in which calls of the network.
+"""Reimplementations of the sampling loops of the official editing code.
 
-They use the networks, schedules and step arithmetic of this package, so that only the loop differs. The attention
-control itself (replacing maps and features) is omitted: it evaluates nothing and only adds time to the official code.
-Differences in the number of steps are removed, too: Plug-and-Play's code inverts with 1000 steps by default, whatever
-the number of steps of the edit, and pix2pix-zero's inversion omits the first and the last step. pix2pix-zero's backward
-pass is included.
+They make the same network calls with the same batch sizes as the official code, but use the networks, schedules and
+step arithmetic of sfumato, so that only the loop differs. The attention control itself (replacing maps and features) is
+omitted; it requires no network evaluations and would only add time. Differences in the number of steps are also
+removed: Plug-and-Play's code inverts with 1000 steps by default, independently of the number of steps of the edit, and
+pix2pix-zero's inversion omits the first and the last step. pix2pix-zero's backward pass is included.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ class Scene:
         target: condition of the target prompt.
         empty: condition of the empty prompt, for guidance.
         steps: number of steps of a complete run.
-        skip: first (noisiest) steps that edits over inversions with noise maps skip; other edits start at T.
+        skip: number of first (noisiest) steps that edits with noise maps skip; other edits start at T.
         source_guidance_scale: guidance scale of the source prompt.
         guidance_scale: guidance scale of the target prompt.
         seed: seed of all noise.
@@ -104,7 +104,7 @@ def edit_friendly(scene: Scene, inversion: SequentialInversion) -> Tensor:
 
 @torch.no_grad()
 def prompt_to_prompt_in_two_calls(scene: Scene, inversion: SequentialInversion) -> Tensor:
-    """Prompt-to-Prompt over edit-friendly: [source, target] in one call with empty prompts and one with their own."""
+    """Prompt-to-Prompt, edit-friendly: one call of [source, target] with empty prompts and one with their prompts."""
     both, empty = Condition.cat([scene.source, scene.target]), scene.empty.repeat(2)
     guidance_scales = inversion.x.new_tensor([scene.source_guidance_scale, scene.guidance_scale]).reshape(-1, 1, 1, 1)
     guidance = official.Guidance(scene.network, both, empty, guidance_scales)
@@ -137,9 +137,10 @@ def plug_and_play(scene: Scene, inversion: SequentialInversion) -> Tensor:
 
 
 def pix2pix_zero(scene: Scene, inversion: SequentialInversion) -> Tensor:
-    """pix2pix-zero: a run of two rows that records all maps, then in every step two rows with gradient and two without.
+    """pix2pix-zero: a run with batch size 2 that records all maps, then in every step two calls with batch size 2.
 
-    Both rows of the guidance pair move towards their maps of the first run; x_t continues from the unconditional row.
+    The first of these calls is differentiated. Both rows of the guidance pair are moved towards their maps of the first
+    run; x_t continues from the unconditional row.
     """
     source, target = (Condition.cat([scene.empty, each]) for each in (scene.source, scene.target))
     references = _reference_maps(scene, inversion, source)

@@ -1,4 +1,4 @@
-"""Large images edited at the model's size: cost and memory by size, and three ways to bring a change to full size.
+"""Large images edited at the model's size: cost and memory by image size, and three ways to upsample the edit.
 
 OMP_NUM_THREADS=1 python -m benchmarks.photographs                     # cost, one process per size
 python -m benchmarks.photographs --model out/stand-in --steps 2 --sizes 6000x4000       # benchmarks/stand_in.py
@@ -84,7 +84,7 @@ def change_added(edited: Tensor, source: Tensor, photo: Tensor) -> Tensor:
 
 
 def residual_added(edited: Tensor, source: Tensor, photo: Tensor) -> Tensor:
-    """The enlarged edit with the detail of the photograph where nothing changed, as for the autoencoder's loss."""
+    """The enlarged edit plus the detail of the photograph where nothing changed, as with the autoencoder's residual."""
     from sfumato.api.finish import add_residual
 
     size = (photo.shape[1], photo.shape[2])
@@ -94,13 +94,13 @@ def residual_added(edited: Tensor, source: Tensor, photo: Tensor) -> Tensor:
 
 
 def guided(edited: Tensor, source: Tensor, photo: Tensor) -> Tensor:
-    """The way of `sfumato.images.upsampling`."""
+    """The method of `sfumato.images.upsampling`."""
     pixels = ((photo + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return torch.cat([part for _, part in upsampled_edit(edited, source, pixels)], dim=1)
 
 
 def quality(paths: list[str]) -> Iterator[str]:
-    """Mean PSNR in dB of each way, by kind of edit and factor of reduction."""
+    """Mean PSNR in dB of each method, by kind of edit and reduction factor."""
     ways: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         "change added": change_added,
         "residual added": residual_added,
@@ -120,7 +120,7 @@ def quality(paths: list[str]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", nargs="+", help="photographs for the comparison of the ways")
     parser.add_argument("--model", default="emoji", help="bundled name or folder")

@@ -1,10 +1,10 @@
-"""References for a local basis: the dense Jacobian, and power iteration, the algorithm of the public code.
+"""Reference algorithms for a local basis: the dense Jacobian, and power iteration, the algorithm of the public code.
 
-Both are implemented in the simplest way. Every product is a forward pass through the encoder half and a pass for the
-derivative, one vector at a time; power iteration uses exactly n vectors, orthogonalised after each pair of products.
-The public code shares one evaluation among the gradients of an iteration: n + 1 evaluations, n of which carry a
-tangent, and n gradients; this implementation takes 2 n, n and n. The public code always runs its maximum of 50
-iterations, because its convergence test compares vectors including their signs.
+Both are implemented in the simplest way. Every Jacobian product consists of a forward pass through the encoder half and
+a pass for the derivative, one vector at a time; power iteration uses exactly n vectors, orthogonalised after each pair
+of products. Per iteration this implementation takes 2 n evaluations, n tangents and n gradients. The public code shares
+one evaluation among the gradients: n + 1 evaluations, n of which carry a tangent, and n gradients. The public code
+always runs its maximum of 50 iterations, because its convergence test compares vectors including their signs.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from sfumato.geometry.forward_mode import differentiable, one_at_a_time
 
 @dataclass
 class Found:
-    """Singular triplets v [n,d_x], values [n], u [n,d_h] of one sample, and the rows through the encoder half."""
+    """Singular triplets v [n,d_x], values [n], u [n,d_h] of one sample, and the number of passes of one row."""
 
     v: Tensor
     values: Tensor

@@ -1,4 +1,4 @@
-"""Shared by all benchmarks: flags, description of the machine, tables and output."""
+"""Utilities of all benchmarks: flags, description of the machine, tables and output."""
 
 import argparse
 import json

@@ -1,7 +1,7 @@
 """Measurement rounds for the benchmarks of editing.
 
-The contenders alternate (A B C A B C ...), so that load on the machine slows all of them. Network evaluations are
-counted by hooks on the U-Net: calls, total number of rows, and rows of backward passes.
+The contenders alternate (A B C A B C ...), so that other load on the machine affects all equally. Network evaluations
+are counted by hooks on the U-Net: calls, total number of rows, and rows of backward passes.
 """
 
 import sys
@@ -21,7 +21,7 @@ from sfumato.errors import BadInput
 
 
 class Edits(Protocol):
-    """A contender: inverts the image, then edits it; both can be repeated."""
+    """Protocol of a contender, which inverts the image, then edits it. Both calls can be repeated."""
 
     unet: torch.nn.Module
 
@@ -36,7 +36,7 @@ class Edits(Protocol):
 class Outcome:
     """The cost of one contender; `problem` is the reason why it could not run, or "".
 
-    `cpu_seconds` are those of all threads for inversion and edit together, which do not depend on other load.
+    `cpu_seconds` are the CPU seconds of all threads for inversion and edit together; they hardly depend on other load.
     """
 
     invert_seconds: list[float] = field(default_factory=list)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.search --rows 10000 100000 1000000 --out search.json
 
-Descriptors are unit vectors around random centres, as those of real images are: uniform vectors have no near
-neighbours, so that recall would say nothing. Queries are disturbed copies of rows. Recall@10 is the share of the ten
-nearest rows of the exact search that the approximate one finds.
+Descriptors are unit vectors clustered around random centres, like those of real images; recall would not be meaningful
+for uniform vectors, which have no near neighbours. Queries are rows with added noise. Recall@10 is the share of the ten
+nearest rows of the exact search that the approximate search finds.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from sfumato.retrieval.search import search
 from sfumato.style.describers import MODALITIES, Vectors
 
 CHUNK = 50_000
-"""Rows that are written at once."""
+"""Number of rows that are written in one batch."""
 PER_CENTRE = 100
-"""Rows around one centre."""
+"""Number of rows around one centre."""
 QUERIES = {"content": {"content": 1.0}, "style": {"style": 1.0}, "both": {"content": 1.0, "style": 1.0}}
 
 
 def descriptors(centres: Vectors, count: int, draw: np.random.Generator, spread: float) -> Vectors:
-    """`count` unit vectors around random ones of the centres; `spread` is the length of the difference."""
+    """`count` unit vectors around randomly chosen centres; `spread` is the length of the difference from the centre."""
     noise = draw.standard_normal((count, centres.shape[1]), np.float32) * (spread / centres.shape[1] ** 0.5)
     return unit(centres[draw.integers(0, len(centres), count)] + noise)
 
@@ -65,7 +65,7 @@ def filled(folder: Path, rows: int, dimension: int, draw: np.random.Generator) -
 
 
 def queries(index: ImageIndex, count: int, draw: np.random.Generator) -> list[dict[str, Vectors]]:
-    """Disturbed descriptors of random rows, by modality."""
+    """Descriptors of random rows with added noise, by modality."""
     rows = draw.choice(len(index), min(count, len(index)), replace=False).tolist()
     table = index.table.take_offsets(rows).select([*VECTORS.values()]).to_arrow()
     found = {name: np.stack(table[VECTORS[name]].to_pylist()).astype(np.float32) for name in MODALITIES}
@@ -85,7 +85,7 @@ def measured(index: ImageIndex, wanted: Sequence[Query], exact: bool, probes: in
 
 
 def measure(rows: int, dimension: int, count: int, probes: Sequence[int], seed: int = 0) -> dict[str, Any]:
-    """All figures for one number of rows."""
+    """All measurements for one number of rows."""
     draw = np.random.default_rng(seed)
     with _folder() as folder:
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A model with the architecture of Stable Diffusion 1.5 and random weights, to measure cost without the real weights.
+"""A model with the architecture of Stable Diffusion 1.5 and random weights, for measurements of cost.
 
     python benchmarks/stand_in.py out/stand-in                # 3.9 GB, fp32
     python benchmarks/attention_memory.py --model out/stand-in --size 512

@@ -1,9 +1,9 @@
-"""CPU seconds that the command line takes before work, compared with importing torch.
+"""CPU seconds of the start of the command line, compared with the import of torch.
 
     python -m benchmarks.startup [REPEATS]
 
-Every command line runs in a process of its own; the smallest of the repeats is printed. Files are in the cache of the
-operating system after the first one.
+Every command runs in a separate process; the minimum over the repeats is printed. After the first run, files are in the
+cache of the operating system.
 """
 
 import resource

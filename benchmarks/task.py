@@ -1,4 +1,4 @@
-"""The edit that the benchmarks of editing measure: its flags, the model's defaults, and a headline."""
+"""The edit that the editing benchmarks measure: flags, defaults of the model, and a description."""
 
 import argparse
 import json
@@ -44,7 +44,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def make_task(given: argparse.Namespace, folder: Path) -> Task:
-    """The edit: options of the command line, else the model's defaults, else those of the paper.
+    """The edit with the options of the command line, else the model's defaults, else those of the paper.
 
     Raises:
         BadInput: an image without prompts, or skip out of range.

@@ -14,7 +14,7 @@ import sfumato
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, the measurement, and whether the claim holds in it."""
+    """A claim of the paper, the measurement, and whether the measurement confirms the claim."""
 
     claim: str
     measured: str

@@ -1,10 +1,10 @@
-"""An Edit Friendly DDPM Noise Space (Huberman-Spiegelglas, Kulikov, Michaeli; CVPR 2024, arXiv 2304.06140), measured.
+"""Measurements for "An Edit Friendly DDPM Noise Space" (Huberman-Spiegelglas et al., CVPR 2024, arXiv 2304.06140).
 
     python papers/edit_friendly.py --model emoji --out out/edit_friendly
 
 writes one figure for each part (see FIGURES), numbers.json and fragment.md. `--page FILE` also inserts the claims into
-a page between its marks, and copies the figures next to it: no number in the documentation is copied by hand. Requires
-the extra `papers`.
+a page between its markers and copies the figures next to it, so that no number in the documentation is copied manually.
+Requires the extra `papers`.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Unsupervised Discovery of Semantic Latent Directions (Park, Kwon, Jo, Uh; arXiv 2302.12469), measured.
+"""Measurements for "Unsupervised Discovery of Semantic Latent Directions" (Park, Kwon, Jo, Uh; arXiv 2302.12469).
 
     python papers/geometry.py --model emoji --out out/geometry
 
 writes a figure for every part, numbers.json and fragment.md. The results of each part are stored, so that the same
-command resumes after an interruption. `--page FILE` inserts the claims into a page between its marks, and copies the
+command resumes after an interruption. `--page FILE` inserts the claims into a page between its markers, and copies the
 figures next to it. Requires the extra `papers`.
 """
 

@@ -1,4 +1,4 @@
-"""The guidance family measured on pixels: Asyrp, DiffuseIT, Self-Guidance, pix2pix-zero and several objects.
+"""Pixel measurements for guidance methods: Asyrp, DiffuseIT, Self-Guidance, pix2pix-zero and several objects.
 
     sfumato data emoji data/emoji
     sfumato train delta-h recipes/emoji-delta-h.toml --out runs/emoji-delta-h
@@ -6,8 +6,8 @@
 
 arXiv 2210.10960, 2209.15264, 2306.00986, 2302.03027 and 2301.13826. Writes composed.png, numbers.json and fragment.md.
 The results of each part are stored, so that the same command resumes after an interruption. `--page FILE` inserts the
-claims into a page between its marks, and copies the figure next to it. Objects of the corpus are drawings on white, so
-that their masks are exact.
+claims into a page between its markers, and copies the figure next to it. Objects of the corpus are drawings on white,
+so their masks are exact.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Results of a part of a measurement, kept in a file, so that a script resumes after an interruption."""
+"""Cache of the results of a part of a measurement in a file, so that an interrupted script can resume."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,12 +9,12 @@ from sfumato.files import write_text
 
 
 def kept(path: Path, belongs: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The numbers in a JSON file if they belong to these settings; else those that `work` measures, which are written.
+    """Read the numbers from a JSON file if its settings are equal to `belongs`; otherwise measure and write them.
 
     Args:
-        path: the file; its folder is made.
-        belongs: everything that the numbers depend on, as JSON values.
-        work: measures them.
+        path: the file; its folder is created if missing.
+        belongs: all settings on which the numbers depend, as JSON values.
+        work: measures the numbers.
     """
     if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8")))["belongs"] == belongs:
         return dict(found["numbers"])

@@ -1,4 +1,4 @@
-"""Writing measured numbers into pages of the documentation."""
+"""Write measured numbers to pages of the documentation."""
 
 import json
 import shutil
@@ -14,10 +14,10 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def insert(page: Path, fragment: str) -> None:
-    """Replace the text between the two marks of a page.
+    """Replace the text between the two markers of a page.
 
     Raises:
-        BadInput: the page does not exist or lacks the marks.
+        BadInput: the page does not exist or lacks the markers.
     """
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     if BEGIN not in text or END not in text:

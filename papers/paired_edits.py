@@ -4,7 +4,7 @@
     python papers/paired_edits.py --results out/pairs --out out/paired_edits
 
 reads the results of the first command and writes trade.png (adherence against error), edits.png (a contact sheet of
-edits), numbers.json and fragment.md. `--page FILE` inserts the last into a page between its marks, and copies the
+edits), numbers.json and fragment.md. `--page FILE` inserts the last into a page between its markers, and copies the
 figures next to it. Requires the extra `papers`.
 """
 

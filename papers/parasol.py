@@ -1,13 +1,13 @@
-"""PARASOL measured against true drawings: parametric style control on never-seen cells of the corpus.
+"""Comparison of PARASOL with ground-truth drawings: parametric style control on held-out cells of the corpus.
 
     sfumato data emoji data/emoji
     sfumato train parasol recipes/emoji-parasol.toml --out runs/emoji-parasol       (docs/style.md: index, triplets)
     python papers/parasol.py --parasol runs/emoji-parasol/export/parasol.safetensors --out out/parasol
 
 arXiv 2303.06464. Writes the figures, numbers.json and fragment.md. The results of each part are stored, so that the
-same command resumes after an interruption. `--page FILE` inserts the claims into a page between its marks, and copies
-the figures next to it. A cell is a content in a style that the corpus has and training never saw; the content image is
-the same content in another style, and the true drawing is known.
+same command resumes after an interruption. `--page FILE` inserts the claims into a page between its markers, and copies
+the figures next to it. A cell is a (content, style) pair of the corpus that is not in the training data. The content
+image is the same content in another style; the drawing of the cell is the ground truth.
 """
 
 import argparse
@@ -43,7 +43,7 @@ PARTS: dict[str, tuple[int, Callable[[Study], Numbers], tuple[str, ...]]] = {
 
 
 def encoders(study: Study) -> Numbers:
-    """Retrieval and probes of the encoders on `test`."""
+    """Retrieval and linear probes of the encoders on the split `test`."""
     return dict(report_encoders(study.data, study.describers, ["test"], study.size.known)["test"])
 
 
@@ -79,7 +79,7 @@ def work(given: argparse.Namespace) -> None:
     chosen = {name: getattr(given, name) for name in ("content_encoder", "style_encoder") if getattr(given, name)}
     describers = Describers.load(given.content_encoder or None, given.style_encoder or None)
     Parasol.load(given.parasol).check_describers(describers)
-    # LPIPS of a network that no loss of the training reads
+    # LPIPS with a network that no training loss uses
     evaluator = replace(Evaluator.load(given.content_encoder or None, perceptual=EFFICIENTNET), style=describers.style)
     study = Study(
         sfumato.load(given.model), given.parasol, chosen, given.data, given.out / "styles", size, evaluator, describers

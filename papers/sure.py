@@ -1,4 +1,4 @@
-"""Significance of a difference over samples, paired by sample, with its standard error; clustered samples, pairs."""
+"""Significance tests of differences that are paired by sample, also for clustered samples and for pairs of samples."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -18,7 +18,7 @@ RULE = (
     "A comparison holds if the difference exceeds as many standard errors as the 97.5 % quantile of Student's "
     "distribution: 3.18 for 4 samples, 2.20 for 12, 2.13 for 16, 2.04 for 31 or more."
 )
-"""The rule of every comparison in one sentence, for the pages."""
+"""Description of the significance test in one sentence, for the pages."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Estimate:
     Attributes:
         mean: the mean.
         error: its standard error.
-        sure: number of standard errors that the mean must exceed to be significant.
+        sure: critical value: the mean is significant if it exceeds this number of standard errors.
     """
 
     mean: float
@@ -45,7 +45,7 @@ class Estimate:
 
 
 def student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's distribution; that of 30 degrees of freedom for more, infinity for none."""
+    """97.5 % quantile of Student's distribution; for more than 30 degrees of freedom that of 30, for 0 infinity."""
     return STUDENT[min(freedom, len(STUDENT)) - 1] if freedom > 0 else math.inf
 
 
@@ -58,9 +58,9 @@ def estimate(values: Samples) -> Estimate:
 def over_pairs(rows: Samples) -> list[float]:
     """One value per sample for the mean over all pairs of samples: the pseudo-values of the jackknife.
 
-    The values of the pairs are not independent, as each sample is in many of them. Pseudo-values are treated as
-    independent (Tukey, 1958): `estimate` of them gives the mean over the pairs, and its error from leaving out one
-    sample k, with all its pairs, at a time. With the mean m over all pairs, they are
+    The values of the pairs are not independent, because each sample is in many pairs. Pseudo-values are treated as
+    independent (Tukey, 1958): applied to them, `estimate` returns the mean over the pairs and its jackknife standard
+    error, from leaving out one sample k with all its pairs at a time. With the mean m over all pairs, they are
 
         n m - (n - 1) m_(-k) = (2 (n - 1) r_k - n m) / (n - 2)
 
@@ -104,9 +104,10 @@ def clustered_difference(one: Samples, other: Samples, groups: Sequence[Hashable
 
 
 def sign_test(one: Sequence[bool], other: Sequence[bool]) -> float:
-    """Probability of so unequal numbers of discordant pairs or more unequal ones if both are equally good, two-sided.
+    """Two-sided p-value of McNemar's exact test, paired by sample.
 
-    McNemar's exact test, paired by sample.
+    This is the probability of numbers of discordant pairs at least as unequal as the observed ones if both methods are
+    equally good.
     """
     pairs = list(zip(one, other, strict=True))
     more, less = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)

@@ -1,4 +1,4 @@
-"""What is stored in place of a file whose download failed, recognised by its first bytes."""
+"""Detect, from the first bytes of a file, common results of a failed download (Git LFS pointers, web pages, ...)."""
 
 import re
 from collections.abc import Iterator
@@ -13,28 +13,28 @@ HEAD = 1024
 
 
 def mistaken(head: bytes, size: int) -> str:
-    """What is wrong with a file that was meant to be something else, as the rest of a sentence after its name.
+    """Description of a file that is the result of a failed download, as the rest of a sentence after its name.
 
     Args:
         head: the first `HEAD` bytes.
         size: size of the file in bytes.
 
     Returns:
-        A clause with what the file is and, after a colon, what to do; "" for any other content.
+        A clause that names the content and, after a colon, the remedy; "" for any other content.
     """
     return next(_text_in_place_of_a_file(head, size), "")
 
 
 def mistaken_weights(head: bytes, size: int) -> str:
-    """As `mistaken`, for safetensors files, which also have an archive or a text in their place."""
+    """As `mistaken`, for safetensors files; also detects empty files, archives, texts and other formats of weights."""
     return next(_in_place_of_weights(head, size), "")
 
 
 def cut_short(header: bytes, length: int, size: int) -> str:
-    """As `mistaken`, for a safetensors file whose end is missing.
+    """As `mistaken`, for a truncated safetensors file.
 
     Args:
-        header: the header, as far as it is there.
+        header: the header, which may be truncated.
         length: length of the complete header in bytes.
         size: size of the file in bytes.
     """

@@ -4,7 +4,7 @@ from sfumato.printing import one_line
 
 
 class BadInput(ValueError):
-    """An argument, a setting or a file cannot be used; the message is one sentence that says what to do instead.
+    """An argument, a setting or a file cannot be used; the message is one sentence that contains the remedy.
 
     Control characters in the message, for example from a prompt or a file name, are escaped.
     """

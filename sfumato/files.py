@@ -30,7 +30,7 @@ def printable(path: Named) -> str:
     """A path for messages, printable on any terminal: undecodable bytes and control characters are escaped."""
     try:
         text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # a lone surrogate that encodes no byte, as JSON can spell it: never the name of a file
+    except UnicodeEncodeError:  # a lone surrogate that encodes no byte, from JSON; no file name contains it
         text = str(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
@@ -40,14 +40,14 @@ def check_writable(path: Named, what: str) -> Path:
 
     Args:
         path: the file.
-        what: what it is: "an image file".
+        what: description of the file, such as "an image file".
 
     Returns:
         The path with links resolved.
 
     Raises:
-        BadInput: a folder or a special file, a name that cannot be a file's, or a folder that does not exist or may not
-            be written to.
+        BadInput: the path is a folder or a special file, the name is not valid for a file, or the folder does not exist
+            or is not writable.
     """
     name = printable(path)
     try:
@@ -81,7 +81,7 @@ def write_bytes(path: Named, content: bytes | memoryview, *, sync: bool = True) 
     Args:
         path: the file; existing content is replaced.
         content: the complete content.
-        sync: wait until the disk has the content (protects against power loss, slow for thousands of small files).
+        sync: wait until the content is on the disk (protects against power loss; slow for thousands of small files).
 
     Raises:
         BadInput: the file cannot be written; existing content is unchanged.

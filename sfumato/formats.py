@@ -27,7 +27,7 @@ class Format:
     Attributes:
         name: identifier in the metadata of a file, with a version.
         what: name in error messages, such as "an inversion".
-        remedy: what to do about a file that cannot be used, as the end of an error message.
+        remedy: advice for a file that cannot be used, as the end of an error message.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Forward hooks on modules that several threads share: a hook runs only in the thread that registered it."""
+"""Forward hooks on modules shared by several threads; a hook runs only in the thread that registered it."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 _ATTACHING = threading.Lock()
-"""torch numbers hooks without a lock: two threads could get the same number, and one of the two hooks would be lost."""
+"""torch assigns hook ids without a lock: without this lock, two threads could get the same id and one hook be lost."""
 
 
 def attach_hook(module: nn.Module, hook: Callable[..., Any], *, with_kwargs: bool = False) -> RemovableHandle:

@@ -1,4 +1,4 @@
-"""Public names of a package that are imported at their first use: importing the package does not import torch."""
+"""Lazy import of the public names of a package, so that importing the package does not import torch."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def lazily(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The function `__getattr__` of a package (PEP 562).
+    """Create the module-level `__getattr__` of a package (PEP 562), which imports names at their first use.
 
-    For editors and type checkers, the package also imports the names under `typing.TYPE_CHECKING`. None of them may be
-    the name of a module of the package, which Python would find instead.
+    For editors and type checkers, the package also imports the names under `typing.TYPE_CHECKING`. No name may be equal
+    to that of a submodule, because Python would find the submodule instead.
 
     Args:
         package: `__name__` of the package.

@@ -11,8 +11,8 @@ _LOADING = threading.RLock()
 def quiet() -> Iterator[None]:
     """Context manager: transformers shows no progress bar and logs errors only; exceptions are raised as usual.
 
-    Only one thread at a time can enter it, because these settings are global to the process, as are those that the
-    libraries change while they load a model.
+    Only one thread at a time can enter it, because these settings are global to the process, and so are settings that
+    the libraries change while they load a model.
     """
     from transformers.utils import logging
 

@@ -1,7 +1,7 @@
-"""Temporary files of atomic writes, next to their destination and marked by a lock that ends with the process.
+"""Temporary files of atomic writes, next to their destination, and locked until the process ends.
 
-The next process that writes to a folder removes the temporary files that killed processes left there. Those of running
-processes stay, on this machine and on other machines that share the folder.
+The next process that writes to a folder removes temporary files of killed processes. Those of running processes, on
+this machine and on other machines that share the folder, are not removed.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ _swept: set[str] = set()
 def partial_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Yield the path of a new file in a folder and the file, open for writing; an exception removes it.
 
-    The first call of a process for a folder begins by removing what killed processes left in that folder.
+    The first call of a process for a folder also removes temporary files of killed processes in that folder.
     """
     _sweep_once(folder)
     temporary, file = _new(folder)
@@ -48,7 +48,7 @@ def hold(descriptor: int) -> bool:
     """Lock a file to mark it as being written; the lock ends with the process.
 
     Returns:
-        whether the file is locked: False on a file system without locks.
+        Whether the file is locked; False on a file system without locks.
 
     Raises:
         BlockingIOError: another process holds the lock.

@@ -22,10 +22,10 @@ def inside(folder: Path, name: object) -> bool:
 
 
 def check_inside(folder: Path, *names: str) -> None:
-    """Refuse names that lead out of a folder, directly or through a symbolic link.
+    """Check that no name leads out of a folder, directly or through a symbolic link.
 
     Raises:
-        BadInput: names the first of them.
+        BadInput: a name leads out of the folder; the message contains the first such name.
     """
     for name in names:
         if not inside(folder, name):

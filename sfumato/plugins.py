@@ -1,7 +1,7 @@
-"""Registries: objects by name that modules of sfumato and of other packages register.
+"""Registries of named objects that are registered by modules of sfumato and of other packages.
 
-All modules of one subpackage of sfumato are imported, and the modules that other packages name in an entry point group.
-An exception of another package during its import is recorded and has no other effect.
+All modules of one subpackage of sfumato are imported, and the modules that other packages declare in an entry point
+group. An exception during the import of another package is recorded and has no other effect.
 """
 
 import threading
@@ -23,8 +23,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Unloaded:
-    """An entry point of another package that could not be imported: the kind of object, its name, the package, the
-    error."""
+    """An entry point of another package that could not be imported.
+
+    Attributes:
+        what: the kind of object.
+        name: name of the entry point.
+        package: name of the package.
+        reason: the error message.
+    """
 
     what: str
     name: str
@@ -48,12 +54,12 @@ class Registry(Mapping[str, T]):
     """Registered objects by name. The modules are imported at the first access.
 
     Args:
-        what: the kind of object, for error messages: "metric".
-        package: subpackage whose modules are imported: "sfumato.metrics".
+        what: the kind of object for error messages, such as "metric".
+        package: subpackage whose modules are imported, such as "sfumato.metrics".
         group: the entry point group of other packages.
         order: sort key of a (name, object) pair; alphabetical by default. Ties keep the order of registration.
-        modules: the module that registers each object of the subpackage, by name, if importing all modules takes long:
-            `names` then imports nothing, and `find` only one of them. `find` also imports only one if an object has the
+        modules: for subpackages that are slow to import, the module that registers each object, by name. `names` then
+            imports nothing and `find` imports only one module. `find` also imports only one module if an object has the
             name of its module.
     """
 
@@ -79,7 +85,7 @@ class Registry(Mapping[str, T]):
             self._registered[name] = value
 
     def find(self, name: str) -> T:
-        """The object of that name. Raises BadInput if it does not exist, or if its package cannot be imported."""
+        """The object with a name. Raises BadInput if it does not exist or its package cannot be imported."""
         if name in (own := self._own(name)):
             return own[name]
         known = self._all()
@@ -118,10 +124,9 @@ class Registry(Mapping[str, T]):
         return sorted({*own, *(entry.name for entry in entry_points(group=self.group))})
 
     def _own(self, name: str = "") -> dict[str, T]:
-        """The objects of the subpackage, or only that of a name if its module is known; no other package is imported.
+        """The objects of the subpackage, or only the named one if its module is known; no other package is imported.
 
-        The module is the one in `modules`, or one of the subpackage with the object's name, "edit_friendly" for
-        "edit-friendly".
+        The module is found in `modules` or by the name of the object: "edit_friendly" for "edit-friendly".
         """
         with self._lock:
             module = self.modules.get(name) or f"{self.package}.{name.replace('-', '_')}"
@@ -141,7 +146,7 @@ class Registry(Mapping[str, T]):
             self._load(entry)
 
     def _load(self, entry: EntryPoint) -> None:
-        """Import a module of another package; if it fails, what it has registered is removed."""
+        """Import a module of another package; if this fails, its registered objects are removed."""
         before = dict(self._registered)
         try:
             entry.load()

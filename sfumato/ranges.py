@@ -1,4 +1,4 @@
-"""Ranges of numbers: of the options of methods, of the settings of recipes and of the flags of the command line."""
+"""Ranges of numbers, for method options, recipe settings and command line flags."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from sfumato.errors import BadInput
 
 @dataclass(frozen=True)
 class Range:
-    """The finite numbers within some limits; None is no limit.
+    """A range of finite numbers; limits of None do not apply.
 
     Attributes:
-        low: smallest number of the range.
-        high: largest number of the range.
-        above: the numbers are larger than this.
-        below: the numbers are smaller than this.
+        low: inclusive lower limit.
+        high: inclusive upper limit.
+        above: exclusive lower limit.
+        below: exclusive upper limit.
     """
 
     low: float | None = None
@@ -34,7 +34,7 @@ class Range:
         )
 
     def __str__(self) -> str:
-        """Such as "between 1 and 1000", "at least 0", "above 0 and at most 1"; "any number" without limits."""
+        """Text such as "between 1 and 1000", "at least 0", "above 0 and at most 1"; "any number" without limits."""
         if self.low is not None and self.high is not None:
             return f"between {self.low:g} and {self.high:g}"
         limits = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
@@ -42,16 +42,16 @@ class Range:
 
 
 def check_number(name: str, value: Any, kind: type, within: Range) -> None:
-    """Refuse a value that is not a number of the kind, or out of range.
+    """Check the type and the range of a number.
 
     Args:
-        name: of the option, for the message.
-        value: what the caller gave.
-        kind: int, or float, which takes integers too.
+        name: name of the option, for the message.
+        value: the value to check.
+        kind: int, or float, which also accepts integers.
         within: the allowed range.
 
     Raises:
-        BadInput: names the option and its range.
+        BadInput: the value has another type or is out of range; the message contains the name and the range.
     """
     numbers = int if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, numbers):

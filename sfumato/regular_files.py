@@ -1,4 +1,4 @@
-"""Opening files of unknown origin: regular files only, so that no pipe blocks and no device is read."""
+"""Open untrusted paths: only regular files, so that pipes do not block and devices are not read."""
 
 import hashlib
 import os
@@ -21,11 +21,11 @@ def open_regular(path: Named, give: str) -> Iterator[BufferedReader]:
     """Yield a regular file, open for reading; symbolic links to regular files are followed.
 
     Args:
-        path: a path of any form and origin.
-        give: what to give instead, as the end of the error message: "give an image file".
+        path: an untrusted path.
+        give: advice at the end of the error message, such as "give an image file".
 
     Raises:
-        BadInput: a folder, a pipe, a device, a socket, a missing file, or one without read permission.
+        BadInput: the path is a folder, pipe, device or socket, does not exist or is not readable.
     """
     name = printable(path)
     if not name:
@@ -103,7 +103,7 @@ def content_hash(path: Path) -> str:
 
 
 def check_regular(path: Named, give: str) -> None:
-    """Refuse all but readable regular files, before a library opens the path. Raises BadInput."""
+    """Raise BadInput unless the path is a readable regular file, before a library opens it."""
     with open_regular(path, give):
         pass
 

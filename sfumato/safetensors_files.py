@@ -1,4 +1,4 @@
-"""Check of the header of a safetensors file before the library parses it, which takes minutes for malicious headers."""
+"""Check the header of a safetensors file before the library parses it, because malicious headers would take minutes."""
 
 import os
 
@@ -13,16 +13,17 @@ _LENGTH_BYTES = 8
 
 
 def check_header(path: Named, give: str, tensors: int = MAX_TENSORS) -> None:
-    """Refuse a header that is too long or lists more tensors than any genuine file.
+    """Check the length of a header and its number of tensors.
 
     Args:
         path: the file.
-        give: what to give instead, as the end of the error message.
-        tensors: largest number of tensors. Opening braces are counted, since the entry of every tensor has one.
+        give: advice at the end of the error message.
+        tensors: largest number of tensors. Opening braces are counted, because every tensor's entry contains one.
 
     Raises:
-        BadInput: not a regular file, such a header, a file that is cut short, or something else in place of the file
-            (`sfumato.downloads`). The library itself reports all other defects of a header.
+        BadInput: the path is not a regular file, the header is too long or has too many tensors, or the file is
+            truncated or the result of a failed download (`sfumato.downloads`). Other defects are reported by the
+            library.
     """
     name = printable(path)
     with open_regular(path, give) as file:

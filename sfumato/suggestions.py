@@ -1,4 +1,4 @@
-"""The end of a message about an unknown name: the known name that was probably meant."""
+"""Suggestions in error messages about unknown names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,11 +7,11 @@ _MOST_NAMED = 20
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Such as "; did you mean 'skip'?" where a known name is close, else "; choose from skip, steps." or ".".
+    """End of an error message: "; did you mean 'skip'?" if a known name is similar, else "; choose from ..." or ".".
 
     Args:
-        name: what the user wrote.
-        known: the names that exist; they are listed if there are at most 20.
+        name: the unknown name.
+        known: the known names; they are listed if there are at most 20.
     """
     choices = list(known)
     close = get_close_matches(name, choices, n=1)

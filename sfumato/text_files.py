@@ -1,9 +1,9 @@
-"""Reading small text files of unknown origin: JSON, JSON lines, TOML and plain text.
+"""Read small untrusted text files: JSON, JSON lines, TOML and plain text.
 
 The size of every file is limited. Values from JSON and TOML have a limited nesting depth and no integers of more than
-100 digits. Unless the caller allows them, their strings have no lone surrogates (halves of characters, which JSON can
-spell but no file or terminal can represent). The values can therefore be hashed, written again and converted to floats
-without further checks.
+100 digits. Unless the caller allows them, strings contain no lone surrogates (halves of UTF-16 pairs, which JSON can
+contain but UTF-8 cannot encode). The values can therefore be hashed, written again and converted to floats without
+further checks.
 """
 
 import json
@@ -34,11 +34,12 @@ def read_text(path: Named, give: str, limit: int = MAX_BYTES) -> str:
 
     Args:
         path: the file.
-        give: what to give instead, as the end of the error message: "give a text file (UTF-8)".
+        give: advice at the end of the error message, such as "give a text file (UTF-8)".
         limit: largest size in bytes.
 
     Raises:
-        BadInput: not a regular file, too large, not UTF-8, or something else in its place (`sfumato.downloads`).
+        BadInput: the file is not a regular file, too large, not UTF-8, or the result of a failed download
+            (`sfumato.downloads`).
     """
     return decoded(_read(path, give, limit), printable(path), give)
 
@@ -54,7 +55,7 @@ def read_json(path: Named, give: str, limit: int = MAX_BYTES, *, lone_surrogates
     """Read a JSON file; NaN and Infinity, which Python writes, are accepted.
 
     Raises:
-        BadInput: as `read_text`; or not JSON, or a value outside the limits in the docstring of this module.
+        BadInput: as `read_text`; or the content is not JSON or exceeds the limits in the docstring of this module.
     """
     return parse_json(read_text(path, give, limit), printable(path), give, lone_surrogates=lone_surrogates)
 
@@ -66,7 +67,7 @@ def read_json_lines(
 
     Args:
         path: the file, of any length.
-        give: what to give instead, as the end of the error message.
+        give: advice at the end of the error message.
         limit: largest size of a line in bytes.
         lone_surrogates: whether strings may contain lone surrogates, which the caller then has to check.
 
@@ -102,8 +103,8 @@ def parse_json(text: str, name: str, give: str, *, constants: bool = True, lone_
 
     Args:
         text: the complete text.
-        name: what is parsed, as the beginning of the error message.
-        give: what to give instead, as the end of the error message.
+        name: description of the text, as the beginning of the error message.
+        give: advice at the end of the error message.
         constants: whether NaN and Infinity are accepted; they are not part of JSON, but Python writes them.
         lone_surrogates: whether strings may contain lone surrogates, which the caller then has to check.
 
@@ -125,12 +126,12 @@ def _refuse(constant: str) -> float:
 
 
 def has_lone_surrogate(text: str) -> bool:
-    """Whether a text contains lone surrogates, which no file, tokenizer or terminal can represent."""
+    """Whether a text contains lone surrogates, which UTF-8 files, tokenizers and terminals cannot represent."""
     return not text.isascii() and _LONE.search(text) is not None
 
 
 def check_text(text: str, name: str) -> None:
-    """Refuse a text that no tokenizer can read. Raises BadInput, whose message begins with `name`."""
+    """Raise BadInput for a text with lone surrogates, which tokenizers cannot read; the message begins with `name`."""
     if has_lone_surrogate(text):
         raise BadInput(f'{name} "{text[:40]}" contains an unpaired surrogate: remove it.')
 

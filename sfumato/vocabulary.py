@@ -1,4 +1,4 @@
-"""Check that a tokenizer belongs to its text encoder: a wrong one raises no error, but changes every prompt."""
+"""Check that a tokenizer belongs to its text encoder; a wrong one raises no error but encodes prompts wrongly."""
 
 from typing import Any
 

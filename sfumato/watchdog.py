@@ -1,4 +1,4 @@
-"""Ending a process that does not stop soon after a signal.
+"""Forced exit of a process that does not stop soon after a signal.
 
 Python runs signal handlers in the main thread, between two bytecodes, so one long call of a library, such as a
 convolution of a large image, delays them. `signal.set_wakeup_fd` makes Python write the number of a signal to a file
@@ -16,13 +16,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 GRACE = 1.5
-"""Seconds between the signal and the forced exit: time for an orderly end."""
+"""Seconds between the signal and the forced exit, for a regular exit."""
 _SENTENCE = "sfumato: {} during a long operation; no file with the name of a result is incomplete.\n"
 _SHOW_CURSOR = "\n\x1b[?25h"
 
 
 class Watchdog:
-    """Context manager: the process ends `GRACE` seconds after a signal that `ends` it, whatever it is doing.
+    """Context manager that forces the process to exit `GRACE` seconds after a signal for which `ends` is true.
 
     The exit code is 128 plus the number of the signal. Files are written under a temporary name and renamed, so at most
     a temporary file is left, which the next run that writes to the folder removes. Only the main thread can enter it.

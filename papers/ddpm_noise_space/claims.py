@@ -11,7 +11,7 @@ from papers.ddpm_noise_space import comparison, recolouring, shifting, text_edit
 from papers.sure import difference
 
 EXACT, DEFAULT = 1e-6, 1e-5
-"""Bounds on the largest error of x_0 that this project aims at."""
+"""Target bounds on the largest error of x_0, with `exact` and with the default settings."""
 OBTUSE = 90.0
 SEEN = 1.0
 """Smallest difference of PSNR in dB that counts as visible."""
@@ -20,7 +20,7 @@ LESS = 0.95
 AS_WELL = 0.02
 """Largest difference of two similarities to a prompt at which both count as equal."""
 MOST = 0.9
-"""Fraction of the steps at which a claim about every step must be true to hold: near x_0 all maps are large."""
+"""A claim about every step must be true at this fraction of the steps, because near x_0 all maps are large."""
 
 
 def check(numbers: dict[str, Any]) -> list[Claim]:
@@ -209,7 +209,7 @@ def _of_colour(edits: Sequence[dict[str, Any]]) -> list[Claim]:
 
 
 def _of_comparison(numbers: dict[str, dict[str, Any]]) -> list[Claim]:
-    """Methods that were published with DDIM inversion, over edit-friendly and over DDIM inversion."""
+    """Compares methods that were published with DDIM inversion, with edit-friendly and with DDIM inversion."""
     claims = []
     for name in dict.fromkeys(row.partition(", ")[0] for row in numbers if ", " in row):
         ours, ddim = (numbers[f"{name}, {inversion}"] for inversion in comparison.INVERSIONS)

@@ -1,4 +1,4 @@
-"""Fidelity and adherence of every method that follows a prompt, over edit-friendly and DDIM inversion."""
+"""Fidelity and prompt adherence of all text-guided methods, with edit-friendly and with DDIM inversion."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ BY_TEXT = ("edit-friendly", "native-ddpm", "ddim", "sdedit", "prompt-to-prompt",
 
 
 def settings() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Row name -> (method, options); a method that takes an inversion has one row for each of `INVERSIONS`."""
+    """Row name -> (method, options); a method with a choice of inversions has one row for each of `INVERSIONS`."""
     rows: dict[str, tuple[str, dict[str, Any]]] = {}
     for name in (name for name in BY_TEXT if name in METHODS):
         if "inversion" in options_of(METHODS[name].params):

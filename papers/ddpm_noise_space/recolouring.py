@@ -1,4 +1,4 @@
-"""Preservation of the texture by colour manipulation (eq. 7) and by SDEdit of the image painted in that colour."""
+"""Texture preservation of colour manipulation (eq. 7), compared with SDEdit of the image painted in that colour."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ LEVELS = (0.4, 0.55, 0.7, 0.85)
 def measure(
     model: Model, images: Sequence[Any], sources: Sequence[str], *, callback: Callable[[str], None], **options: Any
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
-    """Colour distance and texture correlation of eq. 7 and of SDEdit at several noise levels; rows of pictures."""
+    """Colour distance and texture correlation of eq. 7 and of SDEdit at several noise levels; rows of images."""
     numbers, rows = [], []
     for image, source in zip(images, sources, strict=True):
         callback(f"colour: {source}")

@@ -25,7 +25,7 @@ PREDICTIONS: tuple[PredictionType, ...] = ("epsilon", "v_prediction")
 def predicting(network: DiffusionModel, kind: PredictionType) -> Iterator[DiffusionModel]:
     """The network with its output converted to the prediction type `kind`, in the dtype of the output.
 
-    Without conversion if the network already predicts `kind`.
+    The output is not changed if the network already predicts `kind`.
     """
     native = network.schedule.prediction_type
 

@@ -21,7 +21,7 @@ STARTS = {"all steps": 0.0, "60 % skipped": 0.6}
 def measure(
     model: Model, images: Sequence[Any], sources: Sequence[str], *, callback: Callable[[str], None], **options: Any
 ) -> tuple[list[dict[str, Any]], list[list[Pixels]]]:
-    """PSNR and SSIM to the shifted image, for each image, start and kind of maps; and a row of pictures."""
+    """PSNR and SSIM to the shifted image, for each image, start and kind of maps; and a row of images."""
     numbers, rows = [], []
     for image, source in zip(images, sources, strict=True):
         callback(f"shift: {source}")

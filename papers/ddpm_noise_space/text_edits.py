@@ -81,6 +81,6 @@ def _summary(edit: Result) -> dict[str, Any]:
 
 
 def _distance_between(pictures: Sequence[Pixels]) -> float | None:
-    """Root mean square difference in levels of 255, averaged over all pairs; None for a single picture."""
+    """Root mean square difference in levels of 255, averaged over all pairs; None for a single image."""
     pairs = [(a.astype(float), b.astype(float)) for a, b in combinations(pictures, 2)]
     return float(np.mean([np.sqrt(np.mean((a - b) ** 2)) for a, b in pairs])) if pairs else None

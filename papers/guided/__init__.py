@@ -1,1 +1,1 @@
-"""The parts of `papers/guidance.py`: measurements of the guidance family on pixels."""
+"""The parts of `papers/guidance.py`: pixel measurements for guidance methods."""

@@ -26,12 +26,12 @@ AMOUNT = 2.0
 AMOUNTS = (-2.0, -1.0, 1.0, 2.0)
 FACES = ("face-smiling", "face-affection", "face-tongue", "face-hand", "face-neutral-skeptical")
 NEAREST = 200
-"""Number of faces of the corpus among which the nearest is sought."""
+"""Number of faces of the corpus that are searched for the nearest face."""
 
 
 @dataclass(frozen=True, eq=False)
 class Both(Shift):
-    """delta-h in the only evaluation: it changes P and D alike."""
+    """delta-h in a single evaluation, which changes both P_t and D_t (a symmetric process)."""
 
     delta: DeltaH
     weight: float
@@ -45,7 +45,7 @@ class Both(Shift):
 
 @dataclass(frozen=True, eq=False)
 class Changed(Asyrp):
-    """Asyrp with another dh, a function of the trained one and the timestep."""
+    """Asyrp with dh replaced by a function `change` of the trained dh and the timestep."""
 
     change: Callable[[Tensor, int], Tensor] = lambda dh, t: dh
 
@@ -58,10 +58,10 @@ class Changed(Asyrp):
 
 
 class RandomPrediction(Asyrp):
-    """The change of P_t that dh makes, in a random direction instead: as much noise, added to the predicted noise."""
+    """Asyrp whose change of P_t is replaced by Gaussian noise of the same norm."""
 
     def prediction(self, state: StepNoise, prediction: Tensor) -> Tensor:
-        """P_t plus Gaussian noise of the norm of the change, per image."""
+        """P_t plus Gaussian noise with the norm of the change by dh, per image."""
         plain = predict_x0(state.x_t, state.eps, state.abar)
         z = noise_like(prediction, state.t).double()
         return plain + z * _norm(prediction - plain) / _norm(z)
@@ -77,7 +77,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def measure(study: Study) -> Numbers:
-    """Edits of faces with the delta-h in every way that the claims compare; one value per face each."""
+    """Edit faces with all variants of the delta-h that the claims compare; every score has one value per face."""
     delta = DeltaH.load(study.delta)
     images, captions = faces(study)
     inverted = study.model.invert(images, captions, method="asyrp", steps=delta.steps)
@@ -117,9 +117,9 @@ def faces(study: Study) -> tuple[list[Pixels], list[str]]:
 def _scores(
     study: Study, delta: DeltaH, captions: Sequence[str], still: Sequence[Pixels], everything: dict[str, list[Pixels]]
 ) -> Numbers:
-    """Per edit and face: the change along the text direction, its size, the damage, and cosines of the changes.
+    """Per edit and face: feature change along the text direction, pixel change, damage, and cosines of the changes.
 
-    The damage is the growth of the distance to the nearest face of the corpus other than the edited one.
+    The damage is the increase of the feature distance to the nearest face of the corpus other than the edited one.
     """
     start = features(study, still)
     source, target = texts(study, [delta.source, delta.target])

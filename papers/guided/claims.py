@@ -1,4 +1,4 @@
-"""The claims of the guidance family with the measurement and the verdict.
+"""The claims about the guidance methods with the measurement and the verdict.
 
 A comparison holds if the difference, paired by image, is in the direction of the claim and significant at 5 %. Images
 of one emoji in several styles are one group (`papers.sure.clustered`).
@@ -15,9 +15,9 @@ from papers.guided.bottleneck import AMOUNT, AMOUNTS
 from papers.sure import clustered, clustered_difference, difference, estimate, sign_test
 
 MOVE, RESIZE = 0.06, 0.15
-"""Largest median errors aimed at: of a displacement in shares of the image, of a size as a share of the asked one."""
+"""Target median errors: of a displacement, as a fraction of the image; of a size, relative to the requested size."""
 ELSEWHERE = 0.02
-"""Largest mean change of pixels that belong to no object, as a share of the range."""
+"""Largest mean change of pixels that belong to no object, as a fraction of the range of values."""
 
 
 def check(numbers: dict[str, Any]) -> list[Claim]:

@@ -1,4 +1,4 @@
-"""One call: edit-friendly inversion, an attribute by Asyrp, a move by Self-Guidance, the rest held by a mask."""
+"""A combined edit: edit-friendly inversion, an attribute by Asyrp, a move by Self-Guidance, restricted by a mask."""
 
 from pathlib import Path
 

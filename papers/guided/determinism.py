@@ -13,7 +13,7 @@ VERSION = 3
 
 
 def measure(study: Study) -> Numbers:
-    """Largest difference in grey levels of pairs of images from one x_T with other seeds of the noise, by eta.
+    """Largest difference in grey levels between two images from the same x_T with different noise seeds, by eta.
 
     For eta = 0 no noise is drawn.
     """

@@ -1,4 +1,4 @@
-"""Claims about DiffuseIT (arXiv 2209.15264): keys of a ViT keep structure, the class token carries style."""
+"""Claims about DiffuseIT (arXiv 2209.15264): the keys of a ViT represent structure, the class token style."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from sfumato.shifts.energy.structure import self_similarity
 
 VERSION = 2
 TEXTS = {"fox": "wolf", "cat face": "dog face", "red apple": "green apple", "pear": "lemon", "red heart": "star"}
-"""Names of the images that texts translate, and the names in the target prompts."""
+"""Names of the images that are edited by text -> names in the target prompts."""
 STEPS, SKIP = 20, 4
 
 
@@ -41,7 +41,7 @@ def features_of(study: Study) -> Numbers:
 
 
 def triples(study: Study) -> tuple[list[str], list[Pixels], list[Pixels], list[Pixels]]:
-    """Names of emoji, each in the first style, in the second style, and another one in the first; a fixed choice."""
+    """Names of emoji, their images in the first and second style, and another emoji in the first style for each."""
     side = study.model.network.native_size[0]
     found = CaptionedImages.open(study.data, side, styles=STYLES[:2], tones=False, min_styles=2)
     place = {caption: n for n, caption in enumerate(found.captions)}
@@ -59,7 +59,7 @@ def triples(study: Study) -> tuple[list[str], list[Pixels], list[Pixels], list[P
 
 
 def by_text(study: Study) -> Numbers:
-    """Overlap of the masks of source and edit, with and without the losses of the keys."""
+    """Overlap of the masks of source and edit, with and without the losses on the keys."""
     images, captions = study.images(list(TEXTS), study.size.translated, tones=False)
     parts = [each.rpartition(", ") for each in captions]
     targets = [f"{TEXTS[name]}, {style}" for name, _, style in parts]
@@ -77,7 +77,7 @@ def by_image(study: Study) -> Numbers:
     """RMS error of style transfer to the true image in the other style: DiffuseIT, SDEdit and colour matching."""
     names, one, other, _ = triples(study)
     count = study.size.translated
-    style = other[1 : count + 1]  # the target image is another emoji in the wanted style
+    style = other[1 : count + 1]  # the target image is another emoji in the second style
     names, one, truth = names[:count], one[:count], other[:count]
     matched = [match_colours(_tensor(a), _tensor(b)) for a, b in zip(one, style, strict=True)]
     edited = {"unchanged": one, "colour matching": [_pixels(each) for each in matched], "DiffuseIT": []}

@@ -20,7 +20,7 @@ FACTORS = (0.7, 1.4)
 ASKED = {f"resize {factor:g}{more}": factor for factor in FACTORS for more in ("", ", without appearance")}
 """Requested factor of the edits that have one."""
 MARGIN = 1 / 32
-"""Pixels nearer to the object than this share of the image are not elsewhere."""
+"""Margin around the object that "elsewhere" excludes, as a fraction of the image."""
 
 
 def measure(study: Study) -> Numbers:
@@ -52,18 +52,20 @@ def edits_of(word: str) -> dict[str, dict[str, Any]]:
 
 
 def compared(source: Pixels, edit: Pixels, right: float = 0.0, factor: float = 1.0) -> Numbers:
-    """What happened to the object, as plain numbers; the displacement of an object that is gone is that to the centre.
+    """Displacement, size and colour change of the object, and the change elsewhere.
+
+    If the edited image contains no object, its centroid is taken as the centre of the image.
 
     Args:
         source: the image before the edit.
-        edit: and after it.
+        edit: the image after the edit.
         right: the requested displacement to the right, as a share of the width.
         factor: the requested factor of width and height.
 
     Returns:
-        right and down: displacement of the centroid, in shares of the image. side: factor of the square root of the
-        area. colour: RMS difference of the mean colours. elsewhere: mean absolute change of pixels that belong to the
-        object neither before the edit nor where it was requested, with a margin of `MARGIN`.
+        right and down: displacement of the centroid, as fractions of the image. side: factor of the square root of the
+        area. colour: RMS difference of the mean colours. elsewhere: mean absolute change of pixels outside the source
+        mask and the requested mask, with a margin of `MARGIN`.
     """
     before, after = ink(source), ink(edit)
     (x, y), (x2, y2) = centre(before), centre(after) if after.any() else (0.5, 0.5)
@@ -91,7 +93,7 @@ def requested(mask: Mask, right: float, factor: float) -> Mask:
 
 
 def widened(mask: Mask) -> Mask:
-    """The mask with everything within `MARGIN` of it, along both axes."""
+    """Dilate the mask by `MARGIN` along both axes."""
     reach = max(1, round(MARGIN * mask.shape[0]))
     padded = np.pad(mask, reach)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1))

@@ -1,4 +1,4 @@
-"""Claim of several objects: all named objects appear. Judged by colours, which no network that guides has a part in."""
+"""Claim about several objects: all named objects appear. Measured by colours, independently of the guiding networks."""
 
 from itertools import permutations
 from typing import Any
@@ -12,9 +12,9 @@ COLOURS = {"red": 0.0, "yellow": 45.0, "green": 120.0, "blue": 215.0, "purple": 
 """Hues in degrees."""
 SHAPES = ("heart", "circle")
 LEAST = 0.02
-"""Share of the image that a colour must cover to be present."""
+"""Smallest share of the image that a colour must cover to count as present."""
 SATURATED = 0.25
-"""Smallest saturation of a pixel that has a colour."""
+"""Smallest saturation of a pixel that counts as coloured."""
 
 
 def prompts(count: int) -> list[tuple[str, tuple[str, str], str]]:
@@ -40,7 +40,7 @@ def measure(study: Study) -> Numbers:
 
 
 def share(pixels: Pixels, colour: str) -> float:
-    """Share of the image whose nearest hue of `COLOURS` is this one."""
+    """Share of the image that consists of saturated object pixels whose nearest hue in `COLOURS` is this colour."""
     hue, saturation = hues(pixels)
     names = list(COLOURS)
     away = np.stack([np.abs((hue - COLOURS[name] + 180) % 360 - 180) for name in names])

@@ -1,4 +1,4 @@
-"""Shared by all parts: the model, the size of the measurement, images of the corpus, and measurements of pixels."""
+"""Common code of all parts: model, size of the measurement, images of the corpus, and pixel measurements."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Numbers: TypeAlias = dict[str, Any]
 STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo")
 INK = 0.15
-"""Smallest difference to white, as a share of the range, of a pixel that belongs to an object."""
+"""Smallest difference from white of a pixel that belongs to an object, as a fraction of the range."""
 SHARE = 0.6
 """Side of the objects that are moved and resized, as a share of the image."""
 
@@ -34,13 +34,13 @@ class Size:
 
     Attributes:
         steps: steps of every run, except those of delta-h, which has its own.
-        generated: generated images for the claim about sigma = 0.
-        faces: images that delta-h edits.
-        pairs: triples of images for the claim about keys and class tokens.
-        translated: images that DiffuseIT edits.
-        moved: images whose objects are moved and resized.
-        swapped: images that pix2pix-zero edits.
-        prompts: prompts of two objects.
+        generated: number of generated images for the claim about sigma = 0.
+        faces: number of images that are edited with the delta-h.
+        pairs: number of triples of images for the claim about keys and class tokens.
+        translated: number of images that DiffuseIT edits.
+        moved: number of images whose objects are moved and resized.
+        swapped: number of images that pix2pix-zero edits.
+        prompts: number of prompts with two objects.
     """
 
     steps: int = 15
@@ -60,7 +60,7 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The model, a trained delta-h of it, the corpus, and the size of the measurement."""
+    """The model, a delta-h trained for it, the corpus, the size of the measurement and the evaluator."""
 
     model: Model
     delta: Path
@@ -86,7 +86,7 @@ def kept(
         name: name of the part.
         version: version of the measurement; increase it when the measurement changes.
         work: measures the part.
-        sizes: the fields of the size that it reads.
+        sizes: names of the fields of the size on which the part depends.
     """
     path = out / "parts" / f"{name}.json"
     size = {each: asdict(study.size)[each] for each in sizes}
@@ -122,7 +122,7 @@ def colour(pixels: Pixels, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def rms(one: Pixels, other: Pixels) -> float:
-    """Root mean square difference of two images, in shares of the range."""
+    """Root mean square difference of two images, as a fraction of the range."""
     return float(np.sqrt(((one.astype(float) - other) ** 2).mean()) / 255)
 
 

@@ -1,4 +1,4 @@
-"""Claims about pix2pix-zero (arXiv 2302.03027): its direction swaps objects, and its guidance keeps the structure."""
+"""Claims about pix2pix-zero (arXiv 2302.03027): its direction replaces objects; its guidance preserves structure."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from papers.guided.study import Numbers, Study, features, ink, overlap, texts
 
 VERSION = 2
 SWAPS = {"cat face": "dog face", "fox": "wolf", "red heart": "blue heart", "red apple": "green apple"}
-"""Names of the images, and of what replaces them."""
+"""Name of the object in the image -> name of its replacement."""
 AMOUNTS = (0.0, 0.1, 1.0)
 """Cross-attention guidance amounts; the claims are about the second one, the default."""
 
 
 def measure(study: Study) -> Numbers:
-    """Preference of the edit for the target text, and overlap of its mask with that of the source; one per image."""
+    """Similarity to the target minus source text, and overlap of the masks of edit and source; one value per image."""
     images, captions = study.images(list(SWAPS), study.size.swapped)
     names = [caption.rpartition(", ")[0] for caption in captions]
     targets = [caption.replace(name, SWAPS[name]) for caption, name in zip(captions, names, strict=True)]

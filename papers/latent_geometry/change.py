@@ -17,7 +17,7 @@ VERSION = 2
 
 
 def measure(study: Study) -> dict[str, Any]:
-    """Measure the first direction at every time, both signs, without the normalisation, whose gain depends on t."""
+    """Measure the first direction with both signs at every time, without normalisation, whose gain depends on t."""
     count = min(study.size.samples, 12)
     times = [_at(study, count, time) for time in study.size.times]
     return {"times": times, "samples": count}

@@ -1,4 +1,4 @@
-"""Edits with and without the normalisation by length (the paper's ablation); shooting and a straight line."""
+"""Edits by length with and without normalisation (the paper's ablation); geodesic shooting and straight lines."""
 
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,8 @@ def _draw(path: Path, shown: dict[str, list[Tensor]], samples: int) -> None:
 def curvature(study: Study, sheet: Path) -> dict[str, Any]:
     """Rotation of the tangent spaces of X and H by a small step; movement in H by shooting and by a straight line.
 
-    Low-dimensional spaces in a high-dimensional one are always nearly orthogonal: the angles are relative to those
-    between random spaces of the same dimensions.
+    Random low-dimensional subspaces of a high-dimensional space are nearly orthogonal, so angles are given relative to
+    those between random subspaces of the same dimensions.
     """
     count = min(study.size.samples, 16)
     rows = range(count)

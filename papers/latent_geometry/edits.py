@@ -1,7 +1,8 @@
-"""Edits at t = T along pullback, global, random and principal directions, which all move the latent by one distance.
+"""Edits at t = T along pullback, global, random and principal directions, which all move the latent by equal distances.
 
-The normalisation is off: it would shorten each kind of direction by a different factor, and coherence and damage of an
-edit depend on its distance. Global and principal directions are computed from other samples than those edited.
+The normalisation is disabled: it would shorten each kind of direction by a different factor, and the coherence and
+damage of an edit depend on its distance. Global and principal directions are computed from other samples than those
+that are edited.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ from sfumato.metrics import Evaluator
 
 KINDS = ("pullback", "global", "random", "pca")
 SHARED = "shared random"
-"""Random directions that are the same for every image, with which the agreement of other kinds is compared."""
+"""Random directions that are equal for all images, as a baseline for the agreement of other kinds."""
 AXES = {
     "skin tone": ("woman: dark skin tone", "woman: light skin tone"),
     "gender": ("woman", "man"),
@@ -28,7 +29,7 @@ AXES = {
     "age": ("old man", "boy"),
     "mood": ("grinning face", "crying face"),
 }
-"""Attributes of the corpus, as two captions that differ in one of them."""
+"""Attributes of the corpus, each given by two captions that differ in it."""
 SHOWN = 4
 """Samples on the sheet."""
 VERSION = 3
@@ -117,7 +118,7 @@ def _axes(evaluator: Evaluator) -> Tensor:
 
 
 def _left(study: Study, x: Tensor, v: Tensor) -> float:
-    """Distance of an edit of length gamma with the normalisation, mean over samples."""
+    """Distance in the latent of an edit of length gamma with the normalisation, mean over samples."""
     moved = study.moved(x, v, study.size.gamma, range(len(x)), 1.0)
     return float(torch.linalg.vector_norm((moved - x).flatten(1), dim=1).mean())
 

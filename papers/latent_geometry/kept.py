@@ -1,4 +1,4 @@
-"""Cache of the parts of a long measurement, each stored with the settings that it depends on."""
+"""Cache of the parts of a long measurement, each stored with the settings on which it depends."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ Numbers: TypeAlias = dict[str, Any]
 def kept(study: Study, out: Path, name: str, version: int, work: Callable[[Study], Numbers]) -> Numbers:
     """The numbers of a part: read from the cache if the model and all settings that it depends on are unchanged.
 
-    The settings that a part depends on are recorded while it runs: a field of the size, or the evaluator, that it does
-    not read may change.
+    These settings are recorded while the part runs. Fields of the size, or the evaluator, that it does not read may
+    therefore change without a new measurement.
 
     Args:
         study: the model, the prompts and the size of the measurement.

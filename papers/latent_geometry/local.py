@@ -22,7 +22,7 @@ VERSION = 3
 
 
 def measure(study: Study) -> dict[str, Any]:
-    """Statistics of the local bases at every time, and the overlap of as many random bases."""
+    """Statistics of the local bases at every time, and the overlap of the same number of random bases."""
     times, chance = [at(study, time) for time in study.size.times], _chance(study)
     return {
         "times": times,

@@ -1,4 +1,4 @@
-"""Shared by all parts: the generated samples, their latents at a timestep, and images decoded from moved latents."""
+"""Common code of all parts: generated samples, their latents at a timestep, and images decoded from edited latents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ class Size:
     """The size of the measurement; the paper uses 50 images and 30 segments.
 
     Attributes:
-        samples: number of generated pictures.
+        samples: number of generated images.
         steps: number of steps of every run.
         n: number of directions of a basis.
         times: fractions of the run that remain where bases are computed; 1 is t = T.
         pairs: number of pairs of latents for paths.
         segments: number of segments of a path.
-        animations: number of pairs whose paths are also decoded into pictures.
+        animations: number of pairs whose paths are also decoded to images.
         geodesics: number of pairs for which a geodesic is also computed.
         rank: dimension of the tangent spaces of paths and of shooting.
         directions: number of directions along which every image is edited.

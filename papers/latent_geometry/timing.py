@@ -18,7 +18,7 @@ VERSION = 2
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
     """Frequencies of the change of the final image along the first directions at every time, both signs.
 
-    Without the normalisation, whose gain depends on t, so that all steps have the same length.
+    The normalisation is disabled, because its gain depends on t; all edits therefore have the same length.
     """
     count = min(study.size.samples, 12)
     rows, by_time, columns = range(count), [], []

@@ -1,1 +1,1 @@
-"""Reading, comparison at equal adherence, and figures of the paired edits."""
+"""Results of the paired edits: reading, comparison at equal prompt adherence, figures and tables."""

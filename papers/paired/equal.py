@@ -17,9 +17,10 @@ class Match:
         theirs: the setting of diffusers.
         adherence: the metric of adherence.
         ours: the setting with the smallest error among those with at least the same adherence; None if there is none.
-        difference: mean over the edits of our error minus theirs; negative if ours is closer to the ground truth.
+        difference: mean over the edits of the error of `ours` minus that of `theirs`; negative if `ours` is closer to
+            the ground truth.
         deviation: standard error of `difference`.
-        surplus: mean over the edits of our adherence minus theirs; at least 0.
+        surplus: mean over the edits of the adherence of `ours` minus that of `theirs`; at least 0.
         surplus_deviation: standard error of `surplus`.
     """
 
@@ -33,7 +34,7 @@ class Match:
 
     @property
     def beaten(self) -> bool:
-        """Whether ours is significantly closer to the ground truth."""
+        """Whether `ours` is significantly closer to the ground truth."""
         return self.difference < -SURE * self.deviation
 
     def as_json(self) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def _match(results: Results, theirs: str, adherence: str) -> Match:
 
 
 def on_front(results: Results) -> list[str]:
-    """The settings that no other setting beats in both error and adherence (the Pareto front)."""
+    """The settings for which no other setting is better in both error and adherence (the Pareto front)."""
     points = {name: (results.mean(name, ERROR), -results.mean(name, ADHERENCE)) for name in results.methods}
     return [
         name

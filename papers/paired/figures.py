@@ -13,7 +13,7 @@ from sfumato.images import contact_sheet, write_image
 from sfumato.images.sheet import Pixels
 
 WIDE = 9
-"""Pictures per row of the contact sheet, which fit a page at full size."""
+"""Number of images per row of the contact sheet, which fit on a page at full size."""
 
 COLOURS = {"ours": "tab:blue", "theirs": "tab:red", "none": "tab:gray"}
 
@@ -39,7 +39,7 @@ def trade(path: Path, results: Results) -> None:
 
 
 def edits(path: Path, results: Results, corpus: Path, count: int) -> None:
-    """Write a contact sheet with source, ground truth and the edit by each setting, in rows of `WIDE` pictures.
+    """Write a contact sheet with source, ground truth and the edit by each setting, in rows of `WIDE` images.
 
     The shown edits alternate between the kinds of edits.
 

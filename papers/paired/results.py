@@ -33,9 +33,9 @@ class Results:
         kinds: kind of each edit, [edits].
         items: name of each edit, [edits].
         emoji: emoji of each edit, [edits]: results for variants of one emoji are correlated.
-        values: setting -> metric or cost -> one value for each edit, [edits]; NaN if it has none. An infinite PSNR
-            counts as `IDENTICAL`, as in the benchmark's own report.
-        images: setting -> image file of each edit, [edits].
+        values: setting -> metric or cost -> one value for each edit, [edits]; NaN for edits without a value. An
+            infinite PSNR counts as `IDENTICAL`, as in the benchmark's own report.
+        pictures: setting -> image file of each edit, [edits].
         lost: number of edits that are excluded because some setting did not finish them.
     """
 

@@ -1,1 +1,1 @@
-"""The parts of `papers/parasol.py`: parametric style control against true drawings."""
+"""The parts of `papers/parasol.py`: comparison of parametric style control with ground-truth drawings."""

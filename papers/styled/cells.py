@@ -1,4 +1,4 @@
-"""Never-seen cells (content, style) against the true drawing: PARASOL and what else could be used."""
+"""Held-out cells (content, style) compared with the ground-truth drawing: PARASOL and alternative methods."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ Made: TypeAlias = list[Pixels]
 
 
 def measure(study: Study) -> Numbers:
-    """Metrics of every way and the emoji of its cells, by its name; those of DiffuseIT on fewer cells."""
+    """Metrics of every method and the emoji of its cells, by method; DiffuseIT is measured on fewer cells."""
     found: dict[str, list[Mapping[str, list[Any]]]] = {}
     translated = dict.fromkeys(STYLES, 0)
     each_style = -(-study.size.translated // len(STYLES))
@@ -32,7 +32,7 @@ def measure(study: Study) -> Numbers:
 
 
 def every_way(study: Study, cells: Cells) -> dict[str, Made]:
-    """The images that every way makes of the same cells."""
+    """The images of every method for the same cells."""
     return {name: work(study, cells) for name, work in WAYS.items()}
 
 
@@ -48,7 +48,7 @@ def _colours(study: Study, cells: Cells) -> Made:
 
 
 def _nearest(study: Study, cells: Cells) -> Made:
-    """The training image in the right style whose content descriptor is nearest."""
+    """The training image in the target style with the nearest content descriptor."""
     styles = study.training.table["style"].to_pylist()
     images = [image for image, style in zip(study.training.images, styles, strict=True) if style == cells.style]
     known = study.describers.images("content", images)

@@ -14,7 +14,7 @@ from papers.sure import Estimate, clustered, clustered_difference
 
 OURS, COLOURED = "PARASOL", "PARASOL, colour step"
 DIVERSE = 0.25
-"""Least LPIPS between images of one content, as a share of that between images of different contents."""
+"""Smallest LPIPS between images of one content, relative to that between images of different contents."""
 
 
 def check(numbers: dict[str, Any]) -> list[Claim]:
@@ -28,7 +28,7 @@ def check(numbers: dict[str, Any]) -> list[Claim]:
 
 
 def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
-    """Markdown: the claims, and the comparison with the true drawing."""
+    """Markdown: the claims, and the comparison with the ground-truth drawing."""
     cells = numbers["cells"]
     whole = {name: each for name, each in cells.items() if not name.startswith("some: ")}
     some = {name.removeprefix("some: "): each for name, each in cells.items() if name.startswith("some: ")}

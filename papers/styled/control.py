@@ -1,4 +1,4 @@
-"""Control: what g_s, g_y and lambda do to the distances of style and content."""
+"""Control: effect of g_s, g_y and lambda on the distances of style and content."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def correlations(table: list[dict[str, list[float]]]) -> dict[str, list[float]]:
 
 
 def rank_correlation(values: NDArray[np.float64]) -> float:
-    """Spearman's correlation of values with their positions; equal values share their mean rank. 0 for a constant."""
+    """Spearman's correlation of a sequence with its indices; ties have their mean rank. 0 for a constant sequence."""
     ranks = np.array([(values < value).sum() + ((values == value).sum() - 1) / 2 for value in values])
     places: NDArray[np.float64] = np.arange(len(values), dtype=np.float64)
     if not ranks.std():

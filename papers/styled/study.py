@@ -1,4 +1,4 @@
-"""Shared by all parts: the model with its PARASOL file, the cells of the corpus, and the measurement of images."""
+"""Common code of all parts: the model with its PARASOL file, the cells of the corpus, and image metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Numbers: TypeAlias = dict[str, Any]
 STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo")
 METRICS = ("target_mse", "target_lpips", "style_mse", "content_mse", "chamfer", "sifid", "lpips")
-"""Kept of every image; `target_` compares with the true drawing, `lpips` and `content_mse` with the content image."""
+"""Metrics per image; `target_` compares with the ground truth, `lpips` and `content_mse` with the content image."""
 _CANDIDATES = 200
 _BATCH = 16
 
@@ -33,11 +33,11 @@ class Size:
 
     Attributes:
         steps: steps of every run.
-        cells: never-seen cells for the comparison with the true drawing.
-        translated: cells of them that DiffuseIT edits, which takes a gradient in every step.
-        controlled: cells for g_s, g_y and lambda.
-        known: training images for the retrieval by the encoders.
-        used: cells for interpolation and texts, and images of each content for the diversity.
+        cells: number of held-out cells for the comparison with the ground truth.
+        translated: number of these cells that DiffuseIT edits, which is slow (a gradient in every step).
+        controlled: number of cells for the effect of g_s, g_y and lambda.
+        known: number of training images for the evaluation of the encoders.
+        used: number of cells for interpolation, texts and diversity.
     """
 
     steps: int = 20
@@ -55,15 +55,15 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Cells of one target style: contents that exist in another style, and their true drawing in the target style.
+    """Cells of one target style: contents in another style, and their ground-truth drawing in the target style.
 
     Attributes:
         style: the target style.
         contents: the content images y, in other styles.
         captions: captions "NAME, STYLE" of the content images.
-        targets: the same with the target style.
-        truths: the same contents drawn in the target style; not in the training data.
-        emoji: base emoji of each content: cells of one emoji, also in several styles, are not independent.
+        targets: the captions with the target style.
+        truths: the ground-truth drawings of the contents in the target style, which are not in the training data.
+        emoji: base emoji of each content, for clustering: cells of one emoji are not independent.
     """
 
     style: str
@@ -74,24 +74,24 @@ class Cells:
     emoji: list[str]
 
     def part(self, start: int, end: int) -> "Cells":
-        """Some of the cells."""
+        """The cells from `start` to `end` - 1."""
         lists = (self.contents, self.captions, self.targets, self.truths, self.emoji)
         return Cells(self.style, *(each[start:end] for each in lists))
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The model, a PARASOL file of it, the corpus, and the size of the measurement.
+    """The model, a PARASOL file for it, the corpus, and the size of the measurement.
 
     Attributes:
         model: the diffusion model.
         parasol: file from `sfumato train parasol`.
-        encoders: options of the method: the encoders that the file was trained with; empty for the shipped ones.
+        encoders: options of the method: the encoders that the file was trained with; empty for the bundled ones.
         data: folder of the corpus.
         folder: folder for the style images.
-        size: of the measurement.
-        evaluator: with the style encoder.
-        describers: the encoders.
+        size: the size of the measurement.
+        evaluator: the evaluator, including the style encoder.
+        describers: the style and the content encoder.
     """
 
     model: Model
@@ -129,10 +129,10 @@ class Study:
         return found
 
     def cells(self, count: int) -> Iterator[Cells]:
-        """`count` cells in all, grouped by their style, in groups of at most 16.
+        """Yield a total of `count` cells in groups of one style and at most 16 cells.
 
         Raises:
-            BadInput: the corpus has fewer.
+            BadInput: the corpus has fewer cells.
         """
         unseen = CaptionedImages.open(self.data, self.side, styles=STYLES, split="cells", tones=False)
         known = CaptionedImages.open(self.data, self.side, styles=STYLES, split="train", tones=False, min_styles=1)
@@ -161,7 +161,7 @@ class Study:
                 yield whole.part(start, start + _BATCH)
 
     def measured(self, cells: Cells, edited: Sequence[Pixels]) -> dict[str, list[float]]:
-        """`METRICS` of images, one value each."""
+        """The metrics `METRICS` of the images, one value per image."""
         source, edit, truth = (as_tensor(each) for each in (cells.contents, edited, cells.truths))
         style = as_tensor([np.asarray(Image.open(self.styles[cells.style]))])[0]
         found = self.evaluator(source, edit, target=truth, style=[style] * len(edit))
@@ -174,10 +174,10 @@ class Study:
 
 
 def as_tensor(images: Sequence[Pixels]) -> Tensor:
-    """[b,3,h,w] in [0, 1]."""
+    """Stack images uint8 [h,w,3] to a tensor [b,3,h,w] in [0, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
 
 
 def joined(parts: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
-    """Measurements of several groups, one after the other."""
+    """Concatenate the measurements of several groups."""
     return {name: [value for part in parts for value in part[name]] for name in parts[0]}

@@ -26,7 +26,7 @@ def measure(study: Study) -> Numbers:
 
 
 def interpolation(study: Study, cells: Cells) -> list[float]:
-    """Rank correlation of the weight of one style with the similarity to it rather than to another one, per cell."""
+    """Rank correlation of a style's weight with the similarity to it minus that to the other style, per cell."""
     inverted = study.model.invert(cells.contents, cells.captions, method="parasol", steps=study.size.steps)
     other = STYLES[(STYLES.index(cells.style) + 1) % len(STYLES)]
     paths = {name: study.styles[name] for name in (cells.style, other)}
@@ -41,7 +41,7 @@ def interpolation(study: Study, cells: Cells) -> list[float]:
 
 
 def by_text(study: Study, cells: Cells) -> list[float]:
-    """How much nearer in style to the style image the name of the style brings the content image, per cell."""
+    """Increase of the style similarity to the style image by an edit with the name of the style, per cell."""
     inverted = study.model.invert(cells.contents, cells.captions, method="parasol", steps=study.size.steps)
     options = study.options(cells, style_text=cells.style)
     del options["style"]
@@ -51,7 +51,7 @@ def by_text(study: Study, cells: Cells) -> list[float]:
 
 
 def diversity(study: Study, cells: list[Cells]) -> Numbers:
-    """Images of one content from different noise: LPIPS between them, and similarity to their and other contents."""
+    """LPIPS between images of one content from different noise, and their similarity to this and to other contents."""
     found: Numbers = {"lpips": [], "own content": [], "other content": []}
     emoji = np.array([each for group in cells for each in group.emoji])
     firsts: list[Pixels] = []

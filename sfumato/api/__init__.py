@@ -9,14 +9,14 @@
     edit.save("out.png")                                 # with the alpha channel and colour profile of photo.png
     print(edit.report["seconds"], edit.report["metrics"])
 
-All calls take one image or a list of images of any sizes, one prompt or one per image, one seed or one per
-image; a single image with several seeds or several target prompts gives several results. `invert`, `edit`,
-`reconstruct`, `generate` and `interpolate` also exist as iterators, `invert_steps` and so on, which yield after every
-step and provide the result at the end:
+All methods accept one image or a list of images of any sizes, one prompt or one per image, and one seed or one per
+image. A single image with several seeds or several target prompts gives several results. `invert`, `edit`,
+`reconstruct`, `generate` and `interpolate` are also available as iterators (`invert_steps` etc.), which yield after
+every step and provide the result at the end:
 
     run = inverted.edit_steps("green apple, twemoji", guidance_scale=9)
     for progress in run:
-        print(progress.done, "of", progress.total)       # progress.preview() decodes the current prediction
+        print(progress.done, "of", progress.total)       # progress.preview() decodes the predicted x_0
     run.result.save("out.png")
 
 `inverted.save(path)` writes an inversion to a file, and `model.open(path)` reads it. The options of the methods and

@@ -1,4 +1,4 @@
-"""Checks of the arguments of the Python API, before any evaluation of the network."""
+"""Checks of the arguments of the Python API, which are made before the network is evaluated."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from sfumato.models.text import read
 
 Chosen = TypeVar("Chosen", bound=Params)
 DIFFUSERS_NAMES = {"num_inference_steps": "steps"}
-"""Options by the names of diffusers' pipelines, which are accepted too."""
+"""Alternative names of options, as in pipelines of diffusers."""
 OTHER_WORDS = {
     "generator": "seed=N, one per image: noise is a function of the seed and not of a generator's state",
     "strength": "skip=N, the noisiest steps that are left out: skip = steps (1 - strength)",
@@ -28,24 +28,24 @@ OTHER_WORDS = {
     "cross_attention_kwargs": "sfumato.load(..., lora=(FILE, scale))",
     "image_guidance_scale": "maps (sfumato.models.maps) with guidance_scale",
 }
-"""Options of diffusers' pipelines that do not exist here, and what to use instead."""
+"""Options of diffusers' pipelines that are not supported, with the alternative."""
 
 
 def as_list(value: Any) -> list[Any]:
-    """The items of a list or tuple, or a single value, as a list."""
+    """Convert a list, a tuple or a single value to a list."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def spread(values: Sequence[Any], count: int, name: str) -> list[Any]:
-    """`count` values: one value repeated, or `count` values as they are.
+    """Return one value per image: a single value is repeated `count` times, `count` values are returned unchanged.
 
     Args:
         values: 1 or `count` values.
         count: number of images.
-        name: what messages call a value.
+        name: name of a value in error messages.
 
     Raises:
-        BadInput: neither 1 nor `count` values.
+        BadInput: the number of values is neither 1 nor `count`.
     """
     if len(values) not in (1, count):
         raise BadInput(f"Give one {name} for all {count} images or one for each, not {len(values)}.")
@@ -53,10 +53,10 @@ def spread(values: Sequence[Any], count: int, name: str) -> list[Any]:
 
 
 def check_seeds(seeds: Sequence[Any]) -> list[int]:
-    """The seeds as a list of integers.
+    """Check that all seeds are non-negative integers and return them as a list.
 
     Raises:
-        BadInput: a seed that is not an integer of at least 0.
+        BadInput: a seed is not an integer of at least 0.
     """
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -65,10 +65,10 @@ def check_seeds(seeds: Sequence[Any]) -> list[int]:
 
 
 def check_batch(batch: int | None) -> None:
-    """Check the maximum number of rows per call of the network: an integer of at least 1, or None for the default.
+    """Check `batch`, the maximum number of rows per forward pass: an integer of at least 1, or None for the default.
 
     Raises:
-        BadInput: any other value.
+        BadInput: `batch` has any other value.
     """
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise BadInput(f"batch must be an integer of at least 1, not {batch!r}.")
@@ -78,7 +78,7 @@ def check_shifts(shifts: Any) -> None:
     """Check that `shifts` is a list of `sfumato.core.shift.Shift` objects.
 
     Raises:
-        BadInput: any other value.
+        BadInput: `shifts` has any other value.
     """
     if not isinstance(shifts, Sequence):
         raise BadInput(f"shifts must be a list of sfumato.core.shift.Shift, not {shifts!r}.")
@@ -88,17 +88,17 @@ def check_shifts(shifts: Any) -> None:
 
 
 def check_prompts(network: DiffusionModel, prompts: Sequence[Any], name: str, *, empty: bool) -> list[str]:
-    """The prompts, checked against the model; "" for every prompt of a model without text input.
+    """Check prompts against the model and return them; for a model without text input, empty strings.
 
     Args:
         network: the model.
         prompts: one string per image.
-        name: what messages call a prompt, e.g. "target prompt".
+        name: name of a prompt in error messages, e.g. "target prompt".
         empty: whether an empty prompt is allowed.
 
     Raises:
-        BadInput: not a string, empty, longer than the context of the text encoder, nothing but special tokens, or a
-            prompt for a model without text input.
+        BadInput: a prompt is not a string, is empty, exceeds the context of the text encoder or has no words; or a
+            prompt is given for a model without text input.
     """
     for prompt in prompts:
         if not isinstance(prompt, str):
@@ -122,14 +122,14 @@ def check_run(
     sources: Sequence[str],
     targets: Sequence[str],
 ) -> None:
-    """Refuse parameters that do not fit the model, the images or their prompts, e.g. a word that is in no prompt.
+    """Check that parameters fit the model, the images and their prompts, e.g. that the prompts contain given words.
 
     Args:
         network: the model.
         params: parameters of a method.
         sizes: (height, width) of the latents of every image.
-        sources: prompts of the images.
-        targets: prompts describing the edited images.
+        sources: source prompts.
+        targets: target prompts.
 
     Raises:
         BadInput: as `Params.check_run`.
@@ -141,10 +141,10 @@ def check_run(
 
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with diffusers' names replaced by ours.
+    """Replace alternative names of options, as in diffusers, by the names of this package.
 
     Raises:
-        BadInput: an option under both names, or one of `OTHER_WORDS`.
+        BadInput: an option is given under both names, or is one of the unsupported `OTHER_WORDS`.
     """
     for theirs, ours in OTHER_WORDS.items():
         if theirs in options:
@@ -156,7 +156,7 @@ def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def given(options: Mapping[str, Any], **named: Any) -> dict[str, Any]:
-    """The options together with those that the caller gave by name, which are not None."""
+    """Add the named options that are not None to `options`."""
     return {**options, **{name: value for name, value in named.items() if value is not None}}
 
 
@@ -169,18 +169,20 @@ def resolve(
     section: str,
     what: str,
 ) -> Chosen:
-    """A method's parameters: options of the caller, then defaults of the model folder, then defaults of the method.
+    """Determine the parameters of a method and check them.
+
+    Options of the caller take precedence over defaults of the model folder, and these over defaults of the method.
 
     Args:
         network: the model.
         params: class of the method's parameters.
         given: options of the caller.
-        stages: stages whose options the call takes.
-        section: section of the model folder's `sfumato.json`.
-        what: what messages call the method.
+        stages: stages whose options the call accepts.
+        section: section of `sfumato.json` in the model folder with defaults for the method.
+        what: name of the method in error messages.
 
     Raises:
-        BadInput: an unknown option, a value out of range, or a guidance scale other than 1 for a model without text
+        BadInput: an option is unknown, a value is out of range, or a guidance scale is not 1 for a model without text
             input.
     """
     given = renamed(given)
@@ -196,7 +198,7 @@ def resolve(
 
 
 def revise(network: DiffusionModel, params: Params, given: Mapping[str, Any], what: str) -> Params:
-    """The parameters with options of the edit replaced.
+    """Return a copy of the parameters with some options of the stage "edit" replaced, checked.
 
     Raises:
         BadInput: as `resolve`.
@@ -217,21 +219,21 @@ def check_negative(
     negative_prompt: Any,
     guidance_scales: Sequence[float],
 ) -> None:
-    """Refuse a negative prompt that the model cannot read, or that has no effect at these guidance scales.
+    """Check that the model can tokenise a negative prompt and that it has an effect at these guidance scales.
 
     Args:
         network: the model.
-        uses_negative: whether a negative prompt has an effect at a guidance scale.
-        negative_prompt: the prompt that guidance moves away from; may be empty.
+        uses_negative: returns whether a negative prompt has an effect at a guidance scale.
+        negative_prompt: the negative prompt; may be empty.
         guidance_scales: guidance scale of every image.
 
     Raises:
-        BadInput: as `check_prompts`, or the negative prompt would make no difference.
+        BadInput: as `check_prompts`; or the negative prompt has no effect for any image.
     """
     check_prompts(network, [negative_prompt], "negative prompt", empty=True)
     if negative_prompt.strip() and not any(map(uses_negative, guidance_scales)):
         raise BadInput(
-            "A negative prompt makes no difference at guidance scale 1: give another guidance scale, or leave the "
+            "A negative prompt has no effect at guidance scale 1: give another guidance scale, or leave the "
             "negative prompt out."
         )
 
@@ -240,8 +242,8 @@ def check_params(network: DiffusionModel, params: Params) -> None:
     """Check ranges, the number of steps against the schedule, and the method and guidance scales against the model.
 
     Raises:
-        BadInput: a value out of range, more steps than the schedule has, or a method or guidance scale that needs
-            text input for a model without it.
+        BadInput: a value is out of range, there are more steps than the schedule allows, or the method or a guidance
+            scale requires text input, which the model lacks.
     """
     params.check()
     if params.needs_text and not network.takes_text:
@@ -255,14 +257,14 @@ def check_params(network: DiffusionModel, params: Params) -> None:
 
 
 def height_and_width(network: DiffusionModel, size: Any) -> tuple[int, int]:
-    """(height, width) in pixels of a new image.
+    """Return (height, width) in pixels of a generated image.
 
     Args:
         network: the model.
         size: (width, height), the side of a square, or None for the model's native size.
 
     Raises:
-        BadInput: any other value.
+        BadInput: `size` has any other value.
     """
     if size is None:
         return network.native_size

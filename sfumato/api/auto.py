@@ -1,6 +1,6 @@
-"""Automatic choice of `skip` and `guidance_scale`: the smallest change that follows the target prompt well enough.
+"""Automatic choice of `skip` and `guidance_scale`: the smallest change with a sufficient similarity to the prompt.
 
-The image is inverted once; `sfumato.api.auto_grid` searches over the settings.
+The image is inverted once; `sfumato.api.auto_grid` searches over the settings of the edit.
 """
 
 import time
@@ -25,11 +25,11 @@ class Choice:
 
     Attributes:
         trial: the chosen setting and its edit.
-        wanted: the required similarity to the target prompt.
+        wanted: the required CLIP similarity to the target prompt.
         reached: whether the edit reaches it; if not, `trial` is the setting with the highest similarity.
-        tried: number of settings tried, up to the level of the choice.
-        table: all of them, in the order of the grid.
-        report: cost of the choice, including the metrics: seconds, network_evaluations, and jacobian_passes if there
+        tried: number of settings in `table`.
+        table: the trials up to the first level that reaches the adherence, in the order of the grid.
+        report: cost of the search, including the metrics: seconds, network_evaluations, and jacobian_passes if there
             are any.
     """
 
@@ -42,7 +42,7 @@ class Choice:
 
     @property
     def result(self) -> Result:
-        """The chosen edit alone, as `Inverted.edit` returns it; its cost is part of `report`."""
+        """The chosen edit only, as `Inverted.edit` returns it. Its cost is included in `report` of this object."""
         several, row = self.trial.result, self.trial.row
 
         def own(values: dict[str, list[Any]], *names: str) -> dict[str, list[Any]]:
@@ -70,16 +70,16 @@ def choose(
     callback: Callable[[int, int], None] = lambda done, total: None,
     **options: Any,
 ) -> Choice:
-    """Search for the smallest change that reaches the adherence; see `sfumato.api.auto_grid`.
+    """Search for the smallest change with a required adherence to the target prompt; see `sfumato.api.auto_grid`.
 
-    Of the settings tried that reach it, the one with the smallest perceptual distance (LPIPS) to the source is chosen.
-    If no setting reaches it, the one with the highest adherence is chosen.
+    Among the tried settings that reach the adherence, the one with the smallest perceptual distance (LPIPS) to the
+    source is chosen. If no setting reaches it, the one with the highest adherence is chosen.
 
     Args:
         inverted: one inverted image.
-        target: prompt describing the edited image.
-        adherence: required cosine similarity between the edit and the target prompt, between -1 and 1; by default the
-            similarity between the source image and its own prompt.
+        target: target prompt.
+        adherence: required cosine similarity (CLIP) between the edit and the target prompt, between -1 and 1; by
+            default the similarity between the source image and the source prompt.
         evaluator: networks that measure the edits; by default those of the model's folder, see `evaluator_of`.
         callback: called with the number of settings tried and the largest number that may be tried.
         options: as for `Inverted.edit`; the same for all settings.
@@ -88,9 +88,9 @@ def choose(
         The chosen setting with its edit.
 
     Raises:
-        BadInput: as `Inverted.edit`; more than one image; no target prompt; neither a source prompt nor an
-            adherence; no evaluator; a prompt that the evaluator cannot read; a model without text input; `skip` and
-            `guidance_scale` both given; an adherence out of range.
+        BadInput: as `Inverted.edit`; or there is more than one image, no target prompt, neither a source prompt nor an
+            adherence, or no evaluator; the evaluator cannot encode a prompt; the model has no text input; `skip` and
+            `guidance_scale` are both given; or the adherence is out of range.
     """
     network = inverted.model.network
     if not network.takes_text:
@@ -122,6 +122,6 @@ def choose(
 
 
 def _own(evaluator: Evaluator, picture: Picture, source: str) -> float:
-    """Cosine similarity between the image and its own prompt."""
+    """Cosine similarity between the image and the source prompt."""
     pixels = (to_tensor(picture) + 1) / 2
     return float((evaluator.clip.image_features(pixels) * evaluator.clip.text_features([source])).sum())

@@ -1,10 +1,10 @@
-"""Search over levels of `skip` and guidance scales, from coarse to fine.
+"""Coarse-to-fine search over values of `skip` (levels) and guidance scales.
 
-Every second level of `skip` is tried, from small changes to large ones, with the smallest and the largest guidance
-scale, until one reaches the adherence; then the level before it and the other guidance scales. The first level that
-reaches the adherence is that of an exhaustive search if the adherence grows with the level and is largest at one end of
-the guidance scales. The settings of several levels go through the network in one batch where the method allows it
-(`sfumato.api.joined`).
+First, every second level is tried, from small changes to large ones, with the smallest and the largest guidance scale,
+until one level reaches the required adherence. Then the previous level and the other guidance scales are tried. The
+first level found is that of an exhaustive search if the adherence increases with the level and is largest at the
+smallest or the largest guidance scale. If the method supports it, the settings of several levels are evaluated in one
+batch (`sfumato.api.joined`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +23,12 @@ from sfumato.methods.params import options_of
 from sfumato.metrics import Evaluator
 
 SKIPPED = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-"""Values of skip / steps to try, from small changes to large ones. In eight edits of emoji 0.1 raised the adherence by
-at most 0.002."""
+"""Values of skip / steps to try, from small changes to large ones. In eight edits of emoji, 0.1 increased the adherence
+by at most 0.002."""
 GUIDANCE_SCALES = (0.6, 1.0, 1.6)
-"""Factors of the method's own guidance scale to try."""
+"""Factors of the method's default guidance scale to try."""
 TOGETHER = (1, 1, 2)
-"""Numbers of levels that are tried together; the last one repeats."""
+"""Numbers of levels that are tried together in successive rounds; the last one is used for all further rounds."""
 
 
 @dataclass(eq=False)
@@ -37,11 +37,11 @@ class Grid:
 
     Attributes:
         inverted: one inverted image.
-        target: prompt describing the edited image.
+        target: target prompt.
         evaluator: networks that measure the edits.
-        levels: the option `skip` of every level; one empty mapping if it is given.
-        guidance_scales: empty if it is given.
-        options: options of `Inverted.edit` that all settings share.
+        levels: the option `skip` of every level; a single empty mapping if the caller gives `skip`.
+        guidance_scales: guidance scales to try; [] if the caller gives `guidance_scale`.
+        options: options of `Inverted.edit` that are the same for all settings.
         callback: as in `choose`.
         trials: the trials of every level so far, by the index of the guidance scale.
     """
@@ -64,17 +64,17 @@ class Grid:
         options: dict[str, Any],
         callback: Callable[[int, int], None],
     ) -> "Grid":
-        """The settings that the options leave open and that the method accepts.
+        """Create the grid of the settings that the options do not determine and that the method accepts.
 
         Raises:
-            BadInput: as `Inverted.edit`; `skip` and `guidance_scale` are both given.
+            BadInput: as `Inverted.edit`; or `skip` and `guidance_scale` are both given.
         """
         levels, guidance_scales = _levels_and_scales(inverted, options)
         levels = _possible(inverted, target, levels, options)
         return cls(inverted, target, evaluator, levels, guidance_scales, options, callback)
 
     def search(self, wanted: float) -> list[Trial]:
-        """The trials, in the order of the grid, up to the first level found that reaches the adherence."""
+        """Search the grid and return the trials up to the first level that reaches the adherence `wanted`."""
         every, count = range(max(1, len(self.guidance_scales))), len(self.levels)
         ends = sorted({every[0], every[-1]}) if count > 1 else every
         for several in _batches(range((count - 1) % 2, count, 2)):  # the last level is one of them
@@ -92,7 +92,7 @@ class Grid:
         return any(trial.scores["clip"] >= wanted for trial in self.trials[level].values())
 
     def _try(self, settings: Mapping[int, Sequence[int]]) -> None:
-        """Edit with these guidance scales of these levels, together."""
+        """Run the edits of these levels with these guidance scales (indices), together."""
         settings = {level: scales for level, scales in settings.items() if scales}
         plans = [self._plan(level, scales) for level, scales in settings.items()]
         source, target = self.inverted.model.plain([self.inverted.prompts[0], self.target])
@@ -128,23 +128,23 @@ def _batches(levels: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _plan(inverted: Inverted, target: str, options: dict[str, Any]) -> EditPlan:
-    """A checked edit; options are those of `Inverted.edit`. Raises BadInput as that does."""
+    """Plan an edit with options of `Inverted.edit`. Raises BadInput as `Inverted.edit`."""
     named, own = _parted(options)
     return plan_edit(inverted, target, **named, options=own)
 
 
 def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options that `plan_edit` has by name, and those of the methods."""
+    """Split options into named arguments of `plan_edit` and options of the methods."""
     names = signature(plan_edit).parameters
     named = {name: value for name, value in options.items() if name in names}
     return named, {name: value for name, value in options.items() if name not in names}
 
 
 def _levels_and_scales(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
-    """Levels (values of `skip`) and guidance scales to try; those of one level share a batch.
+    """Levels (values of `skip`) and guidance scales to try; all guidance scales of a level are run in one batch.
 
-    The options and their usual values are those of the method that the edit is run by, which may be another one than
-    the image was inverted for.
+    The available options and their defaults are those of the first method of the edit, which can differ from the method
+    that the image was inverted for.
     """
     composition = _composed(inverted, fixed)
     usual = composition.params
@@ -159,12 +159,12 @@ def _levels_and_scales(inverted: Inverted, fixed: dict[str, Any]) -> tuple[list[
         guidance_scales = [min(high, share * usual.guidance_scale) for share in GUIDANCE_SCALES]  # type: ignore[attr-defined]
     if levels == [{}] and not guidance_scales:
         name = composition.methods[0][0].name if composition.methods else inverted.method.name
-        raise BadInput(f"{name} has nothing left to choose: leave skip or guidance_scale out.")
+        raise BadInput(f"{name} has no setting to choose: leave skip or guidance_scale out.")
     return levels, guidance_scales
 
 
 def _composed(inverted: Inverted, options: Mapping[str, Any]) -> Composition:
-    """The methods of an edit with these options of `Inverted.edit`. Raises BadInput as that does."""
+    """The methods of an edit with these options of `Inverted.edit`. Raises BadInput as `Inverted.edit`."""
     (named, own), network = _parted(options), inverted.model.network
     methods, shifts = named.get("methods"), named.get("shifts", ())
     return compose(network, inverted.kind, inverted.method, inverted.params, methods, shifts, own)
@@ -173,10 +173,10 @@ def _composed(inverted: Inverted, options: Mapping[str, Any]) -> Composition:
 def _possible(
     inverted: Inverted, target: str, levels: list[dict[str, Any]], options: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The levels that the method accepts: a large `skip` may leave out every timestep that the method changes.
+    """The levels that the method accepts: with a large `skip`, the method may have no timestep left to change.
 
     Raises:
-        BadInput: `Inverted.edit` refuses all levels; the message is that of the first one.
+        BadInput: `Inverted.edit` accepts none of the levels; the message is that of the first one.
     """
     possible, refusals = [], []
     for level in levels:

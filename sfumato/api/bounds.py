@@ -1,4 +1,4 @@
-"""Where edits apply: painted masks and automatic regions, as weights of the pixels and as cells of the latents."""
+"""Combination of painted masks and automatic regions, as weights of pixels and as masks of latent positions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ from sfumato.shifts.mask import HoldOutside, to_latent_grid
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """Where one edit applies.
+    """The mask of one edit.
 
     Attributes:
-        mask: weights of the pixels, at the full size of the image. Those of a region have soft borders if the image is
+        mask: weights of the pixels, at the full size of the image. An automatic region has soft borders if the image is
             edited at another size.
-        cells: above 0 where the edit applies, at the resolution of the latents. Those of a region have no borders.
+        cells: above 0 where the edit applies, at the resolution of the latents; 0 or 1 for an automatic region.
     """
 
     mask: Mask
@@ -33,17 +33,20 @@ class Bound:
 def bound(
     network: DiffusionModel, mask: Mask | None, found: Found | None, wanted: Region | None, size: tuple[int, int]
 ) -> Bound | None:
-    """Where an edit applies, or None for everywhere.
+    """Combine a painted mask and an automatic region of one edit by their product.
 
     Args:
         network: the model.
         mask: a painted mask at the full size of the image, or None.
-        found: a region of the image, or None.
-        wanted: the region as the caller described it.
+        found: the region that was found in the image, or None.
+        wanted: the arguments that describe the region, or None.
         size: (width, height) in pixels at which the image is edited.
 
+    Returns:
+        The mask of the edit, or None if neither is given.
+
     Raises:
-        BadInput: the mask and the region have no pixel or no cell in common.
+        BadInput: the mask and the region do not overlap.
     """
     painted = None if mask is None else Bound(mask, _cells(network, mask, size))
     region = None if found is None else Bound(Mask(found.weights), found.cells)
@@ -60,7 +63,7 @@ def bound(
 
 
 def held(network: DiffusionModel, bounds: Sequence[Bound | None]) -> list[HoldOutside]:
-    """The shift that holds latents outside the bounds at the source's; one bound per edit of a batch."""
+    """Return the shift that keeps the latents of the source outside the masks (one per edit); [] without masks."""
     given = [each for each in bounds if each is not None]
     if not given:
         return []
@@ -70,7 +73,7 @@ def held(network: DiffusionModel, bounds: Sequence[Bound | None]) -> list[HoldOu
 
 
 def _cells(network: DiffusionModel, mask: Mask, size: tuple[int, int]) -> Float[Tensor, "1 h w"]:
-    """The largest weight among the pixels of every cell, those of the padding included."""
+    """The maximum weight among the pixels of every latent position, including padding."""
     weights = torch.from_numpy(mask.weights)[None, None]
     if mask.size != size:  # the largest weight among the pixels that each pixel of the edited size covers
         weights = F.adaptive_max_pool2d(weights, size[::-1])

@@ -1,4 +1,4 @@
-"""The methods of one edit and their parameters, checked against the inversion and combined into one run."""
+"""Composition of the methods of an edit: their parameters are checked against the inversion and combined."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -21,16 +21,16 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.tiles import NO_TAPS, TiledModel
 
 Named: TypeAlias = str | tuple[str, Mapping[str, Any]]
-"""Name of a method, or a pair of its name and its options of the edit."""
+"""Name of a method, or a pair (name, options of the edit)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """The methods and shifts of one edit along its inversion.
+    """The methods and shifts of one edit.
 
     Attributes:
-        methods: pairs of a method and its parameters, in the order in which their shifts act.
-        shifts: shifts of the caller, which act after those of the methods.
+        methods: pairs of a method and its parameters, in the order in which their shifts are applied.
+        shifts: shifts of the caller, which are applied after those of the methods.
         run: parameters of the run, used if `methods` is empty.
     """
 
@@ -40,12 +40,12 @@ class Composition:
 
     @property
     def params(self) -> Params:
-        """The parameters that give the `SHARED` options of the run: those of the first method."""
+        """The parameters that contain the `SHARED` options of the run: those of the first method."""
         return self.methods[0][1] if self.methods else self.run
 
     @property
     def skip(self) -> int:
-        """Number of first (noisiest) steps that are left out."""
+        """Number of first (noisiest) steps to skip."""
         return int(getattr(self.params, "skip", 0))
 
     @property
@@ -59,10 +59,10 @@ class Composition:
         return any(method.under_source for method, _ in self.methods)
 
     def path(self, steps: int) -> tuple[int, ...]:
-        """Levels in the order in which the edit visits them; () for each once.
+        """Return the noise levels in the order in which the edit visits them; () if every step is run once.
 
         Args:
-            steps: number of steps of the edit, without skipped ones.
+            steps: number of steps of the edit, without skipped steps.
 
         Raises:
             BadInput: two methods repeat different steps.
@@ -73,25 +73,25 @@ class Composition:
         return next(iter(found.values()), ())
 
     def finish(self, edited: Tensor, source: Tensor | None, inside: Tensor | None = None) -> Tensor:
-        """The decoded images as the methods finish them, in order; see `Params.finish`."""
+        """Apply the post-processing of all methods to decoded images, in order; see `Params.finish`."""
         for _, params in self.methods:
             edited = params.finish(edited, source, inside)
         return edited
 
     def uses_negative(self, guidance_scale: float) -> bool:
-        """Whether a negative prompt has an effect at this guidance scale."""
+        """Return whether a negative prompt has an effect at this guidance scale."""
         return guidance_scale != 1 or any(params.uses_negative(guidance_scale) for _, params in self.methods)
 
     def check_run(
         self, network: DiffusionModel, sizes: Sequence[tuple[int, int]], sources: Sequence[str], targets: Sequence[str]
     ) -> None:
-        """Refuse methods that do not fit the model, the images or the prompts.
+        """Check that the methods fit the model, the images and the prompts.
 
         Args:
             network: the model.
             sizes: (height, width) of the latents of every group of images.
-            sources: prompts of the images.
-            targets: prompts describing the edited images.
+            sources: source prompts.
+            targets: target prompts.
 
         Raises:
             BadInput: as `Params.check_run`.
@@ -101,11 +101,11 @@ class Composition:
             check_run(network, params, sizes, sources, targets if uses_target else sources)
 
     def of(self, job: Job) -> list[Shift]:
-        """All shifts of the edit of one batch, in order; those that hold a part of the source (`Shift.holds`) are last.
+        """Create all shifts for a batch of edits, in order; shifts with `Shift.holds` are last.
 
         Raises:
-            BadInput: a shift replaces what another one replaces or reads in the same step, or a shift reads or
-                replaces features of the network in an edit in tiles.
+            BadInput: a shift replaces a quantity that another shift replaces or reads in the same step; or a shift
+                reads or replaces features of the network in an edit with tiles.
         """
         made = [(method.name, shift) for method, params in self.methods for shift in method.shifts(job, params)]
         made += [(type(shift).__name__, shift) for shift in self.shifts]
@@ -115,11 +115,11 @@ class Composition:
             _check_tiles(made)
         if found := conflict(shifts, len(job.timesteps)):
             names = (next(name for name, shift in made if shift is each) for each in found.shifts)
-            raise BadInput(f"{found.sentence(*names)}: leave one of them out, or set its share of the steps to 0.")
+            raise BadInput(f"{found.sentence(*names)}: leave one of them out, or set its fraction of the steps to 0.")
         return shifts
 
     def described(self, values: Callable[[Params], Mapping[str, Any]] = parameters) -> list[dict[str, Any]]:
-        """Methods with their options of the edit, and shifts, as JSON values for reports and recipes.
+        """Describe the methods with their options, and the shifts, as JSON values for reports and recipes.
 
         Args:
             values: converts the parameters of a method to JSON values.
@@ -152,7 +152,7 @@ def compose(
         options: options of the edit by `method`; if `wanted` is given, only those of the run (`SHARED`).
 
     Raises:
-        BadInput: an unknown method or option, a method that does not accept the inversion, or a value out of range.
+        BadInput: a method or option is unknown, a method does not accept the inversion, or a value is out of range.
     """
     check_shifts(shifts)
     if wanted is None:
@@ -173,16 +173,16 @@ def compose(
 
 
 def _check_tiles(made: Sequence[tuple[str, Shift]]) -> None:
-    """Refuse shifts that read or replace features or attention maps, which tiles do not support. Raises BadInput."""
+    """Raise BadInput if a shift reads or replaces features or attention maps, which tiles do not support."""
     for name, shift in made:
         hooks = ("taps", "prediction_taps", "energy")
         tapped = any(getattr(type(shift), hook) is not getattr(Shift, hook) for hook in hooks)
-        if tapped or isinstance(shift, MoveLatent):  # which reads the bottleneck in its hook `latent`
+        if tapped or isinstance(shift, MoveLatent):  # its hook `latent` evaluates the bottleneck
             raise BadInput(f"{name}: {NO_TAPS}.")
 
 
 def check_once(methods: Sequence[Method]) -> None:
-    """Refuse a method that is named twice. Raises BadInput."""
+    """Raise BadInput if a method is named twice."""
     names = [method.name for method in methods]
     for name in names:
         if names.count(name) > 1:
@@ -190,9 +190,12 @@ def check_once(methods: Sequence[Method]) -> None:
 
 
 def as_named(wanted: Any) -> list[Named]:
-    """Check a list of method names and (name, options) pairs. Raises BadInput for anything else.
+    """Check a list of method names and (name, options) pairs.
 
-    A `sfumato.methods.changes.Change` is joined with the earlier entry of its method, if there is one.
+    A `sfumato.methods.changes.Change` is combined with an earlier entry of the same method, if there is one.
+
+    Raises:
+        BadInput: `wanted` is not such a list.
     """
     if isinstance(wanted, str) or not isinstance(wanted, Sequence):
         raise BadInput(f"methods must be a list of names, or of (name, {{option: value}}), not {wanted!r}.")
@@ -211,7 +214,7 @@ def as_named(wanted: Any) -> list[Named]:
 
 
 def name_of(named: Named) -> str:
-    """The method's name without its options."""
+    """Return the name of the method, without its options."""
     return named if isinstance(named, str) else named[0]
 
 
@@ -222,7 +225,7 @@ def _options_of(named: Named) -> Mapping[str, Any]:
 def _with_params(
     network: DiffusionModel, kind: str, bound: Method, params: Params, named: Named, shared: Mapping[str, Any]
 ) -> tuple[Method, Params]:
-    """A method and its parameters for an inversion that may have been made for another method."""
+    """A method and its parameters, for an inversion that may have been computed for another method."""
     name, own = (named, {}) if isinstance(named, str) else named
     method = METHODS.find(name)
     method.check_accepts(kind)
@@ -241,7 +244,7 @@ def _with_params(
 
 
 def _shared(params: Params, common: Mapping[str, Any]) -> Params:
-    """The parameters with the values that all methods of the run share."""
+    """The parameters with the `SHARED` options set to their common values."""
     other = {name: value for name, value in common.items() if getattr(params, name, value) != value}
     if not other:
         return params

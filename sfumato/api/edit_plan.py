@@ -1,4 +1,4 @@
-"""A checked edit: the batches that go through the network together, with the shifts of each."""
+"""A checked edit: its batches, with the shifts of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from sfumato.models.tiles import TiledModel
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Edits that go through the network together.
+    """Edits that are computed in one batch.
 
     Attributes:
         group: index of the group of images.
-        rows: row of the group, per edit.
+        rows: row of the image in the group, per edit.
         outputs: index of the result, per edit.
-        job: input of the methods; its inversion may be an outline, without latents.
-        shifts: shifts of the methods and of the caller; those of masks are added when the edit runs.
+        job: input of the methods; its inversion may be planned only, with latents on the device "meta".
+        shifts: shifts of the methods and of the caller; those of masks are added when the edit is run.
     """
 
     group: int
@@ -52,11 +52,11 @@ class EditPlan:
         guidance_scales: guidance scale, per result.
         masks: painted mask, per result, or None.
         region: words or difference of prompts that restrict the edit further, or None.
-        residual: whether to add back what the autoencoder loses.
-        check: whether to replay the source first and measure the reconstruction.
-        negative_prompt: prompt that guidance moves away from.
-        text_features: features of the prompts under the model's dual encoder, for the report; None without one.
-        source_features: features of the source prompts, the same; None if one of them is empty, too.
+        residual: whether to add back the reconstruction error of the autoencoder, see `finish.add_residual`.
+        check: whether to replay the source first and measure the reconstruction error.
+        negative_prompt: the negative prompt of classifier-free guidance.
+        text_features: features of the target prompts by the model's dual encoder, for the report; None without one.
+        source_features: features of the source prompts; None without a dual encoder or if one of them is empty.
     """
 
     compositions: list[Composition]
@@ -95,10 +95,12 @@ def plan_edit(
     negative_prompt: str = "",
     options: Mapping[str, Any],
 ) -> EditPlan:
-    """Check an edit of images whose inversion is done or planned; the arguments are those of `Inverted.edit_steps`.
+    """Check and plan an edit of images whose inversion is computed or planned.
+
+    The arguments are those of `Inverted.edit_steps`.
 
     Raises:
-        BadInput: an argument that cannot be used; the message gives the allowed range.
+        BadInput: an argument is invalid; the message gives the allowed values.
     """
     network = sources.model.network
     guidance_scales, masks, texts = (

@@ -1,4 +1,4 @@
-"""Run a planned edit: replay batch after batch along the inversions, then decode, mask and measure."""
+"""Execution of a planned edit: replay of the inversions batch by batch, decoding, masks and metrics."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -34,7 +34,7 @@ from sfumato.metrics.evaluator import SHIPPED
 
 
 def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Result]:
-    """Edit batch after batch, yielding after every step.
+    """Run the edits batch by batch, yielding after every step.
 
     Args:
         sources: inverted images.
@@ -71,7 +71,7 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
 
 
 def _bounds(plan: EditPlan, batch: Batch, sources: Sources) -> dict[int, Bound | None]:
-    """Where the edits of a batch apply, by index of the result."""
+    """The masks of the edits of a batch, by index of the result."""
     group = sources.groups[batch.group]
     found: Sequence[Found | None] = [None] * len(batch.outputs)
     if plan.region is not None:
@@ -100,7 +100,7 @@ def _finished(
 
 
 def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -> dict[str, Any]:
-    sized = [sources.edited_pictures[index] for index in plan.of]  # metrics are those of the size of the edit
+    sized = [sources.edited_pictures[index] for index in plan.of]  # metrics are computed at the size of the edit
     pixels = [picture.rgb for picture in sized]
     edited = [resized_pixels(each, picture.size) for each, picture in zip(edited, sized, strict=True)]
     quality: dict[int, float | None] = {}
@@ -131,7 +131,7 @@ def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -
 
 
 def _unknown(sources: Sources, plan: EditPlan, similarities: list[float]) -> list[str]:
-    """Notes on images unlike those of the bundled dual encoder, by their similarity to their own prompts."""
+    """Notes on images that differ from the training images of the bundled dual encoder."""
     if sources.model.folder is None or sources.model.folder / "dual_encoder" != SHIPPED:
         return []
     known = zip(plan.pictures, similarities, strict=False)
@@ -139,7 +139,7 @@ def _unknown(sources: Sources, plan: EditPlan, similarities: list[float]) -> lis
 
 
 def _unused(sources: Sources, plan: EditPlan) -> list[str]:
-    """Notes of the methods on prompts and options without effect."""
+    """Notes of the methods on prompts and options that had no effect."""
     pairs = [(sources.prompts[index], target) for index, target in zip(plan.of, plan.prompts, strict=True)]
     return [note for _, params in plan.composition.methods for note in params.notes(pairs)]
 
@@ -166,5 +166,5 @@ def _recipes(sources: Sources, plan: EditPlan) -> list[dict[str, Any]]:
 
 
 def _mask_used(mask: Mask | None) -> dict[str, Any]:
-    """Name and hash of a mask of the user for the recipe; {} without one."""
+    """Name and hash of the user's mask for the recipe; {} without a mask file."""
     return {"mask": {"name": file_name(mask.name), "sha256": mask.sha256}} if mask is not None and mask.sha256 else {}

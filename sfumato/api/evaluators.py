@@ -1,4 +1,4 @@
-"""The evaluator of a model's edits: networks trained on the same images as the model."""
+"""The default evaluator of the edits of a model, with a dual encoder trained on the same images as the model."""
 
 import os
 
@@ -16,13 +16,14 @@ def evaluator_of(model: Loaded, clip: Named = None, structure: Named = None, per
         model: the model whose edits are evaluated.
         clip: a CLIPModel of transformers, folder or hub id; by default the dual encoder in the model's folder, which
             was trained on the same images.
-        structure: as for `Evaluator.load`; also `perceptual`.
+        structure: as for `Evaluator.load`.
+        perceptual: as for `Evaluator.load`.
 
     Returns:
         The evaluator, on the device of the model.
 
     Raises:
-        BadInput: no CLIP is given for a model without its own, or a network cannot be opened.
+        BadInput: no CLIP is given for a model without a dual encoder, or a network cannot be loaded.
     """
     own = None if model.folder is None else model.folder / "dual_encoder"
     if clip is None and (own is None or not own.is_dir()):

@@ -1,4 +1,4 @@
-"""Global directions of a model, found from sampled latents, and directions of text between two words."""
+"""Search for global directions of a model from sampled latents, and text directions between two words."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
@@ -37,17 +37,17 @@ def find(
     chunk: int = CHUNK,
     callback: Callable[[str, int, int], None] | None = None,
 ) -> Directions:
-    """Find directions that the latents of many generated images share (Park et al., arXiv 2302.12469, section 3.3).
+    """Find global directions: averages of the local directions of many samples (arXiv 2302.12469, section 3.3).
 
     Args:
         model: a loaded model.
-        prompts: prompts of the samples, repeated in order; at most `samples`. Leave the default for a model without
+        prompts: prompts of the samples, at most `samples`, repeated cyclically. Use the default for a model without
             text input.
         n: number of directions.
         samples: number of latents, at least 2.
-        time: share of the run that remains where the latents are taken, above 0 and at most 1; 1 is t = T, where
-            the directions of different samples agree most.
-        steps: number of steps of the run; by default the model's own.
+        time: fraction of the run that remains at the timestep of the latents, above 0 and at most 1; 1 is t = T, where
+            the directions of different samples are most similar.
+        steps: number of steps of the run; by default that of the model.
         kind: "pullback" (local directions of the samples, matched and averaged) or "pca" (principal components of
             the bottleneck).
         names: one name per direction; "1", "2", ... by default.
@@ -56,15 +56,16 @@ def find(
             this size only.
         seed: seed of the first sample; sample i has seed + i.
         guidance_scale: guidance scale of the run that samples the latents, without effect at time = 1; by default
-            the model's own.
-        chunk: maximum number of rows in one pass of the Jacobian; bounds its memory.
+            that of the model.
+        chunk: maximum number of rows per pass of the Jacobian; it limits the memory.
         callback: called with the stage, "latent" or "basis", the number of samples done and the number of samples.
 
     Returns:
         `n` named unit vectors of the bottleneck.
 
     Raises:
-        BadInput: an argument out of range, or more prompts than samples; before any evaluation of the network.
+        BadInput: an argument is out of range, or there are more prompts than samples; raised before the network is
+            evaluated.
     """
     network = model.network
     given = {name: value for name, value in (("steps", steps), ("guidance_scale", guidance_scale)) if value is not None}
@@ -111,18 +112,17 @@ def find(
 
 
 def between(model: Loaded, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
-    """The direction of text from one word or bank of sentences to another (arXiv 2302.03027, section 3.1).
+    """Compute the text direction from one word or bank of sentences to another (arXiv 2302.03027, section 3.1).
 
-    Save it with `save(path)`, and give that file to the method pix2pix-zero as `direction_file`.
+    The method pix2pix-zero uses it as `direction_file` after `save(path)`.
 
     Args:
         model: a loaded model.
-        source: what is replaced: a word, which is put into the built-in sentences, or a list of at least two
-            sentences.
-        target: what replaces it, in the same form.
+        source: a word, which is inserted into the built-in sentences, or a list of at least two sentences.
+        target: the replacement, in the same form.
 
     Raises:
-        BadInput: a model without text input, fewer than two sentences, or a sentence that the model cannot read.
+        BadInput: the model has no text input, a bank has fewer than two sentences, or a sentence cannot be tokenised.
     """
     network = model.network
     if not network.takes_text:
@@ -148,14 +148,14 @@ def sample_latents(
     step: int,
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """Yield x_t of generated images at the start of step `step`, in batches [b,c,h,w].
+    """Sample x_t of generated images at the start of step `step`, yielding batches [b,c,h,w].
 
     Args:
         network: the model.
         prompts: one per sample.
         latent: shape (c, h, w) of one latent.
         params: parameters of the run.
-        step: index from 0; at 0 the latents are x_T and the network is not evaluated.
+        step: index of the step, from 0; for 0 the latents are x_T and the network is not evaluated.
         seed: seed of the first sample; sample i has seed + i.
     """
     size = latent[1] * network.factor, latent[2] * network.factor

@@ -1,4 +1,4 @@
-"""From decoded edits to output pixels: residual of the autoencoder, full size, mask, 8-bit levels."""
+"""Post-processing of decoded edits: residual of the autoencoder, upsampling, mask, conversion to 8 bits."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,15 +16,15 @@ from sfumato.images.mask import MaskSource, painted_mask
 from sfumato.images.upsampling import upsampled_edit
 
 TOLERATED = 0.08
-"""Change of a pixel, in [-1,1], at which the weight of the residual falls to 1/e: about ten of 255 levels."""
+"""Change of a pixel in [-1,1] at which the weight of the residual is 1/e: about ten of 255 levels."""
 
 
 def add_residual(edited: Tensor, decoded: Tensor, source: Tensor, radius: float) -> Tensor:
-    """Add back what the autoencoder loses, x - D(E(x)), where the edit does not change the image.
+    """Add back the reconstruction error of the autoencoder, x - D(E(x)), where the edit does not change the image.
 
     The weight is exp(-(d / TOLERATED)^2), where d is the absolute difference between the decoded edit and D(E(x)),
-    maximum over the channels, smoothed: 1 where nothing changed, and near 0 where the residual would make the source
-    visible in the edit.
+    maximised over channels and smoothed. It is 1 where the edit changes nothing and close to 0 in changed regions, in
+    which the residual would make the source visible.
 
     Args:
         edited: the decoded edit, [b,3,h,w] in [-1,1].
@@ -41,7 +41,7 @@ def add_residual(edited: Tensor, decoded: Tensor, source: Tensor, radius: float)
 
 
 def _smooth(x: Tensor, radius: float) -> Tensor:
-    """Gaussian blur of [b,1,h,w], cut off at two standard deviations, with replicated borders."""
+    """Gaussian blur of [b,1,h,w], truncated at two standard deviations, with replicated borders."""
     reach = max(1, round(2 * radius))
     offsets = torch.arange(-reach, reach + 1, dtype=x.dtype)
     kernel = torch.exp(-((offsets / radius) ** 2) / 2)
@@ -51,7 +51,7 @@ def _smooth(x: Tensor, radius: float) -> Tensor:
 
 
 def weights_at(masks: Sequence[Mask | None], size: tuple[int, int]) -> Float[Tensor, "b 1 h w"] | None:
-    """Mean weights of the masks at another size, 1 for None; None if there is no mask.
+    """Downsample the weights of masks by averaging; 1 for an image without a mask, None if no image has one.
 
     Args:
         masks: one per image, at full size.
@@ -65,15 +65,15 @@ def weights_at(masks: Sequence[Mask | None], size: tuple[int, int]) -> Float[Ten
 
 
 def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None) -> NDArray[np.uint8]:
-    """One decoded edit at the full size of its image, uint8 [h,w,3], restricted by a mask.
+    """Convert one decoded edit to the full size of its image, uint8 [h,w,3], restricted by a mask.
 
-    Where the edit was made at a reduced size, the change fades in over one pixel of that size inside the mask.
+    If the image was edited at a reduced size, the border of the mask is feathered inwards by one pixel of that size.
 
     Args:
-        edited: the edit at the size at which it was made, [3,h,w] in [-1,1].
+        edited: the edit at the size at which the image was edited, [3,h,w] in [-1,1].
         source: the image at that size, the same shape and range.
-        picture: the image, resized to that size or not.
-        mask: where the edit applies, at full size; None for everywhere.
+        picture: the image, with the original if it was resized.
+        mask: the mask at full size; None for no restriction.
     """
     if picture.original is None:
         return grey_levels(edited, picture.rgb, mask)
@@ -88,17 +88,22 @@ def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None
 
 
 def inside(source: MaskSource, size: tuple[int, int]) -> NDArray[np.float32]:
-    """The weights [h,w] in [0,1] of a mask for an image of `size` (width, height), as an edit reads it.
+    """Return the weights [h,w] in [0,1] of a mask, as an edit reads them; for scripts that inspect a mask beforehand.
 
-    Scripts that look at a mask before they edit use it. Raises as `painted_mask`.
+    Args:
+        source: the mask, as for `painted_mask`.
+        size: (width, height) of the image in pixels.
+
+    Raises:
+        BadInput: as `painted_mask`.
     """
     return painted_mask(source, size).weights
 
 
 def grey_levels(pixels: Tensor, source: NDArray[np.uint8], mask: Mask | None) -> NDArray[np.uint8]:
-    """One image [3,h,w] in [-1,1] as uint8 [h,w,3], mixed with the source by the weights w of the mask.
+    """Convert one image [3,h,w] in [-1,1] to uint8 [h,w,3] and blend it with the source by the weights w of the mask.
 
-    The result is w edit + (1 - w) source in sRGB levels: the edit where w is 1, the source bit for bit where w is 0.
+    The result is w edit + (1 - w) source in sRGB levels. Where w is 0, it is bit-identical to the source.
     """
     levels = to_uint8(pixels)
     if mask is None:

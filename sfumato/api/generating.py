@@ -40,7 +40,7 @@ def generating(
     extra: Condition,
     composition: Composition,
 ) -> Generator[Progress, None, Result]:
-    """Generate images batch after batch, yielding after every step. All arguments have been checked.
+    """Generate images batch by batch, yielding after every step. All arguments have been checked.
 
     Args:
         model: the model.
@@ -48,9 +48,9 @@ def generating(
         prompts: one per image.
         seeds: one per image.
         shape: shape (c, h, w) of one latent.
-        negative_prompt: prompt that guidance moves away from.
-        batch: maximum number of rows in one call of the network; None for the default.
-        extra: maps, labels and tokens, one row per image; the evaluation under the negative prompt takes them too.
+        negative_prompt: the negative prompt of classifier-free guidance.
+        batch: maximum number of rows per forward pass; None for the default.
+        extra: maps, labels and tokens, one row per image; also used for the prediction under the negative prompt.
         composition: methods and shifts.
 
     Returns:
@@ -100,10 +100,10 @@ def generating(
 
 
 def read_extra(network: DiffusionModel, maps: Any, labels: Any, tokens: Any) -> dict[str, Tensor]:
-    """Inputs of a network in addition to prompts, by their name in `Condition`, with any number of rows.
+    """Check the inputs of a network in addition to prompts and return them by their name in `Condition`.
 
     Raises:
-        BadInput: an input that the network requires is missing, or one is given that it does not take or that has the
+        BadInput: an input that the network requires is missing, or an input is not supported by the network or has the
             wrong shape.
     """
     check_maps(network, maps)
@@ -113,7 +113,7 @@ def read_extra(network: DiffusionModel, maps: Any, labels: Any, tokens: Any) -> 
 
 
 def extra_condition(parts: Mapping[str, Tensor], rows: int, shape: tuple[int, int, int]) -> Condition:
-    """The condition of `rows` images without their prompts.
+    """Return the additional inputs of `rows` images as a condition without prompts.
 
     Args:
         parts: inputs from `read_extra`, each with one row for all images or one per image.
@@ -121,7 +121,7 @@ def extra_condition(parts: Mapping[str, Tensor], rows: int, shape: tuple[int, in
         shape: shape (c, h, w) of one latent.
 
     Raises:
-        BadInput: another number of rows, or maps whose height and width are not those of the latents.
+        BadInput: an input has neither one row nor `rows` rows, or the maps do not have the size of the latents.
     """
     if "maps" in parts and parts["maps"].shape[2:] != shape[1:]:
         sizes = " x ".join(map(str, shape[1:])), " x ".join(map(str, parts["maps"].shape[2:]))
@@ -133,7 +133,7 @@ def extra_condition(parts: Mapping[str, Tensor], rows: int, shape: tuple[int, in
 
 
 def _described(extra: Condition) -> dict[str, Any]:
-    """Inputs of one image in addition to its prompt, as JSON values: labels as numbers, tensors as their SHA-256."""
+    """Additional inputs of one image as JSON values: labels as numbers, other tensors as SHA-256 digests."""
     values = {"maps": extra.maps, "label": extra.labels, "tokens": extra.tokens}
     return {name: _value(name, part) for name, part in values.items() if part is not None}
 

@@ -1,4 +1,4 @@
-"""Methods in the generation of images from noise: checked against the model, and brought to one list of shifts."""
+"""Composition of methods for images that are generated from noise."""
 
 from collections.abc import Sequence
 
@@ -25,12 +25,12 @@ def compose_generation(
 
     Args:
         network: the model.
-        params: parameters of the run, which the methods share.
-        wanted: names of methods, with or without options of their edit.
+        params: parameters of the run, used for all methods.
+        wanted: names of methods, with or without options of the edit.
         shifts: shifts of the caller.
 
     Raises:
-        BadInput: an unknown method or option, a method that only edits images, or a value out of range.
+        BadInput: a method or option is unknown, a method cannot generate images, or a value is out of range.
     """
     check_shifts(shifts)
     found = [_with_params(network, params, each) for each in as_named(wanted)]
@@ -41,7 +41,7 @@ def compose_generation(
 def job_of(
     guided: Guided, shape: tuple[int, int, int], condition: Condition, params: GenerateParams, seeds: Sequence[int]
 ) -> Job:
-    """What methods see of the generation of one batch: no source, and the prompts as source and target.
+    """Return the input of methods for one generated batch: without a source, and with equal source and target prompts.
 
     Args:
         guided: the network with its guidance, one row per image.

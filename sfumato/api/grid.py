@@ -7,16 +7,16 @@ from typing import Any
 from sfumato.errors import BadInput
 
 MOST = 1000
-"""Maximum number of settings in one sweep; more are taken for a typing error."""
+"""Maximum number of settings in one sweep; more are rejected as a probable typing error."""
 
 Point = dict[str, Any]
 
 
 def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
-    """Every combination of the values; the last name varies fastest.
+    """Return all combinations of the values; the last name varies fastest.
 
     Raises:
-        BadInput: a name without values or with a repeated value, or more than `MOST` combinations.
+        BadInput: a name has no values or a repeated value, or there are more than `MOST` combinations.
     """
     for name, values in grid.items():
         if not values:

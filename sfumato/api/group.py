@@ -16,7 +16,7 @@ from sfumato.inversion import Inversion
 from sfumato.models.diffusion_model import DiffusionModel
 
 DECODED_TOGETHER = 2**21
-"""Maximum number of pixels decoded in one call: a decoder needs far more memory per row than the denoising network."""
+"""Maximum number of pixels per call of the decoder, which needs far more memory per row than the U-Net."""
 
 
 @dataclass(eq=False)
@@ -26,7 +26,7 @@ class Group:
     Attributes:
         network: the model.
         indices: positions of the images in the user's list.
-        pictures: the images at the size at which they are edited; `Picture.full` is each as it was read.
+        pictures: the images at the size at which they are edited; `Picture.full` is the image as it was read.
         inversion: one row per image.
         condition: condition of the source prompts, one row per image.
         maps: cached maps from which regions are computed, see `sfumato.api.regions.find`.
@@ -56,18 +56,25 @@ class Group:
 
     @cached_property
     def autoencoded(self) -> Tensor:
-        """D(E(x)): the images after the autoencoder, in the format of `source`."""
+        """D(E(x)): the images reconstructed by the autoencoder, in the format of `source`."""
         return decoded(self.network, self.inversion.x0, self.size)
 
     def guidance(self) -> Guided:
-        """The guidance of the inversion."""
+        """Return the network with the guidance of the inversion."""
         return guided(self.network, self.inversion.guidance_scales, padded_size(self.network, self.size))
 
 
 def guided(
     network: DiffusionModel, guidance_scales: Sequence[float], size: tuple[int, int], negative_prompt: str = ""
 ) -> Guided:
-    """Classifier-free guidance with a negative prompt, one scale per row; `size` is (height, width) in pixels."""
+    """Return the network with classifier-free guidance.
+
+    Args:
+        network: the model.
+        guidance_scales: one per row.
+        size: (height, width) of the images in pixels.
+        negative_prompt: the negative prompt; ignored for a model without text input.
+    """
     negative = None
     if network.takes_text:
         negative = network.condition([negative_prompt] * len(guidance_scales), size=size)
@@ -75,7 +82,7 @@ def guided(
 
 
 def encode(network: DiffusionModel, pictures: Sequence[Picture]) -> Tensor:
-    """x_0 of images of one size, padded to the network's grid, float32 [b,c,h,w] on the network's device."""
+    """Encode images of one size, padded to the network's grid, to x_0, float32 [b,c,h,w] on the network's device."""
     padded = [pad_to_grid(to_tensor(picture), network.multiple)[0] for picture in pictures]
     with torch.no_grad():
         return torch.cat([network.encode(each.to(network.device)).float() for each in padded])
@@ -92,21 +99,21 @@ def decoded(network: DiffusionModel, latents: Tensor, size: tuple[int, int]) -> 
 
 
 def padded_size(network: DiffusionModel, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of an image of `size` (width, height) in pixels after padding to the network's grid."""
+    """Return (height, width) in pixels of an image of `size` (width, height) after padding to the network's grid."""
     width, height = size
     grid = network.multiple
     return -(-height // grid) * grid, -(-width // grid) * grid
 
 
 def at_once(shape: Sequence[int], batch: int | None) -> int:
-    """Number of latents [...,c,h,w] in one call of the network: half of the rows, as guidance needs two per latent."""
+    """Return the number of latents [...,c,h,w] per forward pass: half of the rows, as guidance needs two per latent."""
     return max(1, (batch or rows_per_call(*shape[-3:])) // 2)
 
 
 def of_one_size(network: DiffusionModel, pictures: Sequence[Picture], batch: int | None) -> Iterator[list[int]]:
-    """Yield batches of indices of images of one size, in the order in which the sizes first occur.
+    """Group images by size and yield batches of their indices, in the order in which the sizes first occur.
 
-    Images of one batch have the same size when they are edited, and the same full size.
+    The images of a batch have the same edited size and the same full size.
     """
     sizes: dict[tuple[tuple[int, int], tuple[int, int]], list[int]] = {}
     for index, picture in enumerate(pictures):

@@ -1,4 +1,4 @@
-"""Interpolation between two real images: a path between their latents, denoised frame by frame."""
+"""Interpolation between two real images: every point of a path between their latents is denoised to a frame."""
 
 import os
 from collections.abc import Generator, Sequence
@@ -43,15 +43,15 @@ class Way:
 
     Attributes:
         kind: "lerp", "slerp" or "geodesic".
-        frames: number of images, 2 to 1000, both ends included.
-        time: share of the run that remains where the latents are taken, above 0 and at most 1; smaller values
+        frames: number of images including both ends, 2 to 1000.
+        time: fraction of the run that remains at the timestep of the latents, above 0 and at most 1; smaller values
             preserve more of both images.
         rank: dimension of the tangent spaces of a geodesic and of the semantic lengths.
-        chunk: maximum number of rows in one pass of the Jacobian.
+        chunk: maximum number of rows per pass of the Jacobian.
         perceptual: network of the perceptual lengths; None to measure no lengths.
 
     Raises:
-        BadInput: a value out of range.
+        BadInput: a value is out of range.
     """
 
     kind: PathKind = "slerp"
@@ -89,11 +89,11 @@ def interpolate_steps(
 ) -> Run[Result]:
     """Interpolate between two images of the same size, yielding after every step.
 
-    Both images are inverted with DDIM, and a path leads from one x_t to the other (Park et al., arXiv 2302.12469,
-    section 4.2). Every point of the path is denoised under the embeddings of the two prompts, mixed in the proportion
-    of the point. Geodesics and lengths use one metric for the complete path, computed under both prompts in equal
-    parts, so that lengths do not depend on the mixture. Alpha is interpolated too; the frames are opaque if both
-    images are.
+    Both images are inverted with DDIM, and a path is computed from one x_t to the other (Park et al., arXiv 2302.12469,
+    section 4.2). Every point of the path is denoised under a linear interpolation of the two prompt embeddings with the
+    same fraction. The metric of geodesics and lengths is computed under the mean of the two prompt embeddings for the
+    complete path, so that lengths do not depend on the interpolation of the prompts. Alpha channels are interpolated
+    linearly; the frames are opaque if both images are.
 
     Args:
         model: a loaded model.
@@ -101,14 +101,14 @@ def interpolate_steps(
         second: the same, of the same size.
         prompts: prompts of the first and the second image; may be empty.
         kind: "lerp", "slerp" or "geodesic".
-        frames: number of images, 2 to 1000, both ends included.
-        time: share of the run that remains where the latents are taken, above 0 and at most 1.
+        frames: number of images including both ends, 2 to 1000.
+        time: fraction of the run that remains at the timestep of the latents, above 0 and at most 1.
         rank: dimension of the tangent spaces of a geodesic and of the semantic lengths; by default 20, or half the
             rank of the bottleneck if that is less (at full rank the semantic length is zero).
-        measure: report the lengths of all segments: semantic, in the bottleneck, in the latent, perceptual.
+        measure: whether to report the lengths of all segments: semantic, bottleneck, latent and perceptual.
         lpips: network of the perceptual length, see `sfumato.metrics.load_perceptual`; the bundled one by default.
-        chunk: maximum number of rows in one pass of the Jacobian; bounds its memory.
-        batch: maximum number of rows in one call of the network.
+        chunk: maximum number of rows per pass of the Jacobian; it limits the memory.
+        batch: maximum number of rows per forward pass.
         max_pixels: width x height of the largest image that is read.
         options: options of the method ddim: steps, refine, source_guidance_scale, guidance_scale (1 by default).
 
@@ -116,7 +116,7 @@ def interpolate_steps(
         A run; its result has one image per frame.
 
     Raises:
-        BadInput: an argument that cannot be used, before any evaluation of the network.
+        BadInput: an argument is invalid; raised before the network is evaluated.
     """
     way = Way(kind, frames, time, chunk=chunk)
     if rank is not None and kind != "geodesic" and not measure:
@@ -193,7 +193,7 @@ def _interpolating(
 def _with_alpha(
     pictures: Sequence[Picture], pixels: Sequence[NDArray[np.uint8]], shares: Sequence[float]
 ) -> list[Picture]:
-    """The frames with the interpolated alpha of both images; [] if both are opaque."""
+    """The frames with interpolated alpha channels; [] if both images are opaque."""
     if all(picture.alpha is None for picture in pictures):
         return []
     background = pictures[0].background
@@ -214,7 +214,7 @@ def _lengths(f: BottleneckMap, latents: Tensor, rank: int) -> dict[str, list[flo
 
 
 def _perceptual(pixels: list[NDArray[np.uint8]], network: PerceptualDistance) -> list[float]:
-    """Perceptual length of every segment, one pair of frames at a time to save memory."""
+    """Perceptual length of every segment, computed for one pair of frames at a time to save memory."""
 
     def distance(one: Tensor, other: Tensor) -> Tensor:
         return perceptual_distance(network, one, other)

@@ -43,34 +43,36 @@ class Inverted(Sources):
         All arguments are checked before the first step. `edit` has the same arguments and returns the result.
 
         Args:
-            prompts: prompts describing the edited images, one for all or one per image; a single image takes
-                several. An empty prompt stands for the source prompt, with methods that edit without a target prompt
-                (e.g. pullback).
-            methods: names of methods, or pairs (name, options of its edit); their shifts act in this order. () replays
-                under the target prompt without any method. By default the method that the images were inverted
-                for. A method edits every inversion of a kind that it accepts, also one made for another method.
-            shifts: additional shifts (`sfumato.core.shift.Shift`), which act after those of the methods.
+            prompts: target prompts, which describe the edited images; one for all or one per image, or several for a
+                single image. For methods that edit without a target prompt (e.g. pullback), an empty prompt is replaced
+                by the source prompt.
+            methods: names of methods, or pairs (name, options of the edit); their shifts are applied in this order. By
+                default, the method that the images were inverted for; () replays the inversion under the target prompt
+                without any method. A method can edit inversions of all kinds that it accepts, including those that were
+                computed for another method.
+            shifts: additional shifts (`sfumato.core.shift.Shift`), which are applied after those of the methods.
             guidance_scale: guidance scale of the target prompt, one for all or one per result.
             mask: image files, Pillow images or arrays of the images' size, white where the edit applies; one for all
-                or one per result. Where the mask is black the result has the pixels of the source, bit for bit; greys
-                mix the edit and the source.
-            mask_words: restrict the edit to the regions of these words of either prompt, e.g. "cat,dog", found in
-                their cross-attention maps.
-            mask_difference: restrict the edit to where the predictions under source and target prompt differ
+                or one per result. Where the mask is black, the result is bit-identical to the source; grey levels blend
+                the edit and the source.
+            mask_words: restrict the edit to the regions of these words of either prompt, e.g. "cat,dog", which are
+                computed from their cross-attention maps.
+            mask_difference: restrict the edit to the region where the predictions under source and target prompt differ
                 (DiffEdit, arXiv 2210.11427).
-            mask_threshold: threshold of mask_words (0 to 1, default 0.3: share of the range of the maps) or of
+            mask_threshold: threshold of mask_words (0 to 1, default 0.3: fraction of the range of the maps) or of
                 mask_difference (0 to 100, default 1.5: multiple of the mean difference).
-            residual: add back what the autoencoder loses, where the edit does not change the image.
-            check: replay the source first, unless that has been done, and report
+            residual: add back the reconstruction error of the autoencoder where the edit does not change the image.
+            check: replay the source first, unless this has been done, and report
                 `reconstruction_latent_max_error`.
-            negative_prompt: prompt that guidance moves away from.
+            negative_prompt: the negative prompt of classifier-free guidance.
             options: other options of the edit, e.g. skip; options of the method only if `methods` is not given.
 
         Returns:
-            A run: iterate for progress, then read `result`. Its images are uint8 [h,w,3] of the size of the source.
+            A run: iterate over it for progress, then read `result`. Its images are uint8 [h,w,3] of the size of the
+            source.
 
         Raises:
-            BadInput: an argument that cannot be used; the message gives the allowed range.
+            BadInput: an argument is invalid; the message gives the allowed values.
         """
         plan = plan_edit(
             self,
@@ -102,11 +104,11 @@ class Inverted(Sources):
         encoded x_0, and the PSNR in dB of every image.
 
         Args:
-            residual: add back what the autoencoder loses. The reconstruction is then visually identical to the source,
-                so this is off by default.
+            residual: add back the reconstruction error of the autoencoder. The reconstruction is then visually
+                identical to the source, so this is off by default.
 
         Returns:
-            A run: iterate for progress, then read `result`.
+            A run: iterate over it for progress, then read `result`.
         """
         return Run(self.model.network, reconstructing(self, residual))
 
@@ -117,7 +119,7 @@ class Inverted(Sources):
             path: the file.
 
         Raises:
-            BadInput: images of several sizes, or a path that cannot be written.
+            BadInput: the images have different sizes, or the path cannot be written.
         """
         if len({group.full_size for group in self.groups}) != 1:
             raise BadInput("One file contains images of one size: invert and save those of other sizes separately.")

@@ -1,4 +1,4 @@
-"""Planning and running of inversions; a planned inversion lacks only its latents."""
+"""Planning and execution of inversions. A planned inversion has all data except latents and noise maps."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ Planned = TypeVar("Planned", bound=Sources)
 
 
 def kind_of(method: Method, params: Params) -> InversionKind:
-    """The inversion that the method's parameters name, or the preferred one of a method without that option."""
+    """Return the inversion that the parameters select, or the preferred one of a method without that option."""
     return INVERSIONS.find(getattr(params, "inversion", method.inversion))
 
 
@@ -42,7 +42,7 @@ def outlines(
 ) -> list[Group]:
     """Group the images by size and plan their inversions, with latents on the device "meta".
 
-    All arguments have been checked. This function encodes the prompts.
+    All arguments have been checked. The prompts are encoded here.
     """
     network, kind = model.network, kind_of(method, params)
     params.check_inversion(network)
@@ -68,7 +68,7 @@ def outlines(
 
 
 def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
-    """Run planned inversions group after group, yielding after every step; return `sources` with the results."""
+    """Run planned inversions group by group, yielding after every step; return `sources` with the results."""
     network, kind = sources.model.network, kind_of(sources.method, sources.params)
     groups: list[Group] = []
     for n, group in enumerate(sources.groups):

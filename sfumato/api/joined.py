@@ -1,8 +1,8 @@
-"""Edits of one inversion that start at different steps, as rows of one batch of the network.
+"""Batching of edits of one inversion that start at different steps.
 
-Edits without shifts differ only in where their replay starts, and in their prompts and guidance scales. They take the
-same noise maps at the same timesteps, so that each one joins the batch at its first step. A call with more rows takes
-less time for each of them.
+Edits without shifts differ only in the first step of their replay and in their prompts and guidance scales. They use
+the same noise maps at the same timesteps, so that each edit can be added to the batch at its first step. Larger batches
+take less time per row.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,15 +27,15 @@ from sfumato.methods.job import Job
 
 
 def edited_together(inverted: Inverted, plans: Sequence[EditPlan]) -> list[Result]:
-    """Run edits of one inverted image; those that can be joined go through the network together.
+    """Run edits of one inverted image, in one batch if possible.
 
     Args:
         inverted: one inverted image.
-        plans: checked edits of it.
+        plans: checked edits of this image.
 
     Returns:
-        One result for each plan, as `Inverted.edit` returns it; batches of another size change the rounding. The
-        evaluations of joined edits are not in their reports.
+        One result per plan, as `Inverted.edit` returns it, up to rounding errors that depend on the batch size. The
+        reports of edits that were computed in one batch do not contain the network evaluations.
     """
     joined = len(plans) > 1 and all(map(_joinable, plans)) and _rows(plans) <= at_once(_shape(inverted), inverted.batch)
     plans = _with_last_steps(inverted, plans) if joined else plans
@@ -44,10 +44,10 @@ def edited_together(inverted: Inverted, plans: Sequence[EditPlan]) -> list[Resul
 
 @dataclass(frozen=True, eq=False)
 class _Done(Job):
-    """A job whose replay is already done.
+    """A job whose replay has already been computed.
 
     Attributes:
-        last: its last step.
+        last: the last step of the replay.
     """
 
     last: StepEnd | None = None
@@ -59,14 +59,14 @@ class _Done(Job):
 
 
 def _joinable(plan: EditPlan) -> bool:
-    """Whether an edit is one batch without shifts, masks, repeated steps and a check."""
+    """Whether an edit has a single batch, no shifts, masks or repeated steps, constant guidance, and no check."""
     (first, *others), bounded = plan.batches, plan.region is not None or any(mask is not None for mask in plan.masks)
     constant = all(not callable(term.weights) for term in first.job.guidance.terms)
     return not others and not first.shifts and not first.job.path and not bounded and not plan.check and constant
 
 
 def _with_last_steps(inverted: Inverted, plans: Sequence[EditPlan]) -> list[EditPlan]:
-    """The plans with the last steps of their replays, which are done here."""
+    """Run the replays of all plans in one batch and return the plans with their last steps."""
     inversion = inverted.groups[0].inversion
     order = sorted(range(len(plans)), key=lambda n: plans[n].batches[0].job.skip)
     jobs = [plans[n].batches[0].job for n in order]

@@ -1,4 +1,4 @@
-"""A loaded model with the dual encoder that scores its results: the base class of `sfumato.api.model.Model`."""
+"""A loaded model with the dual encoder for metrics: the base class of `sfumato.api.model.Model`."""
 
 import threading
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from sfumato.metrics import DualEncoder
 from sfumato.models.diffusion_model import DiffusionModel
 
 KEPT = 16
-"""Maximum number of encoded prompt lists in the cache."""
+"""Maximum number of lists of encoded prompts in the cache."""
 
 
 class Loaded:
@@ -24,10 +24,11 @@ class Loaded:
 
     Attributes:
         network: the denoising network with its autoencoder and text encoders.
-        folder: the folder that it was loaded from, or None; a `dual_encoder` in it scores the results.
+        folder: the folder that it was loaded from, or None. If it contains a folder `dual_encoder`, that network
+            computes the text similarities in reports.
 
     Raises:
-        BadInput: `sfumato.json` of the model has defaults that no method takes.
+        BadInput: `sfumato.json` of the model contains invalid defaults.
     """
 
     def __init__(self, network: DiffusionModel, folder: Path | None = None) -> None:
@@ -39,16 +40,19 @@ class Loaded:
         self._conditions: dict[Any, Condition] = {}
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Self:
-        """Move the model in place and set its precision; None leaves either as it is. Returns the model.
+        """Move the model to a device and set its precision, in place; None keeps the current value.
 
-        Inversions that were made before stay where they are: save and open them, or invert again.
+        Existing inversions are not moved. To use them afterwards, save and open them, or invert again.
 
         Args:
-            device: "cpu", "cuda", "cuda:1", "mps".
-            dtype: "fp32", "bf16" or "fp16", of the U-Net and the text encoders; latents are always float32.
+            device: "cpu", "cuda", "cuda:1" or "mps".
+            dtype: precision of the U-Net and the text encoders: "fp32", "bf16" or "fp16"; latents are always float32.
+
+        Returns:
+            The model itself.
 
         Raises:
-            BadInput: the device or precision does not exist.
+            BadInput: the device or precision is not available.
         """
         with self._with_dual_encoder, self._with_conditions:
             self.network.to(device, dtype)
@@ -57,9 +61,9 @@ class Loaded:
         return self
 
     def plain(self, texts: Sequence[str]) -> list[str]:
-        """The texts without the weights of prompts, such as "(word:1.4)", if the model reads any.
+        """Remove prompt weights such as "(word:1.4)" from texts if the model supports them.
 
-        Networks that score edits read these.
+        The result is the input of networks that compute metrics.
         """
         encoders = self.network.text_encoders
         return [encoders[0].plain(text) for text in texts] if encoders else list(texts)
@@ -71,7 +75,7 @@ class Loaded:
             return self._dual_encoder
 
     def text_features(self, texts: Sequence[str]) -> Tensor | None:
-        """Features of texts [b,d] under the dual encoder; None without one, or if the network takes no text.
+        """Compute features of texts, [b,d], by the dual encoder; None without one or for a model without text input.
 
         Raises:
             BadInput: as `DualEncoder.text_features`.
@@ -82,10 +86,10 @@ class Loaded:
         return encoder.text_features(self.plain(texts))
 
     def condition(self, prompts: Sequence[str], size: tuple[int, int]) -> Condition:
-        """The network's condition of prompts, one row per prompt, for images of `size` (height, width) in pixels.
+        """Encode prompts to a condition, one row per prompt, for images of `size` (height, width) in pixels.
 
         The latest conditions are cached, so that plans with the same prompts encode them once. Threads that encode the
-        same prompts at the same time do not wait for each other: all of them return what the first one has stored.
+        same prompts concurrently do not block each other; all of them return the condition that was cached first.
         """
         read = tuple((each.weighted, each.chunks) for each in self.network.text_encoders)
         key = (tuple(prompts), size, read, self.network.revision())
@@ -101,7 +105,7 @@ class Loaded:
         return stored
 
     def guided(self, scales: Sequence[float], size: tuple[int, int], negative_prompt: str = "") -> Guided:
-        """Classifier-free guidance with a negative prompt, one scale per row; `size` is (height, width) in pixels."""
+        """Return the network with classifier-free guidance, as `sfumato.api.group.guided` with cached conditions."""
         negative = self.condition([negative_prompt] * len(scales), size) if self.network.takes_text else None
         return classifier_free(self.network, negative, [float(scale) for scale in scales])
 

@@ -1,4 +1,4 @@
-"""Opening a model by name."""
+"""Loading a model by name."""
 
 import os
 from collections.abc import Sequence
@@ -29,21 +29,21 @@ def load(
         name: e.g. "emoji", "/models/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5".
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; by default CUDA if available, otherwise the CPU.
         dtype: precision of the network: "fp32" (default), "bf16" or "fp16". Latents are always float32.
-        config: for a single file, the diffusers folder of a model of the same architecture; not necessary for Stable
+        config: for a single file, the diffusers folder of a model of the same architecture; not required for Stable
             Diffusion 1.x, 2.x and XL.
         lora: one or several LoRAs, each a .safetensors file, "FILE:SCALE" or (file, scale); they are fused into the
             weights.
         textual_inversion: one or several embeddings, each a .safetensors file or "FILE:WORD".
-        prompt_weights: whether "(word:1.4)" in prompts is a weight of a word, from 0 to 10.
-        prompt_chunks: number of chunks of 75 tokens in which prompts are read, 1 to 20.
-        offload: keep weights in main memory, and on the GPU only those of the network that computes.
+        prompt_weights: whether "(word:1.4)" in prompts is interpreted as the weight of a word, from 0 to 10.
+        prompt_chunks: number of chunks of 75 tokens into which prompts are split, 1 to 20.
+        offload: keep the weights in main memory, and move those of each network to the GPU only while it is evaluated.
 
     Returns:
         The model, with the network in evaluation mode.
 
     Raises:
-        BadInput: no such model, file, device or precision, a model that sfumato cannot use, or a LoRA or textual
-            inversion for another model.
+        BadInput: the model, a file, the device or the precision does not exist, the model is not supported, or a LoRA
+            or textual inversion does not fit the model.
     """
     network = load_model(
         os.fspath(name),

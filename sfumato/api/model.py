@@ -1,4 +1,4 @@
-"""A loaded model: inverts images, opens saved inversions, generates and interpolates images."""
+"""A loaded model, with methods to invert, edit, generate and interpolate images and to open saved inversions."""
 
 import copy
 import os
@@ -53,18 +53,19 @@ class Model(Loaded):
 
     @classmethod
     def from_pipe(cls, pipe: Any, *, prompt_weights: bool = False, prompt_chunks: int = 1) -> "Model":
-        """A model that shares the networks of a pipeline object of diffusers, with its LoRAs and textual inversions.
+        """Create a model that shares the networks of a diffusers pipeline, with its LoRAs and textual inversions.
 
-        The networks are not copied: what `pipe.set_adapters`, `fuse_lora` or `load_textual_inversion` changes later
-        changes the model too. Later changes of `pipe.scheduler` do not.
+        The networks are not copied: later calls of `pipe.set_adapters`, `fuse_lora` or `load_textual_inversion` also
+        change the model. Later changes of `pipe.scheduler` do not change it.
 
         Args:
             pipe: a DiffusionPipeline of diffusers, e.g. a StableDiffusionPipeline, StableDiffusionXLPipeline or their
                 img2img and inpainting variants; for details see `sfumato.models.pipelines.from_pipeline`.
-            prompt_weights: as for `load`; also prompt_chunks.
+            prompt_weights: as for `sfumato.load`.
+            prompt_chunks: as for `sfumato.load`.
 
         Raises:
-            BadInput: not a pipeline, or one that sfumato cannot use.
+            BadInput: `pipe` is not a pipeline, or not a supported one.
         """
         network = from_pipeline(pipe)
         network.read_prompts(weights=prompt_weights, chunks=prompt_chunks)
@@ -90,29 +91,28 @@ class Model(Loaded):
 
         Args:
             images: a path, bytes, Pillow image or uint8 array [h,w,3], or a list of them, of any sizes.
-            prompts: prompts of the images, one for all or one per image; may be empty, except for methods that
-                need text.
-            method: name of the method to invert for, see `sfumato.methods`: it determines the inversion and the
+            prompts: source prompts, which describe the images; one for all or one per image. They may be empty, except
+                for methods that require text.
+            method: name of the method to invert for, see `sfumato.methods`; it determines the inversion and the
                 defaults of the edit.
             seed: one for all or one per image; one image with several seeds is inverted several times.
-            batch: maximum number of rows in one call of the network; by default 2 to 64, depending on the size of
-                the latents.
+            batch: maximum number of rows per forward pass; by default 2 to 64, depending on the size of the latents.
             max_pixels: width x height of the largest image that is read.
             resolution: size at which the images are edited: "native", about the number of pixels of the model's
-                training images; "full", the image's own size; or an integer, the side of a square with about as many
-                pixels. Results have the size of the image: a change that was made at another size is brought to it,
-                with the detail of the image (`sfumato.images.upsampling`). By default "native" for images of more
-                than twice the pixels of the training images, "full" for others.
-            tiles: evaluate the network in overlapping tiles of the training images' size, with resolution "full" or an
-                integer (`sfumato.models.tiles`); not for methods that read features or attention maps.
-            steps: number of steps of the run (diffusers' num_inference_steps); by default that of the model.
+                training images; "full", the size of the image; or an integer, the side of a square with about as many
+                pixels. Results always have the size of the image: a change that was computed at another size is
+                upsampled, and the details of the image are preserved (`sfumato.images.upsampling`). By default "native"
+                for images with more than twice the pixels of the training images, otherwise "full".
+            tiles: evaluate the network in overlapping tiles of the size of the training images, with resolution "full"
+                or an integer (`sfumato.models.tiles`); not supported by methods that read features or attention maps.
+            steps: number of steps of the run (num_inference_steps in diffusers); by default that of the model.
             options: other options of the method, e.g. eta, source_guidance_scale, exact.
 
         Returns:
-            A run: iterate for progress, then read `result`.
+            A run: iterate over it for progress, then read `result`.
 
         Raises:
-            BadInput: an argument that cannot be used; the message gives the allowed range.
+            BadInput: an argument is invalid; the message gives the allowed values.
         """
         options = given(options, steps=steps)
         model = self._tiled(resolution) if tiles else self
@@ -146,22 +146,22 @@ class Model(Loaded):
     ) -> Plan:
         """Plan an inversion and an edit: read all files and check all arguments. `plan.run()` runs it.
 
-        Only text encoders are evaluated.
+        Only text encoders are evaluated. The arguments images, seed, batch, max_pixels, resolution and tiles are those
+        of `invert_steps`; arguments that are not listed below are those of `Inverted.edit_steps`.
 
         Args:
-            images: as for `invert_steps`; also seed, batch, max_pixels, resolution and tiles.
-            source: prompts of the images, one for all or one per image; may be empty.
-            target: prompts describing the edited images, as for `Inverted.edit_steps`; also all arguments that are
-                not listed here.
+            images: as for `invert_steps`.
+            source: source prompts, one for all or one per image; may be empty.
+            target: target prompts, as for `Inverted.edit_steps`.
             methods: name of a method, or a list as for `Inverted.edit_steps`; the first method determines the
                 inversion.
-            options: options of the inversion and of the run; if `methods` is a single name, also those of its edit.
+            options: options of the inversion and of the run; if `methods` is a single name, also options of its edit.
 
         Returns:
             A plan, which can be run or pickled.
 
         Raises:
-            BadInput: an argument that cannot be used; the message gives the allowed range.
+            BadInput: an argument is invalid; the message gives the allowed values.
         """
         options = renamed(options)
         several = [] if isinstance(methods, str) else as_named(methods)
@@ -190,7 +190,7 @@ class Model(Loaded):
         return with_masks(Plan(sources, planned, request | edit | options))
 
     def _tiled(self, resolution: Resolution) -> "Model":
-        """The model with its network in tiles; everything else is shared. Raises BadInput for a native resolution."""
+        """A shallow copy whose network is evaluated in tiles. Raises BadInput for the native resolution."""
         if resolution in (None, "native"):
             raise BadInput("tiles are for images that are edited at more than the native size: give resolution full.")
         tiled = copy.copy(self)
@@ -238,11 +238,11 @@ class Model(Loaded):
             path: the file.
             images: the source images, for their alpha channel and colour profile; by default the stored sRGB
                 pixels, which have neither.
-            batch: maximum number of rows in one call of the network; by default 2 to 64, depending on the size of
-                the latents.
+            batch: maximum number of rows per forward pass; by default 2 to 64, depending on the size of the latents.
 
         Raises:
-            BadInput: not an inversion, an inversion by another model, or other images than the inverted ones.
+            BadInput: the file is not an inversion, was computed with another model, or `images` are not the inverted
+                images.
         """
         check_prompts_suffice(self.network, "open")
         check_batch(batch)
@@ -257,12 +257,12 @@ class Model(Loaded):
     def interpolate_steps(
         self, first: Any, second: Any, prompts: Sequence[str] = ("", ""), **options: Any
     ) -> Run[Result]:
-        """Interpolate with this model; for the options see `sfumato.api.interpolating.interpolate_steps`."""
+        """Interpolate between two images; see `sfumato.api.interpolating.interpolate_steps` for the options."""
         check_prompts_suffice(self.network, "interpolate")
         return interpolate_steps(self, first, second, prompts, **options)
 
     def text_direction(self, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
-        """The direction of text from one word or bank of sentences to another; see `sfumato.api.finding.between`."""
+        """Compute the text direction between two words or banks of sentences; see `sfumato.api.finding.between`."""
         return between(self, source, target)
 
     def generate_steps(
@@ -289,31 +289,29 @@ class Model(Loaded):
 
         Args:
             prompts: prompts of the images, one or several.
-            seed: one for all or one per image; a single prompt takes several seeds.
+            seed: one for all or one per image; a single prompt with several seeds gives several images.
             size: (width, height) in pixels, or the side of a square; by default that of the maps, or the model's
                 native size.
-            negative_prompt: prompt that guidance moves away from.
-            maps: [n,c,h,w] with the height and width of the latents, for a network with input channels in addition
-                to those of the latent (inpainting, InstructPix2Pix); n is 1 or the number of images; see
-                `sfumato.models.maps`.
-            labels: class labels for a network that takes them, one for all or one per image; see
+            negative_prompt: the negative prompt of classifier-free guidance.
+            maps: [n,c,h,w] with the height and width of the latents, for a network with additional input channels
+                (inpainting, InstructPix2Pix); n is 1 or the number of images; see `sfumato.models.maps`.
+            labels: class labels for a class-conditional network, one for all or one per image; see
                 `sfumato.models.class_labels`.
             tokens: [n,k,d] for a network with cross-attention and without text encoder; n is 1 or the number of
                 images.
-            methods: names of methods that act on generated images too, alone or as (name, {option: value}).
-            shifts: shifts of the reverse process (`sfumato.core.shift.Shift`), in order, after those of the methods.
-            batch: maximum number of rows in one call of the network; by default 2 to 64, depending on the size of
-                the latents.
+            methods: names of methods that support generated images, or pairs (name, {option: value}).
+            shifts: shifts of the reverse process (`sfumato.core.shift.Shift`), applied after those of the methods.
+            batch: maximum number of rows per forward pass; by default 2 to 64, depending on the size of the latents.
             steps: number of steps, 1 to 1000; also as num_inference_steps. By default that of the model.
             guidance_scale: 0 to 100; 1 is no guidance. By default that of the model.
             eta: noise of a step, from 0 (DDIM) to 1 (DDPM). By default that of the model.
-            options: none but num_inference_steps.
+            options: only num_inference_steps, an alternative name of steps.
 
         Returns:
-            A run: iterate for progress, then read `result`.
+            A run: iterate over it for progress, then read `result`.
 
         Raises:
-            BadInput: an argument that cannot be used; the message gives the allowed range.
+            BadInput: an argument is invalid; the message gives the allowed values.
         """
         network = self.network
         check_batch(batch)

@@ -1,4 +1,4 @@
-"""Notes before work: an image whose size is far from the model's own, and prompts in the syntax of other tools."""
+"""Notes for users: image sizes far from the model's native size, unusual images, and prompt syntax of other tools."""
 
 import re
 from collections.abc import Iterator
@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from sfumato.models.diffusion_model import DiffusionModel
 
 FAR = 2.0
-"""Ratio of the sides of two squares with the pixels of the image and of the training images, above which a note is
-made; also below 1 / FAR."""
+"""A note is made if the square root of (pixels of the image / pixels of the training images) is above FAR or below
+1 / FAR."""
 KNOWN = 0.6
-"""Similarity to its caption that 95 % of the images of the emoji corpus have under the bundled dual encoder (0.608 over
-300 images); 95 % of the pairs of an image and the caption of another one have less than 0.53."""
+"""Threshold of the similarity of an image to its caption by the bundled dual encoder. Of the emoji corpus, 95 % of the
+images have a higher similarity (0.608 over 300 images), and 95 % of the pairs of an image and the caption of another
+image have less than 0.53."""
 
-_INNER = r"(?:[^()\\]|\\.)"  # of brackets: "\(" and "\)" are no brackets
+_INNER = r"(?:[^()\\]|\\.)"  # content of brackets; the escaped "\(" and "\)" are not brackets
 _DECIMAL = r"-?(?:\d+\.\d*|\.\d+)"
 _WEIGHTS = "|".join(
     (
@@ -29,7 +30,7 @@ _OTHER_WEIGHTS = "|".join(
         r"::-?\d",  # word::2
     )
 )
-#: What a prompt contains, the pattern, and what to do instead.
+#: Kind of syntax, its pattern, and the alternative.
 _SYNTAX = (
     ("weights", re.compile(f"{_WEIGHTS}|{_OTHER_WEIGHTS}"),
      "for (word:1.4) give --prompt-weights; or scale the attention of words with --method prompt-to-prompt --reweight "
@@ -37,28 +38,28 @@ _SYNTAX = (
     ("LoRAs and embeddings", re.compile(r"<(?:lora|lyco|locon|hypernet|lokr):[^<>]*>|(?<!\w)embedding:\w+"),
      "give their files with --lora FILE:SCALE and --textual-inversion FILE"),
     ("changes during the run", re.compile(r"\[[^\[\]]*:[^\[\]]*:?\s*\d*\.?\d+\s*\]"),
-     "a prompt is the same in all steps: leave them out"),
+     "prompts cannot change during the run: leave them out"),
     ("alternatives", re.compile(r"\[[^\[\]|]+(?:\|[^\[\]|]+)+\]|\{[^{}|]+(?:\|[^{}|]+)+\}|__[\w/-]+__"),
      "choose one and write it out"),
     ("flags", re.compile(r"(?<!\S)--(?:ar|aspect|v|stylize|chaos|niji|no|q|seed|iw)(?!\w)"),
      "use the options of the command"),
 )  # fmt: skip
-#: Of a model that reads "(word:1.4)" as a weight, such brackets in a prompt without its weights are meant as text.
+#: For a model that supports "(word:1.4)", the weights are removed first; remaining brackets are text.
 _WITH_WEIGHTS = ("weights", re.compile(_OTHER_WEIGHTS), "write (word:1.4)")
 _CAPITALS = ("joined prompts", re.compile(r"(?<!\w)(?:BREAK|AND)(?!\w)"), "write one prompt")
 
 
 def size_note(network: DiffusionModel, name: str, size: tuple[int, int], edited: tuple[int, int] | None = None) -> str:
-    """A sentence about an image that is edited at another size, or at a size far from that of the training images.
+    """Return a note on an image that is edited at another size, or at a size far from that of the training images.
 
     Args:
         network: the model.
-        name: what the sentence calls the image.
-        size: (width, height) in pixels.
-        edited: (width, height) at which it is edited, see `sfumato.api.resolution`; None for its own size.
+        name: name of the image in the note.
+        size: (width, height) of the image in pixels.
+        edited: (width, height) at which the image is edited, see `sfumato.api.resolution`; None for `size`.
 
     Returns:
-        The sentence; "" for an image that is edited at its own size, if that is near the size of the training images.
+        The note; "" if the image is edited at its own size and this is near the size of the training images.
     """
     (width, height), (own_height, own_width) = edited or size, network.native_size
     pixels = width * height / (own_width * own_height)
@@ -85,11 +86,11 @@ def size_note(network: DiffusionModel, name: str, size: tuple[int, int], edited:
 
 
 def similarity_note(name: str, similarity: float) -> str:
-    """A sentence about an image unlike those that the bundled dual encoder was trained on; "" for others.
+    """Return a note on an image that differs from the training images of the bundled dual encoder; "" for others.
 
     Args:
-        name: what the sentence calls the image.
-        similarity: cosine similarity between the image and its own prompt.
+        name: name of the image in the note.
+        similarity: cosine similarity between the image and its source prompt.
     """
     if similarity >= KNOWN:
         return ""
@@ -100,13 +101,13 @@ def similarity_note(name: str, similarity: float) -> str:
 
 
 def prompt_note(prompt: str, *, weighted: bool = False) -> str:
-    """A sentence about parts of a prompt that other tools interpret and sfumato reads as words; "" without any.
+    """Return a note on prompt syntax of other tools that sfumato reads as plain words; "" if there is none.
 
     Brackets around words, as in "a cat (sitting)", are punctuation and give no note.
 
     Args:
-        prompt: the prompt; that of a model that reads weights without them (`TextEncoder.plain`).
-        weighted: whether the model reads weights.
+        prompt: the prompt; for a model that supports prompt weights, without them (`TextEncoder.plain`).
+        weighted: whether the model supports prompt weights.
     """
     found = list(_other_syntax(prompt, weighted))
     if not found:

@@ -23,7 +23,7 @@ from sfumato.methods.registry import METHODS, Method
 
 
 def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int | None) -> Inverted:
-    """Read an inversion from a file and check it against the model and the images."""
+    """Read an inversion from a file and check it against the model and the images; see `Model.open`."""
     inversion = Inversion.load(path)
     network = model.network
     inversion.check_model(network.fingerprint())
@@ -45,12 +45,12 @@ def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int 
 
 
 def _pictures(inversion: Inversion, images: Any, name: str) -> list[Picture]:
-    """The source images: those of the caller, which must equal the inverted ones, or those stored in the file."""
+    """The source images: those of the caller, which must be the inverted images, or those stored in the file."""
     if inversion.pixels is None or not len(inversion.prompts) == len(inversion.seeds) == len(inversion.images):
         raise BadInput(f"{name} lacks its images, prompts or seeds: invert the image again.")
     given = _stored_images(inversion.pixels, inversion.names) if images is None else as_list(images)
     height, width = inversion.pixels.shape[1:3]
-    # The images may have been inverted with a raised max_pixels, so their stored size is the limit.
+    # The images may have been inverted with a larger max_pixels, so their stored size is the limit.
     pictures = [read_image(each, max_pixels=height * width) for each in given]
     if tuple(picture_fingerprint(each) for each in pictures) != inversion.images:
         raise BadInput("These are not the images of this inversion: give the inverted images, or leave them out.")
@@ -58,7 +58,7 @@ def _pictures(inversion: Inversion, images: Any, name: str) -> list[Picture]:
 
 
 def _stored_images(pixels: Tensor, names: Sequence[str]) -> list[Image.Image]:
-    """The images in the file, under the names of the files that were inverted; files of earlier versions have none."""
+    """The stored images, with the names of the original files; inversions of earlier versions have no names."""
     found = [Image.fromarray(each.numpy()) for each in pixels]
     for image, name in zip(found, names, strict=False):
         image.filename = name

@@ -1,4 +1,4 @@
-"""Plans of edits: checked once, run in this process or pickled and run in another."""
+"""Plans of edits, which are checked once and can be run in this process, or pickled and run in another process."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from sfumato.errors import BadInput
 
 
 class Planner(Protocol):
-    """An object that makes plans, i.e. a `Model`."""
+    """Protocol of an object that creates plans, i.e. a `Model`."""
 
     def plan(self, images: Any, source: Any, target: Any, **options: Any) -> "Plan":
         """See `Model.plan`."""
@@ -24,14 +24,14 @@ class Planner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A checked inversion and edit of the same images, made by `Model.plan`.
+    """A checked inversion and edit of the same images, created by `Model.plan`.
 
-    Only text encoders have been evaluated. A plan can be pickled: `pickle.loads` returns a
-    `PickledPlan`, and `PickledPlan.on` turns it into a plan again on a model loaded in any process. The pickle
-    contains images and masks, but only the paths of direction files and sentence banks.
+    Only text encoders have been evaluated. A plan can be pickled: `pickle.loads` returns a `PickledPlan`, and
+    `PickledPlan.on` creates the plan again for a model that is loaded in any process. The pickle contains images and
+    masks, but only the paths of direction files and sentence banks.
 
     Attributes:
-        sources: the images with planned inversions, which lack only their latents.
+        sources: the images with planned inversions, which have no latents yet.
         edit: the checked edit.
         request: the arguments of `Model.plan`, with images and masks instead of their paths.
     """
@@ -41,15 +41,15 @@ class Plan:
     request: dict[str, Any]
 
     def run(self) -> Run[Result]:
-        """Invert and edit, yielding after every step; the result is that of the edit."""
+        """Run the inversion and the edit, yielding after every step; the result is that of the edit."""
         return Run(self.sources.model.network, self._both())
 
     def invert(self) -> Run[Inverted]:
-        """Only invert, yielding after every step."""
+        """Run only the inversion, yielding after every step."""
         return Run(self.sources.model.network, inverting(self.sources))
 
     def apply(self, inverted: Inverted) -> Run[Result]:
-        """Edit, yielding after every step.
+        """Run only the edit, yielding after every step.
 
         Args:
             inverted: the result of `invert` of this plan.
@@ -68,12 +68,12 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class PickledPlan:
-    """An unpickled plan, which needs a loaded model.
+    """An unpickled plan, which requires a loaded model.
 
     Attributes:
-        model: fingerprint of the model that the plan was made for.
+        model: fingerprint of the model that the plan was created for.
         request: the arguments of `Model.plan`.
-        reading: how that model read prompts (`sfumato.api.reading`).
+        reading: options for the interpretation of prompts with which that model was loaded (`sfumato.api.reading`).
     """
 
     model: str
@@ -81,14 +81,14 @@ class PickledPlan:
     reading: dict[str, Any] = field(default_factory=dict)
 
     def on(self, model: Any) -> Plan:
-        """Make the plan again on a loaded model.
+        """Create the plan again for a loaded model.
 
         Args:
-            model: a `Model` with the same weights and precision as the one that the plan was made for, which reads
-                prompts in the same way.
+            model: a `Model` with the same weights, precision, `prompt_weights` and `prompt_chunks` as the one that the
+                plan was created for.
 
         Raises:
-            BadInput: another model, precision or way of reading prompts; or as `Model.plan`.
+            BadInput: the model differs in one of these; or as `Model.plan`.
         """
         if model.network.fingerprint() != self.model:
             raise BadInput(
@@ -108,6 +108,6 @@ def _unpickled(state: dict[str, Any]) -> PickledPlan:
 
 
 def with_masks(plan: Plan) -> Plan:
-    """The plan with masks that have been read instead of paths in its request."""
+    """Replace the paths of masks in the request of a plan by the masks that have been read."""
     masks = plan.edit.masks
     return plan if all(mask is None for mask in masks) else replace(plan, request=plan.request | {"mask": masks})

@@ -1,4 +1,4 @@
-"""How a model reads prompts, stored with inversions and plans: another way of reading would give other conditions."""
+"""Options for the interpretation of prompts, stored with inversions and plans, as they change the condition."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,25 +7,25 @@ from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
 
 ENTRIES = ("prompt_weights", "prompt_chunks")
-"""The options of `sfumato.load` that set how prompts are read."""
+"""The options of `sfumato.load` that change how prompts are encoded."""
 
 
 def reading(network: DiffusionModel) -> dict[str, Any]:
-    """The options that the model was loaded with, of `ENTRIES`; {} for plain prompts."""
+    """Return the values of `ENTRIES` with which the model was loaded; {} for the defaults."""
     return {name: network.additions[name] for name in ENTRIES if name in network.additions}
 
 
 def check_reading(network: DiffusionModel, made: Mapping[str, Any], what: str, otherwise: str) -> None:
-    """Check that a model reads prompts as the one that made an inversion or a plan.
+    """Check that a model encodes prompts with the same options as the model of an inversion or a plan.
 
     Args:
         network: the model.
         made: `reading` of the other model.
-        what: "This inversion".
-        otherwise: what to do without loading the model again: "invert the image again".
+        what: subject of the error message, e.g. "This inversion".
+        otherwise: alternative to loading the model again, for the message, e.g. "invert the image again".
 
     Raises:
-        BadInput: the options differ; the message says how to load the model.
+        BadInput: the options differ; the message gives the options to load the model with.
     """
     if dict(made) != reading(network):
         was, now = _options(made), _options(reading(network))

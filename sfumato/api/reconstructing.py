@@ -16,7 +16,15 @@ from sfumato.inversion import replay
 
 
 def reconstructing(sources: Sources, residual: bool) -> Generator[Progress, None, Result]:
-    """Replay every step of every group as it was inverted; store the errors of x_0 in `sources.errors`."""
+    """Replay all groups under the condition of their inversion; store the errors of x_0 in `sources.errors`.
+
+    Args:
+        sources: inverted images.
+        residual: whether to add back the reconstruction error of the autoencoder.
+
+    Returns:
+        The reconstructed images with their recipes and the report.
+    """
     pixels: dict[int, NDArray[np.uint8]] = {}
     quality: dict[int, float | None] = {}
     for n, group in enumerate(sources.groups):

@@ -1,22 +1,22 @@
-"""The region to which an edit is restricted, as the caller describes it. This module does not import torch."""
+"""The arguments that restrict an edit to an automatic region. This module does not import torch."""
 
 from dataclasses import dataclass
 
 from sfumato.errors import BadInput
 
 WORDS, DIFFERENCE = 0.3, 1.5
-"""Default thresholds: share of the range of the words' maps (Prompt-to-Prompt), multiple of the mean (DiffEdit)."""
+"""Default thresholds: fraction of the range of word maps (Prompt-to-Prompt), multiple of the mean (DiffEdit)."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """The region to which an edit is restricted.
+    """Definition of the region to which an edit is restricted.
 
     Attributes:
-        words: words of either prompt, whose attention maps give the region; () for the region where the predictions
-            under the two prompts differ (DiffEdit, arXiv 2210.11427).
-        threshold: for words, 0 to 1, a share of the range of their maps; for the difference, 0 to 100, a multiple of
-            its mean.
+        words: words of either prompt, from whose attention maps the region is computed; () for the region where the
+            predictions under the two prompts differ (DiffEdit, arXiv 2210.11427).
+        threshold: for words, a fraction of the range of their maps, 0 to 1; for the difference, a multiple of its mean,
+            0 to 100.
     """
 
     words: tuple[str, ...]
@@ -24,15 +24,16 @@ class Region:
 
 
 def region(words: str, difference: bool, threshold: float | None) -> Region | None:
-    """The region that the caller's arguments describe, or None for no region.
+    """Check the arguments of a region and return its definition, or None if they define no region.
 
     Args:
         words: words separated by commas, or "".
-        difference: whether the region is the difference of the prompts.
+        difference: whether the region is computed from the difference of the prompts.
         threshold: see `Region`; None for the default.
 
     Raises:
-        BadInput: both kinds of region, a threshold without a region or out of range, or an empty word.
+        BadInput: both kinds of region are given, the threshold is out of range or given without a region, or a word is
+            empty.
     """
     if words and difference:
         raise BadInput("Give mask_words or mask_difference, not both.")

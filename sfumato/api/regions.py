@@ -1,4 +1,4 @@
-"""Automatic masks: the regions of some words, or the difference between the predictions under two prompts."""
+"""Automatic masks from the attention maps of words, or from the difference of the predictions under two prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Found:
 
     Attributes:
         cells: 1 inside and 0 outside, at the resolution of the latents.
-        weights: the same as weights [h,w] of pixels at the full size of the image, with soft borders if the image is
-            edited at another size.
+        weights: weights of pixels [h,w] at the full size of the image, with soft borders if the image is edited at
+            another size.
     """
 
     cells: Float[Tensor, "1 h w"]
@@ -36,17 +36,17 @@ class Found:
 
 
 def check_region(network: DiffusionModel, wanted: Region, sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Refuse a region that does not fit the model or the prompts.
+    """Check that a region fits the model and the prompts.
 
     Args:
         network: the model.
-        wanted: the region.
+        wanted: definition of the region.
         sources: source prompt of every image.
         targets: target prompt of every image.
 
     Raises:
-        BadInput: a model without text input, a word that is in neither prompt of an image, or a difference of two
-            equal prompts.
+        BadInput: the model has no text input, a word is in neither prompt of an image, or the two prompts of a
+            difference are equal.
     """
     if not network.text_encoders:
         raise BadInput("A region by mask_words or mask_difference needs a model with text input: give a mask instead.")
@@ -77,15 +77,15 @@ def find(
     texts: Sequence[str],
     batch: int | None,
 ) -> list[Found]:
-    """The region of every edit; maps are computed once and cached in `group.maps`.
+    """Compute the region of every edit; maps are computed once and cached in `group.maps`.
 
     Args:
-        wanted: the region.
+        wanted: definition of the region.
         group: the images.
         rows: rows of the group, one per edit.
         target: condition of the target prompts, one row per edit.
         texts: target prompts, one per edit.
-        batch: maximum number of rows in one call of the network.
+        batch: maximum number of rows per forward pass; None for the default.
 
     Returns:
         One region per edit.
@@ -107,7 +107,7 @@ def find(
 def _of_words(
     wanted: Region, group: Group, rows: Sequence[int], target: Condition, batch: int | None
 ) -> Float[Tensor, "b 1 h w"]:
-    """Union of the words' regions under the source and the target prompt; skips prompts without any of the words."""
+    """Union of the regions of the words under the source and the target prompt, if these contain a word."""
     condition, pictures = Condition.cat([group.condition[rows], target]), [*rows, *rows]
     keys = [(row, prompt.text, wanted.words) for row, prompt in zip(pictures, condition.prompts, strict=True)]
     named = [n for n, prompt in enumerate(condition.prompts) if any(map(prompt.has, wanted.words))]
@@ -127,7 +127,7 @@ def _of_words(
 def _of_difference(
     wanted: Region, group: Group, rows: Sequence[int], target: Condition, texts: Sequence[str], batch: int | None
 ) -> Float[Tensor, "b 1 h w"]:
-    """Where the predictions under the two prompts differ by more than the threshold; noised to half of the run."""
+    """Region where the predictions under the two prompts differ by more than the threshold, at half of the run."""
     keys = [(row, text) for row, text in zip(rows, texts, strict=True)]
     new = list({key: n for n, key in enumerate(keys) if key not in group.maps}.values())
     if new:
@@ -140,13 +140,13 @@ def _of_difference(
 
 
 def enlarged(cells: Tensor, factor: int, size: tuple[int, int]) -> list[NDArray[np.float32]]:
-    """Masks [height,width] in pixels, 0 or 1, from latent cells [b,1,h,w]; `size` is (width, height)."""
+    """Upsample masks [b,1,h,w] of latents to pixels [height,width] by repetition; cropped to `size` (width, height)."""
     pixels = cells.repeat_interleave(factor, -2).repeat_interleave(factor, -1)[:, 0, : size[1], : size[0]]
     return [np.asarray(each > 0, dtype=np.float32) for each in pixels.cpu().numpy()]
 
 
 def at_size(weights: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """A mask [h,w] at another size (width, height), interpolated linearly; unchanged if it has that size."""
+    """Resize a mask [h,w] linearly to `size` (width, height), rounded to 1/255; unchanged if it has that size."""
     if weights.shape == size[::-1]:
         return weights
     cells = torch.from_numpy(weights)[None, None]

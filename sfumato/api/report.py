@@ -24,17 +24,17 @@ SSIM_WINDOW = 11
 
 
 def unit(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 [h,w,3] as float [1,3,h,w] in [0,1]."""
+    """Convert pixels, uint8 [h,w,3], to float [1,3,h,w] in [0,1]."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
 def rounded(value: float) -> float | None:
-    """The value with four decimals; None for infinity (PSNR of identical images), which JSON cannot represent."""
+    """Round to four decimals; None for infinity (PSNR of identical images), which JSON cannot represent."""
     return round(value, 4) if math.isfinite(value) else None
 
 
 def pair_metrics(edited: Sequence[NDArray[np.uint8]], sources: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
-    """PSNR in dB (None if identical) and SSIM (None if a side is below 11 pixels) between every edit and its source."""
+    """Compute PSNR in dB (None if identical) and SSIM (None if a side is below 11 pixels) of edits and sources."""
     pairs = [(unit(a), unit(b)) for a, b in zip(edited, sources, strict=True)]
     large = [min(a.shape[-2:]) >= SSIM_WINDOW for a, _ in pairs]
     return {
@@ -44,25 +44,31 @@ def pair_metrics(edited: Sequence[NDArray[np.uint8]], sources: Sequence[NDArray[
 
 
 def reconstruction_psnr(reconstructed: Tensor, source: Tensor) -> list[float | None]:
-    """PSNR in dB of images [b,3,h,w] in [-1,1], after clipping; None if identical."""
+    """Compute the PSNR in dB of images [b,3,h,w] in [-1,1], after clipping; None if identical."""
     a, b = ((x.clamp(-1, 1) + 1) / 2 for x in (reconstructed, source))
     return [rounded(float(value)) for value in psnr(a, b)]
 
 
 def similarity(encoder: DualEncoder, pictures: Sequence[NDArray[np.uint8]], text_features: Tensor) -> list[float]:
-    """Cosine similarity between each image and its text under the model's own dual encoder."""
+    """Compute the cosine similarity between each image and its text by the model's dual encoder.
+
+    Args:
+        encoder: the dual encoder.
+        pictures: images, uint8 [h,w,3].
+        text_features: unit features of one text per image, [b,d].
+    """
     features = torch.cat([encoder.image_features(unit(each)) for each in pictures])
     return [round(float(value), 4) for value in (features * text_features).sum(dim=-1)]
 
 
 def moves_of(moves: Sequence[Moved], row: int) -> dict[str, Any]:
-    """Moves of one latent of a batch by geodesic shooting, as JSON values; {} if there are none.
+    """Describe the changes of one latent of a batch by geodesic shooting, as JSON values; {} if there are none.
 
-    `distance` is the total distance by which x_t moved. Each of `steps` has the `angle` in radians by which the
-    direction turned, the `length` by which the bottleneck moved, and the `expected` length for a linear map.
+    `distance` is the total distance |x_t' - x_t|. Each of `steps` contains the `angle` in radians between consecutive
+    directions, the `length` of the change of the bottleneck, and the `expected` length if the map were linear.
 
     Args:
-        moves: moves of the batch.
+        moves: recorded changes of the batch.
         row: row of the latent.
     """
     steps = [
@@ -75,24 +81,24 @@ def moves_of(moves: Sequence[Moved], row: int) -> dict[str, Any]:
 
 
 def parameters(params: Params) -> dict[str, Any]:
-    """A method's parameters as JSON values."""
+    """Return the parameters of a method as JSON values."""
     return dataclasses.asdict(params)
 
 
 def recipe_parameters(params: Params) -> dict[str, Any]:
-    """A method's parameters for recipes: as `parameters`, with the names of files instead of their paths."""
+    """Return the parameters of a method for recipes: as `parameters`, with file names instead of paths."""
     values = parameters(params)
-    for path in sorted(params.files, key=len, reverse=True):  # one path may be the beginning of another
+    for path in sorted(params.files, key=len, reverse=True):  # longest first, as one path may be a prefix of another
         name = file_name(path)
         values = {n: each.replace(path, name) if isinstance(each, str) else each for n, each in values.items()}
     return values
 
 
 def files_used(*used: Params) -> dict[str, Any]:
-    """Names and hashes of the files that parameters name: {"files": [{"name": ..., "sha256": ...}]}; {} without files.
+    """Return names and hashes of the files in parameters: {"files": [{"name": ..., "sha256": ...}]}; {} without files.
 
-    The hash of a folder is that of the lines "HASH  NAME" of its files in the order of their names, as `sha256sum *`
-    prints them.
+    The hash of a folder is the hash of the lines "HASH  NAME" of its files, sorted by name, as printed by
+    `sha256sum *`.
 
     Raises:
         BadInput: a file cannot be read.
@@ -103,12 +109,12 @@ def files_used(*used: Params) -> dict[str, Any]:
 
 
 def file_name(path: str) -> str:
-    """The name of a file without its folders, so that metadata of images does not reveal paths."""
+    """Return the name of a file without its folders, so that metadata of images does not disclose paths."""
     return Path(path).name
 
 
 def made_with(network: DiffusionModel) -> dict[str, Any]:
-    """Metadata of an image: name of the model without its folders, fingerprint, precision, type of device, versions."""
+    """Return metadata of an image: model name without folders, fingerprint, precision, device type and versions."""
     return {
         "model": shareable(network.name),
         "model_fingerprint": network.fingerprint(),
@@ -120,6 +126,6 @@ def made_with(network: DiffusionModel) -> dict[str, Any]:
 
 
 def shareable(name: str) -> str:
-    """A model's name without its parent folders, so that metadata of images does not reveal paths."""
+    """Return a model's name without its parent folders, so that metadata of images does not disclose paths."""
     path = Path(name).expanduser()
     return Path(os.path.abspath(path)).name if path.exists() else name

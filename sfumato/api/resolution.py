@@ -1,4 +1,4 @@
-"""The size at which an image is edited: its own, or that of the model's training images."""
+"""The size at which an image is edited: that of the image, of the model's training images, or a given one."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -8,11 +8,11 @@ from sfumato.images import Picture, resized
 from sfumato.models.diffusion_model import DiffusionModel
 
 Resolution: TypeAlias = "int | str | None"
-"""`native`, `full`, the side in pixels of a square, or None for native where the image is much larger than native."""
+"""`native`, `full`, the side in pixels of a square, or None: native for images that are much larger, otherwise full."""
 MUCH = 2.0
-"""Ratio of the pixels of an image and of the model's training images, above which native is the default."""
+"""Ratio of the numbers of pixels of an image and of the training images above which the default is native."""
 MARGIN = 1.25
-"""Largest ratio of the pixels that the network evaluates, padding included, and of those of the resolution."""
+"""Maximum ratio of the number of pixels that the network evaluates, including padding, to that of the resolution."""
 LARGEST = 8192
 
 
@@ -24,7 +24,7 @@ def check_resolution(network: DiffusionModel, resolution: Resolution) -> None:
         resolution: as `Resolution`.
 
     Raises:
-        BadInput: neither native, full, None nor an integer from the model's grid to 8192.
+        BadInput: the value is neither native, full, None nor an integer from the model's grid size to 8192.
     """
     if resolution is None or resolution in ("native", "full"):
         return
@@ -37,7 +37,7 @@ def check_resolution(network: DiffusionModel, resolution: Resolution) -> None:
 
 
 def chosen(network: DiffusionModel, resolution: Resolution, size: tuple[int, int]) -> int | str:
-    """The resolution with the default resolved for an image of `size` (width, height): an integer, native or full."""
+    """Replace the default None by native or full, depending on the `size` (width, height) of an image."""
     if resolution is not None:
         return resolution
     own_height, own_width = network.native_size
@@ -45,11 +45,12 @@ def chosen(network: DiffusionModel, resolution: Resolution, size: tuple[int, int
 
 
 def edited_size(network: DiffusionModel, resolution: Resolution, size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) at which an image is edited, before it is padded to the network's grid.
+    """Return (width, height) at which an image is edited, before it is padded to the network's grid.
 
-    One side is a multiple of the grid and the other follows the aspect ratio, rounded to pixels. Of these sizes the
-    largest is taken that gives the network, padding included, at most `MARGIN` times the pixels of the resolution. With
-    native, sizes between half the training images' pixels and that limit stay as they are.
+    One side is a multiple of the grid size, and the other is determined by the aspect ratio, rounded to pixels. Among
+    these sizes, the largest is chosen whose padded size has at most `MARGIN` times the number of pixels of the
+    resolution. With native, images with at least half of the pixels of the training images, up to that limit, are not
+    resized.
 
     Args:
         network: the model.
@@ -75,6 +76,6 @@ def edited_size(network: DiffusionModel, resolution: Resolution, size: tuple[int
 
 
 def at_resolution(network: DiffusionModel, resolution: Resolution, pictures: Sequence[Picture]) -> list[Picture]:
-    """The images at the sizes at which they are edited; equal images stay one object."""
+    """Resize images to the sizes at which they are edited; an object that occurs several times is resized once."""
     made = {id(each): resized(each, edited_size(network, resolution, each.size)) for each in pictures}
     return [made[id(each)] for each in pictures]

@@ -21,8 +21,8 @@ class Result:
         pixels: per image, uint8 [h,w,3] in sRGB.
         sources: per image, the source, whose alpha channel and colour profile `save` uses; [] for generated
             images.
-        recipes: per image, all settings needed to make it again from its source, with versions and device, as JSON
-            values.
+        recipes: per image, all settings that are needed to reproduce it from its source, with versions and device, as
+            JSON values.
         report: seconds, network_evaluations, reconstruction_latent_max_error (None if not measured), parameters,
             metrics.
     """
@@ -49,14 +49,14 @@ class Result:
             path: output file; its extension determines the format. Several images become out-0.png, out-1.png, ...
                 All paths are checked before the first one is written.
             index: write only this image, 0 to len(result) - 1, to `path` itself.
-            recipe: write the recipe to the metadata, which all formats but BMP have.
-            keep_gps: keep the position in the EXIF of the source, which is left out otherwise.
+            recipe: whether to write the recipe to the metadata of the file (all formats except BMP).
+            keep_gps: whether to keep the GPS position in the EXIF of the source, which is removed by default.
 
         Returns:
-            A note on what the format could not store, "" if nothing was lost.
+            A note on data that the format cannot store, "" if there is none.
 
         Raises:
-            BadInput: an index out of range, or a path that cannot be written.
+            BadInput: the index is out of range, or a path cannot be written.
         """
         if index is not None and not 0 <= index < len(self):
             raise BadInput(f"index must be between 0 and {len(self) - 1}, not {index}.")
@@ -80,5 +80,5 @@ class Result:
 
 
 def numbered(path: Path, count: int) -> list[Path]:
-    """The path of every one of several images: `path` itself for one, else out-0.png, out-1.png, ..."""
+    """Return the output path of every image: `path` for a single image, otherwise out-0.png, out-1.png, ..."""
     return [path] if count == 1 else [path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(count)]

@@ -19,7 +19,7 @@ from sfumato.models.diffusion_model import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """One finished step.
+    """Progress after a finished step.
 
     Attributes:
         stage: "invert", "reconstruct", "edit", "interpolate" or "generate".
@@ -27,7 +27,7 @@ class Progress:
         total: number of steps of this stage, over all batches.
         outputs: index of the result, per row of `state`.
         state: latents and predictions of the step.
-        show: decodes latents of these rows to Pillow images of the images' size.
+        show: decodes latents of these rows to Pillow images of the size of the results.
     """
 
     stage: str
@@ -38,16 +38,16 @@ class Progress:
     show: Callable[[Tensor], list[Image.Image]] = field(repr=False)
 
     def preview(self) -> list[Image.Image]:
-        """Decode P_t, the prediction of x_0 at this step: a preview of the finished images."""
+        """Decode P_t, the prediction of x_0 at this step, as a preview of the results."""
         return self.show(self.state.x0_prediction)
 
 
 class Reported(Protocol):
-    """A result with a report, to which its run adds the cost."""
+    """Protocol of a result with a report, to which the run adds time and network evaluations."""
 
     @property
     def report(self) -> dict[str, Any]:
-        """Parameters, metrics and cost."""
+        """Parameters, metrics, time and network evaluations."""
 
 
 Outcome = TypeVar("Outcome", bound=Reported)
@@ -56,16 +56,17 @@ Arguments = ParamSpec("Arguments")
 
 
 class Run(Iterator[Progress], Generic[Outcome]):
-    """Iterate for progress, then read `result`, which runs the remaining steps. Closing or deleting the run cancels it.
+    """Iterator over the steps of an inversion, edit or generation.
 
-    Time, network evaluations and products with the Jacobian are counted inside the run only, not in the caller's code
-    between steps.
+    Iterate over it for progress, then read `result`, which runs the remaining steps. Closing or deleting the run
+    cancels it. Time, network evaluations and products with the Jacobian are counted during the steps only, not in the
+    caller's code between steps.
 
     Attributes:
-        seconds: time spent so far.
-        calls: number of calls of the network so far.
+        seconds: computation time so far.
+        calls: number of forward passes of the network so far.
         samples: number of rows evaluated by the network so far.
-        passes: products with the Jacobian so far.
+        passes: number of products with the Jacobian so far.
     """
 
     def __init__(self, network: DiffusionModel, steps: Generator[Progress, None, Outcome]) -> None:
@@ -98,7 +99,7 @@ class Run(Iterator[Progress], Generic[Outcome]):
 
     @property
     def result(self) -> Outcome:
-        """The result, with the cost of the run in its report: seconds, network_evaluations, jacobian_passes.
+        """The result, with seconds, network_evaluations and, if there are any, jacobian_passes in its report.
 
         Raises:
             RuntimeError: the run was cancelled or failed.
@@ -114,7 +115,7 @@ class Run(Iterator[Progress], Generic[Outcome]):
         return self._outcome
 
     def close(self) -> None:
-        """Cancel the run. The model needs no clean-up and can be used again."""
+        """Cancel the run. The model can be used again without further clean-up."""
         self._steps.close()
 
 
@@ -128,17 +129,21 @@ def following(
     size: tuple[int, int],
     steps: int | None = None,
 ) -> Generator[Progress, None, Any]:
-    """Yield the progress of one part of a run; return the return value of `work`, or the last x_{t-1}.
+    """Yield the progress of one part of a run.
 
     Args:
-        work: an inversion (a generator that returns it), or the steps of the reverse process.
+        work: a generator that yields the steps of an inversion and returns it, or an iterator over the steps of the
+            reverse process.
         stage: see `Progress`.
         part: index of this part, from 0.
         parts: number of parts, which all have the same number of steps.
         outputs: see `Progress`.
         network: decodes the previews.
         size: (width, height) of the images in pixels.
-        steps: number of steps of a part, if it repeats some; by default that of its timesteps.
+        steps: number of steps of a part if its path repeats steps; by default the number of timesteps.
+
+    Returns:
+        The return value of `work`, or the last x_{t-1} if that is None.
     """
 
     def show(latents: Tensor) -> list[Image.Image]:
@@ -158,7 +163,7 @@ def following(
 def finished(
     steps: Callable[Concatenate[Owner, Arguments], Run[Outcome]],
 ) -> Callable[Concatenate[Owner, Arguments], Outcome]:
-    """The method with the signature of `steps` that runs all steps and returns the result."""
+    """Derive from a method that returns a run the method that runs all steps and returns the result."""
 
     @wraps(steps)
     def call(self: Owner, /, *args: Arguments.args, **options: Arguments.kwargs) -> Outcome:

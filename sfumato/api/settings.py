@@ -13,14 +13,15 @@ SUMMARY = "summary"
 
 
 def check_settings(settings: Mapping[str, Any], name: str) -> None:
-    """Refuse sections that no method reads, unknown options and values out of range.
+    """Check that all sections and options exist and that all values are in range.
 
     Args:
         settings: sections of defaults by name, optionally with a summary.
-        name: what messages call the model.
+        name: name of the model in error messages.
 
     Raises:
-        BadInput: the message names the file, the section and the option.
+        BadInput: a section or option is unknown or a value is not allowed; the message names the file, the section and
+            the option.
     """
     readers = _readers()
     for section, options in settings.items():
@@ -48,7 +49,7 @@ def _check_section(readers: list[type[Params]], options: Mapping[str, Any], plac
 
 
 def _readers() -> dict[str, list[type[Params]]]:
-    """Parameter classes by the section that they take their defaults from."""
+    """Parameter classes by the section that contains their defaults."""
     found: dict[str, list[type[Params]]] = {"generate": [GenerateParams]}
     for method in METHODS.values():
         if method.section:

@@ -1,4 +1,4 @@
-"""The source images of edits, grouped by size, with finished or planned inversions."""
+"""The source images of edits, grouped by size, with computed or planned inversions."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +18,12 @@ class Sources:
     Attributes:
         model: the model that inverts and edits the images.
         method: the method that the images are inverted for.
-        params: its parameters; an edit may override those of the stage "edit".
+        params: parameters of the method; an edit may override those of the stage "edit".
         groups: the images grouped by size, each group with its inversion.
         report: seconds, network_evaluations, parameters, pictures (name, size and note of each).
-        batch: maximum number of rows in one call of the network; None for the default.
-        errors: by index of the image, the largest absolute error of the reconstructed x_0; only images for which
-            it has been measured.
+        batch: maximum number of rows per forward pass; None for the default.
+        errors: maximum absolute error of the reconstructed x_0 by index of the image, for all images for which it has
+            been measured.
     """
 
     model: Loaded
@@ -61,11 +61,11 @@ class Sources:
 
     @property
     def latent_error(self) -> float | None:
-        """Largest absolute difference between replayed and encoded x_0 over all images; None if not measured."""
+        """Maximum absolute difference between replayed and encoded x_0 over all images; None if not measured."""
         return max(self.errors.values()) if len(self.errors) == len(self) else None
 
     def recipe(self, index: int) -> dict[str, Any]:
-        """All settings needed to invert one of the images again, as JSON values."""
+        """Return all settings that are needed to invert the image with this index again, as JSON values."""
         group = next(each for each in self.groups if index in each.indices)
         row = group.indices.index(index)
         return {

@@ -1,13 +1,13 @@
-"""Sweeps: edits of one image with every setting of a grid, measured.
+"""Parameter sweeps: edits of one image with every setting of a grid, and their metrics.
 
     from sfumato.api.sweep import sweep
 
     for trial in sweep(model, "photo.png", "red heart", "blue heart", grid={"skip": [5, 10], "guidance_scale": [3, 6]}):
         print(trial.options, trial.scores["lpips"], trial.scores["clip"])
 
-The grid takes the parameters of the method, and seed, resolution, tiles, mask_words, mask_difference and
+The grid can contain parameters of the method, and seed, resolution, tiles, mask_words, mask_difference and
 mask_threshold. The image is inverted once for every setting of the inversion, and edits that differ only in
-`guidance_scale` go through the network in one batch. `sfumato.api.trial.pareto` selects among the trials.
+`guidance_scale` are computed in one batch. `sfumato.api.trial.pareto` selects the Pareto-optimal trials.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ from sfumato.metrics import Evaluator
 
 OF_INVERSION: Point = {"seed": 0, "resolution": None, "tiles": False}
 OF_EDIT: Point = {"mask_words": "", "mask_difference": False, "mask_threshold": None}
-"""Arguments of a sweep that the grid may contain, with their defaults: those of the inversion and those of the edit."""
+"""Arguments of the inversion and of the edit that the grid may contain in addition to parameters, with defaults."""
 
 
 def sweep(
@@ -56,34 +56,34 @@ def sweep(
     tiles: bool = False,
     **fixed: Any,
 ) -> Iterator[Trial]:
-    """Edit one image with every setting of a grid. All settings are checked before the first evaluation.
+    """Edit one image with every setting of a grid. All settings are checked before the network is evaluated.
 
     Args:
         model: the model.
         image: as for `Model.invert`.
-        source: prompt of the image.
-        target: prompt describing the edited image; may be empty with methods that edit without a target prompt.
+        source: source prompt.
+        target: target prompt; may be empty for methods that edit without a target prompt.
         grid: values to try, by name of a parameter of the method, or seed, resolution, tiles, mask_words,
             mask_difference or mask_threshold.
         method: name of the method, see `sfumato.methods`.
         seed: seed of the inversion.
-        mask: as for `Inverted.edit_steps`, like the next three.
-        mask_words: words whose regions restrict the edit.
-        mask_difference: restrict the edit to where the predictions under the two prompts differ.
-        mask_threshold: threshold of mask_words or mask_difference.
-        evaluator: networks that measure the edits; by default those of the model's folder, see `evaluator_of`.
-        max_pixels: as for `Model.invert`, like the next two. Edits are measured at the size at which they are made,
-            so that scores of several resolutions belong to images of different sizes.
-        resolution: size at which the image is edited.
-        tiles: whether the network is evaluated in tiles.
+        mask: as for `Inverted.edit_steps`.
+        mask_words: as for `Inverted.edit_steps`.
+        mask_difference: as for `Inverted.edit_steps`.
+        mask_threshold: as for `Inverted.edit_steps`.
+        evaluator: networks that compute the metrics; by default those of the model's folder, see `evaluator_of`.
+        max_pixels: as for `Model.invert`.
+        resolution: as for `Model.invert`. Metrics are computed at the size at which the image is edited, so that scores
+            for different resolutions refer to images of different sizes.
+        tiles: as for `Model.invert`.
         fixed: parameters with the same value in all settings.
 
     Returns:
-        An iterator over the trials, in the order in which they are computed; `Trial.index` is the place in the grid.
+        An iterator over the trials, in the order in which they are computed; `Trial.index` is the position in the grid.
 
     Raises:
-        BadInput: an unknown parameter, one that the grid cannot contain, one both in the grid and fixed, no evaluator,
-            a prompt that the evaluator cannot read; or as `Model.plan`.
+        BadInput: as `Model.plan`; or a parameter is unknown, not allowed in the grid, or both in the grid and fixed;
+            there is no evaluator; or the evaluator cannot encode a prompt.
     """
     points, picture = grid_points(grid), read_image(image, max_pixels)
     about: Point = {"seed": seed, "resolution": resolution, "tiles": tiles, "mask_words": mask_words}
@@ -114,7 +114,7 @@ def sweep(
 
 
 def _check_names(grid: Mapping[str, Any], fixed: Mapping[str, Any], named: set[str]) -> None:
-    """Refuse names that a grid cannot contain, or that are given twice; `named` are the arguments that were given."""
+    """Raise BadInput for names that a grid cannot contain or that are given twice; `named` are the given arguments."""
     for name in {**grid, **fixed}:
         if name in ("images", "methods"):
             raise BadInput(f"{name} is no option of a sweep, which has one image and one method: leave it out.")
@@ -126,7 +126,7 @@ def _check_names(grid: Mapping[str, Any], fixed: Mapping[str, Any], named: set[s
 
 
 def _plan(model: Model, picture: Picture, texts: tuple[str, str], settings: list[Point]) -> Plan:
-    """Settings that differ only in their guidance scale, as one edit."""
+    """Plan one edit with several guidance scales for settings that differ only in these."""
     options = dict(settings[0])
     if "guidance_scale" in options:
         options["guidance_scale"] = [each["guidance_scale"] for each in settings]
@@ -148,7 +148,7 @@ def _trials(
 
 
 def _groups(indices: Sequence[int], points: list[Point], counts: Callable[[str], bool]) -> list[list[int]]:
-    """Indices whose points agree in the names that count, in the order in which they first appear."""
+    """Group indices of points with equal values for all names that `counts` selects, in order of first occurrence."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for index in indices:
         key = tuple(repr(value) for name, value in points[index].items() if counts(name))

@@ -1,4 +1,4 @@
-"""Trials: settings tried on one image, their scores, and the selection among them."""
+"""Trials: edits of one image with different settings, their metrics, and the selection of the best ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from sfumato.images import Picture, resized_pixels, to_tensor
 from sfumato.metrics import METRICS, Evaluator
 
 JUDGED_PIXELS = 2**20
-"""Maximum number of pixels measured at once: networks such as VGG store maps of many channels at full size."""
+"""Maximum number of pixels per call of the evaluator, as networks such as VGG store large feature maps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +24,8 @@ class Trial:
     """One setting, its edit and its scores.
 
     Attributes:
-        index: index of the setting in the grid; the last name of the grid varies fastest.
-        options: the setting, one value per name of the grid.
+        index: index of the setting in the grid, whose last name varies fastest.
+        options: the setting: one value per name of the grid.
         pixels: the edit, uint8 [h,w,3].
         scores: every metric of `sfumato.metrics.Evaluator` by name, NaN if a metric has no value.
         result: result of `Inverted.edit` that contains the edit, with its recipe.
@@ -43,11 +43,11 @@ class Trial:
 def measured(
     evaluator: Evaluator, picture: Picture, result: Result, mask: Tensor | None, texts: tuple[str, str] | None
 ) -> list[dict[str, float]]:
-    """Every metric of every image of a result, at most `JUDGED_PIXELS` at once.
+    """Compute all metrics of every image of a result, in batches of at most `JUDGED_PIXELS`.
 
     Args:
-        evaluator: networks that measure the edits.
-        picture: the source at the size at which it was edited and is measured.
+        evaluator: networks that compute the metrics.
+        picture: the source at the size at which it was edited; the metrics are computed at this size.
         result: edits of the source.
         mask: float [1,h,w] at that size, 1 where the edit applies, or None.
         texts: source prompt and target prompt; None for a model without text input.
@@ -76,16 +76,16 @@ def measured(
 
 
 def pareto(scores: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> list[bool]:
-    """The Pareto front: True for every row that no other row dominates.
+    """Return the Pareto front: True for every row that no other row dominates.
 
-    A row dominates another if it is at least as good in every metric and better in one.
+    A row dominates another one if it is at least as good in every metric and better in at least one.
 
     Args:
-        scores: one mapping per setting; a row with NaN in one of the metrics is never on the front.
+        scores: metrics by name, per setting; a row with NaN in one of the metrics is never on the front.
         metrics: names in `METRICS`, which defines whether higher or lower values are better.
 
     Raises:
-        BadInput: an unknown metric, or one that was not measured.
+        BadInput: a metric is unknown or was not measured.
     """
     for name in metrics:
         if name not in METRICS or any(name not in row for row in scores):
@@ -97,11 +97,13 @@ def pareto(scores: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> lis
 
 
 def least_change(trials: Sequence[Trial], wanted: float, *, adherence: str = "clip", change: str = "lpips") -> Trial:
-    """The trial with the least change of those that reach an adherence, or else the one with the highest adherence.
+    """Return the trial with the smallest change among those that reach an adherence.
+
+    If no trial reaches it, the one with the highest adherence is returned.
 
     Args:
         trials: at least one trial.
-        wanted: smallest sufficient value of the adherence metric.
+        wanted: minimum value of the adherence metric.
         adherence: name of a metric for which higher is better.
         change: name of a metric for which lower is better.
     """

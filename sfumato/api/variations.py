@@ -1,4 +1,4 @@
-"""Edits of one image along every saved direction, at several lengths, from one tangent basis."""
+"""Edits of one image along all saved directions, with several step lengths, from a single tangent basis."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,24 +31,25 @@ def variations(
     normalise: bool = True,
     chunk: int = CHUNK,
 ) -> Iterator[list[Pixels]]:
-    """Yield, per direction, the image moved by each gamma along it, equal to edits by the method pullback.
+    """Yield, for each direction, the edits of an image by all step lengths, as edits by the method pullback.
 
-    The tangent basis is the same for all directions and is computed once. All lengths are evaluated in one batch. The
-    skipped steps, the quality boosting, kappa, the rank and the guidance scale are those of the method's parameters.
+    The tangent basis is the same for all directions and is computed once. All step lengths are evaluated in one batch.
+    The skipped steps, the quality boosting, kappa, the rank and the guidance scale are those of the parameters with
+    which the image was inverted.
 
     Args:
-        inverted: one image, inverted for the method pullback with the steps that the directions belong to.
+        inverted: one image, inverted for the method pullback with the number of steps that the directions belong to.
         directions: directions found by `sfumato.api.finding.find`.
-        gammas: lengths of the move of x_t; 0 gives the reconstruction.
+        gammas: step lengths of x_t; 0 gives the reconstruction.
         normalise: restore mean and standard deviation of the predicted x_0 (arXiv 2302.12469, section 3.4).
-        chunk: maximum number of rows in one pass of the Jacobian.
+        chunk: maximum number of rows per pass of the Jacobian.
 
     Yields:
         Images uint8 [h,w,3], one per gamma.
 
     Raises:
-        BadInput: directions of another model, timestep or size of latents, an image inverted for another method, or
-            a step of the directions that the method's parameters skip.
+        BadInput: the directions belong to another model, timestep or size of latents, the image was inverted for
+            another method, or its parameters skip the step of the directions.
     """
     group, network, step, params = inverted.groups[0], inverted.model.network, directions.step, inverted.params
     if not isinstance(params, PullbackParams):
@@ -84,7 +85,7 @@ def variations(
 
 
 def _reproduced(inverted: Inverted, t: int) -> Tensor:
-    """x_t at timestep t of the replay, [1,c,h,w]."""
+    """Replay the inversion up to timestep t and return x_t, [1,c,h,w]."""
     for each in inverted.edit_steps("", gamma=0.0):
         if each.state.t == t:
             return each.state.x_t

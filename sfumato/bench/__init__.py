@@ -1,5 +1,5 @@
 """Benchmarks of editing methods.
 
-`pairs` has a ground-truth image for every edit; `piebench` reads the published layout of PIE-Bench; `runner` runs
-settings of methods over either of them, records failed edits and continues an interrupted run.
+`pairs` contains a ground-truth image for every edit; `piebench` reads the published layout of PIE-Bench. `runner` runs
+methods with given settings on either benchmark, records failed edits and resumes interrupted runs.
 """

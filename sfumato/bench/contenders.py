@@ -1,4 +1,4 @@
-"""Baselines: pipelines of diffusers that edit one real image by text, with the same weights."""
+"""Baselines: diffusers pipelines for text-guided editing of one real image, with the same weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class Task:
         source: prompt of the image.
         target: prompt describing the edited image.
         steps: number of steps of a complete run.
-        skip: number of first (noisiest) steps that the edit leaves out.
+        skip: number of first (noisiest) steps that the edit skips.
         source_guidance_scale: guidance scale of the source prompt.
         guidance_scale: guidance scale of the target prompt.
         device: device of the networks.
@@ -44,7 +44,7 @@ class Task:
 
 
 class Contender(Protocol):
-    """Protocol of a baseline: it inverts the image, then edits it. Both calls can be repeated."""
+    """Protocol of a baseline, which inverts the image, then edits it. Both calls can be repeated."""
 
     task: Task
     unet: torch.nn.Module
@@ -62,10 +62,10 @@ class Contender(Protocol):
 class LeditsPP:
     """diffusers' LEDITS++ with the second-order SDE DPM-Solver++; inverts only the T - skip steps that it replays.
 
-    It is run as diffusers 0.42 has it. There `invert` takes the two embeddings of `encode_prompt` in the wrong order
-    and guides from the source prompt to the empty one, eps(source) + s (eps("") - eps(source)): at a source guidance
-    scale of 1 the image is inverted under the empty prompt, under which the replay starts, too. The alternative solver,
-    DDIM, fails; so do the cross-attention masks on latents of 16 x 16.
+    The pipeline of diffusers 0.42 is used without changes. Its `invert` uses the two embeddings of `encode_prompt` in
+    the wrong order, so that guidance goes from the source prompt to the empty prompt, eps(source) + s (eps("") -
+    eps(source)). At a source guidance scale of 1 the image is therefore inverted under the empty prompt, under which
+    the replay also starts. The other solver, DDIM, raises an error, and so do cross-attention masks on 16 x 16 latents.
     """
 
     def __init__(self, task: Task) -> None:
@@ -125,7 +125,7 @@ class SDEdit:
         self.unet = self.pipe.unet
 
     def invert(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def edit(self) -> Image.Image:
         """Edit from T - skip."""
@@ -144,7 +144,7 @@ class SDEdit:
         """None: nothing is inverted."""
 
 
-# Added because diffusers rounds down: floating-point errors must not remove a step.
+# Added to fractions because diffusers rounds down: a floating-point error must not remove a step.
 _GUARD = 1e-9
 
 

@@ -1,4 +1,4 @@
-"""Editors of a benchmark: a method of sfumato (in batches), a pipeline of diffusers (one by one), or no edit at all."""
+"""Editors of a benchmark: sfumato methods (batched), diffusers pipelines (one image at a time), and no edit."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ class Edited:
 
     Attributes:
         pixels: uint8 [h,w,3] for each edit.
-        seconds: wall time of all edits together, with the encoding of images and prompts and the inversion.
-        cpu_seconds: CPU time of all edits together, over all threads; it varies less on a shared machine.
+        seconds: wall time of all edits together, including the encoding of images and prompts and the inversion.
+        cpu_seconds: CPU time of all edits and threads together; less affected by other load on the machine.
         evaluations: number of rows that the network evaluated for all edits together.
     """
 
@@ -33,7 +33,7 @@ class Edited:
 
 
 class Editor(Protocol):
-    """Protocol of an editor: edits images of one size with one setting.
+    """Protocol of an editor, which edits images of one size with one setting.
 
     Attributes:
         together: whether one call with several edits costs less than one call per edit.
@@ -63,7 +63,7 @@ class Ours:
             methods=setting.method,
             seed=setting.seed,
             residual=setting.residual,
-            resolution="full",  # the size of the other contenders
+            resolution="full",  # the same size as for the diffusers pipelines
             **setting.params,
         )
         result = plan.run().result
@@ -109,7 +109,7 @@ class Unchanged:
     together = True
 
     def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
-        """Return the source images, at no cost."""
+        """Return the source images with zero cost."""
         return Edited([each.source for each in pictures], 0.0, 0.0, 0)
 
 

@@ -33,7 +33,7 @@ def evaluate(
     pictures: Sequence[Pictures],
     edits: Sequence[NDArray[np.uint8]],
 ) -> Scores:
-    """Compute the metrics whose inputs all these edits have: one value per edit, NaN where a metric is undefined."""
+    """Compute the metrics whose inputs are available for all edits: one value per edit, NaN if undefined."""
     targets = [each.target for each in pictures if each.target is not None]
     batch = evaluator.batch(
         stacked([each.source for each in pictures]),

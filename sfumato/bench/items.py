@@ -19,9 +19,9 @@ class Pictures:
     """The images of one edit, all of one size.
 
     Attributes:
-        source: uint8 [h,w,3], the image to edit.
-        target: uint8 [h,w,3], ground truth of the edit; None if unknown.
-        mask: bool [h,w], where the image is meant to change; None if unknown.
+        source: the image to edit, uint8 [h,w,3].
+        target: ground truth of the edit, uint8 [h,w,3]; None if unknown.
+        mask: region that the edit should change, bool [h,w]; None if unknown.
     """
 
     source: NDArray[np.uint8]
@@ -40,7 +40,7 @@ class Item:
         source_text: prompt of the image.
         target_text: prompt describing the edited image.
         load: reads the images. Raises BadInput for images that cannot be used.
-        origin: reads the data that the images are made from, for the stamp. Raises OSError or ValueError.
+        origin: reads the source data of the images, for the stamp. Raises OSError or ValueError.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The journal of a benchmark: a file with one JSON line per finished edit, which stays valid if a run is killed."""
+"""The journal of a benchmark: one JSON line per finished edit; it stays valid if a run is killed."""
 
 import json
 import os
@@ -18,16 +18,16 @@ _OTHER = "choose another --out, or remove it"
 
 
 class Journal:
-    """The journal, opened for one run; a line is on the disk before `add` returns.
+    """The journal, opened for one run; `add` returns when the line is written to disk.
 
-    The first line describes the measurement, so that results of another model or evaluator are never mixed in. An
-    incomplete last line, left by a killed process, is dropped. A record with an "error" counts as not done, so that the
+    The first line describes the measurement, which prevents a mixture of results of different models or evaluators. An
+    incomplete last line of a killed process is removed. A record with an "error" does not count as finished, so the
     next run repeats the edit.
 
     Args:
         folder: folder of the journal; it is created if it does not exist.
         about: fields that describe the measurement, as JSON values; they must equal those of an existing journal.
-        beside: informative fields of the first line, such as versions and device, which may differ between runs.
+        beside: further fields of the first line, such as versions and device, which may differ between runs.
 
     Raises:
         BadInput: the journal belongs to another measurement, is damaged, or is being written by another process.
@@ -54,7 +54,7 @@ class Journal:
             raise
 
     def _read(self, folder: Path, about: Record, beside: Record) -> dict[tuple[str, str], Record]:
-        """Read the records of an earlier run; an incomplete last line, left by a killed process, is cut off."""
+        """Read the records of an earlier run; an incomplete last line of a killed process is removed."""
         self._file.seek(0)
         lines = self._lines(f"{folder / NAME} is damaged:")
         first = next(lines, None)

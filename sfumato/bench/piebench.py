@@ -59,8 +59,8 @@ class PieBench:
         folder: folder in the published layout.
 
     Raises:
-        BadInput: the folder has another layout. An invalid entry, or its name, does not raise here: only that edit
-            fails when it is loaded.
+        BadInput: the folder has another layout. Invalid entries or names do not raise here; only the edits concerned
+            fail when they are loaded.
     """
 
     name = "piebench"
@@ -74,7 +74,7 @@ class PieBench:
 
 
 def _mapping(folder: Path) -> tuple[bytes, dict[str, Any]]:
-    """The bytes of the mapping file and its content. Lone surrogates are errors of single entries, not of the file."""
+    """Bytes and content of the mapping file. Lone surrogates are allowed here; they invalidate only their entry."""
     layout = f"give a folder in PIE-Bench's layout, with {MAPPING}, one JSON object of edits, and {IMAGES}/"
     try:
         content = read_bytes(folder / MAPPING, layout, _MOST_BYTES)

@@ -1,20 +1,21 @@
-"""The eight metrics of PIE-Bench (Ju et al., "PnP Inversion", ICLR 2024), by its rules and under its names.
+"""The eight metrics of PIE-Bench (Ju et al., "PnP Inversion", ICLR 2024), as its official code computes them.
 
-They are for comparison with published tables. "Unedit part" makes the pixels inside the mask black in both images and
-averages over the *complete* image (which favours edits with large masks); "edit part" makes the pixels outside the mask
-black. The structure distance passes grey levels in 0..255 to a network that expects pixels in 0..1. Published numbers
-also need PIE-Bench's networks: CLIP ViT-L/14, DINO ViT-B/8 and LPIPS on SqueezeNet.
+Use them for comparison with published tables. "Unedit part" sets the pixels inside the mask to black in both images and
+averages over the *complete* image (which favours edits with large masks); "edit part" sets the pixels outside the mask
+to black. The structure distance passes grey levels in 0..255 to a network that expects pixels in 0..1. Comparison with
+published numbers also requires PIE-Bench's networks: CLIP ViT-L/14, DINO ViT-B/8 and LPIPS on SqueezeNet.
 
-The official code calls libraries without naming their versions, and two of its numbers depend on them (`VERSIONS`):
+The official code does not pin the versions of its libraries, and two of its metrics depend on them (`VERSIONS`):
 
     structure_distance    torchvision's Resize of a tensor, bilinear: antialiased from torchvision 0.17 (January 2024),
-                          before that each output pixel is read between two input pixels of each axis
+                          before that without antialiasing: each output pixel is interpolated from two input pixels
+                          per axis
     ssim_unedit_part      torchmetrics up to 1.4.1: windows inside the image, as in Wang et al.; from 1.4.2 (September
-                          2024) also windows over its border, which is continued by reflection
+                          2024) also windows across the border, with reflection padding
 
-The table of the paper is of October 2023, and its environment has torchvision 0.13.1. So the paper's own rule is
-`structure_distance_without_antialias` and `ssim_unedit_part`; numbers that the same code computes today are
-`structure_distance` and `ssim_unedit_part_with_border`.
+The table of the paper is of October 2023, and its environment has torchvision 0.13.1. The paper's values therefore
+correspond to `structure_distance_without_antialias` and `ssim_unedit_part`. With current library versions the official
+code computes `structure_distance` and `ssim_unedit_part_with_border`.
 """
 
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def structure_of_levels(encoder: VisionEncoder, a: Tensor, b: Tensor, *, antiali
 
     That code passes grey levels in 0..255 where pixels in 0..1 are expected: the network receives (255 x - mean) / std.
     The images are reduced by torchvision's rule for tensors, `F.interpolate(..., mode="bilinear", align_corners=False)`
-    in float32. PIE-Bench's are square; others are brought to the size of the encoder too.
+    in float32. PIE-Bench's images are square; other images are also resized to the input size of the encoder.
 
     Args:
         encoder: the vision transformer, in published numbers DINO ViT-B/8 at 224 pixels.
@@ -63,8 +64,8 @@ def _reduced(encoder: VisionEncoder, x: Tensor, antialias: bool) -> Tensor:
 def ssim_with_border(a: Tensor, b: Tensor) -> Tensor:
     """SSIM, float64 [b], of images [b,3,h,w] in [0,1], by torchmetrics from 1.4.2 on.
 
-    The images are continued by reflection (5 pixels, without repeating the border), and the mean is over the windows
-    around all pixels. Raises as `ssim`.
+    The images are padded by 5 pixels with reflection (without repeating the border), and the mean is over the windows
+    centred at all pixels. Raises BadInput and NonFinite as `ssim`.
     """
     check_pair(a, b)
     edge = WINDOW // 2
@@ -152,4 +153,4 @@ _OTHERS = (
     ),
 )  # fmt: skip
 VERSIONS = {each.name: each for each in _OTHERS}
-"""Two of them by the rules of other versions of the libraries, by name."""
+"""Two of the metrics as computed with other versions of the libraries, by name."""

@@ -1,4 +1,4 @@
-"""Running settings over the edits of a benchmark: skips finished edits, records failures and continues."""
+"""Run settings on the edits of a benchmark; finished edits are skipped, and failures are recorded."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -75,11 +75,11 @@ class Runner:
         return [self.journal.records[setting.key, item.name] for setting in settings for item in self.items]
 
     def _complete(self, setting: Setting, item: Item) -> bool:
-        """Whether the record of a finished edit has all metrics, also those that were registered since."""
+        """Whether the record of a finished edit has all metrics, including metrics that were registered later."""
         return self.benchmark.metrics.keys() <= self.journal.records[setting.key, item.name].get("scores", {}).keys()
 
     def _score_again(self, setting: Setting, items: Sequence[Item]) -> Iterator[int]:
-        """Compute all metrics of saved edits; yields the number of each batch. Without its image an edit has failed."""
+        """Compute all metrics of saved edits; yields the size of each batch. A missing image counts as a failure."""
         for start in range(0, len(items), self.batch):
             yield sum(
                 self._score_saved(setting, *size) for size in self._by_size(setting, items[start : start + self.batch])
@@ -131,7 +131,7 @@ class Runner:
         return list(sizes.values())
 
     def _edit(self, edits: Editor, setting: Setting, items: list[Item], pictures: list[Pictures]) -> None:
-        """Edit and score a batch; if that fails, its items one by one, so that only failing items are lost."""
+        """Edit and score a batch; if that fails, repeat its items one by one, so that only failing items are lost."""
         try:
             edited = edits.edit(items, pictures)
             for item, before, after in zip(items, pictures, edited.pixels, strict=True):
@@ -181,7 +181,7 @@ class Runner:
 
 
 def limited(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """At most `limit` items, taken alternately from all kinds; a larger limit only adds items."""
+    """At most `limit` items, taken alternately from all kinds; a larger limit gives a superset."""
     kinds: dict[str, list[Item]] = {}
     for item in items:
         kinds.setdefault(item.kind, []).append(item)

@@ -1,12 +1,13 @@
-"""Selection of the fixed list of pairs: by hash, from the images that no model was trained on.
+"""Deterministic selection of the list of benchmark pairs, preferably from images on which no model was trained.
 
     python -m sfumato.bench.select data/emoji
 
-writes `pairs.csv`, byte for byte the same for the same corpus. A pair is two drawings of one style that differ in one
-attribute only (the corpus has a key for each attribute), or one emoji in two styles. Each group of variants of one
-drawing contributes only a few pairs, taken alternately from all groups, so that large groups (hearts, hands) do not
-dominate. A kind with too few held-out pairs is filled up with pairs of the `train` split, which are marked as such:
-all hair styles belong to one emoji, "person", which is completely in the training data, as are most of the colours.
+writes `pairs.csv`; the file is identical for the same corpus. A pair consists of two drawings of one style that differ
+in one attribute only (the corpus has a key for each attribute), or of one emoji in two styles. Pairs are ordered by
+hash. The number of pairs per group of variants of one drawing is limited, and pairs are taken alternately from all
+groups, so that large groups (hearts, hands) do not dominate. Kinds with too few held-out pairs are filled up with pairs
+of the `train` split, which are marked as such: all hair styles belong to one emoji, "person", which is in the training
+data, as are most of the colours.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from sfumato.data.splits import split_of
 QUOTAS = {"tone": 100, "gender": 100, "hair": 40, "colour": 60, STYLE: 100}
 #: Largest number of pairs from one group of variants.
 PER_GROUP = 6
-#: The multi-coloured styles that contain most of the emoji; they differ in more than their outlines.
+#: The multi-coloured styles that contain most of the emoji; their drawings differ in more than the outlines.
 STYLES = ("fluent-color", "fluent-flat", "noto", "noto-blob", "twemoji", "emojitwo")
 #: Smallest share of the image that must change in a pair.
 SMALLEST = 0.01

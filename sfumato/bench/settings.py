@@ -1,4 +1,4 @@
-"""The settings that a benchmark compares, each a method with its parameters, read from a TOML file.
+"""The settings that a benchmark compares; each is a method with parameters, read from a TOML file.
 
 [[row]]
 name = "ours, skip 20"
@@ -29,7 +29,7 @@ PIPELINES = {
     "diffusers-ledits++": ("steps", "skip", "source_guidance_scale", "guidance_scale"),
     "diffusers-img2img": ("steps", "skip", "guidance_scale"),
 }
-#: The baseline that returns the source unchanged; its metrics show how far source and target are apart.
+#: The baseline that returns the source unchanged; its metrics measure the distance between source and target.
 UNCHANGED = "unchanged"
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -60,7 +60,7 @@ class Setting:
 
         Files count by their content, not by their path: paths in texts are replaced by the hashes of the files.
         """
-        longest_first = sorted(self.files, key=len, reverse=True)  # one path may be the beginning of another
+        longest_first = sorted(self.files, key=len, reverse=True)  # one path may be a prefix of another
         paths = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         params = {
             name: paths.sub(lambda found: self.files[found[0]], value) if isinstance(value, str) else value

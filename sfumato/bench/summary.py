@@ -10,7 +10,7 @@ from sfumato.bench.journal import Record
 from sfumato.bench.settings import Setting
 from sfumato.metrics import Quantity
 
-#: Largest PSNR in dB in means: that of identical images is infinite.
+#: Limit in dB for PSNR values in means, because the PSNR of identical images is infinite.
 IDENTICAL = 100.0
 ALL = "all"
 #: The costs of an edit.
@@ -47,9 +47,8 @@ def summarise(
 ) -> list[Line]:
     """Summarise each setting over all edits, over each kind and over each split, if there are several.
 
-    Means of all settings are over the same edits, so that they can be compared: those of the group that all settings
-    finished. A setting that finished none of the group does not restrict the others. A metric that some of these edits
-    lack has no mean, which would be over other edits.
+    For comparability, the means of all settings are over the same edits: those of the group that all settings finished,
+    except settings that finished no edit of the group. A metric that is missing for some of these edits has no mean.
 
     Args:
         settings: the settings that were compared.

@@ -1,4 +1,4 @@
-"""The command line: results on stdout, progress and error messages on stderr, one sentence for every error.
+"""The command line: results on stdout; progress and error messages on stderr, one sentence per error.
 
 Exit codes: 0 success, 1 failure, 2 invalid input, 130 stopped by Ctrl-C, 143 stopped by SIGTERM. Training first writes
 a last checkpoint, from which the same command resumes.
@@ -27,10 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     stopped the command, this function exits instead of returning.
 
     Args:
-        argv: the words after the name of the program; by default those of the command line.
+        argv: the command line arguments without the name of the program; by default `sys.argv[1:]`.
 
     Returns:
-        the exit code; no exception is raised.
+        The exit code; no exception is raised.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not end the command

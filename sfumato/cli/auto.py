@@ -1,4 +1,4 @@
-"""`sfumato edit --auto`: settings of an edit that an evaluator chooses."""
+"""`sfumato edit --auto`: automatic choice of the settings of an edit with an evaluator."""
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_auto(parser: CommandParser, words: Sequence[str]) -> None:
-    """Add `--auto` and the networks of the evaluator; to fit one screen, the help lists these only next to --auto."""
+    """Add `--auto` and the evaluator's networks; for brevity, the help lists these only if --auto is also given."""
     typed = any(word.partition("=")[0] == "--auto" for word in words)
     text = "choose skip and guidance; N: target CLIP similarity" + ("" if typed else "; see --auto --help")
     parser.add_argument("--auto", nargs="?", const=True, type=float, metavar="N", help=text)
@@ -27,7 +27,7 @@ def add_auto(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any], count: int) -> None:
-    """Refuse options that leave nothing to choose or no criterion, for `count` results. Raises BadInput."""
+    """Raise BadInput if, for `count` results, the options leave no setting to choose or no criterion for the choice."""
     from sfumato.methods.params import options_of
 
     if arguments.auto is None:
@@ -38,23 +38,23 @@ def check_auto(arguments: Namespace, method: "Method", given: Mapping[str, Any],
             )
         return
     if not "".join(arguments.targets).strip():
-        raise BadInput("--auto chooses by how well the edit fits --to: give --to.")
+        raise BadInput("--auto needs a target prompt: give --to.")
     if arguments.auto is not True and not -1 < arguments.auto < 1:
         raise BadInput(f"--auto takes a CLIP similarity between -1 and 1, not {arguments.auto:g}.")
     if count > 1:
-        raise BadInput("--auto chooses for one edit at a time: give one image, one --to and one --seed.")
+        raise BadInput("--auto works on a single edit: give one image, one --to and one --seed.")
     chosen = [name for name in ("skip", "guidance_scale") if name in options_of(method.params, "edit")]
     if all(name in given for name in chosen):
         remedy = f"leave {' or '.join(map(flag_of, chosen))} out" if chosen else "choose another method"
-        raise BadInput(f"--auto has nothing left to choose: {remedy}.")
+        raise BadInput(f"--auto has no setting to choose: {remedy}.")
 
 
 def check_source(arguments: Namespace, source: str) -> None:
-    """Refuse `--auto` without a value for an empty source prompt, from which its target follows. Raises BadInput."""
+    """Raise BadInput for `--auto` without a value if the source prompt, which determines the value, is empty."""
     if arguments.auto is True and not source.strip():
         raise BadInput(
-            "--auto aims at the CLIP similarity of the source image to --from, which is empty: give --from, or the "
-            "target similarity as --auto N."
+            "The default target of --auto is the CLIP similarity of the source image to --from, but --from is empty: "
+            "give --from, or the target as --auto N."
         )
 
 
@@ -70,7 +70,7 @@ def load_auto(arguments: Namespace, model: "Model", texts: Sequence[str]) -> "Ev
 
 
 def chosen(inverted: "Inverted", arguments: Namespace, evaluator: "Evaluator", edit: Mapping[str, Any]) -> "Choice":
-    """Settings that `--auto` finds for an edit with the given other options; shows progress."""
+    """Find the settings for an edit with the other given options; shows progress."""
     from sfumato.api.auto import choose
 
     with progress() as show:

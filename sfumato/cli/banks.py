@@ -1,4 +1,4 @@
-"""`sfumato directions text` and `bank`: directions between words, and the sentences that they are computed from."""
+"""`sfumato directions text` and `bank`: text directions between words, and the sentences they are computed from."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -72,7 +72,7 @@ def bank(arguments: Namespace) -> None:
 
 
 def _check_out(out: Path, ending: str, what: str) -> None:
-    """Refuse a file that exists, since it may have been edited by hand, or that cannot be written. Raises BadInput."""
+    """Raise BadInput for an existing file, which may have been edited by hand, and for one that cannot be written."""
     if out.suffix.lower() != ending or not out.absolute().parent.is_dir():
         raise BadInput(f"{out}: {what} is written to a {ending} file in a folder that exists.")
     if out.exists() or out.is_symlink():

@@ -1,4 +1,4 @@
-"""`sfumato bench`: methods and settings compared on a benchmark of edits."""
+"""`sfumato bench`: compare methods and settings on a benchmark of edits."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Make the missing edits, write the report, print the means. Returns 1 if an edit failed."""
+    """Run the missing edits, write the report and print the means. Returns 1 if an edit failed."""
     _check_data(arguments)
     from sfumato.cli.quiet import quiet_libraries
 
@@ -84,7 +84,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _check_data(arguments: Namespace) -> None:
-    """Refuse an unknown benchmark, and data that is not there, before torch is imported. Raises BadInput."""
+    """Raise BadInput for an unknown benchmark or missing data, before torch is imported."""
     if arguments.benchmark not in BENCHMARKS:
         raise BadInput(f"there is no benchmark {arguments.benchmark!r}{suggestion(arguments.benchmark, BENCHMARKS)}")
     if arguments.benchmark == "piebench" and arguments.data is None:

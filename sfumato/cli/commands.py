@@ -1,4 +1,4 @@
-"""The commands by name, ours and those of other packages, and the command and arguments that the user typed.
+"""The commands of sfumato and of other packages by name, and parsing of the command line.
 
 Another package names its module in the entry point group `sfumato.commands`; see docs/extending.md.
 """
@@ -52,12 +52,12 @@ EXAMPLE = 'sfumato edit heart.png --from "red heart, twemoji" --to "blue heart, 
 class Command(Protocol):
     """A module with the functions of a command.
 
-    A module may also have a function `flags_of_files`, which takes the words that were typed and returns the flags of
-    the files that they name (`sfumato.cli.given.Flags`).
+    A module may also have a function `flags_of_files`, which takes the command line arguments and returns the flags
+    that are stored in files named by them (`sfumato.cli.given.Flags`).
     """
 
     def describe(self, parser: CommandParser, words: Sequence[str]) -> None:
-        """Add the command's arguments; `words` is what was typed after the command's name."""
+        """Add the arguments of the command; `words` are the command line arguments after its name."""
 
     def run(self, arguments: Namespace) -> int | None:
         """Run the command. Returns an exit code, None for success."""
@@ -72,7 +72,7 @@ def parse(words: Sequence[str]) -> tuple[Command, Namespace]:
     """
     if not words or words[0].startswith("-"):
         _top_level().parse_args(words or ["--help"])
-        raise BadInput(f"a command comes first: sfumato {' | '.join(COMMANDS)}.")
+        raise BadInput(f"the first argument must be a command: sfumato {' | '.join(COMMANDS)}.")
     name, rest = words[0], words[1:]
     command, summary = _command(name)
     parser = CommandParser(prog=f"sfumato {name}", description=f"{summary[0].upper()}{summary[1:]}.")
@@ -84,17 +84,17 @@ def parse(words: Sequence[str]) -> tuple[Command, Namespace]:
 
 
 def _flags_of_files(name: str, command: Command, words: Sequence[str]) -> list[Flags]:
-    """The flags of a preset, and those of another file that the command reads. Raises BadInput."""
+    """The flags from a preset and from other files that the command reads. Raises BadInput."""
     found = [preset(name, named) for named in typed_all(words, "--preset")]
     own: Callable[[Sequence[str]], list[Flags]] | None = getattr(command, "flags_of_files", None)
     return [*found, *(own(words) if own is not None else [])]
 
 
 def _command(name: str) -> tuple[Command, str]:
-    """The command of that name and its one-line summary.
+    """The command with a name and its one-line summary.
 
     Raises:
-        BadInput: there is none, or the package that it comes from cannot be loaded.
+        BadInput: there is no such command, or its package cannot be imported.
     """
     if name in COMMANDS:
         module, summary = COMMANDS[name]

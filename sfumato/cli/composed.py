@@ -19,9 +19,9 @@ class Composed:
     """The methods of a command line, with their options.
 
     Attributes:
-        methods: in order.
+        methods: the methods, in order.
         run: options of the inversion and of the sampling run; for a single method, all of its options.
-        own: for several methods, the options of each one's edit, by the name of the method.
+        own: if there are several methods, the edit options of each, by the name of the method.
     """
 
     methods: "tuple[Method, ...]"
@@ -54,7 +54,7 @@ class Composed:
         return {name: value for name, value in self.run.items() if name in SHARED}
 
     def check(self) -> None:
-        """Refuse values out of range before a model is loaded. Raises BadInput."""
+        """Raise BadInput for values out of range, before a model is loaded."""
         for method in self.methods:
             check_options(method.params, self._given(method))
 
@@ -72,19 +72,19 @@ class Composed:
         return {**run, **self.own.get(method.name, {})}
 
     def check_unnamed(self, words: Sequence[str]) -> None:
-        """Refuse options of the inversion if it was read from a file. Raises BadInput."""
+        """Raise BadInput for options of the inversion if the inversion is read from a file."""
         from sfumato.methods.params import options_of
 
         fixed = [name for name in options_of(self.first.params, "invert") if name in self.run]
         if fixed or any(words):
             raise BadInput(
-                "--from, --seed and the other options of the inversion are fixed in its file: leave them out, or give "
-                "the image."
+                "--from, --seed and the other options of the inversion are stored in its file and cannot be changed: "
+                "leave them out, or give the image."
             )
 
 
 def add_methods(parser: CommandParser, names: Sequence[str], words: Sequence[str]) -> None:
-    """Add the parameters of the methods with these names; their defaults are those with the model that `words` name."""
+    """Add the parameters of these methods, with their defaults for the model that `words` select."""
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS
 

@@ -45,7 +45,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Build the dataset, or resume an interrupted build; print what it contains."""
+    """Build the dataset, or resume an interrupted build; print a summary of its content."""
     if arguments.dataset not in DATASETS:
         raise BadInput(f"there is no dataset {arguments.dataset!r}{suggestion(arguments.dataset, DATASETS)}")
     from sfumato.data.emoji import build

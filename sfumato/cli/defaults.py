@@ -1,4 +1,4 @@
-"""The model of commands without --model, and the values that options have with a model. Nothing here imports torch."""
+"""The default model, and the defaults of method options for a model. This module does not import torch."""
 
 import os
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ SHIPPED = "emoji"
 
 @dataclass(frozen=True)
 class DefaultModel:
-    """The model of commands without --model.
+    """The model that commands use without --model.
 
     Attributes:
-        name: as --model takes it.
-        origin: where it is set: the environment variable, the configuration file, or "bundled".
+        name: name of the model, in the form of --model.
+        origin: source of the setting: the environment variable, the configuration file, or "bundled".
     """
 
     name: str
@@ -61,17 +61,17 @@ def default_model() -> DefaultModel:
 def values_with(
     model: str, params: "type[Params]", section: str, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str]:
-    """The values of a method's options that the user has not given, with a model that is not loaded.
+    """The defaults of a method's options for a model, without loading the model.
 
     Args:
-        model: as --model takes it.
+        model: name of the model, in the form of --model.
         params: the method's parameters.
         section: section of the model folder's `sfumato.json`.
-        given: options that the user has given, on which others depend (inversion, steps).
+        given: options on the command line on which other defaults depend (inversion, steps).
 
     Returns:
-        The values by option, and where they come from: "defaults of emoji", or "defaults of the method" for a model
-        that has none, is not on this machine, or cannot be read.
+        The values by option, and a description of their source: "defaults of emoji", or "defaults of the method" if the
+        model has no defaults, is not on this machine, or cannot be read.
     """
     from sfumato.methods.params import GUIDANCE_SCALES, defaults_of, scaled_skip
 

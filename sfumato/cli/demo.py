@@ -122,7 +122,7 @@ def _table(chosen: list[Example], metrics: dict[str, Any]) -> list[list[str]]:
 
 
 def _numbers(metrics: dict[str, Any], n: int) -> tuple[str, str]:
-    """-> (PSNR of the reconstruction in dB; similarity to the target prompt before and after the edit, or "")."""
+    """PSNR of the reconstruction in dB; similarity to the target prompt before and after the edit ("" if unknown)."""
     psnr = metrics["reconstruction_psnr"][n]
     before, after = (metrics.get(f"{which}_similarity_to_target") for which in ("source", "edit"))
     similarity = f"{before[n]:.2f} -> {after[n]:.2f}" if before and after else ""

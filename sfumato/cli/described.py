@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load_directions(path: Path) -> "Directions":
-    """Load directions of the latent. Raises BadInput for other files; the message says how to use them."""
+    """Load directions of the latent. Raises BadInput for other files; the message describes how to use them."""
     check_saved(path, "a set of directions")
     from sfumato.geometry import Directions
     from sfumato.shifts.delta_h import DeltaH

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 _FIXED = ("directions", "time", "skip", "keep_positions", "kind", "steps")
 """Parameters of the method that the file of directions determines."""
 _SHOWN = (-1.0, -0.5, 0.0, 0.5, 1.0)
-"""Multiples of gamma on a contact sheet."""
+"""Multiples of gamma that the contact sheet shows."""
 
 
 def show_flags(parser: CommandParser) -> None:
     """Add the file of directions and, for a contact sheet, an image."""
     parser.add_argument("file", type=Path, metavar="FILE", help="file of directions")
-    parser.add_argument("image", nargs="?", metavar="IMAGE", help="image to move along each direction")
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="image to edit along each direction")
     parser.add_argument("-o", "--out", type=Path, metavar="SHEET", help="contact sheet to write; needs IMAGE")
     parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the source image")
     parser.add_argument(
@@ -114,7 +114,7 @@ def apply_flags(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def apply(arguments: Namespace) -> None:
-    """Move the image, save the result, report every step."""
+    """Edit the image along the directions, save the result and report every step."""
     from sfumato.methods.params import options_of
     from sfumato.methods.pullback import PullbackParams
 
@@ -151,7 +151,7 @@ def _plan(arguments: Namespace, size: tuple[int, int], found: "Directions", targ
 def _resolution(
     wanted: int | str | None, size: tuple[int, int], found: "Directions", model: "Model"
 ) -> int | str | None:
-    """The user's resolution; by default the image's own size, if the directions were found at it."""
+    """The user's resolution; by default the image's own size if the directions were computed at this size."""
     from sfumato.api.group import padded_size
 
     if wanted is None and model.network.latent_shape(*padded_size(model.network, size)) == tuple(found.latent):

@@ -32,7 +32,7 @@ ACTIONS = {
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """Add the arguments of the action, which is the first word."""
+    """Add the arguments of the action, which is the first of `words`."""
     action = words[0] if words and words[0] in ACTIONS else ""
     parser.usage = f"sfumato directions {action} {ACTIONS[action][0]}" if action else "sfumato directions ACTION ..."
     parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
@@ -89,9 +89,7 @@ def _find_flags(parser: CommandParser) -> None:
     parser.add_argument(
         "--names", nargs="+", default=[], metavar="NAME", help="names of the directions; default: their numbers"
     )
-    parser.add_argument(
-        "--keep-positions", action="store_true", help="keep the positions of the bottleneck instead of their sum"
-    )
+    parser.add_argument("--keep-positions", action="store_true", help="do not sum the bottleneck over its positions")
     parser.add_argument(
         "--size", type=size, metavar="WxH", help="image size in pixels, 64 or 96x64; default: the model's own"
     )
@@ -140,7 +138,7 @@ def _find(arguments: Namespace) -> None:
 
 
 def _list_flags(parser: CommandParser) -> None:
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="files of directions, or folders of them")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="direction files, or folders with them")
     parser.example("sfumato directions list .")
 
 
@@ -171,7 +169,7 @@ def _list(arguments: Namespace) -> None:
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    """The given files, and all files of directions in the given folders. Raises BadInput for a folder without any."""
+    """The given files and all direction files in the given folders. Raises BadInput for a folder without such files."""
     from sfumato.geometry import Directions
     from sfumato.shifts.delta_h import DeltaH
     from sfumato.shifts.text_direction import TextDirection

@@ -69,7 +69,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _packages() -> tuple[dict[str, str | None], dict[str, dict[str, str | None]]]:
-    """-> (versions of the required packages; versions of the packages of each extra); None for a missing package."""
+    """Versions of the required packages, and of the packages of each extra; None for a missing package."""
     core: dict[str, str | None] = {}
     extras: dict[str, dict[str, str | None]] = {}
     try:
@@ -107,7 +107,7 @@ def _device(name: str) -> str:
 
 
 def _check(model: str, device: str) -> dict[str, Any]:
-    """Invert and reconstruct an example image; return whether that works and the error of the latents."""
+    """Invert and reconstruct an example image; return the success and the error of the latents."""
     import sfumato
     from sfumato.examples import examples
 

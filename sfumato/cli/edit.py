@@ -37,7 +37,7 @@ DEFAULT_METHOD = "edit-friendly"
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """Add the images, the prompts, the outputs, and the parameters of the methods that `words` name."""
+    """Add the images, the prompts, the outputs, and the parameters of the methods that `words` select."""
     parser.usage = "sfumato edit IMAGE [IMAGE ...] --from TEXT --to TEXT -o OUT [options]"
     text = "source images, or an inversion written by `sfumato invert`"
     parser.add_argument("images", nargs="*", default=[], metavar="IMAGE", help=text)
@@ -77,7 +77,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def flags_of_files(words: Sequence[str]) -> list[Flags]:
-    """The flags of the edit that the image after --recipe was made by."""
+    """The flags from the recipe in the image after --recipe."""
     path = typed(words, "--recipe")
     return [] if path is None else [read_edit(path, words, limit_of(words))]
 
@@ -150,12 +150,12 @@ def _sources(arguments: Namespace, methods: Composed) -> Sources:
     if not inversions:
         return read_pictures(arguments)
     if len(arguments.images) > 1:
-        raise BadInput(f"{inversions[0]} is an inversion, which is edited alone: give it as the only image.")
+        raise BadInput(f"{inversions[0]} is an inversion, which must be the only input: give it alone.")
     return read_inversion(arguments, methods)
 
 
 def _outputs(arguments: Namespace, found: Sources, methods: Composed) -> list[Path]:
-    """The path of every result. Raises BadInput: neither or both of -o and --out-dir, or a path of no use."""
+    """The path of every result. Raises BadInput unless exactly one of -o and --out-dir is given and can be written."""
     if (arguments.out is None) == (arguments.out_dir is None):
         raise BadInput("give the output: -o/--out OUT, or --out-dir FOLDER (see sfumato edit --help).")
     inputs = *arguments.images, arguments.mask, arguments.recipe, *methods.files
@@ -185,7 +185,7 @@ def _of_recipes(result: "Result") -> dict[str, Any]:
 
 
 def _alike(result: "Result", found: Sources) -> list[str]:
-    """A remark if all of several seeds gave the same image, otherwise nothing."""
+    """A remark if several seeds all gave the same image; otherwise []."""
     first, *others = (pixels.tobytes() for pixels in result.pixels)
     if (
         len(found.seeds) == 1

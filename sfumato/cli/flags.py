@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_SEEDS = 1000
 
 
-#: Options of the model that the help of every command leaves out; `sfumato models --help` explains them.
+#: Options of the model that the help of the commands omits; `sfumato models --help` lists them.
 MODEL_OPTIONS: dict[str, dict[str, Any]] = {
     "--lora": {"action": "append", "default": [], "metavar": "FILE[:SCALE]"},
     "--textual-inversion": {"action": "append", "default": [], "metavar": "FILE[:WORD]"},
@@ -34,8 +34,8 @@ def add_model(parser: CommandParser, default: str | None = None) -> None:
     """Add the model, its device and its precision, and the options that `sfumato models --help` explains.
 
     Args:
-        parser: of the command.
-        default: the model without --model; None for the one that the user has set, or else the bundled one.
+        parser: parser of the command.
+        default: the model without --model; None for the user's default model, or else the bundled one.
     """
     add_model_name(parser, "folder, file or hub id; more: `sfumato models --help`", default)
     for flag, settings in MODEL_OPTIONS.items():
@@ -57,8 +57,8 @@ def load_model(arguments: Namespace) -> "Model":
     """Load the model that the flags of `add_model` select.
 
     Raises:
-        BadInput: there is no such model, file, device or precision, which is found out before torch is imported, or the
-            model cannot be used.
+        BadInput: there is no such model, file, device or precision (checked before torch is imported), or the model
+            cannot be used.
     """
     from sfumato.models.added_files import place_and_scale, place_and_word
     from sfumato.models.names import check_precision, place_of
@@ -84,13 +84,13 @@ def load_model(arguments: Namespace) -> "Model":
 
 
 def add_time(parser: CommandParser) -> None:
-    """The timestep at which the bottleneck is read."""
+    """Add the flag for the timestep at which the bottleneck is evaluated."""
     parser.add_argument(
         "--time",
         type=real(0, 1),
         default=1.0,
         metavar="N",
-        help="timestep, as the fraction of the run that remains; default 1",
+        help="timestep, as the remaining fraction of the run (1: t = T); default 1",
     )
 
 
@@ -105,7 +105,7 @@ def add_seeds(parser: CommandParser) -> None:
         help="random seeds, one result per seed; default 0",
     )
     parser.add_argument(
-        "--seeds", type=integer(1, _MOST_SEEDS), metavar="COUNT", help="number of seeds, counting up from --seed"
+        "--seeds", type=integer(1, _MOST_SEEDS), metavar="COUNT", help="number of consecutive seeds, starting at --seed"
     )
 
 
@@ -121,14 +121,14 @@ def seeds_of(arguments: Namespace) -> list[int]:
 def add_options(
     parser: CommandParser, title: str, options: Mapping[str, "Field[Any]"], values: Mapping[str, Any]
 ) -> None:
-    """Add one flag for each parameter of a method, with its value without the flag, see `values_of`, in the help."""
+    """Add one flag for each parameter of a method; the help contains its default from `values`, see `values_of`."""
     group = parser.add_argument_group(title)
     for name, each in options.items():
         add_option(group, [flag_of(name)], each, name, values[name])
 
 
 def add_option(group: Any, flags: Sequence[str], option: "Field[Any]", dest: str, value: Any) -> None:
-    """Add the flags of one parameter, with the value that it has without them in the help."""
+    """Add the flags of one parameter, with its default `value` in the help."""
     from sfumato.methods.params import allowed, kind_of
 
     kind = kind_of(option)
@@ -150,13 +150,13 @@ def shown_default(value: Any) -> str:
 
 
 def values_of(method: "Method", words: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """The values of a method's options that are not typed, with the model that the words name; see `values_with`."""
+    """The defaults of the options that are not in `words`, for the model that `words` select; see `values_with`."""
     model = typed(words, "--model") or default_model().name
     return values_with(model, method.params, method.section, depended_on(method.params, words))
 
 
 def depended_on(params: type["Params"], words: Sequence[str]) -> dict[str, Any]:
-    """The typed options on which the defaults of others depend: the inversion and the number of steps."""
+    """The given options on which the defaults of others depend: the inversion and the number of steps."""
     from sfumato.methods.params import choices_of, options_of
 
     found: dict[str, Any] = {}
@@ -169,15 +169,15 @@ def depended_on(params: type["Params"], words: Sequence[str]) -> dict[str, Any]:
 
 
 def given_options(arguments: Namespace, options: Mapping[str, "Field[Any]"]) -> dict[str, Any]:
-    """The options that the user typed, with their values."""
+    """The options that are given on the command line, with their values."""
     return {name: value for name in options if (value := getattr(arguments, name, None)) is not None}
 
 
 def check_options(params: type["Params"], given: Mapping[str, Any]) -> None:
-    """Refuse values out of range and files that do not exist; checks that depend on the model's defaults come later.
+    """Check the ranges of values and the existence of files; checks that depend on the model's defaults follow later.
 
     Raises:
-        BadInput: names the parameter and its range, or the file.
+        BadInput: a value is out of range or a file does not exist; the message names the parameter or the file.
     """
     chosen = _chosen(params, given)
     chosen.check()
@@ -207,7 +207,7 @@ def _chosen(params: type["Params"], given: Mapping[str, Any]) -> "Params":
 
 
 def typed_all(words: Sequence[str], flag: str) -> list[str]:
-    """All values of a repeatable flag, read from the words because the parser depends on them."""
+    """All values of a repeatable flag in `words`, read before parsing because the parser depends on them."""
     found = []
     for n, word in enumerate(words):
         if word.startswith(f"{flag}="):
@@ -218,7 +218,7 @@ def typed_all(words: Sequence[str], flag: str) -> list[str]:
 
 
 def typed(words: Sequence[str], flag: str) -> str | None:
-    """The first value of a flag, read from the words because the parser depends on it."""
+    """The first value of a flag in `words`, read before parsing because the parser depends on it."""
     return next(iter(typed_all(words, flag)), None)
 
 

@@ -60,7 +60,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Generate an image for every prompt and seed, save the images, report."""
+    """Generate an image for every prompt and seed, save the images and print a summary."""
     from sfumato.methods.generate import GenerateParams
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS

@@ -1,4 +1,4 @@
-"""Flags that a file gives: a preset (--preset) or the recipe of an image (--recipe). Typed flags override them."""
+"""Flags from files: a preset (--preset) or the recipe of an image (--recipe). The command line overrides them."""
 
 from argparse import Action
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from sfumato.cli.parser import CommandParser
 from sfumato.errors import BadInput
 from sfumato.suggestions import suggestion
 
-#: Flags of which one replaces the others.
+#: Groups of flags: if one of a group is given, the flags of the group from files are ignored.
 _INSTEAD = (
     ("--mask-words", "--mask-difference", "--mask-threshold"),
     ("--out", "-o", "--out-dir"),
@@ -25,15 +25,15 @@ class Flags:
     """Flags with their values, in order.
 
     Attributes:
-        origin: what messages call the file.
-        values: by flag, "--steps" -> ["50"]; [] for a switch.
+        origin: name of the file in messages.
+        values: values by flag, such as "--steps" -> ["50"]; [] for a switch.
     """
 
     origin: str
     values: Mapping[str, Sequence[str]]
 
     def words(self, parser: CommandParser | None = None) -> list[str]:
-        """The flags as words of a command line; with the parser, in the form that each flag takes.
+        """The flags as command line arguments; with a parser, in the form that each flag requires.
 
         Raises:
             BadInput: the parser has no such flag.
@@ -55,7 +55,7 @@ class Flags:
         return known[flag]
 
     def fitting(self, parser: CommandParser) -> "Flags":
-        """These flags, without switches that are off anyway. Raises BadInput for a flag that the command lacks."""
+        """These flags, without switches that are off by default. Raises BadInput for flags that the command lacks."""
         known = parser.flags()
         off = [flag for flag in self.values if flag not in known and f"--{flag.removeprefix('--no-')}" in known]
         fitting = {flag: values for flag, values in self.values.items() if flag not in off}
@@ -64,7 +64,7 @@ class Flags:
         return Flags(self.origin, fitting)
 
     def without(self, flags: Sequence[str]) -> "Flags":
-        """These flags without those that are given elsewhere, or that those replace."""
+        """These flags without the given `flags` and without the other flags of their groups."""
         taken = set(flags)
         for group in _INSTEAD:
             if taken & set(group):
@@ -73,27 +73,27 @@ class Flags:
 
 
 def joined(sources: Sequence[Flags], words: Sequence[str], parser: CommandParser | None = None) -> list[str]:
-    """The words of a command line with the flags of files, of which later ones override earlier ones.
+    """Combine the command line with the flags from files; later files override earlier ones.
 
     Args:
-        sources: flags of files.
-        words: what the user typed, which overrides all of them.
-        parser: of the command, once it is known.
+        sources: the flags from each file.
+        words: the command line arguments, which override all files.
+        parser: parser of the command; None before it is known.
 
     Raises:
-        BadInput: a file has a flag that the command lacks.
+        BadInput: a file contains a flag that the command does not have.
     """
     taken = _typed(words, parser)
     found = list(words)
     for flags in reversed(sources):
         left = (flags if parser is None else flags.fitting(parser)).without(taken)
-        found = [*found, *left.words(parser)]  # behind: a flag that takes several values would take the images too
+        found = [*found, *left.words(parser)]  # last, because a flag with several values would consume the images
         taken = [*taken, *left.values]
     return found
 
 
 def _typed(words: Sequence[str], parser: CommandParser | None) -> list[str]:
-    """The flags among the words, under all of their names."""
+    """The flags on the command line, under all of their names."""
     flags = [word.partition("=")[0] for word in words if word.startswith("-")]
     known = {} if parser is None else parser.flags()
     return flags + [name for flag in flags if flag in known for name in known[flag].option_strings]
@@ -103,11 +103,11 @@ def preset(command: str, named: str) -> Flags:
     """The flags of a command in a preset: a TOML file with a table for every command.
 
     Args:
-        command: its name, "edit".
+        command: name of the command, such as "edit".
         named: a file ending in .toml, or the name of one in the folder `presets` of the user's settings.
 
     Raises:
-        BadInput: there is no such preset, it has no table of the command, or a value is of another kind.
+        BadInput: there is no such preset, it has no table for the command, or a value has an invalid type.
     """
     from sfumato.text_files import read_toml
 

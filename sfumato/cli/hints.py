@@ -1,4 +1,4 @@
-"""Remarks before work about inputs that are read in another way than may be meant."""
+"""Warnings about image sizes and prompts that may not be interpreted as intended, printed before the work begins."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ def hints(
     prompts: Sequence[str],
     resolution: "Resolution" = "full",
 ) -> list[str]:
-    """Remarks on the size of an image and on the prompts, which are also printed on stderr.
+    """Remarks on the size of an image and on the prompts; they are returned and printed on stderr.
 
     Args:
         model: the model.
-        name: what the remark calls the image.
+        name: name of the image in remarks.
         size: (width, height) in pixels; None for the model's own.
         prompts: all prompts of the command.
         resolution: as for `Model.invert`.

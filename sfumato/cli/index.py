@@ -1,4 +1,4 @@
-"""`sfumato index`: describe the images of folders by content and style, for `sfumato search`."""
+"""`sfumato index`: compute content and style descriptors of the images in folders, for `sfumato search`."""
 
 import os
 import time
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sfumato.style.describers import Describers
 
 _SHOWN = 5
-"""Unreadable files that are named one by one; --json lists all."""
+"""Largest number of unreadable files that are listed; --json lists all."""
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -29,7 +29,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--out",
         required=True,
         metavar="INDEX",
-        help="folder or URI (s3://, gs://, az://) of the index; continued if it exists",
+        help="folder or URI (s3://, gs://, az://) of the index; an existing one is updated",
     )
     parser.add_argument("--batch", type=integer(1, 4096), default=64, metavar="N", help="images per write; default 64")
     add_encoders(parser)
@@ -38,7 +38,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def add_encoders(parser: CommandParser, *, listed: bool = True) -> None:
-    """Add the encoders of the descriptors, which must be those of the index, and their device."""
+    """Add the encoders, which must be those that the index was computed with, and their device."""
     texts = {
         "content-encoder": "CLIP, folder or hub id; default: the bundled dual encoder, for emoji",
         "style-encoder": "export of `sfumato train style`; default: the bundled one, for emoji",
@@ -61,7 +61,7 @@ def load_describers(arguments: Namespace) -> "Describers":
 
 
 def run(arguments: Namespace) -> None:
-    """Index the folders, one after the other, and report."""
+    """Index the folders one after the other and print a summary."""
     from sfumato.retrieval.files import image_files
     from sfumato.retrieval.index import ImageIndex
     from sfumato.retrieval.indexing import index_files
@@ -87,7 +87,7 @@ def _report(arguments: Namespace, state: "Indexing", rows: int, seconds: float) 
     for sentence in state.unreadable[:_SHOWN]:
         remark(f"left out: {sentence}")
     if len(state.unreadable) > _SHOWN:
-        remark(f"left out: {len(state.unreadable)} images that cannot be read in all; --json lists them.")
+        remark(f"left out: in total {len(state.unreadable)} images that cannot be read; --json lists them.")
     if arguments.json:
         print_json(
             {

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def add_max_pixels(parser: CommandParser) -> None:
-    """Add the largest size of an input image, as a file of unknown origin may claim to be larger than the memory.
+    """Add the limit on the size of input images, because an untrusted file may declare a size that exceeds the memory.
 
-    `sfumato --help` explains it.
+    The flag is listed in `sfumato --help`.
     """
     parser.add_argument("--max-pixels", type=integer(1), default=MAX_PIXELS, metavar="N", help=SUPPRESS)
 
 
 def limit_of(words: Sequence[str]) -> int:
-    """The limit that the words of a command give, read before they are parsed; the default for one that is refused."""
+    """The limit in `words`, read before they are parsed; the default if the value is invalid."""
     text = typed(words, "--max-pixels") or ""
     return max(1, int(text)) if text.isdecimal() else MAX_PIXELS
 
@@ -37,7 +37,7 @@ def add_resolution(parser: CommandParser, *, tiles: bool = True) -> None:
     """Add the size at which images are edited.
 
     Args:
-        parser: of the command.
+        parser: parser of the command.
         tiles: whether the command can evaluate the network in tiles.
     """
     text = "edit at native size, full size or N x N pixels; default: native if large"
@@ -48,7 +48,7 @@ def add_resolution(parser: CommandParser, *, tiles: bool = True) -> None:
 
 
 def check_resolution(arguments: Namespace) -> None:
-    """Refuse --tiles at the native size, before any file is read. Raises BadInput."""
+    """Raise BadInput for --tiles at the native size, before any file is read."""
     if arguments.tiles and arguments.resolution in (None, "native"):
         raise BadInput("--tiles is for images that are edited at more than the native size: give --resolution full.")
 
@@ -66,7 +66,7 @@ def add_mask(parser: CommandParser) -> None:
     parser.add_argument(
         "--mask",
         metavar="IMAGE",
-        help="mask: white is edited; with --mask-transparent its transparent parts are",
+        help="mask image: white pixels are edited; with --mask-transparent, transparent ones",
     )
     parser.add_argument("--mask-transparent", action="store_true", help=SUPPRESS)  # named in the help of --mask
 
@@ -106,11 +106,11 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
     """Read a mask image before a model is loaded; return it with remarks, which are also printed on stderr.
 
     Args:
-        arguments: with `mask`, the file or None, and `mask_transparent`.
-        sizes: (width, height) in pixels of the images, which must be equal.
+        arguments: parsed arguments with `mask`, the file or None, and `mask_transparent`.
+        sizes: (width, height) of every image in pixels; they must be equal.
 
     Raises:
-        BadInput: a mask that cannot be used.
+        BadInput: the mask cannot be used.
     """
     size = sizes[0]
     if arguments.mask is None and arguments.mask_transparent:
@@ -118,7 +118,7 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
     if arguments.mask is None:
         return None, []
     if len(set(sizes)) > 1:
-        raise BadInput("--mask is one image for all, and the images have several sizes: edit each size separately.")
+        raise BadInput("--mask applies to all images, but they have different sizes: edit each size separately.")
     from sfumato.images import transparent_parts
     from sfumato.images.mask import painted_mask
 
@@ -144,14 +144,14 @@ def read_picture(path: str, max_pixels: int) -> tuple["Picture", list[str]]:
 
 
 def check_saved(path: "str | Path", what: str) -> None:
-    """Refuse a file that does not exist, before torch is imported to read it.
+    """Check that a file exists, before torch is imported to read it.
 
     Args:
         path: the file.
-        what: what it contains: "an inversion".
+        what: description of its content, such as "an inversion".
 
     Raises:
-        BadInput: there is no such file.
+        BadInput: the file does not exist.
     """
     if not os.path.exists(path):
         raise BadInput(f"There is no file {printable(path)}: give {what} that was saved before.")

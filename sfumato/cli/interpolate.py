@@ -83,7 +83,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Interpolate, save the frames, report."""
+    """Interpolate, save the frames and print a summary."""
     from sfumato.images import contact_sheet, write_image
     from sfumato.images.animation import write_animation
 

@@ -1,4 +1,4 @@
-"""`sfumato invert`: an inversion, saved to be edited many times."""
+"""`sfumato invert`: invert an image and save the inversion, for repeated edits."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Invert the image, save the inversion, report."""
+    """Invert the image, save the inversion and print a summary."""
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS
 
@@ -98,7 +98,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _check_out(out: Path, image: str, files: Sequence[str]) -> None:
-    """Refuse an output that cannot be written, before any work. Raises BadInput."""
+    """Raise BadInput for an output that cannot be written, before any work."""
     if out.suffix.lower() != ".safetensors":
         raise BadInput(f"{out}: an inversion is written to a .safetensors file: choose a name with this extension.")
     check_writable(out, "a .safetensors file")

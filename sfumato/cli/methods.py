@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> None:
 
 
 def warn_of(failures: "Sequence[Unloaded]") -> None:
-    """Print on stderr which methods, inversions, metrics and tasks of other packages cannot be loaded."""
+    """Print on stderr the methods, inversions, metrics and tasks of other packages that cannot be loaded."""
     for failure in failures:
         remark(str(failure))
 

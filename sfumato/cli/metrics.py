@@ -52,8 +52,8 @@ def add_evaluator(parser: CommandParser, *, listed: bool = True) -> None:
     """Add the networks of the evaluator: local folders, or hub ids, which are the only downloads.
 
     Args:
-        parser: of the command.
-        listed: whether the help lists them.
+        parser: parser of the command.
+        listed: whether the help lists these flags.
     """
     for name, text in NETWORKS.items():
         parser.add_argument(f"--{name}", metavar="FOLDER", help=text if listed else SUPPRESS)
@@ -102,7 +102,7 @@ def _list(as_json: bool) -> None:
 
 
 def _measure(arguments: Namespace) -> None:
-    """Read, check, measure, print."""
+    """Read and check the inputs, compute the metrics and print them."""
     from sfumato.cli.quiet import quiet_libraries
     from sfumato.images import read_image
 
@@ -139,7 +139,7 @@ def _measure(arguments: Namespace) -> None:
 
 
 def _style_encoder(path: str | None, wanted: bool) -> "StyleEncoder | None":
-    """The encoder that is named, or the bundled one if there is a style image. Raises BadInput."""
+    """The encoder at `path`, or the bundled one if `wanted`; otherwise None. Raises BadInput."""
     from sfumato.style.describers import SHIPPED
     from sfumato.style.encoder import load_style_encoder
 
@@ -149,7 +149,7 @@ def _style_encoder(path: str | None, wanted: bool) -> "StyleEncoder | None":
 
 
 def _check_words(evaluator: "Evaluator", texts: Mapping[str, str | None]) -> None:
-    """Refuse prompts that consist of special tokens only. Raises BadInput."""
+    """Raise BadInput for prompts that consist of special tokens only."""
     from sfumato.models.text import TextEncoder
 
     text_encoder = TextEncoder(evaluator.clip.tokenizer, evaluator.clip.model.text_model)
@@ -186,7 +186,7 @@ def _mask(path: str | None, source: "Picture", max_pixels: int) -> "Tensor | Non
 
 
 def _uniform(path: str, weight: float) -> str:
-    """The remark about a mask that has one weight everywhere."""
+    """The remark about a mask with the same weight at all pixels."""
     if 0 < weight < 1:
         return f"{path} is uniformly grey: metrics inside and outside it are over the same pixels, with equal weights."
     return f"{path} is all {'white' if weight else 'black'}: metrics of an area without pixels have no value."

@@ -1,4 +1,4 @@
-"""Flags of other tools (diffusers, A1111, ComfyUI, InvokeAI), and what to use instead of them."""
+"""Flags of other tools (diffusers, A1111, ComfyUI, InvokeAI), and their equivalents in sfumato."""
 
 from collections.abc import Container
 
@@ -33,14 +33,14 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "--checkpoint": ("--model",),
     "--ckpt": ("--model",),
 }
-"""Flag of another tool -> what to use here: the first one whose first word the command has."""
+"""Flag of another tool -> suggestions; the first one whose first word is a flag of the command is used."""
 
 
 def instead_of(flag: str, known: Container[str]) -> str:
-    """Such as "; use --steps" for a flag of another tool; "" for any other, or if the command has nothing like it.
+    """End of an error message such as "; use --steps"; "" if the flag is unknown or the command has no equivalent.
 
     Args:
-        flag: what the user typed.
+        flag: the flag on the command line.
         known: the flags of the command, and the names of its arguments.
     """
     uses = FLAGS.get(flag.partition("=")[0].replace("_", "-"), ())

@@ -58,7 +58,7 @@ def paths_in(folder: Path, images: Sequence[str], count: int, *, keep: Sequence[
         keep: files that must not be overwritten: the inputs of the command.
 
     Raises:
-        BadInput: two images have one name, a path cannot be written, or is one of the inputs.
+        BadInput: two images have the same name, or a path cannot be written or is one of the inputs.
     """
     from sfumato.images import check_output
 
@@ -81,14 +81,14 @@ def paths_in(folder: Path, images: Sequence[str], count: int, *, keep: Sequence[
 
 
 def check_folder(folder: Path, names: Sequence[str] = ()) -> None:
-    """Check, before any work, that a folder is there or can be created, and that files can be written to it.
+    """Check, before any work, that a folder exists or can be created, and that files can be written to it.
 
     Args:
-        folder: the folder, inside others that may not exist either.
+        folder: the folder; it and its parents may not exist yet.
         names: names of the files.
 
     Raises:
-        BadInput: a file instead of a folder, a folder that may not be written to, or a name that is too long.
+        BadInput: the path is a file, the folder is not writable, or a name is too long.
     """
     there, missing = folder.absolute(), list(names)
     while not os.path.lexists(there):
@@ -107,24 +107,24 @@ def check_folder(folder: Path, names: Sequence[str] = ()) -> None:
 
 
 def refuse_inputs(path: Path, inputs: Sequence[str]) -> None:
-    """Raises BadInput if `path` is one of the inputs, also under another name or through a link."""
+    """Raise BadInput if `path` is one of the inputs, also under another name or through a link."""
     for each in inputs:
         if path.exists() and os.path.exists(each) and os.path.samefile(path, each):
             raise BadInput(f"{path} is an input of this command and would be overwritten: choose another output.")
 
 
 def refuse_links_out(folder: Path, paths: Sequence[Path]) -> None:
-    """Refuse paths in a folder of unknown origin that a symbolic link leads out of the folder.
+    """Check that no symbolic link in an untrusted folder leads a path out of the folder.
 
     Raises:
-        BadInput: names the first such path.
+        BadInput: a path leads out of the folder; the message names the first one.
     """
     if folder.is_dir():
         check_inside(folder, *(str(path.relative_to(folder)) for path in paths))
 
 
 def save_all(result: "Result", paths: Sequence[Path], *, recipe: bool, keep_gps: bool = False) -> list[str]:
-    """Write every image, in folders that exist or are created.
+    """Write every image; missing folders are created.
 
     Returns:
         Remarks on what a file format cannot represent, which are also printed on stderr.

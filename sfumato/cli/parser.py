@@ -1,4 +1,4 @@
-"""An argparse parser with one screen of help that ends with an example, and one-sentence error messages."""
+"""An argparse parser with short help texts that end with an example, and one-sentence error messages."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ _WIDEST = 100
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Help of at most 100 columns, options and texts side by side."""
+    """Help of at most 100 columns, with options and their texts side by side."""
 
     def __init__(self, prog: str, **settings: Any) -> None:
         width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
@@ -34,19 +34,19 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that raises BadInput instead of printing its usage, and takes no abbreviated options."""
+    """A parser that raises BadInput instead of printing its usage, and does not accept abbreviated options."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=Help, allow_abbrev=False, add_help=False, **settings)
-        self._positionals = self._optionals  # one list in the help, which has a screen only
+        self._positionals = self._optionals  # a single list in the help, to keep it short
         self.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
 
     def add_debug(self) -> None:
-        """Add the flag of all commands that `sfumato.cli.main` reads; `sfumato --help` explains it."""
+        """Add the flag --debug of all commands, which `sfumato.cli.main` reads; it is listed in `sfumato --help`."""
         self.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
 
     def add_preset(self) -> None:
-        """Add the flag of all commands that `sfumato.cli.commands` reads; `sfumato --help` explains it."""
+        """Add the flag --preset of all commands, which `sfumato.cli.commands` reads; `sfumato --help` lists it."""
         if "--preset" not in self.flags():
             self.add_argument("--preset", metavar="NAME", help=argparse.SUPPRESS)
 

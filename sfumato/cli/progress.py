@@ -20,7 +20,7 @@ class Show(Protocol):
     """Callback that shows progress."""
 
     def __call__(self, done: float, total: float | None, text: str) -> None:
-        """Show that `done` of `total` (None: unknown) is done, with a short text."""
+        """Show the progress `done` of `total` (None if unknown) with a short text."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def _bar() -> Iterator[Show]:
 
 
 class _Lines:
-    """A line every few seconds, also while a step is running; work that takes less time prints nothing."""
+    """Prints a line every few seconds, also while a step is running; prints nothing for work that takes less time."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()

@@ -8,10 +8,10 @@ _ANNOUNCING = r"(torch|diffusers|transformers|accelerate|huggingface_hub|tokeniz
 
 
 def quiet_warnings() -> None:
-    """Hide warnings that users cannot act on, and no others.
+    """Hide only the warnings that users cannot act on.
 
-    These are announcements of future changes in libraries, and Pillow's warnings about files that it can read:
-    `sfumato.images` reports the relevant ones.
+    These are announcements of future changes in libraries, and Pillow's warnings about files that it can read
+    (`sfumato.images` reports the relevant problems).
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=_ANNOUNCING)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

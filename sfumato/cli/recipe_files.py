@@ -1,6 +1,6 @@
-"""Files that a recipe names: next to the edited image or in the working folder, with the same content.
+"""Find the files that a recipe names, next to the edited image or in the working folder, and compare their content.
 
-A recipe has names without folders. It is untrusted: no other file is opened because it is named there.
+File names in a recipe contain no folders. A recipe is untrusted input, so files in other folders are never opened.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from sfumato.files import printable
 
 
 def places(path: str, name: Any) -> Iterator[Path]:
-    """The files of a name, if it leads to no other folder.
+    """Candidate paths of a file; none if its name would lead to another folder.
 
     Args:
         path: the edited image.
-        name: as the recipe states it.
+        name: name of the file in the recipe.
     """
     if isinstance(name, str) and name and Path(name).name == name and name not in (".", ".."):
         for folder in dict.fromkeys((Path(path).parent, Path())):
@@ -25,10 +25,10 @@ def places(path: str, name: Any) -> Iterator[Path]:
 
 
 def file_of(path: str, name: Any, sha256: Any, flag: str) -> str:
-    """The file or folder of a name with this hash (`sfumato.regular_files.content_hash`).
+    """The file or folder with a name and a hash (`sfumato.regular_files.content_hash`).
 
     Raises:
-        BadInput: there is none; the message names the flag that takes it.
+        BadInput: there is none; the message names the flag with which it can be given.
     """
     from sfumato.regular_files import content_hash
 
@@ -42,7 +42,7 @@ def image_file(path: str, max_pixels: int) -> str:
     """The source image of an edit.
 
     Raises:
-        BadInput: there is no image of that name with the pixels that the recipe states.
+        BadInput: there is no image with the name and the pixels in the recipe.
     """
     from sfumato.images import read_image, read_recipe
     from sfumato.images.picture import picture_fingerprint
@@ -59,7 +59,7 @@ def image_file(path: str, max_pixels: int) -> str:
 
 
 def mask_flags(path: str, name: Any, sha256: Any, max_pixels: int) -> dict[str, list[str]]:
-    """The flags of a mask with the levels that the recipe states. Raises BadInput if there is none."""
+    """The flags of a mask with the levels in the recipe. Raises BadInput if there is no such mask."""
     for place in places(path, name):
         for transparent in (False, True):
             if _levels(place, transparent, max_pixels) == sha256:
@@ -68,7 +68,7 @@ def mask_flags(path: str, name: Any, sha256: Any, max_pixels: int) -> dict[str, 
 
 
 def _levels(place: Path, transparent: bool, max_pixels: int) -> str:
-    """Hash of the levels of a mask or of an image's transparent parts; "" for a file that is none."""
+    """Hash of the levels of a mask or of an image's transparent parts; "" if the file cannot be read as such."""
     from sfumato.images import read_mask, transparent_parts
     from sfumato.images.read import open_upright
 
@@ -81,7 +81,7 @@ def _levels(place: Path, transparent: bool, max_pixels: int) -> str:
 
 
 def absent(path: str, name: Any, flag: str) -> BadInput:
-    """The error about a file that is not there."""
+    """The error for a missing file."""
     return BadInput(
         f"the recipe of {printable(path)} needs {printable(str(name))}, which is neither next to it nor "
         f"in the working folder with the same content: give {flag}."

@@ -1,7 +1,7 @@
-"""`sfumato edit --recipe`: the edit that made an image, as flags.
+"""`sfumato edit --recipe`: convert the recipe in an edited image to flags, to repeat the edit.
 
-A recipe is untrusted: the model must be a bundled one or the user's default, and files must be there with the content
-that it states (`sfumato.cli.recipe_files`).
+A recipe is untrusted: the model must be a bundled one or the user's default, and the files that it names must exist
+with the recorded content (`sfumato.cli.recipe_files`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ Values = dict[str, list[str]]
 
 
 def read_edit(path: str, words: Sequence[str], max_pixels: int) -> Flags:
-    """The flags of the edit that made an image.
+    """The flags of the edit that created an image.
 
     Args:
         path: the image.
-        words: what the user typed. With --method, the options of the recipe's methods are left out.
+        words: the command line arguments. If they contain --method, the options of the recipe's methods are omitted.
         max_pixels: width x height of the largest image that is read.
 
     Raises:
-        BadInput: the image has no recipe of an edit, or one that needs a file or a model that is not there.
+        BadInput: the image contains no recipe of an edit, or the recipe requires a file or a model that is missing.
     """
     from sfumato.images import read_recipe
 
@@ -53,7 +53,7 @@ def read_edit(path: str, words: Sequence[str], max_pixels: int) -> Flags:
 
 
 def note_other_model(path: str, model: "Model", max_pixels: int) -> list[str]:
-    """A remark, also printed on stderr, if the recipe was made with other weights than the model's."""
+    """A remark, also printed on stderr, if the weights in the recipe differ from those of the model."""
     from sfumato.images import read_recipe
 
     if read_recipe(path, max_pixels).get("model_fingerprint") == model.network.fingerprint():
@@ -77,7 +77,7 @@ def _prompts(recipe: Mapping[str, Any]) -> Values:
 
 
 def _model(path: str, recipe: Mapping[str, Any]) -> Values:
-    """The model, if it is bundled or the user's default; others are not opened by a name in a recipe."""
+    """The flags of the model, which must be bundled or the user's default; a recipe cannot select other models."""
     from sfumato.models.bundled import list_models
 
     name, default = _text(recipe["model"]), default_model().name
@@ -92,7 +92,7 @@ def _model(path: str, recipe: Mapping[str, Any]) -> Values:
 
 
 def _additions(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
-    """The flags of LoRAs, textual inversions and of how prompts are read."""
+    """The flags of LoRAs, textual inversions, prompt weights and prompt chunks."""
     flags: Values = {}
     for flag, name, suffix in (("--lora", "lora", "scale"), ("--textual-inversion", "textual_inversion", "word")):
         if name in recipe and flag not in typed:
@@ -143,7 +143,7 @@ def _methods(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
 
 
 def _check_inversion(path: str, recipe: Mapping[str, Any], first: "Method") -> None:
-    """Refuse an inversion that the first method does not make itself. Raises BadInput."""
+    """Raise BadInput if the inversion in the recipe was made by another method than the first one."""
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS
 
@@ -188,7 +188,7 @@ def _with_files(
     """The text of an option with the paths of its files in place of their names.
 
     Raises:
-        BadInput: a file is not there, or is not listed in the recipe with its hash.
+        BadInput: a file is missing, or the recipe does not contain its hash.
     """
     from sfumato.methods.params import options_of
 
@@ -204,7 +204,7 @@ def _with_files(
 
 
 def _text(value: Any) -> str:
-    """A text of a recipe. Raises TypeError for anything else."""
+    """Check that a value of a recipe is a text. Raises TypeError otherwise."""
     if not isinstance(value, str):
         raise TypeError(value)
     return value

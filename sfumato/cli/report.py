@@ -19,7 +19,7 @@ def say(text: str, *, error: bool = False) -> None:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object in ASCII, which every terminal can show; NaN and infinity become null."""
-    text = json.dumps(_plain(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")  # DEL, which JSON leaves
+    text = json.dumps(_plain(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")  # DEL: not escaped by json
     for line in text.split("\n"):
         say(line)
 

@@ -22,7 +22,7 @@ _COLUMNS, _SIDE = 6, 96
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
-    """Add the index, what is searched for, weights, filter and output."""
+    """Add the index, the query with its weights, the filter and the output."""
     parser.usage = "sfumato search INDEX [--image FILE] [--text TEXT] [--style FILE] [options]"
     parser.add_argument("index", metavar="INDEX", help="folder or URI of an index from `sfumato index`")
     flags = {
@@ -50,7 +50,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Search, write the sheet, print the images found."""
+    """Search, write the contact sheet and print the images found."""
     from sfumato.images import check_output
     from sfumato.retrieval.index import ImageIndex
     from sfumato.retrieval.search import search
@@ -73,7 +73,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _query(arguments: Namespace, describers: "Describers", index: "ImageIndex") -> "Query":
-    """The query. Raises BadInput for images and texts that cannot be described."""
+    """The query. Raises BadInput for images and texts whose descriptors cannot be computed."""
     from sfumato.retrieval.files import ImageFile
     from sfumato.retrieval.query import Query, Wanted
 
@@ -91,7 +91,7 @@ def _files(kind: Any, paths: Sequence[str]) -> list[Any]:
 
 
 def _as_json(hit: "Hit") -> dict[str, Any]:
-    """The columns and what the search computed, which has its names also in an index of an earlier version."""
+    """Columns, score and cosines; the latter override columns of the same name in an index of an earlier version."""
     return hit.row | {"score": hit.score, "cosines": hit.cosines}
 
 
@@ -101,7 +101,7 @@ def _as_row(hit: "Hit") -> list[str]:
 
 
 def _write_sheet(arguments: Namespace, inputs: Sequence[str], hits: Sequence["Hit"]) -> None:
-    """A sheet whose first row is what was searched for, if that has images."""
+    """Write a contact sheet; its first row contains the images of the query, if there are any."""
     from sfumato.images import contact_sheet, write_image
 
     rows, labels = [], []
@@ -117,7 +117,7 @@ def _write_sheet(arguments: Namespace, inputs: Sequence[str], hits: Sequence["Hi
 
 
 def _small(path: str) -> Any:
-    """The image, at most 96 pixels; a crossed square for one that cannot be read any more."""
+    """The image, scaled down to at most 96 pixels; a crossed square if it can no longer be read."""
     import numpy as np
 
     from sfumato.images import read_image

@@ -1,4 +1,4 @@
-"""Handling of Ctrl-C and SIGTERM: an orderly end, and a forced one if that takes too long."""
+"""Handling of Ctrl-C and SIGTERM: a regular exit with cleanup, or a forced exit if that takes too long."""
 
 import atexit
 import signal
@@ -16,17 +16,17 @@ class Terminated(BaseException):
 class Ending:
     """Context manager: the first SIGINT or SIGTERM raises KeyboardInterrupt or `Terminated`, later ones are ignored.
 
-    The exception removes temporary files as it propagates, and no further signal interrupts that. `watchdog.GRACE`
-    seconds later the process ends in any case. A signal that was ignored before stays ignored, as in background jobs of
-    a shell. Python handles signals in the main thread only: in another thread this context manager has no effect.
+    Temporary files are removed while the exception propagates; further signals do not interrupt this. The process ends
+    after `watchdog.GRACE` seconds in any case. Signals that were ignored before remain ignored, as in background jobs
+    of a shell. Python handles signals in the main thread only, so this context manager has no effect in other threads.
 
     Args:
         of_process: whether the process ends with the context; the signal handlers are then not restored.
 
     Attributes:
         begun: whether the command is ending. Set it if the command ends for another reason; signals are then ignored.
-        raised: the exception that the first signal raised, or None. The interrupted library may have raised another
-            error instead.
+        raised: the exception that the first signal raised, or None. The interrupted library may have replaced it by
+            another exception.
     """
 
     def __init__(self, of_process: bool = False) -> None:

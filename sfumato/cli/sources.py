@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sources:
-    """What is edited, read before a model is loaded.
+    """The images or the inversion to edit, read before a model is loaded.
 
     Attributes:
-        sizes: (width, height) in pixels of every image.
+        sizes: (width, height) of every image in pixels.
         count: number of results.
         prompts: source prompts, one for all results or one for each.
         targets: target prompts, one for all results or one for each.
-        seeds: one for all results or one for each.
+        seeds: seeds, one for all results or one for each.
         resolution: size at which the images are edited, as for `Model.invert`.
         tiles: whether the network is evaluated in tiles.
         notes: remarks on reading the images.
@@ -50,7 +50,7 @@ def read_pictures(arguments: Namespace) -> Sources:
     """Read all images.
 
     Raises:
-        BadInput: an image cannot be read, or there are other numbers of prompts or seeds than of images.
+        BadInput: an image cannot be read, or the numbers of prompts, seeds and images do not match.
     """
     prompts, targets, seeds = arguments.sources or [""], arguments.targets or [""], seeds_of(arguments)
     named = {"--from": prompts, "--to": targets, "--seed": seeds}
@@ -77,7 +77,8 @@ def read_inversion(arguments: Namespace, methods: Composed) -> Sources:
     """Read a saved inversion, which determines the source prompt, the seed and the parameters of the inversion.
 
     Raises:
-        BadInput: no inversion that the methods edit, or options that it fixes.
+        BadInput: the file is not an inversion that the methods support, or the command line contains options that the
+            inversion determines.
     """
     from sfumato.images import MAX_PIXELS
 

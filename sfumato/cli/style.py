@@ -1,4 +1,4 @@
-"""`sfumato style`: the content of one image in the style of others (PARASOL), a short form of `sfumato edit`."""
+"""`sfumato style`: render the content of one image in the style of others by PARASOL; a shortcut for `sfumato edit`."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ FLAGS = (
     "parasol", "style_text", "content", "content_text", "style_scale", "content_scale", "lam", "colour_match", "steps",
     "invert_with", "content_encoder", "style_encoder",
 )  # fmt: skip
-"""Options of the method that are flags of this command; the positional arguments give `style`. `edit` has all."""
+"""Method options that are flags of this command; `sfumato edit` has all. Positional arguments set `style`."""
 
 
 def describe(parser: CommandParser, words: Sequence[str]) -> None:
@@ -44,7 +44,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Invert the content image, edit it, save, report."""
+    """Invert the content image, edit it, save the result and print a summary."""
     from sfumato.images import read_image
     from sfumato.methods.registry import METHODS
     from sfumato.methods.weighted import read_weighted

@@ -1,4 +1,4 @@
-"""`sfumato sweep`: one edit with many settings; a labelled contact sheet and a table of the metrics."""
+"""`sfumato sweep`: run one edit with many settings; write a labelled contact sheet and a table of metrics."""
 
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -92,7 +92,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Make and measure the edits; write them, the table and the contact sheet."""
+    """Run the edits and compute their metrics; write the edits, the table and the contact sheet."""
     from sfumato.api.grid import grid_points
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS
@@ -128,10 +128,10 @@ def run(arguments: Namespace) -> None:
 
 
 def parse_grid(texts: Sequence[str], method: "Method") -> dict[str, list[Any]]:
-    """Parse NAME=A,B,... to values of the types of the method; NAME=A;B;... if the values contain commas.
+    """Parse NAME=A,B,... to values with the types of the method's parameters; NAME=A;B;... if values contain commas.
 
     Raises:
-        BadInput: another form, not a parameter of the method, or a value of another type.
+        BadInput: the text has another form, NAME is not a parameter of the method, or a value has the wrong type.
     """
     from sfumato.methods.params import kind_of, options_of
 
@@ -164,7 +164,7 @@ def _value(text: str, kind: Any, name: str) -> Any:
 
 
 def _check_metrics(names: Sequence[str], *, masked: bool, text: bool) -> None:
-    """Refuse metrics that need a missing mask or a model with text input. Raises BadInput."""
+    """Raise BadInput for metrics that require a mask or a text input that is missing."""
     from sfumato.metrics import measurable
 
     known = measurable([*(["mask"] if masked else []), *(["target text", "source text"] if text else [])])
@@ -174,7 +174,7 @@ def _check_metrics(names: Sequence[str], *, masked: bool, text: bool) -> None:
 
 
 def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fixed: Any) -> Iterator["Trial"]:
-    """Check everything; the iterator that is returned makes the edits."""
+    """Check all settings; the returned iterator runs the edits."""
     from sfumato.api.evaluators import evaluator_of
     from sfumato.api.sweep import sweep
 
@@ -197,7 +197,7 @@ def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fi
 def _written(
     folder: SweptFolder, trials: Iterator["Trial"], picture: "Picture", arguments: Namespace
 ) -> list[dict[str, Any]]:
-    """Write every edit as it is made, then the sheet and the table, after Ctrl-C too; return the rows of the table."""
+    """Write each edit when it is finished, then (also after Ctrl-C) sheet and table; return the rows of the table."""
     saved: list[Saved] = []
     title = f"{arguments.method}: {arguments.source} -> {arguments.target}"
     try:

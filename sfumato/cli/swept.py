@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sfumato.images import Picture
 
 LONGEST, SHORTEST = 512, 128
-"""Longer side of an image on the sheet in pixels: larger images are shrunk, smaller ones enlarged by an integer."""
+"""Range in pixels for the longer side of an image on the sheet: larger images are scaled down, smaller ones are
+enlarged by an integer factor."""
 _NAMED = 3
 
 
@@ -60,10 +61,11 @@ class SweptFolder:
         return [self.sheet, self.table, *(self.edit(index) for index in range(self.count))]
 
     def check(self, inputs: Sequence[str]) -> None:
-        """Refuse paths that cannot be written or are inputs, and folders with other edits, before any work.
+        """Check, before any work, that all outputs can be written.
 
         Raises:
-            BadInput: names the path.
+            BadInput: a path cannot be written or is an input, or the folder contains other edits; the message names the
+                path.
         """
         for folder in (self.path, self.path / "edits"):
             if os.path.lexists(folder) and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
@@ -96,7 +98,7 @@ class SweptFolder:
         return Saved(trial.index, trial.options, trial.scores, shrunk(trial.pixels, LONGEST))
 
     def clear(self) -> None:
-        """Remove the outputs of an earlier sweep, so that an interrupted sweep does not mix with them."""
+        """Remove the outputs of an earlier sweep, so that they are not mixed with those of an interrupted sweep."""
         for path in self.outputs():
             path.unlink(missing_ok=True)
 

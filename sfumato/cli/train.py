@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _check_checkpoint(folder: Path) -> None:
-    """Raise BadInput if there is nothing to export."""
+    """Raise BadInput if there is no checkpoint to export."""
     quiet_libraries()
     from sfumato.train.checkpoint import newest_checkpoint
 
@@ -88,7 +88,7 @@ def _check_checkpoint(folder: Path) -> None:
 
 
 def _train(training: "Run", minutes: float | None) -> int:
-    """Train; return 0, or 128 + the number of the signal that stopped it, after which there is a checkpoint."""
+    """Train; return 0, or 128 + the number of the signal that stopped training after a checkpoint was written."""
     from sfumato.train.interrupt import Stopped
 
     began, began_at = time.monotonic(), training.step

@@ -1,4 +1,4 @@
-"""`sfumato triplets`: the supervision of PARASOL, found by search."""
+"""`sfumato triplets`: find the training triplets of PARASOL by search."""
 
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def _columns(arguments: Namespace, indices: Iterable["ImageIndex"]) -> dict[str, str]:
-    """Columns of the true content and style. Raises BadInput for a given one that an index does not have."""
+    """Columns of the true content and style. Raises BadInput for a given column that an index does not have."""
     from sfumato.retrieval.columns import OWN
 
     given = {"content": arguments.content_column, "style": arguments.style_column}
@@ -68,7 +68,7 @@ def _columns(arguments: Namespace, indices: Iterable["ImageIndex"]) -> dict[str,
 
 
 def run(arguments: Namespace) -> None:
-    """Find, write, report."""
+    """Find the triplets, write them and print a summary."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Running operations of the Python API with a progress bar, and summarising their cost."""
+"""Run operations of the Python API with a progress bar, and summarise their cost."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sfumato.api import Run
     from sfumato.api.loaded import Loaded
 
-#: Seconds from which the remaining time is shown.
+#: Smallest remaining time in seconds that is shown.
 _WORTH = 5.0
 LABELS = {
     "edit_psnr": "PSNR to source [dB]",
@@ -41,7 +41,7 @@ def finish(run: "Run[Any]", show: Show | None = None) -> Any:
 
 
 def _left(done: int, total: int, began: float) -> str:
-    """The time that the remaining steps of a stage take, from that of the finished ones; "" below `_WORTH` seconds."""
+    """Estimated time of a stage's remaining steps from its finished steps; "" if less than `_WORTH` seconds."""
     left = (time.monotonic() - began) / done * (total - done)
     return f", about {duration(left)} left" if left >= _WORTH else ""
 
@@ -76,14 +76,14 @@ def _passes(reports: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def made_by(model: "Loaded", named: str) -> dict[str, Any]:
-    """Model name as the user gave it, device, precision and versions, for `summary`."""
+    """Model name as given by the user, device, precision and versions, for `summary`."""
     from sfumato.api.report import made_with
 
     return made_with(model.network) | {"model": named, "device": str(model.network.device)}
 
 
 def print_summary(found: dict[str, Any]) -> None:
-    """Print a summary as text: moves of the latent, outputs with their metrics, and one line of cost."""
+    """Print a summary as text: edits of the latent, outputs with their metrics, and one line with the cost."""
     for path, move in zip(found["outputs"], found.get("moves", []), strict=False):
         _print_move(path, move)
     numbers = {name: values for name, values in found["metrics"].items() if len(values) == len(found["outputs"])}

@@ -1,4 +1,4 @@
-"""What a network is conditioned on, one row per latent."""
+"""The condition of a network: text embeddings and other inputs, one row per latent."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,7 +17,7 @@ RowIndex: TypeAlias = int | slice | Sequence[int] | Tensor
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """All inputs of a network except x_t and t; inputs that a network does not take are None.
+    """All inputs of a network except x_t and t; inputs that the network does not have are None.
 
     Attributes:
         tokens: text tokens for cross-attention, [rows, n, d].
@@ -26,10 +26,10 @@ class Condition:
         maps: channels concatenated to the latent (inpainting: mask and masked_image_latents), [rows, c, h, w].
         labels: diffusers' class_labels: indices or numbers, [rows], or vectors, [rows, d].
         token_mask: diffusers' encoder_attention_mask, True for tokens that cross-attention attends to, [rows, n].
-        prompts: the tokenised prompts, one per row, to find the tokens of a word; () if not known.
+        prompts: the tokenised prompts, one per row, for looking up the tokens of a word; () if not known.
         names: names of the conditions that `join` concatenated, in order, each with rows / len(names) rows; () for a
             single condition.
-        rows: number of rows; inferred from the other fields if any is given.
+        rows: number of rows; inferred from the other fields if one of them is given.
 
     Raises:
         BadInput: the parts have different numbers of rows, or the number of rows cannot be inferred.
@@ -85,7 +85,7 @@ class Condition:
 
     @staticmethod
     def join(conditions: Mapping[str, "Condition"]) -> "Condition":
-        """Concatenate conditions with equal numbers of rows, as `cat`, and keep their names: see `rows.Rows`."""
+        """Concatenate conditions with equal numbers of rows, as `cat`, and store their names (see `rows.Rows`)."""
         return replace(Condition.cat(list(conditions.values())), names=tuple(conditions))
 
     def _parts(self) -> dict[str, Tensor]:

@@ -1,9 +1,9 @@
-"""Energies: differentiable scalars of a prediction, features or attention maps, whose gradients move the latent.
+"""Energies: differentiable scalar losses of a prediction, features or attention maps, used for guidance.
 
     g_k = grad_{x_t} E_k(x_t, eps(x_t, t, c_k))                 one energy E_k and one condition c_k per shift
 
-All energies of a step share one forward and one backward pass of the network without guidance; every shift gets the
-gradient of its own energy.
+All energies of a step share one forward and one backward pass of the network without guidance. Every shift receives the
+gradient of the energy that it declared.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from sfumato.core.state import Denoiser, StepState, check_finite
 Value: TypeAlias = Callable[[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]], Float[Tensor, " b"]]
 """Maps x_t and its predicted noise, both with gradient history, to one energy per image."""
 SCALE = 2.0**10
-"""Factor of energies in the backward pass."""
+"""Loss scale: factor of the energies in the backward pass, see `scaled_gradients`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +29,10 @@ class Energy:
 
     Attributes:
         value: the energy as a function of x_t and eps; it may use what `taps` recorded.
-        taps: taps that record features or attention maps with gradient history; they read the network's own values,
-            before other taps replace any.
-        under: name of the condition of the prediction: the condition of the run, or that of a guidance term.
-        name: name in error messages, as in "the gradient of cross-attention guidance".
+        taps: taps that record features or attention maps with gradient history. They read the values before other taps
+            replace them.
+        under: name of the condition under which the noise is predicted: that of the run, or of a guidance term.
+        name: name in error messages, such as "the gradient of cross-attention guidance".
     """
 
     value: Value
@@ -47,17 +47,17 @@ def gradients(
     energies: Mapping[int, Energy],
     conditions: Mapping[str, Any],
 ) -> tuple[dict[int, Float[Tensor, "b c h w"]], dict[int, Float[Tensor, " b"]], dict[str, Float[Tensor, "b c h w"]]]:
-    """Gradients of all energies with respect to x_t, their values, and the predictions that they were computed from.
+    """Compute the gradients of all energies with respect to x_t.
 
     Args:
         network: the network without guidance.
-        state: the step; its taps act in the same forward pass, after those of the energies.
+        state: the step; its taps are installed in the same forward pass, after those of the energies.
         energies: the energies by any key, such as the id of their shift.
         conditions: the conditions of the predictions by name, each with one row per image.
 
     Returns:
-        The gradients and the values by the keys of `energies`, and the predicted noises by the names of `conditions`,
-        all detached.
+        The gradients [b,c,h,w] and the values [b] by the keys of `energies`, and the predicted noises by the names of
+        `conditions`, all detached.
 
     Raises:
         NonFinite: a predicted noise or a gradient contains NaN or infinity.
@@ -74,7 +74,7 @@ def gradients(
         values = [energy.value(x, predictions[energy.under]) for energy in energies.values()]
         found = _differentiated(values, x)
         if not all(bool(torch.isfinite(gradient).all()) for gradient in found):
-            # one non-finite energy makes all gradients of the joint pass non-finite: find it for the message
+            # one non-finite energy makes all gradients of the joint pass non-finite; differentiate each for the message
             found = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0] for value in values]
     for energy, gradient in zip(energies.values(), found, strict=True):
         check_finite(gradient, f"the gradient of {energy.name}", state.i, state.steps, state.t)
@@ -103,16 +103,17 @@ def _differentiated(
 def scaled_gradients(
     value: Float[Tensor, "..."], inputs: Sequence[Float[Tensor, "..."]], seeds: Float[Tensor, "n ..."] | None = None
 ) -> list[Float[Tensor, "..."]]:
-    """Gradients of `SCALE` times a value, divided by `SCALE`; the graph is kept.
+    """Compute gradients with loss scaling: of `SCALE` times a value, divided by `SCALE`. The graph is retained.
 
-    Gradients of means over many cells are smaller than the smallest number of float16, and would be 0 in a network in
-    half precision. In float32 and float64 the factor, a power of 2, changes no digit. If a scaled gradient overflows,
-    the plain ones are computed, which then need no factor.
+    Gradients of means over many positions can be below the smallest float16 number and would underflow to 0 in a
+    network in half precision. In float32 and float64 the factor, a power of 2, does not change the result. If a scaled
+    gradient overflows, the gradients are computed again without the factor.
 
     Args:
-        value: what is differentiated.
-        inputs: with respect to these tensors; the gradient is 0 for one that the value does not depend on.
-        seeds: gradients of `value` for a batched backward pass, one per result; None for a scalar.
+        value: the tensor to differentiate.
+        inputs: tensors with respect to which the gradients are computed; 0 for one that the value does not depend on.
+        seeds: gradients with respect to `value` (grad_outputs) for a batched backward pass, one per result; None for a
+            scalar value.
     """
     for factor in (SCALE, 1.0):
         found = torch.autograd.grad(

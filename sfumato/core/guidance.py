@@ -31,7 +31,7 @@ class Term:
     Attributes:
         name: name of its rows in the batch, see `sfumato.core.rows`.
         condition: c_k, one row per image; None for the condition of the run.
-        weights: w_k, one per image; not used for the first term, whose weight is 1 - sum_k w_k.
+        weights: w_k, one per image; ignored for the first term, whose weight is 1 - sum_k w_k.
     """
 
     name: str
@@ -39,21 +39,23 @@ class Term:
     weights: Weights = ()
 
     def at(self, t: int) -> tuple[float, ...]:
-        """Weights at timestep t, one per image."""
+        """Return the weights at timestep t, one per image."""
         return self.weights(t) if callable(self.weights) else self.weights
 
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """A network with guidance; a `Denoiser` whose prediction is the guided noise.
+    """A network with guidance: a `Denoiser` whose prediction is the guided noise.
 
-    A term whose weight is 0 for every image at a timestep is not evaluated there. The term of the run's own condition
-    is always evaluated, because shifts may tap it. For an image whose weights sum to 1 the sum is sum_k w_k e_k, also
-    next to images for which e_0 counts: its result does not depend on them.
+    A term whose weight is 0 for every image at a timestep is not evaluated at that timestep. The term of the run's
+    condition is always evaluated, because taps of shifts may read it. For an image whose weights sum to 1, e_0 cancels
+    and the result is sum_k w_k e_k, even if other images of the batch need e_0. The result for an image therefore does
+    not depend on the other images of its batch.
 
     Attributes:
         network: the network without guidance.
-        terms: the first one is e_0; a single term means no guidance. Exactly one has the condition None.
+        terms: the first one is e_0; a single term means no guidance. Exactly one term, that of the run's condition,
+            has the condition None.
     """
 
     network: Denoiser
@@ -66,19 +68,19 @@ class Guided:
 
     @property
     def guidance_scale(self) -> tuple[float, ...]:
-        """Weight of the run's own condition at the last (noisiest) training timestep, one per image."""
+        """Weight of the run's condition at the last (noisiest) training timestep, one per image."""
         return self._own().at(len(self.schedule) - 1)
 
     def condition_of(self, name: str) -> Any:
-        """Condition of the term with this name. Raises KeyError if there is no such term."""
+        """Return the condition of the term with this name. Raises KeyError if there is no such term."""
         return {term.name: term.condition for term in self.terms}[name]
 
     def calls(self, t: int) -> int:
-        """Rows per image of one evaluation at timestep t."""
+        """Return the number of rows per image of one evaluation at timestep t, i.e. of evaluated terms."""
         return len(self._evaluated(t))
 
     def rows(self, index: Sequence[int]) -> "Guided":
-        """The same guidance for selected images: image index[j] becomes row j."""
+        """Return the same guidance for selected images: image index[j] becomes row j."""
         return replace(self, terms=tuple(_rows(term, list(index)) for term in self.terms))
 
     def predict(
@@ -89,14 +91,17 @@ class Guided:
         taps: Any = None,
         known: Mapping[str, Float[Tensor, "b c h w"]] | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """The guided noise, in float32 where the network computes in half precision.
+        """Predict the guided noise.
 
         Args:
             x: latents, one row per image.
             t: timestep, one for all or one per row.
             cond: the condition of the run, one row per image.
-            taps: what to read or replace inside the network.
+            taps: taps that read or replace features or attention maps of the network.
             known: predictions that are already computed, by the name of their term; they are not evaluated again.
+
+        Returns:
+            The guided noise, in float32 if the network computes in half precision.
         """
         levels = [t] if isinstance(t, int) else t.tolist()
         terms, known = self._evaluated(*levels), known or {}
@@ -110,7 +115,7 @@ class Guided:
     def _sum(
         self, terms: Sequence[Term], found: Mapping[str, Float[Tensor, "b c h w"]], levels: Sequence[int]
     ) -> Float[Tensor, "b c h w"]:
-        """sum_k w_k e_k for the images whose weights sum to 1, e_0 + sum_k w_k (e_k - e_0) for the others."""
+        """Compute sum_k w_k e_k for images whose weights sum to 1, e_0 + sum_k w_k (e_k - e_0) for the others."""
         base, *others = self.terms
         like = found[terms[0].name]
         added = [(_column(term, levels, like), found[term.name]) for term in terms if term is not base]
@@ -125,7 +130,7 @@ class Guided:
         return next(term for term in self.terms if term.condition is None)
 
     def _evaluated(self, *levels: int) -> list[Term]:
-        """The terms to evaluate at these timesteps, in order: those with a weight that is not 0, and the run's own."""
+        """The terms to evaluate at these timesteps: those with a nonzero weight, and that of the run's condition."""
         base, *others = self.terms
         if not others:
             return [base]
@@ -137,7 +142,7 @@ class Guided:
 def classifier_free(network: Denoiser, negative: Any, guidance_scale: Sequence[float]) -> Guided:
     """Classifier-free guidance: eps = eps(x, negative) + s (eps(x, condition) - eps(x, negative)).
 
-    If every s is 1 the negative prediction cancels and is not evaluated.
+    If every s is 1, the negative prediction cancels and is not evaluated.
 
     Args:
         network: the network without guidance.
@@ -185,5 +190,5 @@ def _column(term: Term, levels: Sequence[int], like: Float[Tensor, "b c h w"]) -
 
 
 def _full(eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Convert half precision to float32: it would lose the small differences e_k - e_0. Leave float32 and float64."""
+    """Convert half precision to float32, as it would lose the small differences e_k - e_0; keep other dtypes."""
     return eps.float() if eps.dtype in (torch.float16, torch.bfloat16) else eps

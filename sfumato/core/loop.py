@@ -1,6 +1,7 @@
-"""The sampling loop. Generation, editing and replay are this generator with different noise maps and shifts.
+"""The sampling loop, used for generation, editing and replay with different noise maps and shifts.
 
-It yields after every step, so that progress bars, previews, cancelling and video need only the caller's `for` loop.
+The loop is a generator that yields after every step. Progress bars, previews, cancellation and video therefore need no
+callbacks: the caller iterates over the steps.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ def reverse(
         noise_maps: returns z_t; `fresh_noise` to sample, `recorded` to replay.
         shifts: the shifts to apply, in order.
         path: the levels in the order in which they are visited (`sfumato.core.path`); each once by default.
-        seeds: one per image, for the noise that is added where the path goes back up; 0 by default.
+        seeds: one per image, for the noise that is added where the path returns to a noisier level; 0 by default.
         source: latents of the inverted image by timestep, x_0 under -1, for shifts that use them.
 
     Raises:
@@ -83,7 +84,7 @@ def reverse(
 
 @torch.no_grad()
 def _advance(guided: Guided, state: StepState, noise_maps: NoiseMaps, shifts: Sequence[Shift]) -> StepEnd:
-    """Run one step: compute each quantity, and apply the shifts of its handle to it."""
+    """Run one step: compute each quantity and pass it to the hooks of all shifts."""
     for shift in shifts:
         state = replace(state, condition=shift.condition(state, state.condition))
     for shift in shifts:
@@ -134,7 +135,7 @@ def _with_gradients(
 
 
 def _refined(state: StepState, shifts: Sequence[Shift]) -> Float[Tensor, "b c h w"]:
-    """x_t after one refinement by every shift that requests one; the same tensor if none does."""
+    """x_t after the `refine` hooks of all shifts; the same tensor if none of them changes it."""
     x = state.x_t
     for shift in shifts:
         x = shift.refine(state, x)
@@ -142,7 +143,7 @@ def _refined(state: StepState, shifts: Sequence[Shift]) -> Float[Tensor, "b c h 
 
 
 def _noise_of_prediction(guided: Guided, noise: StepNoise, shifts: Sequence[Shift]) -> Float[Tensor, "b c h w"]:
-    """The noise of P_t: eps, or that of a second evaluation if shifts declare prediction taps (Asyrp)."""
+    """The noise from which P_t is computed: eps, or that of a second evaluation with prediction taps (Asyrp)."""
     taps = [tap for shift in shifts if (tap := shift.prediction_taps(noise)) is not None]
     if not taps:
         return noise.eps
@@ -156,13 +157,13 @@ def _noise_of_prediction(guided: Guided, noise: StepNoise, shifts: Sequence[Shif
 def _back_up(
     x: Float[Tensor, "b c h w"], seeds: Sequence[int], t: int, abar: float, abar_above: float, visit: int
 ) -> Float[Tensor, "b c h w"]:
-    """Diffuse x to the noisier level of timestep t; the noise is a function of (seed, t, visit)."""
+    """Add noise to x up to the noisier level of timestep t; the noise is a function of (seed, t, visit)."""
     noise = gaussian_batch(x.shape[1:], seeds or [0] * len(x), step=t, tag=f"back up {visit}", device=x.device)
     return ascend(x, noise, abar, abar_above).to(x.dtype)
 
 
 class Conflict(NamedTuple):
-    """Two shifts that cannot act in the same step.
+    """Two shifts that cannot be used in the same step.
 
     Attributes:
         shifts: the two shifts.
@@ -175,18 +176,22 @@ class Conflict(NamedTuple):
     read: bool
 
     def sentence(self, one: str, other: str) -> str:
-        """The conflict as a sentence without its end, with names of the two shifts."""
+        """The conflict as the beginning of an error message, with the names of the two shifts."""
         verbs = f"{one} replaces and {other} reads" if self.read else f"{one} and {other} both replace"
         return f"{verbs} {self.name} in the same steps"
 
 
 def conflict(shifts: Sequence[Shift], steps: int) -> Conflict | None:
-    """Two shifts that replace the same quantity in the same step, or one that reads what another one replaces."""
+    """Find two shifts that replace the same quantity in the same step, or one that reads what another one replaces.
+
+    Returns:
+        The first conflict, or None.
+    """
     for i in range(steps):
         owners: dict[str, Shift] = {}
         for shift in shifts:
             for name in shift.replaces(i, steps):
-                if name in owners and name != PLACES:  # moves add up
+                if name in owners and name != PLACES:  # several translations can be combined
                     return Conflict((owners[name], shift), name, read=False)
                 owners[name] = shift
         for shift in shifts:
@@ -197,7 +202,12 @@ def conflict(shifts: Sequence[Shift], steps: int) -> Conflict | None:
 
 
 def fresh_noise(seeds: Sequence[int], images: Sequence[int] | None = None) -> NoiseMaps:
-    """Standard normal z_t as a function of (seed, image, t, visit); None for steps with sigma_t = 0."""
+    """Noise maps for sampling: standard normal z_t as a function of (seed, image, t, visit); None where sigma_t = 0.
+
+    Args:
+        seeds: one per image.
+        images: index of every image in the user's list; 0 by default.
+    """
 
     def draw(state: StepState) -> Tensor | None:
         if state.sigma == 0:
@@ -209,13 +219,13 @@ def fresh_noise(seeds: Sequence[int], images: Sequence[int] | None = None) -> No
 
 
 def recorded(z: Float[Tensor, "steps b c h w"] | None, seeds: Sequence[int] = ()) -> NoiseMaps:
-    """The z_t of an inversion, z[i] for step i of the run; None for a deterministic inversion.
+    """Noise maps for a replay: the z_t of an inversion, z[i] for step i of the run.
 
-    A step that runs again takes fresh noise, a function of (seed, t, visit): x_t already contains z_t then, and adding
-    it once more would add up to more noise than that of timestep t.
+    A step that is run again (see `sfumato.core.path`) uses fresh noise, a function of (seed, t, visit): x_t already
+    contains z_t then, and adding it a second time would exceed the noise level of the timestep.
 
     Args:
-        z: the noise maps.
+        z: the noise maps; None for a deterministic inversion without residuals.
         seeds: one per image; 0 by default.
     """
 

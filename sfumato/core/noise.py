@@ -1,7 +1,7 @@
 """Gaussian noise as a function of (tag, seed, image, step), independent of global random state.
 
-An image gets the same noise whether it is edited in a batch or not, after a resume, or on another worker. The numbers
-are drawn on the CPU in float32, so that they do not depend on the device.
+The noise of an image does not depend on its batch, on interruptions of the run, or on the process that runs it. The
+numbers are drawn on the CPU in float32, so that they do not depend on the device.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def stream(seed: int, image: int, step: int, tag: str = "") -> torch.Generator:
-    """A new CPU generator, seeded with a 63-bit hash of (tag, seed, image, step)."""
+    """Return a new CPU generator, seeded with a 63-bit hash of (tag, seed, image, step)."""
     key = f"{tag}|{seed}|{image}|{step}".encode()
     digest = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
     return torch.Generator().manual_seed(digest & (2**63 - 1))
@@ -29,14 +29,14 @@ def gaussian(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "..."]:
-    """Standard normal noise for one image at one step.
+    """Draw standard normal noise for one image at one step.
 
     Args:
         shape: shape of one image's latent, without the batch dimension.
         seed: the user's seed.
         image: index of the image in the user's list.
         step: a timestep, or any integer that identifies the draw.
-        tag: purpose of the noise, so that different purposes do not share random numbers.
+        tag: purpose of the noise, so that different purposes use independent random numbers.
         device: device of the result.
         dtype: dtype of the result, converted from float32.
     """

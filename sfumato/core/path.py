@@ -1,8 +1,8 @@
-"""The order in which a run visits its noise levels: downwards, or back up and down again.
+"""The order in which a run visits its noise levels, including resampling (noising the latent again).
 
 Step k starts at level k: level 0 is the noisiest, and level n of a run of n steps is x_0. A path is a sequence of
-levels. Each move goes down to the next level (a step of the reverse process) or back up to an earlier, noisier one (the
-latent is diffused again).
+levels. Between consecutive levels, the run either makes one step of the reverse process, to the next level, or returns
+to an earlier, noisier level by adding noise to the latent.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from sfumato.errors import BadInput
 
 
 def downwards(steps: int) -> list[int]:
-    """The path that visits every level once, from x_T to x_0."""
+    """Return the path that visits every level once, from x_T to x_0."""
     return list(range(steps + 1))
 
 
 def repeat_first(steps: int, times: int) -> list[int]:
-    """Run the first step `times` times, diffusing its result again in between, then every other step once.
+    """Return the path that runs the first step `times` times, adding noise in between, and every other step once.
 
     DiffuseIT (Kwon and Ye, arXiv 2209.15264) resamples its first step in this way.
     """
@@ -25,10 +25,10 @@ def repeat_first(steps: int, times: int) -> list[int]:
 
 
 def resample(steps: int, jump: int, times: int) -> list[int]:
-    """RePaint's path (Lugmayr et al., arXiv 2201.09865, appendix B), with every jump up as one move.
+    """Return RePaint's path (Lugmayr et al., arXiv 2201.09865, appendix B), with every jump as a single transition.
 
-    At each of the levels steps - 1, steps - 1 - jump, ..., as long as they are at least `jump`, the path jumps up by
-    `jump` levels, `times - 1` times, before it continues downwards.
+    The path returns by `jump` levels, `times - 1` times, from each of the levels steps - 1, steps - 1 - jump, ... that
+    are at least `jump`, before it continues towards x_0.
 
     Args:
         steps: number of steps of the run.
@@ -47,12 +47,12 @@ def resample(steps: int, jump: int, times: int) -> list[int]:
 
 
 def count_steps(path: Sequence[int]) -> int:
-    """Number of steps of the reverse process in a path: its moves down."""
+    """Return the number of steps of the reverse process in a path, i.e. of transitions to a less noisy level."""
     return sum(after > level for level, after in pairwise(path))
 
 
 def check_path(path: Sequence[int], steps: int) -> None:
-    """Check that a path leads from the first level to x_0 by single steps down and jumps up.
+    """Check that a path leads from level 0 to x_0 by single steps to the next level and jumps to earlier levels.
 
     Raises:
         BadInput: the path is invalid; the message names the invalid move.

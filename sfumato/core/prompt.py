@@ -13,9 +13,9 @@ class Prompt:
         text: the prompt as the user wrote it.
         ids: token ids: start, the text's tokens, end; without padding.
         words: words and punctuation marks as the tokenizer splits them, in the user's spelling.
-        places: for every word the positions of its tokens in `ids`, which are their positions among the keys of
+        places: for every word, the positions of its tokens in `ids`, which are also their positions among the keys of
             cross-attention.
-        plain: the text without weights, for networks that do not read them.
+        plain: the text without prompt weights such as "(word:1.4)", for networks that do not support them.
     """
 
     text: str
@@ -29,7 +29,7 @@ class Prompt:
         return bool(self.occurrences(phrase))
 
     def positions(self, phrase: str) -> tuple[int, ...]:
-        """Token positions of the phrase, for all its occurrences.
+        """Return the token positions of all occurrences of the phrase.
 
         Raises:
             BadInput: the phrase is not in the prompt; the message lists the words of the prompt.
@@ -40,12 +40,12 @@ class Prompt:
         return tuple(place for word in sorted({word for row in found for word in row}) for place in self.places[word])
 
     def occurrences(self, phrase: str) -> list[range]:
-        """Indices of the words of every occurrence, which matches up to spaces and case; in order."""
+        """Return the word indices of every occurrence of the phrase, in order; spaces and case are ignored."""
         wanted = "".join(phrase.split()).casefold()
         words = [word.casefold() for word in self.words]
         rows = [range(i, j) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
         return [row for row in rows if wanted and "".join(words[k] for k in row) == wanted]
 
     def listed(self) -> str:
-        """The words in quotes, separated by commas, for messages."""
+        """Return the words in quotes, separated by commas, for error messages."""
         return ", ".join(f'"{word}"' for word in self.words) or "none"

@@ -1,4 +1,4 @@
-"""Which rows of a batch belong to which condition."""
+"""Layout of a batch: which rows belong to which condition."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Rows:
 
     @staticmethod
     def of_evaluation(condition: Condition | None, count: int) -> "Rows":
-        """Layout of a batch of `count` latents under a condition, from `Condition.join` or a single one."""
+        """Return the layout of a batch of `count` latents under a condition: a single one or from `Condition.join`."""
         names = (condition.names if condition is not None else ()) or (TARGET,)
         return Rows(names, count // len(names))
 
@@ -34,7 +34,7 @@ class Rows:
         return name in self.names
 
     def of(self, name: str) -> slice:
-        """The rows of one condition.
+        """Return the slice of the rows of one condition.
 
         Raises:
             KeyError: the condition is not in the batch.

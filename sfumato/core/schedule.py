@@ -17,7 +17,7 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 Spacing = Literal["leading", "trailing", "linspace"]
 
 FINISHED = -1
-"""The "timestep" of x_0, which the last step of a run goes to."""
+"""Value that stands for x_0 as the target timestep of the last step of a run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Schedule:
         alphas_cumprod: abar of every training timestep, [train_steps], float64 on the CPU.
         final_alpha_cumprod: abar after the last step of a run (1, or abar_0 in Stable Diffusion).
         prediction_type: what the network returns: the noise, the velocity or the clean sample.
-        spacing: diffusers' timestep_spacing: the timesteps of a shorter run (arXiv 2305.08891, table 2).
+        spacing: rule for the timesteps of a shorter run, as timestep_spacing in diffusers (arXiv 2305.08891, table 2).
         steps_offset: added to every timestep of the "leading" spacing.
         sample_range: for networks on pixels, the range [-sample_range, sample_range] of x_0; None for latents.
             Sampling clips P_t to it; inversions and their replays, which end at a given x_0, do not.
@@ -53,11 +53,14 @@ class Schedule:
         return next(fits)
 
     def timesteps(self, steps: int) -> list[int]:
-        """The timesteps of a run in descending order, equal to those of diffusers' DDIM and DDPM schedulers.
+        """Return the timesteps of a run in descending order, equal to those of diffusers' DDIM and DDPM schedulers.
+
+        Args:
+            steps: number of steps, from 1 to `max_steps`.
 
         Raises:
-            BadInput: steps is out of range, or abar = 0 at the first timestep (a schedule rescaled to zero terminal
-                SNR) of a network that predicts the noise, which does not determine x_0 there.
+            BadInput: steps is out of range; or abar = 0 at the first timestep (a schedule rescaled to zero terminal
+                SNR) and the network predicts the noise, which does not determine x_0 at that timestep.
         """
         if not 1 <= steps <= len(self) or (self.spacing == "leading" and steps > self.max_steps):
             raise BadInput(f"steps must be between 1 and {self.max_steps}, not {steps}.")
@@ -69,16 +72,16 @@ class Schedule:
         if self.prediction_type == "epsilon" and self.abar(visited[0]) <= 0:
             raise BadInput(
                 f"This model's schedule has no signal left at timestep {visited[0]} (zero terminal SNR), where a "
-                f"network that predicts the noise says nothing about the image: {self._without_last()}."
+                f"network that predicts the noise does not determine the image: {self._without_last()}."
             )
         return visited
 
     def previous(self, timesteps: Sequence[int]) -> list[int]:
-        """The timestep that each step goes to: the next one of the run, and `FINISHED` for the last step.
+        """Return the target timestep of each step: the next timestep of the run, and `FINISHED` for the last step.
 
-        diffusers' DDPMScheduler does the same. DDIMScheduler uses t - len // steps instead, which is a different
-        timestep if the spacing is not len // steps ("linspace", and "trailing" with a number of steps that does not
-        divide len): x then has another noise level than the one at which the network is evaluated next.
+        The DDPMScheduler of diffusers does the same. Its DDIMScheduler uses t - len // steps instead, which is a
+        different timestep if the spacing is not len // steps ("linspace", and "trailing" with a number of steps that
+        does not divide len): the noise level of x then differs from that of the next evaluation of the network.
         """
         return [*timesteps[1:], FINISHED]
 
@@ -87,7 +90,7 @@ class Schedule:
         return float(self.alphas_cumprod[t]) if t >= 0 else self.final_alpha_cumprod
 
     def _without_last(self) -> str:
-        """How to avoid the last training timestep, for the message; "trailing" and "linspace" always start there."""
+        """Advice for the message on how to avoid the last training timestep, where some spacings always start."""
         if self.spacing == "leading":
             return "use fewer steps"
         return f'set timestep_spacing from "{self.spacing}" to "leading" in the model\'s scheduler_config.json'
@@ -97,7 +100,7 @@ class Schedule:
         return [i * stride + self.steps_offset for i in reversed(range(steps))]
 
     def _trailing(self, steps: int) -> list[int]:
-        # the rounding error of the stride decides about timesteps that end in .5; this is the stride of numpy.arange
+        # computed as in numpy.arange, because rounding of values that end in .5 depends on the error of the stride
         stride = len(self) - (len(self) - len(self) / steps)
         return [round(len(self) - i * stride) - 1 for i in range(steps)]
 

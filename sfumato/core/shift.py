@@ -1,8 +1,9 @@
-"""The seven handles of the reverse process, and the base class of the shifts that move them.
+"""The base class of shifts: callbacks that change quantities of the reverse process.
 
-A published method is an inversion and a list of shifts. A shift overrides the hooks of the handles that it moves; all
-other hooks are the identity. Shifts are applied in the order of the list: each one receives the value that the previous
-one returned.
+Seven quantities of a step, called handles, can be changed: the condition, the latent x_t, the features and the
+attention maps of the network, the predicted noise, the prediction of x_0 and the noise map. A published method consists
+of an inversion and a list of shifts. A shift overrides the hooks of the handles that it changes; all other hooks return
+their input. Shifts are applied in the order of the list: each one receives the value that the previous one returned.
 """
 
 from typing import Any, ClassVar
@@ -15,22 +16,22 @@ from sfumato.core.guidance import Guided
 from sfumato.core.state import StepMean, StepNoise, StepState
 
 WORDS = "the words of the prompt"
-"""What shifts read that find words among the tokens of the condition, by the positions of the run's own prompts."""
+"""Name, for `reads` and `replaces`, of the positions of the prompt's words among the tokens of the condition."""
 PLACES = "the positions of the source"
-"""What shifts read that take something from its place in the source; several shifts may move it."""
+"""Name, for `reads` and `replaces`, of the positions of the source image; several shifts may replace it."""
 
 
 class Shift:
-    """Base class of shifts, which changes nothing; subclass it and override hooks.
+    """Base class of shifts. Its hooks change nothing; subclasses override the hooks that they need.
 
-    Hooks are called once per step in the order in which they are defined here, under `torch.no_grad`; a shift that
-    needs a gradient declares an energy, and `refine` is called again after every move that it makes. With
-    `prediction_taps` there is a second predicted noise, for which `noise` is called again. `state` contains everything
-    that the step has computed so far.
+    The hooks are called once per step, in the order in which they are defined here, under `torch.no_grad`. A shift that
+    needs a gradient returns an energy from `energy`; `energy` and `refine` are called again after every change that
+    `refine` makes. If `prediction_taps` returns a tap, a second noise is predicted, and `noise` is called again for it.
+    `state` contains all quantities that the step has computed so far.
 
     Attributes:
-        holds: whether the shift keeps a part of the source by its noise map; an edit applies such shifts after all
-            others, which would move that part otherwise.
+        holds: whether the shift sets noise maps such that a part of the image follows the source. An edit applies such
+            shifts after all others, so that the others do not change that part.
     """
 
     holds: ClassVar[bool] = False
@@ -46,8 +47,8 @@ class Shift:
     def within(self, inside: Float[Tensor, "#b 1 h w"]) -> "Shift":
         """Return the shift to use in an edit that is restricted to a mask; called before the run begins.
 
-        Outside the mask the latents follow the source in any case (`sfumato.shifts.mask.HoldOutside`), so that only
-        shifts that measure something in the source need this.
+        Outside the mask the latents follow the source in any case (`sfumato.shifts.mask.HoldOutside`). Only shifts that
+        compute statistics of the source, such as its main colour, need to override this method.
 
         Args:
             inside: 1 where the edit applies, 0 where the source is kept, at the resolution of the latents.
@@ -69,40 +70,40 @@ class Shift:
         return ()
 
     def condition(self, state: StepState, condition: Any) -> Any:
-        """c: the condition of the network, one row per image."""
+        """Change the condition c of the network, which has one row per image."""
         return condition
 
     def guidance(self, state: StepState, guided: Guided) -> Guided:
-        """eps: the weighted sum of predictions that the step evaluates, such as that of two modalities (PARASOL)."""
+        """Change the guidance: the weighted sum of predictions that gives eps, such as PARASOL's two modalities."""
         return guided
 
     def taps(self, state: StepState) -> Any:
-        """h, f_l and A: a tap that reads or replaces features or attention maps of the network, or None."""
+        """Return a tap that reads or replaces features or attention maps (h, f_l, A) of the network, or None."""
         return None
 
     def energy(self, state: StepState) -> Energy | None:
-        """An energy, or None; the hooks below get its gradient with respect to x_t from `state.gradient(self)`."""
+        """Return an energy, or None. The hooks below read its gradient with respect to x_t: `state.gradient(self)`."""
         return None
 
     def refine(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x_t: a gradient step that is repeated within a step of the run, before `latent`.
+        """Change x_t by a gradient step that is repeated within one step of the run, before `latent`.
 
-        All energies are evaluated again at the new x_t, and the hook is called again, until every shift returns the
-        tensor that it was given. `state` has the values and gradients of the energies and the number of refinements so
-        far; a shift must stop after a bounded number of them.
+        If a shift returns a new x_t, all energies are evaluated again there and the hook is called again, until every
+        shift returns the tensor that it was given. `state` contains the values and gradients of the energies and the
+        number of refinements so far; a shift must limit that number.
         """
         return x
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x_t: before the prediction."""
+        """Change x_t before the noise is predicted."""
         return x
 
     def noise(self, state: StepState, eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """eps: the predicted noise, after guidance; moves P_t and D_t."""
+        """Change the predicted noise eps after guidance; both P_t and D_t are computed from it."""
         return eps
 
     def prediction_taps(self, state: StepNoise) -> Any:
-        """h, f_l and A in a second evaluation, whose noise is used for P_t but not for D_t (Asyrp): a tap, or None.
+        """Return a tap for a second evaluation, whose noise is used for P_t but not for D_t (Asyrp), or None.
 
         If `taps` returns a `sfumato.models.encoder_half.EncoderHalf`, the second evaluation can reuse the encoder half
         of the first.
@@ -110,9 +111,9 @@ class Shift:
         return None
 
     def prediction(self, state: StepNoise, prediction: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """P_t: the prediction of x_0; D_t does not change."""
+        """Change the prediction P_t of x_0; D_t stays unchanged."""
         return prediction
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """z_t: the noise map, which the step multiplies by `noise_scale(state.sigma)` and adds; None adds nothing."""
+        """Change the noise map z_t. The step adds `noise_scale(state.sigma)` z_t to the mean; nothing if None."""
         return z

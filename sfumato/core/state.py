@@ -1,7 +1,7 @@
 """The quantities of one step of the reverse process, and the protocol of the network that predicts the noise.
 
-A step creates one state after the other; each class adds fields to the previous one. A hook of a shift receives the
-state with everything that was computed before its handle.
+A step creates these states one after the other; each class adds fields to the previous one. A hook of a shift receives
+the state with all quantities that were computed before it.
 """
 
 from collections.abc import Mapping
@@ -18,37 +18,47 @@ from sfumato.errors import NonFinite
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """A network, with or without guidance, that predicts the noise eps whatever its own prediction type is."""
+    """Protocol of a network, with or without guidance, whose output is converted to the predicted noise eps."""
 
     @property
     def schedule(self) -> Schedule:
-        """Noise schedule that the network was trained with."""
+        """The noise schedule that the network was trained with."""
 
     def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Any = None) -> Tensor:
-        """eps [b,c,h,w] for latents x [b,c,h,w] at timestep t (one for all, or [b])."""
+        """Predict the noise.
+
+        Args:
+            x: latents, [b,c,h,w].
+            t: timestep, one for all rows or one per row, [b].
+            cond: the condition, one row per latent.
+            taps: taps that read or replace features or attention maps of the network.
+
+        Returns:
+            eps, [b,c,h,w].
+        """
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepState:
-    """A step before its prediction.
+    """State of a step before the noise is predicted.
 
     Attributes:
-        i: index of the step in the run, from 0, and of its timestep, recorded latents and noise map.
+        i: index of the step in the run, from 0; also the index of its timestep, recorded latent and noise map.
         steps: number of steps of this run.
         t: timestep at which the network is evaluated.
-        t_prev: timestep that the step goes to; -1 for x_0.
+        t_prev: timestep of the result of the step; -1 for x_0.
         abar: alpha-bar at t.
         abar_prev: alpha-bar at t_prev.
         sigma: standard deviation of the step's noise.
         network: the network with its guidance.
         x_t: the latents that the step starts from, [b,c,h,w].
         condition: condition of the network, one row per latent.
-        visit: how many times step i has run before; above 0 if the path goes back up (`sfumato.core.path`).
+        visit: how many times step i has run before; above 0 only if the path repeats steps (`sfumato.core.path`).
         source: latents of the inverted image by timestep, [b,c,h,w] each, x_0 under -1; {} for a generated image.
         taps: taps of the shifts, which read or replace features or attention maps of the network.
         gradients: gradients of the energies, by the id of the shift; see `gradient`.
         values: values of the energies, [b] each, by the id of the shift.
-        refinements: how many refinements of x_t this step has made (`Shift.refine`).
+        refinements: number of refinements of x_t in this step so far (`Shift.refine`).
     """
 
     i: int
@@ -69,13 +79,13 @@ class StepState:
     refinements: int = 0
 
     def gradient(self, shift: object) -> Float[Tensor, "b c h w"]:
-        """Gradient with respect to x_t of the energy that a shift declared in this step, [b,c,h,w]."""
+        """Return the gradient with respect to x_t, [b,c,h,w], of the energy that a shift declared in this step."""
         return self.gradients[id(shift)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepNoise(StepState):
-    """A step with its predicted noise.
+    """State of a step after the noise is predicted.
 
     Attributes:
         eps: the predicted noise after guidance, [b,c,h,w]; where abar_t = 0, the velocity v (`sfumato.core.step`).
@@ -86,7 +96,7 @@ class StepNoise(StepState):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepMean(StepNoise):
-    """A step before its noise is added.
+    """State of a step before the noise map is added.
 
     Attributes:
         x0_prediction: P_t, [b,c,h,w], float64 (float32 on MPS).
@@ -99,7 +109,7 @@ class StepMean(StepNoise):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepEnd(StepMean):
-    """A finished step.
+    """State of a finished step.
 
     Attributes:
         z: the noise map, [b,c,h,w], or None if the step adds no noise.
@@ -114,7 +124,7 @@ Later = TypeVar("Later", bound=StepState)
 
 
 def extend(state: StepState, kind: type[Later], **known: Any) -> Later:
-    """The same step as a later state, with the fields that it adds."""
+    """Return the same step as an object of a later state class, with the fields that it adds."""
     return kind(**{each.name: getattr(state, each.name) for each in fields(state)}, **known)
 
 

@@ -138,9 +138,9 @@ class CaptionedImages:
     def sampling_weights(self) -> np.ndarray:
         """Sampling probability of each image: float64 [n], sum 1.
 
-        Every emoji has the same total probability, divided equally among its skin tones and styles. Otherwise people,
-        of which there is an image for every skin tone, would be half of all samples. In a folder of the user all
-        images are equally likely.
+        Every emoji has the same total probability, divided equally among its skin tones and styles. With uniform
+        sampling, half of all samples would be people, which have an image for every skin tone. In a folder of the user
+        all images are equally likely.
         """
         if "untoned" not in self.table.column_names:
             return np.full(len(self), 1 / len(self))
@@ -159,7 +159,7 @@ def _emoji_rows(
     names: Sequence[str] | None,
     drop_duplicates: bool,
 ) -> pa.Table:
-    """Select rows of the corpus by everything but the split. Pictures that are invisible on white are dropped."""
+    """Select rows of the corpus by all criteria except the split. Images that are invisible on white are excluded."""
     table = table.filter(pc.greater(table["visible"], 0))
     table = _choose(table, "style", styles)
     drawn: dict[str, set[str]] = {}

@@ -1,8 +1,8 @@
 """Editing directions from the Riemannian geometry of the latent space (Park, Kwon, Jo, Uh, arXiv 2302.12469).
 
 The map from x_t to the bottleneck of the U-Net defines a pullback metric on the space of x_t. The unit vectors with
-the largest norm in this metric change the content of the image. The method needs no training and no labels.
-docs/geometry.md is the guide.
+the largest norm in this metric are directions that change the content of the image. The method needs no training and no
+labels. See docs/geometry.md for a guide.
 """
 
 from sfumato.geometry.basis import Basis, local_basis

@@ -1,11 +1,11 @@
-"""Linear sum assignment of rows to columns (Kuhn, 1955), by shortest augmenting paths."""
+"""Linear sum assignment (Kuhn, 1955) by shortest augmenting paths."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def best_assignment(gains: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Assign every row to a different column such that the sum of the gains is largest.
+    """Assign every row to a different column such that the sum of the gains is maximal.
 
     Args:
         gains: [rows, columns], finite, rows <= columns.
@@ -32,10 +32,10 @@ def _augment(
     row_price: NDArray[np.float64],
     column_price: NDArray[np.float64],
 ) -> None:
-    """Assign `row` along the shortest augmenting path; rows that are assigned already may change their column.
+    """Assign `row` along the shortest augmenting path; other rows can be reassigned.
 
-    The prices are the dual variables. For all pairs, cost[i, j] - row_price[i] - column_price[j] >= 0; assigned pairs
-    have equality. The update keeps both properties.
+    The prices are the dual variables: cost[i, j] - row_price[i] - column_price[j] >= 0 for all pairs, with equality for
+    assigned pairs. The update preserves both properties.
     """
     columns = cost.shape[1]
     distance = np.full(columns, np.inf)

@@ -1,7 +1,7 @@
 """The local tangent basis: the n largest singular triplets of the Jacobian of the bottleneck map.
 
 With J = U Lambda V^T at x (Park et al., arXiv 2302.12469, section 3.2), the right singular vectors v_i are the unit
-vectors of X along which the bottleneck moves most, lambda_i = |J v_i| are their pullback norms, and the left singular
+vectors of X along which the bottleneck changes most, lambda_i = |J v_i| are their pullback norms, and the left singular
 vectors u_i = J v_i / lambda_i are unit vectors of H. The span of u_1 ... u_n approximates the tangent space of H at
 f(x).
 """
@@ -24,15 +24,15 @@ from sfumato.geometry.passes import Passes
 Algorithm: TypeAlias = Literal["exact", "krylov"]
 
 BLOCK = 4
-"""Vectors per step of the Krylov method; larger blocks use the processor better but need more products."""
+"""Vectors per step of the Krylov method; larger blocks use the hardware better but need more products."""
 JVP_COST = 1.35
-"""Cost of a Jacobian-vector product J v, in vector-Jacobian products J^T u (measured)."""
+"""Cost of a Jacobian-vector product J v relative to a vector-Jacobian product J^T u (measured)."""
 ZERO = 16.0
-"""A singular value below ZERO * eps * lambda_1 counts as zero; eps is the machine epsilon of h."""
+"""Singular values below ZERO * eps * lambda_1 are treated as zero; eps is the machine epsilon of the dtype of h."""
 UNKNOWN = 0.25
-"""Residual, relative to lambda_n, above which the singular vectors are refused."""
+"""Residual, relative to lambda_n, above which an error is raised because the singular vectors are inaccurate."""
 ANGLE = 1e-4
-"""Default tolerance of the Krylov method: angle between the computed and the true span of the n vectors, radians."""
+"""Default tolerance of the Krylov method: angle in radians between the computed and the true span of the n vectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +48,10 @@ class Basis:
         values: singular values lambda_i, [b,n].
         u: left singular vectors, unit vectors of H, [b,n,d].
         t: timestep.
-        angle: estimated upper bound of the angle between the span of the n vectors and the true one, radians, [b]; see
-            `krylov.Triplets`. 0 for the exact algorithm; large where lambda_n hardly differs from lambda_{n+1}.
+        angle: estimated upper bound of the angle in radians between the span of the n vectors and the true span, [b];
+            see `krylov.Triplets`. 0 for the exact algorithm; large if lambda_n and lambda_{n+1} are nearly equal.
         algorithm: "exact" or "krylov".
-        passes: evaluations and products that were needed; see `Passes`.
+        passes: number of evaluations and products; see `Passes`.
     """
 
     x: Float[Tensor, "b c h w"]
@@ -73,20 +73,20 @@ class Basis:
         return self.values.shape[1]
 
     def rows(self, index: Sequence[int]) -> "Basis":
-        """The basis of the samples with these indices."""
+        """Select the samples with these indices."""
         names = ("x", "h", "v", "values", "u", "angle")
         return replace(self, **{name: getattr(self, name)[list(index)] for name in names})
 
     def coefficients(self, u: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
-        """Coefficients <u_i, u> of the projection of u onto the tangent space."""
+        """Compute the coefficients <u_i, u> of the projection of u onto the tangent space."""
         return torch.einsum("bnd,bd->bn", self.u, u.to(self.u.dtype))
 
     def combine(self, coefficients: Float[Tensor, "b n"]) -> Float[Tensor, "b d"]:
-        """The vector sum_i c_i u_i of H."""
+        """Compute the vector sum_i c_i u_i of H."""
         return torch.einsum("bnd,bn->bd", self.u, coefficients.to(self.u.dtype))
 
     def preimage(self, coefficients: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
-        """The vector v of least norm with J v = sum_i c_i u_i: v = sum_i (c_i / lambda_i) v_i."""
+        """Compute the vector v of minimum norm with J v = sum_i c_i u_i: v = sum_i (c_i / lambda_i) v_i."""
         return torch.einsum("bnchw,bn->bchw", self.v, coefficients.to(self.v.dtype) / self.values)
 
 
@@ -106,9 +106,9 @@ def local_basis(
         x: latents at f.t.
         n: number of directions.
         algorithm: "exact" (the complete Jacobian and its SVD) or "krylov" (block Lanczos bidiagonalisation); None
-            chooses the cheaper one.
+            selects the one with the lower estimated cost.
         seed: seed of the random start block of the Krylov method; the block is the same for every sample.
-        tolerance: angle to the true span at which the Krylov method stops, in radians.
+        tolerance: angle in radians to the true span at which the Krylov method stops.
 
     Raises:
         BadInput: n is below 1 or above the largest possible rank of J (checked before any evaluation) or above its
@@ -127,7 +127,7 @@ def local_bases(
     seed: int = 0,
     tolerance: float = ANGLE,
 ) -> Iterator[Basis]:
-    """Yield `local_basis` in groups of samples that are computed together; arguments are checked at the call."""
+    """Yield `local_basis` for batches of samples; the arguments are checked when the function is called."""
     rank = check_n(f, x, n)
     if algorithm not in ("exact", "krylov", None):
         raise BadInput(f'algorithm must be "exact", "krylov" or None, not {algorithm!r}.')
@@ -161,7 +161,7 @@ def check_n(f: BottleneckMap, x: Float[Tensor, "b c h w"], n: int, name: str = "
         f: the map from x_t to the bottleneck.
         x: latents; only their shape is used.
         n: number of directions.
-        name: the parameter's name in the message.
+        name: name of the parameter in the error message.
 
     Raises:
         BadInput: n is not between 1 and the rank.
@@ -177,18 +177,21 @@ def check_n(f: BottleneckMap, x: Float[Tensor, "b c h w"], n: int, name: str = "
 
 
 def largest_rank(f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> int:
-    """The largest possible rank of J: the smaller of the dimensions of X and H."""
+    """Return the largest possible rank of J, the minimum of the dimensions of X and H."""
     return min(torch.Size(f.h_shape(*x.shape[-2:])).numel(), x[0].numel())
 
 
 def exact_cost(f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> float:
-    """Cost of the complete Jacobian in products J^T u: one J^T u per row, or one J v per column if those are fewer."""
+    """Estimate the cost of the complete Jacobian, in products J^T u.
+
+    The Jacobian needs one J^T u per row, or one J v per column if there are fewer columns.
+    """
     d_h, d_x = torch.Size(f.h_shape(*x.shape[-2:])).numel(), x[0].numel()
     return d_h if d_h <= d_x else JVP_COST * d_x
 
 
 def krylov_cost(n: int) -> float:
-    """Approximate cost of the Krylov method in products J^T u (measured, see docs/geometry.md)."""
+    """Estimate the cost of the Krylov method, in products J^T u (measured, see docs/geometry.md)."""
     return (4 * BLOCK + 2 * n) * (1 + JVP_COST)
 
 
@@ -209,7 +212,7 @@ def _exact(jacobian: Jacobian, n: int) -> Triplets:
 def _krylov(jacobian: Jacobian, n: int, seed: int, tolerance: float) -> Triplets:
     """The n largest triplets by the block Krylov method, applied to J if d_x <= d_h and to J^T otherwise.
 
-    The random start block then lies in the smaller of the two spaces, of which it covers a larger share.
+    The random start block is then in the space of smaller dimension, of which it spans a larger part.
     """
     b, shape = len(jacobian.x), jacobian.x.shape[1:]
 
@@ -229,7 +232,7 @@ def _krylov(jacobian: Jacobian, n: int, seed: int, tolerance: float) -> Triplets
 
 
 def _assemble(jacobian: Jacobian, found: Triplets, algorithm: Algorithm) -> Basis:
-    """The basis of the triplets, with signs chosen, in the dtype of the latents.
+    """The basis from the triplets, with normalised signs, in the dtype of the latents.
 
     Raises:
         BadInput: a singular value is zero up to rounding, or the vectors have not converged.

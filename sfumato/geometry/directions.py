@@ -33,7 +33,7 @@ class Directions:
         latent: shape (c, h, w) of the latents.
         pool: pooling over the positions of the bottleneck, "sum" or None.
         values: mean singular value (pullback) or standard deviation of h (pca) of every direction.
-        overlap: mean |cos| between a direction and the local directions that it averages; 1 for principal components.
+        overlap: mean |cos| between a direction and the local directions whose mean it is; 1 for principal components.
         samples: number of latents that the directions were computed from.
         prompts: prompts from which the latents were sampled.
     """
@@ -59,11 +59,11 @@ class Directions:
 
     @property
     def time(self) -> float:
-        """Remaining share of the run at the timestep: 1 at its first step."""
+        """Fraction of the run that remains at the timestep; 1 at the first step."""
         return 1 - self.step / self.steps
 
     def index(self, name: str) -> int:
-        """Index of a direction, given its name or its number from 1.
+        """Return the index of a direction, given its name or its number from 1.
 
         Raises:
             BadInput: there is no such direction; the message lists the names.
@@ -77,10 +77,10 @@ class Directions:
         )
 
     def mix(self, weights: Mapping[str, float]) -> Float[Tensor, " d"]:
-        """The unit vector along the weighted sum sum_k w_k u_k.
+        """Compute the unit vector in the direction of the weighted sum sum_k w_k u_k.
 
         Args:
-            weights: name or number of a direction -> w_k.
+            weights: w_k by name or number of the direction.
 
         Raises:
             BadInput: a direction is unknown, or the weighted sum is zero.
@@ -94,14 +94,14 @@ class Directions:
         return total / norm
 
     def renamed(self, names: Mapping[str, str]) -> "Directions":
-        """A copy with some directions renamed.
+        """Return a copy with some directions renamed.
 
         Args:
-            names: current name or number of a direction -> new name.
+            names: new names by current name or number of the direction.
 
         Raises:
-            BadInput: a direction is unknown or given twice, by its name and its number, or a new name is taken, empty,
-                the number of another direction, or contains "," or "=".
+            BadInput: a direction is unknown or given twice (by its name and its number); or a new name is already used,
+                empty, the number of another direction, or contains "," or "=".
         """
         changed, given = list(self.names), [self.index(old) for old in names]
         for index, new in zip(given, names.values(), strict=True):
@@ -127,7 +127,7 @@ class Directions:
             raise BadInput(f"These directions were found {problem}: use the same settings, or find new directions.")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file atomically. Raises BadInput where it cannot be written."""
+        """Write one safetensors file atomically. Raises BadInput if it cannot be written."""
         self.FORMAT.write(path, {name: getattr(self, name) for name in _FIELDS}, {"u": self.u})
 
     @staticmethod
@@ -147,15 +147,15 @@ _FIELDS = (
 
 
 def _is_number(name: str) -> bool:
-    """Whether a name is read as the number of a direction: at most 9 digits, since `int` refuses very long ones."""
+    """Whether a name is interpreted as a number: at most 9 digits, as `int` raises an error for very long strings."""
     return name.isdecimal() and len(name) < 10
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Check that names differ from each other, from the numbers of other directions and from weights.
+    """Check that names are unique, are not numbers of other directions and contain no characters of weights.
 
     Raises:
-        BadInput: names the first problem.
+        BadInput: a name is invalid; the message describes the first problem.
     """
     for place, name in enumerate(names, start=1):
         if not name.strip() or name != name.strip() or set(name) & set(",=") or not name.isprintable():

@@ -1,4 +1,4 @@
-"""A shift that moves x_t at one timestep of the reverse process; it composes with prompts, masks and other shifts."""
+"""A shift that edits x_t at one timestep of the reverse process, and the recording of such edits for reports."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from sfumato.geometry.normalise import normalised
 from sfumato.geometry.shooting import Shot
 
 Move: TypeAlias = Callable[[StepState, Tensor], Iterator[Shot]]
-"""(state, x_t) -> the steps of an edit from x_t, with the network and the condition of the state."""
+"""Maps (state, x_t) to the steps of an edit that starts at x_t, with the network and condition of the state."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """Record of how the latents of one batch were moved.
+    """Record of an edit of the latents of one batch.
 
     Attributes:
         shots: the steps of the edit.
@@ -39,7 +39,7 @@ _RECORD: ContextVar[list[Moved] | None] = ContextVar("moves", default=None)
 
 @contextmanager
 def recorded_moves() -> Iterator[list[Moved]]:
-    """Record every move of latents within a `with` block, in order, for reports of angles and lengths."""
+    """Context manager that records all edits by `MoveLatent` in its block, in order, for reports."""
     moves: list[Moved] = []
     around = _RECORD.get()
     token = _RECORD.set(moves)
@@ -52,7 +52,7 @@ def recorded_moves() -> Iterator[list[Moved]]:
 
 
 def with_moves(work: Iterator[Item], moves: list[Moved]) -> Iterator[Item]:
-    """Yield the items of `work`; append the moves that their computation makes to `moves`."""
+    """Yield the items of `work`, and append the edits that are recorded during their computation to `moves`."""
     while True:
         with recorded_moves() as found:
             try:
@@ -65,14 +65,15 @@ def with_moves(work: Iterator[Item], moves: list[Moved]) -> Iterator[Item]:
 
 @dataclass(frozen=True, eq=False)
 class MoveLatent(Shift):
-    """Shift that replaces x_t at one timestep by the end point of `move`, normalised.
+    """Shift that replaces x_t at one timestep by the normalised end point of `move`.
 
-    A run that visits the timestep several times (resampling, `sfumato.core.path`) is moved at the first visit only.
+    If a run visits the timestep several times (resampling, `sfumato.core.path`), x_t is replaced at the first visit
+    only.
 
     Attributes:
-        t: the timestep; at all others the latents do not change.
+        t: the timestep.
         move: yields the steps of the edit.
-        kappa: parameter of the normalisation, see `gain`; None leaves the normalisation out.
+        kappa: parameter of the normalisation, see `gain`; None for no normalisation.
     """
 
     t: int
@@ -80,7 +81,7 @@ class MoveLatent(Shift):
     kappa: float | None
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The moved latents at the first visit of timestep t, x at all others."""
+        """Return the edited latents at the first visit of timestep t, and x in all other steps."""
         if state.t != self.t or state.visit:
             return x
         shots = tuple(self.move(state, x))

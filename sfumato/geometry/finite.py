@@ -1,4 +1,4 @@
-"""Finding the layer in which a NaN or an infinity of the bottleneck, or of its Jacobian, first appears."""
+"""Localisation of the layer in which a NaN or infinity of the bottleneck or its Jacobian first occurs."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,14 +26,21 @@ class Evaluated(Protocol):
         """Timestep."""
 
     def evaluate(self, x: Tensor) -> Tensor:
-        """Evaluate the function at x; gradients and tangents of x propagate."""
+        """Evaluate the function at x, differentiably in forward and reverse mode."""
 
 
 def check_product(product: Tensor, name: str, f: Evaluated, x: Tensor) -> Tensor:
-    """Return the product if all its values are finite.
+    """Return a product if all its values are finite.
+
+    Args:
+        product: values of f, or products with its Jacobian.
+        name: name of the product in the error message.
+        f: the function.
+        x: latents at which the product was computed.
 
     Raises:
-        NonFinite: they are not; names the timestep and the first layer whose output or derivative is not finite.
+        NonFinite: a value is not finite; the message contains the timestep and the first layer whose output or
+            derivative is not finite.
     """
     if bool(torch.isfinite(product).all()):
         return product

@@ -1,4 +1,4 @@
-"""Scopes in which a network can be differentiated in forward and reverse mode, for many vectors at once."""
+"""Context managers for batched differentiation of a network in forward and reverse mode."""
 
 import threading
 from contextlib import AbstractContextManager
@@ -13,18 +13,18 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 def differentiable() -> AbstractContextManager[Any]:
-    """Replace operations that forward mode or `vmap` cannot differentiate, in a `with` block of the current thread.
+    """Replace operations that forward mode or `vmap` cannot differentiate, within a `with` block and its thread only.
 
-    Fused attention has no forward-mode derivative: scaled dot-product attention is computed by its definition, for all
-    attention processors. Group normalisation has a forward-mode derivative for contiguous inputs only, and the
-    attention blocks of pixel-space networks pass transposed inputs: these are made contiguous. The values change by
-    rounding only.
+    Fused attention has no forward-mode derivative, so scaled dot-product attention is computed by its definition, for
+    all attention processors. Group normalisation has a forward-mode derivative for contiguous inputs only, but the
+    attention blocks of pixel-space networks pass transposed inputs, which are therefore made contiguous. The values
+    change by rounding errors only.
     """
     return _Differentiable()
 
 
 def one_at_a_time() -> AbstractContextManager[Any]:
-    """Lock for forward-mode differentiation, since torch has one forward-mode level per process: other threads wait.
+    """Return a lock for forward-mode differentiation, as torch supports a single forward-mode level per process.
 
     Evaluations and reverse-mode products of other threads are not blocked.
     """
@@ -32,7 +32,7 @@ def one_at_a_time() -> AbstractContextManager[Any]:
 
 
 class _Differentiable(TorchFunctionMode):
-    """The scope of `differentiable`; `torch.nn.attention.sdpa_kernel` would change the kernels of all threads."""
+    """Implementation of `differentiable`; `torch.nn.attention.sdpa_kernel` would change the kernels of all threads."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:

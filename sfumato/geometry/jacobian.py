@@ -4,10 +4,10 @@ Park, Kwon, Jo, Uh: "Unsupervised Discovery of Semantic Latent Directions in Dif
 section 3.1. The metric of H is Euclidean; its pullback to X is the metric J^T J, with the norm
 ||v||_pb^2 = v^T J^T J v at x.
 
-Both products run only the encoder half and the middle block, and share their evaluation at x among all vectors:
-Jacobian-vector products (JVPs) J V use forward-mode differentiation, vector-Jacobian products (VJPs) J^T U one retained
-graph. Double backward also computes J V, but took 2.4 times as long on the bundled model. `forward_mode` lists the
-operations that are computed differently within the products. If the weights are in half precision, f and its products
+Both products evaluate only the encoder half and the middle block, and share the evaluation at x among all vectors:
+Jacobian-vector products (JVPs) J V use forward-mode differentiation, and vector-Jacobian products (VJPs) J^T U use one
+retained graph. Double backward could also compute J V, but took 2.4 times as long on the bundled model. `forward_mode`
+describes the operations that are replaced within the products. If the weights are in half precision, f and its products
 are computed in float32 (`single_precision`).
 """
 
@@ -33,7 +33,7 @@ Pool: TypeAlias = Literal["sum"] | None
 """Pooling over the positions of the bottleneck: "sum" (the paper's H), or None to keep all positions."""
 
 CHUNK = 16
-"""Default number of rows (samples times vectors) per pass through the encoder half; the fastest on a CPU."""
+"""Default number of rows (samples times vectors) per pass through the encoder half; the fastest value on a CPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class BottleneckMap:
         t: timestep, an index into the network's schedule.
         condition: one row, or one per sample; None for a network without text conditioning.
         pool: "sum" over the positions of the bottleneck, or None to keep all positions.
-        chunk: largest number of rows per pass through the encoder half.
+        chunk: maximum number of rows per pass through the encoder half.
         passes: number of evaluations and products so far.
 
     Raises:
@@ -68,19 +68,19 @@ class BottleneckMap:
             raise BadInput(f'pool must be "sum" or None, not {self.pool!r}.')
 
     def h_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Shape of one h for latents of that height and width: (d,) or (d, h, w)."""
+        """Return the shape of one h for latents of that height and width: (d,) or (d, h, w)."""
         channels = int(self.network.unet.config.block_out_channels[-1])
         grid = self.network.latent_multiple
         return (channels,) if self.pool else (channels, height // grid, width // grid)
 
     def rows(self, index: list[int]) -> "BottleneckMap":
-        """The same map for these rows of the condition; both maps count into the same `passes`."""
+        """Return the same map for these rows of the condition; both maps share the counter `passes`."""
         if self.condition is None or len(self.condition) == 1:
             return self
         return BottleneckMap(self.network, self.t, self.condition[index], self.pool, self.chunk, self.passes)
 
     def split(self, samples: int, together: int | None = None) -> Iterator[tuple[list[int], "BottleneckMap"]]:
-        """Yield groups of sample indices (`chunk` samples by default), each with the map for its condition."""
+        """Yield batches of sample indices (`chunk` samples by default), each with the map for its rows."""
         size = together or self.chunk
         for first in range(0, samples, size):
             index = list(range(first, min(first + size, samples)))
@@ -100,7 +100,7 @@ class BottleneckMap:
         return torch.cat(parts)
 
     def at(self, x: Float[Tensor, "b c h w"]) -> "Jacobian":
-        """The Jacobian at every sample. Raises BadInput for more samples than `chunk`."""
+        """Return the Jacobian at every sample. Raises BadInput for more samples than `chunk`."""
         if not 1 <= len(x) <= self.chunk:
             raise BadInput(f"There must be between 1 and chunk = {self.chunk} samples at a time, not {len(x)}.")
         return Jacobian(self, x)
@@ -116,7 +116,7 @@ class BottleneckMap:
 
 
 class Jacobian:
-    """The Jacobian J at x, one matrix per sample, available through its products.
+    """The Jacobian J at x, one matrix per sample, as a linear operator.
 
     Attributes:
         f: the map from x_t to the bottleneck.
@@ -155,7 +155,7 @@ class Jacobian:
         return self.h.shape[1]
 
     def jvp(self, v: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n d"]:
-        """The Jacobian-vector products J v of n vectors at every sample."""
+        """Compute the Jacobian-vector products J v of n vectors at every sample."""
         self._check(v, self.x[0].shape)
 
         def tangent(part: Tensor) -> Tensor:  # J v = d/da f(x + a v) at a = 0
@@ -171,7 +171,7 @@ class Jacobian:
         return check_product(torch.cat(products).transpose(0, 1), "J v", self.f, self.x)
 
     def vjp(self, u: Float[Tensor, "b n d"]) -> Float[Tensor, "b n c h w"]:
-        """The vector-Jacobian products J^T u of n vectors at every sample."""
+        """Compute the vector-Jacobian products J^T u of n vectors at every sample."""
         self._check(u, self.h[0].shape)
         products = []
         for part in u.to(self.h.dtype).transpose(0, 1).split(self._together):
@@ -194,6 +194,6 @@ class Jacobian:
 
 
 def pullback_norm(f: BottleneckMap, x: Float[Tensor, "b c h w"], v: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n"]:
-    """The pullback norms ||v||_pb = |J v| = sqrt(v^T J^T J v) of n vectors at every sample."""
+    """Compute the pullback norms ||v||_pb = |J v| = sqrt(v^T J^T J v) of n vectors at every sample."""
     images = [part.at(x[index]).jvp(v[index]) for index, part in f.split(len(x))]
     return torch.linalg.vector_norm(torch.cat(images), dim=-1)

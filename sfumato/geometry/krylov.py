@@ -1,4 +1,4 @@
-"""The largest singular triplets of a matrix A that is available through products only: a block Krylov method.
+"""A block Krylov method for the largest singular triplets of a linear operator A.
 
 Randomised block Krylov iteration (Halko, Martinsson, Tropp, arXiv 0909.4061, section 4.5; Musco and Musco, arXiv
 1504.05477, algorithm 2) as block Lanczos bidiagonalisation (Golub and Kahan) with full reorthogonalisation. Q is an
@@ -7,8 +7,8 @@ stored. With the SVD of the small matrix C,
 
     C = P^T A Q = L S R^T,    the estimates are P L (left vectors), S (values) and Q R (right vectors)
 
-Since A Q = P C, A Q R = P L S holds exactly. The residuals of the triplets are A^T P L - Q R S; they lie in the span
-of the next block. Each vector of Q costs one product with A and one with A^T; the residuals cost no product.
+Since A Q = P C, A Q R = P L S holds exactly. The residuals of the triplets are A^T P L - Q R S, which are in the span
+of the next block. Each vector of Q needs one product with A and one with A^T; the residuals need no products.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ Product: TypeAlias = Callable[[Tensor], Tensor]
 """Batched product with m columns: [b, columns, m] -> [b, rows, m]."""
 
 SINGULAR = 0.01
-"""Residual, relative to the n-th singular value, at which a residual below the rounding errors is accepted at once."""
+"""A residual below the rounding errors is accepted immediately if it is at most this times the n-th singular value."""
 PATIENCE = 2
-"""Blocks without a smaller residual after which a larger residual below the rounding errors is accepted too."""
+"""Number of blocks without improvement after which any residual below the rounding errors is accepted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,9 @@ class Triplets:
         left: left singular vectors l, [b, rows, n].
         values: singular values s, [b, n].
         right: right singular vectors q, [b, columns, n].
-        angle: upper bound of the angle between the span of the n vectors and the true one, on either side, radians,
-            [b]. By Wedin's theorem tan(angle) <= residual / (s_n - s_{n+1}). s_{n+1} is not known exactly: its estimate
-            plus the norm of its residual is used, so the bound is an estimate too.
+        angle: estimated upper bound of the angle in radians between the span of the n left or right vectors and the
+            true span, [b]. By Wedin's theorem, tan(angle) <= residual / (s_n - s_{n+1}). The bound is an estimate,
+            because s_{n+1} is approximated by its estimate plus the norm of its residual.
         residual: spectral norm of the n residuals A^T l - s q as one matrix, [b].
     """
 
@@ -70,18 +70,18 @@ def largest_triplets(
 
     The iteration stops when Q has `most` columns, or when each matrix meets one of two conditions:
 
-    - The angle to the true subspace is at most `tolerance`. Signs of the vectors and rotations within the span do not
-      change this angle.
+    - The angle to the true subspace is at most `tolerance`. It does not depend on the signs of the vectors or on
+      rotations within the span.
     - The residuals are below the rounding errors of the products. P^T (A Q) and (A^T P)^T Q are equal in exact
-      arithmetic, so their difference measures these errors. Where the errors are large, residuals below them can still
-      decrease: see `SINGULAR` and `PATIENCE`.
+      arithmetic, so that their difference is a measure of these errors. If the errors are large, residuals below them
+      can still decrease; see `SINGULAR` and `PATIENCE`.
 
     Args:
         product: multiplies columns by A.
         adjoint: multiplies columns by A^T.
         start: linearly independent vectors; their number p is the block size.
         n: number of triplets, at most `most`.
-        most: largest number of columns of Q, at most the number of rows and of columns of A.
+        most: maximum number of columns of Q, at most the number of rows and of columns of A.
         tolerance: angle in radians.
     """
     bases = _products(product, adjoint, start[:, :, :most], None)

@@ -10,12 +10,12 @@ from sfumato.core.step import wide
 from sfumato.geometry.assignment import best_assignment
 
 ROUNDS = 20
-"""Largest number of matching rounds; in practice the assignment is stable after three to five."""
+"""Maximum number of matching rounds; the assignment usually converges after three to five."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The directions of several samples, matched to common mean directions.
+    """Result of matching the directions of several samples to common mean directions.
 
     Attributes:
         mean: mean directions, unit vectors of H, [n,d].
@@ -31,7 +31,7 @@ class Matched:
 
 
 def assign(reference: Float[Tensor, "n d"], u: Float[Tensor, "m d"]) -> tuple[Tensor, Float[Tensor, " n"]]:
-    """Match every reference vector to a different u_j such that the sum of |cos| is largest.
+    """Match every reference vector to a different u_j such that the sum of |cos| is maximal.
 
     Args:
         reference: unit vectors, [n,d].
@@ -46,9 +46,10 @@ def assign(reference: Float[Tensor, "n d"], u: Float[Tensor, "m d"]) -> tuple[Te
 
 
 def mean_directions(u: Float[Tensor, "samples n d"], values: Float[Tensor, "samples n"]) -> Matched:
-    """Match the directions of all samples and average the matched ones.
+    """Match the directions of all samples and average the matched directions.
 
-    The directions are matched to those of the first sample, then to their own mean until the assignment is stable:
+    The directions are first matched to those of the first sample, then repeatedly to the means until the assignment no
+    longer changes:
 
         mean_k = m_k / |m_k|,    m_k = mean over samples s of sign(<mean_k, u_sj>) u_sj,    j = order[s, k]
 
@@ -76,7 +77,7 @@ def mean_directions(u: Float[Tensor, "samples n d"], values: Float[Tensor, "samp
 
 
 def principal_directions(h: Float[Tensor, "samples d"], n: int) -> tuple[Tensor, Tensor]:
-    """The n principal components of h over samples, [n,d], and their standard deviations, [n].
+    """Compute the n principal components of h over samples, [n,d], and their standard deviations, [n].
 
     Haerkoenen et al., "GANSpace", arXiv 2004.02546. With the SVD h - mean(h) = U S C, the components are the rows of C
     and the standard deviations S / sqrt(samples - 1).

@@ -1,7 +1,8 @@
 """Normalisation of an edited x_t, so that the edit is not amplified (Park et al., arXiv 2302.12469, section 3.4).
 
-A change of x_t grows on its way to x_0. The prediction of x_0 after the edit is shifted and scaled to the mean and the
-standard deviation that it had before, which gives x_0'. x_t' follows from the DDIM equation, to first order:
+A change of x_t is amplified during the remaining steps. The prediction of x_0 after the edit is therefore shifted and
+scaled to the mean and standard deviation of the prediction before the edit, which gives x_0'. x_t' follows from the
+DDIM equation, to first order:
 
     x_t' = x_t + g_t (x_0' - x_0(x_t)),   g_t = sqrt(abar_t) / (1 - kappa sqrt(1 - abar_t))
 """
@@ -20,7 +21,7 @@ KAPPA = 0.99
 
 
 def gain(abar: float, kappa: float = KAPPA) -> float:
-    """The gain g_t = sqrt(abar) / (1 - kappa sqrt(1 - abar)): change of x_t per change of its prediction of x_0.
+    """Compute the gain g_t = sqrt(abar) / (1 - kappa sqrt(1 - abar)): change of x_t per change of the predicted x_0.
 
     Differentiating x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps(x_t) with d eps / d x_t ~ kappa gives g_t = dx_t / dx_0.
     At t = T the gain is 5.5 for Stable Diffusion's schedule and 0.63 for the linear schedule.
@@ -38,7 +39,10 @@ def gain(abar: float, kappa: float = KAPPA) -> float:
 
 
 def like(edited: Float[Tensor, "b c h w"], original: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """x_0': the edited prediction with the original's mean and standard deviation over all channels and positions."""
+    """Scale and shift the edited prediction to the mean and standard deviation of the original prediction: x_0'.
+
+    Mean and standard deviation are computed over all channels and positions of each sample.
+    """
     mean, deviation = _moments(original)
     edited_mean, edited_deviation = _moments(edited)
     scale = deviation / edited_deviation.clamp_min(torch.finfo(edited.dtype).tiny)
@@ -55,7 +59,7 @@ def normalised(
     """Normalise an edited x_t; evaluates the network twice.
 
     Args:
-        predict: latents -> eps at this timestep, guidance included.
+        predict: function that predicts eps from latents at this timestep, including guidance.
         x: x_t before the edit.
         edited: x_t after the edit, x_t + gamma v.
         abar: alpha-bar of the timestep.

@@ -1,4 +1,4 @@
-"""Counting the passes through the encoder half that evaluations of f and products with its Jacobian need."""
+"""Counters for evaluations of f and products with its Jacobian, i.e. passes through the encoder half."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ _OPEN: ContextVar[tuple["Passes", ...]] = ContextVar("passes", default=())
 
 @dataclass
 class Passes:
-    """Number of rows that went through the encoder half; an evaluation or a product with one vector counts as one row.
+    """Number of rows evaluated by the encoder half; an evaluation or a product with one vector counts as one row.
 
     Attributes:
         forward: evaluations of f, including those that products need.
@@ -39,7 +39,7 @@ class Passes:
         return Passes(self.forward - other.forward, self.jvp - other.jvp, self.vjp - other.vjp)
 
     def spend(self, *, forward: int = 0, jvp: int = 0, vjp: int = 0) -> None:
-        """Add to these counts and to those of every active `counting_passes` block."""
+        """Add to these counters and to those of all active `counting_passes` blocks."""
         for account in (self, *_OPEN.get()):
             account.forward += forward
             account.jvp += jvp
@@ -48,7 +48,7 @@ class Passes:
 
 @contextmanager
 def counting_passes() -> Iterator[Passes]:
-    """Count the passes of all maps within a `with` block, from zero."""
+    """Context manager that counts the passes of all maps within its block, starting at zero."""
     passes = Passes()
     token = _OPEN.set((*_OPEN.get(), passes))
     try:

@@ -38,17 +38,17 @@ class PathLengths:
 
 
 def lerp(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], share: float) -> Float[Tensor, "b c h w"]:
-    """Linear interpolation (1 - share) a + share b; between its ends the norm is below that of noise."""
+    """Linear interpolation (1 - share) a + share b; for Gaussian latents, the norm decreases between the ends."""
     return (1 - share) * a + share * b
 
 
 def slerp(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], share: float) -> Float[Tensor, "b c h w"]:
-    """Spherical linear interpolation (Shoemake, 1985); the norm is interpolated linearly.
+    """Spherical linear interpolation (Shoemake, 1985) of the directions; the norm is interpolated linearly.
 
         x / |x| = sin((1 - share) w) / sin(w) a / |a| + sin(share w) / sin(w) b / |b|,    w the angle between a and b
 
     Raises:
-        BadInput: a and b point in opposite directions, so that the great circle is not unique.
+        BadInput: a and b have opposite directions, so that the great circle is not unique.
     """
     lengths = [torch.linalg.vector_norm(each, dim=(1, 2, 3), keepdim=True) for each in (a, b)]
     unit_a, unit_b = (each / length.clamp_min(1e-30) for each, length in zip((a, b), lengths, strict=True))
@@ -67,13 +67,13 @@ def slerp(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], share: float
 def geodesic(
     f: BottleneckMap, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], *, segments: int, n: int
 ) -> Iterator[Float[Tensor, "b c h w"]]:
-    """Yield the points of a path from a to b whose image in H is as straight as the tangent spaces allow.
+    """Yield the points of a path from a to b whose image in H approximates a straight line.
 
-    H is flat, so its geodesic is the straight line from f(a) to f(b). In every segment the remaining vector
-    r = f(b) - f(x) is projected onto the tangent space and pulled back to sum_i (<u_i, r> / lambda_i) v_i, of which
-    the path takes an equal share for each segment that is left. Orthogonally to the v_i, where the bottleneck does not
-    move, the path follows the great circle. The step along the v_i is at most as long as that of the great circle,
-    because f is linear in a neighbourhood only. The last point is b.
+    H is flat, so that its geodesic is the straight line from f(a) to f(b). In every segment, the remaining vector
+    r = f(b) - f(x) is projected onto the tangent space and pulled back to sum_i (<u_i, r> / lambda_i) v_i, which is
+    divided by the number of remaining segments. In the directions orthogonal to the v_i, along which the bottleneck
+    changes least, the path follows the great circle. The step along the v_i is limited to the length of that of the
+    great circle, because f is approximately linear only locally. The last point is b.
 
     Args:
         f: the map from x_t to the bottleneck.
@@ -138,7 +138,13 @@ def path(
 
 
 def path_lengths(f: BottleneckMap, points: Iterator[Tensor], n: int) -> PathLengths:
-    """Measure the segments of a path; computes one tangent basis of n directions per point."""
+    """Compute the lengths of the segments of a path.
+
+    Args:
+        f: the map from x_t to the bottleneck.
+        points: the points of the path, [b,c,h,w] each.
+        n: dimension of the tangent spaces; one basis is computed per point.
+    """
     rows = [_segment(one, other) for one, other in pairwise(local_basis(f, x, n) for x in points)]
     return PathLengths(*(torch.stack(part, dim=1) for part in zip(*rows, strict=True)))
 
@@ -146,7 +152,7 @@ def path_lengths(f: BottleneckMap, points: Iterator[Tensor], n: int) -> PathLeng
 def perceptual_lengths(
     pictures: Float[Tensor, "points 3 h w"], distance: Callable[[Tensor, Tensor], Tensor]
 ) -> Float[Tensor, " segments"]:
-    """Perceptual distance (such as LPIPS) of consecutive images; the sum over segments is the perceptual length."""
+    """Compute a perceptual distance such as LPIPS of consecutive images; their sum is the perceptual length."""
     return distance(pictures[:-1], pictures[1:])
 
 

@@ -1,4 +1,4 @@
-"""Finding global directions: matched local bases of many samples, or principal components of h as a baseline."""
+"""Computation of global directions: matched local bases of many samples, or principal components of h as a baseline."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -25,7 +25,7 @@ def find_directions(
     prompts: Sequence[str] = (),
     callback: Callable[[int], None] | None = None,
 ) -> Directions:
-    """Find directions that many samples share.
+    """Find global directions from latents of many samples.
 
     Args:
         f: the map from x_t to the bottleneck; its condition has one row, or one per sample.
@@ -43,7 +43,7 @@ def find_directions(
     """
     names = check_search(f, x, n, kind, names)
     if kind == "pullback":
-        # v of all samples would take n times the memory of their latents and is not needed
+        # v is discarded, as it would need n times the memory of the latents
         parts = [(part.u, part.values) for part in _reported(local_bases(f, x, n), callback)]
         matched = mean_directions(*(torch.cat(each) for each in zip(*parts, strict=True)))
         u, values, overlap = matched.mean, matched.values, matched.overlap.mean(dim=0)
@@ -70,14 +70,14 @@ def find_directions(
 def check_search(
     f: BottleneckMap, x: Float[Tensor, "samples c h w"], n: int, kind: Kind, names: Sequence[str]
 ) -> tuple[str, ...]:
-    """Check the arguments of `find_directions` without an evaluation; only the shape of x is used.
+    """Check the arguments of `find_directions` without evaluating the network; only the shape of x is used.
 
     Returns:
         The names of the directions, by default their numbers from 1.
 
     Raises:
-        BadInput: n is above the rank, there are too few samples for n components, a name is invalid, or the kind is
-            unknown.
+        BadInput: n exceeds the rank, there are too few samples for n principal components, a name is invalid, or the
+            kind is unknown.
     """
     check_n(f, x, n)
     if kind not in KINDS:

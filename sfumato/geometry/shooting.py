@@ -2,9 +2,9 @@
 
     x -> x' = x + gamma v -> x'' = x' + gamma v' -> ...
 
-X is curved, so v is not a tangent vector at x'. H is nearly flat, so u = J v / lambda is transported instead: it is
+X is curved, so v is not a tangent vector at x'. As H is nearly flat, u = J v / lambda is transported instead: it is
 projected onto the tangent space at h' = f(x') and rescaled to unit length (parallel transport), which gives u'. v' is
-the unit vector of X that J at x' maps onto a multiple of u'.
+the unit vector of X that J at x' maps to a multiple of u'.
 """
 
 from collections.abc import Iterator
@@ -25,9 +25,9 @@ class Shot:
 
     Attributes:
         x: end point x', [b,c,h,w].
-        v: unit vector of X along which the step goes, [b,c,h,w].
-        u: unit vector of H along J v, [b,d].
-        angle: angle between u and that of the previous step (at the first step, the given direction), radians, [b].
+        v: unit vector of X, the direction of the step, [b,c,h,w].
+        u: unit vector of H, the direction of J v, [b,d].
+        angle: angle in radians between u and that of the previous step (at the first step, the given direction), [b].
         length: |f(x') - f(x)|, the distance in H, [b].
         expected: |gamma| ||v||_pb, the distance in H if f were linear, [b].
     """
@@ -48,8 +48,8 @@ def transport(basis: Basis, u: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b n
         u: vectors of H.
 
     Returns:
-        The unit coefficients <u_i, u> / |<u_i, u>| in the basis, [b,n], and the angle between u and its projection,
-        radians, [b].
+        The coefficients <u_i, u> in the basis, scaled to a vector of unit length, [b,n], and the angle in radians
+        between u and its projection, [b].
 
     Raises:
         BadInput: u is orthogonal to the tangent space, up to rounding.
@@ -64,7 +64,7 @@ def transport(basis: Basis, u: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b n
 
 
 def pull_back(basis: Basis, coefficients: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
-    """The unit vector of X that J maps onto a multiple of sum_i c_i u_i: along sum_i (c_i / lambda_i) v_i."""
+    """Compute the unit vector of X that J maps to a multiple of sum_i c_i u_i: sum_i (c_i / lambda_i) v_i, scaled."""
     v = basis.preimage(coefficients)
     return v / torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)
 
@@ -79,16 +79,16 @@ def shoot(
     n: int,
     basis: Basis | None = None,
 ) -> Iterator[Shot]:
-    """Yield `steps` steps of length |gamma| from x, along a direction of H that is transported from step to step.
+    """Yield `steps` steps of length |gamma| that start at x, along a direction of H that is transported between steps.
 
     Args:
         f: the map from x_t to the bottleneck.
         x: latents at f.t.
         u: direction in H: a local one, `basis.u[:, i]`, or a global one, which is projected first.
-        gamma: step length in X; a negative one reverses the direction.
+        gamma: step length in X; a negative value reverses the direction.
         steps: number of steps, at least 1.
         n: dimension of the tangent spaces.
-        basis: the tangent basis at x, if it is computed already.
+        basis: the tangent basis at x, if it is already computed.
 
     Raises:
         BadInput: an argument is out of range; raised before any evaluation.
@@ -101,7 +101,9 @@ def shoot(
 def shoot_straight(
     f: BottleneckMap, x: Float[Tensor, "b c h w"], v: Float[Tensor, "b c h w"], *, gamma: float, steps: int
 ) -> Iterator[Shot]:
-    """Yield steps along one fixed direction of X, without transport: for random directions and as a baseline.
+    """Yield steps along a fixed direction of X, without transport; used for random directions as a baseline.
+
+    The arguments are those of `shoot`, with the direction v in X instead of u in H.
 
     Raises:
         BadInput: an argument is out of range; raised before any evaluation.
@@ -125,7 +127,7 @@ def _shots(
         basis = local_basis(f, x, n) if basis is None else basis
         coefficients, angle = transport(basis, u)
         u, v = basis.combine(coefficients), pull_back(basis, coefficients)
-        # J maps the preimage onto the unit vector u, so |J v| of the unit vector v is 1 / |preimage|
+        # J maps the preimage to the unit vector u, so |J v| of the unit vector v is 1 / |preimage|
         stretch = 1 / torch.linalg.vector_norm(basis.preimage(coefficients), dim=(1, 2, 3))
         x = x + gamma * v
         yield Shot(x, v, u, angle, _moved(f, x, basis.h), abs(gamma) * stretch)

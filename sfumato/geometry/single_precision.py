@@ -1,8 +1,8 @@
-"""A scope in which a network with weights in half precision computes in float32.
+"""Context manager in which a network with weights in half precision computes in float32.
 
-Derivatives need float32. Rounding the outputs of the layers to the 8 or 11 significant bits of bfloat16 or float16
-changes J by more than its smaller singular values, and more products do not reduce that error. The weights stay in
-half precision and take no additional memory.
+Derivatives must be computed in float32. Rounding the outputs of the layers to the 8 or 11 significant bits of bfloat16
+or float16 changes J by more than its smaller singular values, and additional products do not reduce this error. The
+weights remain in half precision and need no additional memory.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -17,11 +17,11 @@ from torch.utils._pytree import tree_map
 HALF = (torch.float16, torch.bfloat16)
 
 _Saved: TypeAlias = Tensor | tuple[Tensor, torch.Size, tuple[int, ...], int]
-"""What autograd saves: a tensor; or, for a float32 copy, the half-precision tensor and (size, stride, offset)."""
+"""Tensor saved by autograd; instead of a float32 copy, the half-precision tensor with size, stride and offset."""
 
 
 def single_precision(dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """The scope for a network with weights of this dtype; it changes nothing for float32 and float64."""
+    """Return the context manager for a network with weights of this dtype; no effect for float32 and float64."""
     return _SinglePrecision() if dtype in HALF else nullcontext()
 
 

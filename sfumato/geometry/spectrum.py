@@ -1,7 +1,7 @@
-"""Power spectra of latents, directions or changes of x_0 (arXiv 2302.12469, editing timing).
+"""Power spectra of latents, directions or changes of x_0, for the choice of the edited timestep (arXiv 2302.12469).
 
-Frequencies are in cycles per pixel (or per latent position), on the same scale along both axes for every image shape:
-0 to sqrt(1/2), where 0.5 is the Nyquist frequency along one axis.
+Frequencies are in cycles per pixel (or per latent position), with the same scale along both axes for all image shapes.
+They range from 0 to sqrt(1/2); 0.5 is the Nyquist frequency along one axis.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Spectrum:
 
     Attributes:
         frequency: centre of each ring, cycles per pixel, [rings].
-        density: mean power of the frequencies of a ring, [b,rings].
+        density: mean power of the frequencies in each ring, [b,rings].
         count: number of frequencies in each ring, summed over channels, [rings]; 0 for empty rings of small images.
         radius: magnitude of every frequency, cycles per pixel, [cells]; float64, on the CPU.
         power: power of every frequency, summed over channels, [b,cells].
@@ -38,13 +38,13 @@ class Spectrum:
         return self.power.sum(dim=1)
 
     def share_below(self, frequency: float) -> Float[Tensor, " b"]:
-        """Share of the power at frequencies below `frequency` (cycles per pixel), 0 to 1; independent of the rings."""
+        """Return the fraction of the power at frequencies below `frequency` (cycles per pixel), without binning."""
         below = (self.radius < frequency).to(self.power.device)
         return self.power[:, below].sum(dim=1) / self.total
 
 
 def power_spectrum(x: Float[Tensor, "b c h w"], rings: int | None = None) -> Spectrum:
-    """Power spectral density: the mean of |F|^2 over channels and rings, F the unitary discrete Fourier transform.
+    """Compute the power spectral density: the mean of |F|^2 over channels and rings, with the unitary DFT F.
 
     Args:
         x: images or latents of any height and width.

@@ -1,4 +1,4 @@
-"""Writing of animations: GIF, APNG or WebP."""
+"""Write animations: GIF, APNG or WebP."""
 
 import io
 import os
@@ -54,7 +54,7 @@ def check_animation(path: str | os.PathLike[str], fps: float) -> str:
         The extension in lower case.
 
     Raises:
-        BadInput: one of them is out of range; the message names the allowed values.
+        BadInput: the extension is unknown or fps is out of range; the message names the allowed values.
     """
     ending = os.path.splitext(os.fspath(path))[1].lower()
     if ending not in ANIMATIONS:

@@ -24,7 +24,7 @@ class Colours:
         srgb: uint8 [h, w, 3] in sRGB.
         native: uint8 [h, w, 3] in the file's profile `icc`, or in sRGB if that is None.
         icc: the file's RGB profile; None if there is no usable one.
-        note: what the conversion had to decide, "" if nothing.
+        note: remark on the conversion, such as a profile that was ignored; "" if there is none.
     """
 
     srgb: NDArray[np.uint8]
@@ -44,7 +44,7 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> Colours:
         reason = "is unreadable" if space is None else f"is for {space}, the pixels are {image.mode}"
         plain = _without_profile(image)
         return Colours(plain, plain, None, f"the embedded colour profile {reason}: ignored, taken as sRGB")
-    # A grey image with an RGB profile means the grey axis of that profile.
+    # A grey image with an RGB profile is read as the grey axis of that profile.
     image = image.convert("RGB") if space == "RGB" else image
     try:
         srgb = _transform(image, _open_profile(icc), _SRGB)

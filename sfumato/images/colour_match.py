@@ -1,11 +1,11 @@
-"""Colours of one image in another: transfer of the mean and the covariance of the pixels (closed form).
+"""Colour transfer: give an image the mean and the covariance of the pixels of a reference, in closed form.
 
 The linear Monge-Kantorovich map between two normal distributions of colours (Pitie and Kokaram, CVMP 2007):
 
     x -> mu_r + A (x - mu),      A = S^(-1/2) (S^(1/2) S_r S^(1/2))^(1/2) S^(-1/2)
 
-mu and S are the mean and the covariance of the image, mu_r and S_r those of the reference. Of all linear maps with
-this result, it moves the colours least. Pixels may have weights w, with which the moments are
+mu and S are the mean and the covariance of the image, mu_r and S_r those of the reference. Of all linear maps that give
+these moments, it has the smallest mean squared change of the colours. With pixel weights w, the moments are
 
     mu = sum_i w_i x_i / sum_i w_i,      S = sum_i w_i (x_i - mu) (x_i - mu)^T / sum_i w_i
 """
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _RANK = 1e-10
-"""Variances below this share of the largest one count as 0: an image without colour stays without."""
+"""Variances below this fraction of the largest one count as 0, so that grey images stay grey."""
 
 
 def match_colours(
@@ -29,18 +29,18 @@ def match_colours(
 ) -> Float[Tensor, "b 3 h w"]:
     """Give images the mean and the covariance of the colours of a reference, or their weighted means over several.
 
-    All pixels are mapped; with `inside`, the result has these moments under the same weights.
+    All pixels are mapped. With `inside`, the moments of the result agree with the reference under the weights `inside`.
 
     Args:
         pixels: images in about [-1, 1].
-        references: each is one image for all, or one for each, of any size, in the same range.
-        weights: one per reference, at least 0, of any sum above 0.
-        inside: w of the pixels of the images, at least 0, with a sum above 0; None for equal weights.
-        inside_references: the same for the references, which then have one size.
+        references: reference images in the same range and of any size; each has one row, or one row per image.
+        weights: one weight per reference, at least 0, with a sum above 0; they need not sum to 1.
+        inside: pixel weights w of the images, at least 0, with a sum above 0; None for equal weights.
+        inside_references: pixel weights of the references, which must then all have the same size.
 
     Returns:
-        The images, float64, not clipped. Where the colours of an image vary in fewer than three dimensions, those of
-        the result do too.
+        The images, float64, not clipped. If the colours of an image vary in fewer than three dimensions, so do those of
+        the result.
     """
     x, mean, covariance = _moments(pixels, inside)
     _, means, covariances = zip(*(_moments(each, inside_references) for each in references), strict=True)

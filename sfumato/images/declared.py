@@ -1,4 +1,4 @@
-"""Colour spaces that files declare without an ICC profile: PNG chunks, EXIF, and codes of AVIF and HEIC."""
+"""Colour spaces declared without an ICC profile: PNG chunks, EXIF, and the nclx boxes of AVIF and HEIC."""
 
 import struct
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from sfumato.images.matrix_profile import ADOBE_RGB, CODED, D65, SRGB, Point, Pr
 EXIF_IFD = 0x8769
 _COLOR_SPACE, _INTEROPERABILITY = 0xA001, 0xA005
 _WANTED = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
-#: Largest number of chunks before the pixels, size of one, and bytes of an AVIF or HEIC, that are read.
+#: Limits: number of chunks before the pixels, bytes of one chunk, and bytes of an AVIF or HEIC that are read.
 _CHUNKS, _LONGEST, _HEAD = 4096, 64, 1 << 16
-#: gAMA of 1 / 2.2, which programs write for sRGB; chromaticities this close are equal.
+#: Value of gAMA for 1 / 2.2, which programs write for sRGB; tolerance for equal chromaticities.
 _USUAL_GAMMA, _CLOSE = 45455, 0.002
 _HDR = {16: "PQ", 18: "HLG"}
 _GAMMAS: dict[int, Any] = {4: 2.2, 5: 2.8, 8: 1.0} | dict.fromkeys((1, 6, 13, 14, 15), srgb_curve)
@@ -22,16 +22,16 @@ _GAMMAS: dict[int, Any] = {4: 2.2, 5: 2.8, 8: 1.0} | dict.fromkeys((1, 6, 13, 14
 def declared_profile(image: Image.Image, *, from_file: bool = True) -> tuple[bytes | None, str]:
     """The ICC profile of an image file's pixels, and a note.
 
-    An embedded profile, or one made from what the file declares. In a PNG a cICP chunk takes precedence over a profile,
-    which takes precedence over sRGB, gAMA and cHRM (PNG, third edition, section 4.3).
+    This is the embedded profile, or a profile created from the declared colour space. In a PNG a cICP chunk takes
+    precedence over a profile, which takes precedence over sRGB, gAMA and cHRM (PNG, third edition, section 4.3).
 
     Args:
         image: an opened image whose pixels need not be decoded.
-        from_file: read the file of the image; False uses what Pillow has read of it, for Pillow images whose file may
-            be closed.
+        from_file: read the file of the image; False uses only the data that Pillow has already read, for Pillow images
+            whose file may be closed.
 
     Returns:
-        The profile, None for sRGB; the note is "" if nothing had to be decided.
+        The profile (None for sRGB), and a note for the user ("" if there is none).
     """
     embedded = image.info.get("icc_profile") or None
     embedded = embedded if isinstance(embedded, bytes) else None
@@ -64,7 +64,7 @@ def _coded(primaries: int, transfer: int, where: str, embedded: bytes | None) ->
 
 
 def _by_gamma(chunks: Mapping[bytes, bytes]) -> tuple[bytes | None, str]:
-    """gAMA and cHRM. A gamma of 1 / 2.2 with the primaries of sRGB is read as sRGB's curve, for which it is written."""
+    """Profile from gAMA and cHRM. A gamma of 1 / 2.2 with the primaries of sRGB is read as sRGB."""
     gamma, white, primaries = _USUAL_GAMMA, D65, SRGB
     if len(data := chunks.get(b"gAMA", b"")) == 4:
         (gamma,) = struct.unpack(">I", data)
@@ -93,7 +93,7 @@ def _by_exif(image: Image.Image) -> tuple[bytes | None, str]:
 
 
 def _raw(image: Image.Image) -> dict[int, Any]:
-    """The EXIF directory with its pointers, which `get_ifd` leaves out of the copy that it returns."""
+    """The EXIF directory with the pointers to its sub-directories, which `get_ifd` omits."""
     exif = image.getexif()
     exif.get_ifd(EXIF_IFD)
     return dict(getattr(exif, "_ifds", {}).get(EXIF_IFD, {}))
@@ -113,7 +113,7 @@ def _by_box(file: BinaryIO) -> tuple[bytes | None, str]:
 
 
 def _chunks(file: BinaryIO) -> dict[bytes, bytes]:
-    """The contents of the chunks of a PNG about colours, up to its pixels; the first one of a kind counts."""
+    """Contents of a PNG's colour chunks before its pixels; only the first chunk of each type is used."""
     before, found = file.tell(), dict[bytes, bytes]()
     file.seek(8)
     for _ in range(_CHUNKS):
@@ -131,7 +131,7 @@ def _chunks(file: BinaryIO) -> dict[bytes, bytes]:
 
 
 def _known(info: Mapping[Any, Any]) -> dict[bytes, bytes]:
-    """The same chunks as far as Pillow has them (not cICP)."""
+    """Reconstruct these chunks from the data that Pillow has read (without cICP)."""
     found = {b"sRGB": b"\0"} if "srgb" in info else {}
     for kind, name, count in ((b"gAMA", "gamma", 1), (b"cHRM", "chromaticity", 8)):
         values = info.get(name, ())

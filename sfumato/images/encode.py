@@ -32,8 +32,8 @@ def kept_metadata(
         like: the source image, None for none.
         file_format: Pillow's name of the output's format.
         icc: the profile that is embedded, None for sRGB.
-        keep_gps: keep the position.
-        notes: what is left out is appended.
+        keep_gps: keep the GPS position.
+        notes: notes on omitted metadata are appended to this list.
     """
     if like is None:
         return {}
@@ -52,7 +52,7 @@ def kept_metadata(
 
 
 def with_recipe(text: str, file_format: str, notes: list[str]) -> dict[str, Any]:
-    """Pillow's options for the recipe; formats without a place for it append a note to `notes`."""
+    """Pillow's options for the recipe; for formats that cannot store it, a note is appended to `notes`."""
     packet = recipe_packet(text)
     if file_format == "PNG":
         chunk_of_text = PngInfo()
@@ -70,7 +70,7 @@ def with_recipe(text: str, file_format: str, notes: list[str]) -> dict[str, Any]
 
 
 def encoded_image(image: Image.Image, file_format: str, options: dict[str, Any], notes: list[str]) -> memoryview:
-    """The file of an 8-bit image. A GIF appends notes on what was reduced, and sets options["transparency"]."""
+    """Encode an 8-bit image. For GIF, appends notes on reduced colours and sets options["transparency"]."""
     if file_format == "GIF":
         image = _in_palette(image, options, notes)
     if file_format == "TIFF":
@@ -82,7 +82,7 @@ def encoded_image(image: Image.Image, file_format: str, options: dict[str, Any],
 
 
 def _in_palette(image: Image.Image, options: dict[str, Any], notes: list[str]) -> Image.Image:
-    """An image of at most 256 colours, exact if it has no more; the transparent one, if any, is the last."""
+    """Convert to at most 256 colours, exactly if the image has no more; the transparent colour, if any, is the last."""
     alpha = np.asarray(image.getchannel("A")) if image.mode in ("LA", "RGBA") else None
     seen = np.asarray(image.convert("RGB"))
     clear = None if alpha is None or alpha.min() >= 128 else alpha < 128
@@ -108,7 +108,7 @@ def _in_palette(image: Image.Image, options: dict[str, Any], notes: list[str]) -
 
 
 def encoded_16_bit(samples: Samples16, file_format: str, options: dict[str, Any]) -> bytes:
-    """The file of an image with 16 bits per channel."""
+    """Encode an image with 16 bits per channel."""
     known = {name: options[name] for name in ("exif", "tags", "dpi", "icc_profile") if name in options}
     if file_format == "TIFF":
         return encode_tiff(samples, **known)

@@ -1,19 +1,22 @@
-"""Soft borders inside a mask, so that an edit continues the image without a seam."""
+"""Feathering of masks, so that the border of an edit is not visible as a seam."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def feathered(weights: NDArray[np.float32], reach: float) -> NDArray[np.float32]:
-    """The weights of a mask, rising from 0 at its border to those given at a distance of `reach` inside.
+    """Let the weights of a mask rise from 0 at its border to their values at the distance `reach` inside the mask.
 
-    Weights of 0 stay 0, so that everything outside the mask stays unchanged. Where the mask meets the border of the
-    image it is not softened. In a mask that is narrow everywhere the distance is at most half of its largest depth, so
-    that its middle keeps its weights.
+    Weights of 0 stay 0, so everything outside the mask stays unchanged. Borders of the mask at the border of the image
+    are not feathered. `reach` is limited to half of the largest distance in the mask from its border, so that the
+    middle of a narrow mask keeps its weights.
 
     Args:
-        weights: [h,w] in [0,1].
-        reach: in pixels, at least 0.
+        weights: weights of the mask, [h,w] in [0,1].
+        reach: width of the transition in pixels, at least 0.
+
+    Returns:
+        The feathered weights, [h,w].
     """
     depth = _depth(weights > 0, limit=round(2 * reach) + 2)
     distance = min(reach, float(depth.max(initial=0)) / 2)
@@ -24,7 +27,7 @@ def feathered(weights: NDArray[np.float32], reach: float) -> NDArray[np.float32]
 
 
 def _depth(inside: NDArray[np.bool_], limit: int) -> NDArray[np.float32]:
-    """Distance |dx| + |dy| in pixels to the nearest pixel that is not inside, at most `limit`; two passes per axis."""
+    """Distance |dx| + |dy| in pixels to the nearest pixel outside the mask, at most `limit`; two passes per axis."""
     depth = np.where(inside, np.float32(limit), np.float32(0))
     for across in (depth, depth.T):
         lines = np.ascontiguousarray(across)

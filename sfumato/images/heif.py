@@ -16,10 +16,10 @@ def is_heif(head: bytes) -> bool:
 
 
 def enable_heif() -> str:
-    """Make Pillow able to read HEIC.
+    """Register the HEIC reader of pillow-heif with Pillow.
 
     Returns:
-        Why that is impossible, as the end of a sentence; "" if it is possible.
+        "" on success; otherwise the reason for the failure, as the end of a sentence.
     """
     if find_spec("pillow_heif") is None:
         return "is HEIC, which needs a further package: pip install 'sfumato[heif]', or save the image as PNG or JPEG."

@@ -1,4 +1,4 @@
-"""Masks: where an image may change. White takes the edit, black keeps the source, greys mix the two."""
+"""Masks, which restrict the region of an edit: white selects the edit, black the source, grey levels mix both."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ IS = "a mask is black and white or grey, white where the image may change"
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """A mask as it is applied.
+    """A validated mask.
 
     Attributes:
-        weights: float32 [h,w], multiples of 1/255: share of the edit in the result. Pixels of weight 0 keep the source
-            bit for bit.
+        weights: weight of the edit in the result, float32 [h,w], multiples of 1/255. Pixels of weight 0 are identical
+            to the source.
         name: printable name of the file, "the given image" for an image without a file; "" for a computed mask.
         sha256: SHA-256 of size and levels, in hexadecimal; "" for a computed mask.
-        note: what the reader had to decide, "" if nothing.
+        note: remark on the interpretation of the file, "" if there is none.
     """
 
     weights: NDArray[np.float32]
@@ -51,7 +51,7 @@ class Mask:
 
 
 def read_mask(source: MaskSource, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Mask:
-    """Read a mask.
+    """Read a mask and validate it.
 
     Transparent parts count as black. A mask of two levels, of which the brighter is at most 1/255 of white (0 and 1 in
     8 bits, as segmentation tools write it), is read as black and white.
@@ -138,7 +138,7 @@ def _check_size(name: str, found: tuple[int, int], wanted: tuple[int, int]) -> N
 def _grey_values(image: Image.Image, name: str) -> tuple[NDArray[Any], float, NDArray[np.uint8] | None]:
     """The levels of a mask [h,w] in the depth of its file, the level of white, and the alpha channel or None.
 
-    The levels of a mask are data: its colour profile is not applied.
+    The colour profile is not applied, because the levels of a mask are weights, not colours.
     """
     opaque, alpha = split_alpha(image, name)
     if image.mode in DEEP_MODES:

@@ -40,7 +40,7 @@ def srgb_curve(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def matrix_profile(
     primaries: Primaries, white: Point, curve: float | Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> bytes:
-    """An RGB profile.
+    """Create an RGB profile.
 
     Args:
         primaries: chromaticities of red, green and blue.
@@ -64,7 +64,7 @@ def matrix_profile(
 
 
 def _to_xyz(primaries: Primaries, white: Point) -> NDArray[np.float64]:
-    """[3,3]: XYZ of the three primaries as columns, scaled so that their sum is the white of luminance 1."""
+    """[3,3]: XYZ of the three primaries as columns, scaled so that their sum is the white point with luminance 1."""
     directions = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in primaries]).T
     x, y = white
     return directions * np.linalg.solve(directions, np.array([x / y, 1.0, (1 - x - y) / y]))

@@ -1,4 +1,4 @@
-"""EXIF and resolution: what is kept of the source's file, without what would be wrong or private in the edit's."""
+"""EXIF and resolution of the source file that an edit keeps, without entries that would be wrong or private."""
 
 from typing import Any, TypeAlias
 
@@ -26,11 +26,11 @@ _MOST_BYTES = 65_000
 def read_exif(image: Image.Image) -> tuple[bytes, str]:
     """The EXIF block to keep, and a note.
 
-    Kept are the description of the image and its maker, the exposure and the position. Left out are thumbnails and
-    maker's notes, which show or describe the unedited image, and the layout of the pixels in the file.
+    The block keeps the description of the image and its author, the exposure and the GPS position. It omits thumbnails
+    and maker notes, which show or describe the unedited image, and the layout of the pixels in the file.
 
     Returns:
-        The block, b"" if there is none or none that can be kept; why not, "" otherwise.
+        The block (b"" if there is none, or none that can be kept), and a note with the reason ("" if there is none).
     """
     try:
         data = _kept(image)
@@ -52,7 +52,7 @@ def _kept(image: Image.Image) -> bytes:
 
 
 def described(exif: Image.Exif) -> dict[int, Any]:
-    """The description of an image and its maker, and the orientation of upright pixels if there is one.
+    """The text entries that describe an image and its author, and the orientation (reset to upright) if there is one.
 
     Texts are bytes, because Pillow replaces letters beyond ASCII when it writes them. Values of other types are left
     out: libtiff fails with a segmentation fault when it writes them.
@@ -105,7 +105,7 @@ def has_position(data: bytes) -> bool:
 
 
 def read_dpi(image: Image.Image) -> Dpi | None:
-    """The resolution that the file declares, from its header or from EXIF; None if there is none."""
+    """The resolution in the file's header or EXIF; None if there is none."""
     found = image.info.get("dpi")
     try:
         if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and _X not in image.getexif():
@@ -117,4 +117,4 @@ def read_dpi(image: Image.Image) -> Dpi | None:
         x, y = (float(each) for each in found)
     except Exception:  # untrusted input
         return None
-    return (x, y) if 1 < x <= 100_000 and 1 < y <= 100_000 else None  # 1 is what Pillow says of none in a TIFF
+    return (x, y) if 1 < x <= 100_000 and 1 < y <= 100_000 else None  # Pillow returns 1 for a TIFF without resolution

@@ -1,4 +1,4 @@
-"""The orientation of image files: how to turn their pixels upright."""
+"""The orientation of image files, and the transformations that turn their pixels upright."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from PIL import Image
 from sfumato.images.samples import Samples16
 
 _EXIF_ORIENTATION = 0x0112
-#: Orientation in EXIF -> what turns an image upright; 1 is upright.
+#: EXIF orientation -> transformation that turns an image upright; 1 is upright.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

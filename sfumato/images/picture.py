@@ -30,7 +30,7 @@ class Picture:
         icc: the file's RGB profile, which is embedded in the output; None if there is no usable one.
         mode: Pillow's name of the file's pixel mode.
         name: the file's name, printable.
-        note: what the reader had to decide, "" if nothing.
+        note: remark on the conversion of the file, "" if there is none.
         background: sRGB colour under transparent pixels, 0..255.
         original: for an image that `resized` made, the image as it was read; otherwise None.
         samples16: uint16 [h, w] or [h, w, c], the samples of a file with 16 bits per channel, with alpha; else None.
@@ -106,7 +106,7 @@ class Picture:
 
 
 def resized(picture: Picture, size: tuple[int, int]) -> Picture:
-    """The image at another size, for a model that was trained on images of about that size; `full` is the given image.
+    """Resize an image to a size that suits the model; the attribute `full` of the result is the given image.
 
     Args:
         picture: an image as it was read.

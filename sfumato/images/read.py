@@ -1,4 +1,4 @@
-"""Reading of images; a file that cannot be used raises BadInput with one sentence."""
+"""Read images; files that cannot be used raise BadInput."""
 
 import io
 import os
@@ -76,7 +76,7 @@ def read_image(
     except (OSError, ValueError) as error:
         raise BadInput(f"{name}: pixels of mode {mode} cannot be converted to sRGB: save it as RGB.") from error
     rgb = colours.srgb if alpha is None else composite(colours.srgb, alpha, background)
-    # Samples of a profile that cannot be restored have no meaning in the output.
+    # Samples in a profile that cannot be embedded in the output cannot be restored.
     samples16 = found.samples16 if found.icc is None or colours.icc is not None else None
     if samples16 is not None and samples16.ndim == 2 and alpha is not None:  # a transparent level
         samples16 = np.stack([samples16, alpha.astype(np.uint16) * 257], axis=-1)
@@ -160,8 +160,8 @@ class Opened:
     Attributes:
         image: the pixels.
         name: name for messages.
-        notes: what was decided.
-        depth: note on the depth of more than 8 bits per channel, "" for 8.
+        notes: remarks on the interpretation of the file.
+        depth: note on a depth of more than 8 bits per channel, "" for 8.
         file_format: Pillow's name of the format, "" for images in memory.
         icc: the profile that the file embeds or declares; None for sRGB.
         samples16: the samples of 16 bits per channel, upright; None for other files.
@@ -219,7 +219,7 @@ def open_upright(source: Source, max_pixels: int, *, samples16: bool = False) ->
 
 
 def _frames(image: Image.Image) -> str:
-    """Note on the frame that is used of several; a Pillow image may be positioned at a later one."""
+    """Note on the selected frame of a file with several frames; a Pillow image may be at a later frame."""
     one = f"frame {image.tell() + 1}" if image.tell() else "first frame"
     try:
         file = getattr(image, "fp", None)
@@ -260,7 +260,7 @@ def _convert(image: Image.Image, mode: str, name: str) -> Image.Image:
 def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
     pixels = image.width * image.height
     if pixels == 0:
-        raise BadInput(f"{name} is {image.width} x {image.height} pixels: nothing to edit.")
+        raise BadInput(f"{name} is {image.width} x {image.height} pixels: the image is empty.")
     if pixels > max_pixels:
         raise BadInput(
             f"{name} has {image.width} x {image.height} = {pixels:,} pixels, more than the limit of "
@@ -287,7 +287,7 @@ def _limit(max_pixels: int) -> Iterator[None]:
 
 
 def _describe(head: bytes) -> str:
-    """What the file is, from its first bytes, as the end of a sentence."""
+    """Description of a file from its first bytes, as the end of a sentence."""
     if problem := mistaken(head, len(head)):
         return f"{problem}."
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()

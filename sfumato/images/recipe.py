@@ -1,6 +1,6 @@
-"""The recipe: the settings that made an image, as JSON in its file. A recipe that is read is untrusted input.
+"""The recipe: the settings that created an image, stored as JSON in its file. Recipes are untrusted input when read.
 
-In a PNG it is an iTXt chunk, in a JPEG, WebP or TIFF an XMP packet, in a GIF the comment.
+PNG stores it in an iTXt chunk, JPEG, WebP and TIFF in an XMP packet, GIF in a comment.
 """
 
 import json
@@ -64,11 +64,11 @@ def read_recipe(source: Source, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
     if not isinstance(text, str):
         raise BadInput(f"{name} contains no sfumato recipe: {_OURS}.")
     if len(text) > MAX_CHARACTERS:
-        raise BadInput(f"{name} carries a recipe of {len(text):,} characters, more than {MAX_CHARACTERS:,}: {_OURS}.")
+        raise BadInput(f"{name} contains a recipe of {len(text):,} characters, more than {MAX_CHARACTERS:,}: {_OURS}.")
     # Lone surrogates stand for undecodable bytes of file names.
-    recipe = parse_json(text, f"{name} carries a recipe that", _OURS, constants=False, lone_surrogates=True)
+    recipe = parse_json(text, f"{name} contains a recipe that", _OURS, constants=False, lone_surrogates=True)
     if not isinstance(recipe, dict):
-        raise BadInput(f"{name} carries a recipe that is not a JSON object: {_OURS}.")
+        raise BadInput(f"{name} contains a recipe that is not a JSON object: {_OURS}.")
     return recipe
 
 

@@ -1,15 +1,16 @@
-"""Exchange the main colour of images and keep their light and dark, in Oklab (Ottosson, 2020).
+"""Replace the main colour of images while preserving their shading, in Oklab (Ottosson, 2020).
 
-With the main colour c of an image or of a region, the wanted colour t and the share r of c in a pixel p:
+With the main colour c of an image or region, the target colour t and the share r of c in a pixel p:
 
     p_ab  <-  (1 - h) p_ab + h r |t_ab| u          u: the hue of p, turned by the angle from c_ab to t_ab
     p_L   <-  p_L + h r (l(p_L) - p_L)             l(p_L) = p_L t_L / c_L, or if t is lighter than c,
                                                             1 - (1 - p_L) (1 - t_L) / (1 - c_L)
 
-r = min(|p_ab| / |c_ab|, 1), and h is 1 for hues near that of c and 0 from 60 degrees on. So c becomes t, a paler or
-darker shade of c the same shade of t, and white, grey, black and other colours stay. If less than a third of the region
-has a hue, c is a grey level: u is the hue of t, h is 1 for greys and 0 for colours, and r falls from 1 at c to 0 at
-black and white, except on the side of c that is itself nearly black or white.
+r = min(|p_ab| / |c_ab|, 1); h is 1 for hues near that of c and 0 for differences of at least 60 degrees. c is thus
+mapped to t, paler or darker shades of c are mapped to the same shades of t, and white, grey, black and other hues are
+unchanged. If less than a third of the region has a hue, c is a grey level: then u is the hue of t, h is 1 for greys and
+0 for saturated colours, and r falls from 1 at c to 0 at black and at white; if c is nearly black or white, r is 1 on
+that side.
 """
 
 from dataclasses import dataclass
@@ -22,26 +23,26 @@ from torch.nn import functional as F
 from sfumato.images.oklab import from_oklab, to_oklab
 
 COLOURED = 0.05
-"""Chroma above which a pixel has a hue; saturated colours of sRGB have 0.2 to 0.32."""
+"""Chroma above which the hue of a pixel is used; saturated colours of sRGB have a chroma of 0.2 to 0.32."""
 SHARE = 1 / 3
-"""Share of the region with a hue from which its main colour has one."""
+"""Smallest share of pixels with a hue for which the main colour is a hue rather than a grey level."""
 PLAIN, NEAR = 0.6, 0.05
-"""Share of the border of an image, within this distance of its median, from which it counts as a plain ground."""
+"""The background is plain if at least this share of the image border is within this distance of its median colour."""
 HUES = (30.0, 60.0)
-"""Differences from the main hue in degrees up to which h is 1, and from which it is 0."""
+"""Differences from the main hue in degrees: h is 1 up to the first and 0 from the second."""
 GREYS = (0.02, 0.08)
-"""The same for the chroma of a pixel if the main colour is a grey level."""
+"""Chromas of a pixel if the main colour is a grey level: h is 1 up to the first and 0 from the second."""
 BLACK, WHITE = 0.25, 0.85
-"""Lightnesses up to which a grey level counts as black, and from which as white."""
+"""A grey level counts as black up to the first lightness and as white from the second."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recoloured:
-    """One image with another main colour.
+    """One recoloured image.
 
     Attributes:
         pixels: the image, [3,h,w] in [-1, 1].
-        share: h r, the share of the main colour in every pixel, [h,w] in [0, 1]; where it is 0 the image is unchanged.
+        share: h r, the share of the main colour in every pixel, [h,w] in [0, 1]; pixels with share 0 are unchanged.
     """
 
     pixels: Float[Tensor, "3 h w"]
@@ -51,13 +52,13 @@ class Recoloured:
 def recolour(
     pixels: Float[Tensor, "3 h w"], colour: Float[Tensor, " 3"], inside: Bool[Tensor, "h w"] | None = None
 ) -> Recoloured:
-    """Exchange the main colour of one image.
+    """Replace the main colour of one image.
 
     Args:
-        pixels: the image, sRGB in [-1, 1]; values outside are clipped.
-        colour: the wanted colour t, sRGB in [-1, 1].
-        inside: region whose main colour is exchanged; by default the image without a plain ground, i.e. without the
-            colour that covers most of its border. An empty region leaves the image unchanged.
+        pixels: the image, sRGB in [-1, 1]; other values are clipped.
+        colour: the target colour t, sRGB in [-1, 1].
+        inside: region whose main colour is replaced; by default the image without a plain background, i.e. without
+            pixels of the colour that covers most of its border. An empty region leaves the image unchanged.
     """
     p, t = to_oklab(pixels.clamp(-1, 1)), to_oklab(colour[:, None, None])
     region = _without_ground(p) if inside is None else inside
@@ -88,7 +89,7 @@ def main_colour(p: Float[Tensor, "3 n"]) -> Float[Tensor, " 3"]:
 
 
 def _parts(p: Tensor, c: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """h and r [h,w] and the unit vectors u [2,h,w] of the hue that a pixel gets."""
+    """h and r [h,w], and the unit vectors u [2,h,w] of the new hue of each pixel."""
     if _chroma(c) > COLOURED:
         h = _falling(_apart(_hue(p), _hue(c)), *HUES) * (_chroma(p) > 1e-4)
         angle = torch.deg2rad(_hue(p) - _hue(c) + _hue(t))
@@ -100,7 +101,7 @@ def _parts(p: Tensor, c: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _without_ground(p: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
-    """The pixels that do not have the colour of a plain border; all if there is no such border, or nothing else."""
+    """Mask of the pixels outside a plain background; all pixels if there is no plain background or nothing else."""
     border = torch.cat([p[:, 0], p[:, -1], p[:, :, 0], p[:, :, -1]], dim=1)
     ground = border.median(dim=1).values
     plain = (border - ground[:, None]).norm(dim=0) <= NEAR
@@ -123,13 +124,13 @@ def _apart(hue: Tensor, other: Tensor | float) -> Tensor:
 
 
 def _falling(x: Tensor, one: float, zero: float) -> Tensor:
-    """1 up to `one`, 0 from `zero` on, smooth between them."""
+    """1 up to `one`, 0 from `zero`, and a smooth transition between them."""
     s = ((zero - x) / (zero - one)).clamp(0, 1)
     return s * s * (3 - 2 * s)
 
 
 def _peak(values: Tensor, weights: Tensor, bins: int, width: float, *, circular: bool) -> float:
-    """The value with the largest density: a histogram of integers, smoothed by a normal distribution."""
+    """The mode of weighted values: maximum of a histogram over integers smoothed by a Gaussian."""
     counts = torch.zeros(bins, dtype=weights.dtype, device=values.device)
     counts.index_add_(0, values.floor().long().clamp(0, bins - 1), weights)
     reach = round(3 * width)

@@ -1,4 +1,4 @@
-"""Images from arrays, and images with more than 8 bits per channel."""
+"""Conversion of arrays to images, and images with more than 8 bits per channel."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from sfumato.errors import BadInput
 Samples16: TypeAlias = NDArray[np.uint16]
 """Samples [h, w] or [h, w, c]: grey, grey and alpha, RGB, or RGB and alpha."""
 
-#: A file may have twice the bytes of its samples, and this many more, since it is read completely.
+#: Since a file is read completely, its size is limited to twice the bytes of its samples plus this number of bytes.
 _MOST_OTHER_BYTES = 64 << 20
 #: The TIFF tag PhotometricInterpretation, and its value for greys whose 0 is white.
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
@@ -33,7 +33,7 @@ def from_array(pixels: NDArray[Any]) -> Image.Image:
             f"not {pixels.dtype} {list(pixels.shape)}."
         )
     if pixels.size == 0:
-        raise BadInput(f"the given image is {pixels.shape[1]} x {pixels.shape[0]} pixels: nothing to edit.")
+        raise BadInput(f"the given image is {pixels.shape[1]} x {pixels.shape[0]} pixels: the image is empty.")
     return Image.fromarray(pixels)
 
 
@@ -49,10 +49,10 @@ def depth_note(image: Image.Image) -> str:
 
 
 def grey_tiff(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """What makes the decoded pixels of an image rise from black to white, at 65535 for integers and 1 for floats.
+    """The function that normalises decoded grey pixels: 0 is black, and 65535 (integers) or 1 (floats) is white.
 
-    Pillow decodes 16-bit and floating-point greys of a TIFF as they are stored, also those whose 0 is white, and 12-bit
-    ones to 0..4095. Call this before the pixels are decoded.
+    Pillow does not invert 16-bit and floating-point TIFF images whose 0 is white, and decodes 12-bit images to 0..4095.
+    Call this before the pixels are decoded.
     """
     tags: Any = getattr(image, "tag_v2", {})
     twelve = "I;12" in _raw_modes(image)

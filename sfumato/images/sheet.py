@@ -1,4 +1,4 @@
-"""Contact sheets: images in rows, each with a label beneath."""
+"""Contact sheets: rows of images with labels below them."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -27,7 +27,7 @@ def contact_sheet(
 
     Args:
         rows: sRGB images, uint8 [h, w, 3] each.
-        labels: a text for every image, drawn beneath it and wrapped to its column; "\\n" starts a new line.
+        labels: a text for every image, drawn below it and wrapped to its column; "\\n" starts a new line.
         title: a text above all rows.
         scale: integer factor by which images are enlarged (nearest neighbour), at least 1.
         font_size: font size in pixels, at least 6.

@@ -1,4 +1,4 @@
-"""Files with 16 bits per channel, which Pillow reads in 8 bits unless they are grey: the samples as they are stored."""
+"""Original samples of files with 16 bits per channel, which Pillow reduces to 8 bits unless they are grey."""
 
 from typing import BinaryIO
 
@@ -32,5 +32,5 @@ def samples_of_16_bits(image: Image.Image) -> Samples16 | None:
 
 
 def eight_bits(samples: Samples16) -> NDArray[np.uint8]:
-    """The nearest levels of 8 bits, v / 257."""
+    """Convert 16-bit to 8-bit levels: v / 257, rounded to the nearest integer."""
     return ((samples.astype(np.uint32) * 255 + 32_895) >> 16).astype(np.uint8)

@@ -13,7 +13,7 @@ from sfumato.images.samples import Samples16, content
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: Colour type of a PNG -> samples per pixel.
 _SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
-#: Largest width + height of a PNG with filters, which are undone in as many steps.
+#: Largest width + height of a PNG with filters; the number of steps to undo filters is at most width + height.
 _MOST_STEPS = 1 << 16
 
 

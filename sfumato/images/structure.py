@@ -1,7 +1,7 @@
-"""Structure of PNG, GIF and TIFF files, read without decoding: what would take minutes to decode, number of frames.
+"""Checks of the structure of PNG and GIF files that would take minutes to decode, and frame counts of GIF and TIFF.
 
-Pillow concatenates the comments of a GIF piece by piece, which takes time quadratic in their length, reads any number
-of chunks of a PNG, and decodes all frames to count them.
+The files are parsed without decoding. Pillow concatenates the comments of a GIF piece by piece, which takes time
+quadratic in their length, reads any number of PNG chunks, and decodes all frames to count them.
 """
 
 import os
@@ -18,7 +18,7 @@ _CHUNKS, _MOST_CHUNKS, _BYTES_A_CHUNK = 10_000, 200_000, 2048
 
 
 def problem(file: BinaryIO) -> str:
-    """What makes a PNG or GIF too slow to decode, as the end of a sentence; "" if nothing, and for other formats."""
+    """Reason why a PNG or GIF would be too slow to decode, as the end of a sentence; "" if there is none."""
     head = _at(file, 0, 8)
     if head == b"\x89PNG\r\n\x1a\n":
         size = file.seek(0, os.SEEK_END)

@@ -14,7 +14,7 @@ from sfumato.images.picture import Picture
 
 @dataclass(frozen=True)
 class Padding:
-    """The size in pixels that a tensor had before it was padded at the right and the bottom."""
+    """Size of a tensor in pixels before padding at the right and the bottom."""
 
     height: int
     width: int
@@ -49,7 +49,8 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
 def pad_to_grid(x: Tensor, multiple: int) -> tuple[Tensor, Padding]:
     """Pad [..., h, w] to the next multiples of `multiple` by reflection at the right and the bottom.
 
-    The top left corner stays on the grid. The reflection repeats, so that images of 1 x 1 pixels can be padded too.
+    The top left corner stays in place. The reflection is repeated where needed, so images of 1 x 1 pixels can be
+    padded.
 
     Returns:
         The padded tensor, and the padding that `crop_back` undoes.

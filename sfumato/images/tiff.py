@@ -11,7 +11,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from sfumato.images.declared import EXIF_IFD
 from sfumato.images.metadata import GPS_IFD, described
 
-#: Tags whose value is the place of another directory.
+#: Tags whose value is the offset of another directory.
 _DIRECTORIES = (EXIF_IFD, GPS_IFD)
 _PLACEHOLDER = 8
 
@@ -45,7 +45,7 @@ def tiff_bytes(image: Image.Image, exif: bytes, more: Mapping[int, Any], **optio
 
 
 def entries(data: bytes | bytearray) -> Iterator[tuple[int, int]]:
-    """(place, tag) of the entries of the first directory of a classic TIFF in either byte order."""
+    """(offset, tag) of the entries of the first directory of a classic TIFF in either byte order."""
     order = "<" if data[:2] == b"II" else ">"
     (place,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, place)

@@ -1,15 +1,15 @@
-"""An edit that was made at another size, brought to the full size of its image with the detail of the original.
+"""Upsampling of an edit to the full size of its image, with the detail of the original.
 
-The change between the reduced image s and its edit e is enlarged, and the detail of the original I, which s lacks, is
+The difference between the reduced image s and its edit e is enlarged. The detail of the original I that s lacks is
 added with a gain K that is estimated at the reduced size:
 
     E = up(e) + up(K) (I - up(s)) = I + up(e - s) + up(K - 1) (I - up(s))
 
 K = v (1 + A), where A is the 3 x 3 matrix of the guided filter (He, Sun and Tang, "Guided Image Filtering", IEEE TPAMI
-35(6), 2013, its form for a guide in colour): the linear regression of the change e - s on s in each window. Where the
-edit changes colours, detail and edges take the new colours. v, from 0 to 1, is small where e is no linear function of
-s, where the contrast of s is gone, or where a large change leaves nothing to compare: there the content is replaced,
-and the detail of the old content must not show through. Where nothing changed, A = 0 and v = 1, so E = I bit for bit.
+35(6), 2013, with a colour guide): the linear regression of the change e - s on s in each window. Where the edit changes
+colours, detail and edges therefore take the new colours. v in [0, 1] is small where the content was replaced, so that
+detail of the old content does not appear: where e is not a linear function of s, where the contrast of s was removed,
+or where a large change occurs without contrast in s and e. Where nothing changed, A = 0 and v = 1, so E = I exactly.
 """
 
 from collections.abc import Iterator
@@ -24,15 +24,15 @@ from torch.nn import functional as F
 RADIUS = 2
 """Radius of the windows of the regression, in pixels of the reduced image."""
 RIDGE = 2e-3
-"""Regularisation of the regression: variance per channel, in [-1,1], below which contrast of s explains no change."""
+"""Regularisation of the regression: a variance per channel of s, for pixels in [-1,1]."""
 NOISE = 1e-2
-"""Variance, summed over the channels, of differences that count as noise: those of an autoencoder, for example."""
+"""Variance, summed over the channels, of differences that count as noise, such as those of an autoencoder."""
 LARGE = 0.5
-"""Root mean square of a change, in [-1,1], that is taken for new content where s and e have no contrast to compare."""
+"""RMS change, for pixels in [-1,1], that counts as new content where s and e have no contrast."""
 EXPLAINED = (0.5, 0.9)
-"""Share of the variance of e that the regression explains, from which detail begins to stay, and at which all stays."""
+"""Explained share of the variance of e: detail is removed up to the first value and kept fully from the second."""
 KEPT = (0.2, 0.5)
-"""Ratio of the contrasts of e and s, from which detail begins to stay, and at which all stays."""
+"""Ratio of the contrasts of e and s: detail is removed up to the first value and kept fully from the second."""
 LARGEST_GAIN = 3.0
 """Maximum Frobenius norm of 1 + A; that of the unit matrix is 1.7."""
 BAND = 2**20
@@ -45,8 +45,8 @@ def upsampled_edit(
     """Yield the edit at full size in bands of rows, from the top, so that memory stays bounded.
 
     Args:
-        edited: the edit at the size at which it was made, in about [-1,1].
-        source: the original at that size, in [-1,1].
+        edited: e, the edit at the reduced size, in about [-1,1].
+        source: s, the original at the reduced size, in [-1,1].
         original: the original at full size, uint8 [height,width,3].
         band: largest number of pixels of a band; at least one row is computed.
 
@@ -67,7 +67,7 @@ def upsampled_edit(
 
 
 def detail_gain(edited: Float[Tensor, "3 h w"], source: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 3 h w"]:
-    """K - 1, the change of the gain of the original's detail; 0 where nothing changed, and -1 where all is replaced."""
+    """K - 1, the gain of the original's detail minus the identity: 0 where nothing changed, -1 where v = 0."""
     ss, es, ee = _covariance(source, source), _covariance(edited, source), _covariance(edited, edited)
     unit = torch.eye(3)
     gain = unit + torch.linalg.solve(ss + RIDGE * unit, (es - ss).mT).mT
@@ -84,7 +84,7 @@ def _certainty(
     ee: Float[Tensor, "h w 3 3"],
     change: Float[Tensor, "3 h w"],
 ) -> Float[Tensor, "h w"]:
-    """v: how certain it is that the edit shows the content of the source, in other colours perhaps."""
+    """v in [0, 1]: confidence that the edit shows the same content as the source, possibly in other colours."""
     explained = _trace(gain @ ss @ gain.mT)
     unexplained = _trace(ee - gain @ es.mT - es @ gain.mT + gain @ ss @ gain.mT).clamp(min=0)
     unseen = NOISE * torch.exp(-_mean(change.square(), RADIUS).mean(dim=0) / LARGE**2)
@@ -101,7 +101,7 @@ def _covariance(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> Float[T
 
 
 def _mean(x: Float[Tensor, "c h w"], radius: int) -> Float[Tensor, "c h w"]:
-    """Mean over the window of each pixel, cut at the borders of the image."""
+    """Mean over the window of each pixel; windows are clipped at the borders of the image."""
     return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
 
 

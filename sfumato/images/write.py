@@ -1,4 +1,4 @@
-"""Writing of images with what the source's file has: alpha, profile, depth, EXIF, resolution; and with the recipe.
+"""Write images with the alpha, colour profile, bit depth, EXIF and resolution of the source file, and with the recipe.
 
 Files are written atomically.
 """
@@ -84,11 +84,11 @@ def write_image(
         rgb: sRGB pixels, uint8 [h, w, 3], or float [1, 3, h, w] in [-1, 1].
         like: the source image, whose alpha, colour profile, resolution and EXIF are restored.
         recipe: stored in the metadata; None writes no text.
-        masked: whether some pixels are meant to equal those of the source bit for bit.
-        keep_gps: keep the position of the source's EXIF.
+        masked: whether some pixels are meant to be identical to those of the source.
+        keep_gps: keep the GPS position in the source's EXIF.
 
     Returns:
-        A note on what the format cannot store or was left out, "" if nothing.
+        A note on data that the format cannot store or that was omitted, "" if there is none.
 
     Raises:
         BadInput: the path, size or shape cannot be written.

@@ -1,4 +1,4 @@
-"""Inversion: from a real image to the initial latent and the noise maps of a run that ends at it."""
+"""Inversion: computes the initial latent and the noise maps from which the reverse process reproduces a real image."""
 
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim

@@ -1,4 +1,4 @@
-"""The result of an inversion: everything that a replay needs, saved as one safetensors file."""
+"""The result of an inversion: all data that a replay needs, saved as one safetensors file."""
 
 import os
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class Inversion:
 
     Attributes:
         kind: name of the inversion, e.g. "edit-friendly".
-        x: latents of the run: x[0] = x_T, x[i] is the latent from which step i starts, x[-1] = x_0 as encoded.
-        z: noise maps, z[i] of step i; None for a deterministic inversion.
+        x: latents of the run: x[0] = x_T, x[i] is the latent at which step i starts, x[-1] is the encoded image x_0.
+        z: noise maps, z[i] for step i; None for a deterministic inversion without residuals.
         timesteps: timesteps of the run, in descending order.
         eta: 0 (DDIM) to 1 (DDPM).
         guidance_scales: guidance scale of the source prompt, per image.
@@ -81,7 +81,7 @@ class Inversion:
 
     @staticmethod
     def cat(inversions: Sequence["Inversion"]) -> "Inversion":
-        """Concatenate inversions of the same run; fields that are not per image are those of the first one."""
+        """Concatenate inversions with the same settings; fields that are not per image are those of the first one."""
         first, z = inversions[0], [each.z for each in inversions if each.z is not None]
         pixels = [each.pixels for each in inversions if each.pixels is not None]
         return replace(
@@ -101,7 +101,7 @@ class Inversion:
         return replace(self, x=self.x.to(device), z=None if self.z is None else self.z.to(device))
 
     def check_model(self, fingerprint: str) -> None:
-        """Check that the model of this fingerprint made the inversion.
+        """Check that the inversion was computed with the model of this fingerprint.
 
         Raises:
             BadInput: the fingerprints differ.
@@ -145,10 +145,10 @@ class Inversion:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Inversion":
-        """Read a file that `save` wrote. Its content is validated, because it may come from an untrusted source.
+        """Read a file that `save` wrote. The content is validated, because it may come from an untrusted source.
 
         Raises:
-            BadInput: the file does not exist, is not an inversion, or its parts are inconsistent.
+            BadInput: the file does not exist, is not an inversion, or is inconsistent.
         """
 
         def assemble(header: Any, tensors: dict[str, Tensor]) -> Inversion:

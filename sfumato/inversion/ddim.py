@@ -1,15 +1,15 @@
-"""DDIM inversion: the deterministic process run backwards (Song et al., arXiv 2010.02502, section 4.3).
+"""DDIM inversion: the deterministic DDIM process in reverse order (Song et al., arXiv 2010.02502, section 4.3).
 
     x_t = sqrt(abar_t) P + sqrt(1 - abar_t) eps
     P = (x_{t-1} - sqrt(1 - abar_{t-1}) eps) / sqrt(abar_{t-1}),      eps = eps(x_{t-1}, t)
 
-Every step of the run is inverted, the last one included, at the timestep at which the replay evaluates the network. The
-only approximation is eps(x_{t-1}, t) for eps(x_t, t); its error is of first order in the step size. `refine` removes it
-by fixed-point iteration: x_t is a fixed point of x -> sqrt(abar_t) P(eps(x, t)) + sqrt(1 - abar_t) eps(x, t) (Pan et
-al., arXiv 2309.04907, eq. 9, without their acceleration).
+Every step of the run is inverted, including the last one, at the timestep at which the replay evaluates the network.
+The only approximation is eps(x_{t-1}, t) in place of eps(x_t, t); its error is of first order in the step size.
+`refine` reduces it by fixed-point iteration: x_t is a fixed point of x -> sqrt(abar_t) P(eps(x, t)) + sqrt(1 - abar_t)
+eps(x, t) (Pan et al., arXiv 2309.04907, eq. 9, without their acceleration).
 
-Where abar_t = 0 (zero terminal SNR), the network predicts P at x_{t-1} or, refined, at x_t, and x_t is the noise that
-leads from P to x_{t-1}: x_t = (x_{t-1} - sqrt(abar_{t-1}) P) / sqrt(1 - abar_{t-1}).
+Where abar_t = 0 (zero terminal SNR), P is predicted at x_{t-1} or, with `refine`, at x_t. x_t is then the noise of
+x_{t-1} for this P: x_t = (x_{t-1} - sqrt(abar_{t-1}) P) / sqrt(1 - abar_{t-1}).
 """
 
 from collections.abc import Generator, Sequence
@@ -44,17 +44,18 @@ def invert_ddim(
         x0: clean latents; all latents of the run are stored in float64.
         condition: condition of the source prompt, one row per image.
         steps: number of steps of the run.
-        refine: fixed-point iterations per step; each one costs another evaluation.
-        seeds: recorded in the `Inversion`; no noise is drawn.
+        refine: number of fixed-point iterations per step; each one requires an additional network evaluation.
+        seeds: stored in the `Inversion`; no noise is drawn.
 
     Raises:
-        BadInput: a single step, from a timestep with abar = 0: x_0 then does not depend on x_T.
+        BadInput: steps is out of range; or there is a single step, from a timestep with abar = 0, so that x_0 does not
+            depend on x_T.
         NonFinite: the network returned NaN or infinity.
     """
     timesteps = guided.schedule.timesteps(steps)
     below = guided.schedule.previous(timesteps)
     if steps == 1 and guided.schedule.abar(timesteps[0]) <= 0:
-        raise BadInput("One step from noise without signal (zero terminal SNR) cannot be inverted: use more steps.")
+        raise BadInput("A run of one step from abar = 0 (zero terminal SNR) cannot be inverted: use more steps.")
     levels = [wide(x0)]  # float64: a rounding error at T grows by 1 / sqrt(abar_T), 150 for the linear schedule
     for i in reversed(range(steps)):
         state = _inversion_step(guided, levels[0], condition, i, steps, timesteps[i], below[i], refine)

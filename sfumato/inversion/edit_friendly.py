@@ -3,9 +3,9 @@
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_t,   e_t ~ N(0, I) independent for every t      (eq. 6)
     z_t = (x_{t-1} - mu_t(x_t)) / sigma_t                                                        (eq. 5)
 
-In the forward process the noises e_t of consecutive timesteps are strongly correlated; here they are independent.
-Consecutive x_t therefore are farther apart, and the z_t have a larger variance than the native ones and contain the
-structure of the image.
+In DDPM's forward process the noises e_t of consecutive timesteps are strongly correlated; here they are independent.
+The distance between consecutive x_t is therefore larger, and the z_t have a larger variance than those of the native
+inversion and encode the structure of the image.
 """
 
 from collections.abc import Generator, Sequence
@@ -28,7 +28,7 @@ from sfumato.inversion.registry import inversion
 def independent_latents(
     guided: Guided, x0: Float[Tensor, "b c h w"], timesteps: list[int], seeds: Sequence[int]
 ) -> Latents:
-    """The latents x_T, ..., x_0 of eq. 6; e_t is a function of (seed, t) only."""
+    """Compute the latents x_T, ..., x_0 of eq. 6, [levels,b,c,h,w]; e_t is a function of (seed, t) only."""
     levels = [
         diffuse(
             x0,
@@ -59,9 +59,13 @@ def invert_edit_friendly(
         condition: condition of the source prompt, one row per image.
         steps: number of steps of the run.
         eta: 0 < eta <= 1.
-        seeds: one per image; a different seed gives a different, equally exact inversion.
+        seeds: one per image; a different seed gives a different inversion, which is equally exact.
         exact: see `extract_noise_maps`.
         batch: see `extract_noise_maps`.
+
+    Raises:
+        BadInput: steps is out of range.
+        NonFinite: as `extract_noise_maps`.
     """
     timesteps = guided.schedule.timesteps(steps)
     latents = independent_latents(guided, x0, timesteps, seeds)

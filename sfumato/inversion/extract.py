@@ -3,8 +3,9 @@
     z_t = (x_{t-1} - mu_t(x_t)) / sigma_t,        mu_t(x_t) = sqrt(abar_{t-1}) P_t + D_t
     x_{t-1} <- mu_t(x_t) + sigma_t round(z_t)     with z_t rounded to the dtype of the latents
 
-The first equation gives the noise maps with which a run reproduces any sequence x_T, ..., x_0. The second one replaces
-x_{t-1} by the value that a replay computes from the rounded z_t, so that rounding errors do not accumulate.
+With the noise maps of the first equation, the reverse process reproduces any given sequence x_T, ..., x_0. The second
+equation replaces x_{t-1} by the value that a replay computes from the rounded z_t, so that rounding errors do not
+accumulate.
 """
 
 from collections.abc import Generator, Iterator
@@ -20,7 +21,7 @@ from sfumato.core.state import StepEnd, check_finite
 from sfumato.core.step import combine, direction, noise_in, noise_map, predict_x0, sigma, step
 
 Latents: TypeAlias = Float[Tensor, "levels b c h w"]
-"""x_T first, x_0 last: steps + 1 latents."""
+"""steps + 1 latents, from x_T (first) to x_0 (last)."""
 
 
 def extract_noise_maps(
@@ -35,20 +36,21 @@ def extract_noise_maps(
 ) -> Generator[StepEnd, None, tuple[Latents, Float[Tensor, "steps b c h w"]]]:
     """Extract the noise maps: yield every step once its z_t is computed; return the corrected latents and all z_t.
 
-    The x_t are given, so that their evaluations are independent and run in batches over timesteps. The rounding of the
-    network depends on the batch size, and a replay evaluates one step at a time: the error in x_0 is about 1e-6 with
-    trained weights, and up to 1e-3 with random weights, whose process does not contract. With `exact` every x_t is
-    evaluated after its correction and with the batch size of the replay, which then reproduces the latents bit for bit.
+    All x_t are known in advance. Their evaluations are therefore independent and are batched over timesteps. A replay
+    evaluates one step at a time, and rounding errors of the network depend on the batch size: the error in the
+    replayed x_0 is about 1e-6 with trained weights, and up to 1e-3 with random weights, for which errors grow during
+    the run. With `exact`, every x_t is evaluated after its correction and with the batch size of the replay, which
+    then reproduces the latents bit for bit.
 
     Args:
         guided: the network with the guidance of the source prompt, one row per image.
         x: the latents x_T, ..., x_0; not modified.
-        timesteps: timesteps of the run in descending order, one fewer than latents.
+        timesteps: timesteps of the run in descending order, one fewer than there are latents.
         condition: condition of the source prompt, one row per image.
-        eta: 0 to 1; z_t of steps with sigma_t = 0 is their residual (see `noise_scale`).
+        eta: 0 (DDIM) to 1 (DDPM); the z_t of a step with sigma_t = 0 is its residual (see `noise_scale`).
         exact: evaluate one timestep at a time.
-        batch: largest number of rows per forward pass (classifier-free guidance has two per image); at least one
-            timestep is evaluated at a time.
+        batch: maximum number of rows per forward pass (classifier-free guidance needs two per image), but at least the
+            rows of one timestep; None for the default, see `rows_per_call`.
 
     Raises:
         NonFinite: the network returned NaN or infinity, or a z_t overflowed the dtype of the latents.
@@ -97,7 +99,7 @@ def _extract(
     eta: float,
     condition: Any,
 ) -> StepEnd:
-    """Write z_t of step i to z[i] and the x_{t-1} of a replay to x[i + 1]; x_0 keeps its given value."""
+    """Write z_t of step i to z[i], and the x_{t-1} that a replay computes to x[i + 1] unless that is x_0."""
     t, t_prev = timesteps[i], guided.schedule.previous(timesteps)[i]
     check_finite(eps, "the predicted noise", i, len(timesteps), t)
     abar, abar_prev = guided.schedule.abar(t), guided.schedule.abar(t_prev)

@@ -1,4 +1,4 @@
-"""The native DDPM inversion, for comparison: latents from the generative process itself (arXiv 2304.06140, 2.1).
+"""The native DDPM inversion, for comparison: latents of the generative process (arXiv 2304.06140, section 2.1).
 
 x_T is drawn from N(0, I). At each step the noise that leads from x_0 to x_t,
 
@@ -34,7 +34,7 @@ def native_latents(
     eta: float,
     seeds: Sequence[int],
 ) -> Latents:
-    """Draw x_T, ..., x_0 from the process that ends at x_0; the noise is a function of (seed, t)."""
+    """Draw x_T, ..., x_0 from the process that ends at x_0, [levels,b,c,h,w]; noise is a function of (seed, t)."""
     schedule = guided.schedule
     shape, device = x0.shape[1:], x0.device
     levels = [gaussian_batch(shape, seeds, step=len(schedule), tag="native", device=device, dtype=x0.dtype)]
@@ -59,7 +59,10 @@ def invert_native(
     exact: bool = False,
     batch: int | None = None,
 ) -> Generator[StepEnd, None, Inversion]:
-    """Native inversion: yield every step and return the `Inversion`; arguments as for `invert_edit_friendly`."""
+    """Native inversion: yield every step and return the `Inversion`.
+
+    The arguments and errors are those of `invert_edit_friendly`.
+    """
     timesteps = guided.schedule.timesteps(steps)
     latents = native_latents(guided, x0, timesteps, eta, seeds)
     x, z = yield from extract_noise_maps(guided, latents, timesteps, condition, eta=eta, exact=exact, batch=batch)

@@ -1,6 +1,6 @@
-"""The inversions by name. An inversion is one file: a generator with the decorator `inversion` in `sfumato.inversion`.
+"""The registry of inversions. An inversion is a generator function with the decorator `inversion`, in one file.
 
-Another package names its module in the entry point group `sfumato.inversions`; see docs/extending.md.
+Other packages register inversions through the entry point group `sfumato.inversions`; see docs/extending.md.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -31,19 +31,19 @@ class Invert(Protocol):
             condition: the source prompt, one row per image.
             params: parameters of the method: steps and the other options of the inversion.
             seeds: one per image.
-            batch: largest number of rows in one evaluation of the network.
+            batch: maximum number of rows per forward pass; None for the default.
         """
 
 
 @dataclass(frozen=True)
 class InversionKind:
-    """An inversion.
+    """A registered inversion.
 
     Attributes:
-        name: for users.
-        summary: one line about it.
-        invert: computes the inversion of x_0.
-        deterministic: whether its runs add no noise (eta = 0) and therefore have no noise maps.
+        name: name of the inversion, as users give it.
+        summary: description in one line.
+        invert: generator function that computes the inversion of x_0.
+        deterministic: whether its steps add no noise (eta = 0). Such an inversion has no noise maps, or only residuals.
     """
 
     name: str
@@ -60,7 +60,7 @@ def inversion(name: str, *, summary: str, deterministic: bool = False) -> Callab
     """Register the decorated function as the inversion of that name.
 
     Raises:
-        BadInput: another inversion has the name.
+        BadInput: the name is already registered.
     """
 
     def register(invert: Invert) -> Invert:

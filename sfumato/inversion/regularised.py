@@ -1,20 +1,20 @@
-"""DDIM inversion with noise regularised towards white noise, from pix2pix-zero (arXiv 2302.03027, section 3.2).
+"""DDIM inversion whose noise is regularised towards white noise, from pix2pix-zero (arXiv 2302.03027, section 3.2).
 
-During a DDIM inversion the predicted noise contains traces of the image, so that x_T is not white noise. After every
-evaluation, eps is therefore moved by gradient steps n <- n - w grad L(n) on two losses. With n_0 = n, which is eps at
-first, its pyramid n_p, and the mean mu and variance var of n:
+During a DDIM inversion, the predicted noise is correlated with the image, so that x_T is not white noise. After every
+evaluation, eps is therefore updated by gradient steps n <- n - w grad L(n) on two losses. With n_0 = n (initially eps),
+its pyramid n_p, and the mean mu and variance var of n:
 
     L_pair  = sum_p sum_c (mean_xy n_p roll_x(n_p, d))^2 + (mean_xy n_p roll_y(n_p, d))^2      autocorrelation
     L_KL    = var + mu^2 - 1 - log var                                                 2 KL(N(mu, var) || N(0, 1))
-    n_{p+1} = 2 avgpool_{2x2}(n_p)                                    down to a side of 8; the factor 2 keeps var
+    n_{p+1} = 2 avgpool_{2x2}(n_p)                                       until the shorter side is at most 8
 
-The paper sums over all shifts d. As in the authors' code, every gradient step draws d at random instead, here as a
-function of (seed, t). Rolls are circular, so that the shifts d and S - d of a side S are equivalent and 1 to S / 2 are
-sufficient. The factor 2 keeps the variance of white noise. It is taken to be the paper's, whose text was not available
-to check; the authors' code averages without it, so that level p counts 16^-p as much (`OFFICIAL`). L_pair is of fourth
-order in the noise: steps with a fixed weight w diverge if eps is far from white noise. The length of a step is
-therefore limited to a tenth of the norm of the noise. Predictions close to N(0, 1) do not reach this limit and use the
-weights of the authors' code.
+The paper sums over all shifts d. As in the authors' code, d is drawn at random for every gradient step instead, here as
+a function of (seed, t). Rolls are circular, so that the shifts d and S - d of a side S are equivalent and 1 to S / 2
+are sufficient. The factor 2 preserves the variance of white noise. It is assumed to be that of the paper, whose text
+was not available for a check; the authors' code averages without it, so that level p has 16^-p times the weight
+(`OFFICIAL`). L_pair is of fourth order in the noise, so that steps with a fixed weight w diverge if eps is far from
+white noise. The length of a step is therefore limited to a tenth of the norm of the noise. Predictions close to N(0, 1)
+do not reach this limit, and the weights are those of the authors' code.
 """
 
 import math
@@ -35,14 +35,16 @@ from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim
 
 COARSEST = 8
-"""Side of the coarsest level of the pyramid."""
+"""The pyramid ends at the first level whose shorter side is at most this, in latent positions."""
 LONGEST = 0.1
-"""Largest length of a gradient step, as a share of the norm of the row."""
+"""Maximum length of a gradient step, as a fraction of the norm of the noise of the row."""
 
 
 @dataclass(frozen=True)
 class Regulariser:
-    """Move noise towards white noise by gradient steps on L_pair and L_KL; the defaults are the paper's.
+    """Regularise noise towards white noise by gradient steps on L_pair and L_KL.
+
+    The defaults are the settings of the paper, with an additional limit of the step length.
 
     Attributes:
         rounds: number of rounds, each with steps on both losses.
@@ -50,9 +52,10 @@ class Regulariser:
         pair: weight of L_pair.
         kl: weight of L_KL.
         gain: factor of the average pooling in the pyramid; 2 keeps the variance of white noise.
-        longest: largest length of a gradient step, as a share of the norm of the row; infinity for no limit.
-        per_channel: draw d for every channel, the same for both axes, from 1 to S / 2 - 1 with the height S of the
-            level, as the authors' code does, instead of for every axis from 1 to S / 2.
+        longest: maximum length of a gradient step, as a fraction of the norm of the noise of the row; infinity for no
+            limit.
+        per_channel: whether d is drawn as in the authors' code: per channel, equal for both axes, from 1 to S / 2 - 1
+            with the height S of the level. Otherwise d is drawn per axis, from 1 to S / 2, equal for all channels.
     """
 
     rounds: int = 5
@@ -64,7 +67,13 @@ class Regulariser:
     per_channel: bool = False
 
     def __call__(self, noise: Float[Tensor, "b c h w"], seeds: Sequence[int], t: int) -> Float[Tensor, "b c h w"]:
-        """The regularised noise, float64; the shifts d are a function of (seed, t), with one seed per row."""
+        """Return the regularised noise, float64 (float32 on MPS).
+
+        Args:
+            noise: the predicted noise.
+            seeds: one per row; the shifts d are a function of (seed, t).
+            t: the timestep.
+        """
         n = wide(noise)
         shifts = iter(self.shifts(n.shape[1:], seeds, t).to(n.device))
         for _ in range(self.rounds):
@@ -74,7 +83,7 @@ class Regulariser:
         return n
 
     def shifts(self, shape: Sequence[int], seeds: Sequence[int], t: int) -> Int[Tensor, "draws levels 2 *c b"]:
-        """A random shift d for every gradient step on L_pair, pyramid level, axis (y, x), channel and row.
+        """Draw a random shift d for every gradient step on L_pair, pyramid level, axis (y, x), channel and row.
 
         Args:
             shape: (c, h, w) of the noise; (h, w) without `per_channel`.
@@ -95,7 +104,7 @@ class Regulariser:
         return shifts.expand(-1, -1, 2, *shifts.shape[3:])
 
     def _step(self, n: Tensor, loss: Callable[[Tensor], Tensor], rate: float) -> Tensor:
-        """One gradient step n - s w grad L(n) with s <= 1, so that its length per row is at most `longest` |n|."""
+        """One gradient step n - s w grad L(n); s <= 1 limits its length per row to at most `longest` |n|."""
         with torch.enable_grad():
             n = n.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(loss(n).sum(), n)
@@ -107,13 +116,13 @@ class Regulariser:
 
 
 OFFICIAL = Regulariser(gain=1.0, longest=math.inf, per_channel=True)
-"""As in the public code of today: coarse levels have little weight, and the steps are not limited."""
+"""The regularisation of the public code: average pooling without a factor, and no limit of the step length."""
 
 
 def pairwise(
     noise: Float[Tensor, "b c h w"], shifts: Int[Tensor, "levels 2 *c b"], gain: float = 2.0
 ) -> Float[Tensor, " b"]:
-    """L_pair of every row for the given shifts d, one per level, axis (y, x), channel (or one for all) and row."""
+    """Compute L_pair of every row for given shifts d: one per level, axis (y, x), channel (or one for all) and row."""
     loss = noise.new_zeros(len(noise))
     for level, of_level in zip(_pyramid(noise, gain), shifts, strict=True):
         for axis, shift in zip((2, 3), of_level, strict=True):
@@ -123,7 +132,7 @@ def pairwise(
 
 
 def divergence(noise: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-    """L_KL of every row: 2 KL(N(mu, var) || N(0, 1)) with the mean and variance of the row."""
+    """Compute L_KL of every row: 2 KL(N(mu, var) || N(0, 1)) with the mean and variance of the row."""
     mu, var = noise.mean(dim=(1, 2, 3)), noise.var(dim=(1, 2, 3))
     return var + mu.square() - 1 - (var + 1e-7).log()  # finite for constant noise, var = 0
 
@@ -153,12 +162,13 @@ def invert_regularised(
         condition: condition of the source prompt, one row per image.
         steps: number of steps of the run; the noise is regularised in every step.
         seeds: one per image.
-        exact: store the residual x_{t-1} - mu_t(x_t) of every step as its noise map, at the cost of another evaluation
-            per step, so that a replay under the source prompt ends at x_0 (Ju et al., arXiv 2310.01506). Not in the
-            paper.
-        regulariser: with the paper's settings by default.
+        exact: store the residual x_{t-1} - mu_t(x_t) of every step as its noise map, which needs an additional
+            evaluation per step. A replay under the source prompt then ends at x_0 (Ju et al., arXiv 2310.01506). Not
+            part of pix2pix-zero.
+        regulariser: the regularisation; by default with the settings of the paper.
 
     Raises:
+        BadInput: as `invert_ddim`.
         NonFinite: the network returned NaN or infinity.
     """
     network = Regularised(guided.network, guided.terms, tuple(seeds), regulariser or Regulariser())
@@ -181,7 +191,7 @@ class Regularised(Guided):
 
     Attributes:
         seeds: one per row.
-        regulariser: moves the guided noise towards white noise.
+        regulariser: regularises the guided noise.
     """
 
     seeds: tuple[int, ...]
@@ -190,14 +200,14 @@ class Regularised(Guided):
     def predict(
         self, x: Float[Tensor, "b c h w"], t: int | Tensor, cond: Any, taps: Any = None, known: Any = None
     ) -> Float[Tensor, "b c h w"]:
-        """The guided and regularised noise; where abar_t = 0 the velocity, which is not noise, as it is."""
+        """Predict the guided and regularised noise; where abar_t = 0, the velocity, which is not regularised."""
         eps = super().predict(x, t, cond, taps, known)
         return self.regulariser(eps, self.seeds, int(t)) if self.schedule.abar(int(t)) > 0 else eps
 
 
 @torch.no_grad()
 def _residual(guided: Guided, state: StepEnd) -> Float[Tensor, "b c h w"]:
-    """z_t = x_{t-1} - mu_t(x_t) of the deterministic step, with sigma_t = 0."""
+    """The residual z_t = x_{t-1} - mu_t(x_t) of the deterministic step, with sigma_t = 0."""
     eps = guided.predict(state.x_t, state.t, state.condition)
     check_finite(eps, "the predicted noise", state.i, state.steps, state.t)
     return noise_map(state.x_prev, mean(state.x_t, eps, eps, state.abar, state.abar_prev, 0.0), 0.0)

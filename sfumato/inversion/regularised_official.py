@@ -6,14 +6,14 @@ The code (github.com/pix2pixzero/pix2pix-zero, 16e5c1d of October 2024) differs 
         eps = regularised eps(x, t, c),      P = (x - sqrt(1 - abar_{t-1}) eps) / sqrt(abar_{t-1})
         x <- sqrt(abar_{t'-1}) P + sqrt(1 - abar_{t'-1}) eps,      t' the timestep before t, the noisier one
 
-It makes N - 2 steps and evaluates each at its lower end. x_0 counts as a latent of the level one stride up, 20 of 1000
-for 50 steps, and the last x as x_T. The regularisation has no limit of the step and no factor in the pyramid. The
-reference attention maps are those of a reconstruction, N steps of DDIM from that x_T, whose latents the `Inversion`
-contains.
+It makes N - 2 steps and evaluates the network at the less noisy timestep of each. x_0 is treated as a latent at the
+noise level one stride above (timestep 20 of 1000 for 50 steps), and the last x is used as x_T. The regularisation has
+neither a limit of the step length nor a factor in the pyramid. The reference attention maps are those of a
+reconstruction by N steps of DDIM from this x_T; the `Inversion` contains the latents of the reconstruction.
 
-Two things remain different: the code draws x_0 from the posterior of the autoencoder, of which x_0 is the mean here;
-and it guides the reconstruction by its negative prompt. For real images that is the source prompt, so that the guidance
-cancels, as here, where the reconstruction has the source prompt only.
+Two differences from the public code remain. The code samples x_0 from the posterior of the autoencoder, and this
+implementation uses its mean. The code reconstructs with guidance by the negative prompt; for real images that is the
+source prompt, so that the guidance cancels. Here the reconstruction is conditioned on the source prompt only.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -34,19 +34,19 @@ from sfumato.inversion.registry import inversion
 from sfumato.inversion.regularised import OFFICIAL, Regularised, invert_regularised
 
 FEWEST = 3
-"""Smallest number of steps of the run: the inversion leaves two of them out."""
+"""Minimum number of steps of the run, as the inversion omits two of them."""
 
 
 def invert_as_published(
     guided: Guided, x0: Float[Tensor, "b c h w"], condition: Any, *, steps: int, seeds: Sequence[int]
 ) -> Generator[StepEnd, None, Inversion]:
-    """Invert as the public code does: yield every step, upwards and down again, and return the `Inversion`.
+    """Invert as the public code: yield every step of the inversion and of the reconstruction, return the `Inversion`.
 
     Args:
         guided: the network with the guidance of the source prompt, one row per image.
         x0: clean latents.
         condition: condition of the source prompt, one row per image.
-        steps: N, number of steps of the run, at least `FEWEST`; 2 N - 2 evaluations.
+        steps: N, number of steps of the run, at least `FEWEST`; the network is evaluated 2 N - 2 times.
         seeds: one per image, for the random shifts of the autocorrelation.
 
     Returns:
@@ -77,7 +77,7 @@ def _reconstruction(guided: Guided, x: Tensor, timesteps: Sequence[int], conditi
 
 @torch.no_grad()
 def _inversion_step(network: Guided, x: Tensor, condition: Any, i: int, steps: int, above: int, t: int) -> StepEnd:
-    """The step of the scheduler from the level below t to the one below `above`."""
+    """The step of the public code's scheduler from the noise level of t - 1 to that of `above` - 1."""
     abar_prev, abar = (network.schedule.abar(each - 1) for each in (t, above))
     eps = network.predict(x, t, condition)
     check_finite(eps, "the regularised noise", i, steps, t)

@@ -24,18 +24,20 @@ def replay(
 ) -> Iterator[StepEnd]:
     """Replay an inversion from x_{T-skip} to x_0 with its recorded noise maps, yielding every step.
 
-    Steps that a path repeats take fresh noise from the second time on.
-
-    With the source prompt and its guidance scale this reconstructs the images; with another prompt it edits them.
+    With the source prompt and its guidance scale this reconstructs the images; with another prompt it edits them. If
+    `path` repeats a step, the repetitions use fresh noise.
 
     Args:
         guided: the network with its guidance, one row per image; the result of `with_source` for shifts that read the
             source.
         inversion: the inversion, on the device of the network.
         condition: condition of the prompt, one row per image.
-        skip: number of the first (noisiest) steps to leave out; 0 replays all steps.
+        skip: number of first (noisiest) steps to skip; 0 replays all steps.
         shifts: shifts to apply, in order.
-        path: path over the remaining steps, see `sfumato.core.path`.
+        path: path over the remaining steps, see `sfumato.core.path`; by default each step once.
+
+    Raises:
+        BadInput, NonFinite: as `sfumato.core.loop.reverse`.
     """
     maps = None if inversion.z is None else inversion.z[skip:]
     yield from reverse(
@@ -53,7 +55,7 @@ def replay(
 
 
 def with_source(guided: Guided, inversion: Inversion, source: Condition, *, exact: bool = False) -> Guided:
-    """Extend a guided network by evaluations of the source, for shifts that use its features or attention maps.
+    """Extend a guided network by evaluations of the source image, for shifts that use its features or attention maps.
 
     Args:
         guided: the network with the target's guidance, one row per image.

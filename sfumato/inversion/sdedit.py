@@ -2,8 +2,8 @@
 
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e,      z_t ~ N(0, I)
 
-The noise e is the same for all timesteps. The network is not evaluated, and the noise maps contain nothing of the
-image: only the noise level at which the run starts (`skip`) determines how much of it remains.
+The noise e is the same for all timesteps. The network is not evaluated, and the noise maps do not depend on the image:
+only the noise level at which the run starts (`skip`) determines how much of the image is preserved.
 """
 
 from collections.abc import Generator, Sequence
@@ -30,7 +30,7 @@ def invert_sdedit(
     eta: float = 0.0,
     seeds: Sequence[int],
 ) -> Generator[StepEnd, None, Inversion]:
-    """SDEdit: return the `Inversion` with one noise e per image; no step is yielded.
+    """SDEdit: return the `Inversion` with one noise e per image. The generator yields no step.
 
     Args:
         guided: the network; only its schedule and guidance scales are used.
@@ -38,6 +38,9 @@ def invert_sdedit(
         steps: number of steps of the run.
         eta: 0 (a deterministic run without noise maps) to 1.
         seeds: one per image.
+
+    Raises:
+        BadInput: steps is out of range.
     """
     schedule, shape, device = guided.schedule, x0.shape[1:], x0.device
     timesteps = schedule.timesteps(steps)

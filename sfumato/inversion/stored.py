@@ -1,4 +1,4 @@
-"""Validation of a saved inversion, before anything is computed from it."""
+"""Validation of the content of a saved inversion."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,9 @@ FLOATS = (torch.float32, torch.float64)
 
 
 def problems(header: Any, tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    """Yield the problems of a file, as clauses. Stop at the first one: later checks assume that earlier ones passed.
+    """Yield the problems of a file, as clauses of an error message.
+
+    Callers must stop at the first problem, because later checks assume that the earlier ones have passed.
 
     Args:
         header: the JSON value in the file's metadata, of any type.
@@ -90,6 +92,6 @@ _RULES: dict[str, Rule] = {
     "names": (_every(_is_text), "a list of texts"),
 }
 ENTRIES = tuple(_RULES)
-"""The entries of the header."""
+"""Names of the entries of the header."""
 _LATER: dict[str, Any] = {"names": []}
-"""Entries that files of earlier versions lack, with their values."""
+"""Entries that are missing in files of earlier versions, with their default values."""

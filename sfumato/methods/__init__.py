@@ -1,6 +1,6 @@
-"""The published editing methods, one file per method; `sfumato.methods.registry` finds them by name.
+"""The published editing methods, one file per method; see `sfumato.methods.registry`.
 
-A method declares its parameters without torch, so that `sfumato edit --help` and the checks of arguments start at once:
-its file imports tensor code in the functions that use it, and for annotations under `typing.TYPE_CHECKING`.
-`tests/cli/test_startup.py` checks that.
+The files of the methods do not import torch at module level, so that `sfumato edit --help` and the argument checks
+start quickly. Tensor code is imported inside the functions that use it, and under `typing.TYPE_CHECKING` for
+annotations. `tests/cli/test_startup.py` checks this.
 """

@@ -2,11 +2,11 @@
 
 Kwon, Jeong, Uh: "Diffusion Models already have a Semantic Latent Space", ICLR 2023, arXiv 2210.10960, with DDIM
 inversion. Implemented: the asymmetric reverse process (section 3.2), delta-h from a network f(h, t) and per timestep
-(3.3), the interval of the edit and quality boosting (3.4), several attributes, negative and interpolated strength, runs
-with another number of steps than in training: dh_t is scaled by (steps in training) / (steps of the run), as in the
-public code, so that its sum over the run stays the same. Several attributes are summed; the public code divides the sum
-by the square root of their number. The run stays under the source prompt. Delta-h are trained with
-`sfumato train delta-h`; without one nothing is edited. Not implemented: mixing the h of two images.
+(3.3), the interval of the edit and quality boosting (3.4), several attributes, and negative and interpolated strength.
+The number of steps can differ from that in training: dh_t is scaled by (steps in training) / (steps of the run), as in
+the public code, so that its sum over the run stays the same. Several attributes are summed; the public code divides the
+sum by the square root of their number. The run is conditioned on the source prompt. Delta-h are trained with
+`sfumato train delta-h`; without one the image is not edited. Not implemented: mixing the h of two images.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from sfumato.shifts.delta_h import DeltaH
 
 FROM_FILE = -1
-"""Value of `t_edit` and `t_boost` that stands for those of the files."""
+"""Value of `t_edit` and `t_boost` that selects the values stored in the files."""
 
 
 @dataclass(frozen=True)
 class AsyrpParams(DDIMParams):
-    """The paper's settings: no guidance, the interval of the edit and of quality boosting from the file."""
+    """The paper's settings: no guidance; the intervals of the edit and of quality boosting are read from the file."""
 
     guidance_scale: float = option(
         1.0, "guidance scale of the source prompt in the edit", stage="edit", low=0, high=100
@@ -42,7 +42,7 @@ class AsyrpParams(DDIMParams):
     delta: str = option(
         "",
         'file of a delta-h from `sfumato train delta-h`, or several with weights: "smile.safetensors=1,red.safetensors'
-        '=-0.5"; without one nothing is edited',
+        '=-0.5"; without one the image is not changed',
         stage="edit",
     )
     amount: float = option(
@@ -50,7 +50,7 @@ class AsyrpParams(DDIMParams):
     )
     t_edit: int = option(
         FROM_FILE,
-        "the edit acts at timesteps of at least this; -1 for that of the file, which is the lowest possible",
+        "smallest timestep that is edited; -1 for the value in the file, which is the minimum",
         stage="edit",
         low=FROM_FILE,
         high=999,
@@ -66,11 +66,11 @@ class AsyrpParams(DDIMParams):
 
     @property
     def keeps_prompt(self) -> bool:
-        """True: there is no target prompt, as delta-h makes the edit."""
+        """True, as the edit needs no target prompt."""
         return True
 
     def check(self) -> None:
-        """Refuse values out of range, and options of a delta-h without one. Raises BadInput."""
+        """Check value ranges, and that options of a delta-h are given only with its file. Raises BadInput."""
         super().check()
         parse_deltas(self.delta)
         given = {"amount": self.amount != 1, "t_edit": self.t_edit >= 0, "t_boost": self.t_boost >= 0}
@@ -80,22 +80,22 @@ class AsyrpParams(DDIMParams):
 
     @cached_property
     def saved(self) -> tuple[tuple[DeltaH, float], ...]:
-        """Every delta-h with its weight, read once; () without any. Raises BadInput."""
+        """Every delta-h with its weight, read once; () if none is given. Raises BadInput."""
         from sfumato.shifts.delta_h import DeltaH
 
         return tuple((DeltaH.load(path), weight) for path, weight in parse_deltas(self.delta).items())
 
     @property
     def files(self) -> Sequence[str]:
-        """The file of every delta-h."""
+        """Paths of the delta-h files."""
         return list(parse_deltas(self.delta))
 
     def check_files(self) -> None:
-        """Refuse files that are not a delta-h. Raises BadInput."""
+        """Read all delta-h files. Raises BadInput for a file that cannot be read or is not a delta-h."""
         _ = self.saved
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse a delta-h of another model, layer, size or interval. Raises BadInput."""
+        """Check every delta-h against the model, the layer, the latent size and `t_edit`. Raises BadInput."""
         for delta, _ in self.saved:
             delta.check_fits(network, size)
             if 0 <= self.t_edit < delta.t_edit:
@@ -109,7 +109,7 @@ def parse_deltas(text: str) -> dict[str, float]:
     """Parse files with weights: "a.safetensors" -> {"a.safetensors": 1}, "a=1,b=-0.5" -> {"a": 1, "b": -0.5}.
 
     Raises:
-        BadInput: the text has another form, or a file occurs twice.
+        BadInput: the text does not have this form, or a file occurs twice.
     """
     weights: dict[str, float] = {}
     for part in text.split(",") if text.strip() else []:
@@ -137,7 +137,7 @@ def parse_deltas(text: str) -> dict[str, float]:
     handles=("prediction", "noise map"),
 )
 def shifts(job: Job, params: AsyrpParams) -> list[Shift]:
-    """Move h in P_t, and boost the quality of the last steps; nothing without a delta-h or at amount 0."""
+    """Change h for P_t, and apply quality boosting in the last steps; no shifts without a delta-h or at amount 0."""
     from sfumato.shifts.asyrp import Asyrp
     from sfumato.shifts.boost import QualityBoost
 

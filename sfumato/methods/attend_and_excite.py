@@ -1,12 +1,13 @@
-"""Attend-and-Excite: gradient steps on the latent so that no object of the prompt is neglected.
+"""Attend-and-Excite: gradient steps on the latent that increase the attention to neglected objects of the prompt.
 
 Chefer, Alaluf, Vinker, Wolf, Cohen-Or: "Attend-and-Excite: Attention-Based Semantic Guidance for Text-to-Image
-Diffusion Models", SIGGRAPH 2023, arXiv 2301.13826, section 3. In the first half of the steps, x_t makes a gradient step
-against 1 - max A of the most neglected object, with the step size of the authors' code, 20 sqrt(1 - i / (2 (steps -
-1))). At 0, 1/5 and 2/5 of the steps (0, 10 and 20 of 50) the gradient step is repeated until max A of every object has
-reached 0.05, 0.5 and 0.8, at most 20 times as in the authors' code, which makes one more step after the thresholds are
-reached, because it compares max A of the latent before the step. Softmax and filter of the maps are those of the
-authors' code (`sfumato.shifts.energy.presence`). Also acts on inverted images.
+Diffusion Models", SIGGRAPH 2023, arXiv 2301.13826, section 3. In the first half of the steps, x_t is updated by a
+gradient step that decreases 1 - max A of the object with the lowest max A. The step size is that of the authors' code,
+20 sqrt(1 - i / (2 (steps - 1))). At 0, 1/5 and 2/5 of the steps (0, 10 and 20 of 50), the gradient step is repeated
+until max A of every object has reached 0.05, 0.5 and 0.8, respectively, at most 20 times as in the authors' code. The
+authors' code makes one more step after the thresholds are reached, because it compares max A of the latent before the
+step. Softmax and filter of the maps are those of the authors' code (`sfumato.shifts.energy.presence`). The method can
+be used in generation and with inverted images.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class AttendAndExciteParams(ObjectsParams):
     step_size: float = option(20.0, "step size of the gradient on x_t in the first step", stage="edit", low=0, high=1e6)
     thresholds: str = option(
         "0: 0.05; 0.2: 0.5; 0.4: 0.8",
-        "shares of the run, and the attention to every object that gradient steps are repeated for there; empty for "
-        "one gradient step in every step",
+        "FRACTION: ATTENTION; ...: at these fractions of the run, gradient steps are repeated until the attention to "
+        "every object reaches this value; empty for one gradient step in every step",
         stage="edit",
     )
     refinements: int = option(
@@ -49,7 +50,7 @@ class AttendAndExciteParams(ObjectsParams):
         self.attention()
 
     def attention(self) -> dict[float, float]:
-        """The thresholds by share of the run. Raises BadInput for text that cannot be parsed."""
+        """Return the thresholds by fraction of the run. Raises BadInput for text that cannot be parsed."""
         share = Range(low=0, high=1)
         found = read_numbers("thresholds", self.thresholds, [share], 1)
         for text in found:
@@ -60,7 +61,7 @@ class AttendAndExciteParams(ObjectsParams):
 
 @method(
     "attend-and-excite",
-    summary="gradient steps on the latent until no object is neglected (SIGGRAPH 2023)",
+    summary="gradient steps on the latent that increase the attention to neglected objects (SIGGRAPH 2023)",
     params=AttendAndExciteParams,
     inversion="edit-friendly",
     accepts=EVERY,
@@ -69,7 +70,7 @@ class AttendAndExciteParams(ObjectsParams):
     generates=True,
 )
 def shifts(job: Job, params: AttendAndExciteParams) -> list[Shift]:
-    """The step on x_t, or nothing without objects."""
+    """Gradient steps on x_t; no shifts if no objects are given."""
     from sfumato.shifts.energy.guidance import RefinedSteps, window
 
     if not params.objects:

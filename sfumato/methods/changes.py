@@ -1,7 +1,8 @@
 """Changes of objects as entries of `methods`: `inverted.edit(methods=[move("fox", right=0.2), resize("ball", 1.5)])`.
 
-Every function returns an entry for Self-Guidance (arXiv 2306.00986). All entries of a list act together, with one
-gradient per step; options that are not about an object are given by name: `("self-guidance", {"energy_scale": 2.0})`.
+Every function returns an entry for the method self-guidance (arXiv 2306.00986). All entries of a list are combined,
+with one gradient per step. Options that do not refer to an object are given by name: `("self-guidance",
+{"energy_scale": 2.0})`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ Path: TypeAlias = "str | os.PathLike[str]"
 
 
 class Change(NamedTuple):
-    """An entry of `methods`, which is joined with the other entries of the same method.
+    """An entry of `methods`, which is combined with other entries of the same method.
 
     Attributes:
         method: name of the method.
-        options: options of the method; those of `LISTS` are joined, all others are given once.
+        options: options of the method; those in `LISTS` are concatenated, all others may be given only once.
     """
 
     method: str
@@ -29,7 +30,7 @@ class Change(NamedTuple):
 
 
 LISTS = ("move", "resize", "reshape", "swap", "place", "cover", "restyle", "objects_from")
-"""Options that take several parts separated by semicolons."""
+"""Options whose value can have several parts, separated by semicolons."""
 
 
 def move(word: str, *, right: float = 0.0, down: float = 0.0) -> Change:
@@ -37,8 +38,8 @@ def move(word: str, *, right: float = 0.0, down: float = 0.0) -> Change:
 
     Args:
         word: the object, a word or phrase of both prompts.
-        right: displacement as a share of the width, -1 to 1; negative is to the left.
-        down: displacement as a share of the height, -1 to 1; negative is up.
+        right: displacement as a fraction of the width, -1 to 1; negative is to the left.
+        down: displacement as a fraction of the height, -1 to 1; negative is up.
     """
     return _change("move", word, f"{right!r}, {down!r}")
 
@@ -66,58 +67,68 @@ def reshape(word: str, *, width: float = 1.0, height: float = 1.0, angle: float 
 
 
 def swap(word: str, other: str) -> Change:
-    """Let two objects of an image exchange their places; each keeps its size, shape and appearance."""
+    """Exchange the positions of two objects; each keeps its size, shape and appearance.
+
+    Args:
+        word: the first object, a word or phrase of both prompts.
+        other: the second object.
+    """
     return Change(METHOD, {"swap": f"{_plain(word)}, {_plain(other)}"})
 
 
 def place(word: str, x: float, y: float) -> Change:
-    """Put the centre of an object at a point; also in generated images.
+    """Place the centre of an object at a point; also for generated images.
 
     Args:
         word: the object, a word or phrase of the target prompt.
-        x: share of the width from the left, 0 to 1.
-        y: share of the height from above, 0 to 1.
+        x: horizontal position as a fraction of the width, 0 (left) to 1 (right).
+        y: vertical position as a fraction of the height, 0 (top) to 1 (bottom).
     """
     return _change("place", word, f"{x!r}, {y!r}")
 
 
 def cover(word: str, share: float) -> Change:
-    """Let an object cover a share of the image, above 0 and at most 1; also in generated images."""
+    """Set the area of an object; also for generated images.
+
+    Args:
+        word: the object, a word or phrase of the target prompt.
+        share: its area as a fraction of the image, above 0 and at most 1.
+    """
     return _change("cover", word, f"{share!r}")
 
 
 def restyle(word: str, image: Path, prompt: str, *, there: str = "") -> Change:
-    """Give an object the appearance of an object in another image; also in generated images.
+    """Give an object the appearance of an object in another image; also for generated images.
 
     Args:
         word: the object, a word or phrase of the target prompt.
         image: file of the other image.
-        prompt: its prompt.
-        there: the word for the object in `prompt`; `word` by default.
+        prompt: prompt of the other image.
+        there: word or phrase of `prompt` for the object of the other image; `word` by default.
     """
     return _from_image("restyle", word, image, prompt, there)
 
 
 def object_from(word: str, image: Path, prompt: str, *, there: str = "") -> Change:
-    """Take an object with its place, shape and appearance from another image; the arguments are those of `restyle`."""
+    """Take the position, shape and appearance of an object from another image; the arguments are those of `restyle`."""
     return _from_image("objects_from", word, image, prompt, there)
 
 
 def appearance_from(image: Path, prompt: str) -> Change:
-    """Take the appearance of all words of `prompt` from an image with this prompt; also in generated images."""
+    """Take the appearance of all words of `prompt` from the image that it describes; also for generated images."""
     return Change(METHOD, {"appearance_from": os.fspath(image), "appearance_prompt": prompt})
 
 
 def layout_from(image: Path, prompt: str) -> Change:
-    """Take the shapes of all words of `prompt` from an image with this prompt; also in generated images."""
+    """Take the shapes of all words of `prompt` from the image that it describes; also for generated images."""
     return Change(METHOD, {"layout_from": os.fspath(image), "layout_prompt": prompt})
 
 
 def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of two entries of a method; parts of lists are joined.
+    """Combine the options of two entries of a method; options in `LISTS` are concatenated.
 
     Raises:
-        BadInput: both give an option that is not a list.
+        BadInput: both entries give an option that is not in `LISTS`.
     """
     found = dict(first)
     for name, value in second.items():
@@ -142,7 +153,7 @@ def _change(option: str, word: str, value: str) -> Change:
 
 
 def _plain(text: str) -> str:
-    """A word or path that separates nothing in the text of an option. Raises BadInput."""
+    """Strip a word or path. Raises BadInput if it is empty or contains a separator, ";" or ":"."""
     if not text.strip() or any(mark in text for mark in ";:"):
         raise BadInput(f'A word or file must not be empty and must not contain ";" or ":", not "{text}".')
     return text.strip()

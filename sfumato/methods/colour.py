@@ -1,16 +1,17 @@
-"""Colour manipulation: replay under the source prompt with noise maps moved towards another colour.
+"""Colour manipulation: replay under the source prompt with noise maps changed towards a target colour.
 
 Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
 CVPR 2024, arXiv 2304.06140, section 2.2, eq. 7:
 
     z_t <- z_t + s B (M - P_t),   T_1 <= t <= T_2
 
-P_t is the prediction of x_0. In the paper M is one colour and B a painted mask: with a weight s that is large enough
-to reach the colour, M replaces all texture inside B, and without a mask the complete image. Here M is the source with
-the target colour in place of its main colour, with its light and dark (`sfumato.images.recolour`), and B is 1 for the
-latents whose pixels contain the main colour, and for their neighbours. With a mask of the edit the main colour is that
-of the pixels inside, and only they change. `flat` gives the paper's M, an image of one colour; B is then the share of
-the main colour in every latent. Not implemented: an M of several colours.
+P_t is the prediction of x_0. In the paper, M is an image of a single colour and B a painted mask. With a weight s that
+is large enough to reach the colour, M then replaces all texture inside B or, without a mask, the whole image. Here M is
+the source image with the target colour in place of its main colour and with unchanged shading
+(`sfumato.images.recolour`), and B is 1 for latent positions whose pixels contain the main colour and for their
+neighbours. If the edit has a mask, the main colour is computed from the pixels inside the mask, and only these change.
+With `flat`, M is an image of a single colour as in the paper, and B is the share of the main colour in the pixels of
+every latent position. Not implemented: an M with several colours.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ColourParams(Params):
-    """Settings for Stable Diffusion. The edit uses the source prompt by default, so both guidance scales are equal."""
+    """Settings for Stable Diffusion. The edit uses the source prompt by default, so the guidance scales are equal."""
 
     steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000)
     eta: float = option(1.0, "noise added in every step, from 0 (DDIM) to 1 (DDPM)", stage="invert", above=0, high=1)
@@ -44,7 +45,7 @@ class ColourParams(Params):
     )
     skip: int = option(
         0,
-        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
+        "number of first (noisiest) steps to skip; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,
@@ -61,26 +62,26 @@ class ColourParams(Params):
     )
     flat: bool = option(
         False,
-        "M is an image of one colour, as in the paper, which replaces light and dark too unless amount is small",
+        "M is an image of one colour, as in the paper; this also replaces the shading unless amount is small",
         stage="edit",
     )
-    first: int = option(100, "T_1: smallest timestep whose noise map moves", stage="edit", low=0, high=999)
-    last: int = option(700, "T_2: largest timestep whose noise map moves", stage="edit", low=0, high=999)
+    first: int = option(100, "T_1: smallest timestep whose noise map is changed", stage="edit", low=0, high=999)
+    last: int = option(700, "T_2: largest timestep whose noise map is changed", stage="edit", low=0, high=999)
 
     @property
     def keeps_prompt(self) -> bool:
-        """True: without a target prompt the edit uses the source prompt."""
+        """True, as the edit uses the source prompt if no target prompt is given."""
         return True
 
     def check(self) -> None:
-        """Refuse values out of range, first above last and colours that Pillow cannot parse. Raises BadInput."""
+        """Check value ranges, first <= last, and that Pillow can parse the colour. Raises BadInput."""
         super().check()
         if self.first > self.last:
             raise BadInput(f"first = {self.first} is the smallest timestep, and must not exceed last = {self.last}.")
         rgb(self.colour)
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse a window [first, last] without any timestep that adds noise. Raises BadInput."""
+        """Check that the window [first, last] contains a timestep that adds noise. Raises BadInput."""
         moved = movable(network.schedule, self)
         if not any(self.first <= t <= self.last for t in moved):
             there = f"the timesteps that add noise are {shortened(moved)}" if moved else "skip fewer steps"
@@ -91,7 +92,7 @@ class ColourParams(Params):
 
 
 def movable(schedule: Schedule, params: ColourParams) -> list[int]:
-    """The timesteps of the edit that add noise (sigma_t > 0), largest first; only their noise maps can move."""
+    """Return the timesteps of the edit with sigma_t > 0, largest first; only their noise maps can be changed."""
     from sfumato.core.step import sigma
 
     timesteps = schedule.timesteps(params.steps)
@@ -100,16 +101,16 @@ def movable(schedule: Schedule, params: ColourParams) -> list[int]:
 
 
 def shortened(numbers: Sequence[int]) -> str:
-    """Numbers for a message; of more than ten, the first five and the last four."""
+    """Format numbers for an error message; if there are more than ten, only the first five and the last four."""
     texts = [str(number) for number in numbers]
     return ", ".join(texts if len(texts) <= 10 else [*texts[:5], "...", *texts[-4:]])
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255, of a colour in CSS notation.
+    """Parse a colour in CSS notation to (red, green, blue), 0 to 255.
 
     Raises:
-        BadInput: not a colour.
+        BadInput: the text is not a colour.
     """
     from PIL import ImageColor
 
@@ -122,7 +123,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 @method(
     "colour",
-    summary="colour manipulation in edit-friendly noise maps (CVPR 2024): another main colour, same light and dark",
+    summary="colour manipulation in edit-friendly noise maps (CVPR 2024): replaces the main colour, keeps the shading",
     params=ColourParams,
     inversion="edit-friendly",
     accepts=("edit-friendly", "native-ddpm"),
@@ -130,7 +131,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
     handles=("noise map",),
 )
 def shifts(job: Job, params: ColourParams) -> list[Shift]:
-    """Move every noise map of the window towards the source with its main colour exchanged."""
+    """Change every noise map of the window towards the source image with its main colour replaced."""
     import torch
 
     from sfumato.shifts.colour import Recolour

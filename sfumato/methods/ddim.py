@@ -1,8 +1,8 @@
 """DDIM inversion and deterministic replay under the target prompt.
 
 Song, Meng, Ermon: "Denoising Diffusion Implicit Models", ICLR 2021, arXiv 2010.02502, section 4.3. The
-reconstruction is approximate; its error falls with the number of steps and grows with the guidance scale, which is
-why the source guidance scale is 1 by default (Mokady et al., arXiv 2211.09794, section 3). Not implemented: null-text
+reconstruction is approximate. Its error decreases with the number of steps and increases with the guidance scale, so
+the source guidance scale is 1 by default (Mokady et al., arXiv 2211.09794, section 3). Not implemented: null-text
 optimisation.
 """
 
@@ -30,7 +30,7 @@ class DDIMParams(Params):
     )
     skip: int = option(
         0,
-        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
+        "number of first (noisiest) steps to skip; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,

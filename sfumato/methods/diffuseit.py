@@ -1,23 +1,23 @@
-"""DiffuseIT: translate an image by text or by a target image, and preserve its structure by keys of a ViT.
+"""DiffuseIT: image translation by a text or a target image, with the structure preserved by keys of a ViT.
 
 Kwon and Ye: "Diffusion-based Image Translation using Disentangled Style and Content Representation", ICLR 2023, arXiv
-2209.15264. Every step moves the mean by the gradient of a weighted sum of losses of the decoded P_t (eq. 5):
+2209.15264. In every step, the mean is changed by the gradient of a weighted sum of losses of the decoded P_t (eq. 5):
 
-    structure    contrast of ViT keys between positions, self-similarity of the keys (section 3.2)
-    divergence   class token of the ViT away from that of the step before, at high noise levels (3.3)
-    text         agreement of random crops with the target text in CLIP's space (3.3)
-    image        class token and pixels of a target image (3.3)
-    range        pixels outside [-1, 1]
+    structure    contrastive loss of ViT keys between positions, self-similarity of the keys (section 3.2)
+    divergence   negative distance between the ViT class tokens of consecutive steps, at high noise levels (3.3)
+    text         similarity of random crops to the target text in the embedding space of CLIP (3.3)
+    image        distance to the class token and the pixels of a target image (3.3)
+    range        distance of pixels to [-1, 1]
 
-The first step runs several times (resampling, 3.4). Default weights are those of the authors' code, for networks on
-pixels of 256 x 256. The networks of the losses are the bundled ones, trained on emoji only; the paper uses DINO
-ViT-B/8 and five CLIPs, of which this implementation reads one.
+The first step is run several times (resampling, 3.4). Default weights are those of the authors' code, for pixel-space
+networks at 256 x 256. The default networks of the losses are the bundled ones, which were trained on emoji only. The
+paper uses DINO ViT-B/8 and five CLIP models; this implementation supports one CLIP model.
 
-With classifier-free guidance and a gradient through the network, the losses are those of the prediction under the
-prompt, without the negative one. The paper's network takes no prompt. Not implemented: restart of a run whose pixels
-leave the range, the weights of the structure that depend on the text loss, sentence templates around the texts, the
-identity loss. The text losses of the authors' code always read the mixture of P_t and x_t that `noise_augmentation`
-gives to all networks; here they read P_t without it, which saves a decoding.
+With classifier-free guidance and a gradient through the network, the losses are computed from the prediction under the
+prompt only, without the negative prediction. The paper's network has no text input. Not implemented: restart of a run
+whose pixels leave the range, weights of the structure losses that depend on the text loss, sentence templates for the
+texts, the identity loss. In the authors' code, the text losses are always computed from the mixture of P_t and x_t that
+`noise_augmentation` selects for all networks. Here they are computed from P_t by default, which saves a decoding.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def shifts(job: Job, params: DiffuseITParams) -> list[Shift]:
 
 
 def losses_of(job: Job, params: DiffuseITParams, extract: Extract | None) -> list[tuple[PredictionLoss, float]]:
-    """All losses of an edit with their weights; those of a text or a target image only if there is one."""
+    """Return all losses of an edit with their weights; those of a text or a target image only if it is given."""
     from sfumato.shifts.energy.class_token import SemanticDivergence
     from sfumato.shifts.energy.range_loss import RangeLoss
     from sfumato.shifts.energy.structure import KeyContrast, KeySelfSimilarity
@@ -108,7 +108,7 @@ def _losses_of_image(
 
 
 def _losses_of_text(job: Job, params: DiffuseITParams) -> list[tuple[PredictionLoss, float]]:
-    """The losses of the texts; [] if there is no target text. An image without one has zeros for its features."""
+    """The text losses; [] if there is no target text. The features of a missing text of an image are zeros."""
     import torch
 
     from sfumato.shifts.energy.text_match import ImageEncoder, TextDirectionMatch, TextMatch
@@ -131,14 +131,14 @@ def _losses_of_text(job: Job, params: DiffuseITParams) -> list[tuple[PredictionL
 
 
 def extractor(vit: VisionEncoder) -> Extract:
-    """Keys and class token of a vision transformer."""
+    """Return a function that computes keys and class token of a vision transformer."""
     from sfumato.shifts.energy.prediction import Features
 
     return lambda pixels: Features(*vit.keys_and_class_token(pixels))
 
 
 def embedder(clip: DualEncoder) -> Embed:
-    """Unit image features of a dual encoder for pixels in [-1, 1] of the size of its input."""
+    """Return a function for unit image features of a dual encoder, from pixels in [-1, 1] at its input size."""
     from torch.nn import functional as F
 
     def embed(pixels: Tensor) -> Tensor:

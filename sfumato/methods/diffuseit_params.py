@@ -1,4 +1,4 @@
-"""Parameters of DiffuseIT (Kwon and Ye, arXiv 2209.15264), and the files and networks that they name."""
+"""Parameters of DiffuseIT (Kwon and Ye, arXiv 2209.15264), with the images and networks that they refer to."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from sfumato.models.diffusion_model import DiffusionModel
 
 Texts = tuple[str, str]
-"""Text about the source image and text about the edited image; "" for a text that is not given."""
+"""(text that describes the source image, text that describes the edited image); "" for a text that is not given."""
 _EXTRACTED = dict.fromkeys(("edit-friendly", "native-ddpm"), 3.5)
 
 
 @dataclass(frozen=True)
 class DiffuseITParams(InversionParams):
-    """The defaults of the authors' code, and a usual guidance scale, which their network does not have."""
+    """The defaults of the authors' code, and a common guidance scale, as their network has no text input."""
 
     inversion: str = option("sdedit", "name of the inversion", stage="invert", choices=("sdedit", *EVERY))
     source_guidance_scale: float = option(
@@ -36,7 +36,7 @@ class DiffuseITParams(InversionParams):
     )
     skip: int = option(
         40,
-        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
+        "number of first (noisiest) steps to skip; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,
@@ -44,7 +44,7 @@ class DiffuseITParams(InversionParams):
     )
     guidance_scale: float = option(7.5, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     target_image: str = option(
-        "", "image file whose appearance the edit takes over; without it the text", stage="edit", file=True
+        "", "image file with the target appearance; without it the target text is used", stage="edit", file=True
     )
     target_text: str = option("", "text of the text losses; by default the target prompt", stage="edit")
     source_text: str = option("", "text about the source image; by default the source prompt", stage="edit")
@@ -59,7 +59,7 @@ class DiffuseITParams(InversionParams):
         100.0, "weight of the distance to the class token of the step before", stage="edit", low=0, high=1e6
     )
     divergence_above: int = option(
-        500, "the divergence acts at timesteps above this one", stage="edit", low=0, high=999
+        500, "the divergence loss is used at timesteps above this one", stage="edit", low=0, high=999
     )
     text_weight: float = option(2000.0, "weight of the agreement with the text", stage="edit", low=0, high=1e6)
     direction_weight: float = option(
@@ -74,15 +74,19 @@ class DiffuseITParams(InversionParams):
     )
     range_weight: float = option(200.0, "weight of pixels outside [-1, 1]", stage="edit", low=0, high=1e6)
     crops: int = option(8, "number of random crops that the text losses read", stage="edit", low=1, high=256)
-    resample: int = option(10, "how many times the first step runs", stage="edit", low=1, high=1000)
+    resample: int = option(
+        10, "number of times that the first step is run (resampling)", stage="edit", low=1, high=1000
+    )
     noise_augmentation: bool = option(
-        False, "the networks see a mixture of P_t and x_t instead of P_t; one more decoding", stage="edit"
+        False, "compute the losses from a mixture of P_t and x_t instead of P_t; one more decoding", stage="edit"
     )
     through_network: bool = option(
-        True, "pass gradients through the denoising network; without, the noise is constant, and faster", stage="edit"
+        True,
+        "pass gradients through the denoising network; without, the predicted noise is a constant: faster",
+        stage="edit",
     )
     colour_match: str = option(
-        "none", "image whose mean and covariance of colours the result gets", stage="edit",
+        "none", "image to whose mean and covariance of colours the result is matched", stage="edit",
         choices=("none", "source", "target"),
     )  # fmt: skip
     vit_folder: str = option(
@@ -102,23 +106,23 @@ class DiffuseITParams(InversionParams):
 
     @property
     def uses_vit(self) -> bool:
-        """Whether a loss reads the vision transformer."""
+        """Whether a loss uses the vision transformer."""
         return any((self.contrast_weight, self.similarity_weight, self.divergence_weight)) or self.uses_class_token
 
     @property
     def uses_class_token(self) -> bool:
-        """Whether a loss reads the class token of the vision transformer."""
+        """Whether a loss uses the class token of the vision transformer."""
         return bool(self.divergence_weight or (self.target_image and self.class_weight))
 
     @property
     def uses_text(self) -> bool:
-        """Whether a text loss acts: without a target image, or with a text next to it."""
+        """Whether a text loss is used: its weight is not 0, and no target image or also a target text is given."""
         wanted = not self.target_image or bool(self.target_text.strip())
         return wanted and bool(self.text_weight or self.direction_weight)
 
     @cached_property
     def target(self) -> Tensor | None:
-        """The target image, [1,3,h,w] in [-1,1], read once; None without one. Raises BadInput."""
+        """The target image, [1,3,h,w] in [-1,1], read once; None if none is given. Raises BadInput."""
         from sfumato.images import read_image
         from sfumato.images.tensors import to_tensor
 
@@ -150,23 +154,23 @@ class DiffuseITParams(InversionParams):
         return DualEncoder.load(local_folder(self.clip_folder or SHIPPED))
 
     def check(self) -> None:
-        """Refuse values out of range, and colours of a target image without one. Raises BadInput."""
+        """Check value ranges, and that `colour_match` = target is given with a target image. Raises BadInput."""
         super().check()
         if self.colour_match == "target" and not self.target_image:
             raise BadInput("colour_match = target needs a target_image: name one, or choose source or none.")
 
     @property
     def files(self) -> Sequence[str]:
-        """The target image, and the folders of networks that are local."""
+        """Paths of the target image and of local network folders."""
         folders = [each for each in (self.vit_folder, self.clip_folder) if each and Path(each).is_dir()]
         return [*folders, *([self.target_image] if self.target_image else [])]
 
     def check_files(self) -> None:
-        """Refuse a target image and networks that cannot be read. Raises BadInput."""
+        """Read the target image and load the networks. Raises BadInput if one of them cannot be read."""
         _ = self.target, self.uses_vit and self.vit, self.uses_text and self.clip
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse texts that are missing or that the dual encoder cannot read. Raises BadInput."""
+        """Check that required texts are given and can be encoded by the dual encoder. Raises BadInput."""
         if not self.uses_text:
             return
         if network.takes_text and not prompts and not (self.source_text.strip() and self.target_text.strip()):
@@ -180,16 +184,16 @@ class DiffuseITParams(InversionParams):
             raise BadInput("direction_weight needs two different texts: give source_text and target_text.")
 
     def texts(self, prompts: Sequence[PromptPair]) -> list[Texts]:
-        """The texts of every image; of all images together, if the prompts are not known."""
+        """Return the texts of every image; a single pair for all images if the prompts are not known."""
         known = [(source.plain.strip(), target.plain.strip()) for source, target in prompts] or [("", "")]
         return [(self.source_text.strip() or source, self.target_text.strip() or target) for source, target in known]
 
     def path(self, steps: int) -> list[int]:
-        """The first step runs `resample` times."""
+        """Return the path on which the first step is run `resample` times."""
         return repeat_first(steps, self.resample)
 
     def finish(self, edited: Tensor, source: Tensor | None, inside: Tensor | None = None) -> Tensor:
-        """Match the colours inside to those of the target image, or of the source inside, if asked to."""
+        """Match colours inside the mask to those of the target or the source image, as `colour_match` selects."""
         from sfumato.images.colour_match import match_colours
 
         if self.colour_match == "none":

@@ -2,10 +2,11 @@
 
 Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
 CVPR 2024, arXiv 2304.06140. Implemented: the inversion (eq. 5 and 6) and the text edit of section 3. x_T and all
-z_t are extracted under the source prompt; the process is then replayed from T - T_skip under the target prompt. Each
-prompt has its own guidance scale. Another seed gives another inversion and another edit. Every z_t is stored,
-including the last one, which the authors' code sets to zero. Image shifting and colour manipulation (section 2.2) are
-the methods `shift` and `colour`. Methods that can be combined with this inversion have the option `inversion`.
+z_t are extracted under the source prompt; the reverse process is then replayed from T - T_skip under the target prompt.
+Each prompt has its own guidance scale. A different seed gives a different inversion and a different edit. Every z_t is
+stored, including the last one, which the authors' code sets to zero. Image shifting and colour manipulation
+(section 2.2) are the methods `shift` and `colour`. Methods that can be combined with this inversion have the option
+`inversion`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class EditFriendlyParams(Params):
     source_guidance_scale: float = option(3.5, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     exact: bool = option(
         False,
-        "one timestep per evaluation: more exact, slower",
+        "evaluate one timestep at a time: smaller reconstruction error, slower",
         stage="invert",
     )
     skip: int = option(
         36,
-        "first steps to skip; more preserves more",
+        "number of first (noisiest) steps to skip; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,

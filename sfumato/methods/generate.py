@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GenerateParams(Params):
-    """Usual settings for Stable Diffusion: 50 DDIM steps."""
+    """Common settings for Stable Diffusion: 50 DDIM steps."""
 
     steps: int = option(50, "number of steps of the run", stage="generate", low=1, high=1000)
     guidance_scale: float = option(7.5, "guidance scale of the prompt", stage="generate", low=0, high=100)
@@ -29,7 +29,14 @@ class GenerateParams(Params):
 def first_latent(
     guided: Guided, shape: tuple[int, int, int], seeds: Sequence[int], device: torch.device | str = "cpu"
 ) -> Tensor:
-    """x_T ~ N(0, I), [b,c,h,w], one row per seed."""
+    """Draw x_T ~ N(0, I), [b,c,h,w], one row per seed.
+
+    Args:
+        guided: the network; only its schedule is used.
+        shape: shape (c, h, w) of one latent.
+        seeds: one per image.
+        device: device of the latents.
+    """
     from sfumato.core.noise import gaussian_batch
 
     return gaussian_batch(shape, seeds, step=len(guided.schedule), tag="generate", device=device)

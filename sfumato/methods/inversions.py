@@ -1,4 +1,4 @@
-"""Parameters of methods that can edit any inversion: the inversion is one of their options."""
+"""Parameters of methods that can be combined with any inversion, which is one of their options."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ from sfumato.errors import BadInput
 from sfumato.methods.params import Params, option
 
 EVERY = ("edit-friendly", "ddim", "native-ddpm", "regularised")
-"""Inversions that record a latent of the image at every step."""
+"""Inversions that store a latent of the image for every step."""
 DETERMINISTIC = ("ddim", "regularised")
-"""Inversions with eta = 0, without noise maps to shift."""
+"""Inversions with eta = 0, whose steps add no noise."""
 
 
 def _deterministic(value: float) -> dict[str, float]:
@@ -18,7 +18,10 @@ def _deterministic(value: float) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class InversionParams(Params):
-    """Options of the inversion and the replay: those of the edit-friendly paper, or usual ones for DDIM inversions."""
+    """Options of the inversion and the replay.
+
+    The defaults are those of the edit-friendly paper, or common settings for DDIM inversions.
+    """
 
     inversion: str = option("edit-friendly", "name of the inversion", stage="invert", choices=EVERY)
     steps: int = option(100, "number of steps of the run", stage="invert", low=1, high=1000, after=_deterministic(50))
@@ -44,7 +47,7 @@ class InversionParams(Params):
     )
     skip: int = option(
         12,
-        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
+        "number of first (noisiest) steps to skip; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,
@@ -55,7 +58,7 @@ class InversionParams(Params):
     )
 
     def check(self) -> None:
-        """Refuse values out of range, and options that the chosen inversion does not take. Raises BadInput."""
+        """Check value ranges, and that the chosen inversion supports eta and refine. Raises BadInput."""
         super().check()
         if self.inversion in EVERY and (self.inversion in DETERMINISTIC) != (self.eta == 0):
             raise BadInput(
@@ -68,7 +71,7 @@ class InversionParams(Params):
 
 @dataclass(frozen=True)
 class DeterministicParams(InversionParams):
-    """The same options for methods that prefer a deterministic inversion; with edit-friendly maps its usual values."""
+    """The same options with defaults for a deterministic inversion, or those of the paper for edit-friendly maps."""
 
     inversion: str = option("ddim", "name of the inversion", stage="invert", choices=EVERY)
     steps: int = option(
@@ -85,7 +88,7 @@ class DeterministicParams(InversionParams):
     source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     skip: int = option(
         0,
-        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
+        "number of first (noisiest) steps to skip; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,

@@ -27,15 +27,15 @@ class Job:
 
     Attributes:
         guidance: the network with the guidance of the edit, one row per image.
-        inversion: the inversion of the images, on the network's device. While an edit is planned it has only
-            shapes, timesteps and seeds, and its latents are on the device "meta"; shifts read the latents of the
-            source from `StepState.source`.
+        inversion: the inversion of the images, on the network's device. While an edit is planned, only shapes,
+            timesteps and seeds are known, and the latents are on the device "meta". Shifts must therefore read the
+            latents of the source from `StepState.source`.
         source: condition of the source prompts, one row per image.
         target: condition of the target prompts, one row per image.
         condition: condition of the run before any shift: `target`, or `source` for methods with `under_source`.
-        skip: number of first (noisiest) steps that are left out.
+        skip: number of first (noisiest) steps to skip.
         exact: evaluate the source one step at a time, see `sfumato.inversion.replay.with_source`.
-        path: levels in the order in which the edit visits them (`sfumato.core.path`); () for each once.
+        path: noise levels in the order in which the edit visits them (`sfumato.core.path`); () for each one once.
     """
 
     guidance: Guided
@@ -66,7 +66,7 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Number of steps that the edit runs, including those that its path repeats."""
+        """Number of steps that the edit runs, including repetitions by its path."""
         return count_steps(self.path) if self.path else len(self.timesteps)
 
     @property
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """One seed per image; 0 if the inversion has none."""
+        """One seed per image; 0 if the inversion has no seeds."""
         return self.inversion.seeds or (0,) * self.inversion.x.shape[1]
 
     @property

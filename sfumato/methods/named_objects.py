@@ -1,4 +1,4 @@
-"""The objects that a prompt names, for methods that act on several objects: options, words and their presence."""
+"""Options and words for methods that act on several objects of a prompt, and the energy of their presence."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ObjectsParams(InversionParams):
-    """Which objects, and in which steps."""
+    """Options that name objects of the prompt and the steps that are guided."""
 
     needs_text: ClassVar[bool] = True
 
     objects: str = option("", 'objects of the prompt, with their attributes: "red heart, cat face"', stage="edit")
-    end: float = option(0.5, "share of the steps at which the guidance ends", stage="edit", low=0, high=1)
+    end: float = option(0.5, "fraction of the steps at which the guidance ends", stage="edit", low=0, high=1)
 
     def named(self) -> list[list[str]]:
-        """Words of each object: its attributes, then its noun. Raises BadInput for an empty object."""
+        """Return the words of each object, its attributes followed by its noun. Raises BadInput for an empty object."""
         parts = [part.split() for part in self.objects.split(",")] if self.objects.strip() else []
         if not all(parts):
             raise BadInput(f'objects are separated by commas, like "red heart, cat face", not "{self.objects}".')
@@ -53,7 +53,7 @@ class ObjectsParams(InversionParams):
 
 
 def words_of(job: Job, named: Sequence[Sequence[str]]) -> list[list[Word]]:
-    """The words of each object, at the positions of its own phrase in the prompts; see `placed`."""
+    """Return the words of each object, with the token positions of its phrase in the prompts; see `placed`."""
     from sfumato.models.layout import word_layers
     from sfumato.shifts.energy.word import Word
 
@@ -67,15 +67,19 @@ def words_of(job: Job, named: Sequence[Sequence[str]]) -> list[list[Word]]:
 
 
 def placed(prompt: Prompt, named: Sequence[Sequence[str]]) -> list[list[tuple[int, ...]]]:
-    """Token positions of every word of every object.
+    """Find the token positions of every word of every object.
 
-    An object stands where its phrase is, outside longer phrases of other objects: with "red heart" and "blue heart" the
-    noun of each is a heart of its own. An object that is named once stands at all occurrences of its phrase; if a
-    phrase is named several times, each object has its own occurrences, in their order.
+    The positions of an object are those of its phrase (attributes and noun) in the prompt, except occurrences inside
+    longer phrases of other objects. With the objects "red heart" and "blue heart", the noun of each refers to a
+    different occurrence of "heart". An object that is named once has all occurrences of its phrase. If the same phrase
+    is named n times, each of these objects has every n-th occurrence.
 
     Args:
         prompt: the prompt.
         named: words of each object, see `ObjectsParams.named`.
+
+    Returns:
+        Token positions by object and word.
 
     Raises:
         BadInput: the prompt does not contain an object, or not as often as it is named.
@@ -89,7 +93,7 @@ def placed(prompt: Prompt, named: Sequence[Sequence[str]]) -> list[list[tuple[in
         taken |= {word for row in rows[phrase] for word in row}
         if len(rows[phrase]) < phrases.count(phrase):
             raise BadInput(
-                f'objects names "{phrase}" more often than the prompt "{prompt.text}" contains it by itself.'
+                f'objects names "{phrase}" more often than "{prompt.text}" contains it outside other phrases.'
             )
     found = []
     for n, (phrase, words) in enumerate(zip(phrases, named, strict=True)):
@@ -100,7 +104,7 @@ def placed(prompt: Prompt, named: Sequence[Sequence[str]]) -> list[list[tuple[in
 
 
 def _split(prompt: Prompt, row: range, words: Sequence[str]) -> list[list[int]]:
-    """Token positions of each word within one occurrence of the phrase; the prompt may be split at other letters."""
+    """Token positions of each word in one occurrence of the phrase; the tokenizer may split the words differently."""
     found, letters = [], [k for k in row for _ in prompt.words[k].casefold()]
     for word in words:
         count = len(word.casefold())
@@ -110,13 +114,13 @@ def _split(prompt: Prompt, row: range, words: Sequence[str]) -> list[list[int]]:
 
 
 def presence(job: Job, named: Sequence[Sequence[str]], *, published: bool) -> Presence:
-    """The energy of the nouns of the objects.
+    """Return the energy of the presence of the nouns of all objects.
 
     Args:
-        job: the run.
+        job: the input of the method.
         named: words of each object.
-        published: the loss of Attend-and-Excite's code; otherwise the mean over all objects, with the softmax over the
-            tokens of the text only and a narrower filter.
+        published: whether to use the loss of the code of Attend-and-Excite. Otherwise the loss is the mean over all
+            objects, with the softmax over the tokens of the text only and a narrower filter.
     """
     from sfumato.models.layout import word_layers
     from sfumato.shifts.energy.presence import DEVIATION, PUBLISHED_DEVIATION, Presence
@@ -132,7 +136,7 @@ def presence(job: Job, named: Sequence[Sequence[str]], *, published: bool) -> Pr
 
 
 def text_of(condition: Condition) -> Float[Tensor, "b n"]:
-    """1 for tokens of the words of each prompt, 0 for start, end and padding."""
+    """Return a mask of the text tokens: 1 for tokens of words, 0 for start, end and padding tokens."""
     import torch
 
     assert condition.tokens is not None

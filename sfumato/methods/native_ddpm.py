@@ -1,7 +1,7 @@
 """Native DDPM inversion, the baseline of the edit-friendly paper (arXiv 2304.06140, section 2.1).
 
 The noise maps are those of the DDPM generative process. They reconstruct the image, but an edit under another prompt
-loses its structure. The method is included for comparison.
+does not preserve its structure. The method is included for comparison.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @method(
     "native-ddpm",
-    summary="native DDPM noise maps: reconstructs, loses structure when edited; for comparison",
+    summary="native DDPM noise maps: exact reconstruction, edits lose the structure; for comparison",
     params=EditFriendlyParams,
     inversion="native-ddpm",
     section="edit",

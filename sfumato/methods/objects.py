@@ -1,4 +1,4 @@
-"""Objects of prompts: changes as text, "fox: 0.2, 0; ball: 0, -0.1", and the attention maps of their words."""
+"""Parsing of changes of objects, such as "fox: 0.2, 0; ball: 0, -0.1", and token weights of their words."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
     from sfumato.shifts.energy.word import Word
 
 Changes: TypeAlias = "dict[str, Warp]"
-"""How the objects change, by word."""
+"""Affine map of each changed object, by its word."""
 _SHARES, _FACTORS, _DEGREES = Range(low=-1, high=1), Range(low=0.1, high=10), Range(low=-360, high=360)
 
 
 def parse(move: str, resize: str, reshape: str) -> Changes:
-    """The changes that the options name, combined by word.
+    """Parse the options of changes and combine them by word.
 
     Args:
-        move: WORD: RIGHT, DOWN, as shares of the image between -1 and 1.
-        resize: WORD: FACTOR of width and height, between 0.1 and 10.
-        reshape: WORD: WIDTH, HEIGHT[, ANGLE]: factors, and degrees clockwise.
+        move: "WORD: RIGHT, DOWN", displacements as fractions of the image between -1 and 1.
+        resize: "WORD: FACTOR", factor of width and height between 0.1 and 10.
+        reshape: "WORD: WIDTH, HEIGHT[, ANGLE]", factors between 0.1 and 10 and degrees clockwise.
 
     Raises:
-        BadInput: text of another form, a number out of range, or a word twice in one option or in resize and reshape.
+        BadInput: the text has another form, a number is out of range, or a word occurs twice in one option or in both
+            resize and reshape.
     """
     moves = read_numbers("move", move, [_SHARES, _SHARES], 2)
     sizes = read_numbers("resize", resize, [_FACTORS], 1)
@@ -53,10 +54,10 @@ def parse(move: str, resize: str, reshape: str) -> Changes:
 
 
 def parse_swaps(text: str) -> dict[str, str]:
-    """Words and the words at whose place they are to be: "fox, ball" -> {"fox": "ball", "ball": "fox"}.
+    """Parse pairs of words that exchange their positions: "fox, ball" -> {"fox": "ball", "ball": "fox"}.
 
     Raises:
-        BadInput: text of another form, or a word twice.
+        BadInput: the text has another form, or a word occurs twice.
     """
     found: dict[str, str] = {}
     for part in (each for each in text.split(";") if each.strip()):
@@ -70,16 +71,16 @@ def parse_swaps(text: str) -> dict[str, str]:
 
 
 def read_numbers(name: str, text: str, ranges: list[Range], fewest: int) -> dict[str, tuple[float, ...]]:
-    """Words with numbers, "WORD: A, B; WORD: A, B".
+    """Parse words with numbers, "WORD: A, B; WORD: A, B".
 
     Args:
-        name: of the option, for messages.
-        text: the option.
-        ranges: of the numbers, in order.
-        fewest: how many of the numbers must be given.
+        name: name of the option in error messages.
+        text: value of the option.
+        ranges: allowed ranges of the numbers, in order.
+        fewest: minimum count of numbers per word.
 
     Raises:
-        BadInput: text of another form, a number out of range, or a word twice.
+        BadInput: the text has another form, a number is out of range, or a word occurs twice.
     """
     found: dict[str, tuple[float, ...]] = {}
     for part in (each for each in text.split(";") if each.strip()):
@@ -98,7 +99,7 @@ def read_numbers(name: str, text: str, ranges: list[Range], fewest: int) -> dict
 
 
 def word_of(job: Job, name: str) -> Word:
-    """A word of all prompts of a job, on the layers that localise words."""
+    """Return a word of the prompts of a job, with the attention layers that localise words best."""
     from sfumato.models.layout import word_layers
     from sfumato.shifts.energy.word import Word
 
@@ -108,7 +109,7 @@ def word_of(job: Job, name: str) -> Word:
 
 
 def weights_of(condition: Condition, name: str) -> Float[Tensor, "b n"]:
-    """Equal weights with the sum 1 for the tokens of a word, 0 for all others; [b, tokens]."""
+    """Return token weights [b, tokens]: equal weights with the sum 1 for the tokens of a word, 0 for all others."""
     from sfumato.shifts.alignment import token_weights
 
     assert condition.tokens is not None
@@ -117,7 +118,7 @@ def weights_of(condition: Condition, name: str) -> Float[Tensor, "b n"]:
 
 
 def weights_at(places: Sequence[Sequence[int]], tokens: int) -> Float[Tensor, "b n"]:
-    """Equal weights with the sum 1 for the tokens at given positions, one list per image; [b, tokens]."""
+    """Return token weights [b, tokens]: equal with the sum 1 at given positions (one list per image), 0 elsewhere."""
     import torch
 
     found = torch.zeros(len(places), tokens)

@@ -1,4 +1,4 @@
-"""Objects of other images: in options of a method, "fox: fox.png: fox, noto; ball: ball.png: ball", and as sources."""
+"""Reference images: parsing of options such as "fox: fox.png: fox, noto; ball: ball.png: ball", and their encoding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sfumato.shifts.energy.word import Word
 
 PROPORTIONS = 0.1
-"""Largest relative difference between the proportions of a reference image and of the edited one."""
+"""Maximum relative difference between the aspect ratios of a reference image and of the edited image."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Shown:
     """A reference image.
 
     Attributes:
-        path: its file.
-        prompt: its prompt.
+        path: file of the image.
+        prompt: prompt of the image.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Taken:
     """An object of a reference image.
 
     Attributes:
-        word: the word for it there.
+        word: word of the reference image's prompt for the object.
         image: the reference image.
     """
 
@@ -51,14 +51,19 @@ class Taken:
 
 
 def parse_taken(name: str, text: str) -> dict[str, Taken]:
-    """Objects of other images, "WORD: FILE: PROMPT; WORD=WORD THERE: FILE: PROMPT", by word.
+    """Parse objects of reference images, "WORD: FILE: PROMPT; WORD=WORD THERE: FILE: PROMPT".
+
+    WORD is a word of the target prompt, WORD THERE the word of PROMPT for the object if that differs.
 
     Args:
-        name: of the option, for messages.
-        text: the option.
+        name: name of the option in error messages.
+        text: value of the option.
+
+    Returns:
+        The objects by word of the target prompt.
 
     Raises:
-        BadInput: text of another form, or a word twice.
+        BadInput: the text has another form, or a word occurs twice.
     """
     found: dict[str, Taken] = {}
     for part in (each for each in text.split(";") if each.strip()):
@@ -76,15 +81,15 @@ def parse_taken(name: str, text: str) -> dict[str, Taken]:
 
 
 def check_proportions(picture: Picture, path: str, size: tuple[int, int]) -> None:
-    """Refuse a reference image whose proportions are not those of the edited image.
+    """Check that a reference image has the aspect ratio of the edited image.
 
     Args:
-        picture: the reference image, which is scaled to the size of the edited one.
-        path: its file.
+        picture: the reference image, which is scaled to the size of the edited image.
+        path: file of the reference image.
         size: height and width of the latents of the edited image.
 
     Raises:
-        BadInput: their proportions differ by more than `PROPORTIONS`.
+        BadInput: the aspect ratios differ by more than `PROPORTIONS`.
     """
     width, height = picture.size
     if abs(width * size[0] / (height * size[1]) - 1) > PROPORTIONS:
@@ -95,11 +100,11 @@ def check_proportions(picture: Picture, path: str, size: tuple[int, int]) -> Non
 
 
 class OtherImages:
-    """The reference images of a job, encoded; all of them are evaluated in one call.
+    """The encoded reference images of a job; the network evaluates all of them in one call.
 
     Args:
-        job: the edit.
-        pixels: every reference image as [1,3,h,w] in [-1,1].
+        job: the input of the method.
+        pixels: the reference images, each [1,3,h,w] in [-1,1].
     """
 
     def __init__(self, job: Job, pixels: Mapping[Shown, Tensor]) -> None:
@@ -107,7 +112,7 @@ class OtherImages:
         self.references = _encoded(job, pixels) if pixels else None
 
     def word(self, name: str, taken: Taken) -> Word:
-        """A word of the edit whose source is an object of a reference image."""
+        """Return a word of the target prompt whose source is an object of a reference image."""
         from sfumato.models.layout import word_layers
         from sfumato.shifts.energy.word import Word
 
@@ -118,13 +123,13 @@ class OtherImages:
         return Word(layers, grid, weights_of(self.job.condition, name), there, self.references, row)
 
     def prompt(self, shown: Shown) -> Prompt:
-        """The prompt of a reference image, with the positions of its words."""
+        """Return the tokenised prompt of a reference image."""
         assert self.references is not None
         return self.references.condition.prompts[self.shown.index(shown)]
 
 
 def _encoded(job: Job, pixels: Mapping[Shown, Tensor]) -> References:
-    """The reference images, scaled to the size of the edited ones."""
+    """Encode the reference images after scaling them to the size of the edited images."""
     import torch
     from torch.nn import functional as F
 
@@ -144,10 +149,10 @@ def _encoded(job: Job, pixels: Mapping[Shown, Tensor]) -> References:
 
 
 def read_prompts(network: DiffusionModel, prompts: Sequence[str]) -> Sequence[Prompt]:
-    """The prompts of reference images as the model splits them.
+    """Tokenise the prompts of reference images.
 
     Raises:
-        BadInput: a prompt that the model cannot read, or text encoders that split it differently.
+        BadInput: the model cannot tokenise a prompt, or its text encoders split the prompts differently.
     """
     from sfumato.models.text import read
 

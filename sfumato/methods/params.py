@@ -1,6 +1,6 @@
-"""Parameters of a method: a frozen dataclass whose fields have a help text and a range.
+"""Parameters of a method: a frozen dataclass whose fields have a help text and a range of values.
 
-The command line's flags, the checks and the contract tests are derived from these fields.
+The flags of the command line, the argument checks and the contract tests are derived from these fields.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 Stage = Literal["invert", "edit", "generate"]
 PromptPair: TypeAlias = tuple[Prompt, Prompt]
-"""Prompt of the source image and prompt describing the edited image."""
+"""(source prompt, target prompt), tokenised."""
 SHARED = ("skip", "guidance_scale")
-"""Options of the run, with one value for all of its methods."""
+"""Options of the complete run, which have the same value for all of its methods."""
 GUIDANCE_SCALES = ("guidance_scale", "source_guidance_scale")
-"""Options that are 1 for a model without text input."""
+"""Options that must be 1 for a model without text input."""
 KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
-"""Types of options by the name that `from __future__ import annotations` leaves of them."""
+"""Types of options by name, as `from __future__ import annotations` turns annotations into strings."""
 AFTER = "after"
-"""Key of a method's section in `sfumato.json`: defaults for other inversions than the preferred one, by their name."""
+"""Key in a method's section of `sfumato.json`: defaults for inversions other than the preferred one, by name."""
 
 
 def option(
@@ -43,18 +43,20 @@ def option(
     after: Mapping[str, Any] | None = None,
     file: bool = False,
 ) -> Any:
-    """One field of a `Params`.
+    """Define a field of a `Params` dataclass.
 
     Args:
         default: value if neither the caller nor the model folder gives one.
-        help: one sentence for the command line and the documentation.
-        stage: the call that takes it.
+        help: description for the command line and the documentation.
+        stage: the call that accepts the option: "invert", "edit" or "generate".
         low: smallest allowed value.
         high: largest allowed value.
         above: exclusive lower limit.
-        choices: allowed values of a text option; () for any text.
-        after: other defaults, by the value of the option `inversion`, for methods with that option.
-        file: names a file, folder or hub id that is opened; the defaults of a model folder cannot set it.
+        choices: allowed values of a string option; () for any string.
+        after: defaults that depend on the inversion, by the value of the option `inversion`, for methods with that
+            option.
+        file: whether the value is a file, folder or hub id that is opened; the defaults of a model folder cannot
+            contain such an option.
     """
     within = Range(low=low, high=high, above=above)
     metadata = {"help": help, "stage": stage, "range": within, "choices": choices, "after": dict(after or {})}
@@ -64,7 +66,7 @@ def option(
 
 @dataclass(frozen=True)
 class Params:
-    """Base of every method's parameters.
+    """Base class of the parameters of all methods.
 
     Attributes:
         needs_text: whether the method requires a model with text input.
@@ -78,10 +80,10 @@ class Params:
         return False
 
     def check(self) -> None:
-        """Refuse values of the wrong type or out of range.
+        """Check the types and ranges of all values.
 
         Raises:
-            BadInput: names the parameter and its range.
+            BadInput: a value has the wrong type or is out of range; the message names the parameter and its range.
         """
         for each in fields(self):
             check_value(each, getattr(self, each.name))
@@ -91,19 +93,19 @@ class Params:
 
     @property
     def files(self) -> Sequence[str]:
-        """The paths in options that name local files or folders. Recipes contain their names and hashes instead."""
+        """Paths of local files and folders in the options. Recipes contain their names and hashes instead."""
         return ()
 
     def check_files(self) -> None:
-        """Check the files that options name. Raises BadInput for a file that cannot be used."""
+        """Check the files that are given as options. Raises BadInput for a file that cannot be used."""
 
     def check_inversion(self, network: "DiffusionModel") -> None:
-        """Refuse a model that `inverted_under` cannot use, which is not evaluated. Raises BadInput."""
+        """Check that `inverted_under` supports the model, without evaluating it. Raises BadInput."""
 
     def inverted_under(
         self, network: "DiffusionModel", guided: "Guided", condition: "Condition", x0: "Tensor"
     ) -> "tuple[Guided, Condition]":
-        """Guidance and condition of the inversion and of the reconstruction; by default those of the source prompt.
+        """Return guidance and condition of the inversion and the reconstruction; by default those of the source prompt.
 
         Args:
             network: the model.
@@ -114,29 +116,35 @@ class Params:
         return guided, condition
 
     def uses_negative(self, guidance_scale: float) -> bool:
-        """Whether a negative prompt has an effect at this guidance scale; at 1 it cancels."""
+        """Return whether a negative prompt has an effect at this guidance scale; at 1 it cancels."""
         return guidance_scale != 1
 
     def path(self, steps: int) -> list[int]:
-        """Levels in the order in which the edit visits them, if it repeats steps; [] for each once.
+        """Return the noise levels in the order in which the edit visits them (`sfumato.core.path`).
 
         Args:
-            steps: number of steps of the edit, without skipped ones; see `sfumato.core.path`.
+            steps: number of steps of the edit, without skipped steps.
+
+        Returns:
+            The path, or [] if every step is run once.
         """
         return []
 
     def finish(self, edited: "Tensor", source: "Tensor | None", inside: "Tensor | None" = None) -> "Tensor":
-        """What the method does to the decoded images, before a mask restores the source.
+        """Post-process the decoded images, before a mask restores the source outside of it.
 
         Args:
             edited: the decoded images, [b,3,h,w] in about [-1,1].
-            source: the source images, the same shape, in [-1,1]; None for generated images, which have none.
-            inside: weights [b,1,h,w] in [0,1] with which the result replaces the source; None for everywhere.
+            source: the source images, the same shape, in [-1,1]; None for generated images.
+            inside: mask weights, [b,1,h,w] in [0,1], with which the result replaces the source; None for no mask.
+
+        Returns:
+            The processed images, in the shape and range of `edited`.
         """
         return edited
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
-        """Sentences about given prompts or options that had no effect, for the report.
+        """Return notes for the report on given prompts or options that had no effect.
 
         Args:
             prompts: source and target prompt of every image.
@@ -144,7 +152,7 @@ class Params:
         return []
 
     def check_run(self, network: "DiffusionModel", size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Check parameters that depend on the model, the images or their prompts, such as words of a prompt.
+        """Check parameters whose validity depends on the model, the images or their prompts.
 
         Args:
             network: the model; it is not evaluated.
@@ -153,23 +161,23 @@ class Params:
                 encoders tokenise the prompts differently, so that positions of words are not defined.
 
         Raises:
-            BadInput: names the parameter and the allowed values.
+            BadInput: a parameter does not fit; the message names it and the allowed values.
         """
 
 
 def options_of(params: type[Params], stage: Stage | None = None) -> dict[str, Field[Any]]:
-    """The fields of a method's parameters by name, all or those of one stage."""
+    """Return the fields of a method's parameters by name: all, or those of one stage."""
     return {each.name: each for each in fields(params) if stage in (None, each.metadata["stage"])}
 
 
 def defaults_of(params: type[Params], given: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults of the options: those of the model folder, else those of the method for the chosen inversion.
+    """Return the defaults of all options: those of the model folder, or of the method for the chosen inversion.
 
     Args:
-        params: parameters of a method.
+        params: parameter class of a method.
         given: options of the caller.
-        tuned: defaults of the model folder, valid for the inversion that they were tuned with; those for another
-            inversion are in `AFTER` under its name.
+        tuned: defaults of the model folder, which apply to the inversion that they were tuned for. Its entry `AFTER`
+            contains defaults for other inversions by name.
     """
     options = options_of(params)
     tuned_with = tuned.get("inversion", options["inversion"].default if "inversion" in options else None)
@@ -180,12 +188,15 @@ def defaults_of(params: type[Params], given: Mapping[str, Any], tuned: Mapping[s
 
 
 def scaled_skip(values: dict[str, Any], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Scale a default `skip` with the number of steps, so that skip / steps stays that of the defaults.
+    """Scale the default of `skip` with the number of steps, so that skip / steps is that of the defaults.
 
     Args:
-        values: all options, which are changed in place.
+        values: all options; changed in place.
         defaults: the defaults of all options.
-        given: options of the caller.
+        given: options of the caller; a given `skip` is not scaled.
+
+    Returns:
+        `values`.
     """
     steps = values.get("steps")
     if "skip" in values and "skip" not in given and isinstance(steps, int) and steps >= 1:
@@ -194,16 +205,22 @@ def scaled_skip(values: dict[str, Any], defaults: Mapping[str, Any], given: Mapp
 
 
 def choices_of(params: type[Params], name: str) -> tuple[str, ...]:
-    """Allowed values of a text option; () if the method has no such option or it takes any text."""
+    """Return the allowed values of a string option; () if the method lacks the option or any string is allowed."""
     each = options_of(params).get(name)
     return () if each is None else each.metadata["choices"]
 
 
 def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[Stage, ...], what: str) -> None:
-    """Refuse options that a call does not take.
+    """Check that a call accepts all given options.
+
+    Args:
+        given: options of the caller.
+        params: parameter class of a method.
+        stages: stages whose options the call accepts.
+        what: name of the call in error messages.
 
     Raises:
-        BadInput: lists the options that it takes.
+        BadInput: an option is unknown; the message lists the accepted options.
     """
     known = {name for name, each in options_of(params).items() if each.metadata["stage"] in stages}
     for name in given:
@@ -213,7 +230,7 @@ def check_names(given: Mapping[str, Any], params: type[Params], stages: tuple[St
 
 
 def kind_of(each: Field[Any]) -> type:
-    """The type of an option: bool, int, float or str.
+    """Return the type of an option: bool, int, float or str.
 
     Raises:
         BadInput: the field has another type.
@@ -226,17 +243,17 @@ def kind_of(each: Field[Any]) -> type:
 
 
 def allowed(each: Field[Any]) -> str:
-    """The allowed values of a field, e.g. "between 1 and 1000"."""
+    """Describe the allowed values of a field, e.g. "between 1 and 1000"."""
     if kind_of(each) is str:
         return f"one of {', '.join(each.metadata['choices'])}" if each.metadata["choices"] else "any text"
     return str(each.metadata["range"])
 
 
 def check_value(each: Field[Any], value: Any) -> None:
-    """Refuse a value of the wrong type or out of range.
+    """Check the type and range of a value.
 
     Raises:
-        BadInput: names the field and its range.
+        BadInput: the value is not allowed; the message names the field and its range.
     """
     kind = kind_of(each)
     if kind is bool:

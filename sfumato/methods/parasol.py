@@ -1,15 +1,17 @@
-"""PARASOL: content of one image in the style of another, with a scale for each.
+"""PARASOL: the content of one image in the style of another, with a separate guidance scale for each.
 
 Canet Tarres, Ruta, Bui, Collomosse: "PARASOL: Parametric Style Control for Diffusion Image Synthesis", CVPRW 2024,
 arXiv 2303.06464. Implemented: conditioning on the tokens [m_s; c_y] of a style and a content descriptor (section 3.2),
 guidance by both modalities (3.3), the inversion of the content image with its own style in the first lambda steps
-(3.5), matching of the mean and covariance of colours, several styles and contents with weights, and texts for either.
-The tokens are trained with `sfumato train parasol`; without a file of them nothing is edited.
+(3.5), matching of the mean and covariance of colours, several styles and contents with weights, and texts in place of
+images. The networks that map descriptors to tokens are trained with `sfumato train parasol`; without their file the
+image is not edited.
 
-The inversion is any of those that record the image. By default it runs under the source prompt, without guidance. With
-`invert_with` = own-tokens it runs under the tokens [m_y; c_y] of the image itself and with both scales, and so do the
-first lambda steps: if these are all steps, they reconstruct the image (section 3.5). Not implemented: training of the
-U-Net with the tokens; the U-Net is the loaded one.
+Any inversion that stores latents (`EVERY`) can be used. By default, the image is inverted under the source prompt,
+without guidance. With `invert_with` = own-tokens, it is inverted under the tokens [m_y; c_y] of the image itself, with
+both guidance scales, and the first lambda steps of the edit use the same condition; if lambda is the number of steps,
+the image is reconstructed (section 3.5). Not implemented: training of the U-Net with the tokens; the U-Net of the
+loaded model is used.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ if TYPE_CHECKING:
     from sfumato.style.tokens import Parasol
 
 OWN_TOKENS = "own-tokens"
-"""Value of `invert_with` for the inversion under the image's own descriptors."""
+"""Value of `invert_with` that selects the inversion under the descriptors of the image itself."""
 FROM_STEPS = -1
-"""Value of `lam` that stands for two fifths of the steps: 20 of 50."""
+"""Value of `lam` that selects two fifths of the steps (20 of 50)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class ParasolParams(DeterministicParams):
         1.0, "guidance scale of the source prompt; only without a PARASOL file", stage="edit", low=0, high=100
     )
     parasol: str = option(
-        "", "file from `sfumato train parasol`; without one nothing is edited", stage="edit", file=True
+        "", "file from `sfumato train parasol`; without one the image is not changed", stage="edit", file=True
     )
     style: str = option(
         "", 'style image, or several with weights: "a.png=2,b.png=1"; default: the style of the image', stage="edit"
@@ -75,7 +77,8 @@ class ParasolParams(DeterministicParams):
     content_scale: float = option(5.0, "g_y, guidance scale of the content", stage="edit", low=0, high=100)
     lam: int = option(
         FROM_STEPS,
-        "lambda, number of first steps under the image's own style; more keeps more structure; -1 for 2/5 of the steps",
+        "lambda, number of first steps conditioned on the image's own style; higher values keep more structure; -1 for "
+        "2/5 of the steps",
         stage="edit",
         low=FROM_STEPS,
         high=1000,
@@ -87,14 +90,14 @@ class ParasolParams(DeterministicParams):
     style_encoder: str = option("", "style encoder; default: the bundled one", stage="edit", file=True)
 
     def __post_init__(self) -> None:
-        """Write mappings of paths to weights, which Python callers may give, as texts."""
+        """Convert mappings of paths to weights, which are allowed in Python, to strings."""
         for name in ("style", "content"):
             if isinstance(value := getattr(self, name), Mapping):
                 object.__setattr__(self, name, weighted_text(value))
 
     @property
     def keeps_prompt(self) -> bool:
-        """True: there is no target prompt."""
+        """True, as the method uses no target prompt."""
         return True
 
     @property
@@ -109,12 +112,12 @@ class ParasolParams(DeterministicParams):
 
     @property
     def files(self) -> Sequence[str]:
-        """The PARASOL file, the images, and the encoders that are local."""
+        """Paths of the PARASOL file, the images and local encoders."""
         encoders = [each for each in (self.content_encoder, self.style_encoder) if each and Path(each).exists()]
         return [*([self.parasol] if self.parasol else []), *self.style_images, *self.content_images, *encoders]
 
     def check(self) -> None:
-        """Refuse values out of range, lambda outside the steps, and options of PARASOL without its file."""
+        """Check value ranges, lambda, and that options that need a PARASOL file are given with it. Raises BadInput."""
         super().check()
         images = {"style": bool(self.style_images), "content": bool(self.content_images)}
         texts = {"style_text": bool(self.style_text.strip()), "content_text": bool(self.content_text.strip())}
@@ -135,7 +138,7 @@ class ParasolParams(DeterministicParams):
 
     @cached_property
     def saved(self) -> Parasol | None:
-        """The content of the PARASOL file, read once; None without one. Raises BadInput."""
+        """The content of the PARASOL file, read once; None if none is given. Raises BadInput."""
         from sfumato.style.tokens import Parasol
 
         return Parasol.load(self.parasol) if self.parasol else None
@@ -148,7 +151,14 @@ class ParasolParams(DeterministicParams):
         return Describers.load(self.content_encoder or None, self.style_encoder or None)
 
     def descriptor(self, modality: str) -> Float[Tensor, "1 d"] | None:
-        """Unit descriptor of what the options give for a modality; None for that of the source image."""
+        """Return the unit descriptor [1,d] of the images and texts that the options give for a modality.
+
+        Args:
+            modality: "style" or "content".
+
+        Returns:
+            The descriptor, or None if the options give none, so that the descriptor of the source image is used.
+        """
         images = self.style_images if modality == "style" else self.content_images
         text = (self.style_text if modality == "style" else self.content_text).strip()
         return mixed(self.describers, modality, images, text)
@@ -159,13 +169,13 @@ class ParasolParams(DeterministicParams):
         return {name: self.descriptor(name) for name in ("style", "content")}
 
     def check_files(self) -> None:
-        """Refuse files that cannot be used, and encoders that the tokens were not trained with. Raises BadInput."""
+        """Read all files, and check that the tokens were trained with these encoders. Raises BadInput."""
         if self.saved is not None:
             self.saved.check_describers(self.describers)
             _ = self.descriptors
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
-        """What a run with PARASOL's tokens does not use."""
+        """Note that a target prompt or a guidance scale has no effect with PARASOL's tokens."""
         unused = ["target prompt"] if any(target.strip() and target != source for source, target in prompts) else []
         unused += ["guidance scale"] if self.guidance_scale != 1 else []
         if not (self.parasol and unused):
@@ -176,19 +186,19 @@ class ParasolParams(DeterministicParams):
         ]
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse tokens of another model. Raises BadInput."""
+        """Check that the tokens were trained for this model. Raises BadInput."""
         if self.saved is not None:
             self.saved.check_model(network)
 
     def check_inversion(self, network: DiffusionModel) -> None:
-        """Refuse tokens of another model for an inversion under them. Raises BadInput."""
+        """Check that the tokens were trained for this model if the inversion uses them. Raises BadInput."""
         if self.invert_with == OWN_TOKENS and self.saved is not None:
             self.saved.check_model(network)
 
     def inverted_under(
         self, network: DiffusionModel, guided: Guided, condition: Condition, x0: Tensor
     ) -> tuple[Guided, Condition]:
-        """The source prompt, or the tokens of the images themselves with both scales."""
+        """Return guidance and condition: those of the source prompt, or the images' own tokens with both scales."""
         if self.invert_with != OWN_TOKENS:
             return guided, condition
         return self.modalities(network, None, None, self.steps).of_source(guided, condition, x0)
@@ -196,7 +206,7 @@ class ParasolParams(DeterministicParams):
     def modalities(
         self, network: DiffusionModel, style: Tensor | None, content: Tensor | None, own_steps: int
     ) -> TwoModalities:
-        """The shift of these descriptors; None for those of the source. There must be a PARASOL file."""
+        """Return the shift for these descriptors, or those of the source if None. Requires a PARASOL file."""
         from sfumato.shifts.two_modalities import TwoModalities
 
         assert self.saved is not None
@@ -206,7 +216,7 @@ class ParasolParams(DeterministicParams):
         )  # fmt: skip
 
     def finish(self, edited: Tensor, source: Tensor | None, inside: Tensor | None = None) -> Tensor:
-        """Match the colours inside to the weighted mean of those of the style images, if `colour_match` is set."""
+        """Match colours inside the mask to the weighted style images, if `colour_match` is set."""
         from sfumato.images import read_image, to_tensor
         from sfumato.images.colour_match import match_colours
 
@@ -218,13 +228,16 @@ class ParasolParams(DeterministicParams):
 
 
 def mixed(describers: Describers, modality: str, images: Mapping[str, float], text: str) -> Tensor | None:
-    """Unit weighted mean of the descriptors of images and, with weight 1, of a text; None without either.
+    """Compute the weighted mean of the descriptors of images and, with weight 1, of a text, scaled to unit length.
 
     Args:
         describers: the encoders.
         modality: "content" or "style".
-        images: weights by path.
+        images: weights by path of the image.
         text: a caption, or style words; "" for none.
+
+    Returns:
+        The descriptor, [1,d]; None if neither images nor a text are given.
     """
     import torch
     from torch.nn import functional as F
@@ -255,7 +268,7 @@ def _described(describers: Describers, modality: str, path: str) -> np.ndarray:
     generates=True,
 )
 def shifts(job: Job, params: ParasolParams) -> list[Shift]:
-    """Condition and guidance of both modalities; nothing without a PARASOL file."""
+    """Condition and guidance of both modalities; no shifts without a PARASOL file."""
     if params.saved is None:
         return []
     found = params.descriptors

@@ -1,21 +1,23 @@
-"""pix2pix-zero: move the condition along a direction between two words, guided by the source's attention maps.
+"""pix2pix-zero: add the direction between two words to the condition, with cross-attention guidance to the source.
 
 Parmar, Singh, Zhang, Li, Lu, Zhu: "Zero-shot Image-to-Image Translation", SIGGRAPH 2023, arXiv 2302.03027.
 Implemented: directions from banks of sentences (section 3.1), regularised DDIM inversion (3.2), cross-attention
-guidance (3.3, eq. 6) with the gradient through the condition of the edit. The method edits every inversion.
+guidance (3.3, eq. 6) with the gradient through the evaluation under the condition of the edit. The method can be
+combined with any inversion that stores latents (`EVERY`).
 
-The condition of the edit is that of the source prompt plus the direction. Without words, banks or a saved direction,
-the direction follows from the two prompts. Their common beginning and end are removed, and what remains of each is put
-into the built-in sentences (`sfumato.shifts.banks`). If nothing remains of one prompt, both keep the common word after
-the difference, or else the one before it: "a cat" and "a red cat" give the direction from "cat" to "red cat". Two
-equal prompts give the direction zero.
+The condition of the edit is that of the source prompt plus the direction. If no words, banks or saved direction are
+given, the direction is derived from the two prompts. Their common beginning and end are removed, and the remaining
+words of each are inserted into the built-in sentences (`sfumato.shifts.banks`). If no words of one prompt remain, both
+keep the common word after the difference or, if there is none, the one before it: "a cat" and "a red cat" give the
+direction from "cat" to "red cat". Two equal prompts give the direction zero.
 
 `compat="official"` reproduces the public code of October 2024, for comparison, if `negative_prompt` is the source
-prompt: its inversion, which takes x_0 for a latent one stride up and runs N - 2 of the N steps without a limit
-(`sfumato.inversion.regularised_official`), and its guidance, in which each half of the guidance pair follows its own
-maps at its own x_t and the run continues from the x_t of the negative half (`follow_as_published`). The amount counts
-as in the public code, whose loss is the mean over both halves: an amount of 0.1 moves each half by 0.05 times its
-gradient, and without `compat` x_t by 0.1 times the gradient, twice as far.
+prompt. This includes its inversion, which treats x_0 as a latent one stride above and runs N - 2 of the N steps without
+a limit of the gradient steps (`sfumato.inversion.regularised_official`). It also includes its guidance, in which the
+conditional and the negative prediction each have their own x_t, updated by the gradient through their own maps, and the
+run continues from the x_t of the negative prediction (`follow_as_published`). The step size is that of the public code,
+whose loss is the mean over both predictions: an amount of 0.1 changes each x_t by 0.05 times its gradient. Without
+`compat`, x_t changes by 0.1 times the gradient.
 
 Not implemented: captioning of the image (give the source prompt), the source caption as negative prompt (give it as
 `negative_prompt`), conditional GAN distillation (3.4).
@@ -43,12 +45,12 @@ if TYPE_CHECKING:
     from sfumato.shifts.text_direction import TextDirection
 
 Phrases = tuple[str, str]
-"""The words to replace, and their replacement."""
+"""(words to replace, replacement)."""
 
 
 @dataclass(frozen=True)
 class Pix2PixZeroParams(DeterministicParams):
-    """The paper's settings; with other inversions the usual ones for these."""
+    """The paper's settings; for other inversions, the common settings for these."""
 
     needs_text: ClassVar[bool] = True
 
@@ -81,7 +83,7 @@ class Pix2PixZeroParams(DeterministicParams):
     )
 
     def check(self) -> None:
-        """Refuse values out of range, a source without a target, and two kinds of direction. Raises BadInput."""
+        """Check value ranges, and that at most one complete kind of direction is given. Raises BadInput."""
         super().check()
         for before, after in (("source_word", "target_word"), ("source_bank", "target_bank")):
             if bool(getattr(self, before).strip()) != bool(getattr(self, after).strip()):
@@ -98,7 +100,7 @@ class Pix2PixZeroParams(DeterministicParams):
 
     @cached_property
     def saved(self) -> TextDirection | None:
-        """The direction from `direction_file`, read once; None without a file. Raises BadInput."""
+        """The direction from `direction_file`, read once; None if no file is given. Raises BadInput."""
         from sfumato.shifts.text_direction import TextDirection
 
         return TextDirection.load(self.direction_file) if self.direction_file else None
@@ -112,31 +114,31 @@ class Pix2PixZeroParams(DeterministicParams):
 
     @property
     def files(self) -> Sequence[str]:
-        """The banks and the file of the direction."""
+        """Paths of the banks and of the direction file."""
         return [path for path in (self.source_bank, self.target_bank, self.direction_file) if path]
 
     def check_files(self) -> None:
-        """Refuse banks and direction files that cannot be read. Raises BadInput."""
+        """Read the banks and the direction file. Raises BadInput."""
         _ = self.saved, self.banks
 
     def uses_negative(self, guidance_scale: float) -> bool:
-        """True also for `compat="official"`, whose guidance follows the maps under the negative prompt."""
+        """As for all methods, and True for `compat="official"`, whose guidance uses maps under the negative prompt."""
         return super().uses_negative(guidance_scale) or (
             self.compat == "official" and self.cross_attention_guidance_amount > 0
         )
 
     @property
     def from_prompts(self) -> bool:
-        """Whether the direction follows from the difference between the prompts."""
+        """Whether the direction is derived from the difference between the prompts."""
         return not (self.source_word.strip() or self.source_bank or self.direction_file)
 
     @property
     def keeps_prompt(self) -> bool:
-        """A target prompt is needed only if the direction follows from the prompts."""
+        """True unless the direction is derived from the prompts, which requires a target prompt."""
         return not self.from_prompts
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse a direction of another model, and sentences or prompts that the model cannot read. Raises BadInput."""
+        """Check the direction against the model, and that all sentences can be tokenised. Raises BadInput."""
         from sfumato.shifts.banks import check_bank, templated
 
         if self.saved is not None:
@@ -147,7 +149,7 @@ class Pix2PixZeroParams(DeterministicParams):
             check_bank(network.text_encoders, templated(word), f'The built-in bank of "{word[:40]}"')
 
     def _words(self, prompts: Sequence[PromptPair]) -> list[str]:
-        """The words that are put into the built-in sentences. Raises BadInput if the prompts do not determine them."""
+        """The words for the built-in sentences. Raises BadInput if they cannot be derived from the prompts."""
         if not self.from_prompts:
             return [word for word in (self.source_word, self.target_word) if word.strip()]
         if not prompts:
@@ -160,7 +162,7 @@ class Pix2PixZeroParams(DeterministicParams):
 
 
 def differing(source: Prompt, target: Prompt) -> Phrases:
-    """The words of two prompts without their common beginning and end; see the docstring of this module."""
+    """Return the words of two prompts without their common beginning and end; see the module docstring."""
     before, after = source.words, target.words
     equal = [a.casefold() == b.casefold() for a, b in zip(before, after, strict=False)]
     first = equal.index(False) if False in equal else len(equal)
@@ -178,7 +180,11 @@ def differing(source: Prompt, target: Prompt) -> Phrases:
 def directions(
     network: DiffusionModel, source: Condition, target: Condition, params: Pix2PixZeroParams
 ) -> list[TextDirection]:
-    """The direction of every row; equal ones are computed once. Raises BadInput for a saved one of another model."""
+    """Return the direction of every row; equal ones are computed once.
+
+    Raises:
+        BadInput: the saved direction was computed with another model.
+    """
     from sfumato.shifts.banks import templated
     from sfumato.shifts.text_direction import text_direction
 
@@ -207,7 +213,7 @@ def directions(
     handles=("condition", "latent"),
 )
 def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
-    """Move the condition along the direction, and the latent by cross-attention guidance."""
+    """Add the direction to the condition, and change the latent by cross-attention guidance."""
     from sfumato.core.rows import NEGATIVE
     from sfumato.models.attention import Layers
     from sfumato.shifts.attention_guidance import CROSS, FollowAttention, follow_as_published

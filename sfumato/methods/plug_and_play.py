@@ -1,13 +1,14 @@
-"""Plug-and-Play: inject decoder features and self-attention of the source to preserve the structure.
+"""Plug-and-Play: injection of decoder features and self-attention of the source, to preserve the structure.
 
-Tumanyan, Geyer, Bagon, Dekel: "Plug-and-Play Diffusion Features for Text-Driven Image-to-Image Translation", CVPR
-2023, arXiv 2211.12572, section 4. Implemented: the output of the residual branch of decoder layer 4 is replaced in the
-first tau_f of the steps, queries and keys of the self-attention of decoder layers 4 to 11 in the first tau_A, in both
-halves of guidance. The injected values come from evaluations of the source at its recorded latents. The method edits
-every inversion. Stable Diffusion has 12 decoder layers, counted from 0: layer 4 is up_blocks.1.resnets.1. In other
-networks it is the layer at the same relative depth, one third. The source is inverted and evaluated under the source
-prompt; the authors' code does both under the empty one: give the empty source prompt (`--from ""`) for that. Not
-implemented: the authors' negative prompting; give the source prompt as negative prompt.
+Tumanyan, Geyer, Bagon, Dekel: "Plug-and-Play Diffusion Features for Text-Driven Image-to-Image Translation", CVPR 2023,
+arXiv 2211.12572, section 4. The output of the residual branch of decoder layer 4 is replaced in the first fraction
+tau_f of the steps, and the queries and keys of the self-attention of decoder layers 4 to 11 in the first fraction
+tau_A, for both the conditional and the negative prediction of classifier-free guidance. The injected values are
+computed by evaluating the source at its recorded latents. The method can be combined with any inversion that stores
+latents (`EVERY`). Stable Diffusion has 12 decoder layers, counted from 0; layer 4 is up_blocks.1.resnets.1. In other
+networks, the layer at the same relative depth (one third) is used. The source is inverted and evaluated under the
+source prompt. The authors' code uses the empty prompt; give an empty source prompt (`--from ""`) to reproduce this. Not
+implemented: the authors' negative prompting; give the source prompt as negative prompt instead.
 """
 
 from __future__ import annotations
@@ -29,38 +30,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlugAndPlayParams(InversionParams):
-    """Shares of the steps as in the authors' code (tau_f = 40 and tau_A = 25 of 50), which inverts without guidance.
+    """Fractions of the steps as in the authors' code (tau_f = 40 and tau_A = 25 of 50), and inversion without guidance.
 
-    The same features of the source are injected into both halves of guidance, so at guidance scale 1 an edit under
-    the source prompt reproduces the image.
+    The same features of the source are injected into the conditional and the negative prediction. At guidance scale 1,
+    an edit under the source prompt therefore reproduces the image.
     """
 
     source_guidance_scale: float = option(1.0, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     feature_steps: float = option(
         0.8,
-        "tau_f: share of the steps, from the first, in which the source's decoder features are injected",
+        "tau_f: fraction of the steps, from the first, in which the source's decoder features are injected",
         stage="edit",
         low=0,
         high=1,
     )
     attention_steps: float = option(
         0.5,
-        "tau_A: share of the steps, from the first, in which the source's decoder self-attention is injected",
+        "tau_A: fraction of the steps, from the first, in which the source's decoder self-attention is injected",
         stage="edit",
         low=0,
         high=1,
     )
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse a network without self-attention in its decoder if attention_steps is not 0. Raises BadInput."""
+        """Check that the decoder has self-attention layers if attention_steps is not 0. Raises BadInput."""
         injection(network, self)
 
 
 def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]:
-    """The shifts of the method.
+    """Return the shifts of the method.
 
     Raises:
-        BadInput: the decoder has no self-attention to inject.
+        BadInput: attention_steps is not 0 and the decoder has no self-attention.
     """
     from sfumato.models.layout import decoder
     from sfumato.shifts.carry import CarryFeatures, into_all, queries_and_keys
@@ -78,7 +79,7 @@ def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]
 
 @method(
     "plug-and-play",
-    summary="feature injection (CVPR 2023): the source's decoder features and self-attention keep the structure",
+    summary="feature injection (CVPR 2023): the source's decoder features and self-attention preserve the structure",
     params=PlugAndPlayParams,
     inversion="edit-friendly",
     accepts=EVERY,

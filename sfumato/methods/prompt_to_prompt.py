@@ -1,15 +1,18 @@
-"""Prompt-to-Prompt: inject attention maps of the source to preserve the layout.
+"""Prompt-to-Prompt: injection of attention maps of the source, to preserve the layout.
 
-Hertz, Mokady, Tenenbaum, Aberman, Pritch, Cohen-Or: "Prompt-to-Prompt Image Editing with Cross Attention Control",
-ICLR 2023, arXiv 2208.01626, section 3.2. Implemented: word swap and refinement (one alignment of the two prompts'
-words by their token ids), re-weighting of words, self-attention control, local blend. The method edits every inversion;
-the maps come from evaluations of the source at its recorded latents. Shares of the steps refer to the steps of the
-edit, without the skipped ones. Re-weighting acts in all of them, as in the paper; in the authors' code it ends with the
-cross-attention control. Where the prompts have different numbers of tokens, words after the difference keep their own
-maps and the k-th padding token has the map of the k-th; the authors' code displaces words behind a replacement of
-another length, and pairs padding tokens by position. Local blend enlarges the maps of words bilinearly, the authors'
-code by the nearest cell (`blend_filter`). Not implemented: null-text optimisation, shares for single words. The two
-text encoders of SDXL must split prompts into the same tokens, which is checked.
+Hertz, Mokady, Tenenbaum, Aberman, Pritch, Cohen-Or: "Prompt-to-Prompt Image Editing with Cross Attention Control", ICLR
+2023, arXiv 2208.01626, section 3.2. Implemented: word swap and refinement (with a single alignment of the words of both
+prompts by their token ids), re-weighting of words, self-attention control, and local blend. The method can be combined
+with any inversion that stores latents (`EVERY`); the maps are computed by evaluating the source at its recorded
+latents. Fractions of the steps refer to the steps of the edit, without the skipped ones.
+
+Differences from the authors' code: Re-weighting is applied in all steps, as in the paper; in the authors' code it ends
+with the cross-attention control. If the prompts have different numbers of tokens, words after the difference use the
+maps of the same words of the source, and the k-th padding token uses the map of the k-th padding token of the source;
+in the authors' code, words after a replacement of different length are misaligned, and padding tokens are aligned by
+position. Local blend upsamples the maps of words bilinearly, the authors' code by nearest neighbour (`blend_filter`).
+Not implemented: null-text optimisation, separate fractions of the steps for single words. The two text encoders of SDXL
+must split prompts into the same tokens, which is checked.
 """
 
 from __future__ import annotations
@@ -33,20 +36,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptToPromptParams(InversionParams):
-    """Shares of the steps as in the edit-friendly paper, thresholds as in the authors' code."""
+    """Fractions of the steps as in the edit-friendly paper, thresholds as in the authors' code."""
 
     needs_text: ClassVar[bool] = True
 
     cross_steps: float = option(
         0.6,
-        "share of the steps, from the first, in which the source's cross-attention is injected",
+        "fraction of the steps, from the first, in which the source's cross-attention is injected",
         stage="edit",
         low=0,
         high=1,
     )
     self_steps: float = option(
         0.2,
-        "share of the steps, from the first, in which the source's self-attention is injected",
+        "fraction of the steps, from the first, in which the source's self-attention is injected",
         stage="edit",
         low=0,
         high=1,
@@ -66,13 +69,13 @@ class PromptToPromptParams(InversionParams):
     )
     blend_threshold: float = option(
         0.3,
-        "threshold of the region of a word, as a share of the range of its attention map",
+        "threshold of the region of a word, as a fraction of the range of its attention map",
         stage="edit",
         low=0,
         high=1,
     )
     blend_start: float = option(
-        0.2, "share of the steps, from the first, without local blend", stage="edit", low=0, high=1
+        0.2, "fraction of the steps, from the first, without local blend", stage="edit", low=0, high=1
     )
 
     blend_filter: str = option(
@@ -83,16 +86,17 @@ class PromptToPromptParams(InversionParams):
     )
 
     def check(self) -> None:
-        """Refuse values out of range and malformed lists of words. Raises BadInput."""
+        """Check value ranges and the format of lists of words. Raises BadInput."""
         super().check()
         self.weights()
         self.blended()
 
     def weights(self) -> dict[str, float]:
-        """Words and their weights.
+        """Parse the words of `reweight` and their weights.
 
         Raises:
-            BadInput: not of the form word=number, a weight below 0 or not finite, or a word twice.
+            BadInput: the text is not of the form word=number, a weight is negative or not finite, or a word occurs
+                twice.
         """
         found: dict[str, float] = {}
         for part in _parts(self.reweight):
@@ -111,11 +115,11 @@ class PromptToPromptParams(InversionParams):
         return found
 
     def blended(self) -> list[str]:
-        """The words of local blend. Raises BadInput for an empty word."""
+        """Parse the words of local blend. Raises BadInput for an empty word."""
         return _parts(self.blend)
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse missing words, a local blend that never begins, and self_tokens below every layer. Raises BadInput."""
+        """Check that the prompts contain the words, and blend_start and self_tokens. Raises BadInput."""
         if not prompts:
             raise BadInput(
                 "The two text encoders of this model split prompts differently, so words have no unique position: "
@@ -125,7 +129,9 @@ class PromptToPromptParams(InversionParams):
             self._check_words(source, target)
         run = self.steps - self.skip
         if self.blend and round(self.blend_start * run) >= run:
-            raise BadInput(f"blend_start = {self.blend_start:g} leaves none of the {run} steps of the edit: lower it.")
+            raise BadInput(
+                f"blend_start = {self.blend_start:g} leaves none of the {run} steps for the local blend: lower it."
+            )
         if self.self_steps:
             coarse(network, size, self)
 
@@ -150,10 +156,10 @@ class PromptToPromptParams(InversionParams):
     handles=("condition", "attention", "noise map"),
 )
 def shifts(job: Job, params: PromptToPromptParams) -> list[Shift]:
-    """Inject the source's attention into the target; re-weight words; blend.
+    """Inject the attention maps of the source, re-weight words and apply local blend.
 
     Raises:
-        BadInput: no self-attention layer is small enough.
+        BadInput: no self-attention layer is small enough for `self_tokens`.
     """
     from sfumato.models.attention import Layers
     from sfumato.shifts.alignment import align, token_weights
@@ -179,13 +185,13 @@ def shifts(job: Job, params: PromptToPromptParams) -> list[Shift]:
 
 
 def coarse(network: DiffusionModel, size: tuple[int, int], params: PromptToPromptParams) -> tuple[str, ...]:
-    """Names of the self-attention layers to inject, for latents of `size` (height, width).
+    """Return the names of the self-attention layers to inject, for latents of `size` (height, width).
 
-    The authors inject layers of up to 16 x 16 queries at 512 pixels, a quarter of the latent's side; a quarter is
-    32 x 32 at 1024 pixels.
+    The authors inject layers with up to 16 x 16 queries at 512 pixels, i.e. a quarter of the height and width of the
+    latents. At 1024 pixels this corresponds to 32 x 32 queries.
 
     Raises:
-        BadInput: no layer is that small.
+        BadInput: all layers have more queries.
     """
     from sfumato.models.layout import attention_layers
 
@@ -194,7 +200,7 @@ def coarse(network: DiffusionModel, size: tuple[int, int], params: PromptToPromp
 
 
 def _local_blend(job: Job, words: list[str], params: PromptToPromptParams) -> LocalBlend:
-    """Local blend with the words' maps in the source and in the target."""
+    """Local blend by the maps of the words in the source and in the target."""
     from sfumato.core.rows import SOURCE, TARGET
     from sfumato.models.layout import word_layers
     from sfumato.shifts.alignment import token_weights

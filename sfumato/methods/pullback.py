@@ -1,11 +1,12 @@
 """Unsupervised directions: pullback directions of the bottleneck and geodesic shooting.
 
 Park, Kwon, Jo, Uh: "Unsupervised Discovery of Semantic Latent Directions in Diffusion Models", arXiv 2302.12469, with
-DDIM inversion. The edit moves one latent x_t of the run; the rest is the ordinary reverse process, so it can be
-combined with a target prompt, a mask and other shifts. Implemented: local directions (sections 3.1 and 3.2), saved
-global directions (3.3), geodesic shooting (3.2), normalisation of the predicted x_0 (3.4), the quality boosting of
-Asyrp (arXiv 2210.10960, section 3.4), random directions and principal components for comparison. The prompt of the edit
-conditions the Jacobian. Not implemented: the later version of the paper (x-space guidance, arXiv 2307.12868).
+DDIM inversion. The edit changes the latent x_t at a single timestep; all other steps are those of the regular reverse
+process, so that the edit can be combined with a target prompt, a mask and other shifts. Implemented: local directions
+(sections 3.1 and 3.2), saved global directions (3.3), geodesic shooting (3.2), normalisation of the predicted x_0
+(3.4), the quality boosting of Asyrp (arXiv 2210.10960, section 3.4), and random directions and principal components for
+comparison. The Jacobian is computed under the prompt of the edit. Not implemented: the later version of the paper
+(x-space guidance, arXiv 2307.12868).
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from sfumato.models.diffusion_model import DiffusionModel
 
 RANK = 50
-"""Default dimension of the tangent spaces, as in the paper; less if the rank of the bottleneck is less."""
+"""Default dimension of the tangent spaces, as in the paper; limited by the rank of the bottleneck."""
 MOST = 100_000
-"""Upper limit of dimensions and rows; larger numbers are taken for typing errors."""
+"""Upper limit of dimensions and rows; larger values are rejected as probable typing errors."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class PullbackParams(DDIMParams):
     guidance_scale: float = option(1.0, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     direction: str = option(
         "1",
-        'direction by number (1 moves the bottleneck most) or name, or a weighted sum: "1=1,3=-0.5"',
+        'direction by number (1 changes the bottleneck most) or name, or a weighted sum: "1=1,3=-0.5"',
         stage="edit",
     )
     directions: str = option(
@@ -53,7 +54,7 @@ class PullbackParams(DDIMParams):
     )
     kind: str = option(
         "pullback",
-        "random moves along a random direction, for comparison",
+        "random: along a random direction, for comparison",
         stage="edit",
         choices=("pullback", "random"),
     )
@@ -67,7 +68,7 @@ class PullbackParams(DDIMParams):
     shots: int = option(1, "number of steps of geodesic shooting", stage="edit", low=1, high=1000)
     time: float = option(
         1.0,
-        "share of the run that remains when x_t moves: 1 changes coarse structure, 0.25 details",
+        "fraction of the run that remains when x_t is changed: 1 changes coarse structure, 0.25 details",
         stage="edit",
         low=0,
         high=1,
@@ -88,7 +89,11 @@ class PullbackParams(DDIMParams):
     )
     kappa: float = option(0.99, "kappa of the normalisation (section 3.4)", stage="edit", low=0, high=0.9999)
     boost: float = option(
-        0.0, "quality boosting: share of the run, at its end, with fresh noise (eta = 1)", stage="edit", low=0, high=1
+        0.0,
+        "quality boosting: fraction of the run, at its end, with fresh noise (eta = 1)",
+        stage="edit",
+        low=0,
+        high=1,
     )
     chunk: int = option(
         16, "maximum number of rows in one pass of the Jacobian; bounds its memory", stage="edit", low=1, high=MOST
@@ -96,15 +101,15 @@ class PullbackParams(DDIMParams):
 
     @property
     def keeps_prompt(self) -> bool:
-        """True: a target prompt is optional, as the direction makes the edit."""
+        """True, as a target prompt is optional."""
         return True
 
     def check(self) -> None:
-        """Refuse values out of range, and options that exclude each other. Raises BadInput."""
+        """Check value ranges, and that the options do not contradict each other. Raises BadInput."""
         super().check()
         weights = parse_weights(self.direction)
         if self.directions and self.kind == "random":
-            raise BadInput("kind random takes its directions from the seed: leave the file of directions out.")
+            raise BadInput("kind random draws its directions from the seed: leave the file of directions out.")
         if self.rank and self.kind == "random":
             raise BadInput(
                 "rank is the dimension of tangent spaces, which random directions do not use: leave rank or kind out."
@@ -115,25 +120,25 @@ class PullbackParams(DDIMParams):
             _numbered(weights, self.rank or MOST)
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
-        """A rank that no tangent space has: a single step along own directions needs only those that are named."""
+        """Note a `rank` without effect: a single step along local directions computes only the named directions."""
         if not self.rank or self.shots > 1 or self.directions:
             return []
         return ["rank had no effect: it is for several shots, or for a file of directions."]
 
     @cached_property
     def saved(self) -> Directions | None:
-        """The directions from the file, read once; None for the image's own. Raises BadInput."""
+        """The directions from the file, read once; None for local directions of the image. Raises BadInput."""
         from sfumato.geometry import Directions
 
         return Directions.load(self.directions) if self.directions else None
 
     @property
     def files(self) -> Sequence[str]:
-        """The file of directions."""
+        """Path of the file of directions."""
         return [self.directions] if self.directions else []
 
     def check_files(self) -> None:
-        """Refuse a file without directions, or without those that are named. Raises BadInput."""
+        """Check that the file contains the named directions and fits `keep_positions`. Raises BadInput."""
         if self.saved is None:
             return
         self.saved.mix(parse_weights(self.direction))
@@ -144,7 +149,7 @@ class PullbackParams(DDIMParams):
             )
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse directions of another model, timestep or size, and a rank above the bottleneck's. Raises BadInput."""
+        """Check the directions against the model, timestep and size, and the rank. Raises BadInput."""
         import torch
 
         t = network.schedule.timesteps(self.steps)[edited_step(self)]
@@ -157,7 +162,7 @@ class PullbackParams(DDIMParams):
 
 
 def edited_step(params: PullbackParams) -> int:
-    """Index of the step whose x_t moves: where the share `time` of the run remains, but not before `skip`."""
+    """Return the index of the edited step: at which the fraction `time` of the run remains, but at least `skip`."""
     wanted = min(round((1 - params.time) * params.steps), params.steps - 1)
     return max(wanted, params.skip)
 
@@ -172,7 +177,7 @@ def edited_step(params: PullbackParams) -> int:
     handles=("latent", "noise map"),
 )
 def shifts(job: Job, params: PullbackParams) -> list[Shift]:
-    """Move x_t at one step, and add fresh noise at the end if `boost` is not 0."""
+    """Change x_t at one step, and add fresh noise in the last steps if `boost` is not 0."""
     from sfumato.shifts.boost import QualityBoost
 
     moves: list[Shift] = []
@@ -185,14 +190,14 @@ def shifts(job: Job, params: PullbackParams) -> list[Shift]:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The directions of a move and the dimension of its tangent spaces.
+    """The directions of an edit and the dimension of its tangent spaces.
 
     Attributes:
-        saved: directions from a file, or None for the image's own or random ones.
+        saved: directions from a file, or None for local or random directions.
         weights: weights of saved directions by name or number.
-        numbers: weights of the image's own directions, or of random ones, by number.
+        numbers: weights of local or random directions by number.
         pool: "sum" over the positions of the bottleneck, or None for every position.
-        rank: dimension of the tangent spaces; unused by random directions.
+        rank: dimension of the tangent spaces; not used for random directions.
     """
 
     saved: Directions | None
@@ -203,10 +208,11 @@ class Plan:
 
 
 def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) -> Plan:
-    """The plan for timestep t and latents of the shape of x [b,c,h,w]; the network is not evaluated.
+    """Return the plan for timestep t and latents of the shape of x, [b,c,h,w]; the network is not evaluated.
 
     Raises:
-        BadInput: saved directions of another model, timestep or size, or a rank above that of the bottleneck.
+        BadInput: saved directions belong to another model, timestep or size, or the rank exceeds that of the
+            bottleneck.
     """
     from sfumato.geometry import BottleneckMap
     from sfumato.geometry.basis import check_n, largest_rank
@@ -226,7 +232,7 @@ def planned(network: DiffusionModel, params: PullbackParams, t: int, x: Tensor) 
 
 
 def _move(job: Job, params: PullbackParams) -> MoveLatent:
-    """The shift that moves x_t at the edited timestep."""
+    """The shift that changes x_t at the edited timestep."""
     from sfumato.geometry import BottleneckMap, MoveLatent, shoot, shoot_straight
     from sfumato.geometry.basis import local_basis
 
@@ -242,7 +248,7 @@ def _move(job: Job, params: PullbackParams) -> MoveLatent:
         if saved is not None:
             u = saved.mix(plan.weights).to(x.device).expand(len(x), -1)
             return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank)
-        # A single step needs no more directions than those named; further steps transport u into the space of `rank`.
+        # A single step needs only the named directions; further steps transport u into tangent spaces of `rank`.
         basis = local_basis(here, x, max(numbers) if params.shots == 1 else rank)
         u = _mixed([(weight, basis.u[:, n - 1]) for n, weight in numbers.items()])
         return shoot(here, x, u, gamma=params.gamma, steps=params.shots, n=rank, basis=basis)
@@ -265,7 +271,7 @@ def _numbered(weights: dict[str, float], most: int) -> dict[int, float]:
 
 
 def _mixed(parts: list[tuple[float, Tensor]]) -> Tensor:
-    """sum_k w_k d_k; never zero, as the directions are linearly independent."""
+    """Compute sum_k w_k d_k, which is not 0, as the directions are linearly independent."""
     import torch
 
     return torch.stack([weight * direction for weight, direction in parts]).sum(dim=0)

@@ -1,6 +1,6 @@
-"""The editing methods by name. A method is one file: a function with the decorator `method` in `sfumato.methods`.
+"""The registry of editing methods. A method is a function with the decorator `method`, in one file.
 
-Another package names its module in the entry point group `sfumato.methods`; see docs/extending.md.
+Other packages register methods through the entry point group `sfumato.methods`; see docs/extending.md.
 """
 
 from __future__ import annotations
@@ -23,10 +23,15 @@ HANDLES = ("condition", "latent", "features", "attention", "noise", "prediction"
 
 @runtime_checkable
 class Shifts(Protocol):
-    """Protocol of a method: returns its shifts, in order, for a job and the parameters of the method."""
+    """Protocol of the function of a method."""
 
     def __call__(self, job: Job, params: Any) -> list[Shift]:
-        """Only text encoders and the autoencoder may be evaluated here."""
+        """Return the shifts of the method, in order; only text encoders and the autoencoder may be evaluated.
+
+        Args:
+            job: inverted images and the conditions of their edit.
+            params: parameters of the method.
+        """
 
 
 @dataclass(frozen=True)
@@ -34,16 +39,18 @@ class Method:
     """A published editing method: a preferred inversion and a list of shifts.
 
     Attributes:
-        name: for users.
-        summary: one line about it.
-        params: class of its parameters.
-        shifts: returns the shifts of an edit; see `sfumato.methods.job`.
+        name: name of the method, as users give it.
+        summary: description in one line.
+        params: class of the parameters.
+        shifts: function that returns the shifts of an edit for a job, see `sfumato.methods.job`.
         inversion: name of the preferred inversion.
-        accepts: names of the inversions that it can edit.
-        under_source: the run is conditioned on the source prompt, which the method changes, not on the target prompt.
-        section: section of `sfumato.json` in a model folder with the model's own defaults for the method.
-        generates: whether it also acts on images that are generated from noise; its job then has no source.
-        handles: the `HANDLES` that it changes, without guidance, which every method has.
+        accepts: names of the inversions that the method can be combined with.
+        under_source: whether the run is conditioned on the source prompt, or a condition that the method derives from
+            it, instead of the target prompt.
+        section: section of `sfumato.json` in a model folder that contains defaults of the model for the method.
+        generates: whether the method can also be used for images that are generated from noise; its job then has no
+            source.
+        handles: the `HANDLES` that the method changes. Guidance, which all methods use, is not listed.
     """
 
     name: str
@@ -58,10 +65,10 @@ class Method:
     generates: bool = False
 
     def check_accepts(self, inversion: str) -> None:
-        """Refuse an inversion that the method cannot edit.
+        """Check that the method can be combined with an inversion.
 
         Raises:
-            BadInput: lists the inversions that it can edit.
+            BadInput: it cannot; the message lists the accepted inversions.
         """
         if inversion not in self.accepts:
             raise BadInput(f"{self.name} edits inversions by {' or '.join(self.accepts)}, not by {inversion}.")
@@ -83,12 +90,12 @@ def method(
     handles: tuple[str, ...] = (),
     generates: bool = False,
 ) -> Callable[[Shifts], Shifts]:
-    """Register the decorated function as the `shifts` of a method; the arguments are those of `Method`.
+    """Register the decorated function as the `shifts` of a method; the arguments are the attributes of `Method`.
 
-    `accepts` defaults to the preferred inversion only.
+    By default, `accepts` contains only the preferred inversion.
 
     Raises:
-        BadInput: another method has the name, a handle is unknown, or an option has an unknown type.
+        BadInput: the name is already registered, a handle is unknown, or an option has an unsupported type.
     """
     unknown = [handle for handle in handles if handle not in HANDLES]
     if unknown:

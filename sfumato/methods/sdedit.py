@@ -1,8 +1,8 @@
-"""SDEdit (img2img): add noise to the image up to some level and denoise it under the target prompt.
+"""SDEdit (img2img): add noise to the image up to a given timestep and denoise it under the target prompt.
 
 Meng et al.: "SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations", ICLR 2022,
-arXiv 2108.01073. Included for comparison: noise destroys details of the image, so `skip` trades fidelity to the
-image against adherence to the prompt. diffusers' img2img with strength s is the same run with
+arXiv 2108.01073. Included for comparison: the noise removes details of the image, so that `skip` is a trade-off between
+fidelity to the image and adherence to the prompt. diffusers' img2img with strength s corresponds to
 skip = steps - int(steps s).
 """
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SDEditParams(Params):
-    """Usual settings for Stable Diffusion; the first half of the steps is left out (strength 0.5)."""
+    """Common settings for Stable Diffusion; the first half of the steps is skipped (strength 0.5)."""
 
     steps: int = option(50, "number of steps of the run", stage="invert", low=1, high=1000)
     eta: float = option(0.0, "noise added in every step, from 0 (DDIM) to 1 (DDPM)", stage="invert", low=0, high=1)
     skip: int = option(
         25,
-        "number of first (noisiest) steps that the edit leaves out; higher values preserve more of the image",
+        "number of first (noisiest) steps to skip; higher values preserve more of the image",
         stage="edit",
         low=0,
         high=999,

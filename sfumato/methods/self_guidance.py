@@ -1,12 +1,13 @@
-"""Self-Guidance: objects moved, resized, reshaped or restyled by energies of the network's attention and features.
+"""Self-Guidance: move, resize, reshape or restyle objects by energies of attention maps and features.
 
 Epstein, Jabri, Poole, Efros, Holynski: "Diffusion Self-Guidance for Controllable Image Generation", NeurIPS 2023, arXiv
-2306.00986. Energies (section 3): centroid, size, shape and appearance of the maps of words; all of a step share one
-backward pass. For real images the values of the source are those of its inversion at the same step. Every other word of
-both prompts keeps its shape and appearance, but for function words. Appearances, shapes and complete objects can come
-from other images, which are noised to the timestep of each step and evaluated in one call for all of them. Two
+2306.00986. The energies (section 3) are computed from centroid, size, shape and appearance of the attention maps of
+words; all energies of a step share one backward pass. For real images, the reference values are computed from the
+latents of the inversion at the same step. All other words that occur in both prompts, except function words, have
+energies that preserve their shape and appearance. Appearances, shapes and complete objects can also be taken from
+reference images, which are noised to the timestep of each step and evaluated together in one call. There are two
 schedules: that of the paper and the window of the authors' notebook. Differences are absolute values, as in the paper,
-made smooth at 0; public reimplementations with signed means have no gradient where parts of an object swap.
+smoothed at 0. Public reimplementations that use signed means have no gradient for changes that cancel in the mean.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FUNCTION_WORDS = frozenset({
     "a", "an", "the", "its", "and", "or", "is", "are", "with", "without", "of", "for", "by", "to", "from", "in", "on",
     "at", "left", "right", "above", "below", "over", "under", "behind", "beside", "near", "next", "between",
 })  # fmt: skip
-"""Words that name no object and no property: they have no shape and no appearance to keep."""
+"""Words that describe neither an object nor a property, so that they have no shape or appearance to preserve."""
 
 
 @method(
@@ -48,10 +49,10 @@ FUNCTION_WORDS = frozenset({
     generates=True,
 )
 def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
-    """The energies of the named objects and of all others.
+    """Guidance of the noise by the energies of the named objects and of all other words.
 
     Raises:
-        BadInput: move, resize, reshape or swap without a source image.
+        BadInput: move, resize, reshape or swap are given without a source image.
     """
     from sfumato.images import to_tensor
     from sfumato.shifts.energy.guidance import Gradient, NoiseGuidance, thirds, window
@@ -71,7 +72,7 @@ def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
 
 
 def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> list[tuple[Term, float]]:
-    """Position, size and shape: of changed objects, of objects from other images, and the shapes of all others."""
+    """Return the terms of position, size and shape of changed objects, and of the shape of all other words."""
     from sfumato.shifts.energy.centroid import Centroid
     from sfumato.shifts.energy.maps import Warp
     from sfumato.shifts.energy.shape import Shape
@@ -106,7 +107,7 @@ def layout_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> l
 
 
 def appearance_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) -> list[tuple[Term, float]]:
-    """Appearance: from other images if options name them, otherwise that of the source."""
+    """Return the terms of appearance: that of reference images if options name them, otherwise of the source."""
     from sfumato.shifts.energy.appearance import Appearance
 
     module = f"up_blocks.{len(job.network.unet.up_blocks) - 1}"
@@ -125,16 +126,19 @@ def appearance_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) 
 
 
 def others(job: Job, named: Sequence[str], images: OtherImages, shown: Shown | None = None) -> dict[str, Word]:
-    """The words that the target prompt shares with the source prompt, or with that of a reference image, by name.
+    """Return the words that the target prompt shares with the source prompt, or with that of a reference image.
 
-    A word is read at the positions outside the named phrases, and has the weight 0 in images whose prompts have no such
-    positions. Function words are left out: their maps show no object.
+    Only the token positions outside the named phrases are used. A word has the weight 0 in images whose prompts contain
+    no such positions. Function words are excluded, as their attention maps do not correspond to objects.
 
     Args:
-        job: the edit.
-        named: phrases that options name, which are left out.
+        job: the input of the method.
+        named: phrases that are named in options, which are excluded.
         images: the reference images.
         shown: one of them; None for the source images, if there are any.
+
+    Returns:
+        The words by name.
     """
     if shown is None and not job.has_source:
         return {}

@@ -1,4 +1,4 @@
-"""Parameters of Self-Guidance (Epstein et al., arXiv 2306.00986): what changes, weights, schedule, other images."""
+"""Parameters of Self-Guidance (Epstein et al., arXiv 2306.00986): changes, weights, schedule, reference images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SelfGuidanceParams(DeterministicParams):
-    """What to change, weights of the energies, and their schedule."""
+    """Changes of objects, weights of the energies, and the schedule of the guidance."""
 
     needs_text: ClassVar[bool] = True
 
@@ -69,8 +69,8 @@ class SelfGuidanceParams(DeterministicParams):
         stage="edit",
         choices=("thirds", "window"),
     )
-    start: float = option(0.0, "share of the steps at which the window begins", stage="edit", low=0, high=1)
-    end: float = option(0.5, "share of the steps at which the window ends", stage="edit", low=0, high=1)
+    start: float = option(0.0, "fraction of the steps at which the window begins", stage="edit", low=0, high=1)
+    end: float = option(0.5, "fraction of the steps at which the window ends", stage="edit", low=0, high=1)
     centroid_weight: float = option(1.0, "weight of the position of moved objects", stage="edit", low=0, high=1e6)
     size_weight: float = option(1.0, "weight of the size of changed objects", stage="edit", low=0, high=1e6)
     shape_weight: float = option(0.5, "weight of all shapes", stage="edit", low=0, high=1e6)
@@ -78,11 +78,11 @@ class SelfGuidanceParams(DeterministicParams):
 
     @property
     def keeps_prompt(self) -> bool:
-        """The prompt may stay as it is."""
+        """True, as the source prompt can be used as target prompt."""
         return True
 
     def check(self) -> None:
-        """Check ranges, the words with their numbers and images, and that some energy acts. Raises BadInput."""
+        """Check value ranges, the format of all changes, and that an energy has a weight. Raises BadInput."""
         super().check()
         placed = [*self.changes(), *self.swaps(), *(word for _, word, _ in self.targets())]
         if self.schedule == "window" and self.start >= self.end:
@@ -91,32 +91,32 @@ class SelfGuidanceParams(DeterministicParams):
             raise BadInput("One of centroid_weight, size_weight and shape_weight must be above 0.")
         placed += self.restyled()
         if both := [word for word in self.objects_from_images() if word in placed]:
-            raise BadInput(f'objects_from gives "{both[0]}" all of its properties: name it in no other option.')
+            raise BadInput(f'objects_from sets all properties of "{both[0]}": do not name it in another option.')
         for name, given in (("appearance", self.appearance_from), ("layout", self.layout_from)):
             if bool(given) != bool(getattr(self, f"{name}_prompt").strip()):
                 raise BadInput(f"Give {name}_from, an image, and {name}_prompt, its prompt, together.")
 
     def changes(self) -> Changes:
-        """Words and how their objects change. Raises BadInput for text that cannot be parsed."""
+        """Parse move, resize and reshape: affine maps by word. Raises BadInput for text that cannot be parsed."""
         return parse(self.move, self.resize, self.reshape)
 
     def swaps(self) -> dict[str, str]:
-        """Words and the words at whose place they are to be. Raises BadInput for text that cannot be parsed."""
+        """Parse swap: by word, the word whose position it takes. Raises BadInput for text that cannot be parsed."""
         return parse_swaps(self.swap)
 
     def targets(self) -> list[tuple[str, str, tuple[float, ...]]]:
-        """Words with absolute targets, as (option, word, numbers). Raises BadInput for text that cannot be parsed."""
+        """Parse place and cover: triples (option, word, numbers). Raises BadInput for text that cannot be parsed."""
         share = Range(low=0, high=1)
         places = read_numbers("place", self.place, [share, share], 2)
         shares = read_numbers("cover", self.cover, [Range(above=0, high=1)], 1)
         return [("place", *item) for item in places.items()] + [("cover", *item) for item in shares.items()]
 
     def restyled(self) -> dict[str, Taken]:
-        """Words and the objects whose appearance they take. Raises BadInput for text that cannot be parsed."""
+        """Parse restyle: objects of reference images by word. Raises BadInput for text that cannot be parsed."""
         return parse_taken("restyle", self.restyle)
 
     def objects_from_images(self) -> dict[str, Taken]:
-        """Words and the objects that they are in other images. Raises BadInput for text that cannot be parsed."""
+        """Parse objects_from: objects of reference images by word. Raises BadInput for text that cannot be parsed."""
         return parse_taken("objects_from", self.objects_from)
 
     @property
@@ -130,35 +130,35 @@ class SelfGuidanceParams(DeterministicParams):
         return Shown(self.layout_from, self.layout_prompt) if self.layout_from else None
 
     def images(self) -> list[Shown]:
-        """All reference images, each once."""
+        """Return all reference images without duplicates."""
         taken = [*self.restyled().values(), *self.objects_from_images().values()]
         found = [each.image for each in taken] + [self.appearance_image, self.layout_image]
         return list(dict.fromkeys(each for each in found if each is not None))
 
     def named(self) -> list[str]:
-        """Words of all objects that options name, each once."""
+        """Return the words of all objects that are named in options, without duplicates."""
         targets = [word for _, word, _ in self.targets()]
         taken = [*self.restyled(), *self.objects_from_images()]
         return list(dict.fromkeys([*self.changes(), *self.swaps(), *targets, *taken]))
 
     @property
     def files(self) -> Sequence[str]:
-        """The files of the reference images."""
+        """Paths of the reference images."""
         return list(dict.fromkeys(each.path for each in self.images()))
 
     @cached_property
     def pictures(self) -> dict[str, Picture]:
-        """The reference images by file, read once. Raises BadInput."""
+        """The reference images by path, read once. Raises BadInput."""
         from sfumato.images import read_image
 
         return {path: read_image(path) for path in self.files}
 
     def check_files(self) -> None:
-        """Refuse reference images that cannot be read. Raises BadInput."""
+        """Read the reference images. Raises BadInput."""
         _ = self.pictures
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Check words of all prompts, and the proportions of reference images. Raises BadInput."""
+        """Check that the prompts contain the words, and the aspect ratios of reference images. Raises BadInput."""
         if not self.named() and not self.images():
             return
         if not prompts:

@@ -1,8 +1,9 @@
-"""Several objects in one image: every named object is present, apart from the others, and has its own attributes.
+"""Guidance towards several objects in one image: all present, at different positions, with their own attributes.
 
-The noise is guided by the sum of three energies: presence (as in Attend-and-Excite, averaged over all objects, with the
-softmax over the tokens of the text only and a narrower filter), the overlap of the maps of objects, and 1 - the overlap
-of the map of an attribute with that of its object.
+The predicted noise is guided by the weighted sum of three energies: the presence of the objects (as in
+Attend-and-Excite, but averaged over all objects, with the softmax over the tokens of the text only and a narrower
+filter), the overlap of the maps of different objects, and 1 - the overlap of the map of an attribute with that of its
+object.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ if TYPE_CHECKING:
 class SeveralObjectsParams(ObjectsParams):
     """Weights of the energies."""
 
-    energy_scale: float = option(1.0, "RMS of the move of the noise", stage="edit", low=0, high=1e6)
-    presence_weight: float = option(1.0, "weight of the presence of all objects", stage="edit", low=0, high=1e6)
-    apart_weight: float = option(1.0, "weight of the overlap of objects", stage="edit", low=0, high=1e6)
-    bound_weight: float = option(1.0, "weight of attributes away from their object", stage="edit", low=0, high=1e6)
+    energy_scale: float = option(1.0, "RMS of the change of the predicted noise", stage="edit", low=0, high=1e6)
+    presence_weight: float = option(
+        1.0, "weight of the energy that makes all objects present", stage="edit", low=0, high=1e6
+    )
+    apart_weight: float = option(1.0, "weight of the energy that separates the objects", stage="edit", low=0, high=1e6)
+    bound_weight: float = option(
+        1.0, "weight of the energy that aligns attributes with their objects", stage="edit", low=0, high=1e6
+    )
 
 
 @method(
     "objects",
-    summary="several objects: all present, apart, each with its own attributes",
+    summary="several objects: all present, without overlap, each with its own attributes",
     params=SeveralObjectsParams,
     inversion="edit-friendly",
     accepts=EVERY,
@@ -42,7 +47,7 @@ class SeveralObjectsParams(ObjectsParams):
     generates=True,
 )
 def shifts(job: Job, params: SeveralObjectsParams) -> list[Shift]:
-    """The guidance of the noise, or nothing without objects."""
+    """Guidance of the predicted noise; no shifts if no objects are given."""
     from sfumato.shifts.energy.guidance import NoiseGuidance, window
     from sfumato.shifts.energy.pairs import Apart, Bound
 

@@ -1,9 +1,9 @@
 """Image shifting: translate the first latent and all noise maps of an inversion, and replay.
 
 Huberman-Spiegelglas, Kulikov, Michaeli: "An Edit Friendly DDPM Noise Space: Inversion and Manipulations",
-CVPR 2024, arXiv 2304.06140, section 2.2. Edit-friendly noise maps contain the structure of the image, so the image
-moves with them; native DDPM noise maps do not. Under the source prompt and its guidance scale the result is the
-translated image, under a target prompt an edit of it.
+CVPR 2024, arXiv 2304.06140, section 2.2. Edit-friendly noise maps encode the structure of the image, so that their
+translation translates the image; native DDPM noise maps do not. Under the source prompt and its guidance scale the
+result is the translated image, and under a target prompt an edit of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShiftParams(InversionParams):
-    """Translation in pixels of the latent, 8 image pixels each in Stable Diffusion, 4 in the bundled model."""
+    """Translation in latent positions, which are 8 image pixels in Stable Diffusion and 4 in the bundled model."""
 
     right: int = option(
         0, "shift to the right in latent pixels; negative values shift to the left", stage="edit", low=-999, high=999
@@ -36,17 +36,17 @@ class ShiftParams(InversionParams):
 
     @property
     def keeps_prompt(self) -> bool:
-        """True: without a target prompt the edit uses the source prompt."""
+        """True, as the edit uses the source prompt if no target prompt is given."""
         return True
 
     def check(self) -> None:
-        """Refuse values out of range, and inversions without noise maps. Raises BadInput."""
+        """Check value ranges, and that the inversion has noise maps of random noise. Raises BadInput."""
         super().check()
         if self.inversion in DETERMINISTIC:
             raise BadInput(f"{self.inversion} has no noise maps to shift: use edit-friendly or native-ddpm.")
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
-        """Refuse a shift by the full width or height of the image or more. Raises BadInput."""
+        """Check that the shift is smaller than the width and height of the image. Raises BadInput."""
         from sfumato.shifts.translate import check_move
 
         check_move(self.right, self.down, size)
@@ -54,7 +54,7 @@ class ShiftParams(InversionParams):
 
 @method(
     "shift",
-    summary="image shifting (CVPR 2024): shifts all noise maps, and the image with them",
+    summary="image shifting (CVPR 2024): translates all noise maps, which translates the image",
     params=ShiftParams,
     inversion="edit-friendly",
     accepts=("edit-friendly", "native-ddpm"),

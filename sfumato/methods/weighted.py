@@ -1,4 +1,4 @@
-"""Options that name several things with weights: "a.png=1,b.png=0.5"."""
+"""Parsing of options that contain several items with weights: "a.png=1,b.png=0.5"."""
 
 import csv
 import io
@@ -9,11 +9,12 @@ from sfumato.errors import BadInput
 
 
 def parse_weighted(name: str, text: str) -> dict[str, float]:
-    """Parse things with weights: "a.png" -> {"a.png": 1}, "a.png=2,b.png=0.5" -> {"a.png": 2, "b.png": 0.5}.
+    """Parse items with weights: "a.png" -> {"a.png": 1}, "a.png=2,b.png=0.5" -> {"a.png": 2, "b.png": 0.5}.
 
     Args:
-        name: of the option, for the message.
-        text: its value; "" for nothing. A part with a comma is put in quotation marks, as in CSV: '"a,b.png=2",c.png'.
+        name: name of the option in error messages.
+        text: value of the option; "" for no items. Items that contain a comma are quoted as in CSV:
+            '"a,b.png=2",c.png'.
 
     Raises:
         BadInput: as `read_weighted`.
@@ -25,10 +26,14 @@ def parse_weighted(name: str, text: str) -> dict[str, float]:
 
 
 def read_weighted(name: str, parts: Sequence[str]) -> dict[str, float]:
-    """Read things with weights, one per part: ["a,b.png", "c.png=0.5"] -> {"a,b.png": 1, "c.png": 0.5}.
+    """Parse a list of items with weights: ["a,b.png", "c.png=0.5"] -> {"a,b.png": 1, "c.png": 0.5}.
+
+    Args:
+        name: name of the option in error messages.
+        parts: the items, each with or without a weight.
 
     Raises:
-        BadInput: a part is empty, something occurs twice, or the weights are negative or sum to 0.
+        BadInput: an item is empty or occurs twice, a weight is negative or infinite, or the weights sum to 0.
     """
     weights: dict[str, float] = {}
     for part in parts:
@@ -42,7 +47,7 @@ def read_weighted(name: str, parts: Sequence[str]) -> dict[str, float]:
 
 
 def weighted_text(weights: Mapping[str, float]) -> str:
-    """The text that `parse_weighted` reads as these weights. Raises BadInput for a weight that is not a number."""
+    """Format weights as text for `parse_weighted`. Raises BadInput for a weight that is not a number."""
     for thing, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise BadInput(f"The weight of {thing} must be a number, not {weight!r}.")
@@ -52,7 +57,7 @@ def weighted_text(weights: Mapping[str, float]) -> str:
 
 
 def _read(part: str) -> tuple[str, float]:
-    """A thing and its weight; what follows a last "=" belongs to the thing if it is no number."""
+    """An item and its weight; text after the last "=" that is not a number is part of the item."""
     thing, equals, number = part.rpartition("=")
     if not equals:
         return part, 1.0

@@ -16,7 +16,7 @@ from sfumato.metrics.vision import VisionEncoder
 NETWORKS = ("perceptual network", "structure network", "dual encoder")
 """The networks of an evaluator."""
 INPUTS = ("mask", "target image", "target text", "source text", "style image", "style encoder")
-"""Optional inputs of an edit, in addition to the source and the edited image; the last is an optional network."""
+"""Optional inputs of an edit, in addition to the source and the edited image; "style encoder" is a network."""
 NEEDS = (*NETWORKS, *INPUTS)
 """Everything that a metric can require in addition to the source and the edited image."""
 
@@ -48,7 +48,7 @@ class EditBatch:
 
     @property
     def mask(self) -> Float[Tensor, "b h w"]:
-        """Mask in [0,1]; 1 where the image is meant to change."""
+        """Mask in [0,1]; 1 in the region that the edit should change."""
         return self._get("mask")
 
     @property

@@ -19,7 +19,7 @@ from sfumato.metrics.registry import METRICS, measure
 from sfumato.metrics.text import DualEncoder
 from sfumato.metrics.vision import VisionEncoder
 
-#: The dual encoder that the package includes. It is trained on emoji artwork: for photographs give a CLIP.
+#: The bundled dual encoder. It is trained on emoji artwork only; use a CLIP model for photographs.
 SHIPPED = Path(__file__).parent.parent / "bundled" / "emoji" / "dual_encoder"
 
 Named = str | os.PathLike[str] | None
@@ -108,7 +108,7 @@ class Evaluator:
             source: images before the edit, in [0, 1].
             edit: images after the edit, in [0, 1].
             target: ground truth of the edits, in [0, 1].
-            mask: [h,w] or [b,h,w] in [0, 1], 1 where the image is meant to change.
+            mask: [h,w] or [b,h,w] in [0, 1], 1 in the region that the edit should change.
             source_texts: the prompt of each source image; requires `target_texts`.
             target_texts: the prompt describing each edited image.
             style: the style image of each edit, in [0, 1], of any size.

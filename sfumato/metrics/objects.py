@@ -1,8 +1,8 @@
 """Detection of objects on a plain background, and recognition of the captioned objects with a dual encoder.
 
-The background is what has the colour of the image's border. Every connected component of the rest is one object. Each
-object is cut out, centred on white and compared with many captions; it is recognised where its own caption has the
-highest similarity.
+The background consists of the pixels with the colour of the image's border. Every connected component of the other
+pixels is one object. Each object is cut out, centred on white and compared with many captions; it is recognised if its
+own caption has the highest similarity.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from sfumato.metrics.text import DualEncoder
 GROUND_TOLERANCE = 0.12
 #: Components with a smaller share of the image's area are ignored.
 SMALLEST_SHARE = 0.01
-#: Radius of the dilation that joins near components, as a share of the image's shorter side.
+#: Radius of the dilation that joins nearby components, as a share of the image's shorter side.
 GAP = 0.025
 #: Longest side of an object that is cut out, as a share of the image's shorter side; as in the training images.
 _CONTENT = 112 / 128

@@ -27,8 +27,8 @@ class Preprocessor:
 
     Attributes:
         size: (height, width) in pixels after resizing, or the length of the shortest side.
-        crop: (height, width) in pixels of the centre crop after resizing; a smaller image is continued by black pixels,
-            as by transformers. None for no crop.
+        crop: (height, width) in pixels of the centre crop after resizing; smaller images are padded with black pixels,
+            as in transformers. None for no crop.
         mean: mean of each channel.
         std: standard deviation of each channel.
     """

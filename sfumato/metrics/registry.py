@@ -28,10 +28,10 @@ class Quantity:
     """A column of numbers in a table.
 
     Attributes:
-        name: as in files and tables.
-        help: one line about it.
+        name: name in files and tables.
+        help: one-line description.
         better: "higher" or "lower".
-        unit: "dB", "s", ...; empty for a pure number.
+        unit: "dB", "s", ...; empty for a dimensionless number.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Quantity:
 
     @property
     def sign(self) -> int:
-        """+1 where higher is better, -1 where lower is."""
+        """+1 if higher values are better, -1 if lower values are better."""
         return 1 if self.better == "higher" else -1
 
 
@@ -87,7 +87,7 @@ def metric(
 
 
 def measurable(inputs: Iterable[str]) -> list[str]:
-    """Names of the metrics that can be computed with all networks and these of the `INPUTS`."""
+    """Names of the metrics that can be computed with all networks and the given subset of `INPUTS`."""
     known = {*NETWORKS, *inputs}
     return [name for name, each in METRICS.items() if known.issuperset(each.needs)]
 

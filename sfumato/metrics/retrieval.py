@@ -43,7 +43,7 @@ def retrieved(
         seed: seed of the choice of the other captions.
 
     Returns:
-        True where the own caption is strictly the most similar; a tie counts as a miss.
+        True if the image's own caption has strictly the highest similarity; a tie counts as False.
 
     Raises:
         BadInput: there are fewer different captions than candidates, or the shapes do not match.

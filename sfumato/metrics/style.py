@@ -1,11 +1,11 @@
 """Metrics of style transfer, as in PARASOL (arXiv 2303.06464, section 4): style and colours against a style image,
 content against the source.
 
-Descriptors are those of the centre square of an image, as in an index and in the method parasol; the colours and the
-single-image FID are those of the complete image.
+Descriptors are computed from the centre square of an image, as in an index and in the method parasol; colours and the
+single-image FID are computed from the complete image.
 
-Published tables use ALADIN for the style, CLIP for the content, and an Inception network for SIFID; with other networks
-the scales differ.
+Published tables use ALADIN for the style, CLIP for the content, and an Inception network for SIFID. Values of other
+networks have other scales.
 """
 
 import torch
@@ -20,7 +20,7 @@ from sfumato.metrics.perceptual import PerceptualDistance
 from sfumato.metrics.registry import metric
 
 COLOURS = 64
-"""Rows and columns of the grid of pixels whose colours are compared; larger images are sampled at that many."""
+"""Rows and columns of the grid at which the colours of larger images are sampled."""
 
 
 @metric(
@@ -45,7 +45,7 @@ def style_mse(batch: EditBatch) -> Float[Tensor, " b"]:
 def content_mse(batch: EditBatch) -> Float[Tensor, " b"]:
     """Mean over the dimensions of (C(edit) - C(source))^2, of unit features; at most 4 / d."""
     edit, source = batch.edit, batch.source
-    if edit.shape[-1] == edit.shape[-2]:  # the features that other metrics use too
+    if edit.shape[-1] == edit.shape[-2]:  # these features are cached in the batch for other metrics
         return (batch.edit_features - batch.source_features).double().square().mean(dim=1)
     edited, original = (batch.dual_encoder.image_features(centre_square(each)) for each in (edit, source))
     return (edited - original).double().square().mean(dim=1)

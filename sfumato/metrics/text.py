@@ -28,8 +28,8 @@ BATCH = 64
 class DualEncoder:
     """An image encoder and a text encoder with a joint feature space, such as CLIP.
 
-    Several threads may use the same one at once. Only calls of the tokenizer wait for each other: every call sets its
-    padding and truncation, which a concurrent one would read or reset.
+    Thread-safe. Only calls of the tokenizer are serialised, because every call sets the tokenizer's padding and
+    truncation.
     """
 
     model: CLIPModel
@@ -69,7 +69,7 @@ class DualEncoder:
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     def embed(self, inputs: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
-        """Features, not normalised, of inputs as the preprocessor returns them; gradients pass if they are enabled."""
+        """Unnormalised features of preprocessed images; differentiable if gradients are enabled."""
         # In transformers 5 the projected feature is the `pooler_output` of the returned object.
         return self.model.get_image_features(inputs.to(self.model.dtype)).pooler_output
 

@@ -64,7 +64,7 @@ class VisionEncoder(nn.Module):
                 f"the {config.model_type} in {folder} has no separate layer for the attention keys (k_proj or key): "
                 "give another encoder."
             )
-        self._last_keys = (keys[-1],)  # in a tuple, so that it is not registered twice
+        self._last_keys = (keys[-1],)  # in a tuple, so that the module is not registered a second time
         names = [name for name, _ in self.model.named_parameters()]
         self.has_class_token = any(name.endswith(("cls_token", "class_embedding")) for name in names)
         self.register_buffer("mean", mean[:, None, None], persistent=False)
@@ -82,7 +82,7 @@ class VisionEncoder(nn.Module):
     def keys_and_class_token(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"]]:
         """`keys`, and the class token after the last block, before the final normalisation.
 
-        Only for encoders with a class token, see `has_class_token`. Gradients pass if they are enabled.
+        Only for encoders with a class token, see `has_class_token`. Differentiable if gradients are enabled.
         """
         keys, outputs = self._evaluated(x, output_hidden_states=True)
         return keys, outputs.hidden_states[-1][:, 0]

@@ -36,9 +36,11 @@ class Layers:
     """A selection of attention layers of a network.
 
     Attributes:
-        module: names or patterns, see `sfumato.models.modules`; "**" selects all, "up_blocks.**" those of the decoder.
+        module: names or patterns of modules, see `sfumato.models.modules`; "**" selects all attention layers,
+            "up_blocks.**" those of the decoder.
         cross: True for cross-attention only, False for self-attention only, None for both.
-        most_queries: skip layers that have more queries (256 for a 16 x 16 feature map) at the size of the latents.
+        most_queries: skip layers with more queries than this for latents of the evaluated size; a layer with a 16 x 16
+            feature map has 256 queries. None for no limit.
     """
 
     module: Names = "**"
@@ -236,15 +238,15 @@ def _without_bias(linear: nn.Module, x: Tensor) -> Tensor:
 
 
 def _outside_checkpoints(q: Tensor) -> AbstractContextManager[Any]:
-    """Keep what the block saves for the backward pass, also in a block that gradient checkpointing computes again.
+    """Save tensors for the backward pass as usual, also in a block that gradient checkpointing recomputes.
 
-    Taps are detached by then, so that the second computation must not expect the tensors of the maps.
+    The taps are detached when the block is recomputed, so the recomputation does not save the tensors of the maps.
     """
     return torch.autograd.graph.saved_tensors_hooks(as_it_is, as_it_is) if q.requires_grad else nullcontext()
 
 
 def as_it_is(saved: Tensor) -> Tensor:
-    """A saved tensor, neither packed nor dropped."""
+    """Return a saved tensor unchanged (pack and unpack hook of `torch.autograd.graph.saved_tensors_hooks`)."""
     return saved
 
 

@@ -40,7 +40,7 @@ class Expectations(Protocol):
 
     @property
     def token_width(self) -> int:
-        """Width of the tokens of cross-attention; 0 without cross-attention."""
+        """Dimension of the text embeddings that cross-attention takes; 0 without cross-attention."""
 
     @property
     def takes_text(self) -> bool:
@@ -123,7 +123,7 @@ def check_labels(model: Expectations, labels: Any, rows: int | None = None) -> T
 
 
 def check_tokens(model: Expectations, tokens: Tensor | None, rows: int | None = None) -> None:
-    """Check the tokens that a network with cross-attention but without a text encoder takes.
+    """Check the embeddings `tokens` [rows,n,d] that a network with cross-attention but without text encoder takes.
 
     Raises:
         BadInput: tokens are missing, not expected or of the wrong shape; the message gives the expected shape.

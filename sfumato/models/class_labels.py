@@ -17,8 +17,8 @@ class ClassLabels:
 
     Networks trained for classifier-free guidance have one more embedding than classes, for "no class". It is the last
     label, num_class_embeds - 1: 1000 in the ImageNet models of latent diffusion (arXiv 2112.10752) and DiT (arXiv
-    2212.09748). The configuration does not record whether a network has this embedding. It is treated like any other
-    label: give it as the label of the negative condition.
+    2212.09748). The configuration does not record whether a network has this embedding, so this class does not treat it
+    specially: pass it as the label of the negative condition.
 
     Attributes:
         count: labels are indices [rows] from 0 to count - 1 (class_embed_type None); None for the other types.

@@ -1,4 +1,4 @@
-"""Build the condition of a network from prompts and its other inputs."""
+"""Build the condition of a network from prompts, concatenated maps, class labels and embeddings."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -89,6 +89,6 @@ def _size_ids(network: Conditioned, size: tuple[int, int], rows: int) -> Tensor:
 
 
 def token_widths(unet: nn.Module) -> set[int]:
-    """Widths of the tokens that the cross-attention layers of a network take; empty without cross-attention."""
+    """Dimensions of the text embeddings that the cross-attention layers take; empty without cross-attention."""
     layers = (module for module in unet.modules() if isinstance(module, Attention) and module.is_cross_attention)
     return {int(layer.added_kv_proj_dim or layer.cross_attention_dim) for layer in layers}

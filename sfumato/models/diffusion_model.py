@@ -33,8 +33,8 @@ from sfumato.models.tokenizer import SharedTokenizer
 class DiffusionModel:
     """A diffusers U-Net with the autoencoder, the text encoders and the noise schedule that it was trained with.
 
-    Latents and predicted noise are float32 also if the network computes in half precision: rounding them would lose
-    more of the image than the computation in half precision does.
+    Latents and predicted noise are float32 even if the network computes in half precision, because rounding them to
+    half precision causes a larger error than the network's own half-precision arithmetic.
 
     Several threads may use the same model at once; their calls do not affect one another.
 
@@ -45,8 +45,8 @@ class DiffusionModel:
         schedule: noise schedule, with the prediction type of the network.
         name: name or path by which the user loaded the model.
         settings: content of the folder's `sfumato.json`: defaults for editing and generating.
-        additions: what was added to the loaded model, for recipes: LoRAs, textual inversions, how prompts are read.
-        empty_prompt_is_zero: whether the tokens of the empty prompt are zeros (SDXL's force_zeros_for_empty_prompt).
+        additions: LoRAs, textual inversions and prompt settings that were added to the loaded model, for recipes.
+        empty_prompt_is_zero: whether the embedding of the empty prompt is zero (SDXL's force_zeros_for_empty_prompt).
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class DiffusionModel:
 
     @property
     def device(self) -> torch.device:
-        """Device of the network; for an offloaded one the device where it computes."""
+        """Device of the network; for an offloaded network, the device on which it computes."""
         return computes_on(self.unet)
 
     @property
@@ -127,7 +127,7 @@ class DiffusionModel:
 
     @cached_property
     def token_width(self) -> int:
-        """Width of the tokens of cross-attention; 0 for a network without cross-attention."""
+        """Dimension of the text embeddings that cross-attention takes; 0 for a network without cross-attention."""
         return max(token_widths(self.unet), default=0)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
@@ -166,12 +166,12 @@ class DiffusionModel:
             return self.codec.decode(latents.to(self.device, torch.float32))
 
     def read_prompts(self, *, weights: bool = False, chunks: int = 1) -> None:
-        """Set how prompts are read.
+        """Set whether prompts may contain weights, and the maximum length of a prompt.
 
         Args:
             weights: whether "(word:1.4)" is a word with a weight, see `sfumato.models.prompt_weights`.
-            chunks: number of chunks of the context length in which prompts are read, so that prompts may be that many
-                times longer; 1 to 20. All prompts of a run have the same number of tokens.
+            chunks: number of chunks of the context length into which each prompt is split, 1 to 20; prompts may be that
+                many times longer. All prompts of a run are padded to this number of chunks.
 
         Raises:
             BadInput: chunks is out of range, or the model has no text encoder.
@@ -198,8 +198,8 @@ class DiffusionModel:
     ) -> Condition:
         """Build the condition of the network, one row per prompt.
 
-        The empty prompt is the unconditional one. With `empty_prompt_is_zero` (SDXL's base model) its tokens are zeros,
-        as in diffusers without a negative prompt. Class labels have no unconditional default: see `ClassLabels`.
+        The empty prompt is the unconditional one. With `empty_prompt_is_zero` (SDXL's base model) its embedding is
+        zero, as in diffusers without a negative prompt. Class labels have no unconditional default: see `ClassLabels`.
 
         Args:
             prompts: a list with one prompt per row (empty ones for a model without text encoder); or a single prompt,
@@ -208,7 +208,8 @@ class DiffusionModel:
             maps: channels to concatenate to the latent, at the latent's resolution; for inpainting and
                 InstructPix2Pix see `sfumato.models.maps`.
             labels: diffusers' class_labels, one per row; see `sfumato.models.class_labels`.
-            tokens: input of cross-attention, [b,n,d], for a network without a text encoder.
+            tokens: embeddings for cross-attention (diffusers' encoder_hidden_states), for a network without a text
+                encoder.
 
         Raises:
             BadInput: there is no prompt, a prompt is too long or the model has no text encoder; or maps, labels or
@@ -311,10 +312,10 @@ class DiffusionModel:
         return revision(self._networks(), moving=is_offloaded(self.unet))
 
     def offload(self, device: str | torch.device | None = None) -> "DiffusionModel":
-        """Keep the networks in main memory, and on the device only the one that computes (`sfumato.models.offload`).
+        """Keep the networks in main memory; each is moved to the device while it computes (`sfumato.models.offload`).
 
         Args:
-            device: where networks compute; by default CUDA if available.
+            device: device on which the networks compute; by default CUDA if available.
 
         Raises:
             BadInput: the device does not exist, or is the CPU, which has no memory of its own.
@@ -341,7 +342,7 @@ class DiffusionModel:
                 nn.Module.to(network, dtype=precision)
             return self.offload(place)
         for network in (self.unet, *(each.encoder for each in self.text_encoders)):
-            # not `network.to`: that of diffusers warns at every change of precision
+            # not `network.to`, because diffusers' `to` logs a warning when it changes the precision
             nn.Module.to(network, device=place, dtype=precision)
         if self.codec.module is not None:
             self.codec.module.to(place)
@@ -360,5 +361,5 @@ class DiffusionModel:
 
 
 def _gradients_of(values: Tensor) -> AbstractContextManager[Any]:
-    """Gradients only if these values have any, so that an offloaded autoencoder need not stay for a backward pass."""
+    """Enable gradients only if the input requires them; an offloaded autoencoder then need not stay on the device."""
     return torch.set_grad_enabled(torch.is_grad_enabled() and values.requires_grad)

@@ -1,4 +1,4 @@
-"""Two evaluations of a U-Net that share the encoder half, such as Asyrp's two predictions of the noise."""
+"""Reuse of the U-Net's encoder activations in a second evaluation at the same x_t, as for Asyrp's two predictions."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -45,8 +45,8 @@ class EncoderHalf:
     decoder alone. In all other cases the complete network is evaluated. The result is the same, bit for bit.
 
     Args:
-        constant: reuse the encoder half with gradients enabled too. Gradients then pass through the decoder and the
-            taps only: right for a loss of what the taps add, if neither x_t nor the weights need a gradient.
+        constant: reuse the encoder half even if gradients are enabled. Gradients then flow through the decoder and the
+            taps only. This is correct if only tensors that the taps add need gradients, not x_t or the weights.
     """
 
     def __init__(self, *, constant: bool = False) -> None:
@@ -72,9 +72,10 @@ class EncoderHalf:
     def covers(
         self, unet: nn.Module, x: Tensor, t: int | Tensor, condition: Condition | None, taps: Sequence[AnyTap]
     ) -> bool:
-        """Whether the recorded evaluation has these inputs, and a second one differs from the middle block on only.
+        """Whether the recorded encoder activations are valid for an evaluation with these inputs and taps.
 
-        Not with gradients enabled, unless the encoder half is `constant`: what is recorded has no gradient history.
+        This requires equal inputs, and new taps in the middle block or the decoder only. If gradients are enabled, it
+        also requires `constant`, because the recorded activations have no gradient history.
         """
         first = self._first
         if (
@@ -111,7 +112,7 @@ class EncoderHalf:
 
 
 def _decoder_blocks(unet: Any) -> Sequence[nn.Module]:
-    """The blocks whose inputs are recorded; none for networks that connect input and output in other ways too."""
+    """The blocks whose inputs are recorded; () for networks with further skip connections past the middle block."""
     skips = any(hasattr(block, "skip_conv") for block in unet.up_blocks)
     fourier = getattr(unet.config, "time_embedding_type", "") == "fourier"
     return () if skips or fourier or unet.mid_block is None else unet.up_blocks
@@ -122,7 +123,7 @@ def _in_decoder(name: str) -> bool:
 
 
 def _detached(value: Any) -> Any:
-    """The same without gradient history, which would keep the activations of the encoder in memory."""
+    """Detach all tensors in a value, so that the activations of the encoder are not kept in memory."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a single file of weights is and what it states about itself, from the names of its tensors and its metadata."""
+"""Kind and scheduler settings of a single weights file, determined from its tensor names and metadata."""
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -13,11 +13,11 @@ UNET = "model.diffusion_model."
 _FUSE = "give the model itself, and this file with --lora (in Python: lora=)"
 _EMBED = "give the model itself, and this file with --textual-inversion (in Python: textual_inversion=)"
 _WHOLE = "give a checkpoint of the complete model, or its diffusers folder"
-#: What a file is, what to do, and parts of names of which one occurs in every such file and in no checkpoint.
+#: Kind of file, advice for the user, and substrings of tensor names that occur in such files and in no checkpoint.
 _OTHERS = (
-    ("a LoRA, which changes a model and is none", _FUSE,
+    ("a LoRA, not a complete model", _FUSE,
      ("lora_up.", "lora_down.", "lora_A.", "lora_B.", "lora.up.", "lora.down.", "hada_w1_a", "lokr_w1")),
-    ("a ControlNet or T2I adapter, which steers a model and is none", "give the model itself",
+    ("a ControlNet or T2I adapter, not a complete model", "give the model itself",
      ("input_hint_block.", "controlnet_cond_embedding.", "controlnet_down_blocks.")),
     ("a transformer model (such as Flux, Stable Diffusion 3, PixArt), which cannot be used",
      "give a model with a U-Net: Stable Diffusion 1.x, 2.x or XL",
@@ -28,14 +28,14 @@ _SCHEDULED_OTHERWISE = ("edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred
 
 
 def check_complete(path: Path, names: Collection[str]) -> None:
-    """Refuse files of weights that are not a checkpoint of a complete model, from the names of their tensors.
+    """Check, from the names of its tensors, that a weights file is a checkpoint of a complete model.
 
     Args:
         path: the file, for the message.
         names: names of its tensors.
 
     Raises:
-        BadInput: the message says what the file is and what to do.
+        BadInput: it is not; the message describes the file and the remedy.
     """
     for what, remedy in _found(names):
         raise BadInput(f"{printable(path)} is {what}: {remedy}.")
@@ -62,9 +62,9 @@ def _found(names: Collection[str]) -> Iterable[tuple[str, str]]:
 
 
 def stated_schedule(path: Path, names: Collection[str]) -> dict[str, Any]:
-    """Settings of the scheduler that a checkpoint states about itself.
+    """Scheduler settings that a checkpoint declares in its tensor names or metadata.
 
-    Tools for training and merging mark checkpoints with empty tensors ("v_pred", "ztsnr"), or in the metadata
+    Training and merging tools mark checkpoints with empty tensors ("v_pred", "ztsnr"), or in the metadata
     ("modelspec.prediction_type", "ss_v_parameterization", "ss_zero_terminal_snr").
 
     Args:
@@ -72,7 +72,7 @@ def stated_schedule(path: Path, names: Collection[str]) -> dict[str, Any]:
         names: names of its tensors.
 
     Returns:
-        Settings as in `scheduler_config.json`; {} if the file states nothing.
+        Settings as in `scheduler_config.json`; {} if the file declares none.
 
     Raises:
         BadInput: a schedule that cannot be used.

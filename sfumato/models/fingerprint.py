@@ -28,7 +28,7 @@ def fingerprint(networks: Mapping[str, nn.Module], schedule: Schedule) -> str:
 
 
 class FingerprintCache:
-    """The fingerprint of a model, computed once per revision of its weights, also by several threads."""
+    """Thread-safe cache of the fingerprint of a model, computed once per revision of its weights."""
 
     def __init__(self) -> None:
         self._known: tuple[Any, str] | None = None
@@ -65,9 +65,9 @@ class FingerprintCache:
 def revision(networks: Mapping[str, nn.Module], *, moving: bool = False) -> tuple[Any, ...]:
     """A value that changes when a weight is replaced, moved or modified in place, to detect a stale fingerprint.
 
-    It contains id, version, data pointer and dtype of every weight, and which LoRAs of PEFT act. The data pointer is
-    necessary because `Module.to` changes neither id nor version. Freed memory may be reused, so that a conversion to
-    another precision and back can restore the value: such callers must reset the fingerprint.
+    It contains id, version, data pointer and dtype of every weight, and the active PEFT LoRAs. The data pointer is
+    necessary because `Module.to` changes neither id nor version. Freed memory may be reused, so a conversion to another
+    precision and back can give the same value again: code that converts must clear the fingerprint.
 
     Args:
         networks: the networks by name.
@@ -82,7 +82,7 @@ def revision(networks: Mapping[str, nn.Module], *, moving: bool = False) -> tupl
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:
-    """The network and all its layers, as `Module.modules` but without recursion, which takes most of its time."""
+    """The network and all its submodules, as `Module.modules`, but iterative, which is faster."""
     layers = [network]
     for layer in layers:  # grows
         layers += [each for each in layer._modules.values() if each is not None]
@@ -99,14 +99,14 @@ def _weights(layers: Sequence[nn.Module]) -> list[Tensor]:
 
 
 def _adapters(network: nn.Module) -> Iterator[str]:
-    """Which LoRAs of every layer act, and how strongly: what PEFT stores in addition to the weights."""
+    """State of the PEFT LoRAs of every layer that is not part of the weights: active adapters, scales and merges."""
     for name, layer in network.named_modules():
         if "base_layer" in layer._modules:
             yield f"{name} {_acting(layer)}"
 
 
 def _acting(layer: Any) -> str:
-    """Which LoRAs of a layer act, with their scales, and which are merged into its weights."""
+    """Active LoRAs of a layer with their scales, and the LoRAs that are merged into its weights."""
     acting = [] if layer.disable_adapters else sorted(layer.active_adapters)
     return f"{[(each, layer.scaling.get(each)) for each in acting]} {sorted(layer.merged_adapters)}"
 

@@ -44,11 +44,11 @@ def attention_layers(unet: Any, size: tuple[int, int], *, cross: bool, most_quer
 
 
 def word_layers(unet: Any, size: tuple[int, int]) -> tuple[Layers, tuple[int, int]]:
-    """The cross-attention layers whose maps locate words best, and the height and width of their feature maps.
+    """The cross-attention layers whose maps are used to locate words, and the height and width of their feature maps.
 
     These are the layers with the second smallest feature maps: 16 x 16 in Stable Diffusion at 512 pixels, as in
-    Prompt-to-Prompt's local blend. The maps of finer layers follow the texture, and the smallest maps are too coarse.
-    If all layers have the same resolution, all are used.
+    Prompt-to-Prompt's local blend. The maps of higher-resolution layers depend on texture, and the smallest maps are
+    too coarse. If all layers have the same resolution, all are used.
     """
     names: dict[tuple[int, int], list[str]] = {}
     for name, _ in Layers(cross=True).of(unet):

@@ -52,7 +52,7 @@ def load_model(
         lora: LoRAs to fuse into the weights (`sfumato.models.lora`): files, "FILE:SCALE" or (file, scale).
         textual_inversion: embeddings to add (`sfumato.models.textual_inversion`): files or "FILE:WORD".
         prompt_weights: whether "(word:1.4)" in prompts is a weight (`sfumato.models.prompt_weights`).
-        prompt_chunks: number of chunks in which prompts are read, for prompts of more than 75 tokens.
+        prompt_chunks: number of chunks into which prompts are split, for prompts of more than 75 tokens.
         offload: keep weights in main memory until they are needed (`sfumato.models.offload`).
 
     Raises:

@@ -2,9 +2,9 @@
 
     W <- W + s (alpha / r) U D,      D: [r, in], U: [out, r]
 
-A fused model has the speed and the layers of the model without LoRA, so that all taps work; the fingerprint is that of
-the fused weights. The same is done by `fuse_lora` of diffusers, which needs the package peft. To change scales between
-edits without loading again, use a pipeline of diffusers with active LoRAs (`sfumato.models.pipelines`).
+A fused model has the speed and the layers of the model without LoRA, so all taps work; the fingerprint is that of the
+fused weights. diffusers' `fuse_lora` does the same but requires peft. To change scales between edits without reloading
+the model, use a diffusers pipeline with active LoRAs (`sfumato.models.pipelines`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ def fuse(model: DiffusionModel, lora: Lora) -> None:
     """Add a LoRA to the weights of the U-Net and the text encoders. Later LoRAs add to earlier ones.
 
     Raises:
-        BadInput: the LoRA belongs to another model: it changes a layer that this one has not, or of another size; or it
+        BadInput: the LoRA belongs to another model (a layer does not exist in this model or has another shape), or it
             changes a layer twice. The model is then unchanged.
     """
     layers = dict(_layers(model))
@@ -55,10 +55,11 @@ def fuse(model: DiffusionModel, lora: Lora) -> None:
 
 
 def _once(fitting: Sequence[tuple[nn.Module, Change]], file: str) -> dict[nn.Module, Change]:
-    """One change for every layer. Raises BadInput for a file that changes a layer twice.
+    """Select one change for every layer. Raises BadInput for a file that changes a layer twice.
 
-    Some files for SDXL contain every change under the names of diffusers and under the original ones. As in diffusers
-    the latter do not count. A file with other changes under original names, which diffusers ignores too, is refused.
+    Some SDXL files contain every change twice, under the diffusers name and under the original name of the layer. As in
+    diffusers, the change under the original name is then ignored. If a layer is changed under its original name only,
+    while others have diffusers names, diffusers would silently ignore the change; this function raises BadInput.
     """
     once: dict[nn.Module, Change] = {}
     for layer, change in fitting:

@@ -1,6 +1,7 @@
-"""Read LoRA files: which layers they change, and by what.
+"""Read the weight changes in LoRA files.
 
-Two families of names exist: those of diffusers and PEFT ("unet.mid_block.attentions.0.proj_in.lora_A.weight", and
+There are two families of tensor names: those of diffusers and PEFT
+("unet.mid_block.attentions.0.proj_in.lora_A.weight", and
 ".lora.down.", "_lora.down." and ".lora_linear_layer.down." in older files), and those of kohya-ss
 ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", for SDXL with the names of the original U-Net).
 """
@@ -27,7 +28,7 @@ _PART = re.compile(
     r"|(?P<layer_>.+?)[._](?:lora_up|lora_B|lora\.up|lora_linear_layer\.up)(?:\.default)?\.weight"
     r"|(?P<alpha>.+)\.alpha"
 )
-#: Parts of names that occur in files of other adapters only.
+#: Substrings of tensor names that occur only in files of other adapter types.
 _OTHERS = {
     "hada_w": "a LoHa",
     "lokr_w": "a LoKr",
@@ -90,7 +91,7 @@ def read_loras(given: GivenLora | Sequence[GivenLora]) -> tuple[Lora, ...]:
         given: one or several, each a path, "FILE:SCALE" or (path, scale).
 
     Raises:
-        BadInput: a file that is no LoRA or of a kind that is not supported, or a scale that is not a finite number.
+        BadInput: a file is not a LoRA or is of an unsupported kind, or a scale is not a finite number.
     """
     several: list[Any] = [given]
     if isinstance(given, list | tuple) and not (len(given) == 2 and isinstance(given[1], int | float)):
@@ -99,7 +100,7 @@ def read_loras(given: GivenLora | Sequence[GivenLora]) -> tuple[Lora, ...]:
 
 
 def flattened(name: str) -> str:
-    """A name that is equal for all spellings of a layer: parts joined by "_", without marks of the file's format."""
+    """Canonical name of a layer, equal for all file formats: parts joined by "_", without format-specific suffixes."""
     flat = name.replace(".processor.", ".").replace(".", "_")
     for theirs, ours in _FIRST.items():
         if flat.startswith(theirs):

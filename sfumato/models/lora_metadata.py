@@ -1,8 +1,8 @@
-r"""alpha in the metadata of LoRA files, which diffusers writes, and its patterns of layer names (alpha_pattern).
+r"""alpha in the metadata of LoRA files written by diffusers, including per-layer values (alpha_pattern).
 
-PEFT gives a layer the alpha of the first pattern p for which the regular expression "(.*\.)?(p)$" matches its name. An
-expression in a file of a stranger can take any time in Python's `re`; here it is evaluated by RE2 in pyarrow, whose
-time is linear in the names. Most patterns are plain names, which are looked up.
+PEFT gives a layer the alpha of the first pattern p for which the regular expression "(.*\.)?(p)$" matches its name. A
+regular expression from an untrusted file can take exponential time in Python's `re`. It is therefore evaluated by RE2
+in pyarrow, whose time is linear in the length of the names. Most patterns are plain names, which are looked up instead.
 """
 
 import json
@@ -18,13 +18,13 @@ _PARTS = ("unet", "text_encoder", "text_encoder_2")
 _LONGEST = 200
 """Largest number of characters of a pattern."""
 _MOST_WORK = 50_000_000
-"""Largest product of the characters of all expressions and of all names: seconds."""
+"""Largest product of the total lengths of all expressions and of all names; matching then takes seconds."""
 _PLAIN = re.compile(r"[\w.-]+", re.ASCII)
 _EXPRESSION = re.compile(r"(?:[\w.:|()\[\]^$*+?-]|\\[.dDwW])+", re.ASCII)
 
 
 class AdapterMetadata:
-    """alpha and its use for the layers of a file.
+    """The factor alpha / r of every layer of a file.
 
     Args:
         file: name of the file, for messages.
@@ -64,13 +64,13 @@ def first_matches(patterns: Mapping[str, Any], names: Sequence[str], file: str) 
     """The names that match a pattern, each with the first that it matches.
 
     Args:
-        patterns: the patterns, in their order. In those without operators "." is a point.
+        patterns: the patterns, in their order. In patterns without regular expression operators, "." is a literal dot.
         names: names of layers.
         file: name of the file, for messages.
 
     Raises:
-        BadInput: a pattern is not a regular expression of names, points, classes, groups, "|", "*", "+" and "?", is too
-            long, or there are too many.
+        BadInput: a pattern uses anything but literals, ".", character classes, groups, "|", "*", "+" and "?", is too
+            long, or there are too many patterns.
     """
     order = {pattern: place for place, pattern in enumerate(patterns)}
     first: dict[str, list[int]] = {}

@@ -83,4 +83,4 @@ def _check_mask(mask: Tensor, pixels: Tensor) -> None:
         wanted = [len(pixels), 1, *pixels.shape[2:]]
         raise BadInput(f"The mask must have the shape {wanted}, that of the images, not {list(mask.shape)}.")
     if not bool(((mask >= 0) & (mask <= 1)).all()):
-        raise BadInput("The values of the mask must be from 0, where the image stays, to 1, where it is replaced.")
+        raise BadInput("The values of the mask must be in [0, 1]: 0 keeps the image, 1 replaces it.")

@@ -29,7 +29,7 @@ def named(network: nn.Module, names: Names, kind: type[nn.Module] = nn.Module) -
     """
     exact = (names,) if isinstance(names, str) else names
     if not any(_SPECIAL & set(name) for name in exact):
-        with suppress(AttributeError):  # listing all modules of a large network takes as long as a small one runs
+        with suppress(AttributeError):  # fast path for exact names: listing all modules of a large network is slow
             found = {name: network.get_submodule(name) for name in exact}
             if all(name and isinstance(module, kind) for name, module in found.items()):
                 return list(found.items())

@@ -7,7 +7,7 @@ from sfumato.models.bundled import list_models
 from sfumato.paths import is_hub_id
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
-"""Extensions of weights that can run code when they are opened."""
+"""Extensions of pickled weights, which can execute code when they are loaded."""
 PRECISIONS = {
     "auto": "float32",
     "fp32": "float32",
@@ -55,6 +55,6 @@ def place_of(name: str) -> Path | None:
 
 
 def check_precision(name: str) -> None:
-    """Refuse an unknown name of a precision. Raises BadInput."""
+    """Raise BadInput for an unknown name of a precision."""
     if name not in PRECISIONS:
         raise BadInput(f"There is no precision {name}; use auto, fp32, bf16 or fp16.")

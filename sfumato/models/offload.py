@@ -1,7 +1,7 @@
-"""Keep the networks of a model in main memory, and on the accelerator only the one that computes.
+"""Keep the networks of a model in main memory, and move each to the accelerator only while it computes.
 
-This is what `enable_model_cpu_offload` of diffusers does for a pipeline, with hooks of accelerate. Here a network
-leaves the accelerator when any other one is needed, because an edit has no fixed order of networks.
+diffusers' `enable_model_cpu_offload` does this for a pipeline with hooks of accelerate and a fixed order of networks.
+An edit has no fixed order, so here a network leaves the accelerator whenever any other network is needed.
 """
 
 from collections.abc import Iterable
@@ -23,10 +23,10 @@ class Offload(ModelHook):
     Networks through which gradients pass stay together until the next evaluation without gradients, because the
     backward pass still needs their weights.
 
-    A model that offloads serves one thread at a time: another thread would move a network while it computes.
+    An offloaded model is not thread-safe: another thread could move a network while it computes.
 
     Attributes:
-        execution_device: where networks compute, under the name that pipelines of diffusers read.
+        execution_device: device on which the networks compute; diffusers pipelines read this attribute.
     """
 
     no_grad = False
@@ -46,7 +46,7 @@ class Offload(ModelHook):
         return nn.Module.to(module, _HOME)
 
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        """Called before the network computes, also by `encode` and `decode` of an autoencoder, without arguments."""
+        """Called before a forward pass, and without arguments before `encode` and `decode` of an autoencoder."""
         inputs = [*args, *kwargs.values()]
         graph = torch.is_grad_enabled() and (not inputs or any(map(_requires_grad, inputs)))
         self._graph = [*self._graph, module] if graph else []
@@ -73,7 +73,7 @@ def offload(networks: Iterable[nn.Module], device: torch.device) -> None:
 
 
 def computes_on(network: nn.Module) -> torch.device:
-    """The device of a network; for an offloaded one the device where it computes."""
+    """The device of a network; for an offloaded network, the device on which it computes."""
     hook = getattr(network, "_hf_hook", None)
     if isinstance(hook, Offload | CpuOffload):
         return torch.device(hook.execution_device)

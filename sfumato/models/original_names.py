@@ -25,7 +25,7 @@ _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|
 
 
 def original_name(unet: Any, name: str) -> str:
-    """The original name of a layer of a U-Net, or its own name if it has no other one.
+    """The original name of a layer of a U-Net, or the given name if the U-Net has no original names.
 
     Only U-Nets with the same number of layers in all blocks (layers_per_block is a number) have original names.
 

@@ -19,19 +19,19 @@ _AUTOENCODERS = ("vae", "vqvae")
 def from_pipeline(pipe: Any) -> DiffusionModel:
     """The model in a pipeline object of diffusers; its networks and tokenizers are shared, not copied.
 
-    LoRAs are part of the networks, fused or active, with the scales that are set in the pipeline; so are textual
-    inversions in its tokenizer and text encoder. Of the scheduler, the training schedule and the timestep spacing are
-    used (`sfumato.models.schedules`). The networks are set to evaluation mode, without gradients of their weights.
-    An autoencoder in half precision is copied to float32, in which it is always evaluated here, and the one of the
-    pipeline stays as it is. A pipeline with `enable_model_cpu_offload` gives a model that offloads, and its own hooks
-    are replaced by those of `sfumato.models.offload`, which serve the pipeline too.
+    Loaded LoRAs (fused or active, with the scales set in the pipeline) and textual inversions remain in effect. Of the
+    scheduler, the training schedule and the timestep spacing are used (`sfumato.models.schedules`). The networks are
+    set to evaluation mode, without gradients of their weights. The autoencoder is always evaluated in float32: one in
+    half precision is copied, and the pipeline's own autoencoder is not changed. For a pipeline with
+    `enable_model_cpu_offload`, the model is offloaded too, and the pipeline's hooks are replaced by those of
+    `sfumato.models.offload`, which also work for the pipeline.
 
     Args:
         pipe: a pipeline of Stable Diffusion 1.x, 2.x or XL (text to image, image to image, inpainting,
             InstructPix2Pix), or of a network without text.
 
     Raises:
-        BadInput: not a pipeline, or one that sfumato cannot use; the message says why.
+        BadInput: `pipe` is not a pipeline, or sfumato does not support it; the message contains the reason.
     """
     from diffusers import DiffusionPipeline  # here because importing pipelines takes seconds
 
@@ -78,5 +78,5 @@ def _float32(autoencoder: Any) -> Any:
     """The autoencoder, or its copy in float32 if it has another precision."""
     if autoencoder.dtype == torch.float32:
         return autoencoder
-    # moved as a plain module: that of diffusers warns at every change of precision
+    # nn.Module.to, because diffusers' `to` logs a warning when it changes the precision
     return nn.Module.to(remove_hook_from_module(copy.deepcopy(autoencoder)), torch.float32)

@@ -1,16 +1,17 @@
 r"""Weights of words in prompts, "(red:1.4) apple", as embedding weights.
 
-Let z be the tokens of the text without its weights, [n,d], and e those of the empty prompt. A token of weight w becomes
+Let z be the text embedding of the prompt without its weights, [n,d], and e that of the empty prompt. The embedding of a
+token with weight w becomes
 
     e + w (z - e)                                                                            (1)
 
-Weights below 1 also act inside the text encoder. For every phrase k of a weight w_k < 1, z_k is (1) with the phrase
-masked from the attention of the text encoder, and the result is
+Weights below 1 also change the attention inside the text encoder. For every phrase k with weight w_k < 1, z_k is (1)
+with the phrase masked from the attention of the text encoder, and the result is
 
     (z_w + sum_k a_k z_k) / (1 + sum_k a_k),      a_k = tan((1 - w_k) pi / 2)                 (2)
 
-so that the prompt approaches the one without the phrase as w_k goes to 0. These are the rules of the package compel,
-which users of diffusers know; pooled vectors are not weighted there either.
+so that the embedding approaches that of the prompt without the phrase as w_k goes to 0. These are the rules of the
+package compel, which is commonly used with diffusers. As in compel, pooled embeddings are not weighted.
 
 A phrase may contain brackets. Weights inside weights are multiplied: in "((a cat:1.2) on a mat:1.1)" the cat has the
 weight 1.32. Brackets without a weight are text; "\(" and "\)" are always text. Every phrase consists of whole tokens.
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from sfumato.errors import BadInput
 
 MOST = 10.0
-"""Largest weight; above about 1.6, results of Stable Diffusion fall apart."""
+"""Largest weight; weights above about 1.6 cause strong artefacts in Stable Diffusion."""
 _NUMBER = r"[-+.,]*\d[-+.,%\deE]*"
 _BRACKET = re.compile(rf"\\[()]|\(|(?::\s*(?P<weight>{_NUMBER})\s*)?\)")
 _BEGUN = re.compile(rf":\s*{_NUMBER}(?P<end>\s*\\?\))?")
@@ -78,7 +79,7 @@ class Weighted:
 
 @dataclass(frozen=True)
 class _Bracket:
-    """A bracket of a prompt that is not text, with what belongs to it: characters `start` to `stop`.
+    """A bracket that delimits a weighted phrase, with its weight: characters `start` to `stop` of the prompt.
 
     Attributes:
         factor: the weight of its phrase, at the opening and at the closing bracket.
@@ -143,7 +144,7 @@ def _brackets(prompt: str) -> list[_Bracket]:
                 continue
             if opening is None:
                 raise BadInput(
-                    f'The prompt has "{mark[0]:.{_SHOWN}}" without "(": put one before the words of the weight, or '
+                    f'The prompt has "{mark[0]:.{_SHOWN}}" without "(": add it before the words of the weight, or '
                     r'write "\)" for a bracket that is text.'
                 )
             weight = _weight(mark["weight"], prompt[opening.end() : mark.start()])
@@ -151,7 +152,7 @@ def _brackets(prompt: str) -> list[_Bracket]:
     for begun in _BEGUN.finditer(prompt, opened[0].end()) if opened else ():
         if not begun["end"]:
             raise BadInput(
-                f'The prompt has "(" without ")" behind the weight "{begun[0]:.{_SHOWN}}": put one there, or write '
+                f'The prompt has "(" without ")" after the weight "{begun[0]:.{_SHOWN}}": add it, or write '
                 r'"\(" for a bracket that is text.'
             )
     return sorted(found, key=lambda each: each.start)

@@ -1,9 +1,9 @@
-"""Reference images whose features and attention maps energies read, at the noise level of every step.
+"""Reference images, noised to the level of every step, whose features and attention maps energy terms use.
 
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_t,      e_t ~ N(0, I)
 
-Real images need no inversion for this: Self-Guidance (Epstein et al., arXiv 2306.00986) reads them from latents of the
-forward process, which are sufficient for maps and features.
+No inversion is needed: Self-Guidance (Epstein et al., arXiv 2306.00986) also computes the maps and features of real
+images from latents of the forward process.
 """
 
 from collections.abc import Mapping, Sequence

@@ -33,8 +33,8 @@ MOST_TIMESTEPS = 100_000
 def read_scheduler(folder: Path, kind: str) -> Any:
     """Load the scheduler of a pipeline folder; `kind` is a class name in `SCHEDULERS`.
 
-    Its `config` also contains the arguments of DDIMScheduler and DDPMScheduler that the file states and the class does
-    not have, as in diffusers: EulerDiscreteScheduler has no set_alpha_to_one, and the file of SDXL states it.
+    As in diffusers, its `config` also contains arguments of DDIMScheduler and DDPMScheduler that are in the file but
+    not in the class, such as set_alpha_to_one in SDXL's file, which EulerDiscreteScheduler does not have.
 
     Raises:
         BadInput: the file cannot be read, or has invalid values.
@@ -62,7 +62,7 @@ def schedule_from_config(config: Mapping[str, Any], *, pixels: bool = False) -> 
         pixels: whether x_0 is pixels. Only then "clip_sample" has an effect: sampling clips P_t to the range of pixels.
 
     Raises:
-        BadInput: the schedule is not a variance-preserving one with betas, the variance is learned, dynamic
+        BadInput: the schedule is not variance-preserving or not defined by betas, the variance is learned, dynamic
             thresholding is enabled, or the timestep spacing does not exist.
     """
     config = _complete(config)
@@ -108,9 +108,9 @@ def with_settings(scheduler: Any, settings: Mapping[str, Any]) -> DDIMScheduler:
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the defaults of the configured scheduler class, because old files omit settings.
+    """Add the defaults of the configured scheduler class for settings that the file omits.
 
-    Otherwise diffusers would fill omitted settings with the defaults of the class that it converts to, which differ.
+    Otherwise diffusers would use the defaults of the class that it converts to, which may differ.
     """
     name = config.get("_class_name", "The scheduler")
     filled = dict(config)

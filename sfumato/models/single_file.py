@@ -41,16 +41,16 @@ def load_single_file(
     Args:
         path: the checkpoint.
         config: a local diffusers folder of the same architecture, of which the configurations and tokenizers are used;
-            not necessary for the published architectures (`sfumato.architectures`). What the checkpoint itself
-            contains takes precedence: the number of input channels, and the prediction type and zero terminal SNR, if
-            it states them (`sfumato.models.file_kinds.stated_schedule`).
+            not necessary for the published architectures (`sfumato.architectures`). The number of input channels of the
+            checkpoint takes precedence, and so do the prediction type and zero terminal SNR if the checkpoint declares
+            them (`sfumato.models.file_kinds.stated_schedule`).
         name: name of the model in messages.
         device: device of the model.
         dtype: precision of the network.
 
     Raises:
-        BadInput: the file is no checkpoint of a complete model, config is missing for another architecture, or the
-            checkpoint does not fit it.
+        BadInput: the file is not a checkpoint of a complete model, `config` is missing for an architecture that is not
+            built in, or the checkpoint does not fit `config`.
     """
     weights = single_file_weights(path)
     check_complete(path, weights.shapes)
@@ -78,9 +78,9 @@ def load_single_file(
 def predicts_v(model: DiffusionModel) -> bool:
     """Whether a network predicts the velocity rather than the noise, from one evaluation at the last timestep.
 
-    There x_t is nearly the noise itself. A network that predicts the noise returns it, with a correlation near 1; the
-    velocity is nearly -x_0, which is independent of it. Files of Stable Diffusion 2.x do not state which of the two
-    they predict.
+    At that timestep x_t is nearly pure noise. The output of a noise-predicting network has a correlation near 1 with
+    x_t; the velocity is nearly -x_0, which is independent of x_t. Stable Diffusion 2.x checkpoints do not declare their
+    prediction type.
     """
     t, side = len(model.schedule) - 1, 4 * model.latent_multiple
     x = gaussian((model.latent_channels, side, side), 0, tag="prediction type", device=model.device)[None]

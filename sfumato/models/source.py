@@ -1,4 +1,4 @@
-"""Evaluations of the source at the steps of a run, which taps read."""
+"""Evaluation of the source branch at the steps of a run, whose features and attention maps taps read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,33 +15,33 @@ from sfumato.models.modules import Names
 from sfumato.models.taps import AnyTap, Tap, of_maps
 
 ELEMENTS = 2**14
-"""Largest number of latent elements of a batch of the source: its recorded outputs stay in memory between the steps."""
+"""Largest number of latent elements in one forward pass of the source; it limits the memory of the stored outputs."""
 
 Reading: TypeAlias = tuple[AnyTap, int]
-"""A tap, and the number of steps in which the same is read, the current one included."""
+"""A tap, and the number of steps, the current one included, in which it reads the same modules."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Evaluates the source, for several steps of the run in one forward pass, and stores what taps read.
+    """Evaluates the source for several steps of the run in one forward pass, and stores the outputs that taps read.
 
-    At step i the network is evaluated at the recorded latent x_t of the inversion, eps(x_t^source, t, c_source), not at
-    the result of a source run. The source therefore does not drift from the image, and needs neither guidance nor an
-    evaluation in steps that read nothing (Ju et al., arXiv 2310.01506, keep the source branch of an edit on these
-    latents; Tumanyan et al., arXiv 2211.12572, read features from them).
+    In every step the network is evaluated at the latent x_t that the inversion recorded, eps(x_t^source, t, c_source),
+    rather than at the latent of a separate source trajectory. The source therefore does not deviate from the image, and
+    needs neither guidance nor an evaluation in steps in which no tap reads (Ju et al., arXiv 2310.01506, also keep the
+    source branch of an edit on these latents; Tumanyan et al., arXiv 2211.12572, read features from them).
 
-    All x_t are known, so that the steps can be evaluated together. One forward pass contains the rows of
+    All x_t are known in advance, so several steps can be evaluated in one batch. One forward pass contains
 
         n = max(1, floor(ELEMENTS / (b c h w)))     steps for b images,
 
-    and at most as many steps as every reading still needs, independently of the user's `batch`. For latents of
-    [4,16,16] these are up to 16 rows; for those of Stable Diffusion at 512 pixels, whose maps need much memory, one.
+    but no more steps than every reading still needs; the user's `batch` has no effect on it. For latents [4,16,16] this
+    is up to 16 rows, and for Stable Diffusion at 512 pixels, whose maps need much memory, one step.
 
     Attributes:
         network: the network without guidance.
         latents: x_t [b,c,h,w] by timestep, in the order of the run.
         condition: condition of the source, one row per image.
-        exact: evaluate one step at a time, as for the target; results depend on the batch size by rounding.
+        exact: evaluate one step at a time, as for the target: other batch sizes round differently.
     """
 
     network: DiffusionModel
@@ -55,8 +55,8 @@ class Source:
 
         Args:
             t: timestep of the current step.
-            readings: the taps, each with the number of steps in which it reads the same.
-            again: keep what was read, because taps may read it in another evaluation of this step.
+            readings: the taps, each with the number of steps in which it reads the same modules.
+            again: keep the stored outputs, because taps may read them in another evaluation of this step.
 
         Raises:
             BadInput: as in `tapped`, or a tap returns a replacement.
@@ -73,7 +73,7 @@ class Source:
             for name, *call in kept.at(t):
                 if cast(Any, tap)(name, *call, rows) is not None:
                     raise BadInput(f"A tap replaces the source's {name}: taps of the source can only read.")
-        # The gradient pass comes first in a step, and the prediction reads the same again.
+        # In a step, the pass with gradients comes first; the prediction then reads the same outputs again.
         if not (again or torch.is_grad_enabled()):
             self._free([t])
 

@@ -1,4 +1,4 @@
-"""Taps: read and replace outputs of modules in a `with` block, which restores the network at its end.
+"""Taps: read and replace outputs of modules in a `with` block; the network is restored when the block ends.
 
 A tap selects modules by their names in `network.named_modules()` ("mid_block", "up_blocks.1.resnets.0"), or by
 shell-style patterns that are matched part by part (`sfumato.models.modules`): "down_blocks.*.resnets.*" matches all
@@ -107,7 +107,8 @@ class FromSource:
     Attributes:
         source: tap of the source's evaluation at the same step; it must return None.
         target: tap of the target's evaluation, which follows; it uses what `source` recorded.
-        left: number of steps, the current one included, that read the same; they may be evaluated in one batch.
+        left: number of steps, the current one included, in which the same modules are read; these steps may be
+            evaluated in one batch.
         under: condition of the source's evaluation, one row per image; None for the prompt of the inversion.
         images: other images that are the source, one row per reference, instead of the inverted ones; `under` is None.
     """

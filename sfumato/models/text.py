@@ -28,8 +28,8 @@ class TextEncoder:
         tokenizer: splits prompts into tokens.
         encoder: the network.
         weighted: whether "(word:1.4)" in a prompt is a weight (`sfumato.models.prompt_weights`), not text.
-        chunks: a prompt is read in this number of chunks of `context` tokens, which are encoded independently and
-            concatenated, so that it may be that many times longer; unused chunks are those of the empty prompt.
+        chunks: number of chunks of `context` tokens into which a prompt is split. Chunks are encoded independently and
+            concatenated, so a prompt may be that many times longer; unused chunks contain the empty prompt.
     """
 
     tokenizer: Any
@@ -64,7 +64,7 @@ class TextEncoder:
         return ids.to(device), mask.to(device)
 
     def plain(self, prompt: str) -> str:
-        """The prompt without weights, if it may have any."""
+        """The prompt without its weights; unchanged unless `weighted`."""
         return self._parsed(prompt).text
 
     def read(self, prompt: str) -> Prompt:
@@ -80,7 +80,7 @@ class TextEncoder:
         return Prompt(prompt, self._of_all_chunks([token.id for token in tokens]), words, found, text)
 
     def weights(self, prompt: str) -> tuple[Float[Tensor, " n"], list[tuple[Phrase, Int[Tensor, " n"]]]]:
-        """Weights of the tokens of all chunks, and the phrases of a weight below 1 with masks of their tokens."""
+        """Weights of the tokens of all chunks, and the phrases with a weight below 1 with masks of their tokens."""
         weighted = self._text(prompt)
         weights = torch.ones(self.chunks * self.context)
         light = [(phrase, torch.zeros(len(weights), dtype=torch.long)) for phrase in weighted.phrases if phrase.share]
@@ -108,12 +108,12 @@ class TextEncoder:
         return [[ids[0], *inner[k * size : (k + 1) * size], ids[-1]] for k in range(self.chunks)]
 
     def _place(self, position: int) -> int:
-        """Where a token of the text, counted with the start, stands among the tokens of all chunks."""
+        """Convert the index of a token in [start, text tokens, end] to its index in the concatenated chunks."""
         chunk, inside = divmod(position - 1, self.context - 2)
         return chunk * self.context + inside + 1
 
     def _of_all_chunks(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """The ids of all chunks up to the last end; the chunks before it are full."""
+        """Token ids of the concatenated chunks, up to the end token of the last chunk that contains text."""
         size, rows = self.context - 2, []
         for first in range(1, len(ids) - 1, size):
             rows += [ids[0], *ids[1:-1][first - 1 : first - 1 + size], ids[-1]]
@@ -170,8 +170,8 @@ def _numbered(word: str, tokens: Mapping[str, int]) -> Iterator[int]:
 def read(text_encoders: Sequence[TextEncoder], prompts: Sequence[str]) -> tuple[Prompt, ...]:
     """The words of the prompts with their token positions.
 
-    Returns () if two text encoders split a prompt into different tokens. Their tokens are concatenated along the width,
-    so that a word would have two positions. SDXL's CLIP-L and bigG use the same vocabulary and always agree.
+    Returns () if two text encoders split a prompt into different tokens: their embeddings are concatenated along the
+    feature dimension, so a word would have two positions. SDXL's CLIP-L and bigG have the same vocabulary.
     """
     first, *others = ([each.read(prompt) for prompt in prompts] for each in text_encoders)
     agree = all([p.ids for p in other] == [p.ids for p in first] for other in others)

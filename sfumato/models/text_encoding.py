@@ -1,4 +1,4 @@
-"""Encode prompts to the tokens of cross-attention, as the pipelines of diffusers do."""
+"""Encode prompts to the embeddings for cross-attention (`tokens`), as the pipelines of diffusers do."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,22 +11,25 @@ from sfumato.models.prompt_weights import Phrase
 from sfumato.models.text import TextEncoder
 
 _OLD_END = 2
-"""eos_token_id in old configurations of CLIP, whatever the tokenizer's end is."""
+"""eos_token_id in old CLIP configurations, which may differ from the id of the tokenizer's end token."""
 
 
 def encode(
     text_encoders: Sequence[TextEncoder], prompts: Sequence[str], *, empty_is_zero: bool
 ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b p"] | None]:
-    """Encode prompts: tokens for cross-attention, and the pooled vector if there are two text encoders.
+    """Encode prompts to embeddings for cross-attention, and pooled embeddings if there are two text encoders.
 
     Stable Diffusion 1.x and 2.x: the last hidden state of the text encoder, after its final layer norm. SDXL: the
-    penultimate hidden states of both text encoders, concatenated along the width, and the projected pooled output of
-    the second encoder, of the first chunk.
+    penultimate hidden states of both text encoders, concatenated along the feature dimension, and the projected pooled
+    output of the second encoder for the first chunk.
 
     Args:
-        text_encoders: one or two.
+        text_encoders: one or two text encoders.
         prompts: the prompts to encode.
         empty_is_zero: with two text encoders, return zeros for the empty prompt.
+
+    Returns:
+        Embeddings [b,n,d] with n = chunks * context, and pooled embeddings [b,p] or None.
     """
     encoded = [_encode(each, prompts, several=len(text_encoders) > 1) for each in text_encoders]
     if len(encoded) == 1:
@@ -40,7 +43,7 @@ def encode(
 
 
 def _encode(text: TextEncoder, prompts: Sequence[str], *, several: bool) -> tuple[Tensor, Tensor | None]:
-    """Tokens of one text encoder, and its pooled vectors if there are several."""
+    """Embeddings of one text encoder, and its pooled embeddings if there are several encoders."""
     ids, mask = text.tokenize(prompts)
     masked = getattr(text.encoder.config, "use_attention_mask", False)
     tokens, pooled = _states(text, ids, mask if masked else None, several)
@@ -60,7 +63,7 @@ def _weighted(
     found: Sequence[tuple[Float[Tensor, " n"], list[tuple[Phrase, Int[Tensor, " n"]]]]],
     several: bool,
 ) -> Float[Tensor, "b n d"]:
-    """The tokens with the weights of their prompts, equation 2 of `sfumato.models.prompt_weights`."""
+    """Apply the weights of the prompts to the embeddings, equation 2 of `sfumato.models.prompt_weights`."""
     empty_ids, empty_mask = text.tokenize([""])
     empty = _joined(_states(text, empty_ids, None if mask is None else empty_mask, several)[0], text)[0]
     rows = ids.unflatten(0, (-1, text.chunks))
@@ -80,7 +83,7 @@ def _weighted(
 
 
 def _scaled(z: Float[Tensor, "n d"], e: Float[Tensor, "n d"], w: Float[Tensor, "n 1"]) -> Float[Tensor, "n d"]:
-    """Equation 1 of `sfumato.models.prompt_weights`, in float32 at least; tokens of weight 1 remain as they are."""
+    """Equation 1 of `sfumato.models.prompt_weights`, in float32 at least; tokens of weight 1 are unchanged."""
     precision = torch.promote_types(z.dtype, torch.float32)
     z, e = z.to(precision), e.to(precision)
     return torch.where(w == 1, z, e + w.to(precision) * (z - e))
@@ -95,10 +98,10 @@ def _states(text: TextEncoder, ids: Tensor, mask: Tensor | None, several: bool) 
 
 
 def _pooled(text: TextEncoder, ids: Int[Tensor, "b n"], found: Any) -> Tensor | None:
-    """The projected state of the first end of every row; None of an encoder without projection.
+    """The projected hidden state at the first end token of every row; None for an encoder without projection.
 
-    With the eos_token_id of old configurations, transformers takes the largest id for the end, which is that of an
-    added word.
+    For old configurations (eos_token_id 2) transformers pools at the token with the largest id, which may be a word
+    added by textual inversion instead of the end token; the state is therefore selected here.
     """
     pooled = getattr(found, "text_embeds", None)
     if pooled is None or getattr(text.encoder.config, "eos_token_id", None) != _OLD_END:

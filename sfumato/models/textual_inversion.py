@@ -1,8 +1,8 @@
 """Textual inversions: new words of a text encoder, each one or several embedding vectors (arXiv 2208.01618).
 
-Three kinds of .safetensors files exist: one tensor under the word itself (diffusers), one tensor "emb_params", and the
-tensors "clip_l" and "clip_g" for the two text encoders of SDXL. The last two do not contain the word; by default it is
-the name of the file, as in the tools that write them.
+There are three kinds of .safetensors files: one tensor under the word itself (diffusers), one tensor "emb_params", and
+the tensors "clip_l" and "clip_g" for the two text encoders of SDXL. The last two do not contain the word; by default it
+is the name of the file, as in the tools that write them.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from sfumato.networks.weights import single_file_weights
 from sfumato.regular_files import file_hash
 
 MOST_VECTORS = 75
-"""Largest number of vectors of a word, that of the tokens in a prompt of CLIP."""
+"""Largest number of vectors of a word: the number of text tokens in CLIP's context."""
 _NAMELESS = ({"emb_params"}, {"clip_l", "clip_g"})
 
 
@@ -54,7 +54,7 @@ def read_textual_inversions(given: GivenInversion | Sequence[GivenInversion]) ->
         given: one or several files, each a path or "FILE:WORD".
 
     Raises:
-        BadInput: a file that is no textual inversion, or a word that cannot be used.
+        BadInput: a file is not a textual inversion, or a word cannot be used.
     """
     several = list(given) if isinstance(given, list | tuple) else [given]
     return tuple(map(_read, several))
@@ -104,7 +104,7 @@ def add_word(model: DiffusionModel, inversion: TextualInversion) -> None:
     for encoder in encoders:
         if taken := [token for token in tokens if _is_token(encoder, token)]:
             raise BadInput(
-                f"The model already has the word {taken[0]!r}, in any case: name another one, "
+                f"The tokenizer already has the word {taken[0]!r} (case does not matter): name another one, "
                 f"{inversion.path.name}:WORD."
             )
     for encoder, vectors in zip(encoders, inversion.vectors, strict=True):
@@ -112,7 +112,7 @@ def add_word(model: DiffusionModel, inversion: TextualInversion) -> None:
 
 
 def _is_token(encoder: TextEncoder, word: str) -> bool:
-    """Whether the tokenizer, which may ignore case, reads a word as a token that it has."""
+    """Whether a word is already a token of the tokenizer, after its case normalisation."""
     start_and_end = 2
     return word in encoder.tokenizer.get_vocab() or len(encoder.tokenizer(word).input_ids) == start_and_end + 1
 

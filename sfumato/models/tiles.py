@@ -2,7 +2,7 @@
 
 MultiDiffusion (Bar-Tal et al., arXiv 2302.08113) averages the predictions of all tiles that contain a cell. Here the
 average is weighted: the weight of a tile falls linearly to its borders over the overlap, so that no seam is visible.
-All tiles of a step see the same latents, so neighbouring tiles agree on what they show.
+All tiles of a step are cut from the same latents, so the predictions of neighbouring tiles are consistent.
 """
 
 import copy
@@ -19,19 +19,19 @@ from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
 
 OVERLAP = 0.25
-"""Smallest share of a tile's side that it has in common with the next one."""
+"""Smallest overlap of neighbouring tiles, as a fraction of the tile's side."""
 NO_TAPS = "tiles do not support methods that read or replace features or attention maps: use edit-friendly, or no tiles"
 
 
 class TiledModel(DiffusionModel):
-    """A model that evaluates latents larger than its training images in tiles; it shares the networks of another one.
+    """A view of a `DiffusionModel` that evaluates latents larger than the training images in overlapping tiles.
 
-    Smaller latents are evaluated as by the other model. Taps are refused.
+    Latents that fit into one tile are evaluated as usual. Taps are not supported and raise BadInput.
     """
 
     @classmethod
     def of(cls, model: DiffusionModel) -> "TiledModel":
-        """The model with its predictions in tiles; the networks are shared, also the count of evaluations."""
+        """A tiled view of `model`, which shares its networks and its count of evaluations."""
         tiled = copy.copy(model)
         tiled.__class__ = cls
         assert isinstance(tiled, cls)
@@ -76,7 +76,7 @@ class TiledModel(DiffusionModel):
         return total / norm
 
     def read(self, x: Tensor, t: int | Tensor, cond: Condition | None, taps: Sequence[Any]) -> None:
-        """Refused: raises BadInput."""
+        """Not supported: always raises BadInput."""
         raise BadInput(f"{NO_TAPS}.")
 
     def _places(self, size: Sequence[int]) -> Iterator[tuple[int, int]]:

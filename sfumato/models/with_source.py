@@ -1,4 +1,4 @@
-"""A network with a source: before each evaluation of the target, taps read features or maps of the source."""
+"""A network with a source branch: taps read its features or maps before each evaluation of the target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from sfumato.models.taps import NO_SOURCE, FromSource
 class WithSource:
     """A `Denoiser` that runs the source part of `FromSource` taps on the source, then evaluates the target.
 
-    Source and target are never in the same batch, so that the target is evaluated exactly as in an edit without source.
+    Source and target are evaluated in separate batches, so the target is rounded exactly as in an edit without source.
 
     Attributes:
         model: the model, without guidance.
@@ -67,7 +67,7 @@ class WithSource:
 
 
 def _key(pair: FromSource) -> tuple[int, int]:
-    """Taps with the same key read the same evaluation."""
+    """Key of the source evaluation that a pair of taps reads; equal keys share one evaluation."""
     return id(pair.images), id(pair.under)
 
 

@@ -1,7 +1,7 @@
-"""Load CLIP's tokenizer from a folder: vocabulary, merges, special and added tokens, and nothing else.
+"""Load CLIP's tokenizer from a folder: only its vocabulary, merges, special tokens and added tokens.
 
-The rules for splitting text and joining tokens are those of the class. Rules in the folder are ignored, because they
-may contain regular expressions that take hours or gigabytes; so are chat templates and names of other files.
+Normalizer, pre-tokenizer and decoder are those of the class. Those in the folder are ignored, because they may contain
+regular expressions that take hours or gigabytes; so are chat templates and names of other files.
 """
 
 import json
@@ -28,7 +28,7 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def read_tokenizer(folder: Path, root: Path | None = None) -> CLIPTokenizer:
-    """Load the CLIP tokenizer in a folder; without a vocabulary the tokenizer has two tokens.
+    """Load the CLIP tokenizer in a folder. If there is no vocabulary, the tokenizer has only two (special) tokens.
 
     Args:
         folder: a folder with tokenizer.json, or with vocab.json and merges.txt.

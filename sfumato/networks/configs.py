@@ -24,7 +24,7 @@ from sfumato.text_files import read_json
 MOST = 10_000_000
 #: Limits: entries of a list (block types, channels), characters of a string, and depth of nested lists.
 _LONGEST, _CHARACTERS, _DEPTH = 10_000, 200, 3
-#: Activation functions that transformers and diffusers implement; other names make them import packages.
+#: Activation functions that transformers and diffusers implement; they would import packages for other names.
 ACTIVATIONS = frozenset(
     ("gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu", "relu", "relu2",
      "relu6", "leaky_relu", "silu", "swish", "mish", "tanh", "sigmoid", "linear")
@@ -79,7 +79,7 @@ def scheduler_settings(kinds: Sequence[type[Any]], path: Path, root: Path) -> di
 
 
 def _settings(kinds: Sequence[type[Any]], path: Path, root: Path, tensors: int) -> dict[str, Any]:
-    """The arguments of any of the classes that a file states."""
+    """The settings in a file that are arguments of at least one of the classes."""
     known = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters} - {"self"}
     table = read_table(path, root)
     return {name: _plain(name, value, tensors, path) for name, value in table.items() if name in known}

@@ -16,13 +16,14 @@ from sfumato.files import Named, printable
 from sfumato.networks.places import GIVE
 from sfumato.networks.weights import Weights
 
-#: How much larger the network may be: older files store three projections as one, and omit unused tensors.
+#: Allowed excess of the network over its weight files, which may store three projections as one tensor or omit unused
+#: tensors: factor and constant, for the number of tensors and for the number of values.
 TENSORS, MORE_TENSORS = 4, 64
 VALUES, MORE_VALUES = 2, 1 << 24
 
 
 class _Budget(threading.local):
-    """Tensors and values that the network built by this thread may still add; None if there is no limit."""
+    """Numbers of tensors and of values that the network built by this thread may still add; None for no limit."""
 
     left: tuple[int, int] | None = None
 

@@ -29,7 +29,7 @@ def load_network(
     root: Path | None = None,
     optional: str | None = None,
 ) -> Any:
-    """Load a network of a given class from its folder, from safetensors with all weights.
+    """Load a network of a given class from its folder; all weights must be in its safetensors files.
 
     Args:
         kind: a class of diffusers or transformers; the class name in the folder is ignored.

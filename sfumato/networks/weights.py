@@ -52,7 +52,7 @@ def find_weights(folder: Path, stem: str, root: Path) -> Weights:
         root: the model folder that the user named, which must contain all files.
 
     Raises:
-        BadInput: there are no weights or only pickles, or a file is invalid or in a wrong place.
+        BadInput: there are no weights or only pickles, a file is invalid, or a link leads out of the folder.
     """
     for whole, index in (
         (f"{stem}.safetensors", f"{stem}.safetensors.index.json"),
@@ -124,7 +124,7 @@ def _shards(index: Path, root: Path) -> list[str]:
 
 
 def _check_holes(path: Path) -> None:
-    """Refuse sparse files, of which a few kilobytes on disk would become gigabytes of zeros in memory."""
+    """Raise BadInput for sparse files, whose few stored kilobytes would become gigabytes of zeros in memory."""
     size = os.stat(path).st_size
     if size > _LARGE and (there := _stored_bytes(path, size)) * _HOLES < size:
         raise BadInput(f"{printable(path)} is a sparse file: only {there:,} of its {size:,} bytes are stored; {GIVE}.")

@@ -16,29 +16,29 @@ OWN = {
     "modified": pa.int64(),
     "metadata_digest": pa.string(),
 }
-"""Columns of every index: absolute path, SHA-256 of the scaled pixels, size in bytes and time of the file, SHA-256 of
-the other columns."""
+"""Columns of every index: absolute path, SHA-256 of the scaled pixels, size of the file in bytes, its modification time
+in nanoseconds, and SHA-256 of the metadata columns."""
 KEY_FIELD = pa.field("path", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
-"""The column by which rows are replaced. As the primary key it makes runs at the same time add a file only once."""
+"""The column by which rows are replaced. As the primary key it prevents concurrent runs from adding a file twice."""
 VECTORS = {name: f"{name}_vector" for name in MODALITIES}
 """Columns of the descriptors, by modality."""
 COMPUTED = ("score", "cosines")
-"""What a search adds to the columns of an image."""
+"""Columns that a search adds to those of an image."""
 _OF_LANCE = (
     "_distance", "_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version", "*",
 )  # fmt: skip
-"""Names that LanceDB gives another meaning."""
+"""Column names that LanceDB reserves."""
 _KINDS = (pa.float64(), pa.int64(), pa.string())
-"""Types of columns; the first one that keeps all values is chosen."""
+"""Types of columns; the first type that represents all values exactly is used."""
 _NOT_IN_NAMES = (".", "`", "\0")
 """Characters that LanceDB does not accept in the name of a column."""
 
 
 def column_kinds(files: Sequence[ImageFile]) -> dict[str, pa.DataType]:
-    """Columns of the files with their types, in which no value loses a digit.
+    """Columns of the files with the types that represent all of their values exactly.
 
-    Number (double) where all values are missing or numbers that a double represents exactly; integer (64 bits) where
-    all are integers, some of them beyond 2^53; text otherwise.
+    The type is double if all values are missing or are numbers that a double represents exactly; 64-bit integer if all
+    are integers and some exceed 2^53; otherwise text.
 
     Raises:
         BadInput: a column has a name that an index or LanceDB uses itself, or that LanceDB does not accept.
@@ -54,7 +54,7 @@ def column_kinds(files: Sequence[ImageFile]) -> dict[str, pa.DataType]:
 
 
 def _check_name(name: str) -> None:
-    """Refuse the name of a column that cannot be stored or shown. Raises BadInput."""
+    """Raise BadInput for a column name that is reserved or that LanceDB does not support."""
     what = f"The column '{printable(name)}' of the images"
     if name in OWN or name in VECTORS.values():
         raise BadInput(f"{what} has the name of a column of the index: rename it.")
@@ -67,7 +67,7 @@ def _check_name(name: str) -> None:
 
 
 def _keeps(kind: pa.DataType, value: Value) -> bool:
-    """Whether a column of this type keeps a value with all its digits."""
+    """Whether a column of this type represents a value exactly."""
     if value is None or kind == pa.string():
         return True
     if kind == pa.int64():
@@ -76,10 +76,10 @@ def _keeps(kind: pa.DataType, value: Value) -> bool:
 
 
 def as_kind(value: Value, kind: pa.DataType) -> Value:
-    """A value of a column of this type: numbers become text, with all digits, in a column of texts."""
+    """Convert a value for a column of this type: in a text column, numbers become text with all digits."""
     return repr(value) if kind == pa.string() and isinstance(value, int | float) else value
 
 
 def as_column(vectors: Vectors) -> pa.FixedSizeListArray:
-    """Descriptors [n,d] as a column."""
+    """Convert descriptors [n,d] to a column of fixed-size lists."""
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])

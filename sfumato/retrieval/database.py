@@ -1,4 +1,4 @@
-"""The LanceDB table of an index, and its errors as one sentence."""
+"""Access to the LanceDB table of an index, with LanceDB errors converted to BadInput."""
 
 import os
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def find_table(database: Any, uri: str) -> Any:
 
 
 def create_table(database: Any, uri: str, schema: pa.Schema) -> Any:
-    """An empty table of images, or that which another process has created in the meantime."""
+    """Create an empty table of images, or open the table if another process has just created it."""
     with explained(uri), locked(uri):
         table = find_table(database, uri)
         return database.create_table(TABLE, schema=schema) if table is None else table
@@ -44,9 +44,9 @@ def create_table(database: Any, uri: str, schema: pa.Schema) -> Any:
 
 @contextmanager
 def locked(uri: str) -> Iterator[None]:
-    """Hold a lock on a local folder: LanceDB lets a table that is being created overwrite another one.
+    """Lock a local folder while a table is created: in LanceDB, concurrent creations overwrite each other.
 
-    Without effect on object storage, on Windows, and on file systems without locks.
+    This has no effect on object storage, on Windows, and on file systems without locks.
     """
     folder = uri.removeprefix("file://")
     try:
@@ -66,7 +66,7 @@ def locked(uri: str) -> Iterator[None]:
 
 
 def merge_files(table: Any) -> None:
-    """Merge the small files of a table, unless another process does so or writes, which will merge them at its end."""
+    """Merge the small files of a table; skipped on a conflict with another process, which merges them when it ends."""
     try:
         table.optimize()
     except RuntimeError as error:
@@ -75,25 +75,25 @@ def merge_files(table: Any) -> None:
 
 
 def build_ann(table: Any, column: str) -> None:
-    """Build an approximate index of one column: inverted lists with scalar quantisation, by cosine."""
+    """Build an approximate nearest-neighbour index of one column: IVF with scalar quantisation, cosine distance."""
     from lancedb.index import IvfSq
 
     table.create_index(column, config=IvfSq(distance_type="cosine"), replace=True)
 
 
 def quoted(text: str) -> str:
-    """A text as an SQL literal."""
+    """Quote a text as an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def is_of_storage(error: BaseException | None) -> TypeGuard[Exception]:
-    """Whether LanceDB or its storage raised an error; a BadInput is one already."""
+    """Whether LanceDB or its storage raised an error; False for a BadInput."""
     kinds = OSError | RuntimeError | ValueError | pa.ArrowException
     return isinstance(error, kinds) and not isinstance(error, BadInput)
 
 
 class explained:
-    """Context manager that turns errors of LanceDB and its storage into BadInput with one sentence."""
+    """Context manager that converts errors of LanceDB and its storage to BadInput."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri

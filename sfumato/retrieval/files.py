@@ -1,7 +1,7 @@
-"""The image files of a folder, with what is known about them: columns of the index.
+"""The image files of a folder with their metadata, which become columns of the index.
 
-Three kinds of folders: the emoji corpus (its table), a folder with a `metadata.jsonl` (all its keys), any other folder
-(its images and those of its subfolders; the column `folder` is the first subfolder).
+There are three kinds of folders: the emoji corpus (metadata from its table), a folder with a `metadata.jsonl` (all keys
+of the file), and any other folder (its images and those of its subfolders; the column `folder` is the first subfolder).
 """
 
 import hashlib
@@ -30,17 +30,17 @@ from sfumato.text_files import has_lone_surrogate, read_json_lines
 Value: TypeAlias = str | int | float | None
 Stamp: TypeAlias = tuple[int, int, str]
 SUFFIXES = tuple(suffix for each in FORMATS for suffix in SUFFIXES_OF[each])
-#: Columns of the corpus that the index has.
+#: Columns of the corpus that are copied to the index.
 CORPUS = ("name", "style", "group", "subgroup", "untoned", "base", "skin_tone")
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image that is to be indexed.
+    """One image to be indexed.
 
     Attributes:
         path: absolute path.
-        columns: what is known about it; texts and numbers.
+        columns: metadata of the image; texts and numbers by column name.
         box: bounding box of a drawing of the corpus; None for other images.
     """
 
@@ -50,7 +50,7 @@ class ImageFile:
 
     @property
     def stamp(self) -> Stamp | None:
-        """Size in bytes and time of the file, and SHA-256 of its columns; None if it does not exist."""
+        """Size in bytes, modification time in ns, and SHA-256 of the columns; None if the file does not exist."""
         try:
             about = self.path.stat()
         except OSError:
@@ -59,10 +59,10 @@ class ImageFile:
         return about.st_size, about.st_mtime_ns, hashlib.sha256(columns.encode()).hexdigest()
 
     def squares(self, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """The image decoded once and scaled to squares uint8 [3,size,size], as in training.
+        """Decode the image and scale it to one square uint8 [3,size,size] for each size, as in training.
 
         Raises:
-            BadInput: it cannot be read; the message names it.
+            BadInput: the image cannot be read; the message names the file.
         """
         if self.box is not None:
             with open_drawing(self.path) as image:
@@ -72,8 +72,10 @@ class ImageFile:
 
 
 def located(path: str | os.PathLike[str]) -> Path:
-    """Absolute path without "..", so that a file has one path; symbolic links stay, except those before a "..", if that
-    leads out of their target."""
+    """Absolute path without "..", so that every file has a unique path.
+
+    Symbolic links are not resolved, except if removing ".." without resolving them would give another file.
+    """
     found = os.path.abspath(path)
     if ".." in Path(path).parts and os.path.exists(path):
         same = os.path.exists(found) and os.path.samefile(found, path)
@@ -82,7 +84,7 @@ def located(path: str | os.PathLike[str]) -> Path:
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[ImageFile]:
-    """The images of a folder, in the order of its table, or of their paths.
+    """The images of a folder, in the order of its table or, without a table, of their paths.
 
     Raises:
         BadInput: the folder does not exist, its table is damaged, or it contains no image.

@@ -1,8 +1,8 @@
 """An index of images: one LanceDB table with a content and a style descriptor for every image.
 
-Every write adds or replaces complete rows in one transaction, so that a process that is killed leaves a readable index,
-and several processes may write at the same time. The table may lie in a local folder, on object storage (s3://, gs://,
-az://) or on a LanceDB server (db://): everything goes through its URI.
+Every write adds or replaces complete rows in one transaction. The index therefore stays readable if a process is
+killed, and several processes may write at the same time. The URI of the table may be a local folder, object storage
+(s3://, gs://, az://) or a LanceDB server (db://).
 """
 
 import json
@@ -34,9 +34,9 @@ from sfumato.text_files import has_lone_surrogate, parse_json
 KEY = b"sfumato"
 FORMAT = "sfumato.image-index.3"
 STAMP = ("bytes", "modified", "metadata_digest")
-"""Columns by which an unchanged file is recognised."""
+"""Columns that are compared to detect changed files."""
 ANN_ROWS = 100_000
-"""Up to this many rows every search is exact; beyond, an approximate index is used."""
+"""Up to this number of rows every search is exact; for larger tables an approximate index is used."""
 _WHOLE = "run `sfumato index` on a folder of images first"
 
 
@@ -46,7 +46,7 @@ class ImageIndex:
 
     Attributes:
         table: the LanceDB table.
-        uri: where it lies, for messages.
+        uri: URI of the table, for messages.
         about: fingerprints, dimensions and names of the encoders of its descriptors.
     """
 
@@ -59,7 +59,7 @@ class ImageIndex:
         """Open an index.
 
         Raises:
-            BadInput: LanceDB is not installed, there is no index at the URI, or it is not one of sfumato.
+            BadInput: LanceDB is not installed, there is no index at the URI, or sfumato did not create it.
         """
         if "://" not in uri and not Path(uri).is_dir():
             raise BadInput(f"There is no index {printable(uri)}: {_WHOLE}.")
@@ -70,10 +70,10 @@ class ImageIndex:
 
     @classmethod
     def create(cls, uri: str, describers: Describers, files: Sequence[ImageFile]) -> "ImageIndex":
-        """Create an index whose columns are those of the files, or open the one that is there.
+        """Create an index with the columns of the files, or open an existing index.
 
         Raises:
-            BadInput: as `open`; the index has descriptors of other encoders, or lacks a column of the files.
+            BadInput: as `open`; or an existing index has descriptors of other encoders or lacks a column of the files.
         """
         database = connect(uri)
         kinds = column_kinds(files)
@@ -87,7 +87,7 @@ class ImageIndex:
 
     @staticmethod
     def _created(database: Any, uri: str, describers: Describers, kinds: Mapping[str, pa.DataType]) -> Any:
-        """A new table, or that which another process has created since."""
+        """Create a table, or open it if another process has just created it."""
         about: dict[str, Any] = {"format": FORMAT, **{name: _encoder(describers, name) for name in MODALITIES}}
         vectors = [(VECTORS[name], pa.list_(pa.float32(), about[name]["dimension"])) for name in MODALITIES]
         columns = [KEY_FIELD, *list(OWN.items())[1:], *kinds.items(), *vectors]
@@ -96,7 +96,7 @@ class ImageIndex:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that a filter may use."""
+        """Names of the columns that can be used in a filter."""
         return [name for name in self.table.schema.names if name not in VECTORS.values()]
 
     def __len__(self) -> int:
@@ -104,14 +104,14 @@ class ImageIndex:
             return int(self.table.count_rows())
 
     def made_by(self, describers: Describers, modality: str) -> bool:
-        """Whether these encoders made the descriptors of a modality."""
+        """Whether the descriptors of a modality were computed with this encoder."""
         return bool(self.about[modality]["fingerprint"] == describers.of(modality).fingerprint)
 
     def check_describers(self, describers: Describers, modalities: Iterable[str] = MODALITIES) -> None:
-        """Refuse encoders that did not make these descriptors.
+        """Check that the descriptors of the index were computed with these encoders.
 
         Raises:
-            BadInput: names the encoder to give.
+            BadInput: they were not; the message names the option for the right encoder.
         """
         for name in modalities:
             own, given = self.about[name], describers.of(name).fingerprint
@@ -123,7 +123,7 @@ class ImageIndex:
                 )
 
     def known(self) -> dict[str, Stamp]:
-        """What is known about every file in the index, by path. Raises BadInput if the storage cannot be read."""
+        """The stamp of every file in the index, by path. Raises BadInput if the storage cannot be read."""
         found: dict[str, Stamp] = {}
         with explained(self.uri):
             for batch in self.table.search().select(["path", *STAMP]).to_batches():
@@ -132,7 +132,7 @@ class ImageIndex:
         return found
 
     def stored(self, files: Sequence[ImageFile], modality: str) -> dict[Path, Vectors]:
-        """Descriptors [d] of those files that are in the index and have not changed since, by `ImageFile.path`.
+        """Descriptors [d] of the files that are in the index with the same size and modification time, by path.
 
         Raises:
             BadInput: the storage cannot be read.
@@ -152,10 +152,10 @@ class ImageIndex:
         return found
 
     def add(self, rows: Sequence[Mapping[str, Any]], vectors: Mapping[str, Vectors]) -> None:
-        """Add rows, and replace those with the same paths, in one transaction.
+        """Add rows, or replace rows with the same path, in one transaction.
 
         Args:
-            rows: the columns of every row; missing ones are null. Every path occurs once.
+            rows: the columns of every row; missing ones are null. Paths must be unique.
             vectors: the descriptors, [n,d] each.
 
         Raises:
@@ -174,7 +174,7 @@ class ImageIndex:
             self.table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(data)
 
     def finish(self) -> None:
-        """Merge small files; beyond `ANN_ROWS` rows build the approximate indices, or add the new rows to them."""
+        """Merge small files and, for more than `ANN_ROWS` rows, build or update the approximate indices."""
         with explained(self.uri):
             merge_files(self.table)
             if len(self) <= ANN_ROWS:
@@ -195,7 +195,7 @@ class ImageIndex:
 
 
 def _refuse_other_files(uri: str) -> None:
-    """Refuse a file, and a folder with anything but a table that another process creates now. Raises BadInput."""
+    """Raise BadInput for a local path that exists and is neither an empty folder nor an index being created."""
     place = Path(uri)
     if "://" in uri or not place.exists():
         return
@@ -209,7 +209,7 @@ def _encoder(describers: Describers, name: str) -> dict[str, Any]:
 
 
 def _about(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
-    """What the schema says about the encoders. Raises BadInput for a table that `create` did not make."""
+    """Metadata of the encoders in the schema. Raises BadInput for a table that `create` did not create."""
     try:
         about = parse_json((schema.metadata or {})[KEY].decode(), f"{printable(uri)}: its description", _WHOLE)
         kinds = {VECTORS[name]: pa.list_(pa.float32(), about[name]["dimension"]) for name in MODALITIES}

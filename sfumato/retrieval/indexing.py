@@ -1,4 +1,4 @@
-"""Indexing of a folder: every image is read and described once; a run that was killed goes on where it was."""
+"""Indexing of a folder: compute the descriptors of new and changed images; an interrupted run can be resumed."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ from sfumato.text_files import has_lone_surrogate
 
 @dataclass
 class Indexing:
-    """State of a run, updated after every batch.
+    """State of an indexing run, updated after every batch.
 
     Attributes:
-        total: number of images of the folder; one that is listed twice counts once.
-        unchanged: how many were in the index already.
-        added: how many have been added.
-        changed: how many of the added ones replaced an older version of their file or of its columns.
-        unreadable: files that could not be read, with the reason; they are tried again by the next run.
+        total: number of images, without duplicate paths.
+        unchanged: number of images that were already in the index.
+        added: number of images that have been added or replaced.
+        changed: number of these that replaced an older version of their file or columns.
+        unreadable: error messages of the files that could not be read; the next run tries them again.
     """
 
     total: int
@@ -38,13 +38,13 @@ class Indexing:
 
     @property
     def done(self) -> int:
-        """Number of images that are finished."""
+        """Number of processed images."""
         return self.unchanged + self.added + len(self.unreadable)
 
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """A decoded image: the row of its table, and the squares for both encoders."""
+    """A decoded image: its row of the table without descriptors, and the squares for both encoders."""
 
     row: dict[str, Any]
     squares: list[NDArray[np.uint8]]
@@ -53,17 +53,17 @@ class _Read:
 def index_files(
     index: ImageIndex, describers: Describers, files: Sequence[ImageFile], *, batch: int = 64, threads: int = 4
 ) -> Iterator[Indexing]:
-    """Add the images that the index does not have, or has in an older version.
+    """Add the images that are not in the index, and replace those that have changed.
 
     Args:
         index: the index; its encoders must be `describers`.
         describers: the encoders.
-        files: the images; the last entry of a path counts.
-        batch: images that are described and added together; what a killed run loses.
-        threads: threads that decode images.
+        files: the images; of several entries with one path, the last is used.
+        batch: number of images that are encoded and added together; an interrupted run loses at most one batch.
+        threads: number of threads that decode images.
 
     Yields:
-        The state, the same object, after every batch and at the end.
+        The state after every batch and at the end; always the same object.
 
     Raises:
         BadInput: the storage cannot be written.
@@ -103,7 +103,7 @@ def _add(index: ImageIndex, describers: Describers, read: Sequence[_Read]) -> No
 
 
 def _read(file: ImageFile, stamp: Stamp, sizes: Sequence[int]) -> _Read | str:
-    """Decode an image, or say in a sentence why not."""
+    """Decode an image; returns an error message if that fails."""
     if has_lone_surrogate(str(file.path)):
         return f"{printable(file.path)}: this path is not UTF-8, as an index needs it: rename it."
     try:

@@ -1,4 +1,4 @@
-"""What is searched for: a content, a style, or both with weights."""
+"""Queries of a search: content and style descriptors with weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from sfumato.style.describers import MODALITIES, Describers, Vectors
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Descriptors to compare with, and the weight of each modality.
+    """Descriptors that a search compares images with, and the weight of each modality.
 
     The score of an image is the weighted mean of its cosines, sum_m w_m cos_m / sum_m w_m, in [-1, 1].
 
@@ -30,7 +30,7 @@ class Query:
         """A query of unit descriptors with weights of any sum.
 
         Raises:
-            BadInput: there is nothing to search for, a weight is negative, or all are 0.
+            BadInput: `vectors` is empty, a weight is negative, or all weights are 0.
         """
         if not vectors:
             raise BadInput("There is nothing to search for: give an image, a text, a style image or style words.")
@@ -46,13 +46,13 @@ class Query:
 
     @property
     def modalities(self) -> list[str]:
-        """The modalities that it compares, content first."""
+        """The modalities of the query, content first."""
         return [name for name in MODALITIES if name in self.vectors]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a user gives for one modality: images and texts, whose descriptors are averaged with equal weights.
+    """The images and texts of a query for one modality; their descriptors are averaged with equal weights.
 
     Attributes:
         images: the images.
@@ -63,12 +63,12 @@ class Wanted:
     texts: Sequence[str] = field(default_factory=tuple)
 
     def vector(self, describers: Describers, modality: str, index: ImageIndex | None = None) -> Vectors | None:
-        """Unit mean of the descriptors, [d]; None if nothing is given.
+        """Mean of the descriptors, normalised to length 1, [d]; None if there are no images and texts.
 
         Args:
             describers: the encoders.
             modality: "content" or "style".
-            index: the descriptors of images that are in this index are not computed again.
+            index: index from which the descriptors of its images are read instead of being computed; may be None.
 
         Raises:
             BadInput: an image or a text cannot be used, or the mean is 0.
@@ -85,8 +85,8 @@ class Wanted:
 
 
 def unit(vector: Vectors) -> Vectors:
-    """A vector scaled to length 1. Raises BadInput if it is 0."""
+    """Normalise a vector to length 1. Raises BadInput if its length is nearly 0."""
     length = float(np.linalg.norm(vector))
     if length < 1e-6:
-        raise BadInput("The descriptors to search for cancel each other: give fewer of them.")
+        raise BadInput("The mean of the query descriptors is zero: give fewer of them.")
     return (vector / length).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Nearest images of a query: exact, or with candidates from the approximate indices of a large table."""
+"""Nearest-neighbour search for a query: exact, or approximate with candidates from the indices of a large table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +17,21 @@ from sfumato.retrieval.query import Query
 from sfumato.style.describers import Vectors
 
 BATCH = 8192
-"""Rows that an exact search scores at once."""
+"""Number of rows that an exact search scores in one batch."""
 PROBES = 32
-"""Inverted lists that an approximate search reads; more if too few of their images satisfy a condition."""
+"""Number of inverted lists that an approximate search reads; more if too few of their images satisfy `where`."""
 CANDIDATES = 20
-"""Candidates of an approximate search with two modalities per wanted image and modality; with one, REFINE."""
+"""Candidates per modality and requested image of an approximate search with two modalities."""
 REFINE = 4
+"""Candidates per requested image of an approximate search with one modality."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One image that was found.
+    """One search result.
 
     Attributes:
-        row: its columns.
+        row: columns of the image.
         score: weighted mean of the cosines, in [-1, 1].
         cosines: the cosine of each modality of the query.
     """
@@ -53,14 +54,15 @@ def search(
 
     Args:
         index: the index.
-        query: what is searched for.
-        count: number of images, at least 1.
+        query: the query.
+        count: largest number of results, at least 1.
         where: SQL condition on the columns, such as "style = 'noto' AND split = 'test'"; "" for all images.
-        exact: compare all rows (True), or use the approximate indices (False); by default all rows up to `ANN_ROWS`.
-        probes: inverted lists that an approximate search reads at least; more find more, and take longer.
+        exact: compare all rows (True), or use the approximate indices (False); by default exact up to `ANN_ROWS` rows.
+        probes: minimum number of inverted lists that an approximate search reads; more lists increase recall and time.
 
     Raises:
-        BadInput: the index is empty, the condition cannot be evaluated or holds for no image.
+        BadInput: `count` is below 1, the index is empty, the query has other dimensions than the index, or the
+            condition cannot be evaluated or holds for no image.
     """
     if count < 1:
         raise BadInput(f"The number of images to find must be at least 1, not {count}.")
@@ -96,13 +98,13 @@ def _scan(index: ImageIndex, query: Query, count: int, where: str) -> list[int]:
 
 
 def _candidates(index: ImageIndex, query: Query, count: int, where: str, probes: int) -> list[int]:
-    """Row ids that the approximate index of any of the modalities finds."""
+    """Row ids of the candidates from the approximate index of each modality."""
     each = count * (REFINE if len(query.modalities) == 1 else CANDIDATES)
     found: dict[int, None] = {}
     for name in query.modalities:
         with _filtered(index, where):
             nearest = _where(index.table.search(query.vectors[name], vector_column_name=VECTORS[name]), where)
-            # No largest number of lists: with a condition, more are read until there are enough images.
+            # maximum_nprobes(0): no limit, so that with a condition lists are read until there are enough images.
             nearest = nearest.distance_type("cosine").minimum_nprobes(probes).maximum_nprobes(0)
             nearest = nearest.limit(each).select(["_distance"]).with_row_id(True)
             found |= dict.fromkeys(nearest.to_arrow().column("_rowid").to_pylist())
@@ -110,7 +112,7 @@ def _candidates(index: ImageIndex, query: Query, count: int, where: str, probes:
 
 
 def _hits(index: ImageIndex, query: Query, ids: Sequence[int], count: int) -> list[Hit]:
-    """The rows with their exact scores, best first."""
+    """The `count` best of these rows, with their exact scores in descending order."""
     with explained(index.uri):
         columns = [*index.columns, *(VECTORS[name] for name in query.modalities)]
         table = index.table.take_row_ids(list(ids)).select(columns).to_arrow()
@@ -137,7 +139,7 @@ def _where(found: Any, where: str) -> Any:
 
 
 class _filtered(explained):
-    """`explained`, which also names the columns when the condition cannot be evaluated."""
+    """As `explained`; if the condition cannot be evaluated, the message also lists the columns."""
 
     def __init__(self, index: ImageIndex, where: str) -> None:
         super().__init__(index.uri)

@@ -1,4 +1,4 @@
-"""How good triplets are: true labels, and independence of content and style."""
+"""Quality of triplets: agreement with true labels, and independence of content and style."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from sfumato.retrieval.triplets import NONE, Images, RowNumbers, Triplets
 
 
 def report(triplets: Triplets) -> dict[str, float | int]:
-    """Measurements of triplets.
+    """Evaluate triplets.
 
     Returns:
-        Numbers of outputs, of outputs without style image and without content image, and of complete triplets; for the
-        images found: mean cosines with x, next to those of a random image of the same database; and, for those whose
-        labels are known, the shares with the same true style or content as x, next to the shares in the database.
+        The number of outputs, of outputs without a style or content image, and of complete triplets. For the images
+        found: the mean cosine with x, and the expected cosine of a random image of the database ("random"). If labels
+        are known: the share with the same true style or content as x, and the expected share of a random image.
     """
     found: dict[str, float | int] = {
         "outputs": len(triplets.outputs),

@@ -1,9 +1,9 @@
 """Triplets (x, y, s) by cross-modal search, as supervision of PARASOL (arXiv 2303.06464, section 3.1).
 
-For every output image x: the style image s is the image of the style database nearest to x in style among the `k`
-nearest, without those whose content is too similar to that of x; the content image y is found in the content database
-in the same way, with the roles of content and style exchanged. The databases have no image in common, and x and equal
-images are excluded.
+For every output image x, the style image s is the image of the style database that is nearest to x in style, among the
+`k` nearest and without those whose content is too similar to that of x. The content image y is found in the content
+database in the same way, with the roles of content and style exchanged. The databases have no image in common, and
+images with the pixels of x are excluded.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from sfumato.style.describers import Vectors
 NONE = -1
 """Row number of an image for which nothing was found."""
 _CHUNK = 256
-"""Output images that are compared with a database at once."""
+"""Number of output images that are compared with a database in one batch."""
 
 RowNumbers: TypeAlias = NDArray[np.int64]
 
@@ -36,10 +36,10 @@ class Images:
     """Rows of an index.
 
     Attributes:
-        paths: of the files.
+        paths: paths of the files.
         digests: SHA-256 of the scaled pixels; equal for equal images.
-        vectors: the descriptors, unit, [n,d] by modality.
-        labels: true contents and styles by modality, where the index has columns of them; None where unknown.
+        vectors: unit descriptors [n,d] by modality.
+        labels: true contents and styles by modality, for columns that the index contains; None for unknown labels.
     """
 
     paths: list[str]
@@ -59,7 +59,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Triplets:
-    """The triplets, and what they were chosen from.
+    """The triplets and the images from which they were chosen.
 
     Attributes:
         outputs: the images x.
@@ -77,14 +77,14 @@ class Triplets:
 
     @property
     def complete(self) -> RowNumbers:
-        """Rows of the outputs that have both."""
+        """Rows of the outputs that have a content image and a style image."""
         return np.flatnonzero((self.y != NONE) & (self.s != NONE))
 
     def table(self, about: Mapping[str, Any]) -> pa.Table:
         """One row for every complete triplet: paths of x, y and s, four cosines, and the descriptors c_y and a_s.
 
         Args:
-            about: of the index, `ImageIndex.about`: the encoders of the descriptors, kept as metadata of the table.
+            about: `ImageIndex.about` of the index, the encoders of the descriptors; stored as metadata of the table.
         """
         x, y, s = self.complete, self.y[self.complete], self.s[self.complete]
         found: dict[str, Any] = {
@@ -107,7 +107,7 @@ def read_images(index: ImageIndex, where: str = "", labels: Mapping[str, str] | 
     Args:
         index: the index.
         where: SQL condition; "" for all rows.
-        labels: columns of the true content and style, by modality; those that the index does not have are left out.
+        labels: names of the columns with the true content and style, by modality; missing columns are ignored.
 
     Raises:
         BadInput: the condition cannot be evaluated, or holds for no image.
@@ -131,9 +131,9 @@ def _label(value: Value) -> str | None:
 
 
 def disjoint(contents: Images, styles: Images) -> tuple[Images, Images]:
-    """Two databases without a common image.
+    """Remove common images from two databases.
 
-    An image that is in both is left to one of them, which a hash of its pixels chooses.
+    An image that is in both is kept in only one of them, which is selected by a hash of its pixels.
     """
     common = set(contents.digests) & set(styles.digests)
 
@@ -149,18 +149,18 @@ def disjoint(contents: Images, styles: Images) -> tuple[Images, Images]:
 
 
 def nearest_within(outputs: Images, database: Images, by: str, bounded: str, k: int, most: float) -> RowNumbers:
-    """For every output the nearest image of a database by one modality whose other modality differs enough.
+    """For every output, the nearest image by one modality among those that differ enough in the other modality.
 
     Args:
         outputs: the images x.
         database: the images to choose from.
-        by: the modality that must be near, "content" or "style".
-        bounded: the other modality.
+        by: the modality in which the nearest images are searched, "content" or "style".
+        bounded: the modality in which the images must differ.
         k: number of nearest images that are considered.
-        most: largest cosine of the other modality.
+        most: largest cosine of the modality `bounded`.
 
     Returns:
-        Row numbers of the database, or `NONE`.
+        Row numbers in the database, int64 [outputs]; `NONE` for outputs without such an image.
     """
     numbers = {digest: number for number, digest in enumerate(dict.fromkeys([*outputs.digests, *database.digests]))}
     own, theirs = (np.array([numbers[digest] for digest in each.digests]) for each in (outputs, database))
@@ -190,7 +190,7 @@ def find_triplets(
     most_content: float = 0.5,
     most_style: float = 0.5,
 ) -> Triplets:
-    """Triplets for all outputs; the databases must be `disjoint`.
+    """Find triplets for all outputs; the databases must be `disjoint`.
 
     Args:
         outputs: the images x.
@@ -201,7 +201,7 @@ def find_triplets(
         most_style: largest cosine of the styles of x and y.
 
     Raises:
-        BadInput: a number is out of its range, or the descriptors are of different encoders.
+        BadInput: a number is out of its range, or the descriptors were computed with different encoders.
     """
     if k < 1 or not all(-1 <= each <= 1 for each in (most_content, most_style)):
         raise BadInput("Triplets need k of at least 1, and largest cosines in [-1, 1].")

@@ -1,1 +1,1 @@
-"""Shifts: objects that move the handles of the reverse process."""
+"""Shifts: callbacks that change quantities of the reverse process; see `sfumato.core.shift.Shift`."""

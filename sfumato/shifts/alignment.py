@@ -1,11 +1,12 @@
-"""Which tokens of two prompts correspond, so that attention maps of the source can replace those of the target.
+"""Alignment of the tokens of two prompts, for replacing attention maps of the target by those of the source.
 
-Hertz et al., "Prompt-to-Prompt", arXiv 2208.01626, section 3.2: words that both prompts share keep the source's maps
-(refinement), and a word that replaces another one takes over its maps (word swap). Words are compared by their token
-ids, not split at spaces. If one word replaces several, or several replace one, all of them share the maps in equal
-parts; the authors' code refuses such prompts. On the 61 pairs of `sfumato bench` with such prompts, this brings edits
-closer to the true images than pairing the last words only, the first words only, or no words (by 1 to 4 % of the
-squared error, one to two standard errors).
+Hertz et al., "Prompt-to-Prompt", arXiv 2208.01626, section 3.2: words that occur in both prompts use the maps of the
+source (refinement), and a word that replaces another word uses the map of the replaced word (word swap). Words are
+compared by their token ids, not split at spaces. If one word replaces several words, or several replace one, the summed
+maps of the source words are distributed over the target words in equal parts; the authors' code raises an error for
+such prompts. On the 61 pairs of `sfumato bench` with such prompts, this gives edits closer to the true images than
+aligning only the last words, only the first words, or no words (by 1 to 4 % of the squared error, one to two standard
+errors).
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from sfumato.core.prompt import Prompt
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """New attention maps of the target, A'[j] = sum_k A_source[k] mix[k, j] + A_target[j] own[j] for target token j.
+    """Weights of the new attention maps A'[j] = sum_k A_source[k] mix[k, j] + A_target[j] own[j] of target token j.
 
     Attributes:
         mix: weight of the map of source token k (row) in that of target token j (column), per image, [b, n, n].
@@ -35,14 +36,14 @@ class Alignment:
 def align(sources: Sequence[Prompt], targets: Sequence[Prompt], tokens: int, *, swap: bool) -> Alignment:
     """Align the tokens of source and target prompts.
 
-    Start, end and padding tokens correspond to start, end and padding tokens. Padding tokens that only the target has
-    keep their own maps.
+    The start token is aligned with the start token, the end token with the end token, and the k-th padding token with
+    the k-th padding token. Additional padding tokens of the target keep the target's maps.
 
     Args:
         sources: source prompts, one per image.
         targets: target prompts, one per image.
         tokens: number of tokens that the network reads, padding included.
-        swap: if true, words that replace others take over their maps; if false, they keep their own.
+        swap: whether words that replace others use the maps of the replaced words; otherwise the target's maps.
     """
     mixes = [_mix(source, target, tokens, swap) for source, target in zip(sources, targets, strict=True)]
     mix = torch.stack(mixes)
@@ -58,7 +59,7 @@ def _mix(source: Prompt, target: Prompt, tokens: int, swap: bool) -> Float[Tenso
     for theirs, ours in _pairs(source, target, swap):
         if len(theirs) == len(ours):
             mix[theirs, ours] = 1
-        else:  # the summed attention of the source's tokens in equal parts, as in the authors' code
+        else:  # distribute the summed attention of the source tokens equally, as in the authors' code
             mix[torch.tensor(theirs)[:, None], torch.tensor(ours)] = 1 / len(ours)
     return mix
 
@@ -80,9 +81,9 @@ def _pairs(source: Prompt, target: Prompt, swap: bool) -> list[tuple[list[int], 
 def token_weights(
     prompts: Sequence[Prompt], words: Sequence[str], weights: Sequence[float], tokens: int, otherwise: float
 ) -> Float[Tensor, "b n"]:
-    """One weight per token: that of its word for the tokens of `words`, `otherwise` for all others.
+    """Return one weight per token: the weight of its word for tokens of `words`, `otherwise` for all others.
 
-    Words that a prompt does not contain are ignored; the caller checks them.
+    Words that a prompt does not contain are ignored; callers check for them.
 
     Args:
         prompts: one per image.

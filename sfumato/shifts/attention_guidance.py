@@ -1,11 +1,12 @@
-"""Cross-attention guidance: the latent follows the source's attention maps (pix2pix-zero, arXiv 2302.03027, 3.3).
+"""Cross-attention guidance towards the attention maps of the source (pix2pix-zero, arXiv 2302.03027, section 3.3).
 
     x_t <- x_t - lambda grad_{x_t} ||A(x_t, c_edit) - A_ref||^2                                        (eq. 6)
 
 A_ref are the maps of the source at the same step. The gradient is taken through the evaluation under the target prompt.
-The public code moves a copy of x_t for each half of the guidance pair along the gradient through the maps of that half,
-evaluates each half at its own copy, and continues from the copy of the negative half, whose maps in the first step are
-the source's (`follow_as_published`).
+The public code differs (`follow_as_published`). It updates two copies of x_t, one for the conditional and one for the
+negative prediction of classifier-free guidance, by the gradient through the maps of that prediction. Each prediction is
+evaluated at its own copy, and the run continues from the copy of the negative prediction, whose maps in the first step
+equal those of the source.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,13 +32,13 @@ CROSS = Layers(cross=True)
 
 @dataclass(frozen=True, eq=False)
 class FollowAttention(Shift):
-    """A gradient step on x_t before every prediction. It costs two more evaluations per step, of one row per image.
+    """A gradient step on x_t before every prediction. It needs two more evaluations per step, of one row per image.
 
     Attributes:
         amount: lambda, the step size, 0.1 in the paper.
-        under: name of the condition whose maps are moved towards the source's.
-        source: condition of the source's evaluation, one row per image; None for the prompt of the inversion.
-        layers: cross-attention layers; given by their names they are found faster than by a pattern.
+        under: name of the condition whose maps are guided towards those of the source.
+        source: condition under which the source is evaluated, one row per image; None for the prompt of the inversion.
+        layers: cross-attention layers; explicit names avoid a search for matching modules.
     """
 
     amount: float
@@ -46,11 +47,11 @@ class FollowAttention(Shift):
     layers: Layers = CROSS
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
-        """Words and positions: the maps are compared token by token and position by position with the source's."""
+        """Words and positions, as the maps of source and target are compared per token and per position."""
         return (WORDS, PLACES)
 
     def energy(self, state: StepState) -> Energy:
-        """||A - A_ref||^2 of every image, as an energy."""
+        """Return ||A - A_ref||^2 of every image as an energy."""
         own, reference = RecordMaps(self.layers, self.under), RecordMaps(self.layers)
 
         def value(x: Tensor, eps: Tensor) -> Tensor:
@@ -60,33 +61,33 @@ class FollowAttention(Shift):
         return Energy(value, (reading,), self.under, "cross-attention guidance")
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x_t - lambda grad_{x_t} ||A - A_ref||^2."""
+        """Return x_t - lambda grad_{x_t} ||A - A_ref||^2."""
         return x - self.amount * state.gradient(self)
 
 
 @dataclass(frozen=True, eq=False)
 class FollowAttentionPerCondition(FollowAttention):
-    """The gradient step for the rows of one condition only: they are evaluated at their own x_t.
+    """The gradient step for the rows of one condition only, which are evaluated at their own updated x_t.
 
-    The x_t of the run and of the other conditions does not move. Like `FollowAttention`, it costs two evaluations per
-    step, of one row per image.
+    The x_t of the run and of the other conditions does not change. As for `FollowAttention`, two more evaluations per
+    step are needed, of one row per image.
     """
 
     _moved: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
     def for_run(self) -> "FollowAttentionPerCondition":
-        """A copy, since the moved latents are stored between the gradient and the prediction of a step."""
+        """Return a copy, as the updated latents are stored between the gradient and the prediction of a step."""
         return replace(self)
 
     def guidance(self, state: StepState, guided: Guided) -> Guided:
-        """The same sum of predictions, of which that of the condition `under` is made at the moved x_t."""
+        """Return the same guidance, with the prediction under the condition `under` evaluated at the updated x_t."""
         self._moved.clear()
         return replace(guided, network=_RowsAtOtherLatents(guided.network, self.under, self._moved))
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x_t, unchanged; the moved one is stored for the prediction.
+        """Store the updated x_t for the prediction and return x_t unchanged.
 
-        A new tensor is returned, so that the loop evaluates the moved rows and does not use the prediction at x_t.
+        The returned tensor is a copy, so that the loop does not reuse the prediction that it has computed at x_t.
         """
         self._moved[:] = [super().latent(state, x)]
         return x.clone()
@@ -94,7 +95,7 @@ class FollowAttentionPerCondition(FollowAttention):
 
 @dataclass(frozen=True, eq=False)
 class _RowsAtOtherLatents:
-    """A `Denoiser` that evaluates the rows of one condition at other latents, if there are any."""
+    """A `Denoiser` that evaluates the rows of one condition at the latents in `moved`, if it is not empty."""
 
     network: Denoiser
     under: str
@@ -113,11 +114,14 @@ class _RowsAtOtherLatents:
 
 
 def follow_as_published(amount: float, negative: Condition, layers: Layers = CROSS) -> Sequence[Shift]:
-    """The guidance of the public code, see the docstring of this module. Its loss is the mean over both halves.
+    """Return the shifts of the public code's guidance, see the module docstring.
+
+    The loss of the public code is the mean over the conditional and the negative prediction, so the step size for each
+    of them is half of `amount`.
 
     Args:
-        amount: step size of the public code, 0.1 for real images; each half moves by half of its gradient.
-        negative: the negative condition of the guidance pair, one row per image.
+        amount: step size of the public code, 0.1 for real images.
+        negative: condition of the negative prediction, one row per image.
         layers: cross-attention layers.
     """
     return (
@@ -129,7 +133,12 @@ def follow_as_published(amount: float, negative: Condition, layers: Layers = CRO
 def attention_loss(
     maps: Mapping[str, Float[Tensor, "b heads queries n"]], reference: Mapping[str, Float[Tensor, "b heads queries n"]]
 ) -> Float[Tensor, " b"]:
-    """||A - A_ref||^2 of every image: summed over layers, queries and tokens, averaged over heads."""
+    """Compute ||A - A_ref||^2 of every image: summed over layers, queries and tokens, averaged over heads.
+
+    Args:
+        maps: attention maps A by layer name.
+        reference: maps A_ref of the source by layer name.
+    """
     each = []
     for name, own in maps.items():
         precision = torch.promote_types(own.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Sentence banks, between whose mean embeddings text directions point (pix2pix-zero, arXiv 2302.03027, 3.1)."""
+"""Sentence banks: a text direction is the difference of their mean embeddings (arXiv 2302.03027, section 3.1)."""
 
 import os
 from collections.abc import Sequence
@@ -39,13 +39,13 @@ TEMPLATES = (
 )
 """Sentence templates for one object, for photographs and in the style of emoji captions.
 
-A direction is a difference of tokens by position. The word therefore has the same position in all of them: with the
-word at many positions, the difference at its position in a prompt would be a fraction of the complete one.
+A direction is a difference of token embeddings per position. The word is therefore at the same position in all
+templates; if its position varied, the averaged difference at each position would be smaller than the full difference.
 """
 
 
 def templated(word: str) -> list[str]:
-    """The built-in sentences about a word or phrase."""
+    """Return the built-in sentences with a word or phrase."""
     return [template.format(word) for template in TEMPLATES]
 
 
@@ -53,7 +53,7 @@ def read_bank(path: str | os.PathLike[str]) -> list[str]:
     """Read the sentences of a text file, one per line; empty lines are skipped.
 
     Raises:
-        BadInput: no such file, not UTF-8, too long, or fewer than two sentences.
+        BadInput: the file does not exist, is not UTF-8, is too long, or has fewer than two sentences.
     """
     lines = read_text(path, "give a sentence bank, a text file (UTF-8) with one sentence per line").splitlines()
     sentences = [line.strip() for line in lines if line.strip()]

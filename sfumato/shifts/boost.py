@@ -1,8 +1,8 @@
-"""Quality boosting: the last steps of a deterministic run become stochastic (Asyrp, section 3.4).
+"""Quality boosting: stochastic steps at the end of a deterministic run (Asyrp, section 3.4).
 
-Kwon, Jeong, Uh, "Diffusion Models already have a Semantic Latent Space", arXiv 2210.10960: below a given timestep
-eta = 1. The loop has a single eta, so a step with another eta' is expressed as the noise map that leads to the same
-x_{t-1}, with sigma'_t and D'_t those of eta' and e ~ N(0, I):
+Kwon, Jeong, Uh, "Diffusion Models already have a Semantic Latent Space", arXiv 2210.10960: eta = 1 below a given
+timestep. The sampling loop has a single eta. A step with another value eta' is therefore expressed as the noise map
+that gives the same x_{t-1}, where sigma'_t and D'_t are those of eta' and e ~ N(0, I):
 
     z_t = (mu'_t + sigma'_t e - mu_t) / sigma_t,      mu'_t = sqrt(abar_{t-1}) P_t + D'_t
 """
@@ -34,7 +34,7 @@ class QualityBoost(Shift):
     eta: float = 1.0
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """The z_t for which mu_t + sigma_t z_t is the result of a step with `eta` and fresh noise."""
+        """Return the z_t for which mu_t + sigma_t z_t is the result of a step with `eta` and fresh noise."""
         if state.t >= self.below:
             return z
         deviation = sigma(state.abar, state.abar_prev, self.eta)

@@ -1,8 +1,8 @@
 """Replace cross-attention maps, queries and keys, or residual features of the target by those of the source.
 
 Prompt-to-Prompt (Hertz et al., arXiv 2208.01626) replaces cross- and self-attention maps, Plug-and-Play (Tumanyan et
-al., arXiv 2211.12572) features and self-attention maps. Self-attention maps are determined by queries and keys. These
-are replaced instead, so that the maps are never in memory.
+al., arXiv 2211.12572) features and self-attention maps. Self-attention maps are determined by queries and keys, which
+are replaced instead, so that the maps need not be materialised.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from sfumato.models.taps import FromSource, Record
 from sfumato.shifts.alignment import Alignment
 
 Put: TypeAlias = Callable[[Tensor, Tensor, Rows], Tensor | None]
-"""Maps the source's output [b,...] and the target's [rows,...] to the target's new output; None leaves it."""
+"""Maps (source output [b,...], target output [rows,...], layout) to the new target output; None for no change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,22 +29,22 @@ class Carry(Shift):
 
     Attributes:
         modules: names of the modules whose outputs or attention maps are replaced.
-        share: share of the executed steps, counted from the first (noisiest) one, 0 to 1; 0 replaces nothing.
+        share: fraction of the executed steps, counted from the first (noisiest) one, 0 to 1; 0 replaces nothing.
     """
 
     modules: tuple[str, ...]
     share: float
 
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
-        """The names of the modules, in the steps of the share."""
+        """The names of the modules, in the first `share` of the steps."""
         return self.modules if i < round(self.share * steps) else ()
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
-        """The positions of the source, in the steps of the share."""
+        """The positions of the source, in the first `share` of the steps."""
         return (PLACES,) if i < round(self.share * steps) else ()
 
     def left(self, state: StepState) -> int:
-        """Number of remaining steps of the share, the current one included; 0 after the share."""
+        """Number of remaining steps with replacement, including the current one; 0 after the first `share`."""
         return max(0, round(self.share * state.steps) - state.i)
 
 
@@ -53,13 +53,13 @@ class CarryMaps(Carry):
     """Mix the source's cross-attention maps into those under the target prompt: A' = A_source mix + A own.
 
     Attributes:
-        alignment: mix and own, from the alignment of the tokens of both prompts.
+        alignment: the weights mix and own, from the alignment of the tokens of both prompts.
     """
 
     alignment: Alignment
 
     def taps(self, state: StepState) -> FromSource | None:
-        """Taps that read the maps of the source and replace those of the target."""
+        """Return taps that read the maps of the source and replace those of the target; None after the first steps."""
         left = self.left(state)
         if not left:
             return None
@@ -76,16 +76,16 @@ class CarryMaps(Carry):
 
 @dataclass(frozen=True, eq=False)
 class CarryFeatures(Carry):
-    """Replace the outputs of modules in the target by the source's.
+    """Replace outputs of modules in the evaluation of the target by those of the source.
 
     Attributes:
-        put: which rows are replaced: `into_target` or `into_all`.
+        put: function that selects the rows to replace: `into_target` or `into_all`.
     """
 
     put: Put
 
     def taps(self, state: StepState) -> FromSource | None:
-        """Taps that read the outputs of the source and replace those of the target."""
+        """Return taps that read outputs of the source and replace those of the target; None after the first steps."""
         left = self.left(state)
         if not left:
             return None
@@ -94,23 +94,23 @@ class CarryFeatures(Carry):
 
 
 def into_target(source: Tensor, target: Tensor, rows: Rows) -> Tensor | None:
-    """Replace the rows of the target prompt by the source's, and leave the other rows (Prompt-to-Prompt)."""
+    """Replace the rows of the target prompt by those of the source; keep the other rows (Prompt-to-Prompt)."""
     return replaced_rows(target, rows, TARGET, lambda own: source)
 
 
 def into_all(source: Tensor, target: Tensor, rows: Rows) -> Tensor:
-    """Replace the rows of every condition by the source's (Plug-and-Play)."""
+    """Replace the rows of every condition by those of the source (Plug-and-Play)."""
     return source.repeat(len(rows.names), *(1 for _ in source.shape[1:]))
 
 
 def queries_and_keys(layers: Sequence[str]) -> tuple[str, ...]:
-    """Names of the `to_q` and `to_k` modules of attention layers, whose outputs determine the maps."""
+    """Return the names of the `to_q` and `to_k` modules of attention layers, whose outputs determine the maps."""
     return tuple(f"{layer}.{part}" for layer in layers for part in ("to_q", "to_k"))
 
 
 @dataclass(frozen=True)
 class _Put:
-    """A tap that replaces outputs of the target by the recorded ones of the source, and frees these."""
+    """A tap that replaces outputs of the target by the recorded outputs of the source, which it then frees."""
 
     module: tuple[str, ...]
     kept: dict[str, Tensor]

@@ -2,9 +2,9 @@
 
     z_t  <-  z_t + s B (M - P(f_t(x_t))),   t in [T_1, T_2]
 
-M is an image in the target colour and P(f_t(x_t)) = P_t the prediction of x_0, so the bracket is the remaining
-difference of the colours, and P_t approaches M inside B. The network denoises the result, with the noise maps of the
-source in all steps after the window.
+M is an image in the target colour, encoded as a latent, and P(f_t(x_t)) = P_t is the prediction of x_0. The bracket is
+therefore the remaining difference from M, and P_t approaches M inside B. All steps outside of the window use the
+unchanged noise maps of the source.
 """
 
 from dataclasses import dataclass
@@ -22,26 +22,26 @@ from sfumato.errors import BadInput
 from sfumato.images.recolour import recolour
 
 PRESENT = 0.05
-"""Share of the main colour from which a pixel belongs to B."""
+"""Minimum share of the main colour in a pixel for which it belongs to B."""
 
 
 class Autoencoder(Protocol):
-    """The encoder and the decoder of a model."""
+    """Protocol of the autoencoder of a model."""
 
     @property
     def factor(self) -> int:
-        """Pixels per latent, in each direction."""
+        """Downsampling factor: pixels per latent position along each axis."""
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
-        """Latents of images in [-1, 1]."""
+        """Encode images in [-1, 1] to latents."""
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h2 w2"]:
-        """Images of latents, in about [-1, 1]."""
+        """Decode latents to images in about [-1, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
 class TowardsColour(Shift):
-    """Moves z_t towards a colour within a window of timesteps.
+    """Change z_t towards a target colour within a window of timesteps.
 
     Attributes:
         colour: M, an image in the target colour as a latent.
@@ -56,7 +56,7 @@ class TowardsColour(Shift):
     window: tuple[int, int]
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """z_t + s B (M - P_t), eq. 7; z_t is left as it is outside the window and in steps with sigma_t = 0."""
+        """Return z_t + s B (M - P_t), eq. 7; unchanged outside the window and in steps with sigma_t = 0."""
         first, last = self.window
         if state.sigma == 0 or not first <= state.t <= last:
             return z
@@ -65,18 +65,19 @@ class TowardsColour(Shift):
 
 
 class Recolour(Shift):
-    """Eq. 7 with M and B of the source: its main colour is exchanged, its light and dark stay.
+    """Eq. 7 with M and B computed from the source: its main colour is replaced, its shading is preserved.
 
-    M is the source with the target colour in place of its main one (`sfumato.images.recolour`), as the encoder's
-    difference between the two images added to x_0. B is 1 for latents with pixels of the main colour and for their
-    neighbours, which the decoder reads too.
+    M is x_0 + E(x') - E(D(x_0)), where E and D are the encoder and the decoder, and x' is D(x_0) with the target colour
+    in place of the main colour (`sfumato.images.recolour`). B is 1 for latent positions with pixels of the main colour
+    and for their neighbours, which are in the receptive field of the decoder.
 
     Attributes:
         autoencoder: encodes and decodes latents; evaluated once per image, in the first step of a run.
         colour: the target colour, sRGB in [-1, 1], [3].
         strength: s.
         window: (T_1, T_2), as for `TowardsColour`.
-        flat: whether M is an image of one colour, as in the paper, and B the share of the main colour in every latent.
+        flat: whether M is an image of a single colour, as in the paper, and B the share of the main colour in the
+            pixels of every latent position.
         inside: where the edit applies, [b,1,h,w]; None for everywhere.
     """
 
@@ -99,25 +100,25 @@ class Recolour(Shift):
         self._towards: TowardsColour | None = None
 
     def for_run(self) -> "Recolour":
-        """A copy without M and B."""
+        """Return a copy without the cached M and B."""
         return self._within(self.inside)
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
-        """The positions of the source, where M and B are."""
+        """The positions of the source, for which M and B are computed."""
         return (PLACES,) if self.strength else ()
 
     def within(self, inside: Float[Tensor, "b 1 h w"]) -> "Recolour":
-        """The main colour is that of the pixels inside the mask."""
+        """Return a copy that computes the main colour from the pixels inside the mask."""
         return self._within(inside)
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """z_t + s B (M - P_t) in the window.
+        """Return z_t + s B (M - P_t) in the window, z_t outside of it.
 
         Raises:
             BadInput: the run generates an image, so that there is no source.
         """
         if not state.source:
-            raise BadInput("colour needs an inverted image, whose main colour it exchanges: invert an image first.")
+            raise BadInput("colour replaces the main colour of an inverted image: invert an image first.")
         if self._towards is None:
             rows = [self._target(x0, row) for row, x0 in enumerate(state.source[FINISHED].split(1))]
             colour, inside = (torch.cat(each) for each in zip(*rows, strict=True))

@@ -1,7 +1,7 @@
-"""delta-h: what Asyrp adds to h, the output of the middle block, for one attribute (arXiv 2210.10960, section 3.3).
+"""delta-h: the change of h, the output of the middle block, for one attribute in Asyrp (arXiv 2210.10960, section 3.3).
 
-`sfumato train delta-h` trains it. The file contains everything that an edit needs: the weights (see
-`sfumato.shifts.delta_networks`), the interval of the edit, and the model, layer and run that they were trained for.
+`sfumato train delta-h` trains it. The file contains the weights (see `sfumato.shifts.delta_networks`), the interval of
+the edit, and the model, layer and timesteps with which they were trained.
 """
 
 import os
@@ -31,9 +31,9 @@ class DeltaH:
         model: fingerprint of the model.
         shape: shape (c, h, w) of h in training.
         timesteps: timesteps at which it was trained, in descending order; all are at least `t_edit`.
-        steps: number of steps of the training run, those below `t_edit` included.
-        t_edit: the edit acts at timesteps t >= t_edit.
-        t_boost: quality boosting acts at timesteps t < t_boost.
+        steps: number of steps of the training run, including those below `t_edit`.
+        t_edit: delta-h is added at timesteps t >= t_edit.
+        t_boost: quality boosting is applied at timesteps t < t_boost.
         layer: module whose output is h.
     """
 
@@ -53,7 +53,7 @@ class DeltaH:
 
     @property
     def kind(self) -> str:
-        """ "block" or "steps"."""
+        """Kind of the network: "block" or "steps"."""
         return self.network.kind
 
     @property
@@ -62,11 +62,11 @@ class DeltaH:
         return self.network.factor
 
     def __call__(self, h: Float[Tensor, "rows c h w"], t: int) -> Float[Tensor, "rows c h w"]:
-        """dh_t for h at timestep t, in float32; one row for all if it does not depend on the image."""
+        """Compute dh_t for h at timestep t, in float32; a single row if it does not depend on the image."""
         return self.network(h.float(), t)
 
     def on(self, device: torch.device | str) -> "DeltaH":
-        """The same on a device."""
+        """Return this delta-h on a device: itself if it is there already, otherwise a copy."""
         if next(self.network.parameters()).device == torch.device(device):
             return self
         network = build(self.kind, self.timesteps, self.shape, self.factor)
@@ -74,7 +74,7 @@ class DeltaH:
         return replace(self, network=network.to(device).requires_grad_(False))
 
     def check_fits(self, network: DiffusionModel, size: tuple[int, int]) -> None:
-        """Check that it was trained for this model, layer and, for one per timestep, this size of h.
+        """Check that it was trained for this model and layer and, for the kind "steps", for this size of h.
 
         Args:
             network: the model; it is not evaluated.

@@ -1,7 +1,8 @@
-"""DiffEdit's mask (Couairon et al., ICLR 2023, arXiv 2210.11427, section 3.2, step 1): where two prompts disagree.
+"""The mask of DiffEdit (Couairon et al., ICLR 2023, arXiv 2210.11427, section 3.2, step 1).
 
-Noise is added to the image at one noise level, and the network predicts it under both prompts. The absolute difference
-of the two predictions, averaged over channels and several draws e of the noise, is large where the prompts differ:
+Noise is added to the image at one timestep, and the network predicts it under both prompts. The absolute difference of
+the two predictions, averaged over channels and several draws e of the noise, is large where the image must change to
+match the target prompt:
 
     d = mean_{e, channels} |eps(x_t, t, c_target) - eps(x_t, t, c_source)|
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e
@@ -32,10 +33,10 @@ def disagreement(
     draws: int = 10,
     batch: int | None = None,
 ) -> Float[Tensor, "b 1 h w"]:
-    """Mean absolute difference between the predicted noises under the two prompts.
+    """Compute the mean absolute difference between the predicted noises under the two prompts.
 
-    The network is evaluated without guidance. With the same negative prompt for both, a guidance scale s would multiply
-    the difference by s, which does not change the mask of `above`, and double the cost.
+    The network is evaluated without guidance. With the same negative prompt for both, a guidance scale s would only
+    multiply the difference by s, which does not change the mask of `above`, and would double the cost.
 
     Args:
         network: the network without guidance; it is evaluated on 2 * draws rows per image.
@@ -45,7 +46,7 @@ def disagreement(
         t: timestep of the noise; the paper uses half of the schedule.
         seeds: one per image.
         draws: number of noises to average over; the paper uses 10.
-        batch: largest number of rows per forward pass; at least 2 per image are evaluated together.
+        batch: maximum number of rows per forward pass, but at least 2 per image; None for the default.
     """
     abar, images = network.schedule.abar(t), len(x0)
     together = max(1, (batch or rows_per_call(*x0.shape[1:])) // (2 * images))
@@ -67,8 +68,9 @@ def _noised(x0: Tensor, abar: float, seeds: Sequence[int], draw: int, t: int) ->
 
 
 def above(difference: Float[Tensor, "b 1 h w"], ratio: float = 1.5) -> Float[Tensor, "b 1 h w"]:
-    """1 where the difference is more than `ratio` times its mean over the image, 0 elsewhere.
+    """Return a mask: 1 where the difference exceeds `ratio` times its mean over the image, 0 elsewhere.
 
-    diffusers clamps at `mask_thresholding_ratio` = 3 times the mean (of the complete batch) and cuts at half of that.
+    diffusers clamps at `mask_thresholding_ratio` = 3 times the mean (of the complete batch) and thresholds at half of
+    that value.
     """
     return (difference > ratio * difference.mean(dim=(1, 2, 3), keepdim=True)).float()

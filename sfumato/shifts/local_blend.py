@@ -14,16 +14,17 @@ from sfumato.shifts.words import WordMaps, word_mask
 
 
 class LocalBlend(Shift):
-    """Keep the source's latents outside the regions of given words.
+    """Keep the latents of the source outside the regions of given words.
 
-    The mask is the union of the words' regions in the source and in the target. They are computed from the
+    The mask is the union of the regions of the words in the source and in the target. They are computed from the
     cross-attention maps, summed over all steps of the run so far.
 
     Attributes:
-        source: tap that reads the words' maps in the source.
-        target: tap that reads the words' maps in the target.
+        source: tap that reads the maps of the words in the source.
+        target: tap that reads the maps of the words in the target.
         threshold: 0 to 1, see `word_mask`.
-        start: share of the first steps without a mask, 0 to 1, because early maps locate words poorly.
+        start: fraction of the steps, from the first one, without a mask, 0 to 1, because early maps locate words
+            poorly.
         mode: interpolation of the maps, see `word_mask`.
     """
 
@@ -46,25 +47,25 @@ class LocalBlend(Shift):
         self._totals: dict[WordMaps, Tensor] = {}
 
     def for_run(self) -> "LocalBlend":
-        """A copy without recorded maps."""
+        """Return a copy without recorded maps."""
         source, target = self.source.emptied(), self.target.emptied()
         return LocalBlend(source, target, threshold=self.threshold, start=self.start, mode=self.mode)
 
     def reads(self, i: int, steps: int) -> tuple[str, ...]:
-        """The words of the prompt, whose maps give the mask, and the positions of the source outside of it."""
+        """The words of the prompt, for the mask, and the positions of the source, for the latents outside of it."""
         return (WORDS, PLACES)
 
     def taps(self, state: StepState) -> FromSource | WordMaps:
-        """Taps for source and target; for the target only if no source prompt contains one of the words."""
+        """Return taps for source and target; only for the target if no source prompt contains one of the words."""
         if not self.source.weights.any():
             return self.target
         return FromSource(self.source, self.target, state.steps - state.i)
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """z_t inside the mask; outside, the noise map that leads to the source's x_{t-1}."""
+        """Return z_t inside the mask, and outside the noise map that leads to x_{t-1} of the source."""
         for words in (self.source, self.target):
             for maps in words.maps.values():
-                maps = maps.detach()  # those of a step with an energy have its graph
+                maps = maps.detach()  # in a step with an energy, the maps have gradient history
                 self._totals[words] = self._totals[words] + maps if words in self._totals else maps
             words.maps.clear()
         if state.i < round(self.start * state.steps):

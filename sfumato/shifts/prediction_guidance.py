@@ -2,9 +2,9 @@
 
     mu_t <- mu_t - s_t^2 g,      s_t^2 = (1 - abar_{t-1}) / (1 - abar_t) (1 - abar_t / abar_{t-1})
 
-g is the gradient of the losses with respect to x_t, and s_t^2 the variance of a DDPM step, also in runs with eta < 1.
-The step is made in the prediction, P_t <- P_t - s_t^2 / sqrt(abar_{t-1}) g, which moves mu_t by the same amount and
-shows in previews. A step to abar_{t-1} = 1 has s_t = 0: no loss is evaluated.
+g is the gradient of the losses with respect to x_t, and s_t^2 is the variance of a DDPM step, also in runs with eta <
+1. The update is applied to the prediction, P_t <- P_t - s_t^2 / sqrt(abar_{t-1}) g, which changes mu_t by the same
+amount and is visible in previews. In a step to abar_{t-1} = 1, s_t = 0 and no loss is evaluated.
 """
 
 import math
@@ -24,12 +24,13 @@ from sfumato.shifts.energy.term import weighted_sum
 class GuidePrediction(Shift):
     """A gradient step on P_t.
 
-    With `through_network` the gradient passes through the denoising network under the condition of the run, without
-    guidance: one more backward pass per step. Otherwise the noise is constant, the losses are those of the guided
-    prediction, and only the decoder and the networks of the losses are differentiated.
+    With `through_network` (see `PredictionEnergy`), the gradient is backpropagated through the denoising network under
+    the condition of the run, without guidance, which needs one more forward and backward pass per step. Otherwise the
+    predicted noise is treated as a constant, the losses are those of the guided prediction, and only the decoder and
+    the networks of the losses are differentiated.
 
     Args:
-        energy_of_run: returns a new sum of losses, for one run.
+        energy_of_run: returns a new sum of losses for one run.
         scale: factor of the gradient.
         name: name of the sum in error messages.
     """
@@ -39,17 +40,17 @@ class GuidePrediction(Shift):
         self.losses = energy_of_run()
 
     def for_run(self) -> "GuidePrediction":
-        """The same guidance for another run."""
+        """Return the same guidance for another run."""
         return GuidePrediction(self.energy_of_run, self.scale, self.name)
 
     def energy(self, state: StepState) -> Energy | None:
-        """The sum of the losses, if its gradient passes through the network."""
+        """Return the sum of the losses if its gradient is computed through the network, otherwise None."""
         if not self.losses.through_network or not ddpm_variance(state):
             return None
         return weighted_sum([(self.losses, 1.0)], state, name=self.name)
 
     def prediction(self, state: StepNoise, prediction: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """P_t - scale s_t^2 / sqrt(abar_{t-1}) g."""
+        """Return P_t - scale s_t^2 / sqrt(abar_{t-1}) g."""
         variance = ddpm_variance(state)
         if not variance:
             return prediction
@@ -65,5 +66,5 @@ class GuidePrediction(Shift):
 
 
 def ddpm_variance(state: StepState) -> float:
-    """s_t^2, the variance of a DDPM step."""
+    """Compute s_t^2, the variance of a DDPM step."""
     return sigma(state.abar, state.abar_prev, 1.0) ** 2

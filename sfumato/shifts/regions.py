@@ -1,4 +1,4 @@
-"""Locate words in an image before any edit, by their cross-attention maps on the latents of an inversion."""
+"""Localisation of words in an image before an edit, by cross-attention maps at the latents of its inversion."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from sfumato.shifts.alignment import token_weights
 from sfumato.shifts.words import WordMaps
 
 LEVELS = 10
-"""Largest number of latents to evaluate: those of the middle part of the run, where the maps are clearest."""
+"""Maximum number of latents to evaluate, from the middle part of the run, where the maps localise words best."""
 
 
 @torch.no_grad()
@@ -26,14 +26,14 @@ def maps_of_words(
     words: Sequence[str],
     batch: int | None = None,
 ) -> Float[Tensor, "b 1 h w"]:
-    """Cross-attention maps of words, summed over words, layers and steps; `word_mask` turns them into a mask.
+    """Compute cross-attention maps of words, summed over words, layers and steps; `word_mask` gives a mask from them.
 
     Args:
         network: the network; it is evaluated without guidance, on up to `LEVELS` rows per image.
-        inversion: the inversion whose recorded latents are evaluated.
+        inversion: the inversion at whose recorded latents the network is evaluated.
         condition: the prompts, one row per image; a prompt that contains none of the words gives a map of zeros.
         words: the words or phrases to locate.
-        batch: largest number of rows per forward pass; at least one per image is evaluated.
+        batch: maximum number of rows per forward pass, but at least one per image; None for the default.
 
     Returns:
         Maps at the resolution of the attention layers, [b, 1, h, w].
@@ -56,6 +56,6 @@ def maps_of_words(
 
 
 def middle(steps: int) -> list[int]:
-    """Indices of up to `LEVELS` steps, spread over the middle part of a run, from one fifth to four fifths."""
+    """Return the indices of up to `LEVELS` equally spaced steps from one fifth to four fifths of a run."""
     first, last = steps // 5, max(steps // 5, 4 * steps // 5 - 1)
     return sorted({round(first + (last - first) * k / (LEVELS - 1)) for k in range(LEVELS)})

@@ -13,10 +13,10 @@ from sfumato.core.step import noise_that_leads_to, predict_x0, wide
 
 @dataclass(frozen=True)
 class WithinRange(Shift):
-    """Change the predicted noise so that P_t lies in [-limit, limit].
+    """Change the predicted noise such that P_t is in [-limit, limit].
 
-    P_t and D_t both use the new noise, as in the posterior mean of DDPM (Ho et al., arXiv 2006.11239, eq. 7) with the
-    clipped x_0. Where P_t is already in the range, the noise stays bit-identical.
+    P_t and D_t are both computed from the new noise, as in the posterior mean of DDPM (Ho et al., arXiv 2006.11239,
+    eq. 7) with the clipped x_0. Where P_t is already in the range, the noise is bit-identical.
 
     Attributes:
         limit: largest absolute value of x_0.
@@ -25,7 +25,7 @@ class WithinRange(Shift):
     limit: float
 
     def noise(self, state: StepState, eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """(x_t - sqrt(abar_t) P) / sqrt(1 - abar_t) with the clipped P; eps where nothing was clipped."""
+        """Return (x_t - sqrt(abar_t) P) / sqrt(1 - abar_t) with the clipped P; eps where nothing was clipped."""
         prediction = predict_x0(state.x_t, eps, state.abar)
         clipped = prediction.clamp(-self.limit, self.limit)
         moved = noise_that_leads_to(clipped, state.x_t, state.abar)

@@ -2,9 +2,9 @@
 
     dc = mean_j E(target sentence j) - mean_i E(source sentence i)
 
-E is the output of the text encoder at all token positions, as the network receives it: for SDXL the concatenated
-outputs of both encoders, and the pooled vector. The means over many sentences give a more robust direction than the two
-words only.
+E is the output of the text encoder at all token positions, as the U-Net receives it; for SDXL, the concatenated outputs
+of both text encoders and the pooled vector. The mean over many sentences gives a more robust direction than the
+embeddings of two single words.
 """
 
 import os
@@ -25,7 +25,7 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.banks import check_size
 
 TOGETHER = 64
-"""Number of sentences that are encoded in one batch."""
+"""Maximum number of sentences that are encoded in one batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ def text_direction(network: DiffusionModel, source: Sequence[str], target: Seque
 
     Args:
         network: a model with text encoders.
-        source: the sentences to move away from, at least two.
-        target: the sentences to move towards, at least two.
+        source: sentences of the source bank, at least two.
+        target: sentences of the target bank, at least two.
 
     Raises:
         BadInput: a bank has fewer than two sentences, a sentence is too long, or the model has no text encoder.
@@ -96,7 +96,7 @@ def text_direction(network: DiffusionModel, source: Sequence[str], target: Seque
 
 
 TOKENS = "the tokens of the condition"
-"""Name of what `MoveCondition` replaces, see `Shift.replaces`."""
+"""Name of the quantity that `MoveCondition` replaces, see `Shift.replaces`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,18 +105,22 @@ class MoveCondition(Shift):
 
     Attributes:
         directions: dc, one per row of the condition.
-        scale: factor of dc; 1 is the complete difference of the means.
+        scale: factor of dc; 1 is the full difference of the means.
     """
 
     directions: Sequence[TextDirection]
     scale: float = 1.0
 
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
-        """The tokens, so that a shift that sets other ones is refused."""
+        """The tokens, so that a second shift that replaces them raises an error."""
         return (TOKENS,)
 
     def condition(self, state: StepState, condition: Condition) -> Condition:
-        """c + scale dc, tokens and pooled vector."""
+        """Return c + scale dc, for the tokens and the pooled vector.
+
+        Raises:
+            BadInput: the direction and the condition have different numbers of tokens.
+        """
         assert condition.tokens is not None
         tokens = torch.stack([each.tokens for each in self.directions]).to(condition.tokens)
         if tokens.shape[1:] != condition.tokens.shape[1:]:

@@ -1,7 +1,7 @@
-"""Image shifting (Huberman-Spiegelglas et al., arXiv 2304.06140, section 2.2): move x_T and all noise maps.
+"""Image shifting (Huberman-Spiegelglas et al., arXiv 2304.06140, section 2.2): translate x_T and all noise maps.
 
-Edit-friendly noise maps contain the structure of the image, so moving them moves the image; native ones do not. A
-network without border effects would reproduce the moved x_0 exactly.
+Edit-friendly noise maps encode the structure of the image, so that translating them translates the image. Native DDPM
+noise maps do not. A translation-equivariant network without border effects would reproduce the translated x_0 exactly.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sfumato.errors import BadInput
 
 @dataclass(frozen=True, eq=False)
 class Translate(Shift):
-    """Move the first latent and all noise maps, circularly: what leaves on one side enters on the other.
+    """Translate the first latent and all noise maps circularly, as `torch.roll`.
 
     Attributes:
         right: number of latent cells to the right; negative to the left.
@@ -28,15 +28,15 @@ class Translate(Shift):
     down: int
 
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
-        """The positions of the source: shifts that read them in the source would move everything back."""
+        """The positions of the source, as shifts that take values from the source would undo the translation."""
         return (PLACES,) if self.right or self.down else ()
 
     def latent(self, state: StepState, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x_T, moved; later latents are computed from it."""
+        """Return the translated latent at the first step; later latents are computed from it and not changed."""
         return self._moved(x) if state.i == 0 and state.visit == 0 else x
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:
-        """z_t, moved."""
+        """Return the translated z_t."""
         return None if z is None else self._moved(z)
 
     def _moved(self, values: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -44,7 +44,7 @@ class Translate(Shift):
 
 
 def check_move(right: int, down: int, size: tuple[int, int]) -> None:
-    """Raise BadInput for a move by the size of the image or more; `size` is its height and width in latent cells."""
+    """Raise BadInput for a translation by the image's size or more; `size` is (height, width) in latent positions."""
     height, width = size
     if abs(right) >= width or abs(down) >= height:
         raise BadInput(

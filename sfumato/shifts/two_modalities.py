@@ -2,8 +2,9 @@
 
     eps = eps_00 + g_s (eps_s0 - eps_00) + g_y (eps_0y - eps_00)
 
-eps_s0 is the prediction under the style token alone, eps_0y under the content token alone, and eps_00 under the null
-tokens: three rows per image in one evaluation. In the first lambda steps the style is that of the content image y.
+eps_s0 is the prediction under the style token only, eps_0y under the content token only, and eps_00 under the null
+tokens. They are three rows per image of one evaluation. In the first lambda steps, the style is that of the content
+image y.
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,26 +25,26 @@ from sfumato.style.describers import Describers
 from sfumato.style.tokens import TwoTokens
 
 NULL, STYLE = "null", "style"
-"""Names of the rows of eps_00 and eps_s0; those of eps_0y have the name of the run's own condition."""
+"""Names of the guidance terms eps_00 and eps_s0; the term eps_0y has the name of the run's condition."""
 
 
 @dataclass(frozen=True, eq=False)
 class TwoModalities(Shift):
-    """Replaces condition and guidance of a run by those of PARASOL.
+    """Replace the condition and the guidance of a run by those of PARASOL.
 
     The descriptors of y are computed in the first step that needs them, from the centre square of the decoded latent of
     the source.
 
     Attributes:
-        tokens: tokens of descriptors.
-        model: the model, which decodes the source.
-        describers: the encoders A and C.
+        tokens: trained networks that map descriptors to tokens.
+        model: the model, for decoding the source.
+        describers: the encoders A and C of style and content.
         style: a_s, one row for all images, [1,d]; None for the style of y.
         content: c_y, one row for all images; None for the content of the source image.
         style_scale: g_s.
         content_scale: g_y.
-        own_steps: lambda, number of first steps under the style of y.
-        own_content: whether these steps are under the content of y too, also if another content is given.
+        own_steps: lambda, number of first steps conditioned on the style of y.
+        own_content: whether these steps are also conditioned on the content of y, even if another content is given.
     """
 
     tokens: TwoTokens
@@ -58,30 +59,30 @@ class TwoModalities(Shift):
     _own: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def for_run(self) -> "TwoModalities":
-        """A copy without the descriptors of the source of another run."""
+        """Return a copy without cached descriptors."""
         return replace(self)
 
     def replaces(self, i: int, steps: int) -> tuple[str, ...]:
-        """The guidance, the tokens and their words, and thereby the maps of all cross-attention layers."""
+        """The guidance, the tokens and their words, and as a consequence the maps of all cross-attention layers."""
         return ("the guidance", TOKENS, WORDS, *(name for name, _ in CROSS.of(self.model.unet)))
 
     def condition(self, state: StepState, condition: Any) -> Condition:
-        """[0; c_y]: the condition of eps_0y, one row per image."""
+        """Return the tokens [0; c_y], the condition of eps_0y, one row per image."""
         own = self.content is None or (self.own_content and state.i < self.own_steps)
         return self._conditioned(condition, None, self._of("content", state) if own else self.content)
 
     def guidance(self, state: StepState, guided: Guided) -> Guided:
-        """The sum of the three predictions."""
+        """Return the guidance by the three predictions."""
         own = self.style is None or state.i < self.own_steps
         return self._sum(guided, state.condition, self._of("style", state) if own else self.style)
 
     def of_source(self, guided: Guided, condition: Condition, x0: Float[Tensor, "b c h w"]) -> tuple[Guided, Condition]:
-        """Guidance and condition under both descriptors of the images x_0: those of the first lambda steps."""
+        """Return guidance and condition with both descriptors of the images x_0, as in the first lambda steps."""
         style, content = (self._described(name, x0) for name in ("style", "content"))
         return self._sum(guided, condition, style), self._conditioned(condition, None, content)
 
     def _sum(self, guided: Guided, condition: Condition, style: Tensor | None) -> Guided:
-        """The guidance under a style; its own condition is that of eps_0y."""
+        """The guidance under a style; the condition of the run is that of eps_0y."""
         rows = len(condition)
         terms = (
             Term(NULL, self._conditioned(condition, None, None)),

@@ -1,4 +1,4 @@
-"""Cross-attention maps of words: masks from averaged and thresholded maps, and re-weighting of the maps."""
+"""Cross-attention maps of words: masks by thresholding, and attention re-weighting."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class WordMaps:
         self.maps: dict[str, Float[Tensor, "b 1 h w"]] = {}
 
     def emptied(self) -> "WordMaps":
-        """A tap of the same tokens and layers without recorded maps."""
+        """Return a tap for the same tokens and layers without recorded maps."""
         return WordMaps(self.layers, self.weights, self.grid, self.of)
 
     def __call__(self, name: str, cross: bool, maps: Float[Tensor, "rows heads queries n"], rows: Rows) -> None:
@@ -47,14 +47,14 @@ class WordMaps:
 def word_mask(
     maps: Float[Tensor, "b 1 h w"], size: tuple[int, int], threshold: float, mode: str = "bilinear"
 ) -> Float[Tensor, "b 1 h2 w2"]:
-    """A mask from summed word maps: dilated by one cell, interpolated, and thresholded per image.
+    """Compute a mask from summed word maps: dilated by one cell, interpolated, and thresholded per image.
 
-    The mask is 1 where map - min > threshold (max - min). The authors of Prompt-to-Prompt threshold at a share of the
-    maximum, which is the same if the minimum is close to 0. In small networks the maps have a uniform background.
-    Subtracting the minimum removes it (as in Epstein et al., arXiv 2306.00986).
+    The mask is 1 where map - min > threshold (max - min). The authors of Prompt-to-Prompt threshold at a fraction of
+    the maximum, which is equivalent if the minimum is close to 0. In small networks the maps have a uniform background,
+    which is removed by subtracting the minimum (as in Epstein et al., arXiv 2306.00986).
 
     Args:
-        maps: word maps of any range; a constant map gives an empty mask.
+        maps: word maps with any range of values; a constant map gives an empty mask.
         size: height and width of the mask.
         threshold: 0 to 1.
         mode: "bilinear"; or "nearest", as in the authors' code.
@@ -66,10 +66,10 @@ def word_mask(
 
 @dataclass(frozen=True, eq=False)
 class Reweight(Shift):
-    """Multiply the maps of tokens by weights: attention re-weighting (arXiv 2208.01626, section 3.2).
+    """Attention re-weighting: multiply the maps of tokens by weights (arXiv 2208.01626, section 3.2).
 
     Attributes:
-        weights: one per token, 1 to leave its map as it is, [b, tokens].
+        weights: one per token, [b, tokens]; 1 leaves a map unchanged.
     """
 
     weights: Float[Tensor, "b n"]
@@ -79,5 +79,5 @@ class Reweight(Shift):
         return (WORDS,)
 
     def taps(self, state: StepState) -> ReplaceMaps:
-        """A tap of every cross-attention layer, for the rows of the target prompt."""
+        """Return a tap of every cross-attention layer that scales the maps of the target prompt's rows."""
         return ReplaceMaps(Layers(cross=True), lambda name, maps: maps * self.weights.to(maps)[:, None, None], TARGET)

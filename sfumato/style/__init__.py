@@ -1,4 +1,4 @@
-"""Descriptors of style (A) and of content (C), arXiv 2303.06464; `sfumato.retrieval` searches by them."""
+"""Encoders for style descriptors (A) and content descriptors (C), arXiv 2303.06464; used by `sfumato.retrieval`."""
 
 from sfumato.style.content import ContentEncoder
 from sfumato.style.encoder import StyleEncoder

@@ -1,6 +1,7 @@
-"""The content encoder C: the image encoder of a CLIP, whose text encoder puts captions into the same space.
+"""The content encoder C: the image encoder of a CLIP, whose text encoder maps captions to the same space.
 
-`sfumato train content` trains a small one that ignores the style. Any CLIP folder of transformers can be used instead.
+`sfumato train content` trains a small model whose features depend little on the style. Any CLIP folder of transformers
+can be used instead.
 """
 
 import json
@@ -19,12 +20,12 @@ from sfumato.metrics.text import DualEncoder
 from sfumato.style.fingerprints import fingerprint_of
 
 _UNSEEN = ("hidden_act", "num_attention_heads", "layer_norm_eps")
-"""Settings of both encoders of which the shapes of the weights say nothing."""
+"""Settings of both encoders that affect the descriptors but not the shapes of the weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class ContentEncoder:
-    """A dual encoder whose features describe what an image shows.
+    """A dual encoder whose features describe the content of an image.
 
     Attributes:
         clip: the dual encoder.
@@ -34,7 +35,7 @@ class ContentEncoder:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> "ContentEncoder":
-        """Load it from a CLIP folder or a hub id that the user gave. Raises BadInput."""
+        """Load a CLIP from a folder or a hub id. Raises BadInput if that fails."""
         return cls(DualEncoder.load(local_folder(folder), device))
 
     @property
@@ -44,12 +45,12 @@ class ContentEncoder:
 
     @property
     def size(self) -> int:
-        """Side in pixels of its input."""
+        """Side of the encoder's input in pixels."""
         return int(self.clip.model.config.vision_config.image_size)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of weights, architecture, preprocessor and tokenizer: only then are descriptors comparable."""
+        """SHA-256 of weights, architecture, preprocessor and tokenizer; equal if descriptors are comparable."""
         known = json.loads(self.clip.tokenizer.backend_tokenizer.to_str())
         model, config = known["model"], self.clip.model.config
         parts = {"text": config.text_config, "image": config.vision_config}
@@ -70,6 +71,6 @@ class ContentEncoder:
         return self.clip.text_features(texts)
 
     def embed(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit descriptors of images in [-1, 1]; gradients pass if they are enabled."""
+        """Unit descriptors of images in [-1, 1]; differentiable if gradients are enabled."""
         inputs = self.clip.preprocessor((x.clamp(-1, 1) + 1) / 2)
         return F.normalize(self.clip.embed(inputs).float(), dim=-1)

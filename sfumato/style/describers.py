@@ -16,7 +16,7 @@ from sfumato.style.encoder import load_style_encoder
 
 Vectors: TypeAlias = NDArray[np.float32]
 MODALITIES = ("content", "style")
-"""Names of the two descriptors, and of their columns."""
+"""Names of the two kinds of descriptors."""
 SHIPPED = {"content": BUNDLED / "emoji" / "dual_encoder", "style": BUNDLED / "descriptors" / "style"}
 """Folders of the default encoders, which were trained on emoji only."""
 
@@ -26,8 +26,8 @@ class Describers:
     """The encoders of an index.
 
     Attributes:
-        content: C.
-        style: A.
+        content: the content encoder C.
+        style: the style encoder A.
     """
 
     content: ContentEncoder
@@ -45,10 +45,10 @@ class Describers:
         Args:
             content: folder or hub id of a CLIP.
             style: file or folder of a style encoder.
-            device: of both.
+            device: device of both encoders.
 
         Raises:
-            BadInput: one of them cannot be used.
+            BadInput: an encoder cannot be loaded.
         """
         if style is None and not SHIPPED["style"].is_dir():
             raise BadInput("This version ships no style encoder: train one with `sfumato train style`, and give it.")

@@ -1,4 +1,4 @@
-"""The style encoder A: a descriptor of the style of an image, which depends little on what the image shows."""
+"""The style encoder A: computes descriptors of the style of images that depend little on their content."""
 
 import os
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from sfumato.style.words import StyleWords
 
 BATCH = 64
 _WORDS = "words."
-"""Prefix of the tensors of the words in a file."""
+"""Prefix of the names of the tensors of the style words in a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class StyleEncoder:
     """A trained style encoder with the words of its training captions.
 
     Attributes:
-        network: computes the descriptors.
-        size: side in pixels of the images that it was trained with.
-        words: its style words.
+        network: network that computes the descriptors.
+        size: side of the training images in pixels.
+        words: the style words with their mean descriptors.
     """
 
     FORMAT: ClassVar[Format] = Format(
@@ -48,7 +48,7 @@ class StyleEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of weights and size, in hexadecimal: descriptors are comparable only if it is equal."""
+        """SHA-256 of weights and size, in hexadecimal; descriptors are comparable only if it is equal."""
         return fingerprint_of(self.network, {"size": self.size})
 
     def on(self, device: str | torch.device) -> "StyleEncoder":
@@ -70,7 +70,7 @@ class StyleEncoder:
         return torch.cat(parts)
 
     def embed(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit descriptors of images in [-1, 1], clipped to it; gradients pass if they are enabled."""
+        """Unit descriptors of images, clipped to [-1, 1]; differentiable if gradients are enabled."""
         x = x.clamp(-1, 1)
         if x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""Fingerprint of an encoder of descriptors, which an index of descriptors records."""
+"""Fingerprint of a descriptor encoder, which is stored in an index."""
 
 import hashlib
 import json

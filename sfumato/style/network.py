@@ -4,12 +4,12 @@
     a = W_2 silu(W_1 standardised([p(x), mu(F_1), sigma(F_1), ..., mu(F_L), sigma(F_L)]))
 
 mu and sigma are the mean and standard deviation over the positions, per channel, as in ALADIN (Ruta et al., ICCV 2021,
-arXiv 2103.09776, section 3). They do not depend on where a feature occurs, so that the arrangement of the content has
-little influence. They are taken before the normalisation, which would remove a part of the style.
+arXiv 2103.09776, section 3). They do not depend on the positions of features, so the layout of the content has little
+influence. They are computed before the normalisation, which would remove a part of the style information.
 
-The palette p(x), a histogram of colours, takes part beside them: drawings of one content differ above all in
-the colours they use. The statistics are standardised over images (`StyleNetwork.standardise`), as their differences
-between images are small next to their means.
+The palette p(x) is a histogram of colours; drawings of one content in different styles differ mainly in their colours.
+The statistics are standardised over training images (`StyleNetwork.standardise`), because their variation between
+images is small compared with their means.
 """
 
 from itertools import pairwise, product
@@ -25,9 +25,9 @@ BINS = 8
 """Bins of the palette per colour channel."""
 _EPS = 1e-5
 _LEAST = 1e-3
-"""Smallest deviation that a statistic is divided by, for colours that hardly occur."""
+"""Constant added to the standard deviations of the statistics, for colours that rarely occur."""
 _GAIN = 0.1
-"""Initial gain of the statistics of the features, whose change in the first steps would hide the palette."""
+"""Initial factor of the feature statistics, whose changes in the first steps would otherwise dominate the palette."""
 
 
 class StyleNetwork(nn.Module):
@@ -35,7 +35,7 @@ class StyleNetwork(nn.Module):
 
     Args:
         channels: channels of the stages; every stage after the first halves the resolution.
-        dimension: of the descriptor.
+        dimension: dimension d of the descriptor.
     """
 
     def __init__(self, channels: tuple[int, ...], dimension: int) -> None:
@@ -54,7 +54,7 @@ class StyleNetwork(nn.Module):
 
     @torch.no_grad()
     def standardise(self, x: Float[Tensor, "b 3 h w"]) -> None:
-        """Set the mean and the deviation of the statistics to those over these images in [-1, 1], at least two."""
+        """Set the mean and standard deviation of the statistics from these images in [-1, 1], at least two."""
         found = self.statistics(x)
         self.mean.copy_(found.mean(0))
         self.deviation.copy_(found.std(0) + _LEAST)
@@ -84,8 +84,8 @@ def moments(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
 def palette(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
     """Square roots of the shares of the pixels in `BINS`^3 colour bins, [b, BINS^3], for images in [-1, 1].
 
-    A pixel belongs to the eight nearest bins with trilinear weights, so that the palette is differentiable. A pixel of
-    NaN makes the palette of its image NaN.
+    A pixel belongs to the eight nearest bins with trilinear weights, so that the palette is differentiable. A NaN
+    pixel makes the palette of its image NaN.
     """
     at = (x.flatten(2).float().clamp(-1, 1) + 1) / 2 * (BINS - 1)
     low = at.detach().floor().clamp(max=BINS - 2).nan_to_num(0)

@@ -3,8 +3,8 @@
     m_s = M(a_s)                     the projector M, an MLP from the space of A to the context of the U-Net
     tokens = [m_s; c_y]              stacked for cross-attention
 
-c_y is mapped to the width of the context by a linear layer, as the spaces of C and of the context differ here; in the
-paper they are the same. A dropped token is replaced by a learnt null token of its modality.
+Here the space of C differs from that of the U-Net's context, so a linear layer maps c_y to the width of the context; in
+the paper both spaces are the same. A dropped token is replaced by a learnt null token of its modality.
 """
 
 import os
@@ -26,13 +26,13 @@ SIZES = ("style", "content", "hidden", "width")
 
 
 class TwoTokens(nn.Module):
-    """Tokens [m_s; c_y] from descriptors.
+    """Computes the tokens [m_s; c_y] from descriptors.
 
     Args:
         style: dimension of the style descriptor.
         content: dimension of the content descriptor.
         hidden: width of the hidden layers of M.
-        width: width of the tokens, that of the U-Net's context.
+        width: width of the tokens, equal to the cross-attention dimension of the U-Net.
     """
 
     def __init__(self, style: int, content: int, hidden: int, width: int) -> None:
@@ -51,13 +51,13 @@ class TwoTokens(nn.Module):
         keep_style: Bool[Tensor, " b"],
         keep_content: Bool[Tensor, " b"],
     ) -> Float[Tensor, "b 2 width"]:
-        """Tokens; rows of a modality that are not kept get its null token."""
+        """Tokens; rows where `keep_style` (`keep_content`) is False have the null token of that modality."""
         m = torch.where(keep_style[:, None], self.project(style), self.null[0])
         c = torch.where(keep_content[:, None], self.content(content), self.null[1])
         return torch.stack([m, c], dim=1)
 
     def of(self, style: Float[Tensor, "b a"] | None, content: Float[Tensor, "b c"] | None, rows: int) -> Tensor:
-        """Tokens [rows,2,width] of one kind for all rows; None is the null token."""
+        """Tokens [rows,2,width] with a modality given or dropped for all rows; None selects its null token."""
         like = self.null
         a = like.new_zeros(rows, self.sizes["style"]) if style is None else style.to(like).expand(rows, -1)
         c = like.new_zeros(rows, self.sizes["content"]) if content is None else content.to(like).expand(rows, -1)
@@ -67,10 +67,10 @@ class TwoTokens(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Parasol:
-    """Trained tokens, with the networks that they belong to.
+    """Trained `TwoTokens` with the fingerprints of the networks that they were trained for.
 
     Attributes:
-        tokens: the network.
+        tokens: the network that computes the tokens.
         model: fingerprint of the diffusion model.
         content_encoder: fingerprint of C.
         style_encoder: fingerprint of A.
@@ -86,7 +86,7 @@ class Parasol:
     style_encoder: str
 
     def check_model(self, network: DiffusionModel) -> None:
-        """Refuse another diffusion model. Raises BadInput."""
+        """Raise BadInput if the tokens were trained for another diffusion model."""
         if self.model != network.fingerprint():
             raise BadInput(
                 f"The PARASOL file was trained for another model or precision (weights {self.model[:12]}, not "
@@ -94,7 +94,7 @@ class Parasol:
             )
 
     def check_describers(self, describers: Describers) -> None:
-        """Refuse other encoders. Raises BadInput; names the option to give."""
+        """Raise BadInput if the tokens were trained with other encoders; the message names the option to use."""
         for name, own in (("content", self.content_encoder), ("style", self.style_encoder)):
             if own != (given := describers.of(name).fingerprint):
                 raise BadInput(

@@ -1,11 +1,12 @@
-"""Style words in the space of the style descriptors.
+"""Style words: descriptors of texts in the space of the style descriptors.
 
-The descriptor of a word is the mean over the images whose caption contains it. A text is the mean of all images, plus
-the difference of each of its words from that mean:
+The descriptor m_w of a word is the mean over the images whose caption contains it. The descriptor of a text is the mean
+m over all images, plus the difference of each of its words from m:
 
     a(text) = m + sum_w (m_w - m)
 
-Words about content occur in captions of all styles, so that their difference is small, and they change little.
+Words that describe the content occur in captions of all styles, so their difference is small and they have little
+effect.
 """
 
 import re
@@ -39,8 +40,8 @@ class StyleWords:
 
     Attributes:
         words: the words.
-        means: m_w, [n,d].
-        centre: m, [d].
+        means: m_w, mean descriptors of the words, [n,d].
+        centre: m, mean descriptor of all images, [d].
     """
 
     words: tuple[str, ...]
@@ -49,7 +50,7 @@ class StyleWords:
 
     @classmethod
     def learn(cls, descriptors: Float[Tensor, "n d"], captions: Sequence[str], least: int) -> "StyleWords":
-        """The words of captions that occur in at least `least` of them; descriptor i belongs to caption i."""
+        """Compute the means of all words that occur in at least `least` captions; descriptor i belongs to caption i."""
         rows: dict[str, list[int]] = {}
         for row, caption in enumerate(captions):
             for part in dict.fromkeys(part for word in words_of(caption) for part in parts_of(word)):

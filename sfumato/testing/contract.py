@@ -1,4 +1,4 @@
-"""What every method must satisfy: docs/design.md, section 3."""
+"""Tests of the contract that every method must satisfy: docs/design.md, section 3."""
 
 import hashlib
 import math
@@ -25,7 +25,7 @@ STEPS = 6
 SOURCE, TARGET = "red cat", "green dog"
 PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1), tiny_picture(37, 21, seed=2)]
 GREY_LEVELS = 2
-"""Tolerated difference between an edit alone and in a batch: the network rounds batches of other sizes differently."""
+"""Tolerated difference between an edit alone and in a batch, because rounding depends on the batch size."""
 
 
 def check_method(
@@ -35,24 +35,27 @@ def check_method(
     reconstructs: bool = True,
     folder: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Check the contract of a registered method.
+    """Check that a registered method satisfies the contract of methods:
 
-    The options have a help text and a range, and values out of range are refused before any evaluation; an edit keeps
-    the size of the image, is the same when it is repeated and when the image is in a batch with others, changes nothing
-    outside a mask, and leaves the weights and hooks of all networks of the model (the U-Net, the autoencoder and the
-    text encoders) and the global random generators as they were, also when it is cancelled; the source prompt at the
-    source guidance scale reconstructs the image. Only methods that have the options skip and guidance_scale are given
-    them.
+    - All options have a help text and a range; values out of range raise BadInput before any network evaluation.
+    - The edited image has the size of the source image.
+    - Repeated edits are equal; an edit in a batch differs from the single edit by at most `GREY_LEVELS`.
+    - Pixels outside a mask are unchanged.
+    - Weights, modes and hooks of all networks and the global random generators are unchanged after an edit and after a
+      cancelled edit.
+    - The source prompt at the source guidance scale reconstructs the image up to one grey level (`reconstructs`).
+
+    The options skip and guidance_scale are set only for methods that have them.
 
     Args:
-        name: of the method.
-        options: options of all edits, by name, for example a smaller number of repetitions.
-        reconstructs: whether the edit under the source prompt gives the image back to one grey level; False for methods
-            that change it under any prompt, or edit approximate inversions only.
-        folder: where the model is saved; a temporary folder by default.
+        name: name of the method.
+        options: options for all edits, by name, for example a smaller number of repetitions.
+        reconstructs: False for methods that change the image under any prompt, or that edit approximate inversions
+            only.
+        folder: parent of the temporary folder in which the tiny model is saved; by default the system's.
 
     Raises:
-        AssertionError: names the first part of the contract that the method breaks.
+        AssertionError: the method violates the contract; the message describes the first violation.
         BadInput: there is no such method.
     """
     method = METHODS.find(name)
@@ -92,7 +95,7 @@ class _Edits:
         run.close()
 
     def known(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options without those of the run that the method does not have."""
+        """The options without the shared options that the method does not have."""
         return {name: value for name, value in options.items() if name in self.shared or name not in SHARED}
 
 
@@ -183,7 +186,7 @@ def _reconstruction(edits: _Edits) -> None:
 
 
 def _unusable(each: "Field[Any]") -> Iterator[Any]:
-    """Values that an option must refuse."""
+    """Invalid values of an option, which must raise BadInput."""
     kind, within = kind_of(each), each.metadata["range"]
     if kind is str:
         yield 1

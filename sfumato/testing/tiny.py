@@ -1,7 +1,7 @@
-"""A tiny Stable Diffusion with random weights, for tests: a few ten thousand parameters, a function of its seed.
+"""A tiny Stable Diffusion for tests, with tens of thousands of parameters; its random weights depend only on a seed.
 
-Its autoencoder reduces by 4 and its U-Net has two levels, so the sides of images are multiples of 8 pixels. The global
-generator is not changed.
+Its autoencoder has a downsampling factor of 4 and its U-Net has two levels, so the sides of images must be multiples of
+8 pixels. The state of the global random generator is not changed.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ STABLE_DIFFUSION_BETAS: dict[str, Any] = {
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw random weights from `seed` and give the global CPU generator back untouched."""
+    """Context with the global CPU generator seeded by `seed`; its previous state is restored on exit."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -73,7 +73,7 @@ def text_config(tokenizer: CLIPTokenizer, **changes: Any) -> CLIPTextConfig:
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        # with 1 all tokens are nearly the same vector in so narrow a encoder
+        # with 1, the embeddings of all tokens are nearly equal in such a narrow encoder
         "initializer_factor": 3.0,
     }
     return CLIPTextConfig(**settings | changes)
@@ -119,7 +119,7 @@ def tiny_unet(**changes: Any) -> UNet2DConditionModel:
     network = UNet2DConditionModel(**settings | changes)
     for name, weight in network.named_parameters():
         if "attn2.to_out" in name or "attn2.to_v" in name:
-            weight.data *= 3  # random networks hardly depend on the prompt; tests of editing need one that does
+            weight.data *= 3  # otherwise the output would hardly depend on the prompt
     return network
 
 
@@ -153,7 +153,7 @@ def tiny_sd(folder: Path, prediction_type: str = "epsilon", *, seed: int = 1, va
 
 
 def tiny_picture(width: int = 32, height: int = 32, seed: int = 0) -> Image.Image:
-    """A smooth RGB image with a disc in it, of any size, for tests that need something to edit."""
+    """A smooth RGB image with a disc in it, as a source image for tests."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
     ground = np.stack([rng.uniform(60, 160) + 90 * np.sin(rng.uniform(2, 6, 2) @ [x.ravel(), y.ravel()])] * 3, -1)

@@ -105,7 +105,7 @@ def adaptive_weight(nll: Tensor, g: Tensor, last_layer: Tensor, scale: float = 1
 
 
 class Discrimination(nn.Module):
-    """The discriminator with its loss; forward(batch) -> (loss, scalars). It reconstructs its batch first.
+    """The discriminator with its loss; forward(batch) -> (loss, scalars). It first reconstructs the batch of images.
 
     Args:
         discriminator: D, trained by this phase.

@@ -3,11 +3,11 @@
     t_edit    smallest t with  LPIPS(x_0, P_t) >= 0.33 cos(E_T(source), E_T(target))      arXiv 2210.10960, section 3.4
     t_boost   smallest t with  LPIPS(x_0, x_t) >= 1.2
 
-as means over the images. P_t and x_t are those of the unedited process from the inverted x_T and x_0 is its result,
-so that the error of the inversion does not count. All are decoded before they are compared. The two numbers belong to
-LPIPS with its learned weights. For another perceptual distance they are shares of the largest value of each curve,
-0.285 and 0.85: the means of 0.33 / max and 1.2 / max over the curves that the authors published for their five data
-sets.
+where LPIPS is averaged over the images. P_t and x_t are those of the unedited process from the inverted x_T, and x_0 is
+the result of this process, which excludes the error of the inversion. All are decoded before they are compared. The
+thresholds 0.33 and 1.2 are for LPIPS with its learned weights. For other perceptual distances the thresholds are the
+fractions 0.285 and 0.85 of the largest value of each curve: the means of 0.33 / max and 1.2 / max over the curves that
+the authors published for their five data sets.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from sfumato.train.processes import is_first, my_turn, wait_for
 EDIT, BOOST = 0.33, 1.2
 """The paper's thresholds of LPIPS with learned weights."""
 EDIT_SHARE, BOOST_SHARE = 0.285, 0.85
-"""The same as shares of the largest value of a curve."""
+"""The same thresholds as fractions of the largest value of a curve, for other perceptual distances."""
 #: Images per file of the cache.
 _SHARD = 16
 
@@ -61,7 +61,7 @@ class Prepared:
     boost_curve: Float[Tensor, "steps n"]
 
     def on(self, device: torch.device | str) -> "Prepared":
-        """The same on a device."""
+        """Copy all tensors to a device."""
         return Prepared(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
 
 
@@ -74,7 +74,7 @@ def prepared(
     steps: int,
     cache: Path,
 ) -> Prepared:
-    """Invert images and run the unedited process; files in `cache` are reused, and shared by several processes.
+    """Invert images and run the unedited process. Files in `cache` are reused, and shared by all processes of a run.
 
     Args:
         model: the diffusion model.
@@ -158,8 +158,8 @@ def interval(found: Prepared, timesteps: Sequence[int], cosine: float, *, learne
         learned: whether the curves are LPIPS with learned weights.
 
     Returns:
-        Timesteps of the run: the largest one if a curve stays below its threshold. t_boost is at most t_edit, so that
-        boosting begins after the edit.
+        (t_edit, t_boost), timesteps of the run; the largest timestep if a curve stays below its threshold. t_boost is
+        at most t_edit, so that boosting begins after the edit.
     """
     edit, boost = found.edit_curve.mean(dim=1), found.boost_curve.mean(dim=1)
     limits = (EDIT, BOOST) if learned else (EDIT_SHARE * float(edit.max()), BOOST_SHARE * float(boost.max()))

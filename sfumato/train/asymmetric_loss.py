@@ -7,9 +7,10 @@ mean over these steps and over the images of
 
 with the directional loss of StyleGAN-NADA (Gal et al. 2021) on decoded predictions. P_t is the prediction of the
 unedited process; |.| is the mean over the latent (the pixels of a model without an autoencoder). x_t is a constant in
-every step. Differences from the public code: all images of a batch count in the directional loss, not only one; the
-gradients of all steps of a trajectory are one update, not one each; it multiplies lambda_l1 by the cosine of the texts,
-takes -log((2 - L) / 2) of the directional loss L, and compares with E_I(x_0) instead of E_I(P_t).
+every step. Differences from the public code: the directional loss is over all images of a batch, not only one; there is
+one update with the gradients of all steps of a trajectory, not one update per step. The public code also multiplies
+lambda_l1 by the cosine of the texts, uses -log((2 - L) / 2) instead of the directional loss L, and compares with
+E_I(x_0) instead of E_I(P_t).
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from sfumato.train.ranges import ranged
 from sfumato.train.task import Batch
 
 MEASURED = -1
-"""Value of `t_edit` and `t_boost` that stands for timesteps measured on the images."""
+"""Value of `t_edit` and `t_boost` that selects the timesteps measured on the images."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class DeltaHLoss:
     t_boost: int = ranged(MEASURED, low=MEASURED, high=999)
 
     def check(self) -> None:
-        """Refuse templates without a place for the text, and texts that cannot be printed. Raises BadInput."""
+        """Raise BadInput for templates without a placeholder {}, and for texts that cannot be printed."""
         for template in self.templates or ("",):
             if template.count("{}") != 1:
                 raise BadInput(
@@ -75,7 +76,7 @@ class DeltaHLoss:
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """All that the loss uses and does not train. Copies of a module share it.
+    """Networks and tensors that the loss uses but does not train; copies of a module share them.
 
     Attributes:
         model: the diffusion model.
@@ -115,13 +116,13 @@ class _Added:
 class AsymmetricTraining(nn.Module):
     """dh_t with the loss of its trajectory; forward(batch) -> (loss, scalars).
 
-    The batch contains "rows" [b], the indices of training images. The gradient of each step with respect to dh_t is
-    computed at once, so that only the activations of one step are in memory; the loss that is returned has the value
-    of L, and its gradient with respect to the weights is that of L.
+    The batch contains "rows" [b], the indices of training images. The gradient with respect to dh_t is computed
+    immediately in each step, so that only the activations of one step are in memory. The returned loss has the value of
+    L, and its gradient with respect to the weights is that of L.
 
     Args:
         delta: the trained network.
-        frozen: everything else.
+        frozen: the frozen networks and prepared tensors.
         loss: the weights of the loss.
         edited: number of edited steps.
     """

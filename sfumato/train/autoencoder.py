@@ -4,9 +4,9 @@ Both use the classes of diffusers (AutoencoderKL, VQModel), so diffusers loads t
 
     L = pixel |x - xr| + perceptual d(x, xr) + kl KL(q(z|x) || N(0, I)) + adversarial d_w g(xr)
 
-with d of `sfumato.metrics.perceptual` and d_w and g of `adversarial`. All terms are averaged over pixels: the official
-code sums over them in the KL loss and averages in the VQ loss; here the weights have the same scale in both. The
-official `logvar` is left out, because no optimizer there updates it.
+with d from `sfumato.metrics.perceptual`, and d_w and g from `adversarial`. All terms are averaged over pixels: the
+official code sums over them in the KL loss and averages in the VQ loss; here the weights have the same scale in both.
+The official `logvar` is left out, because no optimizer there updates it.
 """
 
 import math

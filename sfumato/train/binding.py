@@ -1,9 +1,9 @@
 """Check that a resumed run has the settings and frozen networks that its weights were trained with.
 
-The state of a checkpoint contains them by name under `bound_to`: settings that affect the output of the networks but
-not the shapes of their weights (heads, groups, prediction, noise schedule), and fingerprints of the frozen networks. A
-run with other values is refused before any work. Values that a checkpoint of an older version does not contain are
-taken from the recipe with a warning, and saved in the next checkpoint.
+The state of a checkpoint stores them by name under `bound_to`: settings that affect the output of the networks but not
+the shapes of their weights (heads, groups, prediction type, noise schedule), and fingerprints of the frozen networks.
+If they differ, BadInput is raised before training resumes. Values that are missing in a checkpoint of an older version
+are taken from the recipe with a warning, and saved in the next checkpoint.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def bound_before(folder: Path) -> dict[str, str] | None:
 
 
 def refuse_another_kind(folder: Path, kind: str, state: Mapping[str, Any] | None = None) -> None:
-    """Refuse a folder that contains a run of another kind.
+    """Raise BadInput if a folder contains a run of another kind.
 
     Args:
         folder: folder of the run.
@@ -65,7 +65,7 @@ def refuse_another_kind(folder: Path, kind: str, state: Mapping[str, Any] | None
 
 
 def refuse_changes(folder: Path, before: Mapping[str, str] | None, now: Mapping[str, str]) -> None:
-    """Refuse to resume weights that were trained with other settings or other frozen networks.
+    """Raise BadInput if the weights of the checkpoint were trained with other settings or frozen networks.
 
     Args:
         folder: folder of the run, for the error message.

@@ -39,7 +39,7 @@ def _size(part: Mapping[str, Any]) -> list[str]:
 
 
 def _trained(about: Mapping[str, Any]) -> list[str]:
-    """Samples, pictures, minutes and device, including the run whose weights training started from."""
+    """Samples, images, minutes and device of a run, and of the run whose weights it started from."""
     before = about.get("start")
     samples, seconds, device = f"{about['samples']:,}", about["seconds"], about["device"]
     if before:

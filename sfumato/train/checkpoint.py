@@ -1,4 +1,4 @@
-"""Checkpoints that survive `kill -9` at any moment.
+"""Checkpoints that stay readable if the process is killed at any time.
 
 A checkpoint is a folder `step-00001000/` of safetensors files. It is written under a temporary name, every file is
 flushed to disk, the folder is renamed, and the marker file `COMPLETE` is written last. A folder without the marker is

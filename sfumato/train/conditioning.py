@@ -1,7 +1,7 @@
 """The text encoder that conditions a diffusion model: frozen, fine-tuned with the U-Net, or trained from scratch.
 
 Rombach et al. (CVPR 2022, section 4.3.1) train their transformer together with the U-Net; Stable Diffusion keeps a
-CLIP text encoder frozen. All three are a CLIPTextModel, so that Stable Diffusion pipelines load the result.
+CLIP text encoder frozen. In all three cases it is a CLIPTextModel, so Stable Diffusion pipelines can load the result.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,7 +66,7 @@ class TextEncoderRecipe:
 
 
 def started_from(start: str) -> tuple[Path, Path]:
-    """Folders of the text encoder and of the tokenizer in the folder of a dual encoder or of a pipeline.
+    """Find the folders of the text encoder and tokenizer in an exported dual encoder or a pipeline.
 
     Raises:
         BadInput: the folder contains no exported model.
@@ -116,7 +116,7 @@ def bound_text(recipe: TextEncoderRecipe, text: CLIPTextModel, tokenizer: CLIPTo
 
 
 def refuse_partial_evaluator(evaluator: str, text: CLIPTextModel) -> None:
-    """Refuse an evaluator with the text encoder that conditions the model to be scored.
+    """Raise BadInput for an evaluator whose text encoder also conditions the model that it scores.
 
     Args:
         evaluator: folder of the dual encoder to export with the pipeline; "" for none.

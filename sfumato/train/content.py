@@ -1,13 +1,12 @@
-"""Training of the content encoder C: the same content is near in every style, and near its caption without the style.
+"""Training of the content encoder C, whose features are similar for the same content in different styles.
 
-A dual encoder as in `sfumato.train.dual_encoder`, with two losses:
+It is a dual encoder as in `sfumato.train.dual_encoder`, with two losses:
 
     L = L_text + w_images L_images
 
 L_text is CLIP's symmetric loss between images and captions without style, in which all captions of one content are
-positives; L_images is the supervised contrastive loss
-whose positives are images of the same content in other styles. Without style labels the positives are two views of one
-image in other colours.
+positives. L_images is the supervised contrastive loss; its positives are images of the same content in other styles or,
+for data without style labels, two views of one image with different colours.
 """
 
 from dataclasses import dataclass
@@ -38,19 +37,19 @@ from sfumato.train.task import Batch
 from sfumato.train.views import recoloured
 
 _NAMED = 0.8
-"""Probability that a caption is the name of an emoji; otherwise some of its keywords."""
+"""Probability that a caption is the name of an emoji; otherwise it consists of up to `_KEYWORDS` keywords."""
 _KEYWORDS = 3
 
 
 @dataclass(frozen=True)
 class ContentLoss(DualEncoderLoss):
-    """The losses and the views of the images: table [loss]; also the attributes of `DualEncoderLoss`.
+    """Weights of the losses and views of the images: table [loss]; extends `DualEncoderLoss`.
 
     Attributes:
         images: w_images, weight of the loss between images.
         image_temperature: temperature of the loss between images.
-        views: images per content in a batch, in different styles where there are.
-        colour: how strongly the colours are mixed at random, see `sfumato.train.views.recoloured`.
+        views: images per content in a batch, in different styles if the content has enough of them.
+        colour: strength of the random mixing of colours in [0, 1], see `sfumato.train.views.recoloured`.
     """
 
     images: float = ranged(1.0, low=0)
@@ -118,7 +117,7 @@ class ContentTask(DualEncoderTask):
         return ContentContrast(self.clip, self.own)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
-        """Draw `size` augmented images in [-1,1], their captions without style, and the numbers of their contents."""
+        """Draw `size` augmented images in [-1,1], their captions without style, and the labels of their contents."""
         rows = self.grid(generator, size)
         pixels = jitter(draw_pixels(self.data, rows, self.device), generator, self.loss.shift, self.loss.zoom)
         pixels = recoloured(pixels, generator, self.own.colour)
@@ -131,9 +130,9 @@ def content_caption(data: CaptionedImages, row: int, generator: np.random.Genera
     """Caption of an image without its style.
 
     Args:
-        data: the images; those of a user's folder have no separate column for the style, so that their caption is used.
-        row: number of the image.
-        generator: with one, keywords of an emoji sometimes replace its name.
+        data: the images; the complete caption is returned for images of a user's folder, which have no style column.
+        row: index of the image.
+        generator: if given, keywords of an emoji replace its name at random.
     """
     if "name" not in data.table.column_names:
         return data.captions[row]

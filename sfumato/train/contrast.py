@@ -13,11 +13,11 @@ from sfumato.data.dataset import CaptionedImages
 
 @dataclass(frozen=True)
 class Labels:
-    """What every image shows and in which style, as numbers.
+    """Integer labels of the content and the style of every image.
 
     Attributes:
-        content: number of the content, [n].
-        style: number of the style, [n]; None for images without style labels.
+        content: label of the content, [n].
+        style: label of the style, [n]; None for images without style labels.
     """
 
     content: Int64[Tensor, " n"]
@@ -38,17 +38,17 @@ class Labels:
 
 
 def numbers(names: Sequence[str]) -> Int64[Tensor, " n"]:
-    """Number equal names equally, in the order of their first occurrence."""
+    """Convert names to integer labels, numbered from 0 in the order of their first occurrence."""
     known: dict[str, int] = {}
     return torch.tensor([known.setdefault(name, len(known)) for name in names])
 
 
 class Grid:
-    """Draws batches of rows in which each content occurs several times, in different styles where there are.
+    """Draws batches in which each content occurs several times, in different styles if it has enough of them.
 
     Args:
-        labels: of the images.
-        views: rows per content.
+        labels: labels of the images.
+        views: images per content.
     """
 
     def __init__(self, labels: Labels, views: int) -> None:
@@ -58,16 +58,16 @@ class Grid:
         self.members = order.split(torch.bincount(labels.content).tolist())
 
     def __call__(self, generator: torch.Generator, size: int) -> Int64[Tensor, " size"]:
-        """`size` rows: `views` of each of size / views contents, which are drawn uniformly."""
+        """Indices of `size` images: `views` images of each of size / views contents, which are drawn uniformly."""
         count = -(-size // self.views)
         chosen = torch.randint(len(self.members), (count,), generator=generator).tolist()
         return torch.cat([self._of(self.members[number], generator) for number in chosen])[:size]
 
     def _of(self, rows: Int64[Tensor, " n"], generator: torch.Generator) -> Int64[Tensor, " views"]:
-        """`views` of these rows: of different styles, and without repetition, as far as there are enough."""
+        """Choose `views` of these images, with different styles and without repetition as far as possible."""
         rows = rows[torch.randperm(len(rows), generator=generator)]
         styles = self.styles[rows]
-        nth = (styles[:, None] == styles[None]).tril(-1).sum(1)  # how many rows of its style come before each row
+        nth = (styles[:, None] == styles[None]).tril(-1).sum(1)  # number of earlier images of the same style
         rows = rows[torch.argsort(nth, stable=True)]
         return rows.repeat(-(-self.views // len(rows)))[: self.views]
 

@@ -1,4 +1,4 @@
-"""The images and captions that a recipe selects, and the sample grids of a run."""
+"""Training data selected by a recipe, and the sample grids of a run."""
 
 from collections.abc import Sequence
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""Training of a delta-h for one attribute: images of one kind, and two texts that describe a change of them.
+"""Training of a delta-h for one attribute, from images of one kind and two texts that describe the change.
 
 Kwon, Jeong, Uh: "Diffusion Models already have a Semantic Latent Space", ICLR 2023, arXiv 2210.10960. The images are
 inverted once (`sfumato.train.asymmetric`); the loss is in `sfumato.train.asymmetric_loss`.
@@ -47,16 +47,17 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class DeltaHNetwork:
-    """The networks, and the run that is edited: table [network].
+    """The networks and the sampling run that is edited: table [network].
 
     Attributes:
         model: the diffusion model: bundled name, folder, single file or hub id.
         kind: "block" for a small network f(h, t), "steps" for one tensor per timestep.
-        clip: dual encoder of the directional loss, a folder or hub id; "" for the bundled one, which knows emoji only.
+        clip: dual encoder of the directional loss, a folder or hub id; "" for the bundled one, trained on emoji only.
         perceptual: network of LPIPS, see `load_perceptual`; "" for the image encoder of `clip`.
         steps: number of steps of the run.
         images: largest number of training images.
-        factor: k, the factor of dh_t; 1 in the paper. Larger where the middle block has little influence.
+        factor: k, the factor of dh_t; 1 in the paper. Larger values suit networks whose middle block has little
+            influence.
     """
 
     model: str
@@ -130,9 +131,9 @@ class DeltaHTask:
         return weights | texts | settings_of(self.shape, "network", "kind", "steps", "factor")
 
     def _interval(self, measured: tuple[int, int], before: Mapping[str, str] | None) -> tuple[int, int]:
-        """t_edit and t_boost: those of the recipe, else (t_edit only) of the newest checkpoint, else the measured.
+        """t_edit and t_boost: from the recipe, else (t_edit only) from the newest checkpoint, else as measured.
 
-        A measured t_boost is at most t_edit, wherever that comes from.
+        A measured t_boost is limited to t_edit, whatever its source.
         """
         began = int((before or {}).get("loss.t_edit", measured[0]))
         t_edit = began if self.loss.t_edit == MEASURED else self.loss.t_edit
@@ -146,7 +147,7 @@ class DeltaHTask:
         return {"rows": torch.multinomial(self.weights, size, replacement=again, generator=generator)}
 
     def delta_h(self) -> DeltaH:
-        """The delta-h in its present state."""
+        """The delta-h with the current weights."""
         return DeltaH(
             network=self.module.delta, attribute=self.loss.attribute or self.loss.target, source=self.loss.source,
             target=self.loss.target, model=self.model.fingerprint(), shape=self.h, timesteps=self.edited,
@@ -155,7 +156,7 @@ class DeltaHTask:
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
-        """Save a grid: images through the unedited process, edits, and edits with the opposite sign."""
+        """Save a grid: results of the unedited process, edits, and edits with the opposite sign."""
         rows = torch.arange(min(_SHOWN, self.pictures))
         grid = [self._edited(rows, weight) for weight in (0.0, 1.0, -1.0)]
         save_grid(folder / f"step-{step:08d}.png", grid, f"step {step}: unedited, edited, opposite")
@@ -181,7 +182,7 @@ def text_feature(clip: DualEncoder, templates: tuple[str, ...], text: str) -> Fl
 
 
 def _check(recipe: Recipe, shape: DeltaHNetwork) -> None:
-    """Refuse settings that this task cannot follow. Raises BadInput."""
+    """Raise BadInput for settings that this task does not support."""
     if shape.kind not in KINDS:
         raise BadInput(f"network.kind must be {' or '.join(KINDS)}, not '{shape.kind}'.")
     if recipe.data.scenes or recipe.data.crop:

@@ -169,7 +169,7 @@ def contrastive_loss(
         texts: embeddings of their captions, of unit length, [n,d].
         ids: token ids of the captions, [n,context].
         scale: factor on the logits, 1 / temperature.
-        labels: numbers of what the images show, [n]; None for captions alone.
+        labels: integer labels of the contents of the images, [n]; None to use equal captions only.
 
     Returns:
         The loss, and the fraction of images whose most similar caption is a positive; in the dtype of the embeddings.

@@ -22,7 +22,7 @@ from sfumato.libraries import quiet
 from sfumato.metrics.frozen import load_frozen
 from sfumato.train.record import SUMMARY
 
-#: Files of a model folder that are written by hand; a new export keeps them.
+#: Manually written files of a model folder, which a new export keeps.
 KEPT = ("sfumato.json", "README.md", "samples.png")
 
 

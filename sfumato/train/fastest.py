@@ -65,7 +65,7 @@ def with_fastest_precision(
 
 
 def processor(device: torch.device) -> str:
-    """Name of a processor, with what the speed of bf16 depends on; equal names choose the same precision."""
+    """Name of a processor, including its bf16 support; the measured precision is reused for an equal name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
@@ -83,7 +83,7 @@ def _time(
 ) -> float:
     """Seconds per step: the fastest of `_STEPS` passes of each phase that starts at step 0, summed over these phases.
 
-    If the first pass of a phase takes more than `longest` seconds, there is no other.
+    If the first pass of a phase takes more than `longest` seconds, it is not repeated.
     """
     total = 0.0
     modules = copy.deepcopy([phase.module for phase in phases])  # together: a discriminator is part of two phases

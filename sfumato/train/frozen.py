@@ -25,7 +25,7 @@ def text_fingerprint(text: CLIPTextModel) -> str:
 
 
 def refuse_other_config(built: ModelMixin, trained: ModelMixin, name: str, folder: Path | str) -> None:
-    """Refuse weights for a network that computes another function with them, e.g. with other groups or heads.
+    """Raise BadInput if two networks with equal weight shapes compute different functions (other groups or heads).
 
     Args:
         built: the network of the recipe.
@@ -34,7 +34,7 @@ def refuse_other_config(built: ModelMixin, trained: ModelMixin, name: str, folde
         folder: folder of `trained`.
 
     Raises:
-        BadInput: their configs differ in a value that weights of equal shape do not show.
+        BadInput: their configs differ in a value that does not affect the shapes of the weights.
     """
     own, other = ({key: json.dumps(net.config.get(key)) for key in _FUNCTION} for net in (built, trained))
     if different := [f"{key} {other[key]}, here {own[key]}" for key in _FUNCTION if own[key] != other[key]]:

@@ -1,4 +1,4 @@
-"""Pictures generated from captions, and captions that an evaluator can read, for the reports on a trained model."""
+"""Images generated from captions, and captions truncated for an evaluator, for the reports on a trained model."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from sfumato.models.diffusion_model import DiffusionModel
 
 @torch.no_grad()
 def generate(model: DiffusionModel, captions: Sequence[str], size: int, guidance_scale: float, steps: int) -> Tensor:
-    """Generate one picture per caption, with seed i for picture i: float [n,3,size,size] in [0,1] on the CPU."""
+    """Generate one image per caption, with seed i for image i: float [n,3,size,size] in [0,1] on the CPU."""
     timesteps, shape = model.schedule.timesteps(steps), model.latent_shape(size, size)
     pictures = []
     for first in range(0, len(captions), 25):

@@ -16,7 +16,7 @@ from sfumato.errors import BadInput
 
 @torch.no_grad()
 def grow(grown: AutoencoderKL, start: AutoencoderKL) -> None:
-    """Initialise `grown` from an autoencoder with one level less.
+    """Initialise `grown` from an autoencoder with one level fewer.
 
     The residual blocks of the new level start as the identity and its upsampling as nearest-neighbour interpolation.
     The new `conv_in` copies the three colour channels, and the new downsampling applies the `conv_in` of `start`.
@@ -72,7 +72,7 @@ def _moved(start: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _pass_colours(conv_in: nn.Conv2d) -> None:
-    """Make channels 0 to 2 the colours of the image; the others keep their random filters."""
+    """Let channels 0 to 2 copy the colour channels of the image; the others keep their random filters."""
     conv_in.weight[:3] = 0
     conv_in.weight[:3, :, 1, 1] = torch.eye(3)
     conv_in.bias[:3] = 0

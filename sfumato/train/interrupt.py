@@ -9,7 +9,7 @@ from types import FrameType
 from sfumato.watchdog import Watchdog
 
 AGAIN = 1.0
-"""Seconds after which a Ctrl-C counts as a second one: `torchrun` forwards a Ctrl-C that its processes already got."""
+"""Seconds after which a Ctrl-C counts as a second one: `torchrun` repeats a Ctrl-C that its processes also received."""
 
 
 class Stopped(KeyboardInterrupt):

@@ -95,9 +95,9 @@ def kept_statistics(
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel with which a run normalises its latents.
 
-    A run that resumes with other images must not change the latent space that its U-Net is trained in. The statistics
-    therefore come from the newest checkpoint or, before the first checkpoint and for checkpoints of older versions,
-    from a file in `cache`. They are computed from `latents` only if neither has those of this encoder.
+    A run that resumes with other images must not change the latent space in which its U-Net is trained. The statistics
+    are therefore read from the newest checkpoint or, before the first checkpoint and for checkpoints of older versions,
+    from a file in `cache`. They are computed from `latents` only if neither contains those of this encoder.
 
     Args:
         latents: latents of the current images, float [n,c,h,w].

@@ -14,8 +14,8 @@ NAME = ".lock"
 class Lock:
     """Lock on a folder, held until the object is garbage collected or the process ends.
 
-    `sfumato.partial_files.hold` locks the file `.lock` in the folder. The file stays there afterwards; only the lock on
-    it counts. On file systems without locks nothing is locked.
+    `sfumato.partial_files.hold` locks the file `.lock` in the folder. The file is not removed when the lock is
+    released. On file systems without locks, nothing is locked.
 
     Args:
         folder: folder of the run; created if missing.

@@ -3,11 +3,11 @@
 The loop is a generator that yields after every step, so progress bars, plots and early stopping belong in the caller's
 `for` loop. It writes a valid checkpoint before it ends, also on Ctrl-C, SIGTERM or an exception of the caller.
 
-Several processes (`torchrun`, not `accelerate launch --cpu`, which silently starts one) draw different batches, and the
-gradient is averaged over all of them. On the same data, N processes with batch size b are equivalent to one process
-with batch size N b: every loss is a mean over the batch, or gathers what it compares from all processes (the captions
-of the dual encoder, the gradients of the GAN's adaptive weight). The exception is PARASOL, which decodes
-`loss.decoded` images per process and micro-batch for two of its losses.
+Several processes (started by `torchrun`, not by `accelerate launch --cpu`, which silently starts only one) draw
+different batches, and the gradient is averaged over all of them. On the same data, N processes with batch size b are
+equivalent to one process with batch size N b: every loss is a mean over the batch, or gathers the values that it
+compares from all processes (the captions of the dual encoder, the gradients of the GAN's adaptive weight). The
+exception is PARASOL, which decodes `loss.decoded` images per process and micro-batch for two of its losses.
 
 Gradient accumulation is equivalent to a larger batch too, with two exceptions: the contrastive loss compares only the
 captions of one micro-batch, and each micro-batch has its own adaptive weight.
@@ -67,7 +67,7 @@ class Run:
     Args:
         task: the networks, losses and batches.
         recipe: settings of the run.
-        folder: folder of the run; a run that is there resumes from its newest readable checkpoint.
+        folder: folder of the run; an existing run resumes from its newest readable checkpoint.
         device: "cpu", "cuda" or None (accelerate's choice).
 
     Raises:
@@ -137,7 +137,7 @@ class Run:
                 raise Stopped(interrupt.number)
 
     def _stop(self, start: float, minutes: float | None, interrupt: Interrupt) -> bool:
-        """Whether to stop, the same on all processes: the time of the first one is up, or any of them got a signal."""
+        """Whether to stop, equal on all processes: the time limit is reached on process 0, or any received a signal."""
         up = minutes is not None and time.monotonic() - start >= 60 * minutes
         mine = torch.tensor([float(up and self.accelerator.is_main_process), float(interrupt.requested)])
         if self.accelerator.num_processes > 1:

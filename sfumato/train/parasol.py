@@ -1,7 +1,7 @@
-"""Training of PARASOL's tokens for a text-to-image model: the projector M of the style and the map of the content.
+"""Training of PARASOL's two tokens for a text-to-image model: the style projector M and the linear map of the content.
 
-The U-Net is frozen, as in a textual inversion: only the tokens are learnt, so that the file is small, and the model
-with all its other uses stays as it is. The paper also trains the U-Net.
+The U-Net is frozen, as in textual inversion. Only the networks that compute the tokens are trained, so the exported
+file is small and the diffusion model is not changed. The paper also trains the U-Net.
 """
 
 import logging
@@ -39,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 FILE = "parasol.safetensors"
 """Name of the exported file."""
 _SHOWN, _STEPS = 8, 25
-"""Images of a sample, and steps of their runs."""
+"""Number of images in a sample grid, and number of sampling steps."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class ParasolTask:
         self.triplets = TripletData.read(self.shape.triplets, recipe.data.folder, self.data, describers)
         if missing := self.triplets.missing:
             _LOG.warning(
-                "%d of %d triplets are left out: their output image is not in %s.",
+                "%d of %d triplets are ignored: their output image is not in %s.",
                 missing, missing + len(self.triplets.rows), SELECTED,
             )  # fmt: skip
         self.pictures = len(self.triplets.rows.unique())
@@ -126,7 +126,7 @@ class ParasolTask:
         }
 
     def parasol(self) -> Parasol:
-        """The tokens in their present state, with the networks that they belong to."""
+        """The tokens with the current weights, and the fingerprints of the networks that they belong to."""
         bound = self.bound_to
         return Parasol(self.module.tokens, bound["model"], bound["content descriptors"], bound["style descriptors"])
 
@@ -139,7 +139,7 @@ class ParasolTask:
         save_grid(folder / f"step-{step:08d}.png", [real, drawn], f"step {step}: real, from both descriptors")
 
     def _drawn(self, row: int) -> Float[Tensor, "1 3 h w"]:
-        """An image from noise under the descriptors of a triplet, with both scales 3."""
+        """Generate an image from noise under the descriptors of a triplet, with g_s = g_y = 3."""
         style, content = self.triplets.style[row : row + 1], self.triplets.content[row : row + 1]
         shift = TwoModalities(self.module.tokens, self.model, self.frozen.describers, style, content, 3.0, 3.0, 0)
         noise = gaussian_batch(self.latents.shape[1:], [row], device=self.model.device)
@@ -156,7 +156,7 @@ class ParasolTask:
 
 
 def _check_model(name: str, model: DiffusionModel) -> None:
-    """Refuse a network that takes more than tokens beside the latent. Raises BadInput."""
+    """Raise BadInput for a network with inputs other than latents, timesteps and text embeddings."""
     only_tokens = (
         isinstance(model.unet, UNet2DConditionModel)
         and model.codec.module is not None

@@ -2,10 +2,10 @@
 
     L = L_DM + w_s L_s + w_y L_y,    L_s = abar_t MSE(a_s, A(x')),    L_y = abar_t MSE(c_y, C(x'))
 
-x' = D(P_t) is the decoded prediction of x_0. The paper gives all timesteps the same weight; here it is abar_t, because
-P_t is little more than a blurred mean where the noise dominates. L_s and L_y are means over the decoded images of a
-batch, in which an image whose token of that modality was dropped counts as 0: with the probability p of dropping it,
-their expected value is 1 - p times that of the images whose token was kept.
+x' = D(P_t) is the decoded prediction of x_0. The paper weights all timesteps equally; here the weight is abar_t,
+because P_t is close to a blurred mean image at high noise levels. L_s and L_y are means over the decoded images of a
+batch, in which an image whose token of that modality was dropped counts as 0. If tokens are dropped with probability p,
+the expected value is 1 - p times that of the images whose token was kept.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 `fp32` is IEEE single precision throughout. By default PyTorch computes convolutions on NVIDIA GPUs in TF32, and matrix
 products too if a program enables it. TF32 has 10 instead of 23 bits of mantissa. It is therefore disabled during every
-training step and while the frozen networks encode the data; Torch's settings are restored in between and afterwards.
+training step and while the frozen networks encode the data; torch's settings are restored in between and afterwards.
 
 `bf16` and `fp16` are autocast: matrix products and convolutions in 16 bits; sums, norms, losses, weights and optimizer
 states in fp32.
@@ -18,7 +18,7 @@ import torch
 def arithmetic(precision: str) -> Iterator[None]:
     """Context that disables TF32 if `precision` is "fp32", or "auto" (not yet measured).
 
-    Torch's settings are restored on exit.
+    torch's settings are restored on exit.
     """
     places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv) if precision in ("fp32", "auto") else ()
     before = [place.fp32_precision for place in places]

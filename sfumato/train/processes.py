@@ -1,4 +1,4 @@
-"""Collective operations of several processes (`torchrun`); with a single process they are trivial."""
+"""Collective operations of several processes (`torchrun`); with a single process they do nothing."""
 
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ def my_turn(k: int) -> bool:
 
 
 def wait_for(path: Path) -> None:
-    """Wait until another process has written a file. If that process dies, `torchrun` ends this one."""
+    """Wait until another process has written a file. If that process fails, `torchrun` also ends this one."""
     while not path.exists():
         time.sleep(0.1)
 

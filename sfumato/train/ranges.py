@@ -1,4 +1,4 @@
-"""Numbers of a recipe's tables with their ranges, which are checked when the recipe is read."""
+"""Numeric settings of a recipe with their ranges, which are checked when the recipe is read."""
 
 import dataclasses
 from typing import Any
@@ -10,21 +10,21 @@ def ranged(default: Any, **limits: float) -> Any:
     """A field of a recipe's table: a number, or a tuple of numbers that are all in the range.
 
     Args:
-        default: its value when the recipe does not name it.
-        limits: those of `sfumato.ranges.Range`: low, high, above, below.
+        default: value if the recipe does not contain the setting.
+        limits: the limits of `sfumato.ranges.Range`: low, high, above, below.
     """
     return dataclasses.field(default=default, metadata={"range": Range(**limits)})
 
 
 def check_ranges(table: Any, where: str) -> None:
-    """Refuse values of a dataclass that are out of the ranges of its fields.
+    """Check the values of a dataclass against the ranges of its fields.
 
     Args:
         table: the instance.
         where: name of the table, for the message.
 
     Raises:
-        BadInput: names the first of them, and its range.
+        BadInput: a value is out of range; the message names the first such setting and its range.
     """
     for field in dataclasses.fields(table):
         if "range" in field.metadata:

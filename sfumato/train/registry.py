@@ -34,7 +34,7 @@ MODULES = {
     "parasol": "sfumato.train.parasol",
     "style": "sfumato.train.style",
 }
-"""The module of each task of this package: the names are known without importing torch."""
+"""Module of each task of this package, so that the names are available without importing torch."""
 
 
 class BuildTask(Protocol):
@@ -44,8 +44,8 @@ class BuildTask(Protocol):
         """Check the recipe, open the data, build the networks.
 
         Args:
-            recipe: what is trained.
-            folder: folder of the run, where the task may keep caches.
+            recipe: settings of the run.
+            folder: folder of the run, in which the task may store caches.
             device: device of the batches and of frozen networks.
 
         Raises:

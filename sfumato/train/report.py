@@ -1,10 +1,10 @@
-"""Evaluate a trained pipeline: all measurements in the README of the bundled model.
+"""Evaluate a trained pipeline. The README of the bundled model contains these measurements.
 
     python -m sfumato.train.report emoji --recipe recipes/emoji-diffusion.toml --out report.json --grid samples.png
 
-For each of the splits train, cells and test: PSNR and SSIM of the autoencoder, R-precision of real pictures and of
-pictures generated from the same captions, the Frechet distance between both, and seconds per generated picture. For
-each network: its size and how it was trained. The results are written as JSON, and the README's tables (`card`) are
+For each of the splits train, cells and test: PSNR and SSIM of the autoencoder, R-precision of real images and of images
+generated from the same captions, the Frechet distance between both, and seconds per generated image. For each network:
+its size and a summary of its training. The results are written as JSON, and the README's tables (`card`) are
 printed.
 """
 
@@ -36,7 +36,7 @@ from sfumato.train.report_options import opened, report_parser
 SPLITS = ("train", "cells", "test")
 PARTS = ("vae", "text_encoder", "unet", "dual_encoder")
 
-#: Pictures [n,3,h,w] in [0,1] and their captions.
+#: Images [n,3,h,w] in [0,1] and their captions.
 Captioned = tuple[Tensor, list[str]]
 
 
@@ -49,20 +49,20 @@ def report(
     guidance_scale: float,
     steps: int,
 ) -> dict[str, Any]:
-    """Evaluate a pipeline on the pictures of a recipe.
+    """Evaluate a pipeline on the images of a recipe.
 
     Args:
         model: the pipeline.
         evaluator: dual encoder that computes the features.
-        recipe: the recipe of the diffusion model; its table [data] selects the pictures.
-        count: largest number of generated pictures per split.
-        real: largest number of pictures per split on which the autoencoder and the dual encoder are evaluated.
-        guidance_scale: guidance scale of the generated pictures.
-        steps: sampling steps of the generated pictures (DDIM, eta 0).
+        recipe: the recipe of the diffusion model; its table [data] selects the images.
+        count: largest number of generated images per split.
+        real: largest number of images per split on which the autoencoder and the dual encoder are evaluated.
+        guidance_scale: guidance scale of the generated images.
+        steps: sampling steps of the generated images (DDIM, eta 0).
 
     Returns:
-        `settings`, and for each split with pictures two dicts. `everything` is measured on the complete data folder:
-        "pictures", "psnr" in dB, "ssim" and "r_precision". `trained` is measured on the pictures that the recipe
+        `settings`, and for each split with images two dicts. `everything` is measured on the complete data folder:
+        "pictures", "psnr" in dB, "ssim" and "r_precision". `trained` is measured on the images that the recipe
         selects and also contains "generated r_precision", "frechet" and "seconds per picture". An R-precision has "at
         1", the value for the first rank, and "candidates", the number of captions (100, or all if there are fewer).
     """
@@ -86,7 +86,7 @@ def report(
 
 
 def chosen(evaluator: DualEncoder, recipe: Recipe, split: str, count: int) -> Captioned:
-    """At most `count` pictures of a split, by a fixed random draw, with captions truncated for the evaluator."""
+    """At most `count` images of a split, by a fixed random draw, with captions truncated for the evaluator."""
     data = open_pictures(recipe, split, count)
     return torch.from_numpy(data.images).float() / 255, [readable(evaluator, caption) for caption in data.captions]
 
@@ -94,12 +94,12 @@ def chosen(evaluator: DualEncoder, recipe: Recipe, split: str, count: int) -> Ca
 def real_figures(
     model: DiffusionModel, evaluator: DualEncoder, images: Tensor, captions: Sequence[str]
 ) -> dict[str, Any]:
-    """Reconstruction quality of the autoencoder and R-precision of the dual encoder on real pictures.
+    """Reconstruction quality of the autoencoder and R-precision of the dual encoder on real images.
 
     Args:
         model: the pipeline.
         evaluator: the dual encoder.
-        images: the pictures, float [n,3,h,w] in [0,1].
+        images: the images, float [n,3,h,w] in [0,1].
         captions: their captions.
     """
     decoded = torch.cat([model.decode(model.encode(part * 2 - 1)).cpu() for part in images.split(32)])
@@ -120,14 +120,14 @@ def generated_figures(
     guidance_scale: float,
     steps: int,
 ) -> dict[str, Any]:
-    """R-precision of generated pictures, their Frechet distance to the real ones, and seconds per picture.
+    """R-precision of generated images, their Frechet distance to the real ones, and seconds per image.
 
     Args:
         model: the pipeline.
         evaluator: the dual encoder.
-        images: the real pictures, float [n,3,h,w] in [0,1].
-        captions: their captions; one picture is generated for each.
-        guidance_scale: guidance scale of the generated pictures.
+        images: the real images, float [n,3,h,w] in [0,1].
+        captions: their captions; one image is generated for each.
+        guidance_scale: guidance scale of the generated images.
         steps: sampling steps.
     """
     began = time.perf_counter()
@@ -154,7 +154,7 @@ def retrieval(evaluator: DualEncoder, features: Tensor, captions: Sequence[str])
 
 
 def parts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Sizes of a pipeline folder (".") and of each of its `PARTS`, and how they were trained.
+    """Sizes of a pipeline folder (".") and of each of its `PARTS`, with the summaries of their training.
 
     Returns:
         For each folder `megabytes`, `parameters` and `training` (content of `training.json`, or None).
@@ -180,7 +180,7 @@ def _part(folder: Path, root: Path) -> dict[str, Any]:
 
 
 def show(model: DiffusionModel, recipe: Recipe, path: Path, guidance_scale: float, steps: int, count: int = 64) -> None:
-    """Save a grid of at most `count` real pictures of the train split above pictures generated from their captions."""
+    """Save a grid of at most `count` real images of the train split above images generated from their captions."""
     data = open_pictures(recipe, "train", count)
     images = torch.from_numpy(data.images).float() / 255
     drawn = generate(model, data.captions, recipe.data.size, guidance_scale, steps)

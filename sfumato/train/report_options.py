@@ -14,8 +14,8 @@ def report_parser(description: str, selects: str) -> argparse.ArgumentParser:
     """Parser with the options of all report commands.
 
     Args:
-        description: what the command does, for its help.
-        selects: what table [data] of the recipe is used for, for its help.
+        description: description of the command in its help.
+        selects: use of the recipe's table [data], for the help of its option.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("model", help="bundled name or pipeline folder with dual_encoder/")

@@ -55,8 +55,8 @@ def scene_report(
         evaluator: the dual encoder that finds the objects.
         scenes: held-out scenes.
         count: number of scenes.
-        guidance: guidance scale of the generated pictures.
-        steps: sampling steps of the generated pictures.
+        guidance: guidance scale of the generated images.
+        steps: sampling steps of the generated images.
 
     Returns:
         `scenes`: number of scenes; `real` and `drawn`: fraction of real and generated images in which at least "one"

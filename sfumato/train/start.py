@@ -25,7 +25,7 @@ def start(path: Path | str, folder: Path | str, kind: str | None = None, device:
 
     Args:
         path: the recipe, a TOML file.
-        folder: folder of the run; a run that is there resumes from its newest checkpoint.
+        folder: folder of the run; an existing run resumes from its newest checkpoint.
         kind: the expected kind of training; None accepts every kind.
         device: "cpu", "cuda" or None (accelerate's choice).
 

@@ -1,7 +1,7 @@
-"""Training of the style encoder A: images of one style are near each other, whatever they show.
+"""Training of the style encoder A, whose descriptors are similar for images of one style with different contents.
 
-Contrastive over style labels (the corpus, or one subfolder per style), with the same content in several styles in every
-batch; or, without labels, over two crops of one image.
+The loss is contrastive. Positives are images with equal style labels (of the corpus, or of one subfolder per style),
+and every batch contains the same content in several styles; without labels, positives are two crops of one image.
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ from sfumato.train.views import crops
 
 LABELS = ("style", "folders", "crops")
 _DESCRIBED = 4096
-"""Number of training images that the style words are learnt from."""
+"""Number of training images from which the style words are learnt."""
 _STANDARDISED = 256
-"""Number of training images that the statistics are standardised over."""
+"""Number of training images over which the feature statistics are standardised."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class StyleRecipe:
 
     Attributes:
         channels: channels of the stages, multiples of 8; every stage after the first halves the resolution.
-        dimension: of the descriptor.
+        dimension: dimension of the descriptor.
         start: style encoder of the same architecture with the initial weights; "" for random weights.
         least: a word is learnt if at least this many captions contain it.
     """
@@ -55,14 +55,14 @@ class StyleLoss:
     """Positives, temperature and augmentation: table [loss].
 
     Attributes:
-        labels: which images have the same style: "style" for the column of the corpus, "folders" for those in the same
-            first subfolder, "crops" for two crops of one image only.
+        labels: source of the style labels: "style" for the column of the corpus, "folders" for the first subfolder of
+            each image's path, "crops" for no labels, where the positives are two crops of one image.
         temperature: tau of the contrastive loss.
-        views: for labels: rows per content in a batch, in different styles where there are; for "folders" rows per
-            folder, different images where there are.
-        least_crop: for "crops": smallest side of a crop, as a share of the image.
-        shift: for labels: largest translation of an image, as a fraction of its side.
-        zoom: for labels: largest relative change of its size.
+        views: images in a batch per content ("style", in different styles if possible) or per subfolder ("folders",
+            different images if possible).
+        least_crop: for "crops": smallest side of a crop, as a fraction of the image's side.
+        shift: except for "crops": largest translation of an image, as a fraction of its side.
+        zoom: except for "crops": largest relative change of an image's size.
     """
 
     labels: str = "style"
@@ -164,7 +164,7 @@ class StyleTask:
 
     @torch.no_grad()
     def encoder(self) -> StyleEncoder:
-        """The encoder in its present state, with the words of the captions of up to 4096 training images."""
+        """The encoder with the current weights, and the style words from the captions of up to 4096 training images."""
         device = next(self.network.parameters()).device
         found = [
             F.normalize(self.network(draw_pixels(self.data, part, device)).float(), dim=-1).cpu()
@@ -175,7 +175,7 @@ class StyleTask:
         return StyleEncoder(self.network, self.size, words)
 
     def _some(self, count: int) -> Tensor:
-        """The rows of a fixed random choice of at most `count` images."""
+        """Indices of at most `count` images, a fixed random choice."""
         return torch.randperm(self.pictures, generator=torch.Generator().manual_seed(0))[:count]
 
     def export(self, folder: Path) -> None:
@@ -185,7 +185,7 @@ class StyleTask:
 
 
 def _check(recipe: Recipe, shape: StyleRecipe, loss: StyleLoss) -> None:
-    """Refuse settings that this task cannot follow. Raises BadInput."""
+    """Raise BadInput for settings that this task does not support."""
     if not shape.channels or any(each % GROUPS for each in shape.channels):
         raise BadInput(f"network.channels must be multiples of {GROUPS}, not {list(shape.channels)}.")
     if loss.labels not in LABELS:

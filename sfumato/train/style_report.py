@@ -1,13 +1,14 @@
-"""Measurements of the two encoders on the emoji corpus: retrieval, and what can be read from which descriptor.
+"""Evaluate the style and the content encoder on the emoji corpus by retrieval and linear probes.
 
     python -m sfumato.train.style_report data/emoji --style runs/emoji-style/export --content runs/emoji-content/export
 
-Every image of the split is a query; the database is the training images together with the images of the split. A style
-is found if the nearest image with another content has it; a content if the nearest image in another style has it.
+Every image of the split is a query; the database consists of the training images and the images of the split. Style
+retrieval is correct if the nearest image with another content has the style of the query, content retrieval if the
+nearest image in another style has its content.
 
-A linear probe (ridge regression to one column per class, on the training images) shows how much of the style can be
-read from the content descriptor, and of the content (the group of the emoji) from the style descriptor: at the share of
-the largest class, nothing can.
+Linear probes (ridge regression to one-hot labels on the training images) predict the style and the group of the emoji
+from each descriptor. An accuracy near the share of the largest class means that the descriptor does not encode the
+label.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from sfumato.train.contrast import numbers
 
 SPLITS = ("test", "cells")
 _RIDGE = 1e-3
-"""Penalty of the probe, per image."""
+"""Ridge penalty of the probe, per training image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Described:
 
     Attributes:
         vectors: unit descriptors by modality, [n,d].
-        labels: numbers by name: "content", "style" and "group", [n]; equal over all splits.
+        labels: integer labels by name: "content", "style" and "group", [n]; the numbering is the same for all splits.
     """
 
     vectors: Mapping[str, Float[Tensor, "n d"]]
@@ -54,7 +55,7 @@ class Described:
 
 
 def described(parts: Sequence[CaptionedImages], encoders: Describers) -> Described:
-    """Descriptors and labels of the images of several datasets, one after the other."""
+    """Descriptors and labels of the images of several datasets, concatenated."""
     pixels = torch.cat([torch.from_numpy(part.images) for part in parts])
     vectors = {
         name: torch.cat([encoders.of(name).image_features(some.float() / 255).cpu() for some in pixels.split(256)])
@@ -68,12 +69,12 @@ def described(parts: Sequence[CaptionedImages], encoders: Describers) -> Describ
 
 
 def found_first(queries: Float[Tensor, "q d"], database: Float[Tensor, "n d"], right: Tensor, allowed: Tensor) -> float:
-    """Share of the queries whose most similar allowed image is right, among those that have a right allowed image.
+    """Share of the queries whose most similar allowed image is correct; queries without any are excluded.
 
     Args:
         queries: unit descriptors.
         database: unit descriptors.
-        right: bool [q,n], the images with the same label.
+        right: bool [q,n], the correct images: those with the same label.
         allowed: bool [q,n], the images to choose from.
     """
     similarity = (queries @ database.T).masked_fill(~allowed, -torch.inf)
@@ -83,7 +84,7 @@ def found_first(queries: Float[Tensor, "q d"], database: Float[Tensor, "n d"], r
 
 
 def retrieval(everything: Described, rows: Tensor, modality: str) -> float:
-    """Share of the queries `rows` whose nearest image with another content (style) has the right style (content)."""
+    """Share of the queries `rows` whose nearest image with another content (style) has the same style (content)."""
     other = "style" if modality == "content" else "content"
     mine, theirs = everything.labels[modality], everything.labels[other]
     allowed = theirs[rows][:, None] != theirs[None]
@@ -102,7 +103,7 @@ def probe(
 
 
 def texts_found(data: CaptionedImages, own: Described, encoders: Describers) -> dict[str, float]:
-    """Share of the captions, and of the style names, whose nearest image of the split has that content, or style."""
+    """Share of the captions (style names) whose nearest image of the split has that content (style)."""
     texts = {
         "content": [content_caption(data, row) for row in range(len(data))],
         "style": data.table["style"].to_pylist(),
@@ -118,7 +119,7 @@ def texts_found(data: CaptionedImages, own: Described, encoders: Describers) -> 
 def report(
     folder: Path, encoders: Describers, splits: Sequence[str] = SPLITS, count: int | None = None
 ) -> dict[str, Any]:
-    """All measurements; see the docstring of this module.
+    """Compute all measurements; see the docstring of this module.
 
     Args:
         folder: folder of the emoji corpus.
@@ -162,7 +163,7 @@ def _of_split(
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Evaluate the encoders, print the results and write them to a file."""
     parser = argparse.ArgumentParser(description="Measure a style and a content encoder on the emoji corpus.")
     parser.add_argument("data", type=Path, help="folder of the corpus")
     parser.add_argument("--style", help="folder of a style encoder; default: the bundled one")

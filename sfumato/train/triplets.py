@@ -23,7 +23,7 @@ SELECTED = (
     "the split 'train' of data.folder, of which styles, groups, subgroups, names, min_styles and tones of [data] "
     "select images, and pixel-equal images of a style are in it once"
 )
-"""The training images, of which output images must be, in messages."""
+"""Description of the training images, which must contain the output images, in messages."""
 _AGAIN = "write it with `sfumato triplets`"
 _MOST_ROWS = 50_000_000
 
@@ -52,10 +52,11 @@ class TripletData:
             path: the table.
             folder: folder of the dataset.
             data: the dataset, from which the output images come.
-            describers: the encoders; they must be those of the descriptors of the table.
+            describers: the encoders, which must be those that computed the descriptors in the table.
 
         Raises:
-            BadInput: the table cannot be read, has descriptors of other encoders, or none of its images.
+            BadInput: the table cannot be read, contains descriptors of other encoders, or none of its output images is
+                in the dataset.
         """
         table = _read(path)
         _check_encoders(path, table, describers)
@@ -109,7 +110,7 @@ def _check_encoders(path: str, table: pa.Table, describers: Describers) -> None:
 
 
 def _about(path: str, table: pa.Table) -> Any:
-    """What the table says about the encoders. Raises KeyError, TypeError or ValueError if it says nothing."""
+    """Metadata of the table about its encoders. Raises KeyError, TypeError or ValueError if there is none."""
     about = parse_json(table.schema.metadata[b"sfumato"].decode(), f"{printable(path)}: its description", _AGAIN)
     _ = [about[name]["fingerprint"] for name in ("content", "style")]
     return about

@@ -1,4 +1,4 @@
-"""Random views of images: crops, which keep the style, and other colours, which keep the content."""
+"""Random augmentations of images: crops, which preserve the style, and colour changes, which preserve the content."""
 
 import torch
 from jaxtyping import Float
@@ -25,11 +25,11 @@ def crops(x: Float[Tensor, "n 3 h w"], generator: torch.Generator, least: float)
 
 
 def recoloured(x: Float[Tensor, "n 3 h w"], generator: torch.Generator, amount: float) -> Float[Tensor, "n 3 h w"]:
-    """Mix the colour channels of every image at random, and leave its grey values as they are.
+    """Mix the colour channels of every image at random without changing its grey values.
 
     x' = (1 - amount u) x + amount u grey(x) + amount N (x - grey(x)), with u uniform in [0, 1] and N a 3 x 3 matrix of
-    standard normal numbers minus the means of its columns, so that the channels of N (x - grey(x)) have the mean 0 and
-    the grey value, the mean of the channels, stays; clipped to [-1, 1].
+    standard normal numbers minus the means of its columns. The channels of N (x - grey(x)) then have mean 0, so the
+    grey value (the mean of the channels) is preserved. The result is clipped to [-1, 1].
 
     Args:
         x: images in [-1, 1].

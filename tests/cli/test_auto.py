@@ -62,7 +62,7 @@ def test_the_settings_are_those_of_the_method_of_the_edit(inverted, method):
     grid = Grid.of(inverted, "green cat", None, {"methods": [named]}, print)
     assert grid.guidance_scales == [factor * used for factor in GUIDANCE_SCALES]
     assert [level["skip"] for level in grid.levels] == sorted({round(share * 10) for share in SKIPPED}, reverse=True)
-    with pytest.raises(BadInput, match=f"{method} has nothing left to choose"):
+    with pytest.raises(BadInput, match=f"{method} has no setting to choose"):
         choose(inverted, "green cat", methods=[named], skip=2, guidance_scale=3.0)
 
 
@@ -97,7 +97,7 @@ def test_the_result_has_the_moves_of_the_chosen_edit_alone(tiny_sd_folder):
 
 
 def test_only_what_can_be_chosen(inverted, tiny_ddpm_folder):
-    with pytest.raises(BadInput, match="nothing left to choose"):
+    with pytest.raises(BadInput, match="no setting to choose"):
         choose(inverted, "green dog", skip=2, guidance_scale=3.0)
     with pytest.raises(BadInput, match="target prompt"):
         choose(inverted, " ")
@@ -217,7 +217,7 @@ def test_what_the_judge_cannot_read_is_refused_before_the_inversion(sfumato, tin
     [
         (("--auto", "7"), "between -1 and 1"),
         (("--auto", "--seeds", "2"), "one --seed"),
-        (("--auto", "--skip", "2", "--guidance", "3"), "nothing left to choose: leave --skip or --guidance out"),
+        (("--auto", "--skip", "2", "--guidance", "3"), "no setting to choose: leave --skip or --guidance out"),
         (("--clip", "."), "--clip names a network that scores edits for --auto"),
         (("--lpips", "."), "--lpips names a network that scores edits for --auto"),
     ],

@@ -168,7 +168,7 @@ BANKS = ("--method", "pix2pix-zero", "--source-bank", "two.txt")
         (("--to", "green", "--auto", "--mask-words", "star"), '"star" of mask_words is in neither prompt'),
         (("--to", "green", "--method", "prompt-to-prompt", "--reweight", "star=2"), 'its words are "green"'),
         (("--to", "green", "--method", "prompt-to-prompt", "--self-tokens", 1), "allow at least 12"),
-        ((*BLEND, "--blend-start", 1), "blend_start = 1 leaves none of the 4 steps of the edit"),
+        ((*BLEND, "--blend-start", 1), "blend_start = 1 leaves none of the 4 steps for the local blend"),
         ((*BLEND, "--reweight", "green=2,Green=3"), 'reweight names "Green" twice'),
         (
             ("--to", "green", "--method", "shift", "--right", 8),
@@ -179,7 +179,7 @@ BANKS = ("--method", "pix2pix-zero", "--source-bank", "two.txt")
             "that add noise are 801, 601, 401, 201, 1.",
         ),
         (("--method", "pullback", "--rank", 17), "rank must be between 1 and 16"),
-        (("--method", "pullback", "--auto"), "--auto chooses by how well the edit fits --to"),
+        (("--method", "pullback", "--auto"), "--auto needs a target prompt: give --to"),
         (("--to", "<|endoftext|>", "--method", "pix2pix-zero"), "has no words"),
         ((*WORDS, "--target-word", "<|endoftext|>"), "sentence without words for this model"),
         ((*WORDS, "--target-word", "dog " * 80), 'built-in bank of "dog dog'),

@@ -63,7 +63,7 @@ def test_several_targets_of_one_image(edit):
         (("b.png", "photo.png", "--to", "1", "--to", "2", "--to", "3", "-o", "o.png"), "give --to once for all 2"),
         (("b.png", "photo.png", "--to", "1", "--seeds", "3", "-o", "o.png"), "give --seed once for all 2"),
         (("b.png", "c.jpg", "--to", "1", "--mask", "photo.png", "-o", "o.png"), "edit each size separately"),
-        (("b.png", "c.jpg", "--to", "1", "--auto", "-o", "o.png"), "one edit at a time"),
+        (("b.png", "c.jpg", "--to", "1", "--auto", "-o", "o.png"), "--auto works on a single edit"),
         (("b.png", "nosuch.png", "--to", "1", "-o", "o.png"), "nosuch.png does not exist"),
     ],
 )

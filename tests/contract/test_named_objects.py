@@ -45,7 +45,7 @@ def test_every_object_has_the_tokens_of_its_own_phrase(prompt, named):
 
 @pytest.mark.parametrize("named", ["heart, heart", "red heart, heart"])
 def test_objects_that_the_prompt_does_not_have_so_often_are_refused(named):
-    with pytest.raises(BadInput, match='objects names "heart" more often than the prompt "red heart"'):
+    with pytest.raises(BadInput, match='objects names "heart" more often than "red heart"'):
         placed(prompt_of("red heart"), objects(named))
 
 

@@ -76,7 +76,7 @@ def test_other_combinations_are_refused():
     none = {"centroid_weight": 0.0, "size_weight": 0.0, "shape_weight": 0.0}
     with pytest.raises(BadInput, match="must be above 0"):
         SelfGuidanceParams(move="fox: 0.1, 0", **none).check()
-    with pytest.raises(BadInput, match='objects_from gives "fox" all of its properties'):
+    with pytest.raises(BadInput, match='objects_from sets all properties of "fox"'):
         SelfGuidanceParams(objects_from="fox: a.png: fox", move="fox: 0.1, 0").check()
     with pytest.raises(BadInput, match="Give layout_from, an image, and layout_prompt, its prompt, together"):
         SelfGuidanceParams(layout_from="a.png").check()

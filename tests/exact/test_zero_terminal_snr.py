@@ -131,7 +131,7 @@ def finished(run):
 
 def test_a_network_that_predicts_noise_is_refused_there(pipe):
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, **ZERO, prediction_type="epsilon")
-    with pytest.raises(BadInput, match="says nothing about the image"):
+    with pytest.raises(BadInput, match="does not determine the image"):
         from_pipeline(pipe).schedule.timesteps(10)
 
 

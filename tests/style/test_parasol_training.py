@@ -116,7 +116,7 @@ def test_missing_triplets_are_logged_and_paths_may_differ_in_their_spelling(reci
     network = recipe.network | {"triplets": str(tmp_path / "some.parquet")}
     task = build_task(dataclasses.replace(recipe, data=data, network=network), tmp_path / "x")
     assert len(task.triplets.rows) == len(names) - 2
-    assert f"2 of {len(names)} triplets are left out" in caplog.text
+    assert f"2 of {len(names)} triplets are ignored" in caplog.text
     filters = {each.name for each in dataclasses.fields(recipe.data)} - {
         "folder",
         "size",

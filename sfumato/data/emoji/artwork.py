@@ -40,7 +40,7 @@ class Artwork:
 
 @dataclass
 class Mapping:
-    """Names of the icons of a style that were not used: those of no known emoji, and duplicates."""
+    """Names of unused icons of a style: icons that match no known emoji, and duplicates."""
 
     unmapped: list[str] = field(default_factory=list)
     duplicate: list[str] = field(default_factory=list)

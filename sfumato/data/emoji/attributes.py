@@ -1,7 +1,7 @@
 """Edit attributes of an emoji, derived from its code points: skin tone, gender, hair, colour.
 
-A `*_key` names a family: two images of one style with the same key and different values of that attribute are a
-before/after pair that differs only in this attribute.
+A `*_key` identifies a family of emoji: two images of one style with the same key and different values of that attribute
+form a pair that differs only in this attribute.
 """
 
 from collections.abc import Iterable

@@ -75,8 +75,8 @@ def build(
         flags: include the national flags, which some styles lack.
         pypi: use installed PyPI packages instead of npm (only one permissively licensed style).
         size: side of the images in pixels, 16 to 1024.
-        limit: largest number of images per style, for trials.
-        workers: number of processes that render. With more than one, a script must guard its entry point with
+        limit: largest number of images per style, for test builds.
+        workers: number of rendering processes. With more than one, a script must guard its entry point with
             `if __name__ == "__main__"`, as for every use of multiprocessing.
 
     Returns:
@@ -153,7 +153,7 @@ def _collect(
 
 
 def _wanted(artwork: Artwork, style: Style, flags: bool) -> bool:
-    """Whether to include a drawing: not parts of emoji, flags without `flags`, or tones that a style does not show."""
+    """Whether to include a drawing; excluded are parts of emoji, flags unless `flags`, and tones without colours."""
     group = emoji_table()[artwork.codepoints].group
     if group == "component" or (group == "flags" and not flags):
         return False
@@ -179,7 +179,7 @@ def _open_folder(out: Path, files: set[str]) -> None:
 
 
 def _listed(out: Path) -> set[str]:
-    """Pictures in the table of an earlier build."""
+    """Paths of the images in the table of an earlier build."""
     try:
         return set(read_table(out, ["file"])["file"].to_pylist())
     except BadInput:

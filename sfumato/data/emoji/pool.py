@@ -13,16 +13,16 @@ from typing import TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-#: Jobs per task: few enough to balance the load, many enough to keep the cost of communication small.
+#: Jobs per task, a compromise between load balance and communication overhead.
 _CHUNK = 16
 
 
 @contextmanager
 def shared(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Iterator[Result]]:
-    """Context that runs `work` on all jobs in worker processes and gives an iterator of the results, in order.
+    """Context that runs `work` on all jobs in worker processes and yields an iterator of the results, in order.
 
-    The workers ignore SIGINT (which a terminal sends to all processes) and SIGTERM. If the main process leaves the
-    context with an exception, it kills them at once; if it dies, they exit. No worker outlives it.
+    The workers ignore SIGINT (which a terminal sends to all processes) and SIGTERM. They are killed if the main process
+    leaves the context with an exception, and exit if the main process ends.
 
     Args:
         work: a function that can be pickled.

@@ -25,7 +25,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Credit:
-    """Attribution that the licence of an artwork requires for it and for images made from it."""
+    """Attribution that the licence of an artwork requires, also for images derived from it."""
 
     title: str
     holder: str

@@ -23,7 +23,7 @@ from sfumato.errors import BadInput
 _COUNTS = (0.2, 0.55, 0.25)
 #: Fraction of scenes with a coloured background.
 _COLOURED = 0.4
-#: Largest fraction of a cut-out that may be hard to see on a background (`lost_share`).
+#: Largest fraction of a cut-out's pixels that may have a low contrast to the background (`lost_share`).
 _MOST_LOST = 0.25
 #: Keywords of more emoji than this ("face", "animal") are too general to replace a name.
 _MOST_SHARED = 8

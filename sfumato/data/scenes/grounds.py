@@ -19,14 +19,14 @@ GROUNDS = {
 }
 WHITE = (255, 255, 255)
 
-#: Euclidean distance in sRGB (0 to 441) below which a pixel is hard to see on its background.
+#: Euclidean distance in sRGB (0 to 441) below which a pixel has a low contrast to its background.
 _LOST = 80.0
 #: `lost_share` uses every third pixel in each direction.
 _SAMPLED = 3
 
 
 def lost_share(cutout: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Fraction of a cut-out's opaque pixels that are hard to see on each of `GROUNDS`.
+    """Fraction of a cut-out's opaque pixels with a low contrast to each of the background colours `GROUNDS`.
 
     Args:
         cutout: uint8 [h,w,4], straight alpha.

@@ -13,7 +13,7 @@ Region = tuple[float, float, float, float]
 
 #: Lower limit of the longest side of an object, as a fraction of the canvas.
 SMALLEST = 0.35
-#: With one cut in each direction; more cuts would make regions smaller than `SMALLEST`.
+#: Largest number of objects: one cut in each direction. More cuts would make regions smaller than `SMALLEST`.
 MOST_OBJECTS = 4
 
 

@@ -1,1 +1,1 @@
-"""Energies for guidance, one file each: differentiable scalars of attention maps, features and the prediction P_t."""
+"""Energies for guidance: differentiable scalar losses of attention maps, features and the prediction P_t."""

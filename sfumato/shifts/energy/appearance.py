@@ -1,4 +1,4 @@
-"""Appearance of an object: mean features within its mask, arXiv 2306.00986, section 3."""
+"""Energy of the appearance of an object: mean features within its mask (arXiv 2306.00986, section 3)."""
 
 from dataclasses import dataclass
 
@@ -19,20 +19,20 @@ _SMALLEST = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """L1 distance of the mean features of an object to those of the same object in the source or in another image.
+    """L1 distance between the mean features of an object and those of the same object in the source or another image.
 
-    The mean is over the hard mask of the word's map, averaged over layers and without gradient.
+    The mean is taken over the hard mask of the word's attention map, which is averaged over layers and detached.
 
     Attributes:
-        word: the word, with the source.
-        module: name of the module whose output holds the features, e.g. "up_blocks.2".
+        word: the word, with its source.
+        module: name of the module whose output contains the features, e.g. "up_blocks.2".
     """
 
     word: Word
     module: str
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
-        """The term in one step."""
+        """Return the term for one step; see `Term.measure`."""
         reading = self.word.read(left)
         reference, own = Record(self.module), Record(self.module, TARGET)
 
@@ -48,7 +48,7 @@ class Appearance:
 
 
 def mean_features(features: Float[Tensor, "b d h w"], A: Float[Tensor, "b 1 h2 w2"]) -> Float[Tensor, "b d"]:
-    """sum M F / sum M with the hard mask M of the map A, resized to the features; half precision as float32."""
+    """Compute sum M F / sum M, where M is the hard mask of the map A, resized to the features F; at least float32."""
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     mask = hard_mask(F.interpolate(A.detach().to(features.dtype), features.shape[-2:], mode="bilinear"))
     return (mask * features).sum(dim=(2, 3)) / (mask.sum(dim=(2, 3)) + _SMALLEST)

@@ -1,4 +1,4 @@
-"""Position of an object: |centroid(A) - target|, arXiv 2306.00986, section 3."""
+"""Energy of the position of an object: |centroid(A) - target| (arXiv 2306.00986, section 3)."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from sfumato.shifts.energy.word import WordTerm
 
 @dataclass(frozen=True, eq=False)
 class Centroid(WordTerm):
-    """L1 distance of the centroid of a word's map to its target, averaged over x, y and layers.
+    """L1 distance between the centroid of a word's map and its target, averaged over x, y and layers.
 
     Attributes:
-        right: displacement from the source's centroid, or that of `place`, as a share of the width.
-        down: displacement from the source's centroid, or that of `place`, as a share of the height.
-        at: target (x, y) in [0, 1] instead of a displacement; then the source is not needed.
+        right: displacement from the centroid in the source, or from that of `place`, as a fraction of the width.
+        down: displacement from the centroid in the source, or from that of `place`, as a fraction of the height.
+        at: target (x, y) in [0, 1] instead of a displacement; the source is then not used.
     """
 
     right: float = 0.0
@@ -26,7 +26,7 @@ class Centroid(WordTerm):
     def distance(
         self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
     ) -> Float[Tensor, " b"]:
-        """The term in one layer."""
+        """Compute the term in one layer; see `WordTerm.distance`."""
         if self.at is not None:
             target = own.new_tensor(self.at).expand(len(own), 2)
         else:

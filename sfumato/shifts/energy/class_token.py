@@ -1,4 +1,4 @@
-"""Semantics of an image: the class token of a vision transformer (DiffuseIT, arXiv 2209.15264, section 3.3).
+"""Losses of the class token of a vision transformer (DiffuseIT, arXiv 2209.15264, section 3.3).
 
     L_cls = mean (c_t - c_target)^2          towards a target image
     L_div = -mean (c_t - c_previous)^2       away from the previous prediction
@@ -16,31 +16,31 @@ from sfumato.shifts.energy.prediction import DecodedPrediction, Loss
 
 @dataclass(frozen=True, eq=False)
 class TargetClassToken:
-    """L_cls, for one target image.
+    """L_cls: distance to the class token of a target image.
 
     Attributes:
-        target: its class token, [1,d], or one per image, [b,d].
+        target: class token of the target image, [1,d], or one per image, [b,d].
     """
 
     target: Float[Tensor, "#b d"]
 
     def against(self, source: DecodedPrediction) -> Loss:
-        """The loss of one run; the source is not read."""
+        """Return the loss for one run; the source is not used."""
         return lambda image: distance(image.features.class_token, self.target)
 
 
 @dataclass(frozen=True)
 class SemanticDivergence:
-    """L_div: every prediction differs from the one of the step before, the first one from the source image.
+    """L_div: negative distance to the prediction of the previous step; in the first step, to the source image.
 
     Attributes:
-        above: acts at timesteps above this one only; 0 at later steps.
+        above: the loss is used at timesteps above this one; it is 0 at lower timesteps.
     """
 
     above: int
 
     def against(self, source: DecodedPrediction) -> Loss:
-        """The loss of one run, which keeps the class token of the step before."""
+        """Return the loss for one run, which stores the class token of the previous step."""
         previous = latest = source.features.class_token
         step: tuple[int, int] | None = None
 
@@ -55,5 +55,5 @@ class SemanticDivergence:
 
 
 def distance(a: Float[Tensor, "b d"], b: Float[Tensor, "#b d"]) -> Float[Tensor, " b"]:
-    """Mean square of the difference."""
+    """Compute the mean squared difference per row."""
     return (a - b).square().mean(dim=1)

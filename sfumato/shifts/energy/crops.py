@@ -1,4 +1,4 @@
-"""Random crops of images, as a function of (seed, step): rotated, cropped, sometimes mirrored."""
+"""Random augmentation of images as a function of (seed, step): rotation, cropping and horizontal flips."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from sfumato.core.noise import stream
 ANGLE = 10.0
 """Largest rotation in degrees."""
 AREA = (0.8, 1.0)
-"""Range of the area of a crop, as a share of the image."""
+"""Range of the area of a crop, as a fraction of the image."""
 RATIO = (0.9, 1.1)
 """Range of width / height of a crop, relative to that of the image."""
 
@@ -21,10 +21,10 @@ RATIO = (0.9, 1.1)
 def random_crops(
     pixels: Float[Tensor, "b 3 h w"], count: int, seeds: Sequence[int], step: int, visit: int = 0
 ) -> Float[Tensor, "crops 3 h w"]:
-    """`count` crops of every image, resampled to the size of the image, in one call of `grid_sample`.
+    """Draw `count` crops of every image, resampled to the size of the image, in one call of `grid_sample`.
 
-    DiffuseIT's augmentation (arXiv 2209.15264): rotation by up to 10 degrees, a crop of 80 to 100 % of the area,
-    mirrored with probability 1/2. What lies outside the image is reflected.
+    DiffuseIT's augmentation (arXiv 2209.15264): a rotation by up to 10 degrees, a crop of 80 to 100 % of the area, and
+    a horizontal flip with probability 1/2. Pixels outside the image are filled by reflection.
 
     Args:
         pixels: images.
@@ -34,7 +34,7 @@ def random_crops(
         visit: how many times the step has run before.
 
     Returns:
-        [b count, 3, h, w], the crops of one image after another.
+        [b count, 3, h, w]; all crops of the first image, then those of the second one, and so on.
     """
     draws = [stream(seed, 0, step, f"crops {visit}") for seed in seeds]
     theta = torch.cat([_transforms(torch.rand(count, 6, generator=each, dtype=torch.float64)) for each in draws])
@@ -44,7 +44,7 @@ def random_crops(
 
 
 def _transforms(u: Float[Tensor, "n 6"]) -> Float[Tensor, "n 2 3"]:
-    """Affine maps from a crop to the image, both in [-1, 1], for six numbers in [0, 1] each."""
+    """Affine maps from coordinates of a crop to those of the image, both in [-1, 1], from six uniform numbers each."""
     angle = (2 * u[:, 0] - 1) * math.radians(ANGLE)
     area = AREA[0] + (AREA[1] - AREA[0]) * u[:, 1]
     ratio = torch.exp(math.log(RATIO[0]) + math.log(RATIO[1] / RATIO[0]) * u[:, 2])

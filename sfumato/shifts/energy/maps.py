@@ -1,7 +1,7 @@
 """Properties of attention maps (Epstein et al., "Diffusion Self-Guidance", arXiv 2306.00986, section 3 and appendix).
 
 A map A is non-negative, [b,1,h,w]. Coordinates are (x, y) in [0, 1], from the left and upper edge of the map to the
-right and lower edge, measured at the centres of the cells.
+right and lower edge; those of a cell are the coordinates of its centre.
 """
 
 import math
@@ -13,64 +13,64 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SHARPNESS = 10.0
-"""s of the soft threshold."""
+"""s, the slope of the sigmoid in `soft_mask`."""
 SMOOTH = 1e-3
-"""Differences below this count by their square."""
+"""Threshold of the smooth L1 distance: differences below it are squared, see `difference`."""
 _SMALLEST = 1e-4
 
 
 def difference(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """|a - b|, smooth below `SMOOTH`: d^2 / (2 s) for d < s, else d - s / 2.
+    """Smooth L1 distance |a - b| with s = `SMOOTH`: d^2 / (2 s) for d = |a - b| < s, else d - s / 2.
 
-    At the start of an edit the target equals the source, and the sign of their difference is that of rounding errors: a
-    plain absolute value would have a gradient of full size in a random direction.
+    At the start of an edit, target and source are equal, and the sign of their difference is determined by rounding
+    errors. The gradient of a plain absolute value would then have full magnitude and a random direction.
     """
     return F.smooth_l1_loss(a, b.expand_as(a), beta=SMOOTH, reduction="none")
 
 
 def normalised(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """N(A) = (A - min A) / (max A - min A), per image; 0 for a constant map."""
+    """Min-max normalisation per image, N(A) = (A - min A) / (max A - min A); 0 for a constant map."""
     low, high = A.amin(dim=(2, 3), keepdim=True), A.amax(dim=(2, 3), keepdim=True)
     span = high - low
     return (A - low) / (span + _SMALLEST * high + torch.finfo(A.dtype).tiny)
 
 
 def soft_mask(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """N(sigmoid(s (N(A) - 0.5))): close to 1 where the map is large, close to 0 elsewhere, and differentiable."""
+    """Differentiable mask N(sigmoid(s (N(A) - 0.5))): close to 1 where the map is large, close to 0 elsewhere."""
     return normalised(torch.sigmoid(SHARPNESS * (normalised(A) - 0.5)))
 
 
 def hard_mask(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """1 where N(A) > 0.5, without gradient."""
+    """Binary mask: 1 where N(A) > 0.5, 0 elsewhere, without gradient."""
     return (normalised(A.detach()) > 0.5).to(A.dtype)
 
 
 def coordinates(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "2 h w"]:
-    """(x, y) of every cell, in [0, 1]."""
+    """Coordinates (x, y) of the centre of every cell, in [0, 1]."""
     h, w = A.shape[-2:]
     y, x = ((torch.arange(n, dtype=A.dtype, device=A.device) + 0.5) / n for n in (h, w))
     return torch.stack([x.expand(h, w), y[:, None].expand(h, w)])
 
 
 def centroid(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2"]:
-    """sum A (x, y) / sum A; the centre of the map where A is 0."""
+    """Centroid sum A (x, y) / sum A; the centre (0.5, 0.5) if A is 0 everywhere."""
     mass = A.sum(dim=(2, 3)) + torch.finfo(A.dtype).tiny
     found = (A * coordinates(A)).sum(dim=(2, 3)) / mass
     return torch.where(A.sum(dim=(2, 3)) > 0, found, torch.full_like(found, 0.5))
 
 
 def size(A: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
-    """Share of the map that the soft mask covers, 0 to 1."""
+    """Mean of the soft mask: the fraction of the map that it covers, 0 to 1."""
     return soft_mask(A).mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)
 class Warp:
-    """A similarity or affine map of an object: scaled and rotated about its centroid, then moved.
+    """An affine map of an object: scaling and rotation about its centroid, then a translation.
 
     Attributes:
-        right: displacement as a share of the width; negative is to the left.
-        down: displacement as a share of the height; negative is up.
+        right: displacement as a fraction of the width; negative is to the left.
+        down: displacement as a fraction of the height; negative is up.
         width: factor of the width, above 0.
         height: factor of the height, above 0.
         angle: rotation in degrees, clockwise.
@@ -90,19 +90,20 @@ class Warp:
     def apply(
         self, mask: Float[Tensor, "b 1 h w"], centre: Float[Tensor, "b 2"], at: Float[Tensor, "b 2"] | None = None
     ) -> Float[Tensor, "b 1 h w"]:
-        """The mask, warped about `centre` (x, y); 0 where it comes from outside the map.
+        """Warp a mask about `centre`; values from outside the map are 0.
 
-        For every cell p of the result the mask is read at q = centre + S^-1 R^-1 (p - at - d).
+        For every position p of the result, the mask is sampled at q = centre + S^-1 R^-1 (p - at - d), where S is the
+        scaling, R the rotation and d the displacement (right, down).
 
         Args:
-            mask: the object.
-            centre: its centroid.
-            at: where the centroid is brought before the displacement d; `centre` by default.
+            mask: mask of the object.
+            centre: centroid (x, y) of the object.
+            at: position to which the centroid is moved before the displacement d; `centre` by default.
         """
         h, w = mask.shape[-2:]
         d = mask.new_tensor([self.right, self.down])
         p = coordinates(mask).permute(1, 2, 0) - ((centre if at is None else at) + d)[:, None, None]
-        # Rotate in cells and not in shares, so that a rotation keeps its angle in maps that are not square.
+        # Rotate in units of cells; in fractions of width and height, maps that are not square would distort angles.
         p = p * mask.new_tensor([w, h])
         cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
         back = torch.stack([cos * p[..., 0] + sin * p[..., 1], -sin * p[..., 0] + cos * p[..., 1]], dim=-1)

@@ -1,10 +1,10 @@
-"""Several objects: their maps lie apart, and the map of an attribute lies on that of its object.
+"""Energies of pairs of words: disjoint maps of different objects, and equal maps of an attribute and its object.
 
     overlap(A, B) = sum min(a, b),   a = A / sum A,   b = B / sum B;   0 for disjoint maps, 1 for equal ones
 
-Apart: the overlap of two objects. Bound: 1 - overlap of an attribute and its object. The idea of an energy for pairs of
-words is that of linguistic binding (Rassin et al., arXiv 2306.08877), which compares the maps by their symmetric
-Kullback-Leibler divergence; the overlap is bounded and has no gradient where both maps vanish.
+`Apart` is the overlap of two objects, `Bound` is 1 - overlap of an attribute and its object. Energies of pairs of words
+are used in linguistic binding (Rassin et al., arXiv 2306.08877), which compares the maps by their symmetric
+Kullback-Leibler divergence. The overlap is bounded and has no gradient where both maps are 0.
 """
 
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class Apart:
     """Overlap of the maps of objects, averaged over all pairs.
 
     Attributes:
-        words: two or more objects.
+        words: words of two or more objects.
     """
 
     words: tuple[Word, ...]
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
-        """The term in one step."""
+        """Return the term for one step; see `Term.measure`."""
         readings = [word.read(left) for word in self.words]
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
@@ -46,15 +46,15 @@ class Bound:
     """1 - overlap of the maps of an attribute and of its object.
 
     Attributes:
-        attribute: a word such as a colour.
-        word: the object that it describes.
+        attribute: word of the attribute, such as a colour.
+        word: word of the object that it describes.
     """
 
     attribute: Word
     word: Word
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
-        """The term in one step."""
+        """Return the term for one step; see `Term.measure`."""
         attribute, word = self.attribute.read(left), self.word.read(left)
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
@@ -64,7 +64,7 @@ class Bound:
 
 
 def overlap(A: Float[Tensor, "b 1 h w"], B: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
-    """Shared mass of two maps after their uniform background is subtracted, 0 to 1."""
+    """Overlap of two maps, 0 to 1, computed after their minimum, the uniform background, is subtracted."""
     a, b = (
         each / (each.sum(dim=(2, 3), keepdim=True) + torch.finfo(each.dtype).tiny) for each in map(normalised, (A, B))
     )

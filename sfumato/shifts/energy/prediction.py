@@ -1,9 +1,9 @@
-"""Losses of the decoded prediction P_t: all of them read one decoded image and one pass of each network.
+"""Losses of the decoded prediction P_t, which share the decoded image and one forward pass of each network.
 
     g = grad_{x_t} sum_k w_k L_k(D(P_t)),      P_t = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t)
 
-D is the decoder of the autoencoder, the identity for networks on pixels. DiffuseIT (Kwon and Ye, ICLR 2023, arXiv
-2209.15264) and other methods of guidance by pretrained networks are such sums.
+D is the decoder of the autoencoder, or the identity for pixel-space networks. DiffuseIT (Kwon and Ye, ICLR 2023, arXiv
+2209.15264) and other methods that guide sampling by pretrained networks use such sums.
 """
 
 import math
@@ -37,21 +37,22 @@ class Features:
 
 
 Decode: TypeAlias = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b 3 height width"]]
-"""Decodes latents to pixels in about [-1, 1], differentiably."""
+"""Differentiable function that decodes latents to pixels in about [-1, 1]."""
 Extract: TypeAlias = Callable[[Float[Tensor, "b 3 height width"]], Features]
-"""Features of pixels in about [-1, 1], of any size, differentiably."""
+"""Differentiable function that computes features of pixels in about [-1, 1], of any size."""
 
 
 class DecodedPrediction:
-    """A prediction as an image. Images and features are computed when they are first read, once per step.
+    """A prediction as an image. Images and features are computed lazily, at most once per step.
 
     Args:
         latents: the prediction, [b,c,h,w].
-        noised: the latents that the networks see; `latents`, or those of the noise augmentation.
+        noised: the latents whose decoded images are the input of the pretrained networks: `latents`, or those with
+            noise augmentation.
         decode: the decoder.
-        extract: the vision transformer; None if no loss reads features.
+        extract: the vision transformer; None if no loss uses features.
         t: timestep of the prediction.
-        visit: how many times its step has run before.
+        visit: how many times the step has been run before.
     """
 
     def __init__(
@@ -69,44 +70,46 @@ class DecodedPrediction:
 
     @cached_property
     def pixels(self) -> Float[Tensor, "b 3 height width"]:
-        """D(P_t), in about [-1, 1]."""
+        """The decoded prediction D(P_t), in about [-1, 1]."""
         return self.decode(self.latents)
 
     @cached_property
     def seen(self) -> Float[Tensor, "b 3 height width"]:
-        """The image that the pretrained networks see, in about [-1, 1]."""
+        """The input image of the pretrained networks, in about [-1, 1]."""
         return self.pixels if self.noised is self.latents else self.decode(self.noised)
 
     @cached_property
     def features(self) -> Features:
-        """Features of `seen`."""
+        """Features of `seen`, by `extract`."""
         assert self.extract is not None
         return self.extract(self.seen)
 
 
 Loss: TypeAlias = Callable[[DecodedPrediction], Float[Tensor, " b"]]
-"""A loss of the prediction of one step, one number per image."""
+"""Loss of the prediction of one step, [b]."""
 
 
 class PredictionLoss(Protocol):
-    """A loss that compares predictions with the source image or with a target."""
+    """Protocol of a loss that compares predictions with the source image or with a target."""
 
     def against(self, source: DecodedPrediction) -> Loss:
-        """The loss of one run, for the source images; called once per run, without gradients.
+        """Return the loss for one run, given the source images. Called once per run, without gradients.
 
-        What a loss keeps from step to step belongs to the function that is returned.
+        State that a loss needs across steps must be stored in the returned function, not in this object.
         """
 
 
 class PredictionEnergy:
-    """A weighted sum of losses of the decoded prediction, for one run; a `Term` of an energy.
+    """A weighted sum of losses of the decoded prediction for one run; it implements the protocol `Term`.
 
     Args:
         losses: the losses with their weights.
         decode: the decoder.
-        extract: the vision transformer; None if no loss reads features.
-        noise_augmentation: whether the networks see s P_t + (1 - s) x_t with s = sqrt(1 - abar_t) instead of P_t.
-        through_network: whether the gradient passes through the denoising network; otherwise eps is constant.
+        extract: the vision transformer; None if no loss uses features.
+        noise_augmentation: whether the input of the pretrained networks is s P_t + (1 - s) x_t, decoded, with
+            s = sqrt(1 - abar_t), instead of P_t.
+        through_network: whether the gradient is backpropagated through the denoising network; otherwise eps is treated
+            as a constant.
     """
 
     def __init__(
@@ -124,7 +127,7 @@ class PredictionEnergy:
         self._begun: list[tuple[Loss, float]] | None = None
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
-        """The sum in one step.
+        """Return the sum for one step; see `Term.measure`.
 
         Raises:
             BadInput: the run generates an image, so that there is no source.
@@ -138,13 +141,16 @@ class PredictionEnergy:
         return Measurement(value)
 
     def of_prediction(self, state: StepState, P: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Gradient with respect to x_t for a prediction whose noise is constant: dP_t / dx_t = 1 / sqrt(abar_t).
+        """Compute the gradient with respect to x_t if eps is a constant: dP_t / dx_t = 1 / sqrt(abar_t).
 
-        Where abar_t = 0, P_t is the network's own and does not depend on x_t otherwise: dP_t / dx_t = 0.
+        Where abar_t = 0, P_t is the output of the network, so that dP_t / dx_t = 0.
 
         Args:
             state: the step.
             P: the prediction, after guidance and other shifts.
+
+        Raises:
+            BadInput: the run generates an image, so that there is no source.
         """
         losses = self._of_run(state)
         with torch.enable_grad():
@@ -154,10 +160,11 @@ class PredictionEnergy:
             return scaled_gradients(self._linear(losses, state, x, moved).sum(), (x,))[0]
 
     def _linear(self, losses: Sequence[tuple[Loss, float]], state: StepState, x: Tensor, P: Tensor) -> Tensor:
-        """The sum with its value and its gradients, as a linear function of x_t and P_t.
+        """The sum as a linear function of x_t and P_t with the same value and the same gradients.
 
-        The decoder and the networks of the losses are differentiated here, once. The backward pass that all energies of
-        a step share then begins at P_t, and needs no batched derivatives of resampled images, which torch lacks.
+        The decoder and the networks of the losses are differentiated once, here. The batched backward pass that all
+        energies of a step share then starts at P_t. It does not have to differentiate the resampling of images, for
+        which torch has no batched derivative.
         """
         with torch.enable_grad():
             starts = x.detach().requires_grad_(), P.detach().requires_grad_()
@@ -176,7 +183,7 @@ class PredictionEnergy:
         return torch.stack(total).sum(dim=0)
 
     def _of_run(self, state: StepState) -> list[tuple[Loss, float]]:
-        """The losses of this run; at its first step the source is decoded and its features are computed."""
+        """The losses of this run; in its first step, the source is decoded and its features are computed."""
         if self._begun is None:
             if not state.source:
                 raise BadInput("These losses compare with a source image: invert an image first.")

@@ -1,7 +1,8 @@
-"""Every object is present: 1 - max A, the loss of Attend-and-Excite (Chefer et al., arXiv 2301.13826, section 3).
+"""Presence of objects: 1 - max A, the loss of Attend-and-Excite (Chefer et al., arXiv 2301.13826, section 3).
 
-The authors' code takes the softmax over all tokens of the context but its first and last one, padding included, and
-smooths the maps with the kernel exp(-(x / (2 s))^2), s = 0.5 cells: a Gaussian of standard deviation sqrt(2) s.
+The authors' code computes the softmax over all tokens of the context except the first and the last one, including
+padding, and smooths the maps with the kernel exp(-(x / (2 s))^2), s = 0.5 cells: a Gaussian of standard deviation
+sqrt(2) s.
 """
 
 from dataclasses import dataclass
@@ -21,23 +22,23 @@ TEMPERATURE = 100.0
 DEVIATION = 0.5
 """Standard deviation of the Gaussian filter, in cells."""
 PUBLISHED_DEVIATION = 0.5**0.5
-"""That of the authors' code."""
+"""Standard deviation of the filter in the authors' code, in cells."""
 
 
 @dataclass(frozen=True, eq=False)
 class Presence:
-    """How far the largest attention to each object is from 1.
+    """1 - the maximum attention to each object.
 
-    The maps are averaged over layers and heads, and normalised by a softmax over tokens; the maps of an object's tokens
-    are averaged, smoothed, and their maximum is taken. Attend-and-Excite is `worst` with the softmax over all tokens
-    but the first and the last one, and `PUBLISHED_DEVIATION`.
+    The maps are averaged over layers and heads and normalised by a softmax over tokens. Then the maps of the tokens of
+    each object are averaged and smoothed, and the maximum is taken. The loss of Attend-and-Excite is obtained with
+    `worst`, the softmax over all tokens except the first and the last one, and `PUBLISHED_DEVIATION`.
 
     Attributes:
         layers: cross-attention layers of the same resolution.
         grid: height and width of their feature maps.
-        words: the objects: weights of the tokens of each one, [b, tokens], with the sum 1.
-        over: 1 for the tokens that the softmax is taken over, 0 for all others, [b, tokens].
-        worst: the loss of the most neglected object, as in Attend-and-Excite; else the mean over all objects.
+        words: token weights of each object, [b, tokens], with the sum 1.
+        over: 1 for tokens over which the softmax is computed, 0 for all others, [b, tokens].
+        worst: whether to return the maximum loss over all objects, as in Attend-and-Excite, instead of the mean.
         deviation: standard deviation of the Gaussian filter, in cells.
     """
 
@@ -49,7 +50,7 @@ class Presence:
     deviation: float = DEVIATION
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
-        """The term in one step."""
+        """Return the term for one step; see `Term.measure`."""
         recorded = RecordMaps(self.layers, TARGET)
 
         def value(x: Tensor, eps: Tensor) -> Float[Tensor, " b"]:
@@ -65,7 +66,7 @@ class Presence:
 
 
 def _full(maps: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Half precision as float32."""
+    """Convert half precision to float32."""
     return maps.to(torch.promote_types(maps.dtype, torch.float32))
 
 

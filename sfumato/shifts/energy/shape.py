@@ -1,4 +1,4 @@
-"""Shape of an object: |soft mask - target mask|, arXiv 2306.00986, section 3."""
+"""Energy of the shape of an object: |soft mask - target mask| (arXiv 2306.00986, section 3)."""
 
 from dataclasses import dataclass, field
 
@@ -11,10 +11,13 @@ from sfumato.shifts.energy.word import WordTerm
 
 @dataclass(frozen=True, eq=False)
 class Shape(WordTerm):
-    """L1 distance of the soft mask of a word to the hard mask of the source, warped; averaged over cells and layers.
+    """L1 distance between the soft mask of a word and the warped hard mask of the source.
+
+    The distance is averaged over positions and layers.
 
     Attributes:
-        warp: where the object of the source is to be, and how large; by default where it is, or at `place`.
+        warp: affine map of the source's mask about its centroid, which is moved to that of `place` if that is given;
+            the identity by default.
     """
 
     warp: Warp = field(default_factory=Warp)
@@ -22,6 +25,6 @@ class Shape(WordTerm):
     def distance(
         self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
     ) -> Float[Tensor, " b"]:
-        """The term in one layer."""
+        """Compute the term in one layer; see `WordTerm.distance`."""
         target = self.warp.apply(hard_mask(reference), centroid(reference), place)
         return difference(soft_mask(own), target).mean(dim=(1, 2, 3))

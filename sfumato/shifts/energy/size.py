@@ -1,4 +1,4 @@
-"""Size of an object: |size(A) - target|, arXiv 2306.00986, section 3."""
+"""Energy of the size of an object: |size(A) - target| (arXiv 2306.00986, section 3)."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,13 @@ from sfumato.shifts.energy.word import WordTerm
 
 @dataclass(frozen=True, eq=False)
 class Size(WordTerm):
-    """Absolute difference of the share of the image that a word covers to its target, averaged over layers.
+    """Absolute difference between the area of a word's map, as a fraction of the image, and its target.
+
+    The difference is averaged over layers.
 
     Attributes:
-        factor: target as a factor of the source's area.
-        share: target as a share of the image, 0 to 1, instead of a factor; then the source is not needed.
+        factor: target as a factor of the area in the source.
+        share: target as a fraction of the image, 0 to 1, instead of a factor; the source is then not used.
     """
 
     factor: float = 1.0
@@ -24,6 +26,6 @@ class Size(WordTerm):
     def distance(
         self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
     ) -> Float[Tensor, " b"]:
-        """The term in one layer."""
+        """Compute the term in one layer; see `WordTerm.distance`."""
         target = self.factor * size(reference) if self.share is None else own.new_tensor(self.share)
         return difference(size(own), target)

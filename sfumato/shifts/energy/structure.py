@@ -1,11 +1,11 @@
-"""Structure of an image: keys of a vision transformer, compared between positions (arXiv 2209.15264, section 3.2).
+"""Structure losses: keys of a vision transformer, compared between positions (arXiv 2209.15264, section 3.2).
 
     L_cont = mean_i -log( exp(cos(k_i, k'_i) / tau) / sum_j exp(cos(k_i, k'_j) / tau) )
     L_sim  = mean_ij (cos(k_i, k_j) - cos(k'_i, k'_j))^2
 
-k are the keys of P_t, k' those of the source image, i and j tokens of the last layer. L_cont is the contrastive loss of
-patches (Park et al., arXiv 2007.15651); the negatives of a position are all other positions of the source. L_sim is
-the structure loss of Tumanyan et al. (arXiv 2201.00424, eq. 5).
+k are the keys of P_t, k' those of the source image; i and j are tokens of the last layer. L_cont is the patchwise
+contrastive loss of Park et al. (arXiv 2007.15651), with all other positions of the source as negatives. L_sim is the
+structure loss of Tumanyan et al. (arXiv 2201.00424, eq. 5).
 """
 
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ TEMPERATURE = 0.07
 
 @dataclass(frozen=True)
 class KeyContrast:
-    """L_cont: every position resembles the same position of the source more than all others."""
+    """L_cont: contrastive loss with the same position of the source as positive, all other positions as negatives."""
 
     temperature: float = TEMPERATURE
 
     def against(self, source: DecodedPrediction) -> Loss:
-        """The loss of one run."""
+        """Return the loss for one run."""
         reference = source.features.keys
         return lambda image: key_contrast(image.features.keys, reference, self.temperature)
 
 
 @dataclass(frozen=True)
 class KeySelfSimilarity:
-    """L_sim: positions resemble one another as in the source."""
+    """L_sim: mean squared difference between the self-similarity matrices of the prediction and the source."""
 
     def against(self, source: DecodedPrediction) -> Loss:
-        """The loss of one run."""
+        """Return the loss for one run."""
         reference = self_similarity(source.features.keys)
         return lambda image: (self_similarity(image.features.keys) - reference).square().mean(dim=(1, 2))
 
@@ -45,7 +45,7 @@ class KeySelfSimilarity:
 def key_contrast(
     keys: Float[Tensor, "b t d"], reference: Float[Tensor, "b t d"], temperature: float = TEMPERATURE
 ) -> Float[Tensor, " b"]:
-    """L_cont of every image.
+    """Compute L_cont of every image.
 
     Args:
         keys: keys of the prediction.
@@ -58,6 +58,6 @@ def key_contrast(
 
 
 def self_similarity(keys: Float[Tensor, "b t d"]) -> Float[Tensor, "b t t"]:
-    """cos(k_i, k_j) for all pairs of tokens."""
+    """Compute cos(k_i, k_j) for all pairs of tokens."""
     k = F.normalize(keys, dim=-1)
     return k @ k.mT

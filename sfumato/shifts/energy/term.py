@@ -1,4 +1,4 @@
-"""Terms of an energy: one differentiable scalar per image each, measured in one evaluation of the network."""
+"""Terms of an energy: each is one differentiable scalar per image, computed from one evaluation of the network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,12 @@ from sfumato.core.state import StepState
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """A term in one step.
+    """A term of an energy in one step.
 
     Attributes:
-        value: the term as a function of x_t and its predicted noise, after the taps have read; [b].
-        taps: what it reads inside the network, fresh for this step.
+        value: function of x_t and its predicted noise that returns the term, [b]; called after the evaluation, when the
+            taps have recorded.
+        taps: taps that record features or attention maps of the network, created for this step.
     """
 
     value: Value
@@ -26,15 +27,15 @@ class Measurement:
 
 
 class Term(Protocol):
-    """A term of an energy."""
+    """Protocol of a term of an energy."""
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
-        """The term in one step of the run; called before the evaluation.
+        """Return the term for one step of the run; called before the evaluation of the network.
 
         Args:
             state: the step.
-            left: number of consecutive steps, this one included, in which the term acts; the source of several steps
-                can be evaluated together.
+            left: number of consecutive steps, including this one, in which the term is used. The source can be
+                evaluated for all of these steps in one batch.
         """
 
 
@@ -46,13 +47,13 @@ def weighted_sum(
     name: str = "the energy",
     under: str = TARGET,
 ) -> Energy:
-    """g = sum_k w_k g_k as one energy of the step.
+    """Combine terms into the energy g = sum_k w_k g_k of a step.
 
     Args:
         terms: the terms g_k with their weights w_k.
         state: the step.
         left: see `Term.measure`.
-        name: of the energy, for messages.
+        name: name of the energy in error messages.
         under: name of the condition of the evaluation.
     """
     measured = [(term.measure(state, left), weight) for term, weight in terms]

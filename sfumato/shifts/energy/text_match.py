@@ -1,11 +1,11 @@
-"""Agreement of an image with texts in the joint space of a dual encoder (CLIP), for guidance by text.
+"""Similarity of an image to texts in the embedding space of a dual encoder (CLIP), for text guidance.
 
     L_text = -mean_n cos(E_I(crop_n(P_t)), v),    v = E_T(target) - 0.4 E_T(source) + 0.2 E_I(x_source)
     L_dir  = 1 - mean_n cos(E_I(crop_n(P_t)) - E_I(x_source), E_T(target) - E_T(source))
 
 L_text is the source-to-target loss of DiffuseIT (Kwon and Ye, arXiv 2209.15264, section 3.3) with the factors of the
-authors' code, L_dir the directional loss of StyleGAN-NADA (Gal et al., arXiv 2108.00946, eq. 2). All features have
-length 1.
+authors' code. L_dir is the directional loss of StyleGAN-NADA (Gal et al., arXiv 2108.00946, eq. 2). All features are
+unit vectors.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,22 +20,22 @@ from sfumato.shifts.energy.crops import random_crops
 from sfumato.shifts.energy.prediction import DecodedPrediction, Loss
 
 SOURCE_TEXT = 0.4
-"""Weight of the source text, which v leaves."""
+"""Weight of the source text, which is subtracted in v."""
 SOURCE_IMAGE = 0.2
-"""Weight of the source image, which v keeps."""
+"""Weight of the source image, which is added in v."""
 
 Embed: TypeAlias = Callable[[Float[Tensor, "n 3 s s"]], Float[Tensor, "n d"]]
-"""Unit features of pixels in about [-1, 1], at the size of the image encoder, differentiably."""
+"""Differentiable function that computes unit features of pixels in about [-1, 1], of the encoder's input size."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageEncoder:
-    """An image encoder that reads random crops.
+    """An image encoder for complete images and for random crops.
 
     Attributes:
-        embed: the encoder.
+        embed: computes the features.
         side: height and width of its input in pixels.
-        count: number of crops of every image.
+        count: number of crops per image.
         seeds: one per image.
     """
 
@@ -45,11 +45,11 @@ class ImageEncoder:
     seeds: Sequence[int]
 
     def of_image(self, image: DecodedPrediction) -> Float[Tensor, "b d"]:
-        """Features of the complete images."""
+        """Return the features of the complete images."""
         return self.embed(self._resized(image))
 
     def crops(self, image: DecodedPrediction) -> Float[Tensor, "b n d"]:
-        """Features of the crops of every image; all crops are encoded together."""
+        """Return the features of random crops of every image, which are encoded in one batch."""
         cut = random_crops(self._resized(image), self.count, self.seeds, image.t, image.visit)
         return self.embed(cut).unflatten(0, (-1, self.count))
 
@@ -62,12 +62,12 @@ class ImageEncoder:
 
 @dataclass(frozen=True, eq=False)
 class TextMatch:
-    """L_text.
+    """L_text, see the module docstring.
 
     Attributes:
         encoder: the image encoder.
-        target: features of the target texts; 0 for an image without one, whose loss is 0.
-        source: features of the source texts; 0 for a text that is not known.
+        target: features of the target texts; 0 for an image without a target text, whose loss is then 0.
+        source: features of the source texts; 0 for an image without a source text.
     """
 
     encoder: ImageEncoder
@@ -75,7 +75,7 @@ class TextMatch:
     source: Float[Tensor, "#b d"]
 
     def against(self, source: DecodedPrediction) -> Loss:
-        """The loss of one run."""
+        """Return the loss for one run."""
         v = self.target - SOURCE_TEXT * self.source + SOURCE_IMAGE * self.encoder.of_image(source)
         v = v * self.target.any(dim=-1, keepdim=True)
         return lambda image: -F.cosine_similarity(self.encoder.crops(image), v[:, None], dim=-1).mean(dim=1)
@@ -83,12 +83,12 @@ class TextMatch:
 
 @dataclass(frozen=True, eq=False)
 class TextDirectionMatch:
-    """L_dir.
+    """L_dir, see the module docstring.
 
     Attributes:
         encoder: the image encoder.
         target: features of the target texts.
-        source: features of the source texts, different from the target's.
+        source: features of the source texts, which must differ from those of the target texts.
     """
 
     encoder: ImageEncoder
@@ -96,6 +96,6 @@ class TextDirectionMatch:
     source: Float[Tensor, "#b d"]
 
     def against(self, source: DecodedPrediction) -> Loss:
-        """The loss of one run."""
+        """Return the loss for one run."""
         before, wanted = self.encoder.of_image(source)[:, None], (self.target - self.source)[:, None]
         return lambda image: 1 - F.cosine_similarity(self.encoder.crops(image) - before, wanted, dim=-1).mean(dim=1)

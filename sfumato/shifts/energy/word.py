@@ -1,4 +1,4 @@
-"""A word in the source and in the target: the cross-attention maps of its tokens, read in one evaluation of each.
+"""Cross-attention maps of a word in the source and in the target, recorded during one evaluation of each.
 
 The source is the inverted image of each row, or one reference image for all rows (`sfumato.models.references`).
 """
@@ -28,10 +28,10 @@ class Word:
         layers: cross-attention layers of the same resolution.
         grid: height and width of their feature maps.
         target: weight of every token of the target prompt, [b, tokens].
-        source: weight of every token of the source prompt, [b, tokens]; with `images` of the prompts of all
-            references, [n, tokens]; None if no source is read.
+        source: weight of every token of the source prompt, [b, tokens]; with `images`, of the prompts of all reference
+            images, [n, tokens]; None if no source is used.
         images: reference images, one of which is the source of all rows; None for the inverted images.
-        row: which of the references.
+        row: index of that reference image.
     """
 
     layers: Layers
@@ -43,20 +43,20 @@ class Word:
 
     @property
     def present(self) -> Float[Tensor, " b"]:
-        """1 for images whose prompts contain the word, else 0."""
+        """1 for images whose prompts (target and, if used, source) contain the word, 0 for the others."""
         found = self.target.sum(dim=1) > 0
         return (found if self.source is None else found & (self.of_source(self.source).sum(dim=1) > 0)).float()
 
     def of_source(self, values: Float[Tensor, "m ..."]) -> Float[Tensor, "k ..."]:
-        """The rows of the source among those of its evaluation: all, or the one of the reference."""
+        """Select the rows of the source from an evaluation: all rows, or that of the reference image."""
         return values if self.images is None else values[self.row : self.row + 1]
 
     def from_source(self, reference: AnyTap, own: AnyTap, left: int) -> FromSource:
-        """A pair of taps for the source and the target; `left` as in `Term.measure`."""
+        """Return a pair of taps for the source and the target; `left` as in `Term.measure`."""
         return FromSource(reference, own, left, images=self.images)
 
     def read(self, left: int = 1) -> "Reading":
-        """Taps for one step; `left` as in `Term.measure`."""
+        """Return taps that record the maps of the word in one step; `left` as in `Term.measure`."""
         own = WordMaps(self.layers, self.target, self.grid, TARGET)
         if self.source is None:
             return Reading(self, own, None, own)
@@ -66,18 +66,18 @@ class Word:
 
 @dataclass(frozen=True, eq=False)
 class WordTerm:
-    """Base of terms that compare the map of a word with that of the source, averaged over layers.
+    """Base class of terms that compare the map of a word with that of the source, averaged over layers.
 
     Attributes:
         word: the word.
-        place: another word of the source, at whose place the object is to be; by default at its own.
+        place: another word of the source, whose centroid is the reference position; by default the word itself.
     """
 
     word: Word
     place: Word | None = field(default=None, kw_only=True)
 
     def measure(self, state: StepState, left: int = 1) -> Measurement:
-        """The term in one step."""
+        """Return the term for one step; see `Term.measure`."""
         reading = self.word.read(left)
         there = reading if self.place is None else self.place.read(left)
 
@@ -92,19 +92,19 @@ class WordTerm:
     def distance(
         self, own: Float[Tensor, "b 1 h w"], reference: Float[Tensor, "b 1 h w"], place: Float[Tensor, "b 2"]
     ) -> Float[Tensor, " b"]:
-        """The term in one layer.
+        """Compute the term in one layer.
 
         Args:
             own: map of the target.
             reference: map of the source.
-            place: centroid of the word at whose place the object is to be, its own by default.
+            place: reference position (x, y): the centroid of `place`, or of the word itself, in the source.
         """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What the taps of a word read.
+    """The recorded maps of a word.
 
     Attributes:
         word: the word.
@@ -119,11 +119,11 @@ class Reading:
     tap: WordMaps | FromSource = field(repr=False)
 
     def mean(self) -> Float[Tensor, "b 1 h w"]:
-        """The map of the target, averaged over layers."""
+        """Return the map of the target, averaged over layers."""
         return torch.stack(list(self.own.maps.values())).mean(dim=0)
 
     def pairs(self) -> Iterator[tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h w"]]]:
-        """The map of the target and of the source, layer by layer; twice the target's without a source."""
+        """Yield the maps (target, source) of each layer; without a source, the target's map is returned for both."""
         for name, own in self.own.maps.items():
             if self.reference is None:
                 yield own, own.detach()
