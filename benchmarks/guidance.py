@@ -35,7 +35,7 @@ from sfumato.methods.named_objects import presence
 from sfumato.methods.objects import word_of
 from sfumato.models.load import load_model
 from sfumato.shifts.energy.centroid import Centroid
-from sfumato.shifts.energy.pairs import Apart, Bound
+from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap
 from sfumato.shifts.energy.size import Size
 from sfumato.shifts.energy.term import Term
 
@@ -59,7 +59,7 @@ def five(job: Job) -> list[Term]:
     """Five energies: position and size of an object, presence and separation of two objects, attribute binding."""
     heart, cat, red = (word_of(job, name) for name in ("heart", "cat", "red"))
     both = presence(job, [["heart"], ["cat"]], published=False)
-    return [*placed(job), both, Apart((heart, cat)), Bound(red, heart)]
+    return [*placed(job), both, ObjectOverlap((heart, cat)), AttributeBinding(red, heart)]
 
 
 CASES: dict[str, tuple[type[Loop], Callable[[Job], list[Term]], list[tuple[str, dict[str, Any]]]]] = {

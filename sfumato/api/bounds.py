@@ -13,11 +13,11 @@ from sfumato.api.regions import Found
 from sfumato.errors import BadInput
 from sfumato.images import Mask, pad_to_grid
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.shifts.mask import HoldOutside, to_latent_grid
+from sfumato.shifts.mask import KeepOutsideMask, to_latent_grid
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
+class EditRegion:
     """The mask of one edit.
 
     Attributes:
@@ -32,7 +32,7 @@ class Bound:
 
 def bound(
     network: DiffusionModel, mask: Mask | None, found: Found | None, wanted: Region | None, size: tuple[int, int]
-) -> Bound | None:
+) -> EditRegion | None:
     """Combine a painted mask and an automatic region of one edit by their product.
 
     Args:
@@ -48,8 +48,8 @@ def bound(
     Raises:
         BadInput: the mask and the region do not overlap.
     """
-    painted = None if mask is None else Bound(mask, _cells(network, mask, size))
-    region = None if found is None else Bound(Mask(found.weights), found.cells)
+    painted = None if mask is None else EditRegion(mask, _cells(network, mask, size))
+    region = None if found is None else EditRegion(Mask(found.weights), found.cells)
     if painted is None or region is None or wanted is None:
         return painted or region
     weights, cells = region.mask.weights * painted.mask.weights, region.cells * painted.cells
@@ -59,17 +59,17 @@ def bound(
             f"The mask and {what} at the threshold {wanted.threshold:g} do not overlap: lower mask_threshold, or give "
             "one of them."
         )
-    return Bound(replace(painted.mask, weights=weights), cells)
+    return EditRegion(replace(painted.mask, weights=weights), cells)
 
 
-def held(network: DiffusionModel, bounds: Sequence[Bound | None]) -> list[HoldOutside]:
+def held(network: DiffusionModel, bounds: Sequence[EditRegion | None]) -> list[KeepOutsideMask]:
     """Return the shift that keeps the latents of the source outside the masks (one per edit); [] without masks."""
     given = [each for each in bounds if each is not None]
     if not given:
         return []
     everywhere = torch.ones_like(given[0].cells)
     cells = torch.stack([everywhere if each is None else each.cells for each in bounds])
-    return [HoldOutside(cells.to(network.device))]
+    return [KeepOutsideMask(cells.to(network.device))]
 
 
 def _cells(network: DiffusionModel, mask: Mask, size: tuple[int, int]) -> Float[Tensor, "1 h w"]:

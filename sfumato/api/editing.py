@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.api.bounds import Bound, bound, held
+from sfumato.api.bounds import EditRegion, bound, held
 from sfumato.api.edit_plan import Batch, EditPlan
 from sfumato.api.finish import add_residual, finished, weights_at
 from sfumato.api.group import Group, decoded
@@ -47,7 +47,7 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
         yield from reconstructing(sources, residual=False)
     pixels: dict[int, NDArray[np.uint8]] = {}
     moves: dict[int, dict[str, Any]] = {}
-    bounds: dict[int, Bound | None] = {}
+    bounds: dict[int, EditRegion | None] = {}
     for batch in plan.batches:
         bounds |= _bounds(plan, batch, sources)
     for n, batch in enumerate(plan.batches):
@@ -70,7 +70,7 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
     return Result(edited, plan.pictures, recipes, report)
 
 
-def _bounds(plan: EditPlan, batch: Batch, sources: Sources) -> dict[int, Bound | None]:
+def _bounds(plan: EditPlan, batch: Batch, sources: Sources) -> dict[int, EditRegion | None]:
     """The masks of the edits of a batch, by index of the result."""
     group = sources.groups[batch.group]
     found: Sequence[Found | None] = [None] * len(batch.outputs)
@@ -84,7 +84,7 @@ def _bounds(plan: EditPlan, batch: Batch, sources: Sources) -> dict[int, Bound |
 
 
 def _finished(
-    plan: EditPlan, batch: Batch, group: Group, x0: Tensor, bounds: Mapping[int, Bound | None]
+    plan: EditPlan, batch: Batch, group: Group, x0: Tensor, bounds: Mapping[int, EditRegion | None]
 ) -> dict[int, NDArray[np.uint8]]:
     """The decoded edits of a batch by index of the result, uint8 [h,w,3]."""
     edited = decoded(group.network, x0, group.size)

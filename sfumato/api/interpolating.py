@@ -38,7 +38,7 @@ RANK = 20
 
 
 @dataclass(frozen=True)
-class Way:
+class PathSettings:
     """A path between two latents and its sampling.
 
     Attributes:
@@ -118,7 +118,7 @@ def interpolate_steps(
     Raises:
         BadInput: an argument is invalid; raised before the network is evaluated.
     """
-    way = Way(kind, frames, time, chunk=chunk)
+    way = PathSettings(kind, frames, time, chunk=chunk)
     if rank is not None and kind != "geodesic" and not measure:
         raise BadInput(
             'rank is the dimension of tangent spaces, which only the path "geodesic" and measure use: leave it out.'
@@ -156,7 +156,7 @@ def _interpolating(
     params: DDIMParams,
     pictures: list[Picture],
     prompts: list[str],
-    way: Way,
+    way: PathSettings,
     batch: int | None,
 ) -> Generator[Progress, None, Result]:
     groups = outlines(model, method, params, pictures, prompts, [0, 0], batch)

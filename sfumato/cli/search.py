@@ -75,11 +75,11 @@ def run(arguments: Namespace) -> None:
 def _query(arguments: Namespace, describers: "Describers", index: "ImageIndex") -> "Query":
     """The query. Raises BadInput for images and texts whose descriptors cannot be computed."""
     from sfumato.retrieval.files import ImageFile
-    from sfumato.retrieval.query import Query, Wanted
+    from sfumato.retrieval.query import Query, QueryPart
 
     wanted = {
-        "content": Wanted(_files(ImageFile, arguments.image + arguments.content), arguments.text),
-        "style": Wanted(_files(ImageFile, arguments.image + arguments.style), arguments.style_text),
+        "content": QueryPart(_files(ImageFile, arguments.image + arguments.content), arguments.text),
+        "style": QueryPart(_files(ImageFile, arguments.image + arguments.style), arguments.style_text),
     }
     vectors = {name: each.vector(describers, name, index) for name, each in wanted.items()}
     weights = {"content": arguments.content_weight, "style": arguments.style_weight}

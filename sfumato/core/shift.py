@@ -47,8 +47,8 @@ class Shift:
     def within(self, inside: Float[Tensor, "#b 1 h w"]) -> "Shift":
         """Return the shift to use in an edit that is restricted to a mask; called before the run begins.
 
-        Outside the mask the latents follow the source in any case (`sfumato.shifts.mask.HoldOutside`). Only shifts that
-        compute statistics of the source, such as its main colour, need to override this method.
+        Outside the mask the latents follow the source in any case (`sfumato.shifts.mask.KeepOutsideMask`). Only shifts
+        that compute statistics of the source, such as its main colour, need to override this method.
 
         Args:
             inside: 1 where the edit applies, 0 where the source is kept, at the resolution of the latents.

@@ -71,13 +71,13 @@ class AttendAndExciteParams(ObjectsParams):
 )
 def shifts(job: Job, params: AttendAndExciteParams) -> list[Shift]:
     """Gradient steps on x_t; no shifts if no objects are given."""
-    from sfumato.shifts.energy.guidance import RefinedSteps, window
+    from sfumato.shifts.energy.guidance import IterativeRefinement, window
 
     if not params.objects:
         return []
     terms: tuple[tuple[Term, float], ...] = ((presence(job, params.named(), published=True), 1.0),)
     return [
-        RefinedSteps(
+        IterativeRefinement(
             terms,
             params.step_size,
             window(0, params.end),

@@ -64,10 +64,10 @@ def generate(
         shifts: shifts of the reverse process, in order.
     """
     from sfumato.core.loop import fresh_noise, reverse
-    from sfumato.shifts.sample_range import WithinRange
+    from sfumato.shifts.sample_range import ClipSample
 
     schedule = guided.schedule
-    within = [] if schedule.sample_range is None else [WithinRange(schedule.sample_range)]
+    within = [] if schedule.sample_range is None else [ClipSample(schedule.sample_range)]
     yield from reverse(
         guided,
         first_latent(guided, shape, seeds, device),

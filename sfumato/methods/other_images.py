@@ -25,7 +25,7 @@ PROPORTIONS = 0.1
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReferenceImage:
     """A reference image.
 
     Attributes:
@@ -38,7 +38,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Taken:
+class ReferenceObject:
     """An object of a reference image.
 
     Attributes:
@@ -47,10 +47,10 @@ class Taken:
     """
 
     word: str
-    image: Shown
+    image: ReferenceImage
 
 
-def parse_taken(name: str, text: str) -> dict[str, Taken]:
+def parse_taken(name: str, text: str) -> dict[str, ReferenceObject]:
     """Parse objects of reference images, "WORD: FILE: PROMPT; WORD=WORD THERE: FILE: PROMPT".
 
     WORD is a word of the target prompt, WORD THERE the word of PROMPT for the object if that differs.
@@ -65,7 +65,7 @@ def parse_taken(name: str, text: str) -> dict[str, Taken]:
     Raises:
         BadInput: the text has another form, or a word occurs twice.
     """
-    found: dict[str, Taken] = {}
+    found: dict[str, ReferenceObject] = {}
     for part in (each for each in text.split(";") if each.strip()):
         parts = [each.strip() for each in part.split(":", 2)]
         if len(parts) < 3 or not all(parts):
@@ -76,7 +76,7 @@ def parse_taken(name: str, text: str) -> dict[str, Taken]:
         word, _, there = (each.strip() for each in parts[0].partition("="))
         if word in found:
             raise BadInput(f'{name} names "{word}" twice.')
-        found[word] = Taken(there or word, Shown(parts[1], parts[2]))
+        found[word] = ReferenceObject(there or word, ReferenceImage(parts[1], parts[2]))
     return found
 
 
@@ -107,11 +107,11 @@ class OtherImages:
         pixels: the reference images, each [1,3,h,w] in [-1,1].
     """
 
-    def __init__(self, job: Job, pixels: Mapping[Shown, Tensor]) -> None:
+    def __init__(self, job: Job, pixels: Mapping[ReferenceImage, Tensor]) -> None:
         self.job, self.shown = job, list(pixels)
         self.references = _encoded(job, pixels) if pixels else None
 
-    def word(self, name: str, taken: Taken) -> Word:
+    def word(self, name: str, taken: ReferenceObject) -> Word:
         """Return a word of the target prompt whose source is an object of a reference image."""
         from sfumato.models.layout import word_layers
         from sfumato.shifts.energy.word import Word
@@ -122,13 +122,13 @@ class OtherImages:
         row = self.shown.index(taken.image)
         return Word(layers, grid, weights_of(self.job.condition, name), there, self.references, row)
 
-    def prompt(self, shown: Shown) -> Prompt:
+    def prompt(self, shown: ReferenceImage) -> Prompt:
         """Return the tokenised prompt of a reference image."""
         assert self.references is not None
         return self.references.condition.prompts[self.shown.index(shown)]
 
 
-def _encoded(job: Job, pixels: Mapping[Shown, Tensor]) -> References:
+def _encoded(job: Job, pixels: Mapping[ReferenceImage, Tensor]) -> References:
     """Encode the reference images after scaling them to the size of the edited images."""
     import torch
     from torch.nn import functional as F

@@ -15,7 +15,7 @@ direction from "cat" to "red cat". Two equal prompts give the direction zero.
 prompt. This includes its inversion, which treats x_0 as a latent one stride above and runs N - 2 of the N steps without
 a limit of the gradient steps (`sfumato.inversion.regularised_official`). It also includes its guidance, in which the
 conditional and the negative prediction each have their own x_t, updated by the gradient through their own maps, and the
-run continues from the x_t of the negative prediction (`follow_as_published`). The step size is that of the public code,
+run continues from the x_t of the negative prediction (`published_guidance`). The step size is that of the public code,
 whose loss is the mean over both predictions: an amount of 0.1 changes each x_t by 0.05 times its gradient. Without
 `compat`, x_t changes by 0.1 times the gradient.
 
@@ -216,7 +216,7 @@ def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
     """Add the direction to the condition, and change the latent by cross-attention guidance."""
     from sfumato.core.rows import NEGATIVE
     from sfumato.models.attention import Layers
-    from sfumato.shifts.attention_guidance import CROSS, FollowAttention, follow_as_published
+    from sfumato.shifts.attention_guidance import CROSS, CrossAttentionGuidance, published_guidance
     from sfumato.shifts.text_direction import MoveCondition
 
     moved = MoveCondition(directions(job.network, job.source, job.target, params), params.scale)
@@ -224,6 +224,6 @@ def shifts(job: Job, params: Pix2PixZeroParams) -> list[Shift]:
         return [moved]
     layers = Layers(tuple(name for name, _ in CROSS.of(job.network.unet)))
     if params.compat != "official":
-        return [moved, FollowAttention(params.cross_attention_guidance_amount, layers=layers)]
+        return [moved, CrossAttentionGuidance(params.cross_attention_guidance_amount, layers=layers)]
     negative = job.guidance.condition_of(NEGATIVE)
-    return [moved, *follow_as_published(params.cross_attention_guidance_amount, negative, layers)]
+    return [moved, *published_guidance(params.cross_attention_guidance_amount, negative, layers)]

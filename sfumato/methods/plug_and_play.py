@@ -64,7 +64,7 @@ def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]
         BadInput: attention_steps is not 0 and the decoder has no self-attention.
     """
     from sfumato.models.layout import decoder
-    from sfumato.shifts.carry import CarryFeatures, into_all, queries_and_keys
+    from sfumato.shifts.carry import InjectFeatures, into_all, queries_and_keys
 
     layers = decoder(network.unet)
     fourth = len(layers) // 3
@@ -72,8 +72,8 @@ def injection(network: DiffusionModel, params: PlugAndPlayParams) -> list[Shift]
     if params.attention_steps and not attention:
         raise BadInput("This network has no self-attention in its decoder: set attention_steps to 0.")
     return [
-        CarryFeatures((layers[fourth].residual,), params.feature_steps, into_all),
-        CarryFeatures(queries_and_keys(attention), params.attention_steps, into_all),
+        InjectFeatures((layers[fourth].residual,), params.feature_steps, into_all),
+        InjectFeatures(queries_and_keys(attention), params.attention_steps, into_all),
     ]
 
 

@@ -163,7 +163,7 @@ def shifts(job: Job, params: PromptToPromptParams) -> list[Shift]:
     """
     from sfumato.models.attention import Layers
     from sfumato.shifts.alignment import align, token_weights
-    from sfumato.shifts.carry import CarryFeatures, CarryMaps, into_target, queries_and_keys
+    from sfumato.shifts.carry import InjectFeatures, InjectMaps, into_target, queries_and_keys
     from sfumato.shifts.words import Reweight
 
     source, target = job.source, job.condition
@@ -173,10 +173,10 @@ def shifts(job: Job, params: PromptToPromptParams) -> list[Shift]:
     if params.cross_steps:
         layers = tuple(name for name, _ in Layers(cross=True).of(job.network.unet))
         alignment = align(source.prompts, target.prompts, tokens, swap=params.swap)
-        found.append(CarryMaps(layers, params.cross_steps, alignment))
+        found.append(InjectMaps(layers, params.cross_steps, alignment))
     if params.self_steps:
         layers = queries_and_keys(coarse(job.network, job.size, params))
-        found.append(CarryFeatures(layers, params.self_steps, into_target))
+        found.append(InjectFeatures(layers, params.self_steps, into_target))
     if weights := params.weights():
         found.append(Reweight(token_weights(target.prompts, list(weights), list(weights.values()), tokens, 1.0)))
     if words := params.blended():

@@ -21,7 +21,7 @@ from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.objects import weights_at, word_of
-from sfumato.methods.other_images import OtherImages, Shown, Taken
+from sfumato.methods.other_images import OtherImages, ReferenceImage, ReferenceObject
 from sfumato.methods.registry import method
 from sfumato.methods.self_guidance_params import SelfGuidanceParams
 
@@ -111,21 +111,21 @@ def appearance_terms(job: Job, params: SelfGuidanceParams, images: OtherImages) 
     from sfumato.shifts.energy.appearance import Appearance
 
     module = f"up_blocks.{len(job.network.unet.up_blocks) - 1}"
-    taken: Mapping[str, Taken] = params.objects_from_images() | params.restyled()
+    taken: Mapping[str, ReferenceObject] = params.objects_from_images() | params.restyled()
     shown = params.appearance_image
     words: list[Word] = []
     for name in params.named():
         if name in taken:
             words.append(images.word(name, taken[name]))
         elif shown is not None and images.prompt(shown).has(name):
-            words.append(images.word(name, Taken(name, shown)))
+            words.append(images.word(name, ReferenceObject(name, shown)))
         elif job.has_source:
             words.append(word_of(job, name))
     words += others(job, params.named(), images, shown).values()
     return [(Appearance(word, module), params.appearance_weight) for word in words]
 
 
-def others(job: Job, named: Sequence[str], images: OtherImages, shown: Shown | None = None) -> dict[str, Word]:
+def others(job: Job, named: Sequence[str], images: OtherImages, shown: ReferenceImage | None = None) -> dict[str, Word]:
     """Return the words that the target prompt shares with the source prompt, or with that of a reference image.
 
     Only the token positions outside the named phrases are used. A word has the weight 0 in images whose prompts contain
@@ -147,7 +147,7 @@ def others(job: Job, named: Sequence[str], images: OtherImages, shown: Shown | N
     kept = [_shared(*prompts, named) for prompts in zip(sources, targets, strict=True)]
     found = {}
     for name in dict.fromkeys(name for names in kept for name in names):
-        word = word_of(job, name) if shown is None else images.word(name, Taken(name, shown))
+        word = word_of(job, name) if shown is None else images.word(name, ReferenceObject(name, shown))
         there = job.source.prompts if word.images is None else word.images.condition.prompts
         assert word.source is not None
         tokens = word.target.shape[1], word.source.shape[1]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import DeterministicParams
 from sfumato.methods.objects import Changes, parse, parse_swaps, read_numbers
-from sfumato.methods.other_images import Shown, Taken, check_proportions, parse_taken, read_prompts
+from sfumato.methods.other_images import ReferenceImage, ReferenceObject, check_proportions, parse_taken, read_prompts
 from sfumato.methods.params import PromptPair, option
 from sfumato.ranges import Range
 
@@ -111,25 +111,25 @@ class SelfGuidanceParams(DeterministicParams):
         shares = read_numbers("cover", self.cover, [Range(above=0, high=1)], 1)
         return [("place", *item) for item in places.items()] + [("cover", *item) for item in shares.items()]
 
-    def restyled(self) -> dict[str, Taken]:
+    def restyled(self) -> dict[str, ReferenceObject]:
         """Parse restyle: objects of reference images by word. Raises BadInput for text that cannot be parsed."""
         return parse_taken("restyle", self.restyle)
 
-    def objects_from_images(self) -> dict[str, Taken]:
+    def objects_from_images(self) -> dict[str, ReferenceObject]:
         """Parse objects_from: objects of reference images by word. Raises BadInput for text that cannot be parsed."""
         return parse_taken("objects_from", self.objects_from)
 
     @property
-    def appearance_image(self) -> Shown | None:
+    def appearance_image(self) -> ReferenceImage | None:
         """The image of `appearance_from`, or None."""
-        return Shown(self.appearance_from, self.appearance_prompt) if self.appearance_from else None
+        return ReferenceImage(self.appearance_from, self.appearance_prompt) if self.appearance_from else None
 
     @property
-    def layout_image(self) -> Shown | None:
+    def layout_image(self) -> ReferenceImage | None:
         """The image of `layout_from`, or None."""
-        return Shown(self.layout_from, self.layout_prompt) if self.layout_from else None
+        return ReferenceImage(self.layout_from, self.layout_prompt) if self.layout_from else None
 
-    def images(self) -> list[Shown]:
+    def images(self) -> list[ReferenceImage]:
         """Return all reference images without duplicates."""
         taken = [*self.restyled().values(), *self.objects_from_images().values()]
         found = [each.image for each in taken] + [self.appearance_image, self.layout_image]

@@ -49,7 +49,7 @@ class SeveralObjectsParams(ObjectsParams):
 def shifts(job: Job, params: SeveralObjectsParams) -> list[Shift]:
     """Guidance of the predicted noise; no shifts if no objects are given."""
     from sfumato.shifts.energy.guidance import NoiseGuidance, window
-    from sfumato.shifts.energy.pairs import Apart, Bound
+    from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap
 
     named = params.named()
     if not named:
@@ -57,8 +57,8 @@ def shifts(job: Job, params: SeveralObjectsParams) -> list[Shift]:
     objects = words_of(job, named)
     terms: list[tuple[Term, float]] = [(presence(job, named, published=False), params.presence_weight)]
     if len(objects) > 1:
-        terms.append((Apart(tuple(noun for *_, noun in objects)), params.apart_weight))
+        terms.append((ObjectOverlap(tuple(noun for *_, noun in objects)), params.apart_weight))
     for *attributes, noun in objects:
-        terms += [(Bound(attribute, noun), params.bound_weight) for attribute in attributes]
+        terms += [(AttributeBinding(attribute, noun), params.bound_weight) for attribute in attributes]
     chosen = tuple((term, weight) for term, weight in terms if weight)
     return [NoiseGuidance(chosen, params.energy_scale, window(0, params.end), "unit", "objects")]

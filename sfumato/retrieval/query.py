@@ -51,7 +51,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class QueryPart:
     """The images and texts of a query for one modality; their descriptors are averaged with equal weights.
 
     Attributes:

@@ -3,7 +3,7 @@
     x_t <- x_t - lambda grad_{x_t} ||A(x_t, c_edit) - A_ref||^2                                        (eq. 6)
 
 A_ref are the maps of the source at the same step. The gradient is taken through the evaluation under the target prompt.
-The public code differs (`follow_as_published`). It updates two copies of x_t, one for the conditional and one for the
+The public code differs (`published_guidance`). It updates two copies of x_t, one for the conditional and one for the
 negative prediction of classifier-free guidance, by the gradient through the maps of that prediction. Each prediction is
 evaluated at its own copy, and the run continues from the copy of the negative prediction, whose maps in the first step
 equal those of the source.
@@ -31,7 +31,7 @@ CROSS = Layers(cross=True)
 
 
 @dataclass(frozen=True, eq=False)
-class FollowAttention(Shift):
+class CrossAttentionGuidance(Shift):
     """A gradient step on x_t before every prediction. It needs two more evaluations per step, of one row per image.
 
     Attributes:
@@ -66,11 +66,11 @@ class FollowAttention(Shift):
 
 
 @dataclass(frozen=True, eq=False)
-class FollowAttentionPerCondition(FollowAttention):
+class FollowAttentionPerCondition(CrossAttentionGuidance):
     """The gradient step for the rows of one condition only, which are evaluated at their own updated x_t.
 
-    The x_t of the run and of the other conditions does not change. As for `FollowAttention`, two more evaluations per
-    step are needed, of one row per image.
+    The x_t of the run and of the other conditions does not change. As for `CrossAttentionGuidance`, two more evaluations
+    per step are needed, of one row per image.
     """
 
     _moved: list[Tensor] = field(default_factory=list, init=False, repr=False)
@@ -113,7 +113,7 @@ class _RowsAtOtherLatents:
         return self.network.predict(x, t, cond, taps)
 
 
-def follow_as_published(amount: float, negative: Condition, layers: Layers = CROSS) -> Sequence[Shift]:
+def published_guidance(amount: float, negative: Condition, layers: Layers = CROSS) -> Sequence[Shift]:
     """Return the shifts of the public code's guidance, see the module docstring.
 
     The loss of the public code is the mean over the conditional and the negative prediction, so the step size for each
@@ -126,7 +126,7 @@ def follow_as_published(amount: float, negative: Condition, layers: Layers = CRO
     """
     return (
         FollowAttentionPerCondition(amount / 2, TARGET, None, layers),
-        FollowAttention(amount / 2, NEGATIVE, negative, layers),
+        CrossAttentionGuidance(amount / 2, NEGATIVE, negative, layers),
     )
 
 

@@ -49,7 +49,7 @@ class Carry(Shift):
 
 
 @dataclass(frozen=True, eq=False)
-class CarryMaps(Carry):
+class InjectMaps(Carry):
     """Mix the source's cross-attention maps into those under the target prompt: A' = A_source mix + A own.
 
     Attributes:
@@ -75,7 +75,7 @@ class CarryMaps(Carry):
 
 
 @dataclass(frozen=True, eq=False)
-class CarryFeatures(Carry):
+class InjectFeatures(Carry):
     """Replace outputs of modules in the evaluation of the target by those of the source.
 
     Attributes:

@@ -9,7 +9,7 @@ from torch import Tensor
 from sfumato.core.shift import PLACES, WORDS, Shift
 from sfumato.core.state import StepMean, StepState
 from sfumato.models.taps import FromSource
-from sfumato.shifts.mask import HoldOutside
+from sfumato.shifts.mask import KeepOutsideMask
 from sfumato.shifts.words import WordMaps, word_mask
 
 
@@ -72,4 +72,4 @@ class LocalBlend(Shift):
             return z
         height, width = state.x_t.shape[-2:]
         regions = [word_mask(total, (height, width), self.threshold, self.mode) for total in self._totals.values()]
-        return HoldOutside(torch.stack(regions).amax(dim=0)).noise_map(state, z)
+        return KeepOutsideMask(torch.stack(regions).amax(dim=0)).noise_map(state, z)

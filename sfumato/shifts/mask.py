@@ -15,7 +15,7 @@ from sfumato.errors import BadInput
 
 
 @dataclass(frozen=True, eq=False)
-class HoldOutside(Shift):
+class KeepOutsideMask(Shift):
     """Set z_t outside the mask such that x_{t-1} is that of the source: z_t = (x_{t-1}^source - mu_t) / sigma_t.
 
     Blended diffusion (Avrahami et al., arXiv 2111.14818) replaces x_{t-1} itself. Here the noise map is replaced, so

@@ -12,7 +12,7 @@ from sfumato.core.step import noise_that_leads_to, predict_x0, wide
 
 
 @dataclass(frozen=True)
-class WithinRange(Shift):
+class ClipSample(Shift):
     """Change the predicted noise such that P_t is in [-limit, limit].
 
     P_t and D_t are both computed from the new noise, as in the posterior mean of DDPM (Ho et al., arXiv 2006.11239,

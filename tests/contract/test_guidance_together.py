@@ -10,7 +10,7 @@ from sfumato.core.guidance import classifier_free
 from sfumato.inversion import replay, with_source
 from sfumato.methods.changes import move
 from sfumato.methods.job import Job
-from sfumato.shifts.mask import HoldOutside
+from sfumato.shifts.mask import KeepOutsideMask
 from tests.delta import delta_of
 from tests.tiny import tiny_picture
 
@@ -78,6 +78,6 @@ def test_the_call_is_a_list_of_shifts(sd, inverted, delta, mask):
         group.inversion,
         group.condition,
         skip=1,
-        shifts=[*made, HoldOutside(left)],
+        shifts=[*made, KeepOutsideMask(left)],
     )
     torch.testing.assert_close(last, end.x_prev, rtol=1e-5, atol=1e-5)

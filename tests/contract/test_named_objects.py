@@ -13,7 +13,7 @@ from sfumato.methods.named_objects import placed, text_of, words_of
 from sfumato.methods.registry import METHODS
 from sfumato.methods.self_guidance import others
 from sfumato.methods.several_objects import SeveralObjectsParams
-from sfumato.shifts.energy.pairs import Apart, Bound
+from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap
 from sfumato.shifts.energy.presence import Presence
 from tests.contract.pictures import PICTURE
 
@@ -50,7 +50,7 @@ def test_objects_that_the_prompt_does_not_have_so_often_are_refused(named):
 
 
 def test_objects_of_one_noun_are_compared_with_one_another(sd):
-    """Apart, bound and present at their own positions in every prompt of a batch."""
+    """Overlap, binding and presence at their own positions in every prompt of a batch."""
     network, named = sd.network, objects("red heart, blue heart")
     job = SimpleNamespace(network=network, size=(8, 8), condition=network.condition(
         ["red heart blue heart", "a blue heart and a red heart"]
@@ -58,12 +58,12 @@ def test_objects_of_one_noun_are_compared_with_one_another(sd):
     red, blue = ([p.positions(phrase) for p in job.condition.prompts] for phrase in ("red heart", "blue heart"))
     (guidance,) = METHODS.find("objects").shifts(job, SeveralObjectsParams(objects="red heart, blue heart"))
     terms = {type(term): term for term, _ in guidance.terms}
-    nouns = [places(word.target) for word in terms[Apart].words]
+    nouns = [places(word.target) for word in terms[ObjectOverlap].words]
     assert nouns == [places(weights) for weights in terms[Presence].words]
     for own, phrase, words in zip(nouns, (red, blue), words_of(job, named), strict=True):
         attributes = places(words[0].target)
         assert [a + n for a, n in zip(attributes, own, strict=True)] == [list(each) for each in phrase]
-    bound = [term for term, _ in guidance.terms if isinstance(term, Bound)]
+    bound = [term for term, _ in guidance.terms if isinstance(term, AttributeBinding)]
     assert [places(term.word.target) for term in bound] == nouns
 
 

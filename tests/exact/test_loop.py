@@ -13,7 +13,7 @@ from sfumato.core.state import StepEnd, StepMean, StepNoise, StepState
 from sfumato.core.step import combine, direction, mean, noise_scale, predict_x0, step
 from sfumato.errors import BadInput, NonFinite
 from sfumato.inversion import invert_edit_friendly, replay
-from sfumato.shifts.mask import HoldOutside
+from sfumato.shifts.mask import KeepOutsideMask
 from tests.exact.toy import Convolution, finished, linear_schedule, prompt
 
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -264,7 +264,7 @@ def test_a_held_region_never_leaves_the_source():
     inside[:, :, 2:5, 3:6] = 1
     outside = (inside == 0).expand_as(X)
     for skip in (0, 4):
-        held = [HoldOutside(inside)]
+        held = [KeepOutsideMask(inside)]
         for state in replay(network, inversion, prompt(2, 0.9), skip=skip, shifts=held):
             source = inversion.x[skip + state.i + 1]
             assert torch.equal(state.x_prev[outside], source[outside])

@@ -13,7 +13,7 @@ from sfumato.inversion import invert_edit_friendly, replay
 from sfumato.methods.generate import GenerateParams, generate
 from sfumato.models.load import load_model
 from sfumato.models.schedules import schedule_from_config
-from sfumato.shifts.sample_range import WithinRange
+from sfumato.shifts.sample_range import ClipSample
 from tests.exact.test_step import Network, network_output, randn
 from tests.exact.toy import finished
 from tests.tiny import tiny_ddpm
@@ -36,9 +36,7 @@ def our_run(scheduler, x, z, eta, limit, n):
     maps = lambda state: recorded(z)(state) if state.sigma > 0 else None  # noqa: E731
     steps = schedule.timesteps(n)
     return list(
-        reverse(
-            Network(schedule), x, steps, None, eta=eta, noise_maps=maps, shifts=[WithinRange(schedule.sample_range)]
-        )
+        reverse(Network(schedule), x, steps, None, eta=eta, noise_maps=maps, shifts=[ClipSample(schedule.sample_range)])
     )
 
 

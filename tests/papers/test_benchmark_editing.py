@@ -17,7 +17,7 @@ from sfumato.core.guidance import classifier_free
 from sfumato.inversion import Inversion, invert_ddim, replay, with_source
 from sfumato.inversion.regularised import OFFICIAL, invert_regularised
 from sfumato.models.load import load_model
-from sfumato.shifts.attention_guidance import FollowAttention
+from sfumato.shifts.attention_guidance import CrossAttentionGuidance
 from tests.exact.toy import finished
 from tests.tiny import tiny_picture
 
@@ -178,7 +178,7 @@ def test_guidance_is_ours_where_both_start(scene, x0):
     inversion = Inversion("ddim", torch.cat([recorded.x, x0[None]]), None, tuple(recorded.timesteps), 0.0, (1.0,))
     guided = with_source(classifier_free(scene.network, scene.empty, (1.0,)), inversion, scene.source)
     # the mean over two rows is half of ours
-    ours = next(replay(guided, inversion, scene.target, shifts=[FollowAttention(loops.FOLLOW / 2)])).x_t
+    ours = next(replay(guided, inversion, scene.target, shifts=[CrossAttentionGuidance(loops.FOLLOW / 2)])).x_t
     assert rows == [2]
     assert (moved[:1] - x).abs().max() < 1e-9
     assert (moved[1:] - x).abs().max() > 1e-7

@@ -9,7 +9,7 @@ from sfumato.retrieval.columns import VECTORS
 from sfumato.retrieval.database import build_ann
 from sfumato.retrieval.files import ImageFile, image_files
 from sfumato.retrieval.index import ImageIndex
-from sfumato.retrieval.query import Query, Wanted
+from sfumato.retrieval.query import Query, QueryPart
 from sfumato.retrieval.search import search
 from tests.retrieval.conftest import indexed
 
@@ -27,8 +27,8 @@ def wanted_order(index, query, where=lambda row: True):
 def query(index, describers, images):
     files = image_files(images)
     found = {
-        "content": Wanted(images=[files[3]]).vector(describers, "content"),
-        "style": Wanted(images=files[5:7]).vector(describers, "style"),
+        "content": QueryPart(images=[files[3]]).vector(describers, "content"),
+        "style": QueryPart(images=files[5:7]).vector(describers, "style"),
     }
     return Query.of(found, {"content": 3, "style": 1})
 
@@ -57,7 +57,7 @@ def test_filters_act_before_the_search(index, query):
 def test_an_image_finds_itself_first(index, describers, images):
     for file in image_files(images)[:5]:
         for modality in ("content", "style"):
-            vector = Wanted(images=[file]).vector(describers, modality)
+            vector = QueryPart(images=[file]).vector(describers, modality)
             best = search(index, Query.of({modality: vector}, {}), 1)[0]
             assert best.score == pytest.approx(1, abs=1e-4)
             assert best.row["path"] == str(file.path)
@@ -65,13 +65,13 @@ def test_an_image_finds_itself_first(index, describers, images):
 
 def test_texts_and_images_are_averaged(describers, images):
     file = image_files(images)[0]
-    both = Wanted(images=[file], texts=["flat"]).vector(describers, "style")
-    mean = Wanted(images=[file]).vector(describers, "style") + Wanted(texts=["flat"]).vector(describers, "style")
+    both = QueryPart(images=[file], texts=["flat"]).vector(describers, "style")
+    mean = QueryPart(images=[file]).vector(describers, "style") + QueryPart(texts=["flat"]).vector(describers, "style")
     np.testing.assert_allclose(both, mean / np.linalg.norm(mean), atol=1e-6)
-    assert Wanted().vector(describers, "content") is None
-    assert Wanted(texts=["red apple"]).vector(describers, "content").shape == (10,)
+    assert QueryPart().vector(describers, "content") is None
+    assert QueryPart(texts=["red apple"]).vector(describers, "content").shape == (10,)
     with pytest.raises(BadInput, match="text is empty"):
-        Wanted(texts=[" "]).vector(describers, "content")
+        QueryPart(texts=[" "]).vector(describers, "content")
 
 
 def test_weights_that_sum_to_nothing_are_refused(query):
@@ -145,7 +145,7 @@ def test_approximate_search_with_a_condition_finds_enough_images(tmp_path, descr
 
 def test_a_file_outside_any_folder_can_be_searched_for(tmp_path, describers):
     with pytest.raises(BadInput, match="nosuch"):
-        Wanted(images=[ImageFile(tmp_path / "nosuch.png")]).vector(describers, "content")
+        QueryPart(images=[ImageFile(tmp_path / "nosuch.png")]).vector(describers, "content")
 
 
 def test_the_same_index_under_a_uri(index, describers, images):

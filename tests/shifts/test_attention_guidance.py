@@ -10,7 +10,7 @@ from sfumato.errors import BadInput, NonFinite
 from sfumato.inversion import Inversion, replay, with_source
 from sfumato.models.attention import RecordMaps
 from sfumato.models.load import load_model
-from sfumato.shifts.attention_guidance import CROSS, FollowAttention, FollowAttentionPerCondition, attention_loss
+from sfumato.shifts.attention_guidance import CROSS, CrossAttentionGuidance, FollowAttentionPerCondition, attention_loss
 from tests.explicit import attention_of, explicit
 
 STEPS = 5
@@ -70,7 +70,7 @@ def test_the_first_gradient_is_not_zero_and_equals_finite_differences(tiny_folde
     guided, inversion, source, target = prepared(model)
     inversion = Inversion("ddim", inversion.x.double(), None, inversion.timesteps, 0.0, (1.0, 1.0))
     x = inversion.x[0]
-    moved = next(run(guided, inversion, source, target, FollowAttention(2.0))).x_t
+    moved = next(run(guided, inversion, source, target, CrossAttentionGuidance(2.0))).x_t
     gradient = (x - moved) / 2.0
     assert (gradient.abs().amax(dim=(1, 2, 3)) > 1e-4).all()
     generator = torch.Generator().manual_seed(3)
@@ -83,7 +83,7 @@ def test_the_first_gradient_is_not_zero_and_equals_finite_differences(tiny_folde
 
 def test_the_public_codes_gradient_is_zero_at_first(sd):
     guided, inversion, source, target = prepared(sd)
-    public = FollowAttention(100.0, NEGATIVE, guided.condition_of(NEGATIVE))
+    public = CrossAttentionGuidance(100.0, NEGATIVE, guided.condition_of(NEGATIVE))
     states = list(run(guided, inversion, source, target, public))
     assert (states[0].x_t - inversion.x[0]).abs().max() < 1e-5
     assert (states[1].x_t - states[0].x_prev).abs().max() > 1e-4
@@ -92,7 +92,7 @@ def test_the_public_codes_gradient_is_zero_at_first(sd):
 def test_the_loss_is_lower_than_without(model):
     guided, inversion, source, target = prepared(model)
     with model.counting() as count:
-        led = list(run(guided, inversion, source, target, FollowAttention(3.0)))
+        led = list(run(guided, inversion, source, target, CrossAttentionGuidance(3.0)))
     of_source = 1  # all steps of it in one call
     assert (count.calls, count.samples) == (of_source + 2 * STEPS, STEPS * (2 + 2 + 4))
     free = list(replay(guided, inversion, target))
@@ -104,21 +104,21 @@ def test_the_loss_is_lower_than_without(model):
 
 def test_images_do_not_know_each_other(sd):
     guided, inversion, source, target = prepared(sd)
-    together = next(run(guided, inversion, source, target, FollowAttention(3.0))).x_t
-    by_itself = next(run(guided.rows([1]), inversion.rows([1]), source[1], target[1], FollowAttention(3.0))).x_t
+    together = next(run(guided, inversion, source, target, CrossAttentionGuidance(3.0))).x_t
+    by_itself = next(run(guided.rows([1]), inversion.rows([1]), source[1], target[1], CrossAttentionGuidance(3.0))).x_t
     assert torch.allclose(together[1:], by_itself, atol=1e-5)
 
 
 def test_the_source_follows_itself_without_moving(sd):
     guided, inversion, source, _ = prepared(sd)
-    state = next(run(guided, inversion, source, source, FollowAttention(3.0)))
+    state = next(run(guided, inversion, source, source, CrossAttentionGuidance(3.0)))
     assert (state.x_t - inversion.x[0]).abs().max() < 1e-6
 
 
 def test_the_guidance_of_one_condition_alone_is_evaluated_at_its_own_latent(sd):
     """x_t does not move; the prediction under the target prompt is the one at x_t - lambda grad."""
     guided, inversion, source, target = prepared(sd)
-    moved = next(run(guided, inversion, source, target, FollowAttention(3.0))).x_t
+    moved = next(run(guided, inversion, source, target, CrossAttentionGuidance(3.0))).x_t
     state = next(run(guided, inversion, source, target, FollowAttentionPerCondition(3.0)))
     assert torch.equal(state.x_t, inversion.x[0])
     with torch.no_grad():
@@ -139,8 +139,8 @@ def test_the_network_is_left_as_it_was(sd):
     layers = attention_of(sd)
     processors = {name: layer.processor for name, layer in layers.items()}
     with pytest.raises(RuntimeError, match="stopped"):
-        list(run(guided, inversion, source, target, FollowAttention(1.0), Stop()))
-    state = next(run(guided, inversion, source, target, FollowAttention(1.0)))
+        list(run(guided, inversion, source, target, CrossAttentionGuidance(1.0), Stop()))
+    state = next(run(guided, inversion, source, target, CrossAttentionGuidance(1.0)))
     assert not state.x_prev.requires_grad
     assert all(layer.processor is processors[name] for name, layer in layers.items())
     assert not any(len(module._forward_hooks) for name, module in sd.unet.named_modules() if "attn" in name)
@@ -152,10 +152,10 @@ def test_a_gradient_that_is_not_finite_is_named(sd):
     broken = source[[0, 1]]
     broken.tokens[0, 3] = torch.nan
     with pytest.raises(NonFinite, match=r"Step 1 of 5 .*gradient of cross-attention guidance"):
-        next(run(guided, inversion, broken, target, FollowAttention(1.0)))
+        next(run(guided, inversion, broken, target, CrossAttentionGuidance(1.0)))
 
 
 def test_guidance_that_needs_the_source_is_refused_without_it(sd):
     guided, inversion, _, target = prepared(sd)
     with pytest.raises(BadInput, match="needs an inverted image as the source"):
-        next(replay(guided, inversion, target, shifts=[FollowAttention(1.0)]))
+        next(replay(guided, inversion, target, shifts=[CrossAttentionGuidance(1.0)]))

@@ -21,7 +21,7 @@ from sfumato.shifts.energy.appearance import Appearance, mean_features
 from sfumato.shifts.energy.centroid import Centroid
 from sfumato.shifts.energy.guidance import LatentGuidance, NoiseGuidance, thirds, window
 from sfumato.shifts.energy.maps import Warp, centroid, hard_mask, size, soft_mask
-from sfumato.shifts.energy.pairs import Apart, Bound, overlap
+from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap, overlap
 from sfumato.shifts.energy.presence import PUBLISHED_DEVIATION, Presence, smoothed
 from sfumato.shifts.energy.shape import Shape
 from sfumato.shifts.energy.size import Size
@@ -105,8 +105,8 @@ TERMS = {
     "appearance of another image": lambda m, r: Appearance(of_another_image(m, r, "cat"), "up_blocks.1"),
     "presence": lambda m, r: presence(m, r, ("green", "tree"), ("cat", "cat")),
     "presence of all": lambda m, r: presence(m, r, ("green", "tree"), ("cat", "cat"), worst=False),
-    "apart": lambda m, r: Apart((word(m, r, "cat"), word(m, r, "cat", own=["green", "tree"]))),
-    "bound": lambda m, r: Bound(word(m, r, "cat", own=["green", "tree"]), word(m, r, "cat")),
+    "apart": lambda m, r: ObjectOverlap((word(m, r, "cat"), word(m, r, "cat", own=["green", "tree"]))),
+    "bound": lambda m, r: AttributeBinding(word(m, r, "cat", own=["green", "tree"]), word(m, r, "cat")),
 }
 
 

@@ -16,7 +16,7 @@ from sfumato.inversion.regularised import OFFICIAL
 from sfumato.inversion.regularised_official import invert_as_published
 from sfumato.methods.pix2pix_zero import Pix2PixZeroParams
 from sfumato.models.load import load_model
-from sfumato.shifts.attention_guidance import follow_as_published
+from sfumato.shifts.attention_guidance import published_guidance
 from tests.exact.toy import finished
 from tests.explicit import explicit
 from tests.tiny import tiny_picture
@@ -178,7 +178,10 @@ def test_the_inversion_ends_at_the_latent_of_the_loops(scene, inversion):
 def test_the_edit_ends_at_the_latent_of_the_loops(scene, inversion, amount):
     model, source, _, direction = scene
     guided = with_source(classifier_free(model, source, (SCALE,)), inversion, source)
-    shifts = [Moved(direction), *(follow_as_published(amount, guided.condition_of(NEGATIVE)) if amount else ())]
+    shifts = [
+        Moved(direction),
+        *(published_guidance(amount, guided.condition_of(NEGATIVE)) if amount else ()),
+    ]
     with model.counting() as count:
         *_, last = replay(guided, inversion, source, shifts=shifts)
     if amount:  # two rows with gradient, two without, and two of the source in every step
@@ -190,7 +193,7 @@ def test_the_edit_ends_at_the_latent_of_the_loops(scene, inversion, amount):
 def test_two_runs_of_one_list_of_shifts_are_equal(scene, inversion):
     model, source, _, direction = scene
     guided = with_source(classifier_free(model, source, (SCALE,)), inversion, source)
-    shifts = [Moved(direction), *follow_as_published(AMOUNT, guided.condition_of(NEGATIVE))]
+    shifts = [Moved(direction), *published_guidance(AMOUNT, guided.condition_of(NEGATIVE))]
     first, second = (list(replay(guided, inversion, source, shifts=shifts))[-1].x_prev for _ in range(2))
     assert torch.equal(first, second)
     *_, free = replay(guided, inversion, source, shifts=shifts[:1])

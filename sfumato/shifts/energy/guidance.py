@@ -107,7 +107,7 @@ class LatentGuidance(EnergyGuidance):
 
 
 @dataclass(frozen=True, eq=False)
-class FallingSteps(LatentGuidance):
+class DecreasingSteps(LatentGuidance):
     """Gradient steps on x_t with step size v sqrt(1 - i / (2 (steps - 1))) in step i, as in Attend-and-Excite."""
 
     def size(self, i: int, steps: int) -> float:
@@ -116,7 +116,7 @@ class FallingSteps(LatentGuidance):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RefinedSteps(FallingSteps):
+class IterativeRefinement(DecreasingSteps):
     """Gradient steps of decreasing size, repeated in some steps of the run: iterative latent refinement.
 
     Attend-and-Excite (arXiv 2301.13826, section 3): in step i, gradient steps on x_t are repeated until

@@ -2,9 +2,9 @@
 
     overlap(A, B) = sum min(a, b),   a = A / sum A,   b = B / sum B;   0 for disjoint maps, 1 for equal ones
 
-`Apart` is the overlap of two objects, `Bound` is 1 - overlap of an attribute and its object. Energies of pairs of words
-are used in linguistic binding (Rassin et al., arXiv 2306.08877), which compares the maps by their symmetric
-Kullback-Leibler divergence. The overlap is bounded and has no gradient where both maps are 0.
+`ObjectOverlap` is the overlap of two objects, `AttributeBinding` is 1 - overlap of an attribute and its object.
+Energies of pairs of words are used in linguistic binding (Rassin et al., arXiv 2306.08877), which compares the maps by
+their symmetric Kullback-Leibler divergence. The overlap is bounded and has no gradient where both maps are 0.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from sfumato.shifts.energy.word import Word
 
 
 @dataclass(frozen=True, eq=False)
-class Apart:
+class ObjectOverlap:
     """Overlap of the maps of objects, averaged over all pairs.
 
     Attributes:
@@ -42,7 +42,7 @@ class Apart:
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
+class AttributeBinding:
     """1 - overlap of the maps of an attribute and of its object.
 
     Attributes:
