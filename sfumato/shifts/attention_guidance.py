@@ -69,8 +69,8 @@ class CrossAttentionGuidance(Shift):
 class FollowAttentionPerCondition(CrossAttentionGuidance):
     """The gradient step for the rows of one condition only, which are evaluated at their own updated x_t.
 
-    The x_t of the run and of the other conditions does not change. As for `CrossAttentionGuidance`, two more evaluations
-    per step are needed, of one row per image.
+    The x_t of the run and of the other conditions does not change. As for `CrossAttentionGuidance`, two more
+    evaluations per step are needed, of one row per image.
     """
 
     _moved: list[Tensor] = field(default_factory=list, init=False, repr=False)
