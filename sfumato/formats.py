@@ -46,7 +46,7 @@ class Format:
         """
         write_tensors(path, tensors, {"format": self.name, "sfumato": json.dumps(header)})
 
-    def holds(self, path: Named) -> bool:
+    def matches(self, path: Named) -> bool:
         """Whether the metadata of a file name this format; its tensors are not read."""
         from safetensors import SafetensorError, safe_open
 

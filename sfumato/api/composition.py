@@ -101,7 +101,7 @@ class Composition:
             check_run(network, params, sizes, sources, targets if uses_target else sources)
 
     def of(self, job: Job) -> list[Shift]:
-        """Create all shifts for a batch of edits, in order; shifts with `Shift.holds` are last.
+        """Create all shifts for a batch of edits, in order; shifts with `Shift.keeps_source` are last.
 
         Raises:
             BadInput: a shift replaces a quantity that another shift replaces or reads in the same step; or a shift
@@ -109,7 +109,7 @@ class Composition:
         """
         made = [(method.name, shift) for method, params in self.methods for shift in method.shifts(job, params)]
         made += [(type(shift).__name__, shift) for shift in self.shifts]
-        made.sort(key=lambda pair: pair[1].holds)
+        made.sort(key=lambda pair: pair[1].keeps_source)
         shifts = [shift for _, shift in made]
         if isinstance(job.network, TiledModel):
             _check_tiles(made)

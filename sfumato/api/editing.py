@@ -56,7 +56,7 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
         holding = held(group.network, [bounds[j] for j in batch.outputs])
         shifts = batch.shifts
         for each in holding:
-            shifts = [shift.within(each.inside) for shift in shifts]
+            shifts = [shift.with_mask(each.inside) for shift in shifts]
         made: list[Moved] = []
         work = with_moves(job.run([*shifts, *holding]), made)
         x0 = yield from following(work, "edit", n, total, batch.outputs, group.network, group.size, job.steps)

@@ -22,12 +22,12 @@ def load_directions(path: Path) -> "Directions":
     from sfumato.shifts.delta_h import DeltaH
     from sfumato.shifts.text_direction import TextDirection
 
-    if TextDirection.FORMAT.holds(path):
+    if TextDirection.FORMAT.matches(path):
         raise BadInput(
             f"{path} contains a text direction: `sfumato directions show {path}` prints it, "
             f"`sfumato edit --method pix2pix-zero --direction-file {path}` applies it."
         )
-    if DeltaH.FORMAT.holds(path):
+    if DeltaH.FORMAT.matches(path):
         raise BadInput(
             f"{path} contains a delta-h: `sfumato directions show {path}` prints it, "
             f"`sfumato edit --method asyrp --delta {path}` applies it."

@@ -64,9 +64,9 @@ def show(arguments: Namespace) -> None:
     from sfumato.shifts.text_direction import TextDirection
 
     if arguments.image is None and arguments.out is None:
-        if TextDirection.FORMAT.holds(arguments.file):
+        if TextDirection.FORMAT.matches(arguments.file):
             return print_text_direction(arguments.file, TextDirection.load(arguments.file), arguments.json)
-        if DeltaH.FORMAT.holds(arguments.file):
+        if DeltaH.FORMAT.matches(arguments.file):
             return print_delta(arguments.file, DeltaH.load(arguments.file), arguments.json)
     found = load_directions(arguments.file)
     if (picture is None) != (arguments.out is None):

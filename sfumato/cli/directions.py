@@ -151,12 +151,12 @@ def _list(arguments: Namespace) -> None:
 
     rows, files = [["file", "kind", "timestep", "samples", "directions"]], []
     for path in _files(arguments.paths):
-        if TextDirection.FORMAT.holds(path):
+        if TextDirection.FORMAT.matches(path):
             text = TextDirection.load(path)
             counts = f"{len(text.source)}, {len(text.target)}"
             rows.append([str(path), "text", "every", counts, f"{text.source[0]} -> {text.target[0]}"])
             files.append(described_text(path, text))
-        elif DeltaH.FORMAT.holds(path):
+        elif DeltaH.FORMAT.matches(path):
             delta = DeltaH.load(path)
             texts = f"{delta.attribute}: {delta.source} -> {delta.target}"
             rows.append([str(path), "delta-h", f"{delta.timesteps[0]} to {delta.timesteps[-1]}", "", texts])
@@ -180,7 +180,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         every = sorted(path.glob("*.safetensors"))
-        inside = [each for each in every if any(kind.holds(each) for kind in formats)]
+        inside = [each for each in every if any(kind.matches(each) for kind in formats)]
         if not inside:
             raise BadInput(f"{path} contains no files of directions.")
         found += inside

@@ -207,6 +207,6 @@ def _method_in(words: Sequence[str]) -> str:
     from sfumato.inversion import Inversion
 
     for word in files:
-        if Inversion.FORMAT.holds(word):
+        if Inversion.FORMAT.matches(word):
             return str(Inversion.load(word).parameters.get("method", DEFAULT_METHOD))
     return DEFAULT_METHOD

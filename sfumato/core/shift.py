@@ -30,11 +30,11 @@ class Shift:
     `state` contains all quantities that the step has computed so far.
 
     Attributes:
-        holds: whether the shift sets noise maps such that a part of the image follows the source. An edit applies such
-            shifts after all others, so that the others do not change that part.
+        keeps_source: whether the shift sets noise maps such that a part of the image follows the source. An edit
+            applies such shifts after all others, so that the others do not change that part.
     """
 
-    holds: ClassVar[bool] = False
+    keeps_source: ClassVar[bool] = False
 
     def for_run(self) -> "Shift":
         """Return the shift to use in one run; called when the run begins.
@@ -44,7 +44,7 @@ class Shift:
         """
         return self
 
-    def within(self, inside: Float[Tensor, "#b 1 h w"]) -> "Shift":
+    def with_mask(self, inside: Float[Tensor, "#b 1 h w"]) -> "Shift":
         """Return the shift to use in an edit that is restricted to a mask; called before the run begins.
 
         Outside the mask the latents follow the source in any case (`sfumato.shifts.mask.KeepOutsideMask`). Only shifts

@@ -107,7 +107,7 @@ class Recolour(Shift):
         """The positions of the source, for which M and B are computed."""
         return (PLACES,) if self.strength else ()
 
-    def within(self, inside: Float[Tensor, "b 1 h w"]) -> "Recolour":
+    def with_mask(self, inside: Float[Tensor, "b 1 h w"]) -> "Recolour":
         """Return a copy that computes the main colour from the pixels inside the mask."""
         return self._within(inside)
 

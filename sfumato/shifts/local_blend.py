@@ -28,7 +28,7 @@ class LocalBlend(Shift):
         mode: interpolation of the maps, see `word_mask`.
     """
 
-    holds: ClassVar[bool] = True
+    keeps_source: ClassVar[bool] = True
 
     def __init__(
         self,

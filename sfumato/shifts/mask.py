@@ -25,7 +25,7 @@ class KeepOutsideMask(Shift):
         inside: 1 where the edit applies, 0 where the source is kept, at the resolution of the latents.
     """
 
-    holds: ClassVar[bool] = True
+    keeps_source: ClassVar[bool] = True
     inside: Float[Tensor, "b 1 h w"]
 
     def noise_map(self, state: StepMean, z: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"] | None:

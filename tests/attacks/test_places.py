@@ -75,7 +75,7 @@ def test_a_journal_that_is_no_file_is_refused_at_once(tmp_path, kind):
 def test_formats_are_asked_for_what_they_are_without_waiting(tmp_path):
     for kind in PLACES:
         with at_once():
-            assert not Inversion.FORMAT.holds(place(tmp_path, kind, kind))
+            assert not Inversion.FORMAT.matches(place(tmp_path, kind, kind))
 
 
 def test_links_to_files_are_followed(tmp_path):

@@ -93,7 +93,7 @@ def test_shifts_are_told_where_the_edit_applies(cat):
     class Listener(Shift):
         told = None
 
-        def within(self, inside):
+        def with_mask(self, inside):
             Listener.told = inside
             return self
 

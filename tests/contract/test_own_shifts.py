@@ -36,7 +36,7 @@ def test_shifts_of_users_come_behind_those_of_the_methods(sd, inverted_by):
 class Outside(Shift):
     """Counts the cells of every next latent that equal the source's."""
 
-    holds = True
+    keeps_source = True
 
     def __init__(self):
         self.held = []

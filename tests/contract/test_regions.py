@@ -66,7 +66,7 @@ class Listener(Shift):
     def __init__(self):
         self.told = None
 
-    def within(self, inside):
+    def with_mask(self, inside):
         self.told = inside
         return self
 
