@@ -11,7 +11,7 @@ from sfumato.api.report import parameters, reconstruction_psnr
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
-from sfumato.core.step import wide
+from sfumato.core.step import to_float64
 from sfumato.inversion import replay
 
 
@@ -32,7 +32,7 @@ def reconstructing(sources: Sources, residual: bool) -> Generator[Progress, None
         guided, condition = sources.params.inverted_under(group.network, group.guidance(), group.condition, x0)
         work = replay(guided, group.inversion, condition)
         x0 = yield from following(work, "reconstruct", n, len(sources.groups), group.indices, group.network, group.size)
-        errors = (wide(x0) - wide(group.inversion.x0)).abs().flatten(1).amax(dim=1)
+        errors = (to_float64(x0) - to_float64(group.inversion.x0)).abs().flatten(1).amax(dim=1)
         sources.errors.update(zip(group.indices, errors.tolist(), strict=True))
         pictures = decoded(group.network, x0, group.size)
         quality |= dict(zip(group.indices, reconstruction_psnr(pictures, group.source), strict=True))

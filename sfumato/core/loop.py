@@ -20,7 +20,7 @@ from sfumato.core.path import check_path, downwards
 from sfumato.core.rows import TARGET
 from sfumato.core.shift import PLACES, Shift
 from sfumato.core.state import Denoiser, StepEnd, StepMean, StepNoise, StepState, check_finite, extend
-from sfumato.core.step import ascend, combine, direction, noise_in, predict_x0, sigma, step
+from sfumato.core.step import add_noise_between, combine, direction, noise_in, predict_x0, sigma, step
 from sfumato.errors import BadInput
 
 NoiseMaps: TypeAlias = Callable[[StepState], Tensor | None]
@@ -159,7 +159,7 @@ def _back_up(
 ) -> Float[Tensor, "b c h w"]:
     """Add noise to x up to the noisier level of timestep t; the noise is a function of (seed, t, visit)."""
     noise = gaussian_batch(x.shape[1:], seeds or [0] * len(x), step=t, tag=f"back up {visit}", device=x.device)
-    return ascend(x, noise, abar, abar_above).to(x.dtype)
+    return add_noise_between(x, noise, abar, abar_above).to(x.dtype)
 
 
 class Conflict(NamedTuple):

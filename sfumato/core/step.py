@@ -36,7 +36,7 @@ NEGLIGIBLE = 1e-9
 """Standard deviations up to this value are treated as 0; it is far below the float32 rounding error of latents."""
 
 
-def wide(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def to_float64(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Convert to the precision of the step arithmetic: float64, or float32 on MPS, which has no float64."""
     return x.float() if x.device.type == "mps" else x.double()
 
@@ -74,7 +74,7 @@ def to_epsilon(
 
     Where abar = 0, the velocity v is returned (see the module docstring).
     """
-    output, x = wide(output), wide(x)
+    output, x = to_float64(output), to_float64(x)
     if prediction_type == "epsilon":
         return output
     if prediction_type == "v_prediction":
@@ -84,24 +84,26 @@ def to_epsilon(
 
 def predict_x0(x: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], abar: Level) -> Float[Tensor, "b c h w"]:
     """The predicted x_0, P_t = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t); where abar_t = 0, -v."""
-    return _with_signal(abar, (wide(x) - _root(1 - abar) * wide(eps)) / _root(_not_zero(abar)), -wide(eps))
+    return _with_signal(
+        abar, (to_float64(x) - _root(1 - abar) * to_float64(eps)) / _root(_not_zero(abar)), -to_float64(eps)
+    )
 
 
 def noise_that_leads_to(
     x0: Float[Tensor, "b c h w"], x: Float[Tensor, "b c h w"], abar: Level
 ) -> Float[Tensor, "b c h w"]:
     """Inverse of `predict_x0` in eps: (x_t - sqrt(abar_t) x_0) / sqrt(1 - abar_t); where abar_t = 0, v = -x_0."""
-    return _with_signal(abar, (wide(x) - _root(abar) * wide(x0)) / _root(1 - abar), -wide(x0))
+    return _with_signal(abar, (to_float64(x) - _root(abar) * to_float64(x0)) / _root(1 - abar), -to_float64(x0))
 
 
 def noise_in(x: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], abar: Level) -> Float[Tensor, "b c h w"]:
     """The noise in x_t: eps; where abar_t = 0, x_t itself."""
-    return _with_signal(abar, wide(eps), wide(x))
+    return _with_signal(abar, to_float64(eps), to_float64(x))
 
 
 def direction(eps: Float[Tensor, "b c h w"], abar_prev: Level, sigma: float) -> Float[Tensor, "b c h w"]:
     """The direction pointing to x_t, D_t = sqrt(1 - abar_{t-1} - sigma_t^2) eps."""
-    return _root(1 - abar_prev - sigma**2) * wide(eps)
+    return _root(1 - abar_prev - sigma**2) * to_float64(eps)
 
 
 def sigma(abar: float, abar_prev: float, eta: float) -> float:
@@ -145,22 +147,22 @@ def noise_scale(sigma: float) -> float:
 
 def step(mean: Float[Tensor, "b c h w"], z: Float[Tensor, "b c h w"] | None, sigma: float) -> Float[Tensor, "b c h w"]:
     """One step: x_{t-1} = mu_t + sigma_t z_t, with `noise_scale(sigma)` for sigma_t; mu_t if z is None."""
-    return mean if z is None else mean + noise_scale(sigma) * wide(z)
+    return mean if z is None else mean + noise_scale(sigma) * to_float64(z)
 
 
 def noise_map(
     x_prev: Float[Tensor, "b c h w"], mean: Float[Tensor, "b c h w"], sigma: float
 ) -> Float[Tensor, "b c h w"]:
     """The noise map z_t = (x_{t-1} - mu_t) / sigma_t, the inverse of `step` (arXiv 2304.06140, eq. 5)."""
-    return (wide(x_prev) - mean) / noise_scale(sigma)
+    return (to_float64(x_prev) - mean) / noise_scale(sigma)
 
 
 def diffuse(x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], abar: Level) -> Float[Tensor, "b c h w"]:
     """Add noise e to a clean latent: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e."""
-    return _root(abar) * wide(x0) + _root(1 - abar) * wide(noise)
+    return _root(abar) * to_float64(x0) + _root(1 - abar) * to_float64(noise)
 
 
-def ascend(
+def add_noise_between(
     x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], abar: Level, abar_above: Level
 ) -> Float[Tensor, "b c h w"]:
     """Sample q(x_s | x_t) for s > t: x_s = sqrt(abar_s / abar_t) x_t + sqrt(1 - abar_s / abar_t) e."""
@@ -170,4 +172,4 @@ def ascend(
 def per_row(levels: list[float], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
     """abar of every row as a tensor [b,1,1,1], which the functions above accept as `abar`."""
     rows = torch.tensor(levels, dtype=torch.float64).reshape(-1, 1, 1, 1)
-    return wide(rows.float() if like.device.type == "mps" else rows).to(like.device)
+    return to_float64(rows.float() if like.device.type == "mps" else rows).to(like.device)

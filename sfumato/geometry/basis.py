@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.noise import gaussian
-from sfumato.core.step import wide
+from sfumato.core.step import to_float64
 from sfumato.errors import BadInput
 from sfumato.geometry.jacobian import BottleneckMap, Jacobian
 from sfumato.geometry.krylov import Triplets, largest_triplets
@@ -201,9 +201,9 @@ def _exact(jacobian: Jacobian, n: int) -> Triplets:
     size = min(jacobian.d_h, jacobian.d_x)
     unit = torch.eye(size, device=jacobian.x.device).expand(b, size, size)
     if jacobian.d_h <= jacobian.d_x:
-        matrix = wide(jacobian.vjp(unit).flatten(2))
+        matrix = to_float64(jacobian.vjp(unit).flatten(2))
     else:
-        matrix = wide(jacobian.jvp(unit.unflatten(2, shape))).mT
+        matrix = to_float64(jacobian.jvp(unit.unflatten(2, shape))).mT
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     none = torch.zeros_like(values[:, 0])
     return Triplets(left[:, :, :n], values[:, :n], right[:, :n].mT, angle=none, residual=none)
@@ -217,14 +217,14 @@ def _krylov(jacobian: Jacobian, n: int, seed: int, tolerance: float) -> Triplets
     b, shape = len(jacobian.x), jacobian.x.shape[1:]
 
     def to_h(v: Tensor) -> Tensor:
-        return wide(jacobian.jvp(v.mT.unflatten(2, shape))).mT
+        return to_float64(jacobian.jvp(v.mT.unflatten(2, shape))).mT
 
     def to_x(u: Tensor) -> Tensor:
-        return wide(jacobian.vjp(u.mT).flatten(2)).mT
+        return to_float64(jacobian.vjp(u.mT).flatten(2)).mT
 
     size = min(jacobian.d_h, jacobian.d_x)
     start = gaussian((size, min(BLOCK, size)), seed, step=jacobian.f.t, tag="basis", device=jacobian.x.device)
-    blocks = wide(start).expand(b, -1, -1)
+    blocks = to_float64(start).expand(b, -1, -1)
     if jacobian.d_x <= jacobian.d_h:
         return largest_triplets(to_h, to_x, blocks, n, most=size, tolerance=tolerance)
     found = largest_triplets(to_x, to_h, blocks, n, most=size, tolerance=tolerance)

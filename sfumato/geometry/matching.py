@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.step import wide
+from sfumato.core.step import to_float64
 from sfumato.geometry.assignment import best_assignment
 
 ROUNDS = 20
@@ -40,7 +40,7 @@ def assign(reference: Float[Tensor, "n d"], u: Float[Tensor, "m d"]) -> tuple[Te
     Returns:
         The indices j, [n], and the signed cosines of the matched pairs, [n].
     """
-    cosines = wide(reference) @ wide(u).mT
+    cosines = to_float64(reference) @ to_float64(u).mT
     order = torch.from_numpy(best_assignment(cosines.abs().cpu().numpy())).to(u.device)
     return order, cosines.gather(1, order[:, None])[:, 0]
 
@@ -59,11 +59,11 @@ def mean_directions(u: Float[Tensor, "samples n d"], values: Float[Tensor, "samp
         u: unit vectors of H, the left singular vectors of every sample.
         values: their singular values.
     """
-    mean, before = wide(u[0]), None
+    mean, before = to_float64(u[0]), None
     for _ in range(ROUNDS):
         pairs = [assign(mean, each) for each in u]
         order, cosines = (torch.stack(part) for part in zip(*pairs, strict=True))
-        signed = wide(u).gather(1, order[..., None].expand(-1, -1, u.shape[2])) * cosines.sign()[..., None]
+        signed = to_float64(u).gather(1, order[..., None].expand(-1, -1, u.shape[2])) * cosines.sign()[..., None]
         mean = torch.nn.functional.normalize(signed.mean(dim=0), dim=1)
         if before is not None and torch.equal(order, before):
             break
@@ -82,7 +82,7 @@ def principal_directions(h: Float[Tensor, "samples d"], n: int) -> tuple[Tensor,
     Haerkoenen et al., "GANSpace", arXiv 2004.02546. With the SVD h - mean(h) = U S C, the components are the rows of C
     and the standard deviations S / sqrt(samples - 1).
     """
-    centred = wide(h) - wide(h).mean(dim=0)
+    centred = to_float64(h) - to_float64(h).mean(dim=0)
     _, values, components = torch.linalg.svd(centred, full_matrices=False)
     chosen = components[:n]
     largest = chosen.gather(1, chosen.abs().argmax(dim=1, keepdim=True))

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.step import wide
+from sfumato.core.step import to_float64
 from sfumato.errors import BadInput
 
 
@@ -27,7 +27,7 @@ def principal_angles(u1: Float[Tensor, "b n d"], u2: Float[Tensor, "b n d"]) -> 
     """
     if u1.shape != u2.shape:
         raise BadInput(f"Tangent spaces must have the same dimensions, not {list(u1.shape)} and {list(u2.shape)}.")
-    u1, u2 = wide(u1), wide(u2)
+    u1, u2 = to_float64(u1), to_float64(u2)
     overlap = u2 @ u1.mT
     cosines = torch.linalg.svdvals(overlap)
     sines = torch.linalg.svdvals(u2 - overlap @ u1)[..., : cosines.shape[-1]]

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.step import predict_x0, wide
+from sfumato.core.step import predict_x0, to_float64
 from sfumato.errors import BadInput
 
 KAPPA = 0.99
@@ -70,7 +70,7 @@ def normalised(
     """
     step = gain(abar, kappa)
     before, after = (predict_x0(each, predict(each), abar) for each in (x, edited))
-    return (wide(x) + step * (like(after, before) - before)).to(x.dtype)
+    return (to_float64(x) + step * (like(after, before) - before)).to(x.dtype)
 
 
 def _moments(x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:

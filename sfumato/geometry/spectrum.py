@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.step import wide
+from sfumato.core.step import to_float64
 from sfumato.errors import BadInput
 
 
@@ -57,7 +57,7 @@ def power_spectrum(x: Float[Tensor, "b c h w"], rings: int | None = None) -> Spe
     rings = max(1, min(height, width) // 2) if rings is None else rings
     if rings < 1:
         raise BadInput(f"A spectrum needs at least 1 ring, not {rings}.")
-    power = torch.fft.fft2(wide(x), norm="ortho").abs().square().sum(dim=1).flatten(1)
+    power = torch.fft.fft2(to_float64(x), norm="ortho").abs().square().sum(dim=1).flatten(1)
     rows, columns = (torch.fft.fftfreq(side, dtype=torch.float64, device="cpu") for side in (height, width))
     radius = torch.hypot(rows[:, None], columns[None, :]).flatten()
     highest = 0.5**0.5

@@ -22,7 +22,7 @@ from torch import Tensor
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.state import StepEnd, check_finite
-from sfumato.core.step import diffuse, noise_that_leads_to, predict_x0, wide
+from sfumato.core.step import diffuse, noise_that_leads_to, predict_x0, to_float64
 from sfumato.errors import BadInput
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.registry import inversion
@@ -56,7 +56,7 @@ def invert_ddim(
     below = guided.schedule.previous(timesteps)
     if steps == 1 and guided.schedule.abar(timesteps[0]) <= 0:
         raise BadInput("A run of one step from abar = 0 (zero terminal SNR) cannot be inverted: use more steps.")
-    levels = [wide(x0)]  # float64: a rounding error at T grows by 1 / sqrt(abar_T), 150 for the linear schedule
+    levels = [to_float64(x0)]  # float64: a rounding error at T grows by 1 / sqrt(abar_T), 150 for the linear schedule
     for i in reversed(range(steps)):
         state = _inversion_step(guided, levels[0], condition, i, steps, timesteps[i], below[i], refine)
         levels.insert(0, state.x_t)

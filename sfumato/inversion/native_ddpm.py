@@ -21,7 +21,7 @@ from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.state import StepEnd
-from sfumato.core.step import combine, direction, sigma, step, wide
+from sfumato.core.step import combine, direction, sigma, step, to_float64
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.extract import Latents, extract_noise_maps
 from sfumato.inversion.registry import inversion
@@ -41,9 +41,9 @@ def native_latents(
     for t, t_prev in pairwise(timesteps):
         abar, abar_prev = schedule.abar(t), schedule.abar(t_prev)
         deviation = sigma(abar, abar_prev, eta)
-        e = (wide(levels[-1]) - abar**0.5 * wide(x0)) / (1 - abar) ** 0.5
+        e = (to_float64(levels[-1]) - abar**0.5 * to_float64(x0)) / (1 - abar) ** 0.5
         z = gaussian_batch(shape, seeds, step=t, tag="native", device=device)
-        mean = combine(wide(x0), direction(e, abar_prev, deviation), abar_prev)
+        mean = combine(to_float64(x0), direction(e, abar_prev, deviation), abar_prev)
         levels.append(step(mean, z, deviation).to(x0.dtype))
     return torch.stack([*levels, x0])
 

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from sfumato.core.guidance import Guided
 from sfumato.core.noise import stream
 from sfumato.core.state import StepEnd, check_finite
-from sfumato.core.step import mean, noise_map, wide
+from sfumato.core.step import mean, noise_map, to_float64
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.ddim import invert_ddim
 
@@ -74,7 +74,7 @@ class Regulariser:
             seeds: one per row; the shifts d are a function of (seed, t).
             t: the timestep.
         """
-        n = wide(noise)
+        n = to_float64(noise)
         shifts = iter(self.shifts(n.shape[1:], seeds, t).to(n.device))
         for _ in range(self.rounds):
             for _ in range(self.rolls):
@@ -172,7 +172,7 @@ def invert_regularised(
         NonFinite: the network returned NaN or infinity.
     """
     network = Regularised(guided.network, guided.terms, tuple(seeds), regulariser or Regulariser())
-    levels = [wide(x0)]
+    levels = [to_float64(x0)]
     maps: list[Tensor] = []
     timesteps: list[int] = []
     for state in invert_ddim(network, x0, condition, steps=steps, seeds=seeds):

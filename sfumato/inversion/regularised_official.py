@@ -28,7 +28,7 @@ from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided
 from sfumato.core.loop import recorded, reverse
 from sfumato.core.state import StepEnd, check_finite
-from sfumato.core.step import diffuse, predict_x0, wide
+from sfumato.core.step import diffuse, predict_x0, to_float64
 from sfumato.inversion.artifact import Inversion
 from sfumato.inversion.registry import inversion
 from sfumato.inversion.regularised import OFFICIAL, Regularised, invert_regularised
@@ -57,7 +57,7 @@ def invert_as_published(
     """
     timesteps, every = guided.schedule.timesteps(steps), 2 * steps - 2
     network = Regularised(guided.network, guided.terms, tuple(seeds), OFFICIAL)
-    x = wide(x0)
+    x = to_float64(x0)
     for i in reversed(range(1, steps - 1)):
         state = _inversion_step(network, x, condition, steps - 2 - i, every, timesteps[i - 1], timesteps[i])
         x = state.x_t
@@ -66,7 +66,7 @@ def invert_as_published(
     for state in _reconstruction(guided, x, timesteps, condition):
         levels.append(state.x_t)
         yield replace(state, i=steps - 2 + state.i, steps=every)
-    latents = torch.stack([*levels, wide(x0)])
+    latents = torch.stack([*levels, to_float64(x0)])
     return Inversion("regularised", latents, None, tuple(timesteps), 0.0, guided.guidance_scale, tuple(seeds))
 
 

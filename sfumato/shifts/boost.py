@@ -16,7 +16,7 @@ from torch import Tensor
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepMean
-from sfumato.core.step import combine, direction, noise_in, noise_scale, sigma, wide
+from sfumato.core.step import combine, direction, noise_in, noise_scale, sigma, to_float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,4 +42,4 @@ class QualityBoost(Shift):
         mean = combine(state.x0_prediction, towards, state.abar_prev)
         tag = f"boost {state.visit}" if state.visit else "boost"
         noise = gaussian_batch(state.x_t.shape[1:], self.seeds, step=state.t, tag=tag, device=state.x_t.device)
-        return (mean + deviation * wide(noise) - state.mean) / noise_scale(state.sigma)
+        return (mean + deviation * to_float64(noise) - state.mean) / noise_scale(state.sigma)

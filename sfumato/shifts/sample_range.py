@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sfumato.core.shift import Shift
 from sfumato.core.state import StepState
-from sfumato.core.step import noise_that_leads_to, predict_x0, wide
+from sfumato.core.step import noise_that_leads_to, predict_x0, to_float64
 
 
 @dataclass(frozen=True)
@@ -29,4 +29,4 @@ class ClipSample(Shift):
         prediction = predict_x0(state.x_t, eps, state.abar)
         clipped = prediction.clamp(-self.limit, self.limit)
         moved = noise_that_leads_to(clipped, state.x_t, state.abar)
-        return torch.where(clipped == prediction, wide(eps), moved)
+        return torch.where(clipped == prediction, to_float64(eps), moved)

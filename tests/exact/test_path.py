@@ -11,7 +11,7 @@ from sfumato.core.loop import fresh_noise, recorded, reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.path import check_path, downwards, repeat_first, resample
 from sfumato.core.shift import Shift
-from sfumato.core.step import ascend
+from sfumato.core.step import add_noise_between
 from sfumato.errors import BadInput
 from tests.exact.toy import Convolution, linear_schedule, prompt
 
@@ -153,10 +153,13 @@ def test_a_latent_diffused_twice_is_diffused_once_by_as_much():
     """q(x_u | x_t) of two moves up is that of one: means multiply, variances add."""
     one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     low, middle, high = 0.9, 0.5, 0.2
-    scale = ascend(ascend(one, zero, low, middle), zero, middle, high)
-    torch.testing.assert_close(scale, ascend(one, zero, low, high))
-    parts = ascend(ascend(zero, one, low, middle), zero, middle, high), ascend(zero, one, middle, high)
-    torch.testing.assert_close(parts[0] ** 2 + parts[1] ** 2, ascend(zero, one, low, high) ** 2)
+    scale = add_noise_between(add_noise_between(one, zero, low, middle), zero, middle, high)
+    torch.testing.assert_close(scale, add_noise_between(one, zero, low, high))
+    parts = (
+        add_noise_between(add_noise_between(zero, one, low, middle), zero, middle, high),
+        add_noise_between(zero, one, middle, high),
+    )
+    torch.testing.assert_close(parts[0] ** 2 + parts[1] ** 2, add_noise_between(zero, one, low, high) ** 2)
 
 
 def noise_of_the_way_up(before, after, network):

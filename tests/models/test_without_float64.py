@@ -5,7 +5,7 @@ import torch
 
 import sfumato
 from sfumato.api import reconstructing
-from sfumato.core.step import wide
+from sfumato.core.step import to_float64
 from sfumato.metrics import directional_similarity, self_similarity
 from sfumato.metrics.clip import cosine
 from tests import tiny
@@ -23,7 +23,7 @@ def test_the_pretended_device_refuses_float64_until_left():
         with pytest.raises(TypeError, match="float64"):
             ask()
     assert x.cpu().double().dtype == torch.float64
-    assert wide(x).dtype == torch.float32
+    assert to_float64(x).dtype == torch.float32
 
 
 def test_metrics_of_features():

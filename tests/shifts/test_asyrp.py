@@ -9,7 +9,7 @@ from sfumato.core.guidance import Guided, Term, classifier_free
 from sfumato.core.loop import reverse
 from sfumato.core.rows import TARGET
 from sfumato.core.shift import Shift
-from sfumato.core.step import direction, wide
+from sfumato.core.step import direction, to_float64
 from sfumato.errors import BadInput
 from sfumato.models.load import load_model
 from sfumato.models.taps import Replace
@@ -90,7 +90,7 @@ def test_the_direction_stays_and_only_the_edited_steps_change_the_prediction(mod
         assert torch.equal(state.eps, eps)
         left = state.x_prev.double() - state.abar_prev**0.5 * state.x0_prediction
         assert torch.allclose(left, direction(eps, state.abar_prev, 0.0), atol=1e-5 * float(state.x_prev.abs().max()))
-        own = (wide(state.x_t) - (1 - state.abar) ** 0.5 * wide(eps)) / state.abar**0.5
+        own = (to_float64(state.x_t) - (1 - state.abar) ** 0.5 * to_float64(eps)) / state.abar**0.5
         assert torch.equal(state.x0_prediction, own) == (state.t < T_EDIT)
 
 
@@ -147,7 +147,7 @@ def test_with_guidance_delta_h_moves_the_rows_of_all_conditions(sd):
     tap = [Replace("mid_block", lambda h: h + GROWN * delta(h, state.t))]
     e_0, e_c = (sd.predict(state.x_t, state.t, each, tap) for each in (negative, state.condition))
     guided = e_0 + scale * (e_c - e_0)
-    expected = (wide(state.x_t) - (1 - state.abar) ** 0.5 * wide(guided)) / state.abar**0.5
+    expected = (to_float64(state.x_t) - (1 - state.abar) ** 0.5 * to_float64(guided)) / state.abar**0.5
     assert torch.allclose(state.x0_prediction, expected, rtol=1e-4, atol=1e-4)
 
 
