@@ -1,4 +1,4 @@
-"""What every test shares: no hub, one torch thread, and tiny pipelines that are built once per session."""
+"""Shared test setup: no access to the hub, one torch thread, and tiny pipelines built once per session."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ diffusers_speed.install()
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: the garbage collector need not look at it again."""
+    """Exclude all imported objects from garbage collection, which saves time."""
     gc.collect()
     gc.freeze()
 
@@ -39,7 +39,7 @@ def _networks_are_read_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def read_every_time(_networks_are_read_once: None) -> Iterator[None]:
-    """For tests of loading itself."""
+    """Read networks from their files in every call, for tests of loading."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         loaded_once.uninstall(monkeypatch)
         yield
@@ -47,7 +47,7 @@ def read_every_time(_networks_are_read_once: None) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny pipeline by its layout (a name in `tiny.LAYOUTS`), built when first asked for."""
+    """The folder of a tiny pipeline by its layout (a name in `tiny.LAYOUTS`), built on first use."""
     root = tmp_path_factory.mktemp("tiny")
 
     def folder(layout: str) -> Path:
@@ -84,7 +84,7 @@ def tiny_ddpm_folder(tiny_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def strangers(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
-    """Installs another package with a method for the length of a test; see `tests.third_party.method`."""
+    """Install a third-party package with a method for one test; see `tests.third_party.method`."""
     from sfumato.methods.registry import METHODS
     from tests import third_party
 

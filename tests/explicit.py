@@ -1,5 +1,5 @@
-"""diffusers' own explicit attention with its probabilities recorded and changed: the reference for everything that
-controls attention."""
+"""diffusers' explicit attention, with its probabilities recorded and changed: the reference for tests of attention
+control."""
 
 from contextlib import contextmanager
 
@@ -12,7 +12,7 @@ def attention_of(model):
 
 
 class Explicit(AttnProcessor):
-    """Notes the probabilities [rows, heads, queries, keys] in `seen` and goes on with `change(name, maps)`."""
+    """Records the probabilities [rows, heads, queries, keys] in `seen` and continues with `change(name, maps)`."""
 
     def __init__(self, name, seen, change):
         self.name, self.seen, self.change = name, seen, change
@@ -34,7 +34,7 @@ class Explicit(AttnProcessor):
 
 @contextmanager
 def explicit(model, change):
-    """Every layer of the model under that processor; gives the maps that are seen."""
+    """Use this processor in every attention layer of the model; yields the recorded maps."""
     seen, layers = {}, attention_of(model)
     own = {name: layer.processor for name, layer in layers.items()}
     try:

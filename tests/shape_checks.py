@@ -1,8 +1,8 @@
-"""The checks of shape annotations in tests, with the meaning of jaxtyping and a fraction of its time.
+"""Checks of shape annotations in tests: the same checks as those of jaxtyping, in a fraction of the time.
 
 In every call `jaxtyping.jaxtyped` binds the arguments to the signature, and checks the parameters twice: before the
 call, and again together with the result. With tiny networks that is a third of the time of a test. Here the type
-checker wraps the function itself, which checks parameters and result once each, with one memory of dimensions per call.
+checker wraps the function itself, which checks parameters and result once each, with one table of dimensions per call.
 """
 
 import dataclasses
@@ -46,5 +46,5 @@ def _checked(function: Any, typechecker: Callable[[Any], Any]) -> Any:
 
 
 def install() -> None:
-    """Before the first import of a package to check."""
+    """Must be called before the first import of a package to check."""
     jaxtyping.jaxtyped = jaxtyped  # type: ignore[assignment]

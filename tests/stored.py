@@ -1,4 +1,4 @@
-"""The parts of a saved inversion, to be put together wrongly."""
+"""Reads and writes the parts of a saved inversion, so that tests can make invalid files."""
 
 import json
 
@@ -9,14 +9,14 @@ from sfumato.inversion import Inversion
 
 
 def parts(path):
-    """-> (the header, the tensors) as they lie in the file."""
+    """Return (header, tensors) as stored in the file."""
     with safe_open(path, framework="pt") as file:
         names = file.keys()
         return json.loads(file.metadata()["sfumato"]), {name: file.get_tensor(name) for name in names}
 
 
 def write(path, header, tensors):
-    """A file of these parts; a header that is text is taken as it is."""
+    """Write a file of these parts; a header that is a string is written unchanged."""
     text = header if isinstance(header, str) else json.dumps(header)
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, path, {"format": Inversion.FORMAT.name, "sfumato": text})

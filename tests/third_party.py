@@ -1,4 +1,4 @@
-"""Modules of other packages that register a method, a metric or a task, as pip would have installed them."""
+"""Third-party packages that register a method, a metric or a task, as if installed by pip."""
 
 import importlib
 import sys
@@ -71,7 +71,7 @@ def method(name, before="", after="", handles=()):
 
 
 def install(monkeypatch, folder, registry, name, code, package="lender"):
-    """Put a package with one module and one entry point into a folder, for the length of a test."""
+    """Install a package with one module and one entry point for the duration of a test."""
     install_package(monkeypatch, folder, package, {"module": code}, {registry.group: {name: f"{package}.module"}})
     read_again(monkeypatch, registry)
 
@@ -79,7 +79,7 @@ def install(monkeypatch, folder, registry, name, code, package="lender"):
 def install_package(monkeypatch, folder, package, modules, entries):
     """Put a package of modules (name to code) with entry points (group to name to module) into a folder on the path."""
     for registry in (METHODS, INVERSIONS, METRICS, TASKS):
-        list(registry)  # read before the package is there, so that nothing of it stays after the test
+        list(registry)  # load it before the package is installed, so that nothing remains after the test
     (folder / package).mkdir(parents=True)
     (folder / package / "__init__.py").touch()
     for name, code in modules.items():
@@ -97,7 +97,7 @@ def install_package(monkeypatch, folder, package, modules, entries):
 
 
 def read_again(monkeypatch, registry):
-    """Let a registry look for packages again; after the test it holds what it held before."""
+    """Make a registry search for packages again; its state is restored after the test."""
     monkeypatch.setattr(registry, "_registered", dict(registry))
     monkeypatch.setattr(registry, "_unloaded", [])
     monkeypatch.setattr(registry, "_imported", False)

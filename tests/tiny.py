@@ -1,7 +1,7 @@
 """Tiny random pipelines in every layout that sfumato loads, saved as ordinary diffusers folders.
 
-Each has a few ten thousand parameters and is a function of its seed; the global generator is left alone.
-The autoencoders reduce by 4, the networks have two levels: pictures must be multiples of 8 pixels (DDPM: 2).
+Each has a few ten thousand parameters and is a function of its seed; the global generator is not changed.
+The autoencoders reduce by 4, the networks have two levels: image sides must be multiples of 8 pixels (DDPM: 2).
 """
 
 from collections.abc import Callable
@@ -116,7 +116,7 @@ def tiny_inpainting(folder: Path, *, seed: int = 5, channels: int = 9) -> Path:
 
 
 def tiny_instruct_pix2pix(folder: Path, *, seed: int = 6) -> Path:
-    """InstructPix2Pix: the encoded picture beside the latent."""
+    """InstructPix2Pix: the encoded image beside the latent."""
     with seeded(seed):
         parts = _text_parts(in_channels=8)
     scheduler = DDIMScheduler(**STABLE_DIFFUSION_BETAS)
@@ -154,7 +154,7 @@ def tiny_class_latent(folder: Path, *, seed: int = 8, cross_attention: bool = Fa
 
 
 def tiny_super_resolution(folder: Path, *, seed: int = 9) -> Path:
-    """Latent diffusion's super-resolution: UNet2DModel with the small picture beside a latent of three channels."""
+    """Latent diffusion's super-resolution: UNet2DModel with the small image beside a latent of three channels."""
     with seeded(seed):
         vqvae = VQModel(
             down_block_types=("DownEncoderBlock2D",) * 3,
@@ -164,7 +164,7 @@ def tiny_super_resolution(folder: Path, *, seed: int = 9) -> Path:
             norm_num_groups=4,
             num_vq_embeddings=32,
         )
-        vqvae.quantize.embedding.weight.data.normal_()  # as large as latents: which is nearest depends on their scale
+        vqvae.quantize.embedding.weight.data.normal_()  # on the scale of latents: the nearest code depends on it
         unet = UNet2DModel(
             sample_size=8,
             in_channels=6,

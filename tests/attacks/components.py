@@ -1,4 +1,4 @@
-"""The networks in model folders, and what opens them."""
+"""The networks in a model folder and the functions that load them."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
 
 @dataclass(frozen=True)
 class Component:
-    """A network in a folder: of which kind the folder is, where the network lies in it, and what opens it."""
+    """A network in a model folder: the kind of folder, the path of the network in it and the function that loads it."""
 
     base: str
     part: str
@@ -36,13 +36,13 @@ class Component:
         return root / self.part / f"{self.stem}.safetensors"
 
 
-#: Parts of a pipeline, opened with all of it.
+#: Parts of a pipeline, loaded with the complete pipeline.
 PIPELINE = {
     "U-Net": Component("ddpm", "unet", DIFFUSERS, OPEN),
     "VAE": Component("sd", "vae", DIFFUSERS, OPEN),
     "text encoder": Component("sd", "text_encoder", TRANSFORMERS, OPEN),
 }
-#: Networks as training and the evaluators open them.
+#: Networks as training and the evaluator load them.
 ALONE = {
     "autoencoder": Component("sd", "vae", DIFFUSERS, lambda root: load_autoencoder(root / "vae")),
     "text": Component(
@@ -52,12 +52,12 @@ ALONE = {
     "vision": Component("dinov2", "", TRANSFORMERS, VisionEncoder),
 }
 COMPONENTS = PIPELINE | ALONE
-#: One for each way of opening.
+#: One component for each way of loading.
 WAYS = {name: COMPONENTS[name] for name in ("U-Net", "autoencoder", "text", "dual encoder", "vision")}
 
 
 def shard(folder: Path, component: Component, guard: Guard, value: Any, variant: str = "") -> None:
-    """Weights in two files, by an index, of which one is `value`; beside them what it may name."""
+    """Store the weights in two shards with an index that names the second `value`, beside files that it may name."""
     path = component.weights(folder)
     place, weights = path.parent, load_file(path)
     names = list(weights)

@@ -1,4 +1,4 @@
-"""Sound model folders to spoil, and watch over what is done with them."""
+"""Fixtures: valid model folders to be damaged, and a guard that detects forbidden calls."""
 
 import shutil
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from tests.models.original_layout import write_checkpoint
 
 @pytest.fixture(scope="module", autouse=True)
 def _read_every_time(read_every_time: None) -> None:
-    """Whatever is loaded here is read from its files."""
+    """Read every network from its files instead of the session's cache."""
 
 
 @pytest.fixture(scope="session")
 def bases(tiny_folder, tmp_path_factory) -> dict[str, Path]:
-    """A sound folder of every kind."""
+    """A valid model folder of every kind."""
     root = tmp_path_factory.mktemp("bases")
     save_clip(root / "clip")
     for kind in ("dinov2", "vit"):
@@ -36,7 +36,7 @@ def bases(tiny_folder, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def copy(bases, tmp_path) -> Callable[[str], Path]:
-    """A copy of one of them, to be spoiled."""
+    """A function that copies one of these folders, to be damaged by a test."""
     return lambda base: shutil.copytree(bases[base], tmp_path / "model" / base)
 
 

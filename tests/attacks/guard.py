@@ -1,4 +1,4 @@
-"""What no file of a stranger may bring about: noticed wherever it happens, also where the error is swallowed."""
+"""Detects what loading an untrusted file must never do, even where the resulting error is caught."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from sfumato.errors import BadInput
 from tests.attacks.malicious import MODULE, Bomb
 
 SECONDS, MEGABYTES = 5.0, 1000
-#: Characters of a sentence: those of paths aside, which may be long.
+#: Maximum length of an error message in characters, without the path of the test's folder.
 SENTENCE = 900
 
 
@@ -36,7 +36,7 @@ class _Answers(io.StringIO):
 
 
 class Guard:
-    """A working directory with a module in it, a folder outside the model's, and watch over what is called."""
+    """Sets up a malicious module, a folder outside the model folder, and patches that record forbidden calls."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.noticed = folder, []
@@ -47,7 +47,7 @@ class Guard:
         (self.outside / "pickle.bin").write_bytes(pickle.dumps(Bomb(self.mark)))
         for name in (MODULE, "xielu", "bitsandbytes"):
             (work / f"{name}.py").write_text(f"open({str(self.mark)!r}, 'w')\n")
-        for name in (MODULE, "xielu"):  # one that a test before imported
+        for name in (MODULE, "xielu"):  # in case an earlier test imported it
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.chdir(work)
         monkeypatch.syspath_prepend(str(work))
@@ -65,7 +65,7 @@ class Guard:
             monkeypatch.setattr(owner, name, self._never(f"{getattr(owner, '__name__', owner)}.{name}"))
 
     def __call__(self, open_it: Callable[[], Any]) -> str:
-        """Open something; what is said of it, or "" where it opens. Fails for what must not happen."""
+        """Call `open_it`; return the message of its BadInput, or "". Fails if anything forbidden happened."""
         before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         said = ""
         try:

@@ -1,4 +1,4 @@
-"""What the attacks are held against: a limit of time and of memory, and places that no program may read from."""
+"""Helpers of the attack tests: limits of time and memory, and paths that are not regular files."""
 
 import os
 import resource
@@ -12,17 +12,17 @@ import pytest
 
 from sfumato.errors import BadInput
 
-#: Long enough for a machine that is busy; what is held against it would wait for ever.
+#: Enough for a busy machine; a reader that blocks would never finish.
 SECONDS = 20
 
 
 class Late(BaseException):
-    """Not an Exception, so that no reader takes it for a decoder's error."""
+    """The time limit was exceeded. Not an Exception, so that no reader catches it as a decoding error."""
 
 
 @contextmanager
 def at_once(seconds: int = SECONDS) -> Iterator[None]:
-    """Raise Late where what is within takes longer."""
+    """Raise Late if the block takes longer than `seconds`."""
 
     def late(*_: object) -> None:
         raise Late(f"more than {seconds} s")
@@ -38,7 +38,7 @@ def at_once(seconds: int = SECONDS) -> Iterator[None]:
 
 @contextmanager
 def refused(match: str | None = None) -> Iterator[None]:
-    """One sentence, at once, that any terminal can print."""
+    """Expect a BadInput within the time limit whose message is one line without control characters."""
     with at_once(), pytest.raises(BadInput, match=match) as caught:
         yield
     sentence = str(caught.value)
@@ -47,16 +47,16 @@ def refused(match: str | None = None) -> Iterator[None]:
 
 
 def peak() -> int:
-    """Largest memory of this process so far, in bytes."""
+    """Peak memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-#: What is no regular file, by the name of a way to make it.
+#: Kinds of paths that are not regular files; `place` creates them.
 PLACES = ("fifo", "zero", "folder", "socket", "memory", "kernel", "loop", "missing", "null byte")
 
 
 def place(folder: Path, kind: str, name: str) -> str:
-    """The path of something in `folder` that is called `name` and is no file to be read."""
+    """Create something called `name` in `folder` that is not a regular file, and return its path."""
     path = folder / name
     if kind == "fifo":
         os.mkfifo(path)
@@ -73,7 +73,7 @@ def place(folder: Path, kind: str, name: str) -> str:
 
 
 def _socket(path: Path) -> None:
-    """Bound by a short name: that of a socket has at most 107 bytes."""
+    """Bind by a relative name: the path of a socket has at most 107 bytes."""
     before = os.getcwd()
     os.chdir(path.parent)
     try:

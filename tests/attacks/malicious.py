@@ -1,6 +1,7 @@
-"""What a stranger may put into a model folder: functions that spoil one file, or its content, by name.
+"""Malicious model folders: functions that damage one file, or contents of files, by name.
 
-`outside` is a folder beside the model's, with what must not be opened: a pickle that leaves a mark, sound weights.
+`outside` is a folder beside the model folder with files that must not be opened: a pickle that leaves a mark, and valid
+weights.
 """
 
 import json
@@ -21,7 +22,7 @@ NOT_THERE = "/no/such/folder/model.safetensors"
 
 
 class Bomb:
-    """A pickle that leaves a mark where it is opened."""
+    """An object whose pickle creates the file `mark` when it is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -31,7 +32,7 @@ class Bomb:
 
 
 def change_json(path: Path, *inside: str, **changes: Any) -> None:
-    """Change entries of the object in a JSON file, or of one that lies in it."""
+    """Change entries of the object in a JSON file, or of the nested object at the keys `inside`."""
     table = json.loads(path.read_text())
     place = table
     for name in inside:
@@ -41,13 +42,13 @@ def change_json(path: Path, *inside: str, **changes: Any) -> None:
 
 
 def header(entries: str | bytes, body: bytes = b"", length: int | None = None) -> bytes:
-    """A safetensors file with this header."""
+    """The content of a safetensors file with this header."""
     entries = entries if isinstance(entries, bytes) else entries.encode()
     return struct.pack("<Q", len(entries) if length is None else length) + entries + body
 
 
 def tensors(count: int) -> str:
-    """A header of so many tensors without values."""
+    """A header with `count` empty tensors."""
     one = '{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     return "{" + ",".join(f'"t{n}":{one}' for n in range(count)) + "}"
 
@@ -82,7 +83,7 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-#: What may lie in the place of any file.
+#: Replacements of a file by something that is not a regular file in its folder.
 PLACES = {
     "a pipe": lambda path, outside: _pipe(path),
     "a folder": lambda path, outside: _folder(path),
@@ -97,7 +98,7 @@ PLACES = {
     ),
 }
 
-#: What may lie in the place of a file of weights.
+#: Malformed or malicious contents of a weight file.
 WEIGHTS = {
     "nothing": lambda path: path.write_bytes(b""),
     "seven bytes": lambda path: path.write_bytes(b"1234567"),
@@ -126,7 +127,7 @@ WEIGHTS = {
     "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
 }
 
-#: What an index of several files may name.
+#: Malicious or invalid file names in an index of shards.
 SHARDS: dict[str, Any] = {
     "a pickle": "pytorch_model.bin",
     "a pickle outside": "../outside/pickle.bin",
@@ -157,7 +158,7 @@ SHARDS: dict[str, Any] = {
     "an object": {"a": "model.safetensors"},
 }
 
-#: What may stand in a file of JSON.
+#: Malicious or invalid contents of a JSON file.
 TEXTS: dict[str, bytes] = {
     "nothing": b"",
     "no JSON": b"{",
@@ -175,7 +176,7 @@ TEXTS: dict[str, bytes] = {
     "a pickle": pickle.dumps({"a": 1}),
 }
 
-#: What a table of settings may ask for beside settings.
+#: Entries of a config that request code, other files or other behaviour.
 DEMANDS: dict[str, dict[str, Any]] = {
     "code": {"auto_map": {"AutoConfig": f"{MODULE}.Config", "AutoModel": f"{MODULE}.Model"}},
     "code of a repository": {"auto_map": {"AutoConfig": f"some/repository--{MODULE}.Config"}},
@@ -203,7 +204,7 @@ DEMANDS: dict[str, dict[str, Any]] = {
     "no outputs": {"return_dict": False, "output_hidden_states": True},
 }
 
-#: Values that no setting has.
+#: Invalid values of a setting.
 VALUES: dict[str, Any] = {
     "a million": 10**6,
     "a billion": 10**9,

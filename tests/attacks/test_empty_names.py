@@ -1,4 +1,4 @@
-"""Names of no characters, which are false in Python and must be refused all the same."""
+"""Empty names, which are falsy in Python, are refused like other invalid names."""
 
 import json
 
@@ -11,21 +11,21 @@ from sfumato.models.folder import read_index
 from sfumato.networks.weights import find_weights
 
 
-def test_a_part_without_a_name(tmp_path):
+def test_part_with_an_empty_name_is_refused(tmp_path):
     parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"], "": []}
     (tmp_path / "model_index.json").write_text(json.dumps(parts))
     with pytest.raises(BadInput, match=r"'' must be a library and a class"):
         read_index(tmp_path)
 
 
-def test_a_weight_file_without_a_name(tmp_path):
+def test_empty_weight_file_name_is_refused(tmp_path):
     index = {"weight_map": {"a": "", "b": "model-1.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(BadInput, match=r"names '', but weights must be \.safetensors files"):
         find_weights(tmp_path, "model", tmp_path)
 
 
-def test_a_weight_without_a_name_in_two_files(tmp_path):
+def test_duplicate_weight_with_an_empty_name_is_refused(tmp_path):
     names = ["model-1.safetensors", "model-2.safetensors"]
     for name in names:
         save_file({"": torch.zeros(1), name: torch.zeros(1)}, tmp_path / name)

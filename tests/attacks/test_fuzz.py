@@ -1,6 +1,6 @@
-"""Random damage to everything that is read from files: it is read, or refused in one sentence, and nothing else.
+"""Fuzz tests of all file readers: a damaged file is read, or refused with one sentence.
 
-Every case follows from its number. A failure names the kind of file and the number; `case` gives its bytes again.
+Every case is determined by its number. A failure names the kind of file and the number; `case` reproduces it.
 """
 
 import json
@@ -73,7 +73,7 @@ VALUES = (
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
-    """Bytes changed, dropped, put in or cut off, most of them near the start."""
+    """Change, remove, insert or cut off bytes, mostly near the start."""
     out = bytearray(content)
     for _ in range(draw.choice((1, 1, 2, 5, 20))):
         at = draw.randrange(min(len(out), draw.choice((120, 10**9))) or 1)
@@ -92,7 +92,7 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 
 
 def changed(value: Any, draw: random.Random) -> Any:
-    """A JSON value in which one or a few places are replaced, dropped or added."""
+    """Replace, remove or add one or a few entries of a JSON value."""
     value = json.loads(json.dumps(value))
     for _ in range(draw.choice((1, 1, 1, 2, 4))):
         places = list(_places(value))
@@ -119,7 +119,7 @@ def _places(value: Any) -> Any:
 
 
 def as_json(value: Any, draw: random.Random) -> bytes:
-    """The changed value as a file has it; now and then what no value gives."""
+    """The changed value as JSON; sometimes damaged or invalid text instead."""
     kind = draw.random()
     if kind < 0.05:
         depth = draw.choice((70, 500, 990, 50_000))
@@ -128,12 +128,12 @@ def as_json(value: Any, draw: random.Random) -> bytes:
         return damaged(json.dumps(value).encode(), draw)
     try:
         return json.dumps(changed(value, draw)).encode()
-    except ValueError:  # a number of more digits than Python writes
+    except ValueError:  # an integer with more digits than Python converts to text
         return b"{}"
 
 
 def right_again(content: bytes) -> bytes:
-    """A PNG with the checksums of its chunks, so that the damage gets further in."""
+    """Recompute the checksums of a PNG's chunks, so that the damage reaches the decoder."""
     if content[:4] != b"\x89PNG":
         return content
     out, at = content[:8], 8
@@ -178,7 +178,7 @@ def recipe(folder: Path, draw: random.Random) -> None:
 
 
 def kept(folder: Path, draw: random.Random) -> None:
-    """Inversions, directions and directions of text."""
+    """Saved inversions, directions and text directions."""
     kind, header, tensors = draw.choice(KEPT)
     path = folder / "a.safetensors"
     tensors = {name: draw.choice(ODD) if draw.random() < 0.2 else tensor for name, tensor in tensors.items()}
@@ -298,14 +298,14 @@ KINDS: tuple[Callable[[Path, random.Random], None], ...] = (
 
 
 def case(kind: Callable[[Path, random.Random], None], number: int, folder: Path) -> None:
-    """Make the file of a number and read it."""
+    """Create the file with this number and read it."""
     folder.mkdir(exist_ok=True)
     with at_once():
         kind(folder, random.Random(f"{kind.__name__} {number}"))
 
 
 def ending(kind: Callable[[Path, random.Random], None], number: int, folder: Path) -> str:
-    """The sentence that refuses a case; "" where it is read. Raises AssertionError, with the number, for all else."""
+    """The message that refuses a case, or "" if it is read. Other errors become an AssertionError with the number."""
     try:
         case(kind, number, folder)
     except BadInput as error:
@@ -319,7 +319,7 @@ def ending(kind: Callable[[Path, random.Random], None], number: int, folder: Pat
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS, ids=[kind.__name__ for kind in KINDS])
-def test_damage_is_read_or_refused(kind, tmp_path, capsys):
+def test_damaged_file_is_read_or_refused(kind, tmp_path, capsys):
     sentences = [ending(kind, number, tmp_path / str(number)) for number in range(CASES)]
     assert len(list(filter(None, sentences))) > CASES // 20
     for number, sentence in enumerate(sentences):

@@ -1,4 +1,4 @@
-"""Headers of safetensors files that take a parser minutes: refused before the library sees them."""
+"""Safetensors headers that would take minutes to parse are refused before the library opens them."""
 
 import time
 
@@ -14,7 +14,7 @@ from tests.attacks.limits import peak, refused
 
 
 @pytest.mark.parametrize("load", [Inversion.load, Directions.load, TextDirection.load])
-def test_headers_that_flood(tmp_path, load):
+def test_oversized_headers_are_refused(tmp_path, load):
     path = tmp_path / "a.safetensors"
     before, began = peak(), time.process_time()
     for header, length in ((many(20_001), None), (b"{" * (MAX_HEADER_BYTES + 1), None), (b"{}", 2**63), (b"{}", 10**8)):
@@ -37,7 +37,7 @@ def test_headers_that_flood(tmp_path, load):
         "3",
     ],
 )
-def test_what_a_header_says_is_bounded_too(tmp_path, header):
+def test_invalid_metadata_in_the_header_is_refused(tmp_path, header):
     path = tmp_path / "a.safetensors"
     for load, kind in ((Inversion.load, Inversion), (Directions.load, Directions), (TextDirection.load, TextDirection)):
         with_header(path, many(1, {"format": kind.FORMAT.name, "sfumato": header}))
@@ -45,7 +45,7 @@ def test_what_a_header_says_is_bounded_too(tmp_path, header):
             load(path)
 
 
-def test_large_files_that_are_meant_are_let_through(tmp_path):
+def test_check_header_limits_the_number_of_tensors(tmp_path):
     check_header(with_header(tmp_path / "a", many(19_000)), "give another")
     with refused("more than 10 tensors"):
         check_header(tmp_path / "a", "give another", 10)
@@ -53,7 +53,7 @@ def test_large_files_that_are_meant_are_let_through(tmp_path):
         check_header(tmp_path, "give another")
 
 
-def test_directions_of_another_shape(tmp_path):
+def test_directions_with_invalid_fields_are_refused(tmp_path):
     whole = Directions(torch.eye(2), ("a", "b"), "pca", "m", 5, 10, 3, (4, 8, 8), "sum", (1.0, 2.0), (1.0, 1.0), 9, ())
     whole.save(tmp_path / "a.safetensors")
     assert Directions.load(tmp_path / "a.safetensors").names == ("a", "b")

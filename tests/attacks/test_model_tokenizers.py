@@ -1,4 +1,4 @@
-"""Tokenizers that strangers made: the vocabulary, the merges and the tokens of CLIP's are read, and nothing else."""
+"""Malicious tokenizer files: only the vocabulary, merges and special tokens of a CLIP tokenizer are read."""
 
 import json
 import os
@@ -12,14 +12,14 @@ from sfumato.metrics import DualEncoder
 from sfumato.networks.clip_tokenizer import read_tokenizer
 from tests.attacks import malicious as bad
 
-#: A regular expression that takes gigabytes where it is compiled, and one that takes hours where it is used.
+#: A regular expression that takes gigabytes to compile, and one that takes hours to match.
 LARGE, SLOW = "((((a{1,999}){1,999}){1,999}){1,999})", "(a+)+$"
 SPLIT = {"type": "Split", "pattern": {"Regex": LARGE}, "behavior": "Isolated", "invert": False}
 
 
 @pytest.fixture
 def folder(bases, tmp_path):
-    """The tokenizer of a dual encoder alone."""
+    """A folder with only the tokenizer of a dual encoder."""
     place = tmp_path / "tokenizer"
     place.mkdir()
     for file in bases["clip"].glob("tokenizer*"):
@@ -31,7 +31,7 @@ TEXTS = ["a red apple", "A  CAT, noto!", "", "zebra's 3 stars", "ünïcode 😀"
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_it_is_the_tokenizer_that_transformers_reads(folder, guard, old):
+def test_tokenizer_equals_that_of_transformers(folder, guard, old):
     """With tokenizer.json, and with vocab.json, merges.txt and special_tokens_map.json as older versions wrote them."""
     expected = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     expected.add_tokens(["<toy>"])
@@ -74,7 +74,7 @@ def test_it_is_the_tokenizer_that_transformers_reads(folder, guard, old):
         {"version": bad.MODULE},
     ],
 )
-def test_rules_of_its_own_are_not_read(folder, guard, changes):
+def test_custom_tokenizer_rules_are_ignored(folder, guard, changes):
     bad.change_json(folder / "tokenizer.json", **changes)
     assert not guard(lambda: read_tokenizer(folder)(["a" * 40 + "!", "a red apple"]))
 
@@ -100,13 +100,13 @@ def test_rules_of_its_own_are_not_read(folder, guard, changes):
         {"vocab": None},
     ],
 )
-def test_a_vocabulary_that_is_none_is_refused(folder, guard, model):
+def test_invalid_vocabulary_or_merges_are_refused(folder, guard, model):
     bad.change_json(folder / "tokenizer.json", "model", **model)
     assert guard(lambda: read_tokenizer(folder))
 
 
 @pytest.mark.parametrize("vocab", [{}, {"a": 0}, {"a": 0, "b": 0}, {"": 0}, {"a" * 100_000: 0}, {"a": 9_999_999}])
-def test_a_vocabulary_of_a_few_tokens_is_no_judges(copy, guard, vocab):
+def test_dual_encoder_with_a_tiny_vocabulary_is_refused(copy, guard, vocab):
     folder = copy("clip")
     bad.change_json(folder / "tokenizer.json", "model", vocab=vocab, merges=[])
     assert guard(lambda: DualEncoder.load(folder))
@@ -127,7 +127,7 @@ def test_a_vocabulary_of_a_few_tokens_is_no_judges(copy, guard, vocab):
         [{"id": n, "content": f"t{n}"} for n in range(20_000)],
     ],
 )
-def test_added_tokens_that_are_none_are_refused(folder, guard, added):
+def test_invalid_added_tokens_are_refused(folder, guard, added):
     bad.change_json(folder / "tokenizer.json", added_tokens=added)
     assert guard(lambda: read_tokenizer(folder))
 
@@ -153,7 +153,7 @@ HARMLESS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", HARMLESS)
-def test_settings_that_are_none_of_clip_s_are_not_read(folder, guard, changes):
+def test_settings_unknown_to_clip_tokenizers_are_ignored(folder, guard, changes):
     bad.change_json(folder / "tokenizer_config.json", **changes)
     assert not guard(lambda: read_tokenizer(folder))
 
@@ -179,7 +179,7 @@ def test_settings_that_are_none_of_clip_s_are_not_read(folder, guard, changes):
         {"added_tokens_decoder": {"0": 5}},
     ],
 )
-def test_special_tokens_that_are_none_are_refused(folder, guard, changes):
+def test_invalid_tokenizer_settings_are_refused(folder, guard, changes):
     bad.change_json(folder / "tokenizer_config.json", **changes)
     assert guard(lambda: read_tokenizer(folder))
 
@@ -187,7 +187,7 @@ def test_special_tokens_that_are_none_are_refused(folder, guard, changes):
 @pytest.mark.parametrize(
     "file", ["chat_template.jinja", "additional_chat_templates/a.jinja", "tokenizer.model", "tekken.json"]
 )
-def test_files_that_are_none_of_clip_s_are_not_opened(folder, guard, file):
+def test_files_of_other_tokenizers_are_not_opened(folder, guard, file):
     (folder / file).parent.mkdir(exist_ok=True)
     os.mkfifo(folder / file)
     (folder / f"{bad.MODULE}.py").write_text(f"open({str(guard.mark)!r}, 'w')\n")
@@ -197,7 +197,7 @@ def test_files_that_are_none_of_clip_s_are_not_opened(folder, guard, file):
 @pytest.mark.parametrize(
     "text", ["a", "a b c", "no such", "\ud800".encode("utf-8", "surrogatepass"), b"\xff\xfe", b"\0" * 100]
 )
-def test_merges_that_are_none_are_refused_or_left_out(folder, guard, text):
+def test_invalid_merges_file_is_refused_or_ignored(folder, guard, text):
     table = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(table["vocab"]))

@@ -1,4 +1,4 @@
-"""Model folders that strangers made to run code: each opens, or is refused in one sentence; none does what it asks."""
+"""Model folders made to run code: each is loaded or refused with one sentence, and none of the code runs."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from tests.attacks.components import ALONE, COMPONENTS, OPEN
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_what_is_sound_opens(name, copy, guard):
+def test_valid_folder_is_loaded(name, copy, guard):
     assert not guard(lambda: COMPONENTS[name].opens(copy(COMPONENTS[name].base)))
 
 
 @pytest.mark.parametrize("base", ["sd", "clip"])
-def test_the_cache_of_the_hub_opens(base, bases, tmp_path, guard):
+def test_hub_cache_is_loaded_but_foreign_links_are_refused(base, bases, tmp_path, guard):
     """snapshots/REVISION/... are links to blobs/HASH; a link to another repository's blobs is refused."""
     repository, other = tmp_path / "hub/models--some--model", tmp_path / "hub/models--some--other/blobs"
     snapshot = repository / "snapshots" / "0123abc"
@@ -39,7 +39,7 @@ def test_the_cache_of_the_hub_opens(base, bases, tmp_path, guard):
     assert "a symbolic link to a place outside" in guard(lambda: opens(snapshot))
 
 
-def test_links_within_the_folder_and_to_it_open(copy, tmp_path, guard):
+def test_links_inside_and_to_the_folder_are_followed(copy, tmp_path, guard):
     root = copy("sd")
     shutil.move(root / "unet", root / "store")
     (root / "unet").symlink_to("store")
@@ -72,14 +72,14 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 def named(entry: Any, index: dict[str, Any], part: str) -> Any:
-    """The entry; one without a class gets the right one, and is to be taken for it."""
+    """The entry, with a missing class (None) replaced by the right one; that entry must be accepted."""
     return [entry[0], index[part][1]] if isinstance(entry, list) and None in entry else entry
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("how", ["folder", "single file"])
-def test_a_class_comes_from_our_table_alone(part, entry, how, copy, guard):
+def test_only_known_classes_are_loaded(part, entry, how, copy, guard):
     folder = copy("sd")
     index = json.loads((folder / "model_index.json").read_text())
     bad.change_json(folder / "model_index.json", **{part: named(ENTRIES[entry], index, part)})
@@ -95,7 +95,7 @@ def test_a_class_comes_from_our_table_alone(part, entry, how, copy, guard):
     "name", [f"{bad.MODULE}.Pipeline", [bad.MODULE, "Pipeline"], bad.MODULE, "DiffusionPipeline", 5]
 )
 @pytest.mark.parametrize("how", ["folder", "single file"])
-def test_the_class_of_the_pipeline_is_not_looked_at(name, how, copy, guard):
+def test_class_name_of_the_pipeline_is_ignored(name, how, copy, guard):
     folder = copy("sd")
     (folder / f"{bad.MODULE}.py").write_text(f"open({str(guard.mark)!r}, 'w')\n")
     (folder / "pipeline.py").write_text(f"open({str(guard.mark)!r}, 'w')\n")
@@ -109,7 +109,7 @@ def test_the_class_of_the_pipeline_is_not_looked_at(name, how, copy, guard):
     "model_type", [bad.MODULE, "vit_mae", "bert", "gpt2", "", None, 5, ["vit"], {"vit": 1}, "clip/../x"]
 )
 @pytest.mark.parametrize("code", [{}, bad.DEMANDS["code"]])
-def test_a_vision_tower_is_of_a_known_type(model_type, code, copy, guard):
+def test_unknown_vision_model_type_is_refused(model_type, code, copy, guard):
     folder = copy("dinov2")
     (folder / f"{bad.MODULE}.py").write_text(f"open({str(guard.mark)!r}, 'w')\n")
     bad.change_json(folder / "config.json", model_type=model_type, **code)
@@ -118,7 +118,7 @@ def test_a_vision_tower_is_of_a_known_type(model_type, code, copy, guard):
 
 @pytest.mark.parametrize("demand", bad.DEMANDS)
 @pytest.mark.parametrize("name", ALONE)
-def test_what_is_no_setting_is_not_read(name, demand, copy, guard):
+def test_unknown_config_entries_are_ignored(name, demand, copy, guard):
     component = ALONE[name]
     folder = copy(component.base)
     (folder / component.part / f"{bad.MODULE}.py").write_text(f"open({str(guard.mark)!r}, 'w')\n")
@@ -133,7 +133,7 @@ def test_what_is_no_setting_is_not_read(name, demand, copy, guard):
 
 
 @pytest.mark.parametrize("demand", bad.DEMANDS)
-def test_what_is_no_setting_of_a_unet_is_not_read(demand, copy, guard):
+def test_unknown_unet_config_entries_are_ignored(demand, copy, guard):
     folder = copy("ddpm")
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes((guard.outside / "pickle.bin").read_bytes())
     bad.change_json(folder / "unet/config.json", **bad.DEMANDS[demand])
@@ -142,7 +142,7 @@ def test_what_is_no_setting_of_a_unet_is_not_read(demand, copy, guard):
 
 @pytest.mark.parametrize("part", ["text_encoder", "unet", "."])
 @pytest.mark.parametrize("base", ["sd", "clip", "dinov2"])
-def test_an_adapter_in_the_folder_loads_no_other_model(base, part, copy, guard):
+def test_adapter_config_in_the_folder_is_ignored(base, part, copy, guard):
     folder = copy(base)
     place = folder / part
     place.mkdir(exist_ok=True)
@@ -160,7 +160,7 @@ def test_an_adapter_in_the_folder_loads_no_other_model(base, part, copy, guard):
 
 @pytest.mark.parametrize("value", ["xielu", bad.MODULE, "os.system", "", None, 5, ["gelu"], "gelu" * 100])
 @pytest.mark.parametrize("name", ["text", "dual encoder", "vision"])
-def test_an_activation_is_of_a_known_name(name, value, copy, guard):
+def test_unknown_activation_is_refused(name, value, copy, guard):
     """transformers imports the package `xielu` for the activation of that name."""
     component = ALONE[name]
     folder = copy(component.base)
@@ -169,7 +169,7 @@ def test_an_activation_is_of_a_known_name(name, value, copy, guard):
     assert guard(lambda: component.opens(folder))
 
 
-def test_a_name_for_the_hub_that_no_repository_has_is_refused(guard, monkeypatch):
+def test_invalid_hub_repository_name_is_refused(guard, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE")
     for name in ("a--b/c", "a/b.git", "a/b..c"):
         with pytest.raises(BadInput):

@@ -1,4 +1,4 @@
-"""Names that come out of files stay inside their folder: nothing outside is read, written or removed."""
+"""File names stored in files stay inside their folder: nothing outside is read, written or removed."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +28,7 @@ def made(out, cache, **options):
 
 @pytest.fixture
 def victims(tmp_path):
-    """Files outside the corpus, one of them a picture that another corpus has."""
+    """Files outside the corpus: a text file and an image."""
     (tmp_path / "outside").mkdir()
     files = [tmp_path / "victim.txt", tmp_path / "outside" / "victim.png"]
     files[0].write_text("keep me")
@@ -42,7 +42,7 @@ def poison(out, names):
     pq.write_table(pa.Table.from_pylist([*table, *rows]), out / TABLE)
 
 
-def test_a_table_that_names_files_outside_removes_none(tmp_path, cache, victims):
+def test_build_does_not_remove_files_outside_the_corpus(tmp_path, cache, victims):
     out = tmp_path / "out"
     made(out, cache)
     (out / "images" / "link").symlink_to(tmp_path / "outside")
@@ -55,7 +55,7 @@ def test_a_table_that_names_files_outside_removes_none(tmp_path, cache, victims)
     assert len(list((tmp_path / "other").rglob("*.png"))) == 6
 
 
-def test_a_table_removes_nothing_that_no_build_wrote(tmp_path, cache):
+def test_build_removes_only_files_of_earlier_builds(tmp_path, cache):
     out = tmp_path / "out"
     made(out, cache)
     (out / "notes.txt").write_text("mine")
@@ -68,7 +68,7 @@ def test_a_table_removes_nothing_that_no_build_wrote(tmp_path, cache):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no table"])
-def test_a_broken_table_of_an_earlier_build_is_replaced(tmp_path, cache, content):
+def test_broken_table_of_an_earlier_build_is_replaced(tmp_path, cache, content):
     made(tmp_path / "out", cache)
     (tmp_path / "out" / TABLE).write_bytes(content)
     assert made(tmp_path / "out", cache).images == 6
@@ -76,7 +76,7 @@ def test_a_broken_table_of_an_earlier_build_is_replaced(tmp_path, cache, content
 
 
 @pytest.mark.parametrize("name", [TABLE, "build.json", "ATTRIBUTION.md", "images/noto", "images/noto/1f34e.png"])
-def test_a_build_writes_nothing_through_a_link(tmp_path, cache, name):
+def test_build_does_not_write_through_symbolic_links(tmp_path, cache, name):
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
     target = tmp_path / "elsewhere"
@@ -87,7 +87,7 @@ def test_a_build_writes_nothing_through_a_link(tmp_path, cache, name):
     assert target.read_text() == "keep me"
 
 
-def test_results_are_written_through_no_link(tmp_path):
+def test_results_are_not_written_through_symbolic_links(tmp_path):
     target, out = tmp_path / "elsewhere", tmp_path / "out"
     target.write_text("keep me")
     out.mkdir()
@@ -105,7 +105,7 @@ def test_results_are_written_through_no_link(tmp_path):
     assert target.read_text() == "keep me"
 
 
-def test_inside(tmp_path):
+def test_inside_rejects_paths_that_leave_the_folder(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "real" / "out").symlink_to(tmp_path)

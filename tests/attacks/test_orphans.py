@@ -1,4 +1,4 @@
-"""What a killed process left beside its output: the next run that writes to the folder removes it, and nothing else."""
+"""The next run that writes to a folder removes the partial files of a killed process, and nothing else."""
 
 import fcntl
 import os
@@ -27,12 +27,12 @@ WRITER = """if True:
 
 @pytest.fixture(autouse=True)
 def _first_run(monkeypatch):
-    """Every test is a process that has not yet written anywhere."""
+    """Each test starts like a process that has not yet written to any folder."""
     monkeypatch.setattr(partial_files, "_swept", set())
 
 
 def writer(path):
-    """A process that has written all of a file, and not yet renamed it."""
+    """A process that has written a partial file completely but not yet renamed it."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], env=environment, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"written\n"
@@ -43,7 +43,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_next_run_removes_what_a_killed_one_left_and_nothing_of_a_living_one(tmp_path):
+def test_only_partial_files_of_killed_processes_are_removed(tmp_path):
     with writer(tmp_path / "a") as living, writer(tmp_path / "b") as killed:
         assert len(names(tmp_path)) == 2
         killed.send_signal(signal.SIGKILL)
@@ -55,12 +55,12 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_of_a_living_one
         living.send_signal(signal.SIGKILL)
         living.wait()
         write_bytes(tmp_path / "d", b"new")
-        assert names(tmp_path) == [left[0], "c", "d"]  # this process has looked at the folder
+        assert names(tmp_path) == [left[0], "c", "d"]  # a process checks each folder only once
     remove_partial(tmp_path)
     assert names(tmp_path) == ["c", "d"]
 
 
-def test_files_of_another_machine_stay(tmp_path, monkeypatch):
+def test_partial_files_of_other_machines_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(partial_files, "_writer", lambda: "machine1.kernel01")
     kept = [".sfumato-machine2.kernel02-0.partial", ".sfumato-x.partial.png", "sfumato-machine1.kernel01-0.partial"]
     gone = [f".sfumato-{who}-0.partial" for who in ("machine1.kernel01", "machine1.kernel00", "machine0.kernel01")]
@@ -70,7 +70,7 @@ def test_files_of_another_machine_stay(tmp_path, monkeypatch):
     assert names(tmp_path) == sorted([*kept, "out"])
 
 
-def test_pipes_links_and_folders_of_that_name_stay(tmp_path):
+def test_pipes_links_and_folders_are_kept(tmp_path):
     victim = tmp_path / "victim"
     victim.write_bytes(b"keep me")
     (tmp_path / "in").mkdir()
@@ -93,11 +93,11 @@ def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
     assert names(tmp_path) == [".sfumato-0.partial", "out"]
 
 
-def test_a_file_that_was_taken_for_one_that_was_left_is_written_again(tmp_path, monkeypatch):
+def test_partial_file_removed_by_another_process_is_rewritten(tmp_path, monkeypatch):
     locked, taken = partial_files.hold, []
 
     def hold(descriptor):
-        if not taken:  # another process sweeps the folder between the making of the file and its lock
+        if not taken:  # another process removes the file between its creation and its lock
             (left,) = tmp_path.glob(".sfumato-*.partial")
             left.unlink()
             taken.append(left)

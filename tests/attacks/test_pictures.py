@@ -1,4 +1,4 @@
-"""Pictures made to flood, to stall or to run something: read or refused in a sentence, in little time and memory."""
+"""Malicious images are read or refused with one sentence, in little time and memory."""
 
 import gzip
 import io
@@ -19,12 +19,12 @@ from sfumato.images.structure import count_frames
 from tests.attacks.limits import peak, place, refused
 from tests.images.make import chunk, encoded, noise, png
 
-#: Seconds of the processor for any of them, and bytes of memory beyond what the process has.
+#: Limits for each image: CPU seconds, and bytes of memory beyond the current peak of the process.
 CPU, MEMORY = 5.0, 1 << 30
 
 
 def zeros(count):
-    """A zlib stream of so many zero bytes."""
+    """A zlib stream of `count` zero bytes, rounded down to whole MiB."""
     pack, block = zlib.compressobj(9), bytes(1 << 20)
     return b"".join([pack.compress(block) for _ in range(count >> 20)] + [pack.flush()])
 
@@ -46,7 +46,7 @@ def comment(count):
 
 
 def tiff(pages, nxt=None):
-    """A TIFF of one strip whose directory is there `pages` times in a chain; `nxt`: where the last one leads."""
+    """A TIFF of one strip with a chain of `pages` equal directories; the last one points to the offset `nxt`."""
     fields = [(256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 4), (279, 16)]
     body = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in fields)
     size = 2 + len(body) + 4
@@ -78,7 +78,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_take_little_time_and_memory(name):
+def test_malicious_images_take_little_time_and_memory(name):
     content, before, began = BOMBS[name](), peak(), time.process_time()
     with suppress(BadInput):
         assert read_image(content).rgb.dtype == np.uint8
@@ -89,14 +89,14 @@ def test_bombs_take_little_time_and_memory(name):
 
 
 @pytest.mark.parametrize("name", ["many texts", "many empty chunks", "many empty data chunks", "comment", "comments"])
-def test_what_would_stall_a_decoder_is_not_given_to_it(name, monkeypatch):
+def test_slow_images_are_refused_before_decoding(name, monkeypatch):
     content = BOMBS[name]()
     monkeypatch.setattr(Image, "open", None)
     with refused("which takes too long to decode"):
         read_image(content)
 
 
-def test_frames_are_counted_as_pillow_counts_them():
+def test_frame_count_equals_that_of_pillow():
     frames = [Image.fromarray(noise(seed=seed)) for seed in range(4)]
     for file_format in ("GIF", "TIFF"):
         for count in (1, 2, 4):
@@ -126,7 +126,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN.keys())
-def test_pillow_chooses_no_format_by_itself(tmp_path, content, monkeypatch):
+def test_unsupported_formats_are_refused(tmp_path, content, monkeypatch):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
     (tmp_path / "a.png").write_bytes(content)
     with refused("a.png"):
@@ -136,14 +136,14 @@ def test_pillow_chooses_no_format_by_itself(tmp_path, content, monkeypatch):
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "WEBP", "TIFF", "BMP", "GIF"])
-def test_the_corpus_is_of_png_alone(tmp_path, file_format):
+def test_corpus_images_must_be_png(tmp_path, file_format):
     (tmp_path / "a.png").write_bytes(encoded(noise(), file_format))
     assert read_image(tmp_path / "a.png").size == (17, 13)
     with refused("a.png"), open_drawing(tmp_path / "a.png"):
         pass
 
 
-def test_files_without_an_end_and_with_odd_names(tmp_path):
+def test_endless_files_are_refused_and_names_are_escaped(tmp_path):
     whole = encoded(noise(), "PNG")
     for name, start in (("zeros.png", b""), ("half.png", whole[:60])):
         with open(tmp_path / name, "wb") as file:

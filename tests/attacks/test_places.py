@@ -1,4 +1,4 @@
-"""Pipes, devices, folders and nothing at all, where a file is wanted: one sentence at once."""
+"""Pipes, devices, folders and missing files are refused with one sentence, without blocking."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ READERS = {
 
 @pytest.mark.parametrize("kind", PLACES)
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_no_file_is_refused_at_once(tmp_path, reader, kind):
+def test_path_that_is_not_a_file_is_refused(tmp_path, reader, kind):
     path = place(tmp_path, kind, "x.png")
     with refused():
         READERS[reader](path)
@@ -58,7 +58,7 @@ IN_FOLDERS = {
 
 @pytest.mark.parametrize("kind", [kind for kind in PLACES if kind != "null byte"])
 @pytest.mark.parametrize("reader", IN_FOLDERS)
-def test_what_is_no_file_in_a_folder_is_refused_at_once(tmp_path, reader, kind):
+def test_folder_entry_that_is_not_a_file_is_refused(tmp_path, reader, kind):
     name, read = IN_FOLDERS[reader]
     place(tmp_path, kind, name)
     with refused():
@@ -66,13 +66,13 @@ def test_what_is_no_file_in_a_folder_is_refused_at_once(tmp_path, reader, kind):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PLACES if kind not in ("null byte", "missing")])
-def test_a_journal_that_is_no_file_is_refused_at_once(tmp_path, kind):
+def test_journal_that_is_not_a_file_is_refused(tmp_path, kind):
     place(tmp_path, kind, "journal.jsonl")
     with refused():
         Journal(tmp_path, {})
 
 
-def test_formats_are_asked_for_what_they_are_without_waiting(tmp_path):
+def test_format_check_does_not_block(tmp_path):
     for kind in PLACES:
         with at_once():
             assert not Inversion.FORMAT.matches(place(tmp_path, kind, kind))

@@ -1,4 +1,4 @@
-"""A training run's folder that came from elsewhere: refused at once, and nothing outside it is touched."""
+"""Malicious folders of training runs are refused, and nothing outside them is changed."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def begun(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FILES)
-def test_what_is_no_file_of_a_run(begun, name, kind):
+def test_run_entry_that_is_not_a_file_is_refused(begun, name, kind):
     path = begun / name
     path.unlink()
     place(path.parent, kind, path.name)
@@ -30,7 +30,7 @@ def test_what_is_no_file_of_a_run(begun, name, kind):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_links_out_of_a_run(begun, name):
+def test_links_out_of_a_run_are_refused(begun, name):
     outside = begun.parent / "outside"
     (begun / name).rename(outside)
     (begun / name).symlink_to(outside)
@@ -42,13 +42,13 @@ def test_links_out_of_a_run(begun, name):
 
 @pytest.mark.parametrize("kind", [*KINDS, "million tensors"])
 @pytest.mark.parametrize("name", ["training.json", "unet/training.json", "unet/model.safetensors"])
-def test_what_is_no_file_of_a_pipeline_that_is_reported_on(tmp_path, name, kind):
+def test_report_rejects_or_skips_entries_that_are_not_files(tmp_path, name, kind):
     (tmp_path / "unet").mkdir()
     if kind == "million tensors":
         with_header(tmp_path / name, many(20_001))
     else:
         place((tmp_path / name).parent, kind, (tmp_path / name).name)
-    if name.endswith(".safetensors") and kind not in ("memory", "kernel", "million tensors"):  # no file, so not counted
+    if name.endswith(".safetensors") and kind not in ("memory", "kernel", "million tensors"):  # no file: not counted
         assert parts(tmp_path)["unet"]["parameters"] == 0
     else:
         with refused(name):

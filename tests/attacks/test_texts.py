@@ -1,4 +1,4 @@
-"""Text files that flood a parser, or hold what no program can use: one sentence at once, and little memory."""
+"""Malicious and invalid text files are refused with one sentence, quickly and with little memory."""
 
 import json
 
@@ -37,7 +37,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("text", VALUES.values(), ids=VALUES.keys())
-def test_json_that_floods_or_cannot_be_used(tmp_path, text):
+def test_malicious_or_invalid_json_is_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with refused("a.json"):
         read_json(tmp_path / "a.json", GIVE)
@@ -45,7 +45,7 @@ def test_json_that_floods_or_cannot_be_used(tmp_path, text):
     with refused(METADATA):
         read_metadata(tmp_path)
     (tmp_path / MAPPING).write_text(text)
-    if "\\u" not in text:  # an unpaired surrogate is one edit's fault
+    if "\\u" not in text:  # an unpaired surrogate fails only its own edit
         with refused("PIE-Bench"):
             PieBench(tmp_path)
     (tmp_path / "journal.jsonl").write_text(f"{{}}\n{text}\n")
@@ -69,7 +69,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("text", TABLES.values(), ids=TABLES.keys())
-def test_toml_that_floods_or_cannot_be_used(tmp_path, text):
+def test_malicious_or_invalid_toml_is_refused(tmp_path, text):
     path = tmp_path / "a.toml"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     for read in (lambda: read_toml(path, GIVE), lambda: load_recipe(path), lambda: read_settings(path)):
@@ -77,7 +77,7 @@ def test_toml_that_floods_or_cannot_be_used(tmp_path, text):
             read()
 
 
-def test_files_without_an_end_take_no_memory(tmp_path):
+def test_endless_files_are_refused_with_little_memory(tmp_path):
     before = peak()
     for name in ("a.txt", METADATA, "journal.jsonl"):
         with open(tmp_path / name, "wb") as file:
@@ -94,7 +94,7 @@ def test_files_without_an_end_take_no_memory(tmp_path):
     assert peak() - before < 8 * MAX_BYTES
 
 
-def test_correct_files_are_read_as_they_are(tmp_path):
+def test_valid_files_are_read_unchanged(tmp_path):
     value = {"a": [1, 2.5, "ü😀", None, True, float("inf")], "b": {"c": 10**30}}
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(value).encode())
     assert read_json(tmp_path / "a.json", GIVE) == value
@@ -122,14 +122,14 @@ JOURNALS = {
 
 
 @pytest.mark.parametrize("line", JOURNALS.values(), ids=JOURNALS.keys())
-def test_journals_of_another_shape(tmp_path, line):
+def test_journal_with_invalid_lines_is_refused(tmp_path, line):
     for content in (f"{{}}\n{line}\n", f"{line}\n{{}}\n"):
         (tmp_path / "journal.jsonl").write_text(content)
         with refused("damaged"):
             Journal(tmp_path, {})
 
 
-def test_half_a_line_is_cut_off_only_from_a_journal_of_this_run(tmp_path):
+def test_incomplete_line_is_removed_only_from_a_matching_journal(tmp_path):
     path = tmp_path / "journal.jsonl"
     path.write_text('{"model": "a"}\n{"half')
     with refused("another model"):
@@ -150,7 +150,7 @@ def write_corpus(folder, table):
     pq.write_table(table, folder / TABLE)
 
 
-def test_tables_of_another_shape(tmp_path):
+def test_invalid_corpus_tables_are_refused(tmp_path):
     for more, words in (
         ({"bbox": [None, None, None, None]}, "rows without bbox"),
         ({"keywords": [None]}, "rows without keywords"),
@@ -175,14 +175,14 @@ def test_tables_of_another_shape(tmp_path):
     "icons",
     [[], {}, {"icons": 3}, {"icons": {"a": {}}}, {"icons": {"a": {"body": 3}}}, {"icons": {}, "aliases": {"b": {}}}],
 )
-def test_packages_of_another_shape(tmp_path, icons):
+def test_invalid_icon_packages_are_refused(tmp_path, icons):
     (tmp_path / "icons.json").write_text(json.dumps(icons))
     (tmp_path / "chars.json").write_text("{}")
     with refused("fetch it again"):
         IconSet.open(tmp_path)
 
 
-def test_half_a_character_is_not_written(tmp_path):
+def test_unpaired_surrogate_is_not_written(tmp_path):
     with at_once(), pytest.raises(BadInput, match="an unpaired surrogate"):
         write_text(tmp_path / "a", "\ud800")
     assert list(tmp_path.iterdir()) == []

@@ -27,7 +27,7 @@ def bench(tmp_path):
 
 @pytest.fixture
 def start(tmp_path, bench, model, evaluator):
-    """Run settings over the benchmark's items, in the folder "out"; gives the records."""
+    """Run settings over the benchmark's items, in the folder "out"; returns the records."""
 
     def run(*settings, items=None, **more):
         with Journal(tmp_path / "out", ABOUT) as journal:

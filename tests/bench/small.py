@@ -1,4 +1,4 @@
-"""A tiny benchmark in PIE-Bench's layout, a tiny model and a tiny evaluator, all made here."""
+"""A tiny synthetic benchmark in PIE-Bench's layout, settings for a tiny model, and a tiny evaluator."""
 
 import json
 
@@ -47,7 +47,7 @@ def entry(name, kind, source, target, mask):
 
 
 def layout(folder, **more):
-    """Three edits of two kinds; `more` entries without pictures."""
+    """Three edits of two kinds; `more` adds entries without images."""
     entries = {
         "000000000000": entry("000000000000", 0, "a red [apple]", "a red [cat]", square()),
         "111000000001": entry("111000000001", 1, "a dog", "a [green] dog", square()),
@@ -62,13 +62,13 @@ def layout(folder, **more):
 
 
 def evaluator(folder):
-    """With a random dual encoder for everything."""
+    """An evaluator that uses one random dual encoder for all metrics."""
     save_clip(folder)
     return Evaluator.load(folder)
 
 
 def blurred(pixels):
-    """Something that is not the source."""
+    """A blurred copy of the source, used as an edit."""
     picture = Image.fromarray(pixels)
     return np.asarray(picture.resize((SIDE // 4, SIDE // 4)).resize((SIDE, SIDE)))
 

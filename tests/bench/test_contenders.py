@@ -1,4 +1,4 @@
-"""How many steps diffusers' pipelines run, for what they are given: their own arithmetic, without a network."""
+"""The number of steps that diffusers' pipelines run for given parameters, and the prompts that LEDITS++ uses."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ SIZE = 32
 ALL = [(steps, skip) for steps in range(1, 61) for skip in range(steps)]
 
 
-def test_image_to_image_runs_the_steps_that_are_not_skipped():
+def test_image_to_image_leaves_out_the_skipped_steps():
     for steps, skip in ALL:
         strength = _share_kept(steps, skip)
         assert 0 < strength <= 1  # diffusers refuses others
@@ -21,14 +21,14 @@ def test_image_to_image_runs_the_steps_that_are_not_skipped():
         assert (len(kept), count) == (steps - skip, steps - skip), (steps, skip)
 
 
-def test_ledits_has_as_many_steps_in_all_as_were_asked_for():
+def test_ledits_total_steps_equal_the_requested_steps():
     for steps, skip in ALL:
         kept = steps - skip
         assert int(kept * (1 + _share_before(steps, skip))) == steps, (steps, skip)
 
 
-def test_ledits_inverts_from_the_source_prompt_to_the_empty_one(tiny_sd_folder):
-    """What docs/metrics.md says of diffusers; the edit has the empty prompt and the target in the right order."""
+def test_ledits_inverts_with_source_and_empty_prompt(tiny_sd_folder):
+    """As described in docs/metrics.md; the edit uses the empty prompt and the target prompt, in this order."""
     contender = LeditsPP(Task(tiny_sd_folder, tiny_picture(SIZE, SIZE), "red apple", "green apple", 3, 1, 1.0, 2.0))
     seen = []
     contender.unet.register_forward_pre_hook(

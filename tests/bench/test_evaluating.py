@@ -1,4 +1,4 @@
-"""Who the evaluator is: everything that its numbers depend on, and nothing else."""
+"""The fingerprint of an evaluator depends on its preprocessing, tokenizer, weights and image statistics."""
 
 import json
 
@@ -35,7 +35,7 @@ def of(folders):
     return evaluator_fingerprint(Evaluator.load(clip, perceptual=alex))
 
 
-def test_the_same_however_often_and_after_use(folders):
+def test_fingerprint_is_unchanged_by_use(folders):
     evaluator = Evaluator.load(folders[0], perceptual=folders[1])
     first = evaluator_fingerprint(evaluator)
     evaluator.clip.text_features(["a cat", "a dog on a mat"])
@@ -44,7 +44,7 @@ def test_the_same_however_often_and_after_use(folders):
 
 
 def exchanged(config):
-    """Two letters of the vocabulary for one another."""
+    """The tokenizer config with two tokens of the vocabulary exchanged."""
     vocabulary = config["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
     return config
@@ -58,7 +58,7 @@ def exchanged(config):
         ("tokenizer.json", exchanged),
     ],
 )
-def test_another_way_to_look_or_to_read_is_another_judge(folders, file, change):
+def test_other_preprocessing_or_tokenizer_changes_the_fingerprint(folders, file, change):
     path, first = folders[0] / file, of(folders)
     before = path.read_text()
     path.write_text(json.dumps(change(json.loads(before))))
@@ -69,14 +69,14 @@ def test_another_way_to_look_or_to_read_is_another_judge(folders, file, change):
     assert of(folders) == first
 
 
-def test_other_learned_weights_of_lpips_are_another_judge(folders):
+def test_other_lpips_weights_change_the_fingerprint(folders):
     first = of(folders)
     save_learned(folders[1], 0.6)
     assert of(folders) != first
 
 
 @pytest.mark.parametrize("part", ["mean", "std"])
-def test_other_statistics_of_pictures_are_another_judge(folders, part):
+def test_other_image_statistics_change_the_fingerprint(folders, part):
     evaluator = Evaluator.load(*folders[:1])
     first = evaluator_fingerprint(evaluator)
     getattr(evaluator.structure, part).mul_(1.1)

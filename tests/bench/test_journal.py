@@ -1,4 +1,4 @@
-"""The journal: what survives a kill, and what is refused."""
+"""The journal of a benchmark run: recovery after a kill, and refused journals."""
 
 import errno
 import json
@@ -10,7 +10,7 @@ from sfumato.errors import BadInput
 from tests.bench.small import ABOUT
 
 
-def test_half_a_line_is_dropped_and_the_rest_kept(tmp_path):
+def test_incomplete_last_line_is_dropped(tmp_path):
     with Journal(tmp_path, ABOUT) as journal:
         journal.add({"setting": "s", "item": "1", "scores": {"psnr": float("inf"), "ssim": float("nan")}})
     with open(tmp_path / NAME, "ab") as file:
@@ -25,18 +25,18 @@ def test_half_a_line_is_dropped_and_the_rest_kept(tmp_path):
         assert journal.done("s", "2")
 
 
-def test_results_of_something_else_are_not_mixed_in(tmp_path):
+def test_journal_of_another_model_is_refused(tmp_path):
     Journal(tmp_path, ABOUT).close()
     with pytest.raises(BadInput, match="another model"):
         Journal(tmp_path, ABOUT | {"model": "other"})
 
 
-def test_two_runs_at_once(tmp_path):
+def test_second_run_at_the_same_time_is_refused(tmp_path):
     with Journal(tmp_path, ABOUT), pytest.raises(BadInput, match="another run"):
         Journal(tmp_path, ABOUT)
 
 
-def test_a_file_system_without_locks_is_no_other_run(tmp_path, monkeypatch):
+def test_file_system_without_locks_is_accepted(tmp_path, monkeypatch):
     def flock(descriptor, how):
         raise OSError(errno.ENOLCK, "no locks available")
 
@@ -47,14 +47,14 @@ def test_a_file_system_without_locks_is_no_other_run(tmp_path, monkeypatch):
         assert journal.done("s", "1")
 
 
-def test_what_is_beside_is_told_and_refuses_nothing(tmp_path):
+def test_differing_extra_information_is_accepted(tmp_path):
     Journal(tmp_path, ABOUT, {"made_with": "one version"}).close()
     Journal(tmp_path, ABOUT, {"made_with": "another"}).close()
     first = json.loads((tmp_path / NAME).read_text())
     assert first == ABOUT | {"made_with": "one version"}
 
 
-def test_a_record_of_other_pictures_is_not_done_and_one_that_does_not_say_is(tmp_path):
+def test_record_with_another_stamp_is_not_done(tmp_path):
     with Journal(tmp_path, ABOUT) as journal:
         journal.add({"setting": "s", "item": "1", "stamp": "before"})
         journal.add({"setting": "s", "item": "2"})
@@ -62,7 +62,7 @@ def test_a_record_of_other_pictures_is_not_done_and_one_that_does_not_say_is(tmp
         assert journal.done("s", "2", "after")
 
 
-def test_damage_is_said(tmp_path):
+def test_damaged_journal_is_refused(tmp_path):
     with Journal(tmp_path, ABOUT) as journal:
         journal.add({"setting": "s", "item": "1"})
     (tmp_path / NAME).write_text("{}\nnonsense\n")

@@ -1,4 +1,4 @@
-"""The paired edits: a fixed list, pictures laid out by one rule, the region that truly changes."""
+"""The paired-edit benchmark: its fixed list, the layout of its images and the region that changes."""
 
 import hashlib
 import random
@@ -37,7 +37,7 @@ def row(emoji, style, **attributes):
 
 
 def hands(count):
-    """Emoji in all styles and three tones each."""
+    """Rows of `count` emoji, each in all styles and three skin tones."""
     return [
         row(f"{n:x}-{tone}", style, base=f"{n:x}", tone_key=f"{n:x}", skin_tone=tone)
         for n in range(count)
@@ -46,7 +46,7 @@ def hands(count):
     ]
 
 
-def test_the_list_is_large_enough_stratified_and_held_out():
+def test_list_has_its_quotas_and_300_held_out_pairs():
     found = read_list()
     assert Counter(pair.kind for pair in found) == QUOTAS
     assert tuple(QUOTAS) == KINDS
@@ -57,26 +57,26 @@ def test_the_list_is_large_enough_stratified_and_held_out():
     assert len({(pair.source, pair.target) for pair in found}) == len(found)
 
 
-def test_the_list_is_the_one_that_results_were_published_with():
-    """Another list is another benchmark: whoever changes it says so here, and measures everything again."""
+def test_list_is_the_published_one():
+    """A changed list is another benchmark: update this hash and repeat all measurements."""
     text = "\n".join(f"{pair.kind},{pair.split},{pair.source},{pair.target}" for pair in read_list())
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "55ec93f34634bf2d"
 
 
 @needs_corpus
 @pytest.mark.timeout(600)
-def test_the_list_is_what_the_corpus_gives():
+def test_selection_from_the_corpus_gives_the_list():
     assert select_from(CORPUS) == read_list()
 
 
-def test_a_list_survives_being_written(tmp_path, monkeypatch):
+def test_written_list_is_read_back_unchanged(tmp_path, monkeypatch):
     written = read_list()[:7]
     write_list(written, tmp_path / "pairs.csv")
     monkeypatch.setattr(pairs, "_list_text", (tmp_path / "pairs.csv").read_text)
     assert read_list() == written
 
 
-def test_selection_is_by_hash_and_not_by_order():
+def test_selection_does_not_depend_on_row_order():
     rows = hands(60)
     expected = select(rows, lambda a, b: True)
     assert {pair.kind for pair in expected} == {"tone", "style"}
@@ -91,7 +91,7 @@ def test_selection_is_by_hash_and_not_by_order():
         assert source["base"] == target["base"]
 
 
-def test_held_out_pairs_come_first_and_no_group_takes_more_than_its_share():
+def test_held_out_pairs_come_first_and_groups_are_limited():
     expected = select(hands(60), lambda a, b: True)
     tones = [pair for pair in expected if pair.kind == "tone"]
     groups = Counter(pair.source.rpartition("-")[0] for pair in tones)
@@ -101,7 +101,7 @@ def test_held_out_pairs_come_first_and_no_group_takes_more_than_its_share():
     assert all(pair.split != "train" for pair in expected if pair.kind == "style")
 
 
-def test_what_cannot_be_an_edit_is_left_out():
+def test_unsuitable_rows_are_left_out():
     rows = hands(40)
     hidden = rows[0] | {"file": "images/noto/hidden.png", "visible": 0}
     same = rows[1] | {"file": "images/noto/same.png", "duplicate_of": "images/noto/0.png"}
@@ -117,7 +117,7 @@ def test_what_cannot_be_an_edit_is_left_out():
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31), st.sampled_from([(9, 9), (32, 20), (64, 64)]))
-def test_the_region_is_the_changed_pixels_and_a_square_around_each(seed, shape):
+def test_region_is_the_dilated_set_of_changed_pixels(seed, shape):
     rng = np.random.default_rng(seed)
     source = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     target = source.copy()
@@ -134,7 +134,7 @@ def test_the_region_is_the_changed_pixels_and_a_square_around_each(seed, shape):
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
-    """Two variants of a drawing on one canvas, the second with something on top; the first in another style."""
+    """Two variants of a drawing, the second with an addition on top, and the first one in another style."""
     drawings = {}
     for name, style, extra in (("plain", "noto", False), ("hat", "noto", True), ("plain", "twemoji", False)):
         image = Image.new("RGBA", (128, 128))
@@ -157,7 +157,7 @@ def corpus(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_variants_of_one_drawing_share_a_box(corpus):
+def test_variants_of_one_drawing_share_a_bounding_box(corpus):
     benchmark = PairBenchmark(corpus, 64)
     item = benchmark.items[0]
     assert (item.kind, item.split) == ("hair", "test")
@@ -173,14 +173,14 @@ def test_variants_of_one_drawing_share_a_box(corpus):
     assert red[40:50, 28:36].all()
 
 
-def test_drawings_in_two_styles_are_as_large_as_in_training(corpus):
+def test_drawings_in_two_styles_have_the_training_size(corpus):
     found = PairBenchmark(corpus, 64).items[1].load()
     for pixels in (found.source, found.target):
         rows = np.flatnonzero((pixels != 255).any((1, 2)))
         assert rows[-1] - rows[0] + 1 == 56
 
 
-def test_pictures_that_are_missing_are_named(corpus, tmp_path):
+def test_missing_images_are_reported(corpus, tmp_path):
     with pytest.raises(BadInput, match="sfumato data emoji"):
         PairBenchmark(tmp_path / "nowhere")
     item = PairBenchmark(corpus, 32).items[0]
@@ -192,7 +192,7 @@ def test_pictures_that_are_missing_are_named(corpus, tmp_path):
         PairBenchmark(corpus, 32)
 
 
-def test_another_picture_box_or_name_in_the_corpus_is_another_stamp(corpus):
+def test_changed_image_box_or_name_changes_the_stamp(corpus):
     def stamps():
         return [item.stamp for item in PairBenchmark(corpus, 32).items]
 
@@ -213,7 +213,7 @@ def test_another_picture_box_or_name_in_the_corpus_is_another_stamp(corpus):
     assert len(set(second)) == 4
 
 
-def test_scores_are_against_the_true_target_and_the_true_region(corpus, tmp_path_factory):
+def test_scores_use_the_true_target_and_region(corpus, tmp_path_factory):
     benchmark = PairBenchmark(corpus, small.SIDE)
     item = benchmark.items[0]
     found = item.load()

@@ -1,4 +1,4 @@
-"""PIE-Bench's layout and rules, on a tiny copy of it that is made here."""
+"""The layout and evaluation rules of PIE-Bench, on a tiny synthetic copy."""
 
 from copy import deepcopy
 
@@ -27,7 +27,7 @@ def bench(tmp_path):
     return PieBench(small.layout(tmp_path))
 
 
-def test_entries_become_edits(bench):
+def test_entries_are_read_as_edits(bench):
     assert [item.name for item in bench.items] == ["000000000000", "111000000001", "111000000002"]
     assert [item.kind for item in bench.items] == ["random", "change object", "change object"]
     assert bench.items[0].source_text == "a red apple"
@@ -41,7 +41,7 @@ def test_entries_become_edits(bench):
 
 
 @given(st.lists(st.tuples(st.integers(0, 34), st.integers(0, 12)), max_size=5))
-def test_masks_are_runs_over_the_rows_and_a_border(pairs):
+def test_mask_is_decoded_from_runs_with_a_border(pairs):
     flat = [False] * 35
     for start, length in pairs:
         for place in range(start, min(start + length, 35)):
@@ -53,12 +53,12 @@ def test_masks_are_runs_over_the_rows_and_a_border(pairs):
 
 
 @pytest.mark.parametrize("runs", [[1], [-1, 2], [1.5, 2], [True, 2], ["a", 2], [35, 1]])
-def test_masks_that_cannot_be(runs):
+def test_invalid_masks_are_refused(runs):
     with pytest.raises(BadInput, match="its mask"):
         decode_mask(runs, 5, 7)
 
 
-def test_the_published_numbers_by_their_own_rules(bench, evaluator):
+def test_published_metrics_follow_the_official_rules(bench, evaluator):
     items = bench.items[:2]
     pictures = [item.load() for item in items]
     edits = [small.blurred(each.source) for each in pictures]
@@ -79,8 +79,8 @@ def test_the_published_numbers_by_their_own_rules(bench, evaluator):
         assert found["clip_similarity_target_image_edit_part"][n] == pytest.approx(100 * max(part, 0), abs=1e-3)
 
 
-def test_the_structure_distance_is_of_grey_levels_where_ours_is_of_pixels_in_0_to_1(bench, evaluator):
-    """(255 x - mean) / std is what a encoder sees whose statistics are divided by 255."""
+def test_published_structure_distance_uses_grey_levels(bench, evaluator):
+    """An encoder whose mean and std are divided by 255 computes (255 x - mean) / std."""
     items = bench.items[:2]
     pictures = [item.load() for item in items]
     edits = [small.blurred(each.source) for each in pictures]
@@ -95,7 +95,7 @@ def test_the_structure_distance_is_of_grey_levels_where_ours_is_of_pixels_in_0_t
     assert scores["structure_distance"] != pytest.approx(scores["structure"], rel=0.05)
 
 
-def test_the_whole_picture_is_averaged_over_where_ours_takes_the_area(bench, evaluator):
+def test_unedited_part_mse_is_averaged_over_the_whole_image(bench, evaluator):
     item = bench.items[0]
     pictures = item.load()
     edit = small.blurred(pictures.source)
@@ -105,7 +105,7 @@ def test_the_whole_picture_is_averaged_over_where_ours_takes_the_area(bench, eva
     assert scores.keys() == bench.metrics.keys()
 
 
-def test_a_full_mask_has_no_unedited_part(bench, evaluator):
+def test_full_mask_gives_nan_for_the_unedited_part(bench, evaluator):
     item = bench.items[2]
     pictures = item.load()
     assert pictures.mask.all()
@@ -116,7 +116,7 @@ def test_a_full_mask_has_no_unedited_part(bench, evaluator):
     assert np.isfinite(scores["clip_similarity_target_image_edit_part"]).all()
 
 
-def test_another_file_is_another_benchmark(tmp_path):
+def test_changed_mapping_file_changes_the_identity(tmp_path):
     first = PieBench(small.layout(tmp_path)).identity
     assert PieBench(tmp_path).identity == first
     assert PieBench(small.layout(tmp_path, more={"original_prompt": "a"})).identity != first
@@ -145,7 +145,7 @@ def test_folders_in_another_layout_are_refused(tmp_path, text):
         ({"mask": [10**9, 1]}, "begins at pixel"),
     ],
 )
-def test_a_bad_entry_is_that_edit_s_own_failure(tmp_path, change, message):
+def test_invalid_entry_fails_when_its_edit_is_loaded(tmp_path, change, message):
     good = small.entry("000000000000", 0, "a", "b", square())
     items = PieBench(small.layout(tmp_path, bad=good | change)).items
     assert len(items) == 4
@@ -154,7 +154,7 @@ def test_a_bad_entry_is_that_edit_s_own_failure(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("entry", [3, None, "text", [["image_path", "a.jpg"]]])
-def test_an_entry_that_is_no_object_is_that_edit_s_own_failure(tmp_path, entry):
+def test_entry_that_is_not_an_object_fails_its_edit(tmp_path, entry):
     items = PieBench(small.layout(tmp_path, bad=entry)).items
     assert [item.name for item in items][2:] == ["111000000002", "bad"]
     assert items[3].stamp == ""
@@ -163,7 +163,7 @@ def test_an_entry_that_is_no_object_is_that_edit_s_own_failure(tmp_path, entry):
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "n" * 260, "ü" * 150, "\ud800"])
-def test_a_name_that_is_no_file_s_is_that_edit_s_own_failure(tmp_path, name):
+def test_invalid_edit_name_fails_its_edit(tmp_path, name):
     good = small.entry("000000000000", 0, "a", "b", square())
     items = PieBench(small.layout(tmp_path, **{name: good})).items
     assert len(items) == 4
@@ -172,7 +172,7 @@ def test_a_name_that_is_no_file_s_is_that_edit_s_own_failure(tmp_path, name):
         items[3].load()
 
 
-def test_a_replaced_picture_has_another_stamp_and_one_that_is_gone_has_none(bench, tmp_path):
+def test_stamp_changes_with_the_image_file(bench, tmp_path):
     def stamps():
         return [item.stamp for item in PieBench(tmp_path).items]
 

@@ -1,4 +1,4 @@
-"""Rules of the libraries that PIE-Bench's code calls, at its size of 512 pixels, against loops over weights."""
+"""Resizing and SSIM as in the libraries that PIE-Bench's code calls, at 512 pixels, against explicit computations."""
 
 import numpy as np
 import pytest
@@ -33,10 +33,10 @@ def images():
 
 
 def triangle(size, wanted, antialias):
-    """[wanted, size]: bilinear weights of every input pixel, from the definition of the filter.
+    """[wanted, size]: the bilinear weights of all input pixels, from the definition of the filter.
 
-    The triangle is as wide as the distance of the output pixels with antialiasing, and as that of the input pixels
-    without; its centre is that of the output pixel; weights are normalised.
+    Half the width of the triangle is one output pixel with antialiasing and one input pixel without. The triangle is
+    centred on the output pixel, and the weights are normalised.
     """
     scale = size / wanted
     width = max(scale, 1.0) if antialias else 1.0
@@ -44,14 +44,14 @@ def triangle(size, wanted, antialias):
     for i in range(wanted):
         centre = scale * (i + 0.5)
         if not antialias:
-            centre = min(max(centre, 0.5), size - 0.5)  # borders are continued
+            centre = min(max(centre, 0.5), size - 0.5)  # replicated borders
         for j in range(size):
             weights[i, j] = max(0.0, 1 - abs(j + 0.5 - centre) / width)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
 def by_hand(encoder, a, b, antialias):
-    """The structure distance of the official code, with its own reduction and cosine similarities."""
+    """The structure distance of the official code, with explicit resizing and cosine similarities."""
     matrices = []
     for x in (a, b):
         levels = np.asarray(x, dtype=np.float64) * 255
@@ -64,7 +64,7 @@ def by_hand(encoder, a, b, antialias):
 
 
 @pytest.mark.parametrize("antialias", [True, False])
-def test_images_are_reduced_as_torchvisions_resize_does(encoder, images, antialias):
+def test_structure_distance_equals_that_of_explicit_resizing(encoder, images, antialias):
     found = structure_of_levels(encoder, *images, antialias=antialias)
     expected = by_hand(encoder, *images, antialias)
     np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=2e-3)
@@ -72,8 +72,8 @@ def test_images_are_reduced_as_torchvisions_resize_does(encoder, images, antiali
     assert (abs(found - other) > 0.05 * other).all()
 
 
-def test_ssim_is_that_of_both_versions_of_torchmetrics(images):
-    """The full map of windows on the reflected image: cropped up to 1.4.1, complete from 1.4.2."""
+def test_ssim_with_and_without_border_equals_the_definition(images):
+    """The SSIM map of the reflection-padded image: cropped by torchmetrics up to 1.4.1, complete from 1.4.2."""
     a, b = (np.asarray(x[:1, :1, :96, :], dtype=np.float64) for x in images)  # one channel, fewer rows: quick
     offsets = np.arange(-5, 6)
     line = np.exp(-(offsets**2) / (2 * 1.5**2))
@@ -93,7 +93,7 @@ def test_ssim_is_that_of_both_versions_of_torchmetrics(images):
     assert full.mean() != pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-5)
 
 
-def test_both_versions_are_reported():
+def test_both_library_versions_are_reported():
     assert len(PUBLISHED) == 8
     assert set(VERSIONS) == {"structure_distance_without_antialias", "ssim_unedit_part_with_border"}
     assert not VERSIONS.keys() & PUBLISHED.keys()

@@ -1,4 +1,4 @@
-"""Means, and the two reports."""
+"""Mean scores and the two reports of a benchmark."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from tests.bench import small
 from tests.bench.small import OURS, SDEDIT, broken
 
 
-def test_means_leave_out_what_has_no_value():
+def test_mean_ignores_nan_and_caps_infinite_psnr():
     assert mean([1.0, float("nan"), 3.0]) == 2
     assert mean([float("inf"), 50.0], "dB") == (IDENTICAL + 50) / 2
     assert mean([float("inf")], "dB") == mean([107.0], "dB") == IDENTICAL  # an almost unchanged image is not better
@@ -36,8 +36,8 @@ def record(setting, item, value=None):
     return {"setting": setting.key, "item": item, **({"error": "lost"} if value is None else done)}
 
 
-def test_means_of_all_settings_are_over_the_edits_that_all_of_them_finished():
-    """The hardest edit fails in one row: it must not look better for that. What finished nothing takes nothing."""
+def test_means_use_edits_finished_by_all_settings():
+    """A row that fails on the hardest edits must not look better; a row that finished nothing is ignored."""
     kinds = {"1": "x", "2": "x", "3": "y"}
     items = [Item(name, kind, "", "", "", broken().load) for name, kind in kinds.items()]
     whole, part, none = settings = [Setting(name, name) for name in ("whole", "part", "none")]
@@ -59,7 +59,7 @@ def test_means_of_all_settings_are_over_the_edits_that_all_of_them_finished():
     assert as_json(lines.values())[0]["compared"] == 1
 
 
-def test_a_metric_that_some_edits_lack_has_no_mean():
+def test_metric_missing_in_some_edits_has_no_mean():
     settings = [Setting(name, name) for name in ("one", "other")]
     items = [Item(name, "", "", "", "", broken().load) for name in ("1", "2")]
     records = [record(setting, item.name, 1.0) for setting in settings for item in items]
@@ -70,7 +70,7 @@ def test_a_metric_that_some_edits_lack_has_no_mean():
 
 
 class Page(HTMLParser):
-    """What a reader of the page would find."""
+    """A parser that collects the tags and texts of the page."""
 
     def __init__(self, text):
         super().__init__()
@@ -84,7 +84,7 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def test_the_reports(start, model, bench, tmp_path):
+def test_reports_contain_all_results(start, model, bench, tmp_path):
     hostile = '<script>alert("1")</script> & $title'
     items = [
         replace(bench.items[0], source_text=hostile, target_text="a cat", split="test"),
@@ -126,8 +126,8 @@ def test_the_reports(start, model, bench, tmp_path):
     assert all(value == "" or np.isfinite(float(value)) or value == "Infinity" for value in values)
 
 
-def test_bad_items_are_marks_in_the_reports_and_not_their_end(start, model, bench, tmp_path):
-    """Zero bytes, halves of characters, messages with either, damaged files: all other results are shown."""
+def test_invalid_items_do_not_stop_the_reports(start, model, bench, tmp_path):
+    """Null bytes, unpaired surrogates in entries and messages, damaged files: all other results are shown."""
     good, odd = small.entry("000000000000", 0, "a", "b", small.square()), "\ud800"
     bad = {"zero": good | {"image_path": "a\0b"}, "half": good | {"editing_prompt": odd}, odd: good}
     items = [*PieBench(small.layout(tmp_path / "pie", **bad)).items, small.broken("told", ValueError(odd))]
@@ -143,7 +143,7 @@ def test_bad_items_are_marks_in_the_reports_and_not_their_end(start, model, benc
     assert "its editing_prompt must be text" in page
 
 
-def test_pictures_of_the_page_keep_their_shape(start, model, bench, tmp_path):
+def test_page_images_keep_their_aspect_ratio(start, model, bench, tmp_path):
     setting, out = resolved(Setting(UNCHANGED, UNCHANGED), model), tmp_path / "out"
     records = start(setting, items=bench.items[:1])
     lines = summarise([setting], bench.items[:1], records, bench.metrics)

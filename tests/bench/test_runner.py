@@ -1,4 +1,4 @@
-"""The runner: resumes, survives bad items, costs and results as of single edits."""
+"""The benchmark runner: resuming, invalid items, and costs and results equal to those of single edits."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ from tests.bench import small
 from tests.bench.small import ABOUT, LEDITS, OURS, SDEDIT, broken
 
 
-def test_unchanged_is_the_source_at_no_cost(start, model, tmp_path, bench):
+def test_unchanged_returns_the_source_at_no_cost(start, model, tmp_path, bench):
     setting = resolved(Setting(UNCHANGED, UNCHANGED), model)
     for record, item in zip(start(setting), bench.items, strict=True):
         with Image.open(picture_path(tmp_path / "out", setting.key, item.name)) as picture:
@@ -41,7 +41,7 @@ def test_every_setting_edits_every_item(start, model, tmp_path):
     assert [record["evaluations"] for record in records[::3]] == [10, 8, 4]
 
 
-def test_in_a_batch_as_alone(start, model, tmp_path):
+def test_batch_gives_the_results_of_single_edits(start, model, tmp_path):
     setting = resolved(OURS, model)
     together = start(setting)
     pixels = [picture_path(tmp_path / "out", setting.key, r["item"]).read_bytes() for r in together]
@@ -57,21 +57,24 @@ def test_in_a_batch_as_alone(start, model, tmp_path):
             assert value == pytest.approx(b["scores"][name], rel=0.02, abs=1e-3, nan_ok=True), name
 
 
-def test_large_pictures_are_judged_one_at_a_time(bench, model, evaluator, tmp_path, monkeypatch):
+def test_scores_do_not_depend_on_the_evaluation_batch(bench, model, evaluator, tmp_path, monkeypatch):
     pictures = [item.load() for item in bench.items]
     edits = [small.blurred(each.source) for each in pictures]
     with Journal(tmp_path / "out", ABOUT) as journal:
         runs = Runner(bench, bench.items, model, evaluator, journal, tmp_path / "out")
         together = runs._scores(bench.items, pictures, edits)
         monkeypatch.setattr(runner, "JUDGED_PIXELS", small.SIDE**2)
+        sizes, evaluate = [], runner.evaluate
+        monkeypatch.setattr(runner, "evaluate", lambda *given: sizes.append(len(given[2])) or evaluate(*given))
         alone = runs._scores(bench.items, pictures, edits)
+    assert sizes == [1, 1, 1]
     assert len(together) == len(alone) == 3
     for a, b in zip(together, alone, strict=True):
         assert a == pytest.approx(b, rel=1e-3, abs=1e-4, nan_ok=True)
     assert together[0]["mse"] != together[1]["mse"]
 
 
-def test_ours_is_what_the_python_api_gives(start, model, bench, tmp_path):
+def test_edit_equals_that_of_the_python_api(start, model, bench, tmp_path):
     setting = resolved(replace(OURS, residual=False, seed=7), model)
     start(setting, items=bench.items[:1])
     item = bench.items[0]
@@ -81,7 +84,7 @@ def test_ours_is_what_the_python_api_gives(start, model, bench, tmp_path):
         assert np.array_equal(np.asarray(picture), expected)
 
 
-def test_a_second_run_does_only_what_is_missing(start, model, bench, monkeypatch):
+def test_second_run_makes_only_missing_edits(start, model, bench, monkeypatch):
     setting, made = resolved(OURS, model), []
     original = editors.Ours.edit
 
@@ -99,8 +102,8 @@ def test_a_second_run_does_only_what_is_missing(start, model, bench, monkeypatch
     assert len(made) == 6
 
 
-def test_a_saved_edit_without_a_metric_is_scored_again_and_not_made_again(start, model, bench, tmp_path, monkeypatch):
-    """As after the installation of a package with a metric. Without its image an edit is made again."""
+def test_saved_edit_without_a_metric_is_only_rescored(start, model, bench, tmp_path, monkeypatch):
+    """For example after installing a package with a metric. An edit whose image is missing is made again."""
     setting = resolved(Setting(UNCHANGED, UNCHANGED), model)
     whole = bench.metrics
     bench.metrics = {name: each for name, each in whole.items() if name != "mse"}
@@ -127,8 +130,8 @@ def test_a_saved_edit_without_a_metric_is_scored_again_and_not_made_again(start,
     assert [each["scores"]["mse"] for each in records] == [pytest.approx(black), 0, 0]
 
 
-def test_planning_is_part_of_the_seconds(monkeypatch):
-    """It encodes images and prompts, as the pipelines of diffusers do in the time that is measured of them."""
+def test_seconds_include_planning(monkeypatch):
+    """Planning encodes images and prompts; the measured time of diffusers' pipelines includes this as well."""
     clock = iter((10.0, 17.0))
     monkeypatch.setattr(editors.time, "perf_counter", lambda: next(clock))
     report = {"seconds": 1.0, "network_evaluations": {"samples": 4}}
@@ -137,8 +140,8 @@ def test_planning_is_part_of_the_seconds(monkeypatch):
     assert editors.Ours(model, OURS).edit([], []).seconds == 7
 
 
-def test_an_edit_of_a_replaced_picture_is_made_again(start, model, tmp_path):
-    """With a record that does not say of which picture it is, nothing is known, and it stays."""
+def test_edit_of_a_replaced_image_is_made_again(start, model, tmp_path):
+    """A record without a stamp of its image is kept."""
     setting = resolved(Setting(UNCHANGED, UNCHANGED), model)
 
     def run():
@@ -160,8 +163,8 @@ def test_an_edit_of_a_replaced_picture_is_made_again(start, model, tmp_path):
     assert not any("stamp" in each for each in run())
 
 
-def test_stopped_in_the_middle_it_goes_on(start, model, monkeypatch):
-    """The first edit is finished when Ctrl-C comes; a kill besides leaves half a line."""
+def test_interrupted_run_is_resumed(start, model, monkeypatch):
+    """Ctrl-C interrupts the second edit; the first one is not made again."""
     setting, original, calls = resolved(OURS, model), editors.Ours.edit, []
 
     def edit(self, items, pictures):
@@ -178,7 +181,7 @@ def test_stopped_in_the_middle_it_goes_on(start, model, monkeypatch):
     assert all("error" not in record for record in records)
 
 
-def test_a_bad_item_is_recorded_and_never_stops_the_run(start, model, bench, evaluator):
+def test_invalid_item_is_recorded_without_stopping_the_run(start, model, bench, evaluator):
     setting = resolved(OURS, model)
     long = replace(bench.items[1], name="long", target_text="word " * 200)
     records = start(setting, items=[bench.items[0], broken(), long, bench.items[2]])
@@ -189,7 +192,7 @@ def test_a_bad_item_is_recorded_and_never_stops_the_run(start, model, bench, eva
     assert (lines[0].finished, lines[0].failed) == (2, 2)
 
 
-def test_a_word_that_is_in_neither_prompt_is_found_before_the_inversion(start, model):
+def test_unknown_blend_word_is_rejected_before_the_inversion(start, model):
     params = {"steps": 3, "skip": 1, "source_guidance_scale": 1.0, "guidance_scale": 2.0, "blend": "zebra"}
     with model.network.counting() as count:
         records = start(resolved(Setting("blend", "prompt-to-prompt", params), model))
@@ -203,7 +206,7 @@ def test_failed_items_are_tried_again(start, model, bench):
     assert "error" not in start(setting, items=[item])[0]
 
 
-def test_an_editor_that_cannot_be_loaded_fails_its_own_row(start, model, bench, monkeypatch):
+def test_editor_that_cannot_be_loaded_fails_only_its_row(start, model, bench, monkeypatch):
     def refuse(task):
         raise ValueError("no such pipeline")
 
@@ -213,7 +216,7 @@ def test_an_editor_that_cannot_be_loaded_fails_its_own_row(start, model, bench, 
     assert "error" not in records[1]
 
 
-def test_limits_take_the_kinds_in_turn(bench):
+def test_limit_alternates_between_kinds(bench):
     items = [replace(bench.items[0], name=str(n), kind="abbb"[n % 4]) for n in range(12)]
     assert [item.kind for item in limited(items, 5)] == ["a", "b", "a", "b", "a"]
     assert limited(items, 4) == limited(items, 7)[:4]

@@ -1,4 +1,4 @@
-"""Rows of a benchmark: files, defaults, keys, refusals."""
+"""The rows of a benchmark: files, defaults, keys and invalid input."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from sfumato.methods.registry import METHODS
 from tests.bench.small import OURS, SDEDIT
 
 
-def test_rows_of_a_file(tmp_path, model):
+def test_rows_are_read_from_a_file(tmp_path, model):
     file = tmp_path / "rows.toml"
     file.write_text(
         '[[row]]\nname = "a"\nmethod = "edit-friendly"\nskip = 2\nsteps = 4\nseed = 3\n'
@@ -35,7 +35,7 @@ def test_rows_of_a_file(tmp_path, model):
     assert set(second.params) == set(PIPELINES["diffusers-img2img"])
 
 
-def test_the_key_stands_for_everything_but_the_name():
+def test_key_depends_on_everything_but_the_name():
     assert OURS.key == replace(OURS, name="other").key
     others = [
         replace(OURS, method="ddim"),
@@ -46,15 +46,15 @@ def test_the_key_stands_for_everything_but_the_name():
     assert len({each.key for each in (OURS, *others)}) == 5
 
 
-def test_keys_of_settings_without_files_stay_what_they_are(model):
-    """Journals hold them: SHA-256 of the JSON of method, all parameters, seed and residual."""
+def test_keys_without_files_are_stable(model):
+    """Journals store the keys: SHA-256 of the JSON of method, all parameters, seed and residual."""
     setting = resolved(OURS, model)
     said = json.dumps([setting.method, dict(setting.params), 0, True], sort_keys=True)
     assert setting.key == hashlib.sha256(said.encode()).hexdigest()[:12]
     assert Setting(UNCHANGED, UNCHANGED).key == "84296155c773"
 
 
-def test_of_a_file_the_content_counts_and_not_its_place(model, tmp_path):
+def test_key_depends_on_file_content_not_path(model, tmp_path):
     bank, copy, other = (tmp_path / f"{name}.txt" for name in ("bank", "copy", "other"))
     bank.write_text("a cat\na small cat\n")
     copy.write_text(bank.read_text())
@@ -71,9 +71,9 @@ def test_of_a_file_the_content_counts_and_not_its_place(model, tmp_path):
     assert key(bank) != first
 
 
-def test_files_within_texts_and_folders_count_by_their_content(model, tmp_path):
-    """Delta-h with weights, style images with weights, and the folder of an encoder."""
-    first, second = tmp_path / "a.png", tmp_path / "a.png.png"  # one path is the beginning of the other
+def test_key_depends_on_files_named_in_parameters(model, tmp_path):
+    """A PARASOL file, style images with weights, and the folder of an encoder."""
+    first, second = tmp_path / "a.png", tmp_path / "a.png.png"  # one path is a prefix of the other
     for file in (first, second):
         file.write_bytes(file.name.encode())
     folder = tmp_path / "clip"
@@ -103,7 +103,7 @@ def test_one_setting_under_two_names_is_refused(model):
     assert compared(twice[:2], model) == [resolved(each, model) for each in twice[:2]]
 
 
-def test_by_default_all_methods_that_follow_prompts_over_all_inversions_and_diffusers(model):
+def test_default_settings_cover_all_prompt_methods_and_diffusers(model):
     settings = default_settings(model)
     by_text = {name for name, method in METHODS.items() if "condition" in method.handles}
     assert {"edit-friendly", "sdedit", "prompt-to-prompt"} <= by_text
@@ -127,19 +127,19 @@ def test_by_default_all_methods_that_follow_prompts_over_all_inversions_and_diff
         ('[[row]]\nname = "a"\nmethod = "ddim"\n[[row]]\nname = "a"\nmethod = "ddim"', "two rows called 'a'"),
     ],
 )
-def test_files_that_cannot_be_used(tmp_path, text, message):
+def test_invalid_settings_files_are_refused(tmp_path, text, message):
     (tmp_path / "rows.toml").write_text(text)
     with pytest.raises(BadInput, match=message):
         read_settings(tmp_path / "rows.toml")
 
 
-def test_the_source_has_no_options(model):
+def test_unchanged_has_no_options(model):
     with pytest.raises(BadInput, match=r"row 'mine': unchanged has no options"):
         resolved(Setting("mine", UNCHANGED, {"steps": 3}), model)
 
 
 @pytest.mark.parametrize("method", ["edit-friendly", *PIPELINES])
-def test_parameters_are_checked_with_the_row_s_name(model, method):
+def test_parameter_errors_name_the_row(model, method):
     with pytest.raises(BadInput, match=r"row 'mine': .*no option 'colour'"):
         resolved(Setting("mine", method, {"colour": 3}), model)
     with pytest.raises(BadInput, match=r"row 'mine': .*steps"):

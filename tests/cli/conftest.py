@@ -1,4 +1,4 @@
-"""Commands run in this process, in a folder of their own, as a user would type them there."""
+"""Fixtures that run commands in this process, in a temporary working folder."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from tests.tiny import tiny_picture
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind: exit code, both streams, and the files that it made or changed."""
+    """Result of a command: exit code, stdout, stderr, and the names of the files that it created or changed."""
 
     code: int
     out: str
@@ -29,7 +29,7 @@ class Outcome:
         return found
 
     def refused(self) -> str:
-        """The one sentence with which bad input is refused; nothing else may have happened."""
+        """Check that the command rejected bad input with exit code 2, one line, and no files; returns the line."""
         assert self.code == 2, self.err
         assert self.out == ""
         assert self.err.startswith("sfumato: ")
@@ -44,7 +44,7 @@ Command = Callable[..., Outcome]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user is: a folder with one small picture, not square and off the model's grid."""
+    """Working folder with one small image that is not square and whose sides are not multiples of 8 pixels."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
     monkeypatch.delenv("SFUMATO_MODEL", raising=False)
@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def sfumato(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`sfumato("edit", "photo.png", ...)` as typed in `folder`."""
+    """Run a command in `folder`: `sfumato("edit", "photo.png", ...)`."""
 
     def run(*words: object) -> Outcome:
         before = _state(folder)

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, forked from this one: nothing has to be imported again, and signals are real."""
+"""Commands in forked processes: no module is imported again, and signals are real."""
 
 import os
 import signal
@@ -17,12 +17,12 @@ PATIENCE = 120.0
 
 
 def nothing() -> None:
-    """What a test changes in the forked process before the command: nothing."""
+    """Default of `Forked(before=...)`: change nothing in the forked process."""
 
 
 @dataclass
 class Ended:
-    """How a command ended after the signals: exit code, seconds since the first signal, and what stderr holds."""
+    """How a command ended: exit code, seconds since the first signal, and the lines of stderr."""
 
     code: int
     seconds: float
@@ -30,7 +30,7 @@ class Ended:
 
 
 class Forked:
-    """`sfumato WORDS` as the only thing that a process does, in a folder; every step prints a line of progress."""
+    """`sfumato WORDS` in a forked process and a given folder; every step prints a line of progress."""
 
     def __init__(self, words: tuple[Any, ...], folder: Path, before: Callable[[], None] = nothing) -> None:
         self.errors = folder / "stderr.txt"
@@ -40,7 +40,7 @@ class Forked:
             _run([str(word) for word in words], folder, self.errors, before)
 
     def wait_for(self, there: Callable[[], bool]) -> None:
-        """Until something is there; fails where the command ends before."""
+        """Wait until `there()` is true; fails if the command ends first."""
         until = time.monotonic() + PATIENCE
         while not there():
             ended, status = os.waitpid(self.pid, os.WNOHANG)
@@ -51,11 +51,11 @@ class Forked:
             time.sleep(0.005)
 
     def wait_for_line(self, text: str) -> None:
-        """Until stderr holds the text."""
+        """Wait until stderr contains the text."""
         self.wait_for(lambda: text in self.errors.read_text())
 
     def end(self, *numbers: signal.Signals, apart: float = 0.03, patience: float = PATIENCE) -> Ended:
-        """Send signals one after the other, and wait."""
+        """Send the signals, `apart` seconds apart, and wait for the end of the process."""
         began = time.monotonic()
         for n, number in enumerate(numbers):
             time.sleep(apart if n else 0)
@@ -69,7 +69,7 @@ class Forked:
 
 
 def _run(words: list[str], folder: Path, errors: Path, before: Callable[[], None]) -> None:
-    """In the new process."""
+    """Run the command in the forked process."""
     code = 99
     try:
         os.chdir(folder)

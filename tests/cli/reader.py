@@ -1,4 +1,4 @@
-"""What a reader of the pages has: a clone, images, and a corpus and recipes that train in seconds."""
+"""The working folder for the examples of the documentation: package, images, a small corpus, and short recipes."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ IMAGES = ("scene", "a", "b", "cat")
 
 
 def prepare(folder: Path, tiny_model: Path) -> Path:
-    """Fill the folder of a reader; returns the folder of the bundled models, which holds a tiny one of few steps."""
+    """Fill the working folder; returns the folder of bundled models, which contains a tiny model of few steps."""
     (folder / "sfumato").symlink_to(ROOT / "sfumato")
     bundled = folder / "bundled"
     shutil.copytree(tiny_model, bundled / "emoji")

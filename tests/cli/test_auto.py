@@ -1,4 +1,4 @@
-"""`sfumato edit --auto`: the least change that follows the target prompt well enough."""
+"""`sfumato edit --auto`: the setting with the least change among those that reach the wanted CLIP similarity."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def clip(tmp_path_factory):
 
 
 def choose(*arguments, evaluator=None, **options):
-    """With the shipped evaluator, which tiny models do not have."""
+    """`auto.choose` with the shipped evaluator by default, because tiny models have none."""
     return auto.choose(*arguments, evaluator=evaluator or Evaluator.load(), **options)
 
 
@@ -36,7 +36,7 @@ def inverted(tiny_sd_folder):
     return library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), "red cat", steps=10)
 
 
-def test_the_first_level_that_is_good_enough_ends_the_search(inverted):
+def test_search_ends_at_first_level_that_reaches_the_adherence(inverted):
     easy, hard = (choose(inverted, "green dog", adherence=wanted) for wanted in (-0.99, 0.99))
     assert easy.reached
     assert easy.tried == len(GUIDANCE_SCALES)
@@ -47,15 +47,15 @@ def test_the_first_level_that_is_good_enough_ends_the_search(inverted):
     assert set(smallest.trial.options) == {"guidance_scale"}
 
 
-def test_by_default_the_edit_shall_fit_as_well_as_the_source_did(inverted):
+def test_reached_agrees_with_the_default_adherence(inverted):
     choice = choose(inverted, "green dog", skip=2)
     assert choice.tried == len(GUIDANCE_SCALES)
     assert choice.reached == (choice.trial.scores["clip"] >= choice.wanted)
 
 
 @pytest.mark.parametrize("method", ["prompt-to-prompt", "pix2pix-zero", "colour"])
-def test_the_settings_are_those_of_the_method_of_the_edit(inverted, method):
-    """Not of the one that the image was inverted for, whose default guidance scale is another one."""
+def test_grid_uses_the_defaults_of_the_edit_method(inverted, method):
+    """Not those of the method of the inversion, whose default guidance scale differs."""
     named = (method, {"colour": "blue"}) if method == "colour" else method
     used = inverted.edit("green cat", methods=[named]).report["parameters"]["guidance_scale"][0]
     assert used != inverted.params.guidance_scale or method == "colour"
@@ -66,8 +66,8 @@ def test_the_settings_are_those_of_the_method_of_the_edit(inverted, method):
         choose(inverted, "green cat", methods=[named], skip=2, guidance_scale=3.0)
 
 
-def test_weights_of_prompts_are_not_scored(tiny_sd_folder):
-    """As in the report of an edit: networks that score edits read the words only."""
+def test_prompt_weights_are_removed_before_scoring(tiny_sd_folder):
+    """As in the report of an edit, the evaluator receives the prompts without their weights."""
     model = library.load(str(tiny_sd_folder), prompt_weights=True)
     inverted = model.invert(tiny_picture(32, 32), "(red:1.4) cat", steps=5)
     choice, evaluator = choose(inverted, "(green:1.3) dog", skip=2), Evaluator.load()
@@ -80,7 +80,7 @@ def test_weights_of_prompts_are_not_scored(tiny_sd_folder):
     assert choose(inverted, "(green:1.3) " * 8 + "dog", skip=2, adherence=-0.99).reached, "9 words, not 57 tokens"
 
 
-def test_the_result_has_the_moves_of_the_chosen_edit_alone(tiny_sd_folder):
+def test_result_reports_moves_of_the_chosen_edit_only(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
     inverted = model.invert(tiny_picture(32, 32), "red cat", method="pullback", steps=4)
     with counting_passes() as passes:
@@ -96,7 +96,7 @@ def test_the_result_has_the_moves_of_the_chosen_edit_alone(tiny_sd_folder):
     assert all(len(result.report[name]) == 1 for name in per_row)
 
 
-def test_only_what_can_be_chosen(inverted, tiny_ddpm_folder):
+def test_invalid_choices_are_rejected(inverted, tiny_ddpm_folder):
     with pytest.raises(BadInput, match="no setting to choose"):
         choose(inverted, "green dog", skip=2, guidance_scale=3.0)
     with pytest.raises(BadInput, match="target prompt"):
@@ -110,7 +110,7 @@ def test_only_what_can_be_chosen(inverted, tiny_ddpm_folder):
         choose(blind, "")
 
 
-def test_the_cost_is_that_of_all_settings(inverted):
+def test_reported_cost_covers_all_settings(inverted):
     with inverted.model.network.counting() as count:
         choice = choose(inverted, "green dog", adherence=0.99)
     assert choice.report["network_evaluations"] == {"calls": count.calls, "samples": count.samples}
@@ -119,7 +119,7 @@ def test_the_cost_is_that_of_all_settings(inverted):
 
 
 @pytest.mark.parametrize("wanted", [-0.99, 0.99])
-def test_the_result_is_the_single_edit_with_the_chosen_setting(inverted, wanted):
+def test_result_equals_a_single_edit_with_the_chosen_setting(inverted, wanted):
     choice = choose(inverted, "green dog", adherence=wanted)
     expected = inverted.edit("green dog", **choice.trial.options)
     assert choice.result.recipes == expected.recipes
@@ -133,28 +133,28 @@ def test_the_result_is_the_single_edit_with_the_chosen_setting(inverted, wanted)
     assert choice.result.report["network_evaluations"] == {"calls": 0, "samples": 0}
 
 
-def test_without_a_source_prompt_there_is_nothing_to_aim_at(tiny_sd_folder):
-    """The cosine with the empty text is reached by doing nothing."""
+def test_missing_source_prompt_requires_explicit_adherence(tiny_sd_folder):
+    """The similarity to an empty text is no useful default: the unchanged image reaches it."""
     inverted = library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), steps=4)
     with pytest.raises(BadInput, match="Without a source prompt"):
         choose(inverted, "green dog")
     assert choose(inverted, "green dog", adherence=-0.99).reached
 
 
-def test_the_judge_must_be_able_to_read_the_prompts(inverted):
+def test_prompts_longer_than_the_evaluator_context_are_rejected(inverted):
     with inverted.model.network.counting() as count, pytest.raises(BadInput, match="has 42 tokens"):
         choose(inverted, "red " * 40)
     assert count.samples == 0
 
 
-def test_levels_that_skip_a_window_of_the_method_are_left_out(tiny_sd_folder):
+def test_levels_that_skip_the_method_window_are_excluded(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
     inverted = model.invert(tiny_picture(32, 32), "red cat", method="colour", steps=10)
     high = choose(inverted, "red cat", adherence=-0.99, guidance_scale=1.0, first=700, last=999)  # 901, 801, 701
     assert high.trial.options["skip"] == 2
 
 
-def test_on_the_command_line(sfumato, tiny_sd_folder):
+def test_command_reports_the_chosen_setting(sfumato, tiny_sd_folder):
     run = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9", *CLIP, "--json")
     assert run.code == 0, run.err
     assert run.json["parameters"]["skip"] == 8
@@ -164,7 +164,7 @@ def test_on_the_command_line(sfumato, tiny_sd_folder):
     assert "auto: none of 8 settings reaches the CLIP similarity 0.99; the nearest is skip" in run.err
 
 
-def test_what_is_printed_counts_the_trials(sfumato, tiny_sd_folder):
+def test_reported_evaluations_include_the_trials(sfumato, tiny_sd_folder):
     found = sfumato("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9", *CLIP, "--json").json
     # guidance pairs: 10 steps to invert, 2 for each guidance scale, 10 to check the reconstruction; the chosen edit is
     # that of the search
@@ -172,7 +172,7 @@ def test_what_is_printed_counts_the_trials(sfumato, tiny_sd_folder):
     assert found["reconstruction_latent_max_error"] < 1e-3
 
 
-def test_weights_do_not_count_against_the_context_of_the_judge(sfumato, tiny_sd_folder):
+def test_prompt_weights_do_not_count_towards_the_evaluator_context(sfumato, tiny_sd_folder):
     words = ("--from", "(red:1.4) " * 8, "--to", "(green:1.4) " * 8, "--steps", 4, "--skip", 2, "--prompt-weights")
     words = ("photo.png", *words, "--model", tiny_sd_folder, *CLIP)
     run = sfumato("edit", *words, "-o", "out.png", "--auto", "-0.9")
@@ -181,7 +181,7 @@ def test_weights_do_not_count_against_the_context_of_the_judge(sfumato, tiny_sd_
     assert run.code == 0, run.err
 
 
-def test_the_judge_is_the_users(sfumato, tiny_sd_folder, clip):
+def test_clip_option_selects_the_evaluator(sfumato, tiny_sd_folder, clip):
     words = ("edit", *WORDS, "--model", tiny_sd_folder, "--auto", "-0.9")
     shipped, own = sfumato(*words, *CLIP), sfumato(*words, "--clip", clip)
     assert own.code == 0, own.err
@@ -193,7 +193,7 @@ def test_the_judge_is_the_users(sfumato, tiny_sd_folder, clip):
     assert own.err != shipped.err
 
 
-def test_an_inversion_brings_the_source_prompt_or_is_refused(sfumato, tiny_sd_folder):
+def test_saved_inversion_needs_a_source_prompt(sfumato, tiny_sd_folder):
     model = ("--model", tiny_sd_folder)
     for prompt, code in (("red apple", 0), ("", 2)):
         sfumato("invert", "photo.png", "--from", prompt, "-o", "x.safetensors", "--steps", 4, *model)
@@ -204,7 +204,7 @@ def test_an_inversion_brings_the_source_prompt_or_is_refused(sfumato, tiny_sd_fo
     assert "--from, which is empty" in run.err
 
 
-def test_what_the_judge_cannot_read_is_refused_before_the_inversion(sfumato, tiny_sd_folder, monkeypatch):
+def test_invalid_evaluator_input_is_rejected_before_the_inversion(sfumato, tiny_sd_folder, monkeypatch):
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     words = ("edit", "photo.png", "--from", "red", "--to", "red " * 40, "-o", "out.png", "--model", tiny_sd_folder)
     assert "has 42 tokens and the dual encoder accepts at most" in sfumato(*words, "--auto", *CLIP).refused()
@@ -222,17 +222,17 @@ def test_what_the_judge_cannot_read_is_refused_before_the_inversion(sfumato, tin
         (("--lpips", "."), "--lpips names a network that scores edits for --auto"),
     ],
 )
-def test_refused_before_any_work(sfumato, words, sentence):
+def test_invalid_options_are_rejected_before_loading_the_model(sfumato, words, sentence):
     assert sentence in sfumato("edit", *WORDS, "--model", "nosuch", *words).refused()
 
 
-def test_without_a_source_prompt_there_is_no_aim(sfumato):
+def test_command_requires_a_source_prompt(sfumato):
     words = ("edit", "photo.png", "--to", "green apple", "-o", "out.png", "--model", "nosuch", "--auto")
     assert "--from, which is empty" in sfumato(*words).refused()
 
 
-def test_a_model_without_evaluator_needs_one(sfumato, tiny_sd_folder, inverted, monkeypatch):
-    """Before any work: scores of networks that know other images only say nothing."""
+def test_model_without_evaluator_requires_clip_option(sfumato, tiny_sd_folder, inverted, monkeypatch):
+    """The error is raised before the diffusion network is evaluated."""
     with inverted.model.network.counting() as count, pytest.raises(BadInput, match="--clip"):
         auto.choose(inverted, "green dog")
     assert count.samples == 0
@@ -242,8 +242,8 @@ def test_a_model_without_evaluator_needs_one(sfumato, tiny_sd_folder, inverted, 
 
 @pytest.mark.parametrize("wanted", [-0.99, 0.05, 0.99])
 @pytest.mark.parametrize("method", ["edit-friendly", "ddim", "plug-and-play"])
-def test_the_choice_is_that_of_single_edits(tiny_sd_folder, method, wanted):
-    """Every setting edited by itself: the same table and the same winner, though levels share a batch."""
+def test_search_matches_separate_single_edits(tiny_sd_folder, method, wanted):
+    """Every setting is edited separately: table and choice are equal, although the search edits levels in one batch."""
     inverted = library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), "red cat", method=method, steps=10)
     choice, evaluator = choose(inverted, "green dog", adherence=wanted), Evaluator.load()
     skips = sorted({round(share * 10) for share in SKIPPED}, reverse=True)
@@ -284,8 +284,8 @@ class Scored(Grid):
 
 @pytest.mark.parametrize("levels", range(1, 9))
 @pytest.mark.parametrize("best", [0, 2])
-def test_with_growing_adherence_the_first_level_that_reaches_it_is_found(levels, best):
-    """As an exhaustive search finds it, with fewer settings; the best guidance scale is the smallest or the largest."""
+def test_search_matches_exhaustive_search_for_monotonic_scores(levels, best):
+    """Both find the same first level; the best guidance scale is the smallest or the largest of the grid."""
     scores = [[level / levels - (scale != best) * 0.5 / levels for scale in range(3)] for level in range(levels)]
     for wanted in [row[best] for row in scores] + [2.0]:
         grid = Scored(None, "", None, [{}] * levels, [1.0, 2.0, 3.0], {"scores": scores}, lambda *_: None)
@@ -296,8 +296,8 @@ def test_with_growing_adherence_the_first_level_that_reaches_it_is_found(levels,
         assert len(tried) <= grid._most()
 
 
-def test_settings_share_batches_of_the_network(inverted):
-    """Ten steps: the levels start at 8 and 6 alone, and at 4 and 2 together, in as many calls as the longest."""
+def test_levels_share_network_batches(inverted):
+    """With 10 steps, the levels skip = 8 and skip = 6 run alone, and skip = 4 and skip = 2 in one batch of 8 calls."""
     with inverted.model.network.counting() as count:
         choose(inverted, "green dog", adherence=0.99)
     assert count.calls == 2 + 4 + 8

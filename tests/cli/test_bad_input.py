@@ -1,6 +1,6 @@
-"""Mistakes: one sentence, exit code 2, nothing written, and said before a model is loaded.
+"""Invalid input: exit code 2, a message of one line, nothing written, and detected before a model is loaded.
 
-The model named here does not exist: a sentence about anything else shows that the mistake was found first.
+The model named here does not exist, so any other message shows that the error was detected before loading it.
 """
 
 import os
@@ -122,7 +122,7 @@ MISTAKES = {
 
 @pytest.fixture
 def mistakes(folder):
-    """Files to make mistakes with."""
+    """Input files of the invalid command lines."""
     (folder / "text.png").write_text("hello")
     (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:200])
     (folder / "folder.png").mkdir()
@@ -135,7 +135,7 @@ def mistakes(folder):
 
 @pytest.mark.parametrize("typed", MISTAKES)
 @pytest.mark.usefixtures("mistakes")
-def test_a_mistake_is_one_sentence_and_leaves_nothing(sfumato, typed, tiny_sd_folder):
+def test_invalid_input_gives_one_line_and_writes_nothing(sfumato, typed, tiny_sd_folder):
     if "weights.safetensors" in typed:
         shutil.copy(tiny_sd_folder / "unet" / "diffusion_pytorch_model.safetensors", "weights.safetensors")
     before = sorted(os.listdir())
@@ -144,7 +144,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(sfumato, typed, tiny_sd_fo
 
 
 @pytest.mark.usefixtures("mistakes")
-def test_a_folder_without_permission_is_seen_before_any_work(sfumato, monkeypatch):
+def test_unwritable_folder_is_rejected_before_loading_the_model(sfumato, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     run = sfumato("invert", "photo.png", "-o", "x.safetensors", "--model", "nosuch")
     assert "may not be written to" in run.refused()
@@ -190,7 +190,7 @@ BANKS = ("--method", "pix2pix-zero", "--source-bank", "two.txt")
         ),
     ],
 )
-def test_what_only_the_model_knows_is_refused_before_any_work(sfumato, tiny_sd_folder, monkeypatch, words, complaint):
+def test_model_dependent_errors_precede_network_evaluations(sfumato, tiny_sd_folder, monkeypatch, words, complaint):
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     Path("long.txt").write_text("a dog\n" + "dog " * 100)
     Path("one.txt").write_text("a dog\n")
@@ -209,13 +209,13 @@ def test_what_only_the_model_knows_is_refused_before_any_work(sfumato, tiny_sd_f
     assert complaint in run.refused()
 
 
-def test_a_model_without_text_refuses_prompts(sfumato, tiny_ddpm_folder):
+def test_model_without_text_input_rejects_prompts(sfumato, tiny_ddpm_folder):
     run = sfumato("edit", "photo.png", "--to", "green", "-o", "out.png", "--model", tiny_ddpm_folder)
     assert "no text input" in run.refused()
     assert "no text input" in sfumato("demo", "--model", tiny_ddpm_folder, "--out", "demo.png").refused()
 
 
-def test_the_options_of_an_inversion_are_fixed(sfumato, tiny_sd_folder):
+def test_options_of_a_saved_inversion_are_fixed(sfumato, tiny_sd_folder):
     model = ("--model", tiny_sd_folder)
     sfumato("invert", "photo.png", "--from", "red", "-o", "x.safetensors", "--steps", 3, *model)
     edit = ("edit", "x.safetensors", "--to", "green", "-o", "out.png", *model)
@@ -231,7 +231,7 @@ def test_an_inversion_of_another_model_is_refused(sfumato, tiny_sd_folder, tiny_
     assert "another model" in run.refused()
 
 
-def test_debug_shows_where(sfumato):
+def test_debug_prints_the_traceback(sfumato):
     run = sfumato("edit", "nosuch.png", "--to", "green", "-o", "out.png", "--debug")
     assert run.code == 2
     assert "Traceback" in run.err

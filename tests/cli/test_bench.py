@@ -1,4 +1,4 @@
-"""`sfumato bench` as typed, on a tiny copy of PIE-Bench's layout and a tiny model."""
+"""`sfumato bench` on a tiny copy of PIE-Bench's layout and a tiny model."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ skip = 1
 
 @pytest.fixture
 def typed(sfumato, folder, tiny_sd_folder, tmp_path_factory):
-    """The command with everything that it needs; more words may follow."""
+    """Run the command with all required arguments, followed by the given ones."""
     clip = tmp_path_factory.mktemp("clip")
     save_clip(clip)
     small.layout(folder / "pie")
@@ -42,7 +42,7 @@ def typed(sfumato, folder, tiny_sd_folder, tmp_path_factory):
     return lambda *words: sfumato("bench", "piebench", *fixed, *words)
 
 
-def test_a_table_the_reports_and_a_second_run_that_goes_on(typed, folder):
+def test_bench_writes_table_and_reports_and_resumes(typed, folder):
     run = typed("--limit", 2)
     assert run.code == 0, run.err
     lines = run.out.splitlines()
@@ -60,7 +60,7 @@ def test_a_table_the_reports_and_a_second_run_that_goes_on(typed, folder):
     assert {line["group"] for line in found["lines"]} == {"all", "random", "change object"}
 
 
-def test_a_failed_edit_is_said_and_the_code_is_1(typed, folder):
+def test_failed_edit_is_reported_with_exit_code_1(typed, folder):
     table = json.loads((folder / "pie/mapping_file.json").read_text())
     table["000000000000"]["image_path"] = "gone.jpg"
     (folder / "pie/mapping_file.json").write_text(json.dumps(table))
@@ -68,10 +68,10 @@ def test_a_failed_edit_is_said_and_the_code_is_1(typed, folder):
     assert run.code == 1
     assert "2 edits failed, the first, 000000000000, with: " in run.out
     assert "gone.jpg does not exist" in run.out
-    assert "means are over" not in run.out  # every row lost the same edit
+    assert "means are over" not in run.out  # the same edit failed in every row
 
 
-def test_where_rows_finished_different_edits_the_means_say_over_which_they_are(typed, folder):
+def test_output_states_which_edits_the_means_cover(typed, folder):
     table = json.loads((folder / "pie/mapping_file.json").read_text())
     (folder / "rows.toml").write_text("[[row]]".join(ROWS.split("[[row]]")[:2]))
     typed("--limit", 2)
@@ -86,12 +86,12 @@ def test_where_rows_finished_different_edits_the_means_say_over_which_they_are(t
     assert "means are over the edits that all settings finished: 1 of 2" in run.out
 
 
-def test_kinds(typed):
+def test_kinds_option_selects_edits(typed):
     assert typed("--kinds", "random", "--json").json["edits"] == 1
     assert "'change object'" in typed("--kinds", "change objects").refused()
 
 
-def test_splits(typed):
+def test_splits_option_selects_edits(typed):
     assert "piebench has no splits: leave --splits out" in typed("--splits", "test").refused()
     edits = [
         Item(f"{kind}-{split}", kind, split, "", "", Pictures) for kind in ("hair", "tone") for split in ("a", "b")
@@ -110,26 +110,26 @@ def test_splits(typed):
         chosen(kinds=["tone"], splits=["b"])
 
 
-def test_another_model_needs_another_folder(typed, tiny_sd2_folder):
+def test_another_model_requires_another_output_folder(typed, tiny_sd2_folder):
     typed("--limit", 1)
     run = typed("--limit", 1, "--model", tiny_sd2_folder)
     assert run.code == 2
     assert "another model" in run.err
 
 
-def test_one_setting_under_two_names(typed, folder):
+def test_rows_with_equal_settings_are_rejected(typed, folder):
     (folder / "rows.toml").write_text(ROWS + ROWS.replace("few steps", "again").replace("img2img", "other", 1))
     assert "rows 'few steps' and 'again' are one setting" in typed().refused()
 
 
-def test_the_journal_says_what_the_results_were_made_with(typed, folder):
+def test_journal_records_device_and_versions(typed, folder):
     typed("--limit", 1)
     first = json.loads((folder / "out/journal.jsonl").read_text().splitlines()[0])
     assert first["made_with"]["device"] == "cpu"
     assert first["made_with"]["versions"]["sfumato"] == __version__
 
 
-def test_another_judge_needs_another_folder(typed, folder, tmp_path_factory):
+def test_another_evaluator_requires_another_output_folder(typed, folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     save_clip(other)
     config = json.loads((other / "preprocessor_config.json").read_text())
@@ -141,9 +141,9 @@ def test_another_judge_needs_another_folder(typed, folder, tmp_path_factory):
     assert "another evaluator" in run.err
 
 
-def test_libraries_say_nothing_of_what_they_lack(tmp_path, monkeypatch):
-    """They do when they are imported, so this needs a process of its own."""
-    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):  # which commands leave behind in this one
+def test_library_warnings_are_not_printed(tmp_path, monkeypatch):
+    """Libraries warn when they are imported, so the command runs in a new process."""
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):  # set by commands that ran in this process
         monkeypatch.delenv(name, raising=False)
     words = ["bench", "piebench", "--data", ".", "--out", "out"]
     code = f"import sys; from sfumato.cli import main; sys.exit(main({words}))"
@@ -153,7 +153,7 @@ def test_libraries_say_nothing_of_what_they_lack(tmp_path, monkeypatch):
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_mistakes_cost_one_sentence(sfumato, folder):
+def test_invalid_input_gives_one_line(sfumato, folder):
     assert "piebench" in sfumato("bench", "piebenhc", "--out", "out").refused()
     assert "--data" in sfumato("bench", "piebench", "--out", "out").refused()
     assert "--size" in sfumato("bench", "piebench", "--data", ".", "--size", 64, "--out", "out").refused()

@@ -42,7 +42,7 @@ WITH_RECIPES = {
 
 
 @pytest.mark.parametrize("path", WITH_RECIPES)
-def test_recipes_stay_out_when_they_are_switched_off(sfumato, tiny_sd_folder, path):
+def test_no_recipe_option_omits_the_recipe(sfumato, tiny_sd_folder, path):
     words = ("--clip", SHIPPED, "--pareto", "psnr", "ssim") if "swept" in path else ()
     if path == "out.png":
         find(load(str(tiny_sd_folder), "cpu"), ["cat"], n=1, samples=2, steps=1, size=(32, 24)).save("d.safetensors")
@@ -51,7 +51,7 @@ def test_recipes_stay_out_when_they_are_switched_off(sfumato, tiny_sd_folder, pa
     assert "no sfumato recipe" in sfumato("recipe", path).refused()
 
 
-def test_generate_prints_where(sfumato, tiny_sd_folder):
+def test_generate_prints_the_output_path(sfumato, tiny_sd_folder):
     run = sfumato("generate", "red apple", "-o", "g.png", "--model", tiny_sd_folder, "--steps", 2, "--no-recipe")
     assert "g.png" in run.out
     assert run.files == {"g.png"}
@@ -65,7 +65,7 @@ def test_generate_without_text_input(sfumato, tiny_ddpm_folder):
 
 @pytest.fixture
 def quick_model(tiny_sd_folder, tmp_path_factory):
-    """A model whose own defaults are a few steps."""
+    """A model whose default numbers of steps are small."""
     copy = tmp_path_factory.mktemp("model") / "quick"
     shutil.copytree(tiny_sd_folder, copy, copy_function=os.link)
     settings = {"edit": {"steps": 4, "skip": 1}, "generate": {"steps": 2}, "summary": "quick"}
@@ -73,7 +73,7 @@ def quick_model(tiny_sd_folder, tmp_path_factory):
     return copy
 
 
-def test_demo_makes_its_folder_and_one_sheet(sfumato, quick_model):
+def test_demo_creates_the_folder_and_one_sheet(sfumato, quick_model):
     run = sfumato("demo", "--model", quick_model, "--out", "new/folder/demo.png")
     assert run.code == 0, run.err
     assert run.files == {"new/folder/demo.png"}
@@ -88,7 +88,7 @@ def test_demo_makes_its_folder_and_one_sheet(sfumato, quick_model):
         assert sheet.height > len(examples()) * 128
 
 
-def test_demo_in_json(sfumato, quick_model):
+def test_demo_json_output(sfumato, quick_model):
     found = sfumato("demo", "--model", quick_model, "--out", "demo.png", "--only", "heart", "fox", "--json").json
     assert found["parameters"]["prompts"] == ["blue heart, twemoji", "wolf, noto"]
     assert found["parameters"]["steps"] == 4
@@ -96,7 +96,7 @@ def test_demo_in_json(sfumato, quick_model):
     assert len(found["metrics"]["reconstruction_psnr"]) == 2
 
 
-def test_examples_are_small_opaque_pictures_on_white():
+def test_examples_are_small_rgb_images_on_white():
     for example in examples():
         with Image.open(example.path) as image:
             assert (image.size, image.mode, image.info) == ((128, 128), "RGB", {})
@@ -106,7 +106,7 @@ def test_examples_are_small_opaque_pictures_on_white():
         assert pixels.min() < 128
 
 
-def test_models(sfumato, quick_model, monkeypatch):
+def test_models_lists_the_bundled_models(sfumato, quick_model, monkeypatch):
     monkeypatch.setattr(bundled, "BUNDLED", quick_model.parent)
     assert "quick" in sfumato("models").out
     assert sfumato("models", "path", "quick").out == f"{quick_model}\n"
@@ -114,14 +114,14 @@ def test_models(sfumato, quick_model, monkeypatch):
     assert sfumato("models", "path", "quick", "--json").json["folder"] == str(quick_model)
 
 
-def test_models_says_when_there_is_none(sfumato, tmp_path, monkeypatch):
+def test_models_reports_that_none_is_bundled(sfumato, tmp_path, monkeypatch):
     monkeypatch.setattr(bundled, "BUNDLED", tmp_path)
     run = sfumato("models")
     assert (run.code, run.out) == (0, "")
     assert "no model" in run.err
 
 
-def test_methods(sfumato):
+def test_methods_lists_parameters_and_handles(sfumato):
     listed = sfumato("methods").out
     line = next(line for line in listed.splitlines() if line.startswith("edit-friendly "))
     assert "condition, noise map" in line
@@ -143,7 +143,7 @@ def test_methods(sfumato):
     assert found["unloaded"] == []
 
 
-def test_a_method_of_another_package_that_fails_ends_no_command(sfumato, strangers, tiny_sd_folder):
+def test_broken_third_party_method_does_not_stop_commands(sfumato, strangers, tiny_sd_folder):
     strangers("lender", "borrowed", before="import nosuchmodule")
     for words in (("methods",), ("methods", "--json"), ("doctor", "--model", tiny_sd_folder)):
         run = sfumato(*words)
@@ -160,7 +160,7 @@ def test_a_method_of_another_package_that_fails_ends_no_command(sfumato, strange
     assert (run.code, run.err) == (0, "")
 
 
-def test_doctor_reconstructs_a_picture(sfumato, tiny_sd_folder):
+def test_doctor_reconstructs_an_image(sfumato, tiny_sd_folder):
     run = sfumato("doctor", "--model", tiny_sd_folder, "--device", "cpu")
     assert run.code == 0, run.out
     assert "torch" in run.out
@@ -169,7 +169,7 @@ def test_doctor_reconstructs_a_picture(sfumato, tiny_sd_folder):
     assert found["check"]["reconstruction_latent_max_error"] <= 1e-6
 
 
-def test_doctor_names_a_missing_extra_and_how_to_get_it(sfumato, tiny_sd_folder, monkeypatch):
+def test_doctor_reports_missing_extra_with_install_command(sfumato, tiny_sd_folder, monkeypatch):
     from sfumato.cli import doctor
 
     monkeypatch.setattr(doctor, "requires", lambda package: ["torch>=2", "nosuch-thing>=1; extra == 'fancy'"])
@@ -178,7 +178,7 @@ def test_doctor_names_a_missing_extra_and_how_to_get_it(sfumato, tiny_sd_folder,
     assert "nosuch-thing missing" in out
 
 
-def test_doctor_fails_where_a_model_does(sfumato):
+def test_doctor_fails_for_a_missing_model(sfumato):
     run = sfumato("doctor", "--model", "nosuch")
     assert run.code == 1
     assert "FAILS" in run.out
@@ -186,7 +186,7 @@ def test_doctor_fails_where_a_model_does(sfumato):
     assert sfumato("doctor", "--model", "nosuch", "--json").json["check"]["works"] is False
 
 
-def test_data_emoji_hands_its_arguments_on(sfumato, monkeypatch, tmp_path):
+def test_data_emoji_passes_its_arguments_to_build(sfumato, monkeypatch, tmp_path):
     from sfumato.data import emoji
 
     asked = {}

@@ -37,7 +37,7 @@ def preset(name, text):
     (config_folder() / "presets" / f"{name}.toml").write_text(text)
 
 
-def test_the_default_model_is_that_of_the_variable_then_of_the_file(sfumato, model, monkeypatch):
+def test_default_model_comes_from_environment_then_config_file(sfumato, model, monkeypatch):
     assert "model     emoji (bundled)" in sfumato("doctor", "--model", model).out
     config('model = "model"\n')
     assert sfumato(*EDIT).code == 0
@@ -59,7 +59,7 @@ def test_the_default_model_is_that_of_the_variable_then_of_the_file(sfumato, mod
         ("=", "not valid TOML"),
     ],
 )
-def test_a_configuration_that_cannot_be_used_is_named(sfumato, folder, text, complaint):
+def test_invalid_configuration_is_rejected(sfumato, folder, text, complaint):
     config(text)
     before = {path for path in folder.rglob("*") if path.is_file()}
     run = sfumato(*EDIT)
@@ -68,7 +68,7 @@ def test_a_configuration_that_cannot_be_used_is_named(sfumato, folder, text, com
     assert "config.toml" in run.err
 
 
-def test_a_preset_gives_flags_that_typed_ones_override(sfumato, model):
+def test_command_line_overrides_preset_flags(sfumato, model):
     preset(
         "quick",
         f'[edit]\nmodel = "{model}"\nmethod = ["ddim"]\nsteps = 3\nskip = 0\nseed = [1, 2]\nno-recipe = false\n',
@@ -89,7 +89,7 @@ def test_a_preset_gives_flags_that_typed_ones_override(sfumato, model):
     assert "no flag --residual" in sfumato(*EDIT, "--preset", "own.toml").refused()
 
 
-def test_a_preset_of_switches(sfumato, model):
+def test_preset_sets_boolean_flags(sfumato, model):
     preset("off", f'[edit]\nmodel = "{model}"\nmethod = "pullback"\nnormalise = false\nno-residual = true\nsteps = 3\n')
     assert sfumato(*EDIT, "--preset", "off").code == 0
     found = read_recipe("out.png")
@@ -107,7 +107,7 @@ def test_a_preset_of_switches(sfumato, model):
         ("[edit]\nsteps = 0\n", "between 1 and 1000"),
     ],
 )
-def test_a_preset_that_cannot_be_used_is_refused(sfumato, text, complaint):
+def test_invalid_preset_is_rejected(sfumato, text, complaint):
     if text is not None:
         preset("p", text)
     assert complaint in sfumato(*EDIT, "--preset", "p").refused()
@@ -121,7 +121,7 @@ def test_a_preset_that_cannot_be_used_is_refused(sfumato, text, complaint):
         (("--steps", "4"), {"skip": 1}),
     ],
 )
-def test_the_help_prints_the_values_that_the_run_takes(sfumato, model, typed, wanted):
+def test_help_prints_the_defaults_that_the_run_uses(sfumato, model, typed, wanted):
     words = ("--model", model, "--method", "prompt-to-prompt", *typed)
     lines = re.split(r"\n  (?=--)", sfumato("edit", "--help", *words).out)
     shown = {line.split()[0][2:]: " ".join(line.split()) for line in lines if line.startswith("--")}
@@ -141,7 +141,7 @@ def test_methods_lists_the_defaults_of_the_model(sfumato, model):
     assert "defaults of the method" in sfumato("methods", "prompt-to-prompt", "--model", "org/name").out
 
 
-def test_a_model_without_text_has_guidance_one(tiny_ddpm_folder):
+def test_model_without_text_has_guidance_scale_one(tiny_ddpm_folder):
     method = METHODS.find("ddim")
     values, _ = values_with(str(tiny_ddpm_folder), method.params, method.section, {})
     assert (values["guidance_scale"], values["source_guidance_scale"]) == (1.0, 1.0)

@@ -26,7 +26,7 @@ def pixels(path):
         return np.asarray(image).copy()
 
 
-def test_edit_writes_a_picture_of_the_same_size_and_prints_where(edit):
+def test_edit_keeps_the_size_and_prints_the_output_path(edit):
     run = edit()
     assert run.code == 0, run.err
     assert run.files == {"out.png"}
@@ -36,7 +36,7 @@ def test_edit_writes_a_picture_of_the_same_size_and_prints_where(edit):
     assert pixels("out.png").shape == (22, 30, 3)
 
 
-def test_json_is_one_object_with_the_promised_numbers(edit):
+def test_json_reports_parameters_metrics_and_cost(edit):
     found = edit("--json", "--guidance", 3, "--source-guidance", 2, "--eta", 0.5).json
     assert found["seconds"] > 0
     assert 0 <= found["reconstruction_latent_max_error"] < 1e-3
@@ -51,7 +51,7 @@ def test_json_is_one_object_with_the_promised_numbers(edit):
     assert found["network_evaluations"] == 2 * (6 + 6 + 5)
 
 
-def test_the_reconstruction_is_only_measured_where_it_is_wanted(edit):
+def test_reconstruction_error_is_printed_only_with_check(edit):
     assert "largest latent error" not in edit().out
     assert "largest latent error" in edit("--check").out
 
@@ -68,18 +68,18 @@ def test_several_seeds_give_several_outputs(edit):
     assert (pixels("out-0.png") != pixels("out-1.png")).any()
     alone = edit("--seed", 5, out="alone.png")
     assert alone.code == 0
-    # other batch, other rounding: one grey level at most
+    # another batch size changes the rounding by at most one grey level
     assert np.abs(pixels("alone.png").astype(int) - pixels("out-1.png").astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize(("method", "alike"), [("ddim", True), ("sdedit", False)])
-def test_seeds_that_change_nothing_are_told(edit, method, alike):
+def test_seeds_without_effect_are_reported(edit, method, alike):
     run = edit("--method", method, "--seeds", 2, "--json")
     assert any("all seeds gave the same image" in note for note in run.json["notes"]) == alike
     assert ("all seeds gave the same image" in run.err) == alike
 
 
-def test_without_a_target_the_prompt_stays_where_something_else_changes(sfumato, tiny_sd_folder):
+def test_target_prompt_is_optional_for_colour_and_shift(sfumato, tiny_sd_folder):
     words = ("edit", "photo.png", "--from", "red apple", "-o", "out.png", "--steps", 4, "--model", tiny_sd_folder)
     for method in (("colour", "--colour", "blue"), ("shift", "--right", 2)):
         run = sfumato(*words, "--method", *method, "--json")
@@ -87,11 +87,11 @@ def test_without_a_target_the_prompt_stays_where_something_else_changes(sfumato,
     assert "target prompt is empty" in sfumato(*words, "--method", "ddim").refused()
 
 
-def test_a_count_of_seeds_goes_upwards_from_the_seed(edit):
+def test_seeds_option_counts_up_from_seed(edit):
     assert edit("--seed", 7, "--seeds", 2, "--json").json["parameters"]["seeds"] == [7, 8]
 
 
-def test_outside_the_mask_the_pixels_are_the_inputs(edit, folder):
+def test_mask_keeps_pixels_outside_unchanged(edit, folder):
     mask = np.zeros((22, 30), np.uint8)
     mask[4:12, 6:20] = 255
     Image.fromarray(mask).save("mask.png")
@@ -101,7 +101,7 @@ def test_outside_the_mask_the_pixels_are_the_inputs(edit, folder):
     assert changed[mask == 255].any()
 
 
-def test_a_format_that_cannot_keep_what_the_mask_keeps_says_so(edit, folder):
+def test_lossy_format_with_mask_is_reported(edit, folder):
     mask = np.zeros((22, 30), np.uint8)
     mask[4:12, 6:20] = 255
     Image.fromarray(mask).save("mask.png")
@@ -115,7 +115,7 @@ def test_a_format_that_cannot_keep_what_the_mask_keeps_says_so(edit, folder):
     assert edit("--no-recipe", "--json", out="plain.jpg").json["notes"] == []
 
 
-def test_sixteen_bits_are_edited_in_eight_and_that_is_said(edit, folder):
+def test_16_bit_input_reports_editing_in_8_bits(edit, folder):
     deep = np.random.default_rng(0).integers(0, 2**16, (22, 30)).astype(np.uint16)
     Image.fromarray(deep).save("deep.png")
     run = edit("--json", image="deep.png")
@@ -123,14 +123,14 @@ def test_sixteen_bits_are_edited_in_eight_and_that_is_said(edit, folder):
     assert run.err == "sfumato: deep.png: 16 bits per channel: edited in 8 bits, written in 16 by PNG and TIFF.\n"
 
 
-def test_the_same_command_twice_writes_the_same_file(edit, folder):
+def test_repeated_command_writes_an_identical_file(edit, folder):
     edit()
     first = (folder / "out.png").read_bytes()
     assert edit().files == set()  # overwriting an earlier output is allowed
     assert (folder / "out.png").read_bytes() == first
 
 
-def test_the_recipe_makes_the_picture_again(edit, sfumato, tiny_sd_folder):
+def test_recipe_parameters_reproduce_the_image(edit, sfumato, tiny_sd_folder):
     edit("--seed", 4, "--guidance", 6, "--no-residual")
     recipe = sfumato("recipe", "out.png").json
     assert recipe["prompt"] == "green apple"
@@ -146,21 +146,21 @@ def test_the_recipe_makes_the_picture_again(edit, sfumato, tiny_sd_folder):
     assert (pixels("out.png") == pixels("again.png")).all()
 
 
-def test_the_recipe_stays_out_when_it_is_switched_off(edit, sfumato):
+def test_no_recipe_option_writes_no_metadata(edit, sfumato):
     edit("--no-recipe")
     with Image.open("out.png") as image:
         assert image.info == {}
     assert "no sfumato recipe" in sfumato("recipe", "out.png").refused()
 
 
-def test_what_a_format_cannot_hold_is_said_on_stderr(edit):
+def test_format_without_recipe_support_is_reported(edit):
     run = edit(out="out.bmp")
     assert run.code == 0
     assert "cannot store the recipe" in run.err
     assert edit(out="out.jpg").err == ""
 
 
-def test_the_position_is_left_out_unless_it_is_wanted(edit):
+def test_gps_position_is_removed_unless_requested(edit):
     block = Image.Exif()
     block[0x8825] = {1: "N", 2: (52.0, 30.0, 0.0)}
     Image.open("photo.png").save("there.jpg", exif=block)
@@ -170,7 +170,7 @@ def test_the_position_is_left_out_unless_it_is_wanted(edit):
     assert Image.open("out.png").getexif().get_ifd(0x8825)
 
 
-def test_what_the_reader_decided_is_said_on_stderr(edit):
+def test_use_of_the_first_frame_is_reported(edit):
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
     frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
     run = edit(image="moving.gif")
@@ -178,7 +178,7 @@ def test_what_the_reader_decided_is_said_on_stderr(edit):
     assert "first frame of 2 used" in run.err
 
 
-def test_an_inversion_is_edited_like_the_picture(edit, sfumato, tiny_sd_folder):
+def test_editing_a_saved_inversion_matches_editing_the_image(edit, sfumato, tiny_sd_folder):
     edit("--seed", 2)
     model = ("--model", tiny_sd_folder)
     inverted = sfumato(
@@ -191,7 +191,7 @@ def test_an_inversion_is_edited_like_the_picture(edit, sfumato, tiny_sd_folder):
     assert (pixels("out.png") == pixels("again.png")).all()
 
 
-def test_an_inversion_reports_its_reconstruction(sfumato, tiny_sd_folder):
+def test_invert_reports_the_reconstruction_error(sfumato, tiny_sd_folder):
     words = (
         "invert",
         "photo.png",
@@ -211,7 +211,7 @@ def test_an_inversion_reports_its_reconstruction(sfumato, tiny_sd_folder):
     assert "x.safetensors" in sfumato(*words).out
 
 
-def test_an_inversion_by_another_method_brings_its_method(sfumato, tiny_sd_folder):
+def test_edit_uses_the_method_of_the_inversion(sfumato, tiny_sd_folder):
     model = ("--model", tiny_sd_folder)
     sfumato(
         "invert", "photo.png", "--from", "red apple", "-o", "x.safetensors", "--method", "ddim", "--steps", 4, *model
@@ -221,20 +221,20 @@ def test_an_inversion_by_another_method_brings_its_method(sfumato, tiny_sd_folde
 
 
 @pytest.mark.parametrize("method", ["ddim", "native-ddpm"])
-def test_other_methods(edit, method):
+def test_method_option_selects_the_method(edit, method):
     run = edit("--method", method, "--json")
     assert run.json["parameters"]["method"] == method
 
 
-def test_every_layout(sfumato, layout, layout_folder):
+def test_edit_works_with_every_model_layout(sfumato, layout, layout_folder):
     prompts = () if layout == "ddpm" else ("--from", "red apple", "--to", "green apple")
     run = sfumato("edit", "photo.png", *prompts, "-o", "out.png", "--model", layout_folder, *FAST)
     assert run.code == 0, run.err
     assert pixels("out.png").shape == (22, 30, 3)
 
 
-def test_several_methods_edit_together_and_are_in_the_recipe(sfumato, tiny_sd_folder):
-    """Flags of one method alone are plain, those of both carry its name; the inversion may be read from a file."""
+def test_several_methods_are_combined_and_recorded(sfumato, tiny_sd_folder):
+    """Flags of one method need no prefix, those of both start with the method's name; a saved inversion works, too."""
     model = ("--model", tiny_sd_folder)
     words = (
         "--to",
@@ -258,7 +258,7 @@ def test_several_methods_edit_together_and_are_in_the_recipe(sfumato, tiny_sd_fo
     assert sfumato("edit", "x.safetensors", *both).code == 0
 
 
-def test_methods_that_do_not_go_together_are_refused_in_one_sentence(sfumato, tiny_sd_folder):
+def test_incompatible_methods_are_rejected(sfumato, tiny_sd_folder):
     words = ("edit", "photo.png", "--from", "red cat", "--to", "green cat", "-o", "out.png", "--model", tiny_sd_folder)
     two = ("--method", "prompt-to-prompt", "--method", "plug-and-play", "--steps", 3)
     assert "prompt-to-prompt and plug-and-play both replace" in sfumato(*words, *two).refused()

@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md, installed as a package: every one of them runs, and is short."""
+"""The examples of docs/extending.md, installed as a package: every example runs and is short."""
 
 import re
 import tomllib
@@ -46,12 +46,12 @@ def edit(sfumato, tiny_sd_folder):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_are_short(name):
+def test_examples_have_at_most_40_lines(name):
     assert len([line for line in MODULES[name].splitlines() if line.strip()]) <= MOST_LINES
 
 
 @pytest.mark.usefixtures("examples")
-def test_doctor_lists_them(sfumato, tiny_sd_folder):
+def test_doctor_lists_the_examples(sfumato, tiny_sd_folder):
     found = sfumato("doctor", "--model", tiny_sd_folder, "--json").json
     assert {"contrast", "shared-noise"} <= set(found["methods"])
     assert {"shared-noise", "brightness", "preview"} <= {*found["inversions"], *found["metrics"], *found["tasks"]}
@@ -59,7 +59,7 @@ def test_doctor_lists_them(sfumato, tiny_sd_folder):
 
 
 @pytest.mark.usefixtures("examples")
-def test_the_method_edits_alone_and_with_another(edit, sfumato):
+def test_method_edits_alone_and_with_another(edit, sfumato):
     assert "factor of the deviation" in sfumato("methods", "contrast").out
     edit("--method", "contrast", "--factor", 1.5)
     alone = Path("out.png").read_bytes()
@@ -70,7 +70,7 @@ def test_the_method_edits_alone_and_with_another(edit, sfumato):
 
 
 @pytest.mark.usefixtures("examples")
-def test_the_energy_brings_the_mean_nearer(tiny_sd_folder):
+def test_energy_reduces_the_distance_between_means(tiny_sd_folder):
     from sfumato_examples.mean_colour import KeepMeanColour
 
     model = load(str(tiny_sd_folder), "cpu")
@@ -85,7 +85,7 @@ def test_the_energy_brings_the_mean_nearer(tiny_sd_folder):
 
 
 @pytest.mark.usefixtures("examples")
-def test_the_inversion_is_exact(tiny_sd_folder):
+def test_inversion_is_exact_and_shares_its_noise(tiny_sd_folder):
     inverted = load(str(tiny_sd_folder), "cpu").invert(
         tiny_picture(32, 32), "red cat", method="shared-noise", steps=6, exact=True, source_guidance_scale=1.0
     )
@@ -129,7 +129,7 @@ def test_the_command_runs(sfumato, folder):
     assert "no command 'palete'; did you mean 'palette'?" in sfumato("palete").refused()
 
 
-def test_a_command_that_cannot_be_imported_is_named(sfumato, monkeypatch, tmp_path_factory):
+def test_command_that_cannot_be_imported_is_reported(sfumato, monkeypatch, tmp_path_factory):
     entries = {"sfumato.commands": {"broken": "careless.command"}}
     folder = tmp_path_factory.mktemp("careless")  # bytecode is cached in it
     third_party.install_package(monkeypatch, folder, "careless", {"command": "import nosuch"}, entries)

@@ -1,4 +1,4 @@
-"""Help, version, and how fast they come."""
+"""Help and version: size of the texts, and the modules that printing them imports."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def test_help_fits_one_screen_and_has_an_example(sfumato, command, monkeypatch):
     assert "sfumato" in example
 
 
-def test_help_of_a_narrow_terminal_is_narrow(sfumato, monkeypatch):
+def test_help_fits_a_narrow_terminal(sfumato, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     options = sfumato("models", "--help").out.partition("options:")[2].partition("example:")[0]
     assert max(map(len, options.splitlines())) <= 60
@@ -43,7 +43,7 @@ def test_version(sfumato):
     assert sfumato("--version").out == f"sfumato {__version__}\n"
 
 
-def test_help_does_not_wait_for_heavy_imports():
+def test_help_imports_no_large_library():
     script = (
         "import sys; from sfumato.cli import main; code = main(['--help']);"
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'PIL', 'rich', 'pyarrow'} & set(sys.modules);"
@@ -54,6 +54,6 @@ def test_help_does_not_wait_for_heavy_imports():
     assert done.stdout.startswith("usage: sfumato COMMAND")
 
 
-def test_python_m_sfumato_is_the_same_command():
+def test_python_m_sfumato_runs_the_command():
     done = subprocess.run([sys.executable, "-m", "sfumato", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"sfumato {__version__}\n", "")

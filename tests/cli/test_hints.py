@@ -1,4 +1,4 @@
-"""Remarks before work: sizes far from the model's own, syntax of other tools in prompts; progress of long steps."""
+"""Notes before a run (sizes far from the native size, prompt syntax of other tools), and progress of long steps."""
 
 import time
 
@@ -51,18 +51,18 @@ SYNTAX = {
 
 
 @pytest.mark.parametrize("prompt", PLAIN)
-def test_punctuation_is_no_syntax(prompt):
+def test_plain_punctuation_gives_no_note(prompt):
     assert prompt_note(prompt) == ""
 
 
 @pytest.mark.parametrize("prompt", SYNTAX)
-def test_syntax_of_other_tools_is_quoted_with_a_remedy(prompt):
+def test_syntax_of_other_tools_is_quoted_in_a_note(prompt):
     note = prompt_note(prompt)
     assert f'"{SYNTAX[prompt]}" (' in note
     assert note.count(". ") == 0, "one sentence"
 
 
-def test_a_model_that_reads_weights_gets_notes_on_other_ways_to_write_them_only():
+def test_prompt_weights_limit_notes_to_unsupported_syntax():
     for prompt in ("a (cat:1.4)", r"a (cat \(blue\):2)", "a (red:1.) cat"):
         assert prompt_note(prompt, weighted=True) == ""
     note = prompt_note("a ((cat)) [cat|dog]", weighted=True)
@@ -70,7 +70,7 @@ def test_a_model_that_reads_weights_gets_notes_on_other_ways_to_write_them_only(
     assert '"[cat|dog]" (alternatives' in note
 
 
-def test_every_kind_is_named_once():
+def test_each_kind_of_syntax_is_reported_once():
     note = prompt_note("(red:1.2) (blue:0.8) hat <lora:ink:0.7>")
     assert note.count("--reweight") == 1
     assert "--lora FILE" in note
@@ -82,7 +82,7 @@ def test_every_kind_is_named_once():
     [((32, 32), ""), ((64, 64), ""), ((32, 120), ""), ((16, 16), ""), ((66, 64), "repeats"), ((15, 16), "blurs"),
      ((2016, 1512), "2,977 times"), ((8, 100), "")],
 )  # fmt: skip
-def test_a_size_is_far_above_twice_or_below_half_the_models_own(tiny_sd_folder, size, told):
+def test_sizes_beyond_half_or_twice_the_native_get_notes(tiny_sd_folder, size, told):
     network = load_model(tiny_sd_folder, "cpu")
     note = size_note(network, "cat.png", size)
     assert network.native_size == (32, 32)
@@ -91,7 +91,7 @@ def test_a_size_is_far_above_twice_or_below_half_the_models_own(tiny_sd_folder, 
     assert not note or (f"cat.png is {size[0]} x {size[1]} pixels" in note and "32 x 32" in note)
 
 
-def test_commands_remark_sizes_and_prompts_before_work_and_in_json(sfumato, folder, tiny_sd_folder):
+def test_commands_print_notes_and_add_them_to_json(sfumato, folder, tiny_sd_folder):
     tiny_picture(96, 90).save(folder / "large.png")
     model = ("--model", tiny_sd_folder, "--steps", 2)
     prompts = ("--from", "red (apple:1.2)", "--to", "green apple")
@@ -125,7 +125,7 @@ def test_a_long_step_is_reported_again(monkeypatch, capsys):
     assert 2 <= len(lines) <= 4
 
 
-def test_the_remaining_time_follows_the_finished_steps(monkeypatch):
+def test_remaining_time_is_estimated_from_finished_steps(monkeypatch):
     from sfumato.cli import work
 
     monkeypatch.setattr(work.time, "monotonic", lambda: 130.0)

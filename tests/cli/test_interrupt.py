@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, kill -9 while writing, a reader that goes away, and failures that are nobody's bad input."""
+"""Ctrl-C, SIGTERM, SIGKILL during a write, a closed pipe, and errors that are not caused by bad input."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def start(script: str, *words: object) -> "subprocess.Popen[str]":
-    """Another process that runs `script`, with words in sys.argv[1:]."""
+    """Start a process that runs `script`, with words in sys.argv[1:]."""
     command = [sys.executable, "-c", script, *map(str, words)]
     return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -31,7 +31,7 @@ def hears_ctrl_c():
 
 @pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_an_edit_with_a_sentence(sfumato, tiny_sd_folder, monkeypatch, number, code):
+def test_signal_stops_an_edit_with_one_line(sfumato, tiny_sd_folder, monkeypatch, number, code):
     seen = []
 
     def show(self, done, total, text):
@@ -49,7 +49,7 @@ def test_a_signal_stops_an_edit_with_a_sentence(sfumato, tiny_sd_folder, monkeyp
     assert "no incomplete file" in run.err
 
 
-def test_a_kill_while_writing_leaves_the_earlier_file_whole(folder, tiny_sd_folder):
+def test_kill_while_writing_keeps_the_previous_file(folder, tiny_sd_folder):
     words = ["edit", "photo.png", "--from", "red", "--to", "green", "-o", "out.png", "--steps", "2"]
     words += ["--model", str(tiny_sd_folder)]
     assert main(words) == 0
@@ -68,7 +68,7 @@ def test_a_kill_while_writing_leaves_the_earlier_file_whole(folder, tiny_sd_fold
     assert (folder / "out.png").read_bytes() != before
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_closed_pipe_prints_no_error():
     process = subprocess.Popen(
         [sys.executable, "-m", "sfumato", "--help"], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -89,7 +89,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         (KeyboardInterrupt(), 130, "sfumato: stopped"),
     ],
 )
-def test_failures_are_one_sentence(sfumato, monkeypatch, error, code, sentence):
+def test_errors_print_one_line(sfumato, monkeypatch, error, code, sentence):
     from sfumato.cli import recipe
 
     def fail(arguments):
@@ -103,13 +103,13 @@ def test_failures_are_one_sentence(sfumato, monkeypatch, error, code, sentence):
     assert run.out == ""
 
 
-def test_the_handlers_of_signals_are_given_back(sfumato):
+def test_signal_handlers_are_restored(sfumato):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     sfumato("recipe", "photo.png")
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def test_a_signal_after_the_end_has_begun_does_nothing(sfumato, monkeypatch):
+def test_signal_while_reporting_an_error_is_ignored(sfumato, monkeypatch):
     from sfumato.cli import recipe
 
     def fail(arguments):

@@ -26,7 +26,7 @@ def pixels(path):
         return np.asarray(image.convert("RGB")).copy()
 
 
-def test_masks_of_one_region_give_one_edit_whatever_their_white_is(edit, folder):
+def test_masks_of_one_region_give_the_same_edit(edit, folder):
     Image.fromarray(LEFT * 255).save("white.png")
     Image.fromarray(LEFT).save("ones.png")
     Image.fromarray(LEFT.astype(np.uint16)).save("sixteen.png")
@@ -48,7 +48,7 @@ def test_masks_of_one_region_give_one_edit_whatever_their_white_is(edit, folder)
         assert (each[LEFT == 1] != source[LEFT == 1]).any()
 
 
-def test_what_is_no_mask_is_refused_before_a_model_is_loaded(sfumato, folder):
+def test_invalid_mask_is_rejected_before_loading_the_model(sfumato, folder):
     Image.open("photo.png").save("copy.png")
     holed = Image.open("photo.png").convert("RGBA")
     holed.putalpha(Image.fromarray((1 - LEFT) * 255))

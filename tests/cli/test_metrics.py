@@ -1,4 +1,4 @@
-"""`sfumato metrics` as typed: what it prints is what the evaluator says, and mistakes cost one sentence."""
+"""`sfumato metrics`: prints the values of the evaluator, and rejects invalid input with one line."""
 
 import json
 
@@ -26,7 +26,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def pair(folder):
-    """photo.png, another picture of its size, a third one, and a mask of its left half."""
+    """photo.png, two other images of its size, and a mask of its left half."""
     for name, seed in (("edit.png", 1), ("target.png", 2)):
         tiny_picture(30, 22, seed=seed).save(folder / name)
     mask = np.zeros((22, 30), np.uint8)
@@ -39,7 +39,7 @@ def unit(path):
     return torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)[None] / 255
 
 
-def test_json_holds_what_the_judge_says(sfumato, pair, clip):
+def test_json_contains_the_values_of_the_evaluator(sfumato, pair, clip):
     (pair / "encoder").mkdir()
     style_encoder().save(pair / "encoder" / FILE)
     given = ("--target", "target.png", "--mask", "mask.png", "--clip", clip, "--json")
@@ -60,7 +60,7 @@ def test_json_holds_what_the_judge_says(sfumato, pair, clip):
     assert (found["from"], found["to"], found["mask"]) == ("red apple", "green apple", "mask.png")
 
 
-def test_a_table_for_people_says_what_the_numbers_mean(sfumato, pair, clip):
+def test_table_contains_the_help_of_each_metric(sfumato, pair, clip):
     run = sfumato("metrics", "photo.png", "photo.png", "--clip", clip)
     assert run.code == 0
     lines = run.out.splitlines()
@@ -69,7 +69,7 @@ def test_a_table_for_people_says_what_the_numbers_mean(sfumato, pair, clip):
     assert all(METRICS[line.split()[0]].help in line for line in lines[1:])
 
 
-def test_identical_pictures_and_a_full_mask_in_json_are_null(sfumato, pair, clip):
+def test_infinite_and_undefined_metrics_are_null_in_json(sfumato, pair, clip):
     Image.new("L", (30, 22), 255).save(pair / "full.png")
     run = sfumato("metrics", "photo.png", "photo.png", "--mask", "full.png", "--clip", clip, "--json")
     found = json.loads(run.out)["metrics"]
@@ -84,7 +84,7 @@ def test_identical_pictures_and_a_full_mask_in_json_are_null(sfumato, pair, clip
     assert "grey.png is uniformly grey" in run.err
 
 
-def test_mistakes_are_one_sentence_before_any_network_is_loaded(sfumato, pair, monkeypatch):
+def test_invalid_input_is_rejected_before_loading_networks(sfumato, pair, monkeypatch):
     monkeypatch.setattr(Evaluator, "load", lambda *_: pytest.fail("a network was loaded"))
     tiny_picture(30, 20).save(pair / "small.png")
     assert "30 x 20 pixels and photo.png 30 x 22" in sfumato("metrics", "photo.png", "small.png").refused()
@@ -96,7 +96,7 @@ def test_mistakes_are_one_sentence_before_any_network_is_loaded(sfumato, pair, m
     assert "--to is empty" in sfumato("metrics", "photo.png", "edit.png", "--to", " ").refused()
 
 
-def test_networks_that_cannot_be_used(sfumato, pair, clip):
+def test_unusable_networks_and_prompts_are_rejected(sfumato, pair, clip):
     assert "nowhere" in sfumato("metrics", "photo.png", "edit.png", "--clip", "nowhere").refused()
     assert "lpips" in sfumato("metrics", "photo.png", "edit.png", "--clip", clip, "--lpips", "vgg").refused().lower()
     long = "a very long story " * 30
@@ -106,8 +106,8 @@ def test_networks_that_cannot_be_used(sfumato, pair, clip):
         assert f'{words[0]} "<|endoftext|>" has no words' in refused
 
 
-def test_the_limit_of_pixels_is_the_users(sfumato, pair, clip, monkeypatch):
-    """Defaults smaller than the pictures: a reader that falls back on its own refuses them."""
+def test_max_pixels_applies_to_all_images(sfumato, pair, clip, monkeypatch):
+    """The default limits are patched below the image size, so a read without the option would fail."""
     for reader in (read_image, read_mask):
         monkeypatch.setattr(reader, "__defaults__", (100,))
     given = ("--target", "target.png", "--mask", "mask.png", "--clip", clip, "--max-pixels", 660)

@@ -1,4 +1,4 @@
-"""The options of a model on the command line: in the help of `models`, in outputs and recipes, refused before work."""
+"""Model options on the command line: in the help of `models`, in outputs and recipes; invalid values are rejected."""
 
 import json
 
@@ -11,13 +11,13 @@ from tests import tiny
 from tests.models.lora_made import write_lora
 
 
-def test_they_are_explained_in_the_help_of_models(sfumato):
+def test_model_options_are_in_the_help_of_models(sfumato):
     shown = sfumato("models", "--help").out
     for flag, settings in MODEL_OPTIONS.items():
         assert f"  {flag} {settings.get('metavar', '')}".rstrip() in shown
 
 
-def test_they_are_used_and_recorded(sfumato, tiny_sd_folder, tmp_path):
+def test_model_options_are_used_and_recorded(sfumato, tiny_sd_folder, tmp_path):
     pipe = DiffusionPipeline.from_pretrained(tiny_sd_folder, local_files_only=True)
     lora = write_lora(pipe, tmp_path / "toon.safetensors", "kohya")
     save_file({"<toy>": torch.randn(2, tiny.WIDTH)}, tmp_path / "toy.safetensors")
@@ -37,7 +37,7 @@ def test_they_are_used_and_recorded(sfumato, tiny_sd_folder, tmp_path):
     assert str(tmp_path) not in json.dumps(recipe)
 
 
-def test_wrong_ones_are_one_sentence(sfumato, tiny_sd_folder, tmp_path):
+def test_invalid_model_options_give_one_line(sfumato, tiny_sd_folder, tmp_path):
     common = ["generate", "red", "--model", str(tiny_sd_folder), "-o", str(tmp_path / "a.png")]
     for options, says in (
         (["--lora", "none.safetensors"], "There is no LoRA none.safetensors"),

@@ -1,7 +1,7 @@
-"""The commands and the Python of README.md and docs/: all are valid, and every page runs in order.
+"""The commands and Python code of README.md and docs/: all are valid, and every page runs from top to bottom.
 
 The pages run with a tiny model in place of the bundled one, a small corpus, and recipes of one step. A block under
-`<!-- needs: ... -->` needs something of the reader's; it runs only if the tests provide that (`PROVIDED`).
+`<!-- needs: ... -->` needs something that the reader supplies; it runs only if the tests supply it (`PROVIDED`).
 docs/extending.md, whose blocks are the files of a package, runs in test_extending.py.
 """
 
@@ -31,7 +31,7 @@ NEEDS = re.compile(r"<!-- needs: ([^>]+) -->\s*\Z")
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a page: its language, text and line, and what of the reader's it needs, "" for nothing."""
+    """A code block of a page: language, text, line, and what the reader has to supply ("" for nothing)."""
 
     language: str
     text: str
@@ -77,7 +77,7 @@ def blocks(page):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, tiny_sd_folder):
-    """The folder of a reader."""
+    """The working folder for the examples, with tiny models and a small corpus."""
     monkeypatch.setattr(bundled, "BUNDLED", reader.prepare(tmp_path, tiny_sd_folder))
     monkeypatch.setattr(emoji, "build", reader.build_small)
     monkeypatch.setattr(Image.Image, "show", lambda self: None)
@@ -108,7 +108,7 @@ def called(words):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_does_not_run_is_valid(page, tmp_path, monkeypatch):
+def test_blocks_that_do_not_run_are_valid(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
         if block.file:

@@ -1,4 +1,4 @@
-"""What libraries say: a user sees what he can do something about, and our own words."""
+"""Warnings of libraries: those that a user cannot act on are hidden."""
 
 import warnings
 
@@ -25,7 +25,7 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize(("category", "module", "shown"), [(*c, True) for c in SHOWN] + [(*c, False) for c in HIDDEN])
-def test_only_known_noise_is_hidden(category, module, shown):
+def test_only_listed_library_warnings_are_hidden(category, module, shown):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         quiet_warnings()
@@ -33,7 +33,7 @@ def test_only_known_noise_is_hidden(category, module, shown):
     assert bool(caught) == shown
 
 
-def test_a_damaged_exif_block_is_no_noise(sfumato, folder, tiny_sd_folder):
+def test_damaged_exif_warning_is_hidden(sfumato, folder, tiny_sd_folder):
     tiny_picture(30, 22).save(folder / "odd.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     with pytest.warns(UserWarning, match="Corrupt EXIF"):
         read_image(folder / "odd.jpg")

@@ -1,4 +1,4 @@
-"""`sfumato edit --recipe`: an edit is made again, or applied to another image; strangers' recipes open nothing."""
+"""`sfumato edit --recipe`: repeats an edit or applies it to another image; untrusted recipes open no files."""
 
 import json
 import shutil
@@ -18,14 +18,14 @@ FAST = ("--steps", 4, "--skip", 1)
 
 @pytest.fixture
 def edit(sfumato, tiny_sd_folder, monkeypatch):
-    """Edits with the user's default model, which is a tiny one."""
+    """Run edits with a tiny default model."""
     monkeypatch.setenv("SFUMATO_MODEL", str(tiny_sd_folder))
     return lambda *words: sfumato("edit", *words)
 
 
 @pytest.fixture(scope="module")
 def edited_once(tiny_sd_folder, tmp_path_factory):
-    """The file that an edit of photo.png writes."""
+    """The content of the file that an edit of photo.png writes."""
     folder = tmp_path_factory.mktemp("once")
     tiny_picture(30, 22).save(folder / "photo.png")
     inverted = load(str(tiny_sd_folder), "cpu").invert(folder / "photo.png", "red cat", steps=4)
@@ -39,7 +39,7 @@ def same(first, second):
 
 
 def written(recipe, **changes):
-    """The recipe of out.png with other values, in changed.png."""
+    """Write the recipe of out.png with changed values to changed.png; returns the arguments that repeat it."""
     found = read_recipe("out.png") | changes
     write_image("changed.png", np.asarray(tiny_picture(30, 22)), None, found)
     return ("--recipe", "changed.png", "-o", "again.png")
@@ -61,7 +61,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_the_same_edit_again(edit, folder, name):
+def test_recipe_repeats_the_edit_exactly(edit, folder, name):
     (folder / "masks").mkdir()
     mask = np.zeros((22, 30), np.uint8)
     mask[:, 10:] = 255
@@ -77,7 +77,7 @@ def test_the_same_edit_again(edit, folder, name):
     assert recipes[0] == recipes[1]
 
 
-def test_typed_flags_override_and_other_images_are_edited(edit, folder):
+def test_flags_and_images_override_the_recipe(edit, folder):
     tiny_picture(22, 30, seed=1).save(folder / "other.png")
     edit(*ONE, "--method", "prompt-to-prompt", "--inversion", "ddim")
     run = edit("--recipe", "out.png", "other.png", "--to", "a dog", "-o", "second.png", "--steps", 3)
@@ -90,7 +90,7 @@ def test_typed_flags_override_and_other_images_are_edited(edit, folder):
     assert (read_recipe("third.png")["method"], read_recipe("third.png")["prompt"]) == ("ddim", "green cat"), run.err
 
 
-def test_a_direction_file_is_found_by_its_content(edit, sfumato, folder):
+def test_direction_file_is_identified_by_its_content(edit, sfumato, folder):
     (folder / "files").mkdir()
     words = ("--source-word", "cat", "--target-word", "dog")
     assert sfumato("directions", "text", *words, "-o", "files/d.safetensors").code == 0
@@ -107,14 +107,14 @@ def test_a_direction_file_is_found_by_its_content(edit, sfumato, folder):
     assert edit(*again).code == 0
 
 
-def test_the_limit_of_pixels_holds_for_the_image_with_the_recipe(edit, folder, edited_once):
+def test_max_pixels_applies_to_the_image_with_the_recipe(edit, folder, edited_once):
     Path("out.png").write_bytes(edited_once)
     tiny_picture(16, 16).save(folder / "small.png")
     run = edit("--recipe", "out.png", "small.png", "-o", "again.png", "--max-pixels", 300)
     assert "out.png has 30 x 22 = 660 pixels, more than the limit of 300" in run.refused()
 
 
-def test_an_edit_of_a_saved_inversion_again(edit, sfumato):
+def test_recipe_repeats_an_edit_of_a_saved_inversion(edit, sfumato):
     words = ("--from", "red cat", "--steps", 2, "--seed", 5)
     assert sfumato("invert", "photo.png", *words, "-o", "photo.safetensors").code == 0
     assert edit("photo.safetensors", "--to", "green cat", "--skip", 1, "-o", "out.png").code == 0
@@ -124,13 +124,13 @@ def test_an_edit_of_a_saved_inversion_again(edit, sfumato):
     assert same("out.png", "again.png")
 
 
-def test_another_model_is_said(edit, tiny_sd2_folder):
+def test_another_model_is_reported(edit, tiny_sd2_folder):
     edit(*ONE)
     run = edit("--recipe", "out.png", "-o", "again.png", "--model", tiny_sd2_folder)
     assert "made with another model" in run.err
 
 
-def test_what_is_not_there_is_refused(edit, folder, monkeypatch):
+def test_missing_inputs_are_rejected(edit, folder, monkeypatch):
     edit(*ONE)
     again = ("--recipe", "out.png", "-o", "again.png")
     Path("photo.png").rename("moved.png")
@@ -161,12 +161,12 @@ def test_what_is_not_there_is_refused(edit, folder, monkeypatch):
         ({"masked": True}, "with a mask that was not a file"),
     ],
 )
-def test_a_strangers_recipe_is_refused(edit, edited_once, changes, complaint):
+def test_untrusted_or_invalid_recipe_is_rejected(edit, edited_once, changes, complaint):
     Path("out.png").write_bytes(edited_once)
     assert complaint in edit(*written("out.png", **changes)).refused()
 
 
-def test_a_recipe_names_no_file_without_its_hash(edit, folder):
+def test_recipe_opens_no_file_without_its_hash(edit, folder):
     """Neither a local file nor a repository of the hub is opened because a recipe names it."""
     edit(*ONE, "--method", "diffuseit", "--loss-scale", 0)
     (folder / "secret.png").write_bytes(Path("photo.png").read_bytes())
@@ -176,7 +176,7 @@ def test_a_recipe_names_no_file_without_its_hash(edit, folder):
     assert "needs stranger/clip" in edit(*written("out.png", methods=[part], clip_folder="stranger/clip")).refused()
 
 
-def test_the_report_is_that_of_the_first_edit(edit):
+def test_repeated_edit_reports_the_same_parameters(edit):
     first = edit(*ONE, "--json").json
     second = json.loads(edit("--recipe", "out.png", "-o", "out2.png", "--json").out)
     assert {k: first["parameters"][k] for k in ("steps", "skip", "seeds")} == {

@@ -1,4 +1,4 @@
-"""`--resolution` and `--tiles`: photographs at the model's own size, and what is said about it."""
+"""`--resolution` and `--tiles`: photographs are edited near the native size of the model, which is reported."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def pixels(path):
         return np.asarray(image).copy()
 
 
-def test_a_photo_is_edited_at_the_models_size_with_one_line_before_work(sfumato, model):
+def test_photo_is_edited_near_the_native_size_by_default(sfumato, model):
     run = sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "out.png", "--json")
     assert run.code == 0, run.err
     assert pixels("out.png").shape == (90, 120, 3)
@@ -37,7 +37,7 @@ def test_a_photo_is_edited_at_the_models_size_with_one_line_before_work(sfumato,
     assert "is edited at 56 x 42" in other.err
 
 
-def test_an_inversion_keeps_its_size(sfumato, model):
+def test_saved_inversion_keeps_its_resolution(sfumato, model):
     words = ("edit", "x.safetensors", "--to", "green apple", *model, "-o", "out.png")
     assert sfumato("invert", "large.png", "--from", "red apple", *model, "--steps", 4, "-o", "x.safetensors").code == 0
     run = sfumato(*words, "--skip", 1)
@@ -48,7 +48,7 @@ def test_an_inversion_keeps_its_size(sfumato, model):
         assert "--resolution and --tiles are fixed" in sfumato(*words, *option, "--skip", 1).refused()
 
 
-def test_a_recipe_repeats_the_size(sfumato, model):
+def test_recipe_repeats_resolution_and_tiles(sfumato, model):
     assert sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "a.png", "--resolution", 48).code == 0
     assert sfumato("edit", "--recipe", "a.png", *model, "-o", "b.png").code == 0
     assert (pixels("a.png") == pixels("b.png")).all()
@@ -69,18 +69,18 @@ def test_a_recipe_repeats_the_size(sfumato, model):
         (("--resolution", "0"), "'0' is not a number of pixels, native or full"),
     ],
 )
-def test_what_has_no_meaning_is_refused(sfumato, command, words, sentence):
+def test_invalid_resolution_and_tiles_are_rejected(sfumato, command, words, sentence):
     out = {"edit": "out.png", "invert": "x.safetensors", "sweep": "swept"}[command]
     more = {"edit": PROMPTS, "invert": PROMPTS[:2], "sweep": (*PROMPTS, "--grid", "skip=1,2")}[command]
     assert sentence in sfumato(command, "photo.png", *more, "-o", out, *words).refused()
 
 
-def test_resolutions_out_of_range_are_refused_before_work(sfumato, model):
+def test_resolution_out_of_range_is_rejected(sfumato, model):
     run = sfumato("edit", "large.png", *PROMPTS, *model, *FAST, "-o", "out.png", "--resolution", 4)
     assert "an integer from 8 to 8192" in run.refused()
 
 
-def test_a_source_that_the_shipped_evaluator_does_not_know_is_named(sfumato, folder):
+def test_low_similarity_to_the_source_prompt_is_reported(sfumato, folder):
     tiny_picture(60, 60, seed=4).save(folder / "abstract.png")
     words = ("--from", "castle, noto", "--to", "house, noto", "--steps", 2, "--skip", 1, "-o", "out.png", "--json")
     run = sfumato("edit", "abstract.png", *words)

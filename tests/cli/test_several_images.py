@@ -1,4 +1,4 @@
-"""`sfumato edit` of several images or with several target prompts: one plan, as the Python API makes it."""
+"""`sfumato edit` with several images or several target prompts gives the results of the Python API."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ FAST = ("--steps", 4, "--skip", 1)
 
 @pytest.fixture
 def edit(sfumato, folder, tiny_sd_folder):
-    """Three images of two sizes, two of them with one name."""
+    """Run edits in a folder with images of two sizes, two of which have the same name."""
     tiny_picture(30, 22, seed=1).save(folder / "b.png")
     tiny_picture(22, 30, seed=2).save(folder / "c.jpg")
     (folder / "other").mkdir()
@@ -29,7 +29,7 @@ def pixels(path):
         return np.asarray(image).copy()
 
 
-def test_images_are_edited_as_python_edits_them(edit, tiny_sd_folder):
+def test_command_matches_the_python_api(edit, tiny_sd_folder):
     prompts = ("--from", "red cat", "--from", "a dog", "--from", "apple", "--to", "green cat")
     run = edit("photo.png", "b.png", "c.jpg", *prompts, "--out-dir", "out/edits", "--json")
     assert run.code == 0, run.err
@@ -42,7 +42,7 @@ def test_images_are_edited_as_python_edits_them(edit, tiny_sd_folder):
         assert np.array_equal(pixels(f"out/edits/{name}.png"), expected)
 
 
-def test_several_targets_of_one_image(edit):
+def test_several_targets_give_several_outputs(edit):
     run = edit("photo.png", "--from", "cat", "--to", "green cat", "--to", "a dog", "-o", "out.png")
     assert run.files == {"out-0.png", "out-1.png"}, run.err
     assert not np.array_equal(pixels("out-0.png"), pixels("out-1.png"))
@@ -67,7 +67,7 @@ def test_several_targets_of_one_image(edit):
         (("b.png", "nosuch.png", "--to", "1", "-o", "o.png"), "nosuch.png does not exist"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_work(edit, words, complaint):
+def test_invalid_combinations_are_rejected(edit, words, complaint):
     assert complaint in edit(*words).refused()
     assert not Path("out").exists()
 
@@ -85,7 +85,7 @@ def test_save_writes_all_results_or_none(folder, tiny_sd_folder):
     assert not Path("more-0.png").exists()
 
 
-def test_every_result_has_its_recipe(edit, sfumato):
+def test_every_output_contains_its_recipe(edit, sfumato):
     edit("photo.png", "b.png", "--from", "red cat", "--from", "a dog", "--to", "green cat", "--out-dir", "out")
     found = [json.loads(sfumato("recipe", f"out/{name}.png").out) for name in ("photo", "b")]
     assert [each["source_prompt"] for each in found] == ["red cat", "a dog"]

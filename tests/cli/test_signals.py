@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, once and twice, end every command within three seconds, and leave nothing behind."""
+"""Ctrl-C and SIGTERM, once or twice, end commands within three seconds and leave no partial files."""
 
 import signal
 import subprocess
@@ -30,7 +30,7 @@ SIGNALS = {
 }
 PROMPTS = ("--from", "red cat", "--to", "green cat")
 LONG = ("--steps", 900)
-#: The words of each command, and what its stderr holds when it is in the middle of something.
+#: The arguments of each command, and a text that its stderr contains while it is running.
 WORK = {
     "invert": (("invert", "photo.png", "--from", "red cat", "-o", "out.safetensors", *LONG), "invert 2/"),
     "edit": (("edit", "photo.png", *PROMPTS, "-o", "out.png", "--steps", 60), "edit 2/"),
@@ -50,7 +50,7 @@ WORK = {
 
 @pytest.fixture
 def commands(folder, tiny_sd_folder):
-    """A folder with what the commands of `WORK` need."""
+    """A folder with the inputs of the commands of `WORK`."""
     tiny_picture(30, 22, seed=1).save(folder / "other.png")
     small.layout(folder / "pie")
     (folder / "rows.toml").write_text(ROWS.replace("steps = 3", "steps = 60"))
@@ -60,18 +60,18 @@ def commands(folder, tiny_sd_folder):
 
 
 def results(folder):
-    """Files under names of results, and those that are half written."""
+    """Output files and partially written files."""
     return {path for path in folder.rglob("*") if path.name.startswith("out") or path.name.endswith(".partial")}
 
 
 def sentences(lines):
-    """What stderr says of the end."""
+    """The lines of stderr about the end of the command."""
     said = [line for line in lines if line.startswith("sfumato: ") or "Error" in line or "Traceback" in line]
-    return [line for line in said if "settings are in" not in line]  # a sweep keeps what it has
+    return [line for line in said if "settings are in" not in line]  # a sweep keeps its finished edits
 
 
 def ends_well(ended, numbers, *, within=3.0):
-    """The exit code, one sentence, in time."""
+    """Check the exit code, the single message, and the time."""
     assert ended.code == 128 + numbers[0], ended.lines
     assert ended.seconds < within
     assert len(sentences(ended.lines)) == 1, ended.lines
@@ -91,7 +91,7 @@ def test_signals_end_a_command(commands, tiny_sd_folder, name, numbers):
     assert name in ("bench", "sweep") or not any(path.is_file() for path in left), left
 
 
-#: What Python clears up takes long: a command that has ended is still a process for a while.
+#: The shutdown of the interpreter takes a second after the end of the command.
 CLEARING = """
 import os, sys, time
 from sfumato.cli import main
@@ -106,7 +106,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_after_the_end_of_a_command_do_nothing(number):
+def test_signals_during_interpreter_shutdown_are_ignored(number):
     run = subprocess.Popen([sys.executable, "-c", CLEARING], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert run.stderr.read(8) == b"clearing"
     run.send_signal(number)
@@ -114,7 +114,7 @@ def test_signals_after_the_end_of_a_command_do_nothing(number):
 
 
 def long_call():
-    """A evaluator that is asked begins one call of torch of many seconds."""
+    """Replace `Evaluator.load` with one torch operation that takes many seconds."""
 
     def multiply(*given, **options):
         wide = torch.ones(6000, 6000, dtype=torch.float64)
@@ -125,7 +125,7 @@ def long_call():
 
 
 @pytest.mark.parametrize("numbers", SIGNALS.values(), ids=SIGNALS)
-def test_signals_end_a_long_call_of_a_library(commands, numbers):
+def test_signals_end_a_long_library_call(commands, numbers):
     run = Forked(("metrics", "photo.png", "other.png", *PROMPTS, "--clip", "clip"), commands, long_call)
     run.wait_for_line("begun")
     time.sleep(0.3)
@@ -136,7 +136,7 @@ def test_signals_end_a_long_call_of_a_library(commands, numbers):
 
 @pytest.fixture
 def drawings(folder):
-    """A small corpus of large pictures."""
+    """The command that builds a small corpus of large images."""
     fake.iconify(folder / "cache", "noto", fake.many(200))
     return ("data", "emoji", "--out", "out", "--cache", "cache", "--styles", "noto", "--size", 1024)
 
@@ -148,7 +148,7 @@ def children(pid):
 
 
 def alive(pid):
-    """Whether a process is there and no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -157,7 +157,7 @@ def alive(pid):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for children in /proc")
 @pytest.mark.parametrize("numbers", [*SIGNALS.values(), (signal.SIGKILL,)], ids=[*SIGNALS, "SIGKILL"])
-def test_the_processes_that_render_end_with_the_command(folder, drawings, numbers):
+def test_worker_processes_end_with_the_command(folder, drawings, numbers):
     run = Forked(drawings, folder)
     run.wait_for(lambda: any((folder / "out").rglob("*.png")))
     workers = children(run.pid)
@@ -186,7 +186,7 @@ def test_signals_end_training_with_a_checkpoint(folder, recipe, numbers):  # noq
 
 
 def slow_checkpoints():
-    """A checkpoint takes longer than a process may need to end, and says that it has begun."""
+    """Make writing a checkpoint slower than the grace period of the watchdog, and print a line when it begins."""
     watchdog.GRACE = 0.5
     flush = checkpoint.flush
 
@@ -199,7 +199,7 @@ def slow_checkpoints():
     checkpoint.flush = slowly
 
 
-def test_a_checkpoint_that_takes_long_is_finished(folder, recipe):  # noqa: F811
+def test_slow_checkpoint_is_completed_after_a_signal(folder, recipe):  # noqa: F811
     recipe(steps=1_000_000)
     run = Forked(TRAIN, folder, slow_checkpoints)
     run.wait_for_line("step 4 ")
@@ -210,7 +210,7 @@ def test_a_checkpoint_that_takes_long_is_finished(folder, recipe):  # noqa: F811
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_while_a_checkpoint_is_written_leaves_one_that_is_whole(folder, recipe, second):  # noqa: F811
+def test_second_signal_leaves_a_complete_checkpoint(folder, recipe, second):  # noqa: F811
     recipe(steps=1_000_000, every=50)
     run = Forked(TRAIN, folder, slow_checkpoints)
     run.wait_for_line("writing")  # of step 50
@@ -225,7 +225,7 @@ def test_a_second_signal_while_a_checkpoint_is_written_leaves_one_that_is_whole(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_that_a_library_turns_into_its_own_error_is_answered_as_a_signal(monkeypatch, capsys, number, code):
+def test_signal_converted_to_an_error_keeps_its_exit_code(monkeypatch, capsys, number, code):
     class Reading:
         def run(self, arguments):
             try:

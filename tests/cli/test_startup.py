@@ -74,7 +74,7 @@ for line in sys.argv[2:]:
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory):
-    """The command lines that import a large library, or end with another code than they should."""
+    """Output of the process: the command lines that import a large library or end with an unexpected exit code."""
     folder = tmp_path_factory.mktemp("startup")
     tiny_picture(30, 22).save(folder / "photo.png")
     lines = [repr((list(words), code)) for words, code in COMMANDS.items()]
@@ -95,6 +95,6 @@ def test_no_large_library_is_imported(failed, words):
     assert f"FAILED {list(words)}" not in failed.stdout, failed.stderr
 
 
-def test_the_tasks_are_those_of_the_table():
+def test_task_modules_match_the_table():
     assert {name: TASKS[name].__module__ for name in TASKS if name in MODULES} == MODULES
     assert [name for name in TASKS if TASKS[name].__module__.startswith("sfumato.train")] == list(MODULES)

@@ -1,4 +1,4 @@
-"""`sfumato sweep`, and the choice among many settings, on a tiny model."""
+"""`sfumato sweep`, the Pareto front, and the choice of the least change, on a tiny model."""
 
 import csv
 import math
@@ -31,7 +31,7 @@ def run(sfumato, tiny_sd_folder):
     return lambda *words: sfumato("sweep", *WORDS, "--model", tiny_sd_folder, *CLIP, *words)
 
 
-def test_a_sheet_a_table_and_the_edits(run):
+def test_sweep_writes_sheet_table_and_edits(run):
     outcome = run(*GRID)
     assert outcome.code == 0, outcome.err
     rows = list(csv.DictReader(Path("out/table.csv").read_text().splitlines()))
@@ -45,8 +45,8 @@ def test_a_sheet_a_table_and_the_edits(run):
     assert Image.open("out/sheet.png").width > 3 * 128
 
 
-def test_the_same_as_one_edit_after_the_other(run, sfumato, tiny_sd_folder):
-    """One inversion and batches of guidance scales change the rounding of the network, nothing else."""
+def test_swept_edit_matches_a_single_edit(run, sfumato, tiny_sd_folder):
+    """Sharing one inversion and batching the guidance scales changes only the rounding of the network."""
     assert run(*GRID).code == 0
     words = ("--from", "red apple", "--to", "green apple", "-o", "one.png", "--steps", 5, "--skip", 3, "--guidance", 8)
     assert sfumato("edit", "photo.png", *words, "--model", tiny_sd_folder).code == 0
@@ -54,7 +54,7 @@ def test_the_same_as_one_edit_after_the_other(run, sfumato, tiny_sd_folder):
     assert abs(one - swept).max() <= 2
 
 
-def test_one_inversion_for_settings_of_the_edit(tiny_sd_folder):
+def test_settings_of_the_edit_share_one_inversion(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
     grid = {"steps": [3, 4], "skip": [0, 1], "guidance_scale": [2.0, 4.0]}
     with model.network.counting() as count:
@@ -97,7 +97,7 @@ def test_one_inversion_for_settings_of_the_edit(tiny_sd_folder):
         ),
     ],
 )
-def test_bad_grids_are_refused_before_any_work(run, words, sentence):
+def test_invalid_grids_are_rejected(run, words, sentence):
     assert sentence in run(*words).refused()
     assert not Path("out").exists()
 
@@ -113,7 +113,7 @@ def test_inputs_are_not_overwritten(sfumato, name, flag):
     assert f"out/{name} is an input of this command" in sfumato(*words).refused()
 
 
-def test_outputs_that_cannot_be_written_are_seen_before_any_work(sfumato):
+def test_unwritable_outputs_are_rejected_before_loading_the_model(sfumato):
     words = ("sweep", "photo.png", "--to", "x", "--grid", "skip=1,3", "--model", "nosuch", "-o")
     assert "photo.png is not a folder" in sfumato(*words, "photo.png").refused()
     Path("a/edits/001.png").mkdir(parents=True)
@@ -123,7 +123,7 @@ def test_outputs_that_cannot_be_written_are_seen_before_any_work(sfumato):
     assert "b/edits is not a folder" in sfumato(*words, "b").refused()
 
 
-def test_edits_of_a_larger_sweep_are_not_left_beside_a_smaller_table(run):
+def test_leftover_edits_of_a_larger_sweep_are_rejected(run):
     assert run("--grid", "guidance_scale=2,5,8").code == 0
     Path("out/edits/notes.png").write_text("mine")
     assert "contains 002.png in addition to the 2 edits of this sweep" in run("--grid", "guidance_scale=2,5").refused()
@@ -131,13 +131,13 @@ def test_edits_of_a_larger_sweep_are_not_left_beside_a_smaller_table(run):
     assert run("--grid", "guidance_scale=2,5").files == {"out/table.csv", "out/sheet.png"}
 
 
-def test_a_sweep_inverts_by_itself(sfumato):
+def test_saved_inversion_is_rejected(sfumato):
     words = ("sweep", "x.safetensors", "--to", "x", "-o", "out", *GRID, "--model", "nosuch")
     assert "give the image, not an inversion" in sfumato(*words).refused()
 
 
-def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
-    """The second of three inversions is interrupted; of an earlier sweep nothing is left beside what is new."""
+def test_interrupted_sweep_keeps_and_lists_finished_edits(run, monkeypatch):
+    """The second of three inversions is interrupted; the files of an earlier sweep are deleted."""
     assert run("--grid", "eta=0.2,0.5,1", "--grid", "guidance_scale=2,5", "--seed", 1).code == 0
     invert, calls = library.api.plan.Plan.invert, []
 
@@ -162,8 +162,8 @@ def test_what_is_done_stays_and_is_listed_when_it_is_stopped(run, monkeypatch):
     assert Image.open("out/sheet.png").width > 2 * 120
 
 
-def test_a_prompt_that_the_judge_cannot_read_is_refused_before_any_evaluation(sfumato, tiny_sd_folder, monkeypatch):
-    """The model reads 77 tokens, the shipped evaluator 32."""
+def test_prompts_too_long_for_the_evaluator_are_rejected(sfumato, tiny_sd_folder, monkeypatch):
+    """Before the network is evaluated; the model accepts 77 tokens, the shipped evaluator 32."""
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     words = ("sweep", "photo.png", "-o", "out", "--grid", "skip=1", "--steps", 3, "--model", tiny_sd_folder, *CLIP)
     for prompts in (("--from", "red", "--to", "red " * 40), ("--from", "red " * 40, "--to", "red")):
@@ -171,23 +171,23 @@ def test_a_prompt_that_the_judge_cannot_read_is_refused_before_any_evaluation(sf
     assert not Path("out").exists()
 
 
-def test_the_limit_of_pixels_is_the_users_everywhere(run, monkeypatch):
-    """Defaults smaller than the picture: a reader that falls back on its own refuses it."""
+def test_max_pixels_applies_to_all_readers(run, monkeypatch):
+    """The default limits are patched below the image size, so a read without the option would fail."""
     monkeypatch.setattr(read_image, "__defaults__", (100,))
     for function in (library.api.Model.invert_steps, sweep):
         monkeypatch.setitem(function.__kwdefaults__, "max_pixels", 100)
     assert run("--grid", "skip=1", "--max-pixels", 660).code == 0
 
 
-def test_a_metric_without_a_value_is_a_dash_and_not_on_the_front(run):
+def test_undefined_metric_is_a_dash_outside_the_front(run):
     Image.new("L", (30, 22), 255).save("white.png")
     outcome = run("--grid", "guidance_scale=2,5", "--mask", "white.png", "--pareto", "clip", "outside_mse")
     assert outcome.code == 0, outcome.err
     assert [line.split()[2:] for line in outcome.out.splitlines()[1:3]] == [["-"], ["-"]]
 
 
-def test_masks_that_nobody_painted(run, sfumato, tiny_sd_folder):
-    """As `edit` has them: the swept edit is that edit."""
+def test_computed_masks_match_those_of_edit(run, sfumato, tiny_sd_folder):
+    """The swept edit equals that of `sfumato edit` with the same mask options."""
     mask = ("--mask-words", "apple", "--mask-threshold", 0.5)
     assert run("--grid", "skip=1,3", "--guidance", 8, *mask).code == 0
     words = ("--from", "red apple", "--to", "green apple", "-o", "one.png", "--steps", 5, "--skip", 3, "--guidance", 8)
@@ -197,7 +197,7 @@ def test_masks_that_nobody_painted(run, sfumato, tiny_sd_folder):
     assert 0 < (one == photo).all(axis=-1).mean() < 1
 
 
-def test_large_edits_are_judged_a_few_at_once_and_shown_small():
+def test_large_edits_are_scored_in_small_batches():
     picture = read_image(tiny_picture(1024, 500))
     result = Result([picture.rgb] * 5, [], [], {})
     sizes = []
@@ -213,7 +213,7 @@ def test_large_edits_are_judged_a_few_at_once_and_shown_small():
     assert [each["mse"] for each in scores] == [1, 1, 2, 2, 3]
 
 
-def test_the_sheet_shows_large_pictures_small_and_the_edits_are_large(sfumato, tiny_sd_folder, monkeypatch):
+def test_sheet_is_reduced_and_edits_keep_their_size(sfumato, tiny_sd_folder, monkeypatch):
     monkeypatch.setattr("sfumato.cli.swept.LONGEST", 20)
     words = ("--from", "red", "--to", "green", "-o", "out", "--grid", "skip=1,2", "--steps", 3)
     assert sfumato("sweep", "photo.png", *words, "--model", tiny_sd_folder, *CLIP).code == 0
@@ -222,7 +222,7 @@ def test_the_sheet_shows_large_pictures_small_and_the_edits_are_large(sfumato, t
     assert Image.open("out/sheet.png").width == 2 * 20 * scale + 3 * 12
 
 
-def test_texts_with_commas_and_halves_of_a_pair(run):
+def test_grid_accepts_texts_with_commas_and_paired_options(run):
     words = ("--method", "prompt-to-prompt", "--grid", "reweight=;green=2,apple=0.5", "--grid", "swap=yes,no")
     outcome = run(*words)
     assert outcome.code == 0, outcome.err
@@ -231,14 +231,14 @@ def test_texts_with_commas_and_halves_of_a_pair(run):
     assert run(*words, "-o", "other").code == 0
 
 
-def test_without_text_there_is_no_adherence(sfumato, tiny_ddpm_folder):
+def test_model_without_text_has_no_clip_metric(sfumato, tiny_ddpm_folder):
     words = ("sweep", "photo.png", "-o", "out", "--steps", 3, "--grid", "skip=1,2", "--model", tiny_ddpm_folder, *CLIP)
     assert "no metric 'clip' here; choose among mse, psnr" in sfumato(*words).refused()
     assert sfumato(*words, "--pareto", "lpips", "mse").code == 0
 
 
-def test_pareto_against_its_definition():
-    """More clip is better, more lpips is worse; equal rows do not beat each other, a NaN keeps off the front."""
+def test_pareto_front_of_given_rows():
+    """Higher clip and lower lpips are better; equal rows do not dominate each other; rows with NaN are excluded."""
     values = [(0.1, 0.2), (0.2, 0.5), (0.2, 0.4), (0.3, 0.5), (0.1, 0.2), (0.0, math.nan), (math.nan, 0.9)]
     rows = [{"lpips": lpips, "clip": clip} for lpips, clip in values]
     assert pareto(rows, ["lpips", "clip"]) == [True, True, False, False, True, False, False]
@@ -247,7 +247,7 @@ def test_pareto_against_its_definition():
         pareto(rows, ["psnr"])
 
 
-def test_least_change_among_those_that_reach_what_is_wanted():
+def test_least_change_among_trials_that_reach_the_adherence():
     def trial(index, change, adherence):
         return Trial(index, {}, np.zeros((1, 1, 3), np.uint8), {"lpips": change, "clip": adherence}, None, 0)
 
@@ -256,14 +256,14 @@ def test_least_change_among_those_that_reach_what_is_wanted():
     assert least_change(trials, 0.95).index == 3
 
 
-def test_a_model_without_evaluator_needs_one(sfumato, tiny_sd_folder, monkeypatch):
+def test_model_without_evaluator_requires_clip_option(sfumato, tiny_sd_folder, monkeypatch):
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     said = sfumato("sweep", *WORDS, "--model", tiny_sd_folder, "--grid", "skip=1,3").refused()
     assert "no dual encoder that scores edits" in said
     assert "--clip" in said
 
 
-def test_a_large_image_is_measured_at_the_size_at_which_it_is_edited(tiny_sd_folder, monkeypatch):
+def test_large_image_is_scored_at_the_edited_size(tiny_sd_folder, monkeypatch):
     sizes = []
     model, evaluator = library.load(str(tiny_sd_folder)), Evaluator.load()
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""`sfumato.testing`: methods of this package pass; every broken promise of a method is found."""
+"""`sfumato.testing.check_method`: methods of this package pass, and violations of the contract are detected."""
 
 from dataclasses import dataclass, replace
 
@@ -51,7 +51,7 @@ def shifts(job: Job, params: Params) -> list[Shift]:
 
 @pytest.fixture
 def register(monkeypatch):
-    """Registers a method for the length of a test."""
+    """Register a method for the duration of a test."""
     third_party.read_again(monkeypatch, METHODS)
     list(METHODS)
 
@@ -118,7 +118,7 @@ def changed_autoencoder(job, params):
 
 
 class Borrowed(Shift):
-    """Draws from a global generator, which it gives back in its last step."""
+    """Draws from a global generator and restores its state in the last step."""
 
     def __init__(self, get, draw, put):
         self.get, self.draw, self.put, self.before = get, draw, put, None
@@ -145,7 +145,7 @@ def borrowed_numpy(job, params):
 
 @dataclass(frozen=True)
 class OnlySteps(Params):
-    """Neither skip nor guidance scales."""
+    """Parameters without skip and guidance scales."""
 
     steps: int = option(20, "number of steps of the run", stage="invert", low=1, high=1000)
     eta: float = option(1.0, "noise per step", stage="invert", above=0, high=1)
@@ -189,13 +189,13 @@ class Unexplained(EditFriendlyParams):
         (lambda job, params: [], Unexplained, "factor has no help text"),
     ],
 )
-def test_a_broken_promise_is_found(register, make, params, complaint):
+def test_contract_violation_is_detected(register, make, params, complaint):
     register(make, params)
     with pytest.raises(AssertionError, match=complaint):
         check_method("broken")
 
 
-def test_an_option_of_another_type_is_refused_when_it_is_registered(register):
+def test_option_of_unsupported_type_is_rejected_at_registration(register):
     @dataclass(frozen=True)
     class Listed(EditFriendlyParams):
         words: list = option((), "words", stage="edit")  # noqa: RUF009
@@ -204,6 +204,6 @@ def test_an_option_of_another_type_is_refused_when_it_is_registered(register):
         register(lambda job, params: [], Listed)
 
 
-def test_an_unknown_method_is_named():
+def test_unknown_method_is_rejected():
     with pytest.raises(BadInput, match="there is no method 'nosuch'"):
         check_method("nosuch")

@@ -1,4 +1,4 @@
-"""Directions between words and the banks that they are found from: made, looked at and used, as typed."""
+"""Commands that create, show and use text directions of pix2pix-zero and their banks of sentences."""
 
 from pathlib import Path
 
@@ -31,8 +31,8 @@ def pixels(name):
     return np.asarray(Image.open(name))
 
 
-def test_a_saved_direction_is_the_edit_by_its_words(sfumato, made, model):
-    """Bit for bit, with a target prompt and without, from the picture and from a saved inversion."""
+def test_saved_direction_gives_the_edit_of_its_words(sfumato, made, model):
+    """Bit for bit, with and without a target prompt, from the image and from a saved inversion."""
     assert made.files == {"d.safetensors"}
     by_words = sfumato(*EDIT, "--to", "red dog", *model, "--source-word", "cat", "--target-word", "dog", "-o", "w.png")
     assert by_words.code == 0, by_words.err
@@ -47,7 +47,7 @@ def test_a_saved_direction_is_the_edit_by_its_words(sfumato, made, model):
     assert not np.array_equal(pixels("none.png"), pixels("w.png"))
 
 
-def test_a_bank_is_written_changed_and_used(sfumato, model):
+def test_bank_file_is_written_and_used(sfumato, model):
     assert sfumato("directions", "bank", "cat", "-o", "cats.txt").files == {"cats.txt"}
     bank = Path("cats.txt")
     assert bank.read_text().splitlines() == templated("cat")
@@ -57,7 +57,7 @@ def test_a_bank_is_written_changed_and_used(sfumato, model):
     assert (found["source"], found["target"]) == (["red cat", "blue cat"], templated("dog"))
 
 
-def test_what_a_file_holds(sfumato, made, model):
+def test_show_and_list_print_the_content_of_files(sfumato, made, model):
     assert ["cat", "dog"] in [line.split() for line in made.out.splitlines()]
     assert sfumato("directions", "show", "d.safetensors").out == made.out
     assert sfumato("directions", "show", "d.safetensors", "--json").json["target"] == templated("dog")
@@ -68,8 +68,8 @@ def test_what_a_file_holds(sfumato, made, model):
     assert "cat -> dog" in sfumato("directions", "list", "d.safetensors").out
 
 
-def test_directions_are_not_taken_for_inversions(sfumato, made, model):
-    """Neither of the two kinds, whose files end like those of inversions."""
+def test_methods_reject_the_other_kind_of_direction_file(sfumato, made, model):
+    """Pullback directions and text directions are both stored in .safetensors files."""
     find = ("directions", "find", "-n", 2, "--samples", 3, "--steps", 4, "--size", "32x24", "-o", "others.safetensors")
     assert sfumato(*find, *model).code == 0
     edit = ("edit", "photo.png", "--from", "red cat", "-o", "out.png", "--steps", 4, *model)
@@ -80,7 +80,7 @@ def test_directions_are_not_taken_for_inversions(sfumato, made, model):
     assert "not a text direction of this" in refused
 
 
-def test_a_direction_of_text_has_its_own_use(sfumato, made):
+def test_commands_for_pullback_directions_reject_text_directions(sfumato, made):
     for words in (("show", "d.safetensors", "photo.png", "-o", "s.png"), ("name", "d.safetensors", "1=x")):
         assert "--method pix2pix-zero --direction-file d.safetensors" in sfumato("directions", *words).refused()
     assert (
@@ -89,13 +89,13 @@ def test_a_direction_of_text_has_its_own_use(sfumato, made):
     )
 
 
-def test_another_model_is_refused_before_any_evaluation(sfumato, made, tiny_sd2_folder, monkeypatch):
+def test_direction_of_another_model_is_rejected_before_evaluations(sfumato, made, tiny_sd2_folder, monkeypatch):
     monkeypatch.setattr(DiffusionModel, "_forward", lambda *_: pytest.fail("the network was evaluated"))
     words = ("--direction-file", "d.safetensors", "-o", "out.png", "--model", tiny_sd2_folder)
     assert "another model" in sfumato(*EDIT, *words).refused()
 
 
-def test_in_python(made, tiny_sd_folder):
+def test_python_api_gives_the_same_direction(made, tiny_sd_folder):
     model = load(str(tiny_sd_folder))
     found = model.text_direction("cat", "dog")
     saved = TextDirection.load("d.safetensors")
@@ -122,7 +122,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("typed", MISTAKES)
-def test_mistakes(sfumato, folder, typed, tiny_sd_folder, tiny_ddpm_folder):
+def test_invalid_input_is_rejected(sfumato, folder, typed, tiny_sd_folder, tiny_ddpm_folder):
     (folder / "tiny").symlink_to(tiny_sd_folder)
     (folder / "pixels").symlink_to(tiny_ddpm_folder)
     for name, text in {"one.txt": "cat\n", "two.txt": "a\nb\n", "long.txt": "a cat\n" + "cat " * 100}.items():
@@ -133,7 +133,7 @@ def test_mistakes(sfumato, folder, typed, tiny_sd_folder, tiny_ddpm_folder):
 
 
 @pytest.mark.parametrize("action", ["text", "bank"])
-def test_help(sfumato, action, monkeypatch):
+def test_help_fits_one_screen(sfumato, action, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     lines = sfumato("directions", action, "--help").out.splitlines()
     assert f"sfumato directions {action}" in lines[0]

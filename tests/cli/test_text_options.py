@@ -17,7 +17,7 @@ def given(*words):
     return given_options(arguments, OPTIONS)
 
 
-def test_what_is_typed_arrives():
+def test_flags_are_parsed_into_options():
     assert given("--inversion", "ddim", "--reweight", "red dog=2,cat=0", "--no-swap", "--exact", "--steps=9") == {
         "inversion": "ddim",
         "reweight": "red dog=2,cat=0",
@@ -38,7 +38,7 @@ def test_choices_are_in_the_help(capsys):
     assert 'words of either prompt outside whose regions the source is preserved: "cat,dog"' in shown
 
 
-def test_values_are_checked_before_a_model_is_loaded():
+def test_invalid_option_values_are_rejected():
     check_options(PromptToPromptParams, given("--inversion", "ddim", "--refine", "3"))
     for words, message in {
         ("--inversion", "null"): "inversion must be one of",

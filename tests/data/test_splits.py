@@ -14,7 +14,7 @@ BASES = sorted({base_of(key) for key, emoji in TABLE.items() if emoji.group not 
 
 
 def closed_form(base: str, style: str) -> str:
-    """The split by comparing hexadecimal digits: no arithmetic in common with the code under test."""
+    """Reference split by comparing hexadecimal digits, without the arithmetic of the tested code."""
     bound = f"{(2**256 - 1) // 20:064x}"
     if hashlib.sha256(base.encode()).hexdigest() <= bound:
         return "test"
@@ -27,7 +27,7 @@ def test_splits_of_all_emoji_equal_the_closed_form(style):
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_splits_of_anything_equal_the_closed_form(base, style):
+def test_splits_of_any_text_equal_the_closed_form(base, style):
     assert split_of(base, style) == closed_form(base, style)
 
 
@@ -38,7 +38,7 @@ def test_no_base_is_in_test_for_one_style_only(key, style, other):
 
 
 @given(st.sampled_from(sorted(TABLE)))
-def test_all_variants_of_a_content_fall_on_one_side(key):
+def test_all_variants_of_a_content_are_in_one_split(key):
     family = [k for k in TABLE if base_of(k) == base_of(key)]
     assert len({split_of(base_of(k), "noto") for k in family}) == 1
 

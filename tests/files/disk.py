@@ -1,4 +1,4 @@
-"""A disk that is full, for tests."""
+"""Simulation of a full disk."""
 
 import resource
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """While entered, no file of this process may grow beyond `size` bytes: the system says "File too large"."""
+    """Limit the files of this process to `size` bytes; larger writes fail with the error "File too large"."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""The process's umask, and what a file got."""
+"""The umask of the process, and the mode of a file."""
 
 import os
 import stat

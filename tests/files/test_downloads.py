@@ -1,4 +1,4 @@
-"""Files whose download failed are named by what is there: pointers, web pages, archives, halves, nothing."""
+"""Errors for failed downloads name the content: LFS pointers, web pages, archives, truncated or empty files."""
 
 import gzip
 import io
@@ -54,7 +54,7 @@ ARRIVED = {
 
 
 @pytest.mark.parametrize("kind", ARRIVED)
-def test_what_is_in_place_of_weights_is_named(kind, tmp_path):
+def test_error_names_the_content_found_instead_of_weights(kind, tmp_path):
     content, says = ARRIVED[kind]
     (tmp_path / "weights.safetensors").write_bytes(content)
     for read in (single_file_weights, lambda path: check_header(path, "give another"), Inversion.load):
@@ -63,7 +63,7 @@ def test_what_is_in_place_of_weights_is_named(kind, tmp_path):
 
 
 @pytest.mark.parametrize("missing", [1, 60, 2000, len(WHOLE) - 40, len(WHOLE) - 9])
-def test_a_file_that_is_cut_short_says_how_much_is_there(missing, tmp_path):
+def test_truncated_file_error_states_the_size(missing, tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(WHOLE[:-missing])
     there = len(WHOLE) - missing
@@ -73,7 +73,7 @@ def test_a_file_that_is_cut_short_says_how_much_is_there(missing, tmp_path):
         single_file_weights(path)
 
 
-def test_a_whole_file_is_read(tmp_path):
+def test_complete_file_is_read(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(WHOLE)
     assert single_file_weights(tmp_path / "weights.safetensors").shapes == {"a": (600,), "b": (3, 5)}
     save_file({}, tmp_path / "empty.safetensors")
@@ -93,7 +93,7 @@ PARTS = (
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_part_of_a_folder_is_explained(part, tiny_sd_folder, tmp_path):
+def test_error_for_every_part_of_a_folder(part, tiny_sd_folder, tmp_path):
     folder = shutil.copytree(tiny_sd_folder, tmp_path / "model")
     name = part.rpartition("/")[2]
     for content, says in ((pointer(335), "Git LFS pointer"), (PAGES["page"], "web page"), (b"", "empty")):
@@ -103,7 +103,7 @@ def test_every_part_of_a_folder_is_explained(part, tiny_sd_folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer.json"])
-def test_every_file_of_a_tokenizer_is_explained(name, tiny_sd_folder, tmp_path):
+def test_error_for_every_file_of_a_tokenizer(name, tiny_sd_folder, tmp_path):
     folder = shutil.copytree(tiny_sd_folder, tmp_path / "model")
     for content, says in ((pointer(335), "Git LFS pointer"), (PAGES["page"], "web page")):
         (folder / "tokenizer" / name).write_bytes(content)
@@ -111,7 +111,7 @@ def test_every_file_of_a_tokenizer_is_explained(name, tiny_sd_folder, tmp_path):
             load_model(folder, "cpu")
 
 
-def test_texts_and_images_are_explained_too(tmp_path):
+def test_error_for_texts_and_images(tmp_path):
     for name, read in {
         "a.json": lambda path: read_json(path, "give another"),
         "a.txt": lambda path: read_text(path, "give another"),
@@ -124,13 +124,13 @@ def test_texts_and_images_are_explained_too(tmp_path):
                 read(tmp_path / name)
 
 
-def test_a_text_that_mentions_a_page_is_a_text(tmp_path):
+def test_text_that_mentions_html_is_accepted(tmp_path):
     (tmp_path / "a.txt").write_text("a photo of <html>\nversion 2\n")
     assert read_text(tmp_path / "a.txt", "give another") == "a photo of <html>\nversion 2\n"
 
 
 @pytest.mark.parametrize("length", [0x0280, 0x0580, 0x8B1F, 0x685A42, 0x04034B50])
-def test_a_header_whose_length_reads_as_the_mark_of_another_format_is_a_header(length):
+def test_header_length_equal_to_a_magic_number_is_accepted(length):
     """The first bytes of a safetensors file are the length of its header, which may be any number."""
     assert mistaken_weights(struct.pack("<Q", length) + b'{"a":{"dtype":"F32"', 10**6) == ""
     assert mistaken_weights(struct.pack("<Q", length) + b"x", 10**6) != ""

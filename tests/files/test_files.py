@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, with the umask's permissions, and what goes wrong is one sentence."""
+"""Files are written atomically with the permissions of the umask; an error is one sentence."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ def names(folder):
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_permissions_are_those_of_any_new_file(tmp_path, mask):
+def test_permissions_follow_the_umask(tmp_path, mask):
     with umask(mask):
         write_bytes(tmp_path / "a", b"new")
         write_text(tmp_path / "b", "new")
@@ -31,7 +31,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path, mask):
     assert {mode(tmp_path / name) for name in "abc"} == {0o666 & ~mask}
 
 
-def test_text_and_tensors_come_back(tmp_path):
+def test_text_and_tensors_round_trip(tmp_path):
     write_text(tmp_path / "text", "Äpfel\n")
     assert (tmp_path / "text").read_bytes() == "Äpfel\n".encode()
     x = torch.arange(24.0).reshape(2, 3, 4)
@@ -50,13 +50,13 @@ def test_a_link_is_followed(tmp_path):
     assert (tmp_path / "inner" / "target").read_bytes() == b"new"
 
 
-def test_any_name_that_the_disk_takes(tmp_path):
+def test_unusual_file_names_can_be_written(tmp_path):
     for name in (b"n" * 255, b"caf\xe9", b"-", b" \n"):
         write_bytes(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)), name)
     assert len(names(tmp_path)) == 4
 
 
-def test_a_disk_without_room_is_one_sentence_and_the_old_file_stays(tmp_path):
+def test_full_disk_error_keeps_the_old_file(tmp_path):
     write_bytes(tmp_path / "out", b"old")
     with largest_file(100_000):
         for write in (
@@ -78,7 +78,7 @@ REMEDIES = {
 
 
 @pytest.mark.parametrize("number", REMEDIES, ids=errno.errorcode.get)
-def test_every_error_of_the_system_says_what_to_do(tmp_path, monkeypatch, number):
+def test_system_errors_suggest_a_remedy(tmp_path, monkeypatch, number):
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
@@ -91,7 +91,7 @@ def test_every_error_of_the_system_says_what_to_do(tmp_path, monkeypatch, number
     assert names(tmp_path) == []
 
 
-def test_places_that_are_no_place(tmp_path):
+def test_invalid_paths_are_rejected(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     for path, word in {
@@ -106,7 +106,7 @@ def test_places_that_are_no_place(tmp_path):
     assert names(tmp_path) == ["file", "folder"]
 
 
-def test_whatever_stops_the_writing_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_interrupted_write_keeps_only_the_old_file(tmp_path, monkeypatch):
     write_bytes(tmp_path / "out", b"old")
 
     def stop(*_):
@@ -130,7 +130,7 @@ WRITER = """if True:
 """
 
 
-def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path):
+def test_only_partial_files_of_dead_processes_are_removed(tmp_path):
     (tmp_path / "deep").mkdir()
     command = [sys.executable, "-c", WRITER, str(tmp_path / "deep" / "out")]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}

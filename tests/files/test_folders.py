@@ -1,4 +1,4 @@
-"""A new folder takes the place of the old one whole, or leaves it."""
+"""A new folder replaces the old one completely or not at all."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ def old_model(folder):
     return folder
 
 
-def test_the_new_folder_takes_the_place_of_the_old(tmp_path):
+def test_new_folder_replaces_the_old_one(tmp_path):
     folder = old_model(tmp_path / "model")
     with replaced_folder(folder) as beside:
         (beside / "weights").write_text("new")
@@ -30,7 +30,7 @@ def test_the_new_folder_takes_the_place_of_the_old(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_after_an_error_the_old_model_is_as_it_was(tmp_path):
+def test_error_keeps_the_old_folder(tmp_path):
     folder = old_model(tmp_path / "model")
     with pytest.raises(ZeroDivisionError), replaced_folder(folder):
         1 / 0  # noqa: B018
@@ -38,7 +38,7 @@ def test_after_an_error_the_old_model_is_as_it_was(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_kill_between_the_renamings_costs_nothing(tmp_path):
+def test_kill_between_renames_keeps_the_old_folder(tmp_path):
     folder = old_model(tmp_path / "model")
     folder.rename(tmp_path / ".model.replaced")
     with pytest.raises(ZeroDivisionError), replaced_folder(folder):
@@ -46,14 +46,14 @@ def test_a_kill_between_the_renamings_costs_nothing(tmp_path):
     assert (folder / "weights").read_text() == "old"
 
 
-def test_a_failed_renaming_puts_the_old_model_back(tmp_path):
+def test_failed_rename_restores_the_old_folder(tmp_path):
     folder = old_model(tmp_path / "model")
     with pytest.raises(FileNotFoundError), replaced_folder(folder) as beside:
         beside.rename(tmp_path / "elsewhere")
     assert (folder / "weights").read_text() == "old"
 
 
-def test_what_safetensors_keeps_to_its_owner_gets_the_permissions_of_the_umask(tmp_path):
+def test_safetensors_files_get_the_permissions_of_the_umask(tmp_path):
     with umask(0o027), replaced_folder(tmp_path / "model") as beside:
         (beside / "unet").mkdir()
         save_file({"w": torch.zeros(3)}, beside / "unet" / "weights.safetensors")
@@ -62,7 +62,7 @@ def test_what_safetensors_keeps_to_its_owner_gets_the_permissions_of_the_umask(t
     assert mode(tmp_path / "model" / "unet" / "weights.safetensors") == 0o640
 
 
-def test_all_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+def test_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     done = []
     fsync, rename = os.fsync, Path.rename
     monkeypatch.setattr(os, "fsync", lambda f: (done.append(os.readlink(f"/proc/self/fd/{f}")), fsync(f)))
@@ -75,7 +75,7 @@ def test_all_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     assert done[-1] == str(tmp_path)
 
 
-def test_a_full_disk_is_one_sentence_and_other_errors_are_themselves(tmp_path):
+def test_full_disk_is_explained_and_other_errors_propagate(tmp_path):
     folder = old_model(tmp_path / "model")
     with pytest.raises(BadInput, match=r"model cannot be written \(No space.*\): make room"), replaced_folder(folder):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -84,7 +84,7 @@ def test_a_full_disk_is_one_sentence_and_other_errors_are_themselves(tmp_path):
     assert (folder / "weights").read_text() == "old"
 
 
-def test_a_full_disk_within_safetensors_is_one_sentence_and_its_other_errors_are_themselves(tmp_path):
+def test_full_disk_in_safetensors_is_explained_and_others_propagate(tmp_path):
     folder = old_model(tmp_path / "model")
     match = r"model cannot be written \(File too large\): make room"
     with largest_file(1000), pytest.raises(BadInput, match=match), replaced_folder(folder) as beside:

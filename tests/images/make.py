@@ -1,4 +1,4 @@
-"""Pictures, profiles and files for the tests, made here byte by byte where Pillow would not write them."""
+"""Images, colour profiles and files for the tests, built byte by byte where Pillow cannot write them."""
 
 import io
 import struct
@@ -10,13 +10,13 @@ from PIL import Image, ImageCms
 
 
 def noise(h=13, w=17, channels=3, seed=0):
-    """uint8 [h, w, channels], or [h, w] for one channel; no two neighbours alike, so no symmetry hides."""
+    """Random uint8 [h, w, channels], or [h, w] for one channel, without any symmetry."""
     pixels = np.random.default_rng(seed).integers(0, 256, (h, w, channels), dtype=np.uint8)
     return pixels[..., 0] if channels == 1 else pixels
 
 
 def smooth(h=48, w=64, seed=0):
-    """A soft uint8 [h, w, 3] picture, which JPEG and profiles change little."""
+    """A smooth uint8 [h, w, 3] image, which JPEG compression and profiles change little."""
     seeds = np.random.default_rng(seed).integers(40, 216, (4, 5, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(seeds).resize((w, h), Image.Resampling.BICUBIC))
 
@@ -54,7 +54,7 @@ def chunks(data):
 
 @cache
 def srgb_profile():
-    """An sRGB profile as Pillow makes it; made once, because the time of day is in it."""
+    """Pillow's sRGB profile; cached, because it contains the time of its creation."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -117,17 +117,17 @@ def table_profile(space, channels, to_lab):
 
 
 def cmyk_profile():
-    """Ink that makes everything neutral: lightness falls with the ink, no colour at all."""
+    """A CMYK profile whose lightness decreases with the amount of ink, without any chroma."""
     return table_profile(b"CMYK", 4, lambda ink: (max(0, 255 - 85 * int(ink.sum())), 128, 128))
 
 
 def scanner_profile():
-    """RGB to Lab only: it can be read through but not written through."""
+    """An RGB profile with the conversion to Lab only, not back."""
     return table_profile(b"RGB ", 3, lambda rgb: (85 * int(rgb.sum()), 128, 128))
 
 
 def exif(orientation, *, gps=False):
-    """An EXIF block with an orientation and, if asked, a position."""
+    """An EXIF block with an orientation and, optionally, a position."""
     block = Image.Exif()
     block[0x0112] = orientation
     if gps:

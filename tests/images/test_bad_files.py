@@ -1,4 +1,4 @@
-"""Files that cannot be used: each is refused by BadInput with its name in it, quickly, and nothing else escapes."""
+"""Unusable files: each raises BadInput with the name of the file, quickly, and no other exception."""
 
 import os
 import re
@@ -36,7 +36,7 @@ WHOLE = {
 
 
 def refused(path, *words, **options):
-    """The sentence that refuses `path`; it names the file and contains the words."""
+    """Check that `path` raises BadInput with one sentence that contains the words; returns the sentence."""
     with pytest.raises(BadInput) as caught:
         read_image(path, **options)
     sentence = str(caught.value)
@@ -48,7 +48,7 @@ def refused(path, *words, **options):
 
 
 def read_or_refused(source, **options):
-    """(the picture, None), or (None, the sentence that refuses it)."""
+    """(image, None), or (None, message of the BadInput)."""
     try:
         return read_image(source, **options), None
     except BadInput as error:
@@ -57,7 +57,7 @@ def read_or_refused(source, **options):
 
 @contextmanager
 def peak_memory():
-    """Within, Python's memory is watched; what this gives tells the largest use in bytes."""
+    """Trace the memory of Python; yields a function that returns the peak in bytes after the block."""
     tracemalloc.start()
     peaks = []
     try:
@@ -69,7 +69,7 @@ def peak_memory():
 
 @pytest.mark.parametrize("share", range(20))
 @pytest.mark.parametrize("kind", WHOLE)
-def test_a_truncated_file_is_refused_by_name_or_was_complete(tmp_path, kind, share):
+def test_truncated_file_is_rejected_or_reads_identically(tmp_path, kind, share):
     data = WHOLE[kind]
     whole = read_image(data)
     path = tmp_path / f"cut-{share}.png"
@@ -82,17 +82,17 @@ def test_a_truncated_file_is_refused_by_name_or_was_complete(tmp_path, kind, sha
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_losing_half_of_the_pixels_is_never_read(tmp_path, kind):
+def test_file_with_half_of_its_bytes_is_rejected(tmp_path, kind):
     data = WHOLE[kind]
     path = tmp_path / "half.jpg"
     path.write_bytes(data[: len(data) // 2])
-    if kind != "animated":  # there the first frame may be whole
+    if kind != "animated":  # its first frame may be complete
         refused(path, "half.jpg", "damaged")
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_flipped_bytes_are_read_or_refused_but_never_crash_or_hang(kind):
-    """What hangs is ended by the suite's own time limit; what is read is no larger than it may be."""
+def test_flipped_bytes_are_read_or_rejected(kind):
+    """A hang would end by the time limit of the test suite; images that are read respect the pixel limit."""
     rng = np.random.default_rng(len(kind))
     for _ in range(60):
         data = bytearray(WHOLE[kind])
@@ -107,7 +107,7 @@ def test_flipped_bytes_are_read_or_refused_but_never_crash_or_hang(kind):
             assert picture.rgb.size <= 3 * 4_000_000
 
 
-def test_random_bytes_behind_every_signature_are_refused():
+def test_random_bytes_after_a_signature_are_rejected():
     rng = np.random.default_rng(0)
     for head in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF89a"):
         for length in (0, 1, 20, 3000):
@@ -116,10 +116,10 @@ def test_random_bytes_behind_every_signature_are_refused():
 
 
 @pytest.mark.parametrize("side", [15_000, 40_000, 2**31 - 1])
-def test_a_png_that_claims_too_many_pixels_is_refused_unread(tmp_path, side):
+def test_png_header_with_too_many_pixels_is_rejected(tmp_path, side):
     path = tmp_path / "bomb.png"
     path.write_bytes(make.png(side, side, 8, 2, [b"\0" * 8]))
-    refused(path, "bomb.png")
+    refused(path, "bomb.png", "more pixels than the limit")
 
 
 def bmp_header(side):
@@ -128,14 +128,20 @@ def bmp_header(side):
 
 
 def gif_header(side):
-    return b"GIF89a" + struct.pack("<HHBBB", side, side, 0, 0, 0) + b",\0\0\0\0" + struct.pack("<HHB", side, side, 0)
+    return (
+        b"GIF89a"
+        + struct.pack("<HHBBB", side, side, 0, 0, 0)
+        + b",\0\0\0\0"
+        + struct.pack("<HHB", side, side, 0)
+        + b"\x02\x01\x44\x00;"
+    )
 
 
 @pytest.mark.parametrize("data", [bmp_header(30_000), gif_header(60_000)], ids=["bmp", "gif"])
-def test_other_headers_that_claim_too_many_pixels_are_refused(tmp_path, data):
+def test_other_headers_with_too_many_pixels_are_rejected(tmp_path, data):
     path = tmp_path / "bomb"
     path.write_bytes(data)
-    refused(path, "bomb")
+    refused(path, "bomb", "more pixels than the limit")
 
 
 INFLATED = 50_000_000
@@ -148,7 +154,7 @@ def squeezed_zeros():
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
-def test_a_chunk_that_inflates_to_hundreds_of_megabytes_is_not_inflated(tmp_path, kind):
+def test_large_compressed_chunks_are_not_inflated(tmp_path, kind):
     data = squeezed_zeros()
     head = {b"zTXt": b"sfumato\0\0", b"iTXt": b"sfumato\0\1\0\0\0", b"iCCP": b"profile\0\0"}[kind]
     rows = [bytes(3 * 4)] * 4
@@ -156,7 +162,7 @@ def test_a_chunk_that_inflates_to_hundreds_of_megabytes_is_not_inflated(tmp_path
     path.write_bytes(make.png(4, 4, 8, 2, rows, make.chunk(kind, head + data)))
     with peak_memory() as peak:
         zlib.decompress(data)
-    assert peak() >= INFLATED  # the measurement sees what would be inflated
+    assert peak() >= INFLATED  # the measurement includes the inflated data
     with peak_memory() as peak:
         _, sentence = read_or_refused(path)
     assert "text.png" in (sentence or "text.png")
@@ -190,7 +196,7 @@ NOT_IMAGES = {
 
 
 @pytest.mark.parametrize("name", NOT_IMAGES)
-def test_what_is_no_image_is_refused_by_name_and_kind(tmp_path, name):
+def test_non_images_are_rejected_by_name_and_kind(tmp_path, name):
     content, word = NOT_IMAGES[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -199,7 +205,7 @@ def test_what_is_no_image_is_refused_by_name_and_kind(tmp_path, name):
         read_mask(path, (4, 4))
 
 
-def test_paths_that_lead_to_no_file(tmp_path):
+def test_paths_without_a_file_are_rejected(tmp_path):
     refused(tmp_path / "missing.png", "missing.png", "does not exist")
     (tmp_path / "folder.png").mkdir()
     refused(tmp_path / "folder.png", "folder.png", "folder")
@@ -214,12 +220,12 @@ def test_paths_that_lead_to_no_file(tmp_path):
     refused("", "give an image file")
 
 
-def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path):
+def test_special_files_are_rejected_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     refused(tmp_path / "pipe.png", "pipe.png", "not a regular file")
     with socket.socket(socket.AF_UNIX) as server:
         here = os.getcwd()
-        os.chdir(tmp_path)  # a socket's path may only be short
+        os.chdir(tmp_path)  # the path of a socket has a small maximum length
         try:
             server.bind("s.png")
         finally:
@@ -228,11 +234,11 @@ def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path):
     refused("/dev/zero", "not a regular file")
 
 
-def test_an_unreadable_file(tmp_path, monkeypatch):
+def test_unreadable_file_is_rejected(tmp_path, monkeypatch):
     path = tmp_path / "secret.png"
     path.write_bytes(WHOLE["PNG"])
     path.chmod(0)
-    if os.access(path, os.R_OK):  # root reads everything
+    if os.access(path, os.R_OK):  # root can read every file
 
         def fail(*_):
             raise PermissionError(13, "Permission denied")
@@ -241,7 +247,7 @@ def test_an_unreadable_file(tmp_path, monkeypatch):
     refused(path, "secret.png", "permission")
 
 
-def test_a_name_that_no_terminal_prints_is_escaped(tmp_path):
+def test_unprintable_file_names_are_escaped(tmp_path):
     raw = os.fsencode(tmp_path) + b"/caf\xe9\x1b[31m\n.png"
     with open(raw, "wb") as file:
         file.write(b"text")
@@ -252,7 +258,7 @@ def test_a_name_that_no_terminal_prints_is_escaped(tmp_path):
     assert read_image(os.fsdecode(raw)).name.encode("utf-8")
 
 
-def test_the_pixel_limit_is_exact_and_cannot_be_switched_off(tmp_path):
+def test_pixel_limit_is_exact_and_cannot_be_disabled(tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(WHOLE["PNG"])
     assert read_image(path, max_pixels=48 * 64).size == (64, 48)
@@ -264,13 +270,13 @@ def test_the_pixel_limit_is_exact_and_cannot_be_switched_off(tmp_path):
         read_image(Image.open(path), max_pixels=100)
 
 
-def test_a_higher_limit_than_pillows_own_is_honoured_and_put_back(tmp_path, monkeypatch):
+def test_limit_above_that_of_pillow_is_used_and_restored(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     path = tmp_path / "picture.png"
     path.write_bytes(WHOLE["PNG"])
     assert read_image(path, max_pixels=4000).size == (64, 48)
     assert Image.MAX_IMAGE_PIXELS == 1000
     refused(path, "limit", max_pixels=1000)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # the host switched Pillow's limit off; ours stays
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # Pillow's limit is disabled, that of sfumato still applies
     refused(path, "limit", max_pixels=1000)
     assert Image.MAX_IMAGE_PIXELS is None

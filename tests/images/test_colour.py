@@ -1,4 +1,4 @@
-"""Profiles: the model sees sRGB, the file keeps its own colours and profile where that is possible."""
+"""Colour profiles: images are converted to sRGB for the model, and files keep their profile where possible."""
 
 import io
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 from images import make
 from sfumato.images import read_image, write_image
 
-# D50 -> sRGB linear, and the D50 primaries of the wide profile: the textbook path of matrix profiles.
+# D50 -> sRGB linear, and the D50 primaries of the wide profile: the conversion of matrix profiles.
 TO_LINEAR_SRGB = np.array(
     [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]
 )
@@ -36,7 +36,7 @@ def test_a_wide_profile_is_converted_by_its_matrix_and_curve():
     assert picture.note == ""
 
 
-def test_an_srgb_profile_changes_at_most_a_level():
+def test_srgb_profile_changes_at_most_one_level():
     pixels = make.noise(40, 40)
     picture = read_image(make.encoded(pixels, "JPEG", icc_profile=make.srgb_profile(), quality=100))
     assert np.abs(picture.rgb.astype(int) - picture.native).max() <= 1
@@ -44,7 +44,7 @@ def test_an_srgb_profile_changes_at_most_a_level():
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("profile", [make.srgb_profile, make.wide_profile])
-def test_the_profile_is_embedded_again_and_untouched_pixels_are_the_files_own(tmp_path, file_format, profile):
+def test_profile_is_embedded_and_unchanged_pixels_are_identical(tmp_path, file_format, profile):
     pixels = make.smooth()
     options = {"lossless": True} if file_format == "WEBP" else {}
     source = read_image(make.encoded(pixels, file_format, icc_profile=profile(), **options))
@@ -55,7 +55,7 @@ def test_the_profile_is_embedded_again_and_untouched_pixels_are_the_files_own(tm
         np.testing.assert_array_equal(np.asarray(Image.open(path)), source.native)
 
 
-def test_edited_pixels_are_converted_to_the_profile_and_look_as_edited(tmp_path):
+def test_edited_pixels_are_converted_to_the_profile(tmp_path):
     source = read_image(make.encoded(make.smooth(), "PNG", icc_profile=make.wide_profile()))
     edited = source.rgb.copy()
     edited[10:20, 10:20] = 255 - edited[10:20, 10:20]
@@ -92,7 +92,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("icc", GARBAGE.values(), ids=GARBAGE)
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_a_garbage_profile_is_ignored_and_said_so(tmp_path, icc, file_format):
+def test_invalid_profile_is_ignored_with_a_note(tmp_path, icc, file_format):
     options = {"lossless": True} if file_format == "WEBP" else {}
     data = make.encoded(make.smooth(), file_format, icc_profile=icc, **options)
     picture = read_image(data)
@@ -103,7 +103,7 @@ def test_a_garbage_profile_is_ignored_and_said_so(tmp_path, icc, file_format):
     assert embedded((tmp_path / "out.png").read_bytes()) is None
 
 
-def test_flipped_bytes_in_a_profile_never_crash():
+def test_flipped_bytes_in_a_profile_raise_no_error():
     rng = np.random.default_rng(0)
     for _ in range(100):
         icc = bytearray(make.wide_profile())
@@ -115,7 +115,7 @@ def test_flipped_bytes_in_a_profile_never_crash():
 
 
 @pytest.mark.parametrize("profile", [make.lab_profile, make.cmyk_profile, make.grey_profile])
-def test_a_profile_for_other_pixels_is_ignored_and_said_so(profile):
+def test_profile_for_another_mode_is_ignored_with_a_note(profile):
     picture = read_image(make.encoded(make.smooth(), "PNG", icc_profile=profile()))
     np.testing.assert_array_equal(picture.rgb, make.smooth())
     assert picture.icc is None
@@ -137,14 +137,14 @@ def test_a_cmyk_profile_is_applied_and_not_kept(tmp_path):
     cmyk = Image.fromarray(make.smooth()).convert("CMYK")
     picture = read_image(make.encoded(cmyk, "TIFF", icc_profile=make.cmyk_profile()))
     spread = picture.rgb.max(axis=-1).astype(int) - picture.rgb.min(axis=-1)
-    assert spread.max() <= 4  # that profile's inks make greys only
+    assert spread.max() <= 4  # the profile gives greys only
     assert "CMYK" in picture.note
     assert picture.icc is None
     write_image(tmp_path / "out.tiff", picture.rgb, picture)
     assert Image.open(tmp_path / "out.tiff").mode == "RGB"
 
 
-def test_a_profile_that_converts_one_way_is_read_through_and_not_kept(tmp_path):
+def test_one_way_profile_is_noted_and_not_kept(tmp_path):
     with pytest.raises(ImageCms.PyCMSError):
         ImageCms.buildTransform(ImageCms.createProfile("sRGB"), io.BytesIO(make.scanner_profile()), "RGB", "RGB")
     picture = read_image(make.encoded(make.smooth(), "PNG", icc_profile=make.scanner_profile()))
@@ -155,7 +155,7 @@ def test_a_profile_that_converts_one_way_is_read_through_and_not_kept(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), picture.rgb)
 
 
-def test_lab_pixels_become_srgb():
+def test_lab_pixels_are_converted_to_srgb():
     lab = ImageCms.profileToProfile(
         Image.fromarray(make.smooth()),
         ImageCms.createProfile("sRGB"),

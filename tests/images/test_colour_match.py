@@ -26,8 +26,8 @@ def test_mean_and_covariance_are_those_of_the_reference():
             torch.testing.assert_close(found, expected.expand_as(found), rtol=1e-9, atol=1e-12)
 
 
-def test_the_map_is_linear_symmetric_and_positive():
-    """Which makes it the optimal transport between the two normal distributions."""
+def test_map_is_linear_symmetric_and_positive_definite():
+    """Such a map is the optimal transport between two normal distributions."""
     image = colours(0, b=1)
     matched = match_colours(image, colours(1, b=1))
     x, y = ((each - each.mean(dim=(2, 3), keepdim=True)).flatten(2)[0] for each in (image, matched))
@@ -37,12 +37,12 @@ def test_the_map_is_linear_symmetric_and_positive():
     assert torch.linalg.eigvalsh(A).min() > 0
 
 
-def test_an_image_with_its_own_colours_stays():
+def test_image_as_its_own_reference_is_unchanged():
     image = colours(2)
     torch.testing.assert_close(match_colours(image, image), image, rtol=1e-9, atol=1e-12)
 
 
-def test_images_without_colour_or_contrast_stay_finite():
+def test_images_without_colour_or_contrast_give_finite_results():
     grey, reference = colours(3)[:, :1].expand(-1, 3, -1, -1), colours(4)
     matched = match_colours(grey, reference)
     assert torch.isfinite(matched).all()
@@ -68,7 +68,7 @@ def test_weights_select_the_pixels_of_both_moments():
     torch.testing.assert_close(matched[..., 4:], alone, rtol=1e-9, atol=1e-12)
 
 
-def test_a_mask_at_another_size_has_the_mean_weights():
+def test_resized_mask_has_the_mean_weights():
     draw = np.random.default_rng(0).random((12, 8), np.float32)
     assert weights_at([None, None], (4, 3)) is None
     found = weights_at([Mask(draw), None], (4, 3)).numpy()

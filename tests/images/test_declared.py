@@ -1,4 +1,4 @@
-"""Colours that are declared without a profile, against the textbook path over XYZ; AVIF and HEIC."""
+"""Colours that are declared without a profile, compared with a conversion over XYZ; AVIF and HEIC files."""
 
 import io
 import struct
@@ -75,7 +75,7 @@ def test_declared_colours_are_converted(chunks, primaries, linear):
     "chunks",
     [[gama(45_455)], [gama(45_455), chrm(SRGB)], [(b"sRGB", b"\0"), gama(100_000)], [cicp(1, 13)], [cicp(1, 1)], []],
 )
-def test_what_means_srgb_is_left_as_it_is(chunks):
+def test_declarations_of_srgb_leave_pixels_unchanged(chunks):
     found = read_image(png(*chunks))
     np.testing.assert_array_equal(found.rgb, PIXELS)
     assert (found.icc, found.note) == (None, "")
@@ -94,13 +94,13 @@ def test_what_means_srgb_is_left_as_it_is(chunks):
         ([chrm(((0.7, 0.3), (0.1, 0.8), (0.1, 0.00001)), (0.1, 0.00002))], "chunks are invalid"),
     ],
 )
-def test_what_cannot_be_converted_is_noted(chunks, words):
+def test_unsupported_declarations_are_noted(chunks, words):
     found = read_image(png(*chunks))
     np.testing.assert_array_equal(found.rgb, PIXELS)
     assert words in found.note
 
 
-def test_an_opened_image_has_the_same_colours_before_and_after_decoding():
+def test_opened_image_has_equal_colours_before_and_after_decoding():
     data = png(gama(50_000), chrm(ADOBE_RGB))
     with Image.open(io.BytesIO(data)) as image:
         first, second = read_image(image), read_image(image)
@@ -110,13 +110,13 @@ def test_an_opened_image_has_the_same_colours_before_and_after_decoding():
         assert found.icc == expected.icc
 
 
-def test_an_embedded_profile_comes_before_gamma():
+def test_embedded_profile_takes_precedence_over_gamma():
     data = make.encoded(PIXELS, "PNG", icc_profile=make.wide_profile())
     data = data[:33] + make.chunk(*gama(100_000)) + data[33:]
     assert read_image(data).icc == make.wide_profile()
 
 
-def test_the_output_has_the_declared_colours_as_a_profile(tmp_path):
+def test_output_embeds_the_declared_colours_as_a_profile(tmp_path):
     source = read_image(png(cicp(12, 13)))
     write_image(tmp_path / "out.png", source.rgb, source)
     again = read_image(tmp_path / "out.png")
@@ -133,7 +133,7 @@ def test_the_output_has_the_declared_colours_as_a_profile(tmp_path):
         ({0xA001: 2}, "Adobe RGB", True),
     ],
 )
-def test_the_colour_space_of_exif(tags, words, converted):
+def test_exif_colour_space_is_used(tags, words, converted):
     block = Image.Exif()
     block[0x8769] = tags
     found = read_image(make.encoded(PIXELS, "WEBP", exif=block, lossless=True))
@@ -166,13 +166,13 @@ def test_colours_and_depth_of_a_heic_are_noted():
     assert "10 bits per channel: read, edited and written in 8" in read_image(data.getvalue()).note
 
 
-def test_an_avif_is_turned_upright():
+def test_avif_orientation_is_applied():
     data = make.encoded(PIXELS, "AVIF", quality=95, exif=make.exif(6))
     expected = make.UPRIGHT[6](PIXELS)
     assert np.abs(read_image(data).rgb.astype(int) - expected).mean() < 4
 
 
-def test_heic_without_its_package_says_how_to_install_it(monkeypatch):
+def test_heic_error_without_pillow_heif_has_install_command(monkeypatch):
     from sfumato.errors import BadInput
     from sfumato.images import heif
 

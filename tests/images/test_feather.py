@@ -12,7 +12,7 @@ def square(size=60, low=10, high=50):
     return weights
 
 
-def test_the_change_fades_in_from_the_border():
+def test_weights_increase_from_the_border():
     found = feathered(square(), 8)
     assert not found[square() == 0].any()
     profile = found[30, 10:30]
@@ -43,7 +43,7 @@ def test_the_border_of_the_image_is_not_softened():
     assert np.array_equal(feathered(np.ones((8, 8), np.float32), 3), np.ones((8, 8)))
 
 
-def test_greys_are_never_raised_and_a_narrow_mask_keeps_its_middle():
+def test_weights_never_increase_and_narrow_masks_reach_one():
     soft = square() * np.linspace(0, 1, 60, dtype=np.float32)
     assert (feathered(soft, 8) <= soft).all()
     narrow = np.zeros((40, 40), np.float32)
@@ -52,5 +52,5 @@ def test_greys_are_never_raised_and_a_narrow_mask_keeps_its_middle():
 
 
 @pytest.mark.parametrize("reach", [0, 0.4])
-def test_without_a_reach_nothing_changes(reach):
+def test_small_reach_leaves_the_mask_unchanged(reach):
     assert np.array_equal(feathered(square(), reach), square())

@@ -1,4 +1,4 @@
-"""Files that are unusual but good: each is read as a viewer shows it, with a note on what was decided."""
+"""Unusual but valid files are read as an image viewer shows them, with a note on conversions."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from sfumato.images import read_image, read_mask
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG"])
-def test_pictures_and_masks_are_turned_upright_alike(tmp_path, orientation, file_format):
+def test_orientation_is_applied_to_images_and_masks(tmp_path, orientation, file_format):
     stored = np.kron(make.noise(3, 5), np.ones((8, 8, 1), dtype=np.uint8))
     path = tmp_path / f"turned.{file_format.lower()}"
     options = {"lossless": True} if file_format == "WEBP" else {}
@@ -34,7 +34,7 @@ def test_pictures_and_masks_are_turned_upright_alike(tmp_path, orientation, file
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_turns_nothing(value):
+def test_invalid_orientation_is_ignored(value):
     pixels = make.noise()
     np.testing.assert_array_equal(read_image(make.encoded(pixels, "PNG", exif=make.exif(value))).rgb, pixels)
 
@@ -42,7 +42,7 @@ def test_an_orientation_that_does_not_exist_turns_nothing(value):
 @pytest.mark.parametrize(
     "block", [b"", b"Exif\0\0", b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\xff" * 99]
 )
-def test_garbage_in_the_exif_block_does_not_cost_the_picture(block):
+def test_invalid_exif_block_is_ignored(block):
     pixels = make.noise()
     data = make.encoded(pixels, "PNG")
     data = data[:33] + make.chunk(b"eXIf", block) + data[33:]
@@ -50,9 +50,9 @@ def test_garbage_in_the_exif_block_does_not_cost_the_picture(block):
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF", "BMP"])
-def test_plain_pictures_come_in_bit_for_bit(tmp_path, file_format):
+def test_plain_images_are_read_bit_for_bit(tmp_path, file_format):
     pixels = make.noise()
-    path = tmp_path / "picture.dat"  # the content counts, not the extension
+    path = tmp_path / "picture.dat"  # the format is detected from the content, not from the extension
     path.write_bytes(make.encoded(pixels, file_format, **({"lossless": True} if file_format == "WEBP" else {})))
     picture = read_image(path)
     np.testing.assert_array_equal(picture.rgb, pixels)
@@ -60,7 +60,7 @@ def test_plain_pictures_come_in_bit_for_bit(tmp_path, file_format):
     assert picture.name == str(path)
 
 
-def test_alpha_is_composited_and_no_hidden_colour_shows():
+def test_alpha_is_composited_on_the_background():
     pixels = make.noise(channels=4)
     pixels[0, :5, 3] = 0
     pixels[1, :5, 3] = 255
@@ -104,7 +104,7 @@ def test_a_palette_without_transparency():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_a_key_colour_is_transparency(mode):
+def test_transparent_key_colour_becomes_alpha(mode):
     pixels = make.noise(channels=len(mode))
     pixels[2:5, 2:5] = 77
     key = (77, 77, 77) if mode == "RGB" else 77
@@ -113,7 +113,7 @@ def test_a_key_colour_is_transparency(mode):
     np.testing.assert_array_equal(picture.alpha, np.where(expected, 0, 255))
 
 
-def test_one_bit():
+def test_one_bit_image_and_mask():
     bits = make.noise(channels=1) > 127
     picture = read_image(make.encoded(Image.fromarray(bits), "PNG"))
     np.testing.assert_array_equal(picture.rgb, (bits * 255)[..., None].repeat(3, axis=-1))
@@ -121,7 +121,7 @@ def test_one_bit():
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
-def test_sixteen_bits_of_grey_are_rounded_not_cut(file_format):
+def test_16_bit_grey_is_rounded_to_8_bits(file_format):
     values = np.random.default_rng(0).integers(0, 65536, (13, 17), dtype=np.uint16)
     values[0, :4] = 0, 128, 129, 65535
     picture = read_image(make.encoded(Image.fromarray(values), file_format))
@@ -130,14 +130,14 @@ def test_sixteen_bits_of_grey_are_rounded_not_cut(file_format):
     assert picture.grey
 
 
-def test_sixteen_bits_with_a_key_level():
+def test_16_bit_grey_with_transparent_level():
     values = np.array([[0, 300, 65535], [300, 5, 301]], dtype=">u2")
     data = make.png(3, 2, 16, 0, [row.tobytes() for row in values], make.chunk(b"tRNS", b"\x01\x2c"))
     np.testing.assert_array_equal(read_image(data).alpha, np.where(values == 300, 0, 255))
 
 
 @pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_sixteen_bits_a_channel_are_read_as_eight(colour, channels):
+def test_16_bits_per_channel_are_read_as_8(colour, channels):
     values = np.random.default_rng(0).integers(0, 65536, (5, 4, channels)).astype(">u2")
     picture = read_image(make.png(4, 5, 16, colour, [row.tobytes() for row in values]))
     colours = values[..., :3] if channels >= 3 else values[..., :1].repeat(3, axis=-1)
@@ -145,7 +145,7 @@ def test_sixteen_bits_a_channel_are_read_as_eight(colour, channels):
     assert "16 bits" in picture.note
 
 
-def test_sixteen_bits_a_pixel_are_not_sixteen_a_channel():
+def test_16_bits_per_pixel_are_not_16_per_channel():
     header = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 16, 0, 4, 0, 0, 0, 0)
     data = b"BM" + struct.pack("<IHHI", 58, 0, 0, 54) + header + struct.pack("<HH", 0x7FFF, 0x7C00)
     picture = read_image(data)
@@ -153,7 +153,7 @@ def test_sixteen_bits_a_pixel_are_not_sixteen_a_channel():
     assert picture.note == ""
 
 
-def test_floats_and_wide_integers_need_a_known_white():
+def test_floats_and_32_bit_integers_need_a_known_range():
     ramp = np.linspace(0, 1, 21, dtype=np.float32).reshape(3, 7)
     picture = read_image(make.encoded(Image.fromarray(ramp), "TIFF"))
     np.testing.assert_array_equal(picture.rgb[..., 1], np.rint(ramp.astype(np.float64) * 255))
@@ -165,7 +165,7 @@ def test_floats_and_wide_integers_need_a_known_white():
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
-def test_cmyk(file_format):
+def test_cmyk_image_is_converted_with_a_note(file_format):
     cmyk = Image.fromarray(make.smooth()).convert("CMYK")
     picture = read_image(make.encoded(cmyk, file_format, **({"quality": 100} if file_format == "JPEG" else {})))
     assert np.abs(picture.rgb.astype(int) - make.smooth()).max() <= 16
@@ -178,7 +178,7 @@ def frames(n=3):
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
-def test_the_first_frame_of_an_animation_is_used_and_said_so(file_format):
+def test_first_frame_of_an_animation_is_used_with_note(file_format):
     first, *rest = frames()
     options = {"lossless": True} if file_format == "WEBP" else {}
     data = make.encoded(first, file_format, save_all=True, append_images=rest, duration=40, **options)
@@ -188,7 +188,7 @@ def test_the_first_frame_of_an_animation_is_used_and_said_so(file_format):
     assert picture.note == "animated: first frame of 3 used"
 
 
-def test_the_first_page_of_a_tiff_and_the_first_picture_of_a_phone_file():
+def test_first_page_of_tiff_and_first_image_of_mpo():
     first, *rest = frames()
     picture = read_image(make.encoded(first, "TIFF", save_all=True, append_images=rest))
     np.testing.assert_array_equal(picture.rgb, np.asarray(first))
@@ -199,7 +199,7 @@ def test_the_first_page_of_a_tiff_and_the_first_picture_of_a_phone_file():
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "TIFF"])
-def test_a_pillow_image_at_a_later_frame(file_format):
+def test_pillow_image_keeps_its_current_frame(file_format):
     first, *rest = frames()
     with Image.open(io.BytesIO(make.encoded(first, file_format, save_all=True, append_images=rest))) as image:
         image.seek(1)
@@ -209,7 +209,7 @@ def test_a_pillow_image_at_a_later_frame(file_format):
     assert "first" not in picture.note
 
 
-def test_damage_in_a_later_frame_does_not_matter():
+def test_damage_in_a_later_frame_is_ignored():
     first, *rest = frames(2)
     data = make.encoded(first, "TIFF", save_all=True, append_images=rest)
     alone = len(make.encoded(first, "TIFF"))
@@ -224,19 +224,19 @@ def test_extreme_sizes(w, h):
     assert picture.size == (w, h)
 
 
-def test_interlaced_and_progressive():
+def test_progressive_jpeg_equals_baseline_jpeg():
     pixels = make.smooth()
     plain, progressive = (read_image(make.encoded(pixels, "JPEG", progressive=p)).rgb for p in (False, True))
     np.testing.assert_array_equal(plain, progressive)
 
 
-def test_pil_images_go_through_the_same_door(tmp_path):
+def test_pil_images_match_files_and_bytes(tmp_path):
     stored = make.noise(channels=4)
     path = tmp_path / "turned.png"
     path.write_bytes(make.encoded(stored, "PNG", exif=make.exif(6)))
     with Image.open(path) as image:
         by_image = read_image(image)
-        assert image.size == (17, 13)  # the caller's image is left as it was
+        assert image.size == (17, 13)  # the caller's image is unchanged
     by_path, by_bytes = read_image(path), read_image(path.read_bytes())
     for other in (by_image, by_bytes):
         np.testing.assert_array_equal(other.rgb, by_path.rgb)
@@ -258,7 +258,7 @@ def test_a_closed_pil_image_is_refused(tmp_path):
         read_image(image)
 
 
-def test_names_outside_ascii(tmp_path):
+def test_file_names_outside_ascii(tmp_path):
     for name in ("Äpfel 🍎.png".encode(), b"caf\xe9.png"):
         raw = os.fsencode(tmp_path) + b"/" + name
         with open(raw, "wb") as file:
@@ -266,6 +266,6 @@ def test_names_outside_ascii(tmp_path):
         assert read_image(os.fsdecode(raw)).size == (17, 13)
 
 
-def test_a_background_outside_the_levels_is_refused():
+def test_background_outside_0_to_255_is_rejected():
     with pytest.raises(BadInput, match=r"0\.\.255"):
         read_image(make.encoded(make.noise(), "PNG"), background=(0, 0, 256))

@@ -1,4 +1,4 @@
-"""The recipe inside a PNG: there when asked for, absent when not, and never believed."""
+"""The recipe inside a PNG: written only on request, and validated when it is read."""
 
 import json
 import zlib
@@ -24,7 +24,7 @@ RECIPE = {
 
 
 def with_text(text, kind=b"tEXt"):
-    """A PNG that carries `text` under our keyword, as someone else might have written it."""
+    """A PNG with `text` under the keyword of sfumato, as another program could write it."""
     head = {b"tEXt": b"sfumato\0", b"iTXt": b"sfumato\0\0\0\0\0", b"zTXt": b"sfumato\0\0"}[kind]
     content = text.encode("latin-1" if kind != b"iTXt" else "utf-8")
     return make.png(
@@ -32,12 +32,12 @@ def with_text(text, kind=b"tEXt"):
     )
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_recipe_round_trip(tmp_path):
     write_image(tmp_path / "out.png", make.noise(), recipe=RECIPE)
     assert read_recipe(tmp_path / "out.png") == RECIPE
 
 
-def test_one_itxt_chunk_with_a_recipe_and_no_text_at_all_without(tmp_path):
+def test_recipe_is_one_itxt_chunk_and_optional(tmp_path):
     path = tmp_path / "out.png"
     write_image(path, make.noise(), recipe=RECIPE)
     texts = [(kind, data) for kind, data in make.chunks(path.read_bytes()) if b"Xt" in kind or kind == b"eXIf"]
@@ -62,24 +62,24 @@ JSON = st.recursive(
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=5))
-def test_any_json_object_survives(tmp_path_factory, recipe):
+def test_any_json_object_round_trips(tmp_path_factory, recipe):
     path = tmp_path_factory.mktemp("recipe") / "out.png"
     write_image(path, make.noise(2, 2), recipe=recipe)
     assert read_recipe(path) == recipe
 
 
-def test_numbers_that_json_lacks_are_written_as_words(tmp_path):
+def test_non_finite_numbers_are_written_as_strings(tmp_path):
     path = tmp_path / "out.png"
     write_image(path, make.noise(), recipe={"psnr": [float("inf"), 1.5], "more": {"ssim": float("nan")}})
     assert read_recipe(path) == {"psnr": ["inf", 1.5], "more": {"ssim": "nan"}}
 
 
-def test_a_recipe_of_undecodable_words_is_still_written(tmp_path):
+def test_recipe_with_undecodable_text_is_written(tmp_path):
     write_image(tmp_path / "out.png", make.noise(), recipe={"prompt": "caf\udce9"})
     assert read_recipe(tmp_path / "out.png") == {"prompt": "caf\udce9"}
 
 
-def test_other_formats_say_that_they_hold_no_recipe(tmp_path):
+def test_format_without_recipe_support_is_noted(tmp_path):
     assert "cannot store the recipe" in write_image(tmp_path / "out.bmp", make.noise(), recipe=RECIPE)
     with pytest.raises(BadInput, match="no sfumato recipe"):
         read_recipe(tmp_path / "out.bmp")
@@ -92,32 +92,32 @@ def test_other_formats_say_that_they_hold_no_recipe(tmp_path):
         "[" * 100_000, '{"a":' * 50_000, '{"n": ' + "9" * 5000 + "}", "\0\0",
     ],
 )  # fmt: skip
-def test_what_is_no_json_object_is_refused(text):
+def test_recipe_that_is_no_json_object_is_rejected(text):
     with pytest.raises(BadInput, match=r"recipe"):
         read_recipe(with_text(text))
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"iTXt", b"zTXt"])
-def test_an_over_long_recipe_is_refused(kind):
+def test_too_long_recipe_is_rejected(kind):
     with pytest.raises(BadInput):
         read_recipe(with_text(json.dumps({"a": "x" * 1_000_001}), kind))
     assert read_recipe(with_text(json.dumps({"a": "x" * 1000}), kind)) == {"a": "x" * 1000}
 
 
-def test_an_over_long_recipe_is_not_written(tmp_path):
+def test_too_long_recipe_is_not_written(tmp_path):
     with pytest.raises(BadInput, match="shorten"):
         write_image(tmp_path / "out.png", make.noise(), recipe={"a": "x" * 1_000_001})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_recipe_behind_the_pixels_is_found():
+def test_recipe_after_the_pixels_is_found():
     data = with_text('{"a": 1}')
     text = next(make.chunk(*part) for part in make.chunks(data) if part[0] == b"tEXt")
     end = make.chunk(b"IEND", b"")
     assert read_recipe(data.replace(text, b"").replace(end, text + end)) == {"a": 1}
 
 
-def test_files_that_cannot_be_read_are_refused_as_images_are(tmp_path):
+def test_unreadable_files_are_rejected(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         read_recipe(tmp_path / "missing.png")
     (tmp_path / "text.png").write_text("{}")
@@ -128,7 +128,7 @@ def test_files_that_cannot_be_read_are_refused_as_images_are(tmp_path):
         read_recipe(data[: len(data) // 2])
 
 
-def test_pillow_reads_our_recipe_too(tmp_path):
+def test_recipe_is_interoperable_with_pillow(tmp_path):
     write_image(tmp_path / "out.png", make.noise(), recipe=RECIPE)
     with Image.open(tmp_path / "out.png") as image:
         assert json.loads(image.text["sfumato"]) == RECIPE

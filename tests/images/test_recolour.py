@@ -1,4 +1,4 @@
-"""Exchange of the main colour of an image: Oklab against its published values, and what changes and what stays."""
+"""Replacement of the main colour of an image: Oklab against published values, changed and unchanged pixels."""
 
 import math
 
@@ -50,7 +50,7 @@ def test_oklab_has_the_published_values(xyz, lab):
     assert torch.allclose(found[:, 0], torch.tensor(lab, dtype=torch.float64), atol=2e-3)
 
 
-def test_oklab_and_back():
+def test_oklab_round_trip():
     pixels = torch.rand(3, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
     assert torch.allclose(from_oklab(to_oklab(pixels)), pixels, atol=1e-6)
     greys = to_oklab(torch.linspace(-1, 1, 9, dtype=torch.float64).expand(3, 9))
@@ -59,7 +59,7 @@ def test_oklab_and_back():
     assert math.isclose(greys[0, -1], 1, abs_tol=1e-6)
 
 
-def test_the_main_colour_becomes_the_wanted_one_and_shadows_its_shades():
+def test_main_colour_and_its_shades_are_replaced():
     pixels, _ = scene()
     found = recolour(pixels, BLUE)
     assert torch.allclose(found.pixels[:, 16, 16], BLUE.double(), atol=1e-5)
@@ -73,7 +73,7 @@ def test_the_main_colour_becomes_the_wanted_one_and_shadows_its_shades():
     assert torch.allclose(shadow[1:].norm(), ratio * wanted[1:].norm(), atol=1e-4)
 
 
-def test_the_ground_the_eye_and_other_colours_stay():
+def test_background_black_and_other_hues_are_unchanged():
     pixels, disc = scene()
     found = recolour(pixels, BLUE)
     for place in ((slice(10, 13), slice(10, 13)), (slice(20, 23), slice(10, 16)), (slice(0, 3), slice(0, 32))):
@@ -83,7 +83,7 @@ def test_the_ground_the_eye_and_other_colours_stay():
 
 
 @pytest.mark.parametrize("ground", [(255, 255, 255), (40, 60, 220), (210, 50, 50)])
-def test_a_plain_ground_has_no_part_in_the_main_colour(ground):
+def test_plain_background_is_excluded_from_the_main_colour(ground):
     pixels, disc = scene(ground=ground, body=(120, 200, 60), mouth=(0, 0, 0))
     found = recolour(pixels, BLUE)
     assert torch.equal(found.pixels[:, ~disc], pixels[:, ~disc])
@@ -100,7 +100,7 @@ def test_the_main_colour_inside_a_region():
 
 
 @pytest.mark.parametrize("level", [0, 30, 128, 235])
-def test_a_grey_body_gets_the_colour_and_keeps_its_ends(level):
+def test_grey_object_takes_the_colour_and_white_is_unchanged(level):
     pixels, _ = scene(ground=(250, 200, 180), body=(level,) * 3, eye=(255, 255, 255), mouth=(220, 40, 60))
     found = recolour(pixels, BLUE)
     tolerance = 0.06 if level == 0 else 1e-4  # the main colour is never completely black
@@ -110,14 +110,14 @@ def test_a_grey_body_gets_the_colour_and_keeps_its_ends(level):
         assert torch.allclose(found.pixels[:, 10:13, 10:13], pixels[:, 10:13, 10:13], atol=1e-4)
 
 
-def test_a_mixture_of_hues_has_the_most_frequent_one():
+def test_main_colour_is_the_most_frequent_hue():
     red, green = (to_oklab(of(*each)[:, None]) for each in ((220, 40, 60), (30, 160, 60)))
     pixels = torch.cat([red.repeat(1, 70), green.repeat(1, 30)], dim=1)
     assert torch.allclose(main_colour(pixels), red[:, 0])
     assert torch.allclose(main_colour(pixels[:, 60:]), green[:, 0])
 
 
-def test_the_colour_it_has_changes_nothing():
+def test_recolouring_to_the_main_colour_changes_nothing():
     pixels, _ = scene()
     found = recolour(pixels, of(220, 40, 60))
     assert torch.allclose(found.pixels, pixels, atol=1e-4)

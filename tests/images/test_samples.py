@@ -1,4 +1,4 @@
-"""Pictures of other depths than 8 bits, and pictures given as arrays."""
+"""Images of other depths than 8 bits, and images given as arrays."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from sfumato.images import read_image
 
 
 @pytest.mark.parametrize(("bits", "shift"), [(1, 7), (2, 6), (4, 4), (8, 0)])
-def test_the_transparent_grey_of_a_png_is_found_in_every_depth(bits, shift):
+def test_transparent_grey_is_detected_at_every_bit_depth(bits, shift):
     """One row of one pixel for each level; the key is in the file's depth, Pillow's pixels are in 8 bits."""
     levels, key = 2**bits, 2 ** (bits - 1)
     rows = [bytes([level << shift]) for level in range(levels)]
@@ -22,7 +22,7 @@ def test_the_transparent_grey_of_a_png_is_found_in_every_depth(bits, shift):
     assert picture.note == ""
 
 
-def test_a_transparent_colour_of_16_bits_is_said_to_be_lost():
+def test_loss_of_a_16_bit_transparent_colour_is_noted():
     rows = [b"\x03\xe8\x07\xd0\x0b\xb8" + b"\x03\xe9\x07\xd1\x0b\xb9"]
     trns = make.chunk(b"tRNS", b"\x03\xe8\x07\xd0\x0b\xb8")
     picture = read_image(make.png(2, 1, 16, 2, rows, trns))
@@ -32,7 +32,7 @@ def test_a_transparent_colour_of_16_bits_is_said_to_be_lost():
     assert "read as opaque" in picture.note
 
 
-def test_the_depth_of_floats_and_long_integers_is_said_to_be_lost():
+def test_loss_of_float_and_integer_depth_is_noted():
     ramp = np.linspace(0, 1, 35, dtype=np.float32).reshape(5, 7)
     picture = read_image(make.encoded(Image.fromarray(ramp), "TIFF"))
     assert picture.note == "32-bit floating-point samples: read, edited and written in 8 bits"
@@ -42,7 +42,7 @@ def test_the_depth_of_floats_and_long_integers_is_said_to_be_lost():
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_an_array_is_the_picture_that_its_file_would_be(channels):
+def test_array_gives_the_same_image_as_its_file(channels):
     pixels = make.noise(channels=channels)
     ours, theirs = read_image(pixels[:, ::-1]), read_image(make.encoded(pixels[:, ::-1], "PNG"))
     assert (ours.size, ours.mode, ours.note, ours.name) == (theirs.size, theirs.mode, "", "the given image")
@@ -66,6 +66,6 @@ def test_an_array_is_the_picture_that_its_file_would_be(channels):
         (7, "not int"),
     ],
 )
-def test_what_is_no_picture_is_refused(given, message):
+def test_invalid_arrays_and_objects_are_rejected(given, message):
     with pytest.raises(BadInput, match=message):
         read_image(given)

@@ -1,4 +1,4 @@
-"""Contact sheets: every picture unharmed, every label inside its column."""
+"""Contact sheets: images are unchanged, and labels stay inside their column."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ from sfumato.images.sheet import shrunk
 
 
 def find(sheet, picture):
-    """Corners (y, x) at which the picture occurs in the sheet."""
+    """Corners (y, x) at which the image occurs in the sheet."""
     h, w = picture.shape[:2]
     candidates = np.argwhere((sheet[: len(sheet) - h + 1, : sheet.shape[1] - w + 1] == picture[0, 0]).all(axis=-1))
     return [(y, x) for y, x in candidates if np.array_equal(sheet[y : y + h, x : x + w], picture)]
 
 
-def test_every_picture_is_there_unharmed_in_its_row_and_column():
+def test_images_are_unchanged_in_their_row_and_column():
     rows = [[make.noise(20, 30, seed=10 * r + c) for c in range(3)] for r in range(2)]
     sheet = contact_sheet(rows, [["source", "reconstruction", "edit"], ["a", "b", "c"]], title="Title")
     corners = [[find(sheet, picture) for picture in row] for row in rows]
@@ -33,7 +33,7 @@ def test_enlarging_repeats_pixels():
     assert find(contact_sheet([[picture]], scale=6), np.kron(picture, np.ones((6, 6, 1), np.uint8)))
 
 
-def test_large_pictures_shrink_to_the_longer_side_and_small_ones_stay():
+def test_large_images_are_reduced_to_the_longest_side():
     flat = np.full((300, 400, 3), (10, 20, 30), np.uint8)
     assert shrunk(flat, 100).shape == (75, 100, 3)
     assert (shrunk(flat, 100) == (10, 20, 30)).all()
@@ -41,13 +41,13 @@ def test_large_pictures_shrink_to_the_longer_side_and_small_ones_stay():
     assert shrunk(flat, 400) is flat
 
 
-def test_rows_of_other_lengths_and_pictures_of_other_sizes():
+def test_rows_and_images_of_different_sizes():
     rows = [[make.noise(20, 30, seed=1), make.noise(40, 10, seed=2)], [make.noise(7, 50, seed=3)]]
     sheet = contact_sheet(rows)
     assert all(find(sheet, picture) for row in rows for picture in row)
 
 
-def test_labels_are_drawn_beneath_and_stay_in_their_column():
+def test_labels_are_below_images_and_inside_their_column():
     black = np.zeros((30, 80, 3), dtype=np.uint8)
     long = "a label that is far too long for one line and has averyveryverylongwordthatfitsnowhere"
     sheet = contact_sheet([[black, black]], [[long, "x"]], font_size=12, gap=10)
@@ -62,7 +62,7 @@ def test_labels_are_drawn_beneath_and_stay_in_their_column():
     assert (sheet[-3:] == 255).all()
 
 
-def test_the_numbers_differ_in_ink():
+def test_different_labels_give_different_pixels():
     picture = make.noise()
     one, two = (contact_sheet([[picture]], [[text]], scale=8) for text in ("PSNR 23.1 dB", "PSNR 32.1 dB"))
     assert one.shape == two.shape
@@ -70,7 +70,7 @@ def test_the_numbers_differ_in_ink():
     np.testing.assert_array_equal(one, contact_sheet([[picture]], [["PSNR 23.1 dB"]], scale=8))
 
 
-def test_bad_sheets_are_refused():
+def test_invalid_sheets_are_rejected():
     picture = make.noise()
     for rows in ([], [[]], [[picture], []]):
         with pytest.raises(BadInput, match="at least one image"):

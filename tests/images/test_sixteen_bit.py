@@ -1,4 +1,4 @@
-"""16 bits in, 16 bits out: PNG and TIFF, grey and colour, every filter and compression, unchanged to the bit."""
+"""16-bit images keep their samples: PNG and TIFF, grey and colour, all PNG filters, deflated TIFF."""
 
 import io
 import struct
@@ -28,7 +28,7 @@ def stored(data):
 
 @pytest.mark.parametrize("extension", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_unchanged_samples_come_back_identical(tmp_path, channels, extension):
+def test_unchanged_samples_are_identical(tmp_path, channels, extension):
     values = samples(channels)
     source = read_image(encode_png(values))
     path = tmp_path / f"out{extension}"
@@ -52,7 +52,7 @@ def test_an_edit_is_added_to_the_samples(tmp_path, channels):
     np.testing.assert_array_equal(found[5:9], values[5:9].astype(int) + 2570)
 
 
-def test_a_grey_image_that_got_colour_is_written_in_colour(tmp_path):
+def test_grey_image_with_colour_edit_is_written_in_colour(tmp_path):
     values = samples(1) // 2
     source = read_image(encode_png(values))
     edited = source.rgb.copy()
@@ -90,8 +90,8 @@ def grey_tiff(values, bits, white_is_zero=False):
     return (struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + directory).ljust(134, b"\0") + pixels
 
 
-def test_greys_of_tiff_rise_from_black_to_white():
-    """Whatever the file calls white: 65535, 0, or 4095 of 12 bits."""
+def test_tiff_greys_are_scaled_from_black_to_white():
+    """For every white level: 65535, 0, or 4095 of 12 bits."""
     values = samples(1, 8, 10)
     for data in (grey_tiff(values, 16), grey_tiff(65535 - values, 16, white_is_zero=True)):
         picture = read_image(data)
@@ -108,7 +108,7 @@ def test_greys_of_tiff_rise_from_black_to_white():
     np.testing.assert_allclose(picture.rgb[..., 0], shares * 255, atol=0.501)
 
 
-def test_profile_resolution_and_exif_are_kept_too(tmp_path):
+def test_profile_and_resolution_are_kept(tmp_path):
     first = encode_png(samples(3), make.chunk(b"iCCP", b"x\0\0" + zlib.compress(make.wide_profile())))
     source = read_image(first[:33] + make.chunk(b"pHYs", struct.pack(">IIB", 11811, 11811, 1)) + first[33:])
     assert source.icc == make.wide_profile()
@@ -120,7 +120,7 @@ def test_profile_resolution_and_exif_are_kept_too(tmp_path):
         assert again.dpi == pytest.approx((300, 300), abs=0.01)
 
 
-def test_formats_of_8_bits_are_written_in_8(tmp_path):
+def test_8_bit_formats_are_written_in_8_bits(tmp_path):
     source = read_image(encode_png(samples(3)))
     for extension in (".webp", ".jpg", ".bmp"):
         write_image(tmp_path / f"out{extension}", source.rgb, source)
@@ -146,19 +146,20 @@ def filtered(values):
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 7), (9, 1), (12, 6), (6, 13)])
-def test_every_filter_of_png(channels, h, w):
+def test_all_png_filters_are_decoded(channels, h, w):
     values = samples(channels, h, w)
     header = struct.pack(">IIBBBBB", w, h, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     parts = (b"IHDR", header), (b"IDAT", zlib.compress(filtered(values))), (b"IEND", b"")
     data = b"\x89PNG\r\n\x1a\n" + b"".join(make.chunk(*part) for part in parts)
     np.testing.assert_array_equal(stored(data), values)
-    assert np.abs(read_image(data).native.astype(int) - (values >> 8)[..., :3] if channels > 2 else 0).max() <= 1
+    colours = 3 if channels > 2 else 1
+    assert np.abs(read_image(data).native.astype(int) - (values >> 8)[..., :colours]).max() <= 1
 
 
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_tiff_of_deflated_differences_in_either_byte_order(channels, order):
-    """As other programs write it: predictor 2, one strip, its tags in order."""
+def test_deflated_tiff_with_predictor_in_both_byte_orders(channels, order):
+    """As written by other programs: predictor 2, one strip, sorted tags."""
     values = samples(channels)
     stored_rows = values.copy()
     stored_rows[:, 1:] -= values[:, :-1]
@@ -179,7 +180,7 @@ def test_tiff_of_deflated_differences_in_either_byte_order(channels, order):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_samples_are_turned_upright(orientation):
+def test_png_samples_follow_the_orientation(orientation):
     values = samples(3)
     block = make.exif(orientation).tobytes()[6:]
     data = encode_png(values, make.chunk(b"eXIf", block))
@@ -188,7 +189,7 @@ def test_samples_are_turned_upright(orientation):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_samples_of_a_tiff_are_turned_upright(orientation, channels):
+def test_tiff_samples_follow_the_orientation(orientation, channels):
     values = samples(channels)
     found = read_image(encode_tiff(values, tags={274: orientation}))
     np.testing.assert_array_equal(found.samples16, make.UPRIGHT[orientation](values))
@@ -196,7 +197,7 @@ def test_samples_of_a_tiff_are_turned_upright(orientation, channels):
 
 
 @pytest.mark.parametrize(("extra", "has_alpha"), [(0, False), (1, True)])
-def test_a_fourth_sample_that_is_not_straight_alpha_is_left_to_pillow(extra, has_alpha):
+def test_fourth_sample_without_straight_alpha_is_read_by_pillow(extra, has_alpha):
     data = bytearray(encode_tiff(samples(4)))
     (place,) = (entry for entry, tag in entries(data) if tag == 338)
     struct.pack_into("<HHIHH", data, place, 338, 3, 1, extra, 0)
@@ -215,7 +216,7 @@ def filled(width, height, *before, kind=0):
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(before) + last
 
 
-def test_hostile_files_are_not_decoded_here(tmp_path):
+def test_malicious_files_are_not_decoded_in_16_bits(tmp_path):
     assert stored(filled(70_000, 1)) is not None
     assert stored(filled(70_000, 1, kind=4)) is None  # 70,000 steps
     second = make.chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 3, 16, 2, 0, 0, 0))
@@ -228,7 +229,7 @@ def test_hostile_files_are_not_decoded_here(tmp_path):
         assert "written in 8" in read_image(path).note
 
 
-def test_an_opened_image_is_the_same_before_and_after_decoding():
+def test_opened_image_is_equal_before_and_after_decoding():
     with Image.open(io.BytesIO(encode_png(samples(3)))) as image:
         first, second = read_image(image), read_image(image)
     np.testing.assert_array_equal(first.rgb, second.rgb)
@@ -244,7 +245,7 @@ def test_a_transparent_level_of_grey_becomes_alpha(tmp_path):
     np.testing.assert_array_equal(found[..., 1], np.where(values == 300, 0, 65535))
 
 
-def test_levels_of_8_bits_are_the_nearest():
+def test_8_bit_levels_are_rounded_to_nearest():
     every = np.arange(65536, dtype=np.uint16)
     np.testing.assert_array_equal(eight_bits(every), np.rint(every / 257))
     values = samples(4)
@@ -253,7 +254,7 @@ def test_levels_of_8_bits_are_the_nearest():
     np.testing.assert_array_equal(found.alpha, np.rint(values[..., 3] / 257))
 
 
-def test_what_is_not_16_bits_or_interlaced_has_no_samples():
+def test_8_bit_and_interlaced_files_have_no_16_bit_samples():
     assert stored(make.encoded(make.noise(), "PNG")) is None
     assert stored(make.encoded(make.noise(), "TIFF")) is None
     values = samples(3, 4, 4)
@@ -261,7 +262,7 @@ def test_what_is_not_16_bits_or_interlaced_has_no_samples():
     assert stored(b"\x89PNG\r\n\x1a\n" + make.chunk(b"IHDR", header) + encode_png(values)[33:]) is None
 
 
-def test_damaged_data_is_refused_as_before():
+def test_damaged_data_is_rejected():
     from sfumato.errors import BadInput
 
     data = encode_png(samples(3))
@@ -269,6 +270,6 @@ def test_damaged_data_is_refused_as_before():
         read_image(data[: len(data) // 2])
 
 
-def test_a_mask_of_16_bits_is_still_a_mask():
+def test_16_bit_mask_is_read():
     values = np.where(samples(1) > 30000, 65535, 0).astype(np.uint16)
     np.testing.assert_array_equal(read_mask(encode_png(values), (31, 20)).weights, values / 65535)

@@ -1,4 +1,4 @@
-"""An edit made at a small size, brought to full size: closed forms, bands, and no ghosts of replaced content."""
+"""Edits at reduced size, upsampled to full size: closed forms, bands, and no remains of replaced content."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SIZE, SMALL = (96, 128), (24, 32)
 
 
 def whole(edited, source, original, **options):
-    """The full size in one tensor, with a check that the bands follow one another."""
+    """The full-size result in one tensor; checks that the bands are contiguous."""
     bands = list(upsampled_edit(edited, source, original, **options))
     starts = [rows.start for rows, _ in bands]
     assert starts == [0, *(rows.stop for rows, _ in bands[:-1])]
@@ -35,7 +35,7 @@ def reduced(x, size=SMALL):
 
 @pytest.fixture
 def photo():
-    """Coarse structure that the reduced image shows, and fine texture that it does not."""
+    """Coarse structure, which the reduced image contains, and fine texture, which it does not contain."""
     rng = np.random.default_rng(0)
     coarse = F.interpolate(torch.from_numpy(rng.normal(0, 0.35, (1, 3, 9, 12))), size=SIZE, mode="bicubic")[0].float()
     fine = torch.from_numpy(rng.normal(0, 0.08, (3, *SIZE))).float()
@@ -43,7 +43,7 @@ def photo():
 
 
 def fine_part(x):
-    """What is too fine for the reduced image."""
+    """The part of an image that its reduced size cannot represent."""
     return x - F.interpolate(reduced(x)[None], size=SIZE, mode="bicubic", align_corners=False)[0]
 
 
@@ -53,13 +53,13 @@ def texture_left(made, original):
     return float(a @ b / (b @ b))
 
 
-def test_without_a_change_the_original_returns_bit_for_bit(photo):
+def test_unchanged_edit_returns_the_original_bit_for_bit(photo):
     source = reduced(as_tensor(photo))
     assert (detail_gain(source, source) == 0).all()
     assert (levels(whole(source, source, photo)) == photo).all()
 
 
-def test_a_change_of_colours_is_applied_to_the_original_with_its_detail(photo):
+def test_linear_colour_change_is_applied_to_the_detail(photo):
     matrix = torch.tensor([[0.2, 0.7, 0.0], [0.6, -0.1, 0.3], [0.0, 0.2, 0.8]])
     recolour = lambda x: torch.einsum("ij,jhw->ihw", matrix, x) + torch.tensor([0.1, -0.2, 0.0])[:, None, None]  # noqa: E731
     original = as_tensor(photo)
@@ -70,10 +70,10 @@ def test_a_change_of_colours_is_applied_to_the_original_with_its_detail(photo):
     )
     error, of_plain = (each.square().mean().sqrt() for each in (made - wanted, plain - wanted))
     assert error < 0.2 * of_plain
-    assert error < 0.015  # what the ridge leaves
+    assert error < 0.015  # the remaining error of the ridge regression
 
 
-def test_the_gain_is_the_ridge_regression_of_the_change(photo):
+def test_gain_equals_the_ridge_regression_of_the_change(photo):
     """Against a regression by least squares in one window, for an edit that keeps its contrast."""
     source = reduced(as_tensor(photo)).double()
     rng = torch.Generator().manual_seed(0)
@@ -91,7 +91,7 @@ def test_the_gain_is_the_ridge_regression_of_the_change(photo):
     torch.testing.assert_close(gain[:, :, 12, 12].double(), expected.mean(dim=(2, 3)), rtol=2e-3, atol=2e-3)
 
 
-def test_replaced_content_leaves_no_ghost(photo):
+def test_replaced_content_keeps_no_texture_of_the_original(photo):
     """New content with structure, new content without structure, and a flat area in another colour."""
     original = as_tensor(photo)
     source = reduced(original)
@@ -111,7 +111,7 @@ def test_replaced_content_leaves_no_ghost(photo):
     assert texture_left(whole(flat + 0.03, flat, lawn), as_tensor(lawn)) == pytest.approx(1, abs=0.05)
 
 
-def test_noise_of_an_autoencoder_keeps_the_texture(photo):
+def test_autoencoder_noise_preserves_the_texture(photo):
     original = as_tensor(photo)
     source = reduced(original)
     rng = torch.Generator().manual_seed(3)
@@ -128,7 +128,7 @@ def test_the_result_reduces_to_the_edit(photo):
     assert error < 0.05 * (edited - source).square().mean().sqrt()
 
 
-def test_bands_give_what_the_whole_gives(photo):
+def test_band_size_does_not_change_the_result(photo):
     source = reduced(as_tensor(photo))
     edited = source.flip(2) * 0.5
     one = whole(edited, source, photo)
@@ -144,7 +144,7 @@ def test_an_edit_at_a_larger_size_is_reduced(photo):
     torch.testing.assert_close(made, original + torch.tensor([0.2, -0.1, 0.0])[:, None, None], rtol=0, atol=0.02)
 
 
-def test_a_resized_image_keeps_the_one_that_was_read(photo):
+def test_resized_image_keeps_the_full_size_image(photo):
     picture = Picture(photo, None, photo, None, "RGB", "photo.png", "a note")
     small = resized(picture, (32, 24))
     assert (small.size, small.full.size, small.name, small.note) == ((32, 24), (128, 96), "photo.png", "a note")

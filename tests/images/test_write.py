@@ -1,4 +1,4 @@
-"""Writing: the same pixels, alpha and mode come back, whole or not at all, and nothing private travels along."""
+"""Writing images: pixels, alpha and mode are kept, writes are atomic, and private metadata is not copied."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ LOSSLESS = [".png", ".webp", ".tiff", ".tif", ".bmp"]
 
 @pytest.mark.parametrize("extension", LOSSLESS)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
-def test_unchanged_pixels_come_back_identical(tmp_path, extension, mode):
+def test_unchanged_pixels_are_identical(tmp_path, extension, mode):
     if extension == ".bmp" and "A" in mode:
         pytest.skip("BMP holds no alpha")
     image = Image.frombytes(mode, (17, 13), make.noise(channels=len(mode)).tobytes())
@@ -33,11 +33,11 @@ def test_unchanged_pixels_come_back_identical(tmp_path, extension, mode):
     for pixels in (source.rgb, to_tensor(source)):
         assert write_image(path, pixels, source) == ""
         written = Image.open(path)
-        assert written.mode == mode or extension == ".webp"  # WebP knows no grey
+        assert written.mode == mode or extension == ".webp"  # WebP has no grey mode
         np.testing.assert_array_equal(np.asarray(written.convert(mode)), np.asarray(image))
 
 
-def test_a_mode_that_png_cannot_mean_again_still_shows_the_same(tmp_path):
+def test_one_bit_and_palette_images_keep_their_colours(tmp_path):
     for mode in ("1", "P"):
         image = Image.fromarray(make.smooth()).convert(mode)
         source = read_image(make.encoded(image, "PNG"))
@@ -47,7 +47,7 @@ def test_a_mode_that_png_cannot_mean_again_still_shows_the_same(tmp_path):
         )
 
 
-def test_jpeg_is_close_and_keeps_full_colour_resolution(tmp_path):
+def test_jpeg_has_small_error_and_no_chroma_subsampling(tmp_path):
     for extension in (".jpg", ".JPEG"):
         write_image(tmp_path / f"out{extension}", make.smooth())
         written = Image.open(tmp_path / f"out{extension}")
@@ -55,7 +55,7 @@ def test_jpeg_is_close_and_keeps_full_colour_resolution(tmp_path):
         assert [layer[1:3] for layer in written.layer] == [(1, 1)] * 3
 
 
-def test_a_grey_picture_that_got_colour_is_written_in_colour(tmp_path):
+def test_grey_image_with_colour_edit_is_written_in_colour(tmp_path):
     source = read_image(make.encoded(make.noise(channels=1), "PNG"))
     edited = source.rgb.copy()
     edited[0, 0] = (200, 10, 10)
@@ -63,11 +63,11 @@ def test_a_grey_picture_that_got_colour_is_written_in_colour(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), edited)
 
 
-def test_alpha_returns_and_the_edit_shows_through_it_as_it_was_made(tmp_path):
+def test_alpha_is_kept_and_the_composited_edit_matches(tmp_path):
     pixels = make.noise(40, 40, 4)
     source = read_image(make.encoded(pixels, "PNG"))
     edited = source.rgb.copy()
-    # a change that the alpha can express: other colours, seen through the same alpha
+    # a change that the alpha can express: other colours, composited with the same alpha
     other = np.asarray(make.noise(40, 40, 3, seed=1))
     edited[:20] = composite(other, pixels[..., 3], (255, 255, 255))[:20]
     write_image(tmp_path / "out.png", edited, source)
@@ -79,7 +79,7 @@ def test_alpha_returns_and_the_edit_shows_through_it_as_it_was_made(tmp_path):
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
-def test_uncomposite_inverts_composite_as_far_as_eight_bits_allow(level, alpha, under):
+def test_uncomposite_inverts_composite_within_8_bits(level, alpha, under):
     straight, share = np.full((1, 1, 3), level, np.uint8), np.full((1, 1), alpha, np.uint8)
     composed = composite(straight, share, (under,) * 3)
     assert composed[0, 0, 0] == round((alpha * level + (255 - alpha) * under) / 255)
@@ -89,7 +89,7 @@ def test_uncomposite_inverts_composite_as_far_as_eight_bits_allow(level, alpha, 
         assert back[0, 0, 0] == level
 
 
-def test_formats_that_hold_no_alpha_or_profile_say_so(tmp_path):
+def test_formats_without_alpha_or_profile_give_a_note(tmp_path):
     source = read_image(
         make.encoded(make.noise(channels=4), "PNG", icc_profile=make.wide_profile()), background=(0, 90, 0)
     )
@@ -102,7 +102,7 @@ def test_formats_that_hold_no_alpha_or_profile_say_so(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.bmp")), source.rgb)
 
 
-def test_neither_position_nor_text_is_copied(tmp_path):
+def test_gps_position_and_text_are_not_copied(tmp_path):
     source_file = tmp_path / "private.png"
     description = make.chunk(b"tEXt", b"Comment\0my home")
     data = make.encoded(make.noise(), "PNG", exif=make.exif(6, gps=True))
@@ -117,7 +117,7 @@ def test_neither_position_nor_text_is_copied(tmp_path):
     assert kinds == {b"IHDR", b"IDAT", b"IEND", b"eXIf"}
 
 
-def test_check_output_refuses_before_any_work(tmp_path):
+def test_check_output_rejects_invalid_paths_and_sizes(tmp_path):
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     refusals = {
@@ -141,13 +141,13 @@ def test_check_output_refuses_before_any_work(tmp_path):
         check_output(tmp_path / "wide.webp", (1, 20_000))
 
 
-def test_a_folder_without_permission(tmp_path, monkeypatch):
+def test_unwritable_folder_is_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(BadInput, match="may not be written"):
         check_output(tmp_path / "out.png")
 
 
-def test_other_sizes_and_shapes_are_refused(tmp_path):
+def test_invalid_sizes_and_shapes_are_rejected(tmp_path):
     source = read_image(make.encoded(make.noise(), "PNG"))
     path = tmp_path / "out.png"
     with pytest.raises(BadInput, match="17 x 13"):
@@ -162,7 +162,7 @@ def test_other_sizes_and_shapes_are_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_failed_write_keeps_only_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "out.png"
     write_image(path, make.noise())
     before = path.read_bytes()
@@ -177,7 +177,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert os.listdir(tmp_path) == ["out.png"]
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+def test_kill_during_writes_leaves_a_complete_file(tmp_path):
     path = tmp_path / "out.png"
     writer = (
         "import sys, numpy as np\nfrom sfumato.images import write_image\n"
@@ -185,6 +185,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
         "print('ready', flush=True)\n"
         "while True:\n    for picture in pictures:\n        write_image(sys.argv[1], picture)\n"
     )
+    found = False
     for attempt in range(5):
         with subprocess.Popen([sys.executable, "-c", writer, path], stdout=subprocess.PIPE) as process:
             process.stdout.readline()
@@ -192,9 +193,11 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
             process.kill()
         if path.exists():
             assert read_image(path).size == (400, 400)
+            found = True
+    assert found
 
 
-def test_links_and_permissions(tmp_path):
+def test_links_are_followed_and_umask_is_used(tmp_path):
     target = tmp_path / "target.png"
     write_image(target, make.noise())
     umask = os.umask(0)
@@ -207,7 +210,7 @@ def test_links_and_permissions(tmp_path):
     np.testing.assert_array_equal(read_image(target).rgb, make.noise(seed=1))
 
 
-def test_a_name_of_any_bytes_can_be_written(tmp_path):
+def test_undecodable_and_long_file_names_can_be_written(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
     write_image(path, make.noise())
     assert read_image(path).size == (17, 13)
@@ -216,7 +219,7 @@ def test_a_name_of_any_bytes_can_be_written(tmp_path):
     assert longest.exists()
 
 
-def test_a_picture_is_a_value():
+def test_picture_is_immutable():
     source = read_image(make.encoded(make.noise(), "PNG"))
     with pytest.raises(AttributeError):
         source.note = "changed"

@@ -54,7 +54,7 @@ def save(kind, folder):
 
 
 def pictures(seed=0, b=3, h=16, w=16, noise=0.3):
-    """Two batches in [0, 1], the second a disturbed copy of the first."""
+    """Two batches in [0, 1], the second a noisy copy of the first."""
     draw = torch.Generator().manual_seed(seed)
     a = torch.rand(b, 3, h, w, generator=draw)
     return a, (a + noise * torch.randn(a.shape, generator=draw)).clamp(0, 1)

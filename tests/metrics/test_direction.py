@@ -26,13 +26,13 @@ def test_is_the_cosine_of_the_two_changes():
         assert alone.item() == pytest.approx(found[i].item(), rel=1e-12)
 
 
-def test_along_and_against_the_text():
+def test_is_one_along_and_minus_one_against_the_text():
     given, wanted = features(5), features(6)
     assert directional_similarity(given, wanted, given, wanted).numpy() == pytest.approx(1)
     assert directional_similarity(wanted, given, given, wanted).numpy() == pytest.approx(-1)
 
 
-def test_an_unchanged_picture_has_no_direction_and_equal_texts_are_refused():
+def test_unchanged_image_scores_zero_and_equal_texts_are_refused():
     before, given, wanted = (features(seed) for seed in (7, 8, 9))
     assert directional_similarity(before, before, given, wanted).tolist() == [0] * 4
     with pytest.raises(BadInput, match="differ"):

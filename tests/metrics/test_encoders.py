@@ -1,4 +1,4 @@
-"""Every kind of vision transformer that may be looked through opens, and gives maps and keys."""
+"""Every supported vision transformer is loaded and returns feature maps and attention keys."""
 
 import json
 from dataclasses import fields
@@ -15,7 +15,7 @@ from tests.metrics.encoders import MEAN, STD
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "mlp_ratio": 2}
 SMALL |= {"image_size": 16, "patch_size": 4}
-#: The image encoder of a model of two, which is stored as a whole.
+#: Dual encoders, whose image encoder is stored together with the text encoder.
 PAIRS = ("clip", "siglip")
 
 
@@ -34,7 +34,7 @@ def check(folder, like):
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if name not in PAIRS])
-def test_it_opens_with_the_weights_of_its_folder(name, tmp_path):
+def test_weights_are_loaded_from_the_folder(name, tmp_path):
     kind = CLASSES[name]
     known = {each.name for each in fields(kind.config_class)}
     with tiny.seeded(0):
@@ -44,7 +44,7 @@ def test_it_opens_with_the_weights_of_its_folder(name, tmp_path):
     check(tmp_path, network)
 
 
-def test_of_siglip_the_image_tower_opens(tmp_path):
+def test_image_encoder_of_siglip_is_loaded(tmp_path):
     text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision = {key: value for key, value in SMALL.items() if key != "mlp_ratio"}
     with tiny.seeded(0):
@@ -53,7 +53,7 @@ def test_of_siglip_the_image_tower_opens(tmp_path):
     check(tmp_path, network.vision_model)
 
 
-def test_a_tower_without_layers_is_refused(tmp_path):
+def test_encoder_without_layers_is_refused(tmp_path):
     kind = CLASSES["dinov2"]
     known = {each.name for each in fields(kind.config_class)}
     small = {key: value for key, value in SMALL.items() if key in known}

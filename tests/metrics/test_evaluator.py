@@ -1,4 +1,4 @@
-"""The evaluator says of an edit what the single metrics say, and NaN where they have nothing to say."""
+"""The evaluator returns the values of the single metrics, and NaN where a metric is undefined."""
 
 import math
 
@@ -33,7 +33,7 @@ def evaluator(tmp_path_factory):
     return Evaluator.load(clip, structure)
 
 
-def test_every_number_is_that_of_its_metric(evaluator):
+def test_scores_equal_those_of_the_single_metrics(evaluator):
     a, b = pictures(0, h=20, w=28)
     target = pictures(1, h=20, w=28)[0]
     mask = torch.zeros(3, 20, 28)
@@ -57,7 +57,7 @@ def test_every_number_is_that_of_its_metric(evaluator):
         torch.testing.assert_close(values, expected[name].double(), rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_only_what_is_given_is_measured(evaluator):
+def test_only_metrics_with_given_inputs_are_computed(evaluator):
     a, b = pictures(2)
     whole = {"mse", "psnr", "ssim", "lpips", "structure"}
     assert evaluator(a, b).keys() == whole
@@ -67,7 +67,7 @@ def test_only_what_is_given_is_measured(evaluator):
         evaluator(a, b, source_texts=GIVEN)
 
 
-def test_a_row_without_a_value_is_nan_and_leaves_the_others_alone(evaluator):
+def test_undefined_value_is_nan_in_its_row_only(evaluator):
     a, b = pictures(3, h=16, w=16)
     mask = torch.zeros(3, 16, 16)
     mask[1] = 1
@@ -83,7 +83,7 @@ def test_a_row_without_a_value_is_nan_and_leaves_the_others_alone(evaluator):
     assert found["outside_mse"][2].item() == pytest.approx(full.item())
 
 
-def test_identical_pictures(evaluator):
+def test_identical_images_have_perfect_scores(evaluator):
     a, _ = pictures(4)
     found = evaluator(a, a, target=a, source_texts=GIVEN, target_texts=WANTED)
     for name in ("mse", "lpips", "structure", "target_mse", "target_lpips", "clip_direction"):
@@ -92,14 +92,14 @@ def test_identical_pictures(evaluator):
     assert found["ssim"].tolist() == [1] * 3
 
 
-def test_pictures_too_small_for_a_window(evaluator):
+def test_ssim_of_too_small_images_is_nan(evaluator):
     a, b = pictures(5, h=8, w=30)
     found = evaluator(a, b)
     assert found["ssim"].isnan().all()
     assert torch.isfinite(found["lpips"]).all()
 
 
-def test_alone_as_in_company(evaluator):
+def test_scores_do_not_depend_on_the_batch(evaluator):
     a, b = pictures(6)
     together = evaluator(a, b, source_texts=GIVEN, target_texts=WANTED)
     alone = evaluator(a[1:2], b[1:2], source_texts=GIVEN[1:2], target_texts=WANTED[1:2])
@@ -107,7 +107,7 @@ def test_alone_as_in_company(evaluator):
         assert values.item() == pytest.approx(together[name][1].item(), rel=1e-3, abs=1e-5), name
 
 
-def test_bad_input(evaluator):
+def test_invalid_input_is_refused(evaluator):
     a, b = pictures(7)
     for texts in ("a cat", WANTED[:2]):
         with pytest.raises(BadInput, match="one text for each"):
@@ -128,7 +128,7 @@ def test_the_shipped_dual_encoder_is_the_default():
     assert evaluator(a, b, target_texts=["red heart, noto"])["clip"].abs().item() <= 1
 
 
-def test_names_are_complete_and_say_which_way_is_better():
+def test_metrics_have_a_name_a_direction_and_help():
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.better in ("higher", "lower")
@@ -137,7 +137,7 @@ def test_names_are_complete_and_say_which_way_is_better():
     assert [name for name in METRICS if METRICS[name].unit == "dB"] == ["psnr", "outside_psnr", "target_psnr"]
 
 
-def test_folders_that_are_nothing_are_refused_with_their_name(tmp_path):
+def test_missing_folders_are_refused_by_name(tmp_path):
     with pytest.raises(BadInput, match="nowhere"):
         Evaluator.load(tmp_path / "nowhere")
     with pytest.raises(BadInput, match="no/such"):

@@ -1,4 +1,4 @@
-"""The Frechet distance against its definition and closed forms."""
+"""The Frechet distance against its definition and closed forms, also for singular covariances."""
 
 import numpy as np
 import pytest
@@ -37,13 +37,13 @@ def test_equals_the_closed_form_for_independent_gaussians():
     assert frechet_distance(m1, torch.diag(s1**2), m2, torch.diag(s2**2)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_shift_costs_its_square():
+def test_shift_of_the_mean_adds_its_squared_norm():
     mu, S = gaussian(4, 8)
     assert frechet_distance(mu, S, mu + 3, S) == pytest.approx(8 * 9, rel=1e-12)
 
 
 @pytest.mark.parametrize(("n", "d"), [(200, 16), (10, 64), (2, 5)])
-def test_identical_sets_are_at_zero_also_when_the_covariance_is_singular(n, d):
+def test_identical_sets_have_distance_zero(n, d):
     features = torch.from_numpy(np.random.default_rng(n).standard_normal((n, d)))
     assert feature_distance(features, features) == pytest.approx(0, abs=1e-10)
     assert feature_distance(features, features.flip(0)) == pytest.approx(0, abs=1e-6)
@@ -62,14 +62,14 @@ def test_statistics_equal_numpy():
     np.testing.assert_allclose(S.numpy(), np.cov(x.astype(np.float64), rowvar=False), rtol=1e-12)
 
 
-def test_a_rotation_changes_nothing():
+def test_rotation_leaves_the_distance_unchanged():
     rng = np.random.default_rng(7)
     a, b = torch.from_numpy(rng.standard_normal((2, 60, 9)))
     Q, _ = torch.linalg.qr(torch.from_numpy(rng.standard_normal((9, 9))))
     assert feature_distance(a @ Q, b @ Q) == pytest.approx(feature_distance(a, b), rel=1e-9)
 
 
-def test_bad_input_is_refused():
+def test_invalid_input_is_refused():
     mu, S = gaussian(8, 4)
     with pytest.raises(BadInput, match="two images"):
         gaussian_statistics(torch.zeros(1, 4))

@@ -1,4 +1,4 @@
-"""Objects on plain ground: boxes as they were drawn, one object alone, and who is found."""
+"""Objects on a plain background: bounding boxes, single objects, and captions matched to objects."""
 
 import pytest
 import torch
@@ -17,29 +17,29 @@ def drawn(boxes, ground=GREY, size=64):
 
 
 @pytest.mark.parametrize("ground", [GREY, torch.ones(3), torch.zeros(3)])
-def test_boxes_are_those_that_were_drawn_largest_first(ground):
+def test_boxes_equal_the_drawn_ones_largest_first(ground):
     boxes = {(40, 8, 60, 30): RED, (2, 20, 30, 60): BLUE}
     picture = drawn(boxes, ground)
     assert object_boxes(picture) == [(2, 20, 30, 60), (40, 8, 60, 30)]
     assert foreground(picture).sum() == 20 * 22 + 28 * 40
 
 
-def test_an_object_at_the_border_is_an_object():
+def test_object_at_the_border_is_found():
     assert object_boxes(drawn({(0, 0, 20, 20): RED})) == [(0, 0, 20, 20)]
 
 
-def test_parts_with_a_small_gap_are_one_object_and_specks_are_none():
+def test_near_parts_are_merged_and_specks_are_ignored():
     assert object_boxes(drawn({(10, 10, 20, 30): RED, (22, 10, 30, 30): BLUE, (60, 60, 62, 62): RED})) == [
         (10, 10, 30, 30)
     ]
 
 
-def test_an_empty_picture_has_no_object():
+def test_empty_image_has_no_object():
     assert object_boxes(drawn({})) == []
     assert found_boxes(ByColour(), drawn({}), ["red", "blue"], ["green"]) == [None, None]
 
 
-def test_one_object_alone_is_centred_on_white_without_its_neighbours():
+def test_single_object_is_centred_on_white():
     picture = drawn({(5, 5, 15, 25): RED, (40, 40, 60, 60): BLUE})
     shown = alone(picture, (5, 5, 15, 25))
     assert object_boxes(shown) == [(18, 4, 46, 60)]
@@ -49,7 +49,7 @@ def test_one_object_alone_is_centred_on_white_without_its_neighbours():
 
 
 class ByColour(DualEncoder):
-    """Knows "red", "blue" and "green" by the mean colour."""
+    """Recognises "red", "blue" and "green" by the mean colour."""
 
     def __init__(self):
         """Without networks."""
@@ -69,13 +69,13 @@ def test_every_caption_gets_the_box_of_its_object():
     assert found_boxes(ByColour(), picture, ["blue", "red"], ["green"]) == [(40, 40, 60, 60), (5, 5, 25, 25)]
 
 
-def test_what_another_caption_fits_better_is_not_found():
+def test_object_that_fits_another_caption_is_not_found():
     picture = drawn({(5, 5, 25, 25): RED})
     assert found_boxes(ByColour(), picture, ["blue"], ["red", "green"]) == [None]
     assert found_boxes(ByColour(), picture, ["red", "blue"], ["green"]) == [(5, 5, 25, 25), None]
 
 
-def test_scenes_are_taken_apart_as_they_were_composed():
+def test_boxes_of_a_composed_scene_are_found():
     from sfumato.data.scenes.scene import compose
 
     rng = torch.Generator().manual_seed(0)

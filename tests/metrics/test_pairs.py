@@ -53,7 +53,7 @@ def test_mse_is_the_mean_of_squares():
 
 @settings(deadline=None)
 @given(st.integers(0, 255), st.integers(0, 255))
-def test_psnr_of_flat_pictures_has_a_closed_form(level_a, level_b):
+def test_psnr_of_constant_images_has_a_closed_form(level_a, level_b):
     a, b = (torch.full((1, 3, 4, 5), level / 255, dtype=torch.float64) for level in (level_a, level_b))
     expected = math.inf if level_a == level_b else 20 * math.log10(255 / abs(level_a - level_b))
     assert psnr(a, b).item() == pytest.approx(expected, rel=1e-6)
@@ -66,7 +66,7 @@ def test_ssim_equals_the_loop_over_windows(noise):
     assert ssim(a, b).numpy() == pytest.approx(expected, abs=1e-10)
 
 
-def test_masked_ssim_counts_windows_by_the_mask_at_their_centre():
+def test_masked_ssim_weighs_windows_by_their_centre():
     a, b = pictures(2, b=1)
     mask = torch.zeros(17, 23)
     mask[3:9, 4:11] = 1
@@ -77,13 +77,13 @@ def test_masked_ssim_counts_windows_by_the_mask_at_their_centre():
 
 @settings(deadline=None)
 @given(st.integers(0, 255), st.integers(0, 255))
-def test_ssim_of_flat_pictures_is_the_luminance_term(level_a, level_b):
+def test_ssim_of_constant_images_is_the_luminance_term(level_a, level_b):
     x, y = level_a / 255, level_b / 255
     value = ssim(torch.full((1, 1, 11, 11), x), torch.full((1, 1, 11, 11), y)).item()
     assert value == pytest.approx((2 * x * y + 1e-4) / (x * x + y * y + 1e-4), abs=1e-6)
 
 
-def test_equal_pictures():
+def test_equal_images_have_perfect_scores():
     a, _ = pictures(3)
     assert mse(a, a).tolist() == [0, 0]
     assert psnr(a, a).tolist() == [math.inf, math.inf]
@@ -99,7 +99,7 @@ def test_all_are_symmetric_and_ssim_is_bounded(seed, noise):
     assert -1 <= ssim(a, b).item() <= 1
 
 
-def test_a_mask_looks_only_where_it_is():
+def test_mask_restricts_the_metric_to_its_area():
     a, b = pictures(4)
     b[:, :, :, 12:] = a[:, :, :, 12:]
     right = torch.zeros(17, 23)
@@ -110,7 +110,7 @@ def test_a_mask_looks_only_where_it_is():
     assert psnr(a, b, 1 - right).numpy() == pytest.approx(-10 * np.log10(left.numpy()))
 
 
-def test_a_mask_for_each_picture():
+def test_each_image_can_have_its_own_mask():
     a, b = pictures(5)
     masks = torch.zeros(2, 17, 23)
     masks[0, 2:8, 2:8] = 1
@@ -121,7 +121,7 @@ def test_a_mask_for_each_picture():
         assert together.numpy() == pytest.approx(alone, rel=1e-12)
 
 
-def test_a_full_mask_is_no_mask():
+def test_full_mask_equals_no_mask():
     a, b = pictures(6)
     for metric in (mse, psnr, ssim):
         assert metric(a, b, torch.ones(17, 23)).numpy() == pytest.approx(metric(a, b).numpy(), rel=1e-12)
@@ -134,7 +134,7 @@ def test_half_precision_is_computed_in_double():
         assert torch.equal(metric(a.half(), b.half()), metric(a.half().double(), b.half().double()))
 
 
-def test_bad_input_is_refused_in_one_sentence():
+def test_invalid_input_is_refused():
     a, b = pictures(8)
     with pytest.raises(BadInput, match=r"0\.\.1"):
         mse(a * 2 - 1, b)
@@ -153,7 +153,7 @@ def test_bad_input_is_refused_in_one_sentence():
 
 
 @pytest.mark.parametrize("metric", [mse, psnr, ssim])
-def test_other_shapes_are_refused_without_the_type_checker_too(metric):
+def test_wrong_shapes_are_refused_without_the_type_checker(metric):
     a, b = pictures(9)
     unchecked = metric
     while hasattr(unchecked, "__wrapped__"):

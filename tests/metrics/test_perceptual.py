@@ -1,4 +1,4 @@
-"""The perceptual distance and the networks that it looks through."""
+"""The perceptual distance and its feature networks."""
 
 import builtins
 import sys
@@ -32,7 +32,7 @@ def clip_folder(tmp_path_factory):
 
 
 def natural(count: int, size: int, seed: int = 0) -> torch.Tensor:
-    """Pictures in [0,1] with the spectrum (amplitude 1 / frequency) and the colour statistics of photographs."""
+    """Images in [0,1] with the spectrum (amplitude 1 / frequency) and the colour statistics of photographs."""
     draw = torch.Generator().manual_seed(seed)
     frequency = torch.fft.fftfreq(size)
     radius = torch.hypot(frequency[:, None], frequency[None]).clamp(min=1 / size)
@@ -46,20 +46,20 @@ def natural(count: int, size: int, seed: int = 0) -> torch.Tensor:
     return (mean + std * z / z.std()).clamp(0, 1)
 
 
-def test_the_weights_load_strictly_and_are_frozen(efficientnet):
+def test_network_has_all_parameters_and_is_frozen(efficientnet):
     assert sum(p.numel() for p in efficientnet.parameters()) == 4_652_008
     assert not any(p.requires_grad for p in efficientnet.parameters())
     assert not efficientnet.training
 
 
-def test_the_stages_have_the_paper_s_shapes(efficientnet):
+def test_stages_have_the_shapes_of_the_paper(efficientnet):
     shapes = [tuple(f.shape[1:]) for f in efficientnet(torch.zeros(1, 3, 224, 224))]
     assert shapes == [(16, 112, 112), (24, 56, 56), (40, 28, 28), (112, 14, 14), (320, 7, 7)]
     assert efficientnet.classify(torch.zeros(1, 3, 40, 56)).shape == (1, 1000)
 
 
-def test_the_normalisation_is_the_one_the_weights_were_trained_with(efficientnet):
-    """On pictures with a photograph's statistics the stem varies as the running variances from training say."""
+def test_input_normalisation_matches_the_training_statistics(efficientnet):
+    """On images with photograph statistics, the variance in the stem matches the running variance from training."""
     seen = []
     hook = efficientnet._bn0.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     efficientnet(natural(8, 128) * 2 - 1)
@@ -69,8 +69,8 @@ def test_the_normalisation_is_the_one_the_weights_were_trained_with(efficientnet
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2), (1, 1)])
-def test_same_padding_is_tensorflow_s(kernel, stride):
-    """Of an odd number of padded pixels, one more lies after the picture than before it."""
+def test_same_padding_follows_tensorflow(kernel, stride):
+    """If the number of padded pixels is odd, one more is added after the image than before it."""
     convolution, x = SameConv2d(1, 1, kernel, stride, bias=False), torch.randn(7, 8)
     weight = convolution.weight[0, 0].detach()
     out = convolution(x[None, None])[0, 0].detach()
@@ -85,7 +85,7 @@ def test_same_padding_is_tensorflow_s(kernel, stride):
 
 
 @pytest.mark.parametrize("network", ["efficientnet", "clip"])
-def test_distance_is_zero_only_for_equal_pictures_and_within_its_bounds(network, request):
+def test_distance_is_zero_only_for_equal_images(network, request):
     if network == "clip":
         distance = load_perceptual(str(request.getfixturevalue("clip_folder")))
     else:
@@ -117,7 +117,7 @@ def test_distance_in_closed_form():
 
 
 def convolved(x, stored, plan):
-    """A chain of convolutions from stored weights; "tap" keeps a map, other words are pools and fire modules."""
+    """Apply convolutions with stored weights; "tap" keeps a feature map, other steps are pools and fire modules."""
     maps = []
     for step, *how in plan:
         if step == "conv":
@@ -161,8 +161,8 @@ CHANNELS = {
 
 @pytest.mark.parametrize("build", PLANS)
 @pytest.mark.parametrize("learned", [False, True])
-def test_lpips_on_its_own_networks_from_local_files(build, learned, tmp_path):
-    """Equation 1 written out; the folder holds a whole classifier, as torchvision's weights do."""
+def test_lpips_equals_its_definition_for_all_networks(build, learned, tmp_path):
+    """Equation 1 written out; the folder contains a complete classifier, as torchvision's weights do."""
     with tiny.seeded(1):
         network = build()
         weights = [torch.rand(channels) for channels in CHANNELS[build]]
@@ -185,8 +185,8 @@ def test_lpips_on_its_own_networks_from_local_files(build, learned, tmp_path):
 
 
 @pytest.mark.parametrize("build", PLANS)
-def test_pictures_that_are_too_small_for_a_network_have_no_value(build, tmp_path):
-    """The smallest side is that of the layers themselves; the other side does not help."""
+def test_too_small_images_have_no_value(build, tmp_path):
+    """The minimum side follows from the layers; a longer other side does not help."""
     with tiny.seeded(1):
         network = build()
     save_file(network.state_dict(), tmp_path / "model.safetensors")
@@ -203,7 +203,7 @@ def test_pictures_that_are_too_small_for_a_network_have_no_value(build, tmp_path
             network(x)
 
 
-def test_learned_weights_that_do_not_fit_are_refused(tmp_path, clip_folder):
+def test_invalid_learned_weights_are_refused(tmp_path, clip_folder):
     for file in clip_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     lins = {f"lin{stage}.model.1.weight": torch.ones(1, 16, 1, 1) for stage in range(3)}
@@ -231,7 +231,7 @@ class Halves(torch.nn.Module):
         return [self.one * x, F.avg_pool2d(x, 2)]
 
 
-def test_a_mask_weighs_places_by_their_share():
+def test_mask_weighs_positions_by_covered_area():
     a, b = pictures(4, b=2, h=8, w=6)
     mask = torch.zeros(2, 8, 6)
     mask[0, 2:5, 1:4] = 1
@@ -251,7 +251,7 @@ def test_a_mask_weighs_places_by_their_share():
 
 
 @pytest.mark.parametrize("network", ["efficientnet", "clip"])
-def test_lpips_alone_in_company_and_with_a_full_mask(network, request):
+def test_lpips_is_independent_of_batch_and_full_mask(network, request):
     if network == "clip":
         distance = load_perceptual(str(request.getfixturevalue("clip_folder")))
     else:
@@ -275,8 +275,8 @@ def test_lpips_alone_in_company_and_with_a_full_mask(network, request):
         lpips(distance, a, b * torch.nan)
 
 
-def test_blur_is_further_in_features_than_its_pixels_say(efficientnet):
-    """What the loss is for: at the same squared error a blurred picture is further off than a shifted grey."""
+def test_blur_is_further_than_an_equal_pixel_error(efficientnet):
+    """At the same squared error, a blurred image has a larger distance than an image with a constant offset."""
     x = natural(4, 64) * 2 - 1
     blurred = torch.nn.functional.avg_pool2d(x, 5, stride=1, padding=2, count_include_pad=False)
     rms = (blurred - x).square().mean((1, 2, 3), keepdim=True).sqrt()
@@ -284,7 +284,7 @@ def test_blur_is_further_in_features_than_its_pixels_say(efficientnet):
     assert (distance(x, blurred) > 1.5 * distance(x, x + rms)).all()
 
 
-def test_without_the_package_one_sentence_names_the_extra(monkeypatch):
+def test_missing_package_is_reported_with_its_extra(monkeypatch):
     original = builtins.__import__
 
     def missing(name, *args, **kwargs):
@@ -298,7 +298,7 @@ def test_without_the_package_one_sentence_names_the_extra(monkeypatch):
         load_efficientnet_lite0()
 
 
-def test_folders_without_a_dual_encoder_are_refused(tmp_path, clip_folder):
+def test_folders_without_a_supported_network_are_refused(tmp_path, clip_folder):
     with pytest.raises(BadInput, match="lpips is not a folder"):
         load_perceptual("lpips")
     with pytest.raises(BadInput, match="neither"):

@@ -1,4 +1,4 @@
-"""How metrics are found: each is one file, of this package or of another one."""
+"""Discovery of metrics: each is one file, of this package or of a third-party package."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.metrics.encoders import pictures
 PAIR = ["mse", "psnr", "ssim", "lpips", "structure"]
 
 
-def test_a_metric_is_one_file(monkeypatch, tmp_path):
+def test_metric_file_is_discovered(monkeypatch, tmp_path):
     (tmp_path / "dropped_in.py").write_text(third_party.METRIC)
     third_party.read_again(monkeypatch, METRICS)
     monkeypatch.setattr(sfumato.metrics, "__path__", [*sfumato.metrics.__path__, str(tmp_path)])
@@ -22,7 +22,7 @@ def test_a_metric_is_one_file(monkeypatch, tmp_path):
     assert list(scores) == ["mse", "psnr", "ssim", "brightness"]
 
 
-def test_another_package_adds_one(monkeypatch, tmp_path):
+def test_metric_of_another_package_is_discovered(monkeypatch, tmp_path):
     third_party.install(monkeypatch, tmp_path, METRICS, "brightness", third_party.METRIC)
     assert METRICS["brightness"].sign == -1
     assert METRICS.find("brightness") is METRICS["brightness"]
@@ -45,7 +45,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_a_package_that_fails_is_named_and_changes_nothing(monkeypatch, tmp_path, reason):
+def test_broken_package_is_reported_and_changes_nothing(monkeypatch, tmp_path, reason):
     before = list(METRICS)
     third_party.install(monkeypatch, tmp_path, METRICS, "brightness", BROKEN[reason], package="careless")
     assert list(METRICS) == before
@@ -58,7 +58,7 @@ def test_a_package_that_fails_is_named_and_changes_nothing(monkeypatch, tmp_path
         METRICS.find("nosuch")
 
 
-def test_what_is_measurable_follows_from_what_the_metrics_need():
+def test_measurable_metrics_follow_from_their_needs():
     assert measurable([]) == PAIR
     assert measurable(["mask"]) == [*PAIR, "outside_mse", "outside_psnr", "outside_ssim", "outside_lpips"]
     assert measurable(["target text"]) == [*PAIR, "clip"]
@@ -66,7 +66,7 @@ def test_what_is_measurable_follows_from_what_the_metrics_need():
     assert measurable(sfumato.metrics.NEEDS) == list(METRICS)
 
 
-def test_a_metric_that_uses_what_it_does_not_declare_is_told(monkeypatch):
+def test_metric_with_an_undeclared_input_is_refused(monkeypatch):
     third_party.read_again(monkeypatch, METRICS)
     metric("sneaky", help="uses the mask", better="lower")(lambda batch: batch.mask.mean((1, 2)))
     with pytest.raises(BadInput, match="no mask: list it in the `needs` of the metric"):
@@ -74,7 +74,7 @@ def test_a_metric_that_uses_what_it_does_not_declare_is_told(monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [lambda batch: batch.edit.mean(), lambda batch: batch.edit.mean((2, 3))])
-def test_a_metric_gives_one_number_for_each_edit(wrong):
+def test_metric_must_return_one_number_per_edit(wrong):
     odd = {"odd": Metric("odd", "of another shape", "lower", compute=wrong)}
     with pytest.raises(BadInput, match=r"the metric 'odd' gave \[.*\] numbers for 3 edits"):
         measure(odd, EditBatch(*pictures(), {}))

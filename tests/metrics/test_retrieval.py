@@ -1,4 +1,4 @@
-"""R-precision against a loop in plain Python, and its limits."""
+"""R-precision against a loop in plain Python, its limiting cases and invalid input."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def features(seed, n, d=6):
 
 
 def by_loop(images, texts, captions, wrong_captions):
-    """Whether picture i is closer to its caption than to each caption of wrong_captions[i]."""
+    """Whether image i is closer to its caption than to each caption of wrong_captions[i]."""
     cosine = torch.nn.functional.cosine_similarity
     hits = []
     for i, others in enumerate(wrong_captions):
@@ -26,7 +26,7 @@ def by_loop(images, texts, captions, wrong_captions):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(3, 12))
-def test_against_all_other_captions_it_equals_the_loop(seed, n):
+def test_r_precision_equals_the_loop_over_captions(seed, n):
     captions = [f"caption {i % (n - 1)}" for i in range(n)]  # the first and the last are the same
     images, texts = features(seed, n), features(seed + 1, n)
     texts[-1] = texts[0]
@@ -37,19 +37,19 @@ def test_against_all_other_captions_it_equals_the_loop(seed, n):
     assert r_precision(images, texts, captions, candidates=n - 1) == pytest.approx(np.mean(hits.tolist()))
 
 
-def test_own_features_are_always_found():
+def test_identical_features_are_always_retrieved():
     x = features(0, 150)
     assert r_precision(x, x, [str(i) for i in range(150)]) == 1.0
 
 
-def test_features_that_do_not_see_the_picture_are_at_chance():
+def test_unrelated_features_are_at_chance():
     n, candidates = 4000, 10
     captions = [str(i) for i in range(n)]
     value = r_precision(features(1, n, 32), features(2, n, 32), captions, candidates)
     assert value == pytest.approx(1 / candidates, abs=4 * np.sqrt(0.09 / n))
 
 
-def test_pictures_that_share_a_caption_are_not_each_others_distractors():
+def test_equal_captions_are_not_distractors():
     captions = ["apple"] * 50 + ["pear", "plum"]
     texts = torch.cat([torch.eye(3)[:1].expand(50, 3), torch.eye(3)[1:]]).double()
     assert r_precision(texts, texts, captions, candidates=3) == 1.0
@@ -60,7 +60,7 @@ def test_a_tie_counts_as_missed():
     assert r_precision(same, same, list("abcd"), candidates=2) == 0.0
 
 
-def test_draws_follow_the_seed_and_the_row_alone():
+def test_distractors_depend_only_on_the_seed():
     images, texts = features(3, 60), features(4, 60)
     captions = [str(i) for i in range(60)]
     state = np.random.get_state()[1].copy(), torch.get_rng_state()
@@ -71,7 +71,7 @@ def test_draws_follow_the_seed_and_the_row_alone():
     assert torch.equal(state[1], torch.get_rng_state())
 
 
-def test_length_of_the_features_does_not_matter():
+def test_norm_of_the_features_does_not_matter():
     images, texts = features(5, 30), features(6, 30)
     captions = [str(i) for i in range(30)]
     assert torch.equal(
@@ -79,7 +79,7 @@ def test_length_of_the_features_does_not_matter():
     )
 
 
-def test_bad_input_is_refused():
+def test_invalid_input_is_refused():
     x = features(7, 5)
     with pytest.raises(BadInput, match=r"2\.\.5"):
         r_precision(x, x, list("abcde"), candidates=6)

@@ -1,4 +1,4 @@
-"""The structure distance against its definition, for every kind of encoder that is opened."""
+"""The structure distance against its definition, for every kind of supported encoder."""
 
 import math
 
@@ -81,7 +81,7 @@ def test_a_mask_weighs_pairs_of_patches(kind, encoder):
     assert structure_distance(encoder, a, b, mask).item() == pytest.approx(direct(keys_a, keys_b, weight), rel=1e-4)
 
 
-def test_a_full_mask_is_no_mask_and_an_empty_one_is_refused(encoder):
+def test_full_mask_changes_nothing_and_empty_mask_is_refused(encoder):
     a, b = pictures(3)
     full = structure_distance(encoder, a, b, torch.ones(16, 16))
     torch.testing.assert_close(full, structure_distance(encoder, a, b))
@@ -89,7 +89,7 @@ def test_a_full_mask_is_no_mask_and_an_empty_one_is_refused(encoder):
         structure_distance(encoder, a, b, torch.zeros(16, 16))
 
 
-def test_invariances(encoder):
+def test_symmetry_and_independence_of_batch_and_scale(encoder):
     a, b = pictures(4)
     assert structure_distance(encoder, a, a).tolist() == [0, 0, 0]
     found = structure_distance(encoder, a, b)
@@ -102,7 +102,7 @@ def test_invariances(encoder):
     torch.testing.assert_close(self_similarity(keys), scaled, rtol=1e-5, atol=1e-6)
 
 
-def test_any_size_and_half_precision(encoder):
+def test_other_sizes_and_half_precision_are_accepted(encoder):
     a, b = pictures(5, h=40, w=23)
     assert structure_distance(encoder, a, b).shape == (3,)
     mask = torch.ones(40, 23)
@@ -112,8 +112,8 @@ def test_any_size_and_half_precision(encoder):
     torch.testing.assert_close(half, structure_distance(encoder, a.half().float(), b.half().float()))
 
 
-def test_hidden_states_keep_their_places(kind, folder, encoder):
-    """A patch that alone is different is where the first map differs most."""
+def test_first_feature_map_keeps_patch_positions(kind, folder, encoder):
+    """If one patch changes, the first feature map changes most at its position."""
     a, _ = pictures(6, b=1)
     b = a.clone()
     b[:, :, 4:8, 8:12] = 1 - b[:, :, 4:8, 8:12]
@@ -122,7 +122,7 @@ def test_hidden_states_keep_their_places(kind, folder, encoder):
     assert first.argmax() == 1 * 4 + 2
 
 
-def test_nothing_of_the_tower_is_left_hooked(encoder):
+def test_no_forward_hooks_remain(encoder):
     a, b = pictures(7)
     structure_distance(encoder, a, b)
     with pytest.raises(NonFinite):
@@ -132,7 +132,7 @@ def test_nothing_of_the_tower_is_left_hooked(encoder):
     assert not encoder._last_keys[0]._forward_hooks
 
 
-def test_folders_without_a_tower_are_refused(tmp_path):
+def test_folders_without_an_encoder_are_refused(tmp_path):
     with pytest.raises(BadInput, match="preprocessor_config"):
         VisionEncoder(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0,0,0], "image_std": [1,1,1]}')

@@ -37,8 +37,8 @@ def scores(evaluator, images, names=STYLE):
     return {name: METRICS[name].compute(batch) for name in names}
 
 
-def test_the_style_error_is_that_of_the_descriptors(evaluator, images):
-    """Of the centre squares, as an index has them; here no square is of the size of the encoder's input."""
+def test_style_mse_is_that_of_the_style_descriptors(evaluator, images):
+    """Descriptors of the centre squares, as in an index; here no square has the size of the encoder's input."""
     _, edit, style = images
 
     def square(x):
@@ -56,7 +56,7 @@ def test_the_style_error_is_that_of_the_descriptors(evaluator, images):
     torch.testing.assert_close(expected, (2 - 2 * cosine) / own.shape[1], rtol=1e-5, atol=1e-7)
 
 
-def test_the_chamfer_distance_is_that_of_nearest_neighbours(evaluator, images):
+def test_chamfer_distance_uses_nearest_neighbours(evaluator, images):
     found = scores(evaluator, images)["chamfer"]
     for value, edit, style in zip(found, images[1], images[2], strict=True):
         a, b = (each.flatten(1).T.double() for each in (edit, style))
@@ -64,7 +64,7 @@ def test_the_chamfer_distance_is_that_of_nearest_neighbours(evaluator, images):
         assert value.item() == pytest.approx((there.mean() + back.mean()).item(), rel=1e-9)
 
 
-def test_colours_alone_count_for_the_chamfer_distance(images):
+def test_chamfer_distance_depends_only_on_colours(images):
     image = images[0][0]
     mixed = image.flatten(1)[:, torch.randperm(image[0].numel(), generator=torch.Generator().manual_seed(0))]
     assert chamfer_distance(colours(image), colours(mixed.reshape(image.shape))).item() == 0
@@ -72,7 +72,7 @@ def test_colours_alone_count_for_the_chamfer_distance(images):
     assert chamfer_distance(colours(white), colours(grey)).item() == pytest.approx(2 * 3 * 0.25)
 
 
-def test_colours_of_a_large_image_are_those_of_a_grid():
+def test_colours_of_large_images_are_sampled_on_a_grid():
     image = torch.arange(3 * 300 * 200).reshape(3, 300, 200) / (3 * 300 * 200)
     found = colours(image)
     assert found.shape == (COLOURS * COLOURS, 3)
@@ -87,20 +87,20 @@ def test_sifid_is_the_frechet_distance_of_the_finest_features(evaluator, images)
         assert value.item() == pytest.approx(feature_distance(a, b), rel=1e-6)
 
 
-def test_an_image_is_at_zero_from_itself(evaluator, images):
+def test_distance_of_an_image_to_itself_is_zero(evaluator, images):
     source, edit, _ = images
     found = scores(evaluator, (source, edit, list(edit)))
     for name in STYLE:
         assert found[name].abs().max() < 1e-9, name
 
 
-def test_the_error_of_the_content_is_that_of_the_features():
+def test_content_mse_is_that_of_the_image_features():
     evaluator = Evaluator.load()
     draw = torch.Generator().manual_seed(2)
     source, edit = torch.rand(2, 2, 3, 64, 96, generator=draw)
     for cut in (slice(None), slice(16, 80)):
         images = [each[..., cut] for each in (source, edit)]
-        squares = [each[..., 16:80] for each in (source, edit)]  # of which an index has the descriptors
+        squares = [each[..., 16:80] for each in (source, edit)]  # an index contains their descriptors
         a, b = (evaluator.clip.image_features(each).double() for each in squares)
         batch = evaluator.batch(*images, style=list(edit))
         found = METRICS["content_mse"].compute(batch)
@@ -108,14 +108,14 @@ def test_the_error_of_the_content_is_that_of_the_features():
     assert "style_mse" not in evaluator(source[..., :64], edit[..., :64], style=list(edit)), "there is no style encoder"
 
 
-def test_an_image_that_is_too_small_has_no_sifid(evaluator, images):
+def test_too_small_image_has_no_sifid(evaluator, images):
     source, edit, style = images
     small = replace(evaluator, perceptual=PerceptualDistance(evaluator.perceptual.network, smallest=15))
     found = METRICS["sifid"].compute(small.batch(source, edit, style=style))
     assert found.isnan().tolist() == [True, False, False]
 
 
-def test_bad_style_images_are_refused(evaluator, images):
+def test_invalid_style_images_are_refused(evaluator, images):
     source, edit, style = images
     with pytest.raises(BadInput, match="one style image for each of the 3 images"):
         evaluator.batch(source, edit, style=style[:2])

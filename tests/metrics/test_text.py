@@ -1,4 +1,4 @@
-"""The dual encoder against transformers' own preprocessing and projections, on a tiny CLIP made here."""
+"""The dual encoder against transformers' own preprocessing and projections, on a tiny random CLIP."""
 
 import json
 
@@ -42,7 +42,7 @@ def encoder(folder):
     return DualEncoder.load(folder)
 
 
-def test_loading_is_silent_and_leaves_the_bars_as_they_were(folder, capfd):
+def test_loading_prints_nothing_and_keeps_progress_bars(folder, capfd):
     from transformers.utils import logging
 
     logging.enable_progress_bar()
@@ -59,7 +59,7 @@ def pixels(seed=0, b=3, h=32, w=32):
     return torch.from_numpy(np.random.default_rng(seed).random((b, 3, h, w), dtype=np.float32))
 
 
-def test_image_features_are_the_projected_pooled_ones(encoder):
+def test_image_features_are_normalised_projections(encoder):
     x = pixels()
     vision, mean, std = (
         encoder.model.vision_model,
@@ -110,7 +110,7 @@ def test_preprocessing_equals_the_image_processor(tmp_path, processor, h, w):
     assert levels.mean() < 0.7
 
 
-def test_features_have_unit_length_and_do_not_depend_on_company(encoder):
+def test_features_are_normalised_and_independent_of_batch(encoder):
     x = pixels(2, b=70)
     together = encoder.image_features(x)
     torch.testing.assert_close(together.norm(dim=-1), torch.ones(70))
@@ -127,7 +127,7 @@ def test_half_precision_input_and_no_gradient(encoder):
     assert not features.requires_grad
 
 
-def test_bad_input_is_refused(encoder):
+def test_invalid_input_is_refused(encoder):
     x = pixels(4)
     with pytest.raises(BadInput, match=r"0\.\.1"):
         encoder.image_features(x * 255)
@@ -143,7 +143,7 @@ def test_bad_input_is_refused(encoder):
         encoder.score(x, TEXTS[:2])
 
 
-def test_folders_that_are_no_clip_are_refused_with_their_name(tmp_path, folder):
+def test_folders_without_clip_are_refused(tmp_path, folder):
     with pytest.raises(BadInput, match="nowhere"):
         DualEncoder.load(tmp_path / "nowhere")
     with pytest.raises(BadInput, match="preprocessor_config"):
@@ -161,7 +161,7 @@ def test_pickled_weights_are_refused(tmp_path):
         DualEncoder.load(tmp_path)
 
 
-def test_an_old_preprocessor_file_with_single_numbers(tmp_path):
+def test_old_preprocessor_file_with_single_numbers_is_read(tmp_path):
     save_clip(tmp_path)
     file = tmp_path / "preprocessor_config.json"
     old = json.loads(file.read_text()) | {"size": 36, "crop_size": 32, "do_center_crop": True}
@@ -169,7 +169,7 @@ def test_an_old_preprocessor_file_with_single_numbers(tmp_path):
     assert DualEncoder.load(tmp_path).preprocessor(pixels(5, h=72, w=100)).shape == (3, 3, 32, 32)
 
 
-def test_a_clip_without_its_vocabulary_is_refused(tmp_path):
+def test_clip_without_its_vocabulary_is_refused(tmp_path):
     save_clip(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match=r"has 2 tokens and its text encoder 553, so vocab\.json"):

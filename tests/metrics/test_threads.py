@@ -1,4 +1,4 @@
-"""Threads that share one evaluator measure pictures as each does alone, bit for bit."""
+"""Threads that share one evaluator get exactly the scores of a single thread."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +17,13 @@ THREADS, TIMES, WAIT = 2, 40, 120
 
 
 def together(work: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The results of all, each in a thread of its own. An error is raised here."""
+    """Run each function in its own thread and return all results; errors are raised."""
     with ThreadPoolExecutor(len(work)) as pool:
         return [each.result(WAIT) for each in [pool.submit(one) for one in work]]
 
 
 @pytest.mark.parametrize("kind", list(encoders.KINDS))
-def test_keys_are_those_of_the_thread_s_own_pictures(kind, tmp_path):
+def test_keys_belong_to_the_images_of_their_thread(kind, tmp_path):
     encoders.save(kind, tmp_path)
     encoder, given = VisionEncoder(tmp_path), [2 * each - 1 for each in pictures(0)]
     alone = [encoder.keys(x) for x in given]
@@ -38,7 +38,7 @@ def test_keys_are_those_of_the_thread_s_own_pictures(kind, tmp_path):
     assert not encoder._last_keys[0]._forward_hooks
 
 
-def test_a_judge_says_of_pictures_what_it_says_to_one_thread(tmp_path):
+def test_scores_equal_those_of_a_single_thread(tmp_path):
     save_clip(tmp_path)
     evaluator = Evaluator.load(tmp_path)
 

@@ -1,4 +1,4 @@
-"""LoRA files made for tests: random matrices for the layers of a tiny pipeline, in the two families of names."""
+"""LoRA files for tests: random matrices for the layers of a tiny pipeline, named as by kohya, peft or diffusers."""
 
 import torch
 from safetensors.torch import save_file
@@ -10,7 +10,7 @@ TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 
 def matrices(network, endings, generator):
-    """(name, down, up) for the Linear and Conv2d layers whose names end so."""
+    """Yield (name, down, up) for the Linear and Conv2d layers whose names end with one of `endings`."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Linear | nn.Conv2d) and name.endswith(endings):
             kernel = layer.weight.shape[2:]

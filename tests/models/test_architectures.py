@@ -1,4 +1,4 @@
-"""Checkpoints in one file open without a folder: configurations, tokenizers, and which of them belong to a file."""
+"""Single-file checkpoints load without a folder: shipped configurations and tokenizers, and the choice between them."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ NARROW = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_networks_have_the_published_sizes(name):
+def test_networks_have_published_parameter_counts(name):
     folder = architectures.FOLDER / name
     for part, count in PARAMETERS[name].items():
         config = json.loads((folder / part / "config.json").read_text())
@@ -44,8 +44,8 @@ def test_networks_have_the_published_sizes(name):
         assert sum(weight.numel() for weight in network.parameters()) == count, part
 
 
-def test_the_tokenizer_is_clips():
-    """Ids that the papers' repositories print for these words."""
+def test_tokenizer_gives_clip_token_ids():
+    """The expected ids are those of the papers' repositories for these words."""
     for architecture in architectures.ARCHITECTURES:
         with architecture.staged() as folder:
             index = read_index(folder)
@@ -60,7 +60,7 @@ def test_the_tokenizer_is_clips():
 
 
 def shrunk(name, root):
-    """Write the shipped configurations of an architecture with narrow networks, which tests can afford."""
+    """Write the shipped configurations of an architecture with narrow networks, which are small enough for tests."""
     folder = shutil.copytree(architectures.FOLDER / name, root / name)
     two = name == "sdxl"
     levels = 3 if two else 4
@@ -167,7 +167,7 @@ def single_file(architecture, folder, path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_opens_without_a_folder(name, narrow, tmp_path, monkeypatch):
+def test_single_file_loads_without_a_folder(name, narrow, tmp_path, monkeypatch):
     architecture = narrow(name)
     monkeypatch.setattr("sfumato.models.single_file.predicts_v", lambda model: False)
     folder = pipeline_folder(architecture, tmp_path / "pipeline")
@@ -183,7 +183,7 @@ def test_a_file_opens_without_a_folder(name, narrow, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("channels", [4, 9])
-def test_what_a_network_predicts_is_found_from_what_it_returns(kind, channels, tmp_path, monkeypatch):
+def test_prediction_type_is_detected_from_the_output(kind, channels, tmp_path, monkeypatch):
     model = load_model(tiny.tiny_inpainting(tmp_path / "m", channels=channels), "cpu")
     returned = {"epsilon": lambda x: 0.9 * x + 0.1, "v_prediction": lambda x: 0.05 * x - x.flip(3)}[kind]
     predicted = model.predict
@@ -192,7 +192,7 @@ def test_what_a_network_predicts_is_found_from_what_it_returns(kind, channels, t
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_stable_diffusion_2_takes_what_was_found(found, narrow, tmp_path, monkeypatch):
+def test_stable_diffusion_2_uses_the_detected_prediction_type(found, narrow, tmp_path, monkeypatch):
     architecture = narrow("sd2")
     monkeypatch.setattr("sfumato.models.single_file.predicts_v", lambda model: found)
     folder = pipeline_folder(architecture, tmp_path / "pipeline")

@@ -1,4 +1,4 @@
-"""Attention maps are the layers' own; moving them does what an explicit processor would, and nothing stays behind."""
+"""Recorded and replaced attention maps against an explicit attention processor; hooks are removed afterwards."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ EVERY = ReplaceMaps(Layers(), lambda name, maps: maps.clone())
 
 @pytest.fixture
 def model(layout_folder):
-    """A fresh model of each layout in turn."""
+    """A new model of each layout."""
     return load_model(layout_folder, "cpu")
 
 
@@ -42,7 +42,7 @@ def softened(name, maps):
     return (0.7 * maps + 0.3 * maps.roll(len(name) % 3 + 1, dims=-1)).flip(1)
 
 
-def test_the_maps_are_those_of_the_explicit_processor(model):
+def test_recorded_maps_match_the_explicit_processor(model):
     record = RecordMaps(Layers())
     given = asked(model)
     plain = model.predict(*given, taps=[record])
@@ -55,7 +55,7 @@ def test_the_maps_are_those_of_the_explicit_processor(model):
     assert torch.allclose(plain, output, atol=1e-5)
 
 
-def test_moving_the_maps_is_what_the_explicit_processor_does_with_other_maps(model):
+def test_replaced_maps_match_the_explicit_processor(model):
     given = asked(model)
     plain = model.predict(*given)
     ours = model.predict(*given, taps=[ReplaceMaps(Layers(), softened)])
@@ -65,7 +65,7 @@ def test_moving_the_maps_is_what_the_explicit_processor_does_with_other_maps(mod
     assert torch.allclose(ours, theirs, atol=1e-6 * float(1 + ours.abs().max()) + 1e-6)
 
 
-def test_looking_and_replacing_by_itself_are_bit_identical_to_no_control(model):
+def test_recording_and_identity_replacement_are_bit_identical(model):
     given, before = asked(model), state(model)
     plain = model.predict(*given)
     for tap in (RecordMaps(Layers()), EVERY):
@@ -74,7 +74,7 @@ def test_looking_and_replacing_by_itself_are_bit_identical_to_no_control(model):
 
 
 @pytest.mark.parametrize("mask", [True, False])
-def test_one_layer_with_everything_on(mask):
+def test_layer_with_all_options_enabled(mask):
     """Group norm, 4-d input, residual, rescaling, upcasting, a masked context and its norm."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -103,7 +103,7 @@ def test_one_layer_with_everything_on(mask):
     assert (ours - plain).abs().max() > 1e-2
 
 
-def test_layers_by_name_kind_and_size(sd):
+def test_layers_are_selected_by_name_kind_and_size(sd):
     given = asked(sd)
     names = set(attention_of(sd))
     cross = {name for name in names if name.endswith("attn2")}
@@ -125,7 +125,7 @@ def test_layers_by_name_kind_and_size(sd):
     assert record.maps["mid_block.attentions.0.transformer_blocks.0.attn2"].shape == (2, 2, 24, 77)
 
 
-def test_taps_of_a_layer_work_in_order_and_see_replaced_queries(sd):
+def test_taps_apply_in_order_and_use_replaced_queries(sd):
     given = asked(sd)
     before, after, which = RecordMaps(Layers(cross=True)), RecordMaps(Layers(cross=True)), Layers(cross=True)
     sd.predict(*given, taps=[before, ReplaceMaps(which, lambda name, maps: 2 * maps), after])
@@ -135,7 +135,7 @@ def test_taps_of_a_layer_work_in_order_and_see_replaced_queries(sd):
     assert all(torch.allclose(maps, torch.tensor(1 / 77)) for maps in uniform.maps.values())
 
 
-def test_gradients_reach_the_latent_through_the_maps(sd):
+def test_gradient_through_maps_matches_central_differences(sd):
     """pix2pix-zero and self-guidance differentiate a function of the maps; central differences in float64."""
     sd.unet.double()
     x, t, condition = asked(sd)
@@ -156,7 +156,7 @@ def test_gradients_reach_the_latent_through_the_maps(sd):
     assert torch.isclose((gradient * direction).sum(), slope.double(), rtol=1e-5)
 
 
-def test_errors_cancelling_and_generators_leave_nothing(sd):
+def test_hooks_are_removed_after_errors_and_closed_generators(sd):
     given, before = asked(sd), state(sd)
     plain = sd.predict(*given)
     with pytest.raises(ZeroDivisionError):
@@ -186,7 +186,7 @@ def test_errors_cancelling_and_generators_leave_nothing(sd):
         (Layers("**.attn1", cross=True), "no cross-attention"),
     ],
 )
-def test_a_tap_that_matches_no_layer_is_refused_before_the_evaluation(sd, which, message):
+def test_tap_without_matching_layer_is_rejected_before_evaluation(sd, which, message):
     before = state(sd)
     with pytest.raises(BadInput, match=message):
         sd.predict(*asked(sd), taps=[RecordMaps(Layers()), RecordMaps(which)])
@@ -194,7 +194,7 @@ def test_a_tap_that_matches_no_layer_is_refused_before_the_evaluation(sd, which,
     assert sd.count.calls == 0
 
 
-def test_a_limit_that_no_layer_meets_is_refused(sd):
+def test_query_limit_without_matching_layer_is_rejected(sd):
     with pytest.raises(BadInput, match="more than 23 queries"):
         sd.predict(*asked(sd), taps=[RecordMaps(Layers(most_queries=23))])
 
@@ -210,14 +210,14 @@ def test_maps_of_another_shape_are_refused(sd):
         sd.predict(*asked(sd), taps=[ReplaceMaps(Layers(), lambda name, maps: maps[:1])])
 
 
-def test_processors_that_are_not_plain_attention_are_refused(sd):
+def test_unsupported_attention_processors_are_rejected(sd):
     sd.unet.mid_block.attentions[0].transformer_blocks[0].attn1.processor = SlicedAttnProcessor(1)
     with pytest.raises(BadInput, match="SlicedAttnProcessor"):
         sd.predict(*asked(sd), taps=[RecordMaps(Layers())])
     assert sd.count.calls == 0
 
 
-def test_half_precision(sd):
+def test_half_precision_maps(sd):
     sd.to(dtype="bf16")
     given = asked(sd)
     plain, record = sd.predict(*given), RecordMaps(Layers())
@@ -229,8 +229,8 @@ def test_half_precision(sd):
     assert F.mse_loss(moved, plain) < 1
 
 
-def test_a_gradient_of_maps_is_the_same_with_gradient_checkpointing(sd):
-    """Blocks are then computed again in the backward pass, when the taps are detached."""
+def test_gradients_are_equal_with_gradient_checkpointing(sd):
+    """Checkpointing computes blocks again in the backward pass, when the taps are detached."""
     x, t, condition = asked(sd, 1)
 
     def gradient():

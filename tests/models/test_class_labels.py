@@ -1,4 +1,4 @@
-"""Networks with class embeddings: which labels they take, and that predictions are those of diffusers' networks."""
+"""Networks with class embeddings: accepted labels, and predictions equal to those of diffusers' networks."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_a_unet2d_model_predicts_as_in_diffusers(unet, labels, tmp_path):
 
 @pytest.mark.parametrize(("unet", "labels"), KINDS + PROJECTIONS)
 @torch.no_grad()
-def test_a_unet2d_condition_model_without_text_predicts_as_in_diffusers(unet, labels, tmp_path):
+def test_unet2d_condition_model_without_text_predicts_as_in_diffusers(unet, labels, tmp_path):
     folder = tiny.tiny_class_latent(tmp_path / "m", **{"num_class_embeds": None} | unet)
     model, x = load_model(folder, "cpu"), noise(3, 4, 8, 8)
     assert (model.takes_text, model.factor, model.token_width) == (False, 4, 0)
@@ -86,7 +86,7 @@ def test_cross_attention_without_a_text_encoder_takes_tokens(tmp_path):
 
 
 @torch.no_grad()
-def test_labels_and_prompts_go_together(tmp_path):
+def test_labels_and_prompts_can_be_combined(tmp_path):
     folder = tiny.tiny_sd(tmp_path / "m", num_class_embeds=5)
     model, x = load_model(folder, "cpu"), noise(2, 4, 8, 8)
     cond = model.condition(["red apple", "cat"], labels=[1, 4])
@@ -96,7 +96,7 @@ def test_labels_and_prompts_go_together(tmp_path):
 
 
 @torch.no_grad()
-def test_the_upscaler_takes_a_small_picture_and_its_noise_level(tmp_path):
+def test_upscaler_takes_low_resolution_image_and_noise_level(tmp_path):
     folder = tiny.tiny_upscaler(tmp_path / "m")
     model, x, small = load_model(folder, "cpu"), noise(2, 4, 8, 8), noise(2, 3, 8, 8, seed=1)
     cond = model.condition("red apple", maps=small, labels=[20, 49])
@@ -119,7 +119,7 @@ def test_labels_in_half_precision(unet, labels, tmp_path):
     torch.testing.assert_close(model.predict(x, 300, cond), full, atol=0.1, rtol=0.1)
 
 
-def test_a_unet2d_model_embeds_timesteps_as_labels_in_full_precision_alone(tmp_path):
+def test_timestep_class_embedding_requires_float32(tmp_path):
     folder = tiny.tiny_ddpm(tmp_path / "m", class_embed_type="timestep")
     model = load_model(folder, "cpu", "bf16")
     with pytest.raises(BadInput, match="float32 only"):
@@ -128,7 +128,7 @@ def test_a_unet2d_model_embeds_timesteps_as_labels_in_full_precision_alone(tmp_p
 
 
 @torch.no_grad()
-def test_the_label_for_no_class_is_the_last_and_guides_where_it_is_given(pixels):
+def test_guidance_with_the_label_for_no_class(pixels):
     x, cond, none = noise(2, 3, 16, 16), pixels.condition(labels=[3, 4]), pixels.condition(labels=[10, 10])
     eps, unconditional = pixels.predict(x, 300, cond), pixels.predict(x, 300, none)
     guided = classifier_free(pixels, none, (3.0, 3.0)).predict(x, 300, cond)
@@ -155,12 +155,12 @@ def test_the_label_for_no_class_is_the_last_and_guides_where_it_is_given(pixels)
         (ClassLabels(width=2), [[1.0, float("inf")]]),
     ],
 )
-def test_other_labels_are_refused_with_those_that_the_network_takes(expected, labels):
+def test_invalid_labels_are_rejected(expected, labels):
     with pytest.raises(BadInput, match=r"labels must be (integers|numbers|vectors) \[rows"):
         expected.read(labels)
 
 
-def test_one_label_is_a_row_and_integers_are_widened():
+def test_single_label_is_one_row_and_integers_become_int64():
     assert ClassLabels(count=3).read(2).tolist() == [2]
     for labels in ([1, 2], (1, 2), torch.tensor([1, 2], dtype=torch.uint8)):
         read = ClassLabels(count=3).read(labels)
@@ -168,7 +168,7 @@ def test_one_label_is_a_row_and_integers_are_widened():
     assert ClassLabels().read([0.5, 2]).tolist() == [0.5, 2.0]
 
 
-def test_networks_without_a_class_embedding_take_no_labels(tiny_sd_folder):
+def test_network_without_class_embedding_rejects_labels_and_tokens(tiny_sd_folder):
     model = load_model(tiny_sd_folder, "cpu")
     assert class_labels(model.unet) is None
     with pytest.raises(BadInput, match="takes no class labels"):
@@ -177,7 +177,7 @@ def test_networks_without_a_class_embedding_take_no_labels(tiny_sd_folder):
         model.condition("red", tokens=noise(1, 77, 16))
 
 
-def test_labels_that_are_missing_or_too_many_are_refused_before_the_network_runs(pixels, tmp_path):
+def test_wrong_number_of_labels_is_rejected_before_evaluation(pixels, tmp_path):
     x, before = noise(2, 3, 16, 16), pixels.count.calls
     with pytest.raises(BadInput, match=r"takes class labels: give labels, integers \[rows\] from 0 to 10"):
         pixels.condition(["", ""])

@@ -23,7 +23,7 @@ PROMPTS = {
 
 @torch.no_grad()
 @pytest.mark.parametrize("layout", ["sd", "sdxl"])
-def test_tokens_are_those_of_compel(layout, tiny_folder):
+def test_tokens_match_compel(layout, tiny_folder):
     weighted, plain = (
         load_model(tiny_folder(layout), "cpu", prompt_weights=True),
         load_model(tiny_folder(layout), "cpu"),
@@ -35,14 +35,15 @@ def test_tokens_are_those_of_compel(layout, tiny_folder):
         torch.testing.assert_close(found.tokens[0], expected, atol=3e-6, rtol=1e-6)
         base = plain.condition(" ".join(text for text, _ in fragments))
         assert found.prompts[0].words == base.prompts[0].words
-        if several:  # not weighted in compel either
+        if several:  # compel does not weight it, either
             assert torch.equal(found.pooled, base.pooled)
 
 
 def compel(text, fragments, several):
-    """One encoding per fragment below 1 without it, and their mean weighted by tan((1 - w) pi / 2).
+    """Compel's algorithm: for every fragment of weight w below 1, an additional encoding with the fragment masked.
 
-    Fragments are split into tokens one by one; weights are divided by their sum before the encodings are added.
+    The mean of the encodings has the weights tan((1 - w) pi / 2), and 1 for the complete prompt, divided by their sum.
+    Fragments are tokenized separately.
     """
     tokenizer = text.tokenizer
     ids, weights, ranges = [tokenizer.bos_token_id], [1.0], []

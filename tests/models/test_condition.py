@@ -1,4 +1,4 @@
-"""Conditions: rows are chosen, repeated and joined together in all their parts."""
+"""`Condition`: indexing, repeating and concatenating rows act on all parts."""
 
 import jaxtyping
 import pytest
@@ -28,7 +28,7 @@ def rows(condition):
     return list(found.pop())
 
 
-def test_indexing_repeating_and_joining(condition):
+def test_indexing_repeating_and_concatenating_rows(condition):
     assert rows(condition[1]) == [1]
     assert rows(condition[-1]) == [2]
     assert rows(condition[1:]) == [1, 2]
@@ -40,19 +40,19 @@ def test_indexing_repeating_and_joining(condition):
     assert rows(condition.to("cpu")) == [0, 1, 2]
 
 
-def test_a_condition_without_parts_still_has_rows():
+def test_condition_without_parts_has_rows():
     null = Condition(rows=3)
     assert [len(each) for each in (null, null[0], null[[0, 1]], null.repeat(2), Condition.cat([null, null[0]]))] == [
         3, 1, 2, 6, 4,
     ]  # fmt: skip
 
 
-def test_a_row_that_is_not_there_is_an_error(condition):
+def test_row_out_of_range_raises_index_error(condition):
     with pytest.raises(IndexError):
         condition[3]
 
 
-def test_parts_that_do_not_belong_together_are_refused(condition):
+def test_incompatible_parts_are_rejected(condition):
     for parts in (
         {"pooled": torch.zeros(3, 2)},
         {"labels": torch.zeros(3, dtype=torch.int64)},

@@ -1,4 +1,4 @@
-"""The contract of DiffusionModel, on every layout."""
+"""The interface of DiffusionModel, for every layout."""
 
 import pytest
 import torch
@@ -34,13 +34,13 @@ def latents(model, rows=3, height=24, width=16):
     return noise(rows, *model.latent_shape(height, width))
 
 
-def test_sizes(model, layout):
+def test_factor_multiple_and_native_size(model, layout):
     factor, native = (1, 16) if layout == "ddpm" else (4, 32)
     assert (model.factor, model.multiple, model.native_size) == (factor, 2 * factor, (native, native))
     assert model.latent_channels == (3 if layout == "ddpm" else 4)
 
 
-def test_pixels_of_any_size_on_the_grid_go_to_latents_and_back(model):
+def test_encode_and_decode_have_the_expected_shapes(model):
     pixels = noise(2, 3, 5 * model.multiple, 3 * model.multiple).clamp(-1, 1)
     encoded = model.encode(pixels)
     assert encoded.shape == (2, *model.latent_shape(*pixels.shape[-2:]))
@@ -48,7 +48,7 @@ def test_pixels_of_any_size_on_the_grid_go_to_latents_and_back(model):
     assert torch.equal(model.encode(pixels), encoded)
 
 
-def test_every_row_may_have_its_own_timestep(model, prompts):
+def test_rows_can_have_different_timesteps(model, prompts):
     x, cond = latents(model), model.condition(prompts)
     t = [1, 400, 999]
     together = model.predict(x, torch.tensor(t), cond)
@@ -57,7 +57,7 @@ def test_every_row_may_have_its_own_timestep(model, prompts):
     assert torch.equal(model.predict(x, torch.full((3,), 7), cond), model.predict(x, 7, cond))
 
 
-def test_the_bottleneck_is_the_middle_block_of_the_full_evaluation(model, prompts):
+def test_bottleneck_equals_mid_block_of_full_evaluation(model, prompts):
     x, cond, middle, late = latents(model), model.condition(prompts), Record("mid_block"), []
     model.predict(x, torch.tensor([1, 400, 999]), cond, taps=[middle])
     handle = model.unet.up_blocks[0].register_forward_hook(lambda *_: late.append(1))
@@ -68,8 +68,8 @@ def test_the_bottleneck_is_the_middle_block_of_the_full_evaluation(model, prompt
     assert not model.unet.mid_block._forward_hooks
 
 
-def test_the_bottleneck_has_forward_and_backward_derivatives(sd):
-    """<u, J v> computed forwards is <J^T u, v> computed backwards."""
+def test_bottleneck_forward_and_reverse_derivatives_agree(sd):
+    """<u, J v> in forward mode equals <J^T u, v> in reverse mode."""
     sd.unet.set_attn_processor(AttnProcessor())  # fused attention has no forward derivative on the CPU
     x, v, cond = latents(sd, 1, 16, 16), noise(1, 4, 4, 4, seed=1), sd.condition("red")
 
@@ -96,7 +96,7 @@ def test_evaluations_are_counted_in_nested_scopes(sd):
     assert (sd.count.calls, sd.count.samples) == (4, 9)
 
 
-def test_a_scope_that_fails_stops_counting(sd):
+def test_counting_stops_after_an_exception(sd):
     x, cond = latents(sd), sd.condition(["a", "b", "c"])
     with pytest.raises(ZeroDivisionError), sd.counting() as count:
         raise ZeroDivisionError
@@ -104,13 +104,13 @@ def test_a_scope_that_fails_stops_counting(sd):
     assert count.calls == 0
 
 
-def test_the_fingerprint_follows_the_precision(tiny_sd_folder):
+def test_fingerprint_depends_on_the_precision(tiny_sd_folder):
     model, half = load_model(tiny_sd_folder, "cpu"), load_model(tiny_sd_folder, "cpu", "bf16")
     full = model.fingerprint()
     assert model.to(dtype="bf16").fingerprint() == half.fingerprint() != full
     rounded = model.to(dtype="fp32").fingerprint()
     assert rounded not in (full, half.fingerprint())
-    # there and back while nobody looked, and past the model's own method
+    # converted twice between two fingerprints, and without the model's own method
     model = load_model(tiny_sd_folder, "cpu")
     model.fingerprint()
     model.to(dtype="bf16").to(dtype="fp32")
@@ -119,7 +119,7 @@ def test_the_fingerprint_follows_the_precision(tiny_sd_folder):
     assert model.fingerprint() not in (rounded, half.fingerprint())
 
 
-def test_the_fingerprint_tells_models_apart(tiny_sd_folder, tmp_path):
+def test_fingerprint_distinguishes_models(tiny_sd_folder, tmp_path):
     first, again = load_model(tiny_sd_folder, "cpu"), load_model(str(tiny_sd_folder), "cpu")
     before = first.fingerprint()
     assert before == again.fingerprint() == first.fingerprint()
@@ -131,7 +131,7 @@ def test_the_fingerprint_tells_models_apart(tiny_sd_folder, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-def test_half_precision_is_finite_and_keeps_latents_and_noise_in_float32(layout_folder, dtype, model, prompts):
+def test_half_precision_keeps_latents_and_noise_in_float32(layout_folder, dtype, model, prompts):
     half = load_model(layout_folder, "cpu", dtype)
     pixels = noise(3, 3, 16, 24).clamp(-1, 1)
     x0 = half.encode(pixels)
@@ -154,19 +154,19 @@ def test_weights_are_frozen_and_in_evaluation_mode(model):
         assert not any(weight.requires_grad for weight in network.parameters())
 
 
-def test_a_long_prompt_is_refused_and_the_longest_is_not(sd):
+def test_prompt_longer_than_75_tokens_is_rejected(sd):
     assert sd.condition("red " * 75).tokens.shape[1] == 77
     with pytest.raises(BadInput, match=r"76 tokens.* at most 75"):
         sd.condition(["cat", "red " * 76])
 
 
 @pytest.mark.parametrize("prompts", [[], [3], None])
-def test_what_is_no_prompt_is_refused(sd, prompts):
+def test_invalid_prompts_are_rejected(sd, prompts):
     with pytest.raises(BadInput, match="Give a prompt"):
         sd.condition(prompts)
 
 
-def test_a_model_without_text_takes_the_empty_prompt_alone(tiny_ddpm_folder):
+def test_model_without_text_accepts_only_empty_prompts(tiny_ddpm_folder):
     model = load_model(tiny_ddpm_folder, "cpu")
     assert len(model.condition(["", ""])) == 2
     with pytest.raises(BadInput, match="no text input"):
@@ -185,7 +185,7 @@ def test_a_model_without_text_takes_the_empty_prompt_alone(tiny_ddpm_folder):
         ({"x": torch.zeros(2, 4, 8, 8)}, "one row of the condition per latent"),
     ],
 )
-def test_what_does_not_fit_the_network_is_refused_before_it_runs(sd, change, message):
+def test_invalid_inputs_are_rejected_before_evaluation(sd, change, message):
     given = {"x": torch.zeros(3, 4, 8, 8), "t": 5, "cond": sd.condition(["a", "b", "c"])} | change
     with pytest.raises(BadInput, match=message):
         sd.predict(**given)
@@ -193,12 +193,12 @@ def test_what_does_not_fit_the_network_is_refused_before_it_runs(sd, change, mes
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 16, 17), (1, 3, 12, 16), (1, 4, 16, 16), (3, 16, 16)])
-def test_pictures_off_the_grid_are_refused(sd, shape):
+def test_images_of_invalid_shape_are_rejected(sd, shape):
     with pytest.raises(BadInput):
         sd.encode(torch.zeros(shape))
 
 
-def test_a_network_with_more_channels_takes_maps(tmp_path):
+def test_network_with_additional_channels_takes_maps(tmp_path):
     model = load_model(tiny.tiny_sd(tmp_path / "inpainting", in_channels=9), "cpu")
     maps, x = noise(2, 5, 8, 8), noise(2, 4, 8, 8, seed=1)
     assert model.map_channels == 5

@@ -1,4 +1,4 @@
-"""A second evaluation that shares the encoder half equals a complete one, bit for bit, and runs the decoder alone."""
+"""A second evaluation that shares the encoder half equals a complete one, bit for bit, and runs only the decoder."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def inputs(model):
 
 @pytest.fixture
 def encoder_runs(model):
-    """How often the encoder was run, counted at its first convolution."""
+    """One entry per run of the encoder, recorded at its first convolution."""
     runs = []
     handle = attach_hook(model.unet.conv_in, lambda *_: runs.append(1))
     yield runs
@@ -47,7 +47,7 @@ FURTHER = {
 @torch.no_grad()
 @pytest.mark.parametrize("first", [[], [("mid_block", 0.2)], [("down_blocks.0", 0.1), ("up_blocks.1", 0.1)]], ids=str)
 @pytest.mark.parametrize("further", FURTHER)
-def test_equals_a_complete_evaluation(model, inputs, encoder_runs, first, further):
+def test_shared_encoder_equals_a_complete_evaluation(model, inputs, encoder_runs, first, further):
     half, own, more = EncoderHalf(), [moved(*each) for each in first], FURTHER[further]()
     plain = model.predict(*inputs, [half, *own])
     with model.counting() as count:
@@ -69,7 +69,7 @@ def test_attention_maps_of_the_decoder_are_replaced(model, inputs, encoder_runs)
 
 
 @torch.no_grad()
-def test_what_is_read_is_what_a_complete_evaluation_computes(model, inputs):
+def test_record_contains_the_replaced_output(model, inputs):
     half, first, second = EncoderHalf(), Record("mid_block"), Record("mid_block")
     model.predict(*inputs, [half, first])
     model.predict(*inputs, [half, first, moved(), second])
@@ -98,7 +98,7 @@ def test_other_inputs_are_evaluated_completely(model, inputs, encoder_runs, what
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["down_blocks.0", "mid_block.resnets.0", "conv_in"])
-def test_taps_before_the_output_of_the_middle_block_are_evaluated_completely(model, inputs, encoder_runs, name):
+def test_taps_before_mid_block_output_need_complete_evaluation(model, inputs, encoder_runs, name):
     half, own = EncoderHalf(), [moved(name)]
     model.predict(*inputs, [half])
     second = model.predict(*inputs, [half, *own])
@@ -106,7 +106,7 @@ def test_taps_before_the_output_of_the_middle_block_are_evaluated_completely(mod
     assert torch.equal(second, model.predict(*inputs, own))
 
 
-def test_a_pass_with_gradients_shares_its_encoder_half_and_no_other_gets_gradients_from_it(model, inputs, encoder_runs):
+def test_encoder_half_with_gradients_is_reused_without_gradients(model, inputs, encoder_runs):
     half, (x, t, condition) = EncoderHalf(), inputs
     x = x.requires_grad_()
     assert model.predict(x, t, condition, [half]).requires_grad

@@ -1,4 +1,4 @@
-"""A model of a pipeline object of diffusers is the model of its folder, with what was loaded into the pipeline."""
+"""`Model.from_pipe` equals loading the folder, with the LoRAs, embeddings and schedulers set on the pipeline."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def pipe_of(tiny_folder):
 
 
 @pytest.mark.parametrize("layout", list(tiny.LAYOUTS))
-def test_an_edit_is_that_of_the_folder(layout, pipe_of, tiny_folder):
+def test_edit_equals_that_of_the_loaded_folder(layout, pipe_of, tiny_folder):
     shared, opened = sfumato.Model.from_pipe(pipe_of(layout)), sfumato.load(tiny_folder(layout), "cpu")
     assert shared.network.fingerprint() == opened.network.fingerprint()
     size = shared.network.native_size[0]
@@ -62,7 +62,7 @@ def test_networks_are_shared_with_pipelines_of_every_task(layout, kind, pipe_of)
     assert model.text_encoders[0].encoder is pipe.text_encoder
 
 
-def test_a_scheduler_that_was_exchanged_counts(pipe_of):
+def test_replaced_scheduler_is_used(pipe_of):
     pipe = pipe_of()
     pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(
         pipe.scheduler.config, timestep_spacing="trailing", prediction_type="v_prediction"
@@ -73,8 +73,8 @@ def test_a_scheduler_that_was_exchanged_counts(pipe_of):
 
 @pytest.mark.parametrize("solver", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
 @pytest.mark.parametrize("to_one", [True, False])
-def test_settings_that_the_class_of_the_scheduler_lacks_are_kept(solver, to_one, tiny_sdxl_folder, tmp_path):
-    """SDXL's file has them for EulerDiscreteScheduler."""
+def test_settings_unknown_to_the_scheduler_class_are_kept(solver, to_one, tiny_sdxl_folder, tmp_path):
+    """SDXL's scheduler file contains such settings for EulerDiscreteScheduler."""
     folder = shutil.copytree(tiny_sdxl_folder, tmp_path / "sdxl")
     about = {"_class_name": solver, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
              "set_alpha_to_one": to_one, "steps_offset": 1}  # fmt: skip
@@ -88,7 +88,7 @@ def test_settings_that_the_class_of_the_scheduler_lacks_are_kept(solver, to_one,
 
 
 @pytest.mark.parametrize("setting", [{"thresholding": True}, {"variance_type": "learned"}, {"clip_sample": True}])
-def test_other_settings_that_it_lacks_act_as_those_of_the_pipeline(setting, tiny_ddpm_folder, tmp_path):
+def test_other_unknown_settings_act_alike_for_folder_and_pipeline(setting, tiny_ddpm_folder, tmp_path):
     folder = shutil.copytree(tiny_ddpm_folder, tmp_path / "ddpm")
     write_scheduler(folder, {"_class_name": "EulerDiscreteScheduler", "clip_sample_range": 2.0, **setting})
     pipe, found = DiffusionPipeline.from_pretrained(folder, local_files_only=True), []
@@ -108,7 +108,7 @@ def write_scheduler(folder, about):
     (folder / "model_index.json").write_text(json.dumps(index))
 
 
-def test_an_autoencoder_in_half_precision_stays_as_it_is(pipe_of):
+def test_half_precision_autoencoder_of_the_pipeline_is_unchanged(pipe_of):
     pipe = pipe_of(torch_dtype=torch.bfloat16)
     model = from_pipeline(pipe)
     assert model.dtype == torch.bfloat16
@@ -128,7 +128,7 @@ def sampled(model, prompts, x, scale=3.0):
 
 
 @pytest.mark.parametrize("layout", ["sd", "sdxl"])
-def test_active_loras_act_as_in_the_pipeline_and_as_fused_ones(layout, pipe_of, tmp_path):
+def test_active_loras_match_the_pipeline_and_fused_loras(layout, pipe_of, tmp_path):
     pipe, x = pipe_of(layout), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     plain = sampled(from_pipeline(pipe), ["red apple"], x)
     pipe.load_lora_weights(str(write_lora(pipe, tmp_path / "a.safetensors", "peft")), adapter_name="a")
@@ -148,7 +148,7 @@ def test_active_loras_act_as_in_the_pipeline_and_as_fused_ones(layout, pipe_of, 
 
 
 @torch.no_grad()
-def test_attention_maps_of_a_network_with_active_loras_can_be_replaced(pipe_of, tmp_path):
+def test_attention_maps_with_active_loras_can_be_replaced(pipe_of, tmp_path):
     """Halving all maps halves the output of the layers up to their bias, as the same taps do on fused weights."""
     pipe, x = pipe_of(), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     pipe.load_lora_weights(str(write_lora(pipe, tmp_path / "a.safetensors", "peft")))
@@ -164,7 +164,7 @@ def test_attention_maps_of_a_network_with_active_loras_can_be_replaced(pipe_of, 
 
 
 @torch.no_grad()
-def test_textual_inversions_of_the_pipeline_count(pipe_of):
+def test_textual_inversions_of_the_pipeline_are_used(pipe_of):
     pipe = pipe_of()
     vectors = torch.randn(3, tiny.WIDTH, generator=torch.Generator().manual_seed(0))
     pipe.load_textual_inversion({"<toy>": vectors})
@@ -176,7 +176,7 @@ def test_textual_inversions_of_the_pipeline_count(pipe_of):
     assert read.places[2] == (3, 4, 5)
 
 
-def test_what_cannot_be_used_is_named(pipe_of, tiny_sd_folder):
+def test_unsupported_pipelines_are_rejected(pipe_of, tiny_sd_folder):
     with pytest.raises(BadInput, match="a pipeline object of diffusers, not a PosixPath"):
         sfumato.Model.from_pipe(tiny_sd_folder)
     pipe = pipe_of()

@@ -1,4 +1,4 @@
-"""`Model` with networks that take maps, class labels or tokens: generate gives them, other calls are refused."""
+"""`generate` with networks that take maps, class labels or tokens; other calls are rejected."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def as_pixels(latents, network):
 
 
 @torch.no_grad()
-def test_inpainting_maps_give_the_pipelines_picture(model, pipeline, monkeypatch):
+def test_inpainting_maps_reproduce_the_pipeline_image(model, pipeline, monkeypatch):
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
     ours = model("inpainting")
     maps = inpainting_maps(ours.network, PIXELS, MASK)
@@ -89,7 +89,7 @@ def test_inpainting_maps_give_the_pipelines_picture(model, pipeline, monkeypatch
 
 
 @torch.no_grad()
-def test_instruct_maps_give_the_pipelines_picture_at_image_guidance_scale_1(model, pipeline):
+def test_instruct_maps_reproduce_the_pipeline_image(model, pipeline):
     ours = model("instruct")
     maps = instruct_maps(ours.network, PIXELS[:1])
     result = ours.generate("red apple", seed=[3, 4], maps=maps, steps=STEPS, guidance_scale=6.0)
@@ -106,8 +106,8 @@ def test_instruct_maps_give_the_pipelines_picture_at_image_guidance_scale_1(mode
 
 
 @torch.no_grad()
-def test_super_resolution_gives_the_pipelines_picture(model, pipeline, monkeypatch):
-    """Its pipeline decodes latents as they are, without scaling_factor."""
+def test_super_resolution_reproduces_the_pipeline_image(model, pipeline, monkeypatch):
+    """The pipeline decodes latents without scaling_factor."""
     ours, small = model("super-resolution"), uniform(1, 3, 12, 8) * 2 - 1
     start = first_latent(ours.network, (3, 12, 8), [5])
     module = "diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion_superresolution"
@@ -118,7 +118,7 @@ def test_super_resolution_gives_the_pipelines_picture(model, pipeline, monkeypat
     assert np.abs(result.pixels[0] - 255 * expected[0]).max() < 0.51
 
 
-def test_labels_are_one_for_all_or_one_for_each(model):
+def test_one_label_for_all_images_or_one_each(model):
     ours = model("classes")
     two = ours.generate(labels=[3, 4], seed=7, steps=STEPS, batch=2)  # one row in each call
     assert [recipe["label"] for recipe in two.recipes] == [3, 4]
@@ -132,7 +132,7 @@ def test_labels_are_one_for_all_or_one_for_each(model):
         ours.generate(labels=[3, 4], seed=[1, 2, 3], steps=STEPS)
 
 
-def test_tokens_are_given_to_a_network_without_a_text_encoder(model):
+def test_tokens_for_a_network_without_text_encoder(model):
     ours = model("tokens")
     tokens = uniform(2, 3, tiny.WIDTH)
     two = ours.generate(tokens=tokens, seed=7, steps=STEPS)
@@ -150,7 +150,7 @@ TAKES = {
 
 
 @pytest.mark.parametrize("name", TAKES)
-def test_calls_that_do_not_give_it_are_refused_before_any_evaluation(model, name, tmp_path):
+def test_calls_without_required_inputs_are_rejected_before_evaluation(model, name, tmp_path):
     ours, picture = model(name), tiny.tiny_picture()
     before = ours.network.count.calls
     for call, given in (
@@ -169,7 +169,7 @@ def test_calls_that_do_not_give_it_are_refused_before_any_evaluation(model, name
     assert ours.network.count.calls == before
 
 
-def test_maps_of_another_size_or_number_are_refused_before_any_evaluation(model):
+def test_invalid_maps_are_rejected_before_evaluation(model):
     ours = model("inpainting")
     maps, before = torch.zeros(2, 5, 12, 8), ours.network.count.calls
     for given, message in (

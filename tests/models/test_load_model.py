@@ -1,4 +1,4 @@
-"""Finding, opening and refusing models."""
+"""Finding and loading models, and rejecting invalid ones."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def test_a_single_file_is_the_same_model_as_its_folder(tiny_sd_folder, tmp_path)
 
 
 @pytest.mark.parametrize("channels", [9, 8])
-def test_a_single_file_says_itself_how_many_channels_its_network_takes(tiny_sd_folder, tmp_path, channels):
+def test_single_file_determines_the_number_of_input_channels(tiny_sd_folder, tmp_path, channels):
     folder = tiny.tiny_inpainting(tmp_path / "folder", channels=channels)
     path = write_checkpoint(folder, tmp_path / "model.safetensors")
     single = load_model(path, "cpu", config=tiny_sd_folder)
@@ -44,7 +44,7 @@ def test_a_single_file_says_itself_how_many_channels_its_network_takes(tiny_sd_f
     assert single.fingerprint() == load_model(folder, "cpu").fingerprint()
 
 
-def test_a_single_file_whose_text_encoder_lacks_a_level_of_its_names_is_the_same_model(tiny_sd_folder, tmp_path):
+def test_single_file_without_text_model_prefix_is_the_same_model(tiny_sd_folder, tmp_path):
     path = write_checkpoint(tiny_sd_folder, tmp_path / "model.safetensors")
     weights = {name.replace("transformer.text_model.", "transformer."): w for name, w in load_file(path).items()}
     save_file(weights, path)
@@ -57,7 +57,7 @@ def test_a_single_file_whose_text_encoder_lacks_a_level_of_its_names_is_the_same
         load_model(path, "cpu", config=tiny_sd_folder)
 
 
-def test_pixel_networks_may_take_maps_beside_the_picture(tmp_path):
+def test_pixel_networks_can_take_additional_maps(tmp_path):
     folder = tiny.tiny_ddpm(tmp_path / "m", in_channels=6, out_channels=3)
     model = load_model(folder, "cpu")
     assert (model.latent_channels, model.map_channels) == (3, 3)
@@ -66,13 +66,13 @@ def test_pixel_networks_may_take_maps_beside_the_picture(tmp_path):
     assert torch.equal(model.predict(x, 3, model.condition(maps=x + 1)), expected)
 
 
-def test_cross_attention_without_a_text_encoder_must_read_tokens_of_one_width(tmp_path):
+def test_cross_attention_with_several_token_widths_is_rejected(tmp_path):
     folder = tiny.tiny_class_latent(tmp_path / "m", cross_attention=True, cross_attention_dim=(16, 24))
     with pytest.raises(BadInput, match="tokens of different widths"):
         load_model(folder, "cpu")
 
 
-def test_a_single_file_needs_a_config_that_fits(tiny_sd_folder, tiny_folder, tmp_path):
+def test_single_file_needs_a_matching_config(tiny_sd_folder, tiny_folder, tmp_path):
     path = write_checkpoint(tiny_sd_folder, tmp_path / "model.safetensors")
     with pytest.raises(BadInput, match=r"not of the architecture of Stable Diffusion.*give config="):
         load_model(path)
@@ -86,7 +86,7 @@ def test_a_single_file_needs_a_config_that_fits(tiny_sd_folder, tiny_folder, tmp
 
 
 @pytest.mark.parametrize("name", ["a.ckpt", "a.bin", "a.pt", "a.pth"])
-def test_pickles_are_refused_unopened(name, tmp_path):
+def test_pickle_files_are_rejected(name, tmp_path):
     (tmp_path / name).write_bytes(b"anything")
     with pytest.raises(BadInput, match=r"convert it to \.safetensors"):
         load_model(tmp_path / name)
@@ -99,7 +99,7 @@ def test_a_folder_of_pickled_weights_is_refused(copy):
         load_model(folder)
 
 
-def test_a_folder_as_older_versions_wrote_it_is_the_same_model(copy, tiny_sd_folder):
+def test_folder_of_older_library_versions_is_the_same_model(copy, tiny_sd_folder):
     folder = copy()
     text = folder / "text_encoder/model.safetensors"
     weights = {f"text_model.{name}": weight for name, weight in load_file(text).items()}
@@ -121,7 +121,7 @@ def test_a_folder_as_older_versions_wrote_it_is_the_same_model(copy, tiny_sd_fol
     assert old.schedule.timesteps(7) == new.schedule.timesteps(7)
 
 
-def test_half_precision_files_are_found_and_widened(copy):
+def test_half_precision_files_are_converted_to_float32(copy):
     folder = copy()
     weights = folder / "unet/diffusion_pytorch_model.safetensors"
     halved = {name: weight.half() for name, weight in load_file(weights).items()}
@@ -163,7 +163,7 @@ def test_an_unconditional_latent_pipeline_loads(copy):
         ({"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 16}, "projects the condition"),
     ],
 )
-def test_networks_that_would_be_misunderstood_are_refused(unet, message, tmp_path):
+def test_unsupported_networks_are_rejected(unet, message, tmp_path):
     folder = tiny.tiny_sd(tmp_path / "m", **unet)
     with pytest.raises(BadInput, match=message):
         load_model(folder, "cpu")
@@ -192,14 +192,14 @@ def test_learned_variance_and_flow_schedules_are_refused(copy):
         ({"text_encoder": [None, None]}, "has a tokenizer and no text encoder"),
     ],
 )  # fmt: skip
-def test_other_pipelines_are_refused_by_name(copy, index, message):
+def test_unsupported_pipelines_are_rejected_by_name(copy, index, message):
     folder = copy()
     edit_json(folder / "model_index.json", **index)
     with pytest.raises(BadInput, match=message):
         load_model(folder, "cpu")
 
 
-def test_a_damaged_folder_says_which_part(copy):
+def test_damaged_folder_error_names_the_part(copy):
     folder = copy()
     weights = folder / "vae/diffusion_pytorch_model.safetensors"
     whole = weights.read_bytes()
@@ -222,7 +222,7 @@ def test_a_damaged_folder_says_which_part(copy):
         load_model(folder, "cpu")
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_invalid_models_are_rejected(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     for given, message in [
         (tmp_path, r"no model_index\.json"),
@@ -236,7 +236,7 @@ def test_what_is_no_model_is_refused(tmp_path):
             load_model(given, "cpu")
 
 
-def test_the_hub_is_asked_for_safetensors_of_what_looks_like_its_name_alone(tiny_sd_folder, tmp_path, monkeypatch):
+def test_hub_downloads_only_safetensors_of_valid_names(tiny_sd_folder, tmp_path, monkeypatch):
     asked = []
 
     def snapshot_download(hub_id, **how):
@@ -262,7 +262,7 @@ def test_config_is_for_single_files(tiny_sd_folder):
         load_model(tiny_sd_folder, config=tiny_sd_folder)
 
 
-def test_bundled_models_come_by_name_with_their_settings(tmp_path, monkeypatch):
+def test_bundled_models_are_loaded_by_name_with_settings(tmp_path, monkeypatch):
     folder = tiny.tiny_sd(tmp_path / "toy")
     (folder / "sfumato.json").write_text(json.dumps({"summary": "a toy", "edit": {"steps": 30}}))
     (tmp_path / "no-model").mkdir()
@@ -278,11 +278,11 @@ def test_bundled_models_come_by_name_with_their_settings(tmp_path, monkeypatch):
             load_model(folder, "cpu")
 
 
-def test_a_model_without_settings_has_none(tiny_sd_folder):
+def test_model_without_settings_file_has_empty_settings(tiny_sd_folder):
     assert load_model(tiny_sd_folder, "cpu").settings == {}
 
 
-def test_devices_and_precisions_by_name():
+def test_devices_and_dtypes_are_selected_by_name():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device() == pick_device("auto")
     assert pick_dtype("auto") == pick_dtype(None) == pick_dtype("fp32") == torch.float32

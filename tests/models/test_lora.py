@@ -61,7 +61,7 @@ def test_an_edit_equals_that_of_the_fused_pipeline(layout, pipe_of, tiny_folder,
 
 @pytest.mark.parametrize("layout", ["sd", "sdxl"])
 def test_original_names_are_those_of_checkpoints(layout, tiny_folder):
-    """An independent table of the same names, which writes whole checkpoints."""
+    """Compared with the independent table of original_layout.py, which writes complete checkpoints."""
     from tests.models.original_layout import _unet_modules
 
     unet = load_model(tiny_folder(layout), "cpu").unet
@@ -72,7 +72,7 @@ def test_original_names_are_those_of_checkpoints(layout, tiny_folder):
             assert original_name(unet, name) == table[old] + name.removeprefix(old)
 
 
-def test_the_original_names_of_a_lora_for_sdxl_are_understood(pipe_of, tiny_sdxl_folder, tmp_path):
+def test_original_layer_names_of_sdxl_loras_are_supported(pipe_of, tiny_sdxl_folder, tmp_path):
     pipe = pipe_of("sdxl")
     plain = write_lora(pipe, tmp_path / "a.safetensors", "kohya")
     other = write_lora(pipe, tmp_path / "b.safetensors", "kohya", names=original_name)
@@ -90,7 +90,7 @@ def test_the_original_names_of_a_lora_for_sdxl_are_understood(pipe_of, tiny_sdxl
         {"to_k": 2, r"^.*attn[12]\.to_[qk]": 3, "tn2.to_v": 4, r"(down|up)_blocks.+to_v?": 5, "to_out.0|mid.*": 6},
     ],
 )
-def test_alpha_of_the_metadata_is_that_of_diffusers(pipe_of, tiny_sd_folder, tmp_path, patterns):
+def test_alpha_from_metadata_matches_diffusers(pipe_of, tiny_sd_folder, tmp_path, patterns):
     pipe = pipe_of("sd")
     about = {"unet.lora_alpha": 6, "unet.r": 2, "unet.target_modules": ["to_q", "to_k", "to_v", "to_out.0"]}
     about |= {"unet.alpha_pattern": patterns}
@@ -105,7 +105,7 @@ def test_alpha_of_the_metadata_is_that_of_diffusers(pipe_of, tiny_sd_folder, tmp
     torch.testing.assert_close(sampled(ours, ["red apple"], START), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_several_add_up_and_are_recorded(pipe_of, tiny_sd_folder, tmp_path):
+def test_several_loras_are_added_and_recorded(pipe_of, tiny_sd_folder, tmp_path):
     pipe = pipe_of("sd")
     paths = [write_lora(pipe, tmp_path / f"{n}.safetensors", "kohya", seed=n) for n in range(2)]
     model = sfumato.load(tiny_sd_folder, "cpu", lora=[paths[0], (paths[1], -0.5)])
@@ -144,14 +144,14 @@ def test_a_lora_for_another_model_is_refused(pipe_of, tiny_sd_folder, tiny_sdxl_
         (["model.diffusion_model.out.0.weight"], "is not a LoRA: it contains"),
     ],
 )
-def test_other_files_are_named(names, says, tiny_sd_folder, tmp_path):
+def test_unsupported_lora_files_are_rejected(names, says, tiny_sd_folder, tmp_path):
     path = tmp_path / "a.safetensors"
     save_file({name: torch.zeros(1, 1) for name in names}, path)
     with pytest.raises(BadInput, match=says):
         load_model(tiny_sd_folder, "cpu", lora=path)
 
 
-def test_of_changes_under_both_names_the_original_ones_do_not_count(pipe_of, tiny_sdxl_folder, tmp_path):
+def test_original_names_are_ignored_if_both_are_present(pipe_of, tiny_sdxl_folder, tmp_path):
     """As in diffusers."""
     pipe = pipe_of("sdxl")
     plain = write_lora(pipe, tmp_path / "a.safetensors", "kohya")
@@ -198,7 +198,7 @@ def test_a_layer_that_is_changed_twice_is_refused(first, second, tiny_sd_folder,
     assert model.fingerprint() == before
 
 
-def test_a_network_whose_blocks_have_different_numbers_of_layers(tmp_path):
+def test_lora_for_blocks_with_different_numbers_of_layers(tmp_path):
     folder = tiny.tiny_sd(tmp_path / "sd", layers_per_block=(1, 2))
     pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     path = write_lora(pipe, tmp_path / "a.safetensors", "kohya")
@@ -217,20 +217,27 @@ def test_a_network_whose_blocks_have_different_numbers_of_layers(tmp_path):
         ([("a", "x")], "finite number"),
     ],
 )
-def test_bad_arguments(given, says, tiny_sd_folder):
+def test_invalid_arguments_are_rejected(given, says, tiny_sd_folder):
     with pytest.raises(BadInput, match=says):
         load_model(tiny_sd_folder, "cpu", lora=given)
 
 
-def test_what_is_no_file_of_weights_is_refused_unread(tiny_sd_folder, tmp_path):
+def test_invalid_weight_files_are_rejected(tiny_sd_folder, tmp_path):
     (tmp_path / "page.safetensors").write_text("<!DOCTYPE html><html></html>")
     (tmp_path / "folder.safetensors").mkdir()
     os.mkfifo(tmp_path / "pipe.safetensors")
     nan = write_matrices(tmp_path / "nan.safetensors", torch.full((1, 1), torch.nan))
     uneven = write_matrices(tmp_path / "uneven.safetensors", torch.zeros(3, 1))
-    for path in (*sorted(tmp_path.glob("[fp]*.safetensors")), nan, uneven):
-        with pytest.raises(BadInput):
-            load_model(tiny_sd_folder, "cpu", lora=path)
+    says = {
+        "page.safetensors": "is a web page",
+        "folder.safetensors": "is a folder",
+        "pipe.safetensors": "is not a regular file",
+        nan: "do not fit or are not finite",
+        uneven: "do not fit or are not finite",
+    }
+    for path, words in says.items():
+        with pytest.raises(BadInput, match=words):
+            load_model(tiny_sd_folder, "cpu", lora=tmp_path / path)
 
 
 def write_matrices(path, down):

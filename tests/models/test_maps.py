@@ -52,7 +52,7 @@ def opened(folder):
 
 @pytest.mark.usefixtures("mode_of_the_posterior")
 @torch.no_grad()
-def test_an_inpainting_network_sees_and_predicts_what_the_pipelines_does(inpainting):
+def test_inpainting_inputs_and_predictions_match_the_pipeline(inpainting):
     model, pipeline, calls = opened(inpainting)
     x, prompts = noise(2, 4, HEIGHT // 4, WIDTH // 4), ["red apple", "a blue cat"]
     maps = inpainting_maps(model, PIXELS, MASK)
@@ -75,7 +75,7 @@ def test_an_inpainting_network_sees_and_predicts_what_the_pipelines_does(inpaint
 
 
 @torch.no_grad()
-def test_instruct_pix2pix_with_both_guidance_scales_gives_the_pipelines_latents(instruct):
+def test_instruct_pix2pix_guidance_matches_the_pipeline_latents(instruct):
     model, pipeline, calls = opened(instruct)
     x, prompts, text, image = noise(2, 4, HEIGHT // 4, WIDTH // 4), ["red apple", "a blue cat"], 6.0, 1.75
     maps = instruct_maps(model, PIXELS)
@@ -104,7 +104,7 @@ def test_instruct_pix2pix_with_both_guidance_scales_gives_the_pipelines_latents(
     torch.testing.assert_close(last.x_prev, expected, atol=1e-4, rtol=0)
 
 
-def test_the_mask_is_binary_and_may_be_one_for_all(inpainting):
+def test_mask_is_binarised_and_broadcast(inpainting):
     model = load_model(inpainting, "cpu")
     soft = torch.linspace(0, 4, HEIGHT).round().reshape(1, 1, HEIGHT, 1).expand(1, 1, HEIGHT, WIDTH) / 4
     maps = inpainting_maps(model, PIXELS, soft)
@@ -128,12 +128,12 @@ def test_the_mask_is_binary_and_may_be_one_for_all(inpainting):
         (PIXELS, MASK * float("nan"), "from 0, where"),
     ],
 )
-def test_masks_and_pictures_that_do_not_fit_are_refused(inpainting, pixels, mask, message):
+def test_incompatible_masks_and_images_are_rejected(inpainting, pixels, mask, message):
     with pytest.raises(BadInput, match=message):
         inpainting_maps(load_model(inpainting, "cpu"), pixels, mask)
 
 
-def test_maps_are_for_the_network_that_takes_them(inpainting, instruct, tiny_sd_folder, tmp_path):
+def test_maps_for_another_kind_of_network_are_rejected(inpainting, instruct, tiny_sd_folder, tmp_path):
     with pytest.raises(BadInput, match="not an InstructPix2Pix network: it takes 5 channels"):
         instruct_maps(load_model(inpainting, "cpu"), PIXELS)
     with pytest.raises(BadInput, match="it takes 3 channels in addition to the latent and no prompts"):

@@ -1,4 +1,4 @@
-"""Conditions, predictions and whole runs are those of diffusers' own pipelines."""
+"""Conditions, predictions and complete runs equal those of diffusers' pipelines."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def open_both(tiny_folder):
 
 @pytest.mark.parametrize("layout", TEXT_LAYOUTS)
 @torch.no_grad()
-def test_the_condition_is_the_pipelines_prompt_embedding(layout, open_both):
+def test_condition_equals_the_pipeline_prompt_embedding(layout, open_both):
     model, pipeline = open_both(layout)
     expected = pipeline.encode_prompt(PROMPTS, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
     positive, negative = model.condition(PROMPTS), model.condition(["", ""])
@@ -49,7 +49,7 @@ def test_the_condition_is_the_pipelines_prompt_embedding(layout, open_both):
 
 @pytest.mark.parametrize("setting", [True, False, None])
 @torch.no_grad()
-def test_whether_the_empty_prompt_is_zero_is_the_pipelines_setting(setting, tiny_sdxl_folder, tmp_path):
+def test_force_zeros_for_empty_prompt_follows_the_pipeline(setting, tiny_sdxl_folder, tmp_path):
     folder = shutil.copytree(tiny_sdxl_folder, tmp_path / "m")
     index = json.loads((folder / "model_index.json").read_text())
     del index["force_zeros_for_empty_prompt"]
@@ -62,7 +62,7 @@ def test_whether_the_empty_prompt_is_zero_is_the_pipelines_setting(setting, tiny
     assert torch.equal(negative.pooled, pooled)
 
 
-def test_a_text_encoder_that_masks_its_padding_gets_the_mask(open_both):
+def test_attention_mask_is_passed_to_the_text_encoder(open_both):
     model, pipeline = open_both("sd")
     plain = model.condition(PROMPTS).tokens
     model.text_encoders[0].encoder.config.use_attention_mask = True
@@ -74,7 +74,7 @@ def test_a_text_encoder_that_masks_its_padding_gets_the_mask(open_both):
 
 @pytest.mark.parametrize("layout", TEXT_LAYOUTS)
 @torch.no_grad()
-def test_the_prediction_is_the_networks_output_as_noise(layout, open_both):
+def test_prediction_is_the_network_output_converted_to_noise(layout, open_both):
     model, pipeline = open_both(layout)
     x, cond = noise(2, 4, 8, 16), model.condition(PROMPTS)
     added = {"text_embeds": cond.pooled, "time_ids": cond.added} if layout == "sdxl" else None
@@ -86,7 +86,7 @@ def test_the_prediction_is_the_networks_output_as_noise(layout, open_both):
 
 
 @torch.no_grad()
-def test_a_network_that_predicts_x0_is_converted(tmp_path):
+def test_x0_prediction_is_converted_to_noise(tmp_path):
     model = load_model(tiny.tiny_sd(tmp_path / "m", prediction_type="sample"), "cpu")
     x, cond = noise(1, 4, 8, 8), model.condition("red")
     abar = model.schedule.alphas_cumprod[300].float()
@@ -97,7 +97,7 @@ def test_a_network_that_predicts_x0_is_converted(tmp_path):
 
 @pytest.mark.parametrize("layout", TEXT_LAYOUTS)
 @torch.no_grad()
-def test_a_guided_run_of_the_loop_gives_the_pipelines_picture(layout, open_both):
+def test_guided_run_matches_the_pipeline_image(layout, open_both):
     model, pipeline = open_both(layout)
     height, width, x = 48, 32, noise(2, 4, 12, 8)
     expected = pipeline(
@@ -117,7 +117,7 @@ def test_a_guided_run_of_the_loop_gives_the_pipelines_picture(layout, open_both)
 
 
 @torch.no_grad()
-def test_an_unconditional_run_of_the_loop_gives_what_the_scheduler_gives(open_both):
+def test_unconditional_run_matches_the_scheduler(open_both):
     model, pipeline = open_both("ddpm")
     scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     scheduler.set_timesteps(10)
@@ -131,7 +131,7 @@ def test_an_unconditional_run_of_the_loop_gives_what_the_scheduler_gives(open_bo
 
 @pytest.mark.parametrize(("kind", "module"), [("kl", AutoencoderKL), ("vq", VQModel), ("tiny", AutoencoderTiny)])
 @torch.no_grad()
-def test_latents_are_the_autoencoders_scaled(kind, module, tmp_path):
+def test_latents_are_scaled_autoencoder_outputs(kind, module, tmp_path):
     folder = tiny.tiny_sd(tmp_path / "m", vae=kind)
     model = load_model(folder, "cpu")
     vae = module.from_pretrained(folder, subfolder="vae", local_files_only=True)

@@ -1,4 +1,4 @@
-"""Models that strangers made: what is merely unusual opens, what is broken is refused in one sentence."""
+"""Models of third parties: unusual ones load, broken ones are rejected."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def test_a_tokenizer_without_its_vocabulary_is_refused(copy):
         load_model(folder, "cpu")
 
 
-def test_words_added_to_the_tokenizer_are_right_where_the_encoder_knows_them(copy):
+def test_added_tokens_need_embeddings_of_the_text_encoder(copy):
     folder = copy()
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     tokenizer.add_tokens(["<toy>"])
@@ -62,7 +62,7 @@ def test_a_text_encoder_without_a_tokenizer_is_refused(copy):
 
 @pytest.mark.parametrize("kind", ["sigmoid", "laplace"])
 @pytest.mark.parametrize("rescaled", [False, True])
-def test_betas_that_one_class_alone_knows_are_taken_from_it(copy, kind, rescaled):
+def test_betas_supported_by_one_scheduler_class_are_used(copy, kind, rescaled):
     folder = copy("ddpm")
     scheduler = diffusers.DDPMScheduler(beta_schedule=kind, rescale_betas_zero_snr=rescaled)
     scheduler.save_pretrained(folder / "scheduler")
@@ -72,7 +72,7 @@ def test_betas_that_one_class_alone_knows_are_taken_from_it(copy, kind, rescaled
         schedule_from_config({"_class_name": "PNDMScheduler", "beta_schedule": kind})
 
 
-def test_a_spacing_that_does_not_exist_is_refused(copy):
+def test_unknown_timestep_spacing_is_rejected(copy):
     folder = copy()
     edit_json(folder / "scheduler/scheduler_config.json", timestep_spacing="cosine")
     with pytest.raises(BadInput, match=r"'cosine'.*leading, trailing, linspace"):
@@ -87,14 +87,14 @@ def test_a_spacing_that_does_not_exist_is_refused(copy):
         ({"latents_std": 1.0}, "latents_std must be 4 numbers"),
     ],
 )
-def test_latents_of_no_known_scale_are_refused(copy, config, message):
+def test_invalid_latent_scaling_is_rejected(copy, config, message):
     folder = copy()
     edit_json(folder / "vae/config.json", **config)
     with pytest.raises(BadInput, match=message):
         load_model(folder, "cpu")
 
 
-def test_networks_for_grey_pictures_are_refused(tmp_path):
+def test_networks_for_grey_images_are_rejected(tmp_path):
     folder = tiny.tiny_ddpm(tmp_path / "grey", in_channels=1, out_channels=1)
     with pytest.raises(BadInput, match="images of 1 channels, not on RGB"):
         load_model(folder, "cpu")
@@ -109,7 +109,7 @@ PREFIXES = {
 
 @pytest.mark.parametrize("part", PREFIXES)
 @pytest.mark.parametrize("gap", ["one weight", "all weights"])
-def test_a_single_file_with_gaps_says_in_which_part(tiny_sd_folder, tmp_path, part, gap):
+def test_incomplete_single_file_error_names_the_part(tiny_sd_folder, tmp_path, part, gap):
     path = write_checkpoint(tiny_sd_folder, tmp_path / "model.safetensors")
     weights = load_file(path)
     names = [name for name in weights if name.startswith(PREFIXES[part])]
@@ -119,7 +119,7 @@ def test_a_single_file_with_gaps_says_in_which_part(tiny_sd_folder, tmp_path, pa
         load_model(path, "cpu", config=tiny_sd_folder)
 
 
-def test_the_network_alone_in_a_single_file_is_refused(tiny_sd_folder, tmp_path):
+def test_single_file_with_only_the_unet_is_rejected(tiny_sd_folder, tmp_path):
     path = write_checkpoint(tiny_sd_folder, tmp_path / "model.safetensors")
     network = {name: weight for name, weight in load_file(path).items() if name.startswith(PREFIXES["U-Net"])}
     save_file(network, path)
@@ -137,7 +137,7 @@ def halve(folder, shards):
 
 
 @pytest.mark.parametrize(("shards", "files"), [("20KB", 3), ("1GB", 1)])
-def test_half_precision_in_several_files_is_found(copy, shards, files):
+def test_sharded_half_precision_weights_are_found(copy, shards, files):
     folder = copy()
     whole = load_model(folder, "cpu")
     halve(folder, shards)
@@ -149,8 +149,8 @@ def test_half_precision_in_several_files_is_found(copy, shards, files):
 
 
 @pytest.mark.parametrize("shards", ["20KB", "1GB"])
-def test_the_hub_gives_half_precision_only_where_there_is_no_other(copy, tmp_path, monkeypatch, shards):
-    """A pretended hub that applies the patterns as the real one does."""
+def test_hub_downloads_half_precision_only_without_full_precision(copy, tmp_path, monkeypatch, shards):
+    """The hub is replaced by a function that applies the file patterns in the same way."""
     online, local = copy(), tmp_path / "cache"
     halve(online, shards)
     for name in ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.fp16-00001-of-00002.safetensors"):
@@ -173,7 +173,7 @@ def test_the_hub_gives_half_precision_only_where_there_is_no_other(copy, tmp_pat
 
 
 @pytest.mark.parametrize(("height", "width", "near"), [(32, 33, "40 x 32"), (0, 32, "32 x 8"), (7, 17, "24 x 8")])
-def test_a_size_off_the_grid_is_told_as_it_was_given_with_the_next_that_fits(tiny_sd_folder, height, width, near):
+def test_invalid_size_error_suggests_the_next_valid_size(tiny_sd_folder, height, width, near):
     model = load_model(tiny_sd_folder, "cpu")
     with pytest.raises(BadInput, match=f"multiples of 8 .* not {width} x {height}; the next size is {near}"):
         model.latent_shape(height, width)

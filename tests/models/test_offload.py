@@ -1,4 +1,4 @@
-"""Offloading: which network is where, and that results, taps and the fingerprint stay the same."""
+"""Offloading: the device of every network, and unchanged results, taps and fingerprints."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tests import tiny
 
 
 class Places:
-    """Stands in for `nn.Module.to` in a machine without GPU: notes where every network would be."""
+    """Replaces `nn.Module.to` on a machine without GPU, and records the device of every network."""
 
     def __init__(self, monkeypatch):
         self.of, self.most, self.moves = {}, 0, 0
@@ -39,7 +39,7 @@ class Places:
 
 @pytest.fixture
 def offloaded(monkeypatch, tiny_sd_folder):
-    """A model that would compute on a GPU; tensors stay on the CPU, because `computes_on` says so."""
+    """A model that would compute on a GPU; tensors stay on the CPU, because `computes_on` is patched."""
     places, model = Places(monkeypatch), sfumato.load(tiny_sd_folder, "cpu")
     monkeypatch.setattr(module, "send_to_device", lambda values, device: values)
     module.offload(model.network._networks().values(), torch.device("cuda"))
@@ -49,7 +49,7 @@ def offloaded(monkeypatch, tiny_sd_folder):
 
 
 @pytest.mark.parametrize("method", ["edit-friendly", "prompt-to-prompt", "plug-and-play", "pix2pix-zero"])
-def test_edits_are_the_same_and_one_network_is_on_the_device(method, offloaded, tiny_sd_folder):
+def test_edits_are_equal_with_one_network_on_the_device(method, offloaded, tiny_sd_folder):
     model, places = offloaded
     expected = sfumato.load(tiny_sd_folder, "cpu").invert(tiny.tiny_picture(), "red cat", method=method, steps=3)
     inverted = model.invert(tiny.tiny_picture(), "red cat", method=method, steps=3)
@@ -60,7 +60,7 @@ def test_edits_are_the_same_and_one_network_is_on_the_device(method, offloaded, 
     assert found.recipes[0]["model_fingerprint"] == expected.edit("blue cat").recipes[0]["model_fingerprint"]
 
 
-def test_with_gradients_networks_stay_until_the_next_evaluation_without(offloaded):
+def test_networks_stay_on_the_device_while_gradients_are_enabled(offloaded):
     model, places = offloaded
     network, x = model.network, torch.zeros(1, 4, 8, 8, requires_grad=True)
     condition = network.condition("red")
@@ -73,7 +73,7 @@ def test_with_gradients_networks_stay_until_the_next_evaluation_without(offloade
     assert list(places.of.values()).count("cuda") == 1
 
 
-def test_the_fingerprint_is_not_computed_again_after_every_move(offloaded, monkeypatch):
+def test_fingerprint_is_not_recomputed_after_moves(offloaded, monkeypatch):
     network = offloaded[0].network
     first = network.fingerprint()
     monkeypatch.setattr("sfumato.models.diffusion_model.fingerprint", lambda *parts: pytest.fail("computed again"))
@@ -82,14 +82,14 @@ def test_the_fingerprint_is_not_computed_again_after_every_move(offloaded, monke
     assert network.fingerprint() == first
 
 
-def test_it_needs_a_gpu(tiny_sd_folder):
+def test_offloading_requires_a_gpu(tiny_sd_folder):
     with pytest.raises(BadInput, match="saves memory of a GPU"):
         sfumato.load(tiny_sd_folder, "cpu", offload=True)
     with pytest.raises(BadInput, match="saves memory of a GPU"):
         load_model(tiny_sd_folder, "cpu").offload("cpu")
 
 
-def test_a_pipeline_that_offloads_gives_a_model_that_offloads(tiny_sd_folder, monkeypatch):
+def test_model_of_an_offloading_pipeline_offloads(tiny_sd_folder, monkeypatch):
     pipe = StableDiffusionPipeline.from_pretrained(tiny_sd_folder, local_files_only=True)
     monkeypatch.setattr(module, "check_offload", lambda device: None)
     monkeypatch.setattr("sfumato.models.diffusion_model.check_offload", lambda device: None)
@@ -103,7 +103,7 @@ def test_a_pipeline_that_offloads_gives_a_model_that_offloads(tiny_sd_folder, mo
     assert network.device == torch.device("cpu")
 
 
-def test_moving_a_model_keeps_its_cache_of_conditions_right(tiny_sd_folder):
+def test_dtype_change_invalidates_the_condition_cache(tiny_sd_folder):
     model = sfumato.load(tiny_sd_folder, "cpu")
     assert model.condition(["red"], (32, 32)).tokens.dtype == torch.float32
     assert model.to(dtype="bf16") is model

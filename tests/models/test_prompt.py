@@ -1,4 +1,4 @@
-"""Words of a prompt and the places of their tokens, by the tokenizer."""
+"""Words of a prompt and the positions of their tokens."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def prompt(model, text):
 
 
 def test_words_and_their_tokens(model):
-    """The tiny tokenizer knows "red" and "cat"; it spells other words."""
+    """The tiny tokenizer has one token for "red" and for "cat"; other words are split into bytes."""
     found = prompt(model, "Red  kitten, cat")
     assert found.words == ("Red", "kitten", ",", "cat")
     assert found.places == ((1,), (2, 3, 4, 5, 6, 7), (8,), (9,))
@@ -28,7 +28,7 @@ def test_words_and_their_tokens(model):
     assert found.positions("kitten, cat") == (2, 3, 4, 5, 6, 7, 8, 9)
 
 
-def test_every_occurrence_of_whole_words(model):
+def test_positions_of_all_occurrences_of_whole_words(model):
     found = prompt(model, "red cat red dog")
     assert found.positions("red") == (1, 3)
     assert found.positions("red dog") == (3, 4)
@@ -37,7 +37,7 @@ def test_every_occurrence_of_whole_words(model):
     assert not found.has("")
 
 
-def test_a_word_that_is_not_there_is_refused_with_those_that_are(model):
+def test_missing_word_error_lists_the_words(model):
     with pytest.raises(BadInput, match='"tree" is not in the prompt "red cat": its words are "red", "cat"'):
         prompt(model, "red cat").positions("tree")
 
@@ -56,7 +56,7 @@ def test_rows_keep_their_prompts(model):
     assert Condition.cat([condition, Condition(tokens=condition.tokens)]).prompts == ()
 
 
-def test_two_towers_must_agree_on_the_tokens(tiny_sdxl_folder):
+def test_text_encoders_must_agree_on_the_tokens(tiny_sdxl_folder):
     model = load_model(tiny_sdxl_folder, "cpu")
     assert model.condition("red kitten").prompts[0].positions("kitten") == (2, 3, 4, 5, 6, 7)
     model.text_encoders[1].tokenizer.add_tokens("kit")

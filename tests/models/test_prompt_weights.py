@@ -1,4 +1,4 @@
-"""How weights in prompts are read, and prompts in chunks against encodings of every chunk."""
+"""Parsing and encoding of prompt weights, and long prompts in chunks against encodings of every chunk."""
 
 import pickle
 import re
@@ -26,7 +26,7 @@ def pair(request, tiny_folder):
 
 
 def test_other_networks_get_the_prompt_without_weights(pair):
-    """Such as the CLIP of DiffuseIT's losses."""
+    """For example the CLIP model of DiffuseIT's losses."""
     weighted, _ = pair
     prompts = weighted.condition(["a (red:1.4) apple", "cat"]).prompts
     assert [(each.text, each.plain) for each in prompts] == [("a (red:1.4) apple", "a red apple"), ("cat", "cat")]
@@ -52,7 +52,7 @@ def test_other_networks_get_the_prompt_without_weights(pair):
         ("", "", {}),
     ],
 )  # fmt: skip
-def test_parsing(prompt, text, phrases):
+def test_parsing_of_prompt_weights(prompt, text, phrases):
     found = parse(prompt)
     assert found.text == (prompt if text is None else text)
     read = [(found.text[each.start : each.stop], each.weight) for each in found.phrases]
@@ -79,13 +79,13 @@ def test_parsing(prompt, text, phrases):
         ("a (cat (re:0.5)d:1.5) cat", 'weight of "cat " begins or ends|weight of "re" begins or ends'),
     ],
 )
-def test_what_is_no_weight_is_refused(prompt, says, tiny_sd_folder):
+def test_invalid_weights_are_rejected(prompt, says, tiny_sd_folder):
     model = load_model(tiny_sd_folder, "cpu", prompt_weights=True)
     with pytest.raises(BadInput, match=says):
         model.condition(prompt)
 
 
-def test_phrases_are_whole_tokens_of_clip():
+def test_weighted_phrases_must_be_whole_clip_tokens():
     with ARCHITECTURES[0].staged() as folder:
         tokenizer = read_tokenizer(folder / "tokenizer")
     for prompt in ("un(happy:1.5)", "(cat:1.2)s", "(wow!:1.2)!", "(😀:1.3)😀", "cafe(\u0301:1.2)", "caf(e:1.2)\u0301"):
@@ -107,7 +107,7 @@ def check_borders(prompt, tokenizer):
 
 
 @pytest.mark.parametrize("prompt", ["(" * 300_000, "(a:1" * 100_000, ":1.1" * 200_000, "(a" * 20_000 + ":1)" * 20_000])
-def test_long_prompts_are_parsed_at_once(prompt):
+def test_long_prompts_are_parsed_within_five_seconds(prompt):
     start = time.process_time()
     with suppress(BadInput):
         parse(prompt)
@@ -116,7 +116,7 @@ def test_long_prompts_are_parsed_at_once(prompt):
 
 @torch.no_grad()
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_a_neighbour_with_weights_changes_nothing(precision, pair):
+def test_weights_change_only_their_own_tokens(precision, pair):
     weighted, plain = pair
     weighted.to("cpu", precision)
     plain.to("cpu", precision)
@@ -129,12 +129,12 @@ def test_a_neighbour_with_weights_changes_nothing(precision, pair):
     heavy = weighted.condition("red (cat:1.3) dog").tokens[0]
     expected = plain.condition("red cat dog").tokens[0]
     changed = (heavy != expected).any(dim=-1).nonzero().flatten().tolist()
-    assert changed == [2]  # tokens of weight 1 remain as they are
+    assert changed == [2]  # tokens of weight 1 are unchanged
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("weight", ["0", "0.00001", "0.01", "10"])
-def test_half_precision_has_room_for_every_weight(weight, pair):
+def test_all_weights_are_finite_in_half_precision(weight, pair):
     weighted, _ = pair
     prompt = f"a (red:{weight}) cat"
     expected = weighted.condition(prompt).tokens
@@ -157,7 +157,7 @@ def test_prompts_without_weights_are_bit_identical(pair):
 
 
 @torch.no_grad()
-def test_chunks_are_encoded_one_by_one(pair, tiny_folder):
+def test_chunks_are_encoded_separately(pair, tiny_folder):
     plain = pair[1]
     words = ["red", "cat", "blue", "star"] * 25  # 100 tokens
     long = " ".join(words)
@@ -189,7 +189,7 @@ def test_edits_with_weights_and_chunks(tiny_sd_folder):
     assert edit.recipes[0]["prompt_chunks"] == 2
 
 
-def test_inversions_and_plans_are_for_models_that_read_prompts_in_the_same_way(tiny_sd_folder, tmp_path):
+def test_inversions_and_plans_need_equal_prompt_options(tiny_sd_folder, tmp_path):
     ways = [{}, {"prompt_weights": True, "prompt_chunks": 2}]
     models = [sfumato.load(tiny_sd_folder, "cpu", **options) for options in ways]
     wanted = [
@@ -211,7 +211,7 @@ def test_inversions_and_plans_are_for_models_that_read_prompts_in_the_same_way(t
 
 
 @pytest.mark.parametrize("chunks", [0, 21, 1.5, True])
-def test_bad_numbers_of_chunks(chunks, tiny_sd_folder, tiny_ddpm_folder):
+def test_invalid_prompt_options_are_rejected(chunks, tiny_sd_folder, tiny_ddpm_folder):
     with pytest.raises(BadInput, match="prompt_chunks must be an integer from 1 to 20"):
         sfumato.load(tiny_sd_folder, "cpu", prompt_chunks=chunks)
     with pytest.raises(BadInput, match="no text input: leave prompt_weights"):

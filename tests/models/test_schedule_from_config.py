@@ -1,4 +1,4 @@
-"""Every scheduler that a folder may name gives the schedule that its network was trained on."""
+"""The noise schedule of a folder does not depend on the solver that its scheduler configuration names."""
 
 import diffusers
 import pytest
@@ -28,7 +28,7 @@ SOLVERS = [
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_the_solver_of_the_folder_does_not_matter(solver, prediction):
+def test_schedule_is_independent_of_the_solver(solver, prediction):
     scheduler = getattr(diffusers, solver)(**BETAS, prediction_type=prediction)
     schedule = schedule_from_config(config(scheduler))
     assert torch.equal(schedule.alphas_cumprod, scheduler.alphas_cumprod.double())
@@ -39,7 +39,7 @@ def test_the_solver_of_the_folder_does_not_matter(solver, prediction):
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("to_one", [True, False])
-def test_spacing_offset_and_last_level(spacing, to_one):
+def test_spacing_offset_and_final_alpha_match_diffusers(spacing, to_one):
     ddim = diffusers.DDIMScheduler(timestep_spacing=spacing, set_alpha_to_one=to_one, steps_offset=1)
     ddim.set_timesteps(20)
     schedule = schedule_from_config(ddim.config)
@@ -47,7 +47,7 @@ def test_spacing_offset_and_last_level(spacing, to_one):
     assert schedule.final_alpha_cumprod == float(ddim.final_alpha_cumprod)
 
 
-def test_settings_that_an_old_file_leaves_out_are_those_of_its_class():
+def test_missing_settings_use_the_defaults_of_the_class():
     schedule = schedule_from_config({"_class_name": "PNDMScheduler", **BETAS})
     assert schedule.final_alpha_cumprod == float(schedule.alphas_cumprod[0])
     assert schedule_from_config({"_class_name": "DDIMScheduler", **BETAS}).final_alpha_cumprod == 1
@@ -55,7 +55,7 @@ def test_settings_that_an_old_file_leaves_out_are_those_of_its_class():
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
 @pytest.mark.parametrize("solver", ["DDIMScheduler", "EulerDiscreteScheduler", "UniPCMultistepScheduler"])
-def test_zero_terminal_snr_is_that_of_diffusers_with_an_exact_zero(prediction, solver):
+def test_zero_terminal_snr_matches_diffusers_and_ends_at_zero(prediction, solver):
     about = {**BETAS, "rescale_betas_zero_snr": True, "prediction_type": prediction}
     found = schedule_from_config({"_class_name": solver, **about}).alphas_cumprod
     euler = diffusers.EulerDiscreteScheduler(**BETAS, rescale_betas_zero_snr=True)
@@ -63,13 +63,13 @@ def test_zero_terminal_snr_is_that_of_diffusers_with_an_exact_zero(prediction, s
     assert found[-1] == 0
 
 
-def test_abar_of_a_schedule_that_nearly_ends_at_zero_is_unchanged():
+def test_small_final_abar_is_not_set_to_zero():
     cosine = {"_class_name": "DDIMScheduler", "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
     assert 0 < schedule_from_config(cosine).alphas_cumprod[-1] < 2.0**-24
 
 
 @pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "ScoreSdeVeScheduler"])
-def test_schedules_of_another_kind_are_refused(name):
+def test_unsupported_schedulers_are_rejected(name):
     with pytest.raises(BadInput, match=name):
         schedule_from_config(config(getattr(diffusers, name)()))
 
@@ -80,7 +80,7 @@ def test_dynamic_thresholding_is_refused(solver):
         schedule_from_config({"_class_name": solver, **BETAS, "thresholding": True})
 
 
-def test_only_a_scheduler_that_clips_pixels_gives_their_range():
+def test_sample_range_requires_a_clipping_pixel_scheduler():
     for solver, expected in {"DDPMScheduler": 1.0, "DDIMScheduler": 1.0, "PNDMScheduler": None}.items():
         schedule = schedule_from_config({"_class_name": solver, **BETAS}, pixels=True)
         assert schedule.sample_range == expected, solver

@@ -1,4 +1,4 @@
-"""Single files say what they are: the schedule that they state, and what is no checkpoint of a complete model."""
+"""Single-file checkpoints: schedules stated in the file, and rejection of files that are not complete models."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ def folder_of(tiny_sd_folder, tmp_path):
     ],
 )
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, PNDMScheduler])
-def test_what_a_file_states_of_its_schedule_wins(tiny_sd_folder, marked, folder_of, names, about, expected, scheduler):
+def test_schedule_of_the_file_takes_precedence(tiny_sd_folder, marked, folder_of, names, about, expected, scheduler):
     config = json.loads((tiny_sd_folder / "scheduler" / "scheduler_config.json").read_text())
     betas = {name: config[name] for name in ("beta_start", "beta_end", "beta_schedule")}
     folder = folder_of(scheduler(**betas, steps_offset=1))
@@ -73,7 +73,7 @@ def test_what_a_file_states_of_its_schedule_wins(tiny_sd_folder, marked, folder_
     assert torch.equal(found.alphas_cumprod[:-1], theirs.alphas_cumprod[:-1].double())
 
 
-def test_a_file_that_predicts_noise_wins_over_a_folder_that_predicts_v(marked, folder_of):
+def test_epsilon_prediction_of_the_file_overrides_the_folder(marked, folder_of):
     folder = folder_of(DDIMScheduler(prediction_type="v_prediction"))
     about = {"modelspec.prediction_type": "epsilon"}
     assert load_model(marked(**about), "cpu", config=folder).schedule.prediction_type == "epsilon"
@@ -81,7 +81,7 @@ def test_a_file_that_predicts_noise_wins_over_a_folder_that_predicts_v(marked, f
 
 
 @torch.no_grad()
-def test_a_run_with_zero_terminal_snr_is_that_of_diffusers(marked, tiny_sd_folder):
+def test_zero_terminal_snr_run_matches_diffusers(marked, tiny_sd_folder):
     model = load_model(marked("v_pred", "ztsnr"), "cpu", config=tiny_sd_folder)
     settings = json.loads((tiny_sd_folder / "scheduler" / "scheduler_config.json").read_text())
     theirs = DDIMScheduler.from_config(settings | ZERO)
@@ -117,7 +117,7 @@ def test_a_run_with_zero_terminal_snr_is_that_of_diffusers(marked, tiny_sd_folde
         ((), "a safetensors file without weights"),
     ],
 )
-def test_a_file_that_is_no_complete_model_is_refused_by_what_it_is(names, says, tiny_sd_folder, tmp_path):
+def test_files_of_other_kinds_are_rejected_by_kind(names, says, tiny_sd_folder, tmp_path):
     save_file({name: torch.zeros(2, 2) for name in names}, tmp_path / "file.safetensors")
     for config in (None, tiny_sd_folder):
         with pytest.raises(BadInput, match=rf"file\.safetensors is {says}"):

@@ -1,4 +1,4 @@
-"""Taps read and replace, leave nothing behind, and never miss silently."""
+"""Taps record and replace outputs, remove their hooks, and raise an error if they match no module."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def hooks(model):
     return sum(len(module._forward_hooks) for module in model.unet.modules())
 
 
-def test_recording_changes_nothing(model, asked):
+def test_recording_does_not_change_the_output(model, asked):
     record = Record("up_blocks.*.resnets.*")
     plain = model.predict(*asked)
     assert torch.equal(model.predict(*asked, taps=[record]), plain)
@@ -33,14 +33,14 @@ def test_recording_changes_nothing(model, asked):
     assert hooks(model) == 0
 
 
-def test_replacing_is_seen_by_what_follows(model, asked):
+def test_replaced_output_is_used_by_later_modules(model, asked):
     plain = model.predict(*asked)
     assert not torch.equal(model.predict(*asked, taps=[Replace("mid_block", torch.zeros_like)]), plain)
     assert torch.equal(model.predict(*asked, taps=[Replace("mid_block", torch.clone)]), plain)
     assert torch.equal(model.predict(*asked), plain)
 
 
-def test_taps_of_one_module_work_in_order(model, asked):
+def test_taps_of_one_module_apply_in_order(model, asked):
     before, after = Record("mid_block"), Record("mid_block")
     model.predict(*asked, taps=[before, Replace("mid_block", lambda h: h + 1), after])
     assert torch.equal(after.output, before.output + 1)
@@ -56,7 +56,7 @@ def test_the_first_of_several_outputs_is_tapped(model, asked):
 
 
 def test_reading_ends_after_the_last_tapped_module(model, asked):
-    """Equal to what a complete evaluation records; a module that follows does not run."""
+    """The records equal those of a complete evaluation; later modules do not run."""
     layers = Layers("down_blocks.*.attentions.*.transformer_blocks.*.attn2")
 
     def taps():
@@ -89,7 +89,7 @@ def test_reading_a_module_that_never_runs_is_refused(model, asked):
         model.read(*asked, [Record("mid_block"), Record("idle")])
 
 
-def test_a_scope_spans_evaluations(model, asked):
+def test_tapped_scope_covers_several_evaluations(model, asked):
     record = Record("mid_block")
     with model.tapped(record):
         model.predict(*asked)
@@ -99,7 +99,7 @@ def test_a_scope_spans_evaluations(model, asked):
     assert hooks(model) == 0
 
 
-def test_an_exception_in_the_scope_in_a_tap_or_in_the_network_restores_the_model(model, asked):
+def test_exceptions_restore_the_model(model, asked):
     plain = model.predict(*asked)
     with pytest.raises(ZeroDivisionError), model.tapped(Replace("mid_block", torch.zeros_like)):
         raise ZeroDivisionError
@@ -111,7 +111,7 @@ def test_an_exception_in_the_scope_in_a_tap_or_in_the_network_restores_the_model
     assert torch.equal(model.predict(*asked), plain)
 
 
-def test_an_abandoned_generator_restores_the_model(model, asked):
+def test_closed_generator_restores_the_model(model, asked):
     def steps():
         with model.tapped(Record("mid_block")):
             while True:
@@ -125,14 +125,14 @@ def test_an_abandoned_generator_restores_the_model(model, asked):
 
 
 @pytest.mark.parametrize("name", ["middle_block", "down_blocks.7", "attn2", "", "mid_block."])
-def test_a_tap_that_matches_nothing_is_refused(model, asked, name):
+def test_tap_that_matches_no_module_is_rejected(model, asked, name):
     with pytest.raises(BadInput, match="names no module"):
         model.predict(*asked, taps=[Record("conv_in"), Record(name)])
     assert hooks(model) == 0
     assert model.count.calls == 0
 
 
-def test_a_tap_on_a_module_that_never_runs_is_refused(model, asked):
+def test_tap_on_a_module_that_never_runs_is_rejected(model, asked):
     with pytest.raises(BadInput, match=r"mid_block\.resnets, but never runs"):
         model.predict(*asked, taps=[Record("mid_block.resnets")])
     assert hooks(model) == 0
@@ -143,7 +143,7 @@ def test_a_replacement_of_another_shape_is_refused(model, asked):
         model.predict(*asked, taps=[Replace("mid_block", lambda h: h[:1])])
 
 
-def test_one_output_is_asked_of_one_recorded_module(model, asked):
+def test_output_requires_exactly_one_recorded_module(model, asked):
     record = Record("up_blocks.*.resnets.*")
     model.predict(*asked, taps=[record])
     with pytest.raises(BadInput, match="4 modules"):

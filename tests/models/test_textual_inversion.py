@@ -36,7 +36,7 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 3])
 @torch.no_grad()
-def test_tokens_are_those_of_diffusers(count, write, tiny_sd_folder):
+def test_tokens_match_diffusers(count, write, tiny_sd_folder):
     path = write(**{"<toy>": vectors(count)})
     pipe = DiffusionPipeline.from_pretrained(tiny_sd_folder, local_files_only=True)
     pipe.load_textual_inversion(str(path))
@@ -47,7 +47,7 @@ def test_tokens_are_those_of_diffusers(count, write, tiny_sd_folder):
 
 
 @torch.no_grad()
-def test_files_without_a_word_are_named_after_the_file_or_by_the_user(write, tiny_sd_folder, tiny_sdxl_folder):
+def test_word_defaults_to_the_file_name(write, tiny_sd_folder, tiny_sdxl_folder):
     path = write("glow.safetensors", emb_params=vectors(2))
     named = load_model(tiny_sd_folder, "cpu", textual_inversion=[path])
     chosen = load_model(tiny_sd_folder, "cpu", textual_inversion=[f"{path}:<mine>"])
@@ -61,7 +61,7 @@ def test_files_without_a_word_are_named_after_the_file_or_by_the_user(write, tin
 
 
 @pytest.mark.parametrize("counts", [(1, 2), (3, 2)])
-def test_different_numbers_of_vectors_for_the_text_encoders_are_refused(counts, write, tiny_sdxl_folder):
+def test_different_vector_counts_per_text_encoder_are_rejected(counts, write, tiny_sdxl_folder):
     two = write("two.safetensors", clip_l=vectors(counts[0]), clip_g=vectors(counts[1]))
     model = load_model(tiny_sdxl_folder, "cpu")
     before = model.fingerprint(), model.text_encoders[0].tokenizer.get_vocab()
@@ -70,7 +70,7 @@ def test_different_numbers_of_vectors_for_the_text_encoders_are_refused(counts, 
     assert (model.fingerprint(), model.text_encoders[0].tokenizer.get_vocab()) == before
 
 
-def test_the_words_of_the_documentation_are_no_tokens_of_clip():
+def test_words_in_the_documentation_are_not_clip_tokens():
     """A word that the model already has is refused."""
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
     files = set(re.findall(r'--textual-inversion (\S+)\.safetensors|textual_inversion="(.+?)\.safetensors', page))
@@ -83,7 +83,7 @@ def test_the_words_of_the_documentation_are_no_tokens_of_clip():
         assert f"a cat, {word}" in page
 
 
-def test_words_that_begin_alike_are_told_apart_in_any_case(write, tiny_sd_folder):
+def test_words_with_a_common_prefix_are_distinguished(write, tiny_sd_folder):
     files = [write(f"{n}.safetensors", **{"Easy" + "V2" * (n - 2): vectors(5 - n)}) for n in (2, 3)]
     model = load_model(tiny_sd_folder, "cpu", textual_inversion=files, prompt_weights=True)
     added = model.text_encoders[0].tokenizer.added_tokens_encoder
@@ -100,7 +100,7 @@ def test_words_that_begin_alike_are_told_apart_in_any_case(write, tiny_sd_folder
 
 
 @torch.no_grad()
-def test_the_pooled_vector_is_that_of_the_end_with_old_configurations_too(write, tiny_sdxl_folder, tmp_path):
+def test_pooled_vector_is_correct_with_old_eos_token_id(write, tiny_sdxl_folder, tmp_path):
     two = write("two.safetensors", clip_l=vectors(2, 1), clip_g=vectors(2, 2))
     shutil.copytree(tiny_sdxl_folder, tmp_path / "old")
     config = tmp_path / "old" / "text_encoder_2" / "config.json"
@@ -110,14 +110,14 @@ def test_the_pooled_vector_is_that_of_the_end_with_old_configurations_too(write,
         assert torch.equal(old.condition(prompt).pooled, new.condition(prompt).pooled)
 
 
-def test_it_is_recorded(write, tiny_sd_folder):
+def test_textual_inversion_is_recorded(write, tiny_sd_folder):
     model = sfumato.load(tiny_sd_folder, "cpu", textual_inversion=write(**{"<toy>": vectors()}))
     assert model.network.fingerprint() != load_model(tiny_sd_folder, "cpu").fingerprint()
     (entry,) = model.generate(PROMPT, steps=1).recipes[0]["textual_inversion"]
     assert (entry["name"], entry["word"], len(entry["sha256"])) == ("toy.safetensors", "<toy>", 64)
 
 
-def test_what_cannot_be_used_is_named(write, tiny_sd_folder, tiny_sdxl_folder, tmp_path):
+def test_unusable_files_and_words_are_rejected(write, tiny_sd_folder, tiny_sdxl_folder, tmp_path):
     path = write(**{"<toy>": vectors()})
     with pytest.raises(BadInput, match=r"another kind of model: its vectors have the widths \[16\]"):
         load_model(tiny_sdxl_folder, "cpu", textual_inversion=path)

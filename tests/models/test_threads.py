@@ -1,4 +1,4 @@
-"""Several threads that use one model get what they get one after the other, bit for bit."""
+"""Results of several threads that share one model equal those of sequential calls, bit for bit."""
 
 import threading
 from collections import Counter
@@ -36,11 +36,11 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "pullback": [{"edit": {"rank": 2}}, {"edit": {"rank": 2, "shots": 2}}, {"edit": {"kind": "random"}}],
     "shift": [{"edit": {"right": 1}}],
 }
-"""What is asked of a method beside its defaults, a job for each."""
+"""Options of a method in addition to its defaults; one job for each entry."""
 
 
 def together(work: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The results of all, each in a thread of its own; they begin at once. An error is raised here."""
+    """Run every function in its own thread, all started at once; returns the results, or raises the first error."""
     results: list[Any] = [None] * len(work)
     start = threading.Barrier(len(work))
 
@@ -70,7 +70,7 @@ def jobs() -> list[tuple[str, dict[str, Any], int]]:
 
 
 def edit(model: sfumato.Model, job: tuple[str, dict[str, Any], int]) -> dict[str, Any]:
-    """Everything of an inversion and an edit that can come out otherwise."""
+    """The latents, pixels and evaluation counts of an inversion and an edit."""
     name, options, seed = job
     picture = OTHER if seed else PICTURE
     invert = {"steps": 3, "seed": seed} | options.get("invert", {})
@@ -95,7 +95,7 @@ def hooks(model):
     return sum(len(each._forward_hooks) + len(each._forward_pre_hooks) for each in model.network.unet.modules())
 
 
-def test_eight_threads_and_all_methods_give_what_they_give_one_after_the_other(model):
+def test_concurrent_edits_of_all_methods_equal_sequential_edits(model):
     wanted, calls = [], [0]
     for job in jobs():
         wanted.append(edit(model, job))
@@ -118,7 +118,7 @@ def test_eight_threads_and_all_methods_give_what_they_give_one_after_the_other(m
     assert hooks(model) == 0
 
 
-def test_a_tap_acts_in_its_own_thread_alone(model, asked):
+def test_tap_acts_only_in_its_own_thread(model, asked):
     network = model.network
     plain, h = network.predict(*asked), network.bottleneck(*asked)
     inside, done = threading.Event(), threading.Event()
@@ -156,7 +156,7 @@ def test_a_scope_counts_the_evaluations_of_its_thread(model, asked):
     assert model.network.count.calls == 7
 
 
-def test_what_forward_mode_exchanges_stays_in_its_thread(model, asked):
+def test_forward_mode_patches_stay_in_their_thread(model, asked):
     plain = model.network.predict(*asked)
     with differentiable():
         inside = model.network.predict(*asked)
@@ -186,7 +186,7 @@ def test_prompts_in_several_threads(model):
 
 
 @pytest.mark.usefixtures("read_every_time")
-def test_models_that_load_at_once_leave_the_libraries_as_they_were(tiny_sd_folder):
+def test_concurrent_loading_restores_library_logging(tiny_sd_folder):
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     first, second = threading.Event(), threading.Event()
 

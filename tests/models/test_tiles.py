@@ -1,4 +1,4 @@
-"""Predictions in overlapping tiles: weights, coverage, and equality where the network sees single cells."""
+"""Predictions in overlapping tiles: weights, coverage, and equality for a network that acts on single cells."""
 
 import numpy as np
 import pytest
@@ -32,21 +32,21 @@ def test_tiles_cover_all_cells_and_overlap(length, side):
     assert len(starts) <= 2 + (length - side) / (side * (1 - OVERLAP))
 
 
-def test_weights_fall_to_the_borders_and_are_never_zero():
+def test_weights_decrease_towards_borders_and_are_positive():
     weights = _ramp(8)
     torch.testing.assert_close(weights, torch.tensor([0.5, 1, 1, 1, 1, 1, 1, 0.5]))
     assert (_ramp(1) > 0).all()
 
 
-def test_small_latents_are_evaluated_as_always(network):
+def test_small_latents_are_evaluated_without_tiles(network):
     tiled = TiledModel.of(network)
     x, cond = torch.randn(2, 4, 8, 8), network.condition(["a red cat", ""])
     assert torch.equal(tiled.predict(x, 500, cond), network.predict(x, 500, cond))
 
 
 @pytest.mark.parametrize("size", [(8, 20), (22, 8), (24, 18)])
-def test_the_weighted_mean_of_all_tiles(network, size):
-    """Against tiles that are evaluated one by one."""
+def test_prediction_is_the_weighted_mean_of_tiles(network, size):
+    """The expected value evaluates the tiles one by one."""
     tiled = TiledModel.of(network)
     x, cond = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0)), network.condition(["a red cat", ""])
     total, norm = torch.zeros_like(x), torch.zeros(size)
@@ -63,7 +63,7 @@ def test_the_weighted_mean_of_all_tiles(network, size):
     assert network.count == tiled.count
 
 
-def test_a_network_of_single_cells_gives_what_it_gives_untiled(network, monkeypatch):
+def test_pointwise_network_gives_the_untiled_result(network, monkeypatch):
     tiled = TiledModel.of(network)
     monkeypatch.setattr(type(network), "_forward", lambda self, x, t, cond: x.sin() * 0.3)
     x = torch.randn(1, 4, 30, 14)
@@ -106,7 +106,7 @@ def test_an_edit_in_tiles(tiny_sd_folder, tmp_path):
         ({"mask_words": "cat"}, "not for edits in tiles"),
     ],
 )
-def test_what_tiles_cannot_do_is_refused_before_any_evaluation(tiny_sd_folder, options, message):
+def test_unsupported_tile_options_are_rejected_before_evaluation(tiny_sd_folder, options, message):
     model = sfumato.load(tiny_sd_folder, "cpu")
     with model.network.counting() as count, pytest.raises(BadInput, match=message):
         model.plan(
@@ -115,8 +115,8 @@ def test_what_tiles_cannot_do_is_refused_before_any_evaluation(tiny_sd_folder, o
     assert count.samples == 0
 
 
-def test_the_autoencoder_works_in_tiles_on_large_images(network, monkeypatch):
-    """As diffusers' enable_tiling, which changes the module for all threads; here the module stays as it is."""
+def test_autoencoder_uses_tiles_for_large_images(network, monkeypatch):
+    """Equal to diffusers' enable_tiling, but without changing the module, which all threads share."""
     from sfumato.models import codec
 
     pixels = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1

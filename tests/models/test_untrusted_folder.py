@@ -1,4 +1,4 @@
-"""A model folder is data from somewhere else: nothing in it may make us open a pickle."""
+"""Untrusted model folders: no content of a folder makes sfumato load a pickle."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("kind", ["UNet2DConditionModel", "DiffusionPipeline", "AutoencoderKL", "logging"])
-def test_the_scheduler_must_be_a_scheduler(tiny_sd_folder, tmp_path, kind):
+def test_scheduler_of_another_class_is_rejected_without_unpickling(tiny_sd_folder, tmp_path, kind):
     folder, target = tmp_path / "model", tmp_path / "executed"
     shutil.copytree(tiny_sd_folder, folder)
     index = json.loads((folder / "model_index.json").read_text())

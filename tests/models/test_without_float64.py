@@ -1,4 +1,4 @@
-"""Nothing asks a device without float64 for it. Only what a network gives is on it; pictures are on the CPU."""
+"""Computations on a device without float64: outputs of networks are on the simulated device, images on the CPU."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def randn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_pretended_device_refuses_float64_until_left():
+def test_simulated_device_rejects_float64():
     x = moved(randn(2, 3))
     assert isinstance(2 * x + 1, WithoutFloat64)
     for ask in (x.double, lambda: x.to(torch.float64), lambda: (x * 2).double()):
@@ -26,7 +26,7 @@ def test_the_pretended_device_refuses_float64_until_left():
     assert to_float64(x).dtype == torch.float32
 
 
-def test_metrics_of_features():
+def test_feature_metrics_without_float64():
     a, b, c, d = (randn(3, 5, seed=seed) for seed in range(4))
     there = [moved(each) for each in (a, b, c, d)]
     assert torch.equal(directional_similarity(*there), directional_similarity(a, b, c, d))
@@ -36,7 +36,7 @@ def test_metrics_of_features():
     assert self_similarity(keys).dtype == torch.float64
 
 
-def test_the_error_of_a_reconstruction(tiny_sd_folder, monkeypatch):
+def test_reconstruction_error_without_float64(tiny_sd_folder, monkeypatch):
     inverted = sfumato.load(str(tiny_sd_folder), "cpu").invert(tiny.tiny_picture(), "red apple", steps=2, exact=True)
     expected = inverted.reconstruct().report["reconstruction_latent_max_error"]
     follow = reconstructing.following

@@ -1,10 +1,10 @@
-"""A pretended device without float64, such as MPS: its tensors refuse it and stay there until they are moved."""
+"""A simulated device without float64, like MPS: its tensors raise for float64 until they are moved to the CPU."""
 
 import torch
 
 
 class WithoutFloat64(torch.Tensor):
-    """Says that it is on MPS, and raises what MPS raises where it is asked for float64."""
+    """Reports the device MPS, and raises the error of MPS for float64."""
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -19,5 +19,5 @@ class WithoutFloat64(torch.Tensor):
 
 
 def moved(x: torch.Tensor) -> torch.Tensor:
-    """The same numbers on the pretended device."""
+    """The same values on the simulated device."""
     return x.as_subclass(WithoutFloat64)

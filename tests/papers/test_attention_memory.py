@@ -1,4 +1,4 @@
-"""The memory benchmark runs, every case of it."""
+"""Every case of the memory benchmark runs."""
 
 import math
 from concurrent.futures import ProcessPoolExecutor
@@ -20,8 +20,8 @@ def test_every_case_runs(case, tiny_sd_folder):
     assert peak.peak is None or (math.isfinite(peak.peak) and peak.peak >= peak.before > 0)
 
 
-def test_the_stand_in_is_of_the_architecture_it_stands_for(tmp_path):
-    """Counted in the published configuration of Stable Diffusion 1.5; the widths are others."""
+def test_stand_in_has_the_layers_of_stable_diffusion(tmp_path):
+    """Layer counts of the published configuration of Stable Diffusion 1.5; the widths differ."""
     build(tmp_path, unet=32, vae=32, text=64, layers=1)
     network = load_model(str(tmp_path), "cpu")
     assert network.latent_shape(512, 512) == (4, 64, 64)
@@ -36,15 +36,15 @@ def test_the_stand_in_is_of_the_architecture_it_stands_for(tmp_path):
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="the peak of a process is measured on Linux")
-def test_the_peak_counts_what_is_let_go_again():
-    """In a process of its own: in one that is large already the kernel may take as much away meanwhile."""
+def test_peak_includes_released_memory():
+    """In a new process: in a large one, the kernel may reclaim as much memory in the meantime."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         grown = pool.submit(growth, 256).result()
     assert 200 < grown < 400
 
 
 def growth(mib):
-    """How far the peak of a process lies above its beginning when it takes so many MiB and lets go of them."""
+    """The increase of a process's peak memory when it allocates `mib` MiB and releases them."""
     with peak_memory("cpu") as peak:
         torch.ones(mib, 2**18)
     return peak.peak - peak.before

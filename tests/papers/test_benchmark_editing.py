@@ -1,4 +1,4 @@
-"""The benchmark of editing: the official loops make the same edits, and cost what their structure says."""
+"""The editing benchmark: the official loops give the same edits, and all evaluation counts are as expected."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tests.tiny import tiny_picture
 STEPS, SKIP = 6, 2
 KEPT = STEPS - SKIP
 TOGETHER = 16
-"""Rows of the source in one call, of latents as small as these."""
+"""Rows of the source evaluated in one call, for latents of this size."""
 ROUND = ["--quick", "--steps", str(STEPS), "--skip", str(SKIP)]
 
 
@@ -48,7 +48,7 @@ def scene(network):
 
 @pytest.fixture
 def x0():
-    # as float64 the run keeps what float32 would lose on the way up from x_0 to x_T
+    # float64 avoids the rounding errors of float32 from x_0 to x_T
     return torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 
 
@@ -65,7 +65,7 @@ def test_evaluations_of_the_official_loops(report):
 
 
 def test_evaluations_of_ours(report):
-    """The source is one more row in the share of the steps in which something is carried, several steps in a call."""
+    """In the steps that reuse data of the source, it adds one row per step; several steps share one call."""
     counted = {name: costs(pair["ours"]) for name, pair in report["edits"].items()}
     batches, words, features = ceil(2 * STEPS / 64), (0.2, 0.6), (0.5, 0.8)
     assert counted == {
@@ -83,13 +83,13 @@ def costs(outcome):
 
 
 def carried(calls, rows, steps, shares):
-    """Steps that carry the same go together."""
+    """Costs of an edit; the steps of one interval between `shares` evaluate the source together."""
     ends = [0, *(round(share * steps) for share in shares)]
     beside = sum(ceil((end - start) / TOGETHER) for start, end in pairwise(ends))
     return calls + steps + beside, rows + 2 * steps + ends[-1], 0
 
 
-def test_report(report):
+def test_report_contains_times_of_both_sides(report):
     for pair in report["edits"].values():
         for side in (pair["ours"], pair["official"]):
             assert not side["problem"]
@@ -135,7 +135,7 @@ def test_same_edit_as_ours_without_control(scene, x0, name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", list(EDITS))
-def test_a_null_edit_is_the_reconstruction(scene, x0, name):
+def test_edit_with_the_source_prompt_is_the_reconstruction(scene, x0, name):
     loop = EDITS[name].loop
     scene = replace(scene, target=scene.source, source_guidance_scale=1.0, guidance_scale=1.0)
     recorded = loop.invert(scene, x0)
@@ -167,8 +167,8 @@ def test_same_regularised_inversion_as_ours(scene, x0):
     assert torch.equal(theirs.x, ours.x[:-1])
 
 
-def test_guidance_is_ours_where_both_start(scene, x0):
-    """At T the source is the same: the conditional half moves as ours does, the other half's maps are their own."""
+def test_guidance_equals_ours_at_the_first_step(scene, x0):
+    """At t = T both start from the source latent: the conditional half moves as ours does, the other half stays."""
     recorded = loops.invert_ddim(scene, x0)
     x, t = recorded.x[0], recorded.timesteps[0]
     pair, target = (type(scene.source).cat([scene.empty, each]) for each in (scene.source, scene.target))
@@ -185,13 +185,13 @@ def test_guidance_is_ours_where_both_start(scene, x0):
     assert torch.allclose(moved[1:] - x, ours - x, rtol=1e-3, atol=1e-9)
 
 
-def test_evaluations_without_gradient_carry_nothing_back(scene, x0):
+def test_evaluations_without_gradient_have_no_backward_pass(scene, x0):
     with carried_back(scene.network.unet) as rows:
         loops.prompt_to_prompt(scene, loops.invert_ddim(scene, x0))
     assert rows == []
 
 
-def test_an_edit_that_cannot_run_says_why(capsys):
+def test_failed_edit_is_reported_with_its_reason(capsys):
     assert editing.main([*ROUND, "--only", "edit-friendly", "--guidance", "1000"]) == 0
     assert "| edit-friendly | guidance_scale must be" in capsys.readouterr().out
 
@@ -203,6 +203,6 @@ def test_an_edit_that_cannot_run_says_why(capsys):
         (["--quick", "--steps", "5", "--skip", "5"], "--skip must be between 0 and 4"),
     ],
 )
-def test_bad_input(words, message, capsys):
+def test_invalid_arguments_are_refused(words, message, capsys):
     assert editing.main(words) == 2
     assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The benchmark of guidance: the loop of Attend-and-Excite is the method, costs are those of the structure, memory."""
+"""The guidance benchmark: the Attend-and-Excite loop equals the method, evaluation counts, and memory."""
 
 import json
 
@@ -24,8 +24,8 @@ def scene(tiny_sd_folder):
     return guidance_loops.Scene(network, "red heart and cat, noto", STEPS, 3.0)
 
 
-def test_the_loop_of_attend_and_excite_ends_at_the_same_latent(scene, monkeypatch):
-    """The thresholds are not reached; where one is, the authors' loop refines once more."""
+def test_attend_and_excite_loop_ends_at_the_same_latent(scene, monkeypatch):
+    """Here no threshold is reached; if one is reached, the authors' loop refines once more."""
     monkeypatch.setattr(guidance_loops, "MOST", 3)
     loop = guidance_loops.AttendAndExcite(scene, guidance.neglected)
     params = AttendAndExciteParams(objects="heart, cat", refinements=3)
@@ -36,8 +36,8 @@ def test_the_loop_of_attend_and_excite_ends_at_the_same_latent(scene, monkeypatc
     torch.testing.assert_close(end.x_prev, loop.run(), rtol=1e-3, atol=1e-3)
 
 
-def test_costs_are_those_of_the_structure(scene):
-    """Per guided step: ours one differentiated row and one more for guidance, whatever the number of energies."""
+def test_evaluation_counts_of_guidance(scene):
+    """Ours needs two rows per step, and one with a gradient per guided step, for any number of energies."""
     costs = {}
     for name in ("self-guidance", "five energies"):
         kind, terms, methods = guidance.CASES[name]
@@ -54,8 +54,8 @@ def test_costs_are_those_of_the_structure(scene):
     assert costs["five energies", "theirs"].backward == 5 * GUIDED
 
 
-def test_costs_of_attend_and_excite_are_those_of_the_authors_code(scene, monkeypatch):
-    """In every step a row under the prompt and the pair; per refinement three calls of one row; one after the last."""
+def test_evaluation_counts_of_attend_and_excite(scene, monkeypatch):
+    """Each step: one conditional row and a guidance pair. Each refinement: three calls of one row; one at the end."""
     monkeypatch.setattr(guidance_loops, "MOST", 2)
     monkeypatch.setattr(guidance_loops, "THRESHOLDS", {0.0: 1.0, 1 / 3: 1.0})
     cost = Outcome()
@@ -75,8 +75,8 @@ def test_the_script_writes_all_cases(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("work", [of_prediction, of_maps])
-def test_checkpointing_keeps_less(work):
-    """Of a linear network the count is exact, see below; here: less is kept, and maps are counted as well."""
+def test_checkpointing_saves_memory(work):
+    """Less is kept with checkpointing, and the blocks are counted; the next test checks an exact count."""
     size = {"channels": 32, "text": 64, "side": 16}
     plain, saving = (kept(work, checkpointing=each, **size) for each in (False, True))
     assert 0 < saving.total < plain.total

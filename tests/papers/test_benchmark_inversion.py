@@ -1,4 +1,4 @@
-"""The benchmark of inversion: runs, counts, measures. Times are never asserted."""
+"""The inversion benchmark: evaluation counts, errors and times. The values of the times are not checked."""
 
 import json
 
@@ -20,7 +20,7 @@ def report(tmp_path_factory):
     return json.loads(out.read_text())
 
 
-def test_evaluations(report):
+def test_evaluation_counts(report):
     counted = {name: (outcome["calls"], outcome["samples"]) for name, outcome in report["outcomes"].items()}
     pairs = 2 * (STEPS + KEPT)
     assert counted == {
@@ -32,7 +32,7 @@ def test_evaluations(report):
     }
 
 
-def test_reconstruction(report):
+def test_reconstruction_errors(report):
     errors = {name: outcome["error_max"] for name, outcome in report["outcomes"].items()}
     assert errors["sfumato, exact"] <= 1e-6
     assert errors["sfumato"] <= 1e-4
@@ -41,8 +41,8 @@ def test_reconstruction(report):
     assert errors["diffusers img2img"] is None
 
 
-def test_leditspp_is_replayed_as_it_was_inverted(tiny_sd_folder):
-    """With noise in every step, and 15 steps or more, LEDITS++ reconstructs: what the benchmark reports is its own."""
+def test_leditspp_reconstructs_with_noise_in_every_step(tiny_sd_folder):
+    """With noise in each of 20 steps LEDITS++ reconstructs its input, so the reported error is its own."""
     task = Task(tiny_sd_folder, tiny_picture(32, 32), "red apple", "green apple", 20, 2, 1.5, 2.0)
     contender = LeditsPP(task)
     config = contender.pipe.scheduler.config
@@ -51,7 +51,7 @@ def test_leditspp_is_replayed_as_it_was_inverted(tiny_sd_folder):
     assert contender.reconstruction_error().abs().max() < 1e-4
 
 
-def test_all_were_timed(report):
+def test_all_contenders_are_timed(report):
     for outcome in report["outcomes"].values():
         assert not outcome["problem"]
         assert len(outcome["invert_seconds"]) == len(outcome["edit_seconds"]) == len(outcome["cpu_seconds"]) == 1
@@ -61,7 +61,7 @@ def test_all_were_timed(report):
     assert (report["task"]["width"], report["task"]["height"]) == (32, 32)
 
 
-def test_another_size_and_a_contender_that_cannot(capsys):
+def test_unsupported_size_of_a_contender_is_reported(capsys):
     only = ["--only", "sfumato", "diffusers LEDITS++"]
     assert inversion.main(["--quick", "--size", "40x24", "--steps", "3", "--skip", "1", *only]) == 0
     table = capsys.readouterr().out
@@ -77,6 +77,6 @@ def test_another_size_and_a_contender_that_cannot(capsys):
         (["--quick", "--image", "x.png"], "Give --from and --to"),
     ],
 )
-def test_bad_input(words, message, capsys):
+def test_invalid_arguments_are_refused(words, message, capsys):
     assert inversion.main(words) == 2
     assert message in capsys.readouterr().err

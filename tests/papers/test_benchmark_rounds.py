@@ -1,4 +1,4 @@
-"""Rounds of contenders in turn; stubs in the place of networks."""
+"""Benchmark rounds that alternate between contenders, with stubs instead of networks."""
 
 from types import SimpleNamespace
 
@@ -17,26 +17,26 @@ def contender(log, name, interrupt_after=99):
     return SimpleNamespace(invert=invert, edit=lambda: None)
 
 
-def test_in_turns():
+def test_contenders_alternate():
     log, outcomes = [], {"a": Outcome(), "b": Outcome()}
     assert rounds({name: contender(log, name) for name in outcomes}, outcomes, 2, "cpu") == 2
     assert log == ["a", "b", "a", "b"]
     assert all(len(outcome.edit_seconds) == len(outcome.cpu_seconds) == 2 for outcome in outcomes.values())
 
 
-def test_ctrl_c_leaves_the_complete_rounds():
+def test_ctrl_c_keeps_the_complete_rounds():
     log, outcomes = [], {"a": Outcome(), "b": Outcome()}
     assert rounds({name: contender(log, name, 5) for name in outcomes}, outcomes, 4, "cpu") == 2
     assert all(len(outcome.invert_seconds) == len(outcome.edit_seconds) == 2 for outcome in outcomes.values())
 
 
-def test_ctrl_c_before_there_is_anything():
+def test_ctrl_c_before_the_first_round_is_raised():
     outcomes = {"a": Outcome(), "b": Outcome()}
     with pytest.raises(KeyboardInterrupt):
         rounds({name: contender([], name, 0) for name in outcomes}, outcomes, 4, "cpu")
 
 
-def test_who_cannot_says_why_and_is_left_out():
+def test_failing_contender_is_reported_and_left_out():
     def refuse():
         raise RuntimeError("Sizes must be multiples of 32.\nMore.")
 
@@ -47,7 +47,7 @@ def test_who_cannot_says_why_and_is_left_out():
     assert not outcomes["a"].timed
 
 
-def test_table_fills_its_lines():
+def test_table_pads_short_rows():
     assert table(["x", "y"], {"a": ["1", "2"], "b": ["no"]}).splitlines() == [
         "| | x | y |",
         "| --- | ---: | ---: |",

@@ -1,4 +1,4 @@
-"""The training benchmark: both contenders train the same network, and the table says what was measured."""
+"""The training benchmark: both contenders compute the same loss, and the table contains the measured times."""
 
 import json
 
@@ -7,7 +7,7 @@ import torch
 from benchmarks import training
 
 
-def test_it_runs_and_tells_all(tmp_path, capsys):
+def test_benchmark_writes_the_times_of_all_repeats(tmp_path, capsys):
     out = tmp_path / "training.json"
     assert training.main(["--quick", "--repeats", "2", "--side", "8", "--device", "cpu", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
@@ -16,7 +16,7 @@ def test_it_runs_and_tells_all(tmp_path, capsys):
     assert {name: len(each) for name, each in figures["seconds"].items()} == {"sfumato": 2, "plain loop": 2}
 
 
-def test_ratios_are_of_the_plain_loop_s_median():
+def test_ratios_are_relative_to_the_plain_loop_median():
     rows = training.as_table({"sfumato": [1.0, 2.0, 9.0], "plain loop": [4.0, 4.0, 4.0]}, 8, "bf16").splitlines()
     assert rows[2].split("|")[2:6] == [" 4.0 ", " 2.000 ", " 2.00 ", " bf16 "]
     assert rows[3].split("|")[2:6] == [" 2.0 ", " 4.000 ", " 1.00 ", " fp32 "]

@@ -1,4 +1,4 @@
-"""The script of the paper, from the command line to the page, on a tiny random model."""
+"""The script for the edit-friendly paper, from the command line to the page, on a tiny random model."""
 
 import json
 
@@ -26,7 +26,7 @@ def written(tiny_sd2_folder, tmp_path_factory):
     return folder
 
 
-def test_figures(written):
+def test_figures_are_drawn_and_copied(written):
     for name in edit_friendly.FIGURES:
         with Image.open(written / "out" / name) as figure:
             assert min(figure.size) > 100
@@ -34,7 +34,7 @@ def test_figures(written):
         assert (written / f"page-{name}").read_bytes() == (written / "out" / name).read_bytes()
 
 
-def test_numbers(written):
+def test_numbers_contain_all_measurements(written):
     numbers = json.loads((written / "out/numbers.json").read_text())
     maps = numbers["noise_maps"]
     assert len(maps["edit-friendly"]["variance"]) == len(maps["timesteps"]) == 10
@@ -62,7 +62,7 @@ def test_numbers(written):
     assert len(numbers["claims"]) == 13 + over_both
 
 
-def test_page(written):
+def test_measurements_are_inserted_into_the_page(written):
     text = (written / "page.md").read_text()
     fragment = (written / "out/fragment.md").read_text()
     assert text == f"before\n{page.BEGIN}\n{fragment}{page.END}\nafter\n"
@@ -70,7 +70,7 @@ def test_page(written):
     assert "outdated" not in text
 
 
-def test_a_page_without_marks_is_refused(tmp_path):
+def test_page_without_markers_is_refused(tmp_path):
     (tmp_path / "page.md").write_text("nothing")
     with pytest.raises(BadInput, match="measured: begin"):
         page.insert(tmp_path / "page.md", "x")
@@ -81,7 +81,7 @@ def test_images_need_prompts(capsys):
     assert "one prompt each for every one of the 2 images" in capsys.readouterr().err
 
 
-def test_a_claim_can_fail():
+def test_claims_fail_for_contradicting_numbers():
     rows = [{"exact_max": 1e-7, "default_max": 2e-5, "official_max": 0.1, "official_rms": 0.04}]
     ours, theirs = claims._of_reconstruction(rows)
     assert not ours.holds
@@ -100,8 +100,8 @@ def test_a_claim_can_fail():
     ],
     ids=["both", "the structure distance is larger", "SSIM within the error"],
 )
-def test_structure_is_preserved_if_both_measures_say_so(ssim, structure, holds):
-    """SSIM higher for every image is not enough."""
+def test_structure_claim_needs_both_measures(ssim, structure, holds):
+    """A higher SSIM for every image is not enough."""
     native = [0.40, 0.42, 0.41, 0.43]
     edits = [
         {
@@ -132,13 +132,13 @@ def test_claims_on_shifting_and_colour_can_fail():
 @pytest.mark.parametrize(
     ("lpips", "clip", "holds"), [(0.5, 0.6, True), (0.5, 0.5, False), (0.7, 0.6, False), (0.5, 0.59, True)]
 )
-def test_more_faithful_is_nearer_and_follows_as_well(lpips, clip, holds):
+def test_comparison_claim_needs_lower_lpips_and_similar_clip(lpips, clip, holds):
     rows = {"p, edit-friendly": {"lpips": [lpips], "clip": [clip]}, "p, ddim": {"lpips": [0.7], "clip": [0.6]}}
     (claim,) = claims._of_comparison(rows)
     assert claim.holds is holds
 
 
-def test_the_subject_is_what_is_not_paper():
+def test_subject_mask_excludes_the_white_background():
     picture = np.full((4, 6, 3), 255, np.uint8)
     picture[1:3, 2:5, 0] = 200
     assert recolouring.subject(picture).sum() == 6

@@ -31,7 +31,7 @@ def test_correlation_follows_the_closed_form(numbers, kind):
     assert np.abs(measured - expected).max() < 5 / np.sqrt(2 * POINTS)
 
 
-def test_what_the_paper_says(numbers):
+def test_noise_maps_have_the_properties_of_the_paper(numbers):
     native, friendly = numbers["native"], numbers["edit-friendly"]
     assert np.abs(np.array(native["variance"][: STEPS // 2]) - 1).max() < 0.1
     assert all(a > b for a, b in zip(friendly["expected_variance"], native["expected_variance"], strict=True))
@@ -43,7 +43,7 @@ def test_what_the_paper_says(numbers):
 
 
 def test_denoiser_is_the_posterior_mean():
-    """Fit e on x_t by least squares over many draws of the data: the line is the denoiser."""
+    """A least-squares fit of e on x_t over many samples gives the line that the denoiser computes."""
     denoiser = gaussian.GaussianDenoiser(gaussian.linear_schedule())
     generator = torch.Generator().manual_seed(0)
     x0 = gaussian.CENTRE + torch.randn(200_000, generator=generator, dtype=torch.float64)

@@ -27,8 +27,8 @@ def test_a_moved_and_scaled_square_is_measured_exactly():
     assert moves.compared(source, source) == {"right": 0, "down": 0, "side": 1, "colour": 0, "elsewhere": 0}
 
 
-def test_what_is_drawn_elsewhere_counts():
-    """Neither the old place of the object nor the requested one, each with a margin of a pixel, is elsewhere."""
+def test_changes_outside_the_object_are_measured():
+    """The old and the requested position of the object, each with a margin of one pixel, do not count."""
     source, moved = square(10, 10, 10), square(18, 10, 10)
     assert moves.compared(source, moved, right=0.2)["elsewhere"] == 0
     assert moves.requested(ink(source), 0.2, 1.0).tolist() == ink(moved).tolist()
@@ -39,7 +39,7 @@ def test_what_is_drawn_elsewhere_counts():
     assert moves.compared(source, moved)["elsewhere"] > 0
 
 
-def test_an_object_that_is_gone_has_no_size():
+def test_missing_object_has_size_zero():
     found = moves.compared(square(10, 10, 10), np.full((40, 40, 3), 255, dtype=np.uint8))
     assert found["side"] == 0
     assert found["right"] == pytest.approx(0.5 - 15 / 40)
@@ -57,7 +57,7 @@ def test_masks_and_distances():
     assert centre(small) == pytest.approx((0.5, 0.5))
 
 
-def test_hues_are_those_of_colorsys():
+def test_hues_equal_those_of_colorsys():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     hue, saturation = several.hues(pixels)
     for row, column in np.ndindex(5, 7):
@@ -78,7 +78,7 @@ def test_both_colours_of_a_prompt_are_found():
     assert len({prompt for prompt, _, _ in chosen}) == 20
 
 
-def test_parts_are_kept_until_a_setting_the_corpus_or_the_evaluator_changes(tmp_path, monkeypatch):
+def test_cached_parts_are_recomputed_after_a_change(tmp_path, monkeypatch):
     monkeypatch.setattr("papers.guided.study.evaluator_fingerprint", lambda evaluator: evaluator)
     delta, corpus = tmp_path / "delta", tmp_path / TABLE
     for file in (delta, corpus):
@@ -116,7 +116,7 @@ def edits(right, side, colour):
 
 @pytest.mark.parametrize("moved", [True, False])
 def test_claims_of_moves_follow_the_numbers(moved):
-    """Asked: 0.15 to the right, factors 0.7 and 1.4."""
+    """Requested: 0.15 to the right, factors 0.7 and 1.4."""
     still = edits([0.0, 0.01, 0.0, -0.01], [1.0, 1.01, 0.99, 1.0], [0.0] * 4)
     numbers = {"right": 0.15, "factors": [0.7, 1.4], "names": ["a", "b", "c", "d"], "edits": {"still": still}}
     numbers["edits"]["move"] = edits([0.14, 0.15, 0.2, 0.12], [1.0] * 4, [0.0] * 4) if moved else still

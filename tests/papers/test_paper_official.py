@@ -29,14 +29,14 @@ def inverted_by_both(x0, eta=1.0, final=1.0):
 
 
 @pytest.mark.parametrize("final", [1.0, 0.99915])
-def test_same_noise_maps_but_the_last(x0, final):
+def test_noise_maps_are_equal_except_the_last(x0, final):
     _, theirs, ours = inverted_by_both(x0, final=final)
     assert torch.allclose(theirs.x, ours.x[:-1], atol=1e-5)
     assert torch.allclose(theirs.z[:-1], ours.z[:-1], atol=1e-3)
     assert (theirs.z[-1] == 0).all()
 
 
-def test_reconstruction_misses_by_the_last_noise_map(x0):
+def test_reconstruction_error_is_the_last_noise_map(x0):
     guidance, theirs, ours = inverted_by_both(x0)
     *before, last = official.replay(guidance, theirs)
     assert torch.allclose(before[-1], theirs.x[-1], atol=1e-5)
@@ -45,13 +45,13 @@ def test_reconstruction_misses_by_the_last_noise_map(x0):
     assert (x0 - last).abs().max() > 1e-3
 
 
-def test_other_eta_takes_another_direction(x0):
-    """eta * variance stands where eta^2 * variance should: the maps differ, and only for eta < 1."""
+def test_noise_maps_differ_for_eta_below_one(x0):
+    """The authors' code uses eta * variance instead of eta^2 * variance, so the maps differ for eta < 1."""
     _, theirs, ours = inverted_by_both(x0, eta=0.5)
     assert (theirs.z[:-1] - ours.z[:-1]).abs().max() > 0.01
 
 
-def test_two_calls_of_one_row(x0):
+def test_each_step_makes_two_calls_of_one_row(x0):
     network = Convolution(stable_diffusion_schedule())
     guidance = official.Guidance(network, prompt(1), prompt(1, 0.0), 3.5)
     inversion = official.invert(guidance, x0, steps=STEPS)
@@ -77,7 +77,7 @@ def test_converted_network_is_the_same_function(tiny_folder, layout, kind, x0):
     assert torch.equal(network.predict(x, t, cond), own)
 
 
-def test_two_shapes(tiny_folder):
+def test_two_shapes_are_square_and_landscape(tiny_folder):
     from sfumato.api import Model
 
     square, landscape = two_shapes(Model(load_model(tiny_folder("sd"), "cpu")), tiny_picture(50, 50))

@@ -1,4 +1,4 @@
-"""The comparison of paired edits: what is matched at equal adherence, what is sure, what is lost."""
+"""The comparison of paired edits: matching at equal adherence, standard errors, and failed edits."""
 
 import math
 from pathlib import Path
@@ -55,7 +55,7 @@ def write(folder, settings, failed=()):
     return folder
 
 
-def test_the_nearest_of_ours_that_adheres_as_well_is_matched(folder):
+def test_nearest_setting_with_equal_adherence_is_matched(folder):
     first, by_clip, _, second, *_ = matches(Results.read(folder, EMOJI))
     assert (first.theirs, first.ours, first.beaten) == ("theirs", "strong", True)
     assert (by_clip.adherence, by_clip.ours) == ("clip", "weak"), "both follow as well by this measure"
@@ -66,8 +66,8 @@ def test_the_nearest_of_ours_that_adheres_as_well_is_matched(folder):
     assert (second.theirs, second.ours, second.beaten) == ("theirs, far", None, False)
 
 
-def test_edits_of_one_emoji_are_no_independent_draws(folder):
-    """What two edits of one emoji share counts once."""
+def test_edits_of_one_emoji_are_clustered(folder):
+    """The standard error treats the edits of one emoji as one cluster."""
     alone, *_ = matches(Results.read(folder, EMOJI))
     paired = {f"edit {n}": f"emoji {n // 2}" for n in range(EDITS)}
     results = Results.read(folder, paired)
@@ -79,17 +79,17 @@ def test_edits_of_one_emoji_are_no_independent_draws(folder):
     assert math.isnan(Results.read(folder, dict.fromkeys(EMOJI, "one")).difference("strong", "theirs", ERROR)[1])
 
 
-def test_what_may_be_chance_is_not_beaten(tmp_path):
+def test_insignificant_difference_is_not_a_win(tmp_path):
     near = dict(SETTINGS) | {"strong": ("edit-friendly", 0.5, 0.06)}
     first, *_ = matches(Results.read(write(tmp_path, near), EMOJI))
     assert (first.ours, first.difference, first.beaten) == ("strong", 0, False)
 
 
-def test_the_front_is_what_nothing_beats_in_both(folder):
+def test_pareto_front_of_adherence_and_error(folder):
     assert on_front(Results.read(folder, EMOJI)) == ["nothing", "strong", "weak", "theirs, far"]
 
 
-def test_an_edit_that_one_setting_lost_counts_for_none(tmp_path):
+def test_edit_failed_by_one_setting_is_excluded_for_all(tmp_path):
     results = Results.read(write(tmp_path, SETTINGS, failed={("weak", 3)}), EMOJI)
     assert (len(results.items), results.lost) == (EDITS - 1, 1)
     assert "edit 3" not in results.items
@@ -98,13 +98,13 @@ def test_an_edit_that_one_setting_lost_counts_for_none(tmp_path):
     assert math.isnan(results.mean("weak", "clip_region"))
 
 
-def test_an_infinite_psnr_counts_as_100_db_in_every_table(tmp_path):
+def test_infinite_psnr_counts_as_100_db(tmp_path):
     results = Results.read(write(tmp_path, SETTINGS), EMOJI)
     assert results.difference("weak", "theirs", "outside_psnr")[0] == 0
     assert results.values["weak"]["outside_psnr"].max() == 100
 
 
-def test_the_whole_way_to_the_page(folder, tmp_path, monkeypatch):
+def test_script_writes_tables_and_figures_to_the_page(folder, tmp_path, monkeypatch):
     def load():
         return Pictures(np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8))
 
@@ -129,7 +129,7 @@ def test_the_whole_way_to_the_page(folder, tmp_path, monkeypatch):
             assert min(picture.size) > 100
 
 
-def test_nothing_to_read_is_said(tmp_path):
+def test_missing_or_empty_results_are_refused(tmp_path):
     with pytest.raises(BadInput, match="sfumato bench pairs"):
         Results.read(tmp_path, EMOJI)
     with pytest.raises(BadInput, match="finished by every setting"):

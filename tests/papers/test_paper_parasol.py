@@ -47,7 +47,7 @@ def test_claims_of_the_comparison_follow_the_numbers(good):
 
 
 def test_an_emoji_in_several_styles_is_one_sample():
-    """The style comes nearer for all four drawings of one emoji of two, and stays for those of the other."""
+    """The style error falls for all four drawings of one emoji and is unchanged for those of the other."""
     nearer = [0.5] * 4 + [1.0] * 4
     numbers = {
         name: {metric: [1.0] * 8 for metric in METRICS} | {"emoji": [str(n) for n in range(8)]}
@@ -89,7 +89,7 @@ def test_claims_of_encoders_and_uses():
     assert [claim.holds for claim in claims._of_uses(uses)] == [True, True, False]
 
 
-def test_every_part_names_sizes_that_exist():
+def test_parts_refer_to_existing_sizes():
     from papers.styled.study import Size
 
     assert all(hasattr(Size(), size) for _, _, sizes in PARTS.values() for size in sizes)

@@ -1,4 +1,4 @@
-"""Every part of the measurements of PARASOL runs to its end: a tiny model, random encoders, images made here."""
+"""All parts of the PARASOL measurements run, with a tiny model, random encoders and synthetic images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ def pictures(first: int, count: int = 2) -> list:
 
 @dataclass(frozen=True, eq=False)
 class WithoutCorpus(Study):
-    """A study of two cells in each style; the images are made here."""
+    """A study of two cells in each style, with synthetic images."""
 
     @property
     def training(self):
@@ -59,7 +59,7 @@ def study(tmp_path_factory, tiny_sd_folder):
     return WithoutCorpus(model, Path(options["parasol"]), encoders, folder, folder, size, evaluator, describers)
 
 
-def test_cells_have_every_metric_of_every_way(study):
+def test_cells_have_all_metrics_for_all_methods(study):
     found = cells.measure(study)
     assert set(found) == {*cells.WAYS, "some: unchanged", "some: PARASOL", "some: DiffuseIT"}
     for way in cells.WAYS:

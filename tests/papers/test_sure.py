@@ -1,4 +1,4 @@
-"""Standard errors of samples, of clustered ones and of pairs, and exact tests."""
+"""Standard errors of samples, of clustered samples and of pairs, and exact tests."""
 
 import math
 
@@ -8,7 +8,7 @@ import pytest
 from papers.sure import STUDENT, clustered, clustered_difference, difference, estimate, over_pairs, sign_test, trend
 
 
-def test_with_one_sample_per_group_it_is_the_usual_error():
+def test_clustered_error_of_single_samples_is_the_usual_error():
     values = [0.1, 0.4, -0.2, 0.7, 0.3]
     found, usual = clustered(values, range(5)), estimate(values)
     assert (found.mean, found.error) == pytest.approx((usual.mean, usual.error))
@@ -17,7 +17,7 @@ def test_with_one_sample_per_group_it_is_the_usual_error():
     assert clustered_difference(values, other, range(5)).error == pytest.approx(difference(values, other).error)
 
 
-def test_copies_of_a_sample_add_no_certainty():
+def test_copies_of_a_sample_do_not_reduce_the_error():
     values = [0.1, 0.4, -0.2, 0.7, 0.3]
     copied, groups = [each for each in values for _ in range(4)], [n for n in range(5) for _ in range(4)]
     assert clustered(copied, groups).error == pytest.approx(clustered(values, range(5)).error)
@@ -30,8 +30,8 @@ def test_one_group_is_never_significant():
     assert not found.positive
 
 
-def test_the_share_of_wrong_verdicts_is_five_percent():
-    """2.5 % on the side of the claim, for groups of unequal sizes without an effect."""
+def test_false_positive_rate_is_about_2_5_percent():
+    """One-sided, for six groups of two samples each without an effect."""
     draw, wrong = np.random.default_rng(0), 0
     groups = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     for _ in range(2000):
@@ -51,8 +51,8 @@ def test_few_samples_need_more_standard_errors(count, holds):
     assert not estimate(values[:1]).positive
 
 
-def test_a_mean_over_pairs_has_the_error_of_the_jackknife():
-    """One sample is left out at a time; the error of the rows, in which every pair counts twice, is half of it."""
+def test_mean_over_pairs_has_the_jackknife_error():
+    """One sample is left out at a time; the error of the rows, in which all pairs count twice, is about half of it."""
     n, draw = 9, np.random.default_rng(1)
     own, pairs = draw.normal(size=n), np.triu(draw.normal(size=(n, n)), 1)
     pairs = pairs + pairs.T + own[:, None] + own

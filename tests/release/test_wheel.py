@@ -1,4 +1,4 @@
-"""What `pip install` gives a user: the package with its model, pictures and licences, and nothing else."""
+"""The wheel contains the package with its model, images and licences, and nothing else."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ LARGEST = 100_000_000
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built without a network, by what this environment has."""
+    """The wheel, built without network access by the packages of this environment."""
     if find_spec("hatchling") is None or find_spec("pip") is None:
         pytest.skip("hatchling or pip is not installed here: pip install -c constraints.txt -e '.[dev]'")
     folder = tmp_path_factory.mktemp("wheel")
@@ -31,7 +31,7 @@ def names(wheel):
         return set(archive.namelist())
 
 
-def test_every_file_of_the_package_is_in_it(wheel):
+def test_wheel_contains_every_file_of_the_package(wheel):
     ours = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "sfumato").rglob("*")
@@ -53,7 +53,7 @@ def test_every_file_of_the_package_is_in_it(wheel):
     assert kinds <= inside
 
 
-def test_beside_the_package_there_are_its_licences_and_nothing_else(wheel):
+def test_wheel_has_only_licences_and_metadata_besides_the_package(wheel):
     others = {name for name in names(wheel) if not name.startswith("sfumato/")}
     folder = next(iter(others)).partition("/")[0]
     assert folder.endswith(".dist-info")
@@ -64,11 +64,11 @@ def test_beside_the_package_there_are_its_licences_and_nothing_else(wheel):
         assert archive.read(f"{folder}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
-def test_it_is_small_enough_to_be_published(wheel):
+def test_wheel_is_smaller_than_100_megabytes(wheel):
     assert wheel.stat().st_size < LARGEST
 
 
-def test_it_works_where_it_is_unpacked(wheel, tmp_path):
+def test_unpacked_wheel_runs(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}

@@ -16,7 +16,7 @@ def flags(encoders):
     return ["--content-encoder", encoders[0], "--style-encoder", encoders[1]]
 
 
-def test_index_then_search(sfumato, flags, tmp_path):
+def test_index_and_search(sfumato, flags, tmp_path):
     paths = shapes(tmp_path / "own", 9)
     (tmp_path / "own" / "bad.jpg").write_bytes(b"no image")
     made = sfumato("index", "own", "--out", "own.index", *flags, "--batch", 4, "--json")
@@ -45,7 +45,7 @@ def test_index_then_search(sfumato, flags, tmp_path):
     assert {hit["folder"] for hit in one.json["found"]} == {"one"}
 
 
-def test_what_the_search_computed_has_its_names(sfumato, flags, describers, tmp_path, monkeypatch):
+def test_computed_columns_take_precedence_over_metadata(sfumato, flags, describers, tmp_path, monkeypatch):
     """Also in an index of an earlier version, which may have columns of these names."""
     monkeypatch.setattr("sfumato.retrieval.columns.COMPUTED", ())
     place = tmp_path / "own"
@@ -59,7 +59,7 @@ def test_what_the_search_computed_has_its_names(sfumato, flags, describers, tmp_
     assert hit["cosines"] == {"style": pytest.approx(hit["score"])}
 
 
-def test_a_sheet_replaces_a_file_completely_or_not_at_all(sfumato, flags, index, tmp_path, monkeypatch):
+def test_sheet_is_written_atomically(sfumato, flags, index, tmp_path, monkeypatch):
     (tmp_path / "sheet.png").write_bytes(b"before")
 
     def interrupted(*args, **options):
@@ -74,8 +74,8 @@ def test_a_sheet_replaces_a_file_completely_or_not_at_all(sfumato, flags, index,
     assert Image.open("sheet.png").size[0] > 96
 
 
-def test_an_image_of_the_index_is_searched_for_by_its_stored_descriptors(sfumato, flags, describers, tmp_path):
-    """Descriptors of other images are stored here for two files; one of the files then changes."""
+def test_indexed_query_image_uses_stored_descriptors(sfumato, flags, describers, tmp_path):
+    """Random descriptors are stored for two files; then one of the files changes."""
     paths = shapes(tmp_path / "own", 6)
     assert sfumato("index", "own", "--out", "own.index", *flags).code == 0
     index = ImageIndex.open("own.index")
@@ -97,7 +97,7 @@ def test_an_image_of_the_index_is_searched_for_by_its_stored_descriptors(sfumato
     assert min(cosines("own/two/001.png").values()) < 0.99
 
 
-def test_bad_input_is_one_sentence(sfumato, flags, index, tmp_path):
+def test_invalid_input_gives_one_line(sfumato, flags, index, tmp_path):
     for words, sentence in (
         (["search", index.uri, *flags], "nothing to search for"),
         (["search", index.uri, "--text", "", *flags], "text is empty"),

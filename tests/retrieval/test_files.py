@@ -1,4 +1,4 @@
-"""Images of the emoji corpus as an index sees them: as in training, with the columns of its table."""
+"""Images of the emoji corpus in an index: preprocessed as in training, with the columns of the corpus table."""
 
 import io
 
@@ -47,8 +47,8 @@ def test_an_index_has_the_columns_of_the_corpus(corpus, tmp_path, describers):  
         assert {name: found[str(file.path)][name] for name in file.columns} == dict(file.columns)
 
 
-def test_every_format_that_is_read_is_found(tmp_path):
-    """The extensions are those under which Pillow and pillow-heif know the formats."""
+def test_all_supported_formats_are_found(tmp_path):
+    """The extensions are those that Pillow and pillow-heif register for the formats."""
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()
     Image.init()

@@ -1,4 +1,4 @@
-"""Indexing: what is added, what resumes, what is refused."""
+"""Indexing: added rows, resumed runs, and rejected input."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_a_second_run_adds_nothing(index, describers, images):
     assert (state.total, state.unchanged, state.added) == (23, 23, 0)
 
 
-def test_a_run_that_was_killed_goes_on(tmp_path, describers, images):
+def test_interrupted_run_resumes(tmp_path, describers, images):
     files = image_files(images)
     begun = ImageIndex.create(str(tmp_path / "index"), describers, files)
     run = index_files(begun, describers, files, batch=8)
@@ -81,7 +81,7 @@ def test_rows_are_replaced_in_one_transaction(tmp_path, describers, images):
     assert (len(index), index.table.count_rows("folder = 'new'")) == (24, 4)
 
 
-def test_runs_at_the_same_time_add_a_file_once(tmp_path, describers, images):
+def test_concurrent_runs_add_each_file_once(tmp_path, describers, images):
     uri, files, begin = str(tmp_path / "index"), image_files(images), Barrier(3)
 
     def run(_):
@@ -96,7 +96,7 @@ def test_runs_at_the_same_time_add_a_file_once(tmp_path, describers, images):
     assert sorted(row["path"] for row in rows_of(ImageIndex.open(uri))) == sorted(map(str, range(96)))
 
 
-def test_a_file_has_one_path(tmp_path, describers):
+def test_equivalent_paths_of_a_file_are_normalised(tmp_path, describers):
     paths = shapes(tmp_path / "own", 4)
     (tmp_path / "link").symlink_to(tmp_path / "own" / "one")
     files = [*image_files(tmp_path / "own"), *image_files(tmp_path / "own" / "one" / ".." / "." / ".."), paths[0]]
@@ -109,7 +109,7 @@ def test_a_file_has_one_path(tmp_path, describers):
     assert image_files(tmp_path / "own")[0].path == paths[0]
 
 
-def test_changed_metadata_is_noticed(tmp_path, describers):
+def test_changed_metadata_is_detected(tmp_path, describers):
     paths = shapes(tmp_path / "own", 2)
 
     def written(**second):
@@ -121,11 +121,11 @@ def test_changed_metadata_is_noticed(tmp_path, describers):
     index, state = written(style="round", text="circle")
     assert (state.unchanged, state.added, state.changed, len(index)) == (1, 1, 1, 2)
     assert [(row["style"], row["caption"]) for row in rows_of(index)] == [("flat", "shape"), ("round", "circle")]
-    with pytest.raises(BadInput, match=r"000.png|001.png.* has the keys text and caption"):
+    with pytest.raises(BadInput, match=r"(000|001)\.png.* has the keys text and caption"):
         written(caption="other")
 
 
-def test_a_name_that_is_not_utf8_is_left_out(tmp_path, describers):
+def test_path_that_is_not_utf8_is_skipped(tmp_path, describers):
     shapes(tmp_path / "own", 2)
     os.rename(tmp_path / "own" / "one" / "000.png", os.fsencode(tmp_path / "own" / "one") + b"/caf\xe9.png")
     index, state = indexed(tmp_path / "index", describers, tmp_path / "own")
@@ -135,7 +135,7 @@ def test_a_name_that_is_not_utf8_is_left_out(tmp_path, describers):
     ]
 
 
-def test_a_column_without_any_number_is_empty(tmp_path, describers):
+def test_infinite_and_null_metadata_values(tmp_path, describers):
     (path, *_) = shapes(tmp_path / "own", 1)
     line = f'{{"file_name": "one/{path.name}", "text": "a", "rating": 1e999, "other": null}}'
     (tmp_path / "own" / "metadata.jsonl").write_text(line)
@@ -144,7 +144,7 @@ def test_a_column_without_any_number_is_empty(tmp_path, describers):
     assert "other" not in index.columns
 
 
-def test_a_damaged_index_is_one_sentence(tmp_path, describers, images):
+def test_damaged_index_is_rejected(tmp_path, describers, images):
     index, _ = indexed(tmp_path / "index", describers, images)
     for data in (tmp_path / "index" / "images.lance" / "data").iterdir():
         data.write_bytes(data.read_bytes()[:40])
@@ -198,7 +198,7 @@ def write_metadata(place, paths, entries):
     (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
 
-def test_numbers_keep_all_their_digits(tmp_path, describers):
+def test_metadata_numbers_keep_all_digits(tmp_path, describers):
     """JSON to the index and back: 2^53 + 1 is the first integer that a double cannot represent."""
     place = tmp_path / "own"
     values = {
@@ -242,9 +242,7 @@ def test_numbers_keep_all_their_digits(tmp_path, describers):
         ("content_vector", "a column of the index"),
     ],
 )
-def test_names_of_columns_that_cannot_be_stored_are_refused_before_anything_is_indexed(
-    tmp_path, describers, name, sentence
-):
+def test_invalid_column_names_are_rejected_before_indexing(tmp_path, describers, name, sentence):
     place = tmp_path / "own"
     write_metadata(place, shapes(place, 1), [{name: 1}])
     with pytest.raises(BadInput, match=sentence) as refused:
@@ -254,7 +252,7 @@ def test_names_of_columns_that_cannot_be_stored_are_refused_before_anything_is_i
     assert not (tmp_path / "index" / "images.lance").exists()
 
 
-def test_unusual_names_of_columns_are_kept(tmp_path, describers):
+def test_unusual_column_names_are_kept(tmp_path, describers):
     place, entry = tmp_path / "own", {"a b": 1.5, "a'b": 2.5, 'a"b': 3.5, "Path": 4.5, "_id": 5.5, "é": 6.5, "a/b": 7.5}
     write_metadata(place, shapes(place, 1), [entry])
     index, _ = indexed(tmp_path / "index", describers, place)
@@ -268,7 +266,7 @@ def test_descriptors_of_another_model_are_refused(tmp_path, index, images):
         ImageIndex.create(index.uri, other, image_files(images))
 
 
-def test_what_is_no_index_is_refused(tmp_path, describers, images):
+def test_invalid_indices_are_rejected(tmp_path, describers, images):
     with pytest.raises(BadInput, match="There is no index"):
         ImageIndex.open(str(tmp_path / "nowhere"))
     (tmp_path / "plain").mkdir()

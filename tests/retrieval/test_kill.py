@@ -1,4 +1,4 @@
-"""A run of indexing that is killed with SIGKILL loses nothing that it had written, and the next run goes on."""
+"""An indexing run that is killed with SIGKILL keeps the written batches, and the next run resumes."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Search: equal to a full computation in numpy, with filters, weights and both kinds of indices."""
+"""Search equals a full computation in numpy, with filters, weights, and exact and approximate indices."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def query(index, describers, images):
 
 @pytest.mark.parametrize("weights", [{"style": 0}, {"content": 0}, {"content": 3}, {}])
 @pytest.mark.parametrize("count", [1, 7, 100])
-def test_exact_search_is_the_full_computation(index, query, weights, count):
+def test_exact_search_matches_the_full_computation(index, query, weights, count):
     query = Query.of(query.vectors, weights)
     paths, scores = wanted_order(index, query)
     found = search(index, query, count)
@@ -44,7 +44,7 @@ def test_exact_search_is_the_full_computation(index, query, weights, count):
     assert all(hit.score == pytest.approx(sum(query.weights[m] * hit.cosines[m] for m in hit.cosines)) for hit in found)
 
 
-def test_filters_act_before_the_search(index, query):
+def test_filters_are_applied_before_the_search(index, query):
     paths, _ = wanted_order(index, query, lambda row: row["folder"] == "two")
     assert [hit.row["path"] for hit in search(index, query, 5, where="folder = 'two'")] == paths[:5]
     with pytest.raises(BadInput, match=r"No image of .* satisfies the condition"):
@@ -54,7 +54,7 @@ def test_filters_act_before_the_search(index, query):
             search(index, query, where=wrong)
 
 
-def test_an_image_finds_itself_first(index, describers, images):
+def test_image_is_its_own_best_match(index, describers, images):
     for file in image_files(images)[:5]:
         for modality in ("content", "style"):
             vector = QueryPart(images=[file]).vector(describers, modality)
@@ -74,7 +74,7 @@ def test_texts_and_images_are_averaged(describers, images):
         QueryPart(texts=[" "]).vector(describers, "content")
 
 
-def test_weights_that_sum_to_nothing_are_refused(query):
+def test_invalid_weights_are_rejected(query):
     for weights, sentence in (
         ({"content": 0, "style": 0}, "are all 0"),
         ({"content": -1}, "at least 0"),
@@ -143,12 +143,12 @@ def test_approximate_search_with_a_condition_finds_enough_images(tmp_path, descr
         assert [hit.row["path"] for hit in found] == [hit.row["path"] for hit in exact]
 
 
-def test_a_file_outside_any_folder_can_be_searched_for(tmp_path, describers):
+def test_missing_query_file_is_rejected(tmp_path, describers):
     with pytest.raises(BadInput, match="nosuch"):
         QueryPart(images=[ImageFile(tmp_path / "nosuch.png")]).vector(describers, "content")
 
 
-def test_the_same_index_under_a_uri(index, describers, images):
+def test_index_can_be_opened_by_file_uri(index, describers, images):
     same = ImageIndex.open(f"file://{index.uri}")
     assert len(same) == len(index)
     again, state = indexed(f"file://{index.uri}", describers, images)

@@ -1,4 +1,4 @@
-"""Triplets: equal to a search one by one, disjoint databases, bounds, figures."""
+"""Triplets: comparison with a brute-force search, disjoint databases, bounds, and report."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,7 +20,7 @@ def random_images(count, first=0, seed=0, d=6):
 
 @pytest.mark.parametrize("k", [1, 3, 1000])
 @pytest.mark.parametrize(("by", "bounded"), [("content", "style"), ("style", "content")])
-def test_each_is_the_nearest_of_k_within_the_bound(k, by, bounded):
+def test_matches_are_the_nearest_of_k_within_the_bound(k, by, bounded):
     outputs = random_images(300)
     database = random_images(40, first=290, seed=1)  # ten images are in both
     found = nearest_within(outputs, database, by, bounded, k, 0.2)
@@ -45,7 +45,7 @@ def test_databases_become_disjoint():
     assert contents.labels["content"][row] == one.labels["content"][3]
 
 
-def test_the_table_and_the_figures_are_those_of_the_triplets():
+def test_table_and_report_match_the_triplets():
     outputs = random_images(50)
     contents, styles = disjoint(random_images(80, seed=2, first=100), random_images(90, seed=3, first=150))
     triplets = find_triplets(outputs, contents, styles, k=5, most_content=-0.4, most_style=-0.4)
@@ -72,8 +72,8 @@ def test_the_table_and_the_figures_are_those_of_the_triplets():
         assert row["style_of_style"] == pytest.approx(float(outputs.vectors["style"][x] @ styles.vectors["style"][s]))
 
 
-def test_missing_labels_are_left_out_of_the_figures():
-    """Equal to the figures of the images that have labels."""
+def test_missing_labels_are_excluded_from_the_report():
+    """The report equals that of the images with labels."""
     outputs, database = random_images(60), random_images(80, seed=2, first=100)
     triplets = find_triplets(outputs, database, database, k=80, most_content=1, most_style=1)
     unknown = [None if n % 3 == 0 else label for n, label in enumerate(database.labels["style"])]

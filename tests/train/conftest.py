@@ -1,4 +1,4 @@
-"""A tiny folder of captioned pictures, and runs that do not know of each other."""
+"""A tiny folder of captioned images, and a fresh accelerate state for every test."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def draw(colour: tuple[int, int, int], shape: str, size: int) -> np.ndarray:
 
 
 def write_pictures(folder: Path, size: int = 32) -> Path:
-    """Eight pictures of the train split with captions, in the imagefolder convention."""
+    """Write eight captioned images of the train split, in the imagefolder convention."""
     folder.mkdir(parents=True)
     lines, number = [], 0
     for colour, rgb in COLOURS.items():
@@ -38,7 +38,7 @@ def write_pictures(folder: Path, size: int = 32) -> Path:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the eight pictures, 32 px."""
+    """The folder of the eight images, 32 px."""
     return write_pictures(tmp_path_factory.mktemp("own") / "pictures")
 
 

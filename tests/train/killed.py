@@ -1,7 +1,7 @@
 """Trains a toy task in processes that are killed with SIGKILL again and again, for test_kill.py.
 
-The workers are forked from the process of the test, so that one life takes milliseconds. A life ends after a
-random number of steps and a random while longer: within a step, a checkpoint or the clearing up of old ones.
+The workers are forked from the test process, so that starting one takes milliseconds. Each is killed after a random
+number of steps and a random delay: within a step, while writing a checkpoint or while removing old ones.
 """
 
 import os
@@ -42,7 +42,7 @@ def child(work: Callable[[], None]) -> int:
 
 
 def one_life(folder: Path, every: int, steps: int, longer: float) -> None:
-    """Train until `steps` steps have been reported and `longer` seconds have passed, and die."""
+    """Train until `steps` steps have been reported and `longer` seconds have passed, and kill the process."""
     read, write = os.pipe()
     process = child(lambda: train(folder, every, ENDLESS, write))
     os.close(write)
@@ -56,7 +56,7 @@ def one_life(folder: Path, every: int, steps: int, longer: float) -> None:
 
 
 def many_lives(folder: Path, seed: int, kills: int) -> dict[str, Any]:
-    """Kill a run in `folder`/killed again and again, let it reach a step, and train to that step in `folder`/whole.
+    """Kill a run in `folder`/killed `kills` times, let it reach a step, and train to that step in `folder`/whole.
 
     Returns:
         The newest checkpoint after every kill ("resumed") and the last step ("target").

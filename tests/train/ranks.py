@@ -1,6 +1,6 @@
-"""What two processes do in test_processes.py under torchrun, and one process for comparison.
+"""The work of the two processes of test_processes.py under torchrun, and of one process for comparison.
 
-Each scenario gets its own folder. For one process a batch is what the two draw, one after the other.
+Each scenario has its own folder. A batch of the single process is the concatenation of the batches of the two.
 """
 
 import itertools
@@ -71,7 +71,7 @@ class TinyClip(ToyTask):
 
 
 class Together(Run):
-    """One process that sees what two would draw."""
+    """A single process that trains on the batches of both processes."""
 
     def _batch(self, phase, micro):
         halves = []
@@ -109,7 +109,7 @@ def bounded(folder: Path, rank: int) -> dict:
 
 
 def not_finite(folder: Path, where: str, rank: int) -> dict:
-    """Process 1 alone meets a NaN in step 4."""
+    """Only process 1 has a NaN in step 4."""
     task = ToyTask()
 
     def fault(generator, size):
@@ -131,7 +131,7 @@ def not_finite(folder: Path, where: str, rank: int) -> dict:
 
 
 def signalled(folder: Path, rank: int) -> dict:
-    """Process 1 alone is told to stop."""
+    """Only process 1 receives SIGTERM."""
     run = Run(ToyTask(), toy_recipe(1000, checkpoint_every=500), folder, "cpu")
     try:
         for report in run.steps():
@@ -143,7 +143,7 @@ def signalled(folder: Path, rank: int) -> dict:
 
 
 def cached(folder: Path, rank: int) -> dict:
-    """Both processes want the latents of the same pictures; the first one needs a while for them."""
+    """Both processes request the latents of the same images; encoding them takes a while."""
     encoded = 0
 
     def slowly(*given):
@@ -162,7 +162,7 @@ def cached(folder: Path, rank: int) -> dict:
 
 
 def equalities(kind: type[Run], folder: Path) -> dict:
-    """The scenarios that two processes and one must end alike."""
+    """The scenarios in which two processes must give the result of one."""
     return {
         "toy": equality(kind, ToyTask(second=3), folder / "toy", accumulate=2),
         "gan": equality(kind, TinyGan(), folder / "gan", batch=2, lr=1e-5),

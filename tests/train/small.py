@@ -11,7 +11,7 @@ from sfumato.train.start import build_task
 
 
 class Stored:
-    """Pictures uint8 [n,3,h,w] as the part of a data set that is encoded."""
+    """Images, uint8 [n,3,h,w], with the data set methods that encoding needs."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
@@ -31,7 +31,7 @@ UNET: dict[str, Any] = {"channels": (16, 32), "heads": (2, 4), "groups": 8}
 def small_recipe(
     kind: str, pictures: Path, steps: int, network: dict[str, Any], *, batch: int = 8, lr: float = 3e-3, **loss: Any
 ) -> Recipe:
-    """fp32 on the eight 32 px pictures, with one checkpoint at the end."""
+    """fp32 on the eight 32 px images, with one checkpoint at the end."""
     return Recipe(
         kind=kind,
         data=DataRecipe(folder=str(pictures), size=32),
@@ -43,7 +43,7 @@ def small_recipe(
 
 
 def trained(recipe: Recipe, folder: Path) -> Run:
-    """The run, done."""
+    """Train a run to its end and return it."""
     run = Run(build_task(recipe, folder), recipe, folder, "cpu")
     for _ in run.steps():
         pass

@@ -1,4 +1,4 @@
-"""The patch GAN: its losses in closed form, its adaptive weight, and who gets which gradient."""
+"""The patch GAN: its losses in closed form, its adaptive weight and its gradients."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Recon
 
 @pytest.fixture
 def parts():
-    """A tiny autoencoder with its critic, and a batch of step 5."""
+    """A tiny autoencoder with its discriminator, and a batch of step 5."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_autoencoder(AutoencoderNetwork(f=2, channels=(8, 8), groups=4, latent_channels=2), 32)
@@ -26,17 +26,17 @@ def parts():
     return network, critic, batch | {"step": torch.tensor(5)}
 
 
-def test_the_discriminator_judges_patches_of_seventy_pixels():
+def test_discriminator_has_a_receptive_field_of_70_pixels():
     critic = PatchDiscriminator(8, 3)
     assert critic(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
-    # The receptive field is that of the convolutions alone; group normalisation sees the whole picture.
+    # The receptive field of the convolutions only; group normalisation depends on the whole image.
     field = 1
     for layer in reversed([m for m in critic.patches if isinstance(m, nn.Conv2d)]):
         field = (field - 1) * layer.stride[0] + layer.kernel_size[0]
     assert field == 70
 
 
-def test_a_score_does_not_depend_on_the_rest_of_the_batch():
+def test_score_does_not_depend_on_the_batch():
     critic, x = PatchDiscriminator(8, 2), torch.randn(3, 3, 32, 32)
     torch.testing.assert_close(critic(x)[1:2], critic(x[1:2]))
 
@@ -49,7 +49,7 @@ def test_a_score_does_not_depend_on_the_rest_of_the_batch():
         (lambda: PatchDiscriminator(8, 3).check(16), "at least 24"),
     ],
 )
-def test_impossible_discriminators_are_refused(wrong, sentence):
+def test_invalid_discriminators_are_refused(wrong, sentence):
     with pytest.raises(BadInput, match=sentence):
         wrong()
     PatchDiscriminator(8, 3).check(24)
@@ -61,7 +61,7 @@ def test_hinge_loss_in_closed_form():
     assert hinge_loss(real, made).item() == pytest.approx(((0 + 0.5) / 2 + (0 + 1.5) / 2) / 2)
 
 
-def test_generator_loss_gives_the_reconstruction_a_gradient_and_the_critic_none(parts):
+def test_generator_loss_has_no_gradient_for_the_discriminator(parts):
     _, critic, batch = parts
     x = batch["pixels"].clone().requires_grad_()
     loss = generator_loss(critic, x)
@@ -79,12 +79,12 @@ def test_adaptive_weight_is_the_ratio_of_the_gradients(scale):
     assert not weight.requires_grad
 
 
-def test_adaptive_weight_is_clamped_where_the_critic_is_flat():
+def test_adaptive_weight_is_clamped_for_zero_discriminator_gradient():
     w = torch.tensor([3.0, 4.0], requires_grad=True)
     assert adaptive_weight(1e3 * w.square().sum(), 0 * w.sum(), w).item() == 1e4
 
 
-def test_the_autoencoder_turn_adds_the_weighted_term_from_its_start_on(parts):
+def test_adversarial_term_is_added_from_its_start_step(parts):
     network, critic, batch = parts
     plain = Reconstruction(network, AutoencoderLoss())(batch)[0]
     late = AutoencoderLoss(adversarial=0.5, adversarial_start=6)
@@ -99,7 +99,7 @@ def test_the_autoencoder_turn_adds_the_weighted_term_from_its_start_on(parts):
 
 @torch.no_grad()
 def white(batch_size):
-    """A tiny autoencoder's loss with its critic on white pictures: all residuals have one sign; features are large."""
+    """A tiny autoencoder's adversarial loss on white images: residuals of one sign, and large features."""
     torch.manual_seed(0)
     network = build_autoencoder(AutoencoderNetwork(f=2, channels=(8, 8), groups=4, latent_channels=2), 32)
     network.decoder.conv_norm_out.weight *= 20
@@ -109,7 +109,7 @@ def white(batch_size):
     return Reconstruction(network, loss, discriminator=PatchDiscriminator(8, 3)), batch | {"step": torch.tensor(0)}
 
 
-def test_the_adaptive_weight_does_not_overflow_in_half_precision_whatever_the_batch():
+def test_adaptive_weight_does_not_overflow_in_half_precision():
     weights = []
     for precision, size in ((None, 1), (None, 16), (torch.float16, 16)):
         with torch.random.fork_rng(devices=[]):
@@ -120,7 +120,7 @@ def test_the_adaptive_weight_does_not_overflow_in_half_precision_whatever_the_ba
     assert weights[2] == pytest.approx(weights[0], rel=0.05)
 
 
-def test_the_turns_own_their_weights_alone(parts):
+def test_phases_train_separate_weights(parts):
     network, critic, _ = parts
     reconstruction = Reconstruction(network, AutoencoderLoss(adversarial=1.0), discriminator=critic)
     judging = Discrimination(critic, reconstruction)
@@ -128,7 +128,7 @@ def test_the_turns_own_their_weights_alone(parts):
     assert {id(p) for p in judging.parameters()} == {id(p) for p in critic.parameters()}
 
 
-def test_the_discriminator_turn_gives_the_autoencoder_no_gradient(parts):
+def test_discriminator_loss_has_no_gradient_for_the_autoencoder(parts):
     network, critic, batch = parts
     reconstruction = Reconstruction(network, AutoencoderLoss(adversarial=1.0), discriminator=critic)
     loss, scalars = Discrimination(critic, reconstruction)(batch)
@@ -140,7 +140,7 @@ def test_the_discriminator_turn_gives_the_autoencoder_no_gradient(parts):
     assert scalars.keys() == {"real", "made"}
 
 
-def test_the_critic_learns_to_tell_noise_from_smooth_pictures():
+def test_discriminator_learns_to_separate_noise_from_smooth_images():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         critic = PatchDiscriminator(8, 2)
@@ -152,4 +152,4 @@ def test_the_critic_learns_to_tell_noise_from_smooth_pictures():
         loss = hinge_loss(critic(real), critic(made))
         loss.backward()
         adam.step()
-    assert loss.item() < 0.5  # a critic that cannot tell them has 1
+    assert loss.item() < 0.5  # without any separation it is 1

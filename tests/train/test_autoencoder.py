@@ -1,4 +1,4 @@
-"""KL- and VQ-regularised autoencoders: their shapes, their loss in closed form, and what is refused."""
+"""KL- and VQ-regularised autoencoders: their shapes, their loss in closed form, and invalid settings."""
 
 import dataclasses
 import math
@@ -76,7 +76,7 @@ def test_kl_loss_in_closed_form():
     torch.testing.assert_close(scalars["psnr"], 10 * torch.log10(1 / mse))
 
 
-def test_vq_loss_in_closed_form_with_beta_on_the_encoder():
+def test_vq_loss_in_closed_form_with_beta_on_encoder():
     network, batch = tiny("vq", 4)
     loss, scalars = Reconstruction(network, AutoencoderLoss(commitment=3.0))(batch)
     z, codes = network.encode(batch["pixels"]).latents, network.quantize.embedding.weight
@@ -112,18 +112,18 @@ def test_terms_of_weight_zero_are_not_computed(pictures):
         ({"f": 0}, "network.f must be at least 2"),
     ],
 )
-def test_impossible_networks_are_refused(pictures, change, sentence):
+def test_invalid_networks_are_refused(pictures, change, sentence):
     with pytest.raises(BadInput, match=sentence):
         AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER | change))
 
 
 @pytest.mark.parametrize("loss", [{"kl": -1.0}, {"pixel": math.nan}, {"adversarial": -0.5}, {"adversarial_start": -1}])
-def test_impossible_weights_are_refused(pictures, loss):
+def test_invalid_loss_weights_are_refused(pictures, loss):
     with pytest.raises(BadInput, match=r"loss\.\w+ must be at least 0"):
         AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER, **loss))
 
 
-def test_crops_that_the_discriminator_cannot_halve_are_refused(pictures):
+def test_crops_too_small_for_the_discriminator_are_refused(pictures):
     recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, adversarial=0.5, discriminator_layers=2)
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, crop=8))
     with pytest.raises(BadInput, match=r"8 pixels \(data\.crop.*at least 12"):
@@ -132,7 +132,7 @@ def test_crops_that_the_discriminator_cannot_halve_are_refused(pictures):
 
 @pytest.mark.parametrize("grown", [False, True])
 def test_weights_of_another_architecture_with_equal_shapes_are_refused(pictures, tmp_path, grown):
-    """Other groups of the group normalisation change what the weights compute."""
+    """Another number of groups in the group normalisation changes what the weights compute."""
     AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER)).export(tmp_path / "export")
     start = AUTOENCODER | {"start": str(tmp_path / "export")}
     start |= {"f": 8, "channels": (16, 16, 16, 32)} if grown else {}
@@ -147,8 +147,8 @@ def test_sizes_that_the_factor_does_not_divide_are_refused(pictures):
         AutoencoderTask(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=30)))
 
 
-def test_the_whole_loss_trains_and_the_export_goes_on(pictures, tmp_path):
-    """Pixel, perceptual and adversarial terms together, resumed across the GAN's start, exported, started from."""
+def test_complete_loss_trains_resumes_and_exports(pictures, tmp_path):
+    """Pixel, perceptual and adversarial terms; resumed across the start of the GAN, exported, and used as a start."""
     clip = trained(small_recipe("dual-encoder", pictures, 1, {"width": 64, "image_layers": 1, "text_layers": 1}),
                    tmp_path / "clip")  # fmt: skip
     clip.export(tmp_path / "clip" / "export")
@@ -177,7 +177,7 @@ def test_the_whole_loss_trains_and_the_export_goes_on(pictures, tmp_path):
 
 
 def grown_pair():
-    """An autoencoder for 16 px with f = 2, and one grown of it for 32 px with f = 4."""
+    """An autoencoder for 16 px with f = 2, and one grown from it for 32 px with f = 4."""
     shape = dict(latent_channels=3, groups=4, layers=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -188,7 +188,7 @@ def grown_pair():
 
 
 @torch.no_grad()
-def test_a_grown_autoencoder_begins_as_the_smaller_one_on_pictures_half_the_side():
+def test_grown_autoencoder_starts_as_the_smaller_one():
     start, grown = grown_pair()
     x = torch.rand(2, 8, 12, 12, generator=torch.Generator().manual_seed(0))
     for block in (grown.encoder.down_blocks[0].resnets[0], *grown.decoder.up_blocks[-1].resnets):
@@ -211,7 +211,7 @@ def test_every_weight_of_a_grown_autoencoder_learns():
     adam = torch.optim.SGD(grown.parameters(), lr=0.1)
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     before = {name: value.clone() for name, value in grown.state_dict().items()}
-    for _ in range(2):  # behind a convolution of zeros nothing learns in the first step
+    for _ in range(2):  # layers before a zero convolution have no gradient at first
         adam.zero_grad()
         (grown(x, sample_posterior=True, generator=torch.Generator().manual_seed(0)).sample - x).abs().mean().backward()
         adam.step()
@@ -232,7 +232,7 @@ def test_only_an_autoencoder_of_the_right_widths_is_grown(pictures, tmp_path):
             AutoencoderTask(small_recipe("autoencoder", pictures, 1, right | wrong))
 
 
-def test_crops_must_fit(pictures):
+def test_invalid_crop_sizes_are_refused(pictures):
     for crop in (30, 64):
         recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, crop=crop))
@@ -240,7 +240,7 @@ def test_crops_must_fit(pictures):
             AutoencoderTask(recipe)
 
 
-def test_a_run_on_crops_trains_on_them_and_shows_whole_pictures(pictures, tmp_path):
+def test_run_on_crops_samples_whole_images(pictures, tmp_path):
     recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, crop=16))
     task = AutoencoderTask(recipe)

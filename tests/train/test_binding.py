@@ -1,4 +1,4 @@
-"""A run goes on with what its weights were trained on and with, or is refused in one sentence before any work."""
+"""A run is resumed only with the settings and networks that its weights were trained with."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def root(runs, tmp_path):
-    """A copy that a test may change; what the diffusion run was built on stays where it was."""
+    """Copies of the runs "df" and "ae" that a test may change; all other folders stay where they were."""
     shutil.copytree(runs / "df", tmp_path / "df")
     shutil.copytree(runs / "ae", tmp_path / "ae")
     return tmp_path
@@ -68,7 +68,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("loss", "network", "sentence"), CHANGES.values(), ids=CHANGES.keys())
-def test_settings_that_leave_the_shapes_alone_are_refused(runs, root, loss, network, sentence, monkeypatch):
+def test_changed_settings_of_equal_shapes_are_refused(runs, root, loss, network, sentence, monkeypatch):
     monkeypatch.setattr(module, "open_data", lambda *_: pytest.fail("the pictures were read first"))
     with pytest.raises(BadInput, match=sentence + r"; resume with .*own folder\.$"):
         again(diffusion(runs, steps=2, network=network, **loss), root / "df")
@@ -80,19 +80,19 @@ def test_another_dual_encoder_of_the_same_width_is_refused(runs, root):
         again(recipe, root / "df")
 
 
-def test_what_only_weights_the_loss_may_change(runs, root):
+def test_min_snr_and_condition_dropout_may_change(runs, root):
     run = again(diffusion(runs, steps=2, min_snr=5.0, condition_dropout=0.3), root / "df")
     assert [report.step for report in run.steps()] == [2]
 
 
-def test_other_groups_of_an_autoencoder_are_refused(runs, root):
+def test_changed_groups_of_an_autoencoder_run_are_refused(runs, root):
     recipe = small_recipe("autoencoder", runs / "own", 2, AUTOENCODER | {"groups": 4})
     with pytest.raises(BadInput, match=r"another network\.groups \(8, now 4\)"):
         again(recipe, root / "ae")
 
 
-def test_an_autoencoder_with_other_groups_is_refused(runs, root):
-    """Its weights are the same, but the latents are others."""
+def test_diffusion_on_an_autoencoder_with_other_groups_is_refused(runs, root):
+    """Its weights are the same, but its latents differ."""
     config = root / "ae" / "export" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"norm_num_groups": 4}))
     recipe = diffusion(runs, steps=2, network={"autoencoder": str(root / "ae" / "export")})
@@ -100,7 +100,7 @@ def test_an_autoencoder_with_other_groups_is_refused(runs, root):
         again(recipe, root / "df")
 
 
-def test_the_latents_keep_their_scale_when_the_cache_is_gone_and_the_pictures_have_changed(runs, root):
+def test_latent_scale_is_kept_for_other_images(runs, root):
     before = again(diffusion(runs), root / "df").task.latents[:4]
     shutil.rmtree(root / "df" / "cache")
     shutil.copytree(runs / "own", root / "own")
@@ -110,7 +110,7 @@ def test_the_latents_keep_their_scale_when_the_cache_is_gone_and_the_pictures_ha
     torch.testing.assert_close(run.task.latents, before, rtol=1e-5, atol=1e-5)
 
 
-def test_a_checkpoint_of_an_older_version_goes_on_and_what_it_lacks_is_said_once(runs, root, caplog):
+def test_older_checkpoint_is_resumed_with_one_warning(runs, root, caplog):
     state = valid_checkpoints(root / "df" / "checkpoints")[-1] / "state.json"
     table = json.loads(state.read_text())
     table["bound_to"] = {"encoder": table["bound_to"]["encoder"]}
@@ -127,7 +127,7 @@ def test_a_checkpoint_of_an_older_version_goes_on_and_what_it_lacks_is_said_once
 
 
 @pytest.mark.parametrize("kind", ["dual-encoder", "diffusion"])
-def test_a_recipe_of_another_kind_leaves_the_folder_as_it_was(root, kind):
+def test_recipe_of_another_kind_leaves_the_folder_unchanged(root, kind):
     (root / "recipe.toml").write_text(f'kind = "{kind}"\n[data]\nfolder = "nowhere"\n')
     before = sorted(root.rglob("*"))
     with pytest.raises(BadInput, match="contains a run of kind 'autoencoder'"):
@@ -136,7 +136,7 @@ def test_a_recipe_of_another_kind_leaves_the_folder_as_it_was(root, kind):
 
 
 @torch.no_grad()
-def test_fingerprints_tell_weights_names_and_shapes_apart():
+def test_fingerprints_depend_on_weights_names_and_shapes():
     one = {"a": torch.arange(4.0), "b": torch.ones(2)}
     first = weights_fingerprint(one.items())
     assert weights_fingerprint(reversed(one.items())) == first

@@ -1,4 +1,4 @@
-"""Checkpoints: what counts as one, what a kill leaves behind, and what happens when a disk fails."""
+"""Checkpoints: which folders are valid, recovery after a kill, and full disks."""
 
 import json
 import logging
@@ -46,18 +46,18 @@ def steps(folder):
 
 
 @pytest.mark.parametrize("keep", [1, 0, -3])
-def test_fewer_than_two_is_refused(tmp_path, keep):
+def test_keeping_fewer_than_two_is_refused(tmp_path, keep):
     with pytest.raises(BadInput, match="at least 2"):
         write(tmp_path, 1, keep)
     assert not list(tmp_path.iterdir())
 
 
-def test_no_folder_is_no_checkpoint(tmp_path):
+def test_missing_folder_has_no_checkpoint(tmp_path):
     assert newest_checkpoint(tmp_path / "none") is None
     assert read_newest(tmp_path / "none") is None
 
 
-def test_without_its_marker_a_folder_is_not_read_and_later_replaced(tmp_path):
+def test_folder_without_marker_is_ignored_and_replaced(tmp_path):
     write(tmp_path, 1)
     (write(tmp_path, 2) / MARKER).unlink()
     (tmp_path / "step-00000002" / "network.safetensors").write_bytes(b"half")
@@ -66,14 +66,14 @@ def test_without_its_marker_a_folder_is_not_read_and_later_replaced(tmp_path):
     assert torch.equal(read_checkpoint(newest_checkpoint(tmp_path))[0]["network"]["w"], torch.full((3,), 2.0))
 
 
-def test_an_empty_marker_counts_because_all_was_flushed_before_it(tmp_path):
+def test_empty_marker_is_valid(tmp_path):
     path = write(tmp_path, 1)
     assert (path / MARKER).read_bytes() == b""
     assert newest_checkpoint(tmp_path) == path
 
 
 @pytest.mark.parametrize("name", [".writing-00000007", "step-00000007"])
-def test_what_a_kill_left_is_swept_by_the_next_checkpoint(tmp_path, name):
+def test_leftovers_of_a_kill_are_removed(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "network.safetensors").write_bytes(b"half")
     write(tmp_path, 8)
@@ -81,7 +81,7 @@ def test_what_a_kill_left_is_swept_by_the_next_checkpoint(tmp_path, name):
 
 
 @pytest.mark.parametrize("moment", ["rename", "mkdir", "write_text"])
-def test_a_kill_within_the_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch, moment):
+def test_kill_while_writing_keeps_the_previous_checkpoint(tmp_path, monkeypatch, moment):
     write(tmp_path, 1)
     original = getattr(checkpoint.Path, moment)
 
@@ -101,7 +101,7 @@ def test_a_kill_within_the_writing_leaves_the_checkpoint_before(tmp_path, monkey
     assert newest_checkpoint(tmp_path).name == "step-00000002"
 
 
-def test_a_kill_within_the_clearing_up_leaves_no_half_checkpoint_that_counts(tmp_path, monkeypatch):
+def test_kill_while_removing_leaves_no_invalid_checkpoint(tmp_path, monkeypatch):
     write(tmp_path, 1)
     write(tmp_path, 2)
 
@@ -128,7 +128,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_checkpoint_is_passed_over_and_said_so(tmp_path, caplog, damage):
+def test_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, caplog, damage):
     write(tmp_path, 1)
     damage(write(tmp_path, 2))
     with caplog.at_level(logging.WARNING):
@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(tmp_path, caplog, damag
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_checkpoint_takes_the_place_of_none_that_can_be_read(tmp_path, damage):
+def test_damaged_checkpoint_does_not_displace_readable_ones(tmp_path, damage):
     for step in (1, 2, 4, 6):
         write(tmp_path, step, keep=4)
     for step in (4, 6):
@@ -155,14 +155,14 @@ def test_a_damaged_checkpoint_takes_the_place_of_none_that_can_be_read(tmp_path,
     assert steps(tmp_path) == [5, 6]
 
 
-def test_checkpoints_ahead_of_the_run_do_not_count(tmp_path):
+def test_checkpoints_after_the_current_step_are_not_counted(tmp_path):
     for step in (1, 2, 8, 9):
         write(tmp_path, step, keep=4)
     write(tmp_path, 3)
     assert steps(tmp_path) == [2, 3, 8, 9]
 
 
-def test_a_disk_without_room_is_one_sentence_and_what_was_there_stays(tmp_path):
+def test_full_disk_is_reported_and_keeps_earlier_checkpoints(tmp_path):
     write(tmp_path, 1)
     big = {"network": {"w": torch.zeros(50_000)}}
     with (
@@ -176,7 +176,7 @@ def test_a_disk_without_room_is_one_sentence_and_what_was_there_stays(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["mkdir", "rename"])
-def test_a_disk_that_takes_no_more_names_is_one_sentence(tmp_path, monkeypatch, moment):
+def test_full_disk_at_mkdir_or_rename_is_reported(tmp_path, monkeypatch, moment):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -200,12 +200,12 @@ def pipe(path):
 
 
 def says(**changes):
-    """A state that says something else."""
+    """A function that replaces the state by one with these changes."""
     return lambda path: (path / "state.json").write_text(json.dumps({"step": 2, **STATE} | changes))
 
 
 def out_of_the_folder(path):
-    """Its tensors are those of another folder, by a link."""
+    """Replace the tensors by a link to a file outside the folder."""
     outside = path.parent.parent / "outside.safetensors"
     (path / "network.safetensors").rename(outside)
     (path / "network.safetensors").symlink_to(outside)
@@ -232,7 +232,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("spoil", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_checkpoint_that_was_made_to_do_harm_is_a_damaged_one(tmp_path, caplog, spoil):
+def test_malicious_checkpoint_is_treated_as_damaged(tmp_path, caplog, spoil):
     folder = tmp_path / "checkpoints"
     write(folder, 1)
     spoil(write(folder, 2))
@@ -245,7 +245,7 @@ def test_a_checkpoint_that_was_made_to_do_harm_is_a_damaged_one(tmp_path, caplog
         assert steps(folder) == [1, 2, 3], "it takes the place of none"
 
 
-def test_links_among_checkpoints_go_without_what_they_lead_to(tmp_path):
+def test_links_among_checkpoints_are_removed_without_their_targets(tmp_path):
     outside = write(tmp_path / "other", 1)
     (tmp_path / "checkpoints").mkdir()
     for name in ("step-00000001", ".writing-00000002", "step-00000003"):

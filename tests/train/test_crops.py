@@ -1,4 +1,4 @@
-"""Crops that hold edges."""
+"""Crops that contain edges."""
 
 import torch
 
@@ -7,7 +7,7 @@ from sfumato.train.seeds import step_generator
 
 
 def drawn(n=64, side=32):
-    """White pictures with a black square at a place of their own."""
+    """White images, each with a black square at a random position."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.ones(n, 3, side, side)
     for picture in pixels:
@@ -16,7 +16,7 @@ def drawn(n=64, side=32):
     return pixels
 
 
-def test_a_crop_is_a_part_of_its_picture_and_a_function_of_the_generator():
+def test_crop_is_part_of_its_image_and_reproducible():
     pixels = torch.rand(5, 3, 20, 24, generator=torch.Generator().manual_seed(1))
     crops = crops_with_edges(pixels, 12, step_generator(0, 3, 0))
     assert crops.shape == (5, 3, 12, 12)
@@ -27,7 +27,7 @@ def test_a_crop_is_a_part_of_its_picture_and_a_function_of_the_generator():
     assert not torch.equal(crops, crops_with_edges(pixels, 12, step_generator(0, 4, 0)))
 
 
-def test_crops_hold_more_of_the_drawing_than_random_ones():
+def test_crops_contain_edges_more_often_than_random_ones():
     pixels = drawn()
     crops = crops_with_edges(pixels, 12, step_generator(0, 0, 0))
     with_edges = (crops.amax((1, 2, 3)) > crops.amin((1, 2, 3))).float().mean()
@@ -36,6 +36,6 @@ def test_crops_hold_more_of_the_drawing_than_random_ones():
     assert with_edges > random + 0.15
 
 
-def test_a_crop_of_the_whole_picture_is_the_picture():
+def test_crop_of_full_size_is_the_image():
     pixels = drawn(3)
     assert torch.equal(crops_with_edges(pixels, 32, step_generator(0, 0, 0)), pixels)

@@ -1,4 +1,4 @@
-"""Training of a delta-h: its loss and gradient against a second implementation, its interval, resuming, refusals."""
+"""Training of a delta-h: its loss and gradient against a second implementation, interval, resuming, invalid recipes."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ LOSS = {"source": "a red disc", "target": "a blue square", "t_edit": T_EDIT, "l1
 
 @pytest.fixture(scope="session")
 def dual_encoder(tmp_path_factory, pictures):
-    """The folder of a small dual encoder of the pictures."""
+    """The folder of a small dual encoder trained on the images."""
     folder = tmp_path_factory.mktemp("dual encoder")
     run = trained(small_recipe("dual-encoder", pictures, 3, DUAL_ENCODER), folder / "run")
     run.export(folder / "export")
@@ -35,7 +35,7 @@ def dual_encoder(tmp_path_factory, pictures):
 
 @pytest.fixture
 def recipe(pictures, dual_encoder, tiny_sd_folder):
-    """`recipe(steps, kind=..., source=...)`: of the tiny Stable Diffusion, in which a large factor shows."""
+    """`recipe(steps, kind=..., source=...)` for the tiny Stable Diffusion, with a large factor for a visible effect."""
 
     def made(steps=2, *, kind="block", batch=3, lr=3e-3, layout=tiny_sd_folder, **loss):
         network = {"model": str(layout), "clip": dual_encoder, "steps": STEPS, "images": IMAGES}
@@ -46,7 +46,7 @@ def recipe(pictures, dual_encoder, tiny_sd_folder):
 
 
 def loss_of(task, rows):
-    """L of some images: complete evaluations of the network, one graph for each step."""
+    """The loss L of some images, from complete evaluations of the network."""
     frozen, model = task.module.frozen, task.model
     timesteps, x, condition = frozen.timesteps, frozen.found.x_T[rows], frozen.conditions[rows]
     total, edited = 0.0, [t for t in timesteps if t >= T_EDIT]
@@ -72,7 +72,7 @@ def loss_of(task, rows):
 
 
 @pytest.mark.parametrize("kind", ["block", "steps"])
-def test_loss_and_gradient_are_those_of_the_complete_process(recipe, tmp_path, kind):
+def test_loss_and_gradient_equal_complete_evaluations(recipe, tmp_path, kind):
     task = build_task(recipe(kind=kind), tmp_path)
     rows = torch.tensor([0, 3, 4])
     loss, scalars = task.module({"rows": rows})
@@ -88,7 +88,7 @@ def test_loss_and_gradient_are_those_of_the_complete_process(recipe, tmp_path, k
     assert all(p.grad is None for p in task.model.unet.parameters())
 
 
-def test_every_image_of_the_batch_counts(recipe, tmp_path):
+def test_loss_is_the_mean_over_the_batch(recipe, tmp_path):
     module = build_task(recipe(), tmp_path).module
     together, *alone = (module({"rows": torch.tensor(rows)})[0].item() for rows in ([1, 5], [1], [5]))
     assert together == pytest.approx(sum(alone) / 2, rel=1e-4)
@@ -96,13 +96,13 @@ def test_every_image_of_the_batch_counts(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["block", "steps"])
-def test_the_loss_falls(recipe, tmp_path, kind):
+def test_loss_decreases(recipe, tmp_path, kind):
     run = Run(build_task(recipe(12, kind=kind, lr=0.02), tmp_path), recipe(12, kind=kind, lr=0.02), tmp_path, "cpu")
     losses = [report.scalars["delta_h/loss"] for report in run.steps()]
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4]), losses
 
 
-def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, tmp_path):
+def test_resumed_run_equals_an_uninterrupted_one(recipe, tmp_path):
     trained(recipe(4), tmp_path / "whole").close()
     trained(recipe(2), tmp_path / "parts").close()
     trained(recipe(4), tmp_path / "parts").close()
@@ -128,7 +128,7 @@ def test_a_resumed_run_keeps_its_texts_and_its_interval(recipe, tmp_path, monkey
         Run(build_task(changed, tmp_path), changed, tmp_path, "cpu")
 
 
-def test_the_export_is_the_file_of_the_edit(recipe, tmp_path, tiny_sd_folder):
+def test_export_is_loaded_as_a_delta_h(recipe, tmp_path, tiny_sd_folder):
     run = trained(recipe(2, attribute="blue"), tmp_path)
     run.export(tmp_path / "export")
     run.task.sample(tmp_path / "samples", 2)
@@ -143,7 +143,7 @@ def test_the_export_is_the_file_of_the_edit(recipe, tmp_path, tiny_sd_folder):
     assert all(torch.equal(value, own[name]) for name, value in saved.network.state_dict().items())
 
 
-def test_what_is_prepared_is_the_unedited_process(recipe, tmp_path, dual_encoder):
+def test_prepared_predictions_are_those_of_the_unedited_process(recipe, tmp_path, dual_encoder):
     task = build_task(recipe(), tmp_path)
     found, model, perceptual = task.module.frozen.found, task.model, load_perceptual(dual_encoder)
     x, condition, decoded = found.x_T, task.module.frozen.conditions, []
@@ -172,12 +172,12 @@ def test_inverted_images_are_computed_once(recipe, tmp_path, monkeypatch):
 
 
 def curves(edit, boost):
-    """Curves of two images whose mean is given; the rest does not matter."""
+    """Curves of two images with the given means; the other fields are empty."""
     columns = [torch.tensor(values)[:, None] + torch.tensor([[-0.01, 0.01]]) for values in (edit, boost)]
     return Prepared(*[torch.zeros(0)] * 3, *columns)
 
 
-def test_the_interval_is_where_the_curves_reach_their_thresholds():
+def test_interval_is_where_the_curves_reach_their_thresholds():
     timesteps = [801, 601, 401, 201]
     found = curves([0.50, 0.40, 0.30, 0.10], [1.4, 1.3, 1.25, 0.8])
     assert interval(found, timesteps, 1.0, learned=True) == (601, 401)
@@ -202,7 +202,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_be_trained_is_refused(recipe, tmp_path, what):
+def test_invalid_recipes_are_refused(recipe, tmp_path, what):
     loss, tables, sentence = REFUSED[what]
     made = recipe(**loss)
     for table, values in tables.items():
@@ -214,7 +214,7 @@ def test_what_cannot_be_trained_is_refused(recipe, tmp_path, what):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_without_text_is_trained_too(recipe, tmp_path, tiny_ddpm_folder):
+def test_model_without_text_encoder_is_trained(recipe, tmp_path, tiny_ddpm_folder):
     run = trained(recipe(1, layout=tiny_ddpm_folder), tmp_path)
     run.export(tmp_path / "export")
     DeltaH.load(tmp_path / "export" / FILE).check_fits(load_model(str(tiny_ddpm_folder), "cpu"), (32, 32))

@@ -1,4 +1,4 @@
-"""A dual encoder's run: its tokenizer stays, and what does not belong together is refused."""
+"""Training of a dual encoder: its tokenizer is kept, and mismatched parts are refused."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def again(recipe, folder):
     return Run(build_task(recipe, folder), recipe, folder, "cpu")
 
 
-def test_a_run_keeps_its_tokenizer_when_its_captions_change(begun, tmp_path):
+def test_run_keeps_its_tokenizer_when_captions_change(begun, tmp_path):
     recipe, folder, fingerprint = begun
     run = again(recipe, folder)
     assert run.step == 1
@@ -45,7 +45,7 @@ def test_a_run_keeps_its_tokenizer_when_its_captions_change(begun, tmp_path):
     assert tokenizer_fingerprint(other.task.tokenizer) != fingerprint, "the captions do not matter to this test"
 
 
-def test_a_run_without_a_checkpoint_learns_anew(begun):
+def test_run_without_a_checkpoint_trains_a_new_tokenizer(begun):
     recipe, folder, fingerprint = begun
     shutil.rmtree(folder / "checkpoints")
     assert tokenizer_fingerprint(again(recipe, folder).task.tokenizer) != fingerprint
@@ -53,7 +53,7 @@ def test_a_run_without_a_checkpoint_learns_anew(begun):
     assert tokenizer_fingerprint(again(recipe, folder).task.tokenizer) != fingerprint
 
 
-def test_a_tokenizer_of_another_run_is_refused(begun):
+def test_tokenizer_of_another_run_is_refused(begun):
     recipe, folder, _ = begun
     train_tokenizer(["of another run"], 600, 12).save_pretrained(folder / "tokenizer")
     with pytest.raises(BadInput, match=r"trained with another tokenizer.*own folder"):
@@ -64,7 +64,7 @@ def test_a_tokenizer_of_another_run_is_refused(begun):
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_of_before_tokenizers_were_kept_goes_on(begun, tmp_path):
+def test_older_run_without_a_stored_tokenizer_is_resumed(begun, tmp_path):
     recipe, folder, fingerprint = begun
     recipe = small_recipe("dual-encoder", write_pictures(tmp_path / "same as before"), 2, DUAL_ENCODER)
     shutil.rmtree(folder / "tokenizer")
@@ -77,7 +77,7 @@ def test_a_run_of_before_tokenizers_were_kept_goes_on(begun, tmp_path):
     assert tokenizer_fingerprint(again(recipe, folder).task.tokenizer) == fingerprint
 
 
-def test_one_tower_goes_on_with_the_other_as_it_was(begun, tmp_path):
+def test_image_encoder_is_trained_with_a_frozen_text_encoder(begun, tmp_path):
     recipe, folder, fingerprint = begun
     again(recipe, folder).export(tmp_path / "export")
     network = {"start": str(tmp_path / "export"), "freeze_text": True}
@@ -93,7 +93,7 @@ def test_one_tower_goes_on_with_the_other_as_it_was(begun, tmp_path):
     ("network", "size", "sentence"),
     [({"freeze_text": True}, 32, "needs network.start"), ({"start": "EXPORT"}, 24, r"data\.size must be 32")],
 )
-def test_impossible_beginnings_are_refused(begun, tmp_path, network, size, sentence):
+def test_invalid_start_settings_are_refused(begun, tmp_path, network, size, sentence):
     recipe, folder, _ = begun
     again(recipe, folder).export(tmp_path / "export")
     network = {key: str(tmp_path / "export") if value == "EXPORT" else value for key, value in network.items()}
@@ -115,7 +115,7 @@ class Fixed(nn.Module):
 
 
 def test_logits_and_loss_are_fp32_under_autocast():
-    """Of features that lie close together: 8 bits of a logit near 100 do not tell them apart."""
+    """The features are close together: bf16 logits near 100 cannot distinguish them."""
     angles = torch.linspace(0, 0.3, 24)
     images, texts = (torch.stack([a.cos(), a.sin()], 1) for a in (angles, angles + 1e-3))
     ids = torch.arange(24)[:, None]

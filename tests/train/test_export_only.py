@@ -1,4 +1,4 @@
-"""`--export-only` without a checkpoint is refused before anything else is read."""
+"""`--export-only` without a checkpoint is refused before the recipe is read."""
 
 from argparse import Namespace
 
@@ -16,7 +16,7 @@ def arguments(folder):
     )  # fmt: skip
 
 
-def test_a_folder_without_a_checkpoint_is_refused_before_the_recipe_is_read(tmp_path):
+def test_folder_without_a_checkpoint_is_refused_first(tmp_path):
     with pytest.raises(BadInput, match="contains no checkpoint to export: train first"):
         run(arguments(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""A run stops before a step that is not finite, and says where that comes from; fp16 may overflow for a while."""
+"""A run stops before a step with a non-finite value and reports its origin; fp16 may overflow for some steps."""
 
 from contextlib import nullcontext
 from itertools import pairwise
@@ -35,7 +35,7 @@ def overflow(task, step, batch):
     ("fault", "named"),
     [(nan_in_data, "batch's 'x'"), (nan_in_weights, "network.2.weight"), (overflow, "the forward pass overflowed")],
 )
-def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_what(tmp_path, fault, named):
+def test_non_finite_loss_stops_before_the_step(tmp_path, fault, named):
     run = run_of(tmp_path, 20, Broken(fault))
     with pytest.raises(NonFinite, match=r"first loss is not finite at step 5") as caught:
         list(run.steps())
@@ -59,7 +59,7 @@ class Root(nn.Module):
         return at_zero.abs().sqrt().sum() if int(batch["step"]) == 4 else self.weight.square().sum(), {}
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(tmp_path):
+def test_non_finite_gradient_stops_before_the_optimizer_step(tmp_path):
     task = ToyTask()
     task.phases = [Phase("first", Root())]
     run = run_of(tmp_path, 20, task)
@@ -78,7 +78,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(tmp_path)
         ("optimizer", "'network.0.weight' of first is"),
     ],
 )
-def test_no_checkpoint_is_written_with_a_tensor_that_is_not_finite(tmp_path, where, named):
+def test_checkpoint_with_a_non_finite_tensor_is_not_written(tmp_path, where, named):
     run = run_of(tmp_path, 20)
 
     def spoil(report):
@@ -97,7 +97,7 @@ def test_no_checkpoint_is_written_with_a_tensor_that_is_not_finite(tmp_path, whe
 
 
 class Overflowing(ToyTask):
-    """fp16's story in float32: gradients that overflow under the loss scale in the steps of `bad`."""
+    """Simulates fp16 overflow in float32: the gradients of the steps in `bad` are infinite."""
 
     def __init__(self, bad):
         super().__init__()
@@ -112,7 +112,7 @@ class Overflowing(ToyTask):
 
 @pytest.fixture
 def scaled(tmp_path, monkeypatch):
-    """A run with fp16's gradient scaler, which accelerate makes on accelerators only, put in by hand."""
+    """A run with fp16's gradient scaler, installed by hand because accelerate creates it on accelerators only."""
 
     def build(task, steps=40):
         run = run_of(tmp_path, steps, task)
@@ -128,7 +128,7 @@ def scaled(tmp_path, monkeypatch):
     return build
 
 
-def test_fp16_goes_on_after_an_overflow_without_changing_the_weights(scaled, tmp_path):
+def test_fp16_skips_steps_that_overflow(scaled, tmp_path):
     run = scaled(Overflowing({3, 4}), steps=9)
     weights = [
         torch.cat([p.detach().flatten().clone() for p in run.task.phases[0].module.parameters()]) for _ in run.steps()

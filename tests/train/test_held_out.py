@@ -1,4 +1,4 @@
-"""Nothing that is trained sees the `test` and `cells` splits of the corpus."""
+"""No training task uses the `test` and `cells` splits of the corpus."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ from tests.train.conftest import write_pictures
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of 76 faces in one style; its splits follow from their code points as those of the real one do."""
+    """A corpus of 76 faces in one style; its splits are derived from the code points, as in the real corpus."""
     root = tmp_path_factory.mktemp("held_out")
     fake.iconify(root / "cache", "noto", fake.many(76))
     settings = {"sharealike": False, "flags": False, "pypi": False, "size": 32, "limit": None, "workers": 1}
@@ -51,7 +51,7 @@ def tasks(corpus: Path, folder: Path):
     return autoencoder, dual_encoder, DiffusionTask(Recipe("diffusion", data=data, network=network), folder)
 
 
-def test_the_tasks_hold_rows_of_the_train_split_alone(corpus, tmp_path):
+def test_tasks_use_only_the_train_split(corpus, tmp_path):
     recipe = Recipe("autoencoder", data=DataRecipe(folder=str(corpus), size=32))
     everything = open_pictures(recipe, split=None)
     kinds = Counter(map(split_of, everything.table["base"].to_pylist(), everything.table["style"].to_pylist()))
@@ -62,7 +62,7 @@ def test_the_tasks_hold_rows_of_the_train_split_alone(corpus, tmp_path):
         assert {split_of(*row) for row in rows} == {"train"}
 
 
-def test_of_a_folder_of_one_s_own_one_file_in_twenty_is_held_out_and_a_sentence_says_when_that_is_all(tmp_path):
+def test_folder_without_train_images_is_refused(tmp_path):
     own = write_pictures(tmp_path / "own")
     names = [f"{n}.png" for n in range(200)]
     held_out = next(name for name in names if split_of_file(name) == "test")

@@ -1,4 +1,4 @@
-"""A run that is killed with SIGKILL at any moment and resumed ends bit for bit where an undisturbed one does."""
+"""A run that is killed at random moments and resumed ends with exactly the result of an uninterrupted run."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.train.killed import many_lives
 
 
 @pytest.mark.timeout(1800)
-def test_twenty_kills(tmp_path):
+def test_run_killed_twenty_times_equals_an_uninterrupted_run(tmp_path):
     kills = 20
     report = many_lives(tmp_path, 0, kills)
     assert len(report["resumed"]) == kills

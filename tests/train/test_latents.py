@@ -31,7 +31,7 @@ def pixels(images):
 
 
 @torch.no_grad()
-def test_folding_changes_the_latents_and_nothing_else(images):
+def test_folded_scaling_changes_only_the_latents(images):
     network, _ = tiny("kl", 4)
     network.quant_conv.weight *= 3  # a latent space that is far from normal
     network.quant_conv.bias += torch.tensor([2.0, -1.0, 0.5, 0.1, 0.2, 0.3])
@@ -52,7 +52,7 @@ def test_folding_changes_the_latents_and_nothing_else(images):
 
 
 @torch.no_grad()
-def test_a_scaling_factor_that_the_folder_came_with_is_taken_over(images):
+def test_existing_scaling_factor_is_replaced_by_one(images):
     network = tiny("kl", 4)[0]
     network.register_to_config(scaling_factor=0.18215)
     normalise_latent_space(network, encode_images(network, images))
@@ -60,7 +60,7 @@ def test_a_scaling_factor_that_the_folder_came_with_is_taken_over(images):
 
 
 @torch.no_grad()
-def test_a_codebook_is_scaled_by_one_deviation(images):
+def test_vq_latents_are_scaled_by_one_standard_deviation(images):
     network, _ = tiny("vq", 4)
     raw = encode_images(network, images)
     scaled = normalise_latent_space(network, raw)
@@ -69,7 +69,7 @@ def test_a_codebook_is_scaled_by_one_deviation(images):
     torch.testing.assert_close(network.encode(pixels(images)).latents, raw)
 
 
-def test_a_channel_without_variation_is_refused(images):
+def test_constant_channel_is_refused(images):
     network = tiny("kl", 4)[0]
     with torch.no_grad():
         network.quant_conv.weight[1] = 0
@@ -77,7 +77,7 @@ def test_a_channel_without_variation_is_refused(images):
         normalise_latent_space(network, encode_images(network, images))
 
 
-def test_an_autoencoder_without_the_convolutions_is_refused(images):
+def test_autoencoder_without_quant_conv_is_refused(images):
     network = AutoencoderKL(
         block_out_channels=(8,), norm_num_groups=4, latent_channels=3, use_quant_conv=False, use_post_quant_conv=False
     )
@@ -85,7 +85,7 @@ def test_an_autoencoder_without_the_convolutions_is_refused(images):
         normalise_latent_space(network, encode_images(network, images))
 
 
-def test_the_cache_knows_its_weights_and_pictures(images, tmp_path, monkeypatch):
+def test_cache_depends_on_weights_and_images(images, tmp_path, monkeypatch):
     network = tiny("kl", 4)[0]
     first = cached_latents(network, Stored(images), tmp_path)
     torch.testing.assert_close(first, encode_images(network, images))
@@ -101,9 +101,7 @@ def test_the_cache_knows_its_weights_and_pictures(images, tmp_path, monkeypatch)
     assert len(list(tmp_path.iterdir())) == len(list(tmp_path.glob("*.safetensors"))) == 3
 
 
-def test_latents_are_kept_in_files_of_a_bounded_number_of_pictures_and_a_stopped_run_goes_on(
-    images, tmp_path, monkeypatch
-):
+def test_only_missing_cache_files_are_encoded_again(images, tmp_path, monkeypatch):
     network = tiny("kl", 4)[0]
     monkeypatch.setattr("sfumato.train.latents._SHARD", 10)
     first = cached_latents(network, Stored(images), tmp_path)
@@ -119,14 +117,14 @@ def test_latents_are_kept_in_files_of_a_bounded_number_of_pictures_and_a_stopped
     assert len(encoded) == 1, "only the missing file is made again"
 
 
-def test_batches_of_another_size_give_the_same_latents(images):
+def test_latents_do_not_depend_on_the_batch_size(images):
     network = tiny("kl", 4)[0]
     torch.testing.assert_close(encode_images(network, images, 5), encode_images(network, images), rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("regularisation", ["kl", "vq"])
-def test_a_run_that_goes_on_with_other_pictures_keeps_its_space(images, tmp_path, regularisation):
+def test_resumed_run_with_other_images_keeps_its_scaling(images, tmp_path, regularisation):
     first, second = tiny(regularisation, 4)[0], tiny(regularisation, 4)[0]
     encoder = encoder_fingerprint(first)
     raw, other = encode_images(first, images), encode_images(first, images[:7] // 2)
@@ -140,7 +138,7 @@ def test_a_run_that_goes_on_with_other_pictures_keeps_its_space(images, tmp_path
 
 
 @torch.no_grad()
-def test_kept_statistics_scale_a_codebook_as_its_latents_do(images, tmp_path):
+def test_kept_statistics_scale_vq_latents_equally(images, tmp_path):
     one, two = tiny("vq", 4)[0], tiny("vq", 4)[0]
     raw = encode_images(one, images) + torch.tensor([3.0, 0.0, -1.0])[:, None, None]
     normalise_latent_space(one, raw)
@@ -149,7 +147,7 @@ def test_kept_statistics_scale_a_codebook_as_its_latents_do(images, tmp_path):
 
 
 @torch.no_grad()
-def test_the_encoder_is_known_by_its_weights_and_not_by_those_of_its_decoder():
+def test_encoder_fingerprint_ignores_the_decoder():
     network = tiny("kl", 4)[0]
     before = encoder_fingerprint(network)
     for part in (network.decoder, network.post_quant_conv):
@@ -161,7 +159,7 @@ def test_the_encoder_is_known_by_its_weights_and_not_by_those_of_its_decoder():
         before = encoder_fingerprint(network)
 
 
-def test_another_encoder_never_meets_the_statistics_of_the_first(tmp_path):
+def test_statistics_are_kept_separately_per_encoder(tmp_path):
     one, two = torch.randn(9, 3, 4, 4), 5 * torch.randn(9, 3, 4, 4) + 2
     first = kept_statistics(one, tmp_path, "a" * 64, None)
     for before in (None, {}):
@@ -171,7 +169,7 @@ def test_another_encoder_never_meets_the_statistics_of_the_first(tmp_path):
         assert torch.equal(kept_statistics(two, tmp_path, "a" * 64, {})[1], first[1])
 
 
-def test_statistics_of_before_they_were_kept_by_encoder_belong_to_the_run_that_has_begun(tmp_path):
+def test_older_statistics_file_is_used_only_when_resuming(tmp_path):
     one, old = torch.randn(9, 3, 4, 4), {"mean": torch.ones(3), "std": torch.full((3,), 2.0)}
     for folder in ("going on", "new"):
         (tmp_path / folder).mkdir()
@@ -182,7 +180,7 @@ def test_statistics_of_before_they_were_kept_by_encoder_belong_to_the_run_that_h
     assert torch.equal(kept_statistics(one, tmp_path / "new", "a" * 64, None)[1], one.std((0, 2, 3)))
 
 
-def test_the_scale_of_a_checkpoint_comes_before_that_of_the_cache(tmp_path):
+def test_scale_of_the_checkpoint_overrides_the_cache(tmp_path):
     latents, other = torch.randn(9, 3, 4, 4), 3 * torch.randn(9, 3, 4, 4) + 1
     mean, std = kept_statistics(latents, tmp_path, "a" * 64, None)
     before = {"encoder": "a" * 64, SCALE: scale_written(mean, std)}

@@ -1,4 +1,4 @@
-"""One program at a time in a run's folder."""
+"""Only one process at a time may train in a run's folder."""
 
 import errno
 import fcntl
@@ -28,13 +28,13 @@ HOLDER = """if True:
 
 
 def holder(folder):
-    """Another process that holds the folder, or says that it is taken."""
+    """Another process that locks the folder, or prints that it is already locked."""
     command = [sys.executable, "-c", HOLDER, str(folder / ".lock")]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_folder_that_another_process_trains_in_is_refused_until_that_is_dead(tmp_path):
+def test_folder_locked_by_another_process_is_refused(tmp_path):
     (tmp_path / "recipe.toml").write_text('kind = "autoencoder"\n[data]\nfolder = "nowhere"\n')
     with holder(tmp_path) as other:
         assert other.stdout.readline() == "held\n"
@@ -47,7 +47,7 @@ def test_a_folder_that_another_process_trains_in_is_refused_until_that_is_dead(t
     assert list(run_of(tmp_path, 2).steps())[-1].step == 2
 
 
-def test_a_run_holds_its_folder_until_it_is_closed_and_may_be_opened_again_by_its_own_process(tmp_path):
+def test_run_locks_its_folder_until_it_is_closed(tmp_path):
     run = run_of(tmp_path, 4)
     next(run.steps())
     again = run_of(tmp_path, 4)
@@ -61,13 +61,13 @@ def test_a_run_holds_its_folder_until_it_is_closed_and_may_be_opened_again_by_it
         other.kill()
 
 
-def test_the_first_of_several_processes_alone_holds_it(tmp_path, monkeypatch):
+def test_only_the_first_of_several_processes_locks(tmp_path, monkeypatch):
     monkeypatch.setattr("sfumato.train.lock.is_first", lambda: False)
     assert lock(tmp_path / "run") is None
     assert not (tmp_path / "run").exists()
 
 
-def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+def test_file_system_without_locks_is_accepted(tmp_path, monkeypatch):
     def unsupported(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -75,7 +75,7 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
     assert lock(tmp_path) is not None
 
 
-def test_a_place_that_cannot_be_a_folder_is_one_sentence(tmp_path):
+def test_path_that_cannot_be_a_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"file/run cannot be written \(Not a directory\): choose another folder"):
         lock(tmp_path / "file" / "run")

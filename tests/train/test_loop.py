@@ -21,7 +21,7 @@ from tests.train.toy import Broken, ToyTask, contents, each_step, equal, run_of,
 
 
 class Slices(ToyTask):
-    """Hands out the same eight items whatever the size of a batch."""
+    """Returns the same eight items in turn for every batch size."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +48,7 @@ def test_accumulated_micro_batches_equal_the_big_batch(tmp_path):
     assert norms[2] == pytest.approx(norms[0], rel=1e-5)
 
 
-def test_every_micro_batch_of_every_step_and_phase_is_another_one(tmp_path):
+def test_all_micro_batches_are_different(tmp_path):
     drawn = []
 
     def note(task, step, batch):
@@ -58,7 +58,7 @@ def test_every_micro_batch_of_every_step_and_phase_is_another_one(tmp_path):
     assert len(set(drawn)) == len(drawn) == 3 * 2 * 2
 
 
-def test_one_step_is_adamw_on_the_clipped_gradient_and_the_average_follows(tmp_path):
+def test_steps_equal_adamw_with_clipping_and_ema(tmp_path):
     run = run_of(tmp_path, 3, warmup=1, clip=0.01, lr=0.1, weight_decay=0.5)
     twin = ToyTask().phases[0].module
     optim = run.recipe.optim
@@ -85,7 +85,7 @@ def batch_at(run, step):
 
 
 @pytest.mark.parametrize("second", [None, 4])
-def test_a_run_in_pieces_equals_the_run_in_one(tmp_path, second):
+def test_interrupted_run_equals_an_uninterrupted_one(tmp_path, second):
     list(run_of(tmp_path / "whole", 11, ToyTask(second=second)).steps())
     for stop in (2, 5, 6):
         for report in run_of(tmp_path / "pieces", 11, ToyTask(second=second)).steps():
@@ -102,14 +102,14 @@ def test_a_run_in_pieces_equals_the_run_in_one(tmp_path, second):
     assert second is None or len(two["second.optimizer"]) > 0
 
 
-def test_the_global_random_state_is_left_alone(tmp_path):
+def test_global_random_state_is_unchanged(tmp_path):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     list(run_of(tmp_path, 3).steps())
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_another_seed_gives_other_weights_and_the_same_seed_the_same(tmp_path):
+def test_weights_are_determined_by_the_seed(tmp_path):
     runs = [run_of(tmp_path / str(i), 3) for i in range(2)]
     for run in runs:
         list(run.steps())
@@ -120,7 +120,7 @@ def test_another_seed_gives_other_weights_and_the_same_seed_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("minutes", [0.0, 1e-4])
-def test_minutes_bound_the_run_and_leave_a_valid_checkpoint(tmp_path, minutes):
+def test_time_limit_ends_the_run_with_a_checkpoint(tmp_path, minutes):
     run = run_of(tmp_path, 1_000_000)
     done = list(run.steps(minutes))
     assert len(done) < 1_000_000
@@ -128,7 +128,7 @@ def test_minutes_bound_the_run_and_leave_a_valid_checkpoint(tmp_path, minutes):
     assert run_of(tmp_path, 1_000_000).step == len(done)
 
 
-def test_a_signal_at_any_instruction_between_two_steps_is_not_lost(tmp_path):
+def test_signal_between_two_steps_is_not_lost(tmp_path):
     run, instructions, at = run_of(tmp_path, 3), 0, -1
 
     def trace(frame, event, argument):
@@ -160,7 +160,7 @@ def test_a_signal_at_any_instruction_between_two_steps_is_not_lost(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_step_write_a_checkpoint_and_stop(tmp_path, number):
+def test_signal_finishes_the_step_and_writes_a_checkpoint(tmp_path, number):
     before = signal.getsignal(number)
     run, seen = run_of(tmp_path, 100, checkpoint_every=50), []
 
@@ -176,7 +176,7 @@ def test_signals_end_the_step_write_a_checkpoint_and_stop(tmp_path, number):
     assert signal.getsignal(number) == before
 
 
-def test_an_exception_within_a_step_leaves_no_checkpoint_of_half_a_step(tmp_path):
+def test_exception_within_a_step_writes_no_checkpoint(tmp_path):
     def fault(task, step, batch):
         if step == 9:  # the second phase's batch of step 4
             raise OSError("no such picture")
@@ -186,7 +186,7 @@ def test_an_exception_within_a_step_leaves_no_checkpoint_of_half_a_step(tmp_path
     assert newest_checkpoint(tmp_path / "checkpoints").name == "step-00000003"
 
 
-def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays(tmp_path):
+def test_full_disk_is_reported_and_keeps_the_previous_checkpoint(tmp_path):
     run = run_of(tmp_path, 20)
     steps = run.steps()
     for _ in range(4):
@@ -197,7 +197,7 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays(tmp_path):
     assert run_of(tmp_path, 20).step == 3
 
 
-def test_another_kind_or_network_in_the_folder_is_refused_with_one_sentence(tmp_path):
+def test_another_kind_or_network_in_the_folder_is_refused(tmp_path):
     list(run_of(tmp_path, 2).steps())
     with pytest.raises(BadInput, match=r"kind 'toy'.*own folder"):
         Run(ToyTask(), dataclasses.replace(toy_recipe(2), kind="autoencoder"), tmp_path, "cpu")
@@ -207,9 +207,9 @@ def test_another_kind_or_network_in_the_folder_is_refused_with_one_sentence(tmp_
         run_of(tmp_path, 2, task)
 
 
-def test_weights_go_on_with_what_they_are_bound_to_alone(tmp_path):
+def test_resuming_with_another_bound_value_is_refused(tmp_path):
     task = ToyTask()
-    list(run_of(tmp_path, 2, task).steps())  # as a run of before anything was bound
+    list(run_of(tmp_path, 2, task).steps())  # like an older run without bound values
     task.bound_to = {"encoder": "a"}
     list(run_of(tmp_path, 4, task).steps())
     assert run_of(tmp_path, 4, task).step == 4
@@ -218,7 +218,7 @@ def test_weights_go_on_with_what_they_are_bound_to_alone(tmp_path):
         run_of(tmp_path, 4, task)
 
 
-def test_a_phase_that_is_new_in_the_recipe_starts_afresh(tmp_path):
+def test_new_phase_of_the_recipe_starts_from_scratch(tmp_path):
     list(run_of(tmp_path, 4).steps())
     run = run_of(tmp_path, 5, ToyTask(second=2))
     assert run.step == 4
@@ -227,7 +227,7 @@ def test_a_phase_that_is_new_in_the_recipe_starts_afresh(tmp_path):
     assert (again.step, again.trained.ema["second"].optimization_step) == (5, 1)
 
 
-def test_a_damaged_newest_checkpoint_costs_one_interval(tmp_path):
+def test_damaged_newest_checkpoint_resumes_from_the_previous_one(tmp_path):
     list(run_of(tmp_path / "damaged", 6).steps())
     list(run_of(tmp_path / "whole", 9).steps())
     weights = newest_checkpoint(tmp_path / "damaged" / "checkpoints") / "first.safetensors"
@@ -238,12 +238,12 @@ def test_a_damaged_newest_checkpoint_costs_one_interval(tmp_path):
     assert equal(contents(tmp_path / "damaged")[0], contents(tmp_path / "whole")[0])
 
 
-def test_samples_are_drawn_when_they_are_due(tmp_path):
+def test_samples_are_drawn_at_their_interval(tmp_path):
     list(run_of(tmp_path, 6, sample_every=4).steps())
     assert [p.name for p in (tmp_path / "samples").iterdir()] == ["4.txt"]
 
 
-def test_the_averaged_weights_are_shown_and_exported_and_then_put_back(tmp_path):
+def test_export_uses_ema_weights_and_restores_the_weights(tmp_path):
     run = run_of(tmp_path, 5)
     list(run.steps())
     module = run.task.phases[0].module

@@ -13,7 +13,7 @@ def drawn(size=200_000, **settings):
     return draw_timesteps(DiffusionLoss(**settings), size, COUNT, torch.Generator().manual_seed(0))
 
 
-def test_uniform_timesteps_are_all_drawn_alike():
+def test_uniform_timesteps_are_equally_frequent():
     counts = torch.bincount(drawn(), minlength=COUNT)
     assert len(counts) == COUNT
     assert counts.float().std() < 1.15 * 200**0.5, "that of a binomial distribution"

@@ -1,4 +1,4 @@
-"""What decays, and that Adam's state comes back to its own parameters, whichever way it was written."""
+"""Weight decay groups, and restoring Adam's state to the right parameters from every stored format."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def small_network():
     return network
 
 
-def test_matrices_and_kernels_decay_and_nothing_else():
+def test_only_matrices_and_kernels_have_weight_decay():
     network = small_network()
     decaying, others = decay_groups(network, 0.1)
     assert (decaying["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
@@ -46,12 +46,12 @@ def state_by_name(network, adam):
 
 
 def numbered(adam):
-    """As runs of before the names wrote it."""
+    """The state in the older format, by parameter number."""
     return {f"{i:05d}.{k}": v for i, entry in adam.state_dict()["state"].items() for k, v in entry.items()}
 
 
 @pytest.mark.parametrize("write", ["named", "numbered by group", "numbered by module"])
-def test_the_state_comes_back_to_its_own_parameters(write):
+def test_state_is_restored_to_the_right_parameters(write):
     before, old = stepped(0.0 if write == "numbered by module" else 0.1)
     flat = flatten(old, before) if write == "named" else numbered(old)
     network = small_network()
@@ -62,7 +62,7 @@ def test_the_state_comes_back_to_its_own_parameters(write):
     assert [group["weight_decay"] for group in adam.param_groups] == [0.2, 0.0], "the recipe's, not the state's"
 
 
-def test_the_state_of_kernels_with_their_channels_innermost_comes_back_in_their_order():
+def test_state_is_restored_for_channels_last_kernels():
     kernels = []
     for layout in (torch.contiguous_format, torch.channels_last):
         network = nn.Conv2d(5, 7, 3).to(memory_format=layout)
@@ -77,7 +77,7 @@ def test_the_state_of_kernels_with_their_channels_innermost_comes_back_in_their_
     assert torch.equal(kernels[0], kernels[1])
 
 
-def test_the_state_of_other_parameters_is_refused():
+def test_state_of_other_parameters_is_refused():
     network, adam = stepped(0.1)
     flat = flatten(adam, network)
     assert set(names_of(adam, network)) == {key.split(":")[0] for key in flat}
@@ -91,7 +91,7 @@ def test_the_state_of_other_parameters_is_refused():
             unflatten(wrong, adam, network)
 
 
-def test_a_run_that_numbered_its_state_goes_on(tmp_path):
+def test_run_with_a_numbered_state_is_resumed(tmp_path):
     list(Run(ToyTask(), toy_recipe(3), tmp_path / "one", "cpu").steps())
     list(Run(ToyTask(), toy_recipe(6), tmp_path / "whole", "cpu").steps())
     file = newest_checkpoint(tmp_path / "one" / "checkpoints") / "first.optimizer.safetensors"
@@ -108,7 +108,7 @@ def test_a_run_that_numbered_its_state_goes_on(tmp_path):
         Run(ToyTask(), toy_recipe(6), tmp_path / "one", "cpu")
 
 
-def test_the_temperature_does_not_decay_and_the_logits_are_scaled_by_at_most_a_hundred():
+def test_temperature_has_no_decay_and_is_limited():
     shape = DualEncoderNetwork(width=64, image_layers=1, text_layers=1, patch=8, projection=16, context=6)
     clip = build_dual_encoder(shape, 16, tiny_tokenizer())
     decaying, others = decay_groups(clip, 0.1)

@@ -1,4 +1,4 @@
-"""Eight pictures, learned by heart: each task gets below what a closed form reaches without learning them."""
+"""Overfitting on eight images: each task reaches a lower error than a closed-form baseline."""
 
 import dataclasses
 import json
@@ -65,7 +65,7 @@ def psnr(a, b):
 
 
 @torch.no_grad()
-def test_the_autoencoder_beats_each_picture_s_mean_colour_and_the_mean_picture(autoencoder):
+def test_autoencoder_beats_mean_colour_and_mean_image(autoencoder):
     task = autoencoder.task
     x = torch.from_numpy(task.data.images).float() / 127.5 - 1
     with autoencoder.trained.ema_weights():
@@ -77,7 +77,7 @@ def test_the_autoencoder_beats_each_picture_s_mean_colour_and_the_mean_picture(a
 
 
 @torch.no_grad()
-def test_the_dual_encoder_finds_every_caption_and_every_picture(dual_encoder):
+def test_dual_encoder_retrieves_all_captions_and_images(dual_encoder):
     evaluator, data = DualEncoder.load(dual_encoder.folder / "export"), dual_encoder.task.data
     pixels = torch.from_numpy(data.images).float() / 255
     similarity = evaluator.image_features(pixels) @ evaluator.text_features(data.captions).T
@@ -87,8 +87,8 @@ def test_the_dual_encoder_finds_every_caption_and_every_picture(dual_encoder):
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
 def test_diffusion_beats_the_best_gaussian_denoiser(diffusion_recipe, tmp_path, prediction):
-    """For latents of unit deviation without structure, E[v | x_t] = 0 with error 1, and E[eps | x_t] = s x_t with
-    error abar: no network does better on a white Gaussian of the same moments."""
+    """For unstructured latents with a standard deviation of 1, E[v | x_t] = 0 with error 1, and E[eps | x_t] = s x_t
+    with error abar: no network does better on a white Gaussian of the same moments."""
     run = trained(diffusion_recipe(60, prediction=prediction), tmp_path)
     task = run.task
     assert task.latents.square().mean().item() == pytest.approx(1, abs=0.01)
@@ -98,10 +98,10 @@ def test_diffusion_beats_the_best_gaussian_denoiser(diffusion_recipe, tmp_path, 
     assert reached < 0.75 * baseline
 
 
-def test_the_exported_pipeline_opens_in_plain_diffusers(diffusion_recipe, dual_encoder, evaluator, tmp_path):
+def test_exported_pipeline_is_loaded_by_diffusers(diffusion_recipe, dual_encoder, evaluator, tmp_path):
     run = trained(diffusion_recipe(2, {"evaluator": str(evaluator.folder / "export")}), tmp_path)
     run.export(tmp_path / "export")
-    run.export(tmp_path / "export")  # over itself
+    run.export(tmp_path / "export")  # overwrites itself
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [".lock"]
     for part, kind in ((".", "diffusion"), ("vae", "autoencoder"), ("dual_encoder", "dual-encoder")):
         training = json.loads((tmp_path / "export" / part / "training.json").read_text())
@@ -127,7 +127,7 @@ def test_the_exported_pipeline_opens_in_plain_diffusers(diffusion_recipe, dual_e
         torch.testing.assert_close(value, average.half().float())
 
 
-def test_a_judge_that_conditions_the_model_is_refused(diffusion_recipe, dual_encoder, tmp_path):
+def test_evaluator_that_conditions_the_model_is_refused(diffusion_recipe, dual_encoder, tmp_path):
     partial = str(dual_encoder.folder / "export")
     for frozen in (True, False):
         network = {"text": {"start": partial, "frozen": frozen}, "evaluator": partial}
@@ -136,9 +136,7 @@ def test_a_judge_that_conditions_the_model_is_refused(diffusion_recipe, dual_enc
 
 
 @pytest.mark.parametrize("start", [True, False])
-def test_a_text_encoder_that_is_trained_with_the_unet_learns_and_is_exported_with_its_averages(
-    diffusion_recipe, dual_encoder, tmp_path, start
-):
+def test_trained_text_encoder_is_exported_with_its_ema_weights(diffusion_recipe, dual_encoder, tmp_path, start):
     text = {"start": str(dual_encoder.folder / "export")} if start else {"width": 64, "layers": 1, "vocabulary": 600}
     recipe = diffusion_recipe(3, {"text": text})
     before = build_task(recipe, tmp_path / "before").text.state_dict()
@@ -158,7 +156,7 @@ def test_a_text_encoder_that_is_trained_with_the_unet_learns_and_is_exported_wit
         assert torch.equal(value, run.task.text.state_dict()[name]), name
 
 
-def test_an_exported_pipeline_is_trained_on(diffusion_recipe, tmp_path):
+def test_training_continues_from_an_exported_pipeline(diffusion_recipe, tmp_path):
     text = {"width": 64, "layers": 1, "vocabulary": 600}
     trained(diffusion_recipe(2, {"text": text}), tmp_path / "first").export(tmp_path / "export")
     network = {"start": str(tmp_path / "export" / "unet"), "text": {"start": str(tmp_path / "export")}}
@@ -173,7 +171,7 @@ def test_an_exported_pipeline_is_trained_on(diffusion_recipe, tmp_path):
             build_task(diffusion_recipe(1, network | shape), tmp_path / "third")
 
 
-def test_diffusion_on_a_codebook_exports_what_sfumato_opens(pictures, diffusion_recipe, tmp_path):
+def test_export_of_vq_diffusion_is_loaded_by_sfumato(pictures, diffusion_recipe, tmp_path):
     vq = trained(small_recipe("autoencoder", pictures, 10, AUTOENCODER | {"regularisation": "vq"}), tmp_path / "vq")
     vq.export(tmp_path / "vq" / "export")
     recipe = diffusion_recipe(2, {"autoencoder": str(tmp_path / "vq" / "export")})
@@ -195,7 +193,7 @@ def test_diffusion_on_a_codebook_exports_what_sfumato_opens(pictures, diffusion_
         pipe("a red disc", num_inference_steps=2)
 
 
-def test_a_run_whose_encoder_was_trained_on_is_refused(diffusion_recipe, autoencoder, tmp_path):
+def test_run_with_a_changed_encoder_is_refused(diffusion_recipe, autoencoder, tmp_path):
     trained(diffusion_recipe(2), tmp_path)
     other = tmp_path / "other"
     autoencoder.export(other)
@@ -211,7 +209,7 @@ def test_a_run_whose_encoder_was_trained_on_is_refused(diffusion_recipe, autoenc
     assert len(list((tmp_path / "cache").iterdir())) == 2, "it was refused after the pictures had been encoded"
 
 
-def test_a_batch_is_what_the_paper_trains_on(diffusion_recipe, tmp_path):
+def test_batch_has_valid_timesteps_and_dropped_captions(diffusion_recipe, tmp_path):
     task = build_task(diffusion_recipe(1, condition_dropout=0.25, min_snr=5.0), tmp_path)
     batch = task.batch(step_generator(0, 0, 0), 400)
     assert batch["t"].min() >= 0
@@ -238,12 +236,12 @@ def test_a_batch_is_what_the_paper_trains_on(diffusion_recipe, tmp_path):
         ({"channels": (8, 8, 8, 8, 8), "heads": (1, 1, 1, 1, 1)}, "halved"),
     ],
 )
-def test_impossible_networks_are_refused(diffusion_recipe, tmp_path, change, sentence):
+def test_invalid_networks_are_refused(diffusion_recipe, tmp_path, change, sentence):
     with pytest.raises(BadInput, match=sentence):
         build_task(diffusion_recipe(1, change), tmp_path)
 
 
-def test_the_wrong_folders_are_refused_with_one_sentence(diffusion_recipe, autoencoder, dual_encoder, tmp_path):
+def test_swapped_model_folders_are_refused(diffusion_recipe, autoencoder, dual_encoder, tmp_path):
     swapped = {
         "autoencoder": str(dual_encoder.folder / "export"),
         "text": {"start": str(autoencoder.folder / "export")},
@@ -254,7 +252,7 @@ def test_the_wrong_folders_are_refused_with_one_sentence(diffusion_recipe, autoe
         DiffusionTask(diffusion_recipe(1, {"text": swapped["text"]}), tmp_path)
 
 
-def test_training_is_quiet_and_leaves_the_libraries_as_they_were(diffusion_recipe, tmp_path, capfd):
+def test_training_prints_nothing_and_keeps_logging_settings(diffusion_recipe, tmp_path, capfd):
     from transformers.utils import logging
 
     logging.enable_progress_bar()
@@ -270,7 +268,7 @@ def test_training_is_quiet_and_leaves_the_libraries_as_they_were(diffusion_recip
     assert logging.get_verbosity() == logging.WARNING
 
 
-def test_missing_weights_are_an_error_and_not_a_remark(autoencoder, tmp_path):
+def test_missing_weights_are_an_error(autoencoder, tmp_path):
     from safetensors.torch import load_file, save_file
 
     source = autoencoder.folder / "export"
@@ -296,7 +294,7 @@ def test_missing_weights_are_an_error_and_not_a_remark(autoencoder, tmp_path):
         ({"condition_dropout": 1.5}, "between 0 and 1"),
     ],
 )
-def test_impossible_losses_are_refused_before_anything_is_loaded(pictures, tmp_path, loss, sentence):
+def test_invalid_losses_are_refused_before_loading(pictures, tmp_path, loss, sentence):
     network = {"autoencoder": "/nowhere"}
     with pytest.raises(BadInput, match=sentence):
         build_task(small_recipe("diffusion", pictures, 1, network, **loss), tmp_path)

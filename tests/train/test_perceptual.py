@@ -7,7 +7,7 @@ from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, Recon
 from tests.metrics import encoders
 
 
-def test_the_gradient_reaches_the_reconstruction_and_not_the_network(tmp_path):
+def test_gradient_reaches_only_the_autoencoder(tmp_path):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_autoencoder(AutoencoderNetwork(f=2, channels=(8, 8), groups=4, latent_channels=2), 16)

@@ -1,4 +1,4 @@
-"""TF32 is off in the steps of an fp32 recipe, and torch's settings are the caller's again after each."""
+"""TF32 is off in the steps of an fp32 recipe, and the caller's torch settings are restored after each step."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ def settings():
 
 @pytest.fixture(params=["none", "tf32"])
 def callers(request):
-    """TF32 for convolutions and, perhaps, for matrix products."""
+    """The caller's settings: TF32 for convolutions and, with "tf32", for matrix products."""
     before = settings()
     torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = request.param, "tf32"
     yield settings()
@@ -33,7 +33,7 @@ def callers(request):
 
 
 class Noting(ToyTask):
-    """Notes torch's settings when a batch is drawn, and may fail."""
+    """Records torch's settings when a batch is drawn; with `fail`, drawing raises an error."""
 
     def __init__(self, fail=False):
         super().__init__()
@@ -56,21 +56,21 @@ def test_steps_of_fp32_are_without_tf32(callers, tmp_path, precision, expected):
     assert settings() == callers
 
 
-def test_the_settings_are_back_after_an_error(callers, tmp_path):
+def test_settings_are_restored_after_an_error(callers, tmp_path):
     task = Noting(fail=True)
     with pytest.raises(OSError, match="no such picture"):
         list(Run(task, toy_recipe(2), tmp_path, "cpu").steps())
     assert (task.met, settings()) == ([("ieee", "ieee")], callers)
 
 
-def test_the_settings_of_the_older_interface_can_be_read_afterwards():
+def test_older_tf32_settings_can_be_read_afterwards():
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     with arithmetic("fp32"):
         pass
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
-def test_frozen_networks_work_in_the_recipes_precision_too(callers, pictures, tmp_path, monkeypatch):
+def test_task_is_built_with_the_recipe_precision(callers, pictures, tmp_path, monkeypatch):
     met = []
     recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
     monkeypatch.setattr("sfumato.train.start.load_recipe", lambda *_: recipe)
@@ -80,21 +80,21 @@ def test_frozen_networks_work_in_the_recipes_precision_too(callers, pictures, tm
     assert settings() == callers
 
 
-def test_a_precision_that_cannot_be_had_is_refused(tmp_path):
+def test_unavailable_precision_is_refused(tmp_path):
     Run(ToyTask(), toy_recipe(1), tmp_path / "one", "cpu")
     with pytest.raises(BadInput, match=r"run\.precision = 'bf16' cannot be used here"):
         Run(ToyTask(), toy_recipe(1, precision="bf16"), tmp_path / "two", "cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_a_device_that_is_not_there_is_refused(tmp_path):
+def test_missing_device_is_refused(tmp_path):
     (tmp_path / "recipe.toml").write_text('kind = "autoencoder"\n')
     with pytest.raises(BadInput, match="finds no CUDA device"):
         start(tmp_path / "recipe.toml", tmp_path / "run", device="cuda")
 
 
 class Slow(torch.autograd.Function):
-    """Takes its time in the backward pass of one precision."""
+    """The identity, with a slow backward pass if `slow`."""
 
     @staticmethod
     def forward(ctx, x, slow):
@@ -129,7 +129,7 @@ class Preferring(ToyTask):
 
 
 @pytest.mark.parametrize("fast", ["fp32", "bf16"])
-def test_auto_takes_the_faster_precision_says_so_and_leaves_the_networks_alone(tmp_path, caplog, fast):
+def test_auto_selects_the_faster_precision(tmp_path, caplog, fast):
     task = Preferring(fast)
     before = {name: value.clone() for name, value in task.phases[0].module.state_dict().items()}
     with caplog.at_level(logging.WARNING):
@@ -143,12 +143,12 @@ def test_auto_takes_the_faster_precision_says_so_and_leaves_the_networks_alone(t
     assert all(value.dtype == torch.float32 for value in task.phases[0].module.state_dict().values())
 
 
-def test_a_precision_that_is_named_is_not_measured(tmp_path, monkeypatch):
+def test_explicit_precision_is_not_measured(tmp_path, monkeypatch):
     monkeypatch.setattr("sfumato.train.fastest._time", lambda *_: pytest.fail("measured"))
     assert Run(ToyTask(), toy_recipe(1, precision="bf16"), tmp_path, "cpu").recipe.run.precision == "bf16"
 
 
-def test_a_precision_that_is_far_slower_is_tried_once(tmp_path, monkeypatch):
+def test_much_slower_precision_is_measured_once(tmp_path, monkeypatch):
     passes = []
     slow = {"fp32": 1.0, "bf16": 4.0}
     monkeypatch.setattr(
@@ -158,7 +158,7 @@ def test_a_precision_that_is_far_slower_is_tried_once(tmp_path, monkeypatch):
     assert passes == ["fp32", "fp32", "fp32", "bf16"]
 
 
-def test_a_resumed_run_keeps_the_precision_that_was_measured(tmp_path, monkeypatch):
+def test_resumed_run_keeps_the_measured_precision(tmp_path, monkeypatch):
     """On the same kind of processor; another one may be faster in another precision."""
     recipe = toy_recipe(2, precision="auto")
     for _ in Run(Preferring("bf16"), recipe, tmp_path, "cpu").steps():
@@ -167,12 +167,12 @@ def test_a_resumed_run_keeps_the_precision_that_was_measured(tmp_path, monkeypat
         only.setattr("sfumato.train.fastest._time", lambda *_: pytest.fail("measured"))
         assert Run(Preferring("fp32"), recipe, tmp_path, "cpu").recipe.run.precision == "bf16"
     monkeypatch.setattr("sfumato.train.fastest.processor", lambda _: "another")
-    AcceleratorState._reset_state(reset_partial_state=True)  # else a process trains in one precision only
+    AcceleratorState._reset_state(reset_partial_state=True)  # otherwise a process trains in one precision only
     assert Run(Preferring("fp32"), recipe, tmp_path, "cpu").recipe.run.precision == "fp32"
 
 
 def test_phases_that_share_a_network_are_copied_together(pictures, tmp_path, monkeypatch):
-    """Else the discriminator in the copy of one phase would stay on another device than the copy of the other."""
+    """Otherwise the discriminator in the copy of one phase would stay on another device than that of the other."""
     copies = []
     monkeypatch.setattr("sfumato.train.fastest._pass", lambda module, *_: copies.append(module) or 1.0)
     recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, adversarial=0.5, discriminator_layers=1)

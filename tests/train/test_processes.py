@@ -14,20 +14,20 @@ from sfumato.train.checkpoint import newest_checkpoint, read_checkpoint
 from tests.train.ranks import Together, equalities
 
 ROOT = Path(__file__).parents[2]
-# The address is given because torchrun's own choice, the machine's name, hangs for minutes where nothing resolves it.
+# The address is given because torchrun's default, the host name, hangs for minutes if it cannot be resolved.
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc_per_node=2")
 
-# On a busy machine a process sometimes ends so, or waits for ever (both were seen, no line of Python was at fault): a
-# thread of torch's C++ outlives its owner. What is tested here is what the processes compute: they run again.
+# On a busy machine a process sometimes aborts with this message or hangs: a C++ thread of torch outlives its owner, and
+# no Python code is involved. These tests check the computed results, so the processes are started again.
 ABORTED = "terminate called without an active exception"
 ATTEMPTS, PATIENCE = 3, 150
 
-# How long it takes is no matter of these tests; the limits only end a hang.
+# The run time is not tested; the limits only end a hang.
 pytestmark = pytest.mark.timeout(1200)
 
 
 def two_processes(make_folder):
-    """Both run `tests.train.ranks`, which writes into a new folder: gives it, and the error output."""
+    """Run `tests.train.ranks` in two processes; return the new folder that they write to."""
     environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     for _ in range(ATTEMPTS):
         folder = make_folder()
@@ -58,7 +58,7 @@ def both(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("scenario", "samples"), [("toy", 6 * 2 * 2 * 4), ("gan", 6 * 2 * 2)])
-def test_both_processes_hold_the_same_weights_and_one_process_with_both_batches_too(both, scenario, samples):
+def test_two_processes_train_as_one_with_both_batches(both, scenario, samples):
     two, reports, one, alone = both
     for report in reports:
         assert report[scenario] == {"spread": 0.0, "step": 6, "samples": samples}
@@ -67,11 +67,11 @@ def test_both_processes_hold_the_same_weights_and_one_process_with_both_batches_
     assert mine.keys() == theirs.keys()
     for file in mine:
         for name, value in mine[file].items():
-            if not name.endswith("exp_avg_sq"):  # Adam's mean gradient; its square says nothing more
+            if not name.endswith("exp_avg_sq"):  # Adam's squares add nothing to its mean gradient
                 torch.testing.assert_close(value, theirs[file][name], rtol=1e-4, atol=2e-6, msg=f"{file}: {name}")
 
 
-def test_the_adaptive_weight_is_that_of_all_processes(both):
+def test_adaptive_weight_is_computed_over_all_processes(both):
     two, _, one, _ = both
     mine, theirs = (
         [json.loads(line).get("autoencoder/adaptive_weight") for line in (f / "gan" / "log.jsonl").open()]
@@ -81,7 +81,7 @@ def test_the_adaptive_weight_is_that_of_all_processes(both):
     assert mine[2:] == pytest.approx(theirs[2:], rel=1e-4)
 
 
-def test_a_dual_encoder_tells_the_captions_of_both_processes_apart(both):
+def test_contrastive_loss_uses_captions_of_both_processes(both):
     two, reports, one, alone = both
     assert [report["clip"] for report in reports] == [{"spread": 0.0, "step": 1, "samples": 6}] * 2
     assert alone["clip"]["step"] == 1
@@ -93,7 +93,7 @@ def test_a_dual_encoder_tells_the_captions_of_both_processes_apart(both):
             gradient, expected = value / 0.1, theirs["dual_encoder.optimizer"][key] / 0.1
             rounding = 3e-6 * max(1.0, expected.abs().max().item())
             torch.testing.assert_close(gradient, expected, rtol=0, atol=rounding, msg=key)
-            # Adam's first step is the sign of the gradient: of one that is all rounding it says nothing.
+            # Adam's first step is the sign of the gradient, which is arbitrary if the gradient is only rounding error.
             sure, name = expected.abs() > 1e-4, key.removesuffix(":exp_avg")
             weights = (group["dual_encoder"][name][sure] for group in (mine, theirs))
             torch.testing.assert_close(*weights, rtol=0, atol=1e-6, msg=name)
@@ -104,7 +104,7 @@ def test_a_dual_encoder_tells_the_captions_of_both_processes_apart(both):
         assert logged[0] == pytest.approx(logged[1], abs=1e-5)
 
 
-def test_minutes_stop_all_processes_at_the_same_step(both):
+def test_time_limit_stops_all_processes_at_the_same_step(both):
     _, reports, _, _ = both
     steps = {report["minutes"]["step"] for report in reports}
     assert len(steps) == 1
@@ -115,7 +115,7 @@ def test_minutes_stop_all_processes_at_the_same_step(both):
 
 
 @pytest.mark.parametrize(("scenario", "named"), [("data", "batch's 'x'"), ("weight", "weight 'network.0.weight'")])
-def test_a_nan_on_one_process_stops_both_before_the_step(both, scenario, named):
+def test_nan_on_one_process_stops_both_before_the_step(both, scenario, named):
     two, reports, _, _ = both
     assert named in reports[1][scenario]["stopped"]
     assert "another process" in reports[0][scenario]["stopped"]
@@ -127,14 +127,14 @@ def test_a_nan_on_one_process_stops_both_before_the_step(both, scenario, named):
     assert all(t.isfinite().all() for group in read_checkpoint(path)[0].values() for t in group.values())
 
 
-def test_one_process_encodes_and_the_other_reads_what_it_wrote(both):
+def test_one_process_encodes_and_the_other_reads_the_cache(both):
     two, reports, _, _ = both
     assert [report["cache"]["encoded"] for report in reports] == [1, 0]
     assert all(report["cache"]["right"] and report["cache"]["kept"] for report in reports)
     assert len(list((two / "cache").iterdir())) == 2
 
 
-def test_a_signal_to_one_process_stops_both_with_a_checkpoint(both):
+def test_signal_to_one_process_stops_both_with_a_checkpoint(both):
     two, reports, _, _ = both
     assert all(report["signal"]["interrupted"] for report in reports)
     assert reports[0]["signal"]["step"] == reports[1]["signal"]["step"] == 5

@@ -20,7 +20,7 @@ def parts(pipeline):  # noqa: F811
     return load_model(folder, "cpu"), DualEncoder.load(folder / "dual_encoder"), load_recipe(recipe, "diffusion")
 
 
-def test_ranks_are_those_of_the_similarities(parts):
+def test_ranks_follow_the_similarities(parts):
     """The rank of each prompt by sorting all similarities, for prompts of which one is a training caption itself."""
     model, evaluator, recipe = parts
     captions = list(dict.fromkeys(open_pictures(recipe, "train").captions))
@@ -38,7 +38,7 @@ def test_ranks_are_those_of_the_similarities(parts):
     assert figures["recognised"] == sum(row["rank"] == 1 for row in figures["prompts"])
 
 
-def test_a_tie_is_not_recognised(parts, monkeypatch):
+def test_tie_does_not_count_as_recognised(parts, monkeypatch):
     model, evaluator, recipe = parts
     for name in ("text_features", "image_features"):
         monkeypatch.setattr(DualEncoder, name, lambda _, given: torch.ones(len(given), 1))
@@ -63,7 +63,7 @@ def test_the_command_writes_and_prints_the_ranks(pipeline, tmp_path, capsys):  #
     ("text", "words"),
     [("\n", "no prompt"), ("face " * 200, "too long for the evaluator"), (None, "check the path")],
 )
-def test_a_list_of_prompts_that_cannot_be_used_is_refused(pipeline, tmp_path, capsys, text, words):  # noqa: F811
+def test_invalid_list_of_prompts_is_refused(pipeline, tmp_path, capsys, text, words):  # noqa: F811
     folder, recipe = pipeline
     if text is not None:
         (tmp_path / "prompts.txt").write_text(text)

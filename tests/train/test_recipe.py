@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is refused with one sentence, and that the shipped ones build their networks."""
+"""Recipes: parsing, invalid values, and the networks of the shipped recipes."""
 
 import dataclasses
 from pathlib import Path
@@ -95,13 +95,13 @@ def test_shipped_recipes_build_their_networks(path):
             assert clip.text_model.embeddings(ids).shape == (2, shape.context, shape.width)
 
 
-def test_the_recipes_at_128_pixels_make_a_pipeline_that_may_be_shipped():
+def test_128_pixel_pipeline_is_small_enough_to_ship():
     """Half precision and 80 MB at most, with the evaluator beside the pipeline."""
     names = ("emoji-128-autoencoder", "emoji-evaluator", "emoji-128-diffusion")
     autoencoder, evaluator, diffusion = (load_recipe(path) for n in names for path in RECIPES if path.stem == n)
     assert {recipe.data.size for recipe in (autoencoder, evaluator, diffusion)} == {128}
     clip, shape = (fill(NETWORKS[r.kind], r.network, "network") for r in (evaluator, diffusion))
-    # the text encoder goes on from that of the 64 px model
+    # the text encoder starts from that of the 64 px model
     text = load_network(CLIPTextModel, list_models()[0].folder / "text_encoder")
     with torch.device("meta"):
         vae = build_autoencoder(fill(AutoencoderNetwork, autoencoder.network, "network"), 128)
@@ -112,13 +112,13 @@ def test_the_recipes_at_128_pixels_make_a_pipeline_that_may_be_shipped():
     assert 50e6 < 2 * count < 79e6, f"{2 * count / 1e6:.1f} MB, and there are tokenizers and a README besides"
 
 
-def test_own_recipes_are_there_for_every_network():
-    """Delta-h and the tokens of PARASOL are trained for a model that is there already."""
+def test_own_recipes_exist_for_every_network():
+    """Except delta-h and PARASOL, which are trained for an existing model."""
     own = {load_recipe(path).kind for path in RECIPES if path.stem.startswith("own-")}
     assert own == NETWORKS.keys() - {"delta-h", "parasol"}
 
 
-def test_values_arrive_as_the_types_they_are(tmp_path):
+def test_values_are_converted_to_their_types(tmp_path):
     recipe = load_recipe(
         written(tmp_path, 'kind = "autoencoder"\n[data]\nstyles = ["noto"]\n[optim]\nlr = 1\nbetas = [0, 0.5]\n')
     )
@@ -157,7 +157,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "sentence"), BAD.values(), ids=BAD.keys())
-def test_bad_recipes_are_refused_with_one_sentence(tmp_path, text, sentence):
+def test_invalid_recipes_are_refused_with_one_sentence(tmp_path, text, sentence):
     path = written(tmp_path, text if text.startswith("[optim\n") else f'kind = "autoencoder"\n{text}\n')
     with pytest.raises(BadInput, match=sentence) as caught:
         load_recipe(path)
@@ -165,7 +165,7 @@ def test_bad_recipes_are_refused_with_one_sentence(tmp_path, text, sentence):
     assert "recipe.toml" in str(caught.value)
 
 
-def test_files_that_cannot_be_recipes_are_refused(tmp_path):
+def test_invalid_recipe_files_are_refused(tmp_path):
     with pytest.raises(BadInput, match=r"cannot read the recipe.*see recipes/"):
         load_recipe(tmp_path / "none.toml")
     with pytest.raises(BadInput, match="cannot read the recipe"):
@@ -183,7 +183,7 @@ def test_files_that_cannot_be_recipes_are_refused(tmp_path):
         start(written(tmp_path, 'kind = "gan"'), tmp_path / "run", device="cpu")
 
 
-def test_unknown_settings_of_a_network_or_loss_are_refused_before_the_data_is_read(tmp_path):
+def test_unknown_network_or_loss_settings_are_refused(tmp_path):
     for table, name in (("network", "depth"), ("loss", "lpips")):
         recipe = load_recipe(written(tmp_path, f'kind = "autoencoder"\n[{table}]\n{name} = 1\n'))
         with pytest.raises(BadInput, match=f"{table} has no setting '{name}'"):
@@ -221,7 +221,7 @@ OUT_OF_RANGE = [
 
 
 @pytest.mark.parametrize(("kind", "table", "name", "value", "words"), OUT_OF_RANGE)
-def test_values_out_of_their_range_are_refused_before_anything_is_read(tmp_path, kind, table, name, value, words):
+def test_values_out_of_range_are_refused_before_reading_data(tmp_path, kind, table, name, value, words):
     places = 'autoencoder = "nowhere"\n' if kind == "diffusion" else ""
     tables = {"network": places, "loss": ""}
     tables[table] += f"{name} = {value}\n"
@@ -239,17 +239,17 @@ def test_values_out_of_their_range_are_refused_before_anything_is_read(tmp_path,
         ({"channels": (16, 20), "heads": (2, 2)}, "multiples of network.groups = 16"),
     ],
 )
-def test_u_nets_that_cannot_be_built_are_refused(change, sentence):
+def test_invalid_unet_shapes_are_refused(change, sentence):
     with pytest.raises(BadInput, match=sentence):
         build_unet(DiffusionNetwork("", "", **change), 4, 16, 32)
 
 
-def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
+def test_folder_without_a_dataset_is_refused(tmp_path):
     with pytest.raises(BadInput, match="is not a dataset"):
         build_task(small_recipe("autoencoder", tmp_path, 1, AUTOENCODER), tmp_path)
 
 
-def test_learning_rate_rises_holds_and_falls():
+def test_learning_rate_schedule():
     optim = OptimRecipe(lr=0.2, warmup=10, decay_start=100)
     assert optim.lr_at(0) == pytest.approx(0.02)
     assert optim.lr_at(4) == pytest.approx(0.1)
@@ -258,7 +258,7 @@ def test_learning_rate_rises_holds_and_falls():
     assert OptimRecipe(lr=0.2, warmup=0).lr_at(0) == pytest.approx(0.2)
 
 
-def test_every_draw_has_its_own_stream():
+def test_random_streams_are_distinct_and_reproducible():
     keys = [
         {"seed": s, "step": t, "rank": r, "tag": g, "micro": m}
         for s in (0, 1) for t in (0, 1, 11) for r in (0, 1) for g in ("", "a") for m in (0, 1)
@@ -269,7 +269,7 @@ def test_every_draw_has_its_own_stream():
     assert first == again
 
 
-def test_a_folder_of_one_s_own_trains_from_a_file(pictures, tmp_path):
+def test_recipe_file_trains_on_an_image_folder(pictures, tmp_path):
     path = written(
         tmp_path,
         f'kind = "autoencoder"\n[data]\nfolder = "{pictures}"\nsize = 24\n'
@@ -284,7 +284,7 @@ def test_a_folder_of_one_s_own_trains_from_a_file(pictures, tmp_path):
     assert start(path, tmp_path / "run", "autoencoder", "cpu").step == 3
 
 
-def test_a_recipe_may_change_between_two_pieces_of_a_run(pictures, tmp_path):
+def test_recipe_may_change_when_resuming(pictures, tmp_path):
     recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, batch=2)
     trained(recipe, tmp_path)
     changed = dataclasses.replace(

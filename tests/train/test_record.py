@@ -1,4 +1,4 @@
-"""What a run says of itself: its history, its log, and the summary that goes along with its weights."""
+"""The records of a run: its history, its log, and the training summary exported with its weights."""
 
 import dataclasses
 import itertools
@@ -27,7 +27,7 @@ def rows(folder, name):
     return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
-def test_the_log_forgets_steps_that_a_kill_has_undone(tmp_path):
+def test_log_drops_steps_after_the_resumed_checkpoint(tmp_path):
     list(run_of(tmp_path, 6).steps())
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 7, "samples": 28}\n{"step": 8, "sam')
@@ -37,12 +37,12 @@ def test_the_log_forgets_steps_that_a_kill_has_undone(tmp_path):
     assert {"samples", "seconds", "elapsed", "first/loss", "first/error", "first/gradient"} <= logged[0].keys()
 
 
-def test_each_checkpoint_has_its_line_whenever_lines_are_due(tmp_path):
+def test_every_checkpoint_step_is_logged(tmp_path):
     list(run_of(tmp_path, 8, log_every=5, checkpoint_every=3).steps())
     assert [row["step"] for row in rows(tmp_path, "log.jsonl")] == [3, 5, 6, 8]
 
 
-def test_the_history_says_when_where_and_what_had_changed(tmp_path):
+def test_history_records_time_device_and_changes(tmp_path):
     before = datetime.now(UTC).replace(microsecond=0)
     list(run_of(tmp_path, 4).steps())
     list(run_of(tmp_path, 4, lr=0.5).steps())  # nothing to do: no line
@@ -60,7 +60,7 @@ def test_the_history_says_when_where_and_what_had_changed(tmp_path):
     assert json.loads((tmp_path / "recipe.json").read_text())["optim"]["lr"] == 0.25
 
 
-def test_settings_that_come_and_go_are_changes_too():
+def test_added_and_removed_settings_are_changes():
     one = dataclasses.asdict(dataclasses.replace(toy_recipe(), network={"f": 4, "channels": (8, 8)}))
     two = dataclasses.asdict(dataclasses.replace(toy_recipe(), network={"f": 4, "layers": 1}))
     assert changes(one, two) == {"network.channels": [[8, 8], None], "network.layers": [None, 1]}
@@ -68,8 +68,8 @@ def test_settings_that_come_and_go_are_changes_too():
     assert changes({}, one) == {}
 
 
-def test_seconds_add_up_over_all_lives(tmp_path, monkeypatch):
-    clock = itertools.count(0.0, 1.0)  # a second passes whenever somebody looks
+def test_seconds_accumulate_over_resumed_runs(tmp_path, monkeypatch):
+    clock = itertools.count(0.0, 1.0)  # advances by one second per reading
     monkeypatch.setattr("sfumato.train.loop.time", SimpleNamespace(monotonic=lambda: next(clock)))
     reports = list(run_of(tmp_path, 3).steps())
     run = run_of(tmp_path, 6)
@@ -80,14 +80,14 @@ def test_seconds_add_up_over_all_lives(tmp_path, monkeypatch):
     assert run.seconds >= elapsed[-1]
 
 
-def test_seconds_of_before_they_were_kept_are_those_of_the_steps_between_the_lines(tmp_path):
+def test_seconds_are_estimated_from_older_logs(tmp_path):
     lines = [{"step": 10, "seconds": 2.0}, {"step": 20, "seconds": 1.0}, {"step": 25, "elapsed": 40.0}, {"step": 30}]
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
     record = Record(tmp_path, toy_recipe())
     assert [record.seconds(step) for step in (0, 10, 20, 25, 30)] == [0.0, 20.0, 30.0, 40.0, 40.0]
 
 
-def test_the_export_says_how_its_weights_were_trained(tmp_path):
+def test_export_contains_the_training_summary(tmp_path):
     list(run_of(tmp_path / "first", 4).steps())
     run_of(tmp_path / "first", 4).export(tmp_path / "model")
     found = json.loads((tmp_path / "model" / "training.json").read_text())
@@ -104,7 +104,7 @@ def test_the_export_says_how_its_weights_were_trained(tmp_path):
     assert json.loads((tmp_path / "model 2" / "training.json").read_text())["start"] == found
 
 
-def test_a_log_that_finds_no_room_is_one_sentence(tmp_path):
+def test_full_disk_while_logging_is_reported(tmp_path):
     record = Record(tmp_path, toy_recipe())
     with largest_file(10), pytest.raises(BadInput, match=r"log\.jsonl cannot be written \(File too large\): make room"):
         record.log(1, 4, 0.1, 0.1, {"loss": 1.0})
@@ -124,7 +124,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("line", FLOODS.values(), ids=FLOODS.keys())
-def test_lines_that_no_run_writes_are_left_out(tmp_path, line):
+def test_invalid_log_lines_are_ignored(tmp_path, line):
     for name in ("log.jsonl", "history.jsonl"):
         content = f'{{"step": 1, "elapsed": 2.0}}\n{line}\n{{"step": 2, "elapsed": 3.0}}\n'
         (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
@@ -137,7 +137,7 @@ def test_lines_that_no_run_writes_are_left_out(tmp_path, line):
 
 
 @pytest.mark.parametrize("name", ["log.jsonl", "history.jsonl"])
-def test_a_line_without_an_end_is_refused(tmp_path, name):
+def test_endless_line_is_refused(tmp_path, name):
     with open(tmp_path / name, "wb") as file:
         file.truncate(1 << 40)
     record = Record(tmp_path, toy_recipe())
@@ -149,7 +149,7 @@ TABLES = FLOODS | {"no JSON": '{"a":', "empty": ""}
 
 
 @pytest.mark.parametrize("text", [TABLES[name] for name in TABLES if "another type" not in name])
-def test_a_recipe_of_before_that_cannot_be_read_is_refused(tmp_path, text):
+def test_unreadable_previous_recipe_is_refused(tmp_path, text):
     (tmp_path / "recipe.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with refused("recipe.json"):
         Record(tmp_path, toy_recipe()).begin(0, 0, torch.device("cpu"), 1)
@@ -164,7 +164,7 @@ SUMMARIES += [json.dumps(SUMMARY | {"start": start}) for start in (3, {}, SUMMAR
 
 
 @pytest.mark.parametrize("text", SUMMARIES)
-def test_what_a_model_says_of_its_training_is_refused_before_training_on(tmp_path, text):
+def test_invalid_training_summary_is_refused(tmp_path, text):
     assert read_summary(tmp_path) == {}
     (tmp_path / "training.json").write_text(json.dumps(SUMMARY))
     assert read_summary(tmp_path) == SUMMARY

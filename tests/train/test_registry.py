@@ -1,4 +1,4 @@
-"""How training tasks are found: each is one file, of this package or of another one."""
+"""Discovery of training tasks: each is one file, of this package or of a third-party package."""
 
 import json
 from pathlib import Path
@@ -22,14 +22,14 @@ def recipe(tmp_path) -> Path:
     return tmp_path / "recipe.toml"
 
 
-def test_the_tasks_of_this_package():
+def test_tasks_of_this_package_are_registered():
     assert list(TASKS) == ["autoencoder", "content", "delta-h", "diffusion", "dual-encoder", "parasol", "style"]
     assert TASKS["diffusion"] is DiffusionTask
     with pytest.raises(BadInput, match="the kind of training 'diffusion' is registered twice"):
         task("diffusion")(DiffusionTask)
 
 
-def test_a_task_is_one_file(monkeypatch, tmp_path, recipe):
+def test_task_file_is_discovered(monkeypatch, tmp_path, recipe):
     (tmp_path / "identity.py").write_text(third_party.TASK)
     third_party.read_again(monkeypatch, TASKS)
     monkeypatch.setattr(sfumato.train, "__path__", [*sfumato.train.__path__, str(tmp_path)])
@@ -48,7 +48,7 @@ def test_the_command_trains_a_task_of_another_package(monkeypatch, tmp_path, rec
     assert (tmp_path / "run" / "export" / "weights.pt").is_file()
 
 
-def test_a_package_that_fails_is_named_where_its_task_is_wanted(monkeypatch, tmp_path, recipe, capsys):
+def test_broken_package_is_reported_when_its_task_is_used(monkeypatch, tmp_path, recipe, capsys):
     third_party.install(monkeypatch, tmp_path, TASKS, "identity", "import nosuch", package="careless")
     assert main(["train", "identity", str(recipe), "--out", str(tmp_path / "run")]) == 2
     assert "the kind of training 'identity' of the package careless cannot be loaded" in capsys.readouterr().err

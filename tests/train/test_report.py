@@ -1,4 +1,4 @@
-"""The figures of a trained pipeline: each against its own computation, for every split, in one command."""
+"""The report of a trained pipeline: every figure against a separate computation, for every split."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ autoencoder = ""
 
 @pytest.fixture(scope="module")
 def pipeline(corpus, tmp_path_factory):  # noqa: F811
-    """A pipeline of untrained networks with what a run would say of them, and the recipe that chose its pictures."""
+    """A pipeline of untrained networks with training summaries, and the recipe of its images."""
     folder = tmp_path_factory.mktemp("pipeline")
     parts = tasks(corpus, folder)
     for task, kind, name in zip(
@@ -48,7 +48,7 @@ def pipeline(corpus, tmp_path_factory):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def measured(pipeline):
-    """(what was printed, figures)"""
+    """(printed text, figures)"""
     folder, recipe = pipeline
     out = folder.parent / "report.json"
     arguments = [str(folder), "--recipe", str(recipe), "--out", str(out), "--count", "3", "--real", "5", "--steps", "2"]
@@ -59,7 +59,7 @@ def measured(pipeline):
     return printed[0], json.loads(out.read_text())
 
 
-def test_every_figure_is_what_it_is_called(pipeline, measured, corpus):  # noqa: F811
+def test_figures_equal_separate_computations(pipeline, measured, corpus):  # noqa: F811
     folder, _ = pipeline
     model, evaluator = load_model(folder, "cpu"), DualEncoder.load(folder / "dual_encoder")
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
@@ -91,7 +91,7 @@ def test_every_figure_is_what_it_is_called(pipeline, measured, corpus):  # noqa:
         "guidance_scale": 4.0, "steps": 2, "size": 32, "device": "cpu", "threads": torch.get_num_threads()}  # fmt: skip
 
 
-def test_each_part_has_its_size_and_its_story(pipeline, measured):
+def test_parts_have_sizes_and_training_summaries(pipeline, measured):
     folder, _ = pipeline
     parts = measured[1]["parts"]
     assert parts["."]["megabytes"] == pytest.approx(
@@ -107,7 +107,7 @@ def test_each_part_has_its_size_and_its_story(pipeline, measured):
     assert (folder.parent / "grid.png").stat().st_size > 0
 
 
-def test_the_printed_tables_hold_the_figures(measured):
+def test_printed_tables_contain_the_figures(measured):
     printed, figures = measured
     rows = {}
     for line in printed.splitlines():
@@ -126,7 +126,7 @@ def test_the_printed_tables_hold_the_figures(measured):
     assert {"seconds per generated picture", "Frechet distance of generated to real", "U-Net"} <= rows.keys()
 
 
-def test_the_card_knows_what_a_model_began_with_and_what_was_not_recorded():
+def test_card_includes_earlier_training_and_missing_records():
     before = {"samples": 1000, "seconds": 60.0, "pictures": 10, "device": "cpu"}
     story = {"samples": 500, "seconds": 120.0, "pictures": 10, "device": "cpu", "start": before}
     parts = {
@@ -141,20 +141,20 @@ def test_the_card_knows_what_a_model_began_with_and_what_was_not_recorded():
     assert "| complete folder | 9,999 | 2.0 |" in text
 
 
-def test_a_split_without_pictures_is_left_out(pipeline, pictures):
+def test_split_without_images_is_left_out(pipeline, pictures):
     folder, _ = pipeline
     recipe = Recipe("diffusion", data=DataRecipe(folder=str(pictures), size=32))
     figures = module.report(load_model(folder), DualEncoder.load(folder / "dual_encoder"), recipe, 2, 2, 3.0, 1)
     assert figures.keys() == {"settings", "train"}
 
 
-def test_a_grid_of_fewer_pictures_than_a_row_has_no_empty_row(pipeline, pictures, tmp_path):
+def test_grid_with_fewer_images_than_a_row_is_written(pipeline, pictures, tmp_path):
     recipe = Recipe("diffusion", data=DataRecipe(folder=str(pictures), size=32))
     module.show(load_model(pipeline[0]), recipe, tmp_path / "grid.png", 3.0, 1)
     assert (tmp_path / "grid.png").stat().st_size > 0
 
 
-def test_what_was_measured_is_written_before_the_grid_is_drawn(pipeline, tmp_path, monkeypatch):
+def test_report_is_written_before_the_grid_is_drawn(pipeline, tmp_path, monkeypatch):
     def fail(*_):
         raise BadInput("no grid")
 
@@ -166,7 +166,7 @@ def test_what_was_measured_is_written_before_the_grid_is_drawn(pipeline, tmp_pat
     assert json.loads(out.read_text())["measured"] == 1
 
 
-def test_captions_lose_the_words_that_the_text_tower_cannot_read(pipeline):
+def test_captions_are_cut_to_the_text_encoder_length(pipeline):
     evaluator = DualEncoder.load(pipeline[0] / "dual_encoder")
     assert readable(evaluator, "face 1, noto") == "face 1, noto"
     short = readable(evaluator, "face " * 200)
@@ -176,14 +176,14 @@ def test_captions_lose_the_words_that_the_text_tower_cannot_read(pipeline):
         evaluator.text_features([f"{short} face"])
 
 
-def test_a_bundled_name_is_the_bundled_model_whatever_lies_here(pipeline, tmp_path, monkeypatch):
+def test_bundled_name_takes_precedence_over_a_local_folder(pipeline, tmp_path, monkeypatch):
     shutil.copytree(pipeline[0] / "dual_encoder", tmp_path / "emoji" / "dual_encoder")
     monkeypatch.chdir(tmp_path)
     assert folder_of("emoji") == bundled_path("emoji")
     assert folder_of("./emoji") == Path("emoji")
 
 
-def test_a_model_without_evaluator_needs_one_by_name(pipeline, tmp_path, capsys, monkeypatch):
+def test_model_without_evaluator_needs_the_evaluator_option(pipeline, tmp_path, capsys, monkeypatch):
     folder, recipe = pipeline
     shutil.copytree(folder, tmp_path / "model", ignore=shutil.ignore_patterns("dual_encoder"))
     given = [str(tmp_path / "model"), "--recipe", str(recipe), "--out", str(tmp_path / "report.json")]
@@ -199,7 +199,7 @@ def test_a_model_without_evaluator_needs_one_by_name(pipeline, tmp_path, capsys,
 @pytest.mark.parametrize(
     ("change", "words"), [(["--count", "0"], "1 or more"), (["--recipe", "none.toml"], "cannot read the recipe")]
 )
-def test_bad_arguments_are_one_sentence(pipeline, tmp_path, capsys, change, words):
+def test_invalid_arguments_are_refused(pipeline, tmp_path, capsys, change, words):
     folder, recipe = pipeline
     with pytest.raises(SystemExit) as caught:
         module.main([str(folder), "--recipe", str(recipe), "--out", str(tmp_path / "x.json"), *change])

@@ -1,4 +1,4 @@
-"""Figures of scenes: a model that drew the real scenes would be perfect, one that draws nothing gets nothing."""
+"""The scene report: a model that draws the real scenes gets perfect scores, and blank images score zero."""
 
 import json
 
@@ -36,7 +36,7 @@ def pixels(scenes, count):
     return chosen, torch.stack([torch.from_numpy(scene.image).float() / 255 for scene in chosen])
 
 
-def test_a_model_that_draws_the_real_scenes_is_as_good_as_they_are(model, evaluator, scenes, monkeypatch):
+def test_real_scenes_get_perfect_scores(model, evaluator, scenes, monkeypatch):
     chosen, real = pixels(scenes, 4)
     prompts = []
     monkeypatch.setattr(
@@ -52,7 +52,7 @@ def test_a_model_that_draws_the_real_scenes_is_as_good_as_they_are(model, evalua
     assert all(any(f" {word} " in prompt for word in RELATIONS) for prompt in prompts[4:])
 
 
-def test_objects_in_the_wrong_places_are_found_but_not_right(model, evaluator, scenes, monkeypatch):
+def test_objects_at_wrong_positions_have_no_right_relation(model, evaluator, scenes, monkeypatch):
     chosen, real = pixels(scenes, 4)
     monkeypatch.setattr(module, "generate", lambda *_: torch.cat([real, real]))
     monkeypatch.setattr(module, "found_boxes", lambda *_: [each.box for each in next(turn).objects][::-1])
@@ -62,14 +62,14 @@ def test_objects_in_the_wrong_places_are_found_but_not_right(model, evaluator, s
     assert figures["relations"] == {"right": 0, "right of found": 0}
 
 
-def test_blank_pictures_hold_nothing(model, evaluator, scenes, monkeypatch):
+def test_blank_images_contain_no_objects(model, evaluator, scenes, monkeypatch):
     monkeypatch.setattr(module, "generate", lambda *_: torch.ones(6, 3, 32, 32))
     figures = module.scene_report(model, evaluator, scenes, 3, 3.0, 2)
     assert figures["drawn"] == {"one": 0, "both": 0}
     assert figures["relations"] == {"right": 0, "right of found": None}
 
 
-def test_words_that_attend_to_their_object_alone_have_an_iou_of_one(model, scenes, monkeypatch):
+def test_word_iou_of_matching_attention_masks_is_one(model, scenes, monkeypatch):
     chosen, _ = pixels(scenes, 2)
     masks = iter([each.mask for scene in chosen for each in scene.objects])
     monkeypatch.setattr(module, "word_mask", lambda *_: torch.from_numpy(next(masks)).float()[None, None])
@@ -77,7 +77,7 @@ def test_words_that_attend_to_their_object_alone_have_an_iou_of_one(model, scene
     assert module._iou(torch.tensor([[1, 1, 0, 0]]), np.array([[False, True, True, False]])) == pytest.approx(1 / 3)
 
 
-def test_more_scenes_than_there_are_is_refused(scenes):
+def test_more_scenes_than_available_are_refused(scenes):
     with pytest.raises(BadInput, match="lower --count"):
         module.two_objects(scenes, 501)
 

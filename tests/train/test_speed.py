@@ -1,4 +1,4 @@
-"""What makes steps fast changes nothing about them: batches on the device, compiled networks, channels innermost."""
+"""Speed options do not change the training: batches on the device, compiled networks, channels last."""
 
 import dataclasses
 import json
@@ -24,10 +24,10 @@ def weights(run, file):
 
 
 @pytest.mark.parametrize(("kind", "network"), [("autoencoder", AUTOENCODER), ("dual-encoder", DUAL_ENCODER)])
-def test_pixels_travel_as_bytes_and_become_numbers_on_the_device(pictures, tmp_path, monkeypatch, kind, network):
+def test_pixels_are_transferred_as_bytes(pictures, tmp_path, monkeypatch, kind, network):
     recipe, moved = small_recipe(kind, pictures, 1, network), []
     plain = build_task(recipe, tmp_path).batch(step_generator(0, 3, 0), 5)
-    task = build_task(recipe, tmp_path, "meta")  # a device that keeps no values, so that nothing comes back from it
+    task = build_task(recipe, tmp_path, "meta")  # a device without values, so that nothing can be read back from it
     to = torch.Tensor.to
 
     def noted(tensor, *given, **named):
@@ -47,7 +47,7 @@ def test_pixels_travel_as_bytes_and_become_numbers_on_the_device(pictures, tmp_p
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """The networks that are compiled; without a C++ compiler, which a machine may lack."""
+    """The list of compiled networks; the eager backend is used, as a machine may lack a C++ compiler."""
     compile_, found = nn.Module.compile, []
 
     def traced(module):
@@ -71,7 +71,7 @@ def test_a_compiled_autoencoder_takes_the_same_steps(pictures, tmp_path, compile
 
 
 @pytest.mark.timeout(900)
-def test_the_networks_of_every_task_can_be_compiled_and_exported(pictures, tmp_path, compiled):
+def test_compiled_networks_can_be_trained_and_exported(pictures, tmp_path, compiled):
     recipe = small_recipe("dual-encoder", pictures, 1, DUAL_ENCODER, batch=4)
     run = trained(with_run(recipe, compile=True), tmp_path / "dual")
     run.export(tmp_path / "dual" / "export")
@@ -89,14 +89,14 @@ def test_the_networks_of_every_task_can_be_compiled_and_exported(pictures, tmp_p
     assert json.loads((tmp_path / "export" / "model_index.json").read_text())["unet"][1] == "UNet2DConditionModel"
 
 
-def test_channels_innermost_change_nothing(pictures, tmp_path):
-    recipe = small_recipe("autoencoder", pictures, 4, AUTOENCODER, batch=2, lr=1e-6)  # else Adam makes much of rounding
+def test_channels_last_gives_the_same_training(pictures, tmp_path):
+    recipe = small_recipe("autoencoder", pictures, 4, AUTOENCODER, batch=2, lr=1e-6)  # Adam amplifies rounding errors
     plain = trained(recipe, tmp_path / "plain")
     fast = with_run(recipe, channels_last=True)
     for run in (Run(build_task(fast, tmp_path), fast, tmp_path / "fast", "cpu") for _ in range(2)):
         for report in run.steps():
             if report.step == 2:
-                break  # and go on from the checkpoint, where everything is in the order of files
+                break  # and resume from the checkpoint, which has the default memory layout
     kernel = run.task.autoencoder.decoder.conv_in.weight
     assert kernel.is_contiguous(memory_format=torch.channels_last)
     assert not kernel.is_contiguous()

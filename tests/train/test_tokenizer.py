@@ -1,4 +1,4 @@
-"""The tokenizer: no text is ever unknown, and captions come back as they went in."""
+"""The tokenizer: every text can be encoded, and captions are recovered by decoding, apart from case and spaces."""
 
 import json
 import subprocess
@@ -30,14 +30,14 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def small():
-    """Almost nothing beyond the bytes."""
+    """A tokenizer with a vocabulary of little more than the bytes."""
     return train_tokenizer(CAPTIONS, 600, 32)
 
 
 @given(text=st.text(max_size=60))
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_text_is_unknown(small, text):
-    """The unknown token is the end token: it must not stand within a text, and every letter must leave a trace."""
+    """The unknown token is the end token: it must not occur within a text, and a text with letters must have tokens."""
     first, *inside, last = small(text).input_ids
     assert (first, last) == (small.bos_token_id, small.eos_token_id)
     assert "<|" in text or not {small.unk_token_id, small.bos_token_id} & set(inside)
@@ -46,18 +46,18 @@ def test_no_text_is_unknown(small, text):
 
 
 @pytest.mark.parametrize("caption", CAPTIONS)
-def test_captions_come_back(tokenizer, caption):
+def test_captions_are_recovered_by_decoding(tokenizer, caption):
     ids = tokenizer(caption).input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == caption.lower().replace(" ", "")
 
 
-def test_frequent_words_are_one_token_and_the_vocabulary_keeps_its_bound(tokenizer):
+def test_frequent_words_are_one_token_and_vocabulary_is_bounded(tokenizer):
     assert len(tokenizer("apple").input_ids) == 3
     assert len(tokenizer) <= 700
     assert tokenizer("Apple").input_ids == tokenizer("apple").input_ids
 
 
-def test_it_is_the_same_after_saving_and_in_another_order_of_training(tokenizer, tmp_path):
+def test_tokenizer_is_the_same_after_saving_and_retraining(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     loaded = CLIPTokenizer.from_pretrained(tmp_path, local_files_only=True)
     again = train_tokenizer(CAPTIONS * 20, 700, 32)
@@ -81,7 +81,7 @@ def test_another_process_learns_the_same_tokenizer():
     assert json.loads(done.stdout.splitlines()[-1]) == [expected] * 3
 
 
-def test_padding_is_to_the_context_and_too_long_captions_keep_their_end_token(tokenizer):
+def test_captions_are_padded_or_truncated_to_the_context(tokenizer):
     ids, mask = Tokens(tokenizer)(["apple", "apple " * 100])
     assert ids.shape == (2, 32)
     assert mask.sum(1).tolist() == [3, 32]
@@ -90,7 +90,7 @@ def test_padding_is_to_the_context_and_too_long_captions_keep_their_end_token(to
 
 
 @pytest.mark.parametrize("known", [(), CAPTIONS[:2], CAPTIONS[1:] * 2, CAPTIONS])
-def test_captions_that_are_known_have_the_tokens_that_they_would_have(tokenizer, known):
+def test_cached_captions_have_the_same_tokens(tokenizer, known):
     asked = [CAPTIONS[0], "an unknown one", CAPTIONS[3], CAPTIONS[0], "", CAPTIONS[1], "another"]
     one, two = Tokens(tokenizer, known)(asked), Tokens(tokenizer)(asked)
     assert all(map(torch.equal, one, two))
@@ -99,6 +99,6 @@ def test_captions_that_are_known_have_the_tokens_that_they_would_have(tokenizer,
 
 
 @pytest.mark.parametrize(("vocabulary", "context", "name"), [(513, 32, "vocabulary"), (600, 2, "context")])
-def test_impossible_sizes_are_refused(vocabulary, context, name):
+def test_invalid_sizes_are_refused(vocabulary, context, name):
     with pytest.raises(BadInput, match=f"network.{name} must be at least"):
         train_tokenizer(CAPTIONS, vocabulary, context)

@@ -12,7 +12,7 @@ from sfumato.train.task import Batch, Phase
 
 
 class Regression(nn.Module):
-    """A small network that is to reproduce the batch's y."""
+    """A small network that predicts the batch's y from its x."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ToyTask:
 
 
 class Broken(ToyTask):
-    """Does `fault(task, step)` when the batch of a step is drawn."""
+    """Calls `fault(task, n, batch)` on the n-th batch that is drawn, counted from 0 over all phases."""
 
     def __init__(self, fault, second=None):
         super().__init__(second=second)
@@ -62,7 +62,7 @@ class Broken(ToyTask):
 
 
 def toy_recipe(steps: int = 10, **changes) -> Recipe:
-    """fp32, no warm-up, a checkpoint every 3 steps; `changes` go to the tables that know them."""
+    """fp32, no warm-up, a checkpoint every 3 steps; `changes` are applied to the optim or the run table."""
     run = {"steps": steps, "checkpoint_every": 3, "sample_every": 1000, "log_every": 1, "precision": "fp32"}
     optim = {"batch": 4, "lr": 1e-2, "warmup": 5, "clip": 1.0, "ema": 0.9}
     for name, value in changes.items():
