@@ -1,4 +1,4 @@
-"""What the tests of composed methods share: images, prompts and a run of few steps, and shifts of a user."""
+"""Helpers for the tests of composed methods: images, prompts, options of a short run and a user-defined shift."""
 
 import pytest
 
@@ -16,12 +16,12 @@ RUN = {"skip": 1, "guidance_scale": 3.0}
 
 
 def maker(kind):
-    """A method whose own inversion it is."""
+    """A method that uses this inversion by default."""
     return METHODS.get(kind) or next(method for method in METHODS.values() if method.inversion == kind)
 
 
 def refused(sd, message, work):
-    """One sentence, and nothing was evaluated."""
+    """Check that `work` raises BadInput with a message of one line, before any network evaluation."""
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message) as caught:
         work()
@@ -30,7 +30,7 @@ def refused(sd, message, work):
 
 
 def job_of(sd, inverted, prompt, skip=RUN["skip"]):
-    """What an edit of the first picture runs."""
+    """The job that an edit of the first image runs."""
     network, group = sd.network, inverted.groups[0]
     guided = classifier_free(network, network.condition([""]), (RUN["guidance_scale"],))
     target = network.condition([prompt])
@@ -38,7 +38,7 @@ def job_of(sd, inverted, prompt, skip=RUN["skip"]):
 
 
 class Own(Shift):
-    """A shift of a user's own: brightens P_t, and notes the noise map that it gets."""
+    """A user-defined shift: adds a constant to P_t and records the noise maps that it receives."""
 
     def __init__(self, amount=0.3):
         self.amount, self.seen = amount, []

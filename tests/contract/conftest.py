@@ -1,4 +1,4 @@
-"""Every registered method on every tiny layout."""
+"""Fixtures: every registered method, tiny models of every layout, and inversions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.contract.pictures import OTHER, PICTURE
 
 @pytest.fixture(scope="session")
 def models(tiny_folder: Callable[[str], Path]) -> Callable[[str], Model]:
-    """The loaded model of a layout, shared by all tests: that they leave it unchanged is itself tested."""
+    """The loaded model of a layout, shared by all tests; test_methods.py checks that methods leave it unchanged."""
     loaded: dict[str, Model] = {}
 
     def model(layout: str) -> Model:
@@ -27,7 +27,7 @@ def models(tiny_folder: Callable[[str], Path]) -> Callable[[str], Model]:
 
 @pytest.fixture
 def model(models, layout, request) -> Model:
-    """Each layout's model in turn; those that a method has no use for are refused, which is tested by itself."""
+    """The model of each layout in turn; tests of methods that need text skip the models without a text encoder."""
     loaded = models(layout)
     of_method = "method" in request.fixturenames and request.getfixturevalue("method")
     if of_method and of_method.params.needs_text and not loaded.network.takes_text:
@@ -43,19 +43,19 @@ def method(request):
 
 @pytest.fixture(scope="module")
 def sd(models) -> Model:
-    """A Stable Diffusion of a few thousand weights."""
+    """A Stable Diffusion model with a few thousand weights."""
     return models("sd")
 
 
 @pytest.fixture(scope="module")
 def inverted(sd):
-    """Two pictures, inverted together."""
+    """Two images, inverted together."""
     return sd.invert([PICTURE, OTHER], ["red cat", "blue dog"], steps=8, exact=True)
 
 
 @pytest.fixture(scope="module")
 def inverted_by(sd):
-    """Both pictures, or the second alone, by the name of an inversion; made once."""
+    """The images with the given indices, inverted by the named inversion; each result is computed once."""
     made = {}
 
     def inverted(kind, pictures=(0, 1)):

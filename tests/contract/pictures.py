@@ -1,4 +1,4 @@
-"""Two pictures of different sizes."""
+"""Two images of different sizes."""
 
 from tests.tiny import tiny_picture
 

@@ -1,4 +1,4 @@
-"""The Python surface: batching, seeds, masks, files, reports."""
+"""The Python API: batching, seeds, masks, files, reports."""
 
 import json
 import math
@@ -22,19 +22,19 @@ def test_public_names():
     assert callable(sfumato.load)
 
 
-def test_exact_and_default_reconstruction(models, layout):
-    """`exact` is exact on any network; the default is within what batches of another size are rounded to."""
+def test_reconstruction_error_with_and_without_exact(models, layout):
+    """With `exact` the error is at most 1e-6; by default, batches of another size add rounding errors."""
     model = models(layout)
     prompt = "red cat" if model.network.takes_text else ""
     exact = model.invert([PICTURE, OTHER], prompt, steps=8, exact=True)
     default = model.invert([PICTURE, OTHER], prompt, steps=8)
     errors = [each.reconstruct().report["reconstruction_latent_max_error"] for each in (exact, default)]
     assert errors[0] <= 1e-6
-    # random weights blow rounding up; trained ones are held to 1e-5 in test_shipped.py
+    # random weights amplify rounding errors; the limit for trained weights is 1e-5, see test_shipped_model.py
     assert errors[1] <= 1e-2
 
 
-def test_network_evaluations_are_the_fewest(sd):
+def test_number_of_network_evaluations(sd):
     run = sd.invert_steps(PICTURE, "red cat", steps=20)
     states = list(run)
     assert [progress.done for progress in states] == list(range(1, 21))
@@ -46,7 +46,7 @@ def test_network_evaluations_are_the_fewest(sd):
     assert one.report["network_evaluations"] == {"calls": 15, "samples": 15}
 
 
-def test_batch_bounds_the_rows_of_a_call(sd, monkeypatch):
+def test_batch_limits_the_rows_per_call(sd, monkeypatch):
     rows = []
     forward = sd.network._forward
     monkeypatch.setattr(sd.network, "_forward", lambda x, t, cond: rows.append(len(x)) or forward(x, t, cond))
@@ -55,13 +55,13 @@ def test_batch_bounds_the_rows_of_a_call(sd, monkeypatch):
     assert max(rows) == 4
 
 
-def test_pictures_of_several_sizes_come_back_in_order(inverted):
+def test_images_of_several_sizes_are_returned_in_order(inverted):
     edit = inverted.edit(["green cat", "green dog"], guidance_scale=5)
     assert [image.size for image in edit.images] == [PICTURE.size, OTHER.size]
     assert edit.sources == inverted.pictures
 
 
-def test_diffusers_name_of_the_number_of_steps_is_taken(sd):
+def test_num_inference_steps_is_accepted_for_steps(sd):
     assert sd.invert(PICTURE, "red cat", num_inference_steps=7).params.steps == 7
     assert sd.plan(PICTURE, "red cat", "green cat", num_inference_steps=7).sources.params.steps == 7
     composed = sd.plan(PICTURE, "red cat", "green cat", methods=["prompt-to-prompt"], num_inference_steps=30)
@@ -71,7 +71,7 @@ def test_diffusers_name_of_the_number_of_steps_is_taken(sd):
         sd.generate_steps("red cat", num_inference_steps=3, steps=3)
 
 
-def test_one_picture_with_several_seeds_gives_several_edits(sd):
+def test_one_image_with_several_seeds_gives_several_edits(sd):
     inverted = sd.invert(PICTURE, "red cat", steps=8, seed=[1, 2, 3])
     assert len(inverted) == 3
     edits = inverted.edit("green dog", skip=1, guidance_scale=9)
@@ -81,7 +81,7 @@ def test_one_picture_with_several_seeds_gives_several_edits(sd):
     assert abs(again.pixels[0].astype(int) - edits.pixels[1]).max() <= 2
 
 
-def test_one_inversion_takes_several_prompts_and_strengths(sd):
+def test_one_inversion_with_several_prompts_and_guidance_scales(sd):
     inverted = sd.invert(PICTURE, "red cat", steps=8)
     edits = inverted.edit(["green dog", "blue tree"], skip=1, guidance_scale=9)
     assert len(edits) == 2
@@ -94,7 +94,7 @@ def test_one_inversion_takes_several_prompts_and_strengths(sd):
         assert recipe["guidance_scale"] == recipe["methods"][0]["guidance_scale"] == scale
 
 
-def test_step_iterators_show_where_it_goes(sd, inverted):
+def test_edit_steps_yields_progress_and_previews(sd, inverted):
     run = inverted.edit_steps("green dog", guidance_scale=5, skip=3)
     last = None
     for last in run:
@@ -106,14 +106,14 @@ def test_step_iterators_show_where_it_goes(sd, inverted):
     assert all(np.array_equal(a, b) for a, b in zip(run.result.pixels, direct.pixels, strict=True))
 
 
-def test_reading_the_result_runs_what_is_left(inverted):
+def test_result_runs_the_remaining_steps(inverted):
     run = inverted.edit_steps("green dog", guidance_scale=5, skip=3)
     next(run)
     assert run.result.report["network_evaluations"]["calls"] == 10
     assert run.result is run.result
 
 
-def test_report_is_json_and_complete(inverted):
+def test_report_is_json_with_the_expected_entries(inverted):
     report = json.loads(json.dumps(inverted.edit("green dog", check=True).report, allow_nan=False))
     assert report["reconstruction_latent_max_error"] <= 1e-6
     assert report["seconds"] > 0
@@ -123,7 +123,7 @@ def test_report_is_json_and_complete(inverted):
     assert report["inversion"]["pictures"][1]["size"] == [40, 24]
 
 
-def test_check_is_done_once(sd):
+def test_check_is_computed_once(sd):
     inverted = sd.invert(PICTURE, "red cat", steps=6)
     assert inverted.edit("green dog").report["reconstruction_latent_max_error"] is None
     first = inverted.edit("green dog", check=True).report
@@ -132,7 +132,7 @@ def test_check_is_done_once(sd):
     assert again["reconstruction_latent_max_error"] == first["reconstruction_latent_max_error"] is not None
 
 
-def test_reconstruction_shows_what_the_autoencoder_leaves(inverted):
+def test_residual_removes_the_autoencoder_error(inverted):
     plain, whole = inverted.reconstruct(), inverted.reconstruct(residual=True)
     assert plain.report["metrics"]["reconstruction_psnr"][0] < 40
     for pixels, picture in zip(whole.pixels, (PICTURE, OTHER), strict=True):
@@ -147,7 +147,7 @@ def test_residual_can_be_switched_off(inverted, sd):
     assert np.array_equal(soft.pixels[0], inverted.reconstruct().pixels[0])
 
 
-def test_a_residual_fades_where_the_edit_changed_the_picture():
+def test_residual_fades_where_the_edit_changed_the_image():
     import torch
 
     from sfumato.api.finish import add_residual
@@ -161,7 +161,7 @@ def test_a_residual_fades_where_the_edit_changed_the_picture():
     assert torch.allclose(result[..., 24:], edited[..., 24:], atol=1e-2)
 
 
-def test_masks(inverted, tmp_path):
+def test_masks_keep_pixels_outside_unchanged(inverted, tmp_path):
     masks = []
     for n, picture in enumerate((PICTURE, OTHER)):
         mask = np.zeros((picture.height, picture.width), np.uint8)
@@ -175,7 +175,7 @@ def test_masks(inverted, tmp_path):
         assert (pixels[~outside] != np.asarray(picture)[~outside]).any()
 
 
-def test_alpha_comes_back_in_the_file(sd, tmp_path):
+def test_saved_file_contains_alpha_and_recipe(sd, tmp_path):
     picture = PICTURE.convert("RGBA")
     alpha = np.full((32, 32), 255, np.uint8)
     alpha[:8] = 0
@@ -196,7 +196,7 @@ def test_alpha_comes_back_in_the_file(sd, tmp_path):
         read_recipe(tmp_path / "plain.png")
 
 
-def test_the_largest_picture_is_the_callers_choice(sd):
+def test_max_pixels_limits_the_image_size(sd):
     width, height = tiny_picture().size
     with pytest.raises(BadInput, match=f"limit of {width * height - 1:,}"):
         sd.invert_steps(tiny_picture(), max_pixels=width * height - 1)
@@ -246,7 +246,7 @@ def test_generate_steps(sd):
     assert len(run.result) == 3
 
 
-def test_the_folder_of_the_model_sets_defaults(sd, monkeypatch):
+def test_model_settings_are_the_defaults(sd, monkeypatch):
     tuned = {"edit": {"steps": 10, "skip": 2, "guidance_scale": 6.0}, "generate": {"steps": 3}, "summary": "x"}
     monkeypatch.setattr(sd.network, "settings", tuned)
     inverted = sd.invert(PICTURE, "red cat")
@@ -257,7 +257,7 @@ def test_the_folder_of_the_model_sets_defaults(sd, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (9, 8)])
-def test_tiny_and_thin_pictures(models, layout, size):
+def test_tiny_and_thin_images_keep_their_size(models, layout, size):
     model = models(layout)
     picture = tiny_picture(64, 64).resize(size)
     source, target = ("red cat", "green dog") if model.network.takes_text else ("", "")
@@ -265,7 +265,7 @@ def test_tiny_and_thin_pictures(models, layout, size):
     assert edit.images[0].size == size
 
 
-def test_a_dual_encoder_in_the_folder_scores_the_results(tiny_sd_folder, tmp_path):
+def test_dual_encoder_in_the_folder_adds_similarity_metrics(tiny_sd_folder, tmp_path):
     import shutil
 
     from transformers import CLIPConfig, CLIPModel

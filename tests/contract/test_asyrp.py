@@ -1,4 +1,4 @@
-"""Asyrp through the Python surface and the commands: files, weights, intervals, cost, refusals."""
+"""Asyrp through the Python API and the command line: files, weights, edit intervals, cost, refusals."""
 
 import json
 
@@ -16,12 +16,12 @@ PICTURE = tiny_picture(32, 32)
 NAME, STEPS = "asyrp", 6
 CELLS = (8, 8)
 AMOUNT = 40.0
-"""Large enough for the delta-h of a random network to show."""
+"""Large enough for the delta-h of a random network to change pixels."""
 
 
 @pytest.fixture(scope="module")
 def files(sd, tmp_path_factory):
-    """Two attributes, trained in a run of 6 steps; the second one with an interval that begins higher."""
+    """Delta-h files of two attributes for runs of 6 steps; the second one has a higher t_edit."""
     folder = tmp_path_factory.mktemp("delta")
     delta_of(sd.network, CELLS, STEPS, seed=1).save(folder / "smile.safetensors")
     late = {"seed": 2, "t_edit": 600, "attribute": "red", "kind": "steps", "t_boost": 0}
@@ -38,24 +38,24 @@ def moved(inverted, delta="", **options):
     return inverted.edit(**{"delta": delta, **options}).pixels[0].astype(int)
 
 
-def test_without_a_delta_h_it_is_the_replay_under_the_source_prompt(sd, inverted):
+def test_no_delta_h_equals_replay_under_source_prompt(sd, inverted):
     plain = sd.invert(PICTURE, "red cat", method="ddim", steps=STEPS).edit("red cat", guidance_scale=1.0)
     assert np.array_equal(moved(inverted), plain.pixels[0])
     assert np.array_equal(inverted.edit("blue dog").pixels[0], plain.pixels[0]), "the target prompt has no effect"
 
 
-def test_amount_zero_changes_nothing_bit_for_bit(inverted, files):
+def test_amount_zero_is_bit_identical_to_no_delta_h(inverted, files):
     assert np.array_equal(moved(inverted, files["smile"], amount=0.0), moved(inverted))
     assert not np.array_equal(moved(inverted, files["smile"], amount=AMOUNT), moved(inverted))
 
 
-def test_amount_and_weights_are_one_factor(inverted, files):
+def test_amount_is_equivalent_to_a_weight(inverted, files):
     by_amount = moved(inverted, files["smile"], amount=-AMOUNT)
     assert np.array_equal(by_amount, moved(inverted, f"{files['smile']}={-AMOUNT}"))
     assert not np.array_equal(by_amount, moved(inverted, files["smile"], amount=AMOUNT))
 
 
-def test_attributes_add_up_and_cost_one_evaluation(inverted, files):
+def test_two_attributes_share_one_extra_evaluation_per_step(inverted, files):
     both = f"{files['smile']}={AMOUNT},{files['red']}={-AMOUNT}"
     edit = inverted.edit(delta=both, t_boost=0)
     edited = sum(t >= 400 for t in inverted.groups[0].inversion.timesteps)
@@ -66,7 +66,7 @@ def test_attributes_add_up_and_cost_one_evaluation(inverted, files):
     assert abs(swapped - edit.pixels[0]).max() <= 1
 
 
-def test_boosting_comes_from_the_file_and_can_be_turned_off(inverted, files):
+def test_t_boost_of_the_file_can_be_disabled(inverted, files):
     smile = {"delta": files["smile"], "amount": AMOUNT}
     boosted = moved(inverted, **smile)
     assert np.array_equal(boosted, moved(inverted, **smile, t_boost=300))
@@ -74,7 +74,7 @@ def test_boosting_comes_from_the_file_and_can_be_turned_off(inverted, files):
     assert np.array_equal(moved(inverted, files["red"]), moved(inverted, files["red"], t_boost=0))
 
 
-def test_the_interval_comes_from_the_file_and_can_be_shortened(inverted, files):
+def test_t_edit_of_the_file_can_be_raised(inverted, files):
     smile = {"delta": files["smile"], "amount": AMOUNT, "t_boost": 0}
     assert np.array_equal(moved(inverted, **smile), moved(inverted, **smile, t_edit=400))
     assert not np.array_equal(moved(inverted, **smile), moved(inverted, **smile, t_edit=700))
@@ -82,14 +82,14 @@ def test_the_interval_comes_from_the_file_and_can_be_shortened(inverted, files):
         inverted.edit_steps(delta=files["smile"], t_edit=300)
 
 
-def test_runs_of_more_steps_than_in_training_add_less_in_each(sd, files):
+def test_weights_are_scaled_by_the_number_of_steps(sd, files):
     """The shift is scaled by (steps in training) / (steps of the run)."""
     plan = sd.plan(PICTURE, "red cat", methods=NAME, steps=2 * STEPS, delta=files["smile"], amount=3.0)
     assert plan.edit.batches[0].shifts[0].weights == [1.5]
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_along_every_inversion_and_with_another_method(sd, files, kind):
+def test_edit_with_every_inversion_and_another_method(sd, files, kind):
     eta = {} if kind in ("ddim", "regularised") else {"eta": 1.0}
     made = sd.invert(PICTURE, "red cat", method="pix2pix-zero", inversion=kind, steps=STEPS, **eta)
     smile = (NAME, {"delta": files["smile"], "amount": AMOUNT})
@@ -100,7 +100,7 @@ def test_along_every_inversion_and_with_another_method(sd, files, kind):
     assert not np.array_equal(pair.pixels[0], edit.pixels[0])
 
 
-def test_noise_maps_are_not_replaced_by_fresh_noise_unless_asked(sd, files):
+def test_noise_maps_are_kept_unless_t_boost_is_given(sd, files):
     made = sd.invert(PICTURE, "red cat", method="edit-friendly", steps=STEPS)
     smile = {"delta": files["smile"], "amount": AMOUNT}
     edits = [
@@ -123,7 +123,7 @@ def test_noise_maps_are_not_replaced_by_fresh_noise_unless_asked(sd, files):
         ({"delta": "a,,b"}, "delta must be the file"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_any_evaluation(sd, inverted, options, sentence):
+def test_invalid_options_are_refused_before_any_evaluation(sd, inverted, options, sentence):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=sentence) as caught:
         inverted.edit_steps(**options)
@@ -145,7 +145,7 @@ def test_a_delta_h_of_another_model_is_refused(models, files):
     assert other.network.count.calls == calls
 
 
-def test_the_commands_list_and_show_a_file(files, capsys):
+def test_directions_commands_with_delta_h_files(files, capsys):
     assert main(["directions", "list", files["smile"], files["red"]]) == 0
     listed = capsys.readouterr().out
     assert "smile: face -> smiling face" in listed

@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt and Plug-and-Play: every inversion, words, refusals, cost."""
+"""Prompt-to-Prompt and Plug-and-Play: inversions, words of the prompts, refusals, network evaluations."""
 
 from types import SimpleNamespace
 
@@ -27,9 +27,9 @@ def name(request):
 
 
 @pytest.mark.parametrize("inversion", EVERY)
-def test_over_every_inversion(sd, name, inversion):
-    """A null edit is the picture, an edit is something else, and something else than without control."""
-    # DDIM's is approximate: as exact as it can be had, and for as far as random weights let it
+def test_edit_and_null_edit_with_every_inversion(sd, name, inversion):
+    """A null edit reproduces the image; an edit differs from the image and from the edit without injection."""
+    # DDIM is approximate: refined, and replayed over the last steps only, as random weights amplify its error
     options, skip = ({"steps": 40, "refine": 6}, 36) if inversion == "ddim" else ({"steps": 6, "exact": True}, 0)
     inverted = sd.invert(
         PICTURES, ["red cat", "blue dog"], method=name, inversion=inversion, source_guidance_scale=1.0, **options
@@ -44,7 +44,7 @@ def test_over_every_inversion(sd, name, inversion):
         assert abs(a.astype(int) - np.asarray(picture)).mean() > 1
 
 
-def test_no_control_is_bit_identical_to_the_plain_edit(sd, name):
+def test_no_injection_is_bit_identical_to_the_plain_edit(sd, name):
     options = {"steps": 6, "source_guidance_scale": 2.0, "exact": True}
     edit = {"skip": 1, "guidance_scale": 5.0}
     free = sd.invert(PICTURES, "red cat", method=name, **options).edit("red dog", **edit, **FREE[name])
@@ -53,11 +53,11 @@ def test_no_control_is_bit_identical_to_the_plain_edit(sd, name):
     assert free.report["network_evaluations"] == plain.report["network_evaluations"]
 
 
-def test_the_fewest_evaluations(sd):
-    """Two rows a step, and one more for the source in the share of the steps in which something is carried.
+def test_number_of_network_evaluations(sd):
+    """Two rows per step, plus one source row in every step in which maps are injected or recorded for the blend.
 
-    Up to four of the source's rows go together, where the same is looked at: three with self-attention and three
-    without; two with it, four without and the four that are left for the blend.
+    Up to four source rows with the same layers share a call: three with self-attention and three without; with the
+    blend, two with self-attention, four without it and the remaining four for the blend only.
     """
     inverted = sd.invert(PICTURES[0], "red cat", steps=20, method="prompt-to-prompt")
     edit = inverted.edit("red dog", skip=10, cross_steps=0.6, self_steps=0.3)
@@ -68,7 +68,7 @@ def test_the_fewest_evaluations(sd):
     assert blended.report["network_evaluations"] == {"calls": 10 + 3, "samples": 20 + 10}
 
 
-def test_defaults_follow_the_inversion(sd, name, monkeypatch):
+def test_defaults_depend_on_the_inversion(sd, name, monkeypatch):
     params = sd.invert(PICTURES[0], "red cat", method=name, inversion="ddim", steps=3).params
     assert (params.eta, params.source_guidance_scale, params.skip, params.guidance_scale) == (0.0, 1.0, 0, 7.5)
     params = sd.invert(PICTURES[0], "red cat", method=name, steps=10).params
@@ -79,7 +79,7 @@ def test_defaults_follow_the_inversion(sd, name, monkeypatch):
     assert tuned_for_another.guidance_scale == 7.5
 
 
-def test_saved_with_their_words(sd, name, tmp_path):
+def test_opened_inversion_gives_the_same_edit(sd, name, tmp_path):
     inverted = sd.invert(PICTURES[0], "red cat", method=name, steps=4, inversion="ddim")
     inverted.save(tmp_path / "cat.safetensors")
     opened = sd.open(tmp_path / "cat.safetensors")
@@ -87,7 +87,7 @@ def test_saved_with_their_words(sd, name, tmp_path):
     assert np.array_equal(opened.edit("red dog").pixels[0], inverted.edit("red dog").pixels[0])
 
 
-def test_one_picture_takes_several_prompts(sd, name):
+def test_one_image_with_several_prompts(sd, name):
     inverted = sd.invert(PICTURES[0], "red cat", method=name, steps=6)
     both = inverted.edit(["red dog", "blue star cat"], skip=1)
     alone = inverted.edit("blue star cat", skip=1)
@@ -106,7 +106,7 @@ BAD_INVERSIONS = [
 
 
 @pytest.mark.parametrize(("options", "message"), BAD_INVERSIONS)
-def test_bad_inversions_are_refused_before_any_work(sd, name, options, message):
+def test_bad_inversions_are_refused_before_any_evaluation(sd, name, options, message):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message):
         sd.invert_steps(PICTURES[0], "red cat", method=name, **options)
@@ -139,7 +139,7 @@ def inverted(sd):
 
 
 @pytest.mark.parametrize(("options", "message"), BAD_EDITS)
-def test_bad_edits_are_refused_before_any_work(sd, inverted, options, message):
+def test_bad_edits_are_refused_before_any_evaluation(sd, inverted, options, message):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message):
         inverted.edit_steps(**{"prompts": "red dog", **options})
@@ -155,13 +155,13 @@ def test_words_may_be_phrases_in_any_case(sd, inverted):
     inverted.edit("Blue dog", reweight="BLUE DOG=2", blend="Red Cat, blue", skip=1)
 
 
-def test_a_source_prompt_without_words_is_refused_before_the_inversion(sd):
+def test_source_prompt_without_words_is_refused(sd):
     for prompt, message in {"": "source prompt is empty", " ": "is empty", "<|startoftext|>": "has no words"}.items():
         with pytest.raises(BadInput, match=message):
             sd.invert_steps(PICTURES[0], prompt, method="prompt-to-prompt")
 
 
-def test_attention_that_is_too_fine_is_refused_before_any_evaluation(sd, inverted):
+def test_too_small_self_tokens_is_refused_before_any_evaluation(sd, inverted):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match="allow at least 16"):
         inverted.edit("red dog", self_tokens=3)
@@ -171,13 +171,13 @@ def test_attention_that_is_too_fine_is_refused_before_any_evaluation(sd, inverte
 @pytest.mark.parametrize(
     ("levels", "size", "largest"),
     [
-        ("+++-", (64, 64), (16, 16)),  # Stable Diffusion at 512 pixels, as the authors do
+        ("+++-", (64, 64), (16, 16)),  # Stable Diffusion at 512 pixels, as in the authors' code
         ("+++-", (64, 96), (16, 24)),
         ("-++", (128, 128), (32, 32)),  # SDXL at 1024 pixels
-        ("+++", (16, 16), (16, 16)),  # 256 cells at least
+        ("+++", (16, 16), (16, 16)),  # at least 256 cells
     ],
 )
-def test_self_attention_up_to_a_quarter_of_the_side(levels, size, largest):
+def test_default_resolution_of_injected_self_attention(levels, size, largest):
     unet = UNet2DConditionModel(
         block_out_channels=(8,) * len(levels),
         down_block_types=["CrossAttnDownBlock2D" if level == "+" else "DownBlock2D" for level in levels],
@@ -191,7 +191,7 @@ def test_self_attention_up_to_a_quarter_of_the_side(levels, size, largest):
     assert max(found) == largest
 
 
-def test_a_model_without_text_is_refused_where_words_are_needed(models):
+def test_prompt_to_prompt_without_text_encoder_is_refused(models):
     ddpm = models("ddpm")
     with pytest.raises(BadInput, match="no text input, which the method needs"):
         ddpm.invert_steps(PICTURES[0], method="prompt-to-prompt")
@@ -199,7 +199,7 @@ def test_a_model_without_text_is_refused_where_words_are_needed(models):
     assert inverted.edit().pixels[0].shape == (32, 32, 3)
 
 
-def test_towers_that_split_prompts_differently_are_refused(models, monkeypatch):
+def test_text_encoders_with_different_word_splits_are_refused(models, monkeypatch):
     sdxl = models("sdxl")
     inverted = sdxl.invert(PICTURES[0], "red kitten", method="prompt-to-prompt", steps=3)
     inverted.edit("red dog")

@@ -1,5 +1,6 @@
-"""Methods together: any pair along any inversion is composed, or refused in one sentence before any evaluation."""
+"""Composed methods: any pair over any inversion is composed, or refused in one line before any evaluation."""
 
+from functools import cache
 from itertools import combinations, islice
 
 import numpy as np
@@ -24,9 +25,9 @@ OPTIONS = {
     "self-guidance": {"move": "cat: 0.2, 0"},
     "shift": {"right": 1},
 }
-"""Options with which an edit of so few steps and so small a network shows what the method does.
+"""Options with which each method changes an edit of few steps by a small network.
 
-Those of asyrp and parasol are files, which `trained` adds.
+The options of asyrp and parasol are files, which the fixture `trained` adds.
 """
 WORDS = ("attend-and-excite", "objects", "pix2pix-zero", "prompt-to-prompt", "self-guidance")
 PLACES = ("colour", "pix2pix-zero", "plug-and-play", "prompt-to-prompt")
@@ -35,8 +36,8 @@ EXCLUSIVE = [
     *({"parasol", name} for name in WORDS),
     *({"shift", name} for name in PLACES),
 ]
-"""Both replace queries and keys of the same self-attention; one replaces the tokens whose maps the other one reads; one
-moves what the other one reads at its place in the source."""
+"""Pairs that are refused: both methods replace queries and keys of the same self-attention; one replaces the tokens
+whose maps the other reads; one moves image content that the other reads at its position in the source."""
 PAIRS = list(combinations(METHODS, 2))
 KINDS = [name for name in INVERSIONS if any(name in method.accepts for method in METHODS.values())]
 TRIPLES = [
@@ -51,12 +52,12 @@ TRIPLES = [
     ("ddim", "plug-and-play", "pix2pix-zero", "pullback"),
     ("regularised", "prompt-to-prompt", "pix2pix-zero", "pullback"),
 ]
-"""An inversion, and three methods."""
+"""An inversion and three methods each."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def trained(sd, tmp_path_factory):
-    """What asyrp and parasol are trained to do, as files."""
+    """Add options of asyrp and parasol with files of random weights."""
     folder = tmp_path_factory.mktemp("trained")
     delta_of(sd.network, (8, 8), STEPS, factor=20.0).save(folder / "delta_h.safetensors")
     with pytest.MonkeyPatch.context() as patch:
@@ -66,19 +67,19 @@ def trained(sd, tmp_path_factory):
 
 
 def named(names):
-    """Methods with options that show."""
+    """The methods with options that change the result."""
     return [(name, OPTIONS.get(name, {})) for name in names]
 
 
 def edited(inverted, names, pictures=(0, 1)):
-    """The result and the latents after every step; it is decoded from the last ones."""
+    """The result and the latents after every step."""
     run = steps_of(inverted, names, pictures)
     latents = [progress.state.x_prev for progress in run]
     return run.result, latents
 
 
 def edited_again(inverted, names, pictures, steps):
-    """The latents after every step: nothing is decoded or measured."""
+    """The latents after the first `steps` steps, without decoding and metrics."""
     run = steps_of(inverted, names, pictures)
     latents = [progress.state.x_prev for progress in islice(run, steps)]
     run.close()
@@ -89,10 +90,17 @@ def steps_of(inverted, names, pictures):
     return inverted.edit_steps([TARGET[n] for n in pictures], methods=named(names), **RUN)
 
 
-def check_composed(inverted_by, kind, names):
-    """Finite, another edit than without the methods, the same again and, but for rounding, alone."""
+@pytest.fixture(scope="module")
+def plain_edit(inverted_by):
+    """Latents after an edit without any method, by the inversion; each is computed once."""
+    return cache(lambda kind: edited(inverted_by(kind), [])[1][-1])
+
+
+def check_composed(inverted_by, plain_edit, kind, names):
+    """Check that the latents are finite, that a rerun is bit-identical and that a batch changes only rounding."""
     result, (*_, together) = edited(inverted_by(kind), names)
     assert torch.isfinite(together).all()
+    assert not torch.equal(together, plain_edit(kind))
     assert [each["method"] for each in result.recipes[0]["methods"]] == list(names)
     alone, latents = edited(inverted_by(kind, (1,)), names, (1,))
     again = edited_again(inverted_by(kind, (1,)), names, (1,), len(latents))
@@ -103,7 +111,7 @@ def check_composed(inverted_by, kind, names):
 
 
 @pytest.mark.parametrize("name", ["asyrp", "attend-and-excite", "objects", "parasol", "self-guidance"])
-def test_methods_that_do_nothing_without_options_act_in_the_pairs(inverted_by, name):
+def test_methods_without_default_effect_act_with_options(inverted_by, name):
     runs = [
         inverted_by("edit-friendly", (0,)).edit_steps(TARGET[0], methods=[each], **RUN)
         for each in (name, *named([name]))
@@ -116,26 +124,26 @@ def test_methods_that_do_nothing_without_options_act_in_the_pairs(inverted_by, n
 
 @pytest.mark.parametrize("names", PAIRS, ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_pair_is_composed_or_refused(sd, inverted_by, kind, names):
+def test_every_pair_is_composed_or_refused(sd, inverted_by, plain_edit, kind, names):
     strangers = [name for name in names if kind not in METHODS.find(name).accepts]
     if strangers:
         message = f"{strangers[0]} edits inversions by .*, not by {kind}"
     elif set(names) in EXCLUSIVE:
         message = "replace"
     else:
-        check_composed(inverted_by, kind, names)
+        check_composed(inverted_by, plain_edit, kind, names)
         return
     inverted = inverted_by(kind)
     refused(sd, message, lambda: inverted.edit_steps(TARGET, methods=named(names), **RUN))
 
 
 @pytest.mark.parametrize(("kind", *"abc"), TRIPLES, ids=["+".join(each) for each in TRIPLES])
-def test_triples_are_composed(inverted_by, kind, a, b, c):
-    check_composed(inverted_by, kind, (a, b, c))
+def test_triples_are_composed(inverted_by, plain_edit, kind, a, b, c):
+    check_composed(inverted_by, plain_edit, kind, (a, b, c))
 
 
 def bindings():
-    """Methods along the inversions that a picture can be inverted by for them, and another method of the same."""
+    """A method, another method and an inversion that `invert` offers for both."""
     for name, method in METHODS.items():
         for kind in bound_to(method):
             others = [other.name for other in METHODS.values() if other is not method and kind in bound_to(other)]
@@ -144,13 +152,13 @@ def bindings():
 
 
 def bound_to(method):
-    """The inversions that a picture can be inverted by for a method."""
+    """The inversions that `invert` offers for a method."""
     return method.accepts if "inversion" in options_of(method.params) else (method.inversion,)
 
 
 @pytest.mark.parametrize(("name", "other", "kind"), list(bindings()))
-def test_one_method_by_name_is_the_method_bound_at_the_inversion(sd, name, other, kind):
-    """With its defaults, over an inversion that was made for another method."""
+def test_method_by_name_equals_method_of_the_inversion(sd, name, other, kind):
+    """With the defaults of the method, over an inversion that was made for another method."""
     made = []
     for own in (name, other):
         eta = 0.0 if INVERSIONS.find(kind).deterministic else 1.0
@@ -164,7 +172,7 @@ def test_one_method_by_name_is_the_method_bound_at_the_inversion(sd, name, other
     assert bound.recipes[0]["methods"] == by_name.recipes[0]["methods"]
 
 
-def test_an_inversion_made_for_one_method_is_edited_by_another_from_its_file(sd, tmp_path):
+def test_saved_inversion_can_be_edited_by_other_methods(sd, tmp_path):
     made = sd.invert(PICTURES[0], SOURCE[0], method="edit-friendly", steps=STEPS)
     made.save(tmp_path / "cat.safetensors")
     opened = sd.open(tmp_path / "cat.safetensors")
@@ -188,7 +196,7 @@ STILL = [
 
 
 @pytest.mark.parametrize("still", STILL, ids=[name for name, _ in STILL])
-def test_a_method_that_moves_nothing_changes_nothing_of_another(inverted_by, still):
+def test_method_without_effect_does_not_change_another(inverted_by, still):
     inverted = inverted_by("edit-friendly", (0,))
     alone = inverted.edit(TARGET[0], methods=["prompt-to-prompt"], **RUN)
     for together in (["prompt-to-prompt", still], [still, "prompt-to-prompt"]):
@@ -196,7 +204,7 @@ def test_a_method_that_moves_nothing_changes_nothing_of_another(inverted_by, sti
 
 
 @pytest.mark.parametrize("pair", [("plug-and-play", "colour"), ("pix2pix-zero", "colour")])
-def test_methods_that_move_different_handles_come_in_any_order(inverted_by, pair):
+def test_order_of_independent_methods_does_not_matter(inverted_by, pair):
     inverted = inverted_by("edit-friendly", (0,))
     runs = [inverted.edit(TARGET[0], methods=named(names), **RUN).pixels[0] for names in (pair, pair[::-1])]
     assert np.array_equal(*runs)
@@ -204,7 +212,7 @@ def test_methods_that_move_different_handles_come_in_any_order(inverted_by, pair
         assert not np.array_equal(runs[0], inverted.edit(TARGET[0], methods=named([name]), **RUN).pixels[0])
 
 
-def test_the_first_method_says_what_belongs_to_the_run(inverted_by):
+def test_first_method_sets_default_skip_and_guidance_scale(inverted_by):
     inverted = inverted_by("edit-friendly", (0,))
     run = inverted.edit(TARGET[0], methods=["pullback", "plug-and-play"])
     assert run.report["parameters"]["guidance_scale"] == [1.0]
@@ -213,14 +221,14 @@ def test_the_first_method_says_what_belongs_to_the_run(inverted_by):
     assert {(each["skip"], each["guidance_scale"]) for each in given.recipes[0]["methods"]} == {(1, 3.0)}
 
 
-def test_a_plan_gives_the_same_every_time_it_is_run(sd):
+def test_plan_is_deterministic(sd):
     options = {"methods": "prompt-to-prompt", "steps": STEPS, "blend": "cat", **RUN}
     plan = sd.plan(PICTURES[0], SOURCE[0], TARGET[0], **options)
     first, second = (plan.run().result.pixels[0] for _ in range(2))
     assert np.array_equal(first, second)
 
 
-def test_runs_of_a_plan_are_independent_of_one_another(sd):
+def test_interleaved_runs_of_a_plan_are_independent(sd):
     options = {"methods": "prompt-to-prompt", "steps": STEPS, "blend": "cat", **RUN}
     plan = sd.plan(PICTURES[0], SOURCE[0], TARGET[0], **options)
     alone = plan.run().result.pixels[0]
@@ -261,6 +269,6 @@ ODD = [
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSALS + ODD)
-def test_what_cannot_be_composed_is_one_sentence(sd, inverted_by, changes, message):
+def test_invalid_compositions_are_refused_in_one_line(sd, inverted_by, changes, message):
     inverted = inverted_by("edit-friendly", (0,))
     refused(sd, message, lambda: inverted.edit_steps(**{"prompts": TARGET[0], **changes}))

@@ -1,4 +1,4 @@
-"""DiffuseIT: its path, what it evaluates, its texts and target image, and what it refuses."""
+"""DiffuseIT: repeated steps, network evaluations, losses, texts, target image and refusals."""
 
 import json
 
@@ -37,7 +37,7 @@ def target(tmp_path_factory):
 
 
 @pytest.mark.parametrize("resample", [1, 3])
-def test_the_first_step_repeats_and_the_progress_counts_it(sd, resample):
+def test_first_step_is_repeated_and_counted_in_progress(sd, resample):
     run = edit(sd, resample=resample)
     progress = [each for each in run if each.stage == "edit"]
     steps = 3 + resample - 1
@@ -48,11 +48,11 @@ def test_the_first_step_repeats_and_the_progress_counts_it(sd, resample):
     assert run.result.report["network_evaluations"]["samples"] == 2 * steps, "two rows for every step, with gradients"
 
 
-def test_constant_noise_needs_one_call_per_step(sd):
+def test_without_network_gradient_each_step_is_one_call(sd):
     assert edit(sd, through_network=False).result.report["network_evaluations"] == {"calls": 3, "samples": 6}
 
 
-def test_a_scale_of_zero_is_the_method_without_losses(sd):
+def test_loss_scale_zero_equals_the_plain_edit(sd):
     inverted = sd.invert(PICTURE, "red cat", method="sdedit", steps=4, eta=1.0)
     plain = inverted.edit("blue dog", skip=1, guidance_scale=2.0)
     without = inverted.edit(
@@ -73,13 +73,13 @@ def test_every_loss_changes_the_result(sd, target):
         assert not np.array_equal(changed, plain), name
 
 
-def test_texts_of_the_losses_may_differ_from_the_prompts(sd):
+def test_loss_texts_may_differ_from_the_prompts(sd):
     same = edit(sd, target_text="blue dog", source_text="red cat").result.pixels[0]
     assert np.array_equal(same, edit(sd).result.pixels[0])
     assert not np.array_equal(same, edit(sd, target_text="green tree", text_weight=1e5).result.pixels[0])
 
 
-def test_a_model_without_text_follows_a_text(models):
+def test_target_text_acts_on_a_model_without_text_encoder(models):
     plain, moved = (
         models("ddpm").plan(PICTURE, "", "", methods="diffuseit", steps=4, skip=1, resample=1, crops=1, **more)
         .run().result.pixels[0]
@@ -88,13 +88,13 @@ def test_a_model_without_text_follows_a_text(models):
     assert not np.array_equal(plain, moved)
 
 
-def test_a_target_image_needs_no_prompt(sd, target):
+def test_target_image_needs_no_target_prompt(sd, target):
     result = edit(sd, target="", target_image=target).result
     assert result.report["parameters"]["prompts"] == ["red cat"]
 
 
 @pytest.mark.parametrize("wanted", ["source", "target"])
-def test_the_result_gets_the_colours(sd, target, wanted):
+def test_colour_match_with_source_or_target(sd, target, wanted):
     plain = edit(sd, target="", target_image=target, residual=False)
     *_, last = plain
     decoded = sd.network.decode(last.state.x_prev)
@@ -106,7 +106,7 @@ def test_the_result_gets_the_colours(sd, target, wanted):
 
 
 @pytest.mark.parametrize("wanted", ["source", "target"])
-def test_the_colours_are_those_inside_the_mask(sd, target, wanted):
+def test_colour_match_uses_pixels_inside_the_mask(sd, target, wanted):
     mask = np.zeros((PICTURE.height, PICTURE.width), np.uint8)
     mask[2:-6, : PICTURE.width // 2] = 255
     given = {"target": "", "target_image": target, "residual": False, "mask": mask}
@@ -134,12 +134,12 @@ def test_two_methods_with_different_paths_are_refused():
 
 
 def saved(kind, folder):
-    """A vision transformer of 16 pixels."""
+    """The folder of a saved vision transformer for images of 16 pixels."""
     encoders.save(kind, folder)
     return str(folder)
 
 
-def test_a_vit_of_another_size_gets_resized_images(sd, tmp_path):
+def test_another_vit_changes_the_result(sd, tmp_path):
     folder = saved("dinov2", tmp_path)
     assert not np.array_equal(edit(sd, vit_folder=folder).result.pixels[0], edit(sd).result.pixels[0])
 
@@ -155,13 +155,13 @@ def without_class_token(tmp_path_factory):
     return str(folder)
 
 
-def test_a_vit_without_a_class_token_is_for_the_structure_only(sd, without_class_token):
+def test_vit_without_class_token_needs_zero_divergence_weight(sd, without_class_token):
     refused(sd, "has no class token", vit_folder=without_class_token)
     edit(sd, vit_folder=without_class_token, divergence_weight=0.0)
 
 
 def refused(sd, message, **options):
-    """One sentence, and nothing was evaluated."""
+    """Check that the edit raises BadInput with a message of one line, before any network evaluation."""
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message) as caught:
         edit(sd, **options)
@@ -183,17 +183,17 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSALS)
-def test_what_cannot_be_used_is_refused_in_one_sentence(sd, options, message):
+def test_invalid_options_are_refused_in_one_line(sd, options, message):
     refused(sd, message, **({"eta": 1.0} if "inversion" in options else {}) | options)
 
 
-def test_a_file_that_is_no_image_is_refused(sd, tmp_path):
+def test_target_file_that_is_no_image_is_refused(sd, tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("no image")
     refused(sd, "notes.png", target_image=str(path))
 
 
-def test_previews_show_the_moved_prediction(sd):
+def test_guidance_changes_x0_prediction_and_preview_is_an_image(sd):
     guided, plain = (next(each for each in edit(sd, loss_scale=scale) if each.stage == "edit") for scale in (1.0, 0.0))
     assert not torch.equal(guided.state.x0_prediction, plain.state.x0_prediction)
     assert isinstance(guided.preview()[0], Image.Image)

@@ -1,4 +1,4 @@
-"""One call: edit-friendly noise maps, an attribute by Asyrp, a move by Self-Guidance, the rest held by a mask."""
+"""Edit-friendly noise maps, an Asyrp attribute, a Self-Guidance move and a mask in one edit."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def delta(sd, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mask():
-    """The left half may change."""
+    """A mask that allows changes in the left half."""
     found = np.zeros((32, 32), dtype=np.uint8)
     found[:, :16] = 255
     return found
@@ -47,8 +47,8 @@ def edit(inverted, methods, **options):
     return made.pixels[0].astype(int), made
 
 
-def test_all_act_in_one_call(inverted, delta, mask):
-    """Without one of them the result differs; outside the mask it is the source, bit for bit."""
+def test_methods_and_mask_act_together(inverted, delta, mask):
+    """Leaving out a method or the mask changes the result; outside the mask the pixels equal the source."""
     attribute, moved = ("asyrp", {"delta": str(delta), "amount": 2.0}), move("cat", right=0.25)
     full, made = edit(inverted, [attribute, moved], mask=mask)
     source = np.asarray(tiny_picture(32, 32)).astype(int)
@@ -59,8 +59,8 @@ def test_all_act_in_one_call(inverted, delta, mask):
     assert [each["method"] for each in made.recipes[0]["methods"]] == ["asyrp", "self-guidance"]
 
 
-def test_the_call_is_a_list_of_shifts(sd, inverted, delta, mask):
-    """The latents equal those of a replay with the shifts of the methods, in their order, and of the mask."""
+def test_edit_equals_replay_with_the_list_of_shifts(sd, inverted, delta, mask):
+    """The last latents equal those of a replay with the shifts of the methods, in their order, and of the mask."""
     entries = [("asyrp", {"delta": str(delta), "amount": 2.0}), move("cat", right=0.25)]
     run = inverted.edit_steps("", methods=entries, skip=1, guidance_scale=1.0, mask=mask)
     *_, last = [progress.state.x_prev for progress in run]

@@ -1,4 +1,4 @@
-"""Edits under painted masks: greys mix edit and source, and recipes name the mask."""
+"""Edits with painted masks: grey levels blend edit and source, and recipes contain the mask's name and hash."""
 
 import pickle
 
@@ -22,11 +22,11 @@ def cat(sd):
 
 
 def ramp(first: int, last: int) -> np.ndarray:
-    """A mask that grows from left to right, uint8 [h,w]."""
+    """A mask whose levels increase from left to right, uint8 [h,w]."""
     return np.tile(np.linspace(first, last, WIDTH).astype(np.uint8), (HEIGHT, 1))
 
 
-def test_greys_mix_edit_and_source(cat):
+def test_grey_mask_levels_blend_edit_and_source(cat):
     free = cat.edit("green dog", **EDIT).pixels[0].astype(np.float64)
     levels = ramp(40, 250)
     mixed = cat.edit("green dog", mask=levels, **EDIT).pixels[0]
@@ -36,7 +36,7 @@ def test_greys_mix_edit_and_source(cat):
     assert not np.array_equal(mixed, SOURCE)
 
 
-def test_a_feathered_mask_keeps_the_source_where_it_is_black_and_takes_the_edit_where_it_is_white(cat):
+def test_feathered_mask_is_exact_where_black_or_white(cat):
     levels = np.clip(ramp(0, 255).astype(int) * 3 - 255, 0, 255).astype(np.uint8)
     assert 0 < (levels == 0).mean() < (levels < 255).mean() < 1
     full = cat.edit("green dog", mask=(levels > 0), **EDIT).pixels[0]
@@ -45,7 +45,7 @@ def test_a_feathered_mask_keeps_the_source_where_it_is_black_and_takes_the_edit_
     assert np.array_equal(mixed[levels == 255], full[levels == 255])
 
 
-def test_the_region_of_words_scales_a_feathered_mask(cat):
+def test_feathered_mask_is_combined_with_a_word_region(cat):
     levels = ramp(40, 250)
     words = {"mask_words": "red", "mask_threshold": 0.3}
     hard = cat.edit("green dog", **words, **EDIT).pixels[0].astype(np.float64)
@@ -54,7 +54,7 @@ def test_the_region_of_words_scales_a_feathered_mask(cat):
     assert (np.abs(soft - (weight * hard + (1 - weight) * SOURCE)) <= 0.5 + 1e-5).all()
 
 
-def test_the_recipe_names_the_mask_and_its_hash(sd, cat, tmp_path):
+def test_recipe_contains_mask_name_and_hash(sd, cat, tmp_path):
     masks = []
     for n, levels in enumerate((ramp(0, 255), ramp(255, 0))):
         masks.append(tmp_path / "secret" / f"{n}.png")
@@ -72,14 +72,14 @@ def test_the_recipe_names_the_mask_and_its_hash(sd, cat, tmp_path):
     assert again.run().result.recipes[0]["mask"] == result.recipes[0]["mask"]
 
 
-def test_pictures_and_black_masks_are_refused(cat):
+def test_colour_images_and_black_masks_are_refused(cat):
     with pytest.raises(BadInput, match="image in colour, not a mask"):
         cat.edit("green dog", mask=PICTURE)
     with pytest.raises(BadInput, match="black everywhere"):
         cat.edit("green dog", mask=np.zeros((HEIGHT, WIDTH), np.uint8))
 
 
-def test_the_transparent_parts_of_a_picture_are_edited(cat):
+def test_transparent_parts_can_be_used_as_mask(cat):
     holed, opaque = PICTURE.convert("RGBA"), np.full((HEIGHT, WIDTH), 255, np.uint8)
     opaque[8:20, 4:24] = 0
     holed.putalpha(Image.fromarray(opaque))
@@ -89,7 +89,7 @@ def test_the_transparent_parts_of_a_picture_are_edited(cat):
     assert np.array_equal(pixels, cat.edit("green dog", mask=255 - opaque, **EDIT).pixels[0])
 
 
-def test_shifts_are_told_where_the_edit_applies(cat):
+def test_shifts_receive_the_mask_in_latent_cells(cat):
     class Listener(Shift):
         told = None
 

@@ -1,4 +1,4 @@
-"""What every method owes its users, whatever the layout of the model."""
+"""Properties that every method has on every model layout."""
 
 import inspect
 import math
@@ -28,30 +28,31 @@ APPROXIMATE = {
     "pix2pix-zero": ({"exact": True}, 0),
     "self-guidance": ({"inversion": "edit-friendly"}, 0),
 }
-"""Methods over an approximate inversion by default; options and skip under which they reconstruct.
+"""Methods whose default inversion is approximate: options and skip with which they reconstruct.
 
-DDIM reconstructs as far as random weights let it; methods with a choice are tested over an exact inversion."""
+DDIM is refined and replayed over the last steps only, since random weights amplify its error; methods that offer an
+exact inversion use it."""
 STILL = {"colour": {"amount": 0.0}, "pullback": {"gamma": 0.0}}
-"""Options with which a method that changes the picture under its own prompt, too, does not."""
+"""Options with which methods that change an image even under its source prompt leave it unchanged."""
 QUICK = {"diffuseit": {"resample": 2, "crops": 2}}
-"""Options for fewer repetitions, through which random weights would amplify rounding errors."""
+"""Options with few repeated steps, in which random weights would amplify rounding errors."""
 ACTING = {
     "attend-and-excite": {"objects": "cat", "thresholds": ""},
     "objects": {"objects": "cat"},
     "self-guidance": {"move": "cat: 0.2, 0"},
 }
-"""Options of methods that add no shift without any; those of asyrp and parasol are files of a model."""
+"""Options for methods that add no shift by default; those of asyrp and parasol are files made for a model."""
 FREE = ("sdedit", "diffuseit")
-"""Methods whose inversion evaluates nothing: it has no step to yield or to fail at, and does not reconstruct."""
+"""Methods whose inversion makes no network evaluation: no steps, no error on NaN, and no reconstruction."""
 
 
 def words(model, source="red cat", target="green dog"):
-    """Prompts, for a model that reads them."""
+    """The prompts; empty ones for a model without text encoder."""
     return (source, target) if model.network.takes_text else ("", "")
 
 
 def guidance_scale(model, value):
-    """A guidance scale, for a model that takes one."""
+    """The option guidance_scale; no option for a model without text encoder."""
     return {"guidance_scale": value} if model.network.takes_text else {}
 
 
@@ -68,7 +69,7 @@ def levels(result):
 
 
 def state_of(model):
-    """Everything of a model that a method could forget to restore."""
+    """The state of a model that methods have to restore: weights, hooks, training modes, attention processors."""
     networks = model.network._networks().values()
     hooks = [
         len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
@@ -87,7 +88,7 @@ def randomness():
 
 
 class Made:
-    """What several tests look at of a method on a model, each computed once, whichever of them comes first."""
+    """Results of a method on a model that several tests use; each is computed once, on first use."""
 
     def __init__(self, model, method):
         self.model, self.method = model, method
@@ -112,7 +113,7 @@ class Made:
 
     @cached_property
     def again(self):
-        """The edit from a second inversion, and the global randomness before and after both."""
+        """The edit from a second inversion, and the states of the global generators before and after both."""
         torch.manual_seed(11)
         np.random.seed(11)
         before = randomness()
@@ -134,12 +135,12 @@ def made(all_made, model, method, layout):
 
 @pytest.fixture(scope="module")
 def refined():
-    """The first picture, inverted by refined DDIM for all methods that edit it, by layout."""
+    """The first image inverted by refined DDIM, by layout; shared by the methods that edit it."""
     return {}
 
 
 def to_reconstruct(made, layout, refined):
-    """An inversion over which the method reconstructs, its pictures, and the steps to skip."""
+    """An inversion with which the method reconstructs, its images and the number of steps to skip."""
     options, skip = APPROXIMATE.get(made.method.name, ({}, 0))
     if not options:
         return made.together, PICTURES, skip
@@ -151,7 +152,7 @@ def to_reconstruct(made, layout, refined):
 
 
 def test_null_edit_reconstructs(made, layout, refined):
-    """Target = source at the same guidance scale: the picture itself, to one grey level."""
+    """The source prompt as target at the same guidance scale reproduces the image to one grey level."""
     model, name = made.model, made.method.name
     if name in FREE:
         pytest.skip("does not reconstruct")
@@ -162,7 +163,7 @@ def test_null_edit_reconstructs(made, layout, refined):
         assert abs(pixels - np.asarray(picture)).max() <= 1
 
 
-def test_an_edit_changes_the_picture_and_keeps_its_size(made):
+def test_edit_changes_the_image_and_keeps_its_size(made):
     model = made.model
     edit = made.together.edit(words(model)[1], skip=0)
     for image, picture in zip(edit.images, PICTURES, strict=True):
@@ -171,13 +172,13 @@ def test_an_edit_changes_the_picture_and_keeps_its_size(made):
             assert np.abs(np.asarray(image).astype(int) - np.asarray(picture)).mean() > 1
 
 
-def test_deterministic(made):
+def test_edit_is_deterministic(made):
     edit, *_ = made.again
     assert np.array_equal(edit.pixels[0], made.edit.pixels[0])
 
 
-def test_the_same_alone_and_in_a_batch(made):
-    """The noise is identical; the network rounds a batch of another size differently, which random weights amplify."""
+def test_edit_does_not_depend_on_the_batch(made):
+    """The first latent of exact inversions is identical; the pixels differ by rounding, which depends on the batch."""
     in_batch, by_itself = made.together.groups[0].inversion, made.alone.groups[0].inversion
     if made.method.name not in APPROXIMATE:
         assert torch.equal(in_batch.x[0, 1], by_itself.x[0, 0])
@@ -207,7 +208,7 @@ def half_options(half_models, tmp_path_factory):
     return options
 
 
-def test_half_precision_stays_finite(model, method, half_models, half_options, layout):
+def test_half_precision_results_are_finite(model, method, half_models, half_options, layout):
     half = half_models(layout)
     assert half.network.dtype == torch.bfloat16
     inverted, target = invert(half, method), words(half, target="green cat")[1]
@@ -239,12 +240,12 @@ def test_model_unchanged_after_success_error_and_cancel(made):
     assert state_of(model) == before
 
 
-def test_global_randomness_untouched(made):
+def test_global_random_state_is_unchanged(made):
     _, before, after = made.again
     assert before == after
 
 
-def test_a_nan_is_named_with_its_step(made):
+def test_nan_error_names_the_step(made):
     model, method = made.model, made.method
 
     def break_late(module, inputs, output):
@@ -265,7 +266,7 @@ def test_a_nan_is_named_with_its_step(made):
 
 
 def bad_values(each):
-    """Values that a field must refuse."""
+    """Invalid values of an option."""
     if kind_of(each) is str:
         yield 1
         yield from ("many",) if each.metadata["choices"] else ()
@@ -283,7 +284,7 @@ def bad_values(each):
         yield high + 1
 
 
-def test_bad_parameters_are_refused_before_any_work(models, method):
+def test_bad_parameters_are_refused_before_any_evaluation(models, method):
     model = models("sd")
     inverted = invert(model, method)
     calls = model.network.count.calls
@@ -304,7 +305,7 @@ def test_bad_parameters_are_refused_before_any_work(models, method):
     assert model.network.count.calls == calls
 
 
-def test_parameters_explain_themselves(method):
+def test_parameters_have_help_stage_and_type(method):
     assert len(method.summary) > 10
     for each in options_of(method.params).values():
         assert each.metadata["help"]
@@ -313,7 +314,7 @@ def test_parameters_explain_themselves(method):
     method.params().check()
 
 
-def test_outside_a_mask_nothing_changes(model, method):
+def test_mask_keeps_pixels_outside_unchanged(model, method):
     picture = PICTURES[2]
     mask = np.zeros((21, 37), np.uint8)
     mask[4:15, 9:30] = 255

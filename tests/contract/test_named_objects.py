@@ -1,4 +1,4 @@
-"""Objects of a prompt: each has the tokens of its own phrase; the other words are those outside of the phrases."""
+"""Named objects of a prompt: the tokens of each object's phrase, and the words outside of all phrases."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -39,18 +39,18 @@ PLACES = {
 
 
 @pytest.mark.parametrize(("prompt", "named"), PLACES)
-def test_every_object_has_the_tokens_of_its_own_phrase(prompt, named):
+def test_objects_get_the_tokens_of_their_phrases(prompt, named):
     assert placed(prompt_of(prompt), objects(named)) == PLACES[prompt, named]
 
 
 @pytest.mark.parametrize("named", ["heart, heart", "red heart, heart"])
-def test_objects_that_the_prompt_does_not_have_so_often_are_refused(named):
+def test_objects_named_more_often_than_in_prompt_are_refused(named):
     with pytest.raises(BadInput, match='objects names "heart" more often than "red heart"'):
         placed(prompt_of("red heart"), objects(named))
 
 
-def test_objects_of_one_noun_are_compared_with_one_another(sd):
-    """Overlap, binding and presence at their own positions in every prompt of a batch."""
+def test_objects_with_the_same_noun_have_separate_tokens(sd):
+    """Overlap, binding and presence terms use each object's token positions in every prompt of a batch."""
     network, named = sd.network, objects("red heart, blue heart")
     job = SimpleNamespace(network=network, size=(8, 8), condition=network.condition(
         ["red heart blue heart", "a blue heart and a red heart"]
@@ -72,7 +72,7 @@ def places(weights):
     return [row.nonzero().flatten().tolist() for row in weights]
 
 
-def test_a_word_of_a_named_phrase_is_kept_only_elsewhere(sd):
+def test_other_words_exclude_tokens_of_named_phrases(sd):
     prompt = "red cat and red tree"
     plan = sd.plan(PICTURE, prompt, prompt, methods="self-guidance", steps=4)
     job = plan.edit.batches[0].job
@@ -84,7 +84,7 @@ def test_a_word_of_a_named_phrase_is_kept_only_elsewhere(sd):
     assert places(found["tree"].target) == [list(tokens.positions("tree"))]
 
 
-def test_ends_and_starts_of_chunks_are_no_text(sd):
+def test_text_mask_excludes_special_tokens_of_chunks(sd):
     encoder = replace(sd.network.text_encoders[0], chunks=2)
     prompt = encoder.read(" ".join(["cat"] * (encoder.context + 3)))
     (text,) = text_of(Condition(tokens=torch.zeros(1, 2 * encoder.context, 4), prompts=(prompt,)))

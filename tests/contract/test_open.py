@@ -1,4 +1,4 @@
-"""Taking up a saved inversion: whatever the file says, the model opens it or refuses it in one sentence."""
+"""Opening saved inversions: a file is opened or refused in one line, whatever it contains."""
 
 import random
 
@@ -38,7 +38,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("words", CHANGES)
-def test_what_does_not_belong_together_is_refused(models, saved, tmp_path, words):
+def test_inconsistent_headers_are_refused(models, saved, tmp_path, words):
     header, tensors = saved
     path = write(tmp_path / "odd.safetensors", header | CHANGES[words](header), tensors)
     with pytest.raises(BadInput, match=words):
@@ -53,14 +53,14 @@ def test_latents_of_another_shape_are_refused(models, saved, tmp_path):
             models("sd").open(path)
 
 
-def test_without_its_pictures_it_is_refused(models, saved, tmp_path):
+def test_file_without_images_is_refused(models, saved, tmp_path):
     header, tensors = saved
     path = write(tmp_path / "odd.safetensors", header, {"x": tensors["x"], "z": tensors["z"]})
     with pytest.raises(BadInput, match="lacks its images"):
         models("sd").open(path, [tiny_picture(), tiny_picture(seed=1)])
 
 
-def test_whatever_is_changed_it_edits_or_is_refused(models, saved, tmp_path):
+def test_modified_headers_are_edited_or_refused(models, saved, tmp_path):
     header, tensors = saved
     draw = random.Random(1)
     values = [None, 0, 1, 4, -1, 0.5, 10**30, "", "x", [], ["x", "y"], [1, 2], [0.5, 1.5], {}, {"method": "ddim"}]
@@ -85,8 +85,8 @@ def test_whatever_is_changed_it_edits_or_is_refused(models, saved, tmp_path):
     assert not any("\n" in sentence for sentence in sentences)
 
 
-def test_pictures_that_were_inverted_in_several_batches(models, tmp_path):
-    """Also where another size stood between them in the list; a picture keeps its place, its prompt and its seed."""
+def test_images_of_several_batches_are_saved_in_order(models, tmp_path):
+    """Every image keeps its position, prompt and seed; images of different sizes cannot be saved in one file."""
     model, pictures = models("sd"), [tiny_picture(seed=n) for n in range(3)]
     prompts, seeds = ["red cat", "blue dog", "green cat"], [5, 6, 7]
     inverted = model.invert(pictures, prompts, seed=seeds, steps=4, skip=1, batch=4)
@@ -102,7 +102,7 @@ def test_pictures_that_were_inverted_in_several_batches(models, tmp_path):
         mixed.save(tmp_path / "mixed.safetensors")
 
 
-def test_recipes_name_the_files_that_were_inverted(models, tmp_path):
+def test_recipes_contain_the_names_of_the_inverted_files(models, tmp_path):
     model, paths = models("sd"), [tmp_path / "photos" / f"{n}.png" for n in range(2)]
     paths[0].parent.mkdir()
     for n, path in enumerate(paths):
@@ -117,7 +117,7 @@ def test_recipes_name_the_files_that_were_inverted(models, tmp_path):
     assert model.open(old).recipe(0)["image"]["name"] == "the given image"
 
 
-def test_the_batch_of_a_reopened_inversion(models, tmp_path):
+def test_opened_inversion_uses_the_given_batch(models, tmp_path):
     model = models("sd")
     model.invert([tiny_picture(seed=n) for n in range(2)], "red cat", steps=4).save(tmp_path / "two.safetensors")
     opened = model.open(tmp_path / "two.safetensors", batch=2)
@@ -128,7 +128,7 @@ def test_the_batch_of_a_reopened_inversion(models, tmp_path):
         model.open(tmp_path / "two.safetensors", batch=0)
 
 
-def test_a_file_that_an_edit_needed_is_missed_by_that_edit_alone(models, tmp_path):
+def test_missing_direction_file_is_refused_only_if_used(models, tmp_path):
     model, direction = models("sd"), tmp_path / "direction.safetensors"
     model.text_direction("cat", "dog").save(direction)
     options = {"method": "pix2pix-zero", "steps": 3, "direction_file": str(direction)}

@@ -1,4 +1,4 @@
-"""Self-Guidance with other images and its Python helpers: entries are joined, images read once, refusals."""
+"""Self-Guidance with reference images and its Python helpers: joined entries, cost, recipes, refusals."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def inverted(sd):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Two images."""
+    """Paths of two images."""
     folder = tmp_path_factory.mktemp("references")
     paths = [folder / "one.png", folder / "two.png"]
     for seed, path in enumerate(paths, start=7):
@@ -44,7 +44,7 @@ def files(tmp_path_factory):
     return paths
 
 
-def test_helpers_are_the_options_as_entries(files):
+def test_helpers_return_method_entries(files):
     assert move("fox", right=0.2) == ("self-guidance", {"move": "fox: 0.2, 0.0"})
     assert resize("red fox", 1.5) == ("self-guidance", {"resize": "red fox: 1.5"})
     assert reshape("fox", height=0.5, angle=30.0) == ("self-guidance", {"reshape": "fox: 1.0, 0.5, 30.0"})
@@ -59,8 +59,8 @@ def test_helpers_are_the_options_as_entries(files):
             restyle(word, "a.png", prompt)
 
 
-def test_entries_act_together_and_equal_the_text_options(inverted):
-    """Joined in one shift, in any order with plain entries; two plain entries are refused as before."""
+def test_helper_entries_equal_the_text_options(inverted):
+    """Entries of helpers and one plain entry are joined into one method; two plain entries are refused."""
     options = {"move": "cat: 0.25, 0; dog: -0.25, 0", "resize": "cat: 1.5", "energy_scale": 2.0}
     wanted = inverted.edit("", guidance_scale=1.0, **options)
     entries = [move("cat", right=0.25), resize("cat", 1.5), ("self-guidance", {"energy_scale": 2.0})]
@@ -74,7 +74,7 @@ def test_entries_act_together_and_equal_the_text_options(inverted):
 
 
 def every(files):
-    """Every way to use other images."""
+    """Entries for every use of reference images."""
     one, two = files
     return {
         "restyle": [restyle("cat", one, "blue dog", there="dog")],
@@ -86,7 +86,7 @@ def every(files):
 
 
 @pytest.mark.parametrize("name", ["restyle", "object", "appearance", "layout", "layout and appearance"])
-def test_other_images_act_on_generated_and_on_inverted_images(sd, inverted, files, name):
+def test_reference_images_change_generated_and_inverted_images(sd, inverted, files, name):
     entries = every(files)[name]
     plain = sd.generate(PROMPT, seed=[0, 1], **STEPS)
     made = sd.generate(PROMPT, methods=entries, seed=[0, 1], **STEPS)
@@ -98,8 +98,8 @@ def test_other_images_act_on_generated_and_on_inverted_images(sd, inverted, file
     assert not np.array_equal(still.pixels[0], edited.pixels[0])
 
 
-def test_all_other_images_are_evaluated_in_one_call(sd, files):
-    """Steps 0 and 1 are guided; the two references are read at all steps that one call of four rows covers."""
+def test_reference_images_are_evaluated_in_one_call(sd, files):
+    """Steps 0 and 1 are guided; one call of four rows evaluates both references at both steps."""
     options = {"schedule": "window", "start": 0.0, "end": 0.5, "energy_scale": 1.0}
     plain = sd.generate(PROMPT, guidance_scale=1.0, **STEPS).report["network_evaluations"]
     entries = [object_from("cat", files[0], "cat"), object_from("dog", files[1], "dog")]
@@ -108,13 +108,13 @@ def test_all_other_images_are_evaluated_in_one_call(sd, files):
     assert made.report["network_evaluations"] == {"calls": 4 + 1, "samples": 4 + 4}
 
 
-def test_recipes_name_the_files_and_their_hashes(sd, files):
+def test_recipes_contain_the_file_names_without_folders(sd, files):
     made = sd.generate(PROMPT, methods=[restyle("cat", files[0], "cat")], **STEPS)
     assert made.recipes[0]["methods"][0]["restyle"] == "cat: one.png: cat"
     assert [each["name"] for each in made.recipes[0]["files"]] == ["one.png"]
 
 
-def test_what_cannot_be_used_is_refused_before_any_evaluation(sd, inverted, files, tmp_path):
+def test_invalid_entries_are_refused_before_any_evaluation(sd, inverted, files, tmp_path):
     wide = tmp_path / "wide.png"
     tiny_picture(64, 32).save(wide)
     calls = sd.network.count.calls

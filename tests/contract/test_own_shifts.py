@@ -1,4 +1,4 @@
-"""Shifts of users: alone, behind those of methods, and refused where they replace the same."""
+"""User-defined shifts: alone, after those of methods, and refused where both replace the same."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.contract.composed import RUN, SOURCE, STEPS, TARGET, Own, job_of, ref
 
 
 @pytest.mark.parametrize("kind", ["edit-friendly", "ddim", "regularised"])
-def test_no_method_is_the_plain_replay(sd, inverted_by, kind):
+def test_edit_without_methods_equals_the_plain_replay(sd, inverted_by, kind):
     inverted = inverted_by(kind, (0,))
     *_, last = inverted.edit_steps(TARGET[0], methods=[], **RUN)
     job = job_of(sd, inverted, TARGET[0])
@@ -19,7 +19,7 @@ def test_no_method_is_the_plain_replay(sd, inverted_by, kind):
     assert torch.equal(last.state.x_prev, plain.x_prev)
 
 
-def test_shifts_of_users_come_behind_those_of_the_methods(sd, inverted_by):
+def test_user_shifts_run_after_method_shifts(sd, inverted_by):
     inverted, own, reference = inverted_by("edit-friendly", (0,)), Own(), Own()
     both = [("shift", {"right": 1}), ("pullback", {"gamma": 0.5})]
     *_, last = inverted.edit_steps(TARGET[0], methods=both, shifts=[own], **RUN)
@@ -34,7 +34,7 @@ def test_shifts_of_users_come_behind_those_of_the_methods(sd, inverted_by):
 
 
 class Outside(Shift):
-    """Counts the cells of every next latent that equal the source's."""
+    """Counts, in every step, the cells of the next latent that equal the source."""
 
     keeps_source = True
 
@@ -48,7 +48,7 @@ class Outside(Shift):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_local_blend_holds_the_source_against_the_noise_maps_of_other_methods(inverted_by, first):
+def test_local_blend_keeps_source_cells_with_quality_boost(inverted_by, first):
     blend = {"blend": "cat", "blend_start": 0.0, "blend_threshold": 0.5, "cross_steps": 0.0, "self_steps": 0.0}
     names = [("prompt-to-prompt", blend), ("pullback", {"gamma": 0.0, "boost": 1.0})]
     outside = Outside()
@@ -60,7 +60,7 @@ def test_a_local_blend_holds_the_source_against_the_noise_maps_of_other_methods(
 
 
 @pytest.mark.parametrize("methods", [None, []])
-def test_shifts_of_users_need_no_method(sd, inverted_by, methods):
+def test_user_shifts_without_a_method(sd, inverted_by, methods):
     inverted, own = inverted_by("edit-friendly", (0,)), Own()
     *_, last = inverted.edit_steps(TARGET[0], methods=methods, shifts=[own], **RUN)
     job = job_of(sd, inverted, TARGET[0])
@@ -72,7 +72,7 @@ def test_shifts_of_users_need_no_method(sd, inverted_by, methods):
 
 
 class Meddling(Shift):
-    """Replaces what a method replaces too."""
+    """Declares the same replacements as a shift of a method."""
 
     def __init__(self, shift):
         self.shift = shift
@@ -81,7 +81,7 @@ class Meddling(Shift):
         return self.shift.replaces(i, steps)
 
 
-def test_a_users_shift_that_replaces_what_a_method_does_is_refused(sd, inverted_by):
+def test_user_shift_conflicting_with_a_method_is_refused(sd, inverted_by):
     inverted = inverted_by("edit-friendly", (0,))
     job, method = job_of(sd, inverted, TARGET[0]), METHODS.find("plug-and-play")
     shift = Meddling(method.shifts(job, method.params(steps=STEPS))[0])

@@ -1,4 +1,4 @@
-"""pix2pix-zero through the Python surface: every inversion, every way to a direction, refusals, cost."""
+"""pix2pix-zero through the Python API: inversions, ways to give a direction, refusals, network evaluations."""
 
 import numpy as np
 import pytest
@@ -19,17 +19,17 @@ def inverted(sd):
 
 
 @pytest.mark.parametrize("inversion", EVERY)
-def test_over_every_inversion(sd, inversion):
+def test_guidance_changes_the_edit_with_every_inversion(sd, inversion):
     inverted = sd.invert(PICTURE, "red cat", method=NAME, inversion=inversion, steps=4)
     assert inverted.params.eta == (0 if inversion in ("ddim", "regularised") else 1)
     led, free = (inverted.edit("red dog", cross_attention_guidance_amount=amount, skip=0) for amount in (30.0, 0.0))
     assert not np.array_equal(led.pixels[0], free.pixels[0])
-    # the source at all four steps in one call of four rows; a row with gradient and a pair at every step
+    # one call of four rows for the source at all steps; one row with gradient and one guidance pair per step
     assert led.report["network_evaluations"] == {"calls": 1 + 4 + 4, "samples": 4 + 4 + 8}
     assert free.report["network_evaluations"] == {"calls": 4, "samples": 8}
 
 
-def test_every_way_to_the_same_direction(sd, inverted, tmp_path):
+def test_all_ways_to_give_a_direction_are_equivalent(sd, inverted, tmp_path):
     by_prompts = inverted.edit("red dog")
     for word in ("cat", "dog"):
         (tmp_path / f"{word}.txt").write_text("\n".join(templated(word)))
@@ -44,14 +44,14 @@ def test_every_way_to_the_same_direction(sd, inverted, tmp_path):
     assert not np.array_equal(inverted.edit("red dog", scale=0.0).pixels[0], by_prompts.pixels[0])
 
 
-def test_several_targets_at_once(inverted):
+def test_several_target_prompts_in_one_edit(inverted):
     both = inverted.edit(["red dog", "blue cat"])
     alone = inverted.edit("blue cat")
     assert abs(both.pixels[1].astype(int) - alone.pixels[0]).max() <= 2
     assert not np.array_equal(*both.pixels)
 
 
-def test_compat_is_something_else(sd, inverted):
+def test_official_compat_gives_another_inversion(sd, inverted):
     official = sd.invert(PICTURE, "red cat", method=NAME, steps=4, compat="official")
     ours = inverted.groups[0].inversion
     assert not np.array_equal(official.groups[0].inversion.x[0], ours.x[0])
@@ -68,7 +68,7 @@ def test_a_direction_of_another_model_is_refused(models, inverted, tmp_path):
         inverted.edit("red dog", direction_file=str(tmp_path / "other.safetensors"))
 
 
-def test_bad_options_are_refused_before_any_work(sd, inverted, tmp_path):
+def test_bad_options_are_refused_before_any_evaluation(sd, inverted, tmp_path):
     (tmp_path / "one.txt").write_text("a cat\n")
     bank = str(tmp_path / "one.txt")
     calls = sd.network.count.calls

@@ -1,4 +1,4 @@
-"""A plan reads every file and encodes every prompt once, is checked before any evaluation, and survives pickling."""
+"""Plans: files are read and prompts encoded once, options are checked before any evaluation, plans are pickled."""
 
 import pickle
 from collections import Counter
@@ -44,7 +44,7 @@ def mask(tmp_path):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How often files are opened and prompts encoded."""
+    """Counts of opened files and encoded prompts."""
     counts = Counter()
     condition, open_image = DiffusionModel.condition, Image.open
 
@@ -61,14 +61,14 @@ def counted(monkeypatch):
     return counts
 
 
-def test_every_file_is_read_and_every_prompt_encoded_once(model, picture, mask, counted):
+def test_files_are_read_and_prompts_encoded_once(model, picture, mask, counted):
     model._conditions.clear()
     plan = model.plan(picture, *PROMPTS, methods=["prompt-to-prompt", "pullback"], mask=mask, **RUN)
     plan.run().result  # noqa: B018
     assert counted == {"files": 2, "red cat": 1, "blue cat": 1, "": 1}
 
 
-def test_a_file_of_directions_is_parsed_once(model, picture, tmp_path, monkeypatch):
+def test_directions_file_is_loaded_once(model, picture, tmp_path, monkeypatch):
     path = tmp_path / "directions.safetensors"
     find(model, ["cat"], n=1, samples=2, steps=4, size=64).save(path)
     loads, load = [], Directions.load
@@ -77,7 +77,7 @@ def test_a_file_of_directions_is_parsed_once(model, picture, tmp_path, monkeypat
     assert loads == [str(path)]
 
 
-def test_a_plan_gives_what_invert_and_edit_give(model, picture):
+def test_plan_equals_invert_and_edit(model, picture):
     plan = model.plan(picture, *PROMPTS, methods="prompt-to-prompt", cross_steps=0.5, **RUN)
     inverted = model.invert(picture, "red cat", method="prompt-to-prompt", steps=4)
     edited = inverted.edit("blue cat", cross_steps=0.5, skip=1)
@@ -90,7 +90,7 @@ def test_a_plan_gives_what_invert_and_edit_give(model, picture):
     assert result.report["network_evaluations"]["samples"] == both
 
 
-def test_nothing_is_evaluated_before_a_plan_is_run(model, picture):
+def test_planning_makes_no_network_evaluation(model, picture):
     calls = model.network.count.calls
     model.plan(
         picture,
@@ -103,7 +103,7 @@ def test_nothing_is_evaluated_before_a_plan_is_run(model, picture):
     assert model.network.count.calls == calls
 
 
-def test_a_pickled_plan_runs_on_a_model_that_was_loaded_elsewhere(model, picture, mask, tiny_sd_folder):
+def test_pickled_plan_runs_on_another_model_instance(model, picture, mask, tiny_sd_folder):
     plan = model.plan(picture, *PROMPTS, methods=[("prompt-to-prompt", {"self_steps": 0.5})], mask=mask, seed=3, **RUN)
     pickled = pickle.dumps(plan)
     for file in (picture, mask):
@@ -114,7 +114,7 @@ def test_a_pickled_plan_runs_on_a_model_that_was_loaded_elsewhere(model, picture
     assert np.array_equal(result.pixels[0], plan.run().result.pixels[0])
 
 
-def test_a_pickled_plan_of_another_version_or_model_is_refused(model, picture, monkeypatch, tiny_folder):
+def test_pickled_plan_of_another_version_or_model_is_refused(model, picture, monkeypatch, tiny_folder):
     pickled = pickle.dumps(model.plan(picture, *PROMPTS, **RUN))
     other = sfumato.load(tiny_folder("sd2"), "cpu")
     with pytest.raises(BadInput, match="made for another model"):
@@ -124,7 +124,7 @@ def test_a_pickled_plan_of_another_version_or_model_is_refused(model, picture, m
         pickle.loads(pickled)
 
 
-def test_a_prompt_is_encoded_again_when_a_weight_or_how_prompts_are_read_changes(tiny_sd_folder):
+def test_prompt_cache_is_bounded_and_invalidated_by_changes(tiny_sd_folder):
     model = sfumato.load(tiny_sd_folder, "cpu")
     before = model.condition(["red cat"], (64, 64)).tokens
     assert model.condition(["red cat"], (64, 64)).tokens is before
@@ -143,7 +143,7 @@ class Brighter(Shift):
         return prediction + 0.1
 
 
-def test_a_generated_picture_takes_shifts(model):
+def test_generate_accepts_shifts(model):
     plain = model.generate("red cat", steps=2, size=64).pixels[0]
     moved = model.generate("red cat", steps=2, size=64, shifts=[Brighter()])
     assert not np.array_equal(moved.pixels[0], plain)

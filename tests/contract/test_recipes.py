@@ -14,8 +14,7 @@ from sfumato.api.report import files_used
 from sfumato.images import read_image, read_recipe
 from sfumato.images.picture import picture_fingerprint
 from sfumato.inversion import Inversion
-from sfumato.methods.params import Params, kind_of, option, options_of
-from sfumato.methods.registry import METHODS
+from sfumato.methods.params import Params, option, options_of
 from tests.contract.pictures import PICTURE
 
 
@@ -44,7 +43,7 @@ def photo(tmp_path):
 
 @pytest.fixture
 def twins(tiny_folder, tmp_path):
-    """Two models of one name, which differ in one weight."""
+    """Two models with the same name that differ in one weight."""
     models = []
     for run in ("first", "second"):
         shutil.copytree(tiny_folder("ddpm"), tmp_path / run / "export")
@@ -55,7 +54,7 @@ def twins(tiny_folder, tmp_path):
 
 
 @pytest.mark.parametrize("operation", ["generate", "edit", "reconstruct", "interpolate"])
-def test_models_of_one_name_have_different_recipes(twins, operation, tmp_path):
+def test_recipes_distinguish_models_with_the_same_name(twins, operation, tmp_path):
     recipes = []
     for model in twins:
         if operation == "generate":
@@ -76,7 +75,7 @@ def test_models_of_one_name_have_different_recipes(twins, operation, tmp_path):
     assert recipes[0] != recipes[1]
 
 
-def test_the_image_is_identified_by_what_the_model_receives(sd, photo):
+def test_recipe_identifies_the_image_by_its_pixels(sd, photo):
     recipe = sd.invert(photo, "red cat", steps=3).edit("blue cat", skip=1).recipes[0]
     assert recipe["image"] == {"name": "cat.png", "sha256": picture_fingerprint(read_image(photo))}
     array = sd.invert(np.asarray(PICTURE), "red cat", steps=3).edit("blue cat", skip=1).recipes[0]
@@ -84,7 +83,7 @@ def test_the_image_is_identified_by_what_the_model_receives(sd, photo):
     assert "private" not in str(recipe)
 
 
-def test_files_of_methods_are_named_without_folders_and_hashed(sd, photo):
+def test_recipe_contains_names_and_hashes_of_method_files(sd, photo):
     banks = {}
     for name, text in (("source", "a photo of a cat\ncats\n"), ("target", "a photo of a dog\ndogs\n")):
         banks[f"{name}_bank"] = str(photo.with_name(f"{name}.txt"))
@@ -101,7 +100,7 @@ def test_files_of_methods_are_named_without_folders_and_hashed(sd, photo):
     assert inverted.edit(**banks).report["parameters"]["source_bank"] == banks["source_bank"], "reports stay here"
 
 
-def test_a_saved_direction_is_hashed_and_a_changed_one_has_another_hash(sd, photo):
+def test_hash_changes_with_the_direction_file(sd, photo):
     path, hashes = photo.with_name("cat-dog.safetensors"), []
     inverted = sd.invert(photo, "red cat", method="pix2pix-zero", steps=2)
     for target in ("dog", "fox"):
@@ -113,7 +112,7 @@ def test_a_saved_direction_is_hashed_and_a_changed_one_has_another_hash(sd, phot
     assert hashes[0] != hashes[1]
 
 
-def test_masks_are_hashed_from_what_is_applied(sd, photo):
+def test_mask_hash_is_computed_from_its_pixels(sd, photo):
     inverted = sd.invert(photo, "red cat", steps=2)
     white = np.full((32, 32), 255, np.uint8)
     found = []
@@ -124,20 +123,17 @@ def test_masks_are_hashed_from_what_is_applied(sd, photo):
     assert found[0]["sha256"] == sha256(b"32x32" + white.tobytes()).hexdigest() != found[1]["sha256"]
 
 
-def test_every_method_with_an_option_that_names_a_file_says_which_files_it_uses(method):
-    """Options whose help begins with the file, or that end in _file or _bank."""
-    named = [
-        each.name
-        for each in options_of(method.params).values()
-        if kind_of(each) is str
-        and (each.name.endswith(("_file", "_bank")) or each.metadata["help"].startswith(("file ", "image file ")))
-    ]
-    for name in named:
-        assert list(method.params(**{name: "folder/name"}).files) == ["folder/name"], name
-    assert method.name in METHODS
+def test_file_options_are_listed_in_files(method):
+    """Options marked `file`, except those that name folders of networks, and options that end in _file or _bank."""
+    networks = ("vit_folder", "clip_folder", "content_encoder", "style_encoder")
+    objects = ("restyle", "objects_from")
+    for each in options_of(method.params).values():
+        if (each.metadata["file"] and each.name not in networks) or each.name.endswith(("_file", "_bank")):
+            text = "cat: folder/name: a cat" if each.name in objects else "folder/name"
+            assert list(method.params(**{each.name: text}).files) == ["folder/name"], each.name
 
 
-def test_a_folder_is_hashed_as_sha256sum_lists_it(tmp_path):
+def test_folder_hash_equals_hash_of_sha256sum_output(tmp_path):
     for name, text in (("b.txt", "two"), ("a.txt", "one")):
         (tmp_path / name).write_text(text)
     lines = "".join(f"{hash_of(tmp_path / name)}  {name}\n" for name in ("a.txt", "b.txt"))

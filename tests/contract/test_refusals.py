@@ -1,4 +1,4 @@
-"""Bad input to the Python surface: one sentence, before any work."""
+"""Bad input to the Python API is refused before any network evaluation."""
 
 import pytest
 from PIL import Image
@@ -30,7 +30,7 @@ BAD_INVERT = [
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD_INVERT)
-def test_bad_inversions_are_refused_before_any_work(sd, changes, message):
+def test_bad_inversions_are_refused_before_any_evaluation(sd, changes, message):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message):
         sd.invert_steps(**{"images": PICTURE, "prompts": "red cat", **changes})
@@ -56,7 +56,7 @@ BAD_EDIT = [
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD_EDIT)
-def test_bad_edits_are_refused_before_any_work(sd, inverted, changes, message):
+def test_bad_edits_are_refused_before_any_evaluation(sd, inverted, changes, message):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message):
         inverted.edit_steps(**{"prompts": "green dog", **changes})
@@ -79,14 +79,14 @@ BAD_GENERATE = [
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD_GENERATE)
-def test_bad_generations_are_refused_before_any_work(sd, changes, message):
+def test_bad_generations_are_refused_before_any_evaluation(sd, changes, message):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message):
         sd.generate_steps(**{"prompts": "red cat", **changes})
     assert sd.network.count.calls == calls
 
 
-def test_a_negative_prompt_where_it_is_used(sd, inverted):
+def test_negative_prompt_without_effect_is_refused(sd, inverted):
     inverted.edit_steps("green dog", negative_prompt="tree", guidance_scale=[1, 3])
     options = {"methods": "pix2pix-zero", "guidance_scale": 1.0, "negative_prompt": "tree"}
     sd.plan(PICTURE, "red cat", "red dog", compat="official", **options)
@@ -96,14 +96,14 @@ def test_a_negative_prompt_where_it_is_used(sd, inverted):
         sd.plan(PICTURE, "red cat", methods="colour", negative_prompt="tree", guidance_scale=1.0)
 
 
-def test_spaces_are_no_prompt(sd):
+def test_prompt_of_spaces_equals_no_prompt(sd):
     inverted = sd.invert(PICTURE, "red cat", method="shift", steps=4)
     spaces, none = (inverted.edit(prompt, right=2) for prompt in ("  ", ""))
     assert spaces.report["parameters"]["prompts"] == ["red cat"]
     assert (spaces.pixels[0] == none.pixels[0]).all()
 
 
-def test_a_model_without_text_takes_neither_prompts_nor_strengths(models):
+def test_prompts_and_scales_without_text_encoder_are_refused(models):
     ddpm = models("ddpm")
     with pytest.raises(BadInput, match="no text input"):
         ddpm.invert_steps(PICTURE, "red cat")
@@ -113,7 +113,7 @@ def test_a_model_without_text_takes_neither_prompts_nor_strengths(models):
         ddpm.invert(PICTURE, steps=3).edit(guidance_scale=2.0)
 
 
-def test_inpainting_networks_are_refused_where_the_call_lacks_their_channels(tmp_path):
+def test_inpainting_networks_are_refused(tmp_path):
     model = sfumato.load(str(tiny_inpainting(tmp_path / "inpainting")))
     for call in (
         lambda: model.invert_steps(PICTURE, "red cat"),

@@ -1,4 +1,4 @@
-"""Edits bounded by where words are or where the prompts disagree: outside, the picture's own pixels."""
+"""Edits restricted to the region of words or of the difference between prompts, alone and with painted masks."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def inverted(request, models):
 
 
 @pytest.mark.parametrize("options", [{"mask_words": "red"}, {"mask_difference": True, "mask_threshold": 1.0}])
-def test_outside_the_region_nothing_changes(inverted, options):
+def test_region_keeps_part_of_the_image_unchanged(inverted, options):
     free = inverted.edit("green dog", skip=1, residual=False)
     bounded = inverted.edit("green dog", skip=1, residual=False, **options)
     for edit, plain, picture in zip(bounded.pixels, free.pixels, PICTURES, strict=True):
@@ -34,7 +34,7 @@ def test_outside_the_region_nothing_changes(inverted, options):
     assert bounded.recipes[0]["region"]["threshold"] == options.get("mask_threshold", 0.3)
 
 
-def test_a_region_and_a_mask_meet(inverted):
+def test_mask_with_a_region_keeps_pixels_outside_unchanged(inverted):
     from PIL import Image
 
     left = np.zeros((32, 48), np.uint8)
@@ -44,7 +44,7 @@ def test_a_region_and_a_mask_meet(inverted):
         assert np.array_equal(pixels[:, 16:], np.asarray(picture)[:, 16:])
 
 
-def test_a_region_outside_of_the_mask_is_refused_before_any_step(models, monkeypatch):
+def test_region_outside_the_mask_is_refused_before_any_step(models, monkeypatch):
     from PIL import Image
 
     left = np.zeros((32, 48), np.float32)
@@ -61,7 +61,7 @@ def test_a_region_outside_of_the_mask_is_refused_before_any_step(models, monkeyp
 
 
 class Listener(Shift):
-    """Notes where the edit applies."""
+    """Records the mask that it receives."""
 
     def __init__(self):
         self.told = None
@@ -73,7 +73,7 @@ class Listener(Shift):
 
 @pytest.mark.parametrize("side", [16, 32, 96])
 @pytest.mark.parametrize("kind", ["_of_words", "_of_difference"])
-def test_one_cell_is_held_as_a_painted_mask_of_it_is(models, monkeypatch, side, kind):
+def test_region_of_one_cell_equals_its_painted_mask(models, monkeypatch, side, kind):
     """The image is edited at 32 x 32, in cells of 4; the neighbours of the cell keep the latents of the source."""
     cells = torch.zeros(1, 1, 8, 8)
     cells[..., 3, 4] = 1
@@ -92,18 +92,18 @@ def test_one_cell_is_held_as_a_painted_mask_of_it_is(models, monkeypatch, side, 
         assert torch.equal(changed.float(), cells)
 
 
-def test_a_mask_that_meets_only_the_soft_border_of_a_region_is_refused(models, monkeypatch):
+def test_mask_overlapping_only_the_soft_border_is_refused(models, monkeypatch):
     cells = torch.zeros(1, 1, 8, 8)
     cells[..., 3, 4] = 1
     monkeypatch.setattr("sfumato.api.regions._of_words", lambda *_: cells)
     inverted = models("sd").invert(tiny_picture(96, 96), "red cat", resolution=32, steps=2)
     beside = np.zeros((96, 96), np.uint8)
-    beside[36:48, 60:64] = 255  # the region ends at 60, its weights of pixels at 61
+    beside[36:48, 60:64] = 255  # the region ends at column 60, its soft border at column 61
     with pytest.raises(BadInput, match="do not overlap"):
         inverted.edit("green dog", mask_words="cat", mask=beside)
 
 
-def test_words_cost_a_few_evaluations_in_batches(inverted):
+def test_word_maps_are_evaluated_in_batches(inverted):
     group, network = inverted.groups[0], inverted.model.network
     with network.counting() as count:
         together = maps_of_words(network, group.inversion, group.condition, ["red"], batch=64)
@@ -121,7 +121,7 @@ def evaluations(network, work):
     return count.samples
 
 
-def test_what_was_looked_at_is_not_looked_at_again(models):
+def test_word_maps_and_prompt_differences_are_cached(models):
     model = models("sd")
     network, looked_at = model.network, len(middle(6))
     inverted = model.invert(PICTURES[0], "red cat", steps=6)
@@ -137,7 +137,7 @@ def test_what_was_looked_at_is_not_looked_at_again(models):
     assert beyond(["green dog", "dog"], 2, mask_difference=True, mask_threshold=1.0) == 2 * 10
 
 
-def test_regions_keep_to_the_batch(models):
+def test_regions_respect_the_batch_limit(models):
     model = models("sd")
     inverted = model.invert(PICTURES[0], "red cat", steps=6, batch=2)
     for options in ({"mask_words": "red"}, {"mask_difference": True, "mask_threshold": 1.0}):
@@ -146,7 +146,7 @@ def test_regions_keep_to_the_batch(models):
         assert count.samples <= 2 * count.calls
 
 
-def test_no_edit_begins_before_every_region_is_found(models):
+def test_empty_region_is_refused_before_the_first_step(models):
     model = models("sd")
     inverted = model.invert(PICTURES, ["red cat", "red dog"], steps=4, batch=2)
     run = inverted.edit_steps(["green cat", "green dog"], skip=1, mask_difference=True, mask_threshold=50)
@@ -154,7 +154,7 @@ def test_no_edit_begins_before_every_region_is_found(models):
         next(iter(run))
 
 
-def test_the_middle_of_a_run():
+def test_middle_steps_of_a_run():
     assert middle(1) == [0]
     assert middle(100)[0] == 20
     assert middle(100)[-1] == 79
@@ -162,7 +162,7 @@ def test_the_middle_of_a_run():
     assert all(0 <= step < 7 for step in middle(7))
 
 
-def test_cells_become_pixels():
+def test_cells_are_enlarged_to_pixels():
     cells = torch.zeros(1, 1, 2, 3)
     cells[..., 1, 2] = 1
     (mask,) = enlarged(cells, 4, (11, 7))
@@ -183,13 +183,13 @@ def test_cells_become_pixels():
         ({"mask_difference": True, "prompts": "red cat"}, "differs from the source prompt"),
     ],
 )
-def test_bad_regions(models, options, sentence):
+def test_bad_region_options_are_refused(models, options, sentence):
     inverted = models("sd").invert(PICTURES[0], "red cat", steps=4)
     with pytest.raises(BadInput, match=sentence):
         inverted.edit(**{"prompts": "green cat", "skip": 1, **options})
 
 
-def test_words_without_one_place_are_refused(models, monkeypatch):
+def test_mask_words_with_different_word_splits_are_refused(models, monkeypatch):
     sdxl = models("sdxl")
     inverted = sdxl.invert(PICTURES[0], "red kitten", steps=3)
     second, split = sdxl.network.text_encoders[1], TextEncoder.read
@@ -202,13 +202,13 @@ def test_words_without_one_place_are_refused(models, monkeypatch):
     inverted.edit("red dog", skip=1, mask_difference=True, mask_threshold=1.0)
 
 
-def test_models_without_text_have_no_regions(models):
+def test_region_without_text_encoder_is_refused(models):
     inverted = models("ddpm").invert(PICTURES[0], steps=4)
     with pytest.raises(BadInput, match="needs a model with text"):
         inverted.edit(skip=1, mask_difference=True)
 
 
-def test_on_the_command_line(tiny_sd_folder, tmp_path, capsys):
+def test_mask_words_on_the_command_line(tiny_sd_folder, tmp_path, capsys):
     from sfumato.cli import main
 
     PICTURES[0].save(tmp_path / "in.png")

@@ -1,4 +1,4 @@
-"""How methods are found: each is one file, ours or another package's, and a broken one harms nobody else."""
+"""Registration of methods from files and from other packages; a broken package does not affect the others."""
 
 import dataclasses
 from typing import get_type_hints
@@ -26,8 +26,8 @@ from tests.style.small import save_parasol
 from tests.third_party import method as code_of
 
 
-def test_a_method_is_one_file(strangers, monkeypatch, tmp_path):
-    """`strangers` lets the registry read its modules again."""
+def test_method_module_in_the_folder_is_registered(strangers, monkeypatch, tmp_path):
+    """The fixture `strangers` makes the registry load its modules again."""
     (tmp_path / "dropped_in.py").write_text(code_of("dropped-in", handles=("latent",)))
     (tmp_path / "helper_of_methods.py").write_text("VALUE = 1")
     monkeypatch.setattr(sfumato.methods, "__path__", [*sfumato.methods.__path__, str(tmp_path)])
@@ -35,7 +35,7 @@ def test_a_method_is_one_file(strangers, monkeypatch, tmp_path):
     assert list(METHODS) == sorted(METHODS)
 
 
-def test_another_package_is_loaded_once(strangers):
+def test_method_of_another_package_is_loaded_once(strangers):
     strangers("lender", "borrowed", handles=("attention", "noise"))
     assert METHODS.find("borrowed").handles == ("attention", "noise")
     assert METHODS["borrowed"] is METHODS["borrowed"]
@@ -53,7 +53,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_a_package_that_fails_is_named_and_harms_nobody_else(strangers, reason):
+def test_failing_package_is_reported_and_others_are_loaded(strangers, reason):
     strangers("careless", "broken", **BROKEN[reason])
     strangers("lender", "borrowed")
     known = METHODS
@@ -69,14 +69,14 @@ def test_a_package_that_fails_is_named_and_harms_nobody_else(strangers, reason):
         METHODS.find("nosuch")
 
 
-def test_a_name_is_taken_once():
+def test_duplicate_names_are_refused():
     with pytest.raises(BadInput, match="the method 'ddim' is registered twice"):
         registry.method("ddim", summary="again", params=EditFriendlyParams, inversion="ddim")(shifts)
     with pytest.raises(BadInput, match="the inversion 'ddim' is registered twice"):
         inversion("ddim", summary="again")(INVERSIONS.find("ddim").invert)
 
 
-def test_methods_prefer_and_accept_inversions_that_there_are(method):
+def test_accepted_inversions_are_registered(method):
     assert method.inversion in method.accepts
     assert set(method.accepts) <= set(INVERSIONS)
     for name in INVERSIONS:
@@ -97,12 +97,12 @@ HOOKS = {
     "prediction": "prediction",
     "noise_map": "noise map",
 }
-"""The handle that a hook moves; what taps move is up to the tap."""
+"""The handle that each hook changes; for taps, it depends on the tap."""
 STEPS, SOURCE, TARGET = 6, "red cat", "blue cat"
 
 
 def moved_by_tap(tap):
-    """The handle that a tap moves: none where it only reads, which its annotation says."""
+    """The handles that a tap changes; none if it only reads, i.e. if its __call__ is annotated to return None."""
     tap = tap.target if isinstance(tap, FromSource) else tap
     if isinstance(tap, EncoderHalf):
         return set()
@@ -115,14 +115,14 @@ def moved_by_tap(tap):
 
 
 def moved_by(shift, state):
-    """The handles that a shift moves: those whose hooks it overrides."""
+    """The handles that a shift changes: those whose hooks it overrides."""
     hooks = {hook for hook in (*HOOKS, "taps") if getattr(type(shift), hook) is not getattr(Shift, hook)}
     tap = shift.taps(state)
     return {HOOKS[hook] for hook in hooks & set(HOOKS)} | (set() if tap is None else moved_by_tap(tap))
 
 
 def candidates(method):
-    """Parameters of an edit: the defaults, and every option of the edit by itself at other values."""
+    """Parameters of an edit: the defaults, and the defaults with one option at another value."""
     plain = method.params(steps=STEPS, skip=0)
     yield plain
     for name, each in options_of(method.params, "edit").items():
@@ -135,7 +135,7 @@ def candidates(method):
 
 
 def with_file(method, network, folder):
-    """Parameters that name a file, for methods that do nothing without one."""
+    """Parameters with a file, for methods that have no effect without one."""
     if method.name == "parasol":
         return [method.params(steps=STEPS, skip=0, style_text="flat", **save_parasol(folder, network))]
     if method.name != "asyrp":
@@ -154,10 +154,10 @@ def allowed(params, network, job):
     return True
 
 
-def test_every_method_says_what_it_moves(method, sd, tmp_path):
-    """What its shifts override, whatever is asked of it; the condition where the target prompt is the run's own.
+def test_declared_handles_match_the_shifts(method, sd, tmp_path):
+    """Handles that the shifts override with any of the options; the condition, if the run uses the target prompt.
 
-    A method without any shifts is its inversion, whose noise maps it has.
+    A method without shifts has the noise maps of its inversion as a handle.
     """
     network, generator = sd.network, torch.Generator().manual_seed(0)
     x, z = (torch.randn(n, 1, 4, 8, 8, generator=generator) for n in (STEPS + 1, STEPS))

@@ -1,4 +1,4 @@
-"""Images far from the model's size: edited at its size, returned at their own with their own detail."""
+"""Images of other sizes than the model's: edited at the model's size, returned at their own with their detail."""
 
 import pickle
 
@@ -28,7 +28,7 @@ def photo():
 
 
 class Network:
-    """What sizes depend on."""
+    """The attributes of a network that `edited_size` uses."""
 
     def __init__(self, native, multiple):
         self.native_size, self.multiple = native, multiple
@@ -40,7 +40,7 @@ STABLE, SMALL = Network((512, 512), 64), Network((64, 64), 16)
 @pytest.mark.parametrize("network", [STABLE, SMALL])
 @pytest.mark.parametrize("size", [(4000, 3000), (3000, 4000), (6000, 4000), (1920, 1080), (1000, 1000), (2000, 300)])
 @pytest.mark.parametrize("resolution", [None, "native", 256])
-def test_large_images_take_the_largest_size_near_the_models(network, size, resolution):
+def test_large_images_are_reduced_near_the_model_size(network, size, resolution):
     width, height = edited_size(network, resolution, size)
     area = 256**2 if resolution == 256 else network.native_size[0] * network.native_size[1]
     grid = network.multiple
@@ -64,11 +64,11 @@ def test_large_images_take_the_largest_size_near_the_models(network, size, resol
         ((512, 512), 256, (256, 256)),
     ],
 )
-def test_sizes_near_the_models_and_chosen_ones(size, resolution, expected):
+def test_edited_size_of_small_images_and_chosen_resolutions(size, resolution, expected):
     assert edited_size(STABLE, resolution, size) == expected
 
 
-def test_a_photo_is_edited_at_the_models_size_and_returned_at_its_own(sd, photo):
+def test_large_image_is_returned_at_its_own_size(sd, photo):
     inverted = sd.invert(photo, PROMPTS[0], **RUN)
     assert inverted.groups[0].size == (40, 30)
     result = inverted.edit(PROMPTS[1])
@@ -85,8 +85,8 @@ def test_a_photo_is_edited_at_the_models_size_and_returned_at_its_own(sd, photo)
     assert by_hand.report["metrics"]["edit_psnr"] == pytest.approx(result.report["metrics"]["edit_psnr"], abs=0.7)
 
 
-def test_the_change_is_that_of_the_edit_at_the_models_size(sd, photo):
-    """Against the edit of the reduced image, brought to the full size."""
+def test_full_size_change_equals_the_upsampled_edit(sd, photo):
+    """Compared with the edit of the reduced image, upsampled to the full size."""
     result = sd.invert(photo, PROMPTS[0], **RUN).edit(PROMPTS[1])
     small = resized_pixels(np.asarray(photo), (40, 30))
     edited = sd.invert(Image.fromarray(small), PROMPTS[0], **RUN).edit(PROMPTS[1]).pixels[0]
@@ -96,7 +96,7 @@ def test_the_change_is_that_of_the_edit_at_the_models_size(sd, photo):
     assert np.abs(expected - result.pixels[0]).mean() < 1  # levels of the reduced edit are rounded here
 
 
-def test_a_null_edit_returns_the_photo(sd, photo):
+def test_null_edit_reproduces_the_large_image(sd, photo):
     inverted = sd.invert(photo, PROMPTS[0], exact=True, source_guidance_scale=1.0, **RUN)
     made = inverted.edit(PROMPTS[0], guidance_scale=1.0, skip=0).pixels[0]
     assert np.abs(made.astype(int) - np.asarray(photo)).max() <= 1
@@ -104,7 +104,7 @@ def test_a_null_edit_returns_the_photo(sd, photo):
     assert np.abs(made.astype(int) - np.asarray(photo)).max() <= 1
 
 
-def test_outside_a_mask_the_photo_is_unchanged_and_greys_mix(sd, photo):
+def test_mask_keeps_outside_unchanged_and_greys_blend(sd, photo):
     weights = np.zeros((90, 120), np.uint8)
     weights[20:70, 30:90] = 255
     weights[20:70, 60:90] = 128
@@ -117,13 +117,13 @@ def test_outside_a_mask_the_photo_is_unchanged_and_greys_mix(sd, photo):
         < np.abs(made.astype(int) - original)[weights == 255].mean()
     )
     small = np.zeros_like(weights)
-    small[40, 60] = 255  # one pixel of the photo covers a ninth of one that is edited
+    small[40, 60] = 255  # one pixel of the photo covers a ninth of an edited pixel
     made = inverted.edit(PROMPTS[1], mask=Image.fromarray(small)).pixels[0]
     assert (made != original).any(axis=-1).sum() <= 1
 
 
-def test_inside_a_mask_the_change_begins_without_a_step():
-    """A white edit of a black image at a tenth of its size, in the left half."""
+def test_change_is_gradual_at_the_mask_border():
+    """A black image is edited to white at a tenth of its size, with a mask of the left half."""
     black = np.zeros((80, 80, 3), np.uint8)
     picture = resized(read_image(Image.fromarray(black)), (8, 8))
     mask = np.zeros((80, 80), np.float32)
@@ -135,13 +135,13 @@ def test_inside_a_mask_the_change_begins_without_a_step():
 
 
 @pytest.mark.parametrize("region", [{"mask_words": "cat", "mask_threshold": 0.6}, {"mask_difference": True}])
-def test_outside_a_region_the_photo_is_unchanged(sd, photo, region):
+def test_region_keeps_part_of_the_photo_unchanged(sd, photo, region):
     made = sd.invert(photo, PROMPTS[0], **RUN).edit(PROMPTS[1], **region).pixels[0]
     same = (made == np.asarray(photo)).all(axis=-1)
     assert 0.05 < same.mean() < 0.995
 
 
-def test_saved_opened_and_pickled_as_made(sd, photo, tmp_path):
+def test_saved_and_pickled_edits_keep_the_resolution(sd, photo, tmp_path):
     inverted = sd.invert(photo, PROMPTS[0], **RUN)
     made = inverted.edit(PROMPTS[1])
     inverted.save(tmp_path / "photo.safetensors")
@@ -156,14 +156,14 @@ def test_saved_opened_and_pickled_as_made(sd, photo, tmp_path):
     assert moved.sources.groups[0].size == plan.sources.groups[0].size == (56, 42)
 
 
-def test_images_of_several_sizes_share_a_call(sd, photo):
+def test_images_of_several_sizes_in_one_call(sd, photo):
     large = photo.resize((240, 180))
     result = sd.invert([photo, large, tiny_picture(32, 32)], "red cat", **RUN).edit("blue dog")
     assert [pixels.shape[:2] for pixels in result.pixels] == [(90, 120), (180, 240), (32, 32)]
     assert [recipe["resolution"] for recipe in result.recipes] == ["native", "native", "full"]
 
 
-def test_alpha_and_profile_are_those_of_the_photo(sd, photo, tmp_path):
+def test_alpha_of_the_photo_is_kept(sd, photo, tmp_path):
     alpha = Image.fromarray(np.tile(np.linspace(0, 255, 120).astype(np.uint8), (90, 1)))
     with_alpha = photo.copy()
     with_alpha.putalpha(alpha)
@@ -176,14 +176,14 @@ def test_alpha_and_profile_are_those_of_the_photo(sd, photo, tmp_path):
 
 
 @pytest.mark.parametrize("resolution", ["large", 0, 4, -64, 9000, 2.5, True, [64]])
-def test_other_resolutions_are_refused(sd, photo, resolution):
+def test_invalid_resolutions_are_refused(sd, photo, resolution):
     before = sd.network.count.samples
     with pytest.raises(BadInput, match="resolution must be native, full or an integer from 8 to 8192"):
         sd.plan(photo, *PROMPTS, resolution=resolution, **RUN)
     assert sd.network.count.samples == before
 
 
-def test_the_note_names_both_sizes(sd):
+def test_size_note_contains_both_sizes(sd):
     network = sd.network
     note = size_note(network, "a.png", (4000, 3000), (40, 30))
     assert "4000 x 3000 pixels and is edited at 40 x 30, near the 32 x 32" in note
@@ -193,7 +193,7 @@ def test_the_note_names_both_sizes(sd):
 
 
 @pytest.mark.parametrize("layout", ["sdxl", "ddpm"])
-def test_other_layouts(models, layout, photo):
+def test_large_images_on_other_layouts(models, layout, photo):
     model = models(layout)
     text = PROMPTS[0] if model.network.takes_text else ""
     result = model.invert(photo, text, steps=3).edit(text, guidance_scale=1.0)
@@ -201,7 +201,7 @@ def test_other_layouts(models, layout, photo):
     assert read_image(result.images[0]).size == (120, 90)
 
 
-def test_a_small_image_is_edited_at_a_larger_size(sd):
+def test_small_image_is_edited_at_a_larger_size(sd):
     small = tiny_picture(20, 14)
     inverted = sd.invert(small, PROMPTS[0], resolution="native", exact=True, source_guidance_scale=1.0, **RUN)
     width, height = inverted.groups[0].size

@@ -63,12 +63,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("option", "text"), MISTAKES)
-def test_text_that_cannot_be_read_is_refused(option, text):
+def test_malformed_options_are_refused(option, text):
     with pytest.raises(BadInput, match=MISTAKES[option, text]):
         SelfGuidanceParams(**{option: text}).check()
 
 
-def test_other_combinations_are_refused():
+def test_invalid_option_combinations_are_refused():
     with pytest.raises(BadInput, match='resize and reshape both name "fox"'):
         SelfGuidanceParams(resize="fox: 2", reshape="fox: 1, 2").check()
     with pytest.raises(BadInput, match=r"start must be below end = 0.5"):
@@ -84,7 +84,7 @@ def test_other_combinations_are_refused():
         ObjectsParams(objects="cat,,dog").check()
 
 
-def test_words_that_are_not_in_the_prompts_are_refused_before_any_evaluation(sd, inverted):
+def test_unknown_words_are_refused_before_any_evaluation(sd, inverted):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match='"bird" is not in the prompt "red cat and dog"'):
         inverted.edit_steps("", move="bird: 0.1, 0")
@@ -101,7 +101,7 @@ def test_words_that_are_not_in_the_prompts_are_refused_before_any_evaluation(sd,
     assert sd.network.count.calls == calls
 
 
-def test_the_other_words_of_both_prompts_are_kept(sd, inverted):
+def test_other_words_are_those_in_both_prompts(sd, inverted):
     plan = sd.plan(tiny_picture(32, 32), "red cat and dog", "blue cat and dog!", methods="self-guidance", **STEPS)
     job = plan.edit.batches[0].job
     found = others(job, ["cat"], OtherImages(job, {}))
@@ -116,7 +116,7 @@ def test_the_other_words_of_both_prompts_are_kept(sd, inverted):
 @pytest.mark.parametrize(
     "option", [{"move": "cat: 0.25, 0"}, {"resize": "cat: 2"}, {"swap": "cat, dog"}, {"place": "cat: 0.2, 0.2"}]
 )
-def test_an_edit_differs_and_is_the_same_in_a_batch(sd, inverted, option):
+def test_edit_has_effect_and_does_not_depend_on_batch(sd, inverted, option):
     still = inverted.edit("", guidance_scale=1.0).pixels[0]
     moved = inverted.edit("", guidance_scale=1.0, energy_scale=0.5, **option)
     assert not np.array_equal(still, moved.pixels[0])
@@ -135,7 +135,7 @@ def test_an_edit_differs_and_is_the_same_in_a_batch(sd, inverted, option):
     ],
     ids=lambda named: named[0],
 )
-def test_methods_act_on_generated_images(sd, named):
+def test_methods_change_generated_images(sd, named):
     options = {"seed": [0, 1], **STEPS}
     plain = sd.generate("red cat and dog", **options)
     made = sd.generate("red cat and dog", methods=[named], **options)
@@ -147,8 +147,8 @@ def test_methods_act_on_generated_images(sd, named):
     assert np.array_equal(plain.pixels[0], without.pixels[0])
 
 
-def test_attend_and_excite_is_one_gradient_step_per_step(sd):
-    """x_t - 20 sqrt(1 - i / (2 (steps - 1))) grad, then the prediction, by hand for the first step."""
+def test_attend_and_excite_step_equals_its_formula(sd):
+    """x_t - 20 sqrt(1 - i / (2 (steps - 1))) grad, computed directly for the first step."""
 
     network, params = sd.network, GenerateParams(steps=4, guidance_scale=3.0)
     condition = network.condition(["red cat and dog"])
@@ -164,7 +164,7 @@ def test_attend_and_excite_is_one_gradient_step_per_step(sd):
 
 
 def test_refinement_repeats_gradient_steps_until_the_threshold(sd):
-    """The authors' loop by hand: steps while the loss is above 1 - threshold, at most `refinements`, then one more."""
+    """Against the authors' loop: steps while the loss is above 1 - threshold, at most `refinements`, then one more."""
     network, params = sd.network, GenerateParams(steps=4, guidance_scale=1.0)
     condition = network.condition(["red cat and dog"] * 2)
     guided = classifier_free(network, None, (1.0, 1.0))

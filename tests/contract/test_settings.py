@@ -1,4 +1,4 @@
-"""A model folder's `sfumato.json`: whatever somebody wrote into it is used, or refused by file and key."""
+"""The `sfumato.json` of a model folder: entries become defaults, or are refused with the file and the key."""
 
 import json
 import os
@@ -54,7 +54,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("content", "words"), WRONG, ids=[words for _, words in WRONG])
-def test_a_wrong_entry_is_refused_by_file_and_key(folder, content, words):
+def test_invalid_entry_is_refused_with_file_and_key(folder, content, words):
     settle(folder, content)
     with pytest.raises(BadInput) as caught:
         sfumato.load(folder)
@@ -65,7 +65,7 @@ def test_a_wrong_entry_is_refused_by_file_and_key(folder, content, words):
     assert len(sentence.splitlines()) == 1
 
 
-def test_right_entries_are_the_defaults(folder):
+def test_valid_entries_become_defaults(folder):
     settle(folder, {"summary": "x", "edit": {"steps": 3, "guidance_scale": 2}, "generate": {"steps": 2}, "ddim": {}})
     model = sfumato.load(folder)
     inverted = model.invert(tiny_picture(), "red cat")
@@ -73,7 +73,7 @@ def test_right_entries_are_the_defaults(folder):
     assert model.generate("red cat").report["parameters"]["steps"] == 2
 
 
-def test_another_inversion_has_its_own_defaults(folder):
+def test_inversions_have_their_own_defaults(folder):
     own = {"steps": 4, "guidance_scale": 2, "after": {"ddim": {"steps": 3, "guidance_scale": 5}}}
     settle(folder, {"prompt-to-prompt": own})
     model = sfumato.load(folder)

@@ -11,7 +11,7 @@ from tests.tiny import tiny_picture
 
 
 def as_planned(model, picture, trial, **options):
-    """Whether the edit of a trial is that of the same plan."""
+    """Whether the edit of a trial equals that of a plan with the same options."""
     (pixels,) = model.plan(picture, "red cat", "green dog", **options).run().result.pixels
     return np.array_equal(trial.pixels, pixels)
 
@@ -39,7 +39,7 @@ def test_arguments_of_the_edit_may_be_in_the_grid(tiny_sd_folder, grid, fixed, i
         assert as_planned(model, picture, trial, **common | trial.options)
 
 
-def test_several_resolutions_are_measured_at_their_own(tiny_sd_folder):
+def test_scores_at_several_resolutions_equal_separate_sweeps(tiny_sd_folder):
     model, picture, evaluator = library.load(str(tiny_sd_folder)), tiny_picture(64, 48), Evaluator.load()
     grid, edit = {"resolution": ["full", 32]}, {"steps": 2, "guidance_scale": 4.0}
     mask = np.zeros((48, 64), np.uint8)
@@ -72,7 +72,7 @@ def test_several_resolutions_are_measured_at_their_own(tiny_sd_folder):
         ({"grid": {"mask_threshold": [0.2, 0.5]}}, "give one of them"),
     ],
 )
-def test_what_a_grid_cannot_contain_is_refused(tiny_sd_folder, options, sentence):
+def test_invalid_grids_are_refused(tiny_sd_folder, options, sentence):
     model = library.load(str(tiny_sd_folder))
     with model.network.counting() as count, pytest.raises(BadInput, match=sentence):
         sweep(model, tiny_picture(32, 32), "red cat", "green dog", evaluator=Evaluator.load(), steps=4, **options)

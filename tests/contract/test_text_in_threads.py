@@ -1,4 +1,4 @@
-"""Threads that encode prompts with one model do not wait for each other: only the caches have locks."""
+"""Encoding prompts with one model in several threads: only the caches and the tokenizer are locked."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ SIZE = (32, 32)
 
 
 def together(work: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The results of all, each in a thread of its own. An error is raised here."""
+    """The results of all functions, each called in its own thread; errors are raised."""
     with ThreadPoolExecutor(len(work)) as pool:
         return [each.result(2 * WAIT) for each in [pool.submit(one) for one in work]]
 
@@ -30,7 +30,7 @@ def model(tiny_sd_folder):
 
 
 def beside(monkeypatch, owner, name):
-    """Let a function return only when another thread is inside it, too."""
+    """Make a function wait until another thread is inside it, too."""
     function, inside = getattr(owner, name), threading.Barrier(THREADS)
 
     def wait(*given, **options):
@@ -51,7 +51,7 @@ def test_text_encoders_are_evaluated_outside_the_lock(model, monkeypatch):
     assert model.condition(["green dog"], SIZE) is found[1]
 
 
-def test_threads_that_encode_the_same_prompts_share_what_is_stored(model, monkeypatch):
+def test_threads_share_the_cached_prompts(model, monkeypatch):
     beside(monkeypatch, model.network, "condition")
     first, second = together([lambda: model.condition(["red cat"], SIZE)] * 2)
     assert first is second
@@ -70,8 +70,8 @@ def test_the_dual_encoder_is_evaluated_outside_the_lock(model, monkeypatch):
             assert torch.equal(found, expected)
 
 
-def test_the_tokenizer_of_the_dual_encoder_is_called_by_one_thread_at_a_time(model, monkeypatch):
-    """Every call sets its padding, which another one would change: these differ."""
+def test_dual_encoder_tokenizer_calls_do_not_overlap(model, monkeypatch):
+    """Every call sets the padding of the tokenizer, which a concurrent call would change."""
     tokenizer, calling = model.dual_encoder.tokenizer, threading.Lock()
     function = type(tokenizer).__call__
 

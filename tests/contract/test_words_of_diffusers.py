@@ -1,4 +1,4 @@
-"""What users of diffusers type: understood, or answered with the word that is used here; signatures are visible."""
+"""Argument names of diffusers are accepted, or refused with the name to use; signatures list all arguments."""
 
 import inspect
 
@@ -22,7 +22,7 @@ def inverted(model):
     return model.invert(tiny.tiny_picture(), "red apple", num_inference_steps=2)
 
 
-def test_num_inference_steps_is_steps(model, inverted):
+def test_num_inference_steps_is_another_name_for_steps(model, inverted):
     assert np.array_equal(
         model.generate("red cat", num_inference_steps=2, guidance_scale=3.0).pixels[0],
         model.generate("red cat", steps=2, guidance_scale=3.0).pixels[0],
@@ -33,7 +33,7 @@ def test_num_inference_steps_is_steps(model, inverted):
 
 
 @pytest.mark.parametrize("word", OTHER_WORDS)
-def test_other_words_are_answered(word, model, inverted):
+def test_other_diffusers_arguments_are_refused_with_a_hint(word, model, inverted):
     for call in (
         lambda **options: model.generate("red", **options),
         lambda **options: model.invert(tiny.tiny_picture(), "red", **options),
@@ -52,7 +52,7 @@ def test_other_words_are_answered(word, model, inverted):
         (sfumato.Inverted, "edit", ("prompts", "methods", "guidance_scale", "mask", "mask_words")),
     ],
 )
-def test_calls_show_their_arguments_and_results(owner, name, expected):
+def test_signatures_list_arguments_and_return_types(owner, name, expected):
     call, steps = getattr(owner, name), getattr(owner, f"{name}_steps")
     ours, theirs = inspect.signature(call), inspect.signature(steps)
     assert list(ours.parameters) == list(theirs.parameters)

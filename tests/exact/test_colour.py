@@ -23,7 +23,7 @@ def inverted(network):
     return guided, inversion
 
 
-def test_every_noise_map_moves_by_equation_7():
+def test_noise_maps_change_by_equation_7():
     guided, inversion = inverted(Convolution(stable_diffusion_schedule()))
     colour = torch.full((1, 4, 1, 1), 0.7).expand(1, *SHAPE[1:])
     inside = torch.zeros(1, 1, *SHAPE[2:])
@@ -41,8 +41,8 @@ def test_every_noise_map_moves_by_equation_7():
         assert torch.equal(state.z[..., 10:].to(z), z[..., 10:])
 
 
-def test_nothing_moves_where_the_colour_is_already_there():
-    """With constant noise P is x_0 plus a known remainder; a colour equal to P leaves the maps alone."""
+def test_colour_equal_to_the_prediction_changes_nothing():
+    """With a target colour equal to P_t, the run equals the one without a shift."""
     network = Constant(stable_diffusion_schedule(), torch.zeros(1, 4, 1, 1))
     guided, inversion = inverted(network)
     plain = list(replay(guided, inversion, prompt(2)))
@@ -99,7 +99,7 @@ def dilated(share):
     return torch.tensor([[any(there(i + k, j + m) for k, m in near) for j in range(w)] for i in range(h)]).float()
 
 
-def test_m_is_the_source_in_the_other_colour_and_b_where_it_is():
+def test_recolour_uses_recoloured_source_and_dilated_mask():
     guided, inversion = inverted_drawing()
     found = [recolour(each, BLUE) for each in drawn()]
     colour = Unshuffle().encode(torch.stack([each.pixels for each in found]))
@@ -115,8 +115,8 @@ def test_m_is_the_source_in_the_other_colour_and_b_where_it_is():
     assert not torch.allclose(ours[-1].x_prev, inversion.x0, atol=0.1)
 
 
-def test_the_main_colour_is_that_of_the_mask():
-    """In the first image the corner is inside, which has another colour than the disc; the second has no mask."""
+def test_main_colour_is_taken_inside_the_mask():
+    """The first mask contains only the corner, whose colour differs from the disc's; the second one is full."""
     guided, inversion = inverted_drawing()
     mask = torch.ones(2, 1, 16, 16)
     mask[0] = 0
@@ -130,7 +130,7 @@ def test_the_main_colour_is_that_of_the_mask():
     assert not moved[8:, :].any()  # the disc
 
 
-def test_one_colour_as_in_the_paper():
+def test_flat_recolour_equals_the_paper():
     guided, inversion = inverted_drawing()
     found = [recolour(each, BLUE).share for each in drawn()]
     share = torch.stack([F.avg_pool2d(each[None], 2) for each in found])
@@ -145,7 +145,7 @@ def test_one_colour_as_in_the_paper():
     assert torch.equal(ours[-1].x_prev, theirs[-1].x_prev)
 
 
-def test_a_second_run_finds_its_own_source():
+def test_shift_can_be_reused_with_another_source():
     guided, inversion = inverted_drawing()
     shift = Recolour(Unshuffle(), BLUE, 0.8, (100, 700))
     both = [list(replay(guided, inversion, prompt(2), shifts=[shift]))[-1].x_prev for _ in range(2)]
@@ -155,7 +155,7 @@ def test_a_second_run_finds_its_own_source():
     assert torch.allclose(again, both[0][[1, 0]], atol=1e-5)
 
 
-def test_a_generated_image_has_no_main_colour():
+def test_recolour_without_a_source_is_refused():
     guided, inversion = inverted_drawing()
     shift = Recolour(Unshuffle(), BLUE, 0.8, (100, 700))
     state = next(replay(guided, inversion, prompt(2)))

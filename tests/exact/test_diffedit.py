@@ -11,8 +11,8 @@ from sfumato.shifts.diffedit import above, disagreement
 DRAWS, SEED = 6, 4
 
 
-def test_equals_diffusers(tiny_folder, monkeypatch):
-    """With guidance 5 there and none here: the masks agree, for the factor cancels."""
+def test_mask_equals_diffusers(tiny_folder, monkeypatch):
+    """diffusers uses a guidance scale of 5 and sfumato none; the factor cancels in the mask."""
     folder = tiny_folder("sd")
     model = load_model(str(folder))
     x0 = torch.randn(1, *model.latent_shape(*model.native_size), generator=torch.Generator().manual_seed(1))
@@ -39,7 +39,7 @@ def test_equals_diffusers(tiny_folder, monkeypatch):
     assert 0 < above(ours, 1.5).mean() < 1
 
 
-def test_rows_are_independent_and_batches_change_nothing(tiny_folder):
+def test_difference_maps_do_not_depend_on_the_batch(tiny_folder):
     model = load_model(str(tiny_folder("sd")))
     x0 = torch.randn(2, *model.latent_shape(32, 64), generator=torch.Generator().manual_seed(2))
     source, target = model.condition(["red cat"] * 2), model.condition(["green dog", "red dog"])

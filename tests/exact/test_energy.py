@@ -1,4 +1,4 @@
-"""Energies: their gradients are exact, cost one pass together, and leave the prediction of the step to be used."""
+"""Energies: exact gradients, one pass for all energies, and reuse of its predictions in the step."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ class Cubic:
 
 
 class Mixing(Cubic):
-    """Every answer depends on its neighbours: eps = a * sin(b * x + k + t); taps see and replace sin(...)."""
+    """Outputs depend on neighbouring pixels: eps = a * sin(b * x + k + t); taps record and replace sin(...)."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +84,7 @@ def run(network, shifts, *, steps=1, x=X, condition=STRONG):
     return list(reverse(network, x, timesteps, condition, eta=0.0, noise_maps=lambda state: None, shifts=shifts))
 
 
-def test_gradients_are_the_closed_forms():
+def test_gradients_equal_closed_forms():
     """Of the prediction under either condition, of x_t itself, and of what a tap reads."""
     read = Record("square", TARGET)
     shifts = {
@@ -135,7 +135,7 @@ def test_gradients_equal_finite_differences():
             torch.testing.assert_close(total(shift.gradients[0] * v), slope, rtol=1e-3, atol=0)
 
 
-def test_several_energies_are_one_pass_and_equal_each_alone():
+def test_several_energies_share_one_pass():
     together, network = energies(), Mixing()
     run(guided(network), together)
     assert network.calls == [Rows((TARGET, NEGATIVE), 2)], "one pass for all, whose predictions are those of the step"
@@ -156,8 +156,8 @@ class Float16(Mixing):
         return super().factor(cond).half()
 
 
-def test_small_gradients_of_a_network_in_half_precision_are_not_lost(monkeypatch):
-    """2e-10 of the sum of squares: the gradients are below the smallest number of float16, 6e-8."""
+def test_small_float16_gradients_do_not_underflow(monkeypatch):
+    """The energy is 2e-10 of the sum of squares: its gradients are below 6e-8, the smallest number of float16."""
 
     def small(x, eps):
         return 2e-10 * total(eps**2)
@@ -178,7 +178,7 @@ def test_small_gradients_of_a_network_in_half_precision_are_not_lost(monkeypatch
     assert all(torch.equal(*each) for each in zip(wide, gradients(Mixing(), X), strict=True)), "no digit changes"
 
 
-def test_gradients_that_overflow_when_scaled_are_the_plain_ones(monkeypatch):
+def test_overflowing_scaled_gradients_equal_the_unscaled_ones(monkeypatch):
     large = []
     for scale in (2.0**10, 1.0):
         monkeypatch.setattr("sfumato.core.energy.SCALE", scale)
@@ -188,7 +188,7 @@ def test_gradients_that_overflow_when_scaled_are_the_plain_ones(monkeypatch):
     assert all(torch.equal(*each) and torch.isfinite(each[0]).all() for each in zip(*large, strict=True))
 
 
-def test_images_do_not_know_each_other():
+def test_images_of_a_batch_are_independent():
     together = energies()
     run(guided(Mixing()), together)
     for n, shift in enumerate(together):
@@ -205,8 +205,8 @@ def test_images_do_not_know_each_other():
         ((TARGET, NEGATIVE), [(TARGET, NEGATIVE)]),
     ],
 )
-def test_predictions_of_the_pass_are_used_where_the_latent_stays(under, rows):
-    """A guided step with energies costs no row more than one without."""
+def test_predictions_of_the_pass_are_reused(under, rows):
+    """A guided step with energies evaluates no more rows than one without."""
     network, shifts = Mixing(), [Follow(lambda x, eps: total(eps**2), under=name) for name in under]
     (state,), (plain,) = run(guided(network), shifts), run(guided(Mixing()), [])
     assert network.calls == [Rows(names, 2) for names in rows]
@@ -214,7 +214,7 @@ def test_predictions_of_the_pass_are_used_where_the_latent_stays(under, rows):
     assert not state.eps.requires_grad
 
 
-def test_without_guidance_the_pass_is_the_evaluation():
+def test_unguided_step_with_energies_is_one_evaluation():
     for network in (Mixing(), classifier_free(Mixing(), None, (1.0, 1.0)), guided(Mixing(), scale=1.0)):
         counted = network.network if isinstance(network, Guided) else network
         (state,) = run(network, energies()[:2])
@@ -223,7 +223,7 @@ def test_without_guidance_the_pass_is_the_evaluation():
         assert not state.eps.requires_grad
 
 
-def test_a_moved_latent_is_evaluated_where_it_is():
+def test_moved_latent_is_evaluated_again():
     network, shift = Mixing(), Follow(lambda x, eps: total(eps**2), amount=0.1)
     (state,) = run(guided(network), [shift])
     assert network.calls == [Rows((TARGET,), 2), Rows((NEGATIVE, TARGET), 2)]
@@ -231,7 +231,7 @@ def test_a_moved_latent_is_evaluated_where_it_is():
     assert torch.equal(state.eps, guided(Mixing()).predict(state.x_t, state.t, STRONG))
 
 
-def test_gradients_are_taken_at_the_latent_before_any_shift_moved_it():
+def test_gradients_are_taken_before_any_shift_moves_the_latent():
     first, second = (Follow(lambda x, eps: total(x**2), amount=0.1) for _ in range(2))
     (state,) = run(guided(Cubic()), [first, second])
     assert torch.equal(first.gradients[0], 2 * X)
@@ -239,7 +239,7 @@ def test_gradients_are_taken_at_the_latent_before_any_shift_moved_it():
     torch.testing.assert_close(state.x_t, X - 0.4 * X)
 
 
-def test_energies_see_the_condition_that_shifts_moved():
+def test_energies_use_the_shifted_condition():
     class Weak(Shift):
         def condition(self, state, condition):
             return WEAK
@@ -249,7 +249,7 @@ def test_energies_see_the_condition_that_shifts_moved():
     torch.testing.assert_close(shift.gradients[0], Cubic().factor(WEAK) * 3 * X**2, rtol=1e-12, atol=1e-12)
 
 
-def test_taps_of_the_step_act_in_the_pass_behind_those_of_the_energies():
+def test_step_taps_run_after_the_energy_taps():
     class Halve(Shift):
         def taps(self, state):
             return Replace("sine", lambda h: h / 2)
@@ -262,14 +262,14 @@ def test_taps_of_the_step_act_in_the_pass_behind_those_of_the_energies():
     torch.testing.assert_close(state.eps, whole.eps / 2, rtol=1e-12, atol=1e-12)
 
 
-def test_an_energy_may_be_of_some_steps_alone():
+def test_energy_can_be_limited_to_some_steps():
     network, shift = Mixing(), Follow(lambda x, eps: total(eps**2), steps=(1, 3))
     run(guided(network), [shift], steps=4)
     assert len(shift.gradients) == 2
     assert [len(rows.names) for rows in network.calls] == [2, 1, 1, 2, 1, 1]
 
 
-def test_every_term_of_the_guidance_has_its_energies():
+def test_energies_of_several_guidance_terms():
     """Three terms: energies under two of them, the third is evaluated by itself."""
     style = prompt(2, 0.5)
     terms = (Term("nothing", WEAK), Term("style", style, (2.0, 2.0)), Term(TARGET, None, (5.0, 5.0)))
@@ -284,14 +284,14 @@ def test_every_term_of_the_guidance_has_its_energies():
 
 
 @pytest.mark.parametrize("others", [0, 2])
-def test_a_gradient_that_is_not_finite_is_refused_by_name(others):
+def test_non_finite_gradient_is_refused_with_its_name(others):
     broken = Follow(lambda x, eps: total((x - X).abs().sqrt()), name="structure guidance")
     shifts = [*energies()[:others], broken]
     with pytest.raises(NonFinite, match=r"Step 1 of 1 \(timestep \d+\): the gradient of structure guidance"):
         run(guided(Mixing()), shifts)
 
 
-def test_nothing_of_the_gradients_is_left_behind():
+def test_no_autograd_graph_is_kept():
     for state in run(guided(Mixing()), energies(), steps=2):
         assert torch.is_grad_enabled()
         assert not any(each.requires_grad for each in (state.x_t, state.eps, state.mean, state.x_prev))
@@ -305,15 +305,15 @@ class Half(Cubic):
         return super().predict(x, t, cond, taps).bfloat16()
 
 
-def test_predictions_of_the_pass_are_summed_in_float32():
+def test_bfloat16_predictions_equal_the_run_without_energies():
     shifts = [Follow(lambda x, eps: total(eps), under=name) for name in (NEGATIVE, TARGET)]
     (state,), (plain,) = (run(guided(Half()), each, x=X.float()) for each in (shifts, []))
     assert torch.equal(state.eps, plain.eps)
 
 
 @pytest.mark.parametrize("layout", ["sd", "sdxl"])
-def test_a_network_with_attention_has_the_gradients_of_separate_passes(tiny_folder, layout):
-    """Maps, features and predictions of a real network, in the precision that it computes in."""
+def test_shared_pass_equals_separate_passes_on_diffusers_networks(tiny_folder, layout):
+    """Attention maps, features and predictions of a tiny diffusers network in its own precision."""
     model = load_model(tiny_folder(layout), "cpu")
     x = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(0))
     negative, target = model.condition(["", "tree"]), model.condition(["red cat", "blue dog"])

@@ -29,7 +29,7 @@ def responses(network, steps, eta):
     schedule = network.schedule
     timesteps = schedule.timesteps(steps)
     impulses = torch.eye(steps + 2, dtype=torch.float64)[:, :, None, None, None]
-    x = impulses[0].clone()  # row 0: x_T = 1; rows 1..steps: impulses; the last row: nothing at all
+    x = impulses[0].clone()  # row 0: x_T = 1; rows 1..steps: impulses; the last row: zero
     run = reverse(
         network,
         x,
@@ -45,13 +45,13 @@ def responses(network, steps, eta):
 
 @pytest.mark.parametrize("schedule", [stable_diffusion_schedule(), linear_schedule()])
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
-def test_variance_at_every_level_for_a_point(schedule, eta):
+def test_mean_and_variance_at_every_level_for_a_point(schedule, eta):
     """Data in one point: P_t is the point, and what is left at level t has variance 1 - abar_t, for any eta."""
     point = Best(schedule, s=0.0)
     for state, offset, gains in responses(point, 40, eta):
         level = schedule.abar(state.t_prev)
         start = schedule.abar(schedule.timesteps(40)[0])
-        # the run starts at mean 0 and variance 1, a little beside the level's own mean sqrt(abar_T) mu
+        # the run starts at mean 0 and variance 1, slightly off the level's own mean sqrt(abar_T) mu
         variance = (gains[1:] ** 2).sum() + gains[0] ** 2 * (1 - start)
         mean = offset + gains[0] * start**0.5 * MU
         assert variance == pytest.approx(1 - level, abs=1e-9)

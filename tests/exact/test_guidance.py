@@ -1,4 +1,4 @@
-"""Guidance: a weighted sum of predictions, all of them in one call of the network, none that does not count."""
+"""Guidance: a weighted sum of predictions, evaluated in one network call without terms of weight zero."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ WEIGHTS = ((1.5, -2.0), (7.0, 0.25))
 
 
 class Network(Convolution):
-    """Notes what every call is about."""
+    """Records the rows of every call."""
 
     def __init__(self):
         super().__init__(linear_schedule())
@@ -47,14 +47,14 @@ def alone(condition, t=T):
     return Network().predict(X, t, condition)
 
 
-def test_two_modality_guidance_is_its_formula(network):
-    """eps_00 + g_s (eps_s0 - eps_00) + g_y (eps_0y - eps_00), other weights for every image."""
+def test_two_modality_guidance_equals_its_formula(network):
+    """eps_00 + g_s (eps_s0 - eps_00) + g_y (eps_0y - eps_00), with different weights for every image."""
     e, style, content = alone(NOTHING), alone(STYLE), alone(CONTENT)
     expected = e + column(WEIGHTS[0]) * (style - e) + column(WEIGHTS[1]) * (content - e)
     torch.testing.assert_close(three(network).predict(X, T, CONTENT), expected, rtol=0, atol=2e-5)
 
 
-def test_instruct_pix2pix_guidance_is_its_rule(network):
+def test_instruct_pix2pix_guidance_equals_its_formula(network):
     """eps_00 + s_I (eps_I0 - eps_00) + s_T (eps_IT - eps_I0) (arXiv 2211.09800, eq. 3)."""
     image, text = torch.tensor((1.5, 1.2)), torch.tensor((7.5, 3.0))
     terms = Term("image", STYLE, tuple((image - text).tolist())), Term(TARGET, None, tuple(text.tolist()))
@@ -64,14 +64,14 @@ def test_instruct_pix2pix_guidance_is_its_rule(network):
     torch.testing.assert_close(eps, expected, rtol=0, atol=2e-5)
 
 
-def test_all_terms_go_through_the_network_in_one_call(network):
+def test_all_terms_are_evaluated_in_one_call(network):
     guided = three(network)
     guided.predict(X, T, CONTENT)
     assert network.rows == [Rows(("nothing", "style", TARGET), 2)]
     assert guided.calls(T) == 3
 
 
-def test_weights_may_follow_the_timestep(network):
+def test_weights_may_depend_on_the_timestep(network):
     guided = three(network, content=lambda t: (t / 100, -t / 50))
     for t in (900, 100):
         expected = three(network, content=(t / 100, -t / 50)).predict(X, t, CONTENT)
@@ -92,8 +92,8 @@ def test_weights_may_follow_the_timestep(network):
         ((0.0, 0.0), (0.0, 0.0), ("nothing", TARGET)),
     ],
 )
-def test_what_counts_for_no_image_is_not_evaluated(network, style, content, names):
-    """But the run's own condition always is: shifts may look into it."""
+def test_terms_of_weight_zero_are_not_evaluated(network, style, content, names):
+    """The run's own condition is always evaluated, because taps of shifts may read it."""
     guided = three(network, style, content)
     eps = guided.predict(X, T, CONTENT)
     assert (network.rows, guided.calls(T)) == ([Rows(names, 2)], len(names))
@@ -102,7 +102,7 @@ def test_what_counts_for_no_image_is_not_evaluated(network, style, content, name
     torch.testing.assert_close(eps, expected, rtol=0, atol=2e-5)
 
 
-def test_what_counts_is_asked_at_every_timestep(network):
+def test_evaluated_terms_depend_on_the_timestep(network):
     guided = three(network, style=lambda t: (float(t > 400), 0.0))
     for t in (800, 200):
         guided.predict(X, t, CONTENT)
@@ -110,14 +110,14 @@ def test_what_counts_is_asked_at_every_timestep(network):
     assert [guided.calls(t) for t in (800, 200)] == [3, 2]
 
 
-def test_a_single_term_is_the_network_without_guidance(network):
+def test_single_term_equals_the_unguided_network(network):
     guided = classifier_free(network, None, (7.5, 3.0))
     assert torch.equal(guided.predict(X, T, CONTENT), alone(CONTENT))
     assert network.rows == [Rows((TARGET,), 2)]
     assert guided.guidance_scale == (7.5, 3.0)
 
 
-def test_the_runs_own_condition_may_be_the_one_that_the_others_are_moved_from(network):
+def test_target_condition_can_be_the_base_term(network):
     guided = Guided(network, (Term(TARGET, None), Term("away", NOTHING, (-0.5, 2.0))))
     expected = alone(CONTENT) + column((-0.5, 2.0)) * (alone(NOTHING) - alone(CONTENT))
     torch.testing.assert_close(guided.predict(X, T, CONTENT), expected, rtol=0, atol=2e-5)
@@ -136,9 +136,9 @@ def test_known_predictions_are_not_evaluated_again(network):
     assert len(network.rows) == 1, "nothing was left to evaluate"
 
 
-def test_a_row_at_scale_one_does_not_depend_on_the_scales_of_others(network):
-    """Its noise is that under the prompt, bit for bit, whether e_0 counts for another row or not."""
-    known = {TARGET: alone(CONTENT), NEGATIVE: 300 * alone(NOTHING)}  # 300: e_0 + (e_1 - e_0) rounds
+def test_row_at_scale_one_is_independent_of_other_rows(network):
+    """Its noise is bit-identical to the prediction under the prompt, whether or not another row uses e_0."""
+    known = {TARGET: alone(CONTENT), NEGATIVE: 300 * alone(NOTHING)}  # with 300, e_0 + (e_1 - e_0) is rounded
     mixed = classifier_free(network, NOTHING, (1.0, 7.5)).predict(X, T, CONTENT, known=known)
     same = classifier_free(network, NOTHING, (1.0, 1.0)).predict(X, T, CONTENT, known=known)
     assert torch.equal(mixed[0], same[0])
@@ -149,16 +149,16 @@ def test_a_row_at_scale_one_does_not_depend_on_the_scales_of_others(network):
     assert torch.equal(classifier_free(network, NOTHING, (1.0, 7.5)).predict(X, each, CONTENT, known=known), mixed)
 
 
-def test_a_row_whose_weights_sum_to_one_does_not_depend_on_others(network):
+def test_row_with_weights_summing_to_one_is_independent(network):
     known = {"nothing": 300 * alone(NOTHING), "style": alone(STYLE), TARGET: alone(CONTENT)}
-    for others in ((0.75, 0.25), (0.0, 5.0), (2.0, 0.0)):  # e_0 cancels for the other row, or counts
+    for others in ((0.75, 0.25), (0.0, 5.0), (2.0, 0.0)):  # e_0 cancels for the other row, or does not
         guided = three(network, style=(0.25, others[0]), content=(0.75, others[1]))
         eps = guided.predict(X, T, CONTENT, known=known)
         assert torch.equal(eps[0], (0.25 * known["style"] + 0.75 * known[TARGET])[0])
     assert network.rows == []
 
 
-def test_rows_take_their_weights_and_conditions_along(network):
+def test_selected_rows_keep_weights_and_conditions(network):
     conditions = [prompt(1, value) for value in (0.1, 0.4)]
     style = type(NOTHING).cat(conditions)
     guided = Guided(
@@ -177,7 +177,7 @@ def test_rows_take_their_weights_and_conditions_along(network):
     assert chosen.terms[1].weights == (-2.0, 1.5, -2.0)
 
 
-def test_weights_follow_the_timestep_in_inversions_of_several_timesteps_per_call(network):
+def test_timestep_dependent_weights_in_batched_inversions(network):
     guided = three(network, content=lambda t: (t / 100, -t / 50))
     runs = [
         finished(invert_edit_friendly(guided, X, CONTENT, steps=6, seeds=[0, 1], exact=exact))[0]
@@ -186,13 +186,13 @@ def test_weights_follow_the_timestep_in_inversions_of_several_timesteps_per_call
     torch.testing.assert_close(runs[0].z, runs[1].z, rtol=0, atol=1e-2)
 
 
-def test_inversions_keep_to_the_batch_where_the_terms_follow_the_timestep(network):
+def test_batch_limit_holds_with_timestep_dependent_terms(network):
     guided = three(network, style=lambda t: (float(t < 500),) * 2)
     finished(invert_edit_friendly(guided, X, CONTENT, steps=6, seeds=[0, 1], batch=8))
     assert max(len(rows.names) * rows.images for rows in network.rows) <= 8
 
 
-def test_a_condition_that_there_is_none_of_is_named(network):
+def test_missing_condition_raises_a_key_error(network):
     with pytest.raises(KeyError, match="style"):
         classifier_free(network, NOTHING, (3.0, 3.0)).condition_of("style")
 

@@ -1,4 +1,4 @@
-"""Inversions reconstruct: what is exact is bit-exact, what is approximate is within its stated error."""
+"""Reconstruction by inversions: exact ones are bit-exact, batched ones are within their stated error."""
 
 import numpy as np
 import pytest
@@ -62,8 +62,8 @@ def test_exact_replay_is_bit_exact(invert, prediction, shape, steps):
 @pytest.mark.parametrize("eta", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("final", [1.0, 0.99915])
 @pytest.mark.parametrize("offset", [0, 1])
-def test_any_eta_and_final_level(eta, final, offset):
-    """Where the last step adds no noise its map is the residual, and x_0 comes back all the same."""
+def test_reconstruction_with_any_eta_and_final_level(eta, final, offset):
+    """If the last step adds no noise, its noise map is the residual, and x_0 is reconstructed as well."""
     schedule = stable_diffusion_schedule(final_alpha_cumprod=final, steps_offset=offset)
     network, x0, cond = guided(Convolution(schedule)), clean(SQUARE), prompt(2)
     inversion, _ = finished(invert_edit_friendly(network, x0, cond, steps=30, eta=eta, seeds=[0, 1], exact=True))
@@ -73,7 +73,7 @@ def test_any_eta_and_final_level(eta, final, offset):
 @pytest.mark.parametrize("shape", [SQUARE, WIDE])
 @pytest.mark.parametrize("steps", [20, 50, 100])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_batches_over_timesteps(shape, steps, prediction):
+def test_inversion_in_batches_over_timesteps(shape, steps, prediction):
     network = Convolution(stable_diffusion_schedule(prediction))
     x0, cond = clean(shape), prompt(2)
     inversion, _ = finished(invert_edit_friendly(guided(network), x0, cond, steps=steps, seeds=[0, 1], batch=32))
@@ -83,20 +83,20 @@ def test_batches_over_timesteps(shape, steps, prediction):
     assert (replay(inversion, guided(network), cond)[-1].x_prev - x0).abs().max() <= 1e-5
 
 
-def test_from_any_step():
+def test_reconstruction_from_any_step():
     network, x0, cond = guided(Convolution(linear_schedule())), clean(SQUARE), prompt(2)
     inversion, _ = finished(invert_edit_friendly(network, x0, cond, steps=20, seeds=[0, 1], exact=True))
     for skip in (1, 7, 19):
         assert (replay(inversion, network, cond, skip)[-1].x_prev - x0).abs().max() <= 1e-6
 
 
-def test_guidance_one_needs_no_pair():
+def test_guidance_scale_one_evaluates_single_rows():
     network, x0, cond = Convolution(linear_schedule()), clean(SQUARE), prompt(2)
     finished(invert_edit_friendly(guided(network, guidance_scale=1.0), x0, cond, steps=10, seeds=[0, 1], exact=True))
     assert (network.calls, network.samples) == (10, 20)
 
 
-def test_an_image_in_a_batch_meets_the_noise_it_meets_alone():
+def test_noise_does_not_depend_on_the_batch():
     network, x0, cond = Convolution(linear_schedule()), clean((3, 4, 8, 8)), prompt(3)
     together, _ = finished(invert_edit_friendly(guided(network, 3), x0, cond, steps=10, seeds=[5, 6, 7], exact=True))
     alone, _ = finished(invert_edit_friendly(guided(network, 1), x0[1:2], prompt(1), steps=10, seeds=[6], exact=True))
@@ -123,7 +123,7 @@ def test_edit_friendly_maps_are_larger_and_anticorrelated():
 @pytest.mark.parametrize("schedule", [stable_diffusion_schedule(), linear_schedule()])
 @pytest.mark.parametrize("steps", [1, 20, 50, 100])
 def test_ddim_round_trip_with_constant_noise(schedule, steps):
-    """No off-by-one: with a network that always answers the same the inversion is exact."""
+    """With a constant network the inversion is exact, so that an off-by-one error would be visible."""
     network, x0 = guided(Constant(schedule, clean((1, 4, 8, 8), 3))), clean((2, 4, 8, 8))
     inversion, states = finished(invert_ddim(network, x0, prompt(2), steps=steps))
     assert len(states) == steps
@@ -133,7 +133,7 @@ def test_ddim_round_trip_with_constant_noise(schedule, steps):
     assert (again[-1].x_prev - x0).abs().max() <= 1e-5
 
 
-def test_nan_names_its_step():
+def test_nan_error_names_the_step():
     class Broken(Convolution):
         def predict(self, x, t, cond, taps=None):
             eps = super().predict(x, t, cond)
@@ -145,7 +145,7 @@ def test_nan_names_its_step():
             finished(invert_edit_friendly(network, x0, prompt(2), steps=10, seeds=[0, 1], exact=exact))
 
 
-def test_grad_mode_stays_the_callers():
+def test_grad_mode_is_unchanged():
     network, x0 = guided(Convolution(linear_schedule())), clean(SQUARE)
     for _ in invert_edit_friendly(network, x0, prompt(2), steps=3, seeds=[0, 1]):
         assert torch.is_grad_enabled()
@@ -168,7 +168,7 @@ def test_save_and_load(inversion, tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_load_refuses_what_is_no_inversion(inversion, tmp_path):
+def test_load_of_other_or_damaged_files_is_refused(inversion, tmp_path):
     from safetensors.torch import save_file
 
     with pytest.raises(BadInput, match="no file"):
@@ -187,7 +187,7 @@ def test_load_refuses_what_is_no_inversion(inversion, tmp_path):
             Inversion.load(tmp_path / "cut.safetensors")
 
 
-def test_save_to_nowhere(inversion, tmp_path):
+def test_save_to_a_missing_folder_is_refused(inversion, tmp_path):
     with pytest.raises(BadInput, match="cannot be written"):
         inversion.save(tmp_path / "missing" / "a.safetensors")
 

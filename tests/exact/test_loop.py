@@ -1,4 +1,4 @@
-"""The loop: shifts meet their handle in order, a prediction has its own taps, a mask holds, a NaN is named."""
+"""The sampling loop: order of shifts, taps of the prediction, guidance, masks and errors on NaN."""
 
 import math
 
@@ -33,12 +33,12 @@ def run(shifts=(), network=None, eta=1.0, x=X, steps=5):
     return list(states)
 
 
-def test_no_shift_moves_nothing():
+def test_empty_shifts_change_nothing():
     plain, shifted = run(), run([Shift(), Shift()])
     assert all(torch.equal(a.x_prev, b.x_prev) for a, b in zip(plain, shifted, strict=True))
 
 
-def test_shifts_compose_in_order():
+def test_shifts_are_applied_in_order():
     class Scale(Shift):
         def noise(self, state, eps):
             return 2 * eps
@@ -56,14 +56,14 @@ def test_shifts_compose_in_order():
 
 
 class Replacing(Shift):
-    """Replaces the words in the first step."""
+    """Declares that it replaces "the words" in the first step."""
 
     def replaces(self, i, steps):
         return ("the words",) if i == 0 else ()
 
 
 class Reading(Shift):
-    """Reads the words from a step on."""
+    """Declares that it reads "the words" from a step on."""
 
     def __init__(self, first):
         self.first = first
@@ -72,7 +72,7 @@ class Reading(Shift):
         return ("the words",) if i >= self.first else ()
 
 
-def test_what_a_shift_reads_must_not_be_replaced_in_the_same_step():
+def test_reading_and_replacing_in_one_step_is_refused():
     network = Convolution(linear_schedule())
     for shifts in ([Replacing(), Reading(0)], [Reading(0), Replacing()]):
         with pytest.raises(BadInput, match="Replacing replaces and Reading reads the words in the same steps"):
@@ -91,10 +91,10 @@ HOOKS = {
     "prediction": StepNoise,
     "noise_map": StepMean,
 }
-"""The hooks in their order, and what is known of the step by then."""
+"""The hooks in their order, and the type of the state that each receives."""
 
 
-def test_every_handle_is_reached_with_what_is_known_by_then():
+def test_hooks_are_called_in_order_with_their_state():
     seen = []
 
     class All(Shift):
@@ -143,7 +143,7 @@ def test_every_handle_is_reached_with_what_is_known_by_then():
     assert torch.equal(end.x_prev, step(end.mean, None, end.sigma).to(X.dtype))
 
 
-def test_taps_reach_the_network():
+def test_taps_are_passed_to_the_network():
     class Network(Convolution):
         def predict(self, x, t, cond, taps=None):
             self.taps = taps
@@ -161,7 +161,7 @@ def test_taps_reach_the_network():
 
 
 class Tapped(Convolution):
-    """Multiplies its answer by every tap, and notes the taps of every evaluation."""
+    """Multiplies its output by every tap, and records the taps of every evaluation."""
 
     def __init__(self, schedule):
         super().__init__(schedule)
@@ -173,7 +173,7 @@ class Tapped(Convolution):
 
 
 class Taps(Shift):
-    """A tap of the step, and one of the prediction alone."""
+    """A tap of the step, and one of the prediction only."""
 
     def __init__(self, whole=None, prediction=None):
         self.keep_positions, self.of_prediction = whole, prediction
@@ -185,8 +185,8 @@ class Taps(Shift):
         return self.of_prediction
 
 
-def test_the_prediction_takes_its_noise_under_taps_of_its_own():
-    """P_t of another noise than D_t (Asyrp): the taps of the step act in both evaluations."""
+def test_prediction_taps_change_only_the_prediction():
+    """P_t is computed from another noise than D_t (Asyrp); taps of the step act in both evaluations."""
     network = Tapped(linear_schedule())
     for state in run([Taps(0.5, 3.0), Taps(prediction=2.0)], network, eta=0.7):
         plain = network.predict(state.x_t, state.t, state.condition)
@@ -197,14 +197,14 @@ def test_the_prediction_takes_its_noise_under_taps_of_its_own():
     assert network.taps[:2] == [[0.5], [0.5, 3.0, 2.0]]
 
 
-def test_without_taps_of_the_prediction_a_step_is_one_evaluation():
+def test_prediction_taps_add_one_evaluation_per_step():
     network = Tapped(linear_schedule())
     plain, tapped = run([Taps(0.5)], network), run([Taps(0.5), Taps(prediction=1.0)], network)
     assert [len(taps) for taps in network.taps] == [1] * 5 + [1, 2] * 5
     assert all(torch.equal(a.x_prev, b.x_prev) for a, b in zip(plain, tapped, strict=True))
 
 
-def test_shifts_of_the_noise_move_a_prediction_with_taps_of_its_own_too():
+def test_noise_shifts_apply_to_the_tapped_prediction():
     class Add(Shift):
         def noise(self, state, eps):
             return eps + 1
@@ -214,12 +214,12 @@ def test_shifts_of_the_noise_move_a_prediction_with_taps_of_its_own_too():
     assert all(torch.equal(a.x_prev, b.x_prev) for a, b in zip(plain, tapped, strict=True))
 
 
-def test_a_noise_of_the_prediction_that_is_not_finite_is_named():
+def test_non_finite_noise_of_the_prediction_is_refused():
     with pytest.raises(NonFinite, match=r"Step 1 of 5 \(timestep 800\): the noise of the prediction"):
         run([Taps(prediction=float("inf"))], Tapped(linear_schedule()))
 
 
-def test_a_moved_prediction_leaves_the_direction():
+def test_shifted_prediction_keeps_the_direction():
     class Move(Shift):
         def prediction(self, state, prediction):
             return prediction + 1
@@ -228,7 +228,7 @@ def test_a_moved_prediction_leaves_the_direction():
     assert torch.allclose(moved.mean - plain.mean, torch.full_like(plain.mean, plain.abar_prev**0.5))
 
 
-def test_guidance_is_its_formula():
+def test_guidance_equals_its_formula():
     network, x = Convolution(linear_schedule()), X
     guidance_scales = (3.0, 0.5)
     guided = classifier_free(network, prompt(2, 0.0), guidance_scales).predict(x, 500, prompt(2, 0.7))
@@ -239,7 +239,7 @@ def test_guidance_is_its_formula():
         assert torch.allclose(guided[row], expected, atol=1e-5)
 
 
-def test_guidance_of_half_precision_is_added_in_float32():
+def test_guidance_of_bfloat16_predictions_is_float32():
     class Half(Convolution):
         def predict(self, x, t, cond, taps=None):
             return super().predict(x, t, cond).bfloat16()
@@ -248,7 +248,7 @@ def test_guidance_of_half_precision_is_added_in_float32():
     assert eps.dtype == torch.float32
 
 
-def test_noise_is_fresh_at_every_step_and_absent_without_sigma():
+def test_noise_is_fresh_per_step_and_none_without_sigma():
     states = run(steps=5)
     drawn = [state.z for state in states]
     assert drawn[-1] is None
@@ -257,7 +257,7 @@ def test_noise_is_fresh_at_every_step_and_absent_without_sigma():
     assert all(state.z is None for state in run(eta=0.0))
 
 
-def test_a_held_region_never_leaves_the_source():
+def test_keep_outside_mask_keeps_the_source_outside():
     network = classifier_free(Convolution(linear_schedule()), prompt(2, 0.0), (3.5, 3.5))
     inversion, _ = finished(invert_edit_friendly(network, X, prompt(2), steps=12, seeds=[0, 1], exact=True))
     inside = torch.zeros(2, 1, 8, 8)
@@ -271,7 +271,7 @@ def test_a_held_region_never_leaves_the_source():
         assert (state.x_prev - X)[~outside].abs().max() > 1e-3
 
 
-def test_a_nan_is_named_with_its_step():
+def test_nan_error_names_the_step():
     class Broken(Convolution):
         def predict(self, x, t, cond, taps=None):
             return super().predict(x, t, cond) * (torch.nan if t == 400 else 1)
@@ -287,7 +287,7 @@ def test_a_nan_is_named_with_its_step():
         run([Infinite()])
 
 
-def test_the_callers_grad_mode_is_left_alone():
+def test_grad_mode_is_unchanged():
     network = Convolution(linear_schedule())
     for _ in reverse(network, X, [500, 0], prompt(2), eta=0.0, noise_maps=fresh_noise([0, 0])):
         assert torch.is_grad_enabled()

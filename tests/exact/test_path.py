@@ -1,4 +1,4 @@
-"""Paths of levels: what they visit, what a run over them evaluates, and the noise that it meets."""
+"""Paths over noise levels: visited levels, network evaluations and noise of a run."""
 
 from collections import Counter
 from itertools import pairwise
@@ -47,18 +47,18 @@ def single_moves(path, steps):
 @pytest.mark.parametrize("steps", [1, 2, 6, 25, 250])
 @pytest.mark.parametrize("jump", [1, 3, 10])
 @pytest.mark.parametrize("times", [1, 2, 10])
-def test_resampling_is_repaints_schedule(steps, jump, times):
+def test_resample_equals_the_repaint_schedule(steps, jump, times):
     path = resample(steps, jump, times)
     check_path(path, steps)
     assert single_moves(path, steps) == published(steps, jump, times)
 
 
-def test_downwards_is_every_level_once():
+def test_downwards_visits_every_level_once():
     assert downwards(4) == [0, 1, 2, 3, 4]
     assert resample(4, 2, 1) == repeat_first(4, 1) == downwards(4)
 
 
-def test_the_first_step_is_repeated():
+def test_repeat_first_repeats_the_first_step():
     assert repeat_first(3, 3) == [0, 1, 0, 1, 0, 1, 2, 3]
     check_path(repeat_first(3, 3), 3)
     check_path(repeat_first(1, 2), 1)
@@ -76,7 +76,7 @@ def test_the_first_step_is_repeated():
         ([0, 1, 2, 3, 4, 3], "not from level 3 to 4"),
     ],
 )
-def test_what_is_no_path_is_refused_before_any_evaluation(path, message):
+def test_invalid_paths_are_refused_before_any_evaluation(path, message):
     with pytest.raises(BadInput, match=message):
         check_path(path, 3)
     network = Convolution(linear_schedule())
@@ -87,13 +87,13 @@ def test_what_is_no_path_is_refused_before_any_evaluation(path, message):
 
 
 class Gaussian:
-    """The exact denoiser of data of mean 0 and a standard deviation: eps is linear in x."""
+    """The exact denoiser of Gaussian data with mean 0 and the given standard deviation: eps is linear in x."""
 
     def __init__(self, deviation=0.5):
         self.schedule, self.variance = linear_schedule(), deviation**2
 
     def factor(self, abar):
-        """Of x_t in eps."""
+        """The factor of x_t in eps."""
         return (1 - abar) ** 0.5 / (abar * self.variance + 1 - abar)
 
     def predict(self, x, t, cond, taps=None):
@@ -108,7 +108,7 @@ def run(network, path, *, steps=STEPS, seeds=(0,), size=8, eta=1.0, **options):
 
 
 @pytest.mark.parametrize("path", [repeat_first(STEPS, 4), resample(STEPS, 2, 3), [0, 1, 2, 1, 0, 1, 2, 3, 4, 5, 6]])
-def test_every_step_down_is_one_evaluation_and_no_move_up_is(path):
+def test_only_steps_down_evaluate_the_network(path):
     network = Convolution(linear_schedule())
     states = list(run(network, path))
     down = [level for level, after in pairwise(path) if after > level]
@@ -122,14 +122,14 @@ def test_every_step_down_is_one_evaluation_and_no_move_up_is(path):
         visits[state.i] += 1
 
 
-def test_downwards_is_the_run_without_a_path():
+def test_downwards_path_equals_the_run_without_a_path():
     network = Convolution(linear_schedule())
     for a, b in zip(run(network, ()), run(network, downwards(STEPS)), strict=True):
         assert torch.equal(a.x_prev, b.x_prev)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_the_variance_on_the_way_is_the_closed_form(eta):
+def test_variance_along_a_path_equals_the_closed_form(eta):
     """x_s = sqrt(abar_s / abar_t) x_t + sqrt(1 - abar_s / abar_t) e: all steps are linear, so variances are known."""
     network, path = Gaussian(), [0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 6]
     timesteps = network.schedule.timesteps(STEPS)
@@ -149,7 +149,7 @@ def test_the_variance_on_the_way_is_the_closed_form(eta):
         assert float(state.x_prev.var()) == pytest.approx(variance, rel=0.01)
 
 
-def test_a_latent_diffused_twice_is_diffused_once_by_as_much():
+def test_two_moves_up_equal_one_larger_move():
     """q(x_u | x_t) of two moves up is that of one: means multiply, variances add."""
     one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     low, middle, high = 0.9, 0.5, 0.2
@@ -173,7 +173,7 @@ def uncorrelated(a, b):
     return float(correlation.abs()) < 5 / a.numel() ** 0.5
 
 
-def test_repeated_steps_and_moves_up_meet_fresh_noise():
+def test_repeated_steps_and_moves_up_use_fresh_noise():
     network = Gaussian()
     states = list(run(network, repeat_first(STEPS, 3), size=32))[:3]
     ups = [noise_of_the_way_up(a, b, network) for a, b in pairwise(states)]
@@ -183,14 +183,14 @@ def test_repeated_steps_and_moves_up_meet_fresh_noise():
         assert all(uncorrelated(noise, other) for other in noises[:n])
 
 
-def test_the_first_visit_meets_the_noise_of_a_run_without_a_path():
+def test_first_visits_use_the_noise_without_a_path():
     for path in ((), resample(STEPS, 2, 2)):
         for state in run(Gaussian(), path, seeds=(4,)):
             if state.visit == 0 and state.sigma > 0:
                 assert torch.equal(state.z, gaussian_batch((4, 8, 8), [4], step=state.t, tag="reverse"))
 
 
-def test_a_seed_makes_a_run_whatever_goes_beside_it():
+def test_runs_in_a_batch_depend_only_on_their_seed():
     path = resample(STEPS, 2, 3)
     together = list(run(Gaussian(), path, seeds=(5, 6, 7)))
     again = list(run(Gaussian(), path, seeds=(5, 6, 7)))
@@ -206,14 +206,14 @@ def test_a_seed_makes_a_run_whatever_goes_beside_it():
     assert torch.equal(alone.x_prev, last[1:2])
 
 
-def test_an_inversion_is_replayed_with_the_noise_map_of_each_step_and_repeated_steps_with_fresh_noise():
+def test_repeated_steps_of_a_replay_use_fresh_noise():
     z = torch.randn(STEPS, 1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     for state in run(Gaussian(), repeat_first(STEPS, 3), noise_maps=recorded(z, [4])):
         again = gaussian_batch((4, 8, 8), [4], step=state.t, tag=f"reverse {state.visit}")
         assert torch.equal(state.z, again if state.visit else z[state.i])
 
 
-def test_a_repeated_step_does_not_add_its_noise_map_again():
+def test_repeated_steps_keep_the_noise_variance():
     """With x_0 = 0 known, the noise in x_{t-1} has the variance 1 - abar_{t-1}, however often the step runs."""
     z = torch.randn(STEPS, 1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
     states = list(run(Gaussian(0.0), repeat_first(STEPS, 10), size=64, noise_maps=recorded(z)))
@@ -223,7 +223,7 @@ def test_a_repeated_step_does_not_add_its_noise_map_again():
         assert float(state.x_prev.std()) == pytest.approx((1 - state.abar_prev) ** 0.5, rel=0.05)
 
 
-def test_shifts_know_how_often_a_step_has_been_run():
+def test_state_contains_the_number_of_visits():
     class Watch(Shift):
         def __init__(self):
             self.seen = []
@@ -238,7 +238,7 @@ def test_shifts_know_how_often_a_step_has_been_run():
 
 
 @pytest.mark.parametrize(("seeds", "same"), [((), True), ((5, 5), True), ((5, 6), False)])
-def test_the_noise_on_the_way_up_is_a_function_of_the_seed(seeds, same):
+def test_noise_of_moves_up_depends_on_the_seed(seeds, same):
     network, x = Gaussian(), torch.zeros(2, 4, 8, 8)
     options = {"eta": 0.0, "noise_maps": recorded(None), "path": repeat_first(2, 2), "seeds": seeds}
     states = list(reverse(network, x, network.schedule.timesteps(2), Condition(rows=2), **options))

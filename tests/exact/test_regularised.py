@@ -1,4 +1,4 @@
-"""Regularised inversion: the losses against plain loops, their gradients, and noise that is more like noise."""
+"""Regularised inversion: the losses against plain loops, their gradients, and the statistics of the noise."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def white(shape=SHAPE, seed=0):
 
 
 def smooth(shape=(3, 4, 16, 16), seed=1):
-    """Something like a picture's latent: neighbours agree, and the spread is not 1."""
+    """Similar to the latent of an image: neighbours are correlated and the standard deviation is not 1."""
     return 1.5 * torch.nn.functional.interpolate(white((*shape[:2], 4, 4), seed), shape[2:], mode="bilinear") + 0.3
 
 
@@ -37,14 +37,14 @@ def not_normal(noise):
     }
 
 
-def test_every_row_rolls_by_its_own_shift():
+def test_rows_are_rolled_by_their_own_shifts():
     x, shift = white(), torch.tensor([3, 7])
     for axis in (2, 3):
         expected = torch.stack([torch.roll(x[b], int(shift[b]), axis - 1) for b in range(2)])
         assert torch.equal(rolled(x, shift, axis), expected)
 
 
-def test_pairwise_is_the_sum_over_the_pyramid():
+def test_pairwise_loss_equals_the_sum_over_the_pyramid():
     x, shifts = white(), torch.tensor([[[3, 7], [2, 9]], [[1, 4], [5, 2]]])
     for row in range(2):
         expected, level = 0.0, x[row]
@@ -56,7 +56,7 @@ def test_pairwise_is_the_sum_over_the_pyramid():
         assert float(pairwise(x, shifts)[row]) == pytest.approx(expected, rel=1e-12)
 
 
-def test_divergence_is_that_of_two_normal_distributions():
+def test_divergence_equals_twice_the_kl_divergence():
     x = 1.7 * white() + 0.4
     for row, value in zip(x, divergence(x), strict=True):
         own = torch.distributions.Normal(row.mean(), row.std())
@@ -64,14 +64,14 @@ def test_divergence_is_that_of_two_normal_distributions():
         assert float(value) == pytest.approx(2 * float(torch.distributions.kl_divergence(own, unit)), abs=1e-6)
 
 
-def test_gradients_are_finite_differences():
+def test_gradients_equal_finite_differences():
     x = white((2, 2, 10, 12)).requires_grad_()
     shifts = Regulariser().shifts((10, 12), [0, 1], 5)[0]
     assert torch.autograd.gradcheck(lambda x: pairwise(x, shifts), x)
     assert torch.autograd.gradcheck(divergence, x)
 
 
-def test_a_roll_is_never_by_zero_and_reaches_every_shift():
+def test_shifts_cover_one_to_half_the_side():
     shifts = Regulariser().shifts((16, 20), range(40), 981)
     assert shifts.shape == (25, 2, 2, 40)
     for level, halves in enumerate(((8, 10), (4, 5))):
@@ -79,14 +79,14 @@ def test_a_roll_is_never_by_zero_and_reaches_every_shift():
             assert shifts[:, level, axis].unique().tolist() == list(range(1, half + 1))
 
 
-def test_shifts_are_a_function_of_seed_and_timestep():
+def test_shifts_depend_on_seed_and_timestep():
     together = Regulariser().shifts((16, 16), [4, 9], 21)
     assert torch.equal(together[..., 1], Regulariser().shifts((16, 16), [9], 21)[..., 0])
     assert not torch.equal(together[..., 0], together[..., 1])
     assert not torch.equal(together, Regulariser().shifts((16, 16), [4, 9], 41))
 
 
-def test_both_losses_fall_and_white_noise_stays():
+def test_losses_decrease_and_white_noise_hardly_changes():
     n = 1.2 * white((3, 4, 16, 16), seed=4) + 0.3 * smooth()
     shifts = torch.stack([torch.stack([torch.full((2, 3), d), torch.full((2, 3), 1)]) for d in range(1, 9)])
     moved = Regulariser()(n, [0, 1, 2], 500)
@@ -98,7 +98,7 @@ def test_both_losses_fall_and_white_noise_stays():
     assert public < ours < 0.05  # without the factor of the pyramid, coarse levels hardly move the noise
 
 
-def test_what_is_far_from_noise_does_not_diverge():
+def test_loss_decreases_for_input_far_from_noise():
     n = 3 * smooth()
     moved = Regulariser()(n, [0, 1, 2], 500)
     shifts = Regulariser().shifts((16, 16), [3, 4, 5], 1)
@@ -106,12 +106,12 @@ def test_what_is_far_from_noise_does_not_diverge():
     assert (after < 0.1 * before).all()
 
 
-def test_rows_do_not_know_each_other():
+def test_rows_are_independent():
     n = smooth()
     assert torch.allclose(Regulariser()(n, [3, 4, 5], 7)[1:2], Regulariser()(n[1:2], [4], 7), atol=1e-12)
 
 
-def test_constant_noise_stays_finite():
+def test_constant_input_gives_finite_output():
     assert Regulariser()(torch.full((1, 4, 8, 8), 0.5), [0], 1).isfinite().all()
 
 
@@ -121,7 +121,7 @@ def inverted(network, x0, **options):
     return guided, inversion, states
 
 
-def test_the_noise_is_closer_to_noise_than_plain_ddims():
+def test_noise_is_closer_to_normal_than_with_ddim():
     x0 = smooth().float()
     network = Convolution(stable_diffusion_schedule("v_prediction"))
     guided, ours, states = inverted(network, x0)
@@ -134,7 +134,7 @@ def test_the_noise_is_closer_to_noise_than_plain_ddims():
     assert better["autocorrelation"] < 0.5 * worse["autocorrelation"]
 
 
-def test_exact_ends_at_the_picture():
+def test_exact_inversion_reconstructs_the_image():
     x0 = smooth().float()
     network = Convolution(stable_diffusion_schedule())
     guided, exact, _ = inverted(network, x0, exact=True)

@@ -1,4 +1,4 @@
-"""Keeping P_t in the range of pixels equals diffusers' clip_sample; where nothing is outside, nothing changes."""
+"""Clipping P_t to the range of pixels equals diffusers' clip_sample, and changes nothing inside the range."""
 
 import shutil
 
@@ -23,7 +23,7 @@ LIMITS = [1.0, 0.3]
 
 
 def in_double(scheduler):
-    """Its own rounding must not hide a difference."""
+    """The scheduler with float64 tables, so that its own rounding does not hide a difference."""
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
     scheduler.final_alpha_cumprod = torch.tensor(1.0, dtype=torch.float64)
     scheduler.one = torch.tensor(1.0, dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_runs_equal_ddpm(limit, monkeypatch):
         torch.testing.assert_close(ours[i].x_prev, x, atol=1e-6, rtol=0)
 
 
-def test_where_nothing_is_outside_nothing_changes():
+def test_clipping_inside_the_range_changes_nothing():
     scheduler = DDIMScheduler(clip_sample=True, clip_sample_range=1e6)
     x = randn(*SHAPE)
     moved = our_run(scheduler, x, None, 0.0, 1e6, 10)
@@ -83,14 +83,14 @@ def test_where_nothing_is_outside_nothing_changes():
 
 @pytest.fixture(scope="module")
 def clipped(tmp_path_factory):
-    """A tiny pixel network that was trained to be sampled with clip_sample, loaded as a user does."""
+    """A tiny pixel-space model whose scheduler has clip_sample, loaded from its folder."""
     folder = tiny_ddpm(tmp_path_factory.mktemp("clipped") / "m")
     DDPMScheduler(beta_schedule="linear", clip_sample=True).save_pretrained(folder / "scheduler")
     return load_model(folder, "cpu")
 
 
 @torch.no_grad()
-def test_generate_gives_what_diffusers_does_with_the_folder(clipped):
+def test_generate_equals_diffusers_with_clip_sample(clipped):
     scheduler = DDIMScheduler.from_config(DDPMScheduler(beta_schedule="linear", clip_sample=True).config)
     scheduler.set_timesteps(8)
     x = gaussian_batch((3, 16, 16), [5], step=1000, tag="generate")
@@ -104,15 +104,15 @@ def test_generate_gives_what_diffusers_does_with_the_folder(clipped):
 
 
 @torch.no_grad()
-def test_an_inversion_of_such_a_network_stays_exact(clipped):
+def test_exact_inversion_with_clip_sample(clipped):
     guided, condition = classifier_free(clipped, None, (1.0,)), clipped.condition("")
-    x0 = torch.sign(randn(1, 3, 16, 16))  # black and white: as near to the range's ends as pixels get
+    x0 = torch.sign(randn(1, 3, 16, 16))  # black and white pixels: the ends of the range
     inversion, _ = finished(invert_edit_friendly(guided, x0, condition, steps=10, seeds=[0], exact=True))
     *_, last = replay(guided, inversion, condition)
     assert (last.x_prev - x0).abs().max() <= 1e-6
 
 
-def test_latents_are_never_clipped(tiny_sd_folder, tmp_path):
+def test_latent_models_have_no_sample_range(tiny_sd_folder, tmp_path):
     folder = shutil.copytree(tiny_sd_folder, tmp_path / "m")
     DDIMScheduler(clip_sample=True, steps_offset=1).save_pretrained(folder / "scheduler")
     assert load_model(folder, "cpu").schedule.sample_range is None

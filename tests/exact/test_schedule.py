@@ -1,4 +1,4 @@
-"""The timesteps of a run equal those of diffusers' schedulers; what cannot be run is refused."""
+"""The timesteps of a run equal those of diffusers' schedulers; schedules that cannot be run are refused."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_timesteps_equal_diffusers(spacing, offset, scheduler_type):
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("steps", STEPS)
-def test_previous_equals_ddpm(spacing, steps):
+def test_previous_timesteps_equal_ddpm(spacing, steps):
     scheduler = DDPMScheduler(timestep_spacing=spacing)
     scheduler.set_timesteps(steps)
     timesteps = schedule_of(scheduler).timesteps(steps)
@@ -49,7 +49,7 @@ def test_previous_equals_ddpm(spacing, steps):
 
 @pytest.mark.parametrize("steps", [0, -3, 1001])
 @pytest.mark.parametrize("spacing", SPACINGS)
-def test_steps_out_of_range(spacing, steps):
+def test_steps_out_of_range_are_refused(spacing, steps):
     with pytest.raises(BadInput, match="between 1 and 1000"):
         schedule_of(DDIMScheduler(timestep_spacing=spacing)).timesteps(steps)
 
@@ -63,15 +63,15 @@ def test_offset_beyond_the_table_is_refused():
 
 @pytest.mark.parametrize("spacing", ["trailing", "linspace"])
 @pytest.mark.parametrize("steps", [2, 50, 1000])
-def test_zero_terminal_snr_of_a_network_that_predicts_noise_is_refused_where_it_is_visited(spacing, steps):
-    """The advice helps: what it names is a schedule that runs."""
+def test_zero_terminal_snr_with_epsilon_prediction_is_refused(spacing, steps):
+    """The timestep spacing that the message suggests gives a valid schedule."""
     zero = {"rescale_betas_zero_snr": True}
     with pytest.raises(BadInput, match=f'zero terminal SNR.*timestep_spacing from "{spacing}" to "leading"'):
         schedule_of(DDIMScheduler(timestep_spacing=spacing, **zero)).timesteps(steps)
     assert schedule_of(DDIMScheduler(timestep_spacing="leading", **zero)).timesteps(50)[0] == 980
 
 
-def test_zero_terminal_snr_with_leading_spacing_asks_for_fewer_steps():
+def test_zero_terminal_snr_message_suggests_fewer_steps():
     schedule = schedule_of(DDIMScheduler(rescale_betas_zero_snr=True, steps_offset=1))
     with pytest.raises(BadInput, match=r"at timestep 999.*use fewer steps\."):
         schedule.timesteps(999)

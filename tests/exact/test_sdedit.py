@@ -13,7 +13,7 @@ from tests.exact.toy import finished
 
 
 @pytest.mark.parametrize(("steps", "skip"), [(10, 5), (7, 1)])
-def test_equals_img2img(tiny_folder, monkeypatch, steps, skip):
+def test_edit_equals_diffusers_img2img(tiny_folder, monkeypatch, steps, skip):
     folder = tiny_folder("sd")
     model = load_model(str(folder))
     height, width = model.native_size
@@ -35,7 +35,7 @@ def test_equals_img2img(tiny_folder, monkeypatch, steps, skip):
     assert (ours - theirs).abs().max() <= 1e-5
 
 
-def test_the_noise_maps_are_those_of_sampling_and_reconstruction_starts_where_the_picture_is(tiny_folder):
+def test_inversion_evaluates_nothing_and_has_normal_noise_maps(tiny_folder):
     model = load_model(str(tiny_folder("sd")))
     x0 = torch.zeros(2, *model.latent_shape(*model.native_size))
     guided = classifier_free(model, model.condition(["", ""]), (1.0, 1.0))

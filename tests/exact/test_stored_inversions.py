@@ -1,4 +1,4 @@
-"""A saved inversion that anybody may have written: it is whole, or refused in one sentence that names the file."""
+"""Saved inversions from untrusted sources: valid ones are loaded, others refused in one line with the file name."""
 
 import random
 from dataclasses import replace
@@ -34,7 +34,7 @@ ODD += [[3, 2, 1], [1.5], [True, False], "[" * 3000 + "]" * 3000]
 
 @pytest.fixture
 def whole():
-    """Two images, three steps, everything there."""
+    """A complete inversion of two images over three steps."""
     draw = torch.Generator().manual_seed(0)
     return Inversion(
         "edit-friendly",
@@ -54,7 +54,7 @@ def whole():
 
 @pytest.fixture
 def stored(whole, tmp_path):
-    """Its header and tensors as they lie in a file."""
+    """The header and the tensors of its saved file."""
     whole.save(tmp_path / "whole.safetensors")
     return parts(tmp_path / "whole.safetensors")
 
@@ -93,7 +93,7 @@ WRONG = {
 }
 
 
-def test_names_are_one_for_each_image_and_absent_in_earlier_files(stored, tmp_path):
+def test_names_are_optional_and_one_per_image(stored, tmp_path):
     header, tensors = stored
     for names in (["a"], [None, "b"], "ab"):
         write(tmp_path / "odd.safetensors", header | {"names": names}, tensors)
@@ -109,7 +109,7 @@ def _flat(value):
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_entry_is_named(stored, tmp_path, name):
+def test_invalid_header_entry_is_refused_with_its_name(stored, tmp_path, name):
     header, tensors = stored
     for value in WRONG[name] if isinstance(WRONG[name], list) else [WRONG[name]]:
         write(tmp_path / "odd.safetensors", header | {name: value}, tensors)
@@ -121,7 +121,7 @@ def test_a_wrong_entry_is_named(stored, tmp_path, name):
 
 
 @pytest.mark.parametrize("header", ["null", "[]", "{", "3", "", "[" * 100_000, '{"kind": 1}', "NaN", '"' + "x" * 9])
-def test_a_header_that_is_none(stored, tmp_path, header):
+def test_invalid_headers_are_refused(stored, tmp_path, header):
     _, tensors = stored
     write(tmp_path / "odd.safetensors", header, tensors)
     refused(tmp_path / "odd.safetensors")
@@ -152,7 +152,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_a_wrong_tensor_is_named(stored, tmp_path, name):
+def test_invalid_tensor_is_refused_with_its_name(stored, tmp_path, name):
     header, tensors = stored
     for change in TENSORS[name]:
         changed = {key: tensor for key, tensor in tensors.items() if key != name}
@@ -163,7 +163,7 @@ def test_a_wrong_tensor_is_named(stored, tmp_path, name):
         assert (name if name != "more" else "its tensors must be") in sentence, sentence
 
 
-def test_what_may_be_left_out(whole, tmp_path):
+def test_optional_entries_may_be_missing(whole, tmp_path):
     bare = replace(whole, z=None, eta=0.0, pixels=None, seeds=(), prompts=(), images=(), model="", parameters={})
     for made in (bare, replace(whole, x=whole.x.double(), pixels=None), replace(whole, eta=0.0)):
         made.save(tmp_path / "a.safetensors")
@@ -174,7 +174,7 @@ def test_what_may_be_left_out(whole, tmp_path):
 
 
 def mutated(draw, header, tensors):
-    """A header and tensors with one to three things that are not as they were."""
+    """The header and the tensors with one to three random changes."""
     header, tensors = dict(header), dict(tensors)
     for _ in range(draw.randint(1, 3)):
         name = draw.choice(list(header) or ["kind"])
@@ -204,7 +204,7 @@ def mutated(draw, header, tensors):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_anything_at_all_is_loaded_or_refused(stored, tmp_path, seed):
+def test_randomly_modified_files_are_loaded_or_refused(stored, tmp_path, seed):
     header, tensors = stored
     draw = random.Random(seed)
     path = tmp_path / "odd.safetensors"

@@ -1,4 +1,4 @@
-"""Image shifting: with a network that sees no borders, moved noise maps reproduce the moved picture."""
+"""Image shifting: with a periodic network, shifted noise maps reproduce the shifted image."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from tests.exact.toy import Convolution, finished, prompt, stable_diffusion_sche
 
 
 class Circular(Convolution):
-    """The toy network on a torus: what it says moves with its input."""
+    """The toy network with circular padding: its output shifts with its input."""
 
     def predict(self, x, t, cond, taps=None):
         level = self.schedule.abar(int(torch.as_tensor(t).flatten()[0]))
@@ -35,21 +35,21 @@ def inverted(invert, shape=(2, 4, 12, 20)):
 
 @pytest.mark.parametrize("invert", [invert_edit_friendly, invert_native])
 @pytest.mark.parametrize(("right", "down", "skip"), [(3, 0, 0), (-5, 2, 0), (19, -11, 7)])
-def test_moved_maps_reproduce_the_moved_picture(invert, right, down, skip):
+def test_shifted_noise_maps_reproduce_the_shifted_image(invert, right, down, skip):
     guided, x0, inversion = inverted(invert)
     last = list(replay(guided, inversion, prompt(2), skip=skip, shifts=[Translate(right, down)]))[-1].x_prev
     assert (last - torch.roll(x0, (down, right), (2, 3))).abs().max() <= 1e-5
     assert torch.equal(inversion.x0, x0)
 
 
-def test_the_latents_of_every_step_are_those_of_the_inversion_moved():
+def test_latents_of_every_step_are_shifted():
     guided, _, inversion = inverted(invert_edit_friendly)
     for state in replay(guided, inversion, prompt(2), shifts=[Translate(3, -2)]):
         for value, recorded in ((state.x_t, inversion.x), (state.z, inversion.z)):
             assert (value - torch.roll(recorded[state.i], (-2, 3), (2, 3))).abs().max() <= 1e-5
 
 
-def test_moves_add_up():
+def test_two_shifts_equal_one_by_their_sum():
     guided, _, inversion = inverted(invert_edit_friendly)
     runs = [
         torch.stack([state.x_prev for state in replay(guided, inversion, prompt(2), shifts=shifts)])
@@ -58,7 +58,7 @@ def test_moves_add_up():
     assert torch.equal(*runs)
 
 
-def test_what_cannot_be_moved_is_refused():
+def test_invalid_shifts_are_refused():
     check_move(19, -11, (12, 20))
     for right, down in ((0, 12), (20, 0), (-20, 0)):
         with pytest.raises(BadInput, match="right must be between -19 and 19 and down between -11 and 11 latents"):

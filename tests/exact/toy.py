@@ -1,4 +1,4 @@
-"""Small networks and conditions whose answers are known, for tests of the mathematics."""
+"""Small networks and conditions with known outputs, for numerical tests."""
 
 import torch
 
@@ -19,10 +19,10 @@ def linear_schedule(**changes) -> Schedule:
 
 
 class Convolution:
-    """A small random convolutional network that hears x, t and the condition; counts what it is asked.
+    """A small random convolutional network of x, t and the condition; counts its evaluations.
 
-    Added to the best denoiser of N(0, I), which keeps the reverse process stable as a trained network does: an
-    untamed random network under guidance blows rounding errors up a hundred thousand times.
+    It is added to the best denoiser of N(0, I), which keeps the reverse process as stable as with a trained network:
+    with guidance, a random network alone amplifies rounding errors a hundred thousand times.
     """
 
     def __init__(self, schedule, channels=4, seed=0, share=0.1):
@@ -47,7 +47,7 @@ class Convolution:
 
 
 class Constant:
-    """The same noise whatever it is asked."""
+    """A network that predicts the same noise for every input."""
 
     def __init__(self, schedule, eps):
         self.schedule, self.eps = schedule, eps

@@ -1,4 +1,4 @@
-"""Tiny networks in float64, where derivatives can be compared to many digits."""
+"""Tiny networks in float64, so that derivatives can be compared to many digits."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ T = 601
 
 
 def latents(network: DiffusionModel, rows: int = 2, height: int = 8, width: int = 8) -> torch.Tensor:
-    """x_t of random pictures, float64."""
+    """Random latents x_t in float64."""
     shape = (network.latent_channels, height, width)
     return gaussian_batch(shape, list(range(rows)), tag="test", dtype=torch.float64)
 
@@ -42,13 +42,13 @@ def networks(tiny_folder: Callable[[str], Path]) -> Callable[[str], DiffusionMod
 
 @pytest.fixture
 def network(networks, layout) -> DiffusionModel:
-    """Each layout's network in turn."""
+    """The network of each layout in turn."""
     return networks(layout)
 
 
 @pytest.fixture(scope="session")
 def broad(tmp_path_factory: pytest.TempPathFactory) -> DiffusionModel:
-    """A network whose summed bottleneck has 64 dimensions: room for 50 directions. Float64."""
+    """A float64 network whose summed bottleneck has 64 dimensions, enough for 50 directions."""
     folder = tiny_sd(tmp_path_factory.mktemp("broad") / "sd", block_out_channels=(16, 64))
     network = load_model(folder, "cpu")
     network.unet.double()

@@ -33,7 +33,7 @@ def dense_svd(broad):
 @pytest.mark.parametrize(("algorithm", "seed"), [("exact", 0), ("krylov", 0), ("krylov", 1)])
 @pytest.mark.parametrize("n", [1, 5, 20, 50])
 @pytest.mark.parametrize("pool", ["sum", None])
-def test_equals_the_dense_svd(broad, dense_svd, algorithm, pool, n, seed):
+def test_basis_equals_the_dense_svd(broad, dense_svd, algorithm, pool, n, seed):
     x = latents(broad, height=4)
     f = BottleneckMap(broad, T, condition(broad), pool=pool)
     basis = local_basis(f, x, n, algorithm=algorithm, seed=seed)
@@ -49,7 +49,7 @@ def test_equals_the_dense_svd(broad, dense_svd, algorithm, pool, n, seed):
 
 
 @pytest.mark.parametrize("algorithm", ["exact", "krylov"])
-def test_u_is_the_image_of_v(networks, layout, algorithm):
+def test_jacobian_maps_v_to_u(networks, layout, algorithm):
     network = networks(layout)
     x = latents(network, height=8, width=12)
     f = BottleneckMap(network, T, condition(network))
@@ -63,7 +63,7 @@ def test_u_is_the_image_of_v(networks, layout, algorithm):
     torch.testing.assert_close(basis.coefficients(basis.combine(coefficients)), coefficients)
 
 
-def test_the_same_alone_in_a_batch_and_in_chunks(broad):
+def test_basis_does_not_depend_on_batch_or_chunk(broad):
     x = latents(broad, 3)
     c = broad.condition(["red cat", "blue dog", "star"])
     together = local_basis(BottleneckMap(broad, T, c), x, 3)
@@ -76,12 +76,12 @@ def test_the_same_alone_in_a_batch_and_in_chunks(broad):
         torch.testing.assert_close(other.u, together.rows(index).u, rtol=0, atol=1e-3)
 
 
-def test_the_cheaper_algorithm_is_chosen_and_what_it_took_is_counted(broad):
+def test_cheaper_algorithm_is_chosen_and_passes_are_counted(broad):
     x = latents(broad)
     few = local_basis(BottleneckMap(broad, T, condition(broad), pool=None), x, 2)
     many = local_basis(BottleneckMap(broad, T, condition(broad)), x, 40)
     assert (few.algorithm, many.algorithm) == ("krylov", "exact")
-    # with all positions H has 1024 dimensions and X 256, whose columns are of the dearer kind
+    # with all positions H has 1024 dimensions and X 256; columns need products J v, which are more expensive
     whole = BottleneckMap(broad, T, condition(broad), pool=None)
     assert exact_cost(whole, x) == pytest.approx(1.35 * 256)
     assert exact_cost(BottleneckMap(broad, T, condition(broad)), x) == 64
@@ -92,7 +92,7 @@ def test_the_cheaper_algorithm_is_chosen_and_what_it_took_is_counted(broad):
     assert float(few.angle.max()) <= 1e-4
 
 
-def test_float32_reaches_its_own_rounding_and_stops(tiny_folder, networks):
+def test_float32_basis_is_close_to_float64(tiny_folder, networks):
     from sfumato.models.load import load_model
 
     network = load_model(tiny_folder("sd"), "cpu")
@@ -118,15 +118,15 @@ def test_bases_in_half_precision_are_finite(tiny_folder):
 
 @pytest.mark.parametrize("n", [0, 65, 1.0, True])
 @pytest.mark.parametrize("algorithm", ["exact", "krylov"])
-def test_more_directions_than_the_rank_are_refused_before_any_evaluation(broad, n, algorithm):
+def test_invalid_n_is_refused_before_any_evaluation(broad, n, algorithm):
     calls = broad.count.calls
     with pytest.raises(BadInput, match="n must be between 1 and 64"):
         local_basis(BottleneckMap(broad, T, condition(broad)), latents(broad), n, algorithm=algorithm)
     assert broad.count.calls == calls
 
 
-def test_a_jacobian_of_lower_rank_is_refused(broad):
-    """The last layers see only eight of their channels: the network's rank is eight."""
+def test_n_above_the_rank_of_the_jacobian_is_refused(broad):
+    """Only eight channels of the last layer are kept, so that the Jacobian has rank eight."""
     resnet = broad.unet.mid_block.resnets[1]
     f = BottleneckMap(broad, T, condition(broad))
 
@@ -158,8 +158,8 @@ def test_equal_singular_values_end_the_iteration():
     assert angle(found.right[0].mT, left[:, :4].mT) < CLOSE
 
 
-def test_coarse_products_end_the_iteration_when_nothing_more_is_learnt():
-    """Products rounded to 8 bits: their mismatch is no reason to stop while the residuals still fall."""
+def test_rounded_products_do_not_stop_the_iteration_early():
+    """With products rounded to 8 bits, the iteration continues while the residuals still decrease."""
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.linalg.qr(torch.randn(k, k, generator=generator, dtype=torch.float64))[0] for k in (60, 80))
     matrix = left @ torch.diag(1000 * torch.arange(1, 61, dtype=torch.float64) ** -3) @ right[:, :60].mT
@@ -177,7 +177,7 @@ def test_coarse_products_end_the_iteration_when_nothing_more_is_learnt():
     assert float(found(5).residual / found(5).values[0, -1]) < 0.25 < float(found(8).residual / found(8).values[0, -1])
 
 
-def test_directions_that_are_rounding_are_refused(broad, monkeypatch):
+def test_directions_lost_in_rounding_errors_are_refused(broad, monkeypatch):
     monkeypatch.setattr("sfumato.geometry.basis.UNKNOWN", 0.0)
     f = BottleneckMap(broad, T, condition(broad))
     with pytest.raises(BadInput, match="The last of 3 directions cannot be distinguished from rounding errors"):

@@ -1,4 +1,4 @@
-"""The benchmark runs on a tiny model, and its contenders find the same."""
+"""The geometry benchmark on a tiny model; its algorithms find the same directions."""
 
 import json
 
@@ -10,7 +10,7 @@ from sfumato.geometry import BottleneckMap, local_basis
 from tests.geometry.conftest import T, condition, latents
 
 
-def test_contenders_find_the_same(networks):
+def test_algorithms_find_the_same_directions(networks):
     network = networks("sd")
     f = BottleneckMap(network, T, condition(network, 1))
     x = latents(network, 1)
@@ -24,8 +24,8 @@ def test_contenders_find_the_same(networks):
     assert power_iteration(f, x, 3, lambda v: True, 40).passes == 12
 
 
-def test_contenders_work_where_the_latents_are(networks, monkeypatch):
-    """Tensors made without a device would be on another one, as they would beside a GPU."""
+def test_algorithms_use_the_device_of_the_latents(networks, monkeypatch):
+    """Tensors created without a device would be on the meta device, as they would be on the CPU next to a GPU."""
     f, x = BottleneckMap(networks("ddpm"), T), latents(networks("ddpm"), 1)
     drawn = torch.randn(x[0].numel(), 2, dtype=torch.float64)
     monkeypatch.setattr("benchmarks.power_iteration.gaussian", lambda *given, device, dtype: drawn.to(device, dtype))
@@ -33,7 +33,7 @@ def test_contenders_work_where_the_latents_are(networks, monkeypatch):
         assert dense(f, x).v.device == power_iteration(f, x, 2, lambda v: False, 1).v.device == x.device
 
 
-def test_it_runs(tmp_path, capsys):
+def test_benchmark_writes_its_results_and_table(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("<!-- measured: begin -->\n<!-- measured: end -->\n")
     assert main(["--quick", "--out", str(tmp_path / "b.json"), "--page", str(page)]) == 0
@@ -45,6 +45,6 @@ def test_it_runs(tmp_path, capsys):
     assert "| 3 | sfumato |" in capsys.readouterr().out
 
 
-def test_bad_input(capsys):
+def test_unknown_model_is_refused(capsys):
     assert main(["--model", "nowhere"]) == 2
     assert "no model nowhere" in capsys.readouterr().err

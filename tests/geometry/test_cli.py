@@ -1,4 +1,4 @@
-"""`sfumato directions` and `sfumato interpolate`, as typed."""
+"""The commands `sfumato directions` and `sfumato interpolate`."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def model(tiny_sd_folder):
 
 @pytest.fixture
 def found(sfumato, model):  # noqa: F811
-    """A file of three directions for pictures of the folder's size, padded to the grid."""
+    """A file of three directions for images of the folder's size, padded to the grid."""
     run = sfumato(
         *("directions", "find", "-o", "d.safetensors", "-n", 3, "--samples", 3, *STEPS, *model),
         *("--prompt", "red cat", "blue dog", "--names", "size", "2", "hue", "--size", "32x24"),
@@ -31,7 +31,7 @@ def found(sfumato, model):  # noqa: F811
     return run
 
 
-def test_find_list_show_name_apply(sfumato, found, model):  # noqa: F811
+def test_directions_find_list_name_show_and_apply(sfumato, found, model):  # noqa: F811
     assert found.files == {"d.safetensors"}
     assert found.out.splitlines()[0].split() == ["direction", "singular", "value", "overlap"]
     assert "timestep 751 of a run of 4 steps, 3 samples" in found.out
@@ -66,7 +66,7 @@ def test_find_list_show_name_apply(sfumato, found, model):  # noqa: F811
     assert "evaluations, 16 reverse-mode products" in told
 
 
-def test_an_edit_along_the_pictures_own_directions_reports_its_steps(sfumato, model):  # noqa: F811
+def test_pullback_edit_reports_its_moves(sfumato, model):  # noqa: F811
     words = ("edit", "photo.png", "--method", "pullback", "--from", "red cat", *STEPS, *model)
     raw = sfumato(*words, "-o", "a.png", "--shots", 3, "--gamma", -0.25, "--no-normalise", "--json")
     assert raw.code == 0, raw.err
@@ -83,8 +83,8 @@ def test_an_edit_along_the_pictures_own_directions_reports_its_steps(sfumato, mo
     assert "moves" not in read_recipe("c.png")
 
 
-def test_a_pixel_space_ddpm_all_the_way(sfumato, tiny_ddpm_folder):  # noqa: F811
-    """UNet2DModel from a folder on disk: found, named, shown, applied to a real picture, interpolated; no text."""
+def test_commands_with_a_pixel_space_ddpm(sfumato, tiny_ddpm_folder):  # noqa: F811
+    """A UNet2DModel from a folder: find, show, apply and interpolate; prompts are refused."""
     model = ("--model", tiny_ddpm_folder)
     tiny_picture(30, 22, seed=5).save("other.png")
     assert sfumato(
@@ -107,7 +107,7 @@ def test_a_pixel_space_ddpm_all_the_way(sfumato, tiny_ddpm_folder):  # noqa: F81
     assert "no text input" in sfumato("directions", "find", "-o", "e.safetensors", "--prompt", "cat", *model).refused()
 
 
-def test_an_edit_is_refused_before_the_inversion(sfumato, found, model, monkeypatch):  # noqa: F811
+def test_apply_with_bad_rank_is_refused_before_the_inversion(sfumato, found, model, monkeypatch):  # noqa: F811
     monkeypatch.setattr("sfumato.api.model.inverting", None)
     words = ("directions", "apply", "photo.png", "d.safetensors", "-o", "x.png", *model)
     assert "rank must be between 1 and 16" in sfumato(*words, "--rank", 17).refused()
@@ -140,7 +140,7 @@ def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # 
 
 
 @pytest.mark.parametrize("action", ["find", "list", "show", "name", "apply"])
-def test_help(sfumato, action, monkeypatch):  # noqa: F811
+def test_help_fits_55_lines_of_100_columns(sfumato, action, monkeypatch):  # noqa: F811
     monkeypatch.setenv("COLUMNS", "100")
     lines = sfumato("directions", action, "--help").out.splitlines()
     assert f"sfumato directions {action}" in lines[0]
@@ -165,8 +165,8 @@ def test_interpolate(sfumato, model, path):  # noqa: F811
     for name in ("semantic", "bottleneck", "latent", "perceptual"):
         assert len(run.json["metrics"][f"{name}_length"]) == 3
         assert min(run.json["metrics"][f"{name}_length"]) > 1e-3
-    assert run.json["parameters"]["rank"] == 8  # half of what this bottleneck has
-    points = 4 if path == "slerp" else 4 + 2  # measured, and walked through
+    assert run.json["parameters"]["rank"] == 8  # half of the dimensions of this bottleneck
+    points = 4 if path == "slerp" else 4 + 2  # measured points, and those at which the geodesic is continued
     assert run.json["jacobian_passes"] == {"forward_mode": 0, "reverse_mode": 16 * points}
     assert read_recipe("film/frame-03.png")["share"] == 1
     shorter = sfumato("interpolate", "photo.png", "other.png", "-o", "film", "--frames", 2, *STEPS, *model)
@@ -174,7 +174,7 @@ def test_interpolate(sfumato, model, path):  # noqa: F811
     assert "film also contains frames of an earlier path: frame-02.png to frame-03.png." in shorter.err
 
 
-def test_the_perceptual_length_is_that_of_the_frames(tiny_sd_folder):
+def test_perceptual_length_equals_lpips_of_the_frames(tiny_sd_folder):
     from sfumato.metrics import SHIPPED, load_perceptual, lpips
 
     model = load(str(tiny_sd_folder), "cpu")
@@ -184,8 +184,8 @@ def test_the_perceptual_length_is_that_of_the_frames(tiny_sd_folder):
     assert film.report["metrics"]["perceptual_length"] == pytest.approx(wanted, rel=1e-4)
 
 
-def test_larger_pictures_are_read_if_the_user_says_so(sfumato, model, monkeypatch):  # noqa: F811
-    """The limit that the user raises is the one that holds in all parts."""
+def test_max_pixels_applies_to_both_images(sfumato, model, monkeypatch):  # noqa: F811
+    """The value of --max-pixels is passed to `read_image` for both images."""
     tiny_picture(30, 22, seed=5).save("other.png")
     limits = []
 
@@ -199,7 +199,7 @@ def test_larger_pictures_are_read_if_the_user_says_so(sfumato, model, monkeypatc
     assert limits == [700, 700]
 
 
-def test_the_ends_are_the_reconstructions(tiny_sd_folder):
+def test_path_ends_equal_the_reconstructions(tiny_sd_folder):
     model = load(str(tiny_sd_folder), "cpu")
     pictures = [tiny_picture(30, 22, seed=seed) for seed in (0, 5)]
     prompts = ["red cat", "blue dog"]
@@ -212,8 +212,8 @@ def test_the_ends_are_the_reconstructions(tiny_sd_folder):
     assert (between.pixels[1] != between.pixels[0]).any()
 
 
-def test_opacity_is_mixed_as_the_pictures_are(sfumato, model):  # noqa: F811
-    """The ends have the alpha of the files, an opaque picture 255; the colours are those of the opaque path."""
+def test_alpha_is_interpolated_between_the_images(sfumato, model):  # noqa: F811
+    """The ends have the alpha of the files, an opaque image 255; the colours are those of the opaque path."""
     clear = tiny_picture(30, 22, seed=5).convert("RGBA")
     alpha = np.arange(22 * 30, dtype=np.uint16).reshape(22, 30).astype(np.uint8)
     clear.putalpha(Image.fromarray(alpha))
@@ -232,13 +232,13 @@ def test_opacity_is_mixed_as_the_pictures_are(sfumato, model):  # noqa: F811
         white = Image.new("RGBA", frame.size, "white")
         white.alpha_composite(frame)
         opacity = np.asarray(frame.getchannel("A")).astype(int)[..., None]
-        possible = (pixels >= 255 - opacity) & (opacity > 63)  # no darker than white seen through the picture
+        possible = (pixels >= 255 - opacity) & (opacity > 63)  # not darker than this opacity over white can show
         assert possible.mean() > 0.3
         assert abs(np.asarray(white.convert("RGB")).astype(int) - pixels)[possible].max() <= 2
 
 
-def test_the_models_own_skip_is_none_of_a_paths(tiny_sd_folder):
-    """Defaults of the method ddim hold, but where the latents are taken is said by `time` alone."""
+def test_interpolate_ignores_the_skip_of_the_model(tiny_sd_folder):
+    """Other defaults of the method ddim apply, but the step of the latents is set by `time` only."""
     model = load(str(tiny_sd_folder), "cpu")
     pictures = [tiny_picture(32, 32, seed=seed) for seed in (0, 5)]
     model.network.settings["ddim"] = {"steps": 4, "skip": 2}

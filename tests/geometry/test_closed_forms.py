@@ -41,7 +41,7 @@ def test_principal_angles_of_a_known_rotation(turn):
     assert float(geodesic_distance(first[None], second[None])) == pytest.approx(expected, rel=1e-6, abs=1e-15)
 
 
-def test_distance_is_a_metric_of_spaces_not_of_bases():
+def test_geodesic_distance_is_a_metric_of_subspaces():
     a, b, c = (space(2, 4, 20, seed=seed) for seed in range(3))
     mixed = torch.linalg.qr(randn(2, 4, 4, seed=9))[0] @ b
     torch.testing.assert_close(geodesic_distance(a, b), geodesic_distance(a, mixed))
@@ -56,14 +56,14 @@ def test_distance_is_a_metric_of_spaces_not_of_bases():
 
 @pytest.mark.parametrize("shape", [(2, 3, 16, 16), (1, 4, 9, 14), (1, 1, 1, 5)])
 @pytest.mark.parametrize("rings", [None, 1, 7])
-def test_parseval(shape, rings):
+def test_spectrum_satisfies_parseval(shape, rings):
     x = randn(*shape)
     spectrum = power_spectrum(x, rings)
     torch.testing.assert_close(spectrum.total, x.square().sum(dim=(1, 2, 3)))
     assert float(spectrum.count.sum()) == shape[1] * shape[2] * shape[3]
 
 
-def test_spectra_of_a_constant_a_wave_and_white_noise():
+def test_spectra_of_constant_wave_and_white_noise():
     ones = power_spectrum(torch.ones(1, 1, 32, 32, dtype=torch.float64))
     assert float(ones.share_below(ones.frequency[1])) == pytest.approx(1)
     position = torch.arange(32, dtype=torch.float64)
@@ -79,8 +79,8 @@ def test_spectra_of_a_constant_a_wave_and_white_noise():
         power_spectrum(wave, 0)
 
 
-def test_spectra_ask_no_device_for_float64():
-    """Devices such as MPS do not have it; the frequencies are compared on the CPU."""
+def test_spectrum_uses_float64_only_on_the_cpu():
+    """Devices such as MPS have no float64; the frequencies are compared on the CPU."""
     spectrum = power_spectrum(torch.empty(1, 2, 6, 4, device="meta"))
     parts = (spectrum.frequency, spectrum.density, spectrum.count, spectrum.power)
     assert {each.device.type for each in parts} == {"meta"}
@@ -97,8 +97,8 @@ def test_assignment_equals_brute_force(rows, columns, seed):
     assert gains[np.arange(rows), found].sum() == pytest.approx(best)
 
 
-def test_assignment_of_many():
-    """A hidden permutation is found."""
+def test_assignment_finds_a_hidden_permutation():
+    """60 rows and columns."""
     hidden = np.random.default_rng(0).permutation(60)
     gains = np.random.default_rng(1).uniform(0, 0.9, (60, 60))
     gains[np.arange(60), hidden] += 1
@@ -106,7 +106,7 @@ def test_assignment_of_many():
 
 
 def test_gain_at_the_noisy_end():
-    """5.5 for Stable Diffusion's schedule and 0.63 for the linear one, as the issue says."""
+    """5.5 for Stable Diffusion's schedule and 0.63 for the linear one."""
     linear_betas = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
     configs = ({"_class_name": "DDIMScheduler", **betas} for betas in (STABLE_DIFFUSION_BETAS, linear_betas))
     stable, linear = (schedule_from_config(config).abar(999) for config in configs)
@@ -128,7 +128,7 @@ def test_normalisation_keeps_mean_and_deviation():
     torch.testing.assert_close(constant, torch.full_like(constant, float(original[0].mean())))
 
 
-def test_the_first_order_rule_solves_the_ddim_equation_of_a_linear_network():
+def test_normalisation_is_exact_for_a_linear_network():
     """Where eps(x) = e + kappa (x - x_t) the rule is exact: x_t' has the prediction x_0'."""
     x, edited, e = randn(1, 3, 4, 4), randn(1, 3, 4, 4, seed=1), randn(1, 3, 4, 4, seed=2)
     abar, kappa = 0.2, 0.7

@@ -1,4 +1,4 @@
-"""Directions of a model: sampled latents in, directions out; checked before anything is evaluated."""
+"""Finding the directions of a model from sampled latents; options are checked before any evaluation."""
 
 from itertools import islice
 
@@ -21,16 +21,16 @@ def model(tiny_sd_folder):
 
 
 @pytest.mark.parametrize("step", [0, 1, 3])
-def test_samples_are_the_latents_of_generated_pictures(model, step):
+def test_samples_equal_latents_of_generated_images(model, step):
     network, params = model.network, GenerateParams(steps=4, guidance_scale=3.0)
     with network.counting() as count:
         found = torch.cat(list(sample_latents(network, PROMPTS, SHAPE, params, step, seed=5)))
-    assert count.samples == 3 * 2 * step  # x_T costs nothing; a guidance pair is two
+    assert count.samples == 3 * 2 * step  # x_T needs no evaluation; a guidance pair is two rows
     states = generate(guided(network, [3.0] * 3, (32, 32)), SHAPE, network.condition(PROMPTS), params, seeds=[5, 6, 7])
     torch.testing.assert_close(found, next(islice(states, step, None)).x_t, rtol=1e-4, atol=1e-4)
 
 
-def test_guidance_of_the_run_matters_below_the_first_step(model):
+def test_guidance_scale_acts_only_after_the_first_step(model):
     settings = {"n": 2, "samples": 2, "steps": 4}
     early = [find(model, ["red cat"], **settings, guidance_scale=guidance_scale).u for guidance_scale in (1.0, 9.0)]
     late = [
@@ -40,13 +40,13 @@ def test_guidance_of_the_run_matters_below_the_first_step(model):
     assert not torch.allclose(*late)
 
 
-def test_prompts_that_no_sample_would_take_are_refused(model):
+def test_more_prompts_than_samples_are_refused(model):
     with pytest.raises(BadInput, match="3 prompts need at least as many samples, not 2"):
         find(model, PROMPTS, n=2, samples=2, steps=4)
     assert find(model, PROMPTS, n=2, samples=3, steps=4).prompts == tuple(PROMPTS)
 
 
-def test_what_is_being_done_is_told(model):
+def test_callback_receives_the_progress(model):
     told = []
     find(model, n=2, samples=3, steps=4, callback=lambda *each: told.append(each))
     assert told[0] == ("latent", 3, 3)
@@ -67,7 +67,7 @@ def test_what_is_being_done_is_told(model):
         ({"chunk": 0}, "chunk must be"),
     ],
 )
-def test_refused_before_any_evaluation(model, options, message):
+def test_bad_options_are_refused_before_any_evaluation(model, options, message):
     calls = model.network.count.calls
     with pytest.raises(BadInput, match=message):
         find(model, ["red cat"], **{"n": 3, "samples": 5, "time": 0.5, "steps": 4, **options})

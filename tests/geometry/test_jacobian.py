@@ -20,7 +20,7 @@ def dense(f, x):
 
 
 @pytest.mark.parametrize("pool", ["sum", None])
-def test_products_equal_those_with_the_dense_jacobian(network, pool):
+def test_products_equal_the_dense_jacobian(network, pool):
     height, width = (8, 12) if pool else (4, 8)
     x = latents(network, height=height, width=width)
     f = BottleneckMap(network, T, condition(network), pool=pool, chunk=6)
@@ -33,7 +33,7 @@ def test_products_equal_those_with_the_dense_jacobian(network, pool):
     torch.testing.assert_close(pullback_norm(f, x, v), jacobian.jvp(v).norm(dim=-1))
 
 
-def test_products_equal_finite_differences(network):
+def test_jvp_equals_finite_differences(network):
     x = latents(network)
     f = BottleneckMap(network, T, condition(network))
     v = vectors(2, 1, *x.shape[1:])
@@ -42,7 +42,7 @@ def test_products_equal_finite_differences(network):
     torch.testing.assert_close(f.at(x).jvp(v)[:, 0], difference, rtol=1e-6, atol=1e-8)
 
 
-def test_chunks_and_batches_change_nothing(networks):
+def test_products_do_not_depend_on_chunk_or_batch(networks):
     network = networks("sd")
     x, v = latents(network), vectors(2, 7, 4, 8, 8)
     f = BottleneckMap(network, T, condition(network))
@@ -57,18 +57,18 @@ def test_chunks_and_batches_change_nothing(networks):
     torch.testing.assert_close(alone, whole[1:], rtol=1e-10, atol=1e-10)
 
 
-def test_chunk_bounds_the_rows_of_every_call(networks):
+def test_chunk_limits_the_rows_per_call(networks):
     """Seven vectors at two samples, four rows at a time: two vectors per call."""
     network = networks("sd")
     f = BottleneckMap(network, T, condition(network), chunk=4)
     with network.counting() as count:
         f.at(latents(network)).jvp(vectors(2, 7, 4, 8, 8))
-    assert count.calls == 4  # f(x) is not evaluated by itself where nothing asks for it
+    assert count.calls == 4  # f(x) is not evaluated separately
     assert f.passes.forward == 4 * 2
     assert f.passes.jvp == f.passes.total - f.passes.forward == 14
 
 
-def test_passes_of_all_maps_are_counted_while_it_is_asked_for(networks):
+def test_counting_passes_counts_all_maps_in_its_context(networks):
     network = networks("sd")
     f, other = (BottleneckMap(network, t, condition(network)) for t in (T, T - 100))
     f(latents(network))
@@ -82,7 +82,7 @@ def test_passes_of_all_maps_are_counted_while_it_is_asked_for(networks):
     assert outer.products == {"forward_mode": 4, "reverse_mode": 6}
 
 
-def test_the_network_is_left_as_it_was(network):
+def test_network_is_unchanged(network):
     before = {name: type(each) for name, each in getattr(network.unet, "attn_processors", {}).items()}
     x = latents(network)
     f = BottleneckMap(network, T, condition(network))
@@ -93,7 +93,7 @@ def test_the_network_is_left_as_it_was(network):
     assert torch.backends.cuda.flash_sdp_enabled()
 
 
-def test_float32_is_near(tiny_folder, networks):
+def test_float32_jvp_is_close_to_float64(tiny_folder, networks):
     low = load_model(tiny_folder("sd"), "cpu")
     x, v = latents(low), vectors(2, 2, 4, 8, 8)
     exact = BottleneckMap(networks("sd"), T, condition(networks("sd"))).at(x).jvp(v)
@@ -103,7 +103,7 @@ def test_float32_is_near(tiny_folder, networks):
 
 
 @pytest.mark.parametrize("what", ["output", "derivative", "latent"])
-def test_a_non_finite_jacobian_names_its_layer(networks, what):
+def test_non_finite_error_names_the_layer(networks, what):
     network = networks("sd")
     x = latents(network)
     f = BottleneckMap(network, T, condition(network))
@@ -142,12 +142,12 @@ def test_a_non_finite_jacobian_names_its_layer(networks, what):
         ({"pool": "mean"}, "pool must be"),
     ],
 )
-def test_bad_maps(networks, changes, message):
+def test_bad_map_arguments_are_refused(networks, changes, message):
     with pytest.raises(BadInput, match=message):
         BottleneckMap(**{"network": networks("sd"), "t": T, **changes})
 
 
-def test_bad_vectors(networks):
+def test_vectors_of_wrong_shape_are_refused(networks):
     network = networks("sd")
     f = BottleneckMap(network, T, condition(network), chunk=2)
     jacobian = f.at(latents(network))

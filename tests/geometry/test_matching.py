@@ -1,4 +1,4 @@
-"""Global directions: found again from shuffled, flipped and noisy copies; files; refusals."""
+"""Global directions: matching of shuffled, flipped and noisy copies; files; refusals."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def directions_of(n=5, d=24, seed=0):
 
 
 def copies(truth, samples=12, noise=0.1):
-    """The true directions in another order, with other signs, a little off; values by the true rank."""
+    """Copies of the true directions in another order, with other signs and noise; values by the true rank."""
     n, d = truth.shape
     generator = torch.Generator().manual_seed(1)
     orders = torch.stack([torch.randperm(n, generator=generator) for _ in range(samples)])
@@ -49,13 +49,13 @@ def test_shuffled_and_flipped_directions_are_matched():
     assert bool((largest > 0).all())
 
 
-def test_signs_of_the_samples_do_not_count():
+def test_mean_directions_do_not_depend_on_signs():
     u, values, _ = copies(directions_of())
     signs = torch.tensor([1.0, -1.0] * 30).double().reshape(12, 5, 1)
     torch.testing.assert_close(mean_directions(u, values).mean, mean_directions(signs * u, values).mean)
 
 
-def test_principal_directions_of_a_known_cloud():
+def test_principal_directions_of_a_known_distribution():
     axes = directions_of(3)
     deviations = torch.tensor([5.0, 2.0, 0.5]).double()
     h = 3 + (gaussian((4000, 3), 1, dtype=torch.float64) * deviations) @ axes
@@ -86,7 +86,7 @@ def test_directions_are_saved_and_loaded(found, tmp_path, networks):
     again.check_fits(networks("sd"), T, (4, 8, 8))
 
 
-def test_mixing(found):
+def test_directions_are_mixed_by_weight(found):
     mixed = found.mix(parse_weights("1=2, 3=-1"))
     expected = 2 * found.u[0] - found.u[2]
     torch.testing.assert_close(mixed, expected / expected.norm())
@@ -95,7 +95,7 @@ def test_mixing(found):
         found.renamed({"1": "a"}).mix({"a": 1, "1": -1})
 
 
-def test_components_through_the_same_call(networks):
+def test_find_directions_with_principal_components(networks):
     network = networks("sd")
     x = latents(network, 4)
     f = BottleneckMap(network, T, network.condition(["red cat"]))
@@ -112,7 +112,7 @@ def test_components_through_the_same_call(networks):
         find_directions(f, x, 3, steps=50, kind="PCA")
 
 
-def test_samples_are_told_as_they_are_done(networks):
+def test_callback_counts_the_finished_samples(networks):
     network, done = networks("sd"), []
     f = BottleneckMap(network, T, network.condition(["red cat"]), chunk=2)
     found = find_directions(f, latents(network, 3), 4, steps=50, callback=done.append)
@@ -120,8 +120,8 @@ def test_samples_are_told_as_they_are_done(networks):
     torch.testing.assert_close(found.u, find_directions(f, latents(network, 3), 4, steps=50).u)
 
 
-def test_the_vectors_of_x_are_not_kept(networks, monkeypatch):
-    """They are as large as all latents, n times; of a sample that is done u and the values are left."""
+def test_bases_of_finished_samples_are_freed(networks, monkeypatch):
+    """The vectors v are n times as large as the latents; of a finished sample only u and the values are kept."""
     network, alive = networks("sd"), []
     f = BottleneckMap(network, T, network.condition(["red cat"]), chunk=2)
 
@@ -135,7 +135,7 @@ def test_the_vectors_of_x_are_not_kept(networks, monkeypatch):
     find_directions(
         f, latents(network, 4), 3, steps=50, callback=lambda done: left.append(sum(r() is not None for r in alive))
     )
-    assert max(left) <= 2  # the one that is done, and the one before it
+    assert max(left) <= 2  # the finished one and the one before it
 
 
 def test_another_model_timestep_or_shape_is_refused(found, networks):
@@ -152,29 +152,29 @@ def test_another_model_timestep_or_shape_is_refused(found, networks):
     [({"1": "2"}, "number of another"), ({"1": ""}, "needs a name"), ({"1": "a=b"}, "needs a name"),
      ({"1": "a,b"}, "needs a name"), ({"1": "x", "2": "x"}, "same name"), ({"9": "x"}, 'no direction "9"')],
 )  # fmt: skip
-def test_bad_names(found, names, message):
+def test_bad_names_are_refused(found, names, message):
     with pytest.raises(BadInput, match=message):
         found.renamed(names)
 
 
 @pytest.mark.parametrize("text", ["", "=", "a=", "a=x", "a,,b", "a,a", "1=1,1=2"])
-def test_bad_weights(text):
+def test_bad_weights_are_refused(text):
     with pytest.raises(BadInput, match="direction must be a name or a number"):
         parse_weights(text)
 
 
 @pytest.mark.parametrize("weight", ["0", "inf", "nan", "1e300", "-1e-300", "2000"])
-def test_weights_out_of_range(weight):
+def test_weights_out_of_range_are_refused(weight):
     with pytest.raises(BadInput, match=r'weight of direction "b" must be between 0\.001 and 1000, not'):
         parse_weights(f"a,b={weight}")
 
 
-def test_weights():
+def test_weights_are_parsed():
     assert parse_weights("3") == {"3": 1}
     assert parse_weights(" smile = 1.5 ,2=-1e-1") == {"smile": 1.5, "2": -0.1}
 
 
-def test_files_that_hold_no_directions(found, tmp_path):
+def test_files_without_directions_are_refused(found, tmp_path):
     with pytest.raises(BadInput, match="There is no file"):
         Directions.load(tmp_path / "none.safetensors")
     path = tmp_path / "bad.safetensors"

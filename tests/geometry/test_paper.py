@@ -1,4 +1,4 @@
-"""`papers/geometry.py` on a tiny random model: it runs, goes on, and checks the claims."""
+"""`papers/geometry.py` on a tiny random model: it runs, resumes and checks the claims."""
 
 import json
 import math
@@ -44,8 +44,8 @@ def test_every_claim_is_measured(measured):
         assert (out / f"page-{figure}").is_file()
 
 
-def test_what_is_measured_is_kept(measured, monkeypatch, capsys):
-    """A second run evaluates nothing; one of another size measures again what depends on it."""
+def test_measurements_are_cached(measured, monkeypatch, capsys):
+    """A second run makes no network evaluation; one with another number of samples does."""
     from sfumato.models.diffusion_model import DiffusionModel
 
     _, out, words = measured
@@ -62,7 +62,7 @@ def test_what_is_measured_is_kept(measured, monkeypatch, capsys):
     assert (out / "o/fragment.md").read_text() == before
 
 
-def test_a_part_depends_on_what_it_asks_for(measured):
+def test_cached_parts_depend_only_on_the_settings_they_use(measured):
     _, out, _ = measured
     asked = {
         name: json.loads((out / f"o/parts/{name}.json").read_text())["belongs"]["asked"] for name in ("local", "edits")
@@ -72,8 +72,8 @@ def test_a_part_depends_on_what_it_asks_for(measured):
     assert {"distance", "directions", "evaluator"} <= set(asked["edits"])
 
 
-def test_parts_without_what_they_asked_for_are_measured_again(measured, tmp_path, monkeypatch):
-    """As an older version wrote them, or of fields that are no more."""
+def test_outdated_cached_parts_are_measured_again(measured, tmp_path, monkeypatch):
+    """Parts as written by an older version, or with fields that no longer exist."""
     _, out, words = measured
     part = out / "o/parts/local.json"
     kept, calls = part.read_text(), []
@@ -88,7 +88,7 @@ def test_parts_without_what_they_asked_for_are_measured_again(measured, tmp_path
 
 
 def over_time(low, dimension, overlap):
-    """Three samples at T and at 0.25 T that differ from each other more than from time to time."""
+    """Numbers of three samples at T and at 0.25 T, with the same spread over the samples at both times."""
 
     def at(time, k):
         spread = [0.0, 0.1, 0.2]
@@ -98,7 +98,7 @@ def over_time(low, dimension, overlap):
     return [at(1.0, 0), at(0.25, 1)]
 
 
-def test_a_claim_can_fail():
+def test_claims_hold_or_fail_with_the_numbers():
     times = over_time((0.2, 0.6), (5.0, 3.0), (0.3, 0.5))
     found = claims._of_local({"times": times, "leading_chance": [0.4, 0.5, 0.6]})
     assert [c.holds for c in found] == [False] * 4
@@ -111,8 +111,8 @@ def test_a_claim_can_fail():
     assert [c.holds for c in apart] == [True, True, False, True], "twice as much on average, within the error"
 
 
-def test_what_is_largest_in_between_does_not_begin_at_t():
-    """A line through the values rises, but the first time is not the one that it says."""
+def test_timing_claim_fails_if_the_maximum_is_in_between():
+    """The trend is positive, but the largest value is not at T."""
 
     def at(time, share):
         return {"time": time, "low_share": [share, share + 0.01, share + 0.02]}
@@ -124,7 +124,7 @@ def test_what_is_largest_in_between_does_not_begin_at_t():
     assert [c.holds for c in claims._of_timing(between)] == [False]
 
 
-def test_saturation_that_is_not_there_is_not_prevented():
+def test_saturation_claim_needs_saturation_without_normalisation():
     own = {"saturated": [0.4, 0.5, 0.45]}
 
     def evaluated(kept, without):
@@ -139,7 +139,7 @@ def test_saturation_that_is_not_there_is_not_prevented():
     assert not evaluated([0.7, 0.8, 0.7], [0.7, 0.8, 0.7]), "with it there is as much"
 
 
-def test_what_is_within_the_error_is_no_difference():
+def test_differences_within_the_error_are_not_positive():
     assert difference([1.0, 2.0, 3.0], [0.9, 1.9, 2.88]).positive
     assert not difference([1.0, 2.0, 3.0], [0.0, 3.0, 2.9]).positive
     assert not difference([1.0], [0.0]).positive, "one sample says nothing"
@@ -153,8 +153,8 @@ def test_what_is_within_the_error_is_no_difference():
     assert not claims._of_paths(paths)[2].holds
 
 
-def test_images_that_are_in_several_pairs_are_not_independent():
-    """The agreement has the jackknife's error; the overlap is of pairs that have no image in common."""
+def test_agreement_has_the_jackknife_error():
+    """An image is in several pairs of the agreement; the overlap uses pairs that have no image in common."""
     draw = torch.Generator().manual_seed(0)
     features = {
         f"a-{i}{sign}": torch.nn.functional.normalize(torch.randn(6, 5, generator=draw, dtype=torch.float64), dim=1)
@@ -177,8 +177,8 @@ def test_images_that_are_in_several_pairs_are_not_independent():
     assert local._overlap(bases).shape == (3, 4)
 
 
-def test_directions_that_images_share(tiny_sd_folder, monkeypatch):
-    """The random ones of the agreement are the same for all; global ones are found in other samples."""
+def test_shared_directions_are_equal_for_all_images(tiny_sd_folder, monkeypatch):
+    """The shared random directions are the same for all images; global ones are found in other samples."""
     model = sfumato.load(str(tiny_sd_folder), "cpu")
     study = Study(model, ("red cat", "blue dog"), Size.quick(), None)
     x, drawn = study.latents(3, 1.0), []
@@ -196,6 +196,6 @@ def test_directions_that_images_share(tiny_sd_folder, monkeypatch):
         torch.testing.assert_close(each.flatten(2).norm(dim=2), torch.ones(3, 2, dtype=each.dtype))
 
 
-def test_bad_input(capsys):
+def test_too_few_samples_are_refused(capsys):
     assert geometry.main(["--samples", "1"]) == 2
     assert "--samples must be at least 3" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Paths and their lengths."""
+"""Paths between latents, their lengths, and animations."""
 
 import math
 from itertools import pairwise
@@ -25,7 +25,7 @@ def norm(x):
     return x.flatten(1).norm(dim=1)
 
 
-def test_slerp_runs_on_the_sphere_at_constant_speed():
+def test_slerp_has_constant_norm_and_speed():
     a, b = ends()
     unit_a, unit_b = (x / norm(x).reshape(-1, 1, 1, 1) for x in (a, b))
     points = list(path("slerp", unit_a, unit_b, segments=7))
@@ -36,14 +36,14 @@ def test_slerp_runs_on_the_sphere_at_constant_speed():
     for one, other in pairwise(points):
         torch.testing.assert_close(norm(one), torch.ones(2, dtype=torch.float64))
         torch.testing.assert_close((one * other).sum(dim=(1, 2, 3)).arccos(), angle / 7)
-    # for equal lengths it is the textbook's formula
+    # for equal norms it is the textbook formula
     w = angle.reshape(-1, 1, 1, 1)
     textbook = (torch.sin(0.7 * w) * unit_a + torch.sin(0.3 * w) * unit_b) / torch.sin(w)
     torch.testing.assert_close(slerp(unit_a, unit_b, 0.3), textbook)
     torch.testing.assert_close(norm(slerp(2 * unit_a, 4 * unit_b, 0.25)), torch.full((2,), 2.5, dtype=torch.float64))
 
 
-def test_special_ends():
+def test_slerp_of_parallel_and_opposite_ends():
     a, _ = ends()
     torch.testing.assert_close(slerp(a, a, 0.4), a)
     torch.testing.assert_close(slerp(a, 3 * a, 0.5), 2 * a)
@@ -52,7 +52,7 @@ def test_special_ends():
     torch.testing.assert_close(lerp(a, -a, 0.5), torch.zeros_like(a))
 
 
-def test_inside_a_straight_path_is_shorter_than_noise():
+def test_lerp_reduces_the_norm_and_slerp_keeps_it():
     a, b = ends()
     assert bool((norm(lerp(a, b, 0.5)) < 0.8 * norm(a)).all())
     torch.testing.assert_close(norm(slerp(a, b, 0.5)), (norm(a) + norm(b)) / 2)
@@ -64,8 +64,8 @@ def f(networks):
     return BottleneckMap(network, T, condition(network))
 
 
-def test_a_geodesic_is_straighter_in_the_bottleneck_than_the_great_circle(f, networks):
-    """It begins and ends where it should, and its image in H is nearer to the straight line."""
+def test_geodesic_is_straighter_in_the_bottleneck_than_slerp(f, networks):
+    """It has the given ends, and its image in H is not longer than that of slerp."""
     a = latents(networks("sd"))
     b = a + 0.5 * gaussian_batch((4, 8, 8), [5, 6], dtype=torch.float64)
     found = list(path("geodesic", a, b, segments=6, f=f, n=16))
@@ -81,7 +81,7 @@ def test_a_geodesic_is_straighter_in_the_bottleneck_than_the_great_circle(f, net
     assert bool((detours[0] >= 1 - 1e-9).all())
 
 
-def test_lengths_are_those_of_the_segments(f, networks):
+def test_path_lengths_equal_those_of_the_segments(f, networks):
     a = latents(networks("sd"))
     b = a + 0.3
     points = [lerp(a, b, share) for share in (0, 0.5, 1)]
@@ -107,14 +107,14 @@ def test_perceptual_lengths():
         ({"kind": "geodesic"}, "needs the map"),
     ],
 )
-def test_bad_paths(changes, message):
+def test_bad_paths_are_refused(changes, message):
     a, b = ends()
     with pytest.raises(BadInput, match=message):
         path(**{"kind": "lerp", "a": a, "b": b, **changes})
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
-def test_animations(tmp_path, name):
+def test_animation_frames_size_and_duration(tmp_path, name):
     frames = [np.full((9, 12, 3), 60 * n, np.uint8) for n in range(4)]
     write_animation(tmp_path / name, frames, fps=10, bounce=True)
     with Image.open(tmp_path / name) as image:
@@ -127,7 +127,7 @@ def test_animations(tmp_path, name):
         assert shown == [0, 60, 120, 180, 120, 60]
 
 
-def test_bad_animations(tmp_path):
+def test_bad_animations_are_refused(tmp_path):
     frame = np.zeros((4, 4, 3), np.uint8)
     for frames, name, fps, message in (
         ([frame], "a.mp4", 12, "extension must be one of"),

@@ -1,4 +1,4 @@
-"""The method: one latent of an ordinary run is moved; it composes with prompt, mask and saved directions."""
+"""The method pullback: one latent of a run is moved, also with a prompt, a mask and saved directions."""
 
 import dataclasses
 
@@ -49,7 +49,7 @@ def first_state(inverted, prompt="red cat", **options):
     return next(inverted.edit_steps(prompt, **options)).state
 
 
-def test_the_latent_is_moved_by_gamma_along_the_direction(model, inverted, inversion):
+def test_latent_is_moved_by_gamma_along_the_direction(model, inverted, inversion):
     x, t = inversion.x[0], inversion.timesteps[0]
     f = BottleneckMap(model.network, t, model.network.condition(["red cat"] * 2))
     basis = local_basis(f, x, 3)
@@ -71,8 +71,8 @@ def test_the_latent_is_moved_by_gamma_along_the_direction(model, inverted, inver
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
-def test_nothing_else_of_the_run_is_touched(inverted, inversion):
-    """Before its step an edit at half time is the reconstruction."""
+def test_latents_before_the_edited_step_are_unchanged(inverted, inversion):
+    """Up to its step, an edit at time 0.5 equals the reconstruction."""
     edit = [each.state.x_t for each in inverted.edit_steps("red cat", time=0.5, gamma=1.0)]
     plain = [each.state.x_t for each in inverted.edit_steps("red cat", gamma=0.0)]
     same = [torch.equal(a, b) for a, b in zip(edit, plain, strict=True)]
@@ -82,16 +82,16 @@ def test_nothing_else_of_the_run_is_touched(inverted, inversion):
 @pytest.mark.parametrize(
     ("time", "skip", "index"), [(1.0, 0, 0), (0.5, 0, 3), (0.0, 0, 5), (1.0, 2, 2), (0.25, 2, 4), (0.9, 5, 5)]
 )
-def test_when(time, skip, index):
+def test_edited_step_for_time_and_skip(time, skip, index):
     assert edited_step(PullbackParams(steps=6, time=time, skip=skip)) == index
 
 
-def test_without_a_target_prompt_the_source_prompt_stays(inverted):
+def test_empty_target_prompt_uses_the_source_prompt(inverted):
     with_it, without = (first_state(inverted, prompt, gamma=0.5) for prompt in ("red cat", ""))
     assert torch.equal(with_it.x_t, without.x_t)
 
 
-def test_steps_of_shooting_are_recorded_and_lengthen_the_edit(inverted, inversion):
+def test_shooting_steps_are_recorded_and_increase_the_distance(inverted, inversion):
     with recorded_moves() as moves:
         far = first_state(inverted, shots=3, gamma=0.2, normalise=False)
     shots = moves[0].shots
@@ -103,8 +103,8 @@ def test_steps_of_shooting_are_recorded_and_lengthen_the_edit(inverted, inversio
     assert bool((distance > 0.3).all())
 
 
-def test_a_step_that_is_repeated_is_moved_once(inverted):
-    """Resampling adds noise after the move, which does not move the latent again."""
+def test_repeated_step_is_moved_once(inverted):
+    """Resampling adds noise after the move; the latent is not moved again."""
     found = []
     for resample in (1, 3):
         diffuseit = {"resample": resample, "loss_scale": 0.0}
@@ -120,8 +120,8 @@ def test_a_step_that_is_repeated_is_moved_once(inverted):
     torch.testing.assert_close(found[0].shots[0].x, found[1].shots[0].x)
 
 
-def test_the_result_says_how_every_picture_was_moved(inverted):
-    """Batches of one picture each: the report is in the order of the pictures, and agrees with what was recorded."""
+def test_report_and_recipes_contain_the_moves(inverted):
+    """With batches of one image, the report is in the order of the images and equals the recorded moves."""
     small = dataclasses.replace(inverted, batch=1)
     with recorded_moves() as moves:
         result = small.edit("red cat", gamma=0.5, shots=2)
@@ -146,7 +146,7 @@ def test_saved_directions_and_their_mixtures(model, inverted, inversion, saved):
     assert torch.equal(by_number.x_t, state.x_t)
 
 
-def test_a_target_prompt_a_mask_and_the_boost_beside_it(inverted):
+def test_edit_with_target_prompt_mask_and_boost(inverted):
     mask = np.zeros((32, 32), np.uint8)
     mask[8:24, 8:24] = 255
     edit = inverted.edit("green dog", guidance_scale=3.0, gamma=1.0, boost=0.5, mask=Image.fromarray(mask))
@@ -156,7 +156,7 @@ def test_a_target_prompt_a_mask_and_the_boost_beside_it(inverted):
         assert differs[mask == 255].any()
 
 
-def test_random_directions_are_a_function_of_seed_and_number(model, inversion, inverted):
+def test_random_directions_depend_on_their_number(model, inversion, inverted):
     a, b, c = (
         first_state(inverted, kind="random", direction=each, gamma=0.5, normalise=False).x_t for each in ("1", "1", "2")
     )
@@ -165,8 +165,8 @@ def test_random_directions_are_a_function_of_seed_and_number(model, inversion, i
     torch.testing.assert_close((a - inversion.x[0]).flatten(1).norm(dim=1), torch.full((2,), 0.5).double())
 
 
-def test_random_directions_are_mixed_and_have_no_rank(inverted, inversion):
-    """Numbers of random directions are not bounded by the bottleneck; a mixture is one of unit vectors."""
+def test_random_directions_can_be_mixed(inverted, inversion):
+    """Numbers of random directions are not limited by the bottleneck; unit vectors are mixed."""
 
     def moved(direction):
         state = first_state(inverted, kind="random", direction=direction, gamma=0.5, normalise=False)
@@ -178,7 +178,7 @@ def test_random_directions_are_mixed_and_have_no_rank(inverted, inversion):
     torch.testing.assert_close(moved("1=2,40=-1"), wanted, rtol=0, atol=1e-5)
 
 
-def test_what_a_file_of_directions_decides_is_not_asked_for_again(inverted, saved):
+def test_options_set_by_a_directions_file_are_refused(inverted, saved):
     for options, message in (
         ({"kind": "random"}, "leave the file of directions out"),
         ({"keep_positions": True}, "summed"),
@@ -187,8 +187,8 @@ def test_what_a_file_of_directions_decides_is_not_asked_for_again(inverted, save
             inverted.edit_steps("red cat", directions=str(saved), **options)
 
 
-def test_the_boosted_tail_is_the_stochastic_process(model):
-    """Everywhere boosted, a deterministic run is the one of eta = 1 with the same noise; nowhere, itself."""
+def test_full_boost_equals_the_stochastic_process(model):
+    """With boost in all steps, a deterministic run equals eta = 1 with the same noise; without, it is unchanged."""
     network = classifier_free(model.network, None, (1.0,))
     condition, seeds = model.network.condition(["red cat"]), [4]
     x = gaussian_batch((4, 8, 8), seeds, dtype=torch.float64)
@@ -227,14 +227,14 @@ def test_the_boosted_tail_is_the_stochastic_process(model):
         ({"kind": "wild"}, "kind must be one of pullback, random"),
     ],
 )
-def test_refused_before_any_work(inverted, options, message):
+def test_bad_options_are_refused_by_edit_steps(inverted, options, message):
     calls = inverted.model.network.count.calls
     with pytest.raises(BadInput, match=message):
         inverted.edit_steps("red cat", **options)
     assert inverted.model.network.count.calls == calls
 
 
-def test_refused_before_any_evaluation(model, inverted, saved, tmp_path):
+def test_bad_options_are_refused_before_the_first_step(model, inverted, saved, tmp_path):
     calls = inverted.model.network.count.calls
     for options, message in (
         ({"rank": 17}, "rank must be between 1 and 16"),
@@ -256,5 +256,5 @@ def test_a_rank_without_effect_is_reported(inverted, saved):
         assert PullbackParams(**options).notes([]) == []
 
 
-def test_the_default_of_the_normalisation_is_that_of_the_paper():
+def test_default_kappa_equals_that_of_the_geometry_module():
     assert PullbackParams.kappa == KAPPA

@@ -1,4 +1,4 @@
-"""Transport and shooting: exact on a linear map, against finite differences on a network; every step reported."""
+"""Transport and shooting along directions of the bottleneck."""
 
 import math
 
@@ -22,7 +22,7 @@ def x(networks):
     return latents(networks("sd"))
 
 
-def test_a_vector_of_the_tangent_space_stays(f, x):
+def test_transport_projects_onto_the_tangent_space(f, x):
     basis = local_basis(f, x, 5)
     for i in (0, 4):
         coefficients, angle = transport(basis, basis.u[:, i])
@@ -44,7 +44,7 @@ def _outside(basis):
     return w / w.norm(dim=1, keepdim=True)
 
 
-def test_what_is_pulled_back_is_mapped_onto_the_direction(f, x):
+def test_jacobian_maps_pulled_back_vectors_to_the_direction(f, x):
     """J v' is parallel to u' for any mixture of directions: the coefficients are weighted by 1 / lambda."""
     basis = local_basis(f, x, 6)
     coefficients = gaussian((2, 6), 1, dtype=torch.float64)
@@ -71,8 +71,8 @@ def test_small_steps_move_the_bottleneck_along_the_direction(f, x, gamma):
     assert bool((cosine > 0.999).all())
 
 
-def test_shooting_stays_closer_to_its_direction_than_a_straight_line(f, x):
-    """In H the transported edit keeps going where it was sent; the straight one in X turns away."""
+def test_shooting_is_closer_to_the_direction_than_shoot_straight(f, x):
+    """In H, the transported edit keeps its direction better than the straight line in X."""
     basis = local_basis(f, x, 16)
     target = basis.u[:, 0]
     sent = list(shoot(f, x, target, gamma=0.25, steps=8, n=16))
@@ -83,8 +83,8 @@ def test_shooting_stays_closer_to_its_direction_than_a_straight_line(f, x):
     assert float(straight[-1].angle.min()) > 1e-3
 
 
-def test_samples_beyond_a_chunk_go_one_after_the_other(f, x):
-    """A chunk of one row for two samples changes nothing but the order of the work."""
+def test_shooting_does_not_depend_on_the_chunk(f, x):
+    """A chunk of one row for two samples gives the same steps."""
     small = BottleneckMap(f.network, T, f.condition, chunk=1)
     v = gaussian(x.shape, 2, dtype=torch.float64)
     ways = [list(shoot_straight(each, x, v, gamma=0.5, steps=2)) for each in (f, small)]
@@ -95,11 +95,11 @@ def test_samples_beyond_a_chunk_go_one_after_the_other(f, x):
                 torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-6, atol=1e-6)
 
 
-def test_a_known_tangent_space_is_used(f, x):
+def test_given_basis_is_used(f, x):
     basis = local_basis(f, x, 4)
     before = f.passes.total
     shot = next(shoot(f, x, basis.u[:, 2], gamma=1.0, steps=1, n=4, basis=basis))
-    assert f.passes.total - before == 2  # f(x') alone
+    assert f.passes.total - before == 2  # only f(x')
     torch.testing.assert_close(shot.x, x + basis.v[:, 2])
 
 
@@ -114,7 +114,7 @@ def test_a_known_tangent_space_is_used(f, x):
         ({"n": 0}, "n must be between 1 and 16"),
     ],
 )
-def test_refused_before_any_evaluation(f, x, changes, message):
+def test_bad_options_are_refused_before_any_evaluation(f, x, changes, message):
     calls = f.network.count.calls
     with pytest.raises(BadInput, match=message):
         shoot(f, x, torch.zeros(2, 16), **{"gamma": 1.0, "steps": 1, "n": 2, **changes})

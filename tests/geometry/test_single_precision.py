@@ -1,4 +1,4 @@
-"""The metric of a network in half precision: that of its weights, computed in float32, without a copy of them."""
+"""The metric of a half-precision network is computed in float32 from its weights, without keeping a copy of them."""
 
 import weakref
 
@@ -12,7 +12,7 @@ from tests.geometry.conftest import T, latents
 
 
 def metric_of(folder, dtype, whole):
-    """A tangent basis, and f by itself, of weights and prompts in half precision, as they are or as float32 numbers."""
+    """A tangent basis and f of a network loaded in half precision; `whole` converts its weights to float32."""
     network = load_model(folder, "cpu", dtype)
     condition = network.condition(["red cat", "blue dog"]) if network.takes_text else None
     if whole:
@@ -27,7 +27,7 @@ def metric_of(folder, dtype, whole):
     ("layout", "dtype"),
     [(layout, torch.bfloat16) for layout in ("sd", "sdxl", "ddpm")] + [("sd2", torch.float16)],
 )
-def test_it_is_the_metric_of_the_same_weights_in_float32(tiny_folder, layout, dtype):
+def test_half_precision_metric_equals_float32_weights(tiny_folder, layout, dtype):
     (found, h, graph_h), (wanted, wanted_h, _) = (metric_of(tiny_folder(layout), dtype, whole) for whole in (0, 1))
     for name in ("h", "values", "u", "v"):
         assert torch.equal(getattr(found, name), getattr(wanted, name)), name
@@ -35,7 +35,7 @@ def test_it_is_the_metric_of_the_same_weights_in_float32(tiny_folder, layout, dt
     torch.testing.assert_close(h, graph_h, rtol=1e-4, atol=1e-4)
 
 
-def test_a_graph_keeps_no_copy_of_the_weights(tiny_folder, monkeypatch):
+def test_graph_keeps_no_copy_of_the_weights(tiny_folder, monkeypatch):
     network, copies = load_model(tiny_folder("sd"), "cpu", "bf16"), []
 
     def noted(each, wide=scope._wide):

@@ -1,4 +1,4 @@
-"""A sheet of directions shows what edits along them would give."""
+"""Variations along directions equal the corresponding edits."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ GAMMAS = (-1.0, 0.0, 2.0)
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("time", [1.0, 0.5])
 @pytest.mark.parametrize("layout", ["sd", "ddpm"])
-def test_they_are_the_edits(tiny_folder, tmp_path, layout, time, normalise):
+def test_variations_equal_the_edits(tiny_folder, tmp_path, layout, time, normalise):
     model = sfumato.load(str(tiny_folder(layout)), "cpu")
     found = find(model, n=2, samples=2, steps=4, time=time, size={"sd": (32, 24), "ddpm": (30, 22)}[layout])
     found.save(tmp_path / "d.safetensors")
@@ -35,8 +35,8 @@ def test_they_are_the_edits(tiny_folder, tmp_path, layout, time, normalise):
     assert (rows[0][0] != rows[0][2]).any()
 
 
-def test_the_models_own_options_hold(tiny_sd_folder, tmp_path):
-    """Skipped steps, boost, kappa and rank of the model's section; the boost begins before the edited step."""
+def test_variations_use_the_settings_of_the_model(tiny_sd_folder, tmp_path):
+    """Skipped steps, boost, kappa and rank of the model's settings; the boost begins before the edited step."""
     model = sfumato.load(str(tiny_sd_folder), "cpu")
     found = find(model, n=2, samples=2, steps=4, time=0.5, size=(32, 24))
     found.save(tmp_path / "d.safetensors")

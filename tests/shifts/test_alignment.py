@@ -13,14 +13,14 @@ TOKENS = 16
 
 @pytest.fixture(scope="module")
 def read():
-    """The tiny tokenizer knows colours and animals; it spells other words letter by letter."""
+    """The tiny tokenizer has tokens for colours and animals; it splits other words into letters."""
     tokenizer = tiny_tokenizer()
     return TextEncoder(tokenizer, CLIPTextModel(text_config(tokenizer))).read
 
 
 @pytest.fixture(scope="module")
 def pairs(read):
-    """(source position, target position, weight) of everything that is carried between the words of two prompts."""
+    """{(source position, target position): weight} between the words of two prompts, and which words are new."""
 
     def found(source, target, swap=True):
         alignment = align([read(source)], [read(target)], TOKENS, swap=swap)
@@ -38,13 +38,13 @@ def pairs(read):
     return found
 
 
-def test_the_same_prompt_is_the_identity(read):
+def test_equal_prompts_give_the_identity(read):
     alignment = align([read("red cat")], [read("Red  cat")], TOKENS, swap=True)
     assert torch.equal(alignment.mix[0], torch.eye(TOKENS))
     assert not alignment.own.any()
 
 
-def test_a_swapped_word_takes_over(pairs):
+def test_swapped_word_uses_the_map_of_the_source_word(pairs):
     assert pairs("red cat", "red dog") == ({(1, 1): 1, (2, 2): 1}, [0, 0])
     assert pairs("red cat", "red dog", swap=False) == ({(1, 1): 1}, [0, 1])
 
@@ -63,7 +63,7 @@ def test_words_of_several_tokens(pairs):
     assert pairs("kitten", "mitten")[0] == {(i, i): 1 for i in range(1, 7)}
 
 
-def test_words_that_share_letters_are_other_words(pairs):
+def test_words_with_common_letters_are_not_aligned(pairs):
     assert pairs("red kitten", "red mitten", swap=False) == ({(1, 1): 1}, [0, 1, 1, 1, 1, 1, 1])
 
 
@@ -73,12 +73,12 @@ def test_several_swapped_words_in_a_row(pairs):
     assert (uneven, own) == ({(1, 1): 0.5, (1, 2): 0.5}, [0, 0])
 
 
-def test_no_words_at_all(pairs):
+def test_empty_prompts_have_no_aligned_words(pairs):
     assert pairs("", "red cat") == ({}, [1, 1])
     assert pairs("red cat", "") == ({}, [])
 
 
-def test_weights_stand_at_the_words(read):
+def test_token_weights_are_set_at_the_words(read):
     prompts = [read("red cat"), read("cat, red kitten")]
     weights = token_weights(prompts, ["red", "kitten"], [2.0, 0.5], TOKENS, 1.0)
     expected = torch.ones(2, TOKENS)

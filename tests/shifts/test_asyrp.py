@@ -1,4 +1,4 @@
-"""The asymmetric process against a second implementation; what it costs, what it leaves alone, files and refusals."""
+"""The asymmetric process of Asyrp against a second implementation; cost, unchanged parts, files and refusals."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ from tests import delta as untrained
 
 STEPS, T_EDIT = 5, 400
 GROWN = 40.0
-"""Factor that makes the delta-h of a random network show in the latents."""
+"""Factor with which the delta-h of a random network clearly changes the latents."""
 
 
 @pytest.fixture(scope="module", params=["sd", "sd2", "sdxl", "ddpm"])
@@ -71,7 +71,7 @@ def asymmetric_ddim(model, x, condition, change, t_edit):
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["block", "steps"])
-def test_it_is_the_asymmetric_step(model, kind):
+def test_run_equals_the_asymmetric_process(model, kind):
     delta = delta_of(model, kind=kind)
     states = run(plain(model), model, [Asyrp([delta], [GROWN])])
     expected = asymmetric_ddim(model, *start(model), lambda h, t: GROWN * delta(h, t), T_EDIT)
@@ -82,7 +82,7 @@ def test_it_is_the_asymmetric_step(model, kind):
 
 
 @torch.no_grad()
-def test_the_direction_stays_and_only_the_edited_steps_change_the_prediction(model):
+def test_direction_is_kept_and_only_edited_predictions_change(model):
     """D_t of every step is that of the noise without delta-h, at the same latent."""
     states = run(plain(model), model, [Asyrp([delta_of(model)], [GROWN])])
     for state in states:
@@ -94,7 +94,7 @@ def test_the_direction_stays_and_only_the_edited_steps_change_the_prediction(mod
         assert torch.equal(state.x0_prediction, own) == (state.t < T_EDIT)
 
 
-def test_no_delta_changes_nothing_bit_for_bit(model):
+def test_zero_delta_h_is_bit_identical_to_no_shift(model):
     delta = delta_of(model)
     torch.nn.init.zeros_(delta.network.out.weight)
     torch.nn.init.zeros_(delta.network.out.bias)
@@ -104,7 +104,7 @@ def test_no_delta_changes_nothing_bit_for_bit(model):
         assert all(torch.equal(one.x_prev, two.x_prev) for one, two in zip(states, expected, strict=True))
 
 
-def test_several_attributes_are_their_sum_in_one_evaluation(model):
+def test_several_attributes_are_summed_in_one_evaluation(model):
     one, two = delta_of(model, seed=1), delta_of(model, seed=2)
 
     class Sum(Shift):
@@ -123,7 +123,7 @@ def test_several_attributes_are_their_sum_in_one_evaluation(model):
     assert not torch.allclose(alone, expected, atol=1e-3 * float(expected.abs().max()))
 
 
-def test_the_encoder_is_evaluated_once_and_the_decoder_twice_where_it_edits(model):
+def test_edited_steps_repeat_only_the_decoder(model):
     runs = {"conv_in": 0, "conv_out": 0}
 
     def counted(name):
@@ -140,7 +140,7 @@ def test_the_encoder_is_evaluated_once_and_the_decoder_twice_where_it_edits(mode
 
 
 @torch.no_grad()
-def test_with_guidance_delta_h_moves_the_rows_of_all_conditions(sd):
+def test_delta_h_applies_to_all_guidance_conditions(sd):
     """eps~ = e_0~ + s (e_c~ - e_0~)."""
     delta, negative, scale = delta_of(sd), sd.condition(["", ""]), 3.0
     state = run(classifier_free(sd, negative, (scale, scale)), sd, [Asyrp([delta], [GROWN])])[0]
@@ -151,7 +151,7 @@ def test_with_guidance_delta_h_moves_the_rows_of_all_conditions(sd):
     assert torch.allclose(state.x0_prediction, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_every_delta_h_has_its_own_interval_unless_one_is_given(sd):
+def test_t_edit_of_each_file_and_of_the_shift(sd):
     early, late = delta_of(sd, seed=1, t_edit=700), delta_of(sd, seed=2, t_edit=300)
 
     def changed(shift):
@@ -165,15 +165,15 @@ def test_every_delta_h_has_its_own_interval_unless_one_is_given(sd):
     assert changed(Asyrp([early, late], [1.0, 1.0], t_edit=500)) == {t for t in timesteps if t >= 500}
 
 
-def test_quality_boosting_composes(sd):
-    """Steps below t_boost are those of DDPM from the same latent, the steps above are those of the edit."""
+def test_quality_boost_changes_only_steps_below_t_boost(sd):
+    """Steps from t_boost = 300 up equal those of the edit without boost; the others differ."""
     shift, seeds = Asyrp([delta_of(sd)], [GROWN]), (0, 1)
     edited, boosted = run(plain(sd), sd, [shift]), run(plain(sd), sd, [shift, QualityBoost(300, seeds)])
     for one, two in zip(edited, boosted, strict=True):
         assert torch.equal(one.x_prev, two.x_prev) == (one.t >= 300)
 
 
-def test_a_step_beyond_the_trained_ones_takes_the_nearest(sd):
+def test_untrained_timesteps_use_the_nearest_trained_one(sd):
     delta = delta_of(sd, kind="steps")
     h = torch.zeros(1, *delta.shape)
     for k, t in enumerate(delta.timesteps):
@@ -183,7 +183,7 @@ def test_a_step_beyond_the_trained_ones_takes_the_nearest(sd):
 
 
 @pytest.mark.parametrize("kind", ["block", "steps"])
-def test_what_is_saved_is_what_is_loaded(sd, tmp_path, kind):
+def test_save_and_load(sd, tmp_path, kind):
     delta = delta_of(sd, kind=kind)
     delta.save(tmp_path / "d.safetensors")
     loaded = DeltaH.load(tmp_path / "d.safetensors")
@@ -195,7 +195,7 @@ def test_what_is_saved_is_what_is_loaded(sd, tmp_path, kind):
     assert loaded.on("cpu") is loaded
 
 
-def test_another_model_layer_or_shape_is_refused_in_one_sentence(sd, tiny_folder):
+def test_another_model_layer_or_shape_is_refused(sd, tiny_folder):
     other = load_model(tiny_folder("sd2"), "cpu")
     refused = [
         (delta_of(sd), other, (8, 12), "another model or precision"),
@@ -236,7 +236,7 @@ def test_a_damaged_file_is_refused(sd, tmp_path, what):
         DeltaH.load(tmp_path / "d.safetensors")
 
 
-def test_weights_that_are_not_finite_are_refused(sd, tmp_path):
+def test_non_finite_weights_are_refused(sd, tmp_path):
     delta = delta_of(sd)
     assert isinstance(delta.network, DeltaBlock)
     delta.network.out.weight[0, 0] = torch.nan

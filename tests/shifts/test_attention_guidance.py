@@ -1,4 +1,4 @@
-"""Cross-attention guidance: its gradient against finite differences, its loss, what it leaves behind."""
+"""Cross-attention guidance: its loss, its gradient against finite differences, and the unchanged network."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def sd(tiny_sd_folder):
 
 
 def prepared(model):
-    """Guidance, an inversion of random latents that nobody inverted, the two conditions."""
+    """Guidance, an inversion that consists of random latents, the source and the target condition."""
     x = torch.randn(STEPS + 1, 2, model.latent_channels, 8, 12, generator=torch.Generator().manual_seed(0))
     inversion = Inversion("ddim", x, None, tuple(model.schedule.timesteps(STEPS)), 0.0, (1.0, 1.0))
     guided = classifier_free(model, model.condition(["", ""]), (4.0, 4.0))
@@ -35,7 +35,7 @@ def prepared(model):
 
 
 def run(guided, inversion, source, target, *shifts):
-    """The steps of a replay under the target's prompt with the source beside it."""
+    """The steps of a replay under the target prompt with the source."""
     return replay(with_source(guided, inversion, source), inversion, target, shifts=shifts)
 
 
@@ -51,7 +51,7 @@ def loss_of(model, inversion, source, target, i, x):
     return attention_loss(attention_maps(model, x, inversion.timesteps[i], target), reference)
 
 
-def test_the_loss_is_that_of_diffusers_own_maps(model):
+def test_loss_equals_that_of_diffusers_attention_maps(model):
     _, inversion, source, target = prepared(model)
     x, t = inversion.x[0], inversion.timesteps[0]
     seen = []
@@ -64,7 +64,7 @@ def test_the_loss_is_that_of_diffusers_own_maps(model):
         assert torch.allclose(loss_of(model, inversion, source, target, 0, x), sum(layers), rtol=1e-4)
 
 
-def test_the_first_gradient_is_not_zero_and_equals_finite_differences(tiny_folder):
+def test_first_gradient_equals_finite_differences(tiny_folder):
     model = load_model(tiny_folder("sd"), "cpu")
     model.unet.double()
     guided, inversion, source, target = prepared(model)
@@ -81,7 +81,7 @@ def test_the_first_gradient_is_not_zero_and_equals_finite_differences(tiny_folde
             assert torch.allclose((gradient * v).sum(dim=(1, 2, 3)), (ahead - behind) / 2e-5, rtol=1e-5, atol=1e-9)
 
 
-def test_the_public_codes_gradient_is_zero_at_first(sd):
+def test_gradient_of_the_public_code_is_zero_at_first(sd):
     guided, inversion, source, target = prepared(sd)
     public = CrossAttentionGuidance(100.0, NEGATIVE, guided.condition_of(NEGATIVE))
     states = list(run(guided, inversion, source, target, public))
@@ -89,11 +89,11 @@ def test_the_public_codes_gradient_is_zero_at_first(sd):
     assert (states[1].x_t - states[0].x_prev).abs().max() > 1e-4
 
 
-def test_the_loss_is_lower_than_without(model):
+def test_guidance_reduces_the_loss_in_every_step(model):
     guided, inversion, source, target = prepared(model)
     with model.counting() as count:
         led = list(run(guided, inversion, source, target, CrossAttentionGuidance(3.0)))
-    of_source = 1  # all steps of it in one call
+    of_source = 1  # all steps of the source in one call
     assert (count.calls, count.samples) == (of_source + 2 * STEPS, STEPS * (2 + 2 + 4))
     free = list(replay(guided, inversion, target))
     with torch.no_grad():
@@ -102,20 +102,20 @@ def test_the_loss_is_lower_than_without(model):
             assert ours < theirs
 
 
-def test_images_do_not_know_each_other(sd):
+def test_images_of_a_batch_are_independent(sd):
     guided, inversion, source, target = prepared(sd)
     together = next(run(guided, inversion, source, target, CrossAttentionGuidance(3.0))).x_t
     by_itself = next(run(guided.rows([1]), inversion.rows([1]), source[1], target[1], CrossAttentionGuidance(3.0))).x_t
     assert torch.allclose(together[1:], by_itself, atol=1e-5)
 
 
-def test_the_source_follows_itself_without_moving(sd):
+def test_source_as_target_does_not_move_the_latent(sd):
     guided, inversion, source, _ = prepared(sd)
     state = next(run(guided, inversion, source, source, CrossAttentionGuidance(3.0)))
     assert (state.x_t - inversion.x[0]).abs().max() < 1e-6
 
 
-def test_the_guidance_of_one_condition_alone_is_evaluated_at_its_own_latent(sd):
+def test_per_condition_guidance_moves_only_the_target_prediction(sd):
     """x_t does not move; the prediction under the target prompt is the one at x_t - lambda grad."""
     guided, inversion, source, target = prepared(sd)
     moved = next(run(guided, inversion, source, target, CrossAttentionGuidance(3.0))).x_t
@@ -134,7 +134,7 @@ class Stop(Shift):
         return eps
 
 
-def test_the_network_is_left_as_it_was(sd):
+def test_network_is_unchanged_after_runs_and_errors(sd):
     guided, inversion, source, target = prepared(sd)
     layers = attention_of(sd)
     processors = {name: layer.processor for name, layer in layers.items()}
@@ -147,7 +147,7 @@ def test_the_network_is_left_as_it_was(sd):
     assert all(p.grad is None and not p.requires_grad for p in sd.unet.parameters())
 
 
-def test_a_gradient_that_is_not_finite_is_named(sd):
+def test_non_finite_gradient_is_refused_with_its_name(sd):
     guided, inversion, source, target = prepared(sd)
     broken = source[[0, 1]]
     broken.tokens[0, 3] = torch.nan
@@ -155,7 +155,7 @@ def test_a_gradient_that_is_not_finite_is_named(sd):
         next(run(guided, inversion, broken, target, CrossAttentionGuidance(1.0)))
 
 
-def test_guidance_that_needs_the_source_is_refused_without_it(sd):
+def test_guidance_without_a_source_is_refused(sd):
     guided, inversion, _, target = prepared(sd)
     with pytest.raises(BadInput, match="needs an inverted image as the source"):
         next(replay(guided, inversion, target, shifts=[CrossAttentionGuidance(1.0)]))

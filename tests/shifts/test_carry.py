@@ -1,4 +1,4 @@
-"""What is carried from the source is what an explicit joint batch [source; negative; target] would exchange."""
+"""Injection from the source equals the exchange in an explicit joint batch [source; negative; target]."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def sd(tiny_sd_folder):
 
 
 def prepared(model):
-    """Guidance of the target, an inversion of random latents that nobody inverted, the two conditions."""
+    """Guidance of the target, an inversion that consists of random latents, the source and the target condition."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(STEPS + 1, 2, model.latent_channels, 8, 12, generator=generator)
     z = torch.randn(x[1:].shape, generator=generator)
@@ -47,7 +47,7 @@ def prepared(model):
 
 
 def edit(guided, inversion, source, target, **options):
-    """From one condition to another."""
+    """The job of an edit from one condition to another."""
     return Job(guided, inversion, source, target, target, **options)
 
 
@@ -61,7 +61,7 @@ def joint(model, guided, inversion, source, target, change):
 
 
 def unguided(guided):
-    """The same at the scale 1, where the negative half cancels."""
+    """The same guidance at the scale 1, where the negative prediction cancels."""
     return classifier_free(guided.network, guided.condition_of(NEGATIVE), (1.0, 1.0))
 
 
@@ -71,11 +71,11 @@ def first(run):
 
 
 def close(a, b):
-    """Equal as far as guidance and batches of another size let float32 be."""
+    """Whether two tensors are equal up to float32 rounding by guidance and by batches of another size."""
     return torch.allclose(a, b, atol=2e-5 * float(1 + b.abs().max()))
 
 
-def test_prompt_to_prompt_is_the_explicit_exchange_of_maps(model):
+def test_prompt_to_prompt_equals_explicit_exchange_of_maps(model):
     guided, inversion, source, target = prepared(model)
     params = PromptToPromptParams(self_tokens=24, reweight="dog=2,blue=0.5", cross_steps=1.0, self_steps=1.0)
     target = model.condition(["blue dog cat", "blue dog face"])
@@ -100,7 +100,7 @@ def test_prompt_to_prompt_is_the_explicit_exchange_of_maps(model):
     assert (eps - plain).abs().max() > 1e-2
 
 
-def test_plug_and_play_is_the_explicit_exchange_of_features_and_maps(model):
+def test_plug_and_play_equals_explicit_exchange(model):
     guided, inversion, source, target = prepared(model)
     layers = decoder(model.unet)
     fourth = len(layers) // 3
@@ -120,7 +120,7 @@ def test_plug_and_play_is_the_explicit_exchange_of_features_and_maps(model):
     assert (eps - first(replay(guided, inversion, target))).abs().max() > 1e-2
 
 
-def test_without_guidance_too(model):
+def test_prompt_to_prompt_without_guidance(model):
     guided, inversion, source, target = prepared(model)
     job = edit(unguided(guided), inversion, source, target)
     shifts = prompt_to_prompt(job, PromptToPromptParams(self_steps=0.0, cross_steps=1.0))
@@ -138,7 +138,7 @@ def test_without_guidance_too(model):
     assert close(first(job.run(shifts)), reference)
 
 
-def test_the_source_into_itself_is_bit_identical_to_no_control(model):
+def test_injecting_the_source_into_itself_is_bit_identical(model):
     """Without guidance both evaluations have the same rows, so that nothing is rounded differently."""
     guided, inversion, source, _ = prepared(model)
     job = edit(unguided(guided), inversion, source, source, exact=True)
@@ -149,8 +149,8 @@ def test_the_source_into_itself_is_bit_identical_to_no_control(model):
 
 
 @pytest.mark.parametrize(("share", "steps"), [(0.0, 0), (0.09, 0), (0.2, 1), (0.5, 2), (0.7, 3), (1.0, 4)])
-def test_fractions_count_the_steps_that_are_run(sd, share, steps):
-    """Four steps of five: the source is evaluated in the first ones of these only, all in one call."""
+def test_cross_steps_is_a_fraction_of_the_steps_run(sd, share, steps):
+    """Four of five steps are run; the source is evaluated only for the first of these, in one call."""
     guided, inversion, source, target = prepared(sd)
     params = PromptToPromptParams(cross_steps=share, self_steps=0.0)
     job = edit(guided, inversion, source, target, skip=1)
@@ -162,8 +162,8 @@ def test_fractions_count_the_steps_that_are_run(sd, share, steps):
     assert all(state.x_t.shape == inversion.x[0].shape for state in states)
 
 
-def test_several_steps_of_the_source_in_one_call_are_as_good_as_one_by_one(model):
-    """Also where what is carried changes on the way: self-attention for two steps, the maps of words for four."""
+def test_batched_source_steps_equal_single_ones(model):
+    """Also if the injected layers change during the run: self-attention for two steps, cross-attention for four."""
     guided, inversion, source, target = prepared(model)
     params = PromptToPromptParams(cross_steps=0.8, self_steps=0.4, self_tokens=24, blend="cat")
     runs = []
@@ -179,7 +179,7 @@ def test_several_steps_of_the_source_in_one_call_are_as_good_as_one_by_one(model
 
 
 class Watch(Shift):
-    """A user's shift, which sees and taps the target's rows alone."""
+    """A user-defined shift that records the number of rows, attention maps and features."""
 
     def __init__(self):
         self.maps, self.features, self.rows = RecordMaps(Layers(cross=True)), Record("mid_block"), set()
@@ -189,7 +189,7 @@ class Watch(Shift):
         return (self.maps, self.features)[state.i % 2]
 
 
-def test_shifts_of_users_see_the_target_alone(sd):
+def test_user_shifts_receive_only_the_target_rows(sd):
     guided, inversion, source, target = prepared(sd)
     watch = Watch()
     job = edit(guided, inversion, source, target)
@@ -199,7 +199,7 @@ def test_shifts_of_users_see_the_target_alone(sd):
 
 
 class LookAgain(Shift):
-    """P_t has taps of its own, which change nothing."""
+    """Adds taps of the prediction that change nothing."""
 
     def __init__(self):
         self.half = EncoderHalf()
@@ -211,7 +211,7 @@ class LookAgain(Shift):
         return Record("mid_block")
 
 
-def test_a_prediction_with_taps_of_its_own_needs_no_further_evaluation_of_the_source(sd):
+def test_prediction_taps_do_not_evaluate_the_source_again(sd):
     job, params = edit(*prepared(sd)), PromptToPromptParams(cross_steps=1.0, self_steps=0.0)
     with sd.counting() as count:
         looked = list(job.run([*prompt_to_prompt(job, params), LookAgain()]))
@@ -225,31 +225,31 @@ class Meddling(Shift):
         return FromSource(Replace("mid_block", lambda output: output + 1), Record("mid_block"))
 
 
-def test_of_the_source_one_can_only_look(sd):
+def test_replacing_features_of_the_source_is_refused(sd):
     with pytest.raises(BadInput, match="replaces the source's mid_block: taps of the source can only read"):
         first(edit(*prepared(sd)).run([Meddling()]))
 
 
-def test_two_shifts_that_replace_the_same_are_refused_before_any_evaluation(sd):
+def test_conflicting_shifts_are_refused_before_any_evaluation(sd):
     job = edit(*prepared(sd))
     prompt = prompt_to_prompt(job, PromptToPromptParams())
     plug = injection(sd, PlugAndPlayParams())
     for shifts in ([*prompt, *plug], [*plug, *plug], [*prompt, *prompt]):
         calls = sd.count.calls
-        with pytest.raises(BadInput, match=r"Carry(Maps|Features) both replace"):
+        with pytest.raises(BadInput, match=r"Inject(Maps|Features) both replace"):
             next(job.run(shifts))
         assert sd.count.calls == calls
     apart = prompt_to_prompt(job, PromptToPromptParams(self_steps=0.0))
     next(job.run([*apart, *plug]))
 
 
-def test_shifts_that_need_the_source_are_refused_without_it(sd):
+def test_injection_without_a_source_is_refused(sd):
     guided, inversion, _, target = prepared(sd)
     with pytest.raises(BadInput, match="needs an inverted image as the source"):
         next(replay(guided, inversion, target, shifts=injection(sd, PlugAndPlayParams())))
 
 
-def test_layers_that_are_not_there_are_refused_before_any_evaluation(sd, tiny_ddpm_folder):
+def test_missing_attention_layers_are_refused(sd, tiny_ddpm_folder):
     with pytest.raises(BadInput, match="allow at least 24"):
         prompt_to_prompt(edit(*prepared(sd)), PromptToPromptParams(self_tokens=23))
     without = load_model(tiny_ddpm_folder, "cpu")

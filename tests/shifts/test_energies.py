@@ -41,7 +41,7 @@ def model(tiny_sd_folder):
 
 @pytest.fixture(scope="module")
 def run(model):
-    """Guidance with the source beside it, an inversion of random latents, and the target condition."""
+    """Guidance with the source, an inversion of random latents, the source and the target condition."""
     x = torch.randn(STEPS + 1, 2, 4, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     inversion = Inversion("ddim", x, None, tuple(model.schedule.timesteps(STEPS)), 0.0, (1.0, 1.0))
     guided = classifier_free(model, model.condition(["", ""]), (1.0, 1.0))
@@ -131,8 +131,8 @@ def test_gradients_equal_finite_differences(model, run, name):
         assert found.abs().min() > 1e-6
 
 
-def test_the_loop_hands_the_gradient_to_the_noise(model, run):
-    """eps + v sqrt(1 - abar_t) grad g, eps + v grad g, and of unit RMS."""
+def test_noise_guidance_adds_the_scaled_gradient(model, run):
+    """eps + v sqrt(1 - abar_t) grad g, eps + v grad g, and the gradient normalised to unit RMS."""
     guided, inversion, _, target = run
     term = TERMS["centroid"](model, run)
     plain = next(iter(replay(guided, inversion, target)))
@@ -149,7 +149,7 @@ def test_the_loop_hands_the_gradient_to_the_noise(model, run):
     torch.testing.assert_close(moves["unit"] / 3, moves["plain"] / rms)
 
 
-def test_a_step_on_the_latent_lowers_the_energy(model, run):
+def test_latent_guidance_lowers_the_energy(model, run):
     guided, inversion, _, target = run
     term = presence(model, run, ("green", "tree"), ("cat", "cat"))
     state = state_of(run)
@@ -165,7 +165,7 @@ def test_a_step_on_the_latent_lowers_the_energy(model, run):
         assert bool((value(moved) < value(inversion.x[0])).all())
 
 
-def test_one_backward_pass_however_many_terms(model, run):
+def test_all_terms_share_one_gradient_pass(model, run):
     _, inversion, source, target = run
     plain = classifier_free(model, model.condition(["", ""]), (1.0, 1.0))
     few, many = (
@@ -182,7 +182,7 @@ def test_one_backward_pass_however_many_terms(model, run):
     assert counts[1] == (counts[0][0] + 1, counts[0][1] + STEPS * 2)
 
 
-def test_schedules():
+def test_thirds_and_window_schedules():
     guided = [i for i in range(64) if thirds(i, 64)]
     assert guided[:12] == list(range(12))
     assert guided[12:] == list(range(13, 62, 2))
@@ -220,7 +220,7 @@ def test_terms_equal_their_definitions(model, run):
     torch.testing.assert_close(value(Shape(cat)), torch.stack(kept).mean(dim=0))
 
 
-def test_the_place_of_another_word(model, run):
+def test_place_of_another_word_sets_the_target(model, run):
     """Target: the centroid of the other word in the source; the mask is moved there."""
     guided, _, _, target = run
     state, cat, red = state_of(run), word(model, run, "cat"), word(model, run, "red")
@@ -243,7 +243,7 @@ def test_the_place_of_another_word(model, run):
     torch.testing.assert_close(value(Shape(cat, place=red)), torch.stack(shapes).mean(dim=0) * cat.present)
 
 
-def test_another_image_is_read_at_the_noise_level_of_the_step(model, run):
+def test_reference_image_has_the_noise_level_of_the_step(model, run):
     """Its maps equal those of an evaluation of x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, by itself."""
     guided, _, _, target = run
     state, cat = state_of(run, 2), of_another_image(model, run, "cat")
@@ -270,14 +270,14 @@ def test_mean_features_and_overlap():
     assert overlap(left, left + right + torch.eye(4)).item() < 1
 
 
-def test_mean_features_of_half_precision_are_summed_in_float32():
+def test_mean_features_do_not_overflow_in_float16():
     """4096 cells of 18 are more than the largest number of float16."""
     features, A = torch.full((1, 2, 64, 64), 18.0).half(), torch.ones(1, 1, 16, 16)
     A[..., 0] = 0
     torch.testing.assert_close(mean_features(features, A), torch.full((1, 2), 18.0), rtol=1e-4, atol=0)
 
 
-def test_attend_and_excite_is_diffusers_loss_of_its_maps():
+def test_presence_loss_equals_attend_and_excite_of_diffusers():
     """Softmax over all tokens but the first and the last, padding included, and the authors' filter."""
     A = torch.rand(2, 3, 256, 77, generator=torch.Generator().manual_seed(0)) / 20
     A[:, :, 100, [2, 5]] += 0.05

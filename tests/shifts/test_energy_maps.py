@@ -33,7 +33,7 @@ def test_x_is_to_the_right_and_y_is_down():
     ]
 
 
-def test_a_map_of_zeros_has_a_finite_centroid_and_gradient():
+def test_zero_map_has_a_finite_centroid_and_gradient():
     A = torch.zeros(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
     found = centroid(A)
     assert found.tolist() == [[0.5, 0.5]] * 2
@@ -51,21 +51,21 @@ def test_masks_and_size():
 
 
 @pytest.mark.parametrize(("right", "down"), [(0.25, 0.0), (-0.125, 0.25), (0, -0.0625)])
-def test_a_warp_moves(right, down):
+def test_warp_moves_a_mask(right, down):
     mask = box(4, 6, 9, 9)
     columns, rows = round(right * 16), round(down * 16)
     found = Warp(right=right, down=down).apply(mask, centroid(mask))
     torch.testing.assert_close(found, mask.roll((rows, columns), dims=(2, 3)))
 
 
-def test_what_comes_from_outside_is_empty():
+def test_warp_fills_from_outside_with_zeros():
     mask = box(0, 0, 16, 16)
     found = Warp(right=0.5).apply(mask, centroid(mask))
     assert found[..., :8].abs().max() == 0
     assert found[..., 8:].min() == 1
 
 
-def test_a_warp_scales_about_the_centroid():
+def test_warp_scales_about_the_centroid():
     mask = box(6, 6, 10, 10)
     found = Warp(width=2, height=2).apply(mask, centroid(mask))
     torch.testing.assert_close(found.round(), box(4, 4, 12, 12))
@@ -75,7 +75,7 @@ def test_a_warp_scales_about_the_centroid():
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (12, 20)])
-def test_a_warp_rotates_clockwise_in_cells(shape):
+def test_warp_rotates_clockwise_in_cells(shape):
     mask = torch.zeros(1, 1, *shape, dtype=torch.float64)
     mask[..., shape[0] // 2 - 1 : shape[0] // 2 + 1, shape[1] // 2 : shape[1] // 2 + 4] = (
         1  # to the right of the centre
@@ -87,6 +87,6 @@ def test_a_warp_rotates_clockwise_in_cells(shape):
     torch.testing.assert_close(found.round(), down)
 
 
-def test_no_change_is_no_change():
+def test_identity_warp_changes_nothing():
     mask = (F.avg_pool2d(torch.rand(2, 1, 18, 18, dtype=torch.float64), 3, stride=1) > 0.5).double()
     torch.testing.assert_close(Warp().apply(mask, centroid(mask)), mask)

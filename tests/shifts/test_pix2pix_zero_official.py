@@ -121,7 +121,7 @@ def ddim(model, x, e, t, stride):
 
 
 def theirs_edited(model, source, x, direction, amount):
-    """A reconstruction that notes the maps of both halves, then an edit by SGD on the doubled batch."""
+    """A reconstruction that records the maps of both halves, then an edit by SGD on the doubled batch."""
     visited, stride = timesteps(model)
     both, start, references = source.tokens.repeat(2, 1, 1), x, {}
     for t in visited:
@@ -146,7 +146,7 @@ def theirs_edited(model, source, x, direction, amount):
     return x
 
 
-def test_the_rolls_are_those_of_randrange_per_channel_and_level():
+def test_rolls_are_drawn_per_channel_and_level():
     shifts = OFFICIAL.shifts((3, 16, 16), range(60), 981)
     assert shifts.shape == (25, 2, 2, 3, 60)
     assert torch.equal(shifts[:, :, 0], shifts[:, :, 1])
@@ -155,7 +155,7 @@ def test_the_rolls_are_those_of_randrange_per_channel_and_level():
     assert not torch.equal(shifts[..., 0, :], shifts[..., 1, :])
 
 
-def test_the_regularisation_is_that_of_the_loops():
+def test_regularisation_equals_the_reference_loops():
     noise = torch.randn((2, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rolls = OFFICIAL.shifts(noise.shape[1:], [4, 9], 21)
     for row in range(2):
@@ -165,7 +165,7 @@ def test_the_regularisation_is_that_of_the_loops():
         assert (found - noise[row : row + 1]).abs().max() > 1e-3
 
 
-def test_the_inversion_ends_at_the_latent_of_the_loops(scene, inversion):
+def test_inversion_equals_the_reference_loops(scene, inversion):
     model, source, x0, _ = scene
     theirs = theirs_inverted(model, source, x0)
     assert inversion.timesteps == tuple(timesteps(model)[0])
@@ -175,7 +175,7 @@ def test_the_inversion_ends_at_the_latent_of_the_loops(scene, inversion):
 
 
 @pytest.mark.parametrize("amount", [0.0, AMOUNT])
-def test_the_edit_ends_at_the_latent_of_the_loops(scene, inversion, amount):
+def test_edit_equals_the_reference_loops(scene, inversion, amount):
     model, source, _, direction = scene
     guided = with_source(classifier_free(model, source, (SCALE,)), inversion, source)
     shifts = [
@@ -190,7 +190,7 @@ def test_the_edit_ends_at_the_latent_of_the_loops(scene, inversion, amount):
     assert torch.allclose(last.x_prev, theirs, rtol=1e-7, atol=1e-7)
 
 
-def test_two_runs_of_one_list_of_shifts_are_equal(scene, inversion):
+def test_shifts_can_be_reused_in_a_second_run(scene, inversion):
     model, source, _, direction = scene
     guided = with_source(classifier_free(model, source, (SCALE,)), inversion, source)
     shifts = [Moved(direction), *published_guidance(AMOUNT, guided.condition_of(NEGATIVE))]
@@ -200,7 +200,7 @@ def test_two_runs_of_one_list_of_shifts_are_equal(scene, inversion):
     assert (first - free.x_prev).abs().max() > 1e-3
 
 
-def test_what_the_public_code_does_not_have_is_refused():
+def test_options_missing_in_the_public_code_are_refused():
     with pytest.raises(BadInput, match="at least 3, not 2"):
         Pix2PixZeroParams(compat="official", steps=2).check()
     with pytest.raises(BadInput, match="leave out exact"):
@@ -208,7 +208,7 @@ def test_what_the_public_code_does_not_have_is_refused():
     Pix2PixZeroParams(compat="official", inversion="ddim", exact=True, steps=2).check()
 
 
-def test_by_name_and_through_a_file(models_sd, tmp_path):
+def test_opened_official_inversion_gives_the_same_edit(models_sd, tmp_path):
     official = models_sd.invert(
         tiny_picture(32, 24), "red cat", method="pix2pix-zero", steps=4, compat="official", seed=5
     )

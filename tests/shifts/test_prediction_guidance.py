@@ -1,4 +1,4 @@
-"""Guidance of the prediction: how far the mean moves, what it evaluates, and that runs are independent."""
+"""Guidance of the prediction: change of the mean, network evaluations, independence of runs."""
 
 import math
 
@@ -87,7 +87,7 @@ def loss(P):
 @pytest.mark.parametrize("through", [True, False])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_the_mean_moves_by_the_ddpm_variance_times_the_gradient(through, eta, scale):
+def test_mean_moves_by_the_ddpm_variance_times_the_gradient(through, eta, scale):
     """Through the network: the gradient of the prediction under the prompt. Otherwise that of the guided prediction."""
     guided, plain = (run(shifts, eta=eta, scale=scale)[0] for shifts in ([guide(PIXELS, through_network=through)], []))
     x, network = X.clone().requires_grad_(), Mixing()
@@ -103,7 +103,7 @@ def test_the_mean_moves_by_the_ddpm_variance_times_the_gradient(through, eta, sc
     assert gradient.abs().max() > 1e-6
 
 
-def test_the_last_step_does_not_move():
+def test_last_step_is_not_guided():
     counting = Counting()
     states = run([guide(PIXELS, counting=counting)])
     assert states[-1].abar_prev == 1
@@ -113,7 +113,7 @@ def test_the_last_step_does_not_move():
 
 
 @pytest.mark.parametrize(("through", "scale", "calls"), [(True, 1.0, [2] * STEPS), (False, 3.0, [4] * STEPS)])
-def test_all_losses_share_one_pass_of_every_network(through, scale, calls):
+def test_losses_share_one_pass_of_every_network(through, scale, calls):
     network, counting = Mixing(), Counting()
     parts = [*PIXELS, (RangeLoss(), 2.0), (SemanticDivergence(0), 1.0)]
     run([guide(parts, counting=counting, through_network=through)], network=network, scale=scale)
@@ -121,13 +121,13 @@ def test_all_losses_share_one_pass_of_every_network(through, scale, calls):
     assert (counting.decoded, counting.extracted) == (STEPS, STEPS)
 
 
-def test_guidance_through_the_network_costs_no_more_rows():
+def test_guidance_through_the_network_adds_no_rows():
     network = Mixing()
     run([guide(PIXELS)], network=network, scale=3.0)
     assert sum(network.calls) == 4 * STEPS
 
 
-def test_the_losses_fall_along_the_run():
+def test_guidance_reduces_the_final_loss():
     moved = [guide(PIXELS, scale=100.0)]
     guided, plain = (run(each, steps=20, network=Denoising())[-1].x_prev for each in (moved, []))
     assert loss(guided) < 0.5 * loss(plain)
@@ -141,7 +141,7 @@ def test_runs_with_the_same_shift_are_independent():
 
 
 @pytest.mark.parametrize("through", [True, False])
-def test_a_gradient_that_is_not_finite_is_refused_by_name(through):
+def test_non_finite_gradient_is_refused_with_its_name(through):
     class Broken:
         def against(self, source):
             return lambda image: (image.pixels - image.pixels.detach()).abs().sqrt().sum(dim=(1, 2, 3))
@@ -151,13 +151,13 @@ def test_a_gradient_that_is_not_finite_is_refused_by_name(through):
 
 
 class Enlarging(Counting):
-    """Decodes by resampling, whose derivatives torch cannot batch."""
+    """Decodes with an interpolation whose derivatives PyTorch cannot batch."""
 
     def decode(self, latents):
         return F.interpolate(super().decode(latents), scale_factor=2, mode="bicubic", antialias=True)
 
 
-def test_two_sums_share_a_backward_pass_and_move_by_both():
+def test_two_guidances_share_a_pass_and_add_up():
     wanted = F.interpolate(WANTED, scale_factor=2)
     parts = [(TargetPixels(wanted), 5.0)], [(TargetPixels(-wanted), 3.0)]
     first, second = ([guide(each, counting=Enlarging())] for each in parts)

@@ -128,7 +128,7 @@ def test_gradients_equal_finite_differences(extract, encoder, name, noised, thro
 
 
 @pytest.mark.parametrize("noised", [False, True])
-def test_the_gradient_of_a_prediction_is_the_one_with_constant_noise(extract, encoder, noised):
+def test_of_prediction_equals_the_gradient_with_constant_noise(extract, encoder, noised):
     parts = [(loss, 1.0) for loss in losses(extract, encoder).values()]
     made = [PredictionEnergy(parts, decode, extract, noise_augmentation=noised, through_network=False) for _ in "ab"]
     x = X.clone().requires_grad_()
@@ -137,7 +137,7 @@ def test_the_gradient_of_a_prediction_is_the_one_with_constant_noise(extract, en
     torch.testing.assert_close(made[1].of_prediction(state(), P), expected, rtol=1e-9, atol=1e-12)
 
 
-def test_contrast_is_the_direct_sum():
+def test_key_contrast_equals_the_direct_sum():
     keys, reference, tau = normal(2, 5, 7), normal(2, 5, 7), 0.3
     for b in range(2):
         each = []
@@ -147,7 +147,7 @@ def test_contrast_is_the_direct_sum():
         torch.testing.assert_close(key_contrast(keys, reference, tau)[b], torch.stack(each).mean())
 
 
-def test_self_similarity_is_that_of_the_metric(vit, extract):
+def test_self_similarity_loss_equals_the_structure_distance(vit, extract):
     a, b = (decode(each).clamp(-1, 1) for each in (X, SOURCE))
     image, source = (DecodedPrediction(x, x, lambda x: x, extract, 0) for x in (a, b))
     expected = structure_distance(vit, (a + 1) / 2, (b + 1) / 2)
@@ -157,20 +157,20 @@ def test_self_similarity_is_that_of_the_metric(vit, extract):
     torch.testing.assert_close(self_similarity(keys)[:, i, j], F.cosine_similarity(keys[:, i], keys[:, j], dim=1))
 
 
-def test_equal_images_have_no_loss(extract):
+def test_losses_of_equal_images_are_zero(extract):
     image = DecodedPrediction(SOURCE, SOURCE, decode, extract, 600)
     target = TargetClassToken(image.features.class_token)
     for loss in (KeySelfSimilarity(), target, SemanticDivergence(0), TargetPixels(image.pixels)):
         assert loss.against(image)(image).abs().max() < 1e-20, type(loss).__name__
 
 
-def test_the_contrast_is_smallest_for_the_same_keys_among_its_permutations():
+def test_contrast_of_equal_keys_is_below_shuffled_ones():
     keys = normal(1, 6, 16)
     shuffled = keys[:, torch.randperm(6, generator=GENERATOR).roll(1)]
     assert key_contrast(keys, keys)[0] < key_contrast(keys, shuffled)[0]
 
 
-def test_the_divergence_is_from_the_step_before_and_ends_at_its_limit(extract):
+def test_divergence_is_from_the_previous_step_and_ends(extract):
     images = [DecodedPrediction(each, each, decode, extract, t) for each, t in ((X, 900), (SOURCE, 501), (X, 500))]
     loss = SemanticDivergence(above=500).against(DecodedPrediction(0 * X, 0 * X, decode, extract, 900))
     tokens = [extract(decode(each)).class_token for each in (0 * X, X, SOURCE)]
@@ -180,8 +180,8 @@ def test_the_divergence_is_from_the_step_before_and_ends_at_its_limit(extract):
     assert found[2].abs().max() == 0
 
 
-def test_the_divergence_of_a_repeated_evaluation_is_from_the_step_before(extract):
-    """A refinement evaluates a step several times; a step that a path repeats is another one."""
+def test_divergence_of_repeated_evaluations_and_steps(extract):
+    """A refinement evaluates a step several times; a step that a path repeats counts as another step."""
     at = {"first": (X, 900, 0), "again": (2 * X, 900, 0), "next": (SOURCE, 700, 0), "repeated": (X, 700, 1)}
     start = DecodedPrediction(0 * X, 0 * X, decode, extract, 900)
     loss = SemanticDivergence(above=500).against(start)
@@ -191,18 +191,18 @@ def test_the_divergence_of_a_repeated_evaluation_is_from_the_step_before(extract
         torch.testing.assert_close(found[name], -(now - then).square().mean(dim=1))
 
 
-def test_a_divergence_that_has_ended_has_the_gradient_zero(extract):
+def test_divergence_has_zero_gradient_after_its_end(extract):
     energy = PredictionEnergy([(SemanticDivergence(above=900), 1.0)], decode, extract, through_network=False)
     assert energy.of_prediction(state(), X).abs().max() == 0
 
 
-def test_the_range_loss_is_the_mean_square_outside():
+def test_range_loss_is_the_mean_square_outside():
     pixels = torch.tensor([[-2.0, -1.0, 0.5, 1.0, 1.5]]).reshape(1, 1, 1, 5).expand(1, 3, 1, 5)
     image = DecodedPrediction(pixels, pixels, lambda x: x, None, 0)
     assert RangeLoss().against(image)(image).item() == pytest.approx((1.0**2 + 0.5**2) / 5)
 
 
-def test_texts_are_compared_with_the_mean_over_crops(encoder):
+def test_text_losses_are_means_over_crops(encoder):
     target, source = TEXTS
     image, before = (DecodedPrediction(each, each, decode, None, 600) for each in (X, SOURCE))
     found = TextMatch(encoder, target, source).against(before)(image)
@@ -216,7 +216,7 @@ def test_texts_are_compared_with_the_mean_over_crops(encoder):
         torch.testing.assert_close(directional[b], 1 - torch.stack(cosines).mean())
 
 
-def test_an_image_without_target_text_has_no_text_loss_and_the_others_keep_theirs(encoder):
+def test_image_without_target_text_has_zero_text_loss(encoder):
     (target, source), known = TEXTS, torch.tensor([[1.0], [0.0]])
     pixels = X.clone().requires_grad_()
     image, before = (DecodedPrediction(each, each, decode, None, 600) for each in (pixels, SOURCE))
@@ -227,7 +227,7 @@ def test_an_image_without_target_text_has_no_text_loss_and_the_others_keep_their
     assert gradient[1].abs().max() == 0 < gradient[0].abs().max()
 
 
-def test_crops_are_a_function_of_seed_and_step():
+def test_crops_depend_on_seed_step_and_visit():
     pixels = decode(X)
     together, alone = random_crops(pixels, 3, SEEDS, 600), random_crops(pixels[1:], 3, SEEDS[1:], 600)
     torch.testing.assert_close(together[3:], alone)
@@ -236,7 +236,7 @@ def test_crops_are_a_function_of_seed_and_step():
     assert not torch.allclose(alone, random_crops(pixels[1:], 3, (5,), 600))
 
 
-def test_crops_lie_in_the_stated_ranges():
+def test_crop_transforms_are_in_the_stated_ranges():
     theta = _transforms(torch.rand(500, 6, generator=stream(0, 0, 0), dtype=torch.float64))
     A, shift = theta[:, :, :2], theta[:, :, 2]
     mirrored = torch.det(A) < 0

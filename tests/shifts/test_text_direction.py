@@ -1,4 +1,4 @@
-"""Directions between banks of sentences: against the encoders' own states; files; refusals."""
+"""Directions between banks of sentences: values against the text encoders' states, files and refusals."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def sd(tiny_sd_folder):
 
 
 def states(model, sentences):
-    """Mean states and pooled vector, straight from the encoders, one sentence after the other."""
+    """Mean states and pooled vector, directly from the text encoders, one sentence at a time."""
     tokens, pooled = [], None
     for encoder in model.text_encoders:
         each = [encoder.encoder(encoder.tokenize([s])[0], output_hidden_states=True) for s in sentences]
@@ -38,7 +38,7 @@ def states(model, sentences):
     return torch.cat(tokens, dim=-1), pooled
 
 
-def test_the_difference_of_mean_states(model, monkeypatch):
+def test_direction_is_the_difference_of_mean_states(model, monkeypatch):
     monkeypatch.setattr(module, "TOGETHER", 3)
     with torch.no_grad():
         (before, pooled), (after, pooled_after) = states(model, CATS), states(model, DOGS)
@@ -52,7 +52,7 @@ def test_the_difference_of_mean_states(model, monkeypatch):
     assert not text_direction(model, CATS, CATS).tokens.any()
 
 
-def test_every_row_is_moved_by_its_own(model):
+def test_rows_are_moved_by_their_own_directions(model):
     there, back = text_direction(model, CATS, DOGS), text_direction(model, DOGS, CATS)
     condition = model.condition(["red cat", "blue dog"])
     moved = MoveCondition([there, back], 0.5).condition(None, condition)
@@ -63,7 +63,7 @@ def test_every_row_is_moved_by_its_own(model):
     assert len(moved.prompts) == 2
 
 
-def test_saved_and_read_again(model, sd, tmp_path):
+def test_save_and_load(model, sd, tmp_path):
     found = text_direction(model, CATS, DOGS)
     found.save(tmp_path / "d.safetensors")
     again = TextDirection.load(tmp_path / "d.safetensors")
@@ -76,7 +76,7 @@ def test_saved_and_read_again(model, sd, tmp_path):
             again.check_model(sd.fingerprint())
 
 
-def test_files_that_hold_no_direction(sd, tmp_path):
+def test_files_without_a_direction_are_refused(sd, tmp_path):
     path = tmp_path / "d.safetensors"
     with pytest.raises(BadInput, match="There is no file"):
         TextDirection.load(path)
@@ -92,7 +92,7 @@ def test_files_that_hold_no_direction(sd, tmp_path):
         TextDirection.load(path)
 
 
-def test_banks(sd, tiny_ddpm_folder, tmp_path):
+def test_banks_are_read_or_refused(sd, tiny_ddpm_folder, tmp_path):
     path = tmp_path / "cat.txt"
     path.write_text("\n red cat \n\nblue cat\n")
     assert read_bank(path) == ["red cat", "blue cat"]
@@ -109,7 +109,7 @@ def test_banks(sd, tiny_ddpm_folder, tmp_path):
         text_direction(load_model(tiny_ddpm_folder, "cpu"), CATS, DOGS)
 
 
-def test_built_in_sentences():
+def test_templates_contain_the_word():
     assert len(set(templated("red cat"))) == len(TEMPLATES) >= 2
     assert all("red cat" in sentence for sentence in templated("red cat"))
 
@@ -127,5 +127,5 @@ DIFFERING = [
 
 
 @pytest.mark.parametrize(("source", "target", "phrases"), DIFFERING)
-def test_where_prompts_differ(sd, source, target, phrases):
+def test_differing_phrases_of_two_prompts(sd, source, target, phrases):
     assert differing(*read(sd.text_encoders, [source, target])) == phrases

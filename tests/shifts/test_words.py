@@ -1,4 +1,4 @@
-"""Word maps, their masks, and the blend that holds the picture outside of them."""
+"""Word maps, their masks, and the local blend that keeps the source outside of them."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def sd(tiny_sd_folder):
 
 
 def test_the_grid_of_every_attention_layer(layout_folder):
-    """Against the number of queries that the layer really has."""
+    """Compared with the number of queries of the recorded maps."""
     model = load_model(layout_folder, "cpu")
     size = (4 * model.latent_multiple, 6 * model.latent_multiple)
     record = RecordMaps(Layers())
@@ -62,7 +62,7 @@ def test_decoder_layers_of_stable_diffusion():
     }
 
 
-def test_a_mask_is_where_the_word_is():
+def test_word_mask_covers_cells_above_the_threshold():
     maps = torch.full((2, 1, 8, 8), 0.2)
     maps[0, 0, 2, 3] = 1.0
     maps[0, 0, 6, 6] = 0.4
@@ -78,8 +78,8 @@ def test_a_mask_is_where_the_word_is():
     assert torch.equal(word_mask(3 * maps + 1, (16, 16), 0.5), mask)
 
 
-def test_word_maps_are_those_of_the_latest_evaluation_by_layer(sd):
-    """Averaged over heads, under the one condition that they are about."""
+def test_word_maps_contain_the_latest_evaluation(sd):
+    """Averaged over heads, for each layer and for one condition only."""
     condition, negative = sd.condition(["red cat", "cat dog"]), sd.condition(["cat", "cat"])
     which, cells = word_layers(sd.unet, SIZE)
     weights = token_weights(condition.prompts, ["cat"], [1.0], condition.tokens.shape[1], 0.0)
@@ -127,7 +127,7 @@ class Summed(Shift):
         return word_mask(self.totals[0], SIZE, threshold).maximum(word_mask(self.totals[1], SIZE, threshold)).bool()
 
 
-def test_outside_of_the_words_the_source_is_held(prepared):
+def test_local_blend_keeps_the_source_outside_the_words(prepared):
     guided, inversion, source, target = prepared
     params = PromptToPromptParams(
         cross_steps=0.0, self_steps=0.0, blend="cat,dog", blend_start=0.4, blend_threshold=0.5
@@ -157,7 +157,7 @@ class Look(Shift):
         return self.tap
 
 
-def test_words_weigh_what_they_are_told(sd, prepared):
+def test_reweight_scales_the_attention_of_words(sd, prepared):
     guided, inversion, source, target = prepared
     params = PromptToPromptParams(cross_steps=0.0, self_steps=0.0, reweight="dog=3, heart=0.25")
     job = Job(guided, inversion, source, target, target, skip=4)

@@ -1,4 +1,4 @@
-"""The fixtures of the tests of training and of the command line; small encoders and a PARASOL file."""
+"""Fixtures: those of the training and command-line tests, small encoders and a PARASOL file."""
 
 from pathlib import Path
 

@@ -29,7 +29,7 @@ def test_tokens_are_stacked_and_dropped_independently():
     torch.testing.assert_close(tokens.of(None, c[:1], 3)[:, 1], mapped[:1].expand(3, -1))
 
 
-def test_a_file_keeps_the_tokens(saved, model, describers, tmp_path):
+def test_saved_tokens_are_loaded_and_checked(saved, model, describers, tmp_path):
     again, tokens = Parasol.load(saved), random_tokens(model.token_width)
     assert all(torch.equal(value, tokens.state_dict()[name]) for name, value in again.tokens.state_dict().items())
     again.check_model(model)
@@ -62,7 +62,7 @@ def predicted(model, x, t, tokens):
     return model.predict(x, t, dataclasses.replace(model.condition([""] * len(x)), tokens=tokens, prompts=()))
 
 
-def test_the_noise_is_the_sum_of_three_predictions_in_one_call(model, describers):
+def test_noise_is_the_sum_of_three_predictions(model, describers):
     shift = shift_of(model, describers)
     x = torch.randn(2, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
     with model.counting() as count:
@@ -76,7 +76,7 @@ def test_the_noise_is_the_sum_of_three_predictions_in_one_call(model, describers
         torch.testing.assert_close(step.eps, null + 3 * (style - null) + 2 * (content - null), rtol=1e-4, atol=1e-4)
 
 
-def test_the_first_steps_have_the_style_of_the_source(model, describers):
+def test_first_steps_use_the_style_of_the_source(model, describers):
     x0 = torch.randn(2, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(2))
     shift = shift_of(model, describers, content=None, own_steps=2)
     steps = run(model, shift, x0, {-1: x0}, steps=4)
@@ -92,7 +92,7 @@ def test_the_first_steps_have_the_style_of_the_source(model, describers):
     assert not shift._own, "a run leaves something in the shift of the caller"
 
 
-def test_the_descriptors_of_the_source_are_those_of_its_centre_square(model, describers):
+def test_source_descriptors_use_the_centre_square(model, describers):
     x0 = torch.randn(1, model.latent_channels, 8, 12, generator=torch.Generator().manual_seed(2))
     shift = shift_of(model, describers, style=None, content=None).for_run()
     *_, last = run(model, shift, x0, {-1: x0}, steps=2)
@@ -107,14 +107,14 @@ def test_the_descriptors_of_the_source_are_those_of_its_centre_square(model, des
     torch.testing.assert_close(last.eps, null + 3 * (style - null) + 2 * (content - null), rtol=1e-4, atol=1e-4)
 
 
-def test_scales_of_zero_evaluate_less(model, describers):
+def test_scale_of_zero_evaluates_fewer_rows(model, describers):
     x = torch.randn(1, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
     with model.counting() as count:
         run(model, shift_of(model, describers, style_scale=0.0), x)
     assert count.samples == 2 * 3
 
 
-def test_two_such_shifts_are_refused(model, describers):
+def test_two_parasol_shifts_are_refused(model, describers):
     shift = shift_of(model, describers)
     plain, x = Guided(model, (Term(TARGET, None),)), torch.zeros(1, model.latent_channels, 8, 8)
     with pytest.raises(BadInput, match="both replace the guidance"):

@@ -19,7 +19,7 @@ from tests import tiny
 from tests.style.small import save_both
 
 
-def test_the_method_edits_towards_the_style(api_model, options, style_image):
+def test_style_scale_and_lam_change_the_edit(api_model, options, style_image):
     picture = tiny.tiny_picture(32, 32)
     inverted = api_model.invert(picture, "red cat", method="parasol", steps=5)
     plain = inverted.edit("", style=style_image, **options)
@@ -33,14 +33,14 @@ def test_the_method_edits_towards_the_style(api_model, options, style_image):
     assert np.array_equal(half.pixels[0], plain.pixels[0]), "the default is two fifths of the steps"
 
 
-def test_the_colours_of_the_style_are_matched(api_model, options, style_image):
+def test_colour_match_uses_the_style_image(api_model, options, style_image):
     inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=3)
     edit = inverted.edit("", style=style_image, colour_match=True, residual=False, **options)
     wanted = np.asarray(Image.open(style_image).convert("RGB")).reshape(-1, 3).mean(0)
     assert np.abs(edit.pixels[0].reshape(-1, 3).mean(0) - wanted).max() < 12  # pixels are clipped to 0..255
 
 
-def test_colours_are_matched_inside_the_mask(api_model, options, style_image):
+def test_colour_match_uses_pixels_inside_the_mask(api_model, options, style_image):
     picture, wanted = tiny.tiny_picture(32, 32), to_tensor(read_image(style_image))
     mask = np.zeros((32, 32), np.uint8)
     mask[4:20, 8:], mask[20:28, :16] = 255, 255
@@ -49,13 +49,13 @@ def test_colours_are_matched_inside_the_mask(api_model, options, style_image):
     *_, last = inverted.edit_steps("", **given)
     decoded = api_model.network.decode(last.state.x_prev)
     found = to_tensor(read_image(inverted.edit("", colour_match=True, **given).images[0]))[0, :, mask > 0]
-    expected = match_colours(decoded[:, :, mask > 0][..., None], wanted)[0, ..., 0]  # of these pixels alone
+    expected = match_colours(decoded[:, :, mask > 0][..., None], wanted)[0, ..., 0]  # of these pixels only
     assert (found - expected.clamp(-1, 1)).abs().max() < 0.01
     everywhere = match_colours(decoded, wanted)[0, :, mask > 0]
     assert (everywhere.clamp(-1, 1) - expected.clamp(-1, 1)).abs().max() > 0.02
 
 
-def test_colours_of_a_generated_image_are_matched(api_model, options, style_image):
+def test_colour_match_of_generated_images(api_model, options, style_image):
     own = options | {"style": style_image, "content_text": "red", "lam": 0}
     run = api_model.generate_steps("red cat", methods=[("parasol", own)], steps=2, seed=[3, 4])
     *_, last = run
@@ -69,7 +69,7 @@ def test_colours_of_a_generated_image_are_matched(api_model, options, style_imag
     assert count.samples == 0
 
 
-def test_colours_of_several_styles_are_mixed_by_their_weights(tmp_path):
+def test_colours_of_several_styles_are_averaged_by_weight(tmp_path):
     paths, references = [str(tmp_path / name) for name in ("a.png", "b,c.png")], []
     for seed, path in enumerate(paths):
         tiny.tiny_picture(24, 24, seed=seed).save(path)
@@ -84,7 +84,7 @@ def test_colours_of_several_styles_are_mixed_by_their_weights(tmp_path):
         np.testing.assert_allclose(np.cov(found, bias=True), covariance, atol=1e-5)
 
 
-def test_what_has_no_effect_is_noted(api_model, options):
+def test_options_without_effect_are_noted(api_model, options):
     inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=3)
     options |= {"style_text": "flat"}
     assert inverted.edit("", **options).report["notes"] == []
@@ -106,7 +106,7 @@ def test_a_path_may_contain_commas():
         ParasolParams(style={"a.png": "much"})
 
 
-def test_weights_mix_descriptors(api_model, options, describers, style_image, tmp_path):
+def test_descriptors_are_mixed_by_weight(api_model, options, describers, style_image, tmp_path):
     from sfumato.methods.parasol import mixed
 
     tiny.tiny_picture(24, 24, seed=8).save(tmp_path / "b.png")
@@ -143,7 +143,7 @@ def test_bad_input_is_refused(api_model, options, style_image, changes, sentence
     assert count.samples == 0
 
 
-def test_the_command_is_the_method(sfumato_command, api_model, saved, encoders, style_image, tiny_folder):
+def test_style_command_equals_the_method(sfumato_command, api_model, saved, encoders, style_image, tiny_folder):
     flags = ["--content-encoder", encoders[0], "--style-encoder", encoders[1], "--parasol", saved, "--steps", 3]
     flags += ["--model", tiny_folder("sd")]
     made = sfumato_command("style", "photo.png", style_image, "-o", "out.png", *flags, "--json")
@@ -167,7 +167,7 @@ def test_the_command_is_the_method(sfumato_command, api_model, saved, encoders, 
 
 
 @pytest.mark.parametrize("inversion", ["edit-friendly", "native-ddpm"])
-def test_an_inversion_under_its_own_tokens_reconstructs(api_model, options, style_image, inversion, tmp_path):
+def test_inversion_with_own_tokens_reconstructs(api_model, options, style_image, inversion, tmp_path):
     """If the conditions do not change over the whole run, y is reconstructed (arXiv 2303.06464, section 3.5)."""
     picture, prompt = tiny.tiny_picture(32, 24), "red cat"
     given = options | {"inversion": inversion, "steps": 4, "skip": 0, "eta": 1.0, "style_scale": 2.0}
@@ -192,7 +192,7 @@ def test_an_inversion_under_its_own_tokens_reconstructs(api_model, options, styl
     assert error(prompted, lam=4) > 5 * tolerance, "the default inversion is under the source prompt"
 
 
-def test_an_inversion_under_tokens_needs_those_of_the_model(api_model, options, tmp_path):
+def test_own_tokens_without_a_matching_file_are_refused(api_model, options, tmp_path):
     other = tmp_path / "other.safetensors"
     replace(Parasol.load(options["parasol"]), model="0" * 64).save(other)
     for changes, sentence in (({"parasol": ""}, "needs a PARASOL file"), ({"parasol": str(other)}, "another model")):
@@ -210,7 +210,7 @@ def test_recipes_contain_no_paths(api_model, options, style_image):
     assert not any(str(Path(path).parent) in str(recipe) for path in (*options.values(), style_image))
 
 
-def test_files_that_options_name_are_not_overwritten(sfumato_command, saved, encoders, style_image, tiny_folder):
+def test_input_files_are_not_overwritten(sfumato_command, saved, encoders, style_image, tiny_folder):
     Image.open(style_image).save("content.png")
     flags = ["--content-encoder", encoders[0], "--style-encoder", encoders[1], "--parasol", saved]
     flags += ["--model", tiny_folder("sd"), "--steps", 2]
@@ -230,7 +230,7 @@ def test_files_that_options_name_are_not_overwritten(sfumato_command, saved, enc
 
 
 @pytest.mark.parametrize("other", ["prompt-to-prompt", "pix2pix-zero"])
-def test_methods_that_need_the_tokens_of_a_prompt_are_refused(api_model, options, other):
+def test_methods_that_need_prompt_tokens_are_refused(api_model, options, other):
     inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="edit-friendly", steps=5)
     with api_model.network.counting() as count, pytest.raises(BadInput, match=f"{other} and parasol both replace"):
         inverted.edit("blue cat", methods=[other, ("parasol", options | {"style_text": "flat"})], skip=0)

@@ -25,7 +25,7 @@ from tests.train.small import small_recipe, trained
 
 
 def write_triplets(path, place, describers):
-    """Every image is its own triplet."""
+    """Write triplets that consist of one image each."""
     files = sorted(str(each) for each in place.glob("*.png"))
     vectors = {"content": unit(len(files), CONTENT).numpy(), "style": unit(len(files), STYLE).numpy()}
     images, rows = Images(files, files, vectors, {}), np.arange(len(files))
@@ -42,7 +42,7 @@ def recipe(pictures, tiny_folder, encoders, describers, tmp_path):
     return small_recipe("parasol", pictures, 2, network, batch=4, drop_style=0.5, drop_content=0.5)
 
 
-def test_the_loss_is_the_sum_of_three(recipe, tmp_path, describers):
+def test_loss_is_the_sum_of_three_terms(recipe, tmp_path, describers):
     task = build_task(recipe, tmp_path / "run")
     batch = task.batch(step_generator(0, 0, 0), 4)
     loss, scalars = task.module(batch)
@@ -53,7 +53,7 @@ def test_the_loss_is_the_sum_of_three(recipe, tmp_path, describers):
     wanted = (eps - batch["eps"]).square().mean()
     torch.testing.assert_close(scalars["diffusion"], wanted.detach())
     seen = model.decode(((x_t - (1 - abar).sqrt() * eps) / abar.sqrt())[:2])
-    seen = (seen.detach().clamp(-1, 1) + 1) / 2  # an image: the descriptors are those that an index has
+    seen = (seen.detach().clamp(-1, 1) + 1) / 2  # clipped to an image, as for the descriptors of an index
     described = {"style": describers.style.image_features(seen), "content": describers.content.image_features(seen)}
     for name, features in described.items():
         error = (features - batch[name][:2]).square().mean(1)
@@ -67,14 +67,14 @@ def test_the_loss_is_the_sum_of_three(recipe, tmp_path, describers):
     assert all(p.grad is None for p in model.unet.parameters())
 
 
-def test_auto_measures_the_precision(recipe, tmp_path):
-    """The networks are copied for that, but not the frozen model."""
+def test_auto_precision_becomes_fp32_or_bf16(recipe, tmp_path):
+    """The precision is measured on the task with its frozen model."""
     auto = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, precision="auto"))
     task = build_task(recipe, tmp_path / "run")
     assert with_fastest_precision(auto, task, torch.device("cpu")).run.precision in ("fp32", "bf16")
 
 
-def test_a_trained_file_is_taken_by_the_method(recipe, tmp_path, encoders, api_model, style_image, monkeypatch):
+def test_exported_file_is_accepted_by_the_method(recipe, tmp_path, encoders, api_model, style_image, monkeypatch):
     monkeypatch.setattr("sfumato.train.parasol._STEPS", 2)
     run = trained(recipe, tmp_path / "run")
     run.task.sample(tmp_path / "run" / "samples", 2)
@@ -86,7 +86,7 @@ def test_a_trained_file_is_taken_by_the_method(recipe, tmp_path, encoders, api_m
     assert inverted.edit("", **options).pixels[0].shape == (32, 32, 3)
 
 
-def test_triplets_that_do_not_fit_are_refused(recipe, tmp_path, pictures, describers):
+def test_invalid_triplets_are_refused(recipe, tmp_path, pictures, describers):
     def refused(sentence, **network):
         changed = dataclasses.replace(recipe, network=recipe.network | network)
         with pytest.raises(BadInput, match=sentence):
@@ -106,7 +106,7 @@ def test_triplets_that_do_not_fit_are_refused(recipe, tmp_path, pictures, descri
     refused("from an index of another version: make the index again", triplets=str(tmp_path / "old.parquet"))
 
 
-def test_missing_triplets_are_logged_and_paths_may_differ_in_their_spelling(recipe, tmp_path, caplog):
+def test_triplets_without_images_are_logged_and_ignored(recipe, tmp_path, caplog):
     table = pq.read_table(recipe.network["triplets"])
     names = table["output"].to_pylist()
     changed = table.set_column(0, "output", [[*names[:-2], "elsewhere", "too"]])
@@ -127,7 +127,7 @@ def test_missing_triplets_are_logged_and_paths_may_differ_in_their_spelling(reci
     assert {each for each in filters if each in caplog.text} == filters
 
 
-def test_networks_that_take_more_than_tokens_are_refused(recipe, tmp_path, tiny_folder):
+def test_unsupported_networks_are_refused(recipe, tmp_path, tiny_folder):
     def inpainting(unet):
         unet.register_to_config(in_channels=2 * unet.config.in_channels + 1)
 

@@ -29,7 +29,7 @@ def test_moments_are_mean_and_deviation_of_each_channel(images):
     np.testing.assert_allclose(found[:, 3:], flat.std(2), rtol=1e-3)
 
 
-def test_statistics_are_those_of_every_stage(images):
+def test_statistics_contain_every_stage(images):
     """An independent forward pass, stage by stage."""
     with tiny.seeded(1):
         network = StyleNetwork((8, 16, 24), 12)
@@ -45,7 +45,7 @@ def test_statistics_are_those_of_every_stage(images):
     assert found.shape == (3, BINS**3 + 2 * (8 + 16 + 24))
 
 
-def test_the_palette_is_a_trilinear_histogram(images):
+def test_palette_is_a_trilinear_histogram(images):
     """Linear interpolation of one indicator per bin, as `numpy.interp` does it for each channel."""
     hats = np.eye(BINS)
     at = np.linspace(-1, 1, BINS)
@@ -54,7 +54,7 @@ def test_the_palette_is_a_trilinear_histogram(images):
     np.testing.assert_allclose(palette(images).pow(2).numpy(), shares.reshape(3, -1) + 1e-5, rtol=1e-3, atol=1e-6)
 
 
-def test_the_palette_is_differentiable(images):
+def test_palette_gradient_equals_finite_differences(images):
     pixels = (0.9 * images[:1, :, :3, :3].double()).requires_grad_()
     mix = torch.randn(BINS**3, generator=torch.Generator().manual_seed(0))
     (palette(pixels).pow(2) @ mix).backward()  # piecewise linear
@@ -74,8 +74,8 @@ def test_standardised_statistics_have_mean_0_and_deviation_1(images):
     torch.testing.assert_close(network.deviation, network.statistics(images).std(0) + 1e-3)
 
 
-def test_the_first_statistics_do_not_depend_on_positions(images):
-    """Pixels of a constant border are moved around: the first stage sees the same patches."""
+def test_descriptors_of_one_stage_are_translation_invariant(images):
+    """A patch is moved on a constant background: the first stage receives the same patches."""
     with tiny.seeded(1):
         network = StyleNetwork((8,), 12)
     page = torch.zeros(1, 3, SIDE, SIDE)
@@ -84,7 +84,7 @@ def test_the_first_statistics_do_not_depend_on_positions(images):
     torch.testing.assert_close(network(page), network(moved), rtol=1e-4, atol=1e-5)
 
 
-def test_features_are_unit_and_the_same_alone(images):
+def test_features_are_unit_vectors_independent_of_the_batch(images):
     encoder = style_encoder()
     found = encoder.image_features(images)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
@@ -92,7 +92,7 @@ def test_features_are_unit_and_the_same_alone(images):
 
 
 def test_values_out_of_range_are_clipped_at_every_size(images):
-    """Before they are resized, too: an index describes images, whose values are in [-1, 1]."""
+    """Also before resizing: the descriptors of an index are computed from images with values in [-1, 1]."""
     encoder = style_encoder()
     for side in (SIDE, 24):
         x = F.interpolate(4 * images - 2, (side, side), mode="nearest")  # half of the values are outside [-1, 1]
@@ -101,7 +101,7 @@ def test_values_out_of_range_are_clipped_at_every_size(images):
         assert (encoder.embed(x / 2) - encoder.embed(clipped)).abs().max() > 1e-3
 
 
-def test_other_sizes_are_resized_to_that_of_training(images):
+def test_images_are_resized_to_the_training_size(images):
     encoder, large = style_encoder(), F.interpolate(images, (40, 24), mode="bicubic").clamp(0, 1)
     small = F.interpolate(2 * large - 1, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
     wanted = F.normalize(encoder.network(small), dim=1)
@@ -117,12 +117,12 @@ def test_other_sizes_are_resized_to_that_of_training(images):
         (lambda x: x[:0], BadInput),
     ],
 )
-def test_what_is_no_image_is_refused(images, change, error):
+def test_invalid_images_are_refused(images, change, error):
     with pytest.raises(error):
         style_encoder().image_features(change(images))
 
 
-def test_nan_gives_nan(images):
+def test_nan_pixels_give_nan_features(images):
     broken = images.clone()
     broken[1, 2, 2, 3] = torch.nan
     found = palette(broken)
@@ -131,13 +131,13 @@ def test_nan_gives_nan(images):
     assert style_encoder().embed(broken)[1].isnan().all()
 
 
-def test_the_fingerprint_depends_on_all_that_changes_descriptors(tmp_path):
+def test_fingerprint_changes_with_size_configs_and_tokenizer(tmp_path):
     encoder = style_encoder()
     same, other = (StyleEncoder(encoder.network, size, encoder.words) for size in (SIDE, 2 * SIDE))
     assert same.fingerprint == encoder.fingerprint != other.fingerprint
     folder = save_content(tmp_path / "content")
     before = ContentEncoder.load(folder)
-    before.text_features(["red apple"])  # a tokenizer keeps how it padded last
+    before.text_features(["red apple"])  # a tokenizer keeps its last padding
 
     def changed(name, part, value):
         path = folder / name
@@ -162,7 +162,7 @@ def test_the_fingerprint_depends_on_all_that_changes_descriptors(tmp_path):
     assert changed("tokenizer.json", in_model, None) != before.fingerprint
 
 
-def test_a_file_keeps_the_encoder_up_to_half_precision(tmp_path, images):
+def test_saved_encoder_is_stored_in_half_precision(tmp_path, images):
     encoder = style_encoder()
     encoder.save(tmp_path / FILE)
     for place in (tmp_path, tmp_path / FILE):
@@ -194,12 +194,12 @@ def test_damaged_files_are_refused(tmp_path, damage):
         load_style_encoder(tmp_path.parent)
 
 
-def test_words_are_found_in_texts():
+def test_words_are_extracted_from_texts():
     assert words_of("A Fluent-Flat fox, twemoji; a fox") == ["a", "fluent-flat", "fox", "twemoji"]
     assert parts_of("fluent-flat") == ["fluent-flat", "fluent", "flat"]
 
 
-def test_a_word_is_the_mean_of_its_images_and_texts_add_differences():
+def test_words_are_means_and_texts_add_differences():
     vectors = torch.tensor([[1.0, 0], [0, 1], [1, 1], [3, 0]])
     words = StyleWords.learn(vectors, ["fox, flat-a", "fox, b", "owl, b", "owl, flat-a"], least=2)
     assert words.words == ("a", "b", "flat", "flat-a", "fox", "owl")
@@ -214,6 +214,6 @@ def test_a_word_is_the_mean_of_its_images_and_texts_add_differences():
         words("flet")
 
 
-def test_text_features_are_unit():
+def test_text_features_are_unit_vectors():
     found = style_encoder().text_features(["flat", "round flat"])
     torch.testing.assert_close(found.norm(dim=1), torch.ones(2))

@@ -1,4 +1,4 @@
-"""The measurements of the encoders, on descriptors whose figures are known."""
+"""The metrics of the encoders on descriptors with known results."""
 
 from types import SimpleNamespace
 
@@ -28,7 +28,7 @@ def disentangled():
     return Described({"content": torch.eye(6)[content], "style": torch.eye(10)[style]}, labels)
 
 
-def test_perfect_descriptors_find_everything_and_tell_nothing_else(disentangled):
+def test_metrics_of_disentangled_descriptors(disentangled):
     rows = torch.arange(30, 60)
     assert retrieval(disentangled, rows, "content") == 1
     assert retrieval(disentangled, rows, "style") == 1
@@ -43,7 +43,7 @@ def test_perfect_descriptors_find_everything_and_tell_nothing_else(disentangled)
     assert probe(vectors[train], known[train], vectors[test], known[test]) < 0.4
 
 
-def test_confused_descriptors_find_the_wrong_one(disentangled):
+def test_swapped_descriptors_have_low_retrieval(disentangled):
     swapped = Described(
         {"content": disentangled.vectors["style"], "style": disentangled.vectors["content"]}, disentangled.labels
     )
@@ -52,7 +52,7 @@ def test_confused_descriptors_find_the_wrong_one(disentangled):
     assert retrieval(swapped, rows, "style") < 0.5
 
 
-def test_the_probe_is_least_squares():
+def test_probe_equals_ridge_regression():
     draw = torch.Generator().manual_seed(0)
     x, labels = torch.randn(50, 4, generator=draw), torch.randint(3, (50,), generator=draw)
     test = torch.randn(20, 4, generator=draw)
@@ -64,7 +64,7 @@ def test_the_probe_is_least_squares():
     assert probe(x, labels, test, wanted) == 1
 
 
-def test_parts_are_described_one_after_the_other():
+def test_descriptors_and_labels_of_several_parts():
     """Labels are numbered over all parts; descriptors are those of the encoders."""
     encoders = SimpleNamespace(of=lambda name: SimpleNamespace(image_features=lambda x: x.mean((2, 3))))
 

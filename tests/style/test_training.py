@@ -1,4 +1,4 @@
-"""Training of the two encoders: batches, losses, folders, what is refused."""
+"""Training of the two encoders: batches, losses, folders, refusals."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def unit(n, d, seed=0):
     return F.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.double), dim=1)
 
 
-def test_the_contrastive_loss_is_equation_2():
+def test_contrastive_loss_equals_equation_2():
     """Term by term, in Python."""
     z, labels, tau = unit(7, 4), [0, 1, 0, 2, 1, 0, 3], 0.3
     total, anchors = 0.0, 0
@@ -43,21 +43,21 @@ def test_the_contrastive_loss_is_equation_2():
     assert found.item() == pytest.approx(total / anchors, rel=1e-12)
 
 
-def test_the_gradient_of_the_contrastive_loss_is_that_of_finite_differences():
+def test_contrastive_loss_gradient_equals_finite_differences():
     z, labels = unit(5, 3).requires_grad_(True), torch.tensor([0, 0, 1, 1, 2])
     assert torch.autograd.gradcheck(lambda z: supervised_contrastive(z, labels, 0.5), z)
 
 
-def test_without_positives_the_loss_is_zero():
+def test_loss_without_positives_is_zero():
     assert supervised_contrastive(unit(3, 4), torch.arange(3), 0.1).item() == 0
 
 
-def test_nearest_is_right_counts():
+def test_nearest_is_right_is_the_share_of_matches():
     z = F.normalize(torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1]]), dim=1)
     assert nearest_is_right(z, torch.tensor([0, 0, 1, 2])).item() == 0.5
 
 
-def test_a_grid_draws_different_styles_of_a_content_first():
+def test_grid_draws_different_styles_of_a_content_first():
     """Of four images of one content, two are in style 0 (e.g. two skin tones), and one each in styles 1 and 2."""
     labels = Labels(torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, 1, 2]))
     drawn = Grid(labels, views=3)(torch.Generator().manual_seed(0), 300).reshape(-1, 3)
@@ -70,7 +70,7 @@ def test_a_grid_draws_different_styles_of_a_content_first():
     assert len(more) == 6
 
 
-def test_a_grid_draws_every_content_in_several_images():
+def test_grid_draws_several_images_of_every_content():
     content = numbers(["a", "b", "a", "c", "a", "b"])
     grid = Grid(Labels(content, None), views=2)
     rows = grid(torch.Generator().manual_seed(0), 200)
@@ -82,7 +82,7 @@ def test_a_grid_draws_every_content_in_several_images():
     assert len(grid(torch.Generator().manual_seed(0), 7)) == 7
 
 
-def test_recoloured_keeps_grey_and_zero_changes_nothing():
+def test_recoloured_keeps_grey_and_strength_zero_changes_nothing():
     draw = torch.Generator().manual_seed(0)
     x = 2 * torch.rand(4, 3, 8, 8, generator=draw) - 1
     pale = 0.05 * x  # no colour is clipped
@@ -93,7 +93,7 @@ def test_recoloured_keeps_grey_and_zero_changes_nothing():
     assert (recoloured(x, draw, 0.7) - x).abs().mean() > 0.05
 
 
-def test_a_crop_of_the_whole_image_is_the_image_or_its_mirror():
+def test_full_crop_is_the_image_or_its_mirror():
     draw = torch.Generator().manual_seed(0)
     x = torch.rand(16, 3, 8, 8, generator=draw)
     found = crops(x, draw, 1.0)
@@ -125,7 +125,7 @@ def styled(tmp_path_factory):
     return folder
 
 
-def test_a_style_encoder_learns_two_styles(styled, tmp_path):
+def test_trained_style_encoder_separates_two_styles(styled, tmp_path):
     recipe = small_recipe("style", styled, 40, STYLE, batch=16, lr=1e-2, labels="folders")
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=16))
     run = trained(recipe, tmp_path / "run")
@@ -146,7 +146,7 @@ def test_a_style_encoder_learns_two_styles(styled, tmp_path):
     assert torch.equal(build_task(started, tmp_path / "x").network.convs[0].weight, encoder.network.convs[0].weight)
 
 
-def test_folders_draw_different_images_of_a_folder(styled, tmp_path):
+def test_folder_labels_draw_different_images_of_a_folder(styled, tmp_path):
     recipe = small_recipe("style", styled, 1, STYLE, batch=8, labels="folders", views=4)
     task = build_task(recipe, tmp_path / "run")
     rows = torch.cat([task.grid(step_generator(0, step, 0), 8) for step in range(20)]).reshape(-1, 4)
@@ -164,7 +164,7 @@ def test_crops_of_one_image_are_refused(pictures, tmp_path):
 
 
 def test_captions_of_one_content_are_positives():
-    """Independent: cross-entropy with uniform targets over the rows with an equal caption or content."""
+    """Against cross-entropy with uniform targets over the rows with an equal caption or content."""
     images, texts = unit(5, 4), unit(5, 4, seed=1)
     ids, labels = torch.tensor([[1], [2], [3], [3], [4]]), torch.tensor([0, 0, 1, 2, 3])
     positives = [{0, 1}, {0, 1}, {2, 3}, {2, 3}, {4}]
@@ -177,7 +177,7 @@ def test_captions_of_one_content_are_positives():
     assert loss.item() == pytest.approx(wanted)
 
 
-def test_crops_train_without_labels(pictures, tmp_path):
+def test_training_with_crops_needs_no_labels(pictures, tmp_path):
     recipe = small_recipe("style", pictures, 2, STYLE, labels="crops")
     run = trained(recipe, tmp_path / "run")
     batch = run.task.batch(step_generator(0, 0, 0), 8)
@@ -197,12 +197,12 @@ def test_crops_train_without_labels(pictures, tmp_path):
         ({"labels": "crops"}, {"start": "nowhere"}, 8, "no file nowhere"),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused(pictures, tmp_path, loss, network, batch, sentence):
+def test_invalid_settings_are_refused(pictures, tmp_path, loss, network, batch, sentence):
     with pytest.raises(BadInput, match=sentence):
         build_task(small_recipe("style", pictures, 1, STYLE | network, batch=batch, **loss), tmp_path / "run")
 
 
-def test_a_content_encoder_is_a_clip_whose_batches_repeat_contents(pictures, tmp_path):
+def test_content_encoder_training_and_export(pictures, tmp_path):
     run = trained(small_recipe("content", pictures, 2, DUAL_ENCODER), tmp_path / "run")
     batch = run.task.batch(step_generator(0, 0, 0), 8)
     assert torch.equal(batch["labels"][0::2], batch["labels"][1::2])
@@ -215,13 +215,12 @@ def test_a_content_encoder_is_a_clip_whose_batches_repeat_contents(pictures, tmp
     run.export(tmp_path / "export")
     clip = DualEncoder.load(tmp_path / "export")
     found = clip.image_features((batch["pixels"] + 1) / 2)
-    wanted = run.task.clip.get_image_features(batch["pixels"]).pooler_output.detach()
     with run.trained.ema_weights():
         wanted = run.task.clip.get_image_features(batch["pixels"]).pooler_output.detach()
     torch.testing.assert_close(found, F.normalize(wanted, dim=1), rtol=1e-3, atol=1e-4)
 
 
-def test_a_resumed_style_run_is_bit_equal(styled, tmp_path):
+def test_resumed_style_run_is_bit_identical(styled, tmp_path):
     def recipe(steps):
         return small_recipe("style", styled, steps, STYLE, labels="folders")
 

@@ -1,4 +1,4 @@
-"""Damaged files of style encoders and of PARASOL are read, or refused in one sentence, and nothing else."""
+"""Damaged files of style encoders and of PARASOL are read or refused in one line."""
 
 import json
 import random
@@ -21,7 +21,7 @@ def parasol():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("kind", "made"), [(StyleEncoder, style_encoder), (Parasol, parasol)])
-def test_damage_is_read_or_refused(kind, made, tmp_path):
+def test_damaged_files_are_read_or_refused(kind, made, tmp_path):
     path = tmp_path / "a.safetensors"
     made().save(path)
     whole = path.read_bytes()
@@ -41,7 +41,7 @@ def test_damage_is_read_or_refused(kind, made, tmp_path):
 
 
 def ending(kind, path):
-    """The sentence that refuses a file; "" where it is read."""
+    """The message that refuses a file; "" if it is read."""
     try:
         kind.load(path)
     except BadInput as error:
@@ -50,7 +50,7 @@ def ending(kind, path):
 
 
 @pytest.mark.parametrize(("kind", "made"), [(StyleEncoder, style_encoder), (Parasol, parasol)])
-def test_tensors_of_another_kind_are_refused(kind, made, tmp_path):
+def test_invalid_tensors_are_refused(kind, made, tmp_path):
     path = tmp_path / "a.safetensors"
     made().save(path)
     kind.load(path)
