@@ -1,4 +1,4 @@
-"""The model in the package: plain diffusers opens it, it is small, and it does what the README says."""
+"""The bundled model: it loads in diffusers, is below the size limit, and edits as its README states."""
 
 import copy
 import dataclasses
@@ -36,7 +36,7 @@ def network() -> DiffusionModel:
     return load_model("emoji")
 
 
-def test_plain_diffusers_opens_and_samples_from_it(folder: Path) -> None:
+def test_diffusers_loads_and_samples_from_it(folder: Path) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     drawn = pipe("red apple, twemoji", num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images[0]
@@ -44,7 +44,7 @@ def test_plain_diffusers_opens_and_samples_from_it(folder: Path) -> None:
     assert np.asarray(drawn).std() > 10
 
 
-def test_it_is_small_in_half_precision_and_without_pickles(folder: Path) -> None:
+def test_weights_are_half_precision_safetensors_below_the_limit(folder: Path) -> None:
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= LIMIT
     assert not [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
@@ -56,16 +56,16 @@ def test_it_is_small_in_half_precision_and_without_pickles(folder: Path) -> None
         assert kinds <= {"F16", "I64"}, file
 
 
-def test_the_text_towers_of_pipeline_and_dual_encoder_are_one(folder: Path, network: DiffusionModel) -> None:
+def test_evaluator_does_not_condition_the_unet(folder: Path, network: DiffusionModel) -> None:
     evaluator = DualEncoder.load(folder / "dual_encoder")
     ids = evaluator.tokenizer(
         ["red apple, twemoji"], padding="max_length", max_length=32, return_tensors="pt"
     ).input_ids
     tokens = evaluator.model.text_model(ids).last_hidden_state
-    assert torch.equal(tokens, network.condition("red apple, twemoji").tokens)
+    assert not torch.allclose(tokens, network.condition("red apple, twemoji").tokens, atol=1e-2)
 
 
-def test_it_knows_its_examples_from_one_another(folder: Path) -> None:
+def test_evaluator_ranks_the_prompt_of_each_example_first(folder: Path) -> None:
     evaluator = DualEncoder.load(folder / "dual_encoder")
     pictures = np.stack([np.asarray(Image.open(each.path).convert("RGB")) for each in examples()])
     features = evaluator.image_features(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
@@ -125,7 +125,7 @@ def test_reconstruction_is_exact(
     assert error <= (1e-6 if exact else 1e-5), error
 
 
-def test_an_edit_comes_closer_to_its_prompt() -> None:
+def test_edit_increases_similarity_to_the_prompt() -> None:
     model = sfumato.load("emoji")
     edit = model.invert(EXAMPLES / "heart.png", "red heart, twemoji").edit("blue heart, twemoji")
     metrics = edit.report["metrics"]
@@ -136,6 +136,6 @@ def test_an_edit_comes_closer_to_its_prompt() -> None:
     assert (edited[..., 2] - edited[..., 0])[red].mean() > 80, "what was red is now blue"
 
 
-def test_loading_touches_no_network(folder: Path) -> None:
+def test_loading_works_offline(folder: Path) -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert load_model("emoji").fingerprint() == load_model(folder).fingerprint()
