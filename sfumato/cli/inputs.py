@@ -66,7 +66,7 @@ def add_mask(parser: CommandParser) -> None:
     parser.add_argument(
         "--mask",
         metavar="IMAGE",
-        help="mask image: white pixels are edited; with --mask-transparent, transparent ones",
+        help="mask image: white is edited; with --mask-transparent, what is transparent",
     )
     parser.add_argument("--mask-transparent", action="store_true", help=SUPPRESS)  # named in the help of --mask
 

@@ -47,11 +47,11 @@ def _shapes(steps: int, tensors: Mapping[str, Tensor]) -> Iterator[str]:
     if x.dtype not in FLOATS or x.ndim != 5 or len(x) != steps + 1 or 0 in x.shape:
         yield f"x must be a float tensor [{steps + 1},b,c,h,w], one latent more than steps"
     if z is not None and (z.dtype not in FLOATS or z.shape != x[1:].shape):
-        yield f"z must be a float tensor {list(x[1:].shape)}, one map for each step"
+        yield f"z must be a float tensor {list(x[1:].shape)}, one map for each step of x"
     if pixels is None:
         return
     if pixels.dtype != torch.uint8 or pixels.ndim != 4 or len(pixels) != x.shape[1] or 0 in pixels.shape:
-        yield f"pixels must be a uint8 tensor [{x.shape[1]},h,w,3]"
+        yield f"pixels must be a uint8 tensor [{x.shape[1]},h,w,3], one image for each row of x"
     if pixels.shape[-1] != 3:
         yield f"pixels must have 3 channels, not {pixels.shape[-1]}"
 

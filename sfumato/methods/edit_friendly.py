@@ -31,12 +31,12 @@ class EditFriendlyParams(Params):
     source_guidance_scale: float = option(3.5, "guidance scale of the source prompt", stage="invert", low=0, high=100)
     exact: bool = option(
         False,
-        "evaluate one timestep at a time: smaller reconstruction error, slower",
+        "one timestep per evaluation: smaller error, slower",
         stage="invert",
     )
     skip: int = option(
         36,
-        "number of first (noisiest) steps to skip; higher values preserve more of the image",
+        "noisiest steps to skip; higher preserves more",
         stage="edit",
         low=0,
         high=999,

@@ -139,7 +139,8 @@ def _assemble(header: Any, tensors: dict[str, Tensor]) -> DeltaH:
         raise ValueError("tensors of other shapes")
     if not all(value.dtype == torch.float32 and bool(value.isfinite().all()) for value in tensors.values()):
         raise ValueError("not finite, or not float32")
-    network.load_state_dict(tensors, assign=True)
+    # The tensors of a file are not aligned in memory, which changes the rounding of convolutions.
+    network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
     return DeltaH(
         network.requires_grad_(False).eval(), shape=(shape[0], shape[1], shape[2]), timesteps=timesteps, **found
     )

@@ -201,7 +201,7 @@ def test_saved_inversion_needs_a_source_prompt(sfumato, tiny_sd_folder):
             "edit", "x.safetensors", "--to", "green apple", "-o", "out.png", "--auto", "--skip", 2, *CLIP, *model
         )
         assert run.code == code, run.err
-    assert "--from, which is empty" in run.err
+    assert "but --from is empty" in run.err
 
 
 def test_invalid_evaluator_input_is_rejected_before_the_inversion(sfumato, tiny_sd_folder, monkeypatch):
@@ -228,7 +228,7 @@ def test_invalid_options_are_rejected_before_loading_the_model(sfumato, words, s
 
 def test_command_requires_a_source_prompt(sfumato):
     words = ("edit", "photo.png", "--to", "green apple", "-o", "out.png", "--model", "nosuch", "--auto")
-    assert "--from, which is empty" in sfumato(*words).refused()
+    assert "but --from is empty" in sfumato(*words).refused()
 
 
 def test_model_without_evaluator_requires_clip_option(sfumato, tiny_sd_folder, inverted, monkeypatch):

@@ -220,7 +220,7 @@ def test_options_of_a_saved_inversion_are_fixed(sfumato, tiny_sd_folder):
     sfumato("invert", "photo.png", "--from", "red", "-o", "x.safetensors", "--steps", 3, *model)
     edit = ("edit", "x.safetensors", "--to", "green", "-o", "out.png", *model)
     for words in (("--from", "red"), ("--steps", 4), ("--seed", 1), ("--seeds", 2), ("--exact",)):
-        assert "fixed" in sfumato(*edit, *words).refused()
+        assert "stored in its file and cannot be changed" in sfumato(*edit, *words).refused()
     assert "ddim edits inversions by ddim, not by edit-friendly" in sfumato(*edit, "--method", "ddim").refused()
     assert "--max-pixels is for reading images" in sfumato(*edit, "--max-pixels", 10).refused()
 

@@ -122,7 +122,7 @@ def test_main_colour_is_taken_inside_the_mask():
     mask[0] = 0
     mask[0, :, 1:4, 1:4] = 1
     shift = Recolour(Unshuffle(), BLUE, 0.8, (100, 700))
-    free, held = (list(replay(guided, inversion, prompt(2), shifts=[each])) for each in (shift, shift.within(mask)))
+    free, held = (list(replay(guided, inversion, prompt(2), shifts=[each])) for each in (shift, shift.with_mask(mask)))
     assert torch.equal(free[-1].x_prev[1], held[-1].x_prev[1])
     (first,) = (state for state in held if state.z is not None and state.t == 651)
     moved = (first.z - inversion.z[first.i])[0].abs().amax(0) > 1e-6

@@ -124,8 +124,8 @@ def test_mask_is_binarised_and_broadcast(inpainting):
         (PIXELS, MASK[0], r"\[2, 1, 48, 32\]"),
         (PIXELS, MASK[:, :, ::2, ::2], r"\[2, 1, 48, 32\], that of the images, not \[2, 1, 24, 16\]"),
         (PIXELS, MASK.repeat(2, 1, 1, 1), r"\[2, 1, 48, 32\]"),
-        (PIXELS, MASK * 255, "from 0, where"),
-        (PIXELS, MASK * float("nan"), "from 0, where"),
+        (PIXELS, MASK * 255, r"must be in \[0, 1\]"),
+        (PIXELS, MASK * float("nan"), r"must be in \[0, 1\]"),
     ],
 )
 def test_incompatible_masks_and_images_are_rejected(inpainting, pixels, mask, message):
