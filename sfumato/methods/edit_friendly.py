@@ -36,7 +36,7 @@ class EditFriendlyParams(Params):
     )
     skip: int = option(
         36,
-        "noisiest steps to skip; higher preserves more",
+        "first steps to skip; higher preserves more",
         stage="edit",
         low=0,
         high=999,
