@@ -50,7 +50,7 @@ class ReferenceObject:
     image: ReferenceImage
 
 
-def parse_taken(name: str, text: str) -> dict[str, ReferenceObject]:
+def parse_reference_objects(name: str, text: str) -> dict[str, ReferenceObject]:
     """Parse objects of reference images, "WORD: FILE: PROMPT; WORD=WORD THERE: FILE: PROMPT".
 
     WORD is a word of the target prompt, WORD THERE the word of PROMPT for the object if that differs.

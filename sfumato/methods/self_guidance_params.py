@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import DeterministicParams
 from sfumato.methods.objects import Changes, parse, parse_swaps, read_numbers
-from sfumato.methods.other_images import ReferenceImage, ReferenceObject, check_proportions, parse_taken, read_prompts
+from sfumato.methods.other_images import (
+    ReferenceImage,
+    ReferenceObject,
+    check_proportions,
+    parse_reference_objects,
+    read_prompts,
+)
 from sfumato.methods.params import PromptPair, option
 from sfumato.ranges import Range
 
@@ -113,11 +119,11 @@ class SelfGuidanceParams(DeterministicParams):
 
     def restyled(self) -> dict[str, ReferenceObject]:
         """Parse restyle: objects of reference images by word. Raises BadInput for text that cannot be parsed."""
-        return parse_taken("restyle", self.restyle)
+        return parse_reference_objects("restyle", self.restyle)
 
     def objects_from_images(self) -> dict[str, ReferenceObject]:
         """Parse objects_from: objects of reference images by word. Raises BadInput for text that cannot be parsed."""
-        return parse_taken("objects_from", self.objects_from)
+        return parse_reference_objects("objects_from", self.objects_from)
 
     @property
     def appearance_image(self) -> ReferenceImage | None:
