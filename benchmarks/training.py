@@ -26,6 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.report import add_measuring, environment, measured, publish, table
 from benchmarks.rounds import seconds_of
+from sfumato.train.attention import use_fastest_attention
 from sfumato.train.conditioning import build_text_encoder
 from sfumato.train.diffusion import Denoising, DiffusionNetwork, build_unet
 from sfumato.train.loop import Run
@@ -43,7 +44,7 @@ class Synthetic:
 
     pictures = 0
 
-    def __init__(self, recipe: Recipe, side: int, channels: int) -> None:
+    def __init__(self, recipe: Recipe, side: int, channels: int, device: str) -> None:
         self.bound_to: dict[str, str] = {}
         self.shape = (channels, side, side)
         self.network = fill(DiffusionNetwork, recipe.network, "network")
@@ -51,6 +52,8 @@ class Synthetic:
         self.scheduler = noise_scheduler(self.loss)
         self.tokenizer = train_tokenizer(["a red disc"], self.network.text.vocabulary, self.network.text.context)
         self.unet, self.text = build(self.network, self.tokenizer, side, channels, recipe.seed)
+        for network in (self.unet, self.text):
+            use_fastest_attention(network, device)
         self.phases = (Phase("unet", Denoising(self.unet, self.scheduler, self.loss, self.text)),)
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
@@ -129,6 +132,7 @@ def settled(given: argparse.Namespace) -> Recipe:
     """The recipe without checkpoints, samples and logs."""
     recipe = load_recipe(given.recipe, "diffusion")
     network = dict(recipe.network) | (QUICK if given.quick else {}) | {"autoencoder": "", "evaluator": ""}
+    network["text"] = dict(network.get("text", {})) | {"start": "", "frozen": False}  # random weights are as fast
     optim = replace(recipe.optim, batch=given.batch or (2 if given.quick else recipe.optim.batch))
     never = RunRecipe(
         steps=1 << 40, checkpoint_every=1 << 40, sample_every=1 << 40, log_every=1 << 40,
@@ -144,7 +148,7 @@ def compare(given: argparse.Namespace) -> tuple[dict[str, list[float]], OptimRec
         Seconds of the steps of each loop, the optimizer's settings, and the precision of sfumato.
     """
     recipe = settled(given)
-    task = Synthetic(recipe, given.side, given.channels)
+    task = Synthetic(recipe, given.side, given.channels, given.device)
     plain = plain_loop(task, recipe, given.device)
     with tempfile.TemporaryDirectory() as folder, closing(Run(task, recipe, Path(folder), given.device)) as run:
         precision, steps = run.recipe.run.precision, run.steps()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -20,6 +19,7 @@ from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.metrics.frozen import load_frozen
 from sfumato.models.forward import forward
+from sfumato.train.attention import use_fastest_attention
 from sfumato.train.binding import bound_before, refuse_changes, settings_of
 from sfumato.train.conditioning import (
     TextEncoderRecipe,
@@ -212,9 +212,8 @@ class DiffusionTask:
         mean, std = kept_statistics(latents, cache, self.bound_to["encoder"], before)
         self.bound_to[SCALE] = scale_written(mean, std)
         self.latents = normalise_latent_space(self.autoencoder, latents, (mean, std))
-        if torch.device(device).type == "cpu":
-            # On the CPU the backward pass of fused attention takes longer than plain matrix products.
-            self.unet.set_attn_processor(AttnProcessor())
+        for network in (self.unet, self.text):
+            use_fastest_attention(network, device)
         trained_text = None if self.shape.text.frozen else self.text
         module = Denoising(self.unet, self.scheduler, self.loss, trained_text)
         self.phases = (Phase("unet", module, compiled=(self.unet,)),)

@@ -18,6 +18,7 @@ from sfumato.files import replaced_folder
 from sfumato.libraries import quiet
 from sfumato.metrics.frozen import load_frozen
 from sfumato.networks.clip_tokenizer import read_tokenizer
+from sfumato.train.attention import use_fastest_attention
 from sfumato.train.checkpoint import newest_checkpoint
 from sfumato.train.dataset import draw_captions, draw_pixels, exported_folder, open_data
 from sfumato.train.processes import rows_of_all
@@ -223,6 +224,7 @@ class DualEncoderTask:
         self.bound_to = {"tokenizer": tokenizer_fingerprint(self.tokenizer)}
         self.tokens = Tokens(self.tokenizer, self.data.texts())
         self.clip = self._build_encoders(recipe.seed)
+        use_fastest_attention(self.clip, device)
         if self.shape.freeze_text:
             self.clip.text_model.requires_grad_(False)
             self.clip.text_projection.requires_grad_(False)

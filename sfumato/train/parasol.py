@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from sfumato.models.load import load_model
 from sfumato.shifts.two_modalities import TwoModalities
 from sfumato.style.describers import Describers
 from sfumato.style.tokens import Parasol, TwoTokens
+from sfumato.train.attention import use_fastest_attention
 from sfumato.train.binding import bound_before, refuse_changes
 from sfumato.train.dataset import open_pictures, save_grid
 from sfumato.train.latents import cached_latents
@@ -100,8 +100,7 @@ class ParasolTask:
         self.pictures = len(self.triplets.rows.unique())
         unscaled = cached_latents(self.model.codec.module, self.data, folder / "cache")
         self.latents = self.model.codec.scaled(unscaled)
-        if torch.device(device).type == "cpu":  # the backward pass of fused attention takes longer on the CPU
-            self.model.unet.set_attn_processor(AttnProcessor())
+        use_fastest_attention(self.model.unet, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             tokens = TwoTokens(

@@ -24,7 +24,7 @@ def test_ratios_are_relative_to_the_plain_loop_median():
 
 def test_the_plain_loop_computes_the_same_loss():
     recipe = training.settled(training.arguments(["--quick"]))
-    task = training.Synthetic(recipe, 8, 4)
+    task = training.Synthetic(recipe, 8, 4, "cpu")
     batch = task.batch(torch.Generator().manual_seed(0), 2)
     ours = task.phases[0].module(batch)[0]
     noisy = task.scheduler.add_noise(batch["x0"], batch["eps"], batch["t"])
