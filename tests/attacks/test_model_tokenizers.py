@@ -11,6 +11,7 @@ from transformers import CLIPTokenizer
 from sfumato.metrics import DualEncoder
 from sfumato.networks.clip_tokenizer import read_tokenizer
 from tests.attacks import malicious as bad
+from tests.tiny import END, START
 
 #: A regular expression that takes gigabytes to compile, and one that takes hours to match.
 LARGE, SLOW = "((((a{1,999}){1,999}){1,999}){1,999})", "(a+)+$"
@@ -80,29 +81,50 @@ def test_custom_tokenizer_rules_are_ignored(folder, guard, changes):
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "rule"),
     [
-        {"merges": [["no", "such"]]},
-        {"merges": [["a"]]},
-        {"merges": [["a", "b", "c"]]},
-        {"merges": [[1, 2]]},
-        {"merges": ["a"]},
-        {"merges": "a b"},
-        {"merges": {"a": "b"}},
-        {"merges": [["", ""]]},
-        {"vocab": {"a": -1}},
-        {"vocab": {"a": 1 << 40}},
-        {"vocab": {"a": 1.5}},
-        {"vocab": {"a": True}},
-        {"vocab": {"a": "1"}},
-        {"vocab": [["a", 0.5]]},
-        {"vocab": []},
-        {"vocab": None},
+        ({"merges": [["a"]]}, "must contain merges as a list of pairs of strings"),
+        ({"merges": [["a", "b", "c"]]}, "must contain merges as a list of pairs of strings"),
+        ({"merges": [[1, 2]]}, "must contain merges as a list of pairs of strings"),
+        ({"merges": "a b"}, "must contain merges as a list of pairs of strings"),
+        ({"merges": {"a": "b"}}, "must contain merges as a list of pairs of strings"),
+        ({"vocab": {"a": -1}}, "must have token ids from 0 to"),
+        ({"vocab": {"a": 1 << 40}}, "must have token ids from 0 to"),
+        ({"vocab": {"a": 1.5}}, "must have token ids from 0 to"),
+        ({"vocab": {"a": True}}, "must have token ids from 0 to"),
+        ({"vocab": {"a": "1"}}, "must have token ids from 0 to"),
+        ({"vocab": [["a", 0.5]]}, "must map every token of its vocabulary to an id"),
+        ({"vocab": []}, "must map every token of its vocabulary to an id"),
+        ({"vocab": None}, "must map every token of its vocabulary to an id"),
     ],
 )
-def test_invalid_vocabulary_or_merges_are_refused(folder, guard, model):
+def test_malformed_vocabulary_or_merges_are_refused_before_they_are_loaded(folder, guard, monkeypatch, model, rule):
     bad.change_json(folder / "tokenizer.json", "model", **model)
-    assert guard(lambda: read_tokenizer(folder))
+    monkeypatch.setattr(CLIPTokenizer, "from_pretrained", None)
+    assert guard(lambda: read_tokenizer(folder)).startswith(f"{folder / 'tokenizer.json'} {rule}")
+
+
+@pytest.mark.parametrize("merges", [[["no", "such"]], ["a"], ["a b c"], [["", ""]]])
+def test_merges_that_are_no_pairs_of_tokens_are_refused(folder, guard, merges):
+    bad.change_json(folder / "tokenizer.json", "model", merges=merges)
+    assert guard(lambda: read_tokenizer(folder)).startswith(f"The CLIP tokenizer in {folder} cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("merges", "tokens"),
+    [([], ["n", "o", "t", "o</w>"]), ([["n", "o"]], ["no", "t", "o</w>"]), (["n o"], ["no", "t", "o</w>"])],
+)
+def test_valid_merges_are_loaded(folder, guard, merges, tokens):
+    bad.change_json(folder / "tokenizer.json", "model", merges=merges)
+    assert not guard(lambda: read_tokenizer(folder))
+    assert read_tokenizer(folder).tokenize("noto") == tokens
+
+
+def test_valid_vocabulary_is_loaded(folder, guard):
+    vocab = {START: 0, END: 1, "a</w>": 7}
+    bad.change_json(folder / "tokenizer.json", "model", vocab=vocab, merges=[])
+    assert not guard(lambda: read_tokenizer(folder))
+    assert read_tokenizer(folder)("a").input_ids == [0, 7, 1]
 
 
 @pytest.mark.parametrize("vocab", [{}, {"a": 0}, {"a": 0, "b": 0}, {"": 0}, {"a" * 100_000: 0}, {"a": 9_999_999}])
@@ -194,12 +216,28 @@ def test_files_of_other_tokenizers_are_not_opened(folder, guard, file):
     assert not guard(lambda: read_tokenizer(folder))
 
 
-@pytest.mark.parametrize(
-    "text", ["a", "a b c", "no such", "\ud800".encode("utf-8", "surrogatepass"), b"\xff\xfe", b"\0" * 100]
-)
-def test_invalid_merges_file_is_refused_or_ignored(folder, guard, text):
+def write_merges_file(folder, content):
+    """Replace tokenizer.json by vocab.json and merges.txt."""
     table = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(table["vocab"]))
-    (folder / "merges.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-    guard(lambda: read_tokenizer(folder))
+    (folder / "merges.txt").write_bytes(content)
+
+
+@pytest.mark.parametrize("content", [b"a", b"a b c", b"no such", b"\0" * 100])
+def test_merges_file_without_pairs_of_tokens_is_refused(folder, guard, content):
+    write_merges_file(folder, content)
+    assert guard(lambda: read_tokenizer(folder)).startswith(f"The CLIP tokenizer in {folder} cannot be read: ")
+
+
+@pytest.mark.parametrize("content", ["\ud800".encode("utf-8", "surrogatepass"), b"\xff\xfe"])
+def test_merges_file_that_is_no_text_is_refused(folder, guard, content):
+    write_merges_file(folder, content)
+    assert guard(lambda: read_tokenizer(folder)).startswith(f"{folder / 'merges.txt'} is not UTF-8 text")
+
+
+@pytest.mark.parametrize("content", [b"n o", b"#version: 0.2\nn o\n"])
+def test_valid_merges_file_is_loaded(folder, guard, content):
+    write_merges_file(folder, content)
+    assert not guard(lambda: read_tokenizer(folder))
+    assert read_tokenizer(folder).tokenize("noto") == ["no", "t", "o</w>"]

@@ -1,6 +1,7 @@
 """The fingerprint of an evaluator depends on its preprocessing, tokenizer, weights and image statistics."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tests.metrics.test_text import save_clip
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A dual encoder, and an AlexNet with learned weights."""
+    """A dual encoder, and an AlexNet with learned weights; tests that change a file do so in a copy."""
     clip, alex = tmp_path_factory.mktemp("clip"), tmp_path_factory.mktemp("alex")
     save_clip(clip)
     with tiny.seeded(1):
@@ -58,21 +59,18 @@ def exchanged(config):
         ("tokenizer.json", exchanged),
     ],
 )
-def test_other_preprocessing_or_tokenizer_changes_the_fingerprint(folders, file, change):
-    path, first = folders[0] / file, of(folders)
-    before = path.read_text()
-    path.write_text(json.dumps(change(json.loads(before))))
-    try:
-        assert of(folders) != first
-    finally:
-        path.write_text(before)
-    assert of(folders) == first
+def test_other_preprocessing_or_tokenizer_changes_the_fingerprint(folders, tmp_path, file, change):
+    first, clip = of(folders), shutil.copytree(folders[0], tmp_path / "clip")
+    assert of((clip, folders[1])) == first
+    (clip / file).write_text(json.dumps(change(json.loads((clip / file).read_text()))))
+    assert of((clip, folders[1])) != first
 
 
-def test_other_lpips_weights_change_the_fingerprint(folders):
-    first = of(folders)
-    save_learned(folders[1], 0.6)
-    assert of(folders) != first
+def test_other_lpips_weights_change_the_fingerprint(folders, tmp_path):
+    first, alex = of(folders), shutil.copytree(folders[1], tmp_path / "alex")
+    for value, same in ((0.6, False), (0.5, True)):
+        save_learned(alex, value)
+        assert (of((folders[0], alex)) == first) is same
 
 
 @pytest.mark.parametrize("part", ["mean", "std"])

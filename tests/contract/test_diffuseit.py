@@ -5,17 +5,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from sfumato.api.composition import Composition
 from sfumato.errors import BadInput
 from sfumato.images import read_image
 from sfumato.images.colour_match import match_colours
-from sfumato.images.tensors import to_tensor
+from sfumato.images.tensors import to_tensor, to_uint8
 from sfumato.methods.diffuseit_params import DiffuseITParams
 from sfumato.methods.params import Params
 from sfumato.methods.registry import METHODS
+from sfumato.metrics import VisionEncoder
 from tests.contract.pictures import PICTURE
 from tests.metrics import encoders
 from tests.tiny import seeded, tiny_picture
@@ -61,15 +62,16 @@ def test_loss_scale_zero_equals_the_plain_edit(sd):
     assert np.array_equal(plain.pixels[0], without.pixels[0])
 
 
+NONE = dict.fromkeys(
+    ("contrast_weight", "similarity_weight", "divergence_weight", "text_weight", "class_weight", "pixel_weight"), 0.0
+)
+
+
 def test_every_loss_changes_the_result(sd, target):
-    none = dict.fromkeys(
-        ("contrast_weight", "similarity_weight", "divergence_weight", "text_weight", "class_weight", "pixel_weight"),
-        0.0,
-    )
-    plain = edit(sd, **none).result.pixels[0]
-    strong = [(name, {"target_image": target} if name in ("class_weight", "pixel_weight") else {}) for name in none]
+    plain = edit(sd, **NONE).result.pixels[0]
+    strong = [(name, {"target_image": target} if name in ("class_weight", "pixel_weight") else {}) for name in NONE]
     for name, more in [*strong, ("direction_weight", {})]:
-        changed = edit(sd, **none | more | {name: 1e5}).result.pixels[0]
+        changed = edit(sd, **NONE | more | {name: 1e5}).result.pixels[0]
         assert not np.array_equal(changed, plain), name
 
 
@@ -139,9 +141,32 @@ def saved(kind, folder):
     return str(folder)
 
 
-def test_another_vit_changes_the_result(sd, tmp_path):
-    folder = saved("dinov2", tmp_path)
-    assert not np.array_equal(edit(sd, vit_folder=folder).result.pixels[0], edit(sd).result.pixels[0])
+def first_step(sd, **options):
+    return next(each for each in edit(sd, **options) if each.stage == "edit")
+
+
+@pytest.mark.parametrize("through", [True, False])
+@pytest.mark.parametrize("kind", ["dinov2", "vit"])
+def test_prediction_changes_by_the_gradient_of_the_losses_of_the_vit(sd, tmp_path, kind, through):
+    """P_t - l s_t^2 / sqrt(abar_{t-1}) dL/dx_t, with the self-similarity of keys of the vision transformer as L."""
+    folder = saved(kind, tmp_path)
+    given = NONE | {"range_weight": 0.0, "similarity_weight": 100.0, "vit_folder": folder, "through_network": through}
+    plain, guided = (first_step(sd, **given, loss_scale=scale).state for scale in (0.0, 2.5))
+    vit = VisionEncoder(tmp_path)
+
+    def self_similarity(latents):
+        keys = F.normalize(vit.keys(sd.network.decode(latents)), dim=-1)
+        return keys @ keys.mT
+
+    x, abar, abar_prev = plain.x_t.clone().requires_grad_(), plain.abar, plain.abar_prev
+    eps = sd.network.predict(x, plain.t, plain.condition) if through else plain.eps
+    P = (x.double() - (1 - abar) ** 0.5 * eps) / abar**0.5
+    loss = 100 * (self_similarity(P) - self_similarity(plain.source[-1])).square().mean()
+    (gradient,) = torch.autograd.grad(loss, x)
+    expected = -2.5 * (1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev) / abar_prev**0.5 * gradient.double()
+    assert expected.abs().max() > 0.01
+    change = guided.x0_prediction - plain.x0_prediction
+    torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-5 * expected.abs().max())
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +182,7 @@ def without_class_token(tmp_path_factory):
 
 def test_vit_without_class_token_needs_zero_divergence_weight(sd, without_class_token):
     refused(sd, "has no class token", vit_folder=without_class_token)
-    edit(sd, vit_folder=without_class_token, divergence_weight=0.0)
+    first_step(sd, vit_folder=without_class_token, divergence_weight=0.0)
 
 
 def refused(sd, message, **options):
@@ -193,7 +218,8 @@ def test_target_file_that_is_no_image_is_refused(sd, tmp_path):
     refused(sd, "notes.png", target_image=str(path))
 
 
-def test_guidance_changes_x0_prediction_and_preview_is_an_image(sd):
-    guided, plain = (next(each for each in edit(sd, loss_scale=scale) if each.stage == "edit") for scale in (1.0, 0.0))
-    assert not torch.equal(guided.state.x0_prediction, plain.state.x0_prediction)
-    assert isinstance(guided.preview()[0], Image.Image)
+def test_preview_is_the_decoded_prediction_after_guidance(sd):
+    plain, guided = (first_step(sd, loss_scale=scale) for scale in (0.0, 1.0))
+    (shown,) = guided.preview()
+    assert np.array_equal(shown, to_uint8(sd.network.decode(guided.state.x0_prediction)))
+    assert not np.array_equal(shown, plain.preview()[0])

@@ -1,6 +1,7 @@
 """Losses of the decoded prediction: gradients against finite differences, values against direct implementations."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 import torch
@@ -17,7 +18,13 @@ from sfumato.shifts.energy.class_token import SemanticDivergence, TargetClassTok
 from sfumato.shifts.energy.crops import ANGLE, _transforms, random_crops
 from sfumato.shifts.energy.prediction import DecodedPrediction, Features, PredictionEnergy
 from sfumato.shifts.energy.range_loss import RangeLoss, TargetPixels
-from sfumato.shifts.energy.structure import KeyContrast, KeySelfSimilarity, key_contrast, self_similarity
+from sfumato.shifts.energy.structure import (
+    TEMPERATURE,
+    KeyContrast,
+    KeySelfSimilarity,
+    key_contrast,
+    self_similarity,
+)
 from sfumato.shifts.energy.text_match import ImageEncoder, TextDirectionMatch, TextMatch
 from tests.exact.toy import linear_schedule
 from tests.metrics import encoders
@@ -164,10 +171,15 @@ def test_losses_of_equal_images_are_zero(extract):
         assert loss.against(image)(image).abs().max() < 1e-20, type(loss).__name__
 
 
-def test_contrast_of_equal_keys_is_below_shuffled_ones():
-    keys = normal(1, 6, 16)
-    shuffled = keys[:, torch.randperm(6, generator=GENERATOR).roll(1)]
-    assert key_contrast(keys, keys)[0] < key_contrast(keys, shuffled)[0]
+def test_contrast_is_least_for_equal_keys_among_all_their_orders():
+    """In every order the negatives are the same, so that the loss increases by the mean of (1 - cos) / tau."""
+    keys = normal(6, 16)
+    equal, *others = permutations(range(6))
+    shuffled = keys[torch.tensor(others)]
+    least = key_contrast(keys[None], keys[None, list(equal)])
+    increase = key_contrast(keys.expand(len(others), -1, -1), shuffled) - least
+    assert increase.min() > 0
+    torch.testing.assert_close(increase, (1 - F.cosine_similarity(keys, shuffled, dim=-1)).mean(dim=1) / TEMPERATURE)
 
 
 def test_divergence_is_from_the_previous_step_and_ends(extract):
@@ -202,15 +214,16 @@ def test_range_loss_is_the_mean_square_outside():
     assert RangeLoss().against(image)(image).item() == pytest.approx((1.0**2 + 0.5**2) / 5)
 
 
-def test_text_losses_are_means_over_crops(encoder):
+@pytest.mark.parametrize(("t", "visit"), [(600, 0), (600, 2), (100, 0)])
+def test_text_losses_are_means_over_crops_of_the_step(encoder, t, visit):
     target, source = TEXTS
-    image, before = (DecodedPrediction(each, each, decode, None, 600) for each in (X, SOURCE))
+    image, before = (DecodedPrediction(each, each, decode, None, t, visit) for each in (X, SOURCE))
     found = TextMatch(encoder, target, source).against(before)(image)
     directional = TextDirectionMatch(encoder, target, source).against(before)(image)
     for b in range(2):
         E_source = encoder.embed(decode(SOURCE[b : b + 1]))[0]
         v = F.normalize(target[b] - 0.4 * source[b] + 0.2 * E_source, dim=0)
-        crops = encoder.embed(random_crops(decode(X[b : b + 1]), 3, SEEDS[b : b + 1], 600))
+        crops = encoder.embed(random_crops(decode(X[b : b + 1]), 3, SEEDS[b : b + 1], t, visit))
         torch.testing.assert_close(found[b], -(crops @ v).mean())
         cosines = [F.cosine_similarity(crop - E_source, target[b] - source[b], dim=0) for crop in crops]
         torch.testing.assert_close(directional[b], 1 - torch.stack(cosines).mean())

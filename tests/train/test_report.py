@@ -4,9 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 
 from sfumato.data.dataset import CaptionedImages
 from sfumato.errors import BadInput
@@ -104,7 +106,6 @@ def test_parts_have_sizes_and_training_summaries(pipeline, measured):
     assert kinds == {
         ".": "diffusion", "vae": "autoencoder", "dual_encoder": "dual-encoder", "unet": None, "text_encoder": None
     }  # fmt: skip
-    assert (folder.parent / "grid.png").stat().st_size > 0
 
 
 def test_printed_tables_contain_the_figures(measured):
@@ -148,10 +149,44 @@ def test_split_without_images_is_left_out(pipeline, pictures):
     assert figures.keys() == {"settings", "train"}
 
 
-def test_grid_with_fewer_images_than_a_row_is_written(pipeline, pictures, tmp_path):
+def check_grid(path, real, drawn):
+    """Check that a grid has rows of up to 16 real images, each above the row of the images drawn for them.
+
+    The images have 32 x 32 pixels and are followed by gaps of 12 pixels to the right and below.
+    """
+    rows = [part for pair in zip(real.split(16), drawn.split(16), strict=True) for part in pair]
+    grid = np.asarray(Image.open(path))[-44 * len(rows) :, 12:]
+    cells = grid.reshape(len(rows), 44, len(rows[0]), 44, 3)[:, :32, :, :32].swapaxes(1, 2).astype(float)
+    for found, part in zip(cells, rows, strict=True):
+        levels = 255 * part.permute(0, 2, 3, 1).numpy()
+        assert np.abs(found[: len(part)] - levels).max() < 0.5 + 1e-3, "rounded to 8 bits"
+        assert (found[len(part) :] == 255).all()
+
+
+def test_grid_contains_the_images_generated_from_the_captions(pipeline, measured, corpus):  # noqa: F811
+    folder, _ = pipeline
+    data = CaptionedImages.open(corpus, 32, split="train", count=64, tones=False)
+    real = torch.from_numpy(data.images).float() / 255
+    drawn = generate(load_model(folder, "cpu"), data.captions, 32, 4.0, 2)
+    assert len(data) > 16
+    for images in (real, drawn):
+        assert torch.cdist(images.flatten(1), images.flatten(1), p=torch.inf).fill_diagonal_(1).min() > 2 / 255
+    check_grid(folder.parent / "grid.png", real, drawn)
+
+
+def test_grid_with_fewer_images_than_a_row_is_in_the_order_of_the_captions(pipeline, pictures, tmp_path, monkeypatch):
+    colours = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    data = CaptionedImages.open(pictures, 32, split="train")
+    drawn = dict(zip(data.captions, colours, strict=True))
+
+    def draw(model, captions, size, guidance_scale, steps):
+        assert (size, guidance_scale, steps) == (32, 3.0, 1)
+        return torch.stack([drawn[caption] for caption in captions])
+
+    monkeypatch.setattr(module, "generate", draw)
     recipe = Recipe("diffusion", data=DataRecipe(folder=str(pictures), size=32))
     module.show(load_model(pipeline[0]), recipe, tmp_path / "grid.png", 3.0, 1)
-    assert (tmp_path / "grid.png").stat().st_size > 0
+    check_grid(tmp_path / "grid.png", torch.from_numpy(data.images).float() / 255, colours)
 
 
 def test_report_is_written_before_the_grid_is_drawn(pipeline, tmp_path, monkeypatch):
