@@ -15,7 +15,7 @@ from sfumato.api.result import Result
 from sfumato.api.trial import Trial, least_change
 from sfumato.errors import BadInput
 from sfumato.geometry import counting_passes
-from sfumato.images import Picture, to_tensor
+from sfumato.images import LoadedImage, to_tensor
 from sfumato.metrics import Evaluator
 
 
@@ -121,7 +121,7 @@ def choose(
     return Choice(best, wanted, best.scores["clip"] >= wanted, len(tried), tuple(tried), report)
 
 
-def _own(evaluator: Evaluator, picture: Picture, source: str) -> float:
+def _own(evaluator: Evaluator, picture: LoadedImage, source: str) -> float:
     """Cosine similarity between the image and the source prompt."""
     pixels = (to_tensor(picture) + 1) / 2
     return float((evaluator.clip.image_features(pixels) * evaluator.clip.text_features([source])).sum())

@@ -14,7 +14,7 @@ from sfumato.api.regions import check_region
 from sfumato.api.sources import Sources
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
-from sfumato.images import Mask, Picture
+from sfumato.images import LoadedImage, Mask
 from sfumato.images.mask import painted_mask
 from sfumato.methods.job import Job
 from sfumato.models.tiles import TiledModel
@@ -62,7 +62,7 @@ class EditPlan:
     compositions: list[Composition]
     batches: list[Batch]
     of: list[int]
-    pictures: list[Picture]
+    pictures: list[LoadedImage]
     prompts: list[str]
     guidance_scales: list[float]
     masks: list[Mask | None]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfumato.images import Mask, Picture, to_uint8
+from sfumato.images import LoadedImage, Mask, to_uint8
 from sfumato.images.feather import feathered
 from sfumato.images.mask import MaskSource, painted_mask
 from sfumato.images.upsampling import upsampled_edit
@@ -64,7 +64,7 @@ def weights_at(masks: Sequence[Mask | None], size: tuple[int, int]) -> Float[Ten
     return torch.stack([everywhere if each is None else F.adaptive_avg_pool2d(each, size[::-1]) for each in weights])
 
 
-def finished(edited: Tensor, source: Tensor, picture: Picture, mask: Mask | None) -> NDArray[np.uint8]:
+def finished(edited: Tensor, source: Tensor, picture: LoadedImage, mask: Mask | None) -> NDArray[np.uint8]:
     """Convert one decoded edit to the full size of its image, uint8 [h,w,3], restricted by a mask.
 
     If the image was edited at a reduced size, the border of the mask is feathered inwards by one pixel of that size.

@@ -11,7 +11,7 @@ from torch import Tensor
 from sfumato.core.batching import rows_per_call
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided, classifier_free
-from sfumato.images import Padding, Picture, crop_back, pad_to_grid, to_tensor
+from sfumato.images import LoadedImage, Padding, crop_back, pad_to_grid, to_tensor
 from sfumato.inversion import Inversion
 from sfumato.models.diffusion_model import DiffusionModel
 
@@ -26,7 +26,7 @@ class Group:
     Attributes:
         network: the model.
         indices: positions of the images in the user's list.
-        pictures: the images at the size at which they are edited; `Picture.full` is the image as it was read.
+        pictures: the images at the size at which they are edited; `LoadedImage.full` is the image as it was read.
         inversion: one row per image.
         condition: condition of the source prompts, one row per image.
         maps: cached maps from which regions are computed, see `sfumato.api.regions.find`.
@@ -34,7 +34,7 @@ class Group:
 
     network: DiffusionModel
     indices: list[int]
-    pictures: list[Picture]
+    pictures: list[LoadedImage]
     inversion: Inversion
     condition: Condition
     maps: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def guided(
     return classifier_free(network, negative, [float(scale) for scale in guidance_scales])
 
 
-def encode(network: DiffusionModel, pictures: Sequence[Picture]) -> Tensor:
+def encode(network: DiffusionModel, pictures: Sequence[LoadedImage]) -> Tensor:
     """Encode images of one size, padded to the network's grid, to x_0, float32 [b,c,h,w] on the network's device."""
     padded = [pad_to_grid(to_tensor(picture), network.multiple)[0] for picture in pictures]
     with torch.no_grad():
@@ -110,7 +110,7 @@ def at_once(shape: Sequence[int], batch: int | None) -> int:
     return max(1, (batch or rows_per_call(*shape[-3:])) // 2)
 
 
-def of_one_size(network: DiffusionModel, pictures: Sequence[Picture], batch: int | None) -> Iterator[list[int]]:
+def of_one_size(network: DiffusionModel, pictures: Sequence[LoadedImage], batch: int | None) -> Iterator[list[int]]:
     """Group images by size and yield batches of their indices, in the order in which the sizes first occur.
 
     The images of a batch have the same edited size and the same full size.

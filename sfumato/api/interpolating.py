@@ -26,8 +26,8 @@ from sfumato.geometry import BottleneckMap
 from sfumato.geometry.basis import check_n, largest_rank
 from sfumato.geometry.jacobian import CHUNK
 from sfumato.geometry.paths import KINDS, SEGMENTS, PathKind, path, path_lengths, perceptual_lengths
-from sfumato.images import MAX_PIXELS, Picture, read_image, to_uint8
-from sfumato.images.picture import picture_fingerprint, uncomposite
+from sfumato.images import MAX_PIXELS, LoadedImage, read_image, to_uint8
+from sfumato.images.loaded_image import image_fingerprint, uncomposite
 from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.registry import METHODS
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
@@ -154,7 +154,7 @@ def _interpolating(
     model: Loaded,
     method: Any,
     params: DDIMParams,
-    pictures: list[Picture],
+    pictures: list[LoadedImage],
     prompts: list[str],
     way: PathSettings,
     batch: int | None,
@@ -184,15 +184,15 @@ def _interpolating(
     report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
     if way.perceptual is not None:
         report["metrics"] = _lengths(f, latents, way.rank) | {"perceptual_length": _perceptual(pixels, way.perceptual)}
-    images = [{"name": file_name(picture.name), "sha256": picture_fingerprint(picture)} for picture in pictures]
+    images = [{"name": file_name(picture.name), "sha256": image_fingerprint(picture)} for picture in pictures]
     made = {"operation": "interpolate", **made_with(network), "images": images, **about, "prompts": prompts}
     recipes = [{**made, "share": share} for share in shares]
     return Result(pixels, sources, recipes, report)
 
 
 def _with_alpha(
-    pictures: Sequence[Picture], pixels: Sequence[NDArray[np.uint8]], shares: Sequence[float]
-) -> list[Picture]:
+    pictures: Sequence[LoadedImage], pixels: Sequence[NDArray[np.uint8]], shares: Sequence[float]
+) -> list[LoadedImage]:
     """The frames with interpolated alpha channels; [] if both images are opaque."""
     if all(picture.alpha is None for picture in pictures):
         return []
@@ -203,7 +203,7 @@ def _with_alpha(
     for rgb, share in zip(pixels, shares, strict=True):
         alpha: NDArray[np.uint8] = np.rint((1 - share) * first + share * second).astype(np.uint8)
         native = uncomposite(rgb, alpha, background)
-        frames.append(Picture(rgb, alpha, native, None, "RGBA", "a frame", "", background))
+        frames.append(LoadedImage(rgb, alpha, native, None, "RGBA", "a frame", "", background))
     return frames
 
 

@@ -14,8 +14,8 @@ from sfumato.api.report import file_name, parameters
 from sfumato.api.resolution import Resolution, chosen
 from sfumato.api.run import Progress, following
 from sfumato.api.sources import Sources
-from sfumato.images import Picture
-from sfumato.images.picture import picture_fingerprint
+from sfumato.images import LoadedImage
+from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
 from sfumato.inversion.registry import INVERSIONS, InversionKind
 from sfumato.methods.params import Params
@@ -34,7 +34,7 @@ def outlines(
     model: Loaded,
     method: Method,
     params: Params,
-    pictures: Sequence[Picture],
+    pictures: Sequence[LoadedImage],
     prompts: Sequence[str],
     seeds: Sequence[int],
     batch: int | None,
@@ -89,7 +89,7 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             guidance_scales=outline.guidance_scales,
             prompts=outline.prompts,
             parameters=outline.parameters,
-            images=tuple(picture_fingerprint(picture) for picture in group.pictures),
+            images=tuple(image_fingerprint(picture) for picture in group.pictures),
             names=tuple(file_name(picture.name) for picture in group.pictures),
             pixels=torch.stack([torch.from_numpy(picture.full.rgb.copy()) for picture in group.pictures]),
         )

@@ -35,7 +35,7 @@ from sfumato.api.result import Result
 from sfumato.api.run import Run, finished
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
-from sfumato.images import MAX_PIXELS, Picture, read_image
+from sfumato.images import MAX_PIXELS, LoadedImage, read_image
 from sfumato.methods.generate import GenerateParams
 from sfumato.methods.params import Params, Stage, options_of
 from sfumato.methods.registry import METHODS, Method
@@ -216,7 +216,7 @@ class Model(Loaded):
         params = self._params(chosen, options)
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(self.network, as_list(prompts), "source prompt", empty=not chosen.params.needs_text)
-        pictures = [each if isinstance(each, Picture) else read_image(each, max_pixels) for each in as_list(images)]
+        pictures = [each if isinstance(each, LoadedImage) else read_image(each, max_pixels) for each in as_list(images)]
         if not pictures:
             raise BadInput("Give at least one image.")
         pictures = at_resolution(self.network, resolution, pictures)

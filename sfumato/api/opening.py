@@ -15,8 +15,8 @@ from sfumato.api.reading import ENTRIES, check_reading
 from sfumato.api.resolution import at_resolution, check_resolution
 from sfumato.errors import BadInput
 from sfumato.files import printable
-from sfumato.images import Picture, read_image
-from sfumato.images.picture import picture_fingerprint
+from sfumato.images import LoadedImage, read_image
+from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
 from sfumato.methods.params import check_names
 from sfumato.methods.registry import METHODS, Method
@@ -44,7 +44,7 @@ def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int 
     return Inverted(model, method, params, [group], {"parameters": dict(inversion.parameters)}, batch)
 
 
-def _pictures(inversion: Inversion, images: Any, name: str) -> list[Picture]:
+def _pictures(inversion: Inversion, images: Any, name: str) -> list[LoadedImage]:
     """The source images: those of the caller, which must be the inverted images, or those stored in the file."""
     if inversion.pixels is None or not len(inversion.prompts) == len(inversion.seeds) == len(inversion.images):
         raise BadInput(f"{name} lacks its images, prompts or seeds: invert the image again.")
@@ -52,7 +52,7 @@ def _pictures(inversion: Inversion, images: Any, name: str) -> list[Picture]:
     height, width = inversion.pixels.shape[1:3]
     # The images may have been inverted with a larger max_pixels, so their stored size is the limit.
     pictures = [read_image(each, max_pixels=height * width) for each in given]
-    if tuple(picture_fingerprint(each) for each in pictures) != inversion.images:
+    if tuple(image_fingerprint(each) for each in pictures) != inversion.images:
         raise BadInput("These are not the images of this inversion: give the inverted images, or leave them out.")
     return pictures
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import BadInput
-from sfumato.images import Picture, check_output, write_image
+from sfumato.images import LoadedImage, check_output, write_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Result:
     """
 
     pixels: list[NDArray[np.uint8]]
-    sources: list[Picture]
+    sources: list[LoadedImage]
     recipes: list[dict[str, Any]]
     report: dict[str, Any]
 

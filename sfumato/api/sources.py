@@ -6,7 +6,7 @@ from typing import Any
 from sfumato.api.group import Group
 from sfumato.api.loaded import Loaded
 from sfumato.api.report import file_name, made_with, recipe_parameters
-from sfumato.images import Picture
+from sfumato.images import LoadedImage
 from sfumato.methods.params import Params
 from sfumato.methods.registry import Method
 
@@ -43,12 +43,12 @@ class Sources:
         return self.groups[0].inversion.kind
 
     @property
-    def pictures(self) -> list[Picture]:
+    def pictures(self) -> list[LoadedImage]:
         """The images as they were read, in the user's order."""
         return [picture.full for picture in self.edited_pictures]
 
     @property
-    def edited_pictures(self) -> list[Picture]:
+    def edited_pictures(self) -> list[LoadedImage]:
         """The images at the sizes at which they are edited, in the user's order."""
         placed = {i: p for group in self.groups for i, p in zip(group.indices, group.pictures, strict=True)}
         return [placed[i] for i in range(len(self))]

@@ -26,7 +26,7 @@ from sfumato.api.resolution import Resolution
 from sfumato.api.result import Result
 from sfumato.api.trial import Trial, measured
 from sfumato.errors import BadInput
-from sfumato.images import MAX_PIXELS, Picture, read_image
+from sfumato.images import MAX_PIXELS, LoadedImage, read_image
 from sfumato.images.mask import painted_mask
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
@@ -106,7 +106,7 @@ def sweep(
     if model.network.takes_text:
         evaluator.clip.check_texts([source, target])
 
-    def measure(result: Result, edited: Picture) -> list[dict[str, float]]:
+    def measure(result: Result, edited: LoadedImage) -> list[dict[str, float]]:
         sized = None if painted is None else torch.from_numpy(at_size(painted.weights, edited.size))[None]
         return measured(evaluator, edited, result, sized, (source, target) if model.network.takes_text else None)
 
@@ -125,7 +125,7 @@ def _check_names(grid: Mapping[str, Any], fixed: Mapping[str, Any], named: set[s
             raise BadInput(f"{name} is the same for all settings of a sweep: take it out of the grid.")
 
 
-def _plan(model: Model, picture: Picture, texts: tuple[str, str], settings: list[Point]) -> Plan:
+def _plan(model: Model, picture: LoadedImage, texts: tuple[str, str], settings: list[Point]) -> Plan:
     """Plan one edit with several guidance scales for settings that differ only in these."""
     options = dict(settings[0])
     if "guidance_scale" in options:
@@ -136,7 +136,7 @@ def _plan(model: Model, picture: Picture, texts: tuple[str, str], settings: list
 def _trials(
     plans: list[list[tuple[list[int], Plan]]],
     points: list[Point],
-    measure: Callable[[Result, Picture], list[dict[str, float]]],
+    measure: Callable[[Result, LoadedImage], list[dict[str, float]]],
 ) -> Iterator[Trial]:
     for of_one_inversion in plans:
         inverted = of_one_inversion[0][1].invert().result

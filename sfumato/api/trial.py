@@ -12,7 +12,7 @@ from torch import Tensor
 from sfumato.api.report import unit
 from sfumato.api.result import Result
 from sfumato.errors import BadInput
-from sfumato.images import Picture, resized_pixels, to_tensor
+from sfumato.images import LoadedImage, resized_pixels, to_tensor
 from sfumato.metrics import METRICS, Evaluator
 
 JUDGED_PIXELS = 2**20
@@ -41,7 +41,7 @@ class Trial:
 
 
 def measured(
-    evaluator: Evaluator, picture: Picture, result: Result, mask: Tensor | None, texts: tuple[str, str] | None
+    evaluator: Evaluator, picture: LoadedImage, result: Result, mask: Tensor | None, texts: tuple[str, str] | None
 ) -> list[dict[str, float]]:
     """Compute all metrics of every image of a result, in batches of at most `JUDGED_PIXELS`.
 

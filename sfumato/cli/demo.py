@@ -16,7 +16,7 @@ from sfumato.suggestions import suggestion
 
 if TYPE_CHECKING:
     from sfumato.api import Result
-    from sfumato.images.picture import Pixels
+    from sfumato.images.loaded_image import Pixels
 
 #: Enlargement factor on the sheet of the images of 128 x 128 pixels.
 _SCALE = 2

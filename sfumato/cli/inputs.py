@@ -16,7 +16,7 @@ from sfumato.regular_files import check_regular
 
 if TYPE_CHECKING:
     from sfumato.api.region import Region
-    from sfumato.images import Mask, Picture
+    from sfumato.images import LoadedImage, Mask
 
 
 def add_max_pixels(parser: CommandParser) -> None:
@@ -130,7 +130,7 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
     return mask, notes
 
 
-def read_picture(path: str, max_pixels: int) -> tuple["Picture", list[str]]:
+def read_picture(path: str, max_pixels: int) -> tuple["LoadedImage", list[str]]:
     """Read an image; return it with remarks on its conversion, which are also printed on stderr. Raises BadInput."""
     if not os.path.exists(path):
         check_regular(path, "give an image file")  # before numpy and Pillow are imported

@@ -15,7 +15,7 @@ from sfumato.errors import BadInput
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.images import Picture
+    from sfumato.images import LoadedImage
     from sfumato.metrics import Evaluator
     from sfumato.style import StyleEncoder
 
@@ -158,7 +158,7 @@ def _check_words(evaluator: "Evaluator", texts: Mapping[str, str | None]) -> Non
             raise BadInput(f'{flag} "{text}" has no words for the text encoder of --clip: give a prompt with words.')
 
 
-def _check_size(picture: "Picture", source: "Picture") -> None:
+def _check_size(picture: "LoadedImage", source: "LoadedImage") -> None:
     if picture.size != source.size:
         raise BadInput(
             f"{picture.name} is {picture.size[0]} x {picture.size[1]} pixels and {source.name} {source.size[0]} x "
@@ -168,7 +168,7 @@ def _check_size(picture: "Picture", source: "Picture") -> None:
         remark(f"{picture.name}: {picture.note}.")
 
 
-def _mask(path: str | None, source: "Picture", max_pixels: int) -> "Tensor | None":
+def _mask(path: str | None, source: "LoadedImage", max_pixels: int) -> "Tensor | None":
     """The mask, float32 [1,h,w] in [0,1], or None."""
     if path is None:
         return None
@@ -192,7 +192,7 @@ def _uniform(path: str, weight: float) -> str:
     return f"{path} is all {'white' if weight else 'black'}: metrics of an area without pixels have no value."
 
 
-def _unit(picture: "Picture") -> "Tensor":
+def _unit(picture: "LoadedImage") -> "Tensor":
     """The image as a tensor [1,3,h,w] in [0,1]."""
     from sfumato.images import to_tensor
 

@@ -45,12 +45,12 @@ def image_file(path: str, max_pixels: int) -> str:
         BadInput: there is no image with the name and the pixels in the recipe.
     """
     from sfumato.images import read_image, read_recipe
-    from sfumato.images.picture import picture_fingerprint
+    from sfumato.images.loaded_image import image_fingerprint
 
     stated = read_recipe(path, max_pixels).get("image")
     stated = stated if isinstance(stated, dict) else {}
     for place in places(path, stated.get("name")):
-        if picture_fingerprint(read_image(str(place), max_pixels)) == stated.get("sha256"):
+        if image_fingerprint(read_image(str(place), max_pixels)) == stated.get("sha256"):
             return str(place)
     raise BadInput(
         f"{printable(path)} was made from {printable(str(stated.get('name')))}, which is neither next to "

@@ -11,7 +11,7 @@ from sfumato.cli.inputs import check_saved, read_picture
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
-    from sfumato.images import Picture
+    from sfumato.images import LoadedImage
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Sources:
     resolution: int | str | None
     tiles: bool
     notes: list[str] = field(default_factory=list)
-    pictures: "list[Picture]" = field(default_factory=list)
+    pictures: "list[LoadedImage]" = field(default_factory=list)
 
     @property
     def inversion(self) -> bool:

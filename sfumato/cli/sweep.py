@@ -41,7 +41,7 @@ from sfumato.errors import BadInput
 if TYPE_CHECKING:
     from sfumato.api import Model
     from sfumato.api.trial import Trial
-    from sfumato.images import Picture
+    from sfumato.images import LoadedImage
     from sfumato.methods.registry import Method
 
 #: Two metrics in a trade-off: distance to the source image, and similarity of the edit to the target prompt.
@@ -195,7 +195,7 @@ def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fi
 
 
 def _written(
-    folder: SweptFolder, trials: Iterator["Trial"], picture: "Picture", arguments: Namespace
+    folder: SweptFolder, trials: Iterator["Trial"], picture: "LoadedImage", arguments: Namespace
 ) -> list[dict[str, Any]]:
     """Write each edit when it is finished, then (also after Ctrl-C) sheet and table; return the rows of the table."""
     saved: list[Saved] = []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sfumato.api.trial import Trial
-    from sfumato.images import Picture
+    from sfumato.images import LoadedImage
 
 LONGEST, SHORTEST = 512, 128
 """Range in pixels for the longer side of an image on the sheet: larger images are scaled down, smaller ones are
@@ -103,7 +103,7 @@ class SweptFolder:
             path.unlink(missing_ok=True)
 
     def finish(
-        self, picture: "Picture", saved: Sequence[Saved], title: str, metrics: Sequence[str]
+        self, picture: "LoadedImage", saved: Sequence[Saved], title: str, metrics: Sequence[str]
     ) -> list[dict[str, Any]]:
         """Write the table and the sheet; return the rows of the table in the order of the grid.
 
@@ -136,7 +136,7 @@ class SweptFolder:
 
 
 def _sheet(
-    picture: "Picture", saved: Sequence[Saved], front: Sequence[bool], title: str, metrics: Sequence[str]
+    picture: "LoadedImage", saved: Sequence[Saved], front: Sequence[bool], title: str, metrics: Sequence[str]
 ) -> "NDArray[np.uint8]":
     from sfumato.images import contact_sheet
     from sfumato.images.sheet import shrunk

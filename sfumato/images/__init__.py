@@ -6,8 +6,8 @@ from sfumato.images.limits import MAX_PIXELS
 from sfumato.lazy import lazily
 
 if TYPE_CHECKING:
+    from sfumato.images.loaded_image import LoadedImage, resized, resized_pixels
     from sfumato.images.mask import Mask, read_mask, transparent_parts
-    from sfumato.images.picture import Picture, resized, resized_pixels
     from sfumato.images.read import read_image
     from sfumato.images.recipe import read_recipe
     from sfumato.images.sheet import contact_sheet
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_PIXELS",
     "OUTPUT_FORMATS",
+    "LoadedImage",
     "Mask",
     "Padding",
-    "Picture",
     "check_output",
     "contact_sheet",
     "crop_back",
@@ -38,7 +38,7 @@ __getattr__ = lazily(
     __name__,
     {
         **dict.fromkeys(("Mask", "read_mask", "transparent_parts"), "sfumato.images.mask"),
-        **dict.fromkeys(("Picture", "resized", "resized_pixels"), "sfumato.images.picture"),
+        **dict.fromkeys(("LoadedImage", "resized", "resized_pixels"), "sfumato.images.loaded_image"),
         "read_image": "sfumato.images.read",
         "read_recipe": "sfumato.images.recipe",
         "contact_sheet": "sfumato.images.sheet",

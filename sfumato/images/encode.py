@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from sfumato.images.loaded_image import LoadedImage
 from sfumato.images.metadata import exif_to_write, has_position
-from sfumato.images.picture import Picture
 from sfumato.images.recipe import COMMENT, KEYWORD, recipe_packet
 from sfumato.images.samples import Samples16
 from sfumato.images.sixteen_bit_png import chunk, encode_png
@@ -24,7 +24,7 @@ _LONGEST_PACKET = 65_000
 
 
 def kept_metadata(
-    like: Picture | None, file_format: str, icc: bytes | None, keep_gps: bool, notes: list[str]
+    like: LoadedImage | None, file_format: str, icc: bytes | None, keep_gps: bool, notes: list[str]
 ) -> dict[str, Any]:
     """Pillow's options for EXIF and resolution.
 

@@ -19,9 +19,9 @@ from sfumato.images.colour import to_eight_bits, to_srgb
 from sfumato.images.declared import declared_profile
 from sfumato.images.heif import enable_heif, is_heif
 from sfumato.images.limits import MAX_PIXELS
+from sfumato.images.loaded_image import LoadedImage, composite
 from sfumato.images.metadata import Dpi, read_dpi, read_exif
 from sfumato.images.orientation import UPRIGHT, UPRIGHT_ARRAY, orientation_of
-from sfumato.images.picture import Picture, composite
 from sfumato.images.samples import Samples16, depth_note, from_array, grey_tiff, transparent_colour
 from sfumato.images.sixteen_bit import eight_bits, samples_of_16_bits
 from sfumato.images.structure import MOST_FRAMES, count_frames, problem
@@ -53,7 +53,7 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     *,
     background: tuple[int, int, int] = (255, 255, 255),
-) -> Picture:
+) -> LoadedImage:
     """Read an image and convert it to the model's input: upright, opaque, 8-bit sRGB.
 
     Args:
@@ -82,7 +82,7 @@ def read_image(
         samples16 = np.stack([samples16, alpha.astype(np.uint16) * 257], axis=-1)
     depth = f"16 bits per channel: edited in {_WRITES_16_BITS}" if samples16 is not None else found.depth
     note = "; ".join(part for part in (*found.notes, depth, colours.note) if part)
-    return Picture(
+    return LoadedImage(
         rgb, alpha, colours.native, colours.icc, mode, name, note, background,
         samples16=samples16, exif=found.exif, dpi=found.dpi, file_format=found.file_format,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.errors import BadInput, NonFinite
-from sfumato.images.picture import Picture
+from sfumato.images.loaded_image import LoadedImage
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Padding:
     width: int
 
 
-def to_tensor(picture: Picture) -> Tensor:
+def to_tensor(picture: LoadedImage) -> Tensor:
     """Convert an image to float32 [1, 3, h, w], x = level / 127.5 - 1 in [-1, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(picture.rgb).copy())
     return (pixels.permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1).contiguous()

@@ -15,7 +15,7 @@ from PIL import Image
 from sfumato.errors import BadInput
 from sfumato.files import check_writable, write_bytes
 from sfumato.images.encode import encoded_16_bit, encoded_image, kept_metadata, with_recipe
-from sfumato.images.picture import Picture
+from sfumato.images.loaded_image import LoadedImage
 from sfumato.images.read import display_name
 from sfumato.images.recipe import recipe_text
 
@@ -69,7 +69,7 @@ def check_output(path: str | os.PathLike[str], size: tuple[int, int] | None = No
 def write_image(
     path: str | os.PathLike[str],
     rgb: "NDArray[np.uint8] | Tensor",
-    like: Picture | None = None,
+    like: LoadedImage | None = None,
     recipe: Mapping[str, Any] | None = None,
     *,
     masked: bool = False,
@@ -132,7 +132,7 @@ def _as_uint8(rgb: "NDArray[np.uint8] | Tensor") -> NDArray[np.uint8]:
 
 
 def _assemble(
-    rgb: NDArray[np.uint8], like: Picture | None, file_format: str
+    rgb: NDArray[np.uint8], like: LoadedImage | None, file_format: str
 ) -> tuple[Image.Image, bytes | None, list[str]]:
     """The image to save, the profile to embed, and notes on what the format cannot store."""
     if like is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.prompt import Prompt
-    from sfumato.images import Picture
+    from sfumato.images import LoadedImage
     from sfumato.models.diffusion_model import DiffusionModel
     from sfumato.models.references import References
     from sfumato.shifts.energy.word import Word
@@ -80,7 +80,7 @@ def parse_reference_objects(name: str, text: str) -> dict[str, ReferenceObject]:
     return found
 
 
-def check_proportions(picture: Picture, path: str, size: tuple[int, int]) -> None:
+def check_proportions(picture: LoadedImage, path: str, size: tuple[int, int]) -> None:
     """Check that a reference image has the aspect ratio of the edited image.
 
     Args:

@@ -21,7 +21,7 @@ from sfumato.methods.params import PromptPair, option
 from sfumato.ranges import Range
 
 if TYPE_CHECKING:
-    from sfumato.images import Picture
+    from sfumato.images import LoadedImage
     from sfumato.models.diffusion_model import DiffusionModel
 
 
@@ -153,7 +153,7 @@ class SelfGuidanceParams(DeterministicParams):
         return list(dict.fromkeys(each.path for each in self.images()))
 
     @cached_property
-    def pictures(self) -> dict[str, Picture]:
+    def pictures(self) -> dict[str, LoadedImage]:
         """The reference images by path, read once. Raises BadInput."""
         from sfumato.images import read_image
 

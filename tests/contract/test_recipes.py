@@ -12,7 +12,7 @@ from PIL import Image
 import sfumato
 from sfumato.api.report import files_used
 from sfumato.images import read_image, read_recipe
-from sfumato.images.picture import picture_fingerprint
+from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
 from sfumato.methods.params import Params, option, options_of
 from tests.contract.pictures import PICTURE
@@ -77,7 +77,7 @@ def test_recipes_distinguish_models_with_the_same_name(twins, operation, tmp_pat
 
 def test_recipe_identifies_the_image_by_its_pixels(sd, photo):
     recipe = sd.invert(photo, "red cat", steps=3).edit("blue cat", skip=1).recipes[0]
-    assert recipe["image"] == {"name": "cat.png", "sha256": picture_fingerprint(read_image(photo))}
+    assert recipe["image"] == {"name": "cat.png", "sha256": image_fingerprint(read_image(photo))}
     array = sd.invert(np.asarray(PICTURE), "red cat", steps=3).edit("blue cat", skip=1).recipes[0]
     assert array["image"]["sha256"] == recipe["image"]["sha256"]
     assert "private" not in str(recipe)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from sfumato.images import resized, resized_pixels
-from sfumato.images.picture import Picture
+from sfumato.images.loaded_image import LoadedImage
 from sfumato.images.upsampling import NOISE, RIDGE, detail_gain, upsampled_edit
 
 SIZE, SMALL = (96, 128), (24, 32)
@@ -145,7 +145,7 @@ def test_an_edit_at_a_larger_size_is_reduced(photo):
 
 
 def test_resized_image_keeps_the_full_size_image(photo):
-    picture = Picture(photo, None, photo, None, "RGB", "photo.png", "a note")
+    picture = LoadedImage(photo, None, photo, None, "RGB", "photo.png", "a note")
     small = resized(picture, (32, 24))
     assert (small.size, small.full.size, small.name, small.note) == ((32, 24), (128, 96), "photo.png", "a note")
     assert small.full is picture

@@ -16,8 +16,8 @@ from PIL import Image
 
 from images import make
 from sfumato.errors import BadInput, NonFinite
-from sfumato.images import Picture, check_output, read_image, to_tensor, write_image
-from sfumato.images.picture import composite, uncomposite
+from sfumato.images import LoadedImage, check_output, read_image, to_tensor, write_image
+from sfumato.images.loaded_image import composite, uncomposite
 
 LOSSLESS = [".png", ".webp", ".tiff", ".tif", ".bmp"]
 
@@ -223,4 +223,4 @@ def test_picture_is_immutable():
     source = read_image(make.encoded(make.noise(), "PNG"))
     with pytest.raises(AttributeError):
         source.note = "changed"
-    assert isinstance(source, Picture)
+    assert isinstance(source, LoadedImage)

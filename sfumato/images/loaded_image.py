@@ -20,7 +20,7 @@ GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class LoadedImage:
     """One upright image read from a file.
 
     Attributes:
@@ -47,14 +47,14 @@ class Picture:
     name: str
     note: str
     background: tuple[int, int, int] = (255, 255, 255)
-    original: "Picture | None" = None
+    original: "LoadedImage | None" = None
     samples16: Samples16 | None = None
     exif: bytes = b""
     dpi: Dpi | None = None
     file_format: str = ""
 
     @property
-    def full(self) -> "Picture":
+    def full(self) -> "LoadedImage":
         """The image at its full size, as it was read."""
         return self if self.original is None else self.original
 
@@ -105,7 +105,7 @@ class Picture:
         return found[..., 0] if found.shape[2] == 1 else found
 
 
-def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+def resized(picture: LoadedImage, size: tuple[int, int]) -> LoadedImage:
     """Resize an image to a size that suits the model; the attribute `full` of the result is the given image.
 
     Args:
@@ -118,7 +118,7 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
     if size == picture.size:
         return picture
     rgb = resized_pixels(picture.rgb, size)
-    return Picture(rgb, None, rgb, None, "RGB", picture.name, picture.note, picture.background, picture)
+    return LoadedImage(rgb, None, rgb, None, "RGB", picture.name, picture.note, picture.background, picture)
 
 
 def resized_pixels(rgb: Pixels, size: tuple[int, int]) -> Pixels:
@@ -150,7 +150,7 @@ def uncomposite(composed: Pixels, alpha: Pixels, background: tuple[int, int, int
     return straight
 
 
-def picture_fingerprint(picture: Picture) -> str:
+def image_fingerprint(picture: LoadedImage) -> str:
     """SHA-256 of the sRGB pixels of an image at its full size, and of that size."""
     found = sha256("x".join(map(str, picture.full.size)).encode())
     found.update(np.ascontiguousarray(picture.full.rgb))
