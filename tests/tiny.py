@@ -33,7 +33,7 @@ from sfumato.testing.tiny import (  # noqa: F401 - tests import all of them from
     save_stable_diffusion,
     seeded,
     text_config,
-    tiny_picture,
+    tiny_image,
     tiny_sd,
     tiny_tokenizer,
     tiny_unet,

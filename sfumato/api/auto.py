@@ -101,7 +101,7 @@ def choose(
         raise BadInput(f"Settings are chosen for one image and one seed at a time, not for {len(inverted)}.")
     if adherence is not None and not -1 < adherence < 1:
         raise BadInput(f"adherence must be between -1 and 1, not {adherence}.")
-    (picture,), (source,) = inverted.edited_pictures, inverted.prompts
+    (picture,), (source,) = inverted.edited_images, inverted.prompts
     if adherence is None and not source.strip():
         raise BadInput(
             "Without a source prompt there is no default for adherence: invert with a source prompt, or give adherence."

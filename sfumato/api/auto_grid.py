@@ -97,7 +97,7 @@ class Grid:
         plans = [self._plan(level, scales) for level, scales in settings.items()]
         source, target = self.inverted.model.plain([self.inverted.prompts[0], self.target])
         for (level, scales), result in zip(settings.items(), edited_together(self.inverted, plans), strict=True):
-            scores = measured(self.evaluator, self.inverted.edited_pictures[0], result, None, (source, target))
+            scores = measured(self.evaluator, self.inverted.edited_images[0], result, None, (source, target))
             own = self.trials.setdefault(level, {})
             for row, scale in enumerate(scales):
                 index = level * max(1, len(self.guidance_scales)) + scale

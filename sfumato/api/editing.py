@@ -100,7 +100,7 @@ def _finished(
 
 
 def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -> dict[str, Any]:
-    sized = [sources.edited_pictures[index] for index in plan.of]  # metrics are computed at the size of the edit
+    sized = [sources.edited_images[index] for index in plan.of]  # metrics are computed at the size of the edit
     pixels = [picture.rgb for picture in sized]
     edited = [resized_pixels(each, picture.size) for each, picture in zip(edited, sized, strict=True)]
     quality: dict[int, float | None] = {}

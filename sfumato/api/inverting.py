@@ -109,7 +109,7 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
                 "edited_size": list(p.size),
                 "note": "; ".join(filter(None, (p.note, size_note(network, p.name, p.full.size, p.size)))),
             }
-            for p in sources.edited_pictures
+            for p in sources.edited_images
         ],
     }
     return replace(sources, groups=groups, report=report)

@@ -45,10 +45,10 @@ class Sources:
     @property
     def pictures(self) -> list[LoadedImage]:
         """The images as they were read, in the user's order."""
-        return [picture.full for picture in self.edited_pictures]
+        return [picture.full for picture in self.edited_images]
 
     @property
-    def edited_pictures(self) -> list[LoadedImage]:
+    def edited_images(self) -> list[LoadedImage]:
         """The images at the sizes at which they are edited, in the user's order."""
         placed = {i: p for group in self.groups for i, p in zip(group.indices, group.pictures, strict=True)}
         return [placed[i] for i in range(len(self))]

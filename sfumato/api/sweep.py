@@ -142,7 +142,7 @@ def _trials(
         inverted = of_one_inversion[0][1].invert().result
         for together, plan in of_one_inversion:
             result = plan.apply(inverted).result
-            scored = measure(result, inverted.edited_pictures[0])
+            scored = measure(result, inverted.edited_images[0])
             for row, (index, scores) in enumerate(zip(together, scored, strict=True)):
                 yield Trial(index, points[index], result.pixels[row], scores, result, row)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sfumato.api import Model
 from sfumato.bench.contenders import Contender, LeditsPP, SDEdit, Task, counted
-from sfumato.bench.items import Item, Pictures
+from sfumato.bench.items import Item, ItemImages
 from sfumato.bench.settings import UNCHANGED, Setting
 
 
@@ -41,7 +41,7 @@ class Editor(Protocol):
 
     together: bool
 
-    def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
+    def edit(self, items: Sequence[Item], pictures: Sequence[ItemImages]) -> Edited:
         """Edit all images, in their order."""
 
 
@@ -53,7 +53,7 @@ class Ours:
     def __init__(self, model: Model, setting: Setting) -> None:
         self.model, self.setting = model, setting
 
-    def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
+    def edit(self, items: Sequence[Item], pictures: Sequence[ItemImages]) -> Edited:
         """Invert with the source prompts, edit with the target prompts. Raises BadInput before any evaluation."""
         setting, began, busy = self.setting, time.perf_counter(), time.process_time()
         plan = self.model.plan(
@@ -87,7 +87,7 @@ class Theirs:
         task = Task(model.folder, blank, "", "", **given, device=place, seed=setting.seed)
         self.contender: Contender = _CONTENDERS[setting.method](task)
 
-    def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
+    def edit(self, items: Sequence[Item], pictures: Sequence[ItemImages]) -> Edited:
         """Edit the images one after the other."""
         pixels, began, busy = [], time.perf_counter(), time.process_time()
         with counted(self.contender.unet) as rows:
@@ -108,7 +108,7 @@ class Unchanged:
 
     together = True
 
-    def edit(self, items: Sequence[Item], pictures: Sequence[Pictures]) -> Edited:
+    def edit(self, items: Sequence[Item], pictures: Sequence[ItemImages]) -> Edited:
         """Return the source images with zero cost."""
         return Edited([each.source for each in pictures], 0.0, 0.0, 0)
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.bench.items import Item, Pictures, Scores
+from sfumato.bench.items import Item, ItemImages, Scores
 from sfumato.metrics import Evaluator, Metric, measure
 from sfumato.models.fingerprint import add_tensor
 
@@ -20,7 +20,7 @@ def stacked(pixels: Sequence[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
 
 
-def stacked_masks(pictures: Sequence[Pictures]) -> Tensor | None:
+def stacked_masks(pictures: Sequence[ItemImages]) -> Tensor | None:
     """Stack the masks to float32 [b,h,w]; None unless every image has a mask."""
     masks = [each.mask for each in pictures if each.mask is not None]
     return torch.from_numpy(np.stack(masks)).float() if len(masks) == len(pictures) else None
@@ -30,7 +30,7 @@ def evaluate(
     evaluator: Evaluator,
     metrics: Mapping[str, Metric],
     items: Sequence[Item],
-    pictures: Sequence[Pictures],
+    pictures: Sequence[ItemImages],
     edits: Sequence[NDArray[np.uint8]],
 ) -> Scores:
     """Compute the metrics whose inputs are available for all edits: one value per edit, NaN if undefined."""

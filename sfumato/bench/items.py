@@ -15,7 +15,7 @@ Scores = dict[str, list[float]]
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class ItemImages:
     """The images of one edit, all of one size.
 
     Attributes:
@@ -48,7 +48,7 @@ class Item:
     split: str
     source_text: str
     target_text: str
-    load: Callable[[], Pictures] = field(repr=False)
+    load: Callable[[], ItemImages] = field(repr=False)
     origin: Callable[[], bytes] = field(default=bytes, repr=False)
 
     @cached_property

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.bench.items import Item, Pictures, edit_metrics
+from sfumato.bench.items import Item, ItemImages, edit_metrics
 from sfumato.bench.region import changed_region
 from sfumato.data.corpus import TABLE, read_table
 from sfumato.data.pixels import centred_drawing, open_drawing
@@ -144,7 +144,7 @@ def caption(row: Row) -> str:
     return f"{row['name']}, {row['style']}"
 
 
-def pictures(corpus: Path, size: int, source: Row, target: Row) -> Pictures:
+def pictures(corpus: Path, size: int, source: Row, target: Row) -> ItemImages:
     """Read both images of a pair at `size` x `size` pixels, and the mask where they differ.
 
     Raises:
@@ -154,7 +154,7 @@ def pictures(corpus: Path, size: int, source: Row, target: Row) -> Pictures:
     if source["style"] == target["style"]:
         boxes = [_around(*boxes)] * 2
     before, after = (_read(corpus / row["file"], box, size) for row, box in zip((source, target), boxes, strict=True))
-    return Pictures(before, after, changed_region(before, after))
+    return ItemImages(before, after, changed_region(before, after))
 
 
 def _origin(corpus: Path, *rows: Row) -> bytes:

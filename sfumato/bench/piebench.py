@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.bench.items import Item, Pictures, edit_metrics
+from sfumato.bench.items import Item, ItemImages, edit_metrics
 from sfumato.bench.piebench_metrics import PUBLISHED, VERSIONS
 from sfumato.errors import BadInput
 from sfumato.images import read_image
@@ -119,11 +119,11 @@ def _item(folder: Path, name: str, entry: Any) -> Item:
     return Item(shown, kind, "", texts[0], texts[1], load, origin)
 
 
-def _load(folder: Path, name: str, entry: Any) -> Pictures:
+def _load(folder: Path, name: str, entry: Any) -> ItemImages:
     try:
         _check(name, entry)
         source = read_image(_place(folder, entry)).rgb
-        return Pictures(source, None, decode_mask(entry["mask"], *source.shape[:2]))
+        return ItemImages(source, None, decode_mask(entry["mask"], *source.shape[:2]))
     except BadInput as error:
         raise BadInput(f"edit {_writable(name)}: {error}") from error
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from sfumato.bench.items import Benchmark, Item
 from sfumato.bench.journal import Record
-from sfumato.bench.runner import picture_name, picture_path
+from sfumato.bench.runner import edited_image_name, edited_image_path
 from sfumato.bench.settings import Setting
 from sfumato.bench.summary import COSTS, IDENTICAL, Line, numbers
 from sfumato.files import write_bytes, write_text
@@ -72,7 +72,7 @@ def write_parquet(
                 "source_text": item.source_text,
                 "target_text": item.target_text,
                 "error": record.get("error"),
-                "picture": None if "error" in record else picture_name(setting.key, item.name),
+                "picture": None if "error" in record else edited_image_name(setting.key, item.name),
                 **{name: _known(found.get(name)) for name in (*metrics, *COSTS)},
             }
         )
@@ -200,7 +200,7 @@ def _thumbnail_cell(letter: str, n: int, rules: Rules, text: str) -> str:
 
 def _result(folder: Path, record: Record, item: Item) -> str:
     try:
-        with opened(picture_path(folder, record["setting"], record["item"]), MAX_PIXELS, ("PNG",)) as picture:
+        with opened(edited_image_path(folder, record["setting"], record["item"]), MAX_PIXELS, ("PNG",)) as picture:
             url = _data_url(picture.convert("RGB"))
     except Exception:  # decoders raise many types of exceptions
         return _UNREADABLE

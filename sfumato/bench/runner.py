@@ -12,7 +12,7 @@ from sfumato.api import Model
 from sfumato.api.trial import JUDGED_PIXELS
 from sfumato.bench.editors import Editor, editor
 from sfumato.bench.evaluating import evaluate
-from sfumato.bench.items import Benchmark, Item, Pictures
+from sfumato.bench.items import Benchmark, Item, ItemImages
 from sfumato.bench.journal import Journal, Record
 from sfumato.bench.settings import Setting
 from sfumato.bench.summary import COSTS
@@ -85,9 +85,9 @@ class Runner:
                 self._score_saved(setting, *size) for size in self._by_size(setting, items[start : start + self.batch])
             )
 
-    def _score_saved(self, setting: Setting, items: Sequence[Item], pictures: Sequence[Pictures]) -> int:
+    def _score_saved(self, setting: Setting, items: Sequence[Item], pictures: Sequence[ItemImages]) -> int:
         try:
-            edits = [read_image(picture_path(self.folder, setting.key, item.name)).rgb for item in items]
+            edits = [read_image(edited_image_path(self.folder, setting.key, item.name)).rgb for item in items]
             scores = self._scores(items, pictures, edits)
         except Exception as error:
             if len(items) == 1:
@@ -116,9 +116,9 @@ class Runner:
                 self._edit(edits, setting, *size)
             yield len(some)
 
-    def _by_size(self, setting: Setting, items: Sequence[Item]) -> list[tuple[list[Item], list[Pictures]]]:
+    def _by_size(self, setting: Setting, items: Sequence[Item]) -> list[tuple[list[Item], list[ItemImages]]]:
         """Load the images and group the items by size; records a failure for items that cannot be loaded."""
-        sizes: dict[tuple[int, ...], tuple[list[Item], list[Pictures]]] = {}
+        sizes: dict[tuple[int, ...], tuple[list[Item], list[ItemImages]]] = {}
         for item in items:
             try:
                 pictures = item.load()
@@ -130,7 +130,7 @@ class Runner:
             group[1].append(pictures)
         return list(sizes.values())
 
-    def _edit(self, edits: Editor, setting: Setting, items: list[Item], pictures: list[Pictures]) -> None:
+    def _edit(self, edits: Editor, setting: Setting, items: list[Item], pictures: list[ItemImages]) -> None:
         """Edit and score a batch; if that fails, repeat its items one by one, so that only failing items are lost."""
         try:
             edited = edits.edit(items, pictures)
@@ -151,7 +151,7 @@ class Runner:
             self._finished(setting, item, edited.pixels[n], cost, scores[n])
 
     def _scores(
-        self, items: Sequence[Item], pictures: Sequence[Pictures], edits: Sequence[NDArray[np.uint8]]
+        self, items: Sequence[Item], pictures: Sequence[ItemImages], edits: Sequence[NDArray[np.uint8]]
     ) -> list[dict[str, float]]:
         """The metrics of each edit, computed in batches of at most `JUDGED_PIXELS` pixels."""
         height, width = edits[0].shape[:2]
@@ -166,7 +166,7 @@ class Runner:
         self, setting: Setting, item: Item, pixels: NDArray[np.uint8], cost: dict[str, float], scores: dict[str, float]
     ) -> None:
         """Write the image, then its line in the journal, so that every recorded edit has its image."""
-        path = picture_path(self.folder, setting.key, item.name)
+        path = edited_image_path(self.folder, setting.key, item.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, as_png(pixels))
         stamp = {"stamp": item.stamp} if item.stamp else {}
@@ -189,13 +189,13 @@ def limited(items: Sequence[Item], limit: int | None) -> list[Item]:
     return alternating if limit is None else alternating[:limit]
 
 
-def picture_path(folder: Path, setting: str, item: str) -> Path:
+def edited_image_path(folder: Path, setting: str, item: str) -> Path:
     """Path of an edited image. Raises BadInput if the item's name, or a link, leads out of the folder."""
-    check_inside(folder, picture_name(setting, item))
-    return folder / picture_name(setting, item)
+    check_inside(folder, edited_image_name(setting, item))
+    return folder / edited_image_name(setting, item)
 
 
-def picture_name(setting: str, item: str) -> str:
+def edited_image_name(setting: str, item: str) -> str:
     """Path of an edited image relative to the folder."""
     return f"{PICTURES}/{setting}/{item}.png"
 

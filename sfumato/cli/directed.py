@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.cli.described import load_directions, print_delta, print_directions, print_text_direction
 from sfumato.cli.flags import add_model, add_options, check_options, given_options, load_model, values_of
 from sfumato.cli.hints import hints
-from sfumato.cli.inputs import add_mask, add_max_pixels, add_resolution, check_saved, read_mask_of, read_picture
+from sfumato.cli.inputs import add_mask, add_max_pixels, add_resolution, check_saved, read_image_and_notes, read_mask_of
 from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, refuse_inputs, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.progress import progress
@@ -57,7 +57,7 @@ def show_flags(parser: CommandParser) -> None:
 def show(arguments: Namespace) -> None:
     """Print the directions; draw the effect of each one on the image."""
     check_saved(arguments.file, "a set of directions")
-    picture = None if arguments.image is None else read_picture(arguments.image, arguments.max_pixels)[0]
+    picture = None if arguments.image is None else read_image_and_notes(arguments.image, arguments.max_pixels)[0]
     from sfumato.api.variations import variations
     from sfumato.images import check_output, contact_sheet, write_image
     from sfumato.shifts.delta_h import DeltaH
@@ -120,7 +120,7 @@ def apply(arguments: Namespace) -> None:
 
     given = given_options(arguments, options_of(PullbackParams))
     check_options(PullbackParams, given | {"directions": str(arguments.file)})
-    picture, notes = read_picture(arguments.image, arguments.max_pixels)
+    picture, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
     paths = output_paths(arguments.out, 1, size=picture.size, keep=inputs)
     mask, remarks = read_mask_of(arguments, picture.size)

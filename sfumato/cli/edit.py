@@ -26,7 +26,7 @@ from sfumato.cli.parser import CommandParser
 from sfumato.cli.recipe_files import image_file
 from sfumato.cli.repeat import note_other_model, read_edit
 from sfumato.cli.report import print_json
-from sfumato.cli.sources import Sources, read_inversion, read_pictures
+from sfumato.cli.sources import Sources, read_image_sources, read_inversion
 from sfumato.cli.work import finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
 
@@ -148,7 +148,7 @@ def _sources(arguments: Namespace, methods: Composed) -> Sources:
         raise BadInput("give the image to edit, or --recipe with an image that sfumato edited (sfumato edit --help).")
     inversions = [path for path in arguments.images if is_inversion(path)]
     if not inversions:
-        return read_pictures(arguments)
+        return read_image_sources(arguments)
     if len(arguments.images) > 1:
         raise BadInput(f"{inversions[0]} is an inversion, which must be the only input: give it alone.")
     return read_inversion(arguments, methods)

@@ -130,7 +130,7 @@ def read_mask_of(arguments: Namespace, *sizes: tuple[int, int]) -> tuple["Mask |
     return mask, notes
 
 
-def read_picture(path: str, max_pixels: int) -> tuple["LoadedImage", list[str]]:
+def read_image_and_notes(path: str, max_pixels: int) -> tuple["LoadedImage", list[str]]:
     """Read an image; return it with remarks on its conversion, which are also printed on stderr. Raises BadInput."""
     if not os.path.exists(path):
         check_regular(path, "give an image file")  # before numpy and Pillow are imported

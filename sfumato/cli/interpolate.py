@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.cli.flags import add_model, add_time, load_model
 from sfumato.cli.hints import hints
-from sfumato.cli.inputs import add_max_pixels, read_picture
+from sfumato.cli.inputs import add_max_pixels, read_image_and_notes
 from sfumato.cli.outputs import add_no_recipe, check_folder, refuse_inputs, refuse_links_out, remark, save_all
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.report import print_json, say
@@ -89,7 +89,7 @@ def run(arguments: Namespace) -> None:
 
     pictures, notes = [], []
     for path in (arguments.first, arguments.second):
-        picture, remarks = read_picture(path, arguments.max_pixels)
+        picture, remarks = read_image_and_notes(path, arguments.max_pixels)
         pictures.append(picture)
         notes += remarks
     paths, sheet, animation = _outputs(arguments)

@@ -16,7 +16,7 @@ from sfumato.cli.flags import (
     values_of,
 )
 from sfumato.cli.hints import hints
-from sfumato.cli.inputs import add_max_pixels, add_resolution, check_resolution, read_picture
+from sfumato.cli.inputs import add_max_pixels, add_resolution, check_resolution, read_image_and_notes
 from sfumato.cli.outputs import refuse_inputs
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, say
@@ -63,7 +63,7 @@ def run(arguments: Namespace) -> None:
     given = given_options(arguments, options_of(method.params, "invert"))
     check_options(method.params, given)
     check_resolution(arguments)
-    picture, notes = read_picture(arguments.image, arguments.max_pixels)
+    picture, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     _check_out(arguments.out, arguments.image, files_of(method.params, given))
     model = load_model(arguments)
     work = model.invert_steps(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.composed import Composed
 from sfumato.cli.flags import seeds_of
-from sfumato.cli.inputs import check_saved, read_picture
+from sfumato.cli.inputs import check_saved, read_image_and_notes
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Sources:
         return not self.pictures
 
 
-def read_pictures(arguments: Namespace) -> Sources:
+def read_image_sources(arguments: Namespace) -> Sources:
     """Read all images.
 
     Raises:
@@ -57,7 +57,7 @@ def read_pictures(arguments: Namespace) -> Sources:
     count = _count(len(arguments.images), named)
     pictures, notes = [], list[str]()
     for path in arguments.images:
-        picture, remarks = read_picture(path, arguments.max_pixels)
+        picture, remarks = read_image_and_notes(path, arguments.max_pixels)
         pictures.append(picture)
         notes += remarks
     sizes = [each.size for each in pictures]

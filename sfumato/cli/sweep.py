@@ -26,8 +26,8 @@ from sfumato.cli.inputs import (
     inputs,
     is_inversion,
     masks_of,
+    read_image_and_notes,
     read_mask_of,
-    read_picture,
     region_of,
 )
 from sfumato.cli.metrics import add_evaluator, shown_score
@@ -108,7 +108,7 @@ def run(arguments: Namespace) -> None:
     region_of(arguments)
     check_resolution(arguments)
     masked = arguments.mask is not None
-    picture, _ = read_picture(arguments.image, arguments.max_pixels)
+    picture, _ = read_image_and_notes(arguments.image, arguments.max_pixels)
     mask, _ = read_mask_of(arguments, picture.size)
     folder = SweptFolder(arguments.out, len(points), recipe=not arguments.no_recipe)
     files = [path for point in points for path in files_of(method.params, fixed | point)]

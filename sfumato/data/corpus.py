@@ -82,7 +82,7 @@ def _check_boxes(table: pa.Table, path: Path) -> None:
             raise BadInput(f"{path} gives {file!r} the bounding box {box}: {_AGAIN}.")
 
 
-def check_pictures(folder: Path, table: pa.Table) -> None:
+def check_image_files(folder: Path, table: pa.Table) -> None:
     """Check that all images of a table are in the folder.
 
     Raises:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from sfumato.data.corpus import TABLE, check_pictures, read_corpus
+from sfumato.data.corpus import TABLE, check_image_files, read_corpus
 from sfumato.data.imagefolder import METADATA, read_metadata
 from sfumato.data.pixels import centre_square, centred_drawing, open_drawing
 from sfumato.data.splits import SPLITS, split_of, split_of_file
@@ -113,7 +113,7 @@ class CaptionedImages:
         if count is not None:
             table = table.take(np.random.default_rng(0).permutation(len(table))[:count])
         if "bbox" in table.column_names:
-            check_pictures(folder, table)
+            check_image_files(folder, table)
         return cls(table, _decode(folder, table, size), *_captions(table))
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ from sfumato.errors import BadInput, NonFinite
 Mask: TypeAlias = Float[Tensor, "h w"] | Float[Tensor, "b h w"] | None
 
 
-def check_pictures(pictures: Float[Tensor, "..."], which: str = "given") -> None:
+def check_images(pictures: Float[Tensor, "..."], which: str = "given") -> None:
     """Check one batch of images.
 
     Raises:
@@ -32,18 +32,18 @@ def check_pictures(pictures: Float[Tensor, "..."], which: str = "given") -> None
 
 
 def check_rgb(images: Float[Tensor, "..."]) -> None:
-    """Check one batch of images [b, 3, h, w]. Raises BadInput and NonFinite as `check_pictures`."""
+    """Check one batch of images [b, 3, h, w]. Raises BadInput and NonFinite as `check_images`."""
     if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
         raise BadInput(f"images [b, 3, h, w] are needed, not {list(images.shape)}.")
-    check_pictures(images)
+    check_images(images)
 
 
 def check_pair(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> None:
-    """Check two batches of images of the same shape. Raises BadInput and NonFinite as `check_pictures`."""
+    """Check two batches of images of the same shape. Raises BadInput and NonFinite as `check_images`."""
     if a.shape != b.shape or a.ndim != 4 or a.numel() == 0:
         raise BadInput(f"two batches of images of the same shape are needed, not {list(a.shape)} and {list(b.shape)}.")
-    check_pictures(a, "first")
-    check_pictures(b, "second")
+    check_images(a, "first")
+    check_images(b, "second")
 
 
 def mask_weights(mask: Mask, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:

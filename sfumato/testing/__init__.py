@@ -10,6 +10,6 @@ few seconds on a CPU.
 """
 
 from sfumato.testing.contract import check_method
-from sfumato.testing.tiny import tiny_picture, tiny_sd
+from sfumato.testing.tiny import tiny_image, tiny_sd
 
-__all__ = ["check_method", "tiny_picture", "tiny_sd"]
+__all__ = ["check_method", "tiny_image", "tiny_sd"]

@@ -19,11 +19,11 @@ from sfumato.api import Inverted, Model, load
 from sfumato.errors import BadInput
 from sfumato.methods.params import SHARED, kind_of, options_of
 from sfumato.methods.registry import METHODS, Method
-from sfumato.testing.tiny import tiny_picture, tiny_sd
+from sfumato.testing.tiny import tiny_image, tiny_sd
 
 STEPS = 6
 SOURCE, TARGET = "red cat", "green dog"
-PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1), tiny_picture(37, 21, seed=2)]
+PICTURES = [tiny_image(32, 32), tiny_image(32, 32, seed=1), tiny_image(37, 21, seed=2)]
 GREY_LEVELS = 2
 """Tolerated difference between an edit alone and in a batch, because rounding depends on the batch size."""
 

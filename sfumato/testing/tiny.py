@@ -152,7 +152,7 @@ def tiny_sd(folder: Path, prediction_type: str = "epsilon", *, seed: int = 1, va
         )
 
 
-def tiny_picture(width: int = 32, height: int = 32, seed: int = 0) -> Image.Image:
+def tiny_image(width: int = 32, height: int = 32, seed: int = 0) -> Image.Image:
     """A smooth RGB image with a disc in it, as a source image for tests."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(width, height)

@@ -76,15 +76,15 @@ def open_data(recipe: Recipe) -> TrainingData:
         The images of the split "train"; with `data.scenes` > 0 also scenes composed of them.
 
     Raises:
-        BadInput: see `open_pictures`; or `data.scenes` > 0 with a folder that has no bounding boxes to cut objects out.
+        BadInput: see `open_images`; or `data.scenes` > 0 with a folder that has no bounding boxes to cut objects out.
     """
-    pictures = open_pictures(recipe)
+    pictures = open_images(recipe)
     if not recipe.data.scenes:
         return pictures
     return Scenes(pictures, recipe.data.folder, recipe.data.scenes, recipe.seed, recipe.data.scene_share)
 
 
-def open_pictures(recipe: Recipe, split: str | None = "train", count: int | None = None) -> CaptionedImages:
+def open_images(recipe: Recipe, split: str | None = "train", count: int | None = None) -> CaptionedImages:
     """Open the single images that a recipe selects, without scenes.
 
     Args:

@@ -32,7 +32,7 @@ from sfumato.shifts.delta_networks import KINDS, MOST_FACTOR, build, shape_of
 from sfumato.train.asymmetric import interval, prepared
 from sfumato.train.asymmetric_loss import MEASURED, AsymmetricTraining, DeltaHLoss, Frozen
 from sfumato.train.binding import bound_before, refuse_changes, settings_of, weights_fingerprint
-from sfumato.train.dataset import open_pictures, save_grid
+from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
@@ -101,7 +101,7 @@ class DeltaHTask:
         self.bound_to = self._bound(clip)
         before = bound_before(folder)
         refuse_changes(folder, before, self.bound_to)
-        data = open_pictures(recipe, "train", self.shape.images)
+        data = open_images(recipe, "train", self.shape.images)
         self.pictures, self.weights = len(data), torch.as_tensor(data.sampling_weights())
         captions = data.captions if self.model.takes_text else [""] * len(data)
         conditions = self.model.condition(captions, size=(recipe.data.size,) * 2)

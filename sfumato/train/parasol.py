@@ -26,7 +26,7 @@ from sfumato.style.describers import Describers
 from sfumato.style.tokens import Parasol, TwoTokens
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.binding import bound_before, refuse_changes
-from sfumato.train.dataset import open_pictures, save_grid
+from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.latents import cached_latents
 from sfumato.train.parasol_loss import Frozen, ParasolLoss, ParasolTraining
 from sfumato.train.ranges import ranged
@@ -90,7 +90,7 @@ class ParasolTask:
             "style descriptors": describers.style.fingerprint,
         }
         refuse_changes(folder, bound_before(folder), self.bound_to)
-        self.data = open_pictures(recipe)
+        self.data = open_images(recipe)
         self.triplets = TripletData.read(self.shape.triplets, recipe.data.folder, self.data, describers)
         if missing := self.triplets.missing:
             _LOG.warning(

@@ -20,7 +20,7 @@ from sfumato.files import write_text
 from sfumato.metrics import DualEncoder
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.text_files import read_text
-from sfumato.train.dataset import open_pictures, save_grid
+from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.generated import generate, readable
 from sfumato.train.recipe import Recipe
 from sfumato.train.report_options import opened, report_parser
@@ -51,7 +51,7 @@ def prompt_report(
     """
     drawn = generate(model, prompts, recipe.data.size, guidance, steps)
     features = evaluator.image_features(drawn)
-    captions = open_pictures(recipe, "train", _DRAWN).captions
+    captions = open_images(recipe, "train", _DRAWN).captions
     others = [readable(evaluator, caption) for caption in dict.fromkeys(captions) if caption not in prompts][:_OTHERS]
     own = (features * evaluator.text_features(prompts)).sum(dim=1)
     rivals = features @ evaluator.text_features(others).T

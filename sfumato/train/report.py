@@ -27,7 +27,7 @@ from sfumato.metrics import DualEncoder, feature_distance, psnr, r_precision, ss
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.networks.weights import read_shapes
 from sfumato.train.card import card
-from sfumato.train.dataset import open_pictures, save_grid
+from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.generated import generate, readable
 from sfumato.train.recipe import DataRecipe, Recipe
 from sfumato.train.record import name_of, read_summary
@@ -87,7 +87,7 @@ def report(
 
 def chosen(evaluator: DualEncoder, recipe: Recipe, split: str, count: int) -> Captioned:
     """At most `count` images of a split, by a fixed random draw, with captions truncated for the evaluator."""
-    data = open_pictures(recipe, split, count)
+    data = open_images(recipe, split, count)
     return torch.from_numpy(data.images).float() / 255, [readable(evaluator, caption) for caption in data.captions]
 
 
@@ -181,7 +181,7 @@ def _part(folder: Path, root: Path) -> dict[str, Any]:
 
 def show(model: DiffusionModel, recipe: Recipe, path: Path, guidance_scale: float, steps: int, count: int = 64) -> None:
     """Save a grid of at most `count` real images of the train split above images generated from their captions."""
-    data = open_pictures(recipe, "train", count)
+    data = open_images(recipe, "train", count)
     images = torch.from_numpy(data.images).float() / 255
     drawn = generate(model, data.captions, recipe.data.size, guidance_scale, steps)
     rows = [row for k in range(0, len(drawn), 16) for row in (images[k : k + 16] * 2 - 1, drawn[k : k + 16] * 2 - 1)]

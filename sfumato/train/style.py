@@ -17,7 +17,7 @@ from sfumato.style.network import GROUPS, StyleNetwork
 from sfumato.style.words import StyleWords
 from sfumato.train.binding import settings_of
 from sfumato.train.contrast import Grid, Labels, nearest_is_right, supervised_contrastive
-from sfumato.train.dataset import draw_pixels, open_pictures
+from sfumato.train.dataset import draw_pixels, open_images
 from sfumato.train.dual_encoder import jitter
 from sfumato.train.processes import rows_of_all
 from sfumato.train.ranges import ranged
@@ -111,7 +111,7 @@ class StyleTask:
         self.loss = fill(StyleLoss, recipe.loss, "loss")
         _check(recipe, self.shape, self.loss)
         self.size = recipe.data.size
-        self.data = open_pictures(recipe)
+        self.data = open_images(recipe)
         self.pictures = len(self.data)
         labels = Labels.of(self.data, folders=self.loss.labels == "folders")
         self.styles = self._styles(labels, recipe.data.folder)

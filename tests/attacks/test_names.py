@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sfumato.bench.journal import Journal
-from sfumato.bench.runner import picture_path
+from sfumato.bench.runner import edited_image_path
 from sfumato.cli.swept import SweptFolder
 from sfumato.data.corpus import TABLE
 from sfumato.data.emoji import build
@@ -99,9 +99,9 @@ def test_results_are_not_written_through_symbolic_links(tmp_path):
     with refused("by its name or through"):
         SweptFolder(out, 1).check([])
     with refused("by its name or through"):
-        picture_path(out, "s", "elsewhere")
+        edited_image_path(out, "s", "elsewhere")
     with refused("by its name"):
-        picture_path(tmp_path / "new", "s", "../../../elsewhere")
+        edited_image_path(tmp_path / "new", "s", "../../../elsewhere")
     assert target.read_text() == "keep me"
 
 
@@ -117,4 +117,4 @@ def test_inside_rejects_paths_that_leave_the_folder(tmp_path):
         for name in ("../a", "/etc/passwd", "out/a", "a/../../b", "\0", "\ud800\0", None, 3, b"a", ["a"]):
             assert not inside(folder, name), name
     with pytest.raises(BadInput):
-        picture_path(tmp_path, "s", "../" * 5 + "etc/passwd")
+        edited_image_path(tmp_path, "s", "../" * 5 + "etc/passwd")

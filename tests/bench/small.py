@@ -10,7 +10,7 @@ from sfumato.bench.piebench import IMAGES, MAPPING
 from sfumato.bench.settings import Setting
 from sfumato.metrics import Evaluator
 from tests.metrics.test_text import save_clip
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 SIDE = 32
 OURS = Setting("ours", "edit-friendly", {"steps": 3, "skip": 1, "source_guidance_scale": 1.5, "guidance_scale": 2.0})
@@ -56,7 +56,7 @@ def layout(folder, **more):
     for n, each in enumerate(entries.values()):
         path = folder / IMAGES / each["image_path"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        tiny_picture(SIDE, SIDE, seed=n).save(path, quality=95)
+        tiny_image(SIDE, SIDE, seed=n).save(path, quality=95)
     (folder / MAPPING).write_text(json.dumps(entries | more))
     return folder
 

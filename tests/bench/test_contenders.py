@@ -6,7 +6,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
 from sfumato.bench.contenders import LeditsPP, Task, _share_before, _share_kept
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 SIZE = 32
 ALL = [(steps, skip) for steps in range(1, 61) for skip in range(steps)]
@@ -29,7 +29,7 @@ def test_ledits_total_steps_equal_the_requested_steps():
 
 def test_ledits_inverts_with_source_and_empty_prompt(tiny_sd_folder):
     """As described in docs/metrics.md; the edit uses the empty prompt and the target prompt, in this order."""
-    contender = LeditsPP(Task(tiny_sd_folder, tiny_picture(SIZE, SIZE), "red apple", "green apple", 3, 1, 1.0, 2.0))
+    contender = LeditsPP(Task(tiny_sd_folder, tiny_image(SIZE, SIZE), "red apple", "green apple", 3, 1, 1.0, 2.0))
     seen = []
     contender.unet.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["encoder_hidden_states"]), with_kwargs=True

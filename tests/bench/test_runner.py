@@ -11,7 +11,7 @@ from PIL import Image
 from sfumato.bench import editors, runner
 from sfumato.bench.journal import NAME, Journal
 from sfumato.bench.piebench import PieBench
-from sfumato.bench.runner import Runner, limited, picture_path
+from sfumato.bench.runner import Runner, edited_image_path, limited
 from sfumato.bench.settings import UNCHANGED, Setting, resolved
 from sfumato.bench.summary import COSTS, summarise
 from tests.bench import small
@@ -21,7 +21,7 @@ from tests.bench.small import ABOUT, LEDITS, OURS, SDEDIT, broken
 def test_unchanged_returns_the_source_at_no_cost(start, model, tmp_path, bench):
     setting = resolved(Setting(UNCHANGED, UNCHANGED), model)
     for record, item in zip(start(setting), bench.items, strict=True):
-        with Image.open(picture_path(tmp_path / "out", setting.key, item.name)) as picture:
+        with Image.open(edited_image_path(tmp_path / "out", setting.key, item.name)) as picture:
             np.testing.assert_array_equal(np.asarray(picture), item.load().source)
         assert [record[name] for name in COSTS] == [0, 0, 0]
 
@@ -35,7 +35,7 @@ def test_every_setting_edits_every_item(start, model, tmp_path):
     for record in records:
         assert "error" not in record
         assert record["seconds"] > 0
-        with Image.open(picture_path(tmp_path / "out", record["setting"], record["item"])) as picture:
+        with Image.open(edited_image_path(tmp_path / "out", record["setting"], record["item"])) as picture:
             assert picture.size == (small.SIDE, small.SIDE)
     # steps 3, skip 1: ours inverts 3 and replays 2 guidance pairs, LEDITS++ 2 and 2, img2img denoises 2
     assert [record["evaluations"] for record in records[::3]] == [10, 8, 4]
@@ -44,12 +44,12 @@ def test_every_setting_edits_every_item(start, model, tmp_path):
 def test_batch_gives_the_results_of_single_edits(start, model, tmp_path):
     setting = resolved(OURS, model)
     together = start(setting)
-    pixels = [picture_path(tmp_path / "out", setting.key, r["item"]).read_bytes() for r in together]
+    pixels = [edited_image_path(tmp_path / "out", setting.key, r["item"]).read_bytes() for r in together]
     (tmp_path / "out" / NAME).unlink()
     alone = start(setting, batch=1)
     for a, b, before in zip(together, alone, pixels, strict=True):
         assert a["evaluations"] == b["evaluations"]
-        with Image.open(picture_path(tmp_path / "out", setting.key, b["item"])) as picture:
+        with Image.open(edited_image_path(tmp_path / "out", setting.key, b["item"])) as picture:
             now = np.asarray(picture).astype(int)
         (tmp_path / "before.png").write_bytes(before)
         assert np.abs(now - np.asarray(Image.open(tmp_path / "before.png"))).max() <= 1
@@ -80,7 +80,7 @@ def test_edit_equals_that_of_the_python_api(start, model, bench, tmp_path):
     item = bench.items[0]
     inverted = model.invert(Image.fromarray(item.load().source), item.source_text, seed=7, **setting.params)
     expected = inverted.edit(item.target_text, residual=False).pixels[0]
-    with Image.open(picture_path(tmp_path / "out", setting.key, item.name)) as picture:
+    with Image.open(edited_image_path(tmp_path / "out", setting.key, item.name)) as picture:
         assert np.array_equal(np.asarray(picture), expected)
 
 
@@ -112,7 +112,7 @@ def test_saved_edit_without_a_metric_is_only_rescored(start, model, bench, tmp_p
     journal = tmp_path / "out" / NAME
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     journal.write_text("".join(json.dumps(each | ({"seconds": 5} if "item" in each else {})) + "\n" for each in lines))
-    saved = [picture_path(tmp_path / "out", setting.key, item.name) for item in bench.items[:2]]
+    saved = [edited_image_path(tmp_path / "out", setting.key, item.name) for item in bench.items[:2]]
     Image.new("RGB", (small.SIDE, small.SIDE)).save(saved[0])  # what is scored is the saved image
     saved[1].unlink()
     made, original = [], editors.Unchanged.edit
@@ -148,13 +148,13 @@ def test_edit_of_a_replaced_image_is_made_again(start, model, tmp_path):
         return start(setting, items=PieBench(tmp_path / "pie").items)
 
     def replaced(seed):
-        small.tiny_picture(small.SIDE, small.SIDE, seed=seed).save(pictures[1], quality=95)
+        small.tiny_image(small.SIDE, small.SIDE, seed=seed).save(pictures[1], quality=95)
 
     first, pictures = run(), sorted((tmp_path / "pie").rglob("*.jpg"))
     replaced(7)
     second = run()
     assert [a["stamp"] == b["stamp"] for a, b in zip(first, second, strict=True)] == [True, False, True]
-    shown = picture_path(tmp_path / "out", setting.key, "111000000001")
+    shown = edited_image_path(tmp_path / "out", setting.key, "111000000001")
     assert np.array_equal(np.asarray(Image.open(shown)), np.asarray(Image.open(pictures[1])))
     journal = tmp_path / "out" / NAME
     lines = [json.loads(line) for line in journal.read_text().splitlines()]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sfumato.cli import main
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
     monkeypatch.delenv("SFUMATO_MODEL", raising=False)
-    tiny_picture(30, 22).save(tmp_path / "photo.png")
+    tiny_image(30, 22).save(tmp_path / "photo.png")
     return tmp_path
 
 

@@ -11,8 +11,8 @@ from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models.bundled import BUNDLED
 from tests.data import fake
 from tests.style.small import shapes
-from tests.tiny import tiny_picture
-from tests.train.conftest import write_pictures
+from tests.tiny import tiny_image
+from tests.train.conftest import write_image_folder
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ("scene", "a", "b", "cat")
@@ -27,13 +27,13 @@ def prepare(folder: Path, tiny_model: Path) -> Path:
     sections = {each.section: {"steps": 3} for each in METHODS.values() if each.section}
     sections |= shortened_defaults(json.loads((BUNDLED / "emoji" / "sfumato.json").read_text()))
     (bundled / "emoji" / "sfumato.json").write_text(json.dumps(sections))
-    tiny_picture(30, 22).save(folder / "photo.jpg")
+    tiny_image(30, 22).save(folder / "photo.jpg")
     for number, name in enumerate(IMAGES):
-        tiny_picture(32, 32, seed=number).save(folder / f"{name}.png")
-    tiny_picture(32, 32).save(folder / "painting.png")
+        tiny_image(32, 32, seed=number).save(folder / f"{name}.png")
+    tiny_image(32, 32).save(folder / "painting.png")
     shapes(folder / "photos", 6)
     (folder / "photos" / "one").rename(folder / "photos" / "summer")
-    write_pictures(folder / "data" / "own")
+    write_image_folder(folder / "data" / "own")
     (folder / "recipes").mkdir()
     for path in (ROOT / "recipes").glob("*.toml"):
         (folder / "recipes" / path.name).write_text(as_toml(shortened(tomllib.loads(path.read_text()))))

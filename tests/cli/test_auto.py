@@ -13,7 +13,7 @@ from sfumato.metrics import Evaluator
 from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models.diffusion_model import DiffusionModel
 from tests.metrics.test_text import save_clip
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 WORDS = ("photo.png", "--from", "red apple", "--to", "green apple", "-o", "out.png", "--steps", 10)
 CLIP = ("--clip", SHIPPED)
@@ -33,7 +33,7 @@ def choose(*arguments, evaluator=None, **options):
 
 @pytest.fixture
 def inverted(tiny_sd_folder):
-    return library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), "red cat", steps=10)
+    return library.load(str(tiny_sd_folder)).invert(tiny_image(32, 32), "red cat", steps=10)
 
 
 def test_search_ends_at_first_level_that_reaches_the_adherence(inverted):
@@ -69,9 +69,9 @@ def test_grid_uses_the_defaults_of_the_edit_method(inverted, method):
 def test_prompt_weights_are_removed_before_scoring(tiny_sd_folder):
     """As in the report of an edit, the evaluator receives the prompts without their weights."""
     model = library.load(str(tiny_sd_folder), prompt_weights=True)
-    inverted = model.invert(tiny_picture(32, 32), "(red:1.4) cat", steps=5)
+    inverted = model.invert(tiny_image(32, 32), "(red:1.4) cat", steps=5)
     choice, evaluator = choose(inverted, "(green:1.3) dog", skip=2), Evaluator.load()
-    picture = inverted.edited_pictures[0]
+    picture = inverted.edited_images[0]
     for trial in choice.table:
         scores = measured(evaluator, picture, trial.result, None, ("red cat", "green dog"))[trial.row]
         assert trial.scores == pytest.approx(scores, nan_ok=True)
@@ -82,7 +82,7 @@ def test_prompt_weights_are_removed_before_scoring(tiny_sd_folder):
 
 def test_result_reports_moves_of_the_chosen_edit_only(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
-    inverted = model.invert(tiny_picture(32, 32), "red cat", method="pullback", steps=4)
+    inverted = model.invert(tiny_image(32, 32), "red cat", method="pullback", steps=4)
     with counting_passes() as passes:
         choice = choose(inverted, "green dog", adherence=-0.99, skip=0, time=0.5)
     assert len(choice.trial.result) == len(GUIDANCE_SCALES)
@@ -105,7 +105,7 @@ def test_invalid_choices_are_rejected(inverted, tiny_ddpm_folder):
         choose(inverted, "green dog", mask_words="star")
     with pytest.raises(BadInput, match="between -1 and 1"):
         choose(inverted, "green dog", adherence=3.0)
-    blind = library.load(str(tiny_ddpm_folder)).invert(tiny_picture(32, 32), steps=4)
+    blind = library.load(str(tiny_ddpm_folder)).invert(tiny_image(32, 32), steps=4)
     with pytest.raises(BadInput, match="needs a model with text"):
         choose(blind, "")
 
@@ -135,7 +135,7 @@ def test_result_equals_a_single_edit_with_the_chosen_setting(inverted, wanted):
 
 def test_missing_source_prompt_requires_explicit_adherence(tiny_sd_folder):
     """The similarity to an empty text is no useful default: the unchanged image reaches it."""
-    inverted = library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), steps=4)
+    inverted = library.load(str(tiny_sd_folder)).invert(tiny_image(32, 32), steps=4)
     with pytest.raises(BadInput, match="Without a source prompt"):
         choose(inverted, "green dog")
     assert choose(inverted, "green dog", adherence=-0.99).reached
@@ -149,7 +149,7 @@ def test_prompts_longer_than_the_evaluator_context_are_rejected(inverted):
 
 def test_levels_that_skip_the_method_window_are_excluded(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
-    inverted = model.invert(tiny_picture(32, 32), "red cat", method="colour", steps=10)
+    inverted = model.invert(tiny_image(32, 32), "red cat", method="colour", steps=10)
     high = choose(inverted, "red cat", adherence=-0.99, guidance_scale=1.0, first=700, last=999)  # 901, 801, 701
     assert high.trial.options["skip"] == 2
 
@@ -244,7 +244,7 @@ def test_model_without_evaluator_requires_clip_option(sfumato, tiny_sd_folder, i
 @pytest.mark.parametrize("method", ["edit-friendly", "ddim", "plug-and-play"])
 def test_search_matches_separate_single_edits(tiny_sd_folder, method, wanted):
     """Every setting is edited separately: table and choice are equal, although the search edits levels in one batch."""
-    inverted = library.load(str(tiny_sd_folder)).invert(tiny_picture(32, 32), "red cat", method=method, steps=10)
+    inverted = library.load(str(tiny_sd_folder)).invert(tiny_image(32, 32), "red cat", method=method, steps=10)
     choice, evaluator = choose(inverted, "green dog", adherence=wanted), Evaluator.load()
     skips = sorted({round(share * 10) for share in SKIPPED}, reverse=True)
     scales = [factor * inverted.params.guidance_scale for factor in GUIDANCE_SCALES]
@@ -252,7 +252,7 @@ def test_search_matches_separate_single_edits(tiny_sd_folder, method, wanted):
     def edited(level, scale):
         setting = {"skip": skips[level], "guidance_scale": scales[scale]}
         result = inverted.edit("green dog", **setting)
-        scores = measured(evaluator, inverted.edited_pictures[0], result, None, ("red cat", "green dog"))[0]
+        scores = measured(evaluator, inverted.edited_images[0], result, None, ("red cat", "green dog"))[0]
         return Trial(3 * level + scale, setting, result.pixels[0], scores, result, 0)
 
     table = {}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sfumato.models.diffusion_model import DiffusionModel
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 EDIT = "edit photo.png --from red --to green --model nosuch"
 FILM = "interpolate photo.png mask.png --frames 3 --model nosuch"
@@ -130,7 +130,7 @@ def mistakes(folder):
     (folder / "link.png").symlink_to("photo.png")
     Image.fromarray(np.zeros((22, 30), np.uint8)).save("black.png")
     Image.fromarray(np.full((22, 30), 255, np.uint8)).save("mask.png")
-    tiny_picture(31, 22).save("wide.png")
+    tiny_image(31, 22).save("wide.png")
 
 
 @pytest.mark.parametrize("typed", MISTAKES)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from sfumato import __version__
-from sfumato.bench.items import Item, Pictures
+from sfumato.bench.items import Item, ItemImages
 from sfumato.bench.piebench import PieBench
 from sfumato.cli.bench import _items
 from sfumato.errors import BadInput
@@ -94,7 +94,7 @@ def test_kinds_option_selects_edits(typed):
 def test_splits_option_selects_edits(typed):
     assert "piebench has no splits: leave --splits out" in typed("--splits", "test").refused()
     edits = [
-        Item(f"{kind}-{split}", kind, split, "", "", Pictures) for kind in ("hair", "tone") for split in ("a", "b")
+        Item(f"{kind}-{split}", kind, split, "", "", ItemImages) for kind in ("hair", "tone") for split in ("a", "b")
     ]
     pairs = SimpleNamespace(name="pairs", items=edits[:3])
 

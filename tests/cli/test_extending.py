@@ -16,8 +16,8 @@ from sfumato.metrics import METRICS
 from sfumato.train.registry import TASKS
 from tests import third_party
 from tests.metrics.test_text import save_clip
-from tests.tiny import tiny_picture
-from tests.train.conftest import write_pictures
+from tests.tiny import tiny_image
+from tests.train.conftest import write_image_folder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
 MODULES = dict(re.findall(r"```python\n# sfumato_examples/(\w+)\.py\n(.*?)```", PAGE, re.DOTALL))
@@ -74,7 +74,7 @@ def test_energy_reduces_the_distance_between_means(tiny_sd_folder):
     from sfumato_examples.mean_colour import KeepMeanColour
 
     model = load(str(tiny_sd_folder), "cpu")
-    inverted = model.invert(tiny_picture(32, 32), "red cat", steps=6)
+    inverted = model.invert(tiny_image(32, 32), "red cat", steps=6)
     source = inverted.groups[0].inversion.x0.mean(dim=(2, 3))
 
     def distance(*shifts):
@@ -87,7 +87,7 @@ def test_energy_reduces_the_distance_between_means(tiny_sd_folder):
 @pytest.mark.usefixtures("examples")
 def test_inversion_is_exact_and_shares_its_noise(tiny_sd_folder):
     inverted = load(str(tiny_sd_folder), "cpu").invert(
-        tiny_picture(32, 32), "red cat", method="shared-noise", steps=6, exact=True, source_guidance_scale=1.0
+        tiny_image(32, 32), "red cat", method="shared-noise", steps=6, exact=True, source_guidance_scale=1.0
     )
     again = inverted.edit("red cat", skip=0, guidance_scale=1.0, check=True)
     assert again.report["reconstruction_latent_max_error"] < 1e-5
@@ -102,14 +102,14 @@ def abar_of(inverted, i):
 
 @pytest.mark.usefixtures("examples")
 def test_the_metric_is_computed(sfumato, folder):
-    tiny_picture(30, 22, seed=1).save(folder / "edit.png")
+    tiny_image(30, 22, seed=1).save(folder / "edit.png")
     save_clip(folder / "clip")
     assert sfumato("metrics", "photo.png", "edit.png", "--clip", "clip", "--json").json["metrics"]["brightness"] > 0
 
 
 @pytest.mark.usefixtures("examples")
 def test_the_task_trains_and_exports(sfumato, folder, tiny_sd_folder):
-    write_pictures(folder / "own")
+    write_image_folder(folder / "own")
     recipe = RECIPE.replace("data/emoji", "own").replace("size = 128", "size = 32").replace("2000", "3")
     recipe = recipe.replace("runs/emoji-128-autoencoder/export", str(tiny_sd_folder / "vae"))
     (folder / "preview.toml").write_text(recipe + 'precision = "fp32"\n')
@@ -122,8 +122,8 @@ def test_the_task_trains_and_exports(sfumato, folder, tiny_sd_folder):
 def test_the_command_runs(sfumato, folder):
     assert "palette      of the package sfumato-examples" in sfumato("--help").out
     assert "sfumato palette fox.png" in sfumato("palette", "--help").out
-    tiny_picture(30, 22).save(folder / "own.png")
-    means = np.asarray(tiny_picture(30, 22)).mean(axis=(0, 1))
+    tiny_image(30, 22).save(folder / "own.png")
+    means = np.asarray(tiny_image(30, 22)).mean(axis=(0, 1))
     lines = sfumato("palette", "own.png").out.splitlines()
     assert lines == [f"{name} {value:.1f}" for name, value in zip("RGB", means, strict=True)]
     assert "no command 'palete'; did you mean 'palette'?" in sfumato("palete").refused()

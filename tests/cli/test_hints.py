@@ -7,7 +7,7 @@ import pytest
 from sfumato.api.notes import prompt_note, size_note
 from sfumato.cli import progress
 from sfumato.models.load import load_model
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 PLAIN = (
     "a cat (sitting) on a mat",
@@ -92,7 +92,7 @@ def test_sizes_beyond_half_or_twice_the_native_get_notes(tiny_sd_folder, size, t
 
 
 def test_commands_print_notes_and_add_them_to_json(sfumato, folder, tiny_sd_folder):
-    tiny_picture(96, 90).save(folder / "large.png")
+    tiny_image(96, 90).save(folder / "large.png")
     model = ("--model", tiny_sd_folder, "--steps", 2)
     prompts = ("--from", "red (apple:1.2)", "--to", "green apple")
     run = sfumato("edit", "large.png", *prompts, *model, "--skip", 0, "--json", "-o", "out.png")

@@ -12,7 +12,7 @@ from sfumato.metrics import METRICS, Evaluator
 from sfumato.style.encoder import FILE, load_style_encoder
 from tests.metrics.test_text import save_clip
 from tests.style.small import style_encoder
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 TEXTS = ("--from", "red apple", "--to", "green apple")
 
@@ -28,7 +28,7 @@ def clip(tmp_path_factory):
 def pair(folder):
     """photo.png, two other images of its size, and a mask of its left half."""
     for name, seed in (("edit.png", 1), ("target.png", 2)):
-        tiny_picture(30, 22, seed=seed).save(folder / name)
+        tiny_image(30, 22, seed=seed).save(folder / name)
     mask = np.zeros((22, 30), np.uint8)
     mask[:, :15] = 255
     Image.fromarray(mask).save(folder / "mask.png")
@@ -86,7 +86,7 @@ def test_infinite_and_undefined_metrics_are_null_in_json(sfumato, pair, clip):
 
 def test_invalid_input_is_rejected_before_loading_networks(sfumato, pair, monkeypatch):
     monkeypatch.setattr(Evaluator, "load", lambda *_: pytest.fail("a network was loaded"))
-    tiny_picture(30, 20).save(pair / "small.png")
+    tiny_image(30, 20).save(pair / "small.png")
     assert "30 x 20 pixels and photo.png 30 x 22" in sfumato("metrics", "photo.png", "small.png").refused()
     assert "small.png" in sfumato("metrics", "photo.png", "edit.png", "--mask", "small.png").refused()
     assert "small.png" in sfumato("metrics", "photo.png", "edit.png", "--target", "small.png").refused()

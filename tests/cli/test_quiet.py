@@ -7,7 +7,7 @@ from PIL import Image
 
 from sfumato.cli.quiet import quiet_warnings
 from sfumato.images import read_image
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 SHOWN = [
     (UserWarning, "torch.cuda"),
@@ -34,7 +34,7 @@ def test_only_listed_library_warnings_are_hidden(category, module, shown):
 
 
 def test_damaged_exif_warning_is_hidden(sfumato, folder, tiny_sd_folder):
-    tiny_picture(30, 22).save(folder / "odd.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    tiny_image(30, 22).save(folder / "odd.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     with pytest.warns(UserWarning, match="Corrupt EXIF"):
         read_image(folder / "odd.jpg")
     with warnings.catch_warnings(record=True) as caught:

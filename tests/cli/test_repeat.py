@@ -11,7 +11,7 @@ from PIL import Image
 from sfumato.api import load
 from sfumato.images.recipe import read_recipe
 from sfumato.images.write import write_image
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 FAST = ("--steps", 4, "--skip", 1)
 
@@ -27,7 +27,7 @@ def edit(sfumato, tiny_sd_folder, monkeypatch):
 def edited_once(tiny_sd_folder, tmp_path_factory):
     """The content of the file that an edit of photo.png writes."""
     folder = tmp_path_factory.mktemp("once")
-    tiny_picture(30, 22).save(folder / "photo.png")
+    tiny_image(30, 22).save(folder / "photo.png")
     inverted = load(str(tiny_sd_folder), "cpu").invert(folder / "photo.png", "red cat", steps=4)
     inverted.edit("green cat", skip=1).save(folder / "out.png")
     return (folder / "out.png").read_bytes()
@@ -41,7 +41,7 @@ def same(first, second):
 def written(recipe, **changes):
     """Write the recipe of out.png with changed values to changed.png; returns the arguments that repeat it."""
     found = read_recipe("out.png") | changes
-    write_image("changed.png", np.asarray(tiny_picture(30, 22)), None, found)
+    write_image("changed.png", np.asarray(tiny_image(30, 22)), None, found)
     return ("--recipe", "changed.png", "-o", "again.png")
 
 
@@ -66,7 +66,7 @@ def test_recipe_repeats_the_edit_exactly(edit, folder, name):
     mask = np.zeros((22, 30), np.uint8)
     mask[:, 10:] = 255
     Image.fromarray(mask).save("masks/mask.png")
-    Image.fromarray(np.dstack([np.asarray(tiny_picture(30, 22)), 255 - mask])).save("masks/holes.png")
+    Image.fromarray(np.dstack([np.asarray(tiny_image(30, 22)), 255 - mask])).save("masks/holes.png")
     first = edit(*EDITS[name])
     assert first.code == 0, first.err
     shutil.copytree("masks", ".", dirs_exist_ok=True)
@@ -78,7 +78,7 @@ def test_recipe_repeats_the_edit_exactly(edit, folder, name):
 
 
 def test_flags_and_images_override_the_recipe(edit, folder):
-    tiny_picture(22, 30, seed=1).save(folder / "other.png")
+    tiny_image(22, 30, seed=1).save(folder / "other.png")
     edit(*ONE, "--method", "prompt-to-prompt", "--inversion", "ddim")
     run = edit("--recipe", "out.png", "other.png", "--to", "a dog", "-o", "second.png", "--steps", 3)
     assert run.code == 0, run.err
@@ -109,7 +109,7 @@ def test_direction_file_is_identified_by_its_content(edit, sfumato, folder):
 
 def test_max_pixels_applies_to_the_image_with_the_recipe(edit, folder, edited_once):
     Path("out.png").write_bytes(edited_once)
-    tiny_picture(16, 16).save(folder / "small.png")
+    tiny_image(16, 16).save(folder / "small.png")
     run = edit("--recipe", "out.png", "small.png", "-o", "again.png", "--max-pixels", 300)
     assert "out.png has 30 x 22 = 660 pixels, more than the limit of 300" in run.refused()
 
@@ -135,7 +135,7 @@ def test_missing_inputs_are_rejected(edit, folder, monkeypatch):
     again = ("--recipe", "out.png", "-o", "again.png")
     Path("photo.png").rename("moved.png")
     assert "made from photo.png, which is neither next to it nor in the working folder" in edit(*again).refused()
-    tiny_picture(30, 22, seed=5).save("photo.png")
+    tiny_image(30, 22, seed=5).save("photo.png")
     assert "made from photo.png" in edit(*again).refused()
     assert edit(*again, "moved.png").code == 0
     monkeypatch.delenv("SFUMATO_MODEL")

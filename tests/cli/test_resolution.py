@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 PROMPTS = ("--from", "red apple", "--to", "green apple")
 FAST = ("--steps", 4, "--skip", 1)
@@ -12,7 +12,7 @@ FAST = ("--steps", 4, "--skip", 1)
 
 @pytest.fixture
 def model(tiny_sd_folder, folder):
-    tiny_picture(120, 90).save(folder / "large.png")
+    tiny_image(120, 90).save(folder / "large.png")
     return ("--model", tiny_sd_folder)
 
 
@@ -81,7 +81,7 @@ def test_resolution_out_of_range_is_rejected(sfumato, model):
 
 
 def test_low_similarity_to_the_source_prompt_is_reported(sfumato, folder):
-    tiny_picture(60, 60, seed=4).save(folder / "abstract.png")
+    tiny_image(60, 60, seed=4).save(folder / "abstract.png")
     words = ("--from", "castle, noto", "--to", "house, noto", "--steps", 2, "--skip", 1, "-o", "out.png", "--json")
     run = sfumato("edit", "abstract.png", *words)
     assert run.code == 0, run.err

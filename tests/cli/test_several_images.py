@@ -9,7 +9,7 @@ from PIL import Image
 
 from sfumato.api import load
 from sfumato.errors import BadInput
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 FAST = ("--steps", 4, "--skip", 1)
 
@@ -17,10 +17,10 @@ FAST = ("--steps", 4, "--skip", 1)
 @pytest.fixture
 def edit(sfumato, folder, tiny_sd_folder):
     """Run edits in a folder with images of two sizes, two of which have the same name."""
-    tiny_picture(30, 22, seed=1).save(folder / "b.png")
-    tiny_picture(22, 30, seed=2).save(folder / "c.jpg")
+    tiny_image(30, 22, seed=1).save(folder / "b.png")
+    tiny_image(22, 30, seed=2).save(folder / "c.jpg")
     (folder / "other").mkdir()
-    tiny_picture(30, 22, seed=3).save(folder / "other" / "b.png")
+    tiny_image(30, 22, seed=3).save(folder / "other" / "b.png")
     return lambda *words: sfumato("edit", *words, "--model", tiny_sd_folder, *FAST)
 
 

@@ -20,7 +20,7 @@ from tests.cli.test_bench import ROWS
 from tests.cli.test_train import checkpoints, recipe  # noqa: F401
 from tests.data import fake
 from tests.metrics.test_text import save_clip
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 SIGNALS = {
     "SIGINT": (signal.SIGINT,),
@@ -51,7 +51,7 @@ WORK = {
 @pytest.fixture
 def commands(folder, tiny_sd_folder):
     """A folder with the inputs of the commands of `WORK`."""
-    tiny_picture(30, 22, seed=1).save(folder / "other.png")
+    tiny_image(30, 22, seed=1).save(folder / "other.png")
     small.layout(folder / "pie")
     (folder / "rows.toml").write_text(ROWS.replace("steps = 3", "steps = 60"))
     (folder / "clip").mkdir()

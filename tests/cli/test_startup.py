@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sfumato.train.registry import MODULES, TASKS
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 EDIT = ("edit", "photo.png", "--to", "green", "-o", "out.png")
 #: Command line -> exit code.
@@ -76,7 +76,7 @@ for line in sys.argv[2:]:
 def failed(tmp_path_factory):
     """Output of the process: the command lines that import a large library or end with an unexpected exit code."""
     folder = tmp_path_factory.mktemp("startup")
-    tiny_picture(30, 22).save(folder / "photo.png")
+    tiny_image(30, 22).save(folder / "photo.png")
     lines = [repr((list(words), code)) for words, code in COMMANDS.items()]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[2]), *lines],

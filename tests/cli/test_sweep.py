@@ -19,7 +19,7 @@ from sfumato.images import read_image
 from sfumato.metrics import Evaluator
 from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models.diffusion_model import DiffusionModel
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 GRID = ("--grid", "skip=1,3", "--grid", "guidance=2,5,8")
 WORDS = ("photo.png", "--from", "red apple", "--to", "green apple", "-o", "out", "--steps", 5)
@@ -58,7 +58,7 @@ def test_settings_of_the_edit_share_one_inversion(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder))
     grid = {"steps": [3, 4], "skip": [0, 1], "guidance_scale": [2.0, 4.0]}
     with model.network.counting() as count:
-        trials = list(sweep(model, tiny_picture(32, 32), "red cat", "green dog", grid=grid, evaluator=Evaluator.load()))
+        trials = list(sweep(model, tiny_image(32, 32), "red cat", "green dog", grid=grid, evaluator=Evaluator.load()))
     assert sorted(trial.index for trial in trials) == list(range(8))
     inversions = 2 * (3 + 4)
     edits = 2 * 2 * (3 + 2 + 4 + 3)
@@ -198,7 +198,7 @@ def test_computed_masks_match_those_of_edit(run, sfumato, tiny_sd_folder):
 
 
 def test_large_edits_are_scored_in_small_batches():
-    picture = read_image(tiny_picture(1024, 500))
+    picture = read_image(tiny_image(1024, 500))
     result = Result([picture.rgb] * 5, [], [], {})
     sizes = []
 
@@ -273,7 +273,7 @@ def test_large_image_is_scored_at_the_edited_size(tiny_sd_folder, monkeypatch):
     )
     mask = Image.new("L", (120, 90), 255)
     trials = sweep(
-        model, tiny_picture(120, 90), "red cat", "green dog", grid={"skip": [2]}, mask=mask, evaluator=evaluator
+        model, tiny_image(120, 90), "red cat", "green dog", grid={"skip": [2]}, mask=mask, evaluator=evaluator
     )
     assert next(trials).pixels.shape == (90, 120, 3)
     assert sizes == [((1, 3, 30, 40), (1, 3, 30, 40), (1, 30, 40))]

@@ -10,7 +10,7 @@ from sfumato.metrics import METRICS
 from tests import third_party
 from tests.bench import small
 from tests.metrics.test_text import save_clip
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def brightness(monkeypatch, tmp_path_factory):
 
 @pytest.mark.usefixtures("brightness")
 def test_metrics_lists_and_computes_third_party_metric(sfumato, folder, clip):
-    tiny_picture(30, 22, seed=1).save(folder / "edit.png")
+    tiny_image(30, 22, seed=1).save(folder / "edit.png")
     assert "change of the mean pixel value" in sfumato("metrics").out
     found = sfumato("metrics", "photo.png", "edit.png", "--clip", clip, "--json").json
     assert found["metrics"]["brightness"] > 0

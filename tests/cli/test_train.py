@@ -9,7 +9,7 @@ import pytest
 
 from sfumato.cli import progress
 from sfumato.cli import train as command
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 RECIPE = """
 kind = "autoencoder"
@@ -36,7 +36,7 @@ def recipe(folder):
     (folder / "pictures").mkdir()
     rows = []
     for n in range(24):
-        tiny_picture(16, 16, seed=n).save(folder / "pictures" / f"{n}.png")
+        tiny_image(16, 16, seed=n).save(folder / "pictures" / f"{n}.png")
         rows.append(json.dumps({"file_name": f"{n}.png", "text": f"picture {n}"}))
     (folder / "pictures" / "metadata.jsonl").write_text("\n".join(rows))
 

@@ -7,9 +7,9 @@ from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.methods.job import Job
 from sfumato.methods.registry import METHODS
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
-PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1)]
+PICTURES = [tiny_image(32, 32), tiny_image(32, 32, seed=1)]
 SOURCE, TARGET = ["red cat", "green cat"], ["blue cat", "red cat"]
 STEPS = 4
 RUN = {"skip": 1, "guidance_scale": 3.0}

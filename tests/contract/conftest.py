@@ -9,7 +9,7 @@ import sfumato
 from sfumato.api import Model
 from sfumato.methods.registry import METHODS
 from tests.contract.composed import PICTURES, SOURCE, STEPS, maker
-from tests.contract.pictures import OTHER, PICTURE
+from tests.contract.images import OTHER, PICTURE
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from sfumato.api import Model
 from sfumato.core.batching import rows_per_call
 from sfumato.errors import BadInput
 from sfumato.images import read_recipe
-from tests.contract.pictures import OTHER, PICTURE
-from tests.tiny import tiny_picture
+from tests.contract.images import OTHER, PICTURE
+from tests.tiny import tiny_image
 
 
 def test_public_names():
@@ -197,12 +197,12 @@ def test_saved_file_contains_alpha_and_recipe(sd, tmp_path):
 
 
 def test_max_pixels_limits_the_image_size(sd):
-    width, height = tiny_picture().size
+    width, height = tiny_image().size
     with pytest.raises(BadInput, match=f"limit of {width * height - 1:,}"):
-        sd.invert_steps(tiny_picture(), max_pixels=width * height - 1)
-    assert len(sd.invert(tiny_picture(), max_pixels=width * height, steps=2)) == 1
+        sd.invert_steps(tiny_image(), max_pixels=width * height - 1)
+    assert len(sd.invert(tiny_image(), max_pixels=width * height, steps=2)) == 1
     with pytest.raises(BadInput, match="max_pixels must be an integer"):
-        sd.invert_steps(tiny_picture(), max_pixels=None)
+        sd.invert_steps(tiny_image(), max_pixels=None)
 
 
 def test_save_and_open(sd, tmp_path):
@@ -259,7 +259,7 @@ def test_model_settings_are_the_defaults(sd, monkeypatch):
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (9, 8)])
 def test_tiny_and_thin_images_keep_their_size(models, layout, size):
     model = models(layout)
-    picture = tiny_picture(64, 64).resize(size)
+    picture = tiny_image(64, 64).resize(size)
     source, target = ("red cat", "green dog") if model.network.takes_text else ("", "")
     edit = model.invert(picture, source, steps=3).edit(target)
     assert edit.images[0].size == size

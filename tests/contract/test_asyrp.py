@@ -10,9 +10,9 @@ from sfumato.errors import BadInput
 from sfumato.methods.asyrp import parse_deltas
 from sfumato.methods.inversions import EVERY
 from tests.delta import delta_of
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
-PICTURE = tiny_picture(32, 32)
+PICTURE = tiny_image(32, 32)
 NAME, STEPS = "asyrp", 6
 CELLS = (8, 8)
 AMOUNT = 40.0

@@ -11,9 +11,9 @@ from sfumato.methods.inversions import EVERY
 from sfumato.methods.prompt_to_prompt import PromptToPromptParams, coarse
 from sfumato.models.layout import grid
 from sfumato.models.text import TextEncoder
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
-PICTURES = [tiny_picture(32, 32), tiny_picture(40, 24, seed=3)]
+PICTURES = [tiny_image(32, 32), tiny_image(40, 24, seed=3)]
 METHODS = ("prompt-to-prompt", "plug-and-play")
 FREE = {
     "prompt-to-prompt": {"cross_steps": 0.0, "self_steps": 0.0},

@@ -17,9 +17,9 @@ from sfumato.methods.diffuseit_params import DiffuseITParams
 from sfumato.methods.params import Params
 from sfumato.methods.registry import METHODS
 from sfumato.metrics import VisionEncoder
-from tests.contract.pictures import PICTURE
+from tests.contract.images import PICTURE
 from tests.metrics import encoders
-from tests.tiny import seeded, tiny_picture
+from tests.tiny import seeded, tiny_image
 
 OPTIONS = {"method": "diffuseit", "steps": 4, "skip": 1, "crops": 1, "resample": 1, "guidance_scale": 2.0}
 
@@ -33,7 +33,7 @@ def edit(sd, source="red cat", target="blue dog", **options):
 @pytest.fixture(scope="module")
 def target(tmp_path_factory):
     path = tmp_path_factory.mktemp("target") / "target.png"
-    tiny_picture(40, 24, seed=9).save(path)
+    tiny_image(40, 24, seed=9).save(path)
     return str(path)
 
 

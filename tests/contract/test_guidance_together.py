@@ -12,7 +12,7 @@ from sfumato.methods.changes import move
 from sfumato.methods.job import Job
 from sfumato.shifts.mask import KeepOutsideMask
 from tests.delta import delta_of
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 PROMPT = "red cat and dog"
 
@@ -24,7 +24,7 @@ def sd(tiny_sd_folder):
 
 @pytest.fixture(scope="module")
 def inverted(sd):
-    return sd.invert(tiny_picture(32, 32), PROMPT, method="edit-friendly", steps=8, exact=True)
+    return sd.invert(tiny_image(32, 32), PROMPT, method="edit-friendly", steps=8, exact=True)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_methods_and_mask_act_together(inverted, delta, mask):
     """Leaving out a method or the mask changes the result; outside the mask the pixels equal the source."""
     attribute, moved = ("asyrp", {"delta": str(delta), "amount": 2.0}), move("cat", right=0.25)
     full, made = edit(inverted, [attribute, moved], mask=mask)
-    source = np.asarray(tiny_picture(32, 32)).astype(int)
+    source = np.asarray(tiny_image(32, 32)).astype(int)
     assert np.array_equal(full[:, 16:], source[:, 16:])
     for fewer in ([attribute], [moved], []):
         assert not np.array_equal(full[:, :16], edit(inverted, fewer, mask=mask)[0][:, :16])

@@ -9,7 +9,7 @@ from PIL import Image
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.images import read_recipe, transparent_parts
-from tests.contract.pictures import PICTURE
+from tests.contract.images import PICTURE
 
 EDIT = {"skip": 0, "guidance_scale": 9}
 SOURCE = np.asarray(PICTURE)

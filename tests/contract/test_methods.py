@@ -15,10 +15,10 @@ from sfumato.methods.params import kind_of, options_of
 from sfumato.methods.registry import METHODS
 from tests.delta import delta_of
 from tests.style.small import save_parasol
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 STEPS = 4
-PICTURES = [tiny_picture(32, 32), tiny_picture(32, 32, seed=1), tiny_picture(37, 21, seed=2)]
+PICTURES = [tiny_image(32, 32), tiny_image(32, 32, seed=1), tiny_image(37, 21, seed=2)]
 
 APPROXIMATE = {
     "ddim": ({"steps": 40, "refine": 6}, 36),

@@ -15,7 +15,7 @@ from sfumato.methods.self_guidance import others
 from sfumato.methods.several_objects import SeveralObjectsParams
 from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap
 from sfumato.shifts.energy.presence import Presence
-from tests.contract.pictures import PICTURE
+from tests.contract.images import PICTURE
 
 
 def prompt_of(text):

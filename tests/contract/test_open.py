@@ -7,13 +7,13 @@ import pytest
 
 from sfumato.errors import BadInput
 from tests.stored import parts, write
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 
 @pytest.fixture(scope="module")
 def saved(models, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "cat.safetensors"
-    models("sd").invert([tiny_picture(), tiny_picture(seed=1)], "red cat", steps=4, skip=1).save(path)
+    models("sd").invert([tiny_image(), tiny_image(seed=1)], "red cat", steps=4, skip=1).save(path)
     return parts(path)
 
 
@@ -57,7 +57,7 @@ def test_file_without_images_is_refused(models, saved, tmp_path):
     header, tensors = saved
     path = write(tmp_path / "odd.safetensors", header, {"x": tensors["x"], "z": tensors["z"]})
     with pytest.raises(BadInput, match="lacks its images"):
-        models("sd").open(path, [tiny_picture(), tiny_picture(seed=1)])
+        models("sd").open(path, [tiny_image(), tiny_image(seed=1)])
 
 
 def test_modified_headers_are_edited_or_refused(models, saved, tmp_path):
@@ -87,7 +87,7 @@ def test_modified_headers_are_edited_or_refused(models, saved, tmp_path):
 
 def test_images_of_several_batches_are_saved_in_order(models, tmp_path):
     """Every image keeps its position, prompt and seed; images of different sizes cannot be saved in one file."""
-    model, pictures = models("sd"), [tiny_picture(seed=n) for n in range(3)]
+    model, pictures = models("sd"), [tiny_image(seed=n) for n in range(3)]
     prompts, seeds = ["red cat", "blue dog", "green cat"], [5, 6, 7]
     inverted = model.invert(pictures, prompts, seed=seeds, steps=4, skip=1, batch=4)
     assert len(inverted.groups) == 2
@@ -97,7 +97,7 @@ def test_images_of_several_batches_are_saved_in_order(models, tmp_path):
     assert [opened.recipe(n)["seed"] for n in range(3)] == seeds
     for pixels, others in zip(opened.edit("red dog").pixels, inverted.edit("red dog").pixels, strict=True):
         np.testing.assert_array_equal(pixels, others)
-    mixed = model.invert([pictures[0], tiny_picture(40, 24)], "red cat", steps=2)
+    mixed = model.invert([pictures[0], tiny_image(40, 24)], "red cat", steps=2)
     with pytest.raises(BadInput, match="of one size"):
         mixed.save(tmp_path / "mixed.safetensors")
 
@@ -106,7 +106,7 @@ def test_recipes_contain_the_names_of_the_inverted_files(models, tmp_path):
     model, paths = models("sd"), [tmp_path / "photos" / f"{n}.png" for n in range(2)]
     paths[0].parent.mkdir()
     for n, path in enumerate(paths):
-        tiny_picture(seed=n).save(path)
+        tiny_image(seed=n).save(path)
     inverted = model.invert(paths, "red cat", steps=2)
     inverted.save(tmp_path / "two.safetensors")
     opened = model.open(tmp_path / "two.safetensors")
@@ -119,7 +119,7 @@ def test_recipes_contain_the_names_of_the_inverted_files(models, tmp_path):
 
 def test_opened_inversion_uses_the_given_batch(models, tmp_path):
     model = models("sd")
-    model.invert([tiny_picture(seed=n) for n in range(2)], "red cat", steps=4).save(tmp_path / "two.safetensors")
+    model.invert([tiny_image(seed=n) for n in range(2)], "red cat", steps=4).save(tmp_path / "two.safetensors")
     opened = model.open(tmp_path / "two.safetensors", batch=2)
     with model.network.counting() as count:
         opened.edit("red dog", skip=1, guidance_scale=3.0)
@@ -132,7 +132,7 @@ def test_missing_direction_file_is_refused_only_if_used(models, tmp_path):
     model, direction = models("sd"), tmp_path / "direction.safetensors"
     model.text_direction("cat", "dog").save(direction)
     options = {"method": "pix2pix-zero", "steps": 3, "direction_file": str(direction)}
-    model.invert(tiny_picture(), "red cat", **options).save(tmp_path / "cat.safetensors")
+    model.invert(tiny_image(), "red cat", **options).save(tmp_path / "cat.safetensors")
     direction.unlink()
     opened = model.open(tmp_path / "cat.safetensors")
     assert opened.reconstruct().pixels[0].shape == (32, 32, 3)

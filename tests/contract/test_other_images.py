@@ -18,7 +18,7 @@ from sfumato.methods.changes import (
     restyle,
     swap,
 )
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 STEPS = {"steps": 4}
 PROMPT = "red cat and dog"
@@ -31,7 +31,7 @@ def sd(tiny_sd_folder):
 
 @pytest.fixture(scope="module")
 def inverted(sd):
-    return sd.invert(tiny_picture(32, 32), PROMPT, method="self-guidance", **STEPS)
+    return sd.invert(tiny_image(32, 32), PROMPT, method="self-guidance", **STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("references")
     paths = [folder / "one.png", folder / "two.png"]
     for seed, path in enumerate(paths, start=7):
-        tiny_picture(32, 32, seed=seed).save(path)
+        tiny_image(32, 32, seed=seed).save(path)
     return paths
 
 
@@ -116,7 +116,7 @@ def test_recipes_contain_the_file_names_without_folders(sd, files):
 
 def test_invalid_entries_are_refused_before_any_evaluation(sd, inverted, files, tmp_path):
     wide = tmp_path / "wide.png"
-    tiny_picture(64, 32).save(wide)
+    tiny_image(64, 32).save(wide)
     calls = sd.network.count.calls
     mistakes = {
         "must be|No such|not exist|no such": restyle("cat", tmp_path / "absent.png", "cat"),

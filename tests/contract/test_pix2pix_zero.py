@@ -7,9 +7,9 @@ from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY
 from sfumato.shifts.banks import templated
 from sfumato.shifts.text_direction import text_direction
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
-PICTURE = tiny_picture(32, 24)
+PICTURE = tiny_image(32, 24)
 NAME = "pix2pix-zero"
 
 

@@ -15,7 +15,7 @@ from sfumato.images import read_image, read_recipe
 from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
 from sfumato.methods.params import Params, option, options_of
-from tests.contract.pictures import PICTURE
+from tests.contract.images import PICTURE
 
 
 @dataclass(frozen=True)

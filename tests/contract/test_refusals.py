@@ -5,7 +5,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import BadInput
-from tests.contract.pictures import OTHER, PICTURE
+from tests.contract.images import OTHER, PICTURE
 from tests.tiny import tiny_inpainting
 
 LONG = "red cat " * 60

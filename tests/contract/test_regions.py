@@ -11,9 +11,9 @@ from sfumato.models.text import TextEncoder
 from sfumato.shifts.diffedit import disagreement
 from sfumato.shifts.regions import LEVELS, maps_of_words, middle
 from sfumato.shifts.words import word_mask
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
-PICTURES = [tiny_picture(48, 32), tiny_picture(48, 32, seed=1)]
+PICTURES = [tiny_image(48, 32), tiny_image(48, 32, seed=1)]
 TEXT = ("sd", "sd2", "sdxl")
 
 
@@ -106,7 +106,7 @@ def test_region_of_one_cell_equals_its_painted_mask(models, monkeypatch, side, k
     cells[..., 3, 4] = 1
     monkeypatch.setattr(f"sfumato.api.regions.{kind}", lambda *_: cells)
     region = {"mask_words": "cat"} if kind == "_of_words" else {"mask_difference": True}
-    picture, unit = tiny_picture(side, side), side // 8
+    picture, unit = tiny_image(side, side), side // 8
     inverted = models("sd").invert(picture, "red cat", resolution=32, steps=3)
     painted = np.zeros((side, side), np.uint8)
     painted[3 * unit : 4 * unit, 4 * unit : 5 * unit] = 255
@@ -129,7 +129,7 @@ def test_mask_overlapping_only_the_soft_border_is_refused(models, monkeypatch):
     cells = torch.zeros(1, 1, 8, 8)
     cells[..., 3, 4] = 1
     monkeypatch.setattr("sfumato.api.regions._of_words", lambda *_: cells)
-    inverted = models("sd").invert(tiny_picture(96, 96), "red cat", resolution=32, steps=2)
+    inverted = models("sd").invert(tiny_image(96, 96), "red cat", resolution=32, steps=2)
     beside = np.zeros((96, 96), np.uint8)
     beside[36:48, 60:64] = 255  # the region ends at column 60, its soft border at column 61
     with pytest.raises(BadInput, match="do not overlap"):

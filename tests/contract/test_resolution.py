@@ -13,7 +13,7 @@ from sfumato.api.resolution import MARGIN, edited_size
 from sfumato.errors import BadInput
 from sfumato.images import Mask, read_image, resized, resized_pixels
 from sfumato.images.upsampling import upsampled_edit
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 RUN = {"steps": 4, "skip": 1}
 PROMPTS = ("red cat", "blue dog")
@@ -23,7 +23,7 @@ PROMPTS = ("red cat", "blue dog")
 def photo():
     """Ten times the pixels of the training images, with fine texture."""
     rng = np.random.default_rng(0)
-    pixels = np.asarray(tiny_picture(120, 90, seed=5)).astype(float) + rng.normal(0, 14, (90, 120, 3))
+    pixels = np.asarray(tiny_image(120, 90, seed=5)).astype(float) + rng.normal(0, 14, (90, 120, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
@@ -158,7 +158,7 @@ def test_saved_and_pickled_edits_keep_the_resolution(sd, photo, tmp_path):
 
 def test_images_of_several_sizes_in_one_call(sd, photo):
     large = photo.resize((240, 180))
-    result = sd.invert([photo, large, tiny_picture(32, 32)], "red cat", **RUN).edit("blue dog")
+    result = sd.invert([photo, large, tiny_image(32, 32)], "red cat", **RUN).edit("blue dog")
     assert [pixels.shape[:2] for pixels in result.pixels] == [(90, 120), (180, 240), (32, 32)]
     assert [recipe["resolution"] for recipe in result.recipes] == ["native", "native", "full"]
 
@@ -202,7 +202,7 @@ def test_large_images_on_other_layouts(models, layout, photo):
 
 
 def test_small_image_is_edited_at_a_larger_size(sd):
-    small = tiny_picture(20, 14)
+    small = tiny_image(20, 14)
     inverted = sd.invert(small, PROMPTS[0], resolution="native", exact=True, source_guidance_scale=1.0, **RUN)
     width, height = inverted.groups[0].size
     assert width * height > 2 * 20 * 14

@@ -17,7 +17,7 @@ from sfumato.methods.registry import METHODS
 from sfumato.methods.self_guidance import others
 from sfumato.methods.self_guidance_params import SelfGuidanceParams
 from sfumato.shifts.energy.maps import Warp
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 STEPS = {"steps": 4}
 
@@ -29,7 +29,7 @@ def sd(tiny_sd_folder):
 
 @pytest.fixture(scope="module")
 def inverted(sd):
-    return sd.invert(tiny_picture(32, 32), "red cat and dog", method="self-guidance", **STEPS)
+    return sd.invert(tiny_image(32, 32), "red cat and dog", method="self-guidance", **STEPS)
 
 
 def test_changes_are_combined_by_word():
@@ -102,7 +102,7 @@ def test_unknown_words_are_refused_before_any_evaluation(sd, inverted):
 
 
 def test_other_words_are_those_in_both_prompts(sd, inverted):
-    plan = sd.plan(tiny_picture(32, 32), "red cat and dog", "blue cat and dog!", methods="self-guidance", **STEPS)
+    plan = sd.plan(tiny_image(32, 32), "red cat and dog", "blue cat and dog!", methods="self-guidance", **STEPS)
     job = plan.edit.batches[0].job
     found = others(job, ["cat"], OtherImages(job, {}))
     assert list(found) == ["dog"], "and is a function word"

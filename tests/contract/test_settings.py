@@ -10,7 +10,7 @@ import pytest
 import sfumato
 from sfumato.errors import BadInput
 from sfumato.methods.registry import METHODS
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_invalid_entry_is_refused_with_file_and_key(folder, content, words):
 def test_valid_entries_become_defaults(folder):
     settle(folder, {"summary": "x", "edit": {"steps": 3, "guidance_scale": 2}, "generate": {"steps": 2}, "ddim": {}})
     model = sfumato.load(folder)
-    inverted = model.invert(tiny_picture(), "red cat")
+    inverted = model.invert(tiny_image(), "red cat")
     assert (inverted.params.steps, inverted.params.guidance_scale) == (3, 2)
     assert model.generate("red cat").report["parameters"]["steps"] == 2
 

@@ -7,7 +7,7 @@ import sfumato as library
 from sfumato.api.sweep import sweep
 from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 
 def as_planned(model, picture, trial, **options):
@@ -28,7 +28,7 @@ def as_planned(model, picture, trial, **options):
     ],
 )
 def test_arguments_of_the_edit_may_be_in_the_grid(tiny_sd_folder, grid, fixed, inversions, monkeypatch):
-    model, picture, begun = library.load(str(tiny_sd_folder)), tiny_picture(48, 48), []
+    model, picture, begun = library.load(str(tiny_sd_folder)), tiny_image(48, 48), []
     invert = library.api.plan.Plan.invert
     monkeypatch.setattr(library.api.plan.Plan, "invert", lambda plan: begun.append(plan) or invert(plan))
     common = {"steps": 2, "guidance_scale": 4.0, **fixed}
@@ -40,7 +40,7 @@ def test_arguments_of_the_edit_may_be_in_the_grid(tiny_sd_folder, grid, fixed, i
 
 
 def test_scores_at_several_resolutions_equal_separate_sweeps(tiny_sd_folder):
-    model, picture, evaluator = library.load(str(tiny_sd_folder)), tiny_picture(64, 48), Evaluator.load()
+    model, picture, evaluator = library.load(str(tiny_sd_folder)), tiny_image(64, 48), Evaluator.load()
     grid, edit = {"resolution": ["full", 32]}, {"steps": 2, "guidance_scale": 4.0}
     mask = np.zeros((48, 64), np.uint8)
     mask[8:40, 8:40] = 255
@@ -75,5 +75,5 @@ def test_scores_at_several_resolutions_equal_separate_sweeps(tiny_sd_folder):
 def test_invalid_grids_are_refused(tiny_sd_folder, options, sentence):
     model = library.load(str(tiny_sd_folder))
     with model.network.counting() as count, pytest.raises(BadInput, match=sentence):
-        sweep(model, tiny_picture(32, 32), "red cat", "green dog", evaluator=Evaluator.load(), steps=4, **options)
+        sweep(model, tiny_image(32, 32), "red cat", "green dog", evaluator=Evaluator.load(), steps=4, **options)
     assert count.samples == 0

@@ -19,7 +19,7 @@ def model(tiny_sd_folder):
 
 @pytest.fixture(scope="module")
 def inverted(model):
-    return model.invert(tiny.tiny_picture(), "red apple", num_inference_steps=2)
+    return model.invert(tiny.tiny_image(), "red apple", num_inference_steps=2)
 
 
 def test_num_inference_steps_is_another_name_for_steps(model, inverted):
@@ -36,8 +36,8 @@ def test_num_inference_steps_is_another_name_for_steps(model, inverted):
 def test_other_diffusers_arguments_are_refused_with_a_hint(word, model, inverted):
     for call in (
         lambda **options: model.generate("red", **options),
-        lambda **options: model.invert(tiny.tiny_picture(), "red", **options),
-        lambda **options: model.plan(tiny.tiny_picture(), "red", "blue", **options),
+        lambda **options: model.invert(tiny.tiny_image(), "red", **options),
+        lambda **options: model.plan(tiny.tiny_image(), "red", "blue", **options),
         lambda **options: inverted.edit("blue", **options),
     ):
         with pytest.raises(BadInput, match=f"{word} is an option of diffusers; here, use"):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sfumato.data.emoji import build
 from sfumato.data.emoji.fetch import fetch, unpack
-from sfumato.data.emoji.render import Failed, Job, make_picture, measure, render_svg
+from sfumato.data.emoji.render import Failed, Job, measure, render_image, render_svg
 from sfumato.data.emoji.table import SCHEMA
 from sfumato.errors import BadInput
 from tests.data import fake
@@ -284,7 +284,7 @@ def test_a_tarball_cannot_write_outside_its_folder(tmp_path):
 
 
 def test_a_drawing_that_cannot_be_rendered_is_reported(tmp_path, cache):
-    assert isinstance(make_picture(Job(tmp_path / "x.png", "<svg", 32)), Failed)
+    assert isinstance(render_image(Job(tmp_path / "x.png", "<svg", 32)), Failed)
     icons = json.loads((cache / "npm/noto/icons.json").read_text())
     icons["icons"]["pizza"]["body"] = "<rect"
     (cache / "npm/noto/icons.json").write_text(json.dumps(icons))
@@ -313,7 +313,7 @@ def test_marker_is_removed_during_a_build(tmp_path, cache, monkeypatch):
         raise KeyboardInterrupt
 
     make(tmp_path / "out", cache)
-    monkeypatch.setattr("sfumato.data.emoji.builder.make_picture", interrupted)
+    monkeypatch.setattr("sfumato.data.emoji.builder.render_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "out", cache)
     assert not (tmp_path / "out/build.json").exists()

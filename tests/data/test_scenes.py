@@ -208,8 +208,8 @@ def test_held_out_scenes_use_only_held_out_images(corpus):
 
 
 def test_a_folder_without_cut_outs_is_refused(tmp_path):
-    from tests.train.conftest import write_pictures
+    from tests.train.conftest import write_image_folder
 
-    folder = write_pictures(tmp_path / "own")
+    folder = write_image_folder(tmp_path / "own")
     with pytest.raises(BadInput, match="has no cut-outs to compose scenes of"):
         Scenes(CaptionedImages.open(folder, 32), folder, 5)

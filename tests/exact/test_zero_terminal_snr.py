@@ -179,7 +179,7 @@ def test_epsilon_prediction_is_refused(pipe):
 def test_steps_of_methods_equal_those_of_diffusers(method, double, outputs):
     """Given the output of the network in every step, which the taps of the method may have changed."""
     eta = 0.0 if method in ("pix2pix-zero", "sdedit") else 0.5
-    inverted = sfumato.Model.from_pipe(double).invert(tiny.tiny_picture(), "red cat", method=method, steps=4, eta=eta)
+    inverted = sfumato.Model.from_pipe(double).invert(tiny.tiny_image(), "red cat", method=method, steps=4, eta=eta)
     run, timesteps = inverted.edit_steps("blue cat", skip=0, guidance_scale=1.0, residual=False), []
     for each in run:
         state = each.state

@@ -10,7 +10,7 @@ from sfumato.errors import BadInput
 from sfumato.geometry import Directions
 from sfumato.images import read_image, read_recipe
 from tests.cli.conftest import folder, sfumato  # noqa: F401
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 STEPS = ("--steps", 4)
 
@@ -86,7 +86,7 @@ def test_pullback_edit_reports_its_moves(sfumato, model):  # noqa: F811
 def test_commands_with_a_pixel_space_ddpm(sfumato, tiny_ddpm_folder):  # noqa: F811
     """A UNet2DModel from a folder: find, show, apply and interpolate; prompts are refused."""
     model = ("--model", tiny_ddpm_folder)
-    tiny_picture(30, 22, seed=5).save("other.png")
+    tiny_image(30, 22, seed=5).save("other.png")
     assert sfumato(
         *("directions", "find", "-o", "d.safetensors", "-n", 2, "--samples", 3, *STEPS, *model),
         *("--time", 0.5, "--size", "30x22", "--kind", "pullback"),
@@ -120,7 +120,7 @@ def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # 
     assert 'no direction "smile": use one of size, 2, hue' in apply("--direction", "smile")
     assert "gamma must be between -1000 and 1000" in apply("--gamma", 5000)
     assert "another model" in apply(model=("--model", tiny_sd2_folder))
-    tiny_picture(64, 64).save("photo.png")
+    tiny_image(64, 64).save("photo.png")
     assert "latents of shape [4, 6, 8], not [4, 16, 16]" in apply("--resolution", "full")
     assert (
         "would be overwritten"
@@ -150,7 +150,7 @@ def test_help_fits_55_lines_of_100_columns(sfumato, action, monkeypatch):  # noq
 
 @pytest.mark.parametrize("path", ["slerp", "geodesic"])
 def test_interpolate(sfumato, model, path):  # noqa: F811
-    tiny_picture(30, 22, seed=5).save("other.png")
+    tiny_image(30, 22, seed=5).save("other.png")
     run = sfumato(
         *("interpolate", "photo.png", "other.png", "--from", "red cat", "blue dog", "-o", "film", "--path", path),
         *("--frames", 4, *STEPS, "--refine", 2, "--chunk", 3, "--measure", "--bounce", "--json", *model),
@@ -178,7 +178,7 @@ def test_perceptual_length_equals_lpips_of_the_frames(tiny_sd_folder):
     from sfumato.metrics import SHIPPED, load_perceptual, lpips
 
     model = load(str(tiny_sd_folder), "cpu")
-    film = model.interpolate(*(tiny_picture(32, 32, seed=seed) for seed in (0, 5)), frames=3, steps=2, measure=True)
+    film = model.interpolate(*(tiny_image(32, 32, seed=seed) for seed in (0, 5)), frames=3, steps=2, measure=True)
     frames = torch.stack([torch.from_numpy(each.copy()) for each in film.pixels]).permute(0, 3, 1, 2) / 255
     wanted = lpips(load_perceptual(str(SHIPPED)), frames[:-1], frames[1:]).tolist()
     assert film.report["metrics"]["perceptual_length"] == pytest.approx(wanted, rel=1e-4)
@@ -186,7 +186,7 @@ def test_perceptual_length_equals_lpips_of_the_frames(tiny_sd_folder):
 
 def test_max_pixels_applies_to_both_images(sfumato, model, monkeypatch):  # noqa: F811
     """The value of --max-pixels is passed to `read_image` for both images."""
-    tiny_picture(30, 22, seed=5).save("other.png")
+    tiny_image(30, 22, seed=5).save("other.png")
     limits = []
 
     def read(source, max_pixels=0, **options):
@@ -201,7 +201,7 @@ def test_max_pixels_applies_to_both_images(sfumato, model, monkeypatch):  # noqa
 
 def test_path_ends_equal_the_reconstructions(tiny_sd_folder):
     model = load(str(tiny_sd_folder), "cpu")
-    pictures = [tiny_picture(30, 22, seed=seed) for seed in (0, 5)]
+    pictures = [tiny_image(30, 22, seed=seed) for seed in (0, 5)]
     prompts = ["red cat", "blue dog"]
     between = model.interpolate(*pictures, prompts, frames=3, steps=4, time=0.75)
     ends = model.invert(pictures, prompts, method="ddim", steps=4).edit(
@@ -214,7 +214,7 @@ def test_path_ends_equal_the_reconstructions(tiny_sd_folder):
 
 def test_alpha_is_interpolated_between_the_images(sfumato, model):  # noqa: F811
     """The ends have the alpha of the files, an opaque image 255; the colours are those of the opaque path."""
-    clear = tiny_picture(30, 22, seed=5).convert("RGBA")
+    clear = tiny_image(30, 22, seed=5).convert("RGBA")
     alpha = np.arange(22 * 30, dtype=np.uint16).reshape(22, 30).astype(np.uint8)
     clear.putalpha(Image.fromarray(alpha))
     clear.save("clear.png")
@@ -240,7 +240,7 @@ def test_alpha_is_interpolated_between_the_images(sfumato, model):  # noqa: F811
 def test_interpolate_ignores_the_skip_of_the_model(tiny_sd_folder):
     """Other defaults of the method ddim apply, but the step of the latents is set by `time` only."""
     model = load(str(tiny_sd_folder), "cpu")
-    pictures = [tiny_picture(32, 32, seed=seed) for seed in (0, 5)]
+    pictures = [tiny_image(32, 32, seed=seed) for seed in (0, 5)]
     model.network.settings["ddim"] = {"steps": 4, "skip": 2}
     film = model.interpolate(*pictures, frames=2)
     assert (film.recipes[0]["steps"], film.recipes[0]["skip"], film.recipes[0]["time"]) == (4, 0, 1.0)
@@ -249,8 +249,8 @@ def test_interpolate_ignores_the_skip_of_the_model(tiny_sd_folder):
 
 
 def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
-    tiny_picture(30, 24).save("larger.png")
-    tiny_picture(30, 22, seed=5).save("other.png")
+    tiny_image(30, 24).save("larger.png")
+    tiny_image(30, 22, seed=5).save("other.png")
 
     def interpolate(*words, other="other.png"):
         return sfumato("interpolate", "photo.png", other, "-o", "film", *STEPS, *model, *words).refused()

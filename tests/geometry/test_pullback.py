@@ -16,7 +16,7 @@ from sfumato.geometry import BottleneckMap, Directions, find_directions, local_b
 from sfumato.geometry.normalise import KAPPA
 from sfumato.methods.pullback import PullbackParams, edited_step
 from sfumato.shifts.boost import QualityBoost
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 STEPS = 6
 
@@ -28,7 +28,7 @@ def model(tiny_sd_folder):
 
 @pytest.fixture(scope="module")
 def inverted(model):
-    return model.invert([tiny_picture(32, 32), tiny_picture(32, 32, seed=1)], "red cat", method="pullback", steps=STEPS)
+    return model.invert([tiny_image(32, 32), tiny_image(32, 32, seed=1)], "red cat", method="pullback", steps=STEPS)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from sfumato.api.variations import variations
 from sfumato.errors import BadInput
 from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.registry import METHODS
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 GAMMAS = (-1.0, 0.0, 2.0)
 
@@ -23,7 +23,7 @@ def test_variations_equal_the_edits(tiny_folder, tmp_path, layout, time, normali
     model = sfumato.load(str(tiny_folder(layout)), "cpu")
     found = find(model, n=2, samples=2, steps=4, time=time, size={"sd": (32, 24), "ddpm": (30, 22)}[layout])
     found.save(tmp_path / "d.safetensors")
-    inverted = model.invert(tiny_picture(30, 22), method="pullback", steps=4, resolution="full")
+    inverted = model.invert(tiny_image(30, 22), method="pullback", steps=4, resolution="full")
     rows = list(variations(inverted, found, GAMMAS, normalise=normalise))
     assert len(rows) == 2
     options = {"directions": str(tmp_path / "d.safetensors"), "time": time, "normalise": normalise}
@@ -42,7 +42,7 @@ def test_variations_use_the_settings_of_the_model(tiny_sd_folder, tmp_path):
     found.save(tmp_path / "d.safetensors")
     model.network.settings["pullback"] = {"skip": 1, "boost": 0.9, "kappa": 0.5, "rank": 3}
     options = {"directions": str(tmp_path / "d.safetensors"), "time": 0.5, "steps": 4, "resolution": "full"}
-    inverted = model.plan(tiny_picture(30, 22), methods="pullback", **options).invert().result
+    inverted = model.plan(tiny_image(30, 22), methods="pullback", **options).invert().result
     edit = inverted.edit(direction="2", gamma=2.0).pixels[0].astype(int)
     _, (shown,) = variations(inverted, found, [2.0])
     assert np.quantile(abs(edit - shown), 0.99) <= 1

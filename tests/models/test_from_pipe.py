@@ -41,7 +41,7 @@ def test_edit_equals_that_of_the_loaded_folder(layout, pipe_of, tiny_folder):
     shared, opened = sfumato.Model.from_pipe(pipe_of(layout)), sfumato.load(tiny_folder(layout), "cpu")
     assert shared.network.fingerprint() == opened.network.fingerprint()
     size = shared.network.native_size[0]
-    picture, words = tiny.tiny_picture(size, size), {"ddpm": ("", "")}.get(layout, ("red apple", "blue cat"))
+    picture, words = tiny.tiny_image(size, size), {"ddpm": ("", "")}.get(layout, ("red apple", "blue cat"))
     method = "shift" if layout == "ddpm" else "edit-friendly"
     results = []
     for model in (shared, opened):

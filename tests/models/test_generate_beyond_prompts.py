@@ -151,7 +151,7 @@ TAKES = {
 
 @pytest.mark.parametrize("name", TAKES)
 def test_calls_without_required_inputs_are_rejected_before_evaluation(model, name, tmp_path):
-    ours, picture = model(name), tiny.tiny_picture()
+    ours, picture = model(name), tiny.tiny_image()
     before = ours.network.count.calls
     for call, given in (
         ("invert", lambda: ours.invert_steps(picture)),

@@ -54,7 +54,7 @@ def test_an_edit_equals_that_of_the_fused_pipeline(layout, pipe_of, tiny_folder,
     fused(pipe, path, 0.6)
     edits = []
     for model in (sfumato.load(tiny_folder(layout), "cpu", lora=f"{path}:0.6"), sfumato.Model.from_pipe(pipe)):
-        inverted = model.invert(tiny.tiny_picture(), "red apple", steps=3, source_guidance_scale=1.0)
+        inverted = model.invert(tiny.tiny_image(), "red apple", steps=3, source_guidance_scale=1.0)
         edits.append([step.state.x_prev for step in inverted.edit_steps("blue cat", guidance_scale=3.0, skip=0)][-1])
     torch.testing.assert_close(edits[0], edits[1], atol=1e-5, rtol=1e-5)
 

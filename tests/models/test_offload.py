@@ -51,8 +51,8 @@ def offloaded(monkeypatch, tiny_sd_folder):
 @pytest.mark.parametrize("method", ["edit-friendly", "prompt-to-prompt", "plug-and-play", "pix2pix-zero"])
 def test_edits_are_equal_with_one_network_on_the_device(method, offloaded, tiny_sd_folder):
     model, places = offloaded
-    expected = sfumato.load(tiny_sd_folder, "cpu").invert(tiny.tiny_picture(), "red cat", method=method, steps=3)
-    inverted = model.invert(tiny.tiny_picture(), "red cat", method=method, steps=3)
+    expected = sfumato.load(tiny_sd_folder, "cpu").invert(tiny.tiny_image(), "red cat", method=method, steps=3)
+    inverted = model.invert(tiny.tiny_image(), "red cat", method=method, steps=3)
     found = inverted.edit("blue cat")
     assert (found.pixels[0] == expected.edit("blue cat").pixels[0]).all()
     assert set(places.of.values()) == {"cuda", "cpu"}

@@ -182,7 +182,7 @@ def test_edits_with_weights_and_chunks(tiny_sd_folder):
     model = sfumato.load(tiny_sd_folder, "cpu", prompt_weights=True, prompt_chunks=2)
     long = "a (red:1.3) cat, " + "blue star " * 40
     for method in ("edit-friendly", "prompt-to-prompt", "plug-and-play"):
-        inverted = model.invert(tiny.tiny_picture(), "red cat", method=method, steps=2)
+        inverted = model.invert(tiny.tiny_image(), "red cat", method=method, steps=2)
         edit = inverted.edit(long)
         assert edit.pixels[0].shape == (32, 32, 3)
     assert edit.recipes[0]["prompt_weights"] is True
@@ -199,12 +199,12 @@ def test_inversions_and_plans_need_equal_prompt_options(tiny_sd_folder, tmp_path
         "prompt_chunks: load it with prompt_weights=True and prompt_chunks=2 (--prompt-weights --prompt-chunks 2), or",
     ]
     for model, other, sentence in zip(models, models[::-1], wanted, strict=True):
-        inverted = model.invert(tiny.tiny_picture(), "red cat", steps=2)
+        inverted = model.invert(tiny.tiny_image(), "red cat", steps=2)
         inverted.save(tmp_path / "cat.safetensors")
         assert np.array_equal(model.open(tmp_path / "cat.safetensors").edit("dog").pixels, inverted.edit("dog").pixels)
         with pytest.raises(BadInput, match=re.escape(f"This inversion {sentence} invert the image again.")):
             other.open(tmp_path / "cat.safetensors")
-        plan = pickle.loads(pickle.dumps(model.plan(tiny.tiny_picture(), "red cat", "dog", steps=2)))
+        plan = pickle.loads(pickle.dumps(model.plan(tiny.tiny_image(), "red cat", "dog", steps=2)))
         plan.on(model)
         with pytest.raises(BadInput, match=re.escape(f"This plan {sentence} plan the edit again.")):
             plan.on(other)

@@ -17,9 +17,9 @@ from sfumato.libraries import quiet
 from sfumato.methods.registry import METHODS
 from sfumato.models.load import load_model
 from sfumato.models.taps import Record, Replace
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
-PICTURE, OTHER = tiny_picture(32, 32), tiny_picture(24, 32, seed=1)
+PICTURE, OTHER = tiny_image(32, 32), tiny_image(24, 32, seed=1)
 THREADS, JOBS, EACH = 8, 25, 10
 WAIT = 600
 

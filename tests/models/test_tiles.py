@@ -9,7 +9,7 @@ import sfumato
 from sfumato.errors import BadInput
 from sfumato.models.load import load_model
 from sfumato.models.tiles import OVERLAP, TiledModel, _ramp, _starts
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_taps_are_refused(network):
 
 
 def test_an_edit_in_tiles(tiny_sd_folder, tmp_path):
-    model, photo = sfumato.load(tiny_sd_folder, "cpu"), tiny_picture(64, 40)
+    model, photo = sfumato.load(tiny_sd_folder, "cpu"), tiny_image(64, 40)
     inverted = model.invert(photo, "red cat", steps=4, exact=True, resolution="full", tiles=True)
     result = inverted.edit("blue dog", skip=1)
     assert result.pixels[0].shape == (40, 64, 3)
@@ -110,7 +110,7 @@ def test_unsupported_tile_options_are_rejected_before_evaluation(tiny_sd_folder,
     model = sfumato.load(tiny_sd_folder, "cpu")
     with model.network.counting() as count, pytest.raises(BadInput, match=message):
         model.plan(
-            tiny_picture(64, 40), "red cat", "blue dog", **{"resolution": "full", "tiles": True, "steps": 4} | options
+            tiny_image(64, 40), "red cat", "blue dog", **{"resolution": "full", "tiles": True, "steps": 4} | options
         )
     assert count.samples == 0
 

@@ -37,7 +37,7 @@ def test_feature_metrics_without_float64():
 
 
 def test_reconstruction_error_without_float64(tiny_sd_folder, monkeypatch):
-    inverted = sfumato.load(str(tiny_sd_folder), "cpu").invert(tiny.tiny_picture(), "red apple", steps=2, exact=True)
+    inverted = sfumato.load(str(tiny_sd_folder), "cpu").invert(tiny.tiny_image(), "red apple", steps=2, exact=True)
     expected = inverted.reconstruct().report["reconstruction_latent_max_error"]
     follow = reconstructing.following
     decode = reconstructing.decoded

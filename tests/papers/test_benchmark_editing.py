@@ -19,7 +19,7 @@ from sfumato.inversion.regularised import OFFICIAL, invert_regularised
 from sfumato.models.load import load_model
 from sfumato.shifts.attention_guidance import CrossAttentionGuidance
 from tests.exact.toy import finished
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 STEPS, SKIP = 6, 2
 KEPT = STEPS - SKIP
@@ -101,7 +101,7 @@ def test_report_contains_times_of_both_sides(report):
 
 @pytest.mark.parametrize("name", list(EDITS))
 def test_both_sides_visit_the_same_timesteps(network, name, tmp_path):
-    task = Task(None, tiny_picture(32, 32), "red cat", "blue dog", STEPS, SKIP, 1.5, 3.0)
+    task = Task(None, tiny_image(32, 32), "red cat", "blue dog", STEPS, SKIP, 1.5, 3.0)
     editing._save_direction(network, task, tmp_path)
     edit = EDITS[name]
     ours = Ours(task, network, edit.method, **edit.options(task, tmp_path))

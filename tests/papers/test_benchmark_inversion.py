@@ -7,7 +7,7 @@ from diffusers import DPMSolverMultistepScheduler
 
 from benchmarks import inversion
 from benchmarks.contenders import LeditsPP, Task
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 STEPS, SKIP = 6, 2
 KEPT = STEPS - SKIP
@@ -43,7 +43,7 @@ def test_reconstruction_errors(report):
 
 def test_leditspp_reconstructs_with_noise_in_every_step(tiny_sd_folder):
     """With noise in each of 20 steps LEDITS++ reconstructs its input, so the reported error is its own."""
-    task = Task(tiny_sd_folder, tiny_picture(32, 32), "red apple", "green apple", 20, 2, 1.5, 2.0)
+    task = Task(tiny_sd_folder, tiny_image(32, 32), "red apple", "green apple", 20, 2, 1.5, 2.0)
     contender = LeditsPP(task)
     config = contender.pipe.scheduler.config
     contender.pipe.scheduler = DPMSolverMultistepScheduler.from_config(config, final_sigmas_type="sigma_min")

@@ -9,7 +9,7 @@ from PIL import Image
 from papers import edit_friendly, page
 from papers.ddpm_noise_space import claims, comparison, recolouring, shifting
 from sfumato.errors import BadInput
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 PAGE = f"before\n{page.BEGIN}\noutdated\n{page.END}\nafter\n"
 
@@ -19,7 +19,7 @@ def written(tiny_sd2_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("edit_friendly")
     target, image = folder / "page.md", folder / "image.png"
     target.write_text(PAGE)
-    tiny_picture(24, 32).save(image)
+    tiny_image(24, 32).save(image)
     words = ["--model", str(tiny_sd2_folder), "--out", str(folder / "out"), "--quick", "--seeds", "2"]
     words += ["--images", str(image), "--from", "red apple", "--to", "green apple"]
     assert edit_friendly.main([*words, "--source-guidance", "1.5", "--page", str(target)]) == 0

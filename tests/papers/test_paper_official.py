@@ -9,7 +9,7 @@ from sfumato.core.guidance import classifier_free
 from sfumato.inversion import invert_edit_friendly
 from sfumato.models.load import load_model
 from tests.exact.toy import Convolution, finished, prompt, stable_diffusion_schedule
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 STEPS = 20
 
@@ -80,6 +80,6 @@ def test_converted_network_is_the_same_function(tiny_folder, layout, kind, x0):
 def test_two_shapes_are_square_and_landscape(tiny_folder):
     from sfumato.api import Model
 
-    square, landscape = two_shapes(Model(load_model(tiny_folder("sd"), "cpu")), tiny_picture(50, 50))
+    square, landscape = two_shapes(Model(load_model(tiny_folder("sd"), "cpu")), tiny_image(50, 50))
     assert square.size == (32, 32)
     assert landscape.size == (40, 24)

@@ -13,7 +13,7 @@ from papers import paired_edits
 from papers.paired import figures
 from papers.paired.equal import matches, on_front
 from papers.paired.results import ADHERENCE, ERROR, Results
-from sfumato.bench.items import Item, Pictures
+from sfumato.bench.items import Item, ItemImages
 from sfumato.bench.report import PARQUET
 from sfumato.bench.summary import COSTS
 from sfumato.errors import BadInput
@@ -106,7 +106,7 @@ def test_infinite_psnr_counts_as_100_db(tmp_path):
 
 def test_script_writes_tables_and_figures_to_the_page(folder, tmp_path, monkeypatch):
     def load():
-        return Pictures(np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8))
+        return ItemImages(np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8))
 
     class Corpus:
         def __init__(self, place):

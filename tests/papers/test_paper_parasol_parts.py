@@ -16,13 +16,13 @@ from papers.styled.study import METRICS, STYLES, Cells, Size, Study
 from sfumato.metrics import Evaluator
 from sfumato.style.describers import Describers
 from tests.style.small import save_parasol
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 SIDE = 32
 
 
 def pictures(first: int, count: int = 2) -> list:
-    return [np.asarray(tiny_picture(SIDE, SIDE, seed=first + n)) for n in range(count)]
+    return [np.asarray(tiny_image(SIDE, SIDE, seed=first + n)) for n in range(count)]
 
 
 @dataclass(frozen=True, eq=False)

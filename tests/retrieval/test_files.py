@@ -13,7 +13,7 @@ from sfumato.retrieval.files import image_files
 from sfumato.train.contrast import Labels
 from tests.data.test_dataset import corpus  # noqa: F401
 from tests.retrieval.conftest import indexed
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 
 def test_drawings_are_scaled_as_in_training(corpus):  # noqa: F811
@@ -58,7 +58,7 @@ def test_all_supported_formats_are_found(tmp_path):
     for number, suffix in enumerate(sorted(known)):
         name = Image.registered_extensions()[suffix]
         content = io.BytesIO()
-        tiny_picture(20, 20, seed=number).save(content, "JPEG" if name == "MPO" else name)
+        tiny_image(20, 20, seed=number).save(content, "JPEG" if name == "MPO" else name)
         (tmp_path / f"{number:02}{suffix.upper() if number % 2 else suffix}").write_bytes(content.getvalue())
     (tmp_path / "notes.txt").write_text("no image")
     files = image_files(tmp_path)

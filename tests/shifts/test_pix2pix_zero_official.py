@@ -19,7 +19,7 @@ from sfumato.models.load import load_model
 from sfumato.shifts.attention_guidance import published_guidance
 from tests.exact.toy import finished
 from tests.explicit import explicit
-from tests.tiny import tiny_picture
+from tests.tiny import tiny_image
 
 STEPS, SEED, SCALE, AMOUNT = 4, 11, 3.0, 40.0
 
@@ -210,7 +210,7 @@ def test_options_missing_in_the_public_code_are_refused():
 
 def test_opened_official_inversion_gives_the_same_edit(models_sd, tmp_path):
     official = models_sd.invert(
-        tiny_picture(32, 24), "red cat", method="pix2pix-zero", steps=4, compat="official", seed=5
+        tiny_image(32, 24), "red cat", method="pix2pix-zero", steps=4, compat="official", seed=5
     )
     edit = official.edit("red dog", negative_prompt="red cat", cross_attention_guidance_amount=1000.0)
     plain = official.edit("red dog", negative_prompt="red cat", cross_attention_guidance_amount=0.0)

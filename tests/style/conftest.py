@@ -46,5 +46,5 @@ def options(saved, encoders):
 
 @pytest.fixture
 def style_image(tmp_path):
-    tiny.tiny_picture(24, 24, seed=5).save(tmp_path / "style.png")
+    tiny.tiny_image(24, 24, seed=5).save(tmp_path / "style.png")
     return str(tmp_path / "style.png")

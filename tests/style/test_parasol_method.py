@@ -20,7 +20,7 @@ from tests.style.small import save_both
 
 
 def test_style_scale_and_lam_change_the_edit(api_model, options, style_image):
-    picture = tiny.tiny_picture(32, 32)
+    picture = tiny.tiny_image(32, 32)
     inverted = api_model.invert(picture, "red cat", method="parasol", steps=5)
     plain = inverted.edit("", style=style_image, **options)
     assert plain.report["network_evaluations"] == {"calls": 5, "samples": 15}
@@ -34,14 +34,14 @@ def test_style_scale_and_lam_change_the_edit(api_model, options, style_image):
 
 
 def test_colour_match_uses_the_style_image(api_model, options, style_image):
-    inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=3)
+    inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=3)
     edit = inverted.edit("", style=style_image, colour_match=True, residual=False, **options)
     wanted = np.asarray(Image.open(style_image).convert("RGB")).reshape(-1, 3).mean(0)
     assert np.abs(edit.pixels[0].reshape(-1, 3).mean(0) - wanted).max() < 12  # pixels are clipped to 0..255
 
 
 def test_colour_match_uses_pixels_inside_the_mask(api_model, options, style_image):
-    picture, wanted = tiny.tiny_picture(32, 32), to_tensor(read_image(style_image))
+    picture, wanted = tiny.tiny_image(32, 32), to_tensor(read_image(style_image))
     mask = np.zeros((32, 32), np.uint8)
     mask[4:20, 8:], mask[20:28, :16] = 255, 255
     inverted = api_model.invert(picture, "red cat", method="parasol", steps=3)
@@ -72,7 +72,7 @@ def test_colour_match_of_generated_images(api_model, options, style_image):
 def test_colours_of_several_styles_are_averaged_by_weight(tmp_path):
     paths, references = [str(tmp_path / name) for name in ("a.png", "b,c.png")], []
     for seed, path in enumerate(paths):
-        tiny.tiny_picture(24, 24, seed=seed).save(path)
+        tiny.tiny_image(24, 24, seed=seed).save(path)
         pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3) / 127.5 - 1
         references.append((pixels.mean(0), np.cov(pixels.T, bias=True)))
     mean, covariance = ((each[0] + 3 * each[1]) / 4 for each in zip(*references, strict=True))
@@ -85,7 +85,7 @@ def test_colours_of_several_styles_are_averaged_by_weight(tmp_path):
 
 
 def test_options_without_effect_are_noted(api_model, options):
-    inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=3)
+    inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=3)
     options |= {"style_text": "flat"}
     assert inverted.edit("", **options).report["notes"] == []
     assert inverted.edit("red cat", **options).report["notes"] == []
@@ -109,7 +109,7 @@ def test_a_path_may_contain_commas():
 def test_descriptors_are_mixed_by_weight(api_model, options, describers, style_image, tmp_path):
     from sfumato.methods.parasol import mixed
 
-    tiny.tiny_picture(24, 24, seed=8).save(tmp_path / "b.png")
+    tiny.tiny_image(24, 24, seed=8).save(tmp_path / "b.png")
     other = str(tmp_path / "b.png")
     one, two = (mixed(describers, "style", {path: 1.0}, "") for path in (style_image, other))
     torch.testing.assert_close(
@@ -137,7 +137,7 @@ def test_descriptors_are_mixed_by_weight(api_model, options, describers, style_i
 def test_bad_input_is_refused(api_model, options, style_image, changes, sentence, tmp_path):
     if changes.get("style_encoder") == "OTHER":
         changes = {"style_encoder": str(save_both(tmp_path / "other", seed=9)[1])}
-    inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=5)
+    inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=5)
     with api_model.network.counting() as count, pytest.raises(BadInput, match=sentence):
         inverted.edit("", **({"style": style_image} | options | changes))
     assert count.samples == 0
@@ -169,7 +169,7 @@ def test_style_command_equals_the_method(sfumato_command, api_model, saved, enco
 @pytest.mark.parametrize("inversion", ["edit-friendly", "native-ddpm"])
 def test_inversion_with_own_tokens_reconstructs(api_model, options, style_image, inversion, tmp_path):
     """If the conditions do not change over the whole run, y is reconstructed (arXiv 2303.06464, section 3.5)."""
-    picture, prompt = tiny.tiny_picture(32, 24), "red cat"
+    picture, prompt = tiny.tiny_image(32, 24), "red cat"
     given = options | {"inversion": inversion, "steps": 4, "skip": 0, "eta": 1.0, "style_scale": 2.0}
     with api_model.network.counting() as count:
         inverted = api_model.invert(picture, prompt, method="parasol", invert_with="own-tokens", **given)
@@ -198,13 +198,13 @@ def test_own_tokens_without_a_matching_file_are_refused(api_model, options, tmp_
     for changes, sentence in (({"parasol": ""}, "needs a PARASOL file"), ({"parasol": str(other)}, "another model")):
         with api_model.network.counting() as count, pytest.raises(BadInput, match=sentence):
             api_model.invert(
-                tiny.tiny_picture(32, 32), "red cat", method="parasol", invert_with="own-tokens", **options | changes
+                tiny.tiny_image(32, 32), "red cat", method="parasol", invert_with="own-tokens", **options | changes
             )
         assert count.samples == 0
 
 
 def test_recipes_contain_no_paths(api_model, options, style_image):
-    inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=2)
+    inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=2)
     (recipe,) = inverted.edit("", style=style_image, **options).recipes
     assert {each["name"] for each in recipe["files"]} == {Path(each).name for each in (*options.values(), style_image)}
     assert not any(str(Path(path).parent) in str(recipe) for path in (*options.values(), style_image))
@@ -231,7 +231,7 @@ def test_input_files_are_not_overwritten(sfumato_command, saved, encoders, style
 
 @pytest.mark.parametrize("other", ["prompt-to-prompt", "pix2pix-zero"])
 def test_methods_that_need_prompt_tokens_are_refused(api_model, options, other):
-    inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="edit-friendly", steps=5)
+    inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="edit-friendly", steps=5)
     with api_model.network.counting() as count, pytest.raises(BadInput, match=f"{other} and parasol both replace"):
         inverted.edit("blue cat", methods=[other, ("parasol", options | {"style_text": "flat"})], skip=0)
     assert count.samples == 0

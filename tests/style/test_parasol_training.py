@@ -82,7 +82,7 @@ def test_exported_file_is_accepted_by_the_method(recipe, tmp_path, encoders, api
     run.export(tmp_path / "export")
     options = {"parasol": str(tmp_path / "export" / FILE), "style": style_image}
     options |= {"content_encoder": str(encoders[0]), "style_encoder": str(encoders[1])}
-    inverted = api_model.invert(tiny.tiny_picture(32, 32), "red cat", method="parasol", steps=3)
+    inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=3)
     assert inverted.edit("", **options).pixels[0].shape == (32, 32, 3)
 
 

@@ -19,7 +19,7 @@ from sfumato.train.dual_encoder import contrastive_loss
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from sfumato.train.views import crops, recoloured
-from tests.train.conftest import write_pictures
+from tests.train.conftest import write_image_folder
 from tests.train.small import DUAL_ENCODER, small_recipe, trained
 
 STYLE = {"channels": (8, 16, 16), "dimension": 8, "least": 2}
@@ -109,7 +109,7 @@ def styled(tmp_path_factory):
     """Eight images in each of two style folders: filled shapes, and stripes."""
     folder = tmp_path_factory.mktemp("styles") / "own"
     lines = []
-    source = write_pictures(folder.parent / "plain")
+    source = write_image_folder(folder.parent / "plain")
     for line in (source / "metadata.jsonl").read_text().splitlines():
         entry = json.loads(line)
         pixels = np.asarray(Image.open(source / entry["file_name"])).copy()

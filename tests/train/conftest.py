@@ -21,7 +21,7 @@ def draw(colour: tuple[int, int, int], shape: str, size: int) -> np.ndarray:
     return np.where(inside[..., None], np.uint8(colour), np.uint8(255))
 
 
-def write_pictures(folder: Path, size: int = 32) -> Path:
+def write_image_folder(folder: Path, size: int = 32) -> Path:
     """Write eight captioned images of the train split, in the imagefolder convention."""
     folder.mkdir(parents=True)
     lines, number = [], 0
@@ -39,7 +39,7 @@ def write_pictures(folder: Path, size: int = 32) -> Path:
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the eight images, 32 px."""
-    return write_pictures(tmp_path_factory.mktemp("own") / "pictures")
+    return write_image_folder(tmp_path_factory.mktemp("own") / "pictures")
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from sfumato.train.frozen import text_fingerprint
 from sfumato.train.loop import Run
 from sfumato.train.start import build_task, start
 from tests.tiny import text_config, tiny_tokenizer
-from tests.train.conftest import write_pictures
+from tests.train.conftest import write_image_folder
 from tests.train.small import AUTOENCODER, DUAL_ENCODER, UNET, small_recipe, trained
 
 
@@ -25,7 +25,7 @@ from tests.train.small import AUTOENCODER, DUAL_ENCODER, UNET, small_recipe, tra
 def runs(tmp_path_factory):
     """Folder of an autoencoder "ae", two dual encoders of one width "d0" and "d1", and a diffusion run "df"."""
     root = tmp_path_factory.mktemp("runs")
-    own = write_pictures(root / "own")
+    own = write_image_folder(root / "own")
     trained(small_recipe("autoencoder", own, 1, AUTOENCODER), root / "ae").export(root / "ae" / "export")
     for seed in (0, 1):
         recipe = dataclasses.replace(small_recipe("dual-encoder", own, 1, DUAL_ENCODER), seed=seed)

@@ -16,14 +16,14 @@ from sfumato.train.loop import Run
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from sfumato.train.tokenizer import tokenizer_fingerprint, train_tokenizer
-from tests.train.conftest import write_pictures
+from tests.train.conftest import write_image_folder
 from tests.train.small import DUAL_ENCODER, small_recipe, trained
 
 
 @pytest.fixture
 def begun(tmp_path):
     """(recipe, run's folder, tokenizer's fingerprint) of a run that has a checkpoint; its captions have changed."""
-    own = write_pictures(tmp_path / "own")
+    own = write_image_folder(tmp_path / "own")
     recipe = small_recipe("dual-encoder", own, 1, DUAL_ENCODER)
     run = trained(recipe, tmp_path / "run")
     lines = (own / "metadata.jsonl").read_text().replace("disc", "circle").replace("square", "box")
@@ -66,7 +66,7 @@ def test_tokenizer_of_another_run_is_refused(begun):
 
 def test_older_run_without_a_stored_tokenizer_is_resumed(begun, tmp_path):
     recipe, folder, fingerprint = begun
-    recipe = small_recipe("dual-encoder", write_pictures(tmp_path / "same as before"), 2, DUAL_ENCODER)
+    recipe = small_recipe("dual-encoder", write_image_folder(tmp_path / "same as before"), 2, DUAL_ENCODER)
     shutil.rmtree(folder / "tokenizer")
     state = newest_checkpoint(folder / "checkpoints") / "state.json"
     state.write_text(json.dumps({k: v for k, v in json.loads(state.read_text()).items() if k != "bound_to"}))

@@ -10,13 +10,13 @@ from sfumato.data.dataset import NothingLeft
 from sfumato.data.emoji import build
 from sfumato.data.splits import split_of, split_of_file
 from sfumato.train.autoencoder import AutoencoderTask
-from sfumato.train.dataset import open_pictures
+from sfumato.train.dataset import open_images
 from sfumato.train.diffusion import DiffusionTask
 from sfumato.train.dual_encoder import DualEncoderTask
 from sfumato.train.loop import Run
 from sfumato.train.recipe import DataRecipe, Recipe, RunRecipe
 from tests.data import fake
-from tests.train.conftest import write_pictures
+from tests.train.conftest import write_image_folder
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def tasks(corpus: Path, folder: Path):
 
 def test_tasks_use_only_the_train_split(corpus, tmp_path):
     recipe = Recipe("autoencoder", data=DataRecipe(folder=str(corpus), size=32))
-    everything = open_pictures(recipe, split=None)
+    everything = open_images(recipe, split=None)
     kinds = Counter(map(split_of, everything.table["base"].to_pylist(), everything.table["style"].to_pylist()))
     assert set(kinds) == {"train", "test", "cells"}, "the test needs all three"
     for task in tasks(corpus, tmp_path):
@@ -63,7 +63,7 @@ def test_tasks_use_only_the_train_split(corpus, tmp_path):
 
 
 def test_folder_without_train_images_is_refused(tmp_path):
-    own = write_pictures(tmp_path / "own")
+    own = write_image_folder(tmp_path / "own")
     names = [f"{n}.png" for n in range(200)]
     held_out = next(name for name in names if split_of_file(name) == "test")
     for path in own.glob("*.png"):
@@ -71,6 +71,6 @@ def test_folder_without_train_images_is_refused(tmp_path):
     (own / "metadata.jsonl").write_text(json.dumps({"file_name": held_out, "text": "a red disc"}))
     recipe = Recipe("autoencoder", data=DataRecipe(folder=str(own), size=32))
     with pytest.raises(NothingLeft, match=r"split 'train': one file in 20, chosen by a hash of its name") as caught:
-        open_pictures(recipe)
+        open_images(recipe)
     assert "\n" not in str(caught.value)
-    assert len(open_pictures(recipe, split="test")) == 1
+    assert len(open_images(recipe, split="test")) == 1

@@ -8,7 +8,7 @@ import torch
 from sfumato.metrics import DualEncoder
 from sfumato.models.load import load_model
 from sfumato.train import prompt_report as module
-from sfumato.train.dataset import open_pictures
+from sfumato.train.dataset import open_images
 from sfumato.train.recipe import load_recipe
 from tests.train.test_held_out import corpus, tasks  # noqa: F401 (fixtures)
 from tests.train.test_report import pipeline  # noqa: F401 (a fixture)
@@ -23,7 +23,7 @@ def parts(pipeline):  # noqa: F811
 def test_ranks_follow_the_similarities(parts):
     """The rank of each prompt by sorting all similarities, for prompts of which one is a training caption itself."""
     model, evaluator, recipe = parts
-    captions = list(dict.fromkeys(open_pictures(recipe, "train").captions))
+    captions = list(dict.fromkeys(open_images(recipe, "train").captions))
     prompts = [captions[0], "a red apple", "face"]
     figures, drawn = module.prompt_report(model, evaluator, recipe, prompts, 3.0, 1)
     assert drawn.shape == (3, 3, 32, 32)

@@ -18,7 +18,7 @@ from sfumato.data.emoji.attribution import attributed, write_attribution
 from sfumato.data.emoji.fetch import fetch
 from sfumato.data.emoji.names import NameResolver, emoji_table
 from sfumato.data.emoji.pool import shared
-from sfumato.data.emoji.render import Failed, Job, Measured, is_rendered, make_picture, renderer
+from sfumato.data.emoji.render import Failed, Job, Measured, is_rendered, render_image, renderer
 from sfumato.data.emoji.sources import NPM, SLUG_ONLY, WHEELS, Style, choose_styles, packages_for
 from sfumato.data.emoji.table import Entry, make_table, table_bytes
 from sfumato.errors import BadInput
@@ -194,7 +194,7 @@ def _render(
     task = progress.add_task("pictures", total=len(jobs))
     results: list[Measured | Failed] = []
     try:
-        with nullcontext(map(make_picture, jobs)) if workers == 1 else shared(make_picture, jobs, workers) as made:
+        with nullcontext(map(render_image, jobs)) if workers == 1 else shared(render_image, jobs, workers) as made:
             for result in made:
                 results.append(result)
                 progress.advance(task)

@@ -94,7 +94,7 @@ def measure(pixels: np.ndarray) -> Measured:
     )
 
 
-def make_picture(job: Job) -> Measured | Failed:
+def render_image(job: Job) -> Measured | Failed:
     """Render a drawing to its PNG file, unless the file already contains it, and measure it.
 
     The file contains a hash of the SVG, the size and the renderer. A build that is resumed after an interruption, or
@@ -120,7 +120,7 @@ def _read_if_current(path: Path, stamp: str) -> np.ndarray | None:
 
 
 def is_rendered(path: Path) -> bool:
-    """Whether a file is an image that `make_picture` wrote, of any drawing."""
+    """Whether a file is an image that `render_image` wrote, of any drawing."""
     try:
         with open_drawing(path) as image:
             return _DIGEST_KEY in image.info
