@@ -42,7 +42,7 @@ QUICK = {"channels": (16, 32), "heads": (2, 4), "groups": 8, "text": {"width": 6
 class Synthetic:
     """The task of a diffusion recipe on random latents and token ids."""
 
-    pictures = 0
+    image_count = 0
 
     def __init__(self, recipe: Recipe, side: int, channels: int, device: str) -> None:
         self.bound_to: dict[str, str] = {}

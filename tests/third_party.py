@@ -48,7 +48,7 @@ class Loss(nn.Module):
 
 @task("identity")
 class IdentityTask:
-    bound_to, pictures = {}, 0
+    bound_to, image_count = {}, 0
 
     def __init__(self, recipe, folder, device):
         self.phases = (Phase("identity", Loss()),)

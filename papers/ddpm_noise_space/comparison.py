@@ -41,8 +41,8 @@ def measure(
 ) -> tuple[dict[str, dict[str, Any]], list[list[Pixels]]]:
     """Scores of every setting, with one value for each image, and a row of images for each image."""
     evaluator = Evaluator.load(device=model.network.device)
-    pictures = [read_image(image).rgb for image in images]
-    rows: list[list[Pixels]] = [[picture] for picture in pictures]
+    source_pixels = [read_image(image).rgb for image in images]
+    rows: list[list[Pixels]] = [[each] for each in source_pixels]
     found: dict[str, dict[str, Any]] = {}
     for name, (method, own) in settings().items():
         callback(f"compare: {name}")
@@ -52,7 +52,7 @@ def measure(
         edit = inverted.edit(list(targets), residual=False)
         scores = [
             evaluator(unit(before), unit(after), source_texts=[source], target_texts=[target])
-            for before, after, source, target in zip(pictures, edit.pixels, sources, targets, strict=True)
+            for before, after, source, target in zip(source_pixels, edit.pixels, sources, targets, strict=True)
         ]
         numbers = {key: torch.cat([each[key] for each in scores]).tolist() for key in ("lpips", "structure", "clip")}
         reports = (inverted.report, edit.report)
@@ -70,7 +70,7 @@ def draw(path: Path, numbers: dict[str, dict[str, Any]], rows: Sequence[Sequence
         ["source", *(f"{name}\nLPIPS {of['lpips'][i]:.2f}\nCLIP {of['clip'][i]:.2f}" for name, of in numbers.items())]
         for i in range(len(rows))
     ]
-    scale = max(1, 128 // max(picture.shape[1] for picture in rows[0]))
+    scale = max(1, 128 // max(image.shape[1] for image in rows[0]))
     write_image(path, contact_sheet(rows, labels, scale=scale, font_size=11))
 
 

@@ -31,38 +31,36 @@ def measure(
     numbers, rows = [], []
     for image, source in zip(images, sources, strict=True):
         callback(f"colour: {source}")
-        picture = read_image(image).rgb
-        inside = subject(picture)
+        pixels = read_image(image).rgb
+        inside = subject(pixels)
         mask = Image.fromarray(np.where(inside, 255, 0).astype(np.uint8))
         inverted = model.invert(image, source, method="colour", **options)
-        ours = inverted.edit(source, methods=[], shifts=[published(model, picture)], mask=mask, residual=False).pixels[
-            0
-        ]
-        painted = np.where(inside[..., None], np.asarray(rgb(COLOUR), np.uint8), picture)
+        ours = inverted.edit(source, methods=[], shifts=[published(model, pixels)], mask=mask, residual=False).pixels[0]
+        painted = np.where(inside[..., None], np.asarray(rgb(COLOUR), np.uint8), pixels)
         beside = model.invert(Image.fromarray(painted), source, method="sdedit", **options)
         steps = beside.params.steps  # type: ignore[attr-defined]
         theirs = [
             beside.edit(source, skip=min(steps - 1, round(share * steps)), mask=mask, residual=False).pixels[0]
             for share in LEVELS
         ]
-        measured = [_of(edit, picture, inside) for edit in (picture, ours, *theirs)]
+        measured = [_of(edit, pixels, inside) for edit in (pixels, ours, *theirs)]
         numbers.append({"source": source, "before": measured[0], "ours": measured[1], "sdedit": measured[2:]})
-        rows.append([picture, ours, *theirs])
+        rows.append([pixels, ours, *theirs])
     return numbers, rows
 
 
-def published(model: Model, picture: Pixels) -> TowardsColour:
+def published(model: Model, pixels: Pixels) -> TowardsColour:
     """Eq. 7 as in the paper: M is an image of one colour, and B the mask of the edit."""
     colour = torch.tensor(rgb(COLOUR), dtype=torch.float32)[None, :, None, None] / 127.5 - 1
-    flat, _ = pad_to_grid(colour.expand(1, 3, *picture.shape[:2]), model.network.multiple)
+    flat, _ = pad_to_grid(colour.expand(1, 3, *pixels.shape[:2]), model.network.multiple)
     with torch.no_grad():
         M = model.network.encode(flat)
     return TowardsColour(M, STRENGTH, torch.ones_like(M[:, :1]), WINDOW)
 
 
-def subject(picture: Pixels) -> NDArray[np.bool_]:
+def subject(pixels: Pixels) -> NDArray[np.bool_]:
     """Mask of the pixels that are not background, bool [h,w]."""
-    return np.asarray((picture < NEARLY_WHITE).any(axis=2))
+    return np.asarray((pixels < NEARLY_WHITE).any(axis=2))
 
 
 def _of(edit: Pixels, source: Pixels, inside: NDArray[np.bool_]) -> dict[str, float]:
@@ -72,7 +70,7 @@ def _of(edit: Pixels, source: Pixels, inside: NDArray[np.bool_]) -> dict[str, fl
     texture: correlation of the brightness with that of the source.
     """
     mean = edit[inside].astype(float).mean(axis=0)
-    before, after = (picture[inside].astype(float).mean(axis=1) for picture in (source, edit))
+    before, after = (pixels[inside].astype(float).mean(axis=1) for pixels in (source, edit))
     flat = before.std() < 1e-6 or after.std() < 1e-6
     return {
         "colour": float(np.sqrt(((mean - np.asarray(rgb(COLOUR))) ** 2).mean())),
@@ -96,5 +94,5 @@ def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[
         ]
         for each in numbers
     ]
-    scale = max(1, 128 // max(picture.shape[1] for picture in rows[0]))
+    scale = max(1, 128 // max(image.shape[1] for image in rows[0]))
     write_image(path, contact_sheet(rows, labels, scale=scale, font_size=11))

@@ -58,8 +58,8 @@ def two_shapes(model: Model, image: Any) -> list[Image.Image]:
     height, width = model.network.native_size
     grid = model.network.multiple
     landscape = (max(grid, width * 5 // 4 // grid * grid), max(grid, height * 3 // 4 // grid * grid))
-    picture = Image.fromarray(read_image(image).rgb)
-    return [picture.resize(size, Image.Resampling.LANCZOS) for size in ((width, height), landscape)]
+    pil_image = Image.fromarray(read_image(image).rgb)
+    return [pil_image.resize(size, Image.Resampling.LANCZOS) for size in ((width, height), landscape)]
 
 
 def measure(
@@ -75,11 +75,11 @@ def measure(
     rows = []
     for kind in PREDICTIONS:
         with predicting(model.network, kind) as network:
-            for picture in two_shapes(model, image):
+            for pil_image in two_shapes(model, image):
                 for n in steps:
-                    callback(f"reconstruction: {kind}, {picture.width} x {picture.height}, {n} steps")
-                    errors = _errors(Model(network), picture, prompt, n, source_guidance_scale)
-                    shape = {"prediction": kind, "width": picture.width, "height": picture.height, "steps": n}
+                    callback(f"reconstruction: {kind}, {pil_image.width} x {pil_image.height}, {n} steps")
+                    errors = _errors(Model(network), pil_image, prompt, n, source_guidance_scale)
+                    shape = {"prediction": kind, "width": pil_image.width, "height": pil_image.height, "steps": n}
                     rows.append(shape | errors)
     return rows
 
@@ -108,23 +108,23 @@ def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _errors(model: Model, picture: Image.Image, prompt: str, steps: int, guidance_scale: float) -> dict[str, float]:
+def _errors(model: Model, pil_image: Image.Image, prompt: str, steps: int, guidance_scale: float) -> dict[str, float]:
     errors = {}
     for name, exact in (("default", False), ("exact", True)):
         inverted = model.invert(
-            picture, prompt, steps=steps, eta=1.0, source_guidance_scale=guidance_scale, exact=exact
+            pil_image, prompt, steps=steps, eta=1.0, source_guidance_scale=guidance_scale, exact=exact
         )
         errors[f"{name}_max"] = inverted.reconstruct().report["reconstruction_latent_max_error"]
-    error = official_error(model.network, picture, prompt, steps, guidance_scale)
+    error = official_error(model.network, pil_image, prompt, steps, guidance_scale)
     return errors | {"official_rms": float(error.square().mean().sqrt()), "official_max": float(error.abs().max())}
 
 
 @torch.no_grad()
 def official_error(
-    network: DiffusionModel, picture: Image.Image, prompt: str, steps: int, guidance_scale: float
+    network: DiffusionModel, pil_image: Image.Image, prompt: str, steps: int, guidance_scale: float
 ) -> Tensor:
     """x_0 replayed by the authors' algorithm minus x_0 as encoded, float64 [1,c,h,w]."""
-    pixels, _ = pad_to_grid(to_tensor(read_image(picture)), network.multiple)
+    pixels, _ = pad_to_grid(to_tensor(read_image(pil_image)), network.multiple)
     x0 = network.encode(pixels.to(network.device))
     size = tuple(pixels.shape[-2:])
     guidance = official.Guidance(

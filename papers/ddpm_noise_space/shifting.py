@@ -25,13 +25,13 @@ def measure(
     numbers, rows = [], []
     for image, source in zip(images, sources, strict=True):
         callback(f"shift: {source}")
-        picture = read_image(image).rgb
-        row: list[Pixels] = [picture]
+        pixels = read_image(image).rgb
+        row: list[Pixels] = [pixels]
         measured: dict[str, Any] = {"source": source} | {start: {} for start in STARTS}
         for name, method in METHODS.items():
             inverted = model.invert(image, source, method="shift", inversion=method, **options)
             right = round(SHARE * inverted.groups[0].inversion.x.shape[-1])
-            wanted = np.roll(picture, right * model.network.factor, axis=1)
+            wanted = np.roll(pixels, right * model.network.factor, axis=1)
             for start, share in STARTS.items():
                 moved = _moved(inverted, source, right, share)
                 measured[start][name] = {
@@ -60,7 +60,7 @@ def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[
         [each["source"], *(_label(name, start, each[start][name]) for name in METHODS for start in STARTS)]
         for each in numbers
     ]
-    scale = max(1, 128 // max(picture.shape[1] for picture in rows[0]))
+    scale = max(1, 128 // max(image.shape[1] for image in rows[0]))
     write_image(path, contact_sheet(rows, labels, scale=scale, font_size=11))
 
 

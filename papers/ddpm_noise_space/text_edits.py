@@ -46,7 +46,7 @@ def draw(path: Path, numbers: Sequence[dict[str, Any]], rows: Sequence[Sequence[
                 text = f"{each['target']}\n{name}, seed {seed}" + ("" if ssim is None else f"\nSSIM {ssim:.2f}")
                 captions.append(text + ("" if similarity is None else f", CLIP {similarity:.2f}"))
         labels.append(captions)
-    scale = max(1, 128 // max(picture.shape[1] for picture in rows[0]))
+    scale = max(1, 128 // max(image.shape[1] for image in rows[0]))
     write_image(path, contact_sheet(rows, labels, scale=scale, font_size=11))
 
 
@@ -80,7 +80,7 @@ def _summary(edit: Result) -> dict[str, Any]:
     }
 
 
-def _distance_between(pictures: Sequence[Pixels]) -> float | None:
+def _distance_between(images: Sequence[Pixels]) -> float | None:
     """Root mean square difference in levels of 255, averaged over all pairs; None for a single image."""
-    pairs = [(a.astype(float), b.astype(float)) for a, b in combinations(pictures, 2)]
+    pairs = [(a.astype(float), b.astype(float)) for a, b in combinations(images, 2)]
     return float(np.mean([np.sqrt(np.mean((a - b) ** 2)) for a, b in pairs])) if pairs else None

@@ -19,9 +19,9 @@ VERSION = 2
 """Version of the measurement: stored results of another version are measured again."""
 
 
-def saturated(pictures: Tensor) -> list[float]:
+def saturated(images: Tensor) -> list[float]:
     """Fraction of the colour values of each image that are at or beyond the ends of the range [-1,1]."""
-    return list((pictures.abs() > SATURATED).double().mean(dim=(1, 2, 3)).tolist())
+    return list((images.abs() > SATURATED).double().mean(dim=(1, 2, 3)).tolist())
 
 
 def measure(study: Study, sheet: Path) -> dict[str, Any]:
@@ -31,13 +31,13 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
     f, n = study.map(rows, 1.0, 1)
     x = study.latents(count, 1.0)
     v = local_basis(f, x, n).v[:, 0]
-    plain = study.pictures(x, rows, 1.0)
+    plain = study.generate(x, rows, 1.0)
     shown: dict[str, list[Tensor]] = {"normalised": [plain], "without": [plain]}
     found: dict[str, list[dict[str, Any]]] = {"normalised": [], "without": []}
     for length in LENGTHS:
         for name in shown:
             moved = study.moved(x, v, length * study.size.gamma, rows, 1.0, normalise=name != "without")
-            edited = study.pictures(moved, rows, 1.0)
+            edited = study.generate(moved, rows, 1.0)
             shown[name].append(edited)
             deviation = float(edited.std(dim=(1, 2, 3)).mean())
             found[name].append({"length": length, "saturated": saturated(edited), "deviation": deviation})
@@ -68,10 +68,10 @@ def curvature(study: Study, sheet: Path) -> dict[str, Any]:
     after = local_basis(f, small.x, n)
     turned = {"h": (before.u, after.u), "x": (before.v.flatten(2), after.v.flatten(2))}
     straight = list(shoot_straight(f, x, before.v[:, 0], gamma=study.size.gamma, steps=study.size.shots))
-    pictures = [study.pictures(each.x, rows, 1.0) for each in shots]
-    others = [study.pictures(each.x, rows, 1.0) for each in straight]
+    images = [study.generate(each.x, rows, 1.0) for each in shots]
+    others = [study.generate(each.x, rows, 1.0) for each in straight]
     sheet_rows = [
-        [to_uint8(each[row]) for each in kind] for row in range(min(SHOWN, count)) for kind in (pictures, others)
+        [to_uint8(each[row]) for each in kind] for row in range(min(SHOWN, count)) for kind in (images, others)
     ]
     names = [
         [f"{name} {k + 1}" for k in range(len(shots))]

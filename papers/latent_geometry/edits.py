@@ -41,13 +41,13 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
     rows = range(study.size.samples)
     x = study.latents(len(rows), 1.0)
     found = directions(study, x)
-    plain = study.pictures(x, rows, 1.0)
+    plain = study.generate(x, rows, 1.0)
     features = {"plain": _features(study.evaluator, plain)}
-    pictures: dict[str, list[tuple[Tensor, Tensor]]] = {kind: [] for kind in KINDS}
+    shown: dict[str, list[tuple[Tensor, Tensor]]] = {kind: [] for kind in KINDS}
     for kind in (*KINDS, SHARED):
         for i in range(study.size.directions):
             minus, plus = (
-                study.pictures(
+                study.generate(
                     study.moved(x, found[kind][:, i], sign * study.size.distance, rows, 1.0, normalise=False), rows, 1.0
                 )
                 for sign in (-1, 1)
@@ -57,8 +57,8 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
                 _features(study.evaluator, plus),
             )
             if kind != SHARED:
-                pictures[kind].append((minus[:SHOWN], plus[:SHOWN]))
-    _draw(sheet, plain[:SHOWN], pictures)
+                shown[kind].append((minus[:SHOWN], plus[:SHOWN]))
+    _draw(sheet, plain[:SHOWN], shown)
     axes = _axes(study.evaluator) if study.model.network.takes_text else None
     count = study.size.directions
     numbers = {kind: scores(features, kind, count, axes) for kind in KINDS}
@@ -103,8 +103,8 @@ def directions(study: Study, x: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _features(evaluator: Evaluator, pictures: Tensor) -> Tensor:
-    return F.normalize(evaluator.clip.image_features((pictures.clamp(-1, 1) + 1) / 2).double().cpu(), dim=1)
+def _features(evaluator: Evaluator, images: Tensor) -> Tensor:
+    return F.normalize(evaluator.clip.image_features((images.clamp(-1, 1) + 1) / 2).double().cpu(), dim=1)
 
 
 def _axes(evaluator: Evaluator) -> Tensor:
@@ -123,11 +123,11 @@ def _left(study: Study, x: Tensor, v: Tensor) -> float:
     return float(torch.linalg.vector_norm((moved - x).flatten(1), dim=1).mean())
 
 
-def _draw(path: Path, plain: Tensor, pictures: dict[str, list[tuple[Tensor, Tensor]]]) -> None:
+def _draw(path: Path, plain: Tensor, shown: dict[str, list[tuple[Tensor, Tensor]]]) -> None:
     """Write a contact sheet: per sample and kind the unedited image, then -gamma and +gamma of every direction."""
     rows, labels = [], []
     for sample in range(len(plain)):
-        for kind, edits in pictures.items():
+        for kind, edits in shown.items():
             row, names = [plain[sample]], [kind]
             for i, (minus, plus) in enumerate(edits, start=1):
                 row += [minus[sample], plus[sample]]

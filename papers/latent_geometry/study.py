@@ -132,7 +132,7 @@ class Study:
         abar = self.model.network.schedule.abar(t)
         return normalised(lambda each: guidance.predict(each, t, condition), x, edited, abar)
 
-    def pictures(self, x: Tensor, rows: Sequence[int], time: float) -> Tensor:
+    def generate(self, x: Tensor, rows: Sequence[int], time: float) -> Tensor:
         """Decoded images after the rest of the run from x_t, float [b,3,h,w] in about [-1,1], not clipped."""
         network = self.model.network
         timesteps = network.schedule.timesteps(self.size.steps)[self.step(time) :]

@@ -26,12 +26,12 @@ def measure(study: Study, sheet: Path) -> dict[str, Any]:
         f, n = study.map(rows, time, 2)
         x = study.latents(count, time)
         basis = local_basis(f, x, n)
-        plain = study.pictures(x, rows, time)
+        plain = study.generate(x, rows, time)
         shown, low, size = [plain], [], []
         for i in range(n):
             for sign in (-1, 1):
                 moved = study.moved(x, basis.v[:, i], sign * study.size.gamma, rows, time, normalise=False)
-                edited = study.pictures(moved, rows, time)
+                edited = study.generate(moved, rows, time)
                 # LOW is in cycles per latent position; one position is `factor` pixels
                 change = power_spectrum(edited.clamp(-1, 1) - plain.clamp(-1, 1))
                 low.append(change.share_below(LOW / study.model.network.factor))

@@ -52,9 +52,9 @@ def _walked(study: Study, pair: int, kinds: tuple[PathKind, ...]) -> dict[str, A
         lengths = path_lengths(f, iter(points), rank)
         found[kind] = {name: getattr(lengths, name)[0].tolist() for name in ("semantic", "bottleneck", "latent")}
         if pair < study.size.animations:
-            pictures = ((_film(study, points, pair).clamp(-1, 1)) + 1) / 2
+            images = ((_film(study, points, pair).clamp(-1, 1)) + 1) / 2
             found[kind]["perceptual"] = perceptual_lengths(
-                pictures, lambda x, y: lpips(study.evaluator.perceptual, x, y)
+                images, lambda x, y: lpips(study.evaluator.perceptual, x, y)
             ).tolist()
     return found
 
@@ -65,7 +65,7 @@ def _ends(study: Study, pair: int) -> tuple[Tensor, Tensor]:
 
 
 def _film(study: Study, points: list[Tensor], pair: int) -> Tensor:
-    return study.pictures(torch.cat(points), [2 * pair] * len(points), 1.0)
+    return study.generate(torch.cat(points), [2 * pair] * len(points), 1.0)
 
 
 def _summary(segments: list[list[float]]) -> dict[str, Any]:

@@ -53,11 +53,11 @@ def edits(path: Path, results: Results, corpus: Path, count: int) -> None:
     labels: list[list[str]] = []
     for n in shown:
         item = pairs[results.items[n]]
-        pictures = item.load()
-        edited = [np.asarray(Image.open(results.pictures[name][n]).convert("RGB")) for name in settings]
+        images = item.load()
+        edited = [np.asarray(Image.open(results.image_files[name][n]).convert("RGB")) for name in settings]
         psnr = (f"{results.values[name]['target_psnr'][n]:.1f} dB" for name in settings)
         texts = [item.source_text, item.target_text, *(f"{a}\n{b}" for a, b in zip(settings, psnr, strict=True))]
-        drawn = [pictures.source, pictures.target, *edited]
+        drawn = [images.source, images.target, *edited]
         rows += [drawn[first : first + WIDE] for first in range(0, len(drawn), WIDE)]
         labels += [texts[first : first + WIDE] for first in range(0, len(drawn), WIDE)]
     write_image(path, contact_sheet(rows, labels, scale=2, font_size=11))

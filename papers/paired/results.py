@@ -35,7 +35,7 @@ class Results:
         emoji: emoji of each edit, [edits]: results for variants of one emoji are correlated.
         values: setting -> metric or cost -> one value for each edit, [edits]; NaN for edits without a value. An
             infinite PSNR counts as `IDENTICAL`, as in the benchmark's own report.
-        pictures: setting -> image file of each edit, [edits].
+        image_files: setting -> image file of each edit, [edits].
         lost: number of edits that are excluded because some setting did not finish them.
     """
 
@@ -44,7 +44,7 @@ class Results:
     items: list[str]
     emoji: list[str]
     values: dict[str, dict[str, Values]]
-    pictures: dict[str, list[Path]]
+    image_files: dict[str, list[Path]]
     lost: int
 
     @classmethod
@@ -76,9 +76,9 @@ class Results:
             for setting, done in found.items()
         }
         methods = {row["setting"]: row["method"] for row in rows}
-        pictures = {name: [folder / done[item]["picture"] for item in items] for name, done in found.items()}
+        image_files = {name: [folder / done[item]["image"] for item in items] for name, done in found.items()}
         kinds, about = [kind_of[item] for item in items], [emoji[item] for item in items]
-        return cls(methods, kinds, items, about, values, pictures, len(kind_of) - len(items))
+        return cls(methods, kinds, items, about, values, image_files, len(kind_of) - len(items))
 
     @property
     def ours(self) -> list[str]:

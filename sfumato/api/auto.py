@@ -101,7 +101,7 @@ def choose(
         raise BadInput(f"Settings are chosen for one image and one seed at a time, not for {len(inverted)}.")
     if adherence is not None and not -1 < adherence < 1:
         raise BadInput(f"adherence must be between -1 and 1, not {adherence}.")
-    (picture,), (source,) = inverted.edited_images, inverted.prompts
+    (image,), (source,) = inverted.edited_images, inverted.prompts
     if adherence is None and not source.strip():
         raise BadInput(
             "Without a source prompt there is no default for adherence: invert with a source prompt, or give adherence."
@@ -112,7 +112,7 @@ def choose(
     grid = Grid.of(inverted, target, evaluator, options, callback)
     began = time.perf_counter()
     with network.counting() as count, counting_passes() as passes:
-        wanted = _own(evaluator, picture, texts[0]) if adherence is None else adherence
+        wanted = _own(evaluator, image, texts[0]) if adherence is None else adherence
         tried = grid.search(wanted)
     best = least_change(tried, wanted)
     evaluations = {"calls": count.calls, "samples": count.samples}
@@ -121,7 +121,7 @@ def choose(
     return Choice(best, wanted, best.scores["clip"] >= wanted, len(tried), tuple(tried), report)
 
 
-def _own(evaluator: Evaluator, picture: LoadedImage, source: str) -> float:
+def _own(evaluator: Evaluator, image: LoadedImage, source: str) -> float:
     """Cosine similarity between the image and the source prompt."""
-    pixels = (to_tensor(picture) + 1) / 2
+    pixels = (to_tensor(image) + 1) / 2
     return float((evaluator.clip.image_features(pixels) * evaluator.clip.text_features([source])).sum())

@@ -47,7 +47,7 @@ class EditPlan:
         compositions: the methods with their parameters, per result; they differ in the guidance scale only.
         batches: the edits in batches.
         of: index of the source image, per result.
-        pictures: source image, per result.
+        images: source image, per result.
         prompts: target prompt, per result; the source prompt if none was given.
         guidance_scales: guidance scale, per result.
         masks: painted mask, per result, or None.
@@ -62,7 +62,7 @@ class EditPlan:
     compositions: list[Composition]
     batches: list[Batch]
     of: list[int]
-    pictures: list[LoadedImage]
+    images: list[LoadedImage]
     prompts: list[str]
     guidance_scales: list[float]
     masks: list[Mask | None]
@@ -125,14 +125,14 @@ def plan_edit(
         check_region(network, found, befores, texts)
     scales = spread(guidance_scales or [getattr(composition.params, "guidance_scale", 1.0)], wanted, "guidance_scale")
     check_negative(network, composition.uses_negative, negative_prompt, scales)
-    pictures = spread(sources.pictures, wanted, "image")
-    bounds = zip(spread(masks or [None], wanted, "mask"), pictures, strict=True)
+    images = spread(sources.images, wanted, "image")
+    bounds = zip(spread(masks or [None], wanted, "mask"), images, strict=True)
     return EditPlan(
-        masks=[None if each is None else painted_mask(each, picture.size) for each, picture in bounds],
+        masks=[None if each is None else painted_mask(each, image.size) for each, image in bounds],
         region=found,
         batches=_batches(sources, composition, texts, scales, negative_prompt),
         of=spread(list(range(len(sources))), wanted, "image"),
-        pictures=pictures,
+        images=images,
         prompts=texts,
         guidance_scales=scales,
         compositions=spread(compositions, wanted, "guidance_scale"),

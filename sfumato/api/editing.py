@@ -67,7 +67,7 @@ def editing(sources: Sources, plan: EditPlan) -> Generator[Progress, None, Resul
     report = _report(sources, plan, edited)
     if all(moves.values()):
         report["moves"] = [moves[j]["moves"] for j in range(len(edited))]
-    return Result(edited, plan.pictures, recipes, report)
+    return Result(edited, plan.images, recipes, report)
 
 
 def _bounds(plan: EditPlan, batch: Batch, sources: Sources) -> dict[int, EditRegion | None]:
@@ -94,15 +94,15 @@ def _finished(
     masks = [None if (each := bounds[j]) is None else each.mask for j in batch.outputs]
     edited = plan.composition.finish(edited, group.source[batch.rows], weights_at(masks, group.size))
     return {
-        j: finished(pixels, group.source[row], group.pictures[row], mask)
+        j: finished(pixels, group.source[row], group.images[row], mask)
         for j, row, pixels, mask in zip(batch.outputs, batch.rows, edited, masks, strict=True)
     }
 
 
 def _report(sources: Sources, plan: EditPlan, edited: list[NDArray[np.uint8]]) -> dict[str, Any]:
     sized = [sources.edited_images[index] for index in plan.of]  # metrics are computed at the size of the edit
-    pixels = [picture.rgb for picture in sized]
-    edited = [resized_pixels(each, picture.size) for each, picture in zip(edited, sized, strict=True)]
+    pixels = [image.rgb for image in sized]
+    edited = [resized_pixels(each, image.size) for each, image in zip(edited, sized, strict=True)]
     quality: dict[int, float | None] = {}
     for group in sources.groups:
         quality |= dict(zip(group.indices, reconstruction_psnr(group.autoencoded, group.source), strict=True))
@@ -134,8 +134,8 @@ def _unknown(sources: Sources, plan: EditPlan, similarities: list[float]) -> lis
     """Notes on images that differ from the training images of the bundled dual encoder."""
     if sources.model.folder is None or sources.model.folder / "dual_encoder" != SHIPPED:
         return []
-    known = zip(plan.pictures, similarities, strict=False)
-    return list(dict.fromkeys(note for picture, value in known if (note := similarity_note(picture.name, value))))
+    known = zip(plan.images, similarities, strict=False)
+    return list(dict.fromkeys(note for image, value in known if (note := similarity_note(image.name, value))))
 
 
 def _unused(sources: Sources, plan: EditPlan) -> list[str]:

@@ -64,7 +64,7 @@ def weights_at(masks: Sequence[Mask | None], size: tuple[int, int]) -> Float[Ten
     return torch.stack([everywhere if each is None else F.adaptive_avg_pool2d(each, size[::-1]) for each in weights])
 
 
-def finished(edited: Tensor, source: Tensor, picture: LoadedImage, mask: Mask | None) -> NDArray[np.uint8]:
+def finished(edited: Tensor, source: Tensor, image: LoadedImage, mask: Mask | None) -> NDArray[np.uint8]:
     """Convert one decoded edit to the full size of its image, uint8 [h,w,3], restricted by a mask.
 
     If the image was edited at a reduced size, the border of the mask is feathered inwards by one pixel of that size.
@@ -72,18 +72,18 @@ def finished(edited: Tensor, source: Tensor, picture: LoadedImage, mask: Mask | 
     Args:
         edited: the edit at the size at which the image was edited, [3,h,w] in [-1,1].
         source: the image at that size, the same shape and range.
-        picture: the image, with the original if it was resized.
+        image: the image, with the original if it was resized.
         mask: the mask at full size; None for no restriction.
     """
-    if picture.original is None:
-        return grey_levels(edited, picture.rgb, mask)
+    if image.original is None:
+        return grey_levels(edited, image.rgb, mask)
     if mask is not None:
-        reach = max(np.array(picture.full.rgb.shape[:2]) / edited.shape[1:])
+        reach = max(np.array(image.full.rgb.shape[:2]) / edited.shape[1:])
         mask = replace(mask, weights=feathered(mask.weights, reach))
-    made = np.empty_like(picture.full.rgb)
-    for rows, pixels in upsampled_edit(edited, source, picture.full.rgb):
+    made = np.empty_like(image.full.rgb)
+    for rows, pixels in upsampled_edit(edited, source, image.full.rgb):
         part = None if mask is None else replace(mask, weights=mask.weights[rows])
-        made[rows] = grey_levels(pixels, picture.full.rgb[rows], part)
+        made[rows] = grey_levels(pixels, image.full.rgb[rows], part)
     return made
 
 

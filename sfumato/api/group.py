@@ -26,7 +26,7 @@ class Group:
     Attributes:
         network: the model.
         indices: positions of the images in the user's list.
-        pictures: the images at the size at which they are edited; `LoadedImage.full` is the image as it was read.
+        images: the images at the size at which they are edited; `LoadedImage.full` is the image as it was read.
         inversion: one row per image.
         condition: condition of the source prompts, one row per image.
         maps: cached maps from which regions are computed, see `sfumato.api.regions.find`.
@@ -34,7 +34,7 @@ class Group:
 
     network: DiffusionModel
     indices: list[int]
-    pictures: list[LoadedImage]
+    images: list[LoadedImage]
     inversion: Inversion
     condition: Condition
     maps: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)
@@ -42,17 +42,17 @@ class Group:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels at which the images are edited."""
-        return self.pictures[0].size
+        return self.images[0].size
 
     @property
     def full_size(self) -> tuple[int, int]:
         """(width, height) in pixels of the images as they were read."""
-        return self.pictures[0].full.size
+        return self.images[0].full.size
 
     @cached_property
     def source(self) -> Tensor:
         """The images, float32 [b,3,h,w] in [-1,1], on the CPU."""
-        return torch.cat([to_tensor(picture) for picture in self.pictures])
+        return torch.cat([to_tensor(image) for image in self.images])
 
     @cached_property
     def autoencoded(self) -> Tensor:
@@ -81,9 +81,9 @@ def guided(
     return classifier_free(network, negative, [float(scale) for scale in guidance_scales])
 
 
-def encode(network: DiffusionModel, pictures: Sequence[LoadedImage]) -> Tensor:
+def encode(network: DiffusionModel, images: Sequence[LoadedImage]) -> Tensor:
     """Encode images of one size, padded to the network's grid, to x_0, float32 [b,c,h,w] on the network's device."""
-    padded = [pad_to_grid(to_tensor(picture), network.multiple)[0] for picture in pictures]
+    padded = [pad_to_grid(to_tensor(image), network.multiple)[0] for image in images]
     with torch.no_grad():
         return torch.cat([network.encode(each.to(network.device)).float() for each in padded])
 
@@ -110,15 +110,15 @@ def at_once(shape: Sequence[int], batch: int | None) -> int:
     return max(1, (batch or rows_per_call(*shape[-3:])) // 2)
 
 
-def of_one_size(network: DiffusionModel, pictures: Sequence[LoadedImage], batch: int | None) -> Iterator[list[int]]:
+def of_one_size(network: DiffusionModel, images: Sequence[LoadedImage], batch: int | None) -> Iterator[list[int]]:
     """Group images by size and yield batches of their indices, in the order in which the sizes first occur.
 
     The images of a batch have the same edited size and the same full size.
     """
     sizes: dict[tuple[tuple[int, int], tuple[int, int]], list[int]] = {}
-    for index, picture in enumerate(pictures):
-        sizes.setdefault((picture.size, picture.full.size), []).append(index)
+    for index, image in enumerate(images):
+        sizes.setdefault((image.size, image.full.size), []).append(index)
     for indices in sizes.values():
-        largest = at_once(network.latent_shape(*padded_size(network, pictures[indices[0]].size)), batch)
+        largest = at_once(network.latent_shape(*padded_size(network, images[indices[0]].size)), batch)
         for first in range(0, len(indices), largest):
             yield indices[first : first + largest]

@@ -136,35 +136,35 @@ def interpolate_steps(
     texts = check_prompts(network, list(prompts), "prompt", empty=True)
     if len(texts) != 2:
         raise BadInput(f"Give two prompts, one for each image, not {len(texts)}.")
-    pictures = [read_image(each, max_pixels) for each in (first, second)]
-    sizes = [each.size for each in pictures]
+    images = [read_image(each, max_pixels) for each in (first, second)]
+    sizes = [each.size for each in images]
     if sizes[0] != sizes[1]:
         a, b = (f"{width} x {height}" for width, height in sizes)
         raise BadInput(f"A path needs two images of one size, not {a} and {b}: crop or scale one.")
     f = BottleneckMap(network, 0, chunk=chunk)
-    latent = torch.empty(1, *network.latent_shape(*padded_size(network, pictures[0].size)), device="meta")
+    latent = torch.empty(1, *network.latent_shape(*padded_size(network, images[0].size)), device="meta")
     way = replace(way, rank=min(RANK, max(1, largest_rank(f, latent) // 2)) if rank is None else rank)
     check_n(f, latent, way.rank, "rank")
     if measure:
         way = replace(way, perceptual=load_perceptual(os.fspath(lpips or SHIPPED)).to(network.device))
-    return Run(network, _interpolating(model, method, params, pictures, texts, way, batch))
+    return Run(network, _interpolating(model, method, params, images, texts, way, batch))
 
 
 def _interpolating(
     model: Loaded,
     method: Any,
     params: DDIMParams,
-    pictures: list[LoadedImage],
+    images: list[LoadedImage],
     prompts: list[str],
     way: PathSettings,
     batch: int | None,
 ) -> Generator[Progress, None, Result]:
-    groups = outlines(model, method, params, pictures, prompts, [0, 0], batch)
+    groups = outlines(model, method, params, images, prompts, [0, 0], batch)
     inverted = yield from inverting(Sources(model, method, params, groups, {}, batch))
     skip = min(round((1 - way.time) * params.steps), params.steps - 1)
     ends, conditions = _ends(inverted.groups, skip)
     timesteps = inverted.groups[0].inversion.timesteps[skip:]
-    network, size = model.network, pictures[0].size
+    network, size = model.network, images[0].size
     f = BottleneckMap(network, timesteps[0], _between(*conditions, 0.5), chunk=way.chunk)
     latents = torch.cat(list(path(way.kind, *ends, segments=way.frames - 1, f=f, n=way.rank)))
     shares = torch.linspace(0, 1, way.frames).tolist()
@@ -174,31 +174,31 @@ def _interpolating(
     for n, start in enumerate(starts):
         x = latents[start : start + largest]
         condition = Condition.cat([_between(*conditions, share) for share in shares[start : start + largest]])
-        guidance = guided(network, [params.guidance_scale] * len(x), padded_size(network, pictures[0].size))
+        guidance = guided(network, [params.guidance_scale] * len(x), padded_size(network, images[0].size))
         work = reverse(guidance, x, timesteps, condition, eta=0.0, noise_maps=lambda state: None)
         outputs = range(start, start + len(x))
         last = yield from following(work, "interpolate", n, len(starts), outputs, network, size)
         pixels += [to_uint8(each) for each in decoded(network, last, size)]
-    sources = _with_alpha(pictures, pixels, shares)
+    sources = _with_alpha(images, pixels, shares)
     about = {**parameters(params), "path": way.kind, "frames": way.frames, "time": way.time, "rank": way.rank}
     report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
     if way.perceptual is not None:
         report["metrics"] = _lengths(f, latents, way.rank) | {"perceptual_length": _perceptual(pixels, way.perceptual)}
-    images = [{"name": file_name(picture.name), "sha256": image_fingerprint(picture)} for picture in pictures]
-    made = {"operation": "interpolate", **made_with(network), "images": images, **about, "prompts": prompts}
+    named = [{"name": file_name(image.name), "sha256": image_fingerprint(image)} for image in images]
+    made = {"operation": "interpolate", **made_with(network), "images": named, **about, "prompts": prompts}
     recipes = [{**made, "share": share} for share in shares]
     return Result(pixels, sources, recipes, report)
 
 
 def _with_alpha(
-    pictures: Sequence[LoadedImage], pixels: Sequence[NDArray[np.uint8]], shares: Sequence[float]
+    images: Sequence[LoadedImage], pixels: Sequence[NDArray[np.uint8]], shares: Sequence[float]
 ) -> list[LoadedImage]:
     """The frames with interpolated alpha channels; [] if both images are opaque."""
-    if all(picture.alpha is None for picture in pictures):
+    if all(image.alpha is None for image in images):
         return []
-    background = pictures[0].background
-    opaque: NDArray[np.uint8] = np.full(pictures[0].rgb.shape[:2], 255, np.uint8)
-    first, second = (opaque if picture.alpha is None else picture.alpha for picture in pictures)
+    background = images[0].background
+    opaque: NDArray[np.uint8] = np.full(images[0].rgb.shape[:2], 255, np.uint8)
+    first, second = (opaque if image.alpha is None else image.alpha for image in images)
     frames = []
     for rgb, share in zip(pixels, shares, strict=True):
         alpha: NDArray[np.uint8] = np.rint((1 - share) * first + share * second).astype(np.uint8)

@@ -34,7 +34,7 @@ def outlines(
     model: Loaded,
     method: Method,
     params: Params,
-    pictures: Sequence[LoadedImage],
+    images: Sequence[LoadedImage],
     prompts: Sequence[str],
     seeds: Sequence[int],
     batch: int | None,
@@ -48,8 +48,8 @@ def outlines(
     params.check_inversion(network)
     tiles = {"tiles": True} if isinstance(network, TiledModel) else {}
     groups = []
-    for indices in of_one_size(network, pictures, batch):
-        some, texts = [pictures[i] for i in indices], [prompts[i] for i in indices]
+    for indices in of_one_size(network, images, batch):
+        some, texts = [images[i] for i in indices], [prompts[i] for i in indices]
         size, at = padded_size(network, some[0].size), chosen(network, resolution, some[0].full.size)
         timesteps = network.schedule.timesteps(params.steps)  # type: ignore[attr-defined]
         inversion = Inversion(
@@ -72,7 +72,7 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
     network, kind = sources.model.network, kind_of(sources.method, sources.params)
     groups: list[Group] = []
     for n, group in enumerate(sources.groups):
-        outline, x0 = group.inversion, encode(network, group.pictures)
+        outline, x0 = group.inversion, encode(network, group.images)
         guided = sources.model.guided(outline.guidance_scales, padded_size(network, group.size))
         guided, condition = sources.params.inverted_under(network, guided, group.condition, x0)
         work = kind.invert(
@@ -89,9 +89,9 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             guidance_scales=outline.guidance_scales,
             prompts=outline.prompts,
             parameters=outline.parameters,
-            images=tuple(image_fingerprint(picture) for picture in group.pictures),
-            names=tuple(file_name(picture.name) for picture in group.pictures),
-            pixels=torch.stack([torch.from_numpy(picture.full.rgb.copy()) for picture in group.pictures]),
+            images=tuple(image_fingerprint(image) for image in group.images),
+            names=tuple(file_name(image.name) for image in group.images),
+            pixels=torch.stack([torch.from_numpy(image.full.rgb.copy()) for image in group.images]),
         )
         groups.append(replace(group, inversion=described))
     seeds = {i: seed for group in groups for i, seed in zip(group.indices, group.inversion.seeds, strict=True)}
@@ -102,14 +102,14 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             "seeds": [seeds[i] for i in range(len(sources))],
             "source_prompts": sources.prompts,
         },
-        "pictures": [
+        "images": [
             {
-                "name": p.name,
-                "size": list(p.full.size),
-                "edited_size": list(p.size),
-                "note": "; ".join(filter(None, (p.note, size_note(network, p.name, p.full.size, p.size)))),
+                "name": each.name,
+                "size": list(each.full.size),
+                "edited_size": list(each.size),
+                "note": "; ".join(filter(None, (each.note, size_note(network, each.name, each.full.size, each.size)))),
             }
-            for p in sources.edited_images
+            for each in sources.edited_images
         ],
     }
     return replace(sources, groups=groups, report=report)

@@ -185,7 +185,7 @@ class Model(Loaded):
         chosen = None if isinstance(methods, str) else several
         planned = plan_edit(sources, target, methods=chosen, options=later, **edit)
         request: dict[str, Any] = {"source": source, "target": target, "methods": methods, "seed": seed, "batch": batch}
-        request |= {"images": sources.pictures if len(as_list(images)) > 1 else sources.pictures[0]}
+        request |= {"images": sources.images if len(as_list(images)) > 1 else sources.images[0]}
         request |= {"resolution": resolution, "tiles": tiles}
         return with_masks(Plan(sources, planned, request | edit | options))
 
@@ -216,14 +216,14 @@ class Model(Loaded):
         params = self._params(chosen, options)
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(self.network, as_list(prompts), "source prompt", empty=not chosen.params.needs_text)
-        pictures = [each if isinstance(each, LoadedImage) else read_image(each, max_pixels) for each in as_list(images)]
-        if not pictures:
+        loaded = [each if isinstance(each, LoadedImage) else read_image(each, max_pixels) for each in as_list(images)]
+        if not loaded:
             raise BadInput("Give at least one image.")
-        pictures = at_resolution(self.network, resolution, pictures)
-        count = max(len(seeds), len(texts)) if len(pictures) == 1 else len(pictures)
-        pictures = pictures * count if len(pictures) == 1 else pictures
+        loaded = at_resolution(self.network, resolution, loaded)
+        count = max(len(seeds), len(texts)) if len(loaded) == 1 else len(loaded)
+        loaded = loaded * count if len(loaded) == 1 else loaded
         texts, seeds = spread(texts, count, "source prompt"), spread(seeds, count, "seed")
-        groups = outlines(self, chosen, params, pictures, texts, seeds, batch, resolution)
+        groups = outlines(self, chosen, params, loaded, texts, seeds, batch, resolution)
         return Inverted(self, chosen, params, groups, {}, batch)
 
     def _params(self, method: Method, options: Mapping[str, Any]) -> Params:

@@ -34,27 +34,27 @@ def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int 
     resolution = stored.pop("resolution", "full")  # files of earlier versions have none
     stored.pop("tiles", False)
     check_resolution(network, resolution)
-    pictures = at_resolution(network, resolution, _pictures(inversion, images, printable(path)))
-    size = padded_size(network, pictures[0].size)
+    loaded = at_resolution(network, resolution, _read_sources(inversion, images, printable(path)))
+    size = padded_size(network, loaded[0].size)
     inversion.check_fits(len(network.schedule), network.latent_shape(*size))
     params = _params(model, method, stored, inversion.steps, printable(path))
     inversion = inversion.to(network.device)
     condition = model.condition(inversion.prompts, size)
-    group = Group(network, list(range(len(pictures))), pictures, inversion, condition)
+    group = Group(network, list(range(len(loaded))), loaded, inversion, condition)
     return Inverted(model, method, params, [group], {"parameters": dict(inversion.parameters)}, batch)
 
 
-def _pictures(inversion: Inversion, images: Any, name: str) -> list[LoadedImage]:
+def _read_sources(inversion: Inversion, images: Any, name: str) -> list[LoadedImage]:
     """The source images: those of the caller, which must be the inverted images, or those stored in the file."""
     if inversion.pixels is None or not len(inversion.prompts) == len(inversion.seeds) == len(inversion.images):
         raise BadInput(f"{name} lacks its images, prompts or seeds: invert the image again.")
     given = _stored_images(inversion.pixels, inversion.names) if images is None else as_list(images)
     height, width = inversion.pixels.shape[1:3]
     # The images may have been inverted with a larger max_pixels, so their stored size is the limit.
-    pictures = [read_image(each, max_pixels=height * width) for each in given]
-    if tuple(image_fingerprint(each) for each in pictures) != inversion.images:
+    loaded = [read_image(each, max_pixels=height * width) for each in given]
+    if tuple(image_fingerprint(each) for each in loaded) != inversion.images:
         raise BadInput("These are not the images of this inversion: give the inverted images, or leave them out.")
-    return pictures
+    return loaded
 
 
 def _stored_images(pixels: Tensor, names: Sequence[str]) -> list[Image.Image]:

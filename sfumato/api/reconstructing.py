@@ -34,16 +34,16 @@ def reconstructing(sources: Sources, residual: bool) -> Generator[Progress, None
         x0 = yield from following(work, "reconstruct", n, len(sources.groups), group.indices, group.network, group.size)
         errors = (to_float64(x0) - to_float64(group.inversion.x0)).abs().flatten(1).amax(dim=1)
         sources.errors.update(zip(group.indices, errors.tolist(), strict=True))
-        pictures = decoded(group.network, x0, group.size)
-        quality |= dict(zip(group.indices, reconstruction_psnr(pictures, group.source), strict=True))
+        reconstructed = decoded(group.network, x0, group.size)
+        quality |= dict(zip(group.indices, reconstruction_psnr(reconstructed, group.source), strict=True))
         if residual:
-            pictures = pictures + (group.source - group.autoencoded)
-        rows = zip(group.indices, pictures, group.source, group.pictures, strict=True)
-        pixels |= {index: finished(each, source, picture, None) for index, each, source, picture in rows}
+            reconstructed = reconstructed + (group.source - group.autoencoded)
+        rows = zip(group.indices, reconstructed, group.source, group.images, strict=True)
+        pixels |= {index: finished(each, source, image, None) for index, each, source, image in rows}
     report = {
         "reconstruction_latent_max_error": sources.latent_error,
         "parameters": {"method": sources.method.name, **parameters(sources.params)},
         "metrics": {"reconstruction_psnr": [quality[index] for index in range(len(sources))]},
     }
     recipes = [{"operation": "reconstruct", **sources.recipe(index)} for index in range(len(sources))]
-    return Result([pixels[index] for index in range(len(sources))], sources.pictures, recipes, report)
+    return Result([pixels[index] for index in range(len(sources))], sources.images, recipes, report)

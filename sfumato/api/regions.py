@@ -108,12 +108,12 @@ def _of_words(
     wanted: Region, group: Group, rows: Sequence[int], target: Condition, batch: int | None
 ) -> Float[Tensor, "b 1 h w"]:
     """Union of the regions of the words under the source and the target prompt, if these contain a word."""
-    condition, pictures = Condition.cat([group.condition[rows], target]), [*rows, *rows]
-    keys = [(row, prompt.text, wanted.words) for row, prompt in zip(pictures, condition.prompts, strict=True)]
+    condition, image_rows = Condition.cat([group.condition[rows], target]), [*rows, *rows]
+    keys = [(row, prompt.text, wanted.words) for row, prompt in zip(image_rows, condition.prompts, strict=True)]
     named = [n for n, prompt in enumerate(condition.prompts) if any(map(prompt.has, wanted.words))]
     new = list({keys[n]: n for n in named if keys[n] not in group.maps}.values())
     if new:
-        inversion = group.inversion.rows([pictures[n] for n in new])
+        inversion = group.inversion.rows([image_rows[n] for n in new])
         found = maps_of_words(group.network, inversion, condition[new], wanted.words, batch)
         group.maps |= zip((keys[n] for n in new), found, strict=True)
     height, width = group.inversion.x.shape[-2:]

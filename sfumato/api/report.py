@@ -49,15 +49,15 @@ def reconstruction_psnr(reconstructed: Tensor, source: Tensor) -> list[float | N
     return [rounded(float(value)) for value in psnr(a, b)]
 
 
-def similarity(encoder: DualEncoder, pictures: Sequence[NDArray[np.uint8]], text_features: Tensor) -> list[float]:
+def similarity(encoder: DualEncoder, images: Sequence[NDArray[np.uint8]], text_features: Tensor) -> list[float]:
     """Compute the cosine similarity between each image and its text by the model's dual encoder.
 
     Args:
         encoder: the dual encoder.
-        pictures: images, uint8 [h,w,3].
+        images: the images, uint8 [h,w,3].
         text_features: unit features of one text per image, [b,d].
     """
-    features = torch.cat([encoder.image_features(unit(each)) for each in pictures])
+    features = torch.cat([encoder.image_features(unit(each)) for each in images])
     return [round(float(value), 4) for value in (features * text_features).sum(dim=-1)]
 
 

@@ -75,9 +75,7 @@ def edited_size(network: DiffusionModel, resolution: Resolution, size: tuple[int
     return max((each for each in found if seen(each) <= most), key=lambda each: each[0] * each[1])
 
 
-def at_resolution(
-    network: DiffusionModel, resolution: Resolution, pictures: Sequence[LoadedImage]
-) -> list[LoadedImage]:
+def at_resolution(network: DiffusionModel, resolution: Resolution, images: Sequence[LoadedImage]) -> list[LoadedImage]:
     """Resize images to the sizes at which they are edited; an object that occurs several times is resized once."""
-    made = {id(each): resized(each, edited_size(network, resolution, each.size)) for each in pictures}
-    return [made[id(each)] for each in pictures]
+    made = {id(each): resized(each, edited_size(network, resolution, each.size)) for each in images}
+    return [made[id(each)] for each in images]

@@ -20,7 +20,7 @@ class Sources:
         method: the method that the images are inverted for.
         params: parameters of the method; an edit may override those of the stage "edit".
         groups: the images grouped by size, each group with its inversion.
-        report: seconds, network_evaluations, parameters, pictures (name, size and note of each).
+        report: seconds, network_evaluations, parameters, images (name, size and note of each).
         batch: maximum number of rows per forward pass; None for the default.
         errors: maximum absolute error of the reconstructed x_0 by index of the image, for all images for which it has
             been measured.
@@ -43,14 +43,14 @@ class Sources:
         return self.groups[0].inversion.kind
 
     @property
-    def pictures(self) -> list[LoadedImage]:
+    def images(self) -> list[LoadedImage]:
         """The images as they were read, in the user's order."""
-        return [picture.full for picture in self.edited_images]
+        return [image.full for image in self.edited_images]
 
     @property
     def edited_images(self) -> list[LoadedImage]:
         """The images at the sizes at which they are edited, in the user's order."""
-        placed = {i: p for group in self.groups for i, p in zip(group.indices, group.pictures, strict=True)}
+        placed = {i: image for group in self.groups for i, image in zip(group.indices, group.images, strict=True)}
         return [placed[i] for i in range(len(self))]
 
     @property
@@ -70,7 +70,7 @@ class Sources:
         row = group.indices.index(index)
         return {
             **made_with(self.model.network),
-            "image": {"name": file_name(group.pictures[row].name), "sha256": group.inversion.images[row]},
+            "image": {"name": file_name(group.images[row].name), "sha256": group.inversion.images[row]},
             "method": self.method.name,
             "source_prompt": group.inversion.prompts[row],
             "seed": group.inversion.seeds[row],

@@ -85,18 +85,18 @@ def sweep(
         BadInput: as `Model.plan`; or a parameter is unknown, not allowed in the grid, or both in the grid and fixed;
             there is no evaluator; or the evaluator cannot encode a prompt.
     """
-    points, picture = grid_points(grid), read_image(image, max_pixels)
+    points, loaded = grid_points(grid), read_image(image, max_pixels)
     about: Point = {"seed": seed, "resolution": resolution, "tiles": tiles, "mask_words": mask_words}
     about |= {"mask_difference": mask_difference, "mask_threshold": mask_threshold}
     usual = OF_INVERSION | OF_EDIT
     _check_names(grid, fixed, {name for name, value in about.items() if value != usual[name]})
     check_seeds([seed, *grid.get("seed", ())])
-    painted = None if mask is None else painted_mask(mask, picture.size)
+    painted = None if mask is None else painted_mask(mask, loaded.size)
     about |= {"methods": method, "mask": painted} | fixed
     edits = {*options_of(METHODS.find(method).params, "edit"), *OF_EDIT}
     plans = [
         [
-            (together, _plan(model, picture, (source, target), [about | points[i] for i in together]))
+            (together, _plan(model, loaded, (source, target), [about | points[i] for i in together]))
             for together in _groups(inverting, points, lambda name: name != "guidance_scale")
         ]
         for inverting in _groups(range(len(points)), points, lambda name: name not in edits)
@@ -125,12 +125,12 @@ def _check_names(grid: Mapping[str, Any], fixed: Mapping[str, Any], named: set[s
             raise BadInput(f"{name} is the same for all settings of a sweep: take it out of the grid.")
 
 
-def _plan(model: Model, picture: LoadedImage, texts: tuple[str, str], settings: list[Point]) -> Plan:
+def _plan(model: Model, image: LoadedImage, texts: tuple[str, str], settings: list[Point]) -> Plan:
     """Plan one edit with several guidance scales for settings that differ only in these."""
     options = dict(settings[0])
     if "guidance_scale" in options:
         options["guidance_scale"] = [each["guidance_scale"] for each in settings]
-    return model.plan(picture, texts[0], texts[1], **options)
+    return model.plan(image, texts[0], texts[1], **options)
 
 
 def _trials(

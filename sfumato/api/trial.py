@@ -41,13 +41,13 @@ class Trial:
 
 
 def measured(
-    evaluator: Evaluator, picture: LoadedImage, result: Result, mask: Tensor | None, texts: tuple[str, str] | None
+    evaluator: Evaluator, image: LoadedImage, result: Result, mask: Tensor | None, texts: tuple[str, str] | None
 ) -> list[dict[str, float]]:
     """Compute all metrics of every image of a result, in batches of at most `JUDGED_PIXELS`.
 
     Args:
         evaluator: networks that compute the metrics.
-        picture: the source at the size at which it was edited; the metrics are computed at this size.
+        image: the source at the size at which it was edited; the metrics are computed at this size.
         result: edits of the source.
         mask: float [1,h,w] at that size, 1 where the edit applies, or None.
         texts: source prompt and target prompt; None for a model without text input.
@@ -55,14 +55,12 @@ def measured(
     Returns:
         Scores by name of the metric, per image of the result.
     """
-    width, height = picture.size
+    width, height = image.size
     together = max(1, JUDGED_PIXELS // (width * height))
-    source = (to_tensor(picture) + 1) / 2
+    source = (to_tensor(image) + 1) / 2
     scores = []
     for first in range(0, len(result), together):
-        edits = torch.cat(
-            [unit(resized_pixels(each, picture.size)) for each in result.pixels[first : first + together]]
-        )
+        edits = torch.cat([unit(resized_pixels(each, image.size)) for each in result.pixels[first : first + together]])
         rows = len(edits)
         found = evaluator(
             source.expand(rows, -1, -1, -1),

@@ -81,7 +81,7 @@ def variations(
         latents = inversion.x.clone()
         latents[step] = moved
         *_, last = replay(guidance, replace(inversion, x=latents), condition, skip=step, shifts=boost)
-        yield _pictures(inverted, last.x_prev)
+        yield _finished_images(inverted, last.x_prev)
 
 
 def _reproduced(inverted: Inverted, t: int) -> Tensor:
@@ -92,11 +92,11 @@ def _reproduced(inverted: Inverted, t: int) -> Tensor:
     raise AssertionError("the replay visits every timestep that is not skipped")
 
 
-def _pictures(inverted: Inverted, latents: Tensor | None) -> list[Pixels]:
+def _finished_images(inverted: Inverted, latents: Tensor | None) -> list[Pixels]:
     assert latents is not None
     group = inverted.groups[0]
     edited = decoded(group.network, latents, group.size)
     same = (len(edited), -1, -1, -1)
     source, autoencoded = group.source[:1].expand(same), group.autoencoded[:1].expand(same)
     restored = add_residual(edited, autoencoded, source, float(max(1, group.network.factor)))
-    return [finished(each, group.source[0], group.pictures[0], None) for each in restored]
+    return [finished(each, group.source[0], group.images[0], None) for each in restored]

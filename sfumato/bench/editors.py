@@ -41,7 +41,7 @@ class Editor(Protocol):
 
     together: bool
 
-    def edit(self, items: Sequence[Item], pictures: Sequence[ItemImages]) -> Edited:
+    def edit(self, items: Sequence[Item], images: Sequence[ItemImages]) -> Edited:
         """Edit all images, in their order."""
 
 
@@ -53,11 +53,11 @@ class Ours:
     def __init__(self, model: Model, setting: Setting) -> None:
         self.model, self.setting = model, setting
 
-    def edit(self, items: Sequence[Item], pictures: Sequence[ItemImages]) -> Edited:
+    def edit(self, items: Sequence[Item], images: Sequence[ItemImages]) -> Edited:
         """Invert with the source prompts, edit with the target prompts. Raises BadInput before any evaluation."""
         setting, began, busy = self.setting, time.perf_counter(), time.process_time()
         plan = self.model.plan(
-            [Image.fromarray(each.source) for each in pictures],
+            [Image.fromarray(each.source) for each in images],
             [item.source_text for item in items],
             [item.target_text for item in items],
             methods=setting.method,
@@ -87,11 +87,11 @@ class Theirs:
         task = Task(model.folder, blank, "", "", **given, device=place, seed=setting.seed)
         self.contender: Contender = _CONTENDERS[setting.method](task)
 
-    def edit(self, items: Sequence[Item], pictures: Sequence[ItemImages]) -> Edited:
+    def edit(self, items: Sequence[Item], images: Sequence[ItemImages]) -> Edited:
         """Edit the images one after the other."""
         pixels, began, busy = [], time.perf_counter(), time.process_time()
         with counted(self.contender.unet) as rows:
-            for item, each in zip(items, pictures, strict=True):
+            for item, each in zip(items, images, strict=True):
                 self.contender.task = replace(
                     self.contender.task,
                     image=Image.fromarray(each.source),
@@ -108,9 +108,9 @@ class Unchanged:
 
     together = True
 
-    def edit(self, items: Sequence[Item], pictures: Sequence[ItemImages]) -> Edited:
+    def edit(self, items: Sequence[Item], images: Sequence[ItemImages]) -> Edited:
         """Return the source images with zero cost."""
-        return Edited([each.source for each in pictures], 0.0, 0.0, 0)
+        return Edited([each.source for each in images], 0.0, 0.0, 0)
 
 
 _CONTENDERS: dict[str, Callable[[Task], Contender]] = {"diffusers-ledits++": LeditsPP, "diffusers-img2img": SDEdit}

@@ -20,26 +20,26 @@ def stacked(pixels: Sequence[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
 
 
-def stacked_masks(pictures: Sequence[ItemImages]) -> Tensor | None:
+def stacked_masks(images: Sequence[ItemImages]) -> Tensor | None:
     """Stack the masks to float32 [b,h,w]; None unless every image has a mask."""
-    masks = [each.mask for each in pictures if each.mask is not None]
-    return torch.from_numpy(np.stack(masks)).float() if len(masks) == len(pictures) else None
+    masks = [each.mask for each in images if each.mask is not None]
+    return torch.from_numpy(np.stack(masks)).float() if len(masks) == len(images) else None
 
 
 def evaluate(
     evaluator: Evaluator,
     metrics: Mapping[str, Metric],
     items: Sequence[Item],
-    pictures: Sequence[ItemImages],
+    images: Sequence[ItemImages],
     edits: Sequence[NDArray[np.uint8]],
 ) -> Scores:
     """Compute the metrics whose inputs are available for all edits: one value per edit, NaN if undefined."""
-    targets = [each.target for each in pictures if each.target is not None]
+    targets = [each.target for each in images if each.target is not None]
     batch = evaluator.batch(
-        stacked([each.source for each in pictures]),
+        stacked([each.source for each in images]),
         stacked(edits),
-        target=stacked(targets) if len(targets) == len(pictures) else None,
-        mask=stacked_masks(pictures),
+        target=stacked(targets) if len(targets) == len(images) else None,
+        mask=stacked_masks(images),
         source_texts=[item.source_text for item in items],
         target_texts=[item.target_text for item in items],
     )

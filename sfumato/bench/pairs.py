@@ -109,7 +109,7 @@ class PairBenchmark:
 
     @staticmethod
     def _item(corpus: Path, size: int, pair: Pair, source: Row, target: Row) -> Item:
-        load, origin = partial(pictures, corpus, size, source, target), partial(_origin, corpus, source, target)
+        load, origin = partial(read_pair, corpus, size, source, target), partial(_origin, corpus, source, target)
         return Item(pair.name, pair.kind, pair.split, caption(source), caption(target), load, origin)
 
 
@@ -144,7 +144,7 @@ def caption(row: Row) -> str:
     return f"{row['name']}, {row['style']}"
 
 
-def pictures(corpus: Path, size: int, source: Row, target: Row) -> ItemImages:
+def read_pair(corpus: Path, size: int, source: Row, target: Row) -> ItemImages:
     """Read both images of a pair at `size` x `size` pixels, and the mask where they differ.
 
     Raises:

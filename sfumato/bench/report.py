@@ -43,7 +43,7 @@ def write_parquet(
 ) -> Path:
     """Write one row per setting and edit; undefined values and all values of failed edits are null.
 
-    The column `picture` contains the file of the edited image, relative to the folder.
+    The column `image` contains the file of the edited image, relative to the folder.
 
     Args:
         folder: folder of the results.
@@ -72,7 +72,7 @@ def write_parquet(
                 "source_text": item.source_text,
                 "target_text": item.target_text,
                 "error": record.get("error"),
-                "picture": None if "error" in record else edited_image_name(setting.key, item.name),
+                "image": None if "error" in record else edited_image_name(setting.key, item.name),
                 **{name: _known(found.get(name)) for name in (*metrics, *COSTS)},
             }
         )
@@ -118,7 +118,7 @@ def write_page(
         title=escape(title),
         about=f"<p>{escape(about)}</p>",
         identical=f"{IDENTICAL:g}",
-        pictures="\n".join(rule for rules in found for rule in rules.values()),
+        images="\n".join(rule for rules in found for rule in rules.values()),
         means=_means(lines, measured),
         edits=_edits(folder, settings, items, records, measured, place, found),
     )
@@ -200,8 +200,8 @@ def _thumbnail_cell(letter: str, n: int, rules: Rules, text: str) -> str:
 
 def _result(folder: Path, record: Record, item: Item) -> str:
     try:
-        with opened(edited_image_path(folder, record["setting"], record["item"]), MAX_PIXELS, ("PNG",)) as picture:
-            url = _data_url(picture.convert("RGB"))
+        with opened(edited_image_path(folder, record["setting"], record["item"]), MAX_PIXELS, ("PNG",)) as image:
+            url = _data_url(image.convert("RGB"))
     except Exception:  # decoders raise many types of exceptions
         return _UNREADABLE
     return f'<td><img class="t" src="{url}" alt="{escape(item.target_text)}" loading="lazy"></td>'
@@ -210,11 +210,11 @@ def _result(folder: Path, record: Record, item: Item) -> str:
 def _thumbnail_rules(n: int, item: Item) -> Rules:
     """CSS rules of an edit's thumbnails, which all settings share; empty if the images cannot be read."""
     try:
-        pictures = item.load()
+        images = item.load()
     except Exception:  # the runner has recorded the reason
         return {}
-    mask = None if pictures.mask is None else (pictures.mask * np.uint8(255)).astype(np.uint8)
-    drawn = {"s": pictures.source, "g": pictures.target, "m": mask}
+    mask = None if images.mask is None else (images.mask * np.uint8(255)).astype(np.uint8)
+    drawn = {"s": images.source, "g": images.target, "m": mask}
     return {
         letter: f'.{letter}{n} {{ background-image: url("{_data_url(Image.fromarray(pixels).convert("RGB"))}"); }}'
         for letter, pixels in drawn.items()
@@ -222,9 +222,9 @@ def _thumbnail_rules(n: int, item: Item) -> Rules:
     }
 
 
-def _data_url(picture: Image.Image) -> str:
+def _data_url(image: Image.Image) -> str:
     """A thumbnail of an image as a data: URL."""
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = BytesIO()
-    picture.save(file, "WEBP", quality=85)
+    image.save(file, "WEBP", quality=85)
     return f"data:image/webp;base64,{b64encode(file.getvalue()).decode('ascii')}"

@@ -23,7 +23,7 @@ from sfumato.metrics import Evaluator
 from sfumato.paths import check_inside
 
 BATCH = 16
-PICTURES = "pictures"
+IMAGES = "images"
 #: Called with (number done, total, description of the current work).
 Show = Callable[[int, int, str], None]
 
@@ -38,7 +38,7 @@ class Runner:
         model: the model that edits.
         evaluator: the evaluator that computes the metrics.
         journal: the records of finished edits.
-        folder: output folder; edited images are written to PICTURES/SETTING/ITEM.png in it.
+        folder: output folder; edited images are written to IMAGES/SETTING/ITEM.png in it.
         batch: largest number of edits of one size in a batch.
     """
 
@@ -85,15 +85,15 @@ class Runner:
                 self._score_saved(setting, *size) for size in self._by_size(setting, items[start : start + self.batch])
             )
 
-    def _score_saved(self, setting: Setting, items: Sequence[Item], pictures: Sequence[ItemImages]) -> int:
+    def _score_saved(self, setting: Setting, items: Sequence[Item], images: Sequence[ItemImages]) -> int:
         try:
             edits = [read_image(edited_image_path(self.folder, setting.key, item.name)).rgb for item in items]
-            scores = self._scores(items, pictures, edits)
+            scores = self._scores(items, images, edits)
         except Exception as error:
             if len(items) == 1:
                 self._failed(setting, items[0], error)
                 return 0
-            return sum(self._score_saved(setting, [a], [b]) for a, b in zip(items, pictures, strict=True))
+            return sum(self._score_saved(setting, [a], [b]) for a, b in zip(items, images, strict=True))
         for item, found in zip(items, scores, strict=True):
             self.journal.add(self.journal.records[setting.key, item.name] | {"scores": found})
         return len(items)
@@ -121,29 +121,29 @@ class Runner:
         sizes: dict[tuple[int, ...], tuple[list[Item], list[ItemImages]]] = {}
         for item in items:
             try:
-                pictures = item.load()
+                images = item.load()
             except Exception as error:
                 self._failed(setting, item, error)
                 continue
-            group = sizes.setdefault(pictures.source.shape, ([], []))
+            group = sizes.setdefault(images.source.shape, ([], []))
             group[0].append(item)
-            group[1].append(pictures)
+            group[1].append(images)
         return list(sizes.values())
 
-    def _edit(self, edits: Editor, setting: Setting, items: list[Item], pictures: list[ItemImages]) -> None:
+    def _edit(self, edits: Editor, setting: Setting, items: list[Item], images: list[ItemImages]) -> None:
         """Edit and score a batch; if that fails, repeat its items one by one, so that only failing items are lost."""
         try:
-            edited = edits.edit(items, pictures)
-            for item, before, after in zip(items, pictures, edited.pixels, strict=True):
+            edited = edits.edit(items, images)
+            for item, before, after in zip(items, images, edited.pixels, strict=True):
                 if before.source.shape != after.shape:
                     height, width = after.shape[:2]
                     raise BadInput(f"{item.name}: the edited image has another size, {width} x {height} pixels.")
-            scores = self._scores(items, pictures, edited.pixels)
+            scores = self._scores(items, images, edited.pixels)
         except Exception as error:
             if len(items) == 1:
                 self._failed(setting, items[0], error)
                 return
-            for item, each in zip(items, pictures, strict=True):
+            for item, each in zip(items, images, strict=True):
                 self._edit(edits, setting, [item], [each])
             return
         for n, item in enumerate(items):
@@ -151,14 +151,14 @@ class Runner:
             self._finished(setting, item, edited.pixels[n], cost, scores[n])
 
     def _scores(
-        self, items: Sequence[Item], pictures: Sequence[ItemImages], edits: Sequence[NDArray[np.uint8]]
+        self, items: Sequence[Item], images: Sequence[ItemImages], edits: Sequence[NDArray[np.uint8]]
     ) -> list[dict[str, float]]:
         """The metrics of each edit, computed in batches of at most `JUDGED_PIXELS` pixels."""
         height, width = edits[0].shape[:2]
         together, scores = max(1, JUDGED_PIXELS // (height * width)), []
         for start in range(0, len(items), together):
             part = slice(start, start + together)
-            found = evaluate(self.evaluator, self.benchmark.metrics, items[part], pictures[part], edits[part])
+            found = evaluate(self.evaluator, self.benchmark.metrics, items[part], images[part], edits[part])
             scores += [{name: all_of[n] for name, all_of in found.items()} for n in range(len(items[part]))]
         return scores
 
@@ -197,7 +197,7 @@ def edited_image_path(folder: Path, setting: str, item: str) -> Path:
 
 def edited_image_name(setting: str, item: str) -> str:
     """Path of an edited image relative to the folder."""
-    return f"{PICTURES}/{setting}/{item}.png"
+    return f"{IMAGES}/{setting}/{item}.png"
 
 
 def as_png(pixels: NDArray[np.uint8]) -> bytes:

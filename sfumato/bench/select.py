@@ -103,7 +103,7 @@ def select_from(corpus: Path) -> list[Pair]:
     """Select the pairs from the corpus in a folder. Raises BadInput if there is no corpus."""
 
     def visible(source: Row, target: Row) -> bool:
-        mask = pairs.pictures(corpus, 64, source, target).mask
+        mask = pairs.read_pair(corpus, 64, source, target).mask
         return mask is not None and bool(mask.mean() >= SMALLEST)
 
     return select(read_corpus(corpus), visible)

@@ -57,7 +57,7 @@ def show_flags(parser: CommandParser) -> None:
 def show(arguments: Namespace) -> None:
     """Print the directions; draw the effect of each one on the image."""
     check_saved(arguments.file, "a set of directions")
-    picture = None if arguments.image is None else read_image_and_notes(arguments.image, arguments.max_pixels)[0]
+    image = None if arguments.image is None else read_image_and_notes(arguments.image, arguments.max_pixels)[0]
     from sfumato.api.variations import variations
     from sfumato.images import check_output, contact_sheet, write_image
     from sfumato.shifts.delta_h import DeltaH
@@ -69,14 +69,14 @@ def show(arguments: Namespace) -> None:
         if DeltaH.FORMAT.matches(arguments.file):
             return print_delta(arguments.file, DeltaH.load(arguments.file), arguments.json)
     found = load_directions(arguments.file)
-    if (picture is None) != (arguments.out is None):
+    if (image is None) != (arguments.out is None):
         raise BadInput("a contact sheet needs both IMAGE and -o SHEET: give both or neither.")
-    if picture is None:
+    if image is None:
         print_directions(arguments.file, found, arguments.json)
         return
     check_output(arguments.out)
     refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
-    inverted = finish(_plan(arguments, picture.size, found, direction=found.names[0]).invert())
+    inverted = finish(_plan(arguments, image.size, found, direction=found.names[0]).invert())
     gammas, rows = [share * arguments.gamma for share in _SHOWN], []
     with progress() as bar:
         for row in variations(inverted, found, gammas, normalise=arguments.normalise, chunk=arguments.chunk):
@@ -120,15 +120,15 @@ def apply(arguments: Namespace) -> None:
 
     given = given_options(arguments, options_of(PullbackParams))
     check_options(PullbackParams, given | {"directions": str(arguments.file)})
-    picture, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
+    image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     inputs = [arguments.image, str(arguments.file), *([arguments.mask] if arguments.mask else [])]
-    paths = output_paths(arguments.out, 1, size=picture.size, keep=inputs)
-    mask, remarks = read_mask_of(arguments, picture.size)
+    paths = output_paths(arguments.out, 1, size=image.size, keep=inputs)
+    mask, remarks = read_mask_of(arguments, image.size)
     found = load_directions(arguments.file)
-    plan = _plan(arguments, picture.size, found, arguments.target, mask=mask, **given)
+    plan = _plan(arguments, image.size, found, arguments.target, mask=mask, **given)
     resolution = plan.sources.groups[0].inversion.parameters["resolution"]
     prompts = [arguments.source, arguments.target]
-    notes += remarks + hints(plan.sources.model, arguments.image, picture.size, prompts, resolution)
+    notes += remarks + hints(plan.sources.model, arguments.image, image.size, prompts, resolution)
     result = finish(plan.run())
     notes += save_all(result, paths, recipe=not arguments.no_recipe)
     made = made_by(plan.sources.model, arguments.model)

@@ -106,7 +106,7 @@ def run(arguments: Namespace) -> None:
     plan = (
         None
         if found.inversion
-        else model.plan(found.pictures, found.prompts, found.targets, **_planned(found, methods), **edit, **check)
+        else model.plan(found.images, found.prompts, found.targets, **_planned(found, methods), **edit, **check)
     )
     evaluator = load_auto(arguments, model, [found.prompts[0], found.targets[0]])
     for name, size in zip(arguments.images, found.sizes, strict=True):

@@ -136,11 +136,11 @@ def read_image_and_notes(path: str, max_pixels: int) -> tuple["LoadedImage", lis
         check_regular(path, "give an image file")  # before numpy and Pillow are imported
     from sfumato.images import read_image
 
-    picture = read_image(path, max_pixels)
-    notes = [f"{picture.name}: {picture.note}."] if picture.note else []
+    image = read_image(path, max_pixels)
+    notes = [f"{image.name}: {image.note}."] if image.note else []
     for sentence in notes:
         remark(sentence)
-    return picture, notes
+    return image, notes
 
 
 def check_saved(path: "str | Path", what: str) -> None:

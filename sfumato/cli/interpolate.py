@@ -87,10 +87,10 @@ def run(arguments: Namespace) -> None:
     from sfumato.images import contact_sheet, write_image
     from sfumato.images.animation import write_animation
 
-    pictures, notes = [], []
+    images, notes = [], []
     for path in (arguments.first, arguments.second):
-        picture, remarks = read_image_and_notes(path, arguments.max_pixels)
-        pictures.append(picture)
+        image, remarks = read_image_and_notes(path, arguments.max_pixels)
+        images.append(image)
         notes += remarks
     paths, sheet, animation = _outputs(arguments)
     model = load_model(arguments)
@@ -109,7 +109,7 @@ def run(arguments: Namespace) -> None:
         max_pixels=arguments.max_pixels,
         **{name: value for name, value in options.items() if value is not None},
     )
-    notes += hints(model, arguments.first, pictures[0].size, arguments.prompts)
+    notes += hints(model, arguments.first, images[0].size, arguments.prompts)
     result: Result = finish(work)
     _make(arguments.out)
     notes += save_all(result, paths, recipe=not arguments.no_recipe)

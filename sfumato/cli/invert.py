@@ -63,7 +63,7 @@ def run(arguments: Namespace) -> None:
     given = given_options(arguments, options_of(method.params, "invert"))
     check_options(method.params, given)
     check_resolution(arguments)
-    picture, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
+    image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
     _check_out(arguments.out, arguments.image, files_of(method.params, given))
     model = load_model(arguments)
     work = model.invert_steps(
@@ -76,7 +76,7 @@ def run(arguments: Namespace) -> None:
         tiles=arguments.tiles,
         **given,
     )
-    notes += hints(model, arguments.image, picture.size, [arguments.source], arguments.resolution)
+    notes += hints(model, arguments.image, image.size, [arguments.source], arguments.resolution)
     inverted = finish(work)
     reports = [inverted.report]
     if arguments.check or arguments.json:

@@ -117,9 +117,9 @@ def _measure(arguments: Namespace) -> None:
     limit = arguments.max_pixels
     source, edit = read_image(arguments.source, limit), read_image(arguments.edit, limit)
     target = None if arguments.target is None else read_image(arguments.target, limit)
-    for picture in (source, edit, target):
-        if picture is not None:
-            _check_size(picture, source)
+    for image in (source, edit, target):
+        if image is not None:
+            _check_size(image, source)
     mask = _mask(arguments.mask, source, limit)
     style = None if arguments.style is None else [_unit(read_image(arguments.style, limit))[0]]
     quiet_libraries()
@@ -158,14 +158,14 @@ def _check_words(evaluator: "Evaluator", texts: Mapping[str, str | None]) -> Non
             raise BadInput(f'{flag} "{text}" has no words for the text encoder of --clip: give a prompt with words.')
 
 
-def _check_size(picture: "LoadedImage", source: "LoadedImage") -> None:
-    if picture.size != source.size:
+def _check_size(image: "LoadedImage", source: "LoadedImage") -> None:
+    if image.size != source.size:
         raise BadInput(
-            f"{picture.name} is {picture.size[0]} x {picture.size[1]} pixels and {source.name} {source.size[0]} x "
+            f"{image.name} is {image.size[0]} x {image.size[1]} pixels and {source.name} {source.size[0]} x "
             f"{source.size[1]}: give images of the same size."
         )
-    if picture.note:
-        remark(f"{picture.name}: {picture.note}.")
+    if image.note:
+        remark(f"{image.name}: {image.note}.")
 
 
 def _mask(path: str | None, source: "LoadedImage", max_pixels: int) -> "Tensor | None":
@@ -192,11 +192,11 @@ def _uniform(path: str, weight: float) -> str:
     return f"{path} is all {'white' if weight else 'black'}: metrics of an area without pixels have no value."
 
 
-def _unit(picture: "LoadedImage") -> "Tensor":
+def _unit(image: "LoadedImage") -> "Tensor":
     """The image as a tensor [1,3,h,w] in [0,1]."""
     from sfumato.images import to_tensor
 
-    return (to_tensor(picture) + 1) / 2
+    return (to_tensor(image) + 1) / 2
 
 
 def _as_json(arguments: Namespace, scores: dict[str, float]) -> dict[str, Any]:

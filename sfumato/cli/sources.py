@@ -27,7 +27,7 @@ class Sources:
         resolution: size at which the images are edited, as for `Model.invert`.
         tiles: whether the network is evaluated in tiles.
         notes: remarks on reading the images.
-        pictures: the source images; [] for an inversion.
+        images: the source images; [] for an inversion.
     """
 
     sizes: list[tuple[int, int]]
@@ -38,12 +38,12 @@ class Sources:
     resolution: int | str | None
     tiles: bool
     notes: list[str] = field(default_factory=list)
-    pictures: "list[LoadedImage]" = field(default_factory=list)
+    images: "list[LoadedImage]" = field(default_factory=list)
 
     @property
     def inversion(self) -> bool:
         """Whether the source is a saved inversion."""
-        return not self.pictures
+        return not self.images
 
 
 def read_image_sources(arguments: Namespace) -> Sources:
@@ -55,13 +55,13 @@ def read_image_sources(arguments: Namespace) -> Sources:
     prompts, targets, seeds = arguments.sources or [""], arguments.targets or [""], seeds_of(arguments)
     named = {"--from": prompts, "--to": targets, "--seed": seeds}
     count = _count(len(arguments.images), named)
-    pictures, notes = [], list[str]()
+    images, notes = [], list[str]()
     for path in arguments.images:
-        picture, remarks = read_image_and_notes(path, arguments.max_pixels)
-        pictures.append(picture)
+        image, remarks = read_image_and_notes(path, arguments.max_pixels)
+        images.append(image)
         notes += remarks
-    sizes = [each.size for each in pictures]
-    return Sources(sizes, count, prompts, targets, seeds, arguments.resolution, arguments.tiles, notes, pictures)
+    sizes = [each.size for each in images]
+    return Sources(sizes, count, prompts, targets, seeds, arguments.resolution, arguments.tiles, notes, images)
 
 
 def _count(images: int, named: dict[str, Sequence[Any]]) -> int:

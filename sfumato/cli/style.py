@@ -57,11 +57,11 @@ def run(arguments: Namespace) -> None:
     if not any(given.get(name) for name in ("style", "style_text", "content", "content_text")):
         raise BadInput("give a style image, or --style-text, --content or --content-text: otherwise nothing changes.")
     check_options(method.params, given)
-    picture = read_image(arguments.image)
+    image = read_image(arguments.image)
     keep = [arguments.image, *files_of(method.params, given)]
-    paths = output_paths(arguments.out, 1, size=picture.size, keep=keep)
+    paths = output_paths(arguments.out, 1, size=image.size, keep=keep)
     model = load_model(arguments)
-    plan = model.plan(picture, arguments.source, "", methods=METHOD, seed=arguments.seed, **given)
+    plan = model.plan(image, arguments.source, "", methods=METHOD, seed=arguments.seed, **given)
     inverted = finish(plan.invert())
     result = finish(plan.apply(inverted))
     notes = save_all(result, paths, recipe=not arguments.no_recipe)

@@ -108,8 +108,8 @@ def run(arguments: Namespace) -> None:
     region_of(arguments)
     check_resolution(arguments)
     masked = arguments.mask is not None
-    picture, _ = read_image_and_notes(arguments.image, arguments.max_pixels)
-    mask, _ = read_mask_of(arguments, picture.size)
+    image, _ = read_image_and_notes(arguments.image, arguments.max_pixels)
+    mask, _ = read_mask_of(arguments, image.size)
     folder = SweptFolder(arguments.out, len(points), recipe=not arguments.no_recipe)
     files = [path for point in points for path in files_of(method.params, fixed | point)]
     folder.check([*inputs(arguments), *dict.fromkeys(files)])
@@ -117,9 +117,9 @@ def run(arguments: Namespace) -> None:
     model = load_model(arguments)
     _check_metrics(arguments.pareto, masked=masked, text=model.network.takes_text)
     trials = _trials(model, arguments, grid, fixed | {"mask": mask})
-    hints(model, arguments.image, picture.size, [arguments.source, arguments.target], arguments.resolution)
+    hints(model, arguments.image, image.size, [arguments.source, arguments.target], arguments.resolution)
     folder.make()
-    rows = _written(folder, trials, picture, arguments)
+    rows = _written(folder, trials, image, arguments)
     if arguments.json:
         print_json({"method": arguments.method, "sheet": str(folder.sheet), "trials": rows})
     else:
@@ -195,7 +195,7 @@ def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fi
 
 
 def _written(
-    folder: SweptFolder, trials: Iterator["Trial"], picture: "LoadedImage", arguments: Namespace
+    folder: SweptFolder, trials: Iterator["Trial"], image: "LoadedImage", arguments: Namespace
 ) -> list[dict[str, Any]]:
     """Write each edit when it is finished, then (also after Ctrl-C) sheet and table; return the rows of the table."""
     saved: list[Saved] = []
@@ -209,10 +209,10 @@ def _written(
                 show(len(saved), folder.count, f"setting {len(saved)}/{folder.count}")
     except BaseException:
         if saved:
-            folder.finish(picture, saved, title, arguments.pareto)
+            folder.finish(image, saved, title, arguments.pareto)
             remark(f"{len(saved)} of {folder.count} settings are in {folder.table} and {folder.sheet}.")
         raise
-    return folder.finish(picture, saved, title, arguments.pareto)
+    return folder.finish(image, saved, title, arguments.pareto)
 
 
 def _print(rows: Sequence[dict[str, Any]], settings: Sequence[str], metrics: Sequence[str]) -> None:

@@ -103,12 +103,12 @@ class SweptFolder:
             path.unlink(missing_ok=True)
 
     def finish(
-        self, picture: "LoadedImage", saved: Sequence[Saved], title: str, metrics: Sequence[str]
+        self, image: "LoadedImage", saved: Sequence[Saved], title: str, metrics: Sequence[str]
     ) -> list[dict[str, Any]]:
         """Write the table and the sheet; return the rows of the table in the order of the grid.
 
         Args:
-            picture: the source image.
+            image: the source image.
             saved: at least one setting.
             title: title of the sheet.
             metrics: metrics of the Pareto front, which the sheet shows.
@@ -128,7 +128,7 @@ class SweptFolder:
         table.writeheader()
         table.writerows(rows)
         write_text(self.table, text.getvalue())
-        write_image(self.sheet, _sheet(picture, saved, front, title, metrics))
+        write_image(self.sheet, _sheet(image, saved, front, title, metrics))
         return rows
 
     def _row(self, saved: Saved, best: bool) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class SweptFolder:
 
 
 def _sheet(
-    picture: "LoadedImage", saved: Sequence[Saved], front: Sequence[bool], title: str, metrics: Sequence[str]
+    image: "LoadedImage", saved: Sequence[Saved], front: Sequence[bool], title: str, metrics: Sequence[str]
 ) -> "NDArray[np.uint8]":
     from sfumato.images import contact_sheet
     from sfumato.images.sheet import shrunk
@@ -145,7 +145,7 @@ def _sheet(
     labels = [_label(each, best, metrics) for each, best in zip(saved, front, strict=True)]
     cells = [[each.cell for each in saved[first : first + across]] for first in range(0, len(saved), across)]
     texts = [labels[first : first + across] for first in range(0, len(labels), across)]
-    source = shrunk(picture.rgb, LONGEST)
+    source = shrunk(image.rgb, LONGEST)
     heading = f"{title}\n* on the Pareto front of {' and '.join(metrics)}"
     scale = max(1, SHORTEST // max(source.shape[:2]))
     return contact_sheet([[source], *cells], [["source"], *texts], title=heading, scale=scale)

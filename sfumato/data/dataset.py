@@ -145,8 +145,8 @@ class CaptionedImages:
         if "untoned" not in self.table.column_names:
             return np.full(len(self), 1 / len(self))
         emoji = self.table["untoned"].to_pylist()
-        pictures = Counter(emoji)
-        return np.array([1 / (len(pictures) * pictures[key]) for key in emoji])
+        count = Counter(emoji)
+        return np.array([1 / (len(count) * count[key]) for key in emoji])
 
 
 def _emoji_rows(

@@ -150,10 +150,10 @@ def path_lengths(f: BottleneckMap, points: Iterator[Tensor], n: int) -> PathLeng
 
 
 def perceptual_lengths(
-    pictures: Float[Tensor, "points 3 h w"], distance: Callable[[Tensor, Tensor], Tensor]
+    images: Float[Tensor, "points 3 h w"], distance: Callable[[Tensor, Tensor], Tensor]
 ) -> Float[Tensor, " segments"]:
     """Compute a perceptual distance such as LPIPS of consecutive images; their sum is the perceptual length."""
-    return distance(pictures[:-1], pictures[1:])
+    return distance(images[:-1], images[1:])
 
 
 def _segment(one: Basis, other: Basis) -> tuple[Tensor, Tensor, Tensor]:

@@ -105,20 +105,20 @@ class LoadedImage:
         return found[..., 0] if found.shape[2] == 1 else found
 
 
-def resized(picture: LoadedImage, size: tuple[int, int]) -> LoadedImage:
+def resized(image: LoadedImage, size: tuple[int, int]) -> LoadedImage:
     """Resize an image to a size that suits the model; the attribute `full` of the result is the given image.
 
     Args:
-        picture: an image as it was read.
+        image: an image as it was read.
         size: (width, height) in pixels.
 
     Returns:
         The opaque sRGB pixels at that size; the given image itself if it has that size.
     """
-    if size == picture.size:
-        return picture
-    rgb = resized_pixels(picture.rgb, size)
-    return LoadedImage(rgb, None, rgb, None, "RGB", picture.name, picture.note, picture.background, picture)
+    if size == image.size:
+        return image
+    rgb = resized_pixels(image.rgb, size)
+    return LoadedImage(rgb, None, rgb, None, "RGB", image.name, image.note, image.background, image)
 
 
 def resized_pixels(rgb: Pixels, size: tuple[int, int]) -> Pixels:
@@ -150,8 +150,8 @@ def uncomposite(composed: Pixels, alpha: Pixels, background: tuple[int, int, int
     return straight
 
 
-def image_fingerprint(picture: LoadedImage) -> str:
+def image_fingerprint(image: LoadedImage) -> str:
     """SHA-256 of the sRGB pixels of an image at its full size, and of that size."""
-    found = sha256("x".join(map(str, picture.full.size)).encode())
-    found.update(np.ascontiguousarray(picture.full.rgb))
+    found = sha256("x".join(map(str, image.full.size)).encode())
+    found.update(np.ascontiguousarray(image.full.rgb))
     return found.hexdigest()

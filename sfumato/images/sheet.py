@@ -40,7 +40,7 @@ def contact_sheet(
     _check(rows, labels, scale, font_size)
     font = ImageFont.load_default(font_size)
     line_height = round(font_size * 1.35)
-    enlarged = [[picture.repeat(scale, axis=0).repeat(scale, axis=1) for picture in row] for row in rows]
+    enlarged = [[image.repeat(scale, axis=0).repeat(scale, axis=1) for image in row] for row in rows]
     widths = [
         max(row[column].shape[1] for row in enlarged if column < len(row))
         for column in range(max(len(row) for row in enlarged))
@@ -51,32 +51,32 @@ def contact_sheet(
     ]
     sheet_width = sum(widths) + gap * (len(widths) + 1)
     heading = _wrap(title, sheet_width - 2 * gap, font)
-    picture_heights = [max(picture.shape[0] for picture in row) for row in enlarged]
+    image_heights = [max(image.shape[0] for image in row) for row in enlarged]
     text_heights = [line_height * max(len(lines) for lines in row) for row in texts]
     top = gap + (line_height * len(heading) + gap // 2 if heading else 0)
-    sheet_height = top + sum(picture_heights) + sum(text_heights) + gap * len(rows)
+    sheet_height = top + sum(image_heights) + sum(text_heights) + gap * len(rows)
 
     sheet = Image.new("RGB", (sheet_width, sheet_height), paper)
     draw = ImageDraw.Draw(sheet)
     _write(draw, heading, (gap, gap), font, line_height)
-    for row, row_texts, picture_height, text_height in zip(enlarged, texts, picture_heights, text_heights, strict=True):
+    for row, row_texts, image_height, text_height in zip(enlarged, texts, image_heights, text_heights, strict=True):
         left = gap
-        for picture, lines, width in zip(row, row_texts, widths[: len(row)], strict=True):
-            sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (left, top))
-            _write(draw, lines, (left, top + picture_height + 2), font, line_height)
+        for image, lines, width in zip(row, row_texts, widths[: len(row)], strict=True):
+            sheet.paste(Image.fromarray(np.ascontiguousarray(image)), (left, top))
+            _write(draw, lines, (left, top + image_height + 2), font, line_height)
             left += width + gap
-        top += picture_height + text_height + gap
+        top += image_height + text_height + gap
     return np.asarray(sheet, dtype=np.uint8)
 
 
-def shrunk(picture: Pixels, longest: int) -> Pixels:
+def shrunk(image: Pixels, longest: int) -> Pixels:
     """Downscale an image uint8 [h, w, 3] to at most `longest` pixels on its longer side (Lanczos)."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     share = longest / max(height, width)
     if share >= 1:
-        return picture
+        return image
     size = (max(1, round(share * width)), max(1, round(share * height)))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS), dtype=np.uint8)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), dtype=np.uint8)
 
 
 def _check(
@@ -88,9 +88,9 @@ def _check(
         raise BadInput("a contact sheet needs one label for every image.")
     if scale < 1 or font_size < 6:
         raise BadInput("a contact sheet needs a scale of at least 1 and a font size of at least 6.")
-    for picture in (picture for row in rows for picture in row):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-            raise BadInput(f"images must be uint8 [h, w, 3], not {picture.dtype} {list(picture.shape)}.")
+    for image in (image for row in rows for image in row):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise BadInput(f"images must be uint8 [h, w, 3], not {image.dtype} {list(image.shape)}.")
 
 
 def _write(

@@ -45,7 +45,7 @@ def count_frames(file: BinaryIO, file_format: str) -> int | None:
     try:
         if file_format == "GIF":
             return _counted(kind for kind, _ in _gif_blocks(file) if kind == "frame")
-        return _counted(_tiff_pictures(file)) if file_format == "TIFF" else None
+        return _counted(_tiff_directories(file)) if file_format == "TIFF" else None
     finally:
         file.seek(before)
 
@@ -102,7 +102,7 @@ def _skip_blocks(file: BinaryIO) -> int:
     return total
 
 
-def _tiff_pictures(file: BinaryIO) -> Iterator[int]:
+def _tiff_directories(file: BinaryIO) -> Iterator[int]:
     """Yield the offset of each image directory of a TIFF or BigTIFF, until the chain ends or repeats an offset."""
     head = _at(file, 0, 4)
     order, big = "<" if head[:2] == b"II" else ">", head[2:4] in (b"+\0", b"\0+")

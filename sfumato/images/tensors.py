@@ -20,9 +20,9 @@ class Padding:
     width: int
 
 
-def to_tensor(picture: LoadedImage) -> Tensor:
+def to_tensor(image: LoadedImage) -> Tensor:
     """Convert an image to float32 [1, 3, h, w], x = level / 127.5 - 1 in [-1, 1]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(picture.rgb).copy())
+    pixels = torch.from_numpy(np.ascontiguousarray(image.rgb).copy())
     return (pixels.permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1).contiguous()
 
 

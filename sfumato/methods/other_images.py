@@ -80,18 +80,18 @@ def parse_reference_objects(name: str, text: str) -> dict[str, ReferenceObject]:
     return found
 
 
-def check_proportions(picture: LoadedImage, path: str, size: tuple[int, int]) -> None:
+def check_proportions(image: LoadedImage, path: str, size: tuple[int, int]) -> None:
     """Check that a reference image has the aspect ratio of the edited image.
 
     Args:
-        picture: the reference image, which is scaled to the size of the edited image.
+        image: the reference image, which is scaled to the size of the edited image.
         path: file of the reference image.
         size: height and width of the latents of the edited image.
 
     Raises:
         BadInput: the aspect ratios differ by more than `PROPORTIONS`.
     """
-    width, height = picture.size
+    width, height = image.size
     if abs(width * size[0] / (height * size[1]) - 1) > PROPORTIONS:
         raise BadInput(
             f"{printable(path)} has {width} x {height} pixels: crop it to the proportions of the edited image, "

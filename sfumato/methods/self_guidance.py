@@ -63,7 +63,7 @@ def shifts(job: Job, params: SelfGuidanceParams) -> list[Shift]:
         )
     if not params.named() and not params.images():
         return []
-    images = OtherImages(job, {each: to_tensor(params.pictures[each.path]) for each in params.images()})
+    images = OtherImages(job, {each: to_tensor(params.loaded_images[each.path]) for each in params.images()})
     terms = [*layout_terms(job, params, images), *appearance_terms(job, params, images)]
     schedule: Schedule = thirds if params.schedule == "thirds" else window(params.start, params.end)
     chosen = tuple((term, weight) for term, weight in terms if weight)

@@ -153,7 +153,7 @@ class SelfGuidanceParams(DeterministicParams):
         return list(dict.fromkeys(each.path for each in self.images()))
 
     @cached_property
-    def pictures(self) -> dict[str, LoadedImage]:
+    def loaded_images(self) -> dict[str, LoadedImage]:
         """The reference images by path, read once. Raises BadInput."""
         from sfumato.images import read_image
 
@@ -161,7 +161,7 @@ class SelfGuidanceParams(DeterministicParams):
 
     def check_files(self) -> None:
         """Read the reference images. Raises BadInput."""
-        _ = self.pictures
+        _ = self.loaded_images
 
     def check_run(self, network: DiffusionModel, size: tuple[int, int], prompts: Sequence[PromptPair]) -> None:
         """Check that the prompts contain the words, and the aspect ratios of reference images. Raises BadInput."""
@@ -174,8 +174,8 @@ class SelfGuidanceParams(DeterministicParams):
                 source.positions(word)
             for word in self.named():
                 target.positions(word)
-        for path, picture in self.pictures.items():
-            check_proportions(picture, path, size)
+        for path, image in self.loaded_images.items():
+            check_proportions(image, path, size)
         shown = self.images()
         there = dict(zip(shown, read_prompts(network, [each.prompt for each in shown]), strict=True))
         for taken in [*self.restyled().values(), *self.objects_from_images().values()]:

@@ -15,19 +15,19 @@ from sfumato.errors import BadInput, NonFinite
 Mask: TypeAlias = Float[Tensor, "h w"] | Float[Tensor, "b h w"] | None
 
 
-def check_images(pictures: Float[Tensor, "..."], which: str = "given") -> None:
+def check_images(images: Float[Tensor, "..."], which: str = "given") -> None:
     """Check one batch of images.
 
     Raises:
         BadInput: the batch is empty or has another shape, or a value is outside [0, 1].
         NonFinite: a value is NaN or infinite.
     """
-    if pictures.ndim != 4 or pictures.numel() == 0:
-        raise BadInput(f"a non-empty batch of images [b, c, h, w] is needed, not {list(pictures.shape)}.")
-    if not torch.isfinite(pictures).all():
+    if images.ndim != 4 or images.numel() == 0:
+        raise BadInput(f"a non-empty batch of images [b, c, h, w] is needed, not {list(images.shape)}.")
+    if not torch.isfinite(images).all():
         raise NonFinite(f"the {which} images contain NaN or infinity.")
-    if pictures.min() < 0 or pictures.max() > 1:
-        low, high = pictures.min(), pictures.max()
+    if images.min() < 0 or images.max() > 1:
+        low, high = images.min(), images.max()
         raise BadInput(f"pixels must lie in 0..1; those of the {which} images range from {low:.3g} to {high:.3g}.")
 
 
@@ -46,23 +46,23 @@ def check_pair(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> None:
     check_images(b, "second")
 
 
-def mask_weights(mask: Mask, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+def mask_weights(mask: Mask, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
     """Expand the mask to one per image, in the images' dtype; all ones for None.
 
     Raises:
         BadInput: the mask has another height, width or batch size, or values outside [0, 1].
     """
-    n, _, height, width = pictures.shape
+    n, _, height, width = images.shape
     if mask is None:
-        return pictures.new_ones(n, height, width)
+        return images.new_ones(n, height, width)
     if mask.shape not in ((height, width), (n, height, width)):
         raise BadInput(
-            f"the mask must be [h, w] or [b, h, w] of the size of the images, {list(pictures.shape)}, "
+            f"the mask must be [h, w] or [b, h, w] of the size of the images, {list(images.shape)}, "
             f"not {list(mask.shape)}."
         )
     if not ((mask >= 0) & (mask <= 1)).all():
         raise BadInput("the mask's values must lie in 0..1.")
-    return mask.to(pictures).expand(n, height, width)
+    return mask.to(images).expand(n, height, width)
 
 
 def weighted_mean(values: Float[Tensor, "b ..."], weight: Float[Tensor, "b ..."]) -> Float[Tensor, " b"]:

@@ -27,28 +27,28 @@ _CONTENT = 112 / 128
 Box = tuple[int, int, int, int]
 
 
-def foreground(picture: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
+def foreground(image: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
     """Mask of the pixels of an image in [0, 1] that differ from the median colour of its border."""
-    border = torch.cat([picture[:, 0], picture[:, -1], picture[:, :, 0], picture[:, :, -1]], dim=1)
+    border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
     ground = border.median(dim=1).values
-    return (picture - ground[:, None, None]).abs().amax(0) > GROUND_TOLERANCE
+    return (image - ground[:, None, None]).abs().amax(0) > GROUND_TOLERANCE
 
 
-def object_boxes(picture: Float[Tensor, "3 h w"]) -> list[Box]:
+def object_boxes(image: Float[Tensor, "3 h w"]) -> list[Box]:
     """Bounding boxes of the connected components of the foreground, largest first."""
-    covered = foreground(picture)
+    covered = foreground(image)
     parts = _components(_dilated(covered, round(GAP * min(covered.shape))))
     boxes = [_box(covered & (parts == label)) for label in parts.unique().tolist() if label]
     large = [box for box in boxes if box and _area(box) >= SMALLEST_SHARE * covered.numel()]
     return sorted(large, key=_area, reverse=True)
 
 
-def alone(picture: Float[Tensor, "3 h w"], box: Box) -> Float[Tensor, "3 h w"]:
+def alone(image: Float[Tensor, "3 h w"], box: Box) -> Float[Tensor, "3 h w"]:
     """Cut out one object and centre it on white, its longest side 112/128 of the image's shorter side."""
     left, top, right, bottom = box
-    covered = _dilated(foreground(picture), 1)[top:bottom, left:right]
-    cut = torch.where(covered, picture[:, top:bottom, left:right], torch.ones(()))
-    h, w = picture.shape[1:]
+    covered = _dilated(foreground(image), 1)[top:bottom, left:right]
+    cut = torch.where(covered, image[:, top:bottom, left:right], torch.ones(()))
+    h, w = image.shape[1:]
     scale = _CONTENT * min(h, w) / max(cut.shape[1:])
     height, width = (max(1, round(side * scale)) for side in cut.shape[1:])
     cut = F.interpolate(cut[None], (height, width), mode="bicubic", antialias=True)[0].clamp(0, 1)
@@ -59,13 +59,13 @@ def alone(picture: Float[Tensor, "3 h w"], box: Box) -> Float[Tensor, "3 h w"]:
 
 
 def found_boxes(
-    evaluator: DualEncoder, picture: Float[Tensor, "3 h w"], captions: Sequence[str], others: Sequence[str]
+    evaluator: DualEncoder, image: Float[Tensor, "3 h w"], captions: Sequence[str], others: Sequence[str]
 ) -> list[Box | None]:
     """Find the object that each caption describes.
 
     Args:
         evaluator: dual encoder that compares images with texts.
-        picture: image in [0, 1].
+        image: the image, in [0, 1].
         captions: captions of the expected objects, such as "cat face, noto".
         others: captions of objects that are not expected.
 
@@ -73,11 +73,11 @@ def found_boxes(
         For each caption, the box of the object whose most similar caption it is, among `captions` and `others`; the
         best one if there are several such objects, None if there is no such object.
     """
-    boxes = object_boxes(picture)
+    boxes = object_boxes(image)
     if not boxes:
         return [None] * len(captions)
-    pictures = torch.stack([alone(picture, box) for box in boxes])
-    similarity = evaluator.image_features(pictures) @ evaluator.text_features([*captions, *others]).T
+    images = torch.stack([alone(image, box) for box in boxes])
+    similarity = evaluator.image_features(images) @ evaluator.text_features([*captions, *others]).T
     named = similarity[:, : len(captions)]
     fits = named >= similarity.amax(1, keepdim=True)
     scores = torch.where(fits, named, -torch.inf)

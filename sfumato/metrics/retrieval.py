@@ -71,7 +71,7 @@ def retrieved(
     return (right > wrong).all(dim=1)
 
 
-def _others(own: int, distinct: int, count: int, seed: int, picture: int) -> np.ndarray:
+def _others(own: int, distinct: int, count: int, seed: int, image: int) -> np.ndarray:
     """`count` different columns in 0..distinct-1 without `own`."""
-    drawn = np.random.default_rng([seed, picture]).choice(distinct - 1, count, replace=False)
+    drawn = np.random.default_rng([seed, image]).choice(distinct - 1, count, replace=False)
     return drawn + (drawn >= own)

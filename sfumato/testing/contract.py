@@ -23,7 +23,7 @@ from sfumato.testing.tiny import tiny_image, tiny_sd
 
 STEPS = 6
 SOURCE, TARGET = "red cat", "green dog"
-PICTURES = [tiny_image(32, 32), tiny_image(32, 32, seed=1), tiny_image(37, 21, seed=2)]
+IMAGES = [tiny_image(32, 32), tiny_image(32, 32, seed=1), tiny_image(37, 21, seed=2)]
 GREY_LEVELS = 2
 """Tolerated difference between an edit alone and in a batch, because rounding depends on the batch size."""
 
@@ -81,8 +81,8 @@ class _Edits:
         self.own = {n: v for n, v in options.items() if n not in inverting}
         self.shared = set(SHARED) & set(options_of(method.params, "edit"))
 
-    def invert(self, pictures: Any, seed: Any = 0) -> Inverted:
-        return self.model.invert(pictures, SOURCE, method=self.method.name, seed=seed, **self.inversion, **self.own)
+    def invert(self, images: Any, seed: Any = 0) -> Inverted:
+        return self.model.invert(images, SOURCE, method=self.method.name, seed=seed, **self.inversion, **self.own)
 
     def edit(self, inverted: Inverted, prompt: str = TARGET, **options: Any) -> list[NDArray[np.int64]]:
         edited = inverted.edit(prompt, **self.known(options))
@@ -109,22 +109,22 @@ def _check_options(method: Method) -> None:
 
 
 def _size(edits: _Edits) -> None:
-    found = edits.edit(edits.invert(PICTURES), skip=0)
+    found = edits.edit(edits.invert(IMAGES), skip=0)
     sizes = [(pixels.shape[1], pixels.shape[0]) for pixels in found]
-    assert sizes == [picture.size for picture in PICTURES], f"the edits have the sizes {sizes}"
+    assert sizes == [image.size for image in IMAGES], f"the edits have the sizes {sizes}"
 
 
 def _repeated(edits: _Edits) -> None:
-    inverted = edits.invert(PICTURES[0], seed=3)
+    inverted = edits.invert(IMAGES[0], seed=3)
     first, second = (edits.edit(inverted, skip=1)[0] for _ in range(2))
     assert np.array_equal(first, second), "two edits of one inversion differ: do shifts keep values between runs?"
-    again = edits.edit(edits.invert(PICTURES[0], seed=3), skip=1)[0]
+    again = edits.edit(edits.invert(IMAGES[0], seed=3), skip=1)[0]
     assert np.array_equal(first, again), "two runs with one seed differ: is all noise a function of the seed?"
 
 
 def _batch(edits: _Edits) -> None:
-    together = edits.edit(edits.invert(PICTURES, seed=[5, 6, 7]), skip=2, guidance_scale=3.0)[1]
-    alone = edits.edit(edits.invert(PICTURES[1], seed=6), skip=2, guidance_scale=3.0)[0]
+    together = edits.edit(edits.invert(IMAGES, seed=[5, 6, 7]), skip=2, guidance_scale=3.0)[1]
+    alone = edits.edit(edits.invert(IMAGES[1], seed=6), skip=2, guidance_scale=3.0)[0]
     most = int(abs(together - alone).max())
     assert most <= GREY_LEVELS, f"an image edited in a batch differs by {most} levels from the same image edited alone"
 
@@ -132,13 +132,13 @@ def _batch(edits: _Edits) -> None:
 def _mask(edits: _Edits) -> None:
     mask: NDArray[np.uint8] = np.zeros((21, 37), np.uint8)
     mask[4:15, 9:30] = 255
-    found = edits.edit(edits.invert(PICTURES[2]), skip=0, mask=Image.fromarray(mask))[0]
-    outside = (found != np.asarray(PICTURES[2])).any(axis=-1) & (mask == 0)
+    found = edits.edit(edits.invert(IMAGES[2]), skip=0, mask=Image.fromarray(mask))[0]
+    outside = (found != np.asarray(IMAGES[2])).any(axis=-1) & (mask == 0)
     assert not outside.any(), f"{int(outside.sum())} pixels outside the mask changed"
 
 
 def _unchanged(edits: _Edits) -> None:
-    before, inverted = _state(edits.model), edits.invert(PICTURES[0])
+    before, inverted = _state(edits.model), edits.invert(IMAGES[0])
     edits.edit(inverted)
     _compare(before, _state(edits.model), "an edit")
     edits.cancel(inverted)
@@ -146,7 +146,7 @@ def _unchanged(edits: _Edits) -> None:
 
 
 def _generators(edits: _Edits) -> None:
-    before, inverted = _random_state(), edits.invert(PICTURES[0])
+    before, inverted = _random_state(), edits.invert(IMAGES[0])
     edits.edit(inverted)
     assert _random_state() == before, "a global random generator was used: take noise from sfumato.core.noise"
     edits.cancel(inverted)
@@ -164,7 +164,7 @@ def _refusals(edits: _Edits) -> None:
         for value in _unusable(each):
             given = edits.inversion | edits.own | {name: value}
             try:
-                edits.model.invert_steps(PICTURES[0], SOURCE, method=edits.method.name, **given)
+                edits.model.invert_steps(IMAGES[0], SOURCE, method=edits.method.name, **given)
             except BadInput as error:
                 if name not in str(error):
                     raise AssertionError(f"the message about {name} = {value!r} does not name it: {error}") from error
@@ -174,11 +174,11 @@ def _refusals(edits: _Edits) -> None:
 
 
 def _reconstruction(edits: _Edits) -> None:
-    for picture in PICTURES[::2]:
-        inverted = edits.invert(picture)
+    for image in IMAGES[::2]:
+        inverted = edits.invert(image)
         scale = getattr(inverted.params, "source_guidance_scale", 1.0)
         found = edits.edit(inverted, SOURCE, skip=0, guidance_scale=scale)[0]
-        most = int(abs(found - np.asarray(picture)).max())
+        most = int(abs(found - np.asarray(image)).max())
         assert most <= 1, (
             f"the edit under the source prompt differs from the image by {most} levels; give reconstructs=False if the "
             "method changes the image under every prompt"

@@ -256,7 +256,7 @@ class AutoencoderTask:
             _freeze_encoder(self.autoencoder, self.shape)
         self.phases = self._phases(recipe.seed)
         self.data = open_data(recipe)
-        self.pictures = len(self.data)
+        self.image_count = len(self.data)
         self.weights = torch.as_tensor(self.data.sampling_weights())
 
     def _phases(self, seed: int) -> Sequence[Phase]:

@@ -27,7 +27,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _training(parts: Mapping[str, Any]) -> Iterator[list[str]]:
-    yield ["part", "parameters", "MB", "samples", "pictures", "minutes", "device"]
+    yield ["part", "parameters", "MB", "samples", "images", "minutes", "device"]
     for place, name in _MODELS.items():
         size, about = parts["unet" if place == "." else place], parts[place]["training"]
         yield [name, *_size(size), *(_trained(about) if about else ["not recorded"] * 4)]
@@ -52,14 +52,14 @@ def _measured(figures: Mapping[str, Any]) -> Iterator[list[str]]:
     yield ["", *splits]
     for kind, words in _KINDS.items():
         found = [figures[split].get(kind, {}) for split in splits]
-        yield [f"pictures, {words}", *(str(each.get("pictures", "")) for each in found)]
+        yield [f"images, {words}", *(str(each.get("images", "")) for each in found)]
         yield [f"autoencoder PSNR, {words}", *(_number(each.get("psnr"), ".1f", " dB") for each in found)]
         yield [f"autoencoder SSIM, {words}", *(_number(each.get("ssim"), ".3f") for each in found)]
-        yield [f"R-precision of real pictures, {words}", *(_precision(each.get("r_precision")) for each in found)]
+        yield [f"R-precision of real images, {words}", *(_precision(each.get("r_precision")) for each in found)]
     found = [figures[split].get("trained", {}) for split in splits]
-    yield ["R-precision of generated pictures", *(_precision(each.get("generated r_precision")) for each in found)]
+    yield ["R-precision of generated images", *(_precision(each.get("generated r_precision")) for each in found)]
     yield ["Frechet distance of generated to real", *(_number(each.get("frechet"), ".3f") for each in found)]
-    yield ["seconds per generated picture", *(_number(each.get("seconds per picture"), ".2f") for each in found)]
+    yield ["seconds per generated image", *(_number(each.get("seconds per image"), ".2f") for each in found)]
 
 
 def _number(value: float | None, form: str, unit: str = "") -> str:

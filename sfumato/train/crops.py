@@ -25,9 +25,7 @@ def crops_with_edges(pixels: Tensor, side: int, generator: torch.Generator) -> T
     rows = torch.arange(b, device=pixels.device)
     best = _edges_within(pixels, side)[rows[:, None], top, left].argmax(1)
     corners = zip(top[rows, best].tolist(), left[rows, best].tolist(), strict=True)
-    return torch.stack(
-        [picture[:, y : y + side, x : x + side] for picture, (y, x) in zip(pixels, corners, strict=True)]
-    )
+    return torch.stack([image[:, y : y + side, x : x + side] for image, (y, x) in zip(pixels, corners, strict=True)])
 
 
 def _edges_within(pixels: Tensor, side: int) -> Tensor:

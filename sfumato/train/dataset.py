@@ -78,10 +78,10 @@ def open_data(recipe: Recipe) -> TrainingData:
     Raises:
         BadInput: see `open_images`; or `data.scenes` > 0 with a folder that has no bounding boxes to cut objects out.
     """
-    pictures = open_images(recipe)
+    images = open_images(recipe)
     if not recipe.data.scenes:
-        return pictures
-    return Scenes(pictures, recipe.data.folder, recipe.data.scenes, recipe.seed, recipe.data.scene_share)
+        return images
+    return Scenes(images, recipe.data.folder, recipe.data.scenes, recipe.seed, recipe.data.scene_share)
 
 
 def open_images(recipe: Recipe, split: str | None = "train", count: int | None = None) -> CaptionedImages:

@@ -102,7 +102,7 @@ class DeltaHTask:
         before = bound_before(folder)
         refuse_changes(folder, before, self.bound_to)
         data = open_images(recipe, "train", self.shape.images)
-        self.pictures, self.weights = len(data), torch.as_tensor(data.sampling_weights())
+        self.image_count, self.weights = len(data), torch.as_tensor(data.sampling_weights())
         captions = data.captions if self.model.takes_text else [""] * len(data)
         conditions = self.model.condition(captions, size=(recipe.data.size,) * 2)
         pixels = torch.from_numpy(data.pixels(range(len(data)))).float() / 127.5 - 1
@@ -157,7 +157,7 @@ class DeltaHTask:
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> None:
         """Save a grid: results of the unedited process, edits, and edits with the opposite sign."""
-        rows = torch.arange(min(_SHOWN, self.pictures))
+        rows = torch.arange(min(_SHOWN, self.image_count))
         grid = [self._edited(rows, weight) for weight in (0.0, 1.0, -1.0)]
         save_grid(folder / f"step-{step:08d}.png", grid, f"step {step}: unedited, edited, opposite")
 

@@ -204,7 +204,7 @@ class DiffusionTask:
         self.bound_to = self._bound_settings()
         before = bound_before(folder)
         refuse_changes(folder, before, self.bound_to)
-        self.pictures = len(self.data)
+        self.image_count = len(self.data)
         self.tokens = Tokens(self.tokenizer, ["", *self.data.texts()])
         self.weights = torch.as_tensor(self.data.sampling_weights())
         cache = folder / "cache"

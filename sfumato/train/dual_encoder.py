@@ -217,7 +217,7 @@ class DualEncoderTask:
         else:
             check_encoders(self.shape, self.size)
         self.data = open_data(recipe)
-        self.pictures = len(self.data)
+        self.image_count = len(self.data)
         self.weights = torch.as_tensor(self.data.sampling_weights())
         started = newest_checkpoint(folder / "checkpoints") is not None
         self.tokenizer = kept_tokenizer(folder / "tokenizer", started, self._learn_tokenizer)

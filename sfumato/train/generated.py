@@ -16,7 +16,7 @@ from sfumato.models.diffusion_model import DiffusionModel
 def generate(model: DiffusionModel, captions: Sequence[str], size: int, guidance_scale: float, steps: int) -> Tensor:
     """Generate one image per caption, with seed i for image i: float [n,3,size,size] in [0,1] on the CPU."""
     timesteps, shape = model.schedule.timesteps(steps), model.latent_shape(size, size)
-    pictures = []
+    images = []
     for first in range(0, len(captions), 25):
         texts = list(captions[first : first + 25])
         seeds = list(range(first, first + len(texts)))
@@ -24,8 +24,8 @@ def generate(model: DiffusionModel, captions: Sequence[str], size: int, guidance
         x = gaussian_batch(shape, seeds, step=len(model.schedule), tag="report", device=model.device)
         for state in reverse(guided, x, timesteps, model.condition(texts), eta=0.0, noise_maps=fresh_noise(seeds)):
             x = state.x_prev
-        pictures.append((model.decode(x).clamp(-1, 1).cpu() + 1) / 2)
-    return torch.cat(pictures)
+        images.append((model.decode(x).clamp(-1, 1).cpu() + 1) / 2)
+    return torch.cat(images)
 
 
 def readable(evaluator: DualEncoder, caption: str) -> str:

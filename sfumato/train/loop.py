@@ -267,9 +267,9 @@ class Run:
 
     def _summary(self) -> dict[str, Any]:
         parameters = {phase.name: sum(p.numel() for p in phase.module.parameters()) for phase in self.task.phases}
-        pictures, device = self.task.pictures, name_of(self.accelerator.device)
+        count, device = self.task.image_count, name_of(self.accelerator.device)
         return self.record.summary(
-            self.step, self.samples, self.seconds, device=device, pictures=pictures, parameters=parameters
+            self.step, self.samples, self.seconds, device=device, pictures=count, parameters=parameters
         )
 
     def close(self) -> None:

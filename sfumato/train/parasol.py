@@ -97,7 +97,7 @@ class ParasolTask:
                 "%d of %d triplets are ignored: their output image is not in %s.",
                 missing, missing + len(self.triplets.rows), SELECTED,
             )  # fmt: skip
-        self.pictures = len(self.triplets.rows.unique())
+        self.image_count = len(self.triplets.rows.unique())
         unscaled = cached_latents(self.model.codec.module, self.data, folder / "cache")
         self.latents = self.model.codec.scaled(unscaled)
         use_fastest_attention(self.model.unet, device)

@@ -62,8 +62,8 @@ def report(
 
     Returns:
         `settings`, and for each split with images two dicts. `everything` is measured on the complete data folder:
-        "pictures", "psnr" in dB, "ssim" and "r_precision". `trained` is measured on the images that the recipe
-        selects and also contains "generated r_precision", "frechet" and "seconds per picture". An R-precision has "at
+        "images", "psnr" in dB, "ssim" and "r_precision". `trained` is measured on the images that the recipe
+        selects and also contains "generated r_precision", "frechet" and "seconds per image". An R-precision has "at
         1", the value for the first rank, and "candidates", the number of captions (100, or all if there are fewer).
     """
     figures: dict[str, Any] = {
@@ -105,7 +105,7 @@ def real_figures(
     decoded = torch.cat([model.decode(model.encode(part * 2 - 1)).cpu() for part in images.split(32)])
     decoded = (decoded.clamp(-1, 1) + 1) / 2
     return {
-        "pictures": len(images),
+        "images": len(images),
         "psnr": round(float(psnr(images, decoded).mean()), 3),
         "ssim": round(float(ssim(images, decoded).mean()), 4),
         "r_precision": retrieval(evaluator, evaluator.image_features(images), captions),
@@ -137,7 +137,7 @@ def generated_figures(
     return {
         "generated r_precision": retrieval(evaluator, features, captions),
         "frechet": round(feature_distance(features, evaluator.image_features(images)), 4) if len(drawn) > 1 else None,
-        "seconds per picture": round(seconds, 3),
+        "seconds per image": round(seconds, 3),
     }
 
 
@@ -190,9 +190,9 @@ def show(model: DiffusionModel, recipe: Recipe, path: Path, guidance_scale: floa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a pipeline folder, write the results as JSON and print the README's tables."""
-    parser = report_parser("Evaluate a trained pipeline.", "selects the pictures")
-    parser.add_argument("--count", type=int, default=200, help="generated pictures per split, at most (default 200)")
-    parser.add_argument("--real", type=int, default=1000, help="real pictures per split, at most (default 1000)")
+    parser = report_parser("Evaluate a trained pipeline.", "selects the images")
+    parser.add_argument("--count", type=int, default=200, help="generated images per split, at most (default 200)")
+    parser.add_argument("--real", type=int, default=1000, help="real images per split, at most (default 1000)")
     choice = parser.parse_args(argv)
     try:
         if choice.count < 1 or choice.real < 1:

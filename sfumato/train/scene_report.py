@@ -68,10 +68,10 @@ def scene_report(
     placed = [_related_caption(scene) for scene in chosen]
     drawn = generate(model, [*listed, *placed], scenes.size, guidance, steps)
     real = torch.stack([_pixels(scene) for scene in chosen])
-    pictures = {"real": real, "drawn": drawn[: len(chosen)], "placed": drawn[len(chosen) :]}
+    images = {"real": real, "drawn": drawn[: len(chosen)], "placed": drawn[len(chosen) :]}
     boxes = {
         name: [_found(evaluator, some[i], scene, scenes, i) for i, scene in enumerate(chosen)]
-        for name, some in pictures.items()
+        for name, some in images.items()
     }
     right = [_right(scene, found) for scene, found in zip(chosen, boxes["placed"], strict=True)]
     both = [None not in found for found in boxes["placed"]]
@@ -133,13 +133,13 @@ def _iou(found: Tensor, mask: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def _found(evaluator: DualEncoder, picture: Tensor, scene: Scene, scenes: Scenes, seed: int) -> list[Any]:
+def _found(evaluator: DualEncoder, image: Tensor, scene: Scene, scenes: Scenes, seed: int) -> list[Any]:
     """Box of each object of the scene in an image, or None; see `found_boxes`."""
     names = [each.name for each in scene.objects]
     known = sorted({row for row in scenes.names if row not in names})
     others = np.random.default_rng(seed).permutation(known)[:_OTHERS].tolist()
     captions, rest = ([f"{name}, {scene.style}" for name in some] for some in (names, others))
-    return found_boxes(evaluator, picture, captions, rest)
+    return found_boxes(evaluator, image, captions, rest)
 
 
 def _related_caption(scene: Scene) -> str:

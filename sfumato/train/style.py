@@ -112,7 +112,7 @@ class StyleTask:
         _check(recipe, self.shape, self.loss)
         self.size = recipe.data.size
         self.data = open_images(recipe)
-        self.pictures = len(self.data)
+        self.image_count = len(self.data)
         labels = Labels.of(self.data, folders=self.loss.labels == "folders")
         self.styles = self._styles(labels, recipe.data.folder)
         groups = Labels(self.styles, None) if self.loss.labels == "folders" else labels
@@ -124,9 +124,9 @@ class StyleTask:
     def _styles(self, labels: Labels, folder: str) -> Tensor:
         """Label of every image. Raises BadInput without at least two styles, or two images for crops."""
         if self.loss.labels == "crops":
-            if self.pictures < 2:
+            if self.image_count < 2:
                 raise BadInput(f"{folder} has one image in the split 'train': crops need at least two, so add images.")
-            return torch.arange(self.pictures)
+            return torch.arange(self.image_count)
         if labels.style is None or len(labels.style.unique()) < 2:
             raise BadInput(
                 f"{folder} does not have two styles: set loss.labels to 'folders' for one subfolder per style, or to "
@@ -152,7 +152,7 @@ class StyleTask:
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """Draw `size` augmented images in [-1,1] and their labels."""
         if self.loss.labels == "crops":
-            rows = torch.randint(self.pictures, (-(-size // 2),), generator=generator).repeat(2)[:size]
+            rows = torch.randint(self.image_count, (-(-size // 2),), generator=generator).repeat(2)[:size]
             pixels = crops(draw_pixels(self.data, rows, self.device), generator, self.loss.least_crop)
         else:
             rows = self.grid(generator, size)
@@ -176,7 +176,7 @@ class StyleTask:
 
     def _some(self, count: int) -> Tensor:
         """Indices of at most `count` images, a fixed random choice."""
-        return torch.randperm(self.pictures, generator=torch.Generator().manual_seed(0))[:count]
+        return torch.randperm(self.image_count, generator=torch.Generator().manual_seed(0))[:count]
 
     def export(self, folder: Path) -> None:
         """Write the file of the encoder, in half precision."""

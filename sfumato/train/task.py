@@ -40,7 +40,7 @@ class Task(Protocol):
         """Optimizer updates of a training step, in order; the names must differ."""
 
     @property
-    def pictures(self) -> int:
+    def image_count(self) -> int:
         """Number of training images."""
 
     @property

@@ -145,7 +145,7 @@ def right_again(content: bytes) -> bytes:
     return out
 
 
-def pictures() -> list[bytes]:
+def valid_images() -> list[bytes]:
     rgb, rgba = Image.fromarray(noise()), Image.fromarray(noise(channels=4))
     grey = rgb.convert("L")
     return [
@@ -162,8 +162,8 @@ def pictures() -> list[bytes]:
     ]
 
 
-def picture(folder: Path, draw: random.Random) -> None:
-    content = damaged(draw.choice(PICTURES), draw)
+def image(folder: Path, draw: random.Random) -> None:
+    content = damaged(draw.choice(VALID_IMAGES), draw)
     content = right_again(content) if draw.random() < 0.7 else content
     read_image(content, max_pixels=4_000_000)
     read_mask(content, (17, 13), max_pixels=4_000_000)
@@ -226,7 +226,7 @@ def journal(folder: Path, draw: random.Random) -> None:
 
 
 def metadata(folder: Path, draw: random.Random) -> None:
-    (folder / "1.png").write_bytes(PICTURES[0])
+    (folder / "1.png").write_bytes(VALID_IMAGES[0])
     rows = [as_json({"file_name": "1.png", "text": "a"}, draw) for _ in range(2)]
     (folder / METADATA).write_bytes(b"\n".join(rows))
     read_metadata(folder)
@@ -234,7 +234,7 @@ def metadata(folder: Path, draw: random.Random) -> None:
 
 def mapping(folder: Path, draw: random.Random) -> None:
     (folder / IMAGES).mkdir(exist_ok=True)
-    (folder / IMAGES / "a.png").write_bytes(PICTURES[0])
+    (folder / IMAGES / "a.png").write_bytes(VALID_IMAGES[0])
     entry = {"image_path": "a.png", "original_prompt": "a [cat]", "editing_prompt": "a", "mask": [3, 5, 10, 2]}
     (folder / MAPPING).write_bytes(as_json({"0": entry | {"editing_type_id": "1"}}, draw))
     for item in PieBench(folder).items:
@@ -268,7 +268,7 @@ def words(folder: Path, draw: random.Random) -> None:
     parse([draw.choice([*COMMANDS, draw.choice(TEXTS)]), *typed])
 
 
-PICTURES = pictures()
+VALID_IMAGES = valid_images()
 ODD = [
     *(torch.zeros(0), torch.tensor(1.0), torch.full((3, 2, 4, 8, 8), float("nan")), torch.zeros(3, 2, 4, 8, 8).half()),
     *(torch.zeros(3, 2, 4, 8, 8, dtype=torch.int64), torch.zeros(2, 32, 32, 3, dtype=torch.uint8), torch.zeros(3, 5)),
@@ -293,7 +293,7 @@ KEPT: list[tuple[Any, dict[str, Any], dict[str, torch.Tensor]]] = [
     (TextDirection, {"model": "m", "source": ["a"], "target": ["b"]}, {"tokens": torch.zeros(2, 3)}),
 ]  # fmt: skip
 KINDS: tuple[Callable[[Path, random.Random], None], ...] = (
-    picture, recipe, kept, toml, journal, metadata, mapping, bank, words,
+    image, recipe, kept, toml, journal, metadata, mapping, bank, words,
 )  # fmt: skip
 
 

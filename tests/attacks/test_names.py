@@ -47,9 +47,9 @@ def test_build_does_not_remove_files_outside_the_corpus(tmp_path, cache, victims
     made(out, cache)
     (out / "images" / "link").symlink_to(tmp_path / "outside")
     made(tmp_path / "other", cache)
-    pictures = [str(path) for path in (tmp_path / "other").rglob("*.png")]
+    images = [str(path) for path in (tmp_path / "other").rglob("*.png")]
     names = ["../victim.txt", str(victims[0]), str(victims[1]), "images/link/victim.png", "images/../../victim.txt"]
-    poison(out, [*names, *pictures, "images/\0", "", ".", "images", "n" * 300])
+    poison(out, [*names, *images, "images/\0", "", ".", "images", "n" * 300])
     made(out, cache)
     assert all(path.exists() for path in victims)
     assert len(list((tmp_path / "other").rglob("*.png"))) == 6
@@ -93,7 +93,7 @@ def test_results_are_not_written_through_symbolic_links(tmp_path):
     out.mkdir()
     (out / "journal.jsonl").symlink_to(target)
     (out / "table.csv").symlink_to(target)
-    (out / "pictures").symlink_to(tmp_path)
+    (out / "images").symlink_to(tmp_path)
     with refused("by its name or through"):
         Journal(out, {})
     with refused("by its name or through"):

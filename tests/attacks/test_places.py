@@ -20,9 +20,9 @@ from sfumato.train.recipe import load_recipe
 from tests.attacks.limits import PLACES, at_once, place, refused
 
 READERS = {
-    "picture": read_image,
+    "image": read_image,
     "mask": lambda path: read_mask(path, (4, 4)),
-    "recipe of a picture": read_recipe,
+    "recipe of an image": read_recipe,
     "inversion": Inversion.load,
     "directions": load_directions,
     "other directions": Directions.load,

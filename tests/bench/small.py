@@ -69,8 +69,8 @@ def evaluator(folder):
 
 def blurred(pixels):
     """A blurred copy of the source, used as an edit."""
-    picture = Image.fromarray(pixels)
-    return np.asarray(picture.resize((SIDE // 4, SIDE // 4)).resize((SIDE, SIDE)))
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((SIDE // 4, SIDE // 4)).resize((SIDE, SIDE)))
 
 
 def broken(name="broken", error=None):

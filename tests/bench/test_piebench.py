@@ -60,11 +60,11 @@ def test_invalid_masks_are_refused(runs):
 
 def test_published_metrics_follow_the_official_rules(bench, evaluator):
     items = bench.items[:2]
-    pictures = [item.load() for item in items]
-    edits = [small.blurred(each.source) for each in pictures]
-    found = evaluate(evaluator, PUBLISHED, items, pictures, edits)
+    images = [item.load() for item in items]
+    edits = [small.blurred(each.source) for each in images]
+    found = evaluate(evaluator, PUBLISHED, items, images, edits)
     assert list(found) == list(PUBLISHED)
-    for n, (item, each, edit) in enumerate(zip(items, pictures, edits, strict=True)):
+    for n, (item, each, edit) in enumerate(zip(items, images, edits, strict=True)):
         mask = np.repeat(each.mask[..., None], 3, 2).astype(float)
         a, b = each.source / 255 * (1 - mask), edit / 255 * (1 - mask)
         error = np.mean((a - b) ** 2)
@@ -82,10 +82,10 @@ def test_published_metrics_follow_the_official_rules(bench, evaluator):
 def test_published_structure_distance_uses_grey_levels(bench, evaluator):
     """An encoder whose mean and std are divided by 255 computes (255 x - mean) / std."""
     items = bench.items[:2]
-    pictures = [item.load() for item in items]
-    edits = [small.blurred(each.source) for each in pictures]
-    scores = evaluate(evaluator, bench.metrics, items, pictures, edits)
-    a, b = stacked([each.source for each in pictures]), stacked(edits)
+    images = [item.load() for item in items]
+    edits = [small.blurred(each.source) for each in images]
+    scores = evaluate(evaluator, bench.metrics, items, images, edits)
+    a, b = stacked([each.source for each in images]), stacked(edits)
     of_levels = deepcopy(evaluator.structure)
     of_levels.mean /= 255
     of_levels.std /= 255
@@ -97,19 +97,19 @@ def test_published_structure_distance_uses_grey_levels(bench, evaluator):
 
 def test_unedited_part_mse_is_averaged_over_the_whole_image(bench, evaluator):
     item = bench.items[0]
-    pictures = item.load()
-    edit = small.blurred(pictures.source)
-    scores = evaluate(evaluator, bench.metrics, [item], [pictures], [edit])
-    share = 1 - pictures.mask.mean()
+    images = item.load()
+    edit = small.blurred(images.source)
+    scores = evaluate(evaluator, bench.metrics, [item], [images], [edit])
+    share = 1 - images.mask.mean()
     assert scores["mse_unedit_part"][0] == pytest.approx(share * scores["outside_mse"][0], rel=1e-5)
     assert scores.keys() == bench.metrics.keys()
 
 
 def test_full_mask_gives_nan_for_the_unedited_part(bench, evaluator):
     item = bench.items[2]
-    pictures = item.load()
-    assert pictures.mask.all()
-    scores = evaluate(evaluator, bench.metrics, [item], [pictures], [small.blurred(pictures.source)])
+    images = item.load()
+    assert images.mask.all()
+    scores = evaluate(evaluator, bench.metrics, [item], [images], [small.blurred(images.source)])
     for name in ("psnr", "lpips", "mse", "ssim"):
         assert np.isnan(scores[f"{name}_unedit_part"]).all()
     assert np.isnan(scores["outside_mse"]).all()
@@ -179,9 +179,9 @@ def test_stamp_changes_with_the_image_file(bench, tmp_path):
     first = [item.stamp for item in bench.items]
     assert len(set(first)) == 3
     assert stamps() == first
-    pictures = sorted((tmp_path / IMAGES).rglob("*.jpg"))
-    pictures[0].write_bytes(pictures[1].read_bytes())
+    images = sorted((tmp_path / IMAGES).rglob("*.jpg"))
+    images[0].write_bytes(images[1].read_bytes())
     second = stamps()
     assert [a == b for a, b in zip(first, second, strict=True)] == [False, True, True]
-    pictures[2].unlink()
+    images[2].unlink()
     assert stamps() == [second[0], first[1], ""]

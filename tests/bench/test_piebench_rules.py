@@ -29,7 +29,7 @@ def monkeypatch_module():
 
 @pytest.fixture(scope="module")
 def images():
-    return encoders.pictures(seed=3, b=2, h=SIDE, w=SIDE)
+    return encoders.image_pair(seed=3, b=2, h=SIDE, w=SIDE)
 
 
 def triangle(size, wanted, antialias):

@@ -133,7 +133,7 @@ def test_invalid_items_do_not_stop_the_reports(start, model, bench, tmp_path):
     items = [*PieBench(small.layout(tmp_path / "pie", **bad)).items, small.broken("told", ValueError(odd))]
     setting, out = resolved(Setting(UNCHANGED, UNCHANGED), model), tmp_path / "out"
     records = start(setting, items=items)
-    edited_image_path(out, setting.key, items[0].name).write_bytes(b"no picture")
+    edited_image_path(out, setting.key, items[0].name).write_bytes(b"no image")
     assert ["error" in each for each in records] == [False] * 3 + [True] * 4
     write_parquet(out, [setting], items, records, bench.metrics)
     lines = summarise([setting], items, records, bench.metrics)

@@ -21,8 +21,8 @@ from tests.bench.small import ABOUT, LEDITS, OURS, SDEDIT, broken
 def test_unchanged_returns_the_source_at_no_cost(start, model, tmp_path, bench):
     setting = resolved(Setting(UNCHANGED, UNCHANGED), model)
     for record, item in zip(start(setting), bench.items, strict=True):
-        with Image.open(edited_image_path(tmp_path / "out", setting.key, item.name)) as picture:
-            np.testing.assert_array_equal(np.asarray(picture), item.load().source)
+        with Image.open(edited_image_path(tmp_path / "out", setting.key, item.name)) as image:
+            np.testing.assert_array_equal(np.asarray(image), item.load().source)
         assert [record[name] for name in COSTS] == [0, 0, 0]
 
 
@@ -35,8 +35,8 @@ def test_every_setting_edits_every_item(start, model, tmp_path):
     for record in records:
         assert "error" not in record
         assert record["seconds"] > 0
-        with Image.open(edited_image_path(tmp_path / "out", record["setting"], record["item"])) as picture:
-            assert picture.size == (small.SIDE, small.SIDE)
+        with Image.open(edited_image_path(tmp_path / "out", record["setting"], record["item"])) as image:
+            assert image.size == (small.SIDE, small.SIDE)
     # steps 3, skip 1: ours inverts 3 and replays 2 guidance pairs, LEDITS++ 2 and 2, img2img denoises 2
     assert [record["evaluations"] for record in records[::3]] == [10, 8, 4]
 
@@ -49,8 +49,8 @@ def test_batch_gives_the_results_of_single_edits(start, model, tmp_path):
     alone = start(setting, batch=1)
     for a, b, before in zip(together, alone, pixels, strict=True):
         assert a["evaluations"] == b["evaluations"]
-        with Image.open(edited_image_path(tmp_path / "out", setting.key, b["item"])) as picture:
-            now = np.asarray(picture).astype(int)
+        with Image.open(edited_image_path(tmp_path / "out", setting.key, b["item"])) as image:
+            now = np.asarray(image).astype(int)
         (tmp_path / "before.png").write_bytes(before)
         assert np.abs(now - np.asarray(Image.open(tmp_path / "before.png"))).max() <= 1
         for name, value in a["scores"].items():
@@ -58,15 +58,15 @@ def test_batch_gives_the_results_of_single_edits(start, model, tmp_path):
 
 
 def test_scores_do_not_depend_on_the_evaluation_batch(bench, model, evaluator, tmp_path, monkeypatch):
-    pictures = [item.load() for item in bench.items]
-    edits = [small.blurred(each.source) for each in pictures]
+    images = [item.load() for item in bench.items]
+    edits = [small.blurred(each.source) for each in images]
     with Journal(tmp_path / "out", ABOUT) as journal:
         runs = Runner(bench, bench.items, model, evaluator, journal, tmp_path / "out")
-        together = runs._scores(bench.items, pictures, edits)
+        together = runs._scores(bench.items, images, edits)
         monkeypatch.setattr(runner, "JUDGED_PIXELS", small.SIDE**2)
         sizes, evaluate = [], runner.evaluate
         monkeypatch.setattr(runner, "evaluate", lambda *given: sizes.append(len(given[2])) or evaluate(*given))
-        alone = runs._scores(bench.items, pictures, edits)
+        alone = runs._scores(bench.items, images, edits)
     assert sizes == [1, 1, 1]
     assert len(together) == len(alone) == 3
     for a, b in zip(together, alone, strict=True):
@@ -80,17 +80,17 @@ def test_edit_equals_that_of_the_python_api(start, model, bench, tmp_path):
     item = bench.items[0]
     inverted = model.invert(Image.fromarray(item.load().source), item.source_text, seed=7, **setting.params)
     expected = inverted.edit(item.target_text, residual=False).pixels[0]
-    with Image.open(edited_image_path(tmp_path / "out", setting.key, item.name)) as picture:
-        assert np.array_equal(np.asarray(picture), expected)
+    with Image.open(edited_image_path(tmp_path / "out", setting.key, item.name)) as image:
+        assert np.array_equal(np.asarray(image), expected)
 
 
 def test_second_run_makes_only_missing_edits(start, model, bench, monkeypatch):
     setting, made = resolved(OURS, model), []
     original = editors.Ours.edit
 
-    def edit(self, items, pictures):
+    def edit(self, items, images):
         made.extend(item.name for item in items)
-        return original(self, items, pictures)
+        return original(self, items, images)
 
     monkeypatch.setattr(editors.Ours, "edit", edit)
     first = start(setting, items=bench.items[:1])
@@ -117,9 +117,9 @@ def test_saved_edit_without_a_metric_is_only_rescored(start, model, bench, tmp_p
     saved[1].unlink()
     made, original = [], editors.Unchanged.edit
 
-    def edit(self, items, pictures):
+    def edit(self, items, images):
         made.extend(item.name for item in items)
-        return original(self, items, pictures)
+        return original(self, items, images)
 
     monkeypatch.setattr(editors.Unchanged, "edit", edit)
     records = start(setting)
@@ -148,14 +148,14 @@ def test_edit_of_a_replaced_image_is_made_again(start, model, tmp_path):
         return start(setting, items=PieBench(tmp_path / "pie").items)
 
     def replaced(seed):
-        small.tiny_image(small.SIDE, small.SIDE, seed=seed).save(pictures[1], quality=95)
+        small.tiny_image(small.SIDE, small.SIDE, seed=seed).save(images[1], quality=95)
 
-    first, pictures = run(), sorted((tmp_path / "pie").rglob("*.jpg"))
+    first, images = run(), sorted((tmp_path / "pie").rglob("*.jpg"))
     replaced(7)
     second = run()
     assert [a["stamp"] == b["stamp"] for a, b in zip(first, second, strict=True)] == [True, False, True]
     shown = edited_image_path(tmp_path / "out", setting.key, "111000000001")
-    assert np.array_equal(np.asarray(Image.open(shown)), np.asarray(Image.open(pictures[1])))
+    assert np.array_equal(np.asarray(Image.open(shown)), np.asarray(Image.open(images[1])))
     journal = tmp_path / "out" / NAME
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     journal.write_text("".join(json.dumps({k: v for k, v in each.items() if k != "stamp"}) + "\n" for each in lines))
@@ -167,11 +167,11 @@ def test_interrupted_run_is_resumed(start, model, monkeypatch):
     """Ctrl-C interrupts the second edit; the first one is not made again."""
     setting, original, calls = resolved(OURS, model), editors.Ours.edit, []
 
-    def edit(self, items, pictures):
+    def edit(self, items, images):
         calls.append(items[0].name)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(self, items, pictures)
+        return original(self, items, images)
 
     monkeypatch.setattr(editors.Ours, "edit", edit)
     with pytest.raises(KeyboardInterrupt):

@@ -71,11 +71,11 @@ def test_prompt_weights_are_removed_before_scoring(tiny_sd_folder):
     model = library.load(str(tiny_sd_folder), prompt_weights=True)
     inverted = model.invert(tiny_image(32, 32), "(red:1.4) cat", steps=5)
     choice, evaluator = choose(inverted, "(green:1.3) dog", skip=2), Evaluator.load()
-    picture = inverted.edited_images[0]
+    image = inverted.edited_images[0]
     for trial in choice.table:
-        scores = measured(evaluator, picture, trial.result, None, ("red cat", "green dog"))[trial.row]
+        scores = measured(evaluator, image, trial.result, None, ("red cat", "green dog"))[trial.row]
         assert trial.scores == pytest.approx(scores, nan_ok=True)
-    pixels = (to_tensor(picture) + 1) / 2
+    pixels = (to_tensor(image) + 1) / 2
     assert choice.wanted == pytest.approx(float(evaluator.clip.score(pixels, ["red cat"])))
     assert choose(inverted, "(green:1.3) " * 8 + "dog", skip=2, adherence=-0.99).reached, "9 words, not 57 tokens"
 

@@ -47,11 +47,11 @@ def test_json_contains_the_values_of_the_evaluator(sfumato, pair, clip):
     found = sfumato("metrics", "photo.png", "edit.png", *TEXTS, *given).json
     mask = torch.zeros(22, 30)
     mask[:, :15] = 1
-    pictures = [unit(pair / name) for name in ("photo.png", "edit.png", "target.png")]
+    images = [unit(pair / name) for name in ("photo.png", "edit.png", "target.png")]
     evaluator = Evaluator.load(clip, style=load_style_encoder(pair / "encoder"))
     expected = evaluator(
-        *pictures[:2], target=pictures[2], mask=mask, source_texts=["red apple"], target_texts=["green apple"],
-        style=list(pictures[0]),
+        *images[:2], target=images[2], mask=mask, source_texts=["red apple"], target_texts=["green apple"],
+        style=list(images[0]),
     )  # fmt: skip
     assert list(found["metrics"]) == list(METRICS)
     for name, value in expected.items():

@@ -198,8 +198,8 @@ def test_computed_masks_match_those_of_edit(run, sfumato, tiny_sd_folder):
 
 
 def test_large_edits_are_scored_in_small_batches():
-    picture = read_image(tiny_image(1024, 500))
-    result = Result([picture.rgb] * 5, [], [], {})
+    image = read_image(tiny_image(1024, 500))
+    result = Result([image.rgb] * 5, [], [], {})
     sizes = []
 
     def evaluator(source, edit, **given):
@@ -208,7 +208,7 @@ def test_large_edits_are_scored_in_small_batches():
         sizes.append(len(edit))
         return {"mse": (source - edit).square().mean(dim=(1, 2, 3)) + len(sizes)}
 
-    scores = measured(evaluator, picture, result, torch.ones(1, 500, 1024), ("a", "b"))
+    scores = measured(evaluator, image, result, torch.ones(1, 500, 1024), ("a", "b"))
     assert sizes == [2, 2, 1]
     assert [each["mse"] for each in scores] == [1, 1, 2, 2, 3]
 

@@ -14,7 +14,7 @@ from tests.tiny import tiny_image
 RECIPE = """
 kind = "autoencoder"
 [data]
-folder = "pictures"
+folder = "images"
 size = 16
 [network]
 channels = [8, 16]
@@ -33,12 +33,12 @@ sample_every = 1000000
 @pytest.fixture
 def recipe(folder):
     """A recipe for a tiny autoencoder, and a folder of images for it."""
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     rows = []
     for n in range(24):
-        tiny_image(16, 16, seed=n).save(folder / "pictures" / f"{n}.png")
-        rows.append(json.dumps({"file_name": f"{n}.png", "text": f"picture {n}"}))
-    (folder / "pictures" / "metadata.jsonl").write_text("\n".join(rows))
+        tiny_image(16, 16, seed=n).save(folder / "images" / f"{n}.png")
+        rows.append(json.dumps({"file_name": f"{n}.png", "text": f"image {n}"}))
+    (folder / "images" / "metadata.jsonl").write_text("\n".join(rows))
 
     def write(steps=3, every=1000):
         (folder / "recipe.toml").write_text(RECIPE.format(steps=steps, every=every))

@@ -9,7 +9,7 @@ from sfumato.methods.job import Job
 from sfumato.methods.registry import METHODS
 from tests.tiny import tiny_image
 
-PICTURES = [tiny_image(32, 32), tiny_image(32, 32, seed=1)]
+IMAGES = [tiny_image(32, 32), tiny_image(32, 32, seed=1)]
 SOURCE, TARGET = ["red cat", "green cat"], ["blue cat", "red cat"]
 STEPS = 4
 RUN = {"skip": 1, "guidance_scale": 3.0}

@@ -8,8 +8,8 @@ import pytest
 import sfumato
 from sfumato.api import Model
 from sfumato.methods.registry import METHODS
-from tests.contract.composed import PICTURES, SOURCE, STEPS, maker
-from tests.contract.images import OTHER, PICTURE
+from tests.contract.composed import IMAGES, SOURCE, STEPS, maker
+from tests.contract.images import IMAGE, OTHER
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def sd(models) -> Model:
 @pytest.fixture(scope="module")
 def inverted(sd):
     """Two images, inverted together."""
-    return sd.invert([PICTURE, OTHER], ["red cat", "blue dog"], steps=8, exact=True)
+    return sd.invert([IMAGE, OTHER], ["red cat", "blue dog"], steps=8, exact=True)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,10 @@ def inverted_by(sd):
     """The images with the given indices, inverted by the named inversion; each result is computed once."""
     made = {}
 
-    def inverted(kind, pictures=(0, 1)):
-        if (kind, pictures) not in made:
-            images, prompts = [PICTURES[n] for n in pictures], [SOURCE[n] for n in pictures]
-            made[kind, pictures] = sd.invert(images, prompts, method=maker(kind).name, steps=STEPS, seed=list(pictures))
-        return made[kind, pictures]
+    def inverted(kind, indices=(0, 1)):
+        if (kind, indices) not in made:
+            images, prompts = [IMAGES[n] for n in indices], [SOURCE[n] for n in indices]
+            made[kind, indices] = sd.invert(images, prompts, method=maker(kind).name, steps=STEPS, seed=list(indices))
+        return made[kind, indices]
 
     return inverted

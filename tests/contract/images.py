@@ -2,5 +2,5 @@
 
 from tests.tiny import tiny_image
 
-PICTURE = tiny_image(32, 32)
+IMAGE = tiny_image(32, 32)
 OTHER = tiny_image(40, 24, seed=3)

@@ -13,7 +13,7 @@ from sfumato.api import Model
 from sfumato.core.batching import rows_per_call
 from sfumato.errors import BadInput
 from sfumato.images import read_recipe
-from tests.contract.images import OTHER, PICTURE
+from tests.contract.images import IMAGE, OTHER
 from tests.tiny import tiny_image
 
 
@@ -26,8 +26,8 @@ def test_reconstruction_error_with_and_without_exact(models, layout):
     """With `exact` the error is at most 1e-6; by default, batches of another size add rounding errors."""
     model = models(layout)
     prompt = "red cat" if model.network.takes_text else ""
-    exact = model.invert([PICTURE, OTHER], prompt, steps=8, exact=True)
-    default = model.invert([PICTURE, OTHER], prompt, steps=8)
+    exact = model.invert([IMAGE, OTHER], prompt, steps=8, exact=True)
+    default = model.invert([IMAGE, OTHER], prompt, steps=8)
     errors = [each.reconstruct().report["reconstruction_latent_max_error"] for each in (exact, default)]
     assert errors[0] <= 1e-6
     # random weights amplify rounding errors; the limit for trained weights is 1e-5, see test_shipped_model.py
@@ -35,7 +35,7 @@ def test_reconstruction_error_with_and_without_exact(models, layout):
 
 
 def test_number_of_network_evaluations(sd):
-    run = sd.invert_steps(PICTURE, "red cat", steps=20)
+    run = sd.invert_steps(IMAGE, "red cat", steps=20)
     states = list(run)
     assert [progress.done for progress in states] == list(range(1, 21))
     rows = rows_per_call(4, 8, 8)
@@ -50,21 +50,21 @@ def test_batch_limits_the_rows_per_call(sd, monkeypatch):
     rows = []
     forward = sd.network._forward
     monkeypatch.setattr(sd.network, "_forward", lambda x, t, cond: rows.append(len(x)) or forward(x, t, cond))
-    inverted = sd.invert([PICTURE] * 5, "red cat", steps=6, batch=4)
+    inverted = sd.invert([IMAGE] * 5, "red cat", steps=6, batch=4)
     inverted.edit("green dog", skip=1, guidance_scale=9)
     assert max(rows) == 4
 
 
 def test_images_of_several_sizes_are_returned_in_order(inverted):
     edit = inverted.edit(["green cat", "green dog"], guidance_scale=5)
-    assert [image.size for image in edit.images] == [PICTURE.size, OTHER.size]
-    assert edit.sources == inverted.pictures
+    assert [image.size for image in edit.images] == [IMAGE.size, OTHER.size]
+    assert edit.sources == inverted.images
 
 
 def test_num_inference_steps_is_accepted_for_steps(sd):
-    assert sd.invert(PICTURE, "red cat", num_inference_steps=7).params.steps == 7
-    assert sd.plan(PICTURE, "red cat", "green cat", num_inference_steps=7).sources.params.steps == 7
-    composed = sd.plan(PICTURE, "red cat", "green cat", methods=["prompt-to-prompt"], num_inference_steps=30)
+    assert sd.invert(IMAGE, "red cat", num_inference_steps=7).params.steps == 7
+    assert sd.plan(IMAGE, "red cat", "green cat", num_inference_steps=7).sources.params.steps == 7
+    composed = sd.plan(IMAGE, "red cat", "green cat", methods=["prompt-to-prompt"], num_inference_steps=30)
     assert composed.sources.params.steps == 30
     assert len(list(sd.generate_steps("red cat", num_inference_steps=3))) == 3
     with pytest.raises(BadInput, match="num_inference_steps is another name for steps: give one of them"):
@@ -72,17 +72,17 @@ def test_num_inference_steps_is_accepted_for_steps(sd):
 
 
 def test_one_image_with_several_seeds_gives_several_edits(sd):
-    inverted = sd.invert(PICTURE, "red cat", steps=8, seed=[1, 2, 3])
+    inverted = sd.invert(IMAGE, "red cat", steps=8, seed=[1, 2, 3])
     assert len(inverted) == 3
     edits = inverted.edit("green dog", skip=1, guidance_scale=9)
     assert len(edits) == 3
     assert not np.array_equal(edits.pixels[0], edits.pixels[1])
-    again = sd.invert(PICTURE, "red cat", steps=8, seed=2).edit("green dog", skip=1, guidance_scale=9)
+    again = sd.invert(IMAGE, "red cat", steps=8, seed=2).edit("green dog", skip=1, guidance_scale=9)
     assert abs(again.pixels[0].astype(int) - edits.pixels[1]).max() <= 2
 
 
 def test_one_inversion_with_several_prompts_and_guidance_scales(sd):
-    inverted = sd.invert(PICTURE, "red cat", steps=8)
+    inverted = sd.invert(IMAGE, "red cat", steps=8)
     edits = inverted.edit(["green dog", "blue tree"], skip=1, guidance_scale=9)
     assert len(edits) == 2
     assert not np.array_equal(*edits.pixels)
@@ -100,7 +100,7 @@ def test_edit_steps_yields_progress_and_previews(sd, inverted):
     for last in run:
         assert last.stage == "edit"
         assert 1 <= last.done <= last.total == 10
-        assert all(image.size in (PICTURE.size, OTHER.size) for image in last.preview())
+        assert all(image.size in (IMAGE.size, OTHER.size) for image in last.preview())
     assert last.done == last.total
     direct = inverted.edit("green dog", guidance_scale=5, skip=3)
     assert all(np.array_equal(a, b) for a, b in zip(run.result.pixels, direct.pixels, strict=True))
@@ -120,11 +120,11 @@ def test_report_is_json_with_the_expected_entries(inverted):
     assert report["network_evaluations"]["calls"] > 0
     assert report["parameters"]["skip"] == 3, "the default share of the steps: 36 of 100"
     assert set(report["metrics"]) >= {"edit_psnr", "edit_ssim", "autoencoder_psnr"}
-    assert report["inversion"]["pictures"][1]["size"] == [40, 24]
+    assert report["inversion"]["images"][1]["size"] == [40, 24]
 
 
 def test_check_is_computed_once(sd):
-    inverted = sd.invert(PICTURE, "red cat", steps=6)
+    inverted = sd.invert(IMAGE, "red cat", steps=6)
     assert inverted.edit("green dog").report["reconstruction_latent_max_error"] is None
     first = inverted.edit("green dog", check=True).report
     again = inverted.edit("green dog", check=True).report
@@ -135,15 +135,15 @@ def test_check_is_computed_once(sd):
 def test_residual_removes_the_autoencoder_error(inverted):
     plain, whole = inverted.reconstruct(), inverted.reconstruct(residual=True)
     assert plain.report["metrics"]["reconstruction_psnr"][0] < 40
-    for pixels, picture in zip(whole.pixels, (PICTURE, OTHER), strict=True):
-        assert abs(pixels.astype(int) - np.asarray(picture)).max() <= 1
+    for pixels, image in zip(whole.pixels, (IMAGE, OTHER), strict=True):
+        assert abs(pixels.astype(int) - np.asarray(image)).max() <= 1
 
 
 def test_residual_can_be_switched_off(inverted, sd):
     same = {"guidance_scale": 3.5, "skip": 0}
     kept = inverted.edit(["red cat", "blue dog"], **same)
     soft = inverted.edit(["red cat", "blue dog"], residual=False, **same)
-    assert abs(kept.pixels[0].astype(int) - np.asarray(PICTURE)).max() <= 1
+    assert abs(kept.pixels[0].astype(int) - np.asarray(IMAGE)).max() <= 1
     assert np.array_equal(soft.pixels[0], inverted.reconstruct().pixels[0])
 
 
@@ -163,24 +163,24 @@ def test_residual_fades_where_the_edit_changed_the_image():
 
 def test_masks_keep_pixels_outside_unchanged(inverted, tmp_path):
     masks = []
-    for n, picture in enumerate((PICTURE, OTHER)):
-        mask = np.zeros((picture.height, picture.width), np.uint8)
+    for n, image in enumerate((IMAGE, OTHER)):
+        mask = np.zeros((image.height, image.width), np.uint8)
         mask[4:12, 5:14] = 255
         Image.fromarray(mask).save(tmp_path / f"{n}.png")
         masks.append(tmp_path / f"{n}.png")
     edit = inverted.edit("green dog", skip=0, guidance_scale=9, mask=masks)
-    for pixels, picture, mask in zip(edit.pixels, (PICTURE, OTHER), masks, strict=True):
+    for pixels, image, mask in zip(edit.pixels, (IMAGE, OTHER), masks, strict=True):
         outside = np.asarray(Image.open(mask)) == 0
-        assert np.array_equal(pixels[outside], np.asarray(picture)[outside])
-        assert (pixels[~outside] != np.asarray(picture)[~outside]).any()
+        assert np.array_equal(pixels[outside], np.asarray(image)[outside])
+        assert (pixels[~outside] != np.asarray(image)[~outside]).any()
 
 
 def test_saved_file_contains_alpha_and_recipe(sd, tmp_path):
-    picture = PICTURE.convert("RGBA")
+    image = IMAGE.convert("RGBA")
     alpha = np.full((32, 32), 255, np.uint8)
     alpha[:8] = 0
-    picture.putalpha(Image.fromarray(alpha))
-    picture.save(tmp_path / "in.png")
+    image.putalpha(Image.fromarray(alpha))
+    image.save(tmp_path / "in.png")
     edit = sd.invert(tmp_path / "in.png", "red cat", steps=5).edit("green dog")
     edit.save(tmp_path / "out.png")
     written = Image.open(tmp_path / "out.png")
@@ -206,10 +206,10 @@ def test_max_pixels_limits_the_image_size(sd):
 
 
 def test_save_and_open(sd, tmp_path):
-    inverted = sd.invert(PICTURE, "red cat", steps=6, exact=True, seed=4)
+    inverted = sd.invert(IMAGE, "red cat", steps=6, exact=True, seed=4)
     expected = inverted.edit("green dog", guidance_scale=5, skip=2)
     inverted.save(tmp_path / "cat.safetensors")
-    for images in (None, PICTURE):
+    for images in (None, IMAGE):
         opened = sd.open(tmp_path / "cat.safetensors", images)
         assert np.array_equal(opened.edit("green dog", guidance_scale=5, skip=2).pixels[0], expected.pixels[0])
         assert opened.params == inverted.params
@@ -218,7 +218,7 @@ def test_save_and_open(sd, tmp_path):
 
 
 def test_open_refuses_another_model(sd, models, tmp_path):
-    sd.invert(PICTURE, "red cat", steps=4).save(tmp_path / "cat.safetensors")
+    sd.invert(IMAGE, "red cat", steps=4).save(tmp_path / "cat.safetensors")
     with pytest.raises(BadInput, match="another model"):
         models("sd2").open(tmp_path / "cat.safetensors")
 
@@ -249,19 +249,19 @@ def test_generate_steps(sd):
 def test_model_settings_are_the_defaults(sd, monkeypatch):
     tuned = {"edit": {"steps": 10, "skip": 2, "guidance_scale": 6.0}, "generate": {"steps": 3}, "summary": "x"}
     monkeypatch.setattr(sd.network, "settings", tuned)
-    inverted = sd.invert(PICTURE, "red cat")
+    inverted = sd.invert(IMAGE, "red cat")
     assert (inverted.params.steps, inverted.params.skip, inverted.params.guidance_scale) == (10, 2, 6.0)
-    assert sd.invert(PICTURE, "red cat", steps=20).params.skip == 4
-    assert sd.invert(PICTURE, "red cat", steps=20, skip=1).params.skip == 1
+    assert sd.invert(IMAGE, "red cat", steps=20).params.skip == 4
+    assert sd.invert(IMAGE, "red cat", steps=20, skip=1).params.skip == 1
     assert sd.generate("red cat").report["parameters"]["steps"] == 3
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (9, 8)])
 def test_tiny_and_thin_images_keep_their_size(models, layout, size):
     model = models(layout)
-    picture = tiny_image(64, 64).resize(size)
+    image = tiny_image(64, 64).resize(size)
     source, target = ("red cat", "green dog") if model.network.takes_text else ("", "")
-    edit = model.invert(picture, source, steps=3).edit(target)
+    edit = model.invert(image, source, steps=3).edit(target)
     assert edit.images[0].size == size
 
 
@@ -292,11 +292,11 @@ def test_dual_encoder_in_the_folder_adds_similarity_metrics(tiny_sd_folder, tmp_
         json.dumps({**preprocessor, "do_center_crop": False})
     )
     model = sfumato.load(str(folder))
-    metrics = model.invert(PICTURE, "red cat", steps=4).edit(["green dog", "blue tree"]).report["metrics"]
+    metrics = model.invert(IMAGE, "red cat", steps=4).edit(["green dog", "blue tree"]).report["metrics"]
     for name in ("source_similarity_to_target", "edit_similarity_to_target"):
         assert len(metrics[name]) == 2
         assert all(-1 <= value <= 1 for value in metrics[name])
-    without = model.invert(PICTURE, "red cat", method="colour", steps=4).edit(colour="blue").report["metrics"]
+    without = model.invert(IMAGE, "red cat", method="colour", steps=4).edit(colour="blue").report["metrics"]
     assert "source_similarity_to_source" in without
     assert not [name for name in without if name.endswith("to_target")]  # there is no target prompt
     assert len(model.generate("red cat", steps=2).report["metrics"]["similarity"]) == 1
@@ -304,4 +304,4 @@ def test_dual_encoder_in_the_folder_adds_similarity_metrics(tiny_sd_folder, tmp_
 
 def test_methods_of_other_packages_are_found(strangers, sd):
     strangers("lender", "borrowed")
-    assert len(sd.invert(PICTURE, "red cat", method="borrowed", steps=3).edit("green dog")) == 1
+    assert len(sd.invert(IMAGE, "red cat", method="borrowed", steps=3).edit("green dog")) == 1

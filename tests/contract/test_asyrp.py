@@ -12,7 +12,7 @@ from sfumato.methods.inversions import EVERY
 from tests.delta import delta_of
 from tests.tiny import tiny_image
 
-PICTURE = tiny_image(32, 32)
+IMAGE = tiny_image(32, 32)
 NAME, STEPS = "asyrp", 6
 CELLS = (8, 8)
 AMOUNT = 40.0
@@ -31,7 +31,7 @@ def files(sd, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def inverted(sd):
-    return sd.invert(PICTURE, "red cat", method=NAME, steps=STEPS)
+    return sd.invert(IMAGE, "red cat", method=NAME, steps=STEPS)
 
 
 def moved(inverted, delta="", **options):
@@ -39,7 +39,7 @@ def moved(inverted, delta="", **options):
 
 
 def test_no_delta_h_equals_replay_under_source_prompt(sd, inverted):
-    plain = sd.invert(PICTURE, "red cat", method="ddim", steps=STEPS).edit("red cat", guidance_scale=1.0)
+    plain = sd.invert(IMAGE, "red cat", method="ddim", steps=STEPS).edit("red cat", guidance_scale=1.0)
     assert np.array_equal(moved(inverted), plain.pixels[0])
     assert np.array_equal(inverted.edit("blue dog").pixels[0], plain.pixels[0]), "the target prompt has no effect"
 
@@ -84,14 +84,14 @@ def test_t_edit_of_the_file_can_be_raised(inverted, files):
 
 def test_weights_are_scaled_by_the_number_of_steps(sd, files):
     """The shift is scaled by (steps in training) / (steps of the run)."""
-    plan = sd.plan(PICTURE, "red cat", methods=NAME, steps=2 * STEPS, delta=files["smile"], amount=3.0)
+    plan = sd.plan(IMAGE, "red cat", methods=NAME, steps=2 * STEPS, delta=files["smile"], amount=3.0)
     assert plan.edit.batches[0].shifts[0].weights == [1.5]
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_edit_with_every_inversion_and_another_method(sd, files, kind):
     eta = {} if kind in ("ddim", "regularised") else {"eta": 1.0}
-    made = sd.invert(PICTURE, "red cat", method="pix2pix-zero", inversion=kind, steps=STEPS, **eta)
+    made = sd.invert(IMAGE, "red cat", method="pix2pix-zero", inversion=kind, steps=STEPS, **eta)
     smile = (NAME, {"delta": files["smile"], "amount": AMOUNT})
     still = made.edit(methods=[(NAME, {})], skip=0, guidance_scale=1.0)
     edit = made.edit(methods=[smile], skip=0, guidance_scale=1.0)
@@ -101,7 +101,7 @@ def test_edit_with_every_inversion_and_another_method(sd, files, kind):
 
 
 def test_noise_maps_are_kept_unless_t_boost_is_given(sd, files):
-    made = sd.invert(PICTURE, "red cat", method="edit-friendly", steps=STEPS)
+    made = sd.invert(IMAGE, "red cat", method="edit-friendly", steps=STEPS)
     smile = {"delta": files["smile"], "amount": AMOUNT}
     edits = [
         made.edit(methods=[(NAME, smile | more)], skip=0).pixels[0] for more in ({}, {"t_boost": 0}, {"t_boost": 300})
@@ -141,7 +141,7 @@ def test_a_delta_h_of_another_model_is_refused(models, files):
     other = models("sd2")
     calls = other.network.count.calls
     with pytest.raises(BadInput, match="trained for another model or precision"):
-        other.plan(PICTURE, "red cat", methods=NAME, delta=files["smile"], steps=STEPS)
+        other.plan(IMAGE, "red cat", methods=NAME, delta=files["smile"], steps=STEPS)
     assert other.network.count.calls == calls
 
 

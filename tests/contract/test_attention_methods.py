@@ -13,7 +13,7 @@ from sfumato.models.layout import grid
 from sfumato.models.text import TextEncoder
 from tests.tiny import tiny_image
 
-PICTURES = [tiny_image(32, 32), tiny_image(40, 24, seed=3)]
+IMAGES = [tiny_image(32, 32), tiny_image(40, 24, seed=3)]
 METHODS = ("prompt-to-prompt", "plug-and-play")
 FREE = {
     "prompt-to-prompt": {"cross_steps": 0.0, "self_steps": 0.0},
@@ -32,23 +32,23 @@ def test_edit_and_null_edit_with_every_inversion(sd, name, inversion):
     # DDIM is approximate: refined, and replayed over the last steps only, as random weights amplify its error
     options, skip = ({"steps": 40, "refine": 6}, 36) if inversion == "ddim" else ({"steps": 6, "exact": True}, 0)
     inverted = sd.invert(
-        PICTURES, ["red cat", "blue dog"], method=name, inversion=inversion, source_guidance_scale=1.0, **options
+        IMAGES, ["red cat", "blue dog"], method=name, inversion=inversion, source_guidance_scale=1.0, **options
     )
     null = inverted.edit(["red cat", "blue dog"], guidance_scale=1.0, skip=skip)
-    for pixels, picture in zip(null.pixels, PICTURES, strict=True):
-        assert abs(pixels.astype(int) - np.asarray(picture)).max() <= 1
+    for pixels, image in zip(null.pixels, IMAGES, strict=True):
+        assert abs(pixels.astype(int) - np.asarray(image)).max() <= 1
     edited = inverted.edit(["red dog", "blue cat"], guidance_scale=5.0, skip=skip)
     without = inverted.edit(["red dog", "blue cat"], guidance_scale=5.0, skip=skip, **FREE[name])
-    for a, b, picture in zip(edited.pixels, without.pixels, PICTURES, strict=True):
+    for a, b, image in zip(edited.pixels, without.pixels, IMAGES, strict=True):
         assert abs(a.astype(int) - b).mean() > 1
-        assert abs(a.astype(int) - np.asarray(picture)).mean() > 1
+        assert abs(a.astype(int) - np.asarray(image)).mean() > 1
 
 
 def test_no_injection_is_bit_identical_to_the_plain_edit(sd, name):
     options = {"steps": 6, "source_guidance_scale": 2.0, "exact": True}
     edit = {"skip": 1, "guidance_scale": 5.0}
-    free = sd.invert(PICTURES, "red cat", method=name, **options).edit("red dog", **edit, **FREE[name])
-    plain = sd.invert(PICTURES, "red cat", method="edit-friendly", **options).edit("red dog", **edit)
+    free = sd.invert(IMAGES, "red cat", method=name, **options).edit("red dog", **edit, **FREE[name])
+    plain = sd.invert(IMAGES, "red cat", method="edit-friendly", **options).edit("red dog", **edit)
     assert all(np.array_equal(a, b) for a, b in zip(free.pixels, plain.pixels, strict=True))
     assert free.report["network_evaluations"] == plain.report["network_evaluations"]
 
@@ -59,7 +59,7 @@ def test_number_of_network_evaluations(sd):
     Up to four source rows with the same layers share a call: three with self-attention and three without; with the
     blend, two with self-attention, four without it and the remaining four for the blend only.
     """
-    inverted = sd.invert(PICTURES[0], "red cat", steps=20, method="prompt-to-prompt")
+    inverted = sd.invert(IMAGES[0], "red cat", steps=20, method="prompt-to-prompt")
     edit = inverted.edit("red dog", skip=10, cross_steps=0.6, self_steps=0.3)
     assert edit.report["network_evaluations"] == {"calls": 10 + 2, "samples": 20 + 6}
     added = inverted.edit("red dog", skip=10, blend="dog")
@@ -69,18 +69,18 @@ def test_number_of_network_evaluations(sd):
 
 
 def test_defaults_depend_on_the_inversion(sd, name, monkeypatch):
-    params = sd.invert(PICTURES[0], "red cat", method=name, inversion="ddim", steps=3).params
+    params = sd.invert(IMAGES[0], "red cat", method=name, inversion="ddim", steps=3).params
     assert (params.eta, params.source_guidance_scale, params.skip, params.guidance_scale) == (0.0, 1.0, 0, 7.5)
-    params = sd.invert(PICTURES[0], "red cat", method=name, steps=10).params
+    params = sd.invert(IMAGES[0], "red cat", method=name, steps=10).params
     assert (params.inversion, params.eta, params.skip, params.guidance_scale) == ("edit-friendly", 1.0, 1, 9.0)
     monkeypatch.setattr(sd.network, "settings", {name: {"guidance_scale": 4.0, "steps": 10}})
-    assert sd.invert(PICTURES[0], "red cat", method=name).params.guidance_scale == 4.0
-    tuned_for_another = sd.invert(PICTURES[0], "red cat", method=name, inversion="ddim", steps=3).params
+    assert sd.invert(IMAGES[0], "red cat", method=name).params.guidance_scale == 4.0
+    tuned_for_another = sd.invert(IMAGES[0], "red cat", method=name, inversion="ddim", steps=3).params
     assert tuned_for_another.guidance_scale == 7.5
 
 
 def test_opened_inversion_gives_the_same_edit(sd, name, tmp_path):
-    inverted = sd.invert(PICTURES[0], "red cat", method=name, steps=4, inversion="ddim")
+    inverted = sd.invert(IMAGES[0], "red cat", method=name, steps=4, inversion="ddim")
     inverted.save(tmp_path / "cat.safetensors")
     opened = sd.open(tmp_path / "cat.safetensors")
     assert opened.params == inverted.params
@@ -88,7 +88,7 @@ def test_opened_inversion_gives_the_same_edit(sd, name, tmp_path):
 
 
 def test_one_image_with_several_prompts(sd, name):
-    inverted = sd.invert(PICTURES[0], "red cat", method=name, steps=6)
+    inverted = sd.invert(IMAGES[0], "red cat", method=name, steps=6)
     both = inverted.edit(["red dog", "blue star cat"], skip=1)
     alone = inverted.edit("blue star cat", skip=1)
     assert abs(both.pixels[1].astype(int) - alone.pixels[0]).max() <= 2
@@ -109,7 +109,7 @@ BAD_INVERSIONS = [
 def test_bad_inversions_are_refused_before_any_evaluation(sd, name, options, message):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message):
-        sd.invert_steps(PICTURES[0], "red cat", method=name, **options)
+        sd.invert_steps(IMAGES[0], "red cat", method=name, **options)
     assert sd.network.count.calls == calls
 
 
@@ -135,7 +135,7 @@ BAD_EDITS = [
 
 @pytest.fixture(scope="module")
 def inverted(sd):
-    return sd.invert(PICTURES[0], "red cat", method="prompt-to-prompt", steps=4)
+    return sd.invert(IMAGES[0], "red cat", method="prompt-to-prompt", steps=4)
 
 
 @pytest.mark.parametrize(("options", "message"), BAD_EDITS)
@@ -145,20 +145,20 @@ def test_bad_edits_are_refused_before_any_evaluation(sd, inverted, options, mess
         inverted.edit_steps(**{"prompts": "red dog", **options})
     given = {"steps": 4, **options}
     with pytest.raises(BadInput, match=message):
-        sd.plan(PICTURES[0], "red cat", given.pop("prompts", "red dog"), methods="prompt-to-prompt", **given)
+        sd.plan(IMAGES[0], "red cat", given.pop("prompts", "red dog"), methods="prompt-to-prompt", **given)
     assert sd.network.count.calls == calls
 
 
 def test_words_may_be_phrases_in_any_case(sd, inverted):
     options = {"reweight": "BLUE DOG=2", "blend": "Red Cat, blue"}
-    sd.plan(PICTURES[0], "red cat", "Blue dog", methods="prompt-to-prompt", **options)
+    sd.plan(IMAGES[0], "red cat", "Blue dog", methods="prompt-to-prompt", **options)
     inverted.edit("Blue dog", reweight="BLUE DOG=2", blend="Red Cat, blue", skip=1)
 
 
 def test_source_prompt_without_words_is_refused(sd):
     for prompt, message in {"": "source prompt is empty", " ": "is empty", "<|startoftext|>": "has no words"}.items():
         with pytest.raises(BadInput, match=message):
-            sd.invert_steps(PICTURES[0], prompt, method="prompt-to-prompt")
+            sd.invert_steps(IMAGES[0], prompt, method="prompt-to-prompt")
 
 
 def test_too_small_self_tokens_is_refused_before_any_evaluation(sd, inverted):
@@ -194,14 +194,14 @@ def test_default_resolution_of_injected_self_attention(levels, size, largest):
 def test_prompt_to_prompt_without_text_encoder_is_refused(models):
     ddpm = models("ddpm")
     with pytest.raises(BadInput, match="no text input, which the method needs"):
-        ddpm.invert_steps(PICTURES[0], method="prompt-to-prompt")
-    inverted = ddpm.invert(PICTURES[0], method="plug-and-play", steps=4)
+        ddpm.invert_steps(IMAGES[0], method="prompt-to-prompt")
+    inverted = ddpm.invert(IMAGES[0], method="plug-and-play", steps=4)
     assert inverted.edit().pixels[0].shape == (32, 32, 3)
 
 
 def test_text_encoders_with_different_word_splits_are_refused(models, monkeypatch):
     sdxl = models("sdxl")
-    inverted = sdxl.invert(PICTURES[0], "red kitten", method="prompt-to-prompt", steps=3)
+    inverted = sdxl.invert(IMAGES[0], "red kitten", method="prompt-to-prompt", steps=3)
     inverted.edit("red dog")
     second, split = sdxl.network.text_encoders[1], TextEncoder.read
     letters = "_".join

@@ -10,7 +10,7 @@ import torch
 from sfumato.inversion.registry import INVERSIONS
 from sfumato.methods.params import options_of
 from sfumato.methods.registry import METHODS
-from tests.contract.composed import PICTURES, RUN, SOURCE, STEPS, TARGET, Own, refused
+from tests.contract.composed import IMAGES, RUN, SOURCE, STEPS, TARGET, Own, refused
 from tests.delta import delta_of
 from tests.style.small import save_parasol
 
@@ -71,23 +71,23 @@ def named(names):
     return [(name, OPTIONS.get(name, {})) for name in names]
 
 
-def edited(inverted, names, pictures=(0, 1)):
+def edited(inverted, names, indices=(0, 1)):
     """The result and the latents after every step."""
-    run = steps_of(inverted, names, pictures)
+    run = steps_of(inverted, names, indices)
     latents = [progress.state.x_prev for progress in run]
     return run.result, latents
 
 
-def edited_again(inverted, names, pictures, steps):
+def edited_again(inverted, names, indices, steps):
     """The latents after the first `steps` steps, without decoding and metrics."""
-    run = steps_of(inverted, names, pictures)
+    run = steps_of(inverted, names, indices)
     latents = [progress.state.x_prev for progress in islice(run, steps)]
     run.close()
     return latents
 
 
-def steps_of(inverted, names, pictures):
-    return inverted.edit_steps([TARGET[n] for n in pictures], methods=named(names), **RUN)
+def steps_of(inverted, names, indices):
+    return inverted.edit_steps([TARGET[n] for n in indices], methods=named(names), **RUN)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_method_by_name_equals_method_of_the_inversion(sd, name, other, kind):
         options = {"inversion": kind, "source_guidance_scale": 2.0, "eta": eta}
         known = options_of(METHODS.find(own).params)
         some = {option: value for option, value in options.items() if option in known}
-        made.append(sd.invert(PICTURES[0], SOURCE[0], method=own, steps=STEPS, **some))
+        made.append(sd.invert(IMAGES[0], SOURCE[0], method=own, steps=STEPS, **some))
     assert torch.equal(made[0].groups[0].inversion.x, made[1].groups[0].inversion.x)
     bound, by_name = made[0].edit(TARGET[0]), made[1].edit(TARGET[0], methods=[name])
     assert np.array_equal(bound.pixels[0], by_name.pixels[0])
@@ -173,7 +173,7 @@ def test_method_by_name_equals_method_of_the_inversion(sd, name, other, kind):
 
 
 def test_saved_inversion_can_be_edited_by_other_methods(sd, tmp_path):
-    made = sd.invert(PICTURES[0], SOURCE[0], method="edit-friendly", steps=STEPS)
+    made = sd.invert(IMAGES[0], SOURCE[0], method="edit-friendly", steps=STEPS)
     made.save(tmp_path / "cat.safetensors")
     opened = sd.open(tmp_path / "cat.safetensors")
     options = {
@@ -223,14 +223,14 @@ def test_first_method_sets_default_skip_and_guidance_scale(inverted_by):
 
 def test_plan_is_deterministic(sd):
     options = {"methods": "prompt-to-prompt", "steps": STEPS, "blend": "cat", **RUN}
-    plan = sd.plan(PICTURES[0], SOURCE[0], TARGET[0], **options)
+    plan = sd.plan(IMAGES[0], SOURCE[0], TARGET[0], **options)
     first, second = (plan.run().result.pixels[0] for _ in range(2))
     assert np.array_equal(first, second)
 
 
 def test_interleaved_runs_of_a_plan_are_independent(sd):
     options = {"methods": "prompt-to-prompt", "steps": STEPS, "blend": "cat", **RUN}
-    plan = sd.plan(PICTURES[0], SOURCE[0], TARGET[0], **options)
+    plan = sd.plan(IMAGES[0], SOURCE[0], TARGET[0], **options)
     alone = plan.run().result.pixels[0]
     runs = plan.run(), plan.run()
     assert len(list(zip(*runs, strict=True))) == STEPS + STEPS - 1, "a step of one, then a step of the other"

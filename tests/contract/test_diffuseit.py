@@ -17,7 +17,7 @@ from sfumato.methods.diffuseit_params import DiffuseITParams
 from sfumato.methods.params import Params
 from sfumato.methods.registry import METHODS
 from sfumato.metrics import VisionEncoder
-from tests.contract.images import PICTURE
+from tests.contract.images import IMAGE
 from tests.metrics import encoders
 from tests.tiny import seeded, tiny_image
 
@@ -27,7 +27,7 @@ OPTIONS = {"method": "diffuseit", "steps": 4, "skip": 1, "crops": 1, "resample":
 def edit(sd, source="red cat", target="blue dog", **options):
     given = OPTIONS | options
     name = given.pop("method")
-    return sd.plan(PICTURE, source, target, methods=name, **given).run()
+    return sd.plan(IMAGE, source, target, methods=name, **given).run()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_without_network_gradient_each_step_is_one_call(sd):
 
 
 def test_loss_scale_zero_equals_the_plain_edit(sd):
-    inverted = sd.invert(PICTURE, "red cat", method="sdedit", steps=4, eta=1.0)
+    inverted = sd.invert(IMAGE, "red cat", method="sdedit", steps=4, eta=1.0)
     plain = inverted.edit("blue dog", skip=1, guidance_scale=2.0)
     without = inverted.edit(
         "blue dog", methods=[("diffuseit", {"loss_scale": 0.0, "resample": 1})], skip=1, guidance_scale=2.0
@@ -83,7 +83,7 @@ def test_loss_texts_may_differ_from_the_prompts(sd):
 
 def test_target_text_acts_on_a_model_without_text_encoder(models):
     plain, moved = (
-        models("ddpm").plan(PICTURE, "", "", methods="diffuseit", steps=4, skip=1, resample=1, crops=1, **more)
+        models("ddpm").plan(IMAGE, "", "", methods="diffuseit", steps=4, skip=1, resample=1, crops=1, **more)
         .run().result.pixels[0]
         for more in ({}, {"target_text": "blue heart", "text_weight": 1e5})
     )  # fmt: skip
@@ -100,8 +100,8 @@ def test_colour_match_with_source_or_target(sd, target, wanted):
     plain = edit(sd, target="", target_image=target, residual=False)
     *_, last = plain
     decoded = sd.network.decode(last.state.x_prev)
-    reference = to_tensor(read_image(PICTURE if wanted == "source" else target))
-    expected = match_colours(decoded, reference)[0, :, : PICTURE.height, : PICTURE.width]
+    reference = to_tensor(read_image(IMAGE if wanted == "source" else target))
+    expected = match_colours(decoded, reference)[0, :, : IMAGE.height, : IMAGE.width]
     matched = edit(sd, target="", target_image=target, residual=False, colour_match=wanted).result
     found = to_tensor(read_image(matched.images[0]))[0]
     assert (found - expected.clamp(-1, 1)).abs().max() < 0.02
@@ -109,12 +109,12 @@ def test_colour_match_with_source_or_target(sd, target, wanted):
 
 @pytest.mark.parametrize("wanted", ["source", "target"])
 def test_colour_match_uses_pixels_inside_the_mask(sd, target, wanted):
-    mask = np.zeros((PICTURE.height, PICTURE.width), np.uint8)
-    mask[2:-6, : PICTURE.width // 2] = 255
+    mask = np.zeros((IMAGE.height, IMAGE.width), np.uint8)
+    mask[2:-6, : IMAGE.width // 2] = 255
     given = {"target": "", "target_image": target, "residual": False, "mask": mask}
     *_, last = edit(sd, **given)
-    decoded = sd.network.decode(last.state.x_prev)[:, :, : PICTURE.height, : PICTURE.width]
-    reference = to_tensor(read_image(PICTURE if wanted == "source" else target))
+    decoded = sd.network.decode(last.state.x_prev)[:, :, : IMAGE.height, : IMAGE.width]
+    reference = to_tensor(read_image(IMAGE if wanted == "source" else target))
     reference = reference[:, :, mask > 0][..., None] if wanted == "source" else reference
     expected = match_colours(decoded[:, :, mask > 0][..., None], reference)[0, ..., 0]
     matched = edit(sd, colour_match=wanted, **given).result

@@ -9,16 +9,16 @@ from PIL import Image
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
 from sfumato.images import read_recipe, transparent_parts
-from tests.contract.images import PICTURE
+from tests.contract.images import IMAGE
 
 EDIT = {"skip": 0, "guidance_scale": 9}
-SOURCE = np.asarray(PICTURE)
+SOURCE = np.asarray(IMAGE)
 HEIGHT, WIDTH = SOURCE.shape[:2]
 
 
 @pytest.fixture(scope="module")
 def cat(sd):
-    return sd.invert(PICTURE, "red cat", steps=6)
+    return sd.invert(IMAGE, "red cat", steps=6)
 
 
 def ramp(first: int, last: int) -> np.ndarray:
@@ -67,20 +67,20 @@ def test_recipe_contains_mask_name_and_hash(sd, cat, tmp_path):
     assert "secret" not in str(recipe)
     assert recipe["mask"]["sha256"] == result.recipes[1]["mask"]["sha256"] != result.recipes[0]["mask"]["sha256"]
     assert "mask" not in cat.edit("green dog", **EDIT).recipes[0]
-    plan = sd.plan(PICTURE, "red cat", "green dog", mask=masks[0], steps=6, **EDIT)
+    plan = sd.plan(IMAGE, "red cat", "green dog", mask=masks[0], steps=6, **EDIT)
     again = pickle.loads(pickle.dumps(plan)).on(sd)
     assert again.run().result.recipes[0]["mask"] == result.recipes[0]["mask"]
 
 
 def test_colour_images_and_black_masks_are_refused(cat):
     with pytest.raises(BadInput, match="image in colour, not a mask"):
-        cat.edit("green dog", mask=PICTURE)
+        cat.edit("green dog", mask=IMAGE)
     with pytest.raises(BadInput, match="black everywhere"):
         cat.edit("green dog", mask=np.zeros((HEIGHT, WIDTH), np.uint8))
 
 
 def test_transparent_parts_can_be_used_as_mask(cat):
-    holed, opaque = PICTURE.convert("RGBA"), np.full((HEIGHT, WIDTH), 255, np.uint8)
+    holed, opaque = IMAGE.convert("RGBA"), np.full((HEIGHT, WIDTH), 255, np.uint8)
     opaque[8:20, 4:24] = 0
     holed.putalpha(Image.fromarray(opaque))
     with pytest.raises(BadInput, match="transparent parts"):

@@ -18,7 +18,7 @@ from tests.style.small import save_parasol
 from tests.tiny import tiny_image
 
 STEPS = 4
-PICTURES = [tiny_image(32, 32), tiny_image(32, 32, seed=1), tiny_image(37, 21, seed=2)]
+IMAGES = [tiny_image(32, 32), tiny_image(32, 32, seed=1), tiny_image(37, 21, seed=2)]
 
 APPROXIMATE = {
     "ddim": ({"steps": 40, "refine": 6}, 36),
@@ -56,12 +56,12 @@ def guidance_scale(model, value):
     return {"guidance_scale": value} if model.network.takes_text else {}
 
 
-def invert(model, method, pictures=PICTURES[0], **options):
+def invert(model, method, images=IMAGES[0], **options):
     options = QUICK.get(method.name, {}) | options
     options.setdefault("steps", STEPS)
     if "exact" in options_of(method.params):
         options.setdefault("exact", True)
-    return model.invert(pictures, words(model)[0], method=method.name, **options)
+    return model.invert(images, words(model)[0], method=method.name, **options)
 
 
 def levels(result):
@@ -98,11 +98,11 @@ class Made:
 
     @cached_property
     def together(self):
-        return invert(self.model, self.method, PICTURES, seed=[5, 6, 7])
+        return invert(self.model, self.method, IMAGES, seed=[5, 6, 7])
 
     @cached_property
     def alone(self):
-        return invert(self.model, self.method, PICTURES[1], seed=6)
+        return invert(self.model, self.method, IMAGES[1], seed=6)
 
     def late(self, inverted):
         return inverted.edit(words(self.model)[1], skip=2, **guidance_scale(self.model, 3.0))
@@ -117,7 +117,7 @@ class Made:
         torch.manual_seed(11)
         np.random.seed(11)
         before = randomness()
-        edit = self.late(invert(self.model, self.method, PICTURES[1], seed=6))
+        edit = self.late(invert(self.model, self.method, IMAGES[1], seed=6))
         return edit, before, randomness()
 
 
@@ -143,12 +143,12 @@ def to_reconstruct(made, layout, refined):
     """An inversion with which the method reconstructs, its images and the number of steps to skip."""
     options, skip = APPROXIMATE.get(made.method.name, ({}, 0))
     if not options:
-        return made.together, PICTURES, skip
+        return made.together, IMAGES, skip
     if "refine" not in options:
-        return invert(made.model, made.method, PICTURES[0], **options), PICTURES[:1], skip
+        return invert(made.model, made.method, IMAGES[0], **options), IMAGES[:1], skip
     if layout not in refined:
-        refined[layout] = invert(made.model, METHODS.find("ddim"), PICTURES[0], **options)
-    return refined[layout], PICTURES[:1], skip
+        refined[layout] = invert(made.model, METHODS.find("ddim"), IMAGES[0], **options)
+    return refined[layout], IMAGES[:1], skip
 
 
 def test_null_edit_reconstructs(made, layout, refined):
@@ -156,20 +156,20 @@ def test_null_edit_reconstructs(made, layout, refined):
     model, name = made.model, made.method.name
     if name in FREE:
         pytest.skip("does not reconstruct")
-    inverted, pictures, skip = to_reconstruct(made, layout, refined)
+    inverted, images, skip = to_reconstruct(made, layout, refined)
     run = {"skip": skip} | guidance_scale(model, inverted.params.source_guidance_scale)
     edit = inverted.edit(words(model)[0], methods=[(name, STILL.get(name, {}))], **run)
-    for pixels, picture in zip(levels(edit), pictures, strict=True):
-        assert abs(pixels - np.asarray(picture)).max() <= 1
+    for pixels, image in zip(levels(edit), images, strict=True):
+        assert abs(pixels - np.asarray(image)).max() <= 1
 
 
 def test_edit_changes_the_image_and_keeps_its_size(made):
     model = made.model
     edit = made.together.edit(words(model)[1], skip=0)
-    for image, picture in zip(edit.images, PICTURES, strict=True):
-        assert image.size == picture.size
+    for edited, source in zip(edit.images, IMAGES, strict=True):
+        assert edited.size == source.size
         if model.network.takes_text:
-            assert np.abs(np.asarray(image).astype(int) - np.asarray(picture)).mean() > 1
+            assert np.abs(np.asarray(edited).astype(int) - np.asarray(source)).mean() > 1
 
 
 def test_edit_is_deterministic(made):
@@ -234,7 +234,7 @@ def test_model_unchanged_after_success_error_and_cancel(made):
     run.close()
     with pytest.raises(RuntimeError, match="cancelled"):
         _ = run.result
-    run = model.invert_steps(PICTURES[0], words(model)[0], method=method.name, steps=STEPS)
+    run = model.invert_steps(IMAGES[0], words(model)[0], method=method.name, steps=STEPS)
     next(run, None)
     del run
     assert state_of(model) == before
@@ -294,12 +294,12 @@ def test_bad_parameters_are_refused_before_any_evaluation(models, method):
             if value is None and name in named:
                 continue  # the default of the named argument
             with pytest.raises(BadInput, match=name):
-                model.invert_steps(PICTURES[0], "red cat", method=method.name, **{name: value})
+                model.invert_steps(IMAGES[0], "red cat", method=method.name, **{name: value})
             if each.metadata["stage"] == "edit" and value is not None:
                 with pytest.raises(BadInput, match=name):
                     inverted.edit_steps("green dog", **{name: value})
     with pytest.raises(BadInput, match=r"it takes .*steps"):
-        model.invert_steps(PICTURES[0], "red cat", method=method.name, stepps=3)
+        model.invert_steps(IMAGES[0], "red cat", method=method.name, stepps=3)
     with pytest.raises(BadInput, match=f"skip must be between 0 and {STEPS - 1}"):
         inverted.edit_steps("green dog", skip=STEPS)
     assert model.network.count.calls == calls
@@ -315,12 +315,12 @@ def test_parameters_have_help_stage_and_type(method):
 
 
 def test_mask_keeps_pixels_outside_unchanged(model, method):
-    picture = PICTURES[2]
+    image = IMAGES[2]
     mask = np.zeros((21, 37), np.uint8)
     mask[4:15, 9:30] = 255
-    inverted = invert(model, method, picture)
+    inverted = invert(model, method, image)
     edit = inverted.edit(words(model)[1], skip=0, mask=Image.fromarray(mask))
-    differs = (edit.pixels[0] != np.asarray(picture)).any(axis=-1)
+    differs = (edit.pixels[0] != np.asarray(image)).any(axis=-1)
     assert not differs[mask == 0].any()
     if model.network.takes_text:
         assert differs[mask == 255].any()

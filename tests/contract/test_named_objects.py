@@ -15,7 +15,7 @@ from sfumato.methods.self_guidance import others
 from sfumato.methods.several_objects import SeveralObjectsParams
 from sfumato.shifts.energy.pairs import AttributeBinding, ObjectOverlap
 from sfumato.shifts.energy.presence import Presence
-from tests.contract.images import PICTURE
+from tests.contract.images import IMAGE
 
 
 def prompt_of(text):
@@ -74,7 +74,7 @@ def places(weights):
 
 def test_other_words_exclude_tokens_of_named_phrases(sd):
     prompt = "red cat and red tree"
-    plan = sd.plan(PICTURE, prompt, prompt, methods="self-guidance", steps=4)
+    plan = sd.plan(IMAGE, prompt, prompt, methods="self-guidance", steps=4)
     job = plan.edit.batches[0].job
     found = others(job, ["red cat"], None)
     (tokens,) = job.condition.prompts

@@ -87,9 +87,9 @@ def test_modified_headers_are_edited_or_refused(models, saved, tmp_path):
 
 def test_images_of_several_batches_are_saved_in_order(models, tmp_path):
     """Every image keeps its position, prompt and seed; images of different sizes cannot be saved in one file."""
-    model, pictures = models("sd"), [tiny_image(seed=n) for n in range(3)]
+    model, images = models("sd"), [tiny_image(seed=n) for n in range(3)]
     prompts, seeds = ["red cat", "blue dog", "green cat"], [5, 6, 7]
-    inverted = model.invert(pictures, prompts, seed=seeds, steps=4, skip=1, batch=4)
+    inverted = model.invert(images, prompts, seed=seeds, steps=4, skip=1, batch=4)
     assert len(inverted.groups) == 2
     inverted.save(tmp_path / "three.safetensors")
     opened = model.open(tmp_path / "three.safetensors", batch=4)
@@ -97,7 +97,7 @@ def test_images_of_several_batches_are_saved_in_order(models, tmp_path):
     assert [opened.recipe(n)["seed"] for n in range(3)] == seeds
     for pixels, others in zip(opened.edit("red dog").pixels, inverted.edit("red dog").pixels, strict=True):
         np.testing.assert_array_equal(pixels, others)
-    mixed = model.invert([pictures[0], tiny_image(40, 24)], "red cat", steps=2)
+    mixed = model.invert([images[0], tiny_image(40, 24)], "red cat", steps=2)
     with pytest.raises(BadInput, match="of one size"):
         mixed.save(tmp_path / "mixed.safetensors")
 

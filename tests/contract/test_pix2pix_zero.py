@@ -9,18 +9,18 @@ from sfumato.shifts.banks import templated
 from sfumato.shifts.text_direction import text_direction
 from tests.tiny import tiny_image
 
-PICTURE = tiny_image(32, 24)
+IMAGE = tiny_image(32, 24)
 NAME = "pix2pix-zero"
 
 
 @pytest.fixture(scope="module")
 def inverted(sd):
-    return sd.invert(PICTURE, "red cat", method=NAME, steps=4)
+    return sd.invert(IMAGE, "red cat", method=NAME, steps=4)
 
 
 @pytest.mark.parametrize("inversion", EVERY)
 def test_guidance_changes_the_edit_with_every_inversion(sd, inversion):
-    inverted = sd.invert(PICTURE, "red cat", method=NAME, inversion=inversion, steps=4)
+    inverted = sd.invert(IMAGE, "red cat", method=NAME, inversion=inversion, steps=4)
     assert inverted.params.eta == (0 if inversion in ("ddim", "regularised") else 1)
     led, free = (inverted.edit("red dog", cross_attention_guidance_amount=amount, skip=0) for amount in (30.0, 0.0))
     assert not np.array_equal(led.pixels[0], free.pixels[0])
@@ -52,7 +52,7 @@ def test_several_target_prompts_in_one_edit(inverted):
 
 
 def test_official_compat_gives_another_inversion(sd, inverted):
-    official = sd.invert(PICTURE, "red cat", method=NAME, steps=4, compat="official")
+    official = sd.invert(IMAGE, "red cat", method=NAME, steps=4, compat="official")
     ours = inverted.groups[0].inversion
     assert not np.array_equal(official.groups[0].inversion.x[0], ours.x[0])
     plain = official.edit("red dog", cross_attention_guidance_amount=0.0)
@@ -87,5 +87,5 @@ def test_bad_options_are_refused_before_any_evaluation(sd, inverted, tmp_path):
         ({"refine": 2}, "refine must be 0 for the inversion regularised"),
     ):
         with pytest.raises(BadInput, match=words):
-            sd.invert_steps(PICTURE, "red cat", method=NAME, **options)
+            sd.invert_steps(IMAGE, "red cat", method=NAME, **options)
     assert sd.network.count.calls == calls

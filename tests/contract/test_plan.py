@@ -28,7 +28,7 @@ def model(tiny_sd_folder):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / "cat.png"
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save(path)
@@ -61,25 +61,25 @@ def counted(monkeypatch):
     return counts
 
 
-def test_files_are_read_and_prompts_encoded_once(model, picture, mask, counted):
+def test_files_are_read_and_prompts_encoded_once(model, image, mask, counted):
     model._conditions.clear()
-    plan = model.plan(picture, *PROMPTS, methods=["prompt-to-prompt", "pullback"], mask=mask, **RUN)
+    plan = model.plan(image, *PROMPTS, methods=["prompt-to-prompt", "pullback"], mask=mask, **RUN)
     plan.run().result  # noqa: B018
     assert counted == {"files": 2, "red cat": 1, "blue cat": 1, "": 1}
 
 
-def test_directions_file_is_loaded_once(model, picture, tmp_path, monkeypatch):
+def test_directions_file_is_loaded_once(model, image, tmp_path, monkeypatch):
     path = tmp_path / "directions.safetensors"
     find(model, ["cat"], n=1, samples=2, steps=4, size=64).save(path)
     loads, load = [], Directions.load
     monkeypatch.setattr(Directions, "load", staticmethod(lambda file: loads.append(file) or load(file)))
-    model.plan(picture, *PROMPTS, methods="pullback", directions=str(path), steps=4, resolution="full").run().result  # noqa: B018
+    model.plan(image, *PROMPTS, methods="pullback", directions=str(path), steps=4, resolution="full").run().result  # noqa: B018
     assert loads == [str(path)]
 
 
-def test_plan_equals_invert_and_edit(model, picture):
-    plan = model.plan(picture, *PROMPTS, methods="prompt-to-prompt", cross_steps=0.5, **RUN)
-    inverted = model.invert(picture, "red cat", method="prompt-to-prompt", steps=4)
+def test_plan_equals_invert_and_edit(model, image):
+    plan = model.plan(image, *PROMPTS, methods="prompt-to-prompt", cross_steps=0.5, **RUN)
+    inverted = model.invert(image, "red cat", method="prompt-to-prompt", steps=4)
     edited = inverted.edit("blue cat", cross_steps=0.5, skip=1)
     result = plan.run().result
     assert np.array_equal(result.pixels[0], edited.pixels[0])
@@ -90,23 +90,23 @@ def test_plan_equals_invert_and_edit(model, picture):
     assert result.report["network_evaluations"]["samples"] == both
 
 
-def test_planning_makes_no_network_evaluation(model, picture):
+def test_planning_makes_no_network_evaluation(model, image):
     calls = model.network.count.calls
     model.plan(
-        picture,
+        image,
         *PROMPTS,
         methods=["prompt-to-prompt", ("pix2pix-zero", {"cross_attention_guidance_amount": 0.5})],
         **RUN,
     )
     with pytest.raises(BadInput, match="prompt-to-prompt and plug-and-play both replace"):
-        model.plan(picture, *PROMPTS, methods=["prompt-to-prompt", "plug-and-play"], **RUN)
+        model.plan(image, *PROMPTS, methods=["prompt-to-prompt", "plug-and-play"], **RUN)
     assert model.network.count.calls == calls
 
 
-def test_pickled_plan_runs_on_another_model_instance(model, picture, mask, tiny_sd_folder):
-    plan = model.plan(picture, *PROMPTS, methods=[("prompt-to-prompt", {"self_steps": 0.5})], mask=mask, seed=3, **RUN)
+def test_pickled_plan_runs_on_another_model_instance(model, image, mask, tiny_sd_folder):
+    plan = model.plan(image, *PROMPTS, methods=[("prompt-to-prompt", {"self_steps": 0.5})], mask=mask, seed=3, **RUN)
     pickled = pickle.dumps(plan)
-    for file in (picture, mask):
+    for file in (image, mask):
         file.unlink()
     back = pickle.loads(pickled)
     assert isinstance(back, PickledPlan)
@@ -114,8 +114,8 @@ def test_pickled_plan_runs_on_another_model_instance(model, picture, mask, tiny_
     assert np.array_equal(result.pixels[0], plan.run().result.pixels[0])
 
 
-def test_pickled_plan_of_another_version_or_model_is_refused(model, picture, monkeypatch, tiny_folder):
-    pickled = pickle.dumps(model.plan(picture, *PROMPTS, **RUN))
+def test_pickled_plan_of_another_version_or_model_is_refused(model, image, monkeypatch, tiny_folder):
+    pickled = pickle.dumps(model.plan(image, *PROMPTS, **RUN))
     other = sfumato.load(tiny_folder("sd2"), "cpu")
     with pytest.raises(BadInput, match="made for another model"):
         pickle.loads(pickled).on(other)

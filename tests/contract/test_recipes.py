@@ -15,7 +15,7 @@ from sfumato.images import read_image, read_recipe
 from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
 from sfumato.methods.params import Params, option, options_of
-from tests.contract.images import PICTURE
+from tests.contract.images import IMAGE
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def hash_of(path):
 def photo(tmp_path):
     path = tmp_path / "private" / "cat.png"
     path.parent.mkdir()
-    PICTURE.save(path)
+    IMAGE.save(path)
     return path
 
 
@@ -60,9 +60,9 @@ def test_recipes_distinguish_models_with_the_same_name(twins, operation, tmp_pat
         if operation == "generate":
             result = model.generate(steps=2)
         elif operation == "interpolate":
-            result = model.interpolate(PICTURE, PICTURE.rotate(90), frames=2, steps=2)
+            result = model.interpolate(IMAGE, IMAGE.rotate(90), frames=2, steps=2)
         else:
-            inverted = model.invert(PICTURE, steps=3)
+            inverted = model.invert(IMAGE, steps=3)
             inverted.save(tmp_path / "inversion.safetensors")
             result = inverted.edit(skip=1) if operation == "edit" else inverted.reconstruct()
             assert result.recipes[0]["model_fingerprint"] == Inversion.load(tmp_path / "inversion.safetensors").model
@@ -78,7 +78,7 @@ def test_recipes_distinguish_models_with_the_same_name(twins, operation, tmp_pat
 def test_recipe_identifies_the_image_by_its_pixels(sd, photo):
     recipe = sd.invert(photo, "red cat", steps=3).edit("blue cat", skip=1).recipes[0]
     assert recipe["image"] == {"name": "cat.png", "sha256": image_fingerprint(read_image(photo))}
-    array = sd.invert(np.asarray(PICTURE), "red cat", steps=3).edit("blue cat", skip=1).recipes[0]
+    array = sd.invert(np.asarray(IMAGE), "red cat", steps=3).edit("blue cat", skip=1).recipes[0]
     assert array["image"]["sha256"] == recipe["image"]["sha256"]
     assert "private" not in str(recipe)
 

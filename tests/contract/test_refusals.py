@@ -5,7 +5,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import BadInput
-from tests.contract.images import OTHER, PICTURE
+from tests.contract.images import IMAGE, OTHER
 from tests.tiny import tiny_inpainting
 
 LONG = "red cat " * 60
@@ -15,10 +15,10 @@ BAD_INVERT = [
     ({"images": "nowhere.png"}, "nowhere.png"),
     ({"prompts": 3}, "must be text"),
     ({"prompts": LONG}, "tokens"),
-    ({"prompts": ["a", "b", "c"], "images": [PICTURE, OTHER]}, "source prompt"),
+    ({"prompts": ["a", "b", "c"], "images": [IMAGE, OTHER]}, "source prompt"),
     ({"seed": "one"}, "seed must be an integer"),
     ({"seed": [-1]}, "seed must be an integer of at least 0, not -1"),
-    ({"seed": [1, 2, 3], "images": [PICTURE, OTHER]}, "seed"),
+    ({"seed": [1, 2, 3], "images": [IMAGE, OTHER]}, "seed"),
     ({"method": "magic"}, "edit-friendly"),
     ({"batch": 0}, "batch"),
     ({"steps": 1000}, "between 1 and 999"),
@@ -33,7 +33,7 @@ BAD_INVERT = [
 def test_bad_inversions_are_refused_before_any_evaluation(sd, changes, message):
     calls = sd.network.count.calls
     with pytest.raises(BadInput, match=message):
-        sd.invert_steps(**{"images": PICTURE, "prompts": "red cat", **changes})
+        sd.invert_steps(**{"images": IMAGE, "prompts": "red cat", **changes})
     assert sd.network.count.calls == calls
 
 
@@ -89,15 +89,15 @@ def test_bad_generations_are_refused_before_any_evaluation(sd, changes, message)
 def test_negative_prompt_without_effect_is_refused(sd, inverted):
     inverted.edit_steps("green dog", negative_prompt="tree", guidance_scale=[1, 3])
     options = {"methods": "pix2pix-zero", "guidance_scale": 1.0, "negative_prompt": "tree"}
-    sd.plan(PICTURE, "red cat", "red dog", compat="official", **options)
+    sd.plan(IMAGE, "red cat", "red dog", compat="official", **options)
     with pytest.raises(BadInput, match="has no effect"):
-        sd.plan(PICTURE, "red cat", "red dog", **options)
+        sd.plan(IMAGE, "red cat", "red dog", **options)
     with pytest.raises(BadInput, match="has no effect"):
-        sd.plan(PICTURE, "red cat", methods="colour", negative_prompt="tree", guidance_scale=1.0)
+        sd.plan(IMAGE, "red cat", methods="colour", negative_prompt="tree", guidance_scale=1.0)
 
 
 def test_prompt_of_spaces_equals_no_prompt(sd):
-    inverted = sd.invert(PICTURE, "red cat", method="shift", steps=4)
+    inverted = sd.invert(IMAGE, "red cat", method="shift", steps=4)
     spaces, none = (inverted.edit(prompt, right=2) for prompt in ("  ", ""))
     assert spaces.report["parameters"]["prompts"] == ["red cat"]
     assert (spaces.pixels[0] == none.pixels[0]).all()
@@ -106,18 +106,18 @@ def test_prompt_of_spaces_equals_no_prompt(sd):
 def test_prompts_and_scales_without_text_encoder_are_refused(models):
     ddpm = models("ddpm")
     with pytest.raises(BadInput, match="no text input"):
-        ddpm.invert_steps(PICTURE, "red cat")
+        ddpm.invert_steps(IMAGE, "red cat")
     with pytest.raises(BadInput, match="source_guidance_scale must be 1"):
-        ddpm.invert_steps(PICTURE, source_guidance_scale=2.0)
+        ddpm.invert_steps(IMAGE, source_guidance_scale=2.0)
     with pytest.raises(BadInput, match="guidance_scale must be 1"):
-        ddpm.invert(PICTURE, steps=3).edit(guidance_scale=2.0)
+        ddpm.invert(IMAGE, steps=3).edit(guidance_scale=2.0)
 
 
 def test_inpainting_networks_are_refused(tmp_path):
     model = sfumato.load(str(tiny_inpainting(tmp_path / "inpainting")))
     for call in (
-        lambda: model.invert_steps(PICTURE, "red cat"),
-        lambda: model.plan(PICTURE, "red cat", "red dog"),
+        lambda: model.invert_steps(IMAGE, "red cat"),
+        lambda: model.plan(IMAGE, "red cat", "red dog"),
         lambda: model.generate_steps("red cat"),
     ):
         with pytest.raises(BadInput, match="takes 5 channels"):

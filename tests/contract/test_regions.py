@@ -13,14 +13,14 @@ from sfumato.shifts.regions import LEVELS, maps_of_words, middle
 from sfumato.shifts.words import word_mask
 from tests.tiny import tiny_image
 
-PICTURES = [tiny_image(48, 32), tiny_image(48, 32, seed=1)]
+IMAGES = [tiny_image(48, 32), tiny_image(48, 32, seed=1)]
 TEXT = ("sd", "sd2", "sdxl")
 
 
 @pytest.fixture(params=TEXT)
 def inverted(request, models):
     model = models(request.param)
-    return model.invert(PICTURES, ["red cat", "red dog"], steps=6)
+    return model.invert(IMAGES, ["red cat", "red dog"], steps=6)
 
 
 def cells_of_word(inverted, word, threshold):
@@ -45,7 +45,7 @@ def check_restricted(run, source, cells, factor):
     *_, last = run
     assert torch.equal((last.state.x_prev != source).any(dim=1), cells)
     inside = cells.repeat_interleave(factor, 1).repeat_interleave(factor, 2)[..., None].numpy()
-    expected = np.where(inside, np.stack(last.show(last.state.x_prev)), np.stack(PICTURES))
+    expected = np.where(inside, np.stack(last.show(last.state.x_prev)), np.stack(IMAGES))
     assert np.array_equal(np.stack(run.result.pixels), expected)
 
 
@@ -76,7 +76,7 @@ def test_region_outside_the_mask_is_refused_before_any_step(models, monkeypatch)
     cells = torch.zeros(1, 8, 12)
     cells[..., :4] = 1
     monkeypatch.setattr("sfumato.api.editing.find", lambda *_: [Found(cells, left)])
-    inverted = models("sd").invert(PICTURES[0], "red cat", steps=2)
+    inverted = models("sd").invert(IMAGES[0], "red cat", steps=2)
     work = inverted.edit_steps("green dog", mask=Image.fromarray(np.uint8(255 * (1 - left))), mask_words="red")
     with inverted.model.network.counting() as count:
         with pytest.raises(BadInput, match=r"The mask and the region of red at the threshold 0\.3 do not overlap"):
@@ -106,8 +106,8 @@ def test_region_of_one_cell_equals_its_painted_mask(models, monkeypatch, side, k
     cells[..., 3, 4] = 1
     monkeypatch.setattr(f"sfumato.api.regions.{kind}", lambda *_: cells)
     region = {"mask_words": "cat"} if kind == "_of_words" else {"mask_difference": True}
-    picture, unit = tiny_image(side, side), side // 8
-    inverted = models("sd").invert(picture, "red cat", resolution=32, steps=3)
+    image, unit = tiny_image(side, side), side // 8
+    inverted = models("sd").invert(image, "red cat", resolution=32, steps=3)
     painted = np.zeros((side, side), np.uint8)
     painted[3 * unit : 4 * unit, 4 * unit : 5 * unit] = 255
     for options in (region, {"mask": painted}, {"mask": painted, **region}):
@@ -120,7 +120,7 @@ def test_region_of_one_cell_equals_its_painted_mask(models, monkeypatch, side, k
         border = int(side != 32 and "mask" not in options)
         outside = np.ones((side, side), bool)
         outside[3 * unit - border : 4 * unit + border, 4 * unit - border : 5 * unit + border] = False
-        changed = (run.result.pixels[0] != np.asarray(picture)).any(axis=2)
+        changed = (run.result.pixels[0] != np.asarray(image)).any(axis=2)
         assert changed.any()
         assert not changed[outside].any()
 
@@ -157,7 +157,7 @@ def evaluations(network, work):
 def test_word_maps_and_prompt_differences_are_cached(models):
     model = models("sd")
     network, looked_at = model.network, len(middle(6))
-    inverted = model.invert(PICTURES[0], "red cat", steps=6)
+    inverted = model.invert(IMAGES[0], "red cat", steps=6)
     free = evaluations(network, lambda: inverted.edit("green dog", skip=1))
 
     def beyond(prompts, times, **options):
@@ -172,7 +172,7 @@ def test_word_maps_and_prompt_differences_are_cached(models):
 
 def test_regions_respect_the_batch_limit(models):
     model = models("sd")
-    inverted = model.invert(PICTURES[0], "red cat", steps=6, batch=2)
+    inverted = model.invert(IMAGES[0], "red cat", steps=6, batch=2)
     for options in ({"mask_words": "red"}, {"mask_difference": True, "mask_threshold": 1.0}):
         with model.network.counting() as count:
             inverted.edit("green cat", skip=1, **options)
@@ -181,7 +181,7 @@ def test_regions_respect_the_batch_limit(models):
 
 def test_empty_region_is_refused_before_the_first_step(models):
     model = models("sd")
-    inverted = model.invert(PICTURES, ["red cat", "red dog"], steps=4, batch=2)
+    inverted = model.invert(IMAGES, ["red cat", "red dog"], steps=4, batch=2)
     run = inverted.edit_steps(["green cat", "green dog"], skip=1, mask_difference=True, mask_threshold=50)
     with pytest.raises(BadInput, match="gave no region"):
         next(iter(run))
@@ -217,14 +217,14 @@ def test_cells_are_enlarged_to_pixels():
     ],
 )
 def test_bad_region_options_are_refused(models, options, sentence):
-    inverted = models("sd").invert(PICTURES[0], "red cat", steps=4)
+    inverted = models("sd").invert(IMAGES[0], "red cat", steps=4)
     with pytest.raises(BadInput, match=sentence):
         inverted.edit(**{"prompts": "green cat", "skip": 1, **options})
 
 
 def test_mask_words_with_different_word_splits_are_refused(models, monkeypatch):
     sdxl = models("sdxl")
-    inverted = sdxl.invert(PICTURES[0], "red kitten", steps=3)
+    inverted = sdxl.invert(IMAGES[0], "red kitten", steps=3)
     second, split = sdxl.network.text_encoders[1], TextEncoder.read
     letters = "_".join
     monkeypatch.setattr(
@@ -236,7 +236,7 @@ def test_mask_words_with_different_word_splits_are_refused(models, monkeypatch):
 
 
 def test_region_without_text_encoder_is_refused(models):
-    inverted = models("ddpm").invert(PICTURES[0], steps=4)
+    inverted = models("ddpm").invert(IMAGES[0], steps=4)
     with pytest.raises(BadInput, match="needs a model with text"):
         inverted.edit(skip=1, mask_difference=True)
 
@@ -244,7 +244,7 @@ def test_region_without_text_encoder_is_refused(models):
 def test_mask_words_on_the_command_line(tiny_sd_folder, tmp_path, capsys):
     from sfumato.cli import main
 
-    PICTURES[0].save(tmp_path / "in.png")
+    IMAGES[0].save(tmp_path / "in.png")
     words = ["edit", str(tmp_path / "in.png"), "--from", "red cat", "--to", "green cat", "--steps", "5", "--skip", "1"]
     words += ["-o", str(tmp_path / "out.png"), "--model", str(tiny_sd_folder)]
     assert main([*words, "--mask-words", "cat"]) == 0

@@ -74,7 +74,7 @@ def test_large_image_is_returned_at_its_own_size(sd, photo):
     result = inverted.edit(PROMPTS[1])
     assert result.pixels[0].shape == (90, 120, 3)
     assert result.sources[0].size == (120, 90)
-    recipe, about = result.recipes[0], inverted.report["pictures"][0]
+    recipe, about = result.recipes[0], inverted.report["images"][0]
     assert (recipe["resolution"], recipe["edited_size"]) == ("native", [40, 30])
     assert (about["size"], about["edited_size"]) == ([120, 90], [40, 30])
     assert result.images[0].size == (120, 90)
@@ -125,10 +125,10 @@ def test_mask_keeps_outside_unchanged_and_greys_blend(sd, photo):
 def test_change_is_gradual_at_the_mask_border():
     """A black image is edited to white at a tenth of its size, with a mask of the left half."""
     black = np.zeros((80, 80, 3), np.uint8)
-    picture = resized(read_image(Image.fromarray(black)), (8, 8))
+    image = resized(read_image(Image.fromarray(black)), (8, 8))
     mask = np.zeros((80, 80), np.float32)
     mask[:, :40] = 1
-    made = finished(torch.ones(3, 8, 8), -torch.ones(3, 8, 8), picture, Mask(mask, ""))[..., 0].astype(int)
+    made = finished(torch.ones(3, 8, 8), -torch.ones(3, 8, 8), image, Mask(mask, ""))[..., 0].astype(int)
     assert not made[:, 40:].any()
     assert (made[:, :30] > 250).all()
     assert abs(np.diff(made, axis=1)).max() < 50

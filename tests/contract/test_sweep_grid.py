@@ -10,9 +10,9 @@ from sfumato.metrics import Evaluator
 from tests.tiny import tiny_image
 
 
-def as_planned(model, picture, trial, **options):
+def as_planned(model, image, trial, **options):
     """Whether the edit of a trial equals that of a plan with the same options."""
-    (pixels,) = model.plan(picture, "red cat", "green dog", **options).run().result.pixels
+    (pixels,) = model.plan(image, "red cat", "green dog", **options).run().result.pixels
     return np.array_equal(trial.pixels, pixels)
 
 
@@ -28,27 +28,27 @@ def as_planned(model, picture, trial, **options):
     ],
 )
 def test_arguments_of_the_edit_may_be_in_the_grid(tiny_sd_folder, grid, fixed, inversions, monkeypatch):
-    model, picture, begun = library.load(str(tiny_sd_folder)), tiny_image(48, 48), []
+    model, image, begun = library.load(str(tiny_sd_folder)), tiny_image(48, 48), []
     invert = library.api.plan.Plan.invert
     monkeypatch.setattr(library.api.plan.Plan, "invert", lambda plan: begun.append(plan) or invert(plan))
     common = {"steps": 2, "guidance_scale": 4.0, **fixed}
-    trials = list(sweep(model, picture, "red cat", "green dog", grid=grid, evaluator=Evaluator.load(), **common))
+    trials = list(sweep(model, image, "red cat", "green dog", grid=grid, evaluator=Evaluator.load(), **common))
     assert len(begun) == inversions
     assert len({trial.pixels.tobytes() for trial in trials}) == len(trials) > 1
     for trial in trials:
-        assert as_planned(model, picture, trial, **common | trial.options)
+        assert as_planned(model, image, trial, **common | trial.options)
 
 
 def test_scores_at_several_resolutions_equal_separate_sweeps(tiny_sd_folder):
-    model, picture, evaluator = library.load(str(tiny_sd_folder)), tiny_image(64, 48), Evaluator.load()
+    model, image, evaluator = library.load(str(tiny_sd_folder)), tiny_image(64, 48), Evaluator.load()
     grid, edit = {"resolution": ["full", 32]}, {"steps": 2, "guidance_scale": 4.0}
     mask = np.zeros((48, 64), np.uint8)
     mask[8:40, 8:40] = 255
-    found = list(sweep(model, picture, "red cat", "green dog", grid=grid, mask=mask, evaluator=evaluator, **edit))
+    found = list(sweep(model, image, "red cat", "green dog", grid=grid, mask=mask, evaluator=evaluator, **edit))
     for trial in found:
         at = {"skip": [trial.result.recipes[0]["skip"]]}
         options = edit | trial.options | {"mask": mask, "evaluator": evaluator}
-        (alone,) = sweep(model, picture, "red cat", "green dog", grid=at, **options)
+        (alone,) = sweep(model, image, "red cat", "green dog", grid=at, **options)
         assert trial.scores == pytest.approx(alone.scores, nan_ok=True)
 
 

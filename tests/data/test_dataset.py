@@ -231,17 +231,17 @@ def folder(tmp_path) -> Path:
     lines = []
     for i in range(40):
         Image.new("RGB", (10 + i, 30), (i, 2 * i, 255 - i)).save(tmp_path / f"{i}.png")
-        lines.append(json.dumps({"file_name": f"{i}.png", "text": f" picture {i} ", "other": 1}))
+        lines.append(json.dumps({"file_name": f"{i}.png", "text": f" image {i} ", "other": 1}))
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines) + "\n\n")
     return tmp_path
 
 
 def test_imagefolder_dataset(folder):
     data = CaptionedImages.open(folder, 8)
-    assert data.captions == [f"picture {i}" for i in range(40)]
+    assert data.captions == [f"image {i}" for i in range(40)]
     assert all((data.images[i] == np.array([i, 2 * i, 255 - i])[:, None, None]).all() for i in range(40))
     assert data.sampling_weights() == pytest.approx(np.full(40, 1 / 40))
-    assert data.caption(3, np.random.default_rng(0)) == "picture 3"
+    assert data.caption(3, np.random.default_rng(0)) == "image 3"
     train = CaptionedImages.open(folder, 8, split="train")
     assert column(train, "file") == [f"{i}.png" for i in range(40) if split_of_file(f"{i}.png") == "train"]
     with pytest.raises(BadInput, match="only the emoji corpus"):
@@ -300,7 +300,7 @@ def test_empty_undecodable_and_missing_metadata(folder):
     (folder / "metadata.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="UTF-8"):
         read_metadata(folder)
-    (folder / "0.png").write_bytes(b"no picture")
+    (folder / "0.png").write_bytes(b"no image")
     (folder / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "fine"}')
     with pytest.raises(BadInput, match=r"0\.png"):
         CaptionedImages.open(folder, 8)

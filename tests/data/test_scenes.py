@@ -127,8 +127,8 @@ def test_lost_share_detects_backgrounds_of_equal_colour():
 
 
 def test_scene_depends_only_on_seed_and_index(corpus, scenes):
-    pictures = scenes.pictures
-    again, other = Scenes(pictures, corpus, 9, seed=3), Scenes(pictures, corpus, 9, seed=4)
+    images = scenes.single_images
+    again, other = Scenes(images, corpus, 9, seed=3), Scenes(images, corpus, 9, seed=4)
     for i in (8, 0, 5):
         assert np.array_equal(again.scene(i).image, scenes.scene(i).image)
         assert again.scene(i).caption == scenes.scene(i).caption
@@ -159,27 +159,27 @@ def _box_mask(box) -> np.ndarray:
 
 
 def test_items_are_images_followed_by_scenes(scenes):
-    alone = len(scenes.pictures)
+    alone = len(scenes.single_images)
     assert len(scenes) == alone + 200
-    assert scenes.caption(3) == scenes.pictures.captions[3]
-    assert np.array_equal(scenes.pixels([0, alone + 7])[0], scenes.pictures.images[0])
+    assert scenes.caption(3) == scenes.single_images.captions[3]
+    assert np.array_equal(scenes.pixels([0, alone + 7])[0], scenes.single_images.images[0])
     assert np.array_equal(scenes.pixels([0, alone + 7])[1], scenes.scene(7).image)
     assert scenes.caption(alone + 7) == scenes.scene(7).caption
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
 def test_share_option_sets_the_weight_of_scenes(corpus, scenes, share):
-    pictures = scenes.pictures
-    assert scenes.sampling_weights()[: len(pictures)].sum() == pytest.approx(0.5)
-    weights = Scenes(pictures, corpus, 9, share=share).sampling_weights()
-    assert weights[: len(pictures)] == pytest.approx((1 - share) * pictures.sampling_weights())
-    assert weights[len(pictures) :] == pytest.approx(np.full(9, share / 9))
-    assert Scenes(pictures, corpus, 0, share=share).sampling_weights() == pytest.approx(pictures.sampling_weights())
+    images = scenes.single_images
+    assert scenes.sampling_weights()[: len(images)].sum() == pytest.approx(0.5)
+    weights = Scenes(images, corpus, 9, share=share).sampling_weights()
+    assert weights[: len(images)] == pytest.approx((1 - share) * images.sampling_weights())
+    assert weights[len(images) :] == pytest.approx(np.full(9, share / 9))
+    assert Scenes(images, corpus, 0, share=share).sampling_weights() == pytest.approx(images.sampling_weights())
 
 
 def test_caption_names_the_objects_and_the_background(scenes):
     draw = np.random.default_rng(0)
-    alone = len(scenes.pictures)
+    alone = len(scenes.single_images)
     for i in range(100):
         scene = scenes.scene(i)
         words = scenes.caption(alone + i, draw)

@@ -201,10 +201,10 @@ def test_max_pixels_applies_to_both_images(sfumato, model, monkeypatch):  # noqa
 
 def test_path_ends_equal_the_reconstructions(tiny_sd_folder):
     model = load(str(tiny_sd_folder), "cpu")
-    pictures = [tiny_image(30, 22, seed=seed) for seed in (0, 5)]
+    images = [tiny_image(30, 22, seed=seed) for seed in (0, 5)]
     prompts = ["red cat", "blue dog"]
-    between = model.interpolate(*pictures, prompts, frames=3, steps=4, time=0.75)
-    ends = model.invert(pictures, prompts, method="ddim", steps=4).edit(
+    between = model.interpolate(*images, prompts, frames=3, steps=4, time=0.75)
+    ends = model.invert(images, prompts, method="ddim", steps=4).edit(
         prompts, skip=1, guidance_scale=1.0, residual=False
     )
     for frame, end in ((0, 0), (2, 1)):
@@ -240,12 +240,12 @@ def test_alpha_is_interpolated_between_the_images(sfumato, model):  # noqa: F811
 def test_interpolate_ignores_the_skip_of_the_model(tiny_sd_folder):
     """Other defaults of the method ddim apply, but the step of the latents is set by `time` only."""
     model = load(str(tiny_sd_folder), "cpu")
-    pictures = [tiny_image(32, 32, seed=seed) for seed in (0, 5)]
+    images = [tiny_image(32, 32, seed=seed) for seed in (0, 5)]
     model.network.settings["ddim"] = {"steps": 4, "skip": 2}
-    film = model.interpolate(*pictures, frames=2)
+    film = model.interpolate(*images, frames=2)
     assert (film.recipes[0]["steps"], film.recipes[0]["skip"], film.recipes[0]["time"]) == (4, 0, 1.0)
     with pytest.raises(BadInput, match="time sets where"):
-        model.interpolate(*pictures, frames=2, skip=1)
+        model.interpolate(*images, frames=2, skip=1)
 
 
 def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811

@@ -93,8 +93,8 @@ def test_path_lengths_equal_those_of_the_segments(f, networks):
 
 
 def test_perceptual_lengths():
-    pictures = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 3, 2, 2)
-    found = perceptual_lengths(pictures, lambda a, b: (a - b).square().mean(dim=(1, 2, 3)))
+    images = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 3, 2, 2)
+    found = perceptual_lengths(images, lambda a, b: (a - b).square().mean(dim=(1, 2, 3)))
     assert found.tolist() == [1, 1, 1]
 
 

@@ -150,8 +150,8 @@ def test_edit_with_target_prompt_mask_and_boost(inverted):
     mask = np.zeros((32, 32), np.uint8)
     mask[8:24, 8:24] = 255
     edit = inverted.edit("green dog", guidance_scale=3.0, gamma=1.0, boost=0.5, mask=Image.fromarray(mask))
-    for pixels, picture in zip(edit.pixels, inverted.pictures, strict=True):
-        differs = (pixels != picture.rgb).any(axis=-1)
+    for pixels, image in zip(edit.pixels, inverted.images, strict=True):
+        differs = (pixels != image.rgb).any(axis=-1)
         assert not differs[mask == 0].any()
         assert differs[mask == 255].any()
 

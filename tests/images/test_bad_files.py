@@ -74,11 +74,11 @@ def test_truncated_file_is_rejected_or_reads_identically(tmp_path, kind, share):
     whole = read_image(data)
     path = tmp_path / f"cut-{share}.png"
     path.write_bytes(data[: len(data) * (2 * share + 1) // 40])
-    picture, sentence = read_or_refused(path)
-    if picture is None:
+    image, sentence = read_or_refused(path)
+    if image is None:
         assert path.name in sentence
     else:
-        np.testing.assert_array_equal(picture.rgb, whole.rgb)
+        np.testing.assert_array_equal(image.rgb, whole.rgb)
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -100,11 +100,11 @@ def test_flipped_bytes_are_read_or_rejected(kind):
             # half of the flips hit the header, where the sizes and types are
             at = rng.integers(0, 64 if rng.random() < 0.5 else len(data))
             data[at] ^= 1 << rng.integers(0, 8)
-        picture, _ = read_or_refused(bytes(data), max_pixels=4_000_000)
-        if picture is not None:
-            assert picture.rgb.dtype == np.uint8
-            assert picture.rgb.shape[:2] == picture.size[::-1]
-            assert picture.rgb.size <= 3 * 4_000_000
+        image, _ = read_or_refused(bytes(data), max_pixels=4_000_000)
+        if image is not None:
+            assert image.rgb.dtype == np.uint8
+            assert image.rgb.shape[:2] == image.size[::-1]
+            assert image.rgb.size <= 3 * 4_000_000
 
 
 def test_random_bytes_after_a_signature_are_rejected():
@@ -259,7 +259,7 @@ def test_unprintable_file_names_are_escaped(tmp_path):
 
 
 def test_pixel_limit_is_exact_and_cannot_be_disabled(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(WHOLE["PNG"])
     assert read_image(path, max_pixels=48 * 64).size == (64, 48)
     refused(path, "64 x 48", "3,072", "3,071", "max_pixels", max_pixels=48 * 64 - 1)
@@ -272,7 +272,7 @@ def test_pixel_limit_is_exact_and_cannot_be_disabled(tmp_path):
 
 def test_limit_above_that_of_pillow_is_used_and_restored(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(WHOLE["PNG"])
     assert read_image(path, max_pixels=4000).size == (64, 48)
     assert Image.MAX_IMAGE_PIXELS == 1000

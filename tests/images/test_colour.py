@@ -27,19 +27,19 @@ def embedded(data):
 
 def test_a_wide_profile_is_converted_by_its_matrix_and_curve():
     pixels = make.smooth()
-    picture = read_image(make.encoded(pixels, "PNG", icc_profile=make.wide_profile()))
+    image = read_image(make.encoded(pixels, "PNG", icc_profile=make.wide_profile()))
     linear = (pixels / 255.0) ** 2.2 @ WIDE_TO_XYZ.T @ TO_LINEAR_SRGB.T
-    assert np.abs(picture.rgb - 255 * srgb_curve(linear)).max() <= 1.5
-    assert np.abs(picture.rgb.astype(int) - pixels).max() > 8
-    np.testing.assert_array_equal(picture.native, pixels)
-    assert picture.icc == make.wide_profile()
-    assert picture.note == ""
+    assert np.abs(image.rgb - 255 * srgb_curve(linear)).max() <= 1.5
+    assert np.abs(image.rgb.astype(int) - pixels).max() > 8
+    np.testing.assert_array_equal(image.native, pixels)
+    assert image.icc == make.wide_profile()
+    assert image.note == ""
 
 
 def test_srgb_profile_changes_at_most_one_level():
     pixels = make.noise(40, 40)
-    picture = read_image(make.encoded(pixels, "JPEG", icc_profile=make.srgb_profile(), quality=100))
-    assert np.abs(picture.rgb.astype(int) - picture.native).max() <= 1
+    image = read_image(make.encoded(pixels, "JPEG", icc_profile=make.srgb_profile(), quality=100))
+    assert np.abs(image.rgb.astype(int) - image.native).max() <= 1
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
@@ -95,11 +95,11 @@ GARBAGE = {
 def test_invalid_profile_is_ignored_with_a_note(tmp_path, icc, file_format):
     options = {"lossless": True} if file_format == "WEBP" else {}
     data = make.encoded(make.smooth(), file_format, icc_profile=icc, **options)
-    picture = read_image(data)
-    np.testing.assert_array_equal(picture.rgb, np.asarray(Image.open(io.BytesIO(data))))
-    assert "profile" in picture.note
-    assert "ignored" in picture.note
-    write_image(tmp_path / "out.png", picture.rgb, picture)
+    image = read_image(data)
+    np.testing.assert_array_equal(image.rgb, np.asarray(Image.open(io.BytesIO(data))))
+    assert "profile" in image.note
+    assert "ignored" in image.note
+    write_image(tmp_path / "out.png", image.rgb, image)
     assert embedded((tmp_path / "out.png").read_bytes()) is None
 
 
@@ -109,50 +109,50 @@ def test_flipped_bytes_in_a_profile_raise_no_error():
         icc = bytearray(make.wide_profile())
         for _ in range(rng.integers(1, 4)):
             icc[rng.integers(0, len(icc))] ^= 1 << rng.integers(0, 8)
-        picture = read_image(make.encoded(make.noise(), "PNG", icc_profile=bytes(icc)))
-        assert picture.rgb.shape == (13, 17, 3)
-        assert picture.restore(255 - picture.rgb).shape == (13, 17, 3)
+        image = read_image(make.encoded(make.noise(), "PNG", icc_profile=bytes(icc)))
+        assert image.rgb.shape == (13, 17, 3)
+        assert image.restore(255 - image.rgb).shape == (13, 17, 3)
 
 
 @pytest.mark.parametrize("profile", [make.lab_profile, make.cmyk_profile, make.grey_profile])
 def test_profile_for_another_mode_is_ignored_with_a_note(profile):
-    picture = read_image(make.encoded(make.smooth(), "PNG", icc_profile=profile()))
-    np.testing.assert_array_equal(picture.rgb, make.smooth())
-    assert picture.icc is None
-    assert "ignored" in picture.note
+    image = read_image(make.encoded(make.smooth(), "PNG", icc_profile=profile()))
+    np.testing.assert_array_equal(image.rgb, make.smooth())
+    assert image.icc is None
+    assert "ignored" in image.note
 
 
 def test_a_grey_profile_is_applied_and_not_kept(tmp_path):
     grey = make.noise(channels=1)
-    picture = read_image(make.encoded(grey, "PNG", icc_profile=make.grey_profile(1.8)))
+    image = read_image(make.encoded(grey, "PNG", icc_profile=make.grey_profile(1.8)))
     expected = 255 * srgb_curve((grey / 255.0) ** 1.8)
-    assert np.abs(picture.rgb[..., 0] - expected).max() <= 1.5
-    assert "GRAY" in picture.note
-    assert "sRGB" in picture.note
-    write_image(tmp_path / "out.png", picture.rgb, picture)
+    assert np.abs(image.rgb[..., 0] - expected).max() <= 1.5
+    assert "GRAY" in image.note
+    assert "sRGB" in image.note
+    write_image(tmp_path / "out.png", image.rgb, image)
     assert embedded((tmp_path / "out.png").read_bytes()) is None
 
 
 def test_a_cmyk_profile_is_applied_and_not_kept(tmp_path):
     cmyk = Image.fromarray(make.smooth()).convert("CMYK")
-    picture = read_image(make.encoded(cmyk, "TIFF", icc_profile=make.cmyk_profile()))
-    spread = picture.rgb.max(axis=-1).astype(int) - picture.rgb.min(axis=-1)
+    image = read_image(make.encoded(cmyk, "TIFF", icc_profile=make.cmyk_profile()))
+    spread = image.rgb.max(axis=-1).astype(int) - image.rgb.min(axis=-1)
     assert spread.max() <= 4  # the profile gives greys only
-    assert "CMYK" in picture.note
-    assert picture.icc is None
-    write_image(tmp_path / "out.tiff", picture.rgb, picture)
+    assert "CMYK" in image.note
+    assert image.icc is None
+    write_image(tmp_path / "out.tiff", image.rgb, image)
     assert Image.open(tmp_path / "out.tiff").mode == "RGB"
 
 
 def test_one_way_profile_is_noted_and_not_kept(tmp_path):
     with pytest.raises(ImageCms.PyCMSError):
         ImageCms.buildTransform(ImageCms.createProfile("sRGB"), io.BytesIO(make.scanner_profile()), "RGB", "RGB")
-    picture = read_image(make.encoded(make.smooth(), "PNG", icc_profile=make.scanner_profile()))
-    assert picture.rgb.max(axis=-1).astype(int).max() > 0
-    assert "no conversion from sRGB" in picture.note
-    assert picture.icc is None
-    write_image(tmp_path / "out.png", picture.rgb, picture)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), picture.rgb)
+    image = read_image(make.encoded(make.smooth(), "PNG", icc_profile=make.scanner_profile()))
+    assert image.rgb.max(axis=-1).astype(int).max() > 0
+    assert "no conversion from sRGB" in image.note
+    assert image.icc is None
+    write_image(tmp_path / "out.png", image.rgb, image)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), image.rgb)
 
 
 def test_lab_pixels_are_converted_to_srgb():
@@ -162,5 +162,5 @@ def test_lab_pixels_are_converted_to_srgb():
         ImageCms.createProfile("LAB"),
         outputMode="LAB",
     )
-    picture = read_image(make.encoded(lab, "TIFF"))
-    assert np.abs(picture.rgb.astype(int) - make.smooth()).mean() < 1.5
+    image = read_image(make.encoded(lab, "TIFF"))
+    assert np.abs(image.rgb.astype(int) - make.smooth()).mean() < 1.5

@@ -16,27 +16,27 @@ def test_transparent_grey_is_detected_at_every_bit_depth(bits, shift):
     levels, key = 2**bits, 2 ** (bits - 1)
     rows = [bytes([level << shift]) for level in range(levels)]
     trns = make.chunk(b"tRNS", key.to_bytes(2, "big"))
-    picture = read_image(make.png(1, levels, bits, 0, rows, trns))
-    np.testing.assert_array_equal(picture.native[:, 0, 0], np.arange(levels) * 255 // (levels - 1))
-    np.testing.assert_array_equal(picture.alpha[:, 0], [0 if level == key else 255 for level in range(levels)])
-    assert picture.note == ""
+    image = read_image(make.png(1, levels, bits, 0, rows, trns))
+    np.testing.assert_array_equal(image.native[:, 0, 0], np.arange(levels) * 255 // (levels - 1))
+    np.testing.assert_array_equal(image.alpha[:, 0], [0 if level == key else 255 for level in range(levels)])
+    assert image.note == ""
 
 
 def test_loss_of_a_16_bit_transparent_colour_is_noted():
     rows = [b"\x03\xe8\x07\xd0\x0b\xb8" + b"\x03\xe9\x07\xd1\x0b\xb9"]
     trns = make.chunk(b"tRNS", b"\x03\xe8\x07\xd0\x0b\xb8")
-    picture = read_image(make.png(2, 1, 16, 2, rows, trns))
-    assert picture.alpha is None
-    assert "16 bits per channel: read" in picture.note
-    assert "transparent colour" in picture.note
-    assert "read as opaque" in picture.note
+    image = read_image(make.png(2, 1, 16, 2, rows, trns))
+    assert image.alpha is None
+    assert "16 bits per channel: read" in image.note
+    assert "transparent colour" in image.note
+    assert "read as opaque" in image.note
 
 
 def test_loss_of_float_and_integer_depth_is_noted():
     ramp = np.linspace(0, 1, 35, dtype=np.float32).reshape(5, 7)
-    picture = read_image(make.encoded(Image.fromarray(ramp), "TIFF"))
-    assert picture.note == "32-bit floating-point samples: read, edited and written in 8 bits"
-    np.testing.assert_array_equal(picture.rgb[..., 0], np.rint(ramp.astype(np.float64) * 255))
+    image = read_image(make.encoded(Image.fromarray(ramp), "TIFF"))
+    assert image.note == "32-bit floating-point samples: read, edited and written in 8 bits"
+    np.testing.assert_array_equal(image.rgb[..., 0], np.rint(ramp.astype(np.float64) * 255))
     long = Image.fromarray((ramp * 65535).astype(np.int32))
     assert read_image(make.encoded(long, "TIFF")).note == "more than 8 bits per channel: read, edited and written in 8"
 

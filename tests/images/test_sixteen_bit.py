@@ -94,18 +94,18 @@ def test_tiff_greys_are_scaled_from_black_to_white():
     """For every white level: 65535, 0, or 4095 of 12 bits."""
     values = samples(1, 8, 10)
     for data in (grey_tiff(values, 16), grey_tiff(65535 - values, 16, white_is_zero=True)):
-        picture = read_image(data)
-        np.testing.assert_array_equal(picture.samples16, values)
-        np.testing.assert_array_equal(picture.rgb[..., 0], np.rint(values / 257))
+        image = read_image(data)
+        np.testing.assert_array_equal(image.samples16, values)
+        np.testing.assert_array_equal(image.rgb[..., 0], np.rint(values / 257))
         np.testing.assert_array_equal(read_mask(data, (10, 8)).weights, np.float32(np.rint(values / 257) / 255))
     twelve = values >> 4
-    picture = read_image(grey_tiff(twelve, 12))
-    np.testing.assert_array_equal(picture.samples16, np.rint(twelve / 4095 * 65535))
-    np.testing.assert_array_equal(picture.rgb[..., 0], np.rint(twelve / 4095 * 255))
+    image = read_image(grey_tiff(twelve, 12))
+    np.testing.assert_array_equal(image.samples16, np.rint(twelve / 4095 * 65535))
+    np.testing.assert_array_equal(image.rgb[..., 0], np.rint(twelve / 4095 * 255))
     assert read_mask(grey_tiff(twelve | 4095, 12), (10, 8)).note == ""
     shares = values / 65535
-    picture = read_image(grey_tiff(1 - shares, 32, white_is_zero=True))
-    np.testing.assert_allclose(picture.rgb[..., 0], shares * 255, atol=0.501)
+    image = read_image(grey_tiff(1 - shares, 32, white_is_zero=True))
+    np.testing.assert_allclose(image.rgb[..., 0], shares * 255, atol=0.501)
 
 
 def test_profile_and_resolution_are_kept(tmp_path):

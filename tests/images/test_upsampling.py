@@ -145,12 +145,12 @@ def test_an_edit_at_a_larger_size_is_reduced(photo):
 
 
 def test_resized_image_keeps_the_full_size_image(photo):
-    picture = LoadedImage(photo, None, photo, None, "RGB", "photo.png", "a note")
-    small = resized(picture, (32, 24))
+    image = LoadedImage(photo, None, photo, None, "RGB", "photo.png", "a note")
+    small = resized(image, (32, 24))
     assert (small.size, small.full.size, small.name, small.note) == ((32, 24), (128, 96), "photo.png", "a note")
-    assert small.full is picture
-    assert picture.full is picture
-    assert resized(picture, (128, 96)) is picture
+    assert small.full is image
+    assert image.full is image
+    assert resized(image, (128, 96)) is image
     assert (small.rgb == resized_pixels(photo, (32, 24))).all()
     assert np.abs(small.rgb.astype(float).mean() - photo.astype(float).mean()) < 1
     assert fine_part(as_tensor(photo)).std() > 5 * (as_tensor(small.rgb) - reduced(as_tensor(photo))).std()

@@ -181,9 +181,9 @@ def test_kill_during_writes_leaves_a_complete_file(tmp_path):
     path = tmp_path / "out.png"
     writer = (
         "import sys, numpy as np\nfrom sfumato.images import write_image\n"
-        "pictures = [np.random.default_rng(i).integers(0, 256, (400, 400, 3), dtype=np.uint8) for i in range(2)]\n"
+        "images = [np.random.default_rng(i).integers(0, 256, (400, 400, 3), dtype=np.uint8) for i in range(2)]\n"
         "print('ready', flush=True)\n"
-        "while True:\n    for picture in pictures:\n        write_image(sys.argv[1], picture)\n"
+        "while True:\n    for image in images:\n        write_image(sys.argv[1], image)\n"
     )
     found = False
     for attempt in range(5):
@@ -219,7 +219,7 @@ def test_undecodable_and_long_file_names_can_be_written(tmp_path):
     assert longest.exists()
 
 
-def test_picture_is_immutable():
+def test_image_is_immutable():
     source = read_image(make.encoded(make.noise(), "PNG"))
     with pytest.raises(AttributeError):
         source.note = "changed"

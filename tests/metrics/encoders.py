@@ -53,7 +53,7 @@ def save(kind, folder):
     return model
 
 
-def pictures(seed=0, b=3, h=16, w=16, noise=0.3):
+def image_pair(seed=0, b=3, h=16, w=16, noise=0.3):
     """Two batches in [0, 1], the second a noisy copy of the first."""
     draw = torch.Generator().manual_seed(seed)
     a = torch.rand(b, 3, h, w, generator=draw)

@@ -19,7 +19,7 @@ from sfumato.metrics import (
     structure_distance,
 )
 from tests.metrics import encoders
-from tests.metrics.encoders import pictures
+from tests.metrics.encoders import image_pair
 from tests.metrics.test_text import save_clip
 
 GIVEN, WANTED = ["a red apple", "a cat", "a dog"], ["a green apple", "a dog", "a star"]
@@ -34,8 +34,8 @@ def evaluator(tmp_path_factory):
 
 
 def test_scores_equal_those_of_the_single_metrics(evaluator):
-    a, b = pictures(0, h=20, w=28)
-    target = pictures(1, h=20, w=28)[0]
+    a, b = image_pair(0, h=20, w=28)
+    target = image_pair(1, h=20, w=28)[0]
     mask = torch.zeros(3, 20, 28)
     mask[:, 3:9, 12:] = 1
     found = evaluator(a, b, target=target, mask=mask, source_texts=GIVEN, target_texts=WANTED)
@@ -58,7 +58,7 @@ def test_scores_equal_those_of_the_single_metrics(evaluator):
 
 
 def test_only_metrics_with_given_inputs_are_computed(evaluator):
-    a, b = pictures(2)
+    a, b = image_pair(2)
     whole = {"mse", "psnr", "ssim", "lpips", "structure"}
     assert evaluator(a, b).keys() == whole
     assert evaluator(a, b, target_texts=WANTED).keys() == whole | {"clip"}
@@ -68,7 +68,7 @@ def test_only_metrics_with_given_inputs_are_computed(evaluator):
 
 
 def test_undefined_value_is_nan_in_its_row_only(evaluator):
-    a, b = pictures(3, h=16, w=16)
+    a, b = image_pair(3, h=16, w=16)
     mask = torch.zeros(3, 16, 16)
     mask[1] = 1
     mask[2] = 1
@@ -84,7 +84,7 @@ def test_undefined_value_is_nan_in_its_row_only(evaluator):
 
 
 def test_identical_images_have_perfect_scores(evaluator):
-    a, _ = pictures(4)
+    a, _ = image_pair(4)
     found = evaluator(a, a, target=a, source_texts=GIVEN, target_texts=WANTED)
     for name in ("mse", "lpips", "structure", "target_mse", "target_lpips", "clip_direction"):
         assert found[name].abs().max() < 1e-9, name
@@ -93,14 +93,14 @@ def test_identical_images_have_perfect_scores(evaluator):
 
 
 def test_ssim_of_too_small_images_is_nan(evaluator):
-    a, b = pictures(5, h=8, w=30)
+    a, b = image_pair(5, h=8, w=30)
     found = evaluator(a, b)
     assert found["ssim"].isnan().all()
     assert torch.isfinite(found["lpips"]).all()
 
 
 def test_scores_do_not_depend_on_the_batch(evaluator):
-    a, b = pictures(6)
+    a, b = image_pair(6)
     together = evaluator(a, b, source_texts=GIVEN, target_texts=WANTED)
     alone = evaluator(a[1:2], b[1:2], source_texts=GIVEN[1:2], target_texts=WANTED[1:2])
     for name, values in alone.items():
@@ -108,7 +108,7 @@ def test_scores_do_not_depend_on_the_batch(evaluator):
 
 
 def test_invalid_input_is_refused(evaluator):
-    a, b = pictures(7)
+    a, b = image_pair(7)
     for texts in ("a cat", WANTED[:2]):
         with pytest.raises(BadInput, match="one text for each"):
             evaluator(a, b, target_texts=texts)
@@ -123,7 +123,7 @@ def test_the_shipped_dual_encoder_is_the_default():
     expected = VisionEncoder(SHIPPED).state_dict()
     for encoder in (evaluator.structure, evaluator.perceptual.network):
         assert all(torch.equal(value, expected[name]) for name, value in encoder.state_dict().items())
-    a, b = pictures(8, b=1, h=64, w=64)
+    a, b = image_pair(8, b=1, h=64, w=64)
     assert evaluator(a, a)["structure"].item() == 0
     assert evaluator(a, b, target_texts=["red heart, noto"])["clip"].abs().item() <= 1
 

@@ -10,18 +10,18 @@ GREY, RED, BLUE = torch.tensor([0.5] * 3), torch.tensor([0.9, 0.1, 0.1]), torch.
 
 
 def drawn(boxes, ground=GREY, size=64):
-    picture = ground[:, None, None].expand(3, size, size).clone()
+    image = ground[:, None, None].expand(3, size, size).clone()
     for (left, top, right, bottom), colour in boxes.items():
-        picture[:, top:bottom, left:right] = colour[:, None, None]
-    return picture
+        image[:, top:bottom, left:right] = colour[:, None, None]
+    return image
 
 
 @pytest.mark.parametrize("ground", [GREY, torch.ones(3), torch.zeros(3)])
 def test_boxes_equal_the_drawn_ones_largest_first(ground):
     boxes = {(40, 8, 60, 30): RED, (2, 20, 30, 60): BLUE}
-    picture = drawn(boxes, ground)
-    assert object_boxes(picture) == [(2, 20, 30, 60), (40, 8, 60, 30)]
-    assert foreground(picture).sum() == 20 * 22 + 28 * 40
+    image = drawn(boxes, ground)
+    assert object_boxes(image) == [(2, 20, 30, 60), (40, 8, 60, 30)]
+    assert foreground(image).sum() == 20 * 22 + 28 * 40
 
 
 def test_object_at_the_border_is_found():
@@ -40,8 +40,8 @@ def test_empty_image_has_no_object():
 
 
 def test_single_object_is_centred_on_white():
-    picture = drawn({(5, 5, 15, 25): RED, (40, 40, 60, 60): BLUE})
-    shown = alone(picture, (5, 5, 15, 25))
+    image = drawn({(5, 5, 15, 25): RED, (40, 40, 60, 60): BLUE})
+    shown = alone(image, (5, 5, 15, 25))
     assert object_boxes(shown) == [(18, 4, 46, 60)]
     torch.testing.assert_close(shown[:, 32, 32], RED)
     torch.testing.assert_close(shown[:, 0, 0], torch.ones(3))
@@ -65,14 +65,14 @@ class ByColour(DualEncoder):
 
 
 def test_every_caption_gets_the_box_of_its_object():
-    picture = drawn({(5, 5, 25, 25): RED, (40, 40, 60, 60): BLUE})
-    assert found_boxes(ByColour(), picture, ["blue", "red"], ["green"]) == [(40, 40, 60, 60), (5, 5, 25, 25)]
+    image = drawn({(5, 5, 25, 25): RED, (40, 40, 60, 60): BLUE})
+    assert found_boxes(ByColour(), image, ["blue", "red"], ["green"]) == [(40, 40, 60, 60), (5, 5, 25, 25)]
 
 
 def test_object_that_fits_another_caption_is_not_found():
-    picture = drawn({(5, 5, 25, 25): RED})
-    assert found_boxes(ByColour(), picture, ["blue"], ["red", "green"]) == [None]
-    assert found_boxes(ByColour(), picture, ["red", "blue"], ["green"]) == [(5, 5, 25, 25), None]
+    image = drawn({(5, 5, 25, 25): RED})
+    assert found_boxes(ByColour(), image, ["blue"], ["red", "green"]) == [None]
+    assert found_boxes(ByColour(), image, ["red", "blue"], ["green"]) == [(5, 5, 25, 25), None]
 
 
 def test_boxes_of_a_composed_scene_are_found():

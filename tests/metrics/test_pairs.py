@@ -13,7 +13,7 @@ from sfumato.errors import BadInput, NonFinite
 from sfumato.metrics import mse, psnr, ssim
 
 
-def pictures(seed, b=2, h=17, w=23, noise=0.2):
+def image_pair(seed, b=2, h=17, w=23, noise=0.2):
     rng = np.random.default_rng(seed)
     a = rng.random((b, 3, h, w))
     other = np.clip(a + noise * rng.standard_normal(a.shape), 0, 1)
@@ -44,7 +44,7 @@ def direct_ssim(a, b, mask=None):
 
 
 def test_mse_is_the_mean_of_squares():
-    a, b = pictures(0)
+    a, b = image_pair(0)
     for i in range(2):
         p, q = a[i].double().numpy(), b[i].double().numpy()
         expected = sum((x - y) ** 2 for x, y in zip(p.ravel(), q.ravel(), strict=True)) / p.size
@@ -61,13 +61,13 @@ def test_psnr_of_constant_images_has_a_closed_form(level_a, level_b):
 
 @pytest.mark.parametrize("noise", [0.02, 0.2, 1.0])
 def test_ssim_equals_the_loop_over_windows(noise):
-    a, b = pictures(1, noise=noise)
+    a, b = image_pair(1, noise=noise)
     expected = [direct_ssim(a[i].double().numpy(), b[i].double().numpy()) for i in range(2)]
     assert ssim(a, b).numpy() == pytest.approx(expected, abs=1e-10)
 
 
 def test_masked_ssim_weighs_windows_by_their_centre():
-    a, b = pictures(2, b=1)
+    a, b = image_pair(2, b=1)
     mask = torch.zeros(17, 23)
     mask[3:9, 4:11] = 1
     mask[8, 10] = 0.25
@@ -84,7 +84,7 @@ def test_ssim_of_constant_images_is_the_luminance_term(level_a, level_b):
 
 
 def test_equal_images_have_perfect_scores():
-    a, _ = pictures(3)
+    a, _ = image_pair(3)
     assert mse(a, a).tolist() == [0, 0]
     assert psnr(a, a).tolist() == [math.inf, math.inf]
     assert ssim(a, a).tolist() == [1, 1]
@@ -93,14 +93,14 @@ def test_equal_images_have_perfect_scores():
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.01, 1.0))
 def test_all_are_symmetric_and_ssim_is_bounded(seed, noise):
-    a, b = pictures(seed, b=1, h=13, w=12, noise=noise)
+    a, b = image_pair(seed, b=1, h=13, w=12, noise=noise)
     for metric in (mse, psnr, ssim):
         assert metric(a, b).item() == pytest.approx(metric(b, a).item(), rel=1e-12)
     assert -1 <= ssim(a, b).item() <= 1
 
 
 def test_mask_restricts_the_metric_to_its_area():
-    a, b = pictures(4)
+    a, b = image_pair(4)
     b[:, :, :, 12:] = a[:, :, :, 12:]
     right = torch.zeros(17, 23)
     right[:, 12:] = 1
@@ -111,7 +111,7 @@ def test_mask_restricts_the_metric_to_its_area():
 
 
 def test_each_image_can_have_its_own_mask():
-    a, b = pictures(5)
+    a, b = image_pair(5)
     masks = torch.zeros(2, 17, 23)
     masks[0, 2:8, 2:8] = 1
     masks[1, 9:, :] = 1
@@ -122,20 +122,20 @@ def test_each_image_can_have_its_own_mask():
 
 
 def test_full_mask_equals_no_mask():
-    a, b = pictures(6)
+    a, b = image_pair(6)
     for metric in (mse, psnr, ssim):
         assert metric(a, b, torch.ones(17, 23)).numpy() == pytest.approx(metric(a, b).numpy(), rel=1e-12)
 
 
 def test_half_precision_is_computed_in_double():
-    a, b = pictures(7)
+    a, b = image_pair(7)
     for metric in (mse, psnr, ssim):
         assert metric(a.half(), b.half()).dtype == torch.float64
         assert torch.equal(metric(a.half(), b.half()), metric(a.half().double(), b.half().double()))
 
 
 def test_invalid_input_is_refused():
-    a, b = pictures(8)
+    a, b = image_pair(8)
     with pytest.raises(BadInput, match=r"0\.\.1"):
         mse(a * 2 - 1, b)
     with pytest.raises(NonFinite, match="second"):
@@ -154,7 +154,7 @@ def test_invalid_input_is_refused():
 
 @pytest.mark.parametrize("metric", [mse, psnr, ssim])
 def test_wrong_shapes_are_refused_without_the_type_checker(metric):
-    a, b = pictures(9)
+    a, b = image_pair(9)
     unchecked = metric
     while hasattr(unchecked, "__wrapped__"):
         unchecked = unchecked.__wrapped__

@@ -15,7 +15,7 @@ from sfumato.metrics.convnets import alexnet, squeezenet, vgg16
 from sfumato.metrics.efficientnet_lite import SameConv2d, load_efficientnet_lite0
 from tests import tiny
 from tests.metrics import encoders
-from tests.metrics.encoders import pictures
+from tests.metrics.encoders import image_pair
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_lpips_equals_its_definition_for_all_networks(build, learned, tmp_path):
         save_file(lins, tmp_path / "lpips.safetensors")
     else:
         weights = [torch.full_like(w, 1 / len(weights)) for w in weights]
-    a, b = pictures(2, b=2, h=70, w=67)
+    a, b = image_pair(2, b=2, h=70, w=67)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     maps = [convolved((x - mean[:, None, None]) / std[:, None, None], stored, PLANS[build]) for x in (a, b)]
     expected = torch.zeros(2)
@@ -191,7 +191,7 @@ def test_too_small_images_have_no_value(build, tmp_path):
         network = build()
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     distance, side = load_perceptual(str(tmp_path)), network.smallest
-    a, b = pictures(2, b=2, h=side, w=side + 9)
+    a, b = image_pair(2, b=2, h=side, w=side + 9)
     mask = torch.ones(side, side + 9)
     assert torch.isfinite(lpips(distance, a, b, mask)).all()
     for small in ((slice(side - 1), slice(None)), (slice(None), slice(side - 1))):
@@ -208,7 +208,7 @@ def test_invalid_learned_weights_are_refused(tmp_path, clip_folder):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     lins = {f"lin{stage}.model.1.weight": torch.ones(1, 16, 1, 1) for stage in range(3)}
     save_file(lins, tmp_path / "lpips.safetensors")
-    a, b = pictures(3)
+    a, b = image_pair(3)
     uniform = lpips(load_perceptual(str(clip_folder)), a, b)
     torch.testing.assert_close(lpips(load_perceptual(str(tmp_path)), a, b), 3 * uniform, rtol=1e-5, atol=0)
     for wrong in (torch.ones(1, 15, 1, 1), -torch.ones(1, 16, 1, 1)):
@@ -232,7 +232,7 @@ class Halves(torch.nn.Module):
 
 
 def test_mask_weighs_positions_by_covered_area():
-    a, b = pictures(4, b=2, h=8, w=6)
+    a, b = image_pair(4, b=2, h=8, w=6)
     mask = torch.zeros(2, 8, 6)
     mask[0, 2:5, 1:4] = 1
     mask[1, 0, 0] = 0.5
@@ -256,7 +256,7 @@ def test_lpips_is_independent_of_batch_and_full_mask(network, request):
         distance = load_perceptual(str(request.getfixturevalue("clip_folder")))
     else:
         distance = PerceptualDistance(request.getfixturevalue("efficientnet"))
-    a, b = pictures(5, h=40, w=33)
+    a, b = image_pair(5, h=40, w=33)
     found = lpips(distance, a, b)
     assert found.dtype == torch.float64
     assert lpips(distance, a, a).abs().max() < 1e-9

@@ -7,7 +7,7 @@ import sfumato.metrics
 from sfumato.errors import BadInput
 from sfumato.metrics import METRICS, EditBatch, Metric, measurable, measure, metric
 from tests import third_party
-from tests.metrics.encoders import pictures
+from tests.metrics.encoders import image_pair
 
 PAIR = ["mse", "psnr", "ssim", "lpips", "structure"]
 
@@ -16,7 +16,7 @@ def test_metric_file_is_discovered(monkeypatch, tmp_path):
     (tmp_path / "dropped_in.py").write_text(third_party.METRIC)
     third_party.read_again(monkeypatch, METRICS)
     monkeypatch.setattr(sfumato.metrics, "__path__", [*sfumato.metrics.__path__, str(tmp_path)])
-    a, b = pictures()
+    a, b = image_pair()
     scores = measure(METRICS, EditBatch(a, b, {}))
     torch.testing.assert_close(scores["brightness"], (a - b).mean((1, 2, 3)).abs().double())
     assert list(scores) == ["mse", "psnr", "ssim", "brightness"]
@@ -70,11 +70,11 @@ def test_metric_with_an_undeclared_input_is_refused(monkeypatch):
     third_party.read_again(monkeypatch, METRICS)
     metric("sneaky", help="uses the mask", better="lower")(lambda batch: batch.mask.mean((1, 2)))
     with pytest.raises(BadInput, match="no mask: list it in the `needs` of the metric"):
-        measure({"sneaky": METRICS["sneaky"]}, EditBatch(*pictures(), {}))
+        measure({"sneaky": METRICS["sneaky"]}, EditBatch(*image_pair(), {}))
 
 
 @pytest.mark.parametrize("wrong", [lambda batch: batch.edit.mean(), lambda batch: batch.edit.mean((2, 3))])
 def test_metric_must_return_one_number_per_edit(wrong):
     odd = {"odd": Metric("odd", "of another shape", "lower", compute=wrong)}
     with pytest.raises(BadInput, match=r"the metric 'odd' gave \[.*\] numbers for 3 edits"):
-        measure(odd, EditBatch(*pictures(), {}))
+        measure(odd, EditBatch(*image_pair(), {}))

@@ -8,7 +8,7 @@ import torch
 from sfumato.errors import BadInput, NonFinite
 from sfumato.metrics import VisionEncoder, self_similarity, structure_distance
 from tests.metrics import encoders
-from tests.metrics.encoders import MEAN, STD, pictures
+from tests.metrics.encoders import MEAN, STD, image_pair
 
 
 @pytest.fixture(scope="module", params=list(encoders.KINDS))
@@ -62,7 +62,7 @@ def direct(keys_a, keys_b, weight=None):
 
 
 def test_equals_the_definition_on_the_last_layer_s_keys(kind, encoder):
-    a, b = pictures(1)
+    a, b = image_pair(1)
     keys_a, keys_b = direct_keys(kind, a), direct_keys(kind, b)
     torch.testing.assert_close(encoder.keys(2 * a - 1), keys_a, atol=1e-5, rtol=1e-4)
     expected = [direct(x, y) for x, y in zip(keys_a, keys_b, strict=True)]
@@ -72,7 +72,7 @@ def test_equals_the_definition_on_the_last_layer_s_keys(kind, encoder):
 
 
 def test_a_mask_weighs_pairs_of_patches(kind, encoder):
-    a, b = pictures(2, b=1)
+    a, b = image_pair(2, b=1)
     mask = torch.zeros(16, 16)
     mask[:8, :6] = 1
     patches = [1, 0.5, 0, 0] * 2 + [0] * 8
@@ -82,7 +82,7 @@ def test_a_mask_weighs_pairs_of_patches(kind, encoder):
 
 
 def test_full_mask_changes_nothing_and_empty_mask_is_refused(encoder):
-    a, b = pictures(3)
+    a, b = image_pair(3)
     full = structure_distance(encoder, a, b, torch.ones(16, 16))
     torch.testing.assert_close(full, structure_distance(encoder, a, b))
     with pytest.raises(BadInput, match="empty"):
@@ -90,7 +90,7 @@ def test_full_mask_changes_nothing_and_empty_mask_is_refused(encoder):
 
 
 def test_symmetry_and_independence_of_batch_and_scale(encoder):
-    a, b = pictures(4)
+    a, b = image_pair(4)
     assert structure_distance(encoder, a, a).tolist() == [0, 0, 0]
     found = structure_distance(encoder, a, b)
     torch.testing.assert_close(found, structure_distance(encoder, b, a))
@@ -103,7 +103,7 @@ def test_symmetry_and_independence_of_batch_and_scale(encoder):
 
 
 def test_other_sizes_and_half_precision_are_accepted(encoder):
-    a, b = pictures(5, h=40, w=23)
+    a, b = image_pair(5, h=40, w=23)
     assert structure_distance(encoder, a, b).shape == (3,)
     mask = torch.ones(40, 23)
     mask[20:] = 0
@@ -114,7 +114,7 @@ def test_other_sizes_and_half_precision_are_accepted(encoder):
 
 def test_first_feature_map_keeps_patch_positions(kind, folder, encoder):
     """If one patch changes, the first feature map changes most at its position."""
-    a, _ = pictures(6, b=1)
+    a, _ = image_pair(6, b=1)
     b = a.clone()
     b[:, :, 4:8, 8:12] = 1 - b[:, :, 4:8, 8:12]
     first = (encoder(2 * a - 1)[0] - encoder(2 * b - 1)[0]).square().sum(1)[0]
@@ -123,7 +123,7 @@ def test_first_feature_map_keeps_patch_positions(kind, folder, encoder):
 
 
 def test_no_forward_hooks_remain(encoder):
-    a, b = pictures(7)
+    a, b = image_pair(7)
     structure_distance(encoder, a, b)
     with pytest.raises(NonFinite):
         structure_distance(encoder, a * math.nan, b)

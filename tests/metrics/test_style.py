@@ -10,7 +10,7 @@ from sfumato.metrics import METRICS, Evaluator, feature_distance
 from sfumato.metrics.perceptual import PerceptualDistance, load_perceptual
 from sfumato.metrics.style import COLOURS, chamfer_distance, colours
 from sfumato.metrics.vision import VisionEncoder
-from tests.metrics.encoders import pictures, save
+from tests.metrics.encoders import image_pair, save
 from tests.style.small import style_encoder
 
 STYLE = ["style_mse", "chamfer", "sifid"]
@@ -26,7 +26,7 @@ def evaluator(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images():
-    source, edit = pictures(seed=4)
+    source, edit = image_pair(seed=4)
     draw = torch.Generator().manual_seed(9)
     return source, edit, [torch.rand(3, 12 + 8 * n, 20, generator=draw) for n in range(3)]
 

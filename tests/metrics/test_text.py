@@ -100,9 +100,9 @@ def test_preprocessing_equals_the_image_processor(tmp_path, processor, h, w):
     save_clip(tmp_path, **processor)
     rng = np.random.default_rng(h)
     # The processor rounds to 8 bits and clips after each of its two passes: a level or two off at most.
-    picture = np.asarray(Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((w, h)))
-    expected = CLIPImageProcessorPil.from_pretrained(tmp_path)(Image.fromarray(picture), return_tensors="pt")
-    x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+    image = np.asarray(Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((w, h)))
+    expected = CLIPImageProcessorPil.from_pretrained(tmp_path)(Image.fromarray(image), return_tensors="pt")
+    x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
     actual = DualEncoder.load(tmp_path).preprocessor(x)
     assert actual.shape == expected.pixel_values.shape
     levels = (actual - expected.pixel_values).abs() * 255 * max(encoder_std(tmp_path))

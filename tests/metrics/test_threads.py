@@ -10,7 +10,7 @@ import torch
 
 from sfumato.metrics import Evaluator, VisionEncoder
 from tests.metrics import encoders
-from tests.metrics.encoders import pictures
+from tests.metrics.encoders import image_pair
 from tests.metrics.test_text import save_clip
 
 THREADS, TIMES, WAIT = 2, 40, 120
@@ -25,7 +25,7 @@ def together(work: Sequence[Callable[[], Any]]) -> list[Any]:
 @pytest.mark.parametrize("kind", list(encoders.KINDS))
 def test_keys_belong_to_the_images_of_their_thread(kind, tmp_path):
     encoders.save(kind, tmp_path)
-    encoder, given = VisionEncoder(tmp_path), [2 * each - 1 for each in pictures(0)]
+    encoder, given = VisionEncoder(tmp_path), [2 * each - 1 for each in image_pair(0)]
     alone = [encoder.keys(x) for x in given]
     begun = Barrier(len(given))
 
@@ -43,7 +43,7 @@ def test_scores_equal_those_of_a_single_thread(tmp_path):
     evaluator = Evaluator.load(tmp_path)
 
     def say(n):
-        (a, b), texts = pictures(n), [" ".join(["red cat"] * (k + n + 1)) for k in range(3)]
+        (a, b), texts = image_pair(n), [" ".join(["red cat"] * (k + n + 1)) for k in range(3)]
         return evaluator(a, b, target=a.flip(3), source_texts=texts, target_texts=[f"{text} dog" for text in texts])
 
     alone = [say(n) for n in range(THREADS)]

@@ -41,11 +41,11 @@ def test_edit_equals_that_of_the_loaded_folder(layout, pipe_of, tiny_folder):
     shared, opened = sfumato.Model.from_pipe(pipe_of(layout)), sfumato.load(tiny_folder(layout), "cpu")
     assert shared.network.fingerprint() == opened.network.fingerprint()
     size = shared.network.native_size[0]
-    picture, words = tiny.tiny_image(size, size), {"ddpm": ("", "")}.get(layout, ("red apple", "blue cat"))
+    image, words = tiny.tiny_image(size, size), {"ddpm": ("", "")}.get(layout, ("red apple", "blue cat"))
     method = "shift" if layout == "ddpm" else "edit-friendly"
     results = []
     for model in (shared, opened):
-        inverted = model.invert(picture, words[0], steps=3, **({} if layout == "ddpm" else {"method": method}))
+        inverted = model.invert(image, words[0], steps=3, **({} if layout == "ddpm" else {"method": method}))
         results.append(inverted.edit(words[1], residual=False) if words[1] else inverted.reconstruct())
     assert np.array_equal(results[0].pixels[0], results[1].pixels[0])
 

@@ -151,12 +151,12 @@ TAKES = {
 
 @pytest.mark.parametrize("name", TAKES)
 def test_calls_without_required_inputs_are_rejected_before_evaluation(model, name, tmp_path):
-    ours, picture = model(name), tiny.tiny_image()
+    ours, image = model(name), tiny.tiny_image()
     before = ours.network.count.calls
     for call, given in (
-        ("invert", lambda: ours.invert_steps(picture)),
-        ("invert", lambda: ours.invert_steps(picture, "red", method="ddim")),
-        ("interpolate", lambda: ours.interpolate_steps(picture, picture)),
+        ("invert", lambda: ours.invert_steps(image)),
+        ("invert", lambda: ours.invert_steps(image, "red", method="ddim")),
+        ("interpolate", lambda: ours.interpolate_steps(image, image)),
         ("open", lambda: ours.open(tmp_path / "inversion.safetensors")),
     ):
         with pytest.raises(BadInput, match=f"{TAKES[name]}.*{call} does not provide: use generate with "):

@@ -96,7 +96,7 @@ def test_instruct_pix2pix_guidance_matches_the_pipeline_latents(instruct):
     torch.testing.assert_close(model.predict(x, int(t), condition), output[0][:2], atol=1e-6, rtol=0)
     terms = (
         Term(NEGATIVE, model.condition(["", ""], maps=torch.zeros_like(maps))),
-        Term("picture", model.condition(["", ""], maps=maps), (image - text,) * 2),
+        Term("image", model.condition(["", ""], maps=maps), (image - text,) * 2),
         Term(TARGET, None, (text,) * 2),
     )
     steps = model.schedule.timesteps(STEPS)

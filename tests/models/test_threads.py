@@ -19,7 +19,7 @@ from sfumato.models.load import load_model
 from sfumato.models.taps import Record, Replace
 from tests.tiny import tiny_image
 
-PICTURE, OTHER = tiny_image(32, 32), tiny_image(24, 32, seed=1)
+IMAGE, OTHER = tiny_image(32, 32), tiny_image(24, 32, seed=1)
 THREADS, JOBS, EACH = 8, 25, 10
 WAIT = 600
 
@@ -72,9 +72,9 @@ def jobs() -> list[tuple[str, dict[str, Any], int]]:
 def edit(model: sfumato.Model, job: tuple[str, dict[str, Any], int]) -> dict[str, Any]:
     """The latents, pixels and evaluation counts of an inversion and an edit."""
     name, options, seed = job
-    picture = OTHER if seed else PICTURE
+    image = OTHER if seed else IMAGE
     invert = {"steps": 3, "seed": seed} | options.get("invert", {})
-    inverted = model.invert(picture, "red cat", method=name, **invert)
+    inverted = model.invert(image, "red cat", method=name, **invert)
     edited = inverted.edit("red dog", **{"guidance_scale": 3.0} | options.get("edit", {}))
     counts = [each.report["network_evaluations"] for each in (inverted, edited)]
     return {"x": inverted.groups[0].inversion.x, "pixels": edited.pixels[0], "counts": counts}

@@ -139,6 +139,6 @@ def test_comparison_claim_needs_lower_lpips_and_similar_clip(lpips, clip, holds)
 
 
 def test_subject_mask_excludes_the_white_background():
-    picture = np.full((4, 6, 3), 255, np.uint8)
-    picture[1:3, 2:5, 0] = 200
-    assert recolouring.subject(picture).sum() == 6
+    image = np.full((4, 6, 3), 255, np.uint8)
+    image[1:3, 2:5, 0] = 200
+    assert recolouring.subject(image).sum() == 6

@@ -42,14 +42,14 @@ def write(folder, settings, failed=()):
     rows = []
     for name, (method, direction, error) in settings.items():
         for n in range(EDITS):
-            picture = f"pictures/{method}/{n}.png"
-            (folder / picture).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (16, 16), (n, 0, 0)).save(folder / picture)
+            image = f"images/{method}/{n}.png"
+            (folder / image).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (n, 0, 0)).save(folder / image)
             numbers = dict.fromkeys((*METRICS, *COSTS), 0.5) | {ADHERENCE: direction, ERROR: error * (1 + n)}
             numbers |= {"outside_psnr": math.inf if n else 40.0, "clip_region": None}
             bad = (name, n) in failed
             said = {"setting": name, "method": method, "item": f"edit {n}", "kind": "ab"[n % 2]}
-            said |= {"error": "it broke" if bad else None, "picture": None if bad else picture}
+            said |= {"error": "it broke" if bad else None, "image": None if bad else image}
             rows.append(said | (dict.fromkeys(numbers) if bad else numbers))
     pq.write_table(pa.Table.from_pylist(rows), folder / PARQUET)
     return folder
@@ -125,8 +125,8 @@ def test_script_writes_tables_and_figures_to_the_page(folder, tmp_path, monkeypa
     assert written.startswith("before")
     assert written.endswith("after\n")
     for figure in paired_edits.FIGURES:
-        with Image.open(page.with_name(f"page-{figure}")) as picture:
-            assert min(picture.size) > 100
+        with Image.open(page.with_name(f"page-{figure}")) as image:
+            assert min(image.size) > 100
 
 
 def test_missing_or_empty_results_are_refused(tmp_path):

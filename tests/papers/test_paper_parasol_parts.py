@@ -21,7 +21,7 @@ from tests.tiny import tiny_image
 SIDE = 32
 
 
-def pictures(first: int, count: int = 2) -> list:
+def tiny_images(first: int, count: int = 2) -> list:
     return [np.asarray(tiny_image(SIDE, SIDE, seed=first + n)) for n in range(count)]
 
 
@@ -31,20 +31,20 @@ class WithoutCorpus(Study):
 
     @property
     def training(self):
-        images = np.stack(pictures(200, 2 * len(STYLES))).transpose(0, 3, 1, 2)
+        images = np.stack(tiny_images(200, 2 * len(STYLES))).transpose(0, 3, 1, 2)
         return SimpleNamespace(images=images, table=pa.table({"style": [*STYLES, *STYLES]}))
 
     @property
     def styles(self):
         paths = {style: self.folder / f"{style}.png" for style in STYLES}
-        for path, picture in zip(paths.values(), pictures(100, len(STYLES)), strict=True):
-            Image.fromarray(picture).save(path)
+        for path, image in zip(paths.values(), tiny_images(100, len(STYLES)), strict=True):
+            Image.fromarray(image).save(path)
         return paths
 
     def cells(self, count):
         captions = ["red cat", "blue dog"]
         for place, style in enumerate(STYLES[: count // 2]):
-            yield Cells(style, pictures(10 * place), captions, captions, pictures(10 * place + 5), ["cat", "dog"])
+            yield Cells(style, tiny_images(10 * place), captions, captions, tiny_images(10 * place + 5), ["cat", "dog"])
 
 
 @pytest.fixture(scope="module")

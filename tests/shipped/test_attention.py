@@ -44,7 +44,7 @@ def test_its_layers(model):
 
 
 @pytest.mark.parametrize("method", ["prompt-to-prompt", "plug-and-play"])
-def test_a_null_edit_is_the_picture_and_an_edit_is_none(model, method):
+def test_a_null_edit_is_the_image_and_an_edit_is_none(model, method):
     example = examples()[0]
     inverted = model.invert(example.path, example.source, method=method, steps=6, source_guidance_scale=1.0)
     null = inverted.edit(example.source, guidance_scale=1.0, skip=0)

@@ -67,10 +67,10 @@ def test_evaluator_does_not_condition_the_unet(folder: Path, network: DiffusionM
 
 def test_evaluator_ranks_the_prompt_of_each_example_first(folder: Path) -> None:
     evaluator = DualEncoder.load(folder / "dual_encoder")
-    pictures = np.stack([np.asarray(Image.open(each.path).convert("RGB")) for each in examples()])
-    features = evaluator.image_features(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
+    images = np.stack([np.asarray(Image.open(each.path).convert("RGB")) for each in examples()])
+    features = evaluator.image_features(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
     similarity = features @ evaluator.text_features([each.source for each in examples()]).T
-    assert similarity.argmax(dim=1).tolist() == list(range(len(pictures)))
+    assert similarity.argmax(dim=1).tolist() == list(range(len(images)))
 
 
 def as_epsilon(network: DiffusionModel) -> DiffusionModel:
@@ -115,8 +115,8 @@ def test_reconstruction_is_exact(
     Predicted noise of the eps-network is computed from v, which doubles the rounding error of batches.
     """
     model = network if kind == "v_prediction" else as_epsilon(network)
-    picture = Image.open(EXAMPLES / "fox.png").convert("RGB").resize(shape[::-1])
-    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    image = Image.open(EXAMPLES / "fox.png").convert("RGB").resize(shape[::-1])
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     x0 = model.encode(pixels)
     source = model.condition(["fox, noto"])
     guided = classifier_free(model, model.condition([""]), (3.5,))

@@ -11,7 +11,7 @@ from tests import tiny
 from tests.cli.conftest import folder  # noqa: F401
 from tests.cli.conftest import sfumato as sfumato_command  # noqa: F401
 from tests.style.small import save_both, save_parasol
-from tests.train.conftest import _fresh_accelerator, pictures  # noqa: F401
+from tests.train.conftest import _fresh_accelerator, image_folder  # noqa: F401
 
 
 @pytest.fixture(scope="module")

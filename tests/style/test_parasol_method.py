@@ -20,8 +20,8 @@ from tests.style.small import save_both
 
 
 def test_style_scale_and_lam_change_the_edit(api_model, options, style_image):
-    picture = tiny.tiny_image(32, 32)
-    inverted = api_model.invert(picture, "red cat", method="parasol", steps=5)
+    image = tiny.tiny_image(32, 32)
+    inverted = api_model.invert(image, "red cat", method="parasol", steps=5)
     plain = inverted.edit("", style=style_image, **options)
     assert plain.report["network_evaluations"] == {"calls": 5, "samples": 15}
     stronger = inverted.edit("", style=style_image, style_scale=9.0, **options)
@@ -41,10 +41,10 @@ def test_colour_match_uses_the_style_image(api_model, options, style_image):
 
 
 def test_colour_match_uses_pixels_inside_the_mask(api_model, options, style_image):
-    picture, wanted = tiny.tiny_image(32, 32), to_tensor(read_image(style_image))
+    image, wanted = tiny.tiny_image(32, 32), to_tensor(read_image(style_image))
     mask = np.zeros((32, 32), np.uint8)
     mask[4:20, 8:], mask[20:28, :16] = 255, 255
-    inverted = api_model.invert(picture, "red cat", method="parasol", steps=3)
+    inverted = api_model.invert(image, "red cat", method="parasol", steps=3)
     given = {"style": style_image, "mask": mask, "residual": False} | options
     *_, last = inverted.edit_steps("", **given)
     decoded = api_model.network.decode(last.state.x_prev)
@@ -169,10 +169,10 @@ def test_style_command_equals_the_method(sfumato_command, api_model, saved, enco
 @pytest.mark.parametrize("inversion", ["edit-friendly", "native-ddpm"])
 def test_inversion_with_own_tokens_reconstructs(api_model, options, style_image, inversion, tmp_path):
     """If the conditions do not change over the whole run, y is reconstructed (arXiv 2303.06464, section 3.5)."""
-    picture, prompt = tiny.tiny_image(32, 24), "red cat"
+    image, prompt = tiny.tiny_image(32, 24), "red cat"
     given = options | {"inversion": inversion, "steps": 4, "skip": 0, "eta": 1.0, "style_scale": 2.0}
     with api_model.network.counting() as count:
-        inverted = api_model.invert(picture, prompt, method="parasol", invert_with="own-tokens", **given)
+        inverted = api_model.invert(image, prompt, method="parasol", invert_with="own-tokens", **given)
     assert count.samples == 3 * 4, "three rows per evaluation"
     x0 = inverted.groups[0].inversion.x0
 
@@ -188,7 +188,7 @@ def test_inversion_with_own_tokens_reconstructs(api_model, options, style_image,
     again = api_model.open(tmp_path / "y.safetensors")
     assert again.reconstruct().report["reconstruction_latent_max_error"] < tolerance
     assert error(again, lam=4) < tolerance
-    prompted = api_model.invert(picture, prompt, method="parasol", **given)
+    prompted = api_model.invert(image, prompt, method="parasol", **given)
     assert error(prompted, lam=4) > 5 * tolerance, "the default inversion is under the source prompt"
 
 

@@ -35,11 +35,11 @@ def write_triplets(path, place, describers):
 
 
 @pytest.fixture
-def recipe(pictures, tiny_folder, encoders, describers, tmp_path):
-    write_triplets(tmp_path / "t.parquet", pictures, describers)
+def recipe(image_folder, tiny_folder, encoders, describers, tmp_path):
+    write_triplets(tmp_path / "t.parquet", image_folder, describers)
     network = {"model": str(tiny_folder("sd")), "triplets": str(tmp_path / "t.parquet"), "hidden": 16}
     network |= {"content": str(encoders[0]), "style": str(encoders[1])}
-    return small_recipe("parasol", pictures, 2, network, batch=4, drop_style=0.5, drop_content=0.5)
+    return small_recipe("parasol", image_folder, 2, network, batch=4, drop_style=0.5, drop_content=0.5)
 
 
 def test_loss_is_the_sum_of_three_terms(recipe, tmp_path, describers):
@@ -86,7 +86,7 @@ def test_exported_file_is_accepted_by_the_method(recipe, tmp_path, encoders, api
     assert inverted.edit("", **options).pixels[0].shape == (32, 32, 3)
 
 
-def test_invalid_triplets_are_refused(recipe, tmp_path, pictures, describers):
+def test_invalid_triplets_are_refused(recipe, tmp_path, image_folder, describers):
     def refused(sentence, **network):
         changed = dataclasses.replace(recipe, network=recipe.network | network)
         with pytest.raises(BadInput, match=sentence):
@@ -96,7 +96,7 @@ def test_invalid_triplets_are_refused(recipe, tmp_path, pictures, describers):
     (tmp_path / "text.parquet").write_text("text")
     refused("is not a table of triplets", triplets=str(tmp_path / "text.parquet"))
     other = Describers.load(*save_both(tmp_path / "other", seed=3))
-    write_triplets(tmp_path / "other.parquet", pictures, other)
+    write_triplets(tmp_path / "other.parquet", image_folder, other)
     refused("content descriptors of another encoder", triplets=str(tmp_path / "other.parquet"))
     table = pq.read_table(recipe.network["triplets"])
     pq.write_table(table.set_column(0, "output", [["elsewhere"] * len(table)]), tmp_path / "elsewhere.parquet")

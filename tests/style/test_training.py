@@ -151,14 +151,14 @@ def test_folder_labels_draw_different_images_of_a_folder(styled, tmp_path):
     task = build_task(recipe, tmp_path / "run")
     rows = torch.cat([task.grid(step_generator(0, step, 0), 8) for step in range(20)]).reshape(-1, 4)
     assert all(len(set(group.tolist())) == 4 and len(task.styles[group].unique()) == 1 for group in rows)
-    assert set(rows.flatten().tolist()) == set(range(task.pictures))
+    assert set(rows.flatten().tolist()) == set(range(task.image_count))
 
 
-def test_crops_of_one_image_are_refused(pictures, tmp_path):
-    line, *_ = (pictures / "metadata.jsonl").read_text().splitlines()
+def test_crops_of_one_image_are_refused(image_folder, tmp_path):
+    line, *_ = (image_folder / "metadata.jsonl").read_text().splitlines()
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "metadata.jsonl").write_text(line)
-    shutil.copy(pictures / json.loads(line)["file_name"], tmp_path / "one")
+    shutil.copy(image_folder / json.loads(line)["file_name"], tmp_path / "one")
     with pytest.raises(BadInput, match="crops need at least two"):
         build_task(small_recipe("style", tmp_path / "one", 1, STYLE, labels="crops"), tmp_path / "run")
 
@@ -177,8 +177,8 @@ def test_captions_of_one_content_are_positives():
     assert loss.item() == pytest.approx(wanted)
 
 
-def test_training_with_crops_needs_no_labels(pictures, tmp_path):
-    recipe = small_recipe("style", pictures, 2, STYLE, labels="crops")
+def test_training_with_crops_needs_no_labels(image_folder, tmp_path):
+    recipe = small_recipe("style", image_folder, 2, STYLE, labels="crops")
     run = trained(recipe, tmp_path / "run")
     batch = run.task.batch(step_generator(0, 0, 0), 8)
     assert torch.equal(batch["labels"][:4], batch["labels"][4:])
@@ -197,13 +197,13 @@ def test_training_with_crops_needs_no_labels(pictures, tmp_path):
         ({"labels": "crops"}, {"start": "nowhere"}, 8, "no file nowhere"),
     ],
 )
-def test_invalid_settings_are_refused(pictures, tmp_path, loss, network, batch, sentence):
+def test_invalid_settings_are_refused(image_folder, tmp_path, loss, network, batch, sentence):
     with pytest.raises(BadInput, match=sentence):
-        build_task(small_recipe("style", pictures, 1, STYLE | network, batch=batch, **loss), tmp_path / "run")
+        build_task(small_recipe("style", image_folder, 1, STYLE | network, batch=batch, **loss), tmp_path / "run")
 
 
-def test_content_encoder_training_and_export(pictures, tmp_path):
-    run = trained(small_recipe("content", pictures, 2, DUAL_ENCODER), tmp_path / "run")
+def test_content_encoder_training_and_export(image_folder, tmp_path):
+    run = trained(small_recipe("content", image_folder, 2, DUAL_ENCODER), tmp_path / "run")
     batch = run.task.batch(step_generator(0, 0, 0), 8)
     assert torch.equal(batch["labels"][0::2], batch["labels"][1::2])
     loss, scalars = run.task.phases[0].module(batch)

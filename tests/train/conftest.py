@@ -37,9 +37,9 @@ def write_image_folder(folder: Path, size: int = 32) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the eight images, 32 px."""
-    return write_image_folder(tmp_path_factory.mktemp("own") / "pictures")
+    return write_image_folder(tmp_path_factory.mktemp("own") / "images")
 
 
 @pytest.fixture(autouse=True)

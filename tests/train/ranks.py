@@ -35,7 +35,7 @@ class TinyGan(ToyTask):
     """An autoencoder with its patch GAN, from the third step on, on noise."""
 
     def __init__(self) -> None:
-        self.bound_to, self.pictures = {}, 0
+        self.bound_to, self.image_count = {}, 0
         loss = AutoencoderLoss(adversarial=0.5, adversarial_start=2, discriminator_channels=8)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -56,7 +56,7 @@ class TinyClip(ToyTask):
     """A dual encoder on noise; two of the captions of a step are the same, one on each process."""
 
     def __init__(self) -> None:
-        self.bound_to, self.pictures = {}, 0
+        self.bound_to, self.image_count = {}, 0
         shape = DualEncoderNetwork(width=64, image_layers=1, text_layers=1, patch=8, projection=16, context=6)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -29,12 +29,12 @@ UNET: dict[str, Any] = {"channels": (16, 32), "heads": (2, 4), "groups": 8}
 
 
 def small_recipe(
-    kind: str, pictures: Path, steps: int, network: dict[str, Any], *, batch: int = 8, lr: float = 3e-3, **loss: Any
+    kind: str, image_folder: Path, steps: int, network: dict[str, Any], *, batch: int = 8, lr: float = 3e-3, **loss: Any
 ) -> Recipe:
     """fp32 on the eight 32 px images, with one checkpoint at the end."""
     return Recipe(
         kind=kind,
-        data=DataRecipe(folder=str(pictures), size=32),
+        data=DataRecipe(folder=str(image_folder), size=32),
         optim=OptimRecipe(batch=batch, lr=lr, warmup=10, weight_decay=0.0, ema=0.98),
         run=RunRecipe(steps=steps, checkpoint_every=10_000, sample_every=10_000, log_every=10_000, precision="fp32"),
         network=network,

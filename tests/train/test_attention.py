@@ -67,8 +67,8 @@ def test_other_devices_keep_fused_attention(clip):
     assert clip[0].text_model.config._attn_implementation == "sdpa"
 
 
-def test_exported_encoder_is_loaded_with_fused_attention(pictures, tmp_path):
-    task = build_task(small_recipe("dual-encoder", pictures, 1, DUAL_ENCODER), tmp_path / "run")
+def test_exported_encoder_is_loaded_with_fused_attention(image_folder, tmp_path):
+    task = build_task(small_recipe("dual-encoder", image_folder, 1, DUAL_ENCODER), tmp_path / "run")
     assert task.clip.text_model.config._attn_implementation == "eager"
     task.export(tmp_path / "export")
     assert "eager" not in (tmp_path / "export" / "config.json").read_text()

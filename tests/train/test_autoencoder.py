@@ -92,8 +92,8 @@ def test_vq_loss_in_closed_form_with_beta_on_encoder():
     torch.testing.assert_close(gradient, expected)
 
 
-def test_terms_of_weight_zero_are_not_computed(pictures):
-    task = AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER))
+def test_terms_of_weight_zero_are_not_computed(image_folder):
+    task = AutoencoderTask(small_recipe("autoencoder", image_folder, 1, AUTOENCODER))
     assert len(task.phases) == 1
     assert task.phases[0].module._perceptual == (None,)
     batch = task.batch(step_generator(0, 0, 0), 2) | {"step": torch.tensor(0)}
@@ -112,51 +112,51 @@ def test_terms_of_weight_zero_are_not_computed(pictures):
         ({"f": 0}, "network.f must be at least 2"),
     ],
 )
-def test_invalid_networks_are_refused(pictures, change, sentence):
+def test_invalid_networks_are_refused(image_folder, change, sentence):
     with pytest.raises(BadInput, match=sentence):
-        AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER | change))
+        AutoencoderTask(small_recipe("autoencoder", image_folder, 1, AUTOENCODER | change))
 
 
 @pytest.mark.parametrize("loss", [{"kl": -1.0}, {"pixel": math.nan}, {"adversarial": -0.5}, {"adversarial_start": -1}])
-def test_invalid_loss_weights_are_refused(pictures, loss):
+def test_invalid_loss_weights_are_refused(image_folder, loss):
     with pytest.raises(BadInput, match=r"loss\.\w+ must be at least 0"):
-        AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER, **loss))
+        AutoencoderTask(small_recipe("autoencoder", image_folder, 1, AUTOENCODER, **loss))
 
 
-def test_crops_too_small_for_the_discriminator_are_refused(pictures):
-    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, adversarial=0.5, discriminator_layers=2)
+def test_crops_too_small_for_the_discriminator_are_refused(image_folder):
+    recipe = small_recipe("autoencoder", image_folder, 1, AUTOENCODER, adversarial=0.5, discriminator_layers=2)
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, crop=8))
     with pytest.raises(BadInput, match=r"8 pixels \(data\.crop.*at least 12"):
         AutoencoderTask(recipe)
 
 
 @pytest.mark.parametrize("grown", [False, True])
-def test_weights_of_another_architecture_with_equal_shapes_are_refused(pictures, tmp_path, grown):
+def test_weights_of_another_architecture_with_equal_shapes_are_refused(image_folder, tmp_path, grown):
     """Another number of groups in the group normalisation changes what the weights compute."""
-    AutoencoderTask(small_recipe("autoencoder", pictures, 1, AUTOENCODER)).export(tmp_path / "export")
+    AutoencoderTask(small_recipe("autoencoder", image_folder, 1, AUTOENCODER)).export(tmp_path / "export")
     start = AUTOENCODER | {"start": str(tmp_path / "export")}
     start |= {"f": 8, "channels": (16, 16, 16, 32)} if grown else {}
-    AutoencoderTask(small_recipe("autoencoder", pictures, 1, start))
+    AutoencoderTask(small_recipe("autoencoder", image_folder, 1, start))
     with pytest.raises(BadInput, match="norm_num_groups 8, here 16"):
-        AutoencoderTask(small_recipe("autoencoder", pictures, 1, start | {"groups": 16}))
+        AutoencoderTask(small_recipe("autoencoder", image_folder, 1, start | {"groups": 16}))
 
 
-def test_sizes_that_the_factor_does_not_divide_are_refused(pictures):
-    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
+def test_sizes_that_the_factor_does_not_divide_are_refused(image_folder):
+    recipe = small_recipe("autoencoder", image_folder, 1, AUTOENCODER)
     with pytest.raises(BadInput, match="multiple of f=4"):
         AutoencoderTask(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=30)))
 
 
-def test_complete_loss_trains_resumes_and_exports(pictures, tmp_path):
+def test_complete_loss_trains_resumes_and_exports(image_folder, tmp_path):
     """Pixel, perceptual and adversarial terms; resumed across the start of the GAN, exported, and used as a start."""
-    clip = trained(small_recipe("dual-encoder", pictures, 1, {"width": 64, "image_layers": 1, "text_layers": 1}),
+    clip = trained(small_recipe("dual-encoder", image_folder, 1, {"width": 64, "image_layers": 1, "text_layers": 1}),
                    tmp_path / "clip")  # fmt: skip
     clip.export(tmp_path / "clip" / "export")
     loss = {
         "perceptual": 0.5, "perceptual_network": str(tmp_path / "clip" / "export"), "adversarial": 0.5,
         "adversarial_start": 3, "discriminator_channels": 8,
     }  # fmt: skip
-    recipe = small_recipe("autoencoder", pictures, 2, AUTOENCODER, batch=2, **loss)
+    recipe = small_recipe("autoencoder", image_folder, 2, AUTOENCODER, batch=2, **loss)
     trained(recipe, tmp_path / "run")
     longer = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, steps=5, sample_every=5))
     run = trained(longer, tmp_path / "run")
@@ -170,7 +170,7 @@ def test_complete_loss_trains_resumes_and_exports(pictures, tmp_path):
     for value, average in zip(opened.parameters(), run.trained.ema["autoencoder"].shadow_params, strict=True):
         assert torch.equal(value, average)
     on = AUTOENCODER | {"start": str(tmp_path / "export"), "freeze_encoder": True}
-    task = trained(small_recipe("autoencoder", pictures, 2, on, batch=2), tmp_path / "on").task
+    task = trained(small_recipe("autoencoder", image_folder, 2, on, batch=2), tmp_path / "on").task
     assert torch.equal(task.autoencoder.encoder.conv_in.weight, opened.encoder.conv_in.weight)
     assert not torch.equal(task.autoencoder.decoder.conv_in.weight, opened.decoder.conv_in.weight)
     assert (tmp_path / "run" / "samples" / "step-00000005.png").is_file()
@@ -218,30 +218,30 @@ def test_every_weight_of_a_grown_autoencoder_learns():
     assert [name for name, value in grown.state_dict().items() if torch.equal(value, before[name])] == []
 
 
-def test_only_an_autoencoder_of_the_right_widths_is_grown(pictures, tmp_path):
+def test_only_an_autoencoder_of_the_right_widths_is_grown(image_folder, tmp_path):
     small = AUTOENCODER | {"f": 2, "channels": (16, 32)}
-    trained(small_recipe("autoencoder", pictures, 1, small), tmp_path).export(tmp_path / "export")
+    trained(small_recipe("autoencoder", image_folder, 1, small), tmp_path).export(tmp_path / "export")
     right = AUTOENCODER | {"channels": (16, 16, 32), "start": str(tmp_path / "export")}
-    assert AutoencoderTask(small_recipe("autoencoder", pictures, 1, right)).autoencoder is not None
+    assert AutoencoderTask(small_recipe("autoencoder", image_folder, 1, right)).autoencoder is not None
     for wrong, sentence in [
         ({"channels": (8, 16, 32)}, r"network\.channels must be \[16, 16, 32\] to grow"),
         ({"latent_channels": 5}, "cannot be grown to the architecture in"),
         ({"layers": 2}, "cannot be grown to the architecture in"),
     ]:
         with pytest.raises(BadInput, match=sentence):
-            AutoencoderTask(small_recipe("autoencoder", pictures, 1, right | wrong))
+            AutoencoderTask(small_recipe("autoencoder", image_folder, 1, right | wrong))
 
 
-def test_invalid_crop_sizes_are_refused(pictures):
+def test_invalid_crop_sizes_are_refused(image_folder):
     for crop in (30, 64):
-        recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
+        recipe = small_recipe("autoencoder", image_folder, 1, AUTOENCODER)
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, crop=crop))
         with pytest.raises(BadInput, match=rf"data\.crop must be a multiple of f=4 up to 32, not {crop}"):
             AutoencoderTask(recipe)
 
 
-def test_run_on_crops_samples_whole_images(pictures, tmp_path):
-    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
+def test_run_on_crops_samples_whole_images(image_folder, tmp_path):
+    recipe = small_recipe("autoencoder", image_folder, 1, AUTOENCODER)
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, crop=16))
     task = AutoencoderTask(recipe)
     batch = task.batch(step_generator(0, 0, 0), 3)

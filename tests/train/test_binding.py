@@ -69,7 +69,7 @@ CHANGES = {
 
 @pytest.mark.parametrize(("loss", "network", "sentence"), CHANGES.values(), ids=CHANGES.keys())
 def test_changed_settings_of_equal_shapes_are_refused(runs, root, loss, network, sentence, monkeypatch):
-    monkeypatch.setattr(module, "open_data", lambda *_: pytest.fail("the pictures were read first"))
+    monkeypatch.setattr(module, "open_data", lambda *_: pytest.fail("the images were read first"))
     with pytest.raises(BadInput, match=sentence + r"; resume with .*own folder\.$"):
         again(diffusion(runs, steps=2, network=network, **loss), root / "df")
 

@@ -10,9 +10,9 @@ def drawn(n=64, side=32):
     """White images, each with a black square at a random position."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.ones(n, 3, side, side)
-    for picture in pixels:
+    for image in pixels:
         y, x = torch.randint(side - 6, (2,), generator=generator).tolist()
-        picture[:, y : y + 6, x : x + 6] = -1
+        image[:, y : y + 6, x : x + 6] = -1
     return pixels
 
 
@@ -20,8 +20,8 @@ def test_crop_is_part_of_its_image_and_reproducible():
     pixels = torch.rand(5, 3, 20, 24, generator=torch.Generator().manual_seed(1))
     crops = crops_with_edges(pixels, 12, step_generator(0, 3, 0))
     assert crops.shape == (5, 3, 12, 12)
-    for picture, crop in zip(pixels, crops, strict=True):
-        places = picture.unfold(1, 12, 1).unfold(2, 12, 1)  # [3,9,13,12,12]
+    for image, crop in zip(pixels, crops, strict=True):
+        places = image.unfold(1, 12, 1).unfold(2, 12, 1)  # [3,9,13,12,12]
         assert (places == crop[:, None, None]).all(-1).all(-1).all(0).any()
     assert torch.equal(crops, crops_with_edges(pixels, 12, step_generator(0, 3, 0)))
     assert not torch.equal(crops, crops_with_edges(pixels, 12, step_generator(0, 4, 0)))

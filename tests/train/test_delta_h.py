@@ -24,23 +24,23 @@ LOSS = {"source": "a red disc", "target": "a blue square", "t_edit": T_EDIT, "l1
 
 
 @pytest.fixture(scope="session")
-def dual_encoder(tmp_path_factory, pictures):
+def dual_encoder(tmp_path_factory, image_folder):
     """The folder of a small dual encoder trained on the images."""
     folder = tmp_path_factory.mktemp("dual encoder")
-    run = trained(small_recipe("dual-encoder", pictures, 3, DUAL_ENCODER), folder / "run")
+    run = trained(small_recipe("dual-encoder", image_folder, 3, DUAL_ENCODER), folder / "run")
     run.export(folder / "export")
     run.close()
     return str(folder / "export")
 
 
 @pytest.fixture
-def recipe(pictures, dual_encoder, tiny_sd_folder):
+def recipe(image_folder, dual_encoder, tiny_sd_folder):
     """`recipe(steps, kind=..., source=...)` for the tiny Stable Diffusion, with a large factor for a visible effect."""
 
     def made(steps=2, *, kind="block", batch=3, lr=3e-3, layout=tiny_sd_folder, **loss):
         network = {"model": str(layout), "clip": dual_encoder, "steps": STEPS, "images": IMAGES}
         network |= {"kind": kind, "factor": 10.0}
-        return small_recipe("delta-h", pictures, steps, network, batch=batch, lr=lr, **LOSS | loss)
+        return small_recipe("delta-h", image_folder, steps, network, batch=batch, lr=lr, **LOSS | loss)
 
     return made
 

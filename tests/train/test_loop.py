@@ -179,9 +179,9 @@ def test_signal_finishes_the_step_and_writes_a_checkpoint(tmp_path, number):
 def test_exception_within_a_step_writes_no_checkpoint(tmp_path):
     def fault(task, step, batch):
         if step == 9:  # the second phase's batch of step 4
-            raise OSError("no such picture")
+            raise OSError("no such image")
 
-    with pytest.raises(OSError, match="no such picture"):
+    with pytest.raises(OSError, match="no such image"):
         list(run_of(tmp_path, 20, Broken(fault, second=0)).steps())
     assert newest_checkpoint(tmp_path / "checkpoints").name == "step-00000003"
 

@@ -19,35 +19,35 @@ from tests.train.small import AUTOENCODER, DUAL_ENCODER, UNET, small_recipe, tra
 
 
 @pytest.fixture(scope="module")
-def autoencoder(pictures, tmp_path_factory):
+def autoencoder(image_folder, tmp_path_factory):
     """A trained run, exported."""
     folder = tmp_path_factory.mktemp("autoencoder")
-    run = trained(small_recipe("autoencoder", pictures, 120, AUTOENCODER, lr=1.5e-3), folder)
+    run = trained(small_recipe("autoencoder", image_folder, 120, AUTOENCODER, lr=1.5e-3), folder)
     run.export(folder / "export")
     return run
 
 
 @pytest.fixture(scope="module")
-def dual_encoder(pictures, tmp_path_factory):
+def dual_encoder(image_folder, tmp_path_factory):
     """A trained run, exported."""
     folder = tmp_path_factory.mktemp("dual-encoder")
-    run = trained(small_recipe("dual-encoder", pictures, 100, DUAL_ENCODER, lr=1e-3, shift=0.0, zoom=0.0), folder)
+    run = trained(small_recipe("dual-encoder", image_folder, 100, DUAL_ENCODER, lr=1e-3, shift=0.0, zoom=0.0), folder)
     run.export(folder / "export")
     return run
 
 
 @pytest.fixture(scope="module")
-def evaluator(pictures, tmp_path_factory):
+def evaluator(image_folder, tmp_path_factory):
     """Another dual encoder, exported."""
     folder = tmp_path_factory.mktemp("evaluator")
-    recipe = small_recipe("dual-encoder", pictures, 2, DUAL_ENCODER)
+    recipe = small_recipe("dual-encoder", image_folder, 2, DUAL_ENCODER)
     run = trained(dataclasses.replace(recipe, seed=1), folder)
     run.export(folder / "export")
     return run
 
 
 @pytest.fixture
-def diffusion_recipe(pictures, autoencoder, dual_encoder):
+def diffusion_recipe(image_folder, autoencoder, dual_encoder):
     """A recipe on the two models above."""
 
     def recipe(steps, network=None, **loss):
@@ -55,7 +55,8 @@ def diffusion_recipe(pictures, autoencoder, dual_encoder):
             "autoencoder": str(autoencoder.folder / "export"),
             "text": {"start": str(dual_encoder.folder / "export"), "frozen": True},
         }
-        return small_recipe("diffusion", pictures, steps, UNET | folders | (network or {}), batch=16, lr=4e-3, **loss)
+        unet = UNET | folders | (network or {})
+        return small_recipe("diffusion", image_folder, steps, unet, batch=16, lr=4e-3, **loss)
 
     return recipe
 
@@ -171,8 +172,8 @@ def test_training_continues_from_an_exported_pipeline(diffusion_recipe, tmp_path
             build_task(diffusion_recipe(1, network | shape), tmp_path / "third")
 
 
-def test_export_of_vq_diffusion_is_loaded_by_sfumato(pictures, diffusion_recipe, tmp_path):
-    vq = trained(small_recipe("autoencoder", pictures, 10, AUTOENCODER | {"regularisation": "vq"}), tmp_path / "vq")
+def test_export_of_vq_diffusion_is_loaded_by_sfumato(image_folder, diffusion_recipe, tmp_path):
+    vq = trained(small_recipe("autoencoder", image_folder, 10, AUTOENCODER | {"regularisation": "vq"}), tmp_path / "vq")
     vq.export(tmp_path / "vq" / "export")
     recipe = diffusion_recipe(2, {"autoencoder": str(tmp_path / "vq" / "export")})
     recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, sample_every=2))
@@ -206,7 +207,7 @@ def test_run_with_a_changed_encoder_is_refused(diffusion_recipe, autoencoder, tm
     network.save_pretrained(other)
     with pytest.raises(BadInput, match="trained with another encoder"):
         Run(build_task(diffusion_recipe(2, {"autoencoder": str(other)}), tmp_path), diffusion_recipe(2), tmp_path)
-    assert len(list((tmp_path / "cache").iterdir())) == 2, "it was refused after the pictures had been encoded"
+    assert len(list((tmp_path / "cache").iterdir())) == 2, "it was refused after the images had been encoded"
 
 
 def test_batch_has_valid_timesteps_and_dropped_captions(diffusion_recipe, tmp_path):
@@ -294,7 +295,7 @@ def test_missing_weights_are_an_error(autoencoder, tmp_path):
         ({"condition_dropout": 1.5}, "between 0 and 1"),
     ],
 )
-def test_invalid_losses_are_refused_before_loading(pictures, tmp_path, loss, sentence):
+def test_invalid_losses_are_refused_before_loading(image_folder, tmp_path, loss, sentence):
     network = {"autoencoder": "/nowhere"}
     with pytest.raises(BadInput, match=sentence):
-        build_task(small_recipe("diffusion", pictures, 1, network, **loss), tmp_path)
+        build_task(small_recipe("diffusion", image_folder, 1, network, **loss), tmp_path)

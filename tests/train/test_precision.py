@@ -42,7 +42,7 @@ class Noting(ToyTask):
     def batch(self, generator, size):
         self.met.append(settings())
         if self.fail:
-            raise OSError("no such picture")
+            raise OSError("no such image")
         return super().batch(generator, size)
 
 
@@ -58,7 +58,7 @@ def test_steps_of_fp32_are_without_tf32(callers, tmp_path, precision, expected):
 
 def test_settings_are_restored_after_an_error(callers, tmp_path):
     task = Noting(fail=True)
-    with pytest.raises(OSError, match="no such picture"):
+    with pytest.raises(OSError, match="no such image"):
         list(Run(task, toy_recipe(2), tmp_path, "cpu").steps())
     assert (task.met, settings()) == ([("ieee", "ieee")], callers)
 
@@ -70,9 +70,9 @@ def test_older_tf32_settings_can_be_read_afterwards():
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
-def test_task_is_built_with_the_recipe_precision(callers, pictures, tmp_path, monkeypatch):
+def test_task_is_built_with_the_recipe_precision(callers, image_folder, tmp_path, monkeypatch):
     met = []
-    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER)
+    recipe = small_recipe("autoencoder", image_folder, 1, AUTOENCODER)
     monkeypatch.setattr("sfumato.train.start.load_recipe", lambda *_: recipe)
     monkeypatch.setattr("sfumato.train.start.build_task", lambda *given: met.append(settings()) or build_task(*given))
     start(tmp_path / "recipe.toml", tmp_path / "run", device="cpu")
@@ -171,11 +171,11 @@ def test_resumed_run_keeps_the_measured_precision(tmp_path, monkeypatch):
     assert Run(Preferring("fp32"), recipe, tmp_path, "cpu").recipe.run.precision == "fp32"
 
 
-def test_phases_that_share_a_network_are_copied_together(pictures, tmp_path, monkeypatch):
+def test_phases_that_share_a_network_are_copied_together(image_folder, tmp_path, monkeypatch):
     """Otherwise the discriminator in the copy of one phase would stay on another device than that of the other."""
     copies = []
     monkeypatch.setattr("sfumato.train.fastest._pass", lambda module, *_: copies.append(module) or 1.0)
-    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, adversarial=0.5, discriminator_layers=1)
+    recipe = small_recipe("autoencoder", image_folder, 1, AUTOENCODER, adversarial=0.5, discriminator_layers=1)
     recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, precision="auto"))
     recipe.loss["adversarial_start"] = 0
     task = build_task(recipe, tmp_path)

@@ -269,10 +269,10 @@ def test_random_streams_are_distinct_and_reproducible():
     assert first == again
 
 
-def test_recipe_file_trains_on_an_image_folder(pictures, tmp_path):
+def test_recipe_file_trains_on_an_image_folder(image_folder, tmp_path):
     path = written(
         tmp_path,
-        f'kind = "autoencoder"\n[data]\nfolder = "{pictures}"\nsize = 24\n'
+        f'kind = "autoencoder"\n[data]\nfolder = "{image_folder}"\nsize = 24\n'
         '[network]\nf = 2\nchannels = [8, 8]\ngroups = 4\n[loss]\nadversarial = 0.5\nadversarial_start = 1\n'
         'discriminator_channels = 8\n[optim]\nbatch = 2\n[run]\nsteps = 3\nprecision = "bf16"\n',
     )  # fmt: skip
@@ -284,8 +284,8 @@ def test_recipe_file_trains_on_an_image_folder(pictures, tmp_path):
     assert start(path, tmp_path / "run", "autoencoder", "cpu").step == 3
 
 
-def test_recipe_may_change_when_resuming(pictures, tmp_path):
-    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, batch=2)
+def test_recipe_may_change_when_resuming(image_folder, tmp_path):
+    recipe = small_recipe("autoencoder", image_folder, 1, AUTOENCODER, batch=2)
     trained(recipe, tmp_path)
     changed = dataclasses.replace(
         recipe,

@@ -71,7 +71,7 @@ def test_figures_equal_separate_computations(pipeline, measured, corpus):  # noq
         images = torch.from_numpy(whole.images).float() / 255
         with torch.no_grad():
             decoded = (vae.decode(vae.encode(images * 2 - 1).latent_dist.mode()).sample.clamp(-1, 1) + 1) / 2
-        assert found["everything"]["pictures"] == len(images)
+        assert found["everything"]["images"] == len(images)
         assert found["everything"]["psnr"] == pytest.approx(psnr(images, decoded).mean().item(), abs=1e-3)
         assert found["everything"]["ssim"] == pytest.approx(ssim(images, decoded).mean().item(), abs=1e-4)
         few = CaptionedImages.open(corpus, 32, split=split, count=3, tones=False)
@@ -88,7 +88,7 @@ def test_figures_equal_separate_computations(pipeline, measured, corpus):  # noq
             expected = r_precision(features, texts, few.captions, candidates)
             assert trained[name] == {"at 1": pytest.approx(expected, abs=1e-4), "candidates": candidates}
         assert trained["frechet"] == pytest.approx(feature_distance(made, real), abs=1e-3)
-        assert trained["seconds per picture"] >= 0
+        assert trained["seconds per image"] >= 0
     assert measured[1]["settings"] == {
         "guidance_scale": 4.0, "steps": 2, "size": 32, "device": "cpu", "threads": torch.get_num_threads()}  # fmt: skip
 
@@ -121,10 +121,8 @@ def test_printed_tables_contain_the_figures(measured):
         f"{figures[split]['everything']['psnr']:.1f} dB" for split in ("train", "cells", "test")
     ]
     precision = figures["test"]["trained"]["generated r_precision"]
-    assert (
-        rows["R-precision of generated pictures"][2] == f"{100 * precision['at 1']:.0f} % of {precision['candidates']}"
-    )
-    assert {"seconds per generated picture", "Frechet distance of generated to real", "U-Net"} <= rows.keys()
+    assert rows["R-precision of generated images"][2] == f"{100 * precision['at 1']:.0f} % of {precision['candidates']}"
+    assert {"seconds per generated image", "Frechet distance of generated to real", "U-Net"} <= rows.keys()
 
 
 def test_card_includes_earlier_training_and_missing_records():
@@ -142,9 +140,9 @@ def test_card_includes_earlier_training_and_missing_records():
     assert "| complete folder | 9,999 | 2.0 |" in text
 
 
-def test_split_without_images_is_left_out(pipeline, pictures):
+def test_split_without_images_is_left_out(pipeline, image_folder):
     folder, _ = pipeline
-    recipe = Recipe("diffusion", data=DataRecipe(folder=str(pictures), size=32))
+    recipe = Recipe("diffusion", data=DataRecipe(folder=str(image_folder), size=32))
     figures = module.report(load_model(folder), DualEncoder.load(folder / "dual_encoder"), recipe, 2, 2, 3.0, 1)
     assert figures.keys() == {"settings", "train"}
 
@@ -174,9 +172,11 @@ def test_grid_contains_the_images_generated_from_the_captions(pipeline, measured
     check_grid(folder.parent / "grid.png", real, drawn)
 
 
-def test_grid_with_fewer_images_than_a_row_is_in_the_order_of_the_captions(pipeline, pictures, tmp_path, monkeypatch):
+def test_grid_with_fewer_images_than_a_row_is_in_the_order_of_the_captions(
+    pipeline, image_folder, tmp_path, monkeypatch
+):
     colours = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    data = CaptionedImages.open(pictures, 32, split="train")
+    data = CaptionedImages.open(image_folder, 32, split="train")
     drawn = dict(zip(data.captions, colours, strict=True))
 
     def draw(model, captions, size, guidance_scale, steps):
@@ -184,7 +184,7 @@ def test_grid_with_fewer_images_than_a_row_is_in_the_order_of_the_captions(pipel
         return torch.stack([drawn[caption] for caption in captions])
 
     monkeypatch.setattr(module, "generate", draw)
-    recipe = Recipe("diffusion", data=DataRecipe(folder=str(pictures), size=32))
+    recipe = Recipe("diffusion", data=DataRecipe(folder=str(image_folder), size=32))
     module.show(load_model(pipeline[0]), recipe, tmp_path / "grid.png", 3.0, 1)
     check_grid(tmp_path / "grid.png", torch.from_numpy(data.images).float() / 255, colours)
 

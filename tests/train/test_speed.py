@@ -24,8 +24,8 @@ def weights(run, file):
 
 
 @pytest.mark.parametrize(("kind", "network"), [("autoencoder", AUTOENCODER), ("dual-encoder", DUAL_ENCODER)])
-def test_pixels_are_transferred_as_bytes(pictures, tmp_path, monkeypatch, kind, network):
-    recipe, moved = small_recipe(kind, pictures, 1, network), []
+def test_pixels_are_transferred_as_bytes(image_folder, tmp_path, monkeypatch, kind, network):
+    recipe, moved = small_recipe(kind, image_folder, 1, network), []
     plain = build_task(recipe, tmp_path).batch(step_generator(0, 3, 0), 5)
     task = build_task(recipe, tmp_path, "meta")  # a device without values, so that nothing can be read back from it
     to = torch.Tensor.to
@@ -59,9 +59,9 @@ def compiled(monkeypatch):
 
 
 @pytest.mark.timeout(900)
-def test_a_compiled_autoencoder_takes_the_same_steps(pictures, tmp_path, compiled):
+def test_a_compiled_autoencoder_takes_the_same_steps(image_folder, tmp_path, compiled):
     loss = {"adversarial": 0.5, "adversarial_start": 1, "discriminator_channels": 8, "discriminator_layers": 1}
-    recipe = small_recipe("autoencoder", pictures, 2, AUTOENCODER, batch=2, **loss)
+    recipe = small_recipe("autoencoder", image_folder, 2, AUTOENCODER, batch=2, **loss)
     plain = trained(recipe, tmp_path / "plain")
     assert not compiled
     run = trained(with_run(recipe, compile=True), tmp_path / "compiled")
@@ -71,26 +71,28 @@ def test_a_compiled_autoencoder_takes_the_same_steps(pictures, tmp_path, compile
 
 
 @pytest.mark.timeout(900)
-def test_compiled_networks_can_be_trained_and_exported(pictures, tmp_path, compiled):
-    recipe = small_recipe("dual-encoder", pictures, 1, DUAL_ENCODER, batch=4)
+def test_compiled_networks_can_be_trained_and_exported(image_folder, tmp_path, compiled):
+    recipe = small_recipe("dual-encoder", image_folder, 1, DUAL_ENCODER, batch=4)
     run = trained(with_run(recipe, compile=True), tmp_path / "dual")
     run.export(tmp_path / "dual" / "export")
     expected = [run.task.clip.vision_model, run.task.clip.text_model]
-    recipe = small_recipe("autoencoder", pictures, 1, AUTOENCODER, batch=2)
+    recipe = small_recipe("autoencoder", image_folder, 1, AUTOENCODER, batch=2)
     run = trained(with_run(recipe, compile=True), tmp_path / "autoencoder")
     run.export(tmp_path / "autoencoder" / "export")
     expected += [run.task.autoencoder.encoder, run.task.autoencoder.decoder]
     network = UNET | {
         "autoencoder": str(tmp_path / "autoencoder" / "export"), "text": {"start": str(tmp_path / "dual" / "export")}
     }  # fmt: skip
-    run = trained(with_run(small_recipe("diffusion", pictures, 1, network, batch=2), compile=True), tmp_path / "unet")
+    recipe = small_recipe("diffusion", image_folder, 1, network, batch=2)
+    run = trained(with_run(recipe, compile=True), tmp_path / "unet")
     assert compiled == [*expected, run.task.unet]
     run.export(tmp_path / "export")
     assert json.loads((tmp_path / "export" / "model_index.json").read_text())["unet"][1] == "UNet2DConditionModel"
 
 
-def test_channels_last_gives_the_same_training(pictures, tmp_path):
-    recipe = small_recipe("autoencoder", pictures, 4, AUTOENCODER, batch=2, lr=1e-6)  # Adam amplifies rounding errors
+def test_channels_last_gives_the_same_training(image_folder, tmp_path):
+    # The learning rate is small since Adam amplifies rounding errors.
+    recipe = small_recipe("autoencoder", image_folder, 4, AUTOENCODER, batch=2, lr=1e-6)
     plain = trained(recipe, tmp_path / "plain")
     fast = with_run(recipe, channels_last=True)
     for run in (Run(build_task(fast, tmp_path), fast, tmp_path / "fast", "cpu") for _ in range(2)):

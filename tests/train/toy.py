@@ -27,7 +27,7 @@ class ToyTask:
     """Learns y = x W from noisy pairs; the second phase starts at `second`."""
 
     def __init__(self, seed: int = 0, second: int | None = None) -> None:
-        self.bound_to, self.pictures = {}, 0
+        self.bound_to, self.image_count = {}, 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.phases = [Phase("first", Regression())]

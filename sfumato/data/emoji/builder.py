@@ -191,7 +191,7 @@ def _render(
 ) -> list[Measured | Failed]:
     """Render all images, in order: in this process if `workers` is 1, otherwise in a pool."""
     jobs = [Job(out / entry.file, entry.artwork.svg, size) for entry in entries]
-    task = progress.add_task("pictures", total=len(jobs))
+    task = progress.add_task("images", total=len(jobs))
     results: list[Measured | Failed] = []
     try:
         with nullcontext(map(render_image, jobs)) if workers == 1 else shared(render_image, jobs, workers) as made:

@@ -48,7 +48,7 @@ class Scenes:
     others are scenes of one to three objects in one style, on white or a plain colour.
 
     Args:
-        pictures: images of an emoji corpus; their files are read again to cut the objects out.
+        single_images: images of an emoji corpus; their files are read again to cut the objects out.
         folder: folder of the corpus.
         count: number of scenes, at least 0.
         seed: scene i is a function of (seed, i).
@@ -59,9 +59,9 @@ class Scenes:
     """
 
     def __init__(
-        self, pictures: CaptionedImages, folder: str | Path, count: int, seed: int = 0, share: float = 0.5
+        self, single_images: CaptionedImages, folder: str | Path, count: int, seed: int = 0, share: float = 0.5
     ) -> None:
-        if "bbox" not in pictures.table.column_names:
+        if "bbox" not in single_images.table.column_names:
             raise BadInput(
                 f"{folder} has no cut-outs to compose scenes of: it contains no {TABLE} with bounding boxes. "
                 "Build a corpus with `sfumato data emoji`, or train without scenes."
@@ -69,9 +69,9 @@ class Scenes:
         if count < 0:
             raise BadInput(f"the number of scenes must be 0 or more, not {count}.")
         check_count(len(_COUNTS))
-        self.pictures, self.count, self.seed, self.share = pictures, count, seed, share if count else 0.0
-        self.size = pictures.images.shape[-1]
-        self._rows = pictures.table.to_pylist()
+        self.single_images, self.count, self.seed, self.share = single_images, count, seed, share if count else 0.0
+        self.size = single_images.images.shape[-1]
+        self._rows = single_images.table.to_pylist()
         self._names = [row["name"] for row in self._rows]
         self._keywords = _specific_keywords(self._rows)
         self._cutouts = [_cutout(Path(folder, row["file"]), row["bbox"]) for row in self._rows]
@@ -88,15 +88,15 @@ class Scenes:
             size: side of the scenes in pixels.
             choice: further arguments of `CaptionedImages.open`.
         """
-        pictures = CaptionedImages.open(folder, size, split=split, **choice)  # type: ignore[arg-type]
-        return cls(pictures, folder, HELD_OUT_COUNT, HELD_OUT_SEED)
+        single_images = CaptionedImages.open(folder, size, split=split, **choice)  # type: ignore[arg-type]
+        return cls(single_images, folder, HELD_OUT_COUNT, HELD_OUT_SEED)
 
     def __len__(self) -> int:
-        return len(self.pictures) + self.count
+        return len(self.single_images) + self.count
 
     def caption(self, i: int, generator: np.random.Generator | None = None) -> str:
         """Caption of item `i`: the main one, or with a generator a random one (see `sfumato.data.scenes.captions`)."""
-        plan = self._plan(i - len(self.pictures)) if i >= len(self.pictures) else self._single(i)
+        plan = self._plan(i - len(self.single_images)) if i >= len(self.single_images) else self._single(i)
         names, keywords = [self._names[row] for row in plan.rows], [self._keywords[row] for row in plan.rows]
         if generator is None:
             return caption(names, plan.ground, plan.style)
@@ -109,19 +109,19 @@ class Scenes:
 
     def texts(self) -> list[str]:
         """Texts to train a tokenizer on: those of the images, and the words for backgrounds and relations."""
-        return [*self.pictures.texts(), *GROUNDS, "left of", "right of", "above", "below", "and", "on"]
+        return [*self.single_images.texts(), *GROUNDS, "left of", "right of", "above", "below", "and", "on"]
 
     def pixels(self, items: Sequence[int]) -> NDArray[np.uint8]:
         """The images and scenes with the indices `items`: uint8 [n,3,size,size], sRGB."""
-        alone = len(self.pictures)
-        return np.stack([self.pictures.images[i] if i < alone else self.scene(i - alone).image for i in items])
+        alone = len(self.single_images)
+        return np.stack([self.single_images.images[i] if i < alone else self.scene(i - alone).image for i in items])
 
     def sampling_weights(self) -> NDArray[np.float64]:
         """Sampling probability of each item: float64 [n], sum 1. The scenes together have probability `share`.
 
         Among the single images every emoji has the same probability.
         """
-        alone = self.pictures.sampling_weights()
+        alone = self.single_images.sampling_weights()
         return np.concatenate([(1 - self.share) * alone, np.full(self.count, self.share / max(1, self.count))])
 
     def scene(self, i: int) -> Scene:
