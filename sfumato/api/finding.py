@@ -20,7 +20,7 @@ from sfumato.shifts.banks import check_bank, templated
 from sfumato.shifts.text_direction import TextDirection, text_direction
 
 
-def find(
+def search_directions(
     model: Loaded,
     prompts: Sequence[str] = ("",),
     *,
@@ -37,7 +37,7 @@ def find(
     chunk: int = CHUNK,
     callback: Callable[[str, int, int], None] | None = None,
 ) -> Directions:
-    """Find global directions: averages of the local directions of many samples (arXiv 2302.12469, section 3.3).
+    """Search for global directions: averages of the local directions of many samples (arXiv 2302.12469, section 3.3).
 
     Args:
         model: a loaded model.
@@ -111,7 +111,7 @@ def find(
     )
 
 
-def between(model: Loaded, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
+def compute_text_direction(model: Loaded, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
     """Compute the text direction from one word or bank of sentences to another (arXiv 2302.03027, section 3.1).
 
     The method pix2pix-zero uses it as `direction_file` after `save(path)`.

@@ -21,7 +21,7 @@ from sfumato.api.arguments import (
 )
 from sfumato.api.composition import Named, as_named, name_of
 from sfumato.api.edit_plan import plan_edit
-from sfumato.api.finding import between
+from sfumato.api.finding import compute_text_direction
 from sfumato.api.generating import extra_condition, generating, read_extra
 from sfumato.api.generation_plan import compose_generation
 from sfumato.api.interpolating import interpolate_steps
@@ -262,8 +262,8 @@ class Model(Loaded):
         return interpolate_steps(self, first, second, prompts, **options)
 
     def text_direction(self, source: str | Sequence[str], target: str | Sequence[str]) -> TextDirection:
-        """Compute the text direction between two words or banks of sentences; see `sfumato.api.finding.between`."""
-        return between(self, source, target)
+        """Compute a text direction; see `sfumato.api.finding.compute_text_direction`."""
+        return compute_text_direction(self, source, target)
 
     def generate_steps(
         self,

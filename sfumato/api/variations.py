@@ -39,7 +39,7 @@ def variations(
 
     Args:
         inverted: one image, inverted for the method pullback with the number of steps that the directions belong to.
-        directions: directions found by `sfumato.api.finding.find`.
+        directions: directions found by `sfumato.api.finding.search_directions`.
         gammas: step lengths of x_t; 0 gives the reconstruction.
         normalise: restore mean and standard deviation of the predicted x_0 (arXiv 2302.12469, section 3.4).
         chunk: maximum number of rows per pass of the Jacobian.

@@ -114,10 +114,10 @@ def _find(arguments: Namespace) -> None:
     if arguments.out.suffix.lower() != ".safetensors" or not arguments.out.absolute().parent.is_dir():
         raise BadInput(f"{arguments.out}: directions are written to a .safetensors file in a folder that exists.")
     model = load_model(arguments)
-    from sfumato.api.finding import find
+    from sfumato.api.finding import search_directions
 
     with progress() as show:
-        found = find(
+        found = search_directions(
             model,
             arguments.prompt,
             n=arguments.n,

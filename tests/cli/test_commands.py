@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sfumato.api import load
-from sfumato.api.finding import find
+from sfumato.api.finding import search_directions
 from sfumato.examples import examples
 from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models import bundled
@@ -45,7 +45,8 @@ WITH_RECIPES = {
 def test_no_recipe_option_omits_the_recipe(sfumato, tiny_sd_folder, path):
     words = ("--clip", SHIPPED, "--pareto", "psnr", "ssim") if "swept" in path else ()
     if path == "out.png":
-        find(load(str(tiny_sd_folder), "cpu"), ["cat"], n=1, samples=2, steps=1, size=(32, 24)).save("d.safetensors")
+        model = load(str(tiny_sd_folder), "cpu")
+        search_directions(model, ["cat"], n=1, samples=2, steps=1, size=(32, 24)).save("d.safetensors")
     run = sfumato(*WITH_RECIPES[path], *words, "--no-recipe", "--model", tiny_sd_folder)
     assert run.code == 0, run.err
     assert "no sfumato recipe" in sfumato("recipe", path).refused()

@@ -10,7 +10,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.api import loaded
-from sfumato.api.finding import find
+from sfumato.api.finding import search_directions
 from sfumato.api.plan import PickledPlan
 from sfumato.core.shift import Shift
 from sfumato.errors import BadInput
@@ -70,7 +70,7 @@ def test_files_are_read_and_prompts_encoded_once(model, image, mask, counted):
 
 def test_directions_file_is_loaded_once(model, image, tmp_path, monkeypatch):
     path = tmp_path / "directions.safetensors"
-    find(model, ["cat"], n=1, samples=2, steps=4, size=64).save(path)
+    search_directions(model, ["cat"], n=1, samples=2, steps=4, size=64).save(path)
     loads, load = [], Directions.load
     monkeypatch.setattr(Directions, "load", staticmethod(lambda file: loads.append(file) or load(file)))
     model.plan(image, *PROMPTS, methods="pullback", directions=str(path), steps=4, resolution="full").run().result  # noqa: B018

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sfumato
-from sfumato.api.finding import find, sample_latents
+from sfumato.api.finding import sample_latents, search_directions
 from sfumato.api.group import guided
 from sfumato.errors import BadInput
 from sfumato.methods.generate import GenerateParams, generate
@@ -32,9 +32,13 @@ def test_samples_equal_latents_of_generated_images(model, step):
 
 def test_guidance_scale_acts_only_after_the_first_step(model):
     settings = {"n": 2, "samples": 2, "steps": 4}
-    early = [find(model, ["red cat"], **settings, guidance_scale=guidance_scale).u for guidance_scale in (1.0, 9.0)]
+    early = [
+        search_directions(model, ["red cat"], **settings, guidance_scale=guidance_scale).u
+        for guidance_scale in (1.0, 9.0)
+    ]
     late = [
-        find(model, ["red cat"], **settings, time=0.5, guidance_scale=guidance_scale).u for guidance_scale in (1.0, 9.0)
+        search_directions(model, ["red cat"], **settings, time=0.5, guidance_scale=guidance_scale).u
+        for guidance_scale in (1.0, 9.0)
     ]
     assert torch.equal(*early)
     assert not torch.allclose(*late)
@@ -42,13 +46,13 @@ def test_guidance_scale_acts_only_after_the_first_step(model):
 
 def test_more_prompts_than_samples_are_refused(model):
     with pytest.raises(BadInput, match="3 prompts need at least as many samples, not 2"):
-        find(model, PROMPTS, n=2, samples=2, steps=4)
-    assert find(model, PROMPTS, n=2, samples=3, steps=4).prompts == tuple(PROMPTS)
+        search_directions(model, PROMPTS, n=2, samples=2, steps=4)
+    assert search_directions(model, PROMPTS, n=2, samples=3, steps=4).prompts == tuple(PROMPTS)
 
 
 def test_callback_receives_the_progress(model):
     told = []
-    find(model, n=2, samples=3, steps=4, callback=lambda *each: told.append(each))
+    search_directions(model, n=2, samples=3, steps=4, callback=lambda *each: told.append(each))
     assert told[0] == ("latent", 3, 3)
     assert told[-1] == ("basis", 3, 3)
 
@@ -70,5 +74,5 @@ def test_callback_receives_the_progress(model):
 def test_bad_options_are_refused_before_any_evaluation(model, options, message):
     calls = model.network.count.calls
     with pytest.raises(BadInput, match=message):
-        find(model, ["red cat"], **{"n": 3, "samples": 5, "time": 0.5, "steps": 4, **options})
+        search_directions(model, ["red cat"], **{"n": 3, "samples": 5, "time": 0.5, "steps": 4, **options})
     assert model.network.count.calls == calls

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sfumato
-from sfumato.api.finding import find
+from sfumato.api.finding import search_directions
 from sfumato.api.variations import variations
 from sfumato.errors import BadInput
 from sfumato.methods.ddim import DDIMParams
@@ -21,7 +21,9 @@ GAMMAS = (-1.0, 0.0, 2.0)
 @pytest.mark.parametrize("layout", ["sd", "ddpm"])
 def test_variations_equal_the_edits(tiny_folder, tmp_path, layout, time, normalise):
     model = sfumato.load(str(tiny_folder(layout)), "cpu")
-    found = find(model, n=2, samples=2, steps=4, time=time, size={"sd": (32, 24), "ddpm": (30, 22)}[layout])
+    found = search_directions(
+        model, n=2, samples=2, steps=4, time=time, size={"sd": (32, 24), "ddpm": (30, 22)}[layout]
+    )
     found.save(tmp_path / "d.safetensors")
     inverted = model.invert(tiny_image(30, 22), method="pullback", steps=4, resolution="full")
     rows = list(variations(inverted, found, GAMMAS, normalise=normalise))
@@ -38,7 +40,7 @@ def test_variations_equal_the_edits(tiny_folder, tmp_path, layout, time, normali
 def test_variations_use_the_settings_of_the_model(tiny_sd_folder, tmp_path):
     """Skipped steps, boost, kappa and rank of the model's settings; the boost begins before the edited step."""
     model = sfumato.load(str(tiny_sd_folder), "cpu")
-    found = find(model, n=2, samples=2, steps=4, time=0.5, size=(32, 24))
+    found = search_directions(model, n=2, samples=2, steps=4, time=0.5, size=(32, 24))
     found.save(tmp_path / "d.safetensors")
     model.network.settings["pullback"] = {"skip": 1, "boost": 0.9, "kappa": 0.5, "rank": 3}
     options = {"directions": str(tmp_path / "d.safetensors"), "time": 0.5, "steps": 4, "resolution": "full"}

@@ -6,7 +6,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from sfumato.api.finding import find
+from sfumato.api.finding import search_directions
 from sfumato.api.model import Model
 from sfumato.errors import BadInput
 from sfumato.methods.generate import first_latent
@@ -165,7 +165,7 @@ def test_calls_without_required_inputs_are_rejected_before_evaluation(model, nam
         ours.generate_steps("red" if ours.network.takes_text else "")
     for time in (1.0, 0.5):
         with pytest.raises(BadInput, match=r"(give labels, |maps=|tokens=)"):
-            find(ours, samples=2, n=1, time=time, steps=4)
+            search_directions(ours, samples=2, n=1, time=time, steps=4)
     assert ours.network.count.calls == before
 
 
