@@ -176,7 +176,7 @@ def test_grid_with_fewer_images_than_a_row_is_in_the_order_of_the_captions(
     pipeline, image_folder, tmp_path, monkeypatch
 ):
     colours = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    data = CaptionedImages.open(image_folder, 32, split="train")
+    data = CaptionedImages.open(image_folder, 32, split="train", count=64)
     drawn = dict(zip(data.captions, colours, strict=True))
 
     def draw(model, captions, size, guidance_scale, steps):
