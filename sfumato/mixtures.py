@@ -6,6 +6,11 @@ WEIGHTS = (1e-3, 1e3)
 """Smallest and largest absolute weight in a mixture; only the ratios of the weights matter."""
 
 
+def is_number(name: str) -> bool:
+    """Whether a name is interpreted as a number: at most 9 digits, as `int` raises an error for very long strings."""
+    return name.isdecimal() and len(name) < 10
+
+
 def parse_weights(text: str) -> dict[str, float]:
     """Parse a direction or a weighted mixture: "smile" -> {"smile": 1}, "smile=1,3=-0.5" -> {"smile": 1, "3": -0.5}.
 

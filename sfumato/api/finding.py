@@ -6,7 +6,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
-from sfumato.api.arguments import check_prompts, check_seeds, height_and_width, resolve
+from sfumato.api.arguments import as_list, check_prompts, check_seeds, height_and_width, resolve
 from sfumato.api.group import at_once, guided
 from sfumato.api.loaded import Loaded
 from sfumato.errors import BadInput
@@ -15,6 +15,7 @@ from sfumato.geometry.directions import Kind
 from sfumato.geometry.jacobian import CHUNK
 from sfumato.geometry.search import check_search
 from sfumato.methods.generate import GenerateParams, first_latent, generate
+from sfumato.models.checks import check_prompts_suffice
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.shifts.banks import check_bank, templated
 from sfumato.shifts.text_direction import TextDirection, text_direction
@@ -22,7 +23,7 @@ from sfumato.shifts.text_direction import TextDirection, text_direction
 
 def search_directions(
     model: Loaded,
-    prompts: Sequence[str] = ("",),
+    prompts: str | Sequence[str] = ("",),
     *,
     n: int = 10,
     samples: int = 50,
@@ -75,7 +76,9 @@ def search_directions(
     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 < time <= 1:
         raise BadInput(f"time must be above 0 and at most 1, not {time!r}.")
     check_seeds([seed])
-    each = check_prompts(network, list(prompts), "prompt", empty=True)
+    check_prompts_suffice(network, "search_directions")
+    prompts = as_list(prompts)
+    each = check_prompts(network, prompts, "prompt", empty=True)
     if len(each) > samples:
         raise BadInput(
             f"{len(each)} prompts need at least as many samples, not {samples}: give fewer prompts, or more samples."
@@ -135,6 +138,8 @@ def _bank(network: DiffusionModel, given: str | Sequence[str], side: str) -> lis
     if isinstance(given, str):
         bank, name = templated(given), f'The built-in bank of "{given[:40]}"'
     else:
+        if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+            raise BadInput(f"The {side} of a text direction must be a word or a list of sentences, not {given!r:.60}.")
         bank, name = list(given), f"The {side} bank"
     check_bank(network.text_encoders, bank, name)
     return bank

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.api.arguments import check_batch, check_prompts, resolve
+from sfumato.api.arguments import as_list, check_batch, check_prompts, resolve
 from sfumato.api.group import Group, at_once, decoded, guided, padded_size
 from sfumato.api.inverting import inverting, outlines
 from sfumato.api.loaded import Loaded
@@ -60,6 +60,11 @@ class PathSettings:
     rank: int = RANK
     chunk: int = CHUNK
     perceptual: PerceptualDistance | None = None
+
+    @property
+    def metric(self) -> bool:
+        """Whether the metric of the bottleneck is computed: for a geodesic or for lengths."""
+        return self.kind == "geodesic" or self.perceptual is not None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -133,7 +138,7 @@ def interpolate_steps(
         raise BadInput("Interpolation has no skip: time sets where in the run the latents are taken.")
     options = {"guidance_scale": 1.0} | options | {"skip": 0}
     params = resolve(network, DDIMParams, options, stages=("invert", "edit"), section="ddim", what="interpolation")
-    texts = check_prompts(network, list(prompts), "prompt", empty=True)
+    texts = check_prompts(network, as_list(prompts), "prompt", empty=True)
     if len(texts) != 2:
         raise BadInput(f"Give two prompts, one for each image, not {len(texts)}.")
     images = [read_image(each, max_pixels) for each in (first, second)]
@@ -141,10 +146,11 @@ def interpolate_steps(
     if sizes[0] != sizes[1]:
         a, b = (f"{width} x {height}" for width, height in sizes)
         raise BadInput(f"A path needs two images of one size, not {a} and {b}: crop or scale one.")
-    f = BottleneckMap(network, 0, chunk=chunk)
-    latent = torch.empty(1, *network.latent_shape(*padded_size(network, images[0].size)), device="meta")
-    way = replace(way, rank=min(RANK, max(1, largest_rank(f, latent) // 2)) if rank is None else rank)
-    check_n(f, latent, way.rank, "rank")
+    if kind == "geodesic" or measure:
+        f = BottleneckMap(network, 0, chunk=chunk)
+        latent = torch.empty(1, *network.latent_shape(*padded_size(network, images[0].size)), device="meta")
+        way = replace(way, rank=min(RANK, max(1, largest_rank(f, latent) // 2)) if rank is None else rank)
+        check_n(f, latent, way.rank, "rank")
     if measure:
         way = replace(way, perceptual=load_perceptual(os.fspath(lpips or SHIPPED)).to(network.device))
     return Run(network, _interpolating(model, method, params, images, texts, way, batch))
@@ -165,7 +171,9 @@ def _interpolating(
     ends, conditions = _ends(inverted.groups, skip)
     timesteps = inverted.groups[0].inversion.timesteps[skip:]
     network, size = model.network, images[0].size
-    f = BottleneckMap(network, timesteps[0], _between(*conditions, 0.5), chunk=way.chunk)
+    f = None
+    if way.metric:
+        f = BottleneckMap(network, timesteps[0], _between(*conditions, 0.5), chunk=way.chunk)
     latents = torch.cat(list(path(way.kind, *ends, segments=way.frames - 1, f=f, n=way.rank)))
     shares = torch.linspace(0, 1, way.frames).tolist()
     largest = at_once(latents.shape, batch)
@@ -180,9 +188,10 @@ def _interpolating(
         last = yield from following(work, "interpolate", n, len(starts), outputs, network, size)
         pixels += [to_uint8(each) for each in decoded(network, last, size)]
     sources = _with_alpha(images, pixels, shares)
-    about = {**parameters(params), "path": way.kind, "frames": way.frames, "time": way.time, "rank": way.rank}
+    about = {**parameters(params), "path": way.kind, "frames": way.frames, "time": way.time}
+    about |= {"rank": way.rank} if way.metric else {}
     report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
-    if way.perceptual is not None:
+    if f is not None and way.perceptual is not None:
         report["metrics"] = _lengths(f, latents, way.rank) | {"perceptual_length": _perceptual(pixels, way.perceptual)}
     named = [{"name": file_name(image.name), "sha256": image_fingerprint(image)} for image in images]
     made = {"operation": "interpolate", **made_with(network), "images": named, **about, "prompts": prompts}

@@ -13,9 +13,10 @@ from sfumato.api.finish import add_residual, finished
 from sfumato.api.group import decoded, guided, padded_size
 from sfumato.api.inverted import Inverted
 from sfumato.errors import BadInput
-from sfumato.geometry import BottleneckMap, Directions, local_basis, normalised, pull_back, transport
+from sfumato.geometry import Basis, BottleneckMap, Directions, Shot, local_basis, normalised, shoot
 from sfumato.geometry.basis import largest_rank
 from sfumato.geometry.jacobian import CHUNK
+from sfumato.geometry.normalise import gain
 from sfumato.inversion import replay
 from sfumato.methods.pullback import RANK, PullbackParams
 from sfumato.shifts.boost import QualityBoost
@@ -28,53 +29,76 @@ def variations(
     directions: Directions,
     gammas: Sequence[float],
     *,
-    normalise: bool = True,
+    normalise: bool | None = None,
     chunk: int = CHUNK,
 ) -> Iterator[list[Pixels]]:
     """Yield, for each direction, the edits of an image by all step lengths, as edits by the method pullback.
 
     The tangent basis is the same for all directions and is computed once. All step lengths are evaluated in one batch.
-    The skipped steps, the quality boosting, kappa, the rank and the guidance scale are those of the parameters with
-    which the image was inverted.
+    The skipped steps, the number of shots, the quality boosting, kappa, the rank and the guidance scale are those of
+    the parameters with which the image was inverted.
 
     Args:
         inverted: one image, inverted for the method pullback with the number of steps that the directions belong to.
         directions: directions found by `sfumato.api.finding.search_directions`.
-        gammas: step lengths of x_t; 0 gives the reconstruction.
-        normalise: restore mean and standard deviation of the predicted x_0 (arXiv 2302.12469, section 3.4).
+        gammas: step lengths of x_t, at least one; 0 gives the reconstruction.
+        normalise: restore mean and standard deviation of the predicted x_0 (arXiv 2302.12469, section 3.4); None for
+            the value of the image's parameters.
         chunk: maximum number of rows per pass of the Jacobian.
 
     Yields:
         Images uint8 [h,w,3], one per gamma.
 
     Raises:
-        BadInput: the directions belong to another model, timestep or size of latents, the image was inverted for
-            another method, or its parameters skip the step of the directions.
+        BadInput: there is more than one image or no gamma, the directions belong to another model, timestep or size
+            of latents, the image was inverted for another method, its parameters skip the step of the directions, or
+            the normalisation is not defined at their timestep. Raised before the network is evaluated.
     """
-    group, network, step, params = inverted.groups[0], inverted.model.network, directions.step, inverted.params
+    if len(inverted) != 1:
+        raise BadInput(f"Directions are shown on one inverted image, not on {len(inverted)}.")
+    if not len(gammas):
+        raise BadInput("Give at least one gamma.")
+    network, step, params = inverted.model.network, directions.step, inverted.params
     if not isinstance(params, PullbackParams):
         raise BadInput(f"Directions move images inverted for the method pullback, not {inverted.method.name}.")
     if params.skip > step:
         raise BadInput(f"The edit skips {params.skip} steps, but these directions belong to step {step}: skip fewer.")
-    inversion = group.inversion.rows([0] * len(gammas))
+    inversion = inverted.groups[0].inversion
     t = inversion.timesteps[step]
     directions.check_fits(network, t, inversion.x.shape[2:])
+    normalise = params.normalise if normalise is None else normalise
+    if normalise:
+        gain(network.schedule.abar(t), params.kappa)
+    return _variations(inverted, directions, gammas, params, t, normalise, chunk)
+
+
+def _variations(
+    inverted: Inverted,
+    directions: Directions,
+    gammas: Sequence[float],
+    params: PullbackParams,
+    t: int,
+    normalise: bool,
+    chunk: int,
+) -> Iterator[list[Pixels]]:
+    group, network, step = inverted.groups[0], inverted.model.network, directions.step
+    inversion = group.inversion.rows([0] * len(gammas))
     size = padded_size(network, group.size)
     x = _reproduced(inverted, t)
     f = BottleneckMap(network, t, group.condition[[0]], directions.pool, chunk)
-    basis = local_basis(f, x, params.rank or min(RANK, largest_rank(f, x)))
+    rank = params.rank or min(RANK, largest_rank(f, x))
+    basis = local_basis(f, x, rank)
     guidance = guided(network, [params.guidance_scale] * len(gammas), size)
     condition = group.condition[[0]].repeat(len(gammas))
     boost = [QualityBoost(params.boost * len(network.schedule), inversion.seeds)] if params.boost else []
-    lengths = torch.tensor(gammas, dtype=x.dtype, device=x.device).reshape(-1, 1, 1, 1)
     start = x.expand(len(gammas), -1, -1, -1)
 
     def predict(each: Tensor) -> Tensor:
         return guidance.predict(each, t, condition)
 
     for u in directions.u.to(x.device):
-        v = pull_back(basis, transport(basis, u[None])[0])
-        moved = start + lengths * v
+        ends = [[x, *(each.x for each in _shots(f, x, u[None], gamma, params.shots, basis))][-1] for gamma in gammas]
+        moved = torch.cat(ends)
         if normalise:
             with torch.no_grad():
                 moved = normalised(predict, start, moved, network.schedule.abar(t), params.kappa)
@@ -84,9 +108,14 @@ def variations(
         yield _finished_images(inverted, last.x_prev)
 
 
+def _shots(f: BottleneckMap, x: Tensor, u: Tensor, gamma: float, shots: int, basis: Basis) -> Iterator[Shot]:
+    """Steps from x along u; none with gamma = 0."""
+    return shoot(f, x, u, gamma=gamma, steps=shots, n=basis.n, basis=basis) if gamma else iter(())
+
+
 def _reproduced(inverted: Inverted, t: int) -> Tensor:
     """Replay the inversion up to timestep t and return x_t, [1,c,h,w]."""
-    for each in inverted.edit_steps("", gamma=0.0):
+    for each in inverted.edit_steps("", gamma=0.0, normalise=False, kappa=PullbackParams.kappa):
         if each.state.t == t:
             return each.state.x_t
     raise AssertionError("the replay visits every timestep that is not skipped")

@@ -43,6 +43,8 @@ def described(path: Path, found: "Directions") -> dict[str, Any]:
         "model": found.model,
         "timestep": found.t,
         "steps": found.steps,
+        "step": found.step,
+        "pool": found.pool,
         "latent": list(found.latent),
         "samples": found.samples,
         "prompts": list(found.prompts),

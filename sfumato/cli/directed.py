@@ -39,7 +39,8 @@ def show_flags(parser: CommandParser) -> None:
     parser.add_argument(
         "--no-normalise",
         dest="normalise",
-        action="store_false",
+        action="store_const",
+        const=False,
         help="do not preserve mean and standard deviation of the predicted x_0",
     )
     parser.add_argument(
@@ -74,12 +75,14 @@ def show(arguments: Namespace) -> None:
     if image is None:
         print_directions(arguments.file, found, arguments.json)
         return
-    check_output(arguments.out)
+    least = (len(_SHOWN) * image.size[0] * arguments.scale, len(found) * image.size[1] * arguments.scale)
+    check_output(arguments.out, least)
     refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
-    inverted = finish(_plan(arguments, image.size, found, direction=found.names[0]).invert())
+    given = {} if arguments.normalise is None else {"normalise": arguments.normalise}
+    inverted = finish(_plan(arguments, image.size, found, direction=found.names[0], **given).invert())
     gammas, rows = [share * arguments.gamma for share in _SHOWN], []
     with progress() as bar:
-        for row in variations(inverted, found, gammas, normalise=arguments.normalise, chunk=arguments.chunk):
+        for row in variations(inverted, found, gammas, chunk=arguments.chunk):
             rows.append(row)
             bar(len(rows), len(found), f"direction {len(rows)}/{len(found)}")
     labels = [[f"{name}\n{gamma:+g}" for gamma in gammas] for name in found.names]

@@ -14,6 +14,7 @@ from sfumato.cli.parser import CommandParser, integer, real, size
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table
 from sfumato.errors import BadInput
+from sfumato.files import check_writable
 from sfumato.suggestions import suggestion
 
 #: Action -> (usage, summary in one line).
@@ -69,6 +70,8 @@ def run(arguments: Namespace) -> None:
     }
     if arguments.action not in actions:
         raise BadInput(f"directions has no action {arguments.action!r}{suggestion(arguments.action, actions)}")
+    if hasattr(arguments, "rest"):
+        raise BadInput(f"give the action first: sfumato directions {arguments.action} {ACTIONS[arguments.action][0]}")
     actions[arguments.action](arguments)
 
 
@@ -113,6 +116,7 @@ def _find_flags(parser: CommandParser) -> None:
 def _find(arguments: Namespace) -> None:
     if arguments.out.suffix.lower() != ".safetensors" or not arguments.out.absolute().parent.is_dir():
         raise BadInput(f"{arguments.out}: directions are written to a .safetensors file in a folder that exists.")
+    check_writable(arguments.out, "a set of directions")
     model = load_model(arguments)
     from sfumato.api.finding import search_directions
 

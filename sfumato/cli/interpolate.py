@@ -40,6 +40,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--path",
         default="slerp",
+        choices=("lerp", "slerp", "geodesic"),
         metavar="KIND",
         help="interpolation of the latents: lerp, slerp (default) or geodesic",
     )

@@ -1,5 +1,6 @@
 """Named global directions of one model at one timestep, stored in one safetensors file."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from sfumato.errors import BadInput
 from sfumato.formats import Format
-from sfumato.geometry.jacobian import Pool
+from sfumato.geometry.jacobian import BottleneckMap, Pool
+from sfumato.mixtures import is_number
 from sfumato.models.diffusion_model import DiffusionModel
 
 Kind: TypeAlias = Literal["pullback", "pca"]
@@ -70,7 +72,7 @@ class Directions:
         """
         if name in self.names:
             return self.names.index(name)
-        if _is_number(name) and 1 <= int(name) <= len(self):
+        if is_number(name) and 1 <= int(name) <= len(self):
             return int(name) - 1
         raise BadInput(
             f'There is no direction "{name}": use one of {", ".join(self.names)}, or a number from 1 to {len(self)}.'
@@ -123,6 +125,8 @@ class Directions:
             problem = f"at timestep {self.t} of a run of {self.steps} steps, but would be used at timestep {t}"
         elif tuple(self.latent) != tuple(latent):
             problem = f"on latents of shape {list(self.latent)}, not {list(latent)} (--resolution sets the size)"
+        elif self.u.shape[1] != (width := math.prod(BottleneckMap(network, t, None, self.pool).h_shape(*latent[1:]))):
+            problem = f"in a bottleneck of {self.u.shape[1]} dimensions, not {width}"
         if problem:
             raise BadInput(f"These directions were found {problem}: use the same settings, or find new directions.")
 
@@ -140,15 +144,11 @@ class Directions:
         return Directions.FORMAT.read(path, _assemble)
 
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _FIELDS = (
     *("names", "kind", "model", "t", "steps", "step", "latent"),
     *("pool", "values", "overlap", "samples", "prompts"),
 )
-
-
-def _is_number(name: str) -> bool:
-    """Whether a name is interpreted as a number: at most 9 digits, as `int` raises an error for very long strings."""
-    return name.isdecimal() and len(name) < 10
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     for place, name in enumerate(names, start=1):
         if not name.strip() or name != name.strip() or set(name) & set(",=") or not name.isprintable():
             raise BadInput(f'A direction needs a name of printable characters without "," and "=", not {name!r}.')
-        if _is_number(name) and int(name) != place:
+        if is_number(name) and int(name) != place:
             raise BadInput(f'Direction {place} cannot be named "{name}", which is the number of another direction.')
     if len(set(names)) != len(names):
         raise BadInput("Two directions have the same name: rename one.")
@@ -175,7 +175,7 @@ def _assemble(header: Any, tensors: dict[str, Tensor]) -> Directions:
     }
     found = Directions(u=u, **values)
     k = len(found.names)
-    shapes = u.ndim == 2 and u.is_floating_point() and len(u) == k == len(found.values) == len(found.overlap)
+    shapes = u.ndim == 2 and u.dtype in _DTYPES and len(u) == k == len(found.values) == len(found.overlap)
     kinds = found.kind in KINDS and found.pool in ("sum", None) and len(found.latent) == 3
     run = all(isinstance(each, int) for each in (found.t, found.steps, found.step)) and 0 <= found.step < found.steps
     lists = isinstance(found.names, tuple) and isinstance(found.prompts, tuple)

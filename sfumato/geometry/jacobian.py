@@ -49,7 +49,7 @@ class BottleneckMap:
         passes: number of evaluations and products so far.
 
     Raises:
-        BadInput: the timestep, the pooling or the chunk is out of range.
+        BadInput: the timestep, the pooling or the chunk is out of range, or the network has no middle block.
     """
 
     network: DiffusionModel
@@ -64,6 +64,8 @@ class BottleneckMap:
             raise BadInput(f"The timestep must be between 0 and {len(self.network.schedule) - 1}, not {self.t!r}.")
         if isinstance(self.chunk, bool) or not isinstance(self.chunk, int) or self.chunk < 1:
             raise BadInput(f"chunk must be an integer of at least 1, not {self.chunk!r}.")
+        if self.network.unet.mid_block is None:
+            raise BadInput("This network has no middle block: load another model.")
         if self.pool not in ("sum", None):
             raise BadInput(f'pool must be "sum" or None, not {self.pool!r}.')
 

@@ -31,10 +31,15 @@ def gain(abar: float, kappa: float = KAPPA) -> float:
         kappa: assumed derivative of the predicted noise with respect to x_t.
 
     Raises:
-        BadInput: kappa is not in [0, 1).
+        BadInput: kappa is not in [0, 1), or abar is 0: then the prediction of x_0 does not depend on x_t.
     """
     if not 0 <= kappa < 1:
         raise BadInput(f"kappa must be at least 0 and below 1, not {kappa}.")
+    if abar <= 0:
+        raise BadInput(
+            "The normalisation compares predictions of x_0, which do not depend on x_t at the first timestep of "
+            "this model (zero terminal SNR): use a time below 1, or leave the normalisation out."
+        )
     return math.sqrt(abar) / (1 - kappa * math.sqrt(1 - abar))
 
 

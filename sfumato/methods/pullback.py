@@ -22,7 +22,7 @@ from sfumato.methods.inversions import EVERY
 from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
-from sfumato.mixtures import parse_weights
+from sfumato.mixtures import is_number, parse_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,10 +120,19 @@ class PullbackParams(DDIMParams):
             _numbered(weights, self.rank or MOST)
 
     def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
-        """Note a `rank` without effect: a single step along local directions computes only the named directions."""
-        if not self.rank or self.shots > 1 or self.directions:
-            return []
-        return ["rank had no effect: it is for several shots, or for a file of directions."]
+        """Note a `rank` without effect, and a `time` at which the step is skipped.
+
+        A single step along local directions computes only the named directions, so it has no rank.
+        """
+        notes = []
+        if self.rank and self.shots == 1 and not self.directions:
+            notes.append("rank had no effect: it is for several shots, or for a file of directions.")
+        if (step := edited_step(self)) != _step_at(self):
+            notes.append(
+                f"x_t was changed at step {step + 1} of {self.steps}, not at time {self.time:g}, because the steps "
+                "before it are skipped."
+            )
+        return notes
 
     @cached_property
     def saved(self) -> Directions | None:
@@ -152,19 +161,22 @@ class PullbackParams(DDIMParams):
         """Check the directions against the model, timestep and size, and the rank. Raises BadInput."""
         import torch
 
+        from sfumato.geometry.normalise import gain
+
         t = network.schedule.timesteps(self.steps)[edited_step(self)]
-        if self.normalise and network.schedule.abar(t) <= 0:
-            raise BadInput(
-                "The normalisation compares predictions of x_0, which do not depend on x_t at the first timestep of "
-                "this model (zero terminal SNR): use a time below 1, or leave the normalisation out."
-            )
+        if self.normalise:
+            gain(network.schedule.abar(t), self.kappa)
         planned(network, self, t, torch.empty(1, network.latent_channels, *size, device="meta"))
 
 
 def edited_step(params: PullbackParams) -> int:
     """Return the index of the edited step: at which the fraction `time` of the run remains, but at least `skip`."""
-    wanted = min(round((1 - params.time) * params.steps), params.steps - 1)
-    return max(wanted, params.skip)
+    return max(_step_at(params), params.skip)
+
+
+def _step_at(params: PullbackParams) -> int:
+    """Index of the step at which the fraction `time` of the run remains."""
+    return min(round((1 - params.time) * params.steps), params.steps - 1)
 
 
 @method(
@@ -260,7 +272,7 @@ def _numbered(weights: dict[str, float], most: int) -> dict[int, float]:
     """Weights by number. Raises BadInput for names, numbers beyond `most`, and one number in two spellings."""
     numbers: dict[int, float] = {}
     for name, weight in weights.items():
-        if not name.isdecimal() or not 1 <= int(name) <= most:
+        if not is_number(name) or not 1 <= int(name) <= most:
             raise BadInput(
                 f'direction must be a number between 1 and the rank, not "{name}"; names need a file of directions.'
             )

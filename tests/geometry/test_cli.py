@@ -1,5 +1,7 @@
 """The commands `sfumato directions` and `sfumato interpolate`."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,12 @@ def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # 
         in sfumato(*("directions", "find", "-o", "e.safetensors", "-n", 17, *STEPS, *model)).refused()
     )
     assert "written to a .safetensors file" in sfumato("directions", "find", "-o", "e.png").refused()
+    Path("folder.safetensors").mkdir()
+    assert "is a folder" in sfumato("directions", "find", "-o", "folder.safetensors").refused()
+    assert "give the action first: sfumato directions list" in sfumato("directions", "--", "list", ".").refused()
+    tiny_image(208, 22).save("wide.png")
+    sheet = ("directions", "show", "d.safetensors", "wide.png", "-o", "sheet.webp", "--scale", 16)
+    assert "WEBP supports at most 16383 pixels a side" in sfumato(*sheet).refused()
 
 
 @pytest.mark.parametrize("action", ["find", "list", "show", "name", "apply"])
@@ -256,7 +264,7 @@ def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
         return sfumato("interpolate", "photo.png", other, "-o", "film", *STEPS, *model, *words).refused()
 
     assert "two images of one size, not 30 x 22 and 30 x 24" in interpolate(other="larger.png")
-    assert "path must be one of lerp, slerp, geodesic" in interpolate("--path", "arc")
+    assert "invalid choice: 'arc' (choose from 'lerp', 'slerp', 'geodesic')" in interpolate("--path", "arc")
     assert "rank must be between 1 and 16" in interpolate("--path", "geodesic", "--rank", 20)
     assert "give both" in interpolate("--lpips", "vgg")
     assert "rank is the dimension of tangent spaces" in interpolate("--rank", 7)

@@ -1,15 +1,17 @@
 """Finding the directions of a model from sampled latents; options are checked before any evaluation."""
 
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
 
 import sfumato
-from sfumato.api.finding import sample_latents, search_directions
+from sfumato.api.finding import compute_text_direction, sample_latents, search_directions
 from sfumato.api.group import guided
 from sfumato.errors import BadInput
 from sfumato.methods.generate import GenerateParams, generate
+from tests.tiny import tiny_image, tiny_sd
 
 PROMPTS = ["red cat", "blue dog", "star"]
 SHAPE = (4, 8, 8)
@@ -76,3 +78,39 @@ def test_bad_options_are_refused_before_any_evaluation(model, options, message):
     with pytest.raises(BadInput, match=message):
         search_directions(model, ["red cat"], **{"n": 3, "samples": 5, "time": 0.5, "steps": 4, **options})
     assert model.network.count.calls == calls
+
+
+def test_a_single_prompt_may_be_a_string(model):
+    options = {"n": 2, "samples": 2, "steps": 4, "time": 0.5}
+    found, same = (search_directions(model, prompts, **options) for prompts in ("red cat", ["red cat"]))
+    assert found.prompts == same.prompts == ("red cat",)
+    assert torch.equal(found.u, same.u)
+
+
+@pytest.mark.parametrize("words", [None, 3, ["cat", 3], {"cat": "dog"}])
+def test_a_text_direction_between_other_values_is_refused(model, words):
+    with pytest.raises(BadInput, match="must be a word or a list of sentences"):
+        compute_text_direction(model, words, "dog")
+
+
+def test_a_network_without_a_middle_block_is_refused_before_any_evaluation(tmp_path):
+    model = sfumato.load(str(tiny_sd(tmp_path / "sd", mid_block_type=None)), "cpu")
+    image = tiny_image(32, 32)
+    with model.network.counting() as count:
+        for call in (
+            lambda: search_directions(model, n=2, samples=2, steps=4),
+            lambda: model.interpolate(image, image, kind="geodesic", steps=2),
+            lambda: model.interpolate(image, image, measure=True, steps=2),
+            lambda: model.plan(image, methods="pullback", steps=2),
+        ):
+            with pytest.raises(BadInput, match="no middle block"):
+                call()
+    assert not count.calls
+    assert len(model.interpolate(image, image, frames=2, steps=2)) == 2
+
+
+def test_a_file_of_another_bottleneck_is_refused(model, tmp_path):
+    found = search_directions(model, n=2, samples=2, steps=4)
+    found.check_fits(model.network, found.t, found.latent)
+    with pytest.raises(BadInput, match="in a bottleneck of 15 dimensions, not 16"):
+        replace(found, u=found.u[:, :15]).check_fits(model.network, found.t, found.latent)

@@ -86,6 +86,20 @@ def test_edited_step_for_time_and_skip(time, skip, index):
     assert edited_step(PullbackParams(steps=6, time=time, skip=skip)) == index
 
 
+@pytest.mark.parametrize(("time", "skip", "noted"), [(1.0, 0, False), (0.25, 2, False), (1.0, 2, True), (0.9, 5, True)])
+def test_a_time_at_which_the_step_is_skipped_is_reported(time, skip, noted):
+    notes = PullbackParams(steps=6, time=time, skip=skip).notes([])
+    expected = (
+        f"x_t was changed at step {skip + 1} of 6, not at time {time:g}, because the steps before it are skipped."
+    )
+    assert notes == ([expected] if noted else [])
+
+
+def test_a_number_of_thousands_of_digits_is_refused(inverted):
+    with pytest.raises(BadInput, match="direction must be a number between 1 and the rank"):
+        inverted.edit_steps(direction="1" * 5000)
+
+
 def test_empty_target_prompt_uses_the_source_prompt(inverted):
     with_it, without = (first_state(inverted, prompt, gamma=0.5) for prompt in ("red cat", ""))
     assert torch.equal(with_it.x_t, without.x_t)

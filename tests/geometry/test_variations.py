@@ -1,5 +1,6 @@
 """Variations along directions equal the corresponding edits."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from sfumato.api.variations import variations
 from sfumato.errors import BadInput
 from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.registry import METHODS
-from tests.tiny import tiny_image
+from tests.tiny import tiny_image, tiny_sd
 
 GAMMAS = (-1.0, 0.0, 2.0)
 
@@ -35,6 +36,52 @@ def test_variations_equal_the_edits(tiny_folder, tmp_path, layout, time, normali
             assert abs(edit - pixels).mean() < 0.1
             assert np.quantile(abs(edit - pixels), 0.99) <= 1
     assert (rows[0][0] != rows[0][2]).any()
+
+
+@pytest.mark.parametrize("settings", [{"shots": 3}, {"normalise": False}])
+def test_shots_and_normalisation_are_those_of_the_model(settings, tiny_sd_folder, tmp_path):
+    model = sfumato.load(str(tiny_sd_folder), "cpu")
+    found = search_directions(model, n=2, samples=2, steps=4, size=(32, 24))
+    found.save(tmp_path / "d.safetensors")
+    options = {"directions": str(tmp_path / "d.safetensors"), "steps": 4, "resolution": "full", "methods": "pullback"}
+    model.network.settings["pullback"] = settings
+    inverted = model.plan(tiny_image(30, 22), **options).invert().result
+    _, shown = variations(inverted, found, GAMMAS)
+    edits = [inverted.edit(direction="2", gamma=gamma).pixels[0].astype(int) for gamma in GAMMAS]
+    for edit, pixels in zip(edits, shown, strict=True):
+        assert np.quantile(abs(edit - pixels), 0.99) <= 1
+    model.network.settings["pullback"] = {}
+    plain = model.plan(tiny_image(30, 22), **options).invert().result.edit(direction="2", gamma=2.0).pixels[0]
+    assert abs(edits[2] - plain).max() > 10, "the settings do not matter to this test"
+
+
+def test_several_images_and_no_gamma_are_refused(tiny_sd_folder):
+    model = sfumato.load(str(tiny_sd_folder), "cpu")
+    found = search_directions(model, n=1, samples=2, steps=4, size=(32, 24))
+    images = [tiny_image(30, 22), tiny_image(30, 22, seed=1)]
+    several = model.invert(images, method="pullback", steps=4, resolution="full")
+    with model.network.counting() as count, pytest.raises(BadInput, match="on one inverted image, not on 2"):
+        variations(several, found, [1.0, 2.0])
+    assert not count.calls
+    one = model.invert(images[0], method="pullback", steps=4, resolution="full")
+    with pytest.raises(BadInput, match="at least one gamma"):
+        variations(one, found, [])
+
+
+def test_normalisation_at_zero_terminal_snr_is_refused(tmp_path):
+    """There the prediction of x_0 does not depend on x_t; without the normalisation the image changes."""
+    folder = tiny_sd(tmp_path / "sd")
+    config = folder / "scheduler" / "scheduler_config.json"
+    changed = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+    model = sfumato.load(str(folder), "cpu")
+    found = search_directions(model, n=1, samples=2, steps=4, size=(32, 24))
+    options = {"method": "pullback", "steps": 4, "resolution": "full"}
+    inverted = model.invert(tiny_image(30, 22), **options)
+    with pytest.raises(BadInput, match="zero terminal SNR"):
+        variations(inverted, found, [0.0, 8.0])
+    ((same, moved),) = variations(inverted, found, [0.0, 8.0], normalise=False)
+    assert (same != moved).any()
 
 
 def test_variations_use_the_settings_of_the_model(tiny_sd_folder, tmp_path):
