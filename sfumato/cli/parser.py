@@ -4,6 +4,8 @@ import argparse
 import re
 import shutil
 import textwrap
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from sfumato.cli.other_tools import instead_of
@@ -12,6 +14,8 @@ from sfumato.ranges import Range
 from sfumato.suggestions import suggestion
 
 _WIDEST = 100
+#: Options that some commands take several times.
+_SEVERAL = ("--method", "--to", "--recipe")
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -63,14 +67,29 @@ class CommandParser(argparse.ArgumentParser):
         raise BadInput(f"{message.strip()} ({self.prog} --help tells more).")
 
     def parse_args(self, words: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
-        """Like argparse's, but the message about an unknown option suggests a similar one."""
+        """Like argparse's, but the message about an unknown option suggests a similar one.
+
+        --method, --to and --recipe are refused if they are given twice to a command that takes one: other commands take
+        several, so that the first value must not be ignored, as argparse does.
+        """
         arguments, unknown = self.parse_known_args(words, namespace)
+        self._refuse_repeated(words or [])
         if unknown:
             known = self.flags()
             positional = [str(action.metavar) for action in self._actions if not action.option_strings]
             hint = instead_of(unknown[0], {*known, *positional}) or suggestion(unknown[0], known).rstrip(".")
             self.error(f"unknown argument {unknown[0]!r}{hint}")
         return arguments
+
+
+    def _refuse_repeated(self, words: Sequence[str]) -> None:
+        known, seen = self.flags(), set[argparse.Action]()
+        for word in takewhile(lambda word: word != "--", words):
+            action = known.get(word.partition("=")[0])
+            if isinstance(action, argparse._StoreAction) and action.option_strings[-1] in _SEVERAL:
+                if action in seen:
+                    self.error(f"{action.option_strings[-1]} was given twice: this command takes one")
+                seen.add(action)
 
 
 def integer(lowest: int, highest: int | None = None) -> Any:

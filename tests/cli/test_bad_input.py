@@ -144,6 +144,18 @@ def test_invalid_input_gives_one_line_and_writes_nothing(sfumato, typed, tiny_sd
 
 
 @pytest.mark.usefixtures("mistakes")
+@pytest.mark.parametrize(
+    ("typed", "twice"),
+    [
+        ("sweep photo.png --to cat --to dog -o sweep", "--to"),
+        ("sweep photo.png --to cat --method ddim --method plug-and-play -o sweep", "--method"),
+        ("invert photo.png --method ddim --method=sdedit -o out.safetensors", "--method"),
+    ],
+)
+def test_a_second_value_for_a_command_that_takes_one_is_refused(sfumato, typed, twice):
+    assert f"{twice} was given twice: this command takes one" in sfumato(*typed.split()).refused()
+
+
 def test_unwritable_folder_is_rejected_before_loading_the_model(sfumato, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     run = sfumato("invert", "photo.png", "-o", "x.safetensors", "--model", "nosuch")
