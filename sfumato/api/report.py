@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sfumato import __version__
 from sfumato.geometry import Moved
+from sfumato.methods.option_files import files_of_options, replaced
 from sfumato.methods.params import Params
 from sfumato.metrics import DualEncoder, psnr, ssim
 from sfumato.models.diffusion_model import DiffusionModel
@@ -87,24 +88,31 @@ def parameters(params: Params) -> dict[str, Any]:
 
 def recipe_parameters(params: Params) -> dict[str, Any]:
     """Return the parameters of a method for recipes: as `parameters`, with file names instead of paths."""
-    values = parameters(params)
-    for path in sorted(params.files, key=len, reverse=True):  # longest first, as one path may be a prefix of another
-        name = file_name(path)
-        values = {n: each.replace(path, name) if isinstance(each, str) else each for n, each in values.items()}
-    return values
+    names = {option: {path: file_name(path) for path in paths} for option, paths in files_of_options(params).items()}
+    return {n: replaced(each, names[n]) if n in names else each for n, each in parameters(params).items()}
 
 
 def files_used(*used: Params) -> dict[str, Any]:
-    """Return names and hashes of the files in parameters: {"files": [{"name": ..., "sha256": ...}]}; {} without files.
+    """Return options, names and hashes of the files in parameters; {} without files.
 
-    The hash of a folder is the hash of the lines "HASH  NAME" of its files, sorted by name, as printed by
-    `sha256sum *`.
+    They have the form {"files": [{"option": ..., "name": ..., "sha256": ...}]}, without "option" for files that do not
+    belong to one option. The hash of a folder is the hash of the lines "HASH  NAME" of its files, sorted by name, as
+    printed by `sha256sum *`.
 
     Raises:
         BadInput: a file cannot be read.
     """
-    paths = dict.fromkeys(path for params in used for path in params.files)
-    found = [{"name": file_name(path), "sha256": content_hash(Path(path))} for path in paths]
+    named: dict[tuple[str | None, str], None] = {}
+    for params in used:
+        options = files_of_options(params)
+        owned = {path for paths in options.values() for path in paths}
+        named |= dict.fromkeys((option, path) for option, paths in options.items() for path in paths)
+        named |= dict.fromkeys((None, path) for path in params.files if path not in owned)
+    hashes = {path: content_hash(Path(path)) for path in dict.fromkeys(path for _, path in named)}
+    found = [
+        ({} if option is None else {"option": option}) | {"name": file_name(path), "sha256": hashes[path]}
+        for option, path in named
+    ]
     return {"files": found} if found else {}
 
 

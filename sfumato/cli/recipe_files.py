@@ -3,7 +3,7 @@
 File names in a recipe contain no folders. A recipe is untrusted input, so files in other folders are never opened.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,31 @@ def file_of(path: str, name: Any, sha256: Any, flag: str) -> str:
         if content_hash(place) == sha256:
             return str(place)
     raise absent(path, name, flag)
+
+
+def hashes_of(path: str, recipe: Mapping[str, Any], option: str, text: str, flag: str) -> dict[str, str]:
+    """The hashes of the files of an option, by name. Entries of older recipes lack the option and count for all.
+
+    Args:
+        path: the edited image.
+        recipe: its recipe.
+        option: name of the option.
+        text: value of the option in the recipe.
+        flag: flag of the option in error messages.
+
+    Raises:
+        BadInput: the text contains a name for which there are different hashes.
+    """
+    found: dict[str, str] = {}
+    for each in recipe.get("files", []):
+        if each.get("option", option) != option:
+            continue
+        name, sha256 = each["name"], each["sha256"]
+        if name in text and found.setdefault(name, sha256) != sha256:
+            raise BadInput(
+                f"the recipe of {printable(path)} needs different files with the name {printable(name)}: give {flag}."
+            )
+    return found
 
 
 def image_file(path: str, max_pixels: int) -> str:

@@ -5,7 +5,6 @@ with the recorded content (`sfumato.cli.recipe_files`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from sfumato.cli.flags import flag_of
 from sfumato.cli.given import Flags
 from sfumato.cli.outputs import remark
 from sfumato.cli.recipe_files import absent, file_of, mask_flags
+from sfumato.cli.recipe_options import option_flags
 from sfumato.errors import BadInput
 from sfumato.files import printable
 
@@ -43,8 +43,10 @@ def read_edit(path: str, words: Sequence[str], max_pixels: int) -> Flags:
         raise BadInput(f"{printable(path)} was not made by an edit: give an image that `sfumato edit` wrote.")
     try:
         flags = _prompts(recipe) | _masks(path, recipe, typed, max_pixels)
-        flags |= {} if "--model" in typed else _model(path, recipe) | _additions(path, recipe, typed)
-        flags |= {} if "--method" in typed else _methods(path, recipe, typed)
+        flags |= ({} if "--model" in typed else _model(path, recipe)) | _additions(path, recipe, typed)
+        if "--method" not in typed:
+            flags |= _methods(path, recipe, typed)
+            flags = {flag: each for flag, each in flags.items() if flag != "--to" or not _without_target(recipe)}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, BadInput):
             raise
@@ -93,12 +95,19 @@ def _model(path: str, recipe: Mapping[str, Any]) -> Values:
 
 def _additions(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
     """The flags of LoRAs, textual inversions, prompt weights and prompt chunks."""
+    from sfumato.models.added_files import place_and_scale, place_and_word
+
     flags: Values = {}
-    for flag, name, suffix in (("--lora", "lora", "scale"), ("--textual-inversion", "textual_inversion", "word")):
+    for flag, name, suffix, read in (
+        ("--lora", "lora", "scale", place_and_scale),
+        ("--textual-inversion", "textual_inversion", "word", place_and_word),
+    ):
         if name in recipe and flag not in typed:
             files = recipe[name]
             found = [file_of(path, each["name"], each["sha256"], flag) for each in files]
             flags[flag] = [f"{file}:{each[suffix]}" for file, each in zip(found, files, strict=True)]
+            if [read(each)[0] for each in flags[flag]] != [Path(file) for file in found]:
+                raise absent(path, files[0]["name"], flag)  # a scale or word that is a part of another path
     if "prompt_chunks" in recipe:
         flags["--prompt-chunks"] = [str(int(recipe["prompt_chunks"]))]
     return flags | ({"--prompt-weights": []} if recipe.get("prompt_weights") else {})
@@ -135,72 +144,43 @@ def _methods(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
     first, several = methods[0], len(methods) > 1
     _check_inversion(path, recipe, first)
     run = run_of(first) if several else {**run_of(first), **edits_of(first)}
-    flags |= _options(path, recipe, first, {name: flag_of(name) for name in run}, recipe, typed)
+    flags |= option_flags(path, recipe, first, {name: flag_of(name) for name in run}, recipe, typed)
     for method, part in zip(methods, parts, strict=True) if several else ():
         named = {name: f"--{method.name}.{flag_of(name)[2:]}" for name in edits_of(method)}
-        flags |= _options(path, recipe, method, named, part, typed)
+        flags |= option_flags(path, recipe, method, named, part, typed)
     return flags
 
 
+def _without_target(recipe: Mapping[str, Any]) -> bool:
+    """Whether the edit had no target prompt, as far as the recipe tells: all of its methods keep the source prompt."""
+    from sfumato.methods.params import options_of
+    from sfumato.methods.registry import METHODS
+
+    kept = []
+    for part in recipe["methods"]:
+        kind, values = METHODS.find(part["method"]).params, {**recipe, **part}
+        kept.append(kind(**{name: values[name] for name in options_of(kind) if name in values}).keeps_prompt)
+    return recipe["prompt"] == recipe["source_prompt"] and all(kept)
+
+
 def _check_inversion(path: str, recipe: Mapping[str, Any], first: "Method") -> None:
-    """Raise BadInput if the inversion in the recipe was made by another method than the first one."""
+    """Raise BadInput if the first method cannot make the inversion in the recipe, which another method made."""
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS
 
     made_for = METHODS.find(_text(recipe["method"]))
-    kind = recipe.get("inversion", made_for.inversion)
-    if "inversion" not in options_of(first.params) and kind != first.inversion:
+    kind, known = recipe.get("inversion", made_for.inversion), options_of(first.params)
+    other = "inversion" not in known and kind != first.inversion
+    lost = [
+        name
+        for name, each in options_of(made_for.params, "invert").items()
+        if name not in known and name != "inversion" and recipe.get(name, each.default) != each.default
+    ]
+    if other or lost:
         raise BadInput(
             f"{printable(path)} was inverted for {made_for.name} and edited by {first.name}: give its inversion, made "
             "by `sfumato invert`, and the flags of the edit."
         )
-
-
-def _options(
-    path: str,
-    recipe: Mapping[str, Any],
-    method: "Method",
-    flags: Mapping[str, str],
-    values: Mapping[str, Any],
-    typed: set[str],
-) -> Values:
-    """The flags of some options of a method, by the name of the option, with the paths of the files that they name."""
-    from sfumato.methods.params import options_of
-
-    options, found = options_of(method.params), Values()
-    values = {name: values[name] for name in options if name in values}
-    for name, flag in flags.items():
-        if typed & {flag, flag_of(name)}:
-            continue
-        value = values[name]
-        if isinstance(value, bool):
-            found[flag if value else f"--no-{flag[2:]}"] = []
-        elif isinstance(value, str):
-            found[flag] = [_with_files(path, recipe, method, name, values, flag)]
-        else:
-            found[flag] = [repr(float(value)) if isinstance(value, float) else str(int(value))]
-    return found
-
-
-def _with_files(
-    path: str, recipe: Mapping[str, Any], method: "Method", name: str, values: Mapping[str, Any], flag: str
-) -> str:
-    """The text of an option with the paths of its files in place of their names.
-
-    Raises:
-        BadInput: a file is missing, or the recipe does not contain its hash.
-    """
-    from sfumato.methods.params import options_of
-
-    text, params = str(values[name]), method.params(**values)
-    without = set(replace(params, **{name: ""}).files)
-    named = [each for each in params.files if each not in without]
-    if text and options_of(method.params)[name].metadata["file"] and not named:
-        raise absent(path, text, flag)  # a folder or hub id, which only the user may name
-    stated = {each["name"]: each["sha256"] for each in recipe.get("files", [])}
-    for file in sorted(named, key=len, reverse=True):
-        text = text.replace(file, file_of(path, file, stated.get(file), flag))
-    return text
 
 
 def _text(value: Any) -> str:

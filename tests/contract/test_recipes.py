@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 import sfumato
-from sfumato.api.report import files_used
+from sfumato.api.report import files_used, recipe_parameters
 from sfumato.images import read_image, read_recipe
 from sfumato.images.loaded_image import image_fingerprint
 from sfumato.inversion import Inversion
 from sfumato.methods.params import Params, option, options_of
+from sfumato.methods.self_guidance_params import SelfGuidanceParams
 from tests.contract.images import IMAGE
 
 
@@ -93,11 +94,20 @@ def test_recipe_contains_names_and_hashes_of_method_files(sd, photo):
     composed = inverted.edit(methods=[("pix2pix-zero", banks)]).recipes[0]
     for recipe in (alone, composed):
         paths = [photo.with_name(f"{name}.txt") for name in ("source", "target")]
-        assert recipe["files"] == [{"name": path.name, "sha256": hash_of(path)} for path in paths]
+        assert recipe["files"] == [
+            {"option": f"{path.stem}_bank", "name": path.name, "sha256": hash_of(path)} for path in paths
+        ]
         assert recipe["methods"][0]["source_bank"] == "source.txt"
         assert "private" not in str(recipe)
     assert "files" not in inverted.edit("blue cat").recipes[0]
     assert inverted.edit(**banks).report["parameters"]["source_bank"] == banks["source_bank"], "reports stay here"
+
+
+def test_only_the_option_that_names_a_file_is_rewritten():
+    params = SelfGuidanceParams(appearance_from="a/fox", appearance_prompt="a/fox", restyle="cat: b/a/fox: b/a/fox2")
+    values = recipe_parameters(params)
+    assert (values["appearance_from"], values["appearance_prompt"]) == ("fox", "a/fox")
+    assert values["restyle"] == "cat: fox: fox2"
 
 
 def test_hash_changes_with_the_direction_file(sd, photo):
@@ -106,7 +116,7 @@ def test_hash_changes_with_the_direction_file(sd, photo):
     for target in ("dog", "fox"):
         sd.text_direction("cat", target).save(path)
         recipe = inverted.edit(direction_file=str(path)).recipes[0]
-        assert recipe["files"] == [{"name": path.name, "sha256": hash_of(path)}]
+        assert recipe["files"] == [{"option": "direction_file", "name": path.name, "sha256": hash_of(path)}]
         assert recipe["direction_file"] == path.name
         hashes.append(recipe["files"][0]["sha256"])
     assert hashes[0] != hashes[1]
@@ -138,4 +148,4 @@ def test_folder_hash_equals_hash_of_sha256sum_output(tmp_path):
         (tmp_path / name).write_text(text)
     lines = "".join(f"{hash_of(tmp_path / name)}  {name}\n" for name in ("a.txt", "b.txt"))
     (used,) = files_used(Folder(network=str(tmp_path)))["files"]
-    assert used == {"name": tmp_path.name, "sha256": sha256(lines.encode()).hexdigest()}
+    assert used == {"option": "network", "name": tmp_path.name, "sha256": sha256(lines.encode()).hexdigest()}
