@@ -1,7 +1,7 @@
 """Metrics of edits of one size, computed in one batch, and the fingerprint of the evaluator."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 
@@ -32,16 +32,32 @@ def evaluate(
     items: Sequence[Item],
     images: Sequence[ItemImages],
     edits: Sequence[NDArray[np.uint8]],
+    plain: Callable[[Sequence[str]], list[str]] = list,
 ) -> Scores:
-    """Compute the metrics whose inputs are available for all edits: one value per edit, NaN if undefined."""
+    """Compute the metrics whose inputs are available for all edits.
+
+    Args:
+        evaluator: networks that compute the metrics.
+        metrics: the metrics by name.
+        items: the edits.
+        images: their images, all of one size.
+        edits: the edited images, uint8 [h,w,3], of the same size.
+        plain: removes prompt weights from texts, as `Model.plain`; by default texts are scored as they are.
+
+    Returns:
+        One value per edit for each metric, NaN if undefined.
+
+    Raises:
+        BadInput: as `Evaluator.batch`, or the evaluator's text encoder cannot read a text.
+    """
     targets = [each.target for each in images if each.target is not None]
     batch = evaluator.batch(
         stacked([each.source for each in images]),
         stacked(edits),
         target=stacked(targets) if len(targets) == len(images) else None,
         mask=stacked_masks(images),
-        source_texts=[item.source_text for item in items],
-        target_texts=[item.target_text for item in items],
+        source_texts=plain([item.source_text for item in items]),
+        target_texts=plain([item.target_text for item in items]),
     )
     return {name: values.tolist() for name, values in measure(metrics, batch).items()}
 

@@ -25,12 +25,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato.errors import BadInput
 from sfumato.metrics import EditBatch, Metric, VisionEncoder, lpips, mse, psnr, self_similarity, ssim
 from sfumato.metrics.checks import check_pair
 from sfumato.metrics.pairs import WINDOW, ssim_map
 
 #: Batch -> distance function of two batches of images [b,3,h,w] in [0,1], which returns float64 [b].
 Distance = Callable[[EditBatch], Callable[[Tensor, Tensor], Tensor]]
+_SMALLEST_WITH_BORDER = WINDOW // 2 + 1  # reflection pads by less than the side
 
 
 def structure_of_levels(encoder: VisionEncoder, a: Tensor, b: Tensor, *, antialias: bool = True) -> Tensor:
@@ -65,10 +67,20 @@ def ssim_with_border(a: Tensor, b: Tensor) -> Tensor:
     """SSIM, float64 [b], of images [b,3,h,w] in [0,1], by torchmetrics from 1.4.2 on.
 
     The images are padded by 5 pixels with reflection (without repeating the border), and the mean is over the windows
-    centred at all pixels. Raises BadInput and NonFinite as `ssim`.
+    centred at all pixels.
+
+    Raises:
+        BadInput: as `mse`, or a side has less than 6 pixels, too few for the padding.
+        NonFinite: as `mse`.
     """
     check_pair(a, b)
     edge = WINDOW // 2
+    if min(a.shape[-2:]) < _SMALLEST_WITH_BORDER:
+        height, width = a.shape[-2:]
+        raise BadInput(
+            f"SSIM with border needs images of at least {_SMALLEST_WITH_BORDER} x {_SMALLEST_WITH_BORDER} pixels, "
+            f"not {width} x {height}."
+        )
     a, b = (F.pad(x.double(), (edge, edge, edge, edge), mode="reflect") for x in (a, b))
     return ssim_map(a, b).mean(dim=(1, 2, 3))
 
@@ -81,8 +93,13 @@ def _structure_without_antialias(batch: EditBatch) -> Tensor:
     return structure_of_levels(batch.structure_network, batch.source, batch.edit, antialias=False)
 
 
-def _unedited(distance: Distance, batch: EditBatch) -> Tensor:
-    """Distance of both images with the pixels inside the mask black; NaN where the mask covers the complete image."""
+def _unedited(distance: Distance, smallest: int, batch: EditBatch) -> Tensor:
+    """Distance of both images with the pixels inside the mask black.
+
+    NaN where the mask covers the complete image, and for images with a side of less than `smallest` pixels.
+    """
+    if min(batch.source.shape[-2:]) < smallest:
+        return torch.full((len(batch.source),), torch.nan, dtype=torch.float64)
     outside = 1 - batch.mask[:, None]
     values = distance(batch)(batch.source * outside, batch.edit * outside)
     return values.masked_fill((batch.mask == 1).flatten(1).all(1), torch.nan)
@@ -108,9 +125,15 @@ def _edit_part(batch: EditBatch) -> Tensor:
 
 
 def _unedited_metric(
-    name: str, help: str, better: str, distance: Distance, unit: str = "", needs: tuple[str, ...] = ("mask",)
+    name: str,
+    help: str,
+    better: str,
+    distance: Distance,
+    unit: str = "",
+    needs: tuple[str, ...] = ("mask",),
+    smallest: int = 1,
 ) -> Metric:
-    compute = partial(_unedited, distance)
+    compute = partial(_unedited, distance, smallest)
     return Metric(name, f"{help}, black inside the mask", better, unit, needs=needs, compute=compute)
 
 
@@ -126,7 +149,7 @@ _METRICS = (
         needs=("perceptual network", "mask"),
     ),
     _unedited_metric("mse_unedit_part", "PIE-Bench: mean squared error", "lower", lambda batch: mse),
-    _unedited_metric("ssim_unedit_part", "PIE-Bench: SSIM", "higher", lambda batch: ssim),
+    _unedited_metric("ssim_unedit_part", "PIE-Bench: SSIM", "higher", lambda batch: ssim, smallest=WINDOW),
     Metric(
         "clip_similarity_source_image", "PIE-Bench: 100 x CLIP similarity of source and its prompt", "higher",
         needs=("dual encoder", "source text"), compute=_source_image,
@@ -149,7 +172,7 @@ _OTHERS = (
     ),
     _unedited_metric(
         "ssim_unedit_part_with_border", "PIE-Bench: SSIM of torchmetrics from 1.4.2", "higher",
-        lambda batch: ssim_with_border,
+        lambda batch: ssim_with_border, smallest=_SMALLEST_WITH_BORDER,
     ),
 )  # fmt: skip
 VERSIONS = {each.name: each for each in _OTHERS}

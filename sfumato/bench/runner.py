@@ -117,11 +117,12 @@ class Runner:
             yield len(some)
 
     def _by_size(self, setting: Setting, items: Sequence[Item]) -> list[tuple[list[Item], list[ItemImages]]]:
-        """Load the images and group the items by size; records a failure for items that cannot be loaded."""
+        """Load the images and group the items by size; records a failure for items that cannot be loaded or scored."""
         sizes: dict[tuple[int, ...], tuple[list[Item], list[ItemImages]]] = {}
         for item in items:
             try:
                 images = item.load()
+                self.evaluator.clip.check_texts(self.model.plain([item.source_text, item.target_text]))
             except Exception as error:
                 self._failed(setting, item, error)
                 continue
@@ -131,14 +132,13 @@ class Runner:
         return list(sizes.values())
 
     def _edit(self, edits: Editor, setting: Setting, items: list[Item], images: list[ItemImages]) -> None:
-        """Edit and score a batch; if that fails, repeat its items one by one, so that only failing items are lost."""
+        """Edit and score a batch; if editing fails, repeat its items one by one, to lose only failing items."""
         try:
             edited = edits.edit(items, images)
             for item, before, after in zip(items, images, edited.pixels, strict=True):
                 if before.source.shape != after.shape:
                     height, width = after.shape[:2]
                     raise BadInput(f"{item.name}: the edited image has another size, {width} x {height} pixels.")
-            scores = self._scores(items, images, edited.pixels)
         except Exception as error:
             if len(items) == 1:
                 self._failed(setting, items[0], error)
@@ -146,9 +146,29 @@ class Runner:
             for item, each in zip(items, images, strict=True):
                 self._edit(edits, setting, [item], [each])
             return
-        for n, item in enumerate(items):
-            cost = {name: getattr(edited, name) / len(items) for name in COSTS}
-            self._finished(setting, item, edited.pixels[n], cost, scores[n])
+        cost = {name: getattr(edited, name) / len(items) for name in COSTS}
+        self._score_new(setting, items, images, edited.pixels, cost)
+
+    def _score_new(
+        self,
+        setting: Setting,
+        items: Sequence[Item],
+        images: Sequence[ItemImages],
+        edits: Sequence[NDArray[np.uint8]],
+        cost: dict[str, float],
+    ) -> None:
+        """Score and record finished edits; if that fails, score them one by one without repeating the edits."""
+        try:
+            scores = self._scores(items, images, edits)
+        except Exception as error:
+            if len(items) == 1:
+                self._failed(setting, items[0], error)
+                return
+            for item, each, pixels in zip(items, images, edits, strict=True):
+                self._score_new(setting, [item], [each], [pixels], cost)
+            return
+        for item, pixels, found in zip(items, edits, scores, strict=True):
+            self._finished(setting, item, pixels, cost, found)
 
     def _scores(
         self, items: Sequence[Item], images: Sequence[ItemImages], edits: Sequence[NDArray[np.uint8]]
@@ -158,7 +178,8 @@ class Runner:
         together, scores = max(1, JUDGED_PIXELS // (height * width)), []
         for start in range(0, len(items), together):
             part = slice(start, start + together)
-            found = evaluate(self.evaluator, self.benchmark.metrics, items[part], images[part], edits[part])
+            given = items[part], images[part], edits[part]
+            found = evaluate(self.evaluator, self.benchmark.metrics, *given, self.model.plain)
             scores += [{name: all_of[n] for name, all_of in found.items()} for n in range(len(items[part]))]
         return scores
 

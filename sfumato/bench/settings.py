@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.api import Model
-from sfumato.api.arguments import resolve
+from sfumato.api.arguments import check_seeds, resolve
 from sfumato.errors import BadInput
 from sfumato.methods.params import Params, options_of
 from sfumato.methods.registry import METHODS
@@ -81,7 +81,7 @@ def read_settings(path: Path) -> list[Setting]:
     if set(table) != {"row"} or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BadInput(f"{path} must contain only tables [[row]], each with a name and a method.")
     if not rows:
-        raise BadInput(f"{path} has no rows: add tables [[row]], or leave --rows out to compare all methods.")
+        raise BadInput(f"{path} has no rows: add tables [[row]], or leave --rows out to compare the default settings.")
     settings = [_setting(row, path) for row in rows]
     names = [each.name for each in settings]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -92,8 +92,8 @@ def read_settings(path: Path) -> list[Setting]:
 def default_settings(model: Model) -> list[Setting]:
     """The settings that are compared by default, with the model's default parameters.
 
-    These are the unchanged source, every method that uses a target prompt, with every inversion that it supports, and
-    diffusers' pipelines, if they can open the model's folder.
+    These are the unchanged source, every method that edits by a target prompt, with every inversion that it supports,
+    and diffusers' pipelines, if they can open the model's folder and the model has no additions such as LoRAs.
     """
     settings = [Setting(UNCHANGED, UNCHANGED)]
     for name, method in METHODS.items():
@@ -103,7 +103,8 @@ def default_settings(model: Model) -> list[Setting]:
         choices = option.metadata.get("choices", ()) if option is not None else ()
         settings += [Setting(f"{name}, {choice}", name, {"inversion": choice}) for choice in choices]
         settings += [] if choices else [Setting(name, name)]
-    return settings + [Setting(name, name) for name in (PIPELINES if is_pipeline(model.folder) else ())]
+    usable = is_pipeline(model.folder) and not model.network.additions
+    return settings + [Setting(name, name) for name in (PIPELINES if usable else ())]
 
 
 def compared(settings: Sequence[Setting], model: Model) -> list[Setting]:
@@ -127,6 +128,8 @@ def resolved(setting: Setting, model: Model) -> Setting:
         BadInput: names the row, the parameter and its range.
     """
     try:
+        if not setting.residual and setting.method in (UNCHANGED, *PIPELINES):
+            raise BadInput(f"{setting.method} never adds the residual of the autoencoder: leave residual out.")
         if setting.method == UNCHANGED:
             return _without_params(setting)
         if setting.method in PIPELINES:
@@ -163,10 +166,14 @@ def _setting(row: dict[str, Any], path: Path) -> Setting:
     seed, residual = given.pop("seed", 0), given.pop("residual", True)
     if not isinstance(name, str) or not name.strip() or not isinstance(method, str):
         raise BadInput(f"every [[row]] of {path} needs a name and a method, as text.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not isinstance(residual, bool):
-        raise BadInput(f"row {name!r}: seed must be an integer, and residual true or false.")
-    if not -(2**63) <= seed < 2**63:
-        raise BadInput(f"row {name!r}: seed must lie between -2^63 and 2^63 - 1, not {seed}.")
+    if not isinstance(residual, bool):
+        raise BadInput(f"row {name!r}: residual must be true or false.")
+    try:
+        check_seeds([seed])
+    except BadInput as error:
+        raise BadInput(f"row {name!r}: {error}") from error
+    if seed >= 2**63:
+        raise BadInput(f"row {name!r}: seed must lie between 0 and 2^63 - 1, not {seed}.")
     known = [*METHODS, *PIPELINES, UNCHANGED]
     if method not in known:
         raise BadInput(f"row {name!r}: there is no method {method!r}: choose one of {', '.join(known)}.")
@@ -183,6 +190,9 @@ def _pipeline_params(setting: Setting, model: Model) -> dict[str, Any]:
     """The parameters of a diffusers pipeline; ranges and defaults are those of "edit-friendly", which has them all."""
     if not is_pipeline(model.folder):
         raise BadInput(f"{model.network.name or 'this model'} is not a Stable Diffusion folder, which diffusers needs.")
+    if added := model.network.additions:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in added)
+        raise BadInput(f"{setting.method} loads the model's folder without {flags}: remove this row, or these options.")
     takes = PIPELINES[setting.method]
     if unknown := sorted(set(setting.params) - set(takes)):
         raise BadInput(f"{setting.method} has no option {unknown[0]!r}: use {', '.join(takes)}.")

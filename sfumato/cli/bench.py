@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.flags import add_model, load_model
-from sfumato.cli.metrics import add_evaluator, load_evaluator
+from sfumato.cli.metrics import add_evaluator
 from sfumato.cli.outputs import refuse_links_out
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.report import print_json, print_table, say, shown
@@ -40,7 +40,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--rows",
         type=Path,
         metavar="FILE",
-        help="TOML of [[row]]: name, method, parameters; default: all methods",
+        help="TOML of [[row]]: name, method, parameters; default: methods that edit by a target prompt",
     )
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="only edits of these kinds")
     parser.add_argument(
@@ -63,6 +63,7 @@ def run(arguments: Namespace) -> int:
     from sfumato.cli.quiet import quiet_libraries
 
     quiet_libraries()  # before the import of the first library, which already logs warnings
+    from sfumato.api.evaluators import evaluator_of
     from sfumato.api.report import made_with
     from sfumato.bench.journal import Journal
     from sfumato.bench.report import PAGE, PARQUET
@@ -75,7 +76,7 @@ def run(arguments: Namespace) -> int:
     rows = None if arguments.rows is None else read_settings(arguments.rows)
     model = load_model(arguments)
     settings = compared(default_settings(model) if rows is None else rows, model)
-    evaluator = load_evaluator(arguments, str(model.network.device))
+    evaluator = evaluator_of(model, arguments.clip, arguments.structure, arguments.lpips)
     provenance = {"made_with": made_with(model.network)}
     with Journal(arguments.out, _about(benchmark, model, evaluator), provenance) as journal:
         return _run(
@@ -130,13 +131,15 @@ def _chosen(benchmark: "Benchmark", name: str, wanted: Sequence[str] | None) -> 
     return list(wanted or known)
 
 
-def _about(benchmark: "Benchmark", model: "Model", evaluator: "Evaluator") -> dict[str, str]:
-    """Identifiers that all results in one folder must share."""
+def _about(benchmark: "Benchmark", model: "Model", evaluator: "Evaluator") -> dict[str, Any]:
+    """Identifiers that all results in one folder must share. None equals a missing field of an older journal."""
+    from sfumato.api.reading import ENTRIES, reading
     from sfumato.bench.evaluating import evaluator_fingerprint
 
     return {
         "benchmark": benchmark.identity,
         "model": model.network.fingerprint(),
+        **{name: reading(model.network).get(name) for name in ENTRIES},
         "evaluator": evaluator_fingerprint(evaluator),
     }
 

@@ -59,11 +59,11 @@ def add_evaluator(parser: CommandParser, *, listed: bool = True) -> None:
         parser.add_argument(f"--{name}", metavar="FOLDER", help=text if listed else SUPPRESS)
 
 
-def load_evaluator(arguments: Namespace, device: str | None = None) -> "Evaluator":
+def load_evaluator(arguments: Namespace) -> "Evaluator":
     """Load the networks that the flags of `add_evaluator` select. Raises BadInput."""
     from sfumato.metrics import Evaluator
 
-    return Evaluator.load(arguments.clip, arguments.structure, arguments.lpips, device)
+    return Evaluator.load(arguments.clip, arguments.structure, arguments.lpips)
 
 
 def shown_score(value: float) -> str:

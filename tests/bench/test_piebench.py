@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.bench.evaluating import evaluate, stacked
+from sfumato.bench.items import ItemImages
 from sfumato.bench.piebench import IMAGES, MAPPING, PieBench, decode_mask
 from sfumato.bench.piebench_metrics import PUBLISHED
 from sfumato.errors import BadInput
@@ -114,6 +115,19 @@ def test_full_mask_gives_nan_for_the_unedited_part(bench, evaluator):
         assert np.isnan(scores[f"{name}_unedit_part"]).all()
     assert np.isnan(scores["outside_mse"]).all()
     assert np.isfinite(scores["clip_similarity_target_image_edit_part"]).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 40), (40, 6), (5, 40), (11, 11)])
+def test_ssim_of_small_images_is_nan(bench, evaluator, height, width):
+    """Windows of 11 pixels must fit into the image, and a padding of 5 pixels is reflected at its border."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    images = ItemImages(pixels[0], mask=np.eye(height, width, dtype=bool))
+    scores = evaluate(evaluator, bench.metrics, bench.items[:1], [images], [pixels[1]])
+    assert scores.keys() == bench.metrics.keys()
+    smallest = min(height, width)
+    assert np.isnan(scores["ssim_unedit_part"][0]) == np.isnan(scores["ssim"][0]) == (smallest < 11)
+    assert np.isnan(scores["ssim_unedit_part_with_border"][0]) == (smallest < 6)
+    assert np.isfinite([scores[f"{name}_unedit_part"][0] for name in ("mse", "psnr", "lpips")]).all()
 
 
 def test_changed_mapping_file_changes_the_identity(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sfumato.bench.piebench_metrics import PUBLISHED, VERSIONS, ssim_with_border, structure_of_levels
+from sfumato.errors import BadInput
 from sfumato.metrics import VisionEncoder, ssim
 from tests.metrics import encoders
 
@@ -91,6 +92,13 @@ def test_ssim_with_and_without_border_equals_the_definition(images):
     assert ssim(a, b).item() == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-12)
     assert ssim_with_border(a, b).item() == pytest.approx(full.mean(), abs=1e-12)
     assert full.mean() != pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-5)
+
+
+def test_ssim_with_border_refuses_images_smaller_than_the_padding():
+    a = torch.rand(1, 3, 6, 8)
+    assert ssim_with_border(a, a).item() == pytest.approx(1)
+    with pytest.raises(BadInput, match="at least 6 x 6 pixels, not 8 x 5"):
+        ssim_with_border(a[:, :, :5], a[:, :, :5])
 
 
 def test_both_library_versions_are_reported():

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sfumato
 from sfumato.bench import editors, runner
 from sfumato.bench.journal import NAME, Journal
 from sfumato.bench.piebench import PieBench
 from sfumato.bench.runner import Runner, edited_image_path, limited
 from sfumato.bench.settings import UNCHANGED, Setting, resolved
 from sfumato.bench.summary import COSTS, summarise
+from sfumato.errors import BadInput
 from tests.bench import small
 from tests.bench.small import ABOUT, LEDITS, OURS, SDEDIT, broken
 
@@ -190,6 +192,70 @@ def test_invalid_item_is_recorded_without_stopping_the_run(start, model, bench, 
     assert "token" in records[2]["error"]
     lines = summarise([setting], [bench.items[0], broken(), long, bench.items[2]], records, bench.metrics)
     assert (lines[0].finished, lines[0].failed) == (2, 2)
+
+
+def test_text_too_long_for_the_evaluator_is_recorded_before_the_edit(start, model, bench, evaluator, monkeypatch):
+    """The text fits the model, but not the dual encoder; the other edits are made once, in one batch."""
+    setting, made, original = resolved(OURS, model), [], editors.Ours.edit
+    text = "a " * 60
+    model.condition([text], (small.SIDE, small.SIDE))
+    with pytest.raises(BadInput, match="tokens and the dual encoder accepts at most"):
+        evaluator.clip.check_texts([text])
+
+    def edit(self, items, images):
+        made.append([item.name for item in items])
+        return original(self, items, images)
+
+    monkeypatch.setattr(editors.Ours, "edit", edit)
+    items = [bench.items[0], replace(bench.items[1], target_text=text), bench.items[2]]
+    records = start(setting, items=items)
+    assert made == [["000000000000", "111000000002"]]
+    assert ["error" in record for record in records] == [False, True, False]
+    assert "the dual encoder accepts at most" in records[1]["error"]
+
+
+def test_failed_scores_do_not_repeat_the_edits(start, model, bench, monkeypatch):
+    """A batch that cannot be scored is scored one by one; an edit that cannot be scored fails alone."""
+    setting, made, scored = resolved(OURS, model), [], []
+    original, evaluate = editors.Ours.edit, runner.evaluate
+
+    def edit(self, items, images):
+        made.append(original(self, items, images))
+        return made[-1]
+
+    def fails(evaluator, metrics, items, images, edits, *more):
+        scored.append([item.name for item in items])
+        if "111000000001" in scored[-1]:
+            raise RuntimeError("out of memory")
+        return evaluate(evaluator, metrics, items, images, edits, *more)
+
+    monkeypatch.setattr(editors.Ours, "edit", edit)
+    monkeypatch.setattr(runner, "evaluate", fails)
+    records = start(setting)
+    names = [item.name for item in bench.items]
+    assert scored == [names, *([name] for name in names)]
+    assert len(made) == 1
+    assert [record.get("error") for record in records] == [None, "RuntimeError: out of memory", None]
+    assert records[0]["evaluations"] == records[2]["evaluations"] == made[0].evaluations / 3
+    error = np.square((bench.items[2].load().source / 255) - made[0].pixels[2] / 255).mean()
+    assert records[2]["scores"]["mse"] == pytest.approx(error, rel=1e-5)
+
+
+def test_texts_are_scored_without_prompt_weights(tiny_sd_folder, bench, evaluator, tmp_path):
+    weighted = sfumato.load(tiny_sd_folder, prompt_weights=True)
+    plain, setting = bench.items[1], resolved(Setting(UNCHANGED, UNCHANGED), weighted)
+    item = replace(plain, name="weighted", source_text="a (dog:1.8)", target_text="a (green:0.5) dog")
+
+    def scores(model, *items):
+        with Journal(tmp_path / str(id(model)), ABOUT) as journal:
+            runs = Runner(bench, items, model, evaluator, journal, tmp_path / str(id(model)))
+            return [record["scores"] for record in runs.run([setting])]
+
+    found, expected = scores(weighted, item, plain)
+    assert found == pytest.approx(expected, nan_ok=True)
+    literal = scores(sfumato.load(tiny_sd_folder), item)[0]
+    assert literal["clip_similarity_target_image"] != pytest.approx(expected["clip_similarity_target_image"], rel=1e-3)
+    assert literal["clip_similarity_source_image"] != pytest.approx(expected["clip_similarity_source_image"], rel=1e-3)
 
 
 def test_unknown_blend_word_is_rejected_before_the_inversion(start, model):

@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, replace
 
 import pytest
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import save_file
 
 import sfumato
 from sfumato.bench import settings
@@ -20,14 +24,16 @@ from sfumato.bench.settings import (
 from sfumato.errors import BadInput
 from sfumato.methods.parasol import ParasolParams
 from sfumato.methods.registry import METHODS
+from tests import tiny
 from tests.bench.small import OURS, SDEDIT
+from tests.models.lora_made import write_lora
 
 
 def test_rows_are_read_from_a_file(tmp_path, model):
     file = tmp_path / "rows.toml"
     file.write_text(
         '[[row]]\nname = "a"\nmethod = "edit-friendly"\nskip = 2\nsteps = 4\nseed = 3\n'
-        '[[row]]\nname = "b"\nmethod = "diffusers-img2img"\nresidual = false\n'
+        '[[row]]\nname = "b"\nmethod = "diffusers-img2img"\n'
     )
     first, second = (resolved(each, model) for each in read_settings(file))
     assert (first.name, first.seed, first.residual) == ("a", 3, True)
@@ -122,7 +128,9 @@ def test_default_settings_cover_all_prompt_methods_and_diffusers(model):
         ("row = []", "has no rows"),
         ('[[row]]\nname = "a"', "a name and a method"),
         ('[[row]]\nname = "a"\nmethod = "magic"', "no method 'magic'"),
-        ('[[row]]\nname = "a"\nmethod = "ddim"\nseed = "x"', "seed"),
+        ('[[row]]\nname = "a"\nmethod = "ddim"\nseed = "x"', "row 'a': seed must be an integer"),
+        ('[[row]]\nname = "a"\nmethod = "ddim"\nseed = -1', "row 'a': seed must be an integer of at least 0, not -1"),
+        ('[[row]]\nname = "a"\nmethod = "ddim"\nresidual = 1', "row 'a': residual must be true or false"),
         ('[[row]]\nname = "a"\nmethod = "ddim"\nseed = 100000000000000000000', "seed must lie between"),
         ('[[row]]\nname = "a"\nmethod = "ddim"\n[[row]]\nname = "a"\nmethod = "ddim"', "two rows called 'a'"),
     ],
@@ -136,6 +144,42 @@ def test_invalid_settings_files_are_refused(tmp_path, text, message):
 def test_unchanged_has_no_options(model):
     with pytest.raises(BadInput, match=r"row 'mine': unchanged has no options"):
         resolved(Setting("mine", UNCHANGED, {"steps": 3}), model)
+
+
+@pytest.mark.parametrize("method", [UNCHANGED, *PIPELINES])
+def test_rows_that_ignore_residual_refuse_it(model, method):
+    assert resolved(Setting("mine", method), model).residual
+    with pytest.raises(
+        BadInput, match=f"row 'mine': {re.escape(method)} never adds the residual .*: leave residual out"
+    ):
+        resolved(Setting("mine", method, residual=False), model)
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        (["prompt_weights"], "--prompt-weights"),
+        (["prompt_chunks"], "--prompt-chunks"),
+        (["lora", "textual_inversion"], "--lora, --textual-inversion"),
+    ],
+)
+def test_pipelines_are_refused_for_a_model_with_additions(tiny_sd_folder, tmp_path, options, flags):
+    """diffusers' pipelines load the folder and would not use these options."""
+    pipe = DiffusionPipeline.from_pretrained(tiny_sd_folder, local_files_only=True)
+    write_lora(pipe, tmp_path / "lora.safetensors", "kohya")
+    save_file({"<toy>": torch.zeros(1, tiny.WIDTH)}, tmp_path / "toy.safetensors")
+    values = {"prompt_weights": True, "prompt_chunks": 2}
+    values |= {"lora": tmp_path / "lora.safetensors", "textual_inversion": tmp_path / "toy.safetensors"}
+    changed = sfumato.load(tiny_sd_folder, **{name: values[name] for name in options})
+    for method in PIPELINES:
+        with pytest.raises(
+            BadInput, match=f"row 'mine': {re.escape(method)} loads .* without {flags}: remove this row"
+        ):
+            resolved(Setting("mine", method), changed)
+    methods = {each.method for each in default_settings(changed)}
+    assert {UNCHANGED, "edit-friendly"} <= methods
+    assert not methods & set(PIPELINES)
+    assert resolved(OURS, changed).params["skip"] == 1
 
 
 @pytest.mark.parametrize("method", ["edit-friendly", *PIPELINES])

@@ -1,6 +1,7 @@
 """`sfumato bench` on a tiny copy of PIE-Bench's layout and a tiny model."""
 
 import json
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -9,10 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from sfumato import __version__
+from sfumato.bench.evaluating import evaluator_fingerprint
 from sfumato.bench.items import Item, ItemImages
 from sfumato.bench.piebench import PieBench
 from sfumato.cli.bench import _items
 from sfumato.errors import BadInput
+from sfumato.metrics import Evaluator
 from tests.bench import small
 from tests.metrics.test_text import save_clip
 
@@ -115,6 +118,52 @@ def test_another_model_requires_another_output_folder(typed, tiny_sd2_folder):
     run = typed("--limit", 1, "--model", tiny_sd2_folder)
     assert run.code == 2
     assert "another model" in run.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"), [(("--prompt-weights",), "prompt_weights"), (("--prompt-chunks", 2), "prompt_chunks")]
+)
+def test_another_reading_of_prompts_requires_another_output_folder(typed, folder, flags, name):
+    """A journal of an older version has no such field and was made without these options."""
+    (folder / "rows.toml").write_text("[[row]]".join(ROWS.split("[[row]]")[:2]))
+    journal = folder / "out/journal.jsonl"
+    assert typed("--limit", 1).code == 0
+    first, *rest = journal.read_text().splitlines()
+    older = {key: value for key, value in json.loads(first).items() if key not in ("prompt_weights", "prompt_chunks")}
+    for about in (json.loads(first), older):
+        journal.write_text("\n".join([json.dumps(about), *rest, ""]))
+        assert typed("--limit", 1).code == 0
+        assert f"out contains results of another {name}: " in typed("--limit", 1, *flags).err
+    journal.unlink()
+    assert typed("--limit", 1, *flags).code == 0
+    assert typed("--limit", 1, *flags).code == 0
+    assert f"out contains results of another {name}: " in typed("--limit", 1).err
+
+
+def test_default_evaluator_is_that_of_the_model(sfumato, folder, tiny_sd_folder):
+    """As for sweep; a model without a dual encoder needs --clip."""
+    small.layout(folder / "pie")
+    (folder / "rows.toml").write_text('[[row]]\nname = "unchanged"\nmethod = "unchanged"\n')
+    shutil.copytree(tiny_sd_folder, folder / "model")
+    words = (
+        "bench",
+        "piebench",
+        "--data",
+        "pie",
+        "--rows",
+        "rows.toml",
+        "--model",
+        "model",
+        "--limit",
+        1,
+        "--out",
+        "out",
+    )
+    assert "name a CLIP with --clip" in sfumato(*words).refused()
+    save_clip(folder / "model/dual_encoder")
+    assert sfumato(*words).code == 0
+    first = json.loads((folder / "out/journal.jsonl").read_text().splitlines()[0])
+    assert first["evaluator"] == evaluator_fingerprint(Evaluator.load(folder / "model/dual_encoder"))
 
 
 def test_rows_with_equal_settings_are_rejected(typed, folder):
