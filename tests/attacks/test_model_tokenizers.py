@@ -104,10 +104,23 @@ def test_malformed_vocabulary_or_merges_are_refused_before_they_are_loaded(folde
     assert guard(lambda: read_tokenizer(folder)).startswith(f"{folder / 'tokenizer.json'} {rule}")
 
 
-@pytest.mark.parametrize("merges", [[["no", "such"]], ["a"], ["a b c"], [["", ""]]])
-def test_merges_that_are_no_pairs_of_tokens_are_refused(folder, guard, merges):
+def check_unreadable(said, folder, reason):
+    assert said.startswith(f"The CLIP tokenizer in {folder} cannot be read: ")
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("merges", "reason"),
+    [
+        ([["no", "such"]], "Token `such` out of vocabulary"),
+        ([["", ""]], "Token `` out of vocabulary"),
+        (["a"], "Merges"),
+        (["a b c"], "Merges"),
+    ],
+)
+def test_merges_that_are_no_pairs_of_tokens_are_refused(folder, guard, merges, reason):
     bad.change_json(folder / "tokenizer.json", "model", merges=merges)
-    assert guard(lambda: read_tokenizer(folder)).startswith(f"The CLIP tokenizer in {folder} cannot be read: ")
+    check_unreadable(guard(lambda: read_tokenizer(folder)), folder, reason)
 
 
 @pytest.mark.parametrize(
@@ -224,10 +237,18 @@ def write_merges_file(folder, content):
     (folder / "merges.txt").write_bytes(content)
 
 
-@pytest.mark.parametrize("content", [b"a", b"a b c", b"no such", b"\0" * 100])
-def test_merges_file_without_pairs_of_tokens_is_refused(folder, guard, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"a", "Merges text file invalid at line 1"),
+        (b"#version: 0.2\nn o\na b c", "Merges text file invalid at line"),
+        (b"no such", "Token `such` out of vocabulary"),
+        (b"\0" * 100, "Merges text file invalid at line 1"),
+    ],
+)
+def test_merges_file_without_pairs_of_tokens_is_refused(folder, guard, content, reason):
     write_merges_file(folder, content)
-    assert guard(lambda: read_tokenizer(folder)).startswith(f"The CLIP tokenizer in {folder} cannot be read: ")
+    check_unreadable(guard(lambda: read_tokenizer(folder)), folder, reason)
 
 
 @pytest.mark.parametrize("content", ["\ud800".encode("utf-8", "surrogatepass"), b"\xff\xfe"])
