@@ -81,7 +81,6 @@ class CommandParser(argparse.ArgumentParser):
             self.error(f"unknown argument {unknown[0]!r}{hint}")
         return arguments
 
-
     def _refuse_repeated(self, words: Sequence[str]) -> None:
         known, seen = self.flags(), set[argparse.Action]()
         for word in takewhile(lambda word: word != "--", words):

@@ -143,7 +143,6 @@ def test_invalid_input_gives_one_line_and_writes_nothing(sfumato, typed, tiny_sd
     assert sorted(os.listdir()) == before
 
 
-@pytest.mark.usefixtures("mistakes")
 @pytest.mark.parametrize(
     ("typed", "twice"),
     [
@@ -156,6 +155,7 @@ def test_a_second_value_for_a_command_that_takes_one_is_refused(sfumato, typed, 
     assert f"{twice} was given twice: this command takes one" in sfumato(*typed.split()).refused()
 
 
+@pytest.mark.usefixtures("mistakes")
 def test_unwritable_folder_is_rejected_before_loading_the_model(sfumato, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     run = sfumato("invert", "photo.png", "-o", "x.safetensors", "--model", "nosuch")

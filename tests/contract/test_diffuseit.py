@@ -197,7 +197,7 @@ def refused(sd, message, **options):
 REFUSALS = [
     ({"target_image": "nowhere.png"}, "nowhere.png"),
     ({"colour_match": "target"}, "needs a target_image"),
-    ({"target_text": "dog " * 60}, "tokens and the dual encoder accepts at most 32"),
+    ({"target_text": "dog " * 60}, "tokens and the dual encoder accepts at most 40"),
     ({"target": ""}, "target prompt is empty"),
     ({"target": "red cat", "direction_weight": 1.0}, "two different texts"),
     ({"vit_folder": "nowhere"}, "nowhere is not a folder"),
