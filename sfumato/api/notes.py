@@ -10,8 +10,8 @@ FAR = 2.0
 1 / FAR."""
 KNOWN = 0.44
 """Threshold of the similarity of an image to its caption by the bundled dual encoder. 95 % of the images that the
-bundled U-Net was trained on have a higher similarity (0.439, 300 images), and so have 95 % of the images that the
-dual encoder was trained on (0.66). 95 % of the pairs of one of the latter and the caption of another image have less."""
+bundled U-Net was trained on have a higher similarity (0.439, 300 images), and so have 95 % of the images that the dual
+encoder was trained on (0.66). 95 % of the pairs of one of the latter and the caption of another image have less."""
 
 _INNER = r"(?:[^()\\]|\\.)"  # content of brackets; the escaped "\(" and "\)" are not brackets
 _DECIMAL = r"-?(?:\d+\.\d*|\.\d+)"
