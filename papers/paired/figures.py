@@ -46,9 +46,10 @@ def edits(path: Path, results: Results, corpus: Path, count: int) -> None:
     Raises:
         BadInput: the corpus does not exist, or is not the one that was edited.
     """
-    pairs = {item.name: item for item in PairBenchmark(corpus).items}
     shown = sorted(range(len(results.items)), key=lambda n: results.kinds[:n].count(results.kinds[n]))[:count]
     settings = [name for name, method in results.methods.items() if method != UNCHANGED]
+    size = Image.open(results.image_files[settings[0]][shown[0]]).width
+    pairs = {item.name: item for item in PairBenchmark(corpus, size).items}
     rows: list[list[Pixels]] = []
     labels: list[list[str]] = []
     for n in shown:

@@ -91,7 +91,7 @@ class PairBenchmark:
         "clip_direction",
     )
 
-    def __init__(self, corpus: Path, size: int = 64) -> None:
+    def __init__(self, corpus: Path, size: int) -> None:
         rows = {row["file"]: row for row in read_corpus(corpus)}
         pairs = read_list()
         missing = [file for pair in pairs for file in (pair.source, pair.target) if file not in rows]

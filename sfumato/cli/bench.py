@@ -47,7 +47,9 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--splits", nargs="+", metavar="SPLIT", help="pairs: only targets of these splits: test, cells, train"
     )
     parser.add_argument("--limit", type=integer(1), metavar="N", help="only N edits, spread evenly over the kinds")
-    parser.add_argument("--size", type=integer(16, 1024), metavar="PIXELS", help="pairs: image size; default 64")
+    parser.add_argument(
+        "--size", type=integer(16, 1024), metavar="PIXELS", help="pairs: image size; default that of the model"
+    )
     parser.add_argument(
         "--batch", type=integer(1), default=16, metavar="N", help="number of edits per batch; default 16"
     )
@@ -71,10 +73,10 @@ def run(arguments: Namespace) -> int:
     from sfumato.bench.settings import compared, default_settings, read_settings
 
     refuse_links_out(arguments.out, [arguments.out / name for name in (PARQUET, PAGE)])
-    benchmark = _benchmark(arguments)
-    items = _items(benchmark, arguments)
     rows = None if arguments.rows is None else read_settings(arguments.rows)
     model = load_model(arguments)
+    benchmark = _benchmark(arguments, model)
+    items = _items(benchmark, arguments)
     settings = compared(default_settings(model) if rows is None else rows, model)
     evaluator = evaluator_of(model, arguments.clip, arguments.structure, arguments.lpips)
     provenance = {"made_with": made_with(model.network)}
@@ -97,11 +99,11 @@ def _check_data(arguments: Namespace) -> None:
         raise BadInput(f"there is no folder {printable(data)}: `sfumato data emoji` builds the emoji corpus.")
 
 
-def _benchmark(arguments: Namespace) -> "Benchmark":
+def _benchmark(arguments: Namespace, model: "Model") -> "Benchmark":
     if arguments.benchmark == "pairs":
         from sfumato.bench.pairs import PairBenchmark
 
-        return PairBenchmark(arguments.data or EMOJI, arguments.size or 64)
+        return PairBenchmark(arguments.data or EMOJI, arguments.size or min(model.network.native_size))
     from sfumato.bench.piebench import PieBench
 
     return PieBench(arguments.data)

@@ -1,13 +1,16 @@
-"""The two tokens that condition the network in PARASOL (arXiv 2303.06464, sections 3.2 and 3.3), and their file.
+"""The tokens that condition the network in PARASOL (arXiv 2303.06464, sections 3.2 and 3.3), and their file.
 
     m_s = M(a_s)                     the projector M, an MLP from the space of A to the context of the U-Net
     tokens = [m_s; c_y]              stacked for cross-attention
 
 Here the space of C differs from that of the U-Net's context, so a linear layer maps c_y to the width of the context; in
-the paper both spaces are the same. A dropped token is replaced by a learnt null token of its modality.
+the paper both spaces are the same. A dropped modality is replaced by learnt null tokens. Each modality may have several
+tokens, as in IP-Adapter (arXiv 2308.06721); in the paper it has one. The paper trains the U-Net with the tokens; here
+the changes of its key and value projections can be trained (`sfumato.style.key_value`).
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,13 +22,15 @@ from sfumato.errors import BadInput
 from sfumato.formats import Format
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.style.describers import Describers
+from sfumato.style.key_value import KeyValueUpdates
 
 _MOST = 1 << 14
 """Largest width of a layer that is read from a file."""
-SIZES = ("style", "content", "hidden", "width")
+_MOST_LAYERS = 1000
+SIZES = ("style", "content", "hidden", "width", "count")
 
 
-class TwoTokens(nn.Module):
+class ModalityTokens(nn.Module):
     """Computes the tokens [m_s; c_y] from descriptors.
 
     Args:
@@ -33,16 +38,22 @@ class TwoTokens(nn.Module):
         content: dimension of the content descriptor.
         hidden: width of the hidden layers of M.
         width: width of the tokens, equal to the cross-attention dimension of the U-Net.
+        count: number of tokens of each modality.
+        layers: cross-attention layers whose key and value projections are changed, with their widths; see
+            `KeyValueUpdates`. Empty for an unchanged U-Net.
     """
 
-    def __init__(self, style: int, content: int, hidden: int, width: int) -> None:
+    def __init__(
+        self, style: int, content: int, hidden: int, width: int, count: int = 1, layers: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
-        self.sizes = {"style": style, "content": content, "hidden": hidden, "width": width}
+        self.sizes = {"style": style, "content": content, "hidden": hidden, "width": width, "count": count}
         self.project = nn.Sequential(
-            nn.Linear(style, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, width)
+            nn.Linear(style, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, count * width)
         )
-        self.content = nn.Linear(content, width)
-        self.null = nn.Parameter(torch.zeros(2, width))
+        self.content = nn.Linear(content, count * width)
+        self.null = nn.Parameter(torch.zeros(2, count, width))
+        self.updates = KeyValueUpdates(layers or {}, width)
 
     def forward(
         self,
@@ -50,14 +61,15 @@ class TwoTokens(nn.Module):
         content: Float[Tensor, "b c"],
         keep_style: Bool[Tensor, " b"],
         keep_content: Bool[Tensor, " b"],
-    ) -> Float[Tensor, "b 2 width"]:
-        """Tokens; rows where `keep_style` (`keep_content`) is False have the null token of that modality."""
-        m = torch.where(keep_style[:, None], self.project(style), self.null[0])
-        c = torch.where(keep_content[:, None], self.content(content), self.null[1])
-        return torch.stack([m, c], dim=1)
+    ) -> Float[Tensor, "b tokens width"]:
+        """Tokens; rows where `keep_style` (`keep_content`) is False have the null tokens of that modality."""
+        like = self.null.shape[1:]
+        m = torch.where(keep_style[:, None, None], self.project(style).unflatten(1, like), self.null[0])
+        c = torch.where(keep_content[:, None, None], self.content(content).unflatten(1, like), self.null[1])
+        return torch.cat([m, c], dim=1)
 
     def of(self, style: Float[Tensor, "b a"] | None, content: Float[Tensor, "b c"] | None, rows: int) -> Tensor:
-        """Tokens [rows,2,width] with a modality given or dropped for all rows; None selects its null token."""
+        """Tokens [rows,n,width] with a modality given or dropped for all rows; None selects its null tokens."""
         like = self.null
         a = like.new_zeros(rows, self.sizes["style"]) if style is None else style.to(like).expand(rows, -1)
         c = like.new_zeros(rows, self.sizes["content"]) if content is None else content.to(like).expand(rows, -1)
@@ -67,7 +79,7 @@ class TwoTokens(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Parasol:
-    """Trained `TwoTokens` with the fingerprints of the networks that they were trained for.
+    """Trained `ModalityTokens` with the fingerprints of the networks that they were trained for.
 
     Attributes:
         tokens: the network that computes the tokens.
@@ -77,10 +89,10 @@ class Parasol:
     """
 
     FORMAT: ClassVar[Format] = Format(
-        "sfumato.parasol.2", "a PARASOL file", "train it again with `sfumato train parasol`"
+        "sfumato.parasol.3", "a PARASOL file", "train it again with `sfumato train parasol`"
     )
 
-    tokens: TwoTokens
+    tokens: ModalityTokens
     model: str
     content_encoder: str
     style_encoder: str
@@ -105,7 +117,8 @@ class Parasol:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, atomically. Raises BadInput if it cannot be written."""
         header = {name: getattr(self, name) for name in ("model", "content_encoder", "style_encoder")}
-        self.FORMAT.write(path, header | self.tokens.sizes, self.tokens.state_dict())
+        layers = {"layers": self.tokens.updates.layers}
+        self.FORMAT.write(path, header | self.tokens.sizes | layers, self.tokens.state_dict())
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Parasol":
@@ -115,14 +128,16 @@ class Parasol:
 
 def _assemble(header: Any, tensors: dict[str, Tensor]) -> Parasol:
     """Build it from the content of a file. Raises KeyError, TypeError or ValueError if it is invalid."""
-    sizes = {name: header[name] for name in SIZES}
+    sizes, layers = {name: header[name] for name in SIZES}, dict(header["layers"])
     texts = [header[name] for name in ("model", "content_encoder", "style_encoder")]
-    if not all(type(each) is int and 0 < each <= _MOST for each in sizes.values()):
+    if len(layers) > _MOST_LAYERS or not all(isinstance(name, str) for name in layers):
+        raise ValueError("layers that are not names")
+    if not all(type(each) is int and 0 < each <= _MOST for each in (*sizes.values(), *layers.values())):
         raise ValueError("sizes out of range")
     if not all(isinstance(text, str) and text.isalnum() for text in texts):
         raise ValueError("fingerprints that are not text")
     with torch.device("meta"):  # the shapes are compared before any memory is allocated for them
-        network = TwoTokens(**sizes)
+        network = ModalityTokens(**sizes, layers=layers)
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     if shapes != {name: value.shape for name, value in tensors.items()}:
         raise ValueError("tensors of other shapes")

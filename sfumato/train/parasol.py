@@ -1,7 +1,8 @@
-"""Training of PARASOL's two tokens for a text-to-image model: the style projector M and the linear map of the content.
+"""Training of PARASOL's tokens for a text-to-image model: the style projector M and the linear map of the content.
 
-The U-Net is frozen, as in textual inversion. Only the networks that compute the tokens are trained, so the exported
-file is small and the diffusion model is not changed. The paper also trains the U-Net.
+Of the U-Net, which the paper trains completely, only changes of the key and value projections of its cross-attention
+are trained (`sfumato.style.key_value`). They are stored in the exported file and used only with its tokens, so the file
+is small and the diffusion model is not changed for other methods.
 """
 
 import logging
@@ -23,7 +24,8 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
 from sfumato.shifts.two_modalities import TwoModalities
 from sfumato.style.describers import Describers
-from sfumato.style.tokens import Parasol, TwoTokens
+from sfumato.style.key_value import KeyValueUpdates
+from sfumato.style.tokens import ModalityTokens, Parasol
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.binding import bound_before, refuse_changes
 from sfumato.train.dataset import open_images, save_grid
@@ -52,6 +54,9 @@ class ParasolNetwork:
         content: content encoder, a CLIP folder; "" for the bundled dual encoder.
         style: style encoder; "" for the bundled one.
         hidden: width of the hidden layers of M.
+        tokens: tokens per modality; 1 in the paper.
+        key_value: whether changes of the key and value projections of cross-attention are trained; without them, only
+            the networks that compute the tokens are trained.
     """
 
     model: str
@@ -59,6 +64,8 @@ class ParasolNetwork:
     content: str = ""
     style: str = ""
     hidden: int = ranged(512, low=1, high=1 << 14)
+    tokens: int = ranged(1, low=1, high=64)
+    key_value: bool = True
 
 
 @task("parasol")
@@ -103,9 +110,10 @@ class ParasolTask:
         use_fastest_attention(self.model.unet, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            tokens = TwoTokens(
-                describers.style.dimension, describers.content.dimension, self.shape.hidden, self.model.token_width
-            )
+            tokens = ModalityTokens(
+                describers.style.dimension, describers.content.dimension, self.shape.hidden, self.model.token_width,
+                self.shape.tokens, KeyValueUpdates.layers_of(self.model.unet) if self.shape.key_value else None,
+            )  # fmt: skip
         self.frozen = Frozen(self.model, describers)
         self.module = ParasolTraining(tokens, self.frozen, self.loss)
         self.phases = (Phase("parasol", self.module),)

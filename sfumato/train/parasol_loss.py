@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from sfumato.core.step import predict_x0, to_epsilon
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.models.taps import tapped
 from sfumato.style.describers import Describers
-from sfumato.style.tokens import TwoTokens
+from sfumato.style.tokens import ModalityTokens
 from sfumato.train.ranges import ranged
 from sfumato.train.task import Batch
 
@@ -63,7 +64,7 @@ class ParasolTraining(nn.Module):
         loss: weights.
     """
 
-    def __init__(self, tokens: TwoTokens, frozen: Frozen, loss: ParasolLoss) -> None:
+    def __init__(self, tokens: ModalityTokens, frozen: Frozen, loss: ParasolLoss) -> None:
         super().__init__()
         self.tokens, self.frozen, self.loss = tokens, frozen, loss
         self.register_buffer("abar", frozen.model.schedule.alphas_cumprod.float(), persistent=False)
@@ -74,8 +75,9 @@ class ParasolTraining(nn.Module):
         abar = self.abar[t][:, None, None, None]
         x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
         tokens = self.tokens(batch["style"], batch["content"], batch["keep_style"], batch["keep_content"])
-        output = self.frozen.model.unet(x_t, t, encoder_hidden_states=tokens).sample.float()
-        kind = self.frozen.model.schedule.prediction_type
+        unet, kind = self.frozen.model.unet, self.frozen.model.schedule.prediction_type
+        with tapped(unet, [self.tokens.updates.tap()] if self.tokens.updates.layers else []):
+            output = unet(x_t, t, encoder_hidden_states=tokens).sample.float()
         found = to_epsilon(output, x_t, abar, kind)
         diffusion = (output - target(kind, x0, eps, abar)).square().mean()
         scalars = {"diffusion": diffusion.detach()}

@@ -182,7 +182,7 @@ def test_drawings_in_two_styles_have_the_training_size(corpus):
 
 def test_missing_images_are_reported(corpus, tmp_path):
     with pytest.raises(BadInput, match="sfumato data emoji"):
-        PairBenchmark(tmp_path / "nowhere")
+        PairBenchmark(tmp_path / "nowhere", 64)
     item = PairBenchmark(corpus, 32).items[0]
     (corpus / "images/noto/hat.png").unlink()
     with pytest.raises(BadInput, match=r"hat\.png"):

@@ -109,8 +109,8 @@ def test_script_writes_tables_and_figures_to_the_page(folder, tmp_path, monkeypa
         return ItemImages(np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8))
 
     class Corpus:
-        def __init__(self, place):
-            assert place == Path("data/emoji")
+        def __init__(self, place, size):
+            assert (place, size) == (Path("data/emoji"), 16)
             self.items = [Item(f"edit {n}", "a", "test", f"source {n}", f"target {n}", load) for n in range(EDITS)]
 
     monkeypatch.setattr(figures, "PairBenchmark", Corpus)

@@ -1,10 +1,14 @@
 """Small random encoders of content and style, and folders of coloured shapes."""
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPImageProcessorPil
 
@@ -12,8 +16,9 @@ from sfumato.libraries import quiet
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.style.describers import Describers
 from sfumato.style.encoder import FILE, StyleEncoder
+from sfumato.style.key_value import KeyValueUpdates
 from sfumato.style.network import StyleNetwork
-from sfumato.style.tokens import Parasol, TwoTokens
+from sfumato.style.tokens import ModalityTokens, Parasol
 from sfumato.style.words import StyleWords
 from sfumato.train.dual_encoder import MEAN, STD, DualEncoderNetwork, build_dual_encoder
 from tests import tiny
@@ -50,11 +55,24 @@ def save_both(folder: Path, seed: int = 0, words: tuple[str, ...] = ("flat", "ro
     return save_content(folder / "content", seed), folder / "style"
 
 
-def random_tokens(width: int, seed: int = 0) -> TwoTokens:
+def random_tokens(width: int, seed: int = 0, unet: nn.Module | None = None) -> ModalityTokens:
+    """Random tokens, two per modality, that also change keys and values of `unet`."""
     with tiny.seeded(seed):
-        tokens = TwoTokens(12, 10, 16, width)
-        torch.nn.init.normal_(tokens.null)
+        tokens = ModalityTokens(12, 10, 16, width, 2, KeyValueUpdates.layers_of(unet) if unet is not None else None)
+        nn.init.normal_(tokens.null)
+        for each in tokens.updates.weights:
+            nn.init.normal_(each, std=0.2)
     return tokens.eval().requires_grad_(False)
+
+
+@contextmanager
+def changed_weights(unet: nn.Module, tokens: ModalityTokens) -> Iterator[None]:
+    """A U-Net whose own weights are those that the tokens are trained with."""
+    before = copy.deepcopy(unet.state_dict())
+    for name, change in tokens.updates.tap().weights.items():
+        unet.get_submodule(name).weight.data += change
+    yield
+    unet.load_state_dict(before)
 
 
 def save_parasol(folder: Path, network: DiffusionModel, words: tuple[str, ...] = ("flat", "round")) -> dict[str, str]:
@@ -63,7 +81,7 @@ def save_parasol(folder: Path, network: DiffusionModel, words: tuple[str, ...] =
     describers = Describers.load(content, style)
     path = folder / "parasol.safetensors"
     fingerprints = describers.content.fingerprint, describers.style.fingerprint
-    Parasol(random_tokens(network.token_width), network.fingerprint(), *fingerprints).save(path)
+    Parasol(random_tokens(network.token_width, unet=network.unet), network.fingerprint(), *fingerprints).save(path)
     return {"parasol": str(path), "content_encoder": str(content), "style_encoder": str(style)}
 
 

@@ -1,6 +1,7 @@
 """PARASOL: tokens, file and guidance."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from sfumato.core.guidance import Guided, Term
 from sfumato.core.loop import reverse
 from sfumato.core.rows import TARGET
 from sfumato.errors import BadInput
+from sfumato.models.taps import FromSource, Record
+from sfumato.models.with_source import WithSource, model_of
 from sfumato.shifts.two_modalities import TwoModalities
 from sfumato.style.tokens import Parasol
-from tests.style.small import CONTENT, STYLE, random_tokens, unit
+from tests.style.small import CONTENT, STYLE, changed_weights, random_tokens, unit
 
 
 def test_tokens_are_stacked_and_dropped_independently():
@@ -23,14 +26,15 @@ def test_tokens_are_stacked_and_dropped_independently():
         hidden = layer(hidden) if isinstance(layer, torch.nn.Linear) else hidden.clamp(min=0)
     mapped = c @ tokens.content.weight.T + tokens.content.bias
     for row in range(4):
-        torch.testing.assert_close(found[row, 0], hidden[row] if keep_style[row] else tokens.null[0])
-        torch.testing.assert_close(found[row, 1], mapped[row] if keep_content[row] else tokens.null[1])
+        style, content = found[row, :2].flatten(), found[row, 2:].flatten()
+        torch.testing.assert_close(style, hidden[row] if keep_style[row] else tokens.null[0].flatten())
+        torch.testing.assert_close(content, mapped[row] if keep_content[row] else tokens.null[1].flatten())
     torch.testing.assert_close(tokens.of(a, None, 4), tokens(a, c, keep_style | True, keep_content & False))
-    torch.testing.assert_close(tokens.of(None, c[:1], 3)[:, 1], mapped[:1].expand(3, -1))
+    torch.testing.assert_close(tokens.of(None, c[:1], 3)[:, 2:].flatten(1), mapped[:1].expand(3, -1))
 
 
 def test_saved_tokens_are_loaded_and_checked(saved, model, describers, tmp_path):
-    again, tokens = Parasol.load(saved), random_tokens(model.token_width)
+    again, tokens = Parasol.load(saved), random_tokens(model.token_width, unet=model.unet)
     assert all(torch.equal(value, tokens.state_dict()[name]) for name, value in again.tokens.state_dict().items())
     again.check_model(model)
     again.check_describers(describers)
@@ -46,7 +50,7 @@ def test_saved_tokens_are_loaded_and_checked(saved, model, describers, tmp_path)
 
 def shift_of(model, describers, **changes):
     given = dict(style=unit(1, STYLE), content=unit(1, CONTENT, 1), style_scale=3.0, content_scale=2.0, own_steps=0)
-    return TwoModalities(random_tokens(model.token_width), model, describers, **(given | changes))
+    return TwoModalities(random_tokens(model.token_width, unet=model.unet), model, describers, **(given | changes))
 
 
 def run(model, shift, x, source=None, steps=3):
@@ -58,8 +62,11 @@ def run(model, shift, x, source=None, steps=3):
     )
 
 
-def predicted(model, x, t, tokens):
-    return model.predict(x, t, dataclasses.replace(model.condition([""] * len(x)), tokens=tokens, prompts=()))
+def predicted(model, x, t, shift, *descriptors):
+    """The noise under tokens of a style and a content, of a network whose weights are changed."""
+    tokens = shift.tokens.of(*descriptors, len(x))
+    with changed_weights(model.unet, shift.tokens):
+        return model.predict(x, t, dataclasses.replace(model.condition([""] * len(x)), tokens=tokens, prompts=()))
 
 
 def test_noise_is_the_sum_of_three_predictions(model, describers):
@@ -70,7 +77,7 @@ def test_noise_is_the_sum_of_three_predictions(model, describers):
     assert (count.calls, count.samples) == (3, 3 * 3 * 2)
     for step in steps:
         null, style, content = (
-            predicted(model, step.x_t, step.t, shift.tokens.of(a, c, 2))
+            predicted(model, step.x_t, step.t, shift, a, c)
             for a, c in ((None, None), (shift.style, None), (None, shift.content))
         )
         torch.testing.assert_close(step.eps, null + 3 * (style - null) + 2 * (content - null), rtol=1e-4, atol=1e-4)
@@ -85,7 +92,7 @@ def test_first_steps_use_the_style_of_the_source(model, describers):
     for step in steps:
         a = own["style"] if step.i < 2 else shift.style
         null, style, content = (
-            predicted(model, step.x_t, step.t, shift.tokens.of(*each, 2))
+            predicted(model, step.x_t, step.t, shift, *each)
             for each in ((None, None), (a, None), (None, own["content"]))
         )
         torch.testing.assert_close(step.eps, null + 3 * (style - null) + 2 * (content - null), rtol=1e-4, atol=1e-4)
@@ -101,8 +108,7 @@ def test_source_descriptors_use_the_centre_square(model, describers):
     square = pixels[..., (width - side) // 2 : (width + side) // 2]
     own = [describers.of(name).image_features(square) for name in ("style", "content")]
     null, style, content = (
-        predicted(model, last.x_t, last.t, shift.tokens.of(*each, 1))
-        for each in ((None, None), (own[0], None), (None, own[1]))
+        predicted(model, last.x_t, last.t, shift, *each) for each in ((None, None), (own[0], None), (None, own[1]))
     )
     torch.testing.assert_close(last.eps, null + 3 * (style - null) + 2 * (content - null), rtol=1e-4, atol=1e-4)
 
@@ -129,3 +135,31 @@ def test_two_parasol_shifts_are_refused(model, describers):
                 shifts=[shift, shift_of(model, describers)],
             )
         )
+
+
+def test_source_and_text_are_evaluated_without_the_changes(model, describers):
+    """A tap that reads the source sees the features of the unchanged network; the target those of the changed one."""
+    x = torch.randn(1, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    shift, t = shift_of(model, describers), 500
+    source, target = Record("mid_block"), Record("mid_block")
+    guided = shift.guidance(
+        SimpleNamespace(i=0, condition=model.condition(["red cat"])), Guided(model, (Term(TARGET, None),))
+    )
+    inner = guided.network
+    assert model_of(guided) is model
+    network = dataclasses.replace(inner, network=WithSource(model, {t: x}, model.condition(["red cat"])))
+    condition = shift._conditioned(model.condition(["red cat"]), None, shift.content)
+    network.predict(x, t, condition, [FromSource(source, target)])
+    plain = model.bottleneck(x, t, model.condition(["red cat"]))
+    torch.testing.assert_close(source.output, plain)
+    with changed_weights(model.unet, shift.tokens):
+        changed = model.bottleneck(x, t, condition)
+    torch.testing.assert_close(target.output, changed, rtol=1e-4, atol=1e-5)
+    assert (changed - model.bottleneck(x, t, condition)).abs().max() > 1e-3
+
+
+def test_tokens_without_changes_leave_the_network(model, describers):
+    shift = dataclasses.replace(shift_of(model, describers), tokens=random_tokens(model.token_width))
+    plain = Guided(model, (Term(TARGET, None),))
+    guided = shift.guidance(SimpleNamespace(i=0, condition=model.condition(["red cat"])), plain)
+    assert guided.network is model

@@ -4,6 +4,8 @@ import json
 import random
 
 import pytest
+from diffusers.models.attention_processor import Attention
+from torch import nn
 
 from sfumato.errors import BadInput
 from sfumato.printing import one_line
@@ -16,7 +18,8 @@ CASES = 150
 
 
 def parasol():
-    return Parasol(random_tokens(8), "a" * 64, "b" * 64, "c" * 64)
+    layer = nn.ModuleDict({"attn2": Attention(16, cross_attention_dim=8, heads=2, dim_head=8)})
+    return Parasol(random_tokens(8, unet=layer), "a" * 64, "b" * 64, "c" * 64)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -12,7 +12,7 @@ from sfumato.models.bundled import list_models
 from sfumato.networks.load import load_network
 from sfumato.shifts.delta_networks import build
 from sfumato.style.network import StyleNetwork
-from sfumato.style.tokens import TwoTokens
+from sfumato.style.tokens import ModalityTokens
 from sfumato.train.asymmetric_loss import DeltaHLoss
 from sfumato.train.autoencoder import AutoencoderLoss, AutoencoderNetwork, build_autoencoder
 from sfumato.train.content import ContentLoss
@@ -71,7 +71,7 @@ def test_shipped_recipes_build_their_networks(path):
             network = StyleNetwork(shape.channels, shape.dimension)
             assert network(torch.empty(2, 3, size, size)).shape == (2, shape.dimension)
         elif recipe.kind == "parasol":
-            assert TwoTokens(128, 128, shape.hidden, 192).of(torch.empty(2, 128), None, 2).shape == (2, 2, 192)
+            assert ModalityTokens(128, 128, shape.hidden, 192).of(torch.empty(2, 128), None, 2).shape == (2, 2, 192)
         elif recipe.kind == "delta-h":
             loss.check()
             h = torch.empty(1, 16, 4, 4)
