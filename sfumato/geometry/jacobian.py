@@ -123,7 +123,7 @@ class Jacobian:
     Attributes:
         f: the map from x_t to the bottleneck.
         x: the latents, [b,c,h,w].
-        h: f(x), [b,d]; evaluated at the first access, with the graph for J^T u. J v does not need it.
+        h: f(x), [b,d]. Products compute it as well, so that it is evaluated on its own only if there was none before.
 
     Raises:
         NonFinite: f(x) or a product contains NaN or infinity; the message names the layer.
@@ -132,19 +132,20 @@ class Jacobian:
     def __init__(self, f: BottleneckMap, x: Float[Tensor, "b c h w"]) -> None:
         self.f = f
         self.x = x.detach().contiguous().requires_grad_()
+        self._h: Tensor | None = None
 
     @cached_property
     def _graph(self) -> Tensor:
         with torch.enable_grad(), differentiable():
             graph = self.f.evaluate(self.x)
         self.f.passes.spend(forward=len(self.x))
-        check_product(graph.detach(), "h", self.f, self.x)
+        self._h = check_product(graph.detach(), "h", self.f, self.x)
         return graph
 
     @property
     def h(self) -> Float[Tensor, "b d"]:
         """f(x)."""
-        return self._graph.detach()
+        return self._graph.detach() if self._h is None else self._h
 
     @property
     def d_x(self) -> int:
@@ -154,29 +155,31 @@ class Jacobian:
     @property
     def d_h(self) -> int:
         """Dimension of H."""
-        return self.h.shape[1]
+        return torch.Size(self.f.h_shape(*self.x.shape[-2:])).numel()
 
     def jvp(self, v: Float[Tensor, "b n c h w"]) -> Float[Tensor, "b n d"]:
         """Compute the Jacobian-vector products J v of n vectors at every sample."""
         self._check(v, self.x[0].shape)
 
-        def tangent(part: Tensor) -> Tensor:  # J v = d/da f(x + a v) at a = 0
-            return jvp(self.f.evaluate, (self.x.detach(),), (part,))[1]
+        def tangent(part: Tensor) -> tuple[Tensor, Tensor]:  # f(x), and J v = d/da f(x + a v) at a = 0
+            return jvp(self.f.evaluate, (self.x.detach(),), (part,))
 
         products = []
         with torch.no_grad(), differentiable():
             for part in v.to(self.x.dtype).transpose(0, 1).split(self._together):
                 with one_at_a_time():
-                    products.append(vmap(tangent)(part.contiguous()))
+                    h, product = vmap(tangent)(part.contiguous())
+                products.append(product)
+                self._h = check_product(h[0], "h", self.f, self.x) if self._h is None else self._h
                 self.f.passes.spend(forward=len(self.x))
         self.f.passes.spend(jvp=v.shape[0] * v.shape[1])
         return check_product(torch.cat(products).transpose(0, 1), "J v", self.f, self.x)
 
     def vjp(self, u: Float[Tensor, "b n d"]) -> Float[Tensor, "b n c h w"]:
         """Compute the vector-Jacobian products J^T u of n vectors at every sample."""
-        self._check(u, self.h[0].shape)
+        self._check(u, self._graph[0].shape)
         products = []
-        for part in u.to(self.h.dtype).transpose(0, 1).split(self._together):
+        for part in u.to(self._graph.dtype).transpose(0, 1).split(self._together):
             # J^T u = d<u, f(x)>/dx, one batched backward pass per part
             products += torch.autograd.grad(
                 self._graph, self.x, part.contiguous(), retain_graph=True, is_grads_batched=True

@@ -123,30 +123,31 @@ def check_shots(gamma: float, steps: int) -> None:
 def _shots(
     f: BottleneckMap, x: Tensor, u: Tensor, gamma: float, steps: int, n: int, basis: Basis | None
 ) -> Iterator[Shot]:
-    for _ in range(steps):
-        basis = local_basis(f, x, n) if basis is None else basis
-        coefficients, angle = transport(basis, u)
-        u, v = basis.combine(coefficients), pull_back(basis, coefficients)
+    here = local_basis(f, x, n) if basis is None else basis
+    for left in reversed(range(steps)):
+        coefficients, angle = transport(here, u)
+        u, v = here.combine(coefficients), pull_back(here, coefficients)
         # J maps the preimage to the unit vector u, so |J v| of the unit vector v is 1 / |preimage|
-        stretch = 1 / torch.linalg.vector_norm(basis.preimage(coefficients), dim=(1, 2, 3))
-        x = x + gamma * v
-        yield Shot(x, v, u, angle, _moved(f, x, basis.h), abs(gamma) * stretch)
-        basis = None
+        stretch = 1 / torch.linalg.vector_norm(here.preimage(coefficients), dim=(1, 2, 3))
+        x, h = x + gamma * v, here.h
+        here = local_basis(f, x, n) if left else here
+        yield Shot(x, v, u, angle, _distance(here.h if left else f(x), h), abs(gamma) * stretch)
 
 
 def _straight(f: BottleneckMap, x: Tensor, v: Tensor, gamma: float, steps: int) -> Iterator[Shot]:
+    image, h = _image(f, x, v)
     u = None
-    for _ in range(steps):
-        image, h = _image(f, x, v)
+    for left in reversed(range(steps)):
         stretch = torch.linalg.vector_norm(image, dim=1)
         turned = image / stretch[:, None]
         angle = torch.zeros_like(stretch) if u is None else (turned * u).sum(dim=1).clamp(-1, 1).arccos()
-        x, u = x + gamma * v, turned
-        yield Shot(x, v, u, angle, _moved(f, x, h), abs(gamma) * stretch)
+        x, u, before = x + gamma * v, turned, h
+        image, h = _image(f, x, v) if left else (image, f(x))
+        yield Shot(x, v, u, angle, _distance(h, before), abs(gamma) * stretch)
 
 
 def _image(f: BottleneckMap, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """J v of one vector at every sample, and f(x)."""
+    """J v of one vector at every sample, and f(x), from one evaluation."""
     parts = []
     for index, part in f.split(len(x)):
         jacobian = part.at(x[index])
@@ -155,5 +156,5 @@ def _image(f: BottleneckMap, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(images), torch.cat(h)
 
 
-def _moved(f: BottleneckMap, x: Tensor, h: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(f(x) - h, dim=1)
+def _distance(h: Tensor, other: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(h - other, dim=1)

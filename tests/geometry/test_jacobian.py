@@ -68,6 +68,20 @@ def test_chunk_limits_the_rows_per_call(networks):
     assert f.passes.jvp == f.passes.total - f.passes.forward == 14
 
 
+def test_products_evaluate_the_function_as_well(network):
+    """f(x) of either product is that of f, and costs no evaluation of its own."""
+    x = latents(network)
+    f = BottleneckMap(network, T, condition(network))
+    for product in ("jvp", "vjp"):
+        jacobian = f.at(x)
+        shape = x.shape[1:] if product == "jvp" else (jacobian.d_h,)
+        with counting_passes() as passes:
+            getattr(jacobian, product)(vectors(2, 1, *shape))
+            found = jacobian.h
+        assert passes == Passes(forward=2, **{product: 2})
+        torch.testing.assert_close(found, f(x))
+
+
 def test_counting_passes_counts_all_maps_in_its_context(networks):
     network = networks("sd")
     f, other = (BottleneckMap(network, t, condition(network)) for t in (T, T - 100))

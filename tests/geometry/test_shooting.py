@@ -1,13 +1,23 @@
 """Transport and shooting along directions of the bottleneck."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from sfumato.core.noise import gaussian
 from sfumato.errors import BadInput
-from sfumato.geometry import BottleneckMap, local_basis, pull_back, shoot, shoot_straight, transport
+from sfumato.geometry import (
+    BottleneckMap,
+    Passes,
+    counting_passes,
+    local_basis,
+    pull_back,
+    shoot,
+    shoot_straight,
+    transport,
+)
 from tests.geometry.conftest import T, condition, latents
 
 
@@ -101,6 +111,22 @@ def test_given_basis_is_used(f, x):
     shot = next(shoot(f, x, basis.u[:, 2], gamma=1.0, steps=1, n=4, basis=basis))
     assert f.passes.total - before == 2  # only f(x')
     torch.testing.assert_close(shot.x, x + basis.v[:, 2])
+
+
+def test_every_point_is_evaluated_once(f, x):
+    """Three steps have four points; the evaluation at the end of a step is that at the start of the next one."""
+    v = gaussian(x.shape, 2, dtype=torch.float64)
+    u = local_basis(f, x, 16).u[:, 0]
+    for work, products in (
+        (lambda: shoot_straight(f, x, v, gamma=0.5, steps=3), {"jvp": 3 * 2}),
+        (lambda: shoot(f, x, u, gamma=0.5, steps=3, n=16), {"vjp": 3 * 2 * 16}),
+    ):
+        with counting_passes() as passes:
+            shots = list(work())
+        assert passes == Passes(forward=4 * 2, **products)
+        points = [x, *(shot.x for shot in shots)]
+        for shot, (one, other) in zip(shots, pairwise(points), strict=True):
+            torch.testing.assert_close(shot.length, (f(other) - f(one)).norm(dim=1))
 
 
 @pytest.mark.parametrize(
