@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.api.finish import add_residual, finished
-from sfumato.api.group import decoded, guided, padded_size
+from sfumato.api.group import decoded, padded_size
 from sfumato.api.inverted import Inverted
 from sfumato.errors import BadInput
 from sfumato.geometry import Basis, BottleneckMap, Directions, Shot, local_basis, normalised, shoot
@@ -34,7 +34,8 @@ def variations(
 ) -> Iterator[list[Pixels]]:
     """Yield, for each direction, the edits of an image by all step lengths, as edits by the method pullback.
 
-    The tangent basis is the same for all directions and is computed once. All step lengths are evaluated in one batch.
+    The tangent basis is the same for all directions and is computed once, and so is the edit by 0. All step lengths
+    are evaluated in one batch.
     The skipped steps, the number of shots, the quality boosting, kappa, the rank and the guidance scale are those of
     the parameters with which the image was inverted.
 
@@ -82,30 +83,38 @@ def _variations(
     chunk: int,
 ) -> Iterator[list[Pixels]]:
     group, network, step = inverted.groups[0], inverted.model.network, directions.step
-    inversion = group.inversion.rows([0] * len(gammas))
-    size = padded_size(network, group.size)
     x = _reproduced(inverted, t)
     f = BottleneckMap(network, t, group.condition[[0]], directions.pool, chunk)
     rank = params.rank or min(RANK, largest_rank(f, x))
     basis = local_basis(f, x, rank)
-    guidance = guided(network, [params.guidance_scale] * len(gammas), size)
-    condition = group.condition[[0]].repeat(len(gammas))
-    boost = [QualityBoost(params.boost * len(network.schedule), inversion.seeds)] if params.boost else []
-    start = x.expand(len(gammas), -1, -1, -1)
 
-    def predict(each: Tensor) -> Tensor:
-        return guidance.predict(each, t, condition)
-
-    for u in directions.u.to(x.device):
-        ends = [[x, *(each.x for each in _shots(f, x, u[None], gamma, params.shots, basis))][-1] for gamma in gammas]
-        moved = torch.cat(ends)
+    def images(ends: list[Tensor]) -> list[Pixels]:
+        """Denoise several x_t in one batch."""
+        inversion, moved = group.inversion.rows([0] * len(ends)), torch.cat(ends)
+        guidance = inverted.model.guided([params.guidance_scale] * len(ends), padded_size(network, group.size))
+        condition = group.condition[[0]].repeat(len(ends))
         if normalise:
             with torch.no_grad():
-                moved = normalised(predict, start, moved, network.schedule.abar(t), params.kappa)
+                moved = normalised(
+                    lambda each: guidance.predict(each, t, condition),
+                    x.expand(len(ends), -1, -1, -1),
+                    moved,
+                    network.schedule.abar(t),
+                    params.kappa,
+                )
         latents = inversion.x.clone()
         latents[step] = moved
+        boost = [QualityBoost(params.boost * len(network.schedule), inversion.seeds)] if params.boost else []
         *_, last = replay(guidance, replace(inversion, x=latents), condition, skip=step, shifts=boost)
-        yield _finished_images(inverted, last.x_prev)
+        return _finished_images(inverted, last.x_prev)
+
+    found: dict[float, Pixels] = {}
+    for u in directions.u.to(x.device):
+        now = [gamma for gamma in dict.fromkeys(gammas) if gamma or gamma not in found]  # 0 is the same for all u
+        ends = [[x, *(each.x for each in _shots(f, x, u[None], gamma, params.shots, basis))][-1] for gamma in now]
+        if now:
+            found.update(zip(now, images(ends), strict=True))
+        yield [found[gamma].copy() for gamma in gammas]
 
 
 def _shots(f: BottleneckMap, x: Tensor, u: Tensor, gamma: float, shots: int, basis: Basis) -> Iterator[Shot]:

@@ -38,6 +38,28 @@ def test_variations_equal_the_edits(tiny_folder, tmp_path, layout, time, normali
     assert (rows[0][0] != rows[0][2]).any()
 
 
+def test_edit_by_zero_is_evaluated_once(tiny_sd_folder):
+    """It is the same for all directions; a step length that is given twice is evaluated once too."""
+    model = sfumato.load(str(tiny_sd_folder), "cpu")
+    found = search_directions(model, n=3, samples=2, steps=4, size=(32, 24))
+    inverted = model.invert(tiny_image(30, 22), method="pullback", steps=4, resolution="full")
+
+    def rows(gammas):
+        """The images of the second and third direction, and the rows that the network evaluates for them."""
+        made = variations(inverted, found, gammas)
+        first = next(made)
+        with model.network.counting() as count:
+            return [first, *made], count.samples
+
+    (plain, alone), (shown, together) = rows([2.0]), rows([0.0, 2.0, 0.0, 2.0, -0.0])
+    assert together == alone > 0
+    for row, (moved,) in zip(shown, plain, strict=True):
+        assert abs(row[1].astype(int) - moved).max() <= 1
+        assert (row[3] == row[1]).all()
+        assert all((row[n] == shown[0][0]).all() for n in (0, 2, 4))
+    assert rows([0.0])[1] == 0
+
+
 @pytest.mark.parametrize("settings", [{"shots": 3}, {"normalise": False}])
 def test_shots_and_normalisation_are_those_of_the_model(settings, tiny_sd_folder, tmp_path):
     model = sfumato.load(str(tiny_sd_folder), "cpu")
