@@ -1,9 +1,9 @@
 """Interpolation between two real images: every point of a path between their latents is denoised to a frame."""
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.api.arguments import as_list, check_batch, check_prompts, resolve
-from sfumato.api.group import Group, at_once, decoded, guided, padded_size
-from sfumato.api.inverting import inverting, outlines
+from sfumato.api.group import Group, at_once, decoded, encode, guided, padded_size
+from sfumato.api.inverting import outlines
 from sfumato.api.loaded import Loaded
 from sfumato.api.report import file_name, made_with, parameters, unit
 from sfumato.api.result import Result
 from sfumato.api.run import Progress, Run, following
-from sfumato.api.sources import Sources
 from sfumato.core.condition import Condition
 from sfumato.core.loop import reverse
+from sfumato.core.state import StepEnd
 from sfumato.errors import BadInput
 from sfumato.geometry import BottleneckMap
 from sfumato.geometry.basis import check_n, largest_rank
 from sfumato.geometry.jacobian import CHUNK
-from sfumato.geometry.paths import KINDS, SEGMENTS, PathKind, path, path_lengths, perceptual_lengths
+from sfumato.geometry.paths import (
+    KINDS,
+    SEGMENTS,
+    PathKind,
+    TangentSpace,
+    path,
+    path_lengths,
+    perceptual_lengths,
+)
 from sfumato.images import MAX_PIXELS, LoadedImage, read_image, to_uint8
 from sfumato.images.loaded_image import image_fingerprint, uncomposite
+from sfumato.inversion import invert_ddim
 from sfumato.methods.ddim import DDIMParams
 from sfumato.methods.registry import METHODS
 from sfumato.metrics import SHIPPED, PerceptualDistance, load_perceptual
@@ -166,15 +175,16 @@ def _interpolating(
     batch: int | None,
 ) -> Generator[Progress, None, Result]:
     groups = outlines(model, method, params, images, prompts, [0, 0], batch)
-    inverted = yield from inverting(Sources(model, method, params, groups, {}, batch))
     skip = min(round((1 - way.time) * params.steps), params.steps - 1)
-    ends, conditions = _ends(inverted.groups, skip)
-    timesteps = inverted.groups[0].inversion.timesteps[skip:]
+    ends, conditions = yield from _ends(model, groups, params, params.steps - skip)
+    timesteps = groups[0].inversion.timesteps[skip:]
     network, size = model.network, images[0].size
     f = None
     if way.metric:
         f = BottleneckMap(network, timesteps[0], _between(*conditions, 0.5), chunk=way.chunk)
-    latents = torch.cat(list(path(way.kind, *ends, segments=way.frames - 1, f=f, n=way.rank)))
+    spaces: list[TangentSpace] = []
+    keep = None if way.perceptual is None else spaces.append
+    latents = torch.cat(list(path(way.kind, *ends, segments=way.frames - 1, f=f, n=way.rank, callback=keep)))
     shares = torch.linspace(0, 1, way.frames).tolist()
     largest = at_once(latents.shape, batch)
     starts = range(0, way.frames, largest)
@@ -192,7 +202,8 @@ def _interpolating(
     about |= {"rank": way.rank} if way.metric else {}
     report = {"parameters": {**about, "prompts": prompts}, "metrics": {}}
     if f is not None and way.perceptual is not None:
-        report["metrics"] = _lengths(f, latents, way.rank) | {"perceptual_length": _perceptual(pixels, way.perceptual)}
+        report["metrics"] = _lengths(f, latents, way.rank, spaces)
+        report["metrics"]["perceptual_length"] = _perceptual(pixels, way.perceptual)
     named = [{"name": file_name(image.name), "sha256": image_fingerprint(image)} for image in images]
     made = {"operation": "interpolate", **made_with(network), "images": named, **about, "prompts": prompts}
     recipes = [{**made, "share": share} for share in shares]
@@ -216,9 +227,9 @@ def _with_alpha(
     return frames
 
 
-def _lengths(f: BottleneckMap, latents: Tensor, rank: int) -> dict[str, list[float]]:
+def _lengths(f: BottleneckMap, latents: Tensor, rank: int, known: Sequence[TangentSpace]) -> dict[str, list[float]]:
     """Length of every segment, by metric: semantic, bottleneck and latent."""
-    found = path_lengths(f, iter(latents[:, None]), rank)
+    found = path_lengths(f, iter(latents[:, None]), rank, known)
     return {f"{each.name}_length": getattr(found, each.name)[0].tolist() for each in fields(found)}
 
 
@@ -231,15 +242,31 @@ def _perceptual(pixels: list[NDArray[np.uint8]], network: PerceptualDistance) ->
     return [float(perceptual_lengths(torch.cat([unit(a), unit(b)]), distance)) for a, b in pairwise(pixels)]
 
 
-def _ends(groups: list[Group], skip: int) -> tuple[tuple[Tensor, Tensor], tuple[Condition, Condition]]:
-    """x_t and condition of both images, which may have been inverted in one group or in two."""
+def _ends(
+    model: Loaded, groups: list[Group], params: DDIMParams, steps: int
+) -> Generator[Progress, None, tuple[tuple[Tensor, Tensor], tuple[Condition, Condition]]]:
+    """x_t after the first `steps` steps of the inversion, and the condition, of both images.
+
+    The images may be in one group or in two.
+    """
     latents: dict[int, Tensor] = {}
     conditions: dict[int, Condition] = {}
-    for group in groups:
+    for n, group in enumerate(groups):
+        guidance = model.guided(group.inversion.guidance_scales, padded_size(group.network, group.size))
+        x0 = encode(group.network, group.images)
+        inversion = invert_ddim(guidance, x0, group.condition, steps=params.steps, refine=params.refine)
+        work = _first(inversion, steps)
+        x = yield from following(work, "invert", n, len(groups), group.indices, group.network, group.size, steps)
         for row, index in enumerate(group.indices):
-            latents[index] = group.inversion.x[skip, row : row + 1]
-            conditions[index] = group.condition[row]
+            latents[index], conditions[index] = x[row : row + 1], group.condition[row]
     return (latents[0], latents[1]), (conditions[0], conditions[1])
+
+
+def _first(inversion: Iterator[StepEnd], steps: int) -> Generator[StepEnd, None, Tensor]:
+    """Yield the first steps of an inversion and return x_t of the last one."""
+    for state in islice(inversion, steps):
+        yield state
+    return state.x_t
 
 
 def _between(first: Condition, second: Condition, share: float) -> Condition:

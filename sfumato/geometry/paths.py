@@ -3,9 +3,9 @@
 The length of a path is the sum over its segments; the paper uses 30 segments.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Literal, TypeAlias
 
 import torch
@@ -37,6 +37,26 @@ class PathLengths:
     latent: Float[Tensor, "b segments"]
 
 
+@dataclass(frozen=True, eq=False)
+class TangentSpace:
+    """The parts of a basis from which lengths are computed; its v would need n times the memory of the latents.
+
+    Attributes:
+        x: a point of every path, [b,c,h,w].
+        h: f(x), [b,d].
+        u: basis of the tangent space at h, [b,n,d].
+    """
+
+    x: Float[Tensor, "b c h w"]
+    h: Float[Tensor, "b d"]
+    u: Float[Tensor, "b n d"]
+
+    @classmethod
+    def of(cls, basis: Basis) -> "TangentSpace":
+        """Return the tangent space that a basis spans."""
+        return cls(basis.x, basis.h, basis.u)
+
+
 def lerp(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], share: float) -> Float[Tensor, "b c h w"]:
     """Linear interpolation (1 - share) a + share b; for Gaussian latents, the norm decreases between the ends."""
     return (1 - share) * a + share * b
@@ -65,7 +85,13 @@ def slerp(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], share: float
 
 
 def geodesic(
-    f: BottleneckMap, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], *, segments: int, n: int
+    f: BottleneckMap,
+    a: Float[Tensor, "b c h w"],
+    b: Float[Tensor, "b c h w"],
+    *,
+    segments: int,
+    n: int,
+    callback: Callable[[TangentSpace], None] | None = None,
 ) -> Iterator[Float[Tensor, "b c h w"]]:
     """Yield the points of a path from a to b whose image in H approximates a straight line.
 
@@ -81,11 +107,14 @@ def geodesic(
         b: last latents, at f.t.
         segments: number of segments, at least 1.
         n: dimension of the tangent spaces.
+        callback: called with the tangent space at every point but the last two, in order.
     """
     x, goal = a, f(b)
     yield x
     for left in range(segments, 1, -1):
         basis = local_basis(f, x, n)
+        if callback is not None:
+            callback(TangentSpace.of(basis))
         along = slerp(x, b, 1 / left) - x  # step of the great circle
         inside = torch.einsum("bnchw,bchw->bn", basis.v, along.to(basis.v.dtype))  # its coefficients <v_i, along>
         across = along - torch.einsum("bnchw,bn->bchw", basis.v, inside)
@@ -108,6 +137,7 @@ def path(
     segments: int = SEGMENTS,
     f: BottleneckMap | None = None,
     n: int = 0,
+    callback: Callable[[TangentSpace], None] | None = None,
 ) -> Iterator[Float[Tensor, "b c h w"]]:
     """Yield the segments + 1 points of a path from a to b.
 
@@ -118,6 +148,7 @@ def path(
         segments: number of segments, at least 1.
         f: the map from x_t to the bottleneck; required for "geodesic".
         n: dimension of the tangent spaces; required for "geodesic".
+        callback: as for `geodesic`; not called for the other kinds.
 
     Raises:
         BadInput: the latents differ in shape, or an argument is out of range; raised before any evaluation.
@@ -132,20 +163,22 @@ def path(
         if f is None:
             raise BadInput("A geodesic needs the map f.")
         check_n(f, a, n)
-        return geodesic(f, a, b, segments=segments, n=n)
+        return geodesic(f, a, b, segments=segments, n=n, callback=callback)
     between = {"lerp": lerp, "slerp": slerp}[kind]
     return (between(a, b, k / segments) for k in range(segments + 1))
 
 
-def path_lengths(f: BottleneckMap, points: Iterator[Tensor], n: int) -> PathLengths:
+def path_lengths(f: BottleneckMap, points: Iterator[Tensor], n: int, known: Sequence[TangentSpace] = ()) -> PathLengths:
     """Compute the lengths of the segments of a path.
 
     Args:
         f: the map from x_t to the bottleneck.
         points: the points of the path, [b,c,h,w] each.
         n: dimension of the tangent spaces; one basis is computed per point.
+        known: the tangent spaces of dimension n at the first points, if they are already computed.
     """
-    rows = [_segment(one, other) for one, other in pairwise(local_basis(f, x, n) for x in points)]
+    others = (TangentSpace.of(local_basis(f, x, n)) for x in islice(points, len(known), None))
+    rows = [_segment(one, other) for one, other in pairwise(chain(known, others))]
     return PathLengths(*(torch.stack(part, dim=1) for part in zip(*rows, strict=True)))
 
 
@@ -156,6 +189,6 @@ def perceptual_lengths(
     return distance(images[:-1], images[1:])
 
 
-def _segment(one: Basis, other: Basis) -> tuple[Tensor, Tensor, Tensor]:
+def _segment(one: TangentSpace, other: TangentSpace) -> tuple[Tensor, Tensor, Tensor]:
     moved = torch.linalg.vector_norm(other.h - one.h, dim=1)
     return geodesic_distance(one.u, other.u), moved, torch.linalg.vector_norm(other.x - one.x, dim=(1, 2, 3))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sfumato.core.noise import gaussian_batch
 from sfumato.errors import BadInput
-from sfumato.geometry import BottleneckMap, geodesic_distance, local_basis
+from sfumato.geometry import BottleneckMap, Passes, counting_passes, geodesic_distance, local_basis
 from sfumato.geometry.paths import lerp, path, path_lengths, perceptual_lengths, slerp
 from sfumato.images.animation import write_animation
 from tests.geometry.conftest import T, condition, latents
@@ -90,6 +90,20 @@ def test_path_lengths_equal_those_of_the_segments(f, networks):
     torch.testing.assert_close(found.semantic[:, 1], geodesic_distance(bases[1].u, bases[2].u))
     torch.testing.assert_close(found.bottleneck[:, 0], (f(points[1]) - f(points[0])).norm(dim=1))
     torch.testing.assert_close(found.latent, torch.full((2, 2), 0.15 * math.sqrt(256), dtype=torch.float64))
+
+
+def test_tangent_spaces_of_a_geodesic_are_those_of_its_lengths(f, networks):
+    a = latents(networks("sd"))
+    b = a + 0.5 * gaussian_batch((4, 8, 8), [5, 6], dtype=torch.float64)
+    spaces = []
+    points = list(path("geodesic", a, b, segments=4, f=f, n=5, callback=spaces.append))
+    assert len(spaces) == 3
+    wanted = path_lengths(f, iter(points), 5)
+    with counting_passes() as passes:
+        found = path_lengths(f, iter(points), 5, spaces)
+    for name in ("semantic", "bottleneck", "latent"):
+        assert torch.equal(getattr(found, name), getattr(wanted, name))
+    assert passes == Passes(forward=2 * 2, vjp=2 * 2 * 16)  # the last two points of two paths
 
 
 def test_perceptual_lengths():
