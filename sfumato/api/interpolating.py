@@ -96,7 +96,7 @@ def interpolate_steps(
     rank: int | None = None,
     measure: bool = False,
     lpips: str | os.PathLike[str] | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     batch: int | None = None,
     max_pixels: int = MAX_PIXELS,
     **options: Any,
@@ -121,7 +121,7 @@ def interpolate_steps(
             rank of the bottleneck if that is less (at full rank the semantic length is zero).
         measure: whether to report the lengths of all segments: semantic, bottleneck, latent and perceptual.
         lpips: network of the perceptual length, see `sfumato.metrics.load_perceptual`; the bundled one by default.
-        chunk: maximum number of rows per pass of the Jacobian; it limits the memory.
+        chunk: maximum number of rows per pass of the Jacobian, which limits the memory; by default 16.
         batch: maximum number of rows per forward pass.
         max_pixels: width x height of the largest image that is read.
         options: options of the method ddim: steps, refine, source_guidance_scale, guidance_scale (1 by default).
@@ -132,11 +132,13 @@ def interpolate_steps(
     Raises:
         BadInput: an argument is invalid; raised before the network is evaluated.
     """
-    way = PathSettings(kind, frames, time, chunk=chunk)
-    if rank is not None and kind != "geodesic" and not measure:
-        raise BadInput(
-            'rank is the dimension of tangent spaces, which only the path "geodesic" and measure use: leave it out.'
-        )
+    way = PathSettings(kind, frames, time, chunk=CHUNK if chunk is None else chunk)
+    for name, value, meaning in (
+        ("rank", rank, "the dimension of tangent spaces"),
+        ("chunk", chunk, "the batch size of products with the Jacobian"),
+    ):
+        if value is not None and kind != "geodesic" and not measure:
+            raise BadInput(f'{name} is {meaning}, which only the path "geodesic" and measure use: leave it out.')
     if lpips is not None and not measure:
         raise BadInput(
             "lpips is the network of the perceptual length, which only measure uses: give both, or leave lpips out."
@@ -156,7 +158,7 @@ def interpolate_steps(
         a, b = (f"{width} x {height}" for width, height in sizes)
         raise BadInput(f"A path needs two images of one size, not {a} and {b}: crop or scale one.")
     if kind == "geodesic" or measure:
-        f = BottleneckMap(network, 0, chunk=chunk)
+        f = BottleneckMap(network, 0, chunk=way.chunk)
         latent = torch.empty(1, *network.latent_shape(*padded_size(network, images[0].size)), device="meta")
         way = replace(way, rank=min(RANK, max(1, largest_rank(f, latent) // 2)) if rank is None else rank)
         check_n(f, latent, way.rank, "rank")

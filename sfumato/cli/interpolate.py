@@ -65,7 +65,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
         "--rank", type=integer(1), metavar="N", help="dimension of the tangent spaces; default: at most 20"
     )
     parser.add_argument(
-        "--chunk", type=integer(1), default=16, metavar="N", help="batch size of products with the Jacobian; default 16"
+        "--chunk", type=integer(1), metavar="N", help="batch size of products with the Jacobian; default 16"
     )
     parser.add_argument("--measure", action="store_true", help="measure the length of the path")
     parser.add_argument(

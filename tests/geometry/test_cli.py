@@ -278,6 +278,7 @@ def test_bad_interpolations_are_refused(sfumato, model):  # noqa: F811
     assert "rank must be between 1 and 16" in interpolate("--path", "geodesic", "--rank", 20)
     assert "give both" in interpolate("--lpips", "vgg")
     assert "rank is the dimension of tangent spaces" in interpolate("--rank", 7)
+    assert "chunk is the batch size of products with the Jacobian" in interpolate("--chunk", 16)
     assert "frames" in interpolate("--frames", 1)
     assert "extension must be one of .gif, .png, .webp" in interpolate("--animation", "a.mp4")
     assert "in the output folder" in interpolate("--animation", "../a.gif")
