@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.inputs import check_saved
 from sfumato.cli.report import print_json, print_table, say, shown
+from sfumato.cli.work import cost, cost_line
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -55,10 +56,25 @@ def described(path: Path, found: "Directions") -> dict[str, Any]:
     }
 
 
-def print_directions(path: Path, found: "Directions", as_json: bool, outputs: Sequence[Path] = ()) -> None:
-    """Print a table or one JSON object; `outputs` are other files that were written."""
+def print_directions(
+    path: Path,
+    found: "Directions",
+    as_json: bool,
+    outputs: Sequence[Path] = (),
+    reports: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Print a table or one JSON object.
+
+    Args:
+        path: the file of directions.
+        found: its content.
+        as_json: whether to print JSON.
+        outputs: other files that were written.
+        reports: the operations whose cost is printed, see `sfumato.cli.work.cost`.
+    """
+    spent = cost(reports) if reports else {}
     if as_json:
-        print_json(described(path, found) | {"outputs": list(outputs)})
+        print_json(described(path, found) | {"outputs": list(outputs)} | spent)
         return
     value = "singular value" if found.kind == "pullback" else "deviation"
     rows = [["direction", value, "overlap"]]
@@ -68,6 +84,8 @@ def print_directions(path: Path, found: "Directions", as_json: bool, outputs: Se
     say(f"{path}: timestep {found.t} of a run of {found.steps} steps, {found.samples} samples")
     for output in outputs:
         say(str(output))
+    if spent:
+        say(cost_line(spent))
 
 
 def described_text(path: Path, found: "TextDirection") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sfumato.cli.outputs import add_no_recipe, add_out, output_paths, refuse_inp
 from sfumato.cli.parser import CommandParser, integer, real
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json
-from sfumato.cli.work import finish, made_by, print_summary, summary
+from sfumato.cli.work import counted, finish, made_by, print_summary, summary
 from sfumato.errors import BadInput
 
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ _FIXED = ("directions", "time", "skip", "keep_positions", "kind", "steps")
 """Parameters of the method that the file of directions determines."""
 _SHOWN = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Multiples of gamma that the contact sheet shows."""
+_GAMMA = 8.0
+"""Default of the largest step length of the contact sheet."""
+_OF_SHEET = {
+    "source": "--from",
+    "gamma": "--gamma",
+    "normalise": "--no-normalise",
+    "chunk": "--chunk",
+    "scale": "--scale",
+    "resolution": "--resolution",
+}
+"""Options of the contact sheet of an image, and their flags."""
 
 
 def show_flags(parser: CommandParser) -> None:
@@ -34,7 +45,7 @@ def show_flags(parser: CommandParser) -> None:
     parser.add_argument("-o", "--out", type=Path, metavar="SHEET", help="contact sheet to write; needs IMAGE")
     parser.add_argument("--from", dest="source", default="", metavar="TEXT", help="prompt describing the source image")
     parser.add_argument(
-        "--gamma", type=real(0, 1000), default=8.0, metavar="N", help="largest step length in the latent; default 8"
+        "--gamma", type=real(0, 1000), metavar="N", help=f"largest step length in the latent; default {_GAMMA:g}"
     )
     parser.add_argument(
         "--no-normalise",
@@ -44,11 +55,9 @@ def show_flags(parser: CommandParser) -> None:
         help="do not preserve mean and standard deviation of the predicted x_0",
     )
     parser.add_argument(
-        "--chunk", type=integer(1), default=16, metavar="N", help="batch size of products with the Jacobian; default 16"
+        "--chunk", type=integer(1), metavar="N", help="batch size of products with the Jacobian; default 16"
     )
-    parser.add_argument(
-        "--scale", type=integer(1, 16), default=1, metavar="N", help="enlargement factor of the images; default 1"
-    )
+    parser.add_argument("--scale", type=integer(1, 16), metavar="N", help="enlargement factor of the images; default 1")
     add_model(parser)
     add_max_pixels(parser)
     add_resolution(parser, tiles=False)
@@ -57,6 +66,7 @@ def show_flags(parser: CommandParser) -> None:
 
 def show(arguments: Namespace) -> None:
     """Print the directions; draw the effect of each one on the image."""
+    _check_sheet(arguments)
     check_saved(arguments.file, "a set of directions")
     image = None if arguments.image is None else read_image_and_notes(arguments.image, arguments.max_pixels)[0]
     from sfumato.api.variations import variations
@@ -75,19 +85,29 @@ def show(arguments: Namespace) -> None:
     if image is None:
         print_directions(arguments.file, found, arguments.json)
         return
-    least = (len(_SHOWN) * image.size[0] * arguments.scale, len(found) * image.size[1] * arguments.scale)
+    scale = 1 if arguments.scale is None else arguments.scale
+    least = (len(_SHOWN) * image.size[0] * scale, len(found) * image.size[1] * scale)
     check_output(arguments.out, least)
     refuse_inputs(arguments.out, [arguments.image, str(arguments.file)])
     given = {} if arguments.normalise is None else {"normalise": arguments.normalise}
     inverted = finish(_plan(arguments, image.size, found, direction=found.names[0], **given).invert())
-    gammas, rows = [share * arguments.gamma for share in _SHOWN], []
-    with progress() as bar:
-        for row in variations(inverted, found, gammas, chunk=arguments.chunk):
+    gamma = _GAMMA if arguments.gamma is None else arguments.gamma
+    gammas, rows = [share * gamma for share in _SHOWN], []
+    chunk = {} if arguments.chunk is None else {"chunk": arguments.chunk}
+    with progress() as bar, counted(inverted.model) as report:
+        for row in variations(inverted, found, gammas, **chunk):
             rows.append(row)
             bar(len(rows), len(found), f"direction {len(rows)}/{len(found)}")
     labels = [[f"{name}\n{gamma:+g}" for gamma in gammas] for name in found.names]
-    write_image(arguments.out, contact_sheet(rows, labels, scale=arguments.scale))
-    print_directions(arguments.file, found, arguments.json, [arguments.out])
+    write_image(arguments.out, contact_sheet(rows, labels, scale=scale))
+    print_directions(arguments.file, found, arguments.json, [arguments.out], [inverted.report, report])
+
+
+def _check_sheet(arguments: Namespace) -> None:
+    """Raise BadInput for options of the contact sheet without an image."""
+    given = [flag for name, flag in _OF_SHEET.items() if getattr(arguments, name) not in (None, "")]
+    if given and arguments.image is None and arguments.out is None:
+        raise BadInput(f"{given[0]} is for the contact sheet of an image: give IMAGE and -o SHEET, or leave it out.")
 
 
 def apply_flags(parser: CommandParser, words: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from sfumato.cli.inputs import check_saved
 from sfumato.cli.parser import CommandParser, integer, real, size
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table
+from sfumato.cli.work import counted
 from sfumato.errors import BadInput
 from sfumato.files import check_writable
 from sfumato.suggestions import suggestion
@@ -120,7 +121,7 @@ def _find(arguments: Namespace) -> None:
     model = load_model(arguments)
     from sfumato.api.finding import search_directions
 
-    with progress() as show:
+    with progress() as show, counted(model) as report:
         found = search_directions(
             model,
             arguments.prompt,
@@ -138,7 +139,7 @@ def _find(arguments: Namespace) -> None:
             callback=lambda what, done, total: show(done, total, f"{what} {done}/{total}"),
         )
     found.save(arguments.out)
-    print_directions(arguments.out, found, arguments.json)
+    print_directions(arguments.out, found, arguments.json, reports=[report])
 
 
 def _list_flags(parser: CommandParser) -> None:

@@ -1,8 +1,8 @@
 """Run operations of the Python API with a progress bar, and summarise their cost."""
 
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,18 +49,10 @@ def _left(done: int, total: int, began: float) -> str:
 def summary(
     reports: Sequence[dict[str, Any]], outputs: Sequence[Path], notes: Sequence[str], **parameters: Any
 ) -> dict[str, Any]:
-    """The output of `--json`: total cost, parameters and metrics of the last operation, output files, remarks.
-
-    network_evaluations counts the samples that the network evaluates (classifier-free guidance needs two per image),
-    network_calls the forward passes (of batches). jacobian_passes, if any, counts products with the Jacobian by mode of
-    differentiation.
-    """
+    """The output of `--json`: total cost, parameters and metrics of the last operation, output files, remarks."""
     last = reports[-1]
     return {
-        "seconds": round(sum(report["seconds"] for report in reports), 4),
-        "network_evaluations": sum(report["network_evaluations"]["samples"] for report in reports),
-        "network_calls": sum(report["network_evaluations"]["calls"] for report in reports),
-        **_passes(reports),
+        **cost(reports),
         "reconstruction_latent_max_error": last.get("reconstruction_latent_max_error"),
         "parameters": {**last["parameters"], **parameters},
         "metrics": last.get("metrics", {}),
@@ -68,6 +60,35 @@ def summary(
         "outputs": [str(path) for path in outputs],
         "notes": list(notes),
     }
+
+
+def cost(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The total cost of several operations.
+
+    network_evaluations counts the samples that the network evaluates (classifier-free guidance needs two per image),
+    network_calls the forward passes (of batches). jacobian_passes, if any, counts products with the Jacobian by mode of
+    differentiation.
+    """
+    return {
+        "seconds": round(sum(report["seconds"] for report in reports), 4),
+        "network_evaluations": sum(report["network_evaluations"]["samples"] for report in reports),
+        "network_calls": sum(report["network_evaluations"]["calls"] for report in reports),
+        **_passes(reports),
+    }
+
+
+@contextmanager
+def counted(model: "Loaded") -> Iterator[dict[str, Any]]:
+    """Measure an operation that has no report of its own: the entries for `cost` are filled in when the block ends."""
+    from sfumato.geometry import counting_passes
+
+    report: dict[str, Any] = {}
+    began = time.perf_counter()
+    with model.network.counting() as count, counting_passes() as passes:
+        yield report
+    report["seconds"] = time.perf_counter() - began
+    report["network_evaluations"] = {"calls": count.calls, "samples": count.samples}
+    report |= {"jacobian_passes": passes.products} if any(passes.products.values()) else {}
 
 
 def _passes(reports: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
@@ -107,5 +128,5 @@ def cost_line(found: dict[str, Any]) -> str:
     line = f"{found['seconds']:.1f} s, {found['network_evaluations']} network evaluations"
     for mode, count in found.get("jacobian_passes", {}).items():
         line += f", {count} {mode.replace('_', '-')} products" if count else ""
-    error = found["reconstruction_latent_max_error"]
+    error = found.get("reconstruction_latent_max_error")
     return line if error is None else f"{line}, largest latent error of the reconstruction {error:.2g}"

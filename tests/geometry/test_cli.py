@@ -68,6 +68,22 @@ def test_directions_find_list_name_show_and_apply(sfumato, found, model):  # noq
     assert "evaluations, 16 reverse-mode products" in told
 
 
+def test_find_and_show_report_their_cost(sfumato, model):  # noqa: F811
+    words = ("-n", 2, "--samples", 3, *STEPS, "--size", "32x24", "--time", 0.5, "--guidance", 1, "--json", *model)
+    found = sfumato("directions", "find", "-o", "d.safetensors", *words).json
+    assert found["seconds"] > 0
+    # two steps of three samples in one call each, and the bottleneck of every sample
+    assert (found["network_evaluations"], found["network_calls"]) == (3 * (2 + 1), 2 + 3)
+    assert found["jacobian_passes"] == {"forward_mode": 0, "reverse_mode": 3 * 16}
+    pca = sfumato("directions", "find", "-o", "p.safetensors", *words, "--kind", "pca").json
+    assert "jacobian_passes" not in pca
+    sheet = ("directions", "show", "d.safetensors", "photo.png", "-o", "s.png", "--gamma", 2, *model)
+    shown = sfumato(*sheet, "--json").json
+    assert shown["network_evaluations"] > 4  # those of the inversion are included
+    assert shown["jacobian_passes"] == {"forward_mode": 0, "reverse_mode": 16}
+    assert "network evaluations, 16 reverse-mode products" in sfumato(*sheet).out
+
+
 def test_pullback_edit_reports_its_moves(sfumato, model):  # noqa: F811
     words = ("edit", "photo.png", "--method", "pullback", "--from", "red cat", *STEPS, *model)
     raw = sfumato(*words, "-o", "a.png", "--shots", 3, "--gamma", -0.25, "--no-normalise", "--json")
@@ -133,6 +149,9 @@ def test_bad_directions_are_refused(sfumato, found, model, tiny_sd2_folder):  # 
     assert "number of another" in sfumato("directions", "name", "d.safetensors", "1=2").refused()
     for twice in (("1=a", "1=b"), ("1=a", "size=b")):
         assert "renamed twice: give it one new name" in sfumato("directions", "name", "d.safetensors", *twice).refused()
+    for words in (("--from", "cat"), ("--gamma", 0), ("--no-normalise",), ("--chunk", 16), ("--scale", 1)):
+        refused = sfumato("directions", "show", "d.safetensors", *words).refused()
+        assert f"{words[0]} is for the contact sheet of an image: give IMAGE and -o SHEET" in refused
     assert "did you mean 'apply'" in sfumato("directions", "aply").refused()
     assert (
         "n must be between 1 and 16"
