@@ -84,10 +84,18 @@ def parse(words: Sequence[str]) -> tuple[Command, Namespace]:
 
 
 def _flags_of_files(name: str, command: Command, words: Sequence[str]) -> list[Flags]:
-    """The flags from a preset and from other files that the command reads. Raises BadInput."""
-    found = [preset(name, named) for named in typed_all(words, "--preset")]
-    own: Callable[[Sequence[str]], list[Flags]] | None = getattr(command, "flags_of_files", None)
-    return [*found, *(own(words) if own is not None else [])]
+    """The flags from presets and from other files that the command reads; later ones override earlier ones.
+
+    A file that the command line names overrides the presets, and a preset overrides the file that it names itself.
+
+    Raises:
+        BadInput: a file has no such flags.
+    """
+    presets = [preset(name, named) for named in typed_all(words, "--preset")]
+    own: Callable[[Sequence[str]], list[Flags]] = getattr(command, "flags_of_files", lambda words: [])
+    if found := own(words):
+        return [*presets, *found]
+    return [*own(joined(presets, words)), *presets]
 
 
 def _command(name: str) -> tuple[Command, str]:

@@ -17,6 +17,8 @@ _INSTEAD = (
     ("--out", "-o", "--out-dir"),
     ("--seed", "--seeds"),
 )
+#: Flags that are read from the command line before the presets.
+_OF_COMMAND_LINE = ("--preset", "--debug")
 _GIVE = "give the name of a preset or a TOML file"
 
 
@@ -119,7 +121,12 @@ def preset(command: str, named: str) -> Flags:
     table = tables.get(command)
     if not isinstance(table, dict):
         raise BadInput(f"the preset {path} has no table [{command}] with flags of this command: add one.")
-    return Flags(f"the preset {path}", dict(_flag(path, name, value) for name, value in table.items()))
+    flags = dict(_flag(path, name, value) for name, value in table.items())
+    if early := [flag for flag in _OF_COMMAND_LINE if flag in flags]:
+        raise BadInput(
+            f"the preset {path} has {early[0][2:]!r}, which is read before presets: give {early[0]} instead."
+        )
+    return Flags(f"the preset {path}", flags)
 
 
 def _known(names: Sequence[str]) -> str:

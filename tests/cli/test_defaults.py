@@ -89,6 +89,25 @@ def test_command_line_overrides_preset_flags(sfumato, model):
     assert "no flag --residual" in sfumato(*EDIT, "--preset", "own.toml").refused()
 
 
+def test_preset_is_based_on_a_recipe(sfumato, model):
+    """Its other flags override those of the recipe, and a recipe on the command line overrides the preset."""
+    words = ("photo.png", "--from", "red cat", "--model", model)
+    for name, steps, seed in (("one", 3, 7), ("two", 5, 8)):
+        run = sfumato("edit", *words, "--to", f"{name} cat", "-o", f"{name}.png", "--steps", steps, "--seed", seed)
+        assert run.code == 0, run.err
+    preset("based", f'[edit]\nmodel = "{model}"\nrecipe = "one.png"\nsteps = 4\nskip = 0\n')
+
+    def made(*words):
+        run = sfumato("edit", *words, "-o", "out.png", "--preset", "based")
+        assert run.code == 0, run.err
+        found = read_recipe("out.png")
+        return found["image"]["name"], found["prompt"], found["seed"], found["steps"]
+
+    assert made() == ("photo.png", "one cat", 7, 4)
+    assert made("--seed", 0, "--steps", 2) == ("photo.png", "one cat", 0, 2)
+    assert made("--recipe", "two.png", "--model", model) == ("photo.png", "two cat", 8, 5)
+
+
 def test_preset_sets_boolean_flags(sfumato, model):
     preset("off", f'[edit]\nmodel = "{model}"\nmethod = "pullback"\nnormalise = false\nno-residual = true\nsteps = 3\n')
     assert sfumato(*EDIT, "--preset", "off").code == 0
@@ -105,6 +124,8 @@ def test_preset_sets_boolean_flags(sfumato, model):
         ("[edit]\nsteps = {a = 1}\n", "must be a text, a number"),
         ("[edit]\nsteps = 'many'\n", "'many' is not an integer"),
         ("[edit]\nsteps = 0\n", "between 1 and 1000"),
+        ("[edit]\npreset = 'q'\n", "has 'preset', which is read before presets: give --preset"),
+        ("[edit]\ndebug = true\n", "has 'debug', which is read before presets: give --debug"),
     ],
 )
 def test_invalid_preset_is_rejected(sfumato, text, complaint):
