@@ -71,12 +71,19 @@ class Composed:
         run = {name: value for name, value in self.run.items() if name in known}
         return {**run, **self.own.get(method.name, {})}
 
-    def check_unnamed(self, words: Sequence[str]) -> None:
-        """Raise BadInput for options of the inversion if the inversion is read from a file."""
+    def check_unnamed(self, given: bool) -> None:
+        """Check, for an inversion that is read from a file, that the command line has no options of the inversion.
+
+        Args:
+            given: whether the source prompt or a seed is given.
+
+        Raises:
+            BadInput: one of them, or an option of the methods for the inversion, is given.
+        """
         from sfumato.methods.params import options_of
 
         fixed = [name for name in options_of(self.first.params, "invert") if name in self.run]
-        if fixed or any(words):
+        if fixed or given:
             raise BadInput(
                 "--from, --seed and the other options of the inversion are stored in its file and cannot be changed: "
                 "leave them out, or give the image."

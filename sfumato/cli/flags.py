@@ -100,7 +100,6 @@ def add_seeds(parser: CommandParser) -> None:
         "--seed",
         nargs="+",
         type=integer(0),
-        default=[0],
         metavar="N",
         help="random seeds, one result per seed; default 0",
     )
@@ -110,12 +109,19 @@ def add_seeds(parser: CommandParser) -> None:
 
 
 def seeds_of(arguments: Namespace) -> list[int]:
-    """The seeds in order, without duplicates. Raises BadInput if both flags give several seeds."""
+    """The seeds in order. Raises BadInput if both flags give several seeds."""
+    seeds = [0] if arguments.seed is None else list(arguments.seed)
     if arguments.seeds is None:
-        return list(dict.fromkeys(arguments.seed))
-    if len(arguments.seed) > 1:
+        return seeds
+    if len(seeds) > 1:
         raise BadInput("give either several numbers to --seed or a count to --seeds, not both.")
-    return [arguments.seed[0] + n for n in range(arguments.seeds)]
+    return [seeds[0] + n for n in range(arguments.seeds)]
+
+
+def check_distinct(seeds: Sequence[int]) -> None:
+    """Raise BadInput if a seed occurs twice in a command whose results differ only in the seed."""
+    if twice := [seed for n, seed in enumerate(seeds) if seed in seeds[:n]]:
+        raise BadInput(f"--seed has {twice[0]} twice, which would give the same image twice: name every seed once.")
 
 
 def add_options(

@@ -9,6 +9,7 @@ from sfumato.cli.flags import (
     add_model,
     add_options,
     add_seeds,
+    check_distinct,
     check_options,
     depended_on,
     files_of,
@@ -60,7 +61,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Generate an image for every prompt and seed, save the images and print a summary."""
+    """Generate an image for every pair of a prompt and a seed, save the images and print a summary."""
     from sfumato.methods.generate import GenerateParams
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS
@@ -70,7 +71,9 @@ def run(arguments: Namespace) -> None:
     own = edit_options(arguments, [METHODS.find(name) for name in arguments.method])
     for name, options in own.items():
         check_options(METHODS.find(name).params, options)
-    pairs = [(prompt, seed) for prompt in arguments.prompts or [""] for seed in seeds_of(arguments)]
+    seeds = seeds_of(arguments)
+    check_distinct(seeds)
+    pairs = [(prompt, seed) for prompt in arguments.prompts or [""] for seed in seeds]
     keep = [path for name, options in own.items() for path in files_of(METHODS.find(name).params, options)]
     paths = output_paths(arguments.out, len(pairs), size=arguments.size, keep=keep)
     model = load_model(arguments)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.composed import Composed
-from sfumato.cli.flags import seeds_of
+from sfumato.cli.flags import check_distinct, seeds_of
 from sfumato.cli.inputs import check_saved, read_image_and_notes
 from sfumato.errors import BadInput
 
@@ -55,6 +55,8 @@ def read_image_sources(arguments: Namespace) -> Sources:
     prompts, targets, seeds = arguments.sources or [""], arguments.targets or [""], seeds_of(arguments)
     named = {"--from": prompts, "--to": targets, "--seed": seeds}
     count = _count(len(arguments.images), named)
+    if len(arguments.images) == len(prompts) == len(targets) == 1:
+        check_distinct(seeds)
     images, notes = [], list[str]()
     for path in arguments.images:
         image, remarks = read_image_and_notes(path, arguments.max_pixels)
@@ -84,7 +86,7 @@ def read_inversion(arguments: Namespace, methods: Composed) -> Sources:
 
     path = arguments.images[0]
     check_saved(path, "an inversion")
-    methods.check_unnamed([*arguments.sources, "" if arguments.seed == [0] else "seed", arguments.seeds])
+    methods.check_unnamed(bool(arguments.sources) or arguments.seed is not None or arguments.seeds is not None)
     if arguments.max_pixels != MAX_PIXELS:
         raise BadInput("--max-pixels is for reading images, and an inversion contains its image: leave it out.")
     if arguments.resolution is not None or arguments.tiles:

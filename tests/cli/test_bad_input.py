@@ -47,6 +47,8 @@ MISTAKES = {
     f"{EDIT} -o out.png --seed x": "--seed",
     f"{EDIT} -o out.png --seeds 0": "between 1 and 1000",
     f"{EDIT} -o out.png --seed 1 2 --seeds 2": "not both",
+    f"{EDIT} -o out.png --seed 1 2 1": "--seed has 1 twice, which would give the same image twice",
+    "generate red green -o out.png --seed 0 0 --model nosuch": "--seed has 0 twice",
     f"{EDIT} -o out.png --method edit-friendy": "did you mean 'edit-friendly'?",
     f"{EDIT} -o out.png --stepz 3": "did you mean '--steps'?",
     f"{EDIT} -o out.png --num-inference-steps 3": "'--num-inference-steps'; use --steps",
@@ -231,7 +233,15 @@ def test_options_of_a_saved_inversion_are_fixed(sfumato, tiny_sd_folder):
     model = ("--model", tiny_sd_folder)
     sfumato("invert", "photo.png", "--from", "red", "-o", "x.safetensors", "--steps", 3, *model)
     edit = ("edit", "x.safetensors", "--to", "green", "-o", "out.png", *model)
-    for words in (("--from", "red"), ("--steps", 4), ("--seed", 1), ("--seeds", 2), ("--exact",)):
+    for words in (
+        ("--from", "red"),
+        ("--from", ""),
+        ("--steps", 4),
+        ("--seed", 0),
+        ("--seed", 1),
+        ("--seeds", 2),
+        ("--exact",),
+    ):
         assert "stored in its file and cannot be changed" in sfumato(*edit, *words).refused()
     assert "ddim edits inversions by ddim, not by edit-friendly" in sfumato(*edit, "--method", "ddim").refused()
     assert "--max-pixels is for reading images" in sfumato(*edit, "--max-pixels", 10).refused()

@@ -85,6 +85,15 @@ def test_save_writes_all_results_or_none(folder, tiny_sd_folder):
     assert not Path("more-0.png").exists()
 
 
+def test_several_images_may_have_equal_seeds(edit, sfumato):
+    words = ("--from", "red cat", "--to", "green cat", "--out-dir", "out", "--seed", 1, 2, 1)
+    run = edit("photo.png", "b.png", "c.jpg", *words, "--json")
+    assert run.code == 0, run.err
+    assert run.json["parameters"]["seeds"] == [1, 2, 1]
+    two = ("--to", "green cat", "--to", "a dog", "--seed", 3, 3)
+    assert edit("photo.png", "--from", "red cat", *two, "-o", "two.png", "--json").json["parameters"]["seeds"] == [3, 3]
+
+
 def test_every_output_contains_its_recipe(edit, sfumato):
     edit("photo.png", "b.png", "--from", "red cat", "--from", "a dog", "--to", "green cat", "--out-dir", "out")
     found = [json.loads(sfumato("recipe", f"out/{name}.png").out) for name in ("photo", "b")]
