@@ -3,7 +3,7 @@
 File names in a recipe contain no folders. A recipe is untrusted input, so files in other folders are never opened.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,14 @@ def file_of(path: str, name: Any, sha256: Any, flag: str) -> str:
     """
     from sfumato.regular_files import content_hash
 
+    refusals: list[BadInput] = []
     for place in places(path, name):
-        if content_hash(place) == sha256:
-            return str(place)
-    raise absent(path, name, flag)
+        try:
+            if content_hash(place) == sha256:
+                return str(place)
+        except BadInput as error:
+            refusals.append(error)
+    raise absent(path, name, flag, refusals)
 
 
 def hashes_of(path: str, recipe: Mapping[str, Any], option: str, text: str, flag: str) -> dict[str, str]:
@@ -74,12 +78,16 @@ def image_file(path: str, max_pixels: int) -> str:
 
     stated = read_recipe(path, max_pixels).get("image")
     stated = stated if isinstance(stated, dict) else {}
+    refusals: list[BadInput] = []
     for place in places(path, stated.get("name")):
-        if image_fingerprint(read_image(str(place), max_pixels)) == stated.get("sha256"):
-            return str(place)
+        try:
+            if image_fingerprint(read_image(str(place), max_pixels)) == stated.get("sha256"):
+                return str(place)
+        except BadInput as error:
+            refusals.append(error)
     raise BadInput(
         f"{printable(path)} was made from {printable(str(stated.get('name')))}, which is neither next to "
-        "it nor in the working folder with the same pixels: give the image to edit too."
+        f"it nor in the working folder with the same pixels{_reasons(refusals)}: give the image to edit too."
     )
 
 
@@ -105,9 +113,14 @@ def _levels(place: Path, transparent: bool, max_pixels: int) -> str:
         return ""
 
 
-def absent(path: str, name: Any, flag: str) -> BadInput:
-    """The error for a missing file."""
+def absent(path: str, name: Any, flag: str, refusals: Sequence[BadInput] = ()) -> BadInput:
+    """The error for a missing file; `refusals` are the errors of files with its name."""
     return BadInput(
         f"the recipe of {printable(path)} needs {printable(str(name))}, which is neither next to it nor "
-        f"in the working folder with the same content: give {flag}."
+        f"in the working folder with the same content{_reasons(refusals)}: give {flag}."
     )
+
+
+def _reasons(refusals: Sequence[BadInput]) -> str:
+    """Why files with the name could not be read, in parentheses; "" if all of them could."""
+    return f" ({'; '.join(str(each).rstrip('.') for each in refusals)})" if refusals else ""

@@ -1,6 +1,7 @@
 """`sfumato edit --recipe`: repeats an edit or applies it to another image; untrusted recipes open no files."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -311,3 +312,29 @@ def test_an_edit_without_target_uses_the_new_source_prompt(edit):
     assert edit("other.png", "--from", "green dog", *colour, "-o", "direct.png").code == 0
     assert read_recipe("again.png") == read_recipe("direct.png")
     assert same("again.png", "direct.png")
+
+
+def test_a_damaged_file_of_the_same_name_does_not_end_the_search(edit, sfumato, folder, monkeypatch):
+    """The files next to the edited image are damaged, and those in the working folder are the right ones."""
+    words = ("--source-word", "cat", "--target-word", "dog")
+    assert sfumato("directions", "text", *words, "-o", "d.safetensors").code == 0
+    Image.fromarray(np.arange(30 * 22, dtype=np.uint16).reshape(22, 30).astype(np.uint8)).save("mask.png")
+    flags = ("--method", "pix2pix-zero", "--direction-file", "d.safetensors", "--mask", "mask.png", "--steps", 3)
+    assert edit(*ONE[:3], "-o", "out.png", *flags).code == 0
+    (folder / "there").mkdir()
+    Path("out.png").rename("there/out.png")
+    for name in ("photo.png", "mask.png"):
+        Path("there", name).write_bytes(b"damaged")
+    os.mkfifo("there/d.safetensors")
+    again = ("--recipe", "there/out.png", "-o", "again.png")
+    run = edit(*again)
+    assert run.code == 0, run.err
+    assert same("there/out.png", "again.png")
+    Path("again.png").unlink()
+    Path("d.safetensors").unlink()
+    assert "with the same content (there/d.safetensors is not a regular file: give" in edit(*again).refused()
+    Path("photo.png").write_bytes(b"damaged too")
+    said = edit(*again, "--direction-file", "x", "--mask", "y").refused()
+    assert "with the same pixels (there/photo.png" in said
+    assert "; photo.png" in said
+    assert said.endswith("): give the image to edit too.\n")
