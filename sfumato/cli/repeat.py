@@ -46,7 +46,8 @@ def read_edit(path: str, words: Sequence[str], max_pixels: int) -> Flags:
         flags |= ({} if "--model" in typed else _model(path, recipe)) | _additions(path, recipe, typed)
         if "--method" not in typed:
             flags |= _methods(path, recipe, typed)
-            flags = {flag: each for flag, each in flags.items() if flag != "--to" or not _without_target(recipe)}
+        if _without_target(recipe):
+            del flags["--to"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, BadInput):
             raise
@@ -152,15 +153,21 @@ def _methods(path: str, recipe: Mapping[str, Any], typed: set[str]) -> Values:
 
 
 def _without_target(recipe: Mapping[str, Any]) -> bool:
-    """Whether the edit had no target prompt, as far as the recipe tells: all of its methods keep the source prompt."""
+    """Whether the edit had no target prompt, as far as the recipe tells: its prompts are equal, as an edit keeps them.
+
+    An edit keeps the source prompt if one of its methods does, or if it has shifts of a Python program; see
+    `sfumato.api.composition.Composition.keeps_prompt`.
+    """
     from sfumato.methods.params import options_of
     from sfumato.methods.registry import METHODS
 
-    kept = []
-    for part in recipe["methods"]:
+    def keeps(part: Mapping[str, Any]) -> bool:
+        if part.get("method") not in METHODS.names():  # a shift, or a method of a package that is not installed
+            return "shift" in part
         kind, values = METHODS.find(part["method"]).params, {**recipe, **part}
-        kept.append(kind(**{name: values[name] for name in options_of(kind) if name in values}).keeps_prompt)
-    return recipe["prompt"] == recipe["source_prompt"] and all(kept)
+        return kind(**{name: values[name] for name in options_of(kind) if name in values}).keeps_prompt
+
+    return recipe["prompt"] == recipe["source_prompt"] and any(map(keeps, recipe["methods"]))
 
 
 def _check_inversion(path: str, recipe: Mapping[str, Any], first: "Method") -> None:

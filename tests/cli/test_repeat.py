@@ -314,6 +314,25 @@ def test_an_edit_without_target_uses_the_new_source_prompt(edit):
     assert same("again.png", "direct.png")
 
 
+def test_methods_that_need_no_target_use_the_new_source_prompt_together_with_others(edit):
+    """As alone; prompt-to-prompt needs a target, but the combination does not."""
+    tiny_image(30, 22, seed=3).save("other.png")
+    methods = ("--method", "colour", "--method", "prompt-to-prompt", "--colour", "#3366ff", *FAST, "--guidance", 6)
+    assert edit(*ONE[:3], *methods, "-o", "out.png").code == 0
+    assert edit("--recipe", "out.png", "other.png", "--from", "green dog", "-o", "again.png").code == 0
+    assert edit("other.png", "--from", "green dog", *methods, "-o", "direct.png").code == 0
+    assert read_recipe("again.png") == read_recipe("direct.png")
+    assert same("again.png", "direct.png")
+
+
+def test_another_method_does_not_get_the_source_prompt_as_target(edit):
+    assert edit(*ONE[:3], "--method", "colour", *FAST, "-o", "out.png").code == 0
+    recoloured = ("--recipe", "out.png", "--method", "colour", "--colour", "blue", *FAST)
+    assert edit(*recoloured, "--from", "green dog", "-o", "again.png").code == 0
+    assert read_recipe("again.png")["prompt"] == "green dog"
+    assert "target prompt is empty" in edit("--recipe", "out.png", "--method", "ddim", "-o", "d.png").refused()
+
+
 def test_a_damaged_file_of_the_same_name_does_not_end_the_search(edit, sfumato, folder, monkeypatch):
     """The files next to the edited image are damaged, and those in the working folder are the right ones."""
     words = ("--source-word", "cat", "--target-word", "dog")
