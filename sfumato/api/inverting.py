@@ -46,7 +46,8 @@ def outlines(
     """
     network, kind = model.network, kind_of(method, params)
     params.check_inversion(network)
-    tiles = {"tiles": True} if isinstance(network, TiledModel) else {}
+    more = {"tiles": True} if isinstance(network, TiledModel) else {}
+    more |= {"resolution_default": True} if resolution is None else {}
     groups = []
     for indices in of_one_size(network, images, batch):
         some, texts = [images[i] for i in indices], [prompts[i] for i in indices]
@@ -61,7 +62,7 @@ def outlines(
             (float(getattr(params, "source_guidance_scale", 1.0)),) * len(some),
             tuple(seeds[i] for i in indices),
             tuple(texts),
-            {"method": method.name, "resolution": at, **tiles, **reading(network), **parameters(params)},
+            {"method": method.name, "resolution": at, **more, **reading(network), **parameters(params)},
         )
         groups.append(Group(network, indices, some, inversion, model.condition(texts, size)))
     return groups

@@ -32,7 +32,8 @@ def opened(model: Loaded, path: str | os.PathLike[str], images: Any, batch: int 
     check_reading(network, read, "This inversion", "invert the image again")
     method = METHODS.find(str(stored.pop("method", "")))
     resolution = stored.pop("resolution", "full")  # files of earlier versions have none
-    stored.pop("tiles", False)
+    for entry in ("tiles", "resolution_default"):
+        stored.pop(entry, False)
     check_resolution(network, resolution)
     loaded = at_resolution(network, resolution, _read_sources(inversion, images, printable(path)))
     size = padded_size(network, loaded[0].size)

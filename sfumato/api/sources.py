@@ -65,17 +65,21 @@ class Sources:
         return max(self.errors.values()) if len(self.errors) == len(self) else None
 
     def recipe(self, index: int) -> dict[str, Any]:
-        """Return all settings that are needed to invert the image with this index again, as JSON values."""
+        """Return all settings that are needed to invert the image with this index again, as JSON values.
+
+        `resolution` is the one that was used; `resolution_default` states that the caller gave none.
+        """
         group = next(each for each in self.groups if index in each.indices)
-        row = group.indices.index(index)
+        row, stored = group.indices.index(index), group.inversion.parameters
         return {
             **made_with(self.model.network),
             "image": {"name": file_name(group.images[row].name), "sha256": group.inversion.images[row]},
             "method": self.method.name,
             "source_prompt": group.inversion.prompts[row],
             "seed": group.inversion.seeds[row],
-            "resolution": group.inversion.parameters.get("resolution", "full"),
+            "resolution": stored.get("resolution", "full"),
+            **({"resolution_default": True} if stored.get("resolution_default") else {}),
             "edited_size": list(group.size),
-            "tiles": bool(group.inversion.parameters.get("tiles", False)),
+            "tiles": bool(stored.get("tiles", False)),
             **recipe_parameters(self.params),
         }

@@ -73,8 +73,9 @@ def _prompts(recipe: Mapping[str, Any]) -> Values:
         "--negative-prompt": [_text(recipe["negative_prompt"])],
         "--seed": [str(int(recipe["seed"]))],
         "--dtype": [_text(recipe["dtype"])],
-        "--resolution": [str(recipe.get("resolution", "full"))],
     }
+    if not recipe.get("resolution_default"):  # else the default, which depends on the size of the image
+        flags["--resolution"] = [str(recipe.get("resolution", "full"))]
     flags |= {"--tiles": []} if recipe.get("tiles") else {}
     return flags if recipe["residual"] else flags | {"--no-residual": []}
 

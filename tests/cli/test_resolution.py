@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato.images import read_recipe
 from tests.tiny import tiny_image
 
 PROMPTS = ("--from", "red apple", "--to", "green apple")
@@ -89,3 +90,18 @@ def test_low_similarity_to_the_source_prompt_is_reported(sfumato, folder):
     assert found < 0.6
     assert f"the CLIP similarity of abstract.png to its own prompt is {found:.2f}" in run.err
     assert any("do not rely on its similarities for this image" in note for note in run.json["notes"])
+
+
+def test_recipe_of_the_default_resolution_fits_other_images(sfumato, model):
+    """A large image is then edited near the native size, and a small one at its own, as without the recipe."""
+    for first, second, size in (("photo.png", "large.png", [40, 30]), ("large.png", "photo.png", [30, 22])):
+        assert sfumato("edit", first, *PROMPTS, *model, *FAST, "-o", "a.png").code == 0
+        assert sfumato("edit", "--recipe", "a.png", *model, "-o", "same.png").code == 0
+        assert (pixels("a.png") == pixels("same.png")).all()
+        run = sfumato("edit", "--recipe", "a.png", second, *model, "-o", "b.png")
+        assert run.code == 0, run.err
+        assert read_recipe("b.png")["edited_size"] == size
+    assert sfumato("invert", "photo.png", "--from", "red apple", *model, "--steps", 4, "-o", "x.safetensors").code == 0
+    assert sfumato("edit", "x.safetensors", "--to", "green apple", *model, "--skip", 1, "-o", "a.png").code == 0
+    recipes = read_recipe("a.png"), read_recipe("same.png")
+    assert [(each["resolution"], each["resolution_default"]) for each in recipes] == [("full", True), ("native", True)]
