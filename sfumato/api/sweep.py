@@ -62,7 +62,8 @@ def sweep(
         model: the model.
         image: as for `Model.invert`.
         source: source prompt.
-        target: target prompt; may be empty for methods that edit without a target prompt.
+        target: target prompt; may be empty for methods that edit without a target prompt. Metrics that compare edits
+            with it, such as clip, are then left out.
         grid: values to try, by name of a parameter of the method, or seed, resolution, tiles, mask_words,
             mask_difference or mask_threshold.
         method: name of the method, see `sfumato.methods`.
@@ -101,14 +102,14 @@ def sweep(
         ]
         for inverting in _groups(range(len(points)), points, lambda name: name not in edits)
     ]
-    source, target = model.plain([source, target if target.strip() else source])
-    evaluator = evaluator or evaluator_of(model)
-    if model.network.takes_text:
-        evaluator.clip.check_texts([source, target])
+    source, target = model.plain([source, target])
+    evaluator, texts = evaluator or evaluator_of(model), (source, target) if target.strip() else None
+    if texts:
+        evaluator.clip.check_texts([text for text in texts if text.strip()])
 
     def measure(result: Result, edited: LoadedImage) -> list[dict[str, float]]:
         sized = None if painted is None else torch.from_numpy(at_size(painted.weights, edited.size))[None]
-        return measured(evaluator, edited, result, sized, (source, target) if model.network.takes_text else None)
+        return measured(evaluator, edited, result, sized, texts)
 
     return _trials(plans, points, measure)
 

@@ -50,7 +50,8 @@ def measured(
         image: the source at the size at which it was edited; the metrics are computed at this size.
         result: edits of the source.
         mask: float [1,h,w] at that size, 1 where the edit applies, or None.
-        texts: source prompt and target prompt; None for a model without text input.
+        texts: source prompt, which may be empty, and target prompt; None without a target prompt. Metrics that compare
+            with a missing prompt are left out.
 
     Returns:
         Scores by name of the metric, per image of the result.
@@ -66,7 +67,7 @@ def measured(
             source.expand(rows, -1, -1, -1),
             edits,
             mask=None if mask is None else mask.expand(rows, -1, -1),
-            source_texts=None if texts is None else [texts[0]] * rows,
+            source_texts=None if texts is None or not texts[0].strip() else [texts[0]] * rows,
             target_texts=None if texts is None else [texts[1]] * rows,
         )
         scores += [{name: float(values[row]) for name, values in found.items()} for row in range(rows)]

@@ -31,7 +31,7 @@ from sfumato.cli.inputs import (
     region_of,
 )
 from sfumato.cli.metrics import add_evaluator, shown_score
-from sfumato.cli.outputs import add_no_recipe, remark
+from sfumato.cli.outputs import add_no_recipe, remark, remarks
 from sfumato.cli.parser import CommandParser, integer
 from sfumato.cli.progress import progress
 from sfumato.cli.report import print_json, print_table, say, shown
@@ -70,9 +70,8 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--pareto",
         nargs="+",
-        default=list(FIDELITY_AND_ADHERENCE),
         metavar="M",
-        help="metrics of the Pareto front; default lpips clip",
+        help="metrics of the Pareto front; default lpips clip, without --to lpips",
     )
     add_masks(parser)
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed; default 0")
@@ -107,23 +106,25 @@ def run(arguments: Namespace) -> None:
         check_options(method.params, fixed | point)
     region_of(arguments)
     check_resolution(arguments)
-    masked = arguments.mask is not None
-    image, _ = read_image_and_notes(arguments.image, arguments.max_pixels)
-    mask, _ = read_mask_of(arguments, image.size)
+    image, notes = read_image_and_notes(arguments.image, arguments.max_pixels)
+    mask, more = read_mask_of(arguments, image.size)
     folder = SweptFolder(arguments.out, len(points), recipe=not arguments.no_recipe)
     files = [path for point in points for path in files_of(method.params, fixed | point)]
     folder.check([*inputs(arguments), *dict.fromkeys(files)])
-    _check_metrics(arguments.pareto, masked=masked, text=True)
+    front = _front(arguments)
     model = load_model(arguments)
-    _check_metrics(arguments.pareto, masked=masked, text=model.network.takes_text)
     trials = _trials(model, arguments, grid, fixed | {"mask": mask})
-    hints(model, arguments.image, image.size, [arguments.source, arguments.target], arguments.resolution)
+    prompts = [arguments.source, arguments.target]
+    notes += more + hints(model, arguments.image, image.size, prompts, arguments.resolution)
+    if arguments.pareto is None and front != list(FIDELITY_AND_ADHERENCE):
+        notes += remarks([f"Without --to the Pareto front is that of {' and '.join(front)}; --pareto names others."])
     folder.make()
-    rows = _written(folder, trials, image, arguments)
+    rows, found = _written(folder, trials, image, arguments, front)
+    notes += remarks(found)
     if arguments.json:
-        print_json({"method": arguments.method, "sheet": str(folder.sheet), "trials": rows})
+        print_json({"method": arguments.method, "sheet": str(folder.sheet), "trials": rows, "notes": notes})
     else:
-        _print(rows, list(grid), arguments.pareto)
+        _print(rows, list(grid), front)
         say(f"{folder.sheet}, {folder.table}")
 
 
@@ -163,14 +164,23 @@ def _value(text: str, kind: Any, name: str) -> Any:
         raise BadInput(f"--grid: {name} must be {what}, not {text!r}.") from None
 
 
-def _check_metrics(names: Sequence[str], *, masked: bool, text: bool) -> None:
-    """Raise BadInput for metrics that require a mask or a text input that is missing."""
+def _front(arguments: Namespace) -> list[str]:
+    """The metrics of the Pareto front, by default those of `FIDELITY_AND_ADHERENCE` that can be computed.
+
+    Raises:
+        BadInput: a metric requires a mask or a prompt that is missing.
+    """
     from sfumato.metrics import measurable
 
-    known = measurable([*(["mask"] if masked else []), *(["target text", "source text"] if text else [])])
-    for name in names:
+    target, source = bool(arguments.target.strip()), bool(arguments.source.strip())
+    there = {"mask": arguments.mask is not None, "target text": target, "source text": target and source}
+    known = measurable([name for name, given in there.items() if given])
+    if arguments.pareto is None:
+        return [name for name in FIDELITY_AND_ADHERENCE if name in known]
+    for name in arguments.pareto:
         if name not in known:
             raise BadInput(f"--pareto: there is no metric {name!r} here; choose among {', '.join(known)}.")
+    return list(arguments.pareto)
 
 
 def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fixed: Any) -> Iterator["Trial"]:
@@ -195,9 +205,17 @@ def _trials(model: "Model", arguments: Namespace, grid: dict[str, list[Any]], fi
 
 
 def _written(
-    folder: SweptFolder, trials: Iterator["Trial"], image: "LoadedImage", arguments: Namespace
-) -> list[dict[str, Any]]:
-    """Write each edit when it is finished, then (also after Ctrl-C) sheet and table; return the rows of the table."""
+    folder: SweptFolder,
+    trials: Iterator["Trial"],
+    image: "LoadedImage",
+    arguments: Namespace,
+    front: Sequence[str],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write each edit when it is finished, then (also after Ctrl-C) sheet and table.
+
+    Returns:
+        The rows of the table, and the remarks on the edits.
+    """
     saved: list[Saved] = []
     title = f"{arguments.method}: {arguments.source} -> {arguments.target}"
     try:
@@ -209,10 +227,11 @@ def _written(
                 show(len(saved), folder.count, f"setting {len(saved)}/{folder.count}")
     except BaseException:
         if saved:
-            folder.finish(image, saved, title, arguments.pareto)
+            folder.finish(image, saved, title, front)
             remark(f"{len(saved)} of {folder.count} settings are in {folder.table} and {folder.sheet}.")
         raise
-    return folder.finish(image, saved, title, arguments.pareto)
+    notes = dict.fromkeys(note for each in saved for note in each.notes)
+    return folder.finish(image, saved, title, front), list(notes)
 
 
 def _print(rows: Sequence[dict[str, Any]], settings: Sequence[str], metrics: Sequence[str]) -> None:

@@ -26,12 +26,21 @@ _NAMED = 3
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """A setting whose edit has been written; `cell` is its image on the sheet, uint8 [h,w,3]."""
+    """A setting whose edit has been written.
+
+    Attributes:
+        index: index of the setting in the grid.
+        options: the setting.
+        scores: metrics by name.
+        cell: the edit on the sheet, uint8 [h,w,3].
+        notes: remarks on the edit and its file.
+    """
 
     index: int
     options: Mapping[str, Any]
     scores: Mapping[str, float]
     cell: "NDArray[np.uint8]"
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -94,8 +103,9 @@ class SweptFolder:
         """Write the edit of one setting."""
         from sfumato.images.sheet import shrunk
 
-        trial.result.save(self.edit(trial.index), trial.row, recipe=self.recipe)
-        return Saved(trial.index, trial.options, trial.scores, shrunk(trial.pixels, LONGEST))
+        note = trial.result.save(self.edit(trial.index), trial.row, recipe=self.recipe)
+        notes = [*trial.result.report["notes"], *([f"{self.path / 'edits'}: {note}."] if note else [])]
+        return Saved(trial.index, trial.options, trial.scores, shrunk(trial.pixels, LONGEST), notes)
 
     def clear(self) -> None:
         """Remove the outputs of an earlier sweep, so that they are not mixed with those of an interrupted sweep."""

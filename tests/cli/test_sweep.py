@@ -16,7 +16,7 @@ from sfumato.api.sweep import sweep
 from sfumato.api.trial import Trial, least_change, measured, pareto
 from sfumato.errors import BadInput
 from sfumato.images import read_image
-from sfumato.metrics import Evaluator
+from sfumato.metrics import METRICS, Evaluator
 from sfumato.metrics.evaluator import SHIPPED
 from sfumato.models.diffusion_model import DiffusionModel
 from tests.tiny import tiny_image
@@ -233,8 +233,39 @@ def test_grid_accepts_texts_with_commas_and_paired_options(run):
 
 def test_model_without_text_has_no_clip_metric(sfumato, tiny_ddpm_folder):
     words = ("sweep", "photo.png", "-o", "out", "--steps", 3, "--grid", "skip=1,2", "--model", tiny_ddpm_folder, *CLIP)
-    assert "no metric 'clip' here; choose among mse, psnr" in sfumato(*words).refused()
+    assert "no metric 'clip' here; choose among mse, psnr" in sfumato(*words, "--pareto", "clip").refused()
     assert sfumato(*words, "--pareto", "lpips", "mse").code == 0
+    assert sfumato(*words).code == 0
+
+
+@pytest.mark.parametrize("source", ["", "red apple"])
+def test_sweep_without_target_is_not_compared_with_a_text(sfumato, tiny_sd_folder, monkeypatch, source):
+    """Neither with an empty text nor with the source prompt; remarks on the edits are printed and in the JSON."""
+    monkeypatch.setattr("sfumato.metrics.DualEncoder.text_features", lambda *_: pytest.fail("a text was encoded"))
+    words = ("sweep", "photo.png", "--from", source, "-o", "out", "--steps", 3, "--model", tiny_sd_folder, *CLIP)
+    words = (*words, "--method", "pullback", "--rank", 5, "--grid", "gamma=1,2")
+    run = sfumato(*words, "--json")
+    assert run.code == 0, run.err
+    first, second = run.json["notes"]
+    assert first == "Without --to the Pareto front is that of lpips; --pareto names others."
+    assert "rank" in second
+    assert run.err.splitlines() == [f"sfumato: {first}", f"sfumato: {second}"]
+    (header, *rows) = list(csv.reader(Path("out/table.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    assert "lpips" in header
+    assert not {"clip", "directional"} & set(header)
+    for metric in ("clip", "outside_mse"):
+        assert f"no metric '{metric}' here" in sfumato(*words[:4], "-o", "other", *words[6:], "--pareto", metric).err
+    assert not Path("other").exists()
+
+
+def test_sweep_without_source_prompt_has_no_metric_of_it(sfumato, tiny_sd_folder):
+    words = ("sweep", "photo.png", "--to", "red apple", "-o", "out", "--steps", 3, "--grid", "skip=1", *CLIP)
+    run = sfumato(*words, "--model", tiny_sd_folder, "--json")
+    assert run.code == 0, run.err
+    assert run.json["notes"] == []
+    assert "clip" in run.json["trials"][0]
+    assert set(run.json["trials"][0]) & {name for name, each in METRICS.items() if "source text" in each.needs} == set()
 
 
 def test_pareto_front_of_given_rows():
