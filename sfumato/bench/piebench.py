@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 from sfumato.bench.items import Item, ItemImages, edit_metrics
 from sfumato.bench.piebench_metrics import PUBLISHED, VERSIONS
 from sfumato.errors import BadInput
-from sfumato.images import read_image
+from sfumato.images import MAX_PIXELS, read_image
+from sfumato.images.read import opened
 from sfumato.metrics import Metric
 from sfumato.paths import inside
 from sfumato.regular_files import read_bytes
 from sfumato.text_files import decoded, parse_json
 
 MAPPING, IMAGES = "mapping_file.json", "annotation_images"
+#: Width and height in pixels of all images; the masks are positions in images of this size.
+SIDE = 512
 #: editing_type_id -> kind of edit.
 TYPES = {
     "0": "random",
@@ -59,8 +62,8 @@ class PieBench:
         folder: folder in the published layout.
 
     Raises:
-        BadInput: the folder has another layout. Invalid entries or names do not raise here; only the edits concerned
-            fail when they are loaded.
+        BadInput: the folder has another layout, or its first image another size. Invalid entries or names do not raise
+            here; only the edits concerned fail when they are loaded.
     """
 
     name = "piebench"
@@ -68,6 +71,7 @@ class PieBench:
 
     def __init__(self, folder: Path) -> None:
         content, table = _mapping(folder)
+        _check_first_image(folder, table)
         self.metrics: Mapping[str, Metric] = {**PUBLISHED, **VERSIONS, **edit_metrics(target_image=False)}
         self.identity = f"{self.name}, {MAPPING} {sha256(content).hexdigest()[:12]}"
         self.items: Sequence[Item] = [_item(folder, name, entry) for name, entry in table.items()]
@@ -84,6 +88,34 @@ def _mapping(folder: Path) -> tuple[bytes, dict[str, Any]]:
     if not isinstance(table, dict):
         raise BadInput(f"{folder} is not PIE-Bench: {MAPPING} is not a JSON object: {layout}.")
     return content, table
+
+
+def _check_first_image(folder: Path, table: dict[str, Any]) -> None:
+    """Check the size of the first image that can be opened, as the images of a folder usually have one size.
+
+    Raises:
+        BadInput: the image has not the size that the masks are encoded for.
+    """
+    for name, entry in table.items():
+        try:
+            _check(name, entry)
+            with opened(_place(folder, entry), MAX_PIXELS) as image:
+                size = image.size
+        except BadInput:  # raised again when the edit is loaded
+            continue
+        try:
+            _check_size(size)
+        except BadInput as error:
+            raise BadInput(f"{folder} is not PIE-Bench: edit {_writable(name)}: {error}") from error
+        return
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if size != (SIDE, SIDE):
+        raise BadInput(
+            f"its image has {size[0]} x {size[1]} pixels, but the masks are encoded for {SIDE} x {SIDE}: give the "
+            "published images."
+        )
 
 
 def decode_mask(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
@@ -122,8 +154,9 @@ def _item(folder: Path, name: str, entry: Any) -> Item:
 def _load(folder: Path, name: str, entry: Any) -> ItemImages:
     try:
         _check(name, entry)
-        source = read_image(_place(folder, entry)).rgb
-        return ItemImages(source, None, decode_mask(entry["mask"], *source.shape[:2]))
+        image = read_image(_place(folder, entry))
+        _check_size(image.size)
+        return ItemImages(image.rgb, None, decode_mask(entry["mask"], SIDE, SIDE))
     except BadInput as error:
         raise BadInput(f"edit {_writable(name)}: {error}") from error
 

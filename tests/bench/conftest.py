@@ -7,7 +7,13 @@ from sfumato.bench.journal import Journal
 from sfumato.bench.piebench import PieBench
 from sfumato.bench.runner import Runner
 from tests.bench import small
-from tests.bench.small import ABOUT
+from tests.bench.small import ABOUT, SIDE
+
+
+@pytest.fixture(autouse=True)
+def small_images(monkeypatch):
+    """The images of the small copies are smaller than those of PIE-Bench."""
+    monkeypatch.setattr("sfumato.bench.piebench.SIDE", SIDE)
 
 
 @pytest.fixture(scope="module")

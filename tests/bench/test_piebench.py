@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from sfumato.bench.evaluating import evaluate, stacked
 from sfumato.bench.items import ItemImages
@@ -142,6 +143,24 @@ def test_folders_in_another_layout_are_refused(tmp_path, text):
         (tmp_path / MAPPING).write_text(text)
     with pytest.raises(BadInput, match="is not PIE-Bench"):
         PieBench(tmp_path)
+
+
+def test_images_of_another_size_than_the_masks_are_refused(tmp_path, monkeypatch):
+    """The folder if its first readable image has another size, otherwise the edit."""
+    small.layout(tmp_path)
+    first, second, _ = sorted((tmp_path / IMAGES).rglob("*.jpg"))
+    with Image.open(second) as image:
+        image.resize((SIDE, SIDE - 8)).save(second)
+    items = PieBench(tmp_path).items
+    assert items[0].load().mask.shape == (SIDE, SIDE)
+    with pytest.raises(BadInput, match="edit 111000000001: its image has 32 x 24 pixels, but the masks are encoded"):
+        items[1].load()
+    first.write_bytes(b"damaged")
+    with pytest.raises(BadInput, match="is not PIE-Bench: edit 111000000001: its image has 32 x 24 pixels"):
+        PieBench(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(BadInput, match="encoded for 512 x 512: give the published images"):
+        PieBench(small.layout(tmp_path))
 
 
 @pytest.mark.parametrize(

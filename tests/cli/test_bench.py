@@ -17,6 +17,7 @@ from sfumato.cli.bench import _items
 from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
 from tests.bench import small
+from tests.bench.conftest import small_images  # noqa: F401
 from tests.metrics.test_text import save_clip
 
 ROWS = """

@@ -15,6 +15,7 @@ from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
 from sfumato.train import checkpoint
 from tests.bench import small
+from tests.bench.conftest import small_images  # noqa: F401
 from tests.cli.forked import Forked
 from tests.cli.test_bench import ROWS
 from tests.cli.test_train import checkpoints, recipe  # noqa: F401

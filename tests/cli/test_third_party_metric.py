@@ -9,6 +9,7 @@ import pytest
 from sfumato.metrics import METRICS
 from tests import third_party
 from tests.bench import small
+from tests.bench.conftest import small_images  # noqa: F401
 from tests.metrics.test_text import save_clip
 from tests.tiny import tiny_image
 
