@@ -1,8 +1,7 @@
 """Comparison of PARASOL with ground-truth drawings: parametric style control on held-out cells of the corpus.
 
-    sfumato data emoji data/emoji
-    sfumato train parasol recipes/emoji-parasol.toml --out runs/emoji-parasol       (docs/style.md: index, triplets)
-    python papers/parasol.py --parasol runs/emoji-parasol/export/parasol.safetensors --out out/parasol
+    sfumato data emoji --out data/emoji
+    python papers/parasol.py --out out/parasol
 
 arXiv 2303.06464. Writes the figures, numbers.json and fragment.md. The results of each part are stored, so that the
 same command resumes after an interruption. `--page FILE` inserts the claims into a page between its markers, and copies
@@ -28,6 +27,7 @@ from papers.styled.study import Numbers, Size, Study
 from sfumato.data.corpus import TABLE
 from sfumato.metrics import Evaluator
 from sfumato.metrics.perceptual import EFFICIENTNET
+from sfumato.models.bundled import bundled_parasol
 from sfumato.style.describers import MODALITIES, Describers
 from sfumato.style.tokens import Parasol
 from sfumato.train.style_report import report as report_encoders
@@ -51,9 +51,14 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name, folder or hub id")
-    parser.add_argument("--parasol", type=Path, required=True, help="file from sfumato train parasol")
-    parser.add_argument("--content-encoder", default="", help="C of the file; default: the bundled dual encoder")
-    parser.add_argument("--style-encoder", default="", help="A of the file; default: the shipped one")
+    parser.add_argument(
+        "--parasol",
+        type=Path,
+        default=bundled_parasol("emoji"),
+        help="file from sfumato train parasol; default: the bundled one",
+    )
+    parser.add_argument("--content-encoder", default="", help="C of the file; default: the bundled one")
+    parser.add_argument("--style-encoder", default="", help="A of the file; default: the bundled one")
     parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="folder of the corpus")
     parser.add_argument("--out", type=Path, default=Path("out/parasol"), help="folder of the numbers")
     parser.add_argument("--page", type=Path, help="Markdown page to insert the claims into")

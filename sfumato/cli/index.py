@@ -40,7 +40,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
 def add_encoders(parser: CommandParser, *, listed: bool = True) -> None:
     """Add the encoders, which must be those that the index was computed with, and their device."""
     texts = {
-        "content-encoder": "CLIP, folder or hub id; default: the bundled dual encoder, for emoji",
+        "content-encoder": "CLIP, folder or hub id; default: the bundled one, for emoji",
         "style-encoder": "export of `sfumato train style`; default: the bundled one, for emoji",
     }
     for name, text in texts.items():

@@ -45,6 +45,11 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
             metavar="NAME",
             help=f"column of the true {name}; default {LABELS[name]}, if there is one",
         )
+    parser.add_argument(
+        "--same-content",
+        action="store_true",
+        help="the content image has the true content of x; for labelled images, if C confuses contents",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     train = "\"split = 'train'\""
     parser.example(
@@ -91,7 +96,7 @@ def run(arguments: Namespace) -> None:
     images = {name: read_images(index, conditions[name], columns) for name, index in opened.items()}
     contents, styles = disjoint(images["content"], images["style"])
     bounds = {"most_content": arguments.most_content, "most_style": arguments.most_style}
-    found = find_triplets(images["x"], contents, styles, k=arguments.k, **bounds)
+    found = find_triplets(images["x"], contents, styles, k=arguments.k, same_content=arguments.same_content, **bounds)
     if not len(found.complete):
         raise BadInput("No image has both a content and a style image within these bounds: raise k or the bounds.")
     buffer = pa.BufferOutputStream()

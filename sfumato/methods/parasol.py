@@ -5,13 +5,13 @@ arXiv 2303.06464. Implemented: conditioning on the tokens [m_s; c_y] of a style 
 guidance by both modalities (3.3), the inversion of the content image with its own style in the first lambda steps
 (3.5), matching of the mean and covariance of colours, several styles and contents with weights, and texts in place of
 images. The networks that map descriptors to tokens are trained with `sfumato train parasol`; without their file the
-image is not edited.
+image is not edited; "emoji" is the file of the bundled model.
 
 Any inversion that stores latents (`EVERY`) can be used. By default, the image is inverted under the source prompt,
 without guidance. With `invert_with` = own-tokens, it is inverted under the tokens [m_y; c_y] of the image itself, with
 both guidance scales, and the first lambda steps of the edit use the same condition; if lambda is the number of steps,
-the image is reconstructed (section 3.5). Not implemented: training of the U-Net with the tokens; the U-Net of the
-loaded model is used.
+the image is reconstructed (section 3.5). Of the U-Net, which the paper trains with the tokens, only changes of the key
+and value projections of cross-attention are trained; they are part of the file.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.methods.weighted import parse_weighted, weighted_text
+from sfumato.models.bundled import bundled_parasol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +64,10 @@ class ParasolParams(DeterministicParams):
         1.0, "guidance scale of the source prompt; only without a PARASOL file", stage="edit", low=0, high=100
     )
     parasol: str = option(
-        "", "file from `sfumato train parasol`; without one the image is not changed", stage="edit", file=True
+        "",
+        "file from `sfumato train parasol`, or emoji for the bundled one; without a file the image is not changed",
+        stage="edit",
+        file=True,
     )
     style: str = option(
         "", 'style image, or several with weights: "a.png=2,b.png=1"; default: the style of the image', stage="edit"
@@ -85,7 +89,7 @@ class ParasolParams(DeterministicParams):
     )
     colour_match: bool = option(False, "give the result the mean and covariance of the style's colours", stage="edit")
     content_encoder: str = option(
-        "", "CLIP folder or hub id of the content; default: the bundled dual encoder", stage="edit", file=True
+        "", "CLIP folder or hub id of the content; default: the bundled content encoder", stage="edit", file=True
     )
     style_encoder: str = option("", "style encoder; default: the bundled one", stage="edit", file=True)
 
@@ -114,7 +118,8 @@ class ParasolParams(DeterministicParams):
     def files(self) -> Sequence[str]:
         """Paths of the PARASOL file, the images and local encoders."""
         encoders = [each for each in (self.content_encoder, self.style_encoder) if each and Path(each).exists()]
-        return [*([self.parasol] if self.parasol else []), *self.style_images, *self.content_images, *encoders]
+        own = [self.parasol] if self.parasol and bundled_parasol(self.parasol) is None else []
+        return [*own, *self.style_images, *self.content_images, *encoders]
 
     def check(self) -> None:
         """Check value ranges, lambda, and that options that need a PARASOL file are given with it. Raises BadInput."""
@@ -141,7 +146,7 @@ class ParasolParams(DeterministicParams):
         """The content of the PARASOL file, read once; None if none is given. Raises BadInput."""
         from sfumato.style.tokens import Parasol
 
-        return Parasol.load(self.parasol) if self.parasol else None
+        return Parasol.load(bundled_parasol(self.parasol) or self.parasol) if self.parasol else None
 
     @cached_property
     def describers(self) -> Describers:

@@ -148,7 +148,9 @@ def disjoint(contents: Images, styles: Images) -> tuple[Images, Images]:
     return kept(contents, 0), kept(styles, 1)
 
 
-def nearest_within(outputs: Images, database: Images, by: str, bounded: str, k: int, most: float) -> RowNumbers:
+def nearest_within(
+    outputs: Images, database: Images, by: str, bounded: str, k: int, most: float, *, same: bool = False
+) -> RowNumbers:
     """For every output, the nearest image by one modality among those that differ enough in the other modality.
 
     Args:
@@ -158,18 +160,22 @@ def nearest_within(outputs: Images, database: Images, by: str, bounded: str, k: 
         bounded: the modality in which the images must differ.
         k: number of nearest images that are considered.
         most: largest cosine of the modality `bounded`.
+        same: consider only images whose true label of the modality `by` is known and equal to that of the output.
 
     Returns:
         Row numbers in the database, int64 [outputs]; `NONE` for outputs without such an image.
     """
     numbers = {digest: number for number, digest in enumerate(dict.fromkeys([*outputs.digests, *database.digests]))}
     own, theirs = (np.array([numbers[digest] for digest in each.digests]) for each in (outputs, database))
+    labels = [np.array([label or "" for label in each.labels[by]]) for each in (outputs, database)] if same else None
     found: RowNumbers = np.full(len(outputs), NONE, np.int64)
     k = min(k, len(database))
     for start in range(0, len(outputs) if k else 0, _CHUNK):
         part = slice(start, start + _CHUNK)
         near = outputs.vectors[by][part] @ database.vectors[by].T
         near[own[part, None] == theirs[None]] = -np.inf
+        if labels is not None:
+            near[(labels[0][part, None] != labels[1][None]) | (labels[0][part, None] == "")] = -np.inf
         top = np.argpartition(-near, k - 1, axis=1)[:, :k]
         order = np.take_along_axis(near, top, 1)
         top = np.take_along_axis(top, np.argsort(-order, axis=1, kind="stable"), 1)
@@ -189,6 +195,7 @@ def find_triplets(
     k: int = 50,
     most_content: float = 0.5,
     most_style: float = 0.5,
+    same_content: bool = False,
 ) -> Triplets:
     """Find triplets for all outputs; the databases must be `disjoint`.
 
@@ -199,12 +206,15 @@ def find_triplets(
         k: number of candidates.
         most_content: largest cosine of the contents of x and s.
         most_style: largest cosine of the styles of x and y.
+        same_content: choose y only among images with the true content of x; x without such an image has no triplet.
 
     Raises:
-        BadInput: a number is out of its range, or the descriptors were computed with different encoders.
+        BadInput: a number is out of its range, or `same_content` without labels of the content.
     """
     if k < 1 or not all(-1 <= each <= 1 for each in (most_content, most_style)):
         raise BadInput("Triplets need k of at least 1, and largest cosines in [-1, 1].")
-    y = nearest_within(outputs, contents, "content", "style", k, most_style)
+    if same_content and not all("content" in each.labels for each in (outputs, contents)):
+        raise BadInput("Triplets of the same content need a column of the true content: name it.")
+    y = nearest_within(outputs, contents, "content", "style", k, most_style, same=same_content)
     s = nearest_within(outputs, styles, "style", "content", k, most_content)
     return Triplets(outputs, contents, styles, y, s)

@@ -17,7 +17,7 @@ from sfumato.style.encoder import load_style_encoder
 Vectors: TypeAlias = NDArray[np.float32]
 MODALITIES = ("content", "style")
 """Names of the two kinds of descriptors."""
-SHIPPED = {"content": BUNDLED / "emoji" / "dual_encoder", "style": BUNDLED / "descriptors" / "style"}
+SHIPPED = {name: BUNDLED / "descriptors" / name for name in MODALITIES}
 """Folders of the default encoders, which were trained on emoji only."""
 
 
@@ -40,7 +40,7 @@ class Describers:
         style: str | os.PathLike[str] | None = None,
         device: str | torch.device = "cpu",
     ) -> "Describers":
-        """Load the encoders; by default the bundled dual encoder, and the bundled style encoder if there is one.
+        """Load the encoders; by default the bundled ones.
 
         Args:
             content: folder or hub id of a CLIP.
@@ -50,8 +50,6 @@ class Describers:
         Raises:
             BadInput: an encoder cannot be loaded.
         """
-        if style is None and not SHIPPED["style"].is_dir():
-            raise BadInput("This version ships no style encoder: train one with `sfumato train style`, and give it.")
         chosen = ContentEncoder.load(content or SHIPPED["content"], device)
         return cls(chosen, load_style_encoder(style or SHIPPED["style"]).on(device))
 

@@ -64,8 +64,9 @@ class ModalityTokens(nn.Module):
     ) -> Float[Tensor, "b tokens width"]:
         """Tokens; rows where `keep_style` (`keep_content`) is False have the null tokens of that modality."""
         like = self.null.shape[1:]
-        m = torch.where(keep_style[:, None, None], self.project(style).unflatten(1, like), self.null[0])
-        c = torch.where(keep_content[:, None, None], self.content(content).unflatten(1, like), self.null[1])
+        styles, contents = self.project(_scaled(style)), self.content(_scaled(content))
+        m = torch.where(keep_style[:, None, None], styles.unflatten(1, like), self.null[0])
+        c = torch.where(keep_content[:, None, None], contents.unflatten(1, like), self.null[1])
         return torch.cat([m, c], dim=1)
 
     def of(self, style: Float[Tensor, "b a"] | None, content: Float[Tensor, "b c"] | None, rows: int) -> Tensor:
@@ -75,6 +76,11 @@ class ModalityTokens(nn.Module):
         c = like.new_zeros(rows, self.sizes["content"]) if content is None else content.to(like).expand(rows, -1)
         keep = torch.ones(rows, dtype=torch.bool, device=like.device)
         return self(a, c, keep & (style is not None), keep & (content is not None))
+
+
+def _scaled(descriptor: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    """A unit descriptor scaled to a mean square of 1, as the initial weights of linear layers assume."""
+    return descriptor * descriptor.shape[-1] ** 0.5
 
 
 @dataclass(frozen=True, eq=False)

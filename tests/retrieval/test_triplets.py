@@ -32,6 +32,23 @@ def test_matches_are_the_nearest_of_k_within_the_bound(k, by, bounded):
     assert (found == NONE).any() == (k < 1000)
 
 
+def test_content_images_of_the_same_label():
+    """The result is that of a search in the images of each label alone; images without label find nothing."""
+    outputs, database = random_images(60), random_images(80, seed=2, first=100)
+    outputs.labels["content"][:3] = [None, "", "nosuch"]
+    database.labels["content"][:2] = [None, ""]
+    found = find_triplets(outputs, database, database, k=5, most_content=1, most_style=0.1, same_content=True).y
+    assert (found[:3] == NONE).all()
+    for label in {"0", "1", "2", "3"}:
+        rows = [row for row, each in enumerate(database.labels["content"]) if each == label]
+        mine = [row for row, each in enumerate(outputs.labels["content"]) if each == label]
+        alone = nearest_within(outputs.take(mine), database.take(rows), "content", "style", 5, 0.1)
+        assert [rows[each] if each != NONE else NONE for each in alone] == found[mine].tolist()
+    del outputs.labels["content"]
+    with pytest.raises(BadInput, match="need a column of the true content"):
+        find_triplets(outputs, database, database, same_content=True)
+
+
 def test_databases_become_disjoint():
     one, other = random_images(60), random_images(60, first=30, seed=1)
     contents, styles = disjoint(one, other)
@@ -127,6 +144,9 @@ def test_the_command_writes_a_table(sfumato, index, tmp_path):
     assert (
         "has no column 'stlye' of the true style: name one of folder" in sfumato(*words, "--style-column", "stlye").err
     )
+    alike = sfumato(*words, "--same-content", "--content-column", "folder", "--json").json
+    assert alike["content_of_content_image_same"] == 1
+    assert "need a column of the true content" in sfumato(*words, "--same-content").err
     assert "has no column 'path' of the true content" in sfumato(*words, "--content-column", "path").err
     assert "style_of_style_image_same" not in sfumato(*words, "--json").json, "the default columns may be missing"
     assert "a .parquet file" in sfumato("triplets", index.uri, "-o", "t.csv").refused()

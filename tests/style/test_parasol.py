@@ -21,10 +21,10 @@ def test_tokens_are_stacked_and_dropped_independently():
     tokens, a, c = random_tokens(8), unit(4, STYLE), unit(4, CONTENT)
     keep_style, keep_content = torch.tensor([1, 1, 0, 0]).bool(), torch.tensor([1, 0, 1, 0]).bool()
     found = tokens(a, c, keep_style, keep_content)
-    hidden = a
+    hidden = a * STYLE**0.5
     for layer in tokens.project:
         hidden = layer(hidden) if isinstance(layer, torch.nn.Linear) else hidden.clamp(min=0)
-    mapped = c @ tokens.content.weight.T + tokens.content.bias
+    mapped = CONTENT**0.5 * c @ tokens.content.weight.T + tokens.content.bias
     for row in range(4):
         style, content = found[row, :2].flatten(), found[row, 2:].flatten()
         torch.testing.assert_close(style, hidden[row] if keep_style[row] else tokens.null[0].flatten())
