@@ -39,7 +39,7 @@ from sfumato.train.latents import (
     normalise_latent_space,
     scale_written,
 )
-from sfumato.train.noise import DiffusionLoss, draw_timesteps, noise_scheduler
+from sfumato.train.noise import DiffusionLoss, noise_scheduler
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
@@ -248,7 +248,7 @@ class DiffusionTask:
         rows = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         x0 = self.latents[rows]
         eps = torch.randn(x0.shape, generator=generator)
-        t = draw_timesteps(self.loss, size, self.scheduler.config.num_train_timesteps, generator)
+        t = self.loss.draw(size, self.scheduler.config.num_train_timesteps, generator)
         dropped = torch.rand(size, generator=generator) < self.loss.condition_dropout
         captions = draw_captions(self.data, rows, generator)
         texts = ["" if drop else caption for caption, drop in zip(captions, dropped, strict=True)]

@@ -85,6 +85,7 @@ class ParasolTask:
     def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
         self.shape = fill(ParasolNetwork, recipe.network, "network")
         self.loss = fill(ParasolLoss, recipe.loss, "loss")
+        self.loss.check()
         if recipe.data.scenes or recipe.data.crop:
             raise BadInput("PARASOL is trained on single complete images: leave data.scenes and data.crop out.")
         describers = Describers.load(self.shape.content or None, self.shape.style or None, device)
@@ -125,7 +126,7 @@ class ParasolTask:
         return {
             "x0": x0,
             "eps": torch.randn(x0.shape, generator=generator),
-            "t": torch.randint(0, len(self.model.schedule), (size,), generator=generator),
+            "t": self.loss.draw(size, len(self.model.schedule), generator),
             "style": self.triplets.style[chosen],
             "content": self.triplets.content[chosen],
             "keep_style": torch.rand(size, generator=generator) >= self.loss.drop_style,

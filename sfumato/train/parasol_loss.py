@@ -19,13 +19,14 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.taps import tapped
 from sfumato.style.describers import Describers
 from sfumato.style.tokens import ModalityTokens
+from sfumato.train.noise import Timesteps
 from sfumato.train.ranges import ranged
 from sfumato.train.task import Batch
 
 
 @dataclass(frozen=True)
-class ParasolLoss:
-    """Weights of the losses, and dropout of the tokens: table [loss].
+class ParasolLoss(Timesteps):
+    """Weights of the losses, and dropout of the tokens: table [loss]; extends `Timesteps`.
 
     Attributes:
         style: w_s.

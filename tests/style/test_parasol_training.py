@@ -150,3 +150,10 @@ def test_unsupported_networks_are_refused(recipe, tmp_path, tiny_folder):
         changed = DiffusionModel(model.unet, model.codec, model.text_encoders, model.schedule)
         with pytest.raises(BadInput, match="no SDXL, class labels or inpainting"):
             _check_model("sd", changed)
+
+
+def test_timesteps_have_the_distribution_of_the_recipe(recipe, tmp_path):
+    narrow = dataclasses.replace(recipe, loss=recipe.loss | {"timesteps": "logit_normal", "logit_std": 1e-3})
+    assert build_task(narrow, tmp_path / "run").batch(step_generator(0, 0, 0), 4)["t"].sub(500).abs().max() <= 2
+    with pytest.raises(BadInput, match="timesteps must be"):
+        build_task(dataclasses.replace(recipe, loss={"timesteps": "cosine"}), tmp_path / "x")

@@ -4,13 +4,13 @@ import pytest
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
-from sfumato.train.noise import DiffusionLoss, draw_timesteps
+from sfumato.train.noise import Timesteps
 
 COUNT = 1000
 
 
 def drawn(size=200_000, **settings):
-    return draw_timesteps(DiffusionLoss(**settings), size, COUNT, torch.Generator().manual_seed(0))
+    return Timesteps(**settings).draw(size, COUNT, torch.Generator().manual_seed(0))
 
 
 def test_uniform_timesteps_are_equally_frequent():
