@@ -25,6 +25,7 @@ from papers.sizes import add_sizes, chosen_size
 from papers.styled import cells, claims, control, figures, uses
 from papers.styled.study import Numbers, Size, Study
 from sfumato.data.corpus import TABLE
+from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
 from sfumato.metrics.perceptual import EFFICIENTNET
 from sfumato.models.bundled import bundled_parasol
@@ -54,8 +55,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--parasol",
         type=Path,
-        default=bundled_parasol("emoji"),
-        help="file from sfumato train parasol; default: the bundled one",
+        help="file from sfumato train parasol; default: that of the bundled model",
     )
     parser.add_argument("--content-encoder", default="", help="C of the file; default: the bundled one")
     parser.add_argument("--style-encoder", default="", help="A of the file; default: the bundled one")
@@ -81,6 +81,9 @@ def measured(study: Study, out: Path, name: str) -> Numbers:
 def work(given: argparse.Namespace) -> None:
     """Measure and write the results."""
     size = chosen_size(given, Size(), Size.quick())
+    given.parasol = given.parasol or bundled_parasol(given.model)
+    if given.parasol is None:
+        raise BadInput(f"There is no bundled PARASOL file for {given.model}: train one, and give it as --parasol.")
     chosen = {name: getattr(given, name) for name in ("content_encoder", "style_encoder") if getattr(given, name)}
     describers = Describers.load(given.content_encoder or None, given.style_encoder or None)
     Parasol.load(given.parasol).check_describers(describers)

@@ -4,7 +4,8 @@ Each has a few ten thousand parameters and is a function of its seed; the global
 The autoencoders reduce by 4, the networks have two levels: image sides must be multiples of 8 pixels (DDPM: 2).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from diffusers import (
     UNet2DModel,
     VQModel,
 )
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sfumato.testing.tiny import (  # noqa: F401 - tests import all of them from here
@@ -186,3 +188,16 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "sdxl": tiny_sdxl,
     "ddpm": tiny_ddpm,
 }
+
+
+@contextmanager
+def fused(network: nn.Module, changes: Mapping[str, Tensor]) -> Iterator[None]:
+    """A network to whose weights dW is added, by the name of the layer; restored at the end."""
+    before = {name: network.get_submodule(name).weight.detach().clone() for name in changes}
+    try:
+        for name, change in changes.items():
+            network.get_submodule(name).weight.data += change
+        yield
+    finally:
+        for name, weight in before.items():
+            network.get_submodule(name).weight.data.copy_(weight)

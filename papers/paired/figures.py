@@ -48,7 +48,8 @@ def edits(path: Path, results: Results, corpus: Path, count: int) -> None:
     """
     shown = sorted(range(len(results.items)), key=lambda n: results.kinds[:n].count(results.kinds[n]))[:count]
     settings = [name for name, method in results.methods.items() if method != UNCHANGED]
-    size = Image.open(results.image_files[settings[0]][shown[0]]).width
+    with Image.open(next(iter(results.image_files.values()))[shown[0]]) as first:
+        size = first.width
     pairs = {item.name: item for item in PairBenchmark(corpus, size).items}
     rows: list[list[Pixels]] = []
     labels: list[list[str]] = []

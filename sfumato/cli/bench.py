@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sfumato.metrics import Evaluator
 
 BENCHMARKS = ("pairs", "piebench")
+_ANY_SIZE = 64
+"""Image size with which the benchmark is checked before the model, whose size is the default, is loaded."""
 EMOJI = Path("data/emoji")
 
 
@@ -73,10 +75,13 @@ def run(arguments: Namespace) -> int:
     from sfumato.bench.settings import compared, default_settings, read_settings
 
     refuse_links_out(arguments.out, [arguments.out / name for name in (PARQUET, PAGE)])
+    benchmark = _benchmark(arguments, arguments.size or _ANY_SIZE)
+    items = _items(benchmark, arguments)
     rows = None if arguments.rows is None else read_settings(arguments.rows)
     model = load_model(arguments)
-    benchmark = _benchmark(arguments, model)
-    items = _items(benchmark, arguments)
+    if arguments.benchmark == "pairs" and arguments.size is None:
+        benchmark = _benchmark(arguments, min(model.network.native_size))
+        items = _items(benchmark, arguments)
     settings = compared(default_settings(model) if rows is None else rows, model)
     evaluator = evaluator_of(model, arguments.clip, arguments.structure, arguments.lpips)
     provenance = {"made_with": made_with(model.network)}
@@ -99,11 +104,11 @@ def _check_data(arguments: Namespace) -> None:
         raise BadInput(f"there is no folder {printable(data)}: `sfumato data emoji` builds the emoji corpus.")
 
 
-def _benchmark(arguments: Namespace, model: "Model") -> "Benchmark":
+def _benchmark(arguments: Namespace, size: int) -> "Benchmark":
     if arguments.benchmark == "pairs":
         from sfumato.bench.pairs import PairBenchmark
 
-        return PairBenchmark(arguments.data or EMOJI, arguments.size or min(model.network.native_size))
+        return PairBenchmark(arguments.data or EMOJI, size)
     from sfumato.bench.piebench import PieBench
 
     return PieBench(arguments.data)

@@ -1,7 +1,7 @@
 """The condition of a network: text embeddings and other inputs, one row per latent."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeAlias
 
 import torch
@@ -26,6 +26,8 @@ class Condition:
         maps: channels concatenated to the latent (inpainting: mask and masked_image_latents), [rows, c, h, w].
         labels: diffusers' class_labels: indices or numbers, [rows], or vectors, [rows, d].
         token_mask: diffusers' encoder_attention_mask, True for tokens that cross-attention attends to, [rows, n].
+        weight_changes: dW [out, in] by the name of a linear layer of the network: in evaluations under this condition
+            the layer computes (W + dW) x + b, in all rows. {} for none.
         prompts: the tokenised prompts, one per row, for looking up the tokens of a word; () if not known.
         names: names of the conditions that `join` concatenated, in order, each with rows / len(names) rows; () for a
             single condition.
@@ -41,6 +43,7 @@ class Condition:
     maps: Float[Tensor, "rows c h w"] | None = None
     labels: Labels | None = None
     token_mask: Bool[Tensor, "rows n"] | None = None
+    weight_changes: Mapping[str, Float[Tensor, "out in"]] = field(default_factory=dict)
     prompts: tuple[Prompt, ...] = ()
     names: tuple[str, ...] = ()
     rows: int = 0
@@ -65,23 +68,28 @@ class Condition:
 
     def to(self, device: torch.device | str) -> "Condition":
         """Move all tensors to a device."""
-        return replace(self, **{name: part.to(device) for name, part in self._parts().items()})
+        changes = {name: change.to(device) for name, change in self.weight_changes.items()}
+        return replace(self, **{name: part.to(device) for name, part in self._parts().items()}, weight_changes=changes)
 
     @staticmethod
     def cat(conditions: Sequence["Condition"]) -> "Condition":
         """Concatenate the rows of several conditions.
 
         Raises:
-            BadInput: the conditions do not have the same parts, or the sizes of a part differ.
+            BadInput: the conditions do not have the same parts or changes of weights, or the sizes of a part differ.
         """
         parts = [condition._parts() for condition in conditions]
         shapes = [{name: part.shape[1:] for name, part in each.items()} for each in parts]
         if not parts or any(other != shapes[0] for other in shapes):
             raise BadInput("Conditions can be concatenated only if they have the same parts, of the same sizes.")
+        changes = conditions[0].weight_changes
+        if not all(_same(changes, each.weight_changes) for each in conditions[1:]):
+            raise BadInput("Conditions with different changes of the network's weights cannot be concatenated.")
         joined = {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
         prompts = tuple(prompt for condition in conditions for prompt in condition.prompts)
         rows = sum(len(condition) for condition in conditions)
-        return Condition(**joined, prompts=prompts if len(prompts) == rows else (), rows=rows)
+        known = prompts if len(prompts) == rows else ()
+        return Condition(**joined, weight_changes=changes, prompts=known, rows=rows)
 
     @staticmethod
     def join(conditions: Mapping[str, "Condition"]) -> "Condition":
@@ -89,10 +97,15 @@ class Condition:
         return replace(Condition.cat(list(conditions.values())), names=tuple(conditions))
 
     def _parts(self) -> dict[str, Tensor]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def _chosen(self, index: Tensor) -> "Condition":
         parts = {name: part[index.to(part.device)] for name, part in self._parts().items()}
         prompts = tuple(self.prompts[row] for row in index.tolist()) if self.prompts else ()
         return replace(self, rows=len(index), prompts=prompts, names=(), **parts)
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two conditions have the same tensors as changes of weights."""
+    return one.keys() == other.keys() and all(one[name] is other[name] for name in one)

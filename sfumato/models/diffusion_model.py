@@ -28,6 +28,7 @@ from sfumato.models.placement import pick_device, pick_dtype
 from sfumato.models.taps import AnyTap, Record, tapped
 from sfumato.models.text import MOST_CHUNKS, TextEncoder
 from sfumato.models.tokenizer import SharedTokenizer
+from sfumato.models.weight_changes import changed_weights
 
 
 class DiffusionModel:
@@ -242,15 +243,16 @@ class DiffusionModel:
         """
         half, own = split(taps or ())
         rows = Rows.of_evaluation(cond, len(x))
-        if half is not None and half.covers(self.unet, x, t, cond, own):
-            self._evaluations.add(len(x))
-            output = half.decode(self.unet, rows, own)
-        else:
-            with (
-                tapped(self.unet, own, rows),
-                nullcontext() if half is None else half.recording(self.unet, x, t, cond, own),
-            ):
-                output = self._forward(x, t, cond)
+        with changed_weights(self.unet, cond):
+            if half is not None and half.covers(self.unet, x, t, cond, own):
+                self._evaluations.add(len(x))
+                output = half.decode(self.unet, rows, own)
+            else:
+                with (
+                    tapped(self.unet, own, rows),
+                    nullcontext() if half is None else half.recording(self.unet, x, t, cond, own),
+                ):
+                    output = self._forward(x, t, cond)
         precision = torch.promote_types(output.dtype, torch.float32)
         if self.schedule.prediction_type == "epsilon":
             return output.to(precision)
@@ -283,7 +285,7 @@ class DiffusionModel:
         Raises:
             BadInput: as in `predict`.
         """
-        with tapped(self.unet, taps, Rows.of_evaluation(cond, len(x)), stop=True):
+        with changed_weights(self.unet, cond), tapped(self.unet, taps, Rows.of_evaluation(cond, len(x)), stop=True):
             self._forward(x, t, cond)
 
     def tapped(self, *taps: AnyTap) -> AbstractContextManager[None]:

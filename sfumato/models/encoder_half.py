@@ -141,4 +141,7 @@ def _same(one: Condition | None, other: Condition | None) -> bool:
     if one is None or other is None:
         return one is other
     parts = ("tokens", "pooled", "added", "maps", "labels", "token_mask", "names", "rows")
-    return all(_equal(getattr(one, name), getattr(other, name)) for name in parts)
+    changes, others = one.weight_changes, other.weight_changes
+    return all(_equal(getattr(one, name), getattr(other, name)) for name in parts) and (
+        changes.keys() == others.keys() and all(_equal(changes[name], others[name]) for name in changes)
+    )

@@ -6,13 +6,12 @@ residual blocks, but not the modules in them. If a module returns several tensor
 taps of attention maps see `sfumato.models.attention`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeGuard, cast
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sfumato.core.condition import Condition
 from sfumato.core.rows import TARGET, Rows
@@ -98,30 +97,7 @@ class Replace:
         return replacement
 
 
-class AddProjection:
-    """A tap that adds W x to the outputs of modules, where x is the input of the module.
-
-    The change is the same in every row and at every position, so that it can also be used in tiles.
-
-    Attributes:
-        weights: W by the name of the module.
-    """
-
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        self.weights = weights
-
-    @property
-    def module(self) -> Names:
-        """Names of the modules."""
-        return tuple(self.weights)
-
-    def of_input(self, name: str, x: Tensor, output: Tensor) -> Tensor:
-        """The new output of a module with the input x."""
-        return output + F.linear(x, self.weights[name].to(x))
-
-
-OutputTap: TypeAlias = Tap | AddProjection
-AnyTap: TypeAlias = OutputTap | AttentionTap
+AnyTap: TypeAlias = Tap | AttentionTap
 
 
 @dataclass(frozen=True)
@@ -167,7 +143,7 @@ def tapped(
     if any(isinstance(tap, FromSource) for tap in taps):
         raise BadInput(NO_SOURCE)
     waiting: Waiting = {}
-    plain = [cast(OutputTap, tap) for tap in taps if not of_maps(tap)]
+    plain = [cast(Tap, tap) for tap in taps if not of_maps(tap)]
     with ExitStack() as hooks:
         for tap in plain:
             for name, module in named(network, tap.module):
@@ -188,14 +164,11 @@ def of_maps(tap: AnyTap) -> TypeGuard[AttentionTap]:
     return isinstance(getattr(tap, "layers", None), Layers)
 
 
-def _hook(tap: OutputTap, name: str, rows: Rows | None, waiting: Waiting) -> Callable[[nn.Module, Any, Any], Any]:
+def _hook(tap: Tap, name: str, rows: Rows | None, waiting: Waiting) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
         waiting.pop(name, None)
         first = output if isinstance(output, Tensor) else output[0]
-        if isinstance(tap, AddProjection):
-            replacement: Tensor | None = tap.of_input(name, inputs[0], first)
-        else:
-            replacement = tap(name, first, rows or Rows((TARGET,), len(first)))
+        replacement = tap(name, first, rows or Rows((TARGET,), len(first)))
         if isinstance(output, Tensor):
             return replacement
         return None if replacement is None else (replacement, *output[1:])
@@ -205,7 +178,7 @@ def _hook(tap: OutputTap, name: str, rows: Rows | None, waiting: Waiting) -> Cal
 
 def modules_of(network: nn.Module, tap: AnyTap) -> dict[str, nn.Module]:
     """The modules or attention layers that a tap acts on, by their full names."""
-    return dict(tap.layers.of(network) if of_maps(tap) else named(network, cast(OutputTap, tap).module))
+    return dict(tap.layers.of(network) if of_maps(tap) else named(network, cast(Tap, tap).module))
 
 
 class _Stopped(Exception):

@@ -17,7 +17,6 @@ from sfumato.core.batching import rows_per_call
 from sfumato.core.condition import Condition
 from sfumato.errors import BadInput
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.taps import AddProjection
 
 OVERLAP = 0.25
 """Smallest overlap of neighbouring tiles, as a fraction of the tile's side."""
@@ -27,8 +26,7 @@ NO_TAPS = "tiles do not support methods that read or replace features or attenti
 class TiledModel(DiffusionModel):
     """A view of a `DiffusionModel` that evaluates latents larger than the training images in overlapping tiles.
 
-    Latents that fit into one tile are evaluated as usual. Of the taps, only `AddProjection` is supported; others raise
-    BadInput.
+    Latents that fit into one tile are evaluated as usual. Taps are not supported and raise BadInput.
     """
 
     @classmethod
@@ -55,13 +53,13 @@ class TiledModel(DiffusionModel):
         """As `DiffusionModel.predict`: the weighted mean of the predictions of all tiles.
 
         Raises:
-            BadInput: as `DiffusionModel.predict`, or taps are given other than `AddProjection`.
+            BadInput: as `DiffusionModel.predict`, or taps are given.
         """
-        if not all(isinstance(tap, AddProjection) for tap in taps or ()):
+        if taps:
             raise BadInput(f"{NO_TAPS}.")
         places = list(self._places(x.shape[-2:]))
         if len(places) == 1:
-            return super().predict(x, t, cond, taps)
+            return super().predict(x, t, cond)
         height, width = (min(side, size) for side, size in zip(self.tile, x.shape[-2:], strict=True))
         weight = _ramp(height).to(x.device)[:, None] * _ramp(width).to(x.device)
         total, norm = x.new_zeros(x.shape, dtype=torch.float32), x.new_zeros(x.shape[-2:], dtype=torch.float32)
@@ -70,7 +68,7 @@ class TiledModel(DiffusionModel):
             part = places[first : first + together]
             rows = torch.cat([x[..., top : top + height, left : left + width] for top, left in part])
             every = t if isinstance(t, int) else t.repeat(len(part))
-            found = super().predict(rows, every, None if cond is None else cond.repeat(len(part)), taps)
+            found = super().predict(rows, every, None if cond is None else cond.repeat(len(part)))
             for (top, left), eps in zip(part, found.chunk(len(part)), strict=True):
                 inside = (..., slice(top, top + height), slice(left, left + width))
                 total[inside] += weight * eps

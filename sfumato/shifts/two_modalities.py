@@ -7,7 +7,6 @@ tokens. They are three rows per image of one evaluation. In the first lambda ste
 image y.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,12 +15,10 @@ from torch import Tensor
 
 from sfumato.core.condition import Condition
 from sfumato.core.guidance import Guided, Term
-from sfumato.core.schedule import Schedule
 from sfumato.core.shift import WORDS, Shift
-from sfumato.core.state import Denoiser, StepState
+from sfumato.core.state import StepState
 from sfumato.images.tensors import centre_square
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.taps import AddProjection
 from sfumato.shifts.attention_guidance import CROSS
 from sfumato.shifts.text_direction import TOKENS
 from sfumato.style.describers import Describers
@@ -29,28 +26,6 @@ from sfumato.style.tokens import ModalityTokens
 
 NULL, STYLE = "null", "style"
 """Names of the guidance terms eps_00 and eps_s0; the term eps_0y has the name of the run's condition."""
-
-
-@dataclass(frozen=True, eq=False)
-class WithTap:
-    """A `Denoiser` with a tap in all its evaluations; evaluations of a source are not affected.
-
-    Attributes:
-        network: the network.
-        tap: applied before the taps of each evaluation.
-    """
-
-    network: Denoiser
-    tap: AddProjection
-
-    @property
-    def schedule(self) -> Schedule:
-        """Noise schedule of the network."""
-        return self.network.schedule
-
-    def predict(self, x: Tensor, t: int | Tensor, cond: Any, taps: Sequence[Any] | None = None) -> Tensor:
-        """Predicted noise."""
-        return self.network.predict(x, t, cond, [self.tap, *(taps or ())])
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +89,15 @@ class TwoModalities(Shift):
             Term(STYLE, self._conditioned(condition, style, None), (self.style_scale,) * rows),
             Term(next(t.name for t in guided.terms if t.condition is None), None, (self.content_scale,) * rows),
         )
-        updates = self.tokens.updates
-        network = WithTap(guided.network, updates.tap()) if updates.layers else guided.network
-        return Guided(network, terms)
+        return Guided(guided.network, terms)
 
     def _conditioned(self, condition: Condition, style: Tensor | None, content: Tensor | None) -> Condition:
-        """A condition with other tokens; everything else is kept."""
+        """A condition with other tokens and the changes of the keys and values; everything else is kept."""
         tokens = self.tokens.of(style, content, len(condition)).to(self.model.device)
-        return replace(condition, tokens=tokens, token_mask=None, prompts=(), rows=len(condition))
+        changes = self.tokens.updates.by_name
+        return replace(
+            condition, tokens=tokens, token_mask=None, weight_changes=changes, prompts=(), rows=len(condition)
+        )
 
     def _of(self, modality: str, state: StepState) -> Float[Tensor, "b d"]:
         """Descriptors of the source images, computed once per run."""

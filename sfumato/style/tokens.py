@@ -3,10 +3,11 @@
     m_s = M(a_s)                     the projector M, an MLP from the space of A to the context of the U-Net
     tokens = [m_s; c_y]              stacked for cross-attention
 
-Here the space of C differs from that of the U-Net's context, so a linear layer maps c_y to the width of the context; in
-the paper both spaces are the same. A dropped modality is replaced by learnt null tokens. Each modality may have several
-tokens, as in IP-Adapter (arXiv 2308.06721); in the paper it has one. The paper trains the U-Net with the tokens; here
-the changes of its key and value projections can be trained (`sfumato.style.key_value`).
+Here the space of C differs from that of the U-Net's context, so a second MLP maps c_y to it; in the paper both spaces
+are the same. The inputs of both are scaled to sqrt(d) a_s and sqrt(d) c_y, of mean square 1. A dropped modality is
+replaced by learnt null tokens. Each modality may have several tokens, as in IP-Adapter (arXiv 2308.06721); in the paper
+it has one. The paper trains the U-Net with the tokens; here the changes of its key and value projections can be trained
+(`sfumato.style.key_value`).
 """
 
 import os
@@ -36,7 +37,7 @@ class ModalityTokens(nn.Module):
     Args:
         style: dimension of the style descriptor.
         content: dimension of the content descriptor.
-        hidden: width of the hidden layers of M.
+        hidden: width of the hidden layers of both MLPs.
         width: width of the tokens, equal to the cross-attention dimension of the U-Net.
         count: number of tokens of each modality.
         layers: cross-attention layers whose key and value projections are changed, with their widths; see
@@ -48,10 +49,8 @@ class ModalityTokens(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = {"style": style, "content": content, "hidden": hidden, "width": width, "count": count}
-        self.project = nn.Sequential(
-            nn.Linear(style, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, count * width)
-        )
-        self.content = nn.Linear(content, count * width)
+        self.style = _mlp(style, hidden, count * width)
+        self.content = _mlp(content, hidden, count * width)
         self.null = nn.Parameter(torch.zeros(2, count, width))
         self.updates = KeyValueUpdates(layers or {}, width)
 
@@ -64,7 +63,7 @@ class ModalityTokens(nn.Module):
     ) -> Float[Tensor, "b tokens width"]:
         """Tokens; rows where `keep_style` (`keep_content`) is False have the null tokens of that modality."""
         like = self.null.shape[1:]
-        styles, contents = self.project(_scaled(style)), self.content(_scaled(content))
+        styles, contents = self.style(_scaled(style)), self.content(_scaled(content))
         m = torch.where(keep_style[:, None, None], styles.unflatten(1, like), self.null[0])
         c = torch.where(keep_content[:, None, None], contents.unflatten(1, like), self.null[1])
         return torch.cat([m, c], dim=1)
@@ -76,6 +75,12 @@ class ModalityTokens(nn.Module):
         c = like.new_zeros(rows, self.sizes["content"]) if content is None else content.to(like).expand(rows, -1)
         keep = torch.ones(rows, dtype=torch.bool, device=like.device)
         return self(a, c, keep & (style is not None), keep & (content is not None))
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """The projector M: an MLP with two hidden layers."""
+    layers = (nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    return nn.Sequential(*layers)
 
 
 def _scaled(descriptor: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
@@ -95,7 +100,7 @@ class Parasol:
     """
 
     FORMAT: ClassVar[Format] = Format(
-        "sfumato.parasol.3", "a PARASOL file", "train it again with `sfumato train parasol`"
+        "sfumato.parasol.4", "a PARASOL file", "train it again with `sfumato train parasol`"
     )
 
     tokens: ModalityTokens
@@ -104,12 +109,18 @@ class Parasol:
     style_encoder: str
 
     def check_model(self, network: DiffusionModel) -> None:
-        """Raise BadInput if the tokens were trained for another diffusion model."""
+        """Raise BadInput if the tokens were trained for another diffusion model, or do not fit it."""
         if self.model != network.fingerprint():
             raise BadInput(
                 f"The PARASOL file was trained for another model or precision (weights {self.model[:12]}, not "
                 f"{network.fingerprint()[:12]}): load that model, or train it again."
             )
+        layers = self.tokens.updates.layers
+        if self.tokens.sizes["width"] != network.token_width or layers not in (
+            {},
+            KeyValueUpdates.layers_of(network.unet),
+        ):
+            raise BadInput("The PARASOL file is damaged, as its layers are not those of the model: train it again.")
 
     def check_describers(self, describers: Describers) -> None:
         """Raise BadInput if the tokens were trained with other encoders; the message names the option to use."""
@@ -118,6 +129,10 @@ class Parasol:
                 raise BadInput(
                     f"The PARASOL file was trained with another {name} encoder (weights {own[:12]}, not {given[:12]}): "
                     f"give that one as {name}_encoder."
+                )
+            if self.tokens.sizes[name] != describers.of(name).dimension:
+                raise BadInput(
+                    f"The PARASOL file is damaged, as its {name} descriptors have another size: train it again."
                 )
 
     def save(self, path: str | os.PathLike[str]) -> None:

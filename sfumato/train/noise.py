@@ -22,10 +22,10 @@ class Timesteps:
     """
 
     timesteps: str = "uniform"
-    logit_mean: float = 0.0
+    logit_mean: float = ranged(0.0, low=-10, high=10)
     logit_std: float = ranged(1.0, above=0)
 
-    def check(self) -> None:
+    def check_timesteps(self) -> None:
         """Check the name of the distribution. Raises BadInput."""
         if self.timesteps not in ("uniform", "logit_normal"):
             raise BadInput(f"loss.timesteps must be 'uniform' or 'logit_normal', not '{self.timesteps}'.")
@@ -75,7 +75,7 @@ def noise_scheduler(loss: DiffusionLoss) -> DDIMScheduler:
         raise BadInput(f"loss.prediction must be 'epsilon' or 'v_prediction', not '{loss.prediction}'.")
     if loss.schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
         raise BadInput(f"loss.schedule must be linear, scaled_linear or squaredcos_cap_v2, not '{loss.schedule}'.")
-    loss.check()
+    loss.check_timesteps()
     if not 0 < loss.beta_start <= loss.beta_end < 1:
         raise BadInput(
             f"loss.beta_start = {loss.beta_start} and loss.beta_end = {loss.beta_end} must satisfy "

@@ -20,6 +20,7 @@ from sfumato.core.loop import reverse
 from sfumato.core.noise import gaussian_batch
 from sfumato.core.rows import TARGET
 from sfumato.errors import BadInput
+from sfumato.models.conditioning import token_widths
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
 from sfumato.shifts.two_modalities import TwoModalities
@@ -85,7 +86,7 @@ class ParasolTask:
     def __init__(self, recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> None:
         self.shape = fill(ParasolNetwork, recipe.network, "network")
         self.loss = fill(ParasolLoss, recipe.loss, "loss")
-        self.loss.check()
+        self.loss.check_timesteps()
         if recipe.data.scenes or recipe.data.crop:
             raise BadInput("PARASOL is trained on single complete images: leave data.scenes and data.crop out.")
         describers = Describers.load(self.shape.content or None, self.shape.style or None, device)
@@ -168,7 +169,7 @@ def _check_model(name: str, model: DiffusionModel) -> None:
     only_tokens = (
         isinstance(model.unet, UNet2DConditionModel)
         and model.codec.module is not None
-        and model.token_width > 0
+        and len(token_widths(model.unet)) == 1
         and not model.map_channels
         and model.class_labels is None
         and model.unet.config.addition_embed_type is None

@@ -14,9 +14,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sfumato.core.condition import Condition
 from sfumato.core.step import predict_x0, to_epsilon
 from sfumato.models.diffusion_model import DiffusionModel
-from sfumato.models.taps import tapped
+from sfumato.models.forward import forward
+from sfumato.models.weight_changes import changed_weights
 from sfumato.style.describers import Describers
 from sfumato.style.tokens import ModalityTokens
 from sfumato.train.noise import Timesteps
@@ -77,8 +79,9 @@ class ParasolTraining(nn.Module):
         x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
         tokens = self.tokens(batch["style"], batch["content"], batch["keep_style"], batch["keep_content"])
         unet, kind = self.frozen.model.unet, self.frozen.model.schedule.prediction_type
-        with tapped(unet, [self.tokens.updates.tap()] if self.tokens.updates.layers else []):
-            output = unet(x_t, t, encoder_hidden_states=tokens).sample.float()
+        condition = Condition(tokens=tokens, weight_changes=self.tokens.updates.by_name)
+        with changed_weights(unet, condition):
+            output = forward(unet, x_t, t, condition).float()
         found = to_epsilon(output, x_t, abar, kind)
         diffusion = (output - target(kind, x0, eps, abar)).square().mean()
         scalars = {"diffusion": diffusion.detach()}

@@ -1,8 +1,5 @@
 """Small random encoders of content and style, and folders of coloured shapes."""
 
-import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -63,16 +60,6 @@ def random_tokens(width: int, seed: int = 0, unet: nn.Module | None = None) -> M
         for each in tokens.updates.weights:
             nn.init.normal_(each, std=0.2)
     return tokens.eval().requires_grad_(False)
-
-
-@contextmanager
-def changed_weights(unet: nn.Module, tokens: ModalityTokens) -> Iterator[None]:
-    """A U-Net whose own weights are those that the tokens are trained with."""
-    before = copy.deepcopy(unet.state_dict())
-    for name, change in tokens.updates.tap().weights.items():
-        unet.get_submodule(name).weight.data += change
-    yield
-    unet.load_state_dict(before)
 
 
 def save_parasol(folder: Path, network: DiffusionModel, words: tuple[str, ...] = ("flat", "round")) -> dict[str, str]:

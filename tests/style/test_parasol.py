@@ -1,7 +1,6 @@
 """PARASOL: tokens, file and guidance."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,20 +10,22 @@ from sfumato.core.loop import reverse
 from sfumato.core.rows import TARGET
 from sfumato.errors import BadInput
 from sfumato.models.taps import FromSource, Record
-from sfumato.models.with_source import WithSource, model_of
+from sfumato.models.with_source import WithSource
 from sfumato.shifts.two_modalities import TwoModalities
-from sfumato.style.tokens import Parasol
-from tests.style.small import CONTENT, STYLE, changed_weights, random_tokens, unit
+from sfumato.style.tokens import ModalityTokens, Parasol
+from tests.style.small import CONTENT, STYLE, random_tokens, unit
+from tests.tiny import fused
 
 
 def test_tokens_are_stacked_and_dropped_independently():
     tokens, a, c = random_tokens(8), unit(4, STYLE), unit(4, CONTENT)
     keep_style, keep_content = torch.tensor([1, 1, 0, 0]).bool(), torch.tensor([1, 0, 1, 0]).bool()
     found = tokens(a, c, keep_style, keep_content)
-    hidden = a * STYLE**0.5
-    for layer in tokens.project:
+    hidden, mapped = a * STYLE**0.5, c * CONTENT**0.5
+    for layer in tokens.style:
         hidden = layer(hidden) if isinstance(layer, torch.nn.Linear) else hidden.clamp(min=0)
-    mapped = CONTENT**0.5 * c @ tokens.content.weight.T + tokens.content.bias
+    for layer in tokens.content:
+        mapped = layer(mapped) if isinstance(layer, torch.nn.Linear) else mapped.clamp(min=0)
     for row in range(4):
         style, content = found[row, :2].flatten(), found[row, 2:].flatten()
         torch.testing.assert_close(style, hidden[row] if keep_style[row] else tokens.null[0].flatten())
@@ -36,12 +37,18 @@ def test_tokens_are_stacked_and_dropped_independently():
 def test_saved_tokens_are_loaded_and_checked(saved, model, describers, tmp_path):
     again, tokens = Parasol.load(saved), random_tokens(model.token_width, unet=model.unet)
     assert all(torch.equal(value, tokens.state_dict()[name]) for name, value in again.tokens.state_dict().items())
+    assert list(again.tokens.updates.layers.items()) == list(tokens.updates.layers.items())
     again.check_model(model)
     again.check_describers(describers)
     with pytest.raises(BadInput, match="another style encoder"):
         dataclasses.replace(again, style_encoder="0" * 64).check_describers(describers)
     with pytest.raises(BadInput, match="trained for another model"):
         dataclasses.replace(again, model="0" * 64).check_model(model)
+    fewer = dict(list(again.tokens.updates.layers.items())[1:])
+    with pytest.raises(BadInput, match="its layers are not those of the model"):
+        dataclasses.replace(again, tokens=ModalityTokens(12, 10, 16, model.token_width, 2, fewer)).check_model(model)
+    with pytest.raises(BadInput, match="style descriptors have another size"):
+        dataclasses.replace(again, tokens=ModalityTokens(13, 10, 16, 8)).check_describers(describers)
     broken = dataclasses.replace(again, model="two words")
     broken.save(tmp_path / "broken.safetensors")
     with pytest.raises(BadInput, match="not a PARASOL file, or is damaged"):
@@ -65,7 +72,7 @@ def run(model, shift, x, source=None, steps=3):
 def predicted(model, x, t, shift, *descriptors):
     """The noise under tokens of a style and a content, of a network whose weights are changed."""
     tokens = shift.tokens.of(*descriptors, len(x))
-    with changed_weights(model.unet, shift.tokens):
+    with fused(model.unet, shift.tokens.updates.by_name):
         return model.predict(x, t, dataclasses.replace(model.condition([""] * len(x)), tokens=tokens, prompts=()))
 
 
@@ -137,29 +144,16 @@ def test_two_parasol_shifts_are_refused(model, describers):
         )
 
 
-def test_source_and_text_are_evaluated_without_the_changes(model, describers):
+def test_source_is_evaluated_without_the_changes(model, describers):
     """A tap that reads the source sees the features of the unchanged network; the target those of the changed one."""
     x = torch.randn(1, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
     shift, t = shift_of(model, describers), 500
     source, target = Record("mid_block"), Record("mid_block")
-    guided = shift.guidance(
-        SimpleNamespace(i=0, condition=model.condition(["red cat"])), Guided(model, (Term(TARGET, None),))
-    )
-    inner = guided.network
-    assert model_of(guided) is model
-    network = dataclasses.replace(inner, network=WithSource(model, {t: x}, model.condition(["red cat"])))
+    network = WithSource(model, {t: x}, model.condition(["red cat"]))
     condition = shift._conditioned(model.condition(["red cat"]), None, shift.content)
     network.predict(x, t, condition, [FromSource(source, target)])
-    plain = model.bottleneck(x, t, model.condition(["red cat"]))
-    torch.testing.assert_close(source.output, plain)
-    with changed_weights(model.unet, shift.tokens):
-        changed = model.bottleneck(x, t, condition)
-    torch.testing.assert_close(target.output, changed, rtol=1e-4, atol=1e-5)
-    assert (changed - model.bottleneck(x, t, condition)).abs().max() > 1e-3
-
-
-def test_tokens_without_changes_leave_the_network(model, describers):
-    shift = dataclasses.replace(shift_of(model, describers), tokens=random_tokens(model.token_width))
-    plain = Guided(model, (Term(TARGET, None),))
-    guided = shift.guidance(SimpleNamespace(i=0, condition=model.condition(["red cat"])), plain)
-    assert guided.network is model
+    torch.testing.assert_close(source.output, model.bottleneck(x, t, model.condition(["red cat"])))
+    plain = dataclasses.replace(condition, weight_changes={})
+    with fused(model.unet, shift.tokens.updates.by_name):
+        torch.testing.assert_close(target.output, model.bottleneck(x, t, plain), rtol=1e-4, atol=1e-5)
+    assert (target.output - model.bottleneck(x, t, plain)).abs().max() > 1e-3

@@ -20,7 +20,8 @@ from sfumato.train.parasol import FILE, _check_model
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from tests import tiny
-from tests.style.small import CONTENT, STYLE, changed_weights, save_both, unit
+from tests.style.small import CONTENT, STYLE, save_both, unit
+from tests.tiny import fused
 from tests.train.small import small_recipe, trained
 
 
@@ -53,7 +54,7 @@ def test_loss_is_the_sum_of_three_terms(recipe, tmp_path, describers):
     model, abar = task.model, task.model.schedule.alphas_cumprod.float()[batch["t"]].reshape(-1, 1, 1, 1)
     x_t = abar.sqrt() * batch["x0"] + (1 - abar).sqrt() * batch["eps"]
     tokens = task.module.tokens(*(batch[name] for name in ("style", "content", "keep_style", "keep_content")))
-    with changed_weights(model.unet, task.module.tokens):
+    with fused(model.unet, task.module.tokens.updates.by_name):
         eps = model.unet(x_t, batch["t"], encoder_hidden_states=tokens).sample
     wanted = (eps - batch["eps"]).square().mean()
     torch.testing.assert_close(scalars["diffusion"], wanted.detach())

@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import Any
 
 import pytest
 from diffusers.models.attention_processor import Attention
@@ -58,7 +59,18 @@ def test_invalid_tensors_are_refused(kind, made, tmp_path):
     made().save(path)
     kind.load(path)
     header = {name: getattr(made(), name, 1) for name in ("model", "content_encoder", "style_encoder")}
+    own: dict[str, Any] = {}
+    if kind is Parasol:
+        tokens = made().tokens
+        header |= tokens.sizes | {"layers": tokens.updates.layers}
+        own = tokens.state_dict()
+        kind.FORMAT.write(path, header, own)
+        kind.load(path)
+        for layers in ({"attn2": 1}, {"attn2": 16, "other": 16}, ["attn2"], {f"{n}": 16 for n in range(1001)}):
+            kind.FORMAT.write(path, header | {"layers": layers}, own)
+            with pytest.raises(BadInput, match="is not a PARASOL file, or is damaged"):
+                kind.load(path)
     for odd in ODD:
-        kind.FORMAT.write(path, header if kind is Parasol else {"size": 16}, {"null": odd})
+        kind.FORMAT.write(path, header if kind is Parasol else {"size": 16}, own | {"null": odd})
         with pytest.raises(BadInput):
             kind.load(path)
