@@ -2,7 +2,7 @@
 
     eps = eps_00 + g_s (eps_s0 - eps_00) + g_y (eps_0y - eps_00)
 
-eps_s0 is the prediction under the style token only, eps_0y under the content token only, and eps_00 under the null
+eps_s0 is the prediction under the style tokens only, eps_0y under the content tokens only, and eps_00 under the null
 tokens. They are three rows per image of one evaluation. In the first lambda steps, the style is that of the content
 image y.
 """

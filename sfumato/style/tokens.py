@@ -28,7 +28,7 @@ from sfumato.style.key_value import KeyValueUpdates
 _MOST = 1 << 14
 """Largest width of a layer that is read from a file."""
 _MOST_LAYERS = 1000
-SIZES = ("style", "content", "hidden", "width", "count")
+SIZES = ("style", "content", "hidden", "width", "style_tokens", "content_tokens")
 
 
 class ModalityTokens(nn.Module):
@@ -39,19 +39,28 @@ class ModalityTokens(nn.Module):
         content: dimension of the content descriptor.
         hidden: width of the hidden layers of both MLPs.
         width: width of the tokens, equal to the cross-attention dimension of the U-Net.
-        count: number of tokens of each modality.
+        style_tokens: number of tokens of the style.
+        content_tokens: number of tokens of the content.
         layers: cross-attention layers whose key and value projections are changed, with their widths; see
             `KeyValueUpdates`. Empty for an unchanged U-Net.
     """
 
     def __init__(
-        self, style: int, content: int, hidden: int, width: int, count: int = 1, layers: Mapping[str, int] | None = None
+        self,
+        style: int,
+        content: int,
+        hidden: int,
+        width: int,
+        style_tokens: int = 1,
+        content_tokens: int = 1,
+        layers: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.sizes = {"style": style, "content": content, "hidden": hidden, "width": width, "count": count}
-        self.style = _mlp(style, hidden, count * width)
-        self.content = _mlp(content, hidden, count * width)
-        self.null = nn.Parameter(torch.zeros(2, count, width))
+        self.sizes = dict(zip(SIZES, (style, content, hidden, width, style_tokens, content_tokens), strict=True))
+        self.style = _mlp(style, hidden, style_tokens * width)
+        self.content = _mlp(content, hidden, content_tokens * width)
+        self.null_style = nn.Parameter(torch.zeros(style_tokens, width))
+        self.null_content = nn.Parameter(torch.zeros(content_tokens, width))
         self.updates = KeyValueUpdates(layers or {}, width)
 
     def forward(
@@ -62,15 +71,18 @@ class ModalityTokens(nn.Module):
         keep_content: Bool[Tensor, " b"],
     ) -> Float[Tensor, "b tokens width"]:
         """Tokens; rows where `keep_style` (`keep_content`) is False have the null tokens of that modality."""
-        like = self.null.shape[1:]
-        styles, contents = self.style(_scaled(style)), self.content(_scaled(content))
-        m = torch.where(keep_style[:, None, None], styles.unflatten(1, like), self.null[0])
-        c = torch.where(keep_content[:, None, None], contents.unflatten(1, like), self.null[1])
-        return torch.cat([m, c], dim=1)
+        m = self.style(_scaled(style)).unflatten(1, self.null_style.shape)
+        c = self.of_content(content)
+        m = torch.where(keep_style[:, None, None], m, self.null_style)
+        return torch.cat([m, torch.where(keep_content[:, None, None], c, self.null_content)], dim=1)
+
+    def of_content(self, content: Float[Tensor, "b c"]) -> Float[Tensor, "b n width"]:
+        """The tokens of contents."""
+        return self.content(_scaled(content)).unflatten(1, self.null_content.shape)
 
     def of(self, style: Float[Tensor, "b a"] | None, content: Float[Tensor, "b c"] | None, rows: int) -> Tensor:
         """Tokens [rows,n,width] with a modality given or dropped for all rows; None selects its null tokens."""
-        like = self.null
+        like = self.null_style
         a = like.new_zeros(rows, self.sizes["style"]) if style is None else style.to(like).expand(rows, -1)
         c = like.new_zeros(rows, self.sizes["content"]) if content is None else content.to(like).expand(rows, -1)
         keep = torch.ones(rows, dtype=torch.bool, device=like.device)
@@ -136,10 +148,10 @@ class Parasol:
                 )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, atomically. Raises BadInput if it cannot be written."""
+        """Write one safetensors file in half precision, atomically. Raises BadInput if it cannot be written."""
         header = {name: getattr(self, name) for name in ("model", "content_encoder", "style_encoder")}
-        layers = {"layers": self.tokens.updates.layers}
-        self.FORMAT.write(path, header | self.tokens.sizes | layers, self.tokens.state_dict())
+        layers, weights = {"layers": self.tokens.updates.layers}, self.tokens.state_dict()
+        self.FORMAT.write(path, header | self.tokens.sizes | layers, {n: each.half() for n, each in weights.items()})
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Parasol":
@@ -162,7 +174,7 @@ def _assemble(header: Any, tensors: dict[str, Tensor]) -> Parasol:
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     if shapes != {name: value.shape for name, value in tensors.items()}:
         raise ValueError("tensors of other shapes")
-    if not all(value.dtype == torch.float32 and bool(value.isfinite().all()) for value in tensors.values()):
+    if not all(value.dtype == torch.float16 and bool(value.isfinite().all()) for value in tensors.values()):
         raise ValueError("weights that are not finite")
-    network.load_state_dict(tensors, assign=True)
+    network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     return Parasol(network.eval().requires_grad_(False), *texts)

@@ -29,9 +29,11 @@ from sfumato.style.key_value import KeyValueUpdates
 from sfumato.style.tokens import ModalityTokens, Parasol
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.binding import bound_before, refuse_changes
+from sfumato.train.content import content_caption
 from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.latents import cached_latents
 from sfumato.train.parasol_loss import Frozen, ParasolLoss, ParasolTraining
+from sfumato.train.parasol_text import fit_to_text, text_embeddings
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
@@ -52,10 +54,12 @@ class ParasolNetwork:
     Attributes:
         model: the diffusion model: bundled name, folder, single file or hub id.
         triplets: table from `sfumato triplets`.
-        content: content encoder, a CLIP folder; "" for the bundled dual encoder.
+        content: content encoder, a CLIP folder; "" for the bundled one.
         style: style encoder; "" for the bundled one.
-        hidden: width of the hidden layers of M.
+        hidden: width of the hidden layers of the networks that compute the tokens.
         tokens: tokens per modality; 1 in the paper.
+        text_steps: steps of a regression before the training, after which the content tokens of an image are close to
+            the text embeddings of its caption without style; there are then as many as in a prompt. 0: no regression.
         key_value: whether changes of the key and value projections of cross-attention are trained; without them, only
             the networks that compute the tokens are trained.
     """
@@ -66,6 +70,7 @@ class ParasolNetwork:
     style: str = ""
     hidden: int = ranged(512, low=1, high=1 << 14)
     tokens: int = ranged(1, low=1, high=64)
+    text_steps: int = ranged(0, low=0)
     key_value: bool = True
 
 
@@ -112,13 +117,23 @@ class ParasolTask:
         use_fastest_attention(self.model.unet, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            tokens = ModalityTokens(
-                describers.style.dimension, describers.content.dimension, self.shape.hidden, self.model.token_width,
-                self.shape.tokens, KeyValueUpdates.layers_of(self.model.unet) if self.shape.key_value else None,
-            )  # fmt: skip
+            tokens = self._tokens(describers, recipe.seed, folder)
         self.frozen = Frozen(self.model, describers)
         self.module = ParasolTraining(tokens, self.frozen, self.loss)
         self.phases = (Phase("parasol", self.module),)
+
+    def _tokens(self, describers: Describers, seed: int, folder: Path) -> ModalityTokens:
+        """The networks with their initial weights."""
+        length = text_embeddings(self.model, [""]).shape[1] if self.shape.text_steps else self.shape.tokens
+        tokens = ModalityTokens(
+            describers.style.dimension, describers.content.dimension, self.shape.hidden, self.model.token_width,
+            self.shape.tokens, length, KeyValueUpdates.layers_of(self.model.unet) if self.shape.key_value else None,
+        )  # fmt: skip
+        if self.shape.text_steps and not any((folder / "checkpoints").glob("step-*")):
+            captions = [content_caption(self.data, row) for row in self.triplets.rows.tolist()]
+            error = fit_to_text(tokens, self.model, self.triplets.content, captions, self.shape.text_steps, seed)
+            _LOG.info("The content tokens explain %.0f %% of the variance of the text embeddings.", 100 * (1 - error))
+        return tokens
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:
         """Draw `size` triplets, noise, timesteps, and the tokens to drop; see `ParasolTraining` for the keys."""

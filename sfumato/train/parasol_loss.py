@@ -34,8 +34,8 @@ class ParasolLoss(Timesteps):
         style: w_s.
         content: w_y.
         decoded: images of a batch whose prediction is decoded for L_s and L_y; 0 for none, which turns them off.
-        drop_style: probability of replacing the style token by its null token.
-        drop_content: probability of replacing the content token by its null token, independently.
+        drop_style: probability of replacing the style tokens by their null tokens.
+        drop_content: probability of replacing the content tokens by their null tokens, independently.
     """
 
     style: float = ranged(100.0, low=0)

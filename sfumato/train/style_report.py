@@ -167,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure a style and a content encoder on the emoji corpus.")
     parser.add_argument("data", type=Path, help="folder of the corpus")
     parser.add_argument("--style", help="folder of a style encoder; default: the bundled one")
-    parser.add_argument("--content", help="folder of a CLIP; default: the bundled dual encoder")
+    parser.add_argument("--content", help="folder of a CLIP; default: the bundled one")
     parser.add_argument("--count", type=int, help="largest number of training images; default: all")
     parser.add_argument("--out", type=Path, help="JSON file")
     arguments = parser.parse_args()

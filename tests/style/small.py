@@ -55,11 +55,12 @@ def save_both(folder: Path, seed: int = 0, words: tuple[str, ...] = ("flat", "ro
 def random_tokens(width: int, seed: int = 0, unet: nn.Module | None = None) -> ModalityTokens:
     """Random tokens, two per modality, that also change keys and values of `unet`."""
     with tiny.seeded(seed):
-        tokens = ModalityTokens(12, 10, 16, width, 2, KeyValueUpdates.layers_of(unet) if unet is not None else None)
-        nn.init.normal_(tokens.null)
+        tokens = ModalityTokens(12, 10, 16, width, 2, 3, KeyValueUpdates.layers_of(unet) if unet is not None else None)
+        nn.init.normal_(tokens.null_style)
+        nn.init.normal_(tokens.null_content)
         for each in tokens.updates.weights:
             nn.init.normal_(each, std=0.2)
-    return tokens.eval().requires_grad_(False)
+    return tokens.half().float().eval().requires_grad_(False)  # as in a file
 
 
 def save_parasol(folder: Path, network: DiffusionModel, words: tuple[str, ...] = ("flat", "round")) -> dict[str, str]:

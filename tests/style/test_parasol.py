@@ -28,8 +28,8 @@ def test_tokens_are_stacked_and_dropped_independently():
         mapped = layer(mapped) if isinstance(layer, torch.nn.Linear) else mapped.clamp(min=0)
     for row in range(4):
         style, content = found[row, :2].flatten(), found[row, 2:].flatten()
-        torch.testing.assert_close(style, hidden[row] if keep_style[row] else tokens.null[0].flatten())
-        torch.testing.assert_close(content, mapped[row] if keep_content[row] else tokens.null[1].flatten())
+        torch.testing.assert_close(style, hidden[row] if keep_style[row] else tokens.null_style.flatten())
+        torch.testing.assert_close(content, mapped[row] if keep_content[row] else tokens.null_content.flatten())
     torch.testing.assert_close(tokens.of(a, None, 4), tokens(a, c, keep_style | True, keep_content & False))
     torch.testing.assert_close(tokens.of(None, c[:1], 3)[:, 2:].flatten(1), mapped[:1].expand(3, -1))
 
@@ -46,7 +46,7 @@ def test_saved_tokens_are_loaded_and_checked(saved, model, describers, tmp_path)
         dataclasses.replace(again, model="0" * 64).check_model(model)
     fewer = dict(list(again.tokens.updates.layers.items())[1:])
     with pytest.raises(BadInput, match="its layers are not those of the model"):
-        dataclasses.replace(again, tokens=ModalityTokens(12, 10, 16, model.token_width, 2, fewer)).check_model(model)
+        dataclasses.replace(again, tokens=ModalityTokens(12, 10, 16, model.token_width, 2, 3, fewer)).check_model(model)
     with pytest.raises(BadInput, match="style descriptors have another size"):
         dataclasses.replace(again, tokens=ModalityTokens(13, 10, 16, 8)).check_describers(describers)
     broken = dataclasses.replace(again, model="two words")

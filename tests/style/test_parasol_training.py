@@ -158,3 +158,21 @@ def test_timesteps_have_the_distribution_of_the_recipe(recipe, tmp_path):
     assert build_task(narrow, tmp_path / "run").batch(step_generator(0, 0, 0), 4)["t"].sub(500).abs().max() <= 2
     with pytest.raises(BadInput, match="timesteps must be"):
         build_task(dataclasses.replace(recipe, loss={"timesteps": "cosine"}), tmp_path / "x")
+
+
+def test_content_tokens_are_fitted_to_the_text_embeddings(recipe, tmp_path, caplog):
+    """After the regression the content tokens of training images are the embeddings of their captions."""
+    caplog.set_level("INFO")
+    plain = build_task(recipe, tmp_path / "plain")
+    fitted = build_task(
+        dataclasses.replace(recipe, network=recipe.network | {"text_steps": 300, "hidden": 64}), tmp_path / "run"
+    )
+    embedded = fitted.model.condition([fitted.data.captions[row] for row in fitted.triplets.rows.tolist()]).tokens
+    tokens = fitted.module.tokens
+    found = tokens.of_content(fitted.triplets.content)
+    assert found.shape == embedded.shape
+    assert (found - embedded).square().sum() < 0.1 * (embedded - embedded.mean(0)).square().sum()
+    assert torch.equal(tokens.null_content, fitted.model.condition("").tokens[0])
+    assert tokens.sizes["style_tokens"] == plain.module.tokens.sizes["content_tokens"] == 1
+    (sentence,) = [each for each in caplog.messages if "explain" in each]
+    assert 90 <= int(sentence.split(" %")[0].split()[-1]) <= 100

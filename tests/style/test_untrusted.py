@@ -63,7 +63,7 @@ def test_invalid_tensors_are_refused(kind, made, tmp_path):
     if kind is Parasol:
         tokens = made().tokens
         header |= tokens.sizes | {"layers": tokens.updates.layers}
-        own = tokens.state_dict()
+        own = {name: value.half() for name, value in tokens.state_dict().items()}
         kind.FORMAT.write(path, header, own)
         kind.load(path)
         for layers in ({"attn2": 1}, {"attn2": 16, "other": 16}, ["attn2"], {f"{n}": 16 for n in range(1001)}):
