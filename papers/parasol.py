@@ -1,7 +1,8 @@
 """Comparison of PARASOL with ground-truth drawings: parametric style control on held-out cells of the corpus.
 
     sfumato data emoji --out data/emoji
-    python papers/parasol.py --out out/parasol
+    sfumato train parasol recipes/emoji-parasol.toml --out runs/emoji-parasol       (docs/style.md: index, triplets)
+    python papers/parasol.py --parasol runs/emoji-parasol/export/parasol.safetensors --out out/parasol
 
 arXiv 2303.06464. Writes the figures, numbers.json and fragment.md. The results of each part are stored, so that the
 same command resumes after an interruption. `--page FILE` inserts the claims into a page between its markers, and copies

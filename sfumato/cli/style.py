@@ -23,7 +23,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the images, the output, and the parameters of the method."""
     from sfumato.methods.registry import METHODS
 
-    parser.usage = "sfumato style CONTENT [STYLE ...] -o OUT [options]"
+    parser.usage = "sfumato style CONTENT [STYLE ...] --parasol FILE -o OUT [options]"
     parser.add_argument("image", metavar="CONTENT", help="image whose content is kept")
     parser.add_argument(
         "style", nargs="*", metavar="STYLE", help="style images, with weights as FILE=2; or --style-text"
@@ -40,7 +40,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     values, origin = values_of(method, words)
     options = {name: _options(method)[name] for name in FLAGS}
     add_options(parser, f"{METHOD} ({origin})", options, values)
-    parser.example("sfumato style fox.png face.png -o styled.png")
+    parser.example("sfumato style fox.png painting.png --parasol parasol.safetensors -o styled.png")
 
 
 def run(arguments: Namespace) -> None:

@@ -5,7 +5,7 @@ arXiv 2303.06464. Implemented: conditioning on the tokens [m_s; c_y] of a style 
 guidance by both modalities (3.3), the inversion of the content image with its own style in the first lambda steps
 (3.5), matching of the mean and covariance of colours, several styles and contents with weights, and texts in place of
 images. The networks that map descriptors to tokens are trained with `sfumato train parasol`; without their file the
-image is not edited; "emoji" is the file of the bundled model.
+image is not edited.
 
 Any inversion that stores latents (`EVERY`) can be used. By default, the image is inverted under the source prompt,
 without guidance. With `invert_with` = own-tokens, it is inverted under the tokens [m_y; c_y] of the image itself, with
@@ -65,7 +65,7 @@ class ParasolParams(DeterministicParams):
     )
     parasol: str = option(
         "",
-        "file from `sfumato train parasol`, or emoji for the bundled one; without a file the image is not changed",
+        "file from `sfumato train parasol`, or name of a bundled model with one; without it the image is not changed",
         stage="edit",
         file=True,
         bundled=bundled_parasol,
@@ -270,6 +270,7 @@ def _described(describers: Describers, modality: str, path: str) -> np.ndarray:
     inversion="ddim",
     accepts=EVERY,
     under_source=True,
+    section="parasol",
     handles=("condition",),
     generates=True,
 )
