@@ -19,7 +19,7 @@ from typing import Any
 from sfumato.api import Model
 from sfumato.api.arguments import check_seeds, resolve
 from sfumato.errors import BadInput
-from sfumato.methods.params import Params, bundled_file, options_of
+from sfumato.methods.params import Params, options_of
 from sfumato.methods.registry import METHODS
 from sfumato.regular_files import content_hash
 from sfumato.text_files import read_toml
@@ -155,13 +155,9 @@ def is_pipeline(folder: Path | None) -> bool:
 
 def _files(params: Params) -> dict[str, str]:
     """SHA-256 of the local files and folders that parameters name, such as delta-h, style images and encoders."""
-    found = {path: Path(path) for path in params.files}
-    for name, each in options_of(type(params)).items():
-        value = getattr(params, name)
-        path = bundled_file(each, value) or (Path(value) if each.metadata["file"] and value else None)
-        if path is not None and path.exists():
-            found[value] = path
-    return {name: content_hash(path) for name, path in found.items()}
+    named = [getattr(params, name) for name, each in options_of(type(params)).items() if each.metadata["file"]]
+    there = [path for path in named if path and Path(path).exists()]
+    return {path: content_hash(Path(path)) for path in dict.fromkeys([*params.files, *there])}
 
 
 def _setting(row: dict[str, Any], path: Path) -> Setting:

@@ -66,15 +66,14 @@ def _with_files(path: str, recipe: Mapping[str, Any], params: "Params", name: st
         BadInput: a file is missing, or the recipe does not contain its hash or contains several.
     """
     from sfumato.methods.option_files import files_of_options, replaced, without_texts
-    from sfumato.methods.params import bundled_file, options_of
+    from sfumato.methods.params import options_of
 
     text = getattr(params, name)
     if not isinstance(text, str):
         raise TypeError(text)
     stated, empty = hashes_of(path, recipe, name, text, flag), without_texts(params)
     named = files_of_options(replace(empty, **{name: text})).get(name, [])
-    option = options_of(type(params))[name]
-    if text and not named and option.metadata["file"] and bundled_file(option, text) is None:
+    if text and not named and options_of(type(params))[name].metadata["file"]:
         named = [text]  # a folder next to the image, or a folder or hub id that only the user may name
     if missing := [file for file in named if file not in stated]:
         raise absent(path, missing[0], flag)

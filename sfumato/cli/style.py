@@ -48,15 +48,12 @@ def run(arguments: Namespace) -> None:
     from sfumato.images import read_image
     from sfumato.methods.registry import METHODS
     from sfumato.methods.weighted import read_weighted
-    from sfumato.models.bundled import bundled_parasol
 
     method = METHODS.find(METHOD)
     arguments.style = read_weighted("style", arguments.style) or None
     given = given_options(arguments, _options(method))
     if "parasol" not in given:
-        if bundled_parasol(arguments.model) is None:
-            raise BadInput("give --parasol FILE, the export of `sfumato train parasol` for this model.")
-        given["parasol"] = arguments.model
+        raise BadInput("give --parasol FILE, the export of `sfumato train parasol` (sfumato style --help).")
     if not any(given.get(name) for name in ("style", "style_text", "content", "content_text")):
         raise BadInput("give a style image, or --style-text, --content or --content-text: otherwise nothing changes.")
     check_options(method.params, given)

@@ -3,9 +3,8 @@
 The flags of the command line, the argument checks and the contract tests are derived from these fields.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from sfumato.core.prompt import Prompt
@@ -43,7 +42,6 @@ def option(
     choices: tuple[str, ...] = (),
     after: Mapping[str, Any] | None = None,
     file: bool = False,
-    bundled: Callable[[str], Path | None] | None = None,
 ) -> Any:
     """Define a field of a `Params` dataclass.
 
@@ -59,12 +57,10 @@ def option(
             option.
         file: whether the value is a file, folder or hub id that is opened; the defaults of a model folder cannot
             contain such an option.
-        bundled: for an option with `file`: returns the path of a file of the package for its name, or None for values
-            that are not such a name. A name is preferred to a file of the user with the same name.
     """
     within = Range(low=low, high=high, above=above)
     metadata = {"help": help, "stage": stage, "range": within, "choices": choices, "after": dict(after or {})}
-    metadata |= {"file": file, "bundled": bundled}
+    metadata["file"] = file
     return field(default=default, metadata=metadata)
 
 
@@ -167,12 +163,6 @@ class Params:
         Raises:
             BadInput: a parameter does not fit; the message names it and the allowed values.
         """
-
-
-def bundled_file(each: Field[Any], value: Any) -> Path | None:
-    """Return the file of the package that a value of an option names, or None."""
-    find = each.metadata.get("bundled")
-    return find(value) if find is not None and isinstance(value, str) and value else None
 
 
 def options_of(params: type[Params], stage: Stage | None = None) -> dict[str, Field[Any]]:

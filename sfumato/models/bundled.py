@@ -44,12 +44,6 @@ def bundled_path(name: str) -> Path:
     return found[name]
 
 
-def bundled_parasol(name: str) -> Path | None:
-    """The PARASOL file of a bundled model; None if there is no such model, or it has no such file."""
-    path = BUNDLED / name / "parasol.safetensors"
-    return path if any(model.name == name for model in list_models()) and path.is_file() else None
-
-
 def read_settings(folder: Path) -> dict[str, Any]:
     """Read `sfumato.json` of a model folder: defaults for editing and generating; empty if there is no such file.
 

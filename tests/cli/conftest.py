@@ -71,3 +71,10 @@ def sfumato(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 def _state(folder: Path) -> dict[str, bytes]:
     files: Sequence[Path] = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def edit(sfumato: Command, tiny_sd_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run edits with a tiny default model."""
+    monkeypatch.setenv("SFUMATO_MODEL", str(tiny_sd_folder))
+    return lambda *words: sfumato("edit", *words)

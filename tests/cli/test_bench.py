@@ -213,3 +213,21 @@ def test_invalid_input_gives_one_line(sfumato, folder):
     small.layout(folder / "pie")
     (folder / "rows.toml").write_text('[[row]]\nname = "a"\nmethod = "magic"')
     assert "magic" in sfumato("bench", "piebench", "--data", "pie", "--rows", "rows.toml", "--out", "out").refused()
+
+
+@pytest.mark.parametrize(("flags", "sizes"), [((), [64, 32]), (("--size", 48), [48])])
+def test_pairs_have_the_size_of_the_model_by_default(typed, sfumato, tiny_sd_folder, monkeypatch, flags, sizes):
+    """The list is checked before the model is loaded, and the images are read at the size of the model."""
+    used = []
+
+    class Pairs:
+        def __init__(self, corpus, size):
+            used.append(size)
+            self.items = [Item("a", "colour", "test", "red", "blue", lambda: None)]
+            if len(used) == len(sizes):
+                self.items = []
+
+    monkeypatch.setattr("sfumato.bench.pairs.PairBenchmark", Pairs)
+    words = ("--data", "pie", "--model", tiny_sd_folder, "--out", "pairs", *flags)
+    assert "contains no edits" in sfumato("bench", "pairs", *words).refused()
+    assert used == sizes
