@@ -26,10 +26,8 @@ from papers.sizes import add_sizes, chosen_size
 from papers.styled import cells, claims, control, figures, uses
 from papers.styled.study import Numbers, Size, Study
 from sfumato.data.corpus import TABLE
-from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
 from sfumato.metrics.perceptual import EFFICIENTNET
-from sfumato.models.bundled import bundled_parasol
 from sfumato.style.describers import MODALITIES, Describers
 from sfumato.style.tokens import Parasol
 from sfumato.train.style_report import report as report_encoders
@@ -53,11 +51,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name, folder or hub id")
-    parser.add_argument(
-        "--parasol",
-        type=Path,
-        help="file from sfumato train parasol; default: that of the bundled model",
-    )
+    parser.add_argument("--parasol", type=Path, required=True, help="file from sfumato train parasol")
     parser.add_argument("--content-encoder", default="", help="C of the file; default: the bundled one")
     parser.add_argument("--style-encoder", default="", help="A of the file; default: the bundled one")
     parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="folder of the corpus")
@@ -82,9 +76,6 @@ def measured(study: Study, out: Path, name: str) -> Numbers:
 def work(given: argparse.Namespace) -> None:
     """Measure and write the results."""
     size = chosen_size(given, Size(), Size.quick())
-    given.parasol = given.parasol or bundled_parasol(given.model)
-    if given.parasol is None:
-        raise BadInput(f"There is no bundled PARASOL file for {given.model}: train one, and give it as --parasol.")
     chosen = {name: getattr(given, name) for name in ("content_encoder", "style_encoder") if getattr(given, name)}
     describers = Describers.load(given.content_encoder or None, given.style_encoder or None)
     Parasol.load(given.parasol).check_describers(describers)

@@ -28,7 +28,6 @@ from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.methods.weighted import parse_weighted, weighted_text
-from sfumato.models.bundled import bundled_parasol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,11 +63,7 @@ class ParasolParams(DeterministicParams):
         1.0, "guidance scale of the source prompt; only without a PARASOL file", stage="edit", low=0, high=100
     )
     parasol: str = option(
-        "",
-        "file from `sfumato train parasol`, or name of a bundled model with one; without it the image is not changed",
-        stage="edit",
-        file=True,
-        bundled=bundled_parasol,
+        "", "file from `sfumato train parasol`; without one the image is not changed", stage="edit", file=True
     )
     style: str = option(
         "", 'style image, or several with weights: "a.png=2,b.png=1"; default: the style of the image', stage="edit"
@@ -119,8 +114,7 @@ class ParasolParams(DeterministicParams):
     def files(self) -> Sequence[str]:
         """Paths of the PARASOL file, the images and local encoders."""
         encoders = [each for each in (self.content_encoder, self.style_encoder) if each and Path(each).exists()]
-        own = [self.parasol] if self.parasol and bundled_parasol(self.parasol) is None else []
-        return [*own, *self.style_images, *self.content_images, *encoders]
+        return [*([self.parasol] if self.parasol else []), *self.style_images, *self.content_images, *encoders]
 
     def check(self) -> None:
         """Check value ranges, lambda, and that options that need a PARASOL file are given with it. Raises BadInput."""
@@ -147,7 +141,7 @@ class ParasolParams(DeterministicParams):
         """The content of the PARASOL file, read once; None if none is given. Raises BadInput."""
         from sfumato.style.tokens import Parasol
 
-        return Parasol.load(bundled_parasol(self.parasol) or self.parasol) if self.parasol else None
+        return Parasol.load(self.parasol) if self.parasol else None
 
     @cached_property
     def describers(self) -> Describers:
@@ -270,7 +264,6 @@ def _described(describers: Describers, modality: str, path: str) -> np.ndarray:
     inversion="ddim",
     accepts=EVERY,
     under_source=True,
-    section="parasol",
     handles=("condition",),
     generates=True,
 )

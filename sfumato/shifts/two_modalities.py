@@ -94,7 +94,7 @@ class TwoModalities(Shift):
     def _conditioned(self, condition: Condition, style: Tensor | None, content: Tensor | None) -> Condition:
         """A condition with other tokens and the changes of the keys and values; everything else is kept."""
         tokens = self.tokens.of(style, content, len(condition)).to(self.model.device)
-        changes = self.tokens.updates.by_name
+        changes = self.tokens.changes.by_name
         return replace(
             condition, tokens=tokens, token_mask=None, weight_changes=changes, prompts=(), rows=len(condition)
         )

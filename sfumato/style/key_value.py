@@ -17,7 +17,7 @@ from sfumato.models.attention import Layers
 _PARTS = ("to_k", "to_v")
 
 
-class KeyValueUpdates(nn.Module):
+class KeyValueChanges(nn.Module):
     """The changes dW_k and dW_v of all cross-attention layers; zero at first.
 
     Attributes:

@@ -23,7 +23,7 @@ from sfumato.errors import BadInput
 from sfumato.formats import Format
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.style.describers import Describers
-from sfumato.style.key_value import KeyValueUpdates
+from sfumato.style.key_value import KeyValueChanges
 
 _MOST = 1 << 14
 """Largest width of a layer that is read from a file."""
@@ -42,7 +42,7 @@ class ModalityTokens(nn.Module):
         style_tokens: number of tokens of the style.
         content_tokens: number of tokens of the content.
         layers: cross-attention layers whose key and value projections are changed, with their widths; see
-            `KeyValueUpdates`. Empty for an unchanged U-Net.
+            `KeyValueChanges`. Empty for an unchanged U-Net.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ModalityTokens(nn.Module):
         self.content = _mlp(content, hidden, content_tokens * width)
         self.null_style = nn.Parameter(torch.zeros(style_tokens, width))
         self.null_content = nn.Parameter(torch.zeros(content_tokens, width))
-        self.updates = KeyValueUpdates(layers or {}, width)
+        self.changes = KeyValueChanges(layers or {}, width)
 
     def forward(
         self,
@@ -127,10 +127,10 @@ class Parasol:
                 f"The PARASOL file was trained for another model or precision (weights {self.model[:12]}, not "
                 f"{network.fingerprint()[:12]}): load that model, or train it again."
             )
-        layers = self.tokens.updates.layers
+        layers = self.tokens.changes.layers
         if self.tokens.sizes["width"] != network.token_width or layers not in (
             {},
-            KeyValueUpdates.layers_of(network.unet),
+            KeyValueChanges.layers_of(network.unet),
         ):
             raise BadInput("The PARASOL file is damaged, as its layers are not those of the model: train it again.")
 
@@ -150,7 +150,7 @@ class Parasol:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file in half precision, atomically. Raises BadInput if it cannot be written."""
         header = {name: getattr(self, name) for name in ("model", "content_encoder", "style_encoder")}
-        layers, weights = {"layers": self.tokens.updates.layers}, self.tokens.state_dict()
+        layers, weights = {"layers": self.tokens.changes.layers}, self.tokens.state_dict()
         self.FORMAT.write(path, header | self.tokens.sizes | layers, {n: each.half() for n, each in weights.items()})
 
     @staticmethod

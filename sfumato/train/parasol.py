@@ -1,4 +1,4 @@
-"""Training of PARASOL's tokens for a text-to-image model: the style projector M and the linear map of the content.
+"""Training of PARASOL's tokens for a text-to-image model: the networks that compute them from style and content.
 
 Of the U-Net, which the paper trains completely, only changes of the key and value projections of its cross-attention
 are trained (`sfumato.style.key_value`). They are stored in the exported file and used only with its tokens, so the file
@@ -25,7 +25,7 @@ from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.models.load import load_model
 from sfumato.shifts.two_modalities import TwoModalities
 from sfumato.style.describers import Describers
-from sfumato.style.key_value import KeyValueUpdates
+from sfumato.style.key_value import KeyValueChanges
 from sfumato.style.tokens import ModalityTokens, Parasol
 from sfumato.train.attention import use_fastest_attention
 from sfumato.train.binding import bound_before, refuse_changes
@@ -127,7 +127,7 @@ class ParasolTask:
         length = text_embeddings(self.model, [""]).shape[1] if self.shape.text_steps else self.shape.tokens
         tokens = ModalityTokens(
             describers.style.dimension, describers.content.dimension, self.shape.hidden, self.model.token_width,
-            self.shape.tokens, length, KeyValueUpdates.layers_of(self.model.unet) if self.shape.key_value else None,
+            self.shape.tokens, length, KeyValueChanges.layers_of(self.model.unet) if self.shape.key_value else None,
         )  # fmt: skip
         if self.shape.text_steps and not any((folder / "checkpoints").glob("step-*")):
             captions = [content_caption(self.data, row) for row in self.triplets.rows.tolist()]

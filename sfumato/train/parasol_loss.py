@@ -79,7 +79,7 @@ class ParasolTraining(nn.Module):
         x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
         tokens = self.tokens(batch["style"], batch["content"], batch["keep_style"], batch["keep_content"])
         unet, kind = self.frozen.model.unet, self.frozen.model.schedule.prediction_type
-        condition = Condition(tokens=tokens, weight_changes=self.tokens.updates.by_name)
+        condition = Condition(tokens=tokens, weight_changes=self.tokens.changes.by_name)
         with changed_weights(unet, condition):
             output = forward(unet, x_t, t, condition).float()
         found = to_epsilon(output, x_t, abar, kind)

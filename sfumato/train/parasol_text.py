@@ -51,10 +51,11 @@ def fit_to_text(
         The squared error over all descriptors, relative to the variance of the embeddings.
     """
     unique = list(dict.fromkeys(captions))
-    embedded = text_embeddings(model, unique)
+    embedded = text_embeddings(model, unique).to(tokens.null_content)
     with torch.no_grad():
         tokens.null_content.copy_(text_embeddings(model, [""])[0])
-    wanted = torch.tensor([unique.index(caption) for caption in captions])
+    numbers = {caption: number for number, caption in enumerate(unique)}
+    wanted = torch.tensor([numbers[caption] for caption in captions])
     content, network = content.to(embedded), tokens.content
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

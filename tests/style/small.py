@@ -13,7 +13,7 @@ from sfumato.libraries import quiet
 from sfumato.models.diffusion_model import DiffusionModel
 from sfumato.style.describers import Describers
 from sfumato.style.encoder import FILE, StyleEncoder
-from sfumato.style.key_value import KeyValueUpdates
+from sfumato.style.key_value import KeyValueChanges
 from sfumato.style.network import StyleNetwork
 from sfumato.style.tokens import ModalityTokens, Parasol
 from sfumato.style.words import StyleWords
@@ -55,10 +55,10 @@ def save_both(folder: Path, seed: int = 0, words: tuple[str, ...] = ("flat", "ro
 def random_tokens(width: int, seed: int = 0, unet: nn.Module | None = None) -> ModalityTokens:
     """Random tokens, two per modality, that also change keys and values of `unet`."""
     with tiny.seeded(seed):
-        tokens = ModalityTokens(12, 10, 16, width, 2, 3, KeyValueUpdates.layers_of(unet) if unet is not None else None)
+        tokens = ModalityTokens(12, 10, 16, width, 2, 3, KeyValueChanges.layers_of(unet) if unet is not None else None)
         nn.init.normal_(tokens.null_style)
         nn.init.normal_(tokens.null_content)
-        for each in tokens.updates.weights:
+        for each in tokens.changes.weights:
             nn.init.normal_(each, std=0.2)
     return tokens.half().float().eval().requires_grad_(False)  # as in a file
 

@@ -37,14 +37,14 @@ def test_tokens_are_stacked_and_dropped_independently():
 def test_saved_tokens_are_loaded_and_checked(saved, model, describers, tmp_path):
     again, tokens = Parasol.load(saved), random_tokens(model.token_width, unet=model.unet)
     assert all(torch.equal(value, tokens.state_dict()[name]) for name, value in again.tokens.state_dict().items())
-    assert list(again.tokens.updates.layers.items()) == list(tokens.updates.layers.items())
+    assert list(again.tokens.changes.layers.items()) == list(tokens.changes.layers.items())
     again.check_model(model)
     again.check_describers(describers)
     with pytest.raises(BadInput, match="another style encoder"):
         dataclasses.replace(again, style_encoder="0" * 64).check_describers(describers)
     with pytest.raises(BadInput, match="trained for another model"):
         dataclasses.replace(again, model="0" * 64).check_model(model)
-    fewer = dict(list(again.tokens.updates.layers.items())[1:])
+    fewer = dict(list(again.tokens.changes.layers.items())[1:])
     with pytest.raises(BadInput, match="its layers are not those of the model"):
         dataclasses.replace(again, tokens=ModalityTokens(12, 10, 16, model.token_width, 2, 3, fewer)).check_model(model)
     with pytest.raises(BadInput, match="style descriptors have another size"):
@@ -72,7 +72,7 @@ def run(model, shift, x, source=None, steps=3):
 def predicted(model, x, t, shift, *descriptors):
     """The noise under tokens of a style and a content, of a network whose weights are changed."""
     tokens = shift.tokens.of(*descriptors, len(x))
-    with fused(model.unet, shift.tokens.updates.by_name):
+    with fused(model.unet, shift.tokens.changes.by_name):
         return model.predict(x, t, dataclasses.replace(model.condition([""] * len(x)), tokens=tokens, prompts=()))
 
 
@@ -154,6 +154,6 @@ def test_source_is_evaluated_without_the_changes(model, describers):
     network.predict(x, t, condition, [FromSource(source, target)])
     torch.testing.assert_close(source.output, model.bottleneck(x, t, model.condition(["red cat"])))
     plain = dataclasses.replace(condition, weight_changes={})
-    with fused(model.unet, shift.tokens.updates.by_name):
+    with fused(model.unet, shift.tokens.changes.by_name):
         torch.testing.assert_close(target.output, model.bottleneck(x, t, plain), rtol=1e-4, atol=1e-5)
     assert (target.output - model.bottleneck(x, t, plain)).abs().max() > 1e-3

@@ -47,14 +47,14 @@ def test_loss_is_the_sum_of_three_terms(recipe, tmp_path, describers):
     task = build_task(recipe, tmp_path / "run")
     batch = task.batch(step_generator(0, 0, 0), 4)
     with torch.no_grad():
-        for each in task.module.tokens.updates.weights:
+        for each in task.module.tokens.changes.weights:
             each += torch.randn(each.shape, generator=torch.Generator().manual_seed(1)) / 8
     loss, scalars = task.module(batch)
     loss.backward()
     model, abar = task.model, task.model.schedule.alphas_cumprod.float()[batch["t"]].reshape(-1, 1, 1, 1)
     x_t = abar.sqrt() * batch["x0"] + (1 - abar).sqrt() * batch["eps"]
     tokens = task.module.tokens(*(batch[name] for name in ("style", "content", "keep_style", "keep_content")))
-    with fused(model.unet, task.module.tokens.updates.by_name):
+    with fused(model.unet, task.module.tokens.changes.by_name):
         eps = model.unet(x_t, batch["t"], encoder_hidden_states=tokens).sample
     wanted = (eps - batch["eps"]).square().mean()
     torch.testing.assert_close(scalars["diffusion"], wanted.detach())
