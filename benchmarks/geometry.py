@@ -237,7 +237,7 @@ def work(given: argparse.Namespace) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the benchmark. Returns an exit code."""
     given = arguments(words)
-    return measured(__file__, given, lambda: work(given))
+    return measured(__file__, given, work)
 
 
 def _quicken(given: argparse.Namespace, folder: Path) -> None:

@@ -127,7 +127,7 @@ def work(given: argparse.Namespace) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the benchmark. Returns an exit code."""
     given = arguments(words)
-    return measured(__file__, given, lambda: work(given))
+    return measured(__file__, given, work)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,11 @@ def add_measuring(parser: argparse.ArgumentParser, *, repeats: int) -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny random model: a smoke test")
 
 
-def measured(script: str, given: argparse.Namespace, work: Callable[[], None]) -> int:
+def measured(script: str, given: argparse.Namespace, work: Callable[[argparse.Namespace], None]) -> int:
     """Run `work` with the threads of the command line. Returns an exit code, see `reported`."""
     if given.threads:
         torch.set_num_threads(given.threads)
-    return reported(script, work)
+    return reported(script, given, work)
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -164,16 +164,16 @@ def compare(given: argparse.Namespace) -> tuple[dict[str, list[float]], OptimRec
     return seconds, recipe.optim, precision
 
 
+def work(given: argparse.Namespace) -> None:
+    """Measure, print and write the results."""
+    seconds, optim, precision = compare(given)
+    everything = {"environment": environment(given.device), "batch": optim.batch, "seconds": seconds}
+    publish(given, as_table(seconds, optim.batch, precision), everything)
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure, print and write the results. Returns an exit code."""
-    given = arguments(words)
-
-    def work() -> None:
-        seconds, optim, precision = compare(given)
-        everything = {"environment": environment(given.device), "batch": optim.batch, "seconds": seconds}
-        publish(given, as_table(seconds, optim.batch, precision), everything)
-
-    return measured("training", given, work)
+    """Run the script. Returns an exit code."""
+    return measured("training", arguments(words), work)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ def chosen_images(given: argparse.Namespace) -> tuple[list[str], list[str], list
         BadInput: not one prompt of each kind per image.
     """
     if given.images is None:
+        if given.sources or given.targets:
+            raise BadInput("--from and --to are prompts of --images: give the images, or leave the prompts out.")
         shipped = examples()
         chosen = [str(e.path) for e in shipped], [e.source for e in shipped], [e.target for e in shipped]
     else:
@@ -125,7 +127,7 @@ def work(given: argparse.Namespace) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the script. Returns an exit code."""
     given = arguments(words)
-    return reported(__file__, lambda: work(given))
+    return reported(__file__, given, work)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Pixel measurements for guidance methods: Asyrp, DiffuseIT, Self-Guidance, pix2pix-zero and several objects.
 
-    sfumato data emoji data/emoji
+    sfumato data emoji --out data/emoji
     sfumato train delta-h recipes/emoji-delta-h.toml --out runs/emoji-delta-h
     python papers/guidance.py --delta runs/emoji-delta-h/export/delta_h.safetensors --out out/guidance
 
@@ -74,7 +74,7 @@ def work(given: argparse.Namespace) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the script. Returns an exit code."""
     given = arguments(words)
-    return reported(__file__, lambda: work(given))
+    return reported(__file__, given, work)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="folder of the corpus")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder of the figures")
     given = parser.parse_args(words)
-    return reported(__file__, lambda: work(given))
+    return reported(__file__, given, work)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from sfumato.errors import BadInput
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
-def insert(page: Path, fragment: str) -> None:
-    """Replace the text between the two markers of a page.
+def around(page: Path) -> tuple[str, str]:
+    """The text before and after the two markers of a page.
 
     Raises:
         BadInput: the page does not exist or lacks the markers.
@@ -22,7 +22,12 @@ def insert(page: Path, fragment: str) -> None:
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     if BEGIN not in text or END not in text:
         raise BadInput(f"{page} must be a page that has the lines {BEGIN} and {END}.")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    return text.split(BEGIN)[0], text.split(END)[1]
+
+
+def insert(page: Path, fragment: str) -> None:
+    """Replace the text between the two markers of a page. Raises BadInput as `around`."""
+    before, after = around(page)
     page.write_text(f"{before}{BEGIN}\n{fragment}{END}{after}", encoding="utf-8")
 
 
@@ -47,10 +52,17 @@ def publish(given: Namespace, fragment: str, numbers: Mapping[str, Any], figures
     print(fragment)
 
 
-def reported(script: str, work: Callable[[], None]) -> int:
-    """Run `work`. Returns an exit code: 0, or 2 after BadInput, whose message is printed to stderr."""
+def reported(script: str, given: Namespace, work: Callable[[Namespace], None]) -> int:
+    """Check the page of a command line, and run `work` with it.
+
+    Returns:
+        An exit code: 0, or 2 after BadInput, whose message is printed to stderr.
+    """
     try:
-        work()
+        page = vars(given).get("page")
+        if page is not None:
+            around(page)
+        work(given)
     except BadInput as error:
         print(f"{Path(script).name}: {error}", file=sys.stderr)
         return 2

@@ -44,7 +44,7 @@ def work(given: argparse.Namespace) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the script. Returns an exit code."""
     given = arguments(words)
-    return reported(__file__, lambda: work(given))
+    return reported(__file__, given, work)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Comparison of PARASOL with ground-truth drawings: parametric style control on held-out cells of the corpus.
 
     sfumato data emoji --out data/emoji
-    sfumato train parasol recipes/emoji-parasol.toml --out runs/emoji-parasol       (docs/style.md: index, triplets)
-    python papers/parasol.py --parasol runs/emoji-parasol/export/parasol.safetensors --out out/parasol
+    python papers/parasol.py --out out/parasol
 
 arXiv 2303.06464. Writes the figures, numbers.json and fragment.md. The results of each part are stored, so that the
 same command resumes after an interruption. `--page FILE` inserts the claims into a page between its markers, and copies
@@ -25,11 +24,15 @@ from papers.page import publish, reported
 from papers.sizes import add_sizes, chosen_size
 from papers.styled import cells, claims, control, figures, uses
 from papers.styled.study import Numbers, Size, Study
+from sfumato.bench.evaluating import evaluator_fingerprint
 from sfumato.data.corpus import TABLE
+from sfumato.errors import BadInput
 from sfumato.metrics import Evaluator
 from sfumato.metrics.perceptual import EFFICIENTNET
+from sfumato.models.bundled import bundled_parasol
 from sfumato.style.describers import MODALITIES, Describers
 from sfumato.style.tokens import Parasol
+from sfumato.train.recipe import load_recipe
 from sfumato.train.style_report import report as report_encoders
 
 FIGURES = ("comparison.png", "lambda.png", "scales.png", "lambda_scale.png", "interpolation.png")
@@ -51,7 +54,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="emoji", help="bundled name, folder or hub id")
-    parser.add_argument("--parasol", type=Path, required=True, help="file from sfumato train parasol")
+    parser.add_argument("--parasol", type=Path, help="file from sfumato train parasol; default: the bundled one")
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/emoji-parasol.toml"), help="its recipe")
+    parser.add_argument(
+        "--ablation", type=_ablation, action="append", default=[], metavar="NAME=FILE",
+        help="file trained without a part of the method",
+    )  # fmt: skip
     parser.add_argument("--content-encoder", default="", help="C of the file; default: the bundled one")
     parser.add_argument("--style-encoder", default="", help="A of the file; default: the bundled one")
     parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="folder of the corpus")
@@ -61,13 +69,23 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def _ablation(text: str) -> tuple[str, Path]:
+    """A name and the path of a PARASOL file."""
+    name, _, path = text.partition("=")
+    if not (name and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
+    return name, Path(path)
+
+
 def measured(study: Study, out: Path, name: str) -> Numbers:
     """The numbers of a part, read from `out/parts/NAME.json` if the networks and the settings are unchanged."""
     version, work, sizes = PARTS[name]
     path = out / "parts" / f"{name}.json"
     belongs: dict[str, Any] = {each: asdict(study.size)[each] for each in sizes}
     belongs |= {"version": version, "model": study.model.network.fingerprint()}
-    belongs |= {"parasol": sha256(study.parasol.read_bytes()).hexdigest()}
+    files = {"parasol": study.parasol, **(study.ablations if name == "cells" else {})}
+    belongs |= {"parasol": {each: sha256(path.read_bytes()).hexdigest() for each, path in files.items()}}
+    belongs |= {"kinds": list(study.kinds), "evaluator": evaluator_fingerprint(study.evaluator)}
     belongs |= {modality: study.describers.of(modality).fingerprint for modality in MODALITIES}
     belongs |= {"corpus": sha256((study.data / TABLE).read_bytes()).hexdigest()}
     return kept(path, belongs, lambda: work(study))
@@ -78,12 +96,18 @@ def work(given: argparse.Namespace) -> None:
     size = chosen_size(given, Size(), Size.quick())
     chosen = {name: getattr(given, name) for name in ("content_encoder", "style_encoder") if getattr(given, name)}
     describers = Describers.load(given.content_encoder or None, given.style_encoder or None)
-    Parasol.load(given.parasol).check_describers(describers)
+    parasol = given.parasol or bundled_parasol(given.model)
+    if parasol is None:
+        raise BadInput(f"There is no bundled PARASOL file for {given.model}: give its file as --parasol.")
+    for path in (parasol, *dict(given.ablation).values()):
+        Parasol.load(path).check_describers(describers)
+    kinds = load_recipe(given.recipe, "parasol").data.subgroups or ()
     # LPIPS with a network that no training loss uses
     evaluator = replace(Evaluator.load(given.content_encoder or None, perceptual=EFFICIENTNET), style=describers.style)
     study = Study(
-        sfumato.load(given.model), given.parasol, chosen, given.data, given.out / "styles", size, evaluator, describers
-    )
+        sfumato.load(given.model), parasol, chosen, given.data, given.out / "styles", size, evaluator, describers,
+        tuple(kinds), dict(given.ablation),
+    )  # fmt: skip
     numbers: dict[str, Any] = {"model": about_model(study.model), "environment": about_machine(study.model)}
     numbers["size"] = asdict(size)
     for name in PARTS:
@@ -98,7 +122,7 @@ def work(given: argparse.Namespace) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the script. Returns an exit code."""
     given = arguments(words)
-    return reported(__file__, lambda: work(given))
+    return reported(__file__, given, work)
 
 
 if __name__ == "__main__":

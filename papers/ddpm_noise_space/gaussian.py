@@ -122,7 +122,8 @@ def draw(path: Path, numbers: dict[str, Any], steps: int) -> None:
     left, right = rows[0].subgridspec(1, 2).subplots(sharex=True, sharey=True, squeeze=False)[0]
     for axes, kind in ((left, "native"), (right, "edit-friendly")):
         _draw_trajectory(axes, trajectories(kind, 1, steps))
-        axes.set_title(f"{kind} inversion, {steps} steps, mean angle {numbers[kind]['mean_angle_degrees']:.0f}°")
+        angle = f"mean angle {numbers[kind]['mean_angle_degrees']:.0f}° over {numbers['steps']} steps"
+        axes.set_title(f"{kind} inversion, {steps} steps; {angle}")
     variance, correlation = rows[1].subgridspec(1, 2).subplots(squeeze=False)[0]
     for kind, colour in (("native", "tab:green"), ("edit-friendly", "tab:purple")):
         t = numbers["timesteps"]

@@ -77,7 +77,7 @@ def by_image(study: Study) -> Numbers:
     """RMS error of style transfer to the true image in the other style: DiffuseIT, SDEdit and colour matching."""
     names, one, other, _ = triples(study)
     count = study.size.translated
-    style = other[1 : count + 1]  # the target image is another emoji in the second style
+    style = (other[1:] + other[:1])[:count]  # the target image is another emoji in the second style
     names, one, truth = names[:count], one[:count], other[:count]
     matched = [match_colours(_tensor(a), _tensor(b)) for a, b in zip(one, style, strict=True)]
     edited = {"unchanged": one, "colour matching": [_pixels(each) for each in matched], "DiffuseIT": []}

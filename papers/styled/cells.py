@@ -9,31 +9,41 @@ from papers.styled.study import STYLES, Cells, Numbers, Pixels, Study, as_tensor
 from sfumato.images import read_image, to_tensor
 from sfumato.images.colour_match import match_colours
 
-VERSION = 3
+VERSION = 4
 Made: TypeAlias = list[Pixels]
+PARASOL = "PARASOL"
+VARIANTS: dict[str, dict[str, Any]] = {"colour step": {"colour_match": True}, "lambda 0": {"lam": 0}}
+"""Options of further edits by PARASOL, by the name of the variant."""
 
 
 def measure(study: Study) -> Numbers:
-    """Metrics of every method and the emoji of its cells, by method; DiffuseIT is measured on fewer cells."""
+    """Metrics of every method and the emoji of its cells, by method; those of `SLOW` on fewer cells."""
     found: dict[str, list[Mapping[str, list[Any]]]] = {}
     translated = dict.fromkeys(STYLES, 0)
     each_style = -(-study.size.translated // len(STYLES))
     for cells in study.cells(study.size.cells):
+        known: dict[str, list[Any]] = {"emoji": cells.emoji, "trained": cells.trained}
         for name, made in every_way(study, cells).items():
-            found.setdefault(name, []).append(study.measured(cells, made) | {"emoji": cells.emoji})
+            found.setdefault(name, []).append(study.measured(cells, made) | known)
         left = study.size.translated - sum(translated.values())
         some = cells.part(0, min(left, each_style - translated[cells.style]))
         if some.contents:
             translated[cells.style] += len(some.contents)
-            for name, work in {"unchanged": _unchanged, "PARASOL": _parasol, "DiffuseIT": _diffuseit}.items():
+            for name, work in SLOW.items():
                 measured = study.measured(some, work(study, some)) | {"emoji": some.emoji}
                 found.setdefault(f"some: {name}", []).append(measured)
     return {name: joined(parts) for name, parts in found.items()}
 
 
 def every_way(study: Study, cells: Cells) -> dict[str, Made]:
-    """The images of every method for the same cells."""
-    return {name: work(study, cells) for name, work in WAYS.items()}
+    """The images of every method for the same cells; all edits by PARASOL use one inversion."""
+    made = {name: work(study, cells) for name, work in WAYS.items()}
+    inverted = study.model.invert(cells.contents, cells.captions, method="parasol", steps=study.size.steps)
+    variants = VARIANTS | {name: {"parasol": str(path)} for name, path in study.ablations.items()}
+    for name, options in {"": {}, **variants}.items():
+        name = f"{PARASOL}, {name}" if name else PARASOL
+        made[name] = inverted.edit("", **study.options(cells, **options)).pixels
+    return made
 
 
 def _unchanged(study: Study, cells: Cells) -> Made:
@@ -72,9 +82,13 @@ def _parasol(study: Study, cells: Cells) -> Made:
     return inverted.edit("", **study.options(cells)).pixels
 
 
-def _with_colours(study: Study, cells: Cells) -> Made:
-    inverted = study.model.invert(cells.contents, cells.captions, method="parasol", steps=study.size.steps)
-    return inverted.edit("", **study.options(cells, colour_match=True)).pixels
+def _named(study: Study, cells: Cells) -> Made:
+    """PARASOL with the content descriptor of the emoji's name instead of that of the image."""
+    made: Made = []
+    for content, caption in zip(cells.contents, cells.captions, strict=True):
+        inverted = study.model.invert(content, caption, method="parasol", steps=study.size.steps)
+        made += inverted.edit("", **study.options(cells, content_text=caption.rpartition(", ")[0])).pixels
+    return made
 
 
 def _diffuseit(study: Study, cells: Cells) -> Made:
@@ -93,6 +107,12 @@ WAYS: dict[str, Callable[[Study, Cells], Made]] = {
     "nearest in the style": _nearest,
     "SDEdit, style in the caption": _sdedit,
     "edit-friendly, style in the caption": _edit_friendly,
-    "PARASOL": _parasol,
-    "PARASOL, colour step": _with_colours,
 }
+"""Methods without a PARASOL file."""
+SLOW: dict[str, Callable[[Study, Cells], Made]] = {
+    "unchanged": _unchanged,
+    PARASOL: _parasol,
+    f"{PARASOL}, content by its name": _named,
+    "DiffuseIT": _diffuseit,
+}
+"""Methods that are measured on fewer cells, as they edit one image at a time, and those they are compared with."""

@@ -9,10 +9,11 @@ from statistics import fmean
 from typing import Any
 
 from papers.claim import Claim, as_sentence, claims_table
+from papers.styled.cells import PARASOL, WAYS
 from papers.styled.study import METRICS
 from papers.sure import Estimate, clustered, clustered_difference
 
-OURS, COLOURED = "PARASOL", "PARASOL, colour step"
+COLOURED = f"{PARASOL}, colour step"
 DIVERSE = 0.25
 """Smallest LPIPS between images of one content, relative to that between images of different contents."""
 
@@ -39,8 +40,10 @@ def as_markdown(numbers: dict[str, Any], claims: Sequence[Claim]) -> str:
         "clustered by emoji: cells of one emoji in several styles are not independent.",
     ]
     for table in (whole, some):
-        count = len(next(iter(table.values()))["style_mse"])
-        lines += ["", f"{count} never-seen cells (content, style); `target_` is the distance to the true drawing:", ""]
+        first = next(iter(table.values()))
+        kinds = f" ({sum(first['trained'])} of kinds of emoji in its training data)" if "trained" in first else ""
+        count = f"{len(first['style_mse'])} never-seen cells (content, style){kinds}"
+        lines += ["", f"{count}; `target_` is the distance to the true drawing:", ""]
         lines += [f"| | {' | '.join(METRICS)} |", f"| --- |{' ---: |' * len(METRICS)}"]
         for name, found in table.items():
             means = [clustered(found[metric], found["emoji"]) for metric in METRICS]
@@ -70,15 +73,15 @@ def _of_encoders(numbers: Mapping[str, Any]) -> list[Claim]:
 
 def _of_cells(numbers: Mapping[str, Mapping[str, list[Any]]]) -> list[Claim]:
     def difference(one: str, other: str, metric: str) -> Estimate:
-        return clustered_difference(numbers[one][metric], numbers[other][metric], numbers[OURS]["emoji"])
+        return clustered_difference(numbers[one][metric], numbers[other][metric], numbers[PARASOL]["emoji"])
 
-    others = [name for name in numbers if name not in (OURS, COLOURED) and not name.startswith("some: ")]
-    over = {m: [difference(name, OURS, m) for name in others] for m in METRICS}
-    under = {m: [difference(OURS, name, m) for name in others] for m in METRICS}
+    others = [name for name in numbers if name in WAYS]
+    over = {m: [difference(name, PARASOL, m) for name in others] for m in METRICS}
+    under = {m: [difference(PARASOL, name, m) for name in others] for m in METRICS}
     best = [m for m in ("target_mse", "target_lpips") if all(each.positive for each in over[m])]
     worst = [m for m in METRICS if m != "lpips" and all(each.positive for each in under[m])]
-    closer = difference("unchanged", OURS, "style_mse")
-    coloured = difference(OURS, COLOURED, "chamfer")
+    closer = difference("unchanged", PARASOL, "style_mse")
+    coloured = difference(PARASOL, COLOURED, "chamfer")
     return [
         Claim(
             "PARASOL is nearest to the true drawing by a metric, and the worst by none",

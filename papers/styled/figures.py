@@ -80,10 +80,9 @@ def _interpolation(study: Study, groups: list[Cells]) -> tuple[list[list[Pixels]
     return rows, labels
 
 
-def _weighted(paths: list[Path], share: float) -> str:
+def _weighted(paths: list[Path], share: float) -> dict[str, float]:
     """The option for the first file with weight 1 - share and the second with weight share."""
-    weights = dict(zip(paths, (1 - share, share), strict=True))
-    return ",".join(f"{path}={weight:g}" for path, weight in weights.items() if weight)
+    return {str(path): weight for path, weight in zip(paths, (1 - share, share), strict=True) if weight}
 
 
 def _style(study: Study, cells: Cells) -> Pixels:

@@ -1,7 +1,7 @@
 """Common code of all parts: the model with its PARASOL file, the cells of the corpus, and image metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,7 +20,8 @@ from sfumato.style.describers import Describers
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Numbers: TypeAlias = dict[str, Any]
-STYLES = ("noto", "twemoji", "fluent-flat", "emojitwo")
+STYLES = ("fluent-color", "fluent-flat", "noto", "noto-blob", "twemoji", "emojitwo")
+"""The styles of the bundled model."""
 METRICS = ("target_mse", "target_lpips", "style_mse", "content_mse", "chamfer", "sifid", "lpips")
 """Metrics per image; `target_` compares with the ground truth, `lpips` and `content_mse` with the content image."""
 _CANDIDATES = 200
@@ -64,6 +65,7 @@ class Cells:
         targets: the captions with the target style.
         truths: the ground-truth drawings of the contents in the target style, which are not in the training data.
         emoji: base emoji of each content, for clustering: cells of one emoji are not independent.
+        trained: whether each content is of the kinds of emoji (subgroups) that PARASOL was trained on.
     """
 
     style: str
@@ -72,11 +74,12 @@ class Cells:
     targets: list[str]
     truths: list[Pixels]
     emoji: list[str]
+    trained: list[bool]
 
     def part(self, start: int, end: int) -> "Cells":
         """The cells from `start` to `end` - 1."""
-        lists = (self.contents, self.captions, self.targets, self.truths, self.emoji)
-        return Cells(self.style, *(each[start:end] for each in lists))
+        lists = {name: value[start:end] for name, value in vars(self).items() if name != "style"}
+        return Cells(self.style, **lists)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,8 @@ class Study:
         size: the size of the measurement.
         evaluator: the evaluator, including the style encoder.
         describers: the style and the content encoder.
+        kinds: kinds of emoji (subgroups) that PARASOL was trained on.
+        ablations: PARASOL files trained without a part of the method, by its name.
     """
 
     model: Model
@@ -102,6 +107,8 @@ class Study:
     size: Size
     evaluator: Evaluator
     describers: Describers
+    kinds: tuple[str, ...] = ()
+    ablations: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def side(self) -> int:
@@ -129,7 +136,7 @@ class Study:
         return found
 
     def cells(self, count: int) -> Iterator[Cells]:
-        """Yield a total of `count` cells in groups of one style and at most 16 cells.
+        """Yield a total of `count` cells in groups of one style and at most 16 cells, those of `kinds` first.
 
         Raises:
             BadInput: the corpus has fewer cells.
@@ -138,9 +145,9 @@ class Study:
         known = CaptionedImages.open(self.data, self.side, styles=STYLES, split="train", tones=False, min_styles=1)
         sources = {(row["untoned"], row["style"]): n for n, row in enumerate(known.table.to_pylist())}
         found: dict[str, list[tuple[int, int]]] = {style: [] for style in STYLES}
-        order = np.random.default_rng(0).permutation(len(unseen))
         table = unseen.table.to_pylist()
-        for row in order.tolist():
+        order = np.random.default_rng(0).permutation(len(table))
+        for row in sorted(order.tolist(), key=lambda row: table[row]["subgroup"] not in self.kinds):
             others = [s for s in STYLES if s != table[row]["style"] and (table[row]["untoned"], s) in sources]
             if others:
                 found[table[row]["style"]].append((row, sources[table[row]["untoned"], others[row % len(others)]]))
@@ -156,6 +163,7 @@ class Study:
                 [unseen.captions[n] for n in truths],
                 [unseen.images[n].transpose(1, 2, 0) for n in truths],
                 [table[n]["base"] for n in truths],
+                [table[n]["subgroup"] in self.kinds for n in truths],
             )
             for start in range(0, wanted, _BATCH):
                 yield whole.part(start, start + _BATCH)
@@ -169,7 +177,7 @@ class Study:
 
     def options(self, cells: Cells, **more: Any) -> dict[str, Any]:
         """Options of an edit by PARASOL towards the style of the cells."""
-        style = {"style": str(self.styles[cells.style])}
+        style = {"style": {str(self.styles[cells.style]): 1.0}}
         return {"parasol": str(self.parasol), "residual": False, **self.encoders, **style, **more}
 
 

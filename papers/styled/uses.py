@@ -34,7 +34,7 @@ def interpolation(study: Study, cells: Cells) -> list[float]:
     found = []
     for weight in WEIGHTS:
         pairs = {paths[cells.style]: weight, paths[other]: 1 - weight}
-        style = ",".join(f"{path}={share:g}" for path, share in pairs.items() if share)
+        style = {str(path): share for path, share in pairs.items() if share}
         made = inverted.edit("", **study.options(cells) | {"style": style}).pixels
         found.append(_described(study, "style", made) @ (axis[0] - axis[1]))
     return [rank_correlation(np.array(row)) for row in torch.stack(found, dim=1).tolist()]
@@ -60,7 +60,8 @@ def diversity(study: Study, cells: list[Cells]) -> Numbers:
     for number, (style, image, caption) in enumerate(contents[: study.size.used // 2]):
         path = study.folder / "content.png"
         Image.fromarray(image).save(path)
-        options = {"parasol": str(study.parasol), "style": str(study.styles[style]), "content": str(path), "lam": 0}
+        images = {"style": {str(study.styles[style]): 1.0}, "content": {str(path): 1.0}}
+        options = {"parasol": str(study.parasol), "lam": 0, **images}
         seeds = [4 * number + n for n in range(4)]
         method = ("parasol", options | dict(study.encoders))
         made = study.model.generate(caption, seed=seeds, methods=[method], steps=study.size.steps).pixels

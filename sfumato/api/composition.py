@@ -58,6 +58,16 @@ class Composition:
         """Whether the run is conditioned on the source prompt."""
         return any(method.under_source for method, _ in self.methods)
 
+    def notes(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
+        """Return the notes of the methods on prompts and options that had no effect, and on methods without effect.
+
+        Args:
+            prompts: source and target prompt of every image.
+        """
+        inactive = [(method.name, params.lacks) for method, params in self.methods if params.lacks]
+        found = [f"{name} had no effect, as it needs {' or '.join(options)}." for name, options in inactive]
+        return found + [note for _, params in self.methods for note in params.notes(prompts)]
+
     def path(self, steps: int) -> tuple[int, ...]:
         """Return the noise levels in the order in which the edit visits them; () if every step is run once.
 

@@ -141,7 +141,7 @@ def _unknown(sources: Sources, plan: EditPlan, similarities: list[float]) -> lis
 def _unused(sources: Sources, plan: EditPlan) -> list[str]:
     """Notes of the methods on prompts and options that had no effect."""
     pairs = [(sources.prompts[index], target) for index, target in zip(plan.of, plan.prompts, strict=True)]
-    return [note for _, params in plan.composition.methods for note in params.notes(pairs)]
+    return plan.composition.notes(pairs)
 
 
 def _recipes(sources: Sources, plan: EditPlan) -> list[dict[str, Any]]:

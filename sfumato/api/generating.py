@@ -77,7 +77,7 @@ def generating(
     report = {
         "parameters": {**parameters(params), "prompts": prompts, "seeds": seeds, "size": list(size[::-1])},
         "metrics": _metrics(model, pixels, prompts),
-        "notes": [note for _, own in composition.methods for note in own.notes([("", prompt) for prompt in prompts])],
+        "notes": composition.notes([("", prompt) for prompt in prompts]),
     }
     described = composition.described(recipe_parameters)
     files = files_used(*(params for _, params in composition.methods))

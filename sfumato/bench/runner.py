@@ -86,14 +86,21 @@ class Runner:
             )
 
     def _score_saved(self, setting: Setting, items: Sequence[Item], images: Sequence[ItemImages]) -> int:
+        """Score saved edits, one by one if that fails for all of them. Raises BadInput if a metric fails."""
         try:
             edits = [read_image(edited_image_path(self.folder, setting.key, item.name)).rgb for item in items]
             scores = self._scores(items, images, edits)
         except Exception as error:
-            if len(items) == 1:
+            if len(items) > 1:
+                return sum(self._score_saved(setting, [a], [b]) for a, b in zip(items, images, strict=True))
+            if isinstance(error, BadInput):  # the saved image cannot be read
                 self._failed(setting, items[0], error)
                 return 0
-            return sum(self._score_saved(setting, [a], [b]) for a, b in zip(items, images, strict=True))
+            raise BadInput(
+                f"A metric fails for the saved edit of {items[0].name} by row {setting.name!r} "
+                f"({type(error).__name__}: {error}). The edit and its other metrics are kept: correct the metric or "
+                "remove its package, and run the command again."
+            ) from error
         for item, found in zip(items, scores, strict=True):
             self.journal.add(self.journal.records[setting.key, item.name] | {"scores": found})
         return len(items)

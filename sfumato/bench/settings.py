@@ -92,12 +92,12 @@ def read_settings(path: Path) -> list[Setting]:
 def default_settings(model: Model) -> list[Setting]:
     """The settings that are compared by default, with the model's default parameters.
 
-    These are the unchanged source, every method that edits by a target prompt, with every inversion that it supports,
+    These are the unchanged source, every method that edits by a target prompt alone, with every inversion it supports,
     and diffusers' pipelines, if they can open the model's folder and the model has no additions such as LoRAs.
     """
     settings = [Setting(UNCHANGED, UNCHANGED)]
     for name, method in METHODS.items():
-        if "condition" not in method.handles:
+        if "condition" not in method.handles or method.params.needs:
             continue
         option = options_of(method.params).get("inversion")
         choices = option.metadata.get("choices", ()) if option is not None else ()

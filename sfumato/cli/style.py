@@ -13,8 +13,8 @@ from sfumato.errors import BadInput
 
 METHOD = "parasol"
 FLAGS = (
-    "parasol", "style_text", "content", "content_text", "style_scale", "content_scale", "lam", "colour_match", "steps",
-    "invert_with", "content_encoder", "style_encoder",
+    "parasol", "style_text", "content", "content_text", "style_scale", "content_scale", "style_term", "lam",
+    "colour_match", "inversion", "steps", "skip", "invert_with", "content_encoder", "style_encoder",
 )  # fmt: skip
 """Method options that are flags of this command; `sfumato edit` has all. Positional arguments set `style`."""
 
@@ -23,7 +23,7 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     """Add the images, the output, and the parameters of the method."""
     from sfumato.methods.registry import METHODS
 
-    parser.usage = "sfumato style CONTENT [STYLE ...] --parasol FILE -o OUT [options]"
+    parser.usage = "sfumato style CONTENT [STYLE ...] -o OUT [options]"
     parser.add_argument("image", metavar="CONTENT", help="image whose content is kept")
     parser.add_argument(
         "style", nargs="*", metavar="STYLE", help="style images, with weights as FILE=2; or --style-text"
@@ -40,7 +40,10 @@ def describe(parser: CommandParser, words: Sequence[str]) -> None:
     values, origin = values_of(method, words)
     options = {name: _options(method)[name] for name in FLAGS}
     add_options(parser, f"{METHOD} ({origin})", options, values)
-    parser.example("sfumato style fox.png painting.png --parasol parasol.safetensors -o styled.png")
+    parser.example(
+        "sfumato style fox.png face.png -o styled.png",
+        "sfumato style photo.jpg painting.jpg --model MODEL --parasol FILE -o styled.jpg",
+    )
 
 
 def run(arguments: Namespace) -> None:
@@ -48,12 +51,15 @@ def run(arguments: Namespace) -> None:
     from sfumato.images import read_image
     from sfumato.methods.registry import METHODS
     from sfumato.methods.weighted import read_weighted
+    from sfumato.models.bundled import bundled_parasol
 
     method = METHODS.find(METHOD)
     arguments.style = read_weighted("style", arguments.style) or None
     given = given_options(arguments, _options(method))
     if "parasol" not in given:
-        raise BadInput("give --parasol FILE, the export of `sfumato train parasol` (sfumato style --help).")
+        if not bundled_parasol(arguments.model):
+            raise BadInput("give --parasol FILE, the export of `sfumato train parasol` (sfumato style --help).")
+        given["parasol"] = arguments.model
     if not any(given.get(name) for name in ("style", "style_text", "content", "content_text")):
         raise BadInput("give a style image, or --style-text, --content or --content-text: otherwise nothing changes.")
     check_options(method.params, given)

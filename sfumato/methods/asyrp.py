@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.errors import BadInput
 from sfumato.methods.ddim import DDIMParams
@@ -35,6 +35,8 @@ FROM_FILE = -1
 @dataclass(frozen=True)
 class AsyrpParams(DDIMParams):
     """The paper's settings: no guidance; the intervals of the edit and of quality boosting are read from the file."""
+
+    needs: ClassVar[tuple[str, ...]] = ("delta",)
 
     guidance_scale: float = option(
         1.0, "guidance scale of the source prompt in the edit", stage="edit", low=0, high=100

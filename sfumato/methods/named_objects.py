@@ -28,6 +28,7 @@ class ObjectsParams(InversionParams):
     """Options that name objects of the prompt and the steps that are guided."""
 
     needs_text: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("objects",)
 
     objects: str = option("", 'objects of the prompt, with their attributes: "red heart, cat face"', stage="edit")
     end: float = option(0.5, "fraction of the steps at which the guidance ends", stage="edit", low=0, high=1)

@@ -70,9 +70,16 @@ class Params:
 
     Attributes:
         needs_text: whether the method requires a model with text input.
+        needs: options of which at least one must be given for the method to have an effect; () if it always has one.
     """
 
     needs_text: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The options of `needs` if none of them is given, so that the method has no effect."""
+        return () if any(getattr(self, name) for name in self.needs) else self.needs
 
     @property
     def keeps_prompt(self) -> bool:

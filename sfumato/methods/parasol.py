@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.errors import BadInput
 from sfumato.methods.inversions import EVERY, DeterministicParams
@@ -28,6 +28,7 @@ from sfumato.methods.job import Job
 from sfumato.methods.params import PromptPair, option
 from sfumato.methods.registry import method
 from sfumato.methods.weighted import parse_weighted, weighted_text
+from sfumato.models.bundled import bundled_parasol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 OWN_TOKENS = "own-tokens"
 """Value of `invert_with` that selects the inversion under the descriptors of the image itself."""
+ALONE, WITH_CONTENT = "alone", "with-content"
+"""Values of `style_term`: eps_s0 - eps_00, or eps_sy - eps_0y."""
 FROM_STEPS = -1
 """Value of `lam` that selects two fifths of the steps (20 of 50)."""
 
@@ -51,6 +54,8 @@ FROM_STEPS = -1
 @dataclass(frozen=True)
 class ParasolParams(DeterministicParams):
     """The paper's settings: 50 steps, lambda 20, both scales 5."""
+
+    needs: ClassVar[tuple[str, ...]] = ("parasol",)
 
     invert_with: str = option(
         "prompt",
@@ -63,7 +68,10 @@ class ParasolParams(DeterministicParams):
         1.0, "guidance scale of the source prompt; only without a PARASOL file", stage="edit", low=0, high=100
     )
     parasol: str = option(
-        "", "file from `sfumato train parasol`; without one the image is not changed", stage="edit", file=True
+        "",
+        "file from `sfumato train parasol`, or emoji for the bundled one; without one the image is not changed",
+        stage="edit",
+        file=True,
     )
     style: str = option(
         "", 'style image, or several with weights: "a.png=2,b.png=1"; default: the style of the image', stage="edit"
@@ -75,6 +83,12 @@ class ParasolParams(DeterministicParams):
     content_text: str = option("", "caption of another content, averaged with the content images", stage="edit")
     style_scale: float = option(5.0, "g_s, guidance scale of the style", stage="edit", low=0, high=100)
     content_scale: float = option(5.0, "g_y, guidance scale of the content", stage="edit", low=0, high=100)
+    style_term: str = option(
+        ALONE,
+        "prediction that g_s scales: alone, under the style without the content as in the paper, or with-content",
+        stage="edit",
+        choices=(ALONE, WITH_CONTENT),
+    )
     lam: int = option(
         FROM_STEPS,
         "lambda, number of first steps conditioned on the image's own style; higher values keep more structure; -1 for "
@@ -112,9 +126,10 @@ class ParasolParams(DeterministicParams):
 
     @property
     def files(self) -> Sequence[str]:
-        """Paths of the PARASOL file, the images and local encoders."""
+        """Paths of the PARASOL file, the images and local encoders; bundled files are not among them."""
         encoders = [each for each in (self.content_encoder, self.style_encoder) if each and Path(each).exists()]
-        return [*([self.parasol] if self.parasol else []), *self.style_images, *self.content_images, *encoders]
+        own = [self.parasol] if self.parasol and not bundled_parasol(self.parasol) else []
+        return [*own, *self.style_images, *self.content_images, *encoders]
 
     def check(self) -> None:
         """Check value ranges, lambda, and that options that need a PARASOL file are given with it. Raises BadInput."""
@@ -141,7 +156,7 @@ class ParasolParams(DeterministicParams):
         """The content of the PARASOL file, read once; None if none is given. Raises BadInput."""
         from sfumato.style.tokens import Parasol
 
-        return Parasol.load(self.parasol) if self.parasol else None
+        return Parasol.load(bundled_parasol(self.parasol) or self.parasol) if self.parasol else None
 
     @cached_property
     def describers(self) -> Describers:
@@ -212,7 +227,7 @@ class ParasolParams(DeterministicParams):
         assert self.saved is not None
         return TwoModalities(
             self.saved.tokens.to(network.device), network, self.describers, style, content, self.style_scale,
-            self.content_scale, own_steps, self.invert_with == OWN_TOKENS,
+            self.content_scale, own_steps, self.invert_with == OWN_TOKENS, self.style_term == WITH_CONTENT,
         )  # fmt: skip
 
     def finish(self, edited: Tensor, source: Tensor | None, inside: Tensor | None = None) -> Tensor:

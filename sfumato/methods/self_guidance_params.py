@@ -30,6 +30,10 @@ class SelfGuidanceParams(DeterministicParams):
     """Changes of objects, weights of the energies, and the schedule of the guidance."""
 
     needs_text: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = (
+        "move", "resize", "reshape", "swap", "place", "cover", "restyle", "objects_from", "appearance_from",
+        "layout_from",
+    )  # fmt: skip
 
     guidance_scale: float = option(1.0, "guidance scale of the target prompt", stage="edit", low=0, high=100)
     move: str = option(

@@ -9,6 +9,7 @@ from sfumato.networks.places import has, model_file
 from sfumato.text_files import read_json
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
+_PARASOL = BUNDLED / "parasol"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ def bundled_path(name: str) -> Path:
     if name not in found:
         raise BadInput(f'There is no bundled model "{name}"; the bundled models are: {", ".join(found) or "none"}.')
     return found[name]
+
+
+def bundled_parasol(name: str) -> Path | None:
+    """The bundled PARASOL file of a bundled model; None if there is none with this name."""
+    found = {path.stem: path for path in _PARASOL.glob("*.safetensors")}
+    return found.get(name)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

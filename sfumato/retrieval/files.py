@@ -24,7 +24,7 @@ from sfumato.data.splits import split_of
 from sfumato.errors import BadInput
 from sfumato.files import printable
 from sfumato.images import MAX_PIXELS, read_image
-from sfumato.images.read import FORMATS, SUFFIXES_OF
+from sfumato.images.read import FORMATS, SUFFIXES_OF, load_pixels
 from sfumato.text_files import has_lone_surrogate, read_json_lines
 
 Value: TypeAlias = str | int | float | None
@@ -66,6 +66,7 @@ class ImageFile:
         """
         if self.box is not None:
             with open_drawing(self.path) as image:
+                load_pixels(image, printable(self.path))
                 return [centred_drawing(image, self.box, size) for size in sizes]
         rgb = Image.fromarray(read_image(self.path, MAX_PIXELS).rgb)
         return [centre_square(rgb, size) for size in sizes]
@@ -121,7 +122,8 @@ def _of_corpus(root: Path) -> list[ImageFile]:
 def _of_metadata(root: Path) -> list[ImageFile]:
     """The images that `metadata.jsonl` lists; keys with texts or numbers become columns, `text` the caption."""
     files = read_metadata(root)["file"].to_pylist()
-    entries = [entry for _, entry in read_json_lines(root / METADATA, "write one JSON object per line")]
+    lines = read_json_lines(root / METADATA, "write one JSON object per line", lone_surrogates=True)
+    entries = [entry for _, entry in lines]
     paths = [located(root / file) for file in files]
     return [ImageFile(path, _columns(entry, path)) for path, entry in zip(paths, entries, strict=True)]
 
@@ -130,12 +132,17 @@ def _columns(entry: Mapping[str, Any], path: Path) -> dict[str, Value]:
     if "caption" in entry:
         raise BadInput(f"{METADATA}: {printable(path)} has the keys text and caption, which are one column: drop one.")
     named = {"caption" if key == "text" else key: value for key, value in entry.items() if key != "file_name"}
-    return {key: _value(value) for key, value in named.items() if isinstance(value, str | int | float)}
+    return {_text(key): _value(value) for key, value in named.items() if isinstance(value, str | int | float)}
+
+
+def _text(value: str) -> str:
+    """The text with lone surrogates replaced by "?"."""
+    return value.encode("utf-8", "replace").decode() if has_lone_surrogate(value) else value
 
 
 def _value(value: str | float) -> Value:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode() if has_lone_surrogate(value) else value
+        return _text(value)
     if isinstance(value, int):
         return int(value)  # true and false become 1 and 0
     return value if math.isfinite(value) else None

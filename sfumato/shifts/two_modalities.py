@@ -5,6 +5,11 @@
 eps_s0 is the prediction under the style tokens only, eps_0y under the content tokens only, and eps_00 under the null
 tokens. They are three rows per image of one evaluation. In the first lambda steps, the style is that of the content
 image y.
+
+The effect of a style can depend on the content, which eps_s0 does not contain. The alternative is the guidance of
+InstructPix2Pix (arXiv 2211.09800, equation 3) with the prediction eps_sy under both:
+
+    eps = eps_00 + g_s (eps_sy - eps_0y) + g_y (eps_0y - eps_00)
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,8 +29,9 @@ from sfumato.shifts.text_direction import TOKENS
 from sfumato.style.describers import Describers
 from sfumato.style.tokens import ModalityTokens
 
-NULL, STYLE = "null", "style"
-"""Names of the guidance terms eps_00 and eps_s0; the term eps_0y has the name of the run's condition."""
+NULL, STYLE, CONTENT = "null", "style", "content"
+"""Names of the guidance terms eps_00, eps_s0 and eps_0y. The term with the condition of the run, which is eps_0y or, if
+the style term contains the content, eps_sy, has the name of that condition."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +51,7 @@ class TwoModalities(Shift):
         content_scale: g_y.
         own_steps: lambda, number of first steps conditioned on the style of y.
         own_content: whether these steps are also conditioned on the content of y, even if another content is given.
+        with_content: whether the style term is eps_sy - eps_0y instead of eps_s0 - eps_00.
     """
 
     tokens: ModalityTokens
@@ -56,6 +63,7 @@ class TwoModalities(Shift):
     content_scale: float
     own_steps: int
     own_content: bool = False
+    with_content: bool = False
     _own: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def for_run(self) -> "TwoModalities":
@@ -67,29 +75,45 @@ class TwoModalities(Shift):
         return ("the guidance", TOKENS, WORDS, *(name for name, _ in CROSS.of(self.model.unet)))
 
     def condition(self, state: StepState, condition: Any) -> Condition:
-        """Return the tokens [0; c_y], the condition of eps_0y, one row per image."""
-        own = self.content is None or (self.own_content and state.i < self.own_steps)
-        return self._conditioned(condition, None, self._of("content", state) if own else self.content)
+        """Return the condition of eps_0y or, if the style term contains the content, of eps_sy; one row per image."""
+        return self._run(condition, self._style(state), self._content(state))
 
     def guidance(self, state: StepState, guided: Guided) -> Guided:
         """Return the guidance by the three predictions."""
-        own = self.style is None or state.i < self.own_steps
-        return self._sum(guided, state.condition, self._of("style", state) if own else self.style)
+        return self._sum(guided, state.condition, self._style(state), self._content(state))
 
     def of_source(self, guided: Guided, condition: Condition, x0: Float[Tensor, "b c h w"]) -> tuple[Guided, Condition]:
         """Return guidance and condition with both descriptors of the images x_0, as in the first lambda steps."""
         style, content = (self._described(name, x0) for name in ("style", "content"))
-        return self._sum(guided, condition, style), self._conditioned(condition, None, content)
+        return self._sum(guided, condition, style, content), self._run(condition, style, content)
 
-    def _sum(self, guided: Guided, condition: Condition, style: Tensor | None) -> Guided:
-        """The guidance under a style; the condition of the run is that of eps_0y."""
+    def _style(self, state: StepState) -> Tensor:
+        """a_s of a step."""
+        return self._of("style", state) if self.style is None or state.i < self.own_steps else self.style
+
+    def _content(self, state: StepState) -> Tensor:
+        """c_y of a step."""
+        own = self.content is None or (self.own_content and state.i < self.own_steps)
+        return self._of("content", state) if own else self.content
+
+    def _run(self, condition: Condition, style: Tensor, content: Tensor) -> Condition:
+        """The condition of the run."""
+        return self._conditioned(condition, style if self.with_content else None, content)
+
+    def _sum(self, guided: Guided, condition: Condition, style: Tensor, content: Tensor) -> Guided:
+        """The guidance under a style and a content."""
         rows = len(condition)
-        terms = (
-            Term(NULL, self._conditioned(condition, None, None)),
-            Term(STYLE, self._conditioned(condition, style, None), (self.style_scale,) * rows),
-            Term(next(t.name for t in guided.terms if t.condition is None), None, (self.content_scale,) * rows),
+        run = next(term.name for term in guided.terms if term.condition is None)
+        null = Term(NULL, self._conditioned(condition, None, None))
+        style_scale, content_scale = (self.style_scale,) * rows, (self.content_scale,) * rows
+        if not self.with_content:
+            alone = Term(STYLE, self._conditioned(condition, style, None), style_scale)
+            return Guided(guided.network, (null, alone, Term(run, None, content_scale)))
+        rest = (self.content_scale - self.style_scale,) * rows
+        return Guided(
+            guided.network,
+            (null, Term(CONTENT, self._conditioned(condition, None, content), rest), Term(run, None, style_scale)),
         )
-        return Guided(guided.network, terms)
 
     def _conditioned(self, condition: Condition, style: Tensor | None, content: Tensor | None) -> Condition:
         """A condition with other tokens and the changes of the keys and values; everything else is kept."""

@@ -8,6 +8,14 @@ are the same. The inputs of both are scaled to sqrt(d) a_s and sqrt(d) c_y, of m
 replaced by learnt null tokens. Each modality may have several tokens, as in IP-Adapter (arXiv 2308.06721); in the paper
 it has one. The paper trains the U-Net with the tokens; here the changes of its key and value projections can be trained
 (`sfumato.style.key_value`).
+
+The tokens can also start from text embeddings, which the U-Net was trained with (`sfumato.train.parasol_text`):
+
+    c_y = sum_i p_i e_i,  p = softmax(K c)      e_i: text embedding of a caption i without style, all positions
+    tokens_j = m_s,j + c_y,j                    added for every position j of a prompt, instead of stacked
+
+The rows of K are the features of the captions in the space of C, so that p_i is high for captions of what the image
+shows. K and e_i are trained like the other weights.
 """
 
 import os
@@ -43,6 +51,10 @@ class ModalityTokens(nn.Module):
         content_tokens: number of tokens of the content.
         layers: cross-attention layers whose key and value projections are changed, with their widths; see
             `KeyValueChanges`. Empty for an unchanged U-Net.
+        captions: number of captions i, if the tokens of both modalities are added; 0 if they are stacked.
+
+    Raises:
+        ValueError: the tokens are added, but their numbers differ.
     """
 
     def __init__(
@@ -54,11 +66,16 @@ class ModalityTokens(nn.Module):
         style_tokens: int = 1,
         content_tokens: int = 1,
         layers: Mapping[str, int] | None = None,
+        captions: int = 0,
     ) -> None:
         super().__init__()
+        if captions and style_tokens != content_tokens:
+            raise ValueError(f"{style_tokens} tokens of the style cannot be added to {content_tokens} of the content")
+        self.captions = captions
         self.sizes = dict(zip(SIZES, (style, content, hidden, width, style_tokens, content_tokens), strict=True))
         self.style = _mlp(style, hidden, style_tokens * width)
-        self.content = _mlp(content, hidden, content_tokens * width)
+        tokens = content_tokens * width
+        self.content = _of_captions(content, captions, tokens) if captions else _mlp(content, hidden, tokens)
         self.null_style = nn.Parameter(torch.zeros(style_tokens, width))
         self.null_content = nn.Parameter(torch.zeros(content_tokens, width))
         self.changes = KeyValueChanges(layers or {}, width)
@@ -71,14 +88,15 @@ class ModalityTokens(nn.Module):
         keep_content: Bool[Tensor, " b"],
     ) -> Float[Tensor, "b tokens width"]:
         """Tokens; rows where `keep_style` (`keep_content`) is False have the null tokens of that modality."""
-        m = self.style(_scaled(style)).unflatten(1, self.null_style.shape)
-        c = self.of_content(content)
+        m = self.of_style(style)
+        c = self.content(_scaled(content)).unflatten(1, self.null_content.shape)
         m = torch.where(keep_style[:, None, None], m, self.null_style)
-        return torch.cat([m, torch.where(keep_content[:, None, None], c, self.null_content)], dim=1)
+        c = torch.where(keep_content[:, None, None], c, self.null_content)
+        return m + c if self.captions else torch.cat([m, c], dim=1)
 
-    def of_content(self, content: Float[Tensor, "b c"]) -> Float[Tensor, "b n width"]:
-        """The tokens of contents."""
-        return self.content(_scaled(content)).unflatten(1, self.null_content.shape)
+    def of_style(self, style: Float[Tensor, "b a"]) -> Float[Tensor, "b n width"]:
+        """The tokens m_s."""
+        return self.style(_scaled(style)).unflatten(1, self.null_style.shape)
 
     def of(self, style: Float[Tensor, "b a"] | None, content: Float[Tensor, "b c"] | None, rows: int) -> Tensor:
         """Tokens [rows,n,width] with a modality given or dropped for all rows; None selects its null tokens."""
@@ -93,6 +111,13 @@ def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """The projector M: an MLP with two hidden layers."""
     layers = (nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
     return nn.Sequential(*layers)
+
+
+def _of_captions(inputs: int, captions: int, outputs: int) -> nn.Sequential:
+    """sum_i softmax(K c)_i e_i; the weights of the two layers are K and the embeddings e_i."""
+    return nn.Sequential(
+        nn.Linear(inputs, captions, bias=False), nn.Softmax(dim=-1), nn.Linear(captions, outputs, bias=False)
+    )
 
 
 def _scaled(descriptor: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
@@ -112,7 +137,7 @@ class Parasol:
     """
 
     FORMAT: ClassVar[Format] = Format(
-        "sfumato.parasol.4", "a PARASOL file", "train it again with `sfumato train parasol`"
+        "sfumato.parasol.5", "a PARASOL file", "train it again with `sfumato train parasol`"
     )
 
     tokens: ModalityTokens
@@ -149,9 +174,9 @@ class Parasol:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file in half precision, atomically. Raises BadInput if it cannot be written."""
-        header = {name: getattr(self, name) for name in ("model", "content_encoder", "style_encoder")}
-        layers, weights = {"layers": self.tokens.changes.layers}, self.tokens.state_dict()
-        self.FORMAT.write(path, header | self.tokens.sizes | layers, {n: each.half() for n, each in weights.items()})
+        header: dict[str, Any] = {name: getattr(self, name) for name in ("model", "content_encoder", "style_encoder")}
+        header |= self.tokens.sizes | {"layers": self.tokens.changes.layers, "captions": self.tokens.captions}
+        self.FORMAT.write(path, header, {name: each.half() for name, each in self.tokens.state_dict().items()})
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Parasol":
@@ -162,15 +187,16 @@ class Parasol:
 def _assemble(header: Any, tensors: dict[str, Tensor]) -> Parasol:
     """Build it from the content of a file. Raises KeyError, TypeError or ValueError if it is invalid."""
     sizes, layers = {name: header[name] for name in SIZES}, dict(header["layers"])
+    captions = header["captions"]
     texts = [header[name] for name in ("model", "content_encoder", "style_encoder")]
     if len(layers) > _MOST_LAYERS or not all(isinstance(name, str) for name in layers):
         raise ValueError("layers that are not names")
-    if not all(type(each) is int and 0 < each <= _MOST for each in (*sizes.values(), *layers.values())):
+    if not all(type(each) is int and 0 < each <= _MOST for each in (*sizes.values(), *layers.values(), captions + 1)):
         raise ValueError("sizes out of range")
     if not all(isinstance(text, str) and text.isalnum() for text in texts):
         raise ValueError("fingerprints that are not text")
     with torch.device("meta"):  # the shapes are compared before any memory is allocated for them
-        network = ModalityTokens(**sizes, layers=layers)
+        network = ModalityTokens(**sizes, layers=layers, captions=captions)
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     if shapes != {name: value.shape for name, value in tensors.items()}:
         raise ValueError("tensors of other shapes")

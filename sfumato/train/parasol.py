@@ -33,7 +33,7 @@ from sfumato.train.content import content_caption
 from sfumato.train.dataset import open_images, save_grid
 from sfumato.train.latents import cached_latents
 from sfumato.train.parasol_loss import Frozen, ParasolLoss, ParasolTraining
-from sfumato.train.parasol_text import fit_to_text, text_embeddings
+from sfumato.train.parasol_text import start_from_text, text_embeddings
 from sfumato.train.ranges import ranged
 from sfumato.train.recipe import Recipe, fill
 from sfumato.train.registry import task
@@ -57,9 +57,9 @@ class ParasolNetwork:
         content: content encoder, a CLIP folder; "" for the bundled one.
         style: style encoder; "" for the bundled one.
         hidden: width of the hidden layers of the networks that compute the tokens.
-        tokens: tokens per modality; 1 in the paper.
-        text_steps: steps of a regression before the training, after which the content tokens of an image are close to
-            the text embeddings of its caption without style; there are then as many as in a prompt. 0: no regression.
+        tokens: tokens per modality without `captions`; 1 in the paper.
+        captions: captions, at most, whose text embeddings the tokens start from. Each modality then has as many tokens
+            as a prompt, and they are added. 0: the tokens are stacked and start from random weights, as in the paper.
         key_value: whether changes of the key and value projections of cross-attention are trained; without them, only
             the networks that compute the tokens are trained.
     """
@@ -70,7 +70,7 @@ class ParasolNetwork:
     style: str = ""
     hidden: int = ranged(512, low=1, high=1 << 14)
     tokens: int = ranged(1, low=1, high=64)
-    text_steps: int = ranged(0, low=0)
+    captions: int = ranged(0, low=0, high=1 << 13)
     key_value: bool = True
 
 
@@ -124,15 +124,18 @@ class ParasolTask:
 
     def _tokens(self, describers: Describers, seed: int, folder: Path) -> ModalityTokens:
         """The networks with their initial weights."""
-        length = text_embeddings(self.model, [""]).shape[1] if self.shape.text_steps else self.shape.tokens
+        rows = self.triplets.rows.tolist() if self.shape.captions else []
+        captions = [(content_caption(self.data, row), self.data.caption(row)) for row in rows]
+        length = text_embeddings(self.model, [""]).shape[1] if captions else self.shape.tokens
         tokens = ModalityTokens(
             describers.style.dimension, describers.content.dimension, self.shape.hidden, self.model.token_width,
-            self.shape.tokens, length, KeyValueChanges.layers_of(self.model.unet) if self.shape.key_value else None,
+            length, length, KeyValueChanges.layers_of(self.model.unet) if self.shape.key_value else None,
+            min(self.shape.captions, len({name for name, _ in captions})),
         )  # fmt: skip
-        if self.shape.text_steps and not any((folder / "checkpoints").glob("step-*")):
-            captions = [content_caption(self.data, row) for row in self.triplets.rows.tolist()]
-            error = fit_to_text(tokens, self.model, self.triplets.content, captions, self.shape.text_steps, seed)
-            _LOG.info("The content tokens explain %.0f %% of the variance of the text embeddings.", 100 * (1 - error))
+        if captions and not any((folder / "checkpoints").glob("step-*")):
+            style, content = self.triplets.style, self.triplets.content
+            error = start_from_text(tokens, self.model, describers, style, content, captions, seed)
+            _LOG.info("The tokens explain %.0f %% of the variance of the text embeddings.", 100 * (1 - error))
         return tokens
 
     def batch(self, generator: torch.Generator, size: int) -> Batch:

@@ -1,21 +1,30 @@
-"""Initial weights of PARASOL's content tokens: regression from content descriptors to text embeddings.
+"""Initial weights of PARASOL's tokens from the text embeddings of captions.
 
 In the paper, the content descriptor is an embedding of the CLIP whose text encoder conditions the U-Net, so the U-Net
-can use it at once. Here C is another network. The regression maps its descriptors to the text embeddings of captions
-without style, which the U-Net was trained with.
+can use it at once, and the style is learnt by training the complete U-Net. Here C is another network, so the tokens
+start from text embeddings that the U-Net was trained with (`sfumato.style.tokens`):
+
+    c_y          the mean embedding of captions without style, weighted by their similarity to the image in C;
+    m_s + c_y    close to the embedding of the caption with style, by a regression that trains both.
+
+Text embeddings of "NAME, STYLE" are close to such a sum, at every position of the prompt. The weighted mean alone
+already transfers to images that the regression has not seen; an MLP from c_y to the embeddings does so much less.
 """
 
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.models.diffusion_model import DiffusionModel
+from sfumato.style.describers import Describers
 from sfumato.style.tokens import ModalityTokens
 
-_BATCH, _RATE, _AT_ONCE = 256, 1e-3, 256
+_SCALES = (5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0)
+"""Factors of the cosine of an image and a caption in the softmax, of which the best one is used."""
+_STEPS, _BATCH, _RATE, _AT_ONCE = 1000, 256, 1e-3, 256
 
 
 def text_embeddings(model: DiffusionModel, captions: Sequence[str]) -> Float[Tensor, "n tokens width"]:
@@ -29,47 +38,78 @@ def text_embeddings(model: DiffusionModel, captions: Sequence[str]) -> Float[Ten
     return torch.cat(parts)
 
 
-def fit_to_text(
+@torch.no_grad()
+def start_from_text(
     tokens: ModalityTokens,
     model: DiffusionModel,
+    describers: Describers,
+    style: Float[Tensor, "n a"],
     content: Float[Tensor, "n c"],
-    captions: Sequence[str],
-    steps: int,
+    captions: Sequence[tuple[str, str]],
     seed: int,
 ) -> float:
-    """Fit the content network of `tokens` to text embeddings; its null tokens become those of the empty prompt.
+    """Set the weights of `tokens`; the null tokens become the embeddings of the empty prompt (content) and 0 (style).
 
     Args:
-        tokens: the networks, as many content tokens as the prompts of the model have.
+        tokens: the networks, with as many tokens as the prompts of the model, and `captions` > 0.
         model: its text encoder computes the embeddings.
+        describers: the encoders that computed the descriptors.
+        style: style descriptors.
         content: content descriptors.
-        captions: caption of the content of each descriptor.
-        steps: steps of AdamW with 256 random descriptors each; the learning rate decays to 0.
-        seed: seed of the choice of descriptors.
+        captions: caption of each pair of descriptors, without and with style.
+        seed: seed of the choice of captions and of the batches.
 
     Returns:
-        The squared error over all descriptors, relative to the variance of the embeddings.
+        The squared error of the tokens of all pairs, relative to the variance of the embeddings with style.
     """
-    unique = list(dict.fromkeys(captions))
-    embedded = text_embeddings(model, unique).to(tokens.null_content)
-    with torch.no_grad():
-        tokens.null_content.copy_(text_embeddings(model, [""])[0])
-    numbers = {caption: number for number, caption in enumerate(unique)}
-    wanted = torch.tensor([numbers[caption] for caption in captions])
-    content, network = content.to(embedded), tokens.content
-    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     generator = torch.Generator().manual_seed(seed)
+    plain, styled = ([pair[k] for pair in captions] for k in (0, 1))
+    tokens.null_content.copy_(text_embeddings(model, [""])[0])
+    tokens.null_style.zero_()
+    wanted = torch.stack([_each(model, texts) for texts in (plain, styled)]).to(tokens.null_content)
+    style, content = style.to(wanted), content.to(wanted)
+    names = list(dict.fromkeys(plain))
+    names = [names[n] for n in torch.randperm(len(names), generator=generator)[: tokens.captions].tolist()]
+    _set_content(tokens, content, wanted[0], describers.content.text_features(names), text_embeddings(model, names))
+    _fit(tokens, style, content, wanted, generator)
+    parts = zip(style.split(_AT_ONCE), content.split(_AT_ONCE), strict=True)
+    found = torch.cat([tokens.of(a, c, len(a)) for a, c in parts])
+    return float((found - wanted[1]).square().sum() / (wanted[1] - wanted[1].mean(0)).square().sum())
+
+
+def _each(model: DiffusionModel, captions: Sequence[str]) -> Float[Tensor, "n tokens width"]:
+    """Text embeddings, computed once for equal captions."""
+    unique = list(dict.fromkeys(captions))
+    number = {caption: row for row, caption in enumerate(unique)}
+    return text_embeddings(model, unique)[[number[caption] for caption in captions]]
+
+
+def _set_content(tokens: ModalityTokens, content: Tensor, wanted: Tensor, features: Tensor, embedded: Tensor) -> None:
+    """Set K and e_i; the scale of K is the one with the smallest error on the content descriptors."""
+    keys, _, values = tokens.content
+    assert isinstance(keys, nn.Linear)
+    assert isinstance(values, nn.Linear)
+    features, embedded = features.to(keys.weight), embedded.to(keys.weight)
+    cosine, flat = content @ features.T, embedded.flatten(1)
+
+    def error(scale: float) -> float:
+        return float(F.mse_loss((scale * cosine).softmax(-1) @ flat, wanted.flatten(1)))
+
+    keys.weight.copy_(min(_SCALES, key=error) * features / content.shape[1] ** 0.5)
+    values.weight.copy_(flat.T)
+
+
+def _fit(tokens: ModalityTokens, style: Tensor, content: Tensor, wanted: Tensor, generator: torch.Generator) -> None:
+    """Regression to `wanted`, embeddings without (0) and with style (1), with AdamW and a rate that decays to 0."""
+    optimiser = torch.optim.AdamW([*tokens.style.parameters(), *tokens.content.parameters()], lr=_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
     with torch.enable_grad():
-        for _ in range(steps):
-            rows = torch.randint(len(content), (_BATCH,), generator=generator)
-            loss = F.mse_loss(tokens.of_content(content[rows]), embedded[wanted[rows]])
+        for _ in range(_STEPS):
+            rows = torch.randint(len(style), (_BATCH,), generator=generator)
+            keep = torch.rand(_BATCH, generator=generator) < 0.5
+            found = tokens(style[rows], content[rows], keep.to(style.device), torch.ones_like(keep).to(style.device))
+            loss = F.mse_loss(found, wanted[keep.long(), rows])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
-    with torch.no_grad():
-        chunks = torch.arange(len(content)).split(_AT_ONCE)
-        errors = [(tokens.of_content(content[c]) - embedded[wanted[c]]).square().sum() for c in chunks]
-        spread = [(embedded[wanted[c]] - embedded[wanted].mean(0)).square().sum() for c in chunks]
-    return float(sum(errors) / sum(spread))

@@ -132,6 +132,22 @@ def test_saved_edit_without_a_metric_is_only_rescored(start, model, bench, tmp_p
     assert [each["scores"]["mse"] for each in records] == [pytest.approx(black), 0, 0]
 
 
+def test_metric_that_fails_leaves_the_saved_records(start, model, bench, tmp_path, monkeypatch):
+    setting, whole = resolved(OURS, model), bench.metrics
+    before = start(setting)
+
+    def fails(*given):
+        raise RuntimeError("broken package")
+
+    bench.metrics = {**whole, "broken": replace(whole["mse"], name="broken", compute=fails)}
+    monkeypatch.setattr(editors.Ours, "edit", fails)
+    with pytest.raises(BadInput, match=r"A metric fails for the saved edit of .*RuntimeError: broken package"):
+        start(setting)
+    bench.metrics = whole
+    assert json.dumps(start(setting)) == json.dumps(before)  # nan is not equal to itself
+    bench.metrics = {name: each for name, each in whole.items() if name != "mse"}
+
+
 def test_seconds_include_planning(monkeypatch):
     """Planning encodes images and prompts; the measured time of diffusers' pipelines includes this as well."""
     clock = iter((10.0, 17.0))

@@ -272,3 +272,15 @@ ODD = [
 def test_invalid_compositions_are_refused_in_one_line(sd, inverted_by, changes, message):
     inverted = inverted_by("edit-friendly", (0,))
     refused(sd, message, lambda: inverted.edit_steps(**{"prompts": TARGET[0], **changes}))
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.params.needs])
+def test_method_without_its_options_is_noted(inverted_by, name):
+    kind = METHODS.find(name).inversion
+    missing = f"{name} had no effect, as it needs {' or '.join(METHODS.find(name).params.needs)}."
+
+    def notes(options):
+        return inverted_by(kind).edit(TARGET, methods=[(name, options)], **RUN).report["notes"]
+
+    assert missing in notes({})
+    assert missing not in notes(OPTIONS[name])

@@ -1,6 +1,7 @@
 """The script for the edit-friendly paper, from the command line to the page, on a tiny random model."""
 
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -76,7 +77,15 @@ def test_page_without_markers_is_refused(tmp_path):
         page.insert(tmp_path / "page.md", "x")
 
 
+def test_page_is_checked_before_the_measurement(tmp_path, capsys):
+    missing = tmp_path / "page.md"
+    assert page.reported("x.py", Namespace(page=missing), lambda given: pytest.fail("measured")) == 2
+    assert f"x.py: {missing} must be a page that has the lines" in capsys.readouterr().err
+
+
 def test_images_need_prompts(capsys):
+    assert edit_friendly.main(["--from", "x"]) == 2
+    assert "--from and --to are prompts of --images" in capsys.readouterr().err
     assert edit_friendly.main(["--images", "a.png", "b.png", "--from", "x", "--to", "y"]) == 2
     assert "one prompt each for every one of the 2 images" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ import pytest
 
 from papers.parasol import PARTS
 from papers.styled import claims
+from papers.styled.cells import PARASOL
 from papers.styled.control import correlations, rank_correlation
 from papers.styled.study import METRICS, joined
 
@@ -38,8 +39,8 @@ def test_claims_of_the_comparison_follow_the_numbers(good):
     ours = row(0.2 if good else 0.9, style_mse=0.1 if good else 0.9)
     numbers = {
         "unchanged": row(0.5, style_mse=0.8),
-        "SDEdit": row(0.4),
-        claims.OURS: ours,
+        "SDEdit, style in the caption": row(0.4),
+        PARASOL: ours,
         claims.COLOURED: ours | {"chamfer": [0.05 if good else 2.0] * 4},
         "some: DiffuseIT": row(0.0),
     }
@@ -51,11 +52,11 @@ def test_an_emoji_in_several_styles_is_one_sample():
     nearer = [0.5] * 4 + [1.0] * 4
     numbers = {
         name: {metric: [1.0] * 8 for metric in METRICS} | {"emoji": [str(n) for n in range(8)]}
-        for name in ("unchanged", "SDEdit", claims.OURS, claims.COLOURED)
+        for name in ("unchanged", "colour matching", PARASOL, claims.COLOURED)
     }
-    numbers[claims.OURS]["style_mse"] = nearer
+    numbers[PARASOL]["style_mse"] = nearer
     assert claims._of_cells(numbers)[1].holds
-    numbers[claims.OURS]["emoji"] = [*"aaaabbbb"]
+    numbers[PARASOL]["emoji"] = [*"aaaabbbb"]
     assert not claims._of_cells(numbers)[1].holds
     table = {metric: [-each for each in nearer] for metric in METRICS}
     control = {"correlations": dict.fromkeys(("style_scale", "content_scale", "lam"), table), "emoji": [*"aaaabbbb"]}

@@ -1,6 +1,6 @@
 """All parts of the PARASOL measurements run, with a tiny model, random encoders and synthetic images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,7 +44,15 @@ class WithoutCorpus(Study):
     def cells(self, count):
         captions = ["red cat", "blue dog"]
         for place, style in enumerate(STYLES[: count // 2]):
-            yield Cells(style, tiny_images(10 * place), captions, captions, tiny_images(10 * place + 5), ["cat", "dog"])
+            yield Cells(
+                style,
+                tiny_images(10 * place),
+                captions,
+                captions,
+                tiny_images(10 * place + 5),
+                ["cat", "dog"],
+                [True, False],
+            )
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +68,11 @@ def study(tmp_path_factory, tiny_sd_folder):
 
 
 def test_cells_have_all_metrics_for_all_methods(study):
-    found = cells.measure(study)
-    assert set(found) == {*cells.WAYS, "some: unchanged", "some: PARASOL", "some: DiffuseIT"}
-    for way in cells.WAYS:
-        assert set(found[way]) == {*METRICS, "emoji"}
+    found = cells.measure(replace(study, ablations={"without L_s": study.parasol}))
+    variants = {f"{cells.PARASOL}, {name}" for name in (*cells.VARIANTS, "without L_s")}
+    assert set(found) == {*cells.WAYS, cells.PARASOL, *variants, *(f"some: {name}" for name in cells.SLOW)}
+    for way in (*cells.WAYS, cells.PARASOL, *variants):
+        assert set(found[way]) == {*METRICS, "emoji", "trained"}
         assert all(len(values) == study.size.cells for values in found[way].values())
     assert not any(found["unchanged"]["lpips"])
     assert len(found["some: DiffuseIT"]["style_mse"]) == 1

@@ -47,6 +47,23 @@ def test_an_index_has_the_columns_of_the_corpus(corpus, tmp_path, describers):  
         assert {name: found[str(file.path)][name] for name in file.columns} == dict(file.columns)
 
 
+def test_damaged_drawing_is_named_and_left_out(corpus, tmp_path, describers):  # noqa: F811
+    damaged = image_files(corpus)[1].path
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    index, report = indexed(tmp_path / "index", describers, corpus)
+    (sentence,) = report.unreadable
+    assert str(damaged) in sentence
+    assert "truncated or damaged" in sentence
+    assert len(index) == len(image_files(corpus)) - 1
+
+
+def test_lone_surrogates_of_metadata_are_replaced(tmp_path):
+    tiny_image(20, 20).save(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a", "artist": "x\\ud800", "y\\ud800": 1}')
+    (file,) = image_files(tmp_path)
+    assert dict(file.columns) == {"caption": "a", "artist": "x?", "y?": 1}
+
+
 def test_all_supported_formats_are_found(tmp_path):
     """The extensions are those that Pillow and pillow-heif register for the formats."""
     pillow_heif = pytest.importorskip("pillow_heif")

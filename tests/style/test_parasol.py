@@ -13,6 +13,7 @@ from sfumato.models.taps import FromSource, Record
 from sfumato.models.with_source import WithSource
 from sfumato.shifts.two_modalities import TwoModalities
 from sfumato.style.tokens import ModalityTokens, Parasol
+from tests import tiny
 from tests.style.small import CONTENT, STYLE, random_tokens, unit
 from tests.tiny import fused
 
@@ -32,6 +33,33 @@ def test_tokens_are_stacked_and_dropped_independently():
         torch.testing.assert_close(content, mapped[row] if keep_content[row] else tokens.null_content.flatten())
     torch.testing.assert_close(tokens.of(a, None, 4), tokens(a, c, keep_style | True, keep_content & False))
     torch.testing.assert_close(tokens.of(None, c[:1], 3)[:, 2:].flatten(1), mapped[:1].expand(3, -1))
+
+
+def test_tokens_of_captions_are_added():
+    """c_y is the mean of embeddings weighted by the softmax of the similarities; m_s is added at every position."""
+    with tiny.seeded(0):
+        tokens = ModalityTokens(STYLE, CONTENT, 16, 8, 3, 3, captions=5).requires_grad_(False)
+    a, c = unit(2, STYLE), unit(2, CONTENT)
+    keys, _, values = tokens.content
+    p = (CONTENT**0.5 * c @ keys.weight.T).softmax(1)
+    mean = torch.einsum("bi,fi->bf", p, values.weight).unflatten(1, (3, 8))
+    torch.testing.assert_close(tokens.of(None, c, 2), mean + tokens.null_style)
+    torch.testing.assert_close(tokens.of(a, c, 2), mean + tokens.of_style(a))
+    torch.testing.assert_close(tokens.of(a, None, 2), tokens.null_content + tokens.of_style(a))
+    with pytest.raises(ValueError, match="3 tokens of the style cannot be added to 4"):
+        ModalityTokens(STYLE, CONTENT, 16, 8, 3, 4, captions=5)
+
+
+@pytest.mark.parametrize("damage", [{"captions": -1}, {"captions": 4}, {"captions": 1.0}, {"content_tokens": 4}])
+def test_file_with_another_number_of_captions_is_refused(damage, tmp_path):
+    tokens = ModalityTokens(STYLE, CONTENT, 16, 8, 3, 3, captions=5)
+    path = tmp_path / "parasol.safetensors"
+    Parasol(tokens, "a", "b", "c").save(path)
+    assert Parasol.load(path).tokens.captions == 5
+    header, tensors = Parasol.FORMAT.read(path, lambda header, tensors: (header, tensors))
+    Parasol.FORMAT.write(path, dict(header) | damage, tensors)
+    with pytest.raises(BadInput, match="not a PARASOL file, or is damaged"):
+        Parasol.load(path)
 
 
 def test_saved_tokens_are_loaded_and_checked(saved, model, describers, tmp_path):
@@ -88,6 +116,23 @@ def test_noise_is_the_sum_of_three_predictions(model, describers):
             for a, c in ((None, None), (shift.style, None), (None, shift.content))
         )
         torch.testing.assert_close(step.eps, null + 3 * (style - null) + 2 * (content - null), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("style_scale", "calls"), [(3.0, 3), (2.0, 2)])
+def test_style_term_with_content(style_scale, calls, model, describers):
+    """eps_00 + g_s (eps_sy - eps_0y) + g_y (eps_0y - eps_00); with equal scales eps_0y cancels and is not evaluated."""
+    shift = shift_of(model, describers, style_scale=style_scale, with_content=True)
+    x = torch.randn(2, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    with model.counting() as count:
+        steps = run(model, shift, x)
+    assert count.samples == 3 * calls * 2
+    for step in steps:
+        null, content, both = (
+            predicted(model, step.x_t, step.t, shift, *each)
+            for each in ((None, None), (None, shift.content), (shift.style, shift.content))
+        )
+        wanted = null + style_scale * (both - content) + 2 * (content - null)
+        torch.testing.assert_close(step.eps, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_first_steps_use_the_style_of_the_source(model, describers):

@@ -15,8 +15,10 @@ from sfumato.models.load import load_model
 from sfumato.retrieval.index import FORMAT
 from sfumato.retrieval.triplets import Images, Triplets
 from sfumato.style.describers import Describers
+from sfumato.style.tokens import ModalityTokens
 from sfumato.train.fastest import with_fastest_precision
 from sfumato.train.parasol import FILE, _check_model
+from sfumato.train.parasol_text import start_from_text, text_embeddings
 from sfumato.train.seeds import step_generator
 from sfumato.train.start import build_task
 from tests import tiny
@@ -160,19 +162,48 @@ def test_timesteps_have_the_distribution_of_the_recipe(recipe, tmp_path):
         build_task(dataclasses.replace(recipe, loss={"timesteps": "cosine"}), tmp_path / "x")
 
 
-def test_content_tokens_are_fitted_to_the_text_embeddings(recipe, tmp_path, caplog):
-    """After the regression the content tokens of training images are the embeddings of their captions."""
+def test_tokens_start_from_text_embeddings(recipe, tmp_path, caplog):
+    """The tokens of training images start close to the embeddings of their captions."""
     caplog.set_level("INFO")
     plain = build_task(recipe, tmp_path / "plain")
     fitted = build_task(
-        dataclasses.replace(recipe, network=recipe.network | {"text_steps": 300, "hidden": 64}), tmp_path / "run"
+        dataclasses.replace(recipe, network=recipe.network | {"captions": 100, "hidden": 64}), tmp_path / "run"
     )
-    embedded = fitted.model.condition([fitted.data.captions[row] for row in fitted.triplets.rows.tolist()]).tokens
+    captions = [fitted.data.captions[row] for row in fitted.triplets.rows.tolist()]
+    embedded = fitted.model.condition(captions).tokens
     tokens = fitted.module.tokens
-    found = tokens.of_content(fitted.triplets.content)
+    assert tokens.captions == len(set(captions))
+    assert plain.module.tokens.captions == 0
+    found = tokens.of(fitted.triplets.style, fitted.triplets.content, len(embedded))
     assert found.shape == embedded.shape
     assert (found - embedded).square().sum() < 0.1 * (embedded - embedded.mean(0)).square().sum()
-    assert torch.equal(tokens.null_content, fitted.model.condition("").tokens[0])
-    assert tokens.sizes["style_tokens"] == plain.module.tokens.sizes["content_tokens"] == 1
+    assert torch.equal(tokens.of(None, None, 1)[0], fitted.model.condition("").tokens[0])
     (sentence,) = [each for each in caplog.messages if "explain" in each]
     assert 90 <= int(sentence.split(" %")[0].split()[-1]) <= 100
+
+
+def test_a_part_of_the_captions_is_enough(recipe, tmp_path):
+    network = recipe.network | {"captions": 2}
+    tokens = build_task(dataclasses.replace(recipe, network=network), tmp_path / "run").module.tokens
+    assert tokens.content[0].weight.shape[0] == tokens.captions == 2
+
+
+def test_style_is_the_difference_of_captions_with_and_without_it(model, describers):
+    """With a corpus of styles, m_s moves the tokens from the caption without the style to the one with it."""
+    style, content = unit(2, STYLE).repeat(3, 1), describers.content.text_features(["red", "blue", "cat"])
+    content = content.repeat_interleave(2, 0)
+    captions = [(name, f"{name} {word}") for name in ("red", "blue", "cat") for word in ("big", "small")]
+    length = text_embeddings(model, [""]).shape[1]
+    with tiny.seeded(0):
+        tokens = ModalityTokens(STYLE, CONTENT, 64, model.token_width, length, length, captions=3)
+    error = start_from_text(tokens, model, describers, style, content, captions, 0)
+    plain, styled = (text_embeddings(model, [pair[k] for pair in captions]) for k in (0, 1))
+
+    def relative(found, wanted):
+        return float((found - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum())
+
+    right, swapped = tokens.of(style, content, 6), tokens.of(style.flip(0), content, 6)
+    assert relative(tokens.of(None, content, 6), plain) < 0.2
+    assert relative(right, styled) < 0.2
+    assert 1.5 * relative(right, styled) < relative(swapped, styled)
+    assert error == pytest.approx(relative(right, styled), rel=1e-4)
