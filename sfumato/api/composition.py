@@ -65,7 +65,7 @@ class Composition:
             prompts: source and target prompt of every image.
         """
         inactive = [(method.name, params.lacks) for method, params in self.methods if params.lacks]
-        found = [f"{name} had no effect, as it needs {' or '.join(options)}." for name, options in inactive]
+        found = [f"The method {name} had no effect without {' or '.join(options)}." for name, options in inactive]
         return found + [note for _, params in self.methods for note in params.notes(prompts)]
 
     def path(self, steps: int) -> tuple[int, ...]:
@@ -90,6 +90,8 @@ class Composition:
 
     def uses_negative(self, guidance_scale: float) -> bool:
         """Return whether a negative prompt has an effect at this guidance scale."""
+        if any(params.replaces_guidance for _, params in self.methods):
+            return False
         return guidance_scale != 1 or any(params.uses_negative(guidance_scale) for _, params in self.methods)
 
     def check_run(

@@ -319,7 +319,6 @@ class Model(Loaded):
         params = resolve(network, GenerateParams, options, stages=("generate",), section="generate", what="generate")
         seeds = check_seeds(as_list(seed))
         texts = check_prompts(network, as_list(prompts), "prompt", empty=False)
-        check_negative(network, params.uses_negative, negative_prompt, [params.guidance_scale])
         parts = read_extra(network, maps, labels, tokens)
         count = max(len(seeds), len(texts), *(len(part) for part in parts.values()))
         texts, seeds = spread(texts, count, "prompt"), spread(seeds, count, "seed")
@@ -328,6 +327,7 @@ class Model(Loaded):
         shape = network.latent_shape(*height_and_width(network, size))
         extra = extra_condition(parts, count, shape)
         composition = compose_generation(network, params, methods, shifts)
+        check_negative(network, composition.uses_negative, negative_prompt, [params.guidance_scale])
         composition.check_run(network, [shape[1:]], texts, texts)
         return Run(network, generating(self, params, texts, seeds, shape, negative_prompt, batch, extra, composition))
 

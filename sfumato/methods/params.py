@@ -122,6 +122,11 @@ class Params:
         """
         return guided, condition
 
+    @property
+    def replaces_guidance(self) -> bool:
+        """Whether the edit has another guidance than that by the prompts, so that their scales have no effect."""
+        return False
+
     def uses_negative(self, guidance_scale: float) -> bool:
         """Return whether a negative prompt has an effect at this guidance scale; at 1 it cancels."""
         return guidance_scale != 1

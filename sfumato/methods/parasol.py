@@ -115,6 +115,11 @@ class ParasolParams(DeterministicParams):
         return True
 
     @property
+    def replaces_guidance(self) -> bool:
+        """Whether a PARASOL file is given."""
+        return bool(self.parasol)
+
+    @property
     def style_images(self) -> Mapping[str, float]:
         """Weights of the style images by path."""
         return parse_weighted("style", self.style)

@@ -277,7 +277,7 @@ def test_invalid_compositions_are_refused_in_one_line(sd, inverted_by, changes, 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.params.needs])
 def test_method_without_its_options_is_noted(inverted_by, name):
     kind = METHODS.find(name).inversion
-    missing = f"{name} had no effect, as it needs {' or '.join(METHODS.find(name).params.needs)}."
+    missing = f"The method {name} had no effect without {' or '.join(METHODS.find(name).params.needs)}."
 
     def notes(options):
         return inverted_by(kind).edit(TARGET, methods=[(name, options)], **RUN).report["notes"]

@@ -33,6 +33,15 @@ def test_style_scale_and_lam_change_the_edit(api_model, options, style_image):
     assert np.array_equal(half.pixels[0], plain.pixels[0]), "the default is two fifths of the steps"
 
 
+def test_negative_prompt_without_effect_is_refused(api_model, options):
+    inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=2)
+    with pytest.raises(BadInput, match="next to the method parasol at any scale"):
+        inverted.edit("", style_text="flat", negative_prompt="blue", guidance_scale=4.0, **options)
+    both = [("parasol", options | {"style_text": "flat", "content_text": "red", "lam": 0})]
+    with pytest.raises(BadInput, match="next to the method parasol at any scale"):
+        api_model.generate("red cat", methods=both, negative_prompt="blue", steps=2)
+
+
 def test_colour_match_uses_the_style_image(api_model, options, style_image):
     inverted = api_model.invert(tiny.tiny_image(32, 32), "red cat", method="parasol", steps=3)
     edit = inverted.edit("", style=style_image, colour_match=True, residual=False, **options)
@@ -91,7 +100,8 @@ def test_options_without_effect_are_noted(api_model, options):
     assert inverted.edit("red cat", **options).report["notes"] == []
     (note,) = inverted.edit("green dog", guidance_scale=3.0, **options).report["notes"]
     assert note.startswith("the target prompt and the guidance scale had no effect")
-    assert inverted.edit("green dog", guidance_scale=3.0).report["notes"] == []
+    without = "The method parasol had no effect without parasol."
+    assert inverted.edit("green dog", guidance_scale=3.0).report["notes"] == [without]
     made = api_model.generate("red cat", methods=[("parasol", options | {"content_text": "red", "lam": 0})], steps=2)
     assert made.report["notes"][0].startswith("the target prompt")
 
