@@ -94,7 +94,7 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             names=tuple(file_name(image.name) for image in group.images),
             pixels=torch.stack([torch.from_numpy(image.full.rgb.copy()) for image in group.images]),
         )
-        groups.append(replace(group, inversion=described))
+        groups.append(replace(group, inversion=described, maps={}))
     seeds = {i: seed for group in groups for i, seed in zip(group.indices, group.inversion.seeds, strict=True)}
     report = {
         "parameters": {
@@ -113,4 +113,4 @@ def inverting(sources: Planned) -> Generator[Progress, None, Planned]:
             for each in sources.edited_images
         ],
     }
-    return replace(sources, groups=groups, report=report)
+    return replace(sources, groups=groups, report=report, errors={})
