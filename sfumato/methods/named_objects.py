@@ -131,8 +131,9 @@ def presence(job: Job, named: Sequence[Sequence[str]], *, published: bool) -> Pr
     text = text_of(job.condition)
     if not published:
         return Presence(layers, grid, words, text, False, DEVIATION)
+    length = text.shape[1] // job.condition.prompts[0].chunks
     text[:] = 1
-    text[:, [0, -1]] = 0
+    text[:, ::length] = text[:, length - 1 :: length] = 0
     return Presence(layers, grid, words, text, True, PUBLISHED_DEVIATION)
 
 
