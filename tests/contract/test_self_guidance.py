@@ -101,6 +101,33 @@ def test_unknown_words_are_refused_before_any_evaluation(sd, inverted):
     assert sd.network.count.calls == calls
 
 
+NO_STEP = {
+    "thirds guides none of the remaining steps \\(1\\)": ("self-guidance", {"place": "cat: 0.2, 0.5"}, 1),
+    "window guides none of the remaining steps \\(4\\)": (
+        "self-guidance", {"place": "cat: 0.2, 0.5", "schedule": "window", "start": 0.8, "end": 0.9}, 4,
+    ),
+    "end must be above 0": ("objects", {"objects": "cat", "end": 0.0}, 4),
+    "The threshold at 0.4 of the run has no effect, as the guidance ends at end = 0.4": (
+        "attend-and-excite", {"objects": "cat", "end": 0.4}, 4,
+    ),
+    "thresholds names a fraction of the run twice": (
+        "attend-and-excite", {"objects": "cat", "thresholds": "0: 0.1; 0.0: 0.2"}, 4,
+    ),
+}  # fmt: skip
+"""Words of the refusal: method, options, and number of steps."""
+
+
+@pytest.mark.parametrize("message", NO_STEP)
+def test_guidance_that_acts_in_no_step_is_refused(sd, message):
+    name, options, steps = NO_STEP[message]
+    calls = sd.network.count.calls
+    with pytest.raises(BadInput, match=message):
+        sd.generate_steps("red cat", methods=[(name, options)], steps=steps)
+    with pytest.raises(BadInput, match=message):
+        sd.plan(tiny_image(32, 32), "red cat", "blue cat", methods=[(name, options)], steps=4, skip=4 - steps)
+    assert sd.network.count.calls == calls
+
+
 def test_other_words_are_those_in_both_prompts(sd, inverted):
     plan = sd.plan(tiny_image(32, 32), "red cat and dog", "blue cat and dog!", methods="self-guidance", **STEPS)
     job = plan.edit.batches[0].job
