@@ -7,6 +7,9 @@ import torch
 from sfumato.api import load
 from sfumato.api.generation_plan import job_of
 from sfumato.core.guidance import classifier_free
+from sfumato.core.noise import gaussian_batch
+from sfumato.core.path import repeat_first
+from sfumato.core.step import add_noise_between
 from sfumato.errors import BadInput
 from sfumato.methods.attend_and_excite import AttendAndExciteParams
 from sfumato.methods.generate import GenerateParams, first_latent, generate
@@ -172,6 +175,20 @@ def test_methods_change_generated_images(sd, named):
     assert abs(again.pixels[0].astype(int) - made.pixels[1]).max() <= 2
     without = sd.generate("red cat and dog", methods=[named[0]], **options)
     assert np.array_equal(plain.pixels[0], without.pixels[0])
+
+
+def test_generation_follows_the_path_of_its_methods(sd, monkeypatch):
+    """The first step is run three times; the noise in between is a function of the seed."""
+    monkeypatch.setattr(ObjectsParams, "path", lambda self, steps: repeat_first(steps, 3))
+    run = sd.generate_steps("red cat", methods=["objects"], seed=[1, 2], **STEPS)
+    progress = list(run)
+    assert [(each.state.i, each.state.visit) for each in progress] == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (3, 0)]
+    assert [each.done for each in progress] == list(range(1, 7))
+    assert {each.total for each in progress} == {6}
+    first, second, *_ = (each.state for each in progress)
+    noise = gaussian_batch(first.x_t.shape[1:], [1, 2], step=first.t, tag="back up 1")
+    expected = add_noise_between(first.x_prev, noise, first.abar_prev, first.abar).float()
+    torch.testing.assert_close(second.x_t, expected)
 
 
 def test_attend_and_excite_step_equals_its_formula(sd):
